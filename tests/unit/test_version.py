@@ -1,0 +1,5 @@
+import maintainer
+
+
+def test_version_is_three_numbers() -> None:
+    assert len(maintainer.__version__.split(".")) == 3
