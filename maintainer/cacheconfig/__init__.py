@@ -1,0 +1,38 @@
+"""What an index is: keys, format, merging, pruning. Pure: no I/O, no clock, no logging."""
+
+from maintainer.cacheconfig.codec import decode, encode
+from maintainer.cacheconfig.keys import (
+    BlobKey,
+    Digest,
+    Generation,
+    IndexKey,
+    Ref,
+    Scope,
+    SignatureKey,
+    hash_ref,
+    parse_key,
+)
+from maintainer.cacheconfig.merge import merge
+from maintainer.cacheconfig.model import CacheConfig, Layer, Link, Record, Result
+from maintainer.cacheconfig.prune import prune
+
+__all__ = [
+    "BlobKey",
+    "CacheConfig",
+    "Digest",
+    "Generation",
+    "IndexKey",
+    "Layer",
+    "Link",
+    "Record",
+    "Ref",
+    "Result",
+    "Scope",
+    "SignatureKey",
+    "decode",
+    "encode",
+    "hash_ref",
+    "merge",
+    "parse_key",
+    "prune",
+]

@@ -1,0 +1,192 @@
+"""Reading and writing the cache config JSON (`application/vnd.buildkit.cacheconfig.v0`).
+
+Source: `cache/remotecache/v1` in moby/buildkit. Fields are Go's with omitempty: a missing `parent`
+means 0, a missing list is empty, a missing `selector` is "". `decode` enforces every rule for which
+an importer refuses the whole index, so that nothing we write can switch a cache off.
+"""
+
+import msgspec
+
+from maintainer.cacheconfig.keys import Digest, is_digest
+from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Link, Record, Result
+from maintainer.cacheconfig.order import dependency_order
+from maintainer.cacheconfig.timestamps import Nanoseconds, format_time, parse_time
+from maintainer.errors import InvalidIndexError
+
+_ZERO_TIME = "0001-01-01T00:00:00Z"
+_INT64 = range(-(2**63), 2**63)
+
+
+class _Annotations(msgspec.Struct, omit_defaults=True):
+    media_type: str = msgspec.field(name="mediaType", default="")
+    diff_id: str = msgspec.field(name="diffID", default="")
+    size: int = 0
+    # `created_at` is always written: no index has "-" there, so the default never matches.
+    created_at: str = msgspec.field(name="createdAt", default="-")
+
+
+class _Layer(msgspec.Struct, omit_defaults=True):
+    blob: str = ""
+    parent: int = 0
+    annotations: _Annotations | None = None
+
+
+class _LayerResult(msgspec.Struct):
+    layer: int = 0
+    created_at: str = msgspec.field(name="createdAt", default=_ZERO_TIME)
+
+
+class _ChainResult(msgspec.Struct):
+    layers: list[int] | None = None
+    created_at: str = msgspec.field(name="createdAt", default=_ZERO_TIME)
+
+
+class _Link(msgspec.Struct):
+    link: int = 0
+    selector: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Record(msgspec.Struct, omit_defaults=True):
+    digest: str = ""
+    layers: list[_LayerResult] | None = None
+    chains: list[_ChainResult] | None = None
+    inputs: list[list[_Link] | None] | None = None
+
+
+class _Config(msgspec.Struct, omit_defaults=True):
+    layers: list[_Layer] | None = None
+    records: list[_Record] | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Config)
+_ENCODER = msgspec.json.Encoder()
+
+
+def decode(data: bytes) -> CacheConfig:
+    """Read an index.
+
+    Raises InvalidIndexError, which names the layer or record and the rule, if an importer would
+    refuse it.
+    """
+    try:
+        wire = _DECODER.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise InvalidIndexError("index", f"not a cache config in JSON ({error})") from None
+    layers = _read_layers(wire.layers or [])
+    records = tuple(
+        _read_record(position, record, len(layers), len(wire.records or []))
+        for position, record in enumerate(wire.records or [])
+    )
+    if dependency_order([_sources(record) for record in records]) is None:
+        raise InvalidIndexError("records", "their links loop")
+    return CacheConfig(layers, records)
+
+
+def encode(config: CacheConfig) -> bytes:
+    """Write an index, in the order in which it is held; `merge` and `prune` give normal form."""
+    return _ENCODER.encode(
+        _Config(
+            layers=[_write_layer(layer) for layer in config.layers] or None,
+            records=[_write_record(record) for record in config.records] or None,
+        )
+    )
+
+
+def _read_layers(wire: list[_Layer]) -> tuple[Layer, ...]:
+    layers = tuple(_read_layer(position, layer, len(wire)) for position, layer in enumerate(wire))
+    parents = [() if layer.parent == NO_PARENT else (layer.parent,) for layer in layers]
+    if dependency_order(parents) is None:
+        raise InvalidIndexError("layers", "their parents loop")
+    return layers
+
+
+def _read_layer(position: int, wire: _Layer, count: int) -> Layer:
+    where = f"layer {position}"
+    if wire.annotations is None:
+        raise InvalidIndexError(where, "it has no annotations")
+    if not wire.annotations.diff_id:
+        raise InvalidIndexError(where, "it has no diffID")
+    if not is_digest(wire.annotations.diff_id):
+        raise InvalidIndexError(where, "its diffID is no digest")
+    if not is_digest(wire.blob):
+        raise InvalidIndexError(where, "its blob is no digest")
+    if wire.parent != NO_PARENT and not 0 <= wire.parent < count:
+        raise InvalidIndexError(where, "its parent is out of range")
+    if wire.annotations.size not in _INT64:
+        raise InvalidIndexError(where, "its size is not a 64-bit number")
+    created_at = wire.annotations.created_at
+    return Layer(
+        blob=Digest(wire.blob),
+        parent=wire.parent,
+        diff_id=Digest(wire.annotations.diff_id),
+        media_type=wire.annotations.media_type,
+        size=wire.annotations.size,
+        created_at=_read_time(where, _ZERO_TIME if created_at == "-" else created_at),
+    )
+
+
+def _read_record(position: int, wire: _Record, layers: int, records: int) -> Record:
+    where = f"record {position}"
+    results = [(True, [r.layer], r.created_at) for r in wire.layers or []]
+    results += [(False, r.layers or [], r.created_at) for r in wire.chains or []]
+    for _, needed, _ in results:
+        if not all(0 <= layer < layers for layer in needed):
+            raise InvalidIndexError(where, "a layer of a result is out of range")
+    return Record(
+        digest=wire.digest,
+        results=tuple(
+            Result(tuple(needed), with_parents, _read_time(where, created_at))
+            for with_parents, needed, created_at in results
+        ),
+        inputs=tuple(
+            _read_input(f"{where}, input {number}", links or [], records)
+            for number, links in enumerate(wire.inputs or [])
+        ),
+    )
+
+
+def _read_input(where: str, wire: list[_Link], records: int) -> tuple[Link, ...]:
+    if not wire:
+        raise InvalidIndexError(where, "it is an empty list")
+    if not all(0 <= link.link < records for link in wire):
+        raise InvalidIndexError(where, "a link is out of range")
+    return tuple(Link(link.link, link.selector or "") for link in wire)
+
+
+def _read_time(where: str, text: str) -> Nanoseconds:
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise InvalidIndexError(where, f"createdAt is {error}") from None
+
+
+def _sources(record: Record) -> set[int]:
+    return {link.source for links in record.inputs for link in links}
+
+
+def _write_layer(layer: Layer) -> _Layer:
+    return _Layer(
+        blob=layer.blob,
+        parent=layer.parent,
+        annotations=_Annotations(
+            media_type=layer.media_type,
+            diff_id=layer.diff_id,
+            size=layer.size,
+            created_at=format_time(layer.created_at),
+        ),
+    )
+
+
+def _write_record(record: Record) -> _Record:
+    layers = [result for result in record.results if result.with_parents]
+    chains = [result for result in record.results if not result.with_parents]
+    return _Record(
+        digest=record.digest,
+        layers=[_LayerResult(r.layers[0], format_time(r.created_at)) for r in layers] or None,
+        chains=[_ChainResult(list(r.layers), format_time(r.created_at)) for r in chains] or None,
+        inputs=[
+            [_Link(link.source, link.selector or msgspec.UNSET) for link in links]
+            for links in record.inputs
+        ]
+        or None,
+    )

@@ -1,0 +1,103 @@
+"""The cache keys that BuildKit's `type=gha` exporter writes.
+
+Source: `cache/remotecache/gha` in moby/buildkit. Anyone who can open a pull request can write
+any key, so a key is ours only if it follows the grammar to the letter.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import NewType
+
+Digest = NewType("Digest", str)
+"""A content digest, `sha256:` and 64 hexadecimal digits for everything that BuildKit writes."""
+Ref = NewType("Ref", str)
+"""The git ref whose token wrote an entry, e.g. `refs/heads/main`."""
+Scope = NewType("Scope", str)
+"""BuildKit's name for one cache (`scope=`); any characters, chosen by whoever runs a build."""
+Generation = NewType("Generation", int)
+"""The number behind `#` in an index key; the highest is the newest."""
+
+MAX_KEY_LENGTH = 512
+"""Characters; GitHub refuses longer keys."""
+
+_HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
+_DIGEST = re.compile(r"(sha256|sha384|sha512):([0-9a-f]+)", re.ASCII)
+_BLOB = re.compile(r"buildkit-blob-1-(?P<digest>[a-z0-9]+:[0-9a-f]+)(?P<signature>-sig)?", re.ASCII)
+_INDEX = re.compile(
+    r"index-(?P<scope>.*)-1-(?P<ref_hash>[0-9a-f]{8})(?P<signed>-sig)?#(?P<generation>[1-9][0-9]{0,17})",
+    re.ASCII | re.DOTALL,
+)
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether `text` is a digest of a registered algorithm, with all its digits."""
+    match = _DIGEST.fullmatch(text)
+    return match is not None and len(match[2]) == _HEX_DIGITS[match[1]]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BlobKey:
+    """The key of one compressed layer."""
+
+    digest: Digest
+
+    def __str__(self) -> str:
+        return f"buildkit-blob-1-{self.digest}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SignatureKey:
+    """The key of the signature bundle of one signed index."""
+
+    digest: Digest
+    """Of the bytes of the index that is signed."""
+
+    def __str__(self) -> str:
+        return f"buildkit-blob-1-{self.digest}-sig"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class IndexKey:
+    """The key of one generation of the index of a scope, as written from one ref."""
+
+    scope: Scope
+    ref_hash: str
+    generation: Generation
+    signed: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """What all generations of this index start with; the exporter looks for it too."""
+        return f"index-{self.scope}-1-{self.ref_hash}{'-sig' if self.signed else ''}#"
+
+    def __str__(self) -> str:
+        return f"{self.prefix}{self.generation}"
+
+    def with_generation(self, generation: int) -> "IndexKey":
+        """Give the key of another generation of the same index."""
+        return IndexKey(self.scope, self.ref_hash, Generation(generation), self.signed)
+
+
+def hash_ref(ref: Ref) -> str:
+    """Give the eight hexadecimal digits that stand for `ref` in an index key."""
+    return hashlib.sha256(ref.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def parse_key(key: str) -> BlobKey | SignatureKey | IndexKey | None:
+    """Read a key of one of our two kinds; None for every other key: it belongs to somebody else."""
+    if len(key) > MAX_KEY_LENGTH:
+        return None
+    if match := _BLOB.fullmatch(key):
+        digest = Digest(match["digest"])
+        if not is_digest(digest):
+            return None
+        return SignatureKey(digest) if match["signature"] else BlobKey(digest)
+    if match := _INDEX.fullmatch(key):
+        return IndexKey(
+            scope=Scope(match["scope"]),
+            ref_hash=match["ref_hash"],
+            generation=Generation(int(match["generation"])),
+            signed=match["signed"] is not None,
+        )
+    return None

@@ -1,0 +1,78 @@
+"""Pruning: what is left of an index when some blobs are gone."""
+
+from collections.abc import Container, Sequence
+
+from maintainer.cacheconfig.keys import Digest
+from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Link, Record, Result
+from maintainer.cacheconfig.normal import normalize
+from maintainer.cacheconfig.order import dependency_order
+
+
+def prune(config: CacheConfig, live_blobs: Container[Digest]) -> CacheConfig:
+    """Keep what leads to a live result, in normal form.
+
+    A layer is dead when its blob, or the blob of any parent, is gone; a result is dead when a layer
+    that it needs is dead. A record stays only if it has a live result, or a record that stays links
+    to it. Of several live results of a record the newest is kept, as the exporter does.
+    """
+    live = _live_layers(config.layers, live_blobs)
+    results = [_newest(record, config.layers, live) for record in config.records]
+    staying = _staying(config.records, results)
+    at = {old: new for new, old in enumerate(staying)}
+    return normalize(
+        CacheConfig(
+            layers=config.layers,
+            records=tuple(
+                Record(
+                    digest=config.records[old].digest,
+                    results=results[old],
+                    inputs=tuple(
+                        tuple(Link(at[link.source], link.selector) for link in links)
+                        for links in config.records[old].inputs
+                    ),
+                )
+                for old in staying
+            ),
+        )
+    )
+
+
+def _live_layers(layers: Sequence[Layer], live_blobs: Container[Digest]) -> list[bool]:
+    live = [False] * len(layers)
+    parents = [() if layer.parent == NO_PARENT else (layer.parent,) for layer in layers]
+    for position in dependency_order(parents) or ():
+        layer = layers[position]
+        supported = layer.parent == NO_PARENT or live[layer.parent]
+        live[position] = supported and layer.blob in live_blobs
+    return live
+
+
+def _newest(record: Record, layers: Sequence[Layer], live: Sequence[bool]) -> tuple[Result, ...]:
+    alive = [result for result in record.results if all(live[layer] for layer in result.layers)]
+    if len(alive) <= 1:
+        return tuple(alive)
+    return (max(alive, key=lambda result: (result.created_at, *_identity(result, layers))),)
+
+
+def _identity(result: Result, layers: Sequence[Layer]) -> tuple[bool, list[Digest]]:
+    """Tell results of the same nanosecond apart by what they are, not by where they stand."""
+    blobs = []
+    for layer in result.layers:
+        below = layer
+        while below != NO_PARENT:
+            blobs.append(layers[below].blob)
+            below = layers[below].parent
+    return result.with_parents, blobs
+
+
+def _staying(records: Sequence[Record], results: Sequence[tuple[Result, ...]]) -> list[int]:
+    """Give the records with a live result and all that lead to them, in their old order."""
+    waiting = [position for position, live in enumerate(results) if live]
+    staying = set(waiting)
+    while waiting:
+        for links in records[waiting.pop()].inputs:
+            for link in links:
+                if link.source not in staying:
+                    staying.add(link.source)
+                    waiting.append(link.source)
+    return sorted(staying)

@@ -1,0 +1,25 @@
+"""Every error that a user can meet: one line that says what happened, to what, what to do."""
+
+from typing import ClassVar
+
+
+class MaintainerError(Exception):
+    """Something went wrong that the user should read about in one line."""
+
+    exit_status: ClassVar[int] = 1
+
+
+class UsageError(MaintainerError):
+    """The command line or the configuration is wrong."""
+
+    exit_status = 2
+
+
+class InvalidIndexError(MaintainerError):
+    """An index breaks a rule for which an importer refuses it whole."""
+
+    def __init__(self, where: str, rule: str) -> None:
+        """Name the place (`layer 3`, `record 7, input 0`, `index`) and the broken rule."""
+        self.where = where
+        self.rule = rule
+        super().__init__(f"{where}: {rule}")
