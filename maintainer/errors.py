@@ -23,3 +23,26 @@ class InvalidIndexError(MaintainerError):
         self.where = where
         self.rule = rule
         super().__init__(f"{where}: {rule}")
+
+
+class StoreError(MaintainerError):
+    """The store could not be asked, or gave an answer that makes no sense."""
+
+
+class AlreadyExistsError(StoreError):
+    """Somebody else has reserved or written this key."""
+
+
+class WriteRefusedError(StoreError):
+    """The token may not write; the trigger of the workflow decides that."""
+
+    def __init__(self, key: str, answer: str) -> None:
+        """Say what was refused, and what would be allowed."""
+        super().__init__(
+            f"the cache service refused to write {key} ({answer}): run on push, schedule, "
+            "workflow_dispatch, repository_dispatch or delete, whose tokens may write"
+        )
+
+
+class DatabaseError(MaintainerError):
+    """The database could not be read or written."""

@@ -7,7 +7,7 @@ any key, so a key is ours only if it follows the grammar to the letter.
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import NewType
+from typing import ClassVar, NewType
 
 Digest = NewType("Digest", str)
 """A content digest, `sha256:` and 64 hexadecimal digits for everything that BuildKit writes."""
@@ -60,6 +60,8 @@ class SignatureKey:
 @dataclass(frozen=True, slots=True, order=True)
 class IndexKey:
     """The key of one generation of the index of a scope, as written from one ref."""
+
+    FIRST: ClassVar[Generation] = Generation(1)
 
     scope: Scope
     ref_hash: str

@@ -1,0 +1,1 @@
+"""Shared by the benchmarks; run them with `make bench`."""

@@ -1,0 +1,1 @@
+"""The SQLite graph of manifests to layers: what maintainer remembers between runs."""

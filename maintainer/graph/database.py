@@ -1,0 +1,138 @@
+"""The SQLite file: opened, migrated, and held by one run at a time."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from filelock import FileLock, Timeout
+from sqlalchemy import Connection, create_engine, event, make_url, select
+from sqlalchemy.exc import DatabaseError as SqlError
+
+from maintainer.errors import DatabaseError
+from maintainer.graph.models import RunRow
+
+_PATIENCE = 10.0
+"""Seconds to wait for somebody who reads or writes the file at this moment."""
+
+
+class Database:
+    """One SQLite file. Every method raises DatabaseError, in one line, when it is of no use."""
+
+    def __init__(self, url: str) -> None:
+        self.path = Path(make_url(url).database or "")
+        self._engine = create_engine(url, connect_args={"timeout": _PATIENCE})
+        event.listen(self._engine, "connect", _configure)
+        event.listen(self._engine, "begin", _begin)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def upgrade(self) -> None:
+        """Bring the schema to this version's; makes the file if there is none."""
+        with self._said(), self._engine.begin() as connection:
+            config = _alembic()
+            head = ScriptDirectory.from_config(config).get_current_head()
+            if _revision(connection) == head:
+                return
+            config.attributes["connection"] = connection
+            try:
+                alembic.command.upgrade(config, "head")
+            except CommandError:
+                raise DatabaseError(
+                    f"the database {self.path} was made by a newer version: upgrade maintainer"
+                ) from None
+
+    def revision(self) -> str | None:
+        """Give the revision of the schema; None if the file has none yet."""
+        if not self.path.exists():
+            return None
+        with self._said(), self._engine.connect() as connection:
+            return _revision(connection)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Open a transaction, committed at the end, rolled back on an error."""
+        with self._said(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs off this file. Raises DatabaseError, which says who holds it."""
+        lock = FileLock(f"{self.path}.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise DatabaseError(
+                f"another run holds the database {self.path}{self._holder()}: wait until it ends"
+            ) from None
+        except OSError as error:
+            raise DatabaseError(
+                f"the database {self.path} cannot be used: {error.strerror or error}"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _holder(self) -> str:
+        """Say who is running, as far as the file tells."""
+        try:
+            with self._said(), self._engine.connect() as connection:
+                row = connection.execute(
+                    select(RunRow.process, RunRow.started_at)
+                    .where(RunRow.status == "running")
+                    .order_by(RunRow.id.desc())
+                ).first()
+        except DatabaseError:
+            return ""
+        return f" ({row.process}, since {row.started_at:%Y-%m-%d %H:%M:%S} UTC)" if row else ""
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Put what SQLite complains about into one line."""
+        try:
+            yield
+        except SqlError as error:
+            raise DatabaseError(
+                f"the database {self.path} cannot be used: {error.orig or error}"
+            ) from None
+
+
+def this_process() -> str:
+    """Say who runs, for others to read."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
+    # Python's sqlite3 begins no transaction for DDL, so a migration could be left half done.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _alembic() -> Config:
+    """Find the migrations: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "migrations"
+    config = Config()
+    place = inside if inside.is_dir() else package.parent / "migrations"
+    config.set_main_option("script_location", str(place).replace("%", "%%"))
+    return config

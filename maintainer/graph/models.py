@@ -1,0 +1,286 @@
+"""The tables. People query the views (see the migrations); the tables may change with any version.
+
+All times are UTC. Rows hang below a target, so that deleting one deletes all that is known of it.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    func,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time, kept as SQLite's text without a zone, so that people can compare it."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Drop the zone, which must be there."""
+        del dialect
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the zone back."""
+        del dialect
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """All tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime(), str: Text(), bytes: LargeBinary()}  # noqa: RUF012
+
+
+def _belongs_to(column: str) -> MappedColumn[int]:
+    return mapped_column(ForeignKey(column, ondelete="CASCADE"))
+
+
+class Target(Base):
+    """One cache that is looked after."""
+
+    __tablename__ = "target"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+
+
+class RefRow(Base):
+    """A git ref that has written entries."""
+
+    __tablename__ = "ref"
+    __table_args__ = (UniqueConstraint("target_id", "name"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    target_id: Mapped[int] = _belongs_to("target.id")
+    name: Mapped[str]
+    readable: Mapped[bool]
+    writable: Mapped[bool]
+
+
+class ScopeRow(Base):
+    """A scope of BuildKit's."""
+
+    __tablename__ = "scope"
+    __table_args__ = (UniqueConstraint("target_id", "name"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    target_id: Mapped[int] = _belongs_to("target.id")
+    name: Mapped[str]
+
+
+class EntryRow(Base):
+    """An entry of the store, ours or not, as the last listing that showed it did."""
+
+    __tablename__ = "entry"
+    __table_args__ = (UniqueConstraint("target_id", "store_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    target_id: Mapped[int] = _belongs_to("target.id")
+    ref_id: Mapped[int] = mapped_column(ForeignKey("ref.id", ondelete="CASCADE"), index=True)
+    store_id: Mapped[int]
+    """The id by which the store knows it."""
+    key: Mapped[str]
+    kind: Mapped[str]
+    """`blob`, `index`, `signature`, or `foreign`."""
+    digest: Mapped[str | None] = mapped_column(index=True)
+    """Of a blob, or of the index that a signature signs."""
+    size: Mapped[int]
+    """Bytes."""
+    created_at: Mapped[datetime]
+    last_accessed_at: Mapped[datetime]
+    first_seen_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]
+    missing_since: Mapped[datetime | None]
+    unneeded_since: Mapped[datetime | None]
+    """Unreachable (a blob, a signature) or superseded (an index) since then."""
+    state: Mapped[str] = mapped_column(default="new")
+    reason: Mapped[str] = mapped_column(default="")
+
+
+class BlobRow(Base):
+    """A blob that an index names, whether it exists or not."""
+
+    __tablename__ = "blob"
+    __table_args__ = (UniqueConstraint("target_id", "digest"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    target_id: Mapped[int] = _belongs_to("target.id")
+    digest: Mapped[str]
+    first_seen_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime | None]
+    """When it was last known to exist."""
+    present_since: Mapped[datetime | None]
+    missing_since: Mapped[datetime | None]
+
+
+class LayerRow(Base):
+    """A blob on top of other layers."""
+
+    __tablename__ = "layer"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    blob_id: Mapped[int] = _belongs_to("blob.id")
+    parent_id: Mapped[int | None] = mapped_column(
+        ForeignKey("layer.id", ondelete="CASCADE"), index=True
+    )
+    diff_id: Mapped[str]
+    media_type: Mapped[str]
+    size: Mapped[int]
+    """Bytes, as the index says."""
+
+
+# SQL holds no two NULLs for equal, but two bottom layers of one blob are the same layer.
+Index("uq_layer_blob_parent", LayerRow.blob_id, func.coalesce(LayerRow.parent_id, 0), unique=True)
+
+
+class ManifestRow(Base):
+    """One generation of an index, remembered even when its entry is gone."""
+
+    __tablename__ = "manifest"
+    __table_args__ = (
+        # Numbers start again once all generations were evicted, so a key alone may repeat.
+        UniqueConstraint("ref_id", "key", "content_digest"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    target_id: Mapped[int] = mapped_column(ForeignKey("target.id", ondelete="CASCADE"), index=True)
+    scope_id: Mapped[int] = _belongs_to("scope.id")
+    ref_id: Mapped[int] = _belongs_to("ref.id")
+    key: Mapped[str]
+    store_id: Mapped[int | None]
+    """Its entry, where the store lists entries."""
+    generation: Mapped[int]
+    signed: Mapped[bool]
+    content: Mapped[bytes | None]
+    """The index as it was read; none if it is not valid."""
+    content_digest: Mapped[str]
+    violation: Mapped[str | None]
+    """The rule that makes it invalid."""
+    first_seen_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]
+    missing_since: Mapped[datetime | None]
+    superseded_at: Mapped[datetime | None]
+    """When a newer generation was seen to hold all that was live in this one."""
+
+
+class ManifestLayerRow(Base):
+    """Which manifest holds which layer."""
+
+    __tablename__ = "manifest_layer"
+    manifest_id: Mapped[int] = mapped_column(
+        ForeignKey("manifest.id", ondelete="CASCADE"), primary_key=True
+    )
+    layer_id: Mapped[int] = mapped_column(
+        ForeignKey("layer.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+
+
+class RecordRow(Base):
+    """A cache key in a manifest."""
+
+    __tablename__ = "record"
+    __table_args__ = (UniqueConstraint("manifest_id", "position"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    manifest_id: Mapped[int] = _belongs_to("manifest.id")
+    position: Mapped[int]
+    digest: Mapped[str] = mapped_column(index=True)
+
+
+class ResultRow(Base):
+    """What a record leads to."""
+
+    __tablename__ = "result"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    record_id: Mapped[int] = mapped_column(ForeignKey("record.id", ondelete="CASCADE"), index=True)
+    with_parents: Mapped[bool]
+    created_at: Mapped[str]
+    """RFC 3339, with nanoseconds: text, because some builders write the year 1."""
+
+
+class ResultLayerRow(Base):
+    """The layers of a result, in order."""
+
+    __tablename__ = "result_layer"
+    result_id: Mapped[int] = mapped_column(
+        ForeignKey("result.id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int] = mapped_column(primary_key=True)
+    layer_id: Mapped[int] = mapped_column(ForeignKey("layer.id", ondelete="CASCADE"), index=True)
+
+
+class LinkRow(Base):
+    """One way to satisfy an input of a record."""
+
+    __tablename__ = "link"
+    record_id: Mapped[int] = mapped_column(
+        ForeignKey("record.id", ondelete="CASCADE"), primary_key=True
+    )
+    input: Mapped[int] = mapped_column(primary_key=True)
+    source_id: Mapped[int] = mapped_column(
+        ForeignKey("record.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    selector: Mapped[str] = mapped_column(primary_key=True)
+
+
+class RunRow(Base):
+    """One run and what came of it."""
+
+    __tablename__ = "run"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    target_id: Mapped[int] = mapped_column(ForeignKey("target.id", ondelete="CASCADE"), index=True)
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    version: Mapped[str]
+    """Of maintainer."""
+    process: Mapped[str]
+    """Who runs it: process number and host."""
+    dry_run: Mapped[bool]
+    status: Mapped[str]
+    """`running`, `done`, `failed`, or `killed`: found running by a later run."""
+    entries: Mapped[int] = mapped_column(default=0)
+    indexes_read: Mapped[int] = mapped_column(default=0)
+    indexes_written: Mapped[int] = mapped_column(default=0)
+    entries_deleted: Mapped[int] = mapped_column(default=0)
+    bytes_deleted: Mapped[int] = mapped_column(default=0)
+    blobs_missing: Mapped[int] = mapped_column(default=0)
+    """Named by an index that was merged, and gone."""
+    requests: Mapped[int] = mapped_column(default=0)
+    report: Mapped[str | None]
+    """The whole report as JSON."""
+
+
+class ActionRow(Base):
+    """One thing that a run did, or decided to leave alone."""
+
+    __tablename__ = "action"
+    __table_args__ = (UniqueConstraint("run_id", "position"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = _belongs_to("run.id")
+    position: Mapped[int]
+    kind: Mapped[str]
+    """`write`, `delete`, or `keep`."""
+    subject: Mapped[str]
+    """The key, or what the decision is about."""
+    ref: Mapped[str]
+    store_id: Mapped[int | None]
+    size: Mapped[int | None]
+    reason: Mapped[str]
+    outcome: Mapped[str]
+    """`planned`, `done`, `gone already`, `skipped: …` or `failed: …`."""

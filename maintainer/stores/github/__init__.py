@@ -1,0 +1,5 @@
+"""GitHub's Actions cache, and the self-hosted services that speak its protocols."""
+
+from maintainer.stores.github.store import GitHubStore, open_store
+
+__all__ = ["GitHubStore", "open_store"]

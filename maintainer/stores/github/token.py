@@ -1,0 +1,38 @@
+"""What the runtime token says that it may do.
+
+It is a JWT whose claim `ac` is a JSON string of `[{"Scope": REF, "Permission": bits}]`. The service
+checks it; here it is only read.
+"""
+
+import jwt
+import msgspec
+
+from maintainer.cacheconfig import Ref
+from maintainer.errors import UsageError
+from maintainer.stores.base import Access
+
+_READ, _WRITE = 1, 2
+
+
+class _Grant(msgspec.Struct):
+    scope: str = msgspec.field(name="Scope")
+    permission: int = msgspec.field(name="Permission")
+
+
+def read_access(token: str) -> Access:
+    """Read the refs that `token` may read and write.
+
+    Raises UsageError if it is no runtime token; the message does not show it.
+    """
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+        grants = msgspec.json.decode(claims["ac"], type=list[_Grant])
+    except (jwt.PyJWTError, msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError):
+        raise UsageError(
+            "ACTIONS_RUNTIME_TOKEN is not the runtime token of a workflow: it names no caches"
+        ) from None
+    # A token that may write a ref may read it too, even where only the write bit is set.
+    return Access(
+        readable=frozenset(Ref(g.scope) for g in grants if g.permission & (_READ | _WRITE)),
+        writable=frozenset(Ref(g.scope) for g in grants if g.permission & _WRITE),
+    )

@@ -1,0 +1,354 @@
+"""The graph of manifests to layers."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0001"
+down_revision: str | None = None
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+
+_VIEWS = {
+    # Every blob that is stored or that an index names, and why it is kept or not.
+    "blobs": """
+        SELECT target.name AS target, entry.digest, ref.name AS ref, entry.store_id, entry.size,
+               entry.state, entry.reason, entry.created_at, entry.last_accessed_at,
+               entry.first_seen_at, entry.last_seen_at, entry.missing_since, entry.unneeded_since
+        FROM entry JOIN ref ON ref.id = entry.ref_id JOIN target ON target.id = entry.target_id
+        WHERE entry.kind = 'blob'
+        UNION ALL
+        SELECT target.name, blob.digest, NULL, NULL, NULL,
+               CASE WHEN blob.missing_since IS NULL THEN 'found' ELSE 'missing' END,
+               CASE WHEN blob.missing_since IS NULL THEN 'a look-up found it; it was not listed'
+                    ELSE 'an index names it, but it does not exist' END,
+               NULL, NULL, blob.first_seen_at, blob.last_seen_at, blob.missing_since, NULL
+        FROM blob JOIN target ON target.id = blob.target_id
+        WHERE NOT EXISTS (
+            SELECT 1 FROM entry
+            WHERE entry.target_id = blob.target_id AND entry.digest = blob.digest
+              AND entry.kind = 'blob')
+    """,
+    # Every generation of every index, stored or remembered.
+    "generations": """
+        SELECT target.name AS target, scope.name AS scope, ref.name AS ref, manifest.generation,
+               manifest.signed, manifest.key, manifest.store_id,
+               manifest.missing_since IS NULL AS is_stored,
+               manifest.superseded_at IS NOT NULL AS is_superseded,
+               manifest.violation, length(manifest.content) AS size,
+               (SELECT count(*) FROM record WHERE record.manifest_id = manifest.id) AS records,
+               (SELECT count(*) FROM record JOIN result ON result.record_id = record.id
+                WHERE record.manifest_id = manifest.id) AS results,
+               (SELECT count(DISTINCT layer.blob_id) FROM manifest_layer
+                JOIN layer ON layer.id = manifest_layer.layer_id
+                WHERE manifest_layer.manifest_id = manifest.id) AS blobs,
+               (SELECT count(DISTINCT layer.blob_id) FROM manifest_layer
+                JOIN layer ON layer.id = manifest_layer.layer_id
+                JOIN blob ON blob.id = layer.blob_id
+                WHERE manifest_layer.manifest_id = manifest.id
+                  AND blob.missing_since IS NOT NULL) AS blobs_missing,
+               manifest.first_seen_at, manifest.last_seen_at, manifest.missing_since,
+               manifest.superseded_at
+        FROM manifest
+        JOIN target ON target.id = manifest.target_id
+        JOIN scope ON scope.id = manifest.scope_id
+        JOIN ref ON ref.id = manifest.ref_id
+    """,
+    # Every scope in every ref: how many generations, and what the newest stored one offers.
+    "scopes": """
+        SELECT target, scope, ref, signed, count(*) AS generations,
+               sum(is_stored) AS generations_stored,
+               max(CASE WHEN is_stored THEN generation END) AS newest_generation,
+               sum(CASE WHEN is_stored THEN size ELSE 0 END) AS size,
+               max(last_seen_at) AS last_seen_at
+        FROM generations GROUP BY target, scope, ref, signed
+    """,
+    # Every run and its counts.
+    "runs": """
+        SELECT run.id, target.name AS target, run.started_at, run.finished_at, run.status,
+               run.dry_run, run.version, run.process, run.entries, run.indexes_read,
+               run.indexes_written, run.entries_deleted, run.bytes_deleted, run.blobs_missing,
+               run.requests
+        FROM run JOIN target ON target.id = run.target_id
+    """,
+    # Everything that a run did, or left alone, and why.
+    "actions": """
+        SELECT action.run_id AS run, run.started_at, target.name AS target, action.position,
+               action.kind, action.subject, action.ref, action.store_id, action.size,
+               action.reason, action.outcome
+        FROM action
+        JOIN run ON run.id = action.run_id
+        JOIN target ON target.id = run.target_id
+    """,
+}
+
+
+def upgrade() -> None:
+    """Make the tables, then the views that people query."""
+    _make_roots()
+    _make_entries_and_layers()
+    _make_manifests()
+    _make_records()
+    for name, query in _VIEWS.items():
+        op.execute(f"CREATE VIEW {name} AS {query}")
+
+
+def _make_roots() -> None:
+    op.create_table(
+        "target",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_target"),
+        sa.UniqueConstraint("name", name="uq_target_name"),
+    )
+    op.create_table(
+        "blob",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("target_id", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("first_seen_at", sa.DateTime(), nullable=False),
+        sa.Column("last_seen_at", sa.DateTime(), nullable=True),
+        sa.Column("present_since", sa.DateTime(), nullable=True),
+        sa.Column("missing_since", sa.DateTime(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["target.id"], name="fk_blob_target_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_blob"),
+        sa.UniqueConstraint("target_id", "digest", name="uq_blob_target_id_digest"),
+    )
+    op.create_table(
+        "ref",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("target_id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("readable", sa.Boolean(), nullable=False),
+        sa.Column("writable", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["target.id"], name="fk_ref_target_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_ref"),
+        sa.UniqueConstraint("target_id", "name", name="uq_ref_target_id_name"),
+    )
+    op.create_table(
+        "run",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("target_id", sa.Integer(), nullable=False),
+        sa.Column("started_at", sa.DateTime(), nullable=False),
+        sa.Column("finished_at", sa.DateTime(), nullable=True),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("process", sa.Text(), nullable=False),
+        sa.Column("dry_run", sa.Boolean(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("entries", sa.Integer(), nullable=False),
+        sa.Column("indexes_read", sa.Integer(), nullable=False),
+        sa.Column("indexes_written", sa.Integer(), nullable=False),
+        sa.Column("entries_deleted", sa.Integer(), nullable=False),
+        sa.Column("bytes_deleted", sa.Integer(), nullable=False),
+        sa.Column("blobs_missing", sa.Integer(), nullable=False),
+        sa.Column("requests", sa.Integer(), nullable=False),
+        sa.Column("report", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["target.id"], name="fk_run_target_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_run"),
+    )
+    op.create_index("ix_run_target_id", "run", ["target_id"])
+
+    op.create_table(
+        "scope",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("target_id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["target.id"], name="fk_scope_target_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_scope"),
+        sa.UniqueConstraint("target_id", "name", name="uq_scope_target_id_name"),
+    )
+    op.create_table(
+        "action",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("ref", sa.Text(), nullable=False),
+        sa.Column("store_id", sa.Integer(), nullable=True),
+        sa.Column("size", sa.Integer(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["run.id"], name="fk_action_run_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_action"),
+        sa.UniqueConstraint("run_id", "position", name="uq_action_run_id_position"),
+    )
+
+
+def _make_entries_and_layers() -> None:
+    op.create_table(
+        "entry",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("target_id", sa.Integer(), nullable=False),
+        sa.Column("ref_id", sa.Integer(), nullable=False),
+        sa.Column("store_id", sa.Integer(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=True),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("last_accessed_at", sa.DateTime(), nullable=False),
+        sa.Column("first_seen_at", sa.DateTime(), nullable=False),
+        sa.Column("last_seen_at", sa.DateTime(), nullable=False),
+        sa.Column("missing_since", sa.DateTime(), nullable=True),
+        sa.Column("unneeded_since", sa.DateTime(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["ref_id"], ["ref.id"], name="fk_entry_ref_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["target.id"], name="fk_entry_target_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_entry"),
+        sa.UniqueConstraint("target_id", "store_id", name="uq_entry_target_id_store_id"),
+    )
+    op.create_index("ix_entry_digest", "entry", ["digest"])
+    op.create_index("ix_entry_ref_id", "entry", ["ref_id"])
+
+    op.create_table(
+        "layer",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("blob_id", sa.Integer(), nullable=False),
+        sa.Column("parent_id", sa.Integer(), nullable=True),
+        sa.Column("diff_id", sa.Text(), nullable=False),
+        sa.Column("media_type", sa.Text(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["blob_id"], ["blob.id"], name="fk_layer_blob_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["parent_id"], ["layer.id"], name="fk_layer_parent_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_layer"),
+    )
+    op.create_index("ix_layer_parent_id", "layer", ["parent_id"])
+    # SQL holds no two NULLs for equal, but two bottom layers of one blob are the same layer.
+    op.create_index(
+        "uq_layer_blob_parent",
+        "layer",
+        ["blob_id", sa.text("coalesce(parent_id, 0)")],
+        unique=True,
+    )
+
+
+def _make_manifests() -> None:
+    op.create_table(
+        "manifest",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("target_id", sa.Integer(), nullable=False),
+        sa.Column("scope_id", sa.Integer(), nullable=False),
+        sa.Column("ref_id", sa.Integer(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("store_id", sa.Integer(), nullable=True),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("signed", sa.Boolean(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=True),
+        sa.Column("content_digest", sa.Text(), nullable=False),
+        sa.Column("violation", sa.Text(), nullable=True),
+        sa.Column("first_seen_at", sa.DateTime(), nullable=False),
+        sa.Column("last_seen_at", sa.DateTime(), nullable=False),
+        sa.Column("missing_since", sa.DateTime(), nullable=True),
+        sa.Column("superseded_at", sa.DateTime(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["ref_id"], ["ref.id"], name="fk_manifest_ref_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["scope_id"], ["scope.id"], name="fk_manifest_scope_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["target.id"], name="fk_manifest_target_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_manifest"),
+        sa.UniqueConstraint(
+            "ref_id", "key", "content_digest", name="uq_manifest_ref_id_key_content_digest"
+        ),
+    )
+    op.create_index("ix_manifest_target_id", "manifest", ["target_id"])
+
+    op.create_table(
+        "manifest_layer",
+        sa.Column("manifest_id", sa.Integer(), nullable=False),
+        sa.Column("layer_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["layer_id"], ["layer.id"], name="fk_manifest_layer_layer_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["manifest_id"],
+            ["manifest.id"],
+            name="fk_manifest_layer_manifest_id",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("manifest_id", "layer_id", name="pk_manifest_layer"),
+    )
+    op.create_index("ix_manifest_layer_layer_id", "manifest_layer", ["layer_id"])
+
+
+def _make_records() -> None:
+    op.create_table(
+        "record",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("manifest_id", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["manifest_id"], ["manifest.id"], name="fk_record_manifest_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_record"),
+        sa.UniqueConstraint("manifest_id", "position", name="uq_record_manifest_id_position"),
+    )
+    op.create_index("ix_record_digest", "record", ["digest"])
+
+    op.create_table(
+        "link",
+        sa.Column("record_id", sa.Integer(), nullable=False),
+        sa.Column("input", sa.Integer(), nullable=False),
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("selector", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["record_id"], ["record.id"], name="fk_link_record_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["source_id"], ["record.id"], name="fk_link_source_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("record_id", "input", "source_id", "selector", name="pk_link"),
+    )
+    op.create_index("ix_link_source_id", "link", ["source_id"])
+
+    op.create_table(
+        "result",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("record_id", sa.Integer(), nullable=False),
+        sa.Column("with_parents", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["record_id"], ["record.id"], name="fk_result_record_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_result"),
+    )
+    op.create_index("ix_result_record_id", "result", ["record_id"])
+
+    op.create_table(
+        "result_layer",
+        sa.Column("result_id", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("layer_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["layer_id"], ["layer.id"], name="fk_result_layer_layer_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["result_id"], ["result.id"], name="fk_result_layer_result_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("result_id", "position", name="pk_result_layer"),
+    )
+    op.create_index("ix_result_layer_layer_id", "result_layer", ["layer_id"])
