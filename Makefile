@@ -27,7 +27,7 @@ check: $(VENV)/.installed ## format, lint, types
 	$(BIN)/mypy
 
 soak: $(VENV)/.installed ## the tests that need longer
-	$(BIN)/pytest -m soak
+	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n auto -m "soak or not soak"
 
 bench: $(VENV)/.installed ## measure; prints the tables of the README
 	$(BIN)/pytest benchmarks --benchmark-only --benchmark-columns=min,median,rounds --benchmark-sort=name

@@ -36,6 +36,15 @@ def meaning(config: CacheConfig) -> Meaning:
     return told
 
 
+def leads_to(config: CacheConfig) -> dict[str, set[tuple[Digest, ...]]]:
+    """Tell for each digest the chains that its records lead to, whatever leads to them."""
+    told: dict[str, set[tuple[Digest, ...]]] = {}
+    for record in config.records:
+        for result in record.results:
+            told.setdefault(record.digest, set()).add(_chain(config, result))
+    return told
+
+
 def slow_prune(config: CacheConfig, live: Collection[Digest]) -> CacheConfig:
     """Prune by taking the three rules literally, again and again until nothing changes."""
     records = dict(enumerate(config.records))
