@@ -1,0 +1,61 @@
+"""`maintainer emulator`: serve on loopback until interrupted."""
+
+import asyncio
+import ipaddress
+import signal
+import sys
+
+from maintainer.emulator.server import LOOPBACK, REPOSITORY, Emulator, Service
+from maintainer.emulator.state import DEFAULT_QUOTA, ActionsCache
+from maintainer.errors import UsageError
+
+_MAX_PORT = 65_535
+
+
+def run_emulator(
+    listen: str,
+    quota: int | None = None,
+    *,
+    ref: str = "refs/heads/main",
+    repository: str = REPOSITORY,
+    service: Service = "v2",
+) -> None:
+    """Serve at `listen` (`127.0.0.1:PORT`), and print what a client on `ref` needs to know.
+
+    Ctrl-C and SIGTERM end it. Raises UsageError if `listen` is no free loopback address.
+    """
+    host, port = parse_listen(listen)
+    cache = ActionsCache(quota=DEFAULT_QUOTA if quota is None else quota)
+    try:
+        emulator = Emulator(cache, host=host, port=port)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {listen}: {error.strerror}") from None
+    environment = emulator.environment(ref, service=service, repository=repository)
+    for name, value in environment.items():
+        quoted = value.replace("'", r"'\''")
+        sys.stdout.write(f"export {name}='{quoted}'\n")
+    sys.stdout.flush()
+    asyncio.run(_serve(emulator))
+
+
+def parse_listen(listen: str) -> tuple[str, int]:
+    """Read HOST:PORT. Raises UsageError if it is none, or not on loopback: nothing is protected."""
+    host, colon, port_text = listen.rpartition(":")
+    host = host.strip("[]").replace("localhost", LOOPBACK)
+    try:
+        address = ipaddress.ip_address(host)
+        port = int(port_text) if port_text.isascii() and port_text.isdigit() else -1
+    except ValueError:
+        raise UsageError(f"{listen!r} is no address such as {LOOPBACK}:8080") from None
+    if not colon or not 0 <= port <= _MAX_PORT:
+        raise UsageError(f"{listen!r} is no address such as {LOOPBACK}:8080")
+    if not address.is_loopback:
+        raise UsageError(f"the emulator only listens on loopback, which {host} is not")
+    return host, port
+
+
+async def _serve(emulator: Emulator) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, lambda: setattr(emulator.server, "should_exit", True))
+    await emulator.serve()

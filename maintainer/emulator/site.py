@@ -1,0 +1,50 @@
+"""What every protocol works on: the cache, and who may do what."""
+
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from starlette.requests import Request as HttpRequest
+
+from maintainer.emulator.requests import BLOBS
+from maintainer.emulator.state import ActionsCache
+from maintainer.emulator.tokens import Permissions, Purpose, Signer, Tokens
+from maintainer.emulator.web import Reason, RefusedError, base_url
+
+WRITE_DENIED = "cache write denied: the token can only read"
+"""GitHub's client knows a refused write by how this begins."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One emulated service."""
+
+    cache: ActionsCache
+    tokens: Tokens
+    signer: Signer
+
+    def permissions(self, request: HttpRequest) -> Permissions:
+        """Tell what the runtime token of a request allows. Raises RefusedError."""
+        header = request.headers.get("authorization", "")
+        permissions = self.tokens.read_runtime_token(header)
+        if permissions is None:
+            raise RefusedError(Reason.UNAUTHENTICATED, "the runtime token is not valid")
+        return permissions
+
+    def readable(self, request: HttpRequest) -> tuple[str, ...]:
+        """Tell which refs a request may read. Raises RefusedError if there are none."""
+        readable = self.permissions(request).readable
+        if not readable:
+            raise RefusedError(Reason.DENIED, "cache read denied: the token can read no cache")
+        return readable
+
+    def writable(self, request: HttpRequest) -> str:
+        """Tell which ref a request may write. Raises RefusedError if there is none."""
+        writable = self.permissions(request).writable
+        if writable is None:
+            raise RefusedError(Reason.DENIED, WRITE_DENIED)
+        return writable
+
+    def signed_url(self, request: HttpRequest, blob_id: int, purpose: Purpose) -> str:
+        """Give a URL that is good for one blob and one purpose, for a while."""
+        query = urlencode(self.signer.sign(blob_id, purpose))
+        return f"{base_url(request)}{BLOBS}/{blob_id}?{query}"

@@ -1,0 +1,107 @@
+"""Shows every request to observers: before it is carried out, and after."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from maintainer.emulator.requests import Observer, Request, classify, id_in
+from maintainer.emulator.state import ActionsCache
+from maintainer.emulator.web import MAX_JSON
+
+_KEY_IN_BODY = {"look-up", "reserve", "finalize"}
+
+
+class _Named(msgspec.Struct):
+    key: str | None = None
+
+
+class Watch:
+    """An ASGI wrapper that tells observers what comes in and what became of it."""
+
+    def __init__(self, app: ASGIApp, cache: ActionsCache) -> None:
+        self._app = app
+        self._cache = cache
+        self.before: Observer | None = None
+        self.after: Observer | None = None
+        self.count = 0
+        self.failure: Exception | None = None
+        """The first thing that an observer raised."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request between its two observers."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self.count += 1
+        number = self.count
+        kind = classify(scope["method"], scope["path"])
+        body: list[Message] = []
+        if kind in _KEY_IN_BODY and scope["method"] == "POST":
+            body = await _read_ahead(receive)
+        request = Request(number, kind, scope["method"], scope["path"], self._key(scope, body))
+        self._tell(self.before, request)
+        told = False
+
+        # The state has changed when the answer begins, and the client cannot have acted upon it.
+        async def send_and_tell(message: Message) -> None:
+            nonlocal told
+            if message["type"] == "http.response.start" and not told:
+                told = True
+                self._tell(self.after, replace(request, status=int(message["status"])))
+            await send(message)
+
+        try:
+            await self._app(scope, _replay(body, receive), send_and_tell)
+        finally:
+            if not told:
+                self._tell(self.after, request)
+
+    def _key(self, scope: Scope, body: list[Message]) -> str | None:
+        if body:
+            try:
+                content = b"".join(message.get("body", b"") for message in body)
+                named = msgspec.json.decode(content, type=_Named).key
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
+                named = None
+            if named is not None:
+                return named
+        if keys := parse_qs(scope["query_string"].decode("ascii", "replace")).get("keys"):
+            return keys[0]
+        blob_id = id_in(scope["path"])
+        if blob_id is None:
+            return None
+        found = self._cache.get(blob_id) or self._cache.upload(blob_id)
+        return found.key if found else None
+
+    def _tell(self, observer: Observer | None, request: Request) -> None:
+        if observer is None:
+            return
+        try:
+            observer(request)
+        except Exception as error:  # noqa: BLE001 - it belongs to the test, which gets it in the end
+            self.failure = self.failure or error
+
+
+async def _read_ahead(receive: Receive) -> list[Message]:
+    """Read a body as far as one may be read at once; the rest stays where it is."""
+    messages: list[Message] = []
+    size = 0
+    while size <= MAX_JSON:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            break
+    return messages
+
+
+def _replay(messages: list[Message], receive: Receive) -> Callable[[], Awaitable[Message]]:
+    left = list(messages)
+
+    async def replayed() -> Message:
+        return left.pop(0) if left else await receive()
+
+    return replayed
