@@ -68,7 +68,8 @@ class Watch:
                 named = None
             if named is not None:
                 return named
-        if keys := parse_qs(scope["query_string"].decode("ascii", "replace")).get("keys"):
+        query: bytes = scope["query_string"]
+        if keys := parse_qs(query.decode("ascii", "replace")).get("keys"):
             return keys[0]
         blob_id = id_in(scope["path"])
         if blob_id is None:
