@@ -103,8 +103,11 @@ class VersionOne:
         """Make an upload an entry."""
         self._find(request)
         asked = await read_json(request, _Commit)
+        upload = self._find(request)
+        if asked.size == 0 and upload.assemble() is None:
+            upload.put(b"")  # A client has no chunk to send for nothing.
         try:
-            self._site.cache.finalize(self._find(request), asked.size)
+            self._site.cache.finalize(upload, asked.size)
         except WrongSizeError:
             raise RefusedError(Reason.INVALID, "size is not what was uploaded") from None
         return Response(status_code=HTTPStatus.NO_CONTENT)
