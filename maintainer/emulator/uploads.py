@@ -27,6 +27,11 @@ class Upload:
     _held: int = 0
     """Bytes in blocks and chunks."""
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything was sent."""
+        return self.content is not None or bool(self._blocks or self._chunks)
+
     def put(self, content: bytes) -> None:
         """Take the whole content at once. Raises UploadError if it is too large."""
         self._check(len(content))

@@ -104,7 +104,7 @@ class VersionOne:
         self._find(request)
         asked = await read_json(request, _Commit)
         upload = self._find(request)
-        if asked.size == 0 and upload.assemble() is None:
+        if asked.size == 0 and not upload.begun:
             upload.put(b"")  # A client has no chunk to send for nothing.
         try:
             self._site.cache.finalize(upload, asked.size)
