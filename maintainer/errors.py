@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from maintainer.text import printable
+
 
 class MaintainerError(Exception):
     """Something went wrong that the user should read about in one line."""
@@ -39,8 +41,9 @@ class WriteRefusedError(StoreError):
     def __init__(self, key: str, answer: str) -> None:
         """Say what was refused, and what would be allowed."""
         super().__init__(
-            f"the cache service refused to write {key} ({answer}): run on push, schedule, "
-            "workflow_dispatch, repository_dispatch or delete, whose tokens may write"
+            f"the cache service refused to write {printable(key)} ({printable(answer)}): run on "
+            "push, schedule, workflow_dispatch, repository_dispatch or delete, whose tokens may "
+            "write"
         )
 
 

@@ -1,5 +1,13 @@
 """Where caches live: one small protocol, and what speaks it."""
 
-from maintainer.stores.base import Access, Found, Listing, Store, StoredEntry
+from maintainer.stores.base import (
+    Access,
+    Found,
+    Listing,
+    RequestLog,
+    Store,
+    StoredEntry,
+    StoreLimits,
+)
 
-__all__ = ["Access", "Found", "Listing", "Store", "StoredEntry"]
+__all__ = ["Access", "Found", "Listing", "RequestLog", "Store", "StoreLimits", "StoredEntry"]

@@ -1,16 +1,25 @@
 """What a run needs of a place where a cache lives."""
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from maintainer.cacheconfig import Ref
+
+MAX_NAME_LENGTH = 4096
+"""Characters of a key or a ref; git allows a quarter, GitHub an eighth of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the token may do, by its own claims."""
+    """What the token may do, by its own claims.
+
+    Sets, though services search the refs in the token's order: an index key holds the hash of its
+    ref, and blobs are the same wherever they are found.
+    """
 
     readable: frozenset[Ref] = frozenset()
     writable: frozenset[Ref] = frozenset()
@@ -36,7 +45,17 @@ class Listing:
 
     entries: tuple[StoredEntry, ...]
     complete: bool
-    """False if entries went while it was read, so that others may have slipped between pages."""
+    """Whether every entry that existed when it began, and was not deleted meanwhile, is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """How full the host says the store is; a few minutes behind."""
+
+    used: int
+    """Bytes."""
+    limit: int
+    """Bytes, above which the host evicts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +67,28 @@ class Found:
     url: str = field(repr=False)
     """Where its content is. A secret for some minutes: never logged or stored."""
 
+    @property
+    def location(self) -> str:
+        """A digest that tells whether two look-ups found the same content, for as long as the
+        service keeps it in one place; it gives nothing of the URL away.
+        """
+        return hashlib.sha256(urlsplit(self.url).path.encode()).hexdigest()
+
 
 @dataclass(slots=True)
 class RequestLog:
     """What a run has asked of the store so far."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Requests by kind: list, look-up, download, reserve, upload, finalize, delete."""
+    """Requests by kind: list, look-up, download, reserve, upload, finalize, delete, limits."""
     retries: int = 0
+    """How many of them were further attempts."""
+    asked_to_wait: timedelta = timedelta(0)
+    """How long the services asked us to wait, in all."""
+    rate_limit: int | None = None
+    """Requests that the REST API allows the token in its current window, as last told."""
+    rate_limit_remaining: int | None = None
+    rate_limit_reset_at: datetime | None = None
 
 
 class Store(Protocol):
@@ -94,12 +127,13 @@ class Store(Protocol):
         """Find the entry created last among those whose keys start with `prefix`."""
 
     async def read(self, found: Found) -> bytes:
-        """Download what a look-up found."""
+        """Download what a look-up found, looking it up once more if its URL has expired."""
 
     async def write(self, key: str, content: bytes) -> None:
         """Write a new entry in the ref that the token can write.
 
-        Raises AlreadyExistsError if the key is taken, WriteRefusedError if the token may not.
+        Returns only if the entry has this content. Raises AlreadyExistsError if the key is taken,
+        WriteRefusedError if the token may not.
         """
 
     async def delete(self, entry_id: int) -> bool:

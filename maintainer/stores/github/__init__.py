@@ -1,5 +1,6 @@
 """GitHub's Actions cache, and the self-hosted services that speak its protocols."""
 
+from maintainer.stores.github.retry import Patience
 from maintainer.stores.github.store import GitHubStore, open_store
 
-__all__ = ["GitHubStore", "open_store"]
+__all__ = ["GitHubStore", "Patience", "open_store"]

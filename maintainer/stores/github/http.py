@@ -1,59 +1,73 @@
 """Requests that are counted, limited, and tried again."""
 
-import email.utils
-import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Self, TypeVar
 
 import anyio
 import httpx
-import msgspec
-import stamina
 from aiolimiter import AsyncLimiter
 
 from maintainer import __version__
 from maintainer.errors import StoreError
+from maintainer.logs import keep_secrets_out_of_logs
 from maintainer.stores.base import RequestLog
-
-log = logging.getLogger(__name__)
+from maintainer.stores.github.answers import Answer, SenselessAnswerError, place
+from maintainer.stores.github.limits import asked_wait, is_rate_limited, note_rate_limit
+from maintainer.stores.github.retry import Attempts, Patience, TryAgainError, say
 
 _T = TypeVar("_T")
 
 CONCURRENCY = 8
 """Requests under way at once."""
-ATTEMPTS = 6
-PATIENCE = timedelta(minutes=5)
-"""How long one request, with all its attempts, may take before the run gives it up."""
+MAX_ANSWER_SIZE = 16 * 1024 * 1024
+"""Bytes of JSON; a page of a hundred entries has a hundredth of it."""
+UPLOADS, UPLOADS_WITHIN = 100, timedelta(minutes=1)
+"""GitHub allows 200 uploads a minute. A bucket of 100 that refills within a minute stays below that
+in every minute, even if it was full when the minute began."""
 
-# GitHub allows 200 uploads a minute. A bucket of 100 that refills within a minute stays below that
-# in every minute, even if it was full when the minute began.
-_UPLOADS = (100, 60.0)
-
+_REDIRECTS = 5
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
+_REST_KINDS = {"list", "delete", "limits"}
 
 
-class _TryAgainError(Exception):
-    """An answer that may be another one later."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request, as often as it takes."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        super().__init__(f"HTTP {response.status_code}")
-        self.wait = _wait(response)
+    kind: str
+    """As it is counted: list, look-up, download, reserve, upload, finalize, delete, limits."""
+    method: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False, default_factory=dict)
+    params: Mapping[str, str] | None = field(repr=False, default=None)
+    content: bytes | None = field(repr=False, default=None)
+    follow: bool = False
+    """Follow redirects, which never take the Authorization header to another host."""
+    limit: int = MAX_ANSWER_SIZE
+    """Bytes of the answer; what is larger is refused before it is read whole."""
+    whole: bool = False
+    """Refuse an answer that does not tell whether it arrived whole."""
+    rationed: bool = False
+    """Counts as an upload, of which the service allows so many a minute."""
 
 
 class Http:
     """The one client of a run: a shared pool, bounded concurrency, time-outs and retries."""
 
-    def __init__(self, requests: RequestLog) -> None:
+    def __init__(self, requests: RequestLog, patience: Patience | None = None) -> None:
+        keep_secrets_out_of_logs()
         self.requests = requests
+        self.patience = patience or Patience()
         self._client = httpx.AsyncClient(
             headers={"User-Agent": f"maintainer/{__version__}"},
             timeout=httpx.Timeout(30.0, connect=10.0),
             limits=httpx.Limits(max_connections=CONCURRENCY),
         )
         self._places = anyio.CapacityLimiter(CONCURRENCY)
-        self._uploads = AsyncLimiter(*_UPLOADS)
+        self.uploads = AsyncLimiter(UPLOADS, UPLOADS_WITHIN.total_seconds())
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
@@ -62,149 +76,107 @@ class Http:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def upload_slot(self) -> None:
-        """Wait until one more upload keeps within the service's rate."""
-        await self._uploads.acquire()
+    async def ask(self, call: Call, understand: Callable[[Answer], _T]) -> _T:
+        """Send a request until `understand` makes something of the answer.
 
-    async def send(
-        self,
-        kind: str,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
-        content: bytes | None = None,
-        follow: bool = False,
-    ) -> httpx.Response:
-        """Send a request until there is an answer that will not change by trying again.
-
-        `follow` follows redirects; httpx takes no Authorization header to another host. Raises
-        StoreError, which never shows the query of the URL: it may hold a signature.
+        It is tried again after network errors, after answers that ask for it, and after
+        SenselessAnswerError. Raises StoreError, one line without what may be secret of the URL.
         """
-        request = self._client.build_request(
-            method, url, headers=headers, params=params, content=content
-        )
-        return await self._attempt(
-            f"{method} {_without_query(request.url)}",
-            lambda number: self._send_once(kind, number, request, follow=follow),
-        )
-
-    async def download(self, kind: str, url: str, *, limit: int) -> bytes:
-        """Download at most `limit` bytes. No header of ours goes along: the URL is the permission.
-
-        Raises StoreError if there are more, before they are read.
-        """
-        return await self._attempt(
-            f"GET {_without_query(httpx.URL(url))}",
-            lambda number: self._download_once(kind, number, url, limit),
-        )
-
-    async def _attempt(self, what: str, once: Callable[[int], Awaitable[_T]]) -> _T:
+        request = self._request(call)
+        attempts = Attempts(place(request), self.patience)
         try:
-            async for attempt in stamina.retry_context(
-                on=_when_to_try_again,
-                attempts=ATTEMPTS,
-                timeout=PATIENCE,
-                wait_initial=0.5,
-                wait_max=30.0,
-            ):
+            async for attempt in attempts:
                 with attempt:
-                    return await once(attempt.num)
-        except (httpx.HTTPError, _TryAgainError) as error:
-            raise StoreError(f"{what} failed: {_say(error)}") from None
+                    answer = await self._once(call, attempt.num, in_doubt=attempts.in_doubt)
+                    return understand(answer)
+        except (httpx.HTTPError, TryAgainError, TimeoutError) as error:
+            raise StoreError(f"{attempts.place} failed: {say(error)}") from None
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _send_once(
-        self, kind: str, number: int, request: httpx.Request, *, follow: bool
-    ) -> httpx.Response:
+    async def download(self, url: str, *, limit: int) -> bytes:
+        """Download at most `limit` bytes. No header of ours goes along: the URL is the permission.
+
+        Raises ExpiredError if the URL is no permission any more; StoreError for all else.
+        """
+        call = Call(
+            kind="download",
+            method="GET",
+            url=url,
+            headers={"Accept-Encoding": "identity"},
+            follow=True,
+            limit=limit,
+            whole=True,
+        )
+        return await self.ask(call, _content)
+
+    def _request(self, call: Call) -> httpx.Request:
+        return self._client.build_request(
+            call.method, call.url, headers=call.headers, params=call.params, content=call.content
+        )
+
+    async def _once(self, call: Call, number: int, *, in_doubt: bool) -> Answer:
+        if call.rationed:
+            await self.uploads.acquire()
         async with self._places:
-            self.requests.counts[kind] += 1
+            self.requests.counts[call.kind] += 1
             self.requests.retries += number > 1
-            response = await self._client.send(request, follow_redirects=follow)
-        if response.status_code in _RETRIED or _is_rate_limited(response):
-            raise _TryAgainError(response)
-        return response
+            with anyio.fail_after(self.patience.total.total_seconds()):
+                answer = await self._send(call, in_doubt=in_doubt)
+        if call.kind in _REST_KINDS:
+            note_rate_limit(answer, self.requests)
+        if answer.status in _RETRIED or is_rate_limited(answer):
+            error = TryAgainError(answer.status, asked_wait(answer, datetime.now(UTC)))
+            self.requests.asked_to_wait += error.wait or timedelta(0)
+            raise error
+        return answer
 
-    async def _download_once(self, kind: str, number: int, url: str, limit: int) -> bytes:
-        content = bytearray()
-        async with self._places:
-            self.requests.counts[kind] += 1
-            self.requests.retries += number > 1
-            async with self._client.stream("GET", url, follow_redirects=True) as response:
-                if response.status_code in _RETRIED:
-                    raise _TryAgainError(response)
-                if not response.is_success:
-                    raise refused(response)
-                async for chunk in response.aiter_bytes():
-                    content += chunk
-                    if len(content) > limit:
-                        raise StoreError(f"{_place(response)} gave more than {limit:,} bytes")
-        return bytes(content)
-
-
-def parse(response: httpx.Response, kind: type[_T]) -> _T:
-    """Read the JSON of an answer. Raises StoreError if it is none, or has another shape."""
-    try:
-        return msgspec.json.decode(response.content, type=kind)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise StoreError(f"{_place(response)} gave no sensible answer ({error})") from None
+    async def _send(self, call: Call, *, in_doubt: bool) -> Answer:
+        request = self._request(call)
+        where = place(request)
+        for _ in range(_REDIRECTS + 1):
+            response = await self._client.send(request, stream=True)
+            try:
+                if not call.follow or response.next_request is None:
+                    content = await _read(response, call, where)
+                    return Answer(response.status_code, response.headers, content, where, in_doubt)
+            finally:
+                await response.aclose()
+            request = response.next_request
+            if request.method != call.method:
+                break
+        raise StoreError(f"{where} was redirected too often, or to another method")
 
 
-def refused(response: httpx.Response) -> StoreError:
-    """Give the error for an answer that the protocol does not know."""
-    return StoreError(f"{_place(response)} answered HTTP {response.status_code}")
+class ExpiredError(StoreError):
+    """A signed URL that is no permission any more, or content that is gone."""
 
 
-def _place(response: httpx.Response) -> str:
-    return f"{response.request.method} {_without_query(response.request.url)}"
+async def _read(response: httpx.Response, call: Call, where: str) -> bytes:
+    """Read an answer. A truncated one of known length raises; other ones cannot be told."""
+    headers = response.headers
+    encoding = headers.get("content-encoding", "identity").lower()
+    if response.is_success and call.whole:
+        if "content-length" not in headers and "transfer-encoding" not in headers:
+            raise SenselessAnswerError(f"{where} does not tell how long its answer is")
+        if encoding != "identity":
+            raise SenselessAnswerError(f"{where} was not asked to encode its answer")
+    if "," in encoding:
+        raise StoreError(f"{where} encodes its answer more than once")
+    too_large = StoreError(f"{where} has more than {call.limit:,} bytes to give")
+    length = headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and int(length[:20]) > call.limit:
+        raise too_large
+    content = bytearray()
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if len(content) > call.limit:
+            raise too_large
+    return bytes(content)
 
 
-def _without_query(url: httpx.URL) -> httpx.URL:
-    """Give what may be shown of a URL: the query may hold a signature."""
-    return url.copy_with(query=None, fragment=None)
-
-
-def _when_to_try_again(error: Exception) -> bool | timedelta:
-    if isinstance(error, _TryAgainError):
-        return True if error.wait is None else error.wait
-    return isinstance(error, httpx.TransportError)
-
-
-def _is_rate_limited(response: httpx.Response) -> bool:
-    """Tell GitHub's rate limits, which come as 403, from a token that may not."""
-    return response.status_code == HTTPStatus.FORBIDDEN and (
-        "retry-after" in response.headers or response.headers.get("x-ratelimit-remaining") == "0"
-    )
-
-
-def _wait(response: httpx.Response) -> timedelta | None:
-    """Tell how long the service asks us to wait; None if it does not say."""
-    now = datetime.now(UTC)
-    after = response.headers.get("retry-after", "")
-    if after.isascii() and after.isdigit():
-        return min(timedelta(seconds=int(after[:9])), PATIENCE)
-    if after:
-        try:
-            return _until(email.utils.parsedate_to_datetime(after), now)
-        except (ValueError, TypeError):
-            return None
-    reset = response.headers.get("x-ratelimit-reset", "")
-    if response.headers.get("x-ratelimit-remaining") == "0" and reset.isascii() and reset.isdigit():
-        return _until(datetime.fromtimestamp(int(reset[:11]), UTC), now)
-    return None
-
-
-def _until(moment: datetime, now: datetime) -> timedelta:
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max(moment - now, timedelta(0)), PATIENCE)
-
-
-def _say(error: Exception) -> str:
-    """Put a network error into words without the URL that httpx may put into it."""
-    if isinstance(error, httpx.TimeoutException):
-        return "timed out"
-    if isinstance(error, _TryAgainError):
-        return str(error)
-    return type(error).__name__
+def _content(answer: Answer) -> bytes:
+    if answer.status == HTTPStatus.OK:
+        return answer.content
+    kinds = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.UNAUTHORIZED}
+    error = ExpiredError if answer.status in kinds else StoreError
+    raise error(f"{answer.place} answered HTTP {answer.status}")

@@ -1,19 +1,28 @@
 """The Actions cache of one repository, through the cache service, the REST API, or both."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+
+import httpx
+from pydantic import SecretStr
 
 from maintainer.errors import StoreError, UsageError
 from maintainer.settings import GitHubSettings
-from maintainer.stores.base import Access, Found, Listing, RequestLog
-from maintainer.stores.github.http import Http
+from maintainer.stores.base import Access, Found, Listing, RequestLog, StoreLimits
+from maintainer.stores.github.http import ExpiredError, Http
 from maintainer.stores.github.rest import Rest
-from maintainer.stores.github.service import CacheService, ServiceV1, ServiceV2
+from maintainer.stores.github.retry import Patience
+from maintainer.stores.github.service import CacheService, InDoubtError
+from maintainer.stores.github.service_v1 import ServiceV1
+from maintainer.stores.github.service_v2 import ServiceV2
 from maintainer.stores.github.token import read_access
+from maintainer.text import printable
 
 MAX_INDEX_SIZE = 256 * 1024 * 1024
 """Bytes; a larger index is refused before it is read whole."""
+
+_TOKEN = re.compile(r"[!-~]+")
 
 
 class GitHubStore:
@@ -46,33 +55,58 @@ class GitHubStore:
 
     async def list_entries(self) -> Listing:
         """List all entries through the REST API."""
-        if self._rest is None:
-            raise StoreError("this store cannot list its entries: there is no GITHUB_TOKEN")
-        return await self._rest.list_entries()
+        return await self._need_rest("list entries").list_entries()
 
     async def look_up(self, key: str) -> Found | None:
         """Find the entry with exactly this key, but for case: some services lower it."""
         found = await self._need_service().find(key, prefix=False)
-        return found if found and found.key.casefold() == key.casefold() else None
+        return found if found and found.key.lower() == key.lower() else None
 
     async def look_up_newest(self, prefix: str) -> Found | None:
         """Find the entry created last among those whose keys start with `prefix`."""
         found = await self._need_service().find(prefix, prefix=True)
-        return found if found and found.key.casefold().startswith(prefix.casefold()) else None
+        return found if found and found.key.lower().startswith(prefix.lower()) else None
 
     async def read(self, found: Found) -> bytes:
-        """Download an index."""
-        return await self._http.download("download", found.url, limit=MAX_INDEX_SIZE)
+        """Download an index; once more, from a new URL, if that of the look-up has expired."""
+        try:
+            return await self._http.download(found.url, limit=MAX_INDEX_SIZE)
+        except ExpiredError:
+            again = await self.look_up(found.key)
+        if again is None:
+            raise StoreError(f"{printable(found.key)} went while it was about to be read")
+        return await self._http.download(again.url, limit=MAX_INDEX_SIZE)
 
     async def write(self, key: str, content: bytes) -> None:
-        """Write a new entry."""
-        await self._need_service().write(key, content)
+        """Write a new entry; returns only if it is known to have this content."""
+        try:
+            await self._need_service().write(key, content)
+        except InDoubtError as doubt:
+            if not await self._holds(key, content):
+                raise doubt.cause from None
+
+    async def _holds(self, key: str, content: bytes) -> bool:
+        """Tell whether an entry is known to be there with this content."""
+        try:
+            found = await self.look_up(key)
+            return found is not None and await self.read(found) == content
+        except StoreError:
+            return False
 
     async def delete(self, entry_id: int) -> bool:
         """Delete an entry through the REST API."""
+        return await self._need_rest("delete entries").delete(entry_id)
+
+    async def limits(self) -> StoreLimits:
+        """Ask how full the cache is, and how full it may be: two requests, for reports only."""
+        return await self._need_rest("tell its limits").limits()
+
+    def _need_rest(self, to_do: str) -> Rest:
         if self._rest is None:
-            raise StoreError("this store cannot delete entries: there is no GITHUB_TOKEN")
-        return await self._rest.delete(entry_id)
+            raise StoreError(
+                f"this store cannot {to_do}: there is no GITHUB_TOKEN with GITHUB_REPOSITORY"
+            )
+        return self._rest
 
     def _need_service(self) -> CacheService:
         if self._service is None:
@@ -81,13 +115,16 @@ class GitHubStore:
 
 
 @asynccontextmanager
-async def open_store(settings: GitHubSettings) -> AsyncIterator[GitHubStore]:
+async def open_store(
+    settings: GitHubSettings, patience: Patience | None = None
+) -> AsyncIterator[GitHubStore]:
     """Connect as BuildKit's clients do.
 
-    Version 2 if `ACTIONS_CACHE_SERVICE_V2` says so and its URL is set; else version 1 if its URL
-    is. Raises UsageError if the environment names neither a service nor a repository.
+    Version 2 if `ACTIONS_CACHE_SERVICE_V2` says so and `ACTIONS_RESULTS_URL` is set; else version 1
+    at `ACTIONS_CACHE_URL` or, without one, at `ACTIONS_RESULTS_URL`. Raises UsageError if the
+    environment names neither a service nor a repository, or something that is no URL or token.
     """
-    async with Http(RequestLog()) as http:
+    async with Http(RequestLog(), patience) as http:
         service, access = _service(settings, http)
         rest = _rest(settings, http)
         if service is None and rest is None:
@@ -99,26 +136,47 @@ async def open_store(settings: GitHubSettings) -> AsyncIterator[GitHubStore]:
 
 
 def _service(settings: GitHubSettings, http: Http) -> tuple[CacheService | None, Access]:
-    token = settings.runtime_token.get_secret_value() if settings.runtime_token else ""
-    version_2 = settings.cache_service_v2 or not settings.cache_url
-    if not token or not (settings.results_url or settings.cache_url):
+    token = _token("ACTIONS_RUNTIME_TOKEN", settings.runtime_token)
+    results_url = _url("ACTIONS_RESULTS_URL", settings.results_url)
+    cache_url = _url("ACTIONS_CACHE_URL", settings.cache_url)
+    if not token or not (results_url or cache_url):
         return None, Access()
     access = read_access(token)
-    if settings.results_url and version_2:
-        return ServiceV2(http, settings.results_url, token), access
-    if settings.cache_url:
-        return ServiceV1(http, settings.cache_url, token), access
-    return None, Access()
+    if settings.cache_service_v2 and results_url:
+        return ServiceV2(http, results_url, token), access
+    return ServiceV1(http, cache_url or results_url, token), access
 
 
 def _rest(settings: GitHubSettings, http: Http) -> Rest | None:
-    token = settings.token.get_secret_value() if settings.token else ""
+    token = _token("GITHUB_TOKEN", settings.token)
     if not token or not settings.repository:
         return None
-    return Rest(http, settings.api_url, settings.repository, token)
+    return Rest(http, _url("GITHUB_API_URL", settings.api_url), settings.repository, token)
+
+
+def _token(variable: str, value: SecretStr | None) -> str:
+    """Read a token. Raises UsageError, without it, if it cannot be sent in a header."""
+    token = value.get_secret_value() if value else ""
+    if token and not _TOKEN.fullmatch(token):
+        raise UsageError(f"{variable} holds white space or other characters that no token has")
+    return token
+
+
+def _url(variable: str, value: str | None) -> str:
+    """Check a URL of the environment. Raises UsageError, without it: it may be a secret."""
+    if not value:
+        return ""
+    try:
+        url = httpx.URL(value)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in {"http", "https"} or not url.host or url.userinfo or url.query:
+        raise UsageError(f"{variable} is no URL of a service")
+    return value
 
 
 def _name(settings: GitHubSettings) -> str:
     if settings.repository:
         return f"github:{settings.repository}"
-    return f"github:{urlsplit(settings.results_url or settings.cache_url or '').netloc}"
+    url = httpx.URL(settings.results_url or settings.cache_url or "")
+    return f"github:{url.netloc.decode('ascii')}"

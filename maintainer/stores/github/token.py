@@ -4,19 +4,21 @@ It is a JWT whose claim `ac` is a JSON string of `[{"Scope": REF, "Permission": 
 checks it; here it is only read.
 """
 
+from typing import Annotated
+
 import jwt
 import msgspec
 
 from maintainer.cacheconfig import Ref
 from maintainer.errors import UsageError
-from maintainer.stores.base import Access
+from maintainer.stores.base import MAX_NAME_LENGTH, Access
 
 _READ, _WRITE = 1, 2
 
 
 class _Grant(msgspec.Struct):
-    scope: str = msgspec.field(name="Scope")
-    permission: int = msgspec.field(name="Permission")
+    scope: Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)] = msgspec.field(name="Scope")
+    permission: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(name="Permission")
 
 
 def read_access(token: str) -> Access:

@@ -1,0 +1,73 @@
+"""What came back, and what can be said about it without telling secrets."""
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import httpx
+import msgspec
+
+from maintainer.errors import StoreError
+from maintainer.text import printable
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of a service, read whole."""
+
+    status: int
+    headers: httpx.Headers = field(repr=False)
+    content: bytes = field(repr=False)
+    place: str
+    """Method and URL, as far as they may be shown."""
+    in_doubt: bool = False
+    """Whether an earlier attempt may have been carried out although its answer was lost."""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is a 2xx."""
+        return httpx.codes.is_success(self.status)
+
+
+class SenselessAnswerError(StoreError):
+    """An answer that is not what the protocol says: worth another attempt, never a fact."""
+
+
+def parse(answer: Answer, kind: type[_T]) -> _T:
+    """Read the JSON of an answer. Raises SenselessAnswerError if it is none, or another shape."""
+    try:
+        return msgspec.json.decode(answer.content, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise senseless(answer, str(error)) from None
+
+
+def senseless(answer: Answer, problem: str) -> SenselessAnswerError:
+    """Give the error for an answer that breaks the protocol."""
+    return SenselessAnswerError(f"{answer.place} gave no sensible answer: {printable(problem)}")
+
+
+def refused(answer: Answer, message: str = "") -> StoreError:
+    """Give the error for an answer that the protocol does not know, with what the service says."""
+    said = f": {printable(message)}" if message else ""
+    return StoreError(f"{answer.place} answered HTTP {answer.status}{said}")
+
+
+def content_url(answer: Answer, url: str) -> str:
+    """Check where a service says that content is. Raises SenselessAnswerError."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise senseless(answer, "it names no URL for the content")
+    return url
+
+
+def place(request: httpx.Request) -> str:
+    """Give what may be shown of a request: paths hold tokens too, queries hold signatures."""
+    url = request.url
+    port = "" if url.port is None else f":{url.port}"
+    *above, last = url.path.rstrip("/").split("/")
+    path = f"/…/{last}" if any(above) else f"/{last}"
+    return printable(f"{request.method} {url.scheme}://{url.host}{port}{path}")

@@ -1,0 +1,75 @@
+"""What answers say about rates: whether to wait, how long, and how much is left.
+
+Source: https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
+"""
+
+import email.utils
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+
+import httpx
+
+from maintainer.stores.base import RequestLog
+from maintainer.stores.github.answers import Answer
+
+_SECONDARY = b"secondary rate limit"
+_SECONDARY_WAIT = timedelta(minutes=1)
+"""What GitHub asks for where a secondary limit does not say it."""
+_LATEST = 2**33
+"""A second of the year 2242: what is later is no time."""
+
+
+def is_rate_limited(answer: Answer) -> bool:
+    """Tell GitHub's rate limits, which may come as 403, from a token that may not."""
+    if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return True
+    return answer.status == HTTPStatus.FORBIDDEN and (
+        "retry-after" in answer.headers
+        or _number(answer.headers, "x-ratelimit-remaining") == 0
+        or _SECONDARY in answer.content.lower()
+    )
+
+
+def asked_wait(answer: Answer, now: datetime) -> timedelta | None:
+    """Tell how long the service asks us to wait; None if it does not say."""
+    if "retry-after" in answer.headers:
+        return _retry_after(answer.headers["retry-after"], now)
+    if not is_rate_limited(answer):
+        return None
+    reset = _number(answer.headers, "x-ratelimit-reset")
+    if _number(answer.headers, "x-ratelimit-remaining") == 0 and reset is not None:
+        return _until(datetime.fromtimestamp(reset, UTC), now)
+    return _SECONDARY_WAIT if _SECONDARY in answer.content.lower() else None
+
+
+def note_rate_limit(answer: Answer, requests: RequestLog) -> None:
+    """Remember what an answer of the REST API says about its rate limit."""
+    remaining = _number(answer.headers, "x-ratelimit-remaining")
+    if remaining is None:
+        return
+    requests.rate_limit_remaining = remaining
+    requests.rate_limit = _number(answer.headers, "x-ratelimit-limit")
+    reset = _number(answer.headers, "x-ratelimit-reset")
+    requests.rate_limit_reset_at = None if reset is None else datetime.fromtimestamp(reset, UTC)
+
+
+def _retry_after(value: str, now: datetime) -> timedelta | None:
+    """Read seconds, or an HTTP date."""
+    if value.isascii() and value.isdigit():
+        return timedelta(seconds=min(int(value[:12]), _LATEST))
+    try:
+        return _until(email.utils.parsedate_to_datetime(value), now)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _until(moment: datetime, now: datetime) -> timedelta:
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(aware - now, timedelta(0))
+
+
+def _number(headers: httpx.Headers, name: str) -> int | None:
+    value = headers.get(name, "")
+    if not (value.isascii() and value.isdigit()):
+        return None
+    return min(int(value[:12]), _LATEST)

@@ -1,0 +1,95 @@
+"""When a request is tried again, and what is not known after attempts that failed."""
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import httpx
+import stamina
+
+from maintainer.stores.github.answers import SenselessAnswerError
+
+log = logging.getLogger(__name__)
+
+_SERVER_ERROR = 500
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_OUR_MISTAKE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
+_LOST = (httpx.TransportError, httpx.DecodingError, TimeoutError, SenselessAnswerError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How often, and for how long, one request is tried."""
+
+    attempts: int = 6
+    total: timedelta = timedelta(minutes=5)
+    """No attempt begins later than this after the first, and none takes longer."""
+    first_wait: timedelta = timedelta(seconds=0.5)
+    """Before the second attempt, and as much jitter; doubled before each further one."""
+    longest_wait: timedelta = timedelta(seconds=30)
+    longest_asked_wait: timedelta = timedelta(minutes=5)
+    """A service that asks for more, as a used-up rate limit does, is not asked again."""
+
+
+class TryAgainError(Exception):
+    """An answer that may be another one later."""
+
+    def __init__(self, status: int, wait: timedelta | None) -> None:
+        """Say what came, and how long the service asks us to wait, if it does."""
+        asked = "" if wait is None else f", asking for {wait.total_seconds():,.0f} s of patience"
+        super().__init__(f"HTTP {status}{asked}")
+        self.status = status
+        self.wait = wait
+
+
+class Attempts:
+    """The attempts of one call."""
+
+    def __init__(self, place: str, patience: Patience) -> None:
+        self.place = place
+        self.in_doubt = False
+        """Whether one may have been carried out although its answer was lost."""
+        self._patience = patience
+
+    def __aiter__(self) -> AsyncIterator[stamina.Attempt]:
+        patience = self._patience
+        return aiter(
+            stamina.retry_context(
+                on=self._again,
+                attempts=patience.attempts,
+                timeout=patience.total,
+                wait_initial=patience.first_wait,
+                wait_max=patience.longest_wait,
+                wait_jitter=patience.first_wait,
+            )
+        )
+
+    def _again(self, error: Exception) -> bool | timedelta:
+        again = self._decide(error)
+        if again is not False:
+            log.info("%s: %s", self.place, say(error))
+        return again
+
+    def _decide(self, error: Exception) -> bool | timedelta:
+        if isinstance(error, TryAgainError):
+            self.in_doubt |= error.status >= _SERVER_ERROR
+            if error.wait is None:
+                return True
+            return error.wait if error.wait <= self._patience.longest_asked_wait else False
+        if isinstance(error, _OUR_MISTAKE):
+            return False
+        if isinstance(error, _NOT_SENT):
+            return True
+        lost = isinstance(error, _LOST)
+        self.in_doubt |= lost
+        return lost
+
+
+def say(error: Exception) -> str:
+    """Put what went wrong into words, without the URL that httpx may put into it."""
+    if isinstance(error, (httpx.TimeoutException, TimeoutError)):
+        return "timed out"
+    if isinstance(error, (TryAgainError, SenselessAnswerError)):
+        return str(error)
+    return type(error).__name__

@@ -1,0 +1,134 @@
+"""Version 1 of the cache service: GitHub Enterprise Server, `act`, and several other servers."""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Annotated, TypeVar
+from urllib.parse import urljoin
+
+import msgspec
+
+from maintainer.errors import StoreError, WriteRefusedError
+from maintainer.stores.base import Found
+from maintainer.stores.github.answers import Answer, content_url, parse, refused, senseless
+from maintainer.stores.github.http import Call, Http
+from maintainer.stores.github.service import ENTRY_VERSION, InDoubtError, check_token, taken
+from maintainer.text import printable
+
+_T = TypeVar("_T")
+
+CHUNK = 32 * 1024 * 1024
+"""Bytes; the service takes no more at once."""
+_V1 = "_apis/artifactcache/"
+
+
+class _Found(msgspec.Struct):
+    cache_key: str = msgspec.field(name="cacheKey")
+    archive_location: str = msgspec.field(name="archiveLocation")
+
+
+class _Reserved(msgspec.Struct):
+    cache_id: Annotated[int, msgspec.Meta(gt=0)] = msgspec.field(name="cacheId")
+
+
+class ServiceV1:
+    """Version 1: GitHub Enterprise Server, and several self-hosted services."""
+
+    def __init__(self, http: Http, url: str, token: str) -> None:
+        self._http = http
+        self._url = f"{url.rstrip('/')}/{_V1}"
+        self._headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/json;api-version=6.0-preview.1",
+        }
+
+    async def find(self, key: str, *, prefix: bool) -> Found | None:
+        del prefix  # Version 1 knows only the loose look-up; the caller compares keys.
+        if "," in key:
+            raise StoreError(
+                "version 1 of the cache service cannot look up a key with a comma: "
+                f"{printable(key)}"
+            )
+        call = Call(
+            kind="look-up",
+            method="GET",
+            url=urljoin(self._url, "cache"),
+            headers=self._headers,
+            params={"keys": key, "version": ENTRY_VERSION},
+        )
+        return await self._http.ask(call, _found)
+
+    async def write(self, key: str, content: bytes) -> None:
+        url = await self._post(
+            "reserve",
+            "caches",
+            {"key": key, "version": ENTRY_VERSION, "cacheSize": len(content)},
+            lambda answer: f"caches/{_reserved(key, answer)}",
+        )
+        for start in range(0, len(content), CHUNK):
+            await self._upload(url, start, content[start : start + CHUNK])
+        try:
+            await self._post("finalize", url, {"size": len(content)}, _done)
+        except StoreError as error:
+            raise InDoubtError(error) from None
+
+    async def _upload(self, url: str, start: int, chunk: bytes) -> None:
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Range": f"bytes {start}-{start + len(chunk) - 1}/*",
+        }
+        call = Call(
+            kind="upload",
+            method="PATCH",
+            url=urljoin(self._url, url),
+            headers=self._headers | headers,
+            content=chunk,
+        )
+        await self._http.ask(call, _done)
+
+    async def _post(
+        self,
+        kind: str,
+        url: str,
+        body: Mapping[str, object],
+        understand: Callable[[Answer], _T],
+    ) -> _T:
+        call = Call(
+            kind=kind,
+            method="POST",
+            url=urljoin(self._url, url),
+            headers=self._headers | {"Content-Type": "application/json"},
+            content=msgspec.json.encode(body),
+            rationed=kind == "reserve",
+        )
+        return await self._http.ask(call, understand)
+
+
+def _found(answer: Answer) -> Found | None:
+    check_token(answer)
+    if answer.status == HTTPStatus.NO_CONTENT:
+        return None
+    if answer.status != HTTPStatus.OK:
+        raise refused(answer)
+    if not answer.content:
+        return None
+    found = parse(answer, _Found)
+    if not found.cache_key:
+        raise senseless(answer, "it names no key")
+    return Found(found.cache_key, content_url(answer, found.archive_location))
+
+
+def _reserved(key: str, answer: Answer) -> int:
+    check_token(answer)
+    if answer.is_success:
+        return parse(answer, _Reserved).cache_id
+    if answer.status == HTTPStatus.CONFLICT or b"AlreadyExists" in answer.content:
+        raise taken(key, answer)
+    if answer.status == HTTPStatus.FORBIDDEN:
+        raise WriteRefusedError(key, f"HTTP {answer.status}")
+    raise refused(answer)
+
+
+def _done(answer: Answer) -> None:
+    check_token(answer)
+    if not answer.is_success:
+        raise refused(answer)

@@ -1,0 +1,151 @@
+"""Version 2 of the cache service: Twirp, in JSON. Github.com speaks it."""
+
+import re
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import TypeVar
+from urllib.parse import urljoin
+
+import msgspec
+
+from maintainer.errors import StoreError, WriteRefusedError
+from maintainer.stores.base import Found
+from maintainer.stores.github.answers import Answer, content_url, parse, refused, senseless
+from maintainer.stores.github.http import Call, Http
+from maintainer.stores.github.service import ENTRY_VERSION, InDoubtError, check_token, taken
+
+_T = TypeVar("_T")
+
+_TWIRP = "twirp/github.actions.results.api.v1.CacheService/"
+_MAY_NOT = re.compile(
+    r"permission|read.?only|denied|forbidden|not allowed|unauthori[sz]ed", re.IGNORECASE
+)
+
+
+class _Found(msgspec.Struct):
+    ok: bool | msgspec.UnsetType = msgspec.UNSET
+    signed_download_url: str = ""
+    matched_key: str = ""
+
+
+class _Reserved(msgspec.Struct):
+    ok: bool = False
+    signed_upload_url: str = ""
+    message: str = ""
+
+
+class _Finalized(msgspec.Struct):
+    ok: bool = False
+    message: str = ""
+
+
+class _Problem(msgspec.Struct):
+    code: str
+    msg: str = ""
+
+
+class ServiceV2:
+    """Version 2: github.com."""
+
+    def __init__(self, http: Http, url: str, token: str) -> None:
+        self._http = http
+        self._url = f"{url.rstrip('/')}/{_TWIRP}"
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+    async def find(self, key: str, *, prefix: bool) -> Found | None:
+        body = {"key": key, "restore_keys": [key] if prefix else [], "version": ENTRY_VERSION}
+        return await self._call("look-up", "GetCacheEntryDownloadURL", body, _found)
+
+    async def write(self, key: str, content: bytes) -> None:
+        body = {"key": key, "version": ENTRY_VERSION}
+        url = await self._call(
+            "reserve", "CreateCacheEntry", body, lambda answer: _reserved(key, answer)
+        )
+        await self._upload(url, content)
+        body["size_bytes"] = str(len(content))
+        try:
+            await self._call("finalize", "FinalizeCacheEntryUpload", body, _finalized)
+        except StoreError as error:
+            raise InDoubtError(error) from None
+
+    async def _upload(self, url: str, content: bytes) -> None:
+        call = Call(
+            kind="upload",
+            method="PUT",
+            url=url,
+            headers={"x-ms-blob-type": "BlockBlob", "Content-Type": "application/octet-stream"},
+            content=content,
+        )
+        await self._http.ask(call, _uploaded)
+
+    async def _call(
+        self,
+        kind: str,
+        method: str,
+        body: Mapping[str, object],
+        understand: Callable[[Answer], _T],
+    ) -> _T:
+        call = Call(
+            kind=kind,
+            method="POST",
+            url=urljoin(self._url, method),
+            headers=self._headers,
+            content=msgspec.json.encode(body),
+            rationed=kind == "reserve",
+        )
+        return await self._http.ask(call, understand)
+
+
+def _found(answer: Answer) -> Found | None:
+    if answer.status != HTTPStatus.OK:
+        problem = _problem(answer)
+        if answer.status == HTTPStatus.NOT_FOUND and problem.code == "not_found":
+            return None
+        raise refused(answer, problem.msg)
+    found = parse(answer, _Found)
+    if not found.ok:
+        # Protocol buffers leave out what is false; anything else without `ok` is no miss.
+        if found.ok is msgspec.UNSET and parse(answer, dict[str, msgspec.Raw]):
+            raise senseless(answer, "it lacks `ok`")
+        return None
+    if not found.matched_key:
+        raise senseless(answer, "it lacks `matched_key`")
+    return Found(found.matched_key, content_url(answer, found.signed_download_url))
+
+
+def _reserved(key: str, answer: Answer) -> str:
+    if answer.status != HTTPStatus.OK:
+        problem = _problem(answer)
+        if problem.code == "already_exists":
+            raise taken(key, answer)
+        if problem.code == "permission_denied":
+            raise WriteRefusedError(key, f"HTTP {answer.status}")
+        raise refused(answer, problem.msg)
+    reserved = parse(answer, _Reserved)
+    if reserved.ok:
+        return content_url(answer, reserved.signed_upload_url)
+    if _MAY_NOT.search(reserved.message):
+        raise WriteRefusedError(key, reserved.message)
+    raise taken(key, answer)
+
+
+def _uploaded(answer: Answer) -> None:
+    if not answer.is_success:
+        raise refused(answer)
+
+
+def _finalized(answer: Answer) -> None:
+    if answer.status != HTTPStatus.OK:
+        raise refused(answer, _problem(answer).msg)
+    finalized = parse(answer, _Finalized)
+    if not finalized.ok:
+        raise refused(answer, finalized.message or "it did not finish the entry")
+
+
+def _problem(answer: Answer) -> _Problem:
+    """Read a Twirp error. Raises StoreError if it is none, as a proxy's page is."""
+    check_token(answer)
+    try:
+        return msgspec.json.decode(answer.content, type=_Problem)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise refused(answer) from None

@@ -1,0 +1,70 @@
+"""Stores as a workflow opens them: by the environment."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import jwt
+import msgspec
+import pytest
+
+from maintainer.settings import GitHubSettings, load_github_settings
+from maintainer.stores.github import GitHubStore, Patience, open_store
+
+RUNTIME_TOKEN = jwt.encode(
+    {"ac": msgspec.json.encode([{"Scope": "refs/heads/main", "Permission": 3}]).decode()},
+    "a key of the length that PyJWT asks for",
+)
+API_TOKEN = "ghs_0123456789abcdefSECRET"
+AT_ONCE = Patience(first_wait=timedelta(0))
+"""All attempts, without waiting between them."""
+
+_VARIABLES = (
+    "ACTIONS_RESULTS_URL",
+    "ACTIONS_CACHE_URL",
+    "ACTIONS_RUNTIME_TOKEN",
+    "ACTIONS_CACHE_SERVICE_V2",
+    "GITHUB_TOKEN",
+    "GITHUB_REPOSITORY",
+    "GITHUB_API_URL",
+)
+
+
+def in_environment(**variables: str) -> GitHubSettings:
+    """Read the settings with just these variables of GitHub's set."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _VARIABLES:
+            patch.delenv(name, raising=False)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        return load_github_settings()
+
+
+@asynccontextmanager
+async def store_v2(url: str, patience: Patience = AT_ONCE) -> AsyncIterator[GitHubStore]:
+    """Open a store that speaks version 2 of the cache service."""
+    settings = in_environment(
+        ACTIONS_RESULTS_URL=url,
+        ACTIONS_CACHE_SERVICE_V2="True",
+        ACTIONS_RUNTIME_TOKEN=RUNTIME_TOKEN,
+    )
+    async with open_store(settings, patience) as store:
+        yield store
+
+
+@asynccontextmanager
+async def store_v1(url: str, patience: Patience = AT_ONCE) -> AsyncIterator[GitHubStore]:
+    """Open a store that speaks version 1 of the cache service."""
+    settings = in_environment(ACTIONS_CACHE_URL=url, ACTIONS_RUNTIME_TOKEN=RUNTIME_TOKEN)
+    async with open_store(settings, patience) as store:
+        yield store
+
+
+@asynccontextmanager
+async def store_rest(url: str, patience: Patience = AT_ONCE) -> AsyncIterator[GitHubStore]:
+    """Open a store that speaks the REST API only."""
+    settings = in_environment(
+        GITHUB_API_URL=url, GITHUB_REPOSITORY="octo/cache", GITHUB_TOKEN=API_TOKEN
+    )
+    async with open_store(settings, patience) as store:
+        yield store
