@@ -1,7 +1,7 @@
 """Mark: what is reachable, what is not, and since when. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -10,15 +10,20 @@ from maintainer.cacheconfig import (
     BlobKey,
     CacheConfig,
     Digest,
+    IndexId,
     IndexKey,
     Ref,
-    Scope,
     SignatureKey,
-    hash_ref,
     merge,
     prune,
 )
-from maintainer.snapshot import KnownEntry, KnownIndex, Snapshot, UnreadIndex
+from maintainer.snapshot import (
+    KnownEntry,
+    KnownGeneration,
+    Snapshot,
+    UnreadGeneration,
+    index_of,
+)
 
 
 class State(StrEnum):
@@ -42,50 +47,46 @@ class State(StrEnum):
     """Not of our two kinds, or under a key that its ref does not write."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class LineId:
-    """All generations of one index: what a scope is in one ref."""
-
-    ref: Ref
-    scope: Scope
-    signed: bool = False
-
-    @property
-    def key(self) -> IndexKey:
-        """The key of its first generation."""
-        return IndexKey(self.scope, hash_ref(self.ref), IndexKey.FIRST, self.signed)
-
-
 @dataclass(frozen=True, slots=True)
-class Line:
-    """The generations of one index, and what they come to."""
+class Index:
+    """One index, and what its generations come to."""
 
-    id: LineId
-    generations: tuple[KnownIndex, ...]
+    id: IndexId
+    generations: tuple[KnownGeneration, ...]
     """Those that exist and were read, oldest first."""
-    inputs: tuple[KnownIndex, ...]
+    inputs: tuple[KnownGeneration, ...]
     """Those that take part in the merge, remembered ones too, oldest first."""
-    unread: tuple[UnreadIndex, ...]
+    unread: tuple[UnreadGeneration, ...]
     merged: CacheConfig
     """The merge of the inputs, pruned to what exists, in normal form."""
+    usable: CacheConfig
+    """What of it builders can use now: the generation that they read, pruned to what exists."""
     highest: int
     """The highest generation that is known to have existed; 0 if none."""
-    hidden_by: IndexKey | None = None
-    """A signed index created later, which builders that do not sign would read instead."""
+    hidden_by: str | None
+    """The key that builders who do not sign read in place of the newest generation."""
 
     @property
-    def newest(self) -> KnownIndex | None:
-        """The generation that builders read now, if it could be read."""
+    def newest(self) -> KnownGeneration | None:
+        """The generation with the highest number, if it could be read."""
         newest = self.generations[-1] if self.generations else None
-        if newest and any(index.key.generation > newest.key.generation for index in self.unread):
+        if newest and any(one.number == 0 or one.number > newest.number for one in self.unread):
             return None
         return newest
 
     @property
-    def named_by_newest(self) -> frozenset[Digest]:
-        """The blobs that the newest generation names, live or not."""
-        newest = self.newest
-        return newest.config.blobs if newest and newest.config else frozenset()
+    def current(self) -> tuple[KnownGeneration, ...]:
+        """What builders may be reading now: the newest generation, and what hides it."""
+        return tuple(
+            generation
+            for generation in self.generations
+            if generation is self.generations[-1] or str(generation.key) == self.hidden_by
+        )
+
+    @property
+    def named(self) -> frozenset[Digest]:
+        """The blobs that its current generations name, live or not."""
+        return frozenset().union(*(generation.blobs for generation in self.current))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class Mark:
     reason: str
     since: datetime | None = None
     """Dangling or superseded since then."""
-    line: LineId | None = None
+    index: IndexId | None = None
     """Of a generation: the index that it belongs to."""
 
 
@@ -115,9 +116,14 @@ class Marks:
     """Everything that a plan is made from, besides the settings."""
 
     snapshot: Snapshot
-    lines: tuple[Line, ...]
+    indexes: tuple[Index, ...]
     marks: tuple[Mark, ...]
     shields: tuple[Shield, ...]
+
+    @property
+    def certain(self) -> bool:
+        """Whether all that the token can read was read: then what looks unneeded is."""
+        return self.snapshot.listing_complete and not self.snapshot.unread
 
 
 def mark(snapshot: Snapshot) -> Marks:
@@ -126,91 +132,82 @@ def mark(snapshot: Snapshot) -> Marks:
     A blob is reachable when a live result of some index needs it, from the point of view of the
     token that reads it.
     """
-    lines = _lines(snapshot)
-    marker = _Marker(snapshot, lines)
+    indexes = _indexes(snapshot)
+    marker = _Marker(snapshot, indexes)
     return Marks(
         snapshot=snapshot,
-        lines=lines,
+        indexes=indexes,
         marks=tuple(marker.mark(entry) for entry in snapshot.entries),
         shields=_shields(snapshot),
     )
 
 
-def is_index_of(entry: KnownEntry) -> LineId | None:
-    """Tell which index an entry is a generation of; None if its ref does not write such keys."""
-    key = entry.parsed
-    if not isinstance(key, IndexKey) or key.ref_hash != hash_ref(entry.ref):
-        return None
-    return LineId(entry.ref, key.scope, key.signed)
-
-
-def _lines(snapshot: Snapshot) -> tuple[Line, ...]:
-    known: defaultdict[LineId, list[KnownIndex]] = defaultdict(list)
-    unread: defaultdict[LineId, list[UnreadIndex]] = defaultdict(list)
-    for index in snapshot.indexes:
-        known[LineId(index.ref, index.key.scope, index.key.signed)].append(index)
+def _indexes(snapshot: Snapshot) -> tuple[Index, ...]:
+    known: defaultdict[IndexId, list[KnownGeneration]] = defaultdict(list)
+    unread: defaultdict[IndexId, list[UnreadGeneration]] = defaultdict(list)
+    for generation in snapshot.generations:
+        known[generation.index].append(generation)
     for problem in snapshot.unread:
-        unread[LineId(problem.ref, problem.key.scope, problem.key.signed)].append(problem)
+        unread[problem.index].append(problem)
     return tuple(
-        _line(line, known[line], tuple(unread[line]), snapshot, known)
-        for line in sorted({*known, *unread})
+        _index(index, known[index], tuple(unread[index]), snapshot)
+        for index in sorted({*known, *unread})
     )
 
 
-def _line(
-    line: LineId,
-    indexes: Iterable[KnownIndex],
-    unread: tuple[UnreadIndex, ...],
+def _index(
+    index: IndexId,
+    known: Iterable[KnownGeneration],
+    unread: tuple[UnreadGeneration, ...],
     snapshot: Snapshot,
-    known: Mapping[LineId, list[KnownIndex]],
-) -> Line:
-    ordered = sorted(indexes, key=lambda index: (index.key.generation, index.manifest_id))
-    generations = tuple(index for index in ordered if index.exists)
-    inputs = tuple(index for index in ordered if index.config and not index.superseded)
-    signed = LineId(line.ref, line.scope, signed=True)
-    return Line(
-        id=line,
+) -> Index:
+    ordered = sorted(known, key=lambda generation: (generation.number, generation.manifest_id))
+    generations = tuple(generation for generation in ordered if generation.exists)
+    inputs = tuple(
+        generation
+        for generation in ordered
+        if generation.config
+        and not generation.superseded
+        and (generation.exists or not index.signed)
+    )
+    hidden_by = _hidden_by(index, generations, unread, snapshot)
+    read = [one for one in generations if str(one.key) == hidden_by] or generations[-1:]
+    numbers = (*(one.number for one in ordered), *(one.number for one in unread))
+    return Index(
+        id=index,
         generations=generations,
         inputs=inputs,
         unread=unread,
-        merged=_come_to(line, inputs, snapshot),
-        highest=max(
-            (
-                *(index.key.generation for index in ordered),
-                *(index.key.generation for index in unread),
-            ),
-            default=0,
-        ),
-        hidden_by=None if line.signed else _hidden_by(generations, known.get(signed, ())),
+        merged=_come_to(index, inputs, snapshot),
+        usable=prune((read[0].config if read else None) or CacheConfig(), snapshot.live_blobs),
+        highest=max(numbers, default=0),
+        hidden_by=hidden_by,
     )
 
 
-def _come_to(line: LineId, inputs: Iterable[KnownIndex], snapshot: Snapshot) -> CacheConfig:
-    configs: list[CacheConfig] = [index.config for index in inputs if index.config]
-    if line.signed:
+def _come_to(index: IndexId, inputs: Iterable[KnownGeneration], snapshot: Snapshot) -> CacheConfig:
+    configs: list[CacheConfig] = [one.config for one in inputs if one.config]
+    if index.signed:
         # Nobody may merge these: each of them stands for itself.
         return merge(prune(config, snapshot.live_blobs) for config in configs)
     return prune(merge(configs), snapshot.live_blobs)
 
 
 def _hidden_by(
-    generations: tuple[KnownIndex, ...], signed: Iterable[KnownIndex]
-) -> IndexKey | None:
-    if not generations or generations[-1].store_id is None:
+    index: IndexId,
+    generations: tuple[KnownGeneration, ...],
+    unread: tuple[UnreadGeneration, ...],
+    snapshot: Snapshot,
+) -> str | None:
+    read = snapshot.read_by_builders.get(index)
+    if index.signed or read is None or unread or not generations:
         return None
-    newest = generations[-1]
-    later = [
-        index
-        for index in signed
-        if index.exists
-        and index.store_id is not None
-        and (index.created_at, index.store_id) > (newest.created_at, newest.store_id or 0)
-    ]
-    return max(later, key=lambda index: index.created_at).key if later else None
+    newest = str(generations[-1].key)
+    return None if read.casefold() == newest.casefold() else read
 
 
 def _shields(snapshot: Snapshot) -> tuple[Shield, ...]:
-    violated = {index.store_id for index in snapshot.indexes if index.violation}
+    violated = {one.store_id for one in snapshot.generations if one.violation}
     shields = [
         Shield(entry.key, entry.ref, entry.created_at)
         for entry in snapshot.entries
@@ -218,7 +215,7 @@ def _shields(snapshot: Snapshot) -> tuple[Shield, ...]:
         and (
             entry.ref not in snapshot.access.readable
             or entry.store_id in violated
-            or is_index_of(entry) is None
+            or index_of(entry.ref, entry.parsed) is None
         )
     ]
     return tuple(sorted(shields, key=lambda shield: (shield.created_at, shield.key), reverse=True))
@@ -227,30 +224,30 @@ def _shields(snapshot: Snapshot) -> tuple[Shield, ...]:
 class _Marker:
     """Marks entries one by one, against what all the indexes need together."""
 
-    def __init__(self, snapshot: Snapshot, lines: tuple[Line, ...]) -> None:
+    def __init__(self, snapshot: Snapshot, indexes: tuple[Index, ...]) -> None:
         self.snapshot = snapshot
-        self.lines = {line.id: line for line in lines}
-        self.unread = {(index.ref, str(index.key)) for index in snapshot.unread}
-        self.needed: dict[Digest, str] = {}
-        self.named_now: dict[Digest, str] = {}
+        self.indexes = {index.id: index for index in indexes}
+        self.current = {one.store_id for index in indexes for one in index.current}
+        self.unread = {(one.index, one.number) for one in snapshot.unread}
+        self.needed: dict[Digest, IndexId] = {}
+        self.named_now: dict[Digest, IndexId] = {}
         self.named_until: dict[Digest, datetime] = {}
-        self.successor: dict[int, datetime] = {}
-        for line in lines:
-            for blob in line.merged.blobs:
-                self.needed.setdefault(blob, _say_line(line.id))
-            for blob in line.named_by_newest:
-                self.named_now.setdefault(blob, _say_line(line.id))
-            self._remember_former_newest(line)
+        self.successor: dict[int | None, datetime] = {}
+        for index in indexes:
+            for blob in index.merged.blobs:
+                self.needed.setdefault(blob, index.id)
+            for blob in index.named:
+                self.named_now.setdefault(blob, index.id)
+            self._remember_former_newest(index)
         self.signed_content = {
-            index.content_digest: str(index.key) for index in snapshot.indexes if index.exists
+            one.content_digest: str(one.key) for one in snapshot.generations if one.exists
         }
 
-    def _remember_former_newest(self, line: Line) -> None:
+    def _remember_former_newest(self, index: Index) -> None:
         """Remember that a generation was needed, and what it names, until the next was there."""
-        for index, following in zip(line.generations, line.generations[1:], strict=False):
-            if index.store_id is not None:
-                self.successor[index.store_id] = following.created_at
-            for blob in index.config.blobs if index.config else ():
+        for former, following in zip(index.generations, index.generations[1:], strict=False):
+            self.successor[former.store_id] = following.created_at
+            for blob in former.blobs:
                 until = self.named_until.get(blob, following.created_at)
                 self.named_until[blob] = max(until, following.created_at)
 
@@ -263,13 +260,13 @@ class _Marker:
             return self._mark_blob(entry, entry.parsed.digest)
         if isinstance(entry.parsed, SignatureKey):
             return self._mark_signature(entry, entry.parsed.digest)
-        return self._mark_index(entry)
+        return self._mark_generation(entry, entry.parsed)
 
     def _mark_blob(self, entry: KnownEntry, digest: Digest) -> Mark:
-        if digest in self.needed:
-            return Mark(entry, State.REACHABLE, f"{self.needed[digest]} needs it")
-        if digest in self.named_now:
-            reason = f"{self.named_now[digest]} named it until this run, but no live result does"
+        if index := self.needed.get(digest):
+            return Mark(entry, State.REACHABLE, f"{index} in {index.ref} needs it")
+        if index := self.named_now.get(digest):
+            reason = f"{index} in {index.ref} named it until now, but no live result needs it"
             return Mark(entry, State.DANGLING, reason, self.snapshot.now)
         since = self._unneeded_since(entry, self.named_until.get(digest))
         return Mark(entry, State.DANGLING, "no live result of any index needs it", since)
@@ -280,21 +277,20 @@ class _Marker:
         since = self._unneeded_since(entry, None)
         return Mark(entry, State.DANGLING, "the index that it signs is gone", since)
 
-    def _mark_index(self, entry: KnownEntry) -> Mark:
-        line_id = is_index_of(entry)
-        if line_id is None:
-            return Mark(entry, State.FOREIGN, f"{entry.ref} does not write such a key")
-        if (entry.ref, entry.key) in self.unread:
-            reason = "it could not be read this time"
-            return Mark(entry, State.UNREAD, reason, line=line_id)
-        if line_id.signed:
-            return Mark(entry, State.SIGNED, "signed indexes are never rewritten", line=line_id)
-        newest = self.lines[line_id].generations[-1]
-        if newest.store_id == entry.store_id:
-            return Mark(entry, State.NEWEST, "builders read it", self.snapshot.now, line_id)
+    def _mark_generation(self, entry: KnownEntry, key: IndexKey) -> Mark:
+        index = index_of(entry.ref, key)
+        if index is None:
+            return Mark(entry, State.FOREIGN, f"no build in {entry.ref} writes such a key")
+        if (index, key.generation) in self.unread:
+            return Mark(entry, State.UNREAD, "it could not be read this time", index=index)
+        if index.signed:
+            return Mark(entry, State.SIGNED, "signed indexes are never rewritten", index=index)
+        newest = self.indexes[index].generations[-1]
+        if entry.store_id in self.current:
+            return Mark(entry, State.NEWEST, "builders read it", self.snapshot.now, index)
         since = self._unneeded_since(entry, self.successor.get(entry.store_id))
-        reason = f"generation {newest.key.generation} is newer"
-        return Mark(entry, State.SUPERSEDED, reason, since, line_id)
+        reason = f"generation {newest.number} is newer"
+        return Mark(entry, State.SUPERSEDED, reason, since, index)
 
     def _unneeded_since(self, entry: KnownEntry, needed_until: datetime | None) -> datetime:
         """Tell since when nothing has needed an entry: never earlier than its last use.
@@ -307,7 +303,3 @@ class _Marker:
         if entry.known_before:
             return self.snapshot.now
         return max(entry.last_use_at, needed_until or entry.last_use_at)
-
-
-def _say_line(line: LineId) -> str:
-    return f"{line.key.prefix.removesuffix('#')} ({line.ref})"

@@ -4,16 +4,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from maintainer.cacheconfig import CacheConfig, Digest, IndexKey, Ref, merge
-from maintainer.mark import Line, LineId, Mark, Marks, Shield, State
-from maintainer.snapshot import KnownEntry, KnownIndex
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, IndexKey, Ref, merge
+from maintainer.mark import Index, Mark, Marks, Shield, State
+from maintainer.snapshot import KnownEntry, KnownGeneration
+
+_FEW = 3
+"""So many generations are named one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteIndex:
     """Write this index as the next generation."""
 
-    line: LineId
+    index: IndexId
     key: IndexKey
     content: CacheConfig
     reason: str
@@ -26,7 +29,7 @@ class DeleteEntry:
     entry: KnownEntry
     state: State
     reason: str
-    after: frozenset[LineId] = frozenset()
+    after: frozenset[IndexId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +53,15 @@ class Plan:
     deletes: tuple[DeleteEntry, ...]
     """In the order of their deletion: superseded generations first, then what dangles."""
     keeps: tuple[Keep, ...]
-    settled: tuple[LineId, ...]
+    settled: tuple[IndexId, ...]
     """The indexes whose newest generation already says what their merge would."""
 
 
 def make_plan(marks: Marks, *, grace: timedelta) -> Plan:
     """Decide from what was marked, the grace period, and the time of the snapshot."""
     planner = _Planner(marks, grace)
-    for line in marks.lines:
-        planner.plan_line(line)
+    for index in marks.indexes:
+        planner.plan_index(index)
     for marked in marks.marks:
         planner.plan_entry(marked)
     return Plan(
@@ -78,59 +81,59 @@ class _Planner:
         self.marks = marks
         self.now = marks.snapshot.now
         self.grace = grace
-        self.writes: dict[LineId, WriteIndex] = {}
+        self.writes: dict[IndexId, WriteIndex] = {}
         self.deletes: list[DeleteEntry] = []
         self.keeps: list[Keep] = []
-        self.settled: set[LineId] = set()
-        self.blocked = self._why_nothing_may_be_swept()
-        self.named_by: dict[Digest, set[LineId]] = {}
-        for line in marks.lines:
-            for blob in line.named_by_newest:
-                self.named_by.setdefault(blob, set()).add(line.id)
+        self.settled: set[IndexId] = set()
+        self.blocked = self._why_no_blob_may_be_swept()
+        self.named_by: dict[Digest, set[IndexId]] = {}
+        for index in marks.indexes:
+            for blob in index.named:
+                self.named_by.setdefault(blob, set()).add(index.id)
 
-    def _why_nothing_may_be_swept(self) -> str | None:
+    def _why_no_blob_may_be_swept(self) -> str | None:
         """Tell why no blob may be deleted in this run, if so: what is needed is not all known."""
         if self.marks.snapshot.unread:
-            index = self.marks.snapshot.unread[0]
-            return f"{index.key} could not be read this time ({index.problem}) and may need it"
+            unread = self.marks.snapshot.unread[0]
+            return f"{unread.name} could not be read this time and may need it"
         if not self.marks.snapshot.listing_complete:
-            return "entries went while the list was read, so an index may have been missed"
+            return "entries came or went while the list was read, so an index may have been missed"
         return None
 
-    def plan_line(self, line: Line) -> None:
-        if line.id.signed:
-            self.keep_line(line, "signed indexes are never rewritten")
+    def plan_index(self, index: Index) -> None:
+        if index.id.signed:
+            self.keep_index(index, "signed indexes are never rewritten")
             return
-        reason = self._why_write(line)
+        reason = self._why_write(index)
         if reason is None:
-            self.settled.add(line.id)
-            self.keep_line(line, "its newest generation says all that can be used")
-        elif line.id.ref not in self.marks.snapshot.access.writable:
-            self.keep_line(line, f"the token cannot write {line.id.ref}; left to do: {reason}")
-        elif line.unread and line.newest is None:
-            problem = line.unread[-1].problem
-            self.keep_line(line, f"its newest generation could not be read this time: {problem}")
+            self.settled.add(index.id)
+            self.keep_index(index, "its newest generation says all that can be used")
+        elif index.id.ref not in self.marks.snapshot.access.writable:
+            self.keep_index(index, f"the token cannot write {index.id.ref}; left to do: {reason}")
+        elif index.unread and index.newest is None:
+            problem = index.unread[-1].problem
+            self.keep_index(index, f"its newest generation could not be read this time: {problem}")
         else:
-            key = line.id.key.with_generation(line.highest + 1)
-            self.writes[line.id] = WriteIndex(line.id, key, line.merged, reason)
+            key = index.id.key(index.highest + 1)
+            self.writes[index.id] = WriteIndex(index.id, key, index.merged, reason)
 
-    def _why_write(self, line: Line) -> str | None:
-        newest = line.newest
+    def _why_write(self, index: Index) -> str | None:
+        newest = index.newest
         if newest is None:
-            if line.unread:
+            if index.unread:
                 return "merge its generations"
-            return _say_restored(line) if line.merged.records else None
-        if newest.config is None:
-            return f"generation {newest.key.generation} is not valid: {newest.violation}"
-        if merge([newest.config]) != line.merged:
-            return _say_merge(line, newest, newest.config)
-        if line.hidden_by:
-            return f"builders that do not sign read {line.hidden_by}, created later, in its place"
+            return _say_restored(index) if index.merged.records else None
+        if newest.violation is not None:
+            return f"generation {newest.number} is not valid: {newest.violation}"
+        config = newest.config or CacheConfig()
+        if merge([config]) != index.merged:
+            return _say_merge(index, newest, config)
+        if index.hidden_by:
+            return f"builders read {index.hidden_by}, created later, in its place"
         return None
 
-    def keep_line(self, line: Line, reason: str) -> None:
-        subject = line.id.key.prefix.removesuffix("#")
-        self.keeps.append(Keep(subject, line.id.ref, reason))
+    def keep_index(self, index: Index, reason: str) -> None:
+        self.keeps.append(Keep(str(index.id), index.id.ref, reason))
 
     def plan_entry(self, marked: Mark) -> None:
         if marked.state is State.DANGLING:
@@ -141,14 +144,13 @@ class _Planner:
             self.keep_entry(marked.entry, marked.reason)
 
     def _plan_generation(self, marked: Mark) -> None:
-        line = marked.line
-        if line is None or (marked.state is State.NEWEST and line not in self.writes):
+        index = marked.index
+        if index is None or (marked.state is State.NEWEST and index not in self.writes):
             return
-        if line not in self.writes and line not in self.settled:
-            self.keep_entry(marked.entry, "its index was not rewritten, so it may still be needed")
+        if index not in self.writes and index not in self.settled:
+            self.keep_entry(marked.entry, "its index is not rewritten, so it may still be needed")
             return
-        after = frozenset({line} & self.writes.keys())
-        self._delete_after_grace(marked, State.SUPERSEDED, after)
+        self._delete_after_grace(marked, State.SUPERSEDED, frozenset({index} & self.writes.keys()))
 
     def _plan_dangling(self, marked: Mark) -> None:
         digest = getattr(marked.entry.parsed, "digest", Digest(""))
@@ -156,13 +158,13 @@ class _Planner:
         if self.blocked:
             self.keep_entry(marked.entry, self.blocked)
         elif left := sorted(namers - self.writes.keys()):
-            prefix = left[0].key.prefix.removesuffix("#")
-            self.keep_entry(marked.entry, f"{prefix} still names it and is not rewritten")
+            self.keep_entry(marked.entry, f"{left[0]} still names it and is not rewritten")
         elif shield := self._shield(marked.entry):
+            until = _say_time(shield.created_at + self.grace)
             self.keep_entry(
                 marked.entry,
                 f"{shield.key} in {shield.ref}, whose content is not known, is newer and may need "
-                f"it until {_say_time(shield.created_at + self.grace)}",
+                f"it until {until}",
             )
         else:
             self._delete_after_grace(marked, State.DANGLING, frozenset(namers))
@@ -173,7 +175,7 @@ class _Planner:
                 return shield
         return None
 
-    def _delete_after_grace(self, marked: Mark, state: State, after: frozenset[LineId]) -> None:
+    def _delete_after_grace(self, marked: Mark, state: State, after: frozenset[IndexId]) -> None:
         since = marked.since or self.now
         if self.now - since < self.grace:
             until = _say_time(since + self.grace)
@@ -188,27 +190,31 @@ class _Planner:
         self.keeps.append(Keep(entry.key, entry.ref, reason, entry.size, entry.store_id))
 
 
-def _say_restored(line: Line) -> str:
-    return f"none of its generations exists; {line.merged.result_count} results are remembered"
+def _say_restored(index: Index) -> str:
+    return f"none of its generations exists; {index.merged.result_count} results are remembered"
 
 
-def _say_merge(line: Line, newest: KnownIndex, config: CacheConfig) -> str:
-    merged = [index for index in line.inputs if index.key != newest.key]
+def _say_merge(index: Index, newest: KnownGeneration, config: CacheConfig) -> str:
+    others = [one for one in index.inputs if one.manifest_id != newest.manifest_id]
     reasons = []
-    if merged:
-        reasons.append(f"merge {_say_generations(merged)} into generation {newest.key.generation}")
-    if gone := config.blobs - line.merged.blobs:
-        reasons.append(f"drop {len(gone)} blobs that are gone or not needed")
+    if others:
+        reasons.append(f"merge {_say_generations(others)} into generation {newest.number}")
+    if gone := config.blobs - index.merged.blobs:
+        reasons.append(f"drop {_count(len(gone), 'blob')} that are gone or not needed")
     if not reasons:
         reasons.append("unite what the newest generation says twice")
     return "; ".join(reasons)
 
 
-def _say_generations(indexes: Iterable[KnownIndex]) -> str:
-    numbers = [index.key.generation for index in indexes]
-    if len(numbers) > 3:  # noqa: PLR2004
+def _say_generations(generations: Iterable[KnownGeneration]) -> str:
+    numbers = [generation.number for generation in generations]
+    if len(numbers) > _FEW:
         return f"{len(numbers)} generations ({numbers[0]} to {numbers[-1]})"
     return f"generation {' and '.join(map(str, numbers))}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _say_time(moment: datetime) -> str:

@@ -10,9 +10,9 @@ import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -100,21 +100,37 @@ class Settings(BaseSettings):
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
+    @classmethod
+    def defaults(cls) -> Self:
+        """Give the settings of somebody who has set nothing."""
+        return cls.model_construct()
 
-class GitHubSettings(BaseSettings):
+
+class GitHubSettings(BaseModel):
     """What a workflow's own environment says: where the cache is, and what may be done to it."""
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
-    results_url: str | None = Field(default=None, validation_alias="ACTIONS_RESULTS_URL")
-    cache_url: str | None = Field(default=None, validation_alias="ACTIONS_CACHE_URL")
-    runtime_token: SecretStr | None = Field(default=None, validation_alias="ACTIONS_RUNTIME_TOKEN")
-    cache_service_v2: bool = Field(default=False, validation_alias="ACTIONS_CACHE_SERVICE_V2")
-    token: SecretStr | None = Field(default=None, validation_alias="GITHUB_TOKEN")
+    results_url: str | None = Field(default=None, alias="ACTIONS_RESULTS_URL")
+    cache_url: str | None = Field(default=None, alias="ACTIONS_CACHE_URL")
+    runtime_token: SecretStr | None = Field(default=None, alias="ACTIONS_RUNTIME_TOKEN")
+    cache_service_v2: bool = Field(default=False, alias="ACTIONS_CACHE_SERVICE_V2")
+    token: SecretStr | None = Field(default=None, alias="GITHUB_TOKEN")
     repository: str | None = Field(
-        default=None, validation_alias="GITHUB_REPOSITORY", pattern=r"^[\w.-]+/[\w.-]+$"
+        default=None, alias="GITHUB_REPOSITORY", pattern=r"^[\w.-]+/[\w.-]+$"
     )
-    api_url: str = Field(default="https://api.github.com", validation_alias="GITHUB_API_URL")
+    api_url: str = Field(default="https://api.github.com", alias="GITHUB_API_URL")
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read GitHub's own variables; an empty one counts as not set.
+
+        Raises UsageError, in one line that names the variable.
+        """
+        try:
+            return cls.model_validate({k: v for k, v in environment.items() if v})
+        except ValidationError as error:
+            raise UsageError(_say(error, None)) from None
 
 
 def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings:
@@ -139,14 +155,6 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
         raise UsageError(_say(error, path)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
-
-
-def load_github_settings() -> GitHubSettings:
-    """Read GitHub's own variables. Raises UsageError, in one line that names the variable."""
-    try:
-        return GitHubSettings()
-    except ValidationError as error:
-        raise UsageError(_say(error, None)) from None
 
 
 def _say(error: ValidationError, path: Path | None) -> str:

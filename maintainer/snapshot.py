@@ -1,5 +1,6 @@
 """What a run knows of a cache once it was probed and recorded: all that marking sees."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,9 +8,11 @@ from maintainer.cacheconfig import (
     BlobKey,
     CacheConfig,
     Digest,
+    IndexId,
     IndexKey,
     Ref,
     SignatureKey,
+    hash_ref,
 )
 from maintainer.stores import Access
 
@@ -33,6 +36,9 @@ class KnownEntry:
     """Whether an earlier run has seen it."""
     unneeded_since: datetime | None
     """Since when the graph knows that nothing needs it, if it does."""
+    state: str
+    """As the last run that saw it marked it."""
+    reason: str
 
     @property
     def last_use_at(self) -> datetime:
@@ -41,12 +47,12 @@ class KnownEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownIndex:
+class KnownGeneration:
     """A generation that was read, now or in an earlier run."""
 
     manifest_id: int
-    key: IndexKey
-    ref: Ref
+    index: IndexId
+    number: int
     content_digest: Digest
     config: CacheConfig | None
     """None if it is not valid, or superseded and so not needed again."""
@@ -61,14 +67,30 @@ class KnownIndex:
     superseded: bool
     """Whether a newer generation was seen to hold all that was live in it."""
 
+    @property
+    def key(self) -> IndexKey:
+        """Its cache key."""
+        return self.index.key(self.number)
+
+    @property
+    def blobs(self) -> frozenset[Digest]:
+        """The blobs that it names, as far as it was decoded."""
+        return self.config.blobs if self.config else frozenset()
+
 
 @dataclass(frozen=True, slots=True)
-class UnreadIndex:
-    """A generation that exists and could not be read this time."""
+class UnreadGeneration:
+    """A generation that exists, or may exist, and could not be read this time."""
 
-    key: IndexKey
-    ref: Ref
+    index: IndexId
+    number: int
+    """0 if even that is not known."""
     problem: str
+
+    @property
+    def name(self) -> str:
+        """What to call it: its key, or that of its index if the number is not known."""
+        return str(self.index.key(self.number)) if self.number else str(self.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +101,20 @@ class Snapshot:
     access: Access
     entries: tuple[KnownEntry, ...]
     """All that exist, by store id; none where the store cannot list them."""
-    indexes: tuple[KnownIndex, ...]
-    unread: tuple[UnreadIndex, ...]
+    generations: tuple[KnownGeneration, ...]
+    unread: tuple[UnreadGeneration, ...]
     live_blobs: frozenset[Digest]
     """The blobs that exist where the token can read them."""
+    read_by_builders: Mapping[IndexId, str]
+    """The key that a builder which does not sign gets for an index: what was created last."""
     listing_complete: bool
+
+
+def index_of(ref: Ref, key: Key) -> IndexId | None:
+    """Tell which index an entry is a generation of.
+
+    None if it is no index, or a key that no build in its ref writes.
+    """
+    if not isinstance(key, IndexKey) or key.ref_hash != hash_ref(ref):
+        return None
+    return IndexId(ref, key.scope, key.signed)

@@ -7,23 +7,10 @@ from pathlib import Path
 import msgspec
 
 from maintainer.cacheconfig import Digest
+from maintainer.demo import load_history
 
 DATA = Path(__file__).parent / "data"
 MAIN = "refs/heads/main"
-
-
-class RecordedEntry(msgspec.Struct, frozen=True):
-    """One cache entry, in the field names of GitHub's REST list."""
-
-    id: int
-    ref: str
-    key: str
-    version: str
-    size_in_bytes: int
-    created_at: str
-    last_accessed_at: str
-    content: str | None = None
-    """The text of an index; blobs were not kept."""
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -35,18 +22,11 @@ class Expected(msgspec.Struct, frozen=True):
 
 
 @cache
-def recorded_entries() -> tuple[RecordedEntry, ...]:
-    """Give all entries in the order in which they were created."""
-    with gzip.open(DATA / "entries.jsonl.gz") as lines:
-        return tuple(msgspec.json.decode(line, type=RecordedEntry) for line in lines)
-
-
-@cache
 def recorded_indexes() -> dict[str, bytes]:
     """Give the text of each index on the main branch by its key."""
     return {
         entry.key: entry.content.encode()
-        for entry in recorded_entries()
+        for entry in load_history()
         if entry.ref == MAIN and entry.content is not None
     }
 

@@ -2,13 +2,16 @@
 
 from maintainer.cacheconfig.codec import decode, encode
 from maintainer.cacheconfig.keys import (
+    ENTRY_VERSION,
     BlobKey,
     Digest,
     Generation,
+    IndexId,
     IndexKey,
     Ref,
     Scope,
     SignatureKey,
+    content_digest,
     hash_ref,
     parse_key,
 )
@@ -17,10 +20,12 @@ from maintainer.cacheconfig.model import CacheConfig, Layer, Link, Record, Resul
 from maintainer.cacheconfig.prune import prune
 
 __all__ = [
+    "ENTRY_VERSION",
     "BlobKey",
     "CacheConfig",
     "Digest",
     "Generation",
+    "IndexId",
     "IndexKey",
     "Layer",
     "Link",
@@ -29,6 +34,7 @@ __all__ = [
     "Result",
     "Scope",
     "SignatureKey",
+    "content_digest",
     "decode",
     "encode",
     "hash_ref",

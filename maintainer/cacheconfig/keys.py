@@ -7,7 +7,7 @@ any key, so a key is ours only if it follows the grammar to the letter.
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import ClassVar, NewType
+from typing import NewType
 
 Digest = NewType("Digest", str)
 """A content digest, `sha256:` and 64 hexadecimal digits for everything that BuildKit writes."""
@@ -20,6 +20,9 @@ Generation = NewType("Generation", int)
 
 MAX_KEY_LENGTH = 512
 """Characters; GitHub refuses longer keys."""
+
+ENTRY_VERSION = "693bb7016429d80366022f036f84856888c9f13e00145f5f6f4dce303a38d6f2"
+"""sha256("|go-actionscache-1.0"): the version of every entry that BuildKit writes."""
 
 _HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _DIGEST = re.compile(r"(sha256|sha384|sha512):([0-9a-f]+)", re.ASCII)
@@ -61,8 +64,6 @@ class SignatureKey:
 class IndexKey:
     """The key of one generation of the index of a scope, as written from one ref."""
 
-    FIRST: ClassVar[Generation] = Generation(1)
-
     scope: Scope
     ref_hash: str
     generation: Generation
@@ -76,9 +77,31 @@ class IndexKey:
     def __str__(self) -> str:
         return f"{self.prefix}{self.generation}"
 
-    def with_generation(self, generation: int) -> "IndexKey":
-        """Give the key of another generation of the same index."""
-        return IndexKey(self.scope, self.ref_hash, Generation(generation), self.signed)
+
+@dataclass(frozen=True, slots=True, order=True)
+class IndexId:
+    """One index with all its generations: what a scope is in one ref."""
+
+    ref: Ref
+    scope: Scope
+    signed: bool = False
+
+    def __str__(self) -> str:
+        return self.prefix.removesuffix("#")
+
+    @property
+    def prefix(self) -> str:
+        """What the keys of all its generations start with, up to the number."""
+        return self.key(0).prefix
+
+    def key(self, generation: int) -> IndexKey:
+        """Give the key of one generation."""
+        return IndexKey(self.scope, hash_ref(self.ref), Generation(generation), self.signed)
+
+
+def content_digest(content: bytes) -> Digest:
+    """Give the digest of some content."""
+    return Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
 
 
 def hash_ref(ref: Ref) -> str:

@@ -113,8 +113,9 @@ class EntryRow(Base):
     missing_since: Mapped[datetime | None]
     unneeded_since: Mapped[datetime | None]
     """Unreachable (a blob, a signature) or superseded (an index) since then."""
-    state: Mapped[str] = mapped_column(default="new")
-    reason: Mapped[str] = mapped_column(default="")
+    state: Mapped[str]
+    """As marked by the last run that saw it; `evicted` by the host, or `deleted` by a run."""
+    reason: Mapped[str]
 
 
 class BlobRow(Base):
@@ -128,7 +129,6 @@ class BlobRow(Base):
     first_seen_at: Mapped[datetime]
     last_seen_at: Mapped[datetime | None]
     """When it was last known to exist."""
-    present_since: Mapped[datetime | None]
     missing_since: Mapped[datetime | None]
 
 
@@ -166,6 +166,8 @@ class ManifestRow(Base):
     key: Mapped[str]
     store_id: Mapped[int | None]
     """Its entry, where the store lists entries."""
+    location: Mapped[str | None]
+    """Tells, where it does not, whether a look-up still finds the same content."""
     generation: Mapped[int]
     signed: Mapped[bool]
     content: Mapped[bytes | None]
@@ -253,7 +255,7 @@ class RunRow(Base):
     """Who runs it: process number and host."""
     dry_run: Mapped[bool]
     status: Mapped[str]
-    """`running`, `done`, `failed`, or `killed`: found running by a later run."""
+    """`running`, `done`, `failed`, `interrupted`, or `killed`: found running by a later run."""
     entries: Mapped[int] = mapped_column(default=0)
     indexes_read: Mapped[int] = mapped_column(default=0)
     indexes_written: Mapped[int] = mapped_column(default=0)

@@ -80,7 +80,9 @@ class RequestLog:
     """What a run has asked of the store so far."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Requests by kind: list, look-up, download, reserve, upload, finalize, delete, limits."""
+    """Requests by kind: list, recheck, look-up, download, reserve, upload, finalize, delete,
+    limits.
+    """
     retries: int = 0
     """How many of them were further attempts."""
     asked_to_wait: timedelta = timedelta(0)
@@ -119,6 +121,9 @@ class Store(Protocol):
 
     async def list_entries(self) -> Listing:
         """List all entries, of every ref and tool."""
+
+    async def newest_indexes(self, ref: Ref) -> tuple[StoredEntry, ...]:
+        """List the indexes that were created last in `ref`, up to a page of them."""
 
     async def look_up(self, key: str) -> Found | None:
         """Find the entry with exactly this key in the refs that the token reads."""

@@ -110,7 +110,6 @@ def _make_roots() -> None:
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("first_seen_at", sa.DateTime(), nullable=False),
         sa.Column("last_seen_at", sa.DateTime(), nullable=True),
-        sa.Column("present_since", sa.DateTime(), nullable=True),
         sa.Column("missing_since", sa.DateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_blob_target_id", ondelete="CASCADE"
@@ -251,6 +250,7 @@ def _make_manifests() -> None:
         sa.Column("ref_id", sa.Integer(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("store_id", sa.Integer(), nullable=True),
+        sa.Column("location", sa.Text(), nullable=True),
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("signed", sa.Boolean(), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=True),

@@ -94,6 +94,18 @@ class Rest:
             seen |= shown
         return _listing(seen, complete=False)
 
+    async def newest_indexes(self, ref: Ref) -> tuple[StoredEntry, ...]:
+        """List the hundred indexes that were created last in `ref`."""
+        params = {
+            "key": "index-",
+            "ref": ref,
+            "per_page": str(PAGE),
+            "sort": "created_at",
+            "direction": "desc",
+        }
+        page = await self._get("recheck", "caches", _page, params)
+        return tuple(page.entries.values())
+
     async def _older(self, first: _Page, *, again: bool) -> dict[int, StoredEntry]:
         """Read what is not on the first page; `again` reads what ought to be there too."""
         shown = dict(first.entries)

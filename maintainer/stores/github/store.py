@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 import httpx
 from pydantic import SecretStr
 
+from maintainer.cacheconfig import Ref
 from maintainer.errors import StoreError, UsageError
 from maintainer.settings import GitHubSettings
-from maintainer.stores.base import Access, Found, Listing, RequestLog, StoreLimits
+from maintainer.stores.base import Access, Found, Listing, RequestLog, StoredEntry, StoreLimits
+from maintainer.stores.github.answers import is_web_url
 from maintainer.stores.github.http import ExpiredError, Http
 from maintainer.stores.github.rest import Rest
 from maintainer.stores.github.retry import Patience
@@ -56,6 +58,10 @@ class GitHubStore:
     async def list_entries(self) -> Listing:
         """List all entries through the REST API."""
         return await self._need_rest("list entries").list_entries()
+
+    async def newest_indexes(self, ref: Ref) -> tuple[StoredEntry, ...]:
+        """List the indexes that were created last in `ref`."""
+        return await self._need_rest("list entries").newest_indexes(ref)
 
     async def look_up(self, key: str) -> Found | None:
         """Find the entry with exactly this key, but for case: some services lower it."""
@@ -166,11 +172,7 @@ def _url(variable: str, value: str | None) -> str:
     """Check a URL of the environment. Raises UsageError, without it: it may be a secret."""
     if not value:
         return ""
-    try:
-        url = httpx.URL(value)
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if url.scheme not in {"http", "https"} or not url.host or url.userinfo or url.query:
+    if not is_web_url(value) or httpx.URL(value).userinfo or httpx.URL(value).query:
         raise UsageError(f"{variable} is no URL of a service")
     return value
 

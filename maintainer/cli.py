@@ -1,0 +1,232 @@
+"""Commands: parse, call, print. Decides nothing."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import typer
+
+from maintainer import __version__
+from maintainer.collect import Collector, collect
+from maintainer.console import set_up_logging, stderr, stdout, watch
+from maintainer.demo import run_demo
+from maintainer.emulator.command import run_emulator
+from maintainer.errors import MaintainerError, UsageError
+from maintainer.graph.database import Database
+from maintainer.graph.runs import list_runs, load_report
+from maintainer.report import Report
+from maintainer.report.json import to_json
+from maintainer.report.terminal import render_report, render_runs, verdict
+from maintainer.settings import GitHubSettings, Settings, load_settings, parse_duration
+from maintainer.stores.github import open_store
+from maintainer.text import printable
+
+app = typer.Typer(
+    name="maintainer",
+    help="Keep BuildKit's build cache in GitHub Actions whole: merge its indexes, drop what is "
+    "gone, delete what nothing needs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+db = typer.Typer(help="Look after the database.", no_args_is_help=True)
+app.add_typer(db, name="db")
+
+_Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="A TOML file of settings; or MAINTAINER_CONFIG.", metavar="FILE"),
+]
+_Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        help="Where the graph is kept; or MAINTAINER_DATABASE. [default: sqlite:///maintainer.db]",
+        metavar="URL",
+    ),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only say what went wrong.")]
+_Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")]
+
+
+class ServiceVersion(StrEnum):
+    """Which protocol the printed variables make a client speak."""
+
+    V1 = "v1"
+    V2 = "v2"
+
+
+def main() -> None:
+    """Run the command line; an error is one line and an exit status."""
+    try:
+        app()
+    except MaintainerError as error:
+        stderr().print(f"maintainer: {printable(str(error), limit=1_000)}", markup=False)
+        sys.exit(error.exit_status)
+
+
+@app.command()
+def gc(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop behind the plan.")] = False,
+    no_sweep: Annotated[bool, typer.Option("--no-sweep", help="Delete nothing.")] = False,
+    grace: Annotated[
+        str | None,
+        typer.Option(
+            help="How long nothing must have needed an entry before it is deleted, such as 24h.",
+            metavar="DURATION",
+        ),
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="A scope to look up where the service cannot list; may be repeated."),
+    ] = None,
+    config: _Config = None,
+    database: _Database = None,
+    json: _Json = False,
+    quiet: _Quiet = False,
+    verbose: _Verbose = False,
+) -> None:
+    """Do one whole run on the GitHub Actions cache that the environment names."""
+    settings = _settings(config, database, grace=_duration(grace), scopes=scope or None)
+    set_up_logging(verbose=verbose, quiet=quiet)
+    report = anyio.run(_collect, settings, dry_run, no_sweep, quiet)
+    if json:
+        sys.stdout.write(f"{to_json(report)}\n")
+    elif quiet:
+        if report.status != "done":
+            raise MaintainerError(verdict(report))
+    else:
+        stdout().print(render_report(report))
+    if report.status != "done":
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    *,
+    run: Annotated[int | None, typer.Option(help="Its number. [default: the last one]")] = None,
+    config: _Config = None,
+    database: _Database = None,
+    json: _Json = False,
+) -> None:
+    """Show the report of a run."""
+    with (
+        _existing_database(_settings(config, database)) as opened,
+        opened.begin() as connection,
+    ):
+        found = load_report(connection, run)
+    if json:
+        sys.stdout.write(f"{to_json(found)}\n")
+    else:
+        stdout().print(render_report(found))
+
+
+@app.command()
+def runs(
+    *,
+    limit: Annotated[int, typer.Option(help="How many at the most.", min=1)] = 20,
+    config: _Config = None,
+    database: _Database = None,
+    json: _Json = False,
+) -> None:
+    """List the last runs, newest first."""
+    with (
+        _existing_database(_settings(config, database)) as opened,
+        opened.begin() as connection,
+    ):
+        found = list_runs(connection, limit)
+    if json:
+        sys.stdout.write(f"{to_json(found)}\n")
+    else:
+        stdout().print(render_runs(found))
+
+
+@db.command()
+def upgrade(*, config: _Config = None, database: _Database = None) -> None:
+    """Bring the schema to this version's; every run does so when it starts."""
+    with _database(_settings(config, database)) as opened:
+        stdout().print(f"{opened.path} is at revision {opened.revision()}", markup=False)
+
+
+@db.command()
+def current(*, config: _Config = None, database: _Database = None) -> None:
+    """Tell the revision of the schema."""
+    opened = Database(_settings(config, database).database)
+    revision = opened.revision() or "none: there is no database yet"
+    stdout().print(f"{opened.path} is at revision {revision}", markup=False)
+
+
+@app.command()
+def demo(*, verbose: _Verbose = False) -> None:
+    """See what a run does, on a recorded history: no account, no network, a few seconds."""
+    set_up_logging(verbose=verbose, quiet=not verbose)
+    run_demo(stdout())
+
+
+@app.command()
+def emulator(
+    *,
+    listen: Annotated[
+        str, typer.Option(help="A loopback address.", metavar="HOST:PORT")
+    ] = "127.0.0.1:8080",
+    quota: Annotated[
+        int | None, typer.Option(help="Bytes, above which the host evicts. [default: 10 GB]", min=0)
+    ] = None,
+    ref: Annotated[str, typer.Option(help="The ref that the token writes.")] = "refs/heads/main",
+    service: Annotated[
+        ServiceVersion, typer.Option(help="The protocol that the client shall speak.")
+    ] = ServiceVersion.V2,
+) -> None:
+    """Serve an Actions cache on loopback, and print the variables that a client needs."""
+    run_emulator(listen, quota, ref=ref, service=service.value)
+
+
+@app.command()
+def version() -> None:
+    """Tell the version."""
+    stdout().print(__version__)
+
+
+async def _collect(settings: Settings, dry_run: bool, no_sweep: bool, quiet: bool) -> Report:
+    async with open_store(GitHubSettings.read()) as store:
+        with _database(settings) as database, database.held(), watch(quiet=quiet) as progress:
+            collector = Collector(store, database, settings, progress=progress)
+            return await collect(collector, dry_run=dry_run, no_sweep=no_sweep)
+
+
+def _settings(config: Path | None, database: str | None, **more: Any) -> Settings:  # noqa: ANN401
+    overrides = {"database": database} | more
+    return load_settings(config, {k: v for k, v in overrides.items() if v is not None})
+
+
+def _duration(text: str | None) -> object:
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--grace: {printable(text or '')} {error}") from None
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Database]:
+    """Open the database, at this version's revision."""
+    database = Database(settings.database)
+    try:
+        database.upgrade()
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def _existing_database(settings: Settings) -> Iterator[Database]:
+    """Open a database to read it: a wrong path is an error, not a new file."""
+    database = Database(settings.database)
+    if not database.path.exists():
+        raise UsageError(f"there is no database {database.path}: run `maintainer gc` first")
+    with _database(settings) as opened:
+        yield opened

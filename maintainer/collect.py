@@ -1,0 +1,197 @@
+"""One run: probe → record → mark → plan → rewrite → sweep → report."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import anyio
+
+from maintainer.errors import MaintainerError
+from maintainer.graph.database import Database
+from maintainer.graph.recall import load_snapshot, recall
+from maintainer.graph.record import find_target, record
+from maintainer.graph.runs import (
+    begin_run,
+    finish_run,
+    save_actions,
+    save_marks,
+    save_rewritten,
+    save_swept,
+    supersede,
+)
+from maintainer.mark import Marks, mark
+from maintainer.plan import Plan, make_plan
+from maintainer.probe import Probe, probe_store
+from maintainer.progress import Progress, Unwatched
+from maintainer.report import Report
+from maintainer.report.build import ReportBuilder
+from maintainer.rewrite import Rewriter, Rewritten
+from maintainer.settings import Settings
+from maintainer.snapshot import Snapshot
+from maintainer.stores import Store
+from maintainer.sweep import sweep
+
+log = logging.getLogger(__name__)
+
+
+def now_utc() -> datetime:
+    """Give the time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """What a run works with."""
+
+    store: Store
+    database: Database
+    settings: Settings
+    clock: Callable[[], datetime] = now_utc
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    progress: Progress = field(default_factory=Unwatched)
+
+
+async def collect(collector: Collector, *, dry_run: bool = False, no_sweep: bool = False) -> Report:
+    """Do one run, on a database that the caller holds.
+
+    A dry run is the same run, which stops behind the plan. What goes wrong is in the report, whose
+    status then is `failed`; only a database that cannot be used raises (DatabaseError).
+    """
+    run = _begin(collector, dry_run=dry_run)
+    status = "done"
+    try:
+        probe = await _probe(run)
+        snapshot = _record(run, probe)
+        marks, plan = _plan(run, mark(snapshot))
+        if not dry_run:
+            await _rewrite(run, marks, plan)
+            if not no_sweep:
+                await _sweep(run, marks, plan)
+    except MaintainerError as error:
+        run.report.problems.append(str(error))
+    except BaseException:
+        _finish(run, "interrupted")
+        raise
+    if run.report.problems:
+        status = "failed"
+    return _finish(run, status)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run under way."""
+
+    collector: Collector
+    target_id: int
+    report: ReportBuilder
+
+
+def _begin(collector: Collector, *, dry_run: bool) -> _Run:
+    now = collector.clock()
+    with collector.database.begin() as connection:
+        target_id = find_target(connection, collector.store.name)
+        number = begin_run(connection, target_id, now, dry_run=dry_run)
+    log.info("run %d on %s begins", number, collector.store.name)
+    report = ReportBuilder(
+        number,
+        collector.store.name,
+        started_at=now,
+        grace=collector.settings.grace,
+        dry_run=dry_run,
+    )
+    return _Run(collector, target_id, report)
+
+
+async def _probe(run: _Run) -> Probe:
+    with run.collector.database.begin() as connection:
+        known = recall(connection, run.target_id, run.collector.store.access)
+    return await probe_store(
+        run.collector.store,
+        known,
+        now=run.report.started_at,
+        scopes=run.collector.settings.scopes,
+        generation_gap=run.collector.settings.generation_gap,
+        progress=run.collector.progress,
+    )
+
+
+def _record(run: _Run, probe: Probe) -> Snapshot:
+    run.collector.progress.stage("record")
+    with run.collector.database.begin() as connection:
+        record(connection, run.target_id, probe)
+        return load_snapshot(connection, run.target_id, probe)
+
+
+def _plan(run: _Run, marks: Marks) -> tuple[Marks, Plan]:
+    run.collector.progress.stage("plan")
+    plan = make_plan(marks, grace=run.collector.settings.grace)
+    run.report.marks, run.report.plan = marks, plan
+    with run.collector.database.begin() as connection:
+        save_marks(connection, run.target_id, marks, plan)
+        save_actions(connection, run.report.run, run.report.actions())
+        settled = set(plan.settled)
+        for index in marks.indexes:
+            if index.id in settled and index.newest:
+                others = {one.manifest_id for one in index.inputs} - {index.newest.manifest_id}
+                supersede(connection, others, marks.snapshot.now)
+    return marks, plan
+
+
+async def _rewrite(run: _Run, marks: Marks, plan: Plan) -> None:
+    collector = run.collector
+    collector.progress.stage("rewrite", len(plan.writes))
+    rewriter = Rewriter(
+        collector.store,
+        marks.snapshot.live_blobs,
+        reservation_wait=collector.settings.reservation_wait,
+        clock=collector.clock,
+        sleep=collector.sleep,
+    )
+    indexes = {index.id: index for index in marks.indexes}
+    for write in plan.writes:
+        rewritten = await rewriter.rewrite(write, indexes[write.index])
+        run.report.rewritten[write.index] = rewritten
+        if rewritten.error:
+            run.report.problems.append(f"{write.key} was not written: {rewritten.error}")
+        _remember(run, marks, rewritten)
+        collector.progress.advance()
+
+
+def _remember(run: _Run, marks: Marks, rewritten: Rewritten) -> None:
+    inputs = [
+        one.manifest_id
+        for index in marks.indexes
+        if index.id == rewritten.index
+        for one in index.inputs
+    ]
+    with run.collector.database.begin() as connection:
+        save_rewritten(connection, run.target_id, rewritten, inputs, run.collector.clock())
+
+
+async def _sweep(run: _Run, marks: Marks, plan: Plan) -> None:
+    collector = run.collector
+    swept = sweep(
+        collector.store,
+        plan.deletes,
+        run.report.rewritten,
+        frozenset(entry.store_id for entry in marks.snapshot.entries),
+        collector.progress,
+    )
+    try:
+        async for one in swept:
+            run.report.swept.append(one)
+            if one.failure:
+                run.report.problems.append(f"{one.delete.entry.key} was not deleted: {one.failure}")
+    finally:
+        with collector.database.begin() as connection:
+            save_swept(connection, run.target_id, run.report.swept, collector.clock())
+
+
+def _finish(run: _Run, status: str) -> Report:
+    run.collector.progress.stage("report")
+    report = run.report.build(status, run.collector.clock(), run.collector.store.requests)
+    with run.collector.database.begin() as connection:
+        finish_run(connection, report)
+    log.info("run %d on %s: %s", report.run, report.target, report.status)
+    return report

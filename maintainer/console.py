@@ -1,0 +1,115 @@
+"""What people see while a run goes on: progress bars on a terminal, plain log lines elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from maintainer.logs import keep_secrets_out_of_logs
+from maintainer.progress import Progress as Watcher
+from maintainer.progress import Unwatched
+from maintainer.text import printable
+
+_PLAIN_WIDTH = 120
+"""Columns of a table that goes to a file or a pipe."""
+
+log = logging.getLogger("maintainer")
+
+
+def stdout() -> Console:
+    """Give the console for what was asked for."""
+    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+
+
+def stderr() -> Console:
+    """Give the console for everything else."""
+    return Console(stderr=True, highlight=False)
+
+
+def set_up_logging(*, verbose: bool, quiet: bool) -> None:
+    """Log to stderr: coloured on a terminal, plain lines with UTC times elsewhere."""
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(console=stderr(), show_path=False, markup=False, show_level=verbose)
+        handler.setFormatter(_Printable("%(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Printable("%(asctime)s %(levelname)-7s %(message)s"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    log.setLevel(level)
+    keep_secrets_out_of_logs()
+
+
+class _Printable(logging.Formatter):
+    """Keys and refs are anybody's text: one record is one line, and no terminal obeys it."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%SZ"
+    default_msec_format = None
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the line."""
+        return printable(super().format(record), limit=2_000)
+
+
+@contextmanager
+def watch(*, quiet: bool) -> Iterator[Watcher]:
+    """Show how far a run is."""
+    if quiet:
+        yield Unwatched()
+    elif sys.stderr.isatty():
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=stderr(), transient=True) as progress:
+            yield _Bars(progress)
+    else:
+        yield _Lines()
+
+
+class _Bars:
+    """One bar for the stage under way."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(name, total=total)
+
+    def advance(self, steps: int = 1) -> None:
+        if self._task is not None:
+            self._progress.advance(self._task, steps)
+
+
+class _Lines:
+    """One log line for each stage that has something to do."""
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        if total != 0:
+            log.info("%s%s", name, "" if total is None else f": {total}")
+
+    def advance(self, steps: int = 1) -> None:
+        """Say nothing: a log has no bars."""

@@ -1,0 +1,97 @@
+"""Fills an emulated cache with the recorded history, and lets a run put it right."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import anyio
+from rich import box
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from maintainer.collect import Collector, collect
+from maintainer.demo.history import (
+    evict_least_recently_used,
+    evict_named_layers,
+    load_history,
+    seed,
+)
+from maintainer.emulator.server import Running, serve_in_thread
+from maintainer.emulator.state import ActionsCache
+from maintainer.graph.database import Database
+from maintainer.report import Report
+from maintainer.report.terminal import render_report, verdict
+from maintainer.settings import GitHubSettings, Settings
+from maintainer.stores.github import open_store
+
+_DATABASE = Path("maintainer-demo.db")
+_QUERY = "SELECT state, count(*) AS blobs, sum(size) AS bytes FROM blobs GROUP BY state"
+_MAIN = "refs/heads/main"
+_LOST = 12
+_SEED = 1
+_QUOTA_SHARE = 0.8
+"""The quota of the demo, as a share of what the history stored."""
+
+
+def run_demo(console: Console) -> None:
+    """Show a run, and leave its database behind. Raises MaintainerError."""
+    for leftover in ("", "-wal", "-shm", ".lock"):
+        Path(f"{_DATABASE}{leftover}").unlink(missing_ok=True)
+    history = load_history()
+    cache = ActionsCache()
+    ends_at = datetime.now(UTC) - timedelta(hours=30)
+    seed(cache, history, ends_at=ends_at, lasted=timedelta(days=5))
+    console.print(
+        f"1. A repository's cache: {len(history)} entries, {decimal(cache.usage)}, "
+        "written by 226 builds of four images (recorded from a real BuildKit)."
+    )
+    quota = int(cache.usage * _QUOTA_SHARE)
+    evicted = evict_least_recently_used(cache, quota)
+    lost = evict_named_layers(cache, _MAIN, count=_LOST, random=Random(_SEED))
+    console.print(
+        f"2. Its quota is {decimal(quota)}, so the host evicts the {len(evicted)} entries that "
+        f"were used least recently, blind to what they are; and, to show what happens then, "
+        f"{len(lost)} layers that the newest indexes name."
+    )
+    with serve_in_thread(cache) as running:
+        first = anyio.run(_run, running)
+        console.print("3. `maintainer gc`, over HTTP:\n")
+        console.print(render_report(first))
+        second = anyio.run(_run, running)
+    console.print(f"\n4. `maintainer gc` once more: {verdict(second)}.\n")
+    console.print(_before_and_after(first))
+    console.print(
+        f"The graph is in {_DATABASE}. Look at it with\n"
+        f"    maintainer report --run 1 --database sqlite:///{_DATABASE}\n"
+        f"    sqlite3 -box {_DATABASE} '{_QUERY}'",
+        soft_wrap=True,
+    )
+
+
+async def _run(running: Running) -> Report:
+    environment = running.environment(_MAIN)
+    database = Database(f"sqlite:///{_DATABASE}")
+    try:
+        database.upgrade()
+        async with open_store(GitHubSettings.read(environment)) as store:
+            with database.held():
+                return await collect(Collector(store, database, Settings.defaults()))
+    finally:
+        database.close()
+
+
+def _before_and_after(report: Report) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="before → after", title_style="bold", pad_edge=False)
+    table.title_justify = "left"
+    for name in ("scope", "keys that lead to a usable result", "dangling", "generations"):
+        table.add_column(name, justify="left" if name == "scope" else "right")
+    for index in report.indexes:
+        table.add_row(
+            Text(index.scope),
+            f"{index.usable_before} → {index.usable_after}",
+            f"{decimal(index.bytes_dangling_before)} → {decimal(index.bytes_dangling_after)}",
+            f"{index.generations} → {index.generations_after}",
+        )
+    return table

@@ -1,0 +1,189 @@
+"""Recall: what the graph remembers, for a probe that saves requests and for marking."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select
+
+from maintainer.cacheconfig import Digest, IndexId, Ref, Scope, decode, parse_key
+from maintainer.graph.models import (
+    BlobRow,
+    EntryRow,
+    LayerRow,
+    ManifestLayerRow,
+    ManifestRow,
+    RefRow,
+    ScopeRow,
+)
+from maintainer.probe import Known, KnownPlace, Probe
+from maintainer.snapshot import KnownEntry, KnownGeneration, Snapshot
+from maintainer.stores import Access
+
+
+def recall(connection: Connection, target_id: int, access: Access) -> Known:
+    """Give what saves a probe requests."""
+    places: defaultdict[IndexId, dict[int, KnownPlace]] = defaultdict(dict)
+    store_ids: set[int] = set()
+    for row in connection.execute(_manifests(target_id).where(ManifestRow.missing_since.is_(None))):
+        if row.store_id is not None:
+            store_ids.add(row.store_id)
+        if row.location is not None:
+            places[_index_of(row)][row.generation] = KnownPlace(row.id, row.location)
+    named, missing = _blobs_of_use(connection, target_id, access)
+    return Known(frozenset(store_ids), places, named, missing)
+
+
+def load_snapshot(connection: Connection, target_id: int, probe: Probe) -> Snapshot:
+    """Give what a run knows once it has recorded its probe."""
+    return Snapshot(
+        now=probe.at,
+        access=probe.access,
+        entries=tuple(_entries(connection, target_id, probe.at)),
+        generations=tuple(_generations(connection, target_id, probe)),
+        unread=probe.unread,
+        live_blobs=probe.live_blobs,
+        read_by_builders=probe.read_by_builders,
+        listing_complete=probe.listing_complete,
+    )
+
+
+def _blobs_of_use(
+    connection: Connection, target_id: int, access: Access
+) -> tuple[frozenset[Digest], frozenset[Digest]]:
+    """Give the blobs that a generation names which takes part in a merge, and those missing."""
+    named = (
+        select(BlobRow.digest, BlobRow.missing_since)
+        .distinct()
+        .join(LayerRow, LayerRow.blob_id == BlobRow.id)
+        .join(ManifestLayerRow, ManifestLayerRow.layer_id == LayerRow.id)
+        .join(ManifestRow, ManifestRow.id == ManifestLayerRow.manifest_id)
+        .join(RefRow, RefRow.id == ManifestRow.ref_id)
+        .where(BlobRow.target_id == target_id, ManifestRow.superseded_at.is_(None))
+    )
+    if access.readable:
+        named = named.where(RefRow.name.in_(sorted(access.readable)))
+    rows = connection.execute(named).all()
+    return (
+        frozenset(Digest(row.digest) for row in rows),
+        frozenset(Digest(row.digest) for row in rows if row.missing_since is not None),
+    )
+
+
+def _entries(connection: Connection, target_id: int, now: datetime) -> Iterator[KnownEntry]:
+    rows = connection.execute(
+        select(
+            EntryRow.store_id,
+            RefRow.name.label("ref"),
+            EntryRow.key,
+            EntryRow.kind,
+            EntryRow.size,
+            EntryRow.created_at,
+            EntryRow.last_accessed_at,
+            EntryRow.first_seen_at,
+            EntryRow.unneeded_since,
+            EntryRow.state,
+            EntryRow.reason,
+        )
+        .join(RefRow, RefRow.id == EntryRow.ref_id)
+        .where(EntryRow.target_id == target_id, EntryRow.last_seen_at == now)
+        .order_by(EntryRow.store_id)
+    )
+    for row in rows:
+        yield KnownEntry(
+            store_id=row.store_id,
+            ref=Ref(row.ref),
+            key=row.key,
+            parsed=None if row.kind == "foreign" else parse_key(row.key),
+            size=row.size,
+            created_at=row.created_at,
+            last_accessed_at=row.last_accessed_at,
+            known_before=row.first_seen_at < now,
+            unneeded_since=row.unneeded_since,
+            state=row.state,
+            reason=row.reason,
+        )
+
+
+def _generations(connection: Connection, target_id: int, probe: Probe) -> Iterator[KnownGeneration]:
+    rows = connection.execute(_manifests(target_id)).all()
+    of_use = [row for row in rows if Ref(row.ref) in probe.access.readable]
+    contents = dict(_contents(connection, target_id, set(_to_decode(of_use, probe))))
+    for row in of_use:
+        content = contents.get(row.id)
+        yield KnownGeneration(
+            manifest_id=row.id,
+            index=_index_of(row),
+            number=row.generation,
+            content_digest=Digest(row.content_digest),
+            config=decode(content) if content is not None else None,
+            violation=row.violation,
+            created_at=row.created_at or row.first_seen_at,
+            store_id=row.store_id,
+            exists=row.missing_since is None,
+            superseded=row.superseded_at is not None,
+        )
+
+
+def _to_decode(rows: Iterable[Row[Any]], probe: Probe) -> Iterator[int]:
+    """Choose what takes part in a merge, and what builders read now even if it was superseded."""
+    current: dict[IndexId, Row[Any]] = {}
+    for row in rows:
+        index = _index_of(row)
+        if row.superseded_at is None or row.key == probe.read_by_builders.get(index):
+            yield row.id
+        if row.missing_since is None:
+            known = current.setdefault(index, row)
+            current[index] = max(known, row, key=lambda one: (one.generation, one.id))
+    yield from (row.id for row in current.values())
+
+
+def _contents(
+    connection: Connection, target_id: int, wanted: set[int]
+) -> Iterator[tuple[int, bytes]]:
+    rows = connection.execute(
+        select(ManifestRow.id).where(
+            ManifestRow.target_id == target_id, ManifestRow.content.is_not(None)
+        )
+    ).scalars()
+    for number in sorted(wanted & set(rows)):
+        content = connection.execute(
+            select(ManifestRow.content).where(ManifestRow.id == number)
+        ).scalar()
+        if content is not None:
+            yield number, content
+
+
+def _manifests(target_id: int) -> Select[*tuple[Any, ...]]:
+    return (
+        select(
+            ManifestRow.id,
+            RefRow.name.label("ref"),
+            ScopeRow.name.label("scope"),
+            ManifestRow.key,
+            ManifestRow.generation,
+            ManifestRow.signed,
+            ManifestRow.content_digest,
+            ManifestRow.violation,
+            ManifestRow.store_id,
+            ManifestRow.location,
+            ManifestRow.first_seen_at,
+            ManifestRow.missing_since,
+            ManifestRow.superseded_at,
+            EntryRow.created_at,
+        )
+        .join(RefRow, RefRow.id == ManifestRow.ref_id)
+        .join(ScopeRow, ScopeRow.id == ManifestRow.scope_id)
+        .outerjoin(
+            EntryRow,
+            (EntryRow.target_id == ManifestRow.target_id)
+            & (EntryRow.store_id == ManifestRow.store_id),
+        )
+        .where(ManifestRow.target_id == target_id)
+        .order_by(ManifestRow.id)
+    )
+
+
+def _index_of(row: Row[Any]) -> IndexId:
+    return IndexId(Ref(row.ref), Scope(row.scope), row.signed)

@@ -1,0 +1,398 @@
+"""Record: what a probe has shown, into the graph."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Exists,
+    Insert,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from maintainer.cacheconfig import (
+    BlobKey,
+    CacheConfig,
+    Digest,
+    IndexKey,
+    Ref,
+    SignatureKey,
+    content_digest,
+)
+from maintainer.cacheconfig.model import NO_PARENT
+from maintainer.cacheconfig.order import dependency_order
+from maintainer.cacheconfig.timestamps import format_time
+from maintainer.graph.models import (
+    ActionRow,
+    BlobRow,
+    EntryRow,
+    LayerRow,
+    LinkRow,
+    ManifestLayerRow,
+    ManifestRow,
+    RecordRow,
+    RefRow,
+    ResultLayerRow,
+    ResultRow,
+    RunRow,
+    ScopeRow,
+    Target,
+)
+from maintainer.probe import Probe, ReadGeneration, parse_entry
+
+_HISTORY = timedelta(days=90)
+"""For how long the graph remembers what is neither stored nor of use any more."""
+
+
+def record(connection: Connection, target_id: int, probe: Probe) -> None:
+    """Write down all that a probe has shown. One transaction: the caller's."""
+    refs = _record_refs(connection, target_id, probe)
+    _record_entries(connection, target_id, probe, refs)
+    for generation in probe.read:
+        record_generation(connection, target_id, generation, probe.at)
+    _record_presence(connection, target_id, probe)
+    _record_blobs(connection, target_id, probe)
+    _forget(connection, target_id, probe.at - _HISTORY)
+
+
+def find_target(connection: Connection, name: str) -> int:
+    """Give the id of a target, which is added if it is new."""
+    connection.execute(upsert(Target).values(name=name).on_conflict_do_nothing())
+    return connection.execute(select(Target.id).where(Target.name == name)).scalar_one()
+
+
+def record_generation(
+    connection: Connection, target_id: int, generation: ReadGeneration, now: datetime
+) -> int:
+    """Write down a generation that was read or written, with its layers and records; its id."""
+    index = generation.index
+    values = {
+        "target_id": target_id,
+        "ref_id": _find(connection, RefRow, target_id, index.ref, readable=True, writable=False),
+        "scope_id": _find(connection, ScopeRow, target_id, index.scope),
+        "key": str(index.key(generation.number)),
+        "generation": generation.number,
+        "signed": index.signed,
+        "content": generation.content if generation.config else None,
+        "content_digest": content_digest(generation.content),
+        "violation": generation.violation,
+        "first_seen_at": now,
+    }
+    seen = {
+        "store_id": generation.store_id,
+        "location": generation.location,
+        "last_seen_at": now,
+        "missing_since": None,
+        # It was written anew, and what a newer one once had of it may have gone since.
+        "superseded_at": None,
+    }
+    known = connection.execute(
+        select(ManifestRow.id).where(
+            ManifestRow.ref_id == values["ref_id"],
+            ManifestRow.key == values["key"],
+            ManifestRow.content_digest == values["content_digest"],
+        )
+    ).scalar()
+    if known is not None:
+        connection.execute(update(ManifestRow).where(ManifestRow.id == known).values(seen))
+        return known
+    manifest = connection.execute(
+        insert(ManifestRow).values(values | seen).returning(ManifestRow.id)
+    ).scalar_one()
+    if generation.config:
+        _record_content(connection, target_id, manifest, generation.config, now)
+    return manifest
+
+
+def _find(connection: Connection, table: Any, target_id: int, name: str, **more: Any) -> int:  # noqa: ANN401
+    """Give the id of a ref or scope, which is added if it is new."""
+    connection.execute(
+        upsert(table).values(target_id=target_id, name=name, **more).on_conflict_do_nothing()
+    )
+    found = select(table.id).where(table.target_id == target_id, table.name == name)
+    return int(connection.execute(found).scalar_one())
+
+
+def _record_refs(connection: Connection, target_id: int, probe: Probe) -> dict[Ref, int]:
+    names = {entry.ref for entry in probe.entries} | probe.access.readable
+    statement = upsert(RefRow)
+    _many(
+        connection,
+        statement.on_conflict_do_update(
+            index_elements=["target_id", "name"],
+            set_={
+                "readable": statement.excluded.readable,
+                "writable": statement.excluded.writable,
+            },
+        ),
+        [
+            {
+                "target_id": target_id,
+                "name": name,
+                "readable": name in probe.access.readable,
+                "writable": name in probe.access.writable,
+            }
+            for name in sorted(names)
+        ],
+    )
+    rows = connection.execute(select(RefRow.name, RefRow.id).where(RefRow.target_id == target_id))
+    return {Ref(name): number for name, number in rows}
+
+
+def _record_entries(
+    connection: Connection, target_id: int, probe: Probe, refs: Mapping[Ref, int]
+) -> None:
+    rows = []
+    for entry in probe.entries:
+        kind, digest = _kind(parse_entry(entry))
+        rows.append(
+            {
+                "target_id": target_id,
+                "ref_id": refs[entry.ref],
+                "store_id": entry.id,
+                "key": entry.key,
+                "kind": kind,
+                "digest": digest,
+                "size": entry.size,
+                "created_at": entry.created_at,
+                "last_accessed_at": entry.last_accessed_at,
+                "first_seen_at": probe.at,
+                "last_seen_at": probe.at,
+                "missing_since": None,
+                "state": "new",
+                "reason": "",
+            }
+        )
+    statement = upsert(EntryRow)
+    seen = ("last_accessed_at", "last_seen_at", "missing_since")
+    _many(
+        connection,
+        statement.on_conflict_do_update(
+            index_elements=["target_id", "store_id"],
+            set_={name: statement.excluded[name] for name in seen},
+        ),
+        rows,
+    )
+    if probe.lists and probe.listing_complete:
+        connection.execute(
+            update(EntryRow)
+            .where(
+                EntryRow.target_id == target_id,
+                EntryRow.last_seen_at < probe.at,
+                EntryRow.missing_since.is_(None),
+            )
+            .values(
+                missing_since=probe.at,
+                state=case((_was_to_be_deleted(target_id), "deleted"), else_="evicted"),
+                reason=case(
+                    (_was_to_be_deleted(target_id), "deleted by a run that did not end"),
+                    else_="the host, or somebody else, removed it",
+                ),
+            )
+        )
+
+
+def _was_to_be_deleted(target_id: int) -> Exists:
+    """Tell whether a run that was killed may have deleted an entry."""
+    return exists().where(
+        ActionRow.run_id == RunRow.id,
+        RunRow.target_id == target_id,
+        RunRow.status == "killed",
+        ActionRow.kind == "delete",
+        ActionRow.outcome == "planned",
+        ActionRow.store_id == EntryRow.store_id,
+    )
+
+
+def _kind(key: object) -> tuple[str, str | None]:
+    if isinstance(key, BlobKey):
+        return "blob", key.digest
+    if isinstance(key, SignatureKey):
+        return "signature", key.digest
+    return ("index" if isinstance(key, IndexKey) else "foreign"), None
+
+
+def _record_presence(connection: Connection, target_id: int, probe: Probe) -> None:
+    """Write down which generations are still stored."""
+    here = ManifestRow.target_id == target_id
+    listed = exists().where(
+        EntryRow.target_id == target_id,
+        EntryRow.store_id == ManifestRow.store_id,
+        EntryRow.last_seen_at == probe.at,
+    )
+    seen = {"last_seen_at": probe.at, "missing_since": None}
+    if probe.lists:
+        connection.execute(update(ManifestRow).where(here, listed).values(seen))
+        if probe.listing_complete:
+            connection.execute(
+                update(ManifestRow)
+                .where(here, ~listed, ManifestRow.missing_since.is_(None))
+                .values(missing_since=probe.at)
+            )
+        return
+    _update(connection, ManifestRow, probe.found, seen)
+    _update(connection, ManifestRow, probe.gone, {"missing_since": probe.at})
+
+
+def _record_blobs(connection: Connection, target_id: int, probe: Probe) -> None:
+    """Write down which of the blobs that an index names exist."""
+    rows = connection.execute(
+        select(BlobRow.id, BlobRow.digest, BlobRow.missing_since).where(
+            BlobRow.target_id == target_id
+        )
+    ).all()
+    present = [row.id for row in rows if row.digest in probe.live_blobs]
+    missing = [
+        row.id for row in rows if row.digest in probe.missing_blobs and row.missing_since is None
+    ]
+    _update(connection, BlobRow, present, {"last_seen_at": probe.at, "missing_since": None})
+    _update(connection, BlobRow, missing, {"missing_since": probe.at})
+
+
+def _record_content(
+    connection: Connection, target_id: int, manifest: int, config: CacheConfig, now: datetime
+) -> None:
+    layers = _record_layers(connection, target_id, config, now)
+    _many(
+        connection,
+        insert(ManifestLayerRow),
+        [{"manifest_id": manifest, "layer_id": layer} for layer in sorted(set(layers))],
+    )
+    first_record, first_result = _next_id(connection, RecordRow), _next_id(connection, ResultRow)
+    records: list[dict[str, object]] = []
+    results: list[dict[str, object]] = []
+    result_layers: list[dict[str, object]] = []
+    links: list[dict[str, object]] = []
+    for position, record_ in enumerate(config.records):
+        number = first_record + position
+        records.append(
+            {"id": number, "manifest_id": manifest, "position": position, "digest": record_.digest}
+        )
+        for result in record_.results:
+            result_id = first_result + len(results)
+            results.append(
+                {
+                    "id": result_id,
+                    "record_id": number,
+                    "with_parents": result.with_parents,
+                    "created_at": format_time(result.created_at),
+                }
+            )
+            result_layers += [
+                {"result_id": result_id, "position": place, "layer_id": layers[layer]}
+                for place, layer in enumerate(result.layers)
+            ]
+        links += [
+            {
+                "record_id": number,
+                "input": place,
+                "source_id": first_record + source,
+                "selector": selector,
+            }
+            for place, input_ in enumerate(record_.inputs)
+            for source, selector in sorted({(link.source, link.selector) for link in input_})
+        ]
+    _many(connection, insert(RecordRow), records)
+    _many(connection, insert(ResultRow), results)
+    _many(connection, insert(ResultLayerRow), result_layers)
+    _many(connection, insert(LinkRow), links)
+
+
+def _record_layers(
+    connection: Connection, target_id: int, config: CacheConfig, now: datetime
+) -> list[int]:
+    """Give the row of each layer; a blob on the same parents is the same layer everywhere."""
+    blobs = _record_blob_names(connection, target_id, config.blobs, now)
+    known: dict[tuple[int, int | None], int] = {
+        (row.blob_id, row.parent_id): row.id
+        for row in connection.execute(
+            select(LayerRow.blob_id, LayerRow.parent_id, LayerRow.id)
+            .join(BlobRow, BlobRow.id == LayerRow.blob_id)
+            .where(BlobRow.target_id == target_id)
+        )
+    }
+    following = _next_id(connection, LayerRow)
+    rows: list[dict[str, object]] = []
+    places = [0] * len(config.layers)
+    parents = [() if one.parent == NO_PARENT else (one.parent,) for one in config.layers]
+    for position in dependency_order(parents) or ():
+        layer = config.layers[position]
+        parent = None if layer.parent == NO_PARENT else places[layer.parent]
+        identity = (blobs[layer.blob], parent)
+        if identity not in known:
+            known[identity] = following + len(rows)
+            rows.append(
+                {
+                    "id": known[identity],
+                    "blob_id": identity[0],
+                    "parent_id": parent,
+                    "diff_id": layer.diff_id,
+                    "media_type": layer.media_type,
+                    "size": layer.size,
+                }
+            )
+        places[position] = known[identity]
+    _many(connection, insert(LayerRow), rows)
+    return places
+
+
+def _record_blob_names(
+    connection: Connection, target_id: int, digests: Iterable[Digest], now: datetime
+) -> dict[str, int]:
+    _many(
+        connection,
+        upsert(BlobRow).on_conflict_do_nothing(),
+        [
+            {"target_id": target_id, "digest": digest, "first_seen_at": now}
+            for digest in sorted(digests)
+        ],
+    )
+    rows = connection.execute(
+        select(BlobRow.digest, BlobRow.id).where(BlobRow.target_id == target_id)
+    )
+    return {row.digest: row.id for row in rows}
+
+
+def _forget(connection: Connection, target_id: int, before: datetime) -> None:
+    """Drop what is neither stored nor of use, so that the file does not grow for ever."""
+    connection.execute(
+        delete(ManifestRow).where(
+            ManifestRow.target_id == target_id,
+            ManifestRow.missing_since < before,
+            ManifestRow.superseded_at < before,
+        )
+    )
+    connection.execute(
+        delete(EntryRow).where(EntryRow.target_id == target_id, EntryRow.missing_since < before)
+    )
+
+
+def _next_id(connection: Connection, table: type[RecordRow | ResultRow | LayerRow]) -> int:
+    """Give the first free id: the run that holds the file is the only one that writes."""
+    return int(connection.execute(select(func.coalesce(func.max(table.id), 0))).scalar_one()) + 1
+
+
+def _update(
+    connection: Connection,
+    model: type[BlobRow | ManifestRow],
+    ids: Iterable[int],
+    values: Mapping[str, object],
+) -> None:
+    statement = update(model).where(model.id == bindparam("row")).values(values)
+    rows = [{"row": number} for number in sorted(ids)]
+    if rows:
+        connection.execute(statement, rows, execution_options={"synchronize_session": None})
+
+
+def _many(connection: Connection, statement: Insert, rows: Sequence[Mapping[str, object]]) -> None:
+    if rows:
+        connection.execute(statement, rows)

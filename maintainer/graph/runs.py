@@ -1,0 +1,219 @@
+"""Runs: what each one decided, did and reported, and what it left in the graph."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from maintainer import __version__
+from maintainer.errors import DatabaseError
+from maintainer.graph.database import this_process
+from maintainer.graph.models import ActionRow, EntryRow, ManifestRow, RunRow, Target
+from maintainer.graph.record import record_generation
+from maintainer.mark import Marks, State
+from maintainer.plan import Plan
+from maintainer.report import ActionReport, Report
+from maintainer.rewrite import Rewritten
+from maintainer.sweep import Swept
+
+
+class RunSummary(msgspec.Struct, frozen=True):
+    """One line of the list of runs."""
+
+    run: int
+    target: str
+    started_at: datetime
+    finished_at: datetime | None
+    status: str
+    dry_run: bool
+    indexes_written: int
+    entries_deleted: int
+    bytes_deleted: int
+    requests: int
+
+
+def begin_run(connection: Connection, target_id: int, now: datetime, *, dry_run: bool) -> int:
+    """Add a run; what is still `running` was killed, for the file is held by one run at a time."""
+    connection.execute(
+        update(RunRow).where(RunRow.status == "running").values(status="killed", finished_at=now)
+    )
+    values = {
+        "target_id": target_id,
+        "started_at": now,
+        "version": __version__,
+        "process": this_process(),
+        "dry_run": dry_run,
+        "status": "running",
+    }
+    return connection.execute(insert(RunRow).values(values).returning(RunRow.id)).scalar_one()
+
+
+def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan) -> None:
+    """Write down what each entry is, why, and since when nothing needs it.
+
+    If not all was read, what looks unneeded may not be, so no clock starts.
+    """
+    kept = {keep.store_id: keep.reason for keep in plan.keeps if keep.store_id is not None}
+    rows = []
+    for marked in marks.marks:
+        entry = marked.entry
+        unneeded = marked.state in (State.DANGLING, State.SUPERSEDED)
+        since = marked.since if marks.certain else entry.unneeded_since
+        row = (
+            marked.state.value,
+            kept.get(entry.store_id, marked.reason),
+            since if unneeded else None,
+        )
+        if row != (entry.state, entry.reason, entry.unneeded_since):
+            rows.append(
+                dict(zip(("state", "reason", "since"), row, strict=True)) | {"at": entry.store_id}
+            )
+    if rows:
+        connection.execute(
+            update(EntryRow.__table__)  # type: ignore[arg-type]
+            .where(
+                EntryRow.__table__.c.target_id == target_id,
+                EntryRow.__table__.c.store_id == bindparam("at"),
+            )
+            .values(
+                state=bindparam("state"),
+                reason=bindparam("reason"),
+                unneeded_since=bindparam("since"),
+            ),
+            rows,
+        )
+
+
+def save_actions(connection: Connection, run: int, actions: Sequence[ActionReport]) -> None:
+    """Write down what a run is about to do, or what came of it, in place of what was there."""
+    connection.execute(delete(ActionRow).where(ActionRow.run_id == run))
+    rows = [
+        {
+            "run_id": run,
+            "position": position,
+            "kind": action.kind,
+            "subject": action.subject,
+            "ref": action.ref,
+            "store_id": action.store_id,
+            "size": action.size,
+            "reason": action.reason,
+            "outcome": action.outcome,
+        }
+        for position, action in enumerate(actions)
+    ]
+    if rows:
+        connection.execute(insert(ActionRow), rows)
+
+
+def supersede(connection: Connection, manifests: Iterable[int], now: datetime) -> None:
+    """Remember that a newer generation holds all that is live in these."""
+    rows = [{"row": manifest} for manifest in sorted(manifests)]
+    if rows:
+        table = ManifestRow.__table__
+        connection.execute(
+            update(table)  # type: ignore[arg-type]
+            .where(table.c.id == bindparam("row"), table.c.superseded_at.is_(None))
+            .values(superseded_at=now),
+            rows,
+        )
+
+
+def save_rewritten(
+    connection: Connection,
+    target_id: int,
+    rewritten: Rewritten,
+    inputs: Iterable[int],
+    now: datetime,
+) -> None:
+    """Remember what was written, what builds wrote meanwhile, and what both make superfluous."""
+    met = [record_generation(connection, target_id, one, now) for one in rewritten.met]
+    if rewritten.written:
+        record_generation(connection, target_id, rewritten.written, now)
+        supersede(connection, (*inputs, *met), now)
+
+
+def save_swept(
+    connection: Connection, target_id: int, swept: Iterable[Swept], now: datetime
+) -> None:
+    """Remember what is gone."""
+    for one in swept:
+        if not one.is_gone:
+            continue
+        gone = {"missing_since": now}
+        store_id = one.delete.entry.store_id
+        connection.execute(
+            update(EntryRow)
+            .where(EntryRow.target_id == target_id, EntryRow.store_id == store_id)
+            .values(gone | {"state": "deleted", "reason": one.delete.reason})
+        )
+        connection.execute(
+            update(ManifestRow)
+            .where(ManifestRow.target_id == target_id, ManifestRow.store_id == store_id)
+            .values(gone)
+        )
+
+
+def finish_run(connection: Connection, report: Report) -> None:
+    """Store the report of a run."""
+    save_actions(connection, report.run, report.actions)
+    connection.execute(
+        update(RunRow)
+        .where(RunRow.id == report.run)
+        .values(
+            finished_at=report.finished_at,
+            status=report.status,
+            entries=sum(total.entries for total in report.entries),
+            indexes_read=report.requests.counts.get("download", 0),
+            indexes_written=report.indexes_written,
+            entries_deleted=len(report.deleted),
+            bytes_deleted=report.bytes_freed,
+            blobs_missing=report.blobs_missing,
+            requests=report.requests.total,
+            report=msgspec.json.encode(report).decode(),
+        )
+    )
+
+
+def load_report(connection: Connection, run: int | None) -> Report:
+    """Give the report of a run, by default the last one that ended.
+
+    Raises DatabaseError if there is none.
+    """
+    query = select(RunRow.id, RunRow.report).order_by(RunRow.id.desc()).limit(1)
+    if run is None:
+        row = connection.execute(query.where(RunRow.report.is_not(None))).first()
+        if row is None:
+            raise DatabaseError("the database holds no report yet: run `maintainer gc` first")
+    else:
+        row = connection.execute(query.where(RunRow.id == run)).first()
+        if row is None:
+            raise DatabaseError(f"the database holds no run {run}: see `maintainer runs`")
+        if row.report is None:
+            raise DatabaseError(f"run {run} has left no report: it was killed, or is running")
+    return msgspec.json.decode(row.report, type=Report)
+
+
+def list_runs(connection: Connection, limit: int) -> list[RunSummary]:
+    """Give the last runs, newest first."""
+    rows = connection.execute(
+        select(RunRow, Target.name)
+        .join(Target, Target.id == RunRow.target_id)
+        .order_by(RunRow.id.desc())
+        .limit(limit)
+    )
+    return [
+        RunSummary(
+            run=row.id,
+            target=row.name,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            status=row.status,
+            dry_run=row.dry_run,
+            indexes_written=row.indexes_written,
+            entries_deleted=row.entries_deleted,
+            bytes_deleted=row.bytes_deleted,
+            requests=row.requests,
+        )
+        for row in rows
+    ]

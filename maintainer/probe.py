@@ -1,0 +1,402 @@
+"""Probe: what exists? Only reads the store, and looks up only what is in doubt.
+
+A look-up makes an entry look used, which changes what the host evicts first; a listing does not.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+import anyio
+
+from maintainer.cacheconfig import (
+    ENTRY_VERSION,
+    BlobKey,
+    CacheConfig,
+    Digest,
+    IndexId,
+    IndexKey,
+    Scope,
+    decode,
+    parse_key,
+)
+from maintainer.errors import InvalidIndexError, StoreError
+from maintainer.progress import Progress
+from maintainer.snapshot import Key, UnreadGeneration, index_of
+from maintainer.stores import Access, Listing, Store, StoredEntry
+
+_REF_HASH = re.compile(r"(?=(-1-[0-9a-f]{8}))", re.ASCII)
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPlace:
+    """A generation that the graph knows, and where its content was."""
+
+    manifest_id: int
+    location: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the graph remembers that saves requests."""
+
+    store_ids: frozenset[int] = frozenset()
+    """The entries of the generations that were read."""
+    places: Mapping[IndexId, Mapping[int, KnownPlace]] | None = None
+    """The generations that still take part in a merge, by index and number."""
+    named_blobs: frozenset[Digest] = frozenset()
+    """The blobs that those generations name."""
+    missing_blobs: frozenset[Digest] = frozenset()
+    """Those of them that an earlier run has asked for in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadGeneration:
+    """A generation that was read now."""
+
+    index: IndexId
+    number: int
+    content: bytes
+    config: CacheConfig | None
+    """None if it is not valid."""
+    violation: str | None
+    """The rule of the importer's that it breaks."""
+    created_at: datetime
+    """When it was created, or read where the store does not tell."""
+    store_id: int | None
+    location: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one look at a cache has shown."""
+
+    at: datetime
+    access: Access
+    lists: bool
+    """Whether the store can list; if not, `entries` is empty and says nothing."""
+    entries: tuple[StoredEntry, ...]
+    listing_complete: bool
+    read: tuple[ReadGeneration, ...]
+    unread: tuple[UnreadGeneration, ...]
+    found: frozenset[int]
+    """Manifests that were looked up and are still what they were."""
+    gone: frozenset[int]
+    """Manifests that were looked up and are not there any more."""
+    live_blobs: frozenset[Digest]
+    """The blobs that exist where the token can read them."""
+    missing_blobs: frozenset[Digest]
+    """The blobs that an index names and that were asked for in vain, now or earlier."""
+    read_by_builders: Mapping[IndexId, str]
+
+
+async def probe_store(
+    store: Store,
+    known: Known,
+    *,
+    now: datetime,
+    scopes: Sequence[str],
+    generation_gap: int,
+    progress: Progress,
+) -> Probe:
+    """Look at the store once.
+
+    `scopes` and `generation_gap` matter only where the store cannot list. Raises StoreError if
+    the store could not be asked what exists; an index that cannot be read is told in the probe.
+    """
+    progress.stage("probe: list entries")
+    if store.lists:
+        listing = await store.list_entries()
+        indexes = await _read_listed(store, known, listing, progress)
+    else:
+        listing = Listing((), complete=True)
+        indexes = await _Search(store, known, generation_gap, now, progress).find(scopes)
+    named = known.named_blobs.union(*(one.config.blobs for one in indexes.read if one.config))
+    blobs = await _probe_blobs(store, known, listing, named, progress)
+    return Probe(
+        at=now,
+        access=store.access,
+        lists=store.lists,
+        entries=blobs.listing.entries,
+        listing_complete=blobs.listing.complete,
+        read=tuple(indexes.read),
+        unread=tuple(indexes.unread),
+        found=frozenset(indexes.found),
+        gone=frozenset(indexes.gone),
+        live_blobs=blobs.live,
+        missing_blobs=named - blobs.live,
+        read_by_builders=indexes.read_by_builders,
+    )
+
+
+def parse_entry(entry: StoredEntry) -> Key:
+    """Read the key of an entry; None if it is not one that BuildKit wrote."""
+    return parse_key(entry.key) if entry.version == ENTRY_VERSION else None
+
+
+def read_content(
+    index: IndexId,
+    number: int,
+    content: bytes,
+    created_at: datetime,
+    *,
+    store_id: int | None = None,
+    location: str | None = None,
+) -> ReadGeneration:
+    """Decode a generation, or say why an importer would refuse it."""
+    try:
+        config, violation = decode(content), None
+    except InvalidIndexError as error:
+        config, violation = None, str(error)
+    return ReadGeneration(index, number, content, config, violation, created_at, store_id, location)
+
+
+class _Indexes:
+    """The generations that a probe has met."""
+
+    def __init__(self) -> None:
+        self.read: list[ReadGeneration] = []
+        self.unread: list[UnreadGeneration] = []
+        self.found: set[int] = set()
+        self.gone: set[int] = set()
+        self.read_by_builders: dict[IndexId, str] = {}
+
+
+async def _read_listed(
+    store: Store, known: Known, listing: Listing, progress: Progress
+) -> _Indexes:
+    """Read every listed generation that the graph does not know and the token can read."""
+    wanted: list[tuple[StoredEntry, IndexId, IndexKey]] = []
+    for entry in listing.entries:
+        key = parse_entry(entry)
+        index = index_of(entry.ref, key)
+        readable = entry.ref in store.access.readable and entry.id not in known.store_ids
+        if readable and index and isinstance(key, IndexKey):
+            wanted.append((entry, index, key))
+    progress.stage("probe: read new generations", len(wanted))
+
+    async def read(job: tuple[StoredEntry, IndexId, IndexKey]) -> ReadGeneration | UnreadGeneration:
+        entry, index, key = job
+        progress.advance()
+        try:
+            return await _read_entry(store, entry, index, key)
+        except StoreError as error:
+            return UnreadGeneration(index, key.generation, str(error))
+
+    indexes = _Indexes()
+    for outcome in await _for_each(read, wanted):
+        if isinstance(outcome, ReadGeneration):
+            indexes.read.append(outcome)
+        else:
+            indexes.unread.append(outcome)
+    indexes.read_by_builders = _created_last(listing.entries, store.access)
+    return indexes
+
+
+async def _read_entry(
+    store: Store, entry: StoredEntry, index: IndexId, key: IndexKey
+) -> ReadGeneration:
+    found = await store.look_up(entry.key)
+    if found is None:
+        raise StoreError("it is listed, but a look-up did not find it")
+    content = await store.read(found)
+    if len(content) != entry.size:
+        # An entry of the same key in another ref that the token reads, or half an answer.
+        raise StoreError(f"it has {len(content):,} bytes where the list says {entry.size:,}")
+    return read_content(index, key.generation, content, entry.created_at, store_id=entry.id)
+
+
+def _created_last(entries: Iterable[StoredEntry], access: Access) -> dict[IndexId, str]:
+    """Tell what a builder gets that asks for an index by its prefix: the entry created last."""
+    indexes: dict[tuple[str, str], IndexId] = {}
+    last: dict[tuple[str, str], StoredEntry] = {}
+    ours = [entry for entry in entries if entry.ref in access.readable]
+    for entry in ours:
+        index = index_of(entry.ref, parse_entry(entry))
+        if index and not index.signed:
+            indexes[entry.ref, str(index)] = index
+    for entry in sorted(ours, key=lambda entry: (entry.created_at, entry.id)):
+        # A prefix look-up is loose: it finds signed indexes, and scopes that continue the prefix.
+        if entry.version == ENTRY_VERSION and entry.key.startswith("index-"):
+            for match in _REF_HASH.finditer(entry.key):
+                last[entry.ref, entry.key[: match.end(1)]] = entry
+    return {index: last[place].key for place, index in indexes.items()}
+
+
+class _Search:
+    """Finds the generations of the configured scopes by look-ups, newest first."""
+
+    def __init__(
+        self, store: Store, known: Known, gap: int, now: datetime, progress: Progress
+    ) -> None:
+        self.store = store
+        self.known = known.places or {}
+        self.gap = gap
+        self.now = now
+        self.progress = progress
+        self.indexes = _Indexes()
+
+    async def find(self, scopes: Sequence[str]) -> _Indexes:
+        wanted = [
+            IndexId(ref, Scope(scope))
+            for ref in sorted(self.store.access.readable)
+            for scope in sorted(set(scopes))
+        ]
+        self.progress.stage("probe: search generations", len(wanted))
+        for index in wanted:
+            try:
+                await self._find_index(index)
+            except StoreError as error:
+                self.indexes.unread.append(UnreadGeneration(index, 0, str(error)))
+            self.progress.advance()
+        return self.indexes
+
+    async def _find_index(self, index: IndexId) -> None:
+        newest = await self._newest(index)
+        places = dict(self.known.get(index, {}))
+        if not newest:
+            self.indexes.gone |= {place.manifest_id for place in places.values()}
+            return
+        trusted = await self._still_the_same(index, places, newest)
+        misses = 0
+        for number in range(newest, 0, -1):
+            if number in trusted:
+                misses = 0
+                continue
+            misses = 0 if await self._read(index, number, places.get(number)) else misses + 1
+            if misses >= self.gap:
+                break
+
+    async def _newest(self, index: IndexId) -> int:
+        """Find the newest generation as a builder does, and mind what a builder does not."""
+        found = await self.store.look_up_newest(str(index))
+        if found is None:
+            return 0
+        self.indexes.read_by_builders[index] = found.key
+        number = generation_of(index, found.key)
+        if number is None:
+            found = await self.store.look_up_newest(index.prefix)
+            number = generation_of(index, found.key) if found else None
+        number = number or 0
+        # Creation times may tie, and the first of a tie may be what the look-up finds.
+        while await self.store.look_up(str(index.key(number + 1))):
+            number += 1
+            self.indexes.read_by_builders[index] = str(index.key(number))
+        return number
+
+    async def _still_the_same(
+        self, index: IndexId, places: Mapping[int, KnownPlace], newest: int
+    ) -> frozenset[int]:
+        """Give the numbers whose content the graph knows.
+
+        Numbers start again when all generations were evicted. As long as the highest known one is
+        where it was, that has not happened, and none of them needs a look-up.
+        """
+        known = max((number for number in places if number <= newest), default=0)
+        if not known or max(places) > newest:
+            return frozenset()
+        found = await self.store.look_up(str(index.key(known)))
+        if found is None or found.location != places[known].location:
+            return frozenset()
+        self.indexes.found |= {place.manifest_id for place in places.values()}
+        return frozenset(places)
+
+    async def _read(self, index: IndexId, number: int, place: KnownPlace | None) -> bool:
+        found = await self.store.look_up(str(index.key(number)))
+        if found is None:
+            if place:
+                self.indexes.gone.add(place.manifest_id)
+            return False
+        if place and place.location == found.location:
+            self.indexes.found.add(place.manifest_id)
+            return True
+        try:
+            content = await self.store.read(found)
+        except StoreError as error:
+            self.indexes.unread.append(UnreadGeneration(index, number, str(error)))
+        else:
+            self.indexes.read.append(
+                read_content(index, number, content, self.now, location=found.location)
+            )
+        return True
+
+
+def generation_of(index: IndexId, key: str) -> int | None:
+    """Read the number of a generation of `index`, whatever the case in which it is spelt."""
+    prefix, number = key[: len(index.prefix)], key[len(index.prefix) :]
+    if prefix.casefold() != index.prefix.casefold():
+        return None
+    parsed = parse_key(f"{index.prefix}{number}")
+    return parsed.generation if isinstance(parsed, IndexKey) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Blobs:
+    listing: Listing
+    live: frozenset[Digest]
+
+
+async def _probe_blobs(
+    store: Store,
+    known: Known,
+    listing: Listing,
+    named: frozenset[Digest],
+    progress: Progress,
+) -> _Blobs:
+    """Find out which blobs exist: those that are listed, and of the others those that answer."""
+    anywhere = _blobs_in(listing.entries)
+    live = _blobs_in(entry for entry in listing.entries if entry.ref in store.access.readable)
+    doubtful = named - live
+    if store.lists and listing.complete:
+        doubtful -= known.missing_blobs - anywhere
+    if doubtful and not store.reads:
+        progress.stage("probe: list entries again")
+        again = await store.list_entries()
+        listing = _united(listing, again)
+        return _Blobs(listing, live | _blobs_in(listing.entries))
+    progress.stage("probe: look up blobs", len(doubtful))
+
+    async def exists(digest: Digest) -> bool:
+        progress.advance()
+        return await store.look_up(str(BlobKey(digest))) is not None
+
+    wanted = sorted(doubtful)
+    answers = await _for_each(exists, wanted)
+    return _Blobs(listing, live | {d for d, found in zip(wanted, answers, strict=True) if found})
+
+
+def _blobs_in(entries: Iterable[StoredEntry]) -> frozenset[Digest]:
+    keys = map(parse_entry, entries)
+    return frozenset(key.digest for key in keys if isinstance(key, BlobKey))
+
+
+def _united(one: Listing, other: Listing) -> Listing:
+    entries = {entry.id: entry for entry in (*one.entries, *other.entries)}
+    return Listing(tuple(entries[key] for key in sorted(entries)), one.complete and other.complete)
+
+
+async def _for_each(job: Callable[[_T], Awaitable[_R]], items: Sequence[_T]) -> list[_R]:
+    """Run a job for each item, as many at once as the store allows; results in order."""
+    results: dict[int, _R] = {}
+
+    async def run(position: int, item: _T) -> None:
+        results[position] = await job(item)
+
+    try:
+        async with anyio.create_task_group() as group:
+            for position, item in enumerate(items):
+                group.start_soon(run, position, item)
+    except* StoreError as errors:
+        raise _first(errors) from None
+    return [results[position] for position in range(len(items))]
+
+
+def _first(errors: BaseExceptionGroup[StoreError]) -> StoreError:
+    """Give one of several errors: the others came of the same trouble."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,0 +1,23 @@
+"""How a run tells how far it is."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Somebody who watches a run."""
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """Begin a stage of `total` steps; None if it is not known how many there will be."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Count steps of the stage."""
+
+
+class Unwatched:
+    """Nobody watches."""
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """Do nothing."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Do nothing."""

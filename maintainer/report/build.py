@@ -1,0 +1,200 @@
+"""Puts a report together from what a run has seen and done. Pure."""
+
+from datetime import datetime, timedelta
+
+from maintainer import __version__
+from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, Ref
+from maintainer.mark import Index, Marks, State
+from maintainer.plan import Keep, Plan, WriteIndex
+from maintainer.report.model import ActionReport, EntryTotal, IndexReport, Report, RequestReport
+from maintainer.rewrite import Rewritten
+from maintainer.snapshot import index_of
+from maintainer.stores.base import RequestLog
+from maintainer.sweep import Swept
+
+PLANNED = "planned"
+KEPT = "kept"
+
+
+class ReportBuilder:
+    """Holds what is known of a run so far; a report can be made of it at any time."""
+
+    def __init__(
+        self, run: int, target: str, *, started_at: datetime, grace: timedelta, dry_run: bool
+    ) -> None:
+        self.run = run
+        self.target = target
+        self.started_at = started_at
+        self.grace = grace
+        self.dry_run = dry_run
+        self.marks: Marks | None = None
+        self.plan: Plan | None = None
+        self.rewritten: dict[IndexId, Rewritten] = {}
+        self.swept: list[Swept] = []
+        self.problems: list[str] = []
+
+    def build(self, status: str, finished_at: datetime, requests: RequestLog) -> Report:
+        """Make the report."""
+        access = self.marks.snapshot.access if self.marks else None
+        return Report(
+            run=self.run,
+            target=self.target,
+            version=__version__,
+            started_at=self.started_at,
+            finished_at=finished_at,
+            dry_run=self.dry_run,
+            status=status,
+            problems=tuple(self.problems),
+            grace_seconds=int(self.grace.total_seconds()),
+            readable=tuple(sorted(access.readable)) if access else (),
+            writable=tuple(sorted(access.writable)) if access else (),
+            entries=self._totals(),
+            indexes=self._indexes(),
+            actions=self.actions(),
+            requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
+        )
+
+    def actions(self) -> tuple[ActionReport, ...]:
+        """Give every action with its outcome so far, then what is left alone."""
+        if self.plan is None:
+            return ()
+        swept = {one.delete.entry.store_id: one.outcome for one in self.swept}
+        return (
+            *(self._write_action(write) for write in self.plan.writes),
+            *(
+                ActionReport(
+                    kind="delete",
+                    subject=delete.entry.key,
+                    ref=delete.entry.ref,
+                    reason=delete.reason,
+                    outcome=swept.get(delete.entry.store_id, PLANNED),
+                    store_id=delete.entry.store_id,
+                    size=delete.entry.size,
+                )
+                for delete in self.plan.deletes
+            ),
+            *(_keep_action(keep) for keep in self.plan.keeps),
+        )
+
+    def _write_action(self, write: WriteIndex) -> ActionReport:
+        came_of_it = self.rewritten.get(write.index)
+        return ActionReport(
+            kind="write",
+            subject=_written_key(write, came_of_it),
+            ref=write.index.ref,
+            reason=write.reason,
+            outcome=_outcome(came_of_it),
+            size=len(came_of_it.written.content) if came_of_it and came_of_it.written else None,
+        )
+
+    def _indexes(self) -> tuple[IndexReport, ...]:
+        if self.marks is None or self.plan is None:
+            return ()
+        writes = {write.index: write for write in self.plan.writes}
+        reasons = {(keep.subject, keep.ref): keep.reason for keep in self.plan.keeps}
+        sizes = _Sizes(self.marks)
+        gone = [one.delete.entry for one in self.swept if one.is_gone]
+        after = {index.id: self._after(index, writes.get(index.id)) for index in self.marks.indexes}
+        way_before = frozenset().union(*(index.usable.blobs for index in self.marks.indexes))
+        way_after = frozenset().union(*(config.blobs for config in after.values()))
+        way_after |= {entry.parsed.digest for entry in gone if isinstance(entry.parsed, BlobKey)}
+        reports = []
+        for index in self.marks.indexes:
+            write = writes.get(index.id)
+            came_of_it = self.rewritten.get(index.id)
+            named = frozenset().union(*(one.blobs for one in index.inputs))
+            stored = len(index.generations) + len(index.unread)
+            swept = sum(index_of(entry.ref, entry.parsed) == index.id for entry in gone)
+            reports.append(
+                IndexReport(
+                    scope=index.id.scope,
+                    ref=index.id.ref,
+                    signed=index.id.signed,
+                    generations=stored,
+                    generations_after=stored - swept + bool(came_of_it and came_of_it.written),
+                    merged_from=tuple(one.number for one in index.inputs),
+                    usable_before=index.usable.result_count,
+                    usable_after=after[index.id].result_count,
+                    blobs_missing=len(index.named - self.marks.snapshot.live_blobs),
+                    bytes_usable=sizes.of(after[index.id].blobs),
+                    bytes_dangling_before=sizes.of(named - way_before),
+                    bytes_dangling_after=sizes.of(named - way_after),
+                    written=_written_key(write, came_of_it) if write else None,
+                    outcome=_outcome(came_of_it) if write else KEPT,
+                    reason=write.reason if write else reasons.get(_place(index), ""),
+                )
+            )
+        return tuple(reports)
+
+    def _after(self, index: Index, write: WriteIndex | None) -> CacheConfig:
+        """Give what builders can use when the run ends; for a plan, what they could."""
+        came_of_it = self.rewritten.get(index.id)
+        if write is None or (came_of_it and not came_of_it.done):
+            return index.usable
+        if came_of_it and came_of_it.written and came_of_it.written.config:
+            return came_of_it.written.config
+        return write.content
+
+    def _totals(self) -> tuple[EntryTotal, ...]:
+        if self.marks is None:
+            return ()
+        gone = {one.delete.entry.store_id for one in self.swept if one.is_gone}
+        written = {index for index, one in self.rewritten.items() if one.written}
+        totals: dict[str, EntryTotal] = {}
+        for marked in self.marks.marks:
+            if marked.entry.store_id in gone:
+                continue
+            state = marked.state
+            if state is State.NEWEST and marked.index in written:
+                state = State.SUPERSEDED
+            _count(totals, state, marked.entry.size)
+        for one in self.rewritten.values():
+            if one.written:
+                _count(totals, State.NEWEST, len(one.written.content))
+        return tuple(totals[state] for state in sorted(totals))
+
+
+class _Sizes:
+    """How large blobs are: as stored or, where the store does not list, as an index says."""
+
+    def __init__(self, marks: Marks) -> None:
+        self._sizes: dict[Digest, int] = {}
+        self._live = marks.snapshot.live_blobs
+        for index in marks.indexes:
+            for generation in index.inputs:
+                for layer in generation.config.layers if generation.config else ():
+                    self._sizes[layer.blob] = layer.size
+        for entry in marks.snapshot.entries:
+            if isinstance(entry.parsed, BlobKey):
+                self._sizes[entry.parsed.digest] = entry.size
+
+    def of(self, blobs: frozenset[Digest]) -> int:
+        """Add up those that exist."""
+        return sum(self._sizes.get(blob, 0) for blob in blobs & self._live)
+
+
+def _place(index: Index) -> tuple[str, Ref]:
+    return str(index.id), index.id.ref
+
+
+def _count(totals: dict[str, EntryTotal], state: State, size: int) -> None:
+    known = totals.get(state, EntryTotal(state.value, 0, 0))
+    totals[state] = EntryTotal(state.value, known.entries + 1, known.size + size)
+
+
+def _keep_action(keep: Keep) -> ActionReport:
+    return ActionReport("keep", keep.subject, keep.ref, keep.reason, KEPT, keep.store_id, keep.size)
+
+
+def _written_key(write: WriteIndex, came_of_it: Rewritten | None) -> str:
+    if came_of_it and came_of_it.written:
+        return str(write.index.key(came_of_it.written.number))
+    return str(write.key)
+
+
+def _outcome(came_of_it: Rewritten | None) -> str:
+    if came_of_it is None:
+        return PLANNED
+    if came_of_it.error:
+        return f"failed: {came_of_it.error}"
+    return "done" if came_of_it.written else "skipped: another run has written the same meanwhile"

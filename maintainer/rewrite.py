@@ -1,0 +1,158 @@
+"""Rewrite: one merged index, written as the next generation and read back. Never hides a build's.
+
+The order of the steps is the safety argument: what a build wrote meanwhile is read and merged in
+before anything newer is written, and nothing counts as written before it was read back.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import anyio
+
+from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, encode, merge, prune
+from maintainer.errors import AlreadyExistsError, StoreError
+from maintainer.mark import Index
+from maintainer.plan import WriteIndex
+from maintainer.probe import ReadGeneration, generation_of, read_content
+from maintainer.stores import Found, Store
+
+_ATTEMPTS = 10
+"""So many generations of builds are merged in before an index is left for the next run."""
+_POLLS = 5
+"""So often a reserved key is looked up while its builder has time to finish it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What came of one index that was to be written."""
+
+    index: IndexId
+    written: ReadGeneration | None
+    """The generation that was written and read back; None if it was not."""
+    met: tuple[ReadGeneration, ...]
+    """The generations that builds wrote meanwhile, which were merged in."""
+    error: str | None = None
+    """Why it was not written, if there was need to."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the newest generation now holds all that can be used."""
+        return self.error is None
+
+    @property
+    def protected(self) -> frozenset[Digest]:
+        """The blobs that builds have begun to need meanwhile."""
+        return frozenset().union(*(one.config.blobs for one in self.met if one.config))
+
+
+class Rewriter:
+    """Writes indexes to one store."""
+
+    def __init__(
+        self,
+        store: Store,
+        live_blobs: frozenset[Digest],
+        *,
+        reservation_wait: timedelta,
+        clock: Callable[[], datetime],
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self._store = store
+        self._live = set(live_blobs)
+        self._wait = reservation_wait
+        self._clock = clock
+        self._sleep = sleep
+
+    async def rewrite(self, write: WriteIndex, index: Index) -> Rewritten:
+        """Write one index. What goes wrong is told in the result."""
+        attempt = _Attempt(write, index)
+        try:
+            written = await self._write(attempt)
+        except StoreError as error:
+            return Rewritten(write.index, None, tuple(attempt.met), str(error))
+        return Rewritten(write.index, written, tuple(attempt.met))
+
+    async def _write(self, attempt: "_Attempt") -> ReadGeneration | None:
+        for _ in range(_ATTEMPTS):
+            if await self._merge_in_newer(attempt):
+                return None
+            try:
+                return await self._write_once(attempt)
+            except AlreadyExistsError:
+                await self._give_way(attempt)
+        raise StoreError(
+            f"builds wrote {attempt.index} {_ATTEMPTS} times meanwhile: left for the next run"
+        )
+
+    async def _merge_in_newer(self, attempt: "_Attempt") -> bool:
+        """Look again what is the newest; tell whether it says it all already."""
+        found = await self._store.look_up_newest(attempt.index.prefix)
+        number = generation_of(attempt.index, found.key) if found else None
+        if found is None or number is None or number in attempt.numbers:
+            return False
+        newest = await self._meet(attempt, number, found)
+        return newest.config is not None and merge([newest.config]) == attempt.content
+
+    async def _write_once(self, attempt: "_Attempt") -> ReadGeneration:
+        key = str(attempt.index.key(attempt.number))
+        content = encode(attempt.content)
+        await self._store.write(key, content)
+        found = await self._store.look_up(key)
+        if found is None or await self._store.read(found) != content:
+            raise StoreError(f"{key} was written, but reading it back gives something else")
+        return read_content(
+            attempt.index, attempt.number, content, self._clock(), location=found.location
+        )
+
+    async def _give_way(self, attempt: "_Attempt") -> None:
+        """Somebody has the next number: merge in what they write, or wait and take the one after.
+
+        A builder that reserved a key and died leaves it locked for ever.
+        """
+        key = str(attempt.index.key(attempt.number))
+        found = await self._store.look_up(key)
+        for _ in range(_POLLS):
+            if found is not None:
+                break
+            await self._sleep(self._wait.total_seconds() / _POLLS)
+            found = await self._store.look_up(key)
+        if found is None:
+            attempt.number += 1
+        else:
+            await self._meet(attempt, attempt.number, found)
+
+    async def _meet(self, attempt: "_Attempt", number: int, found: Found) -> ReadGeneration:
+        """Read a generation that a build wrote meanwhile, and merge it in."""
+        met = read_content(
+            attempt.index,
+            number,
+            await self._store.read(found),
+            self._clock(),
+            location=found.location,
+        )
+        if met.config:
+            await self._probe(met.config.blobs)
+            attempt.content = prune(merge([attempt.content, met.config]), self._live)
+        attempt.met.append(met)
+        attempt.numbers.add(number)
+        attempt.number = max(attempt.number, number + 1)
+        return met
+
+    async def _probe(self, blobs: Iterable[Digest]) -> None:
+        """Find out which of the blobs exist that were not there when the run looked."""
+        for digest in sorted(set(blobs) - self._live):
+            if await self._store.look_up(str(BlobKey(digest))):
+                self._live.add(digest)
+
+
+class _Attempt:
+    """What is to be written, as it changes while builds write."""
+
+    def __init__(self, write: WriteIndex, index: Index) -> None:
+        self.index = write.index
+        self.content: CacheConfig = write.content
+        self.number: int = write.key.generation
+        self.met: list[ReadGeneration] = []
+        self.numbers = {one.number for one in index.generations}
+        self.numbers |= {one.number for one in index.unread}
