@@ -4,7 +4,9 @@ import asyncio
 import ipaddress
 import signal
 import sys
+from pathlib import Path
 
+from maintainer.emulator.faults import NO_FAULTS, load_faults
 from maintainer.emulator.server import LOOPBACK, REPOSITORY, Emulator, Service
 from maintainer.emulator.state import DEFAULT_QUOTA, ActionsCache
 from maintainer.errors import UsageError
@@ -19,17 +21,21 @@ def run_emulator(
     ref: str = "refs/heads/main",
     repository: str = REPOSITORY,
     service: Service = "v2",
+    faults: Path | None = None,
 ) -> None:
     """Serve at `listen` (`127.0.0.1:PORT`), and print what a client on `ref` needs to know.
 
-    Ctrl-C and SIGTERM end it. Raises UsageError if `listen` is no free loopback address.
+    `faults` is the file of a fault plan. Ctrl-C and SIGTERM end it. Raises UsageError if `listen`
+    is no free loopback address, or the plan is not valid.
     """
+    plan = load_faults(faults) if faults else NO_FAULTS
     host, port = parse_listen(listen)
     cache = ActionsCache(quota=DEFAULT_QUOTA if quota is None else quota)
     try:
         emulator = Emulator(cache, host=host, port=port)
     except OSError as error:
         raise UsageError(f"cannot listen on {listen}: {error.strerror}") from None
+    emulator.faults.inject(plan)
     environment = emulator.environment(ref, service=service, repository=repository)
     for name, value in environment.items():
         quoted = value.replace("'", r"'\''")

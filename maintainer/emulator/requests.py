@@ -58,6 +58,8 @@ class Request:
     """The key that it is about, if it names one or the entry exists."""
     status: int | None = None
     """None before it is carried out, and if the connection was broken instead of an answer."""
+    fault: str | None = None
+    """The kind of the fault that a plan made of it."""
 
 
 Observer = Callable[[Request], object]

@@ -12,6 +12,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from maintainer.emulator.app import make_app
+from maintainer.emulator.faults import NO_FAULTS, FaultPlan
+from maintainer.emulator.injection import Faults, Protocol
 from maintainer.emulator.requests import Observer
 from maintainer.emulator.site import Site
 from maintainer.emulator.state import ActionsCache
@@ -39,8 +41,11 @@ class Emulator:
     def __init__(self, cache: ActionsCache, *, host: str = LOOPBACK, port: int = 0) -> None:
         self.cache = cache
         self.site = Site(cache, Tokens(), Signer(cache.clock))
-        self.watch = Watch(make_app(self.site), cache)
-        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self.faults = Faults(make_app(self.site))
+        self.watch = Watch(self.faults, cache)
+        # The protocol must be named: asyncio switches delays off for sockets that say they are TCP.
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.socket.bind((host, port))
@@ -114,6 +119,10 @@ class Running:
         self._emulator.watch.before = before
         self._emulator.watch.after = after
 
+    def inject(self, faults: FaultPlan = NO_FAULTS) -> None:
+        """Replace the fault plan, between two requests; its counts begin anew."""
+        self.call(lambda _: self._emulator.faults.inject(faults))
+
 
 @contextmanager
 def serve_in_thread(
@@ -122,9 +131,11 @@ def serve_in_thread(
     port: int = 0,
     before: Observer | None = None,
     after: Observer | None = None,
+    faults: FaultPlan = NO_FAULTS,
 ) -> Iterator[Running]:
     """Serve `cache` on loopback as long as the context lasts; port 0 takes a free one."""
     emulator = Emulator(cache, port=port)
+    emulator.faults.inject(faults)
     started = threading.Event()
     running: list[Running] = []
 
@@ -152,7 +163,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     return uvicorn.Config(
         app,
-        http="h11",
+        http=Protocol,
         ws="none",
         lifespan="off",
         loop="asyncio",

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from maintainer.emulator.injection import FAULT, REQUEST, TELL
 from maintainer.emulator.requests import Observer, Request, classify, id_in
 from maintainer.emulator.state import ActionsCache
 from maintainer.emulator.web import MAX_JSON
@@ -45,19 +46,23 @@ class Watch:
         self._tell(self.before, request)
         told = False
 
+        def tell(status: int | None) -> None:
+            nonlocal told
+            if not told:
+                self._tell(self.after, replace(request, status=status, fault=scope.get(FAULT)))
+            told = True
+
         # The state has changed when the answer begins, and the client cannot have acted upon it.
         async def send_and_tell(message: Message) -> None:
-            nonlocal told
-            if message["type"] == "http.response.start" and not told:
-                told = True
-                self._tell(self.after, replace(request, status=int(message["status"])))
+            if message["type"] == "http.response.start":
+                tell(int(message["status"]))
             await send(message)
 
+        scope.update({REQUEST: request, TELL: tell})
         try:
             await self._app(scope, _replay(body, receive), send_and_tell)
         finally:
-            if not told:
-                self._tell(self.after, request)
+            tell(None)
 
     def _key(self, scope: Scope, body: list[Message]) -> str | None:
         if body:
