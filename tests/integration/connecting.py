@@ -6,9 +6,8 @@ from datetime import timedelta
 
 import jwt
 import msgspec
-import pytest
 
-from maintainer.settings import GitHubSettings, load_github_settings
+from maintainer.settings import GitHubSettings
 from maintainer.stores.github import GitHubStore, Patience, open_store
 
 RUNTIME_TOKEN = jwt.encode(
@@ -19,25 +18,10 @@ API_TOKEN = "ghs_0123456789abcdefSECRET"
 AT_ONCE = Patience(first_wait=timedelta(0))
 """All attempts, without waiting between them."""
 
-_VARIABLES = (
-    "ACTIONS_RESULTS_URL",
-    "ACTIONS_CACHE_URL",
-    "ACTIONS_RUNTIME_TOKEN",
-    "ACTIONS_CACHE_SERVICE_V2",
-    "GITHUB_TOKEN",
-    "GITHUB_REPOSITORY",
-    "GITHUB_API_URL",
-)
-
 
 def in_environment(**variables: str) -> GitHubSettings:
     """Read the settings with just these variables of GitHub's set."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in _VARIABLES:
-            patch.delenv(name, raising=False)
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        return load_github_settings()
+    return GitHubSettings.read(variables)
 
 
 @asynccontextmanager

@@ -96,6 +96,8 @@ def serve(host: str = "127.0.0.1") -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = 1 << 16
+        disable_nagle_algorithm = True
 
         def _answer(self) -> None:
             url = urlsplit(self.path)

@@ -11,6 +11,8 @@ from maintainer.text import printable
 
 _T = TypeVar("_T")
 
+_PORTS = 2**16
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -55,13 +57,18 @@ def refused(answer: Answer, message: str = "") -> StoreError:
 
 def content_url(answer: Answer, url: str) -> str:
     """Check where a service says that content is. Raises SenselessAnswerError."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL()
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
+    if not is_web_url(url):
         raise senseless(answer, "it names no URL for the content")
     return url
+
+
+def is_web_url(text: str) -> bool:
+    """Tell whether `text` is an absolute URL that can be asked."""
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        return False
+    return url.scheme in {"http", "https"} and bool(url.host) and (url.port or 0) < _PORTS
 
 
 def place(request: httpx.Request) -> str:

@@ -14,7 +14,7 @@ from maintainer import __version__
 from maintainer.errors import StoreError
 from maintainer.logs import keep_secrets_out_of_logs
 from maintainer.stores.base import RequestLog
-from maintainer.stores.github.answers import Answer, SenselessAnswerError, place
+from maintainer.stores.github.answers import Answer, SenselessAnswerError, is_web_url, place
 from maintainer.stores.github.limits import asked_wait, is_rate_limited, note_rate_limit
 from maintainer.stores.github.retry import Attempts, Patience, TryAgainError, say
 
@@ -30,7 +30,7 @@ in every minute, even if it was full when the minute began."""
 
 _REDIRECTS = 5
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
-_REST_KINDS = {"list", "delete", "limits"}
+_REST_KINDS = {"list", "recheck", "delete", "limits"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Call:
     """One request, as often as it takes."""
 
     kind: str
-    """As it is counted: list, look-up, download, reserve, upload, finalize, delete, limits."""
+    """As it is counted."""
     method: str
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False, default_factory=dict)
@@ -114,6 +114,13 @@ class Http:
             call.method, call.url, headers=call.headers, params=call.params, content=call.content
         )
 
+    async def _connect(self, request: httpx.Request, where: str) -> httpx.Response:
+        try:
+            return await self._client.send(request, stream=True)
+        except ValueError:
+            # The resolver's, for a host that is no name; httpx lets it through.
+            raise StoreError(f"{where} leads to no address") from None
+
     async def _once(self, call: Call, number: int, *, in_doubt: bool) -> Answer:
         if call.rationed:
             await self.uploads.acquire()
@@ -134,7 +141,7 @@ class Http:
         request = self._request(call)
         where = place(request)
         for _ in range(_REDIRECTS + 1):
-            response = await self._client.send(request, stream=True)
+            response = await self._connect(request, where)
             try:
                 if not call.follow or response.next_request is None:
                     content = await _read(response, call, where)
@@ -142,9 +149,9 @@ class Http:
             finally:
                 await response.aclose()
             request = response.next_request
-            if request.method != call.method:
+            if request.method != call.method or not is_web_url(str(request.url)):
                 break
-        raise StoreError(f"{where} was redirected too often, or to another method")
+        raise StoreError(f"{where} was redirected too often, to another method, or to nowhere")
 
 
 class ExpiredError(StoreError):

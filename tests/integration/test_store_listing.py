@@ -1,0 +1,388 @@
+"""The list of entries: complete, or said not to be, and in as few pages as there can be."""
+
+import math
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from maintainer.errors import StoreError
+from maintainer.stores import Listing, StoreLimits
+from tests.integration.connecting import store_rest
+from tests.integration.scripted import Reply, Request, Server, json, serve
+
+pytestmark = pytest.mark.anyio
+
+FIRST = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve() as started:
+        yield started
+
+
+def _entry(number: int) -> dict[str, Any]:
+    created_at = (FIRST + timedelta(seconds=number)).isoformat()
+    return {
+        "id": number,
+        "ref": "refs/heads/main",
+        "key": f"buildkit-blob-1-sha256:{number:064x}",
+        "version": "v",
+        "last_accessed_at": created_at,
+        "created_at": created_at,
+        "size_in_bytes": number,
+    }
+
+
+class World:
+    """A repository whose entries come and go between two pages."""
+
+    def __init__(self, count: int) -> None:
+        self.entries = {number: _entry(number) for number in range(1, count + 1)}
+        self.between: Callable[[int], None] = lambda _: None
+        """Called with the number of the request before each but the first."""
+        self.total: Callable[[int], int] = lambda count: count
+        self.links = False
+        self.ties_go_by_id = False
+        self.asked = 0
+
+    def add(self, *numbers: int) -> None:
+        self.entries |= {number: _entry(number) for number in numbers}
+
+    def remove(self, *numbers: int) -> None:
+        for number in numbers:
+            self.entries.pop(number, None)
+
+    def page(self, request: Request) -> Reply:
+        assert request.query["sort"] == ["created_at"]
+        assert request.query["per_page"] == ["100"]
+        self.asked += 1
+        if self.asked > 1:
+            self.between(self.asked)
+        backwards = request.query["direction"] == ["desc"]
+        by_id = sorted(self.entries.values(), key=lambda entry: entry["id"])
+        if backwards and not self.ties_go_by_id:
+            by_id.reverse()
+        entries = sorted(by_id, key=lambda entry: entry["created_at"], reverse=backwards)
+        number = int(request.query["page"][0])
+        body = {
+            "total_count": self.total(len(entries)),
+            "actions_caches": entries[(number - 1) * 100 : number * 100],
+        }
+        last = math.ceil(len(entries) / 100)
+        if not self.links or number >= last:
+            return json(body)
+        next_, end = (f"<http://x/y?per_page=100&page={n}>" for n in (number + 1, last))
+        return json(body, link=f'{next_}; rel="next", {end}; rel="last"')
+
+
+async def _list(server: Server, world: World) -> Listing:
+    server.on("caches", world.page)
+    async with store_rest(server.url) as store:
+        listing = await store.list_entries()
+    assert store.requests.counts == {"list": world.asked}
+    return listing
+
+
+def _ids(listing: Listing) -> set[int]:
+    return {entry.id for entry in listing.entries}
+
+
+@pytest.mark.parametrize("links", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 199, 200, 201, 350, 1000])
+async def test_needs_one_request_for_each_hundred(server: Server, count: int, links: bool) -> None:
+    world = World(count)
+    world.links = links
+
+    listing = await _list(server, world)
+
+    assert listing.complete
+    assert [entry.id for entry in listing.entries] == list(range(1, count + 1))
+    assert world.asked == max(1, math.ceil(count / 100))
+
+
+@pytest.mark.parametrize("count", [150, 200, 250, 1000])
+@pytest.mark.parametrize("at", [2, 3, 4, 10])
+async def test_what_comes_meanwhile_hides_nothing(server: Server, count: int, at: int) -> None:
+    world = World(count)
+
+    def add(number: int) -> None:
+        if number == at:
+            world.add(*range(5001, 5131))
+
+    world.between = add
+
+    listing = await _list(server, world)
+
+    assert listing.complete
+    assert _ids(listing) >= set(range(1, count + 1))
+    assert world.asked == math.ceil(count / 100)
+
+
+@pytest.mark.parametrize("gone", [1, 50, 100, 101, 150, 201, 250, 300, 450, 500, 550])
+@pytest.mark.parametrize("at", [2, 3, 4, 5, 6])
+async def test_what_goes_meanwhile_hides_nothing(server: Server, gone: int, at: int) -> None:
+    world = World(550)
+
+    def remove(number: int) -> None:
+        if number == at:
+            world.remove(*range(gone, gone + 10))
+
+    world.between = remove
+
+    listing = await _list(server, world)
+
+    assert listing.complete
+    assert _ids(listing) >= set(world.entries)
+
+
+@pytest.mark.parametrize("at", [2, 3])
+async def test_one_that_goes_and_one_that_comes_do_not_cancel_out(server: Server, at: int) -> None:
+    world = World(250)
+
+    def change(number: int) -> None:
+        if number == at:
+            world.remove(1)
+            world.add(9001)
+
+    world.between = change
+
+    listing = await _list(server, world)
+
+    assert listing.complete
+    assert _ids(listing) >= set(world.entries) - {9001}
+
+
+async def test_a_cache_that_never_rests_is_said_to_be_incomplete_or_is_complete(
+    server: Server,
+) -> None:
+    world = World(500)
+
+    def change(number: int) -> None:
+        world.remove(*range(number * 7, number * 7 + 3))
+        world.add(1000 + number)
+
+    world.between = change
+
+    listing = await _list(server, world)
+
+    kept = {number for number in world.entries if number <= 500}
+    assert _ids(listing) >= kept
+    assert world.asked <= 5 + 6 + 6
+
+
+async def test_ties_in_another_order_are_read_again(server: Server) -> None:
+    world = World(200)
+    world.ties_go_by_id = True
+    for entry in world.entries.values():
+        entry["created_at"] = FIRST.isoformat()
+
+    listing = await _list(server, world)
+
+    assert listing.complete
+    assert _ids(listing) == set(range(1, 201))
+
+
+@pytest.mark.parametrize("count", [3, 150, 250])
+@pytest.mark.parametrize("wrong", [-120, -100, -2, -1, 1, 2, 100, 120])
+async def test_a_total_that_disagrees_is_not_complete(
+    server: Server, count: int, wrong: int
+) -> None:
+    world = World(count)
+    world.links = True
+    world.total = lambda entries: max(0, entries + wrong)
+
+    listing = await _list(server, world)
+
+    assert not listing.complete
+    assert _ids(listing) == set(range(1, count + 1))
+
+
+@pytest.mark.parametrize("count", [1, 50, 100])
+async def test_a_total_of_nothing_with_entries_is_not_complete(server: Server, count: int) -> None:
+    world = World(count)
+    world.total = lambda _: 0
+
+    listing = await _list(server, world)
+
+    assert not listing.complete
+    assert len(listing.entries) == count
+
+
+@pytest.mark.parametrize("total", [-1, 10**6 + 1, 10**12, 2**63, 10**40, 1.5, "7", None, True])
+async def test_an_absurd_total_is_an_error(server: Server, total: Any) -> None:
+    server.on("caches", json({"total_count": total, "actions_caches": [_entry(1)]}))
+
+    async with store_rest(server.url) as store:
+        with pytest.raises(StoreError, match=r"claims|no sensible answer"):
+            await store.list_entries()
+
+    assert len(server.requests) <= 6
+
+
+async def test_a_link_to_an_absurd_page_is_an_error(server: Server) -> None:
+    page = {"total_count": 1, "actions_caches": [_entry(1)]}
+    server.on("caches", json(page, link='<http://x/?page=123456789>; rel="last"'))
+
+    async with store_rest(server.url) as store:
+        with pytest.raises(StoreError, match="123,456,789 pages"):
+            await store.list_entries()
+
+
+async def test_a_page_that_repeats_another_is_read_again(server: Server) -> None:
+    world = World(250)
+
+    def page(request: Request) -> Reply:
+        if world.asked == 1:
+            request.query["page"][0] = "2"
+        return world.page(request)
+
+    server.on("caches", page)
+    async with store_rest(server.url) as store:
+        listing = await store.list_entries()
+
+    assert listing.complete
+    assert len(listing.entries) == 250
+
+
+async def test_an_entry_that_is_always_left_out_is_missed_and_that_is_said(server: Server) -> None:
+    world = World(250)
+    world.remove(77)
+    world.total = lambda count: count + 1
+
+    listing = await _list(server, world)
+
+    assert not listing.complete
+    assert len(listing.entries) == 249
+
+
+async def test_a_server_that_does_not_sort_is_listed_or_said_to_be_incomplete(
+    server: Server,
+) -> None:
+    world = World(250)
+
+    def page(request: Request) -> Reply:
+        request.query["direction"][0] = "asc"
+        return world.page(request)
+
+    server.on("caches", page)
+    async with store_rest(server.url) as store:
+        listing = await store.list_entries()
+
+    assert _ids(listing) == set(range(1, 251))
+    assert not listing.complete
+
+
+BAD_ENTRIES = {
+    "id 0": {"id": 0},
+    "negative id": {"id": -1},
+    "no number": {"id": "7"},
+    "huge id": {"id": 2**63},
+    "fraction": {"id": 1.5},
+    "negative size": {"size_in_bytes": -1},
+    "huge size": {"size_in_bytes": 2**63},
+    "key is a number": {"key": 7},
+    "long key": {"key": "k" * 4097},
+    "long ref": {"ref": "r" * 4097},
+    "no ref": {"ref": None},
+    "no time": {"created_at": "yesterday\x1b[2J"},
+    "before time": {"created_at": "0001-01-01T00:00:00+14:00"},
+    "after time": {"last_accessed_at": "9999-12-31T23:59:59-14:00"},
+}
+
+
+@pytest.mark.parametrize("bad", BAD_ENTRIES.values(), ids=BAD_ENTRIES.keys())
+async def test_an_entry_that_cannot_be_is_an_error(server: Server, bad: dict[str, Any]) -> None:
+    entries = [_entry(1), _entry(2) | bad]
+    server.on("caches", json({"total_count": 2, "actions_caches": entries}))
+
+    async with store_rest(server.url) as store:
+        with pytest.raises(StoreError) as caught:
+            await store.list_entries()
+
+    assert str(caught.value).isprintable()
+    assert "no sensible answer" in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+async def test_times_are_aware_and_in_utc(server: Server) -> None:
+    entry = _entry(1) | {
+        "created_at": "2026-01-01T01:00:00.1234567+01:00",
+        "last_accessed_at": "2026-01-01T00:00:01",
+    }
+    server.on("caches", json({"total_count": 1, "actions_caches": [entry]}))
+
+    async with store_rest(server.url) as store:
+        [listed] = (await store.list_entries()).entries
+
+    assert listed.created_at == FIRST + timedelta(microseconds=123457)
+    assert listed.last_accessed_at == FIRST + timedelta(seconds=1)
+    assert listed.created_at.tzinfo is UTC
+    assert listed.last_accessed_at.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(204, True), (200, True), (404, False)], ids=["gone", "ok", "missing"]
+)
+async def test_deleting_what_is_gone_is_no_error(
+    server: Server, status: int, outcome: bool
+) -> None:
+    server.on("7", Reply(status))
+
+    async with store_rest(server.url) as store:
+        assert await store.delete(7) is outcome
+
+    assert [(r.method, r.path) for r in server.requests] == [
+        ("DELETE", "/repos/octo/cache/actions/caches/7")
+    ]
+
+
+async def test_a_deletion_whose_answer_was_lost_is_one(server: Server) -> None:
+    server.on("7", Reply(502), Reply(404))
+
+    async with store_rest(server.url) as store:
+        assert await store.delete(7) is False
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_token_that_may_not_is_told_what_it_needs(server: Server, status: int) -> None:
+    server.on("7", json({"message": "Resource not accessible\x1b[2J"}, status))
+    server.on("caches", json({"message": "Resource not accessible\x1b[2J"}, status))
+
+    async with store_rest(server.url) as store:
+        with pytest.raises(StoreError, match=r"refused to delete .* `actions: write`$"):
+            await store.delete(7)
+        with pytest.raises(StoreError, match=r"refused the list .* `actions: write`$"):
+            await store.list_entries()
+
+    assert store.requests.counts == {"delete": 1, "list": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "limit"),
+    [
+        (json({"max_cache_size_gb": 25}), 25 * 10**9),
+        (json({}, 404), 10 * 10**9),
+        (json({}, 403), 10 * 10**9),
+    ],
+)
+async def test_limits_of_the_repository(server: Server, answer: Reply, limit: int) -> None:
+    server.on(
+        "usage",
+        json(
+            {"full_name": "octo/cache", "active_caches_size_in_bytes": 7, "active_caches_count": 1}
+        ),
+    )
+    server.on("storage-limit", answer)
+
+    async with store_rest(server.url) as store:
+        assert await store.limits() == StoreLimits(used=7, limit=limit)
+
+    assert store.requests.counts == {"limits": 2}
