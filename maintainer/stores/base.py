@@ -137,8 +137,9 @@ class Store(Protocol):
     async def write(self, key: str, content: bytes) -> None:
         """Write a new entry in the ref that the token can write.
 
-        Returns only if the entry has this content. Raises AlreadyExistsError if the key is taken,
-        WriteRefusedError if the token may not.
+        Returns only if the entry has this content. Raises AlreadyExistsError if the key is taken
+        (some servers, act's for one, let it be taken again: look it up before), WriteRefusedError
+        if the token may not.
         """
 
     async def delete(self, entry_id: int) -> bool:

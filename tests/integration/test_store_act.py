@@ -1,0 +1,165 @@
+"""Version 1 of the cache service against a server that no one here wrote: the one inside `act`."""
+
+import json
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration import in_act
+
+REPOSITORY = Path(__file__).parents[2]
+WORKFLOW = """\
+on: push
+jobs:
+  cache:
+    runs-on: ubuntu-latest
+    steps:
+      - run: {command}
+"""
+
+
+def _act() -> str:
+    """Find `act`. Skips where it is missing, unless everything has to run."""
+    act = shutil.which("act", path=f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}")
+    reason = (
+        "`act` is not installed (dependency group third-party)"
+        if act is None
+        else "`act` is run without a container on Linux and macOS only"
+        if sys.platform == "win32"
+        else "`act` needs git"
+        if shutil.which("git") is None
+        else None
+    )
+    if reason and os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    if act is None or reason:
+        pytest.skip(reason or "")
+    return act
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Run the script in a step of a workflow, and give what it tells."""
+    act = _act()
+    place = tmp_path_factory.mktemp("act")
+    repository, home, output = place / "repository", place / "home", place / "told.json"
+    script = [sys.executable, "-m", in_act.__name__, str(output)]
+    workflow = repository / ".github" / "workflows" / "cache.yml"
+    workflow.parent.mkdir(parents=True)
+    workflow.write_text(WORKFLOW.format(command=json.dumps(shlex.join(script))))
+    home.mkdir()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home)} | {
+        # Nothing of this machine's: neither its git settings nor its proxies or containers.
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        **{
+            f"GIT_{who}_{what}": "t"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        },
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+    }
+    for command in (
+        ["git", "init", "--quiet", "--initial-branch=main"],
+        ["git", "commit", "--quiet", "--allow-empty", "--message=empty"],
+        ["git", "remote", "add", "origin", "https://github.invalid/octo/cache.git"],
+    ):
+        subprocess.run(command, cwd=repository, env=environment, check=True)
+    arguments = {
+        "--platform": "ubuntu-latest=-self-hosted",
+        "--env": f"PYTHONPATH={REPOSITORY}",
+        "--cache-server-addr": "127.0.0.1",
+        "--cache-server-port": "0",
+        "--cache-server-path": str(place / "cache-server"),
+        "--action-cache-path": str(place / "actions"),
+        # It is this server that makes act give out a token.
+        "--artifact-server-addr": "127.0.0.1",
+        "--artifact-server-port": str(_free_port()),
+        "--artifact-server-path": str(place / "artifacts"),
+        "--github-instance": "github.invalid",
+    }
+    ran = subprocess.run(
+        [act, "push", *(f"{name}={value}" for name, value in arguments.items())],
+        cwd=repository,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    came: dict[str, Any] = json.loads(output.read_text())
+    return came
+
+
+def test_blobs_come_back_as_they_went(told: dict[str, Any]) -> None:
+    assert told["blobs"] == {k: v.decode("latin-1") for k, v in in_act.BLOBS.items()}
+
+
+def test_more_than_a_chunk_comes_back_as_it_went(told: dict[str, Any]) -> None:
+    assert told["large"] is True
+
+
+def test_what_was_never_written_is_missing(told: dict[str, Any]) -> None:
+    assert told["missing"] is None
+    assert told["newest of another scope"] is None
+
+
+def test_a_generation_that_another_begins_with_is_not_mistaken_for_it(
+    told: dict[str, Any],
+) -> None:
+    assert told["loose match of the twelfth"] is None
+    assert told["first"] == "one"
+    assert told["twelfth"] == "twelve"
+
+
+def test_keys_are_found_although_the_server_lowers_them(told: dict[str, Any]) -> None:
+    assert told["spelt"] == "index-web-1-49c8f7d5#12"
+
+
+def test_the_newest_is_the_one_created_last(told: dict[str, Any]) -> None:
+    assert told["newest"] == "index-web-1-49c8f7d5#13"
+
+
+def test_a_key_can_be_taken_twice_in_act_alone(told: dict[str, Any]) -> None:
+    # Github.com and others refuse it. Here only asking for the next generation, right before it
+    # is written, keeps a run from hiding one that a build has written meanwhile.
+    assert told["overwriting"] == "accepted"
+    assert told["overwritten"] == "overwritten"
+
+
+def test_a_comma_cannot_be_looked_up(told: dict[str, Any]) -> None:
+    assert "comma" in told["comma"]
+
+
+def test_the_token_names_no_ref(told: dict[str, Any]) -> None:
+    assert told["name"] == "github:octo/cache"
+    assert told["readable"] == told["writable"] == [""]
+
+
+def test_requests_are_as_few_as_there_can_be(told: dict[str, Any]) -> None:
+    writes = len(in_act.BLOBS) + 5
+    chunks_of_large = 2
+    assert told["requests"] == {
+        "look-up": 12,
+        "download": 7,
+        "reserve": writes,
+        "upload": writes - 1 + chunks_of_large,
+        "finalize": writes,
+    }
