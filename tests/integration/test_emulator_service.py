@@ -10,7 +10,7 @@ import pytest
 
 from maintainer.emulator import ActionsCache, Request, Running, serve_in_thread
 from maintainer.emulator.server import Service
-from maintainer.errors import AlreadyExistsError, StoreError
+from maintainer.errors import AlreadyExistsError, WriteRefusedError
 from maintainer.settings import GitHubSettings
 from maintainer.stores.github import GitHubStore, open_store
 
@@ -176,7 +176,7 @@ def test_a_token_that_only_reads_writes_nothing(
     cache.put("layer", b"main", ref=MAIN)
     client = Client(running.environment(MAIN, write=False, service=service))
     assert client.read("layer") == b"main"
-    with pytest.raises(StoreError):
+    with pytest.raises(WriteRefusedError):
         client.write("key", b"")
     assert cache.reserved == []
 
