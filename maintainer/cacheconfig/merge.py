@@ -1,6 +1,6 @@
 """Merging: several indexes into one, with everything that any of them leads to."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -14,6 +14,11 @@ _Edge = tuple[int, str]
 """A source record and a selector."""
 _Sharing = tuple[str, int, int, int, str]
 """Digest, number of inputs, input, source, selector: what two records share that may be one."""
+_Use = tuple[int, int, int, str]
+"""A record, and one of its links: input, source, selector."""
+
+_NO_INPUT = (0, 0, "")
+"""The link that all records without inputs share."""
 
 
 def merge(configs: Iterable[CacheConfig]) -> CacheConfig:
@@ -38,22 +43,25 @@ class _Node:
 
     __slots__ = ("digest", "inputs", "results", "users")
 
-    def __init__(self, digest: str, inputs: list[set[_Edge]]) -> None:
+    def __init__(self, digest: str, inputs: int) -> None:
         self.digest = digest
-        self.inputs = inputs
+        self.inputs: list[set[_Edge]] = [set() for _ in range(inputs)]
         self.results: dict[tuple[tuple[int, ...], bool], Nanoseconds] = {}
-        self.users: set[int] = set()
+        self.users: set[_Use] = set()
 
     @property
     def weight(self) -> int:
-        return len(self.users) + sum(map(len, self.inputs))
+        return len(self.users) + sum(map(len, self.inputs)) + len(self.results)
 
 
 class _Union:
     """All records so far, no two the same (a congruence closure).
 
-    `sharing` finds what a record is the same as; `changed` holds those whose links have changed
-    since that was last looked up.
+    `sharing` finds what a record is the same as; `changed` holds the links that a record has got
+    since that was last looked up. Records that have become the same share one of those.
+
+    Of two records that are united, the lighter is moved into the other, link by link: so each link
+    moves at most log n times, although a record may gather thousands of them.
     """
 
     def __init__(self) -> None:
@@ -61,7 +69,7 @@ class _Union:
         self.nodes: list[_Node] = []
         self.united_into: list[int] = []
         self.sharing: dict[_Sharing, set[int]] = {}
-        self.changed: list[int] = []
+        self.changed: list[_Use] = []
 
     def add(self, config: CacheConfig) -> None:
         layer_ids = self.layers.add(config.layers)
@@ -70,22 +78,24 @@ class _Union:
             {link.source for links in record.inputs for link in links} for record in config.records
         ]
         for position in dependency_order(sources) or ():
-            record = config.records[position]
-            inputs = [
-                {(self.find(node_ids[link.source]), link.selector) for link in links}
-                for links in record.inputs
-            ]
-            node_ids[position] = self.add_node(_Node(record.digest, inputs), record, layer_ids)
+            node_ids[position] = self.add_record(config.records[position], node_ids, layer_ids)
 
-    def add_node(self, node: _Node, record: Record, layer_ids: Sequence[int]) -> int:
+    def add_record(
+        self, record: Record, node_ids: Mapping[int, int], layer_ids: Sequence[int]
+    ) -> int:
         number = len(self.nodes)
+        node = _Node(record.digest, len(record.inputs))
         self.nodes.append(node)
         self.united_into.append(number)
         for result in record.results:
             layers = tuple(layer_ids[layer] for layer in result.layers)
             _keep_newest(node, (layers, result.with_parents), result.created_at)
-        self.share(number)
-        self.changed.append(number)
+        for position, links in enumerate(record.inputs):
+            for link in links:
+                source = self.find(node_ids[link.source])
+                self.attach((number, position, source, link.selector))
+        if not record.inputs:
+            self.attach((number, *_NO_INPUT))
         self.settle()
         return self.find(number)
 
@@ -95,39 +105,40 @@ class _Union:
             number = self.united_into[number]
         return number
 
-    def share(self, number: int) -> None:
+    def attach(self, use: _Use) -> None:
+        """Give a record a link, unless it has it already."""
+        number, position, source, selector = use
         node = self.nodes[number]
-        for key in _sharing(node):
-            self.sharing.setdefault(key, set()).add(number)
-        for edges in node.inputs:
-            for source, _ in edges:
-                self.nodes[source].users.add(number)
+        if node.inputs:
+            if (source, selector) in node.inputs[position]:
+                return
+            node.inputs[position].add((source, selector))
+            self.nodes[source].users.add(use)
+        self.sharing.setdefault(_shared(node, position, source, selector), set()).add(number)
+        self.changed.append(use)
 
-    def unshare(self, number: int) -> None:
+    def detach(self, use: _Use) -> None:
+        """Take a link from a record."""
+        number, position, source, selector = use
         node = self.nodes[number]
-        for key in _sharing(node):
-            self.sharing[key].discard(number)
-        for edges in node.inputs:
-            for source, _ in edges:
-                self.nodes[source].users.discard(number)
+        if node.inputs:
+            node.inputs[position].discard((source, selector))
+            self.nodes[source].users.discard(use)
+        self.sharing[_shared(node, position, source, selector)].discard(number)
 
     def settle(self) -> None:
         """Unite until no two records are the same."""
         while self.changed:
-            number = self.find(self.changed.pop())
-            for other in self.same_as(number):
+            number, position, source, selector = self.changed.pop()
+            number = self.find(number)
+            for other in self.same_as((number, position, self.find(source), selector)):
                 number = self.unite(number, self.find(other))
 
-    def same_as(self, number: int) -> list[int]:
+    def same_as(self, use: _Use) -> list[int]:
+        """Give the records that are the same as this one, of those that share this link with it."""
+        number, position, source, selector = use
         node = self.nodes[number]
-        # The input that the fewest share is the one to start from: thousands of builds copy into
-        # the same base image, and each copies something else.
-        groups = [
-            [self.sharing[key] for key in _input_sharing(node, position)]
-            for position in range(max(1, len(node.inputs)))
-        ]
-        fewest = min(groups, key=lambda group: sum(map(len, group)))
-        candidates = set().union(*fewest) - {number}
+        candidates = self.candidates(node, position, source, selector) - {number}
         return [
             other
             for other in candidates
@@ -137,6 +148,27 @@ class _Union:
             )
         ]
 
+    def candidates(self, node: _Node, position: int, source: int, selector: str) -> set[int]:
+        """Give those that share a link, or those that share another input if they are fewer.
+
+        Thousands of builds copy into the same base image, and each copies something else.
+        """
+        fewest = [self.sharing[_shared(node, position, source, selector)]]
+        count = len(fewest[0])
+        for other, edges in enumerate(node.inputs):
+            if other == position:
+                continue
+            group: list[set[int]] = []
+            group_count = 0
+            for edge in edges:
+                group.append(self.sharing[_shared(node, other, *edge)])
+                group_count += len(group[-1])
+                if group_count >= count:
+                    break
+            else:
+                fewest, count = group, group_count
+        return set().union(*fewest)
+
     def unite(self, one: int, other: int) -> int:
         """Make one of two records, and give its number."""
         if one == other:
@@ -144,25 +176,22 @@ class _Union:
         kept, gone = (
             (one, other) if self.nodes[one].weight >= self.nodes[other].weight else (other, one)
         )
-        node, moved = self.nodes[kept], self.nodes[gone]
-        users = set(moved.users)
-        self.unshare(gone)
+        moved = self.nodes[gone]
+        uses = [
+            (gone, position, *edge) for position, edges in enumerate(moved.inputs) for edge in edges
+        ] or [(gone, *_NO_INPUT)]
+        for use in uses:
+            self.detach(use)
         self.united_into[gone] = kept
         for key, created_at in moved.results.items():
-            _keep_newest(node, key, created_at)
-        self.relink(kept, [a | b for a, b in zip(node.inputs, moved.inputs, strict=True)])
-        for user in users - {gone}:
-            self.relink(user, self.nodes[user].inputs)
+            _keep_newest(self.nodes[kept], key, created_at)
+        for _, position, source, selector in uses:
+            self.attach((kept, position, self.find(source), selector))
+        for use in list(moved.users):
+            user, position, _, selector = use
+            self.detach(use)
+            self.attach((user, position, kept, selector))
         return kept
-
-    def relink(self, number: int, inputs: list[set[_Edge]]) -> None:
-        """Give a record these links, from the records that the sources have become."""
-        self.unshare(number)
-        self.nodes[number].inputs = [
-            {(self.find(source), selector) for source, selector in edges} for edges in inputs
-        ]
-        self.share(number)
-        self.changed.append(number)
 
     def config(self) -> CacheConfig:
         numbers = [n for n in range(len(self.nodes)) if self.united_into[n] == n]
@@ -225,17 +254,11 @@ def _description(layer: Layer) -> tuple[Nanoseconds, str, str, int]:
     return layer.created_at, layer.diff_id, layer.media_type, layer.size
 
 
-def _sharing(node: _Node) -> Iterable[_Sharing]:
-    for position in range(max(1, len(node.inputs))):
-        yield from _input_sharing(node, position)
-
-
-def _input_sharing(node: _Node, position: int) -> Iterable[_Sharing]:
+def _shared(node: _Node, position: int, source: int, selector: str) -> _Sharing:
+    """Give what the link is found by; records without inputs share the lack of them."""
     if not node.inputs:
-        yield node.digest, 0, 0, 0, ""
-        return
-    for source, selector in node.inputs[position]:
-        yield node.digest, len(node.inputs), position, source, selector
+        return node.digest, 0, *_NO_INPUT
+    return node.digest, len(node.inputs), position, source, selector
 
 
 def _keep_newest(node: _Node, key: tuple[tuple[int, ...], bool], created_at: Nanoseconds) -> None:
