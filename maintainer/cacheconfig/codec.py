@@ -21,8 +21,8 @@ class _Annotations(msgspec.Struct, omit_defaults=True):
     media_type: str = msgspec.field(name="mediaType", default="")
     diff_id: str = msgspec.field(name="diffID", default="")
     size: int = 0
-    # `created_at` is always written: no index has "-" there, so the default never matches.
-    created_at: str = msgspec.field(name="createdAt", default="-")
+    # Always written, even if it is the zero time: unset is a default that no text equals.
+    created_at: str | msgspec.UnsetType = msgspec.field(name="createdAt", default=msgspec.UNSET)
 
 
 class _Layer(msgspec.Struct, omit_defaults=True):
@@ -121,7 +121,7 @@ def _read_layer(position: int, wire: _Layer, count: int) -> Layer:
         diff_id=Digest(wire.annotations.diff_id),
         media_type=wire.annotations.media_type,
         size=wire.annotations.size,
-        created_at=_read_time(where, _ZERO_TIME if created_at == "-" else created_at),
+        created_at=_read_time(where, _ZERO_TIME if created_at is msgspec.UNSET else created_at),
     )
 
 
