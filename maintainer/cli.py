@@ -181,9 +181,13 @@ def emulator(
     service: Annotated[
         ServiceVersion, typer.Option(help="The protocol that the client shall speak.")
     ] = ServiceVersion.V2,
+    faults: Annotated[
+        Path | None,
+        typer.Option(help="A TOML or JSON file that tells what shall go wrong.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Serve an Actions cache on loopback, and print the variables that a client needs."""
-    run_emulator(listen, quota, ref=ref, service=service.value)
+    run_emulator(listen, quota, ref=ref, service=service.value, faults=faults)
 
 
 @app.command()

@@ -26,7 +26,7 @@ from maintainer.probe import Probe, probe_store
 from maintainer.progress import Progress, Unwatched
 from maintainer.report import Report
 from maintainer.report.build import ReportBuilder
-from maintainer.rewrite import Rewriter, Rewritten
+from maintainer.rewrite import Rewriter
 from maintainer.settings import Settings
 from maintainer.snapshot import Snapshot
 from maintainer.stores import Store
@@ -133,7 +133,7 @@ def _plan(run: _Run, marks: Marks) -> tuple[Marks, Plan]:
         settled = set(plan.settled)
         for index in marks.indexes:
             if index.id in settled and index.newest:
-                others = {one.manifest_id for one in index.inputs} - {index.newest.manifest_id}
+                others = index.manifests - {index.newest.manifest_id}
                 supersede(connection, others, marks.snapshot.now)
     return marks, plan
 
@@ -150,23 +150,14 @@ async def _rewrite(run: _Run, marks: Marks, plan: Plan) -> None:
     )
     indexes = {index.id: index for index in marks.indexes}
     for write in plan.writes:
-        rewritten = await rewriter.rewrite(write, indexes[write.index])
+        index = indexes[write.index]
+        rewritten = await rewriter.rewrite(write, index)
         run.report.rewritten[write.index] = rewritten
         if rewritten.error:
             run.report.problems.append(f"{write.key} was not written: {rewritten.error}")
-        _remember(run, marks, rewritten)
+        with collector.database.begin() as connection:
+            save_rewritten(connection, run.target_id, rewritten, index.manifests, collector.clock())
         collector.progress.advance()
-
-
-def _remember(run: _Run, marks: Marks, rewritten: Rewritten) -> None:
-    inputs = [
-        one.manifest_id
-        for index in marks.indexes
-        if index.id == rewritten.index
-        for one in index.inputs
-    ]
-    with run.collector.database.begin() as connection:
-        save_rewritten(connection, run.target_id, rewritten, inputs, run.collector.clock())
 
 
 async def _sweep(run: _Run, marks: Marks, plan: Plan) -> None:

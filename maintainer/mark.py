@@ -84,6 +84,11 @@ class Index:
         )
 
     @property
+    def manifests(self) -> frozenset[int]:
+        """All of its generations that exist or take part in the merge."""
+        return frozenset(one.manifest_id for one in (*self.generations, *self.inputs))
+
+    @property
     def named(self) -> frozenset[Digest]:
         """The blobs that its current generations name, live or not."""
         return frozenset().union(*(generation.blobs for generation in self.current))
@@ -288,7 +293,10 @@ class _Marker:
         newest = self.indexes[index].generations[-1]
         if entry.store_id in self.current:
             return Mark(entry, State.NEWEST, "builders read it", self.snapshot.now, index)
-        since = self._unneeded_since(entry, self.successor.get(entry.store_id))
+        # Builders ask for the newest generation only: whoever has read it since, it was us.
+        since = entry.unneeded_since or self._unneeded_since(
+            entry, self.successor.get(entry.store_id)
+        )
         reason = f"generation {newest.number} is newer"
         return Mark(entry, State.SUPERSEDED, reason, since, index)
 

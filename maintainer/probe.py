@@ -5,8 +5,8 @@ A look-up makes an entry look used, which changes what the host evicts first; a 
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import anyio
@@ -18,6 +18,7 @@ from maintainer.cacheconfig import (
     Digest,
     IndexId,
     IndexKey,
+    Ref,
     Scope,
     decode,
     parse_key,
@@ -28,6 +29,9 @@ from maintainer.snapshot import Key, UnreadGeneration, index_of
 from maintainer.stores import Access, Listing, Store, StoredEntry
 
 _REF_HASH = re.compile(r"(?=(-1-[0-9a-f]{8}))", re.ASCII)
+
+_SKEW = timedelta(minutes=10)
+"""So far may our clock and the service's be apart."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -42,12 +46,28 @@ class KnownPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenGeneration:
+    """A generation that a run wrote, and whose entry no listing has shown yet."""
+
+    manifest_id: int
+    size: int
+    """Bytes."""
+    written_at: datetime
+
+    def is_in(self, entry: StoredEntry) -> bool:
+        """Tell whether an entry of its key must be it, so that it need not be read again."""
+        return entry.size == self.size and abs(entry.created_at - self.written_at) <= _SKEW
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """What the graph remembers that saves requests."""
 
     store_ids: frozenset[int] = frozenset()
     """The entries of the generations that were read."""
-    places: Mapping[IndexId, Mapping[int, KnownPlace]] | None = None
+    written: Mapping[tuple[Ref, str], WrittenGeneration] = field(default_factory=dict)
+    """By ref and key."""
+    places: Mapping[IndexId, Mapping[int, KnownPlace]] = field(default_factory=dict)
     """The generations that still take part in a merge, by index and number."""
     named_blobs: frozenset[Digest] = frozenset()
     """The blobs that those generations name."""
@@ -84,6 +104,8 @@ class Probe:
     listing_complete: bool
     read: tuple[ReadGeneration, ...]
     unread: tuple[UnreadGeneration, ...]
+    adopted: Mapping[int, int]
+    """The entries of generations that an earlier run wrote: store ids by manifest."""
     found: frozenset[int]
     """Manifests that were looked up and are still what they were."""
     gone: frozenset[int]
@@ -126,6 +148,7 @@ async def probe_store(
         listing_complete=blobs.listing.complete,
         read=tuple(indexes.read),
         unread=tuple(indexes.unread),
+        adopted=indexes.adopted,
         found=frozenset(indexes.found),
         gone=frozenset(indexes.gone),
         live_blobs=blobs.live,
@@ -162,6 +185,7 @@ class _Indexes:
     def __init__(self) -> None:
         self.read: list[ReadGeneration] = []
         self.unread: list[UnreadGeneration] = []
+        self.adopted: dict[int, int] = {}
         self.found: set[int] = set()
         self.gone: set[int] = set()
         self.read_by_builders: dict[IndexId, str] = {}
@@ -171,12 +195,16 @@ async def _read_listed(
     store: Store, known: Known, listing: Listing, progress: Progress
 ) -> _Indexes:
     """Read every listed generation that the graph does not know and the token can read."""
+    indexes = _Indexes()
     wanted: list[tuple[StoredEntry, IndexId, IndexKey]] = []
     for entry in listing.entries:
         key = parse_entry(entry)
         index = index_of(entry.ref, key)
         readable = entry.ref in store.access.readable and entry.id not in known.store_ids
-        if readable and index and isinstance(key, IndexKey):
+        written = known.written.get((entry.ref, entry.key))
+        if readable and written and written.is_in(entry):
+            indexes.adopted[written.manifest_id] = entry.id
+        elif readable and index and isinstance(key, IndexKey):
             wanted.append((entry, index, key))
     progress.stage("probe: read new generations", len(wanted))
 
@@ -188,7 +216,6 @@ async def _read_listed(
         except StoreError as error:
             return UnreadGeneration(index, key.generation, str(error))
 
-    indexes = _Indexes()
     for outcome in await _for_each(read, wanted):
         if isinstance(outcome, ReadGeneration):
             indexes.read.append(outcome)
@@ -235,7 +262,7 @@ class _Search:
         self, store: Store, known: Known, gap: int, now: datetime, progress: Progress
     ) -> None:
         self.store = store
-        self.known = known.places or {}
+        self.known = known.places
         self.gap = gap
         self.now = now
         self.progress = progress

@@ -77,6 +77,11 @@ class Rewriter:
         for _ in range(_ATTEMPTS):
             if await self._merge_in_newer(attempt):
                 return None
+            # Some services take a key twice and serve the last, so ask first.
+            taken = await self._store.look_up(str(attempt.index.key(attempt.number)))
+            if taken is not None:
+                await self._meet(attempt, attempt.number, taken)
+                continue
             try:
                 return await self._write_once(attempt)
             except AlreadyExistsError:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from maintainer.cacheconfig import Digest, IndexId, Ref, Scope, decode, parse_key
 from maintainer.graph.models import (
@@ -17,7 +17,7 @@ from maintainer.graph.models import (
     RefRow,
     ScopeRow,
 )
-from maintainer.probe import Known, KnownPlace, Probe
+from maintainer.probe import Known, KnownPlace, Probe, WrittenGeneration
 from maintainer.snapshot import KnownEntry, KnownGeneration, Snapshot
 from maintainer.stores import Access
 
@@ -25,14 +25,17 @@ from maintainer.stores import Access
 def recall(connection: Connection, target_id: int, access: Access) -> Known:
     """Give what saves a probe requests."""
     places: defaultdict[IndexId, dict[int, KnownPlace]] = defaultdict(dict)
+    written: dict[tuple[Ref, str], WrittenGeneration] = {}
     store_ids: set[int] = set()
     for row in connection.execute(_manifests(target_id).where(ManifestRow.missing_since.is_(None))):
         if row.store_id is not None:
             store_ids.add(row.store_id)
+        elif row.size is not None:
+            written[Ref(row.ref), row.key] = WrittenGeneration(row.id, row.size, row.first_seen_at)
         if row.location is not None:
             places[_index_of(row)][row.generation] = KnownPlace(row.id, row.location)
     named, missing = _blobs_of_use(connection, target_id, access)
-    return Known(frozenset(store_ids), places, named, missing)
+    return Known(frozenset(store_ids), written, places, named, missing)
 
 
 def load_snapshot(connection: Connection, target_id: int, probe: Probe) -> Snapshot:
@@ -168,6 +171,7 @@ def _manifests(target_id: int) -> Select[*tuple[Any, ...]]:
             ManifestRow.violation,
             ManifestRow.store_id,
             ManifestRow.location,
+            func.length(ManifestRow.content).label("size"),
             ManifestRow.first_seen_at,
             ManifestRow.missing_since,
             ManifestRow.superseded_at,

@@ -57,6 +57,10 @@ def record(connection: Connection, target_id: int, probe: Probe) -> None:
     """Write down all that a probe has shown. One transaction: the caller's."""
     refs = _record_refs(connection, target_id, probe)
     _record_entries(connection, target_id, probe, refs)
+    for manifest, store_id in sorted(probe.adopted.items()):
+        connection.execute(
+            update(ManifestRow).where(ManifestRow.id == manifest).values(store_id=store_id)
+        )
     for generation in probe.read:
         record_generation(connection, target_id, generation, probe.at)
     _record_presence(connection, target_id, probe)

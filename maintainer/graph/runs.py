@@ -107,30 +107,45 @@ def save_actions(connection: Connection, run: int, actions: Sequence[ActionRepor
 
 
 def supersede(connection: Connection, manifests: Iterable[int], now: datetime) -> None:
-    """Remember that a newer generation holds all that is live in these."""
+    """Remember that a newer generation holds all that is live in these; their clock starts."""
     rows = [{"row": manifest} for manifest in sorted(manifests)]
-    if rows:
-        table = ManifestRow.__table__
-        connection.execute(
-            update(table)  # type: ignore[arg-type]
-            .where(table.c.id == bindparam("row"), table.c.superseded_at.is_(None))
-            .values(superseded_at=now),
-            rows,
+    if not rows:
+        return
+    manifest, entry = ManifestRow.__table__.c, EntryRow.__table__.c
+    connection.execute(
+        update(ManifestRow.__table__)  # type: ignore[arg-type]
+        .where(manifest.id == bindparam("row"), manifest.superseded_at.is_(None))
+        .values(superseded_at=now),
+        rows,
+    )
+    of_row = manifest.id == bindparam("row")
+    connection.execute(
+        update(EntryRow.__table__)  # type: ignore[arg-type]
+        .where(
+            entry.target_id == select(manifest.target_id).where(of_row).scalar_subquery(),
+            entry.store_id == select(manifest.store_id).where(of_row).scalar_subquery(),
+            entry.unneeded_since.is_(None),
         )
+        .values(unneeded_since=now, state=State.SUPERSEDED.value),
+        rows,
+    )
 
 
 def save_rewritten(
     connection: Connection,
     target_id: int,
     rewritten: Rewritten,
-    inputs: Iterable[int],
+    merged: Iterable[int],
     now: datetime,
 ) -> None:
-    """Remember what was written, what builds wrote meanwhile, and what both make superfluous."""
+    """Remember what was written, what builds wrote meanwhile, and what both make superfluous.
+
+    `merged` are the manifests that were merged, or replaced.
+    """
     met = [record_generation(connection, target_id, one, now) for one in rewritten.met]
     if rewritten.written:
         record_generation(connection, target_id, rewritten.written, now)
-        supersede(connection, (*inputs, *met), now)
+        supersede(connection, (*merged, *met), now)
 
 
 def save_swept(

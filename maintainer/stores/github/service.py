@@ -12,9 +12,6 @@ from maintainer.stores.base import Found
 from maintainer.stores.github.answers import Answer
 from maintainer.text import printable
 
-ENTRY_VERSION = "693bb7016429d80366022f036f84856888c9f13e00145f5f6f4dce303a38d6f2"
-"""sha256("|go-actionscache-1.0"): the version of every entry that BuildKit writes."""
-
 
 class CacheService(Protocol):
     """What both versions can do; keys are found by GitHub's loose matching."""

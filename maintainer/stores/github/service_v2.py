@@ -8,11 +8,12 @@ from urllib.parse import urljoin
 
 import msgspec
 
+from maintainer.cacheconfig import ENTRY_VERSION
 from maintainer.errors import StoreError, WriteRefusedError
 from maintainer.stores.base import Found
 from maintainer.stores.github.answers import Answer, content_url, parse, refused, senseless
 from maintainer.stores.github.http import Call, Http
-from maintainer.stores.github.service import ENTRY_VERSION, InDoubtError, check_token, taken
+from maintainer.stores.github.service import InDoubtError, check_token, taken
 
 _T = TypeVar("_T")
 
