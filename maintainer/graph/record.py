@@ -12,7 +12,6 @@ from sqlalchemy import (
     case,
     delete,
     exists,
-    func,
     insert,
     select,
     update,
@@ -21,28 +20,18 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from maintainer.cacheconfig import (
     BlobKey,
-    CacheConfig,
-    Digest,
     IndexKey,
     Ref,
     SignatureKey,
     content_digest,
 )
-from maintainer.cacheconfig.model import NO_PARENT
-from maintainer.cacheconfig.order import dependency_order
-from maintainer.cacheconfig.timestamps import format_time
+from maintainer.graph.content import ContentWriter
 from maintainer.graph.models import (
     ActionRow,
     BlobRow,
     EntryRow,
-    LayerRow,
-    LinkRow,
-    ManifestLayerRow,
     ManifestRow,
-    RecordRow,
     RefRow,
-    ResultLayerRow,
-    ResultRow,
     RunRow,
     ScopeRow,
     Target,
@@ -61,8 +50,7 @@ def record(connection: Connection, target_id: int, probe: Probe) -> None:
         connection.execute(
             update(ManifestRow).where(ManifestRow.id == manifest).values(store_id=store_id)
         )
-    for generation in probe.read:
-        record_generation(connection, target_id, generation, probe.at)
+    record_generations(connection, target_id, probe.read, probe.at)
     _record_presence(connection, target_id, probe)
     _record_blobs(connection, target_id, probe)
     _forget(connection, target_id, probe.at - _HISTORY)
@@ -74,10 +62,20 @@ def find_target(connection: Connection, name: str) -> int:
     return connection.execute(select(Target.id).where(Target.name == name)).scalar_one()
 
 
-def record_generation(
-    connection: Connection, target_id: int, generation: ReadGeneration, now: datetime
+def record_generations(
+    connection: Connection, target_id: int, generations: Iterable[ReadGeneration], now: datetime
+) -> list[int]:
+    """Write down generations that were read or written, with layers and records; give their ids."""
+    contents = ContentWriter(connection, target_id, now)
+    return [
+        _record_generation(connection, target_id, generation, contents)
+        for generation in generations
+    ]
+
+
+def _record_generation(
+    connection: Connection, target_id: int, generation: ReadGeneration, contents: ContentWriter
 ) -> int:
-    """Write down a generation that was read or written, with its layers and records; its id."""
     index = generation.index
     values = {
         "target_id": target_id,
@@ -89,12 +87,12 @@ def record_generation(
         "content": generation.content if generation.config else None,
         "content_digest": content_digest(generation.content),
         "violation": generation.violation,
-        "first_seen_at": now,
+        "first_seen_at": contents.now,
     }
     seen = {
         "store_id": generation.store_id,
         "location": generation.location,
-        "last_seen_at": now,
+        "last_seen_at": contents.now,
         "missing_since": None,
         # It was written anew, and what a newer one once had of it may have gone since.
         "superseded_at": None,
@@ -113,7 +111,7 @@ def record_generation(
         insert(ManifestRow).values(values | seen).returning(ManifestRow.id)
     ).scalar_one()
     if generation.config:
-        _record_content(connection, target_id, manifest, generation.config, now)
+        contents.write(manifest, generation.config)
     return manifest
 
 
@@ -262,110 +260,6 @@ def _record_blobs(connection: Connection, target_id: int, probe: Probe) -> None:
     _update(connection, BlobRow, missing, {"missing_since": probe.at})
 
 
-def _record_content(
-    connection: Connection, target_id: int, manifest: int, config: CacheConfig, now: datetime
-) -> None:
-    layers = _record_layers(connection, target_id, config, now)
-    _many(
-        connection,
-        insert(ManifestLayerRow),
-        [{"manifest_id": manifest, "layer_id": layer} for layer in sorted(set(layers))],
-    )
-    first_record, first_result = _next_id(connection, RecordRow), _next_id(connection, ResultRow)
-    records: list[dict[str, object]] = []
-    results: list[dict[str, object]] = []
-    result_layers: list[dict[str, object]] = []
-    links: list[dict[str, object]] = []
-    for position, record_ in enumerate(config.records):
-        number = first_record + position
-        records.append(
-            {"id": number, "manifest_id": manifest, "position": position, "digest": record_.digest}
-        )
-        for result in record_.results:
-            result_id = first_result + len(results)
-            results.append(
-                {
-                    "id": result_id,
-                    "record_id": number,
-                    "with_parents": result.with_parents,
-                    "created_at": format_time(result.created_at),
-                }
-            )
-            result_layers += [
-                {"result_id": result_id, "position": place, "layer_id": layers[layer]}
-                for place, layer in enumerate(result.layers)
-            ]
-        links += [
-            {
-                "record_id": number,
-                "input": place,
-                "source_id": first_record + source,
-                "selector": selector,
-            }
-            for place, input_ in enumerate(record_.inputs)
-            for source, selector in sorted({(link.source, link.selector) for link in input_})
-        ]
-    _many(connection, insert(RecordRow), records)
-    _many(connection, insert(ResultRow), results)
-    _many(connection, insert(ResultLayerRow), result_layers)
-    _many(connection, insert(LinkRow), links)
-
-
-def _record_layers(
-    connection: Connection, target_id: int, config: CacheConfig, now: datetime
-) -> list[int]:
-    """Give the row of each layer; a blob on the same parents is the same layer everywhere."""
-    blobs = _record_blob_names(connection, target_id, config.blobs, now)
-    known: dict[tuple[int, int | None], int] = {
-        (row.blob_id, row.parent_id): row.id
-        for row in connection.execute(
-            select(LayerRow.blob_id, LayerRow.parent_id, LayerRow.id)
-            .join(BlobRow, BlobRow.id == LayerRow.blob_id)
-            .where(BlobRow.target_id == target_id)
-        )
-    }
-    following = _next_id(connection, LayerRow)
-    rows: list[dict[str, object]] = []
-    places = [0] * len(config.layers)
-    parents = [() if one.parent == NO_PARENT else (one.parent,) for one in config.layers]
-    for position in dependency_order(parents) or ():
-        layer = config.layers[position]
-        parent = None if layer.parent == NO_PARENT else places[layer.parent]
-        identity = (blobs[layer.blob], parent)
-        if identity not in known:
-            known[identity] = following + len(rows)
-            rows.append(
-                {
-                    "id": known[identity],
-                    "blob_id": identity[0],
-                    "parent_id": parent,
-                    "diff_id": layer.diff_id,
-                    "media_type": layer.media_type,
-                    "size": layer.size,
-                }
-            )
-        places[position] = known[identity]
-    _many(connection, insert(LayerRow), rows)
-    return places
-
-
-def _record_blob_names(
-    connection: Connection, target_id: int, digests: Iterable[Digest], now: datetime
-) -> dict[str, int]:
-    _many(
-        connection,
-        upsert(BlobRow).on_conflict_do_nothing(),
-        [
-            {"target_id": target_id, "digest": digest, "first_seen_at": now}
-            for digest in sorted(digests)
-        ],
-    )
-    rows = connection.execute(
-        select(BlobRow.digest, BlobRow.id).where(BlobRow.target_id == target_id)
-    )
-    return {row.digest: row.id for row in rows}
-
-
 def _forget(connection: Connection, target_id: int, before: datetime) -> None:
     """Drop what is neither stored nor of use, so that the file does not grow for ever."""
     connection.execute(
@@ -378,11 +272,6 @@ def _forget(connection: Connection, target_id: int, before: datetime) -> None:
     connection.execute(
         delete(EntryRow).where(EntryRow.target_id == target_id, EntryRow.missing_since < before)
     )
-
-
-def _next_id(connection: Connection, table: type[RecordRow | ResultRow | LayerRow]) -> int:
-    """Give the first free id: the run that holds the file is the only one that writes."""
-    return int(connection.execute(select(func.coalesce(func.max(table.id), 0))).scalar_one()) + 1
 
 
 def _update(

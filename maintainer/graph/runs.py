@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
 from maintainer import __version__
 from maintainer.errors import DatabaseError
 from maintainer.graph.database import this_process
 from maintainer.graph.models import ActionRow, EntryRow, ManifestRow, RunRow, Target
-from maintainer.graph.record import record_generation
+from maintainer.graph.record import record_generations
 from maintainer.mark import Marks, State
 from maintainer.plan import Plan
 from maintainer.report import ActionReport, Report
@@ -142,9 +142,9 @@ def save_rewritten(
 
     `merged` are the manifests that were merged, or replaced.
     """
-    met = [record_generation(connection, target_id, one, now) for one in rewritten.met]
+    met = record_generations(connection, target_id, rewritten.met, now)
     if rewritten.written:
-        record_generation(connection, target_id, rewritten.written, now)
+        record_generations(connection, target_id, [rewritten.written], now)
         supersede(connection, (*merged, *met), now)
 
 
@@ -152,21 +152,30 @@ def save_swept(
     connection: Connection, target_id: int, swept: Iterable[Swept], now: datetime
 ) -> None:
     """Remember what is gone."""
-    for one in swept:
-        if not one.is_gone:
-            continue
-        gone = {"missing_since": now}
-        store_id = one.delete.entry.store_id
-        connection.execute(
-            update(EntryRow)
-            .where(EntryRow.target_id == target_id, EntryRow.store_id == store_id)
-            .values(gone | {"state": "deleted", "reason": one.delete.reason})
-        )
-        connection.execute(
-            update(ManifestRow)
-            .where(ManifestRow.target_id == target_id, ManifestRow.store_id == store_id)
-            .values(gone)
-        )
+    gone = [
+        {"at": one.delete.entry.store_id, "reason": one.delete.reason}
+        for one in swept
+        if one.is_gone
+    ]
+    if not gone:
+        return
+    entry, manifest = EntryRow.__table__, ManifestRow.__table__
+    connection.execute(
+        update(entry)  # type: ignore[arg-type]
+        .where(entry.c.target_id == target_id, entry.c.store_id == bindparam("at"))
+        .values(state="deleted", reason=bindparam("reason"), missing_since=now),
+        gone,
+    )
+    is_gone = exists().where(
+        entry.c.target_id == target_id,
+        entry.c.store_id == manifest.c.store_id,
+        entry.c.missing_since == now,
+    )
+    connection.execute(
+        update(manifest)  # type: ignore[arg-type]
+        .where(manifest.c.target_id == target_id, is_gone)
+        .values(missing_since=now)
+    )
 
 
 def finish_run(connection: Connection, report: Report) -> None:
