@@ -107,7 +107,8 @@ class _Planner:
         reason = self._why_write(index)
         if reason is None:
             self.settled.add(index.id)
-            self.keep_index(index, "its newest generation says all that can be used")
+            said = "its newest generation says all that can be used"
+            self.keep_index(index, said if index.newest else "nothing is left of it")
         elif index.id.ref not in self.marks.snapshot.access.writable:
             self.keep_index(index, f"the token cannot write {index.id.ref}; left to do: {reason}")
         elif index.unread and index.newest is None:
@@ -200,9 +201,10 @@ def _say_merge(index: Index, newest: KnownGeneration, config: CacheConfig) -> st
     if others:
         reasons.append(f"merge {_say_generations(others)} into generation {newest.number}")
     if gone := config.blobs - index.merged.blobs:
-        reasons.append(f"drop {_count(len(gone), 'blob')} that are gone or not needed")
+        are = "blob that is" if len(gone) == 1 else "blobs that are"
+        reasons.append(f"drop {len(gone)} {are} gone or not needed")
     if not reasons:
-        reasons.append("unite what the newest generation says twice")
+        reasons.append("drop keys and results that are of no use")
     return "; ".join(reasons)
 
 
@@ -211,10 +213,6 @@ def _say_generations(generations: Iterable[KnownGeneration]) -> str:
     if len(numbers) > _FEW:
         return f"{len(numbers)} generations ({numbers[0]} to {numbers[-1]})"
     return f"generation {' and '.join(map(str, numbers))}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _say_time(moment: datetime) -> str:

@@ -2,8 +2,8 @@
 
     a_snapshot().with_blobs("base", "app").with_generation(1, ("base", "app")).build()
 
-Blobs go by short names. A generation has one record for each of its chains, `key of app`, whose
-result is the last layer of the chain with all the layers below it.
+Blobs go by short names. A generation has one record for each of its chains, `key of base/app`,
+whose result is the last layer of the chain with all the layers below it.
 """
 
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ SIGNED_WEB = IndexId(MAIN, Scope("web"), signed=True)
 LONG_AGO = timedelta(days=30)
 
 Chain = str | tuple[str, ...]
-"""Names of blobs, from the bottom up; a name is a chain of one."""
+"""Names of blobs, from the bottom up; a name is a chain of one, () is a key without a result."""
 
 
 def hours(number: float) -> timedelta:
@@ -69,12 +69,13 @@ def an_index(*chains: Chain) -> CacheConfig:
     records: list[Record] = []
     for chain in chains:
         parent = NO_PARENT
-        for name in (chain,) if isinstance(chain, str) else chain:
+        names = (chain,) if isinstance(chain, str) else chain
+        for name in names:
             layers.append(_layer(name, parent))
             parent = len(layers) - 1
         result = Result((parent,), with_parents=True, created_at=Nanoseconds(0))
-        top = chain if isinstance(chain, str) else chain[-1]
-        records.append(Record(f"key of {top}", (result,), ()))
+        results = (result,) if names else ()
+        records.append(Record(f"key of {'/'.join(names)}", results, ()))
     return CacheConfig(tuple(layers), tuple(records))
 
 
