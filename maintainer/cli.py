@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,13 +12,15 @@ import anyio
 import typer
 
 from maintainer import __version__
-from maintainer.collect import Collector, collect
+from maintainer.budget import Budget
+from maintainer.collect import Collector, collect, now_utc
 from maintainer.console import set_up_logging, stderr, stdout, watch
 from maintainer.demo import run_demo
 from maintainer.emulator.command import run_emulator
 from maintainer.errors import MaintainerError, UsageError
 from maintainer.graph.database import Database
 from maintainer.graph.runs import list_runs, load_report
+from maintainer.interrupt import Ended, interruptible
 from maintainer.report import Report
 from maintainer.report.json import to_json
 from maintainer.report.terminal import render_report, render_runs, verdict
@@ -65,7 +68,9 @@ def main() -> None:
     try:
         app()
     except MaintainerError as error:
-        stderr().print(f"maintainer: {printable(str(error), limit=1_000)}", markup=False)
+        stderr().print(
+            f"maintainer: {printable(str(error), limit=1_000)}", markup=False, soft_wrap=True
+        )
         sys.exit(error.exit_status)
 
 
@@ -85,6 +90,20 @@ def gc(
         list[str] | None,
         typer.Option(help="A scope to look up where the service cannot list; may be repeated."),
     ] = None,
+    max_requests: Annotated[
+        int | None, typer.Option(help="Send no more; what is left is for the next run.", min=1)
+    ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            help="Begin nothing new after so long, such as 10m; what is left is for the next run.",
+            metavar="DURATION",
+        ),
+    ] = None,
+    accept_loss: Annotated[
+        bool,
+        typer.Option("--accept-loss", help="Go on even if most of what was known is gone."),
+    ] = False,
     config: _Config = None,
     database: _Database = None,
     json: _Json = False,
@@ -92,17 +111,21 @@ def gc(
     verbose: _Verbose = False,
 ) -> None:
     """Do one whole run on the GitHub Actions cache that the environment names."""
-    settings = _settings(config, database, grace=_duration(grace), scopes=scope or None)
+    settings = _settings(
+        config,
+        database,
+        grace=_duration("--grace", grace),
+        scopes=scope or None,
+        max_requests=max_requests,
+        deadline=_duration("--deadline", deadline),
+    )
     set_up_logging(verbose=verbose, quiet=quiet)
-    report = anyio.run(_collect, settings, dry_run, no_sweep, quiet)
-    if json:
-        sys.stdout.write(f"{to_json(report)}\n")
-    elif quiet:
-        if report.status != "done":
-            raise MaintainerError(verdict(report))
-    else:
-        stdout().print(render_report(report))
-    if report.status != "done":
+    ended = anyio.run(_collect, settings, _Mode(dry_run, no_sweep, accept_loss, quiet))
+    if ended.result:
+        _print_report(ended.result, json=json, quiet=quiet)
+    if ended.exit_status:
+        raise typer.Exit(ended.exit_status)
+    if ended.result is None or ended.result.status != "done":
         raise typer.Exit(1)
 
 
@@ -196,11 +219,42 @@ def version() -> None:
     stdout().print(__version__)
 
 
-async def _collect(settings: Settings, dry_run: bool, no_sweep: bool, quiet: bool) -> Report:
-    async with open_store(GitHubSettings.read()) as store:
-        with _database(settings) as database, database.held(), watch(quiet=quiet) as progress:
-            collector = Collector(store, database, settings, progress=progress)
-            return await collect(collector, dry_run=dry_run, no_sweep=no_sweep)
+@dataclass(frozen=True, slots=True)
+class _Mode:
+    """How a run is to be done."""
+
+    dry_run: bool
+    no_sweep: bool
+    accept_loss: bool
+    quiet: bool
+
+
+async def _collect(settings: Settings, mode: _Mode) -> Ended[Report]:
+    open_this = open_store(GitHubSettings.read(), max_index_size=settings.max_index_size)
+    async with open_this as store:
+        with _database(settings) as database, database.held(), watch(quiet=mode.quiet) as progress:
+            budget = Budget(store.requests, settings, now_utc)
+            collector = Collector(store, database, settings, progress=progress, budget=budget)
+            return await interruptible(
+                lambda: collect(
+                    collector,
+                    dry_run=mode.dry_run,
+                    no_sweep=mode.no_sweep,
+                    accept_loss=mode.accept_loss,
+                ),
+                budget,
+            )
+
+
+def _print_report(report: Report, *, json: bool, quiet: bool) -> None:
+    if json:
+        sys.stdout.write(f"{to_json(report)}\n")
+    elif not quiet:
+        stdout().print(render_report(report))
+    elif report.status != "done":
+        stderr().print(
+            f"maintainer: {printable(verdict(report), limit=1_000)}", markup=False, soft_wrap=True
+        )
 
 
 def _settings(config: Path | None, database: str | None, **more: Any) -> Settings:  # noqa: ANN401
@@ -208,11 +262,11 @@ def _settings(config: Path | None, database: str | None, **more: Any) -> Setting
     return load_settings(config, {k: v for k, v in overrides.items() if v is not None})
 
 
-def _duration(text: str | None) -> object:
+def _duration(option: str, text: str | None) -> object:
     try:
         return None if text is None else parse_duration(text)
     except ValueError as error:
-        raise UsageError(f"--grace: {printable(text or '')} {error}") from None
+        raise UsageError(f"{option}: {printable(text or '')} {error}") from None
 
 
 @contextmanager

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 import anyio
 
-from maintainer.errors import MaintainerError
+from maintainer.budget import Budget
+from maintainer.errors import MaintainerError, MassDisappearanceError
 from maintainer.graph.database import Database
-from maintainer.graph.recall import load_snapshot, recall
+from maintainer.graph.recall import load_snapshot, recall, recall_entries
 from maintainer.graph.record import find_target, record
 from maintainer.graph.runs import (
     begin_run,
@@ -21,8 +22,9 @@ from maintainer.graph.runs import (
     supersede,
 )
 from maintainer.mark import Marks, mark
+from maintainer.outage import find_outage
 from maintainer.plan import Plan, make_plan
-from maintainer.probe import Probe, probe_store
+from maintainer.probe import Known, Probe, probe_store
 from maintainer.progress import Progress, Unwatched
 from maintainer.report import Report
 from maintainer.report.build import ReportBuilder
@@ -50,18 +52,26 @@ class Collector:
     clock: Callable[[], datetime] = now_utc
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     progress: Progress = field(default_factory=Unwatched)
+    budget: Budget | None = None
+    """What an interrupt may end; by default the one that the settings give."""
 
 
-async def collect(collector: Collector, *, dry_run: bool = False, no_sweep: bool = False) -> Report:
+async def collect(
+    collector: Collector,
+    *,
+    dry_run: bool = False,
+    no_sweep: bool = False,
+    accept_loss: bool = False,
+) -> Report:
     """Do one run, on a database that the caller holds.
 
-    A dry run is the same run, which stops behind the plan. What goes wrong is in the report, whose
+    A dry run is the same run, which stops behind the plan. `accept_loss` goes on even if most of
+    what was known is gone. What goes wrong is in the report, whose
     status then is `failed`; only a database that cannot be used raises (DatabaseError).
     """
     run = _begin(collector, dry_run=dry_run)
-    status = "done"
     try:
-        probe = await _probe(run)
+        probe = await _probe(run, accept_loss=accept_loss)
         snapshot = _record(run, probe)
         marks, plan = _plan(run, mark(snapshot))
         if not dry_run:
@@ -73,9 +83,13 @@ async def collect(collector: Collector, *, dry_run: bool = False, no_sweep: bool
     except BaseException:
         _finish(run, "interrupted")
         raise
-    if run.report.problems:
-        status = "failed"
-    return _finish(run, status)
+    return _finish(run, _status(run))
+
+
+def _status(run: "_Run") -> str:
+    if run.budget.interrupted:
+        return "interrupted"
+    return "failed" if run.report.problems else "done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,7 @@ class _Run:
 
     collector: Collector
     target_id: int
+    budget: Budget
     report: ReportBuilder
 
 
@@ -100,18 +115,38 @@ def _begin(collector: Collector, *, dry_run: bool) -> _Run:
         grace=collector.settings.grace,
         dry_run=dry_run,
     )
-    return _Run(collector, target_id, report)
+    return _Run(collector, target_id, collector.budget or _budget(collector), report)
 
 
-async def _probe(run: _Run) -> Probe:
+def _budget(collector: Collector) -> Budget:
+    return Budget(collector.store.requests, collector.settings, collector.clock)
+
+
+async def _probe(run: _Run, *, accept_loss: bool) -> Probe:
+    """Look; look a second time if too much is gone, and go no further if it stays so."""
+    access = run.collector.store.access
     with run.collector.database.begin() as connection:
-        known = recall(connection, run.target_id, run.collector.store.access)
+        known = recall(connection, run.target_id, access)
+        remembered = recall_entries(connection, run.target_id, access)
+    quota = run.collector.settings.quota
+    probe = await _probe_once(run, known)
+    if accept_loss or find_outage(known, remembered, probe, quota=quota) is None:
+        return probe
+    log.warning("most of what was known seems to be gone: looking again")
+    probe = await _probe_once(run, known)
+    if outage := find_outage(known, remembered, probe, quota=quota):
+        raise MassDisappearanceError(outage)
+    return probe
+
+
+async def _probe_once(run: _Run, known: Known) -> Probe:
     return await probe_store(
         run.collector.store,
         known,
         now=run.report.started_at,
         scopes=run.collector.settings.scopes,
         generation_gap=run.collector.settings.generation_gap,
+        budget=run.budget,
         progress=run.collector.progress,
     )
 
@@ -144,6 +179,7 @@ async def _rewrite(run: _Run, marks: Marks, plan: Plan) -> None:
     rewriter = Rewriter(
         collector.store,
         marks.snapshot.live_blobs,
+        budget=run.budget,
         reservation_wait=collector.settings.reservation_wait,
         clock=collector.clock,
         sleep=collector.sleep,
@@ -167,7 +203,8 @@ async def _sweep(run: _Run, marks: Marks, plan: Plan) -> None:
         plan.deletes,
         run.report.rewritten,
         frozenset(entry.store_id for entry in marks.snapshot.entries),
-        collector.progress,
+        budget=run.budget,
+        progress=collector.progress,
     )
     try:
         async for one in swept:
@@ -181,6 +218,9 @@ async def _sweep(run: _Run, marks: Marks, plan: Plan) -> None:
 
 def _finish(run: _Run, status: str) -> Report:
     run.collector.progress.stage("report")
+    if run.budget.used_up:
+        left = sum(action.outcome.startswith("left") for action in run.report.actions())
+        run.report.notes.append(f"{run.budget.used_up}: {left} actions are left for the next run")
     report = run.report.build(status, run.collector.clock(), run.collector.store.requests)
     with run.collector.database.begin() as connection:
         finish_run(connection, report)

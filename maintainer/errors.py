@@ -47,5 +47,16 @@ class WriteRefusedError(StoreError):
         )
 
 
+class MassDisappearanceError(MaintainerError):
+    """Most of what was known is gone, and neither the quota nor our own deletions explain it."""
+
+    def __init__(self, what: str) -> None:
+        """Say what was found, and what to do."""
+        super().__init__(
+            f"{what}, at two looks: an outage is likelier than an eviction, so nothing is written "
+            "and nothing deleted; if the cache was emptied on purpose, run with --accept-loss"
+        )
+
+
 class DatabaseError(MaintainerError):
     """The database could not be read or written."""

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import anyio
 
+from maintainer.budget import Budget
 from maintainer.cacheconfig import (
     ENTRY_VERSION,
     BlobKey,
@@ -30,6 +31,7 @@ from maintainer.stores import Access, Listing, Store, StoredEntry
 
 _REF_HASH = re.compile(r"(?=(-1-[0-9a-f]{8}))", re.ASCII)
 
+_LOOK_UP_AND_READ = 2
 _SKEW = timedelta(minutes=10)
 """So far may our clock and the service's be apart."""
 
@@ -124,22 +126,24 @@ async def probe_store(
     now: datetime,
     scopes: Sequence[str],
     generation_gap: int,
+    budget: Budget,
     progress: Progress,
 ) -> Probe:
-    """Look at the store once.
+    """Look at the store once. What the budget does not allow to read counts as not read.
 
     `scopes` and `generation_gap` matter only where the store cannot list. Raises StoreError if
     the store could not be asked what exists; an index that cannot be read is told in the probe.
     """
+    look = _Look(store, known, budget, progress)
     progress.stage("probe: list entries")
     if store.lists:
         listing = await store.list_entries()
-        indexes = await _read_listed(store, known, listing, progress)
+        indexes = await _read_listed(look, listing)
     else:
         listing = Listing((), complete=True)
-        indexes = await _Search(store, known, generation_gap, now, progress).find(scopes)
+        indexes = await _Search(look, generation_gap, now).find(scopes)
     named = known.named_blobs.union(*(one.config.blobs for one in indexes.read if one.config))
-    blobs = await _probe_blobs(store, known, listing, named, progress)
+    blobs = await _probe_blobs(look, listing, named)
     return Probe(
         at=now,
         access=store.access,
@@ -191,28 +195,38 @@ class _Indexes:
         self.read_by_builders: dict[IndexId, str] = {}
 
 
-async def _read_listed(
-    store: Store, known: Known, listing: Listing, progress: Progress
-) -> _Indexes:
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a probe works with."""
+
+    store: Store
+    known: Known
+    budget: Budget
+    progress: Progress
+
+
+async def _read_listed(look: _Look, listing: Listing) -> _Indexes:
     """Read every listed generation that the graph does not know and the token can read."""
     indexes = _Indexes()
     wanted: list[tuple[StoredEntry, IndexId, IndexKey]] = []
     for entry in listing.entries:
         key = parse_entry(entry)
         index = index_of(entry.ref, key)
-        readable = entry.ref in store.access.readable and entry.id not in known.store_ids
-        written = known.written.get((entry.ref, entry.key))
+        readable = entry.ref in look.store.access.readable and entry.id not in look.known.store_ids
+        written = look.known.written.get((entry.ref, entry.key))
         if readable and written and written.is_in(entry):
             indexes.adopted[written.manifest_id] = entry.id
         elif readable and index and isinstance(key, IndexKey):
             wanted.append((entry, index, key))
-    progress.stage("probe: read new generations", len(wanted))
+    look.progress.stage("probe: read new generations", len(wanted))
 
     async def read(job: tuple[StoredEntry, IndexId, IndexKey]) -> ReadGeneration | UnreadGeneration:
         entry, index, key = job
-        progress.advance()
+        look.progress.advance()
+        if reason := look.budget.take(_LOOK_UP_AND_READ):
+            return UnreadGeneration(index, key.generation, reason)
         try:
-            return await _read_entry(store, entry, index, key)
+            return await _read_entry(look.store, entry, index, key)
         except StoreError as error:
             return UnreadGeneration(index, key.generation, str(error))
 
@@ -221,7 +235,7 @@ async def _read_listed(
             indexes.read.append(outcome)
         else:
             indexes.unread.append(outcome)
-    indexes.read_by_builders = _created_last(listing.entries, store.access)
+    indexes.read_by_builders = _created_last(listing.entries, look.store.access)
     return indexes
 
 
@@ -258,14 +272,13 @@ def _created_last(entries: Iterable[StoredEntry], access: Access) -> dict[IndexI
 class _Search:
     """Finds the generations of the configured scopes by look-ups, newest first."""
 
-    def __init__(
-        self, store: Store, known: Known, gap: int, now: datetime, progress: Progress
-    ) -> None:
-        self.store = store
-        self.known = known.places
+    def __init__(self, look: _Look, gap: int, now: datetime) -> None:
+        self.store = look.store
+        self.known = look.known.places
+        self.budget = look.budget
+        self.progress = look.progress
         self.gap = gap
         self.now = now
-        self.progress = progress
         self.indexes = _Indexes()
 
     async def find(self, scopes: Sequence[str]) -> _Indexes:
@@ -301,6 +314,8 @@ class _Search:
 
     async def _newest(self, index: IndexId) -> int:
         """Find the newest generation as a builder does, and mind what a builder does not."""
+        if reason := self.budget.take(_LOOK_UP_AND_READ):
+            raise StoreError(reason)
         found = await self.store.look_up_newest(str(index))
         if found is None:
             return 0
@@ -334,6 +349,8 @@ class _Search:
         return frozenset(places)
 
     async def _read(self, index: IndexId, number: int, place: KnownPlace | None) -> bool:
+        if reason := self.budget.take(_LOOK_UP_AND_READ):
+            raise StoreError(reason)
         found = await self.store.look_up(str(index.key(number)))
         if found is None:
             if place:
@@ -368,29 +385,25 @@ class _Blobs:
     live: frozenset[Digest]
 
 
-async def _probe_blobs(
-    store: Store,
-    known: Known,
-    listing: Listing,
-    named: frozenset[Digest],
-    progress: Progress,
-) -> _Blobs:
+async def _probe_blobs(look: _Look, listing: Listing, named: frozenset[Digest]) -> _Blobs:
     """Find out which blobs exist: those that are listed, and of the others those that answer."""
     anywhere = _blobs_in(listing.entries)
-    live = _blobs_in(entry for entry in listing.entries if entry.ref in store.access.readable)
+    live = _blobs_in(entry for entry in listing.entries if entry.ref in look.store.access.readable)
     doubtful = named - live
-    if store.lists and listing.complete:
-        doubtful -= known.missing_blobs - anywhere
-    if doubtful and not store.reads:
-        progress.stage("probe: list entries again")
-        again = await store.list_entries()
+    if look.store.lists and listing.complete:
+        doubtful -= look.known.missing_blobs - anywhere
+    if doubtful and not look.store.reads:
+        look.progress.stage("probe: list entries again")
+        again = await look.store.list_entries()
         listing = _united(listing, again)
         return _Blobs(listing, live | _blobs_in(listing.entries))
-    progress.stage("probe: look up blobs", len(doubtful))
+    look.progress.stage("probe: look up blobs", len(doubtful))
 
     async def exists(digest: Digest) -> bool:
-        progress.advance()
-        return await store.look_up(str(BlobKey(digest))) is not None
+        look.progress.advance()
+        if reason := look.budget.take(1):
+            raise StoreError(f"whether {len(doubtful)} blobs exist could not be asked: {reason}")
+        return await look.store.look_up(str(BlobKey(digest))) is not None
 
     wanted = sorted(doubtful)
     answers = await _for_each(exists, wanted)

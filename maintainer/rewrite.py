@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import anyio
 
+from maintainer.budget import Budget
 from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, encode, merge, prune
 from maintainer.errors import AlreadyExistsError, StoreError
 from maintainer.mark import Index
@@ -17,6 +18,8 @@ from maintainer.plan import WriteIndex
 from maintainer.probe import ReadGeneration, generation_of, read_content
 from maintainer.stores import Found, Store
 
+REQUESTS = 7
+"""What one index takes when nobody interferes: two look-ups, three to write, two to read back."""
 _ATTEMPTS = 10
 """So many generations of builds are merged in before an index is left for the next run."""
 _POLLS = 5
@@ -33,12 +36,14 @@ class Rewritten:
     met: tuple[ReadGeneration, ...]
     """The generations that builds wrote meanwhile, which were merged in."""
     error: str | None = None
-    """Why it was not written, if there was need to."""
+    """What went wrong, if it did."""
+    left: str | None = None
+    """Why it was left for the next run, if it was."""
 
     @property
     def done(self) -> bool:
         """Whether the newest generation now holds all that can be used."""
-        return self.error is None
+        return self.error is None and self.left is None
 
     @property
     def protected(self) -> frozenset[Digest]:
@@ -54,18 +59,22 @@ class Rewriter:
         store: Store,
         live_blobs: frozenset[Digest],
         *,
+        budget: Budget,
         reservation_wait: timedelta,
         clock: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self._store = store
         self._live = set(live_blobs)
+        self._budget = budget
         self._wait = reservation_wait
         self._clock = clock
         self._sleep = sleep
 
     async def rewrite(self, write: WriteIndex, index: Index) -> Rewritten:
         """Write one index. What goes wrong is told in the result."""
+        if reason := self._budget.take(REQUESTS):
+            return Rewritten(write.index, None, (), left=reason)
         attempt = _Attempt(write, index)
         try:
             written = await self._write(attempt)

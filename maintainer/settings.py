@@ -12,7 +12,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -36,7 +44,10 @@ def parse_duration(text: object) -> object:
     match = _DURATION.fullmatch(str(text).strip())
     if match is None:
         raise ValueError("is no duration such as 90s, 30m, 24h, 7d or 2w")
-    return timedelta(**{_UNITS[match[2] or "s"]: int(match[1])})
+    try:
+        return timedelta(**{_UNITS[match[2] or "s"]: int(match[1])})
+    except OverflowError:
+        raise ValueError("is too long") from None
 
 
 def _split(value: object) -> object:
@@ -68,6 +79,8 @@ class Settings(BaseSettings):
     )
     grace: Duration = Field(
         default=timedelta(hours=24),
+        ge=timedelta(0),
+        le=timedelta(days=3650),
         description="how long nothing must have needed an entry before it is deleted",
     )
     scopes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
@@ -85,6 +98,33 @@ class Settings(BaseSettings):
         default=timedelta(seconds=30),
         description="how long to wait for a build that has reserved the next generation and not "
         "finished it, before the number after it is taken",
+    )
+    quota: ByteSize = Field(
+        default=ByteSize(10_000_000_000),
+        gt=0,
+        description="how much the host stores before it evicts, such as 10GB",
+    )
+    max_index_size: ByteSize = Field(
+        default=ByteSize(256 * 1024 * 1024),
+        gt=0,
+        description="a larger index is refused before it is read whole, such as 256MiB",
+    )
+    max_requests: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many requests a run may send; what is left is for the next run",
+    )
+    deadline: Duration | None = Field(
+        default=None,
+        gt=timedelta(0),
+        description="after how long a run begins nothing new; what is left is for the next run",
+    )
+    rest_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="the share of the REST API's remaining rate limit that a run may use, so that "
+        "other workflows of the repository do not starve",
     )
 
     @classmethod

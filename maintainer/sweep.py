@@ -5,9 +5,10 @@ then blobs, unless a build has written an index meanwhile that may need them. Ke
 entries cannot damage anything: what is skipped here, the next run plans again.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from maintainer.budget import Budget
 from maintainer.cacheconfig import Digest, IndexId, IndexKey
 from maintainer.errors import StoreError
 from maintainer.plan import DeleteEntry
@@ -26,7 +27,7 @@ class Swept:
 
     delete: DeleteEntry
     outcome: str
-    """`done`, `gone already`, `skipped: …` or `failed: …`."""
+    """`done`, `gone already`, `skipped: …`, `left: …` or `failed: …`."""
 
     @property
     def is_gone(self) -> bool:
@@ -44,6 +45,8 @@ async def sweep(
     deletes: Sequence[DeleteEntry],
     rewritten: Mapping[IndexId, Rewritten],
     known_entries: frozenset[int],
+    *,
+    budget: Budget,
     progress: Progress,
 ) -> AsyncIterator[Swept]:
     """Delete entries, in order; tell what came of each as soon as it is known.
@@ -52,61 +55,71 @@ async def sweep(
     a store that is in trouble is left alone.
     """
     progress.stage("sweep", len(deletes))
-    protected: frozenset[Digest] = frozenset().union(*(o.protected for o in rewritten.values()))
-    meanwhile: str | None = None
-    asked = trouble = False
+    sweeper = _Sweeper(store, rewritten, known_entries, budget)
     for delete in deletes:
         progress.advance()
-        is_blob = not isinstance(delete.entry.parsed, IndexKey)
-        if is_blob and not asked:
-            asked = True
-            meanwhile = await _written_meanwhile(store, rewritten, known_entries)
-        why_not = _why_not(delete, rewritten, protected, meanwhile if is_blob else None)
-        if trouble:
-            why_not = "an earlier deletion failed"
-        outcome = f"skipped: {why_not}" if why_not else await _delete(store, delete)
-        swept = Swept(delete, outcome)
-        trouble = trouble or swept.failure is not None
-        yield swept
+        yield Swept(delete, await sweeper.sweep(delete))
 
 
-async def _delete(store: Store, delete: DeleteEntry) -> str:
-    try:
-        return DONE if await store.delete(delete.entry.store_id) else GONE
-    except StoreError as error:
-        return f"{_FAILED}{error}"
+class _Sweeper:
+    def __init__(
+        self,
+        store: Store,
+        rewritten: Mapping[IndexId, Rewritten],
+        known_entries: frozenset[int],
+        budget: Budget,
+    ) -> None:
+        self.store = store
+        self.rewritten = rewritten
+        self.known_entries = known_entries
+        self.budget = budget
+        self.protected: frozenset[Digest] = frozenset().union(
+            *(one.protected for one in rewritten.values())
+        )
+        self.why_no_blobs: str | None = None
+        self.asked = False
+        self.failed = False
 
+    async def sweep(self, delete: DeleteEntry) -> str:
+        """Delete one entry, if it may still go; the outcome."""
+        if self.failed:
+            return "skipped: an earlier deletion failed"
+        if reason := self.budget.take(1, rest=1):
+            return f"left: {reason}"
+        if reason := await self._why_not(delete):
+            return f"skipped: {reason}"
+        try:
+            return DONE if await self.store.delete(delete.entry.store_id) else GONE
+        except StoreError as error:
+            self.failed = True
+            return f"{_FAILED}{error}"
 
-def _why_not(
-    delete: DeleteEntry,
-    rewritten: Mapping[IndexId, Rewritten],
-    protected: frozenset[Digest],
-    meanwhile: str | None,
-) -> str | None:
-    for index in sorted(delete.after):
-        if not rewritten[index].done:
-            return f"{index} was not rewritten"
-    if getattr(delete.entry.parsed, "digest", None) in protected:
-        return "a build has written an index meanwhile that names it"
-    return meanwhile
+    async def _why_not(self, delete: DeleteEntry) -> str | None:
+        for index in sorted(delete.after):
+            if not self.rewritten[index].done:
+                return f"{index} was not rewritten"
+        if isinstance(delete.entry.parsed, IndexKey):
+            return None
+        if getattr(delete.entry.parsed, "digest", None) in self.protected:
+            return "a build has written an index meanwhile that names it"
+        if not self.asked:
+            self.asked = True
+            self.why_no_blobs = await self._what_was_written_meanwhile()
+        return self.why_no_blobs
 
-
-async def _written_meanwhile(
-    store: Store, rewritten: Mapping[IndexId, Rewritten], known_entries: frozenset[int]
-) -> str | None:
-    """Ask which indexes are new since the run began; tell why no blob may go, if so."""
-    ours = set(_keys(rewritten.values()))
-    try:
-        for ref in sorted(store.access.readable):
-            for entry in await store.newest_indexes(ref):
-                if entry.id not in known_entries and entry.key not in ours:
-                    return f"{entry.key} was written meanwhile and may need it"
-    except StoreError as error:
-        return f"whether a build has written an index meanwhile could not be asked ({error})"
-    return None
-
-
-def _keys(rewritten: Iterable[Rewritten]) -> Iterable[str]:
-    for one in rewritten:
-        for generation in (*one.met, *((one.written,) if one.written else ())):
-            yield str(generation.index.key(generation.number))
+    async def _what_was_written_meanwhile(self) -> str | None:
+        """Ask which indexes are new since the run began; tell why no blob may go, if so."""
+        ours = {
+            str(one.index.key(one.number))
+            for came_of_it in self.rewritten.values()
+            for one in (*came_of_it.met, came_of_it.written)
+            if one
+        }
+        try:
+            for ref in sorted(self.store.access.readable):
+                for entry in await self.store.newest_indexes(ref):
+                    if entry.id not in self.known_entries and entry.key not in ours:
+                        return f"{entry.key} was written meanwhile and may need it"
+        except StoreError as error:
+            return f"whether a build has written an index meanwhile could not be asked ({error})"
+        return None

@@ -17,6 +17,7 @@ from maintainer.graph.models import (
     RefRow,
     ScopeRow,
 )
+from maintainer.outage import RememberedEntry
 from maintainer.probe import Known, KnownPlace, Probe, WrittenGeneration
 from maintainer.snapshot import KnownEntry, KnownGeneration, Snapshot
 from maintainer.stores import Access
@@ -36,6 +37,21 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
             places[_index_of(row)][row.generation] = KnownPlace(row.id, row.location)
     named, missing = _blobs_of_use(connection, target_id, access)
     return Known(frozenset(store_ids), written, places, named, missing)
+
+
+def recall_entries(connection: Connection, target_id: int, access: Access) -> list[RememberedEntry]:
+    """Give the entries of our own kinds that the token reads and that existed at the last look."""
+    rows = connection.execute(
+        select(EntryRow.store_id, EntryRow.size, EntryRow.last_accessed_at)
+        .join(RefRow, RefRow.id == EntryRow.ref_id)
+        .where(
+            EntryRow.target_id == target_id,
+            EntryRow.kind != "foreign",
+            EntryRow.missing_since.is_(None),
+            RefRow.name.in_(sorted(access.readable)),
+        )
+    )
+    return [RememberedEntry(row.store_id, row.size, row.last_accessed_at) for row in rows]
 
 
 def load_snapshot(connection: Connection, target_id: int, probe: Probe) -> Snapshot:

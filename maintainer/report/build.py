@@ -32,6 +32,7 @@ class ReportBuilder:
         self.rewritten: dict[IndexId, Rewritten] = {}
         self.swept: list[Swept] = []
         self.problems: list[str] = []
+        self.notes: list[str] = []
 
     def build(self, status: str, finished_at: datetime, requests: RequestLog) -> Report:
         """Make the report."""
@@ -45,6 +46,7 @@ class ReportBuilder:
             dry_run=self.dry_run,
             status=status,
             problems=tuple(self.problems),
+            notes=tuple(self.notes),
             grace_seconds=int(self.grace.total_seconds()),
             readable=tuple(sorted(access.readable)) if access else (),
             writable=tuple(sorted(access.writable)) if access else (),
@@ -197,4 +199,6 @@ def _outcome(came_of_it: Rewritten | None) -> str:
         return PLANNED
     if came_of_it.error:
         return f"failed: {came_of_it.error}"
+    if came_of_it.left:
+        return f"left: {came_of_it.left}"
     return "done" if came_of_it.written else "skipped: another run has written the same meanwhile"

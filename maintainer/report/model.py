@@ -1,6 +1,7 @@
 """One report: all that is told of a run, whatever the form. Its JSON names are stable."""
 
-from datetime import datetime
+from datetime import date, datetime
+from typing import Literal
 
 import msgspec
 
@@ -12,6 +13,90 @@ class EntryTotal(msgspec.Struct, frozen=True):
     entries: int
     size: int
     """Bytes."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """How the cache is, in one line."""
+
+    level: Literal["good", "attention", "bad"]
+    message: str
+    advice: str = ""
+    """The one thing to do; empty if there is none."""
+
+
+class SpacePart(msgspec.Struct, frozen=True):
+    """A part of the quota."""
+
+    kind: Literal[
+        "reachable", "dangling", "superseded", "unread", "unreadable", "foreign", "others", "free"
+    ]
+    """`foreign` is one other tool, `others` are those that are too small to be told one by one."""
+    name: str
+    """What to call it: of another tool's entries, what their keys begin with."""
+    entries: int
+    size: int
+    """Bytes."""
+
+
+class Space(msgspec.Struct, frozen=True):
+    """What takes the space, when the run ends."""
+
+    quota: int
+    """Bytes, above which the host evicts; a setting."""
+    used: int
+    """Bytes."""
+    parts: tuple[SpacePart, ...]
+    """All but the last, which is free, add up to what is used."""
+
+
+class EvictedEntry(msgspec.Struct, frozen=True):
+    """An entry that is gone and that no run deleted."""
+
+    key: str
+    ref: str
+    size: int
+    """Bytes."""
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What others did to the cache since the run before."""
+
+    previous_run: int | None = None
+    """None if this was the first that looked."""
+    previous_at: datetime | None = None
+    new_entries: int = 0
+    """Seen for the first time by this run."""
+    new_bytes: int = 0
+    evicted_entries: int = 0
+    """Gone since, and not deleted by a run: the host evicts what was used least recently."""
+    evicted_bytes: int = 0
+    evicted_largest: tuple[EvictedEntry, ...] = ()
+
+
+class LostBlob(msgspec.Struct, frozen=True):
+    """A blob that is gone, and what went with it."""
+
+    digest: str
+    size: int
+    """Bytes, as the index says."""
+    results: int
+    """The results that need it and nothing missing below it."""
+
+
+class ChainRow(msgspec.Struct, frozen=True):
+    """Layers of a tree that stand on each other without a branch between them."""
+
+    depth: int
+    """The branches below them."""
+    digest: str
+    """Of the largest of them."""
+    layers: int
+    size: int
+    """Bytes."""
+    share: float
+    """Of all the bytes that the results of the index need, 0 to 1."""
+    results: int
+    """The results that end in one of them."""
 
 
 class IndexReport(msgspec.Struct, frozen=True):
@@ -39,6 +124,22 @@ class IndexReport(msgspec.Struct, frozen=True):
     """The key of the generation that was written, or is planned."""
     outcome: str
     reason: str
+    keys: int = 0
+    """Cache keys that are known and lead to something that exists."""
+    usable_possible: int | None = None
+    """Cache keys with a result that the existing blobs allow, whoever can write it down."""
+    results_lost: int = 0
+    """Results that this run dropped because a blob is gone."""
+    lost: tuple[LostBlob, ...] = ()
+    """Those blobs, the costliest first, up to a number."""
+    newest_at: datetime | None = None
+    """When its newest generation was created."""
+    oldest_at: datetime | None = None
+    chains: tuple[ChainRow, ...] = ()
+    """The largest layer chains, as a tree: each row stands on the nearest one above it that is
+    less deep."""
+    chains_left: int = 0
+    """The chains that are too small to be in the tree."""
 
 
 class ActionReport(msgspec.Struct, frozen=True):
@@ -51,7 +152,7 @@ class ActionReport(msgspec.Struct, frozen=True):
     ref: str
     reason: str
     outcome: str
-    """`planned`, `done`, `gone already`, `kept`, `skipped: …` or `failed: …`."""
+    """`planned`, `done`, `gone already`, `kept`, `skipped: …`, `left: …` or `failed: …`."""
     store_id: int | None = None
     size: int | None = None
     """Bytes."""
@@ -68,6 +169,35 @@ class RequestReport(msgspec.Struct, frozen=True):
     def total(self) -> int:
         """All requests."""
         return sum(self.counts.values())
+
+
+class TrendPoint(msgspec.Struct, frozen=True):
+    """How a run left the cache."""
+
+    run: int
+    at: datetime
+    bytes: dict[str, int]
+    """By state."""
+    usable: int
+    """Results that builds could use."""
+
+
+class EvictionDay(msgspec.Struct, frozen=True):
+    """What was found to be evicted on a day (UTC)."""
+
+    day: date
+    entries: int
+    size: int
+    """Bytes."""
+
+
+class Trend(msgspec.Struct, frozen=True):
+    """How it has been going, as far as the database remembers."""
+
+    points: tuple[TrendPoint, ...] = ()
+    """Oldest first; of many runs, evenly chosen ones."""
+    evictions: tuple[EvictionDay, ...] = ()
+    """Oldest first; only days with evictions."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -93,6 +223,14 @@ class Report(msgspec.Struct, frozen=True):
     indexes: tuple[IndexReport, ...]
     actions: tuple[ActionReport, ...]
     requests: RequestReport
+    notes: tuple[str, ...] = ()
+    """What kept the run from doing more although nothing went wrong; each one line."""
+    verdict: Verdict | None = None
+    space: Space | None = None
+    """None where the store cannot list its entries."""
+    changes: Changes = Changes()
+    trend: Trend = Trend()
+    """Not stored with a run, but read from the database together with it."""
 
     @property
     def deleted(self) -> tuple[ActionReport, ...]:
@@ -104,6 +242,18 @@ class Report(msgspec.Struct, frozen=True):
     def bytes_freed(self) -> int:
         """Bytes of what was deleted."""
         return sum(action.size or 0 for action in self.deleted)
+
+    @property
+    def results_usable(self) -> int:
+        """Results that builds can use when the run has ended."""
+        if self.dry_run:
+            return sum(index.usable_before for index in self.indexes)
+        return sum(index.usable_after for index in self.indexes)
+
+    @property
+    def results_lost(self) -> int:
+        """Results that were dropped because a blob is gone."""
+        return sum(index.results_lost for index in self.indexes)
 
     @property
     def indexes_written(self) -> int:

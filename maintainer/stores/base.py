@@ -8,6 +8,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from maintainer.cacheconfig import Ref
+from maintainer.errors import StoreError
 
 MAX_NAME_LENGTH = 4096
 """Characters of a key or a ref; git allows a quarter, GitHub an eighth of it."""
@@ -75,6 +76,12 @@ class Found:
         return hashlib.sha256(urlsplit(self.url).path.encode()).hexdigest()
 
 
+REST_KINDS = frozenset({"list", "recheck", "delete", "limits"})
+"""Requests to the REST API, whose rate limit a repository's workflows share."""
+_ALWAYS = frozenset({"reserve", "upload", "finalize"})
+"""Requests that are never refused: a write that was begun is brought to its end."""
+
+
 @dataclass(slots=True)
 class RequestLog:
     """What a run has asked of the store so far."""
@@ -91,6 +98,20 @@ class RequestLog:
     """Requests that the REST API allows the token in its current window, as last told."""
     rate_limit_remaining: int | None = None
     rate_limit_reset_at: datetime | None = None
+    limit: int | None = None
+    """So many requests may be sent, but for those that bring a write to its end."""
+
+    @property
+    def total(self) -> int:
+        """All requests so far."""
+        return self.counts.total()
+
+    def count(self, kind: str, *, again: bool) -> None:
+        """Count a request that is about to be sent. Raises StoreError if it may not be."""
+        if self.limit is not None and self.total >= self.limit and kind not in _ALWAYS:
+            raise StoreError(f"the {self.limit} requests of --max-requests are used up")
+        self.counts[kind] += 1
+        self.retries += again
 
 
 class Store(Protocol):

@@ -25,14 +25,16 @@ def in_environment(**variables: str) -> GitHubSettings:
 
 
 @asynccontextmanager
-async def store_v2(url: str, patience: Patience = AT_ONCE) -> AsyncIterator[GitHubStore]:
+async def store_v2(
+    url: str, patience: Patience = AT_ONCE, max_index_size: int = 10**6
+) -> AsyncIterator[GitHubStore]:
     """Open a store that speaks version 2 of the cache service."""
     settings = in_environment(
         ACTIONS_RESULTS_URL=url,
         ACTIONS_CACHE_SERVICE_V2="True",
         ACTIONS_RUNTIME_TOKEN=RUNTIME_TOKEN,
     )
-    async with open_store(settings, patience) as store:
+    async with open_store(settings, patience, max_index_size=max_index_size) as store:
         yield store
 
 

@@ -13,7 +13,6 @@ import stamina
 from maintainer.errors import StoreError
 from maintainer.stores import Found, RequestLog
 from maintainer.stores.github import Patience, http
-from maintainer.stores.github import store as github_store
 from maintainer.stores.github.http import Http
 from tests.integration.connecting import AT_ONCE, store_rest, store_v1, store_v2
 from tests.integration.scripted import RESET, Reply, Server, html, json, serve
@@ -289,12 +288,11 @@ async def test_a_chunked_download_tells_its_end(server: Server) -> None:
     ids=["larger", "announced", "chunked"],
 )
 async def test_an_index_above_the_limit_is_refused_before_it_is_read_whole(
-    server: Server, reply: Reply, monkeypatch: pytest.MonkeyPatch
+    server: Server, reply: Reply
 ) -> None:
-    monkeypatch.setattr(github_store, "MAX_INDEX_SIZE", 1000)
     server.on("blob", reply)
 
-    async with store_v2(server.url) as store:
+    async with store_v2(server.url, max_index_size=1000) as store:
         with pytest.raises(StoreError, match="more than 1,000 bytes"):
             await store.read(_found(server))
 

@@ -13,7 +13,7 @@ from aiolimiter import AsyncLimiter
 from maintainer import __version__
 from maintainer.errors import StoreError
 from maintainer.logs import keep_secrets_out_of_logs
-from maintainer.stores.base import RequestLog
+from maintainer.stores.base import REST_KINDS, RequestLog
 from maintainer.stores.github.answers import Answer, SenselessAnswerError, is_web_url, place
 from maintainer.stores.github.limits import asked_wait, is_rate_limited, note_rate_limit
 from maintainer.stores.github.retry import Attempts, Patience, TryAgainError, say
@@ -30,7 +30,6 @@ in every minute, even if it was full when the minute began."""
 
 _REDIRECTS = 5
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
-_REST_KINDS = {"list", "recheck", "delete", "limits"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +124,10 @@ class Http:
         if call.rationed:
             await self.uploads.acquire()
         async with self._places:
-            self.requests.counts[call.kind] += 1
-            self.requests.retries += number > 1
+            self.requests.count(call.kind, again=number > 1)
             with anyio.fail_after(self.patience.total.total_seconds()):
                 answer = await self._send(call, in_doubt=in_doubt)
-        if call.kind in _REST_KINDS:
+        if call.kind in REST_KINDS:
             note_rate_limit(answer, self.requests)
         if answer.status in _RETRIED or is_rate_limited(answer):
             error = TryAgainError(answer.status, asked_wait(answer, datetime.now(UTC)))

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from maintainer.cacheconfig import Ref
 from maintainer.errors import StoreError, UsageError
-from maintainer.settings import GitHubSettings
+from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.base import Access, Found, Listing, RequestLog, StoredEntry, StoreLimits
 from maintainer.stores.github.answers import is_web_url
 from maintainer.stores.github.http import ExpiredError, Http
@@ -21,8 +21,7 @@ from maintainer.stores.github.service_v2 import ServiceV2
 from maintainer.stores.github.token import read_access
 from maintainer.text import printable
 
-MAX_INDEX_SIZE = 256 * 1024 * 1024
-"""Bytes; a larger index is refused before it is read whole."""
+DEFAULT_MAX_INDEX_SIZE: int = Settings.defaults().max_index_size
 
 _TOKEN = re.compile(r"[!-~]+")
 
@@ -37,6 +36,8 @@ class GitHubStore:
         http: Http,
         service: CacheService | None,
         rest: Rest | None,
+        *,
+        max_index_size: int,
     ) -> None:
         self.name = name
         self.access = access
@@ -44,6 +45,7 @@ class GitHubStore:
         self._http = http
         self._service = service
         self._rest = rest
+        self._max_index_size = max_index_size
 
     @property
     def lists(self) -> bool:
@@ -76,12 +78,12 @@ class GitHubStore:
     async def read(self, found: Found) -> bytes:
         """Download an index; once more, from a new URL, if that of the look-up has expired."""
         try:
-            return await self._http.download(found.url, limit=MAX_INDEX_SIZE)
+            return await self._http.download(found.url, limit=self._max_index_size)
         except ExpiredError:
             again = await self.look_up(found.key)
         if again is None:
             raise StoreError(f"{printable(found.key)} went while it was about to be read")
-        return await self._http.download(again.url, limit=MAX_INDEX_SIZE)
+        return await self._http.download(again.url, limit=self._max_index_size)
 
     async def write(self, key: str, content: bytes) -> None:
         """Write a new entry; returns only if it is known to have this content."""
@@ -122,9 +124,12 @@ class GitHubStore:
 
 @asynccontextmanager
 async def open_store(
-    settings: GitHubSettings, patience: Patience | None = None
+    settings: GitHubSettings,
+    patience: Patience | None = None,
+    *,
+    max_index_size: int = DEFAULT_MAX_INDEX_SIZE,
 ) -> AsyncIterator[GitHubStore]:
-    """Connect as BuildKit's clients do.
+    """Connect as BuildKit's clients do. An index of more than `max_index_size` bytes is refused.
 
     Version 2 if `ACTIONS_CACHE_SERVICE_V2` says so and `ACTIONS_RESULTS_URL` is set; else version 1
     at `ACTIONS_CACHE_URL` or, without one, at `ACTIONS_RESULTS_URL`. Raises UsageError if the
@@ -138,7 +143,9 @@ async def open_store(
                 "no cache to work on: set ACTIONS_RUNTIME_TOKEN with ACTIONS_RESULTS_URL or "
                 "ACTIONS_CACHE_URL, or GITHUB_TOKEN with GITHUB_REPOSITORY, or both"
             )
-        yield GitHubStore(_name(settings), access, http, service, rest)
+        yield GitHubStore(
+            _name(settings), access, http, service, rest, max_index_size=max_index_size
+        )
 
 
 def _service(settings: GitHubSettings, http: Http) -> tuple[CacheService | None, Access]:

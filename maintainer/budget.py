@@ -1,0 +1,64 @@
+"""How much a run may still do: its budgets, and whether somebody wants it to stop."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from maintainer.settings import Settings
+from maintainer.stores.base import REST_KINDS, RequestLog
+
+
+class Budget:
+    """Asked before each step that can be left for the next run.
+
+    Once it has said no, it says no to everything: a run ends in the order of its stages.
+    """
+
+    def __init__(
+        self, requests: RequestLog, settings: Settings, clock: Callable[[], datetime]
+    ) -> None:
+        self._requests = requests
+        self._clock = clock
+        self._rest_share = settings.rest_share
+        self._most = requests.limit = settings.max_requests
+        self._ends_at = None if settings.deadline is None else clock() + settings.deadline
+        self._granted = 0
+        self.used_up: str | None = None
+        """Why the run does nothing more, once it does."""
+        self.interrupted = False
+
+    def interrupt(self, what: str) -> None:
+        """Let the run end behind the step under way, because of a signal."""
+        self.interrupted = True
+        self.used_up = f"interrupted by {what}"
+
+    def take(self, requests: int, *, rest: int = 0) -> str | None:
+        """Take so many requests, `rest` of them of the REST API; or tell why there are none left.
+
+        Steps may run at once, so what was granted counts before it is used.
+        """
+        self._granted = max(self._granted, self._requests.total)
+        self.used_up = self.used_up or self._why_not(requests, rest)
+        if self.used_up is None:
+            self._granted += requests
+        return self.used_up
+
+    def _why_not(self, requests: int, rest: int) -> str | None:
+        if self._most is not None and self._granted + requests > self._most:
+            return f"the {self._most} requests of --max-requests are used up"
+        if self._ends_at is not None and self._clock() >= self._ends_at:
+            return "the --deadline has passed"
+        if rest and self._rest_used() + rest > self._rest_allowed():
+            return (
+                f"the run may use {self._rest_share:.0%} of the REST API's remaining rate limit, "
+                "so that other workflows do not starve (rest_share)"
+            )
+        return None
+
+    def _rest_used(self) -> int:
+        return sum(self._requests.counts[kind] for kind in REST_KINDS)
+
+    def _rest_allowed(self) -> float:
+        remaining = self._requests.rate_limit_remaining
+        if remaining is None:
+            return float("inf")
+        return self._rest_share * (remaining + self._rest_used())
