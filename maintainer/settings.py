@@ -7,12 +7,16 @@ import json
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
@@ -20,19 +24,25 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
+from maintainer.cron import parse_cron
 from maintainer.errors import UsageError
+from maintainer.text import printable
 
 _PREFIX = "MAINTAINER_"
 _CONFIG = "MAINTAINER_CONFIG"
+_MAX_PORT = 65_535
 _DURATION = re.compile(r"(\d{1,9})\s*(s|m|h|d|w)?", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -62,7 +72,135 @@ def _split(value: object) -> object:
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
+def _check_cron(text: str) -> str:
+    parse_cron(text)
+    return text
+
+
+def _check_timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is no time zone such as UTC or Europe/Berlin") from None
+    return name
+
+
+def _check_listen(text: str) -> str:
+    split_listen(text)
+    return text
+
+
+def split_listen(text: str) -> tuple[str, int]:
+    """Read HOST:PORT, where HOST is an address or `localhost`. Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+    try:
+        ip_address(host)
+    except ValueError:
+        raise ValueError("is no address such as 127.0.0.1:9309") from None
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _MAX_PORT):  # noqa: PLR2004
+        raise ValueError("is no address such as 127.0.0.1:9309")
+    return host, int(port)
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+_Interval = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days=366))]
+_Delay = Annotated[Duration, Field(ge=timedelta(0), le=timedelta(days=366))]
+_Cron = Annotated[str, AfterValidator(_check_cron)]
+_TimeZone = Annotated[str, AfterValidator(_check_timezone)]
+_Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+_Url = Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]
+
+
+class ServeSettings(BaseModel):
+    """The table `[serve]`: the service itself, and what holds for targets that say nothing else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    listen: Annotated[str, AfterValidator(_check_listen)] = Field(
+        default="127.0.0.1:9309",
+        description="where pages and metrics are served; anybody who reaches it may read them",
+    )
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="further names under which browsers and probes may ask for the pages; "
+        "loopback names, and the address of `listen`, always may",
+    )
+    interval: _Interval = Field(
+        default=timedelta(hours=6),
+        description="how often targets run that name neither `cron` nor `interval`",
+    )
+    jitter: _Delay = Field(
+        default=timedelta(0),
+        description="each run begins later by a random time up to this",
+    )
+    timezone: _TimeZone = Field(
+        default="UTC", description="the time zone of cron expressions, such as Europe/Berlin"
+    )
+    misfire_grace: _Interval = Field(
+        default=timedelta(hours=1),
+        description="how late a run by `cron` may begin; later it is left out. A target whose run "
+        "is later than this counts as overdue",
+    )
+    backoff_max: _Interval = Field(
+        default=timedelta(hours=1),
+        description="after a failure a target is tried again, first after 30 s, then each time "
+        "after twice as long, up to this",
+    )
+
+
+class TargetSettings(BaseModel):
+    """A table `[[targets]]`: one cache that the service looks after."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="what pages, metrics and logs call it",
+    )
+    repository: str = Field(
+        pattern=r"^[\w.-]+/[\w.-]+$", description="whose Actions cache it is: owner/name"
+    )
+    cron: _Cron | None = Field(
+        default=None, description="when it runs: a cron expression such as 30 3 * * *"
+    )
+    interval: _Interval | None = Field(
+        default=None, description="or how often it runs, such as 6h; the first time at once"
+    )
+    jitter: _Delay | None = Field(default=None, description="in place of that of [serve]")
+    timezone: _TimeZone | None = Field(default=None, description="in place of that of [serve]")
+    grace: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(days=3650))] | None = Field(
+        default=None, description="in place of the `grace` of all targets"
+    )
+    scopes: tuple[str, ...] | None = Field(
+        default=None, description="in place of the `scopes` of all targets"
+    )
+    api_url: _Url | None = Field(
+        default=None, description="the REST API, if it is not that of the environment or github.com"
+    )
+    token_env: _Variable = Field(
+        default="GITHUB_TOKEN",
+        description="the variable that holds the token for the REST API (actions: write)",
+    )
+    runtime_token_env: _Variable | None = Field(
+        default=None,
+        description="the variable that holds a runtime token of this repository's cache service; "
+        "without one, only usage is reported: indexes can be neither read nor written",
+    )
+    results_url: _Url | None = Field(
+        default=None, description="the cache service, version 2, that takes the runtime token"
+    )
+    cache_url: _Url | None = Field(
+        default=None, description="the cache service, version 1, that takes the runtime token"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_rule(self) -> Self:
+        if self.cron is not None and self.interval is not None:
+            raise ValueError("cron and interval exclude each other")
+        if self.runtime_token_env and not (self.results_url or self.cache_url):
+            raise ValueError("runtime_token_env needs results_url or cache_url")
+        return self
 
 
 class Settings(BaseSettings):
@@ -127,6 +265,28 @@ class Settings(BaseSettings):
         "other workflows of the repository do not starve",
     )
 
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="how log lines look on stderr: for people, or one JSON object a line",
+    )
+    serve: ServeSettings = Field(
+        default=ServeSettings(), description="the service, `maintainer serve`"
+    )
+    targets: tuple[TargetSettings, ...] = Field(
+        default=(),
+        description="the caches that the service looks after; by default the environment's own",
+    )
+
+    @field_validator("targets")
+    @classmethod
+    def _are_different(cls, targets: tuple[TargetSettings, ...]) -> tuple[TargetSettings, ...]:
+        for what in ("name", "repository"):
+            named = Counter(getattr(target, what).lower() for target in targets)
+            for value, times in named.items():
+                if times > 1:
+                    raise ValueError(f"there are {times} with the {what} {printable(value)}")
+        return targets
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -172,6 +332,33 @@ class GitHubSettings(BaseModel):
         except ValidationError as error:
             raise UsageError(_say(error, None)) from None
 
+    @classmethod
+    def of_target(cls, target: TargetSettings, environment: Mapping[str, str] = os.environ) -> Self:
+        """Say where the cache of a target is, with the tokens that its variables hold.
+
+        The environment's own runtime token is good for the environment's own repository only.
+        Raises UsageError if there is no token. It names the key, not the variable: some people
+        put the token itself there.
+        """
+        token = environment.get(target.token_env, "")
+        runtime: dict[str, str] = {}
+        if target.runtime_token_env:
+            runtime = {
+                "ACTIONS_RUNTIME_TOKEN": environment.get(target.runtime_token_env, ""),
+                "ACTIONS_RESULTS_URL": target.results_url or "",
+                "ACTIONS_CACHE_URL": target.cache_url or "",
+                "ACTIONS_CACHE_SERVICE_V2": "true" if target.results_url else "",
+            }
+            if not runtime["ACTIONS_RUNTIME_TOKEN"]:
+                raise UsageError(f"target {target.name}: runtime_token_env names no set variable")
+        elif environment.get("GITHUB_REPOSITORY", "").lower() == target.repository.lower():
+            runtime = {k: v for k, v in environment.items() if k.startswith("ACTIONS_")}
+        if not token and not runtime.get("ACTIONS_RUNTIME_TOKEN"):
+            raise UsageError(f"target {target.name}: token_env names no set variable")
+        api_url = target.api_url or environment.get("GITHUB_API_URL", "")
+        place = {"GITHUB_REPOSITORY": target.repository, "GITHUB_API_URL": api_url}
+        return cls.read(runtime | place | {"GITHUB_TOKEN": token})
+
 
 def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings:
     """Read all sources; `overrides` is what the command line says, without what it does not.
@@ -193,6 +380,8 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
         return Configured(**overrides)
     except ValidationError as error:
         raise UsageError(_say(error, path)) from None
+    except SettingsError as error:
+        raise UsageError(f"environment: {error}: it is no JSON") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
 
@@ -202,6 +391,6 @@ def _say(error: ValidationError, path: Path | None) -> str:
     problem = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{path}: unknown key {key!r}"
+        return f"{path or 'environment'}: unknown key {key!r}"
     message = problem["msg"].removeprefix("Value error, ").replace("\n", " ")
     return f"setting {key}: {message[0].lower()}{message[1:]}"
