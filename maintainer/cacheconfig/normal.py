@@ -5,6 +5,7 @@ no result needs are left out.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Protocol, Self, TypeVar
 
@@ -87,12 +88,14 @@ def _record_order(records: Sequence[Record]) -> list[int]:
     """Sort by digest, then by inputs, whose links are compared by their final positions."""
     merkle = _merkle_digests(records)
     order = sorted(range(len(records)), key=lambda n: (records[n].digest, *merkle[n]))
-    if len({record.digest for record in records}) == len(records):
+    counts = Counter(record.digest for record in records)
+    twins = [n for n, record in enumerate(records) if counts[record.digest] > 1]
+    if not twins:
         return order
     for _ in range(_ROUNDS):
         at = _inverse(order)
-        inputs = [_move_inputs(record.inputs, at) for record in records]
-        settled = sorted(order, key=lambda n: (records[n].digest, inputs[n]))
+        inputs = {n: _move_inputs(records[n].inputs, at) for n in twins}
+        settled = sorted(order, key=lambda n: (records[n].digest, inputs.get(n, ())))
         if settled == order:
             break
         order = settled
