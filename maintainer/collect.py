@@ -15,12 +15,14 @@ from maintainer.graph.record import find_target, record
 from maintainer.graph.runs import (
     begin_run,
     finish_run,
+    load_report,
     save_actions,
     save_marks,
     save_rewritten,
     save_swept,
     supersede,
 )
+from maintainer.graph.trends import look_back
 from maintainer.mark import Marks, mark
 from maintainer.outage import find_outage
 from maintainer.plan import Plan, make_plan
@@ -113,6 +115,7 @@ def _begin(collector: Collector, *, dry_run: bool) -> _Run:
         collector.store.name,
         started_at=now,
         grace=collector.settings.grace,
+        quota=collector.settings.quota,
         dry_run=dry_run,
     )
     return _Run(collector, target_id, collector.budget or _budget(collector), report)
@@ -221,8 +224,12 @@ def _finish(run: _Run, status: str) -> Report:
     if run.budget.used_up:
         left = sum(action.outcome.startswith("left") for action in run.report.actions())
         run.report.notes.append(f"{run.budget.used_up}: {left} actions are left for the next run")
-    report = run.report.build(status, run.collector.clock(), run.collector.store.requests)
     with run.collector.database.begin() as connection:
-        finish_run(connection, report)
+        changes = look_back(connection, run.target_id, run.report.run, run.report.started_at)
+        built = run.report.build(
+            status, run.collector.clock(), run.collector.store.requests, changes
+        )
+        finish_run(connection, built)
+        report = load_report(connection, built.run)
     log.info("run %d on %s: %s", report.run, report.target, report.status)
     return report

@@ -59,6 +59,8 @@ class Index:
     unread: tuple[UnreadGeneration, ...]
     merged: CacheConfig
     """The merge of the inputs, pruned to what exists, in normal form."""
+    remembered: CacheConfig
+    """The merge of the inputs before it was pruned: what there was to lose."""
     usable: CacheConfig
     """What of it builders can use now: the generation that they read, pruned to what exists."""
     highest: int
@@ -179,12 +181,16 @@ def _index(
     read = [one for one in generations if str(one.key) == hidden_by] or generations[-1:]
     numbers = (*(one.number for one in ordered), *(one.number for one in unread))
     return Index(
+    remembered, merged = _come_to(index, inputs, snapshot)
         id=index,
         generations=generations,
         inputs=inputs,
         unread=unread,
-        merged=_come_to(index, inputs, snapshot),
-        usable=prune((read[0].config if read else None) or CacheConfig(), snapshot.live_blobs),
+        merged=merged,
+        remembered=remembered,
+        usable=merged
+        if config == merged and not index.signed
+        else prune(config, snapshot.live_blobs),
         highest=max(numbers, default=0),
         hidden_by=hidden_by,
     )
@@ -194,8 +200,9 @@ def _come_to(index: IndexId, inputs: Iterable[KnownGeneration], snapshot: Snapsh
     configs: list[CacheConfig] = [one.config for one in inputs if one.config]
     if index.signed:
         # Nobody may merge these: each of them stands for itself.
-        return merge(prune(config, snapshot.live_blobs) for config in configs)
-    return prune(merge(configs), snapshot.live_blobs)
+        return remembered, merge(prune(config, snapshot.live_blobs) for config in configs)
+    return remembered, prune(remembered, snapshot.live_blobs)
+    remembered = merge(configs)
 
 
 def _hidden_by(

@@ -265,10 +265,23 @@ class RunRow(Base):
     """Named by an index that was merged, and gone."""
     requests: Mapped[int] = mapped_column(default=0)
     report: Mapped[str | None]
+    results_usable: Mapped[int] = mapped_column(default=0)
+    """Results that builds could use when the run ended."""
     """The whole report as JSON."""
 
 
 class ActionRow(Base):
+class RunStateRow(Base):
+    """What was stored when a run ended, by state. None for a run that could not look."""
+
+    __tablename__ = "run_state"
+    run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    state: Mapped[str] = mapped_column(primary_key=True)
+    entries: Mapped[int]
+    size: Mapped[int]
+    """Bytes."""
+
+
     """One thing that a run did, or decided to leave alone."""
 
     __tablename__ = "action"

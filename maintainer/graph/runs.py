@@ -11,6 +11,7 @@ from maintainer.errors import DatabaseError
 from maintainer.graph.database import this_process
 from maintainer.graph.models import ActionRow, EntryRow, ManifestRow, RunRow, Target
 from maintainer.graph.record import record_generations
+from maintainer.graph.trends import save_states, with_trend
 from maintainer.mark import Marks, State
 from maintainer.plan import Plan
 from maintainer.report import ActionReport, Report
@@ -181,6 +182,7 @@ def save_swept(
 def finish_run(connection: Connection, report: Report) -> None:
     """Store the report of a run."""
     save_actions(connection, report.run, report.actions)
+    save_states(connection, report)
     connection.execute(
         update(RunRow)
         .where(RunRow.id == report.run)
@@ -194,13 +196,14 @@ def finish_run(connection: Connection, report: Report) -> None:
             bytes_deleted=report.bytes_freed,
             blobs_missing=report.blobs_missing,
             requests=report.requests.total,
+            results_usable=report.results_usable,
             report=msgspec.json.encode(report).decode(),
         )
     )
 
 
 def load_report(connection: Connection, run: int | None) -> Report:
-    """Give the report of a run, by default the last one that ended.
+    """Give the report of a run, by default the last one that ended, with the trend up to it.
 
     Raises DatabaseError if there is none.
     """
@@ -215,7 +218,7 @@ def load_report(connection: Connection, run: int | None) -> Report:
             raise DatabaseError(f"the database holds no run {run}: see `maintainer runs`")
         if row.report is None:
             raise DatabaseError(f"run {run} has left no report: it was killed, or is running")
-    return msgspec.json.decode(row.report, type=Report)
+    return with_trend(connection, msgspec.json.decode(row.report, type=Report))
 
 
 def list_runs(connection: Connection, limit: int) -> list[RunSummary]:

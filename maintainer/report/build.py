@@ -1,12 +1,28 @@
 """Puts a report together from what a run has seen and done. Pure."""
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import msgspec
 
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, Ref
 from maintainer.mark import Index, Marks, State
 from maintainer.plan import Keep, Plan, WriteIndex
-from maintainer.report.model import ActionReport, EntryTotal, IndexReport, Report, RequestReport
+from maintainer.report.chains import find_losses, largest_chains
+from maintainer.report.model import (
+    ActionReport,
+    Changes,
+    EntryTotal,
+    IndexReport,
+    Report,
+    RequestReport,
+    Space,
+)
+from maintainer.report.space import divide
+from maintainer.report.verdict import judge
 from maintainer.rewrite import Rewritten
 from maintainer.snapshot import index_of
 from maintainer.stores.base import RequestLog
@@ -20,12 +36,20 @@ class ReportBuilder:
     """Holds what is known of a run so far; a report can be made of it at any time."""
 
     def __init__(
-        self, run: int, target: str, *, started_at: datetime, grace: timedelta, dry_run: bool
+        self,
+        run: int,
+        target: str,
+        *,
+        started_at: datetime,
+        grace: timedelta,
+        quota: int,
+        dry_run: bool,
     ) -> None:
         self.run = run
         self.target = target
         self.started_at = started_at
         self.grace = grace
+        self.quota = int(quota)
         self.dry_run = dry_run
         self.marks: Marks | None = None
         self.plan: Plan | None = None
@@ -34,10 +58,13 @@ class ReportBuilder:
         self.problems: list[str] = []
         self.notes: list[str] = []
 
-    def build(self, status: str, finished_at: datetime, requests: RequestLog) -> Report:
-        """Make the report."""
+    def build(
+        self, status: str, finished_at: datetime, requests: RequestLog, changes: Changes
+    ) -> Report:
+        """Make the report, with a verdict."""
         access = self.marks.snapshot.access if self.marks else None
-        return Report(
+        totals = self._totals()
+        report = Report(
             run=self.run,
             target=self.target,
             version=__version__,
@@ -50,11 +77,14 @@ class ReportBuilder:
             grace_seconds=int(self.grace.total_seconds()),
             readable=tuple(sorted(access.readable)) if access else (),
             writable=tuple(sorted(access.writable)) if access else (),
-            entries=self._totals(),
+            entries=totals,
             indexes=self._indexes(),
             actions=self.actions(),
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
+            space=self._space(totals) if requests.counts["list"] else None,
+            changes=changes,
         )
+        return msgspec.structs.replace(report, verdict=judge(report))
 
     def actions(self) -> tuple[ActionReport, ...]:
         """Give every action with its outcome so far, then what is left alone."""
@@ -93,40 +123,67 @@ class ReportBuilder:
         if self.marks is None or self.plan is None:
             return ()
         writes = {write.index: write for write in self.plan.writes}
-        reasons = {(keep.subject, keep.ref): keep.reason for keep in self.plan.keeps}
-        sizes = _Sizes(self.marks)
         gone = [one.delete.entry for one in self.swept if one.is_gone]
         after = {index.id: self._after(index, writes.get(index.id)) for index in self.marks.indexes}
         way_before = frozenset().union(*(index.usable.blobs for index in self.marks.indexes))
         way_after = frozenset().union(*(config.blobs for config in after.values()))
         way_after |= {entry.parsed.digest for entry in gone if isinstance(entry.parsed, BlobKey)}
-        reports = []
-        for index in self.marks.indexes:
-            write = writes.get(index.id)
-            came_of_it = self.rewritten.get(index.id)
-            named = frozenset().union(*(one.blobs for one in index.inputs))
-            stored = len(index.generations) + len(index.unread)
-            swept = sum(index_of(entry.ref, entry.parsed) == index.id for entry in gone)
-            reports.append(
-                IndexReport(
-                    scope=index.id.scope,
-                    ref=index.id.ref,
-                    signed=index.id.signed,
-                    generations=stored,
-                    generations_after=stored - swept + bool(came_of_it and came_of_it.written),
-                    merged_from=tuple(one.number for one in index.inputs),
-                    usable_before=index.usable.result_count,
-                    usable_after=after[index.id].result_count,
-                    blobs_missing=len(index.named - self.marks.snapshot.live_blobs),
-                    bytes_usable=sizes.of(after[index.id].blobs),
-                    bytes_dangling_before=sizes.of(named - way_before),
-                    bytes_dangling_after=sizes.of(named - way_after),
-                    written=_written_key(write, came_of_it) if write else None,
-                    outcome=_outcome(came_of_it) if write else KEPT,
-                    reason=write.reason if write else reasons.get(_place(index), ""),
-                )
-            )
-        return tuple(reports)
+        context = _Context(
+            live=self.marks.snapshot.live_blobs,
+            sizes=_Sizes(self.marks),
+            way_before=way_before,
+            way_after=way_after,
+            gone=Counter(index_of(entry.ref, entry.parsed) for entry in gone),
+            reasons={(keep.subject, keep.ref): keep.reason for keep in self.plan.keeps},
+        )
+        return tuple(
+            self._index(index, after[index.id], writes.get(index.id), context)
+            for index in self.marks.indexes
+        )
+
+    def _index(
+        self, index: Index, after: CacheConfig, write: WriteIndex | None, context: "_Context"
+    ) -> IndexReport:
+        came_of_it = self.rewritten.get(index.id)
+        named = frozenset().union(*(one.blobs for one in index.inputs))
+        stored = len(index.generations) + len(index.unread)
+        results_lost, lost = find_losses(index.remembered, index.merged, context.live)
+        bytes_usable = context.sizes.of(after.blobs)
+        chains, chains_left = largest_chains(after, context.sizes.of_blob, bytes_usable)
+        ages = [one.created_at for one in index.generations]
+        return IndexReport(
+            scope=index.id.scope,
+            ref=index.id.ref,
+            signed=index.id.signed,
+            generations=stored,
+            generations_after=stored
+            - context.gone[index.id]
+            + bool(came_of_it and came_of_it.written),
+            merged_from=tuple(one.number for one in index.inputs),
+            usable_before=index.usable.result_count,
+            usable_after=after.result_count,
+            blobs_missing=len(index.named - context.live),
+            bytes_usable=bytes_usable,
+            bytes_dangling_before=context.sizes.of(named - context.way_before),
+            bytes_dangling_after=context.sizes.of(named - context.way_after),
+            written=_written_key(write, came_of_it) if write else None,
+            outcome=_outcome(came_of_it) if write else KEPT,
+            reason=write.reason if write else context.reasons.get(_place(index), ""),
+            keys=len(index.merged.records),
+            usable_possible=index.merged.result_count,
+            results_lost=results_lost,
+            lost=lost,
+            newest_at=_newest_at(came_of_it) or (ages[-1] if ages else None),
+            oldest_at=min(ages, default=None),
+            chains=chains,
+            chains_left=chains_left,
+        )
+
+    def _space(self, totals: Iterable[EntryTotal]) -> Space | None:
+        if self.marks is None:
+            return None
+        foreign = (mark.entry for mark in self.marks.marks if mark.state is State.FOREIGN)
+        return divide(self.quota, totals, ((entry.key, entry.size) for entry in foreign))
 
     def _after(self, index: Index, write: WriteIndex | None) -> CacheConfig:
         """Give what builders can use when the run ends; for a plan, what they could."""
@@ -156,6 +213,21 @@ class ReportBuilder:
         return tuple(totals[state] for state in sorted(totals))
 
 
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What the report of an index needs to know of the others."""
+
+    live: frozenset[Digest]
+    sizes: "_Sizes"
+    way_before: frozenset[Digest]
+    """The blobs that builders had a way to when the run began, whatever the index."""
+    way_after: frozenset[Digest]
+    """Those that they have a way to now, or that are gone."""
+    gone: Counter[IndexId | None]
+    """How many generations the sweep deleted."""
+    reasons: Mapping[tuple[str, Ref], str]
+
+
 class _Sizes:
     """How large blobs are: as stored or, where the store does not list, as an index says."""
 
@@ -173,6 +245,14 @@ class _Sizes:
     def of(self, blobs: frozenset[Digest]) -> int:
         """Add up those that exist."""
         return sum(self._sizes.get(blob, 0) for blob in blobs & self._live)
+
+    def of_blob(self, blob: Digest) -> int:
+        """Give the size of one."""
+        return self._sizes.get(blob, 0)
+
+
+def _newest_at(came_of_it: Rewritten | None) -> datetime | None:
+    return came_of_it.written.created_at if came_of_it and came_of_it.written else None
 
 
 def _place(index: Index) -> tuple[str, Ref]:

@@ -12,6 +12,28 @@ depends_on: str | Sequence[str] | None = None
 
 
 _VIEWS = {
+    # Every entry of every kind and tool, stored or remembered, and why it is kept or not.
+    "entries": """
+        SELECT target.name AS target, entry.store_id, entry.kind, entry.key, ref.name AS ref,
+               entry.digest, entry.size, entry.state, entry.reason, entry.created_at,
+               entry.last_accessed_at, entry.first_seen_at, entry.last_seen_at,
+               entry.missing_since, entry.unneeded_since
+        FROM entry JOIN ref ON ref.id = entry.ref_id JOIN target ON target.id = entry.target_id
+    """,
+    # Which generation of which index names which blob.
+    "blob_uses": """
+        SELECT DISTINCT target.name AS target, blob.digest, scope.name AS scope, ref.name AS ref,
+               manifest.signed, manifest.generation, manifest.key AS index_key,
+               manifest.missing_since IS NULL AS is_stored,
+               manifest.superseded_at IS NOT NULL AS is_superseded
+        FROM manifest_layer
+        JOIN layer ON layer.id = manifest_layer.layer_id
+        JOIN blob ON blob.id = layer.blob_id
+        JOIN manifest ON manifest.id = manifest_layer.manifest_id
+        JOIN target ON target.id = manifest.target_id
+        JOIN scope ON scope.id = manifest.scope_id
+        JOIN ref ON ref.id = manifest.ref_id
+    """,
     # Every blob that is stored or that an index names, and why it is kept or not.
     "blobs": """
         SELECT target.name AS target, entry.digest, ref.name AS ref, entry.store_id, entry.size,
@@ -70,8 +92,16 @@ _VIEWS = {
         SELECT run.id, target.name AS target, run.started_at, run.finished_at, run.status,
                run.dry_run, run.version, run.process, run.entries, run.indexes_read,
                run.indexes_written, run.entries_deleted, run.bytes_deleted, run.blobs_missing,
-               run.requests
+               run.requests, run.results_usable
         FROM run JOIN target ON target.id = run.target_id
+    """,
+    # What was stored when each run ended, by state.
+    "run_states": """
+        SELECT run_state.run_id AS run, run.started_at, target.name AS target, run_state.state,
+               run_state.entries, run_state.size
+        FROM run_state
+        JOIN run ON run.id = run_state.run_id
+        JOIN target ON target.id = run.target_id
     """,
     # Everything that a run did, or left alone, and why.
     "actions": """
@@ -147,6 +177,7 @@ def _make_roots() -> None:
         sa.Column("bytes_deleted", sa.Integer(), nullable=False),
         sa.Column("blobs_missing", sa.Integer(), nullable=False),
         sa.Column("requests", sa.Integer(), nullable=False),
+        sa.Column("results_usable", sa.Integer(), nullable=False),
         sa.Column("report", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_run_target_id", ondelete="CASCADE"
@@ -154,6 +185,17 @@ def _make_roots() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_run"),
     )
     op.create_index("ix_run_target_id", "run", ["target_id"])
+    op.create_table(
+        "run_state",
+        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("entries", sa.Integer(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["run.id"], name="fk_run_state_run_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("run_id", "state", name="pk_run_state"),
+    )
 
     op.create_table(
         "scope",

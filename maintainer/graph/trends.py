@@ -1,0 +1,133 @@
+"""How a cache has been going, over the runs that the database holds."""
+
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, select
+
+from maintainer.graph.models import EntryRow, RefRow, RunRow, RunStateRow, Target
+from maintainer.report.model import (
+    Changes,
+    EvictedEntry,
+    EvictionDay,
+    Report,
+    Trend,
+    TrendPoint,
+)
+
+_POINTS = 200
+"""So many runs make up a trend; of more, evenly chosen ones do."""
+_DAYS = timedelta(days=90)
+"""The graph forgets entries that have been gone for longer."""
+_NAMED = 10
+"""So many evicted entries are named."""
+
+
+def look_back(connection: Connection, target_id: int, run: int, at: datetime) -> Changes:
+    """Tell what others did to a cache between the run before and this one, which looked at `at`."""
+    before = connection.execute(
+        select(RunRow.id, RunRow.started_at)
+        .join(RunStateRow, RunStateRow.run_id == RunRow.id)
+        .where(RunRow.target_id == target_id, RunRow.id < run)
+        .order_by(RunRow.id.desc())
+    ).first()
+    if before is None:
+        return Changes()
+    here = EntryRow.target_id == target_id
+    new = and_(here, EntryRow.first_seen_at == at)
+    evicted = and_(here, EntryRow.missing_since == at, EntryRow.state == "evicted")
+    counted = select(func.count(), func.coalesce(func.sum(EntryRow.size), 0))
+    new_entries, new_bytes = connection.execute(counted.where(new)).one()
+    evicted_entries, evicted_bytes = connection.execute(counted.where(evicted)).one()
+    largest = connection.execute(
+        select(EntryRow.key, RefRow.name, EntryRow.size)
+        .join(RefRow, RefRow.id == EntryRow.ref_id)
+        .where(evicted)
+        .order_by(EntryRow.size.desc(), EntryRow.key)
+        .limit(_NAMED)
+    )
+    return Changes(
+        previous_run=before.id,
+        previous_at=before.started_at,
+        new_entries=new_entries,
+        new_bytes=new_bytes,
+        evicted_entries=evicted_entries,
+        evicted_bytes=evicted_bytes,
+        evicted_largest=tuple(EvictedEntry(key, ref, size) for key, ref, size in largest),
+    )
+
+
+def save_states(connection: Connection, report: Report) -> None:
+    """Remember what was stored when a run ended, in place of what was remembered of that run."""
+    connection.execute(delete(RunStateRow).where(RunStateRow.run_id == report.run))
+    rows = [
+        {"run_id": report.run, "state": one.state, "entries": one.entries, "size": one.size}
+        for one in report.entries
+    ]
+    if rows:
+        connection.execute(insert(RunStateRow), rows)
+
+
+def with_trend(connection: Connection, report: Report) -> Report:
+    """Give a report with what the database knows of its run and of those before."""
+    points = _points(connection.execute(_chosen_runs(report)))
+    days = tuple(_eviction_days(connection, report))
+    return msgspec.structs.replace(report, trend=Trend(points, days))
+
+
+def _chosen_runs(report: Report) -> Select[*tuple[Any, ...]]:
+    """Choose at most so many runs, the newest always, and give a row for each of their states."""
+    looked = select(RunStateRow.run_id).distinct()
+    numbered = (
+        select(
+            RunRow.id,
+            RunRow.started_at,
+            RunRow.results_usable,
+            func.row_number().over(order_by=RunRow.id.desc()).label("number"),
+            func.count().over().label("runs"),
+        )
+        .join(Target, Target.id == RunRow.target_id)
+        .where(Target.name == report.target, RunRow.id <= report.run, RunRow.id.in_(looked))
+        .subquery()
+    )
+    step = (numbered.c.runs + _POINTS - 1) / _POINTS
+    return (
+        select(
+            numbered.c.id,
+            numbered.c.started_at,
+            numbered.c.results_usable,
+            RunStateRow.state,
+            RunStateRow.size,
+        )
+        .join(RunStateRow, RunStateRow.run_id == numbered.c.id)
+        .where((numbered.c.number - 1) % func.cast(step, type_=RunRow.id.type) == 0)
+        .order_by(numbered.c.id, RunStateRow.state)
+    )
+
+
+def _points(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[TrendPoint, ...]:
+    points: dict[int, TrendPoint] = {}
+    for row in rows:
+        point = TrendPoint(row.id, row.started_at, {}, row.results_usable)
+        points.setdefault(row.id, point).bytes[row.state] = row.size
+    return tuple(points.values())
+
+
+def _eviction_days(connection: Connection, report: Report) -> Iterable[EvictionDay]:
+    day = func.date(EntryRow.missing_since)
+    rows = connection.execute(
+        select(day.label("day"), func.count().label("entries"), func.sum(EntryRow.size))
+        .join(Target, Target.id == EntryRow.target_id)
+        .where(
+            Target.name == report.target,
+            EntryRow.state == "evicted",
+            EntryRow.missing_since <= report.started_at,
+            EntryRow.missing_since > report.started_at - _DAYS,
+        )
+        .group_by(day)
+        .order_by(day)
+    )
+    for text, entries, size in rows:
+        yield EvictionDay(date.fromisoformat(text), entries, size)

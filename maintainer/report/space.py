@@ -1,0 +1,80 @@
+"""What takes the space: the quota, divided by what the entries are to us. Pure."""
+
+import re
+from collections.abc import Iterable
+
+from maintainer.mark import State
+from maintainer.report.model import EntryTotal, Space, SpacePart
+
+_TOOLS = 6
+"""So many other tools are told one by one."""
+_SEPARATOR = re.compile(r"([-_/|.:#+=, ]+)")
+_HASH = re.compile(r"[0-9a-fA-F]{7,}|\d+")
+_SEGMENTS = 2
+_LONGEST = 40
+
+_KINDS = {
+    State.REACHABLE: "reachable",
+    State.NEWEST: "reachable",
+    State.SIGNED: "reachable",
+    State.DANGLING: "dangling",
+    State.SUPERSEDED: "superseded",
+    State.UNREAD: "unread",
+    State.UNREADABLE: "unreadable",
+}
+_NAMES = {
+    "reachable": "reachable",
+    "dangling": "dangling, within its grace period",
+    "superseded": "superseded indexes",
+    "unread": "could not be read this time",
+    "unreadable": "in refs that the token cannot read",
+}
+
+
+def tool_of(key: str) -> str:
+    """Tell what the keys of another tool begin with: `setup-node-`, `v0-rust-`.
+
+    Two words at the most, and none that looks like a hash or a number; empty if there is none.
+    """
+    pieces = _SEPARATOR.split(key[:512])
+    words: list[str] = []
+    for word in pieces[0 : 2 * _SEGMENTS : 2]:
+        if not word or _HASH.fullmatch(word):
+            break
+        words.append(word)
+    end = 2 * len(words) - 1
+    prefix = "".join(pieces[:end]) if words else ""
+    ends_in_separator = bool(words) and len(pieces) > end
+    return f"{prefix}{pieces[end][:1]}"[:_LONGEST] if ends_in_separator else prefix[:_LONGEST]
+
+
+def divide(quota: int, totals: Iterable[EntryTotal], foreign: Iterable[tuple[str, int]]) -> Space:
+    """Divide a quota; `foreign` are the keys and sizes of other tools' entries."""
+    ours = {kind: SpacePart(kind, name, 0, 0) for kind, name in _NAMES.items()}  # type: ignore[arg-type]
+    for total in totals:
+        kind = _KINDS.get(State(total.state))
+        if kind:
+            ours[kind] = _add(ours[kind], total.entries, total.size)
+    parts = [part for part in ours.values() if part.entries or part.kind == "reachable"]
+    parts += _tools(foreign)
+    used = sum(part.size for part in parts)
+    parts.append(SpacePart("free", "free", 0, max(0, quota - used)))
+    return Space(quota=quota, used=used, parts=tuple(parts))
+
+
+def _tools(foreign: Iterable[tuple[str, int]]) -> list[SpacePart]:
+    """Group other tools' entries by what their keys begin with, the largest first."""
+    tools: dict[str, SpacePart] = {}
+    for key, size in foreign:
+        name = tool_of(key)
+        tools[name] = _add(tools.get(name, SpacePart("foreign", name, 0, 0)), 1, size)
+    rest = tools.pop("", SpacePart("others", "", 0, 0))
+    largest = sorted(tools.values(), key=lambda part: (-part.size, part.name))
+    others = SpacePart("others", "other tools", rest.entries, rest.size)
+    for part in largest[_TOOLS:]:
+        others = _add(others, part.entries, part.size)
+    return largest[:_TOOLS] + ([others] if others.entries else [])
+
+
+def _add(part: SpacePart, entries: int, size: int) -> SpacePart:
+    return SpacePart(part.kind, part.name, part.entries + entries, part.size + size)

@@ -1,0 +1,195 @@
+"""Is the cache all right? One line, with the one thing to do if it is not. Pure."""
+
+from collections.abc import Callable
+
+from maintainer.mark import State
+from maintainer.report.model import Report, SpacePart, Verdict
+from maintainer.report.words import say_count, say_share, say_size
+
+LEVELS = {"good": "All right", "attention": "Needs attention", "bad": "Not all right"}
+
+_NEARLY_FULL = 0.9
+_ROOMY = 0.8
+_LARGE = 0.3
+"""The share of the used space from which on a part is worth a word of advice."""
+
+
+def judge(report: Report) -> Verdict:
+    """Give the first of the things that matter, from the worst to the best."""
+    for check in _CHECKS:
+        verdict = check(report)
+        if verdict:
+            return verdict
+    return _good(report)
+
+
+def say_done(report: Report) -> str:
+    """Say in one line what a run did."""
+    if report.status != "done":
+        return f"the run {report.status}: {_first(report.problems) or _first(report.notes)}"
+    writes = [action for action in report.actions if action.kind == "write"]
+    deletes = [action for action in report.actions if action.kind == "delete"]
+    if not writes and not deletes:
+        return "nothing to do: every index says all that can be used, and nothing is overdue"
+    if report.dry_run:
+        return f"would {_say_plan(report)}"
+    return (
+        f"wrote {report.indexes_written} of {say_count(len(writes), 'index', 'indexes')}, deleted "
+        f"{len(report.deleted)} of {say_count(len(deletes), 'entry')} "
+        f"({say_size(report.bytes_freed)})"
+    )
+
+
+def _failed(report: Report) -> Verdict | None:
+    if report.status == "interrupted":
+        return Verdict(
+            "attention",
+            "The run was interrupted before it was done.",
+            "Run `maintainer gc` again: it goes on where this run ended.",
+        )
+    if report.status == "done":
+        return None
+    more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
+    return Verdict(
+        "bad",
+        f"The run failed: {_first(report.problems) or 'it does not say why'}{more}",
+        "Put that right and run `maintainer gc` again; nothing that builds need was deleted.",
+    )
+
+
+def _blind(report: Report) -> Verdict | None:
+    if report.readable:
+        return None
+    return Verdict(
+        "attention",
+        "Without a runtime token this run could only list entries: it merged and deleted nothing.",
+        "Run `maintainer gc` as a step of a workflow in this repository.",
+    )
+
+
+def _unread(report: Report) -> Verdict | None:
+    unread = sum(total.entries for total in report.entries if total.state == State.UNREAD)
+    if not unread:
+        return None
+    return Verdict(
+        "attention",
+        f"{say_count(unread, 'index', 'indexes')} could not be read this time, so no blob was "
+        "deleted.",
+        "Run `maintainer gc` again in a few minutes.",
+    )
+
+
+def _only_planned(report: Report) -> Verdict | None:
+    if not report.dry_run or not any(a.outcome == "planned" for a in report.actions):
+        return None
+    return Verdict(
+        "attention",
+        f"A dry run: it would {_say_plan(report)}.",
+        "Run `maintainer gc` without --dry-run.",
+    )
+
+
+def _left_over(report: Report) -> Verdict | None:
+    if not report.notes:
+        return None
+    return Verdict("attention", report.notes[0], "Run `maintainer gc` again for the rest.")
+
+
+def _unreachable(report: Report) -> Verdict | None:
+    hidden = [
+        index
+        for index in report.indexes
+        if not index.signed and (index.usable_possible or 0) > index.usable_after
+    ]
+    if not hidden:
+        return None
+    results = sum((index.usable_possible or 0) - index.usable_after for index in hidden)
+    ref = hidden[0].ref
+    others = len({index.ref for index in hidden}) - 1
+    more = f" and {say_count(others, 'other ref')}" if others else ""
+    return Verdict(
+        "attention",
+        f"{say_count(results, 'result')} in {ref}{more} exist, but builds do not find them.",
+        f"Run `maintainer gc` in a workflow on {ref}, whose token can write there.",
+    )
+
+
+def _full(report: Report) -> Verdict | None:
+    if report.space is None or not report.space.quota:
+        return None
+    share = report.space.used / report.space.quota
+    lost = _say_lost(report)
+    if share < (_ROOMY if lost else _NEARLY_FULL):
+        return None
+    return Verdict(
+        "attention",
+        f"The cache is {say_share(share)} full{f', and {lost}' if lost else ''}.",
+        _how_to_make_room(report),
+    )
+
+
+def _how_to_make_room(report: Report) -> str:
+    space = report.space
+    if space is None:
+        return ""
+    largest = max(
+        (part for part in space.parts if part.kind not in ("free", "reachable")),
+        key=lambda part: part.size,
+        default=None,
+    )
+    if largest is None or largest.size < _LARGE * space.used:
+        return "Raise the repository's cache limit, or build fewer images into it."
+    return _how_to_shrink(largest)
+
+
+def _how_to_shrink(part: SpacePart) -> str:
+    size = say_size(part.size)
+    if part.kind in ("foreign", "others"):
+        return f"Let other tools store less: the entries {part.name}… take {size}."
+    if part.kind == "unreadable":
+        return f"Delete the caches of closed pull requests: refs that we cannot read take {size}."
+    return f"Wait, or shorten the grace period: {size} of {part.name} will go when it ends."
+
+
+def _good(report: Report) -> Verdict:
+    usable = f"Every index leads to all that exists: {say_count(report.results_usable, 'result')}"
+    lost = _say_lost(report)
+    free = ""
+    if report.space and report.space.quota:
+        share = max(0.0, 1 - report.space.used / report.space.quota)
+        free = f"; {say_share(share)} of the quota is free"
+    return Verdict("good", f"{usable}{free}{f'; {lost}' if lost else ''}.")
+
+
+def _say_lost(report: Report) -> str:
+    if not report.results_lost:
+        return ""
+    were = "was" if report.results_lost == 1 else "were"
+    return (
+        f"{say_count(report.results_lost, 'result')} {were} lost with blobs that the host evicted"
+    )
+
+
+def _say_plan(report: Report) -> str:
+    writes = sum(1 for action in report.actions if action.kind == "write")
+    deletes = [action for action in report.actions if action.kind == "delete"]
+    size = say_size(sum(action.size or 0 for action in deletes))
+    return (
+        f"write {say_count(writes, 'index', 'indexes')} and delete "
+        f"{say_count(len(deletes), 'entry')} ({size})"
+    )
+
+
+def _first(lines: tuple[str, ...]) -> str:
+    return lines[0] if lines else ""
+
+
+_CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
+    _failed,
+    _blind,
+    _unread,
+    _only_planned,
+    _left_over,
+    _unreachable,
+    _full,
+)

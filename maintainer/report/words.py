@@ -1,0 +1,73 @@
+"""Numbers and times in plain words, the same in every form of the report."""
+
+from datetime import UTC, datetime, timedelta
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_THOUSAND = 1000
+_THREE_DIGITS = 100
+_LEAST_SHARE = 0.001
+_DIGEST_DIGITS = 12
+
+
+def say_size(size: int) -> str:
+    """Say bytes with a unit and three digits or so: `84.5 kB`."""
+    value = float(size)
+    for unit in _UNITS:
+        if abs(value) < _THOUSAND - 0.5 or unit == _UNITS[-1]:
+            break
+        value /= _THOUSAND
+    whole = unit == "B" or abs(value) >= _THREE_DIGITS
+    return f"{value:,.0f} {unit}" if whole else f"{value:.1f} {unit}"
+
+
+def say_count(number: int, what: str, several: str | None = None) -> str:
+    """Say a number of things: `1 entry`, `1,009 entries`."""
+    plural = several or (f"{what[:-1]}ies" if what.endswith("ry") else f"{what}s")
+    return f"{number:,} {what if number == 1 else plural}"
+
+
+def say_share(share: float) -> str:
+    """Say a share of a whole in per cent."""
+    if 0 < share < _LEAST_SHARE:
+        return "<0.1 %"
+    if 1 - _LEAST_SHARE < share < 1:
+        return ">99.9 %"
+    return f"{share:.1%}".replace("%", " %")
+
+
+def say_time(moment: datetime) -> str:
+    """Say a time, to the minute."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def say_duration(duration: timedelta) -> str:
+    """Say how long, in the largest unit that there are two of, or one of exactly."""
+    seconds = max(0, int(duration.total_seconds()))
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= 2 * length or seconds == length:
+            return say_count(seconds // length, unit)
+    return say_count(seconds, "second")
+
+
+def say_digest(digest: str) -> str:
+    """Shorten a digest to what tells it apart; anything else stays as it is."""
+    algorithm, colon, digits = digest.partition(":")
+    if colon and len(digits) > _DIGEST_DIGITS and digits.isalnum():
+        return f"{algorithm}:{digits[:_DIGEST_DIGITS]}"
+    return digest
+
+
+def say_key(key: str) -> str:
+    """Shorten the digest in the key of a blob."""
+    prefix = "buildkit-blob-1-"
+    if not key.startswith(prefix):
+        return key
+    digest, signature, _ = key.removeprefix(prefix).partition("-sig")
+    return f"{prefix}{say_digest(digest)}{signature}"
+
+
+def say_numbers(numbers: tuple[int, ...]) -> str:
+    """Say generations: `3`, `3 and 4`, `3 to 12 (8)`."""
+    if len(numbers) > 2:  # noqa: PLR2004 - more than "a and b"
+        return f"{numbers[0]} to {numbers[-1]} ({len(numbers)} of them)"
+    return " and ".join(map(str, numbers)) or "none"
