@@ -180,8 +180,8 @@ def _index(
     hidden_by = _hidden_by(index, generations, unread, snapshot)
     read = [one for one in generations if str(one.key) == hidden_by] or generations[-1:]
     numbers = (*(one.number for one in ordered), *(one.number for one in unread))
-    return Index(
     remembered, merged = _come_to(index, inputs, snapshot)
+    return Index(
         id=index,
         generations=generations,
         inputs=inputs,
@@ -196,13 +196,16 @@ def _index(
     )
 
 
-def _come_to(index: IndexId, inputs: Iterable[KnownGeneration], snapshot: Snapshot) -> CacheConfig:
+def _come_to(
+    index: IndexId, inputs: Iterable[KnownGeneration], snapshot: Snapshot
+) -> tuple[CacheConfig, CacheConfig]:
+    """Merge what there is; give it before and after pruning."""
     configs: list[CacheConfig] = [one.config for one in inputs if one.config]
+    remembered = merge(configs)
     if index.signed:
         # Nobody may merge these: each of them stands for itself.
         return remembered, merge(prune(config, snapshot.live_blobs) for config in configs)
     return remembered, prune(remembered, snapshot.live_blobs)
-    remembered = merge(configs)
 
 
 def _hidden_by(

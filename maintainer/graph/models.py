@@ -264,13 +264,12 @@ class RunRow(Base):
     blobs_missing: Mapped[int] = mapped_column(default=0)
     """Named by an index that was merged, and gone."""
     requests: Mapped[int] = mapped_column(default=0)
-    report: Mapped[str | None]
     results_usable: Mapped[int] = mapped_column(default=0)
     """Results that builds could use when the run ended."""
+    report: Mapped[str | None]
     """The whole report as JSON."""
 
 
-class ActionRow(Base):
 class RunStateRow(Base):
     """What was stored when a run ended, by state. None for a run that could not look."""
 
@@ -282,6 +281,7 @@ class RunStateRow(Base):
     """Bytes."""
 
 
+class ActionRow(Base):
     """One thing that a run did, or decided to leave alone."""
 
     __tablename__ = "action"
