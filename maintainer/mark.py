@@ -179,6 +179,7 @@ def _index(
     )
     hidden_by = _hidden_by(index, generations, unread, snapshot)
     read = [one for one in generations if str(one.key) == hidden_by] or generations[-1:]
+    config = (read[0].config if read else None) or CacheConfig()
     numbers = (*(one.number for one in ordered), *(one.number for one in unread))
     remembered, merged = _come_to(index, inputs, snapshot)
     return Index(
