@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from filelock import FileLock, Timeout
-from sqlalchemy import Connection, create_engine, event, make_url, select
+from sqlalchemy import Connection, create_engine, event, inspect, make_url, select
 from sqlalchemy.exc import DatabaseError as SqlError
 
 from maintainer.errors import DatabaseError
@@ -38,11 +38,19 @@ class Database:
 
     def upgrade(self) -> None:
         """Bring the schema to this version's; makes the file if there is none."""
-        with self._said(), self._engine.begin() as connection:
+        with self._said():
+            self._migrate()
+            self._let_others_read()
+
+    def _migrate(self) -> None:
+        with self._engine.begin() as connection:
             config = _alembic()
             head = ScriptDirectory.from_config(config).get_current_head()
-            if _revision(connection) == head:
+            revision = _revision(connection)
+            if revision == head:
                 return
+            if revision is None and inspect(connection).get_table_names():
+                raise DatabaseError(f"the database {self.path} belongs to another program")
             config.attributes["connection"] = connection
             try:
                 alembic.command.upgrade(config, "head")
@@ -50,6 +58,14 @@ class Database:
                 raise DatabaseError(
                     f"the database {self.path} was made by a newer version: upgrade maintainer"
                 ) from None
+
+    def _let_others_read(self) -> None:
+        """Switch to a write-ahead log, which the file remembers; only a file of ours is changed."""
+        connection = self._engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA journal_mode=WAL")
+        finally:
+            connection.close()
 
     def revision(self) -> str | None:
         """Give the revision of the schema; None if the file has none yet."""
@@ -115,7 +131,6 @@ def this_process() -> str:
 def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
     # Python's sqlite3 begins no transaction for DDL, so a migration could be left half done.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA synchronous=NORMAL")
 

@@ -1,0 +1,628 @@
+"""The SQLite file: made, upgraded, held by one run at a time, and left alone when it is no use."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import alembic.command
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, event, insert, inspect, select, text
+from sqlalchemy.exc import StatementError
+
+import maintainer
+from maintainer.cacheconfig import ENTRY_VERSION, BlobKey, Ref, encode
+from maintainer.errors import DatabaseError
+from maintainer.graph.database import Database
+from maintainer.graph.models import Base, BlobRow, EntryRow, RefRow, Target
+from maintainer.graph.recall import load_snapshot
+from maintainer.graph.record import find_target, record
+from maintainer.graph.runs import begin_run, save_actions, save_marks, supersede
+from maintainer.mark import mark
+from maintainer.plan import make_plan
+from maintainer.probe import Probe, read_content
+from maintainer.report import ActionReport
+from maintainer.stores import Access, StoredEntry
+from tests.snapshots import MAIN, NOW, WEB, an_index, blob, blob_key, hours
+
+MIGRATIONS = Path(maintainer.__file__).parents[1] / "migrations"
+
+
+def _scripts() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+SCRIPTS = ScriptDirectory.from_config(_scripts())
+REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()]
+"""Every revision that was ever released; the newest comes first."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Database]:
+    """Open a database, as a command does."""
+    database = Database(f"sqlite:///{path}")
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give the path of a database that does not exist yet."""
+    return tmp_path / "maintainer.db"
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    """Give a database at the newest revision."""
+    with opened(path) as database:
+        database.upgrade()
+        yield database
+
+
+def _make_at(path: Path, revision: str) -> None:
+    """Make a database as a version of that revision left it, with a row in it."""
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config = _scripts()
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, revision)
+        connection.execute(text("INSERT INTO target (name) VALUES ('github:octo/cache')"))
+    engine.dispose()
+
+
+# Revisions.
+
+
+def test_a_fresh_file_is_made_at_the_newest_revision(path: Path) -> None:
+    with opened(path) as database:
+        assert database.revision() is None
+        assert not path.exists()
+        database.upgrade()
+        assert database.revision() == REVISIONS[0]
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_file_of_every_released_revision_is_upgraded_and_keeps_what_it_knows(
+    path: Path, revision: str
+) -> None:
+    _make_at(path, revision)
+
+    with opened(path) as database:
+        assert database.revision() == revision
+        database.upgrade()
+        assert database.revision() == REVISIONS[0]
+        with database.begin() as connection:
+            assert connection.execute(select(Target.name)).scalars().all() == ["github:octo/cache"]
+
+
+@pytest.mark.parametrize("revision", [None, *REVISIONS])
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+@pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based")
+def test_models_and_migrations_agree_wherever_an_upgrade_began(
+    path: Path, revision: str | None
+) -> None:
+    if revision:
+        _make_at(path, revision)
+
+    with opened(path) as database:
+        database.upgrade()
+        with database.begin() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+            # What Alembic cannot compare: SQLAlchemy does not reflect indexes of expressions.
+            index = connection.exec_driver_sql(
+                "SELECT sql FROM sqlite_master WHERE name = 'uq_layer_blob_parent'"
+            ).scalar_one()
+    assert index == (
+        "CREATE UNIQUE INDEX uq_layer_blob_parent ON layer (blob_id, coalesce(parent_id, 0))"
+    )
+
+
+def test_all_revisions_are_in_one_line() -> None:
+    assert len(SCRIPTS.get_heads()) == 1
+    assert len(SCRIPTS.get_bases()) == 1
+
+
+def test_a_file_at_the_newest_revision_is_not_written_again(path: Path) -> None:
+    _make_at(path, REVISIONS[0])
+    with opened(path) as database:
+        database.upgrade()
+    before = path.read_bytes()
+
+    with opened(path) as database:
+        database.upgrade()
+
+    assert path.read_bytes() == before
+
+
+# How it is opened.
+
+
+def test_foreign_keys_are_enforced_and_readers_do_not_wait(database: Database) -> None:
+    with database.begin() as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+def test_a_row_of_nothing_is_refused_in_one_line(database: Database) -> None:
+    with pytest.raises(DatabaseError, match="FOREIGN KEY constraint failed") as caught:
+        _insert_ref(database, target_id=99)
+
+    assert "\n" not in str(caught.value)
+
+
+def _insert_ref(database: Database, *, target_id: int) -> None:
+    with database.begin() as connection:
+        values = {"target_id": target_id, "name": "main", "readable": True, "writable": True}
+        connection.execute(insert(RefRow).values(values))
+
+
+def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
+    def fail() -> None:
+        with database.begin() as connection:
+            find_target(connection, "github:octo/cache")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+
+    with database.begin() as connection:
+        assert connection.execute(select(Target.name)).all() == []
+
+
+def test_forgetting_a_target_forgets_all_that_is_known_of_it(database: Database) -> None:
+    with database.begin() as connection:
+        _record_a_run(connection)
+        used = {name for name, rows in _dump(connection).items() if rows}
+        assert used >= {"entry", "manifest", "layer", "record", "result", "run", "action"}
+        connection.execute(text("DELETE FROM target"))
+
+        assert {name: rows for name, rows in _dump(connection).items() if rows} == {}
+
+
+# One run at a time.
+
+HOLDER = """
+import sys
+from datetime import UTC, datetime
+from maintainer.graph.database import Database
+from maintainer.graph.record import find_target
+from maintainer.graph.runs import begin_run
+
+database = Database(sys.argv[1])
+database.upgrade()
+with database.held():
+    with database.begin() as connection:
+        target = find_target(connection, "github:octo/cache")
+        begin_run(connection, target, datetime(2026, 8, 1, 9, 30, tzinfo=UTC), dry_run=False)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_run(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Let another process hold the database."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, f"sqlite:///{path}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+def _hold(database: Database) -> None:
+    with database.held():
+        pass
+
+
+def test_the_second_of_two_runs_is_told_who_holds_the_database(
+    path: Path, database: Database
+) -> None:
+    with another_run(path) as process:
+        with pytest.raises(DatabaseError) as caught:
+            _hold(database)
+
+        assert str(caught.value) == (
+            f"another run holds the database {path} (process {process.pid} on {os.uname().nodename}"
+            ", since 2026-08-01 09:30:00 UTC): wait until it ends"
+        )
+        process.communicate("")
+
+    _hold(database)
+
+
+def test_a_database_can_be_read_while_a_run_holds_it(path: Path, database: Database) -> None:
+    with another_run(path), database.begin() as connection:
+        assert connection.execute(select(Target.name)).scalars().all() == ["github:octo/cache"]
+
+
+def test_a_run_that_was_killed_holds_nothing_and_is_told_apart(
+    path: Path, database: Database
+) -> None:
+    with another_run(path) as process:
+        process.kill()
+
+    with database.held(), database.begin() as connection:
+        begin_run(connection, find_target(connection, "github:octo/cache"), NOW, dry_run=False)
+        runs = connection.exec_driver_sql("SELECT status FROM run ORDER BY id").scalars().all()
+
+    assert runs == ["killed", "running"]
+
+
+def test_a_held_database_that_tells_no_run_is_still_held(path: Path, database: Database) -> None:
+    with (
+        opened(path) as other,
+        database.held(),
+        pytest.raises(DatabaseError, match=r"holds the database .*/maintainer\.db: wait until"),
+    ):
+        _hold(other)
+
+
+# Files that are of no use.
+
+
+def _newer(path: Path) -> None:
+    with opened(path) as database:
+        database.upgrade()
+        with database.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+
+def _of_another_program(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE moz_bookmarks (url TEXT)")
+    connection.commit()
+    connection.close()
+
+
+def _no_database(path: Path) -> None:
+    path.write_bytes(b"This is a text, and long enough to be taken for a page." * 100)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (_newer, "was made by a newer version: upgrade maintainer"),
+        (_no_database, "cannot be used: file is not a database"),
+        (_of_another_program, "belongs to another program"),
+    ],
+)
+def test_a_file_of_no_use_is_told_in_one_line_and_not_changed(
+    path: Path, make: Callable[[Path], None], problem: str
+) -> None:
+    make(path)
+    before = _files(path)
+
+    with opened(path) as database, pytest.raises(DatabaseError) as caught:
+        database.upgrade()
+
+    assert str(caught.value) == f"the database {path} {problem}"
+    assert _files(path) == before
+
+
+def _files(path: Path) -> dict[str, bytes]:
+    """Give the files of a database that nobody has open."""
+    return {file.name: file.read_bytes() for file in path.parent.iterdir()}
+
+
+def test_a_file_that_is_no_database_has_no_revision_but_a_problem(path: Path) -> None:
+    _no_database(path)
+
+    with opened(path) as database, pytest.raises(DatabaseError, match="file is not a database"):
+        database.revision()
+
+
+def test_a_folder_in_place_of_the_file_is_told_in_one_line(path: Path) -> None:
+    path.mkdir()
+
+    with opened(path) as database, pytest.raises(DatabaseError) as caught:
+        database.upgrade()
+
+    assert str(caught.value) == f"the database {path} cannot be used: unable to open database file"
+    assert list(path.iterdir()) == []
+
+
+@contextmanager
+def a_folder_that_we_cannot_write() -> Iterator[Path]:
+    """Give a folder without the right to write it; root, who may write all, is nobody meanwhile."""
+    nobody, root = 65_534, 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(stat.S_IRUSR | stat.S_IXUSR | stat.S_IROTH | stat.S_IXOTH)
+        user = os.geteuid()
+        if user == root:
+            os.seteuid(nobody)
+        try:
+            yield folder
+        finally:
+            os.seteuid(user)
+            folder.chmod(stat.S_IRWXU)
+        assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_line() -> None:
+    with a_folder_that_we_cannot_write() as folder:
+        path = folder / "maintainer.db"
+        with opened(path) as database:
+            for use in (database.upgrade, lambda: _hold(database)):
+                with pytest.raises(DatabaseError, match=f"^the database {path} cannot be used: "):
+                    use()
+
+
+def test_a_folder_that_does_not_exist_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "maintainer.db"
+    with (
+        opened(path) as database,
+        pytest.raises(DatabaseError, match="cannot be used: unable to open database file"),
+    ):
+        database.upgrade()
+    assert list(tmp_path.iterdir()) == []
+
+
+# Times.
+
+
+def test_a_time_without_a_zone_is_refused(database: Database) -> None:
+    with (
+        database.begin() as connection,
+        pytest.raises(StatementError, match="a time without a zone"),
+    ):
+        begin_run(connection, 1, datetime(2026, 8, 1), dry_run=False)  # noqa: DTZ001 - the point
+
+
+def test_times_are_kept_in_utc_so_that_their_text_can_be_compared(database: Database) -> None:
+    local = datetime(2026, 8, 1, 14, 0, 0, 250_000, tzinfo=timezone(timedelta(hours=2)))
+    with database.begin() as connection:
+        values = {"target_id": find_target(connection, "t"), "digest": "d", "first_seen_at": local}
+        connection.execute(insert(BlobRow).values(values))
+
+        kept = connection.execute(select(BlobRow.first_seen_at, BlobRow.missing_since)).one()
+        written = connection.execute(text("SELECT first_seen_at FROM blob")).scalar_one()
+
+    assert kept == (local, None)
+    assert kept.first_seen_at.tzinfo is UTC
+    assert written == "2026-08-01 12:00:00.250000"
+
+
+# What a run writes down.
+
+
+def _probe(*, entries: int = 3, records: int = 2) -> Probe:
+    """Give what a run has seen of a small cache, or of a larger one."""
+    names = [f"layer {number}" for number in range(records)]
+    content = encode(an_index(*names))
+    listed = [(str(WEB.key(1)), MAIN, len(content)), ("setup-node-0a1b", MAIN, 5)]
+    listed += [(blob_key(name), MAIN, 10) for name in names[1:]]
+    listed += [(str(BlobKey(blob(f"dangling {n}"))), MAIN, 10) for n in range(entries)]
+    listed += [(str(WEB.key(1)), Ref("refs/pull/7/merge"), 10)]
+    stored = tuple(
+        StoredEntry(number, ref, key, _version(key), size, NOW - hours(50), NOW - hours(40))
+        for number, (key, ref, size) in enumerate(listed, start=1)
+    )
+    return Probe(
+        at=NOW,
+        access=Access(frozenset({MAIN}), frozenset({MAIN})),
+        lists=True,
+        entries=stored,
+        listing_complete=True,
+        read=(read_content(WEB, 1, content, NOW - hours(50), store_id=1),),
+        unread=(),
+        adopted={},
+        found=frozenset(),
+        gone=frozenset(),
+        live_blobs=frozenset(blob(name) for name in names[1:]),
+        missing_blobs=frozenset({blob(names[0])}),
+        read_by_builders={WEB: str(WEB.key(1))},
+    )
+
+
+def _version(key: str) -> str:
+    return "0" * 64 if key.startswith("setup-node") else ENTRY_VERSION
+
+
+def _record_a_run(connection: Connection, probe: Probe | None = None) -> None:
+    """Write down all that a run does, up to the plan."""
+    probe = probe or _probe()
+    target = find_target(connection, "github:octo/cache")
+    run = begin_run(connection, target, probe.at, dry_run=False)
+    record(connection, target, probe)
+    marks = mark(load_snapshot(connection, target, probe))
+    plan = make_plan(marks, grace=hours(24))
+    save_marks(connection, target, marks, plan)
+    actions = [
+        ActionReport("delete", one.entry.key, one.entry.ref, one.reason, "planned")
+        for one in plan.deletes
+    ]
+    save_actions(connection, run, actions)
+    supersede(connection, marks.indexes[0].manifests, probe.at)
+
+
+def _dump(connection: Connection) -> dict[str, list[dict[str, object]]]:
+    """Give the content of all tables but Alembic's."""
+    tables = sorted(set(inspect(connection).get_table_names()) - {"alembic_version"})
+    return {
+        table: [dict(row) for row in connection.execute(text(f"SELECT * FROM {table}")).mappings()]
+        for table in tables
+    }
+
+
+def test_recording_the_same_probe_twice_changes_nothing(database: Database) -> None:
+    with database.begin() as connection:
+        target = find_target(connection, "github:octo/cache")
+        record(connection, target, _probe())
+        before = _dump(connection)
+        record(connection, target, _probe())
+
+        assert _dump(connection) == before
+
+
+def test_recording_the_same_again_later_changes_only_when_it_was_last_seen(
+    database: Database,
+) -> None:
+    with database.begin() as connection:
+        target = find_target(connection, "github:octo/cache")
+        record(connection, target, _probe())
+        before = _dump(connection)
+        record(connection, target, replace(_probe(), at=NOW + hours(1)))
+        after = _dump(connection)
+
+    changed = set()
+    for table, rows in after.items():
+        assert len(rows) == len(before[table])
+        for old, new in zip(before[table], rows, strict=True):
+            changed |= {(table, column) for column in new if new[column] != old[column]}
+    assert changed == {
+        ("entry", "last_seen_at"),
+        ("blob", "last_seen_at"),
+        ("manifest", "last_seen_at"),
+    }
+
+
+def test_what_was_first_seen_now_is_told_from_what_was_known(database: Database) -> None:
+    with database.begin() as connection:
+        target = find_target(connection, "github:octo/cache")
+        for at, known in ((NOW, False), (NOW + hours(1), True)):
+            probe = replace(_probe(), at=at)
+            record(connection, target, probe)
+            snapshot = load_snapshot(connection, target, probe)
+            assert {entry.known_before for entry in snapshot.entries} == {known}
+
+
+def test_what_is_not_listed_any_more_is_missing_and_comes_back_when_it_is(
+    database: Database,
+) -> None:
+    def missing(connection: Connection) -> int:
+        statement = select(EntryRow.id).where(EntryRow.missing_since.is_not(None))
+        return len(connection.execute(statement).all())
+
+    whole = _probe()
+    with database.begin() as connection:
+        target = find_target(connection, "github:octo/cache")
+        record(connection, target, whole)
+        half = replace(whole, at=NOW + hours(1), entries=whole.entries[:3], read=())
+        record(connection, target, replace(half, listing_complete=False))
+        assert missing(connection) == 0
+        record(connection, target, half)
+        assert missing(connection) == len(whole.entries) - 3
+        record(connection, target, replace(whole, at=NOW + hours(2)))
+        assert missing(connection) == 0
+
+
+# How much it asks of SQLite.
+
+
+@contextmanager
+def counting_statements(connection: Connection) -> Iterator[list[str]]:
+    """Note each statement; one with many rows of values counts once."""
+    statements: list[str] = []
+
+    def note(*arguments: object) -> None:
+        statements.append(str(arguments[2]))
+
+    event.listen(connection, "before_cursor_execute", note)
+    yield statements
+    event.remove(connection, "before_cursor_execute", note)
+
+
+def test_the_number_of_statements_does_not_grow_with_the_entries_or_the_records(
+    tmp_path: Path,
+) -> None:
+    def count(probe: Probe, name: str) -> int:
+        with opened(tmp_path / name) as database:
+            database.upgrade()
+            with database.begin() as connection, counting_statements(connection) as statements:
+                _record_a_run(connection, probe)
+                _record_a_run(connection, replace(probe, at=NOW + hours(30)))
+        return len(statements)
+
+    few = count(_probe(entries=3, records=2), "few.db")
+
+    assert few > 20
+    assert count(_probe(entries=3_000, records=2), "entries.db") == few
+    assert count(_probe(entries=3, records=1_000), "records.db") == few
+
+
+# Views: what people may query.
+
+VIEWS = {
+    "blobs": [
+        *("target", "digest", "ref", "store_id", "size", "state", "reason", "created_at"),
+        *("last_accessed_at", "first_seen_at", "last_seen_at", "missing_since", "unneeded_since"),
+    ],
+    "generations": [
+        *("target", "scope", "ref", "generation", "signed", "key", "store_id", "is_stored"),
+        *("is_superseded", "violation", "size", "records", "results", "blobs", "blobs_missing"),
+        *("first_seen_at", "last_seen_at", "missing_since", "superseded_at"),
+    ],
+    "scopes": [
+        *("target", "scope", "ref", "signed", "generations", "generations_stored"),
+        *("newest_generation", "size", "last_seen_at"),
+    ],
+    "runs": [
+        *("id", "target", "started_at", "finished_at", "status", "dry_run", "version", "process"),
+        *("entries", "indexes_read", "indexes_written", "entries_deleted", "bytes_deleted"),
+        *("blobs_missing", "requests"),
+    ],
+    "actions": [
+        *("run", "started_at", "target", "position", "kind", "subject", "ref", "store_id", "size"),
+        *("reason", "outcome"),
+    ],
+}
+"""The public face of the file: what is here may gain columns, but never lose one."""
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_views_have_the_columns_that_people_may_rely_on(database: Database, view: str) -> None:
+    with database.begin() as connection:
+        _record_a_run(connection)
+        rows = connection.execute(text(f"SELECT * FROM {view}"))
+
+        assert list(rows.keys())[: len(VIEWS[view])] == VIEWS[view]
+        assert rows.all()
+
+
+def test_every_view_can_be_queried(database: Database) -> None:
+    with database.begin() as connection:
+        views = inspect(connection).get_view_names()
+        assert set(views) >= set(VIEWS)
+        for view in views:
+            connection.execute(text(f"SELECT * FROM {view}"))
+
+
+def test_the_view_of_blobs_tells_of_each_why_it_is_kept_or_not(database: Database) -> None:
+    with database.begin() as connection:
+        _record_a_run(connection)
+        rows = connection.execute(text("SELECT digest, state, reason FROM blobs")).all()
+
+    states = {row.digest: row.state for row in rows}
+    assert states[blob("layer 0")] == "missing"
+    assert states[blob("layer 1")] == "reachable"
+    assert states[blob("dangling 0")] == "dangling"
+    assert all(row.reason for row in rows)
+
+
+def test_the_view_of_generations_counts_what_is_in_them(database: Database) -> None:
+    with database.begin() as connection:
+        _record_a_run(connection)
+        query = "SELECT key, is_stored, records, results, blobs, blobs_missing FROM generations"
+        rows = connection.execute(text(query)).all()
+
+    assert rows == [(str(WEB.key(1)), 1, 2, 2, 2, 1)]
