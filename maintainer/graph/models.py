@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     LargeBinary,
@@ -299,3 +300,47 @@ class ActionRow(Base):
     reason: Mapped[str]
     outcome: Mapped[str]
     """`planned`, `done`, `gone already`, `skipped: …` or `failed: …`."""
+
+
+class ScheduleRow(Base):
+    """When a target is due next: APScheduler's own table, whose columns it decides.
+
+    Only the times are read from it. What it pickles is thrown away when a service starts.
+    """
+
+    __tablename__ = "schedule"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """The name of the target."""
+    next_run_time: Mapped[float | None] = mapped_column(Float, index=True)
+    """Seconds since 1970."""
+    job_state: Mapped[bytes]
+
+
+class ScheduledRow(Base):
+    """A target that a service looks after, and how its last attempt at a run went.
+
+    An attempt can fail before there is a run, if there is no token for one.
+    """
+
+    __tablename__ = "scheduled"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    """Its place in the configuration."""
+    rule: Mapped[str]
+    """When it runs; another rule gives another schedule."""
+    misfire_grace_seconds: Mapped[int]
+    due_at: Mapped[datetime]
+    """When the next attempt is to begin; stays, while nothing begins."""
+    target: Mapped[str | None]
+    """The name of its cache, known since the first run."""
+    running_since: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    status: Mapped[str | None]
+    """Of the last attempt: `done`, `failed` or `interrupted`."""
+    problem: Mapped[str | None]
+    """Why it failed."""
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("run.id", ondelete="SET NULL"))
+    failures: Mapped[int]
+    """In a row."""
+    rate_limit_remaining: Mapped[int | None]
+    """Requests that the REST API allows the token, when last told."""
