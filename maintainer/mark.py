@@ -318,7 +318,9 @@ class _Marker:
         then that look-up is all that shows that somebody needs the blob.
         """
         if entry.unneeded_since is not None:
-            return max(entry.unneeded_since, entry.last_use_at)
-        if entry.known_before:
-            return self.snapshot.now
-        return max(entry.last_use_at, needed_until or entry.last_use_at)
+            since = entry.unneeded_since
+        elif entry.known_before:
+            since = self.snapshot.now
+        else:
+            since = entry.last_use_at
+        return max(since, entry.last_use_at, needed_until or since)

@@ -4,7 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, IndexKey, Ref, merge
+from maintainer.cacheconfig import (
+    MAX_GENERATION,
+    CacheConfig,
+    Digest,
+    IndexId,
+    IndexKey,
+    Ref,
+    merge,
+)
 from maintainer.mark import Index, Mark, Marks, Shield, State
 from maintainer.snapshot import KnownEntry, KnownGeneration
 
@@ -114,6 +122,8 @@ class _Planner:
         elif index.unread and index.newest is None:
             problem = index.unread[-1].problem
             self.keep_index(index, f"its newest generation could not be read this time: {problem}")
+        elif index.highest >= MAX_GENERATION:
+            self.keep_index(index, "its generations have no further numbers")
         else:
             key = index.id.key(index.highest + 1)
             self.writes[index.id] = WriteIndex(index.id, key, index.merged, reason)
@@ -127,7 +137,7 @@ class _Planner:
         if newest.violation is not None:
             return f"generation {newest.number} is not valid: {newest.violation}"
         config = newest.config or CacheConfig()
-        if merge([config]) != index.merged:
+        if config != index.merged and merge([config]) != index.merged:
             return _say_merge(index, newest, config)
         if index.hidden_by:
             return f"builders read {index.hidden_by}, created later, in its place"

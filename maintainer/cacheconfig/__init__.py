@@ -3,6 +3,7 @@
 from maintainer.cacheconfig.codec import decode, encode
 from maintainer.cacheconfig.keys import (
     ENTRY_VERSION,
+    MAX_GENERATION,
     BlobKey,
     Digest,
     Generation,
@@ -21,6 +22,7 @@ from maintainer.cacheconfig.prune import prune
 
 __all__ = [
     "ENTRY_VERSION",
+    "MAX_GENERATION",
     "BlobKey",
     "CacheConfig",
     "Digest",

@@ -24,6 +24,9 @@ MAX_KEY_LENGTH = 512
 ENTRY_VERSION = "693bb7016429d80366022f036f84856888c9f13e00145f5f6f4dce303a38d6f2"
 """sha256("|go-actionscache-1.0"): the version of every entry that BuildKit writes."""
 
+MAX_GENERATION = 10**18 - 1
+"""The highest number that a key may have; 64 bits hold it."""
+
 _HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _DIGEST = re.compile(r"(sha256|sha384|sha512):([0-9a-f]+)", re.ASCII)
 _BLOB = re.compile(r"buildkit-blob-1-(?P<digest>[a-z0-9]+:[0-9a-f]+)(?P<signature>-sig)?", re.ASCII)
