@@ -106,7 +106,11 @@ def _entries(connection: Connection, target_id: int, now: datetime) -> Iterator[
             EntryRow.reason,
         )
         .join(RefRow, RefRow.id == EntryRow.ref_id)
-        .where(EntryRow.target_id == target_id, EntryRow.last_seen_at == now)
+        .where(
+            EntryRow.target_id == target_id,
+            EntryRow.last_seen_at == now,
+            EntryRow.missing_since.is_(None),
+        )
         .order_by(EntryRow.store_id)
     )
     for row in rows:

@@ -1,0 +1,176 @@
+"""What a sweep does when something has changed, or goes wrong, since the plan was made."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from maintainer.emulator import Fault, FaultPlan
+from maintainer.emulator.requests import Request
+from maintainer.report import ActionReport, Report
+from tests.integration.world import MAIN, World, a_world, blob_of, built
+
+NO_GRACE = timedelta(0)
+DEAD = "HTTP 500"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Two builds, and three blobs that nothing has needed for long."""
+    with a_world(tmp_path) as world:
+        world.build("base", "api")
+        world.build("base", "web")
+        for orphan in ("x", "y", "z"):
+            world.put("buildkit-blob-1-" + blob_of(orphan), size=10)
+        world.passes(days=3)
+        yield world
+
+
+def _deletes(report: Report) -> list[ActionReport]:
+    return [action for action in report.actions if action.kind == "delete"]
+
+
+def _outcomes(report: Report) -> list[str]:
+    return [action.outcome for action in _deletes(report)]
+
+
+def test_superseded_generations_go_first_then_blobs_the_oldest_first(world: World) -> None:
+    kinds: list[str] = []
+    world.running.observe(after=lambda request: kinds.append(request.kind))
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert [a.subject.split("-")[0] for a in _deletes(report)] == ["index", "index"] + [
+        "buildkit"
+    ] * 3
+    assert _outcomes(report) == ["done"] * 5
+    assert kinds[-6:] == ["delete", "delete", "list", "delete", "delete", "delete"]
+
+
+def test_whether_a_build_wrote_an_index_meanwhile_is_asked_once_and_only_for_blobs(
+    world: World,
+) -> None:
+    report = world.gc(grace=NO_GRACE)
+    assert report.requests.counts["recheck"] == 1
+
+    world.build("base", "docs")
+    world.passes(days=3)
+    report = world.gc(grace=NO_GRACE)
+
+    assert [a.subject.split("-")[0] for a in _deletes(report)] == ["index", "index"]
+    assert "recheck" not in report.requests.counts
+
+
+def test_nothing_is_deleted_of_an_index_that_could_not_be_rewritten(world: World) -> None:
+    world.running.inject(FaultPlan((Fault(kind="status", request="upload"),)))
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert report.status == "failed"
+    assert world.generations() == [1, 2]
+    assert _outcomes(report)[:2] == ["skipped: index-buildkit-1-f921bd05 was not rewritten"] * 2
+    assert _outcomes(report)[2:] == ["done"] * 3
+
+
+def test_a_blob_of_an_index_that_could_not_be_rewritten_stays(world: World) -> None:
+    world.evict("base")
+    world.running.inject(FaultPlan((Fault(kind="status", request="upload"),)))
+
+    report = world.gc(grace=NO_GRACE)
+
+    kept = next(a for a in _deletes(report) if a.subject.endswith(blob_of("web")))
+    assert kept.outcome == "skipped: index-buildkit-1-f921bd05 was not rewritten"
+    assert blob_of("web") in world.blobs()
+
+
+def test_the_first_deletion_that_fails_ends_the_sweep(world: World) -> None:
+    world.running.inject(FaultPlan((Fault(kind="status", request="delete", status=500),)))
+
+    report = world.gc(grace=NO_GRACE)
+
+    first, *others = _outcomes(report)
+    assert first.startswith("failed: ")
+    assert DEAD in first
+    assert others == ["skipped: an earlier deletion failed"] * 4
+    assert report.status == "failed"
+    assert report.problems == (
+        f"index-buildkit-1-f921bd05#1 was not deleted: {first.removeprefix('failed: ')}",
+    )
+    assert len(world.blobs()) == 6
+
+
+def test_an_entry_that_is_gone_already_is_a_success(world: World) -> None:
+    orphan = next(e for e in world.entries() if e.key.endswith(blob_of("y")))
+
+    def evict(request: Request) -> None:
+        if request.kind == "reserve":
+            world.running.call(lambda cache: cache.evict(orphan.id))
+
+    world.running.observe(before=evict)
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert _outcomes(report) == ["done", "done", "done", "gone already", "done"]
+    assert report.status == "done"
+    assert blob_of("y") not in world.blobs()
+    assert len(report.deleted) == 5
+
+
+def test_no_blob_goes_if_it_cannot_be_asked_what_was_written_meanwhile(world: World) -> None:
+    # The list is one page; the second list request is the one before the first blob goes.
+    world.running.inject(FaultPlan((Fault(kind="status", request="list", nth=2, times=99),)))
+
+    report = world.gc(grace=NO_GRACE)
+
+    reasons = _outcomes(report)[2:]
+    assert all("could not be asked" in reason and DEAD in reason for reason in reasons)
+    assert len(reasons) == 3
+    assert {blob_of("x"), blob_of("y"), blob_of("z")} <= world.blobs()
+    assert report.status == "done"
+
+
+def test_a_blob_that_an_index_merged_in_meanwhile_names_stays_and_the_others_go(
+    world: World,
+) -> None:
+    once = iter([True])
+
+    def build(request: Request) -> None:
+        if request.kind == "reserve" and next(once, False):
+            world.export(built("x"), scope="buildkit", ref=MAIN)
+
+    world.running.observe(before=build)
+
+    report = world.gc(grace=NO_GRACE)
+
+    outcomes = {a.subject[-64:]: a.outcome for a in _deletes(report)}
+    assert (
+        outcomes[blob_of("x")[-64:]]
+        == "skipped: a build has written an index meanwhile that names it"
+    )
+    assert outcomes[blob_of("y")[-64:]] == outcomes[blob_of("z")[-64:]] == "done"
+
+
+def test_what_the_budget_leaves_is_for_the_next_run(world: World) -> None:
+    world.gc(no_sweep=True)
+
+    report = world.gc(grace=NO_GRACE, max_requests=3)
+
+    reason = "left: the 3 requests of --max-requests are used up"
+    assert _outcomes(report) == ["done", "done", reason, reason, reason]
+    assert report.status == "done"
+    assert report.notes == (
+        "the 3 requests of --max-requests are used up: 3 actions are left for the next run",
+    )
+
+
+def test_what_is_gone_is_remembered_with_its_reason_and_the_rest_is_not(world: World) -> None:
+    world.running.inject(FaultPlan((Fault(kind="status", request="delete", nth=4, times=99),)))
+    world.gc(grace=NO_GRACE)
+    world.running.inject()
+
+    report = world.gc(dry_run=True, grace=NO_GRACE)
+
+    assert [a.subject[-64:] for a in _deletes(report)] == [
+        blob_of(name)[-64:] for name in ("y", "z")
+    ]
