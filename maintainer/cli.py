@@ -23,7 +23,8 @@ from maintainer.graph.runs import list_runs, load_report
 from maintainer.interrupt import Ended, interruptible
 from maintainer.report import Report
 from maintainer.report.json import to_json
-from maintainer.report.terminal import render_report, render_runs, verdict
+from maintainer.report.terminal import render_report, render_runs
+from maintainer.report.verdict import say_done
 from maintainer.settings import GitHubSettings, Settings, load_settings, parse_duration
 from maintainer.stores.github import open_store
 from maintainer.text import printable
@@ -253,7 +254,7 @@ def _print_report(report: Report, *, json: bool, quiet: bool) -> None:
         stdout().print(render_report(report))
     elif report.status != "done":
         stderr().print(
-            f"maintainer: {printable(verdict(report), limit=1_000)}", markup=False, soft_wrap=True
+            f"maintainer: {printable(say_done(report), limit=1_000)}", markup=False, soft_wrap=True
         )
 
 

@@ -22,7 +22,8 @@ from maintainer.emulator.server import Running, serve_in_thread
 from maintainer.emulator.state import ActionsCache
 from maintainer.graph.database import Database
 from maintainer.report import Report
-from maintainer.report.terminal import render_report, verdict
+from maintainer.report.terminal import render_report
+from maintainer.report.verdict import say_done
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.github import open_store
 
@@ -56,11 +57,11 @@ def run_demo(console: Console) -> None:
         f"{len(lost)} layers that the newest indexes name."
     )
     with serve_in_thread(cache) as running:
-        first = anyio.run(_run, running)
+        first = anyio.run(_run, running, quota)
         console.print("3. `maintainer gc`, over HTTP:\n")
         console.print(render_report(first))
-        second = anyio.run(_run, running)
-    console.print(f"\n4. `maintainer gc` once more: {verdict(second)}.\n")
+        second = anyio.run(_run, running, quota)
+    console.print(f"\n4. `maintainer gc` once more: {say_done(second)}.\n")
     console.print(_before_and_after(first))
     console.print(
         f"The graph is in {_DATABASE}. Look at it with\n"
@@ -70,14 +71,15 @@ def run_demo(console: Console) -> None:
     )
 
 
-async def _run(running: Running) -> Report:
+async def _run(running: Running, quota: int) -> Report:
     environment = running.environment(_MAIN)
     database = Database(f"sqlite:///{_DATABASE}")
     try:
         database.upgrade()
         async with open_store(GitHubSettings.read(environment)) as store:
             with database.held():
-                return await collect(Collector(store, database, Settings.defaults()))
+                settings = Settings.defaults().model_copy(update={"quota": quota})
+                return await collect(Collector(store, database, settings))
     finally:
         database.close()
 

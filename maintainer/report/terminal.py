@@ -1,21 +1,36 @@
-"""The report on a terminal: one page that says what was done, to what, and why."""
+"""The report on a terminal: one page with the five answers."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.filesize import decimal
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from maintainer.graph.runs import RunSummary
-from maintainer.report.model import ActionReport, IndexReport, Report
+from maintainer.report import page
+from maintainer.report.model import IndexReport, Report, Space, SpacePart
+from maintainer.report.page import Cell, Table
+from maintainer.report.verdict import LEVELS, judge
+from maintainer.report.words import say_count, say_size, say_time
 from maintainer.text import printable
 
-_ROWS = 12
+_ROWS = 8
 """Rows of a table, beyond which only their number is told."""
+_BAR = 60
+"""Characters of the quota bar."""
+_STEPS = "▁▂▃▄▅▆▇█"
+_STYLES = {"good": "bold green", "attention": "bold yellow", "bad": "bold red"}
+_COLOURS = {
+    "reachable": "green",
+    "dangling": "yellow",
+    "superseded": "magenta",
+    "unread": "red",
+    "unreadable": "blue",
+    "foreign": "cyan",
+    "others": "cyan",
+    "free": "bright_black",
+}
 
 
 def render_report(report: Report) -> RenderableType:
@@ -25,7 +40,10 @@ def render_report(report: Report) -> RenderableType:
 
 def render_runs(runs: Iterable[RunSummary]) -> RenderableType:
     """Lay a list of runs out, newest first."""
-    table = _table("run", "target", "started", "took", "status", "written", "deleted", "freed")
+    table = _grid(
+        ("run", "target", "started", "took", "status", "written", "deleted", "freed"),
+        {"run", "took", "written", "deleted", "freed"},
+    )
     for run in runs:
         took = (
             f"{(run.finished_at - run.started_at).total_seconds():.1f} s" if run.finished_at else ""
@@ -33,127 +51,184 @@ def render_runs(runs: Iterable[RunSummary]) -> RenderableType:
         table.add_row(
             str(run.run),
             _text(run.target),
-            _time(run.started_at),
+            say_time(run.started_at),
             took,
             f"{run.status}{', dry run' if run.dry_run else ''}",
             str(run.indexes_written),
             str(run.entries_deleted),
-            decimal(run.bytes_deleted),
+            say_size(run.bytes_deleted),
         )
     return table
-
-
-def verdict(report: Report) -> str:
-    """Say in one line how the cache is."""
-    if report.status != "done":
-        return f"the run {report.status}: {report.problems[0] if report.problems else ''}"
-    writes = [action for action in report.actions if action.kind == "write"]
-    deletes = [action for action in report.actions if action.kind == "delete"]
-    if not writes and not deletes:
-        return "nothing to do: every index says all that can be used, and nothing is overdue"
-    size = decimal(sum(action.size or 0 for action in deletes))
-    if report.dry_run:
-        return f"would write {len(writes)} and delete {len(deletes)} entries ({size})"
-    return (
-        f"wrote {report.indexes_written} of {len(writes)} indexes, "
-        f"deleted {len(report.deleted)} of {len(deletes)} entries ({decimal(report.bytes_freed)})"
-    )
 
 
 def _parts(report: Report) -> Iterator[RenderableType]:
-    dry = ", dry run" if report.dry_run else ""
-    yield Text(f"run {report.run}{dry} on {printable(report.target)}, {_time(report.started_at)}")
-    yield Text(verdict(report), style="bold green" if report.status == "done" else "bold red")
-    for problem in report.problems:
-        yield Text(f"problem: {printable(problem, limit=1_000)}", style="red")
-    if report.indexes:
-        yield _indexes(report.indexes)
-    if report.entries:
-        yield _entries(report)
-    yield from _actions("deleted" if not report.dry_run else "to delete", report, "delete")
-    yield from _kept(report.actions)
+    yield from _verdict(report)
+    yield _question(1)
+    yield from _space(report)
+    yield _question(2)
+    yield from _happened(report)
+    yield _question(3)
+    yield from _scopes(report)
+    yield _question(4)
+    yield from _trend(report)
     counts = ", ".join(f"{n} {kind}" for kind, n in report.requests.counts.items())
-    yield Text(f"requests: {report.requests.total} ({counts}), {report.requests.retries} retries")
+    yield Text(
+        f"\nrequests: {report.requests.total} ({counts}), {report.requests.retries} retries",
+        style="dim",
+    )
 
 
-def _indexes(indexes: Sequence[IndexReport]) -> Table:
-    table = _table("scope", "ref", "generations", "usable keys", "missing blobs", "outcome")
-    table.title = "indexes"
-    for index in indexes:
-        scope = f"{index.scope} (signed)" if index.signed else index.scope
-        written = f"{index.written} {index.outcome}: " if index.written else ""
-        table.add_row(
-            _text(scope),
-            _text(index.ref),
-            str(index.generations),
-            f"{index.usable_before} → {index.usable_after}",
-            str(index.blobs_missing),
-            _text(f"{written}{index.reason}"),
-        )
-    return table
+def _question(number: int) -> Text:
+    return Text(f"\n{page.QUESTIONS[number]}", style="bold")
 
 
-def _entries(report: Report) -> Table:
-    table = _table("state", "entries", "size")
-    table.title = "what is stored now"
-    for total in report.entries:
-        table.add_row(total.state, str(total.entries), decimal(total.size))
-    return table
+def _verdict(report: Report) -> Iterator[RenderableType]:
+    verdict = report.verdict or judge(report)
+    level = LEVELS[verdict.level]
+    yield Text.assemble(
+        (f"{level}: ", _STYLES[verdict.level]), printable(verdict.message, limit=1_000)
+    )
+    if verdict.advice:
+        yield Text(f"To do: {printable(verdict.advice, limit=1_000)}", style="bold")
+    dry = ", a dry run" if report.dry_run else ""
+    yield Text(
+        f"Run {report.run}{dry} on {printable(report.target)}, {say_time(report.started_at)}.",
+        style="dim",
+    )
+    for problem in report.problems:
+        yield Text(f"Problem: {printable(problem, limit=1_000)}", style="red")
+    for note in report.notes:
+        yield Text(f"Note: {printable(note, limit=1_000)}")
 
 
-def _actions(title: str, report: Report, kind: str) -> Iterator[RenderableType]:
-    actions = [action for action in report.actions if action.kind == kind]
-    actions.sort(key=lambda action: (-(action.size or 0), action.subject))
-    if not actions:
+def _space(report: Report) -> Iterator[RenderableType]:
+    table = page.space_table(report)
+    if report.space is None or table is None:
+        yield Text("This service cannot list what it stores.")
         return
-    table = _table("key", "ref", "size", "outcome", "why")
-    table.title = f"{title}: {len(actions)}{', the largest first' if len(actions) > 1 else ''}"
-    for action in actions[:_ROWS]:
-        size = "" if action.size is None else decimal(action.size)
-        table.add_row(
-            _text(action.subject),
-            _text(action.ref),
-            size,
-            _text(action.outcome),
-            _text(action.reason),
-        )
-    yield table
-    if len(actions) > _ROWS:
-        yield Text(f"… and {len(actions) - _ROWS} more: see `maintainer report --json`")
+    used, quota = say_size(report.space.used), say_size(report.space.quota)
+    yield Text(f"{used} of {quota} are used.")
+    yield _bar(report.space)
+    grid = _grid(("", *table.columns), table.numbers)
+    for part, row in zip(report.space.parts, table.rows, strict=True):
+        grid.add_row(Text(_block(part), style=_COLOURS[part.kind]), *map(_cell, row))
+    yield grid
 
 
-def _kept(actions: Iterable[ActionReport]) -> Iterator[RenderableType]:
-    """Group what is kept by the reason: there may be thousands of them."""
-    groups: defaultdict[str, list[ActionReport]] = defaultdict(list)
-    for action in actions:
-        if action.kind == "keep" and action.store_id is not None:
-            groups[action.reason].append(action)
-    if not groups:
+def _bar(space: Space) -> Text:
+    """Draw the parts; of those that take anything, each has a character at least."""
+    whole = max(space.quota, space.used) or 1
+    bar = Text()
+    for part in space.parts[:-1]:
+        width = max(1, round(part.size / whole * _BAR)) if part.size else 0
+        bar.append(_block(part) * width, style=_COLOURS[part.kind])
+    bar.truncate(_BAR)
+    bar.append("░" * (_BAR - len(bar)), style=_COLOURS["free"])
+    return bar
+
+
+def _block(part: SpacePart) -> str:
+    """Give a pattern besides the colour, which not everybody sees."""
+    return {"reachable": "█", "dangling": "▓", "superseded": "▒", "free": "░"}.get(part.kind, "▚")
+
+
+def _happened(report: Report) -> Iterator[RenderableType]:
+    for line in page.tell_changes(report):
+        yield Text(printable(line, limit=1_000))
+    yield from _written(report)
+    for table in (
+        page.lost_table(report, _ROWS),
+        page.evicted_table(report, _ROWS),
+        page.deleted_table(report, _ROWS),
+        page.kept_table(report, _ROWS),
+    ):
+        yield from _titled(table)
+
+
+def _written(report: Report) -> Iterator[RenderableType]:
+    """Tell what was written in lines: the reasons are too long for a column."""
+    table = page.written_table(report, _ROWS)
+    if not table.rows:
         return
-    table = _table("entries", "size", "why")
-    table.title = "kept although nothing needs them"
-    largest = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
-    for reason, members in largest[:_ROWS]:
-        size = sum(member.size or 0 for member in members)
-        table.add_row(str(len(members)), decimal(size), _text(reason))
-    yield table
-    if len(largest) > _ROWS:
-        rest = sum(len(members) for _, members in largest[_ROWS:])
-        yield Text(f"… and {rest} more for {len(largest) - _ROWS} other reasons")
+    yield Text(f"\n{table.title}", style="italic")
+    for key, ref, outcome, _, why in table.rows:
+        ours = f"{key.text} in {ref.text}, {outcome.text}: {why.text}"
+        yield Text(f"  {printable(ours, limit=400)}")
+    yield from _left(table)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+def _scopes(report: Report) -> Iterator[RenderableType]:
+    if not report.indexes:
+        yield Text("There is no index that the token can read.")
+        return
+    yield from _titled(page.scopes_table(report, _ROWS * 2))
+    largest = max(report.indexes, key=lambda index: index.bytes_usable)
+    if largest.chains:
+        yield from _chains(largest)
+    if len(report.indexes) > 1:
+        yield Text("  … and so on for the others: see `maintainer tree`", style="dim")
+
+
+def _chains(index: IndexReport) -> Iterator[RenderableType]:
+    left = f", without {say_count(index.chains_left, 'smaller one')}" if index.chains_left else ""
+    yield Text(
+        f"\nThe largest layer chains of {printable(index.scope)} in {printable(index.ref)}{left}",
+        style="italic",
+    )
+    table = page.chains_table(index)
+    grid = _grid(table.columns, table.numbers)
+    for row in table.rows[:_ROWS]:
+        grid.add_row(*map(_cell, row))
+    yield grid
+
+
+def _trend(report: Report) -> Iterator[RenderableType]:
+    yield Text(page.tell_trend(report))
+    points = report.trend.points
+    if len(points) > 1:
+        yield Text(f"usable  {_spark([point.usable for point in points])}")
+        yield Text(f"stored  {_spark([sum(point.bytes.values()) for point in points])}")
+    yield Text(page.tell_evictions(report))
+
+
+def _spark(values: list[int]) -> str:
+    """Draw the last values as a row of bars, from zero up."""
+    shown = values[-_BAR:]
+    most = max(*shown, 1)
+    return "".join(_STEPS[value * (len(_STEPS) - 1) // most] for value in shown)
+
+
+def _titled(table: Table) -> Iterator[RenderableType]:
+    if not table.rows:
+        return
+    if table.title:
+        yield Text(f"\n{table.title}", style="italic")
+    grid = _grid(table.columns, table.numbers)
+    for row in table.rows:
+        grid.add_row(*map(_cell, row))
+    yield grid
+    yield from _left(table)
+
+
+def _left(table: Table) -> Iterator[Text]:
+    if table.left:
+        yield Text(f"  … and {table.left:,} more: see `maintainer report --html FILE`", style="dim")
+
+
+def _grid(columns: Iterable[str], numbers: Iterable[str]) -> RichTable:
+    right = set(numbers)
+    grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
     for name in columns:
-        right = name in {"entries", "size", "generations", "missing blobs", "run", "took", "freed"}
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    return table
+        justify = "right" if name in right else "left"
+        # What says the most gives way first, so that numbers stay in one line.
+        grid.add_column(name, justify=justify, overflow="fold", no_wrap=name in right)  # type: ignore[arg-type]
+    return grid
+
+
+def _cell(cell: Cell) -> Text:
+    return _text(cell.text)
 
 
 def _text(text: str) -> Text:
     """Show anybody's text: as it is, with no markup, and nothing that a terminal obeys."""
     return Text(printable(text, limit=300))
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

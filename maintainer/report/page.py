@@ -1,0 +1,361 @@
+"""The five answers of a report as plain tables, which every form then draws in its way. Pure.
+
+All texts are as they came: the forms escape them.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from maintainer.report.model import ActionReport, IndexReport, Report
+from maintainer.report.words import (
+    say_count,
+    say_digest,
+    say_duration,
+    say_key,
+    say_numbers,
+    say_share,
+    say_size,
+    say_time,
+)
+
+_SECONDS = re.compile(r"(\d\d:\d\d):\d\d UTC")
+
+QUESTIONS = (
+    "Is my cache all right?",
+    "What takes the space?",
+    "What happened?",
+    "What is in each scope?",
+    "How is it going?",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A text; with a value, by which it sorts, it is a number."""
+
+    text: str
+    value: float | None = None
+    title: str = ""
+    """The whole of it, where the text is short for something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under names."""
+
+    title: str
+    columns: tuple[str, ...]
+    numbers: frozenset[str]
+    """The columns that hold numbers."""
+    rows: tuple[tuple[Cell, ...], ...]
+    left: int = 0
+    """The rows that are too many to show."""
+
+
+def space_table(report: Report) -> Table | None:
+    """Tell what takes the space; None where the store cannot list."""
+    if report.space is None:
+        return None
+    quota = report.space.quota
+    rows = []
+    for part in report.space.parts:
+        name = f"{part.name}… (another tool)" if part.kind == "foreign" else part.name
+        entries = Cell("", 0) if part.kind == "free" else _number(part.entries)
+        share = part.size / quota if quota else 0.0
+        rows.append((Cell(name), entries, _size(part.size), Cell(say_share(share), share)))
+    columns = ("what", "entries", "size", "of the quota")
+    return _table("", columns, columns[1:], rows, len(rows))
+
+
+def tell_changes(report: Report) -> list[str]:
+    """Tell in lines what others did since the run before, and what this run did in all."""
+    changes = report.changes
+    lines = []
+    if changes.previous_run is None or changes.previous_at is None:
+        lines.append("This is the first run that has looked at this cache.")
+    else:
+        ago = say_duration(report.started_at - changes.previous_at)
+        lines.append(
+            f"Since run {changes.previous_run}, {ago} earlier, "
+            f"{_entries(changes.new_entries, changes.new_bytes)} came, and the host evicted "
+            f"{_entries(changes.evicted_entries, changes.evicted_bytes)}."
+        )
+    lines.append(_tell_actions(report))
+    return lines
+
+
+def _tell_actions(report: Report) -> str:
+    writes = [a for a in report.actions if a.kind == "write"]
+    deletes = [a for a in report.actions if a.kind == "delete"]
+    if report.dry_run:
+        size = say_size(sum(action.size or 0 for action in deletes))
+        return (
+            f"It would write {say_count(len(writes), 'index', 'indexes')} and delete "
+            f"{say_count(len(deletes), 'entry')} ({size})."
+        )
+    if not writes and not deletes:
+        return "There was nothing to write and nothing to delete."
+    return (
+        f"This run wrote {report.indexes_written} of "
+        f"{say_count(len(writes), 'index', 'indexes')} and deleted {len(report.deleted):,} of "
+        f"{say_count(len(deletes), 'entry')} ({say_size(report.bytes_freed)})."
+    )
+
+
+def written_table(report: Report, limit: int) -> Table:
+    """Tell what was written, and from which generations."""
+    rows = [
+        (
+            Cell(index.written or ""),
+            Cell(index.ref),
+            Cell(index.outcome),
+            Cell(say_numbers(index.merged_from)),
+            Cell(index.reason),
+        )
+        for index in report.indexes
+        if index.written
+    ]
+    title = "Would be written" if report.dry_run else "Written"
+    return _table(title, ("index", "ref", "outcome", "merged from", "why"), (), rows, limit)
+
+
+def lost_table(report: Report, limit: int) -> Table:
+    """Tell what was dropped, and because of which missing blobs."""
+    scopes = defaultdict[str, set[str]](set)
+    sizes: dict[str, int] = {}
+    results = Counter[str]()
+    for index in report.indexes:
+        for blob in index.lost:
+            scopes[blob.digest].add(index.scope)
+            sizes[blob.digest] = blob.size
+            results[blob.digest] += blob.results
+    rows = [
+        (
+            Cell(say_digest(digest), title=digest),
+            _size(sizes[digest]),
+            _number(count),
+            Cell(", ".join(sorted(scopes[digest]))),
+        )
+        for digest, count in sorted(results.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    columns = ("missing blob", "size", "results lost", "scopes")
+    return _table("Dropped, because a blob is gone", columns, columns[1:3], rows, limit)
+
+
+def evicted_table(report: Report, limit: int) -> Table:
+    """Name the largest of what the host evicted since the run before."""
+    rows = [
+        (Cell(say_key(one.key), title=one.key), Cell(one.ref), _size(one.size))
+        for one in report.changes.evicted_largest
+    ]
+    title = "Evicted by the host since, the largest first"
+    return _table(title, ("entry", "ref", "size"), ("size",), rows, limit)
+
+
+def deleted_table(report: Report, limit: int) -> Table:
+    """Tell what was deleted, by what came of it and why."""
+    deletes = [action for action in report.actions if action.kind == "delete"]
+    groups = _groups((_said(a.outcome, _cause(a.reason)), a) for a in deletes)
+    title = "Would be deleted" if report.dry_run else "Deleted"
+    return _grouped(title, groups, limit)
+
+
+def kept_table(report: Report, limit: int) -> Table:
+    """Tell what is kept although nothing needs it, by the reason."""
+    kept = (a for a in report.actions if a.kind == "keep" and a.store_id is not None)
+    return _grouped(
+        "Kept although nothing needs it", _groups((_minutes(a.reason), a) for a in kept), limit
+    )
+
+
+def actions_table(report: Report, limit: int) -> Table:
+    """List everything that was done or left alone, what was done first."""
+    rows = [
+        (
+            Cell(action.kind),
+            Cell(say_key(action.subject), title=action.subject),
+            Cell(action.ref),
+            Cell("") if action.size is None else _size(action.size),
+            Cell(action.outcome),
+            Cell(action.reason),
+        )
+        for action in report.actions
+    ]
+    columns = ("action", "what", "ref", "size", "outcome", "why")
+    return _table("Every action and every decision", columns, ("size",), rows, limit)
+
+
+def scopes_table(report: Report, limit: int) -> Table:
+    """Tell how each scope is in each ref."""
+    rows = [
+        (
+            Cell(f"{index.scope} (signed)" if index.signed else index.scope),
+            Cell(index.ref),
+            _change(index.generations, index.generations_after),
+            _number(index.keys),
+            _change(index.usable_before, index.usable_after),
+            _number(index.results_lost),
+            _size(index.bytes_usable),
+            _age(index.newest_at, report.finished_at),
+        )
+        for index in report.indexes
+    ]
+    columns = ("scope", "ref", "generations", "keys", "usable", "lost", "size", "newest")
+    return _table("", columns, columns[2:], rows, limit)
+
+
+def chains_table(index: IndexReport) -> Table:
+    """Draw the largest layer chains of an index; what stands on something is further in."""
+    rows = [
+        (
+            Cell(
+                f"{'    ' * row.depth}{say_digest(row.digest)}{_and_more(row.layers - 1)}",
+                title=row.digest,
+            ),
+            _size(row.size),
+            Cell(say_share(row.share), row.share),
+            _number(row.results),
+        )
+        for row in index.chains
+    ]
+    columns = ("layers", "size", "share", "results")
+    return _table("", columns, columns[1:], rows, len(rows))
+
+
+def tell_trend(report: Report) -> str:
+    """Tell in a line how it has been going."""
+    points = report.trend.points
+    if not points:
+        return "The database holds no run that could look at this cache."
+    if len(points) == 1:
+        return "This is the first run: there is nothing to compare it with yet."
+    first, last = points[0], points[-1]
+    return (
+        f"Over {say_count(len(points), 'run')} in {say_duration(last.at - first.at)}: "
+        f"{first.usable:,} → {last.usable:,} usable results, "
+        f"{say_size(sum(first.bytes.values()))} → {say_size(sum(last.bytes.values()))} stored."
+    )
+
+
+def tell_evictions(report: Report) -> str:
+    """Tell in a line how much the host evicts."""
+    days = report.trend.evictions
+    if not days:
+        return "As far as the database remembers, the host has evicted nothing."
+    first = min([days[0].day, *(point.at.date() for point in report.trend.points[:1])])
+    span = (report.started_at.date() - first).days + 1
+    entries, size = sum(day.entries for day in days), sum(day.size for day in days)
+    return (
+        f"The host evicted {say_count(entries, 'entry')} ({say_size(size)}) in "
+        f"{say_count(span, 'day')}: {entries / span:,.1f} entries ({say_size(size // span)}) a day."
+    )
+
+
+def trend_table(report: Report, limit: int) -> Table:
+    """List how the runs left the cache, the newest first."""
+    states = sorted({state for point in report.trend.points for state in point.bytes})
+    columns = ("run", "time", "usable", "stored", *states)
+    rows = [
+        (
+            _number(point.run),
+            Cell(say_time(point.at), point.at.timestamp()),
+            _number(point.usable),
+            _size(sum(point.bytes.values())),
+            *(_size(point.bytes.get(state, 0)) for state in states),
+        )
+        for point in reversed(report.trend.points)
+    ]
+    return _table("Bytes by state and usable results", columns, columns, rows, limit)
+
+
+def evictions_table(report: Report, limit: int) -> Table:
+    """List what the host evicted a day, the newest first."""
+    rows = [
+        (Cell(day.day.isoformat(), day.day.toordinal()), _number(day.entries), _size(day.size))
+        for day in reversed(report.trend.evictions)
+    ]
+    columns = ("day", "entries", "size")
+    return _table("Evicted by the host a day", columns, columns, rows, limit)
+
+
+def _table(
+    title: str,
+    columns: Sequence[str],
+    numbers: Iterable[str],
+    rows: Sequence[tuple[Cell, ...]],
+    limit: int,
+) -> Table:
+    left = max(0, len(rows) - limit)
+    return Table(title, tuple(columns), frozenset(numbers), tuple(rows[:limit]), left)
+
+
+def _groups(
+    actions: Iterable[tuple[str, ActionReport]],
+) -> list[tuple[str, list[ActionReport]]]:
+    """Put together what has the same name, the most members first: there may be thousands."""
+    groups = defaultdict[str, list[ActionReport]](list)
+    for name, action in actions:
+        groups[name].append(action)
+    return sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+
+
+def _grouped(title: str, groups: Sequence[tuple[str, list[ActionReport]]], limit: int) -> Table:
+    rows = [
+        (_number(len(members)), _size(sum(one.size or 0 for one in members)), Cell(name))
+        for name, members in groups
+    ]
+    columns = ("entries", "size", "why")
+    return _table(title, columns, columns[:2], rows, limit)
+
+
+def _said(outcome: str, cause: str) -> str:
+    return cause if outcome in ("done", "planned") else f"{outcome}: {cause}"
+
+
+def _cause(reason: str) -> str:
+    """Leave out what differs between entries that go for the same cause.
+
+    `dangling since 2026-…: no live result…` differs by a time, `superseded since …: generation 7 is
+    newer` by a number too.
+    """
+    state, since, rest = reason.partition(" since ")
+    if not since:
+        return reason
+    if state == "superseded":
+        return "superseded by a newer generation"
+    return f"{state}: {rest.partition(': ')[2]}"
+
+
+def _minutes(reason: str) -> str:
+    """Leave the seconds out, so that what is kept for the same reason stays together."""
+    return _SECONDS.sub(r"\1 UTC", reason)
+
+
+def _entries(entries: int, size: int) -> str:
+    return f"{say_count(entries, 'entry')} ({say_size(size)})" if entries else "nothing"
+
+
+def _number(number: int) -> Cell:
+    return Cell(f"{number:,}", number)
+
+
+def _size(size: int) -> Cell:
+    return Cell(say_size(size), size)
+
+
+def _change(before: int, after: int) -> Cell:
+    return Cell(f"{after:,}" if before == after else f"{before:,} → {after:,}", after)
+
+
+def _age(moment: datetime | None, now: datetime) -> Cell:
+    if moment is None:
+        return Cell("", 0)
+    age = max(now - moment, timedelta(0))
+    return Cell(f"{say_duration(age)} ago", age.total_seconds(), say_time(moment))
+
+
+def _and_more(layers: int) -> str:
+    return f" and {say_count(layers, 'smaller layer')}" if layers else ""
