@@ -104,8 +104,19 @@ def split_listen(text: str) -> tuple[str, int]:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-_Interval = Annotated[Duration, Field(ge=timedelta(seconds=1), le=timedelta(days=366))]
-_Delay = Annotated[Duration, Field(ge=timedelta(0), le=timedelta(days=366))]
+# The limits come first, so that they are checked by Pydantic's own rule, whose words people know.
+_Grace = Annotated[
+    timedelta, Field(ge=timedelta(0), le=timedelta(days=3650)), BeforeValidator(parse_duration)
+]
+_Deadline = Annotated[timedelta, Field(gt=timedelta(0)), BeforeValidator(parse_duration)]
+_Interval = Annotated[
+    timedelta,
+    Field(ge=timedelta(seconds=1), le=timedelta(days=366)),
+    BeforeValidator(parse_duration),
+]
+_Delay = Annotated[
+    timedelta, Field(ge=timedelta(0), le=timedelta(days=366)), BeforeValidator(parse_duration)
+]
 _Cron = Annotated[str, AfterValidator(_check_cron)]
 _TimeZone = Annotated[str, AfterValidator(_check_timezone)]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -169,9 +180,7 @@ class TargetSettings(BaseModel):
     )
     jitter: _Delay | None = Field(default=None, description="in place of that of [serve]")
     timezone: _TimeZone | None = Field(default=None, description="in place of that of [serve]")
-    grace: Annotated[Duration, Field(ge=timedelta(0), le=timedelta(days=3650))] | None = Field(
-        default=None, description="in place of the `grace` of all targets"
-    )
+    grace: _Grace | None = Field(default=None, description="in place of the `grace` of all targets")
     scopes: tuple[str, ...] | None = Field(
         default=None, description="in place of the `scopes` of all targets"
     )
@@ -215,10 +224,8 @@ class Settings(BaseSettings):
         pattern=r"^sqlite:///.+",
         description="where the graph is kept: an SQLite URL, relative to the working directory",
     )
-    grace: Duration = Field(
+    grace: _Grace = Field(
         default=timedelta(hours=24),
-        ge=timedelta(0),
-        le=timedelta(days=3650),
         description="how long nothing must have needed an entry before it is deleted",
     )
     scopes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
@@ -252,9 +259,8 @@ class Settings(BaseSettings):
         ge=1,
         description="how many requests a run may send; what is left is for the next run",
     )
-    deadline: Duration | None = Field(
+    deadline: _Deadline | None = Field(
         default=None,
-        gt=timedelta(0),
         description="after how long a run begins nothing new; what is left is for the next run",
     )
     rest_share: float = Field(

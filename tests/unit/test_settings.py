@@ -1,0 +1,411 @@
+"""Settings: where they come from, which of them wins, and what is wrong with them in one line."""
+
+import os
+import re
+import tomllib
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import maintainer
+from maintainer.errors import UsageError
+from maintainer.settings import (
+    GitHubSettings,
+    ServeSettings,
+    Settings,
+    TargetSettings,
+    load_settings,
+    parse_duration,
+)
+
+EXAMPLE = Path(maintainer.__file__).parents[1] / "config" / "maintainer.toml"
+SECRET = "ghs_0123456789abcdefSECRET"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Take out what the machine's own environment sets."""
+    for variable in list(os.environ):
+        if variable.upper().startswith("MAINTAINER_"):
+            monkeypatch.delenv(variable)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[str | bytes], Path]:
+    """Give a function that writes a configuration file."""
+
+    def write(content: str | bytes) -> Path:
+        path = tmp_path / "settings.toml"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+Write = Callable[[str | bytes], Path]
+
+
+def _problem(config: Path | None = None, **overrides: Any) -> str:
+    """Give the one line that says what is wrong."""
+    with pytest.raises(UsageError) as caught:
+        load_settings(config, overrides)
+    assert caught.value.exit_status == 2
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Which source wins.
+
+
+def test_who_sets_nothing_gets_the_defaults() -> None:
+    settings = load_settings(None, {})
+
+    assert settings.model_dump() == Settings.defaults().model_dump()
+    assert settings.database == "sqlite:///maintainer.db"
+    assert settings.grace == timedelta(hours=24)
+    assert settings.scopes == ("buildkit",)
+    assert settings.generation_gap == 20
+    assert settings.targets == ()
+
+
+def test_a_file_overrules_defaults_the_environment_a_file_and_the_command_line_all(
+    file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = file('grace = "1h"\ngeneration_gap = 1\nreservation_wait = "1s"\n')
+    monkeypatch.setenv("MAINTAINER_GENERATION_GAP", "2")
+    monkeypatch.setenv("MAINTAINER_RESERVATION_WAIT", "2s")
+
+    settings = load_settings(path, {"reservation_wait": "3s"})
+
+    assert settings.database == "sqlite:///maintainer.db"
+    assert settings.grace == timedelta(hours=1)
+    assert settings.generation_gap == 2
+    assert settings.reservation_wait == timedelta(seconds=3)
+
+
+def test_a_list_replaces_a_list_of_a_weaker_source(
+    file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = file('scopes = ["api", "web"]')
+    assert load_settings(path, {}).scopes == ("api", "web")
+
+    monkeypatch.setenv("MAINTAINER_SCOPES", "tools")
+
+    assert load_settings(path, {}).scopes == ("tools",)
+    assert load_settings(path, {"scopes": ["site"]}).scopes == ("site",)
+
+
+def test_the_environment_may_name_the_file_and_the_command_line_another(
+    file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = file("generation_gap = 1")
+    other = tmp_path / "other.toml"
+    other.write_text("generation_gap = 2")
+    monkeypatch.setenv("MAINTAINER_CONFIG", str(path))
+
+    assert load_settings(None, {}).generation_gap == 1
+    assert load_settings(other, {}).generation_gap == 2
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAINTAINER_CONFIG", "")
+    monkeypatch.setenv("MAINTAINER_GRACE", "")
+
+    assert load_settings(None, {}).grace == timedelta(hours=24)
+
+
+def test_no_other_file_is_read_than_the_one_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MAINTAINER_GRACE=1h\n")
+    (tmp_path / "maintainer.toml").write_text('grace = "1h"')
+
+    assert load_settings(None, {}).grace == timedelta(hours=24)
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    settings = load_settings(None, {})
+
+    with pytest.raises(ValueError, match="frozen"):
+        settings.generation_gap = 3
+
+
+# Durations and lists.
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("0s", timedelta(0)),
+        ("90s", timedelta(seconds=90)),
+        ("30m", timedelta(minutes=30)),
+        ("24h", timedelta(hours=24)),
+        ("7d", timedelta(days=7)),
+        ("2w", timedelta(weeks=2)),
+        ("90", timedelta(seconds=90)),
+        (90, timedelta(seconds=90)),
+        (" 1 h ", timedelta(hours=1)),
+        (timedelta(minutes=5), timedelta(minutes=5)),
+    ],
+)
+def test_durations_are_a_number_and_a_unit(text: object, duration: timedelta) -> None:
+    assert parse_duration(text) == duration
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "h",
+        "1 month",
+        "1h30m",
+        "-1h",
+        "+1h",
+        "1.5h",
+        1.5,
+        "1e3s",
+        "\u0661h",
+        "1H",
+        "1h\n1",
+        None,
+    ],
+)
+def test_what_is_no_duration_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match=r"^is no duration such as 90s, 30m, 24h, 7d or 2w$"):
+        parse_duration(text)
+
+
+def test_a_duration_that_no_calendar_holds_is_refused() -> None:
+    with pytest.raises(ValueError, match="is too long"):
+        parse_duration("999999999w")
+
+
+@pytest.mark.parametrize(
+    ("text", "scopes"),
+    [
+        ("web", ("web",)),
+        ("api, web,", ("api", "web")),
+        ('["one, two", "three"]', ("one, two", "three")),
+        (' ["a"]', ("a",)),
+    ],
+)
+def test_scopes_in_a_variable_are_separated_by_commas_or_json(
+    text: str, scopes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAINTAINER_SCOPES", text)
+
+    assert load_settings(None, {}).scopes == scopes
+
+
+# What is wrong, in one line that names it.
+
+
+def test_an_unknown_key_of_the_file_is_named(file: Write) -> None:
+    path = file('gracee = "1h"')
+
+    assert _problem(path) == f"{path}: unknown key 'gracee'"
+
+
+def test_an_unknown_key_of_a_table_is_named(file: Write) -> None:
+    path = file('[serve]\nlisten = "127.0.0.1:1"\nport = 1')
+
+    assert _problem(path) == f"{path}: unknown key 'serve.port'"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("grace", '"soon"', "is no duration such as 90s, 30m, 24h, 7d or 2w"),
+        ("grace", "1.5", "is no duration"),
+        ("grace", '"999999d"', "should be less than or equal to 3650 days"),
+        ("database", '"postgresql://user:SECRET@host/db"', "should match pattern '^sqlite:///.+'"),
+        ("database", '"sqlite:///"', "should match pattern"),
+        ("generation_gap", "0", "should be greater than or equal to 1"),
+        ("generation_gap", "10001", "should be less than or equal to 10000"),
+        ("generation_gap", '"many SECRET"', "should be a valid integer"),
+        ("scopes", "1", "should be a valid tuple"),
+        ("scopes", "[1]", "should be a valid string"),
+        ("scopes", "'[\"SECRET]'", "is no JSON list"),
+        ("quota", '"much"', "could not parse value and unit from byte string"),
+        ("quota", "0", "should be greater than 0"),
+        ("rest_share", "1.5", "should be less than or equal to 1"),
+        ("max_requests", "0", "should be greater than or equal to 1"),
+        ("deadline", '"0s"', "should be greater than 0 seconds"),
+        ("log_format", '"xml"', "should be 'text' or 'json'"),
+    ],
+)
+def test_a_bad_value_in_the_file_is_named_and_not_shown(
+    file: Write, key: str, value: str, rule: str
+) -> None:
+    problem = _problem(file(f"{key} = {value}"))
+
+    assert problem.startswith(f"setting {key}")
+    assert rule in problem
+    assert "SECRET" not in problem
+
+
+def test_a_bad_value_of_the_environment_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MAINTAINER_DATABASE", f"postgresql://me:{SECRET}@host/db")
+
+    problem = _problem()
+
+    assert problem.startswith("setting database: ")
+    assert SECRET not in problem
+
+
+def test_a_bad_table_in_the_environment_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MAINTAINER_SERVE", f"{{{SECRET}")
+
+    problem = _problem()
+
+    assert '"serve"' in problem
+    assert SECRET not in problem
+
+
+def test_a_bad_value_of_the_command_line_is_named() -> None:
+    assert _problem(grace="soon") == (
+        "setting grace: is no duration such as 90s, 30m, 24h, 7d or 2w"
+    )
+
+
+@pytest.mark.parametrize("variable", ["MAINTAINER_GRACEE", "maintainer_token", "MAINTAINER_"])
+def test_a_variable_that_is_no_setting_is_named_and_its_value_not_shown(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, SECRET)
+
+    assert _problem() == f"environment: {variable} is no setting"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("grace = ", id="half a line"),
+        pytest.param('grace = "1h"\ngrace = "2h"', id="a key twice"),
+        pytest.param(b'grace = "\xff"', id="invalid UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_named(file: Write, content: str | bytes) -> None:
+    path = file(content)
+
+    assert _problem(path).startswith(f"{path} cannot be read: ")
+
+
+def test_a_file_that_does_not_exist_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "missing.toml"
+
+    assert _problem(missing) == f"the configuration file {missing} does not exist"
+    assert _problem(tmp_path) == f"the configuration file {tmp_path} does not exist"
+    monkeypatch.setenv("MAINTAINER_CONFIG", str(missing))
+    assert _problem() == f"the configuration file {missing} does not exist"
+
+
+# The example.
+
+
+def _without_comments() -> str:
+    """Give the example with each setting in force: `#key = …` and `#[table]`, but not `# words`."""
+    return re.sub(r"^#(?=[a-z[])", "", EXAMPLE.read_text(), flags=re.MULTILINE)
+
+
+def test_the_example_as_it_is_sets_nothing() -> None:
+    assert tomllib.loads(EXAMPLE.read_text()) == {}
+    assert load_settings(EXAMPLE, {}).model_dump() == Settings.defaults().model_dump()
+
+
+def test_the_example_without_its_comments_is_valid_and_gives_the_defaults(file: Write) -> None:
+    settings = load_settings(file(_without_comments()), {})
+
+    for name, field in Settings.model_fields.items():
+        if name != "targets" and field.default is not None:
+            assert getattr(settings, name) == field.default, name
+    assert [target.name for target in settings.targets] == ["app", "site"]
+
+
+def test_the_example_names_every_setting() -> None:
+    example = tomllib.loads(_without_comments())
+
+    assert list(example) == list(Settings.model_fields)
+    assert list(example["serve"]) == list(ServeSettings.model_fields)
+    named = {key for target in example["targets"] for key in target}
+    assert named == set(TargetSettings.model_fields)
+
+
+@pytest.mark.parametrize("settings", [Settings, ServeSettings, TargetSettings])
+def test_the_example_tells_what_every_setting_means(settings: type[BaseModel]) -> None:
+    prose = re.findall(r"^# (.*)$", EXAMPLE.read_text(), flags=re.MULTILINE)
+    words = " ".join(" ".join(prose).split()).lower()
+
+    for name, field in settings.model_fields.items():
+        assert field.description, name
+        assert " ".join(field.description.split()).lower() in words, name
+
+
+# What a workflow's own environment says.
+
+
+def test_what_github_says_is_read_and_an_empty_variable_is_not_set() -> None:
+    settings = GitHubSettings.read(
+        {
+            "ACTIONS_RESULTS_URL": "https://results.example.com/",
+            "ACTIONS_CACHE_URL": "",
+            "ACTIONS_RUNTIME_TOKEN": "runtime",
+            "ACTIONS_CACHE_SERVICE_V2": "True",
+            "GITHUB_TOKEN": SECRET,
+            "GITHUB_REPOSITORY": "octo/cache",
+            "GITHUB_ACTOR": "octocat",
+        }
+    )
+
+    assert settings.results_url == "https://results.example.com/"
+    assert settings.cache_url is None
+    assert settings.cache_service_v2
+    assert settings.repository == "octo/cache"
+    assert settings.api_url == "https://api.github.com"
+    assert settings.runtime_token
+    assert settings.runtime_token.get_secret_value() == "runtime"
+    assert settings.token
+    assert settings.token.get_secret_value() == SECRET
+
+
+def test_outside_of_a_workflow_nothing_is_said() -> None:
+    settings = GitHubSettings.read({})
+
+    assert set(settings.model_dump(exclude={"api_url"}).values()) == {None, False}
+
+
+@pytest.mark.parametrize("show", [repr, str, lambda settings: settings.model_dump_json()])
+def test_no_way_of_showing_the_settings_shows_a_token(
+    show: Callable[[GitHubSettings], str],
+) -> None:
+    settings = GitHubSettings.read({"GITHUB_TOKEN": SECRET, "ACTIONS_RUNTIME_TOKEN": SECRET})
+
+    assert SECRET not in show(settings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("GITHUB_REPOSITORY", SECRET),
+        ("GITHUB_REPOSITORY", f"octo/cache/{SECRET}"),
+        ("GITHUB_REPOSITORY", f"octo/cache\n{SECRET}"),
+        ("GITHUB_REPOSITORY", "octo/cache\n"),
+        ("ACTIONS_CACHE_SERVICE_V2", SECRET),
+    ],
+)
+def test_a_bad_variable_of_githubs_is_named_and_not_shown(variable: str, value: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        GitHubSettings.read({variable: value})
+
+    assert str(caught.value).startswith(f"setting {variable}: ")
+    assert SECRET not in str(caught.value)
+    assert "\n" not in str(caught.value)
