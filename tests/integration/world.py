@@ -50,6 +50,7 @@ class World:
     running: Running
     database: Path
     now: datetime = START
+    patience: Patience = AT_ONCE
     requests: Counter[str] = field(default_factory=Counter)
 
     def passes(self, **duration: float) -> None:
@@ -65,13 +66,19 @@ class World:
         service: Service = "v2",
         dry_run: bool = False,
         no_sweep: bool = False,
+        accept_loss: bool = False,
         database: Path | None = None,
         **settings: object,
     ) -> Report:
         """Do a run, as a workflow on `ref` does; the requests are counted anew."""
         environment = self.running.environment(ref, readable=readable, rest=rest, service=service)
         return self.gc_in(
-            environment, dry_run=dry_run, no_sweep=no_sweep, database=database, **settings
+            environment,
+            dry_run=dry_run,
+            no_sweep=no_sweep,
+            accept_loss=accept_loss,
+            database=database,
+            **settings,
         )
 
     def gc_in(
@@ -80,27 +87,26 @@ class World:
         *,
         dry_run: bool = False,
         no_sweep: bool = False,
+        accept_loss: bool = False,
         database: Path | None = None,
         **settings: object,
     ) -> Report:
         """Do a run in some environment."""
         self.requests.clear()
-        return anyio.run(
-            self._collect, environment, database or self.database, dry_run, no_sweep, settings
-        )
+        how = {"dry_run": dry_run, "no_sweep": no_sweep, "accept_loss": accept_loss}
+        return anyio.run(self._collect, environment, database or self.database, how, settings)
 
     async def _collect(
         self,
         environment: dict[str, str],
         path: Path,
-        dry_run: bool,
-        no_sweep: bool,
+        how: dict[str, bool],
         settings: dict[str, object],
     ) -> Report:
         database = Database(f"sqlite:///{path}")
         try:
             database.upgrade()
-            async with open_store(GitHubSettings.read(environment), AT_ONCE) as store:
+            async with open_store(GitHubSettings.read(environment), self.patience) as store:
                 collector = Collector(
                     store,
                     database,
@@ -109,7 +115,7 @@ class World:
                     sleep=_no_sleep,
                 )
                 with database.held():
-                    return await collect(collector, dry_run=dry_run, no_sweep=no_sweep)
+                    return await collect(collector, **how)
         finally:
             database.close()
 
