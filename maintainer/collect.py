@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import anyio
@@ -23,6 +23,7 @@ from maintainer.graph.runs import (
     supersede,
 )
 from maintainer.graph.trends import look_back
+from maintainer.logs import StagesInLogs, log_context
 from maintainer.mark import Marks, mark
 from maintainer.outage import find_outage
 from maintainer.plan import Plan, make_plan
@@ -71,21 +72,24 @@ async def collect(
     what was known is gone. What goes wrong is in the report, whose
     status then is `failed`; only a database that cannot be used raises (DatabaseError).
     """
+    collector = replace(collector, progress=StagesInLogs(collector.progress))
     run = _begin(collector, dry_run=dry_run)
-    try:
-        probe = await _probe(run, accept_loss=accept_loss)
-        snapshot = _record(run, probe)
-        marks, plan = _plan(run, mark(snapshot))
-        if not dry_run:
-            await _rewrite(run, marks, plan)
-            if not no_sweep:
-                await _sweep(run, marks, plan)
-    except MaintainerError as error:
-        run.report.problems.append(str(error))
-    except BaseException:
-        _finish(run, "interrupted")
-        raise
-    return _finish(run, _status(run))
+    with log_context(run=run.report.run, target=collector.store.name):
+        log.info("run %d on %s begins", run.report.run, collector.store.name)
+        try:
+            probe = await _probe(run, accept_loss=accept_loss)
+            snapshot = _record(run, probe)
+            marks, plan = _plan(run, mark(snapshot))
+            if not dry_run:
+                await _rewrite(run, marks, plan)
+                if not no_sweep:
+                    await _sweep(run, marks, plan)
+        except MaintainerError as error:
+            run.report.problems.append(str(error))
+        except BaseException:
+            _finish(run, "interrupted")
+            raise
+        return _finish(run, _status(run))
 
 
 def _status(run: "_Run") -> str:
@@ -109,7 +113,6 @@ def _begin(collector: Collector, *, dry_run: bool) -> _Run:
     with collector.database.begin() as connection:
         target_id = find_target(connection, collector.store.name)
         number = begin_run(connection, target_id, now, dry_run=dry_run)
-    log.info("run %d on %s begins", number, collector.store.name)
     report = ReportBuilder(
         number,
         collector.store.name,

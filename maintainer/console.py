@@ -18,7 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from maintainer.logs import keep_secrets_out_of_logs
+from maintainer.logs import JsonLines, LogFormat, keep_secrets_out_of_logs
 from maintainer.progress import Progress as Watcher
 from maintainer.progress import Unwatched
 from maintainer.text import printable
@@ -39,11 +39,14 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def set_up_logging(*, verbose: bool, quiet: bool) -> None:
-    """Log to stderr: coloured on a terminal, plain lines with UTC times elsewhere."""
+def set_up_logging(*, verbose: bool, quiet: bool, log_format: LogFormat = "text") -> None:
+    """Log to stderr: coloured on a terminal, plain lines with UTC times elsewhere, or JSON."""
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     handler: logging.Handler
-    if sys.stderr.isatty():
+    if log_format == "json":
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonLines())
+    elif sys.stderr.isatty():
         handler = RichHandler(console=stderr(), show_path=False, markup=False, show_level=verbose)
         handler.setFormatter(_Printable("%(message)s"))
     else:
@@ -69,11 +72,11 @@ class _Printable(logging.Formatter):
 
 
 @contextmanager
-def watch(*, quiet: bool) -> Iterator[Watcher]:
+def watch(*, quiet: bool, log_format: LogFormat = "text") -> Iterator[Watcher]:
     """Show how far a run is."""
     if quiet:
         yield Unwatched()
-    elif sys.stderr.isatty():
+    elif log_format == "text" and sys.stderr.isatty():
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -84,7 +87,7 @@ def watch(*, quiet: bool) -> Iterator[Watcher]:
         with Progress(*columns, console=stderr(), transient=True) as progress:
             yield _Bars(progress)
     else:
-        yield _Lines()
+        yield LoggedProgress()
 
 
 class _Bars:
@@ -104,7 +107,7 @@ class _Bars:
             self._progress.advance(self._task, steps)
 
 
-class _Lines:
+class LoggedProgress:
     """One log line for each stage that has something to do."""
 
     def stage(self, name: str, total: int | None = None) -> None:

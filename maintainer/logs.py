@@ -1,6 +1,20 @@
-"""What other people's loggers must not say."""
+"""Log lines: what they are about, their form as JSON, and what they must not say."""
 
+import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Literal
+
+from maintainer.progress import Progress
+
+LogFormat = Literal["text", "json"]
+
+_FIELDS = ("run", "target", "stage")
+
+_context: ContextVar[dict[str, str | int]] = ContextVar("log context")
 
 _LOUD = {
     # The whole URL of each request, at INFO: the query of a signed URL is a secret.
@@ -9,7 +23,58 @@ _LOUD = {
     "httpcore": logging.WARNING,
     # Each retry, at WARNING: the store logs it itself, with what it was about.
     "stamina": logging.ERROR,
+    # A run that is late or still goes on, at WARNING: the scheduler's listeners say it better.
+    "apscheduler": logging.ERROR,
+    # Each start and stop; a client that goes away.
+    "uvicorn": logging.WARNING,
 }
+
+
+@contextmanager
+def log_context(**fields: str | int) -> Iterator[None]:
+    """Let log lines say what they are about. What is said further out stays as it is."""
+    # The dictionary is shared with the tasks that begin inside, so that they know the stage too.
+    token = _context.set(fields | _context.get({}))
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+class StagesInLogs:
+    """Passes on how far a run is, and lets log lines name the stage."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """Begin a stage; `probe: list entries` is one of `probe`."""
+        _context.get({})["stage"] = name.partition(":")[0]
+        self._progress.stage(name, total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Count steps of the stage."""
+        self._progress.advance(steps)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, message, logger, and of a run its number, target, stage.
+
+    Everything outside of ASCII is escaped, so a line stays a line, whatever a key holds.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the line."""
+        context = _context.get({})
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            "logger": record.name,
+        } | {name: context[name] for name in _FIELDS if name in context}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
 
 
 def keep_secrets_out_of_logs() -> None:
