@@ -20,11 +20,16 @@ from maintainer.emulator.command import run_emulator
 from maintainer.errors import MaintainerError, UsageError
 from maintainer.graph.database import Database
 from maintainer.graph.runs import list_runs, load_report
+from maintainer.graph.schedule import load_statuses
 from maintainer.interrupt import Ended, interruptible
+from maintainer.logs import LogFormat
 from maintainer.report import Report
 from maintainer.report.json import to_json
 from maintainer.report.terminal import render_report, render_runs
 from maintainer.report.verdict import say_done
+from maintainer.serve import serve as run_service
+from maintainer.serve import serve_once as run_what_is_due
+from maintainer.serve.table import render_schedule
 from maintainer.settings import GitHubSettings, Settings, load_settings, parse_duration
 from maintainer.stores.github import open_store
 from maintainer.text import printable
@@ -55,6 +60,13 @@ _Database = Annotated[
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only say what went wrong.")]
 _Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")]
+_LogFormat = Annotated[
+    LogFormat | None,
+    typer.Option(
+        "--log-format",
+        help="How log lines on stderr look, for people or for machines. [default: text]",
+    ),
+]
 
 
 class ServiceVersion(StrEnum):
@@ -108,6 +120,7 @@ def gc(
     config: _Config = None,
     database: _Database = None,
     json: _Json = False,
+    log_format: _LogFormat = None,
     quiet: _Quiet = False,
     verbose: _Verbose = False,
 ) -> None:
@@ -119,8 +132,9 @@ def gc(
         scopes=scope or None,
         max_requests=max_requests,
         deadline=_duration("--deadline", deadline),
+        log_format=log_format,
     )
-    set_up_logging(verbose=verbose, quiet=quiet)
+    set_up_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
     ended = anyio.run(_collect, settings, _Mode(dry_run, no_sweep, accept_loss, quiet))
     if ended.result:
         _print_report(ended.result, json=json, quiet=quiet)
@@ -168,6 +182,48 @@ def runs(
         sys.stdout.write(f"{to_json(found)}\n")
     else:
         stdout().print(render_runs(found))
+
+
+@app.command()
+def serve(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Run what is due, and exit.")] = False,
+    listen: Annotated[
+        str | None,
+        typer.Option(help="Where to serve pages. [default: 127.0.0.1:9309]", metavar="HOST:PORT"),
+    ] = None,
+    config: _Config = None,
+    database: _Database = None,
+    log_format: _LogFormat = None,
+    quiet: _Quiet = False,
+    verbose: _Verbose = False,
+) -> None:
+    """Run by itself when it is time, and serve reports and metrics."""
+
+    def load() -> Settings:
+        place = {"listen": listen} if listen else None
+        return _settings(config, database, log_format=log_format, serve=place)
+
+    settings = load()
+    set_up_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
+    if not once:
+        run_service(load)
+    elif any(outcome.status != "done" for outcome in run_what_is_due(settings)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def schedule(*, config: _Config = None, database: _Database = None, json: _Json = False) -> None:
+    """Show each target's last result and next run."""
+    with (
+        _existing_database(_settings(config, database)) as opened,
+        opened.begin() as connection,
+    ):
+        found = load_statuses(connection)
+    if json:
+        sys.stdout.write(f"{to_json(found)}\n")
+    else:
+        stdout().print(render_schedule(found, now_utc()))
 
 
 @db.command()
@@ -233,7 +289,8 @@ class _Mode:
 async def _collect(settings: Settings, mode: _Mode) -> Ended[Report]:
     open_this = open_store(GitHubSettings.read(), max_index_size=settings.max_index_size)
     async with open_this as store:
-        with _database(settings) as database, database.held(), watch(quiet=mode.quiet) as progress:
+        watching = watch(quiet=mode.quiet, log_format=settings.log_format)
+        with _database(settings) as database, database.held(), watching as progress:
             budget = Budget(store.requests, settings, now_utc)
             collector = Collector(store, database, settings, progress=progress, budget=budget)
             return await interruptible(

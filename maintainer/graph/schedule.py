@@ -1,0 +1,205 @@
+"""Which targets a service looks after, when they run, and how that has been going."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from maintainer.graph.models import RunRow, ScheduledRow, ScheduleRow, Target
+
+
+class Due(msgspec.Struct, frozen=True):
+    """When a target runs, as it was when the service last ran."""
+
+    rule: str
+    misfire_grace_seconds: int
+    next_run_at: datetime | None
+    failures: int
+
+
+class TargetStatus(msgspec.Struct, frozen=True):
+    """How a target is doing. Its JSON names are stable."""
+
+    name: str
+    target: str | None
+    """The name of its cache; None before its first run."""
+    rule: str
+    next_run_at: datetime | None
+    due_at: datetime
+    """When the next attempt was to begin; unlike `next_run_at` it stays, if none begins."""
+    late_after_seconds: int
+    """So late it may begin; then it is overdue."""
+    running_since: datetime | None
+    last_status: str | None
+    """`done`, `failed` or `interrupted`; None if there was no attempt yet."""
+    last_finished_at: datetime | None
+    last_run: int | None
+    """Its number; None if it failed before there was one."""
+    problem: str | None
+    """Why the last attempt failed."""
+    failures: int
+    """Failed attempts in a row."""
+    last_good_at: datetime | None
+    """When a run on its cache last ended well, whoever ran it."""
+    rate_limit_remaining: int | None
+    """Requests that the REST API still allows the token, when last told."""
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Tell whether a run that was to begin has not."""
+        return now > self.due_at + timedelta(seconds=self.late_after_seconds)
+
+    def complaint(self, now: datetime) -> str | None:
+        """Say what is wrong, if it is."""
+        if self.last_status == "failed":
+            return f"{self.failures} attempts in a row failed, the last one because: {self.problem}"
+        if self.last_status is None:
+            return "it has not run yet"
+        if self.is_overdue(now):
+            return f"its run is overdue since {self.due_at:%Y-%m-%d %H:%M:%S} UTC"
+        return None
+
+
+def load_due(connection: Connection) -> dict[str, Due]:
+    """Give for each target that is scheduled when it runs."""
+    rows = connection.execute(
+        select(ScheduledRow, ScheduleRow.next_run_time).join(
+            ScheduleRow, ScheduleRow.id == ScheduledRow.name
+        )
+    )
+    return {
+        row.name: Due(
+            row.rule, row.misfire_grace_seconds, _time(row.next_run_time), row.failures
+        )
+        for row in rows
+    }
+
+
+def forget_jobs(connection: Connection) -> None:
+    """Throw away what APScheduler has pickled: this file may come from anywhere."""
+    connection.execute(delete(ScheduleRow))
+
+
+def keep_targets(connection: Connection, names: Iterable[str]) -> None:
+    """Forget the targets that are configured no more."""
+    connection.execute(delete(ScheduledRow).where(ScheduledRow.name.not_in(list(names))))
+
+
+def save_target(
+    connection: Connection,
+    name: str,
+    *,
+    position: int,
+    rule: str,
+    misfire_grace: timedelta,
+    due_at: datetime,
+) -> None:
+    """Write down when a target runs; how its attempts went is kept."""
+    values = {
+        "position": position,
+        "rule": rule,
+        "misfire_grace_seconds": int(misfire_grace.total_seconds()),
+        "due_at": due_at,
+    }
+    connection.execute(
+        upsert(ScheduledRow)
+        .values(values | {"name": name, "failures": 0})
+        .on_conflict_do_update(index_elements=["name"], set_=values)
+    )
+
+
+def begin_attempt(
+    connection: Connection, name: str, now: datetime, next_due_at: datetime | None
+) -> None:
+    """Write down that a run begins, and when the one after it is due."""
+    values = {"running_since": now} | ({"due_at": next_due_at} if next_due_at else {})
+    connection.execute(update(ScheduledRow).where(ScheduledRow.name == name).values(values))
+
+
+def end_attempts(connection: Connection) -> None:
+    """Write down that nothing is running: what seems to be was killed."""
+    connection.execute(
+        update(ScheduledRow)
+        .where(ScheduledRow.running_since.is_not(None))
+        .values(running_since=None, status="interrupted", problem=None)
+    )
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of an attempt."""
+
+    status: str
+    target: str | None = None
+    run: int | None = None
+    problem: str | None = None
+    rate_limit_remaining: int | None = None
+
+
+def end_attempt(connection: Connection, name: str, outcome: Outcome, now: datetime) -> int:
+    """Write down what came of a run; give how many have failed in a row."""
+    failed = outcome.status == "failed"
+    values: dict[str, object] = {
+        "running_since": None,
+        "finished_at": now,
+        "status": outcome.status,
+        "problem": outcome.problem,
+        "run_id": outcome.run,
+        "rate_limit_remaining": outcome.rate_limit_remaining,
+    }
+    if outcome.target:
+        values["target"] = outcome.target
+    if outcome.status == "done":
+        values["failures"] = 0
+    row = connection.execute(
+        update(ScheduledRow)
+        .where(ScheduledRow.name == name)
+        .values(values | ({"failures": ScheduledRow.failures + 1} if failed else {}))
+        .returning(ScheduledRow.failures)
+    ).first()
+    return row.failures if row else int(failed)
+
+
+def put_off(connection: Connection, name: str, until: datetime) -> None:
+    """Write down that the next attempt is due at another time."""
+    connection.execute(update(ScheduledRow).where(ScheduledRow.name == name).values(due_at=until))
+
+
+def load_statuses(connection: Connection) -> list[TargetStatus]:
+    """Tell how all targets are doing, in the order of the configuration."""
+    good = (
+        select(Target.name, func.max(RunRow.finished_at).label("at"))
+        .join(Target, Target.id == RunRow.target_id)
+        .where(RunRow.status == "done", RunRow.dry_run.is_(False))
+        .group_by(Target.name)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(ScheduledRow, ScheduleRow.next_run_time, good.c.at.label("good_at"))
+        .join(ScheduleRow, ScheduleRow.id == ScheduledRow.name, isouter=True)
+        .join(good, good.c.name == ScheduledRow.target, isouter=True)
+        .order_by(ScheduledRow.position, ScheduledRow.name)
+    )
+    return [
+        TargetStatus(
+            name=row.name,
+            target=row.target,
+            rule=row.rule,
+            next_run_at=_time(row.next_run_time),
+            due_at=row.due_at,
+            late_after_seconds=row.misfire_grace_seconds,
+            running_since=row.running_since,
+            last_status=row.status,
+            last_finished_at=row.finished_at,
+            last_run=row.run_id,
+            problem=row.problem,
+            failures=row.failures,
+            last_good_at=row.good_at,
+            rate_limit_remaining=row.rate_limit_remaining,
+        )
+        for row in rows
+    ]
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

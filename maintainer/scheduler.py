@@ -1,0 +1,210 @@
+"""When runs happen: APScheduler, behind what is used of it here.
+
+No other module touches APScheduler, for it has no types. One thread looks at the clock; another
+does the runs, one after the other, because a database is held by one run at a time.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from apscheduler.events import (  # type: ignore[import-untyped]
+    EVENT_JOB_MAX_INSTANCES,
+    EVENT_JOB_MISSED,
+    JobEvent,
+)
+from apscheduler.executors.pool import ThreadPoolExecutor  # type: ignore[import-untyped]
+from apscheduler.jobstores.base import JobLookupError  # type: ignore[import-untyped]
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore  # type: ignore[import-untyped]
+from apscheduler.schedulers.background import BackgroundScheduler  # type: ignore[import-untyped]
+from apscheduler.triggers.cron import CronTrigger  # type: ignore[import-untyped]
+from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-untyped]
+from sqlalchemy import create_engine
+
+from maintainer.cron import Cron, parse_cron
+from maintainer.settings import ServeSettings, TargetSettings
+
+_TABLE = "schedule"
+_PATIENCE = 600.0
+"""Seconds to wait for a run that writes down what it has seen: an error would end the thread."""
+_WEEK = 7
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
+
+log = logging.getLogger(__name__)
+
+_run: Callable[[str], object] | None = None
+"""What APScheduler calls. A job is kept by the name of a function, so this cannot be its argument;
+and there is one schedule in a process.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """When a target runs."""
+
+    cron: str | None
+    interval: timedelta
+    """Counts where there is no cron expression."""
+    jitter: timedelta
+    timezone: str
+    misfire_grace: timedelta
+
+    @classmethod
+    def of(cls, serve: ServeSettings, target: TargetSettings | None) -> "Rule":
+        """Give the rule of a target; None is the environment's own."""
+        if target is None:
+            return cls(None, serve.interval, serve.jitter, serve.timezone, serve.misfire_grace)
+        return cls(
+            target.cron,
+            target.interval or serve.interval,
+            serve.jitter if target.jitter is None else target.jitter,
+            target.timezone or serve.timezone,
+            serve.misfire_grace,
+        )
+
+    def __str__(self) -> str:
+        """Say it; another rule is said in another way."""
+        later = f", up to {_say(self.jitter)} later" if self.jitter else ""
+        if self.cron:
+            return f"cron {' '.join(self.cron.split())} {self.timezone}{later}"
+        return f"every {_say(self.interval)}{later}"
+
+    def after(self, now: datetime) -> datetime:
+        """Tell when it is time next; an interval begins at once."""
+        return next_time(self, now) if self.cron else now
+
+
+class Schedule:
+    """When each target runs next, kept in the database."""
+
+    def __init__(self, url: str, run: Callable[[str], object]) -> None:
+        """Schedule calls of `run` with the name of a target; never two of one target at once."""
+        global _run  # noqa: PLW0603
+        _run = run
+        self._engine = create_engine(url, connect_args={"timeout": _PATIENCE})
+        self._scheduler = BackgroundScheduler(
+            executors={"default": ThreadPoolExecutor(max_workers=1)},
+            jobstores={"default": SQLAlchemyJobStore(engine=self._engine, tablename=_TABLE)},
+            timezone=UTC,
+        )
+        self._scheduler.add_listener(_missed, EVENT_JOB_MISSED)
+        self._scheduler.add_listener(_skipped, EVENT_JOB_MAX_INSTANCES)
+
+    def open(self) -> None:
+        """Begin to keep times, without running anything yet."""
+        self._scheduler.start(paused=True)
+
+    def run(self) -> None:
+        """Begin to run what is due."""
+        self._scheduler.resume()
+
+    def pause(self) -> None:
+        """Run nothing more; a run under way goes on."""
+        self._scheduler.pause()
+
+    def close(self) -> None:
+        """End. A run under way goes on, but nothing waits for it: it may want the schedule."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+        self._engine.dispose()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread is: it ends for good if the database cannot be written."""
+        thread = self._scheduler._thread  # noqa: SLF001 - there is no other way to learn it
+        return thread is not None and bool(thread.is_alive())
+
+    def set(self, name: str, rule: Rule, next_run_at: datetime) -> None:
+        """Add a target, or change when it runs."""
+        grace = rule.misfire_grace.total_seconds()
+        self._scheduler.add_job(
+            f"{__name__}:run_target",
+            _trigger(rule),
+            args=[name],
+            id=name,
+            name=name,
+            coalesce=True,
+            max_instances=1,
+            # An interval says how often, not when: a late run is as good as any.
+            misfire_grace_time=max(1, int(grace)) if rule.cron else None,
+            next_run_time=next_run_at,
+            replace_existing=True,
+        )
+
+    def remove(self, name: str) -> None:
+        """Run a target no more."""
+        try:
+            self._scheduler.remove_job(name)
+        except JobLookupError:
+            log.debug("%s was not scheduled", name)
+
+    def put_off(self, name: str, until: datetime) -> None:
+        """Run a target at another time, once; then by its rule again."""
+        try:
+            self._scheduler.modify_job(name, next_run_time=until)
+        except JobLookupError:
+            log.debug("%s is not scheduled any more", name)
+
+    def next_run_at(self, name: str) -> datetime | None:
+        """Tell when a target runs next."""
+        job = self._scheduler.get_job(name)
+        return None if job is None else job.next_run_time.astimezone(UTC)
+
+
+def next_time(rule: Rule, now: datetime) -> datetime:
+    """Tell when it is time after `now`."""
+    at: datetime = _trigger(rule).get_next_fire_time(None, now)
+    return at.astimezone(UTC)
+
+
+def run_target(name: str) -> None:
+    """Do what the schedule is for. Called by APScheduler, which knows it by name."""
+    if _run is not None:
+        _run(name)
+
+
+def _trigger(rule: Rule) -> Any:  # noqa: ANN401
+    jitter = rule.jitter.total_seconds() or None
+    if rule.cron is None:
+        return IntervalTrigger(
+            seconds=int(rule.interval.total_seconds()), timezone=UTC, jitter=jitter
+        )
+    cron = parse_cron(rule.cron)
+    return CronTrigger(
+        minute=_join(cron.minutes),
+        hour=_join(cron.hours),
+        day=_join(cron.days),
+        month=_join(cron.months),
+        day_of_week=_weekdays(cron),
+        second="0",
+        timezone=rule.timezone,
+        jitter=jitter,
+    )
+
+
+def _weekdays(cron: Cron) -> str:
+    """Count as APScheduler does, from Monday."""
+    return _join(frozenset((day - 1) % _WEEK for day in cron.weekdays))
+
+
+def _join(numbers: frozenset[int]) -> str:
+    return ",".join(map(str, sorted(numbers)))
+
+
+def _say(duration: timedelta) -> str:
+    """Say a duration as the settings take it, in the largest unit in which it is whole."""
+    seconds = int(duration.total_seconds())
+    for size, unit in _UNITS:
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _missed(event: JobEvent) -> None:
+    log.warning("%s: the run was late by more than misfire_grace, so it is left out", event.job_id)
+
+
+def _skipped(event: JobEvent) -> None:
+    log.debug("%s: it is time again, but the last run still goes on", event.job_id)

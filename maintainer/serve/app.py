@@ -1,0 +1,107 @@
+"""The pages: how it is going, for people, probes and Prometheus. They only read the database."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
+from starlette.routing import Route
+
+from maintainer.errors import DatabaseError
+from maintainer.graph.database import Database
+from maintainer.graph.runs import list_runs, load_report
+from maintainer.graph.schedule import TargetStatus, load_statuses
+from maintainer.report.json import to_json
+from maintainer.serve.metrics import CONTENT_TYPE, render_metrics
+from maintainer.serve.pages import render_index
+from maintainer.text import printable
+
+_RUNS = 50
+"""How many of the last runs the first page lists."""
+
+log = logging.getLogger(__name__)
+
+
+class Pages:
+    """Answers each request on its own, in a thread of its own."""
+
+    def __init__(
+        self, database: Database, is_alive: Callable[[], bool], clock: Callable[[], datetime]
+    ) -> None:
+        self._database = database
+        self._is_alive = is_alive
+        self._clock = clock
+
+    def app(self) -> Starlette:
+        """Make the ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/", self._index),
+                Route("/healthz", self._healthz),
+                Route("/readyz", self._readyz),
+                Route("/metrics", self._metrics),
+                Route("/targets/{name}", self._target),
+                Route("/runs/{run:int}.json", self._run_as_json),
+                Route("/runs/{run:int}", self._run),
+            ],
+            exception_handlers={DatabaseError: _say_what_is_wrong},
+        )
+
+    def _index(self, _: Request) -> Response:
+        with self._database.begin() as connection:
+            statuses, runs = load_statuses(connection), list_runs(connection, _RUNS)
+        return HTMLResponse(render_index(statuses, runs, self._clock()))
+
+    def _healthz(self, _: Request) -> Response:
+        if self._is_alive():
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("the schedule has ended: start the service again\n", 503)
+
+    def _readyz(self, request: Request) -> Response:
+        now = self._clock()
+        complaints = {one.name: one.complaint(now) for one in self._statuses()}
+        reasons = {name: printable(why, limit=1_000) for name, why in complaints.items() if why}
+        status = 503 if reasons else 200
+        if "application/json" in request.headers.get("accept", ""):
+            return JSONResponse({"ready": not reasons, "reasons": reasons}, status)
+        text = "".join(f"{name}: {why}\n" for name, why in reasons.items())
+        return PlainTextResponse(text or "ready\n", status)
+
+    def _metrics(self, _: Request) -> Response:
+        with self._database.begin() as connection:
+            return Response(render_metrics(connection, self._clock()), media_type=CONTENT_TYPE)
+
+    def _target(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        status = next((one for one in self._statuses() if one.name == name), None)
+        if status is None:
+            raise HTTPException(404, "there is no such target")
+        if status.last_run is None:
+            return PlainTextResponse(f"{name}: {status.complaint(self._clock()) or 'no run'}\n")
+        return RedirectResponse(f"/runs/{status.last_run}", 303)
+
+    def _run(self, request: Request) -> Response:
+        return self._run_as_json(request)
+
+    def _run_as_json(self, request: Request) -> Response:
+        with self._database.begin() as connection:
+            report = load_report(connection, request.path_params["run"])
+        return Response(to_json(report), media_type="application/json")
+
+    def _statuses(self) -> list[TargetStatus]:
+        with self._database.begin() as connection:
+            return load_statuses(connection)
+
+
+def _say_what_is_wrong(_: Request, error: Exception) -> Response:
+    log.warning("%s", error)
+    return PlainTextResponse(f"{error}\n", 404 if "holds no run" in str(error) else 503)

@@ -1,0 +1,77 @@
+"""What every request must be, and every answer has: the pages are for people who may read them."""
+
+from collections.abc import Collection
+from ipaddress import ip_address
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_METHODS = ("GET", "HEAD")
+_HEADERS = {
+    "Cache-Control": "no-store",
+    # Pages carry their own style, script and pictures, and load nothing from anywhere.
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Guard:
+    """Refuses what is not GET or HEAD, and requests under names that are not ours.
+
+    A page of a stranger can make a browser ask a name of theirs that leads here (DNS rebinding), so
+    the name must be one that only we have: a loopback one, our address, or a configured one.
+    """
+
+    def __init__(self, app: ASGIApp, *, host: str, hosts: Collection[str]) -> None:
+        """Guard `app`, which listens on the address `host` and has the names `hosts` too."""
+        self._app = app
+        self._address = ip_address(host)
+        self.hosts = frozenset(name.lower() for name in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        app = self._refusal(scope) or self._app
+        await app(scope, receive, send_guarded)
+
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
+        if scope["method"] not in _METHODS:
+            allowed = {"Allow": ", ".join(_METHODS)}
+            return PlainTextResponse("this is for reading only\n", 405, headers=allowed)
+        if not self._is_ours(Headers(scope=scope).get("host", "")):
+            return PlainTextResponse(
+                "this host name is not known here: see `hosts` in the configuration\n", 421
+            )
+        return None
+
+    def _is_ours(self, header: str) -> bool:
+        name = _name(header.lower())
+        if name == "localhost" or name in self.hosts:
+            return True
+        try:
+            address = ip_address(name)
+        except ValueError:
+            return False
+        # Who listens on all addresses cannot know them; and no stranger's name is an address.
+        return address.is_loopback or address == self._address or self._address.is_unspecified
+
+
+def _name(header: str) -> str:
+    """Take the port off, and the brackets of an IPv6 address."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0]

@@ -1,0 +1,208 @@
+"""Metrics for Prometheus, read from the database when they are asked for.
+
+Labels are names from the configuration and words of ours, so there are few of each.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import Connection, func, select
+
+from maintainer import __version__
+from maintainer.graph.models import EntryRow, RunRow, Target
+from maintainer.graph.schedule import TargetStatus, load_statuses
+from maintainer.report import EntryTotal, RequestReport
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def render_metrics(connection: Connection, now: datetime) -> bytes:
+    """Give all metrics in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Metrics([_read(connection, one) for one in load_statuses(connection)], now))
+    return generate_latest(registry)
+
+
+class _Figures(msgspec.Struct, frozen=True):
+    """What of a report is a metric; the rest, which can be large, is passed over."""
+
+    entries: tuple[EntryTotal, ...]
+    requests: RequestReport
+
+
+@dataclass(frozen=True, slots=True)
+class _LastRun:
+    duration_seconds: float
+    blobs_pruned: int
+    figures: _Figures
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the database says of a target."""
+
+    status: TargetStatus
+    runs: dict[str, int]
+    """By status."""
+    last: _LastRun | None
+
+
+def _read(connection: Connection, status: TargetStatus) -> _Known:
+    of_target = Target.name == status.target
+    runs = connection.execute(
+        select(RunRow.status, func.count().label("number"))
+        .join(Target, Target.id == RunRow.target_id)
+        .where(of_target, RunRow.dry_run.is_(False))
+        .group_by(RunRow.status)
+    )
+    last = connection.execute(
+        select(RunRow.target_id, RunRow.started_at, RunRow.finished_at, RunRow.report)
+        .join(Target, Target.id == RunRow.target_id)
+        .where(of_target, RunRow.dry_run.is_(False), RunRow.report.is_not(None))
+        .order_by(RunRow.id.desc())
+        .limit(1)
+    ).first()
+    counts = {row.status: row.number for row in runs}
+    if last is None:
+        return _Known(status, counts, None)
+    pruned = connection.execute(
+        select(func.count()).where(
+            EntryRow.target_id == last.target_id,
+            EntryRow.kind == "blob",
+            EntryRow.state == "evicted",
+            # All that a run finds missing it dates with its own beginning.
+            EntryRow.missing_since == last.started_at,
+        )
+    ).scalar_one()
+    took = (last.finished_at - last.started_at).total_seconds()
+    figures = msgspec.json.decode(last.report, type=_Figures)
+    return _Known(status, counts, _LastRun(took, pruned, figures))
+
+
+class _Metrics(Collector):
+    """All metrics of one moment."""
+
+    def __init__(self, targets: list[_Known], now: datetime) -> None:
+        self._targets = targets
+        self._now = now
+
+    def describe(self) -> list[Metric]:
+        """Say nothing in advance."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the families."""
+        version = GaugeMetricFamily(
+            "maintainer_info", "The version of maintainer.", labels=["version"]
+        )
+        version.add_metric([__version__], 1)
+        yield version
+        yield from self._attempts()
+        yield from self._runs()
+        yield from self._stored()
+
+    def _attempts(self) -> Iterator[Metric]:
+        yield _gauge(
+            "target_up",
+            "Whether the last attempt at a run of the target ended well.",
+            ((known, known.status.last_status == "done") for known in self._targets),
+        )
+        yield _gauge(
+            "target_overdue",
+            "Whether a run that was to begin has not.",
+            ((known, known.status.is_overdue(self._now)) for known in self._targets),
+        )
+        yield _gauge(
+            "target_running",
+            "Whether a run is under way.",
+            ((known, known.status.running_since is not None) for known in self._targets),
+        )
+        yield _gauge(
+            "failures_in_a_row",
+            "How many attempts have failed since the last good one.",
+            ((known, known.status.failures) for known in self._targets),
+        )
+        yield _gauge(
+            "next_run_timestamp_seconds",
+            "When the target runs next.",
+            (
+                (known, known.status.next_run_at.timestamp())
+                for known in self._targets
+                if known.status.next_run_at
+            ),
+        )
+        yield _gauge(
+            "last_good_run_age_seconds",
+            "How long ago a run last ended well.",
+            (
+                (known, (self._now - known.status.last_good_at).total_seconds())
+                for known in self._targets
+                if known.status.last_good_at
+            ),
+        )
+        yield _gauge(
+            "rate_limit_remaining_requests",
+            "Requests that the REST API still allows the token, when last told.",
+            (
+                (known, known.status.rate_limit_remaining)
+                for known in self._targets
+                if known.status.rate_limit_remaining is not None
+            ),
+        )
+
+    def _runs(self) -> Iterator[Metric]:
+        runs = _family("runs", "Runs that the database remembers, by status.", "status")
+        requests = _family("last_run_requests", "Requests of the last run, by kind.", "kind")
+        for known in self._targets:
+            for status, number in sorted(known.runs.items()):
+                runs.add_metric([known.status.name, status], number)
+            if known.last:
+                for kind, number in sorted(known.last.figures.requests.counts.items()):
+                    requests.add_metric([known.status.name, kind], number)
+        yield runs
+        yield requests
+        yield _gauge(
+            "last_run_retries",
+            "How many of the requests of the last run were further attempts.",
+            ((known, last.figures.requests.retries) for known, last in self._last()),
+        )
+        yield _gauge(
+            "last_run_duration_seconds",
+            "How long the last run took.",
+            ((known, last.duration_seconds) for known, last in self._last()),
+        )
+
+    def _stored(self) -> Iterator[Metric]:
+        entries = _family("entries", "Entries that are stored, by state.", "state")
+        size = _family("bytes", "Bytes that are stored, by state.", "state")
+        for known, last in self._last():
+            for total in last.figures.entries:
+                entries.add_metric([known.status.name, total.state], total.entries)
+                size.add_metric([known.status.name, total.state], total.size)
+        yield entries
+        yield size
+        yield _gauge(
+            "blobs_pruned_by_host",
+            "Blobs that went between the last two runs, and that we have not deleted.",
+            ((known, last.blobs_pruned) for known, last in self._last()),
+        )
+
+    def _last(self) -> list[tuple[_Known, _LastRun]]:
+        return [(known, known.last) for known in self._targets if known.last]
+
+
+def _family(name: str, text: str, label: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"maintainer_{name}", text, labels=["target", label])
+
+
+def _gauge(name: str, text: str, values: Iterator[tuple[_Known, float]]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"maintainer_{name}", text, labels=["target"])
+    for known, value in values:
+        family.add_metric([known.status.name], float(value))
+    return family

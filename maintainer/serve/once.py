@@ -1,0 +1,46 @@
+"""`maintainer serve --once`: run what is due, for those who have a clock of their own."""
+
+import signal
+from contextlib import closing
+
+from maintainer.collect import now_utc
+from maintainer.graph.schedule import Outcome
+from maintainer.scheduler import Schedule, next_time
+from maintainer.serve.runner import Runner
+from maintainer.serve.service import alone
+from maintainer.serve.targets import read_targets
+from maintainer.serve.timetable import take_up
+from maintainer.settings import Settings
+
+
+def serve_once(settings: Settings) -> list[Outcome]:
+    """Run the targets that are due, one after the other, however late; tell what came of it.
+
+    Raises UsageError if the configuration is wrong, DatabaseError if the database is of no use.
+    """
+    outcomes = []
+    with alone(settings) as database:
+        targets = read_targets(settings)
+        runner = Runner(database, targets, now_utc)
+        schedule = Schedule(settings.database, lambda _: None)
+        _listen(runner)
+        with closing(schedule):
+            take_up(database, schedule, targets.values(), now_utc())
+            for target in targets.values():
+                due_at = schedule.next_run_at(target.name)
+                now = now_utc()
+                if due_at is None or due_at > now:
+                    continue
+                schedule.put_off(target.name, next_time(target.rule, now))
+                if outcome := runner.run(target.name, schedule):
+                    outcomes.append(outcome)
+    return outcomes
+
+
+def _listen(runner: Runner) -> None:
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # so that a second one ends the process at once
+        runner.interrupt(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupt)

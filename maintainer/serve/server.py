@@ -1,0 +1,89 @@
+"""Serves the pages, on loopback unless somebody wants it otherwise."""
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+
+import uvicorn
+
+from maintainer.collect import now_utc
+from maintainer.errors import UsageError
+from maintainer.graph.database import Database
+from maintainer.scheduler import Schedule
+from maintainer.serve.app import Pages
+from maintainer.serve.guard import Guard
+from maintainer.settings import ServeSettings, split_listen
+
+_AT_ONCE = 64
+"""Requests under way; more are turned away."""
+
+log = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the service."""
+        yield
+
+
+class PageServer:
+    """The pages at their address. Raises UsageError if it cannot be listened on."""
+
+    def __init__(self, settings: ServeSettings, database: Database, schedule: Schedule) -> None:
+        host, port = split_listen(settings.listen)
+        pages = Pages(database, lambda: schedule.is_alive, now_utc)
+        self._guard = Guard(pages.app(), host=host, hosts=settings.hosts)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind((host, port))
+            self._socket.listen(128)
+        except OSError as error:
+            self._socket.close()
+            raise UsageError(f"cannot listen on {settings.listen}: {error.strerror}") from None
+        if not ip_address(host).is_loopback:
+            log.warning("whoever reaches %s can read the reports: it is not loopback", host)
+        self._server = _Server(_config(self._guard))
+
+    @property
+    def url(self) -> str:
+        """Where the pages are."""
+        host, port = self._socket.getsockname()[:2]
+        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+    def take_over(self, settings: ServeSettings) -> None:
+        """Take over what can be changed while it serves."""
+        self._guard.hosts = frozenset(name.lower() for name in settings.hosts)
+
+    async def serve(self) -> None:
+        """Serve until it is told to stop."""
+        log.info("serving %s", self.url)
+        await self._server.serve(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Let `serve` return, once the requests under way are answered."""
+        self._server.should_exit = True
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+
+def _config(guard: Guard) -> uvicorn.Config:
+    return uvicorn.Config(
+        guard,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=_AT_ONCE,
+        timeout_graceful_shutdown=2,
+    )

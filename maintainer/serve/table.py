@@ -1,0 +1,41 @@
+"""The schedule on a terminal."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from maintainer.graph.schedule import TargetStatus
+from maintainer.report.words import say_count
+from maintainer.text import printable
+
+
+def render_schedule(statuses: Iterable[TargetStatus], now: datetime) -> RenderableType:
+    """Lay out how each target is doing and when it runs next."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("target", "when", "last result", "at", "next run", "what is wrong"):
+        table.add_column(name, overflow="fold")
+    for status in statuses:
+        table.add_row(
+            Text(status.name),
+            Text(status.rule),
+            Text(_result(status)),
+            _time(status.last_finished_at),
+            _time(status.next_run_at),
+            Text(printable(status.complaint(now) or "", limit=1_000)),
+        )
+    return table
+
+
+def _result(status: TargetStatus) -> str:
+    run = f" (run {status.last_run})" if status.last_run else ""
+    after = f", {say_count(status.failures, 'failure')} in a row" if status.failures > 1 else ""
+    going = "running; before: " if status.running_since else ""
+    return f"{going}{status.last_status or 'never run'}{run}{after}"
+
+
+def _time(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC"

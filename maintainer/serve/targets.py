@@ -1,0 +1,62 @@
+"""What is configured: which caches there are, with which settings, tokens and times."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import anyio
+
+from maintainer.errors import UsageError
+from maintainer.scheduler import Rule
+from maintainer.settings import GitHubSettings, Settings
+from maintainer.stores.github import open_store
+
+OWN = "default"
+"""The name of the environment's own target, where none is configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedTarget:
+    """A cache that the service looks after."""
+
+    name: str
+    rule: Rule
+    settings: Settings
+    """With what this target says in place of the settings of all."""
+    github: GitHubSettings
+
+
+def read_targets(settings: Settings) -> Mapping[str, ServedTarget]:
+    """Give the configured targets, in order, by name.
+
+    Raises UsageError if what the environment or the file says is enough for no store; nothing is
+    asked of the stores yet.
+    """
+    targets = _read(settings)
+    anyio.run(_try_to_open, targets.values())
+    return targets
+
+
+def _read(settings: Settings) -> dict[str, ServedTarget]:
+    if not settings.targets:
+        rule = Rule.of(settings.serve, None)
+        return {OWN: ServedTarget(OWN, rule, settings, GitHubSettings.read())}
+    targets = {}
+    for target in settings.targets:
+        given = {"grace": target.grace, "scopes": target.scopes}
+        own = {key: value for key, value in given.items() if value is not None}
+        targets[target.name] = ServedTarget(
+            target.name,
+            Rule.of(settings.serve, target),
+            settings.model_copy(update=own),
+            GitHubSettings.of_target(target),
+        )
+    return targets
+
+
+async def _try_to_open(targets: Iterable[ServedTarget]) -> None:
+    for target in targets:
+        try:
+            async with open_store(target.github):
+                pass
+        except UsageError as error:
+            raise UsageError(f"target {target.name}: {error}") from None
