@@ -1,7 +1,7 @@
 """Puts a report together from what a run has seen and done. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,7 +24,7 @@ from maintainer.report.model import (
 from maintainer.report.space import divide
 from maintainer.report.verdict import judge
 from maintainer.rewrite import Rewritten
-from maintainer.snapshot import index_of
+from maintainer.snapshot import KnownEntry, index_of
 from maintainer.stores.base import RequestLog
 from maintainer.sweep import Swept
 
@@ -180,10 +180,17 @@ class ReportBuilder:
         )
 
     def _space(self, totals: Iterable[EntryTotal]) -> Space | None:
-        if self.marks is None:
+        if self.marks is None or self.plan is None:
             return None
-        foreign = (mark.entry for mark in self.marks.marks if mark.state is State.FOREIGN)
-        return divide(self.quota, totals, ((entry.key, entry.size) for entry in foreign))
+        planned = {delete.entry.store_id for delete in self.plan.deletes}
+        due: dict[str, EntryTotal] = {}
+        foreign = []
+        for entry, state in self._stored(self.marks):
+            if entry.store_id in planned:
+                _count(due, state, entry.size)
+            elif state is State.FOREIGN:
+                foreign.append((entry.key, entry.size))
+        return divide(self.quota, totals, due=due.values(), foreign=foreign)
 
     def _after(self, index: Index, write: WriteIndex | None) -> CacheConfig:
         """Give what builders can use when the run ends; for a plan, what they could."""
@@ -195,22 +202,22 @@ class ReportBuilder:
         return write.content
 
     def _totals(self) -> tuple[EntryTotal, ...]:
-        if self.marks is None:
-            return ()
-        gone = {one.delete.entry.store_id for one in self.swept if one.is_gone}
-        written = {index for index, one in self.rewritten.items() if one.written}
         totals: dict[str, EntryTotal] = {}
-        for marked in self.marks.marks:
-            if marked.entry.store_id in gone:
-                continue
-            state = marked.state
-            if state is State.NEWEST and marked.index in written:
-                state = State.SUPERSEDED
-            _count(totals, state, marked.entry.size)
+        for entry, state in self._stored(self.marks) if self.marks else ():
+            _count(totals, state, entry.size)
         for one in self.rewritten.values():
             if one.written:
                 _count(totals, State.NEWEST, len(one.written.content))
         return tuple(totals[state] for state in sorted(totals))
+
+    def _stored(self, marks: Marks) -> Iterator[tuple[KnownEntry, State]]:
+        """Give what the run found and has not deleted, and what it is now."""
+        gone = {one.delete.entry.store_id for one in self.swept if one.is_gone}
+        written = {index for index, one in self.rewritten.items() if one.written}
+        for marked in marks.marks:
+            outdated = marked.state is State.NEWEST and marked.index in written
+            if marked.entry.store_id not in gone:
+                yield marked.entry, State.SUPERSEDED if outdated else marked.state
 
 
 @dataclass(frozen=True, slots=True)

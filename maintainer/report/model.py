@@ -24,13 +24,25 @@ class Verdict(msgspec.Struct, frozen=True):
     """The one thing to do; empty if there is none."""
 
 
+Kind = Literal[
+    "reachable",
+    "due",
+    "dangling",
+    "superseded",
+    "unread",
+    "unreadable",
+    "foreign",
+    "others",
+    "free",
+]
+
+
 class SpacePart(msgspec.Struct, frozen=True):
     """A part of the quota."""
 
-    kind: Literal[
-        "reachable", "dangling", "superseded", "unread", "unreadable", "foreign", "others", "free"
-    ]
-    """`foreign` is one other tool, `others` are those that are too small to be told one by one."""
+    kind: Kind
+    """`due` is what a run would delete; `foreign` is one other tool, and `others` those that are
+    too small to be told one by one."""
     name: str
     """What to call it: of another tool's entries, what their keys begin with."""
     entries: int

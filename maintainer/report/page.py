@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from maintainer.report.model import ActionReport, IndexReport, Report
+from maintainer.report.model import ActionReport, IndexReport, Report, TrendPoint
+from maintainer.report.space import KINDS, kind_of
 from maintainer.report.words import (
     say_count,
     say_digest,
@@ -21,6 +22,7 @@ from maintainer.report.words import (
     say_time,
 )
 
+_A_MOMENT = timedelta(minutes=1)
 _SECONDS = re.compile(r"(\d\d:\d\d):\d\d UTC")
 
 QUESTIONS = (
@@ -256,19 +258,24 @@ def tell_evictions(report: Report) -> str:
 
 def trend_table(report: Report, limit: int) -> Table:
     """List how the runs left the cache, the newest first."""
-    states = sorted({state for point in report.trend.points for state in point.bytes})
-    columns = ("run", "time", "usable", "stored", *states)
+    present = {kind_of(state) for point in report.trend.points for state in point.bytes}
+    kinds = [kind for kind in KINDS if kind in present]
+    columns = ("run", "time", "usable", "stored", *kinds)
     rows = [
         (
             _number(point.run),
             Cell(say_time(point.at), point.at.timestamp()),
             _number(point.usable),
             _size(sum(point.bytes.values())),
-            *(_size(point.bytes.get(state, 0)) for state in states),
+            *(_size(_of_kind(point, kind)) for kind in kinds),
         )
         for point in reversed(report.trend.points)
     ]
     return _table("Bytes by state and usable results", columns, columns, rows, limit)
+
+
+def _of_kind(point: TrendPoint, kind: str) -> int:
+    return sum(size for state, size in point.bytes.items() if kind_of(state) == kind)
 
 
 def evictions_table(report: Report, limit: int) -> Table:
@@ -354,7 +361,8 @@ def _age(moment: datetime | None, now: datetime) -> Cell:
     if moment is None:
         return Cell("", 0)
     age = max(now - moment, timedelta(0))
-    return Cell(f"{say_duration(age)} ago", age.total_seconds(), say_time(moment))
+    ago = f"{say_duration(age)} ago" if age >= _A_MOMENT else "just now"
+    return Cell(ago, age.total_seconds(), say_time(moment))
 
 
 def _and_more(layers: int) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from maintainer.mark import State
-from maintainer.report.model import EntryTotal, Space, SpacePart
+from maintainer.report.model import EntryTotal, Kind, Space, SpacePart
 
 _TOOLS = 6
 """So many other tools are told one by one."""
@@ -13,7 +13,7 @@ _HASH = re.compile(r"[0-9a-fA-F]{7,}|\d+")
 _SEGMENTS = 2
 _LONGEST = 40
 
-_KINDS = {
+_KINDS: dict[str, Kind] = {
     State.REACHABLE: "reachable",
     State.NEWEST: "reachable",
     State.SIGNED: "reachable",
@@ -21,14 +21,23 @@ _KINDS = {
     State.SUPERSEDED: "superseded",
     State.UNREAD: "unread",
     State.UNREADABLE: "unreadable",
+    State.FOREIGN: "foreign",
 }
-_NAMES = {
+_NAMES: dict[Kind, str] = {
     "reachable": "reachable",
+    "due": "needed by nothing, due for deletion",
     "dangling": "dangling, within its grace period",
-    "superseded": "superseded indexes",
+    "superseded": "superseded indexes, within their grace period",
     "unread": "could not be read this time",
     "unreadable": "in refs that the token cannot read",
 }
+KINDS: tuple[Kind, ...] = (*_NAMES, "foreign")
+"""What an entry can be to the quota."""
+
+
+def kind_of(state: str) -> Kind:
+    """Tell what an entry in this state is to the quota."""
+    return _KINDS.get(state, "foreign")
 
 
 def tool_of(key: str) -> str:
@@ -48,13 +57,26 @@ def tool_of(key: str) -> str:
     return f"{prefix}{pieces[end][:1]}"[:_LONGEST] if ends_in_separator else prefix[:_LONGEST]
 
 
-def divide(quota: int, totals: Iterable[EntryTotal], foreign: Iterable[tuple[str, int]]) -> Space:
-    """Divide a quota; `foreign` are the keys and sizes of other tools' entries."""
-    ours = {kind: SpacePart(kind, name, 0, 0) for kind, name in _NAMES.items()}  # type: ignore[arg-type]
+def divide(
+    quota: int,
+    totals: Iterable[EntryTotal],
+    *,
+    due: Iterable[EntryTotal],
+    foreign: Iterable[tuple[str, int]],
+) -> Space:
+    """Divide a quota.
+
+    `due` is the part of the totals that a run would delete; `foreign` are the keys and sizes of
+    other tools' entries.
+    """
+    ours = {kind: SpacePart(kind, name, 0, 0) for kind, name in _NAMES.items()}
     for total in totals:
-        kind = _KINDS.get(State(total.state))
-        if kind:
+        for kind in ours.keys() & {kind_of(total.state)}:
             ours[kind] = _add(ours[kind], total.entries, total.size)
+    for total in due:
+        for kind in ours.keys() & {kind_of(total.state)}:
+            ours[kind] = _add(ours[kind], -total.entries, -total.size)
+            ours["due"] = _add(ours["due"], total.entries, total.size)
     parts = [part for part in ours.values() if part.entries or part.kind == "reachable"]
     parts += _tools(foreign)
     used = sum(part.size for part in parts)

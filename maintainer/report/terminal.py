@@ -23,6 +23,7 @@ _STEPS = "▁▂▃▄▅▆▇█"
 _STYLES = {"good": "bold green", "attention": "bold yellow", "bad": "bold red"}
 _COLOURS = {
     "reachable": "green",
+    "due": "red",
     "dangling": "yellow",
     "superseded": "magenta",
     "unread": "red",
@@ -31,6 +32,8 @@ _COLOURS = {
     "others": "cyan",
     "free": "bright_black",
 }
+
+_BLOCKS = {"reachable": "█", "due": "▞", "dangling": "▓", "superseded": "▒", "free": "░"}
 
 
 def render_report(report: Report) -> RenderableType:
@@ -129,7 +132,7 @@ def _bar(space: Space) -> Text:
 
 def _block(part: SpacePart) -> str:
     """Give a pattern besides the colour, which not everybody sees."""
-    return {"reachable": "█", "dangling": "▓", "superseded": "▒", "free": "░"}.get(part.kind, "▚")
+    return _BLOCKS.get(part.kind, "▚")
 
 
 def _happened(report: Report) -> Iterator[RenderableType]:

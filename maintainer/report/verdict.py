@@ -82,11 +82,12 @@ def _unread(report: Report) -> Verdict | None:
 def _only_planned(report: Report) -> Verdict | None:
     if not report.dry_run or not any(a.outcome == "planned" for a in report.actions):
         return None
-    return Verdict(
-        "attention",
-        f"A dry run: it would {_say_plan(report)}.",
-        "Run `maintainer gc` without --dry-run.",
-    )
+    found = sum(index.usable_before for index in report.indexes)
+    exist = sum(index.usable_possible or index.usable_before for index in report.indexes)
+    message = f"This was a dry run; a run would {_say_plan(report)}."
+    if found < exist:
+        message = f"Builds find {found:,} of {say_count(exist, 'result')} that exist. {message}"
+    return Verdict("attention", message, "Run `maintainer gc` without --dry-run.")
 
 
 def _left_over(report: Report) -> Verdict | None:

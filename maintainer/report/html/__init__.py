@@ -1,0 +1,165 @@
+"""The report as one HTML file that needs nothing else: no network, no JavaScript to be read.
+
+Texts from elsewhere pass two sieves on every way into the page: what hides or moves text is shown
+for what it is, then HTML is escaped. Charts are drawn from the tables beside them, so there is no
+data in a script. The content security policy allows the scripts and styles of this package only.
+"""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from maintainer.report import page
+from maintainer.report.model import IndexReport, Report, Space
+from maintainer.report.verdict import LEVELS, judge
+from maintainer.report.words import (
+    say_count,
+    say_digest,
+    say_duration,
+    say_share,
+    say_size,
+    say_time,
+)
+from maintainer.text import printable
+
+_HERE = Path(__file__).parent
+_ROWS = 2_000
+"""Rows of a table, beyond which only their number is told."""
+_STYLES = ("vendor/uPlot.min.css", "report.css")
+_SCRIPTS = ("vendor/uPlot.iife.min.js", "report.js")
+_LONGEST = 2_000
+"""Characters of one text."""
+
+
+def render_html(report: Report) -> str:
+    """Give the whole file."""
+    styles, scripts = [_read(name) for name in _STYLES], [_read(name) for name in _SCRIPTS]
+    verdict = report.verdict or judge(report)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            verdict=verdict,
+            level=LEVELS[verdict.level],
+            questions=page.QUESTIONS,
+            policy=_policy(styles, scripts),
+            styles=styles,
+            scripts=scripts,
+            space=page.space_table(report),
+            bar=_bar(report.space) if report.space else (),
+            changes=page.tell_changes(report),
+            happened=[
+                page.written_table(report, _ROWS),
+                page.lost_table(report, _ROWS),
+                page.evicted_table(report, _ROWS),
+                page.deleted_table(report, _ROWS),
+                page.kept_table(report, _ROWS),
+            ],
+            actions=page.actions_table(report, _ROWS),
+            scopes=page.scopes_table(report, _ROWS),
+            trees=_trees(report),
+            trend=page.trend_table(report, _ROWS),
+            trend_line=page.tell_trend(report),
+            evictions=page.evictions_table(report, _ROWS),
+            evictions_line=page.tell_evictions(report),
+            took=report.finished_at - report.started_at,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of the quota bar, which is a thousand wide."""
+
+    kind: str
+    x: float
+    width: float
+    label: str
+
+
+def _bar(space: Space) -> list[Segment]:
+    """Lay the parts side by side; of those that take anything, each can be seen."""
+    whole = max(space.quota, space.used) or 1
+    segments: list[Segment] = []
+    x, tools = 0.0, 0
+    for part in space.parts:
+        width = part.size / whole * 1_000
+        if part.kind != "free" and part.size:
+            width = max(width, 3.0)
+        width = max(0.0, min(width, 1_000 - x))
+        kind: str = part.kind
+        if kind == "foreign":
+            kind, tools = f"foreign-{tools % 2}", tools + 1
+        label = f"{part.name}: {say_size(part.size)}"
+        segments.append(Segment(kind, round(x, 2), round(width, 2), label))
+        x += width
+    return segments
+
+
+def _trees(report: Report) -> list[IndexReport]:
+    """Give the indexes that have a tree, the largest first."""
+    trees = [index for index in report.indexes if index.chains]
+    return sorted(trees, key=lambda index: (-index.bytes_usable, index.scope, index.ref))[:_ROWS]
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "size": say_size,
+        "share": say_share,
+        "time": say_time,
+        "duration": say_duration,
+        "count": say_count,
+        "digest": say_digest,
+        "coded": _coded,
+    }
+    return environment
+
+
+def _shown(value: object) -> object:
+    """Show what is in a text that could hide it or turn it round. HTML is escaped after this."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value, _LONGEST)
+    return value
+
+
+def _coded(text: str) -> Markup:
+    """Mark up what stands between backticks, whoever wrote it, as code."""
+    pieces = printable(text, _LONGEST).split("`")
+    templates = (Markup("<code>{}</code>") if at % 2 else Markup("{}") for at in range(len(pieces)))
+    shown = (template.format(piece) for template, piece in zip(templates, pieces, strict=True))
+    return Markup("").join(shown)
+
+
+@cache
+def _read(name: str) -> Markup:
+    """Read a file of this package, which goes into the page as it is."""
+    return Markup((_HERE / name).read_text(encoding="utf-8").strip())  # noqa: S704 - our own text
+
+
+def _policy(styles: list[Markup], scripts: list[Markup]) -> Markup:
+    """Allow what is in this package, and nothing else, not even pictures."""
+    policy = (
+        f"default-src 'none'; style-src {_hashes(styles)}; script-src {_hashes(scripts)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    return Markup(policy)  # noqa: S704 - no text from elsewhere is in it
+
+
+def _hashes(texts: list[Markup]) -> str:
+    digests = (hashlib.sha256(text.encode()).digest() for text in texts)
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)

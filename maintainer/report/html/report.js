@@ -1,0 +1,212 @@
+"use strict";
+// Tables that sort and filter, and charts of the numbers beside them. The page can be read without.
+(() => {
+  const numberOf = (cell) => Number(cell.dataset.v);
+  const isNumber = (cell) => cell.dataset.v !== undefined;
+
+  function compare(one, other) {
+    if (isNumber(one) && isNumber(other)) return numberOf(one) - numberOf(other);
+    return one.textContent.localeCompare(other.textContent, "en", { numeric: true });
+  }
+
+  function sortBy(table, heading) {
+    const column = heading.cellIndex;
+    const first = heading.classList.contains("n") ? "descending" : "ascending";
+    const second = first === "ascending" ? "descending" : "ascending";
+    const order = heading.getAttribute("aria-sort") === first ? second : first;
+    for (const other of heading.parentNode.cells) other.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", order);
+    const sign = order === "ascending" ? 1 : -1;
+    const body = table.tBodies[0];
+    const rows = [...body.rows];
+    rows.sort((one, other) => sign * compare(one.cells[column], other.cells[column]));
+    body.append(...rows);
+  }
+
+  function makeSortable(table) {
+    if (table.tBodies[0].rows.length < 2) return;
+    for (const heading of table.tHead.rows[0].cells) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = heading.textContent;
+      button.addEventListener("click", () => sortBy(table, heading));
+      heading.replaceChildren(button);
+    }
+  }
+
+  function makeFilterable(table, number) {
+    const rows = [...table.tBodies[0].rows];
+    if (rows.length < 8) return;
+    const texts = rows.map((row) =>
+      [...row.cells].map((cell) => `${cell.textContent} ${cell.title}`).join(" ").toLowerCase(),
+    );
+    const box = document.createElement("div");
+    box.className = "filter-box";
+    const label = document.createElement("label");
+    const input = document.createElement("input");
+    const count = document.createElement("output");
+    input.type = "search";
+    input.id = `filter-${number}`;
+    label.htmlFor = input.id;
+    label.textContent = "Filter";
+    box.append(label, input, count);
+    input.addEventListener("input", () => {
+      const wanted = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let shown = 0;
+      rows.forEach((row, at) => {
+        row.hidden = !wanted.every((word) => texts[at].includes(word));
+        shown += row.hidden ? 0 : 1;
+      });
+      count.textContent = wanted.length ? `${shown} of ${rows.length}` : "";
+    });
+    table.closest(".scroll").before(box);
+  }
+
+  const colour = (name) =>
+    getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
+  function saySize(bytes) {
+    let value = bytes;
+    let unit = 0;
+    while (Math.abs(value) >= 999.5 && unit < UNITS.length - 1) {
+      value /= 1000;
+      unit += 1;
+    }
+    return `${unit && value < 100 ? value.toFixed(1) : Math.round(value)} ${UNITS[unit]}`;
+  }
+
+  function columnsOf(table) {
+    const names = [...table.tHead.rows[0].cells].map((heading) => heading.textContent);
+    const rows = [...table.tBodies[0].rows].reverse();
+    return { names, values: names.map((_, at) => rows.map((row) => numberOf(row.cells[at]))) };
+  }
+
+  const DAY = 86400;
+  const DAYS = [1, 2, 7, 14, 28, 56].map((days) => days * DAY);
+  const HOURS = [1, 3, 6, 12].map((hours) => hours * 3600);
+  const MINUTES = [1, 60, 300, 900].map((seconds) => seconds);
+
+  function sayTick(seconds, step) {
+    const text = new Date(seconds * 1000).toISOString();
+    if (step >= DAY || seconds % DAY === 0) return text.slice(5, 10);
+    return step >= 60 ? text.slice(11, 16) : text.slice(11, 19);
+  }
+
+  function axes(say, steps) {
+    const stroke = colour("quiet");
+    const grid = { stroke: colour("line"), width: 1 };
+    return [
+      {
+        stroke,
+        grid,
+        ticks: grid,
+        incrs: steps,
+        space: 64,
+        values: (_, ticks, __, ___, step) => ticks.map((tick) => sayTick(tick, step)),
+      },
+      { stroke, grid, ticks: grid, size: 72, values: (_, ticks) => ticks.map(say) },
+    ];
+  }
+
+  function draw(figure, title, data, series, say, { steps = [...MINUTES, ...HOURS, ...DAYS], pad = 0 } = {}) {
+    const heading = document.createElement("h3");
+    heading.textContent = title;
+    const place = document.createElement("div");
+    figure.append(heading, place);
+    const width = figure.clientWidth;
+    const chart = new uPlot(
+      {
+        width,
+        height: Math.round(Math.min(260, Math.max(180, width * 0.4))),
+        axes: axes(say, steps),
+        scales: {
+          x: { range: (_, first, last) => [first - pad, last + pad] },
+          y: { range: (_, __, most) => [0, Math.max(most * 1.05, 1)] },
+        },
+        series: [{ label: "time", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" }, ...series],
+        cursor: { y: false, drag: { x: false, y: false } },
+        tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+      },
+      data,
+      place,
+    );
+    place.setAttribute("role", "img");
+    place.setAttribute("aria-label", `${title}: the numbers are in the table below`);
+    return chart;
+  }
+
+  function drawTrend(figure, table) {
+    const { names, values } = columnsOf(table);
+    const times = values[names.indexOf("time")];
+    if (times.length < 2) return false;
+    const usable = values[names.indexOf("usable")];
+    const lines = [{ label: "usable results", stroke: colour("reachable"), width: 2, value: sayNumber }];
+    draw(figure, "Results that builds can use", [times, usable], lines, (tick) => tick.toLocaleString("en"));
+    drawStates(figure, times, names.slice(4), values.slice(4));
+    return true;
+  }
+
+  const sayNumber = (_, value) => (value === null ? "" : value.toLocaleString("en"));
+
+  // Each state stands on those before it, so the line on top is all that is stored.
+  function drawStates(figure, times, states, sizes) {
+    const sums = [];
+    let below = times.map(() => 0);
+    for (const values of sizes) {
+      below = below.map((sum, at) => sum + values[at]);
+      sums.push(below);
+    }
+    const series = states.map((state, at) => ({
+      label: state,
+      stroke: colour(state === "foreign" ? "foreign-0" : state),
+      fill: colour(state === "foreign" ? "foreign-0" : state),
+      width: 1,
+      value: (_chart, _sum, _series, index) => (index == null ? "" : saySize(sizes[at][index])),
+    }));
+    // The highest is drawn first, so that each covers the part that is not its own.
+    draw(figure, "Bytes stored, by state", [times, ...sums.reverse()], series.reverse(), saySize);
+  }
+
+  function drawEvictions(figure, table) {
+    const { names, values } = columnsOf(table);
+    // Python counts days from the year 1; uPlot wants seconds from 1970.
+    const days = values[names.indexOf("day")].map((day) => (day - 719163) * 86400);
+    if (days.length < 2) return false;
+    const bars = uPlot.paths.bars({ size: [0.6, 40] });
+    const series = [
+      { label: "evicted", stroke: colour("unread"), fill: colour("unread"), paths: bars, value: (_, v) => (v === null ? "" : saySize(v)) },
+    ];
+    const sizes = values[names.indexOf("size")];
+    draw(figure, "Bytes evicted by the host a day", [days, sizes], series, saySize, { steps: DAYS, pad: DAY / 2 });
+    return true;
+  }
+
+  const charts = { trend: drawTrend, evictions: drawEvictions };
+
+  function drawAll() {
+    for (const figure of document.querySelectorAll("figure[data-chart]")) {
+      figure.replaceChildren();
+      const kind = figure.dataset.chart;
+      charts[kind](figure, document.querySelector(`table.${kind}`));
+    }
+  }
+
+  drawAll();
+  for (const figure of document.querySelectorAll("figure[data-chart]")) {
+    if (figure.childElementCount) figure.nextElementSibling.open = false;
+  }
+  document.querySelectorAll("table").forEach((table, number) => {
+    if (table.closest("figure") || table.classList.contains("tree") || table.classList.contains("legend")) return;
+    makeSortable(table);
+    if (table.classList.contains("filter")) makeFilterable(table, number);
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  let waiting = 0;
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === width) return;
+    width = innerWidth;
+    clearTimeout(waiting);
+    waiting = setTimeout(drawAll, 150);
+  });
+})();
