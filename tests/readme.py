@@ -1,0 +1,130 @@
+"""The parts of the README that follow from code: `make readme` writes, a test compares them."""
+
+import sqlite3
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ByteSize
+from pydantic.fields import FieldInfo
+
+from maintainer.graph.database import Database
+from maintainer.settings import ServeSettings, Settings, TargetSettings
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+WORKFLOW = ROOT / "config" / "maintain-cache.yml"
+
+_UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1)}
+_SIZES = {"GB": 10**9, "GiB": 2**30, "MB": 10**6, "MiB": 2**20}
+_VIEWS = {
+    "actions": "Everything that a run did, or left alone, and why.",
+    "blob_uses": "Which generation of which index names which blob.",
+    "blobs": "Every blob that is stored or that an index names, and why it is kept or not.",
+    "entries": "Every entry of every kind and tool, stored or remembered, and why it is kept.",
+    "generations": "Every generation of every index, stored or remembered.",
+    "run_states": "What was stored when each run ended, by state.",
+    "runs": "Every run and its counts.",
+    "scheduled": "When each cache that the service looks after runs next, and how it went.",
+    "scopes": "Every scope in every ref: its generations, and the newest one that is stored.",
+}
+
+
+def generated(text: str) -> str:
+    """Give the text of the README with its generated parts as they ought to be."""
+    parts: dict[str, Callable[[], str]] = {
+        "settings": _settings,
+        "views": _views,
+        "workflow": _workflow,
+    }
+    for name, make in parts.items():
+        begin, end = f"<!-- {name}: made by `make readme` -->\n", f"<!-- end of {name} -->"
+        before, found, rest = text.partition(begin)
+        _, found_end, after = rest.partition(end)
+        assert found, f"the README has no {begin}"
+        assert found_end, f"the README has no {end}"
+        text = f"{before}{begin}\n{make()}\n{end}{after}"
+    return text
+
+
+def _settings() -> str:
+    tables = [
+        _fields(Settings, "", skip={"serve", "targets"}),
+        "The table `[serve]`, for the service:\n",
+        _fields(ServeSettings, "serve."),
+        "Each table `[[targets]]`, a cache that the service looks after:\n",
+        _fields(TargetSettings, "targets."),
+    ]
+    return "\n".join(tables)
+
+
+def _fields(model: type[BaseModel], prefix: str, skip: Collection[str] = ()) -> str:
+    rows = [
+        f"| `{prefix}{name}` | {_default(field)} | {field.description} |"
+        for name, field in model.model_fields.items()
+        if name not in skip
+    ]
+    return "\n".join(["| key | default | what it is |", "| --- | --- | --- |", *rows, ""])
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "must be set"
+    return _say(field.default)
+
+
+def _say(value: Any) -> str:
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, tuple):
+        return ", ".join(map(_say, value))
+    if isinstance(value, timedelta):
+        return f"`{_duration(value)}`"
+    if isinstance(value, ByteSize):
+        return f"`{_size(value)}`"
+    return f"`{value}`"
+
+
+def _duration(value: timedelta) -> str:
+    for unit, length in _UNITS.items():
+        if value >= length and not value % length:
+            return f"{value // length}{unit}"
+    return f"{int(value.total_seconds())}s"
+
+
+def _size(value: int) -> str:
+    for unit, length in _SIZES.items():
+        if value >= length and not value % length:
+            return f"{value // length}{unit}"
+    return str(value)
+
+
+def _views() -> str:
+    rows = [f"| `{name}` | {_VIEWS[name]} | {', '.join(columns)} |" for name, columns in views()]
+    return "\n".join(["| view | one row for | columns |", "| --- | --- | --- |", *rows, ""])
+
+
+def views() -> Iterator[tuple[str, list[str]]]:
+    """Give the views of a new database, and their columns."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(f"sqlite:///{folder}/graph.db")
+        database.upgrade()
+        database.close()
+        with closing(sqlite3.connect(f"{folder}/graph.db")) as connection:
+            names = connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name"
+            ).fetchall()
+            for (name,) in names:
+                rows = connection.execute("SELECT name FROM pragma_table_info(?)", (name,))
+                yield name, [column for (column,) in rows]
+
+
+def _workflow() -> str:
+    return f"```yaml\n{WORKFLOW.read_text()}```\n"
+
+
+if __name__ == "__main__":
+    README.write_text(generated(README.read_text()))
