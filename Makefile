@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check soak bench lock clean
+.PHONY: help demo test check soak bench readme lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -30,7 +30,10 @@ soak: $(VENV)/.installed ## the tests that need longer
 	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n auto -m "soak or not soak"
 
 bench: $(VENV)/.installed ## measure; prints the tables of the README
-	$(BIN)/pytest benchmarks --benchmark-only --benchmark-columns=min,median,rounds --benchmark-sort=name
+	$(BIN)/pytest benchmarks --benchmark-only --benchmark-timer=time.process_time --benchmark-columns=min,median,rounds --benchmark-sort=name
+
+readme: $(VENV)/.installed ## write the parts of the README that follow from code
+	$(BIN)/python -m tests.readme
 
 lock: ## lock the newest versions that pyproject.toml allows
 	$(BIN)/pip install --quiet uv

@@ -1,0 +1,74 @@
+"""Runs on an emulated cache, timed stage by stage."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+
+from benchmarks.grown import MAIN, fill, generations
+from maintainer.collect import Collector, collect
+from maintainer.emulator import ActionsCache, Running, serve_in_thread
+from maintainer.graph.database import Database
+from maintainer.report import Report
+from maintainer.settings import GitHubSettings, Settings
+from maintainer.stores.github import open_store
+
+LISTING = "probe: list entries"
+
+
+class Stopwatch:
+    """Watches a run, and keeps the seconds of each stage.
+
+    Processor time does not count what else runs on the machine, and leaves out waiting.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.processor_seconds: defaultdict[str, float] = defaultdict(float)
+        self._stage: str | None = None
+        self._since = self._processor_since = 0.0
+
+    def stage(self, name: str | None, total: int | None = None) -> None:
+        """Begin a stage; None ends the last one."""
+        del total
+        now, processor_now = time.perf_counter(), time.process_time()
+        if self._stage is not None:
+            self.seconds[self._stage] += now - self._since
+            self.processor_seconds[self._stage] += processor_now - self._processor_since
+        self._stage, self._since, self._processor_since = name, now, processor_now
+
+    def advance(self, steps: int = 1) -> None:
+        """Count nothing."""
+
+
+@contextmanager
+def grown_cache(count: int) -> Iterator[tuple[Running, int]]:
+    """Serve a cache of so many generations, the last of them a day and a half old; its entries."""
+    cache = ActionsCache()
+    entries = fill(cache, generations(count), datetime.now(UTC) - timedelta(hours=36))
+    with serve_in_thread(cache) as running:
+        yield running, entries
+
+
+def run(running: Running, database: Path, *, sweep: bool = True) -> tuple[Report, Stopwatch]:
+    """Do one run, and time it."""
+    stopwatch = Stopwatch()
+
+    async def run_once() -> Report:
+        opened = Database(f"sqlite:///{database}")
+        try:
+            opened.upgrade()
+            async with open_store(GitHubSettings.read(running.environment(MAIN))) as store:
+                with opened.held():
+                    collector = Collector(store, opened, Settings.defaults(), progress=stopwatch)
+                    return await collect(collector, no_sweep=not sweep)
+        finally:
+            opened.close()
+
+    report = anyio.run(run_once)
+    stopwatch.stage(None)
+    return report, stopwatch
