@@ -1,4 +1,8 @@
-"""An index in memory: records (cache keys), their results, and the layers that make a result up."""
+"""An index in memory: records (cache keys), their results, and the layers that make a result up.
+
+All of it is frozen and refers downwards only, so Python's collector of cycles need not look at it:
+with hundreds of thousands of these in memory that would take as long as the work itself.
+"""
 
 import msgspec
 
@@ -8,7 +12,7 @@ from maintainer.cacheconfig.timestamps import Nanoseconds
 NO_PARENT = -1
 
 
-class Layer(msgspec.Struct, frozen=True):
+class Layer(msgspec.Struct, frozen=True, gc=False):
     """One compressed layer on top of another."""
 
     blob: Digest
@@ -21,7 +25,7 @@ class Layer(msgspec.Struct, frozen=True):
     created_at: Nanoseconds
 
 
-class Link(msgspec.Struct, frozen=True, order=True):
+class Link(msgspec.Struct, frozen=True, order=True, gc=False):
     """One way to satisfy an input of a record: the record that it comes from."""
 
     source: int
@@ -29,7 +33,7 @@ class Link(msgspec.Struct, frozen=True, order=True):
     selector: str
 
 
-class Result(msgspec.Struct, frozen=True, order=True):
+class Result(msgspec.Struct, frozen=True, order=True, gc=False):
     """What a builder may download instead of running a step."""
 
     layers: tuple[int, ...]
@@ -38,7 +42,7 @@ class Result(msgspec.Struct, frozen=True, order=True):
     created_at: Nanoseconds
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One cache key, and what it leads to."""
 
     digest: str
@@ -47,7 +51,7 @@ class Record(msgspec.Struct, frozen=True):
     """For each input the alternatives, any one of which will do."""
 
 
-class CacheConfig(msgspec.Struct, frozen=True):
+class CacheConfig(msgspec.Struct, frozen=True, gc=False):
     """One index. Positions in it are valid and nothing in it loops, wherever it came from."""
 
     layers: tuple[Layer, ...] = ()
