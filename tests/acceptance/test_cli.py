@@ -1,0 +1,442 @@
+"""The command line, as people and workflows run it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from maintainer import __version__
+from maintainer.cacheconfig import encode
+from maintainer.cli import app
+from maintainer.demo import load_history, seed
+from maintainer.emulator.server import Running, serve_in_thread
+from maintainer.emulator.state import ActionsCache
+from tests.snapshots import MAIN, SIGNED_WEB, WEB, Chain, an_index, blob_key
+
+COMMAND = Path(sys.executable).with_name("maintainer")
+LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (DEBUG|INFO|WARNING|ERROR) +\S.*")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a command."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document on stdout."""
+        return json.loads(self.out)
+
+    @property
+    def problem(self) -> str:
+        """The one line on stderr, when there is nothing on stdout."""
+        assert self.out == ""
+        (line,) = self.err.splitlines()
+        assert line.startswith("maintainer: ")
+        return line.removeprefix("maintainer: ")
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A folder to run commands in, and the variables that are set there."""
+
+    folder: Path
+    variables: Mapping[str, str]
+
+    def __call__(self, *arguments: str, **variables: str) -> Outcome:
+        """Run `maintainer` with these arguments."""
+        mine = {"PATH": os.environ["PATH"], "COLUMNS": "200", "LANG": "C.UTF-8"}
+        done = subprocess.run(
+            [COMMAND, *arguments],
+            cwd=self.folder,
+            env={**mine, **self.variables, **variables},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Shell:
+    """Give a shell outside of any workflow."""
+    return Shell(tmp_path, {})
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    """Serve a small cache: two builds that hide each other, and layers that nothing needs."""
+    cache = ActionsCache()
+    _put_blobs(cache, "base", "api", "web", "dangling")
+    _put_index(cache, str(WEB.key(1)), ("base", "api"), "gone")
+    _put_index(cache, str(WEB.key(2)), ("base", "web"), days=2)
+    _put_index(cache, str(SIGNED_WEB.key(1)), "base", days=3)
+    cache.put("setup-node-0a1b", b"theirs", ref=MAIN, version="0" * 64, created_at=_ago(days=9))
+    with serve_in_thread(cache) as running:
+        yield running
+
+
+def _ago(*, days: int) -> datetime:
+    return datetime.now(UTC) - timedelta(days=days)
+
+
+def _put_blobs(cache: ActionsCache, *names: str) -> None:
+    for name in names:
+        cache.put(blob_key(name), name.encode(), ref=MAIN, created_at=_ago(days=5))
+
+
+def _put_index(cache: ActionsCache, key: str, *chains: Chain, days: int = 4) -> None:
+    cache.put(key, encode(an_index(*chains)), ref=MAIN, created_at=_ago(days=days))
+
+
+def _keys(running: Running) -> set[str]:
+    return running.call(lambda cache: {entry.key for entry in cache.entries()})
+
+
+@pytest.fixture
+def workflow(running: Running, tmp_path: Path) -> Shell:
+    """Give a shell as a workflow on the main branch has it."""
+    return Shell(tmp_path, running.environment(MAIN))
+
+
+# Help and bad usage.
+
+
+def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _commands(inner, (*path, name))
+
+
+COMMANDS = dict(_commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: " ".join(path) or "maintainer")
+def test_every_command_explains_itself_and_each_of_its_options(
+    bare: Shell, path: tuple[str, ...]
+) -> None:
+    outcome = bare(*path, "--help")
+
+    assert outcome.status == 0
+    assert outcome.err == ""
+    assert f"Usage: maintainer {' '.join(path)}".rstrip() in outcome.out
+    for parameter in COMMANDS[path].params:
+        names = [name for name in parameter.opts if name.startswith("--")]
+        # Options that Typer adds by itself are explained by Typer.
+        help_text = getattr(parameter, "help", None)
+        assert help_text, names
+        assert all(name in outcome.out for name in names)
+    for name in getattr(COMMANDS[path], "commands", {}):
+        assert re.search(rf"\b{name}\b", outcome.out)
+
+
+def test_the_commands_are_those_that_people_know(bare: Shell) -> None:
+    names = {" ".join(path) for path in COMMANDS}
+
+    assert names >= {
+        *("gc", "report", "runs", "demo", "emulator", "version"),
+        *("db upgrade", "db current"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        pytest.param(["gc", "--nonsense"], "--nonsense", id="unknown option"),
+        pytest.param(["db", "nonsense"], "nonsense", id="unknown command"),
+        pytest.param(["gc", "nonsense"], "nonsense", id="argument where there is none"),
+        pytest.param(["runs", "--limit", "0"], "--limit", id="number out of range"),
+    ],
+)
+def test_bad_usage_is_told_on_stderr_with_status_2(
+    bare: Shell, arguments: list[str], named: str
+) -> None:
+    outcome = bare(*arguments)
+
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert named in outcome.err
+    assert list(bare.folder.iterdir()) == []
+
+
+def test_the_version_is_told(bare: Shell) -> None:
+    outcome = bare("version")
+
+    assert (outcome.status, outcome.out, outcome.err) == (0, f"{__version__}\n", "")
+
+
+# Configuration.
+
+
+def test_without_an_environment_one_line_says_what_to_set(bare: Shell) -> None:
+    outcome = bare("gc")
+
+    assert outcome.status == 2
+    assert outcome.problem == (
+        "no cache to work on: set ACTIONS_RUNTIME_TOKEN with ACTIONS_RESULTS_URL or "
+        "ACTIONS_CACHE_URL, or GITHUB_TOKEN with GITHUB_REPOSITORY, or both"
+    )
+    assert list(bare.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "problem"),
+    [
+        (["gc", "--grace", "soon"], {}, "--grace: soon is no duration such as 90s, 30m, 24h"),
+        (["gc", "--database", "redis://x"], {}, "setting database: "),
+        (["runs"], {"MAINTAINER_GRACEE": "1h"}, "environment: MAINTAINER_GRACEE is no setting"),
+        (["gc"], {"GITHUB_REPOSITORY": "nonsense"}, "setting GITHUB_REPOSITORY: "),
+        (["emulator", "--listen", "0.0.0.0:80"], {}, "the emulator only listens on loopback"),
+    ],
+)
+def test_bad_configuration_is_one_line_with_status_2(
+    bare: Shell, arguments: list[str], variables: dict[str, str], problem: str
+) -> None:
+    outcome = bare(*arguments, **variables)
+
+    assert outcome.status == 2
+    assert outcome.problem.startswith(problem)
+
+
+def test_a_database_that_does_not_exist_is_not_made_to_be_read(bare: Shell) -> None:
+    outcome = bare("report")
+
+    assert outcome.status == 2
+    assert outcome.problem == "there is no database maintainer.db: run `maintainer gc` first"
+    assert list(bare.folder.iterdir()) == []
+
+
+def test_an_unusable_database_is_one_line_with_status_1(workflow: Shell) -> None:
+    (workflow.folder / "maintainer.db").write_bytes(b"This is no database." * 100)
+
+    outcome = workflow("gc")
+
+    assert outcome.status == 1
+    assert outcome.problem == ("the database maintainer.db cannot be used: file is not a database")
+
+
+# A run.
+
+
+def test_a_run_puts_the_cache_right_and_a_second_one_finds_nothing_to_do(
+    workflow: Shell, running: Running
+) -> None:
+    first = workflow("gc", "--json", "--grace", "0s")
+
+    assert first.status == 0
+    assert _keys(running) == {
+        *map(blob_key, ("base", "api", "web")),
+        *(str(WEB.key(3)), str(SIGNED_WEB.key(1)), "setup-node-0a1b"),
+    }
+    assert _done(first) == [
+        ("write", str(WEB.key(3))),
+        ("delete", str(WEB.key(1))),
+        ("delete", str(WEB.key(2))),
+        ("delete", blob_key("dangling")),
+    ]
+    second = workflow("gc", "--json", "--grace", "0s")
+    assert (second.status, _done(second)) == (0, [])
+
+
+def _done(outcome: Outcome) -> list[tuple[str, str]]:
+    return [(a["kind"], a["subject"]) for a in outcome.json["actions"] if a["outcome"] == "done"]
+
+
+def test_json_is_one_document_on_stdout_and_everything_else_is_on_stderr(workflow: Shell) -> None:
+    outcome = workflow("gc", "--json", "--verbose")
+
+    assert outcome.status == 0
+    assert outcome.json["status"] == "done"
+    assert ("write", str(WEB.key(3))) in _done(outcome)
+    lines = outcome.err.splitlines()
+    assert lines
+    assert all(LOG_LINE.fullmatch(line) for line in lines), outcome.err
+
+
+def test_a_quiet_run_says_nothing_when_all_is_well(workflow: Shell) -> None:
+    outcome = workflow("gc", "--quiet")
+
+    assert (outcome.status, outcome.out, outcome.err) == (0, "", "")
+
+
+def test_a_run_that_failed_has_status_1_and_a_quiet_one_says_why_in_one_line(
+    workflow: Shell,
+) -> None:
+    quiet = workflow("gc", "--quiet", GITHUB_TOKEN="ghs_wrong")
+
+    assert quiet.status == 1
+    assert "the run failed: " in quiet.problem
+    loud = workflow("gc", "--json", GITHUB_TOKEN="ghs_wrong")
+    assert loud.status == 1
+    assert loud.json["status"] == "failed"
+    assert loud.json["problems"]
+
+
+def _actions(outcome: Outcome) -> list[tuple[str, str, str]]:
+    return [(a["kind"], a["subject"], a["ref"]) for a in outcome.json["actions"]]
+
+
+@pytest.mark.parametrize("grace", ["0s", "72h"])
+def test_a_dry_run_prints_the_plan_that_the_same_command_without_it_carries_out(
+    workflow: Shell, running: Running, grace: str
+) -> None:
+    before = running.call(lambda cache: cache.entries())
+
+    dry = workflow("gc", "--json", "--grace", grace, "--dry-run")
+
+    assert dry.status == 0
+    assert dry.json["dry_run"]
+    assert {a["outcome"] for a in dry.json["actions"]} <= {"planned", "kept"}
+    after = running.call(lambda cache: cache.entries())
+    assert [(e.id, e.content) for e in after] == [(e.id, e.content) for e in before]
+    done = workflow("gc", "--json", "--grace", grace)
+    assert _actions(done) == _actions(dry)
+    assert {a["outcome"] for a in done.json["actions"]} <= {"done", "kept"}
+
+
+def test_a_dry_run_of_a_recorded_history_is_carried_out_to_the_letter(tmp_path: Path) -> None:
+    cache = ActionsCache()
+    seed(cache, load_history(), ends_at=_ago(days=2), lasted=timedelta(days=5))
+    with serve_in_thread(cache) as running:
+        shell = Shell(tmp_path, running.environment(MAIN))
+        dry = shell("gc", "--json", "--dry-run")
+        done = shell("gc", "--json")
+
+    assert (dry.status, done.status) == (0, 0)
+    assert _actions(done) == _actions(dry)
+    assert len([a for a in done.json["actions"] if a["kind"] == "delete"]) > 100
+
+
+def test_a_run_without_a_sweep_deletes_nothing(workflow: Shell, running: Running) -> None:
+    before = _keys(running)
+
+    assert workflow("gc", "--no-sweep", "--grace", "0s").status == 0
+
+    assert _keys(running) == before | {str(WEB.key(3))}
+
+
+def test_a_cache_without_a_list_is_looked_after_by_look_ups_in_the_named_scopes(
+    running: Running, tmp_path: Path
+) -> None:
+    shell = Shell(tmp_path, running.environment(MAIN, rest=False, service="v1"))
+
+    outcome = shell("gc", "--json", "--scope", "web", MAINTAINER_GENERATION_GAP="2")
+
+    assert outcome.status == 0
+    assert ("write", str(WEB.key(3)), MAIN) in _actions(outcome)
+    assert outcome.json["requests"]["counts"].get("list", 0) == 0
+
+
+def test_a_configuration_file_counts_for_less_than_an_option(
+    workflow: Shell, running: Running
+) -> None:
+    (workflow.folder / "settings.toml").write_text('grace = "0s"\ndatabase = "sqlite:///a.db"\n')
+
+    kept = workflow("gc", "--json", "--config", "settings.toml", "--grace", "300d")
+    assert kept.json["grace_seconds"] == 300 * 24 * 3600
+    assert not [a for a in kept.json["actions"] if a["kind"] == "delete"]
+
+    assert workflow("gc", MAINTAINER_CONFIG="settings.toml").status == 0
+    assert blob_key("dangling") not in _keys(running)
+    assert (workflow.folder / "a.db").exists()
+    assert not (workflow.folder / "maintainer.db").exists()
+
+
+# What is remembered.
+
+
+def test_a_stored_report_is_the_one_that_was_printed(workflow: Shell) -> None:
+    printed = workflow("gc", "--json")
+    as_text = workflow("gc", "--dry-run")
+
+    assert workflow("report", "--run", "1", "--json").out == printed.out
+    assert workflow("report").out == as_text.out
+    missing = workflow("report", "--run", "99")
+    assert missing.status == 1
+    assert missing.problem == "the database holds no run 99: see `maintainer runs`"
+
+
+def test_runs_are_listed_newest_first(workflow: Shell) -> None:
+    workflow("gc", "--dry-run")
+    workflow("gc")
+
+    listed = workflow("runs", "--json")
+
+    assert listed.status == 0
+    assert [(run["run"], run["dry_run"], run["status"]) for run in listed.json] == [
+        (2, False, "done"),
+        (1, True, "done"),
+    ]
+    assert [run["run"] for run in workflow("runs", "--json", "--limit", "1").json] == [2]
+    table = workflow("runs")
+    assert (table.status, table.err) == (0, "")
+    assert "done, dry run" in table.out
+
+
+def test_the_database_is_upgraded_and_its_revision_told(bare: Shell) -> None:
+    before = bare("db", "current")
+    assert (before.status, before.err) == (0, "")
+    assert "none: there is no database yet" in before.out
+    assert list(bare.folder.iterdir()) == []
+
+    upgraded = bare("db", "upgrade")
+
+    assert (upgraded.status, upgraded.err) == (0, "")
+    assert re.fullmatch(r"maintainer\.db is at revision \d{4}\n", upgraded.out)
+    assert bare("db", "current").out == upgraded.out
+
+
+# Secrets.
+
+
+def test_no_token_or_signed_url_is_in_any_output_or_file(workflow: Shell, running: Running) -> None:
+    outcomes = [
+        workflow("gc", "--verbose", "--grace", "0s"),
+        workflow("gc", "--verbose", "--json", GITHUB_TOKEN="ghs_wrongSECRET"),
+        workflow("gc", "--verbose", ACTIONS_RUNTIME_TOKEN="no.jwtSECRET.x"),
+        workflow("gc", "--verbose", ACTIONS_RESULTS_URL="http://user:SECRET@127.0.0.1:1/"),
+        workflow("gc", "--verbose", ACTIONS_CACHE_SERVICE_V2="SECRET"),
+        workflow("report", "--json"),
+    ]
+
+    assert [outcome.status for outcome in outcomes] == [0, 1, 2, 2, 2, 0]
+    shown = "".join(outcome.out + outcome.err for outcome in outcomes).encode()
+    files = b"".join(path.read_bytes() for path in workflow.folder.iterdir())
+    tokens = [workflow.variables[name] for name in ("ACTIONS_RUNTIME_TOKEN", "GITHUB_TOKEN")]
+    for secret in (*tokens, tokens[0].split(".")[2], "SECRET", "sig="):
+        assert secret.encode() not in shown, secret
+        assert secret.encode() not in files, secret
+
+
+# The demo.
+
+
+def test_the_demo_tells_before_and_after_and_leaves_a_database_to_look_at(bare: Shell) -> None:
+    outcome = bare("demo")
+
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "before → after" in outcome.out
+    rows = re.findall(r"^ *(\w+) +(\d+) → (\d+) ", outcome.out, re.MULTILINE)
+    assert [scope for scope, _, _ in rows] == ["api", "buildkit", "tools", "web", "worker"]
+    assert all(int(before) < int(after) for _, before, after in rows)
+    assert "`maintainer gc` once more: nothing to do" in outcome.out
+    # It can be tried again in the same place, and what it says can be typed.
+    again = bare("demo", "--verbose")
+    assert again.status == 0
+    assert all(LOG_LINE.fullmatch(line) for line in again.err.splitlines())
+    (command,) = re.findall(r"^ *maintainer (report .*)$", again.out, re.MULTILINE)
+    assert bare(*command.split()).status == 0
