@@ -10,7 +10,7 @@ import pytest
 from maintainer.errors import StoreError
 from maintainer.stores import Listing, StoreLimits
 from tests.integration.connecting import store_rest
-from tests.integration.scripted import Reply, Request, Server, json, serve
+from tests.integration.scripted import Reply, Request, Server, html, json, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -326,6 +326,15 @@ async def test_times_are_aware_and_in_utc(server: Server) -> None:
     assert listed.last_accessed_at == FIRST + timedelta(seconds=1)
     assert listed.created_at.tzinfo is UTC
     assert listed.last_accessed_at.tzinfo is UTC
+
+
+async def test_a_page_in_place_of_an_answer_deletes_nothing(server: Server) -> None:
+    server.on("7", html(), Reply(204))
+
+    async with store_rest(server.url) as store:
+        assert await store.delete(7)
+
+    assert store.requests.counts == {"delete": 2}
 
 
 @pytest.mark.parametrize(

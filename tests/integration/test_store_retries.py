@@ -258,8 +258,9 @@ def _found(server: Server) -> Found:
         Reply(200, b"whole, ", length=10),
         Reply(200, b"whole, or not", length=-1),
         Reply(200, gzip.compress(b"something"), {"Content-Encoding": "gzip"}),
+        html(),
     ],
-    ids=["reset", "500", "cut short", "no length", "encoded"],
+    ids=["reset", "500", "cut short", "no length", "encoded", "a page for people"],
 )
 async def test_only_whole_downloads_count(server: Server, trouble: Reply) -> None:
     server.on("blob", trouble, Reply(200, b"content"))

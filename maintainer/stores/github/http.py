@@ -14,7 +14,13 @@ from maintainer import __version__
 from maintainer.errors import StoreError
 from maintainer.logs import keep_secrets_out_of_logs
 from maintainer.stores.base import REST_KINDS, RequestLog
-from maintainer.stores.github.answers import Answer, SenselessAnswerError, is_web_url, place
+from maintainer.stores.github.answers import (
+    Answer,
+    SenselessAnswerError,
+    is_web_url,
+    place,
+    senseless,
+)
 from maintainer.stores.github.limits import asked_wait, is_rate_limited, note_rate_limit
 from maintainer.stores.github.retry import Attempts, Patience, TryAgainError, say
 
@@ -181,6 +187,9 @@ async def _read(response: httpx.Response, call: Call, where: str) -> bytes:
 
 def _content(answer: Answer) -> bytes:
     if answer.status == HTTPStatus.OK:
+        if answer.headers.get("content-type", "").lower().startswith("text/html"):
+            # A proxy's page; storage knows no better type than bytes for what we keep there.
+            raise senseless(answer, "it is a page for people")
         return answer.content
     kinds = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.UNAUTHORIZED}
     error = ExpiredError if answer.status in kinds else StoreError

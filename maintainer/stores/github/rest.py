@@ -206,6 +206,9 @@ def _deleted(answer: Answer) -> bool:
     _check(answer, "refused to delete")
     if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.OK):
         raise refused(answer)
+    if answer.content:
+        # A proxy's page, say. If the entry is gone all the same, the next attempt tells.
+        raise senseless(answer, "it says something where nothing is to be said")
     return True
 
 
