@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import anyio
 import typer
+from sqlalchemy import Connection
 
 from maintainer import __version__
 from maintainer.budget import Budget
@@ -18,15 +19,24 @@ from maintainer.console import set_up_logging, stderr, stdout, watch
 from maintainer.demo import run_demo
 from maintainer.emulator.command import run_emulator
 from maintainer.errors import MaintainerError, UsageError
+from maintainer.graph.compare import compare
 from maintainer.graph.database import Database
+from maintainer.graph.explain import explain
+from maintainer.graph.forest import load_forest
 from maintainer.graph.runs import list_runs, load_report
 from maintainer.graph.schedule import load_statuses
 from maintainer.interrupt import Ended, interruptible
 from maintainer.logs import LogFormat
 from maintainer.report import Report
+from maintainer.report.diff import render_diff
+from maintainer.report.files import write_atomically
+from maintainer.report.html import render_html
 from maintainer.report.json import to_json
+from maintainer.report.markdown import render_markdown
 from maintainer.report.terminal import render_report, render_runs
+from maintainer.report.tree import render_forest
 from maintainer.report.verdict import say_done
+from maintainer.report.why import render_why
 from maintainer.serve import serve as run_service
 from maintainer.serve import serve_once as run_what_is_due
 from maintainer.serve.table import render_schedule
@@ -151,17 +161,83 @@ def report(
     config: _Config = None,
     database: _Database = None,
     json: _Json = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, as for a workflow's job summary.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write one HTML file with all of it.", metavar="FILE")
+    ] = None,
 ) -> None:
-    """Show the report of a run."""
-    with (
-        _existing_database(_settings(config, database)) as opened,
-        opened.begin() as connection,
-    ):
+    """Show the report of a run: is the cache all right, and if not, what is there to do?"""
+    if json + markdown + (html is not None) > 1:
+        raise UsageError("--json, --markdown and --html exclude each other")
+    with _reading(config, database) as connection:
         found = load_report(connection, run)
     if json:
         sys.stdout.write(f"{to_json(found)}\n")
+    elif markdown:
+        sys.stdout.write(render_markdown(found))
+    elif html is not None:
+        write_atomically(html, render_html(found))
     else:
         stdout().print(render_report(found))
+
+
+@app.command()
+def why(
+    *,
+    subject: Annotated[
+        str,
+        typer.Argument(
+            help="A key, or the digest of a layer or how it begins.", metavar="DIGEST|KEY"
+        ),
+    ],
+    config: _Config = None,
+    database: _Database = None,
+    json: _Json = False,
+) -> None:
+    """Tell why an entry is kept or will go, and what would free it."""
+    with _reading(config, database) as connection:
+        told = explain(connection, subject)
+    if json:
+        sys.stdout.write(f"{to_json(told)}\n")
+    else:
+        stdout().print(render_why(told), soft_wrap=True)
+
+
+@app.command()
+def tree(
+    *,
+    scope: Annotated[str | None, typer.Argument(help="A scope. [default: all]")] = None,
+    config: _Config = None,
+    database: _Database = None,
+    json: _Json = False,
+) -> None:
+    """Draw the layers of a scope with their sizes, as its newest index names them."""
+    with _reading(config, database) as connection:
+        forest = load_forest(connection, scope)
+    if json:
+        sys.stdout.write(f"{to_json(forest)}\n")
+    else:
+        stdout().print(render_forest(forest))
+
+
+@app.command()
+def diff(
+    *,
+    one: Annotated[int, typer.Argument(help="The number of a run.", metavar="RUN")],
+    other: Annotated[int, typer.Argument(help="The number of another.", metavar="RUN")],
+    config: _Config = None,
+    database: _Database = None,
+    json: _Json = False,
+) -> None:
+    """Tell what changed between two runs."""
+    with _reading(config, database) as connection:
+        found = compare(connection, one, other)
+    if json:
+        sys.stdout.write(f"{to_json(found)}\n")
+    else:
+        stdout().print(render_diff(found))
 
 
 @app.command()
@@ -336,6 +412,16 @@ def _database(settings: Settings) -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+@contextmanager
+def _reading(config: Path | None, database: str | None) -> Iterator[Connection]:
+    """Read what an existing database knows."""
+    with (
+        _existing_database(_settings(config, database)) as opened,
+        opened.begin() as connection,
+    ):
+        yield connection
 
 
 @contextmanager

@@ -1,8 +1,16 @@
-"""The report as one JSON document."""
+"""The report as one JSON document, and the schema that it keeps to."""
 
 import json
+from pathlib import Path
 
 import msgspec
+
+from maintainer.report.model import Report
+
+SCHEMA = Path(__file__).with_name("schema.json")
+"""The published schema. A test keeps it current: `python -m maintainer.report.json` writes it."""
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def to_json(value: object) -> str:
@@ -11,3 +19,13 @@ def to_json(value: object) -> str:
     Everything outside of ASCII is escaped: keys and refs may hold what terminals obey.
     """
     return json.dumps(msgspec.to_builtins(value), indent=2, sort_keys=False)
+
+
+def make_schema() -> str:
+    """Give the JSON Schema of a report, as msgspec derives it from the types and docstrings."""
+    schema = {"$schema": _DIALECT, "title": "A report of maintainer"} | msgspec.json.schema(Report)
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(make_schema(), encoding="utf-8")

@@ -1,0 +1,170 @@
+"""What changed between two runs: from the database alone."""
+
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, and_, func, select
+
+from maintainer.errors import MaintainerError
+from maintainer.graph.models import ActionRow, EntryRow, RunRow, Target
+from maintainer.graph.runs import load_report
+from maintainer.report.model import IndexReport, Report
+from maintainer.report.space import KINDS, kind_of
+
+
+class KindChange(msgspec.Struct, frozen=True):
+    """Entries of one kind, before and after."""
+
+    kind: str
+    entries_before: int
+    entries_after: int
+    bytes_before: int
+    bytes_after: int
+
+
+class IndexChange(msgspec.Struct, frozen=True):
+    """An index that is not as it was; numbers are None where there was none."""
+
+    scope: str
+    ref: str
+    signed: bool
+    generations_before: int | None
+    generations_after: int | None
+    usable_before: int | None
+    usable_after: int | None
+    bytes_before: int | None
+    bytes_after: int | None
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """Something that happened to entries in between."""
+
+    what: str
+    entries: int
+    size: int
+    """Bytes."""
+
+
+class RunDiff(msgspec.Struct, frozen=True):
+    """What changed between two runs of one cache."""
+
+    target: str
+    before: int
+    after: int
+    before_at: datetime
+    after_at: datetime
+    usable_before: int
+    usable_after: int
+    kinds: tuple[KindChange, ...]
+    indexes: tuple[IndexChange, ...]
+    """Only those that changed."""
+    happened: tuple[Tally, ...]
+    """What came, what the host evicted, and what the runs since the earlier one did."""
+
+
+def compare(connection: Connection, one: int, other: int) -> RunDiff:
+    """Compare two runs, the earlier with the later one, whatever the order in which they are named.
+
+    Raises MaintainerError if one has left no report, or they looked at different caches.
+    """
+    before, after = (load_report(connection, run) for run in sorted((one, other)))
+    if before.target != after.target:
+        raise MaintainerError(f"run {before.run} and run {after.run} looked at different caches")
+    return RunDiff(
+        target=after.target,
+        before=before.run,
+        after=after.run,
+        before_at=before.started_at,
+        after_at=after.started_at,
+        usable_before=before.results_usable,
+        usable_after=after.results_usable,
+        kinds=_kinds(before, after),
+        indexes=_indexes(before, after),
+        happened=tuple(_happened(connection, before, after)),
+    )
+
+
+def _kinds(before: Report, after: Report) -> tuple[KindChange, ...]:
+    changes = []
+    for kind in KINDS:
+        entries_before, bytes_before = _of_kind(before, kind)
+        entries_after, bytes_after = _of_kind(after, kind)
+        if entries_before or entries_after:
+            changes.append(
+                KindChange(kind, entries_before, entries_after, bytes_before, bytes_after)
+            )
+    return tuple(changes)
+
+
+def _of_kind(report: Report, kind: str) -> tuple[int, int]:
+    totals = [total for total in report.entries if kind_of(total.state) == kind]
+    return sum(total.entries for total in totals), sum(total.size for total in totals)
+
+
+def _indexes(before: Report, after: Report) -> tuple[IndexChange, ...]:
+    old = {(one.scope, one.ref, one.signed): one for one in before.indexes}
+    new = {(one.scope, one.ref, one.signed): one for one in after.indexes}
+    changes = []
+    for scope, ref, signed in sorted(old.keys() | new.keys()):
+        was = _numbers(before, old.get((scope, ref, signed)))
+        is_now = _numbers(after, new.get((scope, ref, signed)))
+        if was != is_now:
+            pairs = (value for pair in zip(was, is_now, strict=True) for value in pair)
+            changes.append(IndexChange(scope, ref, signed, *pairs))
+    return tuple(changes)
+
+
+def _numbers(report: Report, index: IndexReport | None) -> tuple[int | None, ...]:
+    """Give generations, usable results and bytes, as the run left them."""
+    if index is None:
+        return None, None, None
+    if report.dry_run:
+        return index.generations, index.usable_before, index.bytes_usable
+    return index.generations_after, index.usable_after, index.bytes_usable
+
+
+def _happened(connection: Connection, before: Report, after: Report) -> list[Tally]:
+    here = (
+        EntryRow.target_id == select(Target.id).where(Target.name == after.target).scalar_subquery()
+    )
+    came = and_(
+        here,
+        EntryRow.first_seen_at > before.started_at,
+        EntryRow.first_seen_at <= after.started_at,
+    )
+    gone = and_(
+        here,
+        EntryRow.missing_since > before.started_at,
+        EntryRow.missing_since <= after.finished_at,
+    )
+    evicted = and_(gone, EntryRow.state == "evicted")
+    return [
+        _count("new", connection, came),
+        _count("evicted by the host", connection, evicted),
+        *_actions(connection, before, after),
+    ]
+
+
+def _count(what: str, connection: Connection, where: ColumnElement[bool]) -> Tally:
+    counted = select(func.count(), func.coalesce(func.sum(EntryRow.size), 0)).where(where)
+    entries, size = connection.execute(counted).one()
+    return Tally(what, entries, size)
+
+
+def _actions(connection: Connection, before: Report, after: Report) -> list[Tally]:
+    """Count what the runs behind the earlier one wrote and deleted, up to the later one."""
+    rows = connection.execute(
+        select(ActionRow.kind, func.count(), func.coalesce(func.sum(ActionRow.size), 0))
+        .join(RunRow, RunRow.id == ActionRow.run_id)
+        .join(Target, Target.id == RunRow.target_id)
+        .where(
+            Target.name == after.target,
+            RunRow.id > before.run,
+            RunRow.id <= after.run,
+            ActionRow.outcome.in_(("done", "gone already")),
+        )
+        .group_by(ActionRow.kind)
+    )
+    counts: dict[str, tuple[int, int]] = {row[0]: (row[1], row[2] or 0) for row in rows}
+    said = {"write": "indexes written by runs", "delete": "deleted by runs"}
+    return [Tally(what, *counts.get(kind, (0, 0))) for kind, what in said.items()]

@@ -1,0 +1,35 @@
+"""Files that are there whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from maintainer.errors import MaintainerError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file in place of what is there, with the permissions that a new file gets.
+
+    Raises MaintainerError, in one line, if that cannot be done; then nothing has changed.
+    """
+    temporary: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        if temporary:
+            temporary.unlink(missing_ok=True)
+        raise MaintainerError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _umask() -> int:
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask

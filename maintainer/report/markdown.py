@@ -1,0 +1,155 @@
+"""The report as Markdown, for a workflow's job summary (`GITHUB_STEP_SUMMARY`).
+
+Whatever is not a letter, a digit or harmless becomes a numeric entity, which no Markdown parser
+takes for syntax. Keys and refs stand in `<code>`, where GitHub makes no mentions and no links.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from maintainer.report import page
+from maintainer.report.model import IndexReport, Report
+from maintainer.report.page import Cell, Table
+from maintainer.report.verdict import LEVELS, judge
+from maintainer.report.words import say_count, say_size, say_time
+from maintainer.text import printable
+
+MAX_BYTES = 1024**2
+"""GitHub refuses a longer summary of a step."""
+
+_ROWS = 50
+_TREES = 20
+_LONGEST = 600
+_CUT = "\n\n… the rest is too long for a job summary: see `maintainer report`\n"
+_HARMFUL = re.compile(r"[!-\+\--/:<-@\[-`{-~]")
+_SYMBOLS = {"good": "✅", "attention": "⚠️", "bad": "❌"}
+_NAMES = frozenset({"index", "ref", "missing blob", "entry", "scope", "scopes", "layers"})
+"""The columns whose texts are names that others chose."""
+
+
+def render_markdown(report: Report) -> str:
+    """Give the summary, of at most MAX_BYTES bytes."""
+    return _within_limit("\n\n".join(_parts(report)) + "\n")
+
+
+def _within_limit(text: str) -> str:
+    if len(text.encode()) <= MAX_BYTES:
+        return text
+    room = MAX_BYTES - len(_CUT.encode())
+    whole_lines = text.encode()[:room].decode(errors="ignore").rpartition("\n")[0]
+    return whole_lines + _CUT
+
+
+def _parts(report: Report) -> Iterator[str]:
+    yield from _verdict(report)
+    for number, answer in enumerate((_space, _happened, _scopes, _trend), 1):
+        yield f"### {page.QUESTIONS[number]}"
+        yield from answer(report)
+    counts = ", ".join(f"{number} {kind}" for kind, number in report.requests.counts.items())
+    requests = say_count(report.requests.total, "request")
+    yield f"<sub>{_say(f'{requests}: {counts}')}</sub>"
+
+
+def _verdict(report: Report) -> Iterator[str]:
+    verdict = report.verdict or judge(report)
+    yield f"## {_SYMBOLS[verdict.level]} {LEVELS[verdict.level]}"
+    yield _say(verdict.message)
+    if verdict.advice:
+        yield f"**To do:** {_say(verdict.advice)}"
+    dry = ", a dry run," if report.dry_run else ""
+    yield f"Run {report.run}{dry} on {_code(report.target)}, {_say(say_time(report.started_at))}"
+    for problem in report.problems:
+        yield f"**Problem:** {_say(problem)}"
+    for note in report.notes:
+        yield f"**Note:** {_say(note)}"
+
+
+def _space(report: Report) -> Iterator[str]:
+    table = page.space_table(report)
+    if report.space is None or table is None:
+        yield "This service cannot list what it stores."
+        return
+    yield f"**{say_size(report.space.used)}** of {say_size(report.space.quota)} are used."
+    yield from _table(table)
+
+
+def _happened(report: Report) -> Iterator[str]:
+    for line in page.tell_changes(report):
+        yield _say(line)
+    for table in (
+        page.written_table(report, _ROWS),
+        page.lost_table(report, _ROWS),
+        page.evicted_table(report, _ROWS),
+        page.deleted_table(report, _ROWS),
+        page.kept_table(report, _ROWS),
+    ):
+        yield from _table(table)
+
+
+def _scopes(report: Report) -> Iterator[str]:
+    if not report.indexes:
+        yield "There is no index that the token can read."
+        return
+    yield from _table(page.scopes_table(report, _ROWS))
+    largest = sorted(report.indexes, key=lambda index: (-index.bytes_usable, index.scope))
+    for index in [one for one in largest if one.chains][:_TREES]:
+        yield from _chains(index)
+
+
+def _chains(index: IndexReport) -> Iterator[str]:
+    title = f"{_code(index.scope)} in {_code(index.ref)}: {say_size(index.bytes_usable)}"
+    yield f"<details><summary>The largest layer chains of {title}</summary>"
+    yield from _table(page.chains_table(index))
+    if index.chains_left:
+        yield f"… and {say_count(index.chains_left, 'smaller chain')}"
+    yield "</details>"
+
+
+def _trend(report: Report) -> Iterator[str]:
+    yield _say(page.tell_trend(report))
+    yield _say(page.tell_evictions(report))
+    yield "<details><summary>The numbers</summary>"
+    yield from _table(page.trend_table(report, _ROWS))
+    yield from _table(page.evictions_table(report, _ROWS))
+    yield "</details>"
+
+
+def _table(table: Table) -> Iterator[str]:
+    if not table.rows:
+        return
+    if table.title:
+        yield f"**{_say(table.title)}**"
+    names = _row(_say(name) for name in table.columns)
+    line = _row("--:" if name in table.numbers else ":--" for name in table.columns)
+    rows = (
+        _row(_cell(cell, name) for cell, name in zip(row, table.columns, strict=True))
+        for row in table.rows
+    )
+    yield "\n".join([names, line, *rows])
+    if table.left:
+        yield f"… and {say_count(table.left, 'more row')}"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(cell: Cell, column: str) -> str:
+    if column not in _NAMES:
+        return _say(cell.text)
+    text = cell.text.lstrip(" ")
+    return "&emsp;" * ((len(cell.text) - len(text)) // 4) + _code(text)
+
+
+def _say(text: str) -> str:
+    """Write a sentence; a word that GitHub would make a mention or a link of becomes code."""
+    words = printable(text, _LONGEST).split(" ")
+    return " ".join(_code(word) if set(word) & set("@#`") else _escaped(word) for word in words)
+
+
+def _code(text: str) -> str:
+    return f"<code>{_escaped(printable(text, _LONGEST))}</code>" if text else ""
+
+
+def _escaped(text: str) -> str:
+    return _HARMFUL.sub(lambda match: f"&#{ord(match[0])};", text)

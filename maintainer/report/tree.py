@@ -1,0 +1,80 @@
+"""The answer to `maintainer tree`: the layer chains of scopes, each layer shown once."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Group
+from rich.text import Text
+from rich.tree import Tree
+
+from maintainer.graph.forest import ScopeTree, TreeLayer
+from maintainer.report.words import say_count, say_digest, say_size
+from maintainer.text import printable
+
+
+def render_forest(trees: Sequence[ScopeTree]) -> Group:
+    """Draw one tree a scope; a layer that an earlier scope has is not drawn again."""
+    seen: dict[int, str] = {}
+    drawn = []
+    for tree in trees:
+        drawn.append(_draw(tree, seen))
+        seen |= {layer.id: tree.scope for layer in tree.layers if layer.id not in seen}
+    return Group(*drawn)
+
+
+def _draw(tree: ScopeTree, seen: dict[int, str]) -> Tree:
+    known = {layer.id: layer for layer in tree.layers}
+    shown = _with_all_below((one for one in tree.layers if one.id not in seen), known)
+    root = Tree(Text(_title(tree)))
+    above = defaultdict[int | None, list[TreeLayer]](list)
+    for layer in tree.layers:
+        if layer.id in shown:
+            above[layer.parent_id].append(layer)
+    waiting = [(root, layer) for layer in reversed(above[None])]
+    while waiting:
+        branch, layer = waiting.pop()
+        run = [layer]
+        while len(above[run[-1].id]) == 1:
+            run += above[run[-1].id]
+        node = branch.add(Text("\n".join(_say(one, seen) for one in run)))
+        waiting += [(node, one) for one in reversed(above[run[-1].id])]
+    left = len(known) - len(shown)
+    if left:
+        root.add(Text(f"{say_count(left, 'layer')} shown above, in other scopes", style="dim"))
+    return root
+
+
+def _title(tree: ScopeTree) -> str:
+    sizes = {layer.digest: layer.size for layer in tree.layers if layer.is_stored}
+    results = sum(layer.results for layer in tree.layers)
+    return (
+        f"{printable(tree.scope)} in {printable(tree.ref)}: {say_size(sum(sizes.values()))} in "
+        f"{say_count(len(tree.layers), 'layer')}, {say_count(results, 'result')} "
+        f"({printable(tree.key)})"
+    )
+
+
+def _with_all_below(layers: Iterable[TreeLayer], known: dict[int, TreeLayer]) -> set[int]:
+    """Give the layers, and those that they stand on."""
+    shown: set[int] = set()
+    for layer in layers:
+        below: TreeLayer | None = layer
+        while below and below.id not in shown:
+            shown.add(below.id)
+            below = None if below.parent_id is None else known.get(below.parent_id)
+    return shown
+
+
+def _say(layer: TreeLayer, seen: dict[int, str]) -> str:
+    return "  ".join(_columns(layer, seen))
+
+
+def _columns(layer: TreeLayer, seen: dict[int, str]) -> Iterator[str]:
+    yield printable(say_digest(layer.digest))
+    yield f"{say_size(layer.size):>8}"
+    if layer.results:
+        yield say_count(layer.results, "result")
+    if not layer.is_stored:
+        yield "gone"
+    if layer.id in seen:
+        yield f"shown above, in {printable(seen[layer.id])}"

@@ -1,0 +1,129 @@
+"""The answer to `maintainer why`, in lines."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.text import Text
+
+from maintainer.graph.explain import Explanation, Sighting, Step
+from maintainer.report.words import say_count, say_digest, say_duration, say_size, say_time
+from maintainer.text import printable
+
+_ENDS = 4
+"""So many steps of a kind are told from each end of a long way."""
+
+
+def render_why(told: Explanation) -> Text:
+    """Lay an explanation out."""
+    return Text("\n".join(printable(line, limit=1_000) for line in _lines(told)))
+
+
+def _lines(told: Explanation) -> Iterator[str]:
+    yield f"{told.subject} ({_kind(told)})"
+    for sighting in told.sightings:
+        yield f"  {_say_sighting(sighting)}"
+    if not told.sightings:
+        yield f"  {_say_unlisted(told)}"
+    yield from _say_need(told)
+    yield f"What would free it: {say_what_frees(told)}"
+
+
+def _kind(told: Explanation) -> str:
+    kinds = {"blob": "a layer", "index": "a generation of an index", "signature": "a signature"}
+    return kinds.get(told.kind, "an entry of another tool")
+
+
+def _say_sighting(one: Sighting) -> str:
+    where = f"in {one.ref}, {say_size(one.size)}"
+    if one.deleted_by is not None and one.missing_since:
+        since = say_time(one.missing_since)
+        return f"{where}: deleted by run {one.deleted_by} at {since}: {one.reason}"
+    if one.missing_since:
+        return f"{where}: {one.state}, noticed at {say_time(one.missing_since)}: {one.reason}"
+    since = f" since {say_time(one.unneeded_since)}" if one.unneeded_since else ""
+    reason = one.reason if not one.reason.startswith(f"{one.state} since") else "kept for now"
+    return (
+        f"{where}: {one.state}{since}: {reason} (created {say_time(one.created_at)}, last used "
+        f"{say_time(one.last_accessed_at)})"
+    )
+
+
+def _say_unlisted(told: Explanation) -> str:
+    if told.kind == "index":
+        return "it is remembered, but was never in a list of entries"
+    if told.missing_since:
+        return (
+            f"an index names it, but it does not exist; noticed at {say_time(told.missing_since)}"
+        )
+    return "a look-up found it; it was never in a list of entries"
+
+
+def _say_need(told: Explanation) -> Iterator[str]:
+    if told.uses:
+        results = sum(use.results for use in told.uses)
+        yield f"Needed by {say_count(results, 'live result')}:"
+        for use in told.uses:
+            remembered = "" if use.is_stored else ", remembered"
+            yield f"  {say_count(use.results, 'result')} of {use.key} in {use.ref}{remembered}"
+        yield f"The shortest way to it from {told.uses[0].key}:"
+        yield from _say_way(told)
+    elif told.kind == "blob" and told.last_named:
+        named = told.last_named
+        stored = (
+            "which is stored" if named.is_stored else f"last seen {say_time(named.last_seen_at)}"
+        )
+        yield "No live result needs it."
+        yield f"  The last index to name it: {named.key} in {named.ref}, {stored}."
+    elif told.kind == "blob":
+        yield "No index that was read has ever named it."
+
+
+def _say_way(told: Explanation) -> Iterator[str]:
+    for kind in ("record", "result", "layer"):
+        steps = [step for step in told.way if step.kind == kind]
+        for step in _shortened(steps):
+            if step is None:
+                yield f"    … {say_count(len(steps) - 2 * _ENDS, f'more {kind}')}"
+            else:
+                yield f"  {_say_step(step)}{'   ← this' if step.name == told.subject else ''}"
+
+
+def _shortened(steps: Sequence[Step]) -> Sequence[Step | None]:
+    if len(steps) <= 2 * _ENDS + 1:
+        return steps
+    return (*steps[:_ENDS], None, *steps[-_ENDS:])
+
+
+def _say_step(step: Step) -> str:
+    if step.kind == "result":
+        return f"→ a result of {step.name}"
+    size = "" if step.size is None else f", {say_size(step.size)}"
+    return f"→ {step.kind} {say_digest(step.name)}{size}"
+
+
+def say_what_frees(told: Explanation) -> str:
+    """Say in a sentence what has to happen for an entry to go."""
+    if not told.sightings:
+        return "there is nothing to free."
+    one = told.sightings[0]
+    grace = say_duration(told.grace)
+    if one.missing_since:
+        return "it is gone already."
+    if one.state in ("dangling", "superseded"):
+        if one.unneeded_since is None:
+            return f"the first run for which nothing has needed it for {grace}."
+        due = say_time(one.unneeded_since + told.grace)
+        return f"the first run after {due}, if nothing needs it until then (grace period: {grace})."
+    return _FREED_BY.get(one.state, "the next run decides.").format(
+        ref=one.ref, results=say_count(sum(use.results for use in told.uses), "result")
+    )
+
+
+_FREED_BY = {
+    "reachable": "no run, as long as results need it. If the host evicts it, or a layer below it, "
+    "the next run drops the results that need it.",
+    "newest": "a newer generation: a run writes one as soon as it would say something else.",
+    "signed": "no run: builders would refuse an unsigned index in its place.",
+    "unreadable ref": "no run from here: only one in a workflow on {ref} could judge it.",
+    "foreign": "no run: it belongs to another tool, or follows none of BuildKit's rules.",
+    "unread": "no run, until it can be read.",
+}
