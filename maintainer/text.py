@@ -1,8 +1,10 @@
 """Text from elsewhere, made safe to show."""
 
+import re
 import unicodedata
 
 _ELLIPSIS = "…"
+_COMMAND = re.compile(r":(?=:)|#(?=#\[)")
 _HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 """Controls, formats (bidi, zero width), unassigned, private use, surrogates, line separators."""
 
@@ -23,6 +25,14 @@ def printable(text: str, limit: int = 200) -> str:
         shown.append(piece)
         room -= len(piece)
     return "".join(shown)
+
+
+def loggable(text: str, limit: int = 200) -> str:
+    """Give `text` printable and with nothing in it that GitHub's runner takes for a command.
+
+    The runner reads what a step prints: `::error::…` at the start of a line, `##[error]…` anywhere.
+    """
+    return _COMMAND.sub(lambda match: rf"\x{ord(match[0]):02x}", printable(text, limit))
 
 
 def _cut(shown: list[str], limit: int) -> str:

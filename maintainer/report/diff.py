@@ -9,7 +9,7 @@ from rich.text import Text
 
 from maintainer.graph.compare import RunDiff
 from maintainer.report.words import say_count, say_duration, say_size, say_time
-from maintainer.text import printable
+from maintainer.text import loggable
 
 
 def render_diff(diff: RunDiff) -> Group:
@@ -21,7 +21,7 @@ def _parts(diff: RunDiff) -> Iterator[RenderableType]:
     took = say_duration(diff.after_at - diff.before_at)
     yield Text(
         f"Run {diff.before} ({say_time(diff.before_at)}) → run {diff.after} "
-        f"({say_time(diff.after_at)}), {took} later, on {printable(diff.target)}"
+        f"({say_time(diff.after_at)}), {took} later, on {loggable(diff.target)}"
     )
     yield Text(f"usable results: {_change(diff.usable_before, diff.usable_after)}", style="bold")
     for tally in diff.happened:
@@ -45,8 +45,8 @@ def _indexes(diff: RunDiff) -> Iterator[RenderableType]:
     table = _table("indexes that changed", "scope", "ref", "generations", "usable", "size")
     for index in diff.indexes:
         table.add_row(
-            Text(printable(f"{index.scope} (signed)" if index.signed else index.scope)),
-            Text(printable(index.ref)),
+            Text(loggable(f"{index.scope} (signed)" if index.signed else index.scope)),
+            Text(loggable(index.ref)),
             _change(index.generations_before, index.generations_after),
             _change(index.usable_before, index.usable_after),
             _change_size(index.bytes_before, index.bytes_after),

@@ -13,7 +13,7 @@ from maintainer.report.model import IndexReport, Report, Space, SpacePart
 from maintainer.report.page import Cell, Table
 from maintainer.report.verdict import LEVELS, judge
 from maintainer.report.words import say_count, say_size, say_time
-from maintainer.text import printable
+from maintainer.text import loggable
 
 _ROWS = 8
 """Rows of a table, beyond which only their number is told."""
@@ -89,19 +89,19 @@ def _verdict(report: Report) -> Iterator[RenderableType]:
     verdict = report.verdict or judge(report)
     level = LEVELS[verdict.level]
     yield Text.assemble(
-        (f"{level}: ", _STYLES[verdict.level]), printable(verdict.message, limit=1_000)
+        (f"{level}: ", _STYLES[verdict.level]), loggable(verdict.message, limit=1_000)
     )
     if verdict.advice:
-        yield Text(f"To do: {printable(verdict.advice, limit=1_000)}", style="bold")
+        yield Text(f"To do: {loggable(verdict.advice, limit=1_000)}", style="bold")
     dry = ", a dry run" if report.dry_run else ""
     yield Text(
-        f"Run {report.run}{dry} on {printable(report.target)}, {say_time(report.started_at)}.",
+        f"Run {report.run}{dry} on {loggable(report.target)}, {say_time(report.started_at)}.",
         style="dim",
     )
     for problem in report.problems:
-        yield Text(f"Problem: {printable(problem, limit=1_000)}", style="red")
+        yield Text(f"Problem: {loggable(problem, limit=1_000)}", style="red")
     for note in report.notes:
-        yield Text(f"Note: {printable(note, limit=1_000)}")
+        yield Text(f"Note: {loggable(note, limit=1_000)}")
 
 
 def _space(report: Report) -> Iterator[RenderableType]:
@@ -137,7 +137,7 @@ def _block(part: SpacePart) -> str:
 
 def _happened(report: Report) -> Iterator[RenderableType]:
     for line in page.tell_changes(report):
-        yield Text(printable(line, limit=1_000))
+        yield Text(loggable(line, limit=1_000))
     yield from _written(report)
     for table in (
         page.lost_table(report, _ROWS),
@@ -156,7 +156,7 @@ def _written(report: Report) -> Iterator[RenderableType]:
     yield Text(f"\n{table.title}", style="italic")
     for key, ref, outcome, _, why in table.rows:
         ours = f"{key.text} in {ref.text}, {outcome.text}: {why.text}"
-        yield Text(f"  {printable(ours, limit=400)}")
+        yield Text(f"  {loggable(ours, limit=400)}")
     yield from _left(table)
 
 
@@ -175,7 +175,7 @@ def _scopes(report: Report) -> Iterator[RenderableType]:
 def _chains(index: IndexReport) -> Iterator[RenderableType]:
     left = f", without {say_count(index.chains_left, 'smaller one')}" if index.chains_left else ""
     yield Text(
-        f"\nThe largest layer chains of {printable(index.scope)} in {printable(index.ref)}{left}",
+        f"\nThe largest layer chains of {loggable(index.scope)} in {loggable(index.ref)}{left}",
         style="italic",
     )
     table = page.chains_table(index)
@@ -234,4 +234,4 @@ def _cell(cell: Cell) -> Text:
 
 def _text(text: str) -> Text:
     """Show anybody's text: as it is, with no markup, and nothing that a terminal obeys."""
-    return Text(printable(text, limit=300))
+    return Text(loggable(text, limit=300))

@@ -9,7 +9,7 @@ from rich.tree import Tree
 
 from maintainer.graph.forest import ScopeTree, TreeLayer
 from maintainer.report.words import say_count, say_digest, say_size
-from maintainer.text import printable
+from maintainer.text import loggable
 
 
 def render_forest(trees: Sequence[ScopeTree]) -> Group:
@@ -48,9 +48,9 @@ def _title(tree: ScopeTree) -> str:
     sizes = {layer.digest: layer.size for layer in tree.layers if layer.is_stored}
     results = sum(layer.results for layer in tree.layers)
     return (
-        f"{printable(tree.scope)} in {printable(tree.ref)}: {say_size(sum(sizes.values()))} in "
+        f"{loggable(tree.scope)} in {loggable(tree.ref)}: {say_size(sum(sizes.values()))} in "
         f"{say_count(len(tree.layers), 'layer')}, {say_count(results, 'result')} "
-        f"({printable(tree.key)})"
+        f"({loggable(tree.key)})"
     )
 
 
@@ -70,11 +70,11 @@ def _say(layer: TreeLayer, seen: dict[int, str]) -> str:
 
 
 def _columns(layer: TreeLayer, seen: dict[int, str]) -> Iterator[str]:
-    yield printable(say_digest(layer.digest))
+    yield loggable(say_digest(layer.digest))
     yield f"{say_size(layer.size):>8}"
     if layer.results:
         yield say_count(layer.results, "result")
     if not layer.is_stored:
         yield "gone"
     if layer.id in seen:
-        yield f"shown above, in {printable(seen[layer.id])}"
+        yield f"shown above, in {loggable(seen[layer.id])}"

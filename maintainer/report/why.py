@@ -6,7 +6,7 @@ from rich.text import Text
 
 from maintainer.graph.explain import Explanation, Sighting, Step
 from maintainer.report.words import say_count, say_digest, say_duration, say_size, say_time
-from maintainer.text import printable
+from maintainer.text import loggable
 
 _ENDS = 4
 """So many steps of a kind are told from each end of a long way."""
@@ -14,7 +14,7 @@ _ENDS = 4
 
 def render_why(told: Explanation) -> Text:
     """Lay an explanation out."""
-    return Text("\n".join(printable(line, limit=1_000) for line in _lines(told)))
+    return Text("\n".join(loggable(line, limit=1_000) for line in _lines(told)))
 
 
 def _lines(told: Explanation) -> Iterator[str]:

@@ -7,6 +7,7 @@ data in a script. The content security policy allows the scripts and styles of t
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,7 @@ _ROWS = 2_000
 """Rows of a table, beyond which only their number is told."""
 _STYLES = ("vendor/uPlot.min.css", "report.css")
 _SCRIPTS = ("vendor/uPlot.iife.min.js", "report.js")
+_COMMAND = re.compile(r"`(maintainer [a-z -]+)`", re.ASCII)
 _LONGEST = 2_000
 """Characters of one text."""
 
@@ -138,8 +140,8 @@ def _shown(value: object) -> object:
 
 
 def _coded(text: str) -> Markup:
-    """Mark up what stands between backticks, whoever wrote it, as code."""
-    pieces = printable(text, _LONGEST).split("`")
+    """Mark our commands up as code, and nothing else that stands between backticks."""
+    pieces = _COMMAND.split(printable(text, _LONGEST))
     templates = (Markup("<code>{}</code>") if at % 2 else Markup("{}") for at in range(len(pieces)))
     shown = (template.format(piece) for template, piece in zip(templates, pieces, strict=True))
     return Markup("").join(shown)
