@@ -60,3 +60,7 @@ class MassDisappearanceError(MaintainerError):
 
 class DatabaseError(MaintainerError):
     """The database could not be read or written."""
+
+
+class NoReportError(DatabaseError):
+    """There is no report of such a run."""

@@ -359,7 +359,7 @@ class GitHubSettings(BaseModel):
                 raise UsageError(f"target {target.name}: runtime_token_env names no set variable")
         elif environment.get("GITHUB_REPOSITORY", "").lower() == target.repository.lower():
             runtime = {k: v for k, v in environment.items() if k.startswith("ACTIONS_")}
-        if not token and not runtime.get("ACTIONS_RUNTIME_TOKEN"):
+        if not token and ("token_env" in target.model_fields_set or not target.runtime_token_env):
             raise UsageError(f"target {target.name}: token_env names no set variable")
         api_url = target.api_url or environment.get("GITHUB_API_URL", "")
         place = {"GITHUB_REPOSITORY": target.repository, "GITHUB_API_URL": api_url}

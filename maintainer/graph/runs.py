@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
 from maintainer import __version__
-from maintainer.errors import DatabaseError
+from maintainer.errors import NoReportError
 from maintainer.graph.database import this_process
 from maintainer.graph.models import ActionRow, EntryRow, ManifestRow, RunRow, Target
 from maintainer.graph.record import record_generations
@@ -205,19 +205,19 @@ def finish_run(connection: Connection, report: Report) -> None:
 def load_report(connection: Connection, run: int | None) -> Report:
     """Give the report of a run, by default the last one that ended, with the trend up to it.
 
-    Raises DatabaseError if there is none.
+    Raises NoReportError if there is none.
     """
     query = select(RunRow.id, RunRow.report).order_by(RunRow.id.desc()).limit(1)
     if run is None:
         row = connection.execute(query.where(RunRow.report.is_not(None))).first()
         if row is None:
-            raise DatabaseError("the database holds no report yet: run `maintainer gc` first")
+            raise NoReportError("the database holds no report yet: run `maintainer gc` first")
     else:
         row = connection.execute(query.where(RunRow.id == run)).first()
         if row is None:
-            raise DatabaseError(f"the database holds no run {run}: see `maintainer runs`")
+            raise NoReportError(f"the database holds no run {run}: see `maintainer runs`")
         if row.report is None:
-            raise DatabaseError(f"run {run} has left no report: it was killed, or is running")
+            raise NoReportError(f"run {run} has left no report: it was killed, or is running")
     return with_trend(connection, msgspec.json.decode(row.report, type=Report))
 
 

@@ -69,9 +69,7 @@ def load_due(connection: Connection) -> dict[str, Due]:
         )
     )
     return {
-        row.name: Due(
-            row.rule, row.misfire_grace_seconds, _time(row.next_run_time), row.failures
-        )
+        row.name: Due(row.rule, row.misfire_grace_seconds, _time(row.next_run_time), row.failures)
         for row in rows
     }
 
@@ -199,6 +197,15 @@ def load_statuses(connection: Connection) -> list[TargetStatus]:
         )
         for row in rows
     ]
+
+
+def last_told_run(connection: Connection, target: str | None) -> int | None:
+    """Give the number of the last run on a cache that has left a report."""
+    return connection.execute(
+        select(func.max(RunRow.id))
+        .join(Target, Target.id == RunRow.target_id)
+        .where(Target.name == target, RunRow.report.is_not(None))
+    ).scalar()
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -11,18 +11,20 @@ from starlette.responses import (
     HTMLResponse,
     JSONResponse,
     PlainTextResponse,
-    RedirectResponse,
     Response,
 )
 from starlette.routing import Route
 
-from maintainer.errors import DatabaseError
+from maintainer.errors import DatabaseError, NoReportError
 from maintainer.graph.database import Database
 from maintainer.graph.runs import list_runs, load_report
-from maintainer.graph.schedule import TargetStatus, load_statuses
+from maintainer.graph.schedule import TargetStatus, last_told_run, load_statuses
+from maintainer.report import Report
+from maintainer.report.html import render_html
 from maintainer.report.json import to_json
+from maintainer.serve.guard import policy
 from maintainer.serve.metrics import CONTENT_TYPE, render_metrics
-from maintainer.serve.pages import render_index
+from maintainer.serve.pages import INDEX_STYLE, render_index
 from maintainer.text import printable
 
 _RUNS = 50
@@ -53,13 +55,14 @@ class Pages:
                 Route("/runs/{run:int}.json", self._run_as_json),
                 Route("/runs/{run:int}", self._run),
             ],
-            exception_handlers={DatabaseError: _say_what_is_wrong},
+            exception_handlers={NoReportError: _not_found, DatabaseError: _unavailable},
         )
 
     def _index(self, _: Request) -> Response:
         with self._database.begin() as connection:
             statuses, runs = load_statuses(connection), list_runs(connection, _RUNS)
-        return HTMLResponse(render_index(statuses, runs, self._clock()))
+        content = render_index(statuses, runs, self._clock())
+        return HTMLResponse(content, headers=policy(style=INDEX_STYLE))
 
     def _healthz(self, _: Request) -> Response:
         if self._is_alive():
@@ -82,15 +85,18 @@ class Pages:
 
     def _target(self, request: Request) -> Response:
         name = request.path_params["name"]
-        status = next((one for one in self._statuses() if one.name == name), None)
-        if status is None:
-            raise HTTPException(404, "there is no such target")
-        if status.last_run is None:
-            return PlainTextResponse(f"{name}: {status.complaint(self._clock()) or 'no run'}\n")
-        return RedirectResponse(f"/runs/{status.last_run}", 303)
+        with self._database.begin() as connection:
+            statuses = {one.name: one for one in load_statuses(connection)}
+            if name not in statuses:
+                raise HTTPException(404, "there is no such target")
+            run = last_told_run(connection, statuses[name].target)
+            if run is not None:
+                return _report(load_report(connection, run))
+        return PlainTextResponse(f"{name}: {statuses[name].complaint(self._clock())}\n")
 
     def _run(self, request: Request) -> Response:
-        return self._run_as_json(request)
+        with self._database.begin() as connection:
+            return _report(load_report(connection, request.path_params["run"]))
 
     def _run_as_json(self, request: Request) -> Response:
         with self._database.begin() as connection:
@@ -102,6 +108,17 @@ class Pages:
             return load_statuses(connection)
 
 
-def _say_what_is_wrong(_: Request, error: Exception) -> Response:
+def _report(report: Report) -> Response:
+    # The page itself allows its own scripts and styles only, by their digests.
+    inline = "'unsafe-inline'"
+    allowed = policy(style=inline, script=inline, img="data:")
+    return HTMLResponse(render_html(report), headers=allowed)
+
+
+def _not_found(_: Request, error: Exception) -> Response:
+    return PlainTextResponse(f"{error}\n", 404)
+
+
+def _unavailable(_: Request, error: Exception) -> Response:
     log.warning("%s", error)
-    return PlainTextResponse(f"{error}\n", 404 if "holds no run" in str(error) else 503)
+    return PlainTextResponse(f"{error}\n", 503)

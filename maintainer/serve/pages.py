@@ -1,5 +1,7 @@
 """The page that leads to all reports. Everything on it that is not ours is escaped."""
 
+import base64
+import hashlib
 from collections.abc import Iterable
 from datetime import datetime
 from html import escape
@@ -18,6 +20,8 @@ th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px soli
 .number { text-align: right; font-variant-numeric: tabular-nums }
 .good { color: light-dark(#176b2c, #6fd08c) } .bad { color: light-dark(#a8201a, #ff8f87) }
 """
+INDEX_STYLE = f"'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
+"""What a content security policy must allow for the page to be styled."""
 
 
 def render_index(
