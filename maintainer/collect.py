@@ -79,6 +79,7 @@ async def collect(
         try:
             probe = await _probe(run, accept_loss=accept_loss)
             snapshot = _record(run, probe)
+            _note_blindness(run, snapshot)
             marks, plan = _plan(run, mark(snapshot))
             if not dry_run:
                 await _rewrite(run, marks, plan)
@@ -162,6 +163,16 @@ def _record(run: _Run, probe: Probe) -> Snapshot:
     with run.collector.database.begin() as connection:
         record(connection, run.target_id, probe)
         return load_snapshot(connection, run.target_id, probe)
+
+
+def _note_blindness(run: _Run, snapshot: Snapshot) -> None:
+    """Say so if no index could be read at all: then the run can keep all, but not do its work."""
+    known = any(generation.exists for generation in snapshot.generations)
+    if snapshot.unread and not known and not run.budget.used_up:
+        unread = snapshot.unread[0]
+        run.report.problems.append(
+            f"no index could be read, {unread.name} for one: {unread.problem}"
+        )
 
 
 def _plan(run: _Run, marks: Marks) -> tuple[Marks, Plan]:
