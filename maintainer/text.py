@@ -35,6 +35,11 @@ def loggable(text: str, limit: int = 200) -> str:
     return _COMMAND.sub(lambda match: rf"\x{ord(match[0]):02x}", printable(text, limit))
 
 
+def is_unicode(text: str) -> bool:
+    """Tell whether text can be stored: bytes that are no UTF-8 reach us as halves of pairs."""
+    return not any(unicodedata.category(character) == "Cs" for character in text)
+
+
 def _cut(shown: list[str], limit: int) -> str:
     length = sum(map(len, shown))
     while shown and length > limit - len(_ELLIPSIS):

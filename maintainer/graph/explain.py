@@ -18,7 +18,7 @@ from maintainer.graph.models import (
     RunRow,
     UtcDateTime,
 )
-from maintainer.text import printable
+from maintainer.text import is_unicode, printable
 
 _SHORT_DIGEST = re.compile(r"(sha256:|sha384:|sha512:)?([0-9a-f]{6,128})", re.ASCII)
 _DEFAULT_GRACE = timedelta(hours=24)
@@ -105,6 +105,8 @@ def explain(connection: Connection, asked: str) -> Explanation:
 
 def _find(connection: Connection, asked: str) -> tuple[int, str, str]:
     """Find what is meant: a key, a digest, or the beginning of the digest of a blob."""
+    if not is_unicode(asked):
+        raise MaintainerError(f"the database knows nothing of {printable(asked)}")
     entry = connection.execute(
         select(EntryRow.target_id, EntryRow.kind, EntryRow.key, EntryRow.digest)
         .where(EntryRow.key == asked)

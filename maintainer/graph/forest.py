@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from maintainer.errors import MaintainerError
-from maintainer.text import printable
+from maintainer.text import is_unicode, printable
 
 
 class TreeLayer(msgspec.Struct, frozen=True):
@@ -88,6 +88,8 @@ def load_forest(connection: Connection, scope: str | None) -> list[ScopeTree]:
 
     Raises MaintainerError if the database knows no index of the scope.
     """
+    if scope is not None and not is_unicode(scope):
+        raise MaintainerError(f"the database knows no index of the scope {printable(scope)}")
     layers: dict[int, list[TreeLayer]] = {}
     for row in connection.execute(_LAYERS, {"scope": scope}):
         layers.setdefault(row.manifest_id, []).append(

@@ -1,0 +1,56 @@
+-- Six questions to ask of the database, with any SQLite tool:
+--
+--     sqlite3 -box maintainer.db < config/queries.sql
+--
+-- The views `entries`, `blobs`, `blob_uses`, `generations`, `scopes`, `runs`, `run_states` and
+-- `actions` are there to be queried; the tables behind them may change with any version. Sizes are
+-- bytes, times are UTC.
+
+-- 1. Which are the largest layers that nothing needs, and why are they still there?
+SELECT digest, ref, size, unneeded_since, reason
+FROM blobs
+WHERE state = 'dangling'
+ORDER BY size DESC
+LIMIT 10;
+
+-- 2. Which layers do several scopes share? Losing one of these hurts most.
+SELECT blob_uses.digest, count(DISTINCT blob_uses.scope) AS scopes,
+       group_concat(DISTINCT blob_uses.scope) AS which, max(blobs.size) AS size
+FROM blob_uses
+JOIN blobs ON blobs.target = blob_uses.target AND blobs.digest = blob_uses.digest
+WHERE blob_uses.is_stored AND NOT blob_uses.is_superseded AND blobs.missing_since IS NULL
+GROUP BY blob_uses.target, blob_uses.digest
+HAVING scopes > 1
+ORDER BY scopes DESC, size DESC
+LIMIT 10;
+
+-- 3. What did the host evict in the week before the last run?
+SELECT date(missing_since) AS day, kind, count(*) AS entries, sum(size) AS size
+FROM entries
+WHERE state = 'evicted'
+  AND missing_since > (SELECT datetime(max(started_at), '-7 days') FROM runs)
+GROUP BY day, kind
+ORDER BY day DESC, size DESC;
+
+-- 4. Which refs fill the cache, and with what?
+SELECT ref, kind, count(*) AS entries, sum(size) AS size, max(last_accessed_at) AS last_used_at
+FROM entries
+WHERE missing_since IS NULL
+GROUP BY ref, kind
+ORDER BY size DESC
+LIMIT 20;
+
+-- 5. What will go next, and how much does it free?
+SELECT state, datetime(unneeded_since) AS unneeded_since, count(*) AS entries, sum(size) AS size
+FROM entries
+WHERE missing_since IS NULL AND unneeded_since IS NOT NULL
+GROUP BY state, unneeded_since
+ORDER BY unneeded_since
+LIMIT 20;
+
+-- 6. Which stored indexes name layers that are gone? Builds that read one look for them in vain.
+SELECT scope, ref, generation, results, blobs, blobs_missing
+FROM generations
+WHERE is_stored AND blobs_missing > 0
+ORDER BY blobs_missing DESC, scope, generation DESC
+LIMIT 20;

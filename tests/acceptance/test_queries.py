@@ -1,0 +1,113 @@
+"""The queries that we hand out give the answers that they promise."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import maintainer
+from tests.integration.world import MAIN, a_world, blob_of
+
+QUERIES = Path(maintainer.__file__).parents[1] / "config" / "queries.sql"
+PULL = "refs/pull/7/merge"
+
+Row = dict[str, object]
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Let two scopes share a base, the host evict a step, and a layer dangle; then look."""
+    with a_world(tmp_path_factory.mktemp("queries")) as world:
+        world.build("base", "api", "test", scope="api")
+        world.build("base", "web", scope="web")
+        world.build("pull", ref=PULL)
+        world.put("setup-node-Linux", size=900)
+        world.put(f"buildkit-blob-1-{blob_of('orphan')}", size=70_000)
+        world.gc()
+        world.passes(days=3)
+        world.evict("test")
+        world.evict_entries([e for e in world.entries() if e.key.startswith("setup-node")])
+        world.put(f"buildkit-blob-1-{blob_of('young')}", size=50_000)
+        world.gc(dry_run=True)
+        return world.database
+
+
+def _queries() -> Iterator[tuple[str, str]]:
+    """Give each query by its question."""
+    for piece in re.split(r"(?m)^(?=-- \d\. )", QUERIES.read_text())[1:]:
+        question = re.search(r"-- \d\. ([^?]*\?)", piece)
+        assert question
+        yield question[1], piece
+
+
+@pytest.fixture(scope="module")
+def answers(database: Path) -> dict[str, list[Row]]:
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        connection.row_factory = sqlite3.Row
+        return {
+            question: [dict(row) for row in connection.execute(query)]
+            for question, query in _queries()
+        }
+
+
+def test_there_are_six_queries_and_each_is_a_question(answers: dict[str, list[Row]]) -> None:
+    assert len(answers) == 6
+
+
+def test_only_views_are_queried(database: Path) -> None:
+    with sqlite3.connect(database) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        names = {name for (name,) in tables}
+
+    used = set(re.findall(r"(?:FROM|JOIN) (\w+)", QUERIES.read_text()))
+
+    assert used
+    assert not used & names
+
+
+def test_the_largest_layers_that_nothing_needs_come_first(answers: dict[str, list[Row]]) -> None:
+    rows = answers["Which are the largest layers that nothing needs, and why are they still there?"]
+
+    assert [row["digest"] for row in rows] == [blob_of("orphan"), blob_of("young")]
+    assert "kept until" in str(rows[1]["reason"])
+
+
+def test_layers_that_scopes_share_are_named_with_them(answers: dict[str, list[Row]]) -> None:
+    [row] = answers["Which layers do several scopes share?"]
+
+    assert row["digest"] == blob_of("base")
+    assert sorted(str(row["which"]).split(",")) == ["api", "web"]
+    assert row["size"] == 1_004
+
+
+def test_what_the_host_evicted_is_told_by_day_and_kind(answers: dict[str, list[Row]]) -> None:
+    rows = answers["What did the host evict in the week before the last run?"]
+
+    assert [(row["day"], row["kind"], row["entries"]) for row in rows] == [
+        ("2026-01-04", "blob", 1),
+        ("2026-01-04", "foreign", 1),
+    ]
+
+
+def test_refs_are_told_with_what_fills_them(answers: dict[str, list[Row]]) -> None:
+    rows = answers["Which refs fill the cache, and with what?"]
+
+    assert (rows[0]["ref"], rows[0]["kind"]) == (MAIN, "blob")
+    assert {row["ref"] for row in rows} == {MAIN, PULL}
+
+
+def test_what_goes_next_is_in_the_order_in_which_it_goes(answers: dict[str, list[Row]]) -> None:
+    rows = answers["What will go next, and how much does it free?"]
+
+    assert [(row["state"], row["unneeded_since"]) for row in rows] == [
+        ("dangling", "2026-01-01 00:00:00"),
+        ("dangling", "2026-01-04 00:00:00"),
+    ]
+
+
+def test_indexes_that_name_what_is_gone_are_found(answers: dict[str, list[Row]]) -> None:
+    [row] = answers["Which stored indexes name layers that are gone?"]
+
+    assert (row["scope"], row["blobs"], row["blobs_missing"]) == ("api", 3, 1)

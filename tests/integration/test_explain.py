@@ -1,0 +1,309 @@
+"""`why`, `tree` and `diff`: what the database knows, told for people."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from rich.console import Console, RenderableType
+from sqlalchemy import Connection
+
+from maintainer.cacheconfig import content_digest
+from maintainer.errors import MaintainerError
+from maintainer.graph.compare import RunDiff, compare
+from maintainer.graph.database import Database
+from maintainer.graph.explain import Explanation, explain
+from maintainer.graph.forest import ScopeTree, load_forest
+from maintainer.report.diff import render_diff
+from maintainer.report.tree import render_forest
+from maintainer.report.why import render_why
+from tests.integration.world import MAIN, World, a_world, blob_of
+from tests.nasty import NASTY
+
+PULL = "refs/pull/7/merge"
+T = TypeVar("T")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with a_world(tmp_path) as world:
+        yield world
+
+
+def _read(world: World, question: Callable[[Connection], T]) -> T:
+    """Ask what the runs so far have left in the database."""
+    database = Database(f"sqlite:///{world.database}")
+    try:
+        with database.begin() as connection:
+            return question(connection)
+    finally:
+        database.close()
+
+
+def _ask(world: World, subject: str) -> Explanation:
+    return _read(world, lambda connection: explain(connection, subject))
+
+
+def _forest(world: World, scope: str | None = None) -> list[ScopeTree]:
+    return _read(world, lambda connection: load_forest(connection, scope))
+
+
+def _compare(world: World, one: int, other: int) -> RunDiff:
+    return _read(world, lambda connection: compare(connection, one, other))
+
+
+def _shown(renderable: RenderableType) -> str:
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(renderable, soft_wrap=True)
+    return capture.get()
+
+
+class TestWhy:
+    def test_a_layer_is_kept_by_the_results_that_stand_on_it(self, world: World) -> None:
+        world.build("base", "api", "test")
+        world.gc()
+
+        told = _ask(world, blob_of("api"))
+
+        assert [(use.key, use.results) for use in told.uses] == [("index-buildkit-1-f921bd05#1", 2)]
+        assert [step.name for step in told.way if step.kind == "layer"] == [
+            blob_of("base"),
+            blob_of("api"),
+        ]
+        assert [step.name for step in told.way if step.kind == "record"] == [
+            blob_of("key of base"),
+            blob_of("key of api"),
+        ]
+
+    def test_results_that_lost_a_layer_keep_nothing(self, world: World) -> None:
+        world.build("base", "api", "test")
+        world.evict("api")
+        world.gc()
+
+        assert _ask(world, blob_of("base")).uses[0].results == 1
+        assert not _ask(world, blob_of("test")).uses
+
+    def test_what_nothing_needs_is_told_with_its_last_index_and_its_end(self, world: World) -> None:
+        world.build("base", "api", "test")
+        world.evict("api")
+        world.gc()
+
+        told = _ask(world, blob_of("test"))
+
+        assert told.last_named
+        assert told.last_named.key == "index-buildkit-1-f921bd05#1"
+        assert "the first run after 2026-01-02 00:00 UTC" in _shown(render_why(told))
+
+    def test_it_tells_what_the_next_run_then_does(self, world: World) -> None:
+        world.put(f"buildkit-blob-1-{blob_of('orphan')}", size=10)
+        world.gc(grace=timedelta(hours=5))
+        assert "after 2026-01-01 05:00 UTC" in _shown(render_why(_ask(world, blob_of("orphan"))))
+        world.passes(hours=5)
+
+        world.gc(grace=timedelta(hours=5))
+
+        assert blob_of("orphan") not in world.blobs()
+        assert "deleted by run 2" in _shown(render_why(_ask(world, blob_of("orphan"))))
+
+    def test_an_evicted_layer_is_told_from_a_deleted_one(self, world: World) -> None:
+        world.build("base", "api")
+        world.gc()
+        world.evict("api")
+        world.passes(hours=1)
+        world.gc()
+
+        assert "evicted, noticed at 2026-01-01 01:00" in _shown(
+            render_why(_ask(world, blob_of("api")))
+        )
+
+    def test_a_layer_that_was_never_listed_is_known_from_the_index(self, world: World) -> None:
+        world.build("base", "api")
+        world.evict("api")
+        world.gc()
+
+        assert "an index names it, but it does not exist" in _shown(
+            render_why(_ask(world, blob_of("api")))
+        )
+
+    @pytest.mark.parametrize(
+        ("key", "said"),
+        [
+            ("index-buildkit-1-f921bd05#1", "superseded since 2026-01-01 00:00"),
+            ("index-buildkit-1-f921bd05#3", "never in a list"),
+            ("setup-node-Linux", "it belongs to another tool"),
+            ("index-buildkit-1-11111111#1", "no build in refs/heads/main writes such a key"),
+        ],
+    )
+    def test_every_kind_of_key_is_explained(self, world: World, key: str, said: str) -> None:
+        world.build("base", "api")
+        world.build("base", "web")
+        world.put("setup-node-Linux", size=10)
+        world.put("index-buildkit-1-11111111#1", b"{}")
+        world.gc()
+
+        assert said in _shown(render_why(_ask(world, key)))
+
+    def test_what_is_in_an_unreadable_ref_is_not_ours_to_judge(self, world: World) -> None:
+        key = world.build("pull", ref=PULL).key
+        world.gc()
+
+        assert f"a workflow on {PULL}" in _shown(render_why(_ask(world, key)))
+
+    def test_a_signature_is_told_with_what_it_signs(self, world: World) -> None:
+        signed = world.build("base", signed=True)
+        bundle = f"buildkit-blob-1-{content_digest(signed.content or b'')}-sig"
+        world.put(bundle, b"bundle")
+        world.gc()
+
+        assert f"it signs {signed.key}" in _shown(render_why(_ask(world, bundle)))
+
+    def test_the_beginning_of_a_digest_is_enough_if_it_begins_only_one(self, world: World) -> None:
+        world.build("base", "api")
+        world.gc()
+        digits = blob_of("api").removeprefix("sha256:")
+
+        for asked in (digits[:12], f"sha256:{digits[:8]}", f"buildkit-blob-1-{blob_of('api')}"):
+            assert _ask(world, asked).subject == blob_of("api")
+
+    def test_a_beginning_of_several_digests_is_refused(self, world: World) -> None:
+        for last in "01":
+            world.put(f"buildkit-blob-1-sha256:{'a' * 63}{last}", size=1)
+        world.gc()
+
+        with pytest.raises(MaintainerError, match="begins 2 digests"):
+            _ask(world, "aaaaaaaa")
+
+    @pytest.mark.parametrize("name", [*NASTY.values(), "abcdef0123", "%", "_" * 8])
+    def test_what_nobody_knows_is_one_line(self, world: World, name: str) -> None:
+        world.build("base", "api")
+        world.gc()
+
+        with pytest.raises(MaintainerError, match=r"^the database knows nothing of [^\n\x1b]*$"):
+            _ask(world, name)
+
+
+class TestTree:
+    def test_layers_stand_on_each_other_and_are_shown_once(self, world: World) -> None:
+        world.build("base", "api")
+        world.build("base", "web")
+        world.gc()
+
+        shown = _shown(render_forest(_forest(world, "buildkit")))
+
+        base, api, web = (blob_of(step)[:19] for step in ("base", "api", "web"))
+        lines = shown.splitlines()
+        assert shown.count(base) == shown.count(api) == shown.count(web) == 1
+        assert lines[1].startswith(f"└── {base}")
+        assert {line.strip(" ├└─").split()[0] for line in lines[2:]} == {api, web}
+        assert lines[0].startswith("buildkit in refs/heads/main: 3.0 kB in 3 layers, 3 results")
+
+    def test_what_another_scope_has_shown_is_not_shown_again(self, world: World) -> None:
+        world.build("base", "api", scope="api")
+        world.build("base", "web", scope="web")
+        world.gc()
+
+        shown = _shown(render_forest(_forest(world)))
+
+        assert f"{blob_of('base')[:19]}    1.0 kB  1 result  shown above, in api" in shown
+
+    def test_a_scope_is_told_from_others_and_an_unknown_one_is_an_error(self, world: World) -> None:
+        world.build("base", "api", scope="api")
+        world.build("base", "web", scope="web")
+        world.gc()
+
+        assert [tree.scope for tree in _forest(world, "web")] == ["web"]
+        for name in ("none", *NASTY.values()):
+            with pytest.raises(MaintainerError, match="no index of the scope"):
+                _forest(world, name)
+
+    def test_gone_layers_say_so(self, world: World) -> None:
+        world.build("base", "api")
+        world.evict("api")
+        world.gc(dry_run=True)
+
+        shown = _shown(render_forest(_forest(world)))
+
+        assert "gone" in next(line for line in shown.splitlines() if blob_of("api")[:19] in line)
+
+    def test_a_chain_of_thousands_of_branches_is_drawn(self, world: World) -> None:
+        steps = [f"step {number}" for number in range(1_500)]
+        world.build(*steps)
+        world.gc()
+
+        assert "in 1,500 layers" in _shown(render_forest(_forest(world)))
+
+
+class TestDiff:
+    def test_what_runs_did_in_between_is_counted(self, world: World) -> None:
+        world.build("base", "api")
+        world.build("base", "web")
+        world.gc(dry_run=True)
+        world.passes(days=2)
+        world.gc()
+        deleted = world.requests["delete"]
+        world.passes(days=2)
+        world.evict("web")
+        world.put("setup-node", size=100)
+        world.gc()
+        deleted += world.requests["delete"]
+
+        diff = _compare(world, 3, 1)
+
+        happened = {tally.what: tally.entries for tally in diff.happened}
+        assert (diff.before, diff.after) == (1, 3)
+        assert (diff.usable_before, diff.usable_after) == (2, 2)
+        assert happened["evicted by the host"] == 1
+        assert happened["indexes written by runs"] == 2
+        assert happened["deleted by runs"] == deleted > 0
+
+    def test_only_indexes_that_changed_are_told(self, world: World) -> None:
+        world.build("base", "api", scope="same")
+        world.build("base", "api", scope="other")
+        world.gc()
+        world.build("base", "web", scope="other")
+        world.gc()
+
+        diff = _compare(world, 1, 2)
+
+        assert [
+            (index.scope, index.usable_before, index.usable_after) for index in diff.indexes
+        ] == [("other", 2, 3)]
+
+    def test_a_run_is_no_different_from_itself(self, world: World) -> None:
+        world.build("base", "api")
+        world.gc()
+
+        diff = _compare(world, 1, 1)
+
+        assert not diff.indexes
+        assert not any(tally.entries for tally in diff.happened if tally.what != "new")
+        assert "No index has changed." in _shown(render_diff(diff))
+
+    def test_a_run_that_is_not_there_is_an_error(self, world: World) -> None:
+        world.gc()
+
+        with pytest.raises(MaintainerError, match="no run 7"):
+            _compare(world, 1, 7)
+
+
+@pytest.mark.parametrize("name", NASTY.values(), ids=NASTY.keys())
+def test_no_scope_and_no_key_is_obeyed(world: World, name: str) -> None:
+    scope = name.encode("utf-8", "replace").decode()[:400]
+    key = world.build("base", "api", scope=scope, ref=MAIN).key
+    world.put(f"other {scope}", size=10)
+    world.gc()
+
+    shown = [
+        _shown(render_why(_ask(world, key))),
+        _shown(render_why(_ask(world, f"other {scope}"))),
+        _shown(render_why(_ask(world, blob_of("api")))),
+        _shown(render_forest(_forest(world, scope))),
+        _shown(render_diff(_compare(world, 1, 1))),
+    ]
+
+    for text in shown:
+        assert text.replace("\n", "").isprintable()
+        assert "::" not in text
+        assert "##[" not in text
