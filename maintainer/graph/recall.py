@@ -17,6 +17,7 @@ from maintainer.graph.models import (
     RefRow,
     ScopeRow,
 )
+from maintainer.graph.record import was_to_be_deleted
 from maintainer.outage import RememberedEntry
 from maintainer.probe import Known, KnownPlace, Probe, WrittenGeneration
 from maintainer.snapshot import KnownEntry, KnownGeneration, Snapshot
@@ -40,7 +41,10 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
 
 
 def recall_entries(connection: Connection, target_id: int, access: Access) -> list[RememberedEntry]:
-    """Give the entries of our own kinds that the token reads and that existed at the last look."""
+    """Give the entries of our own kinds that the token reads and that ought to exist still.
+
+    Those are all that existed at the last look, but for what a killed run was about to delete.
+    """
     rows = connection.execute(
         select(EntryRow.store_id, EntryRow.size, EntryRow.last_accessed_at)
         .join(RefRow, RefRow.id == EntryRow.ref_id)
@@ -48,6 +52,7 @@ def recall_entries(connection: Connection, target_id: int, access: Access) -> li
             EntryRow.target_id == target_id,
             EntryRow.kind != "foreign",
             EntryRow.missing_since.is_(None),
+            ~was_to_be_deleted(target_id),
             RefRow.name.in_(sorted(access.readable)),
         )
     )

@@ -194,16 +194,16 @@ def _record_entries(
             )
             .values(
                 missing_since=probe.at,
-                state=case((_was_to_be_deleted(target_id), "deleted"), else_="evicted"),
+                state=case((was_to_be_deleted(target_id), "deleted"), else_="evicted"),
                 reason=case(
-                    (_was_to_be_deleted(target_id), "deleted by a run that did not end"),
+                    (was_to_be_deleted(target_id), "deleted by a run that did not end"),
                     else_="the host, or somebody else, removed it",
                 ),
             )
         )
 
 
-def _was_to_be_deleted(target_id: int) -> Exists:
+def was_to_be_deleted(target_id: int) -> Exists:
     """Tell whether a run that was killed may have deleted an entry."""
     return exists().where(
         ActionRow.run_id == RunRow.id,
