@@ -12,7 +12,7 @@ from maintainer.errors import MaintainerError
 
 _T = TypeVar("_T")
 
-_PATIENCE = 3.0
+_PATIENCE = 2.0
 """Seconds that the request under way has to end; then, or at a second signal, it is cut off."""
 _SHELL = 128
 """What shells add to the number of a signal."""
