@@ -87,7 +87,7 @@ def _only_planned(report: Report) -> Verdict | None:
     message = f"This was a dry run; a run would {_say_plan(report)}."
     if found < exist:
         message = f"Builds find {found:,} of {say_count(exist, 'result')} that exist. {message}"
-    return Verdict("attention", message, "Run `maintainer gc` without --dry-run.")
+    return Verdict("attention", message, "Run `maintainer gc` without `--dry-run`.")
 
 
 def _left_over(report: Report) -> Verdict | None:

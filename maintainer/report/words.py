@@ -67,7 +67,9 @@ def say_key(key: str) -> str:
 
 
 def say_numbers(numbers: tuple[int, ...]) -> str:
-    """Say generations: `3`, `3 and 4`, `3 to 12 (8)`."""
-    if len(numbers) > 2:  # noqa: PLR2004 - more than "a and b"
-        return f"{numbers[0]} to {numbers[-1]} ({len(numbers)} of them)"
-    return " and ".join(map(str, numbers)) or "none"
+    """Say generations: `3`, `3 and 4`, `3 to 12`, `3 to 12 (8 of them)`."""
+    if len(numbers) <= 2:  # noqa: PLR2004 - up to "a and b"
+        return " and ".join(map(str, numbers)) or "none"
+    span = f"{numbers[0]} to {numbers[-1]}"
+    gaps = numbers[-1] - numbers[0] + 1 != len(numbers)
+    return f"{span} ({len(numbers)} of them)" if gaps else span

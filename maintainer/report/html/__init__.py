@@ -33,7 +33,8 @@ _ROWS = 2_000
 """Rows of a table, beyond which only their number is told."""
 _STYLES = ("vendor/uPlot.min.css", "report.css")
 _SCRIPTS = ("vendor/uPlot.iife.min.js", "report.js")
-_COMMAND = re.compile(r"`(maintainer [a-z -]+)`", re.ASCII)
+_COMMAND = re.compile(r"`(maintainer [a-z -]+|--[a-z-]+)`", re.ASCII)
+_UNIT = re.compile(r"(?<=\d) (?=(?:B|[kMGTP]B|%)(?!\w))")
 _LONGEST = 2_000
 """Characters of one text."""
 
@@ -133,15 +134,18 @@ def _environment() -> Environment:
 
 
 def _shown(value: object) -> object:
-    """Show what is in a text that could hide it or turn it round. HTML is escaped after this."""
+    """Show what is in a text that could hide it or turn it round, and keep units by their numbers.
+
+    HTML is escaped after this.
+    """
     if isinstance(value, str) and not isinstance(value, Markup):
-        return printable(value, _LONGEST)
+        return _UNIT.sub("\N{NO-BREAK SPACE}", printable(value, _LONGEST))
     return value
 
 
 def _coded(text: str) -> Markup:
     """Mark our commands up as code, and nothing else that stands between backticks."""
-    pieces = _COMMAND.split(printable(text, _LONGEST))
+    pieces = _COMMAND.split(_UNIT.sub("\N{NO-BREAK SPACE}", printable(text, _LONGEST)))
     templates = (Markup("<code>{}</code>") if at % 2 else Markup("{}") for at in range(len(pieces)))
     shown = (template.format(piece) for template, piece in zip(templates, pieces, strict=True))
     return Markup("").join(shown)

@@ -1,0 +1,314 @@
+"""The HTML report in a real browser: Chromium, without a network.
+
+`SCREENSHOTS=1 pytest tests/third_party/test_html_in_a_browser.py` takes the pictures in
+tests/screenshots anew. Look at them.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+
+from maintainer.graph.database import Database
+from maintainer.graph.runs import load_report
+from maintainer.report import Report
+from maintainer.report.html import render_html
+from maintainer.report.page import QUESTIONS
+from tests.nasty import NASTY
+from tests.reports import a_report
+from tests.weeks import AFTER, BEFORE, LAST, tell_a_week
+
+SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
+DESKTOP: ViewportSize = {"width": 1100, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--force-device-scale-factor=1",
+)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Find the browser, which a newcomer may lack."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    if os.environ.get("CI") == "true":
+        pytest.fail("chromium is needed under CI")
+    pytest.skip("chromium is not installed")
+
+
+@pytest.fixture(scope="session")
+def week(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Report]:
+    """Give the reports of a week, which is told once for all test processes."""
+    folder = tmp_path_factory.getbasetemp().parent / "week"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            tell_a_week(folder / "maintainer.db")
+    database = Database(f"sqlite:///{folder / 'maintainer.db'}")
+    with database.begin() as connection:
+        reports = {run: load_report(connection, run) for run in (BEFORE, AFTER, LAST)}
+    database.close()
+    return reports
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str, week: dict[int, Report]) -> Iterator[Browser]:
+    del week  # It is told by a loop of its own, which cannot run beside the browser's.
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visit:
+    """A page, and what it did besides being there."""
+
+    page: Page
+    said: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
+
+
+Visitor = Callable[..., Visit]
+
+
+@pytest.fixture
+def visit(browser: Browser, tmp_path: Path) -> Iterator[Visitor]:
+    """Open reports as files."""
+    contexts: list[BrowserContext] = []
+
+    def visit(report: Report, viewport: ViewportSize = DESKTOP, **settings: object) -> Visit:
+        file = tmp_path / "report.html"
+        file.write_text(render_html(report), encoding="utf-8")
+        context = browser.new_context(viewport=viewport, **settings)  # type: ignore[arg-type]
+        contexts.append(context)
+        visit = Visit(context.new_page())
+        visit.page.on("console", lambda message: visit.said.append(message.text))
+        visit.page.on("pageerror", lambda error: visit.said.append(str(error)))
+        visit.page.on("dialog", lambda dialog: visit.said.append(f"dialog {dialog.message}"))
+        visit.page.on("request", lambda request: visit.requested.append(request.url))
+        visit.page.goto(file.as_uri())
+        return visit
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+def _only_itself(requested: list[str]) -> bool:
+    return all(url.startswith(("file:", "data:")) for url in requested) and (
+        sum(url.startswith("file:") for url in requested) == 1
+    )
+
+
+@pytest.mark.parametrize("run", [BEFORE, AFTER, LAST])
+def test_nothing_is_complained_of_and_nothing_is_asked_of_anybody(
+    visit: Visitor, week: dict[int, Report], run: int
+) -> None:
+    visited = visit(week[run])
+
+    assert visited.said == []
+    assert _only_itself(visited.requested)
+
+
+def test_no_name_does_anything(visit: Visitor) -> None:
+    names = list(NASTY.values())
+
+    for name in (
+        " ".join(names),
+        *(" ".join(names[at : at + 6]) for at in range(0, len(names), 6)),
+    ):
+        visited = visit(a_report(name))
+
+        assert visited.said == []
+        assert _only_itself(visited.requested)
+        assert visited.page.locator("h2").all_inner_texts() == list(QUESTIONS[1:])
+        visited.page.close()
+
+
+def test_a_script_that_is_not_ours_would_not_run(visit: Visitor, week: dict[int, Report]) -> None:
+    page = visit(week[LAST]).page
+
+    page.evaluate(
+        "const one = document.createElement('script');"
+        "one.textContent = 'window.owned = true';"
+        "document.body.append(one)"
+    )
+
+    assert page.evaluate("window.owned") is None
+
+
+def test_the_answer_to_the_first_question_is_seen_first(
+    visit: Visitor, week: dict[int, Report]
+) -> None:
+    page = visit(week[BEFORE]).page
+
+    assert page.locator("h1").inner_text() == "Needs attention"
+    box = page.locator(".verdict .advice").bounding_box()
+    assert box
+    assert box["y"] + box["height"] < DESKTOP["height"] / 2
+
+
+def test_tables_sort_by_number_and_by_name_with_mouse_and_keyboard(
+    visit: Visitor, week: dict[int, Report]
+) -> None:
+    page = visit(week[AFTER]).page
+    table = page.locator("#scopes table").first
+    sizes = [index.bytes_usable for index in week[AFTER].indexes]
+
+    def column(number: int) -> list[str]:
+        return table.locator(f"tbody td:nth-child({number})").all_inner_texts()
+
+    def values() -> list[int]:
+        cells = table.locator("tbody td:nth-child(7)")
+        return [int(cell.get_attribute("data-v") or "") for cell in cells.all()]
+
+    size = table.get_by_role("button", name="size")
+    size.click()
+    assert values() == sorted(sizes, reverse=True)
+    assert table.locator("th[aria-sort=descending]").inner_text().startswith("size")
+    size.press("Enter")
+    assert values() == sorted(sizes)
+
+    table.get_by_role("button", name="scope").click()
+    assert column(1) == sorted(index.scope for index in week[AFTER].indexes)
+    assert table.locator("th[aria-sort]").count() == 1
+
+
+def test_a_table_is_filtered_by_all_words_and_by_whole_digests(
+    visit: Visitor, week: dict[int, Report]
+) -> None:
+    page = visit(week[AFTER]).page
+    part = page.locator("#happened details").last
+    part.locator("summary").click()
+    rows = part.locator("tbody tr:visible")
+    deleted = [a for a in week[AFTER].actions if a.kind == "delete" and "#" in a.subject]
+    everything = rows.count()
+
+    part.get_by_label("Filter").fill("DELETE index-")
+    assert rows.count() == len(deleted)
+    assert part.locator("output").inner_text() == f"{len(deleted)} of {everything}"
+
+    blob = next(a.subject for a in week[AFTER].actions if "sha256" in a.subject)
+    part.get_by_label("Filter").fill(blob)
+    assert rows.count() == 1
+
+    part.get_by_label("Filter").fill("")
+    assert rows.count() == everything
+
+
+def test_charts_are_drawn_and_their_numbers_are_at_hand(
+    visit: Visitor, week: dict[int, Report]
+) -> None:
+    page = visit(week[LAST]).page
+
+    painted = page.locator("figure canvas").evaluate_all(
+        "all => all.map(one => one.getContext('2d')"
+        ".getImageData(0, 0, one.width, one.height).data.some(value => value))"
+    )
+    assert painted == [True, True, True]
+    assert page.locator("#going details table").count() == 2
+    page.locator("#going summary").first.click()
+    assert page.locator("table.trend tbody tr").count() == len(week[LAST].trend.points)
+    assert page.locator("table.trend").is_visible()
+
+
+def test_it_can_be_read_without_javascript(visit: Visitor, week: dict[int, Report]) -> None:
+    page = visit(week[AFTER], java_script_enabled=False).page
+
+    assert page.locator("h1, h2").all_inner_texts() == ["All right", *QUESTIONS[1:]]
+    for table in ("table.legend", "#scopes table", "table.trend", "table.evictions"):
+        assert page.locator(table).first.is_visible()
+    assert page.locator("canvas, input, button").count() == 0
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+@pytest.mark.parametrize("run", [BEFORE, AFTER])
+def test_nothing_is_wider_than_a_phone(
+    visit: Visitor, week: dict[int, Report], run: int, width: int
+) -> None:
+    page = visit(week[run], {"width": width, "height": 800}).page
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_longest_names_break_rather_than_widen_a_phone(visit: Visitor) -> None:
+    page = visit(a_report(NASTY["long"]), PHONE).page
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_stand_out_from_what_is_behind_them(
+    visit: Visitor, week: dict[int, Report], scheme: str
+) -> None:
+    """WCAG 2.2 asks for 4.5 to 1, and for 3 to 1 of parts of pictures."""
+    page = visit(week[LAST], color_scheme=scheme).page
+
+    def luminance(name: str) -> float:
+        text = page.evaluate(
+            "name => getComputedStyle(document.documentElement).getPropertyValue(name)", f"--{name}"
+        )
+        parts = [int(text.strip()[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return sum(w * part for w, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    def contrast(one: str, other: str) -> float:
+        low, high = sorted((luminance(one), luminance(other)))
+        return (high + 0.05) / (low + 0.05)
+
+    for paper in ("paper", "panel"):
+        for ink in ("ink", "quiet", "good", "attention", "bad"):
+            assert contrast(ink, paper) >= 4.5, (ink, paper)
+    for mark in ("reachable", "due", "superseded", "unread", "unreadable", "foreign-0"):
+        assert contrast(mark, "paper") >= 3, mark
+
+
+def test_the_colours_follow_the_system(visit: Visitor, week: dict[int, Report]) -> None:
+    page = visit(week[LAST]).page
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+
+    page.emulate_media(color_scheme="dark")
+
+    assert page.evaluate(background) != light
+    assert page.locator("figure canvas").count() == 3
+
+
+@pytest.mark.parametrize(
+    ("run", "told", "look"),
+    [
+        (BEFORE, "before", "desktop-light"),
+        (BEFORE, "before", "phone-light"),
+        (AFTER, "after", "desktop-light"),
+        (AFTER, "after", "desktop-dark"),
+        (LAST, "later", "desktop-light"),
+        (LAST, "later", "phone-dark"),
+    ],
+)
+def test_pictures_of_it_are_kept(
+    visit: Visitor, week: dict[int, Report], *, run: int, told: str, look: str
+) -> None:
+    device, scheme = look.split("-")
+    page = visit(week[run], DESKTOP if device == "desktop" else PHONE, color_scheme=scheme).page
+    picture = page.screenshot(full_page=True)
+    kept = SCREENSHOTS / f"{told}-{look}.png"
+    if os.environ.get("SCREENSHOTS"):
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_bytes(picture)
+
+    assert kept.read_bytes()[:8] == picture[:8]
+    assert kept.stat().st_size < 700_000
