@@ -155,9 +155,15 @@ class World:
         self, number: int, *chains: Chain, of: IndexId = WEB, **age: Unpack[Age]
     ) -> Self:
         """Add a generation that is stored and was read."""
+        return self.with_index(number, an_index(*chains), of=of, **age)
+
+    def with_index(
+        self, number: int, config: CacheConfig, *, of: IndexId = WEB, **age: Unpack[Age]
+    ) -> Self:
+        """Add a generation of any content."""
         age["ref"] = of.ref
         self.with_entry(str(of.key(number)), **age)
-        return self._add(number, of, an_index(*chains), self._entries[-1])
+        return self._add(number, of, config, self._entries[-1])
 
     def with_invalid_generation(
         self, number: int, *, of: IndexId = WEB, **age: Unpack[Age]

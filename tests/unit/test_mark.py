@@ -2,7 +2,18 @@
 
 import pytest
 
-from maintainer.cacheconfig import CacheConfig, IndexId, Ref, Scope, content_digest, encode, merge
+from maintainer.cacheconfig import (
+    CacheConfig,
+    IndexId,
+    Record,
+    Ref,
+    Result,
+    Scope,
+    content_digest,
+    encode,
+    merge,
+)
+from maintainer.cacheconfig.timestamps import Nanoseconds
 from maintainer.mark import Index, Mark, State, mark
 from maintainer.snapshot import Snapshot
 from tests.snapshots import (
@@ -140,6 +151,24 @@ def test_signed_generations_stand_for_themselves_and_only_while_they_are_stored(
 
     assert [one.number for one in index.inputs] == [2, 3]
     assert index.merged == merge([an_index(*shared)])
+
+
+def test_signed_generations_need_what_each_of_them_leads_to_even_by_the_same_key() -> None:
+    old, new = _leading_to("old", at=1), _leading_to("new", at=2)
+    world = a_snapshot().with_blobs("old", "new")
+    world.with_index(1, old, of=SIGNED_WEB).with_index(2, new, of=SIGNED_WEB)
+    world.with_index(1, old).with_index(2, new)
+
+    assert _index_of(SIGNED_WEB, world).merged.blobs == {blob("old"), blob("new")}
+    # Of several results of a merge, the newest is kept, as the exporter does.
+    assert _index_of(WEB, world).merged.blobs == {blob("new")}
+
+
+def _leading_to(name: str, *, at: int) -> CacheConfig:
+    """Give an index that leads a certain key to a layer, since a certain time."""
+    config = an_index(name)
+    result = Result((0,), with_parents=True, created_at=Nanoseconds(at))
+    return CacheConfig(config.layers, (Record("key", (result,), ()),))
 
 
 def test_what_builders_can_use_is_what_the_newest_generation_says_and_exists() -> None:
@@ -523,6 +552,13 @@ def test_without_memory_a_signature_dangles_since_its_last_use() -> None:
     world = a_snapshot().with_signature(signed, age=hours(60), used=hours(2))
 
     assert _mark_of(f"buildkit-blob-1-{signed}-sig", world).since == ago(hours(2))
+
+
+def test_the_states_are_called_by_the_words_that_people_query() -> None:
+    assert [state.value for state in State] == [
+        *("reachable", "dangling", "newest", "superseded", "signed", "unread"),
+        *("unreadable ref", "foreign"),
+    ]
 
 
 # What is not ours, or not ours to see.

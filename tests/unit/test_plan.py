@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maintainer.cacheconfig import (
+    MAX_GENERATION,
     BlobKey,
     CacheConfig,
     Digest,
@@ -257,6 +258,14 @@ def test_the_next_number_is_behind_all_that_was_ever_seen() -> None:
     world = a_snapshot().with_blobs("a", "b").with_generation(2, "a").remembering(8, "b")
 
     assert str(_write(world).key) == "index-web-1-f921bd05#9"
+
+
+def test_an_index_whose_numbers_have_come_to_their_end_is_not_written() -> None:
+    def ending_at(number: int) -> World:
+        return a_snapshot().with_blobs("a").with_generation(number, "a", "gone")
+
+    assert _write(ending_at(MAX_GENERATION - 1)).key.generation == MAX_GENERATION
+    assert _about(WEB, ending_at(MAX_GENERATION)) == "its generations have no further numbers"
 
 
 def test_what_the_token_cannot_write_is_reported_with_what_is_left_to_do() -> None:
