@@ -1,0 +1,128 @@
+"""What a run may still do, and why it may do no more."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from maintainer.budget import Budget
+from maintainer.errors import StoreError
+from maintainer.settings import Settings
+from maintainer.stores import RequestLog
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Clock:
+    """A clock that somebody else winds."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def _budget(log: RequestLog, clock: Clock | None = None, **settings: object) -> Budget:
+    return Budget(log, Settings.model_validate(settings), clock or Clock())
+
+
+def test_without_limits_everything_is_granted() -> None:
+    budget = _budget(RequestLog())
+
+    assert budget.take(10**9, rest=10**9) is None
+    assert budget.used_up is None
+    assert not budget.interrupted
+
+
+def test_requests_are_granted_up_to_the_limit_and_not_one_more() -> None:
+    budget = _budget(RequestLog(), max_requests=10)
+
+    assert budget.take(7) is None
+    assert budget.take(4) == "the 10 requests of --max-requests are used up"
+
+
+def test_what_was_granted_counts_before_it_is_used() -> None:
+    budget = _budget(RequestLog(), max_requests=10)
+
+    assert [budget.take(4) is None for _ in range(3)] == [True, True, False]
+
+
+def test_requests_beyond_what_was_granted_count_too() -> None:
+    log = RequestLog()
+    budget = _budget(log, max_requests=10)
+    assert budget.take(1) is None
+    for _ in range(9):
+        log.count("look-up", again=False)
+
+    assert budget.take(1) is None
+    log.count("look-up", again=False)
+    assert budget.take(1) is not None
+
+
+def test_once_it_has_said_no_it_says_no_to_all() -> None:
+    budget = _budget(RequestLog(), max_requests=10)
+    refused = budget.take(11)
+
+    assert refused
+    assert budget.take(1) == refused == budget.used_up
+
+
+def test_the_deadline_counts_from_the_beginning_and_by_the_clock() -> None:
+    clock = Clock()
+    budget = _budget(RequestLog(), clock, deadline="10m")
+    clock.now += timedelta(seconds=599)
+    assert budget.take(1) is None
+    clock.now += timedelta(seconds=1)
+
+    assert budget.take(1) == "the --deadline has passed"
+
+
+@pytest.mark.parametrize(
+    ("share", "used", "remaining", "asked", "granted"),
+    [
+        (0.5, 0, 100, 50, True),
+        (0.5, 0, 100, 51, False),
+        # What the run itself has used belongs to what there was.
+        (0.5, 20, 80, 30, True),
+        (0.5, 20, 80, 31, False),
+        (1, 0, 0, 1, False),
+        (1, 0, 1, 1, True),
+        (0.1, 0, None, 10**6, True),
+        (0.1, 0, 0, 0, True),
+    ],
+)
+def test_a_share_of_the_rest_apis_rate_limit_is_used(
+    share: float, used: int, remaining: int | None, asked: int, granted: bool
+) -> None:
+    log = RequestLog(rate_limit_remaining=remaining)
+    log.counts.update({"list": used, "look-up": 1000})
+    budget = _budget(log, rest_share=share)
+
+    refused = budget.take(asked, rest=asked)
+
+    assert (refused is None) == granted
+    if refused:
+        assert f"{share:.0%} of the REST API's remaining rate limit" in refused
+
+
+def test_an_interrupt_says_no_from_then_on() -> None:
+    budget = _budget(RequestLog())
+    budget.interrupt("SIGTERM")
+
+    assert budget.interrupted
+    assert budget.take(0) == budget.used_up == "interrupted by SIGTERM"
+
+
+def test_the_limit_holds_for_every_request_but_those_that_end_a_write() -> None:
+    log = RequestLog()
+    _budget(log, max_requests=1)
+    log.count("list", again=False)
+
+    for kind in ("reserve", "upload", "finalize"):
+        log.count(kind, again=True)
+    for kind in ("list", "recheck", "look-up", "download", "delete", "limits"):
+        with pytest.raises(StoreError, match=r"the 1 requests of --max-requests are used up"):
+            log.count(kind, again=False)
+    assert log.total == 4
+    assert log.retries == 3

@@ -1,0 +1,129 @@
+"""What counts as an outage, and what the host or we ourselves have done."""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from maintainer.cacheconfig import Digest, Ref
+from maintainer.outage import RememberedEntry, find_outage
+from maintainer.probe import Known, Probe
+from maintainer.stores import Access, StoredEntry
+
+NOW = datetime(2026, 1, 20, tzinfo=UTC)
+PLENTY = 10**9
+SIZE = 100
+
+
+def _remembered(*ages: timedelta) -> list[RememberedEntry]:
+    """Give entries that were used so long ago, numbered from 1."""
+    return [RememberedEntry(number, SIZE, NOW - age) for number, age in enumerate(ages, 1)]
+
+
+def _hours(*hours: float) -> list[RememberedEntry]:
+    return _remembered(*(timedelta(hours=number) for number in hours))
+
+
+def _digest(number: int) -> Digest:
+    return Digest(f"sha256:{hashlib.sha256(bytes([number])).hexdigest()}")
+
+
+def _probe(present: Iterable[int] = (), *, lists: bool = True, live: Iterable[int] = ()) -> Probe:
+    return Probe(
+        at=NOW,
+        access=Access(),
+        lists=lists,
+        entries=tuple(
+            StoredEntry(number, Ref("refs/heads/main"), "key", "version", SIZE, NOW, NOW)
+            for number in present
+        ),
+        listing_complete=True,
+        read=(),
+        unread=(),
+        adopted={},
+        found=frozenset(),
+        gone=frozenset(),
+        live_blobs=frozenset(map(_digest, live)),
+        missing_blobs=frozenset(),
+        read_by_builders={},
+    )
+
+
+def _outage(
+    remembered: Iterable[RememberedEntry], present: Iterable[int], quota: int = PLENTY
+) -> str | None:
+    return find_outage(Known(), remembered, _probe(present), quota=quota)
+
+
+@pytest.mark.parametrize(
+    ("present", "told"),
+    [
+        ((1, 2, 3, 4), None),
+        ((1, 2), None),
+        ((1,), "only 1 of 4 entries that existed at the last look were found"),
+        ((), "only 0 of 4 entries that existed at the last look were found"),
+        ((7, 8, 9), "only 0 of 4 entries that existed at the last look were found"),
+    ],
+)
+def test_less_than_half_of_what_is_remembered_is_an_outage(
+    present: tuple[int, ...], told: str | None
+) -> None:
+    assert _outage(_hours(1, 2, 3, 4), present) == told
+
+
+def test_who_remembers_nothing_misses_nothing() -> None:
+    assert _outage([], ()) is None
+
+
+def test_what_was_idle_for_a_week_has_gone_by_itself() -> None:
+    week = timedelta(days=7)
+    second = timedelta(seconds=1)
+
+    assert _outage(_remembered(week, week, week), ()) is None
+    assert _outage(_remembered(week, week, week - second), ()) is not None
+    assert _outage(_remembered(week, week, week - second), (3,)) is None
+
+
+def test_what_the_quota_had_no_room_for_has_gone_by_the_hosts_rules() -> None:
+    # Three new entries came to four old ones where there is room for four.
+    assert _outage(_hours(1, 2, 3, 4), (1, 11, 12, 13), quota=4 * SIZE) is None
+
+
+def test_the_quota_explains_no_more_than_was_stored() -> None:
+    # One new entry needs the room of one old one.
+    assert _outage(_hours(1, 2, 3, 4), (1, 11), quota=4 * SIZE) is not None
+
+
+def test_a_quota_that_is_not_full_explains_nothing() -> None:
+    assert _outage(_hours(1, 2, 3, 4), (1, 11, 12, 13), quota=7 * SIZE) is not None
+
+
+def test_a_quota_explains_the_whole_entry_that_makes_room_for_a_byte() -> None:
+    # Three of four are gone; a byte too much takes one of them, two remain to be explained.
+    assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE - 1) == (
+        "only 1 of 3 entries that existed at the last look were found"
+    )
+    assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE) == (
+        "only 1 of 4 entries that existed at the last look were found"
+    )
+
+
+def _without_list(live: Iterable[int], missing: Iterable[int] = ()) -> str | None:
+    known = Known(
+        named_blobs=frozenset(map(_digest, range(6))),
+        missing_blobs=frozenset(map(_digest, missing)),
+    )
+    return find_outage(known, _hours(1), _probe(lists=False, live=live), quota=PLENTY)
+
+
+def test_without_a_list_the_blobs_that_indexes_name_are_counted() -> None:
+    assert _without_list(live=(0, 1, 2)) is None
+    assert _without_list(live=(0, 1, 9)) == (
+        "only 2 of 6 blobs that existed at the last look were found"
+    )
+
+
+def test_without_a_list_blobs_that_were_missing_before_are_not_missed_again() -> None:
+    assert _without_list(live=(0, 1), missing=(4, 5)) is None
+    assert _without_list(live=(0,), missing=(4, 5)) is not None
