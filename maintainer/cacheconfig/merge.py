@@ -171,8 +171,6 @@ class _Union:
 
     def unite(self, one: int, other: int) -> int:
         """Make one of two records, and give its number."""
-        if one == other:
-            return one
         kept, gone = (
             (one, other) if self.nodes[one].weight >= self.nodes[other].weight else (other, one)
         )

@@ -1,5 +1,7 @@
 """Marking: what every entry is, why, and since when nothing has needed it."""
 
+from dataclasses import replace
+
 import pytest
 
 from maintainer.cacheconfig import (
@@ -260,6 +262,12 @@ def test_what_hides_an_index_may_be_no_generation_of_it() -> None:
 )
 def test_an_index_is_not_hidden_by_what_is_or_may_be_its_newest_generation(world: World) -> None:
     assert _index_of(WEB, world).hidden_by is None
+
+
+def test_an_index_of_which_it_is_not_known_what_builders_read_is_not_hidden() -> None:
+    snapshot = replace(a_snapshot().with_generation(1).build(), read_by_builders={})
+
+    assert [index.hidden_by for index in mark(snapshot).indexes] == [None]
 
 
 def test_signed_indexes_are_not_hidden_because_builders_that_sign_ask_for_them() -> None:
