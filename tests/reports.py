@@ -19,7 +19,7 @@ from maintainer.report.model import (
 AT = datetime(2026, 8, 1, 12, tzinfo=UTC)
 
 
-def an_index(name: str = "web", **more: object) -> IndexReport:
+def an_index(name: str = "web", /, **more: object) -> IndexReport:
     """Give an index that was written."""
     values: dict[str, object] = {
         "scope": name,
@@ -52,7 +52,7 @@ def an_index(name: str = "web", **more: object) -> IndexReport:
     return IndexReport(**(values | more))  # type: ignore[arg-type]
 
 
-def a_report(name: str = "web", **more: object) -> Report:
+def a_report(name: str = "web", /, **more: object) -> Report:
     """Give a report whose every text holds `name`."""
     values: dict[str, object] = {
         "run": 3,

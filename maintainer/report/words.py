@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _THOUSAND = 1000
-_THREE_DIGITS = 100
+_THREE_DIGITS = 99.95
 _LEAST_SHARE = 0.001
 _DIGEST_DIGITS = 12
 

@@ -1,0 +1,227 @@
+"""What a report tells after a story, and that it tells the same when it is read again."""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from maintainer.graph import trends
+from maintainer.graph.database import Database
+from maintainer.graph.runs import load_report
+from maintainer.report import IndexReport, Report
+from maintainer.report.model import Space
+from tests.integration.world import MAIN, World, a_world, blob_of
+
+PULL = "refs/pull/7/merge"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with a_world(tmp_path) as world:
+        yield world
+
+
+def _stored(world: World, run: int | None = None) -> Report:
+    database = Database(f"sqlite:///{world.database}")
+    try:
+        with database.begin() as connection:
+            return load_report(connection, run)
+    finally:
+        database.close()
+
+
+def _space(report: Report) -> Space:
+    assert report.space
+    return report.space
+
+
+def _only_index(report: Report) -> IndexReport:
+    [index] = report.indexes
+    return index
+
+
+def test_what_a_run_reports_is_what_is_read_again(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "web")
+    world.gc()
+    world.passes(days=2)
+
+    report = world.gc()
+
+    assert _stored(world) == report
+    assert len(report.trend.points) == 2
+
+
+def test_an_older_run_is_told_as_of_its_own_time(world: World) -> None:
+    world.build("base", "api")
+    first = world.gc()
+    world.evict("api")
+    world.passes(days=1)
+    world.gc()
+
+    assert _stored(world, 1) == first
+    assert not _stored(world, 1).trend.evictions
+
+
+def test_the_quota_is_divided_into_all_that_is_stored(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "web")
+    world.build("pull", ref=PULL)
+    world.put(f"buildkit-blob-1-{blob_of('orphan')}", size=70)
+    world.put("setup-node-Linux-0123456789", size=500)
+    world.put("v0-rust-0123456789", size=300)
+
+    space = _space(world.gc(quota=100_000))
+
+    stored = world.entries()
+    assert space.used == sum(entry.size for entry in stored)
+    assert sum(part.entries for part in space.parts) == len(stored)
+    sizes = {(part.kind, part.name): part.size for part in space.parts}
+    assert sizes["foreign", "setup-node-"] == 500
+    assert sizes["foreign", "v0-rust-"] == 300
+    assert {part.size for part in space.parts if part.kind == "dangling"} == {70}
+    assert space.parts[-1].size == 100_000 - space.used
+
+
+def test_a_plan_tells_what_it_would_free_and_the_run_frees_it(world: World) -> None:
+    world.build("base", "api")
+    world.put(f"buildkit-blob-1-{blob_of('orphan')}", size=7_000)
+    world.passes(days=2)
+
+    def due(report: Report) -> int:
+        return sum(part.size for part in _space(report).parts if part.kind == "due")
+
+    planned, done = world.gc(dry_run=True), world.gc()
+
+    assert due(planned) == 7_000 == _space(planned).used - _space(done).used
+    assert due(done) == 0
+
+
+def test_a_service_that_cannot_list_has_no_quota_bar(world: World) -> None:
+    world.build("base", "api")
+
+    assert world.gc(rest=False).space is None
+
+
+def test_lost_results_are_put_down_to_the_blob_that_is_gone(world: World) -> None:
+    world.build("base", "api", "test")
+    world.build("base", "web")
+    world.evict("api")
+
+    report = world.gc()
+
+    index = _only_index(report)
+    assert index.results_lost == 2
+    assert [(blob.digest, blob.results) for blob in index.lost] == [(blob_of("api"), 2)]
+    assert (index.usable_before, index.usable_after, index.usable_possible) == (2, 2, 2)
+    assert report.verdict
+    assert "2 results were lost" in report.verdict.message
+
+
+def test_what_is_lost_is_told_once(world: World) -> None:
+    world.build("base", "api")
+    world.evict("api")
+    world.gc()
+    world.passes(hours=1)
+
+    assert _only_index(world.gc()).results_lost == 0
+
+
+def test_the_largest_chain_is_drawn_from_the_bottom_up(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "web step")
+
+    index = _only_index(world.gc())
+
+    assert [(row.depth, row.digest) for row in index.chains] == [
+        (0, blob_of("base")),
+        (1, blob_of("web step")),
+        (1, blob_of("api")),
+    ]
+    assert sum(row.size for row in index.chains) == index.bytes_usable
+
+
+def test_what_others_did_since_the_run_before_is_told(world: World) -> None:
+    world.build("base", "api")
+    assert world.gc().changes.previous_run is None
+    world.passes(hours=1)
+    world.build("base", "web")
+    world.evict("api")
+
+    changes = world.gc().changes
+
+    assert (changes.previous_run, changes.new_entries, changes.evicted_entries) == (1, 2, 1)
+    [evicted] = changes.evicted_largest
+    assert evicted.key == f"buildkit-blob-1-{blob_of('api')}"
+    assert evicted.ref == MAIN
+
+
+def test_what_a_run_deleted_is_not_taken_for_evicted(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "web")
+    world.passes(days=2)
+    world.gc()
+    world.passes(days=2)
+    report = world.gc()
+
+    assert report.changes.evicted_entries == 0
+    assert report.trend.evictions == ()
+
+
+def test_evictions_are_counted_by_the_day_on_which_they_were_noticed(world: World) -> None:
+    world.build("base", "api", "test", "docs")
+    world.gc()
+    for hours, step in ((1, "docs"), (2, "test"), (24, "api")):
+        world.passes(hours=hours)
+        world.evict(step)
+        world.gc(grace="9d")
+
+    days = _stored(world).trend.evictions
+
+    assert [(day.day, day.entries) for day in days] == [
+        (date(2026, 1, 1), 2),
+        (date(2026, 1, 2), 1),
+    ]
+
+
+def test_a_trend_of_many_runs_is_thinned_and_keeps_the_newest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trends, "_POINTS", 4)
+    world.build("base", "api")
+
+    for _ in range(9):
+        world.passes(minutes=1)
+        world.gc()
+
+    assert [point.run for point in _stored(world).trend.points] == [3, 6, 9]
+
+
+def test_a_run_that_could_not_look_is_no_point_of_the_trend(world: World) -> None:
+    world.build("base", "api")
+    world.gc()
+    world.passes(hours=1)
+    environment = world.running.environment(MAIN)
+    environment["GITHUB_API_URL"] = "http://127.0.0.1:9"
+    failed = world.gc_in(environment)
+    world.passes(hours=1)
+
+    report = world.gc()
+
+    assert failed.status == "failed"
+    assert failed.verdict
+    assert failed.verdict.level == "bad"
+    assert [point.run for point in report.trend.points] == [1, 3]
+    assert report.changes.previous_run == 1
+
+
+def test_refs_that_cannot_be_written_need_a_workflow_there(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "web")
+
+    report = world.gc(ref=PULL, readable=[MAIN])
+
+    assert report.verdict
+    assert report.verdict.level == "attention"
+    assert report.verdict.advice.startswith(f"Run `maintainer gc` in a workflow on {MAIN}")
