@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from rich import box
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -33,7 +34,15 @@ _COLOURS = {
     "free": "bright_black",
 }
 
-_BLOCKS = {"reachable": "█", "due": "▞", "dangling": "▓", "superseded": "▒", "free": "░"}
+_BLOCKS = {
+    "reachable": "█",
+    "due": "▞",
+    "dangling": "▓",
+    "superseded": "▒",
+    "unreadable": "▤",
+    "free": "░",
+}
+"""Patterns besides the colours, which not everybody sees."""
 
 
 def render_report(report: Report) -> RenderableType:
@@ -131,7 +140,6 @@ def _bar(space: Space) -> Text:
 
 
 def _block(part: SpacePart) -> str:
-    """Give a pattern besides the colour, which not everybody sees."""
     return _BLOCKS.get(part.kind, "▚")
 
 
@@ -156,7 +164,7 @@ def _written(report: Report) -> Iterator[RenderableType]:
     yield Text(f"\n{table.title}", style="italic")
     for key, ref, outcome, _, why in table.rows:
         ours = f"{key.text} in {ref.text}, {outcome.text}: {why.text}"
-        yield Text(f"  {loggable(ours, limit=400)}")
+        yield Padding(Text(loggable(ours, limit=400)), (0, 0, 0, 2))
     yield from _left(table)
 
 

@@ -187,10 +187,10 @@ def _first(lines: tuple[str, ...]) -> str:
 
 _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
     _failed,
+    _left_over,
     _blind,
     _unread,
     _only_planned,
-    _left_over,
     _unreachable,
     _full,
 )

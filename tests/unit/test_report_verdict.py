@@ -75,8 +75,10 @@ def test_a_dry_run_says_what_builds_miss_and_how_to_change_it() -> None:
     assert "without `--dry-run`" in verdict.advice
 
 
-def test_what_a_budget_left_is_done_by_another_run() -> None:
-    verdict = judge(_report(notes=("the --deadline has passed",)))
+@pytest.mark.parametrize("readable", [(), ("refs/heads/main",)])
+def test_what_a_budget_left_is_done_by_another_run(readable: tuple[str, ...]) -> None:
+    """A run that ends before it has marked anything does not know what the token reads."""
+    verdict = judge(_report(notes=("the --deadline has passed",), readable=readable))
 
     assert verdict.message == "the --deadline has passed"
 

@@ -1,0 +1,116 @@
+"""The commands that people ask with, as they type them."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.world import a_world, blob_of
+
+ESCAPES = "\x1b[31m<script>::error::"
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with a_world(tmp_path_factory.mktemp("questions")) as world:
+        world.build("base", "api", scope=ESCAPES)
+        world.build("base", "web", scope=ESCAPES)
+        world.gc()
+        world.passes(days=2)
+        world.gc()
+        return world.database
+
+
+def _ask(database: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).with_name("maintainer"), *arguments],
+        env={"MAINTAINER_DATABASE": f"sqlite:///{database}", "PATH": os.environ["PATH"]},
+        cwd=database.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_html_is_written_as_a_new_file_would_be(database: Path, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+
+    answer = _ask(database, "report", "--html", file)
+
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+    assert file.read_text().startswith("<!doctype html>")
+    new = tmp_path / "new"
+    new.touch()
+    assert stat.S_IMODE(file.stat().st_mode) == stat.S_IMODE(new.stat().st_mode)
+    assert {one.name for one in tmp_path.iterdir()} == {"report.html", "new"}
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(database: Path, tmp_path: Path) -> None:
+    (tmp_path / "report.html").mkdir()
+
+    answer = _ask(database, "report", "--html", tmp_path / "report.html")
+
+    assert answer.returncode == 1
+    assert len(answer.stderr.splitlines()) == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_markdown_goes_to_stdout_for_a_job_summary(database: Path) -> None:
+    answer = _ask(database, "report", "--markdown")
+
+    assert answer.returncode == 0
+    assert answer.stdout.startswith("## ✅ All right\n")
+    assert "<script>" not in answer.stdout
+
+
+def test_a_stored_report_is_asked_for_by_its_number(database: Path) -> None:
+    assert json.loads(_ask(database, "report", "--run", "1", "--json").stdout)["run"] == 1
+    assert json.loads(_ask(database, "report", "--json").stdout)["run"] == 2
+
+
+def test_forms_exclude_each_other(database: Path) -> None:
+    answer = _ask(database, "report", "--json", "--markdown")
+
+    assert answer.returncode == 2
+    assert answer.stderr == "maintainer: --json, --markdown and --html exclude each other\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("why", "nothing"),
+        ("why", "\udcff"),
+        ("tree", "nothing"),
+        ("diff", "1", "9"),
+        ("report", "--run", "9"),
+    ],
+    ids=repr,
+)
+def test_what_is_not_known_is_one_line_and_exit_1(
+    database: Path, arguments: tuple[str, ...]
+) -> None:
+    answer = _ask(database, *arguments)
+
+    assert answer.returncode == 1
+    assert answer.stdout == ""
+    assert len(answer.stderr.splitlines()) == 1
+    assert answer.stderr.startswith("maintainer: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("report",), ("why", blob_of("api")), ("tree",), ("tree", ESCAPES), ("diff", "1", "2")],
+    ids=repr,
+)
+def test_answers_come_as_text_and_as_json(database: Path, arguments: tuple[str, ...]) -> None:
+    text, document = _ask(database, *arguments), _ask(database, *arguments, "--json")
+
+    assert text.returncode == document.returncode == 0, text.stderr + document.stderr
+    assert text.stdout.replace("\n", "").isprintable()
+    assert "::error" not in text.stdout
+    assert json.loads(document.stdout)
+    assert document.stdout.isascii()
