@@ -11,6 +11,9 @@ from maintainer.graph.forest import ScopeTree, TreeLayer
 from maintainer.report.words import say_count, say_digest, say_size
 from maintainer.text import loggable
 
+_DEEPEST = 8
+"""What stands on more branches is drawn beside them, with a mark: a line has an end."""
+
 
 def render_forest(trees: Sequence[ScopeTree]) -> Group:
     """Draw one tree a scope; a layer that an earlier scope has is not drawn again."""
@@ -30,14 +33,16 @@ def _draw(tree: ScopeTree, seen: dict[int, str]) -> Tree:
     for layer in tree.layers:
         if layer.id in shown:
             above[layer.parent_id].append(layer)
-    waiting = [(root, layer) for layer in reversed(above[None])]
+    waiting = [(root, layer, 0) for layer in reversed(above[None])]
     while waiting:
-        branch, layer = waiting.pop()
+        branch, layer, depth = waiting.pop()
         run = [layer]
         while len(above[run[-1].id]) == 1:
             run += above[run[-1].id]
-        node = branch.add(Text("\n".join(_say(one, seen) for one in run)))
-        waiting += [(node, one) for one in reversed(above[run[-1].id])]
+        deeper = "⋮ " * (depth > _DEEPEST)
+        node = branch.add(Text("\n".join(f"{deeper}{_say(one, seen)}" for one in run)))
+        place = node if depth < _DEEPEST else branch
+        waiting += [(place, one, depth + 1) for one in reversed(above[run[-1].id])]
     left = len(known) - len(shown)
     if left:
         root.add(Text(f"{say_count(left, 'layer')} shown above, in other scopes", style="dim"))

@@ -14,7 +14,7 @@ from maintainer.errors import MaintainerError
 from maintainer.graph.compare import RunDiff, compare
 from maintainer.graph.database import Database
 from maintainer.graph.explain import Explanation, explain
-from maintainer.graph.forest import ScopeTree, load_forest
+from maintainer.graph.forest import ScopeTree, TreeLayer, load_forest
 from maintainer.report.diff import render_diff
 from maintainer.report.tree import render_forest
 from maintainer.report.why import render_why
@@ -227,12 +227,24 @@ class TestTree:
 
         assert "gone" in next(line for line in shown.splitlines() if blob_of("api")[:19] in line)
 
-    def test_a_chain_of_thousands_of_branches_is_drawn(self, world: World) -> None:
-        steps = [f"step {number}" for number in range(1_500)]
-        world.build(*steps)
-        world.gc()
+    @pytest.mark.parametrize("branches", [0, 1])
+    def test_every_layer_is_drawn_however_many_it_stands_on(self, branches: int) -> None:
+        layers = [
+            TreeLayer(
+                id=2 * step + branch,
+                parent_id=2 * step - 2 if step else None,
+                digest=f"sha256:{step:06}{branch}{'0' * 57}",
+                size=1,
+                is_stored=True,
+                results=1,
+            )
+            for step in range(500)
+            for branch in range(1 + branches)
+        ]
 
-        assert "in 1,500 layers" in _shown(render_forest(_forest(world)))
+        shown = _shown(render_forest([ScopeTree("target", "web", "main", "index", tuple(layers))]))
+
+        assert all(shown.count(layer.digest[:19]) == 1 for layer in layers)
 
 
 class TestDiff:

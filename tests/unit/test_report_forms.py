@@ -151,7 +151,7 @@ def test_json_is_ascii_and_gives_back_what_was_there(name: str) -> None:
 
 
 def test_the_published_schema_is_current() -> None:
-    assert SCHEMA.read_text() == make_schema()
+    assert SCHEMA.read_text() == make_schema(), "run `python -m maintainer.report.json`"
 
 
 def test_the_schema_is_valid_itself_and_refuses_what_is_no_report() -> None:
