@@ -31,6 +31,11 @@ class Budget:
         self.interrupted = True
         self.used_up = f"interrupted by {what}"
 
+    def stop(self, reason: str) -> str:
+        """Let the run end, for this reason if there is no other yet; give the reason."""
+        self.used_up = self.used_up or reason
+        return self.used_up
+
     def take(self, requests: int, *, rest: int = 0) -> str | None:
         """Take so many requests, `rest` of them of the REST API; or tell why there are none left.
 

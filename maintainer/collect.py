@@ -31,6 +31,7 @@ from maintainer.probe import Known, Probe, probe_store
 from maintainer.progress import Progress, Unwatched
 from maintainer.report import Report
 from maintainer.report.build import ReportBuilder
+from maintainer.report.words import say_count
 from maintainer.rewrite import Rewriter
 from maintainer.settings import Settings
 from maintainer.snapshot import Snapshot
@@ -79,12 +80,13 @@ async def collect(
         try:
             probe = await _probe(run, accept_loss=accept_loss)
             snapshot = _record(run, probe)
-            _note_blindness(run, snapshot)
-            marks, plan = _plan(run, mark(snapshot))
-            if not dry_run:
-                await _rewrite(run, marks, plan)
-                if not no_sweep:
-                    await _sweep(run, marks, plan)
+            _note_what_was_not_seen(run, probe, snapshot)
+            if not probe.unasked_blobs:
+                marks, plan = _plan(run, mark(snapshot))
+                if not dry_run:
+                    await _rewrite(run, marks, plan)
+                    if not no_sweep:
+                        await _sweep(run, marks, plan)
         except MaintainerError as error:
             run.report.problems.append(str(error))
         except BaseException:
@@ -107,6 +109,8 @@ class _Run:
     target_id: int
     budget: Budget
     report: ReportBuilder
+    left: list[str] = field(default_factory=list)
+    """What the run did not come to, because of its budget."""
 
 
 def _begin(collector: Collector, *, dry_run: bool) -> _Run:
@@ -165,14 +169,17 @@ def _record(run: _Run, probe: Probe) -> Snapshot:
         return load_snapshot(connection, run.target_id, probe)
 
 
-def _note_blindness(run: _Run, snapshot: Snapshot) -> None:
-    """Say so if no index could be read at all: then the run can keep all, but not do its work."""
-    known = any(generation.exists for generation in snapshot.generations)
-    if snapshot.unread and not known and not run.budget.used_up:
-        unread = snapshot.unread[0]
-        run.report.problems.append(
-            f"no index could be read, {unread.name} for one: {unread.problem}"
-        )
+def _note_what_was_not_seen(run: _Run, probe: Probe, snapshot: Snapshot) -> None:
+    """Say what is left to see; if no index could be read at all, the run did not do its work."""
+    if run.budget.used_up:
+        if probe.unread:
+            run.left.append(f"{say_count(len(probe.unread), 'index', 'indexes')} to read")
+        if probe.unasked_blobs:
+            run.left.append(f"{say_count(len(probe.unasked_blobs), 'blob')} to look for")
+    elif probe.unread and not any(generation.exists for generation in snapshot.generations):
+        unread = probe.unread[0]
+        problem = f"no index could be read, {unread.name} for one: {unread.problem}"
+        run.report.problems.append(problem)
 
 
 def _plan(run: _Run, marks: Marks) -> tuple[Marks, Plan]:
@@ -236,8 +243,10 @@ async def _sweep(run: _Run, marks: Marks, plan: Plan) -> None:
 def _finish(run: _Run, status: str) -> Report:
     run.collector.progress.stage("report")
     if run.budget.used_up:
-        left = sum(action.outcome.startswith("left") for action in run.report.actions())
-        run.report.notes.append(f"{run.budget.used_up}: {left} actions are left for the next run")
+        actions = sum(action.outcome.startswith("left") for action in run.report.actions())
+        left = [*run.left, *([say_count(actions, "action")] if actions else [])]
+        said = f": left for the next run: {', '.join(left)}" if left else ""
+        run.report.notes.append(f"{run.budget.used_up}{said}")
     with run.collector.database.begin() as connection:
         changes = look_back(connection, run.target_id, run.report.run, run.report.started_at)
         built = run.report.build(

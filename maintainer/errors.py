@@ -31,6 +31,10 @@ class StoreError(MaintainerError):
     """The store could not be asked, or gave an answer that makes no sense."""
 
 
+class UsedUpError(StoreError):
+    """The run may send no further request; what is left is for the next."""
+
+
 class AlreadyExistsError(StoreError):
     """Somebody else has reserved or written this key."""
 

@@ -30,7 +30,7 @@ def find_outage(
     recently.
     """
     if not probe.lists:
-        expected = known.named_blobs - known.missing_blobs
+        expected = known.named_blobs - known.missing_blobs - probe.unasked_blobs
         return _say(len(expected), len(expected & probe.live_blobs), "blobs")
     present = {entry.id for entry in probe.entries}
     entries = sorted(remembered, key=lambda entry: (entry.last_accessed_at, entry.store_id))

@@ -24,7 +24,7 @@ from maintainer.cacheconfig import (
     decode,
     parse_key,
 )
-from maintainer.errors import InvalidIndexError, StoreError
+from maintainer.errors import InvalidIndexError, StoreError, UsedUpError
 from maintainer.progress import Progress
 from maintainer.snapshot import Key, UnreadGeneration, index_of
 from maintainer.stores import Access, Listing, Store, StoredEntry
@@ -117,6 +117,9 @@ class Probe:
     missing_blobs: frozenset[Digest]
     """The blobs that an index names and that were asked for in vain, now or earlier."""
     read_by_builders: Mapping[IndexId, str]
+    unasked_blobs: frozenset[Digest] = frozenset()
+    """The blobs that an index names and that the budget did not allow to ask for: nothing can be
+    planned without them."""
 
 
 async def probe_store(
@@ -156,8 +159,9 @@ async def probe_store(
         found=frozenset(indexes.found),
         gone=frozenset(indexes.gone),
         live_blobs=blobs.live,
-        missing_blobs=named - blobs.live,
+        missing_blobs=named - blobs.live - blobs.unasked,
         read_by_builders=indexes.read_by_builders,
+        unasked_blobs=blobs.unasked,
     )
 
 
@@ -328,7 +332,6 @@ class _Search:
         # Creation times may tie, and the first of a tie may be what the look-up finds.
         while await self.store.look_up(str(index.key(number + 1))):
             number += 1
-            self.indexes.read_by_builders[index] = str(index.key(number))
         return number
 
     async def _still_the_same(
@@ -383,6 +386,7 @@ def generation_of(index: IndexId, key: str) -> int | None:
 class _Blobs:
     listing: Listing
     live: frozenset[Digest]
+    unasked: frozenset[Digest] = frozenset()
 
 
 async def _probe_blobs(look: _Look, listing: Listing, named: frozenset[Digest]) -> _Blobs:
@@ -399,15 +403,23 @@ async def _probe_blobs(look: _Look, listing: Listing, named: frozenset[Digest]) 
         return _Blobs(listing, live | _blobs_in(listing.entries))
     look.progress.stage("probe: look up blobs", len(doubtful))
 
-    async def exists(digest: Digest) -> bool:
+    async def exists(digest: Digest) -> bool | None:
         look.progress.advance()
-        if reason := look.budget.take(1):
-            raise StoreError(f"whether {len(doubtful)} blobs exist could not be asked: {reason}")
-        return await look.store.look_up(str(BlobKey(digest))) is not None
+        if look.budget.take(1):
+            return None
+        try:
+            return await look.store.look_up(str(BlobKey(digest))) is not None
+        except UsedUpError as error:
+            look.budget.stop(str(error))
+            return None
 
     wanted = sorted(doubtful)
-    answers = await _for_each(exists, wanted)
-    return _Blobs(listing, live | {d for d, found in zip(wanted, answers, strict=True) if found})
+    answers = dict(zip(wanted, await _for_each(exists, wanted), strict=True))
+    return _Blobs(
+        listing,
+        live | {digest for digest, found in answers.items() if found},
+        frozenset(digest for digest, found in answers.items() if found is None),
+    )
 
 
 def _blobs_in(entries: Iterable[StoredEntry]) -> frozenset[Digest]:

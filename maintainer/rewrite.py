@@ -12,7 +12,7 @@ import anyio
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, encode, merge, prune
-from maintainer.errors import AlreadyExistsError, StoreError
+from maintainer.errors import AlreadyExistsError, StoreError, UsedUpError
 from maintainer.mark import Index
 from maintainer.plan import WriteIndex
 from maintainer.probe import ReadGeneration, generation_of, read_content
@@ -78,6 +78,9 @@ class Rewriter:
         attempt = _Attempt(write, index)
         try:
             written = await self._write(attempt)
+        except UsedUpError as error:
+            reason = self._budget.stop(str(error))
+            return Rewritten(write.index, None, tuple(attempt.met), left=reason)
         except StoreError as error:
             return Rewritten(write.index, None, tuple(attempt.met), str(error))
         return Rewritten(write.index, written, tuple(attempt.met))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import Digest, IndexId, IndexKey
-from maintainer.errors import StoreError
+from maintainer.errors import StoreError, UsedUpError
 from maintainer.plan import DeleteEntry
 from maintainer.progress import Progress
 from maintainer.rewrite import Rewritten
@@ -82,30 +82,45 @@ class _Sweeper:
 
     async def sweep(self, delete: DeleteEntry) -> str:
         """Delete one entry, if it may still go; the outcome."""
-        if self.failed:
-            return "skipped: an earlier deletion failed"
-        if reason := self.budget.take(1, rest=1):
-            return f"left: {reason}"
-        if reason := await self._why_not(delete):
+        if self.budget.used_up:
+            return f"left: {self.budget.used_up}"
+        if reason := self._why_not(delete):
             return f"skipped: {reason}"
+        rechecks = self._rechecks(delete)
+        if reason := self.budget.take(rechecks + 1, rest=rechecks + 1):
+            return f"left: {reason}"
         try:
-            return DONE if await self.store.delete(delete.entry.store_id) else GONE
+            return await self._delete(delete)
+        except UsedUpError as error:
+            return f"left: {self.budget.stop(str(error))}"
         except StoreError as error:
             self.failed = True
             return f"{_FAILED}{error}"
 
-    async def _why_not(self, delete: DeleteEntry) -> str | None:
+    async def _delete(self, delete: DeleteEntry) -> str:
+        if not isinstance(delete.entry.parsed, IndexKey):
+            if self._rechecks(delete):
+                self.why_no_blobs = await self._what_was_written_meanwhile()
+                self.asked = True
+            if self.why_no_blobs:
+                return f"skipped: {self.why_no_blobs}"
+        return DONE if await self.store.delete(delete.entry.store_id) else GONE
+
+    def _rechecks(self, delete: DeleteEntry) -> int:
+        """Tell how many requests it takes to ask what was written meanwhile: once, for blobs."""
+        if self.asked or isinstance(delete.entry.parsed, IndexKey):
+            return 0
+        return len(self.store.access.readable)
+
+    def _why_not(self, delete: DeleteEntry) -> str | None:
+        if self.failed:
+            return "an earlier deletion failed"
         for index in sorted(delete.after):
             if not self.rewritten[index].done:
                 return f"{index} was not rewritten"
-        if isinstance(delete.entry.parsed, IndexKey):
-            return None
         if getattr(delete.entry.parsed, "digest", None) in self.protected:
             return "a build has written an index meanwhile that names it"
-        if not self.asked:
-            self.asked = True
-            self.why_no_blobs = await self._what_was_written_meanwhile()
-        return self.why_no_blobs
+        return None
 
     async def _what_was_written_meanwhile(self) -> str | None:
         """Ask which indexes are new since the run began; tell why no blob may go, if so."""
@@ -120,6 +135,8 @@ class _Sweeper:
                 for entry in await self.store.newest_indexes(ref):
                     if entry.id not in self.known_entries and entry.key not in ours:
                         return f"{entry.key} was written meanwhile and may need it"
+        except UsedUpError:
+            raise
         except StoreError as error:
             return f"whether a build has written an index meanwhile could not be asked ({error})"
         return None

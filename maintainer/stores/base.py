@@ -8,7 +8,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from maintainer.cacheconfig import Ref
-from maintainer.errors import StoreError
+from maintainer.errors import UsedUpError
 
 MAX_NAME_LENGTH = 4096
 """Characters of a key or a ref; git allows a quarter, GitHub an eighth of it."""
@@ -107,9 +107,9 @@ class RequestLog:
         return self.counts.total()
 
     def count(self, kind: str, *, again: bool) -> None:
-        """Count a request that is about to be sent. Raises StoreError if it may not be."""
+        """Count a request that is about to be sent. Raises UsedUpError if it may not be."""
         if self.limit is not None and self.total >= self.limit and kind not in _ALWAYS:
-            raise StoreError(f"the {self.limit} requests of --max-requests are used up")
+            raise UsedUpError(f"the {self.limit} requests of --max-requests are used up")
         self.counts[kind] += 1
         self.retries += again
 

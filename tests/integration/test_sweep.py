@@ -160,7 +160,7 @@ def test_what_the_budget_leaves_is_for_the_next_run(world: World) -> None:
     assert _outcomes(report) == ["done", "done", reason, reason, reason]
     assert report.status == "done"
     assert report.notes == (
-        "the 3 requests of --max-requests are used up: 3 actions are left for the next run",
+        "the 3 requests of --max-requests are used up: left for the next run: 3 actions",
     )
 
 

@@ -114,6 +114,14 @@ def test_an_interrupt_says_no_from_then_on() -> None:
     assert budget.take(0) == budget.used_up == "interrupted by SIGTERM"
 
 
+def test_who_stops_it_gives_the_reason_unless_there_is_one() -> None:
+    budget = _budget(RequestLog())
+
+    assert budget.stop("enough") == "enough" == budget.take(1)
+    assert budget.stop("more than enough") == "enough"
+    assert not budget.interrupted
+
+
 def test_the_limit_holds_for_every_request_but_those_that_end_a_write() -> None:
     log = RequestLog()
     _budget(log, max_requests=1)

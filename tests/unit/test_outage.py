@@ -29,7 +29,13 @@ def _digest(number: int) -> Digest:
     return Digest(f"sha256:{hashlib.sha256(bytes([number])).hexdigest()}")
 
 
-def _probe(present: Iterable[int] = (), *, lists: bool = True, live: Iterable[int] = ()) -> Probe:
+def _probe(
+    present: Iterable[int] = (),
+    *,
+    lists: bool = True,
+    live: Iterable[int] = (),
+    unasked: Iterable[int] = (),
+) -> Probe:
     return Probe(
         at=NOW,
         access=Access(),
@@ -47,6 +53,7 @@ def _probe(present: Iterable[int] = (), *, lists: bool = True, live: Iterable[in
         live_blobs=frozenset(map(_digest, live)),
         missing_blobs=frozenset(),
         read_by_builders={},
+        unasked_blobs=frozenset(map(_digest, unasked)),
     )
 
 
@@ -109,12 +116,16 @@ def test_a_quota_explains_the_whole_entry_that_makes_room_for_a_byte() -> None:
     )
 
 
-def _without_list(live: Iterable[int], missing: Iterable[int] = ()) -> str | None:
+def _without_list(
+    live: Iterable[int], missing: Iterable[int] = (), unasked: Iterable[int] = ()
+) -> str | None:
     known = Known(
         named_blobs=frozenset(map(_digest, range(6))),
         missing_blobs=frozenset(map(_digest, missing)),
     )
-    return find_outage(known, _hours(1), _probe(lists=False, live=live), quota=PLENTY)
+    return find_outage(
+        known, _hours(1), _probe(lists=False, live=live, unasked=unasked), quota=PLENTY
+    )
 
 
 def test_without_a_list_the_blobs_that_indexes_name_are_counted() -> None:
@@ -127,3 +138,8 @@ def test_without_a_list_the_blobs_that_indexes_name_are_counted() -> None:
 def test_without_a_list_blobs_that_were_missing_before_are_not_missed_again() -> None:
     assert _without_list(live=(0, 1), missing=(4, 5)) is None
     assert _without_list(live=(0,), missing=(4, 5)) is not None
+
+
+def test_without_a_list_blobs_that_were_not_asked_for_are_not_missed() -> None:
+    assert _without_list(live=(0,), unasked=(2, 3, 4, 5)) is None
+    assert _without_list(live=(0,), unasked=(3, 4, 5)) is not None
