@@ -251,7 +251,7 @@ def runs(
     """List the last runs, newest first."""
     with (
         _existing_database(_settings(config, database)) as opened,
-        opened.begin() as connection,
+        opened.reading() as connection,
     ):
         found = list_runs(connection, limit)
     if json:
@@ -293,7 +293,7 @@ def schedule(*, config: _Config = None, database: _Database = None, json: _Json 
     """Show each target's last result and next run."""
     with (
         _existing_database(_settings(config, database)) as opened,
-        opened.begin() as connection,
+        opened.reading() as connection,
     ):
         found = load_statuses(connection)
     if json:
@@ -419,7 +419,7 @@ def _reading(config: Path | None, database: str | None) -> Iterator[Connection]:
     """Read what an existing database knows."""
     with (
         _existing_database(_settings(config, database)) as opened,
-        opened.begin() as connection,
+        opened.reading() as connection,
     ):
         yield connection
 

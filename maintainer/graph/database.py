@@ -20,7 +20,8 @@ from maintainer.errors import DatabaseError
 from maintainer.graph.models import RunRow
 
 _PATIENCE = 10.0
-"""Seconds to wait for somebody who reads or writes the file at this moment."""
+"""Seconds to wait for somebody who writes the file at this moment."""
+_READS = {"reads": True}
 
 
 class Database:
@@ -31,6 +32,7 @@ class Database:
         self._engine = create_engine(url, connect_args={"timeout": _PATIENCE})
         event.listen(self._engine, "connect", _configure)
         event.listen(self._engine, "begin", _begin)
+        self._readers = self._engine.execution_options(**_READS)
 
     def close(self) -> None:
         """Close all connections."""
@@ -43,12 +45,13 @@ class Database:
             self._let_others_read()
 
     def _migrate(self) -> None:
-        with self._engine.begin() as connection:
-            config = _alembic()
-            head = ScriptDirectory.from_config(config).get_current_head()
-            revision = _revision(connection)
-            if revision == head:
+        config = _alembic()
+        head = ScriptDirectory.from_config(config).get_current_head()
+        with self._readers.begin() as connection:
+            if _revision(connection) == head:
                 return
+        with self._engine.begin() as connection:
+            revision = _revision(connection)
             if revision is None and inspect(connection).get_table_names():
                 raise DatabaseError(f"the database {self.path} belongs to another program")
             config.attributes["connection"] = connection
@@ -71,13 +74,23 @@ class Database:
         """Give the revision of the schema; None if the file has none yet."""
         if not self.path.exists():
             return None
-        with self._said(), self._engine.connect() as connection:
+        with self._said(), self._readers.connect() as connection:
             return _revision(connection)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """Open a transaction, committed at the end, rolled back on an error."""
+        """Open a transaction that may write, committed at the end, rolled back on an error.
+
+        It waits for others that write now. One that read first and wrote later could not wait: if
+        somebody has written in between, SQLite says at once that the database is locked.
+        """
         with self._said(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Open a transaction that only reads: it waits for nobody, whoever writes meanwhile."""
+        with self._said(), self._readers.begin() as connection:
             yield connection
 
     @contextmanager
@@ -102,7 +115,7 @@ class Database:
     def _holder(self) -> str:
         """Say who is running, as far as the file tells."""
         try:
-            with self._said(), self._engine.connect() as connection:
+            with self._said(), self._readers.connect() as connection:
                 row = connection.execute(
                     select(RunRow.process, RunRow.started_at)
                     .where(RunRow.status == "running")
@@ -136,7 +149,8 @@ def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    reads = connection.get_execution_options().get("reads")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def _revision(connection: Connection) -> str | None:

@@ -56,6 +56,8 @@ class TargetStatus(msgspec.Struct, frozen=True):
             return f"{self.failures} attempts in a row failed, the last one because: {self.problem}"
         if self.last_status is None:
             return "it has not run yet"
+        if self.last_good_at is None:
+            return "no run has ended well yet"
         if self.is_overdue(now):
             return f"its run is overdue since {self.due_at:%Y-%m-%d %H:%M:%S} UTC"
         return None

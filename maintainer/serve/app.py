@@ -59,7 +59,7 @@ class Pages:
         )
 
     def _index(self, _: Request) -> Response:
-        with self._database.begin() as connection:
+        with self._database.reading() as connection:
             statuses, runs = load_statuses(connection), list_runs(connection, _RUNS)
         content = render_index(statuses, runs, self._clock())
         return HTMLResponse(content, headers=policy(style=INDEX_STYLE))
@@ -80,12 +80,12 @@ class Pages:
         return PlainTextResponse(text or "ready\n", status)
 
     def _metrics(self, _: Request) -> Response:
-        with self._database.begin() as connection:
+        with self._database.reading() as connection:
             return Response(render_metrics(connection, self._clock()), media_type=CONTENT_TYPE)
 
     def _target(self, request: Request) -> Response:
         name = request.path_params["name"]
-        with self._database.begin() as connection:
+        with self._database.reading() as connection:
             statuses = {one.name: one for one in load_statuses(connection)}
             if name not in statuses:
                 raise HTTPException(404, "there is no such target")
@@ -95,16 +95,16 @@ class Pages:
         return PlainTextResponse(f"{name}: {statuses[name].complaint(self._clock())}\n")
 
     def _run(self, request: Request) -> Response:
-        with self._database.begin() as connection:
+        with self._database.reading() as connection:
             return _report(load_report(connection, request.path_params["run"]))
 
     def _run_as_json(self, request: Request) -> Response:
-        with self._database.begin() as connection:
+        with self._database.reading() as connection:
             report = load_report(connection, request.path_params["run"])
         return Response(to_json(report), media_type="application/json")
 
     def _statuses(self) -> list[TargetStatus]:
-        with self._database.begin() as connection:
+        with self._database.reading() as connection:
             return load_statuses(connection)
 
 

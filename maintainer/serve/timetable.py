@@ -37,7 +37,7 @@ def take_over(
     database: Database, schedule: Schedule, targets: Collection[ServedTarget], now: datetime
 ) -> None:
     """Take a changed configuration over. What is unchanged, and does not fail, is left alone."""
-    with database.begin() as connection:
+    with database.reading() as connection:
         known = load_due(connection)
     for name in known.keys() - {target.name for target in targets}:
         schedule.remove(name)
