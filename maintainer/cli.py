@@ -30,6 +30,7 @@ from maintainer.logs import LogFormat
 from maintainer.report import Report
 from maintainer.report.diff import render_diff
 from maintainer.report.files import write_atomically
+from maintainer.report.github import told_to_workflow
 from maintainer.report.html import render_html
 from maintainer.report.json import to_json
 from maintainer.report.markdown import render_markdown
@@ -40,7 +41,13 @@ from maintainer.report.why import render_why
 from maintainer.serve import serve as run_service
 from maintainer.serve import serve_once as run_what_is_due
 from maintainer.serve.table import render_schedule
-from maintainer.settings import GitHubSettings, Settings, load_settings, parse_duration
+from maintainer.settings import (
+    GitHubSettings,
+    Settings,
+    StepSettings,
+    load_settings,
+    parse_duration,
+)
 from maintainer.stores.github import open_store
 from maintainer.text import printable
 
@@ -127,6 +134,12 @@ def gc(
         bool,
         typer.Option("--accept-loss", help="Go on even if most of what was known is gone."),
     ] = False,
+    github: Annotated[
+        bool,
+        typer.Option(
+            "--github", help="Tell the workflow: job summary, outputs of the step, annotations."
+        ),
+    ] = False,
     config: _Config = None,
     database: _Database = None,
     json: _Json = False,
@@ -135,19 +148,24 @@ def gc(
     verbose: _Verbose = False,
 ) -> None:
     """Do one whole run on the GitHub Actions cache that the environment names."""
-    settings = _settings(
-        config,
-        database,
-        grace=_duration("--grace", grace),
-        scopes=scope or None,
-        max_requests=max_requests,
-        deadline=_duration("--deadline", deadline),
-        log_format=log_format,
-    )
-    set_up_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
-    ended = anyio.run(_collect, settings, _Mode(dry_run, no_sweep, accept_loss, quiet))
-    if ended.result:
-        _print_report(ended.result, json=json, quiet=quiet)
+    if json and github:
+        raise UsageError("--json and --github exclude each other: both write to stdout")
+    with told_to_workflow(StepSettings.read() if github else None) as workflow:
+        settings = _settings(
+            config,
+            database,
+            grace=_duration("--grace", grace),
+            scopes=scope or None,
+            max_requests=max_requests,
+            deadline=_duration("--deadline", deadline),
+            log_format=log_format,
+        )
+        set_up_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
+        ended = anyio.run(_collect, settings, _Mode(dry_run, no_sweep, accept_loss, quiet))
+        if ended.result:
+            _print_report(ended.result, json=json, quiet=quiet)
+            if workflow:
+                workflow.tell(ended.result)
     if ended.exit_status:
         raise typer.Exit(ended.exit_status)
     if ended.result is None or ended.result.status != "done":

@@ -366,6 +366,21 @@ class GitHubSettings(BaseModel):
         return cls.read(runtime | place | {"GITHUB_TOKEN": token})
 
 
+class StepSettings(BaseModel):
+    """What the runner says of the step that runs: where it may leave something."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    summary: Path | None = Field(default=None, alias="GITHUB_STEP_SUMMARY")
+    output: Path | None = Field(default=None, alias="GITHUB_OUTPUT")
+    temporary: Path | None = Field(default=None, alias="RUNNER_TEMP")
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read the runner's own variables; an empty one counts as not set."""
+        return cls.model_validate({k: v for k, v in environment.items() if v})
+
+
 def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings:
     """Read all sources; `overrides` is what the command line says, without what it does not.
 

@@ -1,20 +1,18 @@
 """Version 1 of the cache service against a server that no one here wrote: the one inside `act`."""
 
 import json
-import os
 import shlex
-import shutil
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.act import Act
 from tests.integration import in_act
 
-REPOSITORY = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 WORKFLOW = """\
 on: push
 jobs:
@@ -23,25 +21,6 @@ jobs:
     steps:
       - run: {command}
 """
-
-
-def _act() -> str:
-    """Find `act`. Skips where it is missing, unless everything has to run."""
-    act = shutil.which("act", path=f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}")
-    reason = (
-        "`act` is not installed (dependency group third-party)"
-        if act is None
-        else "`act` is run without a container on Linux and macOS only"
-        if sys.platform == "win32"
-        else "`act` needs git"
-        if shutil.which("git") is None
-        else None
-    )
-    if reason and os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    if act is None or reason:
-        pytest.skip(reason or "")
-    return act
 
 
 def _free_port() -> int:
@@ -54,56 +33,22 @@ def _free_port() -> int:
 @pytest.fixture(scope="session")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Run the script in a step of a workflow, and give what it tells."""
-    act = _act()
     place = tmp_path_factory.mktemp("act")
-    repository, home, output = place / "repository", place / "home", place / "told.json"
+    act, output = Act.in_a_new_repository(place), place / "told.json"
     script = [sys.executable, "-m", in_act.__name__, str(output)]
-    workflow = repository / ".github" / "workflows" / "cache.yml"
-    workflow.parent.mkdir(parents=True)
-    workflow.write_text(WORKFLOW.format(command=json.dumps(shlex.join(script))))
-    home.mkdir()
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home)} | {
-        # Nothing of this machine's: neither its git settings nor its proxies or containers.
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_CONFIG_NOSYSTEM": "1",
-        **{
-            f"GIT_{who}_{what}": "t"
-            for who in ("AUTHOR", "COMMITTER")
-            for what in ("NAME", "EMAIL")
-        },
-        "XDG_CACHE_HOME": str(home / "cache"),
-        "XDG_CONFIG_HOME": str(home / "config"),
-    }
-    for command in (
-        ["git", "init", "--quiet", "--initial-branch=main"],
-        ["git", "commit", "--quiet", "--allow-empty", "--message=empty"],
-        ["git", "remote", "add", "origin", "https://github.invalid/octo/cache.git"],
-    ):
-        subprocess.run(command, cwd=repository, env=environment, check=True)
-    arguments = {
-        "--platform": "ubuntu-latest=-self-hosted",
-        "--env": f"PYTHONPATH={REPOSITORY}",
+    act.add("cache.yml", WORKFLOW.format(command=json.dumps(shlex.join(script))))
+    options = {
+        "--env": f"PYTHONPATH={ROOT}",
         "--cache-server-addr": "127.0.0.1",
         "--cache-server-port": "0",
         "--cache-server-path": str(place / "cache-server"),
-        "--action-cache-path": str(place / "actions"),
         # It is this server that makes act give out a token.
         "--artifact-server-addr": "127.0.0.1",
         "--artifact-server-port": str(_free_port()),
         "--artifact-server-path": str(place / "artifacts"),
-        "--github-instance": "github.invalid",
     }
-    ran = subprocess.run(
-        [act, "push", *(f"{name}={value}" for name, value in arguments.items())],
-        cwd=repository,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    status, log = act.run("push", *(f"{name}={value}" for name, value in options.items()))
+    assert status == 0, log
     came: dict[str, Any] = json.loads(output.read_text())
     return came
 

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from maintainer.emulator import ActionsCache, Running, serve_in_thread
 from maintainer.emulator.server import Service
 from maintainer.settings import GitHubSettings
 from maintainer.stores.github import open_store
+from tests.third_party.github_client import install_github_client
 
-HERE = Path(__file__).parent
 MAIN, TOPIC = "refs/heads/main", "refs/heads/topic"
 BUILDKITS_VERSION = "693bb7016429d80366022f036f84856888c9f13e00145f5f6f4dce303a38d6f2"
 KEY = "index-web-1-49c8f7d5#1"
@@ -24,25 +23,7 @@ KEY = "index-web-1-49c8f7d5#1"
 
 @pytest.fixture(scope="session")
 def installed(request: pytest.FixtureRequest) -> Path:
-    """Install the client, once for all test processes, where git does not look."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        if os.environ.get("CI") == "true":
-            pytest.fail("node and npm are needed under CI")
-        pytest.skip("node and npm are not installed")
-    folder = request.config.cache.mkdir("third-party")
-    lock = (HERE / "package-lock.json").read_bytes()
-    with FileLock(folder / "lock"):
-        done = folder / "installed"
-        if not done.exists() or done.read_bytes() != lock:
-            done.unlink(missing_ok=True)
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(HERE / name, folder)
-            npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            result = subprocess.run(npm, cwd=folder, capture_output=True, text=True, check=False)
-            assert result.returncode == 0, result.stderr
-            done.write_bytes(lock)
-        shutil.copy(HERE / "github-client.mjs", folder)
-    return folder / "github-client.mjs"
+    return install_github_client(request.config.cache.mkdir("third-party"))
 
 
 class GitHubClient:
