@@ -201,6 +201,7 @@ def test_the_newest_generation_is_unknown_if_one_that_may_be_newer_could_not_be_
     assert newest(a_snapshot().with_generation(2).with_unread_generation(3)) is None
     assert newest(a_snapshot().with_generation(2).with_unread_generation(0)) is None
     assert newest(a_snapshot().remembering(2)) is None
+    assert newest(a_snapshot().with_unread_generation(3)) is None
 
 
 # What hides an index from builders that do not sign.
