@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
 
-from maintainer.cacheconfig import Digest, IndexId, Ref, Scope, decode, parse_key
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope, decode, parse_key
+from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.graph.models import (
     BlobRow,
     EntryRow,
@@ -145,13 +146,24 @@ def _generations(connection: Connection, target_id: int, probe: Probe) -> Iterat
             index=_index_of(row),
             number=row.generation,
             content_digest=Digest(row.content_digest),
-            config=decode(content) if content is not None else None,
+            config=None if content is None else _decode(row.key, content),
             violation=row.violation,
             created_at=row.created_at or row.first_seen_at,
             store_id=row.store_id,
             exists=row.missing_since is None,
             superseded=row.superseded_at is not None,
         )
+
+
+def _decode(key: str, content: bytes) -> CacheConfig:
+    """Decode what was valid when it was recorded. Raises DatabaseError."""
+    try:
+        return decode(content)
+    except InvalidIndexError as error:
+        raise DatabaseError(
+            f"the database holds {key} in a state that makes no sense ({error}): remove the file; "
+            "all that is lost is the memory of when things became unreachable"
+        ) from None
 
 
 def _to_decode(rows: Iterable[Row[Any]], probe: Probe) -> Iterator[int]:
