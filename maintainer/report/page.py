@@ -22,6 +22,7 @@ from maintainer.report.words import (
     say_time,
 )
 
+_SHORT_NAMES = {"unreadable": "unreadable refs", "foreign": "other tools"}
 _A_MOMENT = timedelta(minutes=1)
 _SECONDS = re.compile(r"(\d\d:\d\d):\d\d UTC")
 
@@ -260,7 +261,7 @@ def trend_table(report: Report, limit: int) -> Table:
     """List how the runs left the cache, the newest first."""
     present = {kind_of(state) for point in report.trend.points for state in point.bytes}
     kinds = [kind for kind in KINDS if kind in present]
-    columns = ("run", "time", "usable", "stored", *kinds)
+    columns = ("run", "time", "usable", "stored", *(_SHORT_NAMES.get(kind, kind) for kind in kinds))
     rows = [
         (
             _number(point.run),

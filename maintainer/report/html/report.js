@@ -65,6 +65,8 @@
   const colour = (name) =>
     getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
+  const COLOURS = { "other tools": "foreign-0", "unreadable refs": "unreadable" };
+
   function saySize(bytes) {
     let value = bytes;
     let unit = 0;
@@ -91,6 +93,9 @@
     if (step >= DAY || seconds % DAY === 0) return text.slice(5, 10);
     return step >= 60 ? text.slice(11, 16) : text.slice(11, 19);
   }
+
+  const sayTime = (_, seconds) =>
+    seconds == null ? "" : new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");
 
   function axes(say, steps) {
     const stroke = colour("quiet");
@@ -123,7 +128,7 @@
           x: { range: (_, first, last) => [first - pad, last + pad] },
           y: { range: (_, __, most) => [0, Math.max(most * 1.05, 1)] },
         },
-        series: [{ label: "time", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" }, ...series],
+        series: [{ label: "time", value: sayTime }, ...series],
         cursor: { y: false, drag: { x: false, y: false } },
         tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       },
@@ -158,9 +163,10 @@
     }
     const series = states.map((state, at) => ({
       label: state,
-      stroke: colour(state === "foreign" ? "foreign-0" : state),
-      fill: colour(state === "foreign" ? "foreign-0" : state),
+      stroke: colour(COLOURS[state] ?? state),
+      fill: colour(COLOURS[state] ?? state),
       width: 1,
+      points: { show: false },
       value: (_chart, _sum, _series, index) => (index == null ? "" : saySize(sizes[at][index])),
     }));
     // The highest is drawn first, so that each covers the part that is not its own.
@@ -174,7 +180,7 @@
     if (days.length < 2) return false;
     const bars = uPlot.paths.bars({ size: [0.6, 40] });
     const series = [
-      { label: "evicted", stroke: colour("unread"), fill: colour("unread"), paths: bars, value: (_, v) => (v === null ? "" : saySize(v)) },
+      { label: "evicted", stroke: colour("unread"), fill: colour("unread"), paths: bars, points: { show: false }, value: (_, v) => (v === null ? "" : saySize(v)) },
     ];
     const sizes = values[names.indexOf("size")];
     draw(figure, "Bytes evicted by the host a day", [days, sizes], series, saySize, { steps: DAYS, pad: DAY / 2 });
