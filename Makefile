@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check soak bench readme lock clean
+.PHONY: help demo test check audit soak bench readme lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -21,10 +21,15 @@ demo: $(VENV)/.installed ## see what a run does, on a recorded history; no accou
 test: check $(VENV)/.installed ## all that CI runs: format, lint, types, tests (under five minutes)
 	$(BIN)/pytest -n auto -m "not soak"
 
-check: $(VENV)/.installed ## format, lint, types
+check: $(VENV)/.installed ## format, lint, types, insecure calls
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml --severity-level medium --confidence-level medium maintainer migrations
+
+audit: $(VENV)/.installed ## look for known vulnerabilities in what is locked (asks pypi.org; CI runs it)
+	@$(BIN)/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements.txt \
+	  || { echo "make audit: something is vulnerable, or pypi.org could not be asked about it: see above"; exit 1; }
 
 soak: $(VENV)/.installed ## the tests that need longer
 	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n auto -m "soak or not soak"
