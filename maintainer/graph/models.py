@@ -265,8 +265,8 @@ class RunRow(Base):
     blobs_missing: Mapped[int] = mapped_column(default=0)
     """Named by an index that was merged, and gone."""
     requests: Mapped[int] = mapped_column(default=0)
-    results_usable: Mapped[int] = mapped_column(default=0)
-    """Results that builds could use when the run ended."""
+    results_usable: Mapped[int | None]
+    """Results that builds could use when the run ended; none if it could read no index."""
     report: Mapped[str | None]
     """The whole report as JSON."""
 

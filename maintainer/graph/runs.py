@@ -1,10 +1,10 @@
 """Runs: what each one decided, did and reported, and what it left in the graph."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, select, update
 
 from maintainer import __version__
 from maintainer.errors import NoReportError
@@ -17,6 +17,12 @@ from maintainer.plan import Plan
 from maintainer.report import ActionReport, Report
 from maintainer.rewrite import Rewritten
 from maintainer.sweep import Swept
+
+_REMEMBERED_FOR = timedelta(days=90)
+_RUNS = 10_000
+"""So many runs of a target are remembered at the most."""
+_REPORTS = 100
+"""So many of the newest runs keep their report and decisions, whatever they did."""
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -196,10 +202,37 @@ def finish_run(connection: Connection, report: Report) -> None:
             bytes_deleted=report.bytes_freed,
             blobs_missing=report.blobs_missing,
             requests=report.requests.total,
-            results_usable=report.results_usable,
+            # Without a runtime token a run cannot know.
+            results_usable=report.results_usable if report.readable else None,
             report=msgspec.json.encode(report).decode(),
         )
     )
+    _forget_runs(connection, report)
+
+
+def _forget_runs(connection: Connection, report: Report) -> None:
+    """Drop runs of long ago, and of the runs that changed nothing all but their counts.
+
+    A service may run every few seconds; the file must not grow for ever.
+    """
+    target = select(RunRow.target_id).where(RunRow.id == report.run).scalar_subquery()
+    runs = select(RunRow.id).where(RunRow.target_id == target).order_by(RunRow.id.desc())
+    too_old = or_(
+        RunRow.started_at < report.started_at - _REMEMBERED_FOR,
+        RunRow.id.in_(runs.offset(_RUNS)),
+    )
+    connection.execute(delete(RunRow).where(RunRow.target_id == target, too_old))
+    dull = select(RunRow.id).where(
+        RunRow.target_id == target,
+        RunRow.id.not_in(runs.limit(_REPORTS)),
+        RunRow.report.is_not(None),
+        RunRow.status == "done",
+        RunRow.indexes_written == 0,
+        RunRow.entries_deleted == 0,
+    )
+    numbers = connection.execute(dull).scalars().all()
+    connection.execute(delete(ActionRow).where(ActionRow.run_id.in_(numbers)))
+    connection.execute(update(RunRow).where(RunRow.id.in_(numbers)).values(report=None))
 
 
 def load_report(connection: Connection, run: int | None) -> Report:
@@ -217,7 +250,10 @@ def load_report(connection: Connection, run: int | None) -> Report:
         if row is None:
             raise NoReportError(f"the database holds no run {run}: see `maintainer runs`")
         if row.report is None:
-            raise NoReportError(f"run {run} has left no report: it was killed, or is running")
+            raise NoReportError(
+                f"run {run} has no report: it was killed, is running, or changed nothing and is "
+                f"not one of the last {_REPORTS}"
+            )
     return with_trend(connection, msgspec.json.decode(row.report, type=Report))
 
 

@@ -89,7 +89,12 @@ def _chosen_runs(report: Report) -> Select[*tuple[Any, ...]]:
             func.count().over().label("runs"),
         )
         .join(Target, Target.id == RunRow.target_id)
-        .where(Target.name == report.target, RunRow.id <= report.run, RunRow.id.in_(looked))
+        .where(
+            Target.name == report.target,
+            RunRow.id <= report.run,
+            RunRow.id.in_(looked),
+            RunRow.results_usable.is_not(None),
+        )
         .subquery()
     )
     step = (numbered.c.runs + _POINTS - 1) / _POINTS

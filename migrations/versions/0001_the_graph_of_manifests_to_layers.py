@@ -177,7 +177,7 @@ def _make_roots() -> None:
         sa.Column("bytes_deleted", sa.Integer(), nullable=False),
         sa.Column("blobs_missing", sa.Integer(), nullable=False),
         sa.Column("requests", sa.Integer(), nullable=False),
-        sa.Column("results_usable", sa.Integer(), nullable=False),
+        sa.Column("results_usable", sa.Integer(), nullable=True),
         sa.Column("report", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_run_target_id", ondelete="CASCADE"

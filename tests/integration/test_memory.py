@@ -1,0 +1,71 @@
+"""What the graph forgets of runs, so that a service can run for years on one file."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.integration.world import MAIN, World, a_world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with a_world(tmp_path) as world:
+        world.build("base", "api")
+        yield world
+
+
+def _ask(world: World, query: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(world.database)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_of_runs_that_changed_nothing_only_the_newest_keep_their_report(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maintainer.graph.runs._REPORTS", 2)
+    world.build("base", "web")
+    for _ in range(5):
+        world.gc()
+        world.passes(minutes=1)
+
+    assert _ask(world, "SELECT id, report IS NOT NULL FROM run") == [
+        (1, 1),
+        (2, 0),
+        (3, 0),
+        (4, 1),
+        (5, 1),
+    ]
+    assert _ask(world, "SELECT DISTINCT run FROM actions") == [(1,), (4,), (5,)]
+
+
+def test_runs_of_long_ago_and_beyond_a_number_are_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maintainer.graph.runs._RUNS", 3)
+    for _ in range(4):
+        world.gc()
+        world.passes(minutes=1)
+    assert _ask(world, "SELECT id FROM runs ORDER BY id") == [(2,), (3,), (4,)]
+    world.passes(days=91)
+
+    world.gc()
+
+    assert _ask(world, "SELECT id FROM runs") == [(5,)]
+
+
+def test_a_run_that_cannot_read_indexes_is_no_point_of_the_trend(world: World) -> None:
+    world.gc()
+    world.passes(minutes=1)
+    environment = world.running.environment(MAIN)
+    del environment["ACTIONS_RUNTIME_TOKEN"]
+    world.gc_in(environment, grace=timedelta(0))
+    world.passes(minutes=1)
+
+    report = world.gc()
+
+    assert [point.run for point in report.trend.points] == [1, 3]
+    assert {point.usable for point in report.trend.points} == {2}
