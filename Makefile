@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+EVENT ?= workflow_dispatch
+LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check audit soak bench readme lock clean
+.PHONY: help demo test check audit soak bench readme act lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -40,10 +42,13 @@ bench: $(VENV)/.installed ## measure; prints the tables of the README
 readme: $(VENV)/.installed ## write the parts of the README that follow from code
 	$(BIN)/python -m tests.readme
 
+act: $(VENV)/.installed ## run the workflows of REPOSITORY by `act`, on an emulated cache
+	$(BIN)/python -m tests.acceptance.try_workflow "$(REPOSITORY)" "$(EVENT)"
+
 lock: ## lock the newest versions that pyproject.toml allows
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --group dev --group third-party pyproject.toml -o requirements.txt
+	$(LOCK) --upgrade --group dev --group third-party -o requirements.txt
+	$(LOCK) --constraint requirements.txt --group build -o config/action/requirements.txt
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks dist build

@@ -40,14 +40,14 @@ class Act:
 
     command: str
     place: Path
-    """All that it reads and writes is in here."""
+    """What it keeps for itself is in here."""
+    repository: Path
 
     @classmethod
     def in_a_new_repository(cls, place: Path) -> Self:
         """Make a repository with one empty commit on `main`."""
-        act = cls(find_act(), place)
+        act = cls(find_act(), place, place / "repository")
         act.repository.mkdir(parents=True)
-        (place / "home").mkdir()
         for command in (
             ["git", "init", "--quiet", "--initial-branch=main"],
             ["git", *_WHO, "commit", "--quiet", "--allow-empty", "--message=empty"],
@@ -57,14 +57,10 @@ class Act:
         return act
 
     @property
-    def repository(self) -> Path:
-        """The folder of the repository."""
-        return self.place / "repository"
-
-    @property
     def environment(self) -> dict[str, str]:
         """Neither this machine's git settings nor its proxies or containers."""
         home = self.place / "home"
+        home.mkdir(exist_ok=True)
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(home),

@@ -1,5 +1,6 @@
 """The parts of the README that follow from code: `make readme` writes, a test compares them."""
 
+import re
 import sqlite3
 import tempfile
 from collections.abc import Callable, Collection, Iterator
@@ -16,8 +17,9 @@ from maintainer.settings import ServeSettings, Settings, TargetSettings
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-WORKFLOW = ROOT / "config" / "maintain-cache.yml"
+ACTION = ROOT / "action.yml"
 
+_ENTRY = re.compile(r"^  ([\w-]+):\n    description: (.+)\n(?:    default: (.+)\n)?", re.MULTILINE)
 _UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _SIZES = {"GB": 10**9, "GiB": 2**30, "MB": 10**6, "MiB": 2**20}
 _VIEWS = {
@@ -38,7 +40,10 @@ def generated(text: str) -> str:
     parts: dict[str, Callable[[], str]] = {
         "settings": _settings,
         "views": _views,
-        "workflow": _workflow,
+        "workflow": lambda: _example("maintain-cache.yml"),
+        "build workflow": lambda: _example("build-images.yml"),
+        "inputs": _inputs,
+        "outputs": _outputs,
     }
     for name, make in parts.items():
         begin, end = f"<!-- {name}: made by `make readme` -->\n", f"<!-- end of {name} -->"
@@ -122,8 +127,28 @@ def views() -> Iterator[tuple[str, list[str]]]:
                 yield name, [column for (column,) in rows]
 
 
-def _workflow() -> str:
-    return f"```yaml\n{WORKFLOW.read_text()}```\n"
+def _example(name: str) -> str:
+    return f"```yaml\n{(ROOT / 'config' / name).read_text()}```\n"
+
+
+def _inputs() -> str:
+    rows = [
+        f"| `{name}` | {f'`{default}`' if default else 'as in the settings'} | {description} |"
+        for name, description, default in action_part("inputs")
+    ]
+    return "\n".join(["| input | default | what it is |", "| --- | --- | --- |", *rows, ""])
+
+
+def _outputs() -> str:
+    rows = [f"| `{name}` | {description} |" for name, description, _ in action_part("outputs")]
+    return "\n".join(["| output | what it is |", "| --- | --- |", *rows, ""])
+
+
+def action_part(section: str) -> list[tuple[str, str, str]]:
+    """Give the inputs or outputs of the Action: names, descriptions and defaults."""
+    after = ACTION.read_text().partition(f"\n{section}:\n")[2]
+    part = re.split(r"^\S", after, maxsplit=1, flags=re.MULTILINE)[0]
+    return [(name, text, default.strip('"')) for name, text, default in _ENTRY.findall(part)]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tests.readme import README, ROOT, generated
 _TEXT = README.read_text()
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _BLOCKS = [(match[1], match[2]) for match in _BLOCK.finditer(_TEXT)]
-_SHELL = [text for language, text in _BLOCKS if language in ("sh", "console", "bash")]
+_SHELL = [text for language, text in _BLOCKS if language == "sh" and "make act" not in text]
 _QUERIES = [text for language, text in _BLOCKS if language == "sql"]
 _ELSEWHERE = re.compile(r"make (\w+)|(pip install \.)")
 """Lines of a shell block that another test runs, or that run this one."""

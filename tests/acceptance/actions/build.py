@@ -1,0 +1,75 @@
+"""What stands in for the build of an image: it reads the newest index, then exports its records.
+
+As BuildKit does, it uploads the layers that are not stored yet, and writes the next generation with
+nothing but its own records. What it found is appended to a file.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+from maintainer.cacheconfig import (
+    CacheConfig,
+    IndexId,
+    IndexKey,
+    Scope,
+    decode,
+    encode,
+    parse_key,
+)
+from maintainer.errors import AlreadyExistsError
+from maintainer.settings import GitHubSettings
+from maintainer.stores.github import GitHubStore, open_store
+from tests.snapshots import MAIN, an_index, blob_key
+from tests.worlds import leads_to
+
+INDEX = IndexId(MAIN, Scope("buildkit"))
+
+
+async def _import(store: GitHubStore) -> tuple[int, CacheConfig]:
+    """Give the number of the newest generation and what it says."""
+    found = await store.look_up_newest(INDEX.prefix)
+    if found is None:
+        return 0, CacheConfig()
+    key = parse_key(found.key)
+    assert isinstance(key, IndexKey)
+    return key.generation, decode(await store.read(found))
+
+
+async def _export(store: GitHubStore, newest: int, layers: tuple[str, ...]) -> None:
+    for layer in layers:
+        if await store.look_up(blob_key(layer)) is None:
+            await _write(store, blob_key(layer), layer.encode())
+    while not await _write(store, str(INDEX.key(newest + 1)), encode(an_index(layers))):
+        newest += 1
+
+
+async def _write(store: GitHubStore, key: str, content: bytes) -> bool:
+    try:
+        await store.write(key, content)
+    except AlreadyExistsError:
+        return False
+    return True
+
+
+async def _build(image: str, settings: GitHubSettings, *, exports: bool) -> bool:
+    """Build one image; tell whether all of it was cached."""
+    layers = ("base", image)
+    async with open_store(settings) as store:
+        newest, config = await _import(store)
+        if exports:
+            await _export(store, newest, layers)
+    wanted = leads_to(an_index(layers)).items()
+    return all(chains <= leads_to(config).get(key, set()) for key, chains in wanted)
+
+
+if __name__ == "__main__":
+    built, cache_to = sys.argv[1:]
+    service = json.loads(Path(os.environ["STAND_IN_SERVICE"]).read_text())
+    cached = asyncio.run(
+        _build(built, GitHubSettings.model_validate(service), exports=bool(cache_to))
+    )
+    with Path(os.environ["STAND_IN_BUILDS"]).open("a") as builds:
+        builds.write(f"{built} {'cached' if cached else 'built'}\n")

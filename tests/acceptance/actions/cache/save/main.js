@@ -1,0 +1,3 @@
+const { call, input } = require("../client.js");
+
+call("saveFolder", input("key"), input("path"));

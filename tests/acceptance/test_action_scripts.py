@@ -1,0 +1,184 @@
+"""The two scripts of the Action, run without a workflow around them."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from maintainer.cacheconfig import encode
+from maintainer.emulator import ActionsCache, serve_in_thread
+from tests.acceptance.action import LOCK, ROOT
+from tests.snapshots import MAIN, an_index, blob_key
+from tests.steps import obeyed, read_outputs
+
+SCRIPTS = ROOT / "config" / "action"
+FLAGS = {
+    "INPUT_DRY_RUN": "false",
+    "INPUT_NO_SWEEP": "false",
+    "INPUT_ACCEPT_LOSS": "false",
+    "INPUT_SAVE_DATABASE": "true",
+}
+HOSTILE = "x##[set-output name=run]666\n::set-output name=run::666\n::error::x"
+WRITTEN_AT = datetime.now(UTC) - timedelta(days=3)
+
+
+def _clean() -> dict[str, str]:
+    ours = ("GITHUB_", "ACTIONS_", "MAINTAINER_", "RUNNER_", "INPUT_", "PIP_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+@dataclass(frozen=True)
+class Step:
+    """The step that runs maintainer, with the environment of the tests in place of the Action's."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, **more: str) -> tuple[int, list[str]]:
+        """Run it with some more variables; give its exit status and its lines."""
+        ran = subprocess.run(
+            [SCRIPTS / "run.sh"],
+            cwd=self.folder,
+            env=_clean() | FLAGS | self.environment | more,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return ran.returncode, ran.stdout.splitlines()
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """What it has set."""
+        return read_outputs(self.folder / "output")
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> Iterator[Step]:
+    """Give a step on a cache with an index whose scope is not what it seems."""
+    (tmp_path / "maintainer").mkdir()
+    (tmp_path / "maintainer" / "venv").symlink_to(sys.prefix)
+    cache = ActionsCache()
+    scopes = ("web", HOSTILE)
+    keys = [(f"index-{scope}-1-f921bd05#{n}", chain) for scope in scopes for n, chain in _BUILDS]
+    for key, chain in keys:
+        cache.put(key, encode(an_index(chain)), ref=MAIN, created_at=WRITTEN_AT)
+    for layer in ("base", "one", "two"):
+        cache.put(blob_key(layer), layer.encode(), ref=MAIN, created_at=WRITTEN_AT)
+    with serve_in_thread(cache) as running:
+        yield Step(
+            tmp_path,
+            running.environment(MAIN)
+            | {
+                "MAINTAINER_DATABASE": "sqlite:///.maintainer/maintainer.db",
+                "RUNNER_TEMP": str(tmp_path),
+                "GITHUB_OUTPUT": str(tmp_path / "output"),
+                "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+            },
+        )
+
+
+_SWITCH = re.compile(r"::stop-commands::\w+|::\w+::")
+_BUILDS = ((1, ("base", "one")), (2, ("base", "two")))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("INPUT_DRY_RUN", "maybe", "input dry-run is neither true nor false"),
+        ("INPUT_DRY_RUN", "", "input dry-run is neither true nor false"),
+        ("INPUT_NO_SWEEP", "1", "input no-sweep is neither true nor false"),
+        ("INPUT_ACCEPT_LOSS", HOSTILE, "input accept-loss is neither true nor false"),
+        ("INPUT_SAVE_DATABASE", "yes", "input save-database is neither true nor false"),
+        ("MAINTAINER_GRACE", HOSTILE, "setting grace: "),
+        ("MAINTAINER_GRACE", "$(touch pwned)", "setting grace: "),
+        ("MAINTAINER_QUOTA", "many", "setting quota: "),
+        ("MAINTAINER_MAX_REQUESTS", "0", "setting max_requests: "),
+        ("MAINTAINER_DEADLINE", "0s", "setting deadline: "),
+        ("MAINTAINER_SCOPES", "[", "setting scopes: "),
+        ("MAINTAINER_CONFIG", "missing.toml", "the configuration file missing.toml does not exist"),
+    ],
+)
+def test_bad_input_is_one_annotation_that_names_it_and_nothing_is_asked_of_the_cache(
+    step: Step, variable: str, value: str, named: str
+) -> None:
+    status, lines = step.run(**{variable: value}, ACTIONS_RESULTS_URL="http://127.0.0.1:9/")
+    assert status == 2
+    (line,) = obeyed(lines)
+    assert line.startswith(f"::error title=maintainer::{named}")
+    assert [one for one in lines if not _SWITCH.fullmatch(one)] == [line]
+    assert not (step.folder / "pwned").exists()
+    assert not (step.folder / ".maintainer" / "maintainer.db").exists()
+
+
+def test_a_run_with_hostile_names_sets_its_own_outputs_and_commands_nothing(step: Step) -> None:
+    status, lines = step.run()
+    assert status == 0, lines
+    assert any("set-output name=run" in line for line in lines)
+    assert obeyed(lines) == []
+    assert step.outputs["run"] == "1"
+    assert step.outputs["indexes-written"] == "2"
+    assert set(step.outputs) == _named_outputs()
+
+
+@pytest.mark.parametrize(
+    ("flag", "written", "deletes"),
+    [("INPUT_DRY_RUN", "0", False), ("INPUT_NO_SWEEP", "2", False), (None, "2", True)],
+)
+def test_a_flag_does_what_its_name_says(
+    step: Step, flag: str | None, written: str, deletes: bool
+) -> None:
+    more = {"MAINTAINER_GRACE": "0s"} | ({flag: "true"} if flag else {})
+    status, lines = step.run(**more)
+    assert status == 0, lines
+    assert step.outputs["indexes-written"] == written
+    assert (step.outputs["entries-deleted"] != "0") == deletes
+
+
+def test_an_input_that_is_not_given_leaves_the_default(step: Step) -> None:
+    unset = {f"MAINTAINER_{name}": "" for name in ("GRACE", "SCOPES", "QUOTA", "CONFIG")}
+    status, lines = step.run(**unset)
+    assert status == 0, lines
+
+
+def test_what_the_job_does_to_python_does_not_reach_the_run(step: Step) -> None:
+    (step.folder / "maintainer.py").write_text("raise SystemExit('not this one')")
+    status, lines = step.run(PYTHONPATH=str(step.folder))
+    assert status == 0, lines
+
+
+def _named_outputs() -> set[str]:
+    after = (ROOT / "action.yml").read_text().partition("\noutputs:\n")[2]
+    lines = after.partition("\nruns:\n")[0].splitlines()
+    return {line.strip(" :") for line in lines if line.startswith("  ") and line[2] != " "}
+
+
+@pytest.mark.soak
+def test_a_real_installation_from_the_lock_runs(tmp_path: Path) -> None:
+    environment = {
+        "PYTHON": sys.executable,
+        "RUNNER_TEMP": str(tmp_path),
+        "GITHUB_ACTION_PATH": str(ROOT),
+    }
+    for _ in range(2):  # a second step of the same job finds it there
+        subprocess.run([SCRIPTS / "install.sh"], env=_clean() | environment, check=True)
+    command = tmp_path / "maintainer" / "venv" / "bin" / "maintainer"
+    told = subprocess.run(
+        [command, "version"], cwd=tmp_path, env=_clean(), capture_output=True, check=True
+    )
+    assert told.stdout.strip()
+
+
+def test_what_is_installed_has_been_locked_with_hashes_and_is_what_the_tests_run_with() -> None:
+    ours = (ROOT / "requirements.txt").read_text()
+    pins = [line.split(" ")[0] for line in LOCK.read_text().splitlines() if "==" in line]
+    assert len(pins) > 20
+    assert [pin for pin in pins if f"{pin} " not in ours] == []
+    assert LOCK.read_text().count("--hash=sha256:") >= len(pins)
