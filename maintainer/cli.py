@@ -1,4 +1,7 @@
-"""Commands: parse, call, print. Decides nothing."""
+"""Commands: parse, call, print. Decides nothing.
+
+What only one command needs, and takes long to import, is imported there.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -16,8 +19,6 @@ from maintainer import __version__
 from maintainer.budget import Budget
 from maintainer.collect import Collector, collect, now_utc
 from maintainer.console import set_up_logging, stderr, stdout, watch
-from maintainer.demo import run_demo
-from maintainer.emulator.command import run_emulator
 from maintainer.errors import MaintainerError, UsageError
 from maintainer.graph.compare import compare
 from maintainer.graph.database import Database
@@ -31,15 +32,12 @@ from maintainer.report import Report
 from maintainer.report.diff import render_diff
 from maintainer.report.files import write_atomically
 from maintainer.report.github import told_to_workflow
-from maintainer.report.html import render_html
 from maintainer.report.json import to_json
 from maintainer.report.markdown import render_markdown
 from maintainer.report.terminal import render_report, render_runs
 from maintainer.report.tree import render_forest
 from maintainer.report.verdict import say_done
 from maintainer.report.why import render_why
-from maintainer.serve import serve as run_service
-from maintainer.serve import serve_once as run_what_is_due
 from maintainer.serve.table import render_schedule
 from maintainer.settings import (
     GitHubSettings,
@@ -196,6 +194,8 @@ def report(
     elif markdown:
         sys.stdout.write(render_markdown(found))
     elif html is not None:
+        from maintainer.report.html import render_html  # noqa: PLC0415
+
         write_atomically(html, render_html(found))
     else:
         stdout().print(render_report(found))
@@ -293,6 +293,8 @@ def serve(
     verbose: _Verbose = False,
 ) -> None:
     """Run by itself when it is time, and serve reports and metrics."""
+    from maintainer.serve import serve as run_service  # noqa: PLC0415
+    from maintainer.serve import serve_once as run_what_is_due  # noqa: PLC0415
 
     def load() -> Settings:
         place = {"listen": listen} if listen else None
@@ -339,6 +341,8 @@ def current(*, config: _Config = None, database: _Database = None) -> None:
 def demo(*, verbose: _Verbose = False) -> None:
     """See what a run does, on a recorded history: no account, no network, a few seconds."""
     set_up_logging(verbose=verbose, quiet=not verbose)
+    from maintainer.demo import run_demo  # noqa: PLC0415
+
     run_demo(stdout())
 
 
@@ -361,6 +365,8 @@ def emulator(
     ] = None,
 ) -> None:
     """Serve an Actions cache on loopback, and print the variables that a client needs."""
+    from maintainer.emulator.command import run_emulator  # noqa: PLC0415
+
     run_emulator(listen, quota, ref=ref, service=service.value, faults=faults)
 
 
