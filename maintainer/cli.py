@@ -38,7 +38,6 @@ from maintainer.report.terminal import render_report, render_runs
 from maintainer.report.tree import render_forest
 from maintainer.report.verdict import say_done
 from maintainer.report.why import render_why
-from maintainer.serve.table import render_schedule
 from maintainer.settings import (
     GitHubSettings,
     Settings,
@@ -311,6 +310,8 @@ def serve(
 @app.command()
 def schedule(*, config: _Config = None, database: _Database = None, json: _Json = False) -> None:
     """Show each target's last result and next run."""
+    from maintainer.serve.table import render_schedule  # noqa: PLC0415
+
     with (
         _existing_database(_settings(config, database)) as opened,
         opened.reading() as connection,
