@@ -6,7 +6,6 @@ The only place that reads the environment.
 import json
 import os
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
@@ -67,7 +66,7 @@ def _split(value: object) -> object:
     if value.lstrip().startswith("["):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("is no JSON list") from None
     return [name.strip() for name in value.split(",") if name.strip()]
 
@@ -403,7 +402,9 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
         raise UsageError(_say(error, path)) from None
     except SettingsError as error:
         raise UsageError(f"environment: {error}: it is no JSON") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except RecursionError:
+        raise UsageError(f"{path or 'environment'}: a value is nested too deeply") from None
+    except (ValueError, OSError) as error:  # No TOML, no UTF-8, a number of too many digits.
         raise UsageError(f"{path} cannot be read: {error}") from None
 
 

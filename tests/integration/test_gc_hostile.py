@@ -1,0 +1,207 @@
+"""A run over a cache full of names that somebody chose who wishes us no good."""
+
+import json
+import re
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from maintainer.cacheconfig import IndexId, Ref, Scope, encode
+from maintainer.emulator import Entry
+from tests.integration.world import MAIN, World, a_world, blob_of, built
+from tests.nasty import NASTY
+
+# Half of a surrogate pair is nothing that JSON or HTTP can carry, and no key is empty or blank.
+NAMES = sorted(name for name in NASTY.values() if name.strip() and "\ud83d" not in name)
+HASH = IndexId(Ref(MAIN), Scope("")).prefix[-9:-1]
+DIGEST = "sha256:" + "0" * 64
+ALMOST_OURS = [
+    f"buildkit-blob-1-{DIGEST}\n",
+    f"buildkit-blob-1-{DIGEST}-sig-sig",
+    f"buildkit-blob-1-{DIGEST[:-1]}",
+    f"buildkit-blob-1-{DIGEST}/../../other",
+    f"buildkit-blob-1-{DIGEST.upper()}",
+    f"../buildkit-blob-1-{DIGEST}",
+    f" buildkit-blob-1-{DIGEST}",
+    f"index-a-1-{HASH}#0",
+    f"index-a-1-{HASH}#01",
+    f"index-a-1-{HASH}#1\n",
+    f"index-a-1-{HASH}#9999999999999999999",
+    f"index-a-1-{HASH}#1;DELETE",
+    "index-a-1-00000000#1",
+    f"INDEX-a-1-{HASH}#1",
+    "../../../repos/example/app/actions/caches/1",
+    "..%2f..%2fcaches%2f1",
+    "%00",
+]
+
+HIDDEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
+"""What moves cursors, ends lines, turns text round, or is not seen at all."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a command."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def shown(self) -> str:
+        """All that somebody sees."""
+        return f"{self.out}\n{self.err}"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with a_world(tmp_path) as world:
+        yield world
+
+
+def _command(folder: Path, environment: dict[str, str], *arguments: str) -> Outcome:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("maintainer"), *arguments],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **environment},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def _fill(world: World) -> list[Entry]:
+    """Store hostile entries of all kinds, long ago; give those that nobody may delete."""
+    world.passes(days=-30)
+    foreign = [world.put(name, b"x") for name in (*NAMES, *ALMOST_OURS)]
+    for name in NAMES:
+        ref = f"refs/heads/{name}"
+        foreign.append(world.put(f"buildkit-blob-1-{blob_of(name)}", b"x", ref=ref))
+        if len(name) < 400:
+            scope = Scope(name)
+            for number, steps in enumerate((("base", "api"), ("base", name)), 1):
+                key = str(IndexId(Ref(MAIN), scope).key(number))
+                world.put(key, encode(built(*steps, at=world.now)))
+            hidden = str(IndexId(Ref(ref), scope).key(1))
+            foreign.append(world.put(hidden, b'{"layers":[{"blob":"\x1b[2J"}]}', ref=ref))
+            bad = IndexId(Ref(MAIN), Scope(f"bad {name}")).key(1)
+            named = json.dumps({"records": [{"digest": name, "layers": [{"layer": name}]}]})
+            world.put(str(bad), named.encode())
+    for step in ("base", "api", *NAMES):
+        world.put(f"buildkit-blob-1-{blob_of(step)}", size=10)
+    world.passes(days=30)
+    return foreign
+
+
+def _obeys_nobody(text: str) -> None:
+    for line in text.split("\n"):
+        raw = {c for c in line if unicodedata.category(c) in HIDDEN}
+        assert raw == set(), ascii(line)
+        assert not re.match(r"\s*(::|##\[)", line), line
+
+
+@pytest.mark.parametrize("options", [[], ["--verbose"], ["--json"], ["--dry-run", "--verbose"]])
+def test_a_run_over_hostile_names_ends_well_and_none_of_them_is_obeyed_or_deleted(
+    world: World, tmp_path: Path, options: list[str]
+) -> None:
+    foreign = _fill(world)
+    environment = world.running.environment(MAIN)
+    world.passes(days=1)
+
+    done = _command(tmp_path, environment, "gc", "--grace", "0s", *options)
+
+    assert done.status == 0, done.err
+    assert "Traceback" not in done.err
+    _obeys_nobody(done.err)
+    left = {entry.id: entry for entry in world.entries()}
+    assert [entry.key for entry in foreign if left.get(entry.id) != entry] == []
+    if options == ["--json"]:
+        subjects = {action["subject"] for action in json.loads(done.out)["actions"]}
+        assert any("\x1b[2J" in subject for subject in subjects)
+    _obeys_nobody(done.out)
+    if "--dry-run" not in options:
+        for name in (name for name in NAMES if len(name) < 400):
+            assert world.generations(name)[-1] == 3
+
+
+def test_what_others_named_is_shown_escaped_by_every_later_look(
+    world: World, tmp_path: Path
+) -> None:
+    _fill(world)
+    _command(tmp_path, world.running.environment(MAIN), "gc")
+
+    for arguments in (["report"], ["runs"], ["report", "--json"]):
+        shown = _command(tmp_path, {}, *arguments)
+        assert shown.status == 0
+        _obeys_nobody(shown.shown)
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "GITHUB_REPOSITORY",
+        "GITHUB_TOKEN",
+        "GITHUB_API_URL",
+        "ACTIONS_RESULTS_URL",
+        "ACTIONS_RUNTIME_TOKEN",
+        "MAINTAINER_GRACE",
+        "MAINTAINER_DATABASE",
+        "MAINTAINER_CONFIG",
+    ],
+)
+@pytest.mark.soak
+def test_a_hostile_variable_is_one_line_that_nobody_obeys(
+    world: World, tmp_path: Path, variable: str, name: str
+) -> None:
+    environment = world.running.environment(MAIN) | {variable: name}
+
+    done = _command(tmp_path, environment, "gc", "--quiet")
+
+    assert done.status in (0, 1, 2)
+    _obeys_nobody(done.shown)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["gc", "--grace", "\x1b[2J\n::error::x"],
+        ["gc", "--scope", "\x1b[2J\n::error::x"],
+        ["gc", "--max-requests", "\x1b[2J\n::error::x"],
+        ["gc", "--deadline", "\x1b[2J\n::error::x"],
+        ["gc", "--config", "\x1b[2J\n::error::x"],
+        ["gc", "--database", "\x1b[2J\n::error::x"],
+        ["gc", "--\x1b[2J\n::error::x"],
+        ["\x1b[2J\n::error::x"],
+        ["report", "--run", "\x1b[2J\n::error::x"],
+        ["report", "--database", "sqlite:///\x1b[2J\n::error::x"],
+        ["emulator", "--listen", "\x1b[2J\n::error::x"],
+        ["emulator", "--faults", "\x1b[2J\n::error::x"],
+    ],
+    ids=lambda arguments: " ".join(arguments)[:20],
+)
+def test_a_hostile_argument_is_told_escaped(
+    world: World, tmp_path: Path, arguments: list[str]
+) -> None:
+    done = _command(tmp_path, world.running.environment(MAIN), *arguments)
+
+    assert "Traceback" not in done.err
+    _obeys_nobody(done.shown)
+
+
+def test_hostile_names_grow_no_log_without_bound(world: World, tmp_path: Path) -> None:
+    for number in range(50):
+        world.put("x" * 500 + str(number), b"")
+    world.build("base", "api", scope="s" * 400)
+    world.passes(days=1)
+
+    done = _command(tmp_path, world.running.environment(MAIN), "gc", "--verbose", "--grace", "0s")
+
+    assert done.status == 0
+    assert max(map(len, done.err.splitlines())) < 2_100
