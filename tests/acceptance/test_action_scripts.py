@@ -24,7 +24,7 @@ FLAGS = {
     "INPUT_ACCEPT_LOSS": "false",
     "INPUT_SAVE_DATABASE": "true",
 }
-HOSTILE = "x##[set-output name=run]666\n::set-output name=run::666\n::error::x"
+HOSTILE = "x##[set-output name=run]666\n::set-output name=run::666\n::error::x$(touch pwned)"
 WRITTEN_AT = datetime.now(UTC) - timedelta(days=3)
 
 
@@ -98,10 +98,6 @@ _BUILDS = ((1, ("base", "one")), (2, ("base", "two")))
         ("INPUT_ACCEPT_LOSS", HOSTILE, "input accept-loss is neither true nor false"),
         ("INPUT_SAVE_DATABASE", "yes", "input save-database is neither true nor false"),
         ("MAINTAINER_GRACE", HOSTILE, "setting grace: "),
-        ("MAINTAINER_GRACE", "$(touch pwned)", "setting grace: "),
-        ("MAINTAINER_QUOTA", "many", "setting quota: "),
-        ("MAINTAINER_MAX_REQUESTS", "0", "setting max_requests: "),
-        ("MAINTAINER_DEADLINE", "0s", "setting deadline: "),
         ("MAINTAINER_SCOPES", "[", "setting scopes: "),
         ("MAINTAINER_CONFIG", "missing.toml", "the configuration file missing.toml does not exist"),
     ],
