@@ -74,8 +74,10 @@ class Runner:
         return True
 
     def _attempt(self, target: ServedTarget, schedule: Schedule) -> Outcome:
+        # Not within a transaction: the schedule may be waiting for its end.
+        next_run_at = schedule.next_run_at(target.name)
         with self._database.begin() as connection:
-            begin_attempt(connection, target.name, self._clock(), schedule.next_run_at(target.name))
+            begin_attempt(connection, target.name, self._clock(), next_run_at)
         outcome = self._outcome(target)
         now = self._clock()
         with self._database.begin() as connection:
