@@ -226,7 +226,7 @@ async def _sweep(run: _Run, marks: Marks, plan: Plan) -> None:
         collector.store,
         plan.deletes,
         run.report.rewritten,
-        frozenset(entry.store_id for entry in marks.snapshot.entries),
+        {entry.store_id: entry.last_accessed_at for entry in marks.snapshot.entries},
         budget=run.budget,
         progress=collector.progress,
     )

@@ -1,12 +1,13 @@
 """Sweep: deletes what a plan says, and only what still holds. Runs after the rewrite.
 
 The order is the safety argument: superseded generations go once what replaces them was read back;
-then blobs, unless a build has written an index meanwhile that may need them. Keeping too many
-entries cannot damage anything: what is skipped here, the next run plans again.
+then blobs, unless a build has meanwhile looked them up, or written an index that may need them.
+Keeping too many entries cannot damage anything: what is skipped here, the next run plans again.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import Digest, IndexId, IndexKey
@@ -15,6 +16,9 @@ from maintainer.plan import DeleteEntry
 from maintainer.progress import Progress
 from maintainer.rewrite import Rewritten
 from maintainer.stores import Store
+
+_RECHECKS = 2
+"""Requests that tell what builds have done since the run began."""
 
 DONE = "done"
 GONE = "gone already"
@@ -44,15 +48,15 @@ async def sweep(
     store: Store,
     deletes: Sequence[DeleteEntry],
     rewritten: Mapping[IndexId, Rewritten],
-    known_entries: frozenset[int],
+    known_entries: Mapping[int, datetime],
     *,
     budget: Budget,
     progress: Progress,
 ) -> AsyncIterator[Swept]:
     """Delete entries, in order; tell what came of each as soon as it is known.
 
-    `known_entries` are the ids that the run has seen. The first deletion that fails ends the sweep:
-    a store that is in trouble is left alone.
+    `known_entries` are the ids that the run has seen, and when each was last used. The first
+    deletion that fails ends the sweep: a store that is in trouble is left alone.
     """
     progress.stage("sweep", len(deletes))
     sweeper = _Sweeper(store, rewritten, known_entries, budget)
@@ -66,7 +70,7 @@ class _Sweeper:
         self,
         store: Store,
         rewritten: Mapping[IndexId, Rewritten],
-        known_entries: frozenset[int],
+        known_entries: Mapping[int, datetime],
         budget: Budget,
     ) -> None:
         self.store = store
@@ -77,6 +81,7 @@ class _Sweeper:
             *(one.protected for one in rewritten.values())
         )
         self.why_no_blobs: str | None = None
+        self.used: set[int] = set()
         self.asked = False
         self.failed = False
 
@@ -100,17 +105,17 @@ class _Sweeper:
     async def _delete(self, delete: DeleteEntry) -> str:
         if not isinstance(delete.entry.parsed, IndexKey):
             if self._rechecks(delete):
-                self.why_no_blobs = await self._what_was_written_meanwhile()
+                self.why_no_blobs = await self._what_was_done_meanwhile()
                 self.asked = True
             if self.why_no_blobs:
                 return f"skipped: {self.why_no_blobs}"
+            if delete.entry.store_id in self.used:
+                return "skipped: somebody has looked it up meanwhile"
         return DONE if await self.store.delete(delete.entry.store_id) else GONE
 
     def _rechecks(self, delete: DeleteEntry) -> int:
-        """Tell how many requests it takes to ask what was written meanwhile: once, for blobs."""
-        if self.asked or isinstance(delete.entry.parsed, IndexKey):
-            return 0
-        return len(self.store.access.readable)
+        """Tell how many requests it takes to ask what was done meanwhile: once, for blobs."""
+        return 0 if self.asked or isinstance(delete.entry.parsed, IndexKey) else _RECHECKS
 
     def _why_not(self, delete: DeleteEntry) -> str | None:
         if self.failed:
@@ -122,21 +127,29 @@ class _Sweeper:
             return "a build has written an index meanwhile that names it"
         return None
 
-    async def _what_was_written_meanwhile(self) -> str | None:
-        """Ask which indexes are new since the run began; tell why no blob may go, if so."""
+    async def _what_was_done_meanwhile(self) -> str | None:
+        """Ask what builds have done since the run began; tell why no blob may go, if so.
+
+        A build in any ref may name a blob of a ref that it reads, so all new indexes count. Before
+        it writes its index it looks up the blobs, and does not upload those that it finds.
+        """
         ours = {
-            str(one.index.key(one.number))
+            (one.index.ref, str(one.index.key(one.number)))
             for came_of_it in self.rewritten.values()
             for one in (*came_of_it.met, came_of_it.written)
             if one
         }
         try:
-            for ref in sorted(self.store.access.readable):
-                for entry in await self.store.newest_indexes(ref):
-                    if entry.id not in self.known_entries and entry.key not in ours:
-                        return f"{entry.key} was written meanwhile and may need it"
+            for entry in await self.store.newest_indexes():
+                if entry.id not in self.known_entries and (entry.ref, entry.key) not in ours:
+                    return f"{entry.key} was written meanwhile and may need it"
+            blobs = await self.store.last_used_blobs()
         except UsedUpError:
             raise
         except StoreError as error:
-            return f"whether a build has written an index meanwhile could not be asked ({error})"
+            return f"what builds have done meanwhile could not be asked ({error})"
+        known = self.known_entries
+        self.used = {blob.id for blob in blobs if known.get(blob.id) != blob.last_accessed_at}
+        if blobs and len(self.used) == len(blobs):
+            return "so many blobs were used meanwhile that it may be one of them"
         return None

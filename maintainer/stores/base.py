@@ -143,8 +143,11 @@ class Store(Protocol):
     async def list_entries(self) -> Listing:
         """List all entries, of every ref and tool."""
 
-    async def newest_indexes(self, ref: Ref) -> tuple[StoredEntry, ...]:
-        """List the indexes that were created last in `ref`, up to a page of them."""
+    async def newest_indexes(self) -> tuple[StoredEntry, ...]:
+        """List the indexes that were created last, in all refs, up to a page of them."""
+
+    async def last_used_blobs(self) -> tuple[StoredEntry, ...]:
+        """List the blobs that were used last, in all refs, up to a page of them."""
 
     async def look_up(self, key: str) -> Found | None:
         """Find the entry with exactly this key in the refs that the token reads."""

@@ -94,15 +94,9 @@ class Rest:
             seen |= shown
         return _listing(seen, complete=False)
 
-    async def newest_indexes(self, ref: Ref) -> tuple[StoredEntry, ...]:
-        """List the hundred indexes that were created last in `ref`."""
-        params = {
-            "key": "index-",
-            "ref": ref,
-            "per_page": str(PAGE),
-            "sort": "created_at",
-            "direction": "desc",
-        }
+    async def list_last(self, prefix: str, sort: str) -> tuple[StoredEntry, ...]:
+        """List a hundred entries whose keys start with `prefix`, the last by `sort` first."""
+        params = {"key": prefix, "per_page": str(PAGE), "sort": sort, "direction": "desc"}
         page = await self._get("recheck", "caches", _page, params)
         return tuple(page.entries.values())
 

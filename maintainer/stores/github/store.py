@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 import httpx
 from pydantic import SecretStr
 
-from maintainer.cacheconfig import Ref
 from maintainer.errors import StoreError, UsageError
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.base import Access, Found, Listing, RequestLog, StoredEntry, StoreLimits
@@ -61,9 +60,15 @@ class GitHubStore:
         """List all entries through the REST API."""
         return await self._need_rest("list entries").list_entries()
 
-    async def newest_indexes(self, ref: Ref) -> tuple[StoredEntry, ...]:
-        """List the indexes that were created last in `ref`."""
-        return await self._need_rest("list entries").newest_indexes(ref)
+    async def newest_indexes(self) -> tuple[StoredEntry, ...]:
+        """List the indexes that were created last, in all refs."""
+        return await self._need_rest("list entries").list_last("index-", "created_at")
+
+    async def last_used_blobs(self) -> tuple[StoredEntry, ...]:
+        """List the blobs that were used last, in all refs."""
+        return await self._need_rest("list entries").list_last(
+            "buildkit-blob-1-", "last_accessed_at"
+        )
 
     async def look_up(self, key: str) -> Found | None:
         """Find the entry with exactly this key, but for case: some services lower it."""

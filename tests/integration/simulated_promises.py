@@ -1,0 +1,206 @@
+"""What must be true of the results that builds wrote, told from what the cache held and when.
+
+I3: no result is lost. What an index that existed held, or the memory of a run, is in the newest
+index after the next complete run, for each cache key the newest that still exists; and a generation
+is deleted only while another one holds what it led to.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from maintainer.cacheconfig import Digest, IndexId, Ref, parse_key
+from maintainer.cacheconfig.keys import BlobKey
+from maintainer.emulator import Entry
+from tests.integration.simulated_builds import (
+    Usable,
+    blobs_in,
+    index_of,
+    read_by_builders,
+    usable_in,
+)
+from tests.integration.simulated_runs import Workflow
+from tests.integration.world import MAIN
+
+SKEW = timedelta(minutes=10)
+"""So much may the clocks of runs differ, and so much may a grace period be cut short by it."""
+
+_Held = tuple[int, Usable]
+"""An entry, and a result in it."""
+
+
+class Contents:
+    """What the indexes lead to, read once."""
+
+    def __init__(self) -> None:
+        self._usable: dict[int, frozenset[Usable]] = {}
+
+    def of(self, entry: Entry) -> frozenset[Usable]:
+        """Give the results of an index."""
+        if entry.id not in self._usable:
+            self._usable[entry.id] = usable_in(entry.content)
+        return self._usable[entry.id]
+
+
+@dataclass
+class Ledger:
+    """What the runs with one database owe to builds."""
+
+    contents: Contents
+    owed: dict[IndexId, frozenset[Usable]] = field(default_factory=dict)
+    """What their memory holds, although it may be in no index any more."""
+    excused: set[_Held] = field(default_factory=set)
+    """What a run has rightly dropped: it was gone, or older than another result of its key."""
+
+    def begin(self, entries: Collection[Entry], workflow: Workflow) -> dict[IndexId, set[Usable]]:
+        """Tell what a complete run owes for each index that it can write."""
+        live = blobs_in(entries, workflow.readable)
+        held = _by_index(entries)
+        owed: dict[IndexId, set[Usable]] = {}
+        for index in {*held, *self.owed}:
+            if index.ref != workflow.ref or index.signed:
+                continue
+            known = {
+                (entry.id, result)
+                for entry in held.get(index, [])
+                for result in self.contents.of(entry)
+            }
+            wanted = {result for one, result in known if (one, result) not in self.excused}
+            owed[index] = _newest(_live(wanted | self.owed.get(index, frozenset()), live))
+            self.excused |= {one for one in known if one[1] not in owed[index]}
+        return owed
+
+    def end(
+        self,
+        owed: Mapping[IndexId, set[Usable]],
+        before: Collection[Entry],
+        after: Collection[Entry],
+        workflow: Workflow,
+        *,
+        complete: bool,
+        ours: Collection[int],
+    ) -> list[str]:
+        """Settle what was owed; tell what was lost. `ours` are the entries that runs wrote."""
+        live = blobs_in(before, workflow.readable) & blobs_in(after, workflow.readable)
+        old = {entry.id for entry in before}
+        problems = []
+        for index, wanted in owed.items():
+            still = _live(wanted, live)
+            self.excused |= {
+                (entry.id, result)
+                for entry in before
+                if index_of(entry) == index
+                for result in self.contents.of(entry)
+                if result not in still
+            }
+            kept = self.owed.get(index, frozenset()) & still
+            newest = read_by_builders(after, index)
+            disturbed = any(
+                entry.id not in old and entry.id not in ours and entry.ref == index.ref
+                for entry in after
+            )
+            if complete and not disturbed:
+                found = self.contents.of(newest) if newest else frozenset()
+                problems += [
+                    f"I3: {index}: {result[0][7:15]} is not in {newest and newest.key}"
+                    for result in still
+                    if not _leads(found, result, live)
+                ]
+                lost = {blob for _, blobs, _ in found for blob in blobs} - live
+                if newest and not lost <= blobs_in(before, workflow.readable):
+                    problems.append(f"I2: {newest.key} names blobs that were lost before")
+                kept = found
+            self.owed[index] = kept
+        return problems
+
+    def lose(self) -> None:
+        """Forget, as the database did."""
+        self.owed.clear()
+        self.excused.clear()
+
+
+def _by_index(entries: Iterable[Entry]) -> dict[IndexId, list[Entry]]:
+    indexes: defaultdict[IndexId, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if index := index_of(entry):
+            indexes[index].append(entry)
+    return dict(indexes)
+
+
+def _live(results: Iterable[Usable], live: Collection[Digest]) -> set[Usable]:
+    return {result for result in results if all(blob in live for blob in result[1])}
+
+
+def _newest(results: Iterable[Usable]) -> set[Usable]:
+    """Keep of each record what was made last; what was made at the same time too."""
+    ordered = list(results)
+    last: dict[str, int] = {}
+    for digest, _, made_at in ordered:
+        last[digest] = max(last.get(digest, made_at), made_at)
+    return {result for result in ordered if result[2] == last[result[0]]}
+
+
+def _leads(found: Iterable[Usable], wanted: Usable, live: Collection[Digest]) -> bool:
+    """Tell whether a builder with this key gets what it wants, or something that is as new."""
+    return any(
+        digest == wanted[0] and made_at >= wanted[2] and all(blob in live for blob in blobs)
+        for digest, blobs, made_at in found
+    )
+
+
+@dataclass(frozen=True)
+class Import:
+    """A build that has read an index, and may download what it leads to for a while."""
+
+    index: IndexId
+    entry: int
+    usable: frozenset[Usable]
+    at: datetime
+
+    def needs(self, blob: Digest, before: Collection[Entry], after: Collection[Entry]) -> bool:
+        """Tell whether a deletion takes away something that it could have used."""
+        refs = {self.index.ref, Ref(MAIN)}
+        was, still = blobs_in(before, refs), blobs_in(after, refs)
+        return any(
+            blob in blobs and set(blobs) <= was and not set(blobs) <= still
+            for _, blobs, _ in self.usable
+        )
+
+
+def lost_by(
+    deleted: Entry, after: Collection[Entry], contents: Contents, workflow: Workflow
+) -> list[Usable]:
+    """Tell which results of a deleted generation no other generation leads to."""
+    index = index_of(deleted)
+    if index is None:
+        return []
+    live = blobs_in(after, workflow.readable)
+    others = {result for entry in _by_index(after).get(index, []) for result in contents.of(entry)}
+    return [
+        result for result in _live(contents.of(deleted), live) if not _leads(others, result, live)
+    ]
+
+
+def taken_from(
+    imports: Iterable[Import],
+    deleted: Entry,
+    after: Collection[Entry],
+    now: datetime,
+    workflow: Workflow,
+) -> list[Import]:
+    """Tell which builds need a deleted blob that began less than a grace period ago.
+
+    The index that they read must be there for the run to know of them.
+    """
+    key = parse_key(deleted.key)
+    if not isinstance(key, BlobKey):
+        return []
+    before = [*after, deleted]
+    return [
+        one
+        for one in imports
+        if now - one.at < workflow.grace - SKEW
+        and one.index.ref in workflow.readable
+        and one.needs(key.digest, before, after)
+    ]

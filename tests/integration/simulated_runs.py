@@ -1,0 +1,265 @@
+"""Runs of `maintainer gc` in one process: one at a time, or two that take turns at the store."""
+
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import anyio
+
+from maintainer.collect import Collector, collect
+from maintainer.emulator import Running
+from maintainer.emulator.server import Service
+from maintainer.graph.database import Database
+from maintainer.report import Report
+from maintainer.settings import GitHubSettings, Settings
+from maintainer.stores import Access, Found, Listing, RequestLog, Store, StoredEntry
+from maintainer.stores.github import open_store
+from tests.integration.world import AT_ONCE, MAIN
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """How somebody runs `maintainer gc`."""
+
+    ref: str = MAIN
+    rest: bool = True
+    service: Service = "v2"
+    grace: timedelta = timedelta(days=1)
+    dry_run: bool = False
+    no_sweep: bool = False
+    accept_loss: bool = True
+    max_requests: int | None = None
+    generation_gap: int = 20
+    scopes: tuple[str, ...] = ("buildkit", "web")
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """The refs that its token reads, in order."""
+        return tuple(dict.fromkeys((self.ref, MAIN)))
+
+    @property
+    def settings(self) -> Settings:
+        """What is set."""
+        return Settings.model_validate(
+            {
+                "grace": self.grace,
+                "max_requests": self.max_requests,
+                "generation_gap": self.generation_gap,
+                "scopes": self.scopes,
+            }
+        )
+
+
+class Memory:
+    """A database that can be lost, and put back to what it was."""
+
+    def __init__(self, path: Path, template: Path) -> None:
+        self.path = path
+        self._template = template
+        self.lose()
+        # Kept open for all sequences: so statements are compiled once.
+        self.database = Database(f"sqlite:///{path}")
+
+    @classmethod
+    def make(cls, folder: Path, count: int) -> list["Memory"]:
+        """Make so many, all of them empty."""
+        template = folder / "template.db"
+        database = Database(f"sqlite:///{template}")
+        database.upgrade()
+        database.close()
+        return [cls(folder / f"{number}.db", template) for number in range(count)]
+
+    def lose(self) -> None:
+        """Forget everything."""
+        self.replace(self._template)
+
+    def copy(self, to: Path) -> None:
+        """Keep what is there now, as a process leaves it that is killed now."""
+        shutil.copy(self.path, to)
+        log, copied_log = self._log(self.path), self._log(to)
+        copied_log.unlink(missing_ok=True)
+        if log.exists():
+            shutil.copy(log, copied_log)
+
+    def replace(self, by: Path) -> None:
+        """Put back what was kept."""
+        if hasattr(self, "database"):
+            self.database.close()
+        for path in (self._log(self.path), self.path.with_name(f"{self.path.name}-shm")):
+            path.unlink(missing_ok=True)
+        shutil.copy(by, self.path)
+        if self._log(by).exists():
+            shutil.copy(self._log(by), self._log(self.path))
+
+    @staticmethod
+    def _log(path: Path) -> Path:
+        return path.with_name(f"{path.name}-wal")
+
+
+@dataclass
+class Turns:
+    """Who may ask the store: each of two runs for so many calls, then the other."""
+
+    counts: Sequence[int]
+    who: int = 0
+    _ended: set[int] = field(default_factory=set)
+    _in_flight: int = 0
+    _turn: int = 0
+    _left: int = 0
+
+    def __post_init__(self) -> None:
+        self._left = self._count()
+        self._changed = anyio.Event()
+
+    def _count(self) -> int:
+        return self.counts[self._turn % len(self.counts)] if self.counts else 1
+
+    @asynccontextmanager
+    async def take(self, who: int) -> AsyncIterator[None]:
+        """Wait for a turn, and use it for one call."""
+        while not (self.who == who and (self._left or self._ended)):
+            await self._changed.wait()
+        self._left -= 1
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight and self._left <= 0 and not self._ended:
+                self._pass_on()
+
+    def end(self, who: int) -> None:
+        """Leave all further turns to the other."""
+        self._ended.add(who)
+        if self.who == who:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        self.who = 1 - self.who
+        self._turn += 1
+        self._left = self._count()
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+class InTurn:
+    """A store that is asked in turn."""
+
+    def __init__(self, store: Store, turns: Turns, who: int) -> None:
+        self._store = store
+        self._turns = turns
+        self._who = who
+        self.name = store.name
+        self.access: Access = store.access
+        self.lists = store.lists
+        self.reads = store.reads
+        self.requests: RequestLog = store.requests
+
+    async def list_entries(self) -> Listing:
+        """List all entries."""
+        async with self._turns.take(self._who):
+            return await self._store.list_entries()
+
+    async def newest_indexes(self) -> tuple[StoredEntry, ...]:
+        """List the newest indexes."""
+        async with self._turns.take(self._who):
+            return await self._store.newest_indexes()
+
+    async def last_used_blobs(self) -> tuple[StoredEntry, ...]:
+        """List the blobs that were used last."""
+        async with self._turns.take(self._who):
+            return await self._store.last_used_blobs()
+
+    async def look_up(self, key: str) -> Found | None:
+        """Look a key up."""
+        async with self._turns.take(self._who):
+            return await self._store.look_up(key)
+
+    async def look_up_newest(self, prefix: str) -> Found | None:
+        """Look a prefix up."""
+        async with self._turns.take(self._who):
+            return await self._store.look_up_newest(prefix)
+
+    async def read(self, found: Found) -> bytes:
+        """Download."""
+        async with self._turns.take(self._who):
+            return await self._store.read(found)
+
+    async def write(self, key: str, content: bytes) -> None:
+        """Write an entry."""
+        async with self._turns.take(self._who):
+            await self._store.write(key, content)
+
+    async def delete(self, entry_id: int) -> bool:
+        """Delete an entry."""
+        async with self._turns.take(self._who):
+            return await self._store.delete(entry_id)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs workflows against one emulator, in no time."""
+
+    running: Running
+
+    def run(self, workflow: Workflow, memory: Memory, now: datetime) -> Report:
+        """Do one run."""
+
+        async def alone() -> Report:
+            async with self._open(workflow) as store:
+                return await _collect(workflow, store, memory, now)
+
+        return anyio.run(alone)
+
+    def run_both(
+        self,
+        turns: Turns,
+        first: tuple[Workflow, Memory],
+        second: tuple[Workflow, Memory],
+        now: datetime,
+    ) -> list[Report]:
+        """Do two runs that take turns."""
+        reports: dict[int, Report] = {}
+
+        async def one(who: int, workflow: Workflow, memory: Memory) -> None:
+            async with self._open(workflow) as store:
+                in_turn = InTurn(store, turns, who)
+                reports[who] = await _collect(workflow, in_turn, memory, now)
+                turns.end(who)
+
+        async def both() -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(one, 0, *first)
+                group.start_soon(one, 1, *second)
+
+        anyio.run(both)
+        return [reports[0], reports[1]]
+
+    @asynccontextmanager
+    async def _open(self, workflow: Workflow) -> AsyncIterator[Store]:
+        environment = self.running.environment(
+            workflow.ref, readable=workflow.readable, rest=workflow.rest, service=workflow.service
+        )
+        # A workflow always knows its repository, even where there is no API to ask.
+        environment["GITHUB_REPOSITORY"] = "example/app"
+        async with open_store(GitHubSettings.read(environment), AT_ONCE) as store:
+            yield store
+
+
+async def _collect(workflow: Workflow, store: Store, memory: Memory, now: datetime) -> Report:
+    with memory.database.held():
+        return await collect(
+            Collector(
+                store, memory.database, workflow.settings, clock=lambda: now, sleep=_no_sleep
+            ),
+            dry_run=workflow.dry_run,
+            no_sweep=workflow.no_sweep,
+            accept_loss=workflow.accept_loss,
+        )
+
+
+async def _no_sleep(_seconds: float) -> None:
+    """Wait for nobody."""

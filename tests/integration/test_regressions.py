@@ -1,0 +1,105 @@
+"""What once went wrong in a simulated world, each as the shortest story that shows it."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from maintainer.cacheconfig.keys import ENTRY_VERSION
+from maintainer.emulator.requests import Request
+from maintainer.report import Report
+from tests.integration.world import MAIN, World, a_world, blob_of, leads_to
+
+PULL = "refs/pull/7/merge"
+ORPHAN = f"buildkit-blob-1-{blob_of('orphan')}"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with a_world(tmp_path) as world:
+        yield world
+
+
+def _deletes(report: Report) -> list[str]:
+    return [action.outcome for action in report.actions if action.kind == "delete"]
+
+
+def test_what_hides_the_newest_generation_is_outdated_although_it_was_created_at_the_same_time(
+    world: World,
+) -> None:
+    first = world.build("base", "api")
+    world.build("base", "web")
+    world.gc(rest=False)
+    # In the same second somebody writes the lower number again, and builds get that.
+    world.evict_entries([first])
+    world.put(first.key, b"")
+    world.passes(seconds=1)
+
+    world.gc(rest=False)
+
+    assert leads_to(world.newest()) == {blob_of(step) for step in ("base", "api", "web")}
+
+
+def test_no_blob_is_swept_that_an_index_of_an_unreadable_ref_may_need_which_came_meanwhile(
+    world: World,
+) -> None:
+    world.build("base", "api")
+    world.put(ORPHAN, size=10)
+    world.passes(days=2)
+    once = iter([True])
+
+    def build(request: Request) -> None:
+        # It finds the blob in the default branch, and names it in its own ref.
+        if request.kind == "list" and next(once, False):
+            world.build("orphan", ref=PULL)
+
+    world.running.observe(after=build)
+
+    report = world.gc()
+
+    assert blob_of("orphan") in world.blobs(MAIN)
+    assert "written meanwhile" in _deletes(report)[0]
+
+
+def test_no_blob_is_swept_that_a_build_has_looked_up_meanwhile_and_will_name_later(
+    world: World,
+) -> None:
+    world.build("base", "api")
+    world.put(ORPHAN, size=10)
+    world.put(f"buildkit-blob-1-{blob_of('other')}", size=10)
+    world.passes(days=2)
+    once = iter([True])
+
+    def build(request: Request) -> None:
+        # It finds the blob, so it does not upload it; its index comes when the run is over.
+        if request.kind == "list" and next(once, False):
+            world.passes(seconds=1)
+            world.cache.look_up([PULL, MAIN], ORPHAN, [], ENTRY_VERSION)
+
+    world.running.observe(after=build)
+
+    report = world.gc()
+
+    assert world.blobs() == {blob_of(step) for step in ("base", "api", "orphan")}
+    assert sorted(_deletes(report)) == ["done", "skipped: somebody has looked it up meanwhile"]
+
+
+def test_when_all_blobs_are_in_use_none_is_swept(world: World) -> None:
+    world.build("base", "api")
+    world.put(ORPHAN, size=10)
+    world.passes(days=2)
+    once = iter([True])
+
+    def look_up_everything(request: Request) -> None:
+        if request.kind == "list" and next(once, False):
+            world.passes(seconds=1)
+            for entry in world.cache.entries():
+                world.cache.look_up([MAIN], entry.key, [], entry.version)
+
+    world.running.observe(after=look_up_everything)
+
+    report = world.gc(grace=timedelta(hours=1))
+
+    assert "so many blobs were used meanwhile" in _deletes(report)[0]
+    assert blob_of("orphan") in world.blobs()
