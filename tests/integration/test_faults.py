@@ -39,7 +39,8 @@ STEPS: dict[str, tuple[Kind, int]] = {
     "look-up to read back": ("look-up", 6),
     "download to read back": ("download", 3),
     "delete of a generation": ("delete", 1),
-    "recheck": ("list", 2),
+    "recheck of the indexes": ("list", 2),
+    "recheck of the blobs": ("list", 3),
     "delete of a blob": ("delete", 3),
 }
 """What a run over the small world does, in order: which request of its kind each step is."""

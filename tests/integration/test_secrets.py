@@ -18,7 +18,9 @@ TROUBLES = {
     "expired": (Fault(kind="expired", request="download"), Fault(kind="expired", request="upload")),
     "refused": (Fault(kind="status", status=401, request="look-up"),),
     "not allowed": (Fault(kind="status", status=403, request="reserve"),),
-    "lost": (Fault(kind="lost-answer", every=3),),
+    "lost": tuple(
+        Fault(kind="lost-answer", request=kind, nth=1) for kind in ("list", "download", "finalize")
+    ),
     "cut short": (Fault(kind="truncated", every=4),),
     "no list": (Fault(kind="wrong-shape", request="list"),),
 }
