@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import anyio
 import pytest
 
 from maintainer.cacheconfig.keys import ENTRY_VERSION
 from maintainer.emulator.requests import Request
+from maintainer.errors import StoreError
 from maintainer.report import Report
-from tests.integration.world import MAIN, World, a_world, blob_of, leads_to
+from maintainer.settings import GitHubSettings
+from maintainer.stores.github import open_store
+from tests.integration.world import AT_ONCE, MAIN, World, a_world, blob_of, leads_to
 
 PULL = "refs/pull/7/merge"
 ORPHAN = f"buildkit-blob-1-{blob_of('orphan')}"
@@ -103,3 +107,21 @@ def test_when_all_blobs_are_in_use_none_is_swept(world: World) -> None:
 
     assert "so many blobs were used meanwhile" in _deletes(report)[0]
     assert blob_of("orphan") in world.blobs()
+
+
+def test_an_index_that_is_nothing_but_brackets_is_refused_before_it_is_decoded(
+    world: World,
+) -> None:
+    # A record costs some hundred bytes in memory, however short it is: three bytes here.
+    content = b'{"records":[' + b",".join([b"{}"] * 1_000_001) + b"]}"
+    entry = world.export(content, scope="buildkit", ref=MAIN)
+
+    async def read() -> None:
+        settings = GitHubSettings.read(world.running.environment(MAIN))
+        async with open_store(settings, AT_ONCE, max_index_size=8 * 1024**2) as store:
+            found = await store.look_up(entry.key)
+            assert found
+            with pytest.raises(StoreError, match=r"#1 holds more than 1,000,000 objects and lists"):
+                await store.read(found)
+
+    anyio.run(read)

@@ -22,6 +22,8 @@ from maintainer.text import printable
 
 DEFAULT_MAX_INDEX_SIZE: int = Settings.defaults().max_index_size
 
+_BYTES_PER_BRACKET = 32
+_FEW_BRACKETS = 1_000_000
 _TOKEN = re.compile(r"[!-~]+")
 
 
@@ -83,12 +85,25 @@ class GitHubStore:
     async def read(self, found: Found) -> bytes:
         """Download an index; once more, from a new URL, if that of the look-up has expired."""
         try:
-            return await self._http.download(found.url, limit=self._max_index_size)
+            content = await self._http.download(found.url, limit=self._max_index_size)
         except ExpiredError:
             again = await self.look_up(found.key)
-        if again is None:
-            raise StoreError(f"{printable(found.key)} went while it was about to be read")
-        return await self._http.download(again.url, limit=self._max_index_size)
+            if again is None:
+                raise StoreError(
+                    f"{printable(found.key)} went while it was about to be read"
+                ) from None
+            content = await self._http.download(again.url, limit=self._max_index_size)
+        self._check_density(found.key, content)
+        return content
+
+    def _check_density(self, key: str, content: bytes) -> None:
+        """Refuse what would take hundreds of times its size to read: nothing but brackets.
+
+        What builders write has a bracket to each fifty bytes, of which each costs some hundred.
+        """
+        most = max(self._max_index_size // _BYTES_PER_BRACKET, _FEW_BRACKETS)
+        if content.count(b"{") + content.count(b"[") > most:
+            raise StoreError(f"{printable(key)} holds more than {most:,} objects and lists")
 
     async def write(self, key: str, content: bytes) -> None:
         """Write a new entry; returns only if it is known to have this content."""
