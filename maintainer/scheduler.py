@@ -107,6 +107,8 @@ class Schedule:
     def close(self) -> None:
         """End. A run under way goes on, but nothing waits for it: it may want the schedule."""
         if self._scheduler.running:
+            # While it shuts down it would still take what is due from the store, for nobody to run.
+            self._scheduler.remove_jobstore("default")
             self._scheduler.shutdown(wait=False)
         self._engine.dispose()
 

@@ -15,7 +15,8 @@ class Due(msgspec.Struct, frozen=True):
 
     rule: str
     misfire_grace_seconds: int
-    next_run_at: datetime | None
+    next_run_at: datetime
+    """Whichever is earlier: what APScheduler says, or a run that was to begin and did not."""
     failures: int
 
 
@@ -71,7 +72,12 @@ def load_due(connection: Connection) -> dict[str, Due]:
         )
     )
     return {
-        row.name: Due(row.rule, row.misfire_grace_seconds, _time(row.next_run_time), row.failures)
+        row.name: Due(
+            rule=row.rule,
+            misfire_grace_seconds=row.misfire_grace_seconds,
+            next_run_at=min(row.due_at, _time(row.next_run_time) or row.due_at),
+            failures=row.failures,
+        )
         for row in rows
     }
 
@@ -118,7 +124,10 @@ def begin_attempt(
 
 
 def end_attempts(connection: Connection) -> None:
-    """Write down that nothing is running: what seems to be was killed."""
+    """Write down that nothing is running: what seems to be was killed.
+
+    It is not due at once, for what has killed it may do so again.
+    """
     connection.execute(
         update(ScheduledRow)
         .where(ScheduledRow.running_since.is_not(None))

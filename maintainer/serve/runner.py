@@ -82,17 +82,19 @@ class Runner:
         now = self._clock()
         with self._database.begin() as connection:
             failures = end_attempt(connection, target.name, outcome, now)
-        again_at = None
         if outcome.status == "interrupted":
-            again_at = now
+            # The schedule has ended; the one that comes next sees that this is still due.
+            self._put_off(target, now)
         elif outcome.status == "failed":
             again_at = now + backoff(failures, target.settings.serve.backoff_max)
             log.error("attempt %d failed: %s; again at %s", failures, outcome.problem, again_at)
-        if again_at:
             schedule.put_off(target.name, again_at)
-            with self._database.begin() as connection:
-                put_off(connection, target.name, again_at)
+            self._put_off(target, again_at)
         return outcome
+
+    def _put_off(self, target: ServedTarget, until: datetime) -> None:
+        with self._database.begin() as connection:
+            put_off(connection, target.name, until)
 
     def _outcome(self, target: ServedTarget) -> Outcome:
         try:

@@ -65,7 +65,7 @@ def _set(
 
 def _due_at(target: ServedTarget, known: Due | None, now: datetime) -> datetime:
     """Tell when a target is to run. One that fails runs now: what was wrong may be put right."""
-    if known is None or known.next_run_at is None or known.rule != str(target.rule):
+    if known is None or known.rule != str(target.rule):
         return target.rule.after(now)
     if known.failures:
         return now

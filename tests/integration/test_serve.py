@@ -1,0 +1,593 @@
+"""`maintainer serve`, as a process, against a cache on loopback."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pytest
+
+from maintainer.emulator import Fault, FaultPlan
+from maintainer.errors import UsageError
+from maintainer.serve.targets import read_targets
+from maintainer.settings import load_settings
+from tests.integration.service import PATIENCE, Place, Service, wait_until
+from tests.integration.world import MAIN, World, a_world
+
+EVERY_SECOND = """
+[serve]
+interval = "1s"
+backoff_max = "1s"
+"""
+TWO_TARGETS = """
+[serve]
+interval = "1s"
+
+[[targets]]
+name = "own"
+repository = "example/app"
+
+[[targets]]
+name = "stranger"
+repository = "example/other"
+"""
+ONE_HOURLY = """
+[[targets]]
+name = "hourly"
+repository = "example/app"
+cron = "0 * * * *"
+"""
+FORBIDDEN = FaultPlan((Fault(kind="status", request="list", status=403),))
+PATIENCE_PLEASE = FaultPlan((Fault(kind="status", request="list", status=429, retry_after=200),))
+"""The store asks for more patience than somebody has who wants the process to end."""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Give a cache in which two builds hide each other's."""
+    with a_world(tmp_path) as world:
+        _build(world)
+        yield world
+
+
+def _build(world: World) -> None:
+    world.now = datetime.now(UTC)
+    world.build("base", "api")
+    world.build("base", "web")
+
+
+@pytest.fixture
+def place(tmp_path: Path, world: World) -> Place:
+    """Give a folder for a service that looks after that cache, every second."""
+    place = Place(tmp_path, world.running.environment(MAIN))
+    place.configure(EVERY_SECOND)
+    return place
+
+
+def _overlapping(place: Place) -> list[tuple[object, object]]:
+    """List the runs that began before the one before them had ended."""
+    runs = place.runs()
+    return [(a, b) for a, b in pairwise(runs) if a[3] is None or b[2] < a[3]]
+
+
+def _next_run(place: Place) -> float:
+    ((time,),) = place.query("SELECT next_run_time FROM schedule")
+    return float(time)
+
+
+# Life.
+
+
+def test_it_runs_by_itself_and_says_that_all_is_well(place: Place, world: World) -> None:
+    with place.serving() as service:
+        service.wait_until_ready()
+        wait_until(lambda: len(place.runs()) >= 3)
+
+        assert service.get("healthz").text == "ok\n"
+        assert service.get("readyz").text == "ready\n"
+        assert service.get("readyz", accept="application/json").json() == {
+            "ready": True,
+            "reasons": {},
+        }
+        assert service.end() == 0
+
+    assert world.generations() == [1, 2, 3]
+    assert {status for status, *_ in place.runs()} <= {"done", "interrupted"}
+    assert not _overlapping(place)
+
+
+def test_every_line_of_the_log_says_what_it_is_about(place: Place) -> None:
+    with place.serving() as service:
+        service.wait_until_ready()
+        lines = service.lines()
+
+    of_run = [line for line in lines if line.get("run") == 1]
+    assert {line["target"] for line in of_run} == {"default"}
+    assert {line.get("stage") for line in of_run} >= {"probe", "rewrite", "report"}
+    assert all(datetime.fromisoformat(line["time"]).tzinfo for line in lines)
+    assert {line["level"] for line in lines} == {"info"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_between_two_steps(
+    place: Place, world: World, number: signal.Signals
+) -> None:
+    world.running.inject(PATIENCE_PLEASE)
+    with place.serving() as service:
+        wait_until(lambda: [run for run in place.runs() if run[0] == "running"])
+
+        assert service.end(number) == 0
+
+    assert [status for status, *_ in place.runs()] == ["interrupted"]
+    assert place.statuses()[0].last_status == "interrupted"
+
+
+def test_an_interrupted_run_is_due_at_once_when_it_serves_again(place: Place, world: World) -> None:
+    place.configure('[serve]\ninterval = "1d"')
+    world.running.inject(PATIENCE_PLEASE)
+    with place.serving() as service:
+        wait_until(lambda: [run for run in place.runs() if run[0] == "running"])
+        service.end()
+    world.running.inject()
+
+    with place.serving() as service:
+        service.wait_until_ready()
+
+    assert [status for status, *_ in place.runs()] == ["interrupted", "done"]
+
+
+def test_the_schedule_survives_a_restart(place: Place) -> None:
+    place.configure('[serve]\ninterval = "6h"')
+    with place.serving() as service:
+        service.wait_until_ready()
+        before = _next_run(place)
+
+    with place.serving() as service:
+        assert service.is_ready()
+        assert _next_run(place) == before
+
+    assert len(place.runs()) == 1
+
+
+def test_a_changed_rule_is_taken_over_at_a_restart(place: Place) -> None:
+    place.configure('[serve]\ninterval = "6h"')
+    with place.serving() as service:
+        service.wait_until_ready()
+    place.configure('[serve]\ninterval = "5h"')
+
+    with place.serving():
+        wait_until(lambda: len(place.runs()) == 2)
+
+    assert place.statuses()[0].rule == "every 5h"
+
+
+def test_what_somebody_has_pickled_into_the_file_is_not_read(place: Place, tmp_path: Path) -> None:
+    place.configure('[serve]\ninterval = "6h"')
+    with place.serving() as service:
+        service.wait_until_ready()
+    trap = b"cos\nsystem\n(S'touch " + str(tmp_path / "caught").encode() + b"'\ntR."
+    with closing(sqlite3.connect(place.database)) as connection, connection:
+        connection.execute("UPDATE schedule SET job_state = ?, next_run_time = 0", (trap,))
+
+    with place.serving():
+        wait_until(lambda: len(place.runs()) == 2)
+    assert place.run("schedule").returncode == 0
+
+    assert not (tmp_path / "caught").exists()
+
+
+def test_a_second_service_on_the_same_database_is_told_so(place: Place) -> None:
+    with place.serving() as service:
+        service.wait_until_ready()
+
+        done = place.run("serve", "--listen", "127.0.0.1:0")
+
+    assert done.returncode == 1
+    assert "another service works on the database" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# Configuration.
+
+
+def test_sighup_takes_a_changed_configuration_over(place: Place) -> None:
+    with place.serving() as service:
+        service.wait_until_ready()
+        place.configure(TWO_TARGETS)
+        service.send(signal.SIGHUP)
+        wait_until(lambda: service.says("the configuration was read again: 2 targets"))
+        service.wait_until_ready()
+
+        page = service.get("").text
+        statuses = place.statuses()
+
+    assert [status.name for status in statuses] == ["own", "stranger"]
+    assert [status.target for status in statuses] == [
+        "github:example/app",
+        "github:example/other",
+    ]
+    assert 'href="/targets/own"' in page
+    assert "default" not in page
+
+
+def test_sighup_with_a_wrong_configuration_leaves_the_old_one(place: Place) -> None:
+    with place.serving() as service:
+        service.wait_until_ready()
+        place.configure('[[targets]]\nname = "own"\nrepository = "example/app"\ncron = "x"')
+        service.send(signal.SIGHUP)
+        wait_until(lambda: service.says("the old configuration stays: setting targets.0.cron"))
+        runs = len(place.runs())
+        wait_until(lambda: len(place.runs()) > runs)
+
+        assert service.is_ready()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[serve]\nlisten = '127.0.0.1'", "setting serve.listen: is no address"),
+        ("[serve]\nlisten = 'example.com:80'", "setting serve.listen: is no address"),
+        ("[serve]\nworkers = 3", "unknown key 'serve.workers'"),
+        ("[serve]\ntimezone = 'Mars/Olympus'", "setting serve.timezone: is no time zone"),
+        ("[serve]\ninterval = '0s'", "setting serve.interval: "),
+        ("[[targets]]\nname = 'a'", "setting targets.0.repository: field required"),
+        ("[[targets]]\nname = '../a'\nrepository = 'a/b'", "setting targets.0.name: "),
+        ("[[targets]]\nname = 'a'\nrepository = 'a'", "setting targets.0.repository: "),
+        (f"{ONE_HOURLY}interval = '1h'", "setting targets.0: cron and interval exclude"),
+        (f"{ONE_HOURLY}{ONE_HOURLY}", "setting targets: there are 2 with the name hourly"),
+        (f"{ONE_HOURLY}token_env = 'NOT_SET'", "target hourly: token_env names no set variable"),
+        (
+            f"{ONE_HOURLY}runtime_token_env = 'GITHUB_TOKEN'",
+            "setting targets.0: runtime_token_env needs results_url or cache_url",
+        ),
+        (
+            f"{ONE_HOURLY}runtime_token_env = 'GITHUB_TOKEN'\ncache_url = 'http://127.0.0.1/'",
+            "target hourly: ACTIONS_RUNTIME_TOKEN is not the runtime token of a workflow",
+        ),
+    ],
+)
+def test_what_is_wrong_in_the_configuration_is_told(
+    place: Place, monkeypatch: pytest.MonkeyPatch, text: str, why: str
+) -> None:
+    for name, value in place.environment.items():
+        monkeypatch.setenv(name, value)
+    place.configure(text)
+
+    with pytest.raises(UsageError) as caught:
+        read_targets(load_settings(place.path / "maintainer.toml", {}))
+
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[serve]\nworkers = 3", f"{ONE_HOURLY}token_env = 'NOT_SET'"])
+def test_a_wrong_configuration_is_one_line_and_exit_status_2(place: Place, text: str) -> None:
+    place.configure(text)
+
+    done = place.run("serve")
+
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(place: Place) -> None:
+    with place.serving() as service:
+        address = service.url.removeprefix("http://").rstrip("/")
+        (place.path / "elsewhere").mkdir()
+        other = Place(place.path / "elsewhere", place.environment)
+        other.configure("")
+
+        done = other.run("serve", "--listen", address)
+
+    assert done.returncode == 2
+    assert f"cannot listen on {address}" in done.stderr
+
+
+# What goes wrong.
+
+
+def test_a_failing_target_is_told_and_tried_again_later_and_later(
+    place: Place, world: World
+) -> None:
+    place.configure('[serve]\ninterval = "1s"\nbackoff_max = "1h"')
+    world.running.inject(FORBIDDEN)
+    with place.serving() as service:
+        wait_until(lambda: place.statuses()[0].last_status == "failed")
+        status = place.statuses()[0]
+        table = place.run("schedule")
+        ready = service.get("readyz")
+        as_json = service.get("readyz", accept="application/json")
+        metrics = service.metrics()
+
+    assert status.last_finished_at
+    assert status.next_run_at
+    wait = status.next_run_at - status.last_finished_at
+    assert wait.total_seconds() == pytest.approx(30, abs=0.01)
+    assert status.failures == 1
+    assert status.problem
+    assert "403" in status.problem
+    assert "403" in table.stdout
+    assert ready.status_code == as_json.status_code == 503
+    assert ready.text.startswith("default: 1 attempts in a row failed, the last one because: ")
+    assert "403" in as_json.json()["reasons"]["default"]
+    assert metrics["maintainer_target_up", "default"] == 0
+    assert metrics["maintainer_failures_in_a_row", "default"] == 1
+    assert metrics["maintainer_runs", "failed", "default"] == 1
+
+
+def test_a_target_that_does_well_again_is_green_again(place: Place, world: World) -> None:
+    world.running.inject(FORBIDDEN)
+    with place.serving() as service:
+        wait_until(lambda: place.statuses()[0].failures >= 2)
+        world.running.inject()
+
+        service.wait_until_ready()
+
+        assert place.statuses()[0].failures == 0
+
+
+def test_a_service_that_starts_again_does_not_wait_for_the_backoff(
+    place: Place, world: World
+) -> None:
+    place.configure('[serve]\ninterval = "6h"\nbackoff_max = "6h"')
+    world.running.inject(FORBIDDEN)
+    with place.serving():
+        wait_until(lambda: place.statuses()[0].failures == 1)
+    world.running.inject()
+
+    with place.serving() as service:
+        service.wait_until_ready()
+
+
+def test_runs_do_not_overlap_however_long_they_take(place: Place, world: World) -> None:
+    world.running.observe(before=lambda _: time.sleep(0.4))
+    place.configure(TWO_TARGETS)
+    with place.serving():
+        wait_until(lambda: len(place.runs()) >= 6)
+
+    assert not _overlapping(place)
+    assert len({target for _, target, *_ in place.runs()}) == 2
+
+
+def test_a_target_that_has_not_run_is_not_ready(place: Place) -> None:
+    place.configure(ONE_HOURLY)
+    with place.serving() as service:
+        ready = service.get("readyz")
+        (status,) = json.loads(place.run("schedule", "--json").stdout)
+        page = service.get("targets/hourly")
+
+    assert (ready.status_code, ready.text) == (503, "hourly: it has not run yet\n")
+    assert status["next_run_at"].endswith(":00:00Z")
+    assert page.text == "hourly: it has not run yet\n"
+
+
+def test_a_run_that_does_not_begin_is_overdue(place: Place) -> None:
+    place.configure('[serve]\ninterval = "6h"')
+    with place.serving() as service:
+        service.wait_until_ready()
+        with closing(sqlite3.connect(place.database)) as connection, connection:
+            connection.execute("UPDATE scheduled SET due_at = '2026-01-01 00:00:00.000000'")
+
+        ready = service.get("readyz")
+
+        assert (ready.status_code, ready.text) == (
+            503,
+            "default: its run is overdue since 2026-01-01 00:00:00 UTC\n",
+        )
+        assert service.metrics()["maintainer_target_overdue", "default"] == 1
+
+
+# Another repository's cache.
+
+
+def test_without_a_runtime_token_a_target_is_only_told_of(place: Place, world: World) -> None:
+    place.configure(TWO_TARGETS)
+    before = len(world.entries())
+    with place.serving() as service:
+        service.wait_until_ready()
+        stranger = service.get("targets/stranger").text
+        metrics = service.metrics()
+        statuses = place.statuses()
+
+    assert "Without a runtime token this run could only list entries" in stranger
+    assert metrics["maintainer_entries", "unreadable ref", "stranger"] in {before, before + 1}
+    assert metrics["maintainer_entries", "newest", "own"] == 1
+    assert {status.problem for status in statuses} == {None}
+    ours = place.query("SELECT DISTINCT kind FROM actions WHERE target = 'github:example/other'")
+    assert {kind for (kind,) in ours} <= {"keep"}
+
+
+# Once.
+
+
+def test_once_runs_what_is_due_and_nothing_else(place: Place) -> None:
+    place.configure(f"{TWO_TARGETS.replace('1s', '6h')}{ONE_HOURLY.replace('/app', '/third')}")
+
+    first = place.run("serve", "--once")
+    second = place.run("serve", "--once")
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert [target for _, target, *_ in place.runs()] == [
+        "github:example/app",
+        "github:example/other",
+    ]
+    assert [status.last_status for status in place.statuses()] == ["done", "done", None]
+
+
+def test_once_tells_by_its_exit_status_that_a_run_failed(place: Place, world: World) -> None:
+    world.running.inject(FORBIDDEN)
+
+    done = place.run("serve", "--once")
+
+    assert done.returncode == 1
+    assert "403" in done.stderr
+
+
+def test_once_runs_what_a_service_has_left(place: Place) -> None:
+    place.configure('[serve]\ninterval = "6h"')
+    with place.serving() as service:
+        service.wait_until_ready()
+    with closing(sqlite3.connect(place.database)) as connection, connection:
+        connection.execute("UPDATE schedule SET next_run_time = 0")
+
+    assert place.run("serve", "--once").returncode == 0
+
+    assert len(place.runs()) == 2
+    assert _next_run(place) > datetime.now(UTC).timestamp()
+
+
+# Pages.
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Give a service that has run once; the tests below only read."""
+    path = tmp_path_factory.mktemp("served")
+    with a_world(path) as world:
+        _build(world)
+        place = Place(path, world.running.environment(MAIN))
+        place.configure('[serve]\ninterval = "6h"\nhosts = ["cache.example"]')
+        with place.serving() as service:
+            service.wait_until_ready()
+            yield service
+
+
+def test_the_report_of_each_target_and_run_is_a_page(served: Service) -> None:
+    index = served.get("")
+    target = served.get("targets/default")
+    run = served.get("runs/1")
+
+    assert 'href="/targets/default"' in index.text
+    assert 'href="/runs/1"' in index.text
+    assert target.text == run.text
+    assert "<title>All right" in run.text
+    assert served.get("runs/1.json").json()["target"] == "github:example/app"
+    for page in (index, run):
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+
+
+@pytest.mark.parametrize("path", ["runs/2", "runs/2.json", "targets/other", "nothing", "runs/x"])
+def test_what_is_not_there_is_not_found(served: Service, path: str) -> None:
+    assert served.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["", "runs/1", "metrics", "readyz", "healthz", "nothing"])
+def test_every_answer_is_closed_to_strangers(served: Service, path: str) -> None:
+    headers = served.get(path).headers
+
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["content-security-policy"].startswith("default-src 'none'; ")
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "server" not in headers
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_nothing_can_be_changed_from_outside(served: Service, method: str) -> None:
+    answer = httpx.request(method, f"{served.url}runs/1", timeout=PATIENCE)
+
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "GET, HEAD"
+
+
+def test_head_is_get_without_a_body(served: Service) -> None:
+    answer = httpx.head(f"{served.url}runs/1", timeout=PATIENCE)
+
+    assert answer.status_code == 200
+    assert answer.content == b""
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("localhost:9309", 200),
+        ("127.0.0.1", 200),
+        ("127.9.9.9:1", 200),
+        ("[::1]:9309", 200),
+        ("cache.example:80", 200),
+        ("Cache.Example", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("192.0.2.1", 421),
+        ("[::2]", 421),
+        ("[", 421),
+        ("", 421),
+    ],
+)
+def test_only_our_own_names_are_answered(served: Service, host: str, status: int) -> None:
+    assert served.get("", host=host).status_code == status
+
+
+def test_the_metrics_tell_what_the_last_run_found(served: Service) -> None:
+    metrics = served.metrics()
+
+    name = "default"
+    assert metrics["maintainer_target_up", name] == 1
+    assert metrics["maintainer_runs", "done", name] == 1
+    assert metrics["maintainer_entries", "reachable", name] == 3
+    assert metrics["maintainer_entries", "superseded", name] == 2
+    assert metrics["maintainer_bytes", "reachable", name] == sum(
+        1_000 + len(step) for step in ("base", "api", "web")
+    )
+    assert metrics["maintainer_last_run_requests", "list", name] >= 1
+    assert metrics["maintainer_last_run_retries", name] == 0
+    assert metrics["maintainer_blobs_pruned_by_host", name] == 0
+    assert 0 <= metrics["maintainer_last_good_run_age_seconds", name] < PATIENCE
+    assert metrics["maintainer_last_run_duration_seconds", name] > 0
+    now = datetime.now(UTC).timestamp()
+    assert metrics["maintainer_next_run_timestamp_seconds", name] > now
+
+
+def test_the_metrics_tell_what_the_host_has_pruned(place: Place, world: World) -> None:
+    with place.serving() as service:
+        service.wait_until_ready()
+        world.evict("web")
+        # One number for each run: the next one has nothing to tell any more.
+        pruned = wait_until(
+            lambda: max(
+                service.metrics()["maintainer_blobs_pruned_by_host", "default"],
+                _evicted(place),
+            )
+        )
+
+    assert pruned == 1
+
+
+def _evicted(place: Place) -> float:
+    query = "SELECT count(*) FROM entries WHERE kind = 'blob' AND state = 'evicted'"
+    return float(place.query(query)[0][0])
+
+
+def test_no_token_is_in_any_page_or_log(served: Service) -> None:
+    pages = [served.get(path).text for path in ("", "runs/1", "runs/1.json", "metrics", "readyz")]
+    secrets = [value for name, value in served.place.environment.items() if name.endswith("TOKEN")]
+
+    assert len(secrets) == 2
+    for text in (*pages, served.log.read_text()):
+        assert not [secret for secret in secrets if secret in text]
+
+
+def test_another_address_than_loopback_is_told_in_the_log(place: Place) -> None:
+    process = subprocess.Popen(
+        place.command("serve", "--listen", "0.0.0.0:0"),
+        cwd=place.path,
+        env=place.variables(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    first = process.stderr.readline()
+    process.terminate()
+    process.communicate(timeout=PATIENCE)
+
+    assert "it is not loopback" in first
