@@ -15,7 +15,7 @@ import pytest
 from tests.integration.service import Place, Service
 from tests.integration.world import MAIN, World, a_world
 
-MINUTES = float(os.environ.get("MAINTAINER_SOAK_MINUTES", "30"))
+MINUTES = float(os.environ.get("SOAK_MINUTES", "30"))
 INTERVAL = 5
 SCOPES = ("buildkit", "web", "docs")
 QUOTA = 400_000

@@ -1,0 +1,100 @@
+"""Log lines for machines: one JSON object each, which says what it is about."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from maintainer.logs import JsonLines, StagesInLogs, log_context
+from maintainer.progress import Unwatched
+
+
+class Log:
+    """A logger whose lines can be read."""
+
+    def __init__(self) -> None:
+        self._stream = io.StringIO()
+        self.handler = logging.StreamHandler(self._stream)
+        self.handler.setFormatter(JsonLines())
+        self.logger = logging.getLogger("maintainer.of.this.test")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Read all lines."""
+        return [json.loads(line) for line in self._stream.getvalue().splitlines()]
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    log = Log()
+    log.logger.addHandler(log.handler)
+    log.logger.setLevel(logging.INFO)
+    log.logger.propagate = False
+    yield log
+    log.logger.removeHandler(log.handler)
+    log.logger.propagate = True
+
+
+def test_a_line_has_a_time_a_level_and_words(log: Log) -> None:
+    log.logger.warning("%d entries", 3)
+
+    (line,) = log.lines()
+    assert line.pop("time").endswith("+00:00")
+    assert line == {
+        "level": "warning",
+        "message": "3 entries",
+        "logger": "maintainer.of.this.test",
+    }
+
+
+def test_within_a_run_a_line_names_it_and_the_stage(log: Log) -> None:
+    with log_context(target="web"), log_context(run=3, target="github:octo/web"):
+        progress = StagesInLogs(Unwatched())
+        log.logger.info("begins")
+        progress.stage("probe: list entries")
+        log.logger.info("lists")
+        progress.stage("sweep", 2)
+        log.logger.info("sweeps")
+    log.logger.info("is over")
+
+    of_run = {"run": 3, "target": "web"}
+    keys = ("run", "target", "stage")
+    told = [{key: line[key] for key in keys if key in line} for line in log.lines()]
+    assert told == [of_run, of_run | {"stage": "probe"}, of_run | {"stage": "sweep"}, {}]
+
+
+def test_tasks_within_a_run_know_its_stage(log: Log) -> None:
+    async def say() -> None:
+        log.logger.info("looks up")
+
+    async def run() -> None:
+        with log_context(run=1):
+            progress = StagesInLogs(Unwatched())
+            async with anyio.create_task_group() as group:
+                progress.stage("probe: look up blobs")
+                group.start_soon(say)
+
+    anyio.run(run)
+
+    assert [line["stage"] for line in log.lines()] == ["probe"]
+
+
+@pytest.mark.parametrize("hostile", ["a\nb", "\x1b[31m", "\u202e", "\u2028", '"', "\ud800"])
+def test_a_line_stays_a_line_whatever_a_key_holds(log: Log, hostile: str) -> None:
+    log.logger.info("key %s", hostile)
+
+    (line,) = log.lines()
+    assert line["message"] == f"key {hostile}"
+
+
+def test_a_mistake_of_ours_is_one_line_too(log: Log) -> None:
+    try:
+        int("wrong")
+    except ValueError:
+        log.logger.exception("a mistake")
+
+    (line,) = log.lines()
+    assert "ValueError: " in line["exception"]

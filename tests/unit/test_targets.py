@@ -1,0 +1,102 @@
+"""Which tokens a target is given, and what is said when there are none."""
+
+import pytest
+
+from maintainer.errors import UsageError
+from maintainer.settings import GitHubSettings, TargetSettings, split_listen
+
+SECRET = "ghs_0123456789abcdefSECRET"
+OWN = {
+    "GITHUB_TOKEN": "own",
+    "GITHUB_REPOSITORY": "octo/own",
+    "GITHUB_API_URL": "https://github.example.com/api/v3",
+    "ACTIONS_RUNTIME_TOKEN": "runtime",
+    "ACTIONS_RESULTS_URL": "https://results.example.com/",
+    "ACTIONS_CACHE_SERVICE_V2": "true",
+}
+
+
+def _of(environment: dict[str, str], **target: object) -> dict[str, object]:
+    given = TargetSettings.model_validate({"name": "web", "repository": "octo/web"} | target)
+    found = GitHubSettings.of_target(given, environment)
+    shown = found.model_dump(exclude_none=True) | {
+        name: secret.get_secret_value()
+        for name in ("token", "runtime_token")
+        if (secret := getattr(found, name))
+    }
+    return {name: value for name, value in shown.items() if value}
+
+
+def test_another_repository_is_given_no_runtime_token() -> None:
+    assert _of(OWN) == {
+        "token": "own",
+        "repository": "octo/web",
+        "api_url": "https://github.example.com/api/v3",
+    }
+
+
+def test_the_environments_own_repository_is_given_its_runtime_token() -> None:
+    found = _of(OWN, repository="Octo/Own")
+
+    assert found["runtime_token"] == "runtime"
+    assert found["results_url"] == "https://results.example.com/"
+    assert found["cache_service_v2"] is True
+
+
+def test_a_target_may_name_its_own_token_and_api() -> None:
+    found = _of(
+        OWN | {"WEB_TOKEN": "web"}, token_env="WEB_TOKEN", api_url="https://api.example.com"
+    )
+
+    assert found["token"] == "web"
+    assert found["api_url"] == "https://api.example.com"
+
+
+@pytest.mark.parametrize(("place", "version_2"), [("results_url", True), ("cache_url", False)])
+def test_a_target_may_have_a_cache_service_of_its_own(place: str, version_2: bool) -> None:
+    environment = {"RUNTIME": "mine"}
+
+    found = _of(environment, runtime_token_env="RUNTIME", **{place: "https://cache.example.com/"})
+
+    assert found["runtime_token"] == "mine"
+    assert found[place] == "https://cache.example.com/"
+    assert bool(found.get("cache_service_v2")) == version_2
+    assert "token" not in found
+
+
+@pytest.mark.parametrize(
+    ("target", "key"),
+    [
+        ({}, "token_env"),
+        ({"token_env": SECRET}, "token_env"),
+        ({"runtime_token_env": SECRET, "cache_url": "https://c.example/"}, "runtime_token_env"),
+    ],
+)
+def test_a_missing_token_is_told_by_its_key_and_never_shown(
+    target: dict[str, str], key: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        _of({}, **target)
+
+    assert str(caught.value) == f"target web: {key} names no set variable"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("127.0.0.1:9309", ("127.0.0.1", 9309)),
+        ("localhost:0", ("127.0.0.1", 0)),
+        ("[::1]:80", ("::1", 80)),
+        ("0.0.0.0:65535", ("0.0.0.0", 65535)),
+    ],
+)
+def test_where_to_listen_is_an_address_and_a_port(text: str, place: tuple[str, int]) -> None:
+    assert split_listen(text) == place
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "host:80", "127.0.0.1:-1"]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no address"):
+        split_listen(text)
