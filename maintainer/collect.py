@@ -16,6 +16,7 @@ from maintainer.graph.runs import (
     begin_run,
     finish_run,
     load_report,
+    reinstate,
     save_actions,
     save_marks,
     save_rewritten,
@@ -194,6 +195,7 @@ def _plan(run: _Run, marks: Marks) -> tuple[Marks, Plan]:
             if index.id in settled and index.newest:
                 others = index.manifests - {index.newest.manifest_id}
                 supersede(connection, others, marks.snapshot.now)
+                reinstate(connection, index.newest.manifest_id)
     return marks, plan
 
 

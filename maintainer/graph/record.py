@@ -30,6 +30,8 @@ from maintainer.graph.models import (
     ActionRow,
     BlobRow,
     EntryRow,
+    LayerRow,
+    ManifestLayerRow,
     ManifestRow,
     RefRow,
     RunRow,
@@ -256,8 +258,31 @@ def _record_blobs(connection: Connection, target_id: int, probe: Probe) -> None:
     missing = [
         row.id for row in rows if row.digest in probe.missing_blobs and row.missing_since is None
     ]
+    back = [row.id for row in rows if row.digest in probe.live_blobs and row.missing_since]
+    _reinstate(connection, back)
     _update(connection, BlobRow, present, {"last_seen_at": probe.at, "missing_since": None})
     _update(connection, BlobRow, missing, {"missing_since": probe.at})
+
+
+def _reinstate(connection: Connection, blobs: Iterable[int]) -> None:
+    """Let the generations take part again that name blobs which were gone and are back.
+
+    The newer ones that superseded them were written without the results that need these blobs.
+    """
+    naming = (
+        select(ManifestLayerRow.manifest_id)
+        .join(LayerRow, LayerRow.id == ManifestLayerRow.layer_id)
+        .where(LayerRow.blob_id == bindparam("blob"))
+    )
+    rows = [{"blob": blob} for blob in blobs]
+    if rows:
+        connection.execute(
+            update(ManifestRow)
+            .where(ManifestRow.id.in_(naming), ManifestRow.superseded_at.is_not(None))
+            .values(superseded_at=None),
+            rows,
+            execution_options={"synchronize_session": None},
+        )
 
 
 def _forget(connection: Connection, target_id: int, before: datetime) -> None:

@@ -138,6 +138,18 @@ def supersede(connection: Connection, manifests: Iterable[int], now: datetime) -
     )
 
 
+def reinstate(connection: Connection, manifest: int) -> None:
+    """Remember that a generation holds all that is live, maybe because what superseded it is gone.
+
+    If it stayed superseded, together with those that it now supersedes, nothing would be left.
+    """
+    connection.execute(
+        update(ManifestRow)
+        .where(ManifestRow.id == manifest, ManifestRow.superseded_at.is_not(None))
+        .values(superseded_at=None)
+    )
+
+
 def save_rewritten(
     connection: Connection,
     target_id: int,

@@ -125,3 +125,35 @@ def test_an_index_that_is_nothing_but_brackets_is_refused_before_it_is_decoded(
                 await store.read(found)
 
     anyio.run(read)
+
+
+def test_a_generation_that_is_the_newest_again_is_remembered_with_all_that_it_superseded(
+    world: World,
+) -> None:
+    world.build("base", "api")
+    world.gc()
+    # Another workflow, without a memory of its own, has written the same once more; it is lost.
+    again = world.export(world.newest(), scope="buildkit", ref=MAIN)
+    world.gc()
+    world.evict_entries([again])
+    world.passes(minutes=1)
+
+    for _ in range(3):
+        world.passes(minutes=1)
+        world.gc()
+
+    assert leads_to(world.newest()) == {blob_of("base"), blob_of("api")}
+
+
+def test_results_whose_blob_was_gone_and_has_been_uploaded_again_are_usable_again(
+    world: World,
+) -> None:
+    world.build("base", "api", "test")
+    world.evict("api")
+    world.gc()
+    world.passes(minutes=1)
+    world.put(f"buildkit-blob-1-{blob_of('api')}", size=10)
+
+    world.gc()
+
+    assert leads_to(world.newest()) == {blob_of(step) for step in ("base", "api", "test")}
