@@ -6,7 +6,7 @@ EVENT ?= workflow_dispatch
 LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check audit soak bench readme act lock clean
+.PHONY: help demo test check audit soak fuzz bench readme act lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -35,6 +35,11 @@ audit: $(VENV)/.installed ## look for known vulnerabilities in what is locked (a
 
 soak: $(VENV)/.installed ## the tests that need longer
 	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n auto -m "soak or not soak"
+
+fuzz: $(VENV)/.installed ## look for input that breaks a reader, two minutes each; installs atheris
+	$(BIN)/pip install --quiet "atheris>=3,<4"
+	for target in decoder keys token settings; do \
+	  $(BIN)/python -m tests.fuzz $$target -max_total_time=120 -timeout=20 -rss_limit_mb=2048 || exit 1; done
 
 bench: $(VENV)/.installed ## measure; prints the tables of the README
 	$(BIN)/pytest benchmarks --benchmark-only --benchmark-timer=time.process_time --benchmark-columns=min,median,rounds --benchmark-sort=name

@@ -82,7 +82,8 @@ class Ledger:
         ours: Collection[int],
     ) -> list[str]:
         """Settle what was owed; tell what was lost. `ours` are the entries that runs wrote."""
-        live = blobs_in(before, workflow.readable) & blobs_in(after, workflow.readable)
+        now = blobs_in(after, workflow.readable)
+        live = blobs_in(before, workflow.readable) & now
         old = {entry.id for entry in before}
         problems = []
         for index, wanted in owed.items():
@@ -105,9 +106,9 @@ class Ledger:
                 problems += [
                     f"I3: {index}: {result[0][7:15]} is not in {newest and newest.key}"
                     for result in still
-                    if not _leads(found, result, live)
+                    if not _leads(found, result, now)
                 ]
-                lost = {blob for _, blobs, _ in found for blob in blobs} - live
+                lost = {blob for _, blobs, _ in found for blob in blobs} - now
                 if newest and not lost <= blobs_in(before, workflow.readable):
                     problems.append(f"I2: {newest.key} names blobs that were lost before")
                 kept = found
@@ -169,16 +170,26 @@ class Import:
 
 
 def lost_by(
-    deleted: Entry, after: Collection[Entry], contents: Contents, workflow: Workflow
+    deleted: Entry, began: Collection[Entry], after: Collection[Entry], ledger: Ledger
 ) -> list[Usable]:
-    """Tell which results of a deleted generation no other generation leads to."""
+    """Tell which results of a deleted generation no other generation leads to.
+
+    They are live or not for those who read the index from its own ref; what was lost when the run
+    began, and has come back since, it cannot know of. What an earlier run has rightly dropped does
+    not count.
+    """
     index = index_of(deleted)
     if index is None:
         return []
-    live = blobs_in(after, workflow.readable)
-    others = {result for entry in _by_index(after).get(index, []) for result in contents.of(entry)}
+    live = blobs_in(after, {index.ref, MAIN})
+    known = blobs_in(began, {index.ref, MAIN}) & live
+    others = {
+        result for entry in _by_index(after).get(index, []) for result in ledger.contents.of(entry)
+    }
     return [
-        result for result in _live(contents.of(deleted), live) if not _leads(others, result, live)
+        result
+        for result in _live(ledger.contents.of(deleted), known)
+        if (deleted.id, result) not in ledger.excused and not _leads(others, result, live)
     ]
 
 

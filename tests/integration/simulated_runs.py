@@ -134,13 +134,16 @@ class Turns:
     def end(self, who: int) -> None:
         """Leave all further turns to the other."""
         self._ended.add(who)
-        if self.who == who:
-            self._pass_on()
+        self.who = 1 - who
+        self._wake()
 
     def _pass_on(self) -> None:
         self.who = 1 - self.who
         self._turn += 1
         self._left = self._count()
+        self._wake()
+
+    def _wake(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
 

@@ -124,6 +124,11 @@ jobs = st.builds(
     steps=st.sampled_from([None] * 8 + list(range(8))),
     minutes=st.sampled_from([0, 1, 30]),
 )
+Meanwhile = dict[int, list["int | Job"]]
+"""What happens before which request of a run: builds, or what a number stands for."""
+happenings: st.SearchStrategy[Meanwhile] = st.dictionaries(
+    st.integers(1, 25), st.lists(numbers | jobs, max_size=2), min_size=1, max_size=4
+)
 workflows = st.builds(
     Workflow,
     ref=st.sampled_from([MAIN, MAIN, MAIN, PULLS[0]]),
@@ -185,7 +190,7 @@ class SimulatedWorld(RuleBasedStateMachine):
         self.contents = Contents()
         self.known = Known([Ledger(self.contents) for _ in range(MEMORIES)])
         self.builds: list[Build] = []
-        self.meanwhile: dict[int, list[int]] = {}
+        self.meanwhile: Meanwhile = {}
         self.problems: list[str] = []
         self.workflows: list[Workflow] = []
         self.turns: Turns | None = None
@@ -195,6 +200,7 @@ class SimulatedWorld(RuleBasedStateMachine):
         self.entries: dict[int, Entry] = {}
         self.ours: set[int] = set()
         self.evicted = False
+        self.memory = 0
         self.watchers = [Watcher(self.cache) for _ in range(2)]
         for memory in site.memories:
             memory.lose()
@@ -221,14 +227,17 @@ class SimulatedWorld(RuleBasedStateMachine):
         for job in jobs:
             self.build(job)
 
-    def build(self, job: Job) -> None:
-        """Build, as far as it goes for now; it may never go on."""
-        self.world.passes(seconds=job.minutes * 60)
+    def begin_build(self, job: Job) -> Build:
         config = built(
             job.wanted, variant=job.variant, only_targets=job.only_targets, at=self.world.now
         )
         index = IndexId(Ref(job.ref), Scope(job.scope), job.signed)
-        build = Build(config, index, tuple(dict.fromkeys((job.ref, MAIN))), self.cache)
+        return Build(config, index, tuple(dict.fromkeys((job.ref, MAIN))), self.cache)
+
+    def build(self, job: Job) -> None:
+        """Build, as far as it goes for now; it may never go on."""
+        self.world.passes(seconds=job.minutes * 60)
+        build = self.begin_build(job)
         if job.steps is None:
             self.do(lambda _: build.finish())
         else:
@@ -327,6 +336,16 @@ class SimulatedWorld(RuleBasedStateMachine):
         self.world.passes(seconds=passed)
         self.run(workflow, memory, complete=workflow.generation_gap > 1 or workflow.rest)
 
+    @rule(workflow=workflows, memory=st.integers(0, MEMORIES - 1), evict=st.lists(numbers))
+    def collect_around_evictions(self, workflow: Workflow, memory: int, evict: list[int]) -> None:
+        """Run, lose indexes, run again: what the first run has read is remembered."""
+        self.collect(workflow, memory, passed=0)
+        for which in evict:
+            indexes = [entry for entry in self.cache.entries() if index_of(entry)]
+            if indexes:
+                self.evict_entry(indexes[which % len(indexes)])
+        self.collect(workflow, memory, passed=0)
+
     @rule(workflow=limited, memory=st.integers(0, MEMORIES - 1))
     def collect_within_limits(self, workflow: Workflow, memory: int) -> None:
         self.run(workflow, memory, complete=False)
@@ -342,12 +361,14 @@ class SimulatedWorld(RuleBasedStateMachine):
     @rule(
         workflow=workflows,
         memory=st.integers(0, MEMORIES - 1),
-        meanwhile=st.dictionaries(st.integers(1, 25), st.lists(numbers, max_size=3), max_size=4),
+        meanwhile=happenings,
+        passed=passing,
     )
     def collect_while_others_work(
-        self, workflow: Workflow, memory: int, meanwhile: dict[int, list[int]]
+        self, workflow: Workflow, memory: int, meanwhile: Meanwhile, passed: int
     ) -> None:
         """Run, while builds go on and the host evicts between two requests."""
+        self.world.passes(seconds=passed)
         self.meanwhile = meanwhile
         try:
             self.run(workflow, memory, complete=workflow.generation_gap > 1 or workflow.rest)
@@ -358,14 +379,14 @@ class SimulatedWorld(RuleBasedStateMachine):
         first=workflows,
         second=workflows,
         turns=st.lists(st.integers(1, 9), max_size=8),
-        meanwhile=st.dictionaries(st.integers(1, 40), st.lists(numbers, max_size=3), max_size=2),
+        meanwhile=happenings,
     )
     def collect_twice_at_once(
         self,
         first: Workflow,
         second: Workflow,
         turns: list[int],
-        meanwhile: dict[int, list[int]],
+        meanwhile: Meanwhile,
     ) -> None:
         """Run twice at once, each with its own memory."""
         self.begin_runs([first, second])
@@ -373,7 +394,7 @@ class SimulatedWorld(RuleBasedStateMachine):
         before = self.do(ActionsCache.entries)
         ledgers = self.known.ledgers
         owed = [ledgers[who].begin(before, flow) for who, flow in enumerate((first, second))]
-        self.turns = Turns(turns)
+        self.turns, self.memory = Turns(turns), 0
         try:
             self.site.runner.run_both(
                 self.turns,
@@ -421,6 +442,7 @@ class SimulatedWorld(RuleBasedStateMachine):
     def run(self, workflow: Workflow, memory: int, *, complete: bool) -> Report:
         """Do a run, and check what it owes to builds."""
         self.begin_runs([workflow])
+        self.memory = memory
         ledger = self.known.ledgers[memory]
         before = self.do(ActionsCache.entries)
         owed = ledger.begin(before, workflow)
@@ -443,7 +465,7 @@ class SimulatedWorld(RuleBasedStateMachine):
             self.workflows = workflows
             self.requests = 0
             self.entries = {entry.id: entry for entry in cache.entries()}
-            self.began = frozenset(self.entries)
+            self.began = list(self.entries.values())
             for watcher, workflow in zip(self.watchers, workflows, strict=False):
                 grace = max(workflow.grace - SKEW, timedelta(0))
                 watcher.begin(grace=grace, readable=workflow.readable)
@@ -515,14 +537,20 @@ class SimulatedWorld(RuleBasedStateMachine):
     def check_deleted(self, deleted: Entry, after: list[Entry]) -> None:
         self.site.figures.counts["deletions"] += 1
         workflow = self.workflows[self.turns.who if self.turns else 0]
-        if lost := lost_by(deleted, after, self.contents, workflow):
+        ledger = self.known.ledgers[self.memory or (self.turns.who if self.turns else 0)]
+        if lost := lost_by(deleted, self.began, after, ledger):
             self.problems.append(f"I3: {deleted.key} was deleted with {lost}")
-        imports = [one for one in self.known.imports if one.entry in self.began]
+        there = {entry.id for entry in self.began}
+        imports = [one for one in self.known.imports if one.entry in there]
         if taken := taken_from(imports, deleted, after, self.world.now, workflow):
             self.problems.append(f"I1: {deleted.key} was deleted, which {taken} need")
 
-    def let_others_work(self, what: int) -> None:
-        """Take a build further, or evict something."""
+    def let_others_work(self, what: int | Job) -> None:
+        """Do a whole build, take one further, or evict something."""
+        if isinstance(what, Job):
+            self.world.passes(seconds=1)
+            self.begin_build(what).finish()
+            return
         entries = self.cache.entries()
         if self.builds and what % 3:
             build = self.builds[what % len(self.builds)]
