@@ -83,7 +83,7 @@ class Ledger:
     ) -> list[str]:
         """Settle what was owed; tell what was lost. `ours` are the entries that runs wrote."""
         now = blobs_in(after, workflow.readable)
-        live = blobs_in(before, workflow.readable) & now
+        live = blobs_in(_stayed(before, after), workflow.readable)
         old = {entry.id for entry in before}
         problems = []
         for index, wanted in owed.items():
@@ -127,6 +127,12 @@ def _by_index(entries: Iterable[Entry]) -> dict[IndexId, list[Entry]]:
         if index := index_of(entry):
             indexes[index].append(entry)
     return dict(indexes)
+
+
+def _stayed(before: Collection[Entry], after: Collection[Entry]) -> list[Entry]:
+    """Give what was there all the time, and did not go and come back."""
+    there = {entry.id for entry in before}
+    return [entry for entry in after if entry.id in there]
 
 
 def _live(results: Iterable[Usable], live: Collection[Digest]) -> set[Usable]:
@@ -182,7 +188,7 @@ def lost_by(
     if index is None:
         return []
     live = blobs_in(after, {index.ref, MAIN})
-    known = blobs_in(began, {index.ref, MAIN}) & live
+    known = blobs_in(_stayed(began, after), {index.ref, MAIN})
     others = {
         result for entry in _by_index(after).get(index, []) for result in ledger.contents.of(entry)
     }
