@@ -79,15 +79,20 @@ class Ledger:
         workflow: Workflow,
         *,
         complete: bool,
-        ours: Collection[int],
+        written: Collection[int],
+        deleted: Collection[int],
     ) -> list[str]:
-        """Settle what was owed; tell what was lost. `ours` are the entries that runs wrote."""
+        """Settle what was owed; tell what was lost.
+
+        `written` and `deleted` are the entries that runs did this to: what else went has gone by
+        itself, maybe before the run could read it.
+        """
         now = blobs_in(after, workflow.readable)
         live = blobs_in(_stayed(before, after), workflow.readable)
         old = {entry.id for entry in before}
         problems = []
         for index, wanted in owed.items():
-            still = _live(wanted, live)
+            still = _live(wanted, live) & self._known(index, before, after, deleted)
             self.excused |= {
                 (entry.id, result)
                 for entry in before
@@ -98,7 +103,7 @@ class Ledger:
             kept = self.owed.get(index, frozenset()) & still
             newest = read_by_builders(after, index)
             disturbed = any(
-                entry.id not in old and entry.id not in ours and entry.ref == index.ref
+                entry.id not in old and entry.id not in written and entry.ref == index.ref
                 for entry in after
             )
             if complete and not disturbed:
@@ -114,6 +119,18 @@ class Ledger:
                 kept = found
             self.owed[index] = kept
         return problems
+
+    def _known(
+        self,
+        index: IndexId,
+        before: Collection[Entry],
+        after: Collection[Entry],
+        deleted: Collection[int],
+    ) -> set[Usable]:
+        """Tell what the run knew for sure: its memory, and what it could read all the time."""
+        there = {entry.id for entry in after}.union(deleted)
+        read = [entry for entry in before if entry.id in there and index_of(entry) == index]
+        return set(self.owed.get(index, ())).union(*(self.contents.of(entry) for entry in read))
 
     def lose(self) -> None:
         """Forget, as the database did."""

@@ -198,7 +198,8 @@ class SimulatedWorld(RuleBasedStateMachine):
         self.kept: Kept | None = None
         self.keep_at: tuple[int, Memory] | None = None
         self.entries: dict[int, Entry] = {}
-        self.ours: set[int] = set()
+        self.written: set[int] = set()
+        self.deleted: set[int] = set()
         self.evicted = False
         self.memory = 0
         self.watchers = [Watcher(self.cache) for _ in range(2)]
@@ -408,7 +409,13 @@ class SimulatedWorld(RuleBasedStateMachine):
         after = self.do(ActionsCache.entries)
         for who, flow in enumerate((first, second)):
             self.problems += ledgers[who].end(
-                owed[who], before, after, flow, complete=False, ours=self.ours
+                owed[who],
+                before,
+                after,
+                flow,
+                complete=False,
+                written=self.written,
+                deleted=self.deleted,
             )
         self.site.figures.counts["runs"] += 2
         self.check()
@@ -451,7 +458,13 @@ class SimulatedWorld(RuleBasedStateMachine):
         after = self.do(ActionsCache.entries)
         complete = complete and is_complete(report)
         self.problems += ledger.end(
-            owed, before, after, workflow, complete=complete, ours=self.ours
+            owed,
+            before,
+            after,
+            workflow,
+            complete=complete,
+            written=self.written,
+            deleted=self.deleted,
         )
         self.site.figures.counts["runs"] += 1
         self.site.figures.counts["complete runs"] += complete
@@ -523,9 +536,10 @@ class SimulatedWorld(RuleBasedStateMachine):
             else:
                 watcher._look()
         entries = {entry.id: entry for entry in self.cache.entries()}
-        self.ours |= entries.keys() - self.entries.keys()
+        self.written |= entries.keys() - self.entries.keys()
         for gone in self.entries.keys() - entries.keys():
             if request.kind == "delete":
+                self.deleted.add(gone)
                 self.check_deleted(self.entries[gone], list(entries.values()))
             else:
                 self.evicted = True
