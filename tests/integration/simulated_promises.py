@@ -114,7 +114,11 @@ class Ledger:
                     if not _leads(found, result, now)
                 ]
                 lost = {blob for _, blobs, _ in found for blob in blobs} - now
-                if newest and not lost <= blobs_in(before, workflow.readable):
+                if (
+                    newest
+                    and index_of(newest) == index
+                    and not lost <= blobs_in(before, workflow.readable)
+                ):
                     problems.append(f"I2: {newest.key} names blobs that were lost before")
                 kept = found
             self.owed[index] = kept
@@ -214,6 +218,25 @@ def lost_by(
         for result in _live(ledger.contents.of(deleted), known)
         if (deleted.id, result) not in ledger.excused and not _leads(others, result, live)
     ]
+
+
+def come_meanwhile(
+    deleted: Entry, began: Collection[Entry], seen: Collection[Entry], written: Collection[int]
+) -> list[str]:
+    """Tell what builds did with a deleted blob since the run began, and before it last looked."""
+    key = parse_key(deleted.key)
+    if not isinstance(key, BlobKey):
+        return []
+    old = {entry.id: entry for entry in began}
+    told = []
+    for entry in seen:
+        if entry.id == deleted.id and entry.last_accessed_at > old[entry.id].last_accessed_at:
+            told.append("a build looked it up")
+        if index_of(entry) and entry.id not in old and entry.id not in written:
+            live = blobs_in(seen, {entry.ref, MAIN})
+            if any(key.digest in blobs for _, blobs, _ in _live(usable_in(entry.content), live)):
+                told.append(f"{entry.key} named it")
+    return told
 
 
 def taken_from(

@@ -37,6 +37,7 @@ from tests.integration.simulated_promises import (
     Contents,
     Import,
     Ledger,
+    come_meanwhile,
     lost_by,
     taken_from,
 )
@@ -178,6 +179,19 @@ faults = st.lists(
 )
 
 
+class _LongWatcher(Watcher):
+    """A watcher that also knows which generations have come and gone between runs."""
+
+    def __init__(self, cache: ActionsCache, ever: dict[int, Entry]) -> None:
+        super().__init__(cache)
+        self._ever = ever
+
+    def _remember_who_was_newest(self) -> None:
+        there, self._entries = self._entries, {**self._entries, **self._ever}
+        super()._remember_who_was_newest()
+        self._entries = there
+
+
 class SimulatedWorld(RuleBasedStateMachine):
     """One cache, and everybody who uses it."""
 
@@ -195,6 +209,11 @@ class SimulatedWorld(RuleBasedStateMachine):
         self.workflows: list[Workflow] = []
         self.turns: Turns | None = None
         self.requests = 0
+        self.past: list[list[Entry]] = []
+        """What there was before each request of a run."""
+        self.first_blob: int | None = None
+        """The first request that deleted a blob; the two before have looked what is new."""
+        self.faulty = False
         self.kept: Kept | None = None
         self.keep_at: tuple[int, Memory] | None = None
         self.entries: dict[int, Entry] = {}
@@ -202,7 +221,8 @@ class SimulatedWorld(RuleBasedStateMachine):
         self.deleted: set[int] = set()
         self.evicted = False
         self.memory = 0
-        self.watchers = [Watcher(self.cache) for _ in range(2)]
+        self.ever: dict[int, Entry] = {}
+        self.watchers = [_LongWatcher(self.cache, self.ever) for _ in range(2)]
         for memory in site.memories:
             memory.lose()
         self.do(ActionsCache.clear)
@@ -215,7 +235,9 @@ class SimulatedWorld(RuleBasedStateMachine):
 
     def do(self, action: Any) -> Any:
         """Do something to the cache, between two requests."""
-        return self.world.running.call(action)
+        outcome = self.world.running.call(action)
+        self.ever |= {entry.id: entry for entry in self.cache.entries()}
+        return outcome
 
     # What builds do
 
@@ -353,11 +375,13 @@ class SimulatedWorld(RuleBasedStateMachine):
 
     @rule(workflow=limited, memory=st.integers(0, MEMORIES - 1), faults=faults)
     def collect_in_trouble(self, workflow: Workflow, memory: int, faults: list[Fault]) -> None:
+        self.faulty = True
         self.world.running.inject(FaultPlan(tuple(faults)))
         try:
             self.run(workflow, memory, complete=False)
         finally:
             self.world.running.inject()
+            self.faulty = False
 
     @rule(
         workflow=workflows,
@@ -477,6 +501,8 @@ class SimulatedWorld(RuleBasedStateMachine):
         def begin(cache: ActionsCache) -> None:
             self.workflows = workflows
             self.requests = 0
+            self.past = []
+            self.first_blob = None
             self.entries = {entry.id: entry for entry in cache.entries()}
             self.began = list(self.entries.values())
             for watcher, workflow in zip(self.watchers, workflows, strict=False):
@@ -527,6 +553,8 @@ class SimulatedWorld(RuleBasedStateMachine):
             else:
                 watcher._look()
         self.entries = {entry.id: entry for entry in self.cache.entries()}
+        self.past.append(list(self.entries.values()))
+        self.ever |= self.entries
 
     def after(self, request: Request) -> None:
         """Check all promises after a request."""
@@ -554,6 +582,12 @@ class SimulatedWorld(RuleBasedStateMachine):
         ledger = self.known.ledgers[self.memory or (self.turns.who if self.turns else 0)]
         if lost := lost_by(deleted, self.began, after, ledger):
             self.problems.append(f"I3: {deleted.key} was deleted with {lost}")
+        if self.first_blob is None and deleted.key.startswith("buildkit-blob-"):
+            self.first_blob = self.requests
+        if self.first_blob and not self.turns and not self.faulty:
+            seen = self.past[max(self.first_blob - 3, 0)]
+            if told := come_meanwhile(deleted, self.began, seen, self.written):
+                self.problems.append(f"I1: {deleted.key} was deleted, but {told}")
         there = {entry.id for entry in self.began}
         imports = [one for one in self.known.imports if one.entry in there]
         if taken := taken_from(imports, deleted, after, self.world.now, workflow):
