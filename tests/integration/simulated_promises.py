@@ -230,7 +230,8 @@ def come_meanwhile(
     old = {entry.id: entry for entry in began}
     told = []
     for entry in seen:
-        if entry.id == deleted.id and entry.last_accessed_at > old[entry.id].last_accessed_at:
+        before = old.get(entry.id)
+        if before and entry.id == deleted.id and entry.last_accessed_at > before.last_accessed_at:
             told.append("a build looked it up")
         if index_of(entry) and entry.id not in old and entry.id not in written:
             live = blobs_in(seen, {entry.ref, MAIN})

@@ -157,3 +157,17 @@ def test_results_whose_blob_was_gone_and_has_been_uploaded_again_are_usable_agai
     world.gc()
 
     assert leads_to(world.newest()) == {blob_of(step) for step in ("base", "api", "test")}
+
+
+def test_a_generation_that_only_a_listing_has_shown_is_missed_where_nothing_is_listed(
+    world: World,
+) -> None:
+    index = world.build("base", "api")
+    world.gc()
+    world.evict_entries([index])
+    world.passes(minutes=1)
+    environment = world.running.environment(MAIN) | {"GITHUB_TOKEN": ""}
+
+    world.gc_in(environment)
+
+    assert leads_to(world.newest()) == {blob_of("base"), blob_of("api")}
