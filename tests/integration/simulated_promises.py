@@ -100,6 +100,12 @@ class Ledger:
                 for result in self.contents.of(entry)
                 if result not in still
             }
+            self.excused |= {
+                (entry.id, result)
+                for entry in after
+                if entry.id not in old and index_of(entry) == index
+                for result in self.contents.of(entry) - _live(self.contents.of(entry), now)
+            }
             kept = self.owed.get(index, frozenset()) & still
             newest = read_by_builders(after, index)
             disturbed = any(
@@ -197,21 +203,27 @@ class Import:
 
 
 def lost_by(
-    deleted: Entry, began: Collection[Entry], after: Collection[Entry], ledger: Ledger
+    deleted: Entry,
+    began: Collection[Entry],
+    after: Collection[Entry],
+    ledger: Ledger,
+    gone: Collection[int],
 ) -> list[Usable]:
     """Tell which results of a deleted generation no other generation leads to.
 
     They are live or not for those who read the index from its own ref; what was lost when the run
     began, and has come back since, it cannot know of. What an earlier run has rightly dropped does
-    not count.
+    not count; and the run remembers what the host takes away meanwhile: all that has gone, but is
+    not in `gone`, which runs have deleted.
     """
     index = index_of(deleted)
     if index is None:
         return []
     live = blobs_in(after, {index.ref, MAIN})
     known = blobs_in(_stayed(began, after), {index.ref, MAIN})
+    held = [*after, *(entry for entry in began if entry.id not in gone)]
     others = {
-        result for entry in _by_index(after).get(index, []) for result in ledger.contents.of(entry)
+        result for entry in _by_index(held).get(index, []) for result in ledger.contents.of(entry)
     }
     return [
         result

@@ -580,7 +580,7 @@ class SimulatedWorld(RuleBasedStateMachine):
         self.site.figures.counts["deletions"] += 1
         workflow = self.workflows[self.turns.who if self.turns else 0]
         ledger = self.known.ledgers[self.memory or (self.turns.who if self.turns else 0)]
-        if lost := lost_by(deleted, self.began, after, ledger):
+        if lost := lost_by(deleted, self.began, after, ledger, self.deleted):
             self.problems.append(f"I3: {deleted.key} was deleted with {lost}")
         if self.first_blob is None and deleted.key.startswith("buildkit-blob-"):
             self.first_blob = self.requests
