@@ -161,6 +161,8 @@ def test_a_second_signal_cuts_a_stalled_request_off(stage: Stage) -> None:
 _STARTING = (
     "import os, signal, sys, threading\n"
     "from maintainer.__main__ import main\n"
+    # A shell lets what it starts in the background ignore Ctrl-C, and so the tests.
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "class Interrupting:\n"
     "    def find_spec(self, name, path=None, target=None):\n"
     "        if name == {module!r}:\n"
