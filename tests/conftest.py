@@ -1,7 +1,15 @@
-"""How Hypothesis searches: the same examples every time in `make test`, new ones in `make soak`."""
+"""How Hypothesis searches, and what all tests do once for each process and not for each run.
+
+Hypothesis takes the same examples every time in `make test`, new ones in `make soak`.
+"""
 
 import os
+import ssl
+import sys
+from collections.abc import Iterator
+from functools import cache
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -9,3 +17,16 @@ settings.register_profile(
 )
 settings.register_profile("soak", deadline=None, max_examples=3_000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clients_are_cheap() -> Iterator[None]:
+    """Read the trusted certificates once, and look for trio never.
+
+    Every client of httpx does both: thousands of them, in which it is most of what they cost.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
+        for absent in ("sniffio", "trio"):
+            patch.setitem(sys.modules, absent, None)
+        yield

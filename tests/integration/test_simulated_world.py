@@ -635,18 +635,12 @@ def is_complete(report: Report) -> bool:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with pytest.MonkeyPatch.context() as patch:
-        # Every client reads the certificates that it trusts, and looks for trio: here for nothing.
-        patch.delenv("SSL_CERT_FILE", raising=False)
-        patch.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("certificates")))
-        for absent in ("sniffio", "trio"):
-            patch.setitem(sys.modules, absent, None)
-        folder = tmp_path_factory.mktemp("simulated")
-        with a_world(folder) as world:
-            figures = Figures()
-            memories = Memory.make(folder, MEMORIES)
-            yield Site(world, Runner(world.running), memories, folder / "spare.db", figures)
-        sys.stdout.write(f"\nsimulated world: {figures}\n")
+    folder = tmp_path_factory.mktemp("simulated")
+    with a_world(folder) as world:
+        figures = Figures()
+        memories = Memory.make(folder, MEMORIES)
+        yield Site(world, Runner(world.running), memories, folder / "spare.db", figures)
+    sys.stdout.write(f"\nsimulated world: {figures}\n")
 
 
 def test_whatever_happens_in_whatever_order_no_promise_is_broken(site: Site) -> None:

@@ -1,5 +1,6 @@
 """A cache on loopback, and what happens to it, told in words."""
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 
@@ -192,12 +194,24 @@ async def _no_sleep(_seconds: float) -> None:
     """Wait for nobody."""
 
 
+@functools.cache
+def _migrated() -> bytes:
+    """Give a database that knows nothing: hundreds of worlds need one, and migrating is slow."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "template.db")
+        database = Database(f"sqlite:///{path}")
+        database.upgrade()
+        database.close()
+        return path.read_bytes()
+
+
 @contextmanager
 def a_world(tmp_path: Path) -> Iterator[World]:
-    """Serve an empty cache."""
+    """Serve an empty cache, to runs that have an empty database."""
     cache = ActionsCache()
     with serve_in_thread(cache) as running:
         world = World(cache, running, tmp_path / "maintainer.db")
+        world.database.write_bytes(_migrated())
         cache.clock = lambda: world.now
 
         def count(request: Request) -> None:
