@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import Outcome, run_here
 from tests.integration.world import a_world, blob_of
 
 ESCAPES = "\x1b[31m<script>::error::"
@@ -25,15 +26,19 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return world.database
 
 
-def _ask(database: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def _ask(database: Path, *arguments: str | Path, as_a_process: bool = False) -> Outcome:
+    variables = {"MAINTAINER_DATABASE": f"sqlite:///{database}", "PATH": os.environ["PATH"]}
+    if not as_a_process:
+        return run_here(database.parent, variables, *map(str, arguments))
+    done = subprocess.run(
         [Path(sys.executable).with_name("maintainer"), *arguments],
-        env={"MAINTAINER_DATABASE": f"sqlite:///{database}", "PATH": os.environ["PATH"]},
+        env=variables,
         cwd=database.parent,
         capture_output=True,
         text=True,
         check=False,
     )
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 def test_html_is_written_as_a_new_file_would_be(database: Path, tmp_path: Path) -> None:
@@ -41,7 +46,7 @@ def test_html_is_written_as_a_new_file_would_be(database: Path, tmp_path: Path) 
 
     answer = _ask(database, "report", "--html", file)
 
-    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+    assert (answer.status, answer.out, answer.err) == (0, "", "")
     assert file.read_text().startswith("<!doctype html>")
     new = tmp_path / "new"
     new.touch()
@@ -54,29 +59,29 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(database: Path, tmp_pa
 
     answer = _ask(database, "report", "--html", tmp_path / "report.html")
 
-    assert answer.returncode == 1
-    assert len(answer.stderr.splitlines()) == 1
+    assert answer.status == 1
+    assert len(answer.err.splitlines()) == 1
     assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_markdown_goes_to_stdout_for_a_job_summary(database: Path) -> None:
     answer = _ask(database, "report", "--markdown")
 
-    assert answer.returncode == 0
-    assert answer.stdout.startswith("## ✅ All right\n")
-    assert "<script>" not in answer.stdout
+    assert answer.status == 0
+    assert answer.out.startswith("## ✅ All right\n")
+    assert "<script>" not in answer.out
 
 
 def test_a_stored_report_is_asked_for_by_its_number(database: Path) -> None:
-    assert json.loads(_ask(database, "report", "--run", "1", "--json").stdout)["run"] == 1
-    assert json.loads(_ask(database, "report", "--json").stdout)["run"] == 2
+    assert json.loads(_ask(database, "report", "--run", "1", "--json").out)["run"] == 1
+    assert json.loads(_ask(database, "report", "--json").out)["run"] == 2
 
 
 def test_forms_exclude_each_other(database: Path) -> None:
     answer = _ask(database, "report", "--json", "--markdown")
 
-    assert answer.returncode == 2
-    assert answer.stderr == "maintainer: --json, --markdown and --html exclude each other\n"
+    assert answer.status == 2
+    assert answer.err == "maintainer: --json, --markdown and --html exclude each other\n"
 
 
 @pytest.mark.parametrize(
@@ -95,10 +100,10 @@ def test_what_is_not_known_is_one_line_and_exit_1(
 ) -> None:
     answer = _ask(database, *arguments)
 
-    assert answer.returncode == 1
-    assert answer.stdout == ""
-    assert len(answer.stderr.splitlines()) == 1
-    assert answer.stderr.startswith("maintainer: ")
+    assert answer.status == 1
+    assert answer.out == ""
+    assert len(answer.err.splitlines()) == 1
+    assert answer.err.startswith("maintainer: ")
 
 
 @pytest.mark.parametrize(
@@ -107,10 +112,11 @@ def test_what_is_not_known_is_one_line_and_exit_1(
     ids=repr,
 )
 def test_answers_come_as_text_and_as_json(database: Path, arguments: tuple[str, ...]) -> None:
-    text, document = _ask(database, *arguments), _ask(database, *arguments, "--json")
+    text = _ask(database, *arguments, as_a_process=True)
+    document = _ask(database, *arguments, "--json")
 
-    assert text.returncode == document.returncode == 0, text.stderr + document.stderr
-    assert text.stdout.replace("\n", "").isprintable()
-    assert "::error" not in text.stdout
-    assert json.loads(document.stdout)
-    assert document.stdout.isascii()
+    assert text.status == document.status == 0, text.err + document.err
+    assert text.out.replace("\n", "").isprintable()
+    assert "::error" not in text.out
+    assert json.loads(document.out)
+    assert document.out.isascii()

@@ -30,7 +30,7 @@ def environment() -> Iterator[dict[str, str]]:
     """Give the environment of a workflow's step, on a cache of some age."""
     cache = ActionsCache()
     ends_at = datetime.now(UTC) - timedelta(hours=30)
-    seed(cache, load_history()[:200], ends_at=ends_at, lasted=timedelta(days=5))
+    seed(cache, load_history()[:60], ends_at=ends_at, lasted=timedelta(days=5))
     ours = re.compile("GITHUB_|ACTIONS_|MAINTAINER_")
     clean = {name: value for name, value in os.environ.items() if not ours.match(name)}
     clean["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}"

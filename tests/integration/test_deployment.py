@@ -3,12 +3,12 @@
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import maintainer
+from tests.commands import run_here
 
 ROOT = Path(maintainer.__file__).parents[1]
 UNIT = ROOT / "config" / "maintainer.service"
@@ -58,13 +58,7 @@ def test_the_image_copies_what_there_is_and_installs_what_is_locked() -> None:
 
 @pytest.mark.parametrize("path", [UNIT, DOCKERFILE])
 def test_no_option_is_named_that_there_is_not(path: Path) -> None:
-    help_text = subprocess.run(
-        [sys.executable, "-m", "maintainer", "serve", "--help"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    ).stdout
+    help_text = run_here(ROOT, {}, "serve", "--help").out
     command = re.search(r"(ExecStart=.*|CMD \[\"serve\".*)", path.read_text())
 
     assert command

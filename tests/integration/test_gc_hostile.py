@@ -6,13 +6,13 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from maintainer.cacheconfig import IndexId, Ref, Scope, encode
 from maintainer.emulator import Entry
+from tests.commands import Outcome, run_here
 from tests.integration.world import MAIN, World, a_world, blob_of, built
 from tests.nasty import NASTY
 
@@ -44,20 +44,6 @@ HIDDEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
 """What moves cursors, ends lines, turns text round, or is not seen at all."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a command."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def shown(self) -> str:
-        """All that somebody sees."""
-        return f"{self.out}\n{self.err}"
-
-
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     with a_world(tmp_path) as world:
@@ -65,6 +51,10 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def _command(folder: Path, environment: dict[str, str], *arguments: str) -> Outcome:
+    return run_here(folder, {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **environment}, *arguments)
+
+
+def _process(folder: Path, environment: dict[str, str], *arguments: str) -> Outcome:
     done = subprocess.run(
         [Path(sys.executable).with_name("maintainer"), *arguments],
         cwd=folder,
@@ -114,7 +104,8 @@ def test_a_run_over_hostile_names_ends_well_and_none_of_them_is_obeyed_or_delete
     environment = world.running.environment(MAIN)
     world.passes(days=1)
 
-    done = _command(tmp_path, environment, "gc", "--grace", "0s", *options)
+    run = _command if options else _process
+    done = run(tmp_path, environment, "gc", "--grace", "0s", *options)
 
     assert done.status == 0, done.err
     assert "Traceback" not in done.err
