@@ -28,6 +28,7 @@ from maintainer.graph.runs import list_runs, load_report
 from maintainer.graph.schedule import load_statuses
 from maintainer.interrupt import Ended, interruptible
 from maintainer.logs import LogFormat
+from maintainer.opening import open_cache, read_environment
 from maintainer.report import Report
 from maintainer.report.diff import render_diff
 from maintainer.report.files import write_atomically
@@ -38,14 +39,7 @@ from maintainer.report.terminal import render_report, render_runs
 from maintainer.report.tree import render_forest
 from maintainer.report.verdict import say_done
 from maintainer.report.why import render_why
-from maintainer.settings import (
-    GitHubSettings,
-    Settings,
-    StepSettings,
-    load_settings,
-    parse_duration,
-)
-from maintainer.stores.github import open_store
+from maintainer.settings import Settings, StepSettings, load_settings, parse_duration
 from maintainer.text import printable
 
 app = typer.Typer(
@@ -113,6 +107,24 @@ def gc(
             metavar="DURATION",
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the cache lives: github, as the environment says, or local:DIR, a "
+            "directory that BuildKit exports to with type=local. [default: github]",
+            metavar="STORE",
+        ),
+    ] = None,
+    merge_tags: Annotated[
+        bool,
+        typer.Option(
+            "--merge-tags", help="Let each tag of a directory lead to what any tag leads to."
+        ),
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Check the content of each blob of a directory."),
+    ] = False,
     scope: Annotated[
         list[str] | None,
         typer.Option(help="A scope to look up where the service cannot list; may be repeated."),
@@ -144,13 +156,18 @@ def gc(
     quiet: _Quiet = False,
     verbose: _Verbose = False,
 ) -> None:
-    """Do one whole run on the GitHub Actions cache that the environment names."""
+    """Do one whole run on a cache: the GitHub Actions cache that the environment names, or a
+    directory.
+    """
     if json and github:
         raise UsageError("--json and --github exclude each other: both write to stdout")
     with told_to_workflow(StepSettings.read() if github else None) as workflow:
         settings = _settings(
             config,
             database,
+            store=store,
+            merge_tags=merge_tags or None,
+            verify=verify or None,
             grace=_duration("--grace", grace),
             scopes=scope or None,
             max_requests=max_requests,
@@ -388,8 +405,7 @@ class _Mode:
 
 
 async def _collect(settings: Settings, mode: _Mode) -> Ended[Report]:
-    open_this = open_store(GitHubSettings.read(), max_index_size=settings.max_index_size)
-    async with open_this as store:
+    async with open_cache(settings, read_environment(settings)) as store:
         watching = watch(quiet=mode.quiet, log_format=settings.log_format)
         with _database(settings) as database, database.held(), watching as progress:
             budget = Budget(store.requests, settings, now_utc)

@@ -1,17 +1,20 @@
 """One run: probe → record → mark → plan → rewrite → sweep → report."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import anyio
+import anyio.lowlevel
+from sqlalchemy import Connection
 
 from maintainer.budget import Budget
-from maintainer.errors import MaintainerError, MassDisappearanceError
+from maintainer.cache import Cache, Conditions
+from maintainer.errors import MaintainerError, MassDisappearanceError, StoreError
 from maintainer.graph.database import Database
 from maintainer.graph.recall import load_snapshot, recall, recall_entries
-from maintainer.graph.record import find_target, record
+from maintainer.graph.record import find_target, record, record_entries
 from maintainer.graph.runs import (
     begin_run,
     finish_run,
@@ -24,20 +27,21 @@ from maintainer.graph.runs import (
     supersede,
 )
 from maintainer.graph.trends import look_back
+from maintainer.hosted import HostedCache
 from maintainer.logs import StagesInLogs, log_context
 from maintainer.mark import Marks, mark
-from maintainer.outage import find_outage
+from maintainer.parts import Parts
 from maintainer.plan import Plan, make_plan
-from maintainer.probe import Known, Probe, probe_store
+from maintainer.probe import Probe
 from maintainer.progress import Progress, Unwatched
 from maintainer.report import Report
 from maintainer.report.build import ReportBuilder
 from maintainer.report.words import say_count
-from maintainer.rewrite import Rewriter
 from maintainer.settings import Settings
 from maintainer.snapshot import Snapshot
 from maintainer.stores import Store
-from maintainer.sweep import sweep
+from maintainer.stores.local import Directory
+from maintainer.sweep import Sweeper, Swept
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +55,7 @@ def now_utc() -> datetime:
 class Collector:
     """What a run works with."""
 
-    store: Store
+    store: Store | Directory
     database: Database
     settings: Settings
     clock: Callable[[], datetime] = now_utc
@@ -79,15 +83,16 @@ async def collect(
     with log_context(run=run.report.run, target=collector.store.name):
         log.info("run %d on %s begins", run.report.run, collector.store.name)
         try:
-            probe = await _probe(run, accept_loss=accept_loss)
-            snapshot = _record(run, probe)
+            probe, snapshot = await _look(run, accept_loss=accept_loss)
             _note_what_was_not_seen(run, probe, snapshot)
             if not probe.unasked_blobs:
                 marks, plan = _plan(run, mark(snapshot))
+                parts = _parts(run, marks)
+                await _plan_parts(run, parts)
                 if not dry_run:
                     await _rewrite(run, marks, plan)
                     if not no_sweep:
-                        await _sweep(run, marks, plan)
+                        await _sweep(run, marks, plan, parts)
         except MaintainerError as error:
             run.report.problems.append(str(error))
         except BaseException:
@@ -107,11 +112,22 @@ class _Run:
     """A run under way."""
 
     collector: Collector
+    cache: Cache
     target_id: int
     budget: Budget
     report: ReportBuilder
     left: list[str] = field(default_factory=list)
     """What the run did not come to, because of its budget."""
+    places: list[int] = field(default_factory=list)
+    """Where the actions of each further part of the plan begin."""
+
+    @property
+    def conditions(self) -> Conditions:
+        """What every stage depends on."""
+        collector = self.collector
+        return Conditions(
+            collector.settings, self.budget, collector.progress, collector.clock, collector.sleep
+        )
 
 
 def _begin(collector: Collector, *, dry_run: bool) -> _Run:
@@ -127,47 +143,53 @@ def _begin(collector: Collector, *, dry_run: bool) -> _Run:
         quota=collector.settings.quota,
         dry_run=dry_run,
     )
-    return _Run(collector, target_id, collector.budget or _budget(collector), report)
+    cache = _cache(collector)
+    return _Run(collector, cache, target_id, collector.budget or _budget(collector), report)
+
+
+def _cache(collector: Collector) -> Cache:
+    if isinstance(collector.store, Directory):
+        return collector.store
+    return HostedCache(collector.store, collector.settings.quota)
 
 
 def _budget(collector: Collector) -> Budget:
     return Budget(collector.store.requests, collector.settings, collector.clock)
 
 
-async def _probe(run: _Run, *, accept_loss: bool) -> Probe:
-    """Look; look a second time if too much is gone, and go no further if it stays so."""
-    access = run.collector.store.access
+async def _look(run: _Run, *, accept_loss: bool) -> tuple[Probe, Snapshot]:
+    """Probe and record. Look a second time if too much is gone; go no further if it stays so."""
+    access = run.cache.access
     with run.collector.database.begin() as connection:
         known = recall(connection, run.target_id, access)
-        remembered = recall_entries(connection, run.target_id, access)
-    quota = run.collector.settings.quota
-    probe = await _probe_once(run, known)
-    if accept_loss or find_outage(known, remembered, probe, quota=quota) is None:
-        return probe
-    log.warning("most of what was known seems to be gone: looking again")
-    probe = await _probe_once(run, known)
-    if outage := find_outage(known, remembered, probe, quota=quota):
-        raise MassDisappearanceError(outage)
-    return probe
+        remembered = recall_entries(connection, run.target_id, access) if run.cache.evicts else []
+
+    async def look() -> tuple[Probe, Snapshot]:
+        probe = await run.cache.probe(known, run.report.started_at, run.conditions)
+        run.collector.progress.stage("record")
+        with run.collector.database.begin() as connection:
+            await _record(run, connection, probe)
+            snapshot = load_snapshot(connection, run.target_id, probe)
+            outage = run.cache.find_outage(known, remembered, probe, snapshot)
+            if outage and not accept_loss:
+                # What was written down is taken back: it may not be so.
+                raise MassDisappearanceError(outage)
+        return probe, snapshot
+
+    try:
+        return await look()
+    except MassDisappearanceError:
+        log.warning("most of what was known seems to be gone: looking again")
+    return await look()
 
 
-async def _probe_once(run: _Run, known: Known) -> Probe:
-    return await probe_store(
-        run.collector.store,
-        known,
-        now=run.report.started_at,
-        scopes=run.collector.settings.scopes,
-        generation_gap=run.collector.settings.generation_gap,
-        budget=run.budget,
-        progress=run.collector.progress,
-    )
-
-
-def _record(run: _Run, probe: Probe) -> Snapshot:
-    run.collector.progress.stage("record")
-    with run.collector.database.begin() as connection:
-        record(connection, run.target_id, probe)
-        return load_snapshot(connection, run.target_id, probe)
+async def _record(run: _Run, connection: Connection, probe: Probe) -> None:
+    for some in run.cache.further_entries():
+        record_entries(connection, run.target_id, probe, some)
+        await anyio.lowlevel.checkpoint()
+        if reason := run.budget.take(0):
+            raise StoreError(f"the entries could not all be listed: {reason}")
+    record(connection, run.target_id, probe)
 
 
 def _note_what_was_not_seen(run: _Run, probe: Probe, snapshot: Snapshot) -> None:
@@ -186,6 +208,7 @@ def _note_what_was_not_seen(run: _Run, probe: Probe, snapshot: Snapshot) -> None
 def _plan(run: _Run, marks: Marks) -> tuple[Marks, Plan]:
     run.collector.progress.stage("plan")
     plan = make_plan(marks, grace=run.collector.settings.grace)
+    plan = replace(plan, keeps=(*plan.keeps, *run.cache.left_alone))
     run.report.marks, run.report.plan = marks, plan
     with run.collector.database.begin() as connection:
         save_marks(connection, run.target_id, marks, plan)
@@ -199,53 +222,78 @@ def _plan(run: _Run, marks: Marks) -> tuple[Marks, Plan]:
     return marks, plan
 
 
+def _parts(run: _Run, marks: Marks) -> Iterable[tuple[Marks, Plan]]:
+    """Give the parts of the plan that hold the entries of a directory; a host has no such many."""
+    if marks.snapshot.layout is None:
+        return ()
+    return Parts(run.collector.database, run.target_id, marks, grace=run.report.grace)
+
+
+async def _plan_parts(run: _Run, parts: Iterable[tuple[Marks, Plan]]) -> None:
+    """Decide of the entries that are too many to hold at once."""
+    behind = len(run.report.actions())
+    for marks, plan in parts:
+        actions = run.report.further.plan(marks.marks, plan)
+        with run.collector.database.begin() as connection:
+            save_marks(connection, run.target_id, marks, plan)
+            save_actions(connection, run.report.run, actions, behind=behind)
+        run.places.append(behind)
+        behind += len(actions)
+        await anyio.lowlevel.checkpoint()
+
+
 async def _rewrite(run: _Run, marks: Marks, plan: Plan) -> None:
     collector = run.collector
     collector.progress.stage("rewrite", len(plan.writes))
-    rewriter = Rewriter(
-        collector.store,
-        marks.snapshot.live_blobs,
-        budget=run.budget,
-        reservation_wait=collector.settings.reservation_wait,
-        clock=collector.clock,
-        sleep=collector.sleep,
-    )
     indexes = {index.id: index for index in marks.indexes}
-    for write in plan.writes:
-        index = indexes[write.index]
-        rewritten = await rewriter.rewrite(write, index)
-        run.report.rewritten[write.index] = rewritten
+    async for rewritten in run.cache.rewrite(plan.writes, marks, run.conditions):
+        index = indexes[rewritten.index]
+        run.report.rewritten[index.id] = rewritten
         if rewritten.error:
-            run.report.problems.append(f"{write.key} was not written: {rewritten.error}")
+            key = next(write.key for write in plan.writes if write.index == index.id)
+            run.report.problems.append(f"{key} was not written: {rewritten.error}")
         with collector.database.begin() as connection:
             save_rewritten(connection, run.target_id, rewritten, index.manifests, collector.clock())
         collector.progress.advance()
 
 
-async def _sweep(run: _Run, marks: Marks, plan: Plan) -> None:
-    collector = run.collector
-    swept = sweep(
-        collector.store,
-        plan.deletes,
+async def _sweep(run: _Run, marks: Marks, plan: Plan, parts: Iterable[tuple[Marks, Plan]]) -> None:
+    run.collector.progress.stage("sweep", run.report.deletions)
+    sweeper = Sweeper(
+        run.cache.delete,
+        run.cache.recheck(marks.snapshot, run.report.rewritten, run.conditions),
         run.report.rewritten,
-        {entry.store_id: entry.last_accessed_at for entry in marks.snapshot.entries},
         budget=run.budget,
-        progress=collector.progress,
+        progress=run.collector.progress,
     )
+    await _sweep_part(run, sweeper, plan, run.report.swept)
+    further = zip(run.places, parts, strict=True) if run.report.further.deletions else ()
+    for place, (part, planned) in further:
+        swept: list[Swept] = []
+        try:
+            await _sweep_part(run, sweeper, planned, swept)
+        finally:
+            actions = run.report.sweep(part, swept)
+            with run.collector.database.begin() as connection:
+                save_actions(connection, run.report.run, actions, behind=place)
+
+
+async def _sweep_part(run: _Run, sweeper: Sweeper, plan: Plan, swept: list[Swept]) -> None:
+    """Delete some entries, and remember what is gone, however it ends."""
     try:
-        async for one in swept:
-            run.report.swept.append(one)
+        async for one in sweeper.sweep(plan.deletes):
+            swept.append(one)
             if one.failure:
                 run.report.problems.append(f"{one.delete.entry.key} was not deleted: {one.failure}")
     finally:
-        with collector.database.begin() as connection:
-            save_swept(connection, run.target_id, run.report.swept, collector.clock())
+        with run.collector.database.begin() as connection:
+            save_swept(connection, run.target_id, swept, run.collector.clock())
 
 
 def _finish(run: _Run, status: str) -> Report:
     run.collector.progress.stage("report")
     if run.budget.used_up:
-        actions = sum(action.outcome.startswith("left") for action in run.report.actions())
+        actions = run.report.left
         left = [*run.left, *([say_count(actions, "action")] if actions else [])]
         said = f": left for the next run: {', '.join(left)}" if left else ""
         run.report.notes.append(f"{run.budget.used_up}{said}")
@@ -254,7 +302,7 @@ def _finish(run: _Run, status: str) -> Report:
         built = run.report.build(
             status, run.collector.clock(), run.collector.store.requests, changes
         )
-        finish_run(connection, built)
+        finish_run(connection, built, told=len(run.report.actions()))
         report = load_report(connection, built.run)
     log.info("run %d on %s: %s", report.run, report.target, report.status)
     return report

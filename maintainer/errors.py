@@ -35,6 +35,10 @@ class UsedUpError(StoreError):
     """The run may send no further request; what is left is for the next."""
 
 
+class ChangedError(StoreError):
+    """What was to be deleted is not what was seen any more, so it stays."""
+
+
 class AlreadyExistsError(StoreError):
     """Somebody else has reserved or written this key."""
 

@@ -67,6 +67,8 @@ class Index:
     """The highest generation that is known to have existed; 0 if none."""
     hidden_by: str | None
     """The key that builders who do not sign read in place of the newest generation."""
+    merged_with: int = 0
+    """How many other tags have a part in what a tag comes to."""
 
     @property
     def newest(self) -> KnownGeneration | None:
@@ -140,11 +142,11 @@ def mark(snapshot: Snapshot) -> Marks:
     token that reads it.
     """
     indexes = _indexes(snapshot)
-    marker = _Marker(snapshot, indexes)
+    marker = Marker(snapshot, indexes)
     return Marks(
         snapshot=snapshot,
         indexes=indexes,
-        marks=tuple(marker.mark(entry) for entry in snapshot.entries),
+        marks=tuple(map(marker.mark, snapshot.entries)),
         shields=_shields(snapshot),
     )
 
@@ -156,10 +158,26 @@ def _indexes(snapshot: Snapshot) -> tuple[Index, ...]:
         known[generation.index].append(generation)
     for problem in snapshot.unread:
         unread[problem.index].append(problem)
+    united = _tags_united(snapshot)
     return tuple(
-        _index(index, known[index], tuple(unread[index]), snapshot)
+        _index(index, known[index], tuple(unread[index]), snapshot, united)
         for index in sorted({*known, *unread})
+        if not index.is_tag or unread[index] or any(one.exists for one in known[index])
     )
+
+
+def _tags_united(snapshot: Snapshot) -> "_Come | None":
+    """Give what the tags of a directory come to together, if each is to lead to all of it."""
+    if snapshot.layout is None or not snapshot.layout.merge_tags:
+        return None
+    tags = [one for one in snapshot.generations if one.exists]
+    return _come_to([_exported(one, snapshot) for one in tags], snapshot, signed=False)
+
+
+def _exported(generation: KnownGeneration, snapshot: Snapshot) -> CacheConfig | None:
+    """Give what a build has exported, rather than what a run has made of it."""
+    exports = snapshot.layout.exports if snapshot.layout else {}
+    return exports.get(generation.index, generation.config)
 
 
 def _index(
@@ -167,6 +185,7 @@ def _index(
     known: Iterable[KnownGeneration],
     unread: tuple[UnreadGeneration, ...],
     snapshot: Snapshot,
+    united: "_Come | None",
 ) -> Index:
     ordered = sorted(known, key=lambda generation: (generation.number, generation.manifest_id))
     generations = tuple(generation for generation in ordered if generation.exists)
@@ -175,38 +194,53 @@ def _index(
         for generation in ordered
         if generation.config
         and not generation.superseded
-        and (generation.exists or not index.signed)
+        and (generation.exists or not (index.signed or index.is_tag))
     )
     hidden_by = _hidden_by(index, generations, unread, snapshot)
     read = [one for one in generations if str(one.key) == hidden_by] or generations[-1:]
     config = (read[0].config if read else None) or CacheConfig()
     numbers = (*(one.number for one in ordered), *(one.number for one in unread))
-    remembered, merged = _come_to(index, inputs, snapshot)
+    come = united or _come_to(
+        [_exported(one, snapshot) for one in inputs], snapshot, signed=index.signed
+    )
+    merged = come.merged
     return Index(
         id=index,
         generations=generations,
         inputs=inputs,
         unread=unread,
         merged=merged,
-        remembered=remembered,
+        remembered=come.remembered,
         usable=merged
         if config == merged and not index.signed
         else prune(config, snapshot.live_blobs),
         highest=max(numbers, default=0),
         hidden_by=hidden_by,
+        merged_with=come.configs - 1 if united else 0,
     )
 
 
-def _come_to(
-    index: IndexId, inputs: Iterable[KnownGeneration], snapshot: Snapshot
-) -> tuple[CacheConfig, CacheConfig]:
-    """Merge what there is; give it before and after pruning."""
-    configs: list[CacheConfig] = [one.config for one in inputs if one.config]
-    remembered = merge(configs)
-    if index.signed:
+@dataclass(frozen=True, slots=True)
+class _Come:
+    """What some generations come to, before and after pruning."""
+
+    configs: int
+    remembered: CacheConfig
+    merged: CacheConfig
+
+
+def _come_to(found: Iterable[CacheConfig | None], snapshot: Snapshot, *, signed: bool) -> _Come:
+    """Merge what there is."""
+    configs = [config for config in found if config]
+    # A tag has one manifest, and pruning gives normal form too.
+    alone = snapshot.layout and len(configs) == 1
+    remembered = configs[0] if alone else merge(configs)
+    if signed:
         # Nobody may merge these: each of them stands for itself.
-        return remembered, merge(prune(config, snapshot.live_blobs) for config in configs)
-    return remembered, prune(remembered, snapshot.live_blobs)
+        merged = merge(prune(config, snapshot.live_blobs) for config in configs)
+    else:
+        merged = prune(remembered, snapshot.live_blobs)
+    return _Come(len(configs), remembered, merged)
 
 
 def _hidden_by(
@@ -234,10 +268,15 @@ def _shields(snapshot: Snapshot) -> tuple[Shield, ...]:
             or index_of(entry.ref, entry.parsed) is None
         )
     ]
+    shields += [
+        Shield(str(one.key), one.index.ref, one.created_at)
+        for one in snapshot.generations
+        if one.index.is_tag and one.violation and one.exists
+    ]
     return tuple(sorted(shields, key=lambda shield: (shield.created_at, shield.key), reverse=True))
 
 
-class _Marker:
+class Marker:
     """Marks entries one by one, against what all the indexes need together."""
 
     def __init__(self, snapshot: Snapshot, indexes: tuple[Index, ...]) -> None:
@@ -249,6 +288,10 @@ class _Marker:
         self.named_now: dict[Digest, IndexId] = {}
         self.named_until: dict[Digest, datetime] = {}
         self.successor: dict[int | None, datetime] = {}
+        layout = snapshot.layout
+        self.pinned = layout.pinned if layout else {}
+        self.held = layout.held if layout else {}
+        self.changed_at = layout.changed_at if layout else None
         for index in indexes:
             for blob in index.merged.blobs:
                 self.needed.setdefault(blob, index.id)
@@ -268,6 +311,7 @@ class _Marker:
                 self.named_until[blob] = max(until, following.created_at)
 
     def mark(self, entry: KnownEntry) -> Mark:
+        """Tell what one entry is, and why."""
         if entry.parsed is None:
             return Mark(entry, State.FOREIGN, "it belongs to another tool")
         if entry.ref not in self.snapshot.access.readable:
@@ -280,9 +324,13 @@ class _Marker:
 
     def _mark_blob(self, entry: KnownEntry, digest: Digest) -> Mark:
         if index := self.needed.get(digest):
-            return Mark(entry, State.REACHABLE, f"{index} in {index.ref} needs it")
+            return Mark(entry, State.REACHABLE, f"{index.place} needs it")
+        if reason := self.pinned.get(digest):
+            return Mark(entry, State.REACHABLE, reason)
+        if holders := self.held.get(digest):
+            return Mark(entry, State.NEWEST, "builders read it", self.snapshot.now, min(holders))
         if index := self.named_now.get(digest):
-            reason = f"{index} in {index.ref} named it until now, but no live result needs it"
+            reason = f"{index.place} named it until now, but no live result needs it"
             return Mark(entry, State.DANGLING, reason, self.snapshot.now)
         since = self._unneeded_since(entry, self.named_until.get(digest))
         return Mark(entry, State.DANGLING, "no live result of any index needs it", since)
@@ -322,5 +370,6 @@ class _Marker:
         elif entry.known_before:
             since = self.snapshot.now
         else:
-            since = entry.last_use_at
+            # Until a tag was last replaced, it may have been what it led to.
+            since = max(entry.last_use_at, self.changed_at or entry.last_use_at)
         return max(since, entry.last_use_at, needed_until or since)

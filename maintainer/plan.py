@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import (
     MAX_GENERATION,
+    BlobKey,
     CacheConfig,
     Digest,
     IndexId,
@@ -67,24 +68,16 @@ class Plan:
 
 def make_plan(marks: Marks, *, grace: timedelta) -> Plan:
     """Decide from what was marked, the grace period, and the time of the snapshot."""
-    planner = _Planner(marks, grace)
-    for index in marks.indexes:
-        planner.plan_index(index)
-    for marked in marks.marks:
-        planner.plan_entry(marked)
-    return Plan(
-        writes=tuple(planner.writes.values()),
-        deletes=tuple(sorted(planner.deletes, key=_order)),
-        keeps=tuple(planner.keeps),
-        settled=tuple(sorted(planner.settled)),
-    )
+    return Planner(marks, grace).plan(marks.marks)
 
 
 def _order(delete: DeleteEntry) -> tuple[bool, datetime, int]:
     return delete.state is not State.SUPERSEDED, delete.entry.created_at, delete.entry.store_id
 
 
-class _Planner:
+class Planner:
+    """Makes one plan, whose entries may come in several parts."""
+
     def __init__(self, marks: Marks, grace: timedelta) -> None:
         self.marks = marks
         self.now = marks.snapshot.now
@@ -98,6 +91,24 @@ class _Planner:
         for index in marks.indexes:
             for blob in index.named:
                 self.named_by.setdefault(blob, set()).add(index.id)
+        if layout := marks.snapshot.layout:
+            for blob, holders in layout.held.items():
+                self.named_by.setdefault(blob, set()).update(holders)
+        for index in marks.indexes:
+            self._plan_index(index)
+
+    def plan(self, marks: Iterable[Mark]) -> Plan:
+        """Give the plan; what was decided of entries before is not in it again."""
+        for marked in marks:
+            self._plan_entry(marked)
+        plan = Plan(
+            writes=tuple(self.writes.values()),
+            deletes=tuple(sorted(self.deletes, key=_order)),
+            keeps=tuple(self.keeps),
+            settled=tuple(sorted(self.settled)),
+        )
+        self.deletes, self.keeps = [], []
+        return plan
 
     def _why_no_blob_may_be_swept(self) -> str | None:
         """Tell why no blob may be deleted in this run, if so: what is needed is not all known."""
@@ -108,17 +119,18 @@ class _Planner:
             return "entries came or went while the list was read, so an index may have been missed"
         return None
 
-    def plan_index(self, index: Index) -> None:
+    def _plan_index(self, index: Index) -> None:
         if index.id.signed:
             self.keep_index(index, "signed indexes are never rewritten")
             return
         reason = self._why_write(index)
         if reason is None:
             self.settled.add(index.id)
-            said = "its newest generation says all that can be used"
-            self.keep_index(index, said if index.newest else "nothing is left of it")
+            self.keep_index(index, _say_settled(index))
         elif index.id.ref not in self.marks.snapshot.access.writable:
-            self.keep_index(index, f"the token cannot write {index.id.ref}; left to do: {reason}")
+            who = "the directory cannot be" if index.id.is_tag else "the token cannot write"
+            what = "written" if index.id.is_tag else index.id.ref
+            self.keep_index(index, f"{who} {what}; left to do: {reason}")
         elif index.unread and index.newest is None:
             problem = index.unread[-1].problem
             self.keep_index(index, f"its newest generation could not be read this time: {problem}")
@@ -135,7 +147,8 @@ class _Planner:
                 return "merge its generations"
             return _say_restored(index) if index.merged.records else None
         if newest.violation is not None:
-            return f"generation {newest.number} is not valid: {newest.violation}"
+            what = "its manifest" if index.id.is_tag else f"generation {newest.number}"
+            return f"{what} is not valid: {newest.violation}"
         config = newest.config or CacheConfig()
         if config != index.merged and merge([config]) != index.merged:
             return _say_merge(index, newest, config)
@@ -146,7 +159,7 @@ class _Planner:
     def keep_index(self, index: Index, reason: str) -> None:
         self.keeps.append(Keep(str(index.id), index.id.ref, reason))
 
-    def plan_entry(self, marked: Mark) -> None:
+    def _plan_entry(self, marked: Mark) -> None:
         if marked.state is State.DANGLING:
             self._plan_dangling(marked)
         elif marked.state in (State.SUPERSEDED, State.NEWEST):
@@ -155,6 +168,9 @@ class _Planner:
             self.keep_entry(marked.entry, marked.reason)
 
     def _plan_generation(self, marked: Mark) -> None:
+        if isinstance(marked.entry.parsed, BlobKey):
+            self._plan_held(marked, marked.entry.parsed.digest)
+            return
         index = marked.index
         if index is None or (marked.state is State.NEWEST and index not in self.writes):
             return
@@ -162,6 +178,12 @@ class _Planner:
             self.keep_entry(marked.entry, "its index is not rewritten, so it may still be needed")
             return
         self._delete_after_grace(marked, State.SUPERSEDED, frozenset({index} & self.writes.keys()))
+
+    def _plan_held(self, marked: Mark, digest: Digest) -> None:
+        """Decide of the manifest or config of a tag, which goes once no tag names it."""
+        holders = self.named_by[digest]
+        if not holders - self.writes.keys():
+            self._delete_after_grace(marked, State.SUPERSEDED, frozenset(holders))
 
     def _plan_dangling(self, marked: Mark) -> None:
         digest = getattr(marked.entry.parsed, "digest", Digest(""))
@@ -194,7 +216,8 @@ class _Planner:
             return
         reason = f"{state} since {_say_time(since)}: {marked.reason}"
         if marked.state is State.NEWEST:
-            reason = f"{state} by the generation that this run writes"
+            what = "manifest" if isinstance(marked.entry.parsed, BlobKey) else "generation"
+            reason = f"{state} by the {what} that this run writes"
         self.deletes.append(DeleteEntry(marked.entry, state, reason, after))
 
     def keep_entry(self, entry: KnownEntry, reason: str) -> None:
@@ -205,9 +228,19 @@ def _say_restored(index: Index) -> str:
     return f"none of its generations exists; {index.merged.result_count} results are remembered"
 
 
+def _say_settled(index: Index) -> str:
+    if not index.newest:
+        return "nothing is left of it"
+    what = "manifest" if index.id.is_tag else "newest generation"
+    return f"its {what} says all that can be used"
+
+
 def _say_merge(index: Index, newest: KnownGeneration, config: CacheConfig) -> str:
     others = [one for one in index.inputs if one.manifest_id != newest.manifest_id]
     reasons = []
+    if index.merged_with and index.merged.blobs - config.blobs:
+        tags = "the other tag" if index.merged_with == 1 else f"{index.merged_with} other tags"
+        reasons.append(f"merge in {tags}")
     if others:
         reasons.append(f"merge {_say_generations(others)} into generation {newest.number}")
     if gone := config.blobs - index.merged.blobs:

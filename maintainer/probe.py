@@ -26,7 +26,7 @@ from maintainer.cacheconfig import (
 )
 from maintainer.errors import InvalidIndexError, StoreError, UsedUpError
 from maintainer.progress import Progress
-from maintainer.snapshot import Key, UnreadGeneration, index_of
+from maintainer.snapshot import Layout, UnreadGeneration, index_of
 from maintainer.stores import Access, Listing, Store, StoredEntry
 
 _REF_HASH = re.compile(r"(?=(-1-[0-9a-f]{8}))", re.ASCII)
@@ -120,6 +120,10 @@ class Probe:
     unasked_blobs: frozenset[Digest] = frozenset()
     """The blobs that an index names and that the budget did not allow to ask for: nothing can be
     planned without them."""
+    layout: Layout | None = None
+    """What only a directory has. There `found` and `gone` tell which indexes exist, and the entries
+    are listed later, batch by batch.
+    """
 
 
 async def probe_store(
@@ -163,11 +167,6 @@ async def probe_store(
         read_by_builders=indexes.read_by_builders,
         unasked_blobs=blobs.unasked,
     )
-
-
-def parse_entry(entry: StoredEntry) -> Key:
-    """Read the key of an entry; None if it is not one that BuildKit wrote."""
-    return parse_key(entry.key) if entry.version == ENTRY_VERSION else None
 
 
 def read_content(
@@ -214,7 +213,7 @@ async def _read_listed(look: _Look, listing: Listing) -> _Indexes:
     indexes = _Indexes()
     wanted: list[tuple[StoredEntry, IndexId, IndexKey]] = []
     for entry in listing.entries:
-        key = parse_entry(entry)
+        key = entry.parsed
         index = index_of(entry.ref, key)
         readable = entry.ref in look.store.access.readable and entry.id not in look.known.store_ids
         written = look.known.written.get((entry.ref, entry.key))
@@ -262,7 +261,7 @@ def _created_last(entries: Iterable[StoredEntry], access: Access) -> dict[IndexI
     last: dict[tuple[str, str], StoredEntry] = {}
     ours = [entry for entry in entries if entry.ref in access.readable]
     for entry in ours:
-        index = index_of(entry.ref, parse_entry(entry))
+        index = index_of(entry.ref, entry.parsed)
         if index and not index.signed:
             indexes[entry.ref, str(index)] = index
     for entry in sorted(ours, key=lambda entry: (entry.created_at, entry.id)):
@@ -423,7 +422,7 @@ async def _probe_blobs(look: _Look, listing: Listing, named: frozenset[Digest]) 
 
 
 def _blobs_in(entries: Iterable[StoredEntry]) -> frozenset[Digest]:
-    keys = map(parse_entry, entries)
+    keys = (entry.parsed for entry in entries)
     return frozenset(key.digest for key in keys if isinstance(key, BlobKey))
 
 

@@ -39,11 +39,20 @@ class Rewritten:
     """What went wrong, if it did."""
     left: str | None = None
     """Why it was left for the next run, if it was."""
+    files: tuple[int, ...] | None = None
+    """Bytes of each of the files that hold what was written; by default it is one entry."""
 
     @property
     def done(self) -> bool:
         """Whether the newest generation now holds all that can be used."""
         return self.error is None and self.left is None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of each of the entries that were written."""
+        if self.files is None and self.written:
+            return (len(self.written.content),)
+        return self.files or ()
 
     @property
     def protected(self) -> frozenset[Digest]:

@@ -118,6 +118,9 @@ _Delay = Annotated[
 ]
 _Cron = Annotated[str, AfterValidator(_check_cron)]
 _TimeZone = Annotated[str, AfterValidator(_check_timezone)]
+GITHUB = "github"
+LOCAL = "local:"
+_Store = Annotated[str, Field(pattern=rf"^({GITHUB}|{LOCAL}.+)$")]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _Url = Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]
 
@@ -168,9 +171,19 @@ class TargetSettings(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
         description="what pages, metrics and logs call it",
     )
-    repository: str = Field(
-        pattern=r"^[\w.-]+/[\w.-]+$", description="whose Actions cache it is: owner/name"
+    repository: str | None = Field(
+        default=None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="whose Actions cache it is: owner/name",
     )
+    store: _Store = Field(
+        default=GITHUB,
+        description="or the directory that it is, as local:DIR, in place of a repository's",
+    )
+    merge_tags: bool | None = Field(
+        default=None, description="in place of the `merge_tags` of all targets"
+    )
+    verify: bool | None = Field(default=None, description="in place of the `verify` of all targets")
     cron: _Cron | None = Field(
         default=None, description="when it runs: a cron expression such as 30 3 * * *"
     )
@@ -204,6 +217,10 @@ class TargetSettings(BaseModel):
 
     @model_validator(mode="after")
     def _has_one_rule(self) -> Self:
+        if self.repository is None and self.store == GITHUB:
+            raise ValueError("repository or store must be set")
+        if self.repository is not None and self.store != GITHUB:
+            raise ValueError("repository and store exclude each other")
         if self.cron is not None and self.interval is not None:
             raise ValueError("cron and interval exclude each other")
         if self.runtime_token_env and not (self.results_url or self.cache_url):
@@ -226,6 +243,20 @@ class Settings(BaseSettings):
     grace: _Grace = Field(
         default=timedelta(hours=24),
         description="how long nothing must have needed an entry before it is deleted",
+    )
+    store: _Store = Field(
+        default=GITHUB,
+        description="where the cache lives: github, as the environment says, or local:DIR, a "
+        "directory that BuildKit exports to with type=local",
+    )
+    merge_tags: bool = Field(
+        default=False,
+        description="whether each tag of a directory is to lead to what any of its tags leads to",
+    )
+    verify: bool = Field(
+        default=False,
+        description="whether the content of each blob of a directory is checked against its "
+        "digest, which reads them all",
     )
     scopes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=("buildkit",),
@@ -285,8 +316,10 @@ class Settings(BaseSettings):
     @field_validator("targets")
     @classmethod
     def _are_different(cls, targets: tuple[TargetSettings, ...]) -> tuple[TargetSettings, ...]:
-        for what in ("name", "repository"):
-            named = Counter(getattr(target, what).lower() for target in targets)
+        for what in ("name", "repository", "store"):
+            said = (getattr(target, what) for target in targets)
+            named = Counter(one if what == "store" else one.lower() for one in said if one)
+            del named[GITHUB]
             for value, times in named.items():
                 if times > 1:
                     raise ValueError(f"there are {times} with the {what} {printable(value)}")
@@ -356,12 +389,12 @@ class GitHubSettings(BaseModel):
             }
             if not runtime["ACTIONS_RUNTIME_TOKEN"]:
                 raise UsageError(f"target {target.name}: runtime_token_env names no set variable")
-        elif environment.get("GITHUB_REPOSITORY", "").lower() == target.repository.lower():
+        elif environment.get("GITHUB_REPOSITORY", "").lower() == (target.repository or "").lower():
             runtime = {k: v for k, v in environment.items() if k.startswith("ACTIONS_")}
         if not token and ("token_env" in target.model_fields_set or not target.runtime_token_env):
             raise UsageError(f"target {target.name}: token_env names no set variable")
         api_url = target.api_url or environment.get("GITHUB_API_URL", "")
-        place = {"GITHUB_REPOSITORY": target.repository, "GITHUB_API_URL": api_url}
+        place = {"GITHUB_REPOSITORY": target.repository or "", "GITHUB_API_URL": api_url}
         return cls.read(runtime | place | {"GITHUB_TOKEN": token})
 
 

@@ -1,23 +1,19 @@
 """What a run knows of a cache once it was probed and recorded: all that marking sees."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from maintainer.cacheconfig import (
-    BlobKey,
     CacheConfig,
     Digest,
     IndexId,
     IndexKey,
+    Key,
     Ref,
-    SignatureKey,
     hash_ref,
 )
 from maintainer.stores import Access
-
-Key = BlobKey | SignatureKey | IndexKey | None
-"""A key of our own kinds; None for what belongs to other tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +90,22 @@ class UnreadGeneration:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """What only a directory has: an OCI image layout, whose tags may be caches or images."""
+
+    changed_at: datetime
+    """When a tag was last replaced: until then, any blob may have been in use."""
+    held: Mapping[Digest, frozenset[IndexId]] = field(default_factory=dict)
+    """The manifests and configs of the tags that are caches: who names them."""
+    pinned: Mapping[Digest, str] = field(default_factory=dict)
+    """The blobs that something else needs, with the reason in words."""
+    exports: Mapping[IndexId, CacheConfig] = field(default_factory=dict)
+    """What builds have exported to the tags under which a merged index is now."""
+    merge_tags: bool = False
+    """Whether each tag is to lead to all that any tag leads to."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A cache at one moment, from the point of view of one token."""
 
@@ -108,6 +120,7 @@ class Snapshot:
     read_by_builders: Mapping[IndexId, str]
     """The key that a builder which does not sign gets for an index: what was created last."""
     listing_complete: bool
+    layout: Layout | None = None
 
 
 def index_of(ref: Ref, key: Key) -> IndexId | None:

@@ -2,6 +2,7 @@
 
 from maintainer.cacheconfig.codec import decode, encode
 from maintainer.cacheconfig.keys import (
+    DIRECTORY,
     ENTRY_VERSION,
     MAX_GENERATION,
     BlobKey,
@@ -9,6 +10,7 @@ from maintainer.cacheconfig.keys import (
     Generation,
     IndexId,
     IndexKey,
+    Key,
     Ref,
     Scope,
     SignatureKey,
@@ -21,6 +23,7 @@ from maintainer.cacheconfig.model import CacheConfig, Layer, Link, Record, Resul
 from maintainer.cacheconfig.prune import prune
 
 __all__ = [
+    "DIRECTORY",
     "ENTRY_VERSION",
     "MAX_GENERATION",
     "BlobKey",
@@ -29,6 +32,7 @@ __all__ = [
     "Generation",
     "IndexId",
     "IndexKey",
+    "Key",
     "Layer",
     "Link",
     "Record",

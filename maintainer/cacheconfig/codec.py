@@ -5,19 +5,25 @@ means 0, a missing list is empty, a missing `selector` is "". `decode` enforces 
 an importer refuses the whole index, so that nothing we write can switch a cache off.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from maintainer.cacheconfig.keys import Digest, is_digest
 from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Link, Record, Result
 from maintainer.cacheconfig.order import dependency_order
+from maintainer.cacheconfig.prune import prune
 from maintainer.cacheconfig.timestamps import Nanoseconds, format_time, parse_time
 from maintainer.errors import InvalidIndexError
 
 _ZERO_TIME = "0001-01-01T00:00:00Z"
+_NO_DIFF = "sha256:" + 64 * "0"
 _INT64 = range(-(2**63), 2**63)
 
 
-class _Annotations(msgspec.Struct, omit_defaults=True):
+class Annotations(msgspec.Struct, omit_defaults=True):
+    """What an index says of the blob of a layer."""
+
     media_type: str = msgspec.field(name="mediaType", default="")
     diff_id: str = msgspec.field(name="diffID", default="")
     size: int = 0
@@ -28,7 +34,7 @@ class _Annotations(msgspec.Struct, omit_defaults=True):
 class _Layer(msgspec.Struct, omit_defaults=True):
     blob: str = ""
     parent: int = 0
-    annotations: _Annotations | None = None
+    annotations: Annotations | None = None
 
 
 class _LayerResult(msgspec.Struct):
@@ -68,10 +74,32 @@ def decode(data: bytes) -> CacheConfig:
     Raises InvalidIndexError, which names the layer or record and the rule, if an importer would
     refuse it.
     """
+    return _read(_parse(data))
+
+
+def decode_described(data: bytes, descriptions: Mapping[str, Annotations]) -> CacheConfig:
+    """Read an index that does not describe its layers; `descriptions` does, by blob.
+
+    An importer drops the results that need a blob which nothing describes, so they are left out.
+    Raises InvalidIndexError as `decode` does.
+    """
+    wire = _parse(data)
+    unknown = Annotations(diff_id=_NO_DIFF)
+    for layer in wire.layers or []:
+        layer.annotations = descriptions.get(layer.blob, unknown)
+    config = _read(wire)
+    described = config.blobs & descriptions.keys()
+    return config if described == config.blobs else prune(config, described)
+
+
+def _parse(data: bytes) -> "_Config":
     try:
-        wire = _DECODER.decode(data)
+        return _DECODER.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise InvalidIndexError("index", f"not a cache config in JSON ({error})") from None
+
+
+def _read(wire: "_Config") -> CacheConfig:
     layers = _read_layers(wire.layers or [])
     records = tuple(
         _read_record(position, record, len(layers), len(wire.records or []))
@@ -82,11 +110,14 @@ def decode(data: bytes) -> CacheConfig:
     return CacheConfig(layers, records)
 
 
-def encode(config: CacheConfig) -> bytes:
-    """Write an index, in the order in which it is held; `merge` and `prune` give normal form."""
+def encode(config: CacheConfig, *, described: bool = True) -> bytes:
+    """Write an index, in the order in which it is held; `merge` and `prune` give normal form.
+
+    Without `described`, what its layers are is left to be told elsewhere.
+    """
     return _ENCODER.encode(
         _Config(
-            layers=[_write_layer(layer) for layer in config.layers] or None,
+            layers=[_write_layer(layer, described=described) for layer in config.layers] or None,
             records=[_write_record(record) for record in config.records] or None,
         )
     )
@@ -164,16 +195,17 @@ def _sources(record: Record) -> set[int]:
     return {link.source for links in record.inputs for link in links}
 
 
-def _write_layer(layer: Layer) -> _Layer:
-    return _Layer(
-        blob=layer.blob,
-        parent=layer.parent,
-        annotations=_Annotations(
-            media_type=layer.media_type,
-            diff_id=layer.diff_id,
-            size=layer.size,
-            created_at=format_time(layer.created_at),
-        ),
+def _write_layer(layer: Layer, *, described: bool) -> _Layer:
+    return _Layer(layer.blob, layer.parent, annotate(layer) if described else None)
+
+
+def annotate(layer: Layer) -> Annotations:
+    """Say of a layer what an index says of it."""
+    return Annotations(
+        media_type=layer.media_type,
+        diff_id=layer.diff_id,
+        size=layer.size,
+        created_at=format_time(layer.created_at),
     )
 
 

@@ -18,6 +18,11 @@ Scope = NewType("Scope", str)
 Generation = NewType("Generation", int)
 """The number behind `#` in an index key; the highest is the newest."""
 
+DIRECTORY = Ref("local")
+"""What stands for a ref where there are none: in a directory, an index is what a tag names. No git
+ref is called so: they begin with `refs/`.
+"""
+
 MAX_KEY_LENGTH = 512
 """Characters; GitHub refuses longer keys."""
 
@@ -71,6 +76,8 @@ class IndexKey:
     ref_hash: str
     generation: Generation
     signed: bool = False
+    is_tag: bool = False
+    """Whether it is a tag of a directory: that goes by its name, and has one manifest at a time."""
 
     @property
     def prefix(self) -> str:
@@ -78,19 +85,29 @@ class IndexKey:
         return f"index-{self.scope}-1-{self.ref_hash}{'-sig' if self.signed else ''}#"
 
     def __str__(self) -> str:
-        return f"{self.prefix}{self.generation}"
+        return self.scope if self.is_tag else f"{self.prefix}{self.generation}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class IndexId:
-    """One index with all its generations: what a scope is in one ref."""
+    """One index with all its generations: what a scope is in one ref, or a tag in a directory."""
 
     ref: Ref
     scope: Scope
     signed: bool = False
 
     def __str__(self) -> str:
-        return self.prefix.removesuffix("#")
+        return self.scope if self.is_tag else self.prefix.removesuffix("#")
+
+    @property
+    def is_tag(self) -> bool:
+        """Whether it is a tag of a directory."""
+        return self.ref == DIRECTORY
+
+    @property
+    def place(self) -> str:
+        """Which index it is, and where."""
+        return str(self) if self.is_tag else f"{self} in {self.ref}"
 
     @property
     def prefix(self) -> str:
@@ -99,7 +116,12 @@ class IndexId:
 
     def key(self, generation: int) -> IndexKey:
         """Give the key of one generation."""
-        return IndexKey(self.scope, hash_ref(self.ref), Generation(generation), self.signed)
+        ref_hash, number = hash_ref(self.ref), Generation(generation)
+        return IndexKey(self.scope, ref_hash, number, self.signed, self.is_tag)
+
+
+Key = BlobKey | SignatureKey | IndexKey | None
+"""A key of our own kinds; None for what belongs to other tools."""
 
 
 def content_digest(content: bytes) -> Digest:

@@ -7,7 +7,18 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
 
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope, decode, parse_key
+from maintainer.cacheconfig import (
+    BlobKey,
+    CacheConfig,
+    Digest,
+    IndexId,
+    Key,
+    Ref,
+    Scope,
+    SignatureKey,
+    decode,
+    parse_key,
+)
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.graph.models import (
     BlobRow,
@@ -60,17 +71,30 @@ def recall_entries(connection: Connection, target_id: int, access: Access) -> li
 
 
 def load_snapshot(connection: Connection, target_id: int, probe: Probe) -> Snapshot:
-    """Give what a run knows once it has recorded its probe."""
+    """Give what a run knows once it has recorded its probe.
+
+    The entries of a directory are not in it: `load_entries` gives them, some at a time.
+    """
+    entries = () if probe.layout else tuple(_read(connection, _entries(target_id, probe.at)))
     return Snapshot(
         now=probe.at,
         access=probe.access,
-        entries=tuple(_entries(connection, target_id, probe.at)),
+        entries=entries,
         generations=tuple(_generations(connection, target_id, probe)),
         unread=probe.unread,
         live_blobs=probe.live_blobs,
         read_by_builders=probe.read_by_builders,
         listing_complete=probe.listing_complete,
+        layout=probe.layout,
     )
+
+
+def load_entries(
+    connection: Connection, target_id: int, now: datetime, *, after: int, limit: int
+) -> tuple[KnownEntry, ...]:
+    """Give the next entries that a run has seen, by store id, behind the id `after`."""
+    some = _entries(target_id, now).where(EntryRow.store_id > after).limit(limit)
+    return tuple(_read(connection, some))
 
 
 def _blobs_of_use(
@@ -95,17 +119,19 @@ def _blobs_of_use(
     )
 
 
-def _entries(connection: Connection, target_id: int, now: datetime) -> Iterator[KnownEntry]:
-    rows = connection.execute(
+def _entries(target_id: int, now: datetime) -> Select[*tuple[Any, ...]]:
+    return (
         select(
             EntryRow.store_id,
             RefRow.name.label("ref"),
             EntryRow.key,
             EntryRow.kind,
+            EntryRow.digest,
             EntryRow.size,
             EntryRow.created_at,
             EntryRow.last_accessed_at,
             EntryRow.first_seen_at,
+            EntryRow.last_seen_at,
             EntryRow.unneeded_since,
             EntryRow.state,
             EntryRow.reason,
@@ -118,20 +144,31 @@ def _entries(connection: Connection, target_id: int, now: datetime) -> Iterator[
         )
         .order_by(EntryRow.store_id)
     )
-    for row in rows:
+
+
+def _read(connection: Connection, entries: Select[*tuple[Any, ...]]) -> Iterator[KnownEntry]:
+    for row in connection.execute(entries):
         yield KnownEntry(
             store_id=row.store_id,
             ref=Ref(row.ref),
             key=row.key,
-            parsed=None if row.kind == "foreign" else parse_key(row.key),
+            parsed=_parsed(row),
             size=row.size,
             created_at=row.created_at,
             last_accessed_at=row.last_accessed_at,
-            known_before=row.first_seen_at < now,
+            known_before=row.first_seen_at < row.last_seen_at,
             unneeded_since=row.unneeded_since,
             state=row.state,
             reason=row.reason,
         )
+
+
+def _parsed(row: Row[Any]) -> Key:
+    if row.kind == "blob":
+        return BlobKey(Digest(row.digest))
+    if row.kind == "signature":
+        return SignatureKey(Digest(row.digest))
+    return parse_key(row.key) if row.kind == "index" else None
 
 
 def _generations(connection: Connection, target_id: int, probe: Probe) -> Iterator[KnownGeneration]:

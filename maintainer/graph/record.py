@@ -38,16 +38,22 @@ from maintainer.graph.models import (
     ScopeRow,
     Target,
 )
-from maintainer.probe import Probe, ReadGeneration, parse_entry
+from maintainer.probe import Probe, ReadGeneration
+from maintainer.stores import StoredEntry
 
 _HISTORY = timedelta(days=90)
 """For how long the graph remembers what is neither stored nor of use any more."""
 
 
 def record(connection: Connection, target_id: int, probe: Probe) -> None:
-    """Write down all that a probe has shown. One transaction: the caller's."""
-    refs = _record_refs(connection, target_id, probe)
-    _record_entries(connection, target_id, probe, refs)
+    """Write down all that a probe has shown. One transaction: the caller's.
+
+    Entries that are not in the probe itself have been written down before, by `record_entries`.
+    """
+    record_entries(connection, target_id, probe, probe.entries)
+    _record_absence(connection, target_id, probe)
+    if probe.layout:
+        forget_manifests(connection, probe.gone)
     for manifest, store_id in sorted(probe.adopted.items()):
         connection.execute(
             update(ManifestRow).where(ManifestRow.id == manifest).values(store_id=store_id)
@@ -152,12 +158,14 @@ def _record_refs(connection: Connection, target_id: int, probe: Probe) -> dict[R
     return {Ref(name): number for name, number in rows}
 
 
-def _record_entries(
-    connection: Connection, target_id: int, probe: Probe, refs: Mapping[Ref, int]
+def record_entries(
+    connection: Connection, target_id: int, probe: Probe, entries: Sequence[StoredEntry]
 ) -> None:
+    """Write down some of the entries that a probe has shown."""
+    refs = _record_refs(connection, target_id, probe)
     rows = []
-    for entry in probe.entries:
-        kind, digest = _kind(parse_entry(entry))
+    for entry in entries:
+        kind, digest = _kind(entry.parsed)
         rows.append(
             {
                 "target_id": target_id,
@@ -177,15 +185,22 @@ def _record_entries(
             }
         )
     statement = upsert(EntryRow)
-    seen = ("last_accessed_at", "last_seen_at", "missing_since")
+    # Only a file that is written anew changes its size, or its time of creation.
+    seen = ("size", "created_at", "last_accessed_at", "last_seen_at", "missing_since")
     _many(
         connection,
         statement.on_conflict_do_update(
             index_elements=["target_id", "store_id"],
             set_={name: statement.excluded[name] for name in seen},
+            # Two files may have one id, if somebody takes pains: then the second is left alone.
+            where=EntryRow.key == statement.excluded.key,
         ),
         rows,
     )
+
+
+def _record_absence(connection: Connection, target_id: int, probe: Probe) -> None:
+    """Write down which entries are not stored any more."""
     if probe.lists and probe.listing_complete:
         connection.execute(
             update(EntryRow)
@@ -234,6 +249,9 @@ def _record_presence(connection: Connection, target_id: int, probe: Probe) -> No
         EntryRow.last_seen_at == probe.at,
     )
     seen = {"last_seen_at": probe.at, "missing_since": None}
+    if probe.layout:
+        _update(connection, ManifestRow, probe.found, seen)
+        return
     if probe.lists:
         connection.execute(update(ManifestRow).where(here, listed).values(seen))
         if probe.listing_complete:
@@ -245,6 +263,15 @@ def _record_presence(connection: Connection, target_id: int, probe: Probe) -> No
         return
     _update(connection, ManifestRow, probe.found, seen)
     _update(connection, ManifestRow, probe.gone, {"missing_since": probe.at})
+
+
+def forget_manifests(connection: Connection, manifests: Iterable[int]) -> None:
+    """Drop the manifests that a tag does not name any more: nobody evicts, so nobody misses them.
+
+    A host evicts indexes while their blobs survive, so there they are remembered.
+    """
+    for number in sorted(manifests):
+        connection.execute(delete(ManifestRow).where(ManifestRow.id == number))
 
 
 def _record_blobs(connection: Connection, target_id: int, probe: Probe) -> None:

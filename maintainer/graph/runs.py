@@ -10,7 +10,7 @@ from maintainer import __version__
 from maintainer.errors import NoReportError
 from maintainer.graph.database import this_process
 from maintainer.graph.models import ActionRow, EntryRow, ManifestRow, RunRow, Target
-from maintainer.graph.record import record_generations
+from maintainer.graph.record import forget_manifests, record_generations
 from maintainer.graph.trends import save_states, with_trend
 from maintainer.mark import Marks, State
 from maintainer.plan import Plan
@@ -92,9 +92,15 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
         )
 
 
-def save_actions(connection: Connection, run: int, actions: Sequence[ActionReport]) -> None:
-    """Write down what a run is about to do, or what came of it, in place of what was there."""
-    connection.execute(delete(ActionRow).where(ActionRow.run_id == run))
+def save_actions(
+    connection: Connection, run: int, actions: Sequence[ActionReport], *, behind: int = 0
+) -> None:
+    """Write down what a run is about to do, or what came of it, in place of what was there.
+
+    `behind` is the number of actions that were written down before and stay as they are.
+    """
+    places = (ActionRow.position >= behind, ActionRow.position < behind + len(actions))
+    connection.execute(delete(ActionRow).where(ActionRow.run_id == run, *places))
     rows = [
         {
             "run_id": run,
@@ -107,7 +113,7 @@ def save_actions(connection: Connection, run: int, actions: Sequence[ActionRepor
             "reason": action.reason,
             "outcome": action.outcome,
         }
-        for position, action in enumerate(actions)
+        for position, action in enumerate(actions, start=behind)
     ]
     if rows:
         connection.execute(insert(ActionRow), rows)
@@ -162,8 +168,13 @@ def save_rewritten(
     `merged` are the manifests that were merged, or replaced.
     """
     met = record_generations(connection, target_id, rewritten.met, now)
+    written: list[int] = []
     if rewritten.written:
-        record_generations(connection, target_id, [rewritten.written], now)
+        written = record_generations(connection, target_id, [rewritten.written], now)
+    if rewritten.index.is_tag:
+        # A tag names one manifest: the last of these.
+        forget_manifests(connection, {*merged, *met} - {*(written or met[-1:] or merged)})
+    elif written:
         supersede(connection, (*merged, *met), now)
 
 
@@ -197,9 +208,9 @@ def save_swept(
     )
 
 
-def finish_run(connection: Connection, report: Report) -> None:
-    """Store the report of a run."""
-    save_actions(connection, report.run, report.actions)
+def finish_run(connection: Connection, report: Report, *, told: int | None = None) -> None:
+    """Store the report of a run. What came of its first `told` actions was not written down yet."""
+    save_actions(connection, report.run, report.actions[:told])
     save_states(connection, report)
     connection.execute(
         update(RunRow)
@@ -210,7 +221,7 @@ def finish_run(connection: Connection, report: Report) -> None:
             entries=sum(total.entries for total in report.entries),
             indexes_read=report.requests.counts.get("download", 0),
             indexes_written=report.indexes_written,
-            entries_deleted=len(report.deleted),
+            entries_deleted=report.entries_deleted,
             bytes_deleted=report.bytes_freed,
             blobs_missing=report.blobs_missing,
             requests=report.requests.total,

@@ -1,17 +1,26 @@
 """Puts a report together from what a run has seen and done. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import msgspec
 
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, Ref
 from maintainer.mark import Index, Marks, State
-from maintainer.plan import Keep, Plan, WriteIndex
+from maintainer.plan import Plan, WriteIndex
 from maintainer.report.chains import find_losses, largest_chains
+from maintainer.report.further import (
+    KEPT,
+    PLANNED,
+    FurtherEntries,
+    count_entry,
+    delete_action,
+    keep_action,
+)
 from maintainer.report.model import (
     ActionReport,
     Changes,
@@ -27,9 +36,6 @@ from maintainer.rewrite import Rewritten
 from maintainer.snapshot import KnownEntry, index_of
 from maintainer.stores.base import RequestLog
 from maintainer.sweep import Swept
-
-PLANNED = "planned"
-KEPT = "kept"
 
 
 class ReportBuilder:
@@ -55,6 +61,7 @@ class ReportBuilder:
         self.plan: Plan | None = None
         self.rewritten: dict[IndexId, Rewritten] = {}
         self.swept: list[Swept] = []
+        self.further = FurtherEntries()
         self.problems: list[str] = []
         self.notes: list[str] = []
 
@@ -64,6 +71,7 @@ class ReportBuilder:
         """Make the report, with a verdict."""
         access = self.marks.snapshot.access if self.marks else None
         totals = self._totals()
+        own = self.actions()
         report = Report(
             run=self.run,
             target=self.target,
@@ -79,12 +87,35 @@ class ReportBuilder:
             writable=tuple(sorted(access.writable)) if access else (),
             entries=totals,
             indexes=self._indexes(),
-            actions=self.actions(),
+            actions=(*own, *self.further.actions()),
+            more_actions=self.further.unlisted(),
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
             space=self._space(totals) if requests.counts["list"] else None,
             changes=changes,
         )
         return msgspec.structs.replace(report, verdict=judge(report))
+
+    @property
+    def deletions(self) -> int:
+        """How many entries are to be deleted."""
+        own = len(self.plan.deletes) if self.plan else 0
+        return own + self.further.deletions
+
+    @property
+    def left(self) -> int:
+        """How many actions are left for the next run."""
+        listed = (*self.actions(), *self.further.actions())
+        unlisted = sum(one.actions for one in self.further.unlisted() if one.outcome == "left")
+        return unlisted + sum(action.outcome.startswith("left") for action in listed)
+
+    def sweep(self, part: Marks, swept: Sequence[Swept]) -> tuple[ActionReport, ...]:
+        """Take in what came of the deletions of a further part; give them."""
+        return self.further.sweep(part.marks, swept, self._named)
+
+    @cached_property
+    def _named(self) -> frozenset[Digest]:
+        indexes = self.marks.indexes if self.marks else ()
+        return frozenset().union(*(one.blobs for index in indexes for one in index.inputs))
 
     def actions(self) -> tuple[ActionReport, ...]:
         """Give every action with its outcome so far, then what is left alone."""
@@ -94,18 +125,10 @@ class ReportBuilder:
         return (
             *(self._write_action(write) for write in self.plan.writes),
             *(
-                ActionReport(
-                    kind="delete",
-                    subject=delete.entry.key,
-                    ref=delete.entry.ref,
-                    reason=delete.reason,
-                    outcome=swept.get(delete.entry.store_id, PLANNED),
-                    store_id=delete.entry.store_id,
-                    size=delete.entry.size,
-                )
+                delete_action(delete, swept.get(delete.entry.store_id, PLANNED))
                 for delete in self.plan.deletes
             ),
-            *(_keep_action(keep) for keep in self.plan.keeps),
+            *(keep_action(keep) for keep in self.plan.keeps),
         )
 
     def _write_action(self, write: WriteIndex) -> ActionReport:
@@ -116,7 +139,7 @@ class ReportBuilder:
             ref=write.index.ref,
             reason=write.reason,
             outcome=_outcome(came_of_it),
-            size=len(came_of_it.written.content) if came_of_it and came_of_it.written else None,
+            size=sum(came_of_it.sizes) if came_of_it and came_of_it.written else None,
         )
 
     def _indexes(self) -> tuple[IndexReport, ...]:
@@ -128,6 +151,7 @@ class ReportBuilder:
         way_before = frozenset().union(*(index.usable.blobs for index in self.marks.indexes))
         way_after = frozenset().union(*(config.blobs for config in after.values()))
         way_after |= {entry.parsed.digest for entry in gone if isinstance(entry.parsed, BlobKey)}
+        way_after |= self.further.gone_blobs
         context = _Context(
             live=self.marks.snapshot.live_blobs,
             sizes=_Sizes(self.marks),
@@ -159,7 +183,7 @@ class ReportBuilder:
             generations_after=stored
             - context.gone[index.id]
             + bool(came_of_it and came_of_it.written),
-            merged_from=tuple(one.number for one in index.inputs),
+            merged_from=() if index.id.is_tag else tuple(one.number for one in index.inputs),
             usable_before=index.usable.result_count,
             usable_after=after.result_count,
             blobs_missing=len(index.named - context.live),
@@ -187,7 +211,7 @@ class ReportBuilder:
         foreign = []
         for entry, state in self._stored(self.marks):
             if entry.store_id in planned:
-                _count(due, state, entry.size)
+                count_entry(due, state, entry.size)
             elif state is State.FOREIGN:
                 foreign.append((entry.key, entry.size))
         return divide(self.quota, totals, due=due.values(), foreign=foreign)
@@ -204,11 +228,17 @@ class ReportBuilder:
     def _totals(self) -> tuple[EntryTotal, ...]:
         totals: dict[str, EntryTotal] = {}
         for entry, state in self._stored(self.marks) if self.marks else ():
-            _count(totals, state, entry.size)
+            count_entry(totals, state, entry.size)
+        for state, some in self.further.totals(self._written).items():
+            count_entry(totals, state, some.size, some.entries)
         for one in self.rewritten.values():
-            if one.written:
-                _count(totals, State.NEWEST, len(one.written.content))
+            for size in one.sizes:
+                count_entry(totals, State.NEWEST, size)
         return tuple(totals[state] for state in sorted(totals))
+
+    @property
+    def _written(self) -> set[IndexId]:
+        return {index for index, one in self.rewritten.items() if one.written}
 
     def _stored(self, marks: Marks) -> Iterator[tuple[KnownEntry, State]]:
         """Give what the run found and has not deleted, and what it is now."""
@@ -264,15 +294,6 @@ def _newest_at(came_of_it: Rewritten | None) -> datetime | None:
 
 def _place(index: Index) -> tuple[str, Ref]:
     return str(index.id), index.id.ref
-
-
-def _count(totals: dict[str, EntryTotal], state: State, size: int) -> None:
-    known = totals.get(state, EntryTotal(state.value, 0, 0))
-    totals[state] = EntryTotal(state.value, known.entries + 1, known.size + size)
-
-
-def _keep_action(keep: Keep) -> ActionReport:
-    return ActionReport("keep", keep.subject, keep.ref, keep.reason, KEPT, keep.store_id, keep.size)
 
 
 def _written_key(write: WriteIndex, came_of_it: Rewritten | None) -> str:

@@ -170,6 +170,17 @@ class ActionReport(msgspec.Struct, frozen=True):
     """Bytes."""
 
 
+class ActionTotal(msgspec.Struct, frozen=True):
+    """Actions that are too many to be told one by one; the database has them."""
+
+    kind: str
+    outcome: str
+    """In one word: `planned`, `done`, `gone`, `kept`, `skipped`, `left` or `failed`."""
+    actions: int
+    size: int
+    """Bytes."""
+
+
 class RequestReport(msgspec.Struct, frozen=True):
     """What the run asked of the store."""
 
@@ -243,6 +254,8 @@ class Report(msgspec.Struct, frozen=True):
     changes: Changes = Changes()
     trend: Trend = Trend()
     """Not stored with a run, but read from the database together with it."""
+    more_actions: tuple[ActionTotal, ...] = ()
+    """Of a directory with many blobs: what else was done, or left alone."""
 
     @property
     def deleted(self) -> tuple[ActionReport, ...]:
@@ -251,9 +264,28 @@ class Report(msgspec.Struct, frozen=True):
         return tuple(a for a in self.actions if a.kind == "delete" and a.outcome in gone)
 
     @property
+    def planned_deletions(self) -> ActionTotal:
+        """All deletions of the plan, whatever came of them."""
+        listed = [action for action in self.actions if action.kind == "delete"]
+        others = [total for total in self.more_actions if total.kind == "delete"]
+        size = sum(one.size or 0 for one in listed) + sum(one.size for one in others)
+        return ActionTotal("delete", "", len(listed) + sum(t.actions for t in others), size)
+
+    @property
+    def entries_deleted(self) -> int:
+        """How many entries are gone because of this run."""
+        return len(self.deleted) + sum(total.actions for total in self._more_deleted)
+
+    @property
     def bytes_freed(self) -> int:
         """Bytes of what was deleted."""
-        return sum(action.size or 0 for action in self.deleted)
+        listed = sum(action.size or 0 for action in self.deleted)
+        return listed + sum(total.size for total in self._more_deleted)
+
+    @property
+    def _more_deleted(self) -> tuple[ActionTotal, ...]:
+        gone = ("done", "gone")
+        return tuple(t for t in self.more_actions if t.kind == "delete" and t.outcome in gone)
 
     @property
     def results_usable(self) -> int:

@@ -92,19 +92,18 @@ def tell_changes(report: Report) -> list[str]:
 
 def _tell_actions(report: Report) -> str:
     writes = [a for a in report.actions if a.kind == "write"]
-    deletes = [a for a in report.actions if a.kind == "delete"]
+    deletes = report.planned_deletions
     if report.dry_run:
-        size = say_size(sum(action.size or 0 for action in deletes))
         return (
             f"It would write {say_count(len(writes), 'index', 'indexes')} and delete "
-            f"{say_count(len(deletes), 'entry')} ({size})."
+            f"{say_count(deletes.actions, 'entry')} ({say_size(deletes.size)})."
         )
-    if not writes and not deletes:
+    if not writes and not deletes.actions:
         return "There was nothing to write and nothing to delete."
     return (
         f"This run wrote {report.indexes_written} of "
-        f"{say_count(len(writes), 'index', 'indexes')} and deleted {len(report.deleted):,} of "
-        f"{say_count(len(deletes), 'entry')} ({say_size(report.bytes_freed)})."
+        f"{say_count(len(writes), 'index', 'indexes')} and deleted {report.entries_deleted:,} of "
+        f"{say_count(deletes.actions, 'entry')} ({say_size(report.bytes_freed)})."
     )
 
 

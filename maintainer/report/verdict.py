@@ -28,14 +28,14 @@ def say_done(report: Report) -> str:
     if report.status != "done":
         return f"the run {report.status}: {_first(report.problems) or _first(report.notes)}"
     writes = [action for action in report.actions if action.kind == "write"]
-    deletes = [action for action in report.actions if action.kind == "delete"]
+    deletes = report.planned_deletions.actions
     if not writes and not deletes:
         return "nothing to do: every index says all that can be used, and nothing is overdue"
     if report.dry_run:
         return f"would {_say_plan(report)}"
     return (
         f"wrote {report.indexes_written} of {say_count(len(writes), 'index', 'indexes')}, deleted "
-        f"{len(report.deleted)} of {say_count(len(deletes), 'entry')} "
+        f"{report.entries_deleted} of {say_count(deletes, 'entry')} "
         f"({say_size(report.bytes_freed)})"
     )
 
@@ -173,11 +173,10 @@ def _say_lost(report: Report) -> str:
 
 def _say_plan(report: Report) -> str:
     writes = sum(1 for action in report.actions if action.kind == "write")
-    deletes = [action for action in report.actions if action.kind == "delete"]
-    size = say_size(sum(action.size or 0 for action in deletes))
+    deletes = report.planned_deletions
     return (
         f"write {say_count(writes, 'index', 'indexes')} and delete "
-        f"{say_count(len(deletes), 'entry')} ({size})"
+        f"{say_count(deletes.actions, 'entry')} ({say_size(deletes.size)})"
     )
 
 

@@ -17,10 +17,10 @@ from maintainer.errors import MaintainerError
 from maintainer.graph.database import Database
 from maintainer.graph.schedule import Outcome, begin_attempt, end_attempt, put_off
 from maintainer.logs import log_context
+from maintainer.opening import open_cache
 from maintainer.report import Report
 from maintainer.scheduler import Schedule
 from maintainer.serve.targets import ServedTarget
-from maintainer.stores.github import open_store
 
 _FIRST_BACKOFF = timedelta(seconds=30)
 _MOST_DOUBLINGS = 20
@@ -106,8 +106,7 @@ class Runner:
             return Outcome("failed", problem=f"a mistake in maintainer: {error!r}")
 
     async def _collect(self, target: ServedTarget) -> Outcome:
-        opening = open_store(target.github, max_index_size=target.settings.max_index_size)
-        async with opening as store:
+        async with open_cache(target.settings, target.github) as store:
             budget = Budget(store.requests, target.settings, now_utc)
             collector = Collector(
                 store, self._database, target.settings, progress=LoggedProgress(), budget=budget

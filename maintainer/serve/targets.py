@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import anyio
 
 from maintainer.errors import UsageError
+from maintainer.opening import open_cache, read_environment
 from maintainer.scheduler import Rule
-from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.github import open_store
+from maintainer.settings import GITHUB, GitHubSettings, Settings
 
 OWN = "default"
 """The name of the environment's own target, where none is configured."""
@@ -22,7 +22,8 @@ class ServedTarget:
     rule: Rule
     settings: Settings
     """With what this target says in place of the settings of all."""
-    github: GitHubSettings
+    github: GitHubSettings | None
+    """None of a directory."""
 
 
 def read_targets(settings: Settings) -> Mapping[str, ServedTarget]:
@@ -39,16 +40,22 @@ def read_targets(settings: Settings) -> Mapping[str, ServedTarget]:
 def _read(settings: Settings) -> dict[str, ServedTarget]:
     if not settings.targets:
         rule = Rule.of(settings.serve, None)
-        return {OWN: ServedTarget(OWN, rule, settings, GitHubSettings.read())}
+        return {OWN: ServedTarget(OWN, rule, settings, read_environment(settings))}
     targets = {}
     for target in settings.targets:
-        given = {"grace": target.grace, "scopes": target.scopes}
+        given = {
+            "grace": target.grace,
+            "scopes": target.scopes,
+            "store": target.store,
+            "merge_tags": target.merge_tags,
+            "verify": target.verify,
+        }
         own = {key: value for key, value in given.items() if value is not None}
         targets[target.name] = ServedTarget(
             target.name,
             Rule.of(settings.serve, target),
             settings.model_copy(update=own),
-            GitHubSettings.of_target(target),
+            GitHubSettings.of_target(target) if target.store == GITHUB else None,
         )
     return targets
 
@@ -56,7 +63,9 @@ def _read(settings: Settings) -> dict[str, ServedTarget]:
 async def _try_to_open(targets: Iterable[ServedTarget]) -> None:
     for target in targets:
         try:
-            async with open_store(target.github):
-                pass
+            # A directory may be there when it is due.
+            if target.github:
+                async with open_cache(target.settings, target.github):
+                    pass
         except UsageError as error:
             raise UsageError(f"target {target.name}: {error}") from None

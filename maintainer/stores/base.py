@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from maintainer.cacheconfig import Ref
+from maintainer.cacheconfig import Key, Ref
 from maintainer.errors import UsedUpError
 
 MAX_NAME_LENGTH = 4096
@@ -28,7 +28,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """One entry, as a listing shows it."""
+    """One entry, or one file, as a listing shows it."""
 
     id: int
     ref: Ref
@@ -38,6 +38,8 @@ class StoredEntry:
     """Bytes."""
     created_at: datetime
     last_accessed_at: datetime
+    parsed: Key
+    """What it is, by the rules of its store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, create_engine, event, insert, inspect, select
 from sqlalchemy.exc import StatementError
 
 import maintainer
-from maintainer.cacheconfig import ENTRY_VERSION, BlobKey, Ref, encode
+from maintainer.cacheconfig import ENTRY_VERSION, BlobKey, Ref, encode, parse_key
 from maintainer.errors import DatabaseError
 from maintainer.graph.database import Database
 from maintainer.graph.models import Base, BlobRow, EntryRow, RefRow, Target
@@ -414,8 +414,7 @@ def _probe(*, entries: int = 3, records: int = 2) -> Probe:
     listed += [(str(BlobKey(blob(f"dangling {n}"))), MAIN, 10) for n in range(entries)]
     listed += [(str(WEB.key(1)), Ref("refs/pull/7/merge"), 10)]
     stored = tuple(
-        StoredEntry(number, ref, key, _version(key), size, NOW - hours(50), NOW - hours(40))
-        for number, (key, ref, size) in enumerate(listed, start=1)
+        _entry(number, ref, key, size) for number, (key, ref, size) in enumerate(listed, start=1)
     )
     return Probe(
         at=NOW,
@@ -432,6 +431,12 @@ def _probe(*, entries: int = 3, records: int = 2) -> Probe:
         missing_blobs=frozenset({blob(names[0])}),
         read_by_builders={WEB: str(WEB.key(1))},
     )
+
+
+def _entry(number: int, ref: Ref, key: str, size: int) -> StoredEntry:
+    version, parsed = _version(key), parse_key(key)
+    created_at, used_at = NOW - hours(50), NOW - hours(40)
+    return StoredEntry(number, ref, key, version, size, created_at, used_at, parsed)
 
 
 def _version(key: str) -> str:

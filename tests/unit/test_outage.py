@@ -41,7 +41,7 @@ def _probe(
         access=Access(),
         lists=lists,
         entries=tuple(
-            StoredEntry(number, Ref("refs/heads/main"), "key", "version", SIZE, NOW, NOW)
+            StoredEntry(number, Ref("refs/heads/main"), "key", "version", SIZE, NOW, NOW, None)
             for number in present
         ),
         listing_complete=True,

@@ -328,7 +328,7 @@ def test_the_example_without_its_comments_is_valid_and_gives_the_defaults(file: 
     for name, field in Settings.model_fields.items():
         if name != "targets" and field.default is not None:
             assert getattr(settings, name) == field.default, name
-    assert [target.name for target in settings.targets] == ["app", "site"]
+    assert [target.name for target in settings.targets] == ["app", "site", "builder"]
 
 
 def test_the_example_names_every_setting() -> None:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 
-from maintainer.cacheconfig import Ref
+from maintainer.cacheconfig import ENTRY_VERSION, Ref, parse_key
 from maintainer.errors import StoreError
 from maintainer.stores.base import MAX_NAME_LENGTH, Listing, StoredEntry, StoreLimits
 from maintainer.stores.github.answers import Answer, parse, refused, senseless
@@ -239,6 +239,7 @@ def _entry(answer: Answer, entry: _Entry) -> StoredEntry:
             size=entry.size_in_bytes,
             created_at=_utc(entry.created_at),
             last_accessed_at=_utc(entry.last_accessed_at),
+            parsed=parse_key(entry.key) if entry.version == ENTRY_VERSION else None,
         )
     except OverflowError:
         raise senseless(answer, f"entry {entry.id} is from no time") from None

@@ -1,0 +1,88 @@
+"""What a run needs of a cache, wherever it lives."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from maintainer.budget import Budget
+from maintainer.cacheconfig import IndexId
+from maintainer.mark import Marks
+from maintainer.outage import RememberedEntry
+from maintainer.plan import Keep, WriteIndex
+from maintainer.probe import Known, Probe
+from maintainer.progress import Progress
+from maintainer.rewrite import Rewritten
+from maintainer.settings import Settings
+from maintainer.snapshot import KnownEntry, Snapshot
+from maintainer.stores import Access, RequestLog, StoredEntry
+from maintainer.sweep import Recheck
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What every stage of a run depends on."""
+
+    settings: Settings
+    budget: Budget
+    progress: Progress
+    clock: Callable[[], datetime]
+    sleep: Callable[[float], Awaitable[None]]
+
+
+class Cache(Protocol):
+    """A cache that can be probed, rewritten and swept.
+
+    Methods raise StoreError when the cache could not be asked.
+    """
+
+    @property
+    def name(self) -> str:
+        """What people call it; the key of its part of the graph."""
+
+    @property
+    def access(self) -> Access:
+        """What may be done to it."""
+
+    @property
+    def requests(self) -> RequestLog:
+        """What was asked of it so far."""
+
+    @property
+    def evicts(self) -> bool:
+        """Whether a host evicts entries by its own rules, so that what was there matters."""
+
+    @property
+    def left_alone(self) -> Sequence[Keep]:
+        """What was seen, and is nothing that a run could know or touch."""
+
+    async def probe(self, known: Known, now: datetime, conditions: Conditions) -> Probe:
+        """Look what there is. What cannot be read, or must not, is told in the probe."""
+
+    def further_entries(self) -> Iterator[Sequence[StoredEntry]]:
+        """Give the entries that a probe leaves out, because there may be too many to hold."""
+
+    def find_outage(
+        self,
+        known: Known,
+        remembered: Sequence[RememberedEntry],
+        probe: Probe,
+        snapshot: Snapshot,
+    ) -> str | None:
+        """Tell how much is gone, if it is more than evictions explain."""
+
+    def rewrite(
+        self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions
+    ) -> AsyncIterator[Rewritten]:
+        """Write indexes; tell what came of each."""
+
+    def recheck(
+        self, snapshot: Snapshot, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
+    ) -> Recheck:
+        """Give what asks, before a blob goes, whether a build has begun to need it meanwhile."""
+
+    async def delete(self, entry: KnownEntry) -> bool:
+        """Delete an entry; False if it was gone already.
+
+        Raises ChangedError if it is not what was seen any more.
+        """

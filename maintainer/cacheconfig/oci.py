@@ -1,0 +1,184 @@
+"""An index as an OCI layout holds it: a manifest that describes the blobs, and a config.
+
+Source: `cache/remotecache` in moby/buildkit (`type=local`, `type=registry`). The config is the
+cache config JSON without annotations. The manifest is an image manifest, whose `layers` describe
+the blobs and whose `config` is the cache config; or, from older builders, an image index that lists
+both among its `manifests`. An importer takes either.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from maintainer.cacheconfig.codec import Annotations, annotate, decode_described, encode
+from maintainer.cacheconfig.keys import Digest, content_digest, is_digest
+from maintainer.cacheconfig.model import CacheConfig, Layer
+from maintainer.cacheconfig.normal import normalize
+
+CONFIG_TYPE = "application/vnd.buildkit.cacheconfig.v0"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+MANIFEST_TYPES = frozenset(
+    {
+        MANIFEST_TYPE,
+        INDEX_TYPE,
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    }
+)
+
+_DIFF_ID = "containerd.io/uncompressed"
+_CREATED_AT = "buildkit/createdat"
+_EXPORTED = "maintainer.export"
+"""Our own annotation of a manifest that a run has merged: the digest of what a build exported."""
+
+Descriptor = dict[str, msgspec.Raw]
+"""A descriptor with all that it says, ours to know or not."""
+
+
+class _Descriptor(msgspec.Struct, rename="camel"):
+    media_type: str = ""
+    digest: str = ""
+    size: int = 0
+    annotations: dict[str, str] | None = None
+
+
+class _Manifest(msgspec.Struct, rename="camel"):
+    media_type: str = ""
+    config: _Descriptor | None = None
+    layers: list[Descriptor] | None = None
+    manifests: list[Descriptor] | None = None
+    annotations: dict[str, str] | None = None
+
+
+_MANIFEST = msgspec.json.Decoder(_Manifest)
+_DESCRIPTION = msgspec.json.Decoder(_Descriptor)
+_ENCODER = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class CacheManifest:
+    """The manifest of a tag that is a cache."""
+
+    lists_all: bool
+    """Whether it is an image index, which lists the config among the blobs."""
+    media_type: str
+    config: Digest
+    export: Digest | None
+    """Of a manifest that a run has merged: the one that a build exported."""
+    descriptors: Mapping[str, Descriptor] = field(repr=False)
+    """By digest of the blob."""
+
+
+def read_manifest(content: bytes) -> CacheManifest | None:
+    """Read a manifest; None if it is not that of a cache."""
+    try:
+        wire = _MANIFEST.decode(content)
+        if wire.config and wire.config.media_type == CONFIG_TYPE:
+            return _cache_manifest(wire, wire.config, wire.layers or (), lists_all=False)
+        listed = [(each, _describe(each)) for each in wire.manifests or ()]
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None
+    configs = [one for _, one in listed if one.media_type == CONFIG_TYPE]
+    if not configs:
+        return None
+    blobs = [each for each, one in listed if one.media_type != CONFIG_TYPE]
+    return _cache_manifest(wire, configs[-1], blobs, lists_all=True)
+
+
+def _cache_manifest(
+    wire: _Manifest, config: _Descriptor, blobs: Iterable[Descriptor], *, lists_all: bool
+) -> CacheManifest | None:
+    if not is_digest(config.digest):
+        return None
+    export = (wire.annotations or {}).get(_EXPORTED, "")
+    return CacheManifest(
+        lists_all=lists_all,
+        media_type=wire.media_type or (INDEX_TYPE if lists_all else MANIFEST_TYPE),
+        config=Digest(config.digest),
+        export=Digest(export) if is_digest(export) else None,
+        descriptors={_describe(each).digest: each for each in blobs},
+    )
+
+
+def _describe(descriptor: Descriptor) -> _Descriptor:
+    return _DESCRIPTION.decode(_ENCODER.encode(descriptor))
+
+
+def decode_oci(manifest: CacheManifest, config: bytes) -> CacheConfig:
+    """Read an index.
+
+    What the manifest does not describe, as an importer needs it, leads nowhere: results that need
+    it are left out. Raises InvalidIndexError, which names the layer or record and the rule, if an
+    importer would refuse all of it.
+    """
+    descriptions: dict[str, Annotations] = {}
+    for digest, descriptor in manifest.descriptors.items():
+        one = _describe(descriptor)
+        annotations = one.annotations or {}
+        if is_digest(digest) and is_digest(annotations.get(_DIFF_ID, "")):
+            descriptions[digest] = Annotations(
+                media_type=one.media_type,
+                diff_id=annotations[_DIFF_ID],
+                size=one.size,
+                created_at=annotations.get(_CREATED_AT) or msgspec.UNSET,
+            )
+    return decode_described(config, descriptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An index as two blobs."""
+
+    manifest: bytes
+    config: bytes
+
+
+def encode_oci(
+    config: CacheConfig,
+    *,
+    form: CacheManifest | None = None,
+    described: Mapping[str, Descriptor] | None = None,
+    export: Digest | None = None,
+) -> Encoded:
+    """Write an index in normal form, with a manifest of the same form as `form`.
+
+    What `described` says of a blob beyond what an index knows is kept. `export` is named as what a
+    build exported here.
+    """
+    content = encode(normalize(config), described=False)
+    known = described or {}
+    layers = {layer.blob: layer for layer in config.layers}
+    blobs = [_descriptor(layers[blob], known.get(blob, {})) for blob in sorted(layers)]
+    head = {
+        "mediaType": _raw(CONFIG_TYPE),
+        "digest": _raw(content_digest(content)),
+        "size": _raw(len(content)),
+    }
+    lists_all = form is not None and form.lists_all
+    default = INDEX_TYPE if lists_all else MANIFEST_TYPE
+    manifest: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": form.media_type if form else default,
+    }
+    manifest |= {"manifests": [*blobs, head]} if lists_all else {"config": head, "layers": blobs}
+    if export:
+        manifest["annotations"] = {_EXPORTED: export}
+    return Encoded(_ENCODER.encode(manifest), content)
+
+
+def _descriptor(layer: Layer, known: Descriptor) -> Descriptor:
+    says = annotate(layer)
+    annotations = _describe(known).annotations or {}
+    annotations |= {_DIFF_ID: says.diff_id, _CREATED_AT: says.created_at or ""}
+    return known | {
+        "mediaType": _raw(layer.media_type),
+        "digest": _raw(layer.blob),
+        "size": _raw(layer.size),
+        "annotations": _raw(annotations),
+    }
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(_ENCODER.encode(value))

@@ -1,0 +1,141 @@
+"""A cache that a host keeps: entries under keys, written once, listed and evicted by the host."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from maintainer.cache import Conditions
+from maintainer.cacheconfig import IndexId
+from maintainer.errors import StoreError, UsedUpError
+from maintainer.mark import Marks
+from maintainer.outage import RememberedEntry, find_outage
+from maintainer.plan import Keep, WriteIndex
+from maintainer.probe import Known, Probe, probe_store
+from maintainer.rewrite import Rewriter, Rewritten
+from maintainer.snapshot import KnownEntry, Snapshot
+from maintainer.stores import Store, StoredEntry
+from maintainer.sweep import Recheck
+
+_RECHECKS = 2
+"""Requests that tell what builds have done since the run began."""
+
+
+class HostedCache:
+    """What a run needs of a cache, in terms of what a host offers."""
+
+    evicts = True
+    left_alone: Sequence[Keep] = ()
+
+    def __init__(self, store: Store, quota: int) -> None:
+        self._store = store
+        self._quota = quota
+        self.name = store.name
+        self.access = store.access
+        self.requests = store.requests
+
+    async def probe(self, known: Known, now: datetime, conditions: Conditions) -> Probe:
+        """Look what there is, with as few requests as possible."""
+        return await probe_store(
+            self._store,
+            known,
+            now=now,
+            scopes=conditions.settings.scopes,
+            generation_gap=conditions.settings.generation_gap,
+            budget=conditions.budget,
+            progress=conditions.progress,
+        )
+
+    def further_entries(self) -> Iterator[Sequence[StoredEntry]]:
+        """Give none: a host lists some thousands at the most, and a probe has them all."""
+        return iter(())
+
+    def find_outage(
+        self,
+        known: Known,
+        remembered: Sequence[RememberedEntry],
+        probe: Probe,
+        snapshot: Snapshot,
+    ) -> str | None:
+        """Tell how much is gone, if it is more than the host's own rules explain."""
+        del snapshot
+        return find_outage(known, remembered, probe, quota=self._quota)
+
+    async def rewrite(
+        self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions
+    ) -> AsyncIterator[Rewritten]:
+        """Write each index as the next generation."""
+        rewriter = Rewriter(
+            self._store,
+            marks.snapshot.live_blobs,
+            budget=conditions.budget,
+            reservation_wait=conditions.settings.reservation_wait,
+            clock=conditions.clock,
+            sleep=conditions.sleep,
+        )
+        indexes = {index.id: index for index in marks.indexes}
+        for write in writes:
+            yield await rewriter.rewrite(write, indexes[write.index])
+
+    def recheck(
+        self, snapshot: Snapshot, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
+    ) -> Recheck:
+        """Give what lists the newest indexes, once."""
+        del conditions
+        return _AskOnce(self._store, snapshot, rewritten)
+
+    async def delete(self, entry: KnownEntry) -> bool:
+        """Delete an entry by its id."""
+        return await self._store.delete(entry.store_id)
+
+
+class _AskOnce:
+    """Asks what builds have done; lists are too dear to be asked for before each deletion."""
+
+    def __init__(
+        self, store: Store, snapshot: Snapshot, rewritten: Mapping[IndexId, Rewritten]
+    ) -> None:
+        self._store = store
+        self._known = {entry.store_id: entry.last_accessed_at for entry in snapshot.entries}
+        self._ours = {
+            (one.index.ref, str(one.index.key(one.number)))
+            for came_of_it in rewritten.values()
+            for one in (*came_of_it.met, came_of_it.written)
+            if one
+        }
+        self._why_none: str | None = None
+        self._used: set[int] = set()
+        self._asked = False
+
+    @property
+    def requests(self) -> int:
+        """How many requests it takes to ask once more: once is enough."""
+        return 0 if self._asked else _RECHECKS
+
+    async def why_not(self, entry: KnownEntry) -> str | None:
+        """Tell why a blob may not go, if so."""
+        if not self._asked:
+            self._why_none = await self._what_was_done_meanwhile()
+            self._asked = True
+        if self._why_none is None and entry.store_id in self._used:
+            return "somebody has looked it up meanwhile"
+        return self._why_none
+
+    async def _what_was_done_meanwhile(self) -> str | None:
+        """Ask what builds have done since the run began; tell why no blob may go, if so.
+
+        A build in any ref may name a blob of a ref that it reads, so all new indexes count. Before
+        it writes its index it looks up the blobs, and does not upload those that it finds.
+        """
+        try:
+            for entry in await self._store.newest_indexes():
+                if entry.id not in self._known and (entry.ref, entry.key) not in self._ours:
+                    return f"{entry.key} was written meanwhile and may need it"
+            blobs = await self._store.last_used_blobs()
+        except UsedUpError:
+            raise
+        except StoreError as error:
+            return f"what builds have done meanwhile could not be asked ({error})"
+        known = self._known
+        self._used = {blob.id for blob in blobs if known.get(blob.id) != blob.last_accessed_at}
+        if blobs and len(self._used) == len(blobs):
+            return "so many blobs were used meanwhile that it may be one of them"
+        return None

@@ -1,0 +1,339 @@
+"""One directory that BuildKit exports caches to, as a run sees it."""
+
+import logging
+import os
+import re
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import anyio.lowlevel
+
+from maintainer.cache import Conditions
+from maintainer.cacheconfig import DIRECTORY, BlobKey, Digest, IndexId
+from maintainer.cacheconfig.keys import is_digest
+from maintainer.errors import StoreError
+from maintainer.mark import Marks
+from maintainer.outage import RememberedEntry
+from maintainer.plan import Keep, WriteIndex
+from maintainer.probe import Known, Probe
+from maintainer.rewrite import Rewritten
+from maintainer.snapshot import KnownEntry, Layout, Snapshot
+from maintainer.stores.base import Access, RequestLog, StoredEntry
+from maintainer.stores.local.files import ALGORITHMS, TEMPORARY, Files, Seen, from_nanoseconds, said
+from maintainer.stores.local.index import IndexFile
+from maintainer.stores.local.look import Tags, live_of
+from maintainer.stores.local.outage import find_loss
+from maintainer.stores.local.replace import Replacer
+from maintainer.stores.local.tags import read_tags
+from maintainer.sweep import Recheck
+from maintainer.text import printable
+
+log = logging.getLogger(__name__)
+
+_BATCH = 5_000
+_TOLD = 100
+"""So many names that are left alone are told one by one."""
+_STALLED = timedelta(hours=1)
+"""An upload that has got no byte for so long is not under way any more."""
+_LEFT_OVER = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}\.tmp", re.ASCII)
+_FILE = "file"
+
+
+class Directory:
+    """A directory with tags, whose blobs nobody evicts."""
+
+    evicts = False
+
+    def __init__(
+        self, path: Path, *, max_index_size: int, merge_tags: bool = False, verify: bool = False
+    ) -> None:
+        self.name = f"local:{path}"
+        self.requests = RequestLog()
+        self.left_alone: list[Keep] = []
+        self._limit = max_index_size
+        self._merge_tags = merge_tags
+        self._verify = verify
+        self._files = Files(path)
+        self._index: IndexFile | None = None
+        self._tags: Tags | None = None
+        can_write = os.access(path, os.W_OK | os.X_OK)
+        refs = frozenset({DIRECTORY})
+        self.access = Access(refs, refs if can_write else frozenset())
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self._files.close()
+
+    async def probe(self, known: Known, now: datetime, conditions: Conditions) -> Probe:
+        """Read the tags, and look for every blob that they name."""
+        self.left_alone.clear()
+        _check_layout(self._files)
+        self._index = IndexFile(self._files, limit=self._limit, sleep=conditions.sleep)
+        content, seen = await self._index.read()
+        self._index.expect(content)
+        named = read_tags(content)
+        conditions.progress.stage("probe: read tags", len(named))
+        self._tags = tags = Tags(self._files, known.places, limit=self._limit)
+        for one in named:
+            if reason := conditions.budget.take(0):
+                raise StoreError(f"the tags could not all be read: {reason}")
+            tags.take(one)
+            conditions.progress.advance()
+            await anyio.lowlevel.checkpoint()
+        if self._merge_tags:
+            for tag in tags.caches:
+                if tag.export == tag.digest:
+                    tags.keep_export(tag)
+        wanted = known.named_blobs.union(
+            *(one.config.blobs for one in tags.read if one.config),
+            *(config.blobs for config in tags.exports.values()),
+        )
+        live = await self._find(wanted, conditions)
+        self.left_alone += tags.left_alone
+        return Probe(
+            at=now,
+            access=self.access,
+            lists=True,
+            entries=(),
+            listing_complete=True,
+            read=tuple(tags.read),
+            unread=tuple(tags.unread),
+            adopted={},
+            found=frozenset(tags.found),
+            gone=tags.gone,
+            live_blobs=live,
+            missing_blobs=wanted - live,
+            read_by_builders={},
+            layout=Layout(
+                changed_at=seen.modified_at,
+                held={digest: frozenset(names) for digest, names in tags.held.items()},
+                pinned=tags.pinned,
+                exports=tags.exports,
+                merge_tags=self._merge_tags,
+            ),
+        )
+
+    async def _find(self, wanted: frozenset[Digest], conditions: Conditions) -> frozenset[Digest]:
+        """Find out which blobs exist and, if that is wanted, are whole."""
+        conditions.progress.stage("probe: look for blobs", len(wanted))
+        live: set[Digest] = set()
+        blobs = sorted(wanted)
+        step = 1 if self._verify else _BATCH
+        for place in range(0, len(blobs), step):
+            if reason := conditions.budget.take(0):
+                raise StoreError(f"the blobs could not all be looked for: {reason}")
+            found, damaged = live_of(self._files, blobs[place : place + step], verify=self._verify)
+            live |= found
+            for digest in damaged:
+                reason = "its content does not match its digest: it counts as missing"
+                log.warning("%s: %s", digest, reason)
+                self.left_alone.append(Keep(digest, DIRECTORY, reason))
+            conditions.progress.advance(step)
+            await anyio.lowlevel.checkpoint()
+        return frozenset(live)
+
+    def further_entries(self) -> Iterator[Sequence[StoredEntry]]:
+        """List the files, some thousands at a time."""
+        strange = _Strange()
+        batch: list[StoredEntry] = []
+        for name in self._algorithms():
+            if name not in ALGORITHMS:
+                strange.add(f"blobs/{name}", "it is no directory of blobs: left alone")
+                continue
+            for entry in _files_in(self._files, name, strange):
+                batch.append(entry)
+                if len(batch) == _BATCH:
+                    yield batch
+                    batch = []
+        yield batch
+        self.left_alone += strange.keeps()
+
+    def _algorithms(self) -> list[str]:
+        where = self._files.directory("blobs")
+        if where is None:
+            return []
+        with said("blobs"), os.scandir(where) as found:
+            return sorted(entry.name for entry in found)
+
+    def find_outage(
+        self,
+        known: Known,
+        remembered: Sequence[RememberedEntry],
+        probe: Probe,
+        snapshot: Snapshot,
+    ) -> str | None:
+        """Tell how much is gone: nobody evicts here, so much is an accident."""
+        del remembered
+        return find_loss(known, probe, snapshot)
+
+    async def rewrite(
+        self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions
+    ) -> AsyncIterator[Rewritten]:
+        """Replace what tags lead to, all at once."""
+        if not writes or self._index is None or self._tags is None:
+            return
+        self._delete_left_overs(marks.snapshot.now - conditions.settings.grace)
+        replacer = Replacer(
+            self._files, self._index, self._tags, marks.snapshot.live_blobs, limit=self._limit
+        )
+        for one in await replacer.replace(writes, conditions.budget, merged=self._merge_tags):
+            yield one
+
+    def recheck(
+        self, snapshot: Snapshot, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
+    ) -> Recheck:
+        """Give what looks whether a build has exported meanwhile, or is about to."""
+        del snapshot, rewritten
+        window = min(conditions.settings.grace, _STALLED)
+        return _LookEachTime(self._files, self._index, conditions.clock, window)
+
+    async def delete(self, entry: KnownEntry) -> bool:
+        """Delete a file, if it is still what was seen."""
+        if not isinstance(entry.parsed, BlobKey):
+            raise StoreError(f"{printable(entry.key)} is no blob")
+        return self._files.delete_blob(entry.parsed.digest, Seen(entry.size, entry.created_at))
+
+    def _delete_left_overs(self, before: datetime) -> None:
+        """Delete temporary files that runs have left which were killed."""
+        with said(self.name), os.scandir(self._files.root) as found:
+            names = [entry.name for entry in found if _LEFT_OVER.fullmatch(entry.name)]
+        for name in names:
+            with said(name):
+                status = os.stat(name, dir_fd=self._files.root, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) and from_nanoseconds(status.st_mtime_ns) < before:
+                self._files.delete_left_over(name)
+
+
+@contextmanager
+def open_directory(
+    path: Path, *, max_index_size: int, merge_tags: bool = False, verify: bool = False
+) -> Iterator[Directory]:
+    """Open a directory. Raises StoreError if there is none."""
+    # One directory has one part of the graph, from wherever it is looked at.
+    directory = Directory(
+        path.expanduser().resolve(),
+        max_index_size=max_index_size,
+        merge_tags=merge_tags,
+        verify=verify,
+    )
+    try:
+        yield directory
+    finally:
+        directory.close()
+
+
+def _check_layout(files: Files) -> None:
+    """Raise StoreError if this is no image layout: maybe a disk is not mounted."""
+    try:
+        content, _ = files.read("oci-layout", limit=4096)
+    except StoreError as error:
+        raise StoreError(f"{files.path} is no OCI image layout: {error}") from None
+    if b'"imageLayoutVersion"' not in content:
+        raise StoreError(f"{files.path} is no OCI image layout: oci-layout says no version")
+
+
+def _files_in(files: Files, algorithm: str, strange: "_Strange") -> Iterator[StoredEntry]:
+    """List the files of one algorithm; what is no blob is told in `strange`."""
+    where = files.directory(f"blobs/{algorithm}")
+    if where is None:
+        return
+    with said(f"blobs/{algorithm}"), os.scandir(where) as found:
+        for entry in found:
+            digest = Digest(f"{algorithm}:{entry.name}")
+            if not is_digest(digest):
+                strange.add(f"blobs/{algorithm}/{entry.name}", "its name is no digest: left alone")
+                continue
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                yield _stored(digest, status)
+            else:
+                kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no file"
+                strange.add(f"blobs/{algorithm}/{entry.name}", f"it is {kind}: left alone")
+
+
+def _stored(digest: Digest, status: os.stat_result) -> StoredEntry:
+    modified_at = from_nanoseconds(status.st_mtime_ns)
+    return StoredEntry(
+        id=int(digest.partition(":")[2][:16], 16) >> 1,
+        ref=DIRECTORY,
+        key=digest,
+        version=_FILE,
+        size=status.st_size,
+        created_at=modified_at,
+        last_accessed_at=modified_at,
+        parsed=BlobKey(digest),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _LookEachTime:
+    """Looks what builds do, before each deletion: here that costs next to nothing."""
+
+    files: Files
+    index: IndexFile | None
+    clock: Callable[[], datetime]
+    window: timedelta
+    requests: int = 0
+
+    async def why_not(self, entry: KnownEntry) -> str | None:
+        """Tell why a blob may not go, if so."""
+        del entry
+        await anyio.lowlevel.checkpoint()
+        try:
+            if uploading := _upload_under_way(self.files, self.clock, self.window):
+                return uploading
+            # Last, so that no time passes before the blob goes.
+            changed = self.index is None or self.index.has_changed()
+        except StoreError as error:
+            return f"what builds have done meanwhile could not be seen ({error})"
+        return "a build has exported meanwhile and may need it" if changed else None
+
+
+def _upload_under_way(files: Files, clock: Callable[[], datetime], window: timedelta) -> str | None:
+    """Tell of a build that may be about to name a blob that it found stored."""
+    ingest = files.directory("ingest")
+    if ingest is None:
+        return None
+    with said("ingest"), os.scandir(ingest) as found:
+        for entry in found:
+            if clock() - _last_written(entry, ingest) < window:
+                name = printable(entry.name)
+                return f"a build is uploading (ingest/{name}) and may be about to need it"
+    return None
+
+
+def _last_written(entry: os.DirEntry[str], ingest: int) -> datetime:
+    times = []
+    # It may be renamed into its place while we look.
+    with suppress(OSError):
+        times.append(entry.stat(follow_symlinks=False).st_mtime_ns)
+        if entry.is_dir(follow_symlinks=False):
+            grows = os.stat(f"{entry.name}/data", dir_fd=ingest, follow_symlinks=False)
+            times.append(grows.st_mtime_ns)
+    return from_nanoseconds(max(times, default=0))
+
+
+class _Strange:
+    """Names that are left alone: some, and how many there are."""
+
+    def __init__(self) -> None:
+        self._some: list[Keep] = []
+        self._more = 0
+
+    def add(self, name: str, reason: str) -> None:
+        if len(self._some) < _TOLD:
+            self._some.append(Keep(printable(name), DIRECTORY, reason))
+        else:
+            self._more += 1
+
+    def keeps(self) -> list[Keep]:
+        if not self._more:
+            return self._some
+        return [*self._some, Keep(f"{self._more} other names", DIRECTORY, "left alone")]

@@ -1,0 +1,226 @@
+"""The files of one directory. No symbolic link is followed, and no name is trusted.
+
+Everything is opened relative to a directory that is open already, so that whoever moves or replaces
+one meanwhile cannot lead us elsewhere. Every function raises StoreError, in one line.
+"""
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from maintainer.cacheconfig import Digest
+from maintainer.cacheconfig.keys import is_digest
+from maintainer.errors import ChangedError, StoreError
+from maintainer.text import printable
+
+ALGORITHMS = ("sha256", "sha384", "sha512")
+TEMPORARY = ".maintainer-"
+"""What the names of our own temporary files begin with; they are in no other directory than DIR."""
+
+_CHUNK = 1024 * 1024
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class MissingError(StoreError):
+    """There is no such file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What tells a file from a later one of its name."""
+
+    size: int
+    """Bytes."""
+    modified_at: datetime
+
+
+class Files:
+    """An open directory, and the directories of blobs in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open: dict[str, int] = {}
+        with said(str(path)):
+            # The user's own word leads here, whatever it is.
+            self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Let go of it."""
+        for number in (*self._open.values(), self._root):
+            os.close(number)
+
+    @property
+    def root(self) -> int:
+        """The directory itself."""
+        return self._root
+
+    def directory(self, name: str) -> int | None:
+        """Open a directory below, `blobs/sha256` for one; None if there is none."""
+        if name not in self._open:
+            parent, _, own = name.rpartition("/")
+            above = self.directory(parent) if parent else self._root
+            if above is None:
+                return None
+            try:
+                with said(f"{self.path}/{name}"):
+                    self._open[name] = os.open(own, _DIRECTORY, dir_fd=above)
+            except MissingError:
+                return None
+        return self._open[name]
+
+    def read(self, name: str, *, limit: int, where: int | None = None) -> tuple[bytes, Seen]:
+        """Read a whole file of at most `limit` bytes."""
+        with said(name), _opened(name, self._root if where is None else where) as number:
+            found = os.fstat(number)
+            if not stat.S_ISREG(found.st_mode):
+                raise StoreError(f"{printable(name)} is no file")
+            pieces: list[bytes] = []
+            length = 0
+            while piece := os.read(number, min(_CHUNK, limit + 1 - length)):
+                pieces.append(piece)
+                length += len(piece)
+                if length > limit:
+                    raise StoreError(f"{printable(name)} has more than {limit:,} bytes: not read")
+            return b"".join(pieces), _seen(found)
+
+    def look(self, digest: Digest) -> Seen | None:
+        """Tell whether a blob is there; None if it is not, or is no file."""
+        where, name = self._place(digest)
+        if where is None:
+            return None
+        try:
+            with said(digest):
+                found = os.stat(name, dir_fd=where, follow_symlinks=False)
+        except MissingError:
+            return None
+        return _seen(found) if stat.S_ISREG(found.st_mode) else None
+
+    def read_blob(self, digest: Digest, *, limit: int) -> tuple[bytes, Seen]:
+        """Read a blob of at most `limit` bytes."""
+        where, name = self._place(digest)
+        if where is None:
+            raise MissingError(f"there is no {digest}")
+        return self.read(name, limit=limit, where=where)
+
+    @contextmanager
+    def open_blob(self, digest: Digest) -> Iterator[int]:
+        """Open a blob, to read it in pieces."""
+        where, name = self._place(digest)
+        if where is None:
+            raise MissingError(f"there is no {digest}")
+        with said(digest), _opened(name, where) as number:
+            yield number
+
+    def write_blob(self, digest: Digest, content: bytes) -> None:
+        """Put a blob in its place, whole and durable, even if there is one of its name.
+
+        So its time of modification is now, and whoever is about to delete the old one notices.
+        """
+        where, name = self._place(digest)
+        if where is None:
+            raise StoreError(f"{self.path} has no directory for {digest}")
+        with self.temporary(content, mode=0o444) as temporary, said(digest):
+            os.rename(temporary, name, src_dir_fd=self._root, dst_dir_fd=where)
+            os.fsync(where)
+
+    @contextmanager
+    def temporary(
+        self, content: bytes, *, mode: int, owner: tuple[int, int] | None = None
+    ) -> Iterator[str]:
+        """Write a durable file under a name of our own, which is gone at the end if it is there."""
+        name = f"{TEMPORARY}{secrets.token_hex(8)}.tmp"
+        try:
+            with said(f"{self.path}/{name}"):
+                number = os.open(name, _NEW, 0o600, dir_fd=self._root)
+                with os.fdopen(number, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    if owner and owner != (os.geteuid(), os.getegid()):
+                        os.fchown(number, *owner)
+                    os.fchmod(number, mode)
+                    os.fsync(number)
+            yield name
+        finally:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self._root)
+
+    def sync(self) -> None:
+        """Make it durable that files of the directory itself were renamed."""
+        with said(str(self.path)):
+            os.fsync(self._root)
+
+    def delete_blob(self, digest: Digest, seen: Seen) -> bool:
+        """Delete a blob if it is still the file that was seen; False if it is gone already.
+
+        Raises ChangedError if it is another one.
+        """
+        where, name = self._place(digest)
+        if where is None:
+            return False
+        try:
+            with said(digest):
+                found = os.stat(name, dir_fd=where, follow_symlinks=False)
+                if not stat.S_ISREG(found.st_mode) or _seen(found) != seen:
+                    raise ChangedError("it was written anew meanwhile")
+                os.unlink(name, dir_fd=where)
+        except MissingError:
+            return False
+        return True
+
+    def delete_left_over(self, name: str) -> None:
+        """Delete a temporary file of ours that a run has left which was killed."""
+        with suppress(OSError):
+            os.unlink(name, dir_fd=self._root)
+
+    def _place(self, digest: Digest) -> tuple[int | None, str]:
+        """Give the directory and the name of a blob, which is sure to be a digest."""
+        if not is_digest(digest):
+            raise StoreError(f"{printable(digest)} is no digest")
+        algorithm, _, name = digest.partition(":")
+        return self.directory(f"blobs/{algorithm}"), name
+
+
+@contextmanager
+def _opened(name: str, where: int) -> Iterator[int]:
+    number = os.open(name, _FILE, dir_fd=where)
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+@contextmanager
+def said(what: str) -> Iterator[None]:
+    """Put what the system complains about into one line."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise MissingError(f"there is no {printable(what)}") from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise StoreError(
+                f"{printable(what)} is a symbolic link, or no directory: not followed"
+            ) from None
+        raise StoreError(f"{printable(what)}: {error.strerror or error}") from None
+
+
+def _seen(found: os.stat_result) -> Seen:
+    return Seen(found.st_size, from_nanoseconds(found.st_mtime_ns))
+
+
+def from_nanoseconds(moment: int) -> datetime:
+    """Give a time to the microsecond; what no calendar knows is the first or last of its days."""
+    try:
+        return min(_EPOCH + timedelta(microseconds=moment // 1000), _END_OF_TIME)
+    except OverflowError:
+        return _EPOCH if moment < 0 else _END_OF_TIME

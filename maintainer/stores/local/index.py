@@ -1,0 +1,106 @@
+"""The file `index.json`, which builders replace while we look: in place, under a lock."""
+
+import os
+import stat
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from maintainer.errors import StoreError
+from maintainer.stores.local import lock
+from maintainer.stores.local.files import Files, Seen, said
+from maintainer.stores.local.tags import read_tags
+
+NAME = "index.json"
+_READS = 50
+_PAUSE = 0.02
+_FRESH = 2.0
+"""Seconds in which two writes may have one time of modification on some file system."""
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trace:
+    """What a write leaves on a file, unless it comes within a tick of the one before."""
+
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+
+class IndexFile:
+    """Reads and replaces the file, and knows whether somebody else has written it since."""
+
+    def __init__(self, files: Files, *, limit: int, sleep: Sleep) -> None:
+        self._files = files
+        self._limit = limit
+        self._sleep = sleep
+        self._expected = b""
+        self._trace: _Trace | None = None
+
+    async def read(self) -> tuple[bytes, Seen]:
+        """Read it whole. No lock: even a shared one can fail a build.
+
+        Builders write it in place, so it is read until two reads in a row agree and make sense.
+        """
+        problem = StoreError(f"{NAME} is written all the time")
+        before: bytes | None = None
+        for _ in range(_READS):
+            content, seen = self._files.read(NAME, limit=self._limit)
+            if content == before:
+                try:
+                    read_tags(content)
+                except StoreError as error:
+                    problem = error
+                else:
+                    return content, seen
+            before = content
+            await self._sleep(_PAUSE if content else 2 * _PAUSE)
+        raise problem
+
+    def expect(self, content: bytes) -> None:
+        """Take this for what it says as long as nobody but us writes it: a plan is made from it."""
+        self._expected, self._trace = content, None
+
+    async def replace(self, expected: bytes, content: bytes) -> bool:
+        """Replace it if it still has the content that is expected; tell whether it had.
+
+        Only that moment is under the lock. Raises LockedError if a build holds the lock.
+        """
+        with said(NAME):
+            found = os.stat(NAME, dir_fd=self._files.root, follow_symlinks=False)
+        mode, owner = stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
+        if owner[0] != os.geteuid() != 0:
+            raise StoreError(f"{NAME} belongs to user {owner[0]}: only that user can replace it")
+        with self._files.temporary(content, mode=mode, owner=owner) as temporary:
+            async with lock.held(self._files.root, self._sleep):
+                if self._files.read(NAME, limit=self._limit)[0] != expected:
+                    return False
+                self._rename(temporary)
+        self._files.sync()
+        if self._expected == expected:
+            self.expect(content)
+        return True
+
+    def _rename(self, temporary: str) -> None:
+        root = self._files.root
+        with said(NAME):
+            os.rename(temporary, NAME, src_dir_fd=root, dst_dir_fd=root)
+
+    def has_changed(self) -> bool:
+        """Tell whether anybody else has written it since a plan was made from it."""
+        trace = self._look()
+        is_old = time.time() - max(trace.modified, trace.changed) / 1e9 > _FRESH
+        if is_old and trace == self._trace:
+            return False
+        if self._files.read(NAME, limit=self._limit)[0] != self._expected:
+            return True
+        self._trace = trace
+        return False
+
+    def _look(self) -> _Trace:
+        with said(NAME):
+            found = os.stat(NAME, dir_fd=self._files.root, follow_symlinks=False)
+        return _Trace(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -1,0 +1,85 @@
+"""The lock that builders take to replace `index.json`.
+
+Source: `client/ociindex` in moby/buildkit, which locks the file `index.json.lock` with flock(2),
+without waiting, and removes it afterwards. A builder that finds it taken fails its build, so it is
+held for a moment only, and theirs is waited for.
+"""
+
+import fcntl
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+from maintainer.errors import StoreError
+from maintainer.stores.local.files import said
+
+NAME = "index.json.lock"
+
+_WAIT = 10.0
+"""Seconds to wait for a builder; a build that hangs may hold it for ever."""
+_PAUSE = 0.02
+
+
+class LockedError(StoreError):
+    """A builder holds the lock."""
+
+
+@asynccontextmanager
+async def held(
+    root: int, sleep: Callable[[float], Awaitable[None]], wait: float = _WAIT
+) -> AsyncIterator[None]:
+    """Hold the lock of the directory `root`. Raises LockedError if a builder does not let go."""
+    for _ in range(max(1, round(wait / _PAUSE))):
+        if (lock := _try(root)) is not None:
+            break
+        await sleep(_PAUSE)
+    else:
+        raise LockedError(f"a build holds {NAME}")
+    number, is_ours = lock
+    try:
+        yield
+    finally:
+        if is_ours:
+            # While it is held: whoever opens it from now on opens another file.
+            with suppress(OSError):
+                os.unlink(NAME, dir_fd=root)
+        os.close(number)
+
+
+def _try(root: int) -> tuple[int, bool] | None:
+    """Take the lock, and tell whether the file was made for that; None if somebody has it."""
+    with said(NAME):
+        try:
+            number, is_ours = _open(root)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_there(number, root):
+                return number, is_ours
+        except BlockingIOError:
+            pass
+        except BaseException:
+            os.close(number)
+            raise
+        os.close(number)
+        return None
+
+
+def _open(root: int) -> tuple[int, bool]:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        # Builders may run as somebody else, and must be able to open it.
+        return os.open(NAME, flags | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=root), True
+    except FileExistsError:
+        return os.open(NAME, flags, dir_fd=root), False
+
+
+def _is_there(number: int, root: int) -> bool:
+    """Tell whether the lock is still the one that others find: it may have been removed."""
+    try:
+        found = os.stat(NAME, dir_fd=root, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(number)
+    return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)

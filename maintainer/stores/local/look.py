@@ -1,0 +1,207 @@
+"""Looks at the tags of a directory: which are caches, what they lead to, what else is needed."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from maintainer.cacheconfig import (
+    DIRECTORY,
+    CacheConfig,
+    Digest,
+    IndexId,
+    Scope,
+    encode,
+)
+from maintainer.cacheconfig.oci import CacheManifest, decode_oci, read_manifest
+from maintainer.errors import InvalidIndexError, StoreError
+from maintainer.plan import Keep
+from maintainer.probe import KnownPlace, ReadGeneration
+from maintainer.snapshot import UnreadGeneration
+from maintainer.stores.local.files import Files, MissingError, Seen
+from maintainer.stores.local.references import References
+from maintainer.stores.local.tags import Named
+
+NUMBER = 1
+"""A tag has one manifest at a time, and keeps no count of them."""
+_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CacheTag:
+    """A tag that is a cache, as it was read."""
+
+    index: IndexId
+    digest: Digest
+    """Of its manifest."""
+    config: Digest
+    export: Digest
+    """What a build has exported; another manifest if a run has merged it since."""
+    seen: Seen
+
+
+class Tags:
+    """What the tags of a directory were found to be."""
+
+    def __init__(
+        self, files: Files, known: Mapping[IndexId, Mapping[int, KnownPlace]], *, limit: int
+    ) -> None:
+        self._files = files
+        self._known = known
+        self._limit = limit
+        self._references = References(files, limit=limit)
+        self.caches: list[CacheTag] = []
+        self.read: list[ReadGeneration] = []
+        self.unread: list[UnreadGeneration] = []
+        self.found: set[int] = set()
+        self.held: dict[Digest, set[IndexId]] = {}
+        self.exports: dict[IndexId, CacheConfig] = {}
+        self.left_alone: list[Keep] = []
+
+    @property
+    def pinned(self) -> Mapping[Digest, str]:
+        """What is needed by what is no cache, and why."""
+        return self._references.pinned
+
+    @property
+    def gone(self) -> frozenset[int]:
+        """The manifests that no tag names any more."""
+        known = {place.manifest_id for places in self._known.values() for place in places.values()}
+        return frozenset(known - self.found)
+
+    def take(self, named: Named) -> None:
+        """Look at one descriptor."""
+        name = named.tag if named.tag is not None else f"descriptor {named.position}"
+        index = IndexId(DIRECTORY, Scope(name))
+        if named.digest is None:
+            self._leave(name, "it names no blob: left alone")
+            return
+        try:
+            self._take(index, named.digest, is_tag=named.tag is not None)
+        except MissingError:
+            self._leave(name, f"its manifest {named.digest} is missing: nobody can read it")
+        except StoreError as error:
+            self.unread.append(UnreadGeneration(index, 0, str(error)))
+
+    def _take(self, index: IndexId, digest: Digest, *, is_tag: bool) -> None:
+        content, seen = self._files.read_blob(digest, limit=self._limit)
+        whole = matches(digest, content)
+        manifest = read_manifest(content) if whole and is_tag else None
+        if not whole:
+            self._leave(str(index), f"the content of its manifest is not {digest}: left alone")
+        if manifest is None:
+            self._references.pin(digest, f"{index}, which is no cache, needs it")
+            return
+        export = self._take_export(index, manifest.export) if manifest.export else None
+        tag = CacheTag(index, digest, manifest.config, export or digest, seen)
+        self.caches.append(tag)
+        for held in (digest, manifest.config):
+            self.held.setdefault(held, set()).add(index)
+        place = self._known.get(index, {}).get(NUMBER)
+        there = self._files.look(manifest.config) is not None
+        if place and place.location == digest and there:
+            self.found.add(place.manifest_id)
+        else:
+            self.read.append(self._read(tag, manifest))
+
+    def read_tag(self, index: IndexId, digest: Digest) -> CacheTag | None:
+        """Read the manifest that a tag has come to lead to; None if it is no cache's."""
+        content, seen = self._files.read_blob(digest, limit=self._limit)
+        manifest = read_manifest(content) if matches(digest, content) else None
+        return CacheTag(index, digest, manifest.config, digest, seen) if manifest else None
+
+    def read_cache(self, tag: CacheTag) -> ReadGeneration:
+        """Read what a tag leads to, or say why an importer would refuse it."""
+        manifest = read_manifest(self._files.read_blob(tag.digest, limit=self._limit)[0])
+        if manifest is None:
+            raise StoreError(f"{tag.digest} is no manifest of a cache")
+        return self._read(tag, manifest)
+
+    def _read(self, tag: CacheTag, manifest: CacheManifest) -> ReadGeneration:
+        config: CacheConfig | None = None
+        violation: str | None = None
+        content = b""
+        try:
+            content, _ = self._files.read_blob(manifest.config, limit=self._limit)
+        except MissingError:
+            violation = f"its config {manifest.config} is missing"
+        else:
+            config, violation = _decode(manifest, content)
+        return ReadGeneration(
+            index=tag.index,
+            number=NUMBER,
+            content=content if config is None else encode(config),
+            config=config,
+            violation=violation,
+            created_at=tag.seen.modified_at,
+            store_id=None,
+            location=tag.digest,
+        )
+
+    def _take_export(self, index: IndexId, export: Digest) -> Digest | None:
+        """Read what a build has exported to a tag before a run has merged it with others.
+
+        None if it is not there any more, or of no use.
+        """
+        try:
+            tag = self.read_tag(index, export)
+            config = self.read_cache(tag).config if tag else None
+        except MissingError:
+            return None
+        if tag is None or config is None:
+            return None
+        self.exports[index] = config
+        self.keep_export(tag)
+        return export
+
+    def keep_export(self, tag: CacheTag) -> None:
+        """Keep what a build has exported, to merge it anew with what others export later."""
+        for digest in (tag.digest, tag.config):
+            reason = f"it is what a build has exported to {tag.index}"
+            self._references.pinned.setdefault(digest, reason)
+
+    def _leave(self, subject: str, reason: str) -> None:
+        self.left_alone.append(Keep(subject, DIRECTORY, reason))
+
+
+def live_of(
+    files: Files, blobs: Iterable[Digest], *, verify: bool
+) -> tuple[frozenset[Digest], tuple[Digest, ...]]:
+    """Tell which blobs exist; and which of them do not count, because they are damaged."""
+    live, damaged = set(), []
+    for blob in blobs:
+        if files.look(blob) is None:
+            continue
+        if verify and not _is_whole(files, blob):
+            damaged.append(blob)
+        else:
+            live.add(blob)
+    return frozenset(live), tuple(damaged)
+
+
+def _decode(manifest: CacheManifest, content: bytes) -> tuple[CacheConfig | None, str | None]:
+    """Decode an index, or say why an importer would refuse it."""
+    if not matches(manifest.config, content):
+        return None, f"the content of its config is not {manifest.config}"
+    try:
+        return decode_oci(manifest, content), None
+    except InvalidIndexError as error:
+        return None, str(error)
+
+
+def matches(digest: Digest, content: bytes) -> bool:
+    """Tell whether some content is what its digest says."""
+    algorithm, _, digits = digest.partition(":")
+    return hashlib.new(algorithm, content).hexdigest() == digits
+
+
+def _is_whole(files: Files, blob: Digest) -> bool:
+    algorithm, _, digits = blob.partition(":")
+    hashed = hashlib.new(algorithm)
+    try:
+        with files.open_blob(blob) as number:
+            while piece := os.read(number, _CHUNK):
+                hashed.update(piece)
+    except MissingError:
+        return False
+    return hashed.hexdigest() == digits

@@ -1,0 +1,204 @@
+"""Replaces what tags lead to: new blobs first, then `index.json`, in one moment under the lock.
+
+The order is the safety argument: what a tag will lead to is durable before the tag leads there; and
+a tag is replaced only while it leads to what was read, so that no export is ever hidden.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio.lowlevel
+
+from maintainer.budget import Budget
+from maintainer.cacheconfig import (
+    CacheConfig,
+    Digest,
+    content_digest,
+    encode,
+    merge,
+    prune,
+)
+from maintainer.cacheconfig.oci import CacheManifest, Descriptor, Encoded, encode_oci, read_manifest
+from maintainer.errors import StoreError
+from maintainer.plan import WriteIndex
+from maintainer.probe import ReadGeneration, read_content
+from maintainer.rewrite import Rewritten
+from maintainer.stores.local.files import Files, MissingError, Seen
+from maintainer.stores.local.index import IndexFile
+from maintainer.stores.local.lock import LockedError
+from maintainer.stores.local.look import NUMBER, CacheTag, Tags, live_of
+from maintainer.stores.local.tags import Replacement, read_tags, replace_tags
+
+_ATTEMPTS = 10
+"""So many exports to one tag are met before it is left for the next run."""
+
+
+@dataclass
+class _Attempt:
+    """What a tag is to lead to, as it changes while builds export."""
+
+    write: WriteIndex
+    tag: CacheTag
+    content: CacheConfig
+    exported: bool
+    """Whether what a build has exported is to be remembered, because more is written."""
+    met: list[ReadGeneration] = field(default_factory=list)
+    encoded: Encoded | None = None
+    outcome: Rewritten | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.write.index)
+
+    def end(self, *, left: str | None = None, error: str | None = None) -> None:
+        """Come to an end without having written anything."""
+        self.outcome = Rewritten(self.write.index, None, tuple(self.met), error, left)
+
+
+class Replacer:
+    """Replaces some tags of one directory."""
+
+    def __init__(
+        self, files: Files, index: IndexFile, tags: Tags, live: frozenset[Digest], *, limit: int
+    ) -> None:
+        self._files = files
+        self._index = index
+        self._tags = {tag.index: tag for tag in tags.caches}
+        self._reader = tags
+        self._live = set(live)
+        self._limit = limit
+        self._described: dict[str, Descriptor] = {}
+        self._written: set[Digest] = set()
+
+    async def replace(
+        self, writes: Sequence[WriteIndex], budget: Budget, *, merged: bool
+    ) -> list[Rewritten]:
+        """Write indexes; what goes wrong is told in the results. `merged` of all tags, or not."""
+        attempts = [
+            _Attempt(write, self._tags[write.index], write.content, exported=merged)
+            for write in writes
+        ]
+        for tag in self._tags.values() if merged else ():
+            self._described |= self._form(tag).descriptors
+        for attempt in attempts:
+            if reason := budget.take(0):
+                attempt.end(left=reason)
+            self._prepare(attempt)
+            await anyio.lowlevel.checkpoint()
+        for _ in range(_ATTEMPTS):
+            pending = {one.name: one for one in attempts if one.outcome is None}
+            if not pending:
+                break
+            await self._try(pending)
+        for attempt in attempts:
+            if attempt.outcome is None:
+                attempt.end(left=f"builds exported to it {_ATTEMPTS} times meanwhile")
+        return [one.outcome for one in attempts if one.outcome]
+
+    def _prepare(self, attempt: _Attempt) -> None:
+        """Write the blobs that the tag will lead to."""
+        if attempt.outcome:
+            return
+        try:
+            form = self._form(attempt.tag)
+            attempt.encoded = encode_oci(
+                attempt.content,
+                form=form,
+                described={**self._described, **form.descriptors},
+                export=attempt.tag.export if attempt.exported else None,
+            )
+            for content in (attempt.encoded.config, attempt.encoded.manifest):
+                self._files.write_blob(content_digest(content), content)
+        except StoreError as error:
+            attempt.end(error=str(error))
+
+    def _form(self, tag: CacheTag) -> CacheManifest:
+        """Read a manifest once more, for what an index does not know of it."""
+        try:
+            manifest = read_manifest(self._files.read_blob(tag.digest, limit=self._limit)[0])
+        except MissingError:
+            manifest = None
+        if manifest is None:
+            raise StoreError(f"the manifest {tag.digest} went while it was about to be replaced")
+        return manifest
+
+    async def _try(self, pending: Mapping[str, _Attempt]) -> None:
+        """Replace all of these tags at once, but for those that builds have exported to."""
+        try:
+            before, _ = await self._index.read()
+            replacements = {name: _replacement(one) for name, one in pending.items()}
+            after, changed = replace_tags(before, replacements)
+            for name in sorted(changed):
+                self._meet(pending[name], before)
+            if changed:
+                return
+            if await self._index.replace(before, after):
+                await self._read_back(pending)
+        except LockedError as error:
+            for attempt in pending.values():
+                attempt.end(left=str(error))
+        except StoreError as error:
+            for attempt in pending.values():
+                attempt.end(error=str(error))
+
+    async def _read_back(self, pending: Mapping[str, _Attempt]) -> None:
+        content, seen = await self._index.read()
+        leads_to = {one.tag: one.digest for one in read_tags(content)}
+        for name, attempt in pending.items():
+            if leads_to.get(name) != _replacement(attempt).new:
+                attempt.end(left="a build has exported to it at once")
+            elif not self._is_stored(attempt.encoded):
+                attempt.end(error=f"{name} was written, but reading it back gives something else")
+            else:
+                self._succeed(attempt, seen)
+
+    def _is_stored(self, encoded: Encoded | None) -> bool:
+        contents = (encoded.config, encoded.manifest) if encoded else ()
+        return all(
+            self._files.read_blob(content_digest(one), limit=len(one))[0] == one for one in contents
+        )
+
+    def _succeed(self, attempt: _Attempt, seen: Seen) -> None:
+        encoded = attempt.encoded or Encoded(b"", b"")
+        files = {content_digest(one): len(one) for one in (encoded.manifest, encoded.config)}
+        # Tags of one meaning have one config.
+        sizes = tuple(size for digest, size in files.items() if digest not in self._written)
+        self._written |= files.keys()
+        attempt.outcome = Rewritten(
+            attempt.write.index,
+            read_content(
+                attempt.write.index,
+                NUMBER,
+                encode(attempt.content),
+                seen.modified_at,
+                location=content_digest(encoded.manifest),
+            ),
+            tuple(attempt.met),
+            files=sizes,
+        )
+
+    def _meet(self, attempt: _Attempt, index: bytes) -> None:
+        """Take in what a build has exported to a tag meanwhile."""
+        digest = next((one.digest for one in read_tags(index) if one.tag == attempt.name), None)
+        tag = self._reader.read_tag(attempt.write.index, digest) if digest else None
+        if tag is None:
+            attempt.end(left="it is no cache any more")
+            return
+        met = self._reader.read_cache(tag)
+        attempt.met.append(met)
+        attempt.tag = tag
+        if met.config is None:
+            attempt.end(left="a build has exported to it meanwhile")
+            return
+        self._live |= live_of(self._files, met.config.blobs - self._live, verify=False)[0]
+        known = [attempt.content] if attempt.exported else []
+        attempt.content = prune(merge([*known, met.config]), self._live)
+        if merge([met.config]) == attempt.content:
+            attempt.end()
+            return
+        self._prepare(attempt)
+
+
+def _replacement(attempt: _Attempt) -> Replacement:
+    manifest = attempt.encoded.manifest if attempt.encoded else b""
+    return Replacement(attempt.tag.digest, content_digest(manifest), len(manifest))

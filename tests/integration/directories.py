@@ -1,0 +1,313 @@
+"""A directory that builds export to, and what happens to it, told in words.
+
+Exports do what BuildKit's client does: blobs are written in `ingest` and renamed, then the tag is
+replaced in `index.json`, in place, under a lock that is not waited for.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from maintainer.cacheconfig import CacheConfig, Digest, encode
+from maintainer.cacheconfig.timestamps import format_time
+from maintainer.collect import Collector, collect
+from maintainer.graph.database import Database
+from maintainer.report import Report
+from maintainer.settings import Settings
+from maintainer.stores.local import open_directory
+from tests.integration.invariants import ReadIndex, RefusedIndexError, import_index
+from tests.integration.world import START, blob_of, built
+
+CONFIG = "application/vnd.buildkit.cacheconfig.v0"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+_NAME = "org.opencontainers.image.ref.name"
+
+
+class LockTakenError(Exception):
+    """A build fails, because somebody else holds the lock."""
+
+
+@dataclass
+class World:
+    """A directory, a clock, and a database."""
+
+    path: Path
+    database: Path
+    now: datetime = START
+    patient: list[float] = field(default_factory=list)
+    """How long runs have waited, in seconds."""
+
+    @property
+    def blobs(self) -> Path:
+        """Where the blobs are."""
+        return self.path / "blobs" / "sha256"
+
+    def passes(self, **duration: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(**duration)
+
+    def build(self, *steps: str, tag: str = "api", form: str = MANIFEST) -> Digest:
+        """Export a build of some steps, each on top of the one before."""
+        config = built(*steps, at=self.now)
+        for step in steps:
+            self.upload(content_of(step))
+        return self.export(config, tag=tag, form=form)
+
+    def export(self, config: CacheConfig, *, tag: str, form: str = MANIFEST) -> Digest:
+        """Write the config and the manifest of an index, and let the tag lead there."""
+        content = json.loads(encode(config))
+        descriptors = []
+        for layer, described in zip(content.get("layers", []), config.layers, strict=True):
+            del layer["annotations"]
+            descriptors.append(
+                {
+                    "mediaType": described.media_type,
+                    "digest": described.blob,
+                    "size": described.size,
+                    "annotations": {
+                        "buildkit/createdat": format_time(described.created_at),
+                        "containerd.io/uncompressed": described.diff_id,
+                    },
+                }
+            )
+        written = json.dumps(content).encode()
+        head = {"mediaType": CONFIG, "digest": self.upload(written), "size": len(written)}
+        manifest: dict[str, Any] = {"schemaVersion": 2, "mediaType": form}
+        if form == MANIFEST:
+            manifest |= {"config": head, "layers": descriptors}
+        else:
+            manifest |= {"manifests": [*descriptors, head]}
+        return self.name(tag, json.dumps(manifest).encode(), form)
+
+    def name(self, tag: str | None, manifest: bytes, media_type: str = MANIFEST) -> Digest:
+        """Write a manifest, and let a tag lead to it. Raises LockTakenError."""
+        digest = self.upload(manifest)
+        with locked(self.path):
+            index = json.loads((self.path / "index.json").read_bytes())
+            others = [one for one in index["manifests"] if tag is None or _tag(one) != tag]
+            new: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": len(manifest)}
+            if tag is not None:
+                new["annotations"] = {_NAME: tag}
+            index["manifests"] = [*others, new]
+            (self.path / "index.json").write_text(json.dumps(index))
+            self.touch(self.path / "index.json")
+        return digest
+
+    def upload(self, content: bytes) -> Digest:
+        """Write a blob, unless it is there."""
+        digest = Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
+        place = self.blobs / digest[7:]
+        if not place.exists():
+            data = self.begin_upload(digest)
+            data.write_bytes(content)
+            data.chmod(0o444)
+            data.rename(place)
+            self.touch(place)
+            data.parent.rmdir()
+        return digest
+
+    def begin_upload(self, name: str) -> Path:
+        """Begin to write a blob; give the file that grows."""
+        upload = self.path / "ingest" / hashlib.sha256(name.encode()).hexdigest()
+        upload.mkdir(parents=True)
+        (upload / "data").touch()
+        self.touch(upload / "data")
+        self.touch(upload)
+        return upload / "data"
+
+    def put(self, step: str) -> Path:
+        """Store the layer of a step that nothing names."""
+        return self.blobs / self.upload(content_of(step))[7:]
+
+    def evict(self, *steps: str) -> None:
+        """Lose the layers of these steps."""
+        for step in steps:
+            (self.blobs / layer_of(step)[7:]).unlink()
+
+    def touch(self, path: Path) -> None:
+        """Let a file have been written now."""
+        os.utime(path, (self.now.timestamp(), self.now.timestamp()), follow_symlinks=False)
+
+    def gc(
+        self,
+        *,
+        merge_tags: bool = False,
+        verify: bool = False,
+        dry_run: bool = False,
+        no_sweep: bool = False,
+        accept_loss: bool = False,
+        database: Path | None = None,
+        **settings: object,
+    ) -> Report:
+        """Do a run."""
+
+        async def run() -> Report:
+            opened = Database(f"sqlite:///{database or self.database}")
+            opening = open_directory(
+                self.path, max_index_size=2**20, merge_tags=merge_tags, verify=verify
+            )
+            try:
+                opened.upgrade()
+                with opening as directory, opened.held():
+                    collector = Collector(
+                        directory,
+                        opened,
+                        Settings.model_validate(settings),
+                        clock=lambda: self.now,
+                        sleep=self._sleep,
+                    )
+                    return await collect(
+                        collector, dry_run=dry_run, no_sweep=no_sweep, accept_loss=accept_loss
+                    )
+            finally:
+                opened.close()
+
+        try:
+            return anyio.run(run)
+        finally:
+            self.settle()
+
+    async def _sleep(self, seconds: float) -> None:
+        self.patient.append(seconds)
+
+    def settle(self) -> None:
+        """Let what a run has written have been written now: the file system has its own clock."""
+        for path in self.path.rglob("*"):
+            if path.lstat().st_mtime > self.now.timestamp() + 1 and not path.is_dir():
+                self.touch(path)
+
+    def files(self) -> dict[str, bytes]:
+        """Give every file with its content."""
+        return {
+            str(path.relative_to(self.path)): path.read_bytes()
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file()
+        }
+
+    def stored(self) -> set[Digest]:
+        """Tell which blobs are stored."""
+        return {Digest(f"sha256:{path.name}") for path in self.blobs.iterdir()}
+
+    def steps(self, *steps: str) -> set[Digest]:
+        """Tell which of the layers of these steps are stored."""
+        return {layer_of(step) for step in steps} & self.stored()
+
+    def leads_to(self, tag: str = "api") -> set[Digest]:
+        """Tell which layers a tag leads to, as an importer sees it."""
+        return {
+            Digest(blob)
+            for result in import_tag(self.path, tag).results
+            for blob in result
+            if self.stored() >= result
+        }
+
+    def tags(self) -> list[str]:
+        """Give the tags in order."""
+        return [tag for tag, _ in self.names()]
+
+    def names(self) -> list[tuple[str, str]]:
+        """Give the tags in order, with the manifests that they lead to."""
+        index = json.loads((self.path / "index.json").read_bytes())
+        return [(_tag(one), one["digest"]) for one in index["manifests"]]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock as a build does. Raises LockTakenError at once if it is taken."""
+    lock = path / "index.json.lock"
+    number = os.open(lock, os.O_RDONLY | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(number)
+        raise LockTakenError from None
+    try:
+        yield
+    finally:
+        os.close(number)
+        lock.unlink(missing_ok=True)
+
+
+def a_directory(tmp_path: Path, known: Path | None = None) -> World:
+    """Make an empty layout; `known` is a database that knows nothing."""
+    path = tmp_path / "cache"
+    (path / "blobs" / "sha256").mkdir(parents=True)
+    (path / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (path / "index.json").write_text('{"schemaVersion":2,"manifests":[]}')
+    world = World(path, tmp_path / "maintainer.db")
+    world.touch(path / "index.json")
+    if known:
+        shutil.copy(known, world.database)
+    return world
+
+
+def template(folder: Path) -> Path:
+    """Make a database that knows nothing, to be copied: migrations take a good part of a run."""
+    path = folder / "template.db"
+    if not path.exists():
+        database = Database(f"sqlite:///{path}")
+        database.upgrade()
+        database.close()
+    return path
+
+
+def begin_anew(folder: Path, number: int) -> World:
+    """Make another empty layout in a folder, with a database of its own."""
+    place = folder / str(number)
+    place.mkdir()
+    return a_directory(place, template(folder))
+
+
+def content_of(step: str) -> bytes:
+    """Give the layer of a step: what `blob_of` is the digest of."""
+    return step.encode()
+
+
+def layer_of(step: str) -> Digest:
+    """Give the digest of the layer of a step."""
+    return blob_of(step)
+
+
+def import_tag(path: Path, tag: str) -> ReadIndex:
+    """Read what a tag leads to as BuildKit's importer does. Raises RefusedIndexError."""
+    index = json.loads((path / "index.json").read_bytes())
+    named = next(one for one in index["manifests"] if _tag(one) == tag)
+    manifest = json.loads(_blob(path, named["digest"], named["size"]))
+    if manifest.get("config", {}).get("mediaType") == CONFIG:
+        head, blobs = manifest["config"], manifest["layers"]
+    else:
+        (head,) = [one for one in manifest["manifests"] if one["mediaType"] == CONFIG]
+        blobs = [one for one in manifest["manifests"] if one["mediaType"] != CONFIG]
+    described = {one["digest"]: one["annotations"] for one in blobs}
+    config = json.loads(_blob(path, head["digest"], head["size"]))
+    for layer in config.get("layers", []):
+        if "annotations" in layer:
+            raise RefusedIndexError("a config describes its layers itself")
+        layer["annotations"] = {"diffID": described[layer["blob"]]["containerd.io/uncompressed"]}
+    return import_index(json.dumps(config).encode())
+
+
+def _blob(path: Path, digest: str, size: int) -> bytes:
+    place = path / "blobs" / digest.replace(":", "/")
+    if not stat.S_ISREG(place.lstat().st_mode):
+        raise RefusedIndexError(f"{digest} is no file")
+    content = place.read_bytes()
+    if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest or len(content) != size:
+        raise RefusedIndexError(f"{digest} has another content")
+    return content
+
+
+def _tag(descriptor: dict[str, Any]) -> str:
+    return str(descriptor.get("annotations", {}).get(_NAME, ""))

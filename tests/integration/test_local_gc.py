@@ -1,0 +1,560 @@
+"""What a run does to a directory, story by story."""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from maintainer.report import ActionReport, Report
+from tests.integration.directories import (
+    INDEX,
+    MANIFEST,
+    World,
+    a_directory,
+    import_tag,
+    layer_of,
+    locked,
+    template,
+)
+from tests.integration.world import built
+
+NO_GRACE = timedelta(0)
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def world(tmp_path: Path, known: Path) -> World:
+    return a_directory(tmp_path, known)
+
+
+def _layers(*steps: str) -> set[str]:
+    return {layer_of(step) for step in steps}
+
+
+def _kept(report: Report, subject: str) -> list[ActionReport]:
+    return [a for a in report.actions if a.kind == "keep" and a.subject == subject]
+
+
+def _written(report: Report) -> list[str]:
+    return [a.subject for a in report.actions if a.kind == "write" and a.outcome == "done"]
+
+
+def test_every_tag_keeps_its_own_index_and_orphans_go_after_the_grace_period(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "web", tag="web")
+    world.put("orphan")
+    index = (world.path / "index.json").read_bytes()
+    world.passes(hours=23)
+    world.gc()
+    assert world.steps("orphan")
+    world.passes(hours=2)
+
+    report = world.gc()
+
+    assert report.status == "done", report.problems
+    assert world.steps("orphan", "base", "api", "web") == _layers("base", "api", "web")
+    assert world.leads_to("api") == _layers("base", "api")
+    assert world.leads_to("web") == _layers("base", "web")
+    assert (world.path / "index.json").read_bytes() == index
+    assert [action.subject for action in report.deleted] == [layer_of("orphan")]
+
+
+def test_what_an_export_has_replaced_goes_once_the_graph_has_seen_it_unneeded_for_long(
+    world: World,
+) -> None:
+    world.build("base", "old")
+    world.passes(days=9)
+    world.gc()
+    world.build("base", "new")
+    world.passes(minutes=1)
+    world.gc()
+    assert world.steps("old")
+    world.passes(hours=23)
+    world.gc()
+    assert world.steps("old")
+    world.passes(hours=2)
+
+    world.gc()
+
+    assert not world.steps("old")
+    assert len(world.stored()) == 2 + 2
+    assert world.leads_to() == _layers("base", "new")
+
+
+def test_without_memory_what_an_export_may_have_replaced_lately_has_a_grace_period(
+    world: World, tmp_path: Path
+) -> None:
+    world.build("base", "old")
+    world.passes(days=9)
+    world.build("base", "new")
+    world.passes(hours=1)
+
+    world.gc(database=tmp_path / "lost.db")
+    assert world.steps("old")
+    world.passes(hours=24)
+    world.gc(database=tmp_path / "lost again.db")
+
+    assert not world.steps("old")
+
+
+@pytest.mark.parametrize("form", [MANIFEST, INDEX])
+def test_an_index_is_pruned_and_written_back_in_the_form_that_was_found(
+    world: World, form: str
+) -> None:
+    world.build("base", "api", "test", form=form)
+    world.build("base", "web", tag="web")
+    world.evict("test")
+
+    report = world.gc()
+
+    assert _written(report) == ["api"]
+    assert import_tag(world.path, "api").blobs == _layers("base", "api")
+    named = json.loads((world.path / "index.json").read_bytes())["manifests"]
+    manifest = json.loads((world.blobs / named[0]["digest"][7:]).read_bytes())
+    assert manifest["mediaType"] == named[0]["mediaType"] == form
+    assert ("layers" in manifest, "manifests" in manifest) == (form == MANIFEST, form == INDEX)
+
+
+def test_a_second_run_changes_no_byte(world: World) -> None:
+    world.build("base", "api", "test")
+    world.build("base", "web", tag="web")
+    world.evict("test")
+    world.put("orphan")
+    world.passes(days=2)
+    world.gc()
+    before = world.files()
+    world.passes(minutes=5)
+
+    report = world.gc()
+
+    assert world.files() == before
+    assert not [a for a in report.actions if a.kind != "keep"]
+
+
+def test_with_no_grace_what_a_run_replaces_goes_in_the_same_run(world: World) -> None:
+    world.build("base", "api", "test")
+    world.build("base", "web", tag="web")
+    world.evict("api")
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert world.stored() == _layers("base", "web") | _manifests(world)
+    assert len(world.stored()) == 2 + 2 * 2
+    assert {total.state: total.entries for total in report.entries} == {
+        "newest": 4,
+        "reachable": 2,
+    }
+    before = world.files()
+    assert world.gc(grace=NO_GRACE).entries_deleted == 0
+    assert world.files() == before
+
+
+def _manifests(world: World) -> set[str]:
+    index = json.loads((world.path / "index.json").read_bytes())
+    found = {one["digest"] for one in index["manifests"]}
+    for digest in list(found):
+        found.add(json.loads((world.blobs / digest[7:]).read_bytes())["config"]["digest"])
+    return found
+
+
+def test_merged_tags_all_lead_to_what_any_of_them_leads_to(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "web", tag="web", form=INDEX)
+    world.passes(days=2)
+
+    report = world.gc(merge_tags=True, grace=NO_GRACE)
+
+    assert report.status == "done", report.problems
+    for tag in ("api", "web"):
+        assert world.leads_to(tag) == _layers("base", "api", "web")
+    before = world.files()
+    world.gc(merge_tags=True, grace=NO_GRACE)
+    assert world.files() == before
+
+
+def test_merged_tags_forget_what_a_newer_export_does_not_have(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "old", tag="web")
+    world.gc(merge_tags=True, grace=NO_GRACE)
+    world.build("base", "new", tag="web")
+
+    world.gc(merge_tags=True, grace=NO_GRACE)
+
+    assert world.leads_to("api") == world.leads_to("web") == _layers("base", "api", "new")
+    assert not world.steps("old")
+
+
+def test_tags_that_are_not_merged_any_more_get_their_own_exports_back(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "web", tag="web")
+    world.gc(merge_tags=True)
+
+    world.gc()
+
+    assert world.leads_to("api") == _layers("base", "api")
+    assert world.leads_to("web") == _layers("base", "web")
+    assert world.steps("api", "web") == _layers("api", "web")
+
+
+def test_a_foreign_image_is_kept_with_all_that_it_references_however_deep(world: World) -> None:
+    world.build("base", "api")
+    config = world.upload(b'{"architecture":"amd64"}')
+    layer = world.upload(b"\x1f\x8b a layer")
+    missing = layer_of("never stored")
+    image = {"config": {"digest": config}, "layers": [{"digest": layer}, {"digest": missing}]}
+    inner = world.upload(json.dumps(image).encode())
+    middle = world.upload(json.dumps({"manifests": [{"digest": inner}]}).encode())
+    world.name("image", json.dumps({"manifests": [{"digest": middle}]}).encode(), INDEX)
+    world.name(None, b'{"a manifest": "without a tag"}')
+    before = world.files()
+    world.passes(days=9)
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert report.status == "done", report.problems
+    assert world.files() == before
+    assert report.entries_deleted == 0
+
+
+def test_documents_that_name_each_other_do_not_hold_a_run_up(world: World) -> None:
+    # No digest can name itself; a name that was never checked can.
+    one, other = layer_of("one"), layer_of("other")
+    (world.blobs / one[7:]).write_text(json.dumps({"digest": other}))
+    (world.blobs / other[7:]).write_text(json.dumps({"digest": one}))
+    world.name("loop", json.dumps({"digest": one}).encode())
+    world.passes(days=9)
+
+    assert world.gc(grace=NO_GRACE).status == "done"
+
+    assert {one, other} <= world.stored()
+
+
+def test_a_document_that_leads_too_deep_stops_the_sweep(world: World) -> None:
+    world.put("orphan")
+    below = world.upload(b"{}")
+    for _ in range(40):
+        below = world.upload(json.dumps({"digest": below}).encode())
+    world.name("deep", json.dumps({"digest": below}).encode())
+    world.passes(days=9)
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert world.steps("orphan")
+    assert "deep could not be read this time" in _kept(report, layer_of("orphan"))[0].reason
+
+
+def test_an_index_that_is_not_valid_keeps_nothing_alive_after_the_grace_period(
+    world: World,
+) -> None:
+    layer = {"layers": [{"blob": layer_of("x"), "parent": 5}]}
+    config = world.upload(json.dumps(layer).encode())
+    described = {
+        "mediaType": "x",
+        "digest": layer_of("x"),
+        "size": 1,
+        "annotations": {"containerd.io/uncompressed": layer_of("y")},
+    }
+    head = {"mediaType": "application/vnd.buildkit.cacheconfig.v0", "digest": config, "size": 1}
+    world.put("maybe")
+    world.name("api", json.dumps({"config": head, "layers": [described]}).encode())
+
+    report = world.gc()
+
+    assert _written(report) == ["api"]
+    assert "not valid: layer 0: its parent is out of range" in report.actions[0].reason
+    assert world.leads_to("api") == set()
+    assert world.steps("maybe")
+    world.passes(hours=25)
+    world.gc()
+    assert not world.steps("maybe")
+
+
+def test_a_tag_whose_manifest_is_missing_is_reported_and_holds_nothing_up(world: World) -> None:
+    world.build("base", "api")
+    gone = world.build("base", "web", tag="web")
+    (world.blobs / gone[7:]).unlink()
+    world.put("orphan")
+    world.passes(days=2)
+
+    report = world.gc()
+
+    assert not world.steps("orphan")
+    assert world.tags() == ["api", "web"]
+    assert "is missing" in _kept(report, "web")[0].reason
+
+
+def test_damaged_blobs_count_as_missing_if_they_are_looked_for(world: World) -> None:
+    world.build("base", "api", "test")
+    damaged = world.blobs / layer_of("api")[7:]
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"xyz")
+    world.touch(damaged)
+    assert not _written(world.gc())
+
+    report = world.gc(verify=True)
+
+    assert world.leads_to() == _layers("base")
+    assert "does not match its digest" in _kept(report, layer_of("api"))[0].reason
+    world.passes(hours=25)
+    world.gc(verify=True)
+    assert not damaged.exists(), "the next export stores it anew"
+
+
+def test_a_dry_run_changes_nothing_and_tells_the_plan_that_is_then_carried_out(
+    world: World,
+) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    world.put("orphan")
+    world.passes(days=2)
+    before = world.files()
+
+    planned = world.gc(dry_run=True)
+
+    assert world.files() == before
+    done = world.gc()
+    assert [(a.kind, a.subject, a.reason) for a in planned.actions] == [
+        (a.kind, a.subject, a.reason) for a in done.actions
+    ]
+    assert {a.outcome for a in planned.actions} == {"planned", "kept"}
+    assert {a.outcome for a in done.actions} == {"done", "kept"}
+
+
+def test_without_a_sweep_nothing_is_deleted(world: World) -> None:
+    world.put("orphan")
+    world.passes(days=2)
+
+    world.gc(no_sweep=True, grace=NO_GRACE)
+
+    assert world.steps("orphan")
+
+
+# Builds that export meanwhile.
+
+
+def test_an_export_between_looking_and_replacing_is_not_hidden(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api", "test")
+    world.build("base", "web", tag="web")
+    world.evict("test")
+    _once_before_the_lock(monkeypatch, lambda: world.build("base", "newer"))
+
+    report = world.gc()
+
+    assert report.status == "done", report.problems
+    assert world.leads_to("api") == _layers("base", "newer")
+
+
+def test_an_export_to_another_tag_meanwhile_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    _once_before_the_lock(monkeypatch, lambda: world.build("base", "web", tag="web"))
+
+    assert _written(world.gc()) == ["api"]
+
+    assert world.leads_to("api") == _layers("base", "api")
+    assert world.leads_to("web") == _layers("base", "web")
+
+
+def test_an_export_to_a_tag_that_is_being_merged_is_merged_in(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api")
+    world.build("base", "web", tag="web")
+    _once_before_the_lock(monkeypatch, lambda: world.build("base", "newer"))
+
+    report = world.gc(merge_tags=True)
+
+    assert _written(report) == ["api", "web"]
+    assert world.leads_to("api") >= _layers("base", "newer", "web")
+    world.gc(merge_tags=True)
+    assert world.leads_to("web") == _layers("base", "newer", "web")
+
+
+def _once_before_the_lock(monkeypatch: pytest.MonkeyPatch, export: Callable[[], object]) -> None:
+    """Let a build export just before a run takes the lock for the first time."""
+    open_file, once = os.open, iter([True])
+
+    def export_first(name: str, *how: int, **where: int) -> int:
+        if name == "index.json.lock" and where and next(once, False):
+            export()
+        return open_file(name, *how, **where)
+
+    monkeypatch.setattr(os, "open", export_first)
+
+
+def test_a_lock_that_a_build_holds_is_waited_for_politely_and_then_left(world: World) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    before = world.files()
+
+    with locked(world.path):
+        report = world.gc()
+
+    assert report.status == "done"
+    assert report.actions[0].outcome == "left: a build holds index.json.lock"
+    assert 5 < sum(world.patient) < 30
+    assert world.files()["index.json"] == before["index.json"]
+    assert _written(world.gc()) == ["api"]
+
+
+def test_the_lock_is_gone_afterwards_and_no_temporary_file_is_left(world: World) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+
+    world.gc()
+
+    assert {path.name for path in world.path.iterdir()} == {
+        "blobs",
+        "index.json",
+        "ingest",
+        "oci-layout",
+    }
+
+
+def test_a_lock_file_that_somebody_has_left_is_no_lock(world: World) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    (world.path / "index.json.lock").touch()
+
+    assert _written(world.gc()) == ["api"]
+
+    assert (world.path / "index.json.lock").exists(), "it is not ours"
+
+
+def test_no_blob_is_swept_that_an_export_meanwhile_may_need(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api")
+    orphans = sorted(world.put(f"orphan {number}") for number in range(9))
+    world.passes(days=2)
+    unlink = os.unlink
+    last = orphans[-1].name
+
+    def export(name: str, **where: int) -> None:
+        monkeypatch.setattr(os, "unlink", unlink)
+        unlink(name, **where)
+        # It has found the blob stored, and names it.
+        content = next(f"orphan {n}" for n in range(9) if layer_of(f"orphan {n}")[7:] == last)
+        world.export(built(content), tag="new")
+
+    monkeypatch.setattr(os, "unlink", export)
+
+    report = world.gc()
+
+    outcomes = [a.outcome for a in report.actions if a.kind == "delete"]
+    assert outcomes == [
+        "done",
+        *["skipped: a build has exported meanwhile and may need it"] * 8,
+    ]
+    assert orphans[-1].exists()
+    assert world.leads_to("new")
+
+
+def test_no_blob_is_swept_while_a_build_uploads_and_a_dead_upload_holds_nothing_up(
+    world: World,
+) -> None:
+    world.put("orphan")
+    world.passes(days=2)
+    world.begin_upload("something")
+    world.passes(minutes=50)
+
+    report = world.gc()
+
+    assert world.steps("orphan")
+    assert "a build is uploading" in next(a for a in report.actions if a.kind == "delete").outcome
+    world.passes(minutes=20)
+    world.gc()
+    assert not world.steps("orphan")
+
+
+def test_a_file_that_was_written_anew_since_it_was_seen_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan = world.put("orphan")
+    world.passes(days=2)
+    look = os.stat
+
+    def write_first(name: object, **how: object) -> os.stat_result:
+        if name == orphan.name and orphan.exists():
+            os.utime(orphan)
+        return look(name, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", write_first)
+
+    report = world.gc()
+
+    assert orphan.exists()
+    assert [a.outcome for a in report.actions if a.kind == "delete"] == [
+        "skipped: it was written anew meanwhile"
+    ]
+
+
+# Accidents.
+
+
+@pytest.mark.parametrize("what", ["oci-layout", "index.json"])
+def test_a_directory_that_is_no_layout_any_more_is_left_alone(world: World, what: str) -> None:
+    world.build("base", "api")
+    world.gc()
+    (world.path / what).unlink()
+    before = world.files()
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert report.status == "failed"
+    assert len(report.problems) == 1
+    assert world.files() == before
+
+
+def test_blobs_that_are_gone_all_at_once_are_taken_for_an_accident(world: World) -> None:
+    world.build("base", "api", "test")
+    world.put("orphan")
+    world.gc()
+    world.evict("base", "api")
+    world.passes(days=2)
+    before = world.files()
+
+    report = world.gc()
+
+    assert report.status == "failed"
+    assert "only 1 of 3 blobs that the tags need were found" in report.problems[0]
+    assert world.files() == before
+    assert world.gc(accept_loss=True).status == "done"
+    assert world.leads_to() == set()
+    assert not world.steps("orphan")
+
+
+def test_tags_that_are_gone_all_at_once_are_taken_for_an_accident(world: World) -> None:
+    for tag in ("a", "b", "c"):
+        world.build("base", tag, tag=tag)
+    world.gc()
+    (world.path / "index.json").write_text('{"schemaVersion":2,"manifests":[]}')
+    world.passes(days=9)
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert report.status == "failed"
+    assert "only 0 of 3 tags" in report.problems[0]
+    assert world.steps("base", "a", "b", "c") == _layers("base", "a", "b", "c")
+
+
+def test_what_builders_delete_themselves_with_reset_is_no_accident(world: World) -> None:
+    world.build(*(f"old {number}" for number in range(9)))
+    world.gc()
+    world.build("base", "new")
+    world.evict(*(f"old {number}" for number in range(9)))
+
+    report = world.gc()
+
+    assert report.status == "done", report.problems

@@ -1,0 +1,109 @@
+"""What a run leaves is an OCI image layout still: skopeo, which nobody here wrote, reads it."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.integration.directories import INDEX, World
+from tests.recorded import DATA
+
+TAGS = ["api", "web", "worker", "tools"]
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("skopeo") is None and os.environ.get("CI") != "true",
+    reason="there is no skopeo: apt-get install skopeo",
+)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    with tarfile.open(DATA / "local-cache.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    now = datetime(2026, 11, 24, 8, 9, tzinfo=UTC)
+    return World(tmp_path / "localcache", tmp_path / "maintainer.db", now)
+
+
+def _put_an_image(world: World) -> None:
+    """Put a small image of somebody else's beside the caches."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("hello"), io.BytesIO())
+    layer = tar.getvalue()
+    diff = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [diff]},
+        }
+    ).encode()
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": _describe(world, config, "application/vnd.oci.image.config.v1+json"),
+        "layers": [_describe(world, layer, "application/vnd.oci.image.layer.v1.tar")],
+    }
+    world.name("image", json.dumps(manifest).encode())
+
+
+def _describe(world: World, content: bytes, media_type: str) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": world.upload(content), "size": len(content)}
+
+
+def _skopeo(*arguments: str) -> bytes:
+    return subprocess.run(["skopeo", *arguments], check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize("merge_tags", [False, True])
+def test_skopeo_reads_every_tag_and_the_image_beside_them(
+    world: World, tmp_path: Path, merge_tags: bool
+) -> None:
+    _put_an_image(world)
+    before = _skopeo("inspect", "--raw", f"oci:{world.path}:image")
+    world.passes(days=9)
+
+    report = world.gc(merge_tags=merge_tags, grace=timedelta(0))
+
+    assert report.status == "done", report.problems
+    assert report.entries_deleted
+    for tag in TAGS:
+        raw = _skopeo("inspect", "--raw", f"oci:{world.path}:{tag}")
+        assert f"sha256:{hashlib.sha256(raw).hexdigest()}" == dict(world.names())[tag]
+    assert _skopeo("inspect", "--raw", f"oci:{world.path}:image") == before
+    # All of the image is there: it can be copied.
+    _skopeo("copy", "--quiet", f"oci:{world.path}:image", f"dir:{tmp_path / 'copied'}")
+
+
+def test_skopeo_reads_an_index_that_lists_all(world: World) -> None:
+    world.build("base", "api", tag="older", form=INDEX)
+    world.evict("api")
+
+    world.gc(accept_loss=True)
+
+    raw = json.loads(_skopeo("inspect", "--raw", f"oci:{world.path}:older"))
+    assert [one["mediaType"] for one in raw["manifests"]][-1].endswith("cacheconfig.v0")
+
+
+def test_the_layout_keeps_the_rules_of_oci(world: World) -> None:
+    _put_an_image(world)
+    world.passes(days=9)
+
+    world.gc(merge_tags=True, grace=timedelta(0))
+
+    assert json.loads((world.path / "oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
+    index = json.loads((world.path / "index.json").read_bytes())
+    assert index["schemaVersion"] == 2
+    for descriptor in index["manifests"]:
+        assert {"mediaType", "digest", "size"} <= descriptor.keys()
+        content = (world.blobs / descriptor["digest"][7:]).read_bytes()
+        assert len(content) == descriptor["size"]
+    for path in world.blobs.iterdir():
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
