@@ -180,9 +180,7 @@ class ReportBuilder:
             ref=index.id.ref,
             signed=index.id.signed,
             generations=stored,
-            generations_after=stored
-            - context.gone[index.id]
-            + bool(came_of_it and came_of_it.written),
+            generations_after=stored if index.id.is_tag else self._left_of(index, context),
             merged_from=() if index.id.is_tag else tuple(one.number for one in index.inputs),
             usable_before=index.usable.result_count,
             usable_after=after.result_count,
@@ -202,6 +200,13 @@ class ReportBuilder:
             chains=chains,
             chains_left=chains_left,
         )
+
+    def _left_of(self, index: Index, context: "_Context") -> int:
+        """Count the generations that are stored when the run ends; a tag has one, always."""
+        came_of_it = self.rewritten.get(index.id)
+        written = bool(came_of_it and came_of_it.written)
+        stored = len(index.generations) + len(index.unread)
+        return stored - context.gone[index.id] + written
 
     def _space(self, totals: Iterable[EntryTotal]) -> Space | None:
         if self.marks is None or self.plan is None:

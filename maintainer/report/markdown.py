@@ -67,7 +67,7 @@ def _verdict(report: Report) -> Iterator[str]:
 def _space(report: Report) -> Iterator[str]:
     table = page.space_table(report)
     if report.space is None or table is None:
-        yield "This service cannot list what it stores."
+        yield page.why_no_space(report)
         return
     yield f"**{say_size(report.space.used)}** of {say_size(report.space.quota)} are used."
     yield from _table(table)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from maintainer.cacheconfig import DIRECTORY
 from maintainer.report.model import ActionReport, IndexReport, Report, TrendPoint
 from maintainer.report.space import KINDS, kind_of
 from maintainer.report.words import (
@@ -56,6 +57,14 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     left: int = 0
     """The rows that are too many to show."""
+
+
+def why_no_space(report: Report) -> str:
+    """Say why there is no quota to divide; what a directory holds is told then."""
+    if not any(index.ref == DIRECTORY for index in report.indexes):
+        return "This service cannot list what it stores."
+    parts = [f"{say_size(one.size)} in {one.entries:,} {one.state}" for one in report.entries]
+    return f"A directory has no quota. Its files: {', '.join(parts) or 'none'}."
 
 
 def space_table(report: Report) -> Table | None:

@@ -116,7 +116,7 @@ def _verdict(report: Report) -> Iterator[RenderableType]:
 def _space(report: Report) -> Iterator[RenderableType]:
     table = page.space_table(report)
     if report.space is None or table is None:
-        yield Text("This service cannot list what it stores.")
+        yield Text(page.why_no_space(report))
         return
     used, quota = say_size(report.space.used), say_size(report.space.quota)
     yield Text(f"{used} of {quota} are used.")

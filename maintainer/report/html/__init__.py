@@ -55,6 +55,7 @@ def render_html(report: Report) -> str:
             styles=styles,
             scripts=scripts,
             space=page.space_table(report),
+            no_space=page.why_no_space(report),
             bar=_bar(report.space) if report.space else (),
             changes=page.tell_changes(report),
             happened=[
