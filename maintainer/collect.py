@@ -269,6 +269,8 @@ async def _sweep(run: _Run, marks: Marks, plan: Plan, parts: Iterable[tuple[Mark
     await _sweep_part(run, sweeper, plan, run.report.swept)
     further = zip(run.places, parts, strict=True) if run.report.further.deletions else ()
     for place, (part, planned) in further:
+        if run.budget.used_up:
+            break
         swept: list[Swept] = []
         try:
             await _sweep_part(run, sweeper, planned, swept)

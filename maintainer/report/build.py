@@ -104,9 +104,8 @@ class ReportBuilder:
     @property
     def left(self) -> int:
         """How many actions are left for the next run."""
-        listed = (*self.actions(), *self.further.actions())
-        unlisted = sum(one.actions for one in self.further.unlisted() if one.outcome == "left")
-        return unlisted + sum(action.outcome.startswith("left") for action in listed)
+        own = sum(action.outcome.startswith("left") for action in self.actions())
+        return own + self.further.left
 
     def sweep(self, part: Marks, swept: Sequence[Swept]) -> tuple[ActionReport, ...]:
         """Take in what came of the deletions of a further part; give them."""

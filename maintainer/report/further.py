@@ -85,6 +85,13 @@ class FurtherEntries:
         """Give the totals of the others."""
         return tuple(self._unlisted[key] for key in sorted(self._unlisted))
 
+    @property
+    def left(self) -> int:
+        """How many deletions have not come to an end."""
+        ends = ("left", PLANNED)
+        listed = sum(action.outcome.startswith(ends) for action in self._listed.values())
+        return listed + sum(t.actions for t in self._unlisted.values() if t.outcome in ends)
+
     def totals(self, written: Collection[IndexId]) -> Mapping[State, EntryTotal]:
         """Count what exists by state; what held an index that was written anew is superseded."""
         totals: dict[str, EntryTotal] = {}
