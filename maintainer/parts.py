@@ -29,7 +29,7 @@ class Parts:
     def __iter__(self) -> Iterator[tuple[Marks, Plan]]:
         after = -1
         while True:
-            with self._database.begin() as connection:
+            with self._database.reading() as connection:
                 entries = load_entries(
                     connection,
                     self._target_id,

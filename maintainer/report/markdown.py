@@ -45,9 +45,7 @@ def _parts(report: Report) -> Iterator[str]:
     for number, answer in enumerate((_space, _happened, _scopes, _trend), 1):
         yield f"### {page.QUESTIONS[number]}"
         yield from answer(report)
-    counts = ", ".join(f"{number} {kind}" for kind, number in report.requests.counts.items())
-    requests = say_count(report.requests.total, "request")
-    yield f"<sub>{_say(f'{requests}: {counts}')}</sub>"
+    yield f"<sub>{_say(page.tell_requests(report))}</sub>"
 
 
 def _verdict(report: Report) -> Iterator[str]:

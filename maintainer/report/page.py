@@ -61,10 +61,14 @@ class Table:
 
 def why_no_space(report: Report) -> str:
     """Say why there is no quota to divide; what a directory holds is told then."""
-    if not any(index.ref == DIRECTORY for index in report.indexes):
+    if not _is_directory(report):
         return "This service cannot list what it stores."
     parts = [f"{say_size(one.size)} in {one.entries:,} {one.state}" for one in report.entries]
     return f"A directory has no quota. Its files: {', '.join(parts) or 'none'}."
+
+
+def _is_directory(report: Report) -> bool:
+    return any(index.ref == DIRECTORY for index in report.indexes)
 
 
 def space_table(report: Report) -> Table | None:
@@ -255,6 +259,8 @@ def tell_evictions(report: Report) -> str:
     """Tell in a line how much the host evicts."""
     days = report.trend.evictions
     if not days:
+        if _is_directory(report):
+            return "Nobody evicts from a directory."
         return "As far as the database remembers, the host has evicted nothing."
     first = min([days[0].day, *(point.at.date() for point in report.trend.points[:1])])
     span = (report.started_at.date() - first).days + 1
@@ -263,6 +269,16 @@ def tell_evictions(report: Report) -> str:
         f"The host evicted {say_count(entries, 'entry')} ({say_size(size)}) in "
         f"{say_count(span, 'day')}: {entries / span:,.1f} entries ({say_size(size // span)}) a day."
     )
+
+
+def tell_requests(report: Report) -> str:
+    """Tell in a line what was asked of the store."""
+    asked = report.requests
+    if not asked.total:
+        return "no requests"
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in asked.counts.items())
+    again = say_count(asked.retries, "retry")
+    return f"{say_count(asked.total, 'request')}: {kinds}; {again}"
 
 
 def trend_table(report: Report, limit: int) -> Table:

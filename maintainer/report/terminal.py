@@ -83,11 +83,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     yield from _scopes(report)
     yield _question(4)
     yield from _trend(report)
-    counts = ", ".join(f"{n} {kind}" for kind, n in report.requests.counts.items())
-    yield Text(
-        f"\nrequests: {report.requests.total} ({counts}), {report.requests.retries} retries",
-        style="dim",
-    )
+    yield Text(f"\n{page.tell_requests(report)}", style="dim")
 
 
 def _question(number: int) -> Text:

@@ -5,6 +5,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ import pytest
 from maintainer.demo import load_history, seed
 from maintainer.emulator import ActionsCache, serve_in_thread
 from tests.readme import README, ROOT, generated
+from tests.recorded import DATA
 
 _TEXT = README.read_text()
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -26,8 +28,11 @@ _ELSEWHERE = re.compile(r"make (\w+)|(pip install \.)")
 
 
 @pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
-    """Give the environment of a workflow's step, on a cache of some age."""
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Give the environment of a workflow's step, on a cache of some age, and a directory."""
+    with tarfile.open(DATA / "local-cache.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / "localcache").rename(tmp_path / "build-cache")
     cache = ActionsCache()
     ends_at = datetime.now(UTC) - timedelta(hours=30)
     seed(cache, load_history()[:60], ends_at=ends_at, lasted=timedelta(days=5))

@@ -237,7 +237,7 @@ def test_sighup_with_a_wrong_configuration_leaves_the_old_one(place: Place) -> N
         ("[serve]\nworkers = 3", "unknown key 'serve.workers'"),
         ("[serve]\ntimezone = 'Mars/Olympus'", "setting serve.timezone: is no time zone"),
         ("[serve]\ninterval = '0s'", "setting serve.interval: "),
-        ("[[targets]]\nname = 'a'", "setting targets.0.repository: field required"),
+        ("[[targets]]\nname = 'a'", "setting targets.0: repository or store must be set"),
         ("[[targets]]\nname = '../a'\nrepository = 'a/b'", "setting targets.0.name: "),
         ("[[targets]]\nname = 'a'\nrepository = 'a'", "setting targets.0.repository: "),
         (f"{ONE_HOURLY}interval = '1h'", "setting targets.0: cron and interval exclude"),

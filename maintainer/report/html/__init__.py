@@ -71,6 +71,7 @@ def render_html(report: Report) -> str:
             trend=page.trend_table(report, _ROWS),
             trend_line=page.tell_trend(report),
             evictions=page.evictions_table(report, _ROWS),
+            requests=page.tell_requests(report),
             evictions_line=page.tell_evictions(report),
             took=report.finished_at - report.started_at,
         )
