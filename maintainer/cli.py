@@ -351,7 +351,10 @@ def upgrade(*, config: _Config = None, database: _Database = None) -> None:
 def current(*, config: _Config = None, database: _Database = None) -> None:
     """Tell the revision of the schema."""
     opened = Database(_settings(config, database).database)
-    revision = opened.revision() or "none: there is no database yet"
+    try:
+        revision = opened.revision() or "none: there is no database yet"
+    finally:
+        opened.close()
     stdout().print(f"{opened.path} is at revision {revision}", markup=False)
 
 

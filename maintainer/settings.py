@@ -71,6 +71,14 @@ def _split(value: object) -> object:
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
+def _check_database(url: str) -> str:
+    """Only a file remembers anything."""
+    path = url.removeprefix("sqlite:///")
+    if path in (url, "") or path.startswith((":memory:", "file:")):
+        raise ValueError("is no URL of an SQLite file such as sqlite:///maintainer.db")
+    return url
+
+
 def _check_cron(text: str) -> str:
     parse_cron(text)
     return text
@@ -235,9 +243,8 @@ class Settings(BaseSettings):
         env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
     )
 
-    database: str = Field(
+    database: Annotated[str, AfterValidator(_check_database)] = Field(
         default="sqlite:///maintainer.db",
-        pattern=r"^sqlite:///.+",
         description="where the graph is kept: an SQLite URL, relative to the working directory",
     )
     grace: _Grace = Field(

@@ -25,6 +25,8 @@ REPOSITORY = "example/app"
 
 Service = Literal["v1", "v2"]
 
+_TICK = 0.01
+
 _T = TypeVar("_T")
 
 
@@ -33,6 +35,24 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals to whoever runs the server."""
         yield
+
+    async def main_loop(self) -> None:
+        """Look ten times as often as uvicorn whether to stop: tests serve hundreds of caches."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 1
+            await asyncio.sleep(_TICK)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop at once if nobody is connected, for whom uvicorn would wait."""
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
+            await server.wait_closed()
+        for one in sockets or ():
+            one.close()
 
 
 class Emulator:

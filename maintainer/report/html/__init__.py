@@ -36,6 +36,8 @@ _SCRIPTS = ("vendor/uPlot.iife.min.js", "report.js")
 _COMMAND = re.compile(r"`(maintainer [a-z -]+|--[a-z-]+)`", re.ASCII)
 _UNIT = re.compile(r"(?<=\d) (?=(?:B|[kMGTP]B|%)(?!\w))")
 _LONGEST = 2_000
+_TOOLS = 6
+"""So many tools have a colour of their own."""
 """Characters of one text."""
 
 
@@ -100,7 +102,7 @@ def _bar(space: Space) -> list[Segment]:
         width = max(0.0, min(width, 1_000 - x))
         kind: str = part.kind
         if kind == "foreign":
-            kind, tools = f"foreign-{tools % 2}", tools + 1
+            kind, tools = f"foreign-{tools % _TOOLS}", tools + 1
         label = f"{part.name}: {say_size(part.size)}"
         segments.append(Segment(kind, round(x, 2), round(width, 2), label))
         x += width
