@@ -30,7 +30,7 @@ check: $(VENV)/.installed ## format, lint, types, insecure calls, known vulnerab
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml --severity-level medium --confidence-level medium maintainer migrations
 	@told=$$($(AUDIT) --timeout 5 2>&1) && ! echo "$$told" | grep -q "could not be audited" \
-	  || if echo "$$told" | grep "^Found .* known"; then echo "$$told"; exit 1; \
+	  || if echo "$$told" | grep -q "^Found .* known"; then echo "$$told"; exit 1; \
 	  else echo "pip-audit could not ask pypi.org about all that is locked"; fi
 
 audit: $(VENV)/.installed ## known vulnerabilities once more, and fail if pypi.org could not be asked
