@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from maintainer.graph.database import Database
 from maintainer.graph.schedule import TargetStatus, load_statuses
+from tests.commands import Outcome, run_here
 
 PATIENCE = 60.0
 """Seconds that something may take that should happen at once."""
@@ -73,6 +74,10 @@ class Place:
             timeout=PATIENCE,
             check=False,
         )
+
+    def ask(self, *arguments: str) -> Outcome:
+        """Run a command that sets no signals, in this process."""
+        return run_here(self.path, self.variables(), *self.command(*arguments)[3:])
 
     @contextmanager
     def serving(self) -> Iterator["Service"]:

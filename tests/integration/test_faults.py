@@ -165,7 +165,7 @@ def test_a_run_over_the_small_world_has_every_step(undisturbed: Undisturbed) -> 
     assert blob_of("orphan") not in stored
 
 
-@pytest.mark.parametrize(("fault", "step"), _cases(PASSING, 5))
+@pytest.mark.parametrize(("fault", "step"), _cases(PASSING, 7))
 def test_what_passes_is_tried_again_and_the_run_arrives(
     stage: Stage, undisturbed: Undisturbed, fault: Fault, step: str
 ) -> None:
@@ -177,7 +177,7 @@ def test_what_passes_is_tried_again_and_the_run_arrives(
     _check_end(stage, report, undisturbed)
 
 
-@pytest.mark.parametrize(("fault", "step"), _cases(LASTING, 5))
+@pytest.mark.parametrize(("fault", "step"), _cases(LASTING, 7))
 def test_a_fault_that_comes_once_harms_nothing(
     stage: Stage, undisturbed: Undisturbed, fault: Fault, step: str
 ) -> None:
@@ -188,7 +188,7 @@ def test_a_fault_that_comes_once_harms_nothing(
     _check_end(stage, report, undisturbed)
 
 
-@pytest.mark.parametrize(("fault", "step"), _cases(PASSING | LASTING, 7))
+@pytest.mark.parametrize(("fault", "step"), _cases(PASSING | LASTING, 11))
 def test_a_fault_that_stays_harms_nothing(
     stage: Stage, undisturbed: Undisturbed, fault: Fault, step: str
 ) -> None:

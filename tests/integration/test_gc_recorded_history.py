@@ -52,7 +52,11 @@ class Story:
     requests_of_second: Counter[str]
 
 
-@pytest.fixture(scope="module", params=[0, 0.05, 0.3, 1], ids="{:.0%} evicted".format)
+@pytest.fixture(
+    scope="module",
+    params=[0, pytest.param(0.05, marks=pytest.mark.soak), 0.3, 1],
+    ids="{:.0%} evicted".format,
+)
 def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Story:
     with a_world(tmp_path_factory.mktemp("story")) as world:
         _seed(world)

@@ -92,8 +92,15 @@ def _at_the_next(stage: Stage, kind: str, *, fault: Fault | None = None) -> thre
     return there
 
 
-@pytest.mark.parametrize("number", [INT, TERM])
-@pytest.mark.parametrize("kind", ["finalize", "delete"])
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        ("finalize", INT),
+        ("delete", TERM),
+        pytest.param("finalize", TERM, marks=pytest.mark.soak),
+        pytest.param("delete", INT, marks=pytest.mark.soak),
+    ],
+)
 def test_the_request_under_way_ends_and_the_next_run_goes_on(
     stage: Stage, undisturbed: Arrival, kind: str, number: signal.Signals
 ) -> None:

@@ -234,7 +234,9 @@ def test_it_can_be_read_without_javascript(visit: Visitor, week: dict[int, Repor
     assert page.locator("canvas, input, button").count() == 0
 
 
-@pytest.mark.parametrize("width", [320, 390, 768])
+@pytest.mark.parametrize(
+    "width", [320, *(pytest.param(width, marks=pytest.mark.soak) for width in (390, 768))]
+)
 @pytest.mark.parametrize("run", [BEFORE, AFTER])
 def test_nothing_is_wider_than_a_phone(
     visit: Visitor, week: dict[int, Report], run: int, width: int
