@@ -3,6 +3,7 @@
 Hypothesis takes the same examples every time in `make test`, new ones in `make soak`.
 """
 
+import gc
 import os
 import ssl
 import sys
@@ -17,6 +18,15 @@ settings.register_profile(
 )
 settings.register_profile("soak", deadline=None, max_examples=3_000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _collections_are_cheap() -> None:
+    """Leave what is there when the first test begins out of all garbage collections.
+
+    All of pytest's tests are, and what was imported: one collection took a third of a second.
+    """
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
