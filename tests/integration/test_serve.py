@@ -349,7 +349,7 @@ def test_a_service_that_starts_again_does_not_wait_for_the_backoff(
 
 
 def test_runs_do_not_overlap_however_long_they_take(place: Place, world: World) -> None:
-    world.running.observe(before=lambda _: time.sleep(0.4))
+    world.running.observe(before=lambda _: time.sleep(0.2))
     place.configure(TWO_TARGETS)
     with place.serving():
         wait_until(lambda: len(place.runs()) >= 4)
