@@ -1,22 +1,25 @@
 """A cache that a host keeps: entries under keys, written once, listed and evicted by the host."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 
 from maintainer.cache import Conditions
-from maintainer.cacheconfig import IndexId
+from maintainer.cacheconfig import IndexId, IndexKey
 from maintainer.errors import StoreError, UsedUpError
 from maintainer.mark import Marks
 from maintainer.outage import RememberedEntry, find_outage
 from maintainer.plan import Keep, WriteIndex
 from maintainer.probe import Known, Probe, probe_store
 from maintainer.rewrite import Rewriter, Rewritten
-from maintainer.snapshot import KnownEntry, Snapshot
+from maintainer.snapshot import KnownEntry, KnownGeneration, Snapshot, index_of
 from maintainer.stores import Store, StoredEntry
 from maintainer.sweep import Recheck
 
 _RECHECKS = 2
 """Requests that tell what builds have done since the run began."""
+_FRESH = timedelta(seconds=30)
+"""What was asked so long ago is asked again."""
 
 
 class HostedCache:
@@ -78,46 +81,89 @@ class HostedCache:
     def recheck(
         self, snapshot: Snapshot, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
     ) -> Recheck:
-        """Give what lists the newest indexes, once."""
-        del conditions
-        return _AskOnce(self._store, snapshot, rewritten)
+        """Give what lists the newest indexes and looks up what supersedes others."""
+        return _AskNowAndThen(self._store, snapshot, rewritten, conditions.clock)
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete an entry by its id."""
         return await self._store.delete(entry.store_id)
 
 
-class _AskOnce:
-    """Asks what builds have done; lists are too dear to be asked for before each deletion."""
+def _stored_numbers(generations: Iterable[KnownGeneration]) -> dict[IndexId, list[int]]:
+    numbers: defaultdict[IndexId, list[int]] = defaultdict(list)
+    for one in generations:
+        if one.exists:
+            numbers[one.index].append(one.number)
+    return numbers
+
+
+class _AskNowAndThen:
+    """Asks what was done meanwhile; requests are too dear to ask before each deletion."""
 
     def __init__(
-        self, store: Store, snapshot: Snapshot, rewritten: Mapping[IndexId, Rewritten]
+        self,
+        store: Store,
+        snapshot: Snapshot,
+        rewritten: Mapping[IndexId, Rewritten],
+        clock: Callable[[], datetime],
     ) -> None:
         self._store = store
+        self._clock = clock
+        self._rewritten = rewritten
         self._known = {entry.store_id: entry.last_accessed_at for entry in snapshot.entries}
+        self._newest = {
+            index: str(index.key(max(numbers)))
+            for index, numbers in _stored_numbers(snapshot.generations).items()
+        }
+        # A generation that cannot be read may need any blob, whoever has met it.
         self._ours = {
             (one.index.ref, str(one.index.key(one.number)))
             for came_of_it in rewritten.values()
             for one in (*came_of_it.met, came_of_it.written)
-            if one
+            if one and one.config
         }
         self._why_none: str | None = None
         self._used: set[int] = set()
-        self._asked = False
+        self._asked_at: dict[IndexId | None, datetime] = {}
 
-    @property
-    def requests(self) -> int:
-        """How many requests it takes to ask once more: once is enough."""
-        return 0 if self._asked else _RECHECKS
+    def requests(self, entry: KnownEntry) -> int:
+        """How many requests it takes to ask for this one: none, if that was done just now."""
+        if not isinstance(entry.parsed, IndexKey):
+            return 0 if self._is_fresh(None) else _RECHECKS
+        index = index_of(entry.ref, entry.parsed)
+        return 0 if index in self._rewritten or self._is_fresh(index) else 1
 
     async def why_not(self, entry: KnownEntry) -> str | None:
-        """Tell why a blob may not go, if so."""
-        if not self._asked:
+        """Tell why an entry may not go, if so."""
+        if isinstance(entry.parsed, IndexKey):
+            index = index_of(entry.ref, entry.parsed)
+            return await self._why_not_superseded(index) if index else "it is no index of its ref"
+        if not self._is_fresh(None):
             self._why_none = await self._what_was_done_meanwhile()
-            self._asked = True
+            self._asked_at[None] = self._clock()
         if self._why_none is None and entry.store_id in self._used:
             return "somebody has looked it up meanwhile"
         return self._why_none
+
+    def _is_fresh(self, what: IndexId | None) -> bool:
+        asked_at = self._asked_at.get(what)
+        return asked_at is not None and self._clock() - asked_at < _FRESH
+
+    async def _why_not_superseded(self, index: IndexId) -> str | None:
+        """Look whether what supersedes it is there still: if not, builders fall back to it."""
+        if index in self._rewritten or self._is_fresh(index):
+            return None
+        newest = self._newest.get(index, "the newest generation")
+        try:
+            found = await self._store.look_up(newest)
+        except UsedUpError:
+            raise
+        except StoreError as error:
+            return f"it could not be asked whether {newest} is there still ({error})"
+        if found is None:
+            return f"{newest} is gone, so builders read this one"
+        self._asked_at[index] = self._clock()
+        return None
 
     async def _what_was_done_meanwhile(self) -> str | None:
         """Ask what builds have done since the run began; tell why no blob may go, if so.

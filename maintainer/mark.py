@@ -23,6 +23,7 @@ from maintainer.snapshot import (
     Snapshot,
     UnreadGeneration,
     index_of,
+    read_until,
 )
 
 
@@ -287,7 +288,7 @@ class Marker:
         self.needed: dict[Digest, IndexId] = {}
         self.named_now: dict[Digest, IndexId] = {}
         self.named_until: dict[Digest, datetime] = {}
-        self.successor: dict[int | None, datetime] = {}
+        self.read_until: dict[int | None, datetime] = {}
         layout = snapshot.layout
         self.pinned = layout.pinned if layout else {}
         self.held = layout.held if layout else {}
@@ -297,18 +298,23 @@ class Marker:
                 self.needed.setdefault(blob, index.id)
             for blob in index.named:
                 self.named_now.setdefault(blob, index.id)
-            self._remember_former_newest(index)
+        self._remember_what_builders_read()
         self.signed_content = {
             one.content_digest: str(one.key) for one in snapshot.generations if one.exists
         }
 
-    def _remember_former_newest(self, index: Index) -> None:
-        """Remember that a generation was needed, and what it names, until the next was there."""
-        for former, following in zip(index.generations, index.generations[1:], strict=False):
-            self.successor[former.store_id] = following.created_at
-            for blob in former.blobs:
-                until = self.named_until.get(blob, following.created_at)
-                self.named_until[blob] = max(until, following.created_at)
+    def _remember_what_builders_read(self) -> None:
+        """Remember that a generation, and what it names, was needed until builders read another."""
+        known: defaultdict[IndexId, list[KnownGeneration]] = defaultdict(list)
+        for generation in self.snapshot.generations:
+            known[generation.index].append(generation)
+        for generations in known.values():
+            times = read_until(generations, self.snapshot.now)
+            for one in generations:
+                if until := times.get(one.manifest_id):
+                    self.read_until[one.store_id] = until
+                    for blob in one.blobs:
+                        self.named_until[blob] = max(until, self.named_until.get(blob, until))
 
     def mark(self, entry: KnownEntry) -> Mark:
         """Tell what one entry is, and why."""
@@ -352,12 +358,19 @@ class Marker:
         newest = self.indexes[index].generations[-1]
         if entry.store_id in self.current:
             return Mark(entry, State.NEWEST, "builders read it", self.snapshot.now, index)
-        # Builders ask for the newest generation only: whoever has read it since, it was us.
-        since = entry.unneeded_since or self._unneeded_since(
-            entry, self.successor.get(entry.store_id)
-        )
+        since = self._since_builders_read(entry)
         reason = f"generation {newest.number} is newer"
         return Mark(entry, State.SUPERSEDED, reason, since, index)
+
+    def _since_builders_read(self, entry: KnownEntry) -> datetime:
+        """Tell since when builders do not read a generation.
+
+        They ask for the newest only: whoever has looked it up since the clock began, it was us.
+        """
+        until = self.read_until.get(entry.store_id)
+        if entry.unneeded_since is None:
+            return self._unneeded_since(entry, until)
+        return max(entry.unneeded_since, until or entry.unneeded_since)
 
     def _unneeded_since(self, entry: KnownEntry, needed_until: datetime | None) -> datetime:
         """Tell since when nothing has needed an entry: never earlier than its last use.

@@ -1,6 +1,6 @@
 """What a run knows of a cache once it was probed and recorded: all that marking sees."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -62,6 +62,10 @@ class KnownGeneration:
     """Whether it is still stored, as far as known."""
     superseded: bool
     """Whether a newer generation was seen to hold all that was live in it."""
+    last_seen_at: datetime | None = None
+    """When it was last known to be stored."""
+    missing_since: datetime | None = None
+    """When it was noticed to be gone, if it is."""
 
     @property
     def key(self) -> IndexKey:
@@ -121,6 +125,37 @@ class Snapshot:
     """The key that a builder which does not sign gets for an index: what was created last."""
     listing_complete: bool
     layout: Layout | None = None
+
+
+def read_until(generations: Iterable[KnownGeneration], now: datetime) -> dict[int, datetime]:
+    """Tell until when builders may have read each generation of one index, by manifest id.
+
+    They read what was created last, whatever its number; and if the host evicts that, what was
+    created before it. Generations that are gone and superseded are left out.
+    """
+    until: dict[int, datetime] = {}
+    later: list[KnownGeneration] = []
+    hidden_from = now
+    for one in sorted(generations, key=lambda one: (one.created_at, one.number), reverse=True):
+        if one.exists:
+            until[one.manifest_id] = hidden_from
+        elif one.missing_since and not one.superseded:
+            until[one.manifest_id] = _hidden_from(later, one.missing_since)
+        hidden_from = _hidden_from([one], hidden_from)
+        later.append(one)
+    return until
+
+
+def _hidden_from(later: Iterable[KnownGeneration], end: datetime) -> datetime:
+    """Give the last moment before `end` at which none of these was sure to be stored.
+
+    They come in the order of their creation, the last first.
+    """
+    for one in later:
+        stored_until = end if one.exists else one.last_seen_at
+        if one.created_at < end and stored_until and stored_until >= end:
+            end = one.created_at
+    return end
 
 
 def index_of(ref: Ref, key: Key) -> IndexId | None:

@@ -1,7 +1,8 @@
 """Sweep: deletes what a plan says, and only what still holds. Runs after the rewrite.
 
-The order is the safety argument: superseded generations go once what replaces them was read back;
-then blobs, unless a build has meanwhile looked them up, or written an index that may need them.
+The order is the safety argument: superseded generations go once what replaces them was read back,
+or is seen to be stored still; then blobs, unless a build has meanwhile looked them up, or written
+an index that may need them.
 Keeping too many entries cannot damage anything: what is skipped here, the next run plans again.
 """
 
@@ -42,14 +43,13 @@ class Swept:
 
 
 class Recheck(Protocol):
-    """Asks, before a blob goes, what builds have done since the run began."""
+    """Asks, before an entry goes, what builds and the host have done since the run began."""
 
-    @property
-    def requests(self) -> int:
-        """How many requests it takes to ask once more."""
+    def requests(self, entry: KnownEntry) -> int:
+        """How many requests it takes to ask for this one."""
 
     async def why_not(self, entry: KnownEntry) -> str | None:
-        """Tell why a blob may not go, if so. Raises UsedUpError."""
+        """Tell why an entry may not go, if so. Raises UsedUpError."""
 
 
 class Sweeper:
@@ -89,8 +89,10 @@ class Sweeper:
             return f"left: {self.budget.used_up}"
         if reason := self._why_not(delete):
             return f"skipped: {reason}"
-        rechecks = self._rechecks(delete)
-        if reason := self.budget.take(rechecks + 1, rest=rechecks + 1):
+        rechecks = self.recheck.requests(delete.entry)
+        # An index is looked up; for blobs, the REST API is asked.
+        rest = 0 if isinstance(delete.entry.parsed, IndexKey) else rechecks
+        if reason := self.budget.take(rechecks + 1, rest=rest + 1):
             return f"left: {reason}"
         try:
             return await self._delete(delete)
@@ -101,18 +103,12 @@ class Sweeper:
             return f"{_FAILED}{error}"
 
     async def _delete(self, delete: DeleteEntry) -> str:
-        if not isinstance(delete.entry.parsed, IndexKey):
-            reason = await self.recheck.why_not(delete.entry)
-            if reason:
-                return f"skipped: {reason}"
+        if reason := await self.recheck.why_not(delete.entry):
+            return f"skipped: {reason}"
         try:
             return DONE if await self.delete(delete.entry) else GONE
         except ChangedError as change:
             return f"skipped: {change}"
-
-    def _rechecks(self, delete: DeleteEntry) -> int:
-        """Tell how many requests it takes to ask what was done meanwhile: once, for blobs."""
-        return 0 if isinstance(delete.entry.parsed, IndexKey) else self.recheck.requests
 
     def _why_not(self, delete: DeleteEntry) -> str | None:
         if self.failed:

@@ -1,7 +1,8 @@
 """Recall: what the graph remembers, for a probe that saves requests and for marking."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +33,7 @@ from maintainer.graph.models import (
 from maintainer.graph.record import was_to_be_deleted
 from maintainer.outage import RememberedEntry
 from maintainer.probe import Known, KnownPlace, Probe, WrittenGeneration
-from maintainer.snapshot import KnownEntry, KnownGeneration, Snapshot
+from maintainer.snapshot import KnownEntry, KnownGeneration, Snapshot, read_until
 from maintainer.stores import Access
 
 
@@ -54,7 +55,8 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
 def recall_entries(connection: Connection, target_id: int, access: Access) -> list[RememberedEntry]:
     """Give the entries of our own kinds that the token reads and that ought to exist still.
 
-    Those are all that existed at the last look, but for what a killed run was about to delete.
+    Those are all that existed at the last look, but for what a killed run was about to delete, and
+    for what was not needed any more: if this file is older than the last run, that run deleted it.
     """
     rows = connection.execute(
         select(EntryRow.store_id, EntryRow.size, EntryRow.last_accessed_at)
@@ -63,6 +65,7 @@ def recall_entries(connection: Connection, target_id: int, access: Access) -> li
             EntryRow.target_id == target_id,
             EntryRow.kind != "foreign",
             EntryRow.missing_since.is_(None),
+            EntryRow.unneeded_since.is_(None),
             ~was_to_be_deleted(target_id),
             RefRow.name.in_(sorted(access.readable)),
         )
@@ -173,22 +176,31 @@ def _parsed(row: Row[Any]) -> Key:
 
 def _generations(connection: Connection, target_id: int, probe: Probe) -> Iterator[KnownGeneration]:
     rows = connection.execute(_manifests(target_id)).all()
-    of_use = [row for row in rows if Ref(row.ref) in probe.access.readable]
-    contents = dict(_contents(connection, target_id, set(_to_decode(of_use, probe))))
-    for row in of_use:
-        content = contents.get(row.id)
-        yield KnownGeneration(
-            manifest_id=row.id,
-            index=_index_of(row),
-            number=row.generation,
-            content_digest=Digest(row.content_digest),
-            config=None if content is None else _decode(row.key, content),
-            violation=row.violation,
-            created_at=row.created_at or row.first_seen_at,
-            store_id=row.store_id,
-            exists=row.missing_since is None,
-            superseded=row.superseded_at is not None,
-        )
+    of_use = {row.id: row for row in rows if Ref(row.ref) in probe.access.readable}
+    known = [_generation(row) for row in of_use.values()]
+    wanted = {*_to_decode(of_use.values(), probe), *_read_again(known, of_use, probe.at)}
+    contents = dict(_contents(connection, target_id, wanted))
+    for one in known:
+        content = contents.get(one.manifest_id)
+        key = of_use[one.manifest_id].key
+        yield one if content is None else replace(one, config=_decode(key, content))
+
+
+def _generation(row: Row[Any]) -> KnownGeneration:
+    return KnownGeneration(
+        manifest_id=row.id,
+        index=_index_of(row),
+        number=row.generation,
+        content_digest=Digest(row.content_digest),
+        config=None,
+        violation=row.violation,
+        created_at=row.created_at or row.first_seen_at,
+        store_id=row.store_id,
+        exists=row.missing_since is None,
+        superseded=row.superseded_at is not None,
+        last_seen_at=row.last_seen_at,
+        missing_since=row.missing_since,
+    )
 
 
 def _decode(key: str, content: bytes) -> CacheConfig:
@@ -213,6 +225,20 @@ def _to_decode(rows: Iterable[Row[Any]], probe: Probe) -> Iterator[int]:
             known = current.setdefault(index, row)
             current[index] = max(known, row, key=lambda one: (one.generation, one.id))
     yield from (row.id for row in current.values())
+
+
+def _read_again(
+    known: Iterable[KnownGeneration], rows: Mapping[int, Row[Any]], now: datetime
+) -> Iterator[int]:
+    """Choose what builders have read after it was superseded, because the newer ones went."""
+    indexes: defaultdict[IndexId, list[KnownGeneration]] = defaultdict(list)
+    for one in known:
+        indexes[one.index].append(one)
+    for generations in indexes.values():
+        for number, until in read_until(generations, now).items():
+            superseded_at = rows[number].superseded_at
+            if superseded_at is not None and until > superseded_at:
+                yield number
 
 
 def _contents(
@@ -246,6 +272,7 @@ def _manifests(target_id: int) -> Select[*tuple[Any, ...]]:
             ManifestRow.location,
             func.length(ManifestRow.content).label("size"),
             ManifestRow.first_seen_at,
+            ManifestRow.last_seen_at,
             ManifestRow.missing_since,
             ManifestRow.superseded_at,
             EntryRow.created_at,

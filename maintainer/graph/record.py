@@ -12,11 +12,13 @@ from sqlalchemy import (
     case,
     delete,
     exists,
+    func,
     insert,
     select,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.orm import aliased
 
 from maintainer.cacheconfig import (
     BlobKey,
@@ -221,11 +223,19 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
 
 
 def was_to_be_deleted(target_id: int) -> Exists:
-    """Tell whether a run that was killed may have deleted an entry."""
+    """Tell whether a run that was killed may have deleted an entry, and nobody has looked since."""
+    earlier = aliased(RunRow)
+    last_look = (
+        select(func.coalesce(func.max(earlier.id), 0))
+        .where(earlier.target_id == target_id, earlier.status == "done")
+        .scalar_subquery()
+    )
     return exists().where(
         ActionRow.run_id == RunRow.id,
         RunRow.target_id == target_id,
         RunRow.status == "killed",
+        RunRow.id > last_look,
+        ~RunRow.dry_run,
         ActionRow.kind == "delete",
         ActionRow.outcome == "planned",
         ActionRow.store_id == EntryRow.store_id,

@@ -59,14 +59,15 @@ def begin_run(connection: Connection, target_id: int, now: datetime, *, dry_run:
 def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan) -> None:
     """Write down what each entry is, why, and since when nothing needs it.
 
-    If not all was read, what looks unneeded may not be, so no clock starts.
+    If not all was read, what looks unneeded may not be, so no clock starts; but one that runs
+    starts again where something was needed meanwhile.
     """
     kept = {keep.store_id: keep.reason for keep in plan.keeps if keep.store_id is not None}
     rows = []
     for marked in marks.marks:
         entry = marked.entry
         unneeded = marked.state in (State.DANGLING, State.SUPERSEDED)
-        since = marked.since if marks.certain else entry.unneeded_since
+        since = marked.since if marks.certain or entry.unneeded_since else None
         row = (
             marked.state.value,
             kept.get(entry.store_id, marked.reason),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.world import MAIN, World, a_world
+from tests.integration.world import MAIN, World, a_world, blob_of
 
 
 @pytest.fixture
@@ -55,6 +55,44 @@ def test_runs_of_long_ago_and_beyond_a_number_are_forgotten(
     world.gc()
 
     assert _ask(world, "SELECT id FROM runs") == [(5,)]
+
+
+@pytest.mark.parametrize(("was", "state"), [("dry_run = 1", "evicted"), ("dry_run = 0", "deleted")])
+def test_only_a_killed_run_that_deletes_explains_what_is_gone(
+    world: World, was: str, state: str
+) -> None:
+    orphan = f"buildkit-blob-1-{blob_of('orphan')}"
+    world.put(orphan, size=10)
+    world.passes(days=3)
+    world.gc(dry_run=True)
+    # As a run leaves it that was killed behind its plan.
+    with closing(sqlite3.connect(world.database)) as connection:
+        connection.execute(f"UPDATE run SET status = 'running', finished_at = NULL, {was}")
+        connection.commit()
+    world.passes(hours=1)
+    world.evict("orphan")
+
+    world.gc()
+
+    assert _ask(world, f"SELECT state FROM entries WHERE key = '{orphan}'") == [(state,)]
+
+
+def test_what_goes_long_after_a_killed_run_was_not_deleted_by_it(world: World) -> None:
+    orphan = f"buildkit-blob-1-{blob_of('orphan')}"
+    world.put(orphan, size=10)
+    world.passes(days=3)
+    world.gc(dry_run=True)
+    with closing(sqlite3.connect(world.database)) as connection:
+        connection.execute("UPDATE run SET status = 'running', finished_at = NULL, dry_run = 0")
+        connection.commit()
+    world.passes(hours=1)
+    world.gc(no_sweep=True)
+    world.passes(hours=1)
+    world.evict("orphan")
+
+    world.gc()
+
+    assert _ask(world, f"SELECT state FROM entries WHERE key = '{orphan}'") == [("evicted",)]
 
 
 def test_a_run_that_cannot_read_indexes_is_no_point_of_the_trend(world: World) -> None:

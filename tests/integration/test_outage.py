@@ -153,6 +153,21 @@ def test_our_own_deletions_are_no_outage(stage: Stage) -> None:
     assert stage.gc().status == "done"
 
 
+def test_what_a_later_run_has_deleted_is_no_outage_for_an_older_database(stage: Stage) -> None:
+    world = stage.world
+    for number in range(12):
+        world.put(f"buildkit-blob-1-{blob_of(str(number))}", size=10)
+    world.gc()
+    kept = world.database.read_bytes()
+    world.passes(days=2)
+    assert len(world.gc().deleted) == 12
+    # That run's machine was lost, and with it what the run remembered.
+    world.database.write_bytes(kept)
+    world.passes(hours=1)
+
+    assert world.gc().status == "done"
+
+
 def test_what_the_quota_had_no_room_for_is_no_outage(stage: Stage) -> None:
     sizes = sum(entry.size for entry in stage.world.entries())
     stage.world.evict_entries(stage.world.entries())

@@ -293,6 +293,7 @@ BAD_ENTRIES = {
     "long ref": {"ref": "r" * 4097},
     "no ref": {"ref": None},
     "no time": {"created_at": "yesterday\x1b[2J"},
+    "the end of time": {"created_at": "9999-12-31T12:00:00Z"},
     "before time": {"created_at": "0001-01-01T00:00:00+14:00"},
     "after time": {"last_accessed_at": "9999-12-31T23:59:59-14:00"},
 }

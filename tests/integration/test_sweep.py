@@ -151,16 +151,103 @@ def test_a_blob_that_an_index_merged_in_meanwhile_names_stays_and_the_others_go(
     assert outcomes[blob_of("y")[-64:]] == outcomes[blob_of("z")[-64:]] == "done"
 
 
+def test_what_builds_did_meanwhile_is_asked_again_in_a_sweep_that_takes_long(world: World) -> None:
+    for number in range(5):
+        world.put("buildkit-blob-1-" + blob_of(f"late {number}"), size=10)
+    world.passes(days=3)
+    deletes = []
+
+    def build(request: Request) -> None:
+        if request.kind != "delete":
+            return
+        deletes.append(request)
+        world.passes(seconds=20)
+        if len(deletes) == 4:
+            # It finds the layer stored, so it does not upload it.
+            world.export(built("late 4"), scope="docs", ref=MAIN)
+
+    world.running.observe(before=build)
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert blob_of("late 4") in world.blobs()
+    assert _outcomes(report)[:4] == ["done"] * 4
+    assert "was written meanwhile" in _outcomes(report)[-1]
+    assert report.status == "done"
+
+
+def test_no_generation_goes_whose_successor_the_host_has_evicted_meanwhile(world: World) -> None:
+    world.gc(no_sweep=True)
+    world.passes(days=3)
+    successor = next(entry for entry in world.entries() if entry.key.endswith("#3"))
+
+    def evict(request: Request) -> None:
+        if request.kind == "look-up":
+            world.running.call(lambda cache: cache.evict(successor.id))
+
+    world.running.observe(before=evict)
+
+    report = world.gc()
+
+    assert world.generations() == [1, 2]
+    reason = "skipped: index-buildkit-1-f921bd05#3 is gone, so builders read this one"
+    assert _outcomes(report)[:2] == [reason, reason]
+
+
+def test_no_generation_goes_if_it_cannot_be_asked_whether_its_successor_is_there(
+    world: World,
+) -> None:
+    world.gc(no_sweep=True)
+    world.passes(days=3)
+    world.running.inject(FaultPlan((Fault(kind="status", request="look-up", times=99),)))
+
+    report = world.gc()
+
+    assert world.generations() == [1, 2, 3]
+    assert all("could not be asked whether" in outcome for outcome in _outcomes(report)[:2])
+    assert report.status == "done"
+
+
+def test_no_blob_goes_if_a_build_has_written_an_index_meanwhile_that_cannot_be_read(
+    world: World,
+) -> None:
+    once = iter([True])
+
+    def build(request: Request) -> None:
+        if request.kind == "reserve" and next(once, False):
+            # It may need what nothing else does.
+            world.put("index-buildkit-1-f921bd05#3", b"{")
+
+    world.running.observe(before=build)
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert {blob_of("x"), blob_of("y"), blob_of("z")} <= world.blobs()
+    assert "was written meanwhile" in _outcomes(report)[-1]
+
+
+def test_the_budget_holds_for_what_is_asked_before_a_deletion_too(world: World) -> None:
+    world.gc(grace=NO_GRACE, no_sweep=True)
+    world.evict_entries([e for e in world.entries() if e.key.endswith(("#1", "#2"))])
+    world.passes(minutes=1)
+
+    # Behind the list there are two requests left, and it takes three to delete a blob.
+    report = world.gc(grace=NO_GRACE, max_requests=3)
+
+    assert world.requests == {"list": 1}
+    assert [outcome.partition(":")[0] for outcome in _outcomes(report)] == ["left"] * 3
+
+
 def test_what_the_budget_leaves_is_for_the_next_run(world: World) -> None:
     world.gc(no_sweep=True)
 
-    report = world.gc(grace=NO_GRACE, max_requests=3)
+    report = world.gc(grace=NO_GRACE, max_requests=4)
 
-    reason = "left: the 3 requests of --max-requests are used up"
+    reason = "left: the 4 requests of --max-requests are used up"
     assert _outcomes(report) == ["done", "done", reason, reason, reason]
     assert report.status == "done"
     assert report.notes == (
-        "the 3 requests of --max-requests are used up: left for the next run: 3 actions",
+        "the 4 requests of --max-requests are used up: left for the next run: 3 actions",
     )
 
 

@@ -490,7 +490,11 @@ def test_without_memory_a_generation_is_superseded_since_the_next_was_created() 
 
 
 def test_without_memory_a_generation_is_superseded_since_it_was_last_used() -> None:
-    world = a_snapshot().with_generation(1, age=hours(50), used=hours(6)).with_generation(2)
+    world = (
+        a_snapshot()
+        .with_generation(1, age=hours(50), used=hours(6))
+        .with_generation(2, age=hours(40))
+    )
 
     assert _mark_of("index-web-1-f921bd05#1", world).since == ago(hours(6))
 

@@ -26,6 +26,7 @@ MAX_PAGES = 10_000
 DEFAULT_LIMIT = 10 * 10**9
 """Bytes; what GitHub gives a repository that has bought no more."""
 
+_LAST_YEAR = 9000
 _PASSES = 3
 _NEXT_LINK = re.compile(r'<([^<>]*)>\s*;\s*rel="?(next|last)"?')
 
@@ -237,13 +238,17 @@ def _entry(answer: Answer, entry: _Entry) -> StoredEntry:
             key=entry.key,
             version=entry.version,
             size=entry.size_in_bytes,
-            created_at=_utc(entry.created_at),
-            last_accessed_at=_utc(entry.last_accessed_at),
+            created_at=_time(entry.created_at),
+            last_accessed_at=_time(entry.last_accessed_at),
             parsed=parse_key(entry.key) if entry.version == ENTRY_VERSION else None,
         )
     except OverflowError:
         raise senseless(answer, f"entry {entry.id} is from no time") from None
 
 
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def _time(moment: datetime) -> datetime:
+    """Read a time. Raises OverflowError if no grace period can be added to it."""
+    utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if utc.year > _LAST_YEAR:
+        raise OverflowError
+    return utc
