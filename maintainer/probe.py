@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import TypeVar
 
 import anyio
@@ -21,13 +22,14 @@ from maintainer.cacheconfig import (
     IndexKey,
     Ref,
     Scope,
+    content_digest,
     decode,
     parse_key,
 )
 from maintainer.errors import InvalidIndexError, StoreError, UsedUpError
 from maintainer.progress import Progress
 from maintainer.snapshot import Layout, UnreadGeneration, index_of
-from maintainer.stores import Access, Listing, Store, StoredEntry
+from maintainer.stores import Access, Found, Listing, Store, StoredEntry
 
 _REF_HASH = re.compile(r"(?=(-1-[0-9a-f]{8}))", re.ASCII)
 
@@ -45,6 +47,7 @@ class KnownPlace:
 
     manifest_id: int
     location: str | None
+    content_digest: Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,19 +304,34 @@ class _Search:
 
     async def _find_index(self, index: IndexId) -> None:
         newest = await self._newest(index)
-        places = dict(self.known.get(index, {}))
+        places = self.known.get(index, {})
         if not newest:
             self.indexes.gone |= {place.manifest_id for place in places.values()}
             return
-        trusted = await self._still_the_same(index, places, newest)
+        above = sorted((number for number in places if number > newest), reverse=True)
+        trusted: frozenset[int] = frozenset()
         misses = 0
-        for number in range(newest, 0, -1):
+        for number in chain(above, range(newest, 0, -1)):
             if number in trusted:
                 misses = 0
                 continue
-            misses = 0 if await self._read(index, number, places.get(number)) else misses + 1
+            found = await self._read(index, number, places.get(number))
+            if found and number in places and self._is_the_same(places[number], found):
+                # Numbers start again when all generations are gone. This one is what it was, so
+                # that has not happened, and those that were there before it need no look-up.
+                trusted = frozenset(one for one in places if one < number)
+                self.indexes.found |= {places[one].manifest_id for one in trusted}
+            misses = 0 if found else misses + (number <= newest)
             if misses >= self.gap:
                 break
+
+    def _is_the_same(self, place: KnownPlace, found: Found) -> bool:
+        """Tell whether a generation that was read is what the graph knows, where it knows it.
+
+        The place alone says nothing: a server that was emptied counts from one again, and in some
+        the place follows from the key.
+        """
+        return place.manifest_id in self.indexes.found and place.location == found.location
 
     async def _newest(self, index: IndexId) -> int:
         """Find the newest generation as a builder does, and mind what a builder does not."""
@@ -333,43 +351,28 @@ class _Search:
             number += 1
         return number
 
-    async def _still_the_same(
-        self, index: IndexId, places: Mapping[int, KnownPlace], newest: int
-    ) -> frozenset[int]:
-        """Give the numbers whose content the graph knows.
-
-        Numbers start again when all generations were evicted. As long as the highest known one is
-        where it was, that has not happened, and none of them needs a look-up.
-        """
-        known = max((number for number in places if number <= newest), default=0)
-        if not known or max(places) > newest:
-            return frozenset()
-        found = await self.store.look_up(str(index.key(known)))
-        if found is None or found.location != places[known].location:
-            return frozenset()
-        self.indexes.found |= {place.manifest_id for place in places.values()}
-        return frozenset(places)
-
-    async def _read(self, index: IndexId, number: int, place: KnownPlace | None) -> bool:
+    async def _read(self, index: IndexId, number: int, place: KnownPlace | None) -> Found | None:
+        """Read a generation, if it is there."""
         if reason := self.budget.take(_LOOK_UP_AND_READ):
             raise StoreError(reason)
         found = await self.store.look_up(str(index.key(number)))
         if found is None:
             if place:
                 self.indexes.gone.add(place.manifest_id)
-            return False
-        if place and place.location == found.location:
-            self.indexes.found.add(place.manifest_id)
-            return True
+            return None
         try:
             content = await self.store.read(found)
         except StoreError as error:
             self.indexes.unread.append(UnreadGeneration(index, number, str(error)))
-        else:
+            return found
+        same = place is not None and place.content_digest == content_digest(content)
+        if place:
+            (self.indexes.found if same else self.indexes.gone).add(place.manifest_id)
+        if place is None or not same or place.location != found.location:
             self.indexes.read.append(
                 read_content(index, number, content, self.now, location=found.location)
             )
-        return True
+        return found
 
 
 def generation_of(index: IndexId, key: str) -> int | None:

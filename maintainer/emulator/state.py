@@ -190,8 +190,10 @@ class ActionsCache:
         del self._places[entry.ref, entry.key, entry.version]
         return True
 
-    def clear(self) -> None:
-        """Forget all entries and uploads; ids are not used again."""
+    def clear(self, *, count_anew: bool = False) -> None:
+        """Forget all entries and uploads; ids are not used again, unless counting begins anew."""
+        if count_anew:
+            self._last_id = 0
         self._entries.clear()
         self._places.clear()
         self._uploads.clear()

@@ -47,7 +47,8 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
             store_ids.add(row.store_id)
         elif row.size is not None:
             written[Ref(row.ref), row.key] = WrittenGeneration(row.id, row.size, row.first_seen_at)
-        places[_index_of(row)][row.generation] = KnownPlace(row.id, row.location)
+        place = KnownPlace(row.id, row.location, Digest(row.content_digest))
+        places[_index_of(row)][row.generation] = place
     named, missing = _blobs_of_use(connection, target_id, access)
     return Known(frozenset(store_ids), written, places, named, missing)
 

@@ -72,8 +72,8 @@ class Found:
 
     @property
     def location(self) -> str:
-        """A digest that tells whether two look-ups found the same content, for as long as the
-        service keeps it in one place; it gives nothing of the URL away.
+        """A digest of the place that gives nothing of the URL away. Another place is another
+        entry; the same place says nothing, for a server that was emptied may use it again.
         """
         return hashlib.sha256(urlsplit(self.url).path.encode()).hexdigest()
 

@@ -11,6 +11,7 @@ from maintainer.emulator import Fault, FaultPlan
 from maintainer.emulator.requests import Request
 from maintainer.emulator.server import Service
 from maintainer.report import ActionReport, Report
+from maintainer.stores import Found
 from tests.integration.world import MAIN, World, a_world, blob_of, built, leads_to
 
 PULL = "refs/pull/7/merge"
@@ -398,7 +399,7 @@ class TestWithoutRest:
         assert before < {entry.key for entry in world.entries()}
         assert world.requests["delete"] == world.requests["list"] == 0
 
-    def test_a_second_run_downloads_and_writes_nothing(
+    def test_a_second_run_reads_the_newest_generation_only_and_writes_nothing(
         self, world: World, service: Service
     ) -> None:
         world.build("base", "api")
@@ -408,7 +409,8 @@ class TestWithoutRest:
         world.gc(rest=False, service=service)
 
         assert world.generations() == [1, 2, 3]
-        assert set(world.requests) == {"look-up"}
+        assert set(world.requests) == {"look-up", "download"}
+        assert world.requests["download"] == 1
 
     def test_older_generations_are_found_across_gaps_up_to_the_setting(
         self, world: World, service: Service
@@ -435,6 +437,46 @@ class TestWithoutRest:
         world.gc(rest=False, service=service)
         world.evict_entries([e for e in world.entries() if e.key.startswith("index-")])
         world.build("base", "web")
+
+        world.gc(rest=False, service=service)
+
+        assert leads_to(world.newest()) == _blobs("base", "api", "web")
+
+    def test_a_server_that_was_emptied_and_counts_from_one_again_is_noticed(
+        self, world: World, service: Service
+    ) -> None:
+        world.build("base", "api")
+        world.gc(rest=False, service=service)
+        world.running.call(lambda cache: cache.clear(count_anew=True))
+        world.build("base", "web")
+
+        report = world.gc(rest=False, service=service)
+
+        assert report.status == "done", report.problems
+        assert leads_to(world.newest()) == _blobs("base", "web")
+
+    def test_a_place_that_follows_from_the_key_is_not_taken_for_its_content(
+        self, world: World, service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Found, "location", property(lambda found: found.key))
+        world.build("base", "api")
+        world.gc(rest=False, service=service)
+        world.evict_entries([e for e in world.entries() if e.key.startswith("index-")])
+        world.build("base", "web")
+
+        world.gc(rest=False, service=service)
+
+        assert leads_to(world.newest()) == _blobs("base", "api", "web")
+
+    def test_newest_generations_that_are_gone_do_not_count_as_there(
+        self, world: World, service: Service
+    ) -> None:
+        old = world.build("base", "api")
+        world.gc(rest=False, service=service)
+        world.build("base", "web")
+        world.gc(rest=False, service=service)
+        indexes = [e for e in world.entries() if e.key.startswith("index-")]
+        world.evict_entries([e for e in indexes if e.id != old.id])
 
         world.gc(rest=False, service=service)
 
