@@ -127,13 +127,13 @@ class Planner:
         if reason is None:
             self.settled.add(index.id)
             self.keep_index(index, _say_settled(index))
+        elif index.unread and index.newest is None:
+            problem = index.unread[-1].problem
+            self.keep_index(index, f"its newest generation could not be read this time: {problem}")
         elif index.id.ref not in self.marks.snapshot.access.writable:
             who = "the directory cannot be" if index.id.is_tag else "the token cannot write"
             what = "written" if index.id.is_tag else index.id.ref
             self.keep_index(index, f"{who} {what}; left to do: {reason}")
-        elif index.unread and index.newest is None:
-            problem = index.unread[-1].problem
-            self.keep_index(index, f"its newest generation could not be read this time: {problem}")
         elif index.highest >= MAX_GENERATION:
             self.keep_index(index, "its generations have no further numbers")
         else:

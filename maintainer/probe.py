@@ -4,6 +4,7 @@ A look-up makes an entry look used, which changes what the host evicts first; a 
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -30,6 +31,7 @@ from maintainer.errors import InvalidIndexError, StoreError, UsedUpError
 from maintainer.progress import Progress
 from maintainer.snapshot import Layout, UnreadGeneration, index_of
 from maintainer.stores import Access, Found, Listing, Store, StoredEntry
+from maintainer.text import printable
 
 _REF_HASH = re.compile(r"(?=(-1-[0-9a-f]{8}))", re.ASCII)
 
@@ -225,10 +227,16 @@ async def _read_listed(look: _Look, listing: Listing) -> _Indexes:
         elif readable and index and isinstance(key, IndexKey):
             wanted.append((entry, index, key))
     look.progress.stage("probe: read new generations", len(wanted))
+    refs = _refs_of_indexes(listing.entries, look.store.access)
 
     async def read(job: tuple[StoredEntry, IndexId, IndexKey]) -> ReadGeneration | UnreadGeneration:
         entry, index, key = job
         look.progress.advance()
+        if others := refs[entry.key.casefold()] - {entry.ref}:
+            problem = (
+                f"{min(others)} has an entry of the same key, which a look-up may find instead"
+            )
+            return UnreadGeneration(index, key.generation, problem)
         if reason := look.budget.take(_LOOK_UP_AND_READ):
             return UnreadGeneration(index, key.generation, reason)
         try:
@@ -245,12 +253,27 @@ async def _read_listed(look: _Look, listing: Listing) -> _Indexes:
     return indexes
 
 
+def _refs_of_indexes(entries: Iterable[StoredEntry], access: Access) -> Mapping[str, set[Ref]]:
+    """Tell in which refs the key of an index is, whatever its case; builds write it in one only.
+
+    A key holds the hash of its ref: that of another ref is there only if somebody wants it to be
+    read in place of the index there.
+    """
+    refs: defaultdict[str, set[Ref]] = defaultdict(set)
+    for entry in entries:
+        if entry.version == ENTRY_VERSION and entry.ref in access.readable:
+            refs[entry.key.casefold()].add(entry.ref)
+    return refs
+
+
 async def _read_entry(
     store: Store, entry: StoredEntry, index: IndexId, key: IndexKey
 ) -> ReadGeneration:
     found = await store.look_up(entry.key)
     if found is None:
         raise StoreError("it is listed, but a look-up did not find it")
+    if found.ref not in (None, entry.ref):
+        raise StoreError(f"a look-up found an entry of the same key in {printable(found.ref)}")
     content = await store.read(found)
     if len(content) != entry.size:
         # An entry of the same key in another ref that the token reads, or half an answer.
@@ -288,10 +311,10 @@ class _Search:
         self.indexes = _Indexes()
 
     async def find(self, scopes: Sequence[str]) -> _Indexes:
+        # Nothing tells from which ref the index of another one comes. One's own is read first.
+        refs = self.store.access.writable or self.store.access.readable
         wanted = [
-            IndexId(ref, Scope(scope))
-            for ref in sorted(self.store.access.readable)
-            for scope in sorted(set(scopes))
+            IndexId(ref, Scope(scope)) for ref in sorted(refs) for scope in sorted(set(scopes))
         ]
         self.progress.stage("probe: search generations", len(wanted))
         for index in wanted:

@@ -69,6 +69,8 @@ class Found:
     """As the service spells it; some turn keys to lower case."""
     url: str = field(repr=False)
     """Where its content is. A secret for some minutes: never logged or stored."""
+    ref: Ref | None = None
+    """Which ref it is in, if the service says so."""
 
     @property
     def location(self) -> str:

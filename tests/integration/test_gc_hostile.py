@@ -5,15 +5,16 @@ import re
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from maintainer.cacheconfig import IndexId, Ref, Scope, encode
-from maintainer.emulator import Entry
+from maintainer.emulator import Entry, Request
 from tests.commands import Outcome, run_here
-from tests.integration.world import MAIN, World, a_world, blob_of, built
+from tests.integration.world import MAIN, World, a_world, blob_of, built, leads_to
 from tests.nasty import NASTY
 
 # Half of a surrogate pair is nothing that JSON or HTTP can carry, and no key is empty or blank.
@@ -196,3 +197,63 @@ def test_hostile_names_grow_no_log_without_bound(world: World, tmp_path: Path) -
 
     assert done.status == 0
     assert max(map(len, done.err.splitlines())) < 2_100
+
+
+FEATURE = "refs/heads/feature"
+
+
+def _shadow(world: World, entry: Entry) -> Callable[[], Entry]:
+    """Give what a build on a branch may do: the key of an index of main, in its own ref."""
+    content = encode(built("base", at=world.now))
+    return lambda: world.cache.put(entry.key, content.ljust(entry.size), ref=FEATURE)
+
+
+def test_an_index_whose_key_another_readable_ref_has_is_not_read_there(world: World) -> None:
+    index = world.build("base", "api")
+    world.build("base", ref=FEATURE)
+    world.running.call(lambda _: _shadow(world, index)())
+    world.passes(days=3)
+
+    report = world.gc(ref=FEATURE, readable=[MAIN])
+
+    assert report.status == "done"
+    assert world.blobs(MAIN) == {blob_of("base"), blob_of("api")}
+    assert any(f"{FEATURE} has an entry of the same key" in a.reason for a in report.actions)
+    # What a run on the branch has seen is no matter to main, with the same database either.
+    world.passes(days=1)
+    world.build("base", "web")
+    world.gc()
+    assert leads_to(world.newest()) == {blob_of(step) for step in ("base", "api", "web")}
+
+
+def test_version_1_says_in_which_ref_an_index_is_that_was_put_in_front_meanwhile(
+    world: World,
+) -> None:
+    index = world.build("base", "api")
+    world.passes(days=3)
+    once = iter([_shadow(world, index)])
+
+    def build(request: Request) -> None:
+        if request.kind == "list" and (shadow := next(once, None)):
+            shadow()
+
+    world.running.observe(after=build)
+
+    report = world.gc(ref=FEATURE, readable=[MAIN], service="v1", grace=timedelta(0))
+
+    assert world.blobs() == {blob_of("base"), blob_of("api")}
+    assert any("could not be read this time" in action.reason for action in report.actions)
+
+
+def test_without_a_list_what_a_branch_puts_in_front_of_mains_index_is_not_believed_on_main(
+    world: World,
+) -> None:
+    index = world.build("base", "api")
+    world.running.call(lambda _: _shadow(world, index)())
+    world.gc(ref=FEATURE, readable=[MAIN], rest=False)
+    world.build("base", "web")
+    world.gc(ref=FEATURE, readable=[MAIN], rest=False)
+
+    world.gc(rest=False)
+
+    assert leads_to(world.newest()) == {blob_of(step) for step in ("base", "api", "web")}

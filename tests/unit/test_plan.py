@@ -287,7 +287,7 @@ def test_what_the_token_cannot_write_and_could_not_read_is_reported_too() -> Non
     world = a_snapshot(reading=[RELEASE]).with_unread_generation(1, of=RELEASED_WEB)
 
     assert _about(RELEASED_WEB, world) == (
-        "the token cannot write refs/heads/release; left to do: merge its generations"
+        "its newest generation could not be read this time: the server is in trouble"
     )
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 
 import msgspec
 
-from maintainer.cacheconfig import ENTRY_VERSION
+from maintainer.cacheconfig import ENTRY_VERSION, Ref
 from maintainer.errors import StoreError, WriteRefusedError
 from maintainer.stores.base import Found
 from maintainer.stores.github.answers import Answer, content_url, parse, refused, senseless
@@ -25,6 +25,7 @@ _V1 = "_apis/artifactcache/"
 class _Found(msgspec.Struct):
     cache_key: str = msgspec.field(name="cacheKey")
     archive_location: str = msgspec.field(name="archiveLocation")
+    scope: object = None
 
 
 class _Reserved(msgspec.Struct):
@@ -115,7 +116,12 @@ def _found(answer: Answer) -> Found | None:
     found = parse(answer, _Found)
     if not found.cache_key:
         raise senseless(answer, "it names no key")
-    return Found(found.cache_key, content_url(answer, found.archive_location))
+    return Found(found.cache_key, content_url(answer, found.archive_location), _ref(found.scope))
+
+
+def _ref(scope: object) -> Ref | None:
+    """Read in which ref an entry is: GitHub says it, other servers say nothing or anything."""
+    return Ref(scope) if isinstance(scope, str) and scope.startswith("refs/") else None
 
 
 def _reserved(key: str, answer: Answer) -> int:
