@@ -78,8 +78,10 @@ class Known:
     """The generations that still take part in a merge, by index and number."""
     named_blobs: frozenset[Digest] = frozenset()
     """The blobs that those generations name."""
+    superseded_blobs: frozenset[Digest] = frozenset()
+    """Those that only generations name which are still stored, but take no part any more."""
     missing_blobs: frozenset[Digest] = frozenset()
-    """Those of them that an earlier run has asked for in vain."""
+    """Those of all these that an earlier run has asked for in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,13 +422,35 @@ async def _probe_blobs(look: _Look, listing: Listing, named: frozenset[Digest]) 
     live = _blobs_in(entry for entry in listing.entries if entry.ref in look.store.access.readable)
     doubtful = named - live
     if look.store.lists and listing.complete:
-        doubtful -= look.known.missing_blobs - anywhere
+        doubtful -= (look.known.missing_blobs & look.known.named_blobs) - anywhere
     if doubtful and not look.store.reads:
         look.progress.stage("probe: list entries again")
         again = await look.store.list_entries()
         listing = _united(listing, again)
         return _Blobs(listing, live | _blobs_in(listing.entries))
-    look.progress.stage("probe: look up blobs", len(doubtful))
+    asked = await _ask_for(look, doubtful)
+    if not look.store.lists and _turns_back(look.known, named, live | asked.live, asked.unasked):
+        further = await _ask_for(look, look.known.superseded_blobs - named)
+        asked = _Asked(asked.live | further.live, asked.unasked | further.unasked)
+    return _Blobs(listing, live | asked.live, asked.unasked)
+
+
+def _turns_back(
+    known: Known, named: frozenset[Digest], live: frozenset[Digest], unasked: frozenset[Digest]
+) -> bool:
+    """Tell whether superseded generations may matter again: a blob is gone, or is back."""
+    return bool(live & known.missing_blobs or named - live - unasked - known.missing_blobs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    live: frozenset[Digest]
+    unasked: frozenset[Digest]
+
+
+async def _ask_for(look: _Look, blobs: frozenset[Digest]) -> _Asked:
+    """Look up blobs, as far as the budget allows."""
+    look.progress.stage("probe: look up blobs", len(blobs))
 
     async def exists(digest: Digest) -> bool | None:
         look.progress.advance()
@@ -438,11 +462,10 @@ async def _probe_blobs(look: _Look, listing: Listing, named: frozenset[Digest]) 
             look.budget.stop(str(error))
             return None
 
-    wanted = sorted(doubtful)
+    wanted = sorted(blobs)
     answers = dict(zip(wanted, await _for_each(exists, wanted), strict=True))
-    return _Blobs(
-        listing,
-        live | {digest for digest, found in answers.items() if found},
+    return _Asked(
+        frozenset(digest for digest, found in answers.items() if found),
         frozenset(digest for digest, found in answers.items() if found is None),
     )
 

@@ -39,6 +39,8 @@ class Rewritten:
     """What went wrong, if it did."""
     left: str | None = None
     """Why it was left for the next run, if it was."""
+    missing: frozenset[Digest] = frozenset()
+    """The blobs that builds have named meanwhile, and that were not found."""
     files: tuple[int, ...] | None = None
     """Bytes of each of the files that hold what was written; by default it is one entry."""
 
@@ -88,11 +90,10 @@ class Rewriter:
         try:
             written = await self._write(attempt)
         except UsedUpError as error:
-            reason = self._budget.stop(str(error))
-            return Rewritten(write.index, None, tuple(attempt.met), left=reason)
+            return attempt.came_to(left=self._budget.stop(str(error)))
         except StoreError as error:
-            return Rewritten(write.index, None, tuple(attempt.met), str(error))
-        return Rewritten(write.index, written, tuple(attempt.met))
+            return attempt.came_to(error=str(error))
+        return attempt.came_to(written)
 
     async def _write(self, attempt: "_Attempt") -> ReadGeneration | None:
         for _ in range(_ATTEMPTS):
@@ -158,18 +159,20 @@ class Rewriter:
             location=found.location,
         )
         if met.config:
-            await self._probe(met.config.blobs)
+            attempt.missing |= await self._probe(met.config.blobs)
             attempt.content = prune(merge([attempt.content, met.config]), self._live)
         attempt.met.append(met)
         attempt.numbers.add(number)
         attempt.number = max(attempt.number, number + 1)
         return met
 
-    async def _probe(self, blobs: Iterable[Digest]) -> None:
-        """Find out which of the blobs exist that were not there when the run looked."""
-        for digest in sorted(set(blobs) - self._live):
+    async def _probe(self, blobs: Iterable[Digest]) -> set[Digest]:
+        """Find out which of the blobs exist that were not there when the run looked; the others."""
+        missing = set(blobs) - self._live
+        for digest in sorted(missing):
             if await self._store.look_up(str(BlobKey(digest))):
                 self._live.add(digest)
+        return missing - self._live
 
 
 class _Attempt:
@@ -180,5 +183,17 @@ class _Attempt:
         self.content: CacheConfig = write.content
         self.number: int = write.key.generation
         self.met: list[ReadGeneration] = []
+        self.missing: set[Digest] = set()
         self.numbers = {one.number for one in index.generations}
         self.numbers |= {one.number for one in index.unread}
+
+    def came_to(
+        self,
+        written: ReadGeneration | None = None,
+        *,
+        error: str | None = None,
+        left: str | None = None,
+    ) -> Rewritten:
+        """Tell what came of it."""
+        missing = frozenset(self.missing)
+        return Rewritten(self.index, written, tuple(self.met), error, left, missing)

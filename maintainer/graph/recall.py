@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from maintainer.cacheconfig import (
     BlobKey,
@@ -49,8 +49,18 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
             written[Ref(row.ref), row.key] = WrittenGeneration(row.id, row.size, row.first_seen_at)
         place = KnownPlace(row.id, row.location, Digest(row.content_digest))
         places[_index_of(row)][row.generation] = place
-    named, missing = _blobs_of_use(connection, target_id, access)
-    return Known(frozenset(store_ids), written, places, named, missing)
+    named = _blobs_named(connection, target_id, access, ManifestRow.superseded_at.is_(None))
+    stored = _blobs_named(connection, target_id, access, ManifestRow.missing_since.is_(None))
+    return Known(
+        store_ids=frozenset(store_ids),
+        written=written,
+        places=places,
+        named_blobs=frozenset(named),
+        superseded_blobs=frozenset(stored.keys() - named.keys()),
+        missing_blobs=frozenset(
+            digest for digest, is_missing in (stored | named).items() if is_missing
+        ),
+    )
 
 
 def recall_entries(connection: Connection, target_id: int, access: Access) -> list[RememberedEntry]:
@@ -101,10 +111,10 @@ def load_entries(
     return tuple(_read(connection, some))
 
 
-def _blobs_of_use(
-    connection: Connection, target_id: int, access: Access
-) -> tuple[frozenset[Digest], frozenset[Digest]]:
-    """Give the blobs that a generation names which takes part in a merge, and those missing."""
+def _blobs_named(
+    connection: Connection, target_id: int, access: Access, which: ColumnElement[bool]
+) -> dict[Digest, bool]:
+    """Give the blobs that some generations name, and whether they are missing."""
     named = (
         select(BlobRow.digest, BlobRow.missing_since)
         .distinct()
@@ -112,15 +122,12 @@ def _blobs_of_use(
         .join(ManifestLayerRow, ManifestLayerRow.layer_id == LayerRow.id)
         .join(ManifestRow, ManifestRow.id == ManifestLayerRow.manifest_id)
         .join(RefRow, RefRow.id == ManifestRow.ref_id)
-        .where(BlobRow.target_id == target_id, ManifestRow.superseded_at.is_(None))
+        .where(BlobRow.target_id == target_id, which)
     )
     if access.readable:
         named = named.where(RefRow.name.in_(sorted(access.readable)))
-    rows = connection.execute(named).all()
-    return (
-        frozenset(Digest(row.digest) for row in rows),
-        frozenset(Digest(row.digest) for row in rows if row.missing_since is not None),
-    )
+    rows = connection.execute(named)
+    return {Digest(row.digest): row.missing_since is not None for row in rows}
 
 
 def _entries(target_id: int, now: datetime) -> Select[*tuple[Any, ...]]:

@@ -22,6 +22,7 @@ from sqlalchemy.orm import aliased
 
 from maintainer.cacheconfig import (
     BlobKey,
+    Digest,
     IndexKey,
     Ref,
     SignatureKey,
@@ -299,6 +300,8 @@ def _record_blobs(connection: Connection, target_id: int, probe: Probe) -> None:
     _reinstate(connection, back)
     _update(connection, BlobRow, present, {"last_seen_at": probe.at, "missing_since": None})
     _update(connection, BlobRow, missing, {"missing_since": probe.at})
+    if missing:
+        _reinstate_older(connection, target_id, probe.at)
 
 
 def _reinstate(connection: Connection, blobs: Iterable[int]) -> None:
@@ -319,6 +322,49 @@ def _reinstate(connection: Connection, blobs: Iterable[int]) -> None:
             .values(superseded_at=None),
             rows,
             execution_options={"synchronize_session": None},
+        )
+
+
+def _reinstate_older(connection: Connection, target_id: int, missing_since: datetime) -> None:
+    """Let the stored generations of each index take part again that names a blob which is gone.
+
+    What superseded them has lost a result, of whose key they may hold an older one.
+    """
+    of_use, older = aliased(ManifestRow), ManifestRow
+    names_a_missing_one = (
+        exists()
+        .where(of_use.ref_id == older.ref_id, of_use.scope_id == older.scope_id)
+        .where(of_use.signed == older.signed, of_use.superseded_at.is_(None))
+        .where(ManifestLayerRow.manifest_id == of_use.id)
+        .where(LayerRow.id == ManifestLayerRow.layer_id, BlobRow.id == LayerRow.blob_id)
+        .where(BlobRow.target_id == target_id, BlobRow.missing_since == missing_since)
+    )
+    found = connection.execute(
+        select(older.id).where(
+            older.target_id == target_id,
+            older.superseded_at.is_not(None),
+            older.missing_since.is_(None),
+            names_a_missing_one,
+        )
+    ).scalars()
+    _update(connection, ManifestRow, found.all(), {"superseded_at": None})
+
+
+def mark_missing(
+    connection: Connection, target_id: int, blobs: Iterable[Digest], now: datetime
+) -> None:
+    """Write down that blobs were asked for in vain, so that it is noticed if they are back."""
+    rows = [{"blob": digest} for digest in sorted(blobs)]
+    if rows:
+        connection.execute(
+            update(BlobRow.__table__)  # type: ignore[arg-type]
+            .where(
+                BlobRow.__table__.c.target_id == target_id,
+                BlobRow.__table__.c.digest == bindparam("blob"),
+                BlobRow.__table__.c.missing_since.is_(None),
+            )
+            .values(missing_since=now),
+            rows,
         )
 
 

@@ -10,7 +10,7 @@ from maintainer import __version__
 from maintainer.errors import NoReportError
 from maintainer.graph.database import this_process
 from maintainer.graph.models import ActionRow, EntryRow, ManifestRow, RunRow, Target
-from maintainer.graph.record import forget_manifests, record_generations
+from maintainer.graph.record import forget_manifests, mark_missing, record_generations
 from maintainer.graph.trends import save_states, with_trend
 from maintainer.mark import Marks, State
 from maintainer.plan import Plan
@@ -169,6 +169,7 @@ def save_rewritten(
     `merged` are the manifests that were merged, or replaced.
     """
     met = record_generations(connection, target_id, rewritten.met, now)
+    mark_missing(connection, target_id, rewritten.missing, now)
     written: list[int] = []
     if rewritten.written:
         written = record_generations(connection, target_id, [rewritten.written], now)

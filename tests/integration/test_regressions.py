@@ -5,17 +5,20 @@ from datetime import timedelta
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 
+from maintainer.cacheconfig import IndexId, Ref, Scope, encode, merge
 from maintainer.cacheconfig.keys import ENTRY_VERSION
 from maintainer.emulator.requests import Request
 from maintainer.errors import StoreError
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings
 from maintainer.stores.github import open_store
-from tests.integration.world import AT_ONCE, MAIN, World, a_world, blob_of, leads_to
+from tests.integration.world import AT_ONCE, MAIN, World, a_world, blob_of, built, leads_to
 
 PULL = "refs/pull/7/merge"
+WEB = IndexId(Ref(MAIN), Scope("buildkit"))
 ORPHAN = f"buildkit-blob-1-{blob_of('orphan')}"
 
 
@@ -171,3 +174,66 @@ def test_a_generation_that_only_a_listing_has_shown_is_missed_where_nothing_is_l
     world.gc_in(environment)
 
     assert leads_to(world.newest()) == {blob_of("base"), blob_of("api")}
+
+
+@pytest.mark.parametrize("rest", [True, False])
+def test_a_build_that_uploads_a_layer_again_brings_back_all_results_that_stood_on_it(
+    world: World, *, rest: bool
+) -> None:
+    world.build("base", "api")
+    world.build("base", "web")
+    world.evict("base")
+    world.gc(rest=rest)
+    world.passes(minutes=1)
+    world.build("base", "tool")
+
+    world.gc(rest=rest)
+
+    assert leads_to(world.newest()) == {blob_of(step) for step in ("base", "api", "web", "tool")}
+
+
+def test_a_layer_that_was_gone_when_its_index_came_in_between_is_noticed_when_it_is_back(
+    world: World,
+) -> None:
+    world.build("base", "api")
+    world.build("base", "web")
+    late = built("gone", "tool", at=world.now)
+    once = iter([True])
+
+    def build(request: Request) -> None:
+        if request.kind == "look-up" and request.key == WEB.prefix and next(once, False):
+            world.cache.put(f"buildkit-blob-1-{blob_of('tool')}", ref=MAIN, size=10)
+            world.cache.put(str(WEB.key(3)), encode(late), ref=MAIN)
+
+    world.running.observe(before=build)
+    world.gc()
+    assert world.generations() == [1, 2, 3, 4]
+    world.passes(minutes=1)
+    world.build("gone", scope="another")
+
+    world.gc()
+
+    assert blob_of("tool") in leads_to(world.newest())
+
+
+@pytest.mark.parametrize("rest", [True, False])
+def test_an_older_result_is_found_again_when_the_layer_of_the_newer_one_is_gone(
+    world: World, *, rest: bool
+) -> None:
+    for step in ("older", "newer"):
+        config = built(step, at=world.now)
+        (record,) = config.records
+        same_key = msgspec.structs.replace(record, digest=f"sha256:{'1' * 64}")
+        world.put(f"buildkit-blob-1-{blob_of(step)}", size=10)
+        config = msgspec.structs.replace(config, records=(same_key,))
+        world.export(merge([config, built("base")]), scope="buildkit", ref=MAIN)
+        world.passes(minutes=1)
+    world.put(f"buildkit-blob-1-{blob_of('base')}", size=10)
+    world.gc(rest=rest)
+    assert leads_to(world.newest()) == {blob_of("base"), blob_of("newer")}
+    world.passes(minutes=1)
+    world.evict("newer")
+
+    world.gc(rest=rest)
+
+    assert leads_to(world.newest()) == {blob_of("base"), blob_of("older")}
