@@ -207,7 +207,8 @@ def _note_what_was_not_seen(run: _Run, probe: Probe, snapshot: Snapshot) -> None
 
 def _plan(run: _Run, marks: Marks) -> tuple[Marks, Plan]:
     run.collector.progress.stage("plan")
-    plan = make_plan(marks, grace=run.collector.settings.grace)
+    settings = run.collector.settings
+    plan = make_plan(marks, grace=settings.grace, max_index_size=settings.max_index_size)
     plan = replace(plan, keeps=(*plan.keeps, *run.cache.left_alone))
     run.report.marks, run.report.plan = marks, plan
     with run.collector.database.begin() as connection:
@@ -251,7 +252,8 @@ async def _rewrite(run: _Run, marks: Marks, plan: Plan) -> None:
         run.report.rewritten[index.id] = rewritten
         if rewritten.error:
             key = next(write.key for write in plan.writes if write.index == index.id)
-            run.report.problems.append(f"{key} was not written: {rewritten.error}")
+            what = "was not written" if rewritten.unproven is None else "could not be read back"
+            run.report.problems.append(f"{rewritten.unproven or key} {what}: {rewritten.error}")
         with collector.database.begin() as connection:
             save_rewritten(connection, run.target_id, rewritten, index.manifests, collector.clock())
         collector.progress.advance()

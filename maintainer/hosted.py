@@ -71,6 +71,7 @@ class HostedCache:
             marks.snapshot.live_blobs,
             budget=conditions.budget,
             reservation_wait=conditions.settings.reservation_wait,
+            max_index_size=conditions.settings.max_index_size,
             clock=conditions.clock,
             sleep=conditions.sleep,
         )

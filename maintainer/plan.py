@@ -6,13 +6,17 @@ from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import (
     MAX_GENERATION,
+    MAX_KEY_LENGTH,
     BlobKey,
     CacheConfig,
     Digest,
     IndexId,
     IndexKey,
     Ref,
+    encode,
     merge,
+    parse_key,
+    why_too_large,
 )
 from maintainer.mark import Index, Mark, Marks, Shield, State
 from maintainer.snapshot import KnownEntry, KnownGeneration
@@ -66,9 +70,12 @@ class Plan:
     """The indexes whose newest generation already says what their merge would."""
 
 
-def make_plan(marks: Marks, *, grace: timedelta) -> Plan:
-    """Decide from what was marked, the grace period, and the time of the snapshot."""
-    return Planner(marks, grace).plan(marks.marks)
+def make_plan(marks: Marks, *, grace: timedelta, max_index_size: int | None = None) -> Plan:
+    """Decide from what was marked, the grace period, and the time of the snapshot.
+
+    A merged index of more than `max_index_size` bytes is not written: no run could read it again.
+    """
+    return Planner(marks, grace, max_index_size).plan(marks.marks)
 
 
 def _order(delete: DeleteEntry) -> tuple[bool, datetime, int]:
@@ -78,8 +85,9 @@ def _order(delete: DeleteEntry) -> tuple[bool, datetime, int]:
 class Planner:
     """Makes one plan, whose entries may come in several parts."""
 
-    def __init__(self, marks: Marks, grace: timedelta) -> None:
+    def __init__(self, marks: Marks, grace: timedelta, max_index_size: int | None = None) -> None:
         self.marks = marks
+        self.max_index_size = max_index_size
         self.now = marks.snapshot.now
         self.grace = grace
         self.writes: dict[IndexId, WriteIndex] = {}
@@ -134,11 +142,22 @@ class Planner:
             who = "the directory cannot be" if index.id.is_tag else "the token cannot write"
             what = "written" if index.id.is_tag else index.id.ref
             self.keep_index(index, f"{who} {what}; left to do: {reason}")
-        elif index.highest >= MAX_GENERATION:
-            self.keep_index(index, "its generations have no further numbers")
+        elif why_not := self._why_it_cannot_be(index):
+            self.keep_index(index, why_not)
         else:
             key = index.id.key(index.highest + 1)
             self.writes[index.id] = WriteIndex(index.id, key, index.merged, reason)
+
+    def _why_it_cannot_be(self, index: Index) -> str | None:
+        if index.highest >= MAX_GENERATION:
+            return "its generations have no further numbers"
+        key = str(index.id.key(index.highest + 1))
+        if not index.id.is_tag and parse_key(key) is None:
+            return f"the next key would have {len(key)} characters, more than {MAX_KEY_LENGTH}"
+        if self.max_index_size and not index.id.is_tag:
+            reason = why_too_large(encode(index.merged), self.max_index_size)
+            return f"the merged index {reason}" if reason else None
+        return None
 
     def _why_write(self, index: Index) -> str | None:
         newest = index.newest

@@ -372,7 +372,7 @@ class _Search:
             number = generation_of(index, found.key) if found else None
         number = number or 0
         # Creation times may tie, and the first of a tie may be what the look-up finds.
-        while await self.store.look_up(str(index.key(number + 1))):
+        while parse_key(key := str(index.key(number + 1))) and await self.store.look_up(key):
             number += 1
         return number
 

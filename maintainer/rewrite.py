@@ -11,7 +11,17 @@ from datetime import datetime, timedelta
 import anyio
 
 from maintainer.budget import Budget
-from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, encode, merge, prune
+from maintainer.cacheconfig import (
+    BlobKey,
+    CacheConfig,
+    Digest,
+    IndexId,
+    encode,
+    merge,
+    parse_key,
+    prune,
+    why_too_large,
+)
 from maintainer.errors import AlreadyExistsError, StoreError, UsedUpError
 from maintainer.mark import Index
 from maintainer.plan import WriteIndex
@@ -41,6 +51,8 @@ class Rewritten:
     """Why it was left for the next run, if it was."""
     missing: frozenset[Digest] = frozenset()
     """The blobs that builds have named meanwhile, and that were not found."""
+    unproven: str | None = None
+    """The key of what was written, but could not be read back."""
     files: tuple[int, ...] | None = None
     """Bytes of each of the files that hold what was written; by default it is one entry."""
 
@@ -72,6 +84,7 @@ class Rewriter:
         *,
         budget: Budget,
         reservation_wait: timedelta,
+        max_index_size: int,
         clock: Callable[[], datetime],
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
@@ -79,6 +92,7 @@ class Rewriter:
         self._live = set(live_blobs)
         self._budget = budget
         self._wait = reservation_wait
+        self._max_size = max_index_size
         self._clock = clock
         self._sleep = sleep
 
@@ -91,6 +105,8 @@ class Rewriter:
             written = await self._write(attempt)
         except UsedUpError as error:
             return attempt.came_to(left=self._budget.stop(str(error)))
+        except _CannotBeError as error:
+            return attempt.came_to(left=str(error))
         except StoreError as error:
             return attempt.came_to(error=str(error))
         return attempt.came_to(written)
@@ -124,10 +140,16 @@ class Rewriter:
     async def _write_once(self, attempt: "_Attempt") -> ReadGeneration:
         key = str(attempt.index.key(attempt.number))
         content = encode(attempt.content)
+        if parse_key(key) is None:
+            raise _CannotBeError("builds have taken the last number that its keys can hold")
+        if reason := why_too_large(content, self._max_size):
+            raise _CannotBeError(f"with what builds have written meanwhile, it {reason}")
         await self._store.write(key, content)
+        attempt.unproven = key
         found = await self._store.look_up(key)
         if found is None or await self._store.read(found) != content:
-            raise StoreError(f"{key} was written, but reading it back gives something else")
+            raise StoreError("it was written, but a look-up finds nothing, or something else")
+        attempt.unproven = None
         return read_content(
             attempt.index, attempt.number, content, self._clock(), location=found.location
         )
@@ -175,6 +197,10 @@ class Rewriter:
         return missing - self._live
 
 
+class _CannotBeError(StoreError):
+    """No run could read again what would be written now."""
+
+
 class _Attempt:
     """What is to be written, as it changes while builds write."""
 
@@ -184,6 +210,7 @@ class _Attempt:
         self.number: int = write.key.generation
         self.met: list[ReadGeneration] = []
         self.missing: set[Digest] = set()
+        self.unproven: str | None = None
         self.numbers = {one.number for one in index.generations}
         self.numbers |= {one.number for one in index.unread}
 
@@ -196,4 +223,5 @@ class _Attempt:
     ) -> Rewritten:
         """Tell what came of it."""
         missing = frozenset(self.missing)
-        return Rewritten(self.index, written, tuple(self.met), error, left, missing)
+        met = tuple(self.met)
+        return Rewritten(self.index, written, met, error, left, missing, self.unproven)

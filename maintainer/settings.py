@@ -289,7 +289,8 @@ class Settings(BaseSettings):
     max_index_size: ByteSize = Field(
         default=ByteSize(256 * 1024 * 1024),
         gt=0,
-        description="a larger index is refused before it is read whole, such as 256MiB",
+        description="a larger index is refused before it is read whole, and never written, such as "
+        "256MiB",
     )
     max_requests: int | None = Field(
         default=None,

@@ -1,10 +1,12 @@
 """What an index is: keys, format, merging, pruning. Pure: no I/O, no clock, no logging."""
 
+from maintainer.cacheconfig.bounds import why_too_large
 from maintainer.cacheconfig.codec import decode, encode
 from maintainer.cacheconfig.keys import (
     DIRECTORY,
     ENTRY_VERSION,
     MAX_GENERATION,
+    MAX_KEY_LENGTH,
     BlobKey,
     Digest,
     Generation,
@@ -26,6 +28,7 @@ __all__ = [
     "DIRECTORY",
     "ENTRY_VERSION",
     "MAX_GENERATION",
+    "MAX_KEY_LENGTH",
     "BlobKey",
     "CacheConfig",
     "Digest",
@@ -47,4 +50,5 @@ __all__ = [
     "merge",
     "parse_key",
     "prune",
+    "why_too_large",
 ]

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from maintainer.cacheconfig import CacheConfig, content_digest, decode
+from maintainer.cacheconfig import (
+    MAX_KEY_LENGTH,
+    CacheConfig,
+    IndexId,
+    Ref,
+    Scope,
+    content_digest,
+    decode,
+    encode,
+)
 from maintainer.emulator import Fault, FaultPlan
 from maintainer.emulator.requests import Request
 from maintainer.emulator.server import Service
@@ -15,6 +24,7 @@ from maintainer.stores import Found
 from tests.integration.world import MAIN, World, a_world, blob_of, built, leads_to
 
 PULL = "refs/pull/7/merge"
+WEB = IndexId(Ref(MAIN), Scope("buildkit"))
 NO_GRACE = timedelta(0)
 
 
@@ -481,6 +491,82 @@ class TestWithoutRest:
         world.gc(rest=False, service=service)
 
         assert leads_to(world.newest()) == _blobs("base", "api", "web")
+
+
+def _limit(world: World) -> int:
+    """Give a size that the index of each build has, and their merge has not."""
+    return max(e.size for e in world.entries() if e.key.startswith("index-")) + 100
+
+
+def test_a_merged_index_that_no_run_could_read_again_is_not_written(world: World) -> None:
+    world.build("base", *(f"api {number}" for number in range(10)))
+    world.build("base", *(f"web {number}" for number in range(10)))
+    world.passes(days=2)
+    before = world.entries()
+
+    world.gc(max_index_size=_limit(world), grace=NO_GRACE)
+    world.passes(days=1)
+    report = world.gc(max_index_size=_limit(world), grace=NO_GRACE)
+
+    assert report.status == "done"
+    assert [entry.id for entry in world.entries()] == [entry.id for entry in before]
+    (kept,) = _kept(report, WEB.prefix[:-1])
+    assert "more than the" in kept.reason
+    assert world.gc().indexes_written == 1
+
+
+def test_an_index_that_grows_too_large_by_what_a_build_writes_meanwhile_is_left(
+    world: World,
+) -> None:
+    world.build("base", *(f"api {number}" for number in range(10)))
+    world.build("base", "web")
+    limit = _limit(world) + 1_000
+    more = built("base", *(f"tool {number}" for number in range(9)), at=world.now)
+    for blob in more.blobs - world.blobs():
+        world.put(f"buildkit-blob-1-{blob}", size=10)
+    once = iter([True])
+
+    def build(request: Request) -> None:
+        if request.kind == "look-up" and request.key == WEB.prefix and next(once, False):
+            world.cache.put(str(WEB.key(3)), encode(more), ref=MAIN)
+
+    world.running.observe(before=build)
+
+    report = world.gc(max_index_size=limit)
+
+    assert report.status == "done"
+    assert world.generations() == [1, 2, 3]
+    assert "with what builds have written meanwhile" in report.actions[0].outcome
+
+
+def test_what_was_written_and_could_not_be_read_back_is_not_said_to_be_unwritten(
+    world: World,
+) -> None:
+    world.build("base", "api")
+    world.build("base", "web")
+    world.running.inject(
+        FaultPlan((Fault(kind="status", status=500, request="download", nth=3, times=100),))
+    )
+
+    report = world.gc()
+
+    assert world.generations() == [1, 2, 3]
+    assert report.status == "failed"
+    assert report.problems[0].startswith(f"{WEB.key(3)} could not be read back: ")
+
+
+def test_keys_that_have_no_further_number_are_left_alone(world: World) -> None:
+    index = IndexId(Ref(MAIN), Scope("s" * 493))
+    for number, step in ((8, "api"), (9, "web")):
+        world.put(f"buildkit-blob-1-{blob_of(step)}", size=10)
+        world.put(str(index.key(number)), encode(built(step)))
+    assert len(str(index.key(9))) == MAX_KEY_LENGTH
+
+    report = world.gc()
+
+    assert report.status == "done", report.problems
+    assert world.generations("s" * 493) == [8, 9]
+    assert "more than 512" in _kept(report, str(index))[0].reason
 
 
 def test_with_rest_alone_nothing_is_written_or_deleted(world: World) -> None:

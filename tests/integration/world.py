@@ -108,11 +108,16 @@ class World:
         database = Database(f"sqlite:///{path}")
         try:
             database.upgrade()
-            async with open_store(GitHubSettings.read(environment), self.patience) as store:
+            chosen = Settings.model_validate(settings)
+            async with open_store(
+                GitHubSettings.read(environment),
+                self.patience,
+                max_index_size=chosen.max_index_size,
+            ) as store:
                 collector = Collector(
                     store,
                     database,
-                    Settings.model_validate(settings),
+                    chosen,
                     clock=lambda: self.now,
                     sleep=_no_sleep,
                 )

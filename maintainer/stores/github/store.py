@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 from pydantic import SecretStr
 
+from maintainer.cacheconfig import why_too_large
 from maintainer.errors import StoreError, UsageError
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.base import Access, Found, Listing, RequestLog, StoredEntry, StoreLimits
@@ -22,8 +23,6 @@ from maintainer.text import printable
 
 DEFAULT_MAX_INDEX_SIZE: int = Settings.defaults().max_index_size
 
-_BYTES_PER_BRACKET = 32
-_FEW_BRACKETS = 1_000_000
 _TOKEN = re.compile(r"[!-~]+")
 
 
@@ -93,17 +92,9 @@ class GitHubStore:
                     f"{printable(found.key)} went while it was about to be read"
                 ) from None
             content = await self._http.download(again.url, limit=self._max_index_size)
-        self._check_density(found.key, content)
+        if reason := why_too_large(content, self._max_index_size):
+            raise StoreError(f"{printable(found.key)} {reason}")
         return content
-
-    def _check_density(self, key: str, content: bytes) -> None:
-        """Refuse what would take hundreds of times its size to read: nothing but brackets.
-
-        What builders write has a bracket to each fifty bytes, of which each costs some hundred.
-        """
-        most = max(self._max_index_size // _BYTES_PER_BRACKET, _FEW_BRACKETS)
-        if content.count(b"{") + content.count(b"[") > most:
-            raise StoreError(f"{printable(key)} holds more than {most:,} objects and lists")
 
     async def write(self, key: str, content: bytes) -> None:
         """Write a new entry; returns only if it is known to have this content."""
