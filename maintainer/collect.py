@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from maintainer.budget import Budget
 from maintainer.cache import Cache, Conditions
-from maintainer.errors import MaintainerError, MassDisappearanceError, StoreError
+from maintainer.errors import MaintainerError, MassDisappearanceError, StoreError, UsedUpError
 from maintainer.graph.database import Database
 from maintainer.graph.recall import load_snapshot, recall, recall_entries
 from maintainer.graph.record import find_target, record, record_entries
@@ -93,6 +93,10 @@ async def collect(
                     await _rewrite(run, marks, plan)
                     if not no_sweep:
                         await _sweep(run, marks, plan, parts)
+        except UsedUpError as error:
+            # Only a list ends like that, of which a part says nothing; so nothing was recorded.
+            run.budget.stop(str(error))
+            run.left.append("the list of entries, and all else")
         except MaintainerError as error:
             run.report.problems.append(str(error))
         except BaseException:

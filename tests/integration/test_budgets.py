@@ -120,6 +120,25 @@ def test_a_begun_write_is_brought_to_its_end_whatever_that_takes(
     assert stage.arrival() == undisturbed
 
 
+def test_a_budget_that_is_smaller_than_the_list_changes_nothing_and_is_no_failure(
+    stage: Stage,
+) -> None:
+    for number in range(250):
+        stage.world.put(f"node-modules-{number}", b"x")
+    stage.gc(no_sweep=True)
+    before = stage.world.entries()
+    stage.world.passes(days=1)
+
+    report = stage.gc(max_requests=2)
+
+    assert report.status == "done", report.problems
+    (note,) = report.notes
+    assert note.startswith("the 2 requests of --max-requests are used up: left for the next run: ")
+    assert note.endswith(": the list of entries, and all else")
+    assert stage.world.entries() == before
+    assert {total.state for total in stage.gc(dry_run=True).entries} >= {"foreign", "reachable"}
+
+
 @pytest.mark.parametrize("kind", ["look-up", "list", "delete"])
 def test_attempts_count_and_a_budget_that_they_use_up_is_no_failure(
     stage: Stage, undisturbed: Arrival, kind: Kind
