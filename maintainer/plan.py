@@ -171,9 +171,14 @@ class Planner:
         config = newest.config or CacheConfig()
         if config != index.merged and merge([config]) != index.merged:
             return _say_merge(index, newest, config)
-        if index.hidden_by:
-            return f"builders read {index.hidden_by}, created later, in its place"
-        return None
+        return self._say_hidden(index, newest) if index.hidden_by else None
+
+    def _say_hidden(self, index: Index, newest: KnownGeneration) -> str:
+        """Say what hides the newest generation, or that an incomplete list lacks the newest."""
+        entries = self.marks.snapshot.entries
+        if entries and all(entry.store_id != newest.store_id for entry in entries):
+            return f"{newest.key} is not in the list, so builders may read {index.hidden_by}"
+        return f"builders read {index.hidden_by}, created later, in its place"
 
     def keep_index(self, index: Index, reason: str) -> None:
         self.keeps.append(Keep(str(index.id), index.id.ref, reason))

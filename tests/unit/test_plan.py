@@ -223,6 +223,20 @@ def test_an_invalid_generation_that_is_not_the_newest_is_no_reason_to_write() ->
     assert _about(WEB, world) == SAYS_ALL
 
 
+def test_what_an_incomplete_list_lacks_is_not_said_to_be_older_than_what_builders_read() -> None:
+    world = a_snapshot().with_blobs("a").with_generation(1, "a").with_generation(2, "a")
+    world.where_builders_read(str(WEB.key(1)))
+    snapshot = world.build()
+    seen = tuple(entry for entry in snapshot.entries if not entry.key.endswith("#2"))
+    marks = mark(replace(snapshot, entries=seen, listing_complete=False))
+
+    (write,) = make_plan(marks, grace=hours(24)).writes
+
+    assert write.reason == (
+        "index-web-1-f921bd05#2 is not in the list, so builders may read index-web-1-f921bd05#1"
+    )
+
+
 def test_an_index_that_builders_do_not_see_is_written_again() -> None:
     world = a_snapshot().with_blobs("a").with_generation(1, "a")
     world.where_builders_read("index-web-1-f921bd05-sig#3")
