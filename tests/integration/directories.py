@@ -113,9 +113,7 @@ class World:
             data = self.begin_upload(digest)
             data.write_bytes(content)
             data.chmod(0o444)
-            data.rename(place)
-            self.touch(place)
-            data.parent.rmdir()
+            self.end_upload(data, place)
         return digest
 
     def begin_upload(self, name: str) -> Path:
@@ -125,7 +123,15 @@ class World:
         (upload / "data").touch()
         self.touch(upload / "data")
         self.touch(upload)
+        self.touch(upload.parent)
         return upload / "data"
+
+    def end_upload(self, data: Path, place: Path) -> None:
+        """Put the file that has grown in its place."""
+        data.rename(place)
+        self.touch(place)
+        data.parent.rmdir()
+        self.touch(data.parent.parent)
 
     def put(self, step: str) -> Path:
         """Store the layer of a step that nothing names."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +37,10 @@ def world(tmp_path: Path, known: Path) -> World:
 
 def _layers(*steps: str) -> set[str]:
     return {layer_of(step) for step in steps}
+
+
+def _is(number: int, path: Path) -> bool:
+    return os.path.samestat(os.fstat(number), path.stat())
 
 
 def _kept(report: Report, subject: str) -> list[ActionReport]:
@@ -476,6 +481,112 @@ def test_no_blob_is_swept_while_a_build_uploads_and_a_dead_upload_holds_nothing_
     world.passes(minutes=20)
     world.gc()
     assert not world.steps("orphan")
+
+
+def test_between_two_uploads_of_a_build_nothing_that_it_has_found_is_swept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        world.put(f"orphan {number}")
+    world.passes(days=2)
+    uploading = world.begin_upload(layer_of("lib"))
+    look, looks = os.scandir, iter(range(100))
+
+    def end_the_upload(where: object) -> object:
+        # The first look sees it; at the next one the build would be between two uploads.
+        ingest = uploading.parent.parent
+        if isinstance(where, int) and _is(where, ingest) and next(looks) == 1:
+            world.end_upload(uploading, world.blobs / layer_of("lib")[7:])
+            os.utime(ingest, (0, 0))  # so that nothing of it is to be seen
+        return look(where)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", end_the_upload)
+
+    report = world.gc()
+
+    assert report.entries_deleted == 0
+    assert len(world.stored()) == 9
+
+
+def test_a_build_that_has_uploaded_and_not_exported_stops_the_sweep_for_an_hour(
+    world: World,
+) -> None:
+    world.put("orphan")
+    world.passes(days=2)
+    world.put("lib")
+
+    report = world.gc()
+
+    assert world.steps("orphan")
+    deletion = next(a for a in report.actions if a.kind == "delete")
+    assert "has uploaded, not exported yet" in deletion.outcome
+    world.passes(hours=1)
+    world.gc()
+    assert not world.steps("orphan")
+
+
+@pytest.mark.parametrize("grace", [NO_GRACE, timedelta(minutes=10)])
+def test_an_upload_stops_the_sweep_for_an_hour_however_short_the_grace_period_is(
+    world: World, grace: timedelta
+) -> None:
+    world.put("orphan")
+    world.passes(days=2)
+    world.begin_upload("something")
+    world.passes(minutes=59)
+
+    assert world.gc(grace=grace).entries_deleted == 0
+
+    world.passes(minutes=1)
+    assert world.gc(grace=grace).entries_deleted == 1
+
+
+@pytest.mark.parametrize("name", ["ingest", "blobs/sha256"])
+def test_a_directory_that_is_replaced_while_a_run_works_stops_the_sweep(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for number in range(5):
+        world.put(f"orphan {number}")
+    world.passes(days=2)
+    unlink = os.unlink
+
+    def replace_it(path: str, **where: int) -> None:
+        monkeypatch.setattr(os, "unlink", unlink)
+        unlink(path, **where)
+        (world.path / name).rename(world.path / "old")
+        (world.path / name).mkdir()
+
+    monkeypatch.setattr(os, "unlink", replace_it)
+
+    report = world.gc()
+
+    assert report.entries_deleted == 1
+    skipped = [a.outcome for a in report.actions if "skipped" in a.outcome]
+    assert len(skipped) == 4
+    assert all(f"{name} was replaced meanwhile" in outcome for outcome in skipped)
+
+
+def test_no_tag_is_led_to_blobs_in_a_directory_that_was_replaced_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    index = (world.path / "index.json").read_bytes()
+    rename, once = os.rename, iter([True])
+
+    def replace_first(old: str, new: str, **where: int) -> None:
+        rename(old, new, **where)
+        if len(new) == 64 and next(once, False):
+            shutil.copytree(world.blobs, world.path / "copy")
+            rename(world.blobs, world.path / "old")
+            rename(world.path / "copy", world.blobs)
+
+    monkeypatch.setattr(os, "rename", replace_first)
+
+    report = world.gc()
+
+    assert "was replaced meanwhile" in report.problems[0]
+    assert (world.path / "index.json").read_bytes() == index
+    assert world.leads_to() == _layers("base", "api")
 
 
 def test_a_file_that_was_written_anew_since_it_was_seen_stays(

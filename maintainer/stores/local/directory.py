@@ -4,10 +4,9 @@ import logging
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import anyio.lowlevel
@@ -27,7 +26,9 @@ from maintainer.stores.local.files import ALGORITHMS, TEMPORARY, Files, Seen, fr
 from maintainer.stores.local.index import IndexFile
 from maintainer.stores.local.look import Tags, live_of
 from maintainer.stores.local.outage import find_loss
+from maintainer.stores.local.recheck import LookEachTime
 from maintainer.stores.local.replace import Replacer
+from maintainer.stores.local.strange import Strange
 from maintainer.stores.local.tags import read_tags
 from maintainer.sweep import Recheck
 from maintainer.text import printable
@@ -35,10 +36,6 @@ from maintainer.text import printable
 log = logging.getLogger(__name__)
 
 _BATCH = 5_000
-_TOLD = 100
-"""So many names that are left alone are told one by one."""
-_STALLED = timedelta(hours=1)
-"""An upload that has got no byte for so long is not under way any more."""
 _LEFT_OVER = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}\.tmp", re.ASCII)
 _FILE = "file"
 
@@ -93,7 +90,7 @@ class Directory:
             *(config.blobs for config in tags.exports.values()),
         )
         live = await self._find(wanted, conditions)
-        self.left_alone += tags.left_alone
+        self.left_alone += tags.left_alone.keeps()
         return Probe(
             at=now,
             access=self.access,
@@ -138,7 +135,7 @@ class Directory:
 
     def further_entries(self) -> Iterator[Sequence[StoredEntry]]:
         """List the files, some thousands at a time."""
-        strange = _Strange()
+        strange = Strange()
         batch: list[StoredEntry] = []
         for name in self._algorithms():
             if name not in ALGORITHMS:
@@ -187,9 +184,9 @@ class Directory:
         self, snapshot: Snapshot, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
     ) -> Recheck:
         """Give what looks whether a build has exported meanwhile, or is about to."""
-        del snapshot, rewritten
-        window = min(conditions.settings.grace, _STALLED)
-        return _LookEachTime(self._files, self._index, conditions.clock, window)
+        del rewritten
+        exported_at = snapshot.layout.changed_at if snapshot.layout else snapshot.now
+        return LookEachTime(self._files, self._index, conditions.clock, exported_at)
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete a file, if it is still what was seen."""
@@ -236,7 +233,7 @@ def _check_layout(files: Files) -> None:
         raise StoreError(f"{files.path} is no OCI image layout: oci-layout says no version")
 
 
-def _files_in(files: Files, algorithm: str, strange: "_Strange") -> Iterator[StoredEntry]:
+def _files_in(files: Files, algorithm: str, strange: Strange) -> Iterator[StoredEntry]:
     """List the files of one algorithm; what is no blob is told in `strange`."""
     where = files.directory(f"blobs/{algorithm}")
     if where is None:
@@ -270,74 +267,3 @@ def _stored(digest: Digest, status: os.stat_result) -> StoredEntry:
         last_accessed_at=modified_at,
         parsed=BlobKey(digest),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _LookEachTime:
-    """Looks what builds do, before each deletion: here that costs next to nothing."""
-
-    files: Files
-    index: IndexFile | None
-    clock: Callable[[], datetime]
-    window: timedelta
-
-    def requests(self, entry: KnownEntry) -> int:
-        """Give none: it takes a look."""
-        del entry
-        return 0
-
-    async def why_not(self, entry: KnownEntry) -> str | None:
-        """Tell why a blob may not go, if so."""
-        del entry
-        await anyio.lowlevel.checkpoint()
-        try:
-            if uploading := _upload_under_way(self.files, self.clock, self.window):
-                return uploading
-            # Last, so that no time passes before the blob goes.
-            changed = self.index is None or self.index.has_changed()
-        except StoreError as error:
-            return f"what builds have done meanwhile could not be seen ({error})"
-        return "a build has exported meanwhile and may need it" if changed else None
-
-
-def _upload_under_way(files: Files, clock: Callable[[], datetime], window: timedelta) -> str | None:
-    """Tell of a build that may be about to name a blob that it found stored."""
-    ingest = files.directory("ingest")
-    if ingest is None:
-        return None
-    with said("ingest"), os.scandir(ingest) as found:
-        for entry in found:
-            if clock() - _last_written(entry, ingest) < window:
-                name = printable(entry.name)
-                return f"a build is uploading (ingest/{name}) and may be about to need it"
-    return None
-
-
-def _last_written(entry: os.DirEntry[str], ingest: int) -> datetime:
-    times = []
-    # It may be renamed into its place while we look.
-    with suppress(OSError):
-        times.append(entry.stat(follow_symlinks=False).st_mtime_ns)
-        if entry.is_dir(follow_symlinks=False):
-            grows = os.stat(f"{entry.name}/data", dir_fd=ingest, follow_symlinks=False)
-            times.append(grows.st_mtime_ns)
-    return from_nanoseconds(max(times, default=0))
-
-
-class _Strange:
-    """Names that are left alone: some, and how many there are."""
-
-    def __init__(self) -> None:
-        self._some: list[Keep] = []
-        self._more = 0
-
-    def add(self, name: str, reason: str) -> None:
-        if len(self._some) < _TOLD:
-            self._some.append(Keep(printable(name), DIRECTORY, reason))
-        else:
-            self._more += 1
-
-    def keeps(self) -> list[Keep]:
-        if not self._more:
-            return self._some
-        return [*self._some, Keep(f"{self._more} other names", DIRECTORY, "left alone")]

@@ -78,6 +78,16 @@ class Files:
                 return None
         return self._open[name]
 
+    def check_places(self) -> None:
+        """Raise StoreError if a directory that is open was replaced: what is in it is of no use."""
+        for name, number in self._open.items():
+            parent, _, own = name.rpartition("/")
+            above = self._open[parent] if parent else self._root
+            with said(f"{self.path}/{name}"):
+                there = os.stat(own, dir_fd=above, follow_symlinks=False)
+            if not os.path.samestat(there, os.fstat(number)):
+                raise StoreError(f"{self.path}/{name} was replaced meanwhile")
+
     def read(self, name: str, *, limit: int, where: int | None = None) -> tuple[bytes, Seen]:
         """Read a whole file of at most `limit` bytes."""
         with said(name), _opened(name, self._root if where is None else where) as number:
@@ -104,6 +114,17 @@ class Files:
         except MissingError:
             return None
         return _seen(found) if stat.S_ISREG(found.st_mode) else None
+
+    def is_taken(self, digest: Digest) -> bool:
+        """Tell whether there is anything under the name of a blob: a link or a folder, too."""
+        where, name = self._place(digest)
+        try:
+            with said(digest):
+                return where is not None and bool(
+                    os.stat(name, dir_fd=where, follow_symlinks=False)
+                )
+        except MissingError:
+            return False
 
     def read_blob(self, digest: Digest, *, limit: int) -> tuple[bytes, Seen]:
         """Read a blob of at most `limit` bytes."""

@@ -15,11 +15,11 @@ from maintainer.cacheconfig import (
 )
 from maintainer.cacheconfig.oci import CacheManifest, decode_oci, read_manifest
 from maintainer.errors import InvalidIndexError, StoreError
-from maintainer.plan import Keep
 from maintainer.probe import KnownPlace, ReadGeneration
 from maintainer.snapshot import UnreadGeneration
 from maintainer.stores.local.files import Files, MissingError, Seen
 from maintainer.stores.local.references import References
+from maintainer.stores.local.strange import Strange
 from maintainer.stores.local.tags import Named
 
 NUMBER = 1
@@ -56,7 +56,7 @@ class Tags:
         self.found: set[int] = set()
         self.held: dict[Digest, set[IndexId]] = {}
         self.exports: dict[IndexId, CacheConfig] = {}
-        self.left_alone: list[Keep] = []
+        self.left_alone = Strange()
 
     @property
     def pinned(self) -> Mapping[Digest, str]:
@@ -73,13 +73,16 @@ class Tags:
         """Look at one descriptor."""
         name = named.tag if named.tag is not None else f"descriptor {named.position}"
         index = IndexId(DIRECTORY, Scope(name))
+        if named.problem:
+            self.unread.append(UnreadGeneration(index, 0, named.problem))
+            return
         if named.digest is None:
-            self._leave(name, "it names no blob: left alone")
+            self.left_alone.add(name, "it names no blob: left alone")
             return
         try:
             self._take(index, named.digest, is_tag=named.tag is not None)
         except MissingError:
-            self._leave(name, f"its manifest {named.digest} is missing: nobody can read it")
+            self.left_alone.add(name, f"its manifest {named.digest} is missing: nobody can read it")
         except StoreError as error:
             self.unread.append(UnreadGeneration(index, 0, str(error)))
 
@@ -88,7 +91,9 @@ class Tags:
         whole = matches(digest, content)
         manifest = read_manifest(content) if whole and is_tag else None
         if not whole:
-            self._leave(str(index), f"the content of its manifest is not {digest}: left alone")
+            self.left_alone.add(
+                str(index), f"the content of its manifest is not {digest}: left alone"
+            )
         if manifest is None:
             self._references.pin(digest, f"{index}, which is no cache, needs it")
             return
@@ -159,9 +164,6 @@ class Tags:
         for digest in (tag.digest, tag.config):
             reason = f"it is what a build has exported to {tag.index}"
             self._references.pinned.setdefault(digest, reason)
-
-    def _leave(self, subject: str, reason: str) -> None:
-        self.left_alone.append(Keep(subject, DIRECTORY, reason))
 
 
 def live_of(

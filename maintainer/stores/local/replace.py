@@ -132,6 +132,7 @@ class Replacer:
                 self._meet(pending[name], before)
             if changed:
                 return
+            self._files.check_places()
             if await self._index.replace(before, after):
                 await self._read_back(pending)
         except LockedError as error:
@@ -142,6 +143,7 @@ class Replacer:
                 attempt.end(error=str(error))
 
     async def _read_back(self, pending: Mapping[str, _Attempt]) -> None:
+        self._files.check_places()
         content, seen = await self._index.read()
         leads_to = {one.tag: one.digest for one in read_tags(content)}
         for name, attempt in pending.items():

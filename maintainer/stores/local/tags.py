@@ -3,24 +3,38 @@
 What is not ours to know in it is kept byte for byte.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import StoreError
+from maintainer.text import printable
 
+_Descriptor = dict[str, msgspec.Raw]
 _NAME = "org.opencontainers.image.ref.name"
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw] | None] | None)
 _ENCODER = msgspec.json.Encoder()
+_MANIFESTS = "manifests"
+_DESCRIBED = frozenset({"annotations", "artifactType", "data", "digest", "mediaType", "size"})
+_ESCAPED = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
+    re.DOTALL,
+)
+_MOST = 100_000
+"""Descriptors. More of them are an attack on our memory, or an accident."""
+_MOST_SAID = 20 * _MOST
+"""What all descriptors may say together, as it takes memory each."""
 
 
 class _Says(msgspec.Struct, rename="camel"):
-    digest: str = ""
-    annotations: dict[str, str] | None = None
+    digest: str | None = None
+    annotations: dict[str, str | None] | None = None
 
 
 _SAYS = msgspec.json.Decoder(_Says)
@@ -34,7 +48,9 @@ class Named:
     tag: str | None
     """None if it has none, or one that another descriptor has, which builders find first."""
     digest: Digest | None
-    """None if it names nothing."""
+    """None if it names nothing, or something that is not understood."""
+    problem: str | None = None
+    """Why it is not understood, if so: others may understand it, and need what it leads to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +68,35 @@ def read_tags(content: bytes) -> tuple[Named, ...]:
     seen: set[str] = set()
     named = []
     for position, descriptor in enumerate(_parse(content)[1]):
-        says = _says(descriptor)
-        tag = (says.annotations or {}).get(_NAME)
-        if tag in seen:
-            tag = None
-        if tag is not None:
-            seen.add(tag)
-        digest = Digest(says.digest) if is_digest(says.digest) else None
-        named.append(Named(position, tag, digest))
+        one = _read(position, descriptor or {})
+        if one.tag in seen:
+            one = replace(one, tag=None)
+        elif one.tag is not None:
+            seen.add(one.tag)
+        named.append(one)
     return tuple(named)
+
+
+def _read(position: int, descriptor: _Descriptor) -> Named:
+    problem = _misspelt(descriptor, _DESCRIBED)
+    if problem:
+        return Named(position, None, None, problem)
+    says = _says(descriptor)
+    tag = (says.annotations or {}).get(_NAME)
+    if not says.digest:
+        return Named(position, tag, None)
+    if not is_digest(says.digest):
+        return Named(position, tag, None, f"{printable(says.digest)} is no digest that we know")
+    return Named(position, tag, Digest(says.digest))
+
+
+def _misspelt(names: Iterable[str], known: frozenset[str]) -> str | None:
+    """Tell of a name that builders, who ignore case, take for one that we know in another."""
+    folded = {name.casefold() for name in known}
+    for name in names:
+        if name not in known and name.casefold() in folded:
+            return f"{printable(name)} is spelt in another case"
+    return None
 
 
 def replace_tags(
@@ -75,26 +111,45 @@ def replace_tags(
         if place is None or place.digest != replacement.old:
             changed.add(tag)
             continue
-        descriptors[place.position]["digest"] = _raw(replacement.new)
-        descriptors[place.position]["size"] = _raw(replacement.size)
-    whole["manifests"] = _raw(descriptors)
+        descriptor = descriptors[place.position] or {}
+        descriptor["digest"] = _raw(replacement.new)
+        descriptor["size"] = _raw(replacement.size)
+        # The content of the former manifest.
+        descriptor.pop("data", None)
+    whole[_MANIFESTS] = _raw(descriptors)
     return _ENCODER.encode(whole), frozenset(changed)
 
 
-def _parse(content: bytes) -> tuple[dict[str, msgspec.Raw], Sequence[dict[str, msgspec.Raw]]]:
+def _parse(content: bytes) -> tuple[dict[str, msgspec.Raw], list[_Descriptor | None]]:
+    _refuse_too_much(content)
     try:
-        whole = _RAW.decode(content)
-        descriptors = _LIST.decode(whole["manifests"]) if "manifests" in whole else []
+        whole = _RAW.decode(_ESCAPED.sub(_whole_characters, content))
+        descriptors = _LIST.decode(whole.get(_MANIFESTS, b"7")) or []
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise StoreError(f"index.json is no index of an OCI image layout ({error})") from None
+    if problem := _misspelt(whole, frozenset({_MANIFESTS})):
+        raise StoreError(f"index.json is not understood: {problem}")
+    if len(descriptors) > _MOST:
+        raise StoreError(f"index.json has {len(descriptors):,} descriptors: more than {_MOST:,}")
     return whole, descriptors
 
 
-def _says(descriptor: dict[str, msgspec.Raw]) -> _Says:
+def _refuse_too_much(content: bytes) -> None:
+    """Raise StoreError before more is decoded than memory holds."""
+    if content.count(b"{") > 4 * _MOST or content.count(b":") > _MOST_SAID:
+        raise StoreError(f"index.json says more than {_MOST:,} descriptors do")
+
+
+def _says(descriptor: _Descriptor) -> _Says:
     try:
         return _SAYS.decode(_ENCODER.encode(descriptor))
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise StoreError(f"index.json has a descriptor that makes no sense ({error})") from None
+
+
+def _whole_characters(match: re.Match[bytes]) -> bytes:
+    """Put a mark in place of half a character, as builders do."""
+    return rb"\ufffd" if match["half"] else match[0]
 
 
 def _raw(value: object) -> msgspec.Raw:

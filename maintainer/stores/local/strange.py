@@ -1,0 +1,29 @@
+"""What is left alone, because it is nothing that a run could know or touch."""
+
+from maintainer.cacheconfig import DIRECTORY
+from maintainer.plan import Keep
+from maintainer.text import printable
+
+_TOLD = 100
+"""So many names are told one by one."""
+
+
+class Strange:
+    """Names that are left alone: some, and how many there are."""
+
+    def __init__(self) -> None:
+        self._some: list[Keep] = []
+        self._more = 0
+
+    def add(self, name: str, reason: str) -> None:
+        """Leave something alone, for this reason."""
+        if len(self._some) < _TOLD:
+            self._some.append(Keep(printable(name), DIRECTORY, reason))
+        else:
+            self._more += 1
+
+    def keeps(self) -> list[Keep]:
+        """Give what to tell of them."""
+        if not self._more:
+            return self._some
+        return [*self._some, Keep(f"{self._more} other names", DIRECTORY, "left alone")]
