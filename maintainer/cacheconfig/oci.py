@@ -49,11 +49,17 @@ class _Manifest(msgspec.Struct, rename="camel"):
     config: _Descriptor | None = None
     layers: list[Descriptor] | None = None
     manifests: list[Descriptor] | None = None
+    subject: msgspec.Raw | None = None
     annotations: dict[str, str] | None = None
 
 
 _MANIFEST = msgspec.json.Decoder(_Manifest)
 _DESCRIPTION = msgspec.json.Decoder(_Descriptor)
+_NAMES = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_FOLDED: dict[type[msgspec.Struct], frozenset[str]] = {
+    kind: frozenset(name.casefold() for name in kind.__struct_encode_fields__)
+    for kind in (_Manifest, _Descriptor)
+}
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -72,24 +78,44 @@ class CacheManifest:
 
 
 def read_manifest(content: bytes) -> CacheManifest | None:
-    """Read a manifest; None if it is not that of a cache."""
+    """Read a manifest; None if it is not that of a cache, or of more than a cache."""
     try:
         wire = _MANIFEST.decode(content)
-        if wire.config and wire.config.media_type == CONFIG_TYPE:
+        if wire.subject or _is_misspelt(content, wire):
+            return None
+        if wire.config and wire.config.media_type == CONFIG_TYPE and not wire.manifests:
             return _cache_manifest(wire, wire.config, wire.layers or (), lists_all=False)
         listed = [(each, _describe(each)) for each in wire.manifests or ()]
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return None
     configs = [one for _, one in listed if one.media_type == CONFIG_TYPE]
-    if not configs:
+    if len(configs) != 1 or wire.config or wire.layers:
         return None
     blobs = [each for each, one in listed if one.media_type != CONFIG_TYPE]
-    return _cache_manifest(wire, configs[-1], blobs, lists_all=True)
+    return _cache_manifest(wire, configs[0], blobs, lists_all=True)
+
+
+def _is_misspelt(content: bytes, wire: _Manifest) -> bool:
+    """Tell whether there are names that builders, who ignore case, read and we do not."""
+    whole = _NAMES.decode(content) or {}
+    config = _NAMES.decode(whole["config"]) if "config" in whole else None
+    described = (*(wire.layers or ()), *(wire.manifests or ()), config or {})
+    return _differ_in_case(whole, _Manifest) or any(
+        _differ_in_case(each, _Descriptor) for each in described
+    )
+
+
+def _differ_in_case(names: Iterable[str], kind: type[msgspec.Struct]) -> bool:
+    known = kind.__struct_encode_fields__
+    return any(name not in known and name.casefold() in _FOLDED[kind] for name in names)
 
 
 def _cache_manifest(
     wire: _Manifest, config: _Descriptor, blobs: Iterable[Descriptor], *, lists_all: bool
 ) -> CacheManifest | None:
+    described = [(each, _describe(each)) for each in blobs]
+    if any(one.media_type in MANIFEST_TYPES for _, one in described):
+        return None
     if not is_digest(config.digest):
         return None
     export = (wire.annotations or {}).get(_EXPORTED, "")
@@ -98,7 +124,7 @@ def _cache_manifest(
         media_type=wire.media_type or (INDEX_TYPE if lists_all else MANIFEST_TYPE),
         config=Digest(config.digest),
         export=Digest(export) if is_digest(export) else None,
-        descriptors={_describe(each).digest: each for each in blobs},
+        descriptors={one.digest: each for each, one in described},
     )
 
 

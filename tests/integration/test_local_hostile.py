@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,10 +16,19 @@ from maintainer.report.terminal import render_report
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.local.files import Files, Seen
 from maintainer.stores.local.tags import Replacement, read_tags, replace_tags
-from tests.integration.directories import World, a_directory, layer_of, template
+from tests.integration.directories import (
+    CONFIG,
+    INDEX,
+    MANIFEST,
+    World,
+    a_directory,
+    layer_of,
+    template,
+)
 from tests.integration.world import START
 
 NO_GRACE = timedelta(0)
+_NAME = "org.opencontainers.image.ref.name"
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +237,194 @@ def test_what_is_for_directories_only_is_refused_elsewhere() -> None:
 
     with pytest.raises(UsageError, match="merge_tags is for directories only"):
         anyio.run(_open, Settings(merge_tags=True))
+
+
+# What is not understood: it may need anything, so nothing is swept.
+
+
+def _image(world: World) -> tuple[set[str], dict[str, object]]:
+    """Store an image; give its blobs and its manifest, which is not stored."""
+    layer = world.upload(b"layer of busybox")
+    config = world.upload(b'{"of": "busybox"}')
+    image: dict[str, object] = {
+        "config": {"digest": config, "size": 1},
+        "layers": [{"digest": layer, "size": 1}],
+    }
+    return {layer, config}, image
+
+
+def _is_kept(world: World, needed: set[str]) -> bool:
+    world.passes(days=9)
+    world.gc(grace=NO_GRACE)
+    return needed <= world.stored()
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        pytest.param(lambda text: " " * 100_000 + text, id="behind much white space"),
+        pytest.param(lambda text: "\ufeff" + text, id="behind a byte order mark"),
+        pytest.param(lambda text: text.replace("sha256:", "sha256\\u003a"), id="escaped"),
+        pytest.param(lambda text: "[" + text + "]", id="in a list"),
+    ],
+)
+def test_a_foreign_manifest_keeps_what_it_names_however_it_is_spelt(
+    world: World, spell: Callable[[str], str]
+) -> None:
+    needed, image = _image(world)
+    manifest = world.name("image", spell(json.dumps(image)).encode())
+
+    assert _is_kept(world, {manifest, *needed})
+
+
+def test_many_escaped_quotes_take_no_time(world: World) -> None:
+    manifest = world.name("image", b'{"' + b'\\"' * 400_000)
+    started = time.process_time()
+
+    assert _is_kept(world, {manifest})
+
+    assert time.process_time() - started < 5
+
+
+def _strange(world: World, image: dict[str, object]) -> str:
+    """Store a manifest under a digest of an algorithm that we do not know."""
+    place = world.path / "blobs" / "blake3" / ("a" * 64)
+    place.parent.mkdir()
+    place.write_text(json.dumps(image))
+    return f"blake3:{place.name}"
+
+
+def test_a_tag_that_leads_to_an_unknown_algorithm_stops_the_sweep(world: World) -> None:
+    needed, image = _image(world)
+    _rewrite_index(world, [{"digest": _strange(world, image), "size": 5}])
+
+    assert _is_kept(world, needed)
+
+
+def test_a_document_that_names_an_unknown_algorithm_stops_the_sweep(world: World) -> None:
+    needed, image = _image(world)
+    above = {"manifests": [{"digest": _strange(world, image), "size": 5}]}
+
+    assert _is_kept(world, {world.name("image", json.dumps(above).encode()), *needed})
+
+
+def test_a_document_that_is_a_link_is_not_followed_and_stops_the_sweep(
+    world: World, tmp_path: Path
+) -> None:
+    needed, image = _image(world)
+    inner = world.upload(json.dumps(image).encode())
+    world.name("image", json.dumps({"manifests": [{"digest": inner}]}).encode())
+    place = world.blobs / inner[7:]
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+
+    assert _is_kept(world, needed)
+
+
+@pytest.mark.parametrize("name", ["digest", "annotations"])
+def test_a_descriptor_spelt_in_another_case_as_builders_read_it_stops_the_sweep(
+    world: World, name: str
+) -> None:
+    needed, image = _image(world)
+    manifest = world.name("image", json.dumps(image).encode())
+    index = world.path / "index.json"
+    index.write_text(index.read_text().replace(f'"{name}"', f'"{name.title()}"'))
+    world.touch(index)
+
+    assert _is_kept(world, {manifest, *needed})
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", '{"Manifests": []}', '{"manifests": [], "MANIFESTS": 1}']
+)
+def test_an_index_that_may_list_what_we_do_not_see_stops_the_run(
+    world: World, content: str
+) -> None:
+    world.put("orphan")
+    world.passes(days=9)
+    (world.path / "index.json").write_text(content)
+    world.touch(world.path / "index.json")
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert report.status == "failed"
+    assert "index.json" in report.problems[0]
+    assert world.steps("orphan")
+
+
+def test_an_image_index_that_lists_a_cache_among_images_keeps_them_all(world: World) -> None:
+    needed, image = _image(world)
+    listed = world.upload(json.dumps(image).encode())
+    cache = world.upload(b'{"layers":[],"records":[]}')
+    manifests = [
+        {"mediaType": MANIFEST, "digest": listed, "size": len(json.dumps(image))},
+        {"mediaType": CONFIG, "digest": cache, "size": 26},
+    ]
+    whole = json.dumps({"mediaType": INDEX, "manifests": manifests}).encode()
+
+    assert _is_kept(world, {world.name("both", whole, INDEX), listed, *needed})
+
+
+def _rewrite_index(world: World, descriptors: list[object]) -> None:
+    (world.path / "index.json").write_text(json.dumps({"manifests": descriptors}))
+    world.touch(world.path / "index.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"manifests": null}',
+        '{"manifests": [null]}',
+        '{"manifests": [{"digest": null, "annotations": null}]}',
+        '{"manifests": [{"annotations": {"org.opencontainers.image.ref.name": null}}]}',
+        '{"manifests": [{"annotations": {"org.opencontainers.image.ref.name": "\\ud800"}}]}',
+    ],
+)
+def test_what_builders_read_as_nothing_stops_no_run(world: World, content: str) -> None:
+    (world.path / "index.json").write_text(content)
+
+    report = world.gc()
+
+    assert report.status == "done", report.problems
+
+
+def test_more_descriptors_than_memory_holds_are_refused_in_one_line(world: World) -> None:
+    for descriptors in (b"{}," * 100_001, b'{"a":{}},' * 200_001, b'{"b":1,"a":1},' * 1_000_001):
+        with pytest.raises(StoreError, match="more than 100,000"):
+            read_tags(b'{"manifests":[%b{}]}' % descriptors)
+
+
+def test_of_many_tags_that_are_left_alone_some_are_told_and_how_many_there_are(
+    world: World,
+) -> None:
+    _rewrite_index(world, [{}] * 300)
+
+    report = world.gc()
+
+    told = [a.subject for a in report.actions if a.kind == "keep"]
+    assert len(told) == 101
+    assert told[-1] == "200 other names"
+
+
+def test_content_that_a_descriptor_holds_itself_goes_when_its_tag_is_replaced() -> None:
+    old, new = layer_of("old"), layer_of("new")
+    one = {"digest": old, "size": 1, "data": "e30=", "annotations": {_NAME: "t"}}
+    content = json.dumps({"manifests": [one]}).encode()
+
+    replaced, _ = replace_tags(content, {"t": Replacement(old, new, 22)})
+
+    assert json.loads(replaced)["manifests"] == [
+        {"digest": new, "size": 22, "annotations": {_NAME: "t"}}
+    ]
+
+
+def test_a_tag_with_half_a_character_leads_on_to_what_is_of_use(world: World) -> None:
+    world.build("base", "api", "test", tag="half")
+    world.evict("test")
+    index = world.path / "index.json"
+    index.write_text(index.read_text().replace('"half"', '"\\ud800 \\ud83d\\ude00"'))
+
+    assert world.gc().status == "done"
+
+    assert world.tags() == ["\ufffd \U0001f600"]
+    assert world.leads_to("\ufffd \U0001f600") == {layer_of("base"), layer_of("api")}

@@ -126,3 +126,21 @@ def test_what_a_build_has_exported_is_named_when_more_is_written() -> None:
 )
 def test_whatever_else_is_no_manifest_of_a_cache(content: bytes) -> None:
     assert read_manifest(content) is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"subject": {"mediaType": MANIFEST_TYPE, "digest": BLOBS[1], "size": 1}},
+        {"manifests": [{"mediaType": MANIFEST_TYPE, "digest": BLOBS[1], "size": 1}]},
+        {"layers": [{"mediaType": INDEX_TYPE, "digest": BLOBS[1], "size": 1}]},
+        {"Layers": [_described(BLOBS[1])]},
+        {"layers": [{"Digest": BLOBS[1]}]},
+        {"config": {"mediaType": CONFIG_TYPE, "digest": BLOBS[0], "DIGEST": BLOBS[1]}},
+    ],
+)
+def test_a_manifest_that_may_lead_to_more_than_a_cache_is_none(more: dict[str, Any]) -> None:
+    head = {"mediaType": CONFIG_TYPE, "digest": BLOBS[0], "size": 2}
+
+    assert read_manifest(json.dumps({"config": head, "layers": []}).encode())
+    assert read_manifest(json.dumps({"config": head, "layers": []} | more).encode()) is None

@@ -1,17 +1,23 @@
 """What a manifest that is not ours needs: all that it names, and what that names, and so on."""
 
+import codecs
+import json
 import os
 import re
+from collections.abc import Iterator
 
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import StoreError
-from maintainer.stores.local.files import Files, MissingError
+from maintainer.stores.local.files import ALGORITHMS, Files, MissingError, said
 
 _DIGEST = re.compile(rb"(?:sha256|sha384|sha512):[0-9a-f]{64,128}")
+_STRING = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"?', re.DOTALL)
+"""A string in JSON. It never fails behind its first character, so it takes no time twice."""
 _DEPTH = 32
-_HEAD = 64
-"""Bytes in which a document in JSON begins."""
+_CHUNK = 64 * 1024
+_WHITE = b" \t\r\n" + codecs.BOM_UTF8
+_BEGINS = (b"{", b"[")
 
 
 class References:
@@ -24,13 +30,15 @@ class References:
     def __init__(self, files: Files, *, limit: int) -> None:
         self._files = files
         self._limit = limit
+        self._strange: tuple[bytes, ...] | None = None
         self.pinned: dict[Digest, str] = {}
         """What is needed, and why."""
 
     def pin(self, digest: Digest, reason: str) -> None:
         """Keep a blob with all that it needs.
 
-        Raises StoreError if a document cannot be read: then what it needs is not known.
+        Raises StoreError if a document cannot be read, or names what cannot be looked at: then what
+        it needs is not known.
         """
         waiting = list(self._keep(digest, reason))
         for _ in range(_DEPTH):
@@ -38,23 +46,72 @@ class References:
                 return
             documents, waiting = waiting, []
             for blob in documents:
-                for match in _DIGEST.finditer(self._document(blob)):
-                    waiting += self._keep(Digest(match[0].decode()), reason)
+                for text in _texts(self._document(blob)):
+                    self._refuse_strange(blob, text)
+                    for match in _DIGEST.finditer(text):
+                        waiting += self._keep(Digest(match[0].decode()), reason)
         raise StoreError(f"{digest} leads through more than {_DEPTH} documents")
 
     def _keep(self, digest: Digest, reason: str) -> list[Digest]:
         """Keep a blob; give it, if it exists and was not kept before."""
-        if not is_digest(digest) or digest in self.pinned or self._files.look(digest) is None:
+        if not is_digest(digest) or digest in self.pinned:
+            return []
+        if self._files.look(digest) is None:
+            if self._files.is_taken(digest):
+                raise StoreError(f"{digest} is no file: what it needs is not known")
             return []
         self.pinned[digest] = reason
         return [digest]
+
+    def _refuse_strange(self, blob: Digest, text: bytes) -> None:
+        """Raise StoreError if a document names a blob that we do not know how to find."""
+        if self._strange is None:
+            self._strange = tuple(_strange_algorithms(self._files))
+        for algorithm in self._strange:
+            if algorithm in text:
+                name = algorithm.decode(errors="replace")
+                raise StoreError(f"{blob} names a digest of an unknown algorithm ({name}…)")
 
     def _document(self, blob: Digest) -> bytes:
         """Read a document in JSON; nothing of any other blob."""
         try:
             with self._files.open_blob(blob) as number:
-                if not os.read(number, _HEAD).lstrip().startswith(b"{"):
+                if not self._begins_as_json(number):
                     return b""
             return self._files.read_blob(blob, limit=self._limit)[0]
         except MissingError:
             return b""
+
+    def _begins_as_json(self, number: int) -> bool:
+        """Tell whether a file may be JSON; a larger one than we read is told by its first bytes."""
+        for _ in range(1 + self._limit // _CHUNK):
+            piece = os.read(number, _CHUNK)
+            if not piece:
+                return False
+            if begin := piece.lstrip(_WHITE):
+                return begin.startswith(_BEGINS)
+        return True
+
+
+def _texts(document: bytes) -> Iterator[bytes]:
+    """Give what a document says, and once more, unescaped, every string that has escapes."""
+    yield document
+    if b"\\" not in document:
+        return
+    for match in _STRING.finditer(document):
+        if b"\\" in match[1]:
+            try:
+                text = json.loads(b'"%b"' % match[1], strict=False)
+            except ValueError:
+                continue  # Nobody reads it as JSON.
+            yield text.encode(errors="replace")
+
+
+def _strange_algorithms(files: Files) -> Iterator[bytes]:
+    where = files.directory("blobs")
+    if where is None:
+        return
+    with said("blobs"), os.scandir(where) as found:
+        for entry in found:
+            if entry.name not in ALGORITHMS:
+                yield os.fsencode(entry.name) + b":"
