@@ -1,5 +1,6 @@
 """What a run does to a directory, story by story."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -609,6 +610,122 @@ def test_a_file_that_was_written_anew_since_it_was_seen_stays(
     assert [a.outcome for a in report.actions if a.kind == "delete"] == [
         "skipped: it was written anew meanwhile"
     ]
+
+
+def test_a_layout_file_that_a_build_is_writing_is_read_once_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api")
+    layout = world.path / "oci-layout"
+    content = layout.read_text()
+    layout.write_text("")
+    close, once = os.close, iter([True])
+
+    def write_then(number: int) -> None:
+        if _is(number, layout) and next(once, False):
+            layout.write_text(content)
+        close(number)
+
+    monkeypatch.setattr(os, "close", write_then)
+
+    assert world.gc().status == "done"
+
+
+def test_the_lock_can_be_opened_by_builders_of_other_users_whatever_the_umask_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    lock, rename, modes = world.path / "index.json.lock", os.rename, []
+
+    def look_first(old: str, new: str, **where: int) -> None:
+        if new == "index.json":
+            modes.append(lock.stat().st_mode & 0o777)
+        rename(old, new, **where)
+
+    monkeypatch.setattr(os, "rename", look_first)
+    before = os.umask(0o077)
+    try:
+        world.gc()
+    finally:
+        os.umask(before)
+
+    assert modes == [0o644]
+
+
+def test_a_temporary_file_of_another_run_that_goes_meanwhile_holds_nothing_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    other = world.path / ".maintainer-0123456789abcdef.tmp"
+    other.touch()
+    look = os.stat
+
+    def take_away(name: object, **how: object) -> os.stat_result:
+        if name == other.name:
+            other.unlink(missing_ok=True)
+        return look(name, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", take_away)
+
+    assert _written(world.gc()) == ["api"]
+
+
+@pytest.mark.parametrize("merge_tags", [False, True])
+def test_a_manifest_that_another_run_has_replaced_meanwhile_is_left_for_the_next_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, merge_tags: bool
+) -> None:
+    manifest = world.build("base", "api", "test")
+    world.build("base", "web", tag="web")
+    world.evict("test")
+    open_file, opened = os.open, iter(range(100))
+
+    def take_away(name: str, *how: int, **where: int) -> int:
+        if name == manifest[7:] and next(opened) == 1 + merge_tags:
+            (world.blobs / name).unlink()
+        return open_file(name, *how, **where)
+
+    monkeypatch.setattr(os, "open", take_away)
+
+    report = world.gc(merge_tags=merge_tags)
+
+    assert report.status == "done", report.problems
+    assert any(a.outcome.startswith("left: the manifest") for a in report.actions)
+
+
+def test_a_layout_without_blobs_of_our_algorithm_gets_a_directory_for_them(world: World) -> None:
+    world.build("base", "api", "test")
+    names = {}
+    for path in world.blobs.iterdir():
+        names[path.name] = path.read_bytes()
+    place = world.path / "blobs" / "sha512"
+    place.mkdir()
+    index = json.loads((world.path / "index.json").read_bytes())["manifests"][0]
+    manifest = json.loads(names[index["digest"][7:]])
+    config = names[manifest["config"]["digest"][7:]]
+    for old in {layer_of(step)[7:] for step in ("base", "api", "test")}:
+        new = hashlib.sha512(names[old]).hexdigest()
+        (place / new).write_bytes(names[old])
+        config = config.replace(f"sha256:{old}".encode(), f"sha512:{new}".encode())
+        manifest = json.loads(json.dumps(manifest).replace(f"sha256:{old}", f"sha512:{new}"))
+    manifest["config"] |= {"digest": _put_sha512(place, config), "size": len(config)}
+    content = json.dumps(manifest).encode()
+    index |= {"digest": _put_sha512(place, content), "size": len(content)}
+    (world.path / "index.json").write_text(json.dumps({"manifests": [index]}))
+    (place / hashlib.sha512(b"test").hexdigest()).unlink()
+    shutil.rmtree(world.blobs)
+
+    report = world.gc()
+
+    assert report.status == "done", report.problems
+    assert len(list(world.blobs.iterdir())) == 2
+
+
+def _put_sha512(place: Path, content: bytes) -> str:
+    digits = hashlib.sha512(content).hexdigest()
+    (place / digits).write_bytes(content)
+    return f"sha512:{digits}"
 
 
 # Accidents.

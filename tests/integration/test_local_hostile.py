@@ -1,5 +1,6 @@
 """What anybody may have put into a directory: links, strange names, strange content."""
 
+import errno
 import json
 import os
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from maintainer.cacheconfig import Digest
-from maintainer.errors import StoreError, UsageError
+from maintainer.errors import MaintainerError, StoreError, UsageError
 from maintainer.opening import open_cache
 from maintainer.report.terminal import render_report
 from maintainer.settings import GitHubSettings, Settings
@@ -428,3 +429,88 @@ def test_a_tag_with_half_a_character_leads_on_to_what_is_of_use(world: World) ->
 
     assert world.tags() == ["\ufffd \U0001f600"]
     assert world.leads_to("\ufffd \U0001f600") == {layer_of("base"), layer_of("api")}
+
+
+def test_a_lock_that_is_a_pipe_holds_no_run_up(world: World) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    os.mkfifo(world.path / "index.json.lock")
+
+    report = world.gc()
+
+    assert report.problems == ("api was not written: index.json.lock is no file",)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem", "status"),
+    [
+        ("~no such user/cache", "can be no directory", 2),
+        ("nul\0nul", "can be no directory", 2),
+        ("loop", "leads to itself", 1),
+        ("long" * 1250, "File name too long", 1),
+        ("missing", "there is no", 1),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, problem: str, status: int
+) -> None:
+    import anyio
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+
+    async def opened() -> None:
+        async with open_cache(Settings(store=f"local:{name}"), None):
+            pass
+
+    with pytest.raises(MaintainerError, match=problem) as error:
+        anyio.run(opened)
+    assert error.value.exit_status == status
+    assert "\n" not in str(error.value)
+
+
+def test_times_and_sizes_beyond_belief_stop_no_run(world: World) -> None:
+    for number in range(3):
+        place = world.put(f"large {number}")
+        place.chmod(0o644)
+        os.truncate(place, _largest_file(place))
+        os.utime(place, (253402300799, 253402300799))
+
+    report = world.gc(grace=timedelta(days=400))
+
+    assert report.status == "done", report.problems
+    assert report.entries_deleted == 0
+
+
+def _largest_file(place: Path) -> int:
+    """Find out how many bytes a file with a hole may have here."""
+    size = 2**63 - 1
+    while True:
+        try:
+            os.truncate(place, size)
+        except OSError:
+            size //= 2
+        else:
+            return size
+
+
+@pytest.mark.parametrize(("mode", "replaced"), [(0o644, True), (0o664, False)])
+def test_an_index_of_a_group_that_we_are_not_in_is_replaced_if_that_makes_no_difference(
+    world: World, monkeypatch: pytest.MonkeyPatch, mode: int, replaced: bool
+) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    index = world.path / "index.json"
+    index.chmod(mode)
+    os.chown(index, -1, os.getegid() + 1)
+
+    def refuse(*_: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+
+    report = world.gc()
+
+    assert (report.status == "done") == replaced
+    assert replaced or "which this user is not in" in report.problems[0]
+    assert index.stat().st_mode & 0o777 == mode

@@ -14,7 +14,7 @@ import anyio.lowlevel
 from maintainer.cache import Conditions
 from maintainer.cacheconfig import DIRECTORY, BlobKey, Digest, IndexId
 from maintainer.cacheconfig.keys import is_digest
-from maintainer.errors import StoreError
+from maintainer.errors import StoreError, UsageError
 from maintainer.mark import Marks
 from maintainer.outage import RememberedEntry
 from maintainer.plan import Keep, WriteIndex
@@ -22,8 +22,17 @@ from maintainer.probe import Known, Probe
 from maintainer.rewrite import Rewritten
 from maintainer.snapshot import KnownEntry, Layout, Snapshot
 from maintainer.stores.base import Access, RequestLog, StoredEntry
-from maintainer.stores.local.files import ALGORITHMS, TEMPORARY, Files, Seen, from_nanoseconds, said
-from maintainer.stores.local.index import IndexFile
+from maintainer.stores.local.files import (
+    ALGORITHMS,
+    TEMPORARY,
+    Files,
+    MissingError,
+    Seen,
+    from_nanoseconds,
+    said,
+    size_of,
+)
+from maintainer.stores.local.index import IndexFile, Sleep
 from maintainer.stores.local.look import Tags, live_of
 from maintainer.stores.local.outage import find_loss
 from maintainer.stores.local.recheck import LookEachTime
@@ -36,6 +45,8 @@ from maintainer.text import printable
 log = logging.getLogger(__name__)
 
 _BATCH = 5_000
+_ATTEMPTS = 10
+_PAUSE = 0.02
 _LEFT_OVER = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}\.tmp", re.ASCII)
 _FILE = "file"
 
@@ -68,7 +79,7 @@ class Directory:
     async def probe(self, known: Known, now: datetime, conditions: Conditions) -> Probe:
         """Read the tags, and look for every blob that they name."""
         self.left_alone.clear()
-        _check_layout(self._files)
+        await _check_layout(self._files, conditions.sleep)
         self._index = IndexFile(self._files, limit=self._limit, sleep=conditions.sleep)
         content, seen = await self._index.read()
         self._index.expect(content)
@@ -199,8 +210,11 @@ class Directory:
         with said(self.name), os.scandir(self._files.root) as found:
             names = [entry.name for entry in found if _LEFT_OVER.fullmatch(entry.name)]
         for name in names:
-            with said(name):
-                status = os.stat(name, dir_fd=self._files.root, follow_symlinks=False)
+            try:
+                with said(name):
+                    status = os.stat(name, dir_fd=self._files.root, follow_symlinks=False)
+            except MissingError:
+                continue  # The run that wrote it was not killed.
             if stat.S_ISREG(status.st_mode) and from_nanoseconds(status.st_mtime_ns) < before:
                 self._files.delete_left_over(name)
 
@@ -209,10 +223,9 @@ class Directory:
 def open_directory(
     path: Path, *, max_index_size: int, merge_tags: bool = False, verify: bool = False
 ) -> Iterator[Directory]:
-    """Open a directory. Raises StoreError if there is none."""
-    # One directory has one part of the graph, from wherever it is looked at.
+    """Open a directory. Raises StoreError if there is none, UsageError if there can be none."""
     directory = Directory(
-        path.expanduser().resolve(),
+        _resolved(path),
         max_index_size=max_index_size,
         merge_tags=merge_tags,
         verify=verify,
@@ -223,14 +236,34 @@ def open_directory(
         directory.close()
 
 
-def _check_layout(files: Files) -> None:
-    """Raise StoreError if this is no image layout: maybe a disk is not mounted."""
+def _resolved(path: Path) -> Path:
+    """Give the one name of a directory: it has one part of the graph, whoever looks at it."""
     try:
-        content, _ = files.read("oci-layout", limit=4096)
-    except StoreError as error:
-        raise StoreError(f"{files.path} is no OCI image layout: {error}") from None
-    if b'"imageLayoutVersion"' not in content:
-        raise StoreError(f"{files.path} is no OCI image layout: oci-layout says no version")
+        path = path.expanduser()
+        path.lstat()
+    except OSError:
+        pass  # Opening it will say so, and why.
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"local:{printable(str(path))} can be no directory: {error}") from None
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "it is a symbolic link that leads to itself"
+        raise StoreError(f"local:{printable(str(path))} cannot be opened: {reason}") from None
+
+
+async def _check_layout(files: Files, sleep: Sleep) -> None:
+    """Raise StoreError if this is no image layout: maybe a disk is not mounted."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            content, _ = files.read("oci-layout", limit=4096)
+        except StoreError as error:
+            raise StoreError(f"{files.path} is no OCI image layout: {error}") from None
+        if b'"imageLayoutVersion"' in content:
+            return
+        # Builders empty it before they write it, each time that they export.
+        await sleep(_PAUSE * (attempt + 1))
+    raise StoreError(f"{files.path} is no OCI image layout: oci-layout says no version")
 
 
 def _files_in(files: Files, algorithm: str, strange: Strange) -> Iterator[StoredEntry]:
@@ -262,7 +295,7 @@ def _stored(digest: Digest, status: os.stat_result) -> StoredEntry:
         ref=DIRECTORY,
         key=digest,
         version=_FILE,
-        size=status.st_size,
+        size=size_of(status),
         created_at=modified_at,
         last_accessed_at=modified_at,
         parsed=BlobKey(digest),

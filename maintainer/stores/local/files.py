@@ -25,7 +25,10 @@ TEMPORARY = ".maintainer-"
 
 _CHUNK = 1024 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+_END_OF_TIME = datetime(9000, 1, 1, tzinfo=UTC)
+"""So far from the end of the calendar that any grace period fits behind it."""
+_LARGEST = 1 << 42
+"""Bytes. What says that it has more counts as so much: sums of sizes stay below 64 bits."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -149,10 +152,23 @@ class Files:
         """
         where, name = self._place(digest)
         if where is None:
-            raise StoreError(f"{self.path} has no directory for {digest}")
+            where = self._make_place(digest)
         with self.temporary(content, mode=0o444) as temporary, said(digest):
             os.rename(temporary, name, src_dir_fd=self._root, dst_dir_fd=where)
             os.fsync(where)
+
+    def _make_place(self, digest: Digest) -> int:
+        """Make the directory of an algorithm that no blob had so far."""
+        above = self.directory("blobs")
+        if above is None:
+            raise StoreError(f"{self.path} has no directory for blobs")
+        with said(f"{self.path}/blobs"), suppress(FileExistsError):
+            os.mkdir(digest.partition(":")[0], dir_fd=above)
+            os.fsync(above)
+        where, _ = self._place(digest)
+        if where is None:
+            raise StoreError(f"{self.path} has no directory for {digest}")
+        return where
 
     @contextmanager
     def temporary(
@@ -166,8 +182,8 @@ class Files:
                 with os.fdopen(number, "wb") as file:
                     file.write(content)
                     file.flush()
-                    if owner and owner != (os.geteuid(), os.getegid()):
-                        os.fchown(number, *owner)
+                    if owner:
+                        _give_to(number, owner, mode)
                     os.fchmod(number, mode)
                     os.fsync(number)
             yield name
@@ -211,6 +227,21 @@ class Files:
         return self.directory(f"blobs/{algorithm}"), name
 
 
+def _give_to(number: int, owner: tuple[int, int], mode: int) -> None:
+    """Let a new file belong to the user and group of the one that it is to replace."""
+    mine = os.fstat(number)
+    if owner == (mine.st_uid, mine.st_gid):
+        return
+    try:
+        os.fchown(number, *owner)
+    except PermissionError:
+        # It matters only if the group may do more, or less, than everybody else.
+        if owner[0] != mine.st_uid or (mode >> 3) & 7 != mode & 7:
+            raise StoreError(
+                f"its group is {owner[1]}, which this user is not in: only a member can replace it"
+            ) from None
+
+
 @contextmanager
 def _opened(name: str, where: int) -> Iterator[int]:
     number = os.open(name, _FILE, dir_fd=where)
@@ -236,7 +267,12 @@ def said(what: str) -> Iterator[None]:
 
 
 def _seen(found: os.stat_result) -> Seen:
-    return Seen(found.st_size, from_nanoseconds(found.st_mtime_ns))
+    return Seen(size_of(found), from_nanoseconds(found.st_mtime_ns))
+
+
+def size_of(found: os.stat_result) -> int:
+    """Give the size of a file in bytes; that of a file with holes may be beyond belief."""
+    return min(found.st_size, _LARGEST)
 
 
 def from_nanoseconds(moment: int) -> datetime:

@@ -7,6 +7,7 @@ held for a moment only, and theirs is waited for.
 
 import fcntl
 import os
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -54,6 +55,7 @@ def _try(root: int) -> tuple[int, bool] | None:
         except FileNotFoundError:
             return None
         try:
+            _refuse_what_is_no_file(number)
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_there(number, root):
                 return number, is_ours
@@ -67,12 +69,21 @@ def _try(root: int) -> tuple[int, bool] | None:
 
 
 def _open(root: int) -> tuple[int, bool]:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    # Whatever has the name: that of a pipe would wait for somebody to write into it.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        # Builders may run as somebody else, and must be able to open it.
-        return os.open(NAME, flags | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=root), True
+        number = os.open(NAME, flags | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=root)
     except FileExistsError:
         return os.open(NAME, flags, dir_fd=root), False
+    # Builders may run as somebody else, and must be able to open it, whatever our umask is.
+    with suppress(OSError):
+        os.fchmod(number, 0o644)
+    return number, True
+
+
+def _refuse_what_is_no_file(number: int) -> None:
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        raise StoreError(f"{NAME} is no file")
 
 
 def _is_there(number: int, root: int) -> bool:

@@ -78,8 +78,12 @@ class Replacer:
             _Attempt(write, self._tags[write.index], write.content, exported=merged)
             for write in writes
         ]
-        for tag in self._tags.values() if merged else ():
-            self._described |= self._form(tag).descriptors
+        try:
+            for tag in self._tags.values() if merged else ():
+                self._described |= self._form(tag).descriptors
+        except MissingError as error:
+            for attempt in attempts:
+                attempt.end(left=str(error))
         for attempt in attempts:
             if reason := budget.take(0):
                 attempt.end(left=reason)
@@ -109,6 +113,9 @@ class Replacer:
             )
             for content in (attempt.encoded.config, attempt.encoded.manifest):
                 self._files.write_blob(content_digest(content), content)
+        except MissingError as error:
+            # Another run has replaced it: the tag leads elsewhere by now.
+            attempt.end(left=str(error))
         except StoreError as error:
             attempt.end(error=str(error))
 
@@ -119,7 +126,7 @@ class Replacer:
         except MissingError:
             manifest = None
         if manifest is None:
-            raise StoreError(f"the manifest {tag.digest} went while it was about to be replaced")
+            raise MissingError(f"the manifest {tag.digest} went while it was about to be replaced")
         return manifest
 
     async def _try(self, pending: Mapping[str, _Attempt]) -> None:
