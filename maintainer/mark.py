@@ -292,6 +292,7 @@ class Marker:
         layout = snapshot.layout
         self.pinned = layout.pinned if layout else {}
         self.held = layout.held if layout else {}
+        self.former = layout.former if layout else frozenset()
         self.changed_at = layout.changed_at if layout else None
         for index in indexes:
             for blob in index.merged.blobs:
@@ -338,7 +339,8 @@ class Marker:
         if index := self.named_now.get(digest):
             reason = f"{index.place} named it until now, but no live result needs it"
             return Mark(entry, State.DANGLING, reason, self.snapshot.now)
-        since = self._unneeded_since(entry, self.named_until.get(digest))
+        until = self.changed_at if digest in self.former else self.named_until.get(digest)
+        since = self._unneeded_since(entry, until)
         return Mark(entry, State.DANGLING, "no live result of any index needs it", since)
 
     def _mark_signature(self, entry: KnownEntry, signed: Digest) -> Mark:

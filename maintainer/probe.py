@@ -82,6 +82,8 @@ class Known:
     """Those that only generations name which are still stored, but take no part any more."""
     missing_blobs: frozenset[Digest] = frozenset()
     """Those of all these that an earlier run has asked for in vain."""
+    looked_at: datetime | None = None
+    """When the last run that came to its end began to look."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ class Layout:
     """The blobs that something else needs, with the reason in words."""
     exports: Mapping[IndexId, CacheConfig] = field(default_factory=dict)
     """What builds have exported to the tags under which a merged index is now."""
+    former: frozenset[Digest] = frozenset()
+    """The blobs that tags may have needed since the last run, until a tag was last replaced."""
     merge_tags: bool = False
     """Whether each tag is to lead to all that any tag leads to."""
 

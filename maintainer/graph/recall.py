@@ -28,6 +28,7 @@ from maintainer.graph.models import (
     ManifestLayerRow,
     ManifestRow,
     RefRow,
+    RunRow,
     ScopeRow,
 )
 from maintainer.graph.record import was_to_be_deleted
@@ -51,6 +52,11 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
         places[_index_of(row)][row.generation] = place
     named = _blobs_named(connection, target_id, access, ManifestRow.superseded_at.is_(None))
     stored = _blobs_named(connection, target_id, access, ManifestRow.missing_since.is_(None))
+    looked_at = connection.execute(
+        select(func.max(RunRow.started_at)).where(
+            RunRow.target_id == target_id, RunRow.status == "done"
+        )
+    ).scalar()
     return Known(
         store_ids=frozenset(store_ids),
         written=written,
@@ -60,6 +66,7 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
         missing_blobs=frozenset(
             digest for digest, is_missing in (stored | named).items() if is_missing
         ),
+        looked_at=looked_at,
     )
 
 

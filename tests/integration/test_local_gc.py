@@ -94,6 +94,32 @@ def test_what_an_export_has_replaced_goes_once_the_graph_has_seen_it_unneeded_fo
     assert world.leads_to() == _layers("base", "new")
 
 
+@pytest.mark.parametrize("days", [0, 8])
+def test_what_tags_have_needed_between_two_runs_only_has_a_grace_period(
+    world: World, days: int
+) -> None:
+    world.build("base", "old")
+    world.passes(minutes=1)
+    world.build("base", "new")
+    world.passes(minutes=1)
+    world.gc()
+    world.passes(days=5)
+    # An export finds it stored, and after a while another one does without it.
+    world.build("base", "old", "more")
+    world.passes(days=days, minutes=1)
+    world.build("base", "newer")
+    world.passes(minutes=1)
+
+    world.gc()
+
+    assert world.steps("old", "more") == _layers("old", "more")
+    world.passes(hours=25)
+    world.gc()
+    world.passes(hours=25)
+    world.gc()
+    assert not world.steps("old", "more")
+
+
 def test_without_memory_what_an_export_may_have_replaced_lately_has_a_grace_period(
     world: World, tmp_path: Path
 ) -> None:

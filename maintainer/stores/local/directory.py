@@ -6,7 +6,7 @@ import re
 import stat
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import anyio.lowlevel
@@ -32,6 +32,7 @@ from maintainer.stores.local.files import (
     said,
     size_of,
 )
+from maintainer.stores.local.former import read_former
 from maintainer.stores.local.index import IndexFile, Sleep
 from maintainer.stores.local.look import Tags, live_of
 from maintainer.stores.local.outage import find_loss
@@ -45,6 +46,8 @@ from maintainer.text import printable
 log = logging.getLogger(__name__)
 
 _BATCH = 5_000
+_SKEW = timedelta(hours=1)
+"""So far may the clock of the files and ours be apart."""
 _ATTEMPTS = 10
 _PAUSE = 0.02
 _LEFT_OVER = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}\.tmp", re.ASCII)
@@ -121,9 +124,25 @@ class Directory:
                 held={digest: frozenset(names) for digest, names in tags.held.items()},
                 pinned=tags.pinned,
                 exports=tags.exports,
+                former=await self._former(known, now, conditions),
                 merge_tags=self._merge_tags,
             ),
         )
+
+    async def _former(
+        self, known: Known, now: datetime, conditions: Conditions
+    ) -> frozenset[Digest]:
+        """Find out what tags may have needed since the last run, though none does now."""
+        if known.looked_at is None:
+            return frozenset()  # Nothing is known, so nothing is known to be unneeded.
+        former: set[Digest] = set()
+        since = min(known.looked_at - _SKEW, now - conditions.settings.grace)
+        for blobs in read_former(self._files, since):
+            if reason := conditions.budget.take(0):
+                raise StoreError(f"former exports could not all be read: {reason}")
+            former |= blobs
+            await anyio.lowlevel.checkpoint()
+        return frozenset(former)
 
     async def _find(self, wanted: frozenset[Digest], conditions: Conditions) -> frozenset[Digest]:
         """Find out which blobs exist and, if that is wanted, are whole."""

@@ -1,0 +1,64 @@
+"""What tags have led to between two runs: exports that another one has replaced since.
+
+Their manifests are all that is left to tell, and they are as young as the exports.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from datetime import datetime
+
+from maintainer.cacheconfig import Digest
+from maintainer.cacheconfig.keys import is_digest
+from maintainer.cacheconfig.oci import read_manifest
+from maintainer.errors import StoreError
+from maintainer.stores.local.files import ALGORITHMS, Files, MissingError, from_nanoseconds, said
+
+_LARGEST = 4 * 1024 * 1024
+"""Bytes of a manifest that names tens of thousands of blobs."""
+
+
+def read_former(files: Files, since: datetime) -> Iterator[frozenset[Digest]]:
+    """Read the manifests of caches that were written since then; give what each of them names."""
+    for digest in _young(files, since):
+        try:
+            content = _document(files, digest)
+        except MissingError:
+            content = b""
+        manifest = read_manifest(content) if content else None
+        yield frozenset(
+            blob
+            for blob in ((manifest.config, *map(Digest, manifest.descriptors)) if manifest else ())
+            if is_digest(blob) and files.look(blob)
+        )
+
+
+def _young(files: Files, since: datetime) -> Iterator[Digest]:
+    for algorithm in ALGORITHMS:
+        where = files.directory(f"blobs/{algorithm}")
+        if where is None:
+            continue
+        with said(f"blobs/{algorithm}"), os.scandir(where) as found:
+            for entry in found:
+                digest = Digest(f"{algorithm}:{entry.name}")
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                is_young = from_nanoseconds(status.st_mtime_ns) >= since
+                is_small = stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST
+                if is_young and is_small and is_digest(digest):
+                    yield digest
+
+
+def _document(files: Files, digest: Digest) -> bytes:
+    """Read a document in JSON; of anything else the first byte only."""
+    with files.open_blob(digest) as number:
+        if os.read(number, 1) != b"{":
+            return b""
+    try:
+        return files.read_blob(digest, limit=_LARGEST)[0]
+    except MissingError:
+        raise
+    except StoreError:
+        return b""  # It grows, so it is none.
