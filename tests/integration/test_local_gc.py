@@ -425,6 +425,39 @@ def _once_before_the_lock(monkeypatch: pytest.MonkeyPatch, export: Callable[[], 
     monkeypatch.setattr(os, "open", export_first)
 
 
+@pytest.mark.parametrize("tag", ["web", "api"])
+def test_an_export_into_the_file_that_was_just_replaced_is_not_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch, tag: str
+) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    # A build has let go of the lock, another one has taken it, and the first one removes it.
+    before = (world.path / "index.json").read_bytes()
+    exported = world.export(built("base", "api", "new", at=world.now), tag=tag)
+    after = (world.path / "index.json").read_bytes()
+    (world.path / "index.json").write_bytes(before)
+    rename = os.rename
+
+    def write_late(old: str, new: str, **where: int) -> None:
+        if new != "index.json":
+            rename(old, new, **where)
+            return
+        monkeypatch.setattr(os, "rename", rename)
+        with (world.path / "index.json").open("r+b") as opened:
+            rename(old, new, **where)
+            opened.write(after)
+            opened.truncate()
+
+    monkeypatch.setattr(os, "rename", write_late)
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert report.status == "done", report.problems
+    assert dict(world.names())[tag] == exported
+    assert world.leads_to("api") == _layers("base", "api")
+    assert report.entries_deleted == 0
+
+
 def test_a_lock_that_a_build_holds_is_waited_for_politely_and_then_left(world: World) -> None:
     world.build("base", "api", "test")
     world.evict("test")

@@ -94,17 +94,29 @@ class Files:
     def read(self, name: str, *, limit: int, where: int | None = None) -> tuple[bytes, Seen]:
         """Read a whole file of at most `limit` bytes."""
         with said(name), _opened(name, self._root if where is None else where) as number:
-            found = os.fstat(number)
-            if not stat.S_ISREG(found.st_mode):
-                raise StoreError(f"{printable(name)} is no file")
-            pieces: list[bytes] = []
-            length = 0
-            while piece := os.read(number, min(_CHUNK, limit + 1 - length)):
-                pieces.append(piece)
-                length += len(piece)
-                if length > limit:
-                    raise StoreError(f"{printable(name)} has more than {limit:,} bytes: not read")
-            return b"".join(pieces), _seen(found)
+            return _read(name, number, limit)
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[int]:
+        """Keep a file of the directory itself open, whatever becomes of its name."""
+        with said(name):
+            number = os.open(name, _FILE, dir_fd=self._root)
+        try:
+            yield number
+        finally:
+            os.close(number)
+
+    def is_at(self, number: int, name: str) -> bool:
+        """Tell whether an open file is still the one of that name."""
+        with said(name):
+            there = os.stat(name, dir_fd=self._root, follow_symlinks=False)
+        return os.path.samestat(there, os.fstat(number))
+
+    def read_again(self, number: int, *, limit: int) -> bytes:
+        """Read an open file from its beginning."""
+        with said(str(self.path)):
+            os.lseek(number, 0, os.SEEK_SET)
+            return _read(str(self.path), number, limit)[0]
 
     def look(self, digest: Digest) -> Seen | None:
         """Tell whether a blob is there; None if it is not, or is no file."""
@@ -240,6 +252,20 @@ def _give_to(number: int, owner: tuple[int, int], mode: int) -> None:
             raise StoreError(
                 f"its group is {owner[1]}, which this user is not in: only a member can replace it"
             ) from None
+
+
+def _read(name: str, number: int, limit: int) -> tuple[bytes, Seen]:
+    found = os.fstat(number)
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{printable(name)} is no file")
+    pieces: list[bytes] = []
+    length = 0
+    while piece := os.read(number, min(_CHUNK, limit + 1 - length)):
+        pieces.append(piece)
+        length += len(piece)
+        if length > limit:
+            raise StoreError(f"{printable(name)} has more than {limit:,} bytes: not read")
+    return b"".join(pieces), _seen(found)
 
 
 @contextmanager

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from maintainer.errors import StoreError
 from maintainer.stores.local import lock
 from maintainer.stores.local.files import Files, Seen, said
-from maintainer.stores.local.tags import read_tags
+from maintainer.stores.local.tags import add_exports, read_tags
 
 NAME = "index.json"
 _READS = 50
 _PAUSE = 0.02
+_LATE = 0.1
+"""Seconds in which a build that has opened the file has written it."""
 _FRESH = 2.0
 """Seconds in which two writes may have one time of modification on some file system."""
 
@@ -64,9 +66,11 @@ class IndexFile:
         """Take this for what it says as long as nobody but us writes it: a plan is made from it."""
         self._expected, self._trace = content, None
 
-    async def replace(self, expected: bytes, content: bytes) -> bool:
+    async def replace(self, expected: bytes, content: bytes, *, foreign: bool = False) -> bool:
         """Replace it if it still has the content that is expected; tell whether it had.
 
+        What is `foreign` counts as written by somebody else. An export that went into the replaced
+        file a moment later is brought back, so read it again to know what it says.
         Only that moment is under the lock. Raises LockedError if a build holds the lock.
         """
         with said(NAME):
@@ -74,15 +78,46 @@ class IndexFile:
         mode, owner = stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
         if owner[0] != os.geteuid() != 0:
             raise StoreError(f"{NAME} belongs to user {owner[0]}: only that user can replace it")
-        with self._files.temporary(content, mode=mode, owner=owner) as temporary:
+        with (
+            self._files.temporary(content, mode=mode, owner=owner) as temporary,
+            self._files.opened(NAME) as replaced,
+        ):
             async with lock.held(self._files.root, self._sleep):
-                if self._files.read(NAME, limit=self._limit)[0] != expected:
+                is_there = self._files.is_at(replaced, NAME)
+                if not is_there or self._read_again(replaced) != expected:
                     return False
                 self._rename(temporary)
-        self._files.sync()
-        if self._expected == expected:
-            self.expect(content)
+            self._files.sync()
+            if self._expected == expected and not foreign:
+                self.expect(content)
+            await self._save_export(replaced, expected)
         return True
+
+    async def _save_export(self, replaced: int, expected: bytes) -> None:
+        """Bring back what a build has written into the file that was replaced, if one has.
+
+        A build removes the lock after it has let go of it. One that has taken it in between holds
+        what nobody finds any more; so it had opened the file while we replaced it.
+        """
+        written = await self._read_settled(replaced, expected)
+        while written != expected:
+            current, _ = await self.read()
+            content = add_exports(current, expected, written)
+            if content == current or await self.replace(current, content, foreign=True):
+                return
+
+    async def _read_settled(self, replaced: int, before: bytes) -> bytes:
+        """Read what nobody writes any more: it is the same twice."""
+        for _ in range(_READS):
+            await self._sleep(_LATE)
+            written = self._read_again(replaced)
+            if written == before:
+                return written
+            before = written
+        raise StoreError(f"{NAME} was replaced, and is written all the time")
+
+    def _read_again(self, number: int) -> bytes:
+        return self._files.read_again(number, limit=self._limit)
 
     def _rename(self, temporary: str) -> None:
         root = self._files.root

@@ -120,6 +120,31 @@ def replace_tags(
     return _ENCODER.encode(whole), frozenset(changed)
 
 
+def add_exports(content: bytes, before: bytes, after: bytes) -> bytes:
+    """Add to an index what a build has made of it elsewhere: descriptors that it has written.
+
+    Raises StoreError if one of them is no index.
+    """
+    whole, descriptors = _parse(content)
+    known = {_ENCODER.encode(one) for one in _parse(before)[1]}
+    _, exported = _parse(after)
+    places = {one.tag: one.position for one in read_tags(content) if one.tag is not None}
+    changed = False
+    for named in read_tags(after):
+        descriptor = exported[named.position]
+        if _ENCODER.encode(descriptor) in known or descriptor in descriptors:
+            continue
+        changed = True
+        if named.tag in places:
+            descriptors[places[named.tag]] = descriptor
+        else:
+            descriptors.append(descriptor)
+    if not changed:
+        return content
+    whole[_MANIFESTS] = _raw(descriptors)
+    return _ENCODER.encode(whole)
+
+
 def _parse(content: bytes) -> tuple[dict[str, msgspec.Raw], list[_Descriptor | None]]:
     _refuse_too_much(content)
     try:
