@@ -6,7 +6,7 @@ the blobs and whose `config` is the cache config; or, from older builders, an im
 both among its `manifests`. An importer takes either.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -75,6 +75,13 @@ class CacheManifest:
     """Of a manifest that a run has merged: the one that a build exported."""
     descriptors: Mapping[str, Descriptor] = field(repr=False)
     """By digest of the blob."""
+
+    def sizes(self) -> Iterator[tuple[Digest, int]]:
+        """Give the blobs whose sizes it says, with them, in bytes."""
+        for digest, descriptor in self.descriptors.items():
+            size = _describe(descriptor).size
+            if is_digest(digest) and size > 0:
+                yield Digest(digest), size
 
 
 def read_manifest(content: bytes) -> CacheManifest | None:

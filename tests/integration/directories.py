@@ -20,6 +20,7 @@ from typing import Any
 import anyio
 
 from maintainer.cacheconfig import CacheConfig, Digest, encode
+from maintainer.cacheconfig.model import Layer
 from maintainer.cacheconfig.timestamps import format_time
 from maintainer.collect import Collector, collect
 from maintainer.graph.database import Database
@@ -75,7 +76,7 @@ class World:
                 {
                     "mediaType": described.media_type,
                     "digest": described.blob,
-                    "size": described.size,
+                    "size": self._size(described),
                     "annotations": {
                         "buildkit/createdat": format_time(described.created_at),
                         "containerd.io/uncompressed": described.diff_id,
@@ -90,6 +91,10 @@ class World:
         else:
             manifest |= {"manifests": [*descriptors, head]}
         return self.name(tag, json.dumps(manifest).encode(), form)
+
+    def _size(self, layer: Layer) -> int:
+        place = self.blobs / layer.blob[7:]
+        return place.stat().st_size if place.exists() else layer.size
 
     def name(self, tag: str | None, manifest: bytes, media_type: str = MANIFEST) -> Digest:
         """Write a manifest, and let a tag lead to it. Raises LockTakenError."""

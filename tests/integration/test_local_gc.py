@@ -339,6 +339,48 @@ def test_damaged_blobs_count_as_missing_if_they_are_looked_for(world: World) -> 
     assert not damaged.exists(), "the next export stores it anew"
 
 
+def test_damaged_blobs_of_another_size_are_told_without_reading_them(world: World) -> None:
+    world.build("base", "api")
+    damaged = world.blobs / layer_of("api")[7:]
+    damaged.chmod(0o644)
+    os.truncate(damaged, 2**41)
+
+    world.gc(verify=True)
+
+    assert world.leads_to() == _layers("base")
+
+
+def test_a_large_blob_is_not_read_beyond_the_deadline(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api")
+    # No manifest that is read says how large it is.
+    place = world.blobs / world.build("base", "api")[7:]
+    manifest = json.loads(place.read_bytes())
+    for layer in manifest["layers"]:
+        layer["size"] = 0
+    world.name("api", json.dumps(manifest).encode())
+    large = world.blobs / layer_of("api")[7:]
+    large.chmod(0o644)
+    os.truncate(large, 2**41)
+    read, size = os.read, 0
+
+    def takes_time(number: int, most: int) -> bytes:
+        nonlocal size
+        piece = read(number, most)
+        if _is(number, large):
+            world.passes(seconds=1)
+            size += len(piece)
+        return piece
+
+    monkeypatch.setattr(os, "read", takes_time)
+
+    report = world.gc(verify=True, deadline=timedelta(seconds=9))
+
+    assert "--deadline has passed" in report.problems[0]
+    assert 0 < size <= 10 * 2**20
+
+
 def test_a_dry_run_changes_nothing_and_tells_the_plan_that_is_then_carried_out(
     world: World,
 ) -> None:

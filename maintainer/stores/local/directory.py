@@ -40,6 +40,7 @@ from maintainer.stores.local.recheck import LookEachTime
 from maintainer.stores.local.replace import Replacer
 from maintainer.stores.local.strange import Strange
 from maintainer.stores.local.tags import read_tags
+from maintainer.stores.local.verify import is_whole
 from maintainer.sweep import Recheck
 from maintainer.text import printable
 
@@ -153,15 +154,24 @@ class Directory:
         for place in range(0, len(blobs), step):
             if reason := conditions.budget.take(0):
                 raise StoreError(f"the blobs could not all be looked for: {reason}")
-            found, damaged = live_of(self._files, blobs[place : place + step], verify=self._verify)
-            live |= found
-            for digest in damaged:
-                reason = "its content does not match its digest: it counts as missing"
-                log.warning("%s: %s", digest, reason)
-                self.left_alone.append(Keep(digest, DIRECTORY, reason))
+            found = live_of(self._files, blobs[place : place + step])
+            live |= await self._whole(found, conditions) if self._verify else found
             conditions.progress.advance(step)
             await anyio.lowlevel.checkpoint()
         return frozenset(live)
+
+    async def _whole(self, blobs: frozenset[Digest], conditions: Conditions) -> frozenset[Digest]:
+        """Give those of some blobs that are not damaged."""
+        sizes = self._tags.sizes if self._tags else {}
+        whole = set()
+        for digest in blobs:
+            if await is_whole(self._files, digest, sizes.get(digest, ()), conditions.budget):
+                whole.add(digest)
+                continue
+            reason = "its content does not match its digest: it counts as missing"
+            log.warning("%s: %s", digest, reason)
+            self.left_alone.append(Keep(digest, DIRECTORY, reason))
+        return frozenset(whole)
 
     def further_entries(self) -> Iterator[Sequence[StoredEntry]]:
         """List the files, some thousands at a time."""

@@ -1,7 +1,6 @@
 """Looks at the tags of a directory: which are caches, what they lead to, what else is needed."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -24,7 +23,6 @@ from maintainer.stores.local.tags import Named
 
 NUMBER = 1
 """A tag has one manifest at a time, and keeps no count of them."""
-_CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,8 @@ class Tags:
         self.unread: list[UnreadGeneration] = []
         self.found: set[int] = set()
         self.held: dict[Digest, set[IndexId]] = {}
+        self.sizes: dict[Digest, set[int]] = {}
+        """How many bytes manifests say that a blob has."""
         self.exports: dict[IndexId, CacheConfig] = {}
         self.left_alone = Strange()
 
@@ -100,6 +100,8 @@ class Tags:
         export = self._take_export(index, manifest.export) if manifest.export else None
         tag = CacheTag(index, digest, manifest.config, export or digest, seen)
         self.caches.append(tag)
+        for blob, size in manifest.sizes():
+            self.sizes.setdefault(blob, set()).add(size)
         for held in (digest, manifest.config):
             self.held.setdefault(held, set()).add(index)
         place = self._known.get(index, {}).get(NUMBER)
@@ -166,19 +168,9 @@ class Tags:
             self._references.pinned.setdefault(digest, reason)
 
 
-def live_of(
-    files: Files, blobs: Iterable[Digest], *, verify: bool
-) -> tuple[frozenset[Digest], tuple[Digest, ...]]:
-    """Tell which blobs exist; and which of them do not count, because they are damaged."""
-    live, damaged = set(), []
-    for blob in blobs:
-        if files.look(blob) is None:
-            continue
-        if verify and not _is_whole(files, blob):
-            damaged.append(blob)
-        else:
-            live.add(blob)
-    return frozenset(live), tuple(damaged)
+def live_of(files: Files, blobs: Iterable[Digest]) -> frozenset[Digest]:
+    """Tell which blobs exist."""
+    return frozenset(blob for blob in blobs if files.look(blob))
 
 
 def _decode(manifest: CacheManifest, content: bytes) -> tuple[CacheConfig | None, str | None]:
@@ -195,15 +187,3 @@ def matches(digest: Digest, content: bytes) -> bool:
     """Tell whether some content is what its digest says."""
     algorithm, _, digits = digest.partition(":")
     return hashlib.new(algorithm, content).hexdigest() == digits
-
-
-def _is_whole(files: Files, blob: Digest) -> bool:
-    algorithm, _, digits = blob.partition(":")
-    hashed = hashlib.new(algorithm)
-    try:
-        with files.open_blob(blob) as number:
-            while piece := os.read(number, _CHUNK):
-                hashed.update(piece)
-    except MissingError:
-        return False
-    return hashed.hexdigest() == digits

@@ -199,7 +199,7 @@ class Replacer:
         if met.config is None:
             attempt.end(left="a build has exported to it meanwhile")
             return
-        self._live |= live_of(self._files, met.config.blobs - self._live, verify=False)[0]
+        self._live |= live_of(self._files, met.config.blobs - self._live)
         known = [attempt.content] if attempt.exported else []
         attempt.content = prune(merge([*known, met.config]), self._live)
         if merge([met.config]) == attempt.content:
