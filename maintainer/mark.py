@@ -339,7 +339,9 @@ class Marker:
         if index := self.named_now.get(digest):
             reason = f"{index.place} named it until now, but no live result needs it"
             return Mark(entry, State.DANGLING, reason, self.snapshot.now)
-        until = self.changed_at if digest in self.former else self.named_until.get(digest)
+        until = self.named_until.get(digest)
+        if digest in self.former and self.changed_at:
+            until = max(self.changed_at, until or self.changed_at)
         since = self._unneeded_since(entry, until)
         return Mark(entry, State.DANGLING, "no live result of any index needs it", since)
 
