@@ -421,6 +421,13 @@ class StepSettings(BaseModel):
         return cls.model_validate({k: v for k, v in environment.items() if v})
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings:
     """Read all sources; `overrides` is what the command line says, without what it does not.
 
@@ -431,7 +438,7 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
     for variable in sorted(os.environ):
         if variable.upper().startswith(_PREFIX) and variable.upper() not in known:
             raise UsageError(f"environment: {variable} is no setting")
-    if path is not None and not path.is_file():
+    if path is not None and not _is_file(path):
         raise UsageError(f"the configuration file {path} does not exist")
 
     class Configured(Settings):
