@@ -47,17 +47,17 @@ class Stage:
     requests: list[Request]
     """Those of the last run."""
     setting_up: Callable[[World], None]
-    number: int = 0
 
     def set_up(self) -> World:
         """Begin anew, with a database that knows nothing."""
         world = self.world
-        self.number += 1
         world.running.inject()
         world.running.observe()
         world.running.call(ActionsCache.clear)
         world.now = START
-        world.database = self.folder / f"{self.number}.db"
+        world.database = self.folder / "maintainer.db"
+        for left in self.folder.glob(f"{world.database.name}*"):
+            left.unlink()
         shutil.copy(self.folder / "template.db", world.database)
         self.watcher.problems.clear()
         self.setting_up(world)

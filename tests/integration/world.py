@@ -54,6 +54,8 @@ class World:
     now: datetime = START
     patience: Patience = AT_ONCE
     requests: Counter[str] = field(default_factory=Counter)
+    databases: dict[Path, Database] = field(default_factory=dict)
+    """Closed after each run, but not forgotten: so statements are compiled once for each file."""
 
     def passes(self, **duration: float) -> None:
         """Let time pass."""
@@ -105,7 +107,9 @@ class World:
         how: dict[str, bool],
         settings: dict[str, object],
     ) -> Report:
-        database = Database(f"sqlite:///{path}")
+        if path not in self.databases:
+            self.databases[path] = Database(f"sqlite:///{path}")
+        database = self.databases[path]
         try:
             database.upgrade()
             chosen = Settings.model_validate(settings)
