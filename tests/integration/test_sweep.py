@@ -226,16 +226,49 @@ def test_no_blob_goes_if_a_build_has_written_an_index_meanwhile_that_cannot_be_r
     assert "was written meanwhile" in _outcomes(report)[-1]
 
 
-def test_the_budget_holds_for_what_is_asked_before_a_deletion_too(world: World) -> None:
+@pytest.fixture
+def swept_but_for_blobs(world: World) -> World:
+    """One index whose newest generation is all there is of it, and three blobs to be deleted."""
     world.gc(grace=NO_GRACE, no_sweep=True)
     world.evict_entries([e for e in world.entries() if e.key.endswith(("#1", "#2"))])
     world.passes(minutes=1)
+    return world
 
-    # Behind the list there are two requests left, and it takes three to delete a blob.
-    report = world.gc(grace=NO_GRACE, max_requests=3)
+
+# After the list; it takes two requests to ask what builds did, and one for each deletion.
+@pytest.mark.parametrize(("budget", "requests"), [(3, 1), (4, 4), (5, 5), (6, 6)])
+def test_nothing_is_asked_if_the_budget_does_not_reach_for_a_deletion_too(
+    swept_but_for_blobs: World, budget: int, requests: int
+) -> None:
+    report = swept_but_for_blobs.gc(grace=NO_GRACE, max_requests=budget)
+
+    assert report.requests.total == requests
+    assert len(report.deleted) == max(0, requests - 3)
+
+
+def test_a_generation_is_not_looked_up_if_the_budget_does_not_reach_for_its_deletion_too(
+    world: World,
+) -> None:
+    world.gc(grace=NO_GRACE, no_sweep=True)
+    world.passes(minutes=1)
+
+    report = world.gc(grace=NO_GRACE, max_requests=2)
 
     assert world.requests == {"list": 1}
-    assert [outcome.partition(":")[0] for outcome in _outcomes(report)] == ["left"] * 3
+    assert [outcome.partition(":")[0] for outcome in _outcomes(report)] == ["left"] * 5
+
+
+def test_a_look_up_that_uses_the_budget_up_leaves_the_rest(world: World) -> None:
+    world.gc(grace=NO_GRACE, no_sweep=True)
+    world.passes(minutes=1)
+    world.running.inject(FaultPlan((Fault(kind="status", request="look-up", times=99),)))
+
+    report = world.gc(grace=NO_GRACE, max_requests=3)
+
+    assert world.requests == {"list": 1, "look-up": 2}
+    reason = "left: the 3 requests of --max-requests are used up"
+    assert _outcomes(report) == [reason] * 5
+    assert (report.status, report.deleted) == ("done", ())
 
 
 def test_what_the_budget_leaves_is_for_the_next_run(world: World) -> None:
