@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -196,8 +196,9 @@ class World:
     def settle(self) -> None:
         """Let what a run has written have been written now: the file system has its own clock."""
         for path in self.path.rglob("*"):
-            if path.lstat().st_mtime > self.now.timestamp() + 1 and not path.is_dir():
-                self.touch(path)
+            with suppress(FileNotFoundError):  # Another run has just renamed or deleted it.
+                if path.lstat().st_mtime > self.now.timestamp() + 1 and not path.is_dir():
+                    self.touch(path)
 
     def files(self) -> dict[str, bytes]:
         """Give every file with its content."""
