@@ -20,6 +20,12 @@ settings.register_profile("soak", deadline=None, max_examples=3_000, print_blob=
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Have one process more than there are processors: one of them always waits for something."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _collections_are_cheap() -> None:
     """Leave what is there when the first test begins out of all garbage collections.
