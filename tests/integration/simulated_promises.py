@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import Digest, IndexId, Ref, parse_key
-from maintainer.cacheconfig.keys import BlobKey
+from maintainer.cacheconfig.keys import BlobKey, IndexKey
 from maintainer.emulator import Entry
 from tests.integration.simulated_builds import (
     Usable,
@@ -56,7 +56,7 @@ class Ledger:
     def begin(self, entries: Collection[Entry], workflow: Workflow) -> dict[IndexId, set[Usable]]:
         """Tell what a complete run owes for each index that it can write."""
         live = blobs_in(entries, workflow.readable)
-        held = _by_index(entries)
+        held = _by_index(_findable(entries, workflow))
         owed: dict[IndexId, set[Usable]] = {}
         for index in {*held, *self.owed}:
             if index.ref != workflow.ref or index.signed:
@@ -90,12 +90,13 @@ class Ledger:
         now = blobs_in(after, workflow.readable)
         live = blobs_in(_stayed(before, after), workflow.readable)
         old = {entry.id for entry in before}
+        findable = _findable(before, workflow)
         problems = []
         for index, wanted in owed.items():
-            still = _live(wanted, live) & self._known(index, before, after, deleted)
+            still = _live(wanted, live) & self._known(index, findable, after, deleted)
             self.excused |= {
                 (entry.id, result)
-                for entry in before
+                for entry in findable
                 if index_of(entry) == index
                 for result in self.contents.of(entry)
                 if result not in still
@@ -112,7 +113,11 @@ class Ledger:
                 entry.id not in old and entry.id not in written and entry.ref == index.ref
                 for entry in after
             )
-            if complete and not disturbed:
+            # The host takes away what the run has seen there: the next run writes it again.
+            there = {entry.id for entry in after}.union(deleted)
+            read = read_by_builders(before, index)
+            evicted = read is not None and read.id not in there
+            if complete and not disturbed and not evicted:
                 found = self.contents.of(newest) if newest else frozenset()
                 problems += [
                     f"I3: {index}: {result[0][7:15]} is not in {newest and newest.key}"
@@ -154,6 +159,29 @@ def _by_index(entries: Iterable[Entry]) -> dict[IndexId, list[Entry]]:
         if index := index_of(entry):
             indexes[index].append(entry)
     return dict(indexes)
+
+
+def _findable(entries: Collection[Entry], workflow: Workflow) -> list[Entry]:
+    """Give what a run can find that has no memory.
+
+    Without a list it counts down from the generation that was created last: a higher number, which
+    no builder leaves behind, stays hidden.
+    """
+    if workflow.rest:
+        return list(entries)
+    newest = {index: read_by_builders(entries, index) for index in _by_index(entries)}
+    return [
+        entry
+        for entry in entries
+        if (index := index_of(entry)) is None
+        or (top := newest[index]) is None
+        or _generation(entry) <= _generation(top)
+    ]
+
+
+def _generation(entry: Entry) -> int:
+    key = parse_key(entry.key)
+    return key.generation if isinstance(key, IndexKey) else 0
 
 
 def _stayed(before: Collection[Entry], after: Collection[Entry]) -> list[Entry]:
