@@ -467,8 +467,8 @@ class SimulatedWorld(RuleBasedStateMachine):
         if self.evicted:
             return  # The host has interfered, because an index was more than the quota allows.
         again = self.outcome()
-        # What the killed run has looked up was used, as far as the next one knows: superseded indexes
-        # may be kept for a grace period more.
+        # What the killed run has looked up was used, as far as the next one knows: it may keep
+        # superseded indexes for a grace period more.
         kept_longer = {one for one in again - undisturbed if one[1].startswith("index-")}
         assert again == undisturbed | kept_longer, (
             f"I5: {again - undisturbed} for {undisturbed - again}"
