@@ -77,7 +77,7 @@ class Cache(Protocol):
         """Write indexes; tell what came of each."""
 
     def recheck(
-        self, snapshot: Snapshot, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
+        self, marks: Marks, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
     ) -> Recheck:
         """Give what asks, before a blob goes, whether a build has begun to need it meanwhile."""
 

@@ -267,7 +267,7 @@ async def _sweep(run: _Run, marks: Marks, plan: Plan, parts: Iterable[tuple[Mark
     run.collector.progress.stage("sweep", run.report.deletions)
     sweeper = Sweeper(
         run.cache.delete,
-        run.cache.recheck(marks.snapshot, run.report.rewritten, run.conditions),
+        run.cache.recheck(marks, run.report.rewritten, run.conditions),
         run.report.rewritten,
         budget=run.budget,
         progress=run.collector.progress,

@@ -1,7 +1,6 @@
 """A cache that a host keeps: entries under keys, written once, listed and evicted by the host."""
 
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from maintainer.cache import Conditions
@@ -12,7 +11,7 @@ from maintainer.outage import RememberedEntry, find_outage
 from maintainer.plan import Keep, WriteIndex
 from maintainer.probe import Known, Probe, probe_store
 from maintainer.rewrite import Rewriter, Rewritten
-from maintainer.snapshot import KnownEntry, KnownGeneration, Snapshot, index_of
+from maintainer.snapshot import KnownEntry, Snapshot, index_of
 from maintainer.stores import Store, StoredEntry
 from maintainer.sweep import Recheck
 
@@ -80,22 +79,14 @@ class HostedCache:
             yield await rewriter.rewrite(write, indexes[write.index])
 
     def recheck(
-        self, snapshot: Snapshot, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
+        self, marks: Marks, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
     ) -> Recheck:
         """Give what lists the newest indexes and looks up what supersedes others."""
-        return _AskNowAndThen(self._store, snapshot, rewritten, conditions.clock)
+        return _AskNowAndThen(self._store, marks, rewritten, conditions.clock)
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete an entry by its id."""
         return await self._store.delete(entry.store_id)
-
-
-def _stored_numbers(generations: Iterable[KnownGeneration]) -> dict[IndexId, list[int]]:
-    numbers: defaultdict[IndexId, list[int]] = defaultdict(list)
-    for one in generations:
-        if one.exists:
-            numbers[one.index].append(one.number)
-    return numbers
 
 
 class _AskNowAndThen:
@@ -104,18 +95,15 @@ class _AskNowAndThen:
     def __init__(
         self,
         store: Store,
-        snapshot: Snapshot,
+        marks: Marks,
         rewritten: Mapping[IndexId, Rewritten],
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._clock = clock
         self._rewritten = rewritten
-        self._known = {entry.store_id: entry.last_accessed_at for entry in snapshot.entries}
-        self._newest = {
-            index: str(index.key(max(numbers)))
-            for index, numbers in _stored_numbers(snapshot.generations).items()
-        }
+        self._known = {entry.store_id: entry.last_accessed_at for entry in marks.snapshot.entries}
+        self._newest = {one.id: str(one.newest.key) for one in marks.indexes if one.newest}
         # A generation that cannot be read may need any blob, whoever has met it.
         self._ours = {
             (one.index.ref, str(one.index.key(one.number)))

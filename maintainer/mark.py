@@ -306,16 +306,12 @@ class Marker:
 
     def _remember_what_builders_read(self) -> None:
         """Remember that a generation, and what it names, was needed until builders read another."""
-        known: defaultdict[IndexId, list[KnownGeneration]] = defaultdict(list)
-        for generation in self.snapshot.generations:
-            known[generation.index].append(generation)
-        for generations in known.values():
-            times = read_until(generations, self.snapshot.now)
-            for one in generations:
-                if until := times.get(one.manifest_id):
-                    self.read_until[one.store_id] = until
-                    for blob in one.blobs:
-                        self.named_until[blob] = max(until, self.named_until.get(blob, until))
+        times = read_until(self.snapshot.generations, self.snapshot.now)
+        for one in self.snapshot.generations:
+            if until := times.get(one.manifest_id):
+                self.read_until[one.store_id] = until
+                for blob in one.blobs:
+                    self.named_until[blob] = max(until, self.named_until.get(blob, until))
 
     def mark(self, entry: KnownEntry) -> Mark:
         """Tell what one entry is, and why."""

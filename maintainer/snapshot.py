@@ -1,5 +1,6 @@
 """What a run knows of a cache once it was probed and recorded: all that marking sees."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -130,11 +131,21 @@ class Snapshot:
 
 
 def read_until(generations: Iterable[KnownGeneration], now: datetime) -> dict[int, datetime]:
-    """Tell until when builders may have read each generation of one index, by manifest id.
+    """Tell until when builders may have read each generation of its index, by manifest id.
 
     They read what was created last, whatever its number; and if the host evicts that, what was
     created before it. Generations that are gone and superseded are left out.
     """
+    indexes: defaultdict[IndexId, list[KnownGeneration]] = defaultdict(list)
+    for one in generations:
+        indexes[one.index].append(one)
+    until: dict[int, datetime] = {}
+    for index in indexes.values():
+        until |= _read_until(index, now)
+    return until
+
+
+def _read_until(generations: Iterable[KnownGeneration], now: datetime) -> dict[int, datetime]:
     until: dict[int, datetime] = {}
     later: list[KnownGeneration] = []
     hidden_from = now

@@ -246,14 +246,10 @@ def _read_again(
     known: Iterable[KnownGeneration], rows: Mapping[int, Row[Any]], now: datetime
 ) -> Iterator[int]:
     """Choose what builders have read after it was superseded, because the newer ones went."""
-    indexes: defaultdict[IndexId, list[KnownGeneration]] = defaultdict(list)
-    for one in known:
-        indexes[one.index].append(one)
-    for generations in indexes.values():
-        for number, until in read_until(generations, now).items():
-            superseded_at = rows[number].superseded_at
-            if superseded_at is not None and until > superseded_at:
-                yield number
+    for number, until in read_until(known, now).items():
+        superseded_at = rows[number].superseded_at
+        if superseded_at is not None and until > superseded_at:
+            yield number
 
 
 def _contents(

@@ -91,9 +91,12 @@ class Ledger:
         live = blobs_in(_stayed(before, after), workflow.readable)
         old = {entry.id for entry in before}
         findable = _findable(before, workflow)
+        there = {entry.id for entry in after}.union(deleted)
         problems = []
         for index, wanted in owed.items():
-            still = _live(wanted, live) & self._known(index, findable, after, deleted)
+            still = _live(wanted, live) & self._known(
+                index, [one for one in findable if one.id in there]
+            )
             self.excused |= {
                 (entry.id, result)
                 for entry in findable
@@ -114,7 +117,6 @@ class Ledger:
                 for entry in after
             )
             # The host takes away what the run has seen there: the next run writes it again.
-            there = {entry.id for entry in after}.union(deleted)
             read = read_by_builders(before, index)
             evicted = read is not None and read.id not in there
             if complete and not disturbed and not evicted:
@@ -135,16 +137,9 @@ class Ledger:
             self.owed[index] = kept
         return problems
 
-    def _known(
-        self,
-        index: IndexId,
-        before: Collection[Entry],
-        after: Collection[Entry],
-        deleted: Collection[int],
-    ) -> set[Usable]:
+    def _known(self, index: IndexId, stayed: Collection[Entry]) -> set[Usable]:
         """Tell what the run knew for sure: its memory, and what it could read all the time."""
-        there = {entry.id for entry in after}.union(deleted)
-        read = [entry for entry in before if entry.id in there and index_of(entry) == index]
+        read = [entry for entry in stayed if index_of(entry) == index]
         return set(self.owed.get(index, ())).union(*(self.contents.of(entry) for entry in read))
 
     def lose(self) -> None:

@@ -23,6 +23,15 @@ def _ask(world: World, query: str) -> list[tuple[object, ...]]:
         return connection.execute(query).fetchall()
 
 
+def _leave_as_killed(world: World, *, dry_run: bool) -> None:
+    """Leave the only run so far as one that was killed behind its plan."""
+    with closing(sqlite3.connect(world.database)) as connection:
+        connection.execute(
+            "UPDATE run SET status = 'running', finished_at = NULL, dry_run = ?", (dry_run,)
+        )
+        connection.commit()
+
+
 def test_of_runs_that_changed_nothing_only_the_newest_keep_their_report(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,18 +66,15 @@ def test_runs_of_long_ago_and_beyond_a_number_are_forgotten(
     assert _ask(world, "SELECT id FROM runs") == [(5,)]
 
 
-@pytest.mark.parametrize(("was", "state"), [("dry_run = 1", "evicted"), ("dry_run = 0", "deleted")])
+@pytest.mark.parametrize(("dry_run", "state"), [(True, "evicted"), (False, "deleted")])
 def test_only_a_killed_run_that_deletes_explains_what_is_gone(
-    world: World, was: str, state: str
+    world: World, dry_run: bool, state: str
 ) -> None:
     orphan = f"buildkit-blob-1-{blob_of('orphan')}"
     world.put(orphan, size=10)
     world.passes(days=3)
     world.gc(dry_run=True)
-    # As a run leaves it that was killed behind its plan.
-    with closing(sqlite3.connect(world.database)) as connection:
-        connection.execute(f"UPDATE run SET status = 'running', finished_at = NULL, {was}")
-        connection.commit()
+    _leave_as_killed(world, dry_run=dry_run)
     world.passes(hours=1)
     world.evict("orphan")
 
@@ -82,9 +88,7 @@ def test_what_goes_long_after_a_killed_run_was_not_deleted_by_it(world: World) -
     world.put(orphan, size=10)
     world.passes(days=3)
     world.gc(dry_run=True)
-    with closing(sqlite3.connect(world.database)) as connection:
-        connection.execute("UPDATE run SET status = 'running', finished_at = NULL, dry_run = 0")
-        connection.commit()
+    _leave_as_killed(world, dry_run=False)
     world.passes(hours=1)
     world.gc(no_sweep=True)
     world.passes(hours=1)

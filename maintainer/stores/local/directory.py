@@ -221,11 +221,12 @@ class Directory:
             yield one
 
     def recheck(
-        self, snapshot: Snapshot, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
+        self, marks: Marks, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
     ) -> Recheck:
         """Give what looks whether a build has exported meanwhile, or is about to."""
         del rewritten
-        exported_at = snapshot.layout.changed_at if snapshot.layout else snapshot.now
+        layout = marks.snapshot.layout
+        exported_at = layout.changed_at if layout else marks.snapshot.now
         return LookEachTime(self._files, self._index, conditions.clock, exported_at)
 
     async def delete(self, entry: KnownEntry) -> bool:
@@ -297,24 +298,15 @@ async def _check_layout(files: Files, sleep: Sleep) -> None:
 
 def _files_in(files: Files, algorithm: str, strange: Strange) -> Iterator[StoredEntry]:
     """List the files of one algorithm; what is no blob is told in `strange`."""
-    where = files.directory(f"blobs/{algorithm}")
-    if where is None:
-        return
-    with said(f"blobs/{algorithm}"), os.scandir(where) as found:
-        for entry in found:
-            digest = Digest(f"{algorithm}:{entry.name}")
-            if not is_digest(digest):
-                strange.add(f"blobs/{algorithm}/{entry.name}", "its name is no digest: left alone")
-                continue
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if stat.S_ISREG(status.st_mode):
-                yield _stored(digest, status)
-            else:
-                kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no file"
-                strange.add(f"blobs/{algorithm}/{entry.name}", f"it is {kind}: left alone")
+    for name, status in files.list_blobs(algorithm):
+        digest = Digest(f"{algorithm}:{name}")
+        if not is_digest(digest):
+            strange.add(f"blobs/{algorithm}/{name}", "its name is no digest: left alone")
+        elif stat.S_ISREG(status.st_mode):
+            yield _stored(digest, status)
+        else:
+            kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no file"
+            strange.add(f"blobs/{algorithm}/{name}", f"it is {kind}: left alone")
 
 
 def _stored(digest: Digest, status: os.stat_result) -> StoredEntry:

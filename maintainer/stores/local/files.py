@@ -81,6 +81,19 @@ class Files:
                 return None
         return self._open[name]
 
+    def list_blobs(self, algorithm: str) -> Iterator[tuple[str, os.stat_result]]:
+        """List what lies where blobs of one algorithm do, under whatever name."""
+        where = self.directory(f"blobs/{algorithm}")
+        if where is None:
+            return
+        with said(f"blobs/{algorithm}"), os.scandir(where) as found:
+            for entry in found:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                yield entry.name, status
+
     def check_places(self) -> None:
         """Raise StoreError if a directory that is open was replaced: what is in it is of no use."""
         for name, number in self._open.items():

@@ -12,7 +12,7 @@ from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import read_manifest
 from maintainer.errors import StoreError
-from maintainer.stores.local.files import ALGORITHMS, Files, MissingError, from_nanoseconds, said
+from maintainer.stores.local.files import ALGORITHMS, Files, MissingError, from_nanoseconds
 
 _LARGEST = 4 * 1024 * 1024
 """Bytes of a manifest that names tens of thousands of blobs."""
@@ -35,20 +35,12 @@ def read_former(files: Files, since: datetime) -> Iterator[frozenset[Digest]]:
 
 def _young(files: Files, since: datetime) -> Iterator[Digest]:
     for algorithm in ALGORITHMS:
-        where = files.directory(f"blobs/{algorithm}")
-        if where is None:
-            continue
-        with said(f"blobs/{algorithm}"), os.scandir(where) as found:
-            for entry in found:
-                digest = Digest(f"{algorithm}:{entry.name}")
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                is_young = from_nanoseconds(status.st_mtime_ns) >= since
-                is_small = stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST
-                if is_young and is_small and is_digest(digest):
-                    yield digest
+        for name, status in files.list_blobs(algorithm):
+            digest = Digest(f"{algorithm}:{name}")
+            is_young = from_nanoseconds(status.st_mtime_ns) >= since
+            is_small = stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST
+            if is_young and is_small and is_digest(digest):
+                yield digest
 
 
 def _document(files: Files, digest: Digest) -> bytes:
