@@ -1,6 +1,9 @@
 """A run in a process of its own, to be killed: what there is to tell the process."""
 
 import logging
+import os
+import signal
+import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,15 +14,29 @@ from maintainer.collect import Collector, collect
 from maintainer.graph.database import Database
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.github import open_store
+from tests.integration.directories import World
+
+_OPERATIONS = frozenset({"open", "os.remove", "os.rename", "os.scandir", "os.chmod"})
 
 
 @dataclass(frozen=True)
 class Errand:
-    """What the process is to do."""
+    """A run over a cache service: somebody else kills it."""
 
     environment: dict[str, str]
     database: Path
     now: datetime
+
+
+@dataclass(frozen=True)
+class FolderErrand:
+    """A run over a directory, which kills itself before one of its operations on files."""
+
+    path: Path
+    database: Path
+    now: datetime
+    kill_before: int
+    """The number of the operation; 0 for none."""
 
 
 def run(errand: Errand) -> None:
@@ -35,6 +52,29 @@ async def _run(errand: Errand) -> None:
         async with open_store(GitHubSettings.read(errand.environment)) as store:
             settings = Settings(grace=timedelta(0))
             with database.held():
-                await collect(Collector(store, database, settings, clock=lambda: errand.now))
+                report = await collect(
+                    Collector(store, database, settings, clock=lambda: errand.now)
+                )
     finally:
         database.close()
+    sys.exit(report.status != "done")
+
+
+def run_over_files(errand: FolderErrand) -> None:
+    """Do a run with no grace period, which merges tags."""
+    logging.disable()
+    count = 0
+
+    def step(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal count
+        # What is done to the directory is done from where it was opened, not by its whole path.
+        if event not in _OPERATIONS or "/" in str(arguments[0]):
+            return
+        count += 1
+        if count == errand.kill_before:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(step)
+    world = World(errand.path, errand.database, errand.now)
+    report = world.gc(grace=timedelta(0), merge_tags=True)
+    sys.exit(report.status != "done")

@@ -1,28 +1,33 @@
-"""A run may be killed anywhere: run again, it arrives where an undisturbed run would have."""
+"""A run may be killed anywhere: run again, it arrives where an undisturbed run would have.
 
-import multiprocessing
-import os
+Whatever stores the cache: a service is asked by a run that is killed before or after one of its
+requests is carried out, a directory is worked on by one that is killed before an operation.
+"""
+
 import signal
 import sqlite3
-import threading
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from multiprocessing.context import ForkServerContext
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from maintainer.emulator import Request
-from tests.integration.killed import Errand, run
-from tests.integration.small import NO_GRACE, Arrival, Stage, a_stage
+from tests.integration import directories
+from tests.integration.small import a_stage
 from tests.integration.test_gc_recorded_history import _seed as seed_history
-from tests.integration.world import MAIN, World, blob_of
+from tests.integration.victims import AFTER, BEFORE, FolderVictim, Point, ServiceVictim, Victim
+from tests.integration.world import World, blob_of
+from tests.recorded import DATA
 
-_MOMENTS = ("before", "after")
 _REQUESTS = 38
-"""What a run over the world takes; a test holds it."""
+"""What a run over the service takes; a test holds it."""
+_OPERATIONS = 75
+"""What a run over the directory takes; a test holds it."""
 _ONE_IN = 6
+_ORPHANS = 8
 
 
 def _two_scopes(world: World) -> None:
@@ -31,79 +36,65 @@ def _two_scopes(world: World) -> None:
     world.build("base", "web")
     world.build("base", "web", "docs", scope="web")
     world.build("base", "web", scope="web")
-    for number in range(8):
+    for number in range(_ORPHANS):
         world.put("buildkit-blob-1-" + blob_of(f"orphan {number}"), size=10)
     world.put("setup-node-Linux", b"other tool")
     world.evict("gone")
     world.passes(days=2)
 
 
+def _two_tags(folder: Path) -> directories.World:
+    """One is to be pruned, and all to be merged; most of what is stored dangles."""
+    world = directories.a_directory(folder)
+    world.build("base", "api", "gone")
+    world.build("base", "old", tag="web")
+    world.build("base", "web", tag="web")
+    for number in range(_ORPHANS // 2):
+        world.put(f"orphan {number}")
+    world.evict("gone")
+    world.passes(days=2)
+    return world
+
+
+def _recorded(folder: Path) -> directories.World:
+    with tarfile.open(DATA / "local-cache.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    now = datetime(2026, 11, 25, 10, tzinfo=UTC)
+    return directories.World(folder / "localcache", folder / "maintainer.db", now)
+
+
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
     with a_stage(tmp_path_factory.mktemp("crashes"), _two_scopes) as stage:
-        yield stage
+        yield ServiceVictim(stage)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(shared: Stage) -> Arrival:
-    shared.set_up()
-    assert shared.gc().status == "done"
-    assert len(shared.requests) == _REQUESTS
-    assert sum(request.kind == "delete" for request in shared.requests) > 10
-    return shared.arrival()
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Victim:
+    return _directory(tmp_path_factory.mktemp("crashes"), _two_tags)
+
+
+def _directory(folder: Path, make: Callable[[Path], directories.World]) -> Victim:
+    return FolderVictim(folder / "world", directories.template(folder), make)
 
 
 @pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Give what makes processes that have everything imported already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.integration.killed"])
-    return context
+def undisturbed(service: Victim, directory: Victim) -> dict[int, object]:
+    """Tell where an undisturbed run over each of them arrives."""
+    arrivals = {}
+    for victim in (service, directory):
+        victim.set_up()
+        report = victim.gc()
+        assert report.status == "done", report.problems
+        assert report.entries_deleted >= _ORPHANS // 2
+        arrivals[id(victim)] = victim.arrival()
+    return arrivals
 
 
-class Killer:
-    """Kills a process before or after a request is carried out, once."""
-
-    def __init__(self, stage: Stage, moment: str, number: int) -> None:
-        self._stage = stage
-        self._moment = moment
-        self._number = number
-        self._count = {"before": 0, "after": 0}
-        self._started = threading.Event()
-        self.process_id = 0
-
-    def may_begin(self, process_id: int) -> None:
-        self.process_id = process_id
-        self._started.set()
-
-    def before(self, request: Request) -> None:
-        self._stage.watcher.before(request)
-        self._strike("before")
-
-    def after(self, request: Request) -> None:
-        self._stage.after(request)
-        self._strike("after")
-
-    def _strike(self, moment: str) -> None:
-        self._count[moment] += 1
-        if moment == self._moment and self._count[moment] == self._number:
-            self._started.wait()
-            os.kill(self.process_id, signal.SIGKILL)
-
-
-def _kill(stage: Stage, processes: ForkServerContext, killer: Killer) -> int | None:
-    """Let a process run and be killed; give its exit code."""
-    world = stage.world
-    errand = Errand(world.running.environment(MAIN), world.database, world.now)
-    stage.begin()
-    world.running.observe(before=killer.before, after=killer.after)
-    process = processes.Process(target=run, args=(errand,))
-    process.start()
-    assert process.pid
-    killer.may_begin(process.pid)
-    process.join(60)
-    world.running.observe()
-    return process.exitcode
+@pytest.fixture
+def victim(request: pytest.FixtureRequest) -> Victim:
+    found: Victim = request.getfixturevalue(request.param)
+    return found
 
 
 def _statuses(database: Path) -> list[str]:
@@ -113,54 +104,95 @@ def _statuses(database: Path) -> list[str]:
         return [status for (status,) in connection.execute("SELECT status FROM run ORDER BY id")]
 
 
+def _points() -> Iterator[tuple[str, Point]]:
+    for moment in (BEFORE, AFTER):
+        yield from (("service", (moment, number)) for number in range(1, _REQUESTS + 1))
+    yield from (("directory", (BEFORE, number)) for number in range(1, _OPERATIONS + 1))
+
+
 @pytest.mark.parametrize(
-    ("moment", "number"),
+    ("victim", "point"),
     [
         pytest.param(
-            moment, number, marks=() if (number + shift) % _ONE_IN == 0 else pytest.mark.soak
+            victim,
+            point,
+            id=f"{victim}-{point[0]}-{point[1]}",
+            marks=() if (point[1] + (point[0] == AFTER)) % _ONE_IN == 0 else pytest.mark.soak,
         )
-        for shift, moment in enumerate(_MOMENTS)
-        for number in range(1, _REQUESTS + 1)
+        for victim, point in _points()
     ],
+    indirect=["victim"],
 )
-def test_killed_at_any_request_a_run_can_simply_be_run_again(
-    shared: Stage, undisturbed: Arrival, processes: ForkServerContext, moment: str, number: int
+def test_killed_anywhere_a_run_can_simply_be_run_again(
+    victim: Victim, undisturbed: dict[int, object], point: Point
 ) -> None:
-    shared.set_up()
+    victim.set_up()
 
-    code = _kill(shared, processes, Killer(shared, moment, number))
+    assert victim.kill(point) == -signal.SIGKILL
 
-    assert code == -signal.SIGKILL
-    assert _statuses(shared.world.database) == ["running"]
-    assert shared.watcher.problems == []
-    shared.world.passes(minutes=5)
-    report = shared.gc()
+    assert victim.problems() == []
+    report = victim.gc()
     assert report.status == "done", report.problems
-    assert shared.watcher.problems == []
-    assert _statuses(shared.world.database) == ["killed", "done"]
-    assert shared.arrival() == undisturbed
+    assert victim.problems() == []
+    assert _statuses(victim.database) == ["killed", "done"]
+    assert victim.arrival() == undisturbed[id(victim)]
+
+
+@pytest.mark.parametrize(
+    ("victim", "steps"),
+    [("service", _REQUESTS), ("directory", _OPERATIONS)],
+    indirect=["victim"],
+)
+def test_a_run_is_as_long_as_it_is_killed_at_every_step(victim: Victim, steps: int) -> None:
+    victim.set_up()
+    assert victim.kill((BEFORE, steps + 1)) == 0
+
+    victim.set_up()
+    assert victim.kill((BEFORE, steps)) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("victim", ["service", "directory"], indirect=True)
+def test_two_processes_with_databases_of_their_own_get_in_nobodys_way(
+    victim: Victim, undisturbed: dict[int, object]
+) -> None:
+    victim.set_up()
+
+    assert set(victim.run_two()) <= {0, 1}
+
+    assert victim.problems() == []
+    report = victim.gc()
+    assert report.status == "done", report.problems
+    assert victim.problems() == []
+    assert victim.arrival() == undisturbed[id(victim)]
+
+
+@pytest.fixture
+def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Victim]:
+    if request.param == "directory":
+        yield _directory(tmp_path, _recorded)
+        return
+    with a_stage(tmp_path, seed_history) as stage:
+        yield ServiceVictim(stage)
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize(
+    ("recorded", "steps"), [("service", 849), ("directory", 256)], indirect=["recorded"]
+)
 @pytest.mark.parametrize("seed", range(12))
-def test_killed_at_a_random_moment_of_the_recorded_history_a_run_can_be_run_again(
-    tmp_path: Path, processes: ForkServerContext, seed: int
+def test_killed_at_random_moments_of_the_recorded_history_a_run_can_be_run_again(
+    recorded: Victim, steps: int, seed: int
 ) -> None:
-    with a_stage(tmp_path, seed_history) as stage:
-        stage.set_up()
-        stage.gc()
-        expected, requests = stage.arrival(), len(stage.requests)
-        stage.set_up()
-        random = Random(seed)
-        times = random.choice((1, 2, 3))
-        for _ in range(times):
-            number = random.randint(1, requests)
-            killer = Killer(stage, random.choice(_MOMENTS), number)
-            _kill(stage, processes, killer)
-            stage.world.passes(minutes=1)
+    recorded.set_up()
+    recorded.gc()
+    expected = recorded.arrival()
+    recorded.set_up()
+    random = Random(seed)
+    for _ in range(random.choice((1, 2, 3))):
+        recorded.kill((random.choice((BEFORE, AFTER)), random.randint(1, steps)))
 
-        assert stage.gc(grace=NO_GRACE).status == "done"
+    assert recorded.gc().status == "done"
 
-        assert stage.watcher.problems == []
-        assert stage.arrival() == expected
-        assert "running" not in _statuses(stage.world.database)
+    assert recorded.problems() == []
+    assert recorded.arrival() == expected
+    assert "running" not in _statuses(recorded.database)

@@ -1,6 +1,8 @@
-"""Whoever breaks a promise is caught: the watcher of runs is worth nothing if it sees nothing."""
+"""Whoever breaks a promise is caught: watchers of runs are worth nothing if they see nothing."""
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +15,8 @@ from hypothesis import given
 
 from maintainer.cacheconfig import CacheConfig, encode
 from maintainer.emulator import Entry
+from tests.integration import watching
+from tests.integration.directories import a_directory, content_of
 from tests.integration.invariants import RefusedIndexError, Watcher, import_index
 from tests.integration.world import MAIN, World, a_world, blob_of
 from tests.worlds import any_index
@@ -234,3 +238,24 @@ def test_an_importer_reads_what_is_written(config: CacheConfig) -> None:
 
     assert read.blobs == {layer.blob for layer in config.layers}
     assert len(read.results) == sum(len(record.results) for record in config.records)
+
+
+def test_whoever_breaks_a_promise_in_a_directory_is_caught(tmp_path: Path) -> None:
+    world = a_directory(tmp_path)
+    world.build("base", "api")
+    watcher = watching.Watcher(world, {world.upload(b"other")})
+    world.passes(days=9)
+    needed, of_others = (Path(world.upload(one)[7:]) for one in (content_of("base"), b"other"))
+    (world.blobs / "orphan").touch()
+    shutil.copy(world.path / "index.json", world.path / "new.json")
+    root = os.open(world.path, os.O_RDONLY)
+    blobs = os.open(world.blobs, os.O_RDONLY)
+
+    with watcher.run(GRACE):
+        os.remove(needed, dir_fd=blobs)
+        os.remove(of_others, dir_fd=blobs)
+        os.remove("orphan", dir_fd=blobs)
+        os.rename("new.json", "index.json", src_dir_fd=root, dst_dir_fd=root)
+
+    told = [problem[:2] for problem in watcher.problems]
+    assert told == ["I1", "I4", "I4", "I4", "I4"], watcher.problems

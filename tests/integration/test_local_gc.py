@@ -14,6 +14,7 @@ from maintainer.report import ActionReport, Report
 from tests.integration.directories import (
     INDEX,
     MANIFEST,
+    LockTakenError,
     World,
     a_directory,
     import_tag,
@@ -21,6 +22,7 @@ from tests.integration.directories import (
     locked,
     template,
 )
+from tests.integration.watching import Watcher
 from tests.integration.world import built
 
 NO_GRACE = timedelta(0)
@@ -527,6 +529,25 @@ def test_the_lock_is_gone_afterwards_and_no_temporary_file_is_left(world: World)
         "ingest",
         "oci-layout",
     }
+
+
+def test_the_lock_is_held_at_one_step_only(world: World) -> None:
+    world.build("base", "api", "gone")
+    world.build("base", "web", tag="web")
+    world.evict("gone")
+    failed = []
+
+    def build(step: int) -> None:
+        try:
+            with locked(world.path):
+                pass
+        except LockTakenError:
+            failed.append(step)
+
+    with Watcher(world).run(NO_GRACE, build):
+        world.gc(grace=NO_GRACE)
+
+    assert len(failed) == 1
 
 
 def test_a_lock_file_that_somebody_has_left_is_no_lock(world: World) -> None:

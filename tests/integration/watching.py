@@ -65,26 +65,37 @@ class Watcher:
     others: set[str] = field(default_factory=set)
     """Digests of what is not ours."""
     problems: list[str] = field(default_factory=list)
-    steps: int = 0
-    between: Callable[[int], None] | None = None
-    """What happens before a step, by its number; it comes as builds do, at any time but between
-    the last look and the deletion that it allows.
-    """
 
     def __post_init__(self) -> None:
+        self._seen: set[str] = set()
+        """What was stored when the run began."""
         self._former: list[tuple[ReadIndex, datetime]] = []
         self._current: dict[str, tuple[str, ReadIndex | None]] = {}
         self.look()
 
     @contextmanager
-    def run(self, grace: timedelta) -> Iterator[None]:
-        """Watch a run with this grace period."""
-        self._grace = grace
-        self._seen = self._stored()
-        self.steps = 0
-        with heard(self._before):
+    def run(self, grace: timedelta, between: Callable[[int], None] | None = None) -> Iterator[None]:
+        """Watch a run with this grace period; another one may be under way.
+
+        `between` is told the number of each step before it is done, and may do something else
+        first. It comes as builds do, at any time but between the last look and the deletion that it
+        allows.
+        """
+        steps = 0
+
+        def before(step: Step) -> None:
+            nonlocal steps
+            steps += 1
+            self._check(step, grace)
+            if between and step[0] != "os.remove":
+                between(steps)
+                self.look()
+
+        outer, self._seen = self._seen, self._stored()
+        with heard(before):
             yield
         self.look(by_run=True)
+        self._seen = outer
 
     def look(self, *, by_run: bool = False) -> None:
         """See what the tags lead to now."""
@@ -111,20 +122,16 @@ class Watcher:
             self.problems.append(f"I2: {tag} names {sorted(lost)}, which were gone")
         return read
 
-    def _before(self, step: Step) -> None:
-        self.steps += 1
+    def _check(self, step: Step, grace: timedelta) -> None:
         event, arguments = step
         with suppress(FileNotFoundError):
             self.look(by_run=True)
         if event == "os.remove":
-            self._check_deleted(str(arguments[0]))
+            self._check_deleted(str(arguments[0]), grace)
         elif event == "os.rename":
             self._check_renamed(str(arguments[0]), str(arguments[1]))
-        if self.between and event != "os.remove":
-            self.between(self.steps)
-            self.look()
 
-    def _check_deleted(self, name: str) -> None:
+    def _check_deleted(self, name: str, grace: timedelta) -> None:
         if _OURS.fullmatch(name):
             return
         if not _BLOB.fullmatch(name):
@@ -134,10 +141,10 @@ class Watcher:
         if digest in self.others:
             self.problems.append(f"I4: {digest} was deleted, which an image needs")
         modified = (self.world.blobs / name).stat().st_mtime
-        if self.world.now.timestamp() - modified < self._grace.total_seconds():
+        if self.world.now.timestamp() - modified < grace.total_seconds():
             self.problems.append(f"I1: {digest} was deleted younger than the grace period")
         now = [read for _, read in self._current.values() if read]
-        lately = [r for r, until in self._former if self.world.now - until < self._grace]
+        lately = [r for r, until in self._former if self.world.now - until < grace]
         if any(read.needs(digest, stored) for read in (*now, *lately)):
             self.problems.append(f"I1: {digest} was deleted, which a tag needs")
         if any(digest == f"sha256:{found[7:]}" for _, found in self._tags()):

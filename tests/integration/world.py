@@ -143,11 +143,14 @@ class World:
     def export(
         self, config: CacheConfig | bytes, *, scope: str, ref: str, signed: bool = False
     ) -> Entry:
-        """Write an index as the next generation, and nothing else."""
+        """Write an index as the next generation that nobody has reserved, and nothing else."""
         index = IndexId(Ref(ref), Scope(scope), signed)
-        numbers = [key.generation for key, _ in self._generations(index)]
+        reserved = {key for _, key in self.running.call(lambda cache: cache.reserved)}
+        number = max((key.generation for key, _ in self._generations(index)), default=0) + 1
+        while str(index.key(number)) in reserved:
+            number += 1
         content = config if isinstance(config, bytes) else encode(config)
-        return self.put(str(index.key(max(numbers, default=0) + 1)), content, ref=ref)
+        return self.put(str(index.key(number)), content, ref=ref)
 
     def put(
         self, key: str, content: bytes | None = None, *, ref: str = MAIN, size: int | None = None
