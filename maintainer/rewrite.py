@@ -135,6 +135,8 @@ class Rewriter:
         if found is None or number is None or number in attempt.numbers:
             return False
         newest = await self._meet(attempt, number, found)
+        if number + 1 < attempt.number:
+            return False  # Builders get it, but the highest generation is another one.
         return newest.config is not None and merge([newest.config]) == attempt.content
 
     async def _write_once(self, attempt: "_Attempt") -> ReadGeneration:

@@ -237,3 +237,27 @@ def test_an_older_result_is_found_again_when_the_layer_of_the_newer_one_is_gone(
     world.gc(rest=rest)
 
     assert leads_to(world.newest()) == {blob_of("base"), blob_of("older")}
+
+
+def test_the_highest_generation_goes_only_for_a_higher_one_although_builds_get_another(
+    world: World,
+) -> None:
+    for _ in range(3):
+        highest = world.build("base", "api")
+        world.passes(minutes=1)
+    world.gc(grace=timedelta(0))
+    assert world.generations() == [3]
+    world.put(str(WEB.key(1)), b"")
+    world.passes(minutes=1)
+    once = iter([True])
+
+    def build(request: Request) -> None:
+        # It counts on from 1, which was created last.
+        if request.kind == "list" and next(once, False):
+            world.put(str(WEB.key(2)), highest.content)
+
+    world.running.observe(after=build)
+
+    world.gc(grace=timedelta(0))
+
+    assert world.generations() == [2, 4]
