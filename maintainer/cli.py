@@ -44,8 +44,8 @@ from maintainer.text import printable
 
 app = typer.Typer(
     name="maintainer",
-    help="Keep BuildKit's build cache in GitHub Actions whole: merge its indexes, drop what is "
-    "gone, delete what nothing needs.",
+    help="Keep BuildKit's build caches whole, in GitHub Actions and in directories: merge their "
+    "indexes, drop what is gone, delete what nothing needs.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -95,10 +95,29 @@ def main() -> None:
         sys.exit(error.exit_status)
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        stdout().print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Tell the version.", callback=_tell_version, is_eager=True),
+    ] = False,
+) -> None:
+    del version
+
+
 @app.command()
 def gc(
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop behind the plan.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, and change nothing in the cache.")
+    ] = False,
     no_sweep: Annotated[bool, typer.Option("--no-sweep", help="Delete nothing.")] = False,
     grace: Annotated[
         str | None,
@@ -389,12 +408,6 @@ def emulator(
     from maintainer.emulator.command import run_emulator  # noqa: PLC0415
 
     run_emulator(listen, quota, ref=ref, service=service.value, faults=faults)
-
-
-@app.command()
-def version() -> None:
-    """Tell the version."""
-    stdout().print(__version__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,12 @@ from maintainer.errors import UsageError
 from maintainer.text import printable
 
 _PREFIX = "MAINTAINER_"
+GITHUB = "github"
+LOCAL = "local:"
 _CONFIG = "MAINTAINER_CONFIG"
 _MAX_PORT = 65_535
+_LONGEST_NAME = 32
+"""Characters of a variable's name; tokens have more."""
 _DURATION = re.compile(r"(\d{1,9})\s*(s|m|h|d|w)?", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -77,6 +81,12 @@ def _check_database(url: str) -> str:
     if path in (url, "") or path.startswith((":memory:", "file:")):
         raise ValueError("is no URL of an SQLite file such as sqlite:///maintainer.db")
     return url
+
+
+def _check_store(place: str) -> str:
+    if place != GITHUB and not (place.startswith(LOCAL) and place != LOCAL):
+        raise ValueError(f"must be {GITHUB}, or {LOCAL}DIR for the directory DIR")
+    return place
 
 
 def _check_cron(text: str) -> str:
@@ -126,9 +136,7 @@ _Delay = Annotated[
 ]
 _Cron = Annotated[str, AfterValidator(_check_cron)]
 _TimeZone = Annotated[str, AfterValidator(_check_timezone)]
-GITHUB = "github"
-LOCAL = "local:"
-_Store = Annotated[str, Field(pattern=rf"^({GITHUB}|{LOCAL}.+)$")]
+_Store = Annotated[str, AfterValidator(_check_store)]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _Url = Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]
 
@@ -383,8 +391,7 @@ class GitHubSettings(BaseModel):
         """Say where the cache of a target is, with the tokens that its variables hold.
 
         The environment's own runtime token is good for the environment's own repository only.
-        Raises UsageError if there is no token. It names the key, not the variable: some people
-        put the token itself there.
+        Raises UsageError if there is no token.
         """
         token = environment.get(target.token_env, "")
         runtime: dict[str, str] = {}
@@ -396,11 +403,13 @@ class GitHubSettings(BaseModel):
                 "ACTIONS_CACHE_SERVICE_V2": "true" if target.results_url else "",
             }
             if not runtime["ACTIONS_RUNTIME_TOKEN"]:
-                raise UsageError(f"target {target.name}: runtime_token_env names no set variable")
+                raise UsageError(
+                    _say_unset(target.name, "runtime_token_env", target.runtime_token_env)
+                )
         elif environment.get("GITHUB_REPOSITORY", "").lower() == (target.repository or "").lower():
             runtime = {k: v for k, v in environment.items() if k.startswith("ACTIONS_")}
         if not token and ("token_env" in target.model_fields_set or not target.runtime_token_env):
-            raise UsageError(f"target {target.name}: token_env names no set variable")
+            raise UsageError(_say_unset(target.name, "token_env", target.token_env))
         api_url = target.api_url or environment.get("GITHUB_API_URL", "")
         place = {"GITHUB_REPOSITORY": target.repository or "", "GITHUB_API_URL": api_url}
         return cls.read(runtime | place | {"GITHUB_TOKEN": token})
@@ -419,6 +428,13 @@ class StepSettings(BaseModel):
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Read the runner's own variables; an empty one counts as not set."""
         return cls.model_validate({k: v for k, v in environment.items() if v})
+
+
+def _say_unset(target: str, key: str, variable: str) -> str:
+    """Name the variable only if it looks like one: some people put the token itself there."""
+    is_name = variable.isupper() and len(variable) <= _LONGEST_NAME
+    named = f"{variable}, which" if is_name else "a variable that"
+    return f"target {target}: {key} names {named} is not set"
 
 
 def _is_file(path: Path) -> bool:

@@ -5,7 +5,18 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+)
 
 from maintainer.graph.models import EntryRow, RefRow, RunRow, RunStateRow, Target
 from maintainer.report.model import (
@@ -29,8 +40,7 @@ def look_back(connection: Connection, target_id: int, run: int, at: datetime) ->
     """Tell what others did to a cache between the run before and this one, which looked at `at`."""
     before = connection.execute(
         select(RunRow.id, RunRow.started_at)
-        .join(RunStateRow, RunStateRow.run_id == RunRow.id)
-        .where(RunRow.target_id == target_id, RunRow.id < run)
+        .where(RunRow.target_id == target_id, RunRow.id < run, _has_looked())
         .order_by(RunRow.id.desc())
     ).first()
     if before is None:
@@ -79,7 +89,6 @@ def with_trend(connection: Connection, report: Report) -> Report:
 
 def _chosen_runs(report: Report) -> Select[*tuple[Any, ...]]:
     """Choose at most so many runs, the newest always, and give a row for each of their states."""
-    looked = select(RunStateRow.run_id).distinct()
     numbered = (
         select(
             RunRow.id,
@@ -92,7 +101,7 @@ def _chosen_runs(report: Report) -> Select[*tuple[Any, ...]]:
         .where(
             Target.name == report.target,
             RunRow.id <= report.run,
-            RunRow.id.in_(looked),
+            _has_looked(),
             RunRow.results_usable.is_not(None),
         )
         .subquery()
@@ -106,17 +115,24 @@ def _chosen_runs(report: Report) -> Select[*tuple[Any, ...]]:
             RunStateRow.state,
             RunStateRow.size,
         )
-        .join(RunStateRow, RunStateRow.run_id == numbered.c.id)
+        .outerjoin(RunStateRow, RunStateRow.run_id == numbered.c.id)
         .where((numbered.c.number - 1) % func.cast(step, type_=RunRow.id.type) == 0)
         .order_by(numbered.c.id, RunStateRow.state)
     )
+
+
+def _has_looked() -> ColumnElement[bool]:
+    """Choose the runs that saw what is stored; an empty cache has no states."""
+    return or_(RunRow.status == "done", RunRow.id.in_(select(RunStateRow.run_id)))
 
 
 def _points(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[TrendPoint, ...]:
     points: dict[int, TrendPoint] = {}
     for row in rows:
         point = TrendPoint(row.id, row.started_at, {}, row.results_usable)
-        points.setdefault(row.id, point).bytes[row.state] = row.size
+        known = points.setdefault(row.id, point)
+        if row.state is not None:
+            known.bytes[row.state] = row.size
     return tuple(points.values())
 
 

@@ -86,7 +86,7 @@ def _happened(report: Report) -> Iterator[str]:
 
 def _scopes(report: Report) -> Iterator[str]:
     if not report.indexes:
-        yield "There is no index that the token can read."
+        yield page.why_no_scopes(report)
         return
     yield from _table(page.scopes_table(report, _ROWS))
     largest = sorted(report.indexes, key=lambda index: (-index.bytes_usable, index.scope))

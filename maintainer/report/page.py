@@ -61,14 +61,29 @@ class Table:
 
 def why_no_space(report: Report) -> str:
     """Say why there is no quota to divide; what a directory holds is told then."""
+    if _saw_nothing(report):
+        return "The run ended before it knew what is stored."
     if not _is_directory(report):
         return "This service cannot list what it stores."
     parts = [f"{say_size(one.size)} in {one.entries:,} {one.state}" for one in report.entries]
     return f"A directory has no quota. Its files: {', '.join(parts) or 'none'}."
 
 
+def _saw_nothing(report: Report) -> bool:
+    return report.status != "done" and not report.entries
+
+
 def _is_directory(report: Report) -> bool:
-    return any(index.ref == DIRECTORY for index in report.indexes)
+    return DIRECTORY in report.readable
+
+
+def why_no_scopes(report: Report) -> str:
+    """Say why there is no index to tell of."""
+    if _saw_nothing(report):
+        return "The run ended before it had read an index."
+    if _is_directory(report):
+        return "The directory has no tags."
+    return "There is no index that the token can read."
 
 
 def space_table(report: Report) -> Table | None:
@@ -88,6 +103,8 @@ def space_table(report: Report) -> Table | None:
 
 def tell_changes(report: Report) -> list[str]:
     """Tell in lines what others did since the run before, and what this run did in all."""
+    if _saw_nothing(report):
+        return ["The run ended before it had a plan."]
     changes = report.changes
     lines = []
     if changes.previous_run is None or changes.previous_at is None:

@@ -166,7 +166,7 @@ def _written(report: Report) -> Iterator[RenderableType]:
 
 def _scopes(report: Report) -> Iterator[RenderableType]:
     if not report.indexes:
-        yield Text("There is no index that the token can read.")
+        yield Text(page.why_no_scopes(report))
         return
     yield from _titled(page.scopes_table(report, _ROWS * 2))
     largest = max(report.indexes, key=lambda index: index.bytes_usable)

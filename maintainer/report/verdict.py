@@ -53,7 +53,7 @@ def _failed(report: Report) -> Verdict | None:
     return Verdict(
         "bad",
         f"The run failed: {_first(report.problems) or 'it does not say why'}{more}",
-        "Put that right and run `maintainer gc` again; nothing that builds need was deleted.",
+        "Put that right and run it again; nothing that builds need was deleted.",
     )
 
 
@@ -153,6 +153,8 @@ def _how_to_shrink(part: SpacePart) -> str:
 
 
 def _good(report: Report) -> Verdict:
+    if not report.entries:
+        return Verdict("good", "The cache is empty.")
     usable = f"Every index leads to all that exists: {say_count(report.results_usable, 'result')}"
     lost = _say_lost(report)
     free = ""

@@ -134,7 +134,7 @@ def test_the_commands_are_those_that_people_know(bare: Shell) -> None:
     names = {" ".join(path) for path in COMMANDS}
 
     assert names >= {
-        *("gc", "report", "runs", "demo", "emulator", "version"),
+        *("gc", "report", "runs", "demo", "emulator"),
         *("db upgrade", "db current"),
     }
 
@@ -160,7 +160,7 @@ def test_bad_usage_is_told_on_stderr_with_status_2(
 
 
 def test_the_version_is_told(bare: Shell) -> None:
-    outcome = bare.start("version")
+    outcome = bare.start("--version")
 
     assert (outcome.status, outcome.out, outcome.err) == (0, f"{__version__}\n", "")
 

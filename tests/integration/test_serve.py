@@ -244,7 +244,10 @@ def test_sighup_with_a_wrong_configuration_leaves_the_old_one(place: Place) -> N
         ("[[targets]]\nname = 'a'\nrepository = 'a'", "setting targets.0.repository: "),
         (f"{ONE_HOURLY}interval = '1h'", "setting targets.0: cron and interval exclude"),
         (f"{ONE_HOURLY}{ONE_HOURLY}", "setting targets: there are 2 with the name hourly"),
-        (f"{ONE_HOURLY}token_env = 'NOT_SET'", "target hourly: token_env names no set variable"),
+        (
+            f"{ONE_HOURLY}token_env = 'NOT_SET'",
+            "target hourly: token_env names NOT_SET, which is not set",
+        ),
         (
             f"{ONE_HOURLY}runtime_token_env = 'GITHUB_TOKEN'",
             "setting targets.0: runtime_token_env needs results_url or cache_url",

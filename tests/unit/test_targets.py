@@ -65,20 +65,24 @@ def test_a_target_may_have_a_cache_service_of_its_own(place: str, version_2: boo
 
 
 @pytest.mark.parametrize(
-    ("target", "key"),
+    ("target", "told"),
     [
-        ({}, "token_env"),
-        ({"token_env": SECRET}, "token_env"),
-        ({"runtime_token_env": SECRET, "cache_url": "https://c.example/"}, "runtime_token_env"),
+        ({}, "token_env names GITHUB_TOKEN, which is not set"),
+        ({"token_env": SECRET}, "token_env names a variable that is not set"),
+        ({"token_env": SECRET.upper() * 2}, "token_env names a variable that is not set"),
+        (
+            {"runtime_token_env": SECRET, "cache_url": "https://c.example/"},
+            "runtime_token_env names a variable that is not set",
+        ),
     ],
 )
-def test_a_missing_token_is_told_by_its_key_and_never_shown(
-    target: dict[str, str], key: str
+def test_a_missing_token_is_told_by_its_variable_unless_that_may_be_the_token_itself(
+    target: dict[str, str], told: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
         _of({}, **target)
 
-    assert str(caught.value) == f"target web: {key} names no set variable"
+    assert str(caught.value) == f"target web: {told}"
 
 
 @pytest.mark.parametrize(

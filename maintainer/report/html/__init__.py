@@ -69,6 +69,7 @@ def render_html(report: Report) -> str:
             ],
             actions=page.actions_table(report, _ROWS),
             scopes=page.scopes_table(report, _ROWS),
+            no_scopes=page.why_no_scopes(report),
             trees=_trees(report),
             trend=page.trend_table(report, _ROWS),
             trend_line=page.tell_trend(report),

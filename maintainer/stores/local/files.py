@@ -55,7 +55,10 @@ class Files:
         self._open: dict[str, int] = {}
         with said(str(path)):
             # The user's own word leads here, whatever it is.
-            self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except NotADirectoryError:
+                raise StoreError(f"{printable(str(path))} is no directory") from None
 
     def close(self) -> None:
         """Let go of it."""
