@@ -126,8 +126,8 @@ def _at(layer: int, chains: list[tuple[int, ...]]) -> int:
 class Watcher:
     """Watches the requests of one run at a time: `begin`, then `before` and `after` each of them.
 
-    An index of a build counts from the run's next look at the list on: between looking and deleting
-    nobody can know of it.
+    An index of a build counts from the run's next look at the list on, and one that the host takes
+    away goes on counting until then: between looking and deleting nobody can know of it.
     """
 
     cache: ActionsCache
@@ -142,6 +142,8 @@ class Watcher:
         self._entries: dict[int, Entry] = {}
         self._needed_until: dict[int, datetime] = {}
         self._written_by_run_of: dict[int, datetime] = {}
+        self._taken: list[Entry] = []
+        """What others have taken away since the run has looked there."""
         self._listing = self._looked = False
 
     def begin(self, *, grace: timedelta, readable: Collection[str]) -> None:
@@ -151,6 +153,7 @@ class Watcher:
         self._began_at = self.cache.clock()
         self._seen_blobs: set[str] = set()
         self._listed: set[int] = set()
+        self._taken.clear()
         self._listing = self._looked = False
         self._look()
         self._remember_who_was_newest()
@@ -158,6 +161,10 @@ class Watcher:
     def before(self, request: Request) -> None:
         """Note that a request has come in."""
         self._look()
+        asked = "" if request.kind == "list" else request.key
+        if request.kind in ("list", "look-up") and asked is not None:
+            self._taken = [entry for entry in self._taken if not entry.key.startswith(asked)]
+            self._note_newest()
         if request.kind == "list":
             if not self._listing:
                 self._listed = set(self._entries)
@@ -170,26 +177,31 @@ class Watcher:
         carried_out = request.fault in _CARRIED_OUT or (request.status or 0) in _OK
         if carried_out and request.kind == "delete":
             self._check_deleted(request)
-        self._look()
+        self._look(deleted=request.path.rsplit("/", 1)[1] if request.kind == "delete" else "")
         if carried_out and request.kind == "finalize":
             self._check_written(request)
         if request.kind == "reserve" and not _INDEX.fullmatch(request.key or ""):
             self._say(request, "I4", "what is reserved is no index")
 
-    def _look(self) -> None:
-        """See what there is now, whoever has changed it."""
+    def _look(self, deleted: str = "") -> None:
+        """See what there is now, whoever has changed it but for the one that the run deleted."""
         entries = {entry.id: entry for entry in self.cache.entries()}
         if entries.keys() == self._entries.keys() and self._looked:
             return
+        gone = self._entries.keys() - entries.keys()
+        self._taken += [self._entries[one] for one in sorted(gone) if str(one) != deleted]
         self._entries, self._looked = entries, True
         self._seen_blobs |= self._live(self._readable)
-        for entry in self._newest():
+        self._note_newest()
+
+    def _note_newest(self) -> None:
+        for entry in self._newest(self._taken):
             known = self._needed_until.get(entry.id, self._began_at)
             self._needed_until[entry.id] = max(known, self._began_at)
 
     def _remember_who_was_newest(self) -> None:
         """Tell of each generation until when it was the newest: until a later one was created."""
-        for generations in self._by_index().values():
+        for generations in self._by_index(self._entries.values()).values():
             for entry in generations:
                 later = [
                     self._written_by_run_of.get(other.id, other.created_at)
@@ -200,18 +212,18 @@ class Watcher:
                     known = self._needed_until.get(entry.id, min(later))
                     self._needed_until[entry.id] = max(known, min(later))
 
-    def _by_index(self) -> dict[tuple[str, str], list[Entry]]:
+    def _by_index(self, entries: Collection[Entry]) -> dict[tuple[str, str], list[Entry]]:
         indexes: dict[tuple[str, str], list[Entry]] = {}
-        for entry in self._entries.values():
+        for entry in entries:
             match = _INDEX.fullmatch(entry.key)
             if match and entry.version == _VERSION and match[2] == _hash(entry.ref):
                 indexes.setdefault((entry.ref, match[1]), []).append(entry)
         return indexes
 
-    def _newest(self) -> list[Entry]:
+    def _newest(self, taken: Collection[Entry] = ()) -> list[Entry]:
         """Give what builders may get: the highest number, and what was created last."""
         newest = []
-        for generations in self._by_index().values():
+        for generations in self._by_index([*self._entries.values(), *taken]).values():
             newest.append(max(generations, key=lambda e: int(e.key.rsplit("#", 1)[1])))
             newest.append(max(generations, key=lambda e: (e.created_at, e.id)))
         return newest
@@ -256,7 +268,7 @@ class Watcher:
                     self._say(request, "I1", f"{entry.key} was deleted, which {name} needs")
 
     def _check_generation(self, request: Request, entry: Entry) -> None:
-        if any(entry.id == newest.id for newest in self._newest()):
+        if any(entry.id == newest.id for newest in self._newest(self._taken)):
             self._say(request, "I1", f"{entry.key} was deleted, which builds read")
         elif self._was_newest_lately(entry):
             self._say(request, "I1", f"{entry.key} was deleted, which builds read a while ago")
@@ -265,7 +277,7 @@ class Watcher:
         """Give the indexes whose live results must stay."""
         newest = {entry.id for entry in self._newest()}
         protectors = []
-        for generations in self._by_index().values():
+        for generations in self._by_index(self._entries.values()).values():
             for entry in generations:
                 readable = entry.ref in self._readable
                 young = self.cache.clock() - entry.created_at < self._grace

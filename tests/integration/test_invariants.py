@@ -157,6 +157,19 @@ def test_the_newest_generation_is_not_deleted(vandal: Vandal) -> None:
     assert vandal.delete(newest) == ["I1"]
 
 
+def test_what_the_host_makes_the_newest_is_not_deleted_once_the_run_has_looked(
+    vandal: Vandal,
+) -> None:
+    generations = [vandal.world.build("base", "api") for _ in range(3)]
+    vandal.world.passes(days=9)
+    vandal.begin()
+    vandal.world.evict_entries(generations[2:])
+
+    assert vandal.delete(generations[1]) == []
+    vandal.http.get("/repos/example/app/actions/caches")
+    assert vandal.delete(generations[0]) == ["I1"]
+
+
 def test_what_is_of_others_or_in_an_unreadable_ref_is_not_deleted(vandal: Vandal) -> None:
     other = vandal.world.put("setup-node", b"other")
     near = vandal.world.put("buildkit-blob-1-sha256:short", b"near miss")
