@@ -128,7 +128,7 @@ def views() -> Iterator[tuple[str, list[str]]]:
 
 
 def _example(name: str) -> str:
-    return f"```yaml\n{(ROOT / 'config' / name).read_text()}```\n"
+    return f"```yaml\n{(ROOT / '.github' / 'workflows' / name).read_text()}```\n"
 
 
 def _inputs() -> str:

@@ -25,8 +25,8 @@ from maintainer.emulator.server import Running
 from tests.act import REPOSITORY, Act, skip_or_fail
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "config"
-LOCK = EXAMPLES / "action" / "requirements.txt"
+EXAMPLES = ROOT / ".github" / "workflows"
+LOCK = ROOT / "config" / "action" / "requirements.txt"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _STAND_INS = Path(__file__).with_name("actions")
 _PARTS = (

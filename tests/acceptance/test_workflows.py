@@ -13,8 +13,8 @@ from tests.acceptance.action import EXAMPLES, fill_in
 from tests.readme import ROOT, action_part
 
 _BIN = Path(sys.executable).parent
-_TO_COPY = sorted(EXAMPLES.glob("*.yml"))
-_WORKFLOWS = [*_TO_COPY, *sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
+_TO_COPY = [EXAMPLES / "build-images.yml", EXAMPLES / "maintain-cache.yml"]
+_WORKFLOWS = sorted(EXAMPLES.glob("*.yml"))
 _ACTION = ROOT / "action.yml"
 _PIN = re.compile(r"uses: ([\w-]+/[\w-]+)[\w/-]*@(.+)$", re.MULTILINE)
 _PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
@@ -122,6 +122,15 @@ def test_a_workflow_to_copy_may_do_no_more_than_it_must(
     text = (EXAMPLES / example).read_text()
     assert dict(re.findall(r"^ +(\S+): (read|write)\b", text, re.MULTILINE)) == permissions
     assert "\npermissions: {}\n" in text
+
+
+@pytest.mark.parametrize("example", _TO_COPY, ids=lambda path: path.name)
+def test_a_workflow_to_copy_does_nothing_where_owner_and_commit_are_not_put_in(
+    example: Path,
+) -> None:
+    jobs = example.read_text().partition("\njobs:\n")[2]
+    guarded = re.findall(r"^  [\w-]+:\n    name: .*\n    if: (.+?) #", jobs, re.MULTILINE)
+    assert guarded == ["${{ !endsWith(github.repository, '/maintainer') }}"]
 
 
 def test_every_setting_of_a_run_is_an_input_of_the_action_that_reaches_it() -> None:
