@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from maintainer.cacheconfig import (
     MAX_GENERATION,
+    MAX_KEY_LENGTH,
     BlobKey,
     CacheConfig,
     Digest,
@@ -280,6 +281,21 @@ def test_an_index_whose_numbers_have_come_to_their_end_is_not_written() -> None:
 
     assert _write(ending_at(MAX_GENERATION - 1)).key.generation == MAX_GENERATION
     assert _about(WEB, ending_at(MAX_GENERATION)) == "its generations have no further numbers"
+
+
+def test_an_index_whose_next_key_would_be_too_long_is_not_written() -> None:
+    longest = "s" * (MAX_KEY_LENGTH - len(str(IndexId(MAIN, Scope("")).key(9))))
+    index = IndexId(MAIN, Scope(longest))
+    fits, does_not = (
+        a_snapshot()
+        .with_blobs("a", "b")
+        .with_generation(number - 1, "a", of=index)
+        .with_generation(number, "b", of=index)
+        for number in (8, 9)
+    )
+
+    assert len(str(_write(fits).key)) == MAX_KEY_LENGTH
+    assert _about(index, does_not) == "the next key would have 513 characters, more than 512"
 
 
 def test_what_the_token_cannot_write_is_reported_with_what_is_left_to_do() -> None:
@@ -556,6 +572,7 @@ def test_a_young_index_in_an_unreadable_ref_keeps_older_blobs() -> None:
 def test_such_an_index_keeps_blobs_until_the_very_end_of_its_grace_period() -> None:
     assert _kept(A, _beside_a_pull_request(index=DAY - MOMENT, blob_age=hours(100)))
     _deleted(A, _beside_a_pull_request(index=DAY, blob_age=hours(100)))
+    _deleted(A, _beside_a_pull_request(index=DAY + MOMENT, blob_age=hours(100)))
 
 
 def test_such_an_index_keeps_no_blob_that_is_younger_than_it() -> None:
