@@ -4,7 +4,7 @@ A build may stop anywhere: it then leaves blobs that no index names, or a key th
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -217,7 +217,7 @@ def read_by_builders(entries: Collection[Entry], index: IndexId) -> Entry | None
     return max(found, key=lambda entry: (entry.created_at, entry.id), default=None)
 
 
-def blobs_in(entries: Collection[Entry], refs: Collection[str]) -> set[Digest]:
+def blobs_in(entries: Iterable[Entry], refs: Collection[str]) -> set[Digest]:
     """Tell which blobs exist where a token reads that reads these refs."""
     keys = [parse_key(e.key) for e in entries if e.ref in refs and e.version == ENTRY_VERSION]
     return {key.digest for key in keys if isinstance(key, BlobKey)}

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 
 from maintainer.cacheconfig import Digest, IndexId, Ref, parse_key
 from maintainer.cacheconfig.keys import BlobKey, IndexKey
@@ -81,11 +82,12 @@ class Ledger:
         complete: bool,
         written: Collection[int],
         deleted: Collection[int],
+        past: Collection[Collection[Entry]],
     ) -> list[str]:
         """Settle what was owed; tell what was lost.
 
         `written` and `deleted` are the entries that runs did this to: what else went has gone by
-        itself, maybe before the run could read it.
+        itself, maybe before the run could read it. `past` is what there was meanwhile.
         """
         now = blobs_in(after, workflow.readable)
         live = blobs_in(_stayed(before, after), workflow.readable)
@@ -130,7 +132,7 @@ class Ledger:
                 if (
                     newest
                     and index_of(newest) == index
-                    and not lost <= blobs_in(before, workflow.readable)
+                    and not lost <= blobs_in(chain(before, *past), workflow.readable)
                 ):
                     problems.append(f"I2: {newest.key} names blobs that were lost before")
                 # Builders that do not sign find signed indexes too, which no run merges in.
