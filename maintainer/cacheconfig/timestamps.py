@@ -53,3 +53,8 @@ def format_time(moment: Nanoseconds) -> str:
     whole = (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
     fraction = f".{nanoseconds:09}".rstrip("0") if nanoseconds else ""
     return f"{whole}{fraction}Z"
+
+
+def to_datetime(moment: Nanoseconds) -> datetime:
+    """Give a time in UTC, without its last three digits."""
+    return _EPOCH + timedelta(microseconds=moment // 1_000)

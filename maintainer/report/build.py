@@ -10,6 +10,7 @@ import msgspec
 
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, Ref
+from maintainer.cacheconfig.timestamps import to_datetime
 from maintainer.mark import Index, Marks, State
 from maintainer.plan import Plan, WriteIndex
 from maintainer.report.chains import find_losses, largest_chains
@@ -194,7 +195,7 @@ class ReportBuilder:
             usable_possible=index.merged.result_count,
             results_lost=results_lost,
             lost=lost,
-            newest_at=_newest_at(came_of_it) or (ages[-1] if ages else None),
+            newest_at=_newest_at(index, came_of_it),
             oldest_at=min(ages, default=None),
             chains=chains,
             chains_left=chains_left,
@@ -292,8 +293,13 @@ class _Sizes:
         return self._sizes.get(blob, 0)
 
 
-def _newest_at(came_of_it: Rewritten | None) -> datetime | None:
-    return came_of_it.written.created_at if came_of_it and came_of_it.written else None
+def _newest_at(index: Index, came_of_it: Rewritten | None) -> datetime | None:
+    if index.id.is_tag:
+        made = [one.created_at for record in index.usable.records for one in record.results]
+        return to_datetime(max(made)) if made else None
+    if came_of_it and came_of_it.written:
+        return came_of_it.written.created_at
+    return index.generations[-1].created_at if index.generations else None
 
 
 def _place(index: Index) -> tuple[str, Ref]:

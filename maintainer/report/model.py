@@ -145,7 +145,7 @@ class IndexReport(msgspec.Struct, frozen=True):
     lost: tuple[LostBlob, ...] = ()
     """Those blobs, the costliest first, up to a number."""
     newest_at: datetime | None = None
-    """When its newest generation was created."""
+    """When its newest generation was created; of a tag, when its newest result was made."""
     oldest_at: datetime | None = None
     chains: tuple[ChainRow, ...] = ()
     """The largest layer chains, as a tree: each row stands on the nearest one above it that is

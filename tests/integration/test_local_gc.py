@@ -213,6 +213,14 @@ def test_merged_tags_all_lead_to_what_any_of_them_leads_to(world: World) -> None
     assert world.files() == before
 
 
+def test_a_tag_is_told_to_be_as_old_as_its_newest_result(world: World) -> None:
+    built_at = world.now
+    world.build("base", "api")
+    world.passes(days=3)
+
+    assert [index.newest_at for index in world.gc().indexes] == [built_at]
+
+
 def test_merged_tags_forget_what_a_newer_export_does_not_have(world: World) -> None:
     world.build("base", "api")
     world.build("base", "old", tag="web")
