@@ -173,11 +173,13 @@ class World:
         self.with_entry(str(of.key(number)), **age)
         return self._add(number, of, None, self._entries[-1])
 
-    def with_unread_generation(self, number: int, *, of: IndexId = WEB) -> Self:
+    def with_unread_generation(
+        self, number: int, problem: str = "the server is in trouble", *, of: IndexId = WEB
+    ) -> Self:
         """Add a generation that could not be read this time; not even its number if that is 0."""
         if number:
             self.with_entry(str(of.key(number)), ref=of.ref)
-        self._unread.append(UnreadGeneration(of, number, "the server is in trouble"))
+        self._unread.append(UnreadGeneration(of, number, problem))
         return self
 
     def remembering(self, number: int, *chains: Chain, of: IndexId = WEB) -> Self:

@@ -102,6 +102,12 @@ def test_generations_that_hide_each_other_are_merged_into_the_next_one() -> None
     assert write.reason == "merge generation 5 into generation 6"
 
 
+def test_generations_are_merged_in_whenever_they_came_to_be_known() -> None:
+    world = a_snapshot().with_blobs("a", "b").with_generation(6, "b").with_generation(5, "a")
+
+    assert _write(world).reason == "merge generation 5 into generation 6"
+
+
 def test_a_few_merged_generations_are_named() -> None:
     world = a_snapshot().with_blobs("a", "b", "c", "d")
     world.with_generation(1, "a").with_generation(2, "b")
@@ -238,6 +244,17 @@ def test_what_an_incomplete_list_lacks_is_not_said_to_be_older_than_what_builder
     )
 
 
+def test_what_is_in_the_list_is_not_said_to_be_missing_whatever_came_before_and_after_it() -> None:
+    world = a_snapshot().with_blobs("a").with_generation(1, "a").with_generation(2, "a")
+    world.where_builders_read(str(WEB.key(1))).with_blobs("b")
+    snapshot = world.build()
+
+    for without in ("#1", A, blob_key("b")):
+        seen = tuple(entry for entry in snapshot.entries if not entry.key.endswith(without))
+        (write,) = make_plan(mark(replace(snapshot, entries=seen)), grace=DAY).writes
+        assert write.reason.startswith("builders read"), without
+
+
 def test_an_index_that_builders_do_not_see_is_written_again() -> None:
     world = a_snapshot().with_blobs("a").with_generation(1, "a")
     world.where_builders_read("index-web-1-f921bd05-sig#3")
@@ -256,6 +273,14 @@ def test_an_index_whose_newest_generation_could_not_be_read_is_not_written() -> 
         "its newest generation could not be read this time: the server is in trouble"
     )
     assert _plan(world).settled == ()
+
+
+def test_of_several_generations_that_could_not_be_read_the_newest_tells_why() -> None:
+    world = a_snapshot().with_unread_generation(1, "it is too large")
+    world.with_unread_generation(2, "it is locked").with_blobs("a")
+
+    assert _about(WEB, world).endswith(": it is locked")
+    assert _kept(A, world, hours(0)).startswith("index-web-1-f921bd05#1 could not")
 
 
 def test_an_index_none_of_whose_generations_could_be_read_is_not_written() -> None:
@@ -296,6 +321,22 @@ def test_an_index_whose_next_key_would_be_too_long_is_not_written() -> None:
 
     assert len(str(_write(fits).key)) == MAX_KEY_LENGTH
     assert _about(index, does_not) == "the next key would have 513 characters, more than 512"
+
+
+def test_an_index_that_no_run_could_read_again_is_not_written() -> None:
+    world = a_snapshot().with_blobs("a", "b").with_generation(1, "a").with_generation(2, "b")
+    marks = mark(world.build())
+    size = len(encode(_write(world).content))
+
+    fits = make_plan(marks, grace=DAY, max_index_size=size)
+    does_not = make_plan(marks, grace=DAY, max_index_size=size - 1)
+
+    assert len(fits.writes) == 1
+    assert does_not.writes == ()
+    reasons = [keep.reason for keep in does_not.keeps if keep.subject == str(WEB)]
+    assert reasons == [
+        f"the merged index has {size:,} bytes, more than the {size - 1:,} of max_index_size"
+    ]
 
 
 def test_what_the_token_cannot_write_is_reported_with_what_is_left_to_do() -> None:
