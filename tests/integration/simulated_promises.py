@@ -239,15 +239,15 @@ def lost_by(
 
     They are live or not for those who read the index from its own ref; what was lost when the run
     began, and has come back since, it cannot know of. What an earlier run has rightly dropped does
-    not count; and the run remembers what the host takes away meanwhile: all that has gone, but is
-    not in `gone`, which runs have deleted.
+    not count; and what the host takes away meanwhile, the run remembers if it is an index, and
+    cannot know of if it is a blob: all that has gone, but is not in `gone`, which runs have deleted.
     """
     index = index_of(deleted)
     if index is None:
         return []
-    live = blobs_in(after, {index.ref, MAIN})
     known = blobs_in(_stayed(began, after), {index.ref, MAIN})
     held = [*after, *(entry for entry in began if entry.id not in gone)]
+    live = blobs_in(held, {index.ref, MAIN})
     others = {
         result for entry in _by_index(held).get(index, []) for result in ledger.contents.of(entry)
     }

@@ -232,7 +232,7 @@ def test_an_invalid_generation_that_is_not_the_newest_is_no_reason_to_write() ->
 
 def test_what_an_incomplete_list_lacks_is_not_said_to_be_older_than_what_builders_read() -> None:
     world = a_snapshot().with_blobs("a").with_generation(1, "a").with_generation(2, "a")
-    world.where_builders_read(str(WEB.key(1)))
+    world.where_builders_read(str(WEB.key(1))).with_blobs("b")
     snapshot = world.build()
     seen = tuple(entry for entry in snapshot.entries if not entry.key.endswith("#2"))
     marks = mark(replace(snapshot, entries=seen, listing_complete=False))
