@@ -240,7 +240,7 @@ def lost_by(
     They are live or not for those who read the index from its own ref; what was lost when the run
     began, and has come back since, it cannot know of. What an earlier run has rightly dropped does
     not count; and what the host takes away meanwhile, the run remembers if it is an index, and
-    cannot know of if it is a blob: all that has gone, but is not in `gone`, which runs have deleted.
+    cannot know of if it is a blob: all that has gone but is not in `gone`, which runs have deleted.
     """
     index = index_of(deleted)
     if index is None:
