@@ -3,6 +3,8 @@
 What only one command needs, and takes long to import, is imported there.
 """
 
+import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from sqlalchemy import Connection
 from maintainer import __version__
 from maintainer.budget import Budget
 from maintainer.collect import Collector, collect, now_utc
-from maintainer.console import set_up_logging, stderr, stdout, watch
+from maintainer.console import say_error, set_up_logging, stdout, watch
 from maintainer.errors import MaintainerError, UsageError
 from maintainer.graph.compare import compare
 from maintainer.graph.database import Database
@@ -86,13 +88,22 @@ class ServiceVersion(StrEnum):
 
 def main() -> None:
     """Run the command line; an error is one line and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except MaintainerError as error:
-        stderr().print(
-            f"maintainer: {printable(str(error), limit=1_000)}", markup=False, soft_wrap=True
-        )
+        say_error(str(error))
         sys.exit(error.exit_status)
+    except OSError as error:
+        say_error(f"{error.filename or 'the output'}: {error.strerror or error}")
+        # Python tries once more to write what is left, and would say so in its own way.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _tell_version(wanted: bool) -> None:
@@ -443,9 +454,7 @@ def _print_report(report: Report, *, json: bool, quiet: bool) -> None:
     elif not quiet:
         stdout().print(render_report(report))
     elif report.status != "done":
-        stderr().print(
-            f"maintainer: {printable(say_done(report), limit=1_000)}", markup=False, soft_wrap=True
-        )
+        say_error(say_done(report))
 
 
 def _settings(config: Path | None, database: str | None, **more: Any) -> Settings:  # noqa: ANN401
@@ -485,7 +494,7 @@ def _reading(config: Path | None, database: str | None) -> Iterator[Connection]:
 def _existing_database(settings: Settings) -> Iterator[Database]:
     """Open a database to read it: a wrong path is an error, not a new file."""
     database = Database(settings.database)
-    if not database.path.exists():
+    if not database.exists():
         raise UsageError(f"there is no database {database.path}: run `maintainer gc` first")
     with _database(settings) as opened:
         yield opened

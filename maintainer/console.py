@@ -39,6 +39,15 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def say_error(text: str) -> None:
+    """Tell what went wrong in one line, as the log is told."""
+    line = printable(text, limit=1_000)
+    if any(isinstance(one.formatter, JsonLines) for one in logging.getLogger().handlers):
+        log.error("%s", line)
+    else:
+        stderr().print(f"maintainer: {line}", markup=False, soft_wrap=True)
+
+
 def set_up_logging(*, verbose: bool, quiet: bool, log_format: LogFormat = "text") -> None:
     """Log to stderr: coloured on a terminal, plain lines with UTC times elsewhere, or JSON."""
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO

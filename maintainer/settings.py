@@ -78,7 +78,7 @@ def _split(value: object) -> object:
 def _check_database(url: str) -> str:
     """Only a file remembers anything."""
     path = url.removeprefix("sqlite:///")
-    if path in (url, "") or path.startswith((":memory:", "file:")):
+    if path in (url, "") or path.startswith((":memory:", "file:")) or "?" in path:
         raise ValueError("is no URL of an SQLite file such as sqlite:///maintainer.db")
     return url
 
@@ -120,12 +120,13 @@ def split_listen(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 # The limits come first, so that they are checked by Pydantic's own rule, whose words people know.
 _Grace = Annotated[
     timedelta, Field(ge=timedelta(0), le=timedelta(days=3650)), BeforeValidator(parse_duration)
 ]
-_Deadline = Annotated[timedelta, Field(gt=timedelta(0)), BeforeValidator(parse_duration)]
+_Deadline = Annotated[
+    timedelta, Field(gt=timedelta(0), le=timedelta(days=366)), BeforeValidator(parse_duration)
+]
 _Interval = Annotated[
     timedelta,
     Field(ge=timedelta(seconds=1), le=timedelta(days=366)),
@@ -284,7 +285,7 @@ class Settings(BaseSettings):
         description="how many numbers in a row must be missing before the search for older "
         "generations ends, where the service cannot list its entries",
     )
-    reservation_wait: Duration = Field(
+    reservation_wait: _Delay = Field(
         default=timedelta(seconds=30),
         description="how long to wait for a build that has reserved the next generation and not "
         "finished it, before the number after it is taken",

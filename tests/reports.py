@@ -88,6 +88,7 @@ def a_report(name: str = "web", /, **more: object) -> Report:
         "changes": Changes(2, AT, 1, 10, 1, 10, (EvictedEntry(f"key {name}", f"ref {name}", 10),)),
         "trend": Trend(
             (TrendPoint(2, AT, {"reachable": 4_000}, 4), TrendPoint(3, AT, {"foreign": 1}, 9)),
+            2,
             (EvictionDay(date(2026, 8, 1), 1, 10),),
         ),
     }

@@ -53,11 +53,12 @@ class RunDiff(msgspec.Struct, frozen=True):
     after: int
     before_at: datetime
     after_at: datetime
-    usable_before: int
-    usable_after: int
+    usable_before: int | None
+    """None where the run could read no index."""
+    usable_after: int | None
     kinds: tuple[KindChange, ...]
     indexes: tuple[IndexChange, ...]
-    """Only those that changed."""
+    """Only those that changed; none where one of the runs could read none."""
     happened: tuple[Tally, ...]
     """What came, what the host evicted, and what the runs since the earlier one did."""
 
@@ -65,21 +66,28 @@ class RunDiff(msgspec.Struct, frozen=True):
 def compare(connection: Connection, one: int, other: int) -> RunDiff:
     """Compare two runs, the earlier with the later one, whatever the order in which they are named.
 
-    Raises MaintainerError if one has left no report, or they looked at different caches.
+    Raises MaintainerError if one has left no report, or has seen nothing, or if they looked at
+    different caches.
     """
     before, after = (load_report(connection, run) for run in sorted((one, other)))
     if before.target != after.target:
         raise MaintainerError(f"run {before.run} and run {after.run} looked at different caches")
+    for report in (before, after):
+        if report.saw_nothing:
+            raise MaintainerError(
+                f"run {report.run} {report.status} before it knew what is stored: there is nothing "
+                "to compare"
+            )
     return RunDiff(
         target=after.target,
         before=before.run,
         after=after.run,
         before_at=before.started_at,
         after_at=after.started_at,
-        usable_before=before.results_usable,
-        usable_after=after.results_usable,
+        usable_before=before.results_usable if before.readable else None,
+        usable_after=after.results_usable if after.readable else None,
         kinds=_kinds(before, after),
-        indexes=_indexes(before, after),
+        indexes=_indexes(before, after) if before.readable and after.readable else (),
         happened=tuple(_happened(connection, before, after)),
     )
 
@@ -127,8 +135,10 @@ def _happened(connection: Connection, before: Report, after: Report) -> list[Tal
     here = (
         EntryRow.target_id == select(Target.id).where(Target.name == after.target).scalar_subquery()
     )
+    ours = select(ActionRow.subject).where(_done(before, after), ActionRow.kind == "write")
     came = and_(
         here,
+        EntryRow.key.not_in(ours),
         EntryRow.first_seen_at > before.started_at,
         EntryRow.first_seen_at <= after.started_at,
     )
@@ -145,6 +155,16 @@ def _happened(connection: Connection, before: Report, after: Report) -> list[Tal
     ]
 
 
+def _done(before: Report, after: Report) -> ColumnElement[bool]:
+    """Choose what the runs behind the earlier one did, up to the later one."""
+    runs = (
+        select(RunRow.id)
+        .join(Target, Target.id == RunRow.target_id)
+        .where(Target.name == after.target, RunRow.id > before.run, RunRow.id <= after.run)
+    )
+    return and_(ActionRow.run_id.in_(runs), ActionRow.outcome.in_(("done", "gone already")))
+
+
 def _count(what: str, connection: Connection, where: ColumnElement[bool]) -> Tally:
     counted = select(func.count(), func.coalesce(func.sum(EntryRow.size), 0)).where(where)
     entries, size = connection.execute(counted).one()
@@ -155,14 +175,7 @@ def _actions(connection: Connection, before: Report, after: Report) -> list[Tall
     """Count what the runs behind the earlier one wrote and deleted, up to the later one."""
     rows = connection.execute(
         select(ActionRow.kind, func.count(), func.coalesce(func.sum(ActionRow.size), 0))
-        .join(RunRow, RunRow.id == ActionRow.run_id)
-        .join(Target, Target.id == RunRow.target_id)
-        .where(
-            Target.name == after.target,
-            RunRow.id > before.run,
-            RunRow.id <= after.run,
-            ActionRow.outcome.in_(("done", "gone already")),
-        )
+        .where(_done(before, after))
         .group_by(ActionRow.kind)
     )
     counts: dict[str, tuple[int, int]] = {row[0]: (row[1], row[2] or 0) for row in rows}

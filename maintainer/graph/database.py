@@ -70,9 +70,18 @@ class Database:
         finally:
             connection.close()
 
+    def exists(self) -> bool:
+        """Tell whether there is a file."""
+        try:
+            return self.path.exists()
+        except OSError as error:
+            raise DatabaseError(
+                f"the database {self.path} cannot be used: {error.strerror or error}"
+            ) from None
+
     def revision(self) -> str | None:
         """Give the revision of the schema; None if the file has none yet."""
-        if not self.path.exists():
+        if not self.exists():
             return None
         with self._said(), self._readers.connect() as connection:
             return _revision(connection)

@@ -16,6 +16,7 @@ from maintainer.graph.models import (
     ManifestRow,
     RefRow,
     RunRow,
+    Target,
     UtcDateTime,
 )
 from maintainer.text import is_unicode, printable
@@ -64,8 +65,10 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """All that the database says of one entry."""
+    """All that the database says of one entry of a cache."""
 
+    target: str
+    """The name of the cache."""
     subject: str
     """A key, or the digest of a blob."""
     kind: str
@@ -84,14 +87,28 @@ class Explanation(msgspec.Struct, frozen=True):
     """As in the last run."""
 
 
-def explain(connection: Connection, asked: str) -> Explanation:
-    """Tell why an entry is kept or will go. Raises MaintainerError if the database knows none."""
-    target_id, kind, subject = _find(connection, asked)
+def explain(connection: Connection, asked: str) -> tuple[Explanation, ...]:
+    """Tell why an entry is kept or will go, in each cache that has it, by the caches' names.
+
+    Raises MaintainerError if the database knows none.
+    """
+    found = _find(connection, asked)
+    named = select(Target.name, Target.id).where(Target.id.in_(found)).order_by(Target.name)
+    return tuple(
+        _explain(connection, target, target_id, *found[target_id])
+        for target, target_id in connection.execute(named).all()
+    )
+
+
+def _explain(
+    connection: Connection, target: str, target_id: int, kind: str, subject: str
+) -> Explanation:
     digest = subject if kind == "blob" else None
     uses = _uses(connection, target_id, digest) if digest else []
     way = _way(connection, target_id, digest, uses[0][0]) if digest and uses else ()
     last = _last_named(connection, target_id, digest) if digest and not uses else None
     return Explanation(
+        target=target,
         subject=subject,
         kind=kind,
         sightings=_sightings(connection, target_id, kind, subject),
@@ -103,29 +120,30 @@ def explain(connection: Connection, asked: str) -> Explanation:
     )
 
 
-def _find(connection: Connection, asked: str) -> tuple[int, str, str]:
-    """Find what is meant: a key, a digest, or the beginning of the digest of a blob."""
+def _find(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
+    """Find what is meant: a key, a digest, or the beginning of the digest of a blob.
+
+    Give its kind and its full name in each target that knows it, by the target's number.
+    """
     if not is_unicode(asked):
         raise MaintainerError(f"the database knows nothing of {printable(asked)}")
-    entry = connection.execute(
+    found: dict[int, tuple[str, str]] = {}
+    entries = connection.execute(
         select(EntryRow.target_id, EntryRow.kind, EntryRow.key, EntryRow.digest)
         .where(EntryRow.key == asked)
         .order_by(EntryRow.last_seen_at.desc())
-    ).first()
-    if entry:
-        return entry.target_id, entry.kind, entry.digest if entry.kind == "blob" else entry.key
-    manifest = connection.execute(
-        select(ManifestRow.target_id)
-        .where(ManifestRow.key == asked)
-        .order_by(ManifestRow.last_seen_at.desc())
-    ).first()
-    if manifest:
-        return manifest.target_id, "index", asked
-    target_id, digest = _find_digest(connection, asked.removeprefix("buildkit-blob-1-"))
-    return target_id, "blob", digest
+    )
+    for entry in entries:
+        subject = entry.digest if entry.kind == "blob" else entry.key
+        found.setdefault(entry.target_id, (entry.kind, subject))
+    for target_id in connection.scalars(
+        select(ManifestRow.target_id).where(ManifestRow.key == asked)
+    ):
+        found.setdefault(target_id, ("index", asked))
+    return found or _find_digest(connection, asked.removeprefix("buildkit-blob-1-"))
 
 
-def _find_digest(connection: Connection, asked: str) -> tuple[int, str]:
+def _find_digest(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
     match = _SHORT_DIGEST.fullmatch(asked)
     if match is None:
         raise MaintainerError(f"the database knows nothing of {printable(asked)}")
@@ -142,7 +160,7 @@ def _find_digest(connection: Connection, asked: str) -> tuple[int, str]:
     if len(digests) > 1:
         some = ", ".join(digests[:_NAMED])
         raise MaintainerError(f"{asked} begins {len(digests)} digests: {some}…")
-    return max(found)
+    return {target_id: ("blob", digest) for target_id, digest in found}
 
 
 def _sightings(

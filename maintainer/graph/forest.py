@@ -51,7 +51,7 @@ _NEWEST = """
 
 _INDEXES = text(
     _NEWEST  # noqa: S608 - both are ours
-    + "SELECT id, key, target, scope, ref FROM newest ORDER BY scope, ref, key"
+    + "SELECT id, key, target, scope, ref FROM newest ORDER BY target, scope, ref, key"
 )
 
 _LAYERS = text(

@@ -20,6 +20,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 
+MOST = 2**63 - 1
+"""The highest number that SQLite holds."""
+
 
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware UTC time, kept as SQLite's text without a zone, so that people can compare it."""

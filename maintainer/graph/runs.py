@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, selec
 from maintainer import __version__
 from maintainer.errors import NoReportError
 from maintainer.graph.database import this_process
-from maintainer.graph.models import ActionRow, EntryRow, ManifestRow, RunRow, Target
+from maintainer.graph.models import MOST, ActionRow, EntryRow, ManifestRow, RunRow, Target
 from maintainer.graph.record import forget_manifests, mark_missing, record_generations
 from maintainer.graph.trends import save_states, with_trend
 from maintainer.mark import Marks, State
@@ -271,7 +271,8 @@ def load_report(connection: Connection, run: int | None) -> Report:
         if row is None:
             raise NoReportError("the database holds no report yet: run `maintainer gc` first")
     else:
-        row = connection.execute(query.where(RunRow.id == run)).first()
+        known = abs(run) <= MOST
+        row = connection.execute(query.where(RunRow.id == run)).first() if known else None
         if row is None:
             raise NoReportError(f"the database holds no run {run}: see `maintainer runs`")
         if row.report is None:
@@ -288,7 +289,7 @@ def list_runs(connection: Connection, limit: int) -> list[RunSummary]:
         select(RunRow, Target.name)
         .join(Target, Target.id == RunRow.target_id)
         .order_by(RunRow.id.desc())
-        .limit(limit)
+        .limit(min(limit, MOST))
     )
     return [
         RunSummary(

@@ -18,7 +18,7 @@ from sqlalchemy import (
     select,
 )
 
-from maintainer.graph.models import EntryRow, RefRow, RunRow, RunStateRow, Target
+from maintainer.graph.models import ActionRow, EntryRow, RefRow, RunRow, RunStateRow, Target
 from maintainer.report.model import (
     Changes,
     EvictedEntry,
@@ -46,7 +46,12 @@ def look_back(connection: Connection, target_id: int, run: int, at: datetime) ->
     if before is None:
         return Changes()
     here = EntryRow.target_id == target_id
-    new = and_(here, EntryRow.first_seen_at == at)
+    ours = (
+        select(ActionRow.subject)
+        .join(RunRow, RunRow.id == ActionRow.run_id)
+        .where(RunRow.target_id == target_id, ActionRow.kind == "write")
+    )
+    new = and_(here, EntryRow.first_seen_at == at, EntryRow.key.not_in(ours))
     evicted = and_(here, EntryRow.missing_since == at, EntryRow.state == "evicted")
     counted = select(func.count(), func.coalesce(func.sum(EntryRow.size), 0))
     new_entries, new_bytes = connection.execute(counted.where(new)).one()
@@ -82,9 +87,13 @@ def save_states(connection: Connection, report: Report) -> None:
 
 def with_trend(connection: Connection, report: Report) -> Report:
     """Give a report with what the database knows of its run and of those before."""
-    points = _points(connection.execute(_chosen_runs(report)))
-    days = tuple(_eviction_days(connection, report))
-    return msgspec.structs.replace(report, trend=Trend(points, days))
+    rows = connection.execute(_chosen_runs(report)).all()
+    trend = Trend(
+        points=_points(rows),
+        runs=rows[0].runs if rows else 0,
+        evictions=tuple(_eviction_days(connection, report)),
+    )
+    return msgspec.structs.replace(report, trend=trend)
 
 
 def _chosen_runs(report: Report) -> Select[*tuple[Any, ...]]:
@@ -102,7 +111,6 @@ def _chosen_runs(report: Report) -> Select[*tuple[Any, ...]]:
             Target.name == report.target,
             RunRow.id <= report.run,
             _has_looked(),
-            RunRow.results_usable.is_not(None),
         )
         .subquery()
     )
@@ -112,6 +120,7 @@ def _chosen_runs(report: Report) -> Select[*tuple[Any, ...]]:
             numbered.c.id,
             numbered.c.started_at,
             numbered.c.results_usable,
+            numbered.c.runs,
             RunStateRow.state,
             RunStateRow.size,
         )

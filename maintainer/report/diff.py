@@ -23,7 +23,11 @@ def _parts(diff: RunDiff) -> Iterator[RenderableType]:
         f"Run {diff.before} ({say_time(diff.before_at)}) → run {diff.after} "
         f"({say_time(diff.after_at)}), {took} later, on {loggable(diff.target)}"
     )
-    yield Text(f"usable results: {_change(diff.usable_before, diff.usable_after)}", style="bold")
+    usable = (diff.usable_before, diff.usable_after)
+    if None in usable:
+        yield Text("usable results: not known, as an index could not be read", style="bold")
+    else:
+        yield Text(f"usable results: {_change(*usable)}", style="bold")
     for tally in diff.happened:
         entries = say_count(tally.entries, "entry")
         yield Text(f"{tally.what}: {entries}, {say_size(tally.size)}")

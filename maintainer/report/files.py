@@ -10,10 +10,15 @@ from maintainer.errors import MaintainerError
 def write_atomically(path: Path, text: str) -> None:
     """Write a file in place of what is there, with the permissions that a new file gets.
 
+    A link is followed; a device or a pipe stays what it is, and is written to.
     Raises MaintainerError, in one line, if that cannot be done; then nothing has changed.
     """
     temporary: Path | None = None
     try:
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:

@@ -201,8 +201,8 @@ class TrendPoint(msgspec.Struct, frozen=True):
     at: datetime
     bytes: dict[str, int]
     """By state."""
-    usable: int
-    """Results that builds could use."""
+    usable: int | None
+    """Results that builds could use; None where the run could read no index."""
 
 
 class EvictionDay(msgspec.Struct, frozen=True):
@@ -219,6 +219,8 @@ class Trend(msgspec.Struct, frozen=True):
 
     points: tuple[TrendPoint, ...] = ()
     """Oldest first; of many runs, evenly chosen ones."""
+    runs: int = 0
+    """How many runs these points stand for."""
     evictions: tuple[EvictionDay, ...] = ()
     """Oldest first; only days with evictions."""
 
@@ -286,6 +288,11 @@ class Report(msgspec.Struct, frozen=True):
     def _more_deleted(self) -> tuple[ActionTotal, ...]:
         gone = ("done", "gone")
         return tuple(t for t in self.more_actions if t.kind == "delete" and t.outcome in gone)
+
+    @property
+    def saw_nothing(self) -> bool:
+        """Whether it ended before it knew what is stored."""
+        return self.status != "done" and not self.entries
 
     @property
     def results_usable(self) -> int:

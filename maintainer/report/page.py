@@ -61,16 +61,12 @@ class Table:
 
 def why_no_space(report: Report) -> str:
     """Say why there is no quota to divide; what a directory holds is told then."""
-    if _saw_nothing(report):
+    if report.saw_nothing:
         return "The run ended before it knew what is stored."
     if not _is_directory(report):
         return "This service cannot list what it stores."
     parts = [f"{say_size(one.size)} in {one.entries:,} {one.state}" for one in report.entries]
     return f"A directory has no quota. Its files: {', '.join(parts) or 'none'}."
-
-
-def _saw_nothing(report: Report) -> bool:
-    return report.status != "done" and not report.entries
 
 
 def _is_directory(report: Report) -> bool:
@@ -79,7 +75,7 @@ def _is_directory(report: Report) -> bool:
 
 def why_no_scopes(report: Report) -> str:
     """Say why there is no index to tell of."""
-    if _saw_nothing(report):
+    if report.saw_nothing:
         return "The run ended before it had read an index."
     if _is_directory(report):
         return "The directory has no tags."
@@ -103,7 +99,7 @@ def space_table(report: Report) -> Table | None:
 
 def tell_changes(report: Report) -> list[str]:
     """Tell in lines what others did since the run before, and what this run did in all."""
-    if _saw_nothing(report):
+    if report.saw_nothing:
         return ["The run ended before it had a plan."]
     changes = report.changes
     lines = []
@@ -111,11 +107,10 @@ def tell_changes(report: Report) -> list[str]:
         lines.append("This is the first run that has looked at this cache.")
     else:
         ago = say_duration(report.started_at - changes.previous_at)
-        lines.append(
-            f"Since run {changes.previous_run}, {ago} earlier, "
-            f"{_entries(changes.new_entries, changes.new_bytes)} came, and the host evicted "
-            f"{_entries(changes.evicted_entries, changes.evicted_bytes)}."
-        )
+        came = _entries(changes.new_entries, changes.new_bytes)
+        gone = _entries(changes.evicted_entries, changes.evicted_bytes)
+        went = f"{gone} went" if _is_directory(report) else f"the host evicted {gone}"
+        lines.append(f"Since run {changes.previous_run}, {ago} earlier, {came} came, and {went}.")
     lines.append(_tell_actions(report))
     return lines
 
@@ -265,9 +260,12 @@ def tell_trend(report: Report) -> str:
     if len(points) == 1:
         return "This is the first run: there is nothing to compare it with yet."
     first, last = points[0], points[-1]
+    usable = ""
+    if first.usable is not None and last.usable is not None:
+        usable = f"{first.usable:,} → {last.usable:,} usable results, "
+    runs, time = say_count(report.trend.runs, "run"), say_duration(last.at - first.at)
     return (
-        f"Over {say_count(len(points), 'run')} in {say_duration(last.at - first.at)}: "
-        f"{first.usable:,} → {last.usable:,} usable results, "
+        f"Over {runs} in {time}: {usable}"
         f"{say_size(sum(first.bytes.values()))} → {say_size(sum(last.bytes.values()))} stored."
     )
 
@@ -307,7 +305,7 @@ def trend_table(report: Report, limit: int) -> Table:
         (
             _number(point.run),
             Cell(say_time(point.at), point.at.timestamp()),
-            _number(point.usable),
+            Cell("not known") if point.usable is None else _number(point.usable),
             _size(sum(point.bytes.values())),
             *(_size(_of_kind(point, kind)) for kind in kinds),
         )

@@ -193,7 +193,8 @@ def _trend(report: Report) -> Iterator[RenderableType]:
     yield Text(page.tell_trend(report))
     points = report.trend.points
     if len(points) > 1:
-        yield Text(f"usable  {_spark([point.usable for point in points])}")
+        if usable := [point.usable for point in points if point.usable is not None]:
+            yield Text(f"usable  {_spark(usable)}")
         yield Text(f"stored  {_spark([sum(point.bytes.values()) for point in points])}")
     yield Text(page.tell_evictions(report))
 

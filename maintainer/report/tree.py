@@ -19,16 +19,17 @@ def render_forest(trees: Sequence[ScopeTree]) -> Group:
     """Draw one tree a scope; a layer that an earlier scope has is not drawn again."""
     seen: dict[int, str] = {}
     drawn = []
+    several = len({tree.target for tree in trees}) > 1
     for tree in trees:
-        drawn.append(_draw(tree, seen))
+        drawn.append(_draw(tree, seen, f" on {loggable(tree.target)}" if several else ""))
         seen |= {layer.id: tree.scope for layer in tree.layers if layer.id not in seen}
     return Group(*drawn)
 
 
-def _draw(tree: ScopeTree, seen: dict[int, str]) -> Tree:
+def _draw(tree: ScopeTree, seen: dict[int, str], place: str) -> Tree:
     known = {layer.id: layer for layer in tree.layers}
     shown = _with_all_below((one for one in tree.layers if one.id not in seen), known)
-    root = Tree(Text(_title(tree)))
+    root = Tree(Text(_title(tree, place)))
     above = defaultdict[int | None, list[TreeLayer]](list)
     for layer in tree.layers:
         if layer.id in shown:
@@ -41,19 +42,20 @@ def _draw(tree: ScopeTree, seen: dict[int, str]) -> Tree:
             run += above[run[-1].id]
         deeper = "⋮ " * (depth > _DEEPEST)
         node = branch.add(Text("\n".join(f"{deeper}{_say(one, seen)}" for one in run)))
-        place = node if depth < _DEEPEST else branch
-        waiting += [(place, one, depth + 1) for one in reversed(above[run[-1].id])]
+        inner = node if depth < _DEEPEST else branch
+        waiting += [(inner, one, depth + 1) for one in reversed(above[run[-1].id])]
     left = len(known) - len(shown)
     if left:
         root.add(Text(f"{say_count(left, 'layer')} shown above, in other scopes", style="dim"))
     return root
 
 
-def _title(tree: ScopeTree) -> str:
+def _title(tree: ScopeTree, place: str) -> str:
     sizes = {layer.digest: layer.size for layer in tree.layers if layer.is_stored}
     results = sum(layer.results for layer in tree.layers)
+    size = say_size(sum(sizes.values()))
     return (
-        f"{loggable(tree.scope)} in {loggable(tree.ref)}: {say_size(sum(sizes.values()))} in "
+        f"{loggable(tree.scope)} in {loggable(tree.ref)}{place}: {size} in "
         f"{say_count(len(tree.layers), 'layer')}, {say_count(results, 'result')} "
         f"({loggable(tree.key)})"
     )

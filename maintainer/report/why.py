@@ -12,19 +12,20 @@ _ENDS = 4
 """So many steps of a kind are told from each end of a long way."""
 
 
-def render_why(told: Explanation) -> Text:
-    """Lay an explanation out."""
-    return Text("\n".join(loggable(line, limit=1_000) for line in _lines(told)))
+def render_why(told: Sequence[Explanation]) -> Text:
+    """Lay an explanation out, for each cache that has the entry."""
+    lines = [loggable(line, limit=1_000) for one in told for line in _lines(one)]
+    return Text("\n".join(lines))
 
 
 def _lines(told: Explanation) -> Iterator[str]:
-    yield f"{told.subject} ({_kind(told)})"
+    yield f"{told.subject} ({_kind(told)}) on {told.target}"
     for sighting in told.sightings:
         yield f"  {_say_sighting(sighting)}"
     if not told.sightings:
         yield f"  {_say_unlisted(told)}"
     yield from _say_need(told)
-    yield f"What would free it: {say_what_frees(told)}"
+    yield from _say_frees(told)
 
 
 def _kind(told: Explanation) -> str:
@@ -74,7 +75,7 @@ def _say_need(told: Explanation) -> Iterator[str]:
         yield "No live result needs it."
         yield f"  The last index to name it: {named.key} in {named.ref}, {stored}."
     elif told.kind == "blob":
-        yield "No index that was read has ever named it."
+        yield "No index that is remembered names it."
 
 
 def _say_way(told: Explanation) -> Iterator[str]:
@@ -100,14 +101,24 @@ def _say_step(step: Step) -> str:
     return f"→ {step.kind} {say_digest(step.name)}{size}"
 
 
-def say_what_frees(told: Explanation) -> str:
-    """Say in a sentence what has to happen for an entry to go."""
+def _say_frees(told: Explanation) -> Iterator[str]:
+    stored = [one for one in told.sightings if not one.missing_since]
+    ways = {one.ref: say_what_frees(told, one) for one in stored}
     if not told.sightings:
-        return "there is nothing to free."
-    one = told.sightings[0]
+        yield "What would free it: there is nothing to free."
+    elif not ways:
+        yield "What would free it: it is gone already."
+    elif len(set(ways.values())) == 1:
+        yield f"What would free it: {next(iter(ways.values()))}"
+    else:
+        yield "What would free it:"
+        for ref, way in ways.items():
+            yield f"  in {ref}: {way}"
+
+
+def say_what_frees(told: Explanation, one: Sighting) -> str:
+    """Say in a sentence what has to happen for an entry that is stored to go."""
     grace = say_duration(told.grace)
-    if one.missing_since:
-        return "it is gone already."
     if one.state in ("dangling", "superseded"):
         if one.unneeded_since is None:
             return f"the first run for which nothing has needed it for {grace}."

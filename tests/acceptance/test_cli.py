@@ -1,5 +1,6 @@
 """The command line, as people and workflows run it."""
 
+import json
 import os
 import re
 import subprocess
@@ -166,6 +167,33 @@ def test_the_version_is_told(bare: Shell) -> None:
 
 
 # Configuration.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("gc", "--deadline", "9999999w"), "setting deadline: "),
+        (("report", "--database", "sqlite:///m.db?timeout=x"), "setting database: is no URL"),
+        (("report", "--database", f"sqlite:///{'m' * 300}.db"), "the database mmm"),
+    ],
+    ids=repr,
+)
+def test_what_no_machine_can_do_is_told_in_one_line(
+    workflow: Shell, arguments: tuple[str, ...], told: str
+) -> None:
+    outcome = workflow(*arguments)
+
+    assert outcome.status in (1, 2)
+    assert outcome.problem.startswith(told)
+
+
+def test_the_last_word_is_a_line_of_json_where_the_log_is(bare: Shell) -> None:
+    outcome = bare("gc", "--store", "local:nowhere", "--log-format", "json")
+
+    assert outcome.status == 1
+    lines = [json.loads(line) for line in outcome.err.splitlines()]
+    assert lines[-1]["level"] == "error"
+    assert lines[-1]["message"].startswith("there is no ")
 
 
 def test_without_an_environment_one_line_says_what_to_set(bare: Shell) -> None:

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,11 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return world.database
 
 
-def _ask(database: Path, *arguments: str | Path, as_a_process: bool = False) -> Outcome:
-    variables = {"MAINTAINER_DATABASE": f"sqlite:///{database}", "PATH": os.environ["PATH"]}
+def _ask(
+    database: Path, *arguments: str | Path, as_a_process: bool = False, **more: str
+) -> Outcome:
+    known = {"MAINTAINER_DATABASE": f"sqlite:///{database}", "PATH": os.environ["PATH"]}
+    variables = known | more
     if not as_a_process:
         return run_here(database.parent, variables, *map(str, arguments))
     done = subprocess.run(
@@ -64,6 +68,51 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(database: Path, tmp_pa
     assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
 
 
+def test_what_is_no_file_is_written_to_and_stays_what_it_is(database: Path, tmp_path: Path) -> None:
+    pipe, link, page = (tmp_path / name for name in ("pipe", "link", "page"))
+    os.mkfifo(pipe)
+    link.symlink_to(page)
+    with ThreadPoolExecutor(1) as reader:
+        piped = reader.submit(pipe.read_text)
+        _ask(database, "report", "--html", pipe)
+        assert piped.result(10).startswith("<!doctype html>")
+    _ask(database, "report", "--html", link)
+
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert link.is_symlink()
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_all_runs_can_be_asked_for(database: Path) -> None:
+    assert len(json.loads(_ask(database, "runs", "--limit", "9" * 20, "--json").out)) == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_knows_few_characters_gets_the_others_escaped(
+    database: Path, encoding: str
+) -> None:
+    answer = _ask(database, "report", as_a_process=True, PYTHONIOENCODING=encoding)
+
+    assert (answer.status, answer.err) == (0, "")
+    assert "What takes the space?" in answer.out
+
+
+def test_output_that_cannot_be_written_is_one_line_and_exit_1(database: Path) -> None:
+    done = subprocess.run(
+        f"exec '{Path(sys.executable).with_name('maintainer')}' report > /dev/full",
+        shell=True,
+        env={"MAINTAINER_DATABASE": f"sqlite:///{database}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (
+        1,
+        "maintainer: the output: No space left on device\n",
+    )
+
+
 def test_markdown_goes_to_stdout_for_a_job_summary(database: Path) -> None:
     answer = _ask(database, "report", "--markdown")
 
@@ -92,6 +141,8 @@ def test_forms_exclude_each_other(database: Path) -> None:
         ("tree", "nothing"),
         ("diff", "1", "9"),
         ("report", "--run", "9"),
+        ("report", "--run", "9" * 20),
+        ("diff", "1", "9" * 20),
     ],
     ids=repr,
 )

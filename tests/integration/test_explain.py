@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import pytest
 from rich.console import Console, RenderableType
+from rich.text import Text
 from sqlalchemy import Connection
 
 from maintainer.cacheconfig import IndexId, Ref, Scope, content_digest
@@ -56,8 +57,13 @@ def _read(world: World, question: Callable[[Connection], T]) -> T:
         database.close()
 
 
+def _why(told: Explanation) -> Text:
+    return render_why([told])
+
+
 def _ask(world: World, subject: str) -> Explanation:
-    return _read(world, lambda connection: explain(connection, subject))
+    (told,) = _read(world, lambda connection: explain(connection, subject))
+    return told
 
 
 def _forest(world: World, scope: str | None = None) -> list[ScopeTree]:
@@ -109,18 +115,18 @@ class TestWhy:
 
         assert told.last_named
         assert told.last_named.key == "index-buildkit-1-f921bd05#1"
-        assert "the first run after 2026-01-02 00:00 UTC" in _shown(render_why(told))
+        assert "the first run after 2026-01-02 00:00 UTC" in _shown(_why(told))
 
     def test_it_tells_what_the_next_run_then_does(self, world: World) -> None:
         world.put(f"buildkit-blob-1-{blob_of('orphan')}", size=10)
         world.gc(grace=timedelta(hours=5))
-        assert "after 2026-01-01 05:00 UTC" in _shown(render_why(_ask(world, blob_of("orphan"))))
+        assert "after 2026-01-01 05:00 UTC" in _shown(_why(_ask(world, blob_of("orphan"))))
         world.passes(hours=5)
 
         world.gc(grace=timedelta(hours=5))
 
         assert blob_of("orphan") not in world.blobs()
-        assert "deleted by run 2" in _shown(render_why(_ask(world, blob_of("orphan"))))
+        assert "deleted by run 2" in _shown(_why(_ask(world, blob_of("orphan"))))
 
     def test_an_evicted_layer_is_told_from_a_deleted_one(self, world: World) -> None:
         world.build("base", "api")
@@ -129,9 +135,7 @@ class TestWhy:
         world.passes(hours=1)
         world.gc()
 
-        assert "evicted, noticed at 2026-01-01 01:00" in _shown(
-            render_why(_ask(world, blob_of("api")))
-        )
+        assert "evicted, noticed at 2026-01-01 01:00" in _shown(_why(_ask(world, blob_of("api"))))
 
     def test_a_layer_that_was_never_listed_is_known_from_the_index(self, world: World) -> None:
         world.build("base", "api")
@@ -139,7 +143,7 @@ class TestWhy:
         world.gc()
 
         assert "an index names it, but it does not exist" in _shown(
-            render_why(_ask(world, blob_of("api")))
+            _why(_ask(world, blob_of("api")))
         )
 
     @pytest.mark.parametrize(
@@ -158,13 +162,36 @@ class TestWhy:
         world.put("index-buildkit-1-11111111#1", b"{}")
         world.gc()
 
-        assert said in _shown(render_why(_ask(world, key)))
+        assert said in _shown(_why(_ask(world, key)))
 
     def test_what_is_in_an_unreadable_ref_is_not_ours_to_judge(self, world: World) -> None:
         key = world.build("pull", ref=PULL).key
         world.gc()
 
-        assert f"a workflow on {PULL}" in _shown(render_why(_ask(world, key)))
+        assert f"a workflow on {PULL}" in _shown(_why(_ask(world, key)))
+
+    def test_what_is_in_two_refs_is_explained_for_each(self, world: World) -> None:
+        world.build("base", "api")
+        world.build("base", "api", ref=PULL)
+        world.gc()
+
+        shown = _shown(_why(_ask(world, blob_of("api"))))
+
+        assert f"in {MAIN}: no run, as long as results need it." in shown
+        assert f"in {PULL}: no run from here: only one in a workflow on {PULL}" in shown
+
+    def test_what_is_in_two_caches_is_explained_for_each(self, world: World) -> None:
+        world.build("base", "api")
+        world.gc()
+        environment = world.running.environment(MAIN, repository="example/app")
+        environment["GITHUB_REPOSITORY"] = "example/APP"
+        world.gc_in(environment)
+
+        told = _read(world, lambda connection: explain(connection, blob_of("api")))
+
+        assert [one.target for one in told] == ["github:example/APP", "github:example/app"]
+        assert " on github:example/APP\n" in _shown(render_why(told))
+        assert " on github:example/app: " in _shown(render_forest(_forest(world)))
 
     def test_a_signature_is_told_with_what_it_signs(self, world: World) -> None:
         signed = world.build("base", signed=True)
@@ -172,7 +199,7 @@ class TestWhy:
         world.put(bundle, b"bundle")
         world.gc()
 
-        assert f"it signs {signed.key}" in _shown(render_why(_ask(world, bundle)))
+        assert f"it signs {signed.key}" in _shown(_why(_ask(world, bundle)))
 
     def test_the_beginning_of_a_digest_is_enough_if_it_begins_only_one(self, world: World) -> None:
         world.build("base", "api")
@@ -305,6 +332,29 @@ class TestDiff:
         assert not any(tally.entries for tally in diff.happened if tally.what != "new")
         assert "No index has changed." in _shown(render_diff(diff))
 
+    def test_a_run_that_saw_nothing_is_not_compared(self, world: World) -> None:
+        world.build("base", "api")
+        world.gc()
+        environment = world.running.environment(MAIN)
+        environment["GITHUB_API_URL"] = "http://127.0.0.1:9"
+        world.gc_in(environment)
+
+        with pytest.raises(MaintainerError, match="run 2 failed before it knew what is stored"):
+            _compare(world, 1, 2)
+
+    def test_a_run_that_could_read_no_index_says_nothing_of_indexes(self, world: World) -> None:
+        world.build("base", "api")
+        world.gc()
+        environment = world.running.environment(MAIN)
+        for name in [name for name in environment if name.startswith("ACTIONS_")]:
+            del environment[name]
+        world.gc_in(environment)
+
+        diff = _compare(world, 1, 2)
+
+        assert (diff.usable_before, diff.usable_after, diff.indexes) == (2, None, ())
+        assert "usable results: not known" in _shown(render_diff(diff))
+
     def test_a_run_that_is_not_there_is_an_error(self, world: World) -> None:
         world.gc()
 
@@ -317,9 +367,9 @@ def test_no_scope_and_no_key_is_obeyed(known: World, name: str) -> None:
     scope = _storable(name)
 
     shown = [
-        _shown(render_why(_ask(known, str(IndexId(Ref(MAIN), Scope(scope)).key(1))))),
-        _shown(render_why(_ask(known, f"other {scope}"))),
-        _shown(render_why(_ask(known, blob_of("api")))),
+        _shown(_why(_ask(known, str(IndexId(Ref(MAIN), Scope(scope)).key(1))))),
+        _shown(_why(_ask(known, f"other {scope}"))),
+        _shown(_why(_ask(known, blob_of("api")))),
         _shown(render_forest(_forest(known, scope))),
         _shown(render_diff(_compare(known, 1, 1))),
     ]

@@ -221,6 +221,19 @@ def test_a_tag_is_told_to_be_as_old_as_its_newest_result(world: World) -> None:
     assert [index.newest_at for index in world.gc().indexes] == [built_at]
 
 
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [(["api", "web"], "merge in the other tag"), (["api", "web", "docs"], "merge in 2 other tags")],
+)
+def test_how_many_tags_were_merged_in_is_told(world: World, tags: list[str], told: str) -> None:
+    for tag in tags:
+        world.build("base", tag, tag=tag)
+
+    report = world.gc(merge_tags=True)
+
+    assert {action.reason for action in report.actions if action.kind == "write"} == {told}
+
+
 def test_merged_tags_forget_what_a_newer_export_does_not_have(world: World) -> None:
     world.build("base", "api")
     world.build("base", "old", tag="web")

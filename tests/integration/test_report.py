@@ -11,6 +11,7 @@ from maintainer.graph.database import Database
 from maintainer.graph.runs import load_report
 from maintainer.report import IndexReport, Report
 from maintainer.report.model import Space
+from maintainer.report.page import tell_trend
 from tests.integration.world import MAIN, World, a_world, blob_of
 
 PULL = "refs/pull/7/merge"
@@ -157,6 +158,18 @@ def test_what_others_did_since_the_run_before_is_told(world: World) -> None:
     assert evicted.ref == MAIN
 
 
+def test_what_a_run_wrote_is_not_taken_for_what_others_stored(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "web")
+    assert world.gc().indexes_written == 1
+    world.passes(hours=1)
+
+    report = world.gc()
+
+    assert report.changes.previous_run == 1
+    assert report.changes.new_entries == 0
+
+
 def test_what_a_run_deleted_is_not_taken_for_evicted(world: World) -> None:
     world.build("base", "api")
     world.build("base", "web")
@@ -195,7 +208,32 @@ def test_a_trend_of_many_runs_is_thinned_and_keeps_the_newest(
         world.passes(minutes=1)
         world.gc()
 
-    assert [point.run for point in _stored(world).trend.points] == [3, 6, 9]
+    report = _stored(world)
+    assert [point.run for point in report.trend.points] == [3, 6, 9]
+    assert tell_trend(report).startswith("Over 9 runs in 6 minutes: ")
+
+
+def test_a_target_whose_indexes_cannot_be_read_has_a_trend_of_what_is_stored(world: World) -> None:
+    environment = world.running.environment(MAIN)
+    for name in [name for name in environment if name.startswith("ACTIONS_")]:
+        del environment[name]
+    for _ in range(2):
+        world.build("base", "api")
+        world.gc_in(environment)
+        world.passes(hours=1)
+
+    report = _stored(world)
+
+    assert [point.usable for point in report.trend.points] == [None, None]
+    assert tell_trend(report) == "Over 2 runs in 1 hour: 2.9 kB → 3.8 kB stored."
+
+
+def test_a_cache_that_is_empty_was_looked_at(world: World) -> None:
+    world.gc()
+    world.passes(hours=1)
+
+    assert world.gc().changes.previous_run == 1
+    assert tell_trend(_stored(world)).startswith("Over 2 runs in 1 hour: 0 → 0 usable results")
 
 
 def test_a_run_that_could_not_look_is_no_point_of_the_trend(world: World) -> None:

@@ -2,6 +2,7 @@
 // Tables that sort and filter, and charts of the numbers beside them. The page can be read without.
 (() => {
   const numberOf = (cell) => Number(cell.dataset.v);
+  const knownNumberOf = (cell) => (isNumber(cell) ? numberOf(cell) : null);
   const isNumber = (cell) => cell.dataset.v !== undefined;
 
   function compare(one, other) {
@@ -80,7 +81,7 @@
   function columnsOf(table) {
     const names = [...table.tHead.rows[0].cells].map((heading) => heading.textContent);
     const rows = [...table.tBodies[0].rows].reverse();
-    return { names, values: names.map((_, at) => rows.map((row) => numberOf(row.cells[at]))) };
+    return { names, values: names.map((_, at) => rows.map((row) => knownNumberOf(row.cells[at]))) };
   }
 
   const DAY = 86400;
@@ -146,7 +147,9 @@
     if (times.length < 2) return false;
     const usable = values[names.indexOf("usable")];
     const lines = [{ label: "usable results", stroke: colour("reachable"), width: 2, value: sayNumber }];
-    draw(figure, "Results that builds can use", [times, usable], lines, (tick) => tick.toLocaleString("en"));
+    if (usable.some((results) => results !== null)) {
+      draw(figure, "Results that builds can use", [times, usable], lines, (tick) => tick.toLocaleString("en"));
+    }
     drawStates(figure, times, names.slice(4), values.slice(4));
     return true;
   }
