@@ -190,6 +190,16 @@ def test_with_no_grace_what_a_run_replaces_goes_in_the_same_run(world: World) ->
     assert world.files() == before
 
 
+def test_with_no_grace_what_a_run_replaces_goes_whatever_else_it_replaces(world: World) -> None:
+    world.build("base", "api", "test")
+    world.build("base", "web", "docs", tag="web")
+    world.evict("api", "web")
+
+    world.gc(grace=NO_GRACE)
+
+    assert world.stored() == _layers("base") | _manifests(world)
+
+
 def _manifests(world: World) -> set[str]:
     index = json.loads((world.path / "index.json").read_bytes())
     found = {one["digest"] for one in index["manifests"]}
@@ -232,6 +242,20 @@ def test_how_many_tags_were_merged_in_is_told(world: World, tags: list[str], tol
     report = world.gc(merge_tags=True)
 
     assert {action.reason for action in report.actions if action.kind == "write"} == {told}
+
+
+def test_a_tag_that_has_all_that_the_others_have_is_not_said_to_be_merged(world: World) -> None:
+    world.build("base", "api", "gone")
+    world.build("base", tag="web")
+    world.evict("gone")
+
+    report = world.gc(merge_tags=True)
+
+    reasons = {a.subject: a.reason for a in report.actions if a.kind == "write"}
+    assert reasons == {
+        "api": "drop 1 blob that is gone or not needed",
+        "web": "merge in the other tag",
+    }
 
 
 def test_merged_tags_forget_what_a_newer_export_does_not_have(world: World) -> None:
