@@ -474,6 +474,26 @@ def test_an_export_between_looking_and_replacing_is_not_hidden(
     assert world.leads_to("api") == _layers("base", "newer")
 
 
+@pytest.mark.parametrize("step", range(5, 60, 5))
+def test_an_export_meanwhile_that_brings_back_what_was_missing_is_not_hidden(
+    world: World, step: int
+) -> None:
+    export = world.build("base", "api")
+    world.evict("base")
+    again = []
+
+    def build(number: int) -> None:
+        if number == step:
+            again.append(world.build("base", "api"))
+
+    with Watcher(world).run(NO_GRACE, build):
+        world.gc(grace=timedelta(days=1))
+    world.gc(grace=timedelta(days=1))
+
+    assert again in ([], [export])
+    assert world.leads_to() == (_layers("base", "api") if again else set())
+
+
 def test_an_export_to_another_tag_meanwhile_is_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

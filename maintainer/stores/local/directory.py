@@ -66,6 +66,7 @@ class Directory:
         self.name = f"local:{path}"
         self.requests = RequestLog()
         self.left_alone: list[Keep] = []
+        self._damaged: set[Digest] = set()
         self._limit = max_index_size
         self._merge_tags = merge_tags
         self._verify = verify
@@ -83,6 +84,7 @@ class Directory:
     async def probe(self, known: Known, now: datetime, conditions: Conditions) -> Probe:
         """Read the tags, and look for every blob that they name."""
         self.left_alone.clear()
+        self._damaged.clear()
         await _check_layout(self._files, conditions.sleep)
         self._index = IndexFile(self._files, limit=self._limit, sleep=conditions.sleep)
         content, seen = await self._index.read()
@@ -171,6 +173,7 @@ class Directory:
             reason = "its content does not match its digest: it counts as missing"
             log.warning("%s: %s", digest, reason)
             self.left_alone.append(Keep(digest, DIRECTORY, reason))
+            self._damaged.add(digest)
         return frozenset(whole)
 
     def further_entries(self) -> Iterator[Sequence[StoredEntry]]:
@@ -215,7 +218,12 @@ class Directory:
             return
         self._delete_left_overs(marks.snapshot.now - conditions.settings.grace)
         replacer = Replacer(
-            self._files, self._index, self._tags, marks.snapshot.live_blobs, limit=self._limit
+            self._files,
+            self._index,
+            self._tags,
+            marks.snapshot.live_blobs,
+            damaged=frozenset(self._damaged),
+            limit=self._limit,
         )
         for one in await replacer.replace(writes, conditions.budget, merged=self._merge_tags):
             yield one

@@ -23,7 +23,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Trace:
+class Trace:
     """What a write leaves on a file, unless it comes within a tick of the one before."""
 
     inode: int
@@ -40,7 +40,7 @@ class IndexFile:
         self._limit = limit
         self._sleep = sleep
         self._expected = b""
-        self._trace: _Trace | None = None
+        self._trace: Trace | None = None
 
     async def read(self) -> tuple[bytes, Seen]:
         """Read it whole. No lock: even a shared one can fail a build.
@@ -66,11 +66,19 @@ class IndexFile:
         """Take this for what it says as long as nobody but us writes it: a plan is made from it."""
         self._expected, self._trace = content, None
 
-    async def replace(self, expected: bytes, content: bytes, *, foreign: bool = False) -> bool:
+    async def replace(
+        self,
+        expected: bytes,
+        content: bytes,
+        *,
+        trace: Trace | None = None,
+        foreign: bool = False,
+    ) -> bool:
         """Replace it if it still has the content that is expected; tell whether it had.
 
-        What is `foreign` counts as written by somebody else. An export that went into the replaced
-        file a moment later is brought back, so read it again to know what it says.
+        With a `trace`, it must not have been written since either, not even the same again. What is
+        `foreign` counts as written by somebody else. An export that went into the replaced file a
+        moment later is brought back, so read it again to know what it says.
         Only that moment is under the lock. Raises LockedError if a build holds the lock.
         """
         with said(NAME):
@@ -85,6 +93,8 @@ class IndexFile:
             async with lock.held(self._files.root, self._sleep):
                 is_there = self._files.is_at(replaced, NAME)
                 if not is_there or self._read_again(replaced) != expected:
+                    return False
+                if trace is not None and self.trace() != trace:
                     return False
                 self._rename(temporary)
             self._files.sync()
@@ -126,7 +136,7 @@ class IndexFile:
 
     def has_changed(self) -> bool:
         """Tell whether anybody else has written it since a plan was made from it."""
-        trace = self._look()
+        trace = self.trace()
         is_old = time.time() - max(trace.modified, trace.changed) / 1e9 > _FRESH
         if is_old and trace == self._trace:
             return False
@@ -135,7 +145,8 @@ class IndexFile:
         self._trace = trace
         return False
 
-    def _look(self) -> _Trace:
+    def trace(self) -> Trace:
+        """Tell what the last write has left on it."""
         with said(NAME):
             found = os.stat(NAME, dir_fd=self._files.root, follow_symlinks=False)
-        return _Trace(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        return Trace(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -18,6 +18,7 @@ from maintainer.cacheconfig import (
     merge,
     prune,
 )
+from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import CacheManifest, Descriptor, Encoded, encode_oci, read_manifest
 from maintainer.errors import StoreError
 from maintainer.plan import WriteIndex
@@ -43,6 +44,8 @@ class _Attempt:
     exported: bool
     """Whether what a build has exported is to be remembered, because more is written."""
     met: list[ReadGeneration] = field(default_factory=list)
+    missing: frozenset[Digest] = frozenset()
+    """The blobs that the tag leads to, and that were not there when the run looked."""
     encoded: Encoded | None = None
     outcome: Rewritten | None = None
 
@@ -59,13 +62,21 @@ class Replacer:
     """Replaces some tags of one directory."""
 
     def __init__(
-        self, files: Files, index: IndexFile, tags: Tags, live: frozenset[Digest], *, limit: int
+        self,
+        files: Files,
+        index: IndexFile,
+        tags: Tags,
+        live: frozenset[Digest],
+        *,
+        damaged: frozenset[Digest],
+        limit: int,
     ) -> None:
         self._files = files
         self._index = index
         self._tags = {tag.index: tag for tag in tags.caches}
         self._reader = tags
         self._live = set(live)
+        self._damaged = damaged
         self._limit = limit
         self._described: dict[str, Descriptor] = {}
         self._written: set[Digest] = set()
@@ -105,6 +116,8 @@ class Replacer:
             return
         try:
             form = self._form(attempt.tag)
+            named = {Digest(blob) for blob in form.descriptors if is_digest(blob)}
+            attempt.missing = frozenset(named - self._live - self._damaged)
             attempt.encoded = encode_oci(
                 attempt.content,
                 form=form,
@@ -130,17 +143,22 @@ class Replacer:
         return manifest
 
     async def _try(self, pending: Mapping[str, _Attempt]) -> None:
-        """Replace all of these tags at once, but for those that builds have exported to."""
+        """Replace all of these tags at once, but for those that builds have exported to.
+
+        An export may give a tag what it leads to already, and blobs that were missing with it.
+        """
         try:
+            trace = self._index.trace()
             before, _ = await self._index.read()
+            again = {name for name, one in pending.items() if live_of(self._files, one.missing)}
             replacements = {name: _replacement(one) for name, one in pending.items()}
             after, changed = replace_tags(before, replacements)
-            for name in sorted(changed):
+            for name in sorted(again.union(changed)):
                 self._meet(pending[name], before)
-            if changed:
+            if again or changed:
                 return
             self._files.check_places()
-            if await self._index.replace(before, after):
+            if await self._index.replace(before, after, trace=trace):
                 await self._read_back(pending)
         except LockedError as error:
             for attempt in pending.values():
@@ -199,7 +217,7 @@ class Replacer:
         if met.config is None:
             attempt.end(left="a build has exported to it meanwhile")
             return
-        self._live |= live_of(self._files, met.config.blobs - self._live)
+        self._live |= live_of(self._files, met.config.blobs - self._live - self._damaged)
         known = [attempt.content] if attempt.exported else []
         attempt.content = prune(merge([*known, met.config]), self._live)
         if merge([met.config]) == attempt.content:
