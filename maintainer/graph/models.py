@@ -17,6 +17,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 
@@ -97,7 +98,16 @@ class EntryRow(Base):
     """An entry of the store, ours or not, as the last listing that showed it did."""
 
     __tablename__ = "entry"
-    __table_args__ = (UniqueConstraint("target_id", "store_id"),)
+    __table_args__ = (
+        UniqueConstraint("target_id", "store_id"),
+        Index("ix_entry_first_seen_at", "target_id", "first_seen_at"),
+        Index(
+            "ix_entry_missing_since",
+            "target_id",
+            "missing_since",
+            sqlite_where=text("missing_since IS NOT NULL"),
+        ),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     target_id: Mapped[int] = _belongs_to("target.id")
     ref_id: Mapped[int] = mapped_column(ForeignKey("ref.id", ondelete="CASCADE"), index=True)

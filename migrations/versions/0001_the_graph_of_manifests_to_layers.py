@@ -255,6 +255,13 @@ def _make_entries_and_layers() -> None:
         sa.UniqueConstraint("target_id", "store_id", name="uq_entry_target_id_store_id"),
     )
     op.create_index("ix_entry_digest", "entry", ["digest"])
+    op.create_index("ix_entry_first_seen_at", "entry", ["target_id", "first_seen_at"])
+    op.create_index(
+        "ix_entry_missing_since",
+        "entry",
+        ["target_id", "missing_since"],
+        sqlite_where=sa.text("missing_since IS NOT NULL"),
+    )
     op.create_index("ix_entry_ref_id", "entry", ["ref_id"])
 
     op.create_table(

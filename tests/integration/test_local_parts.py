@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from maintainer.stores.local.files import Files
+from maintainer.stores.local.former import read_former
 from tests.integration.directories import World, a_directory, layer_of, template
 
 _ORPHANS = 23
@@ -18,6 +20,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Make one that is taken in parts of four, of which five deletions are told one by one."""
     monkeypatch.setattr("maintainer.parts.SIZE", 4)
     monkeypatch.setattr("maintainer.stores.local.directory._BATCH", 3)
+    monkeypatch.setattr("maintainer.stores.local.former._BATCH", 3)
     monkeypatch.setattr("maintainer.report.further._LISTED", 5)
     world = a_directory(tmp_path, template(tmp_path))
     world.build("base", "api")
@@ -32,6 +35,16 @@ def _outcomes(world: World) -> list[tuple[str, int]]:
             "SELECT substr(outcome, 1, 4), count(*) FROM action WHERE kind = 'delete' "
             "AND run_id = (SELECT max(id) FROM run) GROUP BY 1 ORDER BY 1"
         ).fetchall()
+
+
+def test_a_run_can_be_ended_while_it_looks_for_former_exports(world: World) -> None:
+    files = Files(world.path)
+    try:
+        found = list(read_former(files, world.now + timedelta(days=1)))
+    finally:
+        files.close()
+
+    assert found == [frozenset()] * ((_ORPHANS + 4) // 3)
 
 
 def test_some_deletions_are_told_one_by_one_and_all_are_counted(world: World) -> None:

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from maintainer.graph import trends
 from maintainer.graph.database import Database
 from maintainer.graph.runs import load_report
+from maintainer.graph.trends import look_back
 from maintainer.report import IndexReport, Report
 from maintainer.report.model import Space
 from maintainer.report.page import tell_trend
@@ -156,6 +159,32 @@ def test_what_others_did_since_the_run_before_is_told(world: World) -> None:
     [evicted] = changes.evicted_largest
     assert evicted.key == f"buildkit-blob-1-{blob_of('api')}"
     assert evicted.ref == MAIN
+
+
+def test_to_look_back_no_query_goes_through_all_entries(world: World) -> None:
+    world.build("base", "api")
+    world.gc()
+    report = world.gc()
+    database = Database(f"sqlite:///{world.database}")
+    asked: list[tuple[str, Any]] = []
+
+    with database.reading() as connection:
+
+        @event.listens_for(connection, "before_cursor_execute")
+        def note(_c: Any, _cursor: Any, query: str, values: Any, *_: Any) -> None:
+            asked.append((query, values))
+
+        look_back(connection, 1, report.run, report.started_at)
+        load_report(connection, report.run)
+        plans = [
+            (query, step.detail)
+            for query, values in tuple(asked)
+            for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values)
+        ]
+    database.close()
+
+    assert any("entry" in query for query, _ in plans)
+    assert [(query, step) for query, step in plans if step.startswith("SCAN entry")] == []
 
 
 def test_what_a_run_wrote_is_not_taken_for_what_others_stored(world: World) -> None:

@@ -16,11 +16,18 @@ from maintainer.stores.local.files import ALGORITHMS, Files, MissingError, from_
 
 _LARGEST = 4 * 1024 * 1024
 """Bytes of a manifest that names tens of thousands of blobs."""
+_BATCH = 10_000
 
 
 def read_former(files: Files, since: datetime) -> Iterator[frozenset[Digest]]:
-    """Read the manifests of caches that were written since then; give what each of them names."""
+    """Read the manifests of caches that were written since then; give what each of them names.
+
+    It gives nothing once for some thousand other files, so that it can be ended there.
+    """
     for digest in _young(files, since):
+        if digest is None:
+            yield frozenset()
+            continue
         try:
             content = _document(files, digest)
         except MissingError:
@@ -33,9 +40,11 @@ def read_former(files: Files, since: datetime) -> Iterator[frozenset[Digest]]:
         )
 
 
-def _young(files: Files, since: datetime) -> Iterator[Digest]:
+def _young(files: Files, since: datetime) -> Iterator[Digest | None]:
     for algorithm in ALGORITHMS:
-        for name, status in files.list_blobs(algorithm):
+        for number, (name, status) in enumerate(files.list_blobs(algorithm), 1):
+            if number % _BATCH == 0:
+                yield None
             digest = Digest(f"{algorithm}:{name}")
             is_young = from_nanoseconds(status.st_mtime_ns) >= since
             is_small = stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST
