@@ -109,6 +109,8 @@ class _Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop, number)
         loop.add_signal_handler(signal.SIGHUP, self.to_reload.set)
+        # It was kept back since the process began: one that came meanwhile comes now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
     async def _until_stopped(self, stopped_by: asyncio.Future[str]) -> str:
         while not stopped_by.done():

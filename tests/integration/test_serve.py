@@ -231,6 +231,20 @@ def test_sighup_with_a_wrong_configuration_leaves_the_old_one(place: Place) -> N
         assert service.is_ready()
 
 
+def test_sighup_while_it_still_starts_is_a_reload_once_it_serves(place: Place) -> None:
+    with place.starting() as service:
+        wait_until(lambda: "pydantic_core" in _mapped(service))
+        service.send(signal.SIGHUP)
+        service.wait_until_it_serves()
+
+        wait_until(lambda: service.says("the configuration was read again: 1 target"))
+
+
+def _mapped(service: Service) -> str:
+    """List the libraries that a service has loaded."""
+    return Path(f"/proc/{service.process.pid}/maps").read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
