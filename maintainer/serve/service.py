@@ -146,8 +146,10 @@ class _Service:
                 log.warning("%s is taken over when the service starts again", what)
         if settings.serve.listen != self.settings.serve.listen:
             log.warning("serve.listen is taken over when the service starts again")
+        # Whatever can fail comes first. What becomes due at once must be known by then.
+        changes = take_over(self.database, targets.values(), now_utc())
         self.runner.targets = targets
-        take_over(self.database, self.schedule, targets.values(), now_utc())
+        changes.take_effect(self.schedule)
         self.server.take_over(settings.serve)
         self.settings = settings
         log.info("the configuration was read again: %d targets", len(targets))

@@ -1,7 +1,10 @@
 """Brings the schedule into line with what is configured."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import datetime
+
+from sqlalchemy import Connection
 
 from maintainer.graph.database import Database
 from maintainer.graph.schedule import (
@@ -16,6 +19,23 @@ from maintainer.scheduler import Schedule
 from maintainer.serve.targets import ServedTarget
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What was written down of a configuration, and is not yet true of the schedule."""
+
+    gone: Collection[str]
+    """Targets that are not to run any more."""
+    due: Collection[tuple[ServedTarget, datetime]]
+    """Targets that are new or changed, and when they run next."""
+
+    def take_effect(self, schedule: Schedule) -> None:
+        """Let the targets run when they are due."""
+        for name in self.gone:
+            schedule.remove(name)
+        for target, due_at in self.due:
+            schedule.set(target.name, target.rule, due_at)
+
+
 def take_up(
     database: Database, schedule: Schedule, targets: Collection[ServedTarget], now: datetime
 ) -> None:
@@ -27,40 +47,44 @@ def take_up(
         end_attempts(connection)
         known = load_due(connection)
         forget_jobs(connection)
+        due = [(target, _due_at(target, known.get(target.name), now)) for target in targets]
+        _write_down(connection, targets, due)
     schedule.open()
-    for position, target in enumerate(targets):
-        _set(database, schedule, target, position, _due_at(target, known.get(target.name), now))
-    _forget_others(database, targets)
+    Changes((), due).take_effect(schedule)
 
 
-def take_over(
-    database: Database, schedule: Schedule, targets: Collection[ServedTarget], now: datetime
-) -> None:
-    """Take a changed configuration over. What is unchanged, and does not fail, is left alone."""
-    with database.reading() as connection:
-        known = load_due(connection)
-    for name in known.keys() - {target.name for target in targets}:
-        schedule.remove(name)
-    for position, target in enumerate(targets):
-        due = known.get(target.name)
-        if not _is_unchanged(target, due):
-            _set(database, schedule, target, position, _due_at(target, due, now))
-    _forget_others(database, targets)
+def take_over(database: Database, targets: Collection[ServedTarget], now: datetime) -> Changes:
+    """Write a changed configuration down, as a whole or, if this raises, not at all.
 
-
-def _set(
-    database: Database, schedule: Schedule, target: ServedTarget, position: int, due_at: datetime
-) -> None:
+    What is unchanged, and does not fail, is left alone. Raises DatabaseError.
+    """
     with database.begin() as connection:
+        known = load_due(connection)
+        due = [
+            (target, _due_at(target, known.get(target.name), now))
+            for target in targets
+            if not _is_unchanged(target, known.get(target.name))
+        ]
+        _write_down(connection, targets, due)
+    return Changes(known.keys() - {target.name for target in targets}, due)
+
+
+def _write_down(
+    connection: Connection,
+    targets: Collection[ServedTarget],
+    due: Iterable[tuple[ServedTarget, datetime]],
+) -> None:
+    keep_targets(connection, [target.name for target in targets])
+    positions = {target.name: position for position, target in enumerate(targets)}
+    for target, due_at in due:
         save_target(
             connection,
             target.name,
-            position=position,
+            position=positions[target.name],
             rule=str(target.rule),
             misfire_grace=target.rule.misfire_grace,
             due_at=due_at,
         )
-    schedule.set(target.name, target.rule, due_at)
 
 
 def _due_at(target: ServedTarget, known: Due | None, now: datetime) -> datetime:
@@ -79,8 +103,3 @@ def _is_unchanged(target: ServedTarget, known: Due | None) -> bool:
         int(target.rule.misfire_grace.total_seconds()),
         0,
     )
-
-
-def _forget_others(database: Database, targets: Collection[ServedTarget]) -> None:
-    with database.begin() as connection:
-        keep_targets(connection, [target.name for target in targets])

@@ -231,6 +231,24 @@ def test_sighup_with_a_wrong_configuration_leaves_the_old_one(place: Place) -> N
         assert service.is_ready()
 
 
+def test_sighup_that_the_database_refuses_half_way_changes_nothing(place: Place) -> None:
+    with place.serving() as service:
+        service.wait_until_ready()
+        with closing(sqlite3.connect(place.database)) as connection, connection:
+            connection.execute(
+                "CREATE TRIGGER refuse BEFORE INSERT ON scheduled WHEN NEW.name = 'stranger' "
+                "BEGIN SELECT RAISE(ABORT, 'full'); END"
+            )
+        place.configure(TWO_TARGETS)
+        service.send(signal.SIGHUP)
+        wait_until(lambda: service.says("the old configuration stays: the database"))
+        runs = len(place.runs())
+
+        wait_until(lambda: len(place.runs()) >= runs + 2)
+        assert [status.name for status in place.statuses()] == ["default"]
+        assert service.is_ready()
+
+
 def test_sighup_while_it_still_starts_is_a_reload_once_it_serves(place: Place) -> None:
     with place.starting() as service:
         wait_until(lambda: "pydantic_core" in _mapped(service))
