@@ -1,10 +1,10 @@
 """Which targets a service looks after, when they run, and how that has been going."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from maintainer.graph.models import RunRow, ScheduledRow, ScheduleRow, Target
@@ -87,9 +87,10 @@ def forget_jobs(connection: Connection) -> None:
     connection.execute(delete(ScheduleRow))
 
 
-def keep_targets(connection: Connection, names: Iterable[str]) -> None:
-    """Forget the targets that are configured no more."""
-    connection.execute(delete(ScheduledRow).where(ScheduledRow.name.not_in(list(names))))
+def keep_targets(connection: Connection, caches: Mapping[str, str]) -> None:
+    """Forget the targets that are configured no more, or for another cache than by `caches`."""
+    target = tuple_(ScheduledRow.name, ScheduledRow.cache)
+    connection.execute(delete(ScheduledRow).where(target.not_in(list(caches.items()))))
 
 
 def save_target(
@@ -97,6 +98,7 @@ def save_target(
     name: str,
     *,
     position: int,
+    cache: str,
     rule: str,
     misfire_grace: timedelta,
     due_at: datetime,
@@ -110,17 +112,17 @@ def save_target(
     }
     connection.execute(
         upsert(ScheduledRow)
-        .values(values | {"name": name, "failures": 0})
+        .values(values | {"name": name, "cache": cache, "failures": 0})
         .on_conflict_do_update(index_elements=["name"], set_=values)
     )
 
 
 def begin_attempt(
-    connection: Connection, name: str, now: datetime, next_due_at: datetime | None
+    connection: Connection, name: str, cache: str, now: datetime, next_due_at: datetime | None
 ) -> None:
     """Write down that a run begins, and when the one after it is due."""
     values = {"running_since": now} | ({"due_at": next_due_at} if next_due_at else {})
-    connection.execute(update(ScheduledRow).where(ScheduledRow.name == name).values(values))
+    connection.execute(update(ScheduledRow).where(_is(name, cache)).values(values))
 
 
 def end_attempts(connection: Connection) -> None:
@@ -145,8 +147,13 @@ class Outcome(msgspec.Struct, frozen=True):
     rate_limit_remaining: int | None = None
 
 
-def end_attempt(connection: Connection, name: str, outcome: Outcome, now: datetime) -> int:
-    """Write down what came of a run; give how many have failed in a row."""
+def end_attempt(
+    connection: Connection, name: str, cache: str, outcome: Outcome, now: datetime
+) -> int | None:
+    """Write down what came of a run; give how many have failed in a row.
+
+    None if there is no such target any more.
+    """
     failed = outcome.status == "failed"
     values: dict[str, object] = {
         "running_since": None,
@@ -162,16 +169,21 @@ def end_attempt(connection: Connection, name: str, outcome: Outcome, now: dateti
         values["failures"] = 0
     row = connection.execute(
         update(ScheduledRow)
-        .where(ScheduledRow.name == name)
+        .where(_is(name, cache))
         .values(values | ({"failures": ScheduledRow.failures + 1} if failed else {}))
         .returning(ScheduledRow.failures)
     ).first()
-    return row.failures if row else int(failed)
+    return row.failures if row else None
 
 
-def put_off(connection: Connection, name: str, until: datetime) -> None:
+def put_off(connection: Connection, name: str, cache: str, until: datetime) -> None:
     """Write down that the next attempt is due at another time."""
-    connection.execute(update(ScheduledRow).where(ScheduledRow.name == name).values(due_at=until))
+    connection.execute(update(ScheduledRow).where(_is(name, cache)).values(due_at=until))
+
+
+def _is(name: str, cache: str) -> ColumnElement[bool]:
+    """Hold for a target, unless it was given another cache while this one's run went on."""
+    return and_(ScheduledRow.name == name, ScheduledRow.cache == cache)
 
 
 def load_statuses(connection: Connection) -> list[TargetStatus]:

@@ -44,15 +44,14 @@ class Runner:
 
     def run(self, name: str, schedule: Schedule) -> Outcome | None:
         """Try to run a target, and settle when it is tried next. None if it is not to run."""
-        target = self.targets.get(name)
+        outcome: Outcome | None = None
+        attempted: str | None = None
         with self._idle, log_context(target=name):
-            if target is None or self._stopped_by:
-                return None
-            try:
-                return self._attempt(target, schedule)
-            except MaintainerError as error:
-                log.error("%s", error)  # noqa: TRY400 - one line is enough
-                return Outcome("failed", problem=str(error))
+            # It may be given another cache while its run goes on, which is then due at once.
+            while (target := self._wanted(name)) and target.cache != attempted:
+                attempted = target.cache
+                outcome = self._try(target, schedule)
+        return outcome
 
     def interrupt(self, what: str) -> None:
         """Let the run under way end between two steps; later ones do not begin."""
@@ -73,15 +72,27 @@ class Runner:
         self._idle.release()
         return True
 
+    def _wanted(self, name: str) -> ServedTarget | None:
+        return None if self._stopped_by else self.targets.get(name)
+
+    def _try(self, target: ServedTarget, schedule: Schedule) -> Outcome:
+        try:
+            return self._attempt(target, schedule)
+        except MaintainerError as error:
+            log.error("%s", error)  # noqa: TRY400 - one line is enough
+            return Outcome("failed", problem=str(error))
+
     def _attempt(self, target: ServedTarget, schedule: Schedule) -> Outcome:
         # Not within a transaction: the schedule may be waiting for its end.
         next_run_at = schedule.next_run_at(target.name)
         with self._database.begin() as connection:
-            begin_attempt(connection, target.name, self._clock(), next_run_at)
+            begin_attempt(connection, target.name, target.cache, self._clock(), next_run_at)
         outcome = self._outcome(target)
         now = self._clock()
         with self._database.begin() as connection:
-            failures = end_attempt(connection, target.name, outcome, now)
+            failures = end_attempt(connection, target.name, target.cache, outcome, now)
+        if failures is None:
+            return outcome
         if outcome.status == "interrupted":
             # The schedule has ended; the one that comes next sees that this is still due.
             self._put_off(target, now)
@@ -94,7 +105,7 @@ class Runner:
 
     def _put_off(self, target: ServedTarget, until: datetime) -> None:
         with self._database.begin() as connection:
-            put_off(connection, target.name, until)
+            put_off(connection, target.name, target.cache, until)
 
     def _outcome(self, target: ServedTarget) -> Outcome:
         try:

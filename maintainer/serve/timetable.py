@@ -45,6 +45,7 @@ def take_up(
     """
     with database.begin() as connection:
         end_attempts(connection)
+        _forget_others(connection, targets)
         known = load_due(connection)
         forget_jobs(connection)
         due = [(target, _due_at(target, known.get(target.name), now)) for target in targets]
@@ -59,6 +60,8 @@ def take_over(database: Database, targets: Collection[ServedTarget], now: dateti
     What is unchanged, and does not fail, is left alone. Raises DatabaseError.
     """
     with database.begin() as connection:
+        scheduled = load_due(connection).keys()
+        _forget_others(connection, targets)
         known = load_due(connection)
         due = [
             (target, _due_at(target, known.get(target.name), now))
@@ -66,7 +69,11 @@ def take_over(database: Database, targets: Collection[ServedTarget], now: dateti
             if not _is_unchanged(target, known.get(target.name))
         ]
         _write_down(connection, targets, due)
-    return Changes(known.keys() - {target.name for target in targets}, due)
+    return Changes(scheduled - {target.name for target in targets}, due)
+
+
+def _forget_others(connection: Connection, targets: Collection[ServedTarget]) -> None:
+    keep_targets(connection, {target.name: target.cache for target in targets})
 
 
 def _write_down(
@@ -74,13 +81,13 @@ def _write_down(
     targets: Collection[ServedTarget],
     due: Iterable[tuple[ServedTarget, datetime]],
 ) -> None:
-    keep_targets(connection, [target.name for target in targets])
     positions = {target.name: position for position, target in enumerate(targets)}
     for target, due_at in due:
         save_target(
             connection,
             target.name,
             position=positions[target.name],
+            cache=target.cache,
             rule=str(target.rule),
             misfire_grace=target.rule.misfire_grace,
             due_at=due_at,

@@ -1,0 +1,203 @@
+"""What is due when a service starts, and when its configuration changes: all of it in this process.
+
+The schedule, the database, the runs and the caches are real; only signals and pages are not there.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from maintainer.collect import now_utc
+from maintainer.emulator import Request
+from maintainer.graph.database import Database
+from maintainer.graph.schedule import TargetStatus, load_statuses
+from maintainer.scheduler import Schedule
+from maintainer.serve.runner import Runner
+from maintainer.serve.targets import ServedTarget, read_targets
+from maintainer.serve.timetable import take_over, take_up
+from maintainer.settings import load_settings
+from tests.integration.service import PATIENCE, wait_until
+from tests.integration.world import MAIN, World, a_world
+
+APP = '[[targets]]\nname = "own"\nrepository = "example/app"\n'
+OTHER = APP.replace("/app", "/other")
+
+
+@dataclass
+class Timetable:
+    """A service without its outside."""
+
+    folder: Path
+    database: Database
+    runner: Runner
+    schedule: Schedule
+
+    def start(self, configuration: str) -> None:
+        """Begin with a configuration."""
+        self.runner.targets = self._read(configuration)
+        take_up(self.database, self.schedule, self.runner.targets.values(), now_utc())
+        self.schedule.run()
+
+    def change(self, configuration: str) -> None:
+        """Take another one over."""
+        targets = self._read(configuration)
+        changes = take_over(self.database, targets.values(), now_utc())
+        self.runner.targets = targets
+        changes.take_effect(self.schedule)
+
+    def _read(self, configuration: str) -> Mapping[str, ServedTarget]:
+        path = self.folder / "maintainer.toml"
+        path.write_text(configuration)
+        return read_targets(load_settings(path, {}))
+
+    @property
+    def status(self) -> TargetStatus:
+        """How the one target is doing."""
+        with self.database.reading() as connection:
+            (status,) = load_statuses(connection)
+        return status
+
+    @property
+    def complaint(self) -> str | None:
+        """What is wrong with it."""
+        return self.status.complaint(now_utc())
+
+    def wait_until_done(self, target: str) -> None:
+        """Wait for a good run on a cache."""
+        wait_until(lambda: (self.status.target, self.status.last_status) == (target, "done"))
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Give a cache, in whose environment everything runs."""
+    with a_world(tmp_path) as world:
+        world.now = datetime.now(UTC)
+        world.build("base")
+        for name, value in world.running.environment(MAIN).items():
+            monkeypatch.setenv(name, value)
+        yield world
+
+
+@pytest.fixture
+def timetables(tmp_path: Path, world: World) -> "Iterator[Timetables]":
+    made = Timetables(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def timetable(timetables: "Timetables") -> Timetable:
+    return timetables.make()
+
+
+class Timetables:
+    """One service after the other on one database."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._last: Timetable | None = None
+
+    def make(self) -> Timetable:
+        """End the last one, if there is one, and make the next."""
+        self.end()
+        url = f"sqlite:///{self._folder / 'served.db'}"
+        database = Database(url)
+        database.upgrade()
+        runner = Runner(database, {}, now_utc)
+        schedule = Schedule(url, lambda name: runner.run(name, schedule))
+        self._last = Timetable(self._folder, database, runner, schedule)
+        return self._last
+
+    def end(self) -> None:
+        """End the last one as a service ends."""
+        if last := self._last:
+            last.schedule.pause()
+            last.runner.interrupt("the test")
+            assert last.runner.wait(PATIENCE)
+            last.schedule.close()
+            last.database.close()
+
+
+class Gate:
+    """Holds a run up at its first request, until it is opened."""
+
+    def __init__(self, world: World) -> None:
+        self.reached = threading.Event()
+        self._opened = threading.Event()
+        world.running.observe(before=self._wait)
+
+    def _wait(self, _: Request) -> None:
+        self.reached.set()
+        assert self._opened.wait(PATIENCE)
+
+    def wait_for_run(self) -> None:
+        """Wait until a run is under way."""
+        assert self.reached.wait(PATIENCE)
+
+    def open(self) -> None:
+        """Let the run go on."""
+        self._opened.set()
+
+
+# Another cache.
+
+
+def test_a_target_with_another_cache_forgets_the_old_one_and_runs_at_once(
+    timetable: Timetable,
+) -> None:
+    timetable.start(APP)
+    timetable.wait_until_done("github:example/app")
+
+    timetable.schedule.pause()
+    timetable.change(OTHER)
+
+    assert timetable.complaint == "it has not run yet"
+    assert timetable.status.target is None
+    timetable.schedule.run()
+    timetable.wait_until_done("github:example/other")
+
+
+def test_a_target_with_another_cache_forgets_the_old_one_at_a_restart(
+    timetables: Timetables, timetable: Timetable
+) -> None:
+    timetable.start(APP)
+    timetable.wait_until_done("github:example/app")
+
+    again = timetables.make()
+    again.start(OTHER)
+
+    again.wait_until_done("github:example/other")
+
+
+def test_a_run_on_the_old_cache_says_nothing_of_the_new_one(
+    timetable: Timetable, world: World
+) -> None:
+    gate = Gate(world)
+    timetable.start(APP)
+    gate.wait_for_run()
+
+    timetable.change(OTHER)
+    gate.open()
+
+    timetable.wait_until_done("github:example/other")
+    assert timetable.status.running_since is None
+
+
+def test_a_target_with_the_cache_that_it_had_keeps_its_result(
+    timetables: Timetables, timetable: Timetable
+) -> None:
+    timetable.start(APP)
+    timetable.wait_until_done("github:example/app")
+    before = timetable.status
+
+    timetable.change(APP.replace("example/app", "Example/App"))
+    again = timetables.make()
+    again.start(APP)
+
+    assert again.status == before
+    assert before.next_run_at
+    assert before.next_run_at > now_utc() + timedelta(hours=5)
