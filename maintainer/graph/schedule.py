@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from maintainer.graph.models import RunRow, ScheduledRow, ScheduleRow, Target
@@ -125,16 +125,35 @@ def begin_attempt(
     connection.execute(update(ScheduledRow).where(_is(name, cache)).values(values))
 
 
-def end_attempts(connection: Connection) -> None:
-    """Write down that nothing is running: what seems to be was killed.
+def end_killed_attempts(connection: Connection, now: datetime) -> set[str]:
+    """Write down that what seems to be running was killed, and so has failed; give the names.
 
-    It is not due at once, for what has killed it may do so again.
+    Its run, if it came to one, must have been found killed before.
     """
-    connection.execute(
+    run = (
+        select(func.min(RunRow.id))
+        .join(Target, Target.id == RunRow.target_id)
+        .where(
+            RunRow.status == "killed",
+            RunRow.started_at >= ScheduledRow.running_since,
+            or_(ScheduledRow.target.is_(None), ScheduledRow.target == Target.name),
+        )
+        .scalar_subquery()
+    )
+    killed = connection.execute(
         update(ScheduledRow)
         .where(ScheduledRow.running_since.is_not(None))
-        .values(running_since=None, status="interrupted", problem=None)
+        .values(
+            running_since=None,
+            finished_at=now,
+            status="failed",
+            problem="the process was killed during the run",
+            run_id=run,
+            failures=ScheduledRow.failures + 1,
+        )
+        .returning(ScheduledRow.name)
     )
+    return set(killed.scalars())
 
 
 class Outcome(msgspec.Struct, frozen=True):

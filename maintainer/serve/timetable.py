@@ -1,22 +1,28 @@
 """Brings the schedule into line with what is configured."""
 
+import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
 
+from maintainer.errors import DatabaseError
 from maintainer.graph.database import Database
+from maintainer.graph.runs import end_killed_runs
 from maintainer.graph.schedule import (
     Due,
-    end_attempts,
+    end_killed_attempts,
     forget_jobs,
     keep_targets,
     load_due,
     save_target,
 )
 from maintainer.scheduler import Schedule
+from maintainer.serve.runner import backoff
 from maintainer.serve.targets import ServedTarget
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +47,22 @@ def take_up(
 ) -> None:
     """Schedule the targets for the first time in this process, and open the schedule.
 
-    A target whose rule is what it was runs when it was to run, or now if that is over.
+    A target whose rule is what it was runs when it was to run, or now if that is over. What was
+    killed has failed.
     """
+    _end_killed_runs(database, now)
     with database.begin() as connection:
-        end_attempts(connection)
+        killed = end_killed_attempts(connection, now)
         _forget_others(connection, targets)
         known = load_due(connection)
         forget_jobs(connection)
-        due = [(target, _due_at(target, known.get(target.name), now)) for target in targets]
+        due = [
+            (target, _due_at(target, known.get(target.name), now, killed=target.name in killed))
+            for target in targets
+        ]
         _write_down(connection, targets, due)
+    for name in sorted(killed):
+        log.error("%s: the process was killed during the last run", name)
     schedule.open()
     Changes((), due).take_effect(schedule)
 
@@ -94,10 +107,26 @@ def _write_down(
         )
 
 
-def _due_at(target: ServedTarget, known: Due | None, now: datetime) -> datetime:
-    """Tell when a target is to run. One that fails runs now: what was wrong may be put right."""
+def _end_killed_runs(database: Database, now: datetime) -> None:
+    try:
+        with database.held(), database.begin() as connection:
+            end_killed_runs(connection, now)
+    except DatabaseError as error:
+        # Whoever holds it has done so, before the run that is under way.
+        log.debug("%s", error)
+
+
+def _due_at(
+    target: ServedTarget, known: Due | None, now: datetime, *, killed: bool = False
+) -> datetime:
+    """Tell when a target is to run. One that fails runs now: what was wrong may be put right.
+
+    Not so if its run was killed, for what has killed it may do so again.
+    """
     if known is None or known.rule != str(target.rule):
         return target.rule.after(now)
+    if killed:
+        return now + backoff(known.failures, target.settings.serve.backoff_max)
     if known.failures:
         return now
     # APScheduler would count an interval up from a time long past, one by one.

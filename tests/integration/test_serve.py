@@ -145,6 +145,27 @@ def test_an_interrupted_run_is_due_at_once_when_it_serves_again(place: Place, wo
     assert [status for status, *_ in place.runs()] == ["interrupted", "done"]
 
 
+@pytest.mark.soak
+def test_a_run_that_was_killed_is_not_ready_when_it_serves_again(
+    place: Place, world: World
+) -> None:
+    with place.serving() as service:
+        service.wait_until_ready()
+        world.running.inject(PATIENCE_PLEASE)
+        wait_until(lambda: place.runs()[-1][0] == "running")
+        number = len(place.runs())
+        service.end(signal.SIGKILL)
+
+    with place.serving() as service:
+        ready = service.get("readyz")
+        table = place.ask("schedule")
+
+    assert ready.status_code == 503
+    assert "the process was killed during the run" in ready.text
+    assert f"failed (run {number})" in table.out
+    assert place.runs()[number - 1][0] == "killed"
+
+
 def test_the_schedule_survives_a_restart(place: Place) -> None:
     place.configure('[serve]\ninterval = "6h"')
     with place.serving() as service:

@@ -14,7 +14,9 @@ import pytest
 from maintainer.collect import now_utc
 from maintainer.emulator import Request
 from maintainer.graph.database import Database
-from maintainer.graph.schedule import TargetStatus, load_statuses
+from maintainer.graph.record import find_target
+from maintainer.graph.runs import begin_run, list_runs
+from maintainer.graph.schedule import TargetStatus, begin_attempt, load_statuses
 from maintainer.scheduler import Schedule
 from maintainer.serve.runner import Runner
 from maintainer.serve.targets import ServedTarget, read_targets
@@ -65,6 +67,12 @@ class Timetable:
     def complaint(self) -> str | None:
         """What is wrong with it."""
         return self.status.complaint(now_utc())
+
+    @property
+    def runs(self) -> list[str]:
+        """How the runs went, the oldest first."""
+        with self.database.reading() as connection:
+            return [run.status for run in reversed(list_runs(connection, 10))]
 
     def wait_until_done(self, target: str) -> None:
         """Wait for a good run on a cache."""
@@ -201,3 +209,86 @@ def test_a_target_with_the_cache_that_it_had_keeps_its_result(
     assert again.status == before
     assert before.next_run_at
     assert before.next_run_at > now_utc() + timedelta(hours=5)
+
+
+# Killed.
+
+
+def _leave_as_killed(timetable: Timetable, *, run: bool = True) -> None:
+    """Write what a process leaves that is killed during a run, or just before there is one."""
+    timetable.schedule.pause()
+    cache = timetable.runner.targets["own"].cache
+    with timetable.database.begin() as connection:
+        begin_attempt(connection, "own", cache, now_utc(), None)
+        if run:
+            target = find_target(connection, "github:example/app")
+            begin_run(connection, target, now_utc(), dry_run=False)
+
+
+def test_a_killed_run_is_a_failure_with_its_own_number_and_tried_again_later(
+    timetables: Timetables, timetable: Timetable
+) -> None:
+    timetable.start(APP)
+    timetable.wait_until_done("github:example/app")
+    _leave_as_killed(timetable)
+
+    again = timetables.make()
+    again.start(APP)
+
+    status = again.status
+    assert again.runs == ["done", "killed"]
+    assert (status.last_status, status.last_run, status.failures) == ("failed", 2, 1)
+    assert status.running_since is None
+    assert (again.complaint or "").endswith("the process was killed during the run")
+    assert status.next_run_at
+    assert timedelta(0) < status.next_run_at - now_utc() <= timedelta(seconds=30)
+
+
+def test_an_attempt_that_was_killed_before_its_run_is_a_failure_without_a_number(
+    timetables: Timetables, timetable: Timetable
+) -> None:
+    timetable.start(APP)
+    timetable.wait_until_done("github:example/app")
+    _leave_as_killed(timetable, run=False)
+
+    again = timetables.make()
+    again.start(APP)
+
+    assert again.runs == ["done"]
+    assert (again.status.last_status, again.status.last_run) == ("failed", None)
+
+
+def test_a_run_that_somebody_else_does_meanwhile_is_not_held_for_killed(
+    timetables: Timetables, timetable: Timetable
+) -> None:
+    timetable.start(APP)
+    timetable.wait_until_done("github:example/app")
+    _leave_as_killed(timetable)
+    with timetable.database.held():
+        with timetable.database.begin() as connection:
+            target = find_target(connection, "github:example/app")
+            begin_run(connection, target, now_utc(), dry_run=False)
+
+        again = timetables.make()
+        again.start(APP)
+
+    assert again.runs == ["done", "killed", "running"]
+    assert again.status.last_run == 2
+
+
+def test_an_interrupted_run_is_no_failure_and_due_at_once(
+    timetables: Timetables, timetable: Timetable, world: World
+) -> None:
+    gate = Gate(world)
+    timetable.start(APP)
+    gate.wait_for_run()
+    timetable.schedule.pause()
+    timetable.runner.interrupt("SIGTERM")
+    gate.open()
+    assert timetable.runner.wait(PATIENCE)
+    assert (timetable.status.last_status, timetable.status.failures) == ("interrupted", 0)
+
+    again = timetables.make()
+    again.start(APP)
+
+    again.wait_until_done("github:example/app")
