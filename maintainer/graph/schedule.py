@@ -18,6 +18,7 @@ class Due(msgspec.Struct, frozen=True):
     next_run_at: datetime
     """Whichever is earlier: what APScheduler says, or a run that was to begin and did not."""
     failures: int
+    is_running: bool
 
 
 class TargetStatus(msgspec.Struct, frozen=True):
@@ -77,6 +78,7 @@ def load_due(connection: Connection) -> dict[str, Due]:
             misfire_grace_seconds=row.misfire_grace_seconds,
             next_run_at=min(row.due_at, _time(row.next_run_time) or row.due_at),
             failures=row.failures,
+            is_running=row.running_since is not None,
         )
         for row in rows
     }

@@ -93,19 +93,17 @@ class Runner:
             failures = end_attempt(connection, target.name, target.cache, outcome, now)
         if failures is None:
             return outcome
-        if outcome.status == "interrupted":
-            # The schedule has ended; the one that comes next sees that this is still due.
-            self._put_off(target, now)
-        elif outcome.status == "failed":
+        if outcome.status == "failed":
             again_at = now + backoff(failures, target.settings.serve.backoff_max)
             log.error("attempt %d failed: %s; again at %s", failures, outcome.problem, again_at)
             schedule.put_off(target.name, again_at)
-            self._put_off(target, again_at)
+        # If it was interrupted, the schedule has ended; the next one sees that this is still due.
+        interrupted = outcome.status == "interrupted"
+        due_at = now if interrupted else schedule.next_run_at(target.name)
+        if due_at:
+            with self._database.begin() as connection:
+                put_off(connection, target.name, target.cache, due_at)
         return outcome
-
-    def _put_off(self, target: ServedTarget, until: datetime) -> None:
-        with self._database.begin() as connection:
-            put_off(connection, target.name, target.cache, until)
 
     def _outcome(self, target: ServedTarget) -> Outcome:
         try:

@@ -18,7 +18,7 @@ from maintainer.graph.schedule import (
     load_due,
     save_target,
 )
-from maintainer.scheduler import Schedule
+from maintainer.scheduler import Schedule, next_time
 from maintainer.serve.runner import backoff
 from maintainer.serve.targets import ServedTarget
 
@@ -123,10 +123,16 @@ def _due_at(
 
     Not so if its run was killed, for what has killed it may do so again.
     """
-    if known is None or known.rule != str(target.rule):
+    if known is None:
         return target.rule.after(now)
     if killed:
         return now + backoff(known.failures, target.settings.serve.backoff_max)
+    is_changed = known.rule != str(target.rule)
+    if known.is_running and (is_changed or known.failures):
+        # A run that is due before this one ends would be left out.
+        return next_time(target.rule, now)
+    if is_changed:
+        return target.rule.after(now)
     if known.failures:
         return now
     # APScheduler would count an interval up from a time long past, one by one.

@@ -16,7 +16,7 @@ from maintainer.emulator import Request
 from maintainer.graph.database import Database
 from maintainer.graph.record import find_target
 from maintainer.graph.runs import begin_run, list_runs
-from maintainer.graph.schedule import TargetStatus, begin_attempt, load_statuses
+from maintainer.graph.schedule import TargetStatus, begin_attempt, load_statuses, put_off
 from maintainer.scheduler import Schedule
 from maintainer.serve.runner import Runner
 from maintainer.serve.targets import ServedTarget, read_targets
@@ -209,6 +209,51 @@ def test_a_target_with_the_cache_that_it_had_keeps_its_result(
     assert again.status == before
     assert before.next_run_at
     assert before.next_run_at > now_utc() + timedelta(hours=5)
+
+
+# During a run.
+
+HASTY = f"[serve]\nmisfire_grace = '5s'\n{APP}interval = "
+MINUTE = timedelta(minutes=1)
+
+
+def test_a_rule_that_is_changed_during_a_run_holds_from_then_on_and_nothing_is_overdue(
+    timetable: Timetable, world: World
+) -> None:
+    timetable.start(f"{HASTY}'1h'")
+    timetable.wait_until_done("github:example/app")
+    gate = Gate(world)
+    # The schedule learns a little later than the database that the run before has ended.
+    while not gate.reached.wait(0.1):
+        timetable.schedule.put_off("own", now_utc())
+
+    timetable.change(f"{HASTY}'10m'")
+    during = timetable.status
+    gate.open()
+    wait_until(lambda: timetable.status.running_since is None)
+
+    after = timetable.status
+    assert after.due_at == during.due_at == after.next_run_at
+    assert during.complaint(now_utc() + MINUTE) is after.complaint(now_utc() + MINUTE) is None
+    assert 8 * MINUTE < after.due_at - now_utc() <= 10 * MINUTE
+    assert timetable.runs == ["done", "done"]
+
+
+def test_what_is_left_out_during_a_run_is_not_overdue_once_it_has_ended(
+    timetable: Timetable, world: World
+) -> None:
+    gate = Gate(world)
+    timetable.start(f"{HASTY}'1h'")
+    gate.wait_for_run()
+    cache = timetable.runner.targets["own"].cache
+    with timetable.database.begin() as connection:
+        put_off(connection, "own", cache, now_utc() - MINUTE)
+
+    gate.open()
+    timetable.wait_until_done("github:example/app")
+
+    wait_until(lambda: timetable.complaint is None)
+    assert timetable.status.due_at == timetable.status.next_run_at
 
 
 # Killed.
