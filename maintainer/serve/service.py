@@ -25,7 +25,7 @@ from maintainer.serve.targets import read_targets
 from maintainer.serve.timetable import take_over, take_up
 from maintainer.settings import Settings
 
-_STEP_PATIENCE = 5.0
+STEP_PATIENCE = 5.0
 """Seconds for the run under way to end its step."""
 _CUT_OFF_PATIENCE = 60.0
 """Seconds for a run that was cut off to write down what it has done."""
@@ -122,7 +122,7 @@ class _Service:
     def _end(self, what: str) -> None:
         self.schedule.pause()
         self.runner.interrupt(what)
-        if not self.runner.wait(_STEP_PATIENCE):
+        if not self.runner.wait(STEP_PATIENCE):
             log.warning("the step under way does not end: it is cut off")
             self.runner.cut_off()
             self.runner.wait(_CUT_OFF_PATIENCE)

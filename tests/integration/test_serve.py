@@ -501,6 +501,33 @@ def test_once_runs_what_a_service_has_left(place: Place) -> None:
     assert _next_run(place) > datetime.now(UTC).timestamp()
 
 
+@pytest.mark.soak
+def test_once_ends_soon_after_a_signal_though_a_request_hangs(place: Place, world: World) -> None:
+    world.running.inject(PATIENCE_PLEASE)
+    process = subprocess.Popen(
+        place.command("serve", "--once"),
+        cwd=place.path,
+        env=place.variables(),
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: place.database.exists() and _is_running(place))
+
+    process.terminate()
+
+    try:
+        assert process.wait(PATIENCE / 2) == 1
+    finally:
+        process.kill()
+    assert [status for status, *_ in place.runs()] == ["interrupted"]
+    assert place.statuses()[0].last_status == "interrupted"
+
+
+def _is_running(place: Place) -> bool:
+    return bool(place.query("SELECT 1 FROM sqlite_master WHERE name = 'runs'")) and any(
+        status == "running" for status, *_ in place.runs()
+    )
+
+
 # Pages.
 
 
