@@ -1,6 +1,7 @@
 """Serves the pages, on loopback unless somebody wants it otherwise."""
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from maintainer.collect import now_utc
-from maintainer.errors import UsageError
+from maintainer.errors import AddressBusyError, UsageError
 from maintainer.graph.database import Database
 from maintainer.scheduler import Schedule
 from maintainer.serve.app import Pages
@@ -21,6 +22,9 @@ from maintainer.settings import ServeSettings, split_listen
 
 _AT_ONCE = 64
 """Connections, and requests under way; more are turned away."""
+
+_PASSING = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+"""What may go away by itself: another process ends, a network comes up."""
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +66,10 @@ class _Server(uvicorn.Server):
 
 
 class PageServer:
-    """The pages at their address. Raises UsageError if it cannot be listened on."""
+    """The pages at their address.
+
+    Raises AddressBusyError if it cannot be listened on now, UsageError if it never can.
+    """
 
     def __init__(self, settings: ServeSettings, database: Database, schedule: Schedule) -> None:
         host, port = split_listen(settings.listen)
@@ -76,7 +83,8 @@ class PageServer:
             self._socket.listen(128)
         except OSError as error:
             self._socket.close()
-            raise UsageError(f"cannot listen on {settings.listen}: {error.strerror}") from None
+            kind = AddressBusyError if error.errno in _PASSING else UsageError
+            raise kind(f"cannot listen on {settings.listen}: {error.strerror}") from None
         if not ip_address(host).is_loopback:
             log.warning("whoever reaches %s can read the reports: it is not loopback", host)
         self._server = _Server(_config(self._guard))

@@ -39,7 +39,8 @@ def serve(load: Callable[[], Settings]) -> None:
     """Run targets when they are due, and serve pages, until SIGTERM or Ctrl-C.
 
     `load` reads the configuration: now, and again at each SIGHUP. Raises UsageError if it is
-    wrong now; DatabaseError if the database cannot be used, now or later.
+    wrong now; AddressBusyError if the pages have no place now; DatabaseError if the database
+    cannot be used, now or later.
     """
     settings = load()
     with alone(settings) as database:

@@ -344,8 +344,17 @@ def test_a_port_that_is_taken_is_told_in_one_line(place: Place) -> None:
 
         done = other.run("serve", "--listen", address)
 
-    assert done.returncode == 2
-    assert f"cannot listen on {address}" in done.stderr
+    assert done.returncode == 1, "systemd would not try again"
+    assert f"cannot listen on {address}: Address already in use" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_address_that_this_machine_has_not_may_be_there_later(place: Place) -> None:
+    done = place.ask("serve", "--listen", "192.0.2.1:9309")
+
+    assert done.status == 1
+    assert "cannot listen on 192.0.2.1:9309: " in done.err
+    assert done.err.count("\n") == 1
 
 
 # What goes wrong.
