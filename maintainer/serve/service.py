@@ -63,6 +63,8 @@ def alone(settings: Settings) -> Iterator[Database]:
         lock.acquire()
     except Timeout:
         raise DatabaseError(f"another service works on the database {database.path}") from None
+    except OSError as error:
+        raise DatabaseError(f"{lock.lock_file} cannot be used: {error.strerror or error}") from None
     try:
         yield database
     finally:

@@ -217,6 +217,17 @@ def test_a_second_service_on_the_same_database_is_told_so(place: Place) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_lock_that_cannot_be_opened_is_told_in_one_line(place: Place) -> None:
+    lock = place.path / "maintainer.db.serve.lock"
+    lock.mkdir()
+
+    done = place.ask("serve")
+
+    assert done.status == 1
+    assert "maintainer.db.serve.lock cannot be used: Is a directory" in done.err
+    assert done.err.count("\n") == 1
+
+
 # Configuration.
 
 
