@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, selec
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from maintainer.graph.models import RunRow, ScheduledRow, ScheduleRow, Target
+from maintainer.report.words import say_count
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -55,7 +56,8 @@ class TargetStatus(msgspec.Struct, frozen=True):
     def complaint(self, now: datetime) -> str | None:
         """Say what is wrong, if it is."""
         if self.last_status == "failed":
-            return f"{self.failures} attempts in a row failed, the last one because: {self.problem}"
+            failed = f"{say_count(self.failures, 'attempt')} in a row failed"
+            return f"{failed}, the last one because: {self.problem}"
         if self.last_status is None:
             return "it has not run yet"
         if self.last_good_at is None:

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from maintainer.collect import now_utc
 from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
+from maintainer.report.words import say_count
 from maintainer.scheduler import Schedule
 from maintainer.serve.runner import Runner
 from maintainer.serve.server import PageServer
@@ -155,4 +156,4 @@ class _Service:
         changes.take_effect(self.schedule)
         self.server.take_over(settings.serve)
         self.settings = settings
-        log.info("the configuration was read again: %d targets", len(targets))
+        log.info("the configuration was read again: %s", say_count(len(targets), "target"))

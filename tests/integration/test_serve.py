@@ -393,7 +393,7 @@ def test_a_failing_target_is_told_and_tried_again_later_and_later(
     assert "403" in status.problem
     assert "403" in table.out
     assert ready.status_code == as_json.status_code == 503
-    assert ready.text.startswith("default: 1 attempts in a row failed, the last one because: ")
+    assert ready.text.startswith("default: 1 attempt in a row failed, the last one because: ")
     assert "403" in as_json.json()["reasons"]["default"]
     assert metrics["maintainer_target_up", "default"] == 0
     assert metrics["maintainer_failures_in_a_row", "default"] == 1
