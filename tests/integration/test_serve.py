@@ -578,7 +578,19 @@ def test_the_report_of_each_target_and_run_is_a_page(served: Service) -> None:
         assert page.headers["content-type"] == "text/html; charset=utf-8"
 
 
-@pytest.mark.parametrize("path", ["runs/2", "runs/2.json", "targets/other", "nothing", "runs/x"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "runs/2",
+        "runs/2.json",
+        "targets/other",
+        "nothing",
+        "runs/x",
+        f"runs/{2**63}",
+        f"runs/{2**63}.json",
+        f"runs/{'9' * 5_000}",
+    ],
+)
 def test_what_is_not_there_is_not_found(served: Service, path: str) -> None:
     assert served.get(path).status_code == 404
 
