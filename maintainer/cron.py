@@ -5,7 +5,10 @@ and names, as all common crons have them.
 """
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import cache
 
 _PART = re.compile(r"(\*|[0-9a-z]{1,3})(?:-([0-9a-z]{1,3}))?(?:/([0-9]{1,2}))?", re.ASCII)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -14,6 +17,7 @@ _LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _FIELDS = 5
 _SUNDAY = 7
 """Sunday is 0, and 7 too."""
+_A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +95,69 @@ def parse_cron(text: str) -> Cron:
     if min(cron.days) > max(_LONGEST[number - 1] for number in cron.months):
         raise ValueError("names a day that no such month has")
     return cron
+
+
+def next_moment(cron: Cron, zone: tzinfo, start: datetime) -> datetime:
+    """Give the first moment from `start` on at which it is time, in UTC.
+
+    A time that the clocks of the zone leave out is the moment at which they go forward. One that
+    they show twice is two moments.
+    """
+    # Clocks never change within a second, so all that follows is of whole ones.
+    at = start.astimezone(UTC) + timedelta(microseconds=-start.microsecond % 1_000_000)
+    while True:
+        wall = at.replace(tzinfo=None) + _offset(zone, at)
+        moment = at + (_next_on_the_wall(cron, wall) - wall)
+        change = _next_change(zone, at, moment)
+        if change is None:
+            return moment
+        before = wall + (change - at)
+        after = change.replace(tzinfo=None) + _offset(zone, change)
+        if _next_on_the_wall(cron, before) < after:
+            return change
+        at = change
+
+
+def _next_on_the_wall(cron: Cron, wall: datetime) -> datetime:
+    """Give the first time from `wall` on that it names. Neither is in a zone."""
+    times = _times(cron)
+    day, place = wall.date(), bisect_left(times, wall.time())
+    while place == len(times) or not _has_day(cron, day):
+        day, place = day + _A_DAY, 0
+    return datetime.combine(day, times[place])
+
+
+@cache
+def _times(cron: Cron) -> list[time]:
+    return [time(hour, minute) for hour in sorted(cron.hours) for minute in sorted(cron.minutes)]
+
+
+def _has_day(cron: Cron, day: date) -> bool:
+    weekday = day.isoweekday() % _SUNDAY
+    return day.month in cron.months and day.day in cron.days and weekday in cron.weekdays
+
+
+def _next_change(zone: tzinfo, start: datetime, end: datetime) -> datetime | None:
+    """Give the moment at which clocks change first, after `start` and at `end` at the latest."""
+    offset = _offset(zone, start)
+    while start < end:
+        later = min(start + _A_DAY, end)
+        if _offset(zone, later) != offset:
+            return _change_between(zone, start, later)
+        start = later
+    return None
+
+
+def _change_between(zone: tzinfo, start: datetime, end: datetime) -> datetime:
+    """Give the moment at which clocks change; `end` is such a moment, or behind it."""
+    offset = _offset(zone, start)
+
+    def is_changed(seconds: int) -> bool:
+        return _offset(zone, start + timedelta(seconds=seconds)) != offset
+
+    length = int((end - start).total_seconds())
+    return start + timedelta(seconds=bisect_left(range(length), True, key=is_changed))
+
+
+def _offset(zone: tzinfo, at: datetime) -> timedelta:
+    return at.astimezone(zone).utcoffset() or timedelta(0)

@@ -17,6 +17,10 @@ class UsageError(MaintainerError):
     exit_status = 2
 
 
+class AddressBusyError(MaintainerError):
+    """An address cannot be listened on now; it may be free, or there, a little later."""
+
+
 class InvalidIndexError(MaintainerError):
     """An index breaks a rule for which an importer refuses it whole."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from apscheduler.events import (  # type: ignore[import-untyped]
     EVENT_JOB_MAX_INSTANCES,
@@ -19,17 +20,16 @@ from apscheduler.executors.pool import ThreadPoolExecutor  # type: ignore[import
 from apscheduler.jobstores.base import JobLookupError  # type: ignore[import-untyped]
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore  # type: ignore[import-untyped]
 from apscheduler.schedulers.background import BackgroundScheduler  # type: ignore[import-untyped]
-from apscheduler.triggers.cron import CronTrigger  # type: ignore[import-untyped]
+from apscheduler.triggers.base import BaseTrigger  # type: ignore[import-untyped]
 from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-untyped]
 from sqlalchemy import create_engine
 
-from maintainer.cron import Cron, parse_cron
+from maintainer.cron import next_moment, parse_cron
 from maintainer.settings import ServeSettings, TargetSettings
 
 _TABLE = "schedule"
 _PATIENCE = 600.0
 """Seconds to wait for a run that writes down what it has seen: an error would end the thread."""
-_WEEK = 7
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
 log = logging.getLogger(__name__)
@@ -173,26 +173,26 @@ def _trigger(rule: Rule) -> Any:  # noqa: ANN401
         return IntervalTrigger(
             seconds=int(rule.interval.total_seconds()), timezone=UTC, jitter=jitter
         )
-    cron = parse_cron(rule.cron)
-    return CronTrigger(
-        minute=_join(cron.minutes),
-        hour=_join(cron.hours),
-        day=_join(cron.days),
-        month=_join(cron.months),
-        day_of_week=_weekdays(cron),
-        second="0",
-        timezone=rule.timezone,
-        jitter=jitter,
-    )
+    return _CronTrigger(rule.cron, rule.timezone, jitter)
 
 
-def _weekdays(cron: Cron) -> str:
-    """Count as APScheduler does, from Monday."""
-    return _join(frozenset((day - 1) % _WEEK for day in cron.weekdays))
+class _CronTrigger(BaseTrigger):  # type: ignore[misc]
+    """In place of APScheduler's own, which leaves a day out if its clocks leave that time out."""
 
+    def __init__(self, cron: str, timezone: str, jitter: float | None) -> None:
+        self._cron = parse_cron(cron)
+        self._zone = ZoneInfo(timezone)
+        self._jitter = jitter
 
-def _join(numbers: frozenset[int]) -> str:
-    return ",".join(map(str, sorted(numbers)))
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """Give the time after the previous one, or the first one from `now` on."""
+        start = now
+        if previous_fire_time is not None:
+            start = min(now, previous_fire_time + timedelta(microseconds=1))
+        at: datetime = self._apply_jitter(
+            next_moment(self._cron, self._zone, start), self._jitter, now
+        )
+        return at
 
 
 def _say(duration: timedelta) -> str:

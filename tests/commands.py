@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -55,6 +56,7 @@ def run_here(folder: Path, variables: Mapping[str, str], *arguments: str) -> Out
     with (
         pytest.MonkeyPatch.context() as patch,
         _logging_put_back(),
+        _signals_put_back(),
         redirect_stdout(out),
         redirect_stderr(err),
     ):
@@ -98,3 +100,13 @@ def _logging_put_back() -> Iterator[None]:
         root.handlers = handlers
         root.setLevel(levels[0])
         own.setLevel(levels[1])
+
+
+@contextmanager
+def _signals_put_back() -> Iterator[None]:
+    """Block the signals that were blocked: `serve` keeps SIGHUP back, and children inherit that."""
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

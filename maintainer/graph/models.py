@@ -339,6 +339,8 @@ class ScheduledRow(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     position: Mapped[int]
     """Its place in the configuration."""
+    cache: Mapped[str]
+    """A digest of where its cache is; with another one it is another target."""
     rule: Mapped[str]
     """When it runs; another rule gives another schedule."""
     misfire_grace_seconds: Mapped[int]

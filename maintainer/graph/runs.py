@@ -40,11 +40,16 @@ class RunSummary(msgspec.Struct, frozen=True):
     requests: int
 
 
-def begin_run(connection: Connection, target_id: int, now: datetime, *, dry_run: bool) -> int:
-    """Add a run; what is still `running` was killed, for the file is held by one run at a time."""
+def end_killed_runs(connection: Connection, now: datetime) -> None:
+    """Write down that what is still `running` was killed; only who holds the file can know that."""
     connection.execute(
         update(RunRow).where(RunRow.status == "running").values(status="killed", finished_at=now)
     )
+
+
+def begin_run(connection: Connection, target_id: int, now: datetime, *, dry_run: bool) -> int:
+    """Add a run, on a file that is held."""
+    end_killed_runs(connection, now)
     values = {
         "target_id": target_id,
         "started_at": now,

@@ -1,13 +1,14 @@
 """Which targets a service looks after, when they run, and how that has been going."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from maintainer.graph.models import RunRow, ScheduledRow, ScheduleRow, Target
+from maintainer.report.words import say_count
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -18,6 +19,7 @@ class Due(msgspec.Struct, frozen=True):
     next_run_at: datetime
     """Whichever is earlier: what APScheduler says, or a run that was to begin and did not."""
     failures: int
+    is_running: bool
 
 
 class TargetStatus(msgspec.Struct, frozen=True):
@@ -54,7 +56,8 @@ class TargetStatus(msgspec.Struct, frozen=True):
     def complaint(self, now: datetime) -> str | None:
         """Say what is wrong, if it is."""
         if self.last_status == "failed":
-            return f"{self.failures} attempts in a row failed, the last one because: {self.problem}"
+            failed = f"{say_count(self.failures, 'attempt')} in a row failed"
+            return f"{failed}, the last one because: {self.problem}"
         if self.last_status is None:
             return "it has not run yet"
         if self.last_good_at is None:
@@ -77,6 +80,7 @@ def load_due(connection: Connection) -> dict[str, Due]:
             misfire_grace_seconds=row.misfire_grace_seconds,
             next_run_at=min(row.due_at, _time(row.next_run_time) or row.due_at),
             failures=row.failures,
+            is_running=row.running_since is not None,
         )
         for row in rows
     }
@@ -87,9 +91,10 @@ def forget_jobs(connection: Connection) -> None:
     connection.execute(delete(ScheduleRow))
 
 
-def keep_targets(connection: Connection, names: Iterable[str]) -> None:
-    """Forget the targets that are configured no more."""
-    connection.execute(delete(ScheduledRow).where(ScheduledRow.name.not_in(list(names))))
+def keep_targets(connection: Connection, caches: Mapping[str, str]) -> None:
+    """Forget the targets that are configured no more, or for another cache than by `caches`."""
+    target = tuple_(ScheduledRow.name, ScheduledRow.cache)
+    connection.execute(delete(ScheduledRow).where(target.not_in(list(caches.items()))))
 
 
 def save_target(
@@ -97,6 +102,7 @@ def save_target(
     name: str,
     *,
     position: int,
+    cache: str,
     rule: str,
     misfire_grace: timedelta,
     due_at: datetime,
@@ -110,29 +116,48 @@ def save_target(
     }
     connection.execute(
         upsert(ScheduledRow)
-        .values(values | {"name": name, "failures": 0})
+        .values(values | {"name": name, "cache": cache, "failures": 0})
         .on_conflict_do_update(index_elements=["name"], set_=values)
     )
 
 
 def begin_attempt(
-    connection: Connection, name: str, now: datetime, next_due_at: datetime | None
+    connection: Connection, name: str, cache: str, now: datetime, next_due_at: datetime | None
 ) -> None:
     """Write down that a run begins, and when the one after it is due."""
     values = {"running_since": now} | ({"due_at": next_due_at} if next_due_at else {})
-    connection.execute(update(ScheduledRow).where(ScheduledRow.name == name).values(values))
+    connection.execute(update(ScheduledRow).where(_is(name, cache)).values(values))
 
 
-def end_attempts(connection: Connection) -> None:
-    """Write down that nothing is running: what seems to be was killed.
+def end_killed_attempts(connection: Connection, now: datetime) -> set[str]:
+    """Write down that what seems to be running was killed, and so has failed; give the names.
 
-    It is not due at once, for what has killed it may do so again.
+    Its run, if it came to one, must have been found killed before.
     """
-    connection.execute(
+    run = (
+        select(func.min(RunRow.id))
+        .join(Target, Target.id == RunRow.target_id)
+        .where(
+            RunRow.status == "killed",
+            RunRow.started_at >= ScheduledRow.running_since,
+            or_(ScheduledRow.target.is_(None), ScheduledRow.target == Target.name),
+        )
+        .scalar_subquery()
+    )
+    killed = connection.execute(
         update(ScheduledRow)
         .where(ScheduledRow.running_since.is_not(None))
-        .values(running_since=None, status="interrupted", problem=None)
+        .values(
+            running_since=None,
+            finished_at=now,
+            status="failed",
+            problem="the process was killed during the run",
+            run_id=run,
+            failures=ScheduledRow.failures + 1,
+        )
+        .returning(ScheduledRow.name)
     )
+    return set(killed.scalars())
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -145,8 +170,13 @@ class Outcome(msgspec.Struct, frozen=True):
     rate_limit_remaining: int | None = None
 
 
-def end_attempt(connection: Connection, name: str, outcome: Outcome, now: datetime) -> int:
-    """Write down what came of a run; give how many have failed in a row."""
+def end_attempt(
+    connection: Connection, name: str, cache: str, outcome: Outcome, now: datetime
+) -> int | None:
+    """Write down what came of a run; give how many have failed in a row.
+
+    None if there is no such target any more.
+    """
     failed = outcome.status == "failed"
     values: dict[str, object] = {
         "running_since": None,
@@ -162,16 +192,21 @@ def end_attempt(connection: Connection, name: str, outcome: Outcome, now: dateti
         values["failures"] = 0
     row = connection.execute(
         update(ScheduledRow)
-        .where(ScheduledRow.name == name)
+        .where(_is(name, cache))
         .values(values | ({"failures": ScheduledRow.failures + 1} if failed else {}))
         .returning(ScheduledRow.failures)
     ).first()
-    return row.failures if row else int(failed)
+    return row.failures if row else None
 
 
-def put_off(connection: Connection, name: str, until: datetime) -> None:
+def put_off(connection: Connection, name: str, cache: str, until: datetime) -> None:
     """Write down that the next attempt is due at another time."""
-    connection.execute(update(ScheduledRow).where(ScheduledRow.name == name).values(due_at=until))
+    connection.execute(update(ScheduledRow).where(_is(name, cache)).values(due_at=until))
+
+
+def _is(name: str, cache: str) -> ColumnElement[bool]:
+    """Hold for a target, unless it was given another cache while this one's run went on."""
+    return and_(ScheduledRow.name == name, ScheduledRow.cache == cache)
 
 
 def load_statuses(connection: Connection) -> list[TargetStatus]:

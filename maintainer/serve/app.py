@@ -30,6 +30,9 @@ from maintainer.text import printable
 _RUNS = 50
 """How many of the last runs the first page lists."""
 
+_DIGITS = 20
+"""Of the number of a run; no database holds one with more."""
+
 log = logging.getLogger(__name__)
 
 
@@ -52,8 +55,8 @@ class Pages:
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
                 Route("/targets/{name}", self._target),
-                Route("/runs/{run:int}.json", self._run_as_json),
-                Route("/runs/{run:int}", self._run),
+                Route("/runs/{run}.json", self._run_as_json),
+                Route("/runs/{run}", self._run),
             ],
             exception_handlers={NoReportError: _not_found, DatabaseError: _unavailable},
         )
@@ -96,16 +99,24 @@ class Pages:
 
     def _run(self, request: Request) -> Response:
         with self._database.reading() as connection:
-            return _report(load_report(connection, request.path_params["run"]))
+            return _report(load_report(connection, _number(request)))
 
     def _run_as_json(self, request: Request) -> Response:
         with self._database.reading() as connection:
-            report = load_report(connection, request.path_params["run"])
+            report = load_report(connection, _number(request))
         return Response(to_json(report), media_type="application/json")
 
     def _statuses(self) -> list[TargetStatus]:
         with self._database.reading() as connection:
             return load_statuses(connection)
+
+
+def _number(request: Request) -> int:
+    text = request.path_params["run"]
+    # Python refuses to read very long numbers.
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+        raise HTTPException(404, "there is no such run")
+    return int(text)
 
 
 def _report(report: Report) -> Response:

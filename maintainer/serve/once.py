@@ -1,13 +1,14 @@
 """`maintainer serve --once`: run what is due, for those who have a clock of their own."""
 
 import signal
+import threading
 from contextlib import closing
 
 from maintainer.collect import now_utc
 from maintainer.graph.schedule import Outcome
 from maintainer.scheduler import Schedule, next_time
 from maintainer.serve.runner import Runner
-from maintainer.serve.service import alone
+from maintainer.serve.service import STEP_PATIENCE, alone
 from maintainer.serve.targets import read_targets
 from maintainer.serve.timetable import take_up
 from maintainer.settings import Settings
@@ -41,6 +42,9 @@ def _listen(runner: Runner) -> None:
     def interrupt(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)  # so that a second one ends the process at once
         runner.interrupt(signal.Signals(number).name)
+        patience = threading.Timer(STEP_PATIENCE, runner.cut_off)
+        patience.daemon = True
+        patience.start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, interrupt)

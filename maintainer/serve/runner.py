@@ -44,15 +44,14 @@ class Runner:
 
     def run(self, name: str, schedule: Schedule) -> Outcome | None:
         """Try to run a target, and settle when it is tried next. None if it is not to run."""
-        target = self.targets.get(name)
+        outcome: Outcome | None = None
+        attempted: str | None = None
         with self._idle, log_context(target=name):
-            if target is None or self._stopped_by:
-                return None
-            try:
-                return self._attempt(target, schedule)
-            except MaintainerError as error:
-                log.error("%s", error)  # noqa: TRY400 - one line is enough
-                return Outcome("failed", problem=str(error))
+            # It may be given another cache while its run goes on, which is then due at once.
+            while (target := self._wanted(name)) and target.cache != attempted:
+                attempted = target.cache
+                outcome = self._try(target, schedule)
+        return outcome
 
     def interrupt(self, what: str) -> None:
         """Let the run under way end between two steps; later ones do not begin."""
@@ -73,28 +72,38 @@ class Runner:
         self._idle.release()
         return True
 
+    def _wanted(self, name: str) -> ServedTarget | None:
+        return None if self._stopped_by else self.targets.get(name)
+
+    def _try(self, target: ServedTarget, schedule: Schedule) -> Outcome:
+        try:
+            return self._attempt(target, schedule)
+        except MaintainerError as error:
+            log.error("%s", error)  # noqa: TRY400 - one line is enough
+            return Outcome("failed", problem=str(error))
+
     def _attempt(self, target: ServedTarget, schedule: Schedule) -> Outcome:
         # Not within a transaction: the schedule may be waiting for its end.
         next_run_at = schedule.next_run_at(target.name)
         with self._database.begin() as connection:
-            begin_attempt(connection, target.name, self._clock(), next_run_at)
+            begin_attempt(connection, target.name, target.cache, self._clock(), next_run_at)
         outcome = self._outcome(target)
         now = self._clock()
         with self._database.begin() as connection:
-            failures = end_attempt(connection, target.name, outcome, now)
-        if outcome.status == "interrupted":
-            # The schedule has ended; the one that comes next sees that this is still due.
-            self._put_off(target, now)
-        elif outcome.status == "failed":
+            failures = end_attempt(connection, target.name, target.cache, outcome, now)
+        if failures is None:
+            return outcome
+        if outcome.status == "failed":
             again_at = now + backoff(failures, target.settings.serve.backoff_max)
             log.error("attempt %d failed: %s; again at %s", failures, outcome.problem, again_at)
             schedule.put_off(target.name, again_at)
-            self._put_off(target, again_at)
+        # If it was interrupted, the schedule has ended; the next one sees that this is still due.
+        interrupted = outcome.status == "interrupted"
+        due_at = now if interrupted else schedule.next_run_at(target.name)
+        if due_at:
+            with self._database.begin() as connection:
+                put_off(connection, target.name, target.cache, due_at)
         return outcome
-
-    def _put_off(self, target: ServedTarget, until: datetime) -> None:
-        with self._database.begin() as connection:
-            put_off(connection, target.name, until)
 
     def _outcome(self, target: ServedTarget) -> Outcome:
         try:

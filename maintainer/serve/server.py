@@ -1,15 +1,19 @@
 """Serves the pages, on loopback unless somebody wants it otherwise."""
 
+import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
+from typing import ClassVar
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from maintainer.collect import now_utc
-from maintainer.errors import UsageError
+from maintainer.errors import AddressBusyError, UsageError
 from maintainer.graph.database import Database
 from maintainer.scheduler import Schedule
 from maintainer.serve.app import Pages
@@ -17,9 +21,41 @@ from maintainer.serve.guard import Guard
 from maintainer.settings import ServeSettings, split_listen
 
 _AT_ONCE = 64
-"""Requests under way; more are turned away."""
+"""Connections, and requests under way; more are turned away."""
+
+_PASSING = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+"""What may go away by itself: another process ends, a network comes up."""
 
 log = logging.getLogger(__name__)
+
+
+class ImpatientProtocol(H11Protocol):
+    """Cuts a connection off that asks for nothing: else it keeps others out as long as it likes.
+
+    An answer may take as long at least, and twice as long at the most.
+    """
+
+    patience: ClassVar[float] = 15.0
+    """Seconds for a whole request."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._timer = self.loop.call_later(self.patience, self._look, self.cycle)
+
+    def _look(self, last: RequestResponseCycle | None) -> None:
+        if self.cycle is last:
+            self.transport.abort()
+        else:
+            self._wait()
 
 
 class _Server(uvicorn.Server):
@@ -30,7 +66,10 @@ class _Server(uvicorn.Server):
 
 
 class PageServer:
-    """The pages at their address. Raises UsageError if it cannot be listened on."""
+    """The pages at their address.
+
+    Raises AddressBusyError if it cannot be listened on now, UsageError if it never can.
+    """
 
     def __init__(self, settings: ServeSettings, database: Database, schedule: Schedule) -> None:
         host, port = split_listen(settings.listen)
@@ -44,7 +83,8 @@ class PageServer:
             self._socket.listen(128)
         except OSError as error:
             self._socket.close()
-            raise UsageError(f"cannot listen on {settings.listen}: {error.strerror}") from None
+            kind = AddressBusyError if error.errno in _PASSING else UsageError
+            raise kind(f"cannot listen on {settings.listen}: {error.strerror}") from None
         if not ip_address(host).is_loopback:
             log.warning("whoever reaches %s can read the reports: it is not loopback", host)
         self._server = _Server(_config(self._guard))
@@ -77,7 +117,7 @@ def _config(guard: Guard) -> uvicorn.Config:
     return uvicorn.Config(
         guard,
         loop="asyncio",
-        http="h11",
+        http=ImpatientProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from maintainer.collect import now_utc
 from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
+from maintainer.report.words import say_count
 from maintainer.scheduler import Schedule
 from maintainer.serve.runner import Runner
 from maintainer.serve.server import PageServer
@@ -25,7 +26,7 @@ from maintainer.serve.targets import read_targets
 from maintainer.serve.timetable import take_over, take_up
 from maintainer.settings import Settings
 
-_STEP_PATIENCE = 5.0
+STEP_PATIENCE = 5.0
 """Seconds for the run under way to end its step."""
 _CUT_OFF_PATIENCE = 60.0
 """Seconds for a run that was cut off to write down what it has done."""
@@ -39,7 +40,8 @@ def serve(load: Callable[[], Settings]) -> None:
     """Run targets when they are due, and serve pages, until SIGTERM or Ctrl-C.
 
     `load` reads the configuration: now, and again at each SIGHUP. Raises UsageError if it is
-    wrong now; DatabaseError if the database cannot be used, now or later.
+    wrong now; AddressBusyError if the pages have no place now; DatabaseError if the database
+    cannot be used, now or later.
     """
     settings = load()
     with alone(settings) as database:
@@ -62,6 +64,8 @@ def alone(settings: Settings) -> Iterator[Database]:
         lock.acquire()
     except Timeout:
         raise DatabaseError(f"another service works on the database {database.path}") from None
+    except OSError as error:
+        raise DatabaseError(f"{lock.lock_file} cannot be used: {error.strerror or error}") from None
     try:
         yield database
     finally:
@@ -109,6 +113,8 @@ class _Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop, number)
         loop.add_signal_handler(signal.SIGHUP, self.to_reload.set)
+        # It was kept back since the process began: one that came meanwhile comes now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
     async def _until_stopped(self, stopped_by: asyncio.Future[str]) -> str:
         while not stopped_by.done():
@@ -120,7 +126,7 @@ class _Service:
     def _end(self, what: str) -> None:
         self.schedule.pause()
         self.runner.interrupt(what)
-        if not self.runner.wait(_STEP_PATIENCE):
+        if not self.runner.wait(STEP_PATIENCE):
             log.warning("the step under way does not end: it is cut off")
             self.runner.cut_off()
             self.runner.wait(_CUT_OFF_PATIENCE)
@@ -144,8 +150,10 @@ class _Service:
                 log.warning("%s is taken over when the service starts again", what)
         if settings.serve.listen != self.settings.serve.listen:
             log.warning("serve.listen is taken over when the service starts again")
+        # Whatever can fail comes first. What becomes due at once must be known by then.
+        changes = take_over(self.database, targets.values(), now_utc())
         self.runner.targets = targets
-        take_over(self.database, self.schedule, targets.values(), now_utc())
+        changes.take_effect(self.schedule)
         self.server.take_over(settings.serve)
         self.settings = settings
-        log.info("the configuration was read again: %d targets", len(targets))
+        log.info("the configuration was read again: %s", say_count(len(targets), "target"))

@@ -1,5 +1,7 @@
 """What is configured: which caches there are, with which settings, tokens and times."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -24,6 +26,16 @@ class ServedTarget:
     """With what this target says in place of the settings of all."""
     github: GitHubSettings | None
     """None of a directory."""
+
+    @property
+    def cache(self) -> str:
+        """Tell its cache from others. It is a digest: what a URL holds may be a secret."""
+        place: list[str | None] = [self.settings.store]
+        if self.github:
+            repository = (self.github.repository or "").lower()
+            urls = self.github.api_url, self.github.results_url, self.github.cache_url
+            place += [repository, *urls]
+        return hashlib.sha256(json.dumps(place).encode()).hexdigest()
 
 
 def read_targets(settings: Settings) -> Mapping[str, ServedTarget]:

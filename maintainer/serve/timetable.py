@@ -1,19 +1,45 @@
 """Brings the schedule into line with what is configured."""
 
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import Connection
+
+from maintainer.errors import DatabaseError
 from maintainer.graph.database import Database
+from maintainer.graph.runs import end_killed_runs
 from maintainer.graph.schedule import (
     Due,
-    end_attempts,
+    end_killed_attempts,
     forget_jobs,
     keep_targets,
     load_due,
     save_target,
 )
-from maintainer.scheduler import Schedule
+from maintainer.scheduler import Schedule, next_time
+from maintainer.serve.runner import backoff
 from maintainer.serve.targets import ServedTarget
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What was written down of a configuration, and is not yet true of the schedule."""
+
+    gone: Collection[str]
+    """Targets that are not to run any more."""
+    due: Collection[tuple[ServedTarget, datetime]]
+    """Targets that are new or changed, and when they run next."""
+
+    def take_effect(self, schedule: Schedule) -> None:
+        """Let the targets run when they are due."""
+        for name in self.gone:
+            schedule.remove(name)
+        for target, due_at in self.due:
+            schedule.set(target.name, target.rule, due_at)
 
 
 def take_up(
@@ -21,51 +47,91 @@ def take_up(
 ) -> None:
     """Schedule the targets for the first time in this process, and open the schedule.
 
-    A target whose rule is what it was runs when it was to run, or now if that is over.
+    A target whose rule is what it was runs when it was to run, or now if that is over. What was
+    killed has failed.
     """
+    _end_killed_runs(database, now)
     with database.begin() as connection:
-        end_attempts(connection)
+        killed = end_killed_attempts(connection, now)
+        _forget_others(connection, targets)
         known = load_due(connection)
         forget_jobs(connection)
+        due = [
+            (target, _due_at(target, known.get(target.name), now, killed=target.name in killed))
+            for target in targets
+        ]
+        _write_down(connection, targets, due)
+    for name in sorted(killed):
+        log.error("%s: the process was killed during the last run", name)
     schedule.open()
-    for position, target in enumerate(targets):
-        _set(database, schedule, target, position, _due_at(target, known.get(target.name), now))
-    _forget_others(database, targets)
+    Changes((), due).take_effect(schedule)
 
 
-def take_over(
-    database: Database, schedule: Schedule, targets: Collection[ServedTarget], now: datetime
-) -> None:
-    """Take a changed configuration over. What is unchanged, and does not fail, is left alone."""
-    with database.reading() as connection:
-        known = load_due(connection)
-    for name in known.keys() - {target.name for target in targets}:
-        schedule.remove(name)
-    for position, target in enumerate(targets):
-        due = known.get(target.name)
-        if not _is_unchanged(target, due):
-            _set(database, schedule, target, position, _due_at(target, due, now))
-    _forget_others(database, targets)
+def take_over(database: Database, targets: Collection[ServedTarget], now: datetime) -> Changes:
+    """Write a changed configuration down, as a whole or, if this raises, not at all.
 
-
-def _set(
-    database: Database, schedule: Schedule, target: ServedTarget, position: int, due_at: datetime
-) -> None:
+    What is unchanged, and does not fail, is left alone. Raises DatabaseError.
+    """
     with database.begin() as connection:
+        scheduled = load_due(connection).keys()
+        _forget_others(connection, targets)
+        known = load_due(connection)
+        due = [
+            (target, _due_at(target, known.get(target.name), now))
+            for target in targets
+            if not _is_unchanged(target, known.get(target.name))
+        ]
+        _write_down(connection, targets, due)
+    return Changes(scheduled - {target.name for target in targets}, due)
+
+
+def _forget_others(connection: Connection, targets: Collection[ServedTarget]) -> None:
+    keep_targets(connection, {target.name: target.cache for target in targets})
+
+
+def _write_down(
+    connection: Connection,
+    targets: Collection[ServedTarget],
+    due: Iterable[tuple[ServedTarget, datetime]],
+) -> None:
+    positions = {target.name: position for position, target in enumerate(targets)}
+    for target, due_at in due:
         save_target(
             connection,
             target.name,
-            position=position,
+            position=positions[target.name],
+            cache=target.cache,
             rule=str(target.rule),
             misfire_grace=target.rule.misfire_grace,
             due_at=due_at,
         )
-    schedule.set(target.name, target.rule, due_at)
 
 
-def _due_at(target: ServedTarget, known: Due | None, now: datetime) -> datetime:
-    """Tell when a target is to run. One that fails runs now: what was wrong may be put right."""
-    if known is None or known.rule != str(target.rule):
+def _end_killed_runs(database: Database, now: datetime) -> None:
+    try:
+        with database.held(), database.begin() as connection:
+            end_killed_runs(connection, now)
+    except DatabaseError as error:
+        # Whoever holds it has done so, before the run that is under way.
+        log.debug("%s", error)
+
+
+def _due_at(
+    target: ServedTarget, known: Due | None, now: datetime, *, killed: bool = False
+) -> datetime:
+    """Tell when a target is to run. One that fails runs now: what was wrong may be put right.
+
+    Not so if its run was killed, for what has killed it may do so again.
+    """
+    if known is None:
+        return target.rule.after(now)
+    if killed:
+        return now + backoff(known.failures, target.settings.serve.backoff_max)
+    is_changed = known.rule != str(target.rule)
+    if known.is_running and (is_changed or known.failures):
+        # A run that is due before this one ends would be left out.
+        return next_time(target.rule, now)
+    if is_changed:
         return target.rule.after(now)
     if known.failures:
         return now
@@ -79,8 +145,3 @@ def _is_unchanged(target: ServedTarget, known: Due | None) -> bool:
         int(target.rule.misfire_grace.total_seconds()),
         0,
     )
-
-
-def _forget_others(database: Database, targets: Collection[ServedTarget]) -> None:
-    with database.begin() as connection:
-        keep_targets(connection, [target.name for target in targets])

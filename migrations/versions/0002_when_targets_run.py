@@ -25,6 +25,7 @@ def upgrade() -> None:
         "scheduled",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("cache", sa.Text(), nullable=False),
         sa.Column("rule", sa.Text(), nullable=False),
         sa.Column("misfire_grace_seconds", sa.Integer(), nullable=False),
         sa.Column("due_at", sa.DateTime(), nullable=False),

@@ -82,6 +82,13 @@ class Place:
     @contextmanager
     def serving(self) -> Iterator["Service"]:
         """Serve as long as the context lasts; SIGTERM ends it."""
+        with self.starting() as service:
+            service.wait_until_it_serves()
+            yield service
+
+    @contextmanager
+    def starting(self) -> Iterator["Service"]:
+        """Start a service, and do not wait until it serves; SIGTERM ends it."""
         self.services += 1
         log = self.path / f"service-{self.services}.log"
         with log.open("w") as stderr:
@@ -91,10 +98,8 @@ class Place:
                 env=self.variables(),
                 stderr=stderr,
             )
-        service = Service(self, process, log)
         try:
-            service.url = wait_until(service.find_url)
-            yield service
+            yield Service(self, process, log)
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -132,6 +137,10 @@ class Service:
     log: Path
     url: str = ""
     client: httpx.Client = field(default_factory=httpx.Client)
+
+    def wait_until_it_serves(self) -> None:
+        """Wait until the log says where."""
+        self.url = wait_until(self.find_url)
 
     def find_url(self) -> str | None:
         """Find in the log where it serves."""

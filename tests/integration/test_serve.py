@@ -145,6 +145,27 @@ def test_an_interrupted_run_is_due_at_once_when_it_serves_again(place: Place, wo
     assert [status for status, *_ in place.runs()] == ["interrupted", "done"]
 
 
+@pytest.mark.soak
+def test_a_run_that_was_killed_is_not_ready_when_it_serves_again(
+    place: Place, world: World
+) -> None:
+    with place.serving() as service:
+        service.wait_until_ready()
+        world.running.inject(PATIENCE_PLEASE)
+        wait_until(lambda: place.runs()[-1][0] == "running")
+        number = len(place.runs())
+        service.end(signal.SIGKILL)
+
+    with place.serving() as service:
+        ready = service.get("readyz")
+        table = place.ask("schedule")
+
+    assert ready.status_code == 503
+    assert "the process was killed during the run" in ready.text
+    assert f"failed (run {number})" in table.out
+    assert place.runs()[number - 1][0] == "killed"
+
+
 def test_the_schedule_survives_a_restart(place: Place) -> None:
     place.configure('[serve]\ninterval = "6h"')
     with place.serving() as service:
@@ -196,6 +217,17 @@ def test_a_second_service_on_the_same_database_is_told_so(place: Place) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_lock_that_cannot_be_opened_is_told_in_one_line(place: Place) -> None:
+    lock = place.path / "maintainer.db.serve.lock"
+    lock.mkdir()
+
+    done = place.ask("serve")
+
+    assert done.status == 1
+    assert "maintainer.db.serve.lock cannot be used: Is a directory" in done.err
+    assert done.err.count("\n") == 1
+
+
 # Configuration.
 
 
@@ -229,6 +261,38 @@ def test_sighup_with_a_wrong_configuration_leaves_the_old_one(place: Place) -> N
         wait_until(lambda: len(place.runs()) > runs)
 
         assert service.is_ready()
+
+
+def test_sighup_that_the_database_refuses_half_way_changes_nothing(place: Place) -> None:
+    with place.serving() as service:
+        service.wait_until_ready()
+        with closing(sqlite3.connect(place.database)) as connection, connection:
+            connection.execute(
+                "CREATE TRIGGER refuse BEFORE INSERT ON scheduled WHEN NEW.name = 'stranger' "
+                "BEGIN SELECT RAISE(ABORT, 'full'); END"
+            )
+        place.configure(TWO_TARGETS)
+        service.send(signal.SIGHUP)
+        wait_until(lambda: service.says("the old configuration stays: the database"))
+        runs = len(place.runs())
+
+        wait_until(lambda: len(place.runs()) >= runs + 2)
+        assert [status.name for status in place.statuses()] == ["default"]
+        assert service.is_ready()
+
+
+def test_sighup_while_it_still_starts_is_a_reload_once_it_serves(place: Place) -> None:
+    with place.starting() as service:
+        wait_until(lambda: "pydantic_core" in _mapped(service))
+        service.send(signal.SIGHUP)
+        service.wait_until_it_serves()
+
+        wait_until(lambda: service.says("the configuration was read again: 1 target"))
+
+
+def _mapped(service: Service) -> str:
+    """List the libraries that a service has loaded."""
+    return Path(f"/proc/{service.process.pid}/maps").read_text()
 
 
 @pytest.mark.parametrize(
@@ -291,8 +355,17 @@ def test_a_port_that_is_taken_is_told_in_one_line(place: Place) -> None:
 
         done = other.run("serve", "--listen", address)
 
-    assert done.returncode == 2
-    assert f"cannot listen on {address}" in done.stderr
+    assert done.returncode == 1, "systemd would not try again"
+    assert f"cannot listen on {address}: Address already in use" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_address_that_this_machine_has_not_may_be_there_later(place: Place) -> None:
+    done = place.ask("serve", "--listen", "192.0.2.1:9309")
+
+    assert done.status == 1
+    assert "cannot listen on 192.0.2.1:9309: " in done.err
+    assert done.err.count("\n") == 1
 
 
 # What goes wrong.
@@ -320,7 +393,7 @@ def test_a_failing_target_is_told_and_tried_again_later_and_later(
     assert "403" in status.problem
     assert "403" in table.out
     assert ready.status_code == as_json.status_code == 503
-    assert ready.text.startswith("default: 1 attempts in a row failed, the last one because: ")
+    assert ready.text.startswith("default: 1 attempt in a row failed, the last one because: ")
     assert "403" in as_json.json()["reasons"]["default"]
     assert metrics["maintainer_target_up", "default"] == 0
     assert metrics["maintainer_failures_in_a_row", "default"] == 1
@@ -448,6 +521,33 @@ def test_once_runs_what_a_service_has_left(place: Place) -> None:
     assert _next_run(place) > datetime.now(UTC).timestamp()
 
 
+@pytest.mark.soak
+def test_once_ends_soon_after_a_signal_though_a_request_hangs(place: Place, world: World) -> None:
+    world.running.inject(PATIENCE_PLEASE)
+    process = subprocess.Popen(
+        place.command("serve", "--once"),
+        cwd=place.path,
+        env=place.variables(),
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: place.database.exists() and _is_running(place))
+
+    process.terminate()
+
+    try:
+        assert process.wait(PATIENCE / 2) == 1
+    finally:
+        process.kill()
+    assert [status for status, *_ in place.runs()] == ["interrupted"]
+    assert place.statuses()[0].last_status == "interrupted"
+
+
+def _is_running(place: Place) -> bool:
+    return bool(place.query("SELECT 1 FROM sqlite_master WHERE name = 'runs'")) and any(
+        status == "running" for status, *_ in place.runs()
+    )
+
+
 # Pages.
 
 
@@ -478,7 +578,19 @@ def test_the_report_of_each_target_and_run_is_a_page(served: Service) -> None:
         assert page.headers["content-type"] == "text/html; charset=utf-8"
 
 
-@pytest.mark.parametrize("path", ["runs/2", "runs/2.json", "targets/other", "nothing", "runs/x"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "runs/2",
+        "runs/2.json",
+        "targets/other",
+        "nothing",
+        "runs/x",
+        f"runs/{2**63}",
+        f"runs/{2**63}.json",
+        f"runs/{'9' * 5_000}",
+    ],
+)
 def test_what_is_not_there_is_not_found(served: Service, path: str) -> None:
     assert served.get(path).status_code == 404
 

@@ -3,11 +3,14 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from maintainer.graph.database import Database
 from maintainer.scheduler import Rule, Schedule, next_time
@@ -72,8 +75,47 @@ def test_a_night_in_which_the_clocks_change_is_not_left_out() -> None:
     in_autumn = datetime(2027, 10, 31, tzinfo=ZoneInfo("Europe/Berlin"))
 
     # There is no 02:30 in that spring night, and there are two in the autumn one.
-    assert next_time(rule, in_spring) == datetime(2027, 3, 28, 1, 30, tzinfo=UTC)
+    assert next_time(rule, in_spring) == datetime(2027, 3, 28, 1, tzinfo=UTC)
     assert next_time(rule, in_autumn) == datetime(2027, 10, 31, 0, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("timezone", "cron", "expected"),
+    [
+        ("Africa/Cairo", "0 0 * * *", datetime(2026, 4, 23, 22, tzinfo=UTC)),
+        ("Africa/Cairo", "0 0 * * 5", datetime(2026, 4, 23, 22, tzinfo=UTC)),
+        ("Africa/Cairo", "*/20 0 24 4 *", datetime(2026, 4, 23, 22, tzinfo=UTC)),
+        ("Asia/Beirut", "30 0 29 3 *", datetime(2026, 3, 28, 22, tzinfo=UTC)),
+        ("America/Santiago", "0 0 6 9 *", datetime(2026, 9, 6, 4, tzinfo=UTC)),
+        ("Australia/Lord_Howe", "15 2 4 10 *", datetime(2026, 10, 3, 15, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_time_that_the_clocks_leave_out_is_when_they_go_forward(
+    timezone: str, cron: str, expected: datetime
+) -> None:
+    rule = a_rule(cron, timezone=timezone)
+
+    assert next_time(rule, expected - timedelta(minutes=1)) == expected
+    assert next_time(rule, expected + timedelta(seconds=1)) > expected + timedelta(minutes=59)
+
+
+@given(
+    timezone=st.sampled_from(sorted(available_timezones())),
+    hour=st.integers(0, 23),
+    minute=st.integers(0, 59),
+    year=st.integers(2020, 2040),
+)
+@settings(max_examples=30)
+def test_what_runs_daily_runs_on_each_local_day_in_every_time_zone(
+    timezone: str, hour: int, minute: int, year: int
+) -> None:
+    rule, zone = a_rule(f"{minute} {hour} * * *", timezone=timezone), ZoneInfo(timezone)
+    days = [date(year, 1, 1) + timedelta(days=number) for number in range(366)]
+    begins = [datetime.combine(day, time(), zone).astimezone(UTC) for day in days]
+
+    for begin, end in pairwise(begins):
+        # Where the last minutes of a day are left out, it is the first moment of the next.
+        assert begin <= next_time(rule, begin) <= end
 
 
 def test_jitter_comes_on_top() -> None:

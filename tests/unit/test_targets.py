@@ -1,9 +1,11 @@
-"""Which tokens a target is given, and what is said when there are none."""
+"""Which tokens a target is given, what is said when there are none, and which cache it is."""
 
 import pytest
 
 from maintainer.errors import UsageError
-from maintainer.settings import GitHubSettings, TargetSettings, split_listen
+from maintainer.scheduler import Rule
+from maintainer.serve.targets import ServedTarget
+from maintainer.settings import GitHubSettings, Settings, TargetSettings, split_listen
 
 SECRET = "ghs_0123456789abcdefSECRET"
 OWN = {
@@ -104,3 +106,38 @@ def test_where_to_listen_is_an_address_and_a_port(text: str, place: tuple[str, i
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no address"):
         split_listen(text)
+
+
+# Which cache.
+
+PLACE = {
+    "GITHUB_REPOSITORY": "octo/web",
+    "GITHUB_API_URL": "https://api.example.com",
+    "ACTIONS_RESULTS_URL": "https://results.example.com/",
+    "ACTIONS_CACHE_URL": "https://cache.example.com/",
+}
+
+
+def _cache(environment: dict[str, str], store: str = "github") -> str:
+    settings = Settings.defaults().model_copy(update={"store": store})
+    github = GitHubSettings.read(environment) if store == "github" else None
+    return ServedTarget("web", Rule.of(settings.serve, None), settings, github).cache
+
+
+@pytest.mark.parametrize("variable", PLACE)
+def test_another_repository_or_url_is_another_cache(variable: str) -> None:
+    assert _cache(PLACE | {variable: f"{PLACE[variable]}x"}) != _cache(PLACE)
+
+
+def test_a_directory_is_a_cache_of_its_own() -> None:
+    assert len({_cache(PLACE, store) for store in ("github", "local:a", "local:b")}) == 3
+
+
+def test_another_token_or_case_is_the_same_cache() -> None:
+    changed = PLACE | {"GITHUB_TOKEN": SECRET, "GITHUB_REPOSITORY": "Octo/Web"}
+
+    assert _cache(changed) == _cache(PLACE)
+
+
+def test_the_name_of_a_cache_gives_no_secret_away() -> None:
+    assert SECRET not in _cache(PLACE | {"ACTIONS_CACHE_URL": f"https://example.com/{SECRET}/"})
