@@ -5,21 +5,20 @@ import unicodedata
 
 _ELLIPSIS = "…"
 _COMMAND = re.compile(r":(?=:)|#(?=#\[)")
-_HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
-"""Controls, formats (bidi, zero width), unassigned, private use, surrogates, line separators."""
 
 
 def printable(text: str, limit: int = 200) -> str:
     r"""Give `text` in one line of at most `limit` characters that show what they are.
 
-    Whatever could move a cursor, end a line, turn the direction of reading or hide becomes `\n`,
-    `\xNN`, `\uNNNN` or `\UNNNNNNNN`. Too long a text ends in an ellipsis, never inside an escape.
+    Whatever could move a cursor, end a line, turn the direction of reading, hide, or pass for a
+    space becomes `\n`, `\xNN`, `\uNNNN` or `\UNNNNNNNN`. Too long a text ends in an ellipsis, never
+    inside an escape.
     """
     shown: list[str] = []
     room = limit
     for character in text:
-        hidden = unicodedata.category(character) in _HIDDEN
-        piece = character.encode("unicode_escape").decode() if hidden else character
+        is_shown = character.isprintable()
+        piece = character if is_shown else character.encode("unicode_escape").decode()
         if len(piece) > room:
             return _cut(shown, limit)
         shown.append(piece)
