@@ -132,10 +132,14 @@ def _numbers(report: Report, index: IndexReport | None) -> tuple[int | None, ...
 
 
 def _happened(connection: Connection, before: Report, after: Report) -> list[Tally]:
-    here = (
-        EntryRow.target_id == select(Target.id).where(Target.name == after.target).scalar_subquery()
+    target = select(Target.id).where(Target.name == after.target).scalar_subquery()
+    here = EntryRow.target_id == target
+    # The earlier one's too: what a run writes is seen by the next.
+    ours = (
+        select(ActionRow.subject)
+        .join(RunRow, RunRow.id == ActionRow.run_id)
+        .where(RunRow.target_id == target, ActionRow.kind == "write")
     )
-    ours = select(ActionRow.subject).where(_done(before, after), ActionRow.kind == "write")
     came = and_(
         here,
         EntryRow.key.not_in(ours),

@@ -309,6 +309,17 @@ class TestDiff:
         assert happened["indexes written by runs"] == 2
         assert happened["deleted by runs"] == deleted > 0
 
+    def test_what_a_run_wrote_itself_is_not_new(self, world: World) -> None:
+        world.build("base", "api")
+        world.build("base", "web")
+        world.gc()
+        world.passes(hours=1)
+        world.gc()
+
+        diff = _compare(world, 1, 2)
+
+        assert {tally.what: tally.entries for tally in diff.happened}["new"] == 0
+
     def test_only_indexes_that_changed_are_told(self, world: World) -> None:
         world.build("base", "api", scope="same")
         world.build("base", "api", scope="other")
