@@ -81,7 +81,10 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_memory_stays_flat_and_every_run_is_recorded(tmp_path: Path, world: World) -> None:
     random = Random(1)
     place = Place(tmp_path, world.running.environment(MAIN))
-    place.configure(f'grace = "30s"\n[serve]\ninterval = "{INTERVAL}s"\nbackoff_max = "5s"')
+    # Without the quota, what goes within an interval on a slow machine would look like an outage.
+    place.configure(
+        f'grace = "30s"\nquota = "{QUOTA}B"\n[serve]\ninterval = "{INTERVAL}s"\nbackoff_max = "5s"'
+    )
     _change(world, random, 0)
     looks: list[Look] = []
     end = time.monotonic() + MINUTES * 60
