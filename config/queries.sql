@@ -41,11 +41,11 @@ ORDER BY size DESC
 LIMIT 20;
 
 -- 5. What will go next, and how much does it free?
-SELECT state, datetime(unneeded_since) AS unneeded_since, count(*) AS entries, sum(size) AS size
+SELECT state, datetime(unneeded_since) AS since, count(*) AS entries, sum(size) AS size
 FROM entries
 WHERE missing_since IS NULL AND unneeded_since IS NOT NULL
-GROUP BY state, unneeded_since
-ORDER BY unneeded_since
+GROUP BY state, since
+ORDER BY since, state
 LIMIT 20;
 
 -- 6. Which stored indexes name layers that are gone? Builds that read one look for them in vain.

@@ -18,6 +18,7 @@ from maintainer.settings import ServeSettings, Settings, TargetSettings
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 ACTION = ROOT / "action.yml"
+QUERIES = ROOT / "config" / "queries.sql"
 
 _ENTRY = re.compile(r"^  ([\w-]+):\n    description: (.+)\n(?:    default: (.+)\n)?", re.MULTILINE)
 _UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1)}
@@ -40,6 +41,7 @@ def generated(text: str) -> str:
     parts: dict[str, Callable[[], str]] = {
         "settings": _settings,
         "views": _views,
+        "queries": _queries,
         "workflow": lambda: _example("maintain-cache.yml"),
         "build workflow": lambda: _example("build-images.yml"),
         "inputs": _inputs,
@@ -125,6 +127,17 @@ def views() -> Iterator[tuple[str, list[str]]]:
             for (name,) in names:
                 rows = connection.execute("SELECT name FROM pragma_table_info(?)", (name,))
                 yield name, [column for (column,) in rows]
+
+
+def _queries() -> str:
+    return "\n".join(f"{question}\n\n```sql\n{query}\n```\n" for question, query in queries())
+
+
+def queries() -> Iterator[tuple[str, str]]:
+    """Give the queries that we hand out, each with the remark before it, which begins to ask."""
+    for piece in re.split(r"(?m)^-- \d\. ", QUERIES.read_text())[1:]:
+        question, query = piece.split("\n", maxsplit=1)
+        yield question, query.strip()
 
 
 def _example(name: str) -> str:

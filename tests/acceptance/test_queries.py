@@ -2,15 +2,13 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import maintainer
 from tests.integration.world import MAIN, a_world, blob_of
+from tests.readme import QUERIES, queries
 
-QUERIES = Path(maintainer.__file__).parents[1] / "config" / "queries.sql"
 PULL = "refs/pull/7/merge"
 
 Row = dict[str, object]
@@ -34,21 +32,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return world.database
 
 
-def _queries() -> Iterator[tuple[str, str]]:
-    """Give each query by its question."""
-    for piece in re.split(r"(?m)^(?=-- \d\. )", QUERIES.read_text())[1:]:
-        question = re.search(r"-- \d\. ([^?]*\?)", piece)
-        assert question
-        yield question[1], piece
-
-
 @pytest.fixture(scope="module")
 def answers(database: Path) -> dict[str, list[Row]]:
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         connection.row_factory = sqlite3.Row
         return {
-            question: [dict(row) for row in connection.execute(query)]
-            for question, query in _queries()
+            f"{question.partition('?')[0]}?": [dict(row) for row in connection.execute(query)]
+            for question, query in queries()
         }
 
 
@@ -101,7 +91,7 @@ def test_refs_are_told_with_what_fills_them(answers: dict[str, list[Row]]) -> No
 def test_what_goes_next_is_in_the_order_in_which_it_goes(answers: dict[str, list[Row]]) -> None:
     rows = answers["What will go next, and how much does it free?"]
 
-    assert [(row["state"], row["unneeded_since"]) for row in rows] == [
+    assert [(row["state"], row["since"]) for row in rows] == [
         ("dangling", "2026-01-01 00:00:00"),
         ("dangling", "2026-01-04 00:00:00"),
     ]

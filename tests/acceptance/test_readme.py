@@ -18,14 +18,19 @@ import pytest
 
 from maintainer.demo import load_history, seed
 from maintainer.emulator import ActionsCache, serve_in_thread
-from tests.readme import README, ROOT, generated
+from tests.readme import README, ROOT, generated, queries
 from tests.recorded import DATA
 
 _TEXT = README.read_text()
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _BLOCKS = [(match[1], match[2]) for match in _BLOCK.finditer(_TEXT)]
 _SHELL = [text for language, text in _BLOCKS if language == "sh" and "make act" not in text]
-_QUERIES = [text for language, text in _BLOCKS if language == "sql"]
+_TESTED_ELSEWHERE = {query for _, query in queries()}
+_QUERIES = [
+    text
+    for language, text in _BLOCKS
+    if language == "sql" and text.strip() not in _TESTED_ELSEWHERE
+]
 _ELSEWHERE = re.compile(
     r"make (\w+)|python3 -m venv .*|\. .*/activate|pip install \.|maintainer demo > demo.txt"
 )
