@@ -22,9 +22,9 @@ from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore  # type: ignore[
 from apscheduler.schedulers.background import BackgroundScheduler  # type: ignore[import-untyped]
 from apscheduler.triggers.base import BaseTrigger  # type: ignore[import-untyped]
 from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-untyped]
+from cronsim import CronSim
 from sqlalchemy import create_engine
 
-from maintainer.cron import next_moment, parse_cron
 from maintainer.settings import ServeSettings, TargetSettings
 
 _TABLE = "schedule"
@@ -177,10 +177,13 @@ def _trigger(rule: Rule) -> Any:  # noqa: ANN401
 
 
 class _CronTrigger(BaseTrigger):  # type: ignore[misc]
-    """In place of APScheduler's own, which leaves a day out if its clocks leave that time out."""
+    """In place of APScheduler's own.
+
+    To that one 0 is Monday, and it leaves a day out if its clocks leave that time out.
+    """
 
     def __init__(self, cron: str, timezone: str, jitter: float | None) -> None:
-        self._cron = parse_cron(cron)
+        self._cron = cron
         self._zone = ZoneInfo(timezone)
         self._jitter = jitter
 
@@ -189,8 +192,11 @@ class _CronTrigger(BaseTrigger):  # type: ignore[misc]
         start = now
         if previous_fire_time is not None:
             start = min(now, previous_fire_time + timedelta(microseconds=1))
+        before = (start - timedelta(microseconds=1)).astimezone(self._zone)
+        # Within an hour that the clocks show twice, the next one may be in its first pass.
+        times = (at.astimezone(UTC) for at in CronSim(self._cron, before))
         at: datetime = self._apply_jitter(
-            next_moment(self._cron, self._zone, start), self._jitter, now
+            next(at for at in times if at >= start), self._jitter, now
         )
         return at
 

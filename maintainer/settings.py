@@ -8,12 +8,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from cronsim import CronSim, CronSimError
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -35,7 +36,6 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from maintainer.cron import parse_cron
 from maintainer.errors import UsageError
 from maintainer.text import printable
 
@@ -47,6 +47,9 @@ _MAX_PORT = 65_535
 _LONGEST_NAME = 32
 """Characters of a variable's name; tokens have more."""
 _DURATION = re.compile(r"(\d{1,9})\s*(s|m|h|d|w)?", re.ASCII)
+_CRON_FIELDS = 5
+_SUCH_AS = "of five fields such as '30 3 * * *'"
+_ANY_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -89,8 +92,16 @@ def _check_store(place: str) -> str:
     return place
 
 
-def _check_cron(text: str) -> str:
-    parse_cron(text)
+def check_cron(text: str) -> str:
+    """Give a cron expression of five fields back. Raises ValueError."""
+    if len(text.split()) != _CRON_FIELDS:
+        raise ValueError(f"is no cron expression {_SUCH_AS}")
+    try:
+        first = next(CronSim(text, _ANY_DAY), None)
+    except CronSimError as error:
+        raise ValueError(f"is no cron expression {_SUCH_AS}: {str(error).lower()}") from None
+    if first is None:
+        raise ValueError("names a day that never comes")
     return text
 
 
@@ -135,7 +146,7 @@ _Interval = Annotated[
 _Delay = Annotated[
     timedelta, Field(ge=timedelta(0), le=timedelta(days=366)), BeforeValidator(parse_duration)
 ]
-_Cron = Annotated[str, AfterValidator(_check_cron)]
+_Cron = Annotated[str, AfterValidator(check_cron)]
 _TimeZone = Annotated[str, AfterValidator(_check_timezone)]
 _Store = Annotated[str, AfterValidator(_check_store)]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]

@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 
 from maintainer.cacheconfig import Ref, decode, encode, merge, parse_key, prune
 from maintainer.cacheconfig.keys import MAX_KEY_LENGTH, IndexKey, hash_ref
-from maintainer.cron import parse_cron
 from maintainer.errors import InvalidIndexError, UsageError
-from maintainer.settings import Settings, load_settings, parse_duration
+from maintainer.settings import Settings, check_cron, load_settings, parse_duration
 from maintainer.stores.github.token import read_access
 from tests.nasty import NASTY
 
@@ -368,7 +367,7 @@ def test_a_hostile_file_of_settings_is_refused_in_one_line(content: bytes, tmp_p
 @example("0-59/0 * * * *")
 @example("0-999999999 * * * *")
 def test_any_text_is_a_duration_or_none_and_a_cron_expression_or_none(text: str) -> None:
-    for read in (parse_duration, parse_cron):
+    for read in (parse_duration, check_cron):
         try:
             read(text)
         except ValueError as error:

@@ -18,6 +18,7 @@ from maintainer.settings import (
     ServeSettings,
     Settings,
     TargetSettings,
+    check_cron,
     load_settings,
     parse_duration,
 )
@@ -198,6 +199,37 @@ def test_scopes_in_a_variable_are_separated_by_commas_or_json(
     monkeypatch.setenv("MAINTAINER_SCOPES", text)
 
     assert load_settings(None, {}).scopes == scopes
+
+
+@pytest.mark.parametrize(
+    "text", ["* * * * *", "7 */2 1,15 * *", "5/15 0-6 * jan,Dec *", "0 0 * * 7", "0 0 29 2 *"]
+)
+def test_a_cron_expression_stays_what_it_is(text: str) -> None:
+    assert check_cron(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "five fields"),
+        ("* * * *", "five fields"),
+        ("@daily", "five fields"),
+        ("0 30 3 * * *", "five fields"),
+        ("60 * * * *", "bad minute"),
+        ("* 24 * * *", "bad hour"),
+        ("* * 0 * *", "bad day-of-month"),
+        ("* * * 13 *", "bad month"),
+        ("* * * * noday", "bad day-of-week"),
+        ("*/0 * * * *", "bad minute"),
+        (", * * * *", "bad minute"),
+        ("\N{ARABIC-INDIC DIGIT THREE} * * * *", "bad minute"),
+        ("0 0 30 2 *", "bad day-of-month"),
+        ("0 0 */20 * 1L", "names a day that never comes"),
+    ],
+)
+def test_what_is_no_cron_expression_is_refused(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        check_cron(text)
 
 
 # What is wrong, in one line that names it.
