@@ -36,9 +36,9 @@ _SCRIPTS = ("vendor/uPlot.iife.min.js", "report.js")
 _COMMAND = re.compile(r"`(maintainer [a-z -]+|--[a-z-]+)`", re.ASCII)
 _UNIT = re.compile(r"(?<=\d) (?=(?:B|[kMGTP]B|%)(?!\w))")
 _LONGEST = 2_000
+"""Characters of one text."""
 _TOOLS = 6
 """So many tools have a colour of their own."""
-"""Characters of one text."""
 
 
 def render_html(report: Report) -> str:
