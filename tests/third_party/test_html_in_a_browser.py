@@ -4,6 +4,7 @@
 tests/screenshots anew. Look at them.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -301,16 +302,20 @@ def test_the_colours_follow_the_system(visit: Visitor, week: dict[int, Report]) 
         (LAST, "later", "phone-dark"),
     ],
 )
-def test_pictures_of_it_are_kept(
+def test_pictures_of_it_are_kept_and_show_what_it_looks_like_now(
     visit: Visitor, week: dict[int, Report], *, run: int, told: str, look: str
 ) -> None:
     device, scheme = look.split("-")
+    kept = SCREENSHOTS / f"{told}-{look}.png"
+    of_page = SCREENSHOTS / f"{told}-{look}.sha256"
+    digest = hashlib.sha256(render_html(week[run]).encode()).hexdigest()
     page = visit(week[run], DESKTOP if device == "desktop" else PHONE, color_scheme=scheme).page
     picture = page.screenshot(full_page=True)
-    kept = SCREENSHOTS / f"{told}-{look}.png"
     if os.environ.get("SCREENSHOTS"):
         kept.parent.mkdir(exist_ok=True)
         kept.write_bytes(picture)
+        of_page.write_text(f"{digest}  the page in {kept.name}\n")
 
     assert kept.read_bytes()[:8] == picture[:8]
     assert kept.stat().st_size < 700_000
+    assert of_page.read_text().split()[0] == digest, "take them anew: see the top of this file"
