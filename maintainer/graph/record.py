@@ -44,8 +44,14 @@ from maintainer.graph.models import (
 from maintainer.probe import Probe, ReadGeneration
 from maintainer.stores import StoredEntry
 
-_HISTORY = timedelta(days=90)
-"""For how long the graph remembers what is neither stored nor of use any more."""
+_ENTRIES_FOR = timedelta(days=90)
+"""For how long the graph remembers entries that are gone."""
+_GENERATIONS_FOR = timedelta(days=30)
+"""For how long it remembers what a generation held that is gone, and that a newer one replaced.
+
+They fill most of the file, which a workflow stores beside the cache that it is about. For so long,
+a blob that comes back brings back the results that were lost with it.
+"""
 
 
 def record(connection: Connection, target_id: int, probe: Probe) -> None:
@@ -64,7 +70,7 @@ def record(connection: Connection, target_id: int, probe: Probe) -> None:
     record_generations(connection, target_id, probe.read, probe.at)
     _record_presence(connection, target_id, probe)
     _record_blobs(connection, target_id, probe)
-    _forget(connection, target_id, probe.at - _HISTORY)
+    _forget(connection, target_id, probe.at)
 
 
 def find_target(connection: Connection, name: str) -> int:
@@ -368,17 +374,19 @@ def mark_missing(
         )
 
 
-def _forget(connection: Connection, target_id: int, before: datetime) -> None:
+def _forget(connection: Connection, target_id: int, now: datetime) -> None:
     """Drop what is neither stored nor of use, so that the file does not grow for ever."""
     connection.execute(
         delete(ManifestRow).where(
             ManifestRow.target_id == target_id,
-            ManifestRow.missing_since < before,
-            ManifestRow.superseded_at < before,
+            ManifestRow.missing_since < now - _GENERATIONS_FOR,
+            ManifestRow.superseded_at < now - _GENERATIONS_FOR,
         )
     )
     connection.execute(
-        delete(EntryRow).where(EntryRow.target_id == target_id, EntryRow.missing_since < before)
+        delete(EntryRow).where(
+            EntryRow.target_id == target_id, EntryRow.missing_since < now - _ENTRIES_FOR
+        )
     )
 
 

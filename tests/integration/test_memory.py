@@ -66,6 +66,29 @@ def test_runs_of_long_ago_and_beyond_a_number_are_forgotten(
     assert _ask(world, "SELECT id FROM runs") == [(5,)]
 
 
+def test_a_generation_is_forgotten_a_month_after_it_was_replaced_and_deleted(world: World) -> None:
+    world.build("base", "web")
+    world.gc()
+    for days, expected in [(2, [1, 2, 3]), (29, [1, 2, 3]), (2, [3])]:
+        world.passes(days=days)
+        world.gc()
+        numbers = _ask(world, "SELECT generation FROM generations ORDER BY generation")
+        assert numbers == [(number,) for number in expected]
+
+
+def test_a_generation_that_is_gone_and_that_nothing_has_replaced_is_not_forgotten(
+    world: World,
+) -> None:
+    world.gc()
+    world.evict("api")
+    world.evict_entries(entry for entry in world.entries() if entry.key.startswith("index-"))
+    for _ in range(3):
+        world.passes(days=40)
+        world.gc(dry_run=True)
+
+    assert _ask(world, "SELECT generation, is_stored FROM generations") == [(1, 0)]
+
+
 @pytest.mark.parametrize(("dry_run", "state"), [(True, "evicted"), (False, "deleted")])
 def test_only_a_killed_run_that_deletes_explains_what_is_gone(
     world: World, dry_run: bool, state: str
