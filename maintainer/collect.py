@@ -13,6 +13,7 @@ from maintainer.budget import Budget
 from maintainer.cache import Cache, Conditions
 from maintainer.errors import MaintainerError, MassDisappearanceError, StoreError, UsedUpError
 from maintainer.graph.database import Database
+from maintainer.graph.forget import forget
 from maintainer.graph.recall import load_snapshot, recall, recall_entries
 from maintainer.graph.record import find_target, record, record_entries
 from maintainer.graph.runs import (
@@ -194,6 +195,7 @@ async def _record(run: _Run, connection: Connection, probe: Probe) -> None:
         if reason := run.budget.take(0):
             raise StoreError(f"the entries could not all be listed: {reason}")
     record(connection, run.target_id, probe)
+    forget(connection, run.target_id, probe.at, run.report.grace)
 
 
 def _note_what_was_not_seen(run: _Run, probe: Probe, snapshot: Snapshot) -> None:

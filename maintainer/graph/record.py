@@ -1,7 +1,7 @@
 """Record: what a probe has shown, into the graph."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -44,15 +44,6 @@ from maintainer.graph.models import (
 from maintainer.probe import Probe, ReadGeneration
 from maintainer.stores import StoredEntry
 
-_ENTRIES_FOR = timedelta(days=90)
-"""For how long the graph remembers entries that are gone."""
-_GENERATIONS_FOR = timedelta(days=30)
-"""For how long it remembers what a generation held that is gone, and that a newer one replaced.
-
-They fill most of the file, which a workflow stores beside the cache that it is about. For so long,
-a blob that comes back brings back the results that were lost with it.
-"""
-
 
 def record(connection: Connection, target_id: int, probe: Probe) -> None:
     """Write down all that a probe has shown. One transaction: the caller's.
@@ -70,7 +61,6 @@ def record(connection: Connection, target_id: int, probe: Probe) -> None:
     record_generations(connection, target_id, probe.read, probe.at)
     _record_presence(connection, target_id, probe)
     _record_blobs(connection, target_id, probe)
-    _forget(connection, target_id, probe.at)
 
 
 def find_target(connection: Connection, name: str) -> int:
@@ -372,22 +362,6 @@ def mark_missing(
             .values(missing_since=now),
             rows,
         )
-
-
-def _forget(connection: Connection, target_id: int, now: datetime) -> None:
-    """Drop what is neither stored nor of use, so that the file does not grow for ever."""
-    connection.execute(
-        delete(ManifestRow).where(
-            ManifestRow.target_id == target_id,
-            ManifestRow.missing_since < now - _GENERATIONS_FOR,
-            ManifestRow.superseded_at < now - _GENERATIONS_FOR,
-        )
-    )
-    connection.execute(
-        delete(EntryRow).where(
-            EntryRow.target_id == target_id, EntryRow.missing_since < now - _ENTRIES_FOR
-        )
-    )
 
 
 def _update(

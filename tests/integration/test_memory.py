@@ -76,6 +76,39 @@ def test_a_generation_is_forgotten_a_month_after_it_was_replaced_and_deleted(wor
         assert numbers == [(number,) for number in expected]
 
 
+def test_of_each_index_only_the_last_generations_are_remembered_that_were_replaced_and_deleted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maintainer.graph.forget._GENERATIONS", 2)
+    for number in range(3):
+        world.build("base", f"web {number}")
+        world.build("base", f"tool {number}", scope="tools")
+    for _ in range(3):
+        world.gc()
+        world.passes(days=2)
+
+    kept = "SELECT scope, generation FROM generations ORDER BY scope, generation"
+    assert _ask(world, kept) == [
+        *(("buildkit", number) for number in (3, 4, 5)),
+        *(("tools", number) for number in (2, 3, 4)),
+    ]
+
+
+def test_however_many_they_are_none_is_forgotten_within_the_grace_period(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maintainer.graph.forget._GENERATIONS", 0)
+    monkeypatch.setattr("maintainer.graph.forget._GENERATIONS_FOR", timedelta(0))
+    world.build("base", "web")
+    world.gc()
+    world.evict_entries(one for one in world.entries() if one.key.endswith(("#1", "#2")))
+    numbers = "SELECT generation FROM generations ORDER BY generation"
+    for hours, expected in [(1, [1, 2, 3]), (23, [1, 2, 3]), (2, [3])]:
+        world.passes(hours=hours)
+        world.gc(dry_run=True)
+        assert _ask(world, numbers) == [(number,) for number in expected]
+
+
 def test_a_generation_that_is_gone_and_that_nothing_has_replaced_is_not_forgotten(
     world: World,
 ) -> None:
