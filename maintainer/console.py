@@ -56,8 +56,10 @@ def set_up_logging(*, verbose: bool, quiet: bool, log_format: LogFormat = "text"
         handler = logging.StreamHandler()
         handler.setFormatter(JsonLines())
     elif sys.stderr.isatty():
-        handler = RichHandler(console=stderr(), show_path=False, markup=False, show_level=verbose)
-        handler.setFormatter(_Printable("%(message)s"))
+        handler = RichHandler(
+            console=stderr(), show_path=False, show_time=False, show_level=verbose
+        )
+        handler.setFormatter(_Printable("%(asctime)s %(message)s"))
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(_Printable("%(asctime)s %(levelname)-7s %(message)s"))

@@ -79,6 +79,7 @@ def _happened(report: Report) -> Iterator[str]:
         page.lost_table(report, _ROWS),
         page.evicted_table(report, _ROWS),
         page.deleted_table(report, _ROWS),
+        page.left_table(report, _ROWS),
         page.kept_table(report, _ROWS),
     ):
         yield from _table(table)
@@ -89,6 +90,7 @@ def _scopes(report: Report) -> Iterator[str]:
         yield page.why_no_scopes(report)
         return
     yield from _table(page.scopes_table(report, _ROWS))
+    yield _say(page.SCOPES_NOTE)
     largest = sorted(report.indexes, key=lambda index: (-index.bytes_usable, index.scope))
     for index in [one for one in largest if one.chains][:_TREES]:
         yield from _chains(index)
@@ -141,7 +143,12 @@ def _cell(cell: Cell, column: str) -> str:
 
 def _say(text: str) -> str:
     """Write a sentence; a word that GitHub would make a mention or a link of becomes code."""
-    words = printable(text, _LONGEST).split(" ")
+    pieces = page.COMMAND.split(printable(text, _LONGEST))
+    return "".join(_code(one) if at % 2 else _words(one) for at, one in enumerate(pieces))
+
+
+def _words(text: str) -> str:
+    words = text.split(" ")
     return " ".join(_code(word) if set(word) & set("@#`") else _escaped(word) for word in words)
 
 

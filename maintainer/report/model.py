@@ -274,6 +274,13 @@ class Report(msgspec.Struct, frozen=True):
         return ActionTotal("delete", "", len(listed) + sum(t.actions for t in others), size)
 
     @property
+    def tried_to_delete(self) -> bool:
+        """Whether the run came to the first deletion of its plan."""
+        listed = {action.outcome for action in self.actions if action.kind == "delete"}
+        others = {total.outcome for total in self.more_actions if total.kind == "delete"}
+        return bool((listed | others) - {"planned"})
+
+    @property
     def entries_deleted(self) -> int:
         """How many entries are gone because of this run."""
         return len(self.deleted) + sum(total.actions for total in self._more_deleted)

@@ -26,7 +26,15 @@ from maintainer.report.words import (
 _SHORT_NAMES = {"unreadable": "unreadable refs", "foreign": "other tools"}
 _A_MOMENT = timedelta(minutes=1)
 _SECONDS = re.compile(r"(\d\d:\d\d):\d\d UTC")
+_GONE = ("done", "gone already")
 
+COMMAND = re.compile(r"`(maintainer [a-z -]+|--[a-z-]+)`", re.ASCII)
+"""What stands between backticks in our own sentences, and is shown as code."""
+
+SCOPES_NOTE = (
+    "Keys are what builders look for, usable those with a result that exists; lost are the results "
+    "that this run dropped."
+)
 QUESTIONS = (
     "Is my cache all right?",
     "What takes the space?",
@@ -70,7 +78,8 @@ def why_no_space(report: Report) -> str:
 
 
 def _is_directory(report: Report) -> bool:
-    return DIRECTORY in report.readable
+    # A run that failed does not tell what it could read.
+    return DIRECTORY in report.readable or report.target.startswith(f"{DIRECTORY}:")
 
 
 def why_no_scopes(report: Report) -> str:
@@ -125,9 +134,14 @@ def _tell_actions(report: Report) -> str:
         )
     if not writes and not deletes.actions:
         return "There was nothing to write and nothing to delete."
+    wrote = f"This run wrote {report.indexes_written} of " + say_count(
+        len(writes), "index", "indexes"
+    )
+    if not report.tried_to_delete and deletes.actions:
+        entries = say_count(deletes.actions, "entry")
+        return f"{wrote}, and left {entries} ({say_size(deletes.size)}) to a run that deletes."
     return (
-        f"This run wrote {report.indexes_written} of "
-        f"{say_count(len(writes), 'index', 'indexes')} and deleted {report.entries_deleted:,} of "
+        f"{wrote} and deleted {report.entries_deleted:,} of "
         f"{say_count(deletes.actions, 'entry')} ({say_size(report.bytes_freed)})."
     )
 
@@ -145,7 +159,8 @@ def written_table(report: Report, limit: int) -> Table:
         for index in report.indexes
         if index.written
     ]
-    title = "Would be written" if report.dry_run else "Written"
+    written = any(index.outcome == "done" for index in report.indexes)
+    title = "Would be written" if report.dry_run else "Written" if written else "Not written"
     return _table(title, ("index", "ref", "outcome", "merged from", "why"), (), rows, limit)
 
 
@@ -169,7 +184,9 @@ def lost_table(report: Report, limit: int) -> Table:
         for digest, count in sorted(results.items(), key=lambda item: (-item[1], item[0]))
     ]
     columns = ("missing blob", "size", "results lost", "scopes")
-    return _table("Dropped, because a blob is gone", columns, columns[1:3], rows, limit)
+    dropped = "Would be dropped" if report.dry_run else "Dropped"
+    gone = "gone or damaged" if _is_directory(report) else "gone"
+    return _table(f"{dropped}, because a blob is {gone}", columns, columns[1:3], rows, limit)
 
 
 def evicted_table(report: Report, limit: int) -> Table:
@@ -184,10 +201,25 @@ def evicted_table(report: Report, limit: int) -> Table:
 
 def deleted_table(report: Report, limit: int) -> Table:
     """Tell what was deleted, by what came of it and why."""
-    deletes = [action for action in report.actions if action.kind == "delete"]
+    deletes = [
+        action
+        for action in report.actions
+        if action.kind == "delete" and (report.dry_run or action.outcome in _GONE)
+    ]
     groups = _groups((_said(a.outcome, _cause(a.reason)), a) for a in deletes)
     title = "Would be deleted" if report.dry_run else "Deleted"
     return _grouped(title, groups, limit)
+
+
+def left_table(report: Report, limit: int) -> Table:
+    """Tell what was to be deleted and was not, by what came of it and why."""
+    left = [
+        action
+        for action in report.actions
+        if action.kind == "delete" and action.outcome not in _GONE and not report.dry_run
+    ]
+    groups = _groups((_said(a.outcome, _cause(a.reason)), a) for a in left)
+    return _grouped("Not deleted", groups, limit)
 
 
 def kept_table(report: Report, limit: int) -> Table:
@@ -248,7 +280,7 @@ def chains_table(index: IndexReport) -> Table:
         )
         for row in index.chains
     ]
-    columns = ("layers", "size", "share", "results")
+    columns = ("layers", "size", "share", "results here")
     return _table("", columns, columns[1:], rows, len(rows))
 
 
@@ -257,6 +289,8 @@ def tell_trend(report: Report) -> str:
     points = report.trend.points
     if not points:
         return "The database holds no run that could look at this cache."
+    if len(points) == 1 and points[0].run != report.run:
+        return f"Run {points[0].run} is the only one that could look at this cache so far."
     if len(points) == 1:
         return "This is the first run: there is nothing to compare it with yet."
     first, last = points[0], points[-1]
@@ -276,6 +310,8 @@ def tell_evictions(report: Report) -> str:
     if not days:
         if _is_directory(report):
             return "Nobody evicts from a directory."
+        if report.changes.previous_run is None:
+            return "What the host evicted before the first run, nobody has written down."
         return "As far as the database remembers, the host has evicted nothing."
     first = min([days[0].day, *(point.at.date() for point in report.trend.points[:1])])
     span = (report.started_at.date() - first).days + 1

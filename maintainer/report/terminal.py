@@ -147,6 +147,7 @@ def _happened(report: Report) -> Iterator[RenderableType]:
         page.lost_table(report, _ROWS),
         page.evicted_table(report, _ROWS),
         page.deleted_table(report, _ROWS),
+        page.left_table(report, _ROWS),
         page.kept_table(report, _ROWS),
     ):
         yield from _titled(table)
@@ -169,6 +170,7 @@ def _scopes(report: Report) -> Iterator[RenderableType]:
         yield Text(page.why_no_scopes(report))
         return
     yield from _titled(page.scopes_table(report, _ROWS * 2))
+    yield Text(page.SCOPES_NOTE, style="dim")
     largest = max(report.indexes, key=lambda index: index.bytes_usable)
     if largest.chains:
         yield from _chains(largest)
@@ -225,7 +227,7 @@ def _left(table: Table) -> Iterator[Text]:
 
 def _grid(columns: Iterable[str], numbers: Iterable[str]) -> RichTable:
     right = set(numbers)
-    grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
+    grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
     for name in columns:
         justify = "right" if name in right else "left"
         # What says the most gives way first, so that numbers stay in one line.

@@ -10,6 +10,7 @@ LEVELS = {"good": "All right", "attention": "Needs attention", "bad": "Not all r
 
 _NEARLY_FULL = 0.9
 _ROOMY = 0.8
+_LET_IT_RUN = "Run `maintainer gc` without `--dry-run`, or the workflow with dry-run off."
 _LARGE = 0.3
 """The share of the used space from which on a part is worth a word of advice."""
 
@@ -33,9 +34,11 @@ def say_done(report: Report) -> str:
         return "nothing to do: every index says all that can be used, and nothing is overdue"
     if report.dry_run:
         return f"would {_say_plan(report)}"
+    wrote = f"wrote {report.indexes_written} of {say_count(len(writes), 'index', 'indexes')}"
+    if deletes and not report.tried_to_delete:
+        return f"{wrote}, left {say_count(deletes, 'entry')} to a run that deletes"
     return (
-        f"wrote {report.indexes_written} of {say_count(len(writes), 'index', 'indexes')}, deleted "
-        f"{report.entries_deleted} of {say_count(deletes, 'entry')} "
+        f"{wrote}, deleted {report.entries_deleted} of {say_count(deletes, 'entry')} "
         f"({say_size(report.bytes_freed)})"
     )
 
@@ -87,7 +90,7 @@ def _only_planned(report: Report) -> Verdict | None:
     message = f"This was a dry run; a run would {_say_plan(report)}."
     if found < exist:
         message = f"Builds find {found:,} of {say_count(exist, 'result')} that exist. {message}"
-    return Verdict("attention", message, "Run `maintainer gc` without `--dry-run`.")
+    return Verdict("attention", message, _LET_IT_RUN)
 
 
 def _left_over(report: Report) -> Verdict | None:

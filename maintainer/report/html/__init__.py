@@ -33,7 +33,6 @@ _ROWS = 2_000
 """Rows of a table, beyond which only their number is told."""
 _STYLES = ("vendor/uPlot.min.css", "report.css")
 _SCRIPTS = ("vendor/uPlot.iife.min.js", "report.js")
-_COMMAND = re.compile(r"`(maintainer [a-z -]+|--[a-z-]+)`", re.ASCII)
 _UNIT = re.compile(r"(?<=\d) (?=(?:B|[kMGTP]B|%)(?!\w))")
 _LONGEST = 2_000
 """Characters of one text."""
@@ -65,11 +64,13 @@ def render_html(report: Report) -> str:
                 page.lost_table(report, _ROWS),
                 page.evicted_table(report, _ROWS),
                 page.deleted_table(report, _ROWS),
+                page.left_table(report, _ROWS),
                 page.kept_table(report, _ROWS),
             ],
             actions=page.actions_table(report, _ROWS),
             scopes=page.scopes_table(report, _ROWS),
             no_scopes=page.why_no_scopes(report),
+            scopes_note=page.SCOPES_NOTE,
             trees=_trees(report),
             trend=page.trend_table(report, _ROWS),
             trend_line=page.tell_trend(report),
@@ -150,7 +151,7 @@ def _shown(value: object) -> object:
 
 def _coded(text: str) -> Markup:
     """Mark our commands up as code, and nothing else that stands between backticks."""
-    pieces = _COMMAND.split(_UNIT.sub("\N{NO-BREAK SPACE}", printable(text, _LONGEST)))
+    pieces = page.COMMAND.split(_UNIT.sub("\N{NO-BREAK SPACE}", printable(text, _LONGEST)))
     templates = (Markup("<code>{}</code>") if at % 2 else Markup("{}") for at in range(len(pieces)))
     shown = (template.format(piece) for template, piece in zip(templates, pieces, strict=True))
     return Markup("").join(shown)

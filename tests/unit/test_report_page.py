@@ -1,0 +1,122 @@
+"""What a report says is so: it does not call deleted what is left, nor a later run the first."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from maintainer.report import ActionReport, Report
+from maintainer.report.markdown import render_markdown
+from maintainer.report.model import ActionTotal, Changes, Trend, TrendPoint, Verdict
+from maintainer.report.page import (
+    deleted_table,
+    left_table,
+    lost_table,
+    tell_changes,
+    tell_evictions,
+    tell_trend,
+    written_table,
+)
+from maintainer.report.verdict import say_done
+from tests.reports import AT, a_report, an_index
+
+WRITE = ActionReport("write", "index-web", "main", "merge", "done", None, 9)
+
+
+def _with(*outcomes: str, **more: object) -> Report:
+    deletes = [
+        ActionReport("delete", f"blob-{number}", "main", "dangling", outcome, number, 10)
+        for number, outcome in enumerate(outcomes)
+    ]
+    return a_report(actions=(WRITE, *deletes), **more)
+
+
+def _why(report: Report) -> tuple[list[str], list[str]]:
+    """Give what is said to be deleted, and what is said to be left."""
+    tables = (deleted_table(report, 9), left_table(report, 9))
+    deleted, left = ([f"{row[0].text} {row[2].text}" for row in one.rows] for one in tables)
+    return deleted, left
+
+
+def test_what_a_run_without_a_sweep_leaves_is_not_called_deleted() -> None:
+    report = _with("planned", "planned")
+
+    assert _why(report) == ([], ["2 dangling"])
+    assert left_table(report, 9).title == "Not deleted"
+    assert tell_changes(report)[-1] == (
+        "This run wrote 1 of 1 index, and left 2 entries (20 B) to a run that deletes."
+    )
+    assert say_done(report) == "wrote 1 of 1 index, left 2 entries to a run that deletes"
+
+
+def test_what_was_deleted_and_what_was_not_stand_apart() -> None:
+    report = _with("done", "gone already", "failed: HTTP 500", "planned")
+
+    assert _why(report) == (
+        ["1 dangling", "1 gone already: dangling"],
+        ["1 dangling", "1 failed: HTTP 500: dangling"],
+    )
+    assert "deleted 2 of 4 entries (20 B)" in tell_changes(report)[-1]
+    assert "deleted 2 of 4 entries (20 B)" in say_done(report)
+
+
+def test_deletions_that_are_told_in_a_total_only_were_tried_too() -> None:
+    more = (ActionTotal("delete", "done", 7, 70),)
+    report = msgspec.structs.replace(_with("planned"), more_actions=more)
+
+    assert "deleted 7 of 8 entries (70 B)" in tell_changes(report)[-1]
+
+
+def test_a_dry_run_says_what_would_be() -> None:
+    report = _with("planned", dry_run=True)
+
+    assert deleted_table(report, 9).title == "Would be deleted"
+    assert len(deleted_table(report, 9).rows) == 1
+    assert not left_table(report, 9).rows
+    assert lost_table(report, 9).title == "Would be dropped, because a blob is gone"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "title"),
+    [
+        (("done", "failed: HTTP 500"), "Written"),
+        (("skipped: another run has written the same meanwhile",), "Not written"),
+    ],
+)
+def test_an_index_that_was_not_written_is_not_called_written(
+    outcomes: tuple[str, ...], title: str
+) -> None:
+    indexes = tuple(an_index(outcome=outcome) for outcome in outcomes)
+
+    assert written_table(a_report(indexes=indexes), 9).title == title
+
+
+def test_of_evictions_before_the_first_run_nothing_is_claimed() -> None:
+    first = a_report(trend=Trend(), changes=Changes())
+    second = a_report(trend=Trend(), changes=Changes(previous_run=1, previous_at=AT))
+    failed = a_report(
+        target="local:/cache", trend=Trend(), readable=(), entries=(), status="failed"
+    )
+
+    assert "before the first run, nobody has written down" in tell_evictions(first)
+    assert "the host has evicted nothing" in tell_evictions(second)
+    assert tell_evictions(failed) == "Nobody evicts from a directory."
+
+
+def test_a_later_run_that_saw_nothing_is_not_called_the_first() -> None:
+    points = (TrendPoint(1, AT - timedelta(days=1), {}, 3),)
+
+    told = tell_trend(a_report(run=2, trend=Trend(points, 1)))
+
+    assert told == "Run 1 is the only one that could look at this cache so far."
+    assert "first run" in tell_trend(a_report(run=1, trend=Trend(points, 1)))
+
+
+def test_a_command_in_a_summary_is_code_as_a_whole() -> None:
+    advice = "Run `maintainer gc` without `--dry-run`, or ask @octo."
+    report = a_report(verdict=Verdict("attention", "message", advice))
+
+    assert (
+        "**To do:** Run <code>maintainer gc</code> without <code>&#45;&#45;dry&#45;run</code>, "
+        "or ask <code>&#64;octo&#46;</code>"
+    ) in render_markdown(report)
