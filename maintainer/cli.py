@@ -44,6 +44,8 @@ from maintainer.report.why import render_why
 from maintainer.settings import Settings, StepSettings, load_settings, parse_duration
 from maintainer.text import printable
 
+_NOT_SERVED = "No service has looked after a target yet: start `maintainer serve`."
+
 app = typer.Typer(
     name="maintainer",
     help="Keep BuildKit's build caches whole, in GitHub Actions and in directories: merge their "
@@ -253,7 +255,8 @@ def why(
     subject: Annotated[
         str,
         typer.Argument(
-            help="A key, or the digest of a layer or how it begins.", metavar="DIGEST|KEY"
+            help="A key, or the digest of a layer, or six digits of it or more.",
+            metavar="DIGEST|KEY",
         ),
     ],
     config: _Config = None,
@@ -360,14 +363,14 @@ def schedule(*, config: _Config = None, database: _Database = None, json: _Json 
     from maintainer.serve.table import render_schedule  # noqa: PLC0415
 
     with (
-        _existing_database(_settings(config, database)) as opened,
+        _existing_database(_settings(config, database), made_by="serve") as opened,
         opened.reading() as connection,
     ):
         found = load_statuses(connection)
     if json:
         sys.stdout.write(f"{to_json(found)}\n")
     else:
-        stdout().print(render_schedule(found, now_utc()))
+        stdout().print(render_schedule(found, now_utc()) if found else _NOT_SERVED)
 
 
 @db.command()
@@ -491,10 +494,10 @@ def _reading(config: Path | None, database: str | None) -> Iterator[Connection]:
 
 
 @contextmanager
-def _existing_database(settings: Settings) -> Iterator[Database]:
+def _existing_database(settings: Settings, *, made_by: str = "gc") -> Iterator[Database]:
     """Open a database to read it: a wrong path is an error, not a new file."""
     database = Database(settings.database)
     if not database.exists():
-        raise UsageError(f"there is no database {database.path}: run `maintainer gc` first")
+        raise UsageError(f"there is no database {database.path}: run `maintainer {made_by}` first")
     with _database(settings) as opened:
         yield opened

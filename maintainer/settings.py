@@ -54,11 +54,11 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def parse_duration(text: object) -> object:
-    """Read `90s`, `30m`, `24h`, `7d` or `2w`; a bare number is seconds. Raises ValueError."""
+    """Read `90s`, `30m`, `24h`, `7d` or `2w`; only 0 needs no unit. Raises ValueError."""
     if isinstance(text, timedelta):
         return text
     match = _DURATION.fullmatch(str(text).strip())
-    if match is None:
+    if match is None or not (match[2] or int(match[1]) == 0):
         raise ValueError("is no duration such as 90s, 30m, 24h, 7d or 2w")
     try:
         return timedelta(**{_UNITS[match[2] or "s"]: int(match[1])})

@@ -22,6 +22,7 @@ from maintainer.graph.models import (
 from maintainer.text import is_unicode, printable
 
 _SHORT_DIGEST = re.compile(r"(sha256:|sha384:|sha512:)?([0-9a-f]{6,128})", re.ASCII)
+_TOO_SHORT = re.compile(r"(sha256:|sha384:|sha512:)?[0-9a-f]{1,5}", re.ASCII)
 _DEFAULT_GRACE = timedelta(hours=24)
 _NAMED = 3
 
@@ -140,11 +141,24 @@ def _find(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
         select(ManifestRow.target_id).where(ManifestRow.key == asked)
     ):
         found.setdefault(target_id, ("index", asked))
+    found = found or _find_newest(connection, asked)
     return found or _find_digest(connection, asked.removeprefix("buildkit-blob-1-"))
+
+
+def _find_newest(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
+    """Find the newest generation of an index, stored ones first, by its key without a number."""
+    rows = connection.execute(
+        select(ManifestRow.target_id, ManifestRow.key)
+        .where(ManifestRow.key.startswith(f"{asked}#", autoescape=True))
+        .order_by(ManifestRow.missing_since.is_not(None).desc(), ManifestRow.generation)
+    )
+    return {row.target_id: ("index", row.key) for row in rows}
 
 
 def _find_digest(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
     match = _SHORT_DIGEST.fullmatch(asked)
+    if _TOO_SHORT.fullmatch(asked):
+        raise MaintainerError(f"{asked} is too short to tell digests apart: give six digits")
     if match is None:
         raise MaintainerError(f"the database knows nothing of {printable(asked)}")
     pattern = f"{match[1] or '%:'}{match[2]}%"

@@ -49,6 +49,11 @@ class TargetStatus(msgspec.Struct, frozen=True):
     rate_limit_remaining: int | None
     """Requests that the REST API still allows the token, when last told."""
 
+    @property
+    def waits_for_its_time(self) -> bool:
+        """Whether its first run begins at a time of its own, rather than with the service."""
+        return self.rule.startswith("cron ")
+
     def is_overdue(self, now: datetime) -> bool:
         """Tell whether a run that was to begin has not."""
         return now > self.due_at + timedelta(seconds=self.late_after_seconds)
@@ -56,11 +61,13 @@ class TargetStatus(msgspec.Struct, frozen=True):
     def complaint(self, now: datetime) -> str | None:
         """Say what is wrong, if it is."""
         if self.last_status == "failed":
-            failed = f"{say_count(self.failures, 'attempt')} in a row failed"
-            return f"{failed}, the last one because: {self.problem}"
-        if self.last_status is None:
+            if self.failures > 1:
+                failed = f"{say_count(self.failures, 'attempt')} in a row failed"
+                return f"{failed}, the last one because: {self.problem}"
+            return f"the last attempt failed: {self.problem}"
+        if self.last_status is None and not (self.waits_for_its_time and now < self.due_at):
             return "it has not run yet"
-        if self.last_good_at is None:
+        if self.last_status and self.last_good_at is None:
             return "no run has ended well yet"
         if self.is_overdue(now):
             return f"its run is overdue since {self.due_at:%Y-%m-%d %H:%M:%S} UTC"

@@ -95,7 +95,8 @@ class Pages:
             run = last_told_run(connection, statuses[name].target)
             if run is not None:
                 return _report(load_report(connection, run))
-        return PlainTextResponse(f"{name}: {statuses[name].complaint(self._clock())}\n")
+        why = statuses[name].complaint(self._clock()) or "it has not run yet"
+        return PlainTextResponse(f"{name}: {why}\n")
 
     def _run(self, request: Request) -> Response:
         with self._database.reading() as connection:

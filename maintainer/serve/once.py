@@ -20,8 +20,8 @@ def serve_once(settings: Settings) -> list[Outcome]:
     Raises UsageError if the configuration is wrong, DatabaseError if the database is of no use.
     """
     outcomes = []
+    targets = read_targets(settings)
     with alone(settings) as database:
-        targets = read_targets(settings)
         runner = Runner(database, targets, now_utc)
         schedule = Schedule(settings.database, lambda _: None)
         _listen(runner)

@@ -62,7 +62,9 @@ def _target(status: TargetStatus, now: datetime) -> str:
 def _well(status: TargetStatus) -> str:
     if status.running_since:
         return "a run is under way"
-    return f'<span class="good">{_text(status.last_status or "")}</span>'
+    if status.last_status is None:
+        return "has not run yet"
+    return f'<span class="good">{_text(status.last_status)}</span>'
 
 
 def _run(run: RunSummary) -> str:

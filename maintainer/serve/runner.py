@@ -95,7 +95,10 @@ class Runner:
             return outcome
         if outcome.status == "failed":
             again_at = now + backoff(failures, target.settings.serve.backoff_max)
-            log.error("attempt %d failed: %s; again at %s", failures, outcome.problem, again_at)
+            again = f"again at {again_at:%Y-%m-%d %H:%M:%S} UTC"
+            log.error(
+                "%s: attempt %d failed: %s; %s", target.name, failures, outcome.problem, again
+            )
             schedule.put_off(target.name, again_at)
         # If it was interrupted, the schedule has ended; the next one sees that this is still due.
         interrupted = outcome.status == "interrupted"

@@ -44,8 +44,8 @@ def serve(load: Callable[[], Settings]) -> None:
     cannot be used, now or later.
     """
     settings = load()
+    targets = read_targets(settings)
     with alone(settings) as database:
-        targets = read_targets(settings)
         runner = Runner(database, targets, now_utc)
         schedule = Schedule(settings.database, lambda name: runner.run(name, schedule))
         with closing(schedule), closing(PageServer(settings.serve, database, schedule)) as server:
@@ -79,6 +79,7 @@ class _Service:
 
     load: Callable[[], Settings]
     settings: Settings
+    """Those that it started with."""
     database: Database
     runner: Runner
     schedule: Schedule
@@ -155,5 +156,4 @@ class _Service:
         self.runner.targets = targets
         changes.take_effect(self.schedule)
         self.server.take_over(settings.serve)
-        self.settings = settings
         log.info("the configuration was read again: %s", say_count(len(targets), "target"))

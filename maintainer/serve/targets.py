@@ -54,6 +54,7 @@ def _read(settings: Settings) -> dict[str, ServedTarget]:
         rule = Rule.of(settings.serve, None)
         return {OWN: ServedTarget(OWN, rule, settings, read_environment(settings))}
     targets = {}
+    unset = []
     for target in settings.targets:
         given = {
             "grace": target.grace,
@@ -63,12 +64,16 @@ def _read(settings: Settings) -> dict[str, ServedTarget]:
             "verify": target.verify,
         }
         own = {key: value for key, value in given.items() if value is not None}
-        targets[target.name] = ServedTarget(
-            target.name,
-            Rule.of(settings.serve, target),
-            settings.model_copy(update=own),
-            GitHubSettings.of_target(target) if target.store == GITHUB else None,
-        )
+        rule = Rule.of(settings.serve, target)
+        try:
+            github = GitHubSettings.of_target(target) if target.store == GITHUB else None
+        except UsageError as error:
+            unset.append(str(error))
+            continue
+        ours = settings.model_copy(update=own)
+        targets[target.name] = ServedTarget(target.name, rule, ours, github)
+    if unset:
+        raise UsageError("; ".join(unset))
     return targets
 
 

@@ -209,6 +209,25 @@ class TestWhy:
         for asked in (digits[:12], f"sha256:{digits[:8]}", f"buildkit-blob-1-{blob_of('api')}"):
             assert _ask(world, asked).subject == blob_of("api")
 
+    def test_a_beginning_that_is_too_short_is_said_to_be_that(self, world: World) -> None:
+        world.build("base", "api")
+        world.gc()
+
+        for asked in ("9dbaf", "sha256:9"):
+            with pytest.raises(MaintainerError, match="too short to tell digests apart"):
+                _ask(world, asked)
+
+    def test_a_key_without_its_number_is_the_newest_generation(self, world: World) -> None:
+        keys = [str(world.build("base", "api").key) for _ in range(11)]
+        world.gc()
+        world.passes(days=1)
+        world.gc(dry_run=True)
+        name = keys[0].partition("#")[0]
+
+        assert _ask(world, name).subject == keys[-1]
+        with pytest.raises(MaintainerError, match="knows nothing of"):
+            _ask(world, name[:-1])
+
     def test_a_beginning_of_several_digests_is_refused(self, world: World) -> None:
         for last in "01":
             world.put(f"buildkit-blob-1-sha256:{'a' * 63}{last}", size=1)

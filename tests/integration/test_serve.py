@@ -44,6 +44,7 @@ name = "hourly"
 repository = "example/app"
 cron = "0 * * * *"
 """
+OTHER_HOURLY = ONE_HOURLY.replace('"hourly"', '"other"').replace("/app", "/other")
 FORBIDDEN = FaultPlan((Fault(kind="status", request="list", status=403),))
 PATIENCE_PLEASE = FaultPlan((Fault(kind="status", request="list", status=429, retry_after=200),))
 """The store asks for more patience than somebody has who wants the process to end."""
@@ -281,6 +282,23 @@ def test_sighup_that_the_database_refuses_half_way_changes_nothing(place: Place)
         assert service.is_ready()
 
 
+def test_sighup_tells_of_what_needs_a_restart_only_while_it_does(place: Place) -> None:
+    with place.serving() as service:
+        place.configure('database = "sqlite:///another.db"')
+        service.send(signal.SIGHUP)
+        wait_until(lambda: _times(service, "the configuration was read again") == 1)
+        place.configure("")
+        service.send(signal.SIGHUP)
+        wait_until(lambda: _times(service, "the configuration was read again") == 2)
+
+        assert _times(service, "database is taken over when the service starts again") == 1
+
+
+def _times(service: Service, words: str) -> int:
+    """Count the lines of the log that say something."""
+    return sum(words in line["message"] for line in service.lines())
+
+
 def test_sighup_while_it_still_starts_is_a_reload_once_it_serves(place: Place) -> None:
     with place.starting() as service:
         wait_until(lambda: "pydantic_core" in _mapped(service))
@@ -313,6 +331,10 @@ def _mapped(service: Service) -> str:
             "target hourly: token_env names NOT_SET, which is not set",
         ),
         (
+            f"{ONE_HOURLY}token_env = 'NOT_SET'\n{OTHER_HOURLY}token_env = 'NOR_THIS'",
+            "NOT_SET, which is not set; target other: token_env names NOR_THIS, which is not set",
+        ),
+        (
             f"{ONE_HOURLY}runtime_token_env = 'GITHUB_TOKEN'",
             "setting targets.0: runtime_token_env needs results_url or cache_url",
         ),
@@ -338,19 +360,41 @@ def test_what_is_wrong_in_the_configuration_is_told(
 
 @pytest.mark.parametrize("text", ["[serve]\nworkers = 3", f"{ONE_HOURLY}token_env = 'NOT_SET'"])
 def test_a_wrong_configuration_is_one_line_and_exit_status_2(place: Place, text: str) -> None:
+    place = _elsewhere(place)
     place.configure(text)
 
     done = place.ask("serve")
 
     assert done.status == 2
     assert done.err.count("\n") == 1
+    assert not place.database.exists(), "there is nothing to keep yet"
+
+
+def test_a_schedule_that_no_service_has_kept_yet_is_told_as_that(
+    place: Place, world: World
+) -> None:
+    world.gc()
+    elsewhere = _elsewhere(place)
+    elsewhere.configure("")
+
+    absent, empty = elsewhere.ask("schedule"), place.ask("schedule")
+
+    assert absent.status == 2
+    assert "run `maintainer serve` first" in absent.err
+    assert empty.status == 0
+    assert "start `maintainer serve`" in empty.out
+
+
+def _elsewhere(place: Place) -> Place:
+    """Give a place with the same cache, and no database yet."""
+    (place.path / "elsewhere").mkdir()
+    return Place(place.path / "elsewhere", place.environment)
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(place: Place) -> None:
     with place.serving() as service:
         address = service.url.removeprefix("http://").rstrip("/")
-        (place.path / "elsewhere").mkdir()
-        other = Place(place.path / "elsewhere", place.environment)
+        other = _elsewhere(place)
         other.configure("")
 
         done = other.run("serve", "--listen", address)
@@ -393,7 +437,7 @@ def test_a_failing_target_is_told_and_tried_again_later_and_later(
     assert "403" in status.problem
     assert "403" in table.out
     assert ready.status_code == as_json.status_code == 503
-    assert ready.text.startswith("default: 1 attempt in a row failed, the last one because: ")
+    assert ready.text.startswith("default: the last attempt failed: ")
     assert "403" in as_json.json()["reasons"]["default"]
     assert metrics["maintainer_target_up", "default"] == 0
     assert metrics["maintainer_failures_in_a_row", "default"] == 1
@@ -434,14 +478,16 @@ def test_runs_do_not_overlap_however_long_they_take(place: Place, world: World) 
     assert len({target for _, target, *_ in place.runs()}) == 2
 
 
-def test_a_target_that_has_not_run_is_not_ready(place: Place) -> None:
+def test_a_target_whose_time_has_not_come_is_ready_and_said_not_to_have_run(place: Place) -> None:
     place.configure(ONE_HOURLY)
     with place.serving() as service:
         ready = service.get("readyz")
         (status,) = json.loads(place.run("schedule", "--json").stdout)
         page = service.get("targets/hourly")
+        index = service.get("")
 
-    assert (ready.status_code, ready.text) == (503, "hourly: it has not run yet\n")
+    assert (ready.status_code, ready.text) == (200, "ready\n")
+    assert "<td>has not run yet" in index.text
     assert status["next_run_at"].endswith(":00:00Z")
     assert page.text == "hourly: it has not run yet\n"
 

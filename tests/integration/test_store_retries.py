@@ -106,10 +106,18 @@ async def test_a_refused_connection_is_tried_again_and_told() -> None:
         url = server.url
 
     async with store_rest(url) as store:
-        with pytest.raises(StoreError, match=r"/…/caches failed: ConnectError$"):
+        with pytest.raises(
+            StoreError, match=r"/…/caches failed: ConnectError: Connection refused$"
+        ):
             await store.list_entries()
 
     assert store.requests.counts == {"list": 6}
+
+
+async def test_a_host_that_is_not_known_is_said_to_be_that() -> None:
+    async with store_rest("http://cache.invalid") as store:
+        with pytest.raises(StoreError, match=r"ConnectError: the host name is not known$"):
+            await store.list_entries()
 
 
 async def test_an_answer_that_takes_too_long_is_given_up(

@@ -1,6 +1,9 @@
 """When a request is tried again, and what is not known after attempts that failed."""
 
 import logging
+import os
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +16,8 @@ from maintainer.stores.github.answers import SenselessAnswerError
 log = logging.getLogger(__name__)
 
 _SERVER_ERROR = 500
+_DEEPEST = 8
+"""Errors below an error that are asked for its cause."""
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _OUR_MISTAKE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 _LOST = (httpx.TransportError, httpx.DecodingError, TimeoutError, SenselessAnswerError)
@@ -92,4 +97,20 @@ def say(error: Exception) -> str:
         return "timed out"
     if isinstance(error, (TryAgainError, SenselessAnswerError)):
         return str(error)
-    return type(error).__name__
+    cause = _cause(error)
+    return f"{type(error).__name__}: {cause}" if cause else type(error).__name__
+
+
+def _cause(error: BaseException) -> str:
+    """Say what the system said, in its words and not in those of whoever passed it on."""
+    said = ""
+    below: BaseException | None = error
+    for _ in range(_DEEPEST):
+        if isinstance(below, ssl.SSLError):
+            return f"TLS, {below.reason}" if below.reason else "TLS"
+        if isinstance(below, socket.gaierror):
+            return "the host name is not known"
+        if isinstance(below, OSError) and below.errno:
+            said = os.strerror(below.errno)
+        below = below and (below.__cause__ or below.__context__)
+    return said
