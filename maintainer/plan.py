@@ -124,7 +124,7 @@ class Planner:
             unread = self.marks.snapshot.unread[0]
             return f"{unread.name} could not be read this time and may need it"
         if not self.marks.snapshot.listing_complete:
-            return "entries came or went while the list was read, so an index may have been missed"
+            return "the list of entries was not whole, so an index may have been missed"
         return None
 
     def _plan_index(self, index: Index) -> None:

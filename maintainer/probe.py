@@ -6,7 +6,7 @@ A look-up makes an entry look used, which changes what the host evicts first; a 
 import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import TypeVar
@@ -431,6 +431,9 @@ async def _probe_blobs(look: _Look, listing: Listing, named: frozenset[Digest]) 
         listing = _united(listing, again)
         return _Blobs(listing, live | _blobs_in(listing.entries))
     asked = await _ask_for(look, doubtful)
+    if look.store.lists and asked.live:
+        # The list lacks what is there, so who knows what else it lacks, or of which cache it is.
+        listing = replace(listing, complete=False)
     if not look.store.lists and _turns_back(look.known, named, live | asked.live, asked.unasked):
         further = await _ask_for(look, look.known.superseded_blobs - named)
         asked = _Asked(asked.live | further.live, asked.unasked | further.unasked)

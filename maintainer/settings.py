@@ -42,6 +42,7 @@ from maintainer.text import printable
 _PREFIX = "MAINTAINER_"
 GITHUB = "github"
 LOCAL = "local:"
+DEFAULT_API_URL = "https://api.github.com"
 _CONFIG = "MAINTAINER_CONFIG"
 _MAX_PORT = 65_535
 _LONGEST_NAME = 32
@@ -385,7 +386,7 @@ class GitHubSettings(BaseModel):
     repository: str | None = Field(
         default=None, alias="GITHUB_REPOSITORY", pattern=r"^[\w.-]+/[\w.-]+$"
     )
-    api_url: str = Field(default="https://api.github.com", alias="GITHUB_API_URL")
+    api_url: str = Field(default=DEFAULT_API_URL, alias="GITHUB_API_URL")
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -418,7 +419,7 @@ class GitHubSettings(BaseModel):
                 raise UsageError(
                     _say_unset(target.name, "runtime_token_env", target.runtime_token_env)
                 )
-        elif environment.get("GITHUB_REPOSITORY", "").lower() == (target.repository or "").lower():
+        elif _is_own(target, environment):
             runtime = {k: v for k, v in environment.items() if k.startswith("ACTIONS_")}
         if not token and ("token_env" in target.model_fields_set or not target.runtime_token_env):
             raise UsageError(_say_unset(target.name, "token_env", target.token_env))
@@ -440,6 +441,18 @@ class StepSettings(BaseModel):
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Read the runner's own variables; an empty one counts as not set."""
         return cls.model_validate({k: v for k, v in environment.items() if v})
+
+
+def _is_own(target: TargetSettings, environment: Mapping[str, str]) -> bool:
+    """Tell whether a target is the repository, on the host, that the environment is of."""
+    api_url = environment.get("GITHUB_API_URL") or DEFAULT_API_URL
+    repository = environment.get("GITHUB_REPOSITORY", "")
+    asked = (target.repository or "", target.api_url or api_url)
+    return tuple(map(_folded, asked)) == tuple(map(_folded, (repository, api_url)))
+
+
+def _folded(text: str) -> str:
+    return text.lower().rstrip("/")
 
 
 def _say_unset(target: str, key: str, variable: str) -> str:

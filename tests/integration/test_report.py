@@ -19,6 +19,8 @@ from tests.integration.world import MAIN, World, a_world, blob_of
 
 PULL = "refs/pull/7/merge"
 
+NOWHERE = "http://127.0.0.1:9"
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
@@ -272,7 +274,7 @@ def test_a_run_that_could_not_look_is_no_point_of_the_trend(world: World) -> Non
     world.gc()
     world.passes(hours=1)
     environment = world.running.environment(MAIN)
-    environment["GITHUB_API_URL"] = "http://127.0.0.1:9"
+    environment |= dict.fromkeys(("GITHUB_API_URL", "ACTIONS_RESULTS_URL"), NOWHERE)
     failed = world.gc_in(environment)
     world.passes(hours=1)
 

@@ -571,7 +571,7 @@ def test_no_blob_is_deleted_if_an_index_may_have_been_missed_in_the_list() -> No
     world = a_snapshot().with_blobs("a").listed_in_part()
 
     assert _kept(A, world, hours(0)) == (
-        "entries came or went while the list was read, so an index may have been missed"
+        "the list of entries was not whole, so an index may have been missed"
     )
 
 

@@ -1,8 +1,10 @@
 """The Actions cache of one repository, through the cache service, the REST API, or both."""
 
+import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 
 import httpx
 from pydantic import SecretStr
@@ -23,7 +25,10 @@ from maintainer.text import printable
 
 DEFAULT_MAX_INDEX_SIZE: int = Settings.defaults().max_index_size
 
+_GITHUB = "api.github.com"
 _TOKEN = re.compile(r"[!-~]+")
+
+log = logging.getLogger(__name__)
 
 
 class GitHubStore:
@@ -149,6 +154,14 @@ async def open_store(
     async with Http(RequestLog(), patience) as http:
         service, access = _service(settings, http)
         rest = _rest(settings, http)
+        if service and rest and not are_of_one_cache(settings.api_url, _service_url(settings)):
+            log.warning(
+                "the REST API at %s is not that of the cache service at %s: it is not used, so "
+                "nothing is deleted",
+                httpx.URL(settings.api_url).netloc.decode(),
+                httpx.URL(_service_url(settings)).netloc.decode(),
+            )
+            rest = None
         if service is None and rest is None:
             raise UsageError(
                 "no cache to work on: set ACTIONS_RUNTIME_TOKEN with ACTIONS_RESULTS_URL or "
@@ -159,16 +172,36 @@ async def open_store(
         )
 
 
+def are_of_one_cache(api_url: str, service_url: str) -> bool:
+    """Tell whether a REST API lists what a cache service stores, as far as their places tell.
+
+    Runners of third parties put a cache of their own in the place of GitHub's, whose API goes on to
+    list GitHub's. Judged by the indexes of another cache, needed blobs look unneeded.
+    """
+    api, service = httpx.URL(api_url), httpx.URL(service_url)
+    if api.netloc == service.netloc:
+        return True
+    site = api.host.removeprefix("api.")
+    if site == "github.com":
+        return service.host.endswith(".actions.githubusercontent.com")
+    # The same host at another port is another server.
+    return service.host.endswith(f".{site}") or service.host == site != api.host
+
+
 def _service(settings: GitHubSettings, http: Http) -> tuple[CacheService | None, Access]:
     token = _token("ACTIONS_RUNTIME_TOKEN", settings.runtime_token)
+    url = _service_url(settings)
+    if not token or not url:
+        return None, Access()
+    version = ServiceV2 if settings.cache_service_v2 and settings.results_url else ServiceV1
+    return version(http, url, token), read_access(token)
+
+
+def _service_url(settings: GitHubSettings) -> str:
+    """Choose the place of the cache service, as BuildKit does; empty if there is none."""
     results_url = _url("ACTIONS_RESULTS_URL", settings.results_url)
     cache_url = _url("ACTIONS_CACHE_URL", settings.cache_url)
-    if not token or not (results_url or cache_url):
-        return None, Access()
-    access = read_access(token)
-    if settings.cache_service_v2 and results_url:
-        return ServiceV2(http, results_url, token), access
-    return ServiceV1(http, cache_url or results_url, token), access
+    return results_url if settings.cache_service_v2 and results_url else cache_url or results_url
 
 
 def _rest(settings: GitHubSettings, http: Http) -> Rest | None:
@@ -196,7 +229,17 @@ def _url(variable: str, value: str | None) -> str:
 
 
 def _name(settings: GitHubSettings) -> str:
+    """Name the cache. Repositories of two hosts may have one name, and entries of one number."""
     if settings.repository:
-        return f"github:{settings.repository}"
+        host = httpx.URL(settings.api_url).host
+        here = "" if host == _GITHUB or _is_loopback(host) else f"{host}/"
+        return f"github:{here}{settings.repository}"
     url = httpx.URL(settings.results_url or settings.cache_url or "")
     return f"github:{url.netloc.decode('ascii')}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
