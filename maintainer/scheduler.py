@@ -118,9 +118,14 @@ class Schedule:
         thread = self._scheduler._thread  # noqa: SLF001 - there is no other way to learn it
         return thread is not None and bool(thread.is_alive())
 
-    def set(self, name: str, rule: Rule, next_run_at: datetime) -> None:
-        """Add a target, or change when it runs."""
-        grace = rule.misfire_grace.total_seconds()
+    def wake(self) -> None:
+        """Look at the clock now: it may have been set, or the machine have slept."""
+        self._scheduler.wakeup()
+
+    def set(
+        self, name: str, rule: Rule, next_run_at: datetime, *, may_be_late: bool = False
+    ) -> None:
+        """Add a target, or change when it runs; the first time however late, if it may be."""
         self._scheduler.add_job(
             f"{__name__}:run_target",
             _trigger(rule),
@@ -129,8 +134,7 @@ class Schedule:
             name=name,
             coalesce=True,
             max_instances=1,
-            # An interval says how often, not when: a late run is as good as any.
-            misfire_grace_time=max(1, int(grace)) if rule.cron else None,
+            misfire_grace_time=None if may_be_late else _misfire_grace(rule),
             next_run_time=next_run_at,
             replace_existing=True,
         )
@@ -143,9 +147,16 @@ class Schedule:
             log.debug("%s was not scheduled", name)
 
     def put_off(self, name: str, until: datetime) -> None:
-        """Run a target at another time, once; then by its rule again."""
+        """Run a target at another time, however late; then at the times of its rule again."""
         try:
-            self._scheduler.modify_job(name, next_run_time=until)
+            self._scheduler.modify_job(name, next_run_time=until, misfire_grace_time=None)
+        except JobLookupError:
+            log.debug("%s is not scheduled any more", name)
+
+    def keep_to(self, name: str, rule: Rule) -> None:
+        """Leave runs out again that are too late, once one has ended that might be late."""
+        try:
+            self._scheduler.modify_job(name, misfire_grace_time=_misfire_grace(rule))
         except JobLookupError:
             log.debug("%s is not scheduled any more", name)
 
@@ -165,6 +176,11 @@ def run_target(name: str) -> None:
     """Do what the schedule is for. Called by APScheduler, which knows it by name."""
     if _run is not None:
         _run(name)
+
+
+def _misfire_grace(rule: Rule) -> int | None:
+    """Give the seconds that a run may be late. An interval says how often, and not when."""
+    return max(1, int(rule.misfire_grace.total_seconds())) if rule.cron else None
 
 
 def _trigger(rule: Rule) -> Any:  # noqa: ANN401
@@ -192,6 +208,8 @@ class _CronTrigger(BaseTrigger):  # type: ignore[misc]
         start = now
         if previous_fire_time is not None:
             start = min(now, previous_fire_time + timedelta(microseconds=1))
+        if start == previous_fire_time:
+            start += timedelta(microseconds=1)
         before = (start - timedelta(microseconds=1)).astimezone(self._zone)
         # Within an hour that the clocks show twice, the next one may be in its first pass.
         times = (at.astimezone(UTC) for at in CronSim(self._cron, before))

@@ -20,6 +20,8 @@ class Due(msgspec.Struct, frozen=True):
     """Whichever is earlier: what APScheduler says, or a run that was to begin and did not."""
     failures: int
     is_running: bool
+    was_interrupted: bool
+    """Whether the service ended during its last run."""
 
 
 class TargetStatus(msgspec.Struct, frozen=True):
@@ -88,6 +90,7 @@ def load_due(connection: Connection) -> dict[str, Due]:
             next_run_at=min(row.due_at, _time(row.next_run_time) or row.due_at),
             failures=row.failures,
             is_running=row.running_since is not None,
+            was_interrupted=row.status == "interrupted",
         )
         for row in rows
     }

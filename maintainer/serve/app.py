@@ -1,7 +1,7 @@
 """The pages: how it is going, for people, probes and Prometheus. They only read the database."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from starlette.applications import Starlette
@@ -40,11 +40,17 @@ class Pages:
     """Answers each request on its own, in a thread of its own."""
 
     def __init__(
-        self, database: Database, is_alive: Callable[[], bool], clock: Callable[[], datetime]
+        self,
+        database: Database,
+        is_alive: Callable[[], bool],
+        clock: Callable[[], datetime],
+        trouble: Callable[[], Mapping[str, str]],
     ) -> None:
+        """Tell what the database says, and what could not be written there, by target."""
         self._database = database
         self._is_alive = is_alive
         self._clock = clock
+        self._trouble = trouble
 
     def app(self) -> Starlette:
         """Make the ASGI application."""
@@ -75,6 +81,7 @@ class Pages:
     def _readyz(self, request: Request) -> Response:
         now = self._clock()
         complaints = {one.name: one.complaint(now) for one in self._statuses()}
+        complaints.update(self._trouble())
         reasons = {name: printable(why, limit=1_000) for name, why in complaints.items() if why}
         status = 503 if reasons else 200
         if "application/json" in request.headers.get("accept", ""):

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import anyio
+from sqlalchemy import Connection
 
 from maintainer.budget import Budget
 from maintainer.collect import Collector, collect, now_utc
 from maintainer.console import LoggedProgress
-from maintainer.errors import MaintainerError
+from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
 from maintainer.graph.schedule import Outcome, begin_attempt, end_attempt, put_off
 from maintainer.logs import log_context
@@ -23,8 +25,12 @@ from maintainer.scheduler import Schedule
 from maintainer.serve.targets import ServedTarget
 
 _FIRST_BACKOFF = timedelta(seconds=30)
+_PAUSE = 5.0
+"""Seconds until something is written once more that could not be."""
 _MOST_DOUBLINGS = 20
 """A year of waiting, which is more than can be configured."""
+
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +46,9 @@ class Runner:
         self._clock = clock
         self._idle = threading.Lock()
         self._stopped_by: str | None = None
+        self._stopping = threading.Event()
+        self.trouble: Mapping[str, str] = {}
+        """What of a target cannot be written down at this moment, and why."""
         self._under_way: _UnderWay | None = None
 
     def run(self, name: str, schedule: Schedule) -> Outcome | None:
@@ -56,6 +65,7 @@ class Runner:
     def interrupt(self, what: str) -> None:
         """Let the run under way end between two steps; later ones do not begin."""
         self._stopped_by = what
+        self._stopping.set()
         if under_way := self._under_way:
             under_way.budget.interrupt(what)
 
@@ -85,14 +95,19 @@ class Runner:
     def _attempt(self, target: ServedTarget, schedule: Schedule) -> Outcome:
         # Not within a transaction: the schedule may be waiting for its end.
         next_run_at = schedule.next_run_at(target.name)
-        with self._database.begin() as connection:
-            begin_attempt(connection, target.name, target.cache, self._clock(), next_run_at)
+        began_at = self._clock()
+        self._write(
+            target, lambda c: begin_attempt(c, target.name, target.cache, began_at, next_run_at)
+        )
         outcome = self._outcome(target)
         now = self._clock()
-        with self._database.begin() as connection:
-            failures = end_attempt(connection, target.name, target.cache, outcome, now)
+        failures = self._write(
+            target, lambda c: end_attempt(c, target.name, target.cache, outcome, now)
+        )
         if failures is None:
             return outcome
+        if outcome.status == "done":
+            schedule.keep_to(target.name, target.rule)
         if outcome.status == "failed":
             again_at = now + backoff(failures, target.settings.serve.backoff_max)
             again = f"again at {again_at:%Y-%m-%d %H:%M:%S} UTC"
@@ -104,9 +119,27 @@ class Runner:
         interrupted = outcome.status == "interrupted"
         due_at = now if interrupted else schedule.next_run_at(target.name)
         if due_at:
-            with self._database.begin() as connection:
-                put_off(connection, target.name, target.cache, due_at)
+            self._write(target, lambda c: put_off(c, target.name, target.cache, due_at))
         return outcome
+
+    def _write(self, target: ServedTarget, write: Callable[[Connection], _T]) -> _T:
+        """Write something down, and wait for as long as it cannot be: else nobody would know.
+
+        Raises DatabaseError if it still cannot be when the service ends.
+        """
+        while True:
+            try:
+                with self._database.begin() as connection:
+                    written = write(connection)
+            except DatabaseError as error:
+                if not self.trouble:
+                    log.error("%s: what came of it is not written down: %s", target.name, error)  # noqa: TRY400
+                self.trouble = {target.name: f"what came of it is not written down: {error}"}
+                if self._stopping.wait(_PAUSE):
+                    raise
+            else:
+                self.trouble = {}
+                return written
 
     def _outcome(self, target: ServedTarget) -> Outcome:
         try:

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import ClassVar
@@ -71,9 +71,15 @@ class PageServer:
     Raises AddressBusyError if it cannot be listened on now, UsageError if it never can.
     """
 
-    def __init__(self, settings: ServeSettings, database: Database, schedule: Schedule) -> None:
+    def __init__(
+        self,
+        settings: ServeSettings,
+        database: Database,
+        schedule: Schedule,
+        trouble: Callable[[], Mapping[str, str]],
+    ) -> None:
         host, port = split_listen(settings.listen)
-        pages = Pages(database, lambda: schedule.is_alive, now_utc)
+        pages = Pages(database, lambda: schedule.is_alive, now_utc, trouble)
         self._guard = Guard(pages.app(), host=host, hosts=settings.hosts)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -7,6 +7,7 @@ steps, or is cut off; the pages go; the schedule is closed.
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -48,7 +49,8 @@ def serve(load: Callable[[], Settings]) -> None:
     with alone(settings) as database:
         runner = Runner(database, targets, now_utc)
         schedule = Schedule(settings.database, lambda name: runner.run(name, schedule))
-        with closing(schedule), closing(PageServer(settings.serve, database, schedule)) as server:
+        server = PageServer(settings.serve, database, schedule, lambda: runner.trouble)
+        with closing(schedule), closing(server):
             take_up(database, schedule, targets.values(), now_utc())
             service = _Service(load, settings, database, runner, schedule, server)
             asyncio.run(service.run())
@@ -59,7 +61,7 @@ def alone(settings: Settings) -> Iterator[Database]:
     """Open the database, at this version's revision, for the only service that works on it."""
     database = Database(settings.database)
     database.upgrade()
-    lock = FileLock(Path(f"{database.path}.serve.lock"), timeout=0)
+    lock = FileLock(Path(f"{database.file}.serve.lock"), timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -71,6 +73,11 @@ def alone(settings: Settings) -> Iterator[Database]:
     finally:
         lock.release()
         database.close()
+
+
+def _drift() -> float:
+    """Tell how far the clock is from the one by which threads sleep, in seconds."""
+    return time.time() - time.monotonic()
 
 
 @dataclass(slots=True)
@@ -118,7 +125,11 @@ class _Service:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
     async def _until_stopped(self, stopped_by: asyncio.Future[str]) -> str:
+        drift = _drift()
         while not stopped_by.done():
+            if abs(_drift() - drift) > _PULSE:
+                drift = _drift()
+                self.schedule.wake()
             if not self.schedule.is_alive:
                 raise DatabaseError("the schedule could not be written: see the log, start again")
             await asyncio.wait([stopped_by], timeout=_PULSE)

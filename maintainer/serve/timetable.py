@@ -1,7 +1,7 @@
 """Brings the schedule into line with what is configured."""
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,13 +33,16 @@ class Changes:
     """Targets that are not to run any more."""
     due: Collection[tuple[ServedTarget, datetime]]
     """Targets that are new or changed, and when they run next."""
+    again: Collection[str] = ()
+    """Those of them whose last run did not end well: they are made up for, however late."""
 
     def take_effect(self, schedule: Schedule) -> None:
         """Let the targets run when they are due."""
         for name in self.gone:
             schedule.remove(name)
         for target, due_at in self.due:
-            schedule.set(target.name, target.rule, due_at)
+            may_be_late = target.name in self.again
+            schedule.set(target.name, target.rule, due_at, may_be_late=may_be_late)
 
 
 def take_up(
@@ -64,7 +67,7 @@ def take_up(
     for name in sorted(killed):
         log.error("%s: the process was killed during the last run", name)
     schedule.open()
-    Changes((), due).take_effect(schedule)
+    Changes((), due, _again(known) | killed).take_effect(schedule)
 
 
 def take_over(database: Database, targets: Collection[ServedTarget], now: datetime) -> Changes:
@@ -82,7 +85,12 @@ def take_over(database: Database, targets: Collection[ServedTarget], now: dateti
             if not _is_unchanged(target, known.get(target.name))
         ]
         _write_down(connection, targets, due)
-    return Changes(scheduled - {target.name for target in targets}, due)
+    return Changes(scheduled - {target.name for target in targets}, due, _again(known))
+
+
+def _again(known: Mapping[str, Due]) -> set[str]:
+    """Give the targets whose last run is to be made up for."""
+    return {name for name, due in known.items() if due.failures or due.was_interrupted}
 
 
 def _forget_others(connection: Connection, targets: Collection[ServedTarget]) -> None:
@@ -135,8 +143,11 @@ def _due_at(
         return target.rule.after(now)
     if known.failures:
         return now
+    # A clock that was ahead for a while has left a time behind that is too far away.
+    latest = next_time(target.rule, now) + target.rule.jitter
     # APScheduler would count an interval up from a time long past, one by one.
-    return known.next_run_at if target.rule.cron else max(known.next_run_at, now)
+    next_run_at = known.next_run_at if target.rule.cron else max(known.next_run_at, now)
+    return min(next_run_at, latest)
 
 
 def _is_unchanged(target: ServedTarget, known: Due | None) -> bool:

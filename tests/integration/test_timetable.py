@@ -3,8 +3,10 @@
 The schedule, the database, the runs and the caches are real; only signals and pages are not there.
 """
 
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +19,8 @@ from maintainer.graph.database import Database
 from maintainer.graph.record import find_target
 from maintainer.graph.runs import begin_run, list_runs
 from maintainer.graph.schedule import TargetStatus, begin_attempt, load_statuses, put_off
-from maintainer.scheduler import Schedule
+from maintainer.scheduler import Rule, Schedule
+from maintainer.serve.once import _early, _next
 from maintainer.serve.runner import Runner
 from maintainer.serve.targets import ServedTarget, read_targets
 from maintainer.serve.timetable import take_over, take_up
@@ -319,6 +322,86 @@ def test_a_run_that_somebody_else_does_meanwhile_is_not_held_for_killed(
 
     assert again.runs == ["done", "killed", "running"]
     assert again.status.last_run == 2
+
+
+def test_an_interrupted_cron_run_is_made_up_for_however_late_that_is(
+    timetables: Timetables, timetable: Timetable, world: World
+) -> None:
+    yearly = f"[serve]\nmisfire_grace = '1s'\n{APP}cron = '0 3 1 1 *'"
+    gate = Gate(world)
+    timetable.start(yearly)
+    timetable.schedule.put_off("own", now_utc())
+    gate.wait_for_run()
+    timetable.schedule.pause()
+    timetable.runner.interrupt("SIGTERM")
+    gate.open()
+    assert timetable.runner.wait(PATIENCE)
+    _set_due(timetable, now_utc() - timedelta(hours=1))
+
+    again = timetables.make()
+    again.start(yearly)
+
+    again.wait_until_done("github:example/app")
+
+
+def _set_due(timetable: Timetable, at: datetime) -> None:
+    cache = timetable.runner.targets["own"].cache
+    with timetable.database.begin() as connection:
+        put_off(connection, "own", cache, at)
+
+
+def test_a_time_that_a_wrong_clock_has_set_is_not_waited_for(
+    timetables: Timetables, timetable: Timetable
+) -> None:
+    timetable.start(f"{APP}interval = '6h'")
+    timetable.wait_until_done("github:example/app")
+    in_a_year = now_utc() + timedelta(days=365)
+    timetable.schedule.put_off("own", in_a_year)
+    _set_due(timetable, in_a_year)
+
+    again = timetables.make()
+    again.start(f"{APP}interval = '6h'")
+
+    assert again.status.next_run_at
+    assert again.status.next_run_at - now_utc() <= timedelta(hours=6)
+
+
+def test_an_attempt_that_cannot_be_written_down_is_told_and_written_as_soon_as_it_can(
+    timetables: Timetables, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maintainer.graph.database._PATIENCE", 0.1)
+    monkeypatch.setattr("maintainer.serve.runner._PAUSE", 0.1)
+    timetable = timetables.make()
+    gate = Gate(world)
+    timetable.start(APP)
+    gate.wait_for_run()
+
+    with closing(sqlite3.connect(timetable.database.path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        gate.open()
+        wait_until(lambda: "not written down" in timetable.runner.trouble.get("own", ""))
+        other.rollback()
+
+    wait_until(lambda: timetable.status.failures == 1)
+    assert not timetable.runner.trouble
+    assert timetable.status.next_run_at
+    assert timetable.status.next_run_at - now_utc() <= timedelta(seconds=30)
+
+
+def test_an_interval_of_somebody_elses_clock_counts_from_when_it_was_time() -> None:
+    rule = Rule(None, timedelta(hours=6), timedelta(0), "UTC", timedelta(hours=1))
+    due_at = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    for late, expected in [(-20, 6), (20, 6), (6 * 3_600 + 1, 12)]:
+        assert _next(rule, due_at, due_at + timedelta(seconds=late)) == due_at + timedelta(
+            hours=expected
+        )
+    assert _early(rule) == timedelta(minutes=1)
+    assert _early(Rule("0 3 * * *", *fields(rule))) == timedelta(0)
+
+
+def fields(rule: Rule) -> tuple[timedelta, timedelta, str, timedelta]:
+    """Give all but the expression."""
+    return rule.interval, rule.jitter, rule.timezone, rule.misfire_grace
 
 
 def test_an_interrupted_run_is_no_failure_and_due_at_once(

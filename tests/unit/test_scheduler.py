@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maintainer.graph.database import Database
-from maintainer.scheduler import Rule, Schedule, next_time
+from maintainer.scheduler import Rule, Schedule, _trigger, next_time
 from maintainer.serve.runner import backoff
 from maintainer.settings import ServeSettings, TargetSettings
 
@@ -126,6 +126,12 @@ def test_what_runs_daily_runs_on_each_local_day_in_every_time_zone(
     for begin, end in pairwise(begins):
         # Where the last minutes of a day are left out, it is the first moment of the next.
         assert begin <= next_time(rule, begin) <= end
+
+
+def test_the_next_time_is_another_one_even_if_the_clock_stands_still() -> None:
+    trigger = _trigger(a_rule("* * * * *"))
+
+    assert trigger.get_next_fire_time(NOON, NOON) == NOON + timedelta(minutes=1)
 
 
 def test_jitter_comes_on_top() -> None:
@@ -309,6 +315,24 @@ def test_a_late_cron_run_is_left_out_and_a_late_interval_is_not(
 
     assert calls.names == ["interval"]
     assert "cron: the run was late by more than misfire_grace" in caplog.text
+
+
+def test_a_run_that_is_made_up_for_may_be_late_and_the_next_may_not(
+    schedule: Schedule, calls: Calls, caplog: pytest.LogCaptureFixture
+) -> None:
+    rule = a_rule("0 3 1 1 *", misfire_grace=timedelta(seconds=1))
+    schedule.set("killed", rule, now() - HOUR, may_be_late=True)
+    schedule.set("failed", rule, now() + HOUR)
+    schedule.put_off("failed", now() - HOUR)
+    schedule.run()
+    calls.wait_for(2)
+
+    schedule.keep_to("failed", rule)
+    schedule.keep_to("forgotten", rule)
+    schedule.set("failed", rule, now() - HOUR)
+
+    wait_until(lambda: "failed: the run was late" in caplog.text)
+    assert sorted(calls.names) == ["failed", "killed"]
 
 
 def test_a_cron_run_within_its_grace_is_done_once_however_many_were_missed(
