@@ -52,7 +52,7 @@ readme: $(VENV)/.installed ## write the parts of the README that follow from cod
 	$(BIN)/python -m tests.readme
 
 act: $(VENV)/.installed ## run the workflows of REPOSITORY by `act`, on an emulated cache
-	$(BIN)/python -m tests.acceptance.try_workflow "$(REPOSITORY)" "$(EVENT)"
+	@$(BIN)/python -m tests.acceptance.try_workflow "$(REPOSITORY)" "$(EVENT)"
 
 lock: ## lock the newest versions that pyproject.toml allows
 	$(BIN)/pip install --quiet uv

@@ -1,6 +1,6 @@
 -- Six questions to ask of the database, with any SQLite tool:
 --
---     sqlite3 -box maintainer.db < config/queries.sql
+--     sqlite3 -box -echo maintainer.db < config/queries.sql
 --
 -- The views `entries`, `blobs`, `blob_uses`, `generations`, `scopes`, `runs`, `run_states` and
 -- `actions` are there to be queried; the tables behind them may change with any version. Sizes are

@@ -417,11 +417,14 @@ def emulator(
         Path | None,
         typer.Option(help="A TOML or JSON file that tells what shall go wrong.", metavar="FILE"),
     ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Begin with the recorded builds of `maintainer demo`.")
+    ] = False,
 ) -> None:
     """Serve an Actions cache on loopback, and print the variables that a client needs."""
     from maintainer.emulator.command import run_emulator  # noqa: PLC0415
 
-    run_emulator(listen, quota, ref=ref, service=service.value, faults=faults)
+    run_emulator(listen, quota, ref=ref, service=service.value, faults=faults, history=history)
 
 
 @dataclass(frozen=True, slots=True)

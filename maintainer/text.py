@@ -4,6 +4,15 @@ import re
 import unicodedata
 
 _ELLIPSIS = "…"
+_HIDING = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U0001d159\U0001d173-\U0001d17a\U000e0100-\U000e01ef]"
+)
+"""What leaves no trace, or a blank, though Python counts it among what can be printed.
+
+Source: Default_Ignorable_Code_Point in Unicode's DerivedCoreProperties, the blank of Braille, and a
+note head without a shape.
+"""
 _COMMAND = re.compile(r":(?=:)|#(?=#\[)")
 
 
@@ -17,7 +26,7 @@ def printable(text: str, limit: int = 200) -> str:
     shown: list[str] = []
     room = limit
     for character in text:
-        is_shown = character.isprintable()
+        is_shown = character.isprintable() and not _HIDING.match(character)
         piece = character if is_shown else character.encode("unicode_escape").decode()
         if len(piece) > room:
             return _cut(shown, limit)

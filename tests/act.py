@@ -56,6 +56,19 @@ class Act:
             subprocess.run(command, cwd=act.repository, env=act.environment, check=True)
         return act
 
+    @classmethod
+    def with_a_copy_of(cls, folder: Path, place: Path) -> Self:
+        """Make a repository with one commit of all that is in a folder."""
+        act = cls.in_a_new_repository(place)
+        leave_out = shutil.ignore_patterns(".git", ".venv", "node_modules")
+        shutil.copytree(folder, act.repository, symlinks=True, ignore=leave_out, dirs_exist_ok=True)
+        for command in (
+            ["git", "add", "--all"],
+            ["git", *_WHO, "commit", "--quiet", "--allow-empty", "--message=all"],
+        ):
+            subprocess.run(command, cwd=act.repository, env=act.environment, check=True)
+        return act
+
     @property
     def environment(self) -> dict[str, str]:
         """Neither this machine's git settings nor its proxies or containers."""

@@ -7,6 +7,7 @@ NASTY = {
     "overwrites the line": "ok\rgone",
     "turns the direction round": "abc\u202egpj.exe",
     "hides": "zero\u200bwidth\u2060\ufeff",
+    "looks like another": "web\ufe0f we\u034fb \u3164\u2800\uffa0 \U000e0100",
     "is a script": "<script>alert(1)</script>",
     "ends a script": "</script><img src=x onerror=alert(1)>",
     "ends a style": "</style><b>",

@@ -3,6 +3,10 @@
 # that nothing else uses. Needs PYTHON, RUNNER_TEMP and GITHUB_ACTION_PATH.
 set -euo pipefail
 unset PYTHONPATH PYTHONHOME # the job's own business
+unset PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_CONSTRAINT PIP_REQUIREMENT PIP_DRY_RUN PIP_REQUIRE_VIRTUALENV
+
+# What a run that was killed has left on this machine does not go with what is restored next.
+rm -f .maintainer/maintainer.db*
 
 home="$RUNNER_TEMP/maintainer"
 installed="$home/installed" # says from where

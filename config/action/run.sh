@@ -7,6 +7,7 @@ unset PYTHONPATH PYTHONHOME # the job's own business
 options=(--github)
 fail() {
   echo "::error title=maintainer::input $1 is neither true nor false"
+  echo "status=failed" >>"${GITHUB_OUTPUT:-/dev/null}"
   exit 2
 }
 flag() { # NAME VALUE

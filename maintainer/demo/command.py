@@ -1,5 +1,7 @@
 """Fills an emulated cache with the recorded history, and lets a run put it right."""
 
+import shutil
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -7,7 +9,6 @@ from random import Random
 import anyio
 from rich import box
 from rich.console import Console
-from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +25,7 @@ from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.report.terminal import render_report
 from maintainer.report.verdict import say_done
+from maintainer.report.words import say_size
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.github import open_store
 
@@ -45,14 +47,14 @@ def run_demo(console: Console) -> None:
     ends_at = datetime.now(UTC) - timedelta(hours=30)
     seed(cache, history, ends_at=ends_at, lasted=timedelta(days=5))
     console.print(
-        f"1. A repository's cache: {len(history)} entries, {decimal(cache.usage)}, "
+        f"1. A repository's cache: {len(history)} entries, {say_size(cache.usage)}, "
         "written by 226 builds of four images (recorded from a real BuildKit)."
     )
     quota = int(cache.usage * _QUOTA_SHARE)
     evicted = evict_least_recently_used(cache, quota)
     lost = evict_named_layers(cache, _MAIN, count=_LOST, random=Random(_SEED))  # noqa: S311 - a demo, the same each time
     console.print(
-        f"2. Its quota is {decimal(quota)}, so the host evicts the {len(evicted)} entries that "
+        f"2. Its quota is {say_size(quota)}, so the host evicts the {len(evicted)} entries that "
         f"were used least recently, blind to what they are; and, to show what happens then, "
         f"{len(lost)} layers that the newest indexes name."
     )
@@ -65,7 +67,7 @@ def run_demo(console: Console) -> None:
     console.print(_before_and_after(first))
     console.print(
         f"The graph is in {_DATABASE}. Look at it with\n"
-        f"    maintainer report --run 1 --database sqlite:///{_DATABASE}\n"
+        f"    {_program()} report --run 1 --database sqlite:///{_DATABASE}\n"
         f"    sqlite3 -box {_DATABASE} '{_QUERY}'",
         soft_wrap=True,
     )
@@ -84,6 +86,12 @@ async def _run(running: Running, quota: int) -> Report:
         database.close()
 
 
+def _program() -> str:
+    """Say how this program is called: by its name, or by its path if the shell does not find it."""
+    name = Path(sys.argv[0]).name
+    return name if shutil.which(name) else sys.argv[0]
+
+
 def _before_and_after(report: Report) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="before → after", title_style="bold", pad_edge=False)
     table.title_justify = "left"
@@ -93,7 +101,7 @@ def _before_and_after(report: Report) -> Table:
         table.add_row(
             Text(index.scope),
             f"{index.usable_before} → {index.usable_after}",
-            f"{decimal(index.bytes_dangling_before)} → {decimal(index.bytes_dangling_after)}",
+            f"{say_size(index.bytes_dangling_before)} → {say_size(index.bytes_dangling_after)}",
             f"{index.generations} → {index.generations_after}",
         )
     return table

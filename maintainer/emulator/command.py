@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import signal
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from maintainer.emulator.faults import NO_FAULTS, load_faults
@@ -22,15 +23,19 @@ def run_emulator(
     repository: str = REPOSITORY,
     service: Service = "v2",
     faults: Path | None = None,
+    history: bool = False,
 ) -> None:
     """Serve at `listen` (`127.0.0.1:PORT`), and print what a client on `ref` needs to know.
 
-    `faults` is the file of a fault plan. Ctrl-C and SIGTERM end it. Raises UsageError if `listen`
-    is no free loopback address, or the plan is not valid.
+    `history` begins with the recorded builds. `faults` is the file of a fault plan. Ctrl-C and
+    SIGTERM end it. Raises UsageError if `listen` is no free loopback address, or the plan is not
+    valid.
     """
     plan = load_faults(faults) if faults else NO_FAULTS
     host, port = parse_listen(listen)
     cache = ActionsCache(quota=DEFAULT_QUOTA if quota is None else quota)
+    if history:
+        _fill(cache)
     try:
         emulator = Emulator(cache, host=host, port=port)
     except OSError as error:
@@ -42,6 +47,14 @@ def run_emulator(
         sys.stdout.write(f"export {name}='{quoted}'\n")
     sys.stdout.flush()
     asyncio.run(_serve(emulator))
+
+
+def _fill(cache: ActionsCache) -> None:
+    # The demo imports all of us; most emulators begin without it.
+    from maintainer.demo.history import load_history, seed  # noqa: PLC0415
+
+    ends_at = datetime.now(UTC) - timedelta(hours=30)
+    seed(cache, load_history(), ends_at=ends_at, lasted=timedelta(days=5))
 
 
 def parse_listen(listen: str) -> tuple[str, int]:

@@ -34,6 +34,11 @@ class Database:
         event.listen(self._engine, "begin", _begin)
         self._readers = self._engine.execution_options(**_READS)
 
+    @property
+    def file(self) -> Path:
+        """The file itself, whatever link leads to it; locks are named by it."""
+        return self.path.resolve()
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -105,7 +110,7 @@ class Database:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other runs off this file. Raises DatabaseError, which says who holds it."""
-        lock = FileLock(f"{self.path}.lock", timeout=0)
+        lock = FileLock(f"{self.file}.lock", timeout=0)
         try:
             lock.acquire()
         except Timeout:

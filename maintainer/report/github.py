@@ -108,7 +108,7 @@ def outputs(report: Report) -> dict[str, str]:
         "verdict": verdict.level,
         "run": str(report.run),
         "indexes-written": str(report.indexes_written),
-        "entries-deleted": str(len(report.deleted)),
+        "entries-deleted": str(report.entries_deleted),
         "freed-bytes": str(report.bytes_freed),
         "blobs-pruned": str(report.blobs_missing),
     }

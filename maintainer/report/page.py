@@ -5,7 +5,7 @@ All texts are as they came: the forms escape them.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -208,7 +208,8 @@ def deleted_table(report: Report, limit: int) -> Table:
     ]
     groups = _groups((_said(a.outcome, _cause(a.reason)), a) for a in deletes)
     title = "Would be deleted" if report.dry_run else "Deleted"
-    return _grouped(title, groups, limit)
+    outcomes = ("done", "gone", "planned") if report.dry_run else ("done", "gone")
+    return _grouped(title, groups, limit, _not_listed(report, outcomes))
 
 
 def left_table(report: Report, limit: int) -> Table:
@@ -219,7 +220,16 @@ def left_table(report: Report, limit: int) -> Table:
         if action.kind == "delete" and action.outcome not in _GONE and not report.dry_run
     ]
     groups = _groups((_said(a.outcome, _cause(a.reason)), a) for a in left)
-    return _grouped("Not deleted", groups, limit)
+    outcomes = () if report.dry_run else ("planned", "failed", "left", "skipped")
+    return _grouped("Not deleted", groups, limit, _not_listed(report, outcomes))
+
+
+def _not_listed(report: Report, outcomes: Collection[str]) -> Iterator[tuple[Cell, ...]]:
+    """Give rows for deletions that are too many to be told one by one."""
+    for total in report.more_actions:
+        if total.kind == "delete" and total.outcome in outcomes:
+            why = f"others, {total.outcome}: the view `actions` of the database has them"
+            yield _number(total.actions), _size(total.size), Cell(why)
 
 
 def kept_table(report: Report, limit: int) -> Table:
@@ -385,13 +395,18 @@ def _groups(
     return sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
 
 
-def _grouped(title: str, groups: Sequence[tuple[str, list[ActionReport]]], limit: int) -> Table:
+def _grouped(
+    title: str,
+    groups: Sequence[tuple[str, list[ActionReport]]],
+    limit: int,
+    more: Iterable[tuple[Cell, ...]] = (),
+) -> Table:
     rows = [
         (_number(len(members)), _size(sum(one.size or 0 for one in members)), Cell(name))
         for name, members in groups
     ]
     columns = ("entries", "size", "why")
-    return _table(title, columns, columns[:2], rows, limit)
+    return _table(title, columns, columns[:2], [*more, *rows], limit)
 
 
 def _said(outcome: str, cause: str) -> str:

@@ -123,6 +123,8 @@ def say_what_frees(told: Explanation, one: Sighting) -> str:
         if one.unneeded_since is None:
             return f"the first run for which nothing has needed it for {grace}."
         due = say_time(one.unneeded_since + told.grace)
+        if not one.reason.startswith(f"{one.state} since"):
+            return f"the first run after {due} that does not find what keeps it now: {one.reason}."
         return f"the first run after {due}, if nothing needs it until then (grace period: {grace})."
     return _FREED_BY.get(one.state, "the next run decides.").format(
         ref=one.ref, results=say_count(sum(use.results for use in told.uses), "result")

@@ -163,11 +163,17 @@ def test_a_real_installation_from_the_lock_runs(tmp_path: Path) -> None:
         "RUNNER_TEMP": str(tmp_path),
         "GITHUB_ACTION_PATH": str(ROOT),
     }
+    left = tmp_path / ".maintainer" / "maintainer.db-wal"
+    left.parent.mkdir()
     for _ in range(2):  # a second step of the same job finds it there
-        subprocess.run([SCRIPTS / "install.sh"], env=_clean() | environment, check=True)
+        left.touch()
+        environment |= {"PIP_USER": "1", "PIP_TARGET": str(tmp_path / "elsewhere")}
+        install = [SCRIPTS / "install.sh"]
+        subprocess.run(install, cwd=tmp_path, env=_clean() | environment, check=True)
+        assert not left.exists()
     command = tmp_path / "maintainer" / "venv" / "bin" / "maintainer"
     told = subprocess.run(
-        [command, "version"], cwd=tmp_path, env=_clean(), capture_output=True, check=True
+        [command, "--version"], cwd=tmp_path, env=_clean(), capture_output=True, check=True
     )
     assert told.stdout.strip()
 

@@ -449,7 +449,7 @@ def test_the_demo_tells_before_and_after_and_leaves_a_database_to_look_at(bare: 
     assert all(int(before) < int(after) for _, before, after in rows)
     assert "`maintainer gc` once more: nothing to do" in outcome.out
     # What it says can be typed.
-    (command,) = re.findall(r"^ *maintainer (report .*)$", outcome.out, re.MULTILINE)
+    (command,) = re.findall(r"^ *\S*maintainer (report .*)$", outcome.out, re.MULTILINE)
     assert bare(*command.split()).status == 0
 
 

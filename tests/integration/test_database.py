@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -252,6 +252,19 @@ def test_the_second_of_two_runs_is_told_who_holds_the_database(
 def test_a_database_can_be_read_while_a_run_holds_it(path: Path, database: Database) -> None:
     with another_run(path), database.begin() as connection:
         assert connection.execute(select(Target.name)).scalars().all() == ["github:octo/cache"]
+
+
+def test_a_link_to_a_database_is_that_database(path: Path, database: Database) -> None:
+    database.upgrade()
+    link = path.with_name("link.db")
+    link.symlink_to(path.name)
+
+    with (
+        database.held(),
+        closing(Database(f"sqlite:///{link}")) as other,
+        pytest.raises(DatabaseError, match="another run holds the database"),
+    ):
+        _hold(other)
 
 
 def test_a_run_that_was_killed_holds_nothing_and_is_told_apart(

@@ -25,6 +25,8 @@ from tests.nasty import NASTY
 PULL = "refs/pull/7/merge"
 T = TypeVar("T")
 
+NOWHERE = "http://127.0.0.1:9"
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
@@ -209,6 +211,22 @@ class TestWhy:
         for asked in (digits[:12], f"sha256:{digits[:8]}", f"buildkit-blob-1-{blob_of('api')}"):
             assert _ask(world, asked).subject == blob_of("api")
 
+    def test_what_keeps_a_blob_beyond_its_grace_is_told_with_what_would_free_it(
+        self, world: World
+    ) -> None:
+        world.build("base", "api")
+        world.put(f"buildkit-blob-1-{blob_of('orphan')}", size=1)
+        world.gc()
+        world.passes(hours=23)
+        world.build("base", "pull", ref="refs/pull/1/merge")
+        world.passes(hours=3)
+        world.gc()
+
+        shown = _shown(_why(_ask(world, blob_of("orphan"))))
+
+        frees = shown.partition("What would free it:")[2]
+        assert "in refs/pull/1/merge, whose content is not known" in frees
+
     def test_a_beginning_that_is_too_short_is_said_to_be_that(self, world: World) -> None:
         world.build("base", "api")
         world.gc()
@@ -366,7 +384,7 @@ class TestDiff:
         world.build("base", "api")
         world.gc()
         environment = world.running.environment(MAIN)
-        environment["GITHUB_API_URL"] = "http://127.0.0.1:9"
+        environment |= dict.fromkeys(("GITHUB_API_URL", "ACTIONS_RESULTS_URL"), NOWHERE)
         world.gc_in(environment)
 
         with pytest.raises(MaintainerError, match="run 2 failed before it knew what is stored"):

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from maintainer.report import ActionReport, Report
+from maintainer.report.github import outputs
 from maintainer.report.markdown import render_markdown
 from maintainer.report.model import ActionTotal, Changes, Trend, TrendPoint, Verdict
 from maintainer.report.page import (
@@ -65,6 +66,15 @@ def test_deletions_that_are_told_in_a_total_only_were_tried_too() -> None:
     report = msgspec.structs.replace(_with("planned"), more_actions=more)
 
     assert "deleted 7 of 8 entries (70 B)" in tell_changes(report)[-1]
+
+
+def test_what_is_told_in_a_total_only_is_counted_everywhere() -> None:
+    more = (ActionTotal("delete", "done", 1_500, 70), ActionTotal("delete", "left", 4, 8))
+    report = msgspec.structs.replace(_with("done"), more_actions=more)
+
+    (others, *_), (left, *_) = deleted_table(report, 9).rows, left_table(report, 9).rows
+    assert (others[0].text, left[0].text) == ("1,500", "4")
+    assert outputs(report)["entries-deleted"] == "1501"
 
 
 def test_a_dry_run_says_what_would_be() -> None:
