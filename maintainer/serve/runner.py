@@ -106,7 +106,7 @@ class Runner:
         )
         if failures is None:
             return outcome
-        if outcome.status == "done":
+        if outcome.status == "done" and target.rule.cron:
             schedule.keep_to(target.name, target.rule)
         if outcome.status == "failed":
             again_at = now + backoff(failures, target.settings.serve.backoff_max)

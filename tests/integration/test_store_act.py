@@ -94,7 +94,7 @@ def test_a_comma_cannot_be_looked_up(told: dict[str, Any]) -> None:
 
 
 def test_the_token_names_no_ref(told: dict[str, Any]) -> None:
-    assert told["name"] == "github:github.invalid/octo/cache"
+    assert told["name"] == "github:127.0.0.1/octo/cache"
     assert told["readable"] == told["writable"] == [""]
 
 

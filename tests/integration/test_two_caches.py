@@ -75,6 +75,7 @@ def test_what_one_cache_stores_is_not_judged_by_the_indexes_of_another(
     report = listed.gc_in(ours | service, grace=timedelta(0))
 
     assert report.status == "done"
+    assert report.target == "github:127.0.0.1/example/app", "it is not that of the API"
     assert listed.entries() == before
     assert held.blobs() == leads_to(held.newest())
     assert "is not that of the cache service" in caplog.text

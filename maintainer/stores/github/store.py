@@ -230,12 +230,13 @@ def _url(variable: str, value: str | None) -> str:
 
 def _name(settings: GitHubSettings) -> str:
     """Name the cache. Repositories of two hosts may have one name, and entries of one number."""
-    if settings.repository:
-        host = httpx.URL(settings.api_url).host
-        here = "" if host == _GITHUB or _is_loopback(host) else f"{host}/"
-        return f"github:{here}{settings.repository}"
-    url = httpx.URL(settings.results_url or settings.cache_url or "")
-    return f"github:{url.netloc.decode('ascii')}"
+    api_url, service_url = settings.api_url, _service_url(settings)
+    if not settings.repository:
+        return f"github:{httpx.URL(service_url).netloc.decode('ascii')}"
+    together = not service_url or are_of_one_cache(api_url, service_url)
+    host = httpx.URL(api_url if together else service_url).host
+    here = "" if together and (host == _GITHUB or _is_loopback(host)) else f"{host}/"
+    return f"github:{here}{settings.repository}"
 
 
 def _is_loopback(host: str) -> bool:
