@@ -195,7 +195,6 @@ async def _record(run: _Run, connection: Connection, probe: Probe) -> None:
         if reason := run.budget.take(0):
             raise StoreError(f"the entries could not all be listed: {reason}")
     record(connection, run.target_id, probe)
-    forget(connection, run.target_id, probe.at, run.report.grace)
 
 
 def _note_what_was_not_seen(run: _Run, probe: Probe, snapshot: Snapshot) -> None:
@@ -313,6 +312,7 @@ def _finish(run: _Run, status: str) -> Report:
             status, run.collector.clock(), run.collector.store.requests, changes
         )
         finish_run(connection, built, told=len(run.report.actions()))
+        forget(connection, run.target_id, run.report.started_at, run.report.grace)
         report = load_report(connection, built.run)
     log.info("run %d on %s: %s", report.run, report.target, report.status)
     return report
