@@ -148,15 +148,15 @@ class Schedule:
 
     def put_off(self, name: str, until: datetime) -> None:
         """Run a target at another time, however late; then at the times of its rule again."""
-        try:
-            self._scheduler.modify_job(name, next_run_time=until, misfire_grace_time=None)
-        except JobLookupError:
-            log.debug("%s is not scheduled any more", name)
+        self._modify(name, next_run_time=until, misfire_grace_time=None)
 
     def keep_to(self, name: str, rule: Rule) -> None:
         """Leave runs out again that are too late, once one has ended that might be late."""
+        self._modify(name, misfire_grace_time=_misfire_grace(rule))
+
+    def _modify(self, name: str, **changes: object) -> None:
         try:
-            self._scheduler.modify_job(name, misfire_grace_time=_misfire_grace(rule))
+            self._scheduler.modify_job(name, **changes)
         except JobLookupError:
             log.debug("%s is not scheduled any more", name)
 

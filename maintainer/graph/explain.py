@@ -21,8 +21,8 @@ from maintainer.graph.models import (
 )
 from maintainer.text import is_unicode, printable
 
-_SHORT_DIGEST = re.compile(r"(sha256:|sha384:|sha512:)?([0-9a-f]{6,128})", re.ASCII)
-_TOO_SHORT = re.compile(r"(sha256:|sha384:|sha512:)?[0-9a-f]{1,5}", re.ASCII)
+_SHORT_DIGEST = re.compile(r"(sha256:|sha384:|sha512:)?([0-9a-f]{1,128})", re.ASCII)
+_FEWEST_DIGITS = 6
 _DEFAULT_GRACE = timedelta(hours=24)
 _NAMED = 3
 
@@ -157,10 +157,10 @@ def _find_newest(connection: Connection, asked: str) -> dict[int, tuple[str, str
 
 def _find_digest(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
     match = _SHORT_DIGEST.fullmatch(asked)
-    if _TOO_SHORT.fullmatch(asked):
-        raise MaintainerError(f"{asked} is too short to tell digests apart: give six digits")
     if match is None:
         raise MaintainerError(f"the database knows nothing of {printable(asked)}")
+    if len(match[2]) < _FEWEST_DIGITS:
+        raise MaintainerError(f"{asked} is too short to tell digests apart: give six digits")
     pattern = f"{match[1] or '%:'}{match[2]}%"
     named = select(BlobRow.target_id, BlobRow.digest).where(BlobRow.digest.like(pattern))
     listed = select(EntryRow.target_id, EntryRow.digest).where(

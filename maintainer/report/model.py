@@ -5,6 +5,9 @@ from typing import Literal
 
 import msgspec
 
+_GONE = ("done", "gone already")
+"""Outcomes of a deletion after which the entry is not there."""
+
 
 class EntryTotal(msgspec.Struct, frozen=True):
     """How many entries are in one state."""
@@ -260,15 +263,24 @@ class Report(msgspec.Struct, frozen=True):
     """Of a directory with many blobs: what else was done, or left alone."""
 
     @property
+    def deletions(self) -> tuple[ActionReport, ...]:
+        """The deletions that are told one by one, whatever came of them."""
+        return tuple(action for action in self.actions if action.kind == "delete")
+
+    @property
     def deleted(self) -> tuple[ActionReport, ...]:
         """What is gone because of this run."""
-        gone = ("done", "gone already")
-        return tuple(a for a in self.actions if a.kind == "delete" and a.outcome in gone)
+        return tuple(action for action in self.deletions if action.outcome in _GONE)
+
+    @property
+    def undeleted(self) -> tuple[ActionReport, ...]:
+        """What was to be deleted and is still there."""
+        return tuple(action for action in self.deletions if action.outcome not in _GONE)
 
     @property
     def planned_deletions(self) -> ActionTotal:
         """All deletions of the plan, whatever came of them."""
-        listed = [action for action in self.actions if action.kind == "delete"]
+        listed = self.deletions
         others = [total for total in self.more_actions if total.kind == "delete"]
         size = sum(one.size or 0 for one in listed) + sum(one.size for one in others)
         return ActionTotal("delete", "", len(listed) + sum(t.actions for t in others), size)
@@ -276,7 +288,7 @@ class Report(msgspec.Struct, frozen=True):
     @property
     def tried_to_delete(self) -> bool:
         """Whether the run came to the first deletion of its plan."""
-        listed = {action.outcome for action in self.actions if action.kind == "delete"}
+        listed = {action.outcome for action in self.deletions}
         others = {total.outcome for total in self.more_actions if total.kind == "delete"}
         return bool((listed | others) - {"planned"})
 

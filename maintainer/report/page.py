@@ -26,7 +26,6 @@ from maintainer.report.words import (
 _SHORT_NAMES = {"unreadable": "unreadable refs", "foreign": "other tools"}
 _A_MOMENT = timedelta(minutes=1)
 _SECONDS = re.compile(r"(\d\d:\d\d):\d\d UTC")
-_GONE = ("done", "gone already")
 
 COMMAND = re.compile(r"`(maintainer [a-z -]+|--[a-z-]+)`", re.ASCII)
 """What stands between backticks in our own sentences, and is shown as code."""
@@ -201,11 +200,7 @@ def evicted_table(report: Report, limit: int) -> Table:
 
 def deleted_table(report: Report, limit: int) -> Table:
     """Tell what was deleted, by what came of it and why."""
-    deletes = [
-        action
-        for action in report.actions
-        if action.kind == "delete" and (report.dry_run or action.outcome in _GONE)
-    ]
+    deletes = report.deletions if report.dry_run else report.deleted
     groups = _groups((_said(a.outcome, _cause(a.reason)), a) for a in deletes)
     title = "Would be deleted" if report.dry_run else "Deleted"
     outcomes = ("done", "gone", "planned") if report.dry_run else ("done", "gone")
@@ -214,11 +209,7 @@ def deleted_table(report: Report, limit: int) -> Table:
 
 def left_table(report: Report, limit: int) -> Table:
     """Tell what was to be deleted and was not, by what came of it and why."""
-    left = [
-        action
-        for action in report.actions
-        if action.kind == "delete" and action.outcome not in _GONE and not report.dry_run
-    ]
+    left = () if report.dry_run else report.undeleted
     groups = _groups((_said(a.outcome, _cause(a.reason)), a) for a in left)
     outcomes = () if report.dry_run else ("planned", "failed", "left", "skipped")
     return _grouped("Not deleted", groups, limit, _not_listed(report, outcomes))
