@@ -161,6 +161,14 @@ def gc(
         list[str] | None,
         typer.Option(help="A scope to look up where the service cannot list; may be repeated."),
     ] = None,
+    merged_scope: Annotated[
+        str | None,
+        typer.Option(
+            help="The scope to write the merge of all others to, for builds to import; '' turns "
+            "it off. [default: maintained]",
+            metavar="SCOPE",
+        ),
+    ] = None,
     max_requests: Annotated[
         int | None, typer.Option(help="Send no more; what is left is for the next run.", min=1)
     ] = None,
@@ -202,6 +210,7 @@ def gc(
             verify=verify or None,
             grace=_duration("--grace", grace),
             scopes=scope or None,
+            merged_scope=merged_scope,
             max_requests=max_requests,
             deadline=_duration("--deadline", deadline),
             log_format=log_format,

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from maintainer.budget import Budget
 from maintainer.cache import Cache, Conditions
+from maintainer.cacheconfig import Scope
 from maintainer.errors import MaintainerError, MassDisappearanceError, StoreError, UsedUpError
 from maintainer.graph.database import Database
 from maintainer.graph.forget import forget
@@ -164,7 +165,7 @@ def _budget(collector: Collector) -> Budget:
 
 async def _look(run: _Run, *, accept_loss: bool) -> tuple[Probe, Snapshot]:
     """Probe and record. Look a second time if too much is gone; go no further if it stays so."""
-    access = run.cache.access
+    access, settings = run.cache.access, run.collector.settings
     with run.collector.database.begin() as connection:
         known = recall(connection, run.target_id, access)
         remembered = recall_entries(connection, run.target_id, access) if run.cache.evicts else []
@@ -174,7 +175,12 @@ async def _look(run: _Run, *, accept_loss: bool) -> tuple[Probe, Snapshot]:
         run.collector.progress.stage("record")
         with run.collector.database.begin() as connection:
             await _record(run, connection, probe)
-            snapshot = load_snapshot(connection, run.target_id, probe)
+            snapshot = load_snapshot(
+                connection,
+                run.target_id,
+                probe,
+                merged_scope=Scope(settings.merged_scope) if settings.merged_scope else None,
+            )
             outage = run.cache.find_outage(known, remembered, probe, snapshot)
             if outage and not accept_loss:
                 # What was written down is taken back: it may not be so.

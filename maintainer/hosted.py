@@ -36,11 +36,13 @@ class HostedCache:
 
     async def probe(self, known: Known, now: datetime, conditions: Conditions) -> Probe:
         """Look what there is, with as few requests as possible."""
+        settings = conditions.settings
+        merged = (settings.merged_scope,) if settings.merged_scope else ()
         return await probe_store(
             self._store,
             known,
             now=now,
-            scopes=conditions.settings.scopes,
+            scopes=(*settings.scopes, *merged),
             generation_gap=conditions.settings.generation_gap,
             budget=conditions.budget,
             progress=conditions.progress,

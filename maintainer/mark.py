@@ -14,6 +14,7 @@ from maintainer.cacheconfig import (
     IndexKey,
     Ref,
     SignatureKey,
+    Sink,
     merge,
     prune,
 )
@@ -70,6 +71,12 @@ class Index:
     """The key that builders who do not sign read in place of the newest generation."""
     merged_with: int = 0
     """How many other tags have a part in what a tag comes to."""
+    is_merge: bool = False
+    """Whether it holds the merge of all other indexes of its ref, and no build's own."""
+    sink: Sink = Sink.REWRITE
+    """The sink that it gets when it is written."""
+    used_by_builds: str | None = None
+    """Of the index that is to hold the merge: the key that a build has exported to it, if so."""
 
     @property
     def newest(self) -> KnownGeneration | None:
@@ -160,10 +167,97 @@ def _indexes(snapshot: Snapshot) -> tuple[Index, ...]:
     for problem in snapshot.unread:
         unread[problem.index].append(problem)
     united = _tags_united(snapshot)
-    return tuple(
-        _index(index, known[index], tuple(unread[index]), snapshot, united)
-        for index in sorted({*known, *unread})
-        if not index.is_tag or unread[index] or any(one.exists for one in known[index])
+    found = {
+        index: _generations(index, known[index], tuple(unread[index]), snapshot)
+        for index in sorted({*known, *unread, *_places_of_merges(snapshot)})
+    }
+    exported = {
+        index: _exported_by_builds(found[index].ordered) for index in _places_of_merges(snapshot)
+    }
+    merges = [index for index, key in sorted(exported.items()) if key is None]
+    indexes = [
+        _index(index, one, snapshot, united, exported.get(index))
+        for index, one in found.items()
+        if index not in merges and (not index.is_tag or one.unread or one.stored)
+    ]
+    together = [_merge(index, found[index], snapshot, indexes) for index in merges]
+    return (*indexes, *(one for one in together if one))
+
+
+def _places_of_merges(snapshot: Snapshot) -> frozenset[IndexId]:
+    """Return the indexes that are to hold the merge of all others, one for each ref."""
+    if snapshot.merged_scope is None or snapshot.layout:
+        return frozenset()
+    return frozenset(IndexId(ref, snapshot.merged_scope) for ref in snapshot.access.readable)
+
+
+def _exported_by_builds(generations: Iterable[KnownGeneration]) -> str | None:
+    """Return the key of a stored generation that a build has exported; None if all are ours.
+
+    Every merge that we write has a sink of its own kind, which builds never export.
+    """
+    for one in generations:
+        if one.exists and one.config and one.config.records and one.sink is not Sink.MERGE:
+            return str(one.key)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Generations:
+    """What is known of the generations of one index."""
+
+    ordered: tuple[KnownGeneration, ...]
+    """All, remembered ones too, oldest first."""
+    stored: tuple[KnownGeneration, ...]
+    unread: tuple[UnreadGeneration, ...]
+    hidden_by: str | None
+
+    @property
+    def highest(self) -> int:
+        """The highest number; 0 if there is none."""
+        numbers = (*(one.number for one in self.ordered), *(one.number for one in self.unread))
+        return max(numbers, default=0)
+
+    @property
+    def read_by_builders(self) -> CacheConfig:
+        """The content of the generation that builders read, as far as it was decoded."""
+        read = [one for one in self.stored if str(one.key) == self.hidden_by] or self.stored[-1:]
+        return (read[0].config if read else None) or CacheConfig()
+
+
+def _generations(
+    index: IndexId,
+    known: Iterable[KnownGeneration],
+    unread: tuple[UnreadGeneration, ...],
+    snapshot: Snapshot,
+) -> _Generations:
+    ordered = tuple(sorted(known, key=lambda one: (one.number, one.manifest_id)))
+    stored = tuple(one for one in ordered if one.exists)
+    hidden_by = _hidden_by(index, stored, unread, snapshot)
+    return _Generations(ordered, stored, unread, hidden_by)
+
+
+def _merge(
+    index: IndexId, found: _Generations, snapshot: Snapshot, others: Iterable[Index]
+) -> Index | None:
+    """Return the merge of all other indexes of a ref; None if there is nothing to hold."""
+    sources = [one.merged for one in others if one.id.ref == index.ref and one.merged.records]
+    merged = sources[0] if len(sources) == 1 else prune(merge(sources), snapshot.live_blobs)
+    if not (merged.records or found.stored or found.unread):
+        return None
+    return Index(
+        id=index,
+        generations=found.stored,
+        inputs=(),
+        unread=found.unread,
+        merged=merged,
+        remembered=merged,
+        usable=prune(found.read_by_builders, snapshot.live_blobs),
+        highest=found.highest,
+        hidden_by=found.hidden_by,
+        merged_with=len(sources),
+        is_merge=True,
+        sink=Sink.MERGE,
     )
 
 
@@ -183,42 +277,48 @@ def _exported(generation: KnownGeneration, snapshot: Snapshot) -> CacheConfig | 
 
 def _index(
     index: IndexId,
-    known: Iterable[KnownGeneration],
-    unread: tuple[UnreadGeneration, ...],
+    found: _Generations,
     snapshot: Snapshot,
     united: "_Come | None",
+    used_by_builds: str | None,
 ) -> Index:
-    ordered = sorted(known, key=lambda generation: (generation.number, generation.manifest_id))
-    generations = tuple(generation for generation in ordered if generation.exists)
     inputs = tuple(
         generation
-        for generation in ordered
+        for generation in found.ordered
         if generation.config
         and not generation.superseded
         and (generation.exists or not (index.signed or index.is_tag))
     )
-    hidden_by = _hidden_by(index, generations, unread, snapshot)
-    read = [one for one in generations if str(one.key) == hidden_by] or generations[-1:]
-    config = (read[0].config if read else None) or CacheConfig()
-    numbers = (*(one.number for one in ordered), *(one.number for one in unread))
+    config = found.read_by_builders
     come = united or _come_to(
         [_exported(one, snapshot) for one in inputs], snapshot, signed=index.signed
     )
     merged = come.merged
     return Index(
         id=index,
-        generations=generations,
+        generations=found.stored,
         inputs=inputs,
-        unread=unread,
+        unread=found.unread,
         merged=merged,
         remembered=come.remembered,
         usable=merged
         if config == merged and not index.signed
         else prune(config, snapshot.live_blobs),
-        highest=max(numbers, default=0),
-        hidden_by=hidden_by,
+        highest=found.highest,
+        hidden_by=found.hidden_by,
         merged_with=come.configs - 1 if united else 0,
+        sink=_sink_of(inputs),
+        used_by_builds=used_by_builds,
     )
+
+
+def _sink_of(inputs: Iterable[KnownGeneration]) -> Sink:
+    """Return the sink of an index rewritten in place.
+
+    It stays a merge if it was one under a former name, so that it can become one again.
+    """
+    sinks = {one.sink for one in inputs if one.config and one.config.records}
+    return Sink.MERGE if sinks == {Sink.MERGE} else Sink.REWRITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +395,8 @@ class Marker:
         self.former = layout.former if layout else frozenset()
         self.changed_at = layout.changed_at if layout else None
         for index in indexes:
-            for blob in index.merged.blobs:
+            # A merge keeps nothing alive: the indexes that it is made of need its blobs.
+            for blob in () if index.is_merge else index.merged.blobs:
                 self.needed.setdefault(blob, index.id)
             for blob in index.named:
                 self.named_now.setdefault(blob, index.id)

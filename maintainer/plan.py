@@ -13,10 +13,13 @@ from maintainer.cacheconfig import (
     IndexId,
     IndexKey,
     Ref,
+    Sink,
     encode,
+    loses_links,
     merge,
     parse_key,
     why_too_large,
+    with_sink,
 )
 from maintainer.mark import Index, Mark, Marks, Shield, State
 from maintainer.snapshot import KnownEntry, KnownGeneration
@@ -33,6 +36,7 @@ class WriteIndex:
     key: IndexKey
     content: CacheConfig
     reason: str
+    sink: Sink = Sink.REWRITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,9 @@ class Planner:
         if index.id.signed:
             self.keep_index(index, "signed indexes are never rewritten")
             return
+        if index.used_by_builds:
+            self.keep_index(index, _say_used_by_builds(index))
+            return
         reason = self._why_write(index)
         if reason is None:
             self.settled.add(index.id)
@@ -146,7 +153,7 @@ class Planner:
             self.keep_index(index, why_not)
         else:
             key = index.id.key(index.highest + 1)
-            self.writes[index.id] = WriteIndex(index.id, key, index.merged, reason)
+            self.writes[index.id] = WriteIndex(index.id, key, index.merged, reason, index.sink)
 
     def _why_it_cannot_be(self, index: Index) -> str | None:
         if index.highest >= MAX_GENERATION:
@@ -155,7 +162,7 @@ class Planner:
         if not index.id.is_tag and parse_key(key) is None:
             return f"the next key would have {len(key)} characters, more than {MAX_KEY_LENGTH}"
         if self.max_index_size and not index.id.is_tag:
-            reason = why_too_large(encode(index.merged), self.max_index_size)
+            reason = why_too_large(encode(with_sink(index.merged)), self.max_index_size)
             return f"the merged index {reason}" if reason else None
         return None
 
@@ -164,13 +171,23 @@ class Planner:
         if newest is None:
             if index.unread:
                 return "merge its generations"
-            return _say_restored(index) if index.merged.records else None
+            say = _say_new_merge if index.is_merge else _say_restored
+            return say(index) if index.merged.records else None
         if newest.violation is not None:
             what = "its manifest" if index.id.is_tag else f"generation {newest.number}"
             return f"{what} is not valid: {newest.violation}"
-        config = newest.config or CacheConfig()
+        return self._why_replace(index, newest, newest.config or CacheConfig())
+
+    def _why_replace(
+        self, index: Index, newest: KnownGeneration, config: CacheConfig
+    ) -> str | None:
+        """Return why a valid newest generation is not what builders need, if so."""
         if config != index.merged and merge([config]) != index.merged:
+            if index.is_merge:
+                return _say_changed_merge(index, config)
             return _say_merge(index, newest, config)
+        if loses_links(index.merged, newest.sink):
+            return "add the sink record, without which builders find only part of it"
         return self._say_hidden(index, newest) if index.hidden_by else None
 
     def _say_hidden(self, index: Index, newest: KnownGeneration) -> str:
@@ -246,6 +263,34 @@ class Planner:
 
     def keep_entry(self, entry: KnownEntry, reason: str) -> None:
         self.keeps.append(Keep(entry.key, entry.ref, reason, entry.size, entry.store_id))
+
+
+def _say_used_by_builds(index: Index) -> str:
+    return (
+        f"a build has exported {index.used_by_builds}, so it is not ours to write: let builds "
+        "export to another scope, or choose another merged_scope"
+    )
+
+
+def _say_sources(index: Index) -> str:
+    return "the other index" if index.merged_with == 1 else f"the {index.merged_with} other indexes"
+
+
+def _say_new_merge(index: Index) -> str:
+    return f"merge {_say_sources(index)} of {index.id.ref}"
+
+
+def _say_changed_merge(index: Index, config: CacheConfig) -> str:
+    reason = f"follow {_say_sources(index)} of {index.id.ref}"
+    changes = [
+        f"{len(blobs)} {'blob' if len(blobs) == 1 else 'blobs'} {how}"
+        for how, blobs in (
+            ("more", index.merged.blobs - config.blobs),
+            ("less", config.blobs - index.merged.blobs),
+        )
+        if blobs
+    ]
+    return f"{reason}: {', '.join(changes)}" if changes else reason
 
 
 def _say_restored(index: Index) -> str:

@@ -23,8 +23,9 @@ from maintainer.cacheconfig import (
     IndexKey,
     Ref,
     Scope,
+    Sink,
     content_digest,
-    decode,
+    decode_whole,
     parse_key,
 )
 from maintainer.errors import InvalidIndexError, StoreError, UsedUpError
@@ -101,6 +102,8 @@ class ReadGeneration:
     """When it was created, or read where the store does not tell."""
     store_id: int | None
     location: str | None
+    sink: Sink | None = None
+    """The record that only what we write has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +191,14 @@ def read_content(
     location: str | None = None,
 ) -> ReadGeneration:
     """Decode a generation, or say why an importer would refuse it."""
+    config, sink, violation = None, None, None
     try:
-        config, violation = decode(content), None
+        config, sink = decode_whole(content)
     except InvalidIndexError as error:
-        config, violation = None, str(error)
-    return ReadGeneration(index, number, content, config, violation, created_at, store_id, location)
+        violation = str(error)
+    return ReadGeneration(
+        index, number, content, config, violation, created_at, store_id, location, sink
+    )
 
 
 class _Indexes:

@@ -16,11 +16,14 @@ from maintainer.cacheconfig import (
     CacheConfig,
     Digest,
     IndexId,
+    Sink,
     encode,
+    loses_links,
     merge,
     parse_key,
     prune,
     why_too_large,
+    with_sink,
 )
 from maintainer.errors import AlreadyExistsError, StoreError, UsedUpError
 from maintainer.mark import Index
@@ -137,11 +140,13 @@ class Rewriter:
         newest = await self._meet(attempt, number, found)
         if number + 1 < attempt.number:
             return False  # Builders get it, but the highest generation is another one.
-        return newest.config is not None and merge([newest.config]) == attempt.content
+        if newest.config is None or merge([newest.config]) != attempt.content:
+            return False
+        return not loses_links(attempt.content, newest.sink)
 
     async def _write_once(self, attempt: "_Attempt") -> ReadGeneration:
         key = str(attempt.index.key(attempt.number))
-        content = encode(attempt.content)
+        content = encode(with_sink(attempt.content, attempt.sink))
         if parse_key(key) is None:
             raise _CannotBeError("builds have taken the last number that its keys can hold")
         if reason := why_too_large(content, self._max_size):
@@ -182,6 +187,8 @@ class Rewriter:
             self._clock(),
             location=found.location,
         )
+        if attempt.sink is Sink.MERGE and met.sink is not Sink.MERGE:
+            raise _CannotBeError(f"a build has exported {met.index.key(number)}: it is not ours")
         if met.config:
             attempt.missing |= await self._probe(met.config.blobs)
             attempt.content = prune(merge([attempt.content, met.config]), self._live)
@@ -209,6 +216,7 @@ class _Attempt:
     def __init__(self, write: WriteIndex, index: Index) -> None:
         self.index = write.index
         self.content: CacheConfig = write.content
+        self.sink: Sink = write.sink
         self.number: int = write.key.generation
         self.met: list[ReadGeneration] = []
         self.missing: set[Digest] = set()

@@ -151,6 +151,7 @@ _Cron = Annotated[str, AfterValidator(check_cron)]
 _TimeZone = Annotated[str, AfterValidator(_check_timezone)]
 _Store = Annotated[str, AfterValidator(_check_store)]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+_Scope = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,256}$")]
 _Url = Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]
 
 
@@ -225,6 +226,9 @@ class TargetSettings(BaseModel):
     scopes: tuple[str, ...] | None = Field(
         default=None, description="in place of the `scopes` of all targets"
     )
+    merged_scope: _Scope | None = Field(
+        default=None, description="in place of the `merged_scope` of all targets"
+    )
     api_url: _Url | None = Field(
         default=None, description="the REST API, if it is not that of the environment or github.com"
     )
@@ -289,6 +293,11 @@ class Settings(BaseSettings):
     scopes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=("buildkit",),
         description="the scopes to look up where the service cannot list its entries",
+    )
+    merged_scope: _Scope = Field(
+        default="maintained",
+        description="the scope to which each run writes the merge of all others of its ref, for "
+        "builds to import and none to export to; an empty name turns it off",
     )
     generation_gap: int = Field(
         default=20,

@@ -12,6 +12,8 @@ from maintainer.cacheconfig import (
     IndexKey,
     Key,
     Ref,
+    Scope,
+    Sink,
     hash_ref,
 )
 from maintainer.stores import Access
@@ -67,6 +69,8 @@ class KnownGeneration:
     """When it was last known to be stored."""
     missing_since: datetime | None = None
     """When it was noticed to be gone, if it is."""
+    sink: Sink | None = None
+    """The record that only what we write has, as far as it was decoded."""
 
     @property
     def key(self) -> IndexKey:
@@ -128,6 +132,9 @@ class Snapshot:
     """The key that a builder which does not sign gets for an index: what was created last."""
     listing_complete: bool
     layout: Layout | None = None
+    merged_scope: Scope | None = None
+    """The scope that holds, in each ref, the merge of all the others; None if there is to be none.
+    """
 
 
 def read_until(generations: Iterable[KnownGeneration], now: datetime) -> dict[int, datetime]:

@@ -22,6 +22,7 @@ from maintainer.cacheconfig import (
     Result,
     Scope,
     SignatureKey,
+    Sink,
     content_digest,
     encode,
     parse_key,
@@ -165,6 +166,11 @@ class World:
         self.with_entry(str(of.key(number)), **age)
         return self._add(number, of, config, self._entries[-1])
 
+    def by_a_build(self) -> Self:
+        """Let the last generation be as a build exports it: without a sink."""
+        self._generations[-1] = replace(self._generations[-1], sink=None)
+        return self
+
     def with_invalid_generation(
         self, number: int, *, of: IndexId = WEB, **age: Unpack[Age]
     ) -> Self:
@@ -246,6 +252,7 @@ class World:
             store_id=entry.store_id if entry else None,
             exists=entry is not None,
             superseded=False,
+            sink=None if config is None else Sink.REWRITE,
         )
         self._generations.append(generation)
         return self

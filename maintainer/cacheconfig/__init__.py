@@ -1,7 +1,7 @@
 """What an index is: keys, format, merging, pruning. Pure: no I/O, no clock, no logging."""
 
 from maintainer.cacheconfig.bounds import why_too_large
-from maintainer.cacheconfig.codec import decode, encode
+from maintainer.cacheconfig.codec import decode, decode_whole, encode
 from maintainer.cacheconfig.keys import (
     DIRECTORY,
     ENTRY_VERSION,
@@ -23,6 +23,7 @@ from maintainer.cacheconfig.keys import (
 from maintainer.cacheconfig.merge import merge
 from maintainer.cacheconfig.model import CacheConfig, Layer, Link, Record, Result
 from maintainer.cacheconfig.prune import prune
+from maintainer.cacheconfig.sink import Sink, loses_links, with_sink
 
 __all__ = [
     "DIRECTORY",
@@ -43,12 +44,16 @@ __all__ = [
     "Result",
     "Scope",
     "SignatureKey",
+    "Sink",
     "content_digest",
     "decode",
+    "decode_whole",
     "encode",
     "hash_ref",
+    "loses_links",
     "merge",
     "parse_key",
     "prune",
     "why_too_large",
+    "with_sink",
 ]

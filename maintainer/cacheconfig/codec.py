@@ -6,6 +6,7 @@ an importer refuses the whole index, so that nothing we write can switch a cache
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,6 +14,7 @@ from maintainer.cacheconfig.keys import Digest, is_digest
 from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Link, Record, Result
 from maintainer.cacheconfig.order import dependency_order
 from maintainer.cacheconfig.prune import prune
+from maintainer.cacheconfig.sink import Sink, without_sink
 from maintainer.cacheconfig.timestamps import Nanoseconds, format_time, parse_time
 from maintainer.errors import InvalidIndexError
 
@@ -68,17 +70,31 @@ _DECODER = msgspec.json.Decoder(_Config)
 _ENCODER = msgspec.json.Encoder()
 
 
+class Decoded(NamedTuple):
+    """An index as it was read."""
+
+    config: CacheConfig
+    """Without its sink."""
+    sink: Sink | None
+    """The sink that it had: every index that we write has one, and no export of a build does."""
+
+
 def decode(data: bytes) -> CacheConfig:
-    """Read an index.
+    """Return an index without its sink.
 
     Raises InvalidIndexError, which names the layer or record and the rule, if an importer would
     refuse it.
     """
-    return _read(_parse(data))
+    return decode_whole(data).config
 
 
-def decode_described(data: bytes, descriptions: Mapping[str, Annotations]) -> CacheConfig:
-    """Read an index that does not describe its layers; `descriptions` does, by blob.
+def decode_whole(data: bytes) -> Decoded:
+    """Return an index, and its sink. Raises InvalidIndexError as `decode` does."""
+    return Decoded(*without_sink(_read(_parse(data))))
+
+
+def decode_described(data: bytes, descriptions: Mapping[str, Annotations]) -> Decoded:
+    """Return an index that does not describe its layers; `descriptions` does, by blob.
 
     An importer drops the results that need a blob which nothing describes, so they are left out.
     Raises InvalidIndexError as `decode` does.
@@ -87,9 +103,11 @@ def decode_described(data: bytes, descriptions: Mapping[str, Annotations]) -> Ca
     unknown = Annotations(diff_id=_NO_DIFF)
     for layer in wire.layers or []:
         layer.annotations = descriptions.get(layer.blob, unknown)
-    config = _read(wire)
+    config, sink = without_sink(_read(wire))
     described = config.blobs & descriptions.keys()
-    return config if described == config.blobs else prune(config, described)
+    if described != config.blobs:
+        config = prune(config, described)
+    return Decoded(config, sink)
 
 
 def _parse(data: bytes) -> "_Config":

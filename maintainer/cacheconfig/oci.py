@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from maintainer.cacheconfig.codec import Annotations, annotate, decode_described, encode
+from maintainer.cacheconfig.codec import Annotations, Decoded, annotate, decode_described, encode
 from maintainer.cacheconfig.keys import Digest, content_digest, is_digest
 from maintainer.cacheconfig.model import CacheConfig, Layer
 from maintainer.cacheconfig.normal import normalize
+from maintainer.cacheconfig.sink import with_sink
 
 CONFIG_TYPE = "application/vnd.buildkit.cacheconfig.v0"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -139,8 +140,8 @@ def _describe(descriptor: Descriptor) -> _Descriptor:
     return _DESCRIPTION.decode(_ENCODER.encode(descriptor))
 
 
-def decode_oci(manifest: CacheManifest, config: bytes) -> CacheConfig:
-    """Read an index.
+def decode_oci(manifest: CacheManifest, config: bytes) -> Decoded:
+    """Return an index, and its sink.
 
     What the manifest does not describe, as an importer needs it, leads nowhere: results that need
     it are left out. Raises InvalidIndexError, which names the layer or record and the rule, if an
@@ -175,12 +176,12 @@ def encode_oci(
     described: Mapping[str, Descriptor] | None = None,
     export: Digest | None = None,
 ) -> Encoded:
-    """Write an index in normal form, with a manifest of the same form as `form`.
+    """Write an index in normal form and with a sink, with a manifest of the same form as `form`.
 
     What `described` says of a blob beyond what an index knows is kept. `export` is named as what a
     build exported here.
     """
-    content = encode(normalize(config), described=False)
+    content = encode(with_sink(normalize(config)), described=False)
     known = described or {}
     layers = {layer.blob: layer for layer in config.layers}
     blobs = [_descriptor(layers[blob], known.get(blob, {})) for blob in sorted(layers)]

@@ -10,16 +10,16 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from maintainer.cacheconfig import (
     BlobKey,
-    CacheConfig,
     Digest,
     IndexId,
     Key,
     Ref,
     Scope,
     SignatureKey,
-    decode,
+    decode_whole,
     parse_key,
 )
+from maintainer.cacheconfig.codec import Decoded
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.graph.models import (
     BlobRow,
@@ -91,8 +91,10 @@ def recall_entries(connection: Connection, target_id: int, access: Access) -> li
     return [RememberedEntry(row.store_id, row.size, row.last_accessed_at) for row in rows]
 
 
-def load_snapshot(connection: Connection, target_id: int, probe: Probe) -> Snapshot:
-    """Give what a run knows once it has recorded its probe.
+def load_snapshot(
+    connection: Connection, target_id: int, probe: Probe, *, merged_scope: Scope | None = None
+) -> Snapshot:
+    """Return what a run knows once it has recorded its probe.
 
     The entries of a directory are not in it: `load_entries` gives them, some at a time.
     """
@@ -107,6 +109,7 @@ def load_snapshot(connection: Connection, target_id: int, probe: Probe) -> Snaps
         read_by_builders=probe.read_by_builders,
         listing_complete=probe.listing_complete,
         layout=probe.layout,
+        merged_scope=merged_scope,
     )
 
 
@@ -198,7 +201,11 @@ def _generations(connection: Connection, target_id: int, probe: Probe) -> Iterat
     for one in known:
         content = contents.get(one.manifest_id)
         key = of_use[one.manifest_id].key
-        yield one if content is None else replace(one, config=_decode(key, content))
+        if content is None:
+            yield one
+        else:
+            config, sink = _decode(key, content)
+            yield replace(one, config=config, sink=sink)
 
 
 def _generation(row: Row[Any]) -> KnownGeneration:
@@ -218,10 +225,10 @@ def _generation(row: Row[Any]) -> KnownGeneration:
     )
 
 
-def _decode(key: str, content: bytes) -> CacheConfig:
+def _decode(key: str, content: bytes) -> Decoded:
     """Decode what was valid when it was recorded. Raises DatabaseError."""
     try:
-        return decode(content)
+        return decode_whole(content)
     except InvalidIndexError as error:
         raise DatabaseError(
             f"the database holds {key} in a state that makes no sense ({error}): remove the file; "

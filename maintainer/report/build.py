@@ -9,7 +9,7 @@ from functools import cached_property
 import msgspec
 
 from maintainer import __version__
-from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, Ref
+from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, Ref, merge
 from maintainer.cacheconfig.timestamps import to_datetime
 from maintainer.mark import Index, Marks, State
 from maintainer.plan import Plan, WriteIndex
@@ -29,6 +29,7 @@ from maintainer.report.model import (
     IndexReport,
     Report,
     RequestReport,
+    ResultTotals,
     Space,
 )
 from maintainer.report.space import divide
@@ -90,6 +91,7 @@ class ReportBuilder:
             indexes=self._indexes(),
             actions=(*own, *self.further.actions()),
             more_actions=self.further.unlisted(),
+            results=self._results(),
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
             space=self._space(totals) if requests.counts["list"] else None,
             changes=changes,
@@ -165,6 +167,21 @@ class ReportBuilder:
             for index in self.marks.indexes
         )
 
+    def _results(self) -> ResultTotals:
+        if self.marks is None or self.plan is None:
+            return ResultTotals()
+        writes = {write.index: write for write in self.plan.writes}
+        indexes = self.marks.indexes
+        before = [index.usable for index in indexes]
+        after = [self._after(index, writes.get(index.id)) for index in indexes]
+        results = ResultTotals(
+            before=_count_results(before),
+            after=_count_results(after),
+            possible=_count_results(index.merged for index in indexes),
+        )
+        dropped = _count_results([*before, *after]) - results.after
+        return msgspec.structs.replace(results, dropped=dropped)
+
     def _index(
         self, index: Index, after: CacheConfig, write: WriteIndex | None, context: "_Context"
     ) -> IndexReport:
@@ -199,6 +216,8 @@ class ReportBuilder:
             oldest_at=min(ages, default=None),
             chains=chains,
             chains_left=chains_left,
+            is_merge=index.is_merge,
+            used_by_builds=index.used_by_builds,
         )
 
     def _left_of(self, index: Index, context: "_Context") -> int:
@@ -291,6 +310,14 @@ class _Sizes:
     def of_blob(self, blob: Digest) -> int:
         """Give the size of one."""
         return self._sizes.get(blob, 0)
+
+
+def _count_results(configs: Iterable[CacheConfig]) -> int:
+    """Count the keys with a result, each once, whatever the number of indexes that hold it."""
+    distinct = {id(config): config for config in configs if config.records}
+    if len(distinct) == 1:
+        return next(iter(distinct.values())).result_count
+    return merge(distinct.values()).result_count
 
 
 def _newest_at(index: Index, came_of_it: Rewritten | None) -> datetime | None:

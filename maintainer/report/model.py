@@ -155,6 +155,23 @@ class IndexReport(msgspec.Struct, frozen=True):
     less deep."""
     chains_left: int = 0
     """The chains that are too small to be in the tree."""
+    is_merge: bool = False
+    """Whether it holds the merge of all other indexes of its ref, for builds to import."""
+    used_by_builds: str | None = None
+    """The key that a build has exported where such a merge belongs, if so."""
+
+
+class ResultTotals(msgspec.Struct, frozen=True):
+    """Cache keys with a result, in all indexes together: what several indexes hold counts once."""
+
+    before: int = 0
+    """Those that builders could use when the run began."""
+    after: int = 0
+    """Those that they can use when it ends; for a plan, those that they could."""
+    possible: int = 0
+    """Those that the existing blobs allow, whoever can write them down."""
+    dropped: int = 0
+    """Those that builders could use before and cannot use now, although their blobs exist."""
 
 
 class ActionReport(msgspec.Struct, frozen=True):
@@ -251,6 +268,7 @@ class Report(msgspec.Struct, frozen=True):
     indexes: tuple[IndexReport, ...]
     actions: tuple[ActionReport, ...]
     requests: RequestReport
+    results: ResultTotals = ResultTotals()
     notes: tuple[str, ...] = ()
     """What kept the run from doing more although nothing went wrong; each one line."""
     verdict: Verdict | None = None
@@ -315,10 +333,8 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def results_usable(self) -> int:
-        """Results that builds can use when the run has ended."""
-        if self.dry_run:
-            return sum(index.usable_before for index in self.indexes)
-        return sum(index.usable_after for index in self.indexes)
+        """Results that builds can use when the run has ended, each counted once."""
+        return self.results.before if self.dry_run else self.results.after
 
     @property
     def results_lost(self) -> int:

@@ -85,8 +85,7 @@ def _unread(report: Report) -> Verdict | None:
 def _only_planned(report: Report) -> Verdict | None:
     if not report.dry_run or not any(a.outcome == "planned" for a in report.actions):
         return None
-    found = sum(index.usable_before for index in report.indexes)
-    exist = sum(index.usable_possible or index.usable_before for index in report.indexes)
+    found, exist = report.results.before, report.results.possible
     message = f"This was a dry run; a run would {_say_plan(report)}."
     if found < exist:
         message = f"Builds find {found:,} of {say_count(exist, 'result')} that exist. {message}"
@@ -99,11 +98,35 @@ def _left_over(report: Report) -> Verdict | None:
     return Verdict("attention", report.notes[0], "Run `maintainer gc` again for the rest.")
 
 
+def _dropped(report: Report) -> Verdict | None:
+    if report.dry_run or not report.results.dropped:
+        return None
+    return Verdict(
+        "attention",
+        f"Builds find {say_count(report.results.dropped, 'result')} less than before this run.",
+        "Their blobs still exist: run `maintainer gc` again, and see what the report says of each "
+        "index.",
+    )
+
+
+def _used_by_builds(report: Report) -> Verdict | None:
+    for index in report.indexes:
+        if index.used_by_builds:
+            return Verdict(
+                "attention",
+                f"A build exports to {index.scope} in {index.ref}, where the merge of all other "
+                "indexes belongs: none is written there.",
+                "Let builds only import it, or choose another `merged_scope`.",
+            )
+    return None
+
+
 def _unreachable(report: Report) -> Verdict | None:
     hidden = [
         index
         for index in report.indexes
-        if not index.signed and (index.usable_possible or 0) > index.usable_after
+        if not (index.signed or index.is_merge)
+        and (index.usable_possible or 0) > index.usable_after
     ]
     if not hidden:
         return None
@@ -195,6 +218,8 @@ _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
     _blind,
     _unread,
     _only_planned,
+    _dropped,
+    _used_by_builds,
     _unreachable,
     _full,
 )

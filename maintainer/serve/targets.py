@@ -59,6 +59,7 @@ def _read(settings: Settings) -> dict[str, ServedTarget]:
         given = {
             "grace": target.grace,
             "scopes": target.scopes,
+            "merged_scope": target.merged_scope,
             "store": target.store,
             "merge_tags": target.merge_tags,
             "verify": target.verify,

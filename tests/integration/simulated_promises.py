@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
 
-from maintainer.cacheconfig import Digest, IndexId, Ref, parse_key
+from maintainer.cacheconfig import Digest, IndexId, Ref, Scope, parse_key
 from maintainer.cacheconfig.keys import BlobKey, IndexKey
 from maintainer.emulator import Entry
 from tests.integration.simulated_builds import (
@@ -21,7 +21,7 @@ from tests.integration.simulated_builds import (
     read_by_builders,
     usable_in,
 )
-from tests.integration.simulated_runs import Workflow
+from tests.integration.simulated_runs import MERGED, Workflow
 from tests.integration.world import MAIN
 
 SKEW = timedelta(minutes=10)
@@ -60,7 +60,7 @@ class Ledger:
         held = _by_index(_findable(entries, workflow))
         owed: dict[IndexId, set[Usable]] = {}
         for index in {*held, *self.owed}:
-            if index.ref != workflow.ref or index.signed:
+            if index.ref != workflow.ref or index.signed or index.scope == MERGED:
                 continue
             known = {
                 (entry.id, result)
@@ -138,7 +138,40 @@ class Ledger:
                 # Builders that do not sign find signed indexes too, which no run merges in.
                 kept = found if newest and index_of(newest) == index else kept
             self.owed[index] = kept
+        if complete and workflow.merged_scope:
+            problems += self._missing_in_merge(before, after, workflow, written)
         return problems
+
+    def _missing_in_merge(
+        self,
+        before: Collection[Entry],
+        after: Collection[Entry],
+        workflow: Workflow,
+        written: Collection[int],
+    ) -> list[str]:
+        """Tell which results of the newest indexes of a ref the merge of all of them lacks."""
+        known = {entry.id for entry in before}.union(written)
+        place = IndexId(Ref(workflow.ref), Scope(MERGED))
+        indexes = _by_index(entry for entry in after if entry.ref == workflow.ref)
+        if any(entry.id not in known for some in indexes.values() for entry in some):
+            return []  # Builds have exported meanwhile: the next run merges that in.
+        if any(index_of(one) and one.id not in {e.id for e in after} for one in before):
+            return []  # The host or the sweep took one: what was hidden by it is newest now.
+        live = blobs_in(after, workflow.readable)
+        newest = read_by_builders(after, place)
+        found = self.contents.of(newest) if newest else frozenset()
+        wanted = {
+            result
+            for index in indexes
+            if index != place and not index.signed
+            if (entry := read_by_builders(after, index)) and index_of(entry) == index
+            for result in _newest(_live(self.contents.of(entry), live))
+        }
+        return [
+            f"merge of {workflow.ref}: {result[0][7:15]} is not in {newest and newest.key}"
+            for result in sorted(wanted)
+            if not _leads(found, result, live)
+        ]
 
     def _known(self, index: IndexId, stayed: Collection[Entry]) -> set[Usable]:
         """Tell what the run knew for sure: its memory, and what it could read all the time."""
@@ -243,8 +276,8 @@ def lost_by(
     cannot know of if it is a blob: all that has gone but is not in `gone`, which runs have deleted.
     """
     index = index_of(deleted)
-    if index is None:
-        return []
+    if index is None or index.scope == MERGED:
+        return []  # A merge holds nothing that the indexes which it is made of do not hold.
     known = blobs_in(_stayed(began, after), {index.ref, MAIN})
     held = [*after, *(entry for entry in began if entry.id not in gone)]
     live = blobs_in(held, {index.ref, MAIN})

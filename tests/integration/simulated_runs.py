@@ -19,6 +19,9 @@ from maintainer.stores import Access, Found, Listing, RequestLog, Store, StoredE
 from maintainer.stores.github import open_store
 from tests.integration.world import AT_ONCE, MAIN
 
+MERGED = "maintained"
+"""The scope that holds the merge of all others."""
+
 
 @dataclass(frozen=True)
 class Workflow:
@@ -34,6 +37,7 @@ class Workflow:
     max_requests: int | None = None
     generation_gap: int = 20
     scopes: tuple[str, ...] = ("buildkit", "web")
+    merged_scope: str = MERGED
 
     @property
     def readable(self) -> tuple[str, ...]:
@@ -49,6 +53,7 @@ class Workflow:
                 "max_requests": self.max_requests,
                 "generation_gap": self.generation_gap,
                 "scopes": self.scopes,
+                "merged_scope": self.merged_scope,
             }
         )
 

@@ -41,7 +41,7 @@ from tests.integration.simulated_promises import (
     lost_by,
     taken_from,
 )
-from tests.integration.simulated_runs import Memory, Runner, Turns, Workflow
+from tests.integration.simulated_runs import MERGED, Memory, Runner, Turns, Workflow
 from tests.integration.world import MAIN, START, World, a_world
 
 PULLS = ("refs/pull/7/merge", "refs/pull/8/merge")
@@ -137,6 +137,7 @@ workflows = st.builds(
     service=st.sampled_from(["v2", "v1"]),
     grace=graces,
     generation_gap=st.sampled_from([20, 20, 1]),
+    merged_scope=st.sampled_from([MERGED, MERGED, ""]),
 )
 limited = st.builds(
     Workflow,

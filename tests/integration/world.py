@@ -44,6 +44,10 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 AT_ONCE = Patience(first_wait=timedelta(0))
 
 
+STORY: dict[str, object] = {"merged_scope": ""}
+"""Most stories are about one scope, and count what is written: the merge of all is left out."""
+
+
 @dataclass
 class World:
     """A cache, a clock, a database, and the requests so far."""
@@ -112,7 +116,7 @@ class World:
         database = self.databases[path]
         try:
             database.upgrade()
-            chosen = Settings.model_validate(settings)
+            chosen = Settings.model_validate(STORY | settings)
             async with open_store(
                 GitHubSettings.read(environment),
                 self.patience,

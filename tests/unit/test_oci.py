@@ -48,14 +48,14 @@ def test_what_is_written_is_read_as_it_was_meant(config: CacheConfig) -> None:
         manifest = read_manifest(encoded.manifest)
         assert manifest
         assert manifest.lists_all == (form is not None and form.lists_all)
-        assert decode_oci(manifest, encoded.config) == normal
+        assert decode_oci(manifest, encoded.config).config == normal
 
 
 @pytest.mark.parametrize("form", [MANIFEST_TYPE, INDEX_TYPE])
 def test_both_forms_say_the_same(form: str) -> None:
     config = json.dumps({"layers": [{"blob": BLOBS[1], "parent": -1}]}).encode()
 
-    (layer,) = decode_oci(_manifest(_described(BLOBS[1]), form=form), config).layers
+    (layer,) = decode_oci(_manifest(_described(BLOBS[1]), form=form), config).config.layers
 
     assert (layer.blob, layer.diff_id, layer.media_type, layer.size) == (
         BLOBS[1],
@@ -79,7 +79,7 @@ def test_results_that_need_what_nothing_describes_are_left_out(blobs: list[Any])
     records = [{"digest": f"key {n}", "layers": [{"layer": n}]} for n in range(2)]
     config = json.dumps({"layers": layers, "records": records}).encode()
 
-    read = decode_oci(_manifest(*blobs), config)
+    read = decode_oci(_manifest(*blobs), config).config
 
     assert [record.digest for record in read.records] == ["key 0"]
     assert read == prune(read, {BLOBS[1]})
@@ -95,7 +95,8 @@ def test_a_rule_that_an_importer_enforces_is_enforced() -> None:
 
 def test_what_a_descriptor_says_beyond_what_an_index_knows_is_kept() -> None:
     known = _manifest(_described(BLOBS[1], toc="x") | {"urls": ["u"]})
-    config = decode_oci(known, b'{"layers":[{"blob":"%b","parent":-1}]}' % BLOBS[1].encode())
+    content = b'{"layers":[{"blob":"%b","parent":-1}]}' % BLOBS[1].encode()
+    config = decode_oci(known, content).config
 
     written = json.loads(encode_oci(config, described=known.descriptors).manifest)
 

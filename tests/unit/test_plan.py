@@ -20,6 +20,7 @@ from maintainer.cacheconfig import (
     content_digest,
     encode,
     merge,
+    with_sink,
 )
 from maintainer.mark import State, mark
 from maintainer.plan import DeleteEntry, Keep, Plan, WriteIndex, make_plan
@@ -180,6 +181,21 @@ def test_an_index_that_says_all_in_another_order_is_not_written() -> None:
     assert _plan(world).writes == ()
 
 
+def test_an_index_with_several_leaves_and_no_sink_is_written_again() -> None:
+    world = a_snapshot().with_blobs("a", "b").with_generation(1, "a", "b").by_a_build()
+
+    assert _write(world).content == merge([an_index("a", "b")])
+    assert _write(world).reason == (
+        "add the sink record, without which builders find only part of it"
+    )
+
+
+def test_an_index_with_one_leaf_needs_no_sink() -> None:
+    world = a_snapshot().with_blobs("a").with_generation(1, "a").by_a_build()
+
+    assert _plan(world).writes == ()
+
+
 def test_an_empty_index_of_which_nothing_is_left_is_not_written_again() -> None:
     assert _about(WEB, a_snapshot().with_generation(1)) == SAYS_ALL
 
@@ -328,7 +344,7 @@ def test_an_index_whose_next_key_would_be_too_long_is_not_written() -> None:
 def test_an_index_that_no_run_could_read_again_is_not_written() -> None:
     world = a_snapshot().with_blobs("a", "b").with_generation(1, "a").with_generation(2, "b")
     marks = mark(world.build())
-    size = len(encode(_write(world).content))
+    size = len(encode(with_sink(_write(world).content)))
 
     fits = make_plan(marks, grace=DAY, max_index_size=size)
     does_not = make_plan(marks, grace=DAY, max_index_size=size - 1)
@@ -847,6 +863,7 @@ def _carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
             store_id=1_000 + number,
             exists=True,
             superseded=False,
+            sink=write.sink,
         )
         for number, write in enumerate(plan.writes)
     )

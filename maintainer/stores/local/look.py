@@ -11,7 +11,9 @@ from maintainer.cacheconfig import (
     IndexId,
     Scope,
     encode,
+    with_sink,
 )
+from maintainer.cacheconfig.codec import Decoded
 from maintainer.cacheconfig.oci import CacheManifest, decode_oci, read_manifest
 from maintainer.errors import InvalidIndexError, StoreError
 from maintainer.probe import KnownPlace, ReadGeneration
@@ -125,7 +127,7 @@ class Tags:
         return self._read(tag, manifest)
 
     def _read(self, tag: CacheTag, manifest: CacheManifest) -> ReadGeneration:
-        config: CacheConfig | None = None
+        decoded: Decoded | None = None
         violation: str | None = None
         content = b""
         try:
@@ -133,16 +135,17 @@ class Tags:
         except MissingError:
             violation = f"its config {manifest.config} is missing"
         else:
-            config, violation = _decode(manifest, content)
+            decoded, violation = _decode(manifest, content)
         return ReadGeneration(
             index=tag.index,
             number=NUMBER,
-            content=content if config is None else encode(config),
-            config=config,
+            content=content if decoded is None else _described(decoded),
+            config=decoded.config if decoded else None,
             violation=violation,
             created_at=tag.seen.modified_at,
             store_id=None,
             location=tag.digest,
+            sink=decoded.sink if decoded else None,
         )
 
     def _take_export(self, index: IndexId, export: Digest) -> Digest | None:
@@ -173,7 +176,12 @@ def live_of(files: Files, blobs: Iterable[Digest]) -> frozenset[Digest]:
     return frozenset(blob for blob in blobs if files.look(blob))
 
 
-def _decode(manifest: CacheManifest, content: bytes) -> tuple[CacheConfig | None, str | None]:
+def _described(decoded: Decoded) -> bytes:
+    """Return an index as the graph keeps it: with what the manifest says of its layers."""
+    return encode(with_sink(decoded.config, decoded.sink) if decoded.sink else decoded.config)
+
+
+def _decode(manifest: CacheManifest, content: bytes) -> tuple[Decoded | None, str | None]:
     """Decode an index, or say why an importer would refuse it."""
     if not matches(manifest.config, content):
         return None, f"the content of its config is not {manifest.config}"

@@ -15,8 +15,10 @@ from maintainer.cacheconfig import (
     Digest,
     content_digest,
     encode,
+    loses_links,
     merge,
     prune,
+    with_sink,
 )
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import CacheManifest, Descriptor, Encoded, encode_oci, read_manifest
@@ -196,7 +198,7 @@ class Replacer:
             read_content(
                 attempt.write.index,
                 NUMBER,
-                encode(attempt.content),
+                encode(with_sink(attempt.content)),
                 seen.modified_at,
                 location=content_digest(encoded.manifest),
             ),
@@ -220,7 +222,8 @@ class Replacer:
         self._live |= live_of(self._files, met.config.blobs - self._live - self._damaged)
         known = [attempt.content] if attempt.exported else []
         attempt.content = prune(merge([*known, met.config]), self._live)
-        if merge([met.config]) == attempt.content:
+        says_it_all = merge([met.config]) == attempt.content
+        if says_it_all and not loses_links(attempt.content, met.sink):
             attempt.end()
             return
         self._prepare(attempt)
