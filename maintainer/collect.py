@@ -21,6 +21,7 @@ from maintainer.graph.runs import (
     begin_run,
     finish_run,
     load_report,
+    note_blocked,
     reinstate,
     save_actions,
     save_marks,
@@ -33,7 +34,7 @@ from maintainer.hosted import HostedCache
 from maintainer.logs import StagesInLogs, log_context
 from maintainer.mark import Marks, mark
 from maintainer.parts import Parts
-from maintainer.plan import Plan, make_plan
+from maintainer.plan import Plan, Rules, make_plan
 from maintainer.probe import Probe
 from maintainer.progress import Progress, Unwatched
 from maintainer.report import Report
@@ -128,6 +129,16 @@ class _Run:
     """Where the actions of each further part of the plan begin."""
 
     @property
+    def rules(self) -> Rules:
+        """What the owner of the cache has decided."""
+        settings = self.collector.settings
+        return Rules(
+            grace=settings.grace,
+            max_index_size=settings.max_index_size,
+            protects_unreadable_refs=settings.unreadable_refs == "protect",
+        )
+
+    @property
     def conditions(self) -> Conditions:
         """What every stage depends on."""
         collector = self.collector
@@ -218,13 +229,15 @@ def _note_what_was_not_seen(run: _Run, probe: Probe, snapshot: Snapshot) -> None
 
 def _plan(run: _Run, marks: Marks) -> tuple[Marks, Plan]:
     run.collector.progress.stage("plan")
-    settings = run.collector.settings
-    plan = make_plan(marks, grace=settings.grace, max_index_size=settings.max_index_size)
+    plan = make_plan(marks, run.rules)
     plan = replace(plan, keeps=(*plan.keeps, *run.cache.left_alone))
     run.report.marks, run.report.plan = marks, plan
     with run.collector.database.begin() as connection:
         save_marks(connection, run.target_id, marks, plan)
         save_actions(connection, run.report.run, run.report.actions())
+        run.report.blocked_since = note_blocked(
+            connection, run.target_id, marks.snapshot.now, blocked=plan.blocked is not None
+        )
         settled = set(plan.settled)
         for index in marks.indexes:
             if index.id in settled and index.newest:
@@ -238,7 +251,7 @@ def _parts(run: _Run, marks: Marks) -> Iterable[tuple[Marks, Plan]]:
     """Give the parts of the plan that hold the entries of a directory; a host has no such many."""
     if marks.snapshot.layout is None:
         return ()
-    return Parts(run.collector.database, run.target_id, marks, grace=run.report.grace)
+    return Parts(run.collector.database, run.target_id, marks, run.rules)
 
 
 async def _plan_parts(run: _Run, parts: Iterable[tuple[Marks, Plan]]) -> None:

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from maintainer.doubt import Cause
 from maintainer.text import printable
 
 
@@ -33,6 +34,15 @@ class InvalidIndexError(MaintainerError):
 
 class StoreError(MaintainerError):
     """The store could not be asked, or gave an answer that makes no sense."""
+
+
+class UnreadableError(StoreError):
+    """Something is there and could not be read, for a reason that may not pass."""
+
+    def __init__(self, cause: Cause, problem: str) -> None:
+        """Say why, as a value and in words."""
+        self.cause = cause
+        super().__init__(problem)
 
 
 class UsedUpError(StoreError):

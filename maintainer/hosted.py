@@ -42,6 +42,7 @@ class HostedCache:
             self._store,
             known,
             now=now,
+            grace=settings.grace,
             scopes=(*settings.scopes, *merged),
             generation_gap=conditions.settings.generation_gap,
             budget=conditions.budget,

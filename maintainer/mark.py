@@ -18,6 +18,7 @@ from maintainer.cacheconfig import (
     merge,
     prune,
 )
+from maintainer.doubt import Cause
 from maintainer.snapshot import (
     KnownEntry,
     KnownGeneration,
@@ -139,8 +140,13 @@ class Marks:
 
     @property
     def certain(self) -> bool:
-        """Whether all that the token can read was read: then what looks unneeded is."""
-        return self.snapshot.listing_complete and not self.snapshot.unread
+        """Whether the clock of what looks unneeded runs: all that can be read was read.
+
+        What gives the same answer for a whole grace period turns out to be unreadable: until then
+        nothing goes, but the clock runs.
+        """
+        passing = any(one.cause is Cause.TRANSIENT for one in self.snapshot.unread)
+        return self.snapshot.listing_complete and not passing
 
 
 def mark(snapshot: Snapshot) -> Marks:

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 
 from maintainer.graph.database import Database
 from maintainer.graph.recall import load_entries
 from maintainer.mark import Marker, Marks
-from maintainer.plan import Plan, Planner
+from maintainer.plan import Plan, Planner, Rules
 
 SIZE = 5_000
 """Entries of one part: some megabytes."""
@@ -16,14 +15,12 @@ SIZE = 5_000
 class Parts:
     """The parts of a plan. Each time that they are asked for, they are the same."""
 
-    def __init__(
-        self, database: Database, target_id: int, marks: Marks, *, grace: timedelta
-    ) -> None:
+    def __init__(self, database: Database, target_id: int, marks: Marks, rules: Rules) -> None:
         self._database = database
         self._target_id = target_id
         self._marks = marks
         self._marker = Marker(marks.snapshot, marks.indexes)
-        self._planner = Planner(marks, grace)
+        self._planner = Planner(marks, rules)
         self._planner.plan(())
 
     def __iter__(self) -> Iterator[tuple[Marks, Plan]]:

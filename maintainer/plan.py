@@ -24,6 +24,7 @@ from maintainer.cacheconfig import (
 from maintainer.mark import Index, Mark, Marks, Shield, State
 from maintainer.snapshot import KnownEntry, KnownGeneration
 
+_A_DAY = timedelta(days=1)
 _FEW = 3
 """So many generations are named one by one."""
 
@@ -72,14 +73,27 @@ class Plan:
     keeps: tuple[Keep, ...]
     settled: tuple[IndexId, ...]
     """The indexes whose newest generation already says what their merge would."""
+    blocked: str | None = None
+    """Why no blob may be deleted, if so."""
 
 
-def make_plan(marks: Marks, *, grace: timedelta, max_index_size: int | None = None) -> Plan:
-    """Decide from what was marked, the grace period, and the time of the snapshot.
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the owner of a cache has decided."""
 
-    A merged index of more than `max_index_size` bytes is not written: no run could read it again.
-    """
-    return Planner(marks, grace, max_index_size).plan(marks.marks)
+    grace: timedelta
+    """How long nothing must have needed an entry before it is deleted."""
+    max_index_size: int | None = None
+    """Bytes. A larger merged index is not written: no run could read it again."""
+    protects_unreadable_refs: bool = True
+    """Whether indexes in refs that the token cannot read may need blobs."""
+    retention: timedelta = timedelta(days=7)
+    """The store evicts what nobody has used for so long."""
+
+
+def make_plan(marks: Marks, rules: Rules) -> Plan:
+    """Decide from what was marked, the rules, and the time of the snapshot."""
+    return Planner(marks, rules).plan(marks.marks)
 
 
 def _order(delete: DeleteEntry) -> tuple[bool, datetime, int]:
@@ -89,11 +103,11 @@ def _order(delete: DeleteEntry) -> tuple[bool, datetime, int]:
 class Planner:
     """Makes one plan, whose entries may come in several parts."""
 
-    def __init__(self, marks: Marks, grace: timedelta, max_index_size: int | None = None) -> None:
+    def __init__(self, marks: Marks, rules: Rules) -> None:
         self.marks = marks
-        self.max_index_size = max_index_size
+        self.rules = rules
         self.now = marks.snapshot.now
-        self.grace = grace
+        self.grace = rules.grace
         self.writes: dict[IndexId, WriteIndex] = {}
         self.deletes: list[DeleteEntry] = []
         self.keeps: list[Keep] = []
@@ -118,6 +132,7 @@ class Planner:
             deletes=tuple(sorted(self.deletes, key=_order)),
             keeps=tuple(self.keeps),
             settled=tuple(sorted(self.settled)),
+            blocked=self.blocked,
         )
         self.deletes, self.keeps = [], []
         return plan
@@ -161,8 +176,8 @@ class Planner:
         key = str(index.id.key(index.highest + 1))
         if not index.id.is_tag and parse_key(key) is None:
             return f"the next key would have {len(key)} characters, more than {MAX_KEY_LENGTH}"
-        if self.max_index_size and not index.id.is_tag:
-            reason = why_too_large(encode(with_sink(index.merged)), self.max_index_size)
+        if self.rules.max_index_size and not index.id.is_tag:
+            reason = why_too_large(encode(with_sink(index.merged)), self.rules.max_index_size)
             return f"the merged index {reason}" if reason else None
         return None
 
@@ -244,10 +259,25 @@ class Planner:
             self._delete_after_grace(marked, State.DANGLING, frozenset(namers))
 
     def _shield(self, entry: KnownEntry) -> Shield | None:
+        if self._goes_by_itself(entry):
+            return None
         for shield in self.marks.shields:
+            is_read = shield.ref in self.marks.snapshot.access.readable
+            if not is_read and not self.rules.protects_unreadable_refs:
+                continue
             if self.now - shield.created_at < self.grace and shield.created_at >= entry.created_at:
                 return shield
         return None
+
+    def _goes_by_itself(self, entry: KnownEntry) -> bool:
+        """Return whether the store would evict an entry tomorrow: nobody has used it for long.
+
+        So an index that is written each day, in a ref that nobody here can read, does not keep
+        for ever what it may need.
+        """
+        if self.marks.snapshot.layout is not None:
+            return False
+        return self.now - entry.last_use_at >= self.rules.retention - _A_DAY
 
     def _delete_after_grace(self, marked: Mark, state: State, after: frozenset[IndexId]) -> None:
         since = marked.since or self.now

@@ -28,7 +28,8 @@ from maintainer.cacheconfig import (
     decode_whole,
     parse_key,
 )
-from maintainer.errors import InvalidIndexError, StoreError, UsedUpError
+from maintainer.doubt import Cause, Doubt
+from maintainer.errors import InvalidIndexError, StoreError, UnreadableError, UsedUpError
 from maintainer.progress import Progress
 from maintainer.snapshot import Layout, UnreadGeneration, index_of
 from maintainer.stores import Access, Found, Listing, Store, StoredEntry
@@ -83,6 +84,8 @@ class Known:
     """Those that only generations name which are still stored, but take no part any more."""
     missing_blobs: frozenset[Digest] = frozenset()
     """Those of all these that an earlier run has asked for in vain."""
+    doubts: Mapping[tuple[Ref, str], Doubt] = field(default_factory=dict)
+    """What the last runs met in place of generations, by ref and key."""
     looked_at: datetime | None = None
     """When the last run that came to its end began to look."""
 
@@ -143,6 +146,7 @@ async def probe_store(
     known: Known,
     *,
     now: datetime,
+    grace: timedelta,
     scopes: Sequence[str],
     generation_gap: int,
     budget: Budget,
@@ -150,17 +154,19 @@ async def probe_store(
 ) -> Probe:
     """Look at the store once. What the budget does not allow to read counts as not read.
 
+    An index that gave the same answer for the whole grace period, and cannot be read, counts as
+    read and not valid: builders cannot read it either.
     `scopes` and `generation_gap` matter only where the store cannot list. Raises StoreError if
     the store could not be asked what exists; an index that cannot be read is told in the probe.
     """
-    look = _Look(store, known, budget, progress)
+    look = _Look(store, known, budget, progress, now, grace)
     progress.stage("probe: list entries")
     if store.lists:
         listing = await store.list_entries()
         indexes = await _read_listed(look, listing)
     else:
         listing = Listing((), complete=True)
-        indexes = await _Search(look, generation_gap, now).find(scopes)
+        indexes = await _Search(look, generation_gap).find(scopes)
     named = known.named_blobs.union(*(one.config.blobs for one in indexes.read if one.config))
     blobs = await _probe_blobs(look, listing, named)
     return Probe(
@@ -221,6 +227,25 @@ class _Look:
     known: Known
     budget: Budget
     progress: Progress
+    now: datetime
+    grace: timedelta
+
+    def unread(
+        self,
+        index: IndexId,
+        number: int,
+        error: StoreError,
+        *,
+        entry: StoredEntry | None = None,
+    ) -> ReadGeneration | UnreadGeneration:
+        """Return what a generation counts as that could not be read."""
+        cause = error.cause if isinstance(error, UnreadableError) else Cause.TRANSIENT
+        doubt = self.known.doubts.get((index.ref, str(index.key(number))))
+        if doubt is None or not doubt.has_ended(cause, self.now, self.grace):
+            return UnreadGeneration(index, number, str(error), cause)
+        violation = f"nobody has been able to read it since {doubt.since:%Y-%m-%d %H:%M}: {error}"
+        created_at, store_id = (entry.created_at, entry.id) if entry else (self.now, None)
+        return ReadGeneration(index, number, b"", None, violation, created_at, store_id, None)
 
 
 async def _read_listed(look: _Look, listing: Listing) -> _Indexes:
@@ -252,7 +277,7 @@ async def _read_listed(look: _Look, listing: Listing) -> _Indexes:
         try:
             return await _read_entry(look.store, entry, index, key)
         except StoreError as error:
-            return UnreadGeneration(index, key.generation, str(error))
+            return look.unread(index, key.generation, error, entry=entry)
 
     for outcome in await _for_each(read, wanted):
         if isinstance(outcome, ReadGeneration):
@@ -281,13 +306,15 @@ async def _read_entry(
 ) -> ReadGeneration:
     found = await store.look_up(entry.key)
     if found is None:
-        raise StoreError("it is listed, but a look-up did not find it")
+        raise UnreadableError(Cause.NOT_FOUND, "it is listed, but a look-up did not find it")
     if found.ref not in (None, entry.ref):
         raise StoreError(f"a look-up found an entry of the same key in {printable(found.ref)}")
     content = await store.read(found)
     if len(content) != entry.size:
         # An entry of the same key in another ref that the token reads, or half an answer.
-        raise StoreError(f"it has {len(content):,} bytes where the list says {entry.size:,}")
+        raise UnreadableError(
+            Cause.OTHER_SIZE, f"it has {len(content):,} bytes where the list says {entry.size:,}"
+        )
     return read_content(index, key.generation, content, entry.created_at, store_id=entry.id)
 
 
@@ -311,13 +338,14 @@ def _created_last(entries: Iterable[StoredEntry], access: Access) -> dict[IndexI
 class _Search:
     """Finds the generations of the configured scopes by look-ups, newest first."""
 
-    def __init__(self, look: _Look, gap: int, now: datetime) -> None:
+    def __init__(self, look: _Look, gap: int) -> None:
+        self.look = look
         self.store = look.store
         self.known = look.known.places
         self.budget = look.budget
         self.progress = look.progress
         self.gap = gap
-        self.now = now
+        self.now = look.now
         self.indexes = _Indexes()
 
     async def find(self, scopes: Sequence[str]) -> _Indexes:
@@ -396,7 +424,7 @@ class _Search:
         try:
             content = await self.store.read(found)
         except StoreError as error:
-            self.indexes.unread.append(UnreadGeneration(index, number, str(error)))
+            self._note_unread(self.look.unread(index, number, error), place)
             return found
         same = place is not None and place.content_digest == content_digest(content)
         if place:
@@ -406,6 +434,16 @@ class _Search:
                 read_content(index, number, content, self.now, location=found.location)
             )
         return found
+
+    def _note_unread(
+        self, outcome: ReadGeneration | UnreadGeneration, place: KnownPlace | None
+    ) -> None:
+        if isinstance(outcome, UnreadGeneration):
+            self.indexes.unread.append(outcome)
+            return
+        self.indexes.read.append(outcome)
+        if place and place.content_digest != content_digest(outcome.content):
+            self.indexes.gone.add(place.manifest_id)
 
 
 def generation_of(index: IndexId, key: str) -> int | None:

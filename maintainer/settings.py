@@ -306,6 +306,12 @@ class Settings(BaseSettings):
         description="how many numbers in a row must be missing before the search for older "
         "generations ends, where the service cannot list its entries",
     )
+    unreadable_refs: Literal["protect", "ignore"] = Field(
+        default="protect",
+        description="whether indexes in refs that the token cannot read, such as those of pull "
+        "requests, protect the blobs that they may need; ignore frees these at once, and builds "
+        "there may find less, or fail",
+    )
     reservation_wait: _Delay = Field(
         default=timedelta(seconds=30),
         description="how long to wait for a build that has reserved the next generation and not "

@@ -16,6 +16,7 @@ from maintainer.cacheconfig import (
     Sink,
     hash_ref,
 )
+from maintainer.doubt import Cause
 from maintainer.stores import Access
 
 
@@ -91,6 +92,7 @@ class UnreadGeneration:
     number: int
     """0 if even that is not known."""
     problem: str
+    cause: Cause = Cause.TRANSIENT
 
     @property
     def name(self) -> str:

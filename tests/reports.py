@@ -9,6 +9,7 @@ from maintainer.report.model import (
     EvictedEntry,
     EvictionDay,
     LostBlob,
+    ResultTotals,
     Space,
     SpacePart,
     Trend,
@@ -75,6 +76,7 @@ def a_report(name: str = "web", /, **more: object) -> Report:
             ActionReport("keep", f"kept-{name}", f"ref {name}", f"why {name}", "kept", 8, 80),
         ),
         "requests": RequestReport({"list": 1}, 0),
+        "results": ResultTotals(4, 9, 9),
         "verdict": Verdict("attention", f"message {name}", f"advice {name}"),
         "space": Space(
             10_000,

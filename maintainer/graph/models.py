@@ -70,6 +70,9 @@ class Target(Base):
     __tablename__ = "target"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    blocked_since: Mapped[datetime | None]
+    """Since when no run could delete blobs, if that is so; runs that could not look do not count.
+    """
 
 
 class RefRow(Base):
@@ -253,6 +256,19 @@ class LinkRow(Base):
         ForeignKey("record.id", ondelete="CASCADE"), primary_key=True, index=True
     )
     selector: Mapped[str] = mapped_column(primary_key=True)
+
+
+class DoubtRow(Base):
+    """A generation that could not be read, and what was met in its place, always the same."""
+
+    __tablename__ = "doubt"
+    __table_args__ = (UniqueConstraint("target_id", "ref", "key"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    target_id: Mapped[int] = _belongs_to("target.id")
+    ref: Mapped[str]
+    key: Mapped[str]
+    cause: Mapped[str]
+    since: Mapped[datetime]
 
 
 class RunRow(Base):

@@ -20,9 +20,11 @@ from maintainer.cacheconfig import (
     parse_key,
 )
 from maintainer.cacheconfig.codec import Decoded
+from maintainer.doubt import Cause, Doubt
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.graph.models import (
     BlobRow,
+    DoubtRow,
     EntryRow,
     LayerRow,
     ManifestLayerRow,
@@ -66,8 +68,18 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
         missing_blobs=frozenset(
             digest for digest, is_missing in (stored | named).items() if is_missing
         ),
+        doubts=_doubts(connection, target_id),
         looked_at=looked_at,
     )
+
+
+def _doubts(connection: Connection, target_id: int) -> dict[tuple[Ref, str], Doubt]:
+    rows = connection.execute(
+        select(DoubtRow.ref, DoubtRow.key, DoubtRow.cause, DoubtRow.since).where(
+            DoubtRow.target_id == target_id
+        )
+    )
+    return {(Ref(row.ref), row.key): Doubt(Cause(row.cause), row.since) for row in rows}
 
 
 def recall_entries(connection: Connection, target_id: int, access: Access) -> list[RememberedEntry]:

@@ -28,10 +28,12 @@ from maintainer.cacheconfig import (
     SignatureKey,
     content_digest,
 )
+from maintainer.doubt import Cause
 from maintainer.graph.content import ContentWriter
 from maintainer.graph.models import (
     ActionRow,
     BlobRow,
+    DoubtRow,
     EntryRow,
     LayerRow,
     ManifestLayerRow,
@@ -59,6 +61,7 @@ def record(connection: Connection, target_id: int, probe: Probe) -> None:
             update(ManifestRow).where(ManifestRow.id == manifest).values(store_id=store_id)
         )
     record_generations(connection, target_id, probe.read, probe.at)
+    _record_doubts(connection, target_id, probe)
     _record_presence(connection, target_id, probe)
     _record_blobs(connection, target_id, probe)
 
@@ -245,6 +248,31 @@ def _kind(key: object) -> tuple[str, str | None]:
     if isinstance(key, SignatureKey):
         return "signature", key.digest
     return ("index" if isinstance(key, IndexKey) else "foreign"), None
+
+
+def _record_doubts(connection: Connection, target_id: int, probe: Probe) -> None:
+    """Write down since when generations have given the same answer in place of their content."""
+    here = DoubtRow.target_id == target_id
+    known = {
+        (row.ref, row.key): row.cause
+        for row in connection.execute(
+            select(DoubtRow.ref, DoubtRow.key, DoubtRow.cause).where(here)
+        )
+    }
+    met = {(one.index.ref, str(one.index.key(one.number))): one.cause for one in probe.unread}
+    # Trouble that passes says nothing; and what turned out to be unreadable is still that.
+    lasting = {place for place, cause in met.items() if cause is not Cause.TRANSIENT}
+    refused = {
+        (one.index.ref, str(one.index.key(one.number))) for one in probe.read if not one.content
+    }
+    new = {place for place in lasting if known.get(place) != met[place]}
+    for ref, key in sorted((known.keys() - met.keys() - refused) | (known.keys() & new)):
+        connection.execute(delete(DoubtRow).where(here, DoubtRow.ref == ref, DoubtRow.key == key))
+    rows = [
+        {"target_id": target_id, "ref": ref, "key": key, "cause": met[ref, key], "since": probe.at}
+        for ref, key in sorted(new)
+    ]
+    _many(connection, insert(DoubtRow), rows)
 
 
 def _record_presence(connection: Connection, target_id: int, probe: Probe) -> None:

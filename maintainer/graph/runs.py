@@ -125,6 +125,17 @@ def save_actions(
         connection.execute(insert(ActionRow), rows)
 
 
+def note_blocked(
+    connection: Connection, target_id: int, now: datetime, *, blocked: bool
+) -> datetime | None:
+    """Remember whether a run could delete blobs; return since when none could, if that is so."""
+    here = Target.id == target_id
+    since = connection.execute(select(Target.blocked_since).where(here)).scalar_one()
+    since = (since or now) if blocked else None
+    connection.execute(update(Target).where(here).values(blocked_since=since))
+    return since
+
+
 def supersede(connection: Connection, manifests: Iterable[int], now: datetime) -> None:
     """Remember that a newer generation holds all that is live in these; their clock starts."""
     rows = [{"row": manifest} for manifest in sorted(manifests)]

@@ -24,6 +24,7 @@ from maintainer.report.further import (
 )
 from maintainer.report.model import (
     ActionReport,
+    Blocked,
     Changes,
     EntryTotal,
     IndexReport,
@@ -66,6 +67,7 @@ class ReportBuilder:
         self.further = FurtherEntries()
         self.problems: list[str] = []
         self.notes: list[str] = []
+        self.blocked_since: datetime | None = None
 
     def build(
         self, status: str, finished_at: datetime, requests: RequestLog, changes: Changes
@@ -92,6 +94,7 @@ class ReportBuilder:
             actions=(*own, *self.further.actions()),
             more_actions=self.further.unlisted(),
             results=self._results(),
+            blocked=self._blocked(),
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
             space=self._space(totals) if requests.counts["list"] else None,
             changes=changes,
@@ -166,6 +169,11 @@ class ReportBuilder:
             self._index(index, after[index.id], writes.get(index.id), context)
             for index in self.marks.indexes
         )
+
+    def _blocked(self) -> Blocked | None:
+        if self.plan is None or self.plan.blocked is None or self.blocked_since is None:
+            return None
+        return Blocked(self.plan.blocked, self.blocked_since)
 
     def _results(self) -> ResultTotals:
         if self.marks is None or self.plan is None:

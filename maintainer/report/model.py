@@ -161,6 +161,14 @@ class IndexReport(msgspec.Struct, frozen=True):
     """The key that a build has exported where such a merge belongs, if so."""
 
 
+class Blocked(msgspec.Struct, frozen=True):
+    """What keeps runs from deleting any blob."""
+
+    reason: str
+    since: datetime
+    """The first of the runs in a row that were kept from it."""
+
+
 class ResultTotals(msgspec.Struct, frozen=True):
     """Cache keys with a result, in all indexes together: what several indexes hold counts once."""
 
@@ -269,6 +277,8 @@ class Report(msgspec.Struct, frozen=True):
     actions: tuple[ActionReport, ...]
     requests: RequestReport
     results: ResultTotals = ResultTotals()
+    blocked: Blocked | None = None
+    """What kept the run from deleting any blob, if something did."""
     notes: tuple[str, ...] = ()
     """What kept the run from doing more although nothing went wrong; each one line."""
     verdict: Verdict | None = None

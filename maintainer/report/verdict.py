@@ -1,6 +1,7 @@
 """Is the cache all right? One line, with the one thing to do if it is not. Pure."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from maintainer.mark import State
 from maintainer.report.model import Report, SpacePart, Verdict
@@ -11,6 +12,8 @@ LEVELS = {"good": "All right", "attention": "Needs attention", "bad": "Not all r
 _NEARLY_FULL = 0.9
 _ROOMY = 0.8
 _LET_IT_RUN = "Run `maintainer gc` without `--dry-run`, or the workflow with dry-run off."
+_LONG = timedelta(days=7)
+"""A sweep that has been blocked for longer needs somebody to look."""
 _LARGE = 0.3
 """The share of the used space from which on a part is worth a word of advice."""
 
@@ -67,6 +70,19 @@ def _blind(report: Report) -> Verdict | None:
         "attention",
         "Without a runtime token this run could only list entries: it merged and deleted nothing.",
         "Run `maintainer gc` as a step of a workflow in this repository.",
+    )
+
+
+def _long_blocked(report: Report) -> Verdict | None:
+    blocked = report.blocked
+    if blocked is None or report.started_at - blocked.since < _LONG:
+        return None
+    days = (report.started_at - blocked.since).days
+    return Verdict(
+        "attention",
+        f"No run has been able to delete a blob for {say_count(days, 'day')}: {blocked.reason}.",
+        "Delete what cannot be read (`gh cache delete`), or give runs what they need to read it: "
+        "a larger `max_index_size`, more `max_requests`, or a service that answers.",
     )
 
 
@@ -216,6 +232,7 @@ _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
     _failed,
     _left_over,
     _blind,
+    _long_blocked,
     _unread,
     _only_planned,
     _dropped,

@@ -130,6 +130,7 @@ def _make_roots() -> None:
         "target",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("blocked_since", sa.DateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_target"),
         sa.UniqueConstraint("name", name="uq_target_name"),
     )
@@ -159,6 +160,20 @@ def _make_roots() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name="pk_ref"),
         sa.UniqueConstraint("target_id", "name", name="uq_ref_target_id_name"),
+    )
+    op.create_table(
+        "doubt",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("target_id", sa.Integer(), nullable=False),
+        sa.Column("ref", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("since", sa.DateTime(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["target.id"], name="fk_doubt_target_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_doubt"),
+        sa.UniqueConstraint("target_id", "ref", "key", name="uq_doubt_target_id_ref_key"),
     )
     op.create_table(
         "run",

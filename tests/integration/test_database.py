@@ -30,7 +30,7 @@ from maintainer.graph.recall import load_snapshot
 from maintainer.graph.record import find_target, record
 from maintainer.graph.runs import begin_run, save_actions, save_marks, supersede
 from maintainer.mark import mark
-from maintainer.plan import make_plan
+from maintainer.plan import Rules, make_plan
 from maintainer.probe import Probe, read_content
 from maintainer.report import ActionReport
 from maintainer.stores import Access, StoredEntry
@@ -463,7 +463,7 @@ def _record_a_run(connection: Connection, probe: Probe | None = None) -> None:
     run = begin_run(connection, target, probe.at, dry_run=False)
     record(connection, target, probe)
     marks = mark(load_snapshot(connection, target, probe))
-    plan = make_plan(marks, grace=hours(24))
+    plan = make_plan(marks, Rules(hours(24)))
     save_marks(connection, target, marks, plan)
     actions = [
         ActionReport("delete", one.entry.key, one.entry.ref, one.reason, "planned")

@@ -23,7 +23,7 @@ from maintainer.cacheconfig import (
     with_sink,
 )
 from maintainer.mark import State, mark
-from maintainer.plan import DeleteEntry, Keep, Plan, WriteIndex, make_plan
+from maintainer.plan import DeleteEntry, Keep, Plan, Rules, WriteIndex, make_plan
 from maintainer.snapshot import KnownGeneration, Snapshot
 from tests.snapshots import (
     MAIN,
@@ -49,7 +49,7 @@ SAYS_ALL = "its newest generation says all that can be used"
 
 
 def _plan(world: World, grace: timedelta = DAY) -> Plan:
-    return make_plan(mark(world.build()), grace=grace)
+    return make_plan(mark(world.build()), Rules(grace))
 
 
 def _write(world: World, grace: timedelta = DAY) -> WriteIndex:
@@ -253,7 +253,7 @@ def test_what_an_incomplete_list_lacks_is_not_said_to_be_older_than_what_builder
     seen = tuple(entry for entry in snapshot.entries if not entry.key.endswith("#2"))
     marks = mark(replace(snapshot, entries=seen, listing_complete=False))
 
-    (write,) = make_plan(marks, grace=hours(24)).writes
+    (write,) = make_plan(marks, Rules(hours(24))).writes
 
     assert write.reason == (
         "index-web-1-f921bd05#2 is not in the list, so builders may read index-web-1-f921bd05#1"
@@ -267,7 +267,7 @@ def test_what_is_in_the_list_is_not_said_to_be_missing_whatever_came_before_and_
 
     for without in ("#1", A, blob_key("b")):
         seen = tuple(entry for entry in snapshot.entries if not entry.key.endswith(without))
-        (write,) = make_plan(mark(replace(snapshot, entries=seen)), grace=DAY).writes
+        (write,) = make_plan(mark(replace(snapshot, entries=seen)), Rules(DAY)).writes
         assert write.reason.startswith("builders read"), without
 
 
@@ -346,8 +346,8 @@ def test_an_index_that_no_run_could_read_again_is_not_written() -> None:
     marks = mark(world.build())
     size = len(encode(with_sink(_write(world).content)))
 
-    fits = make_plan(marks, grace=DAY, max_index_size=size)
-    does_not = make_plan(marks, grace=DAY, max_index_size=size - 1)
+    fits = make_plan(marks, Rules(DAY, size))
+    does_not = make_plan(marks, Rules(DAY, size - 1))
 
     assert len(fits.writes) == 1
     assert does_not.writes == ()
@@ -655,16 +655,40 @@ def test_of_several_such_indexes_the_newest_tells_until_when() -> None:
 
 def test_an_invalid_index_keeps_blobs_for_the_grace_period_only() -> None:
     def beside_an_invalid_index(age: timedelta) -> World:
-        return a_snapshot().with_blob("a").with_invalid_generation(1, age=age)
+        return a_snapshot().with_blob("a", age=2 * DAY).with_invalid_generation(1, age=age)
 
     assert "whose content is not known" in _kept(A, beside_an_invalid_index(DAY - MOMENT))
     _deleted(A, beside_an_invalid_index(DAY))
 
 
 def test_an_index_under_a_key_that_its_ref_does_not_write_keeps_young_blobs() -> None:
-    world = a_snapshot().with_blobs("a").with_entry(str(RELEASED_WEB.key(1)), age=hours(1))
+    blob = a_snapshot().with_blob("a", age=2 * DAY)
+    world = blob.with_entry(str(RELEASED_WEB.key(1)), age=hours(1))
 
     assert "whose content is not known" in _kept(A, world)
+
+
+def _used_beside_a_pull_request(used: timedelta) -> World:
+    world = a_snapshot().with_blob("a", used=used)
+    return world.with_entry(str(PULLED_WEB.key(1)), ref=PULL, age=hours(1))
+
+
+def test_an_unreadable_ref_protects_no_blob_that_github_would_evict_tomorrow_anyway() -> None:
+    assert "whose content is not known" in _kept(A, _used_beside_a_pull_request(6 * DAY - MOMENT))
+    _deleted(A, _used_beside_a_pull_request(6 * DAY))
+
+
+def test_the_owner_may_let_unreadable_refs_protect_nothing() -> None:
+    marks = mark(_used_beside_a_pull_request(2 * DAY).build())
+
+    assert make_plan(marks, Rules(DAY)).deletes == ()
+    assert len(make_plan(marks, Rules(DAY, protects_unreadable_refs=False)).deletes) == 1
+
+
+def test_an_invalid_index_of_ones_own_protects_blobs_whatever_the_owner_says_of_others() -> None:
+    world = a_snapshot().with_blob("a", age=2 * DAY).with_invalid_generation(1, age=hours(1))
+
+    assert make_plan(mark(world.build()), Rules(DAY, protects_unreadable_refs=False)).deletes == ()
 
 
 # What is not even mentioned, and the order of deletions.
@@ -774,14 +798,14 @@ def test_a_plan_follows_from_the_cache_the_grace_period_and_the_time_alone(
     random.shuffle(generations)
     shuffled = replace(snapshot, generations=tuple(generations))
 
-    assert make_plan(mark(shuffled), grace=grace) == make_plan(mark(snapshot), grace=grace)
+    assert make_plan(mark(shuffled), Rules(grace)) == make_plan(mark(snapshot), Rules(grace))
 
 
 @given(_snapshots(), _graces)
 def test_only_our_own_kinds_in_readable_refs_are_deleted_and_each_entry_has_one_fate(
     snapshot: Snapshot, grace: timedelta
 ) -> None:
-    plan = make_plan(mark(snapshot), grace=grace)
+    plan = make_plan(mark(snapshot), Rules(grace))
 
     for delete in plan.deletes:
         assert isinstance(delete.entry.parsed, BlobKey | SignatureKey | IndexKey)
@@ -806,7 +830,7 @@ def test_no_blob_that_a_live_result_needs_is_ever_deleted(
         for digest in chain
     }
 
-    for delete in make_plan(mark(snapshot), grace=grace).deletes:
+    for delete in make_plan(mark(snapshot), Rules(grace)).deletes:
         if isinstance(delete.entry.parsed, BlobKey):
             assert delete.entry.parsed.digest not in needed
             assert not snapshot.unread
@@ -816,7 +840,7 @@ def test_no_blob_that_a_live_result_needs_is_ever_deleted(
 def test_nothing_is_deleted_that_was_written_or_used_within_the_grace_period(
     snapshot: Snapshot, grace: timedelta
 ) -> None:
-    for delete in make_plan(mark(snapshot), grace=grace).deletes:
+    for delete in make_plan(mark(snapshot), Rules(grace)).deletes:
         assert delete.entry.last_use_at <= snapshot.now - grace
 
 
@@ -824,7 +848,7 @@ def test_nothing_is_deleted_that_was_written_or_used_within_the_grace_period(
 def test_what_is_written_leads_to_all_that_is_live_and_names_nothing_else(
     snapshot: Snapshot,
 ) -> None:
-    for write in make_plan(mark(snapshot), grace=DAY).writes:
+    for write in make_plan(mark(snapshot), Rules(DAY)).writes:
         generations = [one for one in snapshot.generations if one.index == write.index]
         live = [_live_chains(one, snapshot.live_blobs) for one in generations]
         written = {chain for found in leads_to(write.content).values() for chain in found}
@@ -839,9 +863,9 @@ def test_what_is_written_leads_to_all_that_is_live_and_names_nothing_else(
 def test_once_a_plan_was_carried_out_nothing_is_left_to_write(
     snapshot: Snapshot, grace: timedelta
 ) -> None:
-    plan = make_plan(mark(snapshot), grace=grace)
+    plan = make_plan(mark(snapshot), Rules(grace))
 
-    again = make_plan(mark(_carried_out(snapshot, plan)), grace=grace)
+    again = make_plan(mark(_carried_out(snapshot, plan)), Rules(grace))
 
     assert again.writes == ()
 

@@ -1,11 +1,13 @@
 """The one line says the worst that is so, and the one thing that helps."""
 
+from datetime import timedelta
+
 import pytest
 
 from maintainer.report import ActionReport, EntryTotal, Report
-from maintainer.report.model import Space, SpacePart
+from maintainer.report.model import Blocked, ResultTotals, Space, SpacePart
 from maintainer.report.verdict import judge
-from tests.reports import a_report, an_index
+from tests.reports import AT, a_report, an_index
 
 GB = 10**9
 
@@ -128,3 +130,33 @@ def test_losses_in_a_rather_full_cache_need_attention() -> None:
     full = _report(space=_space(reachable=8), indexes=(an_index(results_lost=3),))
 
     assert judge(full).level == "attention"
+
+
+def test_a_sweep_that_has_been_blocked_for_a_week_says_by_what_and_what_to_do() -> None:
+    reason = "index-web-1-0#1 could not be read this time and may need it"
+    day = timedelta(days=1)
+    lately = _report(blocked=Blocked(reason, AT - 7 * day + timedelta(seconds=1)))
+    for_long = _report(blocked=Blocked(reason, AT - 9 * day))
+
+    assert judge(lately).level == "good"
+    assert judge(for_long).level == "attention"
+    assert judge(for_long).message == (
+        f"No run has been able to delete a blob for 9 days: {reason}."
+    )
+    assert "gh cache delete" in judge(for_long).advice
+
+
+def test_results_that_we_lost_ourselves_are_never_all_right() -> None:
+    verdict = judge(_report(results=ResultTotals(before=9, after=8, possible=8, dropped=1)))
+
+    assert verdict.level == "attention"
+    assert verdict.message == "Builds find 1 result less than before this run."
+
+
+def test_a_build_that_exports_where_the_merge_belongs_is_named() -> None:
+    index = an_index("maintained", used_by_builds="index-maintained-1-0#3", results_lost=0)
+
+    verdict = judge(_report(indexes=(index,)))
+
+    assert verdict.level == "attention"
+    assert "A build exports to maintained in refs/heads/maintained" in verdict.message

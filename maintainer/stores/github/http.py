@@ -11,7 +11,8 @@ import httpx
 from aiolimiter import AsyncLimiter
 
 from maintainer import __version__
-from maintainer.errors import StoreError
+from maintainer.doubt import Cause
+from maintainer.errors import StoreError, UnreadableError
 from maintainer.logs import keep_secrets_out_of_logs
 from maintainer.stores.base import REST_KINDS, RequestLog
 from maintainer.stores.github.answers import (
@@ -162,6 +163,10 @@ class ExpiredError(StoreError):
     """A signed URL that is no permission any more, or content that is gone."""
 
 
+class GoneError(ExpiredError):
+    """There is no content at a signed URL."""
+
+
 async def _read(response: httpx.Response, call: Call, where: str) -> bytes:
     """Read an answer. A truncated one of known length raises; other ones cannot be told."""
     headers = response.headers
@@ -173,7 +178,9 @@ async def _read(response: httpx.Response, call: Call, where: str) -> bytes:
             raise SenselessAnswerError(f"{where} was not asked to encode its answer")
     if "," in encoding:
         raise StoreError(f"{where} encodes its answer more than once")
-    too_large = StoreError(f"{where} has more than {call.limit:,} bytes to give")
+    too_large = UnreadableError(
+        Cause.TOO_LARGE, f"{where} has more than {call.limit:,} bytes to give"
+    )
     length = headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length[:20]) > call.limit:
         raise too_large
@@ -191,6 +198,9 @@ def _content(answer: Answer) -> bytes:
             # A proxy's page; storage knows no better type than bytes for what we keep there.
             raise senseless(answer, "it is a page for people")
         return answer.content
-    kinds = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.UNAUTHORIZED}
-    error = ExpiredError if answer.status in kinds else StoreError
+    error = StoreError
+    if answer.status in {HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED}:
+        error = ExpiredError
+    elif answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+        error = GoneError
     raise error(f"{answer.place} answered HTTP {answer.status}")

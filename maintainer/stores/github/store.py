@@ -10,11 +10,12 @@ import httpx
 from pydantic import SecretStr
 
 from maintainer.cacheconfig import why_too_large
-from maintainer.errors import StoreError, UsageError
+from maintainer.doubt import Cause
+from maintainer.errors import StoreError, UnreadableError, UsageError
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.base import Access, Found, Listing, RequestLog, StoredEntry, StoreLimits
 from maintainer.stores.github.answers import is_web_url
-from maintainer.stores.github.http import ExpiredError, Http
+from maintainer.stores.github.http import ExpiredError, GoneError, Http
 from maintainer.stores.github.rest import Rest
 from maintainer.stores.github.retry import Patience
 from maintainer.stores.github.service import CacheService, InDoubtError
@@ -96,10 +97,16 @@ class GitHubStore:
                 raise StoreError(
                     f"{printable(found.key)} went while it was about to be read"
                 ) from None
-            content = await self._http.download(again.url, limit=self._max_index_size)
+            content = await self._download_again(again)
         if reason := why_too_large(content, self._max_index_size):
-            raise StoreError(f"{printable(found.key)} {reason}")
+            raise UnreadableError(Cause.TOO_LARGE, f"{printable(found.key)} {reason}")
         return content
+
+    async def _download_again(self, found: Found) -> bytes:
+        try:
+            return await self._http.download(found.url, limit=self._max_index_size)
+        except GoneError as error:
+            raise UnreadableError(Cause.NO_CONTENT, str(error)) from None
 
     async def write(self, key: str, content: bytes) -> None:
         """Write a new entry; returns only if it is known to have this content."""
