@@ -38,6 +38,7 @@ RELEASE = Ref("refs/heads/release")
 PULL = Ref("refs/pull/7/merge")
 WEB = IndexId(MAIN, Scope("web"))
 SIGNED_WEB = IndexId(MAIN, Scope("web"), signed=True)
+MERGE = IndexId(MAIN, Scope("maintained"))
 LONG_AGO = timedelta(days=30)
 
 Chain = str | tuple[str, ...]

@@ -120,13 +120,13 @@ def test_a_run_with_hostile_names_sets_its_own_outputs_and_commands_nothing(step
     assert any("set-output name=run" in line for line in lines)
     assert obeyed(lines) == []
     assert step.outputs["run"] == "1"
-    assert step.outputs["indexes-written"] == "2"
+    assert step.outputs["indexes-written"] == "3"
     assert set(step.outputs) == _named_outputs()
 
 
 @pytest.mark.parametrize(
     ("flag", "written", "deletes"),
-    [("INPUT_DRY_RUN", "0", False), ("INPUT_NO_SWEEP", "2", False), (None, "2", True)],
+    [("INPUT_DRY_RUN", "0", False), ("INPUT_NO_SWEEP", "3", False), (None, "3", True)],
 )
 def test_a_flag_does_what_its_name_says(
     step: Step, flag: str | None, written: str, deletes: bool

@@ -21,7 +21,7 @@ from maintainer.demo import load_history, seed
 from maintainer.emulator.server import Running, serve_in_thread
 from maintainer.emulator.state import ActionsCache
 from tests.commands import Outcome, run_here
-from tests.snapshots import MAIN, SIGNED_WEB, WEB, Chain, an_index, blob_key
+from tests.snapshots import MAIN, MERGE, SIGNED_WEB, WEB, Chain, an_index, blob_key
 
 COMMAND = Path(sys.executable).with_name("maintainer")
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (DEBUG|INFO|WARNING|ERROR) +\S.*")
@@ -254,10 +254,11 @@ def test_a_run_puts_the_cache_right_and_a_second_one_finds_nothing_to_do(
     assert first.status == 0
     assert _keys(running) == {
         *map(blob_key, ("base", "api", "web")),
-        *(str(WEB.key(3)), str(SIGNED_WEB.key(1)), "setup-node-0a1b"),
+        *(str(WEB.key(3)), str(MERGE.key(1)), str(SIGNED_WEB.key(1)), "setup-node-0a1b"),
     }
     assert _done(first) == [
         ("write", str(WEB.key(3))),
+        ("write", str(MERGE.key(1))),
         ("delete", str(WEB.key(1))),
         ("delete", str(WEB.key(2))),
         ("delete", blob_key("dangling")),
@@ -340,7 +341,7 @@ def test_a_run_without_a_sweep_deletes_nothing(workflow: Shell, running: Running
 
     assert workflow("gc", "--no-sweep", "--grace", "0s").status == 0
 
-    assert _keys(running) == before | {str(WEB.key(3))}
+    assert _keys(running) == before | {str(WEB.key(3)), str(MERGE.key(1))}
 
 
 def test_a_cache_without_a_list_is_looked_after_by_look_ups_in_the_named_scopes(
@@ -445,7 +446,9 @@ def test_the_demo_tells_before_and_after_and_leaves_a_database_to_look_at(bare: 
     assert (outcome.status, outcome.err) == (0, "")
     assert "before → after" in outcome.out
     rows = re.findall(r"^ *(\w+) +(\d+) → (\d+) ", outcome.out, re.MULTILINE)
-    assert [scope for scope, _, _ in rows] == ["api", "buildkit", "tools", "web", "worker"]
+    assert [scope for scope, _, _ in rows] == [
+        *("api", "buildkit", "tools", "web", "worker", "maintained")
+    ]
     assert all(int(before) < int(after) for _, before, after in rows)
     assert "`maintainer gc` once more: nothing to do" in outcome.out
     # What it says can be typed.

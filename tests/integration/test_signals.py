@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from maintainer.emulator import Fault, FaultPlan, Request
+from tests.integration.simulated_runs import MERGED
 from tests.integration.small import Arrival, Stage, a_small_world, a_stage
 from tests.integration.world import MAIN
 
@@ -30,7 +31,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def undisturbed(shared: Stage) -> Arrival:
     shared.set_up()
-    assert shared.gc().status == "done"
+    assert shared.gc(merged_scope=MERGED).status == "done"
     return shared.arrival()
 
 
@@ -117,7 +118,7 @@ def test_the_request_under_way_ends_and_the_next_run_goes_on(
     if kind == "finalize":  # What was written is read back before the run ends.
         assert [request.kind for request in stage.requests[-2:]] == ["look-up", "download"]
     assert stage.watcher.problems == []
-    assert stage.gc().status == "done"
+    assert stage.gc(merged_scope=MERGED).status == "done"
     assert stage.arrival() == undisturbed
 
 
@@ -147,7 +148,7 @@ def test_neither_a_wait_nor_a_stalled_answer_holds_a_run_up(
     assert process.returncode == 128 + number
     assert _status_of_run(stage.world.database) == [("interrupted",)]
     stage.world.running.inject()
-    assert stage.gc().status == "done"
+    assert stage.gc(merged_scope=MERGED).status == "done"
     assert stage.arrival() == undisturbed
 
 

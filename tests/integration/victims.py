@@ -16,6 +16,7 @@ from maintainer.emulator import Request
 from maintainer.report import Report
 from tests.integration.directories import World as Directory
 from tests.integration.killed import Errand, FolderErrand, run, run_over_files
+from tests.integration.simulated_runs import MERGED
 from tests.integration.small import Stage
 from tests.integration.watching import Watcher
 from tests.integration.world import MAIN
@@ -112,7 +113,7 @@ class ServiceVictim:
     def gc(self) -> Report:
         """Do a run with no grace period."""
         self._stage.world.passes(minutes=5)
-        return self._stage.gc()
+        return self._stage.gc(merged_scope=MERGED)
 
     def problems(self) -> list[str]:
         """Tell which promises were broken."""
