@@ -26,7 +26,8 @@ from tests.acceptance.action import (
 from tests.third_party.github_client import install_github_client
 
 _BUILDS = (EXAMPLES / "build-images.yml").read_text()
-_LAST_STEP = "      - name: " + fill_in(_BUILDS).rpartition("      - name: ")[2]
+_MERGE = "\n  maintain:\n" + fill_in(_BUILDS).partition("\n  maintain:\n")[2]
+_FROM_THE_MERGE = "            type=gha,scope=maintained\n"
 _EXPORT = "          cache-to: type=gha,mode=max\n"
 
 
@@ -169,7 +170,7 @@ def builder(tmp_path: Path, wheels: Path, client: Path) -> Iterator[Newcomer]:
 
 def _reads_only(builder: Newcomer) -> list[str]:
     """Build both images without an export, as pull requests do; tell what they find."""
-    builder.copies("build-images.yml", without=[_LAST_STEP, _EXPORT])
+    builder.copies("build-images.yml", without=[_MERGE, _EXPORT])
     known = len(builder.builds())
     assert builder.runs("push").status == 0
     return sorted(builder.builds()[known:])
@@ -178,7 +179,7 @@ def _reads_only(builder: Newcomer) -> list[str]:
 def test_without_the_action_only_the_image_that_was_built_last_finds_its_cache(
     builder: Newcomer,
 ) -> None:
-    builder.copies("build-images.yml", without=[_LAST_STEP])
+    builder.copies("build-images.yml", without=[_MERGE])
     assert builder.runs("push").status == 0
     assert _reads_only(builder) in (["api built", "web cached"], ["api cached", "web built"])
 
@@ -189,6 +190,20 @@ def test_with_it_both_images_find_their_cache_from_the_very_next_build(builder: 
     assert ran.status == 0, ran.log
     assert sorted(builder.builds()) == ["api built", "web built"]
     assert _reads_only(builder) == ["api cached", "web cached"]
+
+
+def test_an_export_after_the_merge_hides_nothing_of_it(builder: Newcomer) -> None:
+    builder.copies("build-images.yml")
+    assert builder.runs("push").status == 0
+    builder.copies("build-images.yml", without=[_MERGE])
+    assert builder.runs("push").status == 0
+    assert sorted(builder.builds()[2:]) == ["api cached", "web cached"]
+
+    assert _reads_only(builder) == ["api cached", "web cached"]
+    builder.copies("build-images.yml", without=[_MERGE, _EXPORT, _FROM_THE_MERGE])
+    known = len(builder.builds())
+    assert builder.runs("push").status == 0
+    assert sorted(builder.builds()[known:]) != ["api cached", "web cached"]
 
 
 @pytest.mark.soak
@@ -212,4 +227,4 @@ def test_the_readme_leads_from_an_empty_folder_to_a_workflow_that_passes(tmp_pat
         check=False,
     )
     assert ran.returncode == 0, ran.stdout
-    assert ran.stdout.count("Job succeeded") == 3, "of maintain-cache, and two of build-images"
+    assert ran.stdout.count("Job succeeded") == 4, "of maintain-cache, and three of build-images"

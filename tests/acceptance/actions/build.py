@@ -1,4 +1,4 @@
-"""What stands in for the build of an image: it reads the newest index, then exports its records.
+"""What stands in for the build of an image: it reads the newest indexes, then exports its records.
 
 As BuildKit does, it uploads the layers that are not stored yet, and writes the next generation with
 nothing but its own records. What it found is appended to a file.
@@ -28,9 +28,9 @@ from tests.worlds import leads_to
 INDEX = IndexId(MAIN, Scope("buildkit"))
 
 
-async def _import(store: GitHubStore) -> tuple[int, CacheConfig]:
+async def _import(store: GitHubStore, index: IndexId) -> tuple[int, CacheConfig]:
     """Give the number of the newest generation and what it says."""
-    found = await store.look_up_newest(INDEX.prefix)
+    found = await store.look_up_newest(index.prefix)
     if found is None:
         return 0, CacheConfig()
     key = parse_key(found.key)
@@ -54,22 +54,32 @@ async def _write(store: GitHubStore, key: str, content: bytes) -> bool:
     return True
 
 
-async def _build(image: str, settings: GitHubSettings, *, exports: bool) -> bool:
+async def _build(image: str, settings: GitHubSettings, cache_from: str, *, exports: bool) -> bool:
     """Build one image; tell whether all of it was cached."""
     layers = ("base", image)
     async with open_store(settings) as store:
-        newest, config = await _import(store)
+        known = [(await _import(store, index))[1] for index in _indexes(cache_from)]
         if exports:
+            newest, _ = await _import(store, INDEX)
             await _export(store, newest, layers)
     wanted = leads_to(an_index(layers)).items()
-    return all(chains <= leads_to(config).get(key, set()) for key, chains in wanted)
+    return any(
+        all(chains <= leads_to(config).get(key, set()) for key, chains in wanted)
+        for config in known
+    )
+
+
+def _indexes(cache_from: str) -> list[IndexId]:
+    """Read `type=gha` and `type=gha,scope=NAME`, one a line."""
+    lines = [dict(part.split("=") for part in line.split(",")) for line in cache_from.split()]
+    return [IndexId(MAIN, Scope(line.get("scope", INDEX.scope))) for line in lines]
 
 
 if __name__ == "__main__":
-    built, cache_to = sys.argv[1:]
+    built, cache_from, cache_to = sys.argv[1:]
     service = json.loads(Path(os.environ["STAND_IN_SERVICE"]).read_text())
     cached = asyncio.run(
-        _build(built, GitHubSettings.model_validate(service), exports=bool(cache_to))
+        _build(built, GitHubSettings.model_validate(service), cache_from, exports=bool(cache_to))
     )
     with Path(os.environ["STAND_IN_BUILDS"]).open("a") as builds:
         builds.write(f"{built} {'cached' if cached else 'built'}\n")
