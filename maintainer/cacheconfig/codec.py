@@ -18,6 +18,8 @@ from maintainer.cacheconfig.sink import Sink, without_sink
 from maintainer.cacheconfig.timestamps import Nanoseconds, format_time, parse_time
 from maintainer.errors import InvalidIndexError
 
+_RANDOM = "random:"
+"""What the digest of a step begins with that nobody may find in a cache."""
 _ZERO_TIME = "0001-01-01T00:00:00Z"
 _NO_DIFF = "sha256:" + 64 * "0"
 _INT64 = range(-(2**63), 2**63)
@@ -125,7 +127,30 @@ def _read(wire: "_Config") -> CacheConfig:
     )
     if dependency_order([_sources(record) for record in records]) is None:
         raise InvalidIndexError("records", "their links loop")
-    return CacheConfig(layers, records)
+    return CacheConfig(layers, _skip_random(records))
+
+
+def _skip_random(records: tuple[Record, ...]) -> tuple[Record, ...]:
+    """Leave out the records that an importer skips; a link to one makes it refuse the index."""
+    skipped = {at for at, record in enumerate(records) if record.digest.startswith(_RANDOM)}
+    if not skipped:
+        return records
+    for position, record in enumerate(records):
+        if _sources(record) & skipped:
+            rule = f"it links to a record whose digest begins with {_RANDOM}"
+            raise InvalidIndexError(f"record {position}", rule)
+    at = {old: new for new, old in enumerate(n for n in range(len(records)) if n not in skipped)}
+    return tuple(
+        Record(
+            records[old].digest,
+            records[old].results,
+            tuple(
+                tuple(Link(at[link.source], link.selector) for link in links)
+                for links in records[old].inputs
+            ),
+        )
+        for old in at
+    )
 
 
 def encode(config: CacheConfig, *, described: bool = True) -> bytes:

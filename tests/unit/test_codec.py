@@ -257,6 +257,18 @@ BAD_TIME = "createdAt is not an RFC 3339 time of the years 1 to 9999"
             "their links loop",
             id="records that link to each other",
         ),
+        pytest.param(
+            _index(_record("random:a"), _record(inputs=[_links(0)])),
+            "record 1",
+            "it links to a record whose digest begins with random:",
+            id="link to a record that importers skip",
+        ),
+        pytest.param(
+            _index(_record("random:a", inputs=[_links(1)]), _record("random:b")),
+            "record 0",
+            "it links to a record whose digest begins with random:",
+            id="and from another one",
+        ),
     ],
 )
 def test_an_index_that_an_importer_refuses_is_refused_with_the_place_and_the_rule(
@@ -308,6 +320,23 @@ def test_what_is_no_cache_config_is_refused_as_a_whole(content: bytes) -> None:
 
     assert caught.value.where == "index"
     assert "\n" not in str(caught.value)
+
+
+def test_a_record_that_importers_skip_is_left_out() -> None:
+    index = _index(
+        _record("random:a", inputs=[_links(1)]),
+        _record("sha256:a", layers=[_result(0)]),
+        _record("sha256:b", inputs=[_links(1)]),
+        _record("random:c"),
+        _record("sha256:d", inputs=[_links(2)]),
+    )
+
+    read = _read(index)
+
+    assert [record.digest for record in read.records] == ["sha256:a", "sha256:b", "sha256:d"]
+    assert read.records[1].inputs == ((Link(0, ""),),)
+    assert read.records[2].inputs == ((Link(1, ""),),)
+    assert decode(encode(read)) == read
 
 
 def test_go_leaves_out_what_is_zero() -> None:
