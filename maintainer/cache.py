@@ -15,7 +15,7 @@ from maintainer.progress import Progress
 from maintainer.rewrite import Rewritten
 from maintainer.settings import Settings
 from maintainer.snapshot import KnownEntry, Snapshot
-from maintainer.stores import Access, RequestLog, StoredEntry
+from maintainer.stores import Access, RequestLog, StoredEntry, StoreLimits
 from maintainer.sweep import Recheck
 
 
@@ -53,6 +53,13 @@ class Cache(Protocol):
         """Whether a host evicts entries by its own rules, so that what was there matters."""
 
     @property
+    def deletions_a_minute(self) -> int | None:
+        """How many entries may be deleted in a minute; None if nothing sets a pace."""
+
+    async def limits(self, settings: Settings) -> StoreLimits:
+        """Return when it evicts: as configured, as the host says, or as is assumed."""
+
+    @property
     def left_alone(self) -> Sequence[Keep]:
         """What was seen, and is nothing that a run could know or touch."""
 
@@ -68,6 +75,7 @@ class Cache(Protocol):
         remembered: Sequence[RememberedEntry],
         probe: Probe,
         snapshot: Snapshot,
+        limits: StoreLimits,
     ) -> str | None:
         """Tell how much is gone, if it is more than evictions explain."""
 

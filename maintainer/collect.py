@@ -42,7 +42,7 @@ from maintainer.report.build import ReportBuilder
 from maintainer.report.words import say_count
 from maintainer.settings import Settings
 from maintainer.snapshot import Snapshot
-from maintainer.stores import Store
+from maintainer.stores import Store, StoreLimits
 from maintainer.stores.local import Directory
 from maintainer.sweep import Sweeper, Swept
 
@@ -136,6 +136,7 @@ class _Run:
             grace=settings.grace,
             max_index_size=settings.max_index_size,
             protects_unreadable_refs=settings.unreadable_refs == "protect",
+            retention=(self.report.limits or StoreLimits()).retention,
         )
 
     @property
@@ -157,17 +158,17 @@ def _begin(collector: Collector, *, dry_run: bool) -> _Run:
         collector.store.name,
         started_at=now,
         grace=collector.settings.grace,
-        quota=collector.settings.quota,
         dry_run=dry_run,
     )
     cache = _cache(collector)
+    report.deletions_a_minute = cache.deletions_a_minute
     return _Run(collector, cache, target_id, collector.budget or _budget(collector), report)
 
 
 def _cache(collector: Collector) -> Cache:
     if isinstance(collector.store, Directory):
         return collector.store
-    return HostedCache(collector.store, collector.settings.quota)
+    return HostedCache(collector.store)
 
 
 def _budget(collector: Collector) -> Budget:
@@ -183,6 +184,7 @@ async def _look(run: _Run, *, accept_loss: bool) -> tuple[Probe, Snapshot]:
 
     async def look() -> tuple[Probe, Snapshot]:
         probe = await run.cache.probe(known, run.report.started_at, run.conditions)
+        run.report.limits = run.report.limits or await run.cache.limits(settings)
         run.collector.progress.stage("record")
         with run.collector.database.begin() as connection:
             await _record(run, connection, probe)
@@ -192,7 +194,7 @@ async def _look(run: _Run, *, accept_loss: bool) -> tuple[Probe, Snapshot]:
                 probe,
                 merged_scope=Scope(settings.merged_scope) if settings.merged_scope else None,
             )
-            outage = run.cache.find_outage(known, remembered, probe, snapshot)
+            outage = run.cache.find_outage(known, remembered, probe, snapshot, run.report.limits)
             if outage and not accept_loss:
                 # What was written down is taken back: it may not be so.
                 raise MassDisappearanceError(outage)

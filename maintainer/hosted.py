@@ -11,8 +11,9 @@ from maintainer.outage import RememberedEntry, find_outage
 from maintainer.plan import Keep, WriteIndex
 from maintainer.probe import Known, Probe, probe_store
 from maintainer.rewrite import Rewriter, Rewritten
+from maintainer.settings import Settings
 from maintainer.snapshot import KnownEntry, Snapshot, index_of
-from maintainer.stores import Store, StoredEntry
+from maintainer.stores import Store, StoredEntry, StoreLimits
 from maintainer.sweep import Recheck
 
 _RECHECKS = 2
@@ -27,9 +28,8 @@ class HostedCache:
     evicts = True
     left_alone: Sequence[Keep] = ()
 
-    def __init__(self, store: Store, quota: int) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._quota = quota
         self.name = store.name
         self.access = store.access
         self.requests = store.requests
@@ -59,10 +59,22 @@ class HostedCache:
         remembered: Sequence[RememberedEntry],
         probe: Probe,
         snapshot: Snapshot,
+        limits: StoreLimits,
     ) -> str | None:
-        """Tell how much is gone, if it is more than the host's own rules explain."""
+        """Return how much is gone, if it is more than the host's own rules explain."""
         del snapshot
-        return find_outage(known, remembered, probe, quota=self._quota)
+        return find_outage(known, remembered, probe, limits)
+
+    @property
+    def deletions_a_minute(self) -> int | None:
+        """How many entries the host lets be deleted in a minute."""
+        return self._store.deletions_a_minute
+
+    async def limits(self, settings: Settings) -> StoreLimits:
+        """Return when the host evicts; it is asked unless a quota is configured."""
+        if settings.quota is None:
+            return await self._store.limits()
+        return StoreLimits(quota=int(settings.quota), is_assumed=False)
 
     async def rewrite(
         self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from maintainer.probe import Known, Probe
-
-_RETENTION = timedelta(days=7)
-"""What nobody has used for so long goes by itself, whatever the quota."""
+from maintainer.stores import StoreLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +19,12 @@ class RememberedEntry:
 
 
 def find_outage(
-    known: Known, remembered: Iterable[RememberedEntry], probe: Probe, *, quota: int
+    known: Known, remembered: Iterable[RememberedEntry], probe: Probe, limits: StoreLimits
 ) -> str | None:
     """Tell how much is gone, if a probe found less than half of what is known to have existed.
 
-    What the host deletes by its own rules does not count: entries that were idle for a week, and,
-    as far as what was stored since makes it exceed `quota` (bytes), those that were used least
+    What the host deletes by its own rules does not count: entries that were idle for its retention
+    and, as far as what was stored since makes it exceed its quota, those that were used least
     recently.
     """
     if not probe.lists:
@@ -34,23 +32,23 @@ def find_outage(
         return _say(len(expected), len(expected & probe.live_blobs), "blobs")
     present = {entry.id for entry in probe.entries}
     entries = sorted(remembered, key=lambda entry: (entry.last_accessed_at, entry.store_id))
-    evicted = _evicted_by_the_host(entries, present, probe, quota)
+    evicted = _evicted_by_the_host(entries, present, probe, limits)
     expected_ids = {entry.store_id for entry in entries} - evicted
     return _say(len(expected_ids), len(expected_ids & present), "entries")
 
 
 def _evicted_by_the_host(
-    entries: Sequence[RememberedEntry], present: set[int], probe: Probe, quota: int
+    entries: Sequence[RememberedEntry], present: set[int], probe: Probe, limits: StoreLimits
 ) -> set[int]:
     """Give those that are gone and that the host had a reason to delete."""
     known = {entry.store_id for entry in entries}
     stored_since = sum(entry.size for entry in probe.entries if entry.id not in known)
-    excess = stored_since + sum(entry.size for entry in entries) - quota
+    excess = stored_since + sum(entry.size for entry in entries) - limits.quota
     evicted = set()
     for entry in entries:
         if entry.store_id in present:
             continue
-        if probe.at - entry.last_accessed_at >= _RETENTION or excess > 0:
+        if probe.at - entry.last_accessed_at >= limits.retention or excess > 0:
             evicted.add(entry.store_id)
         excess -= entry.size
     return evicted

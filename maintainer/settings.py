@@ -151,6 +151,7 @@ _Cron = Annotated[str, AfterValidator(check_cron)]
 _TimeZone = Annotated[str, AfterValidator(_check_timezone)]
 _Store = Annotated[str, AfterValidator(_check_store)]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+_Quota = Annotated[ByteSize, Field(gt=0)]
 _Scope = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,256}$")]
 _Url = Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]
 
@@ -317,10 +318,10 @@ class Settings(BaseSettings):
         description="how long to wait for a build that has reserved the next generation and not "
         "finished it, before the number after it is taken",
     )
-    quota: ByteSize = Field(
-        default=ByteSize(10_000_000_000),
-        gt=0,
-        description="how much the host stores before it evicts, such as 10GB",
+    quota: _Quota | None = Field(
+        default=None,
+        description="how much the host stores before it evicts, such as 10GB; by default GitHub is "
+        "asked, and 10GB are assumed where the token may not ask",
     )
     max_index_size: ByteSize = Field(
         default=ByteSize(256 * 1024 * 1024),
@@ -402,6 +403,10 @@ class GitHubSettings(BaseModel):
         default=None, alias="GITHUB_REPOSITORY", pattern=r"^[\w.-]+/[\w.-]+$"
     )
     api_url: str = Field(default=DEFAULT_API_URL, alias="GITHUB_API_URL")
+    token_env: str = Field(default="GITHUB_TOKEN", init=False)
+    """The variable that holds `token`, for messages."""
+    runtime_token_env: str = Field(default="ACTIONS_RUNTIME_TOKEN", init=False)
+    """The variable that holds `runtime_token`."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -440,7 +445,11 @@ class GitHubSettings(BaseModel):
             raise UsageError(_say_unset(target.name, "token_env", target.token_env))
         api_url = target.api_url or environment.get("GITHUB_API_URL", "")
         place = {"GITHUB_REPOSITORY": target.repository or "", "GITHUB_API_URL": api_url}
-        return cls.read(runtime | place | {"GITHUB_TOKEN": token})
+        names = {"token_env": _shown(target.token_env, "token_env")}
+        if target.runtime_token_env:
+            names["runtime_token_env"] = _shown(target.runtime_token_env, "runtime_token_env")
+        settings = cls.read(runtime | place | {"GITHUB_TOKEN": token})
+        return settings.model_copy(update=names)
 
 
 class StepSettings(BaseModel):
@@ -470,10 +479,19 @@ def _folded(text: str) -> str:
     return text.lower().rstrip("/")
 
 
+def _shown(variable: str, key: str) -> str:
+    """Return what to call a variable: its name, unless it may be the token itself."""
+    return variable if _is_name(variable) else f"the variable of {key}"
+
+
+def _is_name(variable: str) -> bool:
+    """Whether a text looks like the name of a variable: some people put the token there."""
+    return variable.isupper() and len(variable) <= _LONGEST_NAME
+
+
 def _say_unset(target: str, key: str, variable: str) -> str:
-    """Name the variable only if it looks like one: some people put the token itself there."""
-    is_name = variable.isupper() and len(variable) <= _LONGEST_NAME
-    named = f"{variable}, which" if is_name else "a variable that"
+    """Say which variable is not set."""
+    named = f"{variable}, which" if _is_name(variable) else "a variable that"
     return f"target {target}: {key} names {named} is not set"
 
 

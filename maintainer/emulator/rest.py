@@ -5,6 +5,7 @@ Source: https://docs.github.com/rest/actions/cache
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -60,7 +61,10 @@ class Rest:
         entries.sort(key=order, reverse=direction == "desc")
         per_page = min(_number(query.get("per_page"), _PER_PAGE), _MAX_PER_PAGE)
         start = (_number(query.get("page"), 1) - 1) * per_page
-        return _page(len(entries), entries[start : start + per_page])
+        page = entries[start : start + per_page]
+        if self._site.cache.lists_tags_below_heads:
+            page = [_below_heads(entry) for entry in page]
+        return _page(len(entries), page)
 
     async def delete_by_key(self, request: HttpRequest) -> Response:
         """Delete what has this key, in one ref or in all."""
@@ -120,6 +124,12 @@ class Rest:
             "status": str(status.value),
         }
         return json_response(body, status)
+
+
+def _below_heads(entry: Entry) -> Entry:
+    """Spell the ref of a tag as GitHub's list may."""
+    is_tag = entry.ref.startswith("refs/tags/")
+    return replace(entry, ref=f"refs/heads/{entry.ref}") if is_tag else entry
 
 
 def _page(total: int, entries: list[Entry]) -> Response:

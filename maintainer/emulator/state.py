@@ -59,6 +59,8 @@ class ActionsCache:
     """Entries and reserved keys. Not for use by several threads at once."""
 
     def __init__(self, *, clock: Clock = system_clock, quota: int = DEFAULT_QUOTA) -> None:
+        self.lists_tags_below_heads = False
+        """Whether the list spells the ref of a tag `refs/heads/refs/tags/…`, as GitHub's may."""
         self.clock = clock
         self.quota = quota
         """Bytes; above it the host evicts what was used least recently, whatever it is."""

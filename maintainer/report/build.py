@@ -37,7 +37,7 @@ from maintainer.report.space import divide
 from maintainer.report.verdict import judge
 from maintainer.rewrite import Rewritten
 from maintainer.snapshot import KnownEntry, index_of
-from maintainer.stores.base import RequestLog
+from maintainer.stores.base import RequestLog, StoreLimits
 from maintainer.sweep import Swept
 
 
@@ -51,14 +51,15 @@ class ReportBuilder:
         *,
         started_at: datetime,
         grace: timedelta,
-        quota: int,
         dry_run: bool,
     ) -> None:
         self.run = run
         self.target = target
         self.started_at = started_at
         self.grace = grace
-        self.quota = int(quota)
+        self.limits: StoreLimits | None = None
+        """When the store evicts, once that is known."""
+        self.deletions_a_minute: int | None = None
         self.dry_run = dry_run
         self.marks: Marks | None = None
         self.plan: Plan | None = None
@@ -95,6 +96,7 @@ class ReportBuilder:
             more_actions=self.further.unlisted(),
             results=self._results(),
             blocked=self._blocked(),
+            deletions_a_minute=self.deletions_a_minute,
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
             space=self._space(totals) if requests.counts["list"] else None,
             changes=changes,
@@ -246,7 +248,9 @@ class ReportBuilder:
                 count_entry(due, state, entry.size)
             elif state is State.FOREIGN:
                 foreign.append((entry.key, entry.size))
-        return divide(self.quota, totals, due=due.values(), foreign=foreign)
+        limits = self.limits or StoreLimits()
+        space = divide(limits.quota, totals, due=due.values(), foreign=foreign)
+        return msgspec.structs.replace(space, quota_is_assumed=limits.is_assumed)
 
     def _after(self, index: Index, write: WriteIndex | None) -> CacheConfig:
         """Give what builders can use when the run ends; for a plan, what they could."""

@@ -67,7 +67,7 @@ def _space(report: Report) -> Iterator[str]:
     if report.space is None or table is None:
         yield page.why_no_space(report)
         return
-    yield f"**{say_size(report.space.used)}** of {say_size(report.space.quota)} are used."
+    yield f"**{say_size(report.space.used)}** of {page.say_quota(report.space)} are used."
     yield from _table(table)
 
 

@@ -57,11 +57,13 @@ class Space(msgspec.Struct, frozen=True):
     """What takes the space, when the run ends."""
 
     quota: int
-    """Bytes, above which the host evicts; a setting."""
+    """Bytes, above which the store evicts."""
     used: int
     """Bytes."""
     parts: tuple[SpacePart, ...]
     """All but the last, which is free, add up to what is used."""
+    quota_is_assumed: bool = False
+    """Whether nobody could be asked for the quota, so that GitHub's default stands for it."""
 
 
 class EvictedEntry(msgspec.Struct, frozen=True):
@@ -277,6 +279,8 @@ class Report(msgspec.Struct, frozen=True):
     actions: tuple[ActionReport, ...]
     requests: RequestReport
     results: ResultTotals = ResultTotals()
+    deletions_a_minute: int | None = None
+    """How many entries the store lets be deleted in a minute; None if it sets no pace."""
     blocked: Blocked | None = None
     """What kept the run from deleting any blob, if something did."""
     notes: tuple[str, ...] = ()

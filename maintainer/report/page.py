@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import DIRECTORY
-from maintainer.report.model import ActionReport, IndexReport, Report, TrendPoint
+from maintainer.report.model import ActionReport, IndexReport, Report, Space, TrendPoint
 from maintainer.report.space import KINDS, kind_of
 from maintainer.report.words import (
     say_count,
@@ -88,6 +88,12 @@ def why_no_scopes(report: Report) -> str:
     if _is_directory(report):
         return "The directory has no tags."
     return "There is no index that the token can read."
+
+
+def say_quota(space: Space) -> str:
+    """Say how much may be stored, and whether that is only assumed."""
+    size = say_size(space.quota)
+    return f"an assumed {size}" if space.quota_is_assumed else size
 
 
 def space_table(report: Report) -> Table | None:

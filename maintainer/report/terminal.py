@@ -114,8 +114,7 @@ def _space(report: Report) -> Iterator[RenderableType]:
     if report.space is None or table is None:
         yield Text(page.why_no_space(report))
         return
-    used, quota = say_size(report.space.used), say_size(report.space.quota)
-    yield Text(f"{used} of {quota} are used.")
+    yield Text(f"{say_size(report.space.used)} of {page.say_quota(report.space)} are used.")
     yield _bar(report.space)
     grid = _grid(("", *table.columns), table.numbers)
     for part, row in zip(report.space.parts, table.rows, strict=True):

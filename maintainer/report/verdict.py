@@ -1,5 +1,6 @@
 """Is the cache all right? One line, with the one thing to do if it is not. Pure."""
 
+import math
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -14,6 +15,8 @@ _ROOMY = 0.8
 _LET_IT_RUN = "Run `maintainer gc` without `--dry-run`, or the workflow with dry-run off."
 _LONG = timedelta(days=7)
 """A sweep that has been blocked for longer needs somebody to look."""
+_A_WHILE = 0.25
+"""Minutes; what takes less is not worth a word."""
 _LARGE = 0.3
 """The share of the used space from which on a part is worth a word of advice."""
 
@@ -221,7 +224,18 @@ def _say_plan(report: Report) -> str:
     return (
         f"write {say_count(writes, 'index', 'indexes')} and delete "
         f"{say_count(deletes.actions, 'entry')} ({say_size(deletes.size)})"
+        f"{say_pace(report, deletes.actions)}"
     )
+
+
+def say_pace(report: Report, deletions: int) -> str:
+    """Say how long deletions take, if the store sets a pace and it takes a while."""
+    if not report.deletions_a_minute:
+        return ""
+    minutes = deletions / report.deletions_a_minute
+    if minutes < _A_WHILE:
+        return ""
+    return f", which takes at least {say_count(math.ceil(minutes), 'minute')}"
 
 
 def _first(lines: tuple[str, ...]) -> str:

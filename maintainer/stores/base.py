@@ -53,12 +53,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """How full the host says the store is; a few minutes behind."""
+    """When a store evicts entries by itself."""
 
-    used: int
-    """Bytes."""
-    limit: int
-    """Bytes, above which the host evicts."""
+    quota: int = 10 * 10**9
+    """Bytes, above which it evicts the least recently used entries; GitHub's default."""
+    retention: timedelta = timedelta(days=7)
+    """It evicts what nobody has used for so long."""
+    is_assumed: bool = True
+    """Whether the quota is assumed, because nobody could be asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +143,15 @@ class Store(Protocol):
         """Whether it can look up, read and write entries."""
 
     @property
+    def deletions_a_minute(self) -> int | None:
+        """How many entries it lets be deleted in a minute; None if it sets no pace."""
+
+    @property
     def requests(self) -> RequestLog:
         """What was asked of it so far."""
+
+    async def limits(self) -> StoreLimits:
+        """Ask when it evicts; what nobody may ask is assumed. Raises no StoreError."""
 
     async def list_entries(self) -> Listing:
         """List all entries, of every ref and tool."""

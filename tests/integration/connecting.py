@@ -7,7 +7,7 @@ from datetime import timedelta
 import jwt
 import msgspec
 
-from maintainer.settings import GitHubSettings
+from maintainer.settings import GitHubSettings, TargetSettings
 from maintainer.stores.github import GitHubStore, Patience, open_store
 
 RUNTIME_TOKEN = jwt.encode(
@@ -47,10 +47,11 @@ async def store_v1(url: str, patience: Patience = AT_ONCE) -> AsyncIterator[GitH
 
 
 @asynccontextmanager
-async def store_rest(url: str, patience: Patience = AT_ONCE) -> AsyncIterator[GitHubStore]:
-    """Open a store that speaks the REST API only."""
-    settings = in_environment(
-        GITHUB_API_URL=url, GITHUB_REPOSITORY="octo/cache", GITHUB_TOKEN=API_TOKEN
-    )
+async def store_rest(
+    url: str, patience: Patience = AT_ONCE, token_env: str = "GITHUB_TOKEN"
+) -> AsyncIterator[GitHubStore]:
+    """Open a store that speaks the REST API only, with the token that a variable holds."""
+    target = TargetSettings(name="it", repository="octo/cache", api_url=url, token_env=token_env)
+    settings = GitHubSettings.of_target(target, {token_env: API_TOKEN})
     async with open_store(settings, patience) as store:
         yield store

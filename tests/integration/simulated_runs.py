@@ -15,7 +15,7 @@ from maintainer.emulator.server import Service
 from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores import Access, Found, Listing, RequestLog, Store, StoredEntry
+from maintainer.stores import Access, Found, Listing, RequestLog, Store, StoredEntry, StoreLimits
 from maintainer.stores.github import open_store
 from tests.integration.world import AT_ONCE, MAIN
 
@@ -54,6 +54,7 @@ class Workflow:
                 "generation_gap": self.generation_gap,
                 "scopes": self.scopes,
                 "merged_scope": self.merged_scope,
+                "quota": 10_000_000_000,
             }
         )
 
@@ -164,7 +165,13 @@ class InTurn:
         self.access: Access = store.access
         self.lists = store.lists
         self.reads = store.reads
+        self.deletions_a_minute = store.deletions_a_minute
         self.requests: RequestLog = store.requests
+
+    async def limits(self) -> StoreLimits:
+        """Ask when it evicts."""
+        async with self._turns.take(self._who):
+            return await self._store.limits()
 
     async def list_entries(self) -> Listing:
         """List all entries."""

@@ -64,6 +64,36 @@ def test_what_an_evicted_index_knew_is_remembered_while_its_blobs_survive(world:
     assert leads_to(world.newest()) == _blobs("base", "api", "web")
 
 
+TAG = "refs/tags/v1.2.3"
+
+
+@pytest.mark.parametrize("below_heads", [False, True])
+def test_a_run_on_a_tag_finds_its_generations_however_the_list_spells_its_ref(
+    world: World, below_heads: bool
+) -> None:
+    world.cache.lists_tags_below_heads = below_heads
+    world.build("base", "api", ref=TAG)
+    world.build("base", "web", ref=TAG)
+
+    report = world.gc(ref=TAG)
+
+    assert leads_to(world.newest(ref=TAG)) == _blobs("base", "api", "web")
+    assert report.indexes_written == 1
+    world.passes(minutes=5)
+    assert world.gc(ref=TAG).indexes_written == 0
+
+
+def test_a_branch_that_is_named_like_a_tag_is_not_taken_for_it(world: World) -> None:
+    branch = f"refs/heads/{TAG}"
+    world.build("base", "branch", ref=branch)
+    world.build("base", "tag", ref=TAG)
+
+    world.gc(ref=TAG)
+
+    assert leads_to(world.newest(ref=TAG)) == _blobs("base", "tag")
+    assert leads_to(world.newest(ref=branch)) == _blobs("base", "branch")
+
+
 def test_a_scope_that_vanished_is_written_again_as_far_as_its_blobs_exist(world: World) -> None:
     world.build("base", "api", "test")
     world.gc()

@@ -1,14 +1,18 @@
 """The list of entries: complete, or said not to be, and in as few pages as there can be."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from maintainer.cacheconfig import ENTRY_VERSION, BlobKey, content_digest
 from maintainer.errors import StoreError
-from maintainer.stores import Listing, StoreLimits
+from maintainer.stores import Listing, RequestLog, StoreLimits
+from maintainer.stores.github.http import Http
+from maintainer.stores.github.rest import Rest
 from tests.integration.connecting import store_rest
 from tests.integration.scripted import Reply, Request, Server, html, json, serve
 
@@ -291,11 +295,7 @@ BAD_ENTRIES = {
     "key is a number": {"key": 7},
     "long key": {"key": "k" * 4097},
     "long ref": {"ref": "r" * 4097},
-    "no ref": {"ref": None},
     "no time": {"created_at": "yesterday\x1b[2J"},
-    "the end of time": {"created_at": "9999-12-31T12:00:00Z"},
-    "before time": {"created_at": "0001-01-01T00:00:00+14:00"},
-    "after time": {"last_accessed_at": "9999-12-31T23:59:59-14:00"},
 }
 
 
@@ -361,38 +361,174 @@ async def test_a_deletion_whose_answer_was_lost_is_one(server: Server) -> None:
         assert await store.delete(7) is False
 
 
-@pytest.mark.parametrize("status", [401, 403])
-async def test_a_token_that_may_not_is_told_what_it_needs(server: Server, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "cause"),
+    [
+        (401, "SITE_TOKEN holds no token that it knows, or one that has expired"),
+        (403, "the token in SITE_TOKEN needs the permission `actions: {permission}`"),
+    ],
+)
+async def test_a_refusal_names_the_variable_of_the_token_and_what_it_lacks(
+    server: Server, status: int, cause: str
+) -> None:
     server.on("7", json({"message": "Resource not accessible\x1b[2J"}, status))
     server.on("caches", json({"message": "Resource not accessible\x1b[2J"}, status))
 
-    async with store_rest(server.url) as store:
-        with pytest.raises(StoreError, match=r"refused to delete .* `actions: write`$"):
+    async with store_rest(server.url, token_env="SITE_TOKEN") as store:
+        with pytest.raises(StoreError) as deletion:
             await store.delete(7)
-        with pytest.raises(StoreError, match=r"refused the list .* `actions: write`$"):
+        with pytest.raises(StoreError) as listing:
             await store.list_entries()
 
+    write, read = cause.format(permission="write"), cause.format(permission="read")
+    refused = f"(HTTP {status})"
+    assert str(deletion.value) == f"GitHub's API refused to delete {refused}: {write}"
+    assert str(listing.value) == f"GitHub's API refused the list of caches {refused}: {read}"
     assert store.requests.counts == {"delete": 1, "list": 1}
 
 
 @pytest.mark.parametrize(
-    ("answer", "limit"),
+    ("answers", "limits"),
     [
-        (json({"max_cache_size_gb": 25}), 25 * 10**9),
-        (json({}, 404), 10 * 10**9),
-        (json({}, 403), 10 * 10**9),
+        pytest.param(
+            {
+                "storage-limit": json({"max_cache_size_gb": 25}),
+                "retention-limit": json({"max_cache_retention_days": 14}),
+            },
+            StoreLimits(25 * 10**9, timedelta(days=14), is_assumed=False),
+            id="github.com",
+        ),
+        pytest.param(
+            {
+                "storage-limit": json({}, 404),
+                "usage-policy": json({"repo_cache_size_limit_in_gb": 15}),
+                "retention-limit": json({}, 404),
+            },
+            StoreLimits(15 * 10**9, timedelta(days=7), is_assumed=False),
+            id="Enterprise Server",
+        ),
+        pytest.param(
+            {
+                "storage-limit": json({"message": "Forbidden"}, 403),
+                "usage-policy": json({"message": "Forbidden"}, 403),
+                "retention-limit": json({"message": "Forbidden"}, 403),
+            },
+            StoreLimits(10 * 10**9, timedelta(days=7), is_assumed=True),
+            id="a token that may not ask",
+        ),
+        pytest.param(
+            {
+                "storage-limit": json({"max_cache_size_gb": -1}),
+                "usage-policy": json([]),
+                "retention-limit": Reply(500),
+            },
+            StoreLimits(),
+            id="answers that make no sense",
+        ),
     ],
 )
-async def test_limits_of_the_repository(server: Server, answer: Reply, limit: int) -> None:
-    server.on(
-        "usage",
-        json(
-            {"full_name": "octo/cache", "active_caches_size_in_bytes": 7, "active_caches_count": 1}
-        ),
-    )
-    server.on("storage-limit", answer)
+async def test_the_limits_of_a_repository_are_asked_and_what_is_refused_is_assumed(
+    server: Server, answers: dict[str, Reply], limits: StoreLimits
+) -> None:
+    for path, answer in answers.items():
+        server.on(path, *[answer] * 10)
 
     async with store_rest(server.url) as store:
-        assert await store.limits() == StoreLimits(used=7, limit=limit)
+        assert await store.limits() == limits
 
-    assert store.requests.counts == {"limits": 2}
+
+_WHOLE = {
+    "id": 1,
+    "key": "setup-node-1",
+    "ref": "refs/heads/main",
+    "version": "1",
+    "size_in_bytes": 10,
+    "created_at": "2026-08-01T12:00:00Z",
+    "last_accessed_at": "2026-08-02T12:00:00Z",
+}
+_OURS = _WHOLE | {"key": str(BlobKey(content_digest(b"a"))), "version": ENTRY_VERSION}
+_FIELDS = sorted(_WHOLE.keys() - {"id"})
+
+
+@pytest.mark.parametrize("field", _FIELDS)
+@pytest.mark.parametrize("how", ["null", "missing"])
+async def test_another_tools_entry_counts_as_far_as_it_is_known(
+    server: Server, field: str, how: str
+) -> None:
+    entry = {k: v for k, v in _WHOLE.items() if k != field}
+    listed = entry | {field: None} if how == "null" else entry
+    server.on("caches", json({"total_count": 1, "actions_caches": [listed]}))
+
+    async with store_rest(server.url) as store:
+        listing = await store.list_entries()
+
+    assert listing.complete
+    assert [one.id for one in listing.entries] == [1]
+    assert listing.entries[0].parsed is None
+    assert store.requests.counts == {"list": 1}
+
+
+@pytest.mark.parametrize(
+    "never",
+    ["9999-12-31T12:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"],
+)
+async def test_a_time_that_no_grace_period_can_follow_is_not_known(
+    server: Server, never: str
+) -> None:
+    caches = [_OURS | {"created_at": never}, _WHOLE | {"id": 2, "created_at": never}]
+    server.on("caches", json({"total_count": 2, "actions_caches": caches}))
+
+    async with store_rest(server.url) as store:
+        listing = await store.list_entries()
+
+    assert not listing.complete
+    assert [one.id for one in listing.entries] == [2]
+
+
+@pytest.mark.parametrize("field", ["id", "created_at", "last_accessed_at", "ref", "size_in_bytes"])
+async def test_an_entry_of_ours_that_is_not_whole_makes_the_list_incomplete_and_is_not_asked_again(
+    server: Server, field: str
+) -> None:
+    caches = [_OURS | {field: None}, _WHOLE | {"id": 2}]
+    server.on("caches", json({"total_count": 2, "actions_caches": caches}))
+
+    async with store_rest(server.url) as store:
+        listing = await store.list_entries()
+
+    assert not listing.complete
+    assert [one.id for one in listing.entries] == [2]
+    assert store.requests.counts == {"list": 1}
+    assert store.requests.retries == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "version"), [(None, None), (_OURS["key"], None), (None, ENTRY_VERSION)]
+)
+async def test_what_may_be_an_entry_of_ours_makes_the_list_incomplete(
+    server: Server, key: str | None, version: str | None
+) -> None:
+    caches = [_WHOLE | {"key": key, "version": version}]
+    server.on("caches", json({"total_count": 1, "actions_caches": caches}))
+
+    async with store_rest(server.url) as store:
+        assert not (await store.list_entries()).complete
+
+
+async def test_deletions_are_paced_as_github_wants_them(server: Server) -> None:
+    for number in range(4):
+        server.on(str(number), Reply(204))
+    async with Http(RequestLog()) as http:
+        rest = Rest(http, server.url, "octo/cache", "t", token_env="T", deletions_a_minute=1_200)
+        began = time.monotonic()
+        for number in range(4):
+            assert await rest.delete(number)
+
+    assert time.monotonic() - began >= 3 * 60 / 1_200
+
+
+async def test_nobody_paces_deletions_on_this_machine_and_everybody_does_elsewhere(
+    server: Server,
+) -> None:
+    async with store_rest(server.url) as here, store_rest("https://api.github.com") as there:
+        assert here.deletions_a_minute is None
+        assert there.deletions_a_minute == 180

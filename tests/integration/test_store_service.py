@@ -11,7 +11,7 @@ import pytest
 
 from maintainer.cacheconfig import Ref
 from maintainer.errors import AlreadyExistsError, StoreError, UsageError, WriteRefusedError
-from maintainer.stores import Found
+from maintainer.stores import Found, StoreLimits
 from maintainer.stores.github import GitHubStore, open_store
 from maintainer.stores.github.service_v1 import CHUNK
 from tests.integration.connecting import (
@@ -598,7 +598,8 @@ async def test_rest_alone_lists_but_does_not_read(server: Server) -> None:
 
 async def test_the_service_alone_does_not_list(server: Server) -> None:
     async with store_v2(server.url) as store:
-        for ask in (store.list_entries(), store.delete(7), store.limits()):
+        assert await store.limits() == StoreLimits()
+        for ask in (store.list_entries(), store.delete(7)):
             with pytest.raises(StoreError, match="GITHUB_TOKEN"):
                 await ask
 

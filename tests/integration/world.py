@@ -44,8 +44,10 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 AT_ONCE = Patience(first_wait=timedelta(0))
 
 
-STORY: dict[str, object] = {"merged_scope": ""}
-"""Most stories are about one scope, and count what is written: the merge of all is left out."""
+STORY: dict[str, object] = {"merged_scope": "", "quota": 10_000_000_000}
+"""Most stories are about one scope, and count requests: they do without the merge of all scopes,
+and without asking for the quota.
+"""
 
 
 @dataclass

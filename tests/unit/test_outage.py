@@ -9,7 +9,7 @@ import pytest
 from maintainer.cacheconfig import Digest, Ref
 from maintainer.outage import RememberedEntry, find_outage
 from maintainer.probe import Known, Probe
-from maintainer.stores import Access, StoredEntry
+from maintainer.stores import Access, StoredEntry, StoreLimits
 
 NOW = datetime(2026, 1, 20, tzinfo=UTC)
 PLENTY = 10**9
@@ -60,7 +60,7 @@ def _probe(
 def _outage(
     remembered: Iterable[RememberedEntry], present: Iterable[int], quota: int = PLENTY
 ) -> str | None:
-    return find_outage(Known(), remembered, _probe(present), quota=quota)
+    return find_outage(Known(), remembered, _probe(present), StoreLimits(quota=quota))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def _without_list(
         missing_blobs=frozenset(map(_digest, missing)),
     )
     return find_outage(
-        known, _hours(1), _probe(lists=False, live=live, unasked=unasked), quota=PLENTY
+        known, _hours(1), _probe(lists=False, live=live, unasked=unasked), StoreLimits(quota=PLENTY)
     )
 
 

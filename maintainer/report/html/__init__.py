@@ -128,6 +128,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "quota": page.say_quota,
         "size": say_size,
         "share": say_share,
         "time": say_time,

@@ -23,6 +23,8 @@ class Answer:
     content: bytes = field(repr=False)
     place: str
     """Method and URL, as far as they may be shown."""
+    token_env: str = ""
+    """The variable that holds the token which the request carried, for messages."""
     in_doubt: bool = False
     """Whether an earlier attempt may have been carried out although its answer was lost."""
 

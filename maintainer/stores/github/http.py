@@ -56,6 +56,8 @@ class Call:
     """Bytes of the answer; what is larger is refused before it is read whole."""
     whole: bool = False
     """Refuse an answer that does not tell whether it arrived whole."""
+    token_env: str = ""
+    """The variable that holds the token in its headers, for messages."""
     rationed: bool = False
     """Counts as an upload, of which the service allows so many a minute."""
 
@@ -150,7 +152,14 @@ class Http:
             try:
                 if not call.follow or response.next_request is None:
                     content = await _read(response, call, where)
-                    return Answer(response.status_code, response.headers, content, where, in_doubt)
+                    return Answer(
+                        response.status_code,
+                        response.headers,
+                        content,
+                        where,
+                        call.token_env,
+                        in_doubt,
+                    )
             finally:
                 await response.aclose()
             request = response.next_request

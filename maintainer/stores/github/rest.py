@@ -3,28 +3,33 @@
 Source: https://docs.github.com/rest/actions/cache
 """
 
+import logging
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
+from aiolimiter import AsyncLimiter
 
-from maintainer.cacheconfig import ENTRY_VERSION, Ref, parse_key
+from maintainer.cacheconfig import ENTRY_VERSION, IndexKey, Ref, hash_ref, parse_key
 from maintainer.errors import StoreError
 from maintainer.stores.base import MAX_NAME_LENGTH, Listing, StoredEntry, StoreLimits
 from maintainer.stores.github.answers import Answer, parse, refused, senseless
 from maintainer.stores.github.http import Call, Http
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
 PAGE = 100
 MAX_PAGES = 10_000
 """A million entries; whoever claims more is not listed."""
-DEFAULT_LIMIT = 10 * 10**9
-"""Bytes; what GitHub gives a repository that has bought no more."""
+DELETIONS_A_MINUTE = 180
+"""GitHub's secondary limit is 900 points a minute, of which a deletion costs five."""
 
 _LAST_YEAR = 9000
 _PASSES = 3
@@ -32,21 +37,32 @@ _NEXT_LINK = re.compile(r'<([^<>]*)>\s*;\s*rel="?(next|last)"?')
 
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Gigabytes = Annotated[int, msgspec.Meta(gt=0, le=10**9)]
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_UNKNOWN_REF = Ref("unknown")
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    id: Annotated[int, msgspec.Meta(gt=0, le=2**63 - 1)]
-    key: _Name
-    ref: _Name
-    version: _Name
-    size_in_bytes: _Size
-    created_at: datetime
-    last_accessed_at: datetime
+    """An entry as GitHub lists it. Its description has every field optional."""
+
+    id: Annotated[int, msgspec.Meta(gt=0, le=2**63 - 1)] | None = None
+    key: _Name | None = None
+    ref: _Name | None = None
+    version: _Name | None = None
+    size_in_bytes: _Size | None = None
+    created_at: datetime | None = None
+    last_accessed_at: datetime | None = None
+
+    @property
+    def may_be_ours(self) -> bool:
+        """Whether BuildKit may have written it, as far as its key and version are known."""
+        of_our_kind = self.key is None or parse_key(self.key) is not None
+        return of_our_kind and self.version in (None, ENTRY_VERSION)
 
 
 class _PageBody(msgspec.Struct, frozen=True):
     total_count: _Size
-    actions_caches: list[_Entry]
+    actions_caches: list[_Entry | None]
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -54,21 +70,49 @@ class _Page(msgspec.Struct, frozen=True):
     entries: dict[int, StoredEntry]
     pages: int
     """How many there must be, by the total and by the links."""
-
-
-class _Usage(msgspec.Struct):
-    active_caches_size_in_bytes: _Size
+    is_whole: bool
+    """Whether all of its entries are known as far as they must be."""
 
 
 class _StorageLimit(msgspec.Struct):
-    max_cache_size_gb: Annotated[int, msgspec.Meta(gt=0, le=10**9)]
+    """Of a repository on github.com."""
+
+    max_cache_size_gb: _Gigabytes
+
+
+class _UsagePolicy(msgspec.Struct):
+    """Of a repository on an Enterprise Server."""
+
+    repo_cache_size_limit_in_gb: _Gigabytes
+
+
+class _RetentionLimit(msgspec.Struct):
+    max_cache_retention_days: Annotated[int, msgspec.Meta(gt=0, le=3650)]
 
 
 class Rest:
     """The part of the REST API that a run needs; the list does not make an entry look used."""
 
-    def __init__(self, http: Http, api_url: str, repository: str, token: str) -> None:
+    def __init__(
+        self,
+        http: Http,
+        api_url: str,
+        repository: str,
+        token: str,
+        *,
+        token_env: str,
+        tags: frozenset[Ref] = frozenset(),
+        deletions_a_minute: int | None = DELETIONS_A_MINUTE,
+    ) -> None:
+        """Speak for a repository with the token of a variable; `tags` are the tags that it reads.
+
+        `deletions_a_minute` are evenly paced; None for a server that sets no such limit.
+        """
+        self.deletions_a_minute = deletions_a_minute
         self._http = http
+        self._token_env = token_env
+        self._reader = _Reader(tags)
+        self._pace = AsyncLimiter(1, 60 / deletions_a_minute) if deletions_a_minute else None
         self._url = f"{api_url.rstrip('/')}/repos/{quote(repository)}/actions"
         self._headers = {
             "Authorization": f"Bearer {token}",
@@ -89,24 +133,33 @@ class Rest:
         seen: dict[int, StoredEntry] = {}
         for number in range(_PASSES):
             first = await self._page(1, "desc")
-            shown = await self._older(first, again=number > 0)
+            shown, is_whole = await self._older(first, again=number > 0)
             if _holds_all(first, shown):
-                return _listing(shown, complete=True)
+                return _listing(shown, complete=is_whole)
             seen |= shown
+            if not is_whole:
+                break
         return _listing(seen, complete=False)
 
     async def list_last(self, prefix: str, sort: str) -> tuple[StoredEntry, ...]:
         """List a hundred entries whose keys start with `prefix`, the last by `sort` first."""
         params = {"key": prefix, "per_page": str(PAGE), "sort": sort, "direction": "desc"}
-        page = await self._get("recheck", "caches", _page, params)
+        page = await self._get("recheck", "caches", self._reader.page, params)
+        if not page.is_whole:
+            raise StoreError("GitHub's API lists entries of BuildKit that lack what must be known")
         return tuple(page.entries.values())
 
-    async def _older(self, first: _Page, *, again: bool) -> dict[int, StoredEntry]:
-        """Read what is not on the first page; `again` reads what ought to be there too."""
-        shown = dict(first.entries)
+    async def _older(self, first: _Page, *, again: bool) -> tuple[dict[int, StoredEntry], bool]:
+        """Read what is not on the first page; `again` reads what ought to be there too.
+
+        Return all of it, and whether all of it is known as far as it must be.
+        """
+        shown, is_whole = dict(first.entries), first.is_whole
         for number in range(first.pages if again else first.pages - 1, 0, -1):
-            shown |= (await self._page(number, "asc")).entries
-        return shown
+            page = await self._page(number, "asc")
+            shown |= page.entries
+            is_whole = is_whole and page.is_whole
+        return shown, is_whole
 
     async def _page(self, number: int, direction: str) -> _Page:
         params = {
@@ -115,23 +168,49 @@ class Rest:
             "sort": "created_at",
             "direction": direction,
         }
-        return await self._get("list", "caches", _page, params)
+        return await self._get("list", "caches", self._reader.page, params)
 
     async def delete(self, entry_id: int) -> bool:
-        """Delete an entry by its id; False if it was gone already."""
+        """Delete an entry by its id; False if it was gone already. Waits for its turn."""
+        if self._pace:
+            await self._pace.acquire()
         call = Call(
             kind="delete",
             method="DELETE",
             url=f"{self._url}/caches/{entry_id}",
             headers=self._headers,
+            token_env=self._token_env,
             follow=True,
         )
-        return await self._http.ask(call, _deleted)
+        return await self._http.ask(call, self._reader.deleted)
 
     async def limits(self) -> StoreLimits:
-        """Ask how full the cache is, and how full it may be."""
-        used = await self._get("limits", "cache/usage", _used)
-        return StoreLimits(used, await self._get("limits", "cache/storage-limit", _limit))
+        """Ask for the quota and the retention: up to three requests. What is refused is assumed."""
+        assumed = StoreLimits()
+        quota = await self._limit("cache/storage-limit", _StorageLimit)
+        if quota is None:
+            policy = await self._limit("cache/usage-policy", _UsagePolicy)
+            size = policy.repo_cache_size_limit_in_gb if policy else None
+        else:
+            size = quota.max_cache_size_gb
+        kept = await self._limit("cache/retention-limit", _RetentionLimit)
+        return StoreLimits(
+            quota=size * 10**9 if size else assumed.quota,
+            retention=timedelta(days=kept.max_cache_retention_days) if kept else assumed.retention,
+            is_assumed=size is None,
+        )
+
+    async def _limit(self, path: str, kind: type[_T]) -> _T | None:
+        """Ask for a limit; None if the token may not, or the server does not know or say it."""
+
+        def understand(answer: Answer) -> _T | None:
+            return parse(answer, kind) if answer.status == HTTPStatus.OK else None
+
+        try:
+            return await self._get("limits", path, understand)
+        except StoreError as error:
+            log.info("%s: %s", path, error)
+            return None
 
     async def _get(
         self,
@@ -145,6 +224,7 @@ class Rest:
             method="GET",
             url=f"{self._url}/{path}",
             headers=self._headers,
+            token_env=self._token_env,
             params=params,
             follow=True,
         )
@@ -165,24 +245,57 @@ def _listing(entries: Mapping[int, StoredEntry], *, complete: bool) -> Listing:
     return Listing(tuple(entries[key] for key in sorted(entries)), complete)
 
 
-def _page(answer: Answer) -> _Page:
-    _check(answer, "refused the list of caches")
-    if answer.status == HTTPStatus.NOT_FOUND:
-        raise StoreError(
-            "GitHub's API does not know the repository (HTTP 404): check GITHUB_REPOSITORY, "
-            "and that GITHUB_TOKEN may read it"
-        )
-    if answer.status != HTTPStatus.OK:
-        raise refused(answer)
-    body = parse(answer, _PageBody)
-    pages = max(1, -(-body.total_count // PAGE), _linked(answer))
-    if pages > MAX_PAGES:
-        raise StoreError(
-            f"{answer.place} claims {body.total_count:,} entries on {pages:,} pages; "
-            f"more than {MAX_PAGES:,} are not read"
-        )
-    entries = {entry.id: _entry(answer, entry) for entry in body.actions_caches}
-    return _Page(body.total_count, entries, pages)
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads answers of the API, for somebody with a token."""
+
+    tags: frozenset[Ref]
+    """The tags whose caches the token reads."""
+
+    def page(self, answer: Answer) -> _Page:
+        """Read one page of the list."""
+        self._check(answer, "refused the list of caches", "actions: read")
+        if answer.status == HTTPStatus.NOT_FOUND:
+            raise StoreError(
+                "GitHub's API does not know the repository (HTTP 404): check its name, and that "
+                f"{answer.token_env} may read it"
+            )
+        if answer.status != HTTPStatus.OK:
+            raise refused(answer)
+        body = parse(answer, _PageBody)
+        pages = max(1, -(-body.total_count // PAGE), _linked(answer))
+        if pages > MAX_PAGES:
+            raise StoreError(
+                f"{answer.place} claims {body.total_count:,} entries on {pages:,} pages; "
+                f"more than {MAX_PAGES:,} are not read"
+            )
+        read = [_entry(entry or _Entry(), self.tags) for entry in body.actions_caches]
+        entries = {entry.id: entry for entry in read if entry}
+        return _Page(body.total_count, entries, pages, is_whole=None not in read)
+
+    def deleted(self, answer: Answer) -> bool:
+        """Read whether an entry was deleted, or was gone already."""
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return False
+        self._check(answer, "refused to delete", "actions: write")
+        if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.OK):
+            raise refused(answer)
+        if answer.content:
+            # A proxy's page, say. If the entry is gone all the same, the next attempt tells.
+            raise senseless(answer, "it says something where nothing is to be said")
+        return True
+
+    def _check(self, answer: Answer, what: str, permission: str) -> None:
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            raise StoreError(
+                f"GitHub's API {what} (HTTP 401): {answer.token_env} holds no token that it knows, "
+                "or one that has expired"
+            )
+        if answer.status == HTTPStatus.FORBIDDEN:
+            raise StoreError(
+                f"GitHub's API {what} (HTTP 403): the token in {answer.token_env} needs the "
+                f"permission `{permission}`"
+            )
 
 
 def _linked(answer: Answer) -> int:
@@ -195,60 +308,48 @@ def _linked(answer: Answer) -> int:
     return highest
 
 
-def _deleted(answer: Answer) -> bool:
-    if answer.status == HTTPStatus.NOT_FOUND:
-        return False
-    _check(answer, "refused to delete")
-    if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.OK):
-        raise refused(answer)
-    if answer.content:
-        # A proxy's page, say. If the entry is gone all the same, the next attempt tells.
-        raise senseless(answer, "it says something where nothing is to be said")
-    return True
+def _entry(entry: _Entry, tags: frozenset[Ref]) -> StoredEntry | None:
+    """Return an entry; None if one that may be ours lacks what must be known of it.
+
+    Of another tool's entry, what is not known is taken for nothing, or for long ago.
+    """
+    created_at, accessed_at = _time(entry.created_at), _time(entry.last_accessed_at)
+    known = (entry.key, entry.ref, entry.version, entry.size_in_bytes, created_at, accessed_at)
+    if entry.id is None or (entry.may_be_ours and None in known):
+        log.warning("entry %s of the list lacks what must be known of it", entry.id or "")
+        return None
+    return StoredEntry(
+        id=entry.id,
+        ref=_ref(entry, tags),
+        key=entry.key or "",
+        version=entry.version or "",
+        size=entry.size_in_bytes or 0,
+        created_at=created_at or accessed_at or _LONG_AGO,
+        last_accessed_at=accessed_at or created_at or _LONG_AGO,
+        parsed=parse_key(entry.key) if entry.may_be_ours and entry.key else None,
+    )
 
 
-def _check(answer: Answer, what: str) -> None:
-    if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        raise StoreError(
-            f"GitHub's API {what} (HTTP {answer.status}): "
-            "GITHUB_TOKEN needs the permission `actions: write`"
-        )
+def _ref(entry: _Entry, tags: frozenset[Ref]) -> Ref:
+    """Return the ref of an entry as tokens spell it.
+
+    The list may say `refs/heads/refs/tags/v1` for the tag that tokens call `refs/tags/v1`. A branch
+    may have such a name too; the key of its index tells which it is, that of a blob does not.
+    """
+    ref = Ref(entry.ref or _UNKNOWN_REF)
+    tag = Ref(ref.removeprefix("refs/heads/"))
+    if tag not in tags or tag == ref:
+        return ref
+    key = parse_key(entry.key) if entry.key else None
+    return ref if isinstance(key, IndexKey) and key.ref_hash == hash_ref(ref) else tag
 
 
-def _used(answer: Answer) -> int:
-    if answer.status != HTTPStatus.OK:
-        raise refused(answer)
-    return parse(answer, _Usage).active_caches_size_in_bytes
-
-
-def _limit(answer: Answer) -> int:
-    """Read the limit; older servers have none, and it takes an administrator's token to read it."""
-    if answer.status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
-        return DEFAULT_LIMIT
-    if answer.status != HTTPStatus.OK:
-        raise refused(answer)
-    return parse(answer, _StorageLimit).max_cache_size_gb * 10**9
-
-
-def _entry(answer: Answer, entry: _Entry) -> StoredEntry:
+def _time(moment: datetime | None) -> datetime | None:
+    """Return a time in UTC; None if it is not known, or no grace period can be added to it."""
+    if moment is None:
+        return None
     try:
-        return StoredEntry(
-            id=entry.id,
-            ref=Ref(entry.ref),
-            key=entry.key,
-            version=entry.version,
-            size=entry.size_in_bytes,
-            created_at=_time(entry.created_at),
-            last_accessed_at=_time(entry.last_accessed_at),
-            parsed=parse_key(entry.key) if entry.version == ENTRY_VERSION else None,
-        )
+        utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError:
-        raise senseless(answer, f"entry {entry.id} is from no time") from None
-
-
-def _time(moment: datetime) -> datetime:
-    """Read a time. Raises OverflowError if no grace period can be added to it."""
-    utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    if utc.year > _LAST_YEAR:
-        raise OverflowError
-    return utc
+        return None
+    return utc if utc.year <= _LAST_YEAR else None

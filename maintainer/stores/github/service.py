@@ -45,6 +45,6 @@ def check_token(answer: Answer) -> None:
     """Raise StoreError if the service does not know the token."""
     if answer.status == HTTPStatus.UNAUTHORIZED:
         raise StoreError(
-            f"{answer.place} did not accept ACTIONS_RUNTIME_TOKEN (HTTP 401): it is valid only "
-            "while its workflow runs, for a few hours"
+            f"{answer.place} did not accept {answer.token_env} (HTTP 401): a runtime token is "
+            "valid only while its workflow runs, for a few hours"
         )

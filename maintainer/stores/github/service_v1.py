@@ -35,8 +35,9 @@ class _Reserved(msgspec.Struct):
 class ServiceV1:
     """Version 1: GitHub Enterprise Server, and several self-hosted services."""
 
-    def __init__(self, http: Http, url: str, token: str) -> None:
+    def __init__(self, http: Http, url: str, token: str, token_env: str) -> None:
         self._http = http
+        self._token_env = token_env
         self._url = f"{url.rstrip('/')}/{_V1}"
         self._headers = {
             "Authorization": f"Bearer {token}",
@@ -55,6 +56,7 @@ class ServiceV1:
             method="GET",
             url=urljoin(self._url, "cache"),
             headers=self._headers,
+            token_env=self._token_env,
             params={"keys": key, "version": ENTRY_VERSION},
         )
         return await self._http.ask(call, _found)
@@ -83,6 +85,7 @@ class ServiceV1:
             method="PATCH",
             url=urljoin(self._url, url),
             headers=self._headers | headers,
+            token_env=self._token_env,
             content=chunk,
         )
         await self._http.ask(call, _done)
@@ -99,6 +102,7 @@ class ServiceV1:
             method="POST",
             url=urljoin(self._url, url),
             headers=self._headers | {"Content-Type": "application/json"},
+            token_env=self._token_env,
             content=msgspec.json.encode(body),
             rationed=kind == "reserve",
         )

@@ -48,8 +48,9 @@ class _Problem(msgspec.Struct):
 class ServiceV2:
     """Version 2: github.com."""
 
-    def __init__(self, http: Http, url: str, token: str) -> None:
+    def __init__(self, http: Http, url: str, token: str, token_env: str) -> None:
         self._http = http
+        self._token_env = token_env
         self._url = f"{url.rstrip('/')}/{_TWIRP}"
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
@@ -91,6 +92,7 @@ class ServiceV2:
             method="POST",
             url=urljoin(self._url, method),
             headers=self._headers,
+            token_env=self._token_env,
             content=msgspec.json.encode(body),
             rationed=kind == "reserve",
         )

@@ -16,7 +16,7 @@ from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.base import Access, Found, Listing, RequestLog, StoredEntry, StoreLimits
 from maintainer.stores.github.answers import is_web_url
 from maintainer.stores.github.http import ExpiredError, GoneError, Http
-from maintainer.stores.github.rest import Rest
+from maintainer.stores.github.rest import DELETIONS_A_MINUTE, Rest
 from maintainer.stores.github.retry import Patience
 from maintainer.stores.github.service import CacheService, InDoubtError
 from maintainer.stores.github.service_v1 import ServiceV1
@@ -57,6 +57,11 @@ class GitHubStore:
     def lists(self) -> bool:
         """Whether there is a REST API to list and delete with."""
         return self._rest is not None
+
+    @property
+    def deletions_a_minute(self) -> int | None:
+        """How many entries the REST API lets be deleted in a minute."""
+        return self._rest.deletions_a_minute if self._rest else None
 
     @property
     def reads(self) -> bool:
@@ -129,8 +134,8 @@ class GitHubStore:
         return await self._need_rest("delete entries").delete(entry_id)
 
     async def limits(self) -> StoreLimits:
-        """Ask how full the cache is, and how full it may be: two requests, for reports only."""
-        return await self._need_rest("tell its limits").limits()
+        """Ask through the REST API when GitHub evicts; what nobody may ask is assumed."""
+        return await self._rest.limits() if self._rest else StoreLimits()
 
     def _need_rest(self, to_do: str) -> Rest:
         if self._rest is None:
@@ -160,7 +165,7 @@ async def open_store(
     """
     async with Http(RequestLog(), patience) as http:
         service, access = _service(settings, http)
-        rest = _rest(settings, http)
+        rest = _rest(settings, http, access)
         if service and rest and not are_of_one_cache(settings.api_url, _service_url(settings)):
             log.warning(
                 "the REST API at %s is not that of the cache service at %s: it is not used, so "
@@ -196,12 +201,13 @@ def are_of_one_cache(api_url: str, service_url: str) -> bool:
 
 
 def _service(settings: GitHubSettings, http: Http) -> tuple[CacheService | None, Access]:
-    token = _token("ACTIONS_RUNTIME_TOKEN", settings.runtime_token)
+    token = _token(settings.runtime_token_env, settings.runtime_token)
     url = _service_url(settings)
     if not token or not url:
         return None, Access()
     version = ServiceV2 if settings.cache_service_v2 and settings.results_url else ServiceV1
-    return version(http, url, token), read_access(token)
+    access = read_access(token, settings.runtime_token_env)
+    return version(http, url, token, settings.runtime_token_env), access
 
 
 def _service_url(settings: GitHubSettings) -> str:
@@ -211,11 +217,22 @@ def _service_url(settings: GitHubSettings) -> str:
     return results_url if settings.cache_service_v2 and results_url else cache_url or results_url
 
 
-def _rest(settings: GitHubSettings, http: Http) -> Rest | None:
-    token = _token("GITHUB_TOKEN", settings.token)
+def _rest(settings: GitHubSettings, http: Http, access: Access) -> Rest | None:
+    token = _token(settings.token_env, settings.token)
     if not token or not settings.repository:
         return None
-    return Rest(http, _url("GITHUB_API_URL", settings.api_url), settings.repository, token)
+    url = _url("GITHUB_API_URL", settings.api_url)
+    # An emulator has no secondary limits.
+    pace = None if _is_loopback(httpx.URL(url).host) else DELETIONS_A_MINUTE
+    return Rest(
+        http,
+        url,
+        settings.repository,
+        token,
+        token_env=settings.token_env,
+        tags=frozenset(ref for ref in access.readable if ref.startswith("refs/tags/")),
+        deletions_a_minute=pace,
+    )
 
 
 def _token(variable: str, value: SecretStr | None) -> str:

@@ -21,17 +21,17 @@ class _Grant(msgspec.Struct):
     permission: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(name="Permission")
 
 
-def read_access(token: str) -> Access:
-    """Read the refs that `token` may read and write.
+def read_access(token: str, variable: str = "ACTIONS_RUNTIME_TOKEN") -> Access:
+    """Return the refs that `token`, which a variable holds, may read and write.
 
-    Raises UsageError if it is no runtime token; the message does not show it.
+    Raises UsageError if it is not a runtime token; the message does not show it.
     """
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
         grants = msgspec.json.decode(claims["ac"], type=list[_Grant])
     except (jwt.PyJWTError, msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError):
         raise UsageError(
-            "ACTIONS_RUNTIME_TOKEN is not the runtime token of a workflow: it names no caches"
+            f"{variable} is not the runtime token of a workflow: it names no caches"
         ) from None
     # A token that may write a ref may read it too, even where only the write bit is set.
     return Access(

@@ -20,8 +20,9 @@ from maintainer.outage import RememberedEntry
 from maintainer.plan import Keep, WriteIndex
 from maintainer.probe import Known, Probe
 from maintainer.rewrite import Rewritten
+from maintainer.settings import Settings
 from maintainer.snapshot import KnownEntry, Layout, Snapshot
-from maintainer.stores.base import Access, RequestLog, StoredEntry
+from maintainer.stores.base import Access, RequestLog, StoredEntry, StoreLimits
 from maintainer.stores.local.files import (
     ALGORITHMS,
     TEMPORARY,
@@ -59,6 +60,7 @@ class Directory:
     """A directory with tags, whose blobs nobody evicts."""
 
     evicts = False
+    deletions_a_minute = None
 
     def __init__(
         self, path: Path, *, max_index_size: int, merge_tags: bool = False, verify: bool = False
@@ -205,10 +207,16 @@ class Directory:
         remembered: Sequence[RememberedEntry],
         probe: Probe,
         snapshot: Snapshot,
+        limits: StoreLimits,
     ) -> str | None:
-        """Tell how much is gone: nobody evicts here, so much is an accident."""
-        del remembered
+        """Return how much is gone: nobody evicts here, so much is an accident."""
+        del remembered, limits
         return find_loss(known, probe, snapshot)
+
+    async def limits(self, settings: Settings) -> StoreLimits:
+        """Return what is never looked at: nobody evicts here."""
+        del settings
+        return StoreLimits()
 
     async def rewrite(
         self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions
