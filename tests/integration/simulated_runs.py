@@ -38,6 +38,7 @@ class Workflow:
     generation_gap: int = 20
     scopes: tuple[str, ...] = ("buildkit", "web")
     merged_scope: str = MERGED
+    export_wait: timedelta = timedelta(0)
 
     @property
     def readable(self) -> tuple[str, ...]:
@@ -54,6 +55,7 @@ class Workflow:
                 "generation_gap": self.generation_gap,
                 "scopes": self.scopes,
                 "merged_scope": self.merged_scope,
+                "export_wait": self.export_wait,
             }
         )
 

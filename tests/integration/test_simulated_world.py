@@ -38,8 +38,10 @@ from tests.integration.simulated_promises import (
     Import,
     Ledger,
     come_meanwhile,
+    counts_visibly,
     lost_by,
     taken_from,
+    unhealed,
 )
 from tests.integration.simulated_runs import MERGED, Memory, Runner, Turns, Workflow
 from tests.integration.world import MAIN, START, World, a_world
@@ -107,6 +109,8 @@ class Job:
     """How far it goes for now; None to its end."""
     minutes: int
     """How long after the one before."""
+    lists: bool
+    """Whether its export lists the stored blobs once, and looks none of them up."""
 
 
 refs = st.sampled_from([MAIN, MAIN, MAIN, *PULLS])
@@ -124,6 +128,7 @@ jobs = st.builds(
     only_targets=st.booleans(),
     steps=st.sampled_from([None] * 8 + list(range(8))),
     minutes=st.sampled_from([0, 1, 30]),
+    lists=st.booleans(),
 )
 Meanwhile = dict[int, list["int | Job"]]
 """What happens before which request of a run: builds, or what a number stands for."""
@@ -138,6 +143,7 @@ workflows = st.builds(
     grace=graces,
     generation_gap=st.sampled_from([20, 20, 1]),
     merged_scope=st.sampled_from([MERGED, MERGED, ""]),
+    export_wait=st.sampled_from([timedelta(0), timedelta(0), timedelta(seconds=40)]),
 )
 limited = st.builds(
     Workflow,
@@ -205,6 +211,12 @@ class SimulatedWorld(RuleBasedStateMachine):
         self.contents = Contents()
         self.known = Known([Ledger(self.contents) for _ in range(MEMORIES)])
         self.builds: list[Build] = []
+        self.exports: list[Build] = []
+        """All builds, ended ones too."""
+        self.last_blob: int | None = None
+        """The last request that deleted a blob; the one after asks what builds have written."""
+        self.swept: list[Entry] = []
+        """What the run has deleted."""
         self.meanwhile: Meanwhile = {}
         self.problems: list[str] = []
         self.workflows: list[Workflow] = []
@@ -256,7 +268,10 @@ class SimulatedWorld(RuleBasedStateMachine):
             job.wanted, variant=job.variant, only_targets=job.only_targets, at=self.world.now
         )
         index = IndexId(Ref(job.ref), Scope(job.scope), job.signed)
-        return Build(config, index, tuple(dict.fromkeys((job.ref, MAIN))), self.cache)
+        readable = tuple(dict.fromkeys((job.ref, MAIN)))
+        build = Build(config, index, readable, self.cache, lists=job.lists)
+        self.exports.append(build)
+        return build
 
     def build(self, job: Job) -> None:
         """Build, as far as it goes for now; it may never go on."""
@@ -500,6 +515,15 @@ class SimulatedWorld(RuleBasedStateMachine):
             deleted=self.deleted,
             past=self.past,
         )
+        if complete and self.last_blob and self.last_blob < len(self.past):
+            self.problems += unhealed(self.past[self.last_blob], after, self.swept, workflow)
+        self.site.figures.counts["healed indexes"] += sum(
+            action.kind == "write" and "during the sweep" in action.reason
+            for action in report.actions
+        )
+        self.site.figures.counts["deferred sweeps"] += bool(
+            report.blocked and report.blocked.by_export
+        )
         self.site.figures.counts["runs"] += 1
         self.site.figures.counts["complete runs"] += complete
         self.check()
@@ -512,7 +536,9 @@ class SimulatedWorld(RuleBasedStateMachine):
             self.workflows = workflows
             self.requests = 0
             self.past = []
-            self.first_blob = None
+            self.first_blob = self.last_blob = None
+            self.swept = []
+            self.exports = [one for one in self.exports if not one.done]
             self.entries = {entry.id: entry for entry in cache.entries()}
             self.began = list(self.entries.values())
             for watcher, workflow in zip(self.watchers, workflows, strict=False):
@@ -588,16 +614,25 @@ class SimulatedWorld(RuleBasedStateMachine):
 
     def check_deleted(self, deleted: Entry, after: list[Entry]) -> None:
         self.site.figures.counts["deletions"] += 1
+        self.swept.append(deleted)
         workflow = self.workflows[self.turns.who if self.turns else 0]
         ledger = self.known.ledgers[self.memory or (self.turns.who if self.turns else 0)]
         if lost := lost_by(deleted, self.began, after, ledger, self.deleted):
             self.problems.append(f"I3: {deleted.key} was deleted with {lost}")
         if self.first_blob is None and deleted.key.startswith("buildkit-blob-"):
             self.first_blob = self.requests
+        if deleted.key.startswith("buildkit-blob-"):
+            self.last_blob = self.requests
         if self.first_blob and not self.turns and not self.faulty:
             seen = self.past[max(self.first_blob - 3, 0)]
-            if told := come_meanwhile(deleted, self.began, seen, self.written):
+            # With no grace period, a look-up before the run looked again, having waited, is over.
+            waited = workflow.export_wait and not workflow.grace
+            told = come_meanwhile(deleted, self.began, seen, self.written)
+            if told and not waited:
                 self.problems.append(f"I1: {deleted.key} was deleted, but {told}")
+            for export in self.exports:
+                if counts_visibly(export, deleted, seen, self.world.now, workflow):
+                    self.problems.append(f"I1: {deleted.key} was deleted during an export")
         there = {entry.id for entry in self.began}
         imports = [one for one in self.known.imports if one.entry in there]
         if taken := taken_from(imports, deleted, after, self.world.now, workflow):
