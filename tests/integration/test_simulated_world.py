@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from copy import copy, deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -211,6 +211,8 @@ class SimulatedWorld(RuleBasedStateMachine):
         self.contents = Contents()
         self.known = Known([Ledger(self.contents) for _ in range(MEMORIES)])
         self.builds: list[Build] = []
+        self.ending: Build | None = None
+        """An export that ends when the run is about to delete its first blob."""
         self.exports: list[Build] = []
         """All builds, ended ones too."""
         self.last_blob: int | None = None
@@ -419,6 +421,32 @@ class SimulatedWorld(RuleBasedStateMachine):
             self.meanwhile = {}
 
     @rule(
+        workflow=workflows,
+        memory=st.integers(0, MEMORIES - 1),
+        job=jobs,
+        passed=passing,
+        killed=st.booleans(),
+    )
+    def collect_while_an_export_ends(
+        self, workflow: Workflow, memory: int, job: Job, passed: int, killed: bool
+    ) -> None:
+        """Run, while an export that has listed what it needs writes its index during the sweep.
+
+        Before, a build with the same layers may have been killed, so that no index has them.
+        """
+        if killed:
+            self.build(replace(job, lists=False, steps=12))
+        self.world.passes(seconds=passed)
+        export = self.ending = self.begin_build(replace(job, lists=True))
+        self.do(lambda _: export.proceed())
+        try:
+            self.run(workflow, memory, complete=workflow.generation_gap > 1 or workflow.rest)
+        finally:
+            self.ending = None
+        if not export.done:
+            self.builds.append(export)
+
+    @rule(
         first=workflows,
         second=workflows,
         turns=st.lists(st.integers(1, 9), max_size=8),
@@ -583,6 +611,9 @@ class SimulatedWorld(RuleBasedStateMachine):
             self.keep()
         for what in self.meanwhile.pop(self.requests, ()):
             self.let_others_work(what)
+        if self.ending and request.kind == "delete" and self.deletes_a_blob(request):
+            self.ending.finish()
+            self.ending = None
         for number, watcher in enumerate(self.watchers[: len(self.workflows)]):
             if self.is_by(number):
                 watcher.before(request)
@@ -608,6 +639,10 @@ class SimulatedWorld(RuleBasedStateMachine):
             else:
                 self.evicted = True
         self.entries = entries
+
+    def deletes_a_blob(self, request: Request) -> bool:
+        entry = self.cache.get(int(request.path.rsplit("/", 1)[1]))
+        return entry is not None and entry.key.startswith("buildkit-blob-")
 
     def is_by(self, number: int) -> bool:
         return number == (self.turns.who if self.turns else 0)
