@@ -36,6 +36,11 @@ class Budget:
         self.used_up = self.used_up or reason
         return self.used_up
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether somebody has set how many requests a run may send, or how long it may take."""
+        return self._most is not None or self._ends_at is not None
+
     def take(self, requests: int, *, rest: int = 0) -> str | None:
         """Take so many requests, `rest` of them of the REST API; or tell why there are none left.
 

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import IndexId
+from maintainer.exports import Export
+from maintainer.heal import Heal
 from maintainer.mark import Marks
 from maintainer.outage import RememberedEntry
 from maintainer.plan import Keep, WriteIndex
@@ -88,6 +90,27 @@ class Cache(Protocol):
         self, marks: Marks, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
     ) -> Recheck:
         """Give what asks, before a blob goes, whether a build has begun to need it meanwhile."""
+
+    async def wait_for_index(
+        self,
+        export: Export,
+        snapshot: Snapshot,
+        waits: Iterator[timedelta],
+        conditions: Conditions,
+    ) -> bool:
+        """Wait until a build has written an index in the ref of an export; whether it has.
+
+        `waits` are the pauses between two looks; it takes as many as it needs.
+        """
+
+    def heal(
+        self,
+        marks: Marks,
+        rewritten: Mapping[IndexId, Rewritten],
+        deleted: Sequence[KnownEntry],
+        conditions: Conditions,
+    ) -> AsyncIterator[Heal]:
+        """Rewrite the indexes in which builds have referenced what the sweep has deleted."""
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete an entry; False if it was gone already.

@@ -1,9 +1,9 @@
-"""One run: probe → record → mark → plan → rewrite → sweep → report."""
+"""One run: probe → record → mark → plan → rewrite → sweep → heal → report."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import anyio.lowlevel
@@ -13,6 +13,7 @@ from maintainer.budget import Budget
 from maintainer.cache import Cache, Conditions
 from maintainer.cacheconfig import Scope
 from maintainer.errors import MaintainerError, MassDisappearanceError, StoreError, UsedUpError
+from maintainer.exports import Export, find_export
 from maintainer.graph.database import Database
 from maintainer.graph.forget import forget
 from maintainer.graph.recall import load_snapshot, recall, recall_entries
@@ -47,6 +48,11 @@ from maintainer.stores.local import Directory
 from maintainer.sweep import Sweeper, Swept
 
 log = logging.getLogger(__name__)
+
+_PAUSE = timedelta(seconds=15)
+"""So often it is asked whether an export has ended."""
+_MOMENT = timedelta(microseconds=1)
+"""No two looks are at the same time."""
 
 
 def now_utc() -> datetime:
@@ -87,6 +93,10 @@ async def collect(
         log.info("run %d on %s begins", run.report.run, collector.store.name)
         try:
             probe, snapshot = await _look(run, accept_loss=accept_loss)
+            if not (dry_run or no_sweep):
+                probe, snapshot = await _wait_for_exports(
+                    run, probe, snapshot, accept_loss=accept_loss
+                )
             _note_what_was_not_seen(run, probe, snapshot)
             if not probe.unasked_blobs:
                 marks, plan = _plan(run, mark(snapshot))
@@ -96,6 +106,7 @@ async def collect(
                     await _rewrite(run, marks, plan)
                     if not no_sweep:
                         await _sweep(run, marks, plan, parts)
+                        await _heal(run, marks)
         except UsedUpError as error:
             # Only a list ends like that, of which a part says nothing; so nothing was recorded.
             run.budget.stop(str(error))
@@ -175,15 +186,18 @@ def _budget(collector: Collector) -> Budget:
     return Budget(collector.store.requests, collector.settings, collector.clock)
 
 
-async def _look(run: _Run, *, accept_loss: bool) -> tuple[Probe, Snapshot]:
+async def _look(
+    run: _Run, *, accept_loss: bool, at: datetime | None = None
+) -> tuple[Probe, Snapshot]:
     """Probe and record. Look a second time if too much is gone; go no further if it stays so."""
+    at = at or run.report.started_at
     access, settings = run.cache.access, run.collector.settings
     with run.collector.database.begin() as connection:
         known = recall(connection, run.target_id, access)
         remembered = recall_entries(connection, run.target_id, access) if run.cache.evicts else []
 
     async def look() -> tuple[Probe, Snapshot]:
-        probe = await run.cache.probe(known, run.report.started_at, run.conditions)
+        probe = await run.cache.probe(known, at, run.conditions)
         run.report.limits = run.report.limits or await run.cache.limits(settings)
         run.collector.progress.stage("record")
         with run.collector.database.begin() as connection:
@@ -192,6 +206,7 @@ async def _look(run: _Run, *, accept_loss: bool) -> tuple[Probe, Snapshot]:
                 connection,
                 run.target_id,
                 probe,
+                began_at=run.report.started_at,
                 merged_scope=Scope(settings.merged_scope) if settings.merged_scope else None,
             )
             outage = run.cache.find_outage(known, remembered, probe, snapshot, run.report.limits)
@@ -205,6 +220,40 @@ async def _look(run: _Run, *, accept_loss: bool) -> tuple[Probe, Snapshot]:
     except MassDisappearanceError:
         log.warning("most of what was known seems to be gone: looking again")
     return await look()
+
+
+async def _wait_for_exports(
+    run: _Run, probe: Probe, snapshot: Snapshot, *, accept_loss: bool
+) -> tuple[Probe, Snapshot]:
+    """Wait for exports in progress that keep blobs from being deleted; then look again."""
+    waits = _pauses(run.collector.settings.export_wait)
+    while export := _deferred_by(run, probe, snapshot):
+        run.collector.progress.stage("wait for an export")
+        log.info("%s: waiting for its index", export)
+        if not await run.cache.wait_for_index(export, snapshot, waits, run.conditions):
+            break
+        at = max(run.collector.clock(), snapshot.now + _MOMENT)
+        try:
+            probe, snapshot = await _look(run, accept_loss=accept_loss, at=at)
+        except UsedUpError as error:
+            run.budget.stop(str(error))
+    return probe, snapshot
+
+
+def _deferred_by(run: _Run, probe: Probe, snapshot: Snapshot) -> Export | None:
+    """Return the export that it is worth to wait for, if there is one."""
+    if run.budget.used_up or run.budget.is_limited or probe.unasked_blobs:
+        return None
+    if find_export(snapshot) is None:
+        return None
+    return make_plan(mark(snapshot), run.rules).deferred
+
+
+def _pauses(total: timedelta) -> Iterator[timedelta]:
+    """Divide a time into the pauses after which to look again."""
+    while total > timedelta(0):
+        yield min(total, _PAUSE)
+        total -= _PAUSE
 
 
 async def _record(run: _Run, connection: Connection, probe: Probe) -> None:
@@ -318,6 +367,31 @@ async def _sweep_part(run: _Run, sweeper: Sweeper, plan: Plan, swept: list[Swept
     finally:
         with run.collector.database.begin() as connection:
             save_swept(connection, run.target_id, swept, run.collector.clock())
+
+
+async def _heal(run: _Run, marks: Marks) -> None:
+    """Take what was deleted out of the indexes that builds have written meanwhile."""
+    deleted = [one.delete.entry for one in run.report.swept if one.is_gone]
+    indexes = {index.id: index for index in marks.indexes}
+    try:
+        async for heal in run.cache.heal(marks, run.report.rewritten, deleted, run.conditions):
+            run.report.heals.append(heal)
+            if heal.result is None:
+                continue
+            if heal.result.error:
+                run.report.problems.append(f"{heal.reason}; {heal.result.error}")
+            index = indexes.get(heal.index)
+            merged = index.manifests if index else ()
+            with run.collector.database.begin() as connection:
+                now = run.collector.clock()
+                save_rewritten(connection, run.target_id, heal.result, merged, now)
+    except UsedUpError as error:
+        run.budget.stop(str(error))
+        run.left.append("a check of what builds have written during the sweep")
+    except StoreError as error:
+        run.report.notes.append(
+            f"it could not be checked whether builds reference what was deleted: {error}"
+        )
 
 
 def _finish(run: _Run, status: str) -> Report:

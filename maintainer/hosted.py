@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from maintainer.cache import Conditions
-from maintainer.cacheconfig import IndexId, IndexKey
+from maintainer.cacheconfig import BlobKey, Digest, IndexId, IndexKey, SignatureKey
 from maintainer.errors import StoreError, UsedUpError
+from maintainer.exports import Export, find_new_export
+from maintainer.heal import Heal, Healer
 from maintainer.mark import Marks
 from maintainer.outage import RememberedEntry, find_outage
 from maintainer.plan import Keep, WriteIndex
@@ -80,18 +82,56 @@ class HostedCache:
         self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions
     ) -> AsyncIterator[Rewritten]:
         """Write each index as the next generation."""
-        rewriter = Rewriter(
+        rewriter = self._rewriter(marks.snapshot.live_blobs, conditions)
+        indexes = {index.id: index for index in marks.indexes}
+        for write in writes:
+            yield await rewriter.rewrite(write, indexes[write.index])
+
+    def _rewriter(self, live: frozenset[Digest], conditions: Conditions) -> Rewriter:
+        return Rewriter(
             self._store,
-            marks.snapshot.live_blobs,
+            live,
             budget=conditions.budget,
             reservation_wait=conditions.settings.reservation_wait,
             max_index_size=conditions.settings.max_index_size,
             clock=conditions.clock,
             sleep=conditions.sleep,
         )
-        indexes = {index.id: index for index in marks.indexes}
-        for write in writes:
-            yield await rewriter.rewrite(write, indexes[write.index])
+
+    async def wait_for_index(
+        self,
+        export: Export,
+        snapshot: Snapshot,
+        waits: Iterator[timedelta],
+        conditions: Conditions,
+    ) -> bool:
+        """Ask for the newest indexes now and then, until one is new in the ref of the export."""
+        known = {entry.store_id for entry in snapshot.entries}
+        for wait in waits:
+            await conditions.sleep(wait.total_seconds())
+            if conditions.budget.take(1, rest=1):
+                return False
+            try:
+                newest = await self._store.newest_indexes()
+            except StoreError:
+                return False
+            if any(entry.ref == export.ref and entry.id not in known for entry in newest):
+                return True
+        return False
+
+    async def heal(
+        self,
+        marks: Marks,
+        rewritten: Mapping[IndexId, Rewritten],
+        deleted: Sequence[KnownEntry],
+        conditions: Conditions,
+    ) -> AsyncIterator[Heal]:
+        """Ask what builds have written meanwhile, if blobs were deleted, and rewrite that."""
+        healer = Healer(self._store, marks, rewritten, deleted, conditions.budget)
+        if healer.deleted:
+            conditions.progress.stage("heal")
+            async for heal in healer.heal(self._rewriter(healer.live, conditions)):
+                yield heal
 
     def recheck(
         self, marks: Marks, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
@@ -126,6 +166,13 @@ class _AskNowAndThen:
             for one in (*came_of_it.met, came_of_it.written)
             if one and one.config
         }
+        self._referenced = [
+            (one.index.ref, blob)
+            for came_of_it in rewritten.values()
+            for one in came_of_it.met
+            if one.config
+            for blob in one.config.blobs
+        ]
         self._why_none: str | None = None
         self._used: set[int] = set()
         self._asked_at: dict[IndexId | None, datetime] = {}
@@ -173,7 +220,8 @@ class _AskNowAndThen:
         """Ask what builds have done since the run began; tell why no blob may go, if so.
 
         A build in any ref may name a blob of a ref that it reads, so all new indexes count. Before
-        it writes its index it looks up the blobs, and does not upload those that it finds.
+        it writes its index it looks up the blobs, and does not upload those that it finds; or it
+        has listed them when it began, and looks nothing up. Then a new blob shows that it is there.
         """
         try:
             for entry in await self._store.newest_indexes():
@@ -188,4 +236,10 @@ class _AskNowAndThen:
         self._used = {blob.id for blob in blobs if known.get(blob.id) != blob.last_accessed_at}
         if blobs and len(self._used) == len(blobs):
             return "so many blobs were used meanwhile that it may be one of them"
-        return None
+        uploads = (
+            (blob.ref, blob.parsed.digest, blob.created_at)
+            for blob in blobs
+            if blob.id not in known and isinstance(blob.parsed, BlobKey | SignatureKey)
+        )
+        export = find_new_export(uploads, self._referenced)
+        return f"deferred to the next run: {export}" if export else None

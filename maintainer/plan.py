@@ -21,6 +21,7 @@ from maintainer.cacheconfig import (
     why_too_large,
     with_sink,
 )
+from maintainer.exports import Export, find_export
 from maintainer.mark import Index, Mark, Marks, Shield, State
 from maintainer.snapshot import KnownEntry, KnownGeneration
 
@@ -75,6 +76,8 @@ class Plan:
     """The indexes whose newest generation already says what their merge would."""
     blocked: str | None = None
     """Why no blob may be deleted, if so."""
+    deferred: Export | None = None
+    """The export in progress because of which blobs that are due are not deleted, if so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,9 @@ class Planner:
         self.keeps: list[Keep] = []
         self.settled: set[IndexId] = set()
         self.blocked = self._why_no_blob_may_be_swept()
+        unreadable_too = rules.protects_unreadable_refs
+        self.export = find_export(marks.snapshot, unreadable_too=unreadable_too)
+        self.deferred: Export | None = None
         self.named_by: dict[Digest, set[IndexId]] = {}
         for index in marks.indexes:
             for blob in index.named:
@@ -132,7 +138,8 @@ class Planner:
             deletes=tuple(sorted(self.deletes, key=_order)),
             keeps=tuple(self.keeps),
             settled=tuple(sorted(self.settled)),
-            blocked=self.blocked,
+            blocked=self.blocked or (f"deferred: {self.deferred}" if self.deferred else None),
+            deferred=self.deferred,
         )
         self.deletes, self.keeps = [], []
         return plan
@@ -284,6 +291,10 @@ class Planner:
         if self.now - since < self.grace:
             until = _say_time(since + self.grace)
             self.keep_entry(marked.entry, f"{state} since {_say_time(since)}, kept until {until}")
+            return
+        if self.export and state is State.DANGLING:
+            self.deferred = self.export
+            self.keep_entry(marked.entry, f"deferred: {self.export}")
             return
         reason = f"{state} since {_say_time(since)}: {marked.reason}"
         if marked.state is State.NEWEST:

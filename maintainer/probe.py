@@ -275,7 +275,7 @@ async def _read_listed(look: _Look, listing: Listing) -> _Indexes:
         if reason := look.budget.take(_LOOK_UP_AND_READ):
             return UnreadGeneration(index, key.generation, reason)
         try:
-            return await _read_entry(look.store, entry, index, key)
+            return await read_entry(look.store, entry, index, key)
         except StoreError as error:
             return look.unread(index, key.generation, error, entry=entry)
 
@@ -301,9 +301,10 @@ def _refs_of_indexes(entries: Iterable[StoredEntry], access: Access) -> Mapping[
     return refs
 
 
-async def _read_entry(
+async def read_entry(
     store: Store, entry: StoredEntry, index: IndexId, key: IndexKey
 ) -> ReadGeneration:
+    """Read a generation that is listed. Raises StoreError if it is not what the list says."""
     found = await store.look_up(entry.key)
     if found is None:
         raise UnreadableError(Cause.NOT_FOUND, "it is listed, but a look-up did not find it")

@@ -318,6 +318,12 @@ class Settings(BaseSettings):
         description="how long to wait for a build that has reserved the next generation and not "
         "finished it, before the number after it is taken",
     )
+    export_wait: _Delay = Field(
+        default=timedelta(minutes=2),
+        description="how long to wait for the index of an export in progress, if blobs are due to "
+        "be deleted; then they are deferred to the next run. Runs with `max_requests` or "
+        "`deadline` do not wait",
+    )
     quota: _Quota | None = Field(
         default=None,
         description="how much the host stores before it evicts, such as 10GB; by default GitHub is "

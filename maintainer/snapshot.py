@@ -137,6 +137,8 @@ class Snapshot:
     merged_scope: Scope | None = None
     """The scope that holds, in each ref, the merge of all the others; None if there is to be none.
     """
+    recent_references: Mapping[tuple[Ref, Digest], datetime] = field(default_factory=dict)
+    """When an index of a ref was last created that references a blob, for the last hour or more."""
 
 
 def read_until(generations: Iterable[KnownGeneration], now: datetime) -> dict[int, datetime]:

@@ -22,6 +22,7 @@ from maintainer.cacheconfig import (
 from maintainer.cacheconfig.codec import Decoded
 from maintainer.doubt import Cause, Doubt
 from maintainer.errors import DatabaseError, InvalidIndexError
+from maintainer.exports import LONGEST_EXPORT
 from maintainer.graph.models import (
     BlobRow,
     DoubtRow,
@@ -104,13 +105,23 @@ def recall_entries(connection: Connection, target_id: int, access: Access) -> li
 
 
 def load_snapshot(
-    connection: Connection, target_id: int, probe: Probe, *, merged_scope: Scope | None = None
+    connection: Connection,
+    target_id: int,
+    probe: Probe,
+    *,
+    began_at: datetime | None = None,
+    merged_scope: Scope | None = None,
 ) -> Snapshot:
     """Return what a run knows once it has recorded its probe.
 
+    `began_at` is when the run began, if it has recorded another probe before.
     The entries of a directory are not in it: `load_entries` gives them, some at a time.
     """
-    entries = () if probe.layout else tuple(_read(connection, _entries(target_id, probe.at)))
+    entries = (
+        ()
+        if probe.layout
+        else tuple(_read(connection, _entries(target_id, probe.at), began_at or probe.at))
+    )
     return Snapshot(
         now=probe.at,
         access=probe.access,
@@ -122,7 +133,30 @@ def load_snapshot(
         listing_complete=probe.listing_complete,
         layout=probe.layout,
         merged_scope=merged_scope,
+        recent_references=_references(connection, target_id, probe.at - LONGEST_EXPORT),
     )
+
+
+def _references(
+    connection: Connection, target_id: int, since: datetime
+) -> dict[tuple[Ref, Digest], datetime]:
+    """Return when each blob was last referenced by a generation created since, or first seen."""
+    created_at = func.coalesce(EntryRow.created_at, ManifestRow.first_seen_at)
+    rows = connection.execute(
+        select(RefRow.name, BlobRow.digest, func.max(created_at))
+        .join(ManifestRow, ManifestRow.ref_id == RefRow.id)
+        .outerjoin(
+            EntryRow,
+            (EntryRow.target_id == ManifestRow.target_id)
+            & (EntryRow.store_id == ManifestRow.store_id),
+        )
+        .join(ManifestLayerRow, ManifestLayerRow.manifest_id == ManifestRow.id)
+        .join(LayerRow, LayerRow.id == ManifestLayerRow.layer_id)
+        .join(BlobRow, BlobRow.id == LayerRow.blob_id)
+        .where(ManifestRow.target_id == target_id, created_at >= since)
+        .group_by(RefRow.name, BlobRow.digest)
+    )
+    return {(Ref(ref), Digest(digest)): at for ref, digest, at in rows}
 
 
 def load_entries(
@@ -130,7 +164,7 @@ def load_entries(
 ) -> tuple[KnownEntry, ...]:
     """Give the next entries that a run has seen, by store id, behind the id `after`."""
     some = _entries(target_id, now).where(EntryRow.store_id > after).limit(limit)
-    return tuple(_read(connection, some))
+    return tuple(_read(connection, some, now))
 
 
 def _blobs_named(
@@ -179,7 +213,9 @@ def _entries(target_id: int, now: datetime) -> Select[*tuple[Any, ...]]:
     )
 
 
-def _read(connection: Connection, entries: Select[*tuple[Any, ...]]) -> Iterator[KnownEntry]:
+def _read(
+    connection: Connection, entries: Select[*tuple[Any, ...]], began_at: datetime
+) -> Iterator[KnownEntry]:
     for row in connection.execute(entries):
         yield KnownEntry(
             store_id=row.store_id,
@@ -189,7 +225,7 @@ def _read(connection: Connection, entries: Select[*tuple[Any, ...]]) -> Iterator
             size=row.size,
             created_at=row.created_at,
             last_accessed_at=row.last_accessed_at,
-            known_before=row.first_seen_at < row.last_seen_at,
+            known_before=row.first_seen_at < began_at,
             unneeded_since=row.unneeded_since,
             state=row.state,
             reason=row.reason,

@@ -37,7 +37,7 @@ _NAMED = 10
 
 
 def look_back(connection: Connection, target_id: int, run: int, at: datetime) -> Changes:
-    """Tell what others did to a cache between the run before and this one, which looked at `at`."""
+    """Tell what others did to a cache between the run before and this one, which began at `at`."""
     before = connection.execute(
         select(RunRow.id, RunRow.started_at)
         .where(RunRow.target_id == target_id, RunRow.id < run, _has_looked())
@@ -51,8 +51,8 @@ def look_back(connection: Connection, target_id: int, run: int, at: datetime) ->
         .join(RunRow, RunRow.id == ActionRow.run_id)
         .where(RunRow.target_id == target_id, ActionRow.kind == "write")
     )
-    new = and_(here, EntryRow.first_seen_at == at, EntryRow.key.not_in(ours))
-    evicted = and_(here, EntryRow.missing_since == at, EntryRow.state == "evicted")
+    new = and_(here, EntryRow.first_seen_at >= at, EntryRow.key.not_in(ours))
+    evicted = and_(here, EntryRow.missing_since >= at, EntryRow.state == "evicted")
     counted = select(func.count(), func.coalesce(func.sum(EntryRow.size), 0))
     new_entries, new_bytes = connection.execute(counted.where(new)).one()
     evicted_entries, evicted_bytes = connection.execute(counted.where(evicted)).one()

@@ -11,6 +11,7 @@ import msgspec
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, Ref, merge
 from maintainer.cacheconfig.timestamps import to_datetime
+from maintainer.heal import Heal
 from maintainer.mark import Index, Marks, State
 from maintainer.plan import Plan, WriteIndex
 from maintainer.report.chains import find_losses, largest_chains
@@ -65,6 +66,7 @@ class ReportBuilder:
         self.plan: Plan | None = None
         self.rewritten: dict[IndexId, Rewritten] = {}
         self.swept: list[Swept] = []
+        self.heals: list[Heal] = []
         self.further = FurtherEntries()
         self.problems: list[str] = []
         self.notes: list[str] = []
@@ -136,6 +138,7 @@ class ReportBuilder:
                 for delete in self.plan.deletes
             ),
             *(keep_action(keep) for keep in self.plan.keeps),
+            *map(_heal_action, self.heals),
         )
 
     def _write_action(self, write: WriteIndex) -> ActionReport:
@@ -175,7 +178,8 @@ class ReportBuilder:
     def _blocked(self) -> Blocked | None:
         if self.plan is None or self.plan.blocked is None or self.blocked_since is None:
             return None
-        return Blocked(self.plan.blocked, self.blocked_since)
+        by_export = self.plan.deferred is not None
+        return Blocked(self.plan.blocked, self.blocked_since, by_export=by_export)
 
     def _results(self) -> ResultTotals:
         if self.marks is None or self.plan is None:
@@ -254,6 +258,9 @@ class ReportBuilder:
 
     def _after(self, index: Index, write: WriteIndex | None) -> CacheConfig:
         """Give what builders can use when the run ends; for a plan, what they could."""
+        for heal in self.heals:
+            if heal.index == index.id and heal.result and heal.result.written:
+                return heal.result.written.config or index.usable
         came_of_it = self.rewritten.get(index.id)
         if write is None or (came_of_it and not came_of_it.done):
             return index.usable
@@ -267,7 +274,8 @@ class ReportBuilder:
             count_entry(totals, state, entry.size)
         for state, some in self.further.totals(self._written).items():
             count_entry(totals, state, some.size, some.entries)
-        for one in self.rewritten.values():
+        healed = [one.result for one in self.heals if one.result]
+        for one in (*self.rewritten.values(), *healed):
             for size in one.sizes:
                 count_entry(totals, State.NEWEST, size)
         return tuple(totals[state] for state in sorted(totals))
@@ -322,6 +330,21 @@ class _Sizes:
     def of_blob(self, blob: Digest) -> int:
         """Give the size of one."""
         return self._sizes.get(blob, 0)
+
+
+def _heal_action(heal: Heal) -> ActionReport:
+    if heal.result is None:
+        reason = f"{heal.reason}; {heal.why_not}"
+        return ActionReport("keep", heal.key, heal.index.ref, reason, KEPT)
+    written = heal.result.written
+    return ActionReport(
+        kind="write",
+        subject=str(heal.index.key(written.number)) if written else heal.key,
+        ref=heal.index.ref,
+        reason=heal.reason,
+        outcome=_outcome(heal.result),
+        size=sum(heal.result.sizes) if written else None,
+    )
 
 
 def _count_results(configs: Iterable[CacheConfig]) -> int:

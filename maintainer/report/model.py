@@ -169,6 +169,8 @@ class Blocked(msgspec.Struct, frozen=True):
     reason: str
     since: datetime
     """The first of the runs in a row that were kept from it."""
+    by_export: bool = False
+    """Whether it is an export in progress, which counts on blobs that nothing else shows."""
 
 
 class ResultTotals(msgspec.Struct, frozen=True):

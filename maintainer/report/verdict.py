@@ -36,6 +36,8 @@ def say_done(report: Report) -> str:
         return f"the run {report.status}: {_first(report.problems) or _first(report.notes)}"
     writes = [action for action in report.actions if action.kind == "write"]
     deletes = report.planned_deletions.actions
+    if not writes and not deletes and report.blocked and report.blocked.by_export:
+        return f"nothing was deleted; {report.blocked.reason}"
     if not writes and not deletes:
         return "nothing to do: every index says all that can be used, and nothing is overdue"
     if report.dry_run:
@@ -81,9 +83,17 @@ def _long_blocked(report: Report) -> Verdict | None:
     if blocked is None or report.started_at - blocked.since < _LONG:
         return None
     days = (report.started_at - blocked.since).days
+    long = say_count(days, "day")
+    message = f"No run has been able to delete a blob for {long}: {blocked.reason}."
+    if blocked.by_export:
+        return Verdict(
+            "attention",
+            message,
+            "Run `maintainer gc` at a time when no build exports, or after it.",
+        )
     return Verdict(
         "attention",
-        f"No run has been able to delete a blob for {say_count(days, 'day')}: {blocked.reason}.",
+        message,
         "Delete what cannot be read (`gh cache delete`), or give runs what they need to read it: "
         "a larger `max_index_size`, more `max_requests`, or a service that answers.",
     )

@@ -133,10 +133,20 @@ def _name(text: str) -> str:
 
 
 class Build:
-    """One build, which `proceed` takes a step further."""
+    """One build, which `proceed` takes a step further.
+
+    Its export looks each blob up or, with `lists`, lists the stored blobs once when it begins, and
+    looks none of them up.
+    """
 
     def __init__(
-        self, config: CacheConfig, index: IndexId, readable: Sequence[str], cache: ActionsCache
+        self,
+        config: CacheConfig,
+        index: IndexId,
+        readable: Sequence[str],
+        cache: ActionsCache,
+        *,
+        lists: bool = False,
     ) -> None:
         self._config = config
         self._index = index
@@ -144,6 +154,16 @@ class Build:
         self._cache = cache
         self._steps = self._do()
         self.done = False
+        self._lists = lists
+        self.counts_on: set[Digest] = set()
+        """The blobs that it has seen in the list, and looks up no more."""
+        self.uploaded: set[int] = set()
+        """The entries of the blobs that it has uploaded."""
+
+    @property
+    def index(self) -> IndexId:
+        """Where it exports to."""
+        return self._index
 
     def proceed(self, steps: int = 1) -> None:
         """Do so many steps."""
@@ -156,9 +176,12 @@ class Build:
             self.proceed()
 
     def _do(self) -> Iterator[bool]:
+        if self._lists:
+            self.counts_on = blobs_in(self._cache.entries(), self._readable) & self._config.blobs
+            yield False
         for layer in self._config.layers:
             key = str(BlobKey(layer.blob))
-            if self._cache.look_up(self._readable, key, [], ENTRY_VERSION) is None:
+            if layer.blob not in self.counts_on and not self._finds(key):
                 yield False
                 self._store(key, bytes(layer.size))
             yield False
@@ -173,13 +196,18 @@ class Build:
         self._cache.finalize(upload, len(content))
         yield True
 
+    def _finds(self, key: str) -> bool:
+        if self._lists:
+            return False
+        return self._cache.look_up(self._readable, key, [], ENTRY_VERSION) is not None
+
     def _store(self, key: str, content: bytes) -> None:
         try:
             upload = self._cache.reserve(self._index.ref, key, ENTRY_VERSION)
         except KeyTakenError:
             return  # Another build has been faster.
         upload.put(content)
-        self._cache.finalize(upload, len(content))
+        self.uploaded.add(self._cache.finalize(upload, len(content)).id)
 
     def _reserve(self) -> str:
         """Take the number after that of the entry created last, or the first one free behind it."""

@@ -15,6 +15,7 @@ from maintainer.cacheconfig import Digest, IndexId, Ref, Scope, parse_key
 from maintainer.cacheconfig.keys import BlobKey, IndexKey
 from maintainer.emulator import Entry
 from tests.integration.simulated_builds import (
+    Build,
     Usable,
     blobs_in,
     index_of,
@@ -26,6 +27,9 @@ from tests.integration.world import MAIN
 
 SKEW = timedelta(minutes=10)
 """So much may the clocks of runs differ, and so much may a grace period be cut short by it."""
+
+_LONGEST = timedelta(hours=1)
+"""An export that has been visible for longer was killed, as far as a run knows."""
 
 _Held = tuple[int, Usable]
 """An entry, and a result in it."""
@@ -333,3 +337,60 @@ def taken_from(
         and one.index.ref in workflow.readable
         and one.needs(key.digest, before, after)
     ]
+
+
+def counts_visibly(
+    export: Build,
+    deleted: Entry,
+    seen: Collection[Entry],
+    now: datetime,
+    workflow: Workflow,
+) -> bool:
+    """Tell whether an export counts on a deleted blob, and was visible when the run last looked.
+
+    It is visible if it has uploaded a blob within the last hour, and no index in its ref has been
+    created since that references this blob or that the run cannot read.
+    """
+    key = parse_key(deleted.key)
+    if not isinstance(key, BlobKey) or key.digest not in export.counts_on:
+        return False
+    return any(
+        entry.id in export.uploaded
+        and now - entry.created_at < _LONGEST - SKEW
+        and not any(_may_reference(index, entry, workflow) for index in seen)
+        for entry in seen
+    )
+
+
+def _may_reference(index: Entry, blob: Entry, workflow: Workflow) -> bool:
+    if index_of(index) is None or index.ref != blob.ref or index.created_at < blob.created_at:
+        return False
+    key = parse_key(blob.key)
+    if index.ref not in workflow.readable or not isinstance(key, BlobKey):
+        return True
+    return any(key.digest in blobs for _, blobs, _ in usable_in(index.content))
+
+
+def unhealed(
+    seen: Collection[Entry],
+    after: Collection[Entry],
+    deleted: Collection[Entry],
+    workflow: Workflow,
+) -> list[str]:
+    """Tell which indexes reference what a run has deleted, although it could have rewritten them.
+
+    They were there when it asked for the last time what builds have written.
+    """
+    there = {entry.id for entry in seen}
+    keys = [parse_key(entry.key) for entry in deleted]
+    gone = {key.digest for key in keys if isinstance(key, BlobKey)}
+    gone -= blobs_in(after, workflow.readable)
+    problems = []
+    for index in _by_index(after):
+        newest = read_by_builders(after, index)
+        if index.signed or index.ref != workflow.ref or newest is None or newest.id not in there:
+            continue
+        found = {blob for _, blobs, _ in usable_in(newest.content) for blob in blobs}
+        if index_of(newest) == index and found & gone:
+            problems.append(f"I6: {newest.key} in {index.ref} references {found & gone}")
+    return problems

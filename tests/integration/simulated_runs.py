@@ -38,6 +38,7 @@ class Workflow:
     generation_gap: int = 20
     scopes: tuple[str, ...] = ("buildkit", "web")
     merged_scope: str = MERGED
+    export_wait: timedelta = timedelta(0)
 
     @property
     def readable(self) -> tuple[str, ...]:
@@ -55,6 +56,7 @@ class Workflow:
                 "scopes": self.scopes,
                 "merged_scope": self.merged_scope,
                 "quota": 10_000_000_000,
+                "export_wait": self.export_wait,
             }
         )
 

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from copy import copy, deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,10 @@ from tests.integration.simulated_promises import (
     Import,
     Ledger,
     come_meanwhile,
+    counts_visibly,
     lost_by,
     taken_from,
+    unhealed,
 )
 from tests.integration.simulated_runs import MERGED, Memory, Runner, Turns, Workflow
 from tests.integration.world import MAIN, START, World, a_world
@@ -107,6 +109,8 @@ class Job:
     """How far it goes for now; None to its end."""
     minutes: int
     """How long after the one before."""
+    lists: bool
+    """Whether its export lists the stored blobs once, and looks none of them up."""
 
 
 refs = st.sampled_from([MAIN, MAIN, MAIN, *PULLS])
@@ -124,6 +128,7 @@ jobs = st.builds(
     only_targets=st.booleans(),
     steps=st.sampled_from([None] * 8 + list(range(8))),
     minutes=st.sampled_from([0, 1, 30]),
+    lists=st.booleans(),
 )
 Meanwhile = dict[int, list["int | Job"]]
 """What happens before which request of a run: builds, or what a number stands for."""
@@ -138,6 +143,7 @@ workflows = st.builds(
     grace=graces,
     generation_gap=st.sampled_from([20, 20, 1]),
     merged_scope=st.sampled_from([MERGED, MERGED, ""]),
+    export_wait=st.sampled_from([timedelta(0), timedelta(0), timedelta(seconds=40)]),
 )
 limited = st.builds(
     Workflow,
@@ -205,6 +211,14 @@ class SimulatedWorld(RuleBasedStateMachine):
         self.contents = Contents()
         self.known = Known([Ledger(self.contents) for _ in range(MEMORIES)])
         self.builds: list[Build] = []
+        self.ending: Build | None = None
+        """An export that ends when the run is about to delete its first blob."""
+        self.exports: list[Build] = []
+        """All builds, ended ones too."""
+        self.last_blob: int | None = None
+        """The last request that deleted a blob; the one after asks what builds have written."""
+        self.swept: list[Entry] = []
+        """What the run has deleted."""
         self.meanwhile: Meanwhile = {}
         self.problems: list[str] = []
         self.workflows: list[Workflow] = []
@@ -256,7 +270,10 @@ class SimulatedWorld(RuleBasedStateMachine):
             job.wanted, variant=job.variant, only_targets=job.only_targets, at=self.world.now
         )
         index = IndexId(Ref(job.ref), Scope(job.scope), job.signed)
-        return Build(config, index, tuple(dict.fromkeys((job.ref, MAIN))), self.cache)
+        readable = tuple(dict.fromkeys((job.ref, MAIN)))
+        build = Build(config, index, readable, self.cache, lists=job.lists)
+        self.exports.append(build)
+        return build
 
     def build(self, job: Job) -> None:
         """Build, as far as it goes for now; it may never go on."""
@@ -404,6 +421,32 @@ class SimulatedWorld(RuleBasedStateMachine):
             self.meanwhile = {}
 
     @rule(
+        workflow=workflows,
+        memory=st.integers(0, MEMORIES - 1),
+        job=jobs,
+        passed=passing,
+        killed=st.booleans(),
+    )
+    def collect_while_an_export_ends(
+        self, workflow: Workflow, memory: int, job: Job, passed: int, killed: bool
+    ) -> None:
+        """Run, while an export that has listed what it needs writes its index during the sweep.
+
+        Before, a build with the same layers may have been killed, so that no index has them.
+        """
+        if killed:
+            self.build(replace(job, lists=False, steps=12))
+        self.world.passes(seconds=passed)
+        export = self.ending = self.begin_build(replace(job, lists=True))
+        self.do(lambda _: export.proceed())
+        try:
+            self.run(workflow, memory, complete=workflow.generation_gap > 1 or workflow.rest)
+        finally:
+            self.ending = None
+        if not export.done:
+            self.builds.append(export)
+
+    @rule(
         first=workflows,
         second=workflows,
         turns=st.lists(st.integers(1, 9), max_size=8),
@@ -500,6 +543,15 @@ class SimulatedWorld(RuleBasedStateMachine):
             deleted=self.deleted,
             past=self.past,
         )
+        if complete and self.last_blob and self.last_blob < len(self.past):
+            self.problems += unhealed(self.past[self.last_blob], after, self.swept, workflow)
+        self.site.figures.counts["healed indexes"] += sum(
+            action.kind == "write" and "during the sweep" in action.reason
+            for action in report.actions
+        )
+        self.site.figures.counts["deferred sweeps"] += bool(
+            report.blocked and report.blocked.by_export
+        )
         self.site.figures.counts["runs"] += 1
         self.site.figures.counts["complete runs"] += complete
         self.check()
@@ -512,7 +564,9 @@ class SimulatedWorld(RuleBasedStateMachine):
             self.workflows = workflows
             self.requests = 0
             self.past = []
-            self.first_blob = None
+            self.first_blob = self.last_blob = None
+            self.swept = []
+            self.exports = [one for one in self.exports if not one.done]
             self.entries = {entry.id: entry for entry in cache.entries()}
             self.began = list(self.entries.values())
             for watcher, workflow in zip(self.watchers, workflows, strict=False):
@@ -557,6 +611,9 @@ class SimulatedWorld(RuleBasedStateMachine):
             self.keep()
         for what in self.meanwhile.pop(self.requests, ()):
             self.let_others_work(what)
+        if self.ending and request.kind == "delete" and self.deletes_a_blob(request):
+            self.ending.finish()
+            self.ending = None
         for number, watcher in enumerate(self.watchers[: len(self.workflows)]):
             if self.is_by(number):
                 watcher.before(request)
@@ -583,21 +640,34 @@ class SimulatedWorld(RuleBasedStateMachine):
                 self.evicted = True
         self.entries = entries
 
+    def deletes_a_blob(self, request: Request) -> bool:
+        entry = self.cache.get(int(request.path.rsplit("/", 1)[1]))
+        return entry is not None and entry.key.startswith("buildkit-blob-")
+
     def is_by(self, number: int) -> bool:
         return number == (self.turns.who if self.turns else 0)
 
     def check_deleted(self, deleted: Entry, after: list[Entry]) -> None:
         self.site.figures.counts["deletions"] += 1
+        self.swept.append(deleted)
         workflow = self.workflows[self.turns.who if self.turns else 0]
         ledger = self.known.ledgers[self.memory or (self.turns.who if self.turns else 0)]
         if lost := lost_by(deleted, self.began, after, ledger, self.deleted):
             self.problems.append(f"I3: {deleted.key} was deleted with {lost}")
         if self.first_blob is None and deleted.key.startswith("buildkit-blob-"):
             self.first_blob = self.requests
+        if deleted.key.startswith("buildkit-blob-"):
+            self.last_blob = self.requests
         if self.first_blob and not self.turns and not self.faulty:
             seen = self.past[max(self.first_blob - 3, 0)]
-            if told := come_meanwhile(deleted, self.began, seen, self.written):
+            # With no grace period, a look-up before the run looked again, having waited, is over.
+            waited = workflow.export_wait and not workflow.grace
+            told = come_meanwhile(deleted, self.began, seen, self.written)
+            if told and not waited:
                 self.problems.append(f"I1: {deleted.key} was deleted, but {told}")
+            for export in self.exports:
+                if counts_visibly(export, deleted, seen, self.world.now, workflow):
+                    self.problems.append(f"I1: {deleted.key} was deleted during an export")
         there = {entry.id for entry in self.began}
         imports = [one for one in self.known.imports if one.entry in there]
         if taken := taken_from(imports, deleted, after, self.world.now, workflow):

@@ -15,6 +15,8 @@ from maintainer.cache import Conditions
 from maintainer.cacheconfig import DIRECTORY, BlobKey, Digest, IndexId
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import StoreError, UsageError
+from maintainer.exports import Export
+from maintainer.heal import Heal
 from maintainer.mark import Marks
 from maintainer.outage import RememberedEntry
 from maintainer.plan import Keep, WriteIndex
@@ -244,6 +246,29 @@ class Directory:
         layout = marks.snapshot.layout
         exported_at = layout.changed_at if layout else marks.snapshot.now
         return LookEachTime(self._files, self._index, conditions.clock, exported_at)
+
+    async def wait_for_index(
+        self,
+        export: Export,
+        snapshot: Snapshot,
+        waits: Iterator[timedelta],
+        conditions: Conditions,
+    ) -> bool:
+        """Wait for nobody: each deletion looks whether a build exports."""
+        del export, snapshot, waits, conditions
+        return False
+
+    async def heal(
+        self,
+        marks: Marks,
+        rewritten: Mapping[IndexId, Rewritten],
+        deleted: Sequence[KnownEntry],
+        conditions: Conditions,
+    ) -> AsyncIterator[Heal]:
+        """Heal nothing: no build exports between the look and the deletion that it allows."""
+        del marks, rewritten, deleted, conditions
+        return
+        yield
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete a file, if it is still what was seen."""

@@ -1,0 +1,93 @@
+"""Exports in progress: blobs that a build has uploaded, and that no index references yet. Pure.
+
+With the attributes `repository` and `ghtoken`, which build-push-action sets, an export lists the
+stored blobs once when it begins, and looks none of them up. It uploads what is missing, and writes
+its index last. Until then its new blobs are all that shows that it counts on stored ones.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from maintainer.cacheconfig import BlobKey, Digest, Ref, SignatureKey
+from maintainer.snapshot import KnownEntry, Snapshot, index_of
+
+LONGEST_EXPORT = timedelta(hours=1)
+"""A build that has uploaded a blob so long ago, and written no index since, was killed."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Export:
+    """An export that seems to be in progress."""
+
+    since: datetime
+    """When it uploaded the first blob that no index references."""
+    ref: Ref
+
+    def __str__(self) -> str:
+        since = f"{self.since:%Y-%m-%d %H:%M:%S} UTC"
+        return f"an export seems to be in progress in {self.ref} since {since}"
+
+
+def find_export(snapshot: Snapshot, *, unreadable_too: bool = True) -> Export | None:
+    """Return the export in progress that began first, in any ref, if there is one.
+
+    In a ref that the token reads, an export has ended when an index that was created after its blob
+    references this blob: an index that another build, or a run, wrote meanwhile says nothing. In
+    other refs, any later index ends it, because its content is unknown; without `unreadable_too`,
+    those refs do not count.
+    """
+    young = [
+        entry
+        for entry in snapshot.entries
+        if isinstance(entry.parsed, BlobKey | SignatureKey)
+        and (unreadable_too or entry.ref in snapshot.access.readable)
+        and snapshot.now - entry.created_at < LONGEST_EXPORT
+    ]
+    if not young:
+        return None
+    finished = _Finished(snapshot)
+    return min(
+        (Export(entry.created_at, entry.ref) for entry in young if not finished.has(entry)),
+        default=None,
+    )
+
+
+def find_new_export(
+    uploads: Iterable[tuple[Ref, Digest, datetime]], referenced: Iterable[tuple[Ref, Digest]]
+) -> Export | None:
+    """Return the export that has uploaded blobs since the run began, if there is one.
+
+    `referenced` are the blobs of the indexes that the run has merged in meanwhile.
+    """
+    known = frozenset(referenced)
+    return min(
+        (Export(at, ref) for ref, digest, at in uploads if (ref, digest) not in known),
+        default=None,
+    )
+
+
+class _Finished:
+    """The blobs whose export has ended."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._readable = snapshot.access.readable
+        self._referenced = dict(snapshot.recent_references)
+        self._newest: defaultdict[Ref, list[datetime]] = defaultdict(list)
+        for one in snapshot.generations:
+            for digest in (*one.blobs, one.content_digest):
+                place = (one.index.ref, digest)
+                known = self._referenced.get(place, one.created_at)
+                self._referenced[place] = max(known, one.created_at)
+        for entry in snapshot.entries:
+            if entry.ref not in self._readable and index_of(entry.ref, entry.parsed):
+                self._newest[entry.ref].append(entry.created_at)
+
+    def has(self, entry: KnownEntry) -> bool:
+        """Whether an index that may reference an entry was created after it."""
+        if entry.ref in self._readable and isinstance(entry.parsed, BlobKey | SignatureKey):
+            last = self._referenced.get((entry.ref, entry.parsed.digest))
+        else:
+            last = max(self._newest[entry.ref], default=None)
+        return last is not None and last >= entry.created_at
