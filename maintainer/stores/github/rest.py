@@ -95,9 +95,11 @@ class Rest:
             seen |= shown
         return _listing(seen, complete=False)
 
-    async def list_last(self, prefix: str, sort: str) -> tuple[StoredEntry, ...]:
+    async def list_last(self, prefix: str, sort: str, number: int = 1) -> tuple[StoredEntry, ...]:
         """List a hundred entries whose keys start with `prefix`, the last by `sort` first."""
         params = {"key": prefix, "per_page": str(PAGE), "sort": sort, "direction": "desc"}
+        if number > 1:
+            params["page"] = str(number)
         page = await self._get("recheck", "caches", _page, params)
         return tuple(page.entries.values())
 

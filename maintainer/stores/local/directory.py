@@ -59,6 +59,7 @@ class Directory:
     """A directory with tags, whose blobs nobody evicts."""
 
     evicts = False
+    deletes = True
 
     def __init__(
         self, path: Path, *, max_index_size: int, merge_tags: bool = False, verify: bool = False
@@ -209,6 +210,10 @@ class Directory:
         """Tell how much is gone: nobody evicts here, so much is an accident."""
         del remembered
         return find_loss(known, probe, snapshot)
+
+    def checker(self, known: Known, conditions: Conditions, *, accept_loss: bool) -> None:
+        """Return None: a probe has seen the files."""
+        del known, conditions, accept_loss
 
     async def rewrite(
         self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions
