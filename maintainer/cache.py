@@ -7,6 +7,7 @@ from typing import Protocol
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import IndexId
+from maintainer.contents import ContentChecker
 from maintainer.mark import Marks
 from maintainer.outage import RememberedEntry
 from maintainer.plan import Keep, WriteIndex
@@ -53,6 +54,10 @@ class Cache(Protocol):
         """Whether a host evicts entries by its own rules, so that what was there matters."""
 
     @property
+    def deletes(self) -> bool:
+        """Whether entries can be deleted."""
+
+    @property
     def left_alone(self) -> Sequence[Keep]:
         """What was seen, and is nothing that a run could know or touch."""
 
@@ -70,6 +75,11 @@ class Cache(Protocol):
         snapshot: Snapshot,
     ) -> str | None:
         """Tell how much is gone, if it is more than evictions explain."""
+
+    def checker(
+        self, known: Known, conditions: Conditions, *, accept_loss: bool
+    ) -> ContentChecker | None:
+        """Return what checks whether blobs can be downloaded; None if they just are files."""
 
     def rewrite(
         self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions

@@ -1,10 +1,11 @@
 """A cache that a host keeps: entries under keys, written once, listed and evicted by the host."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from maintainer.cache import Conditions
 from maintainer.cacheconfig import IndexId, IndexKey
+from maintainer.contents import ContentChecker
 from maintainer.errors import StoreError, UsedUpError
 from maintainer.mark import Marks
 from maintainer.outage import RememberedEntry, find_outage
@@ -17,6 +18,8 @@ from maintainer.sweep import Recheck
 
 _RECHECKS = 2
 """Requests that tell what builds have done since the run began."""
+_PAGE = 100
+"""So many blobs are on a page of those that were used last."""
 _FRESH = timedelta(seconds=30)
 """What was asked so long ago is asked again."""
 
@@ -30,8 +33,10 @@ class HostedCache:
     def __init__(self, store: Store, quota: int) -> None:
         self._store = store
         self._quota = quota
+        self._checker: ContentChecker | None = None
         self.name = store.name
         self.access = store.access
+        self.deletes = store.lists
         self.requests = store.requests
 
     async def probe(self, known: Known, now: datetime, conditions: Conditions) -> Probe:
@@ -63,6 +68,21 @@ class HostedCache:
         del snapshot
         return find_outage(known, remembered, probe, quota=self._quota)
 
+    def checker(
+        self, known: Known, conditions: Conditions, *, accept_loss: bool
+    ) -> ContentChecker | None:
+        """Return what looks up blobs and downloads a byte of each."""
+        self._checker = ContentChecker(
+            self._store,
+            known,
+            conditions.settings,
+            accept_loss=accept_loss,
+            budget=conditions.budget,
+            progress=conditions.progress,
+            clock=conditions.clock,
+        )
+        return self._checker
+
     async def rewrite(
         self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions
     ) -> AsyncIterator[Rewritten]:
@@ -70,6 +90,7 @@ class HostedCache:
         rewriter = Rewriter(
             self._store,
             marks.snapshot.live_blobs,
+            marks.snapshot.broken_blobs,
             budget=conditions.budget,
             reservation_wait=conditions.settings.reservation_wait,
             max_index_size=conditions.settings.max_index_size,
@@ -84,7 +105,8 @@ class HostedCache:
         self, marks: Marks, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
     ) -> Recheck:
         """Give what lists the newest indexes and looks up what supersedes others."""
-        return _AskNowAndThen(self._store, marks, rewritten, conditions.clock)
+        looked_up = self._checker.looked_up if self._checker else ()
+        return _AskNowAndThen(self._store, marks, rewritten, looked_up, conditions.clock)
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete an entry by its id."""
@@ -99,6 +121,7 @@ class _AskNowAndThen:
         store: Store,
         marks: Marks,
         rewritten: Mapping[IndexId, Rewritten],
+        looked_up: Collection[int],
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
@@ -115,12 +138,15 @@ class _AskNowAndThen:
         }
         self._why_none: str | None = None
         self._used: set[int] = set()
+        self._looked_up = frozenset(looked_up)
+        self._more_pages = 1 + len(self._looked_up) // _PAGE if looked_up else 0
+        """So many pages of the blobs used last may be filled by what the run has looked up."""
         self._asked_at: dict[IndexId | None, datetime] = {}
 
     def requests(self, entry: KnownEntry) -> int:
         """How many requests it takes to ask for this one: none, if that was done just now."""
         if not isinstance(entry.parsed, IndexKey):
-            return 0 if self._is_fresh(None) else _RECHECKS
+            return 0 if self._is_fresh(None) else _RECHECKS + self._more_pages
         index = index_of(entry.ref, entry.parsed)
         return 0 if index in self._rewritten or self._is_fresh(index) else 1
 
@@ -166,13 +192,28 @@ class _AskNowAndThen:
             for entry in await self._store.newest_indexes():
                 if entry.id not in self._known and (entry.ref, entry.key) not in self._ours:
                     return f"{entry.key} was written meanwhile and may need it"
-            blobs = await self._store.last_used_blobs()
+            return await self._what_was_used_meanwhile()
         except UsedUpError:
             raise
         except StoreError as error:
             return f"what builds have done meanwhile could not be asked ({error})"
-        known = self._known
-        self._used = {blob.id for blob in blobs if known.get(blob.id) != blob.last_accessed_at}
-        if blobs and len(self._used) == len(blobs):
-            return "so many blobs were used meanwhile that it may be one of them"
-        return None
+
+    async def _what_was_used_meanwhile(self) -> str | None:
+        """Note which blobs were used since the run began; tell why no blob may go, if so.
+
+        What the run has looked up itself counts as used, since a build may have been faster. But it
+        is no reason to think that builds have used so much: the list goes on behind it.
+        """
+        shown: dict[int, datetime] = {}
+        for page in range(1, 2 + self._more_pages):
+            blobs = await self._store.last_used_blobs(page)
+            used = {one.id for one in blobs if self._known.get(one.id) != one.last_accessed_at}
+            self._used |= used
+            shown |= {one.id: one.last_accessed_at for one in blobs}
+            if not blobs or len(used) < len(blobs):
+                self._known |= shown
+                self._more_pages = 0
+                return None
+            if used.isdisjoint(self._looked_up):
+                break
+        return "so many blobs were used meanwhile that it may be one of them"

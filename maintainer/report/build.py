@@ -11,6 +11,7 @@ import msgspec
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, Ref, merge
 from maintainer.cacheconfig.timestamps import to_datetime
+from maintainer.contents import CheckTotals
 from maintainer.mark import Index, Marks, State
 from maintainer.plan import Plan, WriteIndex
 from maintainer.report.chains import find_losses, largest_chains
@@ -63,6 +64,7 @@ class ReportBuilder:
         self.plan: Plan | None = None
         self.rewritten: dict[IndexId, Rewritten] = {}
         self.swept: list[Swept] = []
+        self.checks: CheckTotals | None = None
         self.further = FurtherEntries()
         self.problems: list[str] = []
         self.notes: list[str] = []
