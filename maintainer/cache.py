@@ -7,6 +7,7 @@ from typing import Protocol
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import IndexId
+from maintainer.contents import ContentChecker
 from maintainer.exports import Export
 from maintainer.heal import Heal
 from maintainer.mark import Marks
@@ -62,6 +63,10 @@ class Cache(Protocol):
         """Return when it evicts: as configured, as the host says, or as is assumed."""
 
     @property
+    def deletes(self) -> bool:
+        """Whether entries can be deleted."""
+
+    @property
     def left_alone(self) -> Sequence[Keep]:
         """What was seen, and is nothing that a run could know or touch."""
 
@@ -80,6 +85,11 @@ class Cache(Protocol):
         limits: StoreLimits,
     ) -> str | None:
         """Tell how much is gone, if it is more than evictions explain."""
+
+    def checker(
+        self, known: Known, conditions: Conditions, limits: StoreLimits, *, accept_loss: bool
+    ) -> ContentChecker | None:
+        """Return what checks whether blobs can be downloaded; None if they just are files."""
 
     def rewrite(
         self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions

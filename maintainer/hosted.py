@@ -1,10 +1,19 @@
 """A cache that a host keeps: entries under keys, written once, listed and evicted by the host."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime, timedelta
 
 from maintainer.cache import Conditions
 from maintainer.cacheconfig import BlobKey, Digest, IndexId, IndexKey, SignatureKey
+from maintainer.contents import ContentChecker
 from maintainer.errors import StoreError, UsedUpError
 from maintainer.exports import Export, find_new_export
 from maintainer.heal import Heal, Healer
@@ -20,6 +29,8 @@ from maintainer.sweep import Recheck
 
 _RECHECKS = 2
 """Requests that tell what builds have done since the run began."""
+_PAGE = 100
+"""So many blobs are on a page of those that were used last."""
 _FRESH = timedelta(seconds=30)
 """What was asked so long ago is asked again."""
 
@@ -32,8 +43,10 @@ class HostedCache:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._checker: ContentChecker | None = None
         self.name = store.name
         self.access = store.access
+        self.deletes = store.lists
         self.requests = store.requests
 
     async def probe(self, known: Known, now: datetime, conditions: Conditions) -> Probe:
@@ -78,19 +91,39 @@ class HostedCache:
             return await self._store.limits()
         return StoreLimits(quota=int(settings.quota), is_assumed=False)
 
+    def checker(
+        self, known: Known, conditions: Conditions, limits: StoreLimits, *, accept_loss: bool
+    ) -> ContentChecker | None:
+        """Return what looks up blobs and downloads a byte of each."""
+        self._checker = ContentChecker(
+            self._store,
+            known,
+            conditions.settings,
+            quota=limits.quota,
+            accept_loss=accept_loss,
+            budget=conditions.budget,
+            progress=conditions.progress,
+            clock=conditions.clock,
+        )
+        return self._checker
+
     async def rewrite(
         self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions
     ) -> AsyncIterator[Rewritten]:
         """Write each index as the next generation."""
-        rewriter = self._rewriter(marks.snapshot.live_blobs, conditions)
+        snapshot = marks.snapshot
+        rewriter = self._rewriter(snapshot.live_blobs, snapshot.broken_blobs, conditions)
         indexes = {index.id: index for index in marks.indexes}
         for write in writes:
             yield await rewriter.rewrite(write, indexes[write.index])
 
-    def _rewriter(self, live: frozenset[Digest], conditions: Conditions) -> Rewriter:
+    def _rewriter(
+        self, live: frozenset[Digest], broken: frozenset[Digest], conditions: Conditions
+    ) -> Rewriter:
         return Rewriter(
             self._store,
             live,
+            broken,
             budget=conditions.budget,
             reservation_wait=conditions.settings.reservation_wait,
             max_index_size=conditions.settings.max_index_size,
@@ -130,14 +163,16 @@ class HostedCache:
         healer = Healer(self._store, marks, rewritten, deleted, conditions.budget)
         if healer.deleted:
             conditions.progress.stage("heal")
-            async for heal in healer.heal(self._rewriter(healer.live, conditions)):
+            broken = marks.snapshot.broken_blobs
+            async for heal in healer.heal(self._rewriter(healer.live, broken, conditions)):
                 yield heal
 
     def recheck(
         self, marks: Marks, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
     ) -> Recheck:
         """Give what lists the newest indexes and looks up what supersedes others."""
-        return _AskNowAndThen(self._store, marks, rewritten, conditions.clock)
+        looked_up = self._checker.looked_up if self._checker else ()
+        return _AskNowAndThen(self._store, marks, rewritten, looked_up, conditions.clock)
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete an entry by its id."""
@@ -152,6 +187,7 @@ class _AskNowAndThen:
         store: Store,
         marks: Marks,
         rewritten: Mapping[IndexId, Rewritten],
+        looked_up: Collection[int],
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
@@ -175,12 +211,16 @@ class _AskNowAndThen:
         ]
         self._why_none: str | None = None
         self._used: set[int] = set()
+        self._listed = frozenset(self._known)
+        self._looked_up = frozenset(looked_up)
+        self._more_pages = 1 + len(self._looked_up) // _PAGE if looked_up else 0
+        """So many pages of the blobs used last may be filled by what the run has looked up."""
         self._asked_at: dict[IndexId | None, datetime] = {}
 
     def requests(self, entry: KnownEntry) -> int:
         """How many requests it takes to ask for this one: none, if that was done just now."""
         if not isinstance(entry.parsed, IndexKey):
-            return 0 if self._is_fresh(None) else _RECHECKS
+            return 0 if self._is_fresh(None) else _RECHECKS + self._more_pages
         index = index_of(entry.ref, entry.parsed)
         return 0 if index in self._rewritten or self._is_fresh(index) else 1
 
@@ -227,19 +267,39 @@ class _AskNowAndThen:
             for entry in await self._store.newest_indexes():
                 if entry.id not in self._known and (entry.ref, entry.key) not in self._ours:
                     return f"{entry.key} was written meanwhile and may need it"
-            blobs = await self._store.last_used_blobs()
+            return await self._what_was_used_meanwhile()
         except UsedUpError:
             raise
         except StoreError as error:
             return f"what builds have done meanwhile could not be asked ({error})"
-        known = self._known
-        self._used = {blob.id for blob in blobs if known.get(blob.id) != blob.last_accessed_at}
-        if blobs and len(self._used) == len(blobs):
-            return "so many blobs were used meanwhile that it may be one of them"
+
+    async def _what_was_used_meanwhile(self) -> str | None:
+        """Note which blobs were used since the run began; tell why no blob may go, if so.
+
+        What the run has looked up itself counts as used, since a build may have been faster. But it
+        is no reason to think that builds have used so much: the list goes on behind it.
+        """
+        shown: dict[int, datetime] = {}
+        for page in range(1, 2 + self._more_pages):
+            blobs = await self._store.last_used_blobs(page)
+            used = {one.id for one in blobs if self._known.get(one.id) != one.last_accessed_at}
+            self._used |= used
+            shown |= {one.id: one.last_accessed_at for one in blobs}
+            if export := self._export_in(blobs):
+                return f"deferred to the next run: {export}"
+            if not blobs or len(used) < len(blobs):
+                self._known |= shown
+                self._more_pages = 0
+                return None
+            if used.isdisjoint(self._looked_up):
+                break
+        return "so many blobs were used meanwhile that it may be one of them"
+
+    def _export_in(self, blobs: Iterable[StoredEntry]) -> Export | None:
+        """Return the export that has uploaded some of these blobs since the run looked, if so."""
         uploads = (
             (blob.ref, blob.parsed.digest, blob.created_at)
             for blob in blobs
-            if blob.id not in known and isinstance(blob.parsed, BlobKey | SignatureKey)
+            if blob.id not in self._listed and isinstance(blob.parsed, BlobKey | SignatureKey)
         )
-        export = find_new_export(uploads, self._referenced)
-        return f"deferred to the next run: {export}" if export else None
+        return find_new_export(uploads, self._referenced)

@@ -11,6 +11,7 @@ import msgspec
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, Ref, merge
 from maintainer.cacheconfig.timestamps import to_datetime
+from maintainer.contents import CheckTotals
 from maintainer.heal import Heal
 from maintainer.mark import Index, Marks, State
 from maintainer.plan import Plan, WriteIndex
@@ -67,6 +68,7 @@ class ReportBuilder:
         self.rewritten: dict[IndexId, Rewritten] = {}
         self.swept: list[Swept] = []
         self.heals: list[Heal] = []
+        self.checks: CheckTotals | None = None
         self.further = FurtherEntries()
         self.problems: list[str] = []
         self.notes: list[str] = []

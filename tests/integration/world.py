@@ -44,9 +44,13 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 AT_ONCE = Patience(first_wait=timedelta(0))
 
 
-STORY: dict[str, object] = {"merged_scope": "", "quota": 10_000_000_000}
+STORY: dict[str, object] = {
+    "merged_scope": "",
+    "quota": 10_000_000_000,
+    "verify_after": "0",
+}
 """Most stories are about one scope, and count requests: they do without the merge of all scopes,
-and without asking for the quota.
+the checks of contents, and asking for the quota.
 """
 
 
@@ -213,7 +217,7 @@ async def _no_sleep(_seconds: float) -> None:
 
 
 @functools.cache
-def _migrated() -> bytes:
+def migrated() -> bytes:
     """Give a database that knows nothing: hundreds of worlds need one, and migrating is slow."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "template.db")
@@ -229,7 +233,7 @@ def a_world(tmp_path: Path) -> Iterator[World]:
     cache = ActionsCache()
     with serve_in_thread(cache) as running:
         world = World(cache, running, tmp_path / "maintainer.db")
-        world.database.write_bytes(_migrated())
+        world.database.write_bytes(migrated())
         cache.clock = lambda: world.now
 
         def count(request: Request) -> None:
