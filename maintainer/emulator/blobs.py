@@ -58,7 +58,7 @@ class Blobs:
     async def download(self, request: HttpRequest) -> Response:
         """Give the content of an entry, or a range of it."""
         entry = self._site.cache.get(self._permit(request, "r"))
-        if entry is None:
+        if entry is None or entry.lost:
             raise RefusedError(Reason.NOT_FOUND, "The specified blob does not exist.")
         start, stop, partial = _range(request, entry.size)
         headers = _headers(entry.id, entry.created_at) | {

@@ -33,6 +33,7 @@ FaultKind = Literal[
     "wrong-shape",  # `body`, with status 200: JSON that is no answer to this
     "miss",  # a look-up that finds nothing
     "expired",  # a signed URL that is no longer good
+    "no-content",  # a download of what is stored as an entry, and nowhere else any more
     # Carried out, but the client does not learn so:
     "stored-but-failed",  # answered with `status`
     "lost-answer",  # the connection is reset

@@ -29,6 +29,11 @@ _PAGE = (
     "<!DOCTYPE html><html><head><title>Unicorn!</title></head><body>Come back later</body></html>"
 )
 
+_STORAGE_ERRORS: Final = {
+    "expired": (HTTPStatus.FORBIDDEN, "AuthenticationFailed", "The signature has expired."),
+    "no-content": (HTTPStatus.NOT_FOUND, "BlobNotFound", "The specified blob does not exist."),
+}
+
 
 class Protocol(H11Protocol):
     """HTTP/1.1, with a way for the application to break the connection."""
@@ -95,10 +100,8 @@ class _Spoiled:
             if self.request.path.startswith(ARTIFACT_CACHE):
                 return Response(status_code=HTTPStatus.NO_CONTENT)
             return json_response({"ok": False, "signed_download_url": "", "matched_key": ""})
-        if fault.kind == "expired":
-            return storage_error(
-                HTTPStatus.FORBIDDEN, "AuthenticationFailed", "The signature has expired."
-            )
+        if fault.kind in _STORAGE_ERRORS:
+            return storage_error(*_STORAGE_ERRORS[fault.kind])
         return _error(fault.status)
 
     async def reset(self) -> None:

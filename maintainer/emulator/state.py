@@ -39,6 +39,8 @@ class Entry:
     last_accessed_at: datetime
     content: bytes | None = field(repr=False)
     """None if only the size is known: it then reads as zeros."""
+    lost: bool = False
+    """Whether its content is gone while the entry stays: it is found, and cannot be downloaded."""
 
     def read(self, start: int, stop: int, *, at_once: int = 1024**2) -> Iterator[bytes]:
         """Give the bytes from `start` to `stop`, in pieces of at most `at_once`."""
@@ -190,6 +192,14 @@ class ActionsCache:
         if entry is None:
             return False
         del self._places[entry.ref, entry.key, entry.version]
+        return True
+
+    def lose(self, entry_id: int) -> bool:
+        """Lose the content of an entry, which stays listed and found; False if there is none."""
+        entry = self._entries.get(entry_id)
+        if entry is None:
+            return False
+        self._entries[entry_id] = replace(entry, lost=True)
         return True
 
     def clear(self, *, count_anew: bool = False) -> None:
