@@ -52,6 +52,14 @@ class Budget:
             self._granted += requests
         return self.used_up
 
+    def spare(self) -> "Spare":
+        """Return half of what is left: for what may wait, so that the rest of the run need not."""
+        granted = max(self._granted, self._requests.total)
+        requests = None if self._most is None else max(0, self._most - granted) // 2
+        now = self._clock()
+        ends_at = None if self._ends_at is None else now + (self._ends_at - now) / 2
+        return Spare(self, requests, ends_at, self._clock)
+
     def _why_not(self, requests: int, rest: int) -> str | None:
         if self._most is not None and self._granted + requests > self._most:
             return f"the {self._most} requests of --max-requests are used up"
@@ -72,3 +80,35 @@ class Budget:
         if remaining is None:
             return float("inf")
         return self._rest_share * (remaining + self._rest_used())
+
+
+class Spare:
+    """A part of a budget. Unlike the whole, it can be used up without ending the run."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        requests: int | None,
+        ends_at: datetime | None,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._budget = budget
+        self._left = requests
+        self._ends_at = ends_at
+        self._clock = clock
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more of it may begin, whatever was taken."""
+        late = self._ends_at is not None and self._clock() >= self._ends_at
+        return late or self._budget.used_up is not None
+
+    def take(self, requests: int) -> bool:
+        """Take so many requests; whether there are as many left."""
+        if self.is_over or (self._left is not None and requests > self._left):
+            return False
+        if self._budget.take(requests):
+            return False
+        if self._left is not None:
+            self._left -= requests
+        return True

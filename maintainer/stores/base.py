@@ -159,8 +159,8 @@ class Store(Protocol):
     async def newest_indexes(self) -> tuple[StoredEntry, ...]:
         """List the indexes that were created last, in all refs, up to a page of them."""
 
-    async def last_used_blobs(self) -> tuple[StoredEntry, ...]:
-        """List the blobs that were used last, in all refs, up to a page of them."""
+    async def last_used_blobs(self, page: int = 1) -> tuple[StoredEntry, ...]:
+        """List the blobs that were used last, in all refs: a page of them, the first by default."""
 
     async def look_up(self, key: str) -> Found | None:
         """Find the entry with exactly this key in the refs that the token reads."""
@@ -170,6 +170,13 @@ class Store(Protocol):
 
     async def read(self, found: Found) -> bytes:
         """Download what a look-up found, looking it up once more if its URL has expired."""
+
+    async def has_content(self, found: Found) -> bool:
+        """Whether what a look-up has just found can be downloaded: fetches its first byte.
+
+        False only if the storage itself says that there is nothing. Raises StoreError if the
+        answer proves neither.
+        """
 
     async def write(self, key: str, content: bytes) -> None:
         """Write a new entry in the ref that the token can write.

@@ -185,10 +185,10 @@ class InTurn:
         async with self._turns.take(self._who):
             return await self._store.newest_indexes()
 
-    async def last_used_blobs(self) -> tuple[StoredEntry, ...]:
+    async def last_used_blobs(self, page: int = 1) -> tuple[StoredEntry, ...]:
         """List the blobs that were used last."""
         async with self._turns.take(self._who):
-            return await self._store.last_used_blobs()
+            return await self._store.last_used_blobs(page)
 
     async def look_up(self, key: str) -> Found | None:
         """Look a key up."""
@@ -204,6 +204,11 @@ class InTurn:
         """Download."""
         async with self._turns.take(self._who):
             return await self._store.read(found)
+
+    async def has_content(self, found: Found) -> bool:
+        """Fetch a byte."""
+        async with self._turns.take(self._who):
+            return await self._store.has_content(found)
 
     async def write(self, key: str, content: bytes) -> None:
         """Write an entry."""

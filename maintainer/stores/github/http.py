@@ -58,6 +58,8 @@ class Call:
     """Refuse an answer that does not tell whether it arrived whole."""
     token_env: str = ""
     """The variable that holds the token in its headers, for messages."""
+    start: bool = False
+    """Read no more of a successful answer than its first piece, however long it is."""
     rationed: bool = False
     """Counts as an upload, of which the service allows so many a minute."""
 
@@ -116,6 +118,21 @@ class Http:
             whole=True,
         )
         return await self.ask(call, _content)
+
+    async def has_content(self, url: str) -> bool:
+        """Whether there is anything to download: fetches one byte, or a little more.
+
+        Raises StoreError if the answer proves neither.
+        """
+        call = Call(
+            kind="download",
+            method="GET",
+            url=url,
+            headers={"Accept-Encoding": "identity", "Range": "bytes=0-0"},
+            follow=True,
+            start=True,
+        )
+        return await self.ask(call, _has_content)
 
     def _request(self, call: Call) -> httpx.Request:
         return self._client.build_request(
@@ -191,14 +208,34 @@ async def _read(response: httpx.Response, call: Call, where: str) -> bytes:
         Cause.TOO_LARGE, f"{where} has more than {call.limit:,} bytes to give"
     )
     length = headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length[:20]) > call.limit:
+    if length.isascii() and length.isdigit() and int(length[:20]) > call.limit and not call.start:
         raise too_large
     content = bytearray()
     async for chunk in response.aiter_bytes():
         content += chunk
+        if call.start and response.is_success and len(content) > 1:
+            break
         if len(content) > call.limit:
             raise too_large
     return bytes(content)
+
+
+def _has_content(answer: Answer) -> bool:
+    """Read whether there is content; only storage that knows its URL can say that there is none.
+
+    An empty blob has no first byte, which it answers with 416.
+    """
+    if answer.headers.get("content-type", "").lower().startswith("text/html"):
+        raise senseless(answer, "it is a page for people")
+    if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+        return False
+    if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return True
+    if answer.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+        raise StoreError(f"{answer.place} answered HTTP {answer.status}")
+    if not answer.content and answer.headers.get("content-length") != "0":
+        raise senseless(answer, "it is empty")
+    return True
 
 
 def _content(answer: Answer) -> bytes:

@@ -141,9 +141,11 @@ class Rest:
                 break
         return _listing(seen, complete=False)
 
-    async def list_last(self, prefix: str, sort: str) -> tuple[StoredEntry, ...]:
+    async def list_last(self, prefix: str, sort: str, number: int = 1) -> tuple[StoredEntry, ...]:
         """List a hundred entries whose keys start with `prefix`, the last by `sort` first."""
         params = {"key": prefix, "per_page": str(PAGE), "sort": sort, "direction": "desc"}
+        if number > 1:
+            params["page"] = str(number)
         page = await self._get("recheck", "caches", self._reader.page, params)
         if not page.is_whole:
             raise StoreError("GitHub's API lists entries of BuildKit that lack what must be known")

@@ -76,10 +76,10 @@ class GitHubStore:
         """List the indexes that were created last, in all refs."""
         return await self._need_rest("list entries").list_last("index-", "created_at")
 
-    async def last_used_blobs(self) -> tuple[StoredEntry, ...]:
+    async def last_used_blobs(self, page: int = 1) -> tuple[StoredEntry, ...]:
         """List the blobs that were used last, in all refs."""
         return await self._need_rest("list entries").list_last(
-            "buildkit-blob-1-", "last_accessed_at"
+            "buildkit-blob-1-", "last_accessed_at", page
         )
 
     async def look_up(self, key: str) -> Found | None:
@@ -112,6 +112,10 @@ class GitHubStore:
             return await self._http.download(found.url, limit=self._max_index_size)
         except GoneError as error:
             raise UnreadableError(Cause.NO_CONTENT, str(error)) from None
+
+    async def has_content(self, found: Found) -> bool:
+        """Whether what a look-up has just found can be downloaded, by its first byte."""
+        return await self._http.has_content(found.url)
 
     async def write(self, key: str, content: bytes) -> None:
         """Write a new entry; returns only if it is known to have this content."""

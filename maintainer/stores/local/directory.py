@@ -63,6 +63,7 @@ class Directory:
 
     evicts = False
     deletions_a_minute = None
+    deletes = True
 
     def __init__(
         self, path: Path, *, max_index_size: int, merge_tags: bool = False, verify: bool = False
@@ -219,6 +220,10 @@ class Directory:
         """Return what is never looked at: nobody evicts here."""
         del settings
         return StoreLimits()
+
+    def checker(self, known: Known, conditions: Conditions, *, accept_loss: bool) -> None:
+        """Return None: a probe has seen the files."""
+        del known, conditions, accept_loss
 
     async def rewrite(
         self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions
