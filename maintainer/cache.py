@@ -9,6 +9,7 @@ from maintainer.budget import Budget
 from maintainer.cacheconfig import IndexId
 from maintainer.exports import Export
 from maintainer.heal import Heal
+from maintainer.contents import ContentChecker
 from maintainer.mark import Marks
 from maintainer.outage import RememberedEntry
 from maintainer.plan import Keep, WriteIndex
@@ -60,6 +61,8 @@ class Cache(Protocol):
 
     async def limits(self, settings: Settings) -> StoreLimits:
         """Return when it evicts: as configured, as the host says, or as is assumed."""
+    def deletes(self) -> bool:
+        """Whether entries can be deleted."""
 
     @property
     def left_alone(self) -> Sequence[Keep]:
@@ -80,6 +83,11 @@ class Cache(Protocol):
         limits: StoreLimits,
     ) -> str | None:
         """Tell how much is gone, if it is more than evictions explain."""
+
+    def checker(
+        self, known: Known, conditions: Conditions, *, quota: int, accept_loss: bool
+    ) -> ContentChecker | None:
+        """Return what checks whether blobs can be downloaded; None if they just are files."""
 
     def rewrite(
         self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions

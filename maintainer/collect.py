@@ -12,8 +12,10 @@ from sqlalchemy import Connection
 from maintainer.budget import Budget
 from maintainer.cache import Cache, Conditions
 from maintainer.cacheconfig import Scope
+from maintainer.contents import CheckTotals
 from maintainer.errors import MaintainerError, MassDisappearanceError, StoreError, UsedUpError
 from maintainer.exports import Export, find_export
+from maintainer.graph.contents import save_contents
 from maintainer.graph.database import Database
 from maintainer.graph.forget import forget
 from maintainer.graph.recall import load_snapshot, recall, recall_entries
@@ -36,7 +38,7 @@ from maintainer.logs import StagesInLogs, log_context
 from maintainer.mark import Marks, mark
 from maintainer.parts import Parts
 from maintainer.plan import Plan, Rules, make_plan
-from maintainer.probe import Probe
+from maintainer.probe import Known, Probe
 from maintainer.progress import Progress, Unwatched
 from maintainer.report import Report
 from maintainer.report.build import ReportBuilder
@@ -92,14 +94,14 @@ async def collect(
     with log_context(run=run.report.run, target=collector.store.name):
         log.info("run %d on %s begins", run.report.run, collector.store.name)
         try:
-            probe, snapshot = await _look(run, accept_loss=accept_loss)
+            seen = await _look(run, accept_loss=accept_loss)
             if not (dry_run or no_sweep):
-                probe, snapshot = await _wait_for_exports(
-                    run, probe, snapshot, accept_loss=accept_loss
-                )
+                seen = await _wait_for_exports(run, seen, accept_loss=accept_loss)
+            known, probe, snapshot = seen
             _note_what_was_not_seen(run, probe, snapshot)
             if not probe.unasked_blobs:
-                marks, plan = _plan(run, mark(snapshot))
+                marks = await _check_contents(run, known, probe, mark(snapshot), accept_loss)
+                marks, plan = _plan(run, marks)
                 parts = _parts(run, marks)
                 await _plan_parts(run, parts)
                 if not dry_run:
@@ -186,9 +188,12 @@ def _budget(collector: Collector) -> Budget:
     return Budget(collector.store.requests, collector.settings, collector.clock)
 
 
+_Seen = tuple[Known, Probe, Snapshot]
+
+
 async def _look(
     run: _Run, *, accept_loss: bool, at: datetime | None = None
-) -> tuple[Probe, Snapshot]:
+) -> _Seen:
     """Probe and record. Look a second time if too much is gone; go no further if it stays so."""
     at = at or run.report.started_at
     access, settings = run.cache.access, run.collector.settings
@@ -216,17 +221,78 @@ async def _look(
         return probe, snapshot
 
     try:
-        return await look()
+        return known, *await look()
     except MassDisappearanceError:
         log.warning("most of what was known seems to be gone: looking again")
-    return await look()
+    return known, *await look()
+
+
+async def _check_contents(
+    run: _Run, known: Known, probe: Probe, marks: Marks, accept_loss: bool
+) -> Marks:
+    """Check whether what the indexes need can be downloaded, and mark again what that changes.
+
+    Where a blob has no content, an older result may take the place of the newest: that needs other
+    blobs, so there are as many rounds as it takes.
+    """
+    limits = run.report.limits or StoreLimits()
+    checker = run.cache.checker(
+        known, run.conditions, quota=limits.quota, accept_loss=accept_loss
+    )
+    run.report.checks = checker.totals if checker else None
+    while checker:
+        checked = await checker.check(marks)
+        back = checked.readable_blobs & probe.broken_blobs
+        with run.collector.database.begin() as connection:
+            save_contents(connection, run.target_id, checked, probe.at)
+            if not checked.changes_anything and not back:
+                break
+            broken = probe.broken_blobs.union(checked.broken_blobs) - back
+            probe = replace(
+                probe, live_blobs=probe.live_blobs.union(back) - broken, broken_blobs=broken
+            )
+            snapshot = load_snapshot(
+                connection,
+                run.target_id,
+                probe,
+                began_at=run.report.started_at,
+                merged_scope=marks.snapshot.merged_scope,
+            )
+        marks = mark(snapshot)
+    _note_what_was_not_checked(run, checker.totals if checker else CheckTotals())
+    return marks
+
+
+def _note_what_was_not_checked(run: _Run, checks: CheckTotals) -> None:
+    if checks.outage:
+        run.report.notes.append(checks.outage)
+    if checks.failures:
+        run.report.notes.append(
+            f"{say_count(len(checks.failures), 'blob')} could not be checked: {checks.failures[0]}"
+        )
+    if checks.deferred:
+        run.report.notes.append(
+            f"{say_count(checks.deferred, 'blob')} left to check in the next run"
+        )
+    if checks.ambiguous:
+        run.report.notes.append(
+            f"{say_count(len(checks.ambiguous), 'blob')} cannot be downloaded, but stored in "
+            "several refs, and it is not known in which without content: a run in another ref "
+            "may tell"
+        )
+    if checks.broken and not run.cache.deletes:
+        run.report.notes.append(
+            f"{say_count(len(checks.broken), 'blob')} cannot be downloaded, and without the REST "
+            "API the entries cannot be deleted: the next export will name them again"
+        )
 
 
 async def _wait_for_exports(
-    run: _Run, probe: Probe, snapshot: Snapshot, *, accept_loss: bool
-) -> tuple[Probe, Snapshot]:
+    run: _Run, seen: _Seen, *, accept_loss: bool
+) -> _Seen:
     """Wait for exports in progress that keep blobs from being deleted; then look again."""
     waits = _pauses(run.collector.settings.export_wait)
+    known, probe, snapshot = seen
     while export := _deferred_by(run, probe, snapshot):
         run.collector.progress.stage("wait for an export")
         log.info("%s: waiting for its index", export)
@@ -234,10 +300,10 @@ async def _wait_for_exports(
             break
         at = max(run.collector.clock(), snapshot.now + _MOMENT)
         try:
-            probe, snapshot = await _look(run, accept_loss=accept_loss, at=at)
+            known, probe, snapshot = await _look(run, accept_loss=accept_loss, at=at)
         except UsedUpError as error:
             run.budget.stop(str(error))
-    return probe, snapshot
+    return known, probe, snapshot
 
 
 def _deferred_by(run: _Run, probe: Probe, snapshot: Snapshot) -> Export | None:

@@ -1,10 +1,11 @@
 """A cache that a host keeps: entries under keys, written once, listed and evicted by the host."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from maintainer.cache import Conditions
 from maintainer.cacheconfig import BlobKey, Digest, IndexId, IndexKey, SignatureKey
+from maintainer.contents import ContentChecker
 from maintainer.errors import StoreError, UsedUpError
 from maintainer.exports import Export, find_new_export
 from maintainer.heal import Heal, Healer
@@ -20,6 +21,8 @@ from maintainer.sweep import Recheck
 
 _RECHECKS = 2
 """Requests that tell what builds have done since the run began."""
+_PAGE = 100
+"""So many blobs are on a page of those that were used last."""
 _FRESH = timedelta(seconds=30)
 """What was asked so long ago is asked again."""
 
@@ -32,8 +35,10 @@ class HostedCache:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._checker: ContentChecker | None = None
         self.name = store.name
         self.access = store.access
+        self.deletes = store.lists
         self.requests = store.requests
 
     async def probe(self, known: Known, now: datetime, conditions: Conditions) -> Probe:
@@ -78,19 +83,39 @@ class HostedCache:
             return await self._store.limits()
         return StoreLimits(quota=int(settings.quota), is_assumed=False)
 
+    def checker(
+        self, known: Known, conditions: Conditions, *, quota: int, accept_loss: bool
+    ) -> ContentChecker | None:
+        """Return what looks up blobs and downloads a byte of each."""
+        self._checker = ContentChecker(
+            self._store,
+            known,
+            conditions.settings,
+            quota=quota,
+            accept_loss=accept_loss,
+            budget=conditions.budget,
+            progress=conditions.progress,
+            clock=conditions.clock,
+        )
+        return self._checker
+
     async def rewrite(
         self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions
     ) -> AsyncIterator[Rewritten]:
         """Write each index as the next generation."""
-        rewriter = self._rewriter(marks.snapshot.live_blobs, conditions)
+        snapshot = marks.snapshot
+        rewriter = self._rewriter(snapshot.live_blobs, snapshot.broken_blobs, conditions)
         indexes = {index.id: index for index in marks.indexes}
         for write in writes:
             yield await rewriter.rewrite(write, indexes[write.index])
 
-    def _rewriter(self, live: frozenset[Digest], conditions: Conditions) -> Rewriter:
+    def _rewriter(
+        self, live: frozenset[Digest], broken: frozenset[Digest], conditions: Conditions
+    ) -> Rewriter:
         return Rewriter(
             self._store,
             live,
+            broken,
             budget=conditions.budget,
             reservation_wait=conditions.settings.reservation_wait,
             max_index_size=conditions.settings.max_index_size,
@@ -130,14 +155,16 @@ class HostedCache:
         healer = Healer(self._store, marks, rewritten, deleted, conditions.budget)
         if healer.deleted:
             conditions.progress.stage("heal")
-            async for heal in healer.heal(self._rewriter(healer.live, conditions)):
+            rewriter = self._rewriter(healer.live, marks.snapshot.broken_blobs, conditions)
+            async for heal in healer.heal(rewriter):
                 yield heal
 
     def recheck(
         self, marks: Marks, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
     ) -> Recheck:
         """Give what lists the newest indexes and looks up what supersedes others."""
-        return _AskNowAndThen(self._store, marks, rewritten, conditions.clock)
+        looked_up = self._checker.looked_up if self._checker else ()
+        return _AskNowAndThen(self._store, marks, rewritten, looked_up, conditions.clock)
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete an entry by its id."""
@@ -152,12 +179,17 @@ class _AskNowAndThen:
         store: Store,
         marks: Marks,
         rewritten: Mapping[IndexId, Rewritten],
+        looked_up: Collection[int],
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._clock = clock
         self._rewritten = rewritten
-        self._known = {entry.store_id: entry.last_accessed_at for entry in marks.snapshot.entries}
+        self._known = {entry.store_id for entry in marks.snapshot.entries}
+        self._accessed = {one.store_id: one.last_accessed_at for one in marks.snapshot.entries}
+        """When each entry was last accessed, as far as that was taken into account."""
+        self._uploaded: dict[int, StoredEntry] = {}
+        """The blobs that builds have stored since the run began."""
         self._newest = {one.id: str(one.newest.key) for one in marks.indexes if one.newest}
         # A generation that cannot be read may need any blob, whoever has met it.
         self._ours = {
@@ -175,12 +207,15 @@ class _AskNowAndThen:
         ]
         self._why_none: str | None = None
         self._used: set[int] = set()
+        self._looked_up = frozenset(looked_up)
+        self._more_pages = 1 + len(self._looked_up) // _PAGE if looked_up else 0
+        """So many pages of the blobs used last may be filled by what the run has looked up."""
         self._asked_at: dict[IndexId | None, datetime] = {}
 
     def requests(self, entry: KnownEntry) -> int:
         """How many requests it takes to ask for this one: none, if that was done just now."""
         if not isinstance(entry.parsed, IndexKey):
-            return 0 if self._is_fresh(None) else _RECHECKS
+            return 0 if self._is_fresh(None) else _RECHECKS + self._more_pages
         index = index_of(entry.ref, entry.parsed)
         return 0 if index in self._rewritten or self._is_fresh(index) else 1
 
@@ -227,19 +262,37 @@ class _AskNowAndThen:
             for entry in await self._store.newest_indexes():
                 if entry.id not in self._known and (entry.ref, entry.key) not in self._ours:
                     return f"{entry.key} was written meanwhile and may need it"
-            blobs = await self._store.last_used_blobs()
+            if reason := await self._what_was_used_meanwhile():
+                return reason
         except UsedUpError:
             raise
         except StoreError as error:
             return f"what builds have done meanwhile could not be asked ({error})"
-        known = self._known
-        self._used = {blob.id for blob in blobs if known.get(blob.id) != blob.last_accessed_at}
-        if blobs and len(self._used) == len(blobs):
-            return "so many blobs were used meanwhile that it may be one of them"
         uploads = (
             (blob.ref, blob.parsed.digest, blob.created_at)
-            for blob in blobs
-            if blob.id not in known and isinstance(blob.parsed, BlobKey | SignatureKey)
+            for blob in self._uploaded.values()
+            if isinstance(blob.parsed, BlobKey | SignatureKey)
         )
         export = find_new_export(uploads, self._referenced)
         return f"deferred to the next run: {export}" if export else None
+
+    async def _what_was_used_meanwhile(self) -> str | None:
+        """Note which blobs were used since the run began; return why none may go, if so.
+
+        What the run has looked up itself counts as used, since a build may have been faster. But it
+        is no sign that builds have used so much: the list goes on after it.
+        """
+        shown: dict[int, datetime] = {}
+        for page in range(1, 2 + self._more_pages):
+            blobs = await self._store.last_used_blobs(page)
+            used = {one.id for one in blobs if self._accessed.get(one.id) != one.last_accessed_at}
+            self._used |= used
+            self._uploaded |= {one.id: one for one in blobs if one.id not in self._known}
+            shown |= {one.id: one.last_accessed_at for one in blobs}
+            if not blobs or len(used) < len(blobs):
+                self._accessed |= shown
+                self._more_pages = 0
+                return None
+            if used.isdisjoint(self._looked_up):
+                break
+        return "so many blobs were used meanwhile that it may be one of them"

@@ -36,6 +36,8 @@ class State(StrEnum):
     """A blob that a live result needs, or the signature of an index that exists."""
     DANGLING = "dangling"
     """A blob or signature that nothing needs."""
+    WITHOUT_CONTENT = "without content"
+    """A blob that is listed and found, but whose content cannot be downloaded."""
     NEWEST = "newest"
     """The newest generation of an index."""
     SUPERSEDED = "superseded"
@@ -433,6 +435,9 @@ class Marker:
         return self._mark_generation(entry, entry.parsed)
 
     def _mark_blob(self, entry: KnownEntry, digest: Digest) -> Mark:
+        if entry.content_missing_since:
+            since = entry.content_missing_since
+            return Mark(entry, State.WITHOUT_CONTENT, "its content cannot be downloaded", since)
         if index := self.needed.get(digest):
             return Mark(entry, State.REACHABLE, f"{index.place} needs it")
         if reason := self.pinned.get(digest):

@@ -70,7 +70,7 @@ class Plan:
 
     writes: tuple[WriteIndex, ...]
     deletes: tuple[DeleteEntry, ...]
-    """In the order of their deletion: superseded generations first, then what dangles."""
+    """In the order of their deletion: what has no content, superseded generations, what dangles."""
     keeps: tuple[Keep, ...]
     settled: tuple[IndexId, ...]
     """The indexes whose newest generation already says what their merge would."""
@@ -99,8 +99,13 @@ def make_plan(marks: Marks, rules: Rules) -> Plan:
     return Planner(marks, rules).plan(marks.marks)
 
 
-def _order(delete: DeleteEntry) -> tuple[bool, datetime, int]:
-    return delete.state is not State.SUPERSEDED, delete.entry.created_at, delete.entry.store_id
+_ORDER = (State.WITHOUT_CONTENT, State.SUPERSEDED)
+"""What goes first, because it does harm, and what goes next; then all else."""
+
+
+def _order(delete: DeleteEntry) -> tuple[int, datetime, int]:
+    place = _ORDER.index(delete.state) if delete.state in _ORDER else len(_ORDER)
+    return place, delete.entry.created_at, delete.entry.store_id
 
 
 class Planner:
@@ -207,7 +212,8 @@ class Planner:
         if config != index.merged and merge([config]) != index.merged:
             if index.is_merge:
                 return _say_changed_merge(index, config)
-            return _say_merge(index, newest, config)
+            broken = self.marks.snapshot.broken_blobs
+            return _say_merge(index, newest, config, broken)
         if loses_links(index.merged, newest.sink):
             return "add the sink record, without which builders find only part of it"
         return self._say_hidden(index, newest) if index.hidden_by else None
@@ -225,6 +231,8 @@ class Planner:
     def _plan_entry(self, marked: Mark) -> None:
         if marked.state is State.DANGLING:
             self._plan_dangling(marked)
+        elif marked.state is State.WITHOUT_CONTENT:
+            self._plan_without_content(marked)
         elif marked.state in (State.SUPERSEDED, State.NEWEST):
             self._plan_generation(marked)
         elif marked.state is State.UNREAD:
@@ -264,6 +272,17 @@ class Planner:
             )
         else:
             self._delete_after_grace(marked, State.DANGLING, frozenset(namers))
+
+    def _plan_without_content(self, marked: Mark) -> None:
+        """Delete an entry that is of no use to anybody, whatever names it.
+
+        There is no grace period: a build that finds it fails, and a build that exports finds it,
+        uploads nothing, and names it again. The indexes that can be rewritten come first.
+        """
+        namers = self.named_by.get(getattr(marked.entry.parsed, "digest", Digest("")), set())
+        after = frozenset(namers & self.writes.keys())
+        delete = DeleteEntry(marked.entry, marked.state, marked.reason, after)
+        self.deletes.append(delete)
 
     def _shield(self, entry: KnownEntry) -> Shield | None:
         if self._goes_by_itself(entry):
@@ -345,7 +364,9 @@ def _say_settled(index: Index) -> str:
     return f"its {what} says all that can be used"
 
 
-def _say_merge(index: Index, newest: KnownGeneration, config: CacheConfig) -> str:
+def _say_merge(
+    index: Index, newest: KnownGeneration, config: CacheConfig, broken: frozenset[Digest]
+) -> str:
     others = [one for one in index.inputs if one.manifest_id != newest.manifest_id]
     reasons = []
     if index.merged_with and index.merged.blobs - config.blobs:
@@ -353,7 +374,10 @@ def _say_merge(index: Index, newest: KnownGeneration, config: CacheConfig) -> st
         reasons.append(f"merge in {tags}")
     if others:
         reasons.append(f"merge {_say_generations(others)} into generation {newest.number}")
-    if gone := config.blobs - index.merged.blobs:
+    gone = config.blobs - index.merged.blobs
+    if lost := gone & broken:
+        reasons.append(f"drop {len(lost)} {'blob' if len(lost) == 1 else 'blobs'} without content")
+    if gone := gone - broken:
         are = "blob that is" if len(gone) == 1 else "blobs that are"
         reasons.append(f"drop {len(gone)} {are} gone or not needed")
     if not reasons:

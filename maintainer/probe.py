@@ -38,7 +38,7 @@ from maintainer.text import printable
 _REF_HASH = re.compile(r"(?=(-1-[0-9a-f]{8}))", re.ASCII)
 
 _LOOK_UP_AND_READ = 2
-_SKEW = timedelta(minutes=10)
+SKEW = timedelta(minutes=10)
 """So far may our clock and the service's be apart."""
 
 _T = TypeVar("_T")
@@ -65,7 +65,7 @@ class WrittenGeneration:
 
     def is_in(self, entry: StoredEntry) -> bool:
         """Tell whether an entry of its key must be it, so that it need not be read again."""
-        return entry.size == self.size and abs(entry.created_at - self.written_at) <= _SKEW
+        return entry.size == self.size and abs(entry.created_at - self.written_at) <= SKEW
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,12 @@ class Known:
     """Those of all these that an earlier run has asked for in vain."""
     doubts: Mapping[tuple[Ref, str], Doubt] = field(default_factory=dict)
     """What the last runs met in place of generations, by ref and key."""
+    broken_entries: frozenset[int] = frozenset()
+    """The entries whose content cannot be downloaded, as an earlier run has found."""
+    broken_blobs: frozenset[Digest] = frozenset()
+    """The blobs whose content cannot be downloaded, in any entry that a look-up finds."""
+    checked_blobs: Mapping[Digest, datetime] = field(default_factory=dict)
+    """When it was last found out whether their content can be downloaded."""
     looked_at: datetime | None = None
     """When the last run that came to its end began to look."""
 
@@ -135,6 +141,8 @@ class Probe:
     unasked_blobs: frozenset[Digest] = frozenset()
     """The blobs that an index names and that the budget did not allow to ask for: nothing can be
     planned without them."""
+    broken_blobs: frozenset[Digest] = frozenset()
+    """The blobs that are listed or found, but whose content cannot be downloaded: not live."""
     layout: Layout | None = None
     """What only a directory has. There `found` and `gone` tell which indexes exist, and the entries
     are listed later, batch by batch.
@@ -184,6 +192,7 @@ async def probe_store(
         missing_blobs=named - blobs.live - blobs.unasked,
         read_by_builders=indexes.read_by_builders,
         unasked_blobs=blobs.unasked,
+        broken_blobs=blobs.broken,
     )
 
 
@@ -279,7 +288,7 @@ async def _read_listed(look: _Look, listing: Listing) -> _Indexes:
         except StoreError as error:
             return look.unread(index, key.generation, error, entry=entry)
 
-    for outcome in await _for_each(read, wanted):
+    for outcome in await for_each(read, wanted):
         if isinstance(outcome, ReadGeneration):
             indexes.read.append(outcome)
         else:
@@ -461,28 +470,42 @@ class _Blobs:
     listing: Listing
     live: frozenset[Digest]
     unasked: frozenset[Digest] = frozenset()
+    broken: frozenset[Digest] = frozenset()
 
 
 async def _probe_blobs(look: _Look, listing: Listing, named: frozenset[Digest]) -> _Blobs:
     """Find out which blobs exist: those that are listed, and of the others those that answer."""
-    anywhere = _blobs_in(listing.entries)
-    live = _blobs_in(entry for entry in listing.entries if entry.ref in look.store.access.readable)
-    doubtful = named - live
+    sound = [entry for entry in listing.entries if entry.id not in look.known.broken_entries]
+    anywhere = _blobs_in(sound)
+    live = _blobs_in(entry for entry in sound if entry.ref in look.store.access.readable)
+    broken = _broken(look, listing) - live
+    doubtful = named - live - broken
     if look.store.lists and listing.complete:
         doubtful -= (look.known.missing_blobs & look.known.named_blobs) - anywhere
     if doubtful and not look.store.reads:
         look.progress.stage("probe: list entries again")
         again = await look.store.list_entries()
         listing = _united(listing, again)
-        return _Blobs(listing, live | _blobs_in(listing.entries))
+        return _Blobs(listing, (live | _blobs_in(listing.entries)) - broken, broken=broken)
     asked = await _ask_for(look, doubtful)
+    if not look.store.lists:
+        # A look-up finds what cannot be downloaded, too, until it has been checked again.
+        broken = look.known.broken_blobs & asked.live
+        asked = replace(asked, live=asked.live - broken)
     if look.store.lists and asked.live:
         # The list lacks what is there, so who knows what else it lacks, or of which cache it is.
         listing = replace(listing, complete=False)
     if not look.store.lists and _turns_back(look.known, named, live | asked.live, asked.unasked):
         further = await _ask_for(look, look.known.superseded_blobs - named)
         asked = _Asked(asked.live | further.live, asked.unasked | further.unasked)
-    return _Blobs(listing, live | asked.live, asked.unasked)
+    return _Blobs(listing, live | asked.live, asked.unasked, broken)
+
+
+def _broken(look: _Look, listing: Listing) -> frozenset[Digest]:
+    """Return the blobs that are listed, and whose content cannot be downloaded."""
+    readable = look.store.access.readable
+    known = look.known.broken_entries
+    return _blobs_in(one for one in listing.entries if one.id in known and one.ref in readable)
 
 
 def _turns_back(
@@ -513,7 +536,7 @@ async def _ask_for(look: _Look, blobs: frozenset[Digest]) -> _Asked:
             return None
 
     wanted = sorted(blobs)
-    answers = dict(zip(wanted, await _for_each(exists, wanted), strict=True))
+    answers = dict(zip(wanted, await for_each(exists, wanted), strict=True))
     return _Asked(
         frozenset(digest for digest, found in answers.items() if found),
         frozenset(digest for digest, found in answers.items() if found is None),
@@ -530,7 +553,7 @@ def _united(one: Listing, other: Listing) -> Listing:
     return Listing(tuple(entries[key] for key in sorted(entries)), one.complete and other.complete)
 
 
-async def _for_each(job: Callable[[_T], Awaitable[_R]], items: Sequence[_T]) -> list[_R]:
+async def for_each(job: Callable[[_T], Awaitable[_R]], items: Sequence[_T]) -> list[_R]:
     """Run a job for each item, as many at once as the store allows; results in order."""
     results: dict[int, _R] = {}
 

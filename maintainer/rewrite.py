@@ -84,6 +84,7 @@ class Rewriter:
         self,
         store: Store,
         live_blobs: frozenset[Digest],
+        broken_blobs: frozenset[Digest] = frozenset(),
         *,
         budget: Budget,
         reservation_wait: timedelta,
@@ -93,6 +94,7 @@ class Rewriter:
     ) -> None:
         self._store = store
         self._live = set(live_blobs)
+        self._broken = broken_blobs
         self._budget = budget
         self._wait = reservation_wait
         self._max_size = max_index_size
@@ -200,7 +202,7 @@ class Rewriter:
     async def _probe(self, blobs: Iterable[Digest]) -> set[Digest]:
         """Find out which of the blobs exist that were not there when the run looked; the others."""
         missing = set(blobs) - self._live
-        for digest in sorted(missing):
+        for digest in sorted(missing - self._broken):
             if await self._store.look_up(str(BlobKey(digest))):
                 self._live.add(digest)
         return missing - self._live

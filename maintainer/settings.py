@@ -300,6 +300,16 @@ class Settings(BaseSettings):
         description="the scope to which each run writes the merge of all others of its ref, for "
         "builds to import and none to export to; an empty name turns it off",
     )
+    verify_after: _Delay = Field(
+        default=timedelta(days=3),
+        description="how often the blobs that indexes name are checked: each is looked up and one "
+        "byte of it downloaded, first when it is new and again after this time; 0 checks none",
+    )
+    keep_alive: _Delay = Field(
+        default=timedelta(days=14),
+        description="how long after a build has used a blob it is still checked, which keeps the "
+        "host from deleting it; 0 checks a blob once and never again",
+    )
     generation_gap: int = Field(
         default=20,
         ge=1,

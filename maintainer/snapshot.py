@@ -39,10 +39,19 @@ class KnownEntry:
     state: str
     """As the last run that saw it marked it."""
     reason: str
+    used_at: datetime | None = None
+    """When a build last used it, as far as known; like `last_accessed_at`, without our look-ups."""
+    checked_at: datetime | None = None
+    """When a run last found out whether its content can be downloaded."""
+    content_missing_since: datetime | None = None
+    """Since when it is known that its content cannot be downloaded, if so."""
 
     @property
     def last_use_at(self) -> datetime:
-        """The later of created and last accessed."""
+        """The later of created and last accessed, whoever did it.
+
+        Our look-ups count, because one may hide that of a build which came just before it.
+        """
         return max(self.created_at, self.last_accessed_at)
 
 
@@ -139,6 +148,8 @@ class Snapshot:
     """
     recent_references: Mapping[tuple[Ref, Digest], datetime] = field(default_factory=dict)
     """When an index of a ref was last created that references a blob, for the last hour or more."""
+    broken_blobs: frozenset[Digest] = frozenset()
+    """The blobs that a look-up finds, and whose content cannot be downloaded: they are not live."""
 
 
 def read_until(generations: Iterable[KnownGeneration], now: datetime) -> dict[int, datetime]:

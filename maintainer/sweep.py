@@ -13,6 +13,7 @@ from typing import Protocol
 from maintainer.budget import Budget
 from maintainer.cacheconfig import Digest, IndexId, IndexKey
 from maintainer.errors import ChangedError, StoreError, UsedUpError
+from maintainer.mark import State
 from maintainer.plan import DeleteEntry
 from maintainer.progress import Progress
 from maintainer.rewrite import Rewritten
@@ -89,7 +90,7 @@ class Sweeper:
             return f"left: {self.budget.used_up}"
         if reason := self._why_not(delete):
             return f"skipped: {reason}"
-        rechecks = self.recheck.requests(delete.entry)
+        rechecks = 0 if _is_broken(delete) else self.recheck.requests(delete.entry)
         # An index is looked up; for blobs, the REST API is asked.
         rest = 0 if isinstance(delete.entry.parsed, IndexKey) else rechecks
         if reason := self.budget.take(rechecks + 1, rest=rest + 1):
@@ -103,7 +104,9 @@ class Sweeper:
             return f"{_FAILED}{error}"
 
     async def _delete(self, delete: DeleteEntry) -> str:
-        if reason := await self.recheck.why_not(delete.entry):
+        # Whoever has begun to count on an entry without content is helped by its deletion.
+        reason = None if _is_broken(delete) else await self.recheck.why_not(delete.entry)
+        if reason:
             return f"skipped: {reason}"
         try:
             return DONE if await self.delete(delete.entry) else GONE
@@ -116,6 +119,11 @@ class Sweeper:
         for index in sorted(delete.after):
             if not self.rewritten[index].done:
                 return f"{index} was not rewritten"
-        if getattr(delete.entry.parsed, "digest", None) in self.protected:
+        digest = getattr(delete.entry.parsed, "digest", None)
+        if digest in self.protected and not _is_broken(delete):
             return "a build has written an index meanwhile that names it"
         return None
+
+
+def _is_broken(delete: DeleteEntry) -> bool:
+    return delete.state is State.WITHOUT_CONTENT

@@ -110,6 +110,12 @@ class EntryRow(Base):
             "missing_since",
             sqlite_where=text("missing_since IS NOT NULL"),
         ),
+        Index(
+            "ix_entry_content_missing_since",
+            "target_id",
+            "content_missing_since",
+            sqlite_where=text("content_missing_since IS NOT NULL"),
+        ),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     target_id: Mapped[int] = _belongs_to("target.id")
@@ -128,6 +134,14 @@ class EntryRow(Base):
     first_seen_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]
     missing_since: Mapped[datetime | None]
+    used_at: Mapped[datetime]
+    """When a build last used it, as far as known: like `last_accessed_at`, without our look-ups."""
+    looked_up_at: Mapped[datetime | None]
+    """When a run last looked it up to check it, or to keep the order in which builds used it."""
+    checked_at: Mapped[datetime | None]
+    """When a run last found out whether its content can be downloaded."""
+    content_missing_since: Mapped[datetime | None]
+    """Since when it is known that its content cannot be downloaded, if so."""
     unneeded_since: Mapped[datetime | None]
     """Unreachable (a blob, a signature) or superseded (an index) since then."""
     state: Mapped[str]
@@ -147,6 +161,10 @@ class BlobRow(Base):
     last_seen_at: Mapped[datetime | None]
     """When it was last known to exist."""
     missing_since: Mapped[datetime | None]
+    checked_at: Mapped[datetime | None]
+    """When a run last found out whether its content can be downloaded."""
+    content_missing_since: Mapped[datetime | None]
+    """Since when it is known that a look-up finds it, but its content cannot be downloaded."""
 
 
 class LayerRow(Base):

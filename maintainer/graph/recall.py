@@ -71,6 +71,8 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
         ),
         doubts=_doubts(connection, target_id),
         looked_at=looked_at,
+        broken_entries=frozenset(connection.scalars(_broken_entries(target_id))),
+        **_checked(connection, target_id),
     )
 
 
@@ -81,13 +83,32 @@ def _doubts(connection: Connection, target_id: int) -> dict[tuple[Ref, str], Dou
         )
     )
     return {(Ref(row.ref), row.key): Doubt(Cause(row.cause), row.since) for row in rows}
+def _broken_entries(target_id: int) -> Select[int]:
+    return select(EntryRow.store_id).where(
+        EntryRow.target_id == target_id,
+        EntryRow.missing_since.is_(None),
+        EntryRow.content_missing_since.is_not(None),
+    )
+
+
+def _checked(connection: Connection, target_id: int) -> dict[str, Any]:
+    rows = connection.execute(
+        select(BlobRow.digest, BlobRow.checked_at, BlobRow.content_missing_since).where(
+            BlobRow.target_id == target_id, BlobRow.checked_at.is_not(None)
+        )
+    ).all()
+    return {
+        "checked_blobs": {Digest(row.digest): row.checked_at for row in rows},
+        "broken_blobs": frozenset(Digest(row.digest) for row in rows if row.content_missing_since),
+    }
 
 
 def recall_entries(connection: Connection, target_id: int, access: Access) -> list[RememberedEntry]:
     """Give the entries of our own kinds that the token reads and that ought to exist still.
 
     Those are all that existed at the last look, but for what a killed run was about to delete, and
-    for what was not needed any more: if this file is older than the last run, that run deleted it.
+    for what was not needed any more or had no content: if this file is older than the last run,
+    that run deleted it.
     """
     rows = connection.execute(
         select(EntryRow.store_id, EntryRow.size, EntryRow.last_accessed_at)
@@ -97,6 +118,7 @@ def recall_entries(connection: Connection, target_id: int, access: Access) -> li
             EntryRow.kind != "foreign",
             EntryRow.missing_since.is_(None),
             EntryRow.unneeded_since.is_(None),
+            EntryRow.content_missing_since.is_(None),
             ~was_to_be_deleted(target_id),
             RefRow.name.in_(sorted(access.readable)),
         )
@@ -134,6 +156,7 @@ def load_snapshot(
         layout=probe.layout,
         merged_scope=merged_scope,
         recent_references=_references(connection, target_id, probe.at - LONGEST_EXPORT),
+        broken_blobs=probe.broken_blobs,
     )
 
 
@@ -200,6 +223,9 @@ def _entries(target_id: int, now: datetime) -> Select[*tuple[Any, ...]]:
             EntryRow.first_seen_at,
             EntryRow.last_seen_at,
             EntryRow.unneeded_since,
+            EntryRow.used_at,
+            EntryRow.checked_at,
+            EntryRow.content_missing_since,
             EntryRow.state,
             EntryRow.reason,
         )
@@ -229,6 +255,9 @@ def _read(
             unneeded_since=row.unneeded_since,
             state=row.state,
             reason=row.reason,
+            used_at=row.used_at,
+            checked_at=row.checked_at,
+            content_missing_since=row.content_missing_since,
         )
 
 

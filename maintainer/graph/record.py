@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Connection,
@@ -43,7 +43,7 @@ from maintainer.graph.models import (
     ScopeRow,
     Target,
 )
-from maintainer.probe import Probe, ReadGeneration
+from maintainer.probe import SKEW, Probe, ReadGeneration
 from maintainer.stores import StoredEntry
 
 
@@ -165,6 +165,7 @@ def record_entries(
 ) -> None:
     """Write down some of the entries that a probe has shown."""
     refs = _record_refs(connection, target_id, probe)
+    ours = {} if probe.layout else _looked_up(connection, target_id)
     rows = []
     for entry in entries:
         kind, digest = _kind(entry.parsed)
@@ -179,6 +180,7 @@ def record_entries(
                 "size": entry.size,
                 "created_at": entry.created_at,
                 "last_accessed_at": entry.last_accessed_at,
+                "used_at": _used_at(entry, ours.get(entry.id)),
                 "first_seen_at": probe.at,
                 "last_seen_at": probe.at,
                 "missing_since": None,
@@ -188,7 +190,14 @@ def record_entries(
         )
     statement = upsert(EntryRow)
     # Only a file that is written anew changes its size, or its time of creation.
-    seen = ("size", "created_at", "last_accessed_at", "last_seen_at", "missing_since")
+    seen = (
+        "size",
+        "created_at",
+        "last_accessed_at",
+        "used_at",
+        "last_seen_at",
+        "missing_since",
+    )
     _many(
         connection,
         statement.on_conflict_do_update(
@@ -199,6 +208,42 @@ def record_entries(
         ),
         rows,
     )
+
+
+class _Uses(NamedTuple):
+    """What is known of the uses of an entry that a run has looked up."""
+
+    store_id: int
+    last_accessed_at: datetime
+    used_at: datetime
+    looked_up_at: datetime | None
+
+
+def _looked_up(connection: Connection, target_id: int) -> dict[int, _Uses]:
+    """Return, by store id, what is known of the uses of the entries that a run has looked up."""
+    rows = connection.execute(
+        select(
+            EntryRow.store_id, EntryRow.last_accessed_at, EntryRow.used_at, EntryRow.looked_up_at
+        ).where(EntryRow.target_id == target_id, EntryRow.looked_up_at.is_not(None))
+    )
+    return {
+        row.store_id: _Uses(row.store_id, row.last_accessed_at, row.used_at, row.looked_up_at)
+        for row in rows
+    }
+
+
+def _used_at(entry: StoredEntry, known: _Uses | None) -> datetime:
+    """Return when a build last used an entry.
+
+    A use at the time of our own look-up was ours; what cannot be told apart was a build's.
+    """
+    accessed_at = entry.last_accessed_at
+    if known is None:
+        return accessed_at
+    is_ours = known.looked_up_at and abs(accessed_at - known.looked_up_at) <= SKEW
+    if is_ours or accessed_at == known.last_accessed_at:
+        return known.used_at
+    return accessed_at
 
 
 def _record_absence(connection: Connection, target_id: int, probe: Probe) -> None:
@@ -321,14 +366,14 @@ def _record_blobs(connection: Connection, target_id: int, probe: Probe) -> None:
         row.id for row in rows if row.digest in probe.missing_blobs and row.missing_since is None
     ]
     back = [row.id for row in rows if row.digest in probe.live_blobs and row.missing_since]
-    _reinstate(connection, back)
+    reinstate_naming(connection, back)
     _update(connection, BlobRow, present, {"last_seen_at": probe.at, "missing_since": None})
     _update(connection, BlobRow, missing, {"missing_since": probe.at})
     if missing:
-        _reinstate_older(connection, target_id, probe.at)
+        reinstate_older(connection, target_id, probe.at)
 
 
-def _reinstate(connection: Connection, blobs: Iterable[int]) -> None:
+def reinstate_naming(connection: Connection, blobs: Iterable[int]) -> None:
     """Let the generations take part again that name blobs which were gone and are back.
 
     The newer ones that superseded them were written without the results that need these blobs.
@@ -349,7 +394,7 @@ def _reinstate(connection: Connection, blobs: Iterable[int]) -> None:
         )
 
 
-def _reinstate_older(connection: Connection, target_id: int, missing_since: datetime) -> None:
+def reinstate_older(connection: Connection, target_id: int, missing_since: datetime) -> None:
     """Let the stored generations of each index take part again that names a blob which is gone.
 
     What superseded them has lost a result, of whose key they may hold an older one.

@@ -12,6 +12,7 @@ from maintainer import __version__
 from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, Ref, merge
 from maintainer.cacheconfig.timestamps import to_datetime
 from maintainer.heal import Heal
+from maintainer.contents import CheckTotals
 from maintainer.mark import Index, Marks, State
 from maintainer.plan import Plan, WriteIndex
 from maintainer.report.chains import find_losses, largest_chains
@@ -67,6 +68,7 @@ class ReportBuilder:
         self.rewritten: dict[IndexId, Rewritten] = {}
         self.swept: list[Swept] = []
         self.heals: list[Heal] = []
+        self.checks: CheckTotals | None = None
         self.further = FurtherEntries()
         self.problems: list[str] = []
         self.notes: list[str] = []

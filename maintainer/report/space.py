@@ -17,6 +17,7 @@ _KINDS: dict[str, Kind] = {
     State.REACHABLE: "reachable",
     State.NEWEST: "reachable",
     State.SIGNED: "reachable",
+    State.WITHOUT_CONTENT: "dangling",
     State.DANGLING: "dangling",
     State.SUPERSEDED: "superseded",
     State.UNREAD: "unread",

@@ -17,7 +17,8 @@ _VIEWS = {
         SELECT target.name AS target, entry.store_id, entry.kind, entry.key, ref.name AS ref,
                entry.digest, entry.size, entry.state, entry.reason, entry.created_at,
                entry.last_accessed_at, entry.first_seen_at, entry.last_seen_at,
-               entry.missing_since, entry.unneeded_since
+               entry.missing_since, entry.unneeded_since, entry.used_at, entry.looked_up_at,
+               entry.checked_at, entry.content_missing_since
         FROM entry JOIN ref ON ref.id = entry.ref_id JOIN target ON target.id = entry.target_id
     """,
     # Which generation of which index names which blob.
@@ -45,6 +46,8 @@ _VIEWS = {
         SELECT target.name, blob.digest, NULL, NULL, NULL,
                CASE WHEN blob.missing_since IS NULL THEN 'found' ELSE 'missing' END,
                CASE WHEN blob.missing_since IS NULL THEN 'a look-up found it; it was not listed'
+                    WHEN blob.content_missing_since IS NOT NULL
+                    THEN 'a look-up found it, but its content cannot be downloaded'
                     ELSE 'an index names it, but it does not exist' END,
                NULL, NULL, blob.first_seen_at, blob.last_seen_at, blob.missing_since, NULL
         FROM blob JOIN target ON target.id = blob.target_id
@@ -142,6 +145,8 @@ def _make_roots() -> None:
         sa.Column("first_seen_at", sa.DateTime(), nullable=False),
         sa.Column("last_seen_at", sa.DateTime(), nullable=True),
         sa.Column("missing_since", sa.DateTime(), nullable=True),
+        sa.Column("checked_at", sa.DateTime(), nullable=True),
+        sa.Column("content_missing_since", sa.DateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_blob_target_id", ondelete="CASCADE"
         ),
@@ -259,6 +264,10 @@ def _make_entries_and_layers() -> None:
         sa.Column("first_seen_at", sa.DateTime(), nullable=False),
         sa.Column("last_seen_at", sa.DateTime(), nullable=False),
         sa.Column("missing_since", sa.DateTime(), nullable=True),
+        sa.Column("used_at", sa.DateTime(), nullable=False),
+        sa.Column("looked_up_at", sa.DateTime(), nullable=True),
+        sa.Column("checked_at", sa.DateTime(), nullable=True),
+        sa.Column("content_missing_since", sa.DateTime(), nullable=True),
         sa.Column("unneeded_since", sa.DateTime(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
@@ -276,6 +285,12 @@ def _make_entries_and_layers() -> None:
         "entry",
         ["target_id", "missing_since"],
         sqlite_where=sa.text("missing_since IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_entry_content_missing_since",
+        "entry",
+        ["target_id", "content_missing_since"],
+        sqlite_where=sa.text("content_missing_since IS NOT NULL"),
     )
     op.create_index("ix_entry_ref_id", "entry", ["ref_id"])
 

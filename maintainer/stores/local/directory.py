@@ -221,9 +221,11 @@ class Directory:
         del settings
         return StoreLimits()
 
-    def checker(self, known: Known, conditions: Conditions, *, accept_loss: bool) -> None:
+    def checker(
+        self, known: Known, conditions: Conditions, *, quota: int, accept_loss: bool
+    ) -> None:
         """Return None: a probe has seen the files."""
-        del known, conditions, accept_loss
+        del known, conditions, quota, accept_loss
 
     async def rewrite(
         self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions

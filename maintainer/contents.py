@@ -1,0 +1,297 @@
+"""Check contents: what cannot be downloaded does not exist, however well it is listed.
+
+An entry can be listed, and found by a look-up, while its content is gone. A build that finds it
+fails; a build that exports finds it, uploads nothing, and names it in its index. So the blobs that
+indexes need are checked: each is looked up, and one byte of it is downloaded.
+
+A look-up counts as a use, so checks keep alive what they look up, and they could make the host
+evict what a build has used more recently. That must not happen: whatever is looked up, all that
+builds have used since is looked up after it, in the order in which builds used it.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from maintainer.budget import Budget, Spare
+from maintainer.cacheconfig import BlobKey, Digest, Ref
+from maintainer.errors import StoreError, UsedUpError
+from maintainer.mark import Marks
+from maintainer.probe import Known, for_each
+from maintainer.progress import Progress
+from maintainer.settings import Settings
+from maintainer.snapshot import KnownEntry
+from maintainer.stores import Store
+
+_LOOK_UP_AND_DOWNLOAD = 2
+_ATTEMPTS = 2
+"""So often must the storage say that there is no content, each time to a new URL."""
+_NEARLY_FULL = 0.9
+_MIN_OUTAGE = 5
+"""So many blobs without content may be an outage of the storage, if they are more than half."""
+_MAX_FAILURES = 8
+"""After so many checks that proved nothing, the storage is left alone until the next run."""
+_SAME_TIME = timedelta(hours=1)
+"""What builds used within this time of each other is looked up in any order."""
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedContents:
+    """What one round of checks has shown, for the graph."""
+
+    looked_up: dict[int, datetime] = field(default_factory=dict)
+    """The entries that were looked up, and when."""
+    readable_entries: set[int] = field(default_factory=set)
+    broken_entries: set[int] = field(default_factory=set)
+    """Those whose content cannot be downloaded."""
+    readable_blobs: set[Digest] = field(default_factory=set)
+    broken_blobs: set[Digest] = field(default_factory=set)
+    """Those of which no entry that the token reads has content."""
+
+    @property
+    def changes_anything(self) -> bool:
+        """Whether an entry was found to have no content."""
+        return bool(self.broken_entries or self.broken_blobs)
+
+
+@dataclass(slots=True)
+class CheckTotals:
+    """What a run has checked so far, for its report."""
+
+    readable: int = 0
+    broken: set[Digest] = field(default_factory=set)
+    """The blobs that count as gone."""
+    failures: list[str] = field(default_factory=list)
+    """Why checks proved nothing, one line for each."""
+    deferred: int = 0
+    """Checks that are due, and were left to the next run."""
+    ambiguous: set[Digest] = field(default_factory=set)
+    """Blobs without content of which it is not known which of several entries lacks it."""
+    outage: str | None = None
+    """Why no blob counts as gone, if so many seem to be that it must be an outage."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Blob:
+    """A blob that an index needs, and the entries that hold it where the token can read."""
+
+    digest: Digest
+    entries: tuple[KnownEntry, ...]
+    checked_at: datetime | None
+    is_suspect: bool
+    """Whether an earlier run found no content, and a build names it all the same."""
+
+    @property
+    def used_at(self) -> datetime:
+        """When a build last used it, as far as known."""
+        return max((entry.used_at or entry.last_use_at for entry in self.entries), default=_NEVER)
+
+    def entry_in(self, ref: Ref | None) -> KnownEntry | None:
+        """Return the entry that a look-up has found, if there is no doubt which it is."""
+        if len(self.entries) == 1:
+            return self.entries[0]
+        return next((entry for entry in self.entries if entry.ref == ref), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _LookUp:
+    """One thing to look up, and whether to download a byte of it."""
+
+    key: str
+    used_at: datetime
+    blob: _Blob | None = None
+    entry: KnownEntry | None = None
+
+
+class ContentChecker:
+    """Checks the contents of one cache for one run, in as many rounds as it takes."""
+
+    def __init__(
+        self,
+        store: Store,
+        known: Known,
+        settings: Settings,
+        *,
+        quota: int,
+        accept_loss: bool,
+        budget: Budget,
+        progress: Progress,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.totals = CheckTotals()
+        self._store = store
+        self._known = known
+        self._settings = settings
+        self._quota = quota
+        self._accept_loss = accept_loss
+        self._budget = budget
+        self._progress = progress
+        self._clock = clock
+        self._spare: Spare | None = None
+        self._seen: set[Digest] = set()
+        self._broken = 0
+        self._looked_up: set[int] = set()
+
+    @property
+    def looked_up(self) -> frozenset[int]:
+        """The entries that this run has looked up."""
+        return frozenset(self._looked_up)
+
+    async def check(self, marks: Marks) -> CheckedContents:
+        """Check what the indexes need and this run has not checked. Never raises StoreError."""
+        round_ = CheckedContents()
+        if not self._settings.verify_after or not self._store.reads:
+            return round_
+        blobs = [one for one in self._needed(marks) if one.digest not in self._seen]
+        due = self._within_budget(self._due(blobs, marks))
+        if due:
+            self._progress.stage("check contents", len(due))
+            for group in _grouped([*due, *self._used_since(due, blobs, marks)]):
+                await for_each(lambda one: self._look_up(one, round_), group)
+            self._looked_up.update(round_.looked_up)
+            self._beware_of_an_outage(round_)
+            self.totals.broken |= round_.broken_blobs
+        return round_
+
+    def _needed(self, marks: Marks) -> Iterator[_Blob]:
+        entries: defaultdict[Digest, list[KnownEntry]] = defaultdict(list)
+        for entry in marks.snapshot.entries:
+            if entry.ref in marks.snapshot.access.readable and isinstance(entry.parsed, BlobKey):
+                entries[entry.parsed.digest].append(entry)
+        named = frozenset().union(*(index.remembered.blobs for index in marks.indexes))
+        needed = frozenset().union(*(index.merged.blobs for index in marks.indexes))
+        suspects = (named & marks.snapshot.broken_blobs) - needed
+        for digest in sorted(needed | suspects):
+            held = tuple(entries[digest])
+            if held:
+                checks = [one.checked_at for one in held if not one.content_missing_since]
+                checked_at = max((one for one in checks if one), default=None)
+            else:
+                checked_at = self._known.checked_blobs.get(digest)
+            yield _Blob(digest, held, checked_at, digest in suspects)
+
+    def _due(self, blobs: Iterable[_Blob], marks: Marks) -> list[_Blob]:
+        """Choose what to check: first what never was, then what was checked longest ago."""
+        now = marks.snapshot.now
+        stored = sum(entry.size for entry in marks.snapshot.entries)
+        again = bool(self._settings.keep_alive) and stored <= _NEARLY_FULL * self._quota
+
+        def is_due(one: _Blob) -> bool:
+            if one.checked_at is None and not one.is_suspect:
+                return True
+            if not again or (one.entries and now - one.used_at > self._settings.keep_alive):
+                return False
+            return (
+                one.is_suspect
+                or one.checked_at is None
+                or now - one.checked_at >= self._settings.verify_after
+            )
+
+        return sorted(
+            filter(is_due, blobs), key=lambda one: (one.checked_at or _NEVER, one.used_at)
+        )
+
+    def _within_budget(self, due: Sequence[_Blob]) -> list[_LookUp]:
+        self._spare = self._spare or self._budget.spare()
+        chosen: list[_LookUp] = []
+        for one in due:
+            if not self._spare.take(_LOOK_UP_AND_DOWNLOAD):
+                break
+            chosen.append(_LookUp(str(BlobKey(one.digest)), one.used_at, blob=one))
+            self._seen.add(one.digest)
+        self.totals.deferred += len(due) - len(chosen)
+        return chosen
+
+    def _used_since(
+        self, due: Sequence[_LookUp], blobs: Iterable[_Blob], marks: Marks
+    ) -> Iterator[_LookUp]:
+        """Return what builds have used later than some of what will look used now."""
+        since = min(one.used_at for one in due)
+        chosen = {one.key for one in due}
+        blob_entries = [one.entries[0] for one in blobs if len(one.entries) == 1]
+        current = {one.store_id for index in marks.indexes for one in index.current}
+        indexes = [entry for entry in marks.snapshot.entries if entry.store_id in current]
+        for entry in (*blob_entries, *indexes):
+            used_at = entry.used_at or entry.last_use_at
+            if entry.key in chosen or used_at <= since:
+                continue
+            if self._spare and self._spare.take(1):
+                yield _LookUp(entry.key, used_at, entry=entry)
+
+    async def _look_up(self, one: _LookUp, round_: CheckedContents) -> None:
+        stops = len(self.totals.failures) >= _MAX_FAILURES
+        if stops or self._spare is None or self._spare.is_over:
+            self.totals.deferred += one.blob is not None
+            return
+        try:
+            if one.blob:
+                self._progress.advance()
+                await self._check(one.blob, round_)
+            elif one.entry and await self._store.look_up(one.key):
+                round_.looked_up[one.entry.store_id] = self._clock()
+        except UsedUpError as error:
+            self._budget.stop(str(error))
+            self.totals.deferred += one.blob is not None
+        except StoreError as error:
+            if one.blob:
+                self.totals.failures.append(f"{one.key}: {error}")
+
+    async def _check(self, blob: _Blob, round_: CheckedContents) -> None:
+        """Look up a blob and fetch its first byte; twice, if the storage says that it has none."""
+        entry = None
+        for _ in range(_ATTEMPTS):
+            found = await self._store.look_up(str(BlobKey(blob.digest)))
+            if found is None:
+                raise StoreError("a look-up did not find it, although it is there")
+            entry = blob.entry_in(found.ref)
+            if entry:
+                round_.looked_up[entry.store_id] = self._clock()
+            if await self._store.has_content(found):
+                self._note_readable(blob, entry, round_)
+                return
+        self._note_broken(blob, entry, round_)
+
+    def _note_readable(
+        self, blob: _Blob, entry: KnownEntry | None, round_: CheckedContents
+    ) -> None:
+        self.totals.readable += 1
+        round_.readable_blobs.add(blob.digest)
+        entries = (entry,) if entry else blob.entries
+        round_.readable_entries.update(one.store_id for one in entries)
+
+    def _note_broken(self, blob: _Blob, entry: KnownEntry | None, round_: CheckedContents) -> None:
+        """Note that a look-up leads to no content; another entry may have it all the same."""
+        self._broken += not blob.is_suspect
+        if entry:
+            round_.broken_entries.add(entry.store_id)
+        elif blob.entries:
+            self.totals.ambiguous.add(blob.digest)
+            return
+        others = [one for one in blob.entries if one is not entry and not one.content_missing_since]
+        if not others:
+            round_.broken_blobs.add(blob.digest)
+
+    def _beware_of_an_outage(self, round_: CheckedContents) -> None:
+        answered = self.totals.readable + self._broken
+        if self._accept_loss or self._broken < _MIN_OUTAGE or self._broken * 2 <= answered:
+            return
+        self.totals.outage = (
+            f"{self._broken} of {answered} blobs that were checked could not be downloaded: that "
+            "looks like an outage of the storage, so none of them counts as gone"
+        )
+        round_.broken_entries.clear()
+        round_.broken_blobs.clear()
+
+
+def _grouped(look_ups: Iterable[_LookUp]) -> Iterator[list[_LookUp]]:
+    """Sort by the last use of builds, and divide where there was none for a while."""
+    group: list[_LookUp] = []
+    for one in sorted(look_ups, key=lambda one: (one.used_at, one.key)):
+        if group and one.used_at - group[0].used_at > _SAME_TIME:
+            yield group
+            group = []
+        group.append(one)
+    if group:
+        yield group
