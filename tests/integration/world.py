@@ -213,7 +213,7 @@ async def _no_sleep(_seconds: float) -> None:
 
 
 @functools.cache
-def _migrated() -> bytes:
+def migrated() -> bytes:
     """Give a database that knows nothing: hundreds of worlds need one, and migrating is slow."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "template.db")
@@ -229,7 +229,7 @@ def a_world(tmp_path: Path) -> Iterator[World]:
     cache = ActionsCache()
     with serve_in_thread(cache) as running:
         world = World(cache, running, tmp_path / "maintainer.db")
-        world.database.write_bytes(_migrated())
+        world.database.write_bytes(migrated())
         cache.clock = lambda: world.now
 
         def count(request: Request) -> None:
