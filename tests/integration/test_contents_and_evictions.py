@@ -18,7 +18,7 @@ from maintainer.emulator import ActionsCache, Entry, Request
 from tests.integration.simulated_builds import read_by_builders
 from tests.integration.world import MAIN, START, World, a_world, built, migrated
 
-QUOTA = 22_000
+QUOTA = 21_000
 TOLERANCE = timedelta(hours=1)
 INDEX = IndexId(Ref(MAIN), Scope("buildkit"))
 
