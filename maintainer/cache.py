@@ -7,9 +7,9 @@ from typing import Protocol
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import IndexId
+from maintainer.contents import ContentChecker
 from maintainer.exports import Export
 from maintainer.heal import Heal
-from maintainer.contents import ContentChecker
 from maintainer.mark import Marks
 from maintainer.outage import RememberedEntry
 from maintainer.plan import Keep, WriteIndex
@@ -61,6 +61,8 @@ class Cache(Protocol):
 
     async def limits(self, settings: Settings) -> StoreLimits:
         """Return when it evicts: as configured, as the host says, or as is assumed."""
+
+    @property
     def deletes(self) -> bool:
         """Whether entries can be deleted."""
 

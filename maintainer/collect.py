@@ -191,9 +191,7 @@ def _budget(collector: Collector) -> Budget:
 _Seen = tuple[Known, Probe, Snapshot]
 
 
-async def _look(
-    run: _Run, *, accept_loss: bool, at: datetime | None = None
-) -> _Seen:
+async def _look(run: _Run, *, accept_loss: bool, at: datetime | None = None) -> _Seen:
     """Probe and record. Look a second time if too much is gone; go no further if it stays so."""
     at = at or run.report.started_at
     access, settings = run.cache.access, run.collector.settings
@@ -236,9 +234,7 @@ async def _check_contents(
     blobs, so there are as many rounds as it takes.
     """
     limits = run.report.limits or StoreLimits()
-    checker = run.cache.checker(
-        known, run.conditions, quota=limits.quota, accept_loss=accept_loss
-    )
+    checker = run.cache.checker(known, run.conditions, quota=limits.quota, accept_loss=accept_loss)
     run.report.checks = checker.totals if checker else None
     while checker:
         checked = await checker.check(marks)
@@ -287,9 +283,7 @@ def _note_what_was_not_checked(run: _Run, checks: CheckTotals) -> None:
         )
 
 
-async def _wait_for_exports(
-    run: _Run, seen: _Seen, *, accept_loss: bool
-) -> _Seen:
+async def _wait_for_exports(run: _Run, seen: _Seen, *, accept_loss: bool) -> _Seen:
     """Wait for exports in progress that keep blobs from being deleted; then look again."""
     waits = _pauses(run.collector.settings.export_wait)
     known, probe, snapshot = seen

@@ -83,6 +83,8 @@ def _doubts(connection: Connection, target_id: int) -> dict[tuple[Ref, str], Dou
         )
     )
     return {(Ref(row.ref), row.key): Doubt(Cause(row.cause), row.since) for row in rows}
+
+
 def _broken_entries(target_id: int) -> Select[int]:
     return select(EntryRow.store_id).where(
         EntryRow.target_id == target_id,

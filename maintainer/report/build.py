@@ -11,8 +11,8 @@ import msgspec
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, Ref, merge
 from maintainer.cacheconfig.timestamps import to_datetime
-from maintainer.heal import Heal
 from maintainer.contents import CheckTotals
+from maintainer.heal import Heal
 from maintainer.mark import Index, Marks, State
 from maintainer.plan import Plan, WriteIndex
 from maintainer.report.chains import find_losses, largest_chains
