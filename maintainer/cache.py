@@ -87,7 +87,7 @@ class Cache(Protocol):
         """Tell how much is gone, if it is more than evictions explain."""
 
     def checker(
-        self, known: Known, conditions: Conditions, limits: StoreLimits, *, accept_loss: bool
+        self, known: Known, conditions: Conditions, *, quota: int, accept_loss: bool
     ) -> ContentChecker | None:
         """Return what checks whether blobs can be downloaded; None if they just are files."""
 

@@ -94,10 +94,10 @@ async def collect(
     with log_context(run=run.report.run, target=collector.store.name):
         log.info("run %d on %s begins", run.report.run, collector.store.name)
         try:
-            look = await _look(run, accept_loss=accept_loss)
+            seen = await _look(run, accept_loss=accept_loss)
             if not (dry_run or no_sweep):
-                look = await _wait_for_exports(run, look, accept_loss=accept_loss)
-            known, probe, snapshot = look
+                seen = await _wait_for_exports(run, seen, accept_loss=accept_loss)
+            known, probe, snapshot = seen
             _note_what_was_not_seen(run, probe, snapshot)
             if not probe.unasked_blobs:
                 marks = await _check_contents(run, known, probe, mark(snapshot), accept_loss)
@@ -188,11 +188,10 @@ def _budget(collector: Collector) -> Budget:
     return Budget(collector.store.requests, collector.settings, collector.clock)
 
 
-_Looked = tuple[Known, Probe, Snapshot]
-"""What was known before a look, what it has shown, and what is known now."""
+_Seen = tuple[Known, Probe, Snapshot]
 
 
-async def _look(run: _Run, *, accept_loss: bool, at: datetime | None = None) -> _Looked:
+async def _look(run: _Run, *, accept_loss: bool, at: datetime | None = None) -> _Seen:
     """Probe and record. Look a second time if too much is gone; go no further if it stays so."""
     at = at or run.report.started_at
     access, settings = run.cache.access, run.collector.settings
@@ -235,7 +234,7 @@ async def _check_contents(
     blobs, so there are as many rounds as it takes.
     """
     limits = run.report.limits or StoreLimits()
-    checker = run.cache.checker(known, run.conditions, limits, accept_loss=accept_loss)
+    checker = run.cache.checker(known, run.conditions, quota=limits.quota, accept_loss=accept_loss)
     run.report.checks = checker.totals if checker else None
     while checker:
         checked = await checker.check(marks)
@@ -284,21 +283,21 @@ def _note_what_was_not_checked(run: _Run, checks: CheckTotals) -> None:
         )
 
 
-async def _wait_for_exports(run: _Run, look: _Looked, *, accept_loss: bool) -> _Looked:
+async def _wait_for_exports(run: _Run, seen: _Seen, *, accept_loss: bool) -> _Seen:
     """Wait for exports in progress that keep blobs from being deleted; then look again."""
     waits = _pauses(run.collector.settings.export_wait)
-    while export := _deferred_by(run, *look[1:]):
-        snapshot = look[2]
+    known, probe, snapshot = seen
+    while export := _deferred_by(run, probe, snapshot):
         run.collector.progress.stage("wait for an export")
         log.info("%s: waiting for its index", export)
         if not await run.cache.wait_for_index(export, snapshot, waits, run.conditions):
             break
         at = max(run.collector.clock(), snapshot.now + _MOMENT)
         try:
-            look = await _look(run, accept_loss=accept_loss, at=at)
+            known, probe, snapshot = await _look(run, accept_loss=accept_loss, at=at)
         except UsedUpError as error:
             run.budget.stop(str(error))
-    return look
+    return known, probe, snapshot
 
 
 def _deferred_by(run: _Run, probe: Probe, snapshot: Snapshot) -> Export | None:

@@ -1,14 +1,6 @@
 """A cache that a host keeps: entries under keys, written once, listed and evicted by the host."""
 
-from collections.abc import (
-    AsyncIterator,
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from maintainer.cache import Conditions
@@ -92,14 +84,14 @@ class HostedCache:
         return StoreLimits(quota=int(settings.quota), is_assumed=False)
 
     def checker(
-        self, known: Known, conditions: Conditions, limits: StoreLimits, *, accept_loss: bool
+        self, known: Known, conditions: Conditions, *, quota: int, accept_loss: bool
     ) -> ContentChecker | None:
         """Return what looks up blobs and downloads a byte of each."""
         self._checker = ContentChecker(
             self._store,
             known,
             conditions.settings,
-            quota=limits.quota,
+            quota=quota,
             accept_loss=accept_loss,
             budget=conditions.budget,
             progress=conditions.progress,
@@ -163,8 +155,8 @@ class HostedCache:
         healer = Healer(self._store, marks, rewritten, deleted, conditions.budget)
         if healer.deleted:
             conditions.progress.stage("heal")
-            broken = marks.snapshot.broken_blobs
-            async for heal in healer.heal(self._rewriter(healer.live, broken, conditions)):
+            rewriter = self._rewriter(healer.live, marks.snapshot.broken_blobs, conditions)
+            async for heal in healer.heal(rewriter):
                 yield heal
 
     def recheck(
@@ -193,7 +185,11 @@ class _AskNowAndThen:
         self._store = store
         self._clock = clock
         self._rewritten = rewritten
-        self._known = {entry.store_id: entry.last_accessed_at for entry in marks.snapshot.entries}
+        self._known = {entry.store_id for entry in marks.snapshot.entries}
+        self._accessed = {one.store_id: one.last_accessed_at for one in marks.snapshot.entries}
+        """When each entry was last accessed, as far as that was taken into account."""
+        self._uploaded: dict[int, StoredEntry] = {}
+        """The blobs that builds have stored since the run began."""
         self._newest = {one.id: str(one.newest.key) for one in marks.indexes if one.newest}
         # A generation that cannot be read may need any blob, whoever has met it.
         self._ours = {
@@ -211,7 +207,6 @@ class _AskNowAndThen:
         ]
         self._why_none: str | None = None
         self._used: set[int] = set()
-        self._listed = frozenset(self._known)
         self._looked_up = frozenset(looked_up)
         self._more_pages = 1 + len(self._looked_up) // _PAGE if looked_up else 0
         """So many pages of the blobs used last may be filled by what the run has looked up."""
@@ -267,39 +262,37 @@ class _AskNowAndThen:
             for entry in await self._store.newest_indexes():
                 if entry.id not in self._known and (entry.ref, entry.key) not in self._ours:
                     return f"{entry.key} was written meanwhile and may need it"
-            return await self._what_was_used_meanwhile()
+            if reason := await self._what_was_used_meanwhile():
+                return reason
         except UsedUpError:
             raise
         except StoreError as error:
             return f"what builds have done meanwhile could not be asked ({error})"
+        uploads = (
+            (blob.ref, blob.parsed.digest, blob.created_at)
+            for blob in self._uploaded.values()
+            if isinstance(blob.parsed, BlobKey | SignatureKey)
+        )
+        export = find_new_export(uploads, self._referenced)
+        return f"deferred to the next run: {export}" if export else None
 
     async def _what_was_used_meanwhile(self) -> str | None:
-        """Note which blobs were used since the run began; tell why no blob may go, if so.
+        """Note which blobs were used since the run began; return why none may go, if so.
 
         What the run has looked up itself counts as used, since a build may have been faster. But it
-        is no reason to think that builds have used so much: the list goes on behind it.
+        is no sign that builds have used so much: the list goes on after it.
         """
         shown: dict[int, datetime] = {}
         for page in range(1, 2 + self._more_pages):
             blobs = await self._store.last_used_blobs(page)
-            used = {one.id for one in blobs if self._known.get(one.id) != one.last_accessed_at}
+            used = {one.id for one in blobs if self._accessed.get(one.id) != one.last_accessed_at}
             self._used |= used
+            self._uploaded |= {one.id: one for one in blobs if one.id not in self._known}
             shown |= {one.id: one.last_accessed_at for one in blobs}
-            if export := self._export_in(blobs):
-                return f"deferred to the next run: {export}"
             if not blobs or len(used) < len(blobs):
-                self._known |= shown
+                self._accessed |= shown
                 self._more_pages = 0
                 return None
             if used.isdisjoint(self._looked_up):
                 break
         return "so many blobs were used meanwhile that it may be one of them"
-
-    def _export_in(self, blobs: Iterable[StoredEntry]) -> Export | None:
-        """Return the export that has uploaded some of these blobs since the run looked, if so."""
-        uploads = (
-            (blob.ref, blob.parsed.digest, blob.created_at)
-            for blob in blobs
-            if blob.id not in self._listed and isinstance(blob.parsed, BlobKey | SignatureKey)
-        )
-        return find_new_export(uploads, self._referenced)

@@ -302,7 +302,7 @@ class Settings(BaseSettings):
     )
     verify_after: _Delay = Field(
         default=timedelta(days=3),
-        description="how often the blobs that indexes name are checked: each is looked up and one "
+        description="how often the blobs that indexes need are checked: each is looked up and one "
         "byte of it downloaded, first when it is new and again after this time; 0 checks none",
     )
     keep_alive: _Delay = Field(

@@ -228,11 +228,14 @@ class Watcher:
             newest.append(max(generations, key=lambda e: (e.created_at, e.id)))
         return newest
 
-    def _live(self, refs: Collection[str]) -> set[str]:
+    def _live(self, refs: Collection[str], *, downloadable: bool = False) -> set[str]:
         return {
             match[1]
             for entry in self._entries.values()
-            if entry.ref in refs and (match := _BLOB.fullmatch(entry.key)) and not match[2]
+            if entry.ref in refs
+            and not (downloadable and entry.lost)
+            and (match := _BLOB.fullmatch(entry.key))
+            and not match[2]
         }
 
     def _import(self, entry: Entry) -> ReadIndex | None:
@@ -255,13 +258,15 @@ class Watcher:
             self._say(request, "I4", f"{entry.key} is not ours, and was deleted")
         if entry.ref not in self._readable:
             self._say(request, "I4", f"{entry.key} in {entry.ref} was deleted, which is unreadable")
+        if entry.lost:
+            return  # Whoever finds it fails, so nobody may miss it.
         if self.cache.clock() - entry.created_at < self._grace:
             self._say(request, "I1", f"{entry.key} was deleted younger than the grace period")
         if index:
             self._check_generation(request, entry)
         if blob and not blob[2]:
             for protector in self._protectors():
-                live = self._live(self._readable | {protector.ref})
+                live = self._live(self._readable | {protector.ref}, downloadable=True)
                 read = self._import(protector)
                 if read and read.needs(blob[1], live):
                     name = f"{protector.key} in {protector.ref}"

@@ -251,6 +251,11 @@ def blobs_in(entries: Iterable[Entry], refs: Collection[str]) -> set[Digest]:
     return {key.digest for key in keys if isinstance(key, BlobKey)}
 
 
+def downloadable_in(entries: Iterable[Entry], refs: Collection[str]) -> set[Digest]:
+    """Return the blobs that exist, and of which some entry still has its content."""
+    return blobs_in((entry for entry in entries if not entry.lost), refs)
+
+
 def usable_in(content: bytes | None) -> frozenset[Usable]:
     """Give the results of an index; none if it is not valid."""
     try:

@@ -18,6 +18,7 @@ from tests.integration.simulated_builds import (
     Build,
     Usable,
     blobs_in,
+    downloadable_in,
     index_of,
     read_by_builders,
     usable_in,
@@ -94,7 +95,7 @@ class Ledger:
         itself, maybe before the run could read it. `past` is what there was meanwhile.
         """
         now = blobs_in(after, workflow.readable)
-        live = blobs_in(_stayed(before, after), workflow.readable)
+        live = downloadable_in(_stayed(before, after), workflow.readable)
         old = {entry.id for entry in before}
         findable = _findable(before, workflow)
         there = {entry.id for entry in after}.union(deleted)
@@ -162,6 +163,7 @@ class Ledger:
         if any(index_of(one) and one.id not in {e.id for e in after} for one in before):
             return []  # The host or the sweep took one: what was hidden by it is newest now.
         live = blobs_in(after, workflow.readable)
+        downloadable = downloadable_in(after, workflow.readable)
         newest = read_by_builders(after, place)
         found = self.contents.of(newest) if newest else frozenset()
         wanted = {
@@ -169,7 +171,7 @@ class Ledger:
             for index in indexes
             if index != place and not index.signed
             if (entry := read_by_builders(after, index)) and index_of(entry) == index
-            for result in _newest(_live(self.contents.of(entry), live))
+            for result in _newest(_live(self.contents.of(entry), downloadable))
         }
         return [
             f"merge of {workflow.ref}: {result[0][7:15]} is not in {newest and newest.key}"
@@ -246,6 +248,48 @@ def _leads(found: Iterable[Usable], wanted: Usable, live: Collection[Digest]) ->
     )
 
 
+@dataclass
+class Checks:
+    """When the contents of blobs were last checked with each memory, and what runs owe to that.
+
+    After a complete run no index that it wrote names a blob that had lost its content when the run
+    began, and was due for a check.
+    """
+
+    last: dict[tuple[int, Digest], datetime] = field(default_factory=dict)
+
+    def due(
+        self, entries: Collection[Entry], workflow: Workflow, memory: int, now: datetime, quota: int
+    ) -> set[Digest]:
+        """Return the blobs without content that a run must notice."""
+        nearly_full = sum(entry.size for entry in entries) > quota * 0.9
+        there: defaultdict[Digest, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            key = parse_key(entry.key)
+            if isinstance(key, BlobKey) and blobs_in([entry], workflow.readable):
+                there[key.digest].append(entry)
+        due = set()
+        for digest, found in there.items():
+            last = self.last.get((memory, digest))
+            again = last is None or (
+                now - last >= workflow.verify_after + 2 * SKEW
+                and now - found[0].created_at <= timedelta(days=13)
+                and not nearly_full
+            )
+            # Of several entries it may be another one that a look-up finds.
+            if len(found) == 1 and found[0].lost and workflow.verify_after and again:
+                due.add(digest)
+        return due
+
+    def note(self, memory: int, blobs: Iterable[Digest], now: datetime) -> None:
+        """Note what a run has downloaded."""
+        self.last |= {(memory, digest): now for digest in blobs}
+
+    def lose(self, memory: int) -> None:
+        """Forget, as the database did."""
+        self.last = {key: when for key, when in self.last.items() if key[0] != memory}
+
+
 @dataclass(frozen=True)
 class Import:
     """A build that has read an index, and may download what it leads to for a while."""
@@ -282,7 +326,7 @@ def lost_by(
     index = index_of(deleted)
     if index is None or index.scope == MERGED:
         return []  # A merge holds nothing that the indexes which it is made of do not hold.
-    known = blobs_in(_stayed(began, after), {index.ref, MAIN})
+    known = downloadable_in(_stayed(began, after), {index.ref, MAIN})
     held = [*after, *(entry for entry in began if entry.id not in gone)]
     live = blobs_in(held, {index.ref, MAIN})
     others = {

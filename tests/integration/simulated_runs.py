@@ -39,6 +39,7 @@ class Workflow:
     scopes: tuple[str, ...] = ("buildkit", "web")
     merged_scope: str = MERGED
     export_wait: timedelta = timedelta(0)
+    verify_after: timedelta = timedelta(days=3)
 
     @property
     def readable(self) -> tuple[str, ...]:
@@ -57,6 +58,7 @@ class Workflow:
                 "merged_scope": self.merged_scope,
                 "quota": 10_000_000_000,
                 "export_wait": self.export_wait,
+                "verify_after": self.verify_after,
             }
         )
 

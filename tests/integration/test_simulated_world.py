@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
-from maintainer.cacheconfig import IndexId, Ref, Scope
+from maintainer.cacheconfig import BlobKey, Digest, IndexId, Ref, Scope, parse_key
 from maintainer.emulator import ActionsCache, Entry, Fault, FaultPlan, Request
 from maintainer.emulator.state import DEFAULT_QUOTA
 from maintainer.report import Report
@@ -27,6 +27,7 @@ from tests.integration.invariants import Watcher
 from tests.integration.simulated_builds import (
     STEPS,
     Build,
+    blobs_in,
     built,
     index_of,
     read_by_builders,
@@ -34,6 +35,7 @@ from tests.integration.simulated_builds import (
 )
 from tests.integration.simulated_promises import (
     SKEW,
+    Checks,
     Contents,
     Import,
     Ledger,
@@ -85,6 +87,7 @@ class Known:
 
     ledgers: list[Ledger]
     imports: list[Import] = field(default_factory=list)
+    checks: Checks = field(default_factory=Checks)
 
 
 @dataclass
@@ -144,6 +147,7 @@ workflows = st.builds(
     generation_gap=st.sampled_from([20, 20, 1]),
     merged_scope=st.sampled_from([MERGED, MERGED, ""]),
     export_wait=st.sampled_from([timedelta(0), timedelta(0), timedelta(seconds=40)]),
+    verify_after=st.sampled_from([timedelta(days=3), timedelta(seconds=1), timedelta(0)]),
 )
 limited = st.builds(
     Workflow,
@@ -235,6 +239,7 @@ class SimulatedWorld(RuleBasedStateMachine):
         self.written: set[int] = set()
         self.deleted: set[int] = set()
         self.evicted = False
+        self.downloaded: set[Digest] = set()
         self.memory = 0
         self.ever: dict[int, Entry] = {}
         self.watchers = [_LongWatcher(self.cache, self.ever) for _ in range(2)]
@@ -335,6 +340,15 @@ class SimulatedWorld(RuleBasedStateMachine):
         for entry in found if all_of_them else found[-1:]:
             self.evict_entry(entry)
 
+    @rule(which=numbers, several=st.integers(1, 3))
+    def lose_content(self, which: int, several: int) -> None:
+        """Let the storage lose the content of blobs whose entries stay."""
+        for number in range(several):
+            found = [e for e in self.cache.entries() if blobs_in([e], [e.ref]) and not e.lost]
+            if found:
+                entry = found[(which + number) % len(found)]
+                self.do(lambda cache, entry=entry: cache.lose(entry.id))
+
     @rule(ref=st.sampled_from(PULLS))
     def close(self, ref: str) -> None:
         """Close a pull request: its entries go."""
@@ -371,6 +385,7 @@ class SimulatedWorld(RuleBasedStateMachine):
     def lose_a_memory(self, which: int) -> None:
         self.site.memories[which].lose()
         self.known.ledgers[which].lose()
+        self.known.checks.lose(which)
 
     # What runs do
 
@@ -530,7 +545,11 @@ class SimulatedWorld(RuleBasedStateMachine):
         before = self.do(ActionsCache.entries)
         owed = ledger.begin(before, workflow)
         now = self.world.now + self.skew
+        checks = self.known.checks
+        due = checks.due(before, workflow, memory, self.world.now, self.cache.quota)
+        alone = not self.meanwhile
         report = self.site.runner.run(workflow, self.site.memories[memory], now)
+        checks.note(memory, self.downloaded, self.world.now)
         after = self.do(ActionsCache.entries)
         complete = complete and is_complete(report)
         self.problems += ledger.end(
@@ -552,10 +571,23 @@ class SimulatedWorld(RuleBasedStateMachine):
         self.site.figures.counts["deferred sweeps"] += bool(
             report.blocked and report.blocked.by_export
         )
+        if complete and alone:
+            self.check_contents(due)
         self.site.figures.counts["runs"] += 1
         self.site.figures.counts["complete runs"] += complete
         self.check()
         return report
+
+    def check_contents(self, due: set[Digest]) -> None:
+        """Check that nothing that the run wrote names what cannot be downloaded."""
+        for entry in self.cache.entries():
+            index = index_of(entry)
+            if index and entry.id in self.written - {one.id for one in self.began}:
+                named = {blob for _, blobs, _ in usable_in(entry.content) for blob in blobs}
+                self.problems += [
+                    f"{entry.key} names {blob}, which cannot be downloaded" for blob in named & due
+                ]
+        self.site.figures.counts["contents lost"] += len(due)
 
     def begin_runs(self, workflows: list[Workflow]) -> None:
         self.world.passes(milliseconds=1)  # No two runs begin at the same time.
@@ -567,6 +599,7 @@ class SimulatedWorld(RuleBasedStateMachine):
             self.first_blob = self.last_blob = None
             self.swept = []
             self.exports = [one for one in self.exports if not one.done]
+            self.downloaded = set()
             self.entries = {entry.id: entry for entry in cache.entries()}
             self.began = list(self.entries.values())
             for watcher, workflow in zip(self.watchers, workflows, strict=False):
@@ -630,6 +663,9 @@ class SimulatedWorld(RuleBasedStateMachine):
                 watcher.after(request)
             else:
                 watcher._look()
+        key = parse_key(request.key or "")
+        if request.kind == "download" and isinstance(key, BlobKey):
+            self.downloaded.add(key.digest)
         entries = {entry.id: entry for entry in self.cache.entries()}
         self.written |= entries.keys() - self.entries.keys()
         for gone in self.entries.keys() - entries.keys():
@@ -654,6 +690,8 @@ class SimulatedWorld(RuleBasedStateMachine):
         ledger = self.known.ledgers[self.memory or (self.turns.who if self.turns else 0)]
         if lost := lost_by(deleted, self.began, after, ledger, self.deleted):
             self.problems.append(f"I3: {deleted.key} was deleted with {lost}")
+        if deleted.lost:
+            return
         if self.first_blob is None and deleted.key.startswith("buildkit-blob-"):
             self.first_blob = self.requests
         if deleted.key.startswith("buildkit-blob-"):
@@ -697,7 +735,8 @@ class SimulatedWorld(RuleBasedStateMachine):
         ledgers = [
             Ledger(self.contents, dict(one.owed), set(one.excused)) for one in self.known.ledgers
         ]
-        self.kept = Kept(state, Known(ledgers, list(self.known.imports)))
+        checks = Checks(dict(self.known.checks.last))
+        self.kept = Kept(state, Known(ledgers, list(self.known.imports), checks))
 
     def teardown(self) -> None:
         self.world.running.observe()

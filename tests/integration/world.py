@@ -44,13 +44,9 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 AT_ONCE = Patience(first_wait=timedelta(0))
 
 
-STORY: dict[str, object] = {
-    "merged_scope": "",
-    "quota": 10_000_000_000,
-    "verify_after": "0",
-}
+STORY: dict[str, object] = {"merged_scope": "", "quota": 10_000_000_000, "verify_after": "0"}
 """Most stories are about one scope, and count requests: they do without the merge of all scopes,
-the checks of contents, and asking for the quota.
+without asking for the quota, and without checking contents.
 """
 
 

@@ -222,10 +222,10 @@ class Directory:
         return StoreLimits()
 
     def checker(
-        self, known: Known, conditions: Conditions, limits: StoreLimits, *, accept_loss: bool
+        self, known: Known, conditions: Conditions, *, quota: int, accept_loss: bool
     ) -> None:
         """Return None: a probe has seen the files."""
-        del known, conditions, limits, accept_loss
+        del known, conditions, quota, accept_loss
 
     async def rewrite(
         self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions
