@@ -96,12 +96,12 @@ def _record_generation(
         "signed": index.signed,
         "content": generation.content if generation.config else None,
         "content_digest": content_digest(generation.content),
-        "violation": generation.violation,
         "first_seen_at": contents.now,
     }
     seen = {
         "store_id": generation.store_id,
         "location": generation.location,
+        "violation": generation.violation,
         "last_seen_at": contents.now,
         "missing_since": None,
         # It was written anew, and what a newer one once had of it may have gone since.

@@ -40,7 +40,7 @@ from maintainer.stores.local.index import IndexFile, Sleep
 from maintainer.stores.local.look import Tags, live_of
 from maintainer.stores.local.outage import find_loss
 from maintainer.stores.local.recheck import LookEachTime
-from maintainer.stores.local.replace import Replacer
+from maintainer.stores.local.replace import Found, Replacer
 from maintainer.stores.local.strange import Strange
 from maintainer.stores.local.tags import read_tags
 from maintainer.stores.local.verify import is_whole
@@ -71,6 +71,7 @@ class Directory:
         self.requests = RequestLog()
         self.left_alone: list[Keep] = []
         self._damaged: set[Digest] = set()
+        self._missing: frozenset[Digest] = frozenset()
         self._limit = max_index_size
         self._merge_tags = merge_tags
         self._verify = verify
@@ -111,6 +112,7 @@ class Directory:
             *(config.blobs for config in tags.exports.values()),
         )
         live = await self._find(wanted, conditions)
+        self._missing = wanted - live - self._damaged
         self.left_alone += tags.left_alone.keeps()
         return Probe(
             at=now,
@@ -231,8 +233,14 @@ class Directory:
             self._files,
             self._index,
             self._tags,
-            marks.snapshot.live_blobs,
-            damaged=frozenset(self._damaged),
+            Found(
+                live=marks.snapshot.live_blobs,
+                missing=self._missing,
+                damaged=frozenset(self._damaged),
+                refused=frozenset(
+                    one.id for one in marks.indexes if one.newest and one.newest.violation
+                ),
+            ),
             limit=self._limit,
         )
         for one in await replacer.replace(writes, conditions.budget, merged=self._merge_tags):

@@ -18,7 +18,7 @@ from maintainer.cacheconfig.oci import CacheManifest, decode_oci, read_manifest
 from maintainer.errors import InvalidIndexError, StoreError
 from maintainer.probe import KnownPlace, ReadGeneration
 from maintainer.snapshot import UnreadGeneration
-from maintainer.stores.local.files import Files, MissingError, Seen
+from maintainer.stores.local.files import Files, MissingError, Seen, TooLargeError
 from maintainer.stores.local.references import References
 from maintainer.stores.local.strange import Strange
 from maintainer.stores.local.tags import Named
@@ -107,11 +107,18 @@ class Tags:
         for held in (digest, manifest.config):
             self.held.setdefault(held, set()).add(index)
         place = self._known.get(index, {}).get(NUMBER)
-        there = self._files.look(manifest.config) is not None
-        if place and place.location == digest and there:
-            self.found.add(place.manifest_id)
+        known = place if place and place.location == digest and place.valid else None
+        if known and self._is_whole(manifest.config):
+            self.found.add(known.manifest_id)
         else:
             self.read.append(self._read(tag, manifest))
+
+    def _is_whole(self, config: Digest) -> bool:
+        """Whether a config still is what its digest says: it is read, for it may be damaged."""
+        try:
+            return matches(config, self._files.read_blob(config, limit=self._limit)[0])
+        except (MissingError, TooLargeError):
+            return False
 
     def read_tag(self, index: IndexId, digest: Digest) -> CacheTag | None:
         """Read the manifest that a tag has come to lead to; None if it is no cache's."""
@@ -134,6 +141,8 @@ class Tags:
             content, _ = self._files.read_blob(manifest.config, limit=self._limit)
         except MissingError:
             violation = f"its config {manifest.config} is missing"
+        except TooLargeError as error:
+            violation = f"its config is too large: {error}"
         else:
             decoded, violation = _decode(manifest, content)
         return ReadGeneration(

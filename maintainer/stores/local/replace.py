@@ -13,6 +13,7 @@ from maintainer.budget import Budget
 from maintainer.cacheconfig import (
     CacheConfig,
     Digest,
+    IndexId,
     content_digest,
     encode,
     loses_links,
@@ -36,6 +37,20 @@ _ATTEMPTS = 10
 """So many exports to one tag are met before it is left for the next run."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a run found out before it planned."""
+
+    live: frozenset[Digest]
+    """The blobs that exist."""
+    missing: frozenset[Digest]
+    """The blobs that it looked for in vain."""
+    damaged: frozenset[Digest]
+    """The blobs that exist, but whose content is another."""
+    refused: frozenset[IndexId]
+    """The tags whose index importers refuse."""
+
+
 @dataclass
 class _Attempt:
     """What a tag is to lead to, as it changes while builds export."""
@@ -45,6 +60,8 @@ class _Attempt:
     content: CacheConfig
     exported: bool
     """Whether what a build has exported is to be remembered, because more is written."""
+    refused: bool
+    """Whether importers refuse what the tag leads to, as it was read."""
     met: list[ReadGeneration] = field(default_factory=list)
     missing: frozenset[Digest] = frozenset()
     """The blobs that the tag leads to, and that were not there when the run looked."""
@@ -68,17 +85,18 @@ class Replacer:
         files: Files,
         index: IndexFile,
         tags: Tags,
-        live: frozenset[Digest],
+        found: Found,
         *,
-        damaged: frozenset[Digest],
         limit: int,
     ) -> None:
         self._files = files
         self._index = index
         self._tags = {tag.index: tag for tag in tags.caches}
         self._reader = tags
-        self._live = set(live)
-        self._damaged = damaged
+        self._live = set(found.live)
+        self._missing = set(found.missing)
+        self._damaged = found.damaged
+        self._refused = found.refused
         self._limit = limit
         self._described: dict[str, Descriptor] = {}
         self._written: set[Digest] = set()
@@ -88,7 +106,13 @@ class Replacer:
     ) -> list[Rewritten]:
         """Write indexes; what goes wrong is told in the results. `merged` of all tags, or not."""
         attempts = [
-            _Attempt(write, self._tags[write.index], write.content, exported=merged)
+            _Attempt(
+                write,
+                self._tags[write.index],
+                write.content,
+                exported=merged,
+                refused=write.index in self._refused,
+            )
             for write in writes
         ]
         try:
@@ -119,7 +143,7 @@ class Replacer:
         try:
             form = self._form(attempt.tag)
             named = {Digest(blob) for blob in form.descriptors if is_digest(blob)}
-            attempt.missing = frozenset(named - self._live - self._damaged)
+            attempt.missing = frozenset(named & self._missing)
             attempt.encoded = encode_oci(
                 attempt.content,
                 form=form,
@@ -152,7 +176,7 @@ class Replacer:
         try:
             trace = self._index.trace()
             before, _ = await self._index.read()
-            again = {name for name, one in pending.items() if live_of(self._files, one.missing)}
+            again = {name for name, one in pending.items() if self._is_back(one)}
             replacements = {name: _replacement(one) for name, one in pending.items()}
             after, changed = replace_tags(before, replacements)
             for name in sorted(again.union(changed)):
@@ -168,6 +192,15 @@ class Replacer:
         except StoreError as error:
             for attempt in pending.values():
                 attempt.end(error=str(error))
+
+    def _is_back(self, attempt: _Attempt) -> bool:
+        """Whether a build has stored what importers lacked of the manifest that is replaced."""
+        if attempt.refused:
+            try:
+                return self._reader.read_cache(attempt.tag).config is not None
+            except MissingError:
+                return False
+        return bool(live_of(self._files, attempt.missing))
 
     async def _read_back(self, pending: Mapping[str, _Attempt]) -> None:
         self._files.check_places()
@@ -216,10 +249,11 @@ class Replacer:
         met = self._reader.read_cache(tag)
         attempt.met.append(met)
         attempt.tag = tag
+        attempt.refused = False
         if met.config is None:
             attempt.end(left="a build has exported to it meanwhile")
             return
-        self._live |= live_of(self._files, met.config.blobs - self._live - self._damaged)
+        self._look_for(met.config.blobs)
         known = [attempt.content] if attempt.exported else []
         attempt.content = prune(merge([*known, met.config]), self._live)
         says_it_all = merge([met.config]) == attempt.content
@@ -227,6 +261,13 @@ class Replacer:
             attempt.end()
             return
         self._prepare(attempt)
+
+    def _look_for(self, blobs: frozenset[Digest]) -> None:
+        """Find out which blobs exist that did not when the run looked, or that it did not need."""
+        unknown = blobs - self._live - self._damaged
+        found = live_of(self._files, unknown)
+        self._live |= found
+        self._missing = (self._missing | unknown) - found
 
 
 def _replacement(attempt: _Attempt) -> Replacement:
