@@ -101,6 +101,14 @@ class UnreadGeneration:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokenTag:
+    """A tag of a directory that leads nowhere, and that no run can repair."""
+
+    name: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """What only a directory has: an OCI image layout, whose tags may be caches or images."""
 
@@ -114,6 +122,8 @@ class Layout:
     """What builds have exported to the tags under which a merged index is now."""
     former: frozenset[Digest] = frozenset()
     """The blobs that tags may have needed since the last run, until a tag was last replaced."""
+    broken: tuple[BrokenTag, ...] = ()
+    """The tags that lead nowhere."""
     merge_tags: bool = False
     """Whether each tag is to lead to all that any tag leads to."""
 

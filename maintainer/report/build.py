@@ -26,6 +26,7 @@ from maintainer.report.further import (
 from maintainer.report.model import (
     ActionReport,
     Blocked,
+    BrokenTagReport,
     Changes,
     EntryTotal,
     IndexReport,
@@ -40,6 +41,7 @@ from maintainer.rewrite import Rewritten
 from maintainer.snapshot import KnownEntry, index_of
 from maintainer.stores.base import RequestLog, StoreLimits
 from maintainer.sweep import Swept
+from maintainer.text import printable
 
 
 class ReportBuilder:
@@ -99,11 +101,30 @@ class ReportBuilder:
             results=self._results(),
             blocked=self._blocked(),
             deletions_a_minute=self.deletions_a_minute,
+            broken_tags=self._broken_tags(),
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
             space=self._space(totals) if requests.counts["list"] else None,
             changes=changes,
         )
         return msgspec.structs.replace(report, verdict=judge(report))
+
+    def _broken_tags(self) -> tuple[BrokenTagReport, ...]:
+        if self.marks is None or self.marks.snapshot.layout is None:
+            return ()
+        snapshot, layout = self.marks.snapshot, self.marks.snapshot.layout
+        repaired = {index for index, one in self.rewritten.items() if one.done}
+        return (
+            *(
+                BrokenTagReport(printable(one.name), one.problem, blocks_sweep=True)
+                for one in snapshot.unread
+            ),
+            *(BrokenTagReport(one.name, one.problem) for one in layout.broken),
+            *(
+                BrokenTagReport(printable(str(index.id)), index.newest.violation)
+                for index in self.marks.indexes
+                if index.newest and index.newest.violation and index.id not in repaired
+            ),
+        )
 
     @property
     def deletions(self) -> int:

@@ -90,6 +90,15 @@ class Changes(msgspec.Struct, frozen=True):
     evicted_largest: tuple[EvictedEntry, ...] = ()
 
 
+class BrokenTagReport(msgspec.Struct, frozen=True):
+    """A tag of a directory that builders cannot import, or that the run could not read."""
+
+    name: str
+    problem: str
+    blocks_sweep: bool = False
+    """Whether the run could not read it, so that any blob may be needed."""
+
+
 class LostBlob(msgspec.Struct, frozen=True):
     """A blob that is gone, and what went with it."""
 
@@ -295,6 +304,8 @@ class Report(msgspec.Struct, frozen=True):
     """Not stored with a run, but read from the database together with it."""
     more_actions: tuple[ActionTotal, ...] = ()
     """Of a directory with many blobs: what else was done, or left alone."""
+    broken_tags: tuple[BrokenTagReport, ...] = ()
+    """Of a directory: what builders cannot import, or the run could not read."""
 
     @property
     def deletions(self) -> tuple[ActionReport, ...]:

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from maintainer.mark import State
-from maintainer.report.model import Report, SpacePart, Verdict
+from maintainer.report.model import BrokenTagReport, Report, SpacePart, Verdict
 from maintainer.report.words import say_count, say_share, say_size
 
 LEVELS = {"good": "All right", "attention": "Needs attention", "bad": "Not all right"}
@@ -17,6 +18,8 @@ _LONG = timedelta(days=7)
 """A sweep that has been blocked for longer needs somebody to look."""
 _A_WHILE = 0.25
 """Minutes; what takes less is not worth a word."""
+_NAMED = 3
+"""So many tags are named."""
 _LARGE = 0.3
 """The share of the used space from which on a part is worth a word of advice."""
 
@@ -109,6 +112,34 @@ def _unread(report: Report) -> Verdict | None:
         "deleted.",
         "Run `maintainer gc` again in a few minutes.",
     )
+
+
+def _unread_tags(report: Report) -> Verdict | None:
+    unread = [tag for tag in report.broken_tags if tag.blocks_sweep]
+    if not unread:
+        return None
+    return Verdict(
+        "attention",
+        f"{say_count(len(unread), 'tag')} could not be read, so no blob was deleted: "
+        f"{_name_tags(unread)}.",
+        "Repair the tag, or remove it from index.json.",
+    )
+
+
+def _broken_tags(report: Report) -> Verdict | None:
+    if not report.broken_tags:
+        return None
+    return Verdict(
+        "attention",
+        f"Builds cannot import {say_count(len(report.broken_tags), 'tag')}: "
+        f"{_name_tags(report.broken_tags)}.",
+        "Export to the tag again, or remove it from index.json.",
+    )
+
+
+def _name_tags(tags: Sequence[BrokenTagReport]) -> str:
+    some = ", ".join(f"{tag.name} ({tag.problem})" for tag in tags[:_NAMED])
+    return f"{some} and {len(tags) - _NAMED} more" if len(tags) > _NAMED else some
 
 
 def _only_planned(report: Report) -> Verdict | None:
@@ -258,9 +289,11 @@ _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
     _blind,
     _long_blocked,
     _unread,
+    _unread_tags,
     _only_planned,
     _dropped,
     _used_by_builds,
+    _broken_tags,
     _unreachable,
     _full,
 )

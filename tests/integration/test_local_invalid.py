@@ -1,6 +1,7 @@
 """What a run does to tags of a directory that importers refuse, or that lead nowhere."""
 
 import json
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -32,7 +33,8 @@ def _manifest(world: World, tag: str = "api") -> Config:
 
 
 def _config_file(world: World, tag: str = "api") -> Path:
-    return world.blobs / _manifest(world, tag)["config"]["digest"][7:]
+    digest: str = _manifest(world, tag)["config"]["digest"]
+    return world.blobs / digest[7:]
 
 
 def _write(world: World, path: Path, content: bytes) -> None:
@@ -209,3 +211,68 @@ def test_an_index_that_is_replaced_leaves_the_other_tags_as_they_are(world: Worl
     assert dict(world.names())["web"] == web
     assert world.leads_to("web") == {layer_of("base"), layer_of("web")}
     assert not world.steps("api")
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged", "names nothing"])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_tag_that_leads_nowhere_is_named_in_the_verdict(
+    world: World, how: str, dry_run: bool
+) -> None:
+    for tag in ("api", "web", "docs"):
+        world.build("base", tag, tag=tag)
+    manifest = world.blobs / dict(world.names())["web"][7:]
+    if how == "gone":
+        manifest.unlink()
+    elif how == "damaged":
+        _write(world, manifest, manifest.read_bytes()[:-1])
+    else:
+        index = json.loads((world.path / "index.json").read_bytes())
+        del index["manifests"][1]["digest"]
+        (world.path / "index.json").write_text(json.dumps(index))
+
+    verdict = world.gc(dry_run=dry_run).verdict
+
+    assert verdict
+    assert verdict.level == "attention"
+    assert "cannot import 1 tag: web (" in verdict.message
+
+
+def test_a_tag_that_a_run_has_repaired_needs_no_attention(world: World) -> None:
+    world.build("base", "api")
+    _lose(world)
+
+    verdict = world.gc().verdict
+
+    assert verdict
+    assert verdict.level == "good"
+
+
+def test_an_invalid_tag_of_a_directory_that_cannot_be_written_needs_attention(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api")
+    _lose(world)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != world.path and access(path, mode))
+
+    verdict = world.gc().verdict
+
+    assert verdict
+    assert verdict.level == "attention"
+    assert "cannot import 1 tag: api (its config sha256:" in verdict.message
+
+
+def test_a_tag_that_cannot_be_read_needs_attention_because_it_blocks_the_sweep(
+    world: World,
+) -> None:
+    world.build("base", "api")
+    world.build("base", "web", tag="web")
+    manifest = world.blobs / dict(world.names())["web"][7:]
+    manifest.unlink()
+    manifest.symlink_to("/dev/null")
+
+    verdict = world.gc().verdict
+
+    assert verdict
+    assert verdict.level == "attention"
+    assert "1 tag could not be read, so no blob was deleted: web (" in verdict.message

@@ -133,6 +133,7 @@ class Directory:
                 held={digest: frozenset(names) for digest, names in tags.held.items()},
                 pinned=tags.pinned,
                 exports=tags.exports,
+                broken=tuple(tags.broken),
                 former=await self._former(known, now, conditions),
                 merge_tags=self._merge_tags,
             ),

@@ -17,11 +17,12 @@ from maintainer.cacheconfig.codec import Decoded
 from maintainer.cacheconfig.oci import CacheManifest, decode_oci, read_manifest
 from maintainer.errors import InvalidIndexError, StoreError
 from maintainer.probe import KnownPlace, ReadGeneration
-from maintainer.snapshot import UnreadGeneration
+from maintainer.snapshot import BrokenTag, UnreadGeneration
 from maintainer.stores.local.files import Files, MissingError, Seen, TooLargeError
 from maintainer.stores.local.references import References
 from maintainer.stores.local.strange import Strange
 from maintainer.stores.local.tags import Named
+from maintainer.text import printable
 
 NUMBER = 1
 """A tag has one manifest at a time, and keeps no count of them."""
@@ -59,6 +60,7 @@ class Tags:
         """How many bytes manifests say that a blob has."""
         self.exports: dict[IndexId, CacheConfig] = {}
         self.left_alone = Strange()
+        self.broken: list[BrokenTag] = []
 
     @property
     def pinned(self) -> Mapping[Digest, str]:
@@ -79,23 +81,28 @@ class Tags:
             self.unread.append(UnreadGeneration(index, 0, named.problem))
             return
         if named.digest is None:
-            self.left_alone.add(name, "it names no blob: left alone")
+            self._report_broken(named, name, "it names no blob")
             return
         try:
-            self._take(index, named.digest, is_tag=named.tag is not None)
+            self._take(index, named)
         except MissingError:
-            self.left_alone.add(name, f"its manifest {named.digest} is missing: nobody can read it")
+            self._report_broken(named, name, f"its manifest {named.digest} is missing")
         except StoreError as error:
             self.unread.append(UnreadGeneration(index, 0, str(error)))
 
-    def _take(self, index: IndexId, digest: Digest, *, is_tag: bool) -> None:
+    def _report_broken(self, named: Named, name: str, problem: str) -> None:
+        """Leave a tag alone that leads nowhere: what it once led to is not known."""
+        self.left_alone.add(name, f"{problem}: nobody can read it")
+        if named.tag is not None:
+            self.broken.append(BrokenTag(printable(name), problem))
+
+    def _take(self, index: IndexId, named: Named) -> None:
+        digest = named.digest or Digest("")
         content, seen = self._files.read_blob(digest, limit=self._limit)
         whole = matches(digest, content)
-        manifest = read_manifest(content) if whole and is_tag else None
+        manifest = read_manifest(content) if whole and named.tag is not None else None
         if not whole:
-            self.left_alone.add(
-                str(index), f"the content of its manifest is not {digest}: left alone"
-            )
+            self._report_broken(named, str(index), f"the content of its manifest is not {digest}")
         if manifest is None:
             self._references.pin(digest, f"{index}, which is no cache, needs it")
             return
