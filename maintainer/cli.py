@@ -147,12 +147,14 @@ def gc(
             metavar="STORE",
         ),
     ] = None,
-    merge_tags: Annotated[
-        bool,
+    merged_tag: Annotated[
+        str | None,
         typer.Option(
-            "--merge-tags", help="Let each tag of a directory lead to what any tag leads to."
+            help="The tag of a directory to write the merge of all others to, for builds to "
+            "import; '' turns it off. [default: maintained]",
+            metavar="TAG",
         ),
-    ] = False,
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option("--verify", help="Check the content of each blob of a directory."),
@@ -206,7 +208,7 @@ def gc(
             config,
             database,
             store=store,
-            merge_tags=merge_tags or None,
+            merged_tag=merged_tag,
             verify=verify or None,
             grace=_duration("--grace", grace),
             scopes=scope or None,

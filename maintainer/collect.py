@@ -207,7 +207,7 @@ async def _look(
                 run.target_id,
                 probe,
                 began_at=run.report.started_at,
-                merged_scope=Scope(settings.merged_scope) if settings.merged_scope else None,
+                merged_scope=_merged_scope(run, probe),
             )
             outage = run.cache.find_outage(known, remembered, probe, snapshot, run.report.limits)
             if outage and not accept_loss:
@@ -254,6 +254,12 @@ def _pauses(total: timedelta) -> Iterator[timedelta]:
     while total > timedelta(0):
         yield min(total, _PAUSE)
         total -= _PAUSE
+
+
+def _merged_scope(run: _Run, probe: Probe) -> Scope | None:
+    settings = run.collector.settings
+    name = settings.merged_tag if probe.layout else settings.merged_scope
+    return Scope(name) if name else None
 
 
 async def _record(run: _Run, connection: Connection, probe: Probe) -> None:

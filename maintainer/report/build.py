@@ -113,12 +113,17 @@ class ReportBuilder:
             return ()
         snapshot, layout = self.marks.snapshot, self.marks.snapshot.layout
         repaired = {index for index, one in self.rewritten.items() if one.done}
+        names = {printable(str(index)) for index in repaired}
         return (
             *(
                 BrokenTagReport(printable(one.name), one.problem, blocks_sweep=True)
                 for one in snapshot.unread
             ),
-            *(BrokenTagReport(one.name, one.problem) for one in layout.broken),
+            *(
+                BrokenTagReport(one.name, one.problem)
+                for one in layout.broken
+                if one.name not in names
+            ),
             *(
                 BrokenTagReport(printable(str(index.id)), index.newest.violation)
                 for index in self.marks.indexes
@@ -245,7 +250,8 @@ class ReportBuilder:
             reason=write.reason if write else context.reasons.get(_place(index), ""),
             keys=len(index.merged.records),
             usable_possible=index.merged.result_count,
-            results_lost=results_lost,
+            results_lost=max(0, results_lost - index.left_out),
+            left_out=index.left_out,
             lost=lost,
             newest_at=_newest_at(index, came_of_it),
             oldest_at=min(ages, default=None),

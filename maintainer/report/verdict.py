@@ -1,10 +1,10 @@
 """Is the cache all right? One line, with the one thing to do if it is not. Pure."""
 
 import math
-from collections.abc import Callable
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from maintainer.cacheconfig import DIRECTORY
 from maintainer.mark import State
 from maintainer.report.model import BrokenTagReport, Report, SpacePart, Verdict
 from maintainer.report.words import say_count, say_share, say_size
@@ -171,6 +171,13 @@ def _dropped(report: Report) -> Verdict | None:
 
 def _used_by_builds(report: Report) -> Verdict | None:
     for index in report.indexes:
+        if index.used_by_builds and index.ref == DIRECTORY:
+            return Verdict(
+                "attention",
+                f"Somebody else has written the tag {index.scope}, where the merge of all other "
+                "tags belongs: none is written there.",
+                "Let builds only import it, or choose another `merged_tag`.",
+            )
         if index.used_by_builds:
             return Verdict(
                 "attention",

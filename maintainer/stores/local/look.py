@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from maintainer.cacheconfig import (
     DIRECTORY,
-    CacheConfig,
     Digest,
     IndexId,
     Scope,
@@ -14,7 +13,7 @@ from maintainer.cacheconfig import (
     with_sink,
 )
 from maintainer.cacheconfig.codec import Decoded
-from maintainer.cacheconfig.oci import CacheManifest, decode_oci, read_manifest
+from maintainer.cacheconfig.oci import IMPORT_LIMIT, CacheManifest, decode_oci, read_manifest
 from maintainer.errors import InvalidIndexError, StoreError
 from maintainer.probe import KnownPlace, ReadGeneration
 from maintainer.snapshot import BrokenTag, UnreadGeneration
@@ -36,8 +35,6 @@ class CacheTag:
     digest: Digest
     """Of its manifest."""
     config: Digest
-    export: Digest
-    """What a build has exported; another manifest if a run has merged it since."""
     seen: Seen
 
 
@@ -58,9 +55,12 @@ class Tags:
         self.held: dict[Digest, set[IndexId]] = {}
         self.sizes: dict[Digest, set[int]] = {}
         """How many bytes manifests say that a blob has."""
-        self.exports: dict[IndexId, CacheConfig] = {}
+        self.others: set[IndexId] = set()
+        """The tags that are no caches."""
         self.left_alone = Strange()
         self.broken: list[BrokenTag] = []
+        self.vacant: dict[IndexId, Digest] = {}
+        """The tags whose manifests are missing, and the digests that they name."""
 
     @property
     def pinned(self) -> Mapping[Digest, str]:
@@ -87,6 +87,8 @@ class Tags:
             self._take(index, named)
         except MissingError:
             self._report_broken(named, name, f"its manifest {named.digest} is missing")
+            if named.tag is not None:
+                self.vacant[index] = named.digest
         except StoreError as error:
             self.unread.append(UnreadGeneration(index, 0, str(error)))
 
@@ -104,10 +106,11 @@ class Tags:
         if not whole:
             self._report_broken(named, str(index), f"the content of its manifest is not {digest}")
         if manifest is None:
+            if named.tag is not None:
+                self.others.add(index)
             self._references.pin(digest, f"{index}, which is no cache, needs it")
             return
-        export = self._take_export(index, manifest.export) if manifest.export else None
-        tag = CacheTag(index, digest, manifest.config, export or digest, seen)
+        tag = CacheTag(index, digest, manifest.config, seen)
         self.caches.append(tag)
         for blob, size in manifest.sizes():
             self.sizes.setdefault(blob, set()).add(size)
@@ -131,7 +134,7 @@ class Tags:
         """Read the manifest that a tag has come to lead to; None if it is no cache's."""
         content, seen = self._files.read_blob(digest, limit=self._limit)
         manifest = read_manifest(content) if matches(digest, content) else None
-        return CacheTag(index, digest, manifest.config, digest, seen) if manifest else None
+        return CacheTag(index, digest, manifest.config, seen) if manifest else None
 
     def read_cache(self, tag: CacheTag) -> ReadGeneration:
         """Read what a tag leads to, or say why an importer would refuse it."""
@@ -152,6 +155,7 @@ class Tags:
             violation = f"its config is too large: {error}"
         else:
             decoded, violation = _decode(manifest, content)
+            violation = violation or _why_too_large(tag.seen.size, len(content))
         return ReadGeneration(
             index=tag.index,
             number=NUMBER,
@@ -164,32 +168,18 @@ class Tags:
             sink=decoded.sink if decoded else None,
         )
 
-    def _take_export(self, index: IndexId, export: Digest) -> Digest | None:
-        """Read what a build has exported to a tag before a run has merged it with others.
-
-        None if it is not there any more, or of no use.
-        """
-        try:
-            tag = self.read_tag(index, export)
-            config = self.read_cache(tag).config if tag else None
-        except MissingError:
-            return None
-        if tag is None or config is None:
-            return None
-        self.exports[index] = config
-        self.keep_export(tag)
-        return export
-
-    def keep_export(self, tag: CacheTag) -> None:
-        """Keep what a build has exported, to merge it anew with what others export later."""
-        for digest in (tag.digest, tag.config):
-            reason = f"it is what a build has exported to {tag.index}"
-            self._references.pinned.setdefault(digest, reason)
-
 
 def live_of(files: Files, blobs: Iterable[Digest]) -> frozenset[Digest]:
     """Tell which blobs exist."""
     return frozenset(blob for blob in blobs if files.look(blob))
+
+
+def _why_too_large(manifest: int, config: int) -> str | None:
+    """Say why importers refuse an index that is valid otherwise, if so; sizes are in bytes."""
+    for what, size in (("manifest", manifest), ("config", config)):
+        if size > IMPORT_LIMIT:
+            return f"its {what} has {size:,} bytes, and importers read {IMPORT_LIMIT:,}"
+    return None
 
 
 def _described(decoded: Decoded) -> bytes:
