@@ -80,15 +80,19 @@ async def collect(
     dry_run: bool = False,
     no_sweep: bool = False,
     accept_loss: bool = False,
+    repair: bool = False,
 ) -> Report:
     """Do one run, on a database that the caller holds.
 
-    A dry run is the same run, which stops behind the plan. `accept_loss` goes on even if most of
-    what was known is gone. What goes wrong is in the report, whose
-    status then is `failed`; only a database that cannot be used raises (DatabaseError).
+    A dry run is the same run, which stops after the plan. `accept_loss` goes on even if most of
+    what was known is gone. `repair` only rewrites what is not valid or names missing blobs. What
+    goes wrong is in the report, whose status then is `failed`; only a database that cannot be used
+    raises (DatabaseError).
     """
     collector = replace(collector, progress=StagesInLogs(collector.progress))
     run = _begin(collector, dry_run=dry_run)
+    run.report.repair = repair
+    no_sweep = no_sweep or repair
     with log_context(run=run.report.run, target=collector.store.name):
         log.info("run %d on %s begins", run.report.run, collector.store.name)
         try:
@@ -148,6 +152,7 @@ class _Run:
             max_index_size=settings.max_index_size,
             protects_unreadable_refs=settings.unreadable_refs == "protect",
             retention=(self.report.limits or StoreLimits()).retention,
+            repair=self.report.repair,
         )
 
     @property
@@ -259,7 +264,8 @@ def _pauses(total: timedelta) -> Iterator[timedelta]:
 def _merged_scope(run: _Run, probe: Probe) -> Scope | None:
     settings = run.collector.settings
     name = settings.merged_tag if probe.layout else settings.merged_scope
-    return Scope(name) if name else None
+    # A repair merges nothing, so the merge is an index like any other.
+    return Scope(name) if name and not run.report.repair else None
 
 
 async def _record(run: _Run, connection: Connection, probe: Probe) -> None:

@@ -93,6 +93,8 @@ class Rules:
     """Whether indexes in refs that the token cannot read may need blobs."""
     retention: timedelta = timedelta(days=7)
     """The store evicts what nobody has used for so long."""
+    repair: bool = False
+    """Write only indexes that are not valid or name missing blobs, and delete nothing."""
 
 
 def make_plan(marks: Marks, rules: Rules) -> Plan:
@@ -165,6 +167,8 @@ class Planner:
         if reason is None:
             self.settled.add(index.id)
             self.keep_index(index, _say_settled(index))
+        elif self.rules.repair and not self._is_broken(index):
+            self.keep_index(index, f"it is not broken; left to a run without --repair: {reason}")
         elif index.unread and index.newest is None:
             problem = index.unread[-1].problem
             self.keep_index(index, f"its newest generation could not be read this time: {problem}")
@@ -178,6 +182,11 @@ class Planner:
             key = index.id.key(index.highest + 1)
             reason += _say_left_out(index)
             self.writes[index.id] = WriteIndex(index.id, key, index.merged, reason, index.sink)
+
+    def _is_broken(self, index: Index) -> bool:
+        """Return whether builders fail on what they read, or miss what it promises."""
+        missing = index.named - self.marks.snapshot.live_blobs
+        return bool(missing) or any(one.violation for one in index.current)
 
     def _why_it_cannot_be(self, index: Index) -> str | None:
         if index.highest >= MAX_GENERATION:
@@ -225,6 +234,8 @@ class Planner:
         self.keeps.append(Keep(str(index.id), index.id.ref, reason))
 
     def _plan_entry(self, marked: Mark) -> None:
+        if self.rules.repair:
+            return
         if marked.state is State.DANGLING:
             self._plan_dangling(marked)
         elif marked.state in (State.SUPERSEDED, State.NEWEST):

@@ -64,6 +64,7 @@ class ReportBuilder:
         """When the store evicts, once that is known."""
         self.deletions_a_minute: int | None = None
         self.dry_run = dry_run
+        self.repair = False
         self.marks: Marks | None = None
         self.plan: Plan | None = None
         self.rewritten: dict[IndexId, Rewritten] = {}
@@ -88,6 +89,7 @@ class ReportBuilder:
             started_at=self.started_at,
             finished_at=finished_at,
             dry_run=self.dry_run,
+            repair=self.repair,
             status=status,
             problems=tuple(self.problems),
             notes=tuple(self.notes),

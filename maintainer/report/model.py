@@ -308,6 +308,8 @@ class Report(msgspec.Struct, frozen=True):
     """Of a directory with many blobs: what else was done, or left alone."""
     broken_tags: tuple[BrokenTagReport, ...] = ()
     """Of a directory: what builders cannot import, or the run could not read."""
+    repair: bool = False
+    """Whether the run only rewrote what was broken: it merged and deleted nothing."""
 
     @property
     def deletions(self) -> tuple[ActionReport, ...]:

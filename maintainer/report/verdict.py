@@ -39,10 +39,8 @@ def say_done(report: Report) -> str:
         return f"the run {report.status}: {_first(report.problems) or _first(report.notes)}"
     writes = [action for action in report.actions if action.kind == "write"]
     deletes = report.planned_deletions.actions
-    if not writes and not deletes and report.blocked and report.blocked.by_export:
-        return f"nothing was deleted; {report.blocked.reason}"
     if not writes and not deletes:
-        return "nothing to do: every index says all that can be used, and nothing is overdue"
+        return _say_nothing_done(report)
     if report.dry_run:
         return f"would {_say_plan(report)}"
     wrote = f"wrote {report.indexes_written} of {say_count(len(writes), 'index', 'indexes')}"
@@ -52,6 +50,14 @@ def say_done(report: Report) -> str:
         f"{wrote}, deleted {report.entries_deleted} of {say_count(deletes, 'entry')} "
         f"({say_size(report.bytes_freed)})"
     )
+
+
+def _say_nothing_done(report: Report) -> str:
+    if report.repair:
+        return "nothing to repair: every index is valid, and every blob that it names exists"
+    if report.blocked and report.blocked.by_export:
+        return f"nothing was deleted; {report.blocked.reason}"
+    return "nothing to do: every index says all that can be used, and nothing is overdue"
 
 
 def _failed(report: Report) -> Verdict | None:
@@ -188,6 +194,21 @@ def _used_by_builds(report: Report) -> Verdict | None:
     return None
 
 
+def _repaired(report: Report) -> Verdict | None:
+    if not report.repair:
+        return None
+    writes = sum(1 for action in report.actions if action.kind == "write")
+    if not writes:
+        return Verdict("good", "Nothing was broken: every index is valid, and its blobs exist.")
+    if report.indexes_written == writes:
+        return Verdict("good", f"{say_count(writes, 'index', 'indexes')} repaired.")
+    return Verdict(
+        "attention",
+        f"{report.indexes_written} of {say_count(writes, 'index', 'indexes')} repaired.",
+        "Run `maintainer gc --repair` again.",
+    )
+
+
 def _unreachable(report: Report) -> Verdict | None:
     hidden = [
         index
@@ -301,6 +322,7 @@ _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
     _dropped,
     _used_by_builds,
     _broken_tags,
+    _repaired,
     _unreachable,
     _full,
 )

@@ -185,6 +185,7 @@ class World:
         dry_run: bool = False,
         no_sweep: bool = False,
         accept_loss: bool = False,
+        repair: bool = False,
         database: Path | None = None,
         **settings: object,
     ) -> Report:
@@ -205,7 +206,11 @@ class World:
                         sleep=self._sleep,
                     )
                     return await collect(
-                        collector, dry_run=dry_run, no_sweep=no_sweep, accept_loss=accept_loss
+                        collector,
+                        dry_run=dry_run,
+                        no_sweep=no_sweep,
+                        accept_loss=accept_loss,
+                        repair=repair,
                     )
             finally:
                 opened.close()
