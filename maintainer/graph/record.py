@@ -202,7 +202,10 @@ def record_entries(
 
 
 def _record_absence(connection: Connection, target_id: int, probe: Probe) -> None:
-    """Write down which entries are not stored any more."""
+    """Record which entries are not stored any more. Nothing evicts from a directory."""
+    state, reason = "evicted", "the host, or somebody else, removed it"
+    if probe.layout:
+        state, reason = "removed", "a build with reset=true, or somebody else, deleted it"
     if probe.lists and probe.listing_complete:
         connection.execute(
             update(EntryRow)
@@ -213,10 +216,10 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
             )
             .values(
                 missing_since=probe.at,
-                state=case((was_to_be_deleted(target_id), "deleted"), else_="evicted"),
+                state=case((was_to_be_deleted(target_id), "deleted"), else_=state),
                 reason=case(
                     (was_to_be_deleted(target_id), "deleted by a run that did not end"),
-                    else_="the host, or somebody else, removed it",
+                    else_=reason,
                 ),
             )
         )

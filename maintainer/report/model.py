@@ -66,7 +66,7 @@ class Space(msgspec.Struct, frozen=True):
     """Whether nobody could be asked for the quota, so that GitHub's default stands for it."""
 
 
-class EvictedEntry(msgspec.Struct, frozen=True):
+class GoneEntry(msgspec.Struct, frozen=True):
     """An entry that is gone and that no run deleted."""
 
     key: str
@@ -84,10 +84,10 @@ class Changes(msgspec.Struct, frozen=True):
     new_entries: int = 0
     """Seen for the first time by this run."""
     new_bytes: int = 0
-    evicted_entries: int = 0
-    """Gone since, and not deleted by a run: the host evicts what was used least recently."""
-    evicted_bytes: int = 0
-    evicted_largest: tuple[EvictedEntry, ...] = ()
+    gone_entries: int = 0
+    """Gone since, and not deleted by a run: the host evicted it, or others deleted it."""
+    gone_bytes: int = 0
+    gone_largest: tuple[GoneEntry, ...] = ()
 
 
 class BrokenTagReport(msgspec.Struct, frozen=True):

@@ -282,9 +282,9 @@ def _say_lost(report: Report) -> str:
     if not report.results_lost:
         return ""
     were = "was" if report.results_lost == 1 else "were"
-    return (
-        f"{say_count(report.results_lost, 'result')} {were} lost with blobs that the host evicted"
-    )
+    is_directory = any(index.ref == DIRECTORY for index in report.indexes)
+    went = "are gone or damaged" if is_directory else "the host evicted"
+    return f"{say_count(report.results_lost, 'result')} {were} lost with blobs that {went}"
 
 
 def _say_plan(report: Report) -> str:
