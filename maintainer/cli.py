@@ -132,6 +132,14 @@ def gc(
         bool, typer.Option("--dry-run", help="Print the plan, and change nothing in the cache.")
     ] = False,
     no_sweep: Annotated[bool, typer.Option("--no-sweep", help="Delete nothing.")] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Only rewrite indexes that are not valid or name missing blobs: merge and delete "
+            "nothing.",
+        ),
+    ] = False,
     grace: Annotated[
         str | None,
         typer.Option(
@@ -147,12 +155,14 @@ def gc(
             metavar="STORE",
         ),
     ] = None,
-    merge_tags: Annotated[
-        bool,
+    merged_tag: Annotated[
+        str | None,
         typer.Option(
-            "--merge-tags", help="Let each tag of a directory lead to what any tag leads to."
+            help="The tag of a directory to write the merge of all others to, for builds to "
+            "import; '' turns it off. [default: maintained]",
+            metavar="TAG",
         ),
-    ] = False,
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option("--verify", help="Check the content of each blob of a directory."),
@@ -206,7 +216,7 @@ def gc(
             config,
             database,
             store=store,
-            merge_tags=merge_tags or None,
+            merged_tag=merged_tag,
             verify=verify or None,
             grace=_duration("--grace", grace),
             scopes=scope or None,
@@ -216,7 +226,7 @@ def gc(
             log_format=log_format,
         )
         set_up_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
-        ended = anyio.run(_collect, settings, _Mode(dry_run, no_sweep, accept_loss, quiet))
+        ended = anyio.run(_collect, settings, _Mode(dry_run, no_sweep, accept_loss, repair, quiet))
         if ended.result:
             _print_report(ended.result, json=json, quiet=quiet)
             if workflow:
@@ -443,6 +453,7 @@ class _Mode:
     dry_run: bool
     no_sweep: bool
     accept_loss: bool
+    repair: bool
     quiet: bool
 
 
@@ -458,6 +469,7 @@ async def _collect(settings: Settings, mode: _Mode) -> Ended[Report]:
                     dry_run=mode.dry_run,
                     no_sweep=mode.no_sweep,
                     accept_loss=mode.accept_loss,
+                    repair=mode.repair,
                 ),
                 budget,
             )

@@ -82,15 +82,19 @@ async def collect(
     dry_run: bool = False,
     no_sweep: bool = False,
     accept_loss: bool = False,
+    repair: bool = False,
 ) -> Report:
     """Do one run, on a database that the caller holds.
 
-    A dry run is the same run, which stops behind the plan. `accept_loss` goes on even if most of
-    what was known is gone. What goes wrong is in the report, whose
-    status then is `failed`; only a database that cannot be used raises (DatabaseError).
+    A dry run is the same run, which stops after the plan. `accept_loss` goes on even if most of
+    what was known is gone. `repair` only rewrites what is not valid or names missing blobs. What
+    goes wrong is in the report, whose status then is `failed`; only a database that cannot be used
+    raises (DatabaseError).
     """
     collector = replace(collector, progress=StagesInLogs(collector.progress))
     run = _begin(collector, dry_run=dry_run)
+    run.report.repair = repair
+    no_sweep = no_sweep or repair
     with log_context(run=run.report.run, target=collector.store.name):
         log.info("run %d on %s begins", run.report.run, collector.store.name)
         try:
@@ -150,6 +154,7 @@ class _Run:
             max_index_size=settings.max_index_size,
             protects_unreadable_refs=settings.unreadable_refs == "protect",
             retention=(self.report.limits or StoreLimits()).retention,
+            repair=self.report.repair,
         )
 
     @property
@@ -210,7 +215,7 @@ async def _look(run: _Run, *, accept_loss: bool, at: datetime | None = None) -> 
                 run.target_id,
                 probe,
                 began_at=run.report.started_at,
-                merged_scope=Scope(settings.merged_scope) if settings.merged_scope else None,
+                merged_scope=_merged_scope(run, probe),
             )
             outage = run.cache.find_outage(known, remembered, probe, snapshot, run.report.limits)
             if outage and not accept_loss:
@@ -314,6 +319,13 @@ def _pauses(total: timedelta) -> Iterator[timedelta]:
     while total > timedelta(0):
         yield min(total, _PAUSE)
         total -= _PAUSE
+
+
+def _merged_scope(run: _Run, probe: Probe) -> Scope | None:
+    settings = run.collector.settings
+    name = settings.merged_tag if probe.layout else settings.merged_scope
+    # A repair merges nothing, so the merge is an index like any other.
+    return Scope(name) if name and not run.report.repair else None
 
 
 async def _record(run: _Run, connection: Connection, probe: Probe) -> None:

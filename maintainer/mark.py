@@ -18,6 +18,8 @@ from maintainer.cacheconfig import (
     merge,
     prune,
 )
+from maintainer.cacheconfig.oci import fits_importers
+from maintainer.cacheconfig.shrink import last_uses, shrink
 from maintainer.doubt import Cause
 from maintainer.snapshot import (
     KnownEntry,
@@ -73,11 +75,13 @@ class Index:
     hidden_by: str | None
     """The key that builders who do not sign read in place of the newest generation."""
     merged_with: int = 0
-    """How many other tags have a part in what a tag comes to."""
+    """Of a merge: how many other indexes have a part in it."""
     is_merge: bool = False
     """Whether it holds the merge of all other indexes of its ref, and no build's own."""
     sink: Sink = Sink.REWRITE
     """The sink that it gets when it is written."""
+    left_out: int = 0
+    """Of a tag: the results of the merge for which importers have no room."""
     used_by_builds: str | None = None
     """Of the index that is to hold the merge: the key that a build has exported to it, if so."""
 
@@ -174,19 +178,20 @@ def _indexes(snapshot: Snapshot) -> tuple[Index, ...]:
         known[generation.index].append(generation)
     for problem in snapshot.unread:
         unread[problem.index].append(problem)
-    united = _tags_united(snapshot)
     found = {
         index: _generations(index, known[index], tuple(unread[index]), snapshot)
         for index in sorted({*known, *unread, *_places_of_merges(snapshot)})
     }
     exported = {
-        index: _exported_by_builds(found[index].ordered) for index in _places_of_merges(snapshot)
+        index: _used_by_others(index, found[index].ordered, snapshot)
+        for index in _places_of_merges(snapshot)
     }
     merges = [index for index, key in sorted(exported.items()) if key is None]
     indexes = [
-        _index(index, one, snapshot, united, exported.get(index))
+        _index(index, one, snapshot, exported.get(index))
         for index, one in found.items()
-        if index not in merges and (not index.is_tag or one.unread or one.stored)
+        if index not in merges
+        and (not index.is_tag or one.unread or one.stored or exported.get(index))
     ]
     together = [_merge(index, found[index], snapshot, indexes) for index in merges]
     return (*indexes, *(one for one in together if one))
@@ -194,16 +199,21 @@ def _indexes(snapshot: Snapshot) -> tuple[Index, ...]:
 
 def _places_of_merges(snapshot: Snapshot) -> frozenset[IndexId]:
     """Return the indexes that are to hold the merge of all others, one for each ref."""
-    if snapshot.merged_scope is None or snapshot.layout:
+    if snapshot.merged_scope is None:
         return frozenset()
     return frozenset(IndexId(ref, snapshot.merged_scope) for ref in snapshot.access.readable)
 
 
-def _exported_by_builds(generations: Iterable[KnownGeneration]) -> str | None:
+def _used_by_others(
+    index: IndexId, generations: Iterable[KnownGeneration], snapshot: Snapshot
+) -> str | None:
     """Return the key of a stored generation that a build has exported; None if all are ours.
 
-    Every merge that we write has a sink of its own kind, which builds never export.
+    Every merge that we write has a sink of its own kind, which builds never export. A tag may also
+    lead to what is no cache.
     """
+    if snapshot.layout and index in snapshot.layout.others:
+        return str(index)
     for one in generations:
         if one.exists and one.config and one.config.records and one.sink is not Sink.MERGE:
             return str(one.key)
@@ -230,7 +240,8 @@ class _Generations:
     def read_by_builders(self) -> CacheConfig:
         """The content of the generation that builders read, as far as it was decoded."""
         read = [one for one in self.stored if str(one.key) == self.hidden_by] or self.stored[-1:]
-        return (read[0].config if read else None) or CacheConfig()
+        refused = not read or read[0].violation is not None
+        return CacheConfig() if refused else read[0].config or CacheConfig()
 
 
 def _generations(
@@ -251,6 +262,7 @@ def _merge(
     """Return the merge of all other indexes of a ref; None if there is nothing to hold."""
     sources = [one.merged for one in others if one.id.ref == index.ref and one.merged.records]
     merged = sources[0] if len(sources) == 1 else prune(merge(sources), snapshot.live_blobs)
+    merged, left_out = _make_room(index, merged, sources)
     if not (merged.records or found.stored or found.unread):
         return None
     return Index(
@@ -264,30 +276,16 @@ def _merge(
         highest=found.highest,
         hidden_by=found.hidden_by,
         merged_with=len(sources),
+        left_out=left_out,
         is_merge=True,
         sink=Sink.MERGE,
     )
-
-
-def _tags_united(snapshot: Snapshot) -> "_Come | None":
-    """Give what the tags of a directory come to together, if each is to lead to all of it."""
-    if snapshot.layout is None or not snapshot.layout.merge_tags:
-        return None
-    tags = [one for one in snapshot.generations if one.exists]
-    return _come_to([_exported(one, snapshot) for one in tags], snapshot, signed=False)
-
-
-def _exported(generation: KnownGeneration, snapshot: Snapshot) -> CacheConfig | None:
-    """Give what a build has exported, rather than what a run has made of it."""
-    exports = snapshot.layout.exports if snapshot.layout else {}
-    return exports.get(generation.index, generation.config)
 
 
 def _index(
     index: IndexId,
     found: _Generations,
     snapshot: Snapshot,
-    united: "_Come | None",
     used_by_builds: str | None,
 ) -> Index:
     inputs = tuple(
@@ -298,10 +296,8 @@ def _index(
         and (generation.exists or not (index.signed or index.is_tag))
     )
     config = found.read_by_builders
-    come = united or _come_to(
-        [_exported(one, snapshot) for one in inputs], snapshot, signed=index.signed
-    )
-    merged = come.merged
+    come = _come_to([one.config for one in inputs], snapshot, signed=index.signed)
+    merged, left_out = _make_room(index, come.merged)
     return Index(
         id=index,
         generations=found.stored,
@@ -314,10 +310,20 @@ def _index(
         else prune(config, snapshot.live_blobs),
         highest=found.highest,
         hidden_by=found.hidden_by,
-        merged_with=come.configs - 1 if united else 0,
         sink=_sink_of(inputs),
+        left_out=left_out,
         used_by_builds=used_by_builds,
     )
+
+
+def _make_room(
+    index: IndexId, merged: CacheConfig, exports: Iterable[CacheConfig] = ()
+) -> tuple[CacheConfig, int]:
+    """Return what importers have room for, and how many results they have none for."""
+    if not index.is_tag or fits_importers(merged):
+        return merged, 0
+    smaller = shrink(merged, fits_importers, last_uses(exports))
+    return smaller, merged.result_count - smaller.result_count
 
 
 def _sink_of(inputs: Iterable[KnownGeneration]) -> Sink:
@@ -333,7 +339,6 @@ def _sink_of(inputs: Iterable[KnownGeneration]) -> Sink:
 class _Come:
     """What some generations come to, before and after pruning."""
 
-    configs: int
     remembered: CacheConfig
     merged: CacheConfig
 
@@ -349,7 +354,7 @@ def _come_to(found: Iterable[CacheConfig | None], snapshot: Snapshot, *, signed:
         merged = merge(prune(config, snapshot.live_blobs) for config in configs)
     else:
         merged = prune(remembered, snapshot.live_blobs)
-    return _Come(len(configs), remembered, merged)
+    return _Come(remembered, merged)
 
 
 def _hidden_by(
@@ -380,7 +385,7 @@ def _shields(snapshot: Snapshot) -> tuple[Shield, ...]:
     shields += [
         Shield(str(one.key), one.index.ref, one.created_at)
         for one in snapshot.generations
-        if one.index.is_tag and one.violation and one.exists
+        if one.index.is_tag and one.violation and one.exists and one.config is None
     ]
     return tuple(sorted(shields, key=lambda shield: (shield.created_at, shield.key), reverse=True))
 

@@ -33,13 +33,11 @@ async def open_cache(
         with open_directory(
             Path(settings.store.removeprefix(LOCAL)),
             max_index_size=settings.max_index_size,
-            merge_tags=settings.merge_tags,
             verify=settings.verify,
         ) as directory:
             yield directory
         return
-    for name in ("merge_tags", "verify"):
-        if getattr(settings, name):
-            raise UsageError(f"{name} is for directories only: it needs store = local:DIR")
+    if settings.verify:
+        raise UsageError("verify is for directories only: it needs store = local:DIR")
     async with open_store(github, max_index_size=settings.max_index_size) as store:
         yield store

@@ -21,6 +21,7 @@ from maintainer.cacheconfig import (
     why_too_large,
     with_sink,
 )
+from maintainer.cacheconfig.oci import IMPORT_LIMIT
 from maintainer.exports import Export, find_export
 from maintainer.mark import Index, Mark, Marks, Shield, State
 from maintainer.snapshot import KnownEntry, KnownGeneration
@@ -92,6 +93,8 @@ class Rules:
     """Whether indexes in refs that the token cannot read may need blobs."""
     retention: timedelta = timedelta(days=7)
     """The store evicts what nobody has used for so long."""
+    repair: bool = False
+    """Write only indexes that are not valid or name missing blobs, and delete nothing."""
 
 
 def make_plan(marks: Marks, rules: Rules) -> Plan:
@@ -169,6 +172,8 @@ class Planner:
         if reason is None:
             self.settled.add(index.id)
             self.keep_index(index, _say_settled(index))
+        elif self.rules.repair and not self._is_broken(index):
+            self.keep_index(index, f"it is not broken; left to a run without --repair: {reason}")
         elif index.unread and index.newest is None:
             problem = index.unread[-1].problem
             self.keep_index(index, f"its newest generation could not be read this time: {problem}")
@@ -180,7 +185,13 @@ class Planner:
             self.keep_index(index, why_not)
         else:
             key = index.id.key(index.highest + 1)
+            reason += _say_left_out(index)
             self.writes[index.id] = WriteIndex(index.id, key, index.merged, reason, index.sink)
+
+    def _is_broken(self, index: Index) -> bool:
+        """Return whether builders fail on what they read, or miss what it promises."""
+        missing = index.named - self.marks.snapshot.live_blobs
+        return bool(missing) or any(one.violation for one in index.current)
 
     def _why_it_cannot_be(self, index: Index) -> str | None:
         if index.highest >= MAX_GENERATION:
@@ -229,6 +240,8 @@ class Planner:
         self.keeps.append(Keep(str(index.id), index.id.ref, reason))
 
     def _plan_entry(self, marked: Mark) -> None:
+        if self.rules.repair:
+            return
         if marked.state is State.DANGLING:
             self._plan_dangling(marked)
         elif marked.state is State.WITHOUT_CONTENT:
@@ -326,6 +339,11 @@ class Planner:
 
 
 def _say_used_by_builds(index: Index) -> str:
+    if index.id.is_tag:
+        return (
+            "somebody else has written it, so it is not ours to write: let builds export to "
+            "another tag, or choose another merged_tag"
+        )
     return (
         f"a build has exported {index.used_by_builds}, so it is not ours to write: let builds "
         "export to another scope, or choose another merged_scope"
@@ -333,15 +351,19 @@ def _say_used_by_builds(index: Index) -> str:
 
 
 def _say_sources(index: Index) -> str:
-    return "the other index" if index.merged_with == 1 else f"the {index.merged_with} other indexes"
+    one, several = ("tag", "tags") if index.id.is_tag else ("index", "indexes")
+    others = (
+        f"the other {one}" if index.merged_with == 1 else f"the {index.merged_with} other {several}"
+    )
+    return others if index.id.is_tag else f"{others} of {index.id.ref}"
 
 
 def _say_new_merge(index: Index) -> str:
-    return f"merge {_say_sources(index)} of {index.id.ref}"
+    return f"merge {_say_sources(index)}"
 
 
 def _say_changed_merge(index: Index, config: CacheConfig) -> str:
-    reason = f"follow {_say_sources(index)} of {index.id.ref}"
+    reason = f"follow {_say_sources(index)}"
     changes = [
         f"{len(blobs)} {'blob' if len(blobs) == 1 else 'blobs'} {how}"
         for how, blobs in (
@@ -361,7 +383,15 @@ def _say_settled(index: Index) -> str:
     if not index.newest:
         return "nothing is left of it"
     what = "manifest" if index.id.is_tag else "newest generation"
-    return f"its {what} says all that can be used"
+    return f"its {what} says all that can be used{_say_left_out(index)}"
+
+
+def _say_left_out(index: Index) -> str:
+    """Say what importers have no room for: they refuse an index that is too large."""
+    if not index.left_out:
+        return ""
+    results = "1 result" if index.left_out == 1 else f"{index.left_out:,} results"
+    return f"; {results}, used longest ago, left out: importers read {IMPORT_LIMIT:,} bytes"
 
 
 def _say_merge(
@@ -369,9 +399,6 @@ def _say_merge(
 ) -> str:
     others = [one for one in index.inputs if one.manifest_id != newest.manifest_id]
     reasons = []
-    if index.merged_with and index.merged.blobs - config.blobs:
-        tags = "the other tag" if index.merged_with == 1 else f"{index.merged_with} other tags"
-        reasons.append(f"merge in {tags}")
     if others:
         reasons.append(f"merge {_say_generations(others)} into generation {newest.number}")
     gone = config.blobs - index.merged.blobs

@@ -52,6 +52,8 @@ class KnownPlace:
     manifest_id: int
     location: str | None
     content_digest: Digest
+    valid: bool = True
+    """Whether importers accept it, as it was read."""
 
 
 @dataclass(frozen=True, slots=True)

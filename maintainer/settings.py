@@ -211,8 +211,8 @@ class TargetSettings(BaseModel):
         default=GITHUB,
         description="or the directory that it is, as local:DIR, in place of a repository's",
     )
-    merge_tags: bool | None = Field(
-        default=None, description="in place of the `merge_tags` of all targets"
+    merged_tag: _Scope | None = Field(
+        default=None, description="in place of the `merged_tag` of all targets"
     )
     verify: bool | None = Field(default=None, description="in place of the `verify` of all targets")
     cron: _Cron | None = Field(
@@ -282,9 +282,10 @@ class Settings(BaseSettings):
         description="where the cache lives: github, as the environment says, or local:DIR, a "
         "directory that BuildKit exports to with type=local",
     )
-    merge_tags: bool = Field(
-        default=False,
-        description="whether each tag of a directory is to lead to what any of its tags leads to",
+    merged_tag: _Scope = Field(
+        default="maintained",
+        description="the tag of a directory to which each run writes the merge of all others, for "
+        "builds to import and none to export to; an empty name turns it off",
     )
     verify: bool = Field(
         default=False,

@@ -110,6 +110,14 @@ class UnreadGeneration:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokenTag:
+    """A tag of a directory that leads nowhere, and that no run can repair."""
+
+    name: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """What only a directory has: an OCI image layout, whose tags may be caches or images."""
 
@@ -119,12 +127,12 @@ class Layout:
     """The manifests and configs of the tags that are caches: who names them."""
     pinned: Mapping[Digest, str] = field(default_factory=dict)
     """The blobs that something else needs, with the reason in words."""
-    exports: Mapping[IndexId, CacheConfig] = field(default_factory=dict)
-    """What builds have exported to the tags under which a merged index is now."""
+    others: frozenset[IndexId] = frozenset()
+    """The tags that are no caches."""
     former: frozenset[Digest] = frozenset()
     """The blobs that tags may have needed since the last run, until a tag was last replaced."""
-    merge_tags: bool = False
-    """Whether each tag is to lead to all that any tag leads to."""
+    broken: tuple[BrokenTag, ...] = ()
+    """The tags that lead nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +152,8 @@ class Snapshot:
     listing_complete: bool
     layout: Layout | None = None
     merged_scope: Scope | None = None
-    """The scope that holds, in each ref, the merge of all the others; None if there is to be none.
+    """The scope, or the tag of a directory, that holds the merge of all others of its ref; None if
+    there is to be none.
     """
     recent_references: Mapping[tuple[Ref, Digest], datetime] = field(default_factory=dict)
     """When an index of a ref was last created that references a blob, for the last hour or more."""

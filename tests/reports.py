@@ -6,8 +6,8 @@ from maintainer.report import ActionReport, EntryTotal, IndexReport, Report, Req
 from maintainer.report.model import (
     ChainRow,
     Changes,
-    EvictedEntry,
     EvictionDay,
+    GoneEntry,
     LostBlob,
     ResultTotals,
     Space,
@@ -87,7 +87,7 @@ def a_report(name: str = "web", /, **more: object) -> Report:
                 SpacePart("free", "free", 0, 2_000),
             ),
         ),
-        "changes": Changes(2, AT, 1, 10, 1, 10, (EvictedEntry(f"key {name}", f"ref {name}", 10),)),
+        "changes": Changes(2, AT, 1, 10, 1, 10, (GoneEntry(f"key {name}", f"ref {name}", 10),)),
         "trend": Trend(
             (TrendPoint(2, AT, {"reachable": 4_000}, 4), TrendPoint(3, AT, {"foreign": 1}, 9)),
             2,

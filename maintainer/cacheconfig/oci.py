@@ -15,7 +15,7 @@ from maintainer.cacheconfig.codec import Annotations, Decoded, annotate, decode_
 from maintainer.cacheconfig.keys import Digest, content_digest, is_digest
 from maintainer.cacheconfig.model import CacheConfig, Layer
 from maintainer.cacheconfig.normal import normalize
-from maintainer.cacheconfig.sink import with_sink
+from maintainer.cacheconfig.sink import Sink, with_sink
 
 CONFIG_TYPE = "application/vnd.buildkit.cacheconfig.v0"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -31,8 +31,11 @@ MANIFEST_TYPES = frozenset(
 
 _DIFF_ID = "containerd.io/uncompressed"
 _CREATED_AT = "buildkit/createdat"
-_EXPORTED = "maintainer.export"
-"""Our own annotation of a manifest that a run has merged: the digest of what a build exported."""
+
+IMPORT_LIMIT = 1024 * 1024
+"""Bytes. Importers of `type=local` and `type=registry` refuse a larger manifest or config."""
+_ROOM = 1024
+"""Bytes that the form of a manifest may take beyond the one that is measured."""
 
 Descriptor = dict[str, msgspec.Raw]
 """A descriptor with all that it says, ours to know or not."""
@@ -51,7 +54,6 @@ class _Manifest(msgspec.Struct, rename="camel"):
     layers: list[Descriptor] | None = None
     manifests: list[Descriptor] | None = None
     subject: msgspec.Raw | None = None
-    annotations: dict[str, str] | None = None
 
 
 _MANIFEST = msgspec.json.Decoder(_Manifest)
@@ -72,8 +74,6 @@ class CacheManifest:
     """Whether it is an image index, which lists the config among the blobs."""
     media_type: str
     config: Digest
-    export: Digest | None
-    """Of a manifest that a run has merged: the one that a build exported."""
     descriptors: Mapping[str, Descriptor] = field(repr=False)
     """By digest of the blob."""
 
@@ -126,12 +126,10 @@ def _cache_manifest(
         return None
     if not is_digest(config.digest):
         return None
-    export = (wire.annotations or {}).get(_EXPORTED, "")
     return CacheManifest(
         lists_all=lists_all,
         media_type=wire.media_type or (INDEX_TYPE if lists_all else MANIFEST_TYPE),
         config=Digest(config.digest),
-        export=Digest(export) if is_digest(export) else None,
         descriptors={one.digest: each for each, one in described},
     )
 
@@ -174,14 +172,13 @@ def encode_oci(
     *,
     form: CacheManifest | None = None,
     described: Mapping[str, Descriptor] | None = None,
-    export: Digest | None = None,
+    sink: Sink = Sink.REWRITE,
 ) -> Encoded:
-    """Write an index in normal form and with a sink, with a manifest of the same form as `form`.
+    """Return an index in normal form and with a sink, with a manifest of the same form as `form`.
 
-    What `described` says of a blob beyond what an index knows is kept. `export` is named as what a
-    build exported here.
+    What `described` says of a blob beyond what an index knows is kept.
     """
-    content = encode(with_sink(normalize(config)), described=False)
+    content = encode(with_sink(normalize(config), sink), described=False)
     known = described or {}
     layers = {layer.blob: layer for layer in config.layers}
     blobs = [_descriptor(layers[blob], known.get(blob, {})) for blob in sorted(layers)]
@@ -197,9 +194,31 @@ def encode_oci(
         "mediaType": form.media_type if form else default,
     }
     manifest |= {"manifests": [*blobs, head]} if lists_all else {"config": head, "layers": blobs}
-    if export:
-        manifest["annotations"] = {_EXPORTED: export}
     return Encoded(_ENCODER.encode(manifest), content)
+
+
+def fits_importers(config: CacheConfig) -> bool:
+    """Whether importers read an index: neither its config nor its manifest is too large."""
+    if _is_small(config):
+        return True
+    encoded = encode_oci(config)
+    largest = max(len(encoded.config), len(encoded.manifest) + _ROOM)
+    return largest <= IMPORT_LIMIT
+
+
+def _is_small(config: CacheConfig) -> bool:
+    """Whether an index fits whatever its names are: most do, and encoding them takes time.
+
+    A character takes six bytes at the most, and nothing else more than what is counted here.
+    """
+    size = sum(1_000 + 6 * len(layer.media_type) for layer in config.layers)
+    for record in config.records:
+        size += 100 + 6 * len(record.digest)
+        size += sum(100 + 20 * len(result.layers) for result in record.results)
+        size += sum(50 + 6 * len(link.selector) for links in record.inputs for link in links)
+        if size > IMPORT_LIMIT // 2:
+            return False
+    return size <= IMPORT_LIMIT // 2
 
 
 def _descriptor(layer: Layer, known: Descriptor) -> Descriptor:

@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
+from maintainer.cacheconfig import DIRECTORY
 from maintainer.errors import MaintainerError
 from maintainer.graph.models import ActionRow, EntryRow, RunRow, Target
 from maintainer.graph.runs import load_report
@@ -60,7 +61,7 @@ class RunDiff(msgspec.Struct, frozen=True):
     indexes: tuple[IndexChange, ...]
     """Only those that changed; none where one of the runs could read none."""
     happened: tuple[Tally, ...]
-    """What came, what the host evicted, and what the runs since the earlier one did."""
+    """What came, what went without a run, and what the runs since the earlier one did."""
 
 
 def compare(connection: Connection, one: int, other: int) -> RunDiff:
@@ -151,10 +152,11 @@ def _happened(connection: Connection, before: Report, after: Report) -> list[Tal
         EntryRow.missing_since > before.started_at,
         EntryRow.missing_since <= after.finished_at,
     )
-    evicted = and_(gone, EntryRow.state == "evicted")
+    how = "deleted by others" if DIRECTORY in after.readable else "evicted by the host"
+    not_by_us = and_(gone, EntryRow.state.in_(("evicted", "removed")))
     return [
         _count("new", connection, came),
-        _count("evicted by the host", connection, evicted),
+        _count(how, connection, not_by_us),
         *_actions(connection, before, after),
     ]
 

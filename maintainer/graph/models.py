@@ -145,7 +145,8 @@ class EntryRow(Base):
     unneeded_since: Mapped[datetime | None]
     """Unreachable (a blob, a signature) or superseded (an index) since then."""
     state: Mapped[str]
-    """As marked by the last run that saw it; `evicted` by the host, or `deleted` by a run."""
+    """As marked by the last run that saw it; `evicted` by the host, `removed` from a
+    directory by others, or `deleted` by a run."""
     reason: Mapped[str]
 
 

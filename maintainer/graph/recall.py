@@ -51,7 +51,9 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
             store_ids.add(row.store_id)
         elif row.size is not None:
             written[Ref(row.ref), row.key] = WrittenGeneration(row.id, row.size, row.first_seen_at)
-        place = KnownPlace(row.id, row.location, Digest(row.content_digest))
+        place = KnownPlace(
+            row.id, row.location, Digest(row.content_digest), valid=row.violation is None
+        )
         places[_index_of(row)][row.generation] = place
     named = _blobs_named(connection, target_id, access, ManifestRow.superseded_at.is_(None))
     stored = _blobs_named(connection, target_id, access, ManifestRow.missing_since.is_(None))

@@ -96,12 +96,12 @@ def _record_generation(
         "signed": index.signed,
         "content": generation.content if generation.config else None,
         "content_digest": content_digest(generation.content),
-        "violation": generation.violation,
         "first_seen_at": contents.now,
     }
     seen = {
         "store_id": generation.store_id,
         "location": generation.location,
+        "violation": generation.violation,
         "last_seen_at": contents.now,
         "missing_since": None,
         # It was written anew, and what a newer one once had of it may have gone since.
@@ -247,7 +247,10 @@ def _used_at(entry: StoredEntry, known: _Uses | None) -> datetime:
 
 
 def _record_absence(connection: Connection, target_id: int, probe: Probe) -> None:
-    """Write down which entries are not stored any more."""
+    """Record which entries are not stored any more. Nothing evicts from a directory."""
+    state, reason = "evicted", "the host, or somebody else, removed it"
+    if probe.layout:
+        state, reason = "removed", "a build with reset=true, or somebody else, deleted it"
     if probe.lists and probe.listing_complete:
         connection.execute(
             update(EntryRow)
@@ -258,10 +261,10 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
             )
             .values(
                 missing_since=probe.at,
-                state=case((was_to_be_deleted(target_id), "deleted"), else_="evicted"),
+                state=case((was_to_be_deleted(target_id), "deleted"), else_=state),
                 reason=case(
                     (was_to_be_deleted(target_id), "deleted by a run that did not end"),
-                    else_="the host, or somebody else, removed it",
+                    else_=reason,
                 ),
             )
         )

@@ -21,8 +21,8 @@ from sqlalchemy import (
 from maintainer.graph.models import ActionRow, EntryRow, RefRow, RunRow, RunStateRow, Target
 from maintainer.report.model import (
     Changes,
-    EvictedEntry,
     EvictionDay,
+    GoneEntry,
     Report,
     Trend,
     TrendPoint,
@@ -33,7 +33,7 @@ _POINTS = 200
 _DAYS = timedelta(days=90)
 """The graph forgets entries that have been gone for longer."""
 _NAMED = 10
-"""So many evicted entries are named."""
+"""So many entries that are gone are named."""
 
 
 def look_back(connection: Connection, target_id: int, run: int, at: datetime) -> Changes:
@@ -52,14 +52,14 @@ def look_back(connection: Connection, target_id: int, run: int, at: datetime) ->
         .where(RunRow.target_id == target_id, ActionRow.kind == "write")
     )
     new = and_(here, EntryRow.first_seen_at >= at, EntryRow.key.not_in(ours))
-    evicted = and_(here, EntryRow.missing_since >= at, EntryRow.state == "evicted")
+    gone = and_(here, EntryRow.missing_since >= at, EntryRow.state.in_(("evicted", "removed")))
     counted = select(func.count(), func.coalesce(func.sum(EntryRow.size), 0))
     new_entries, new_bytes = connection.execute(counted.where(new)).one()
-    evicted_entries, evicted_bytes = connection.execute(counted.where(evicted)).one()
+    gone_entries, gone_bytes = connection.execute(counted.where(gone)).one()
     largest = connection.execute(
         select(EntryRow.key, RefRow.name, EntryRow.size)
         .join(RefRow, RefRow.id == EntryRow.ref_id)
-        .where(evicted)
+        .where(gone)
         .order_by(EntryRow.size.desc(), EntryRow.key)
         .limit(_NAMED)
     )
@@ -68,9 +68,9 @@ def look_back(connection: Connection, target_id: int, run: int, at: datetime) ->
         previous_at=before.started_at,
         new_entries=new_entries,
         new_bytes=new_bytes,
-        evicted_entries=evicted_entries,
-        evicted_bytes=evicted_bytes,
-        evicted_largest=tuple(EvictedEntry(key, ref, size) for key, ref, size in largest),
+        gone_entries=gone_entries,
+        gone_bytes=gone_bytes,
+        gone_largest=tuple(GoneEntry(key, ref, size) for key, ref, size in largest),
     )
 
 

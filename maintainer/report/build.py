@@ -27,6 +27,7 @@ from maintainer.report.further import (
 from maintainer.report.model import (
     ActionReport,
     Blocked,
+    BrokenTagReport,
     Changes,
     EntryTotal,
     IndexReport,
@@ -41,6 +42,7 @@ from maintainer.rewrite import Rewritten
 from maintainer.snapshot import KnownEntry, index_of
 from maintainer.stores.base import RequestLog, StoreLimits
 from maintainer.sweep import Swept
+from maintainer.text import printable
 
 
 class ReportBuilder:
@@ -63,6 +65,7 @@ class ReportBuilder:
         """When the store evicts, once that is known."""
         self.deletions_a_minute: int | None = None
         self.dry_run = dry_run
+        self.repair = False
         self.marks: Marks | None = None
         self.plan: Plan | None = None
         self.rewritten: dict[IndexId, Rewritten] = {}
@@ -88,6 +91,7 @@ class ReportBuilder:
             started_at=self.started_at,
             finished_at=finished_at,
             dry_run=self.dry_run,
+            repair=self.repair,
             status=status,
             problems=tuple(self.problems),
             notes=tuple(self.notes),
@@ -101,11 +105,35 @@ class ReportBuilder:
             results=self._results(),
             blocked=self._blocked(),
             deletions_a_minute=self.deletions_a_minute,
+            broken_tags=self._broken_tags(),
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
             space=self._space(totals) if requests.counts["list"] else None,
             changes=changes,
         )
         return msgspec.structs.replace(report, verdict=judge(report))
+
+    def _broken_tags(self) -> tuple[BrokenTagReport, ...]:
+        if self.marks is None or self.marks.snapshot.layout is None:
+            return ()
+        snapshot, layout = self.marks.snapshot, self.marks.snapshot.layout
+        repaired = {index for index, one in self.rewritten.items() if one.done}
+        names = {printable(str(index)) for index in repaired}
+        return (
+            *(
+                BrokenTagReport(printable(one.name), one.problem, blocks_sweep=True)
+                for one in snapshot.unread
+            ),
+            *(
+                BrokenTagReport(one.name, one.problem)
+                for one in layout.broken
+                if one.name not in names
+            ),
+            *(
+                BrokenTagReport(printable(str(index.id)), index.newest.violation)
+                for index in self.marks.indexes
+                if index.newest and index.newest.violation and index.id not in repaired
+            ),
+        )
 
     @property
     def deletions(self) -> int:
@@ -226,7 +254,8 @@ class ReportBuilder:
             reason=write.reason if write else context.reasons.get(_place(index), ""),
             keys=len(index.merged.records),
             usable_possible=index.merged.result_count,
-            results_lost=results_lost,
+            results_lost=max(0, results_lost - index.left_out),
+            left_out=index.left_out,
             lost=lost,
             newest_at=_newest_at(index, came_of_it),
             oldest_at=min(ages, default=None),

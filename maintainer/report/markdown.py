@@ -77,7 +77,7 @@ def _happened(report: Report) -> Iterator[str]:
     for table in (
         page.written_table(report, _ROWS),
         page.lost_table(report, _ROWS),
-        page.evicted_table(report, _ROWS),
+        page.gone_table(report, _ROWS),
         page.deleted_table(report, _ROWS),
         page.left_table(report, _ROWS),
         page.kept_table(report, _ROWS),

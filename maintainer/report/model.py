@@ -66,7 +66,7 @@ class Space(msgspec.Struct, frozen=True):
     """Whether nobody could be asked for the quota, so that GitHub's default stands for it."""
 
 
-class EvictedEntry(msgspec.Struct, frozen=True):
+class GoneEntry(msgspec.Struct, frozen=True):
     """An entry that is gone and that no run deleted."""
 
     key: str
@@ -84,10 +84,19 @@ class Changes(msgspec.Struct, frozen=True):
     new_entries: int = 0
     """Seen for the first time by this run."""
     new_bytes: int = 0
-    evicted_entries: int = 0
-    """Gone since, and not deleted by a run: the host evicts what was used least recently."""
-    evicted_bytes: int = 0
-    evicted_largest: tuple[EvictedEntry, ...] = ()
+    gone_entries: int = 0
+    """Gone since, and not deleted by a run: the host evicted it, or others deleted it."""
+    gone_bytes: int = 0
+    gone_largest: tuple[GoneEntry, ...] = ()
+
+
+class BrokenTagReport(msgspec.Struct, frozen=True):
+    """A tag of a directory that builders cannot import, or that the run could not read."""
+
+    name: str
+    problem: str
+    blocks_sweep: bool = False
+    """Whether the run could not read it, so that any blob may be needed."""
 
 
 class LostBlob(msgspec.Struct, frozen=True):
@@ -159,6 +168,8 @@ class IndexReport(msgspec.Struct, frozen=True):
     """The chains that are too small to be in the tree."""
     is_merge: bool = False
     """Whether it holds the merge of all other indexes of its ref, for builds to import."""
+    left_out: int = 0
+    """Of a tag: results that exist, and for which importers have no room."""
     used_by_builds: str | None = None
     """The key that a build has exported where such a merge belongs, if so."""
 
@@ -295,6 +306,10 @@ class Report(msgspec.Struct, frozen=True):
     """Not stored with a run, but read from the database together with it."""
     more_actions: tuple[ActionTotal, ...] = ()
     """Of a directory with many blobs: what else was done, or left alone."""
+    broken_tags: tuple[BrokenTagReport, ...] = ()
+    """Of a directory: what builders cannot import, or the run could not read."""
+    repair: bool = False
+    """Whether the run only rewrote what was broken: it merged and deleted nothing."""
 
     @property
     def deletions(self) -> tuple[ActionReport, ...]:

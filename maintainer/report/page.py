@@ -122,7 +122,7 @@ def tell_changes(report: Report) -> list[str]:
     else:
         ago = say_duration(report.started_at - changes.previous_at)
         came = _entries(changes.new_entries, changes.new_bytes)
-        gone = _entries(changes.evicted_entries, changes.evicted_bytes)
+        gone = _entries(changes.gone_entries, changes.gone_bytes)
         went = f"{gone} went" if _is_directory(report) else f"the host evicted {gone}"
         lines.append(f"Since run {changes.previous_run}, {ago} earlier, {came} came, and {went}.")
     lines.append(_tell_actions(report))
@@ -194,13 +194,14 @@ def lost_table(report: Report, limit: int) -> Table:
     return _table(f"{dropped}, because a blob is {gone}", columns, columns[1:3], rows, limit)
 
 
-def evicted_table(report: Report, limit: int) -> Table:
-    """Name the largest of what the host evicted since the run before."""
+def gone_table(report: Report, limit: int) -> Table:
+    """Return the largest of what has gone since the run before, and was not deleted by a run."""
     rows = [
         (Cell(say_key(one.key), title=one.key), Cell(one.ref), _size(one.size))
-        for one in report.changes.evicted_largest
+        for one in report.changes.gone_largest
     ]
-    title = "Evicted by the host since, the largest first"
+    how = "Deleted by others" if _is_directory(report) else "Evicted by the host"
+    title = f"{how} since, the largest first"
     return _table(title, ("entry", "ref", "size"), ("size",), rows, limit)
 
 
@@ -316,7 +317,7 @@ def tell_evictions(report: Report) -> str:
     days = report.trend.evictions
     if not days:
         if _is_directory(report):
-            return "Nobody evicts from a directory."
+            return "Only runs, people, and builds with reset=true delete anything from a directory."
         if report.changes.previous_run is None:
             return "What the host evicted before the first run, nobody has written down."
         return "As far as the database remembers, the host has evicted nothing."

@@ -144,7 +144,7 @@ def _happened(report: Report) -> Iterator[RenderableType]:
     yield from _written(report)
     for table in (
         page.lost_table(report, _ROWS),
-        page.evicted_table(report, _ROWS),
+        page.gone_table(report, _ROWS),
         page.deleted_table(report, _ROWS),
         page.left_table(report, _ROWS),
         page.kept_table(report, _ROWS),

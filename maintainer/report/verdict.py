@@ -1,11 +1,12 @@
 """Is the cache all right? One line, with the one thing to do if it is not. Pure."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from maintainer.cacheconfig import DIRECTORY
 from maintainer.mark import State
-from maintainer.report.model import Report, SpacePart, Verdict
+from maintainer.report.model import BrokenTagReport, Report, SpacePart, Verdict
 from maintainer.report.words import say_count, say_share, say_size
 
 LEVELS = {"good": "All right", "attention": "Needs attention", "bad": "Not all right"}
@@ -17,6 +18,8 @@ _LONG = timedelta(days=7)
 """A sweep that has been blocked for longer needs somebody to look."""
 _A_WHILE = 0.25
 """Minutes; what takes less is not worth a word."""
+_NAMED = 3
+"""So many tags are named."""
 _LARGE = 0.3
 """The share of the used space from which on a part is worth a word of advice."""
 
@@ -36,10 +39,8 @@ def say_done(report: Report) -> str:
         return f"the run {report.status}: {_first(report.problems) or _first(report.notes)}"
     writes = [action for action in report.actions if action.kind == "write"]
     deletes = report.planned_deletions.actions
-    if not writes and not deletes and report.blocked and report.blocked.by_export:
-        return f"nothing was deleted; {report.blocked.reason}"
     if not writes and not deletes:
-        return "nothing to do: every index says all that can be used, and nothing is overdue"
+        return _say_nothing_done(report)
     if report.dry_run:
         return f"would {_say_plan(report)}"
     wrote = f"wrote {report.indexes_written} of {say_count(len(writes), 'index', 'indexes')}"
@@ -49,6 +50,14 @@ def say_done(report: Report) -> str:
         f"{wrote}, deleted {report.entries_deleted} of {say_count(deletes, 'entry')} "
         f"({say_size(report.bytes_freed)})"
     )
+
+
+def _say_nothing_done(report: Report) -> str:
+    if report.repair:
+        return "nothing to repair: every index is valid, and every blob that it names exists"
+    if report.blocked and report.blocked.by_export:
+        return f"nothing was deleted; {report.blocked.reason}"
+    return "nothing to do: every index says all that can be used, and nothing is overdue"
 
 
 def _failed(report: Report) -> Verdict | None:
@@ -111,6 +120,34 @@ def _unread(report: Report) -> Verdict | None:
     )
 
 
+def _unread_tags(report: Report) -> Verdict | None:
+    unread = [tag for tag in report.broken_tags if tag.blocks_sweep]
+    if not unread:
+        return None
+    return Verdict(
+        "attention",
+        f"{say_count(len(unread), 'tag')} could not be read, so no blob was deleted: "
+        f"{_name_tags(unread)}.",
+        "Repair the tag, or remove it from index.json.",
+    )
+
+
+def _broken_tags(report: Report) -> Verdict | None:
+    if not report.broken_tags:
+        return None
+    return Verdict(
+        "attention",
+        f"Builds cannot import {say_count(len(report.broken_tags), 'tag')}: "
+        f"{_name_tags(report.broken_tags)}.",
+        "Export to the tag again, or remove it from index.json.",
+    )
+
+
+def _name_tags(tags: Sequence[BrokenTagReport]) -> str:
+    some = ", ".join(f"{tag.name} ({tag.problem})" for tag in tags[:_NAMED])
+    return f"{some} and {len(tags) - _NAMED} more" if len(tags) > _NAMED else some
+
+
 def _only_planned(report: Report) -> Verdict | None:
     if not report.dry_run or not any(a.outcome == "planned" for a in report.actions):
         return None
@@ -140,6 +177,13 @@ def _dropped(report: Report) -> Verdict | None:
 
 def _used_by_builds(report: Report) -> Verdict | None:
     for index in report.indexes:
+        if index.used_by_builds and index.ref == DIRECTORY:
+            return Verdict(
+                "attention",
+                f"Somebody else has written the tag {index.scope}, where the merge of all other "
+                "tags belongs: none is written there.",
+                "Let builds only import it, or choose another `merged_tag`.",
+            )
         if index.used_by_builds:
             return Verdict(
                 "attention",
@@ -148,6 +192,21 @@ def _used_by_builds(report: Report) -> Verdict | None:
                 "Let builds only import it, or choose another `merged_scope`.",
             )
     return None
+
+
+def _repaired(report: Report) -> Verdict | None:
+    if not report.repair:
+        return None
+    writes = sum(1 for action in report.actions if action.kind == "write")
+    if not writes:
+        return Verdict("good", "Nothing was broken: every index is valid, and its blobs exist.")
+    if report.indexes_written == writes:
+        return Verdict("good", f"{say_count(writes, 'index', 'indexes')} repaired.")
+    return Verdict(
+        "attention",
+        f"{report.indexes_written} of {say_count(writes, 'index', 'indexes')} repaired.",
+        "Run `maintainer gc --repair` again.",
+    )
 
 
 def _unreachable(report: Report) -> Verdict | None:
@@ -223,9 +282,9 @@ def _say_lost(report: Report) -> str:
     if not report.results_lost:
         return ""
     were = "was" if report.results_lost == 1 else "were"
-    return (
-        f"{say_count(report.results_lost, 'result')} {were} lost with blobs that the host evicted"
-    )
+    is_directory = any(index.ref == DIRECTORY for index in report.indexes)
+    went = "are gone or damaged" if is_directory else "the host evicted"
+    return f"{say_count(report.results_lost, 'result')} {were} lost with blobs that {went}"
 
 
 def _say_plan(report: Report) -> str:
@@ -258,9 +317,12 @@ _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
     _blind,
     _long_blocked,
     _unread,
+    _unread_tags,
     _only_planned,
     _dropped,
     _used_by_builds,
+    _broken_tags,
+    _repaired,
     _unreachable,
     _full,
 )

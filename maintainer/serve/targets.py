@@ -61,7 +61,7 @@ def _read(settings: Settings) -> dict[str, ServedTarget]:
             "scopes": target.scopes,
             "merged_scope": target.merged_scope,
             "store": target.store,
-            "merge_tags": target.merge_tags,
+            "merged_tag": target.merged_tag,
             "verify": target.verify,
         }
         own = {key: value for key, value in given.items() if value is not None}

@@ -154,6 +154,25 @@ class World:
         for step in steps:
             (self.blobs / layer_of(step)[7:]).unlink()
 
+    def reset(self) -> None:
+        """Delete what BuildKit deletes after an export with `reset=true`.
+
+        That is every blob that `index.json` does not lead to by descriptors.
+        """
+        index = json.loads((self.path / "index.json").read_bytes())
+        reached: set[str] = set()
+        waiting = [one["digest"] for one in index["manifests"]]
+        while waiting:
+            digest = waiting.pop()
+            reached.add(digest)
+            content = (self.blobs / digest[7:]).read_bytes()
+            manifest = json.loads(content) if content.startswith(b'{"schemaVersion"') else {}
+            described = [*manifest.get("layers", ()), *manifest.get("manifests", ())]
+            described += [manifest["config"]] if "config" in manifest else []
+            waiting += [one["digest"] for one in described if one["digest"] not in reached]
+        for digest in self.stored() - reached:
+            (self.blobs / digest[7:]).unlink()
+
     def touch(self, path: Path) -> None:
         """Let a file have been written now."""
         os.utime(path, (self.now.timestamp(), self.now.timestamp()), follow_symlinks=False)
@@ -161,11 +180,12 @@ class World:
     def gc(
         self,
         *,
-        merge_tags: bool = False,
+        merged_tag: str = "",
         verify: bool = False,
         dry_run: bool = False,
         no_sweep: bool = False,
         accept_loss: bool = False,
+        repair: bool = False,
         database: Path | None = None,
         **settings: object,
     ) -> Report:
@@ -173,21 +193,24 @@ class World:
 
         async def run() -> Report:
             opened = Database(f"sqlite:///{database or self.database}")
-            opening = open_directory(
-                self.path, max_index_size=2**20, merge_tags=merge_tags, verify=verify
-            )
+            size = settings.get("max_index_size", 2**20)
+            opening = open_directory(self.path, max_index_size=int(str(size)), verify=verify)
             try:
                 opened.upgrade()
                 with opening as directory, opened.held():
                     collector = Collector(
                         directory,
                         opened,
-                        Settings.model_validate(settings),
+                        Settings.model_validate(settings | {"merged_tag": merged_tag}),
                         clock=lambda: self.now,
                         sleep=self._sleep,
                     )
                     return await collect(
-                        collector, dry_run=dry_run, no_sweep=no_sweep, accept_loss=accept_loss
+                        collector,
+                        dry_run=dry_run,
+                        no_sweep=no_sweep,
+                        accept_loss=accept_loss,
+                        repair=repair,
                     )
             finally:
                 opened.close()

@@ -39,7 +39,7 @@ class How:
     dry_run: bool = False
     no_sweep: bool = False
     other_way: bool = False
-    """By the other version of the service; or let each tag lead to what any tag leads to."""
+    """By the other version of the service; or with a tag that holds the merge of all others."""
 
 
 @dataclass
@@ -300,7 +300,7 @@ class Folder:
         with self._watcher.run(how.grace, between if meanwhile else None):
             return self._world.gc(
                 grace=how.grace,
-                merge_tags=how.other_way,
+                merged_tag="maintained" if how.other_way else "",
                 dry_run=how.dry_run,
                 no_sweep=how.no_sweep,
                 accept_loss=True,

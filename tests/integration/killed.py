@@ -76,5 +76,5 @@ def run_over_files(errand: FolderErrand) -> None:
 
     sys.addaudithook(step)
     world = World(errand.path, errand.database, errand.now)
-    report = world.gc(grace=timedelta(0), merge_tags=True)
+    report = world.gc(grace=timedelta(0), merged_tag="maintained")
     sys.exit(report.status != "done")

@@ -208,78 +208,12 @@ def _manifests(world: World) -> set[str]:
     return found
 
 
-def test_merged_tags_all_lead_to_what_any_of_them_leads_to(world: World) -> None:
-    world.build("base", "api")
-    world.build("base", "web", tag="web", form=INDEX)
-    world.passes(days=2)
-
-    report = world.gc(merge_tags=True, grace=NO_GRACE)
-
-    assert report.status == "done", report.problems
-    for tag in ("api", "web"):
-        assert world.leads_to(tag) == _layers("base", "api", "web")
-    before = world.files()
-    world.gc(merge_tags=True, grace=NO_GRACE)
-    assert world.files() == before
-
-
 def test_a_tag_is_told_to_be_as_old_as_its_newest_result(world: World) -> None:
     built_at = world.now
     world.build("base", "api")
     world.passes(days=3)
 
     assert [index.newest_at for index in world.gc().indexes] == [built_at]
-
-
-@pytest.mark.parametrize(
-    ("tags", "told"),
-    [(["api", "web"], "merge in the other tag"), (["api", "web", "docs"], "merge in 2 other tags")],
-)
-def test_how_many_tags_were_merged_in_is_told(world: World, tags: list[str], told: str) -> None:
-    for tag in tags:
-        world.build("base", tag, tag=tag)
-
-    report = world.gc(merge_tags=True)
-
-    assert {action.reason for action in report.actions if action.kind == "write"} == {told}
-
-
-def test_a_tag_that_has_all_that_the_others_have_is_not_said_to_be_merged(world: World) -> None:
-    world.build("base", "api", "gone")
-    world.build("base", tag="web")
-    world.evict("gone")
-
-    report = world.gc(merge_tags=True)
-
-    reasons = {a.subject: a.reason for a in report.actions if a.kind == "write"}
-    assert reasons == {
-        "api": "drop 1 blob that is gone or not needed",
-        "web": "merge in the other tag",
-    }
-
-
-def test_merged_tags_forget_what_a_newer_export_does_not_have(world: World) -> None:
-    world.build("base", "api")
-    world.build("base", "old", tag="web")
-    world.gc(merge_tags=True, grace=NO_GRACE)
-    world.build("base", "new", tag="web")
-
-    world.gc(merge_tags=True, grace=NO_GRACE)
-
-    assert world.leads_to("api") == world.leads_to("web") == _layers("base", "api", "new")
-    assert not world.steps("old")
-
-
-def test_tags_that_are_not_merged_any_more_get_their_own_exports_back(world: World) -> None:
-    world.build("base", "api")
-    world.build("base", "web", tag="web")
-    world.gc(merge_tags=True)
-
-    world.gc()
-
-    assert world.leads_to("api") == _layers("base", "api")
-    assert world.leads_to("web") == _layers("base", "web")
-    assert world.steps("api", "web") == _layers("api", "web")
 
 
 def test_a_foreign_image_is_kept_with_all_that_it_references_however_deep(world: World) -> None:
@@ -505,21 +439,6 @@ def test_an_export_to_another_tag_meanwhile_is_kept(
 
     assert world.leads_to("api") == _layers("base", "api")
     assert world.leads_to("web") == _layers("base", "web")
-
-
-def test_an_export_to_a_tag_that_is_being_merged_is_merged_in(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.build("base", "api")
-    world.build("base", "web", tag="web")
-    _once_before_the_lock(monkeypatch, lambda: world.build("base", "newer"))
-
-    report = world.gc(merge_tags=True)
-
-    assert _written(report) == ["api", "web"]
-    assert world.leads_to("api") >= _layers("base", "newer", "web")
-    world.gc(merge_tags=True)
-    assert world.leads_to("web") == _layers("base", "newer", "web")
 
 
 def _once_before_the_lock(monkeypatch: pytest.MonkeyPatch, export: Callable[[], object]) -> None:
@@ -859,9 +778,9 @@ def test_a_temporary_file_of_another_run_that_goes_meanwhile_holds_nothing_up(
     assert _written(world.gc()) == ["api"]
 
 
-@pytest.mark.parametrize("merge_tags", [False, True])
+@pytest.mark.parametrize("merged_tag", ["", "maintained"])
 def test_a_manifest_that_another_run_has_replaced_meanwhile_is_left_for_the_next_run(
-    world: World, monkeypatch: pytest.MonkeyPatch, merge_tags: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, merged_tag: str
 ) -> None:
     manifest = world.build("base", "api", "test")
     world.build("base", "web", tag="web")
@@ -869,13 +788,13 @@ def test_a_manifest_that_another_run_has_replaced_meanwhile_is_left_for_the_next
     open_file, opened = os.open, iter(range(100))
 
     def take_away(name: str, *how: int, **where: int) -> int:
-        if name == manifest[7:] and next(opened) == 1 + merge_tags:
+        if name == manifest[7:] and next(opened) == 1 + bool(merged_tag):
             (world.blobs / name).unlink()
         return open_file(name, *how, **where)
 
     monkeypatch.setattr(os, "open", take_away)
 
-    report = world.gc(merge_tags=merge_tags)
+    report = world.gc(merged_tag=merged_tag)
 
     assert report.status == "done", report.problems
     assert any(a.outcome.startswith("left: the manifest") for a in report.actions)

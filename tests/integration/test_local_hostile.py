@@ -236,8 +236,8 @@ async def _open(settings: Settings) -> None:
 def test_what_is_for_directories_only_is_refused_elsewhere() -> None:
     import anyio
 
-    with pytest.raises(UsageError, match="merge_tags is for directories only"):
-        anyio.run(_open, Settings(merge_tags=True))
+    with pytest.raises(UsageError, match="verify is for directories only"):
+        anyio.run(_open, Settings(verify=True))
 
 
 # What is not understood: it may need anything, so nothing is swept.

@@ -157,8 +157,8 @@ def test_what_others_did_since_the_run_before_is_told(world: World) -> None:
 
     changes = world.gc().changes
 
-    assert (changes.previous_run, changes.new_entries, changes.evicted_entries) == (1, 2, 1)
-    [evicted] = changes.evicted_largest
+    assert (changes.previous_run, changes.new_entries, changes.gone_entries) == (1, 2, 1)
+    [evicted] = changes.gone_largest
     assert evicted.key == f"buildkit-blob-1-{blob_of('api')}"
     assert evicted.ref == MAIN
 
@@ -211,7 +211,7 @@ def test_what_a_run_deleted_is_not_taken_for_evicted(world: World) -> None:
     world.passes(days=2)
     report = world.gc()
 
-    assert report.changes.evicted_entries == 0
+    assert report.changes.gone_entries == 0
     assert report.trend.evictions == ()
 
 

@@ -207,7 +207,7 @@ class FolderVictim:
         """Do a run with no grace period, which merges tags."""
         self._world.passes(minutes=5)
         with self._watcher.run(timedelta(0)):
-            return self._world.gc(grace=timedelta(0), merge_tags=True)
+            return self._world.gc(grace=timedelta(0), merged_tag="maintained")
 
     def problems(self) -> list[str]:
         """Tell which promises were broken."""

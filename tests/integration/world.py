@@ -77,6 +77,7 @@ class World:
         dry_run: bool = False,
         no_sweep: bool = False,
         accept_loss: bool = False,
+        repair: bool = False,
         database: Path | None = None,
         **settings: object,
     ) -> Report:
@@ -87,6 +88,7 @@ class World:
             dry_run=dry_run,
             no_sweep=no_sweep,
             accept_loss=accept_loss,
+            repair=repair,
             database=database,
             **settings,
         )
@@ -98,12 +100,18 @@ class World:
         dry_run: bool = False,
         no_sweep: bool = False,
         accept_loss: bool = False,
+        repair: bool = False,
         database: Path | None = None,
         **settings: object,
     ) -> Report:
         """Do a run in some environment."""
         self.requests.clear()
-        how = {"dry_run": dry_run, "no_sweep": no_sweep, "accept_loss": accept_loss}
+        how = {
+            "dry_run": dry_run,
+            "no_sweep": no_sweep,
+            "accept_loss": accept_loss,
+            "repair": repair,
+        }
         return anyio.run(self._collect, environment, database or self.database, how, settings)
 
     async def _collect(

@@ -62,19 +62,19 @@ def _skopeo(*arguments: str) -> bytes:
     return subprocess.run(["skopeo", *arguments], check=True, capture_output=True).stdout
 
 
-@pytest.mark.parametrize("merge_tags", [False, True])
+@pytest.mark.parametrize("merged_tag", ["", "maintained"])
 def test_skopeo_reads_every_tag_and_the_image_beside_them(
-    world: World, tmp_path: Path, merge_tags: bool
+    world: World, tmp_path: Path, merged_tag: str
 ) -> None:
     _put_an_image(world)
     before = _skopeo("inspect", "--raw", f"oci:{world.path}:image")
     world.passes(days=9)
 
-    report = world.gc(merge_tags=merge_tags, grace=timedelta(0))
+    report = world.gc(merged_tag=merged_tag, grace=timedelta(0))
 
     assert report.status == "done", report.problems
     assert report.entries_deleted
-    for tag in TAGS:
+    for tag in (*TAGS, *([merged_tag] if merged_tag else [])):
         raw = _skopeo("inspect", "--raw", f"oci:{world.path}:{tag}")
         assert f"sha256:{hashlib.sha256(raw).hexdigest()}" == dict(world.names())[tag]
     assert _skopeo("inspect", "--raw", f"oci:{world.path}:image") == before
@@ -96,7 +96,7 @@ def test_the_layout_keeps_the_rules_of_oci(world: World) -> None:
     _put_an_image(world)
     world.passes(days=9)
 
-    world.gc(merge_tags=True, grace=timedelta(0))
+    world.gc(merged_tag="maintained", grace=timedelta(0))
 
     assert json.loads((world.path / "oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
     index = json.loads((world.path / "index.json").read_bytes())

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from maintainer.cacheconfig import CacheConfig, merge, prune
+from maintainer.cacheconfig import CacheConfig, Sink, merge, prune
 from maintainer.cacheconfig.oci import (
     CONFIG_TYPE,
     INDEX_TYPE,
@@ -104,11 +104,14 @@ def test_what_a_descriptor_says_beyond_what_an_index_knows_is_kept() -> None:
     assert written["layers"][0]["urls"] == ["u"]
 
 
-def test_what_a_build_has_exported_is_named_when_more_is_written() -> None:
-    manifest = read_manifest(encode_oci(CacheConfig(), export=BLOBS[3]).manifest)
-
+@pytest.mark.parametrize("sink", Sink)
+@given(config=any_index())
+def test_the_sink_that_is_asked_for_is_written(sink: Sink, config: CacheConfig) -> None:
+    encoded = encode_oci(merge([config]), sink=sink)
+    manifest = read_manifest(encoded.manifest)
     assert manifest
-    assert manifest.export == BLOBS[3]
+
+    assert decode_oci(manifest, encoded.config).sink == (sink if config.records else None)
 
 
 @pytest.mark.parametrize(

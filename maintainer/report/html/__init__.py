@@ -62,7 +62,7 @@ def render_html(report: Report) -> str:
             happened=[
                 page.written_table(report, _ROWS),
                 page.lost_table(report, _ROWS),
-                page.evicted_table(report, _ROWS),
+                page.gone_table(report, _ROWS),
                 page.deleted_table(report, _ROWS),
                 page.left_table(report, _ROWS),
                 page.kept_table(report, _ROWS),

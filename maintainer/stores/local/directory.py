@@ -40,7 +40,7 @@ from maintainer.stores.local.index import IndexFile, Sleep
 from maintainer.stores.local.look import Tags, live_of
 from maintainer.stores.local.outage import find_loss
 from maintainer.stores.local.recheck import LookEachTime
-from maintainer.stores.local.replace import Replacer
+from maintainer.stores.local.replace import Found, Replacer
 from maintainer.stores.local.strange import Strange
 from maintainer.stores.local.tags import read_tags
 from maintainer.stores.local.verify import is_whole
@@ -65,15 +65,13 @@ class Directory:
     deletions_a_minute = None
     deletes = True
 
-    def __init__(
-        self, path: Path, *, max_index_size: int, merge_tags: bool = False, verify: bool = False
-    ) -> None:
+    def __init__(self, path: Path, *, max_index_size: int, verify: bool = False) -> None:
         self.name = f"local:{path}"
         self.requests = RequestLog()
         self.left_alone: list[Keep] = []
         self._damaged: set[Digest] = set()
+        self._missing: frozenset[Digest] = frozenset()
         self._limit = max_index_size
-        self._merge_tags = merge_tags
         self._verify = verify
         self._files = Files(path)
         self._index: IndexFile | None = None
@@ -103,15 +101,11 @@ class Directory:
             tags.take(one)
             conditions.progress.advance()
             await anyio.lowlevel.checkpoint()
-        if self._merge_tags:
-            for tag in tags.caches:
-                if tag.export == tag.digest:
-                    tags.keep_export(tag)
         wanted = known.named_blobs.union(
             *(one.config.blobs for one in tags.read if one.config),
-            *(config.blobs for config in tags.exports.values()),
         )
         live = await self._find(wanted, conditions)
+        self._missing = wanted - live - self._damaged
         self.left_alone += tags.left_alone.keeps()
         return Probe(
             at=now,
@@ -131,9 +125,9 @@ class Directory:
                 changed_at=seen.modified_at,
                 held={digest: frozenset(names) for digest, names in tags.held.items()},
                 pinned=tags.pinned,
-                exports=tags.exports,
+                others=frozenset(tags.others),
+                broken=tuple(tags.broken),
                 former=await self._former(known, now, conditions),
-                merge_tags=self._merge_tags,
             ),
         )
 
@@ -238,11 +232,17 @@ class Directory:
             self._files,
             self._index,
             self._tags,
-            marks.snapshot.live_blobs,
-            damaged=frozenset(self._damaged),
+            Found(
+                live=marks.snapshot.live_blobs,
+                missing=self._missing,
+                damaged=frozenset(self._damaged),
+                refused=frozenset(
+                    one.id for one in marks.indexes if one.newest and one.newest.violation
+                ),
+            ),
             limit=self._limit,
         )
-        for one in await replacer.replace(writes, conditions.budget, merged=self._merge_tags):
+        for one in await replacer.replace(writes, conditions.budget):
             yield one
 
     def recheck(
@@ -298,16 +298,9 @@ class Directory:
 
 
 @contextmanager
-def open_directory(
-    path: Path, *, max_index_size: int, merge_tags: bool = False, verify: bool = False
-) -> Iterator[Directory]:
+def open_directory(path: Path, *, max_index_size: int, verify: bool = False) -> Iterator[Directory]:
     """Open a directory. Raises StoreError if there is none, UsageError if there can be none."""
-    directory = Directory(
-        _resolved(path),
-        max_index_size=max_index_size,
-        merge_tags=merge_tags,
-        verify=verify,
-    )
+    directory = Directory(_resolved(path), max_index_size=max_index_size, verify=verify)
     try:
         yield directory
     finally:

@@ -38,6 +38,10 @@ class MissingError(StoreError):
     """There is no such file."""
 
 
+class TooLargeError(StoreError):
+    """A file is larger than what is read of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What tells a file from a later one of its name."""
@@ -280,7 +284,7 @@ def _read(name: str, number: int, limit: int) -> tuple[bytes, Seen]:
         pieces.append(piece)
         length += len(piece)
         if length > limit:
-            raise StoreError(f"{printable(name)} has more than {limit:,} bytes: not read")
+            raise TooLargeError(f"{printable(name)} has more than {limit:,} bytes: not read")
     return b"".join(pieces), _seen(found)
 
 

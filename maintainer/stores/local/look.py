@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from maintainer.cacheconfig import (
     DIRECTORY,
-    CacheConfig,
     Digest,
     IndexId,
     Scope,
@@ -14,14 +13,15 @@ from maintainer.cacheconfig import (
     with_sink,
 )
 from maintainer.cacheconfig.codec import Decoded
-from maintainer.cacheconfig.oci import CacheManifest, decode_oci, read_manifest
+from maintainer.cacheconfig.oci import IMPORT_LIMIT, CacheManifest, decode_oci, read_manifest
 from maintainer.errors import InvalidIndexError, StoreError
 from maintainer.probe import KnownPlace, ReadGeneration
-from maintainer.snapshot import UnreadGeneration
-from maintainer.stores.local.files import Files, MissingError, Seen
+from maintainer.snapshot import BrokenTag, UnreadGeneration
+from maintainer.stores.local.files import Files, MissingError, Seen, TooLargeError
 from maintainer.stores.local.references import References
 from maintainer.stores.local.strange import Strange
 from maintainer.stores.local.tags import Named
+from maintainer.text import printable
 
 NUMBER = 1
 """A tag has one manifest at a time, and keeps no count of them."""
@@ -35,8 +35,6 @@ class CacheTag:
     digest: Digest
     """Of its manifest."""
     config: Digest
-    export: Digest
-    """What a build has exported; another manifest if a run has merged it since."""
     seen: Seen
 
 
@@ -57,8 +55,12 @@ class Tags:
         self.held: dict[Digest, set[IndexId]] = {}
         self.sizes: dict[Digest, set[int]] = {}
         """How many bytes manifests say that a blob has."""
-        self.exports: dict[IndexId, CacheConfig] = {}
+        self.others: set[IndexId] = set()
+        """The tags that are no caches."""
         self.left_alone = Strange()
+        self.broken: list[BrokenTag] = []
+        self.vacant: dict[IndexId, Digest] = {}
+        """The tags whose manifests are missing, and the digests that they name."""
 
     @property
     def pinned(self) -> Mapping[Digest, str]:
@@ -79,45 +81,60 @@ class Tags:
             self.unread.append(UnreadGeneration(index, 0, named.problem))
             return
         if named.digest is None:
-            self.left_alone.add(name, "it names no blob: left alone")
+            self._report_broken(named, name, "it names no blob")
             return
         try:
-            self._take(index, named.digest, is_tag=named.tag is not None)
+            self._take(index, named)
         except MissingError:
-            self.left_alone.add(name, f"its manifest {named.digest} is missing: nobody can read it")
+            self._report_broken(named, name, f"its manifest {named.digest} is missing")
+            if named.tag is not None:
+                self.vacant[index] = named.digest
         except StoreError as error:
             self.unread.append(UnreadGeneration(index, 0, str(error)))
 
-    def _take(self, index: IndexId, digest: Digest, *, is_tag: bool) -> None:
+    def _report_broken(self, named: Named, name: str, problem: str) -> None:
+        """Leave a tag alone that leads nowhere: what it once led to is not known."""
+        self.left_alone.add(name, f"{problem}: nobody can read it")
+        if named.tag is not None:
+            self.broken.append(BrokenTag(printable(name), problem))
+
+    def _take(self, index: IndexId, named: Named) -> None:
+        digest = named.digest or Digest("")
         content, seen = self._files.read_blob(digest, limit=self._limit)
         whole = matches(digest, content)
-        manifest = read_manifest(content) if whole and is_tag else None
+        manifest = read_manifest(content) if whole and named.tag is not None else None
         if not whole:
-            self.left_alone.add(
-                str(index), f"the content of its manifest is not {digest}: left alone"
-            )
+            self._report_broken(named, str(index), f"the content of its manifest is not {digest}")
         if manifest is None:
+            if named.tag is not None:
+                self.others.add(index)
             self._references.pin(digest, f"{index}, which is no cache, needs it")
             return
-        export = self._take_export(index, manifest.export) if manifest.export else None
-        tag = CacheTag(index, digest, manifest.config, export or digest, seen)
+        tag = CacheTag(index, digest, manifest.config, seen)
         self.caches.append(tag)
         for blob, size in manifest.sizes():
             self.sizes.setdefault(blob, set()).add(size)
         for held in (digest, manifest.config):
             self.held.setdefault(held, set()).add(index)
         place = self._known.get(index, {}).get(NUMBER)
-        there = self._files.look(manifest.config) is not None
-        if place and place.location == digest and there:
-            self.found.add(place.manifest_id)
+        known = place if place and place.location == digest and place.valid else None
+        if known and self._is_whole(manifest.config):
+            self.found.add(known.manifest_id)
         else:
             self.read.append(self._read(tag, manifest))
+
+    def _is_whole(self, config: Digest) -> bool:
+        """Whether a config still is what its digest says: it is read, for it may be damaged."""
+        try:
+            return matches(config, self._files.read_blob(config, limit=self._limit)[0])
+        except (MissingError, TooLargeError):
+            return False
 
     def read_tag(self, index: IndexId, digest: Digest) -> CacheTag | None:
         """Read the manifest that a tag has come to lead to; None if it is no cache's."""
         content, seen = self._files.read_blob(digest, limit=self._limit)
         manifest = read_manifest(content) if matches(digest, content) else None
-        return CacheTag(index, digest, manifest.config, digest, seen) if manifest else None
+        return CacheTag(index, digest, manifest.config, seen) if manifest else None
 
     def read_cache(self, tag: CacheTag) -> ReadGeneration:
         """Read what a tag leads to, or say why an importer would refuse it."""
@@ -134,8 +151,11 @@ class Tags:
             content, _ = self._files.read_blob(manifest.config, limit=self._limit)
         except MissingError:
             violation = f"its config {manifest.config} is missing"
+        except TooLargeError as error:
+            violation = f"its config is too large: {error}"
         else:
             decoded, violation = _decode(manifest, content)
+            violation = violation or _why_too_large(tag.seen.size, len(content))
         return ReadGeneration(
             index=tag.index,
             number=NUMBER,
@@ -148,32 +168,18 @@ class Tags:
             sink=decoded.sink if decoded else None,
         )
 
-    def _take_export(self, index: IndexId, export: Digest) -> Digest | None:
-        """Read what a build has exported to a tag before a run has merged it with others.
-
-        None if it is not there any more, or of no use.
-        """
-        try:
-            tag = self.read_tag(index, export)
-            config = self.read_cache(tag).config if tag else None
-        except MissingError:
-            return None
-        if tag is None or config is None:
-            return None
-        self.exports[index] = config
-        self.keep_export(tag)
-        return export
-
-    def keep_export(self, tag: CacheTag) -> None:
-        """Keep what a build has exported, to merge it anew with what others export later."""
-        for digest in (tag.digest, tag.config):
-            reason = f"it is what a build has exported to {tag.index}"
-            self._references.pinned.setdefault(digest, reason)
-
 
 def live_of(files: Files, blobs: Iterable[Digest]) -> frozenset[Digest]:
     """Tell which blobs exist."""
     return frozenset(blob for blob in blobs if files.look(blob))
+
+
+def _why_too_large(manifest: int, config: int) -> str | None:
+    """Say why importers refuse an index that is valid otherwise, if so; sizes are in bytes."""
+    for what, size in (("manifest", manifest), ("config", config)):
+        if size > IMPORT_LIMIT:
+            return f"its {what} has {size:,} bytes, and importers read {IMPORT_LIMIT:,}"
+    return None
 
 
 def _described(decoded: Decoded) -> bytes:

@@ -13,6 +13,8 @@ from maintainer.budget import Budget
 from maintainer.cacheconfig import (
     CacheConfig,
     Digest,
+    IndexId,
+    Sink,
     content_digest,
     encode,
     loses_links,
@@ -21,7 +23,17 @@ from maintainer.cacheconfig import (
     with_sink,
 )
 from maintainer.cacheconfig.keys import is_digest
-from maintainer.cacheconfig.oci import CacheManifest, Descriptor, Encoded, encode_oci, read_manifest
+from maintainer.cacheconfig.oci import (
+    IMPORT_LIMIT,
+    MANIFEST_TYPE,
+    CacheManifest,
+    Descriptor,
+    Encoded,
+    encode_oci,
+    fits_importers,
+    read_manifest,
+)
+from maintainer.cacheconfig.shrink import shrink
 from maintainer.errors import StoreError
 from maintainer.plan import WriteIndex
 from maintainer.probe import ReadGeneration, read_content
@@ -36,15 +48,30 @@ _ATTEMPTS = 10
 """So many exports to one tag are met before it is left for the next run."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a run found out before it planned."""
+
+    live: frozenset[Digest]
+    """The blobs that exist."""
+    missing: frozenset[Digest]
+    """The blobs that it looked for in vain."""
+    damaged: frozenset[Digest]
+    """The blobs that exist, but whose content is another."""
+    refused: frozenset[IndexId]
+    """The tags whose index importers refuse."""
+
+
 @dataclass
 class _Attempt:
     """What a tag is to lead to, as it changes while builds export."""
 
     write: WriteIndex
-    tag: CacheTag
+    tag: CacheTag | None
+    """What the tag leads to; None if it is not there yet."""
     content: CacheConfig
-    exported: bool
-    """Whether what a build has exported is to be remembered, because more is written."""
+    refused: bool
+    """Whether importers refuse what the tag leads to, as it was read."""
     met: list[ReadGeneration] = field(default_factory=list)
     missing: frozenset[Digest] = frozenset()
     """The blobs that the tag leads to, and that were not there when the run looked."""
@@ -54,6 +81,11 @@ class _Attempt:
     @property
     def name(self) -> str:
         return str(self.write.index)
+
+    @property
+    def is_merge(self) -> bool:
+        """Whether it is the tag that holds the merge of all others, and no build's export."""
+        return self.write.sink is Sink.MERGE
 
     def end(self, *, left: str | None = None, error: str | None = None) -> None:
         """Come to an end without having written anything."""
@@ -68,35 +100,34 @@ class Replacer:
         files: Files,
         index: IndexFile,
         tags: Tags,
-        live: frozenset[Digest],
+        found: Found,
         *,
-        damaged: frozenset[Digest],
         limit: int,
     ) -> None:
         self._files = files
         self._index = index
         self._tags = {tag.index: tag for tag in tags.caches}
         self._reader = tags
-        self._live = set(live)
-        self._damaged = damaged
+        self._live = set(found.live)
+        self._missing = set(found.missing)
+        self._damaged = found.damaged
+        self._refused = found.refused
         self._limit = limit
         self._described: dict[str, Descriptor] = {}
         self._written: set[Digest] = set()
 
-    async def replace(
-        self, writes: Sequence[WriteIndex], budget: Budget, *, merged: bool
-    ) -> list[Rewritten]:
-        """Write indexes; what goes wrong is told in the results. `merged` of all tags, or not."""
+    async def replace(self, writes: Sequence[WriteIndex], budget: Budget) -> list[Rewritten]:
+        """Write indexes; the results say what went wrong."""
         attempts = [
-            _Attempt(write, self._tags[write.index], write.content, exported=merged)
+            _Attempt(
+                write,
+                self._tags.get(write.index),
+                write.content,
+                refused=write.index in self._refused,
+            )
             for write in writes
         ]
-        try:
-            for tag in self._tags.values() if merged else ():
-                self._described |= self._form(tag).descriptors
-        except MissingError as error:
-            for attempt in attempts:
-                attempt.end(left=str(error))
+        self._describe(attempts)
         for attempt in attempts:
             if reason := budget.take(0):
                 attempt.end(left=reason)
@@ -112,20 +143,29 @@ class Replacer:
                 attempt.end(left=f"builds exported to it {_ATTEMPTS} times meanwhile")
         return [one.outcome for one in attempts if one.outcome]
 
+    def _describe(self, attempts: Sequence[_Attempt]) -> None:
+        """Read what all tags say of their blobs, if one of them is to hold the merge."""
+        try:
+            if any(attempt.is_merge for attempt in attempts):
+                for tag in self._tags.values():
+                    self._described |= self._form(tag).descriptors
+        except MissingError as error:
+            for attempt in attempts:
+                attempt.end(left=str(error))
+
     def _prepare(self, attempt: _Attempt) -> None:
         """Write the blobs that the tag will lead to."""
         if attempt.outcome:
             return
         try:
-            form = self._form(attempt.tag)
-            named = {Digest(blob) for blob in form.descriptors if is_digest(blob)}
-            attempt.missing = frozenset(named - self._live - self._damaged)
-            attempt.encoded = encode_oci(
-                attempt.content,
-                form=form,
-                described={**self._described, **form.descriptors},
-                export=attempt.tag.export if attempt.exported else None,
-            )
+            form = self._form(attempt.tag) if attempt.tag else None
+            descriptors = form.descriptors if form else {}
+            named = {Digest(blob) for blob in descriptors if is_digest(blob)}
+            attempt.missing = frozenset(named & self._missing)
+            attempt.encoded = self._encode(attempt, form, {**self._described, **descriptors})
+            if attempt.encoded is None:
+                attempt.end(left=f"importers would not read it: they read {IMPORT_LIMIT:,} bytes")
+                return
             for content in (attempt.encoded.config, attempt.encoded.manifest):
                 self._files.write_blob(content_digest(content), content)
         except MissingError as error:
@@ -133,6 +173,18 @@ class Replacer:
             attempt.end(left=str(error))
         except StoreError as error:
             attempt.end(error=str(error))
+
+    def _encode(
+        self, attempt: _Attempt, form: CacheManifest | None, described: Mapping[str, Descriptor]
+    ) -> Encoded | None:
+        """Return what importers have room for, if need be without what they do not need."""
+        for known in (described, {}):
+            encoded = encode_oci(
+                attempt.content, form=form, described=known, sink=attempt.write.sink
+            )
+            if max(len(encoded.config), len(encoded.manifest)) <= IMPORT_LIMIT:
+                return encoded
+        return None
 
     def _form(self, tag: CacheTag) -> CacheManifest:
         """Read a manifest once more, for what an index does not know of it."""
@@ -152,8 +204,8 @@ class Replacer:
         try:
             trace = self._index.trace()
             before, _ = await self._index.read()
-            again = {name for name, one in pending.items() if live_of(self._files, one.missing)}
-            replacements = {name: _replacement(one) for name, one in pending.items()}
+            again = {name for name, one in pending.items() if self._is_back(one)}
+            replacements = {name: self._replacement(one) for name, one in pending.items()}
             after, changed = replace_tags(before, replacements)
             for name in sorted(again.union(changed)):
                 self._meet(pending[name], before)
@@ -169,12 +221,23 @@ class Replacer:
             for attempt in pending.values():
                 attempt.end(error=str(error))
 
+    def _is_back(self, attempt: _Attempt) -> bool:
+        """Whether a build has stored what importers lacked of the manifest that is replaced."""
+        if attempt.tag is None or attempt.is_merge:
+            return False
+        if attempt.refused:
+            try:
+                return self._reader.read_cache(attempt.tag).violation is None
+            except MissingError:
+                return False
+        return bool(live_of(self._files, attempt.missing))
+
     async def _read_back(self, pending: Mapping[str, _Attempt]) -> None:
         self._files.check_places()
         content, seen = await self._index.read()
         leads_to = {one.tag: one.digest for one in read_tags(content)}
         for name, attempt in pending.items():
-            if leads_to.get(name) != _replacement(attempt).new:
+            if leads_to.get(name) != self._replacement(attempt).new:
                 attempt.end(left="a build has exported to it at once")
             elif not self._is_stored(attempt.encoded):
                 attempt.end(error=f"{name} was written, but reading it back gives something else")
@@ -198,7 +261,7 @@ class Replacer:
             read_content(
                 attempt.write.index,
                 NUMBER,
-                encode(with_sink(attempt.content)),
+                encode(with_sink(attempt.content, attempt.write.sink)),
                 seen.modified_at,
                 location=content_digest(encoded.manifest),
             ),
@@ -214,21 +277,43 @@ class Replacer:
             attempt.end(left="it is no cache any more")
             return
         met = self._reader.read_cache(tag)
+        if attempt.is_merge:
+            self._meet_merge(attempt, met)
+            return
         attempt.met.append(met)
         attempt.tag = tag
+        attempt.refused = False
         if met.config is None:
             attempt.end(left="a build has exported to it meanwhile")
             return
-        self._live |= live_of(self._files, met.config.blobs - self._live - self._damaged)
-        known = [attempt.content] if attempt.exported else []
-        attempt.content = prune(merge([*known, met.config]), self._live)
+        self._look_for(met.config.blobs)
+        attempt.content = shrink(prune(merge([met.config]), self._live), fits_importers)
         says_it_all = merge([met.config]) == attempt.content
-        if says_it_all and not loses_links(attempt.content, met.sink):
+        if says_it_all and met.violation is None and not loses_links(attempt.content, met.sink):
             attempt.end()
             return
         self._prepare(attempt)
 
+    def _meet_merge(self, attempt: _Attempt, met: ReadGeneration) -> None:
+        """Leave alone what others have written where the merge belongs."""
+        if met.sink is not Sink.MERGE:
+            attempt.end(left="a build has exported to it meanwhile: it is not ours")
+        elif met.config == attempt.content:
+            attempt.end()
+        else:
+            attempt.end(left="another run has written it meanwhile")
 
-def _replacement(attempt: _Attempt) -> Replacement:
-    manifest = attempt.encoded.manifest if attempt.encoded else b""
-    return Replacement(attempt.tag.digest, content_digest(manifest), len(manifest))
+    def _look_for(self, blobs: frozenset[Digest]) -> None:
+        """Find out which blobs exist that did not when the run looked, or that it did not need."""
+        unknown = blobs - self._live - self._damaged
+        found = live_of(self._files, unknown)
+        self._live |= found
+        self._missing = (self._missing | unknown) - found
+
+    def _replacement(self, attempt: _Attempt) -> Replacement:
+        manifest = attempt.encoded.manifest if attempt.encoded else b""
+        new, size = content_digest(manifest), len(manifest)
+        if attempt.tag:
+            return Replacement(attempt.tag.digest, new, size)
+        vacant = self._reader.vacant.get(attempt.write.index)
+        return Replacement(vacant, new, size, media_type=MANIFEST_TYPE)

@@ -57,10 +57,13 @@ class Named:
 class Replacement:
     """What a tag is to lead to, in place of what it leads to."""
 
-    old: Digest
+    old: Digest | None
+    """None for a tag that is not there yet."""
     new: Digest
     size: int
     """Bytes."""
+    media_type: str = ""
+    """Of the new manifest, if that of the old one is not known."""
 
 
 def read_tags(content: bytes) -> tuple[Named, ...]:
@@ -108,16 +111,30 @@ def replace_tags(
     changed = set()
     for tag, replacement in replacements.items():
         place = places.get(tag)
+        if place is None and replacement.old is None:
+            descriptors.append(_new_descriptor(tag, replacement))
+            continue
         if place is None or place.digest != replacement.old:
             changed.add(tag)
             continue
         descriptor = descriptors[place.position] or {}
         descriptor["digest"] = _raw(replacement.new)
         descriptor["size"] = _raw(replacement.size)
+        if replacement.media_type:
+            descriptor["mediaType"] = _raw(replacement.media_type)
         # The content of the former manifest.
         descriptor.pop("data", None)
     whole[_MANIFESTS] = _raw(descriptors)
     return _ENCODER.encode(whole), frozenset(changed)
+
+
+def _new_descriptor(tag: str, replacement: Replacement) -> _Descriptor:
+    return {
+        "mediaType": _raw(replacement.media_type),
+        "digest": _raw(replacement.new),
+        "size": _raw(replacement.size),
+        "annotations": _raw({_NAME: tag}),
+    }
 
 
 def add_exports(content: bytes, before: bytes, after: bytes) -> bytes:

@@ -1,0 +1,97 @@
+"""Shrinking: what is left of an index that has more results than importers have room for."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from maintainer.cacheconfig.keys import Digest
+from maintainer.cacheconfig.model import CacheConfig, Record, Result
+from maintainer.cacheconfig.order import dependency_order
+from maintainer.cacheconfig.prune import prune
+from maintainer.cacheconfig.timestamps import Nanoseconds
+
+
+class ResultId(NamedTuple):
+    """A result, whatever index holds it."""
+
+    record: str
+    """The digest of its record."""
+    with_parents: bool
+    blobs: tuple[Digest, ...]
+
+
+def last_uses(exports: Iterable[CacheConfig]) -> Mapping[ResultId, Nanoseconds]:
+    """Return when a build last used each result, as far as the exports of builds show it.
+
+    An export holds every result that its build used, cached or not. A build is as old as the newest
+    result that it made: unlike the time of a file, that does not change when an index is rewritten.
+    """
+    uses: dict[ResultId, Nanoseconds] = {}
+    for config in exports:
+        results = list(_results(config))
+        newest = max((result.created_at for _, _, result, _ in results), default=Nanoseconds(0))
+        for name, _, _, _ in results:
+            uses[name] = max(newest, uses.get(name, newest))
+    return uses
+
+
+def shrink(
+    config: CacheConfig,
+    fits: Callable[[CacheConfig], bool],
+    uses: Mapping[ResultId, Nanoseconds] | None = None,
+) -> CacheConfig:
+    """Return an index that fits: `config` itself, or as many of its results as fit, in normal form.
+
+    Results that builds used longest ago go first; of those that one build used, those that lie
+    furthest from the beginning: their keys take the most room, as they need all keys below, and the
+    others are of use without them. The outcome depends on the content alone. `fits` must accept an
+    index if it accepts one with more results.
+    """
+    if fits(config):
+        return config
+    known, depths = uses or {}, _depths(config)
+    ranked = sorted(
+        _results(config),
+        key=lambda one: (-known.get(one[0], 0), depths[one[1]], -one[2].created_at, one[0], one[1]),
+    )
+    kept, too_many, best = 0, len(ranked), CacheConfig()
+    while too_many - kept > 1:
+        middle = (kept + too_many) // 2
+        smaller = _only(config, {(at, number) for _, at, _, number in ranked[:middle]})
+        if fits(smaller):
+            kept, best = middle, smaller
+        else:
+            too_many = middle
+    return best
+
+
+def _results(config: CacheConfig) -> Iterable[tuple[ResultId, int, Result, int]]:
+    """Return each result with the position of its record, and its own in the record."""
+    for at, record in enumerate(config.records):
+        for number, result in enumerate(record.results):
+            blobs = tuple(config.layers[layer].blob for layer in result.layers)
+            yield ResultId(record.digest, result.with_parents, blobs), at, result, number
+
+
+def _depths(config: CacheConfig) -> list[int]:
+    """Return for each record how many records lie below it in the longest chain of links."""
+    sources = [{link.source for links in one.inputs for link in links} for one in config.records]
+    depths = [0] * len(sources)
+    for position in dependency_order(sources) or ():
+        depths[position] = 1 + max((depths[below] for below in sources[position]), default=-1)
+    return depths
+
+
+def _only(config: CacheConfig, chosen: set[tuple[int, int]]) -> CacheConfig:
+    """Return what is left if only these results are kept."""
+    records = (
+        msgspec.structs.replace(
+            record,
+            results=tuple(
+                result for number, result in enumerate(record.results) if (at, number) in chosen
+            ),
+        )
+        for at, record in enumerate[Record](config.records)
+    )
+    return prune(CacheConfig(config.layers, tuple(records)), config.blobs)

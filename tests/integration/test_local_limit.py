@@ -1,0 +1,129 @@
+"""Importers of directories refuse a manifest or config above 1 MiB: none is ever written."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from maintainer.cacheconfig import CacheConfig, Link, Record, Result
+from maintainer.cacheconfig.timestamps import Nanoseconds
+from maintainer.report import Report
+from tests.integration.directories import World, a_directory, content_of, import_tag, template
+from tests.integration.world import built
+
+LIMIT = 1_048_576
+MERGED = "maintained"
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def world(tmp_path: Path, known: Path) -> World:
+    return a_directory(tmp_path, known)
+
+
+def _export(world: World, name: str, results: int, *, tag: str = "api") -> None:
+    """Export a build of so many steps with long names that all lead to one layer."""
+    world.upload(content_of("base"))
+    begun_at = int(world.now.timestamp()) * 10**9
+    records = tuple(
+        Record(
+            f"{name} {number:01000}",
+            (Result((0,), with_parents=True, created_at=Nanoseconds(begun_at + number)),),
+            ((Link(number - 1, ""),),) if number else (),
+        )
+        for number in range(results)
+    )
+    world.export(CacheConfig(built("base", at=world.now).layers, records), tag=tag)
+
+
+def _sizes(world: World, tag: str) -> tuple[int, int]:
+    manifest = (world.blobs / dict(world.names())[tag][7:]).read_bytes()
+    return len(manifest), json.loads(manifest)["config"]["size"]
+
+
+def _written(report: Report) -> dict[str, str]:
+    return {a.subject: a.reason for a in report.actions if a.kind == "write"}
+
+
+def test_an_export_that_importers_refuse_is_cut_to_what_they_read_once(world: World) -> None:
+    _export(world, "step", 1_300)
+    assert _sizes(world, "api")[1] > LIMIT
+
+    report = world.gc(max_index_size=2**24)
+
+    assert report.status == "done", report.problems
+    assert "and importers read 1,048,576" in _written(report)["api"]
+    assert "used longest ago, left out" in _written(report)["api"]
+    assert 0.99 * LIMIT < max(_sizes(world, "api")) <= LIMIT
+    (index,) = report.indexes
+    assert (index.usable_before, index.usable_after) == (0, 1_300 - index.left_out)
+    assert index.results_lost == 0
+    read = import_tag(world.path, "api")
+    assert len(read.results) == index.usable_after
+    files = world.files()
+    assert not _written(world.gc(max_index_size=2**24))
+    assert world.files() == files
+
+
+def test_the_merged_tag_has_what_was_exported_last_and_no_tag_loses_anything(
+    world: World,
+) -> None:
+    _export(world, "old", 600, tag="old")
+    world.passes(days=1)
+    _export(world, "new", 600, tag="new")
+    before = world.names()
+
+    report = world.gc(merged_tag=MERGED)
+
+    assert world.names()[:2] == before
+    assert "used longest ago, left out" in _written(report)[MERGED]
+    assert 0.99 * LIMIT < max(_sizes(world, MERGED)) <= LIMIT
+    manifest = json.loads((world.blobs / dict(world.names())[MERGED][7:]).read_bytes())
+    config = (world.blobs / manifest["config"]["digest"][7:]).read_text()
+    assert config.count('"new ') == 600
+    assert 300 < config.count('"old ') < 600
+    assert report.results_usable == 1_200
+    assert report.results.dropped == 0
+    files = world.files()
+    again = world.gc(merged_tag=MERGED)
+    assert not _written(again)
+    assert world.files() == files
+    assert any("left out" in a.reason for a in again.actions if a.subject == MERGED)
+
+
+def test_a_manifest_that_is_too_large_is_written_without_what_importers_do_not_need(
+    world: World,
+) -> None:
+    world.build("base", "api")
+    place = world.blobs / dict(world.names())["api"][7:]
+    manifest = json.loads(place.read_bytes())
+    manifest["layers"][0]["annotations"]["note"] = "x" * LIMIT
+    world.name("api", json.dumps(manifest).encode())
+
+    report = world.gc(max_index_size=2**24)
+
+    assert "its manifest has" in _written(report)["api"]
+    assert max(_sizes(world, "api")) < 10_000
+    assert report.results_usable == 2
+    assert not _written(world.gc(max_index_size=2**24))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_what_importers_just_read_stays_as_it_is(world: World, more: int) -> None:
+    world.build("base", "api")
+    place = world.blobs / dict(world.names())["api"][7:]
+    manifest = json.loads(place.read_bytes())
+    config = (world.blobs / manifest["config"]["digest"][7:]).read_bytes()
+    config += b" " * (LIMIT - len(config) + more)
+    manifest["config"] |= {"digest": world.upload(config), "size": len(config)}
+    world.name("api", json.dumps(manifest).encode())
+
+    report = world.gc(max_index_size=2**24)
+
+    assert len(_written(report)) == more
+    assert world.gc(grace=timedelta(0)).results_usable == 2

@@ -1,0 +1,244 @@
+"""The tag of a directory that holds the merge of all others."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from maintainer.report import Report
+from tests.integration.directories import (
+    INDEX,
+    World,
+    a_directory,
+    import_tag,
+    layer_of,
+    template,
+)
+from tests.integration.watching import Watcher
+
+NO_GRACE = timedelta(0)
+MERGED = "maintained"
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def world(tmp_path: Path, known: Path) -> World:
+    return a_directory(tmp_path, known)
+
+
+def _layers(*steps: str) -> set[str]:
+    return {layer_of(step) for step in steps}
+
+
+def _gc(world: World, **how: object) -> Report:
+    report = world.gc(merged_tag=MERGED, **how)  # type: ignore[arg-type]
+    assert report.status == "done", report.problems
+    return report
+
+
+def _written(report: Report) -> dict[str, str]:
+    return {a.subject: a.reason for a in report.actions if a.kind == "write"}
+
+
+def test_it_is_created_and_holds_all_that_other_tags_lead_to_which_stay_as_they_are(
+    world: World,
+) -> None:
+    world.build("base", "api")
+    world.build("base", "web", tag="web", form=INDEX)
+    before = world.names()
+
+    report = _gc(world)
+
+    assert _written(report) == {MERGED: "merge the 2 other tags"}
+    assert world.names()[:2] == before
+    assert world.tags() == ["api", "web", MERGED]
+    assert world.leads_to(MERGED) == _layers("base", "api", "web")
+    files = world.files()
+    assert not _written(_gc(world))
+    assert world.files() == files
+
+
+def test_it_follows_the_exports_of_builds_and_forgets_what_they_replace(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "old", tag="web")
+    _gc(world, grace=NO_GRACE)
+    world.build("base", "new", tag="web")
+
+    report = _gc(world, grace=NO_GRACE)
+
+    assert _written(report) == {MERGED: "follow the 2 other tags: 1 blob more, 1 blob less"}
+    assert world.leads_to(MERGED) == _layers("base", "api", "new")
+    assert not world.steps("old")
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["without reset", "with reset"])
+def test_builds_in_turn_find_five_layers_however_many_runs_come_between(
+    world: World, reset: bool
+) -> None:
+    watcher = Watcher(world)
+    for number in range(8):
+        tag = ("web", "api")[number % 2]
+        world.build("base", "lib", "tools", f"{tag} {number}", tag=tag)
+        if reset:
+            world.reset()
+        world.passes(minutes=1)
+        with watcher.run(timedelta(hours=24)):
+            report = _gc(world)
+        if number == 0:
+            continue
+        other = ("api", "web")[number % 2]
+        assert world.leads_to(MERGED) == _layers(
+            "base", "lib", "tools", f"{tag} {number}", f"{other} {number - 1}"
+        )
+        assert len(import_tag(world.path, MERGED).results) == 5
+        assert report.results_usable == 5
+        world.passes(minutes=1)
+    assert not watcher.problems
+    # With reset, what the last export has replaced is kept until the next one; as is its manifest.
+    layers = {path for step in range(8) for path in world.steps(f"web {step}", f"api {step}")}
+    assert len(layers) == (3 if reset else 8)
+
+
+def test_it_keeps_no_blob_alive_by_itself(world: World) -> None:
+    world.build("base", "old")
+    _gc(world)
+    world.build("base", "new")
+    _gc(world)
+    world.passes(hours=25)
+
+    _gc(world)
+
+    assert not world.steps("old")
+    assert world.leads_to(MERGED) == _layers("base", "new")
+
+
+def test_what_is_lost_goes_from_it_too(world: World) -> None:
+    world.build("base", "api", "test")
+    world.build("base", "web", tag="web")
+    _gc(world)
+    world.evict("test")
+
+    report = _gc(world)
+
+    assert set(_written(report)) == {"api", MERGED}
+    assert import_tag(world.path, MERGED).blobs == _layers("base", "api", "web")
+    assert not _written(_gc(world))
+
+
+@pytest.mark.parametrize("form", ["a cache", "an image"])
+def test_a_tag_of_its_name_that_somebody_else_has_written_is_left_alone_and_reported(
+    world: World, form: str
+) -> None:
+    world.build("base", "api")
+    others = world.image(MERGED) if form == "an image" else set()
+    if form == "a cache":
+        world.build("base", "web", tag=MERGED)
+    before = world.files()
+    world.passes(days=9)
+
+    report = _gc(world, grace=NO_GRACE)
+
+    assert world.files() == before
+    assert others <= world.stored()
+    assert report.verdict
+    assert report.verdict.level == "attention"
+    assert f"Somebody else has written the tag {MERGED}" in report.verdict.message
+
+
+def test_an_export_to_it_after_it_was_written_is_left_alone(world: World) -> None:
+    world.build("base", "api")
+    _gc(world)
+    exported = world.build("base", "web", tag=MERGED)
+
+    report = _gc(world)
+
+    assert dict(world.names())[MERGED] == exported
+    assert report.verdict
+    assert report.verdict.level == "attention"
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["created", "replaced"])
+@pytest.mark.parametrize("step", range(5, 80, 5))
+def test_an_export_to_it_meanwhile_is_not_hidden(world: World, there: bool, step: int) -> None:
+    world.build("base", "api")
+    if there:
+        _gc(world)
+    world.build("base", "web", tag="web")
+    exported = []
+
+    def build(number: int) -> None:
+        if number == step:
+            exported.append(world.build("base", "mine", tag=MERGED))
+
+    watcher = Watcher(world)
+    with watcher.run(timedelta(hours=24), build):
+        _gc(world)
+    _gc(world)
+
+    if exported:
+        assert dict(world.names())[MERGED] == exported[0]
+    else:
+        assert world.leads_to(MERGED) == _layers("base", "api", "web")
+    assert not watcher.problems
+
+
+@pytest.mark.parametrize("what", ["manifest", "config"])
+def test_it_is_written_anew_when_it_was_lost(world: World, what: str) -> None:
+    world.build("base", "api")
+    world.build("base", "web", tag="web")
+    _gc(world)
+    lost = world.blobs / dict(world.names())[MERGED][7:]
+    if what == "config":
+        lost = world.blobs / json.loads(lost.read_bytes())["config"]["digest"][7:]
+    lost.unlink()
+
+    report = _gc(world)
+
+    assert world.leads_to(MERGED) == _layers("base", "api", "web")
+    assert report.verdict
+    assert report.verdict.level == "good"
+    assert not _written(_gc(world))
+
+
+def test_a_dry_run_says_that_it_would_be_created_and_creates_nothing(world: World) -> None:
+    world.build("base", "api")
+    before = world.files()
+
+    report = _gc(world, dry_run=True)
+
+    assert _written(report) == {MERGED: "merge the other tag"}
+    assert world.files() == before
+
+
+def test_nothing_is_created_where_there_is_nothing_to_merge(world: World) -> None:
+    _gc(world)
+    assert world.tags() == []
+    world.image("busybox")
+
+    _gc(world)
+
+    assert world.tags() == ["busybox"]
+
+
+def test_without_a_name_none_is_written(world: World) -> None:
+    world.build("base", "api")
+
+    world.gc(merged_tag="")
+
+    assert world.tags() == ["api"]
+
+
+def test_what_several_tags_lead_to_counts_once(world: World) -> None:
+    for tag in ("a", "b", "c", "d"):
+        world.build("base", "lib", tag=tag)
+
+    report = _gc(world)
+
+    assert report.results_usable == 2
+    assert report.verdict
+    assert "2 results" in report.verdict.message
