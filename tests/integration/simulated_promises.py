@@ -32,6 +32,9 @@ SKEW = timedelta(minutes=10)
 _LONGEST = timedelta(hours=1)
 """An export that has been visible for longer was killed, as far as a run knows."""
 
+_NEARLY_EVICTED = timedelta(days=6) - SKEW
+"""After seven days the host evicts what nobody has used."""
+
 _Held = tuple[int, Usable]
 """An entry, and a result in it."""
 
@@ -345,18 +348,32 @@ def lost_by(
 
 
 def come_meanwhile(
-    deleted: Entry, began: Collection[Entry], seen: Collection[Entry], written: Collection[int]
+    deleted: Entry,
+    *,
+    began: Collection[Entry],
+    listed: Collection[Entry],
+    seen: Collection[Entry],
+    written: Collection[int],
+    workflow: Workflow,
 ) -> list[str]:
-    """Tell what builds did with a deleted blob since the run began, and before it last looked."""
+    """Tell what builds did with a deleted blob since the run began, and before it last looked.
+
+    An index that the run has listed and cannot read does not protect what nobody has used for so
+    long that the host is about to evict it; an export that looks nothing up is no use.
+    """
     key = parse_key(deleted.key)
     if not isinstance(key, BlobKey):
         return []
+    there = {entry.id for entry in listed if entry.ref not in workflow.readable}
+    unused_since = max(deleted.created_at, deleted.last_accessed_at)
     old = {entry.id: entry for entry in began}
     told = []
     for entry in seen:
         before = old.get(entry.id)
         if before and entry.id == deleted.id and entry.last_accessed_at > before.last_accessed_at:
             told.append("a build looked it up")
+        if entry.id in there and entry.created_at - unused_since >= _NEARLY_EVICTED:
+            continue
         if index_of(entry) and entry.id not in old and entry.id not in written:
             live = blobs_in(seen, {entry.ref, MAIN})
             if any(key.digest in blobs for _, blobs, _ in _live(usable_in(entry.content), live)):

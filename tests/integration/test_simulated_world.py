@@ -700,7 +700,14 @@ class SimulatedWorld(RuleBasedStateMachine):
             seen = self.past[max(self.first_blob - 3, 0)]
             # With no grace period, a look-up before the run looked again, having waited, is over.
             waited = workflow.export_wait and not workflow.grace
-            told = come_meanwhile(deleted, self.began, seen, self.written)
+            told = come_meanwhile(
+                deleted,
+                began=self.began,
+                listed=self.past[0],
+                seen=seen,
+                written=self.written,
+                workflow=workflow,
+            )
             if told and not waited:
                 self.problems.append(f"I1: {deleted.key} was deleted, but {told}")
             for export in self.exports:
