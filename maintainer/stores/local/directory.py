@@ -22,7 +22,6 @@ from maintainer.outage import RememberedEntry
 from maintainer.plan import Keep, WriteIndex
 from maintainer.probe import Known, Probe
 from maintainer.rewrite import Rewritten
-from maintainer.settings import Settings
 from maintainer.snapshot import KnownEntry, Layout, Snapshot
 from maintainer.stores.base import Access, RequestLog, StoredEntry, StoreLimits
 from maintainer.stores.local.files import (
@@ -210,9 +209,9 @@ class Directory:
         del remembered, limits
         return find_loss(known, probe, snapshot)
 
-    async def limits(self, settings: Settings) -> StoreLimits:
+    async def limits(self, conditions: Conditions) -> StoreLimits:
         """Return what is never looked at: nobody evicts here."""
-        del settings
+        del conditions
         return StoreLimits()
 
     def checker(
