@@ -123,9 +123,14 @@ class Ledger:
                 entry.id not in old and entry.id not in written and entry.ref == index.ref
                 for entry in after
             )
-            # The host takes away what the run has seen there: the next run writes it again.
+            # The host takes away what the run has seen there, or what it has just written, because
+            # it has written more: the next run writes it again.
             read = read_by_builders(before, index)
             evicted = read is not None and read.id not in there
+            evicted |= any(
+                entry.id in written and entry.id not in old | there and index_of(entry) == index
+                for entry in chain(*past)
+            )
             if complete and not disturbed and not evicted:
                 found = self.contents.of(newest) if newest else frozenset()
                 problems += [
