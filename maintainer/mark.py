@@ -15,6 +15,7 @@ from maintainer.cacheconfig import (
     Ref,
     SignatureKey,
     Sink,
+    UploadKey,
     merge,
     prune,
 )
@@ -437,6 +438,9 @@ class Marker:
             return self._mark_blob(entry, entry.parsed.digest)
         if isinstance(entry.parsed, SignatureKey):
             return self._mark_signature(entry, entry.parsed.digest)
+        if isinstance(entry.parsed, UploadKey):
+            reason = "a build that was killed has left this upload"
+            return Mark(entry, State.DANGLING, reason, entry.last_use_at)
         return self._mark_generation(entry, entry.parsed)
 
     def _mark_blob(self, entry: KnownEntry, digest: Digest) -> Mark:

@@ -14,6 +14,7 @@ from maintainer.cacheconfig import (
     IndexKey,
     Ref,
     Sink,
+    UploadKey,
     encode,
     loses_links,
     merge,
@@ -108,6 +109,8 @@ _ORDER = (State.WITHOUT_CONTENT, State.SUPERSEDED)
 
 def _order(delete: DeleteEntry) -> tuple[int, datetime, int]:
     place = _ORDER.index(delete.state) if delete.state in _ORDER else len(_ORDER)
+    if isinstance(delete.entry.parsed, UploadKey):
+        place += 1  # Last: for the sweep, deleting one looks like a build at work.
     return place, delete.entry.created_at, delete.entry.store_id
 
 
