@@ -298,7 +298,9 @@ def _index(
     )
     config = found.read_by_builders
     come = _come_to([one.config for one in inputs], snapshot, signed=index.signed)
-    merged, left_out = _make_room(index, come.merged)
+    merged, left_out = come.merged, 0
+    if not _is_whole(found.read_by_builders, merged):
+        merged, left_out = _make_room(index, merged)
     return Index(
         id=index,
         generations=found.stored,
@@ -315,6 +317,11 @@ def _index(
         left_out=left_out,
         used_by_builds=used_by_builds,
     )
+
+
+def _is_whole(read: CacheConfig, merged: CacheConfig) -> bool:
+    """Return whether what builders read is all that it comes to: then it fits as it is."""
+    return len(read.records) == len(merged.records) and read.result_count == merged.result_count
 
 
 def _make_room(
