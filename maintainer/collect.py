@@ -199,14 +199,14 @@ _Seen = tuple[Known, Probe, Snapshot]
 async def _look(run: _Run, *, accept_loss: bool, at: datetime | None = None) -> _Seen:
     """Probe and record. Look a second time if too much is gone; go no further if it stays so."""
     at = at or run.report.started_at
-    access, settings = run.cache.access, run.collector.settings
+    access = run.cache.access
     with run.collector.database.begin() as connection:
         known = recall(connection, run.target_id, access)
         remembered = recall_entries(connection, run.target_id, access) if run.cache.evicts else []
 
     async def look() -> tuple[Probe, Snapshot]:
         probe = await run.cache.probe(known, at, run.conditions)
-        run.report.limits = run.report.limits or await run.cache.limits(settings)
+        run.report.limits = run.report.limits or await run.cache.limits(run.conditions)
         run.collector.progress.stage("record")
         with run.collector.database.begin() as connection:
             await _record(run, connection, probe)

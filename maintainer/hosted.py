@@ -14,13 +14,14 @@ from maintainer.outage import RememberedEntry, find_outage
 from maintainer.plan import Keep, WriteIndex
 from maintainer.probe import Known, Probe, probe_store
 from maintainer.rewrite import Rewriter, Rewritten
-from maintainer.settings import Settings
 from maintainer.snapshot import KnownEntry, Snapshot, index_of
 from maintainer.stores import Store, StoredEntry, StoreLimits
 from maintainer.sweep import Recheck
 
 _RECHECKS = 2
 """Requests that tell what builds have done since the run began."""
+_LIMITS = 3
+"""Requests that tell when the host evicts, at the most."""
 _PAGE = 100
 """So many blobs are on a page of those that were used last."""
 _FRESH = timedelta(seconds=30)
@@ -77,11 +78,13 @@ class HostedCache:
         """How many entries the host lets be deleted in a minute."""
         return self._store.deletions_a_minute
 
-    async def limits(self, settings: Settings) -> StoreLimits:
+    async def limits(self, conditions: Conditions) -> StoreLimits:
         """Return when the host evicts; it is asked unless a quota is configured."""
-        if settings.quota is None:
-            return await self._store.limits()
-        return StoreLimits(quota=int(settings.quota), is_assumed=False)
+        if quota := conditions.settings.quota:
+            return StoreLimits(quota=int(quota), is_assumed=False)
+        if not conditions.budget.spare().take(_LIMITS):
+            return StoreLimits()
+        return await self._store.limits()
 
     def checker(
         self, known: Known, conditions: Conditions, *, quota: int, accept_loss: bool

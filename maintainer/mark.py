@@ -15,6 +15,7 @@ from maintainer.cacheconfig import (
     Ref,
     SignatureKey,
     Sink,
+    UploadKey,
     merge,
     prune,
 )
@@ -297,7 +298,9 @@ def _index(
     )
     config = found.read_by_builders
     come = _come_to([one.config for one in inputs], snapshot, signed=index.signed)
-    merged, left_out = _make_room(index, come.merged)
+    merged, left_out = come.merged, 0
+    if not _is_whole(found.read_by_builders, merged):
+        merged, left_out = _make_room(index, merged)
     return Index(
         id=index,
         generations=found.stored,
@@ -314,6 +317,11 @@ def _index(
         left_out=left_out,
         used_by_builds=used_by_builds,
     )
+
+
+def _is_whole(read: CacheConfig, merged: CacheConfig) -> bool:
+    """Return whether what builders read is all that it comes to: then it fits as it is."""
+    return len(read.records) == len(merged.records) and read.result_count == merged.result_count
 
 
 def _make_room(
@@ -437,6 +445,9 @@ class Marker:
             return self._mark_blob(entry, entry.parsed.digest)
         if isinstance(entry.parsed, SignatureKey):
             return self._mark_signature(entry, entry.parsed.digest)
+        if isinstance(entry.parsed, UploadKey):
+            reason = "a build that was killed has left this upload"
+            return Mark(entry, State.DANGLING, reason, entry.last_use_at)
         return self._mark_generation(entry, entry.parsed)
 
     def _mark_blob(self, entry: KnownEntry, digest: Digest) -> Mark:

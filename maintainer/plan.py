@@ -14,6 +14,7 @@ from maintainer.cacheconfig import (
     IndexKey,
     Ref,
     Sink,
+    UploadKey,
     encode,
     loses_links,
     merge,
@@ -21,7 +22,7 @@ from maintainer.cacheconfig import (
     why_too_large,
     with_sink,
 )
-from maintainer.cacheconfig.oci import IMPORT_LIMIT
+from maintainer.cacheconfig.oci import IMPORT_LIMIT, fits_importers
 from maintainer.exports import Export, find_export
 from maintainer.mark import Index, Mark, Marks, Shield, State
 from maintainer.snapshot import KnownEntry, KnownGeneration
@@ -108,6 +109,8 @@ _ORDER = (State.WITHOUT_CONTENT, State.SUPERSEDED)
 
 def _order(delete: DeleteEntry) -> tuple[int, datetime, int]:
     place = _ORDER.index(delete.state) if delete.state in _ORDER else len(_ORDER)
+    if isinstance(delete.entry.parsed, UploadKey):
+        place += 1  # Last: for the sweep, deleting one looks like a build at work.
     return place, delete.entry.created_at, delete.entry.store_id
 
 
@@ -225,7 +228,7 @@ class Planner:
                 return _say_changed_merge(index, config)
             broken = self.marks.snapshot.broken_blobs
             return _say_merge(index, newest, config, broken)
-        if loses_links(index.merged, newest.sink):
+        if loses_links(index.merged, newest.sink) and _has_room_for_sink(index):
             return "add the sink record, without which builders find only part of it"
         return self._say_hidden(index, newest) if index.hidden_by else None
 
@@ -384,6 +387,11 @@ def _say_settled(index: Index) -> str:
         return "nothing is left of it"
     what = "manifest" if index.id.is_tag else "newest generation"
     return f"its {what} says all that can be used{_say_left_out(index)}"
+
+
+def _has_room_for_sink(index: Index) -> bool:
+    """Return whether importers still read an index of a directory that has a sink, too."""
+    return not index.id.is_tag or fits_importers(index.merged)
 
 
 def _say_left_out(index: Index) -> str:

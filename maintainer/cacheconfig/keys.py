@@ -120,7 +120,18 @@ class IndexId:
         return IndexKey(self.scope, ref_hash, number, self.signed, self.is_tag)
 
 
-Key = BlobKey | SignatureKey | IndexKey | None
+@dataclass(frozen=True, slots=True, order=True)
+class UploadKey:
+    """An upload to a directory that its build has not ended."""
+
+    name: str
+    """Of its folder."""
+
+    def __str__(self) -> str:
+        return f"ingest/{self.name}"
+
+
+Key = BlobKey | SignatureKey | IndexKey | UploadKey | None
 """A key of our own kinds; None for what belongs to other tools."""
 
 

@@ -37,7 +37,11 @@ _KINDS: list[tuple[Kind, str, str]] = [
     ("list", "GET", r"/repos/[^/]+/[^/]+/actions/caches"),
     ("delete", "DELETE", r"/repos/[^/]+/[^/]+/actions/caches(/.*)?"),
     ("usage", "GET", r"/repos/[^/]+/[^/]+/actions/cache/usage"),
-    ("limit", "GET", r"/repos/[^/]+/[^/]+/actions/cache/(storage|retention)-limit"),
+    (
+        "limit",
+        "GET",
+        r"/repos/[^/]+/[^/]+/actions/cache/(storage-limit|retention-limit|usage-policy)",
+    ),
 ]
 _PATTERNS = [
     (kind, re.compile(methods), re.compile(path, re.DOTALL)) for kind, methods, path in _KINDS

@@ -17,7 +17,6 @@ from maintainer.emulator.site import Site
 from maintainer.emulator.state import Entry
 from maintainer.emulator.web import Reason, RefusedError, json_response, read_id
 
-RETENTION_DAYS = 7
 _PER_PAGE = 30
 _MAX_PER_PAGE = 100
 _GIB = 1024**3
@@ -42,6 +41,7 @@ class Rest:
             Route("/cache/usage", self.usage, methods=["GET"]),
             Route("/cache/storage-limit", self.storage_limit, methods=["GET"]),
             Route("/cache/retention-limit", self.retention_limit, methods=["GET"]),
+            Route("/cache/usage-policy", self.usage_policy, methods=["GET"]),
         ]
 
     async def list_caches(self, request: HttpRequest) -> Response:
@@ -100,14 +100,23 @@ class Rest:
         )
 
     async def storage_limit(self, request: HttpRequest) -> Response:
-        """Tell the quota, which GitHub counts in whole gigabytes."""
+        """Return the quota, which GitHub counts in whole gigabytes."""
         self._permit(request)
-        return json_response({"max_cache_size_gb": max(1, self._site.cache.quota // _GIB)})
+        return json_response({"max_cache_size_gb": self._quota})
+
+    async def usage_policy(self, request: HttpRequest) -> Response:
+        """Return the quota in the words of Enterprise Server."""
+        self._permit(request)
+        return json_response({"repo_cache_size_limit_in_gb": self._quota})
 
     async def retention_limit(self, request: HttpRequest) -> Response:
         """Tell how long an unused entry is kept on GitHub; nothing expires here."""
         self._permit(request)
-        return json_response({"max_cache_retention_days": RETENTION_DAYS})
+        return json_response({"max_cache_retention_days": self._site.cache.retention_days})
+
+    @property
+    def _quota(self) -> int:
+        return max(1, self._site.cache.quota // _GIB)
 
     def _permit(self, request: HttpRequest) -> None:
         if not self._site.tokens.is_rest_token(request.headers.get("authorization", "")):

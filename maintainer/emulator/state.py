@@ -8,6 +8,7 @@ from maintainer.emulator.uploads import Upload
 
 DEFAULT_QUOTA = 10 * 1024**3
 """Bytes; what GitHub gives every repository."""
+RETENTION_DAYS = 7
 _VERSION = "693bb7016429d80366022f036f84856888c9f13e00145f5f6f4dce303a38d6f2"  # BuildKit's
 
 Clock = Callable[[], datetime]
@@ -66,6 +67,8 @@ class ActionsCache:
         self.clock = clock
         self.quota = quota
         """Bytes; above it the host evicts what was used least recently, whatever it is."""
+        self.retention_days = RETENTION_DAYS
+        """What the REST API reports; nothing expires here."""
         self._entries: dict[int, Entry] = {}
         self._places: dict[_Place, int] = {}
         self._uploads: dict[int, Upload] = {}

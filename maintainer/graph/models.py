@@ -124,7 +124,7 @@ class EntryRow(Base):
     """The id by which the store knows it."""
     key: Mapped[str]
     kind: Mapped[str]
-    """`blob`, `index`, `signature`, or `foreign`."""
+    """`blob`, `index`, `signature`, `upload`, or `foreign`."""
     digest: Mapped[str | None] = mapped_column(index=True)
     """Of a blob, or of the index that a signature signs."""
     size: Mapped[int]

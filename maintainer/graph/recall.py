@@ -16,6 +16,7 @@ from maintainer.cacheconfig import (
     Ref,
     Scope,
     SignatureKey,
+    UploadKey,
     decode_whole,
     parse_key,
 )
@@ -270,6 +271,8 @@ def _parsed(row: Row[Any]) -> Key:
         return BlobKey(Digest(row.digest))
     if row.kind == "signature":
         return SignatureKey(Digest(row.digest))
+    if row.kind == "upload":
+        return UploadKey(row.key.removeprefix(str(UploadKey(""))))
     return parse_key(row.key) if row.kind == "index" else None
 
 

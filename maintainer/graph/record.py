@@ -26,6 +26,7 @@ from maintainer.cacheconfig import (
     IndexKey,
     Ref,
     SignatureKey,
+    UploadKey,
     content_digest,
 )
 from maintainer.doubt import Cause
@@ -295,6 +296,8 @@ def _kind(key: object) -> tuple[str, str | None]:
         return "blob", key.digest
     if isinstance(key, SignatureKey):
         return "signature", key.digest
+    if isinstance(key, UploadKey):
+        return "upload", None
     return ("index" if isinstance(key, IndexKey) else "foreign"), None
 
 

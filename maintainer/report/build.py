@@ -29,6 +29,7 @@ from maintainer.report.model import (
     Blocked,
     BrokenTagReport,
     Changes,
+    ContentReport,
     EntryTotal,
     IndexReport,
     Report,
@@ -103,6 +104,7 @@ class ReportBuilder:
             actions=(*own, *self.further.actions()),
             more_actions=self.further.unlisted(),
             results=self._results(),
+            contents=_contents(self.checks),
             blocked=self._blocked(),
             deletions_a_minute=self.deletions_a_minute,
             broken_tags=self._broken_tags(),
@@ -375,6 +377,17 @@ def _heal_action(heal: Heal) -> ActionReport:
         reason=heal.reason,
         outcome=_outcome(heal.result),
         size=sum(heal.result.sizes) if written else None,
+    )
+
+
+def _contents(checks: CheckTotals | None) -> ContentReport:
+    if checks is None:
+        return ContentReport()
+    return ContentReport(
+        checked=checks.readable + len(checks.broken),
+        without_content=len(checks.broken),
+        unproven=len(checks.failures),
+        deferred=checks.deferred,
     )
 
 

@@ -213,6 +213,19 @@ class ActionReport(msgspec.Struct, frozen=True):
     """Bytes."""
 
 
+class ContentReport(msgspec.Struct, frozen=True):
+    """What came of the checks whether blobs can be downloaded."""
+
+    checked: int = 0
+    """Blobs that can be downloaded, or have no content."""
+    without_content: int = 0
+    """Those of which no entry has content: they count as gone."""
+    unproven: int = 0
+    """Blobs whose check proved nothing; it is tried again."""
+    deferred: int = 0
+    """Checks that were left to the next run."""
+
+
 class ActionTotal(msgspec.Struct, frozen=True):
     """Actions that are too many to be told one by one; the database has them."""
 
@@ -294,6 +307,7 @@ class Report(msgspec.Struct, frozen=True):
     results: ResultTotals = ResultTotals()
     deletions_a_minute: int | None = None
     """How many entries the store lets be deleted in a minute; None if it sets no pace."""
+    contents: ContentReport = ContentReport()
     blocked: Blocked | None = None
     """What kept the run from deleting any blob, if something did."""
     notes: tuple[str, ...] = ()

@@ -125,8 +125,19 @@ def tell_changes(report: Report) -> list[str]:
         gone = _entries(changes.gone_entries, changes.gone_bytes)
         went = f"{gone} went" if _is_directory(report) else f"the host evicted {gone}"
         lines.append(f"Since run {changes.previous_run}, {ago} earlier, {came} came, and {went}.")
+    if report.contents.checked:
+        lines.append(_format_contents(report))
     lines.append(_tell_actions(report))
     return lines
+
+
+def _format_contents(report: Report) -> str:
+    checked = say_count(report.contents.checked, "blob")
+    lost = report.contents.without_content
+    if not lost:
+        return f"This run checked {checked}: all of them can be downloaded."
+    are = "is" if lost == 1 else "are"
+    return f"This run checked {checked}: {lost:,} cannot be downloaded and {are} treated as gone."
 
 
 def _tell_actions(report: Report) -> str:

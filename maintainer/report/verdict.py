@@ -175,6 +175,18 @@ def _dropped(report: Report) -> Verdict | None:
     )
 
 
+def _without_content(report: Report) -> Verdict | None:
+    left = sum(t.entries for t in report.entries if t.state == State.WITHOUT_CONTENT)
+    if report.dry_run or not left:
+        return None
+    return Verdict(
+        "attention",
+        f"{say_count(left, 'entry')} cannot be downloaded, and {'is' if left == 1 else 'are'} "
+        "still listed: builds that find such an entry fail.",
+        "Run `maintainer gc` without `--no-sweep`, with a token that may delete entries.",
+    )
+
+
 def _used_by_builds(report: Report) -> Verdict | None:
     for index in report.indexes:
         if index.used_by_builds and index.ref == DIRECTORY:
@@ -282,9 +294,16 @@ def _say_lost(report: Report) -> str:
     if not report.results_lost:
         return ""
     were = "was" if report.results_lost == 1 else "were"
-    is_directory = any(index.ref == DIRECTORY for index in report.indexes)
-    went = "are gone or damaged" if is_directory else "the host evicted"
-    return f"{say_count(report.results_lost, 'result')} {were} lost with blobs that {went}"
+    results = say_count(report.results_lost, "result")
+    return f"{results} {were} lost with blobs that {_who_took(report)}"
+
+
+def _who_took(report: Report) -> str:
+    if any(index.ref == DIRECTORY for index in report.indexes):
+        return "are gone or damaged"
+    if report.contents.without_content:
+        return "the host evicted, or whose content it lost"
+    return "the host evicted"
 
 
 def _say_plan(report: Report) -> str:
@@ -320,6 +339,7 @@ _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
     _unread_tags,
     _only_planned,
     _dropped,
+    _without_content,
     _used_by_builds,
     _broken_tags,
     _repaired,

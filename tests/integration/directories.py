@@ -227,7 +227,8 @@ class World:
         """Let what a run has written have been written now: the file system has its own clock."""
         for path in self.path.rglob("*"):
             with suppress(FileNotFoundError):  # Another run has just renamed or deleted it.
-                if path.lstat().st_mtime > self.now.timestamp() + 1 and not path.is_dir():
+                is_young = path.lstat().st_mtime > self.now.timestamp() + 1
+                if is_young and (not path.is_dir() or path.name == "ingest"):
                     self.touch(path)
 
     def files(self) -> dict[str, bytes]:

@@ -34,6 +34,7 @@ from maintainer.plan import Rules, make_plan
 from maintainer.probe import Probe, read_content
 from maintainer.report import ActionReport
 from maintainer.stores import Access, StoredEntry
+from tests.privileges import bound_by_modes
 from tests.snapshots import MAIN, NOW, WEB, an_index, blob, blob_key, hours
 
 MIGRATIONS = Path(maintainer.__file__).parents[1] / "migrations"
@@ -355,18 +356,14 @@ def test_a_folder_in_place_of_the_file_is_told_in_one_line(path: Path) -> None:
 
 @contextmanager
 def a_folder_that_we_cannot_write() -> Iterator[Path]:
-    """Give a folder without the right to write it; root, who may write all, is nobody meanwhile."""
-    nobody, root = 65_534, 0
+    """Return a folder without the right to write it, which binds root too."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(stat.S_IRUSR | stat.S_IXUSR | stat.S_IROTH | stat.S_IXOTH)
-        user = os.geteuid()
-        if user == root:
-            os.seteuid(nobody)
         try:
-            yield folder
+            with bound_by_modes():
+                yield folder
         finally:
-            os.seteuid(user)
             folder.chmod(stat.S_IRWXU)
         assert list(folder.iterdir()) == []
 

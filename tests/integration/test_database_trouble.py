@@ -19,6 +19,7 @@ from maintainer.errors import DatabaseError
 from maintainer.graph import database as database_module
 from tests.integration.small import Arrival, Stage, a_small_world, a_stage
 from tests.integration.world import MAIN, World, blob_of, leads_to
+from tests.privileges import bound_by_modes
 
 CHANGING = {"reserve", "upload", "finalize", "delete"}
 KIB = 1024
@@ -133,7 +134,7 @@ def test_a_file_that_is_read_only_stops_the_run(stage: Stage, undisturbed: Arriv
         for place in (path, Path(name)):
             place.chmod(stat.S_IREAD | stat.S_IXUSR | stat.S_IROTH | stat.S_IXOTH)
         stage.world.database = path
-        with _as_nobody():
+        with bound_by_modes():
             line = _trouble(stage)
         assert path.read_bytes() == before
         Path(name).chmod(stat.S_IRWXU)
@@ -142,18 +143,6 @@ def test_a_file_that_is_read_only_stops_the_run(stage: Stage, undisturbed: Arriv
     stage.world.database = used
     assert stage.gc().status == "done"
     assert stage.arrival() == undisturbed
-
-
-@contextmanager
-def _as_nobody() -> Iterator[None]:
-    """Be somebody who may not write all there is, if we are root."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65_534)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 def _garbage(path: Path) -> None:

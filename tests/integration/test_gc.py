@@ -94,6 +94,20 @@ def test_a_branch_that_is_named_like_a_tag_is_not_taken_for_it(world: World) -> 
     assert leads_to(world.newest(ref=branch)) == _blobs("base", "branch")
 
 
+def test_where_a_branch_and_a_tag_cannot_be_told_apart_no_blob_goes(world: World) -> None:
+    world.cache.lists_tags_below_heads = True
+    branch = f"refs/heads/{TAG}"
+    world.put(f"buildkit-blob-1-{blob_of('of the branch')}", ref=branch)
+    world.build("base", "branch", ref=branch)
+    world.build("base", "tag", ref=TAG)
+    world.passes(days=2)
+
+    world.gc(ref=TAG, grace=NO_GRACE)
+
+    assert blob_of("of the branch") in world.blobs(branch)
+    assert leads_to(world.newest(ref=TAG)) == _blobs("base", "tag")
+
+
 def test_a_scope_that_vanished_is_written_again_as_far_as_its_blobs_exist(world: World) -> None:
     world.build("base", "api", "test")
     world.gc()

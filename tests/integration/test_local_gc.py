@@ -600,9 +600,10 @@ def test_between_two_uploads_of_a_build_nothing_that_it_has_found_is_swept(
     look, looks = os.scandir, iter(range(100))
 
     def end_the_upload(where: object) -> object:
-        # The first look sees it; at the next one the build would be between two uploads.
+        # One look is for uploads that were left. The next one sees it; at the one after that, the
+        # build would be between two uploads.
         ingest = uploading.parent.parent
-        if isinstance(where, int) and _is(where, ingest) and next(looks) == 1:
+        if isinstance(where, int) and _is(where, ingest) and next(looks) == 2:
             world.end_upload(uploading, world.blobs / layer_of("lib")[7:])
             os.utime(ingest, (0, 0))  # so that nothing of it is to be seen
         return look(where)  # type: ignore[call-overload]

@@ -9,7 +9,14 @@ import pytest
 from maintainer.cacheconfig import CacheConfig, Link, Record, Result
 from maintainer.cacheconfig.timestamps import Nanoseconds
 from maintainer.report import Report
-from tests.integration.directories import World, a_directory, content_of, import_tag, template
+from tests.integration.directories import (
+    World,
+    a_directory,
+    content_of,
+    import_tag,
+    layer_of,
+    template,
+)
 from tests.integration.world import built
 
 LIMIT = 1_048_576
@@ -127,3 +134,51 @@ def test_what_importers_just_read_stays_as_it_is(world: World, more: int) -> Non
 
     assert len(_written(report)) == more
     assert world.gc(grace=timedelta(0)).results_usable == 2
+
+
+def _export_filled(world: World, room: int) -> None:
+    """Export an index with many leaves, which leaves so many bytes of what importers read."""
+    _export(world, "step", 100)
+    place = world.blobs / dict(world.names())["api"][7:]
+    manifest = json.loads(place.read_bytes())
+    config = json.loads((world.blobs / manifest["config"]["digest"][7:]).read_bytes())
+    lost = world.upload(b"lost")
+    manifest["layers"].append(manifest["layers"][0] | {"digest": lost})
+    config["layers"].append({"blob": lost, "parent": -1})
+    result = config["records"][0]["layers"][0]
+    config["records"].append({"digest": "", "layers": [result | {"layer": 1}]})
+    config["records"] += [{"digest": f"leaf {number}", "layers": [result]} for number in range(30)]
+    compact = {"separators": (",", ":")}
+    short = len(json.dumps(config, **compact))  # type: ignore[arg-type]
+    config["records"][0]["digest"] += "x" * (LIMIT - room - short)
+    content = json.dumps(config, **compact).encode()  # type: ignore[arg-type]
+    manifest["config"] |= {"digest": world.upload(content), "size": len(content)}
+    world.name("api", json.dumps(manifest).encode())
+
+
+def test_no_result_is_left_out_only_to_make_room_for_a_sink(world: World) -> None:
+    _export_filled(world, 20)
+    before = world.names()
+
+    report = world.gc(max_index_size=2**24)
+
+    assert world.names() == before
+    assert report.results_usable == 131
+    assert report.verdict
+    assert report.verdict.level == "good"
+
+
+def test_a_run_that_leaves_out_what_builders_could_use_before_says_so(world: World) -> None:
+    _export_filled(world, 20)
+    (world.blobs / layer_of("lost")[7:]).unlink()
+
+    report = world.gc(max_index_size=2**24)
+
+    reason = _written(report)["api"]
+    assert "drop 1 blob" in reason
+    assert "used longest ago, left out" in reason
+    assert max(_sizes(world, "api")) <= LIMIT
+    assert report.results.dropped > 0
+    assert report.verdict
+    assert report.verdict.level == "attention"
+    assert "less than before this run" in report.verdict.message

@@ -22,6 +22,8 @@ from tests.integration.invariants import ReadIndex, RefusedIndexError
 
 _BLOB = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _OURS = re.compile(r"\.maintainer-[0-9a-f]{16}\.tmp|index\.json\.lock", re.ASCII)
+_UPLOAD = frozenset({"data", "ref", "startedat", "total", "updatedat"})
+_A_DAY = timedelta(days=1)
 _STEPS = frozenset({"open", "os.remove", "os.rename", "os.scandir"})
 
 Step = tuple[str, tuple[object, ...]]
@@ -127,9 +129,21 @@ class Watcher:
         with suppress(FileNotFoundError):
             self.look(by_run=True)
         if event == "os.remove":
+            if arguments[0] in _UPLOAD:
+                self._check_upload_deleted(arguments, grace)
+                return
             self._check_deleted(str(arguments[0]), grace)
         elif event == "os.rename":
             self._check_renamed(str(arguments[0]), str(arguments[1]))
+
+    def _check_upload_deleted(self, arguments: tuple[object, ...], grace: timedelta) -> None:
+        folder = Path(f"/proc/self/fd/{arguments[1]}").readlink()
+        if folder.parent != self.world.path / "ingest":
+            self.problems.append(f"I4: {folder}/{arguments[0]} was deleted")
+            return
+        written = (folder / str(arguments[0])).lstat().st_mtime
+        if self.world.now.timestamp() - written < max(grace, _A_DAY).total_seconds():
+            self.problems.append(f"I1: the upload {folder.name} was deleted, which may go on")
 
     def _check_deleted(self, name: str, grace: timedelta) -> None:
         if _OURS.fullmatch(name):

@@ -1,7 +1,7 @@
 """Requests that are counted, limited, and tried again."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Self, TypeVar
@@ -60,8 +60,10 @@ class Call:
     """The variable that holds the token in its headers, for messages."""
     start: bool = False
     """Read no more of a successful answer than its first piece, however long it is."""
-    rationed: bool = False
-    """Counts as an upload, of which the service allows so many a minute."""
+    pace: AsyncLimiter | None = None
+    """What each attempt waits for, where the service allows so many in a minute."""
+    once: bool = False
+    """Try no second time, because nothing depends on the answer."""
 
 
 class Http:
@@ -93,7 +95,8 @@ class Http:
         SenselessAnswerError. Raises StoreError, one line without what may be secret of the URL.
         """
         request = self._request(call)
-        attempts = Attempts(place(request), self.patience)
+        patience = replace(self.patience, attempts=1) if call.once else self.patience
+        attempts = Attempts(place(request), patience)
         try:
             async for attempt in attempts:
                 with attempt:
@@ -147,8 +150,8 @@ class Http:
             raise StoreError(f"{where} leads to no address") from None
 
     async def _once(self, call: Call, number: int, *, in_doubt: bool) -> Answer:
-        if call.rationed:
-            await self.uploads.acquire()
+        if call.pace:
+            await call.pace.acquire()
         async with self._places:
             self.requests.count(call.kind, again=number > 1)
             with anyio.fail_after(self.patience.total.total_seconds()):

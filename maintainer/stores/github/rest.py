@@ -6,7 +6,7 @@ Source: https://docs.github.com/rest/actions/cache
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, TypeVar
@@ -111,7 +111,8 @@ class Rest:
         self.deletions_a_minute = deletions_a_minute
         self._http = http
         self._token_env = token_env
-        self._reader = _Reader(tags)
+        self._reader = _Reader()
+        self._tags = _Tags(tags)
         self._pace = AsyncLimiter(1, 60 / deletions_a_minute) if deletions_a_minute else None
         self._url = f"{api_url.rstrip('/')}/repos/{quote(repository)}/actions"
         self._headers = {
@@ -135,11 +136,15 @@ class Rest:
             first = await self._page(1, "desc")
             shown, is_whole = await self._older(first, again=number > 0)
             if _holds_all(first, shown):
-                return _listing(shown, complete=is_whole)
+                return self._listing(shown, complete=is_whole)
             seen |= shown
             if not is_whole:
                 break
-        return _listing(seen, complete=False)
+        return self._listing(seen, complete=False)
+
+    def _listing(self, entries: Mapping[int, StoredEntry], *, complete: bool) -> Listing:
+        spelt = self._tags.spell(entries)
+        return Listing(tuple(spelt[key] for key in sorted(spelt)), complete)
 
     async def list_last(self, prefix: str, sort: str, number: int = 1) -> tuple[StoredEntry, ...]:
         """List a hundred entries whose keys start with `prefix`, the last by `sort` first."""
@@ -149,7 +154,7 @@ class Rest:
         page = await self._get("recheck", "caches", self._reader.page, params)
         if not page.is_whole:
             raise StoreError("GitHub's API lists entries of BuildKit that lack what must be known")
-        return tuple(page.entries.values())
+        return tuple(self._tags.spell(page.entries).values())
 
     async def _older(self, first: _Page, *, again: bool) -> tuple[dict[int, StoredEntry], bool]:
         """Read what is not on the first page; `again` reads what ought to be there too.
@@ -174,14 +179,13 @@ class Rest:
 
     async def delete(self, entry_id: int) -> bool:
         """Delete an entry by its id; False if it was gone already. Waits for its turn."""
-        if self._pace:
-            await self._pace.acquire()
         call = Call(
             kind="delete",
             method="DELETE",
             url=f"{self._url}/caches/{entry_id}",
             headers=self._headers,
             token_env=self._token_env,
+            pace=self._pace,
             follow=True,
         )
         return await self._http.ask(call, self._reader.deleted)
@@ -229,6 +233,7 @@ class Rest:
             token_env=self._token_env,
             params=params,
             follow=True,
+            once=kind == "limits",
         )
         return await self._http.ask(call, understand)
 
@@ -243,16 +248,43 @@ def _holds_all(first: _Page, shown: Mapping[int, StoredEntry]) -> bool:
     return counted == first.total
 
 
-def _listing(entries: Mapping[int, StoredEntry], *, complete: bool) -> Listing:
-    return Listing(tuple(entries[key] for key in sorted(entries)), complete)
+class _Tags:
+    """Spells the refs of tags as tokens do.
+
+    The list may say `refs/heads/refs/tags/v1` for the tag that tokens call `refs/tags/v1`. A branch
+    may have such a name too. The key of an index tells which it is; that of a blob does not, so
+    where there is such a branch, blobs are taken for its own.
+    """
+
+    def __init__(self, tags: frozenset[Ref]) -> None:
+        """Begin; `tags` are those whose caches the token reads."""
+        self._tags = tags
+        self._branches: set[Ref] = set()
+
+    def spell(self, entries: Mapping[int, StoredEntry]) -> dict[int, StoredEntry]:
+        """Return entries with the refs that tokens name."""
+        if not self._tags:
+            return dict(entries)
+        for entry in entries.values():
+            key = entry.parsed
+            if isinstance(key, IndexKey) and key.ref_hash == hash_ref(entry.ref):
+                self._branches.add(entry.ref)
+        return {number: self._spell(entry) for number, entry in entries.items()}
+
+    def _spell(self, entry: StoredEntry) -> StoredEntry:
+        tag = Ref(entry.ref.removeprefix("refs/heads/"))
+        if tag == entry.ref or tag not in self._tags:
+            return entry
+        if isinstance(entry.parsed, IndexKey):
+            is_tag = entry.parsed.ref_hash == hash_ref(tag)
+        else:
+            is_tag = entry.ref not in self._branches
+        return replace(entry, ref=tag) if is_tag else entry
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads answers of the API, for somebody with a token."""
-
-    tags: frozenset[Ref]
-    """The tags whose caches the token reads."""
+    """Reads answers of the API."""
 
     def page(self, answer: Answer) -> _Page:
         """Read one page of the list."""
@@ -271,7 +303,7 @@ class _Reader:
                 f"{answer.place} claims {body.total_count:,} entries on {pages:,} pages; "
                 f"more than {MAX_PAGES:,} are not read"
             )
-        read = [_entry(entry or _Entry(), self.tags) for entry in body.actions_caches]
+        read = [_entry(entry or _Entry()) for entry in body.actions_caches]
         entries = {entry.id: entry for entry in read if entry}
         return _Page(body.total_count, entries, pages, is_whole=None not in read)
 
@@ -310,7 +342,7 @@ def _linked(answer: Answer) -> int:
     return highest
 
 
-def _entry(entry: _Entry, tags: frozenset[Ref]) -> StoredEntry | None:
+def _entry(entry: _Entry) -> StoredEntry | None:
     """Return an entry; None if one that may be ours lacks what must be known of it.
 
     Of another tool's entry, what is not known is taken for nothing, or for long ago.
@@ -322,7 +354,7 @@ def _entry(entry: _Entry, tags: frozenset[Ref]) -> StoredEntry | None:
         return None
     return StoredEntry(
         id=entry.id,
-        ref=_ref(entry, tags),
+        ref=Ref(entry.ref or _UNKNOWN_REF),
         key=entry.key or "",
         version=entry.version or "",
         size=entry.size_in_bytes or 0,
@@ -330,20 +362,6 @@ def _entry(entry: _Entry, tags: frozenset[Ref]) -> StoredEntry | None:
         last_accessed_at=accessed_at or created_at or _LONG_AGO,
         parsed=parse_key(entry.key) if entry.may_be_ours and entry.key else None,
     )
-
-
-def _ref(entry: _Entry, tags: frozenset[Ref]) -> Ref:
-    """Return the ref of an entry as tokens spell it.
-
-    The list may say `refs/heads/refs/tags/v1` for the tag that tokens call `refs/tags/v1`. A branch
-    may have such a name too; the key of its index tells which it is, that of a blob does not.
-    """
-    ref = Ref(entry.ref or _UNKNOWN_REF)
-    tag = Ref(ref.removeprefix("refs/heads/"))
-    if tag not in tags or tag == ref:
-        return ref
-    key = parse_key(entry.key) if entry.key else None
-    return ref if isinstance(key, IndexKey) and key.ref_hash == hash_ref(ref) else tag
 
 
 def _time(moment: datetime | None) -> datetime | None:

@@ -104,7 +104,7 @@ class ServiceV1:
             headers=self._headers | {"Content-Type": "application/json"},
             token_env=self._token_env,
             content=msgspec.json.encode(body),
-            rationed=kind == "reserve",
+            pace=self._http.uploads if kind == "reserve" else None,
         )
         return await self._http.ask(call, understand)
 

@@ -94,7 +94,7 @@ class ServiceV2:
             headers=self._headers,
             token_env=self._token_env,
             content=msgspec.json.encode(body),
-            rationed=kind == "reserve",
+            pace=self._http.uploads if kind == "reserve" else None,
         )
         return await self._http.ask(call, understand)
 

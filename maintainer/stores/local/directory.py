@@ -6,13 +6,13 @@ import re
 import stat
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio.lowlevel
 
 from maintainer.cache import Conditions
-from maintainer.cacheconfig import DIRECTORY, BlobKey, Digest, IndexId
+from maintainer.cacheconfig import DIRECTORY, BlobKey, Digest, IndexId, UploadKey
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import StoreError, UsageError
 from maintainer.exports import Export
@@ -22,7 +22,6 @@ from maintainer.outage import RememberedEntry
 from maintainer.plan import Keep, WriteIndex
 from maintainer.probe import Known, Probe
 from maintainer.rewrite import Rewritten
-from maintainer.settings import Settings
 from maintainer.snapshot import KnownEntry, Layout, Snapshot
 from maintainer.stores.base import Access, RequestLog, StoredEntry, StoreLimits
 from maintainer.stores.local.files import (
@@ -43,6 +42,7 @@ from maintainer.stores.local.recheck import LookEachTime
 from maintainer.stores.local.replace import Found, Replacer
 from maintainer.stores.local.strange import Strange
 from maintainer.stores.local.tags import read_tags
+from maintainer.stores.local.uploads import Upload, delete_upload, find_abandoned
 from maintainer.stores.local.verify import is_whole
 from maintainer.sweep import Recheck
 from maintainer.text import printable
@@ -52,6 +52,10 @@ log = logging.getLogger(__name__)
 _BATCH = 5_000
 _SKEW = timedelta(hours=1)
 """So far may the clock of the files and ours be apart."""
+_ABANDONED = timedelta(days=1)
+"""An upload of which nothing was written for so long is not under way any more."""
+_UPLOADS = 1 << 32
+"""So many of the highest ids are those of uploads, which come after all blobs."""
 _ATTEMPTS = 10
 _PAUSE = 0.02
 _LEFT_OVER = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}\.tmp", re.ASCII)
@@ -70,6 +74,7 @@ class Directory:
         self.requests = RequestLog()
         self.left_alone: list[Keep] = []
         self._damaged: set[Digest] = set()
+        self._looked_at = datetime.max.replace(tzinfo=UTC)
         self._missing: frozenset[Digest] = frozenset()
         self._limit = max_index_size
         self._verify = verify
@@ -88,6 +93,7 @@ class Directory:
         """Read the tags, and look for every blob that they name."""
         self.left_alone.clear()
         self._damaged.clear()
+        self._looked_at = now
         await _check_layout(self._files, conditions.sleep)
         self._index = IndexFile(self._files, limit=self._limit, sleep=conditions.sleep)
         content, seen = await self._index.read()
@@ -176,7 +182,7 @@ class Directory:
         return frozenset(whole)
 
     def further_entries(self) -> Iterator[Sequence[StoredEntry]]:
-        """List the files, some thousands at a time."""
+        """List the files, some thousands at a time; then the uploads that builds have left."""
         strange = Strange()
         batch: list[StoredEntry] = []
         for name in self._algorithms():
@@ -189,6 +195,8 @@ class Directory:
                     yield batch
                     batch = []
         yield batch
+        before = self._looked_at - _ABANDONED
+        yield [_stored_upload(one) for one in find_abandoned(self._files, before)]
         self.left_alone += strange.keeps()
 
     def _algorithms(self) -> list[str]:
@@ -210,9 +218,9 @@ class Directory:
         del remembered, limits
         return find_loss(known, probe, snapshot)
 
-    async def limits(self, settings: Settings) -> StoreLimits:
+    async def limits(self, conditions: Conditions) -> StoreLimits:
         """Return what is never looked at: nobody evicts here."""
-        del settings
+        del conditions
         return StoreLimits()
 
     def checker(
@@ -279,6 +287,9 @@ class Directory:
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete a file, if it is still what was seen."""
+        if isinstance(entry.parsed, UploadKey):
+            seen = Seen(entry.size, entry.created_at)
+            return delete_upload(self._files, entry.parsed.name, seen)
         if not isinstance(entry.parsed, BlobKey):
             raise StoreError(f"{printable(entry.key)} is no blob")
         return self._files.delete_blob(entry.parsed.digest, Seen(entry.size, entry.created_at))
@@ -361,4 +372,17 @@ def _stored(digest: Digest, status: os.stat_result) -> StoredEntry:
         created_at=modified_at,
         last_accessed_at=modified_at,
         parsed=BlobKey(digest),
+    )
+
+
+def _stored_upload(upload: Upload) -> StoredEntry:
+    return StoredEntry(
+        id=2**63 - 1 - int(upload.name[:8], 16) % _UPLOADS,
+        ref=DIRECTORY,
+        key=str(UploadKey(upload.name)),
+        version=_FILE,
+        size=upload.seen.size,
+        created_at=upload.seen.modified_at,
+        last_accessed_at=upload.seen.modified_at,
+        parsed=UploadKey(upload.name),
     )

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import anyio.lowlevel
 
+from maintainer.cacheconfig import UploadKey
 from maintainer.errors import StoreError
 from maintainer.snapshot import KnownEntry
 from maintainer.stores.local.files import Files, from_nanoseconds, said
@@ -45,7 +46,8 @@ class LookEachTime:
 
     async def why_not(self, entry: KnownEntry) -> str | None:
         """Tell why a blob may not go, if so."""
-        del entry
+        if isinstance(entry.parsed, UploadKey):
+            return None  # Nobody needs it but its own build, which would have gone on with it.
         await anyio.lowlevel.checkpoint()
         self._reason = self._reason or self._look()
         return self._reason
