@@ -22,7 +22,7 @@ from tests.integration.victims import AFTER, BEFORE, FolderVictim, Point, Servic
 from tests.integration.world import World, blob_of
 from tests.recorded import DATA
 
-_REQUESTS = 46
+_REQUESTS = 56
 """What a run over the service takes; a test holds it."""
 _OPERATIONS = 81
 """What a run over the directory takes; a test holds it."""

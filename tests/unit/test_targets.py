@@ -34,6 +34,8 @@ def test_another_repository_is_given_no_runtime_token() -> None:
         "token": "own",
         "repository": "octo/web",
         "api_url": "https://github.example.com/api/v3",
+        "token_env": "GITHUB_TOKEN",
+        "runtime_token_env": "ACTIONS_RUNTIME_TOKEN",
     }
 
 
@@ -51,6 +53,7 @@ def test_a_target_may_name_its_own_token_and_api() -> None:
     )
 
     assert found["token"] == "web"
+    assert found["token_env"] == "WEB_TOKEN"
     assert found["api_url"] == "https://api.example.com"
 
 
