@@ -265,10 +265,11 @@ class Runner:
     @asynccontextmanager
     async def _open(self, workflow: Workflow) -> AsyncIterator[Store]:
         environment = self.running.environment(
-            workflow.ref, readable=workflow.readable, rest=workflow.rest, service=workflow.service
+            workflow.ref, readable=workflow.readable, service=workflow.service
         )
-        # A workflow always knows its repository, even where there is no API to ask.
-        environment["GITHUB_REPOSITORY"] = "example/app"
+        # A workflow always knows its repository and where the API is, which name the cache.
+        if not workflow.rest:
+            del environment["GITHUB_TOKEN"]
         async with open_store(GitHubSettings.read(environment), AT_ONCE) as store:
             yield store
 
