@@ -59,7 +59,7 @@ class Cache(Protocol):
     def deletions_a_minute(self) -> int | None:
         """How many entries may be deleted in a minute; None if nothing sets a pace."""
 
-    async def limits(self, conditions: Conditions) -> StoreLimits:
+    async def limits(self, probe: Probe, conditions: Conditions) -> StoreLimits:
         """Return when it evicts: as configured, as the host says, or as is assumed."""
 
     @property

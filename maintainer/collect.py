@@ -206,7 +206,7 @@ async def _look(run: _Run, *, accept_loss: bool, at: datetime | None = None) -> 
 
     async def look() -> tuple[Probe, Snapshot]:
         probe = await run.cache.probe(known, at, run.conditions)
-        run.report.limits = run.report.limits or await run.cache.limits(run.conditions)
+        run.report.limits = run.report.limits or await run.cache.limits(probe, run.conditions)
         run.collector.progress.stage("record")
         with run.collector.database.begin() as connection:
             await _record(run, connection, probe)

@@ -1,6 +1,7 @@
 """A cache that a host keeps: entries under keys, written once, listed and evicted by the host."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from maintainer.cache import Conditions
@@ -78,12 +79,23 @@ class HostedCache:
         """How many entries the host lets be deleted in a minute."""
         return self._store.deletions_a_minute
 
-    async def limits(self, conditions: Conditions) -> StoreLimits:
-        """Return when the host evicts; it is asked unless a quota is configured."""
-        if quota := conditions.settings.quota:
-            return StoreLimits(quota=int(quota), is_assumed=False)
-        if not conditions.budget.spare().take(_LIMITS):
-            return StoreLimits()
+    async def limits(self, probe: Probe, conditions: Conditions) -> StoreLimits:
+        """Return when the host evicts; the quota is not asked for if it is configured.
+
+        Then the retention matters only to blobs that an index in another ref may need.
+        """
+        quota = conditions.settings.quota
+        limits = StoreLimits(quota=int(quota), is_assumed=False) if quota else StoreLimits()
+        matters = any(
+            isinstance(entry.parsed, IndexKey) and entry.ref not in self.access.readable
+            for entry in probe.entries
+        )
+        if quota and not matters:
+            return limits
+        if not conditions.budget.spare().take(1 if quota else _LIMITS):
+            return limits
+        if quota:
+            return replace(limits, retention=await self._store.retention())
         return await self._store.limits()
 
     def checker(

@@ -188,13 +188,19 @@ def _indexes(snapshot: Snapshot) -> tuple[Index, ...]:
         for index in _places_of_merges(snapshot)
     }
     merges = [index for index, key in sorted(exported.items()) if key is None]
+    former = [
+        index
+        for index, one in found.items()
+        if index not in exported and not index.is_tag and one.is_former_merge
+    ]
     indexes = [
         _index(index, one, snapshot, exported.get(index))
         for index, one in found.items()
-        if index not in merges
+        if index not in {*merges, *former}
         and (not index.is_tag or one.unread or one.stored or exported.get(index))
     ]
     together = [_merge(index, found[index], snapshot, indexes) for index in merges]
+    together += [_former_merge(index, found[index], snapshot, indexes) for index in former]
     return (*indexes, *(one for one in together if one))
 
 
@@ -238,6 +244,13 @@ class _Generations:
         return max(numbers, default=0)
 
     @property
+    def is_former_merge(self) -> bool:
+        """Whether it holds merges only: it was the place of the merge under a former setting."""
+        return {one.sink for one in self.ordered if one.config and one.config.records} == {
+            Sink.MERGE
+        }
+
+    @property
     def read_by_builders(self) -> CacheConfig:
         """The content of the generation that builders read, as far as it was decoded."""
         read = [one for one in self.stored if str(one.key) == self.hidden_by] or self.stored[-1:]
@@ -261,11 +274,45 @@ def _merge(
     index: IndexId, found: _Generations, snapshot: Snapshot, others: Iterable[Index]
 ) -> Index | None:
     """Return the merge of all other indexes of a ref; None if there is nothing to hold."""
-    sources = [one.merged for one in others if one.id.ref == index.ref and one.merged.records]
-    merged = sources[0] if len(sources) == 1 else prune(merge(sources), snapshot.live_blobs)
+    here = [one for one in others if one.id.ref == index.ref and not one.is_merge]
+    sources = [one.merged for one in here if one.merged.records]
+    if not snapshot.listing_complete or any(one.unread for one in here):
+        # What is not seen this time may still be there: nothing of it goes.
+        sources += [one.config for one in found.stored[-1:] if one.config and one.config.records]
+    merged = prune(merge(sources), snapshot.live_blobs)
     merged, left_out = _make_room(index, merged, sources)
     if not (merged.records or found.stored or found.unread):
         return None
+    others_merged = sum(1 for one in here if one.merged.records)
+    return _index_of_merge(
+        index, found, snapshot, merged, left_out=left_out, merged_with=others_merged
+    )
+
+
+def _former_merge(
+    index: IndexId, found: _Generations, snapshot: Snapshot, others: Iterable[Index]
+) -> Index | None:
+    """Return what is left of a merge that no run writes any more: it keeps no blob alive.
+
+    Builds may still import it, so what goes is dropped from it first.
+    """
+    if not found.stored and not found.unread:
+        return None
+    needed = frozenset[Digest]().union(*(one.merged.blobs for one in others))
+    config = (found.stored[-1].config if found.stored else None) or CacheConfig()
+    merged = prune(config, needed & snapshot.live_blobs)
+    return _index_of_merge(index, found, snapshot, merged)
+
+
+def _index_of_merge(
+    index: IndexId,
+    found: _Generations,
+    snapshot: Snapshot,
+    merged: CacheConfig,
+    *,
+    left_out: int = 0,
+    merged_with: int = 0,
+) -> Index:
     return Index(
         id=index,
         generations=found.stored,
@@ -276,7 +323,7 @@ def _merge(
         usable=prune(found.read_by_builders, snapshot.live_blobs),
         highest=found.highest,
         hidden_by=found.hidden_by,
-        merged_with=len(sources),
+        merged_with=merged_with,
         left_out=left_out,
         is_merge=True,
         sink=Sink.MERGE,

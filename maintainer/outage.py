@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from maintainer.probe import Known, Probe
 from maintainer.stores import StoreLimits
+
+_RETENTION = timedelta(days=7)
+"""GitHub's default, where nobody says another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,12 @@ def _evicted_by_the_host(
     known = {entry.store_id for entry in entries}
     stored_since = sum(entry.size for entry in probe.entries if entry.id not in known)
     excess = stored_since + sum(entry.size for entry in entries) - limits.quota
+    retention = limits.retention or _RETENTION
     evicted = set()
     for entry in entries:
         if entry.store_id in present:
             continue
-        if probe.at - entry.last_accessed_at >= limits.retention or excess > 0:
+        if probe.at - entry.last_accessed_at >= retention or excess > 0:
             evicted.add(entry.store_id)
         excess -= entry.size
     return evicted

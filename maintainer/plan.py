@@ -92,8 +92,8 @@ class Rules:
     """Bytes. A larger merged index is not written: no run could read it again."""
     protects_unreadable_refs: bool = True
     """Whether indexes in refs that the token cannot read may need blobs."""
-    retention: timedelta = timedelta(days=7)
-    """The store evicts what nobody has used for so long."""
+    retention: timedelta | None = None
+    """The store evicts what nobody has used for so long; None if that is not known."""
     repair: bool = False
     """Write only indexes that are not valid or name missing blobs, and delete nothing."""
 
@@ -224,7 +224,7 @@ class Planner:
     ) -> str | None:
         """Return why a valid newest generation is not what builders need, if so."""
         if config != index.merged and merge([config]) != index.merged:
-            if index.is_merge:
+            if index.is_merge and index.merged_with:
                 return _say_changed_merge(index, config)
             broken = self.marks.snapshot.broken_blobs
             return _say_merge(index, newest, config, broken)
@@ -301,11 +301,10 @@ class Planner:
         self.deletes.append(delete)
 
     def _shield(self, entry: KnownEntry) -> Shield | None:
-        if self._goes_by_itself(entry):
-            return None
+        goes_by_itself = self._goes_by_itself(entry)
         for shield in self.marks.shields:
             is_read = shield.ref in self.marks.snapshot.access.readable
-            if not is_read and not self.rules.protects_unreadable_refs:
+            if not is_read and (goes_by_itself or not self.rules.protects_unreadable_refs):
                 continue
             if self.now - shield.created_at < self.grace and shield.created_at >= entry.created_at:
                 return shield
@@ -317,9 +316,10 @@ class Planner:
         So an index that is written each day, in a ref that nobody here can read, does not keep
         for ever what it may need.
         """
-        if self.marks.snapshot.layout is not None:
+        retention = self.rules.retention
+        if self.marks.snapshot.layout is not None or retention is None:
             return False
-        return self.now - entry.last_use_at >= self.rules.retention - _A_DAY
+        return self.now - entry.last_use_at >= max(retention - _A_DAY, retention / 2)
 
     def _delete_after_grace(self, marked: Mark, state: State, after: frozenset[IndexId]) -> None:
         since = marked.since or self.now

@@ -317,7 +317,14 @@ def _record_doubts(connection: Connection, target_id: int, probe: Probe) -> None
         (one.index.ref, str(one.index.key(one.number))) for one in probe.read if not one.content
     }
     new = {place for place in lasting if known.get(place) != met[place]}
-    for ref, key in sorted((known.keys() - met.keys() - refused) | (known.keys() & new)):
+    # Of what a run could not look at, it knows nothing.
+    looked = probe.listing_complete or not probe.lists
+    past = {
+        (ref, key)
+        for ref, key in known.keys() - met.keys() - refused
+        if looked and ref in probe.access.readable
+    }
+    for ref, key in sorted(past | (known.keys() & new)):
         connection.execute(delete(DoubtRow).where(here, DoubtRow.ref == ref, DoubtRow.key == key))
     rows = [
         {"target_id": target_id, "ref": ref, "key": key, "cause": met[ref, key], "since": probe.at}

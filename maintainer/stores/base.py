@@ -57,8 +57,8 @@ class StoreLimits:
 
     quota: int = 10 * 10**9
     """Bytes, above which it evicts the least recently used entries; GitHub's default."""
-    retention: timedelta = timedelta(days=7)
-    """It evicts what nobody has used for so long."""
+    retention: timedelta | None = None
+    """It evicts what nobody has used for so long; None if that is not known."""
     is_assumed: bool = True
     """Whether the quota is assumed, because nobody could be asked for it."""
 
@@ -152,6 +152,9 @@ class Store(Protocol):
 
     async def limits(self) -> StoreLimits:
         """Ask when it evicts; what nobody may ask is assumed. Raises no StoreError."""
+
+    async def retention(self) -> timedelta | None:
+        """Ask for the retention alone. Raises no StoreError."""
 
     async def list_entries(self) -> Listing:
         """List all entries, of every ref and tool."""

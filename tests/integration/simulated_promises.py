@@ -126,6 +126,11 @@ class Ledger:
                 entry.id not in old and entry.id not in written and entry.ref == index.ref
                 for entry in after
             )
+            # While its newest generation may be read again, an index is not written.
+            disturbed |= any(
+                entry.lost and entry.ref == index.ref and entry.key.startswith(str(index))
+                for entry in chain(before, after)
+            )
             # The host takes away what the run has seen there, or what it has just written, because
             # it has written more: the next run writes it again.
             read = read_by_builders(before, index)

@@ -177,6 +177,11 @@ class InTurn:
         async with self._turns.take(self._who):
             return await self._store.limits()
 
+    async def retention(self) -> timedelta | None:
+        """Ask for the retention."""
+        async with self._turns.take(self._who):
+            return await self._store.retention()
+
     async def list_entries(self) -> Listing:
         """List all entries."""
         async with self._turns.take(self._who):

@@ -208,3 +208,34 @@ def test_the_owner_may_let_pull_requests_protect_nothing(world: World) -> None:
     world.gc(grace=GRACE, unreadable_refs="ignore")
 
     assert blob_of("old") not in world.blobs()
+
+
+def test_a_run_that_does_not_read_a_ref_knows_nothing_of_its_doubts(world: World) -> None:
+    _two_scopes(world)
+    branch = "refs/heads/release"
+    web = IndexId(Ref(branch), Scope("web"))
+    world.build("base", "release", scope="web", ref=branch)
+    world.running.inject(_answers(404, 1, web))
+    world.passes(days=7)
+
+    for _ in range(2):
+        world.gc(ref=branch, readable=[MAIN], grace=GRACE)
+        world.passes(hours=12)
+        world.gc(grace=GRACE)
+        world.passes(hours=13)
+    report = world.gc(ref=branch, readable=[MAIN], grace=GRACE)
+
+    assert report.blocked is None
+
+
+def test_a_scope_that_version_1_cannot_look_up_blocks_the_sweep_for_a_grace_period_only(
+    world: World,
+) -> None:
+    _two_scopes(world)
+    world.build("base", "comma", scope="a,b")
+
+    world.gc(service="v1", grace=GRACE)
+    world.passes(hours=25)
+    world.gc(service="v1", grace=GRACE)
+
+    assert blob_of("old") not in world.blobs()

@@ -227,6 +227,15 @@ def test_a_signed_url_is_no_longer_good(world: World, kind: Kind) -> None:
     assert world.state() == before
 
 
+def test_a_download_finds_no_content_and_the_entry_stays(world: World) -> None:
+    before = world.state()
+    world.inject(Fault(kind="no-content", request="download"))
+    answer = world.request("download")
+    assert answer.status_code == httpx.codes.NOT_FOUND
+    assert answer.headers["x-ms-error-code"] == "BlobNotFound"
+    assert world.state() == before
+
+
 @pytest.mark.parametrize(
     ("fault", "total", "keys"),
     [

@@ -97,6 +97,7 @@ def _two_runs(database: Path, count: int) -> Iterator[dict[str, int]]:
                 report, _stopwatch = run(running, database)
             assert report.status == "done"
             taken = {"entries": entries, "generations": count, "steps": steps.count}
+            taken["checked"] = report.contents.checked
             yield taken | dict(report.requests.counts)
             entries -= len(report.deleted) - report.indexes_written
 
@@ -115,7 +116,9 @@ def test_a_run_sends_requests_for_pages_for_new_generations_and_for_what_it_chan
 ) -> None:
     for count, (first, second) in grown_runs.items():
         assert first["list"] == -(-first["entries"] // 100)
-        # What was written is read back: the index, and the merge of all.
-        assert first["download"] == count + 2
-        assert second.keys() - {"entries", "generations", "steps"} == {"list"}
+        # What was written is read back: the index, and the merge of all. Of a blob, one byte is.
+        assert first["download"] == count + 2 + first["checked"]
+        asked = second.keys() - {"entries", "generations", "steps", "checked"}
+        assert asked == {"list", "limits"}
+        assert second["checked"] == 0
         assert second["list"] == -(-second["entries"] // 100)

@@ -17,7 +17,7 @@ from maintainer.cacheconfig import (
     decode_whole,
     encode,
 )
-from maintainer.emulator import Entry
+from maintainer.emulator import Entry, Fault, FaultPlan
 from maintainer.report import IndexReport, Report
 from tests.importer import import_index
 from tests.integration.world import MAIN, World, a_world, blob_of, built, leads_to
@@ -285,3 +285,53 @@ def test_results_that_several_scopes_hold_count_once(world: World) -> None:
 
     assert report.results_usable == 2
     assert report.results.possible == 2
+
+
+def test_a_scope_that_cannot_be_read_this_time_is_not_dropped_from_the_merge(
+    world: World, tmp_path: Path
+) -> None:
+    world.build("base", "api", scope="api")
+    lost = world.build("base", "web", scope="web")
+    _gc(world)
+    world.passes(minutes=5)
+    fault = Fault(kind="status", request="download", key=lost.key, status=500)
+    world.running.inject(FaultPlan((fault,)))
+
+    _gc(world, database=tmp_path / "new.db")
+
+    assert leads_to(world.newest(MERGED)) == _blobs("base", "api", "web")
+
+
+def test_a_merge_under_a_former_name_keeps_no_blob_alive(world: World, tmp_path: Path) -> None:
+    world.build("old", scope="api")
+    _gc(world)
+    world.evict_entries([e for e in _indexes(world) if e.key.startswith("index-api")])
+    world.build("fresh", scope="web")
+    world.passes(hours=2)
+    renamed = {
+        "database": tmp_path / "new.db",
+        "grace": timedelta(hours=1),
+        "merged_scope": "team",
+    }
+
+    _gc(world, **renamed)
+    assert leads_to(world.newest("team")) == _blobs("fresh")
+    assert world.newest(MERGED) == CacheConfig()
+    world.passes(hours=2)
+    _gc(world, **renamed)
+
+    assert world.blobs() == _blobs("fresh")
+
+
+def test_a_merge_under_a_former_name_is_not_restored_once_it_is_gone(world: World) -> None:
+    world.build("base", "api", scope="api")
+    _gc(world)
+    world.passes(minutes=5)
+    _gc(world, merged_scope="team")
+    world.evict_entries([e for e in _indexes(world) if MERGED in e.key])
+    world.passes(minutes=5)
+
+    _gc(world, merged_scope="team")
+
+    assert world.generations(MERGED) == []
+    assert leads_to(world.newest("team")) == _blobs("base", "api")

@@ -340,7 +340,7 @@ def _mapped(service: Service) -> str:
         ),
         (
             f"{ONE_HOURLY}runtime_token_env = 'GITHUB_TOKEN'\ncache_url = 'http://127.0.0.1/'",
-            "target hourly: ACTIONS_RUNTIME_TOKEN is not the runtime token of a workflow",
+            "target hourly: GITHUB_TOKEN is not the runtime token of a workflow",
         ),
     ],
 )

@@ -372,6 +372,20 @@ class SimulatedWorld(RuleBasedStateMachine):
         key = next(k for n in range(1, 100) if (k := str(index.key(n))) not in taken)
         self.do(lambda c: c.put(key, content, ref=MAIN))
 
+    @rule(ref=refs, scope=st.sampled_from(SCOPES))
+    def store_an_unreadable_index(self, ref: str, scope: str) -> None:
+        """Let a build write an index whose content is lost at once."""
+        self.lose_an_index(ref, scope)
+
+    def lose_an_index(self, ref: str, scope: str) -> str:
+        """Write an index whose content is lost at once; give its key."""
+        index = IndexId(Ref(ref), Scope(scope))
+        taken = [e.key for e in self.cache.entries()] + [key for _, key in self.cache.reserved]
+        key = next(k for n in range(1, 100) if (k := str(index.key(n))) not in taken)
+        entry = self.do(lambda c: c.put(key, b"{}", ref=ref))
+        self.do(lambda c: c.lose(entry.id))
+        return key
+
     @rule(
         passed=passing,
         skew=st.sampled_from([0, 0, 0, 9, -1]),
@@ -403,6 +417,18 @@ class SimulatedWorld(RuleBasedStateMachine):
             if indexes:
                 self.evict_entry(indexes[which % len(indexes)])
         self.collect(workflow, memory, passed=0)
+
+    @rule(workflow=workflows, memory=st.integers(0, MEMORIES - 1), scope=st.sampled_from(SCOPES))
+    def collect_until_doubt_ends(self, workflow: Workflow, memory: int, scope: str) -> None:
+        """Meet an index that can never be read: after a grace period it blocks nothing."""
+        key = self.lose_an_index(MAIN, scope)
+        for _ in range(2):
+            self.collect(workflow, memory, passed=0)
+            self.world.passes(seconds=workflow.grace.total_seconds() + 1_200)
+        report = self.run(workflow, memory, complete=False)
+        if report.status == "done" and report.blocked:
+            assert key not in report.blocked.reason, report.blocked.reason
+        self.site.figures.counts["doubts ended"] += 1
 
     @rule(workflow=limited, memory=st.integers(0, MEMORIES - 1))
     def collect_within_limits(self, workflow: Workflow, memory: int) -> None:

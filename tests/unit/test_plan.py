@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -673,22 +674,35 @@ def _used_beside_a_pull_request(used: timedelta) -> World:
     return world.with_entry(str(PULLED_WEB.key(1)), ref=PULL, age=hours(1))
 
 
+def _deletes(world: World, **rules: Any) -> bool:
+    return bool(make_plan(mark(world.build()), Rules(DAY, **rules)).deletes)
+
+
 def test_an_unreadable_ref_protects_no_blob_that_github_would_evict_tomorrow_anyway() -> None:
-    assert "whose content is not known" in _kept(A, _used_beside_a_pull_request(6 * DAY - MOMENT))
-    _deleted(A, _used_beside_a_pull_request(6 * DAY))
+    week = 7 * DAY
+
+    assert not _deletes(_used_beside_a_pull_request(6 * DAY - MOMENT), retention=week)
+    assert _deletes(_used_beside_a_pull_request(6 * DAY), retention=week)
+    assert not _deletes(_used_beside_a_pull_request(6 * DAY), retention=90 * DAY)
+    assert not _deletes(_used_beside_a_pull_request(2 * DAY), retention=week)
+
+
+def test_a_retention_that_is_not_known_shortens_no_protection() -> None:
+    assert not _deletes(_used_beside_a_pull_request(29 * DAY), retention=None)
 
 
 def test_the_owner_may_let_unreadable_refs_protect_nothing() -> None:
-    marks = mark(_used_beside_a_pull_request(2 * DAY).build())
+    world = _used_beside_a_pull_request(2 * DAY)
 
-    assert make_plan(marks, Rules(DAY)).deletes == ()
-    assert len(make_plan(marks, Rules(DAY, protects_unreadable_refs=False)).deletes) == 1
+    assert not _deletes(world)
+    assert _deletes(world, protects_unreadable_refs=False)
 
 
-def test_an_invalid_index_of_ones_own_protects_blobs_whatever_the_owner_says_of_others() -> None:
-    world = a_snapshot().with_blob("a", age=2 * DAY).with_invalid_generation(1, age=hours(1))
+def test_an_index_of_ones_own_that_is_not_understood_protects_whatever_nobody_uses() -> None:
+    world = a_snapshot().with_blob("a", used=29 * DAY).with_invalid_generation(1, age=hours(1))
 
-    assert make_plan(mark(world.build()), Rules(DAY, protects_unreadable_refs=False)).deletes == ()
+    assert not _deletes(world, retention=7 * DAY)
+    assert not _deletes(world, protects_unreadable_refs=False)
 
 
 # What is not even mentioned, and the order of deletions.

@@ -90,6 +90,9 @@ class _RetentionLimit(msgspec.Struct):
     max_cache_retention_days: Annotated[int, msgspec.Meta(gt=0, le=3650)]
 
 
+_DEFAULT = _RetentionLimit(7)
+
+
 class Rest:
     """The part of the REST API that a run needs; the list does not make an entry look used."""
 
@@ -199,17 +202,26 @@ class Rest:
             size = policy.repo_cache_size_limit_in_gb if policy else None
         else:
             size = quota.max_cache_size_gb
-        kept = await self._limit("cache/retention-limit", _RetentionLimit)
         return StoreLimits(
             quota=size * 10**9 if size else assumed.quota,
-            retention=timedelta(days=kept.max_cache_retention_days) if kept else assumed.retention,
+            retention=await self.retention(),
             is_assumed=size is None,
         )
 
-    async def _limit(self, path: str, kind: type[_T]) -> _T | None:
-        """Ask for a limit; None if the token may not, or the server does not know or say it."""
+    async def retention(self) -> timedelta | None:
+        """Ask how long an unused entry is kept; None if the server does not know or say it.
+
+        Where the token may not ask, it is GitHub's default: a server that refuses has a limit.
+        """
+        kept = await self._limit("cache/retention-limit", _RetentionLimit, refused=_DEFAULT)
+        return timedelta(days=kept.max_cache_retention_days) if kept else None
+
+    async def _limit(self, path: str, kind: type[_T], refused: _T | None = None) -> _T | None:
+        """Ask for a limit; `refused` if the token may not, None if the server does not say it."""
 
         def understand(answer: Answer) -> _T | None:
+            if answer.status == HTTPStatus.FORBIDDEN:
+                return refused
             return parse(answer, kind) if answer.status == HTTPStatus.OK else None
 
         try:

@@ -8,7 +8,8 @@ from urllib.parse import urljoin
 import msgspec
 
 from maintainer.cacheconfig import ENTRY_VERSION, Ref
-from maintainer.errors import StoreError, WriteRefusedError
+from maintainer.doubt import Cause
+from maintainer.errors import StoreError, UnreadableError, WriteRefusedError
 from maintainer.stores.base import Found
 from maintainer.stores.github.answers import Answer, content_url, parse, refused, senseless
 from maintainer.stores.github.http import Call, Http
@@ -47,9 +48,11 @@ class ServiceV1:
     async def find(self, key: str, *, prefix: bool) -> Found | None:
         del prefix  # Version 1 knows only the loose look-up; the caller compares keys.
         if "," in key:
-            raise StoreError(
+            # Builders cannot look it up either, for ever.
+            raise UnreadableError(
+                Cause.NOT_FOUND,
                 "version 1 of the cache service cannot look up a key with a comma: "
-                f"{printable(key)}"
+                f"{printable(key)}",
             )
         call = Call(
             kind="look-up",

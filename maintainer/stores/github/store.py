@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from ipaddress import ip_address
 
 import httpx
@@ -140,6 +141,10 @@ class GitHubStore:
     async def limits(self) -> StoreLimits:
         """Ask through the REST API when GitHub evicts; what nobody may ask is assumed."""
         return await self._rest.limits() if self._rest else StoreLimits()
+
+    async def retention(self) -> timedelta | None:
+        """Ask through the REST API how long GitHub keeps what nobody uses."""
+        return await self._rest.retention() if self._rest else None
 
     def _need_rest(self, to_do: str) -> Rest:
         if self._rest is None:

@@ -218,9 +218,9 @@ class Directory:
         del remembered, limits
         return find_loss(known, probe, snapshot)
 
-    async def limits(self, conditions: Conditions) -> StoreLimits:
+    async def limits(self, probe: Probe, conditions: Conditions) -> StoreLimits:
         """Return what is never looked at: nobody evicts here."""
-        del conditions
+        del probe, conditions
         return StoreLimits()
 
     def checker(
