@@ -69,8 +69,14 @@ class Tags:
 
     @property
     def gone(self) -> frozenset[int]:
-        """The manifests that no tag names any more."""
-        known = {place.manifest_id for places in self._known.values() for place in places.values()}
+        """The manifests that no tag names any more: not those of a tag that could not be read."""
+        unread = {one.index for one in self.unread}
+        known = {
+            place.manifest_id
+            for index, places in self._known.items()
+            if index not in unread
+            for place in places.values()
+        }
         return frozenset(known - self.found)
 
     def take(self, named: Named) -> None:
