@@ -189,15 +189,20 @@ def test_an_export_to_it_meanwhile_is_not_hidden(world: World, there: bool, step
     assert not watcher.problems
 
 
+@pytest.mark.parametrize("how", ["lost", "cut off"])
 @pytest.mark.parametrize("what", ["manifest", "config"])
-def test_it_is_written_anew_when_it_was_lost(world: World, what: str) -> None:
+def test_it_is_written_anew_when_it_was_lost(world: World, what: str, how: str) -> None:
     world.build("base", "api")
     world.build("base", "web", tag="web")
     _gc(world)
     lost = world.blobs / dict(world.names())[MERGED][7:]
     if what == "config":
         lost = world.blobs / json.loads(lost.read_bytes())["config"]["digest"][7:]
+    content = lost.read_bytes()
     lost.unlink()
+    if how == "cut off":
+        lost.write_bytes(content[: len(content) // 2])
+        world.touch(lost)
 
     report = _gc(world)
 

@@ -60,7 +60,7 @@ class Tags:
         self.left_alone = Strange()
         self.broken: list[BrokenTag] = []
         self.vacant: dict[IndexId, Digest] = {}
-        """The tags whose manifests are missing, and the digests that they name."""
+        """The tags whose manifests are missing or damaged, and the digests that they name."""
 
     @property
     def pinned(self) -> Mapping[Digest, str]:
@@ -111,6 +111,10 @@ class Tags:
         manifest = read_manifest(content) if whole and named.tag is not None else None
         if not whole:
             self._report_broken(named, str(index), f"the content of its manifest is not {digest}")
+            if named.tag is not None:
+                self.vacant[index] = digest
+            self._references.pin(digest, f"{index}, whose manifest is damaged, may need it")
+            return
         if manifest is None:
             if named.tag is not None:
                 self.others.add(index)
