@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
 from maintainer.cacheconfig import CacheConfig, Digest, encode
 from maintainer.cacheconfig.model import Layer
@@ -281,6 +282,18 @@ def locked(path: Path) -> Iterator[None]:
     finally:
         os.close(number)
         lock.unlink(missing_ok=True)
+
+
+def once_before_the_lock(monkeypatch: pytest.MonkeyPatch, export: Callable[[], object]) -> None:
+    """Let a build export just before a run takes the lock for the first time."""
+    open_file, once = os.open, iter([True])
+
+    def export_first(name: str, *how: int, **where: int) -> int:
+        if name == "index.json.lock" and where and next(once, False):
+            export()
+        return open_file(name, *how, **where)
+
+    monkeypatch.setattr(os, "open", export_first)
 
 
 def a_directory(tmp_path: Path, known: Path | None = None) -> World:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tests.integration.directories import (
     import_tag,
     layer_of,
     locked,
+    once_before_the_lock,
     template,
 )
 from tests.integration.watching import Watcher
@@ -400,7 +400,7 @@ def test_an_export_between_looking_and_replacing_is_not_hidden(
     world.build("base", "api", "test")
     world.build("base", "web", tag="web")
     world.evict("test")
-    _once_before_the_lock(monkeypatch, lambda: world.build("base", "newer"))
+    once_before_the_lock(monkeypatch, lambda: world.build("base", "newer"))
 
     report = world.gc()
 
@@ -433,24 +433,12 @@ def test_an_export_to_another_tag_meanwhile_is_kept(
 ) -> None:
     world.build("base", "api", "test")
     world.evict("test")
-    _once_before_the_lock(monkeypatch, lambda: world.build("base", "web", tag="web"))
+    once_before_the_lock(monkeypatch, lambda: world.build("base", "web", tag="web"))
 
     assert _written(world.gc()) == ["api"]
 
     assert world.leads_to("api") == _layers("base", "api")
     assert world.leads_to("web") == _layers("base", "web")
-
-
-def _once_before_the_lock(monkeypatch: pytest.MonkeyPatch, export: Callable[[], object]) -> None:
-    """Let a build export just before a run takes the lock for the first time."""
-    open_file, once = os.open, iter([True])
-
-    def export_first(name: str, *how: int, **where: int) -> int:
-        if name == "index.json.lock" and where and next(once, False):
-            export()
-        return open_file(name, *how, **where)
-
-    monkeypatch.setattr(os, "open", export_first)
 
 
 @pytest.mark.parametrize("tag", ["web", "api"])

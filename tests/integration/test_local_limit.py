@@ -15,6 +15,7 @@ from tests.integration.directories import (
     content_of,
     import_tag,
     layer_of,
+    once_before_the_lock,
     template,
 )
 from tests.integration.world import built
@@ -166,6 +167,32 @@ def test_no_result_is_left_out_only_to_make_room_for_a_sink(world: World) -> Non
     assert report.results_usable == 131
     assert report.verdict
     assert report.verdict.level == "good"
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_no_result_of_an_export_meanwhile_is_left_out_only_to_make_room_for_a_sink(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_whole: bool
+) -> None:
+    world.build("base", "api")
+    world.evict("api")
+    exported = []
+
+    def export() -> None:
+        _export_filled(world, 20)
+        exported.append(dict(world.names())["api"])
+        if not is_whole:
+            world.evict("lost")
+
+    once_before_the_lock(monkeypatch, export)
+
+    report = world.gc(max_index_size=2**24)
+
+    assert report.status == "done", report.problems
+    assert exported
+    assert (dict(world.names())["api"] == exported[0]) == is_whole
+    assert max(_sizes(world, "api")) <= LIMIT
+    if not is_whole:
+        assert 0 < len(import_tag(world.path, "api").results) < 130
 
 
 def test_a_run_that_leaves_out_what_builders_could_use_before_says_so(world: World) -> None:

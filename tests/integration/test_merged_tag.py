@@ -1,6 +1,8 @@
 """The tag of a directory that holds the merge of all others."""
 
+import errno
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -187,15 +189,20 @@ def test_an_export_to_it_meanwhile_is_not_hidden(world: World, there: bool, step
     assert not watcher.problems
 
 
+@pytest.mark.parametrize("how", ["lost", "cut off"])
 @pytest.mark.parametrize("what", ["manifest", "config"])
-def test_it_is_written_anew_when_it_was_lost(world: World, what: str) -> None:
+def test_it_is_written_anew_when_it_was_lost(world: World, what: str, how: str) -> None:
     world.build("base", "api")
     world.build("base", "web", tag="web")
     _gc(world)
     lost = world.blobs / dict(world.names())[MERGED][7:]
     if what == "config":
         lost = world.blobs / json.loads(lost.read_bytes())["config"]["digest"][7:]
+    content = lost.read_bytes()
     lost.unlink()
+    if how == "cut off":
+        lost.write_bytes(content[: len(content) // 2])
+        world.touch(lost)
 
     report = _gc(world)
 
@@ -242,3 +249,38 @@ def test_what_several_tags_lead_to_counts_once(world: World) -> None:
     assert report.results_usable == 2
     assert report.verdict
     assert "2 results" in report.verdict.message
+
+
+@pytest.mark.parametrize("what", ["manifest", "config"])
+def test_it_loses_nothing_when_a_tag_cannot_be_read_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    world.build("base", "api")
+    web = world.build("base", "web", tag="web")
+    world.passes(days=2)
+    _gc(world)
+    if what == "config":
+        web = json.loads((world.blobs / web[7:]).read_bytes())["config"]["digest"]
+    before = world.names()
+    world.build("base", "new")
+    with monkeypatch.context() as patch:
+        _refuse_to_open(patch, web)
+        report = _gc(world)
+
+    assert any("could not be read this time" in action.reason for action in report.actions)
+    assert world.leads_to(MERGED) >= _layers("base", "web")
+    assert dict(world.names())["web"] == dict(before)["web"]
+    _gc(world)
+    assert world.leads_to(MERGED) == _layers("base", "new", "web")
+
+
+def _refuse_to_open(patch: pytest.MonkeyPatch, digest: str) -> None:
+    """Let a blob be on a part of the disk that cannot be read."""
+    open_file = os.open
+
+    def refuse(name: str, *how: int, **where: int) -> int:
+        if name == digest[7:]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return open_file(name, *how, **where)
+
+    patch.setattr(os, "open", refuse)

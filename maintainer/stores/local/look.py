@@ -60,7 +60,7 @@ class Tags:
         self.left_alone = Strange()
         self.broken: list[BrokenTag] = []
         self.vacant: dict[IndexId, Digest] = {}
-        """The tags whose manifests are missing, and the digests that they name."""
+        """The tags whose manifests are missing or damaged, and the digests that they name."""
 
     @property
     def pinned(self) -> Mapping[Digest, str]:
@@ -69,8 +69,14 @@ class Tags:
 
     @property
     def gone(self) -> frozenset[int]:
-        """The manifests that no tag names any more."""
-        known = {place.manifest_id for places in self._known.values() for place in places.values()}
+        """The manifests that no tag names any more: not those of a tag that could not be read."""
+        unread = {one.index for one in self.unread}
+        known = {
+            place.manifest_id
+            for index, places in self._known.items()
+            if index not in unread
+            for place in places.values()
+        }
         return frozenset(known - self.found)
 
     def take(self, named: Named) -> None:
@@ -105,6 +111,10 @@ class Tags:
         manifest = read_manifest(content) if whole and named.tag is not None else None
         if not whole:
             self._report_broken(named, str(index), f"the content of its manifest is not {digest}")
+            if named.tag is not None:
+                self.vacant[index] = digest
+            self._references.pin(digest, f"{index}, whose manifest is damaged, may need it")
+            return
         if manifest is None:
             if named.tag is not None:
                 self.others.add(index)

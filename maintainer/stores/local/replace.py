@@ -287,11 +287,16 @@ class Replacer:
             attempt.end(left="a build has exported to it meanwhile")
             return
         self._look_for(met.config.blobs)
-        attempt.content = shrink(prune(merge([met.config]), self._live), fits_importers)
-        says_it_all = merge([met.config]) == attempt.content
-        if says_it_all and met.violation is None and not loses_links(attempt.content, met.sink):
+        exported = merge([met.config])
+        attempt.content = prune(exported, self._live)
+        fits = fits_importers(attempt.content)
+        says_it_all = attempt.content == exported and met.violation is None
+        # Importers read the export as it is: near the limit, a sink would cost some of its results.
+        if says_it_all and not (fits and loses_links(exported, met.sink)):
             attempt.end()
             return
+        if not fits:
+            attempt.content = shrink(attempt.content, fits_importers)
         self._prepare(attempt)
 
     def _meet_merge(self, attempt: _Attempt, met: ReadGeneration) -> None:
