@@ -17,10 +17,10 @@ from maintainer.cacheconfig import (
     Scope,
     SignatureKey,
     UploadKey,
+    content_digest,
     decode_whole,
     parse_key,
 )
-from maintainer.cacheconfig.codec import Decoded
 from maintainer.doubt import Cause, Doubt
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.exports import LONGEST_EXPORT
@@ -288,8 +288,7 @@ def _generations(connection: Connection, target_id: int, probe: Probe) -> Iterat
         if content is None:
             yield one
         else:
-            config, sink = _decode(key, content)
-            yield replace(one, config=config, sink=sink)
+            yield _decoded(one, key, content)
 
 
 def _generation(row: Row[Any]) -> KnownGeneration:
@@ -309,15 +308,21 @@ def _generation(row: Row[Any]) -> KnownGeneration:
     )
 
 
-def _decode(key: str, content: bytes) -> Decoded:
-    """Decode what was valid when it was recorded. Raises DatabaseError."""
+def _decoded(one: KnownGeneration, key: str, content: bytes) -> KnownGeneration:
+    """Decode what was valid when it was recorded; a rule may have come since that it breaks.
+
+    Raises DatabaseError if it is not what was recorded.
+    """
     try:
-        return decode_whole(content)
+        config, sink = decode_whole(content)
     except InvalidIndexError as error:
+        if content_digest(content) == one.content_digest:
+            return replace(one, violation=str(error))
         raise DatabaseError(
             f"the database holds {key} in a state that makes no sense ({error}): remove the file; "
             "all that is lost is the memory of when things became unreachable"
         ) from None
+    return replace(one, config=config, sink=sink)
 
 
 def _to_decode(rows: Iterable[Row[Any]], probe: Probe) -> Iterator[int]:

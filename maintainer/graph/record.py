@@ -192,6 +192,7 @@ def record_entries(
     statement = upsert(EntryRow)
     # Only a file that is written anew changes its size, or its time of creation.
     seen = (
+        "ref_id",
         "size",
         "created_at",
         "last_accessed_at",

@@ -120,6 +120,16 @@ def _unread(report: Report) -> Verdict | None:
     )
 
 
+def _part_of_list(report: Report) -> Verdict | None:
+    if report.blocked is None or report.blocked.by_export:
+        return None
+    return Verdict(
+        "attention",
+        f"No blob was deleted: {report.blocked.reason}.",
+        "Run `maintainer gc` again in a few minutes.",
+    )
+
+
 def _unread_tags(report: Report) -> Verdict | None:
     unread = [tag for tag in report.broken_tags if tag.blocks_sweep]
     if not unread:
@@ -337,6 +347,7 @@ _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
     _long_blocked,
     _unread,
     _unread_tags,
+    _part_of_list,
     _only_planned,
     _dropped,
     _without_content,

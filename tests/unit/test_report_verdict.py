@@ -138,7 +138,7 @@ def test_a_sweep_that_has_been_blocked_for_a_week_says_by_what_and_what_to_do() 
     lately = _report(blocked=Blocked(reason, AT - 7 * day + timedelta(seconds=1)))
     for_long = _report(blocked=Blocked(reason, AT - 9 * day))
 
-    assert judge(lately).level == "good"
+    assert judge(lately).message == f"No blob was deleted: {reason}."
     assert judge(for_long).level == "attention"
     assert judge(for_long).message == (
         f"No run has been able to delete a blob for 9 days: {reason}."

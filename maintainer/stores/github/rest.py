@@ -3,6 +3,7 @@
 Source: https://docs.github.com/rest/actions/cache
 """
 
+import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -361,11 +362,11 @@ def _entry(entry: _Entry) -> StoredEntry | None:
     """
     created_at, accessed_at = _time(entry.created_at), _time(entry.last_accessed_at)
     known = (entry.key, entry.ref, entry.version, entry.size_in_bytes, created_at, accessed_at)
-    if entry.id is None or (entry.may_be_ours and None in known):
+    if entry.may_be_ours and None in (entry.id, *known):
         log.warning("entry %s of the list lacks what must be known of it", entry.id or "")
         return None
     return StoredEntry(
-        id=entry.id,
+        id=entry.id or _stand_in(entry),
         ref=Ref(entry.ref or _UNKNOWN_REF),
         key=entry.key or "",
         version=entry.version or "",
@@ -374,6 +375,15 @@ def _entry(entry: _Entry) -> StoredEntry | None:
         last_accessed_at=accessed_at or created_at or _LONG_AGO,
         parsed=parse_key(entry.key) if entry.may_be_ours and entry.key else None,
     )
+
+
+def _stand_in(entry: _Entry) -> int:
+    """Return a number for an entry of another tool that is listed without its id.
+
+    It is negative, as no id is, and the same in each run; nobody deletes such an entry.
+    """
+    name = repr((entry.ref, entry.key, entry.version)).encode("utf-8", "surrogatepass")
+    return -1 - (int.from_bytes(hashlib.sha256(name).digest()[:8]) >> 1)
 
 
 def _time(moment: datetime | None) -> datetime | None:
