@@ -383,3 +383,27 @@ def test_a_run_stops_waiting_when_it_may_ask_no_more_and_writes_indexes_all_the_
     assert "recheck" not in report.requests.counts
     assert (report.status, report.indexes_written, report.notes) == ("done", 1, ())
     assert leads_to(world.newest()) == {blob_of(step) for step in ("base", "app", "other")}
+
+
+def test_an_index_that_cannot_be_read_does_not_keep_others_from_being_healed(world: World) -> None:
+    export = _export(world, built("reverted"), scope="web")
+
+    def finish(request: Request) -> None:
+        if request.kind == "delete" and not export.done:
+            index = IndexId(Ref(MAIN), Scope("aaa"))
+            entry = world.cache.put(str(index.key(1)), b"lost", ref=MAIN)
+            world.cache.lose(entry.id)
+            export.finish()
+
+    world.running.observe(before=finish)
+
+    report = world.gc(grace=GRACE)
+
+    assert blob_of("reverted") not in world.blobs()
+    assert _references_all(world, scope="web")
+    assert report.status == "done"
+    (note,) = report.notes
+    assert note.startswith(
+        "it could not be checked whether builds reference what was deleted: index-aaa-1-"
+    )
+    assert "#1 in refs/heads/main: " in note
