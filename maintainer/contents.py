@@ -85,6 +85,8 @@ class _Blob:
     checked_at: datetime | None
     is_suspect: bool
     """Whether an earlier run found no content, and a build names it all the same."""
+    named_anew: bool
+    """Whether an index that references it was written after that check."""
 
     @property
     def used_at(self) -> datetime:
@@ -174,7 +176,20 @@ class ContentChecker:
                 checked_at = max((one for one in checks if one), default=None)
             else:
                 checked_at = self._known.checked_blobs.get(digest)
-            yield _Blob(digest, held, checked_at, digest in suspects)
+            named_anew = digest in suspects and self._is_named_anew(digest, marks)
+            yield _Blob(digest, held, checked_at, digest in suspects, named_anew)
+
+    def _is_named_anew(self, suspect: Digest, marks: Marks) -> bool:
+        """Whether an index references a blob that was written after the last check of the blob.
+
+        Its build may have uploaded the blob again.
+        """
+        checked_at = self._known.checked_blobs.get(suspect, _NEVER)
+        return any(
+            one.created_at > checked_at and suspect in one.blobs
+            for index in marks.indexes
+            for one in index.inputs
+        )
 
     def _due(self, blobs: Iterable[_Blob], marks: Marks) -> list[_Blob]:
         """Choose what to check: first what never was, then what was checked longest ago."""
@@ -183,7 +198,7 @@ class ContentChecker:
         again = bool(self._settings.keep_alive) and stored <= _NEARLY_FULL * self._quota
 
         def is_due(one: _Blob) -> bool:
-            if one.checked_at is None and not one.is_suspect:
+            if one.named_anew or (one.checked_at is None and not one.is_suspect):
                 return True
             if not again or (one.entries and now - one.used_at > self._settings.keep_alive):
                 return False

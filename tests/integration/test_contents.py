@@ -416,3 +416,41 @@ def test_failures_that_are_not_in_a_row_keep_nothing_from_being_checked(world: W
 
     assert len(report.notes) == 1
     assert "12 blobs could not be checked" in report.notes[0]
+
+
+@pytest.mark.parametrize("keep_alive", ["0", "14d"])
+def test_without_rest_a_blob_that_a_build_uploads_again_counts_again(
+    world: World, keep_alive: str
+) -> None:
+    how = {"rest": False, "keep_alive": keep_alive, **CHECKED}
+    world.build("base", "api")
+    lose(world, "api")
+    world.gc(**how)
+    assert world.newest().blobs == {blob_of("base")}
+    world.passes(hours=1)
+    world.evict("api")
+    world.build("base", "api")
+
+    world.gc(**how)
+
+    assert world.newest().blobs == {blob_of("base"), blob_of("api")}
+    world.passes(hours=1)
+    assert world.gc(**how).contents.checked == 0
+
+
+@pytest.mark.parametrize("keep_alive", ["0", "14d"])
+def test_a_blob_whose_content_is_back_counts_again_once_a_build_names_it(
+    world: World, keep_alive: str
+) -> None:
+    how = {"no_sweep": True, "keep_alive": keep_alive, **CHECKED}
+    world.build("base", "api")
+    world.running.inject(FaultPlan((Fault(kind="no-content", request="download", key=key("api")),)))
+    world.gc(**how)
+    assert world.newest().blobs == {blob_of("base")}
+    world.running.inject()
+    world.passes(hours=1)
+    world.build("base", "api")
+
+    world.gc(**how)
+
+    assert world.newest().blobs == {blob_of("base"), blob_of("api")}
