@@ -46,22 +46,29 @@ class Budget:
 
         Steps may run at once, so what was granted counts before it is used.
         """
-        self._granted = max(self._granted, self._requests.total)
+        self._granted = self._granted_so_far()
         self.used_up = self.used_up or self._why_not(requests, rest)
         if self.used_up is None:
             self._granted += requests
         return self.used_up
 
+    def allows(self, requests: int, *, rest: int = 0) -> bool:
+        """Whether so many requests are left, `rest` of them of the REST API.
+
+        For what the run can do without: a no does not end the run, and a yes takes nothing.
+        """
+        return self.used_up is None and self._why_not(requests, rest) is None
+
     def spare(self) -> "Spare":
         """Return half of what is left: for what may wait, so that the rest of the run need not."""
-        granted = max(self._granted, self._requests.total)
+        granted = self._granted_so_far()
         requests = None if self._most is None else max(0, self._most - granted) // 2
         now = self._clock()
         ends_at = None if self._ends_at is None else now + (self._ends_at - now) / 2
         return Spare(self, requests, ends_at, self._clock)
 
     def _why_not(self, requests: int, rest: int) -> str | None:
-        if self._most is not None and self._granted + requests > self._most:
+        if self._most is not None and self._granted_so_far() + requests > self._most:
             return f"the {self._most} requests of --max-requests are used up"
         if self._ends_at is not None and self._clock() >= self._ends_at:
             return "the --deadline has passed"
@@ -71,6 +78,9 @@ class Budget:
                 "so that other workflows do not starve (rest_share)"
             )
         return None
+
+    def _granted_so_far(self) -> int:
+        return max(self._granted, self._requests.total)
 
     def _rest_used(self) -> int:
         return sum(self._requests.counts[kind] for kind in REST_KINDS)

@@ -31,7 +31,7 @@ _NEARLY_FULL = 0.9
 _MIN_OUTAGE = 5
 """So many blobs without content may be an outage of the storage, if they are more than half."""
 _MAX_FAILURES = 8
-"""After so many checks that proved nothing, the storage is left alone until the next run."""
+"""After so many failed requests in a row, the run checks nothing more."""
 _SAME_TIME = timedelta(hours=1)
 """What builds used within this time of each other is looked up in any order."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -49,6 +49,9 @@ class CheckedContents:
     readable_blobs: set[Digest] = field(default_factory=set)
     broken_blobs: set[Digest] = field(default_factory=set)
     """Those of which no entry that the token reads has content."""
+    hidden_entries: set[int] = field(default_factory=set)
+    hidden_blobs: set[Digest] = field(default_factory=set)
+    """Those that a look-up does not find although they are listed: what they contain is unknown."""
 
     @property
     def changes_anything(self) -> bool:
@@ -82,6 +85,8 @@ class _Blob:
     checked_at: datetime | None
     is_suspect: bool
     """Whether an earlier run found no content, and a build names it all the same."""
+    named_anew: bool
+    """Whether an index that references it was written after that check."""
 
     @property
     def used_at(self) -> datetime:
@@ -132,6 +137,7 @@ class ContentChecker:
         self._spare: Spare | None = None
         self._seen: set[Digest] = set()
         self._broken = 0
+        self._failures_in_a_row = 0
         self._looked_up: set[int] = set()
 
     @property
@@ -170,7 +176,20 @@ class ContentChecker:
                 checked_at = max((one for one in checks if one), default=None)
             else:
                 checked_at = self._known.checked_blobs.get(digest)
-            yield _Blob(digest, held, checked_at, digest in suspects)
+            named_anew = digest in suspects and self._is_named_anew(digest, marks)
+            yield _Blob(digest, held, checked_at, digest in suspects, named_anew)
+
+    def _is_named_anew(self, suspect: Digest, marks: Marks) -> bool:
+        """Whether an index references a blob that was written after the last check of the blob.
+
+        Its build may have uploaded the blob again.
+        """
+        checked_at = self._known.checked_blobs.get(suspect, _NEVER)
+        return any(
+            one.created_at > checked_at and suspect in one.blobs
+            for index in marks.indexes
+            for one in index.inputs
+        )
 
     def _due(self, blobs: Iterable[_Blob], marks: Marks) -> list[_Blob]:
         """Choose what to check: first what never was, then what was checked longest ago."""
@@ -179,7 +198,7 @@ class ContentChecker:
         again = bool(self._settings.keep_alive) and stored <= _NEARLY_FULL * self._quota
 
         def is_due(one: _Blob) -> bool:
-            if one.checked_at is None and not one.is_suspect:
+            if one.named_anew or (one.checked_at is None and not one.is_suspect):
                 return True
             if not again or (one.entries and now - one.used_at > self._settings.keep_alive):
                 return False
@@ -221,7 +240,7 @@ class ContentChecker:
                 yield _LookUp(entry.key, used_at, entry=entry)
 
     async def _look_up(self, one: _LookUp, round_: CheckedContents) -> None:
-        stops = len(self.totals.failures) >= _MAX_FAILURES
+        stops = self._failures_in_a_row >= _MAX_FAILURES
         if stops or self._spare is None or self._spare.is_over:
             self.totals.deferred += one.blob is not None
             return
@@ -229,6 +248,7 @@ class ContentChecker:
             if one.blob:
                 self._progress.advance()
                 await self._check(one.blob, round_)
+                self._failures_in_a_row = 0
             elif one.entry and await self._store.look_up(one.key):
                 round_.looked_up[one.entry.store_id] = self._clock()
         except UsedUpError as error:
@@ -236,6 +256,7 @@ class ContentChecker:
             self.totals.deferred += one.blob is not None
         except StoreError as error:
             if one.blob:
+                self._failures_in_a_row += 1
                 self.totals.failures.append(f"{one.key}: {error}")
 
     async def _check(self, blob: _Blob, round_: CheckedContents) -> None:
@@ -244,7 +265,8 @@ class ContentChecker:
         for _ in range(_ATTEMPTS):
             found = await self._store.look_up(str(BlobKey(blob.digest)))
             if found is None:
-                raise StoreError("a look-up did not find it, although it is there")
+                self._note_hidden(blob, round_)
+                return
             entry = blob.entry_in(found.ref)
             if entry:
                 round_.looked_up[entry.store_id] = self._clock()
@@ -260,6 +282,14 @@ class ContentChecker:
         round_.readable_blobs.add(blob.digest)
         entries = (entry,) if entry else blob.entries
         round_.readable_entries.update(one.store_id for one in entries)
+
+    def _note_hidden(self, blob: _Blob, round_: CheckedContents) -> None:
+        """Note that the service does not find a blob: an answer, so it is not asked again soon."""
+        self.totals.failures.append(
+            f"{BlobKey(blob.digest)}: a look-up did not find it, although it is there"
+        )
+        round_.hidden_blobs.add(blob.digest)
+        round_.hidden_entries.update(one.store_id for one in blob.entries)
 
     def _note_broken(self, blob: _Blob, entry: KnownEntry | None, round_: CheckedContents) -> None:
         """Note that a look-up leads to no content; another entry may have it all the same."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, IndexKey, Sink, prune
-from maintainer.errors import UsedUpError
+from maintainer.errors import StoreError, UsedUpError
 from maintainer.mark import Index, Marks
 from maintainer.plan import WriteIndex
 from maintainer.probe import ReadGeneration, read_entry
@@ -77,15 +77,25 @@ class Healer:
     async def heal(self, rewriter: Rewriter) -> AsyncIterator[Heal]:
         """Heal what can be healed; return all that is damaged.
 
-        Raises StoreError if it could not be asked what builds have written, UsedUpError if the
+        Raises StoreError if the store could not list what builds have written, or, after all
+        others are healed, if some of these indexes could not be read. Raises UsedUpError if the
         budget does not allow it.
         """
+        unread: list[str] = []
         for index, entry, key in await self._written_since():
             self._take(_LOOK_UP_AND_READ)
-            generation = await read_entry(self._store, entry, index, key)
+            try:
+                generation = await read_entry(self._store, entry, index, key)
+            except UsedUpError:
+                raise
+            except StoreError as error:
+                unread.append(f"{key} in {index.ref}: {error}")
+                continue
             blobs = generation.config.blobs & self.deleted if generation.config else frozenset()
             if blobs:
                 yield await self._heal(generation, blobs, rewriter)
+        if unread:
+            raise StoreError("; ".join(unread))
 
     async def _written_since(self) -> list[tuple[IndexId, StoredEntry, IndexKey]]:
         """List what builders read of each index that a build has written since the run began."""

@@ -145,11 +145,14 @@ class HostedCache:
         waits: Iterator[timedelta],
         conditions: Conditions,
     ) -> bool:
-        """Ask for the newest indexes now and then, until one is new in the ref of the export."""
+        """Ask for the newest indexes now and then, until one is new in the ref of the export.
+
+        Stop waiting when the budget allows no more questions; the rest of the run goes on.
+        """
         known = {entry.store_id for entry in snapshot.entries}
         for wait in waits:
             await conditions.sleep(wait.total_seconds())
-            if conditions.budget.take(1, rest=1):
+            if not conditions.budget.allows(1, rest=1):
                 return False
             try:
                 newest = await self._store.newest_indexes()

@@ -1,6 +1,6 @@
 """Contents: which blobs could be downloaded, into the graph."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -20,16 +20,19 @@ def save_contents(
     """
     entry = EntryRow.__table__
     _update_entries(connection, target_id, checked.looked_up.items())
-    for ids, since in ((checked.readable_entries, None), (checked.broken_entries, now)):
+    for ids, blobs, values in (
+        (checked.readable_entries, checked.readable_blobs, {"content_missing_since": None}),
+        (checked.broken_entries, checked.broken_blobs, {"content_missing_since": now}),
+        (checked.hidden_entries, checked.hidden_blobs, {}),
+    ):
         if ids:
             connection.execute(
                 update(entry)  # type: ignore[arg-type]
                 .where(entry.c.target_id == target_id, entry.c.store_id == bindparam("at"))
-                .values(checked_at=now, content_missing_since=since),
+                .values(checked_at=now, **values),
                 [{"at": store_id} for store_id in sorted(ids)],
             )
-    _update_blobs(connection, target_id, checked.readable_blobs, now, content_missing_since=None)
-    _update_blobs(connection, target_id, checked.broken_blobs, now, content_missing_since=now)
+        _update_blobs(connection, target_id, blobs, {"checked_at": now, **values})
     _bring_back(connection, target_id, checked.readable_blobs)
     if checked.broken_blobs:
         mark_missing(connection, target_id, checked.broken_blobs, now)
@@ -54,9 +57,7 @@ def _update_blobs(
     connection: Connection,
     target_id: int,
     blobs: Iterable[Digest],
-    now: datetime,
-    *,
-    content_missing_since: datetime | None,
+    values: Mapping[str, datetime | None],
 ) -> None:
     blob = BlobRow.__table__
     rows = [{"blob": digest} for digest in sorted(blobs)]
@@ -64,7 +65,7 @@ def _update_blobs(
         connection.execute(
             update(blob)  # type: ignore[arg-type]
             .where(blob.c.target_id == target_id, blob.c.digest == bindparam("blob"))
-            .values(checked_at=now, content_missing_since=content_missing_since),
+            .values(values),
             rows,
         )
 

@@ -336,3 +336,121 @@ def test_our_own_look_ups_do_not_keep_the_sweep_from_its_work(world: World) -> N
 
     assert report.requests.counts["download"] == 250
     assert next(iter(deleted(report).values()))[1] == "done"
+
+
+def _hide(world: World, *steps: str) -> None:
+    """Let no look-up find the layers of these steps, which stay listed."""
+    world.running.inject(
+        FaultPlan(tuple(Fault(kind="miss", request="look-up", key=key(step)) for step in steps))
+    )
+
+
+def test_blobs_that_no_look_up_finds_do_not_keep_others_from_being_checked(world: World) -> None:
+    steps = [f"step {number}" for number in range(8)]
+    world.build(*steps)
+    world.passes(hours=2)
+    world.build("base", "api")
+    lose(world, "api")
+    _hide(world, *steps)
+
+    report = world.gc(**CHECKED)
+
+    assert list(deleted(report)) == [key("api")]
+    assert "8 blobs could not be checked" in report.notes[0]
+    assert "a look-up did not find it" in report.notes[0]
+    assert len(report.notes) == 1
+    # That is an answer: they are asked for again when a check is due.
+    assert "look-up" not in world.gc(**CHECKED).requests.counts
+    world.passes(days=3)
+    world.running.inject()
+    assert world.gc(**CHECKED).notes == ()
+
+
+def test_blobs_that_no_look_up_finds_do_not_use_up_every_budget(world: World) -> None:
+    steps = [f"step {number}" for number in range(20)]
+    world.build(*steps)
+    world.passes(hours=2)
+    world.build("base", "api")
+    lose(world, "api")
+    _hide(world, *steps)
+
+    for _ in range(4):
+        world.gc(max_requests=40, **CHECKED)
+
+    assert blob_of("api") not in world.newest().blobs
+
+
+def test_after_failures_in_a_row_the_storage_is_left_alone(world: World) -> None:
+    for number in range(3):
+        world.build(*(f"step {number}.{layer}" for layer in range(4)))
+        world.passes(hours=2)
+    world.gc(verify_after="0")
+    world.running.inject(
+        FaultPlan((Fault(kind="status", request="download", key="buildkit-blob-1-"),))
+    )
+
+    report = world.gc(**CHECKED)
+
+    assert "8 blobs could not be checked" in report.notes[0]
+    assert report.notes[1] == "4 blobs left to check in the next run"
+
+
+def test_failures_that_are_not_in_a_row_keep_nothing_from_being_checked(world: World) -> None:
+    for number in range(3):
+        world.build(*(f"step {number}.{layer}" for layer in range(4)))
+        world.passes(hours=1)
+        world.build(f"base {number}")
+        world.passes(hours=1)
+    world.gc(verify_after="0")
+    world.running.inject(
+        FaultPlan(
+            tuple(
+                Fault(kind="status", request="download", key=key(f"step {number}.{layer}"))
+                for number in range(3)
+                for layer in range(4)
+            )
+        )
+    )
+
+    report = world.gc(**CHECKED)
+
+    assert len(report.notes) == 1
+    assert "12 blobs could not be checked" in report.notes[0]
+
+
+@pytest.mark.parametrize("keep_alive", ["0", "14d"])
+def test_without_rest_a_blob_that_a_build_uploads_again_counts_again(
+    world: World, keep_alive: str
+) -> None:
+    how = {"rest": False, "keep_alive": keep_alive, **CHECKED}
+    world.build("base", "api")
+    lose(world, "api")
+    world.gc(**how)
+    assert world.newest().blobs == {blob_of("base")}
+    world.passes(hours=1)
+    world.evict("api")
+    world.build("base", "api")
+
+    world.gc(**how)
+
+    assert world.newest().blobs == {blob_of("base"), blob_of("api")}
+    world.passes(hours=1)
+    assert world.gc(**how).contents.checked == 0
+
+
+@pytest.mark.parametrize("keep_alive", ["0", "14d"])
+def test_a_blob_whose_content_is_back_counts_again_once_a_build_names_it(
+    world: World, keep_alive: str
+) -> None:
+    how = {"no_sweep": True, "keep_alive": keep_alive, **CHECKED}
+    world.build("base", "api")
+    world.running.inject(FaultPlan((Fault(kind="no-content", request="download", key=key("api")),)))
+    world.gc(**how)
+    assert world.newest().blobs == {blob_of("base")}
+    world.running.inject()
+    world.passes(hours=1)
+    world.build("base", "api")
+
+    world.gc(**how)
+
+    assert world.newest().blobs == {blob_of("base"), blob_of("api")}

@@ -368,3 +368,42 @@ def test_an_index_that_cannot_be_healed_is_a_problem(world: World) -> None:
     world.passes(minutes=1)
     world.gc(grace=GRACE)
     assert _references_all(world)
+
+
+def test_a_run_stops_waiting_when_it_may_ask_no_more_and_writes_indexes_all_the_same(
+    world: World,
+) -> None:
+    _upload_one(world, _export(world, built("reverted", "new")))
+    world.build("base", "other")
+    fault = Fault(kind="headers", request="list", headers={"x-ratelimit-remaining": "0"})
+    world.running.inject(FaultPlan((fault,)))
+
+    report = world.gc(grace=GRACE)
+
+    assert "recheck" not in report.requests.counts
+    assert (report.status, report.indexes_written, report.notes) == ("done", 1, ())
+    assert leads_to(world.newest()) == {blob_of(step) for step in ("base", "app", "other")}
+
+
+def test_an_index_that_cannot_be_read_does_not_keep_others_from_being_healed(world: World) -> None:
+    export = _export(world, built("reverted"), scope="web")
+
+    def finish(request: Request) -> None:
+        if request.kind == "delete" and not export.done:
+            index = IndexId(Ref(MAIN), Scope("aaa"))
+            entry = world.cache.put(str(index.key(1)), b"lost", ref=MAIN)
+            world.cache.lose(entry.id)
+            export.finish()
+
+    world.running.observe(before=finish)
+
+    report = world.gc(grace=GRACE)
+
+    assert blob_of("reverted") not in world.blobs()
+    assert _references_all(world, scope="web")
+    assert report.status == "done"
+    (note,) = report.notes
+    assert note.startswith(
+        "it could not be checked whether builds reference what was deleted: index-aaa-1-"
+    )
+    assert "#1 in refs/heads/main: " in note
