@@ -82,12 +82,14 @@ class HostedCache:
     async def limits(self, probe: Probe, conditions: Conditions) -> StoreLimits:
         """Return when the host evicts; the quota is not asked for if it is configured.
 
-        Then the retention matters only to blobs that an index in another ref may need.
+        Then the retention matters only to blobs that a young index in another ref may need.
         """
         quota = conditions.settings.quota
         limits = StoreLimits(quota=int(quota), is_assumed=False) if quota else StoreLimits()
         matters = any(
-            isinstance(entry.parsed, IndexKey) and entry.ref not in self.access.readable
+            isinstance(entry.parsed, IndexKey)
+            and entry.ref not in self.access.readable
+            and probe.at - entry.created_at < conditions.settings.grace
             for entry in probe.entries
         )
         if quota and not matters:
