@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -415,6 +415,13 @@ def test_an_address_that_this_machine_has_not_may_be_there_later(place: Place) -
 # What goes wrong.
 
 
+def _waits(place: Place) -> timedelta:
+    status = place.statuses()[0]
+    if status.next_run_at is None or status.last_finished_at is None:
+        return timedelta(0)
+    return status.next_run_at - status.last_finished_at
+
+
 def test_a_failing_target_is_told_and_tried_again_later_and_later(
     place: Place, world: World
 ) -> None:
@@ -422,6 +429,8 @@ def test_a_failing_target_is_told_and_tried_again_later_and_later(
     world.running.inject(FORBIDDEN)
     with place.serving() as service:
         wait_until(lambda: place.statuses()[0].last_status == "failed")
+        # The attempt is written down before the next one is put off.
+        wait_until(lambda: _waits(place) > timedelta(seconds=2))
         status = place.statuses()[0]
         table = place.ask("schedule")
         ready = service.get("readyz")
