@@ -8,17 +8,15 @@ from typing import Protocol
 from maintainer.budget import Budget
 from maintainer.cacheconfig import IndexId
 from maintainer.contents import ContentChecker
-from maintainer.exports import Export
-from maintainer.heal import Heal
-from maintainer.mark import Marks
-from maintainer.outage import RememberedEntry
-from maintainer.plan import Keep, WriteIndex
-from maintainer.probe import Known, Probe
+from maintainer.model.decision import Heal, Keep, Rewritten, WriteIndex
+from maintainer.model.entry import Access, KnownEntry, RememberedEntry, StoredEntry, StoreLimits
+from maintainer.model.export import Export
+from maintainer.model.marks import Marks
+from maintainer.model.memory import Known, Probe
+from maintainer.model.snapshot import Snapshot
 from maintainer.progress import Progress
-from maintainer.rewrite import Rewritten
 from maintainer.settings import Settings
-from maintainer.snapshot import KnownEntry, Snapshot
-from maintainer.stores import Access, RequestLog, StoredEntry, StoreLimits
+from maintainer.stores.base import RequestLog
 from maintainer.sweep import Recheck
 
 

@@ -14,7 +14,7 @@ from maintainer.cache import Cache, Conditions
 from maintainer.cacheconfig import Scope
 from maintainer.contents import CheckTotals
 from maintainer.errors import MaintainerError, MassDisappearanceError, StoreError, UsedUpError
-from maintainer.exports import Export, find_export
+from maintainer.exports import find_export
 from maintainer.graph.contents import save_contents
 from maintainer.graph.database import Database
 from maintainer.graph.forget import forget
@@ -35,19 +35,23 @@ from maintainer.graph.runs import (
 from maintainer.graph.trends import look_back
 from maintainer.hosted import HostedCache
 from maintainer.logs import StagesInLogs, log_context
-from maintainer.mark import Marks, mark
+from maintainer.mark import mark
+from maintainer.model.decision import Plan, Rules, Swept
+from maintainer.model.entry import StoreLimits
+from maintainer.model.export import Export
+from maintainer.model.marks import Marks
+from maintainer.model.memory import Known, Probe
+from maintainer.model.snapshot import Snapshot
 from maintainer.parts import Parts
-from maintainer.plan import Plan, Rules, make_plan
-from maintainer.probe import Known, Probe
+from maintainer.plan import make_plan
 from maintainer.progress import Progress, Unwatched
 from maintainer.report import Report
 from maintainer.report.build import ReportBuilder
 from maintainer.report.words import say_count
 from maintainer.settings import Settings
-from maintainer.snapshot import Snapshot
-from maintainer.stores import Store, StoreLimits
+from maintainer.stores.base import Store
 from maintainer.stores.local import Directory
-from maintainer.sweep import Sweeper, Swept
+from maintainer.sweep import Sweeper
 
 log = logging.getLogger(__name__)
 

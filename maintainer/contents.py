@@ -17,12 +17,13 @@ from datetime import UTC, datetime, timedelta
 from maintainer.budget import Budget, Spare
 from maintainer.cacheconfig import BlobKey, Digest, Ref
 from maintainer.errors import StoreError, UsedUpError
-from maintainer.mark import Marks
-from maintainer.probe import Known, for_each
+from maintainer.model.entry import KnownEntry
+from maintainer.model.marks import Marks
+from maintainer.model.memory import Known
+from maintainer.probe import for_each
 from maintainer.progress import Progress
 from maintainer.settings import Settings
-from maintainer.snapshot import KnownEntry
-from maintainer.stores import Store
+from maintainer.stores.base import Store
 
 _LOOK_UP_AND_DOWNLOAD = 2
 _ATTEMPTS = 2

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from maintainer.doubt import Cause
+from maintainer.model.doubt import Cause
 from maintainer.text import printable
 
 

@@ -7,27 +7,16 @@ its index last. Until then its new blobs are all that shows that it counts on st
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import BlobKey, Digest, Ref, SignatureKey
-from maintainer.snapshot import KnownEntry, Snapshot, index_of
+from maintainer.model.entry import KnownEntry
+from maintainer.model.export import Export
+from maintainer.model.index import index_of
+from maintainer.model.snapshot import Snapshot
 
 LONGEST_EXPORT = timedelta(hours=1)
 """A build that has uploaded a blob so long ago, and written no index since, was killed."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Export:
-    """An export that seems to be in progress."""
-
-    since: datetime
-    """When it uploaded the first blob that no index references."""
-    ref: Ref
-
-    def __str__(self) -> str:
-        since = f"{self.since:%Y-%m-%d %H:%M:%S} UTC"
-        return f"an export seems to be in progress in {self.ref} since {since}"
 
 
 def find_export(snapshot: Snapshot, *, unreadable_too: bool = True) -> Export | None:

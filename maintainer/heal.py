@@ -6,49 +6,19 @@ rewritten without.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from dataclasses import dataclass
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, IndexKey, Sink, prune
 from maintainer.errors import StoreError, UsedUpError
-from maintainer.mark import Index, Marks
-from maintainer.plan import WriteIndex
-from maintainer.probe import ReadGeneration, read_entry
-from maintainer.rewrite import Rewriter, Rewritten
-from maintainer.snapshot import KnownEntry, index_of
-from maintainer.stores import Store, StoredEntry
+from maintainer.model.decision import Heal, Rewritten, WriteIndex
+from maintainer.model.entry import KnownEntry, StoredEntry
+from maintainer.model.index import ReadGeneration, index_of
+from maintainer.model.marks import Index, Marks
+from maintainer.probe import read_entry
+from maintainer.rewrite import Rewriter
+from maintainer.stores.base import Store
 
 _LOOK_UP_AND_READ = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Heal:
-    """An index that references blobs which this run has deleted, and what came of it."""
-
-    generation: ReadGeneration
-    """What a build has written."""
-    blobs: frozenset[Digest]
-    """The deleted blobs that it references."""
-    result: Rewritten | None = None
-    """None if the index is not rewritten."""
-    why_not: str = ""
-    """Why it is not rewritten, if so."""
-
-    @property
-    def index(self) -> IndexId:
-        """Which index it is."""
-        return self.generation.index
-
-    @property
-    def key(self) -> str:
-        """The key of what a build has written."""
-        return str(self.index.key(self.generation.number))
-
-    @property
-    def reason(self) -> str:
-        """What is wrong with it."""
-        blobs = "1 blob" if len(self.blobs) == 1 else f"{len(self.blobs)} blobs"
-        return f"{self.key} was written during the sweep and references {blobs} that it had deleted"
 
 
 class Healer:

@@ -8,15 +8,19 @@ from maintainer.cache import Conditions
 from maintainer.cacheconfig import BlobKey, Digest, IndexId, IndexKey, SignatureKey
 from maintainer.contents import ContentChecker
 from maintainer.errors import StoreError, UsedUpError
-from maintainer.exports import Export, find_new_export
-from maintainer.heal import Heal, Healer
-from maintainer.mark import Marks
-from maintainer.outage import RememberedEntry, find_outage
-from maintainer.plan import Keep, WriteIndex
-from maintainer.probe import Known, Probe, probe_store
-from maintainer.rewrite import Rewriter, Rewritten
-from maintainer.snapshot import KnownEntry, Snapshot, index_of
-from maintainer.stores import Store, StoredEntry, StoreLimits
+from maintainer.exports import find_new_export
+from maintainer.heal import Healer
+from maintainer.model.decision import Heal, Keep, Rewritten, WriteIndex
+from maintainer.model.entry import KnownEntry, RememberedEntry, StoredEntry, StoreLimits
+from maintainer.model.export import Export
+from maintainer.model.index import index_of
+from maintainer.model.marks import Marks
+from maintainer.model.memory import Known, Probe
+from maintainer.model.snapshot import Snapshot
+from maintainer.outage import find_outage
+from maintainer.probe import probe_store
+from maintainer.rewrite import Rewriter
+from maintainer.stores.base import Store
 from maintainer.sweep import Recheck
 
 _RECHECKS = 2

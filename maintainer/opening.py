@@ -6,7 +6,7 @@ from pathlib import Path
 
 from maintainer.errors import UsageError
 from maintainer.settings import GITHUB, LOCAL, GitHubSettings, Settings
-from maintainer.stores import Store
+from maintainer.stores.base import Store
 from maintainer.stores.github import open_store
 from maintainer.stores.local import Directory, open_directory
 

@@ -1,24 +1,13 @@
 """Tells an outage from an eviction: too much may be gone to be true. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from maintainer.probe import Known, Probe
-from maintainer.stores import StoreLimits
+from maintainer.model.entry import RememberedEntry, StoreLimits
+from maintainer.model.memory import Known, Probe
 
 _RETENTION = timedelta(days=7)
 """GitHub's default, where nobody says another one."""
-
-
-@dataclass(frozen=True, slots=True)
-class RememberedEntry:
-    """An entry of ours that existed when it was last looked for."""
-
-    store_id: int
-    size: int
-    """Bytes."""
-    last_accessed_at: datetime
 
 
 def find_outage(

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 from maintainer.graph.database import Database
 from maintainer.graph.recall import load_entries
-from maintainer.mark import Marker, Marks
-from maintainer.plan import Plan, Planner, Rules
+from maintainer.mark import Marker
+from maintainer.model.decision import Plan, Rules
+from maintainer.model.marks import Marks
+from maintainer.plan import Planner
 
 SIZE = 5_000
 """Entries of one part: some megabytes."""

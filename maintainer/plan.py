@@ -1,7 +1,6 @@
 """Plan: what to write, what to delete, and what to leave alone, each with its reason. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import (
@@ -11,9 +10,6 @@ from maintainer.cacheconfig import (
     CacheConfig,
     Digest,
     IndexId,
-    IndexKey,
-    Ref,
-    Sink,
     UploadKey,
     encode,
     loses_links,
@@ -23,79 +19,16 @@ from maintainer.cacheconfig import (
     with_sink,
 )
 from maintainer.cacheconfig.oci import IMPORT_LIMIT, fits_importers
-from maintainer.exports import Export, find_export
-from maintainer.mark import Index, Mark, Marks, Shield, State
-from maintainer.snapshot import KnownEntry, KnownGeneration
+from maintainer.exports import find_export
+from maintainer.model.decision import DeleteEntry, Keep, Plan, Rules, WriteIndex
+from maintainer.model.entry import KnownEntry
+from maintainer.model.export import Export
+from maintainer.model.index import KnownGeneration
+from maintainer.model.marks import Index, Mark, Marks, Shield, State
 
 _A_DAY = timedelta(days=1)
 _FEW = 3
 """So many generations are named one by one."""
-
-
-@dataclass(frozen=True, slots=True)
-class WriteIndex:
-    """Write this index as the next generation."""
-
-    index: IndexId
-    key: IndexKey
-    content: CacheConfig
-    reason: str
-    sink: Sink = Sink.REWRITE
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteEntry:
-    """Delete this entry, after the indexes in `after` were rewritten and read back."""
-
-    entry: KnownEntry
-    state: State
-    reason: str
-    after: frozenset[IndexId] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Leave this alone."""
-
-    subject: str
-    """A key, or what the decision is about."""
-    ref: Ref
-    reason: str
-    size: int | None = None
-    """Bytes."""
-    store_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything that a run will do; what a dry run prints."""
-
-    writes: tuple[WriteIndex, ...]
-    deletes: tuple[DeleteEntry, ...]
-    """In the order of their deletion: what has no content, superseded generations, what dangles."""
-    keeps: tuple[Keep, ...]
-    settled: tuple[IndexId, ...]
-    """The indexes whose newest generation already says what their merge would."""
-    blocked: str | None = None
-    """Why no blob may be deleted, if so."""
-    deferred: Export | None = None
-    """The export in progress because of which blobs that are due are not deleted, if so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the owner of a cache has decided."""
-
-    grace: timedelta
-    """How long nothing must have needed an entry before it is deleted."""
-    max_index_size: int | None = None
-    """Bytes. A larger merged index is not written: no run could read it again."""
-    protects_unreadable_refs: bool = True
-    """Whether indexes in refs that the token cannot read may need blobs."""
-    retention: timedelta | None = None
-    """The store evicts what nobody has used for so long; None if that is not known."""
-    repair: bool = False
-    """Write only indexes that are not valid or name missing blobs, and delete nothing."""
 
 
 def make_plan(marks: Marks, rules: Rules) -> Plan:

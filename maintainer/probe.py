@@ -6,7 +6,7 @@ A look-up makes an entry look used, which changes what the host evicts first; a 
 import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import TypeVar
@@ -17,138 +17,30 @@ from maintainer.budget import Budget
 from maintainer.cacheconfig import (
     ENTRY_VERSION,
     BlobKey,
-    CacheConfig,
     Digest,
     IndexId,
     IndexKey,
     Ref,
     Scope,
-    Sink,
     content_digest,
     decode_whole,
     parse_key,
 )
-from maintainer.doubt import Cause, Doubt
 from maintainer.errors import InvalidIndexError, StoreError, UnreadableError, UsedUpError
+from maintainer.model.doubt import Cause
+from maintainer.model.entry import Access, StoredEntry
+from maintainer.model.index import ReadGeneration, UnreadGeneration, index_of
+from maintainer.model.memory import Known, KnownPlace, Probe
 from maintainer.progress import Progress
-from maintainer.snapshot import Layout, UnreadGeneration, index_of
-from maintainer.stores import Access, Found, Listing, Store, StoredEntry
+from maintainer.stores.base import Found, Listing, Store
 from maintainer.text import printable
 
 _REF_HASH = re.compile(r"(?=(-1-[0-9a-f]{8}))", re.ASCII)
 
 _LOOK_UP_AND_READ = 2
-SKEW = timedelta(minutes=10)
-"""So far may our clock and the service's be apart."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-
-
-@dataclass(frozen=True, slots=True)
-class KnownPlace:
-    """A generation that the graph knows, and where its content was."""
-
-    manifest_id: int
-    location: str | None
-    content_digest: Digest
-    valid: bool = True
-    """Whether importers accept it, as it was read."""
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenGeneration:
-    """A generation that a run wrote, and whose entry no listing has shown yet."""
-
-    manifest_id: int
-    size: int
-    """Bytes."""
-    written_at: datetime
-
-    def is_in(self, entry: StoredEntry) -> bool:
-        """Tell whether an entry of its key must be it, so that it need not be read again."""
-        return entry.size == self.size and abs(entry.created_at - self.written_at) <= SKEW
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the graph remembers that saves requests."""
-
-    store_ids: frozenset[int] = frozenset()
-    """The entries of the generations that were read."""
-    written: Mapping[tuple[Ref, str], WrittenGeneration] = field(default_factory=dict)
-    """By ref and key."""
-    places: Mapping[IndexId, Mapping[int, KnownPlace]] = field(default_factory=dict)
-    """The generations that still take part in a merge, by index and number."""
-    named_blobs: frozenset[Digest] = frozenset()
-    """The blobs that those generations name."""
-    superseded_blobs: frozenset[Digest] = frozenset()
-    """Those that only generations name which are still stored, but take no part any more."""
-    missing_blobs: frozenset[Digest] = frozenset()
-    """Those of all these that an earlier run has asked for in vain."""
-    doubts: Mapping[tuple[Ref, str], Doubt] = field(default_factory=dict)
-    """What the last runs met in place of generations, by ref and key."""
-    broken_entries: frozenset[int] = frozenset()
-    """The entries whose content cannot be downloaded, as an earlier run has found."""
-    broken_blobs: frozenset[Digest] = frozenset()
-    """The blobs whose content cannot be downloaded, in any entry that a look-up finds."""
-    checked_blobs: Mapping[Digest, datetime] = field(default_factory=dict)
-    """When it was last found out whether their content can be downloaded."""
-    looked_at: datetime | None = None
-    """When the last run that came to its end began to look."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadGeneration:
-    """A generation that was read now."""
-
-    index: IndexId
-    number: int
-    content: bytes
-    config: CacheConfig | None
-    """None if it is not valid."""
-    violation: str | None
-    """The rule of the importer's that it breaks."""
-    created_at: datetime
-    """When it was created, or read where the store does not tell."""
-    store_id: int | None
-    location: str | None
-    sink: Sink | None = None
-    """The record that only what we write has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What one look at a cache has shown."""
-
-    at: datetime
-    access: Access
-    lists: bool
-    """Whether the store can list; if not, `entries` is empty and says nothing."""
-    entries: tuple[StoredEntry, ...]
-    listing_complete: bool
-    read: tuple[ReadGeneration, ...]
-    unread: tuple[UnreadGeneration, ...]
-    adopted: Mapping[int, int]
-    """The entries of generations that an earlier run wrote: store ids by manifest."""
-    found: frozenset[int]
-    """Manifests that were looked up and are still what they were."""
-    gone: frozenset[int]
-    """Manifests that were looked up and are not there any more."""
-    live_blobs: frozenset[Digest]
-    """The blobs that exist where the token can read them."""
-    missing_blobs: frozenset[Digest]
-    """The blobs that an index names and that were asked for in vain, now or earlier."""
-    read_by_builders: Mapping[IndexId, str]
-    unasked_blobs: frozenset[Digest] = frozenset()
-    """The blobs that an index names and that the budget did not allow to ask for: nothing can be
-    planned without them."""
-    broken_blobs: frozenset[Digest] = frozenset()
-    """The blobs that are listed or found, but whose content cannot be downloaded: not live."""
-    layout: Layout | None = None
-    """What only a directory has. There `found` and `gone` tell which indexes exist, and the entries
-    are listed later, batch by batch.
-    """
 
 
 async def probe_store(

@@ -5,7 +5,6 @@ before anything newer is written, and nothing counts as written before it was re
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import anyio
@@ -15,7 +14,6 @@ from maintainer.cacheconfig import (
     BlobKey,
     CacheConfig,
     Digest,
-    IndexId,
     Sink,
     encode,
     loses_links,
@@ -26,10 +24,11 @@ from maintainer.cacheconfig import (
     with_sink,
 )
 from maintainer.errors import AlreadyExistsError, StoreError, UsedUpError
-from maintainer.mark import Index
-from maintainer.plan import WriteIndex
-from maintainer.probe import ReadGeneration, generation_of, read_content
-from maintainer.stores import Found, Store
+from maintainer.model.decision import Rewritten, WriteIndex
+from maintainer.model.index import ReadGeneration
+from maintainer.model.marks import Index
+from maintainer.probe import generation_of, read_content
+from maintainer.stores.base import Found, Store
 
 REQUESTS = 7
 """What one index takes when nobody interferes: two look-ups, three to write, two to read back."""
@@ -37,44 +36,6 @@ _ATTEMPTS = 10
 """So many generations of builds are merged in before an index is left for the next run."""
 _POLLS = 5
 """So often a reserved key is looked up while its builder has time to finish it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rewritten:
-    """What came of one index that was to be written."""
-
-    index: IndexId
-    written: ReadGeneration | None
-    """The generation that was written and read back; None if it was not."""
-    met: tuple[ReadGeneration, ...]
-    """The generations that builds wrote meanwhile, which were merged in."""
-    error: str | None = None
-    """What went wrong, if it did."""
-    left: str | None = None
-    """Why it was left for the next run, if it was."""
-    missing: frozenset[Digest] = frozenset()
-    """The blobs that builds have named meanwhile, and that were not found."""
-    unproven: str | None = None
-    """The key of what was written, but could not be read back."""
-    files: tuple[int, ...] | None = None
-    """Bytes of each of the files that hold what was written; by default it is one entry."""
-
-    @property
-    def done(self) -> bool:
-        """Whether the newest generation now holds all that can be used."""
-        return self.error is None and self.left is None
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Bytes of each of the entries that were written."""
-        if self.files is None and self.written:
-            return (len(self.written.content),)
-        return self.files or ()
-
-    @property
-    def protected(self) -> frozenset[Digest]:
-        """The blobs that builds have begun to need meanwhile."""
-        return frozenset().union(*(one.config.blobs for one in self.met if one.config))
 
 
 class Rewriter:

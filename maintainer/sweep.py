@@ -7,40 +7,15 @@ Keeping too many entries cannot damage anything: what is skipped here, the next 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import Digest, IndexId, IndexKey
 from maintainer.errors import ChangedError, StoreError, UsedUpError
-from maintainer.mark import State
-from maintainer.plan import DeleteEntry
+from maintainer.model.decision import _FAILED, DONE, GONE, DeleteEntry, Rewritten, Swept
+from maintainer.model.entry import KnownEntry
+from maintainer.model.marks import State
 from maintainer.progress import Progress
-from maintainer.rewrite import Rewritten
-from maintainer.snapshot import KnownEntry
-
-DONE = "done"
-GONE = "gone already"
-_FAILED = "failed: "
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What came of one entry that was to be deleted."""
-
-    delete: DeleteEntry
-    outcome: str
-    """`done`, `gone already`, `skipped: …`, `left: …` or `failed: …`."""
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the entry exists no more."""
-        return self.outcome in (DONE, GONE)
-
-    @property
-    def failure(self) -> str | None:
-        """Why the entry could not be deleted, if it was tried."""
-        return self.outcome.removeprefix(_FAILED) if self.outcome.startswith(_FAILED) else None
 
 
 class Recheck(Protocol):

@@ -29,8 +29,9 @@ from maintainer.cacheconfig import (
 )
 from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.timestamps import Nanoseconds
-from maintainer.snapshot import KnownEntry, KnownGeneration, Snapshot, UnreadGeneration
-from maintainer.stores import Access
+from maintainer.model.entry import Access, KnownEntry
+from maintainer.model.index import KnownGeneration, UnreadGeneration
+from maintainer.model.snapshot import Snapshot
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 MAIN = Ref("refs/heads/main")

@@ -21,7 +21,6 @@ from maintainer.cacheconfig import (
     decode_whole,
     parse_key,
 )
-from maintainer.doubt import Cause, Doubt
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.exports import LONGEST_EXPORT
 from maintainer.graph.models import (
@@ -36,10 +35,11 @@ from maintainer.graph.models import (
     ScopeRow,
 )
 from maintainer.graph.record import was_to_be_deleted
-from maintainer.outage import RememberedEntry
-from maintainer.probe import Known, KnownPlace, Probe, WrittenGeneration
-from maintainer.snapshot import KnownEntry, KnownGeneration, Snapshot, read_until
-from maintainer.stores import Access
+from maintainer.model.doubt import Cause, Doubt
+from maintainer.model.entry import Access, KnownEntry, RememberedEntry
+from maintainer.model.index import KnownGeneration, read_until
+from maintainer.model.memory import Known, KnownPlace, Probe, WrittenGeneration
+from maintainer.model.snapshot import Snapshot
 
 
 def recall(connection: Connection, target_id: int, access: Access) -> Known:

@@ -29,7 +29,6 @@ from maintainer.cacheconfig import (
     UploadKey,
     content_digest,
 )
-from maintainer.doubt import Cause
 from maintainer.graph.content import ContentWriter
 from maintainer.graph.models import (
     ActionRow,
@@ -44,8 +43,10 @@ from maintainer.graph.models import (
     ScopeRow,
     Target,
 )
-from maintainer.probe import SKEW, Probe, ReadGeneration
-from maintainer.stores import StoredEntry
+from maintainer.model.doubt import Cause
+from maintainer.model.entry import StoredEntry
+from maintainer.model.index import ReadGeneration
+from maintainer.model.memory import SKEW, Probe
 
 
 def record(connection: Connection, target_id: int, probe: Probe) -> None:

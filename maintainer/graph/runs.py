@@ -12,11 +12,9 @@ from maintainer.graph.database import this_process
 from maintainer.graph.models import MOST, ActionRow, EntryRow, ManifestRow, RunRow, Target
 from maintainer.graph.record import forget_manifests, mark_missing, record_generations
 from maintainer.graph.trends import save_states, with_trend
-from maintainer.mark import Marks, State
-from maintainer.plan import Plan
+from maintainer.model.decision import Plan, Rewritten, Swept
+from maintainer.model.marks import Marks, State
 from maintainer.report import ActionReport, Report
-from maintainer.rewrite import Rewritten
-from maintainer.sweep import Swept
 
 _REMEMBERED_FOR = timedelta(days=90)
 _RUNS = 10_000

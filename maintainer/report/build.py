@@ -12,9 +12,10 @@ from maintainer import __version__
 from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, Ref, merge
 from maintainer.cacheconfig.timestamps import to_datetime
 from maintainer.contents import CheckTotals
-from maintainer.heal import Heal
-from maintainer.mark import Index, Marks, State
-from maintainer.plan import Plan, WriteIndex
+from maintainer.model.decision import Heal, Plan, Rewritten, Swept, WriteIndex
+from maintainer.model.entry import KnownEntry, StoreLimits
+from maintainer.model.index import index_of
+from maintainer.model.marks import Index, Marks, State
 from maintainer.report.chains import find_losses, largest_chains
 from maintainer.report.further import (
     KEPT,
@@ -39,10 +40,7 @@ from maintainer.report.model import (
 )
 from maintainer.report.space import divide
 from maintainer.report.verdict import judge
-from maintainer.rewrite import Rewritten
-from maintainer.snapshot import KnownEntry, index_of
-from maintainer.stores.base import RequestLog, StoreLimits
-from maintainer.sweep import Swept
+from maintainer.stores.base import RequestLog
 from maintainer.text import printable
 
 

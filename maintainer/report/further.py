@@ -3,10 +3,9 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from maintainer.cacheconfig import BlobKey, Digest, IndexId
-from maintainer.mark import Mark, State
-from maintainer.plan import DeleteEntry, Keep, Plan
+from maintainer.model.decision import DeleteEntry, Keep, Plan, Swept
+from maintainer.model.marks import Mark, State
 from maintainer.report.model import ActionReport, ActionTotal, EntryTotal
-from maintainer.sweep import Swept
 
 PLANNED = "planned"
 KEPT = "kept"

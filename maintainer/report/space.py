@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from maintainer.mark import State
+from maintainer.model.marks import State
 from maintainer.report.model import EntryTotal, Kind, Space, SpacePart
 
 _TOOLS = 6

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from maintainer.cacheconfig import DIRECTORY
-from maintainer.mark import State
+from maintainer.model.marks import State
 from maintainer.report.model import BrokenTagReport, Report, SpacePart, Verdict
 from maintainer.report.words import say_count, say_share, say_size
 

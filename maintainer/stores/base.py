@@ -7,39 +7,12 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from maintainer.cacheconfig import Key, Ref
+from maintainer.cacheconfig import Ref
 from maintainer.errors import UsedUpError
+from maintainer.model.entry import Access, StoredEntry, StoreLimits
 
 MAX_NAME_LENGTH = 4096
 """Characters of a key or a ref; git allows a quarter, GitHub an eighth of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What the token may do, by its own claims.
-
-    Sets, though services search the refs in the token's order: an index key holds the hash of its
-    ref, and blobs are the same wherever they are found.
-    """
-
-    readable: frozenset[Ref] = frozenset()
-    writable: frozenset[Ref] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEntry:
-    """One entry, or one file, as a listing shows it."""
-
-    id: int
-    ref: Ref
-    key: str
-    version: str
-    size: int
-    """Bytes."""
-    created_at: datetime
-    last_accessed_at: datetime
-    parsed: Key
-    """What it is, by the rules of its store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +22,6 @@ class Listing:
     entries: tuple[StoredEntry, ...]
     complete: bool
     """Whether every entry that existed when it began, and was not deleted meanwhile, is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreLimits:
-    """When a store evicts entries by itself."""
-
-    quota: int = 10 * 10**9
-    """Bytes, above which it evicts the least recently used entries; GitHub's default."""
-    retention: timedelta | None = None
-    """It evicts what nobody has used for so long; None if that is not known."""
-    is_assumed: bool = True
-    """Whether the quota is assumed, because nobody could be asked for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from maintainer.collect import Collector, collect
 from maintainer.emulator import Running
 from maintainer.emulator.server import Service
 from maintainer.graph.database import Database
+from maintainer.model.entry import Access, StoredEntry, StoreLimits
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores import Access, Found, Listing, RequestLog, Store, StoredEntry, StoreLimits
+from maintainer.stores.base import Found, Listing, RequestLog, Store
 from maintainer.stores.github import open_store
 from tests.integration.world import AT_ONCE, MAIN
 

@@ -30,10 +30,12 @@ from maintainer.graph.recall import load_snapshot
 from maintainer.graph.record import find_target, record
 from maintainer.graph.runs import begin_run, save_actions, save_marks, supersede
 from maintainer.mark import mark
-from maintainer.plan import Rules, make_plan
-from maintainer.probe import Probe, read_content
+from maintainer.model.decision import Rules
+from maintainer.model.entry import Access, StoredEntry
+from maintainer.model.memory import Probe
+from maintainer.plan import make_plan
+from maintainer.probe import read_content
 from maintainer.report import ActionReport
-from maintainer.stores import Access, StoredEntry
 from tests.privileges import bound_by_modes
 from tests.snapshots import MAIN, NOW, WEB, an_index, blob, blob_key, hours
 

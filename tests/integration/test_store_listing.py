@@ -10,7 +10,8 @@ import pytest
 
 from maintainer.cacheconfig import ENTRY_VERSION, BlobKey, content_digest
 from maintainer.errors import StoreError
-from maintainer.stores import Listing, RequestLog, StoreLimits
+from maintainer.model.entry import StoreLimits
+from maintainer.stores.base import Listing, RequestLog
 from maintainer.stores.github.http import Http
 from maintainer.stores.github.rest import Rest
 from tests.integration.connecting import store_rest

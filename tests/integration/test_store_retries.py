@@ -11,7 +11,7 @@ import pytest
 import stamina
 
 from maintainer.errors import StoreError
-from maintainer.stores import Found, RequestLog
+from maintainer.stores.base import Found, RequestLog
 from maintainer.stores.github import Patience, http
 from maintainer.stores.github.http import Http
 from tests.integration.connecting import AT_ONCE, store_rest, store_v1, store_v2

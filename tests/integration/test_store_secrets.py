@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from maintainer.errors import StoreError, UsageError
-from maintainer.stores import Found
+from maintainer.stores.base import Found
 from maintainer.stores.github import open_store
 from tests.integration.connecting import (
     API_TOKEN,

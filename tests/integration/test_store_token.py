@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from maintainer.cacheconfig import Ref
 from maintainer.errors import UsageError
-from maintainer.stores import Access
+from maintainer.model.entry import Access
 from maintainer.stores.github.token import read_access
 
 MAIN, PULL = Ref("refs/heads/main"), Ref("refs/pull/7/merge")

@@ -16,8 +16,9 @@ from maintainer.cacheconfig import (
     merge,
 )
 from maintainer.cacheconfig.timestamps import Nanoseconds
-from maintainer.mark import Index, Mark, State, mark
-from maintainer.snapshot import Snapshot
+from maintainer.mark import mark
+from maintainer.model.marks import Index, Mark, State
+from maintainer.model.snapshot import Snapshot
 from tests.snapshots import (
     MAIN,
     NOW,

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from maintainer.cacheconfig import Digest, Ref
-from maintainer.outage import RememberedEntry, find_outage
-from maintainer.probe import Known, Probe
-from maintainer.stores import Access, StoredEntry, StoreLimits
+from maintainer.model.entry import Access, RememberedEntry, StoredEntry, StoreLimits
+from maintainer.model.memory import Known, Probe
+from maintainer.outage import find_outage
 
 NOW = datetime(2026, 1, 20, tzinfo=UTC)
 PLENTY = 10**9

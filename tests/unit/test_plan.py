@@ -23,9 +23,12 @@ from maintainer.cacheconfig import (
     merge,
     with_sink,
 )
-from maintainer.mark import State, mark
-from maintainer.plan import DeleteEntry, Keep, Plan, Rules, WriteIndex, make_plan
-from maintainer.snapshot import KnownGeneration, Snapshot
+from maintainer.mark import mark
+from maintainer.model.decision import DeleteEntry, Keep, Plan, Rules, WriteIndex
+from maintainer.model.index import KnownGeneration
+from maintainer.model.marks import State
+from maintainer.model.snapshot import Snapshot
+from maintainer.plan import make_plan
 from tests.snapshots import (
     MAIN,
     NOW,

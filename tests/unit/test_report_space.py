@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maintainer.mark import State
+from maintainer.model.marks import State
 from maintainer.report import EntryTotal
 from maintainer.report.space import divide, tool_of
 from tests.nasty import NASTY

@@ -11,9 +11,9 @@ import httpx
 from aiolimiter import AsyncLimiter
 
 from maintainer import __version__
-from maintainer.doubt import Cause
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.logs import keep_secrets_out_of_logs
+from maintainer.model.doubt import Cause
 from maintainer.stores.base import REST_KINDS, RequestLog
 from maintainer.stores.github.answers import (
     Answer,

@@ -18,7 +18,8 @@ from aiolimiter import AsyncLimiter
 
 from maintainer.cacheconfig import ENTRY_VERSION, IndexKey, Ref, hash_ref, parse_key
 from maintainer.errors import StoreError
-from maintainer.stores.base import MAX_NAME_LENGTH, Listing, StoredEntry, StoreLimits
+from maintainer.model.entry import StoredEntry, StoreLimits
+from maintainer.stores.base import MAX_NAME_LENGTH, Listing
 from maintainer.stores.github.answers import Answer, parse, refused, senseless
 from maintainer.stores.github.http import Call, Http
 

@@ -8,8 +8,8 @@ from urllib.parse import urljoin
 import msgspec
 
 from maintainer.cacheconfig import ENTRY_VERSION, Ref
-from maintainer.doubt import Cause
 from maintainer.errors import StoreError, UnreadableError, WriteRefusedError
+from maintainer.model.doubt import Cause
 from maintainer.stores.base import Found
 from maintainer.stores.github.answers import Answer, content_url, parse, refused, senseless
 from maintainer.stores.github.http import Call, Http

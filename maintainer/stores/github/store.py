@@ -11,10 +11,11 @@ import httpx
 from pydantic import SecretStr
 
 from maintainer.cacheconfig import why_too_large
-from maintainer.doubt import Cause
 from maintainer.errors import StoreError, UnreadableError, UsageError
+from maintainer.model.doubt import Cause
+from maintainer.model.entry import Access, StoredEntry, StoreLimits
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.base import Access, Found, Listing, RequestLog, StoredEntry, StoreLimits
+from maintainer.stores.base import Found, Listing, RequestLog
 from maintainer.stores.github.answers import is_web_url
 from maintainer.stores.github.http import ExpiredError, GoneError, Http
 from maintainer.stores.github.rest import DELETIONS_A_MINUTE, Rest

@@ -11,7 +11,8 @@ import msgspec
 
 from maintainer.cacheconfig import Ref
 from maintainer.errors import UsageError
-from maintainer.stores.base import MAX_NAME_LENGTH, Access
+from maintainer.model.entry import Access
+from maintainer.stores.base import MAX_NAME_LENGTH
 
 _READ, _WRITE = 1, 2
 

@@ -15,15 +15,13 @@ from maintainer.cache import Conditions
 from maintainer.cacheconfig import DIRECTORY, BlobKey, Digest, IndexId, UploadKey
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import StoreError, UsageError
-from maintainer.exports import Export
-from maintainer.heal import Heal
-from maintainer.mark import Marks
-from maintainer.outage import RememberedEntry
-from maintainer.plan import Keep, WriteIndex
-from maintainer.probe import Known, Probe
-from maintainer.rewrite import Rewritten
-from maintainer.snapshot import KnownEntry, Layout, Snapshot
-from maintainer.stores.base import Access, RequestLog, StoredEntry, StoreLimits
+from maintainer.model.decision import Heal, Keep, Rewritten, WriteIndex
+from maintainer.model.entry import Access, KnownEntry, RememberedEntry, StoredEntry, StoreLimits
+from maintainer.model.export import Export
+from maintainer.model.marks import Marks
+from maintainer.model.memory import Known, Probe
+from maintainer.model.snapshot import Layout, Snapshot
+from maintainer.stores.base import RequestLog
 from maintainer.stores.local.files import (
     ALGORITHMS,
     TEMPORARY,

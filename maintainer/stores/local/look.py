@@ -15,8 +15,8 @@ from maintainer.cacheconfig import (
 from maintainer.cacheconfig.codec import Decoded
 from maintainer.cacheconfig.oci import IMPORT_LIMIT, CacheManifest, decode_oci, read_manifest
 from maintainer.errors import InvalidIndexError, StoreError
-from maintainer.probe import KnownPlace, ReadGeneration
-from maintainer.snapshot import BrokenTag, UnreadGeneration
+from maintainer.model.index import BrokenTag, ReadGeneration, UnreadGeneration
+from maintainer.model.memory import KnownPlace
 from maintainer.stores.local.files import Files, MissingError, Seen, TooLargeError
 from maintainer.stores.local.references import References
 from maintainer.stores.local.strange import Strange

@@ -1,7 +1,7 @@
 """Tells an accident from a clean-up: of what tags need, too much may be gone to be true. Pure."""
 
-from maintainer.probe import Known, Probe
-from maintainer.snapshot import Snapshot
+from maintainer.model.memory import Known, Probe
+from maintainer.model.snapshot import Snapshot
 
 
 def find_loss(known: Known, probe: Probe, snapshot: Snapshot) -> str | None:

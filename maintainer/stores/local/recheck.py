@@ -9,7 +9,7 @@ import anyio.lowlevel
 
 from maintainer.cacheconfig import UploadKey
 from maintainer.errors import StoreError
-from maintainer.snapshot import KnownEntry
+from maintainer.model.entry import KnownEntry
 from maintainer.stores.local.files import Files, from_nanoseconds, said
 from maintainer.stores.local.index import IndexFile
 from maintainer.text import printable

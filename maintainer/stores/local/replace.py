@@ -35,9 +35,9 @@ from maintainer.cacheconfig.oci import (
 )
 from maintainer.cacheconfig.shrink import shrink
 from maintainer.errors import StoreError
-from maintainer.plan import WriteIndex
-from maintainer.probe import ReadGeneration, read_content
-from maintainer.rewrite import Rewritten
+from maintainer.model.decision import Rewritten, WriteIndex
+from maintainer.model.index import ReadGeneration
+from maintainer.probe import read_content
 from maintainer.stores.local.files import Files, MissingError, Seen
 from maintainer.stores.local.index import IndexFile
 from maintainer.stores.local.lock import LockedError

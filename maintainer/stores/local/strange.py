@@ -1,7 +1,7 @@
 """What is left alone, because it is nothing that a run could know or touch."""
 
 from maintainer.cacheconfig import DIRECTORY
-from maintainer.plan import Keep
+from maintainer.model.decision import Keep
 from maintainer.text import printable
 
 _TOLD = 100

@@ -1,58 +1,12 @@
-"""What a run knows of a cache once it was probed and recorded: all that marking sees."""
+"""Indexes and their generations, as they are read and remembered. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
-from maintainer.cacheconfig import (
-    CacheConfig,
-    Digest,
-    IndexId,
-    IndexKey,
-    Key,
-    Ref,
-    Scope,
-    Sink,
-    hash_ref,
-)
-from maintainer.doubt import Cause
-from maintainer.stores import Access
-
-
-@dataclass(frozen=True, slots=True)
-class KnownEntry:
-    """An entry that exists, and what the graph remembers of it."""
-
-    store_id: int
-    ref: Ref
-    key: str
-    parsed: Key
-    size: int
-    """Bytes."""
-    created_at: datetime
-    last_accessed_at: datetime
-    known_before: bool
-    """Whether an earlier run has seen it."""
-    unneeded_since: datetime | None
-    """Since when the graph knows that nothing needs it, if it does."""
-    state: str
-    """As the last run that saw it marked it."""
-    reason: str
-    used_at: datetime | None = None
-    """When a build last used it, as far as known; like `last_accessed_at`, without our look-ups."""
-    checked_at: datetime | None = None
-    """When a run last found out whether its content can be downloaded."""
-    content_missing_since: datetime | None = None
-    """Since when it is known that its content cannot be downloaded, if so."""
-
-    @property
-    def last_use_at(self) -> datetime:
-        """The later of created and last accessed, whoever did it.
-
-        Our look-ups count, because one may hide that of a build which came just before it.
-        """
-        return max(self.created_at, self.last_accessed_at)
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, IndexKey, Key, Ref, Sink, hash_ref
+from maintainer.model.doubt import Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,50 +71,6 @@ class BrokenTag:
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What only a directory has: an OCI image layout, whose tags may be caches or images."""
-
-    changed_at: datetime
-    """When a tag was last replaced: until then, any blob may have been in use."""
-    held: Mapping[Digest, frozenset[IndexId]] = field(default_factory=dict)
-    """The manifests and configs of the tags that are caches: who names them."""
-    pinned: Mapping[Digest, str] = field(default_factory=dict)
-    """The blobs that something else needs, with the reason in words."""
-    others: frozenset[IndexId] = frozenset()
-    """The tags that are no caches."""
-    former: frozenset[Digest] = frozenset()
-    """The blobs that tags may have needed since the last run, until a tag was last replaced."""
-    broken: tuple[BrokenTag, ...] = ()
-    """The tags that lead nowhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A cache at one moment, from the point of view of one token."""
-
-    now: datetime
-    access: Access
-    entries: tuple[KnownEntry, ...]
-    """All that exist, by store id; none where the store cannot list them."""
-    generations: tuple[KnownGeneration, ...]
-    unread: tuple[UnreadGeneration, ...]
-    live_blobs: frozenset[Digest]
-    """The blobs that exist where the token can read them."""
-    read_by_builders: Mapping[IndexId, str]
-    """The key that a builder which does not sign gets for an index: what was created last."""
-    listing_complete: bool
-    layout: Layout | None = None
-    merged_scope: Scope | None = None
-    """The scope, or the tag of a directory, that holds the merge of all others of its ref; None if
-    there is to be none.
-    """
-    recent_references: Mapping[tuple[Ref, Digest], datetime] = field(default_factory=dict)
-    """When an index of a ref was last created that references a blob, for the last hour or more."""
-    broken_blobs: frozenset[Digest] = frozenset()
-    """The blobs that a look-up finds, and whose content cannot be downloaded: they are not live."""
-
-
 def read_until(generations: Iterable[KnownGeneration], now: datetime) -> dict[int, datetime]:
     """Tell until when builders may have read each generation of its index, by manifest id.
 
@@ -210,3 +120,22 @@ def index_of(ref: Ref, key: Key) -> IndexId | None:
     if not isinstance(key, IndexKey) or key.ref_hash != hash_ref(ref):
         return None
     return IndexId(ref, key.scope, key.signed)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadGeneration:
+    """A generation that was read now."""
+
+    index: IndexId
+    number: int
+    content: bytes
+    config: CacheConfig | None
+    """None if it is not valid."""
+    violation: str | None
+    """The rule of the importer's that it breaks."""
+    created_at: datetime
+    """When it was created, or read where the store does not tell."""
+    store_id: int | None
+    location: str | None
+    sink: Sink | None = None
+    """The record that only what we write has."""

@@ -1,0 +1,172 @@
+"""Decisions: what to write, what to delete, what to leave alone, and what came of it. Pure."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, IndexKey, Ref, Sink
+from maintainer.model.entry import KnownEntry
+from maintainer.model.export import Export
+from maintainer.model.index import ReadGeneration
+from maintainer.model.marks import State
+
+
+@dataclass(frozen=True, slots=True)
+class WriteIndex:
+    """Write this index as the next generation."""
+
+    index: IndexId
+    key: IndexKey
+    content: CacheConfig
+    reason: str
+    sink: Sink = Sink.REWRITE
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteEntry:
+    """Delete this entry, after the indexes in `after` were rewritten and read back."""
+
+    entry: KnownEntry
+    state: State
+    reason: str
+    after: frozenset[IndexId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Leave this alone."""
+
+    subject: str
+    """A key, or what the decision is about."""
+    ref: Ref
+    reason: str
+    size: int | None = None
+    """Bytes."""
+    store_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a run will do; what a dry run prints."""
+
+    writes: tuple[WriteIndex, ...]
+    deletes: tuple[DeleteEntry, ...]
+    """In the order of their deletion: what has no content, superseded generations, what dangles."""
+    keeps: tuple[Keep, ...]
+    settled: tuple[IndexId, ...]
+    """The indexes whose newest generation already says what their merge would."""
+    blocked: str | None = None
+    """Why no blob may be deleted, if so."""
+    deferred: Export | None = None
+    """The export in progress because of which blobs that are due are not deleted, if so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the owner of a cache has decided."""
+
+    grace: timedelta
+    """How long nothing must have needed an entry before it is deleted."""
+    max_index_size: int | None = None
+    """Bytes. A larger merged index is not written: no run could read it again."""
+    protects_unreadable_refs: bool = True
+    """Whether indexes in refs that the token cannot read may need blobs."""
+    retention: timedelta | None = None
+    """The store evicts what nobody has used for so long; None if that is not known."""
+    repair: bool = False
+    """Write only indexes that are not valid or name missing blobs, and delete nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What came of one index that was to be written."""
+
+    index: IndexId
+    written: ReadGeneration | None
+    """The generation that was written and read back; None if it was not."""
+    met: tuple[ReadGeneration, ...]
+    """The generations that builds wrote meanwhile, which were merged in."""
+    error: str | None = None
+    """What went wrong, if it did."""
+    left: str | None = None
+    """Why it was left for the next run, if it was."""
+    missing: frozenset[Digest] = frozenset()
+    """The blobs that builds have named meanwhile, and that were not found."""
+    unproven: str | None = None
+    """The key of what was written, but could not be read back."""
+    files: tuple[int, ...] | None = None
+    """Bytes of each of the files that hold what was written; by default it is one entry."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the newest generation now holds all that can be used."""
+        return self.error is None and self.left is None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of each of the entries that were written."""
+        if self.files is None and self.written:
+            return (len(self.written.content),)
+        return self.files or ()
+
+    @property
+    def protected(self) -> frozenset[Digest]:
+        """The blobs that builds have begun to need meanwhile."""
+        return frozenset().union(*(one.config.blobs for one in self.met if one.config))
+
+
+DONE = "done"
+
+
+GONE = "gone already"
+
+
+_FAILED = "failed: "
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What came of one entry that was to be deleted."""
+
+    delete: DeleteEntry
+    outcome: str
+    """`done`, `gone already`, `skipped: …`, `left: …` or `failed: …`."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the entry exists no more."""
+        return self.outcome in (DONE, GONE)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the entry could not be deleted, if it was tried."""
+        return self.outcome.removeprefix(_FAILED) if self.outcome.startswith(_FAILED) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Heal:
+    """An index that references blobs which this run has deleted, and what came of it."""
+
+    generation: ReadGeneration
+    """What a build has written."""
+    blobs: frozenset[Digest]
+    """The deleted blobs that it references."""
+    result: Rewritten | None = None
+    """None if the index is not rewritten."""
+    why_not: str = ""
+    """Why it is not rewritten, if so."""
+
+    @property
+    def index(self) -> IndexId:
+        """Which index it is."""
+        return self.generation.index
+
+    @property
+    def key(self) -> str:
+        """The key of what a build has written."""
+        return str(self.index.key(self.generation.number))
+
+    @property
+    def reason(self) -> str:
+        """What is wrong with it."""
+        blobs = "1 blob" if len(self.blobs) == 1 else f"{len(self.blobs)} blobs"
+        return f"{self.key} was written during the sweep and references {blobs} that it had deleted"

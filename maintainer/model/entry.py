@@ -1,0 +1,91 @@
+"""Entries: what a store holds, as a listing shows them and as the graph remembers them. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from maintainer.cacheconfig import Key, Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the token may do, by its own claims.
+
+    Sets, though services search the refs in the token's order: an index key holds the hash of its
+    ref, and blobs are the same wherever they are found.
+    """
+
+    readable: frozenset[Ref] = frozenset()
+    writable: frozenset[Ref] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """One entry, or one file, as a listing shows it."""
+
+    id: int
+    ref: Ref
+    key: str
+    version: str
+    size: int
+    """Bytes."""
+    created_at: datetime
+    last_accessed_at: datetime
+    parsed: Key
+    """What it is, by the rules of its store."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """When a store evicts entries by itself."""
+
+    quota: int = 10 * 10**9
+    """Bytes, above which it evicts the least recently used entries; GitHub's default."""
+    retention: timedelta | None = None
+    """It evicts what nobody has used for so long; None if that is not known."""
+    is_assumed: bool = True
+    """Whether the quota is assumed, because nobody could be asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedEntry:
+    """An entry of ours that existed when it was last looked for."""
+
+    store_id: int
+    size: int
+    """Bytes."""
+    last_accessed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEntry:
+    """An entry that exists, and what the graph remembers of it."""
+
+    store_id: int
+    ref: Ref
+    key: str
+    parsed: Key
+    size: int
+    """Bytes."""
+    created_at: datetime
+    last_accessed_at: datetime
+    known_before: bool
+    """Whether an earlier run has seen it."""
+    unneeded_since: datetime | None
+    """Since when the graph knows that nothing needs it, if it does."""
+    state: str
+    """As the last run that saw it marked it."""
+    reason: str
+    used_at: datetime | None = None
+    """When a build last used it, as far as known; like `last_accessed_at`, without our look-ups."""
+    checked_at: datetime | None = None
+    """When a run last found out whether its content can be downloaded."""
+    content_missing_since: datetime | None = None
+    """Since when it is known that its content cannot be downloaded, if so."""
+
+    @property
+    def last_use_at(self) -> datetime:
+        """The later of created and last accessed, whoever did it.
+
+        Our look-ups count, because one may hide that of a build which came just before it.
+        """
+        return max(self.created_at, self.last_accessed_at)

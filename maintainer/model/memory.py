@@ -1,0 +1,101 @@
+"""What the graph remembers that saves requests, and what a probe has shown. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from maintainer.cacheconfig import Digest, IndexId, Ref
+from maintainer.model.doubt import Doubt
+from maintainer.model.entry import Access, StoredEntry
+from maintainer.model.index import ReadGeneration, UnreadGeneration
+from maintainer.model.snapshot import Layout
+
+SKEW = timedelta(minutes=10)
+"""So far may our clock and the service's be apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPlace:
+    """A generation that the graph knows, and where its content was."""
+
+    manifest_id: int
+    location: str | None
+    content_digest: Digest
+    valid: bool = True
+    """Whether importers accept it, as it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenGeneration:
+    """A generation that a run wrote, and whose entry no listing has shown yet."""
+
+    manifest_id: int
+    size: int
+    """Bytes."""
+    written_at: datetime
+
+    def is_in(self, entry: StoredEntry) -> bool:
+        """Tell whether an entry of its key must be it, so that it need not be read again."""
+        return entry.size == self.size and abs(entry.created_at - self.written_at) <= SKEW
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the graph remembers that saves requests."""
+
+    store_ids: frozenset[int] = frozenset()
+    """The entries of the generations that were read."""
+    written: Mapping[tuple[Ref, str], WrittenGeneration] = field(default_factory=dict)
+    """By ref and key."""
+    places: Mapping[IndexId, Mapping[int, KnownPlace]] = field(default_factory=dict)
+    """The generations that still take part in a merge, by index and number."""
+    named_blobs: frozenset[Digest] = frozenset()
+    """The blobs that those generations name."""
+    superseded_blobs: frozenset[Digest] = frozenset()
+    """Those that only generations name which are still stored, but take no part any more."""
+    missing_blobs: frozenset[Digest] = frozenset()
+    """Those of all these that an earlier run has asked for in vain."""
+    doubts: Mapping[tuple[Ref, str], Doubt] = field(default_factory=dict)
+    """What the last runs met in place of generations, by ref and key."""
+    broken_entries: frozenset[int] = frozenset()
+    """The entries whose content cannot be downloaded, as an earlier run has found."""
+    broken_blobs: frozenset[Digest] = frozenset()
+    """The blobs whose content cannot be downloaded, in any entry that a look-up finds."""
+    checked_blobs: Mapping[Digest, datetime] = field(default_factory=dict)
+    """When it was last found out whether their content can be downloaded."""
+    looked_at: datetime | None = None
+    """When the last run that came to its end began to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one look at a cache has shown."""
+
+    at: datetime
+    access: Access
+    lists: bool
+    """Whether the store can list; if not, `entries` is empty and says nothing."""
+    entries: tuple[StoredEntry, ...]
+    listing_complete: bool
+    read: tuple[ReadGeneration, ...]
+    unread: tuple[UnreadGeneration, ...]
+    adopted: Mapping[int, int]
+    """The entries of generations that an earlier run wrote: store ids by manifest."""
+    found: frozenset[int]
+    """Manifests that were looked up and are still what they were."""
+    gone: frozenset[int]
+    """Manifests that were looked up and are not there any more."""
+    live_blobs: frozenset[Digest]
+    """The blobs that exist where the token can read them."""
+    missing_blobs: frozenset[Digest]
+    """The blobs that an index names and that were asked for in vain, now or earlier."""
+    read_by_builders: Mapping[IndexId, str]
+    unasked_blobs: frozenset[Digest] = frozenset()
+    """The blobs that an index names and that the budget did not allow to ask for: nothing can be
+    planned without them."""
+    broken_blobs: frozenset[Digest] = frozenset()
+    """The blobs that are listed or found, but whose content cannot be downloaded: not live."""
+    layout: Layout | None = None
+    """What only a directory has. There `found` and `gone` tell which indexes exist, and the entries
+    are listed later, batch by batch.
+    """
