@@ -15,7 +15,7 @@ from maintainer.emulator import ActionsCache, Running, serve_in_thread
 from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.github import open_store
+from maintainer.stores.github import GitHubCache, open_store
 
 LISTING = "probe: list entries"
 
@@ -64,7 +64,9 @@ def run(running: Running, database: Path, *, sweep: bool = True) -> tuple[Report
             opened.upgrade()
             async with open_store(GitHubSettings.read(running.environment(MAIN))) as store:
                 with opened.held():
-                    collector = Collector(store, opened, Settings.defaults(), progress=stopwatch)
+                    collector = Collector(
+                        GitHubCache(store), opened, Settings.defaults(), progress=stopwatch
+                    )
                     return await collect(collector, no_sweep=not sweep)
         finally:
             opened.close()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from maintainer.settings import Settings
-from maintainer.stores.base import REST_KINDS, RequestLog
+from maintainer.stores.requests import REST_KINDS, RequestLog
 
 
 class Budget:

@@ -30,7 +30,6 @@ from maintainer.graph.runs import list_runs, load_report
 from maintainer.graph.schedule import load_statuses
 from maintainer.interrupt import Ended, interruptible
 from maintainer.logs import LogFormat
-from maintainer.opening import open_cache, read_environment
 from maintainer.report import Report
 from maintainer.report.diff import render_diff
 from maintainer.report.files import write_atomically
@@ -42,6 +41,7 @@ from maintainer.report.tree import render_forest
 from maintainer.report.verdict import say_done
 from maintainer.report.why import render_why
 from maintainer.settings import Settings, StepSettings, load_settings, parse_duration
+from maintainer.stores.registry import check, connect
 from maintainer.text import printable
 
 _NOT_SERVED = "No service has looked after a target yet: start `maintainer serve`."
@@ -458,7 +458,7 @@ class _Mode:
 
 
 async def _collect(settings: Settings, mode: _Mode) -> Ended[Report]:
-    async with open_cache(settings, read_environment(settings)) as store:
+    async with connect(settings).open() as store:
         watching = watch(quiet=mode.quiet, log_format=settings.log_format)
         with _database(settings) as database, database.held(), watching as progress:
             budget = Budget(store.requests, settings, now_utc)
@@ -486,7 +486,9 @@ def _print_report(report: Report, *, json: bool, quiet: bool) -> None:
 
 def _settings(config: Path | None, database: str | None, **more: Any) -> Settings:  # noqa: ANN401
     overrides = {"database": database} | more
-    return load_settings(config, {k: v for k, v in overrides.items() if v is not None})
+    settings = load_settings(config, {k: v for k, v in overrides.items() if v is not None})
+    check(settings)
+    return settings
 
 
 def _duration(option: str, text: str | None) -> object:

@@ -1,56 +1,69 @@
-"""One run: probe → record → mark → plan → rewrite → sweep → heal → report."""
+"""One run: probe → record → mark → plan → rewrite → sweep → report."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import anyio
 import anyio.lowlevel
-from sqlalchemy import Connection
 
 from maintainer.budget import Budget
-from maintainer.cache import Cache, Conditions
-from maintainer.cacheconfig import Scope
-from maintainer.contents import CheckTotals
+from maintainer.cacheconfig import BlobKey, Digest, Scope
+from maintainer.contents import CheckTotals, ContentChecker
 from maintainer.errors import MaintainerError, MassDisappearanceError, StoreError, UsedUpError
-from maintainer.exports import find_export
+from maintainer.exports import LONGEST_EXPORT, find_export
+from maintainer.graph.actions import (
+    LISTED,
+    add_heal,
+    count_deferred,
+    count_unlisted,
+    defer_rest,
+    load_actions,
+    load_deletions,
+    load_writes,
+    number_actions,
+    save_outcomes,
+    save_plan,
+    save_written,
+)
 from maintainer.graph.contents import save_contents
 from maintainer.graph.database import Database
+from maintainer.graph.entries import Entries
 from maintainer.graph.forget import forget
 from maintainer.graph.recall import load_snapshot, recall, recall_entries
-from maintainer.graph.record import find_target, record, record_entries
+from maintainer.graph.record import find_target, record
 from maintainer.graph.runs import (
     begin_run,
     finish_run,
     load_report,
     note_blocked,
     reinstate,
-    save_actions,
     save_marks,
     save_rewritten,
     save_swept,
     supersede,
 )
 from maintainer.graph.trends import look_back
-from maintainer.hosted import HostedCache
+from maintainer.heal import Healer
 from maintainer.logs import StagesInLogs, log_context
-from maintainer.mark import mark
+from maintainer.mark import Marker, mark
 from maintainer.model.decision import Plan, Rules, Swept
 from maintainer.model.entry import StoreLimits
 from maintainer.model.export import Export
 from maintainer.model.marks import Marks
 from maintainer.model.memory import Known, Probe
 from maintainer.model.snapshot import Snapshot
-from maintainer.parts import Parts
-from maintainer.plan import make_plan
+from maintainer.outage import find_outage
+from maintainer.plan import Planner
+from maintainer.probe import probe, wait_for_index
 from maintainer.progress import Progress, Unwatched
 from maintainer.report import Report
-from maintainer.report.build import ReportBuilder
+from maintainer.report.build import ReportBuilder, say_outcome
 from maintainer.report.words import say_count
+from maintainer.rewrite import rewrite
 from maintainer.settings import Settings
-from maintainer.stores.base import Store
-from maintainer.stores.local import Directory
+from maintainer.stores.base import RunContext, Since, Store
 from maintainer.sweep import Sweeper
 
 log = logging.getLogger(__name__)
@@ -59,10 +72,12 @@ _PAUSE = timedelta(seconds=15)
 """So often it is asked whether an export has ended."""
 _MOMENT = timedelta(microseconds=1)
 """No two looks are at the same time."""
+_DELETIONS = 500
+"""So many deletions are read from the plan at once."""
 
 
 def now_utc() -> datetime:
-    """Give the time."""
+    """Return the time."""
     return datetime.now(UTC)
 
 
@@ -70,7 +85,7 @@ def now_utc() -> datetime:
 class Collector:
     """What a run works with."""
 
-    store: Store | Directory
+    store: Store
     database: Database
     settings: Settings
     clock: Callable[[], datetime] = now_utc
@@ -95,28 +110,16 @@ async def collect(
     goes wrong is in the report, whose status then is `failed`; only a database that cannot be used
     raises (DatabaseError).
     """
-    collector = replace(collector, progress=StagesInLogs(collector.progress))
-    run = _begin(collector, dry_run=dry_run)
-    run.report.repair = repair
-    no_sweep = no_sweep or repair
+    run = _begin(collector, _Mode(dry_run, no_sweep or repair, accept_loss, repair))
     with log_context(run=run.report.run, target=collector.store.name):
         log.info("run %d on %s begins", run.report.run, collector.store.name)
         try:
-            seen = await _look(run, accept_loss=accept_loss)
-            if not (dry_run or no_sweep):
-                seen = await _wait_for_exports(run, seen, accept_loss=accept_loss)
-            known, probe, snapshot = seen
-            _note_what_was_not_seen(run, probe, snapshot)
-            if not probe.unasked_blobs:
-                marks = await _check_contents(run, known, probe, mark(snapshot), accept_loss)
-                marks, plan = _plan(run, marks)
-                parts = _parts(run, marks)
-                await _plan_parts(run, parts)
+            seen = await _record(run, await _probe(run, run.report.started_at))
+            if marked := await _mark(run, seen):
+                plan = await _plan(run, marked)
                 if not dry_run:
-                    await _rewrite(run, marks, plan)
-                    if not no_sweep:
-                        await _sweep(run, marks, plan, parts)
-                        await _heal(run, marks)
+                    await _rewrite(run, marked, plan)
+                    await _sweep(run, marked)
         except UsedUpError as error:
             # Only a list ends like that, of which a part says nothing; so nothing was recorded.
             run.budget.stop(str(error))
@@ -124,15 +127,19 @@ async def collect(
         except MaintainerError as error:
             run.report.problems.append(str(error))
         except BaseException:
-            _finish(run, "interrupted")
+            _report(run, "interrupted")
             raise
-        return _finish(run, _status(run))
+        return _report(run)
 
 
-def _status(run: "_Run") -> str:
-    if run.budget.interrupted:
-        return "interrupted"
-    return "failed" if run.report.problems else "done"
+@dataclass(frozen=True, slots=True)
+class _Mode:
+    """What the caller asks for."""
+
+    dry_run: bool
+    no_sweep: bool
+    accept_loss: bool
+    repair: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +147,27 @@ class _Run:
     """A run under way."""
 
     collector: Collector
-    cache: Cache
+    context: RunContext
+    mode: _Mode
     target_id: int
-    budget: Budget
     report: ReportBuilder
     left: list[str] = field(default_factory=list)
     """What the run did not come to, because of its budget."""
-    places: list[int] = field(default_factory=list)
-    """Where the actions of each further part of the plan begin."""
+
+    @property
+    def store(self) -> Store:
+        """The cache."""
+        return self.collector.store
+
+    @property
+    def database(self) -> Database:
+        """The graph."""
+        return self.collector.database
+
+    @property
+    def budget(self) -> Budget:
+        """How much the run may still do."""
+        return self.context.budget
 
     @property
     def rules(self) -> Rules:
@@ -158,114 +178,198 @@ class _Run:
             max_index_size=settings.max_index_size,
             protects_unreadable_refs=settings.unreadable_refs == "protect",
             retention=(self.report.limits or StoreLimits()).retention,
-            repair=self.report.repair,
-        )
-
-    @property
-    def conditions(self) -> Conditions:
-        """What every stage depends on."""
-        collector = self.collector
-        return Conditions(
-            collector.settings, self.budget, collector.progress, collector.clock, collector.sleep
+            repair=self.mode.repair,
         )
 
 
-def _begin(collector: Collector, *, dry_run: bool) -> _Run:
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What was known before a look, and what it has shown."""
+
+    known: Known
+    probe: Probe
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a look has shown, once it is recorded."""
+
+    known: Known
+    probe: Probe
+    snapshot: Snapshot
+    entries: Entries
+
+
+@dataclass(frozen=True, slots=True)
+class _Marked:
+    """What the indexes come to, and the entries that are marked against them."""
+
+    marks: Marks
+    entries: Entries
+    looked_up: frozenset[int]
+    """The entries that the run has looked up to check them."""
+
+    def batches(self) -> Iterator[Marks]:
+        """Mark the entries, some thousands at a time."""
+        marker = Marker(self.marks.snapshot, self.marks.indexes)
+        for batch in self.entries.batches():
+            yield replace(self.marks, marks=tuple(map(marker.mark, batch)))
+
+
+def _begin(collector: Collector, mode: _Mode) -> _Run:
     now = collector.clock()
+    name, settings = collector.store.name, collector.settings
     with collector.database.begin() as connection:
-        target_id = find_target(connection, collector.store.name)
-        number = begin_run(connection, target_id, now, dry_run=dry_run)
+        target_id = find_target(connection, name)
+        number = begin_run(connection, target_id, now, dry_run=mode.dry_run)
     report = ReportBuilder(
-        number,
-        collector.store.name,
-        started_at=now,
-        grace=collector.settings.grace,
-        dry_run=dry_run,
+        number, name, started_at=now, grace=settings.grace, dry_run=mode.dry_run, repair=mode.repair
     )
-    cache = _cache(collector)
-    report.deletions_a_minute = cache.deletions_a_minute
-    return _Run(collector, cache, target_id, collector.budget or _budget(collector), report)
+    report.deletions_a_minute = collector.store.abilities.deletions_a_minute
+    requests = collector.store.requests
+    budget = collector.budget or Budget(requests, settings, collector.clock)
+    progress = StagesInLogs(collector.progress)
+    context = RunContext(settings, budget, progress, collector.clock, collector.sleep)
+    return _Run(collector, context, mode, target_id, report)
 
 
-def _cache(collector: Collector) -> Cache:
-    if isinstance(collector.store, Directory):
-        return collector.store
-    return HostedCache(collector.store)
+async def _probe(run: _Run, at: datetime) -> _Looked:
+    """Look what there is."""
+    with run.database.begin() as connection:
+        known = recall(connection, run.target_id, run.store.access)
+    seen = await probe(run.store, known, at, run.context)
+    run.report.limits = run.report.limits or await run.store.limits(at, run.context)
+    return _Looked(known, seen)
 
 
-def _budget(collector: Collector) -> Budget:
-    return Budget(collector.store.requests, collector.settings, collector.clock)
+async def _record(run: _Run, looked: _Looked) -> _Seen:
+    """Write down what a look has shown, after another look if too much seems to be gone.
+
+    If blobs are due to be deleted, and an export in progress may count on them, wait for it and
+    look again. Raises MassDisappearanceError.
+    """
+    seen = await _record_once(run, looked)
+    if not (run.mode.dry_run or run.mode.no_sweep):
+        seen = await _wait_for_exports(run, seen)
+    _note_what_was_not_seen(run, seen)
+    return seen
 
 
-_Seen = tuple[Known, Probe, Snapshot]
-
-
-async def _look(run: _Run, *, accept_loss: bool, at: datetime | None = None) -> _Seen:
-    """Probe and record. Look a second time if too much is gone; go no further if it stays so."""
-    at = at or run.report.started_at
-    access = run.cache.access
-    with run.collector.database.begin() as connection:
-        known = recall(connection, run.target_id, access)
-        remembered = recall_entries(connection, run.target_id, access) if run.cache.evicts else []
-
-    async def look() -> tuple[Probe, Snapshot]:
-        probe = await run.cache.probe(known, at, run.conditions)
-        run.report.limits = run.report.limits or await run.cache.limits(probe, run.conditions)
-        run.collector.progress.stage("record")
-        with run.collector.database.begin() as connection:
-            await _record(run, connection, probe)
-            snapshot = load_snapshot(
-                connection,
-                run.target_id,
-                probe,
-                began_at=run.report.started_at,
-                merged_scope=_merged_scope(run, probe),
-            )
-            outage = run.cache.find_outage(known, remembered, probe, snapshot, run.report.limits)
-            if outage and not accept_loss:
-                # What was written down is taken back: it may not be so.
-                raise MassDisappearanceError(outage)
-        return probe, snapshot
-
+async def _record_once(run: _Run, looked: _Looked) -> _Seen:
     try:
-        return known, *await look()
+        return _write_down(run, looked)
     except MassDisappearanceError:
         log.warning("most of what was known seems to be gone: looking again")
-    return known, *await look()
+    return _write_down(run, await _probe(run, looked.probe.at))
 
 
-async def _check_contents(
-    run: _Run, known: Known, probe: Probe, marks: Marks, accept_loss: bool
-) -> Marks:
-    """Check whether what the indexes need can be downloaded, and mark again what that changes.
+def _write_down(run: _Run, looked: _Looked) -> _Seen:
+    """Write down a look; nothing of it if too much is gone to be true."""
+    probed, target_id = looked.probe, run.target_id
+    with run.database.begin() as connection:
+        record(connection, target_id, probed)
+        snapshot = load_snapshot(
+            connection, target_id, probed, merged_scope=_merged_scope(run, probed)
+        )
+        remembered = recall_entries(connection, target_id, probed.access, probed.at)
+        limits = run.report.limits or StoreLimits()
+        outage = find_outage(looked.known, remembered, probed, snapshot, limits)
+        if outage and not run.mode.accept_loss:
+            raise MassDisappearanceError(outage)
+    entries = Entries(run.database, target_id, probed.at, run.report.started_at)
+    young = entries.created_since(probed.at - max(LONGEST_EXPORT, run.collector.settings.grace))
+    return _Seen(looked.known, probed, replace(snapshot, entries=young), entries)
+
+
+def _merged_scope(run: _Run, probed: Probe) -> Scope | None:
+    settings = run.collector.settings
+    name = settings.merged_scope if probed.abilities.numbered else settings.merged_tag
+    # A repair merges nothing, so the merge is an index like any other.
+    return Scope(name) if name and not run.mode.repair else None
+
+
+async def _wait_for_exports(run: _Run, seen: _Seen) -> _Seen:
+    waits = _pauses(run.collector.settings.export_wait)
+    while export := _find_deferring(run, seen):
+        run.context.progress.stage("wait for an export")
+        log.info("%s: waiting for its index", export)
+        if not await wait_for_index(run.store, export, waits, run.context):
+            break
+        at = max(run.collector.clock(), seen.probe.at + _MOMENT)
+        try:
+            seen = await _record_once(run, await _probe(run, at))
+        except UsedUpError as error:
+            run.budget.stop(str(error))
+    return seen
+
+
+def _find_deferring(run: _Run, seen: _Seen) -> Export | None:
+    """Return the export that it is worth to wait for, if there is one."""
+    if run.budget.used_up or run.budget.is_limited or seen.probe.unasked_blobs:
+        return None
+    if find_export(seen.snapshot) is None:
+        return None
+    marked = _Marked(mark(seen.snapshot), seen.entries, frozenset())
+    planner = Planner(marked.marks, run.rules)
+    return next((e for m in marked.batches() if (e := planner.plan(m.marks).deferred)), None)
+
+
+def _pauses(total: timedelta) -> Iterator[timedelta]:
+    """Divide a time into the pauses after which to look again."""
+    while total > timedelta(0):
+        yield min(total, _PAUSE)
+        total -= _PAUSE
+
+
+def _note_what_was_not_seen(run: _Run, seen: _Seen) -> None:
+    """Say what is left to see; if no index could be read at all, the run did not do its work."""
+    unread = seen.probe.unread
+    if run.budget.used_up:
+        if unread:
+            run.left.append(f"{say_count(len(unread), 'index', 'indexes')} to read")
+        if seen.probe.unasked_blobs:
+            run.left.append(f"{say_count(len(seen.probe.unasked_blobs), 'blob')} to look for")
+    elif unread and not any(generation.exists for generation in seen.snapshot.generations):
+        problem = f"no index could be read, {unread[0].name} for one: {unread[0].problem}"
+        run.report.problems.append(problem)
+
+
+async def _mark(run: _Run, seen: _Seen) -> _Marked | None:
+    """Tell what each index comes to, once it is known whether blobs can be downloaded.
 
     Where a blob has no content, an older result may take the place of the newest: that needs other
-    blobs, so there are as many rounds as it takes.
+    blobs, so there are as many rounds of checks as it takes. None if the budget did not allow to
+    ask what exists.
     """
+    if seen.probe.unasked_blobs:
+        return None
+    marks, probed = mark(seen.snapshot), seen.probe
     limits = run.report.limits or StoreLimits()
-    checker = run.cache.checker(known, run.conditions, quota=limits.quota, accept_loss=accept_loss)
-    run.report.checks = checker.totals if checker else None
-    while checker:
-        checked = await checker.check(marks)
-        back = checked.readable_blobs & probe.broken_blobs
-        with run.collector.database.begin() as connection:
-            save_contents(connection, run.target_id, checked, probe.at)
+    accept_loss = run.mode.accept_loss
+    checker = ContentChecker(
+        run.store, seen.known, run.context, quota=limits.quota, accept_loss=accept_loss
+    )
+    run.report.checks = checker.totals
+    while True:
+        checked = await checker.check(marks, seen.entries)
+        back = checked.readable_blobs & probed.broken_blobs
+        with run.database.begin() as connection:
+            save_contents(connection, run.target_id, checked, probed.at)
             if not checked.changes_anything and not back:
                 break
-            broken = probe.broken_blobs.union(checked.broken_blobs) - back
-            probe = replace(
-                probe, live_blobs=probe.live_blobs.union(back) - broken, broken_blobs=broken
-            )
+            broken = probed.broken_blobs.union(checked.broken_blobs) - back
+            live = probed.live_blobs.union(back) - broken
+            probed = replace(probed, live_blobs=live, broken_blobs=broken)
             snapshot = load_snapshot(
                 connection,
                 run.target_id,
-                probe,
-                began_at=run.report.started_at,
-                merged_scope=marks.snapshot.merged_scope,
+                probed,
+                entries=seen.snapshot.entries,
+                merged_scope=seen.snapshot.merged_scope,
             )
         marks = mark(snapshot)
-    _note_what_was_not_checked(run, checker.totals if checker else CheckTotals())
-    return marks
+    _note_what_was_not_checked(run, checker.totals)
+    return _Marked(marks, seen.entries, checker.looked_up)
 
 
 def _note_what_was_not_checked(run: _Run, checks: CheckTotals) -> None:
@@ -285,83 +389,34 @@ def _note_what_was_not_checked(run: _Run, checks: CheckTotals) -> None:
             "several refs, and it is not known in which without content: a run in another ref "
             "may tell"
         )
-    if checks.broken and not run.cache.deletes:
+    if checks.broken and not run.store.abilities.deletes:
         run.report.notes.append(
             f"{say_count(len(checks.broken), 'blob')} cannot be downloaded, and without the REST "
             "API the entries cannot be deleted: the next export will name them again"
         )
 
 
-async def _wait_for_exports(run: _Run, seen: _Seen, *, accept_loss: bool) -> _Seen:
-    """Wait for exports in progress that keep blobs from being deleted; then look again."""
-    waits = _pauses(run.collector.settings.export_wait)
-    known, probe, snapshot = seen
-    while export := _deferred_by(run, probe, snapshot):
-        run.collector.progress.stage("wait for an export")
-        log.info("%s: waiting for its index", export)
-        if not await run.cache.wait_for_index(export, snapshot, waits, run.conditions):
-            break
-        at = max(run.collector.clock(), snapshot.now + _MOMENT)
-        try:
-            known, probe, snapshot = await _look(run, accept_loss=accept_loss, at=at)
-        except UsedUpError as error:
-            run.budget.stop(str(error))
-    return known, probe, snapshot
-
-
-def _deferred_by(run: _Run, probe: Probe, snapshot: Snapshot) -> Export | None:
-    """Return the export that it is worth to wait for, if there is one."""
-    if run.budget.used_up or run.budget.is_limited or probe.unasked_blobs:
-        return None
-    if find_export(snapshot) is None:
-        return None
-    return make_plan(mark(snapshot), run.rules).deferred
-
-
-def _pauses(total: timedelta) -> Iterator[timedelta]:
-    """Divide a time into the pauses after which to look again."""
-    while total > timedelta(0):
-        yield min(total, _PAUSE)
-        total -= _PAUSE
-
-
-def _merged_scope(run: _Run, probe: Probe) -> Scope | None:
-    settings = run.collector.settings
-    name = settings.merged_tag if probe.layout else settings.merged_scope
-    # A repair merges nothing, so the merge is an index like any other.
-    return Scope(name) if name and not run.report.repair else None
-
-
-async def _record(run: _Run, connection: Connection, probe: Probe) -> None:
-    for some in run.cache.further_entries():
-        record_entries(connection, run.target_id, probe, some)
+async def _plan(run: _Run, marked: _Marked) -> Plan:
+    """Decide what to do, and store it: only what is stored is done."""
+    run.context.progress.stage("plan")
+    marks = run.report.marks = marked.marks
+    planner = Planner(marks, run.rules)
+    plan = planner.plan(())
+    plan = replace(plan, keeps=(*plan.keeps, *run.store.ignored))
+    _store_plan(run, replace(marks, marks=()), plan)
+    listed = 0
+    for batch in marked.batches():
+        part = planner.plan(batch.marks)
+        run.report.entries.plan(batch.marks, part.deletes)
+        keeps = part.keeps[: max(0, LISTED - listed)]
+        run.report.count_unlisted(part.keeps[len(keeps) :])
+        listed += len(keeps)
+        _store_plan(run, batch, replace(part, writes=()), keeps=len(keeps))
+        plan = replace(plan, blocked=part.blocked, deferred=part.deferred)
         await anyio.lowlevel.checkpoint()
-        if reason := run.budget.take(0):
-            raise StoreError(f"the entries could not all be listed: {reason}")
-    record(connection, run.target_id, probe)
-
-
-def _note_what_was_not_seen(run: _Run, probe: Probe, snapshot: Snapshot) -> None:
-    """Say what is left to see; if no index could be read at all, the run did not do its work."""
-    if run.budget.used_up:
-        if probe.unread:
-            run.left.append(f"{say_count(len(probe.unread), 'index', 'indexes')} to read")
-        if probe.unasked_blobs:
-            run.left.append(f"{say_count(len(probe.unasked_blobs), 'blob')} to look for")
-    elif probe.unread and not any(generation.exists for generation in snapshot.generations):
-        unread = probe.unread[0]
-        problem = f"no index could be read, {unread.name} for one: {unread.problem}"
-        run.report.problems.append(problem)
-
-
-def _plan(run: _Run, marks: Marks) -> tuple[Marks, Plan]:
-    run.collector.progress.stage("plan")
-    plan = make_plan(marks, run.rules)
-    plan = replace(plan, keeps=(*plan.keeps, *run.cache.left_alone))
-    run.report.marks, run.report.plan = marks, plan
-    with run.collector.database.begin() as connection:
-        save_marks(connection, run.target_id, marks, plan)
-        save_actions(connection, run.report.run, run.report.actions())
+    run.report.plan = plan
+    with run.database.begin() as connection:
+        number_actions(connection, run.report.run)
         run.report.blocked_since = note_blocked(
             connection, run.target_id, marks.snapshot.now, blocked=plan.blocked is not None
         )
@@ -371,86 +426,94 @@ def _plan(run: _Run, marks: Marks) -> tuple[Marks, Plan]:
                 others = index.manifests - {index.newest.manifest_id}
                 supersede(connection, others, marks.snapshot.now)
                 reinstate(connection, index.newest.manifest_id)
-    return marks, plan
+    return plan
 
 
-def _parts(run: _Run, marks: Marks) -> Iterable[tuple[Marks, Plan]]:
-    """Give the parts of the plan that hold the entries of a directory; a host has no such many."""
-    if marks.snapshot.layout is None:
-        return ()
-    return Parts(run.collector.database, run.target_id, marks, run.rules)
+def _store_plan(run: _Run, marks: Marks, plan: Plan, *, keeps: int | None = None) -> None:
+    """Store a part of the plan: of what is kept, so many are listed; by default all."""
+    with run.database.begin() as connection:
+        save_marks(connection, run.target_id, marks, plan)
+        save_plan(connection, run.report.run, replace(plan, keeps=plan.keeps[:keeps]))
 
 
-async def _plan_parts(run: _Run, parts: Iterable[tuple[Marks, Plan]]) -> None:
-    """Decide of the entries that are too many to hold at once."""
-    behind = len(run.report.actions())
-    for marks, plan in parts:
-        actions = run.report.further.plan(marks.marks, plan)
-        with run.collector.database.begin() as connection:
-            save_marks(connection, run.target_id, marks, plan)
-            save_actions(connection, run.report.run, actions, behind=behind)
-        run.places.append(behind)
-        behind += len(actions)
-        await anyio.lowlevel.checkpoint()
-
-
-async def _rewrite(run: _Run, marks: Marks, plan: Plan) -> None:
-    collector = run.collector
-    collector.progress.stage("rewrite", len(plan.writes))
+async def _rewrite(run: _Run, marked: _Marked, plan: Plan) -> None:
+    """Write the indexes of the plan, and read them back."""
+    marks = marked.marks
+    with run.database.reading() as connection:
+        planned = load_writes(connection, run.report.run)
+    positions = {one.index: planned.get((one.index.ref, str(one.key))) for one in plan.writes}
+    writes = [one for one in plan.writes if positions[one.index] is not None]
+    run.context.progress.stage("rewrite", len(writes))
     indexes = {index.id: index for index in marks.indexes}
-    async for rewritten in run.cache.rewrite(plan.writes, marks, run.conditions):
-        index = indexes[rewritten.index]
-        run.report.rewritten[index.id] = rewritten
-        if rewritten.error:
-            key = next(write.key for write in plan.writes if write.index == index.id)
-            what = "was not written" if rewritten.unproven is None else "could not be read back"
-            run.report.problems.append(f"{rewritten.unproven or key} {what}: {rewritten.error}")
-        with collector.database.begin() as connection:
-            save_rewritten(connection, run.target_id, rewritten, index.manifests, collector.clock())
-        collector.progress.advance()
+    keys = {write.index: write.key for write in writes}
+    async for result in rewrite(run.store, writes, marks, run.context):
+        run.report.rewritten[result.index] = result
+        if result.error:
+            what = "was not written" if result.unproven is None else "could not be read back"
+            key = result.unproven or keys[result.index]
+            run.report.problems.append(f"{key} {what}: {result.error}")
+        with run.database.begin() as connection:
+            now = run.collector.clock()
+            merged = indexes[result.index].manifests
+            save_rewritten(connection, run.target_id, result, merged, now)
+            if (position := positions[result.index]) is not None:
+                outcome = say_outcome(result)
+                save_written(connection, run.report.run, position, result, outcome)
+        run.context.progress.advance()
 
 
-async def _sweep(run: _Run, marks: Marks, plan: Plan, parts: Iterable[tuple[Marks, Plan]]) -> None:
-    run.collector.progress.stage("sweep", run.report.deletions)
-    sweeper = Sweeper(
-        run.cache.delete,
-        run.cache.recheck(marks, run.report.rewritten, run.conditions),
-        run.report.rewritten,
-        budget=run.budget,
-        progress=run.collector.progress,
-    )
-    await _sweep_part(run, sweeper, plan, run.report.swept)
-    further = zip(run.places, parts, strict=True) if run.report.further.deletions else ()
-    for place, (part, planned) in further:
-        if run.budget.used_up:
+async def _sweep(run: _Run, marked: _Marked) -> None:
+    """Delete what the plan says, as it is stored; then heal what builds wrote meanwhile."""
+    if run.mode.no_sweep:
+        return
+    run.context.progress.stage("sweep", run.report.entries.deletions)
+    rewritten = run.report.rewritten
+    since = Since(marked.marks, rewritten, marked.looked_up, marked.entries.accessed)
+    sweeper = Sweeper(run.store, since, run.context)
+    after = -1
+    while not run.budget.used_up:
+        with run.database.reading() as connection:
+            planned = load_deletions(connection, run.report.run, after=after, limit=_DELETIONS)
+        if not planned:
             break
-        swept: list[Swept] = []
+        swept: list[tuple[int, Swept]] = []
         try:
-            await _sweep_part(run, sweeper, planned, swept)
+            for one in planned:
+                swept.append((one.position, await sweeper.sweep(one.delete)))
         finally:
-            actions = run.report.sweep(part, swept)
-            with run.collector.database.begin() as connection:
-                save_actions(connection, run.report.run, actions, behind=place)
+            _save_swept(run, swept)
+        after = planned[-1].position
+    if run.budget.used_up:
+        with run.database.begin() as connection:
+            defer_rest(connection, run.report.run, f"left: {run.budget.used_up}")
+    if run.report.entries.blobs_deleted and not run.store.abilities.shows_exports:
+        await _heal(run, marked)
 
 
-async def _sweep_part(run: _Run, sweeper: Sweeper, plan: Plan, swept: list[Swept]) -> None:
-    """Delete some entries, and remember what is gone, however it ends."""
-    try:
-        async for one in sweeper.sweep(plan.deletes):
-            swept.append(one)
-            if one.failure:
-                run.report.problems.append(f"{one.delete.entry.key} was not deleted: {one.failure}")
-    finally:
-        with run.collector.database.begin() as connection:
-            save_swept(connection, run.target_id, swept, run.collector.clock())
+def _save_swept(run: _Run, swept: Sequence[tuple[int, Swept]]) -> None:
+    """Remember what is gone, however the sweep ends."""
+    for _, one in swept:
+        run.report.sweep(one)
+        if one.failure:
+            run.report.problems.append(f"{one.delete.entry.key} was not deleted: {one.failure}")
+    with run.database.begin() as connection:
+        now = run.collector.clock()
+        save_swept(connection, run.target_id, [one for _, one in swept], now)
+        outcomes = [(position, one.outcome) for position, one in swept]
+        save_outcomes(connection, run.report.run, outcomes)
 
 
-async def _heal(run: _Run, marks: Marks) -> None:
+async def _heal(run: _Run, marked: _Marked) -> None:
     """Take what was deleted out of the indexes that builds have written meanwhile."""
-    deleted = [one.delete.entry for one in run.report.swept if one.is_gone]
-    indexes = {index.id: index for index in marks.indexes}
+    run.context.progress.stage("heal")
+    indexes = {index.id: index for index in marked.marks.indexes}
+    rewritten = run.report.rewritten
+    healer = Healer(run.store, marked.marks, rewritten, marked.entries, run.context)
     try:
-        async for heal in run.cache.heal(marks, run.report.rewritten, deleted, run.conditions):
+        async for planned in healer.find():
+            with run.database.begin() as connection:
+                position = add_heal(connection, run.report.run, planned)
+            heal = await healer.heal(planned)
             run.report.heals.append(heal)
             if heal.result is None:
                 continue
@@ -458,9 +521,11 @@ async def _heal(run: _Run, marks: Marks) -> None:
                 run.report.problems.append(f"{heal.reason}; {heal.result.error}")
             index = indexes.get(heal.index)
             merged = index.manifests if index else ()
-            with run.collector.database.begin() as connection:
+            with run.database.begin() as connection:
                 now = run.collector.clock()
                 save_rewritten(connection, run.target_id, heal.result, merged, now)
+                outcome = say_outcome(heal.result)
+                save_written(connection, run.report.run, position, heal.result, outcome)
     except UsedUpError as error:
         run.budget.stop(str(error))
         run.left.append("a check of what builds have written during the sweep")
@@ -470,20 +535,49 @@ async def _heal(run: _Run, marks: Marks) -> None:
         )
 
 
-def _finish(run: _Run, status: str) -> Report:
-    run.collector.progress.stage("report")
-    if run.budget.used_up:
-        actions = run.report.left
-        left = [*run.left, *([say_count(actions, "action")] if actions else [])]
-        said = f": left for the next run: {', '.join(left)}" if left else ""
-        run.report.notes.append(f"{run.budget.used_up}{said}")
-    with run.collector.database.begin() as connection:
-        changes = look_back(connection, run.target_id, run.report.run, run.report.started_at)
+def _report(run: _Run, status: str | None = None) -> Report:
+    """Say what the run found, did and left alone."""
+    run.context.progress.stage("report")
+    number, began_at = run.report.run, run.report.started_at
+    with run.database.begin() as connection:
+        if run.budget.used_up:
+            actions = count_deferred(connection, number)
+            left = [*run.left, *([say_count(actions, "action")] if actions else [])]
+            said = f": left for the next run: {', '.join(left)}" if left else ""
+            run.report.notes.append(f"{run.budget.used_up}{said}")
+        run.report.blob_sizes = _stored_sizes(run)
+        changes = look_back(connection, run.target_id, number, began_at)
         built = run.report.build(
-            status, run.collector.clock(), run.collector.store.requests, changes
+            status or _status(run),
+            run.collector.clock(),
+            run.store.requests,
+            changes,
+            load_actions(connection, number),
+            count_unlisted(connection, number),
         )
-        finish_run(connection, built, told=len(run.report.actions()))
-        forget(connection, run.target_id, run.report.started_at, run.report.grace)
+        finish_run(connection, built)
+        forget(connection, run.target_id, began_at, run.report.grace)
         report = load_report(connection, built.run)
     log.info("run %d on %s: %s", report.run, report.target, report.status)
     return report
+
+
+def _stored_sizes(run: _Run) -> dict[Digest, int]:
+    """Return the sizes of the stored blobs that indexes reference."""
+    marks = run.report.marks
+    if marks is None:
+        return {}
+    entries = Entries(run.database, run.target_id, marks.snapshot.now, run.report.started_at)
+    inputs = [one for index in marks.indexes for one in index.inputs]
+    referenced = frozenset[Digest]().union(*(one.blobs for one in inputs))
+    return {
+        entry.parsed.digest: entry.size
+        for entry in entries.holding(referenced)
+        if isinstance(entry.parsed, BlobKey)
+    }
+
+
+def _status(run: _Run) -> str:
+    if run.budget.interrupted:
+        return "interrupted"
+    return "failed" if run.report.problems else "done"

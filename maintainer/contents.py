@@ -10,20 +10,19 @@ builds have used since is looked up after it, in the order in which builds used 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from maintainer.budget import Budget, Spare
+from maintainer.budget import Spare
 from maintainer.cacheconfig import BlobKey, Digest, Ref
+from maintainer.concurrency import for_each
 from maintainer.errors import StoreError, UsedUpError
+from maintainer.graph.entries import Entries
 from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import Marks
 from maintainer.model.memory import Known
-from maintainer.probe import for_each
-from maintainer.progress import Progress
-from maintainer.settings import Settings
-from maintainer.stores.base import Store
+from maintainer.stores.base import RunContext, Store
 
 _LOOK_UP_AND_DOWNLOAD = 2
 _ATTEMPTS = 2
@@ -118,23 +117,20 @@ class ContentChecker:
         self,
         store: Store,
         known: Known,
-        settings: Settings,
+        context: RunContext,
         *,
         quota: int,
         accept_loss: bool,
-        budget: Budget,
-        progress: Progress,
-        clock: Callable[[], datetime],
     ) -> None:
         self.totals = CheckTotals()
         self._store = store
         self._known = known
-        self._settings = settings
+        self._settings = context.settings
         self._quota = quota
         self._accept_loss = accept_loss
-        self._budget = budget
-        self._progress = progress
-        self._clock = clock
+        self._budget = context.budget
+        self._progress = context.progress
+        self._clock = context.clock
         self._spare: Spare | None = None
         self._seen: set[Digest] = set()
         self._broken = 0
@@ -146,32 +142,32 @@ class ContentChecker:
         """The entries that this run has looked up."""
         return frozenset(self._looked_up)
 
-    async def check(self, marks: Marks) -> CheckedContents:
+    async def check(self, marks: Marks, entries: Entries) -> CheckedContents:
         """Check what the indexes need and this run has not checked. Never raises StoreError."""
         round_ = CheckedContents()
-        if not self._settings.verify_after or not self._store.reads:
+        if not self._settings.verify_after or not self._store.abilities.checks_contents:
             return round_
-        blobs = [one for one in self._needed(marks) if one.digest not in self._seen]
-        due = self._within_budget(self._due(blobs, marks))
+        blobs = [one for one in self._needed(marks, entries) if one.digest not in self._seen]
+        due = self._within_budget(self._due(blobs, marks, entries))
         if due:
             self._progress.stage("check contents", len(due))
-            for group in _grouped([*due, *self._used_since(due, blobs, marks)]):
+            for group in _grouped([*due, *self._used_since(due, blobs, marks, entries)]):
                 await for_each(lambda one: self._look_up(one, round_), group)
             self._looked_up.update(round_.looked_up)
             self._beware_of_an_outage(round_)
             self.totals.broken |= round_.broken_blobs
         return round_
 
-    def _needed(self, marks: Marks) -> Iterator[_Blob]:
-        entries: defaultdict[Digest, list[KnownEntry]] = defaultdict(list)
-        for entry in marks.snapshot.entries:
-            if entry.ref in marks.snapshot.access.readable and isinstance(entry.parsed, BlobKey):
-                entries[entry.parsed.digest].append(entry)
+    def _needed(self, marks: Marks, entries: Entries) -> Iterator[_Blob]:
         named = frozenset().union(*(index.remembered.blobs for index in marks.indexes))
         needed = frozenset().union(*(index.merged.blobs for index in marks.indexes))
         suspects = (named & marks.snapshot.broken_blobs) - needed
+        stored: defaultdict[Digest, list[KnownEntry]] = defaultdict(list)
+        for entry in entries.holding(needed | suspects):
+            if entry.ref in marks.snapshot.access.readable and isinstance(entry.parsed, BlobKey):
+                stored[entry.parsed.digest].append(entry)
         for digest in sorted(needed | suspects):
-            held = tuple(entries[digest])
+            held = tuple(stored[digest])
             if held:
                 checks = [one.checked_at for one in held if not one.content_missing_since]
                 checked_at = max((one for one in checks if one), default=None)
@@ -192,11 +188,11 @@ class ContentChecker:
             for one in index.inputs
         )
 
-    def _due(self, blobs: Iterable[_Blob], marks: Marks) -> list[_Blob]:
+    def _due(self, blobs: Iterable[_Blob], marks: Marks, entries: Entries) -> list[_Blob]:
         """Choose what to check: first what never was, then what was checked longest ago."""
         now = marks.snapshot.now
-        stored = sum(entry.size for entry in marks.snapshot.entries)
-        again = bool(self._settings.keep_alive) and stored <= _NEARLY_FULL * self._quota
+        is_full = entries.total_size() > _NEARLY_FULL * self._quota
+        again = bool(self._settings.keep_alive) and not is_full
 
         def is_due(one: _Blob) -> bool:
             if one.named_anew or (one.checked_at is None and not one.is_suspect):
@@ -225,14 +221,18 @@ class ContentChecker:
         return chosen
 
     def _used_since(
-        self, due: Sequence[_LookUp], blobs: Iterable[_Blob], marks: Marks
+        self,
+        due: Sequence[_LookUp],
+        blobs: Iterable[_Blob],
+        marks: Marks,
+        entries: Entries,
     ) -> Iterator[_LookUp]:
         """Return what builds have used later than some of what will look used now."""
         since = min(one.used_at for one in due)
         chosen = {one.key for one in due}
         blob_entries = [one.entries[0] for one in blobs if len(one.entries) == 1]
         current = {one.store_id for index in marks.indexes for one in index.current}
-        indexes = [entry for entry in marks.snapshot.entries if entry.store_id in current]
+        indexes = entries.by_id([one for one in current if one is not None])
         for entry in (*blob_entries, *indexes):
             used_at = entry.used_at or entry.last_use_at
             if entry.key in chosen or used_at <= since:
@@ -250,7 +250,7 @@ class ContentChecker:
                 self._progress.advance()
                 await self._check(one.blob, round_)
                 self._failures_in_a_row = 0
-            elif one.entry and await self._store.look_up(one.key):
+            elif one.entry and await self._store.touch(one.key):
                 round_.looked_up[one.entry.store_id] = self._clock()
         except UsedUpError as error:
             self._budget.stop(str(error))
@@ -264,14 +264,14 @@ class ContentChecker:
         """Look up a blob and fetch its first byte; twice, if the storage says that it has none."""
         entry = None
         for _ in range(_ATTEMPTS):
-            found = await self._store.look_up(str(BlobKey(blob.digest)))
-            if found is None:
+            checked = await self._store.check(blob.digest)
+            if not checked.is_found:
                 self._note_hidden(blob, round_)
                 return
-            entry = blob.entry_in(found.ref)
+            entry = blob.entry_in(checked.ref)
             if entry:
                 round_.looked_up[entry.store_id] = self._clock()
-            if await self._store.has_content(found):
+            if checked.is_readable:
                 self._note_readable(blob, entry, round_)
                 return
         self._note_broken(blob, entry, round_)

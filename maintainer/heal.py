@@ -5,18 +5,18 @@ written. If a sweep deletes such a blob first, the index references what is gone
 rewritten without.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from functools import cached_property
 
-from maintainer.budget import Budget
-from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, IndexKey, Sink, prune
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, prune
 from maintainer.errors import StoreError, UsedUpError
+from maintainer.graph.entries import Entries
 from maintainer.model.decision import Heal, Rewritten, WriteIndex
-from maintainer.model.entry import KnownEntry, StoredEntry
-from maintainer.model.index import ReadGeneration, index_of
+from maintainer.model.index import ReadGeneration
 from maintainer.model.marks import Index, Marks
-from maintainer.probe import read_entry
-from maintainer.rewrite import Rewriter
-from maintainer.stores.base import Store
+from maintainer.rewrite import rewrite
+from maintainer.stores.base import NewVersion, RunContext, Store
 
 _LOOK_UP_AND_READ = 2
 
@@ -29,73 +29,61 @@ class Healer:
         store: Store,
         marks: Marks,
         rewritten: Mapping[IndexId, Rewritten],
-        deleted: Collection[KnownEntry],
-        budget: Budget,
+        entries: Entries,
+        context: RunContext,
     ) -> None:
         self._store = store
         self._marks = marks
         self._rewritten = rewritten
-        self._budget = budget
-        gone = {entry.store_id for entry in deleted}
-        readable = marks.snapshot.access.readable
-        stored = [entry for entry in marks.snapshot.entries if entry.ref in readable]
-        # The same blob may be stored in another ref that the token reads.
-        left = _blobs_of(entry for entry in stored if entry.store_id not in gone)
-        self.deleted = _blobs_of(deleted) - left
-        self.live = marks.snapshot.live_blobs - self.deleted
+        self._entries = entries
+        self._context = context
+        self._readable = marks.snapshot.access.readable
 
-    async def heal(self, rewriter: Rewriter) -> AsyncIterator[Heal]:
-        """Heal what can be healed; return all that is damaged.
+    async def find(self) -> AsyncIterator[Heal]:
+        """Find what is damaged, and how to rewrite it.
 
         Raises StoreError if the store could not list what builds have written, or, after all
-        others are healed, if some of these indexes could not be read. Raises UsedUpError if the
+        others are found, if some of these indexes could not be read. Raises UsedUpError if the
         budget does not allow it.
         """
         unread: list[str] = []
-        for index, entry, key in await self._written_since():
+        for version in await self._written_since():
             self._take(_LOOK_UP_AND_READ)
             try:
-                generation = await read_entry(self._store, entry, index, key)
+                generation = await self._store.read(version)
             except UsedUpError:
                 raise
             except StoreError as error:
-                unread.append(f"{key} in {index.ref}: {error}")
+                key = version.index.key(version.number)
+                unread.append(f"{key} in {version.index.ref}: {error}")
                 continue
-            blobs = generation.config.blobs & self.deleted if generation.config else frozenset()
-            if blobs:
-                yield await self._heal(generation, blobs, rewriter)
+            referenced = generation.config.blobs if generation.config else ()
+            if blobs := self._entries.deleted(referenced, self._readable):
+                yield self._plan(generation, blobs)
         if unread:
             raise StoreError("; ".join(unread))
 
-    async def _written_since(self) -> list[tuple[IndexId, StoredEntry, IndexKey]]:
+    async def _written_since(self) -> list[NewVersion]:
         """List what builders read of each index that a build has written since the run began."""
         self._take(1, rest=1)
-        known = {entry.store_id for entry in self._marks.snapshot.entries}
         ours = {
-            (one.index.ref, str(one.index.key(one.number)))
+            (one.index, one.number)
             for result in self._rewritten.values()
             for one in (*result.met, result.written)
             if one
         }
-        newest: dict[IndexId, tuple[IndexId, StoredEntry, IndexKey]] = {}
-        entries = await self._store.newest_indexes()
-        for entry in sorted(entries, key=lambda entry: (entry.created_at, entry.id)):
-            index, key = index_of(entry.ref, entry.parsed), entry.parsed
-            if index is None or not isinstance(key, IndexKey):
-                continue
-            if entry.ref not in self._marks.snapshot.access.readable:
-                continue
-            if entry.id not in known and (entry.ref, entry.key) not in ours:
-                newest[index] = (index, entry, key)
+        newest = {
+            one.index: one
+            for one in await self._store.new_versions()
+            if one.index.ref in self._readable and (one.index, one.number) not in ours
+        }
         return [newest[index] for index in sorted(newest)]
 
     def _take(self, requests: int, *, rest: int = 0) -> None:
-        if reason := self._budget.take(requests, rest=rest):
+        if reason := self._context.budget.take(requests, rest=rest):
             raise UsedUpError(reason)
 
-    async def _heal(
-        self, generation: ReadGeneration, blobs: frozenset[Digest], rewriter: Rewriter
-    ) -> Heal:
+    def _plan(self, generation: ReadGeneration, blobs: frozenset[Digest]) -> Heal:
         found = {index.id: index for index in self._marks.indexes}.get(generation.index)
         index = found or _new_index(generation)
         if why_not := self._why_not(index):
@@ -105,9 +93,23 @@ class Healer:
         content = (written.config if written else None) or index.merged
         numbers = (index.highest, generation.number, written.number if written else 0)
         key = index.id.key(max(numbers) + 1)
-        content = prune(content, self.live)
-        write = WriteIndex(index.id, key, content, "heal it", index.sink)
-        return Heal(generation, blobs, await rewriter.rewrite(write, index))
+        write = WriteIndex(index.id, key, prune(content, self._live), "heal it", index.sink)
+        return Heal(generation, blobs, write, index)
+
+    async def heal(self, planned: Heal) -> Heal:
+        """Rewrite one of these indexes; what goes wrong is told in the result."""
+        if planned.write is None or planned.base is None:
+            return planned
+        marks = replace(self._marks, indexes=(planned.base,))
+        writing = rewrite(self._store, [planned.write], marks, self._context, self._live)
+        [result] = [one async for one in writing]
+        return replace(planned, result=result)
+
+    @cached_property
+    def _live(self) -> frozenset[Digest]:
+        """The blobs that exist after the sweep."""
+        live = self._marks.snapshot.live_blobs
+        return live - self._entries.deleted(live, self._readable)
 
     def _why_not(self, index: Index) -> str | None:
         if index.id.signed:
@@ -134,8 +136,3 @@ def _new_index(generation: ReadGeneration) -> Index:
         hidden_by=None,
         sink=generation.sink or Sink.REWRITE,
     )
-
-
-def _blobs_of(entries: Iterable[KnownEntry]) -> frozenset[Digest]:
-    keys = (entry.parsed for entry in entries)
-    return frozenset(key.digest for key in keys if isinstance(key, BlobKey))

@@ -88,7 +88,7 @@ def _used_by_others(
     Every merge that we write has a sink of its own kind, which builds never export. A tag may also
     lead to what is no cache.
     """
-    if snapshot.layout and index in snapshot.layout.others:
+    if index in snapshot.facts.others:
         return str(index)
     for one in generations:
         if one.exists and one.config and one.config.records and one.sink is not Sink.MERGE:
@@ -149,7 +149,7 @@ def _merge(
         # What is not seen this time may still be there: nothing of it goes.
         sources += [one.config for one in found.stored[-1:] if one.config and one.config.records]
     merged = prune(merge(sources), snapshot.live_blobs)
-    merged, left_out = _make_room(index, merged, sources)
+    merged, left_out = _make_room(snapshot, merged, sources)
     if not (merged.records or found.stored or found.unread):
         return None
     others_merged = sum(1 for one in here if one.merged.records)
@@ -216,7 +216,7 @@ def _index(
     come = _come_to([one.config for one in inputs], snapshot, signed=index.signed)
     merged, left_out = come.merged, 0
     if not _is_whole(found.read_by_builders, merged):
-        merged, left_out = _make_room(index, merged)
+        merged, left_out = _make_room(snapshot, merged)
     return Index(
         id=index,
         generations=found.stored,
@@ -241,10 +241,10 @@ def _is_whole(read: CacheConfig, merged: CacheConfig) -> bool:
 
 
 def _make_room(
-    index: IndexId, merged: CacheConfig, exports: Iterable[CacheConfig] = ()
+    snapshot: Snapshot, merged: CacheConfig, exports: Iterable[CacheConfig] = ()
 ) -> tuple[CacheConfig, int]:
     """Return what importers have room for, and how many results they have none for."""
-    if not index.is_tag or fits_importers(merged):
+    if snapshot.facts.index_limit is None or fits_importers(merged):
         return merged, 0
     smaller = shrink(merged, fits_importers, last_uses(exports))
     return smaller, merged.result_count - smaller.result_count
@@ -271,7 +271,7 @@ def _come_to(found: Iterable[CacheConfig | None], snapshot: Snapshot, *, signed:
     """Merge what there is."""
     configs = [config for config in found if config]
     # A tag has one manifest, and pruning gives normal form too.
-    alone = snapshot.layout and len(configs) == 1
+    alone = snapshot.facts.index_limit and len(configs) == 1
     remembered = configs[0] if alone else merge(configs)
     if signed:
         # Nobody may merge these: each of them stands for itself.
@@ -326,11 +326,7 @@ class Marker:
         self.named_now: dict[Digest, IndexId] = {}
         self.named_until: dict[Digest, datetime] = {}
         self.read_until: dict[int | None, datetime] = {}
-        layout = snapshot.layout
-        self.pinned = layout.pinned if layout else {}
-        self.held = layout.held if layout else {}
-        self.former = layout.former if layout else frozenset()
-        self.changed_at = layout.changed_at if layout else None
+        self.facts = snapshot.facts
         for index in indexes:
             # A merge keeps nothing alive: the indexes that it is made of need its blobs.
             for blob in () if index.is_merge else index.merged.blobs:
@@ -372,16 +368,16 @@ class Marker:
             return Mark(entry, State.WITHOUT_CONTENT, "its content cannot be downloaded", since)
         if index := self.needed.get(digest):
             return Mark(entry, State.REACHABLE, f"{index.place} needs it")
-        if reason := self.pinned.get(digest):
+        if reason := self.facts.pinned.get(digest):
             return Mark(entry, State.REACHABLE, reason)
-        if holders := self.held.get(digest):
+        if holders := self.facts.manifest_blobs.get(digest):
             return Mark(entry, State.NEWEST, "builders read it", self.snapshot.now, min(holders))
         if index := self.named_now.get(digest):
             reason = f"{index.place} named it until now, but no live result needs it"
             return Mark(entry, State.DANGLING, reason, self.snapshot.now)
         until = self.named_until.get(digest)
-        if digest in self.former and self.changed_at:
-            until = max(self.changed_at, until or self.changed_at)
+        if digest in self.facts.recent_roots and self.facts.quiet_since:
+            until = max(self.facts.quiet_since, until or self.facts.quiet_since)
         since = self._unneeded_since(entry, until)
         return Mark(entry, State.DANGLING, "no live result of any index needs it", since)
 
@@ -428,5 +424,5 @@ class Marker:
             since = self.snapshot.now
         else:
             # Until a tag was last replaced, it may have been what it led to.
-            since = max(entry.last_use_at, self.changed_at or entry.last_use_at)
+            since = max(entry.last_use_at, self.facts.quiet_since or entry.last_use_at)
         return max(since, entry.last_use_at, needed_until or since)

@@ -1,53 +1,79 @@
 """Tells an outage from an eviction: too much may be gone to be true. Pure."""
 
-from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from maintainer.model.entry import RememberedEntry, StoreLimits
 from maintainer.model.memory import Known, Probe
+from maintainer.model.snapshot import Snapshot
 
 _RETENTION = timedelta(days=7)
 """GitHub's default, where nobody says another one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The entries that existed at the last look, and ought to exist still."""
+
+    found: int
+    """How many of them do."""
+    gone: Iterable[RememberedEntry]
+    """The others, least recently used first."""
+    size: int
+    """Bytes of all that is stored, and of what is gone."""
+
+
 def find_outage(
-    known: Known, remembered: Iterable[RememberedEntry], probe: Probe, limits: StoreLimits
+    known: Known, remembered: Remembered, probe: Probe, snapshot: Snapshot, limits: StoreLimits
 ) -> str | None:
-    """Tell how much is gone, if a probe found less than half of what is known to have existed.
+    """Say how much is gone, if a probe found less than half of what is known to have existed.
 
-    What the host deletes by its own rules does not count: entries that were idle for its retention
-    and, as far as what was stored since makes it exceed its quota, those that were used least
-    recently.
+    What a store deletes by its own rules does not count.
     """
-    if not probe.lists:
+    if not probe.abilities.evicts:
+        return _find_loss_of_indexes(known, probe, snapshot)
+    if not probe.abilities.lists:
         expected = known.named_blobs - known.missing_blobs - probe.unasked_blobs
-        return _say(len(expected), len(expected & probe.live_blobs), "blobs")
-    present = {entry.id for entry in probe.entries}
-    entries = sorted(remembered, key=lambda entry: (entry.last_accessed_at, entry.store_id))
-    evicted = _evicted_by_the_host(entries, present, probe, limits)
-    expected_ids = {entry.store_id for entry in entries} - evicted
-    return _say(len(expected_ids), len(expected_ids & present), "entries")
+        found = len(expected & probe.live_blobs)
+        return _say(found, len(expected), "blobs that existed at the last look")
+    unexplained = _count_unexplained(remembered, probe.at, limits)
+    expected_entries = remembered.found + unexplained
+    return _say(remembered.found, expected_entries, "entries that existed at the last look")
 
 
-def _evicted_by_the_host(
-    entries: Sequence[RememberedEntry], present: set[int], probe: Probe, limits: StoreLimits
-) -> set[int]:
-    """Give those that are gone and that the host had a reason to delete."""
-    known = {entry.store_id for entry in entries}
-    stored_since = sum(entry.size for entry in probe.entries if entry.id not in known)
-    excess = stored_since + sum(entry.size for entry in entries) - limits.quota
+def _count_unexplained(remembered: Remembered, now: datetime, limits: StoreLimits) -> int:
+    """Count what is gone and the store had no reason to delete.
+
+    It deletes what was idle for its retention and, as far as what was stored since makes it exceed
+    its quota, what was used least recently.
+    """
+    excess = remembered.size - limits.quota
     retention = limits.retention or _RETENTION
-    evicted = set()
-    for entry in entries:
-        if entry.store_id in present:
-            continue
-        if probe.at - entry.last_accessed_at >= retention or excess > 0:
-            evicted.add(entry.store_id)
+    unexplained = 0
+    for entry in remembered.gone:
+        unexplained += now - entry.last_accessed_at < retention and excess <= 0
         excess -= entry.size
-    return evicted
+    return unexplained
 
 
-def _say(expected: int, found: int, what: str) -> str | None:
+def _find_loss_of_indexes(known: Known, probe: Probe, snapshot: Snapshot) -> str | None:
+    """Say how much is gone, if it is more than half of the indexes, or of the blobs they need.
+
+    One that was emptied, or whose disk is not mounted, looks like this. What only former exports
+    needed may go: builders delete it.
+    """
+    expected = sum(1 for places in known.places.values() if places)
+    named = {one.index for one in probe.read} | {one.index for one in probe.unread}
+    named |= {one.index for one in snapshot.generations if one.exists}
+    still = sum(1 for index, places in known.places.items() if places and index in named)
+    if problem := _say(still, expected, "tags that existed at the last look"):
+        return problem
+    needed = frozenset[object]().union(*(one.blobs for one in snapshot.generations if one.exists))
+    return _say(len(needed & snapshot.live_blobs), len(needed), "blobs that the tags need")
+
+
+def _say(found: int, expected: int, what: str) -> str | None:
     if found * 2 >= expected:
         return None
-    return f"only {found} of {expected} {what} that existed at the last look were found"
+    return f"only {found} of {expected} {what} were found"

@@ -10,7 +10,6 @@ from maintainer.cacheconfig import (
     CacheConfig,
     Digest,
     IndexId,
-    UploadKey,
     encode,
     loses_links,
     merge,
@@ -36,15 +35,8 @@ def make_plan(marks: Marks, rules: Rules) -> Plan:
     return Planner(marks, rules).plan(marks.marks)
 
 
-_ORDER = (State.WITHOUT_CONTENT, State.SUPERSEDED)
-"""What goes first, because it does harm, and what goes next; then all else."""
-
-
 def _order(delete: DeleteEntry) -> tuple[int, datetime, int]:
-    place = _ORDER.index(delete.state) if delete.state in _ORDER else len(_ORDER)
-    if isinstance(delete.entry.parsed, UploadKey):
-        place += 1  # Last: for the sweep, deleting one looks like a build at work.
-    return place, delete.entry.created_at, delete.entry.store_id
+    return delete.rank, delete.entry.created_at, delete.entry.store_id
 
 
 class Planner:
@@ -67,9 +59,8 @@ class Planner:
         for index in marks.indexes:
             for blob in index.named:
                 self.named_by.setdefault(blob, set()).add(index.id)
-        if layout := marks.snapshot.layout:
-            for blob, holders in layout.held.items():
-                self.named_by.setdefault(blob, set()).update(holders)
+        for blob, holders in marks.snapshot.facts.manifest_blobs.items():
+            self.named_by.setdefault(blob, set()).update(holders)
         for index in marks.indexes:
             self._plan_index(index)
 
@@ -167,8 +158,8 @@ class Planner:
 
     def _say_hidden(self, index: Index, newest: KnownGeneration) -> str:
         """Say what hides the newest generation, or that an incomplete list lacks the newest."""
-        entries = self.marks.snapshot.entries
-        if entries and all(entry.store_id != newest.store_id for entry in entries):
+        is_listed = newest.store_id is None or newest.last_seen_at in (None, self.now)
+        if not is_listed:
             return f"{newest.key} is not in the list, so builders may read {index.hidden_by}"
         return f"builders read {index.hidden_by}, created later, in its place"
 
@@ -250,7 +241,7 @@ class Planner:
         for ever what it may need.
         """
         retention = self.rules.retention
-        if self.marks.snapshot.layout is not None or retention is None:
+        if retention is None:
             return False
         return self.now - entry.last_use_at >= max(retention - _A_DAY, retention / 2)
 

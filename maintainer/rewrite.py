@@ -1,200 +1,189 @@
-"""Rewrite: one merged index, written as the next generation and read back. Never hides a build's.
+"""Rewrite: merged indexes, written in place of what is known, and read back. Never hides a build's.
 
 The order of the steps is the safety argument: what a build wrote meanwhile is read and merged in
 before anything newer is written, and nothing counts as written before it was read back.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Iterable, Sequence
 
-import anyio
-
-from maintainer.budget import Budget
-from maintainer.cacheconfig import (
-    BlobKey,
-    CacheConfig,
-    Digest,
-    Sink,
-    encode,
-    loses_links,
-    merge,
-    parse_key,
-    prune,
-    why_too_large,
-    with_sink,
-)
-from maintainer.errors import AlreadyExistsError, StoreError, UsedUpError
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, loses_links, merge, prune
+from maintainer.cacheconfig.oci import fits_importers
+from maintainer.cacheconfig.shrink import shrink
+from maintainer.errors import StoreError, UsedUpError
 from maintainer.model.decision import Rewritten, WriteIndex
 from maintainer.model.index import ReadGeneration
-from maintainer.model.marks import Index
-from maintainer.probe import generation_of, read_content
-from maintainer.stores.base import Found, Store
+from maintainer.model.marks import Index, Marks
+from maintainer.stores.base import (
+    Change,
+    Conflict,
+    Refused,
+    RunContext,
+    Store,
+    Swapped,
+    SwapResult,
+)
 
-REQUESTS = 7
-"""What one index takes when nobody interferes: two look-ups, three to write, two to read back."""
 _ATTEMPTS = 10
 """So many generations of builds are merged in before an index is left for the next run."""
-_POLLS = 5
-"""So often a reserved key is looked up while its builder has time to finish it."""
 
 
-class Rewriter:
-    """Writes indexes to one store."""
+async def rewrite(
+    store: Store,
+    writes: Sequence[WriteIndex],
+    marks: Marks,
+    context: RunContext,
+    live: frozenset[Digest] | None = None,
+) -> AsyncIterator[Rewritten]:
+    """Write indexes; what goes wrong is told in the results.
 
-    def __init__(
-        self,
-        store: Store,
-        live_blobs: frozenset[Digest],
-        broken_blobs: frozenset[Digest] = frozenset(),
-        *,
-        budget: Budget,
-        reservation_wait: timedelta,
-        max_index_size: int,
-        clock: Callable[[], datetime],
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
-    ) -> None:
-        self._store = store
-        self._live = set(live_blobs)
-        self._broken = broken_blobs
-        self._budget = budget
-        self._wait = reservation_wait
-        self._max_size = max_index_size
-        self._clock = clock
-        self._sleep = sleep
-
-    async def rewrite(self, write: WriteIndex, index: Index) -> Rewritten:
-        """Write one index. What goes wrong is told in the result."""
-        if reason := self._budget.take(REQUESTS):
-            return Rewritten(write.index, None, (), left=reason)
-        attempt = _Attempt(write, index)
-        try:
-            written = await self._write(attempt)
-        except UsedUpError as error:
-            return attempt.came_to(left=self._budget.stop(str(error)))
-        except _CannotBeError as error:
-            return attempt.came_to(left=str(error))
-        except StoreError as error:
-            return attempt.came_to(error=str(error))
-        return attempt.came_to(written)
-
-    async def _write(self, attempt: "_Attempt") -> ReadGeneration | None:
-        for _ in range(_ATTEMPTS):
-            if await self._merge_in_newer(attempt):
-                return None
-            # Some services take a key twice and serve the last, so ask first.
-            taken = await self._store.look_up(str(attempt.index.key(attempt.number)))
-            if taken is not None:
-                await self._meet(attempt, attempt.number, taken)
-                continue
-            try:
-                return await self._write_once(attempt)
-            except AlreadyExistsError:
-                await self._give_way(attempt)
-        raise StoreError(
-            f"builds wrote {attempt.index} {_ATTEMPTS} times meanwhile: left for the next run"
-        )
-
-    async def _merge_in_newer(self, attempt: "_Attempt") -> bool:
-        """Look again what is the newest; tell whether it says it all already."""
-        found = await self._store.look_up_newest(attempt.index.prefix)
-        number = generation_of(attempt.index, found.key) if found else None
-        if found is None or number is None or number in attempt.numbers:
-            return False
-        newest = await self._meet(attempt, number, found)
-        if number + 1 < attempt.number:
-            return False  # Builders get it, but the highest generation is another one.
-        if newest.config is None or merge([newest.config]) != attempt.content:
-            return False
-        return not loses_links(attempt.content, newest.sink)
-
-    async def _write_once(self, attempt: "_Attempt") -> ReadGeneration:
-        key = str(attempt.index.key(attempt.number))
-        content = encode(with_sink(attempt.content, attempt.sink))
-        if parse_key(key) is None:
-            raise _CannotBeError("builds have taken the last number that its keys can hold")
-        if reason := why_too_large(content, self._max_size):
-            raise _CannotBeError(f"with what builds have written meanwhile, it {reason}")
-        await self._store.write(key, content)
-        attempt.unproven = key
-        found = await self._store.look_up(key)
-        if found is None or await self._store.read(found) != content:
-            raise StoreError("it was written, but a look-up finds nothing, or something else")
-        attempt.unproven = None
-        return read_content(
-            attempt.index, attempt.number, content, self._clock(), location=found.location
-        )
-
-    async def _give_way(self, attempt: "_Attempt") -> None:
-        """Somebody has the next number: merge in what they write, or wait and take the one after.
-
-        A builder that reserved a key and died leaves it locked for ever.
-        """
-        key = str(attempt.index.key(attempt.number))
-        found = await self._store.look_up(key)
-        for _ in range(_POLLS):
-            if found is not None:
-                break
-            await self._sleep(self._wait.total_seconds() / _POLLS)
-            found = await self._store.look_up(key)
-        if found is None:
-            attempt.number += 1
-        else:
-            await self._meet(attempt, attempt.number, found)
-
-    async def _meet(self, attempt: "_Attempt", number: int, found: Found) -> ReadGeneration:
-        """Read a generation that a build wrote meanwhile, and merge it in."""
-        met = read_content(
-            attempt.index,
-            number,
-            await self._store.read(found),
-            self._clock(),
-            location=found.location,
-        )
-        if attempt.sink is Sink.MERGE and met.sink is not Sink.MERGE:
-            raise _CannotBeError(f"a build has exported {met.index.key(number)}: it is not ours")
-        if met.config:
-            attempt.missing |= await self._probe(met.config.blobs)
-            attempt.content = prune(merge([attempt.content, met.config]), self._live)
-        attempt.met.append(met)
-        attempt.numbers.add(number)
-        attempt.number = max(attempt.number, number + 1)
-        return met
-
-    async def _probe(self, blobs: Iterable[Digest]) -> set[Digest]:
-        """Find out which of the blobs exist that were not there when the run looked; the others."""
-        missing = set(blobs) - self._live
-        for digest in sorted(missing - self._broken):
-            if await self._store.look_up(str(BlobKey(digest))):
-                self._live.add(digest)
-        return missing - self._live
-
-
-class _CannotBeError(StoreError):
-    """No run could read again what would be written now."""
+    `live` are the blobs that exist, if some are gone since the indexes were marked.
+    """
+    rewriter = _Rewriter(store, marks, context, marks.snapshot.live_blobs if live is None else live)
+    known = {index.id: index for index in marks.indexes}
+    attempts = [_Attempt(write, known.get(write.index)) for write in writes]
+    groups = [attempts] if store.abilities.writes_together else [[one] for one in attempts]
+    for group in groups:
+        await rewriter.rewrite(group)
+        for one in group:
+            yield one.result
 
 
 class _Attempt:
     """What is to be written, as it changes while builds write."""
 
-    def __init__(self, write: WriteIndex, index: Index) -> None:
+    def __init__(self, write: WriteIndex, index: Index | None) -> None:
         self.index = write.index
         self.content: CacheConfig = write.content
         self.sink: Sink = write.sink
         self.number: int = write.key.generation
         self.met: list[ReadGeneration] = []
         self.missing: set[Digest] = set()
-        self.unproven: str | None = None
-        self.numbers = {one.number for one in index.generations}
-        self.numbers |= {one.number for one in index.unread}
+        self.numbers: set[int] = set()
+        if index:
+            self.numbers = {one.number for one in index.generations}
+            self.numbers |= {one.number for one in index.unread}
+        self.ended: Rewritten | None = None
 
-    def came_to(
+    @property
+    def change(self) -> Change:
+        """What to write now."""
+        known = frozenset(self.numbers)
+        return Change(self.index, self.number, self.content, self.sink, known)
+
+    @property
+    def result(self) -> Rewritten:
+        """What came of it."""
+        return self.ended or Rewritten(
+            self.index,
+            None,
+            tuple(self.met),
+            left=f"builds wrote {self.index} {_ATTEMPTS} times meanwhile",
+            missing=frozenset(self.missing),
+        )
+
+    def end(
         self,
-        written: ReadGeneration | None = None,
+        written: Swapped | None = None,
         *,
         error: str | None = None,
         left: str | None = None,
-    ) -> Rewritten:
-        """Tell what came of it."""
-        missing = frozenset(self.missing)
-        met = tuple(self.met)
-        return Rewritten(self.index, written, met, error, left, missing, self.unproven)
+        unproven: str | None = None,
+    ) -> None:
+        """Come to an end."""
+        self.ended = Rewritten(
+            self.index,
+            written.written if written else None,
+            tuple(self.met),
+            error,
+            left,
+            frozenset(self.missing),
+            unproven,
+            written.sizes if written else None,
+        )
+
+
+class _Rewriter:
+    """Writes indexes to one store."""
+
+    def __init__(
+        self, store: Store, marks: Marks, context: RunContext, live: frozenset[Digest]
+    ) -> None:
+        self._store = store
+        self._context = context
+        self._live = set(live)
+        self._broken = marks.snapshot.broken_blobs
+        self._limit = marks.snapshot.facts.index_limit
+
+    async def rewrite(self, attempts: Iterable[_Attempt]) -> None:
+        """Write some indexes, at once if the store can."""
+        pending = list(attempts)
+        for attempt in pending:
+            if reason := self._context.budget.take(self._store.abilities.requests_to_write):
+                attempt.end(left=reason)
+        for _ in range(_ATTEMPTS):
+            pending = [one for one in pending if one.ended is None]
+            if not pending:
+                return
+            await self._try(pending)
+
+    async def _try(self, pending: Sequence[_Attempt]) -> None:
+        try:
+            changes = [one.change for one in pending]
+            results = await self._store.swap(changes, self._context)
+            for attempt, result in zip(pending, results, strict=True):
+                await self._take(attempt, result)
+        except UsedUpError as error:
+            reason = self._context.budget.stop(str(error))
+            for attempt in pending:
+                attempt.end(left=reason)
+        except StoreError as error:
+            for attempt in pending:
+                attempt.end(error=str(error))
+
+    async def _take(self, attempt: _Attempt, result: SwapResult) -> None:
+        match result:
+            case Swapped():
+                attempt.end(result)
+            case Conflict():
+                await self._merge_in(attempt, result)
+            case Refused(reason=reason, is_failure=is_failure, unproven=unproven):
+                error, left = (reason, None) if is_failure else (None, reason)
+                attempt.end(error=error, left=left, unproven=unproven)
+
+    async def _merge_in(self, attempt: _Attempt, conflict: Conflict) -> None:
+        """Merge in what a build wrote meanwhile; end if that says it all already."""
+        met = conflict.found
+        if attempt.sink is Sink.MERGE and met.sink is not Sink.MERGE:
+            attempt.end(left=f"a build has exported {met.index.key(met.number)}: it is not ours")
+            return
+        attempt.met.append(met)
+        attempt.numbers.add(met.number)
+        attempt.number = max(attempt.number, met.number + 1)
+        if met.config is None:
+            if met.index.is_tag:
+                attempt.end(left="a build has exported to it meanwhile")
+            return
+        attempt.missing |= await self._find_missing(met.config.blobs)
+        exported = merge([met.config])
+        others = [] if self._replaces(attempt.index) else [attempt.content]
+        attempt.content = prune(merge([*others, met.config]), self._live)
+        fits = self._limit is None or fits_importers(attempt.content)
+        says_it_all = attempt.content == exported and met.violation is None
+        # Importers read an export as it is: near the limit, a sink would cost some of its results.
+        if conflict.is_newest and says_it_all and not (fits and loses_links(exported, met.sink)):
+            attempt.end()
+        elif not fits:
+            attempt.content = shrink(attempt.content, fits_importers)
+
+    def _replaces(self, index: IndexId) -> bool:
+        """Whether an export takes the place of what the index held."""
+        return index.is_tag
+
+    async def _find_missing(self, blobs: Iterable[Digest]) -> set[Digest]:
+        """Find out which of the blobs exist that were not there when the run looked; the others."""
+        missing = set(blobs) - self._live
+        asked = await self._store.existing(frozenset(missing - self._broken), self._context)
+        if asked.unasked:
+            raise UsedUpError(self._context.budget.used_up or "not all blobs could be asked for")
+        self._live |= asked.found
+        return missing - self._live

@@ -40,17 +40,17 @@ from maintainer.errors import UsageError
 from maintainer.text import printable
 
 _PREFIX = "MAINTAINER_"
-GITHUB = "github"
-LOCAL = "local:"
 DEFAULT_API_URL = "https://api.github.com"
 _CONFIG = "MAINTAINER_CONFIG"
 _MAX_PORT = 65_535
 _LONGEST_NAME = 32
 """Characters of a variable's name; tokens have more."""
 _DURATION = re.compile(r"(\d{1,9})\s*(s|m|h|d|w)?", re.ASCII)
+_STORE = re.compile(r"[a-z][a-z0-9]*(:|$)", re.ASCII)
 _CRON_FIELDS = 5
 _SUCH_AS = "of five fields such as '30 3 * * *'"
 _ANY_DAY = datetime(2026, 1, 1, tzinfo=UTC)
+_DEFAULT_STORE = "github"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -88,8 +88,9 @@ def _check_database(url: str) -> str:
 
 
 def _check_store(place: str) -> str:
-    if place != GITHUB and not (place.startswith(LOCAL) and place != LOCAL):
-        raise ValueError(f"must be {GITHUB}, or {LOCAL}DIR for the directory DIR")
+    """Which kinds of stores there are, the registry of stores knows."""
+    if not _STORE.match(place):
+        raise ValueError("is not a store such as github or local:DIR")
     return place
 
 
@@ -208,7 +209,7 @@ class TargetSettings(BaseModel):
         description="whose Actions cache it is: owner/name",
     )
     store: _Store = Field(
-        default=GITHUB,
+        default=_DEFAULT_STORE,
         description="or the directory that it is, as local:DIR, in place of a repository's",
     )
     merged_tag: _Scope | None = Field(
@@ -251,10 +252,6 @@ class TargetSettings(BaseModel):
 
     @model_validator(mode="after")
     def _has_one_rule(self) -> Self:
-        if self.repository is None and self.store == GITHUB:
-            raise ValueError("repository or store must be set")
-        if self.repository is not None and self.store != GITHUB:
-            raise ValueError("repository and store exclude each other")
         if self.cron is not None and self.interval is not None:
             raise ValueError("cron and interval exclude each other")
         if self.runtime_token_env and not (self.results_url or self.cache_url):
@@ -278,7 +275,7 @@ class Settings(BaseSettings):
         description="how long nothing must have needed an entry before it is deleted",
     )
     store: _Store = Field(
-        default=GITHUB,
+        default=_DEFAULT_STORE,
         description="where the cache lives: github, as the environment says, or local:DIR, a "
         "directory that BuildKit exports to with type=local",
     )
@@ -381,7 +378,7 @@ class Settings(BaseSettings):
         for what in ("name", "repository", "store"):
             said = (getattr(target, what) for target in targets)
             named = Counter(one if what == "store" else one.lower() for one in said if one)
-            del named[GITHUB]
+            del named[_DEFAULT_STORE]
             for value, times in named.items():
                 if times > 1:
                     raise ValueError(f"there are {times} with the {what} {printable(value)}")

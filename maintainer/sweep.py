@@ -6,26 +6,11 @@ an index that may need them.
 Keeping too many entries cannot damage anything: what is skipped here, the next run plans again.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Protocol
-
-from maintainer.budget import Budget
-from maintainer.cacheconfig import Digest, IndexId, IndexKey
+from maintainer.cacheconfig import Digest, IndexKey
 from maintainer.errors import ChangedError, StoreError, UsedUpError
-from maintainer.model.decision import _FAILED, DONE, GONE, DeleteEntry, Rewritten, Swept
-from maintainer.model.entry import KnownEntry
+from maintainer.model.decision import _FAILED, DONE, GONE, DeleteEntry, Swept
 from maintainer.model.marks import State
-from maintainer.progress import Progress
-
-
-class Recheck(Protocol):
-    """Asks, before an entry goes, what builds and the host have done since the run began."""
-
-    def requests(self, entry: KnownEntry) -> int:
-        """How many requests it takes to ask for this one."""
-
-    async def why_not(self, entry: KnownEntry) -> str | None:
-        """Tell why an entry may not go, if so. Raises UsedUpError."""
+from maintainer.stores.base import RunContext, Since, Store
 
 
 class Sweeper:
@@ -34,33 +19,23 @@ class Sweeper:
     The first deletion that fails ends the sweep: a store that is in trouble is left alone.
     """
 
-    def __init__(
-        self,
-        delete: Callable[[KnownEntry], Awaitable[bool]],
-        recheck: Recheck,
-        rewritten: Mapping[IndexId, Rewritten],
-        *,
-        budget: Budget,
-        progress: Progress,
-    ) -> None:
-        self.delete = delete
-        self.recheck = recheck
-        self.rewritten = rewritten
-        self.budget = budget
-        self.progress = progress
+    def __init__(self, store: Store, since: Since, context: RunContext) -> None:
+        self.store = store
+        self.recheck = store.activity(since, context)
+        self.rewritten = since.rewritten
+        self.budget = context.budget
+        self.progress = context.progress
         self.protected: frozenset[Digest] = frozenset().union(
-            *(one.protected for one in rewritten.values())
+            *(one.protected for one in since.rewritten.values())
         )
         self.failed = False
 
-    async def sweep(self, deletes: Iterable[DeleteEntry]) -> AsyncIterator[Swept]:
-        """Delete entries, in order; tell what came of each as soon as it is known."""
-        for delete in deletes:
-            self.progress.advance()
-            yield Swept(delete, await self._sweep(delete))
+    async def sweep(self, delete: DeleteEntry) -> Swept:
+        """Delete an entry, if it may still go; return what came of it."""
+        self.progress.advance()
+        return Swept(delete, await self._sweep(delete))
 
     async def _sweep(self, delete: DeleteEntry) -> str:
-        """Delete one entry, if it may still go; the outcome."""
         if self.budget.used_up:
             return f"left: {self.budget.used_up}"
         if reason := self._why_not(delete):
@@ -84,7 +59,7 @@ class Sweeper:
         if reason:
             return f"skipped: {reason}"
         try:
-            return DONE if await self.delete(delete.entry) else GONE
+            return DONE if await self.store.delete(delete.entry) else GONE
         except ChangedError as change:
             return f"skipped: {change}"
 

@@ -27,7 +27,7 @@ from maintainer.report.terminal import render_report
 from maintainer.report.verdict import say_done
 from maintainer.report.words import say_size
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.github import open_store
+from maintainer.stores.github import GitHubCache, open_store
 
 _DATABASE = Path("maintainer-demo.db")
 _QUERY = "SELECT state, count(*) AS blobs, sum(size) AS bytes FROM blobs GROUP BY state"
@@ -81,7 +81,7 @@ async def _run(running: Running, quota: int) -> Report:
         async with open_store(GitHubSettings.read(environment)) as store:
             with database.held():
                 settings = Settings.defaults().model_copy(update={"quota": quota})
-                return await collect(Collector(store, database, settings))
+                return await collect(Collector(GitHubCache(store), database, settings))
     finally:
         database.close()
 

@@ -338,6 +338,7 @@ class ActionRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = _belongs_to("run.id")
     position: Mapped[int]
+    """From 0, in the order in which the run carries them out; negative while the plan is made."""
     kind: Mapped[str]
     """`write`, `delete`, or `keep`."""
     subject: Mapped[str]
@@ -345,6 +346,12 @@ class ActionRow(Base):
     ref: Mapped[str]
     store_id: Mapped[int | None]
     size: Mapped[int | None]
+    state: Mapped[str | None]
+    """What a deleted entry was."""
+    rank: Mapped[int | None]
+    """Of a deletion: those of lower ranks come first."""
+    after: Mapped[str | None]
+    """Of a deletion: the indexes that must have been rewritten before, as JSON."""
     reason: Mapped[str]
     outcome: Mapped[str]
     """`planned`, `done`, `gone already`, `skipped: …` or `failed: …`."""

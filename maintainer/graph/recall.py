@@ -6,20 +6,15 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
 
 from maintainer.cacheconfig import (
-    BlobKey,
     Digest,
     IndexId,
-    Key,
     Ref,
     Scope,
-    SignatureKey,
-    UploadKey,
     content_digest,
     decode_whole,
-    parse_key,
 )
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.exports import LONGEST_EXPORT
@@ -40,6 +35,7 @@ from maintainer.model.entry import Access, KnownEntry, RememberedEntry
 from maintainer.model.index import KnownGeneration, read_until
 from maintainer.model.memory import Known, KnownPlace, Probe, WrittenGeneration
 from maintainer.model.snapshot import Snapshot
+from maintainer.outage import Remembered
 
 
 def recall(connection: Connection, target_id: int, access: Access) -> Known:
@@ -69,6 +65,12 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
         places=places,
         named_blobs=frozenset(named),
         superseded_blobs=frozenset(stored.keys() - named.keys()),
+        known_blobs=frozenset(
+            map(
+                Digest,
+                connection.scalars(select(BlobRow.digest).where(BlobRow.target_id == target_id)),
+            )
+        ),
         missing_blobs=frozenset(
             digest for digest, is_missing in (stored | named).items() if is_missing
         ),
@@ -108,27 +110,39 @@ def _checked(connection: Connection, target_id: int) -> dict[str, Any]:
     }
 
 
-def recall_entries(connection: Connection, target_id: int, access: Access) -> list[RememberedEntry]:
-    """Give the entries of our own kinds that the token reads and that ought to exist still.
+def recall_entries(
+    connection: Connection, target_id: int, access: Access, at: datetime
+) -> Remembered:
+    """Return what became of the entries of our own kinds that the token reads, at the look of `at`.
 
-    Those are all that existed at the last look, but for what a killed run was about to delete, and
-    for what was not needed any more or had no content: if this file is older than the last run,
+    Those are all that existed at the look before, but for what a killed run was about to delete,
+    and for what was not needed any more or had no content: if this file is older than the last run,
     that run deleted it.
     """
+    here = EntryRow.target_id == target_id
+    remembered = (
+        here,
+        EntryRow.kind != "foreign",
+        EntryRow.first_seen_at < at,
+        or_(EntryRow.missing_since.is_(None), EntryRow.missing_since == at),
+        EntryRow.unneeded_since.is_(None),
+        EntryRow.content_missing_since.is_(None),
+        ~was_to_be_deleted(target_id),
+        RefRow.name.in_(sorted(access.readable)),
+    )
+    is_seen = EntryRow.last_seen_at == at
+    counted = select(func.count(), func.coalesce(func.sum(EntryRow.size), 0))
+    of_ref = (RefRow, RefRow.id == EntryRow.ref_id)
+    found = connection.execute(counted.join(*of_ref).where(*remembered, is_seen)).one()[0]
+    stored = connection.execute(counted.where(here, is_seen)).one()[1]
+    gone = connection.execute(counted.join(*of_ref).where(*remembered, ~is_seen)).one()[1]
     rows = connection.execute(
         select(EntryRow.store_id, EntryRow.size, EntryRow.last_accessed_at)
-        .join(RefRow, RefRow.id == EntryRow.ref_id)
-        .where(
-            EntryRow.target_id == target_id,
-            EntryRow.kind != "foreign",
-            EntryRow.missing_since.is_(None),
-            EntryRow.unneeded_since.is_(None),
-            EntryRow.content_missing_since.is_(None),
-            ~was_to_be_deleted(target_id),
-            RefRow.name.in_(sorted(access.readable)),
-        )
+        .join(*of_ref)
+        .where(*remembered, ~is_seen)
+        .order_by(EntryRow.last_accessed_at, EntryRow.store_id)
     )
-    return [RememberedEntry(row.store_id, row.size, row.last_accessed_at) for row in rows]
+    return Remembered(found, (RememberedEntry(*row) for row in rows), stored + gone)
 
 
 def load_snapshot(
@@ -136,19 +150,10 @@ def load_snapshot(
     target_id: int,
     probe: Probe,
     *,
-    began_at: datetime | None = None,
+    entries: tuple[KnownEntry, ...] = (),
     merged_scope: Scope | None = None,
 ) -> Snapshot:
-    """Return what a run knows once it has recorded its probe.
-
-    `began_at` is when the run began, if it has recorded another probe before.
-    The entries of a directory are not in it: `load_entries` gives them, some at a time.
-    """
-    entries = (
-        ()
-        if probe.layout
-        else tuple(_read(connection, _entries(target_id, probe.at), began_at or probe.at))
-    )
+    """Return what a run knows once it has recorded its probe; `entries` are the young ones."""
     return Snapshot(
         now=probe.at,
         access=probe.access,
@@ -158,7 +163,7 @@ def load_snapshot(
         live_blobs=probe.live_blobs,
         read_by_builders=probe.read_by_builders,
         listing_complete=probe.listing_complete,
-        layout=probe.layout,
+        facts=probe.facts,
         merged_scope=merged_scope,
         recent_references=_references(connection, target_id, probe.at - LONGEST_EXPORT),
         broken_blobs=probe.broken_blobs,
@@ -187,14 +192,6 @@ def _references(
     return {(Ref(ref), Digest(digest)): at for ref, digest, at in rows}
 
 
-def load_entries(
-    connection: Connection, target_id: int, now: datetime, *, after: int, limit: int
-) -> tuple[KnownEntry, ...]:
-    """Give the next entries that a run has seen, by store id, behind the id `after`."""
-    some = _entries(target_id, now).where(EntryRow.store_id > after).limit(limit)
-    return tuple(_read(connection, some, now))
-
-
 def _blobs_named(
     connection: Connection, target_id: int, access: Access, which: ColumnElement[bool]
 ) -> dict[Digest, bool]:
@@ -212,68 +209,6 @@ def _blobs_named(
         named = named.where(RefRow.name.in_(sorted(access.readable)))
     rows = connection.execute(named)
     return {Digest(row.digest): row.missing_since is not None for row in rows}
-
-
-def _entries(target_id: int, now: datetime) -> Select[*tuple[Any, ...]]:
-    return (
-        select(
-            EntryRow.store_id,
-            RefRow.name.label("ref"),
-            EntryRow.key,
-            EntryRow.kind,
-            EntryRow.digest,
-            EntryRow.size,
-            EntryRow.created_at,
-            EntryRow.last_accessed_at,
-            EntryRow.first_seen_at,
-            EntryRow.last_seen_at,
-            EntryRow.unneeded_since,
-            EntryRow.used_at,
-            EntryRow.checked_at,
-            EntryRow.content_missing_since,
-            EntryRow.state,
-            EntryRow.reason,
-        )
-        .join(RefRow, RefRow.id == EntryRow.ref_id)
-        .where(
-            EntryRow.target_id == target_id,
-            EntryRow.last_seen_at == now,
-            EntryRow.missing_since.is_(None),
-        )
-        .order_by(EntryRow.store_id)
-    )
-
-
-def _read(
-    connection: Connection, entries: Select[*tuple[Any, ...]], began_at: datetime
-) -> Iterator[KnownEntry]:
-    for row in connection.execute(entries):
-        yield KnownEntry(
-            store_id=row.store_id,
-            ref=Ref(row.ref),
-            key=row.key,
-            parsed=_parsed(row),
-            size=row.size,
-            created_at=row.created_at,
-            last_accessed_at=row.last_accessed_at,
-            known_before=row.first_seen_at < began_at,
-            unneeded_since=row.unneeded_since,
-            state=row.state,
-            reason=row.reason,
-            used_at=row.used_at,
-            checked_at=row.checked_at,
-            content_missing_since=row.content_missing_since,
-        )
-
-
-def _parsed(row: Row[Any]) -> Key:
-    if row.kind == "blob":
-        return BlobKey(Digest(row.digest))
-    if row.kind == "signature":
-        return SignatureKey(Digest(row.digest))
-    if row.kind == "upload":
-        return UploadKey(row.key.removeprefix(str(UploadKey(""))))
-    return parse_key(row.key) if row.kind == "index" else None
 
 
 def _generations(connection: Connection, target_id: int, probe: Probe) -> Iterator[KnownGeneration]:

@@ -1,7 +1,8 @@
 """Record: what a probe has shown, into the graph."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -48,15 +49,17 @@ from maintainer.model.entry import StoredEntry
 from maintainer.model.index import ReadGeneration
 from maintainer.model.memory import SKEW, Probe
 
+_BATCH = 5_000
+
 
 def record(connection: Connection, target_id: int, probe: Probe) -> None:
-    """Write down all that a probe has shown. One transaction: the caller's.
-
-    Entries that are not in the probe itself have been written down before, by `record_entries`.
-    """
-    record_entries(connection, target_id, probe, probe.entries)
+    """Write down all that a probe has shown. One transaction: the caller's."""
+    ours = _looked_up(connection, target_id)
+    for some in _in_batches(probe.entries):
+        _record_entries(connection, target_id, probe, some, ours)
+    _record_refs(connection, target_id, probe, ())
     _record_absence(connection, target_id, probe)
-    if probe.layout:
+    if not probe.abilities.numbered:
         forget_manifests(connection, probe.gone)
     for manifest, store_id in sorted(probe.adopted.items()):
         connection.execute(
@@ -66,6 +69,12 @@ def record(connection: Connection, target_id: int, probe: Probe) -> None:
     _record_doubts(connection, target_id, probe)
     _record_presence(connection, target_id, probe)
     _record_blobs(connection, target_id, probe)
+
+
+def _in_batches(entries: Iterable[StoredEntry]) -> Iterator[list[StoredEntry]]:
+    remaining = iter(entries)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch
 
 
 def find_target(connection: Connection, name: str) -> int:
@@ -136,8 +145,10 @@ def _find(connection: Connection, table: Any, target_id: int, name: str, **more:
     return int(connection.execute(found).scalar_one())
 
 
-def _record_refs(connection: Connection, target_id: int, probe: Probe) -> dict[Ref, int]:
-    names = {entry.ref for entry in probe.entries} | probe.access.readable
+def _record_refs(
+    connection: Connection, target_id: int, probe: Probe, entries: Iterable[StoredEntry]
+) -> dict[Ref, int]:
+    names = {entry.ref for entry in entries} | probe.access.readable
     statement = upsert(RefRow)
     _many(
         connection,
@@ -162,12 +173,15 @@ def _record_refs(connection: Connection, target_id: int, probe: Probe) -> dict[R
     return {Ref(name): number for name, number in rows}
 
 
-def record_entries(
-    connection: Connection, target_id: int, probe: Probe, entries: Sequence[StoredEntry]
+def _record_entries(
+    connection: Connection,
+    target_id: int,
+    probe: Probe,
+    entries: Sequence[StoredEntry],
+    ours: Mapping[int, "_Uses"],
 ) -> None:
     """Write down some of the entries that a probe has shown."""
-    refs = _record_refs(connection, target_id, probe)
-    ours = {} if probe.layout else _looked_up(connection, target_id)
+    refs = _record_refs(connection, target_id, probe, entries)
     rows = []
     for entry in entries:
         kind, digest = _kind(entry.parsed)
@@ -252,9 +266,9 @@ def _used_at(entry: StoredEntry, known: _Uses | None) -> datetime:
 def _record_absence(connection: Connection, target_id: int, probe: Probe) -> None:
     """Record which entries are not stored any more. Nothing evicts from a directory."""
     state, reason = "evicted", "the host, or somebody else, removed it"
-    if probe.layout:
+    if not probe.abilities.evicts:
         state, reason = "removed", "a build with reset=true, or somebody else, deleted it"
-    if probe.lists and probe.listing_complete:
+    if probe.abilities.lists and probe.listing_complete:
         connection.execute(
             update(EntryRow)
             .where(
@@ -320,7 +334,7 @@ def _record_doubts(connection: Connection, target_id: int, probe: Probe) -> None
     }
     new = {place for place in lasting if known.get(place) != met[place]}
     # Of what a run could not look at, it knows nothing.
-    looked = probe.listing_complete or not probe.lists
+    looked = probe.listing_complete or not probe.abilities.lists
     past = {
         (ref, key)
         for ref, key in known.keys() - met.keys() - refused
@@ -344,10 +358,7 @@ def _record_presence(connection: Connection, target_id: int, probe: Probe) -> No
         EntryRow.last_seen_at == probe.at,
     )
     seen = {"last_seen_at": probe.at, "missing_since": None}
-    if probe.layout:
-        _update(connection, ManifestRow, probe.found, seen)
-        return
-    if probe.lists:
+    if probe.abilities.numbered and probe.abilities.lists:
         connection.execute(update(ManifestRow).where(here, listed).values(seen))
         if probe.listing_complete:
             connection.execute(

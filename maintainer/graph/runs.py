@@ -1,6 +1,6 @@
 """Runs: what each one decided, did and reported, and what it left in the graph."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import msgspec
@@ -14,7 +14,7 @@ from maintainer.graph.record import forget_manifests, mark_missing, record_gener
 from maintainer.graph.trends import save_states, with_trend
 from maintainer.model.decision import Plan, Rewritten, Swept
 from maintainer.model.marks import Marks, State
-from maintainer.report import ActionReport, Report
+from maintainer.report import Report
 
 _REMEMBERED_FOR = timedelta(days=90)
 _RUNS = 10_000
@@ -94,33 +94,6 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
             ),
             rows,
         )
-
-
-def save_actions(
-    connection: Connection, run: int, actions: Sequence[ActionReport], *, behind: int = 0
-) -> None:
-    """Write down what a run is about to do, or what came of it, in place of what was there.
-
-    `behind` is the number of actions that were written down before and stay as they are.
-    """
-    places = (ActionRow.position >= behind, ActionRow.position < behind + len(actions))
-    connection.execute(delete(ActionRow).where(ActionRow.run_id == run, *places))
-    rows = [
-        {
-            "run_id": run,
-            "position": position,
-            "kind": action.kind,
-            "subject": action.subject,
-            "ref": action.ref,
-            "store_id": action.store_id,
-            "size": action.size,
-            "reason": action.reason,
-            "outcome": action.outcome,
-        }
-        for position, action in enumerate(actions, start=behind)
-    ]
-    if rows:
-        connection.execute(insert(ActionRow), rows)
 
 
 def note_blocked(
@@ -224,9 +197,8 @@ def save_swept(
     )
 
 
-def finish_run(connection: Connection, report: Report, *, told: int | None = None) -> None:
-    """Store the report of a run. What came of its first `told` actions was not written down yet."""
-    save_actions(connection, report.run, report.actions[:told])
+def finish_run(connection: Connection, report: Report) -> None:
+    """Store the report of a run."""
     save_states(connection, report)
     connection.execute(
         update(RunRow)

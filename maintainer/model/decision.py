@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, IndexKey, Ref, Sink
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, IndexKey, Ref, Sink, UploadKey
 from maintainer.model.entry import KnownEntry
 from maintainer.model.export import Export
 from maintainer.model.index import ReadGeneration
-from maintainer.model.marks import State
+from maintainer.model.marks import Index, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,19 @@ class DeleteEntry:
     state: State
     reason: str
     after: frozenset[IndexId] = frozenset()
+
+    @property
+    def rank(self) -> int:
+        """Its place among others: what does harm goes first, then what the others build on.
+
+        Uploads come last: for the sweep, deleting one looks like a build at work.
+        """
+        if isinstance(self.entry.parsed, UploadKey):
+            return len(_ORDER) + 1
+        return _ORDER.index(self.state) if self.state in _ORDER else len(_ORDER)
+
+
+_ORDER = (State.WITHOUT_CONTENT, State.SUPERSEDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +163,12 @@ class Heal:
     """What a build has written."""
     blobs: frozenset[Digest]
     """The deleted blobs that it references."""
+    write: WriteIndex | None = None
+    """How to rewrite it; None if it is not rewritten."""
+    base: Index | None = None
+    """What is known of the index that is rewritten."""
     result: Rewritten | None = None
-    """None if the index is not rewritten."""
+    """What came of that, once it was tried."""
     why_not: str = ""
     """Why it is not rewritten, if so."""
 

@@ -1,5 +1,6 @@
 """Entries: what a store holds, as a listing shows them and as the graph remembers them. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -32,6 +33,16 @@ class StoredEntry:
     last_accessed_at: datetime
     parsed: Key
     """What it is, by the rules of its store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Everything that a listing showed."""
+
+    entries: Iterable[StoredEntry]
+    """May be read more than once."""
+    complete: bool
+    """Whether every entry that existed when it began, and was not deleted meanwhile, is there."""
 
 
 @dataclass(frozen=True, slots=True)

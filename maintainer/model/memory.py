@@ -1,6 +1,6 @@
 """What the graph remembers that saves requests, and what a probe has shown. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -8,7 +8,7 @@ from maintainer.cacheconfig import Digest, IndexId, Ref
 from maintainer.model.doubt import Doubt
 from maintainer.model.entry import Access, StoredEntry
 from maintainer.model.index import ReadGeneration, UnreadGeneration
-from maintainer.model.snapshot import Layout
+from maintainer.model.store import Abilities, StoreFacts
 
 SKEW = timedelta(minutes=10)
 """So far may our clock and the service's be apart."""
@@ -53,6 +53,8 @@ class Known:
     """The blobs that those generations name."""
     superseded_blobs: frozenset[Digest] = frozenset()
     """Those that only generations name which are still stored, but take no part any more."""
+    known_blobs: frozenset[Digest] = frozenset()
+    """All blobs that any remembered generation references."""
     missing_blobs: frozenset[Digest] = frozenset()
     """Those of all these that an earlier run has asked for in vain."""
     doubts: Mapping[tuple[Ref, str], Doubt] = field(default_factory=dict)
@@ -73,9 +75,9 @@ class Probe:
 
     at: datetime
     access: Access
-    lists: bool
-    """Whether the store can list; if not, `entries` is empty and says nothing."""
-    entries: tuple[StoredEntry, ...]
+    abilities: Abilities
+    entries: Iterable[StoredEntry]
+    """All that were listed; may be read more than once."""
     listing_complete: bool
     read: tuple[ReadGeneration, ...]
     unread: tuple[UnreadGeneration, ...]
@@ -95,7 +97,4 @@ class Probe:
     planned without them."""
     broken_blobs: frozenset[Digest] = frozenset()
     """The blobs that are listed or found, but whose content cannot be downloaded: not live."""
-    layout: Layout | None = None
-    """What only a directory has. There `found` and `gone` tell which indexes exist, and the entries
-    are listed later, batch by batch.
-    """
+    facts: StoreFacts = StoreFacts()

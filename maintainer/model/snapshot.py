@@ -6,25 +6,8 @@ from datetime import datetime
 
 from maintainer.cacheconfig import Digest, IndexId, Ref, Scope
 from maintainer.model.entry import Access, KnownEntry
-from maintainer.model.index import BrokenTag, KnownGeneration, UnreadGeneration
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What only a directory has: an OCI image layout, whose tags may be caches or images."""
-
-    changed_at: datetime
-    """When a tag was last replaced: until then, any blob may have been in use."""
-    held: Mapping[Digest, frozenset[IndexId]] = field(default_factory=dict)
-    """The manifests and configs of the tags that are caches: who names them."""
-    pinned: Mapping[Digest, str] = field(default_factory=dict)
-    """The blobs that something else needs, with the reason in words."""
-    others: frozenset[IndexId] = frozenset()
-    """The tags that are no caches."""
-    former: frozenset[Digest] = frozenset()
-    """The blobs that tags may have needed since the last run, until a tag was last replaced."""
-    broken: tuple[BrokenTag, ...] = ()
-    """The tags that lead nowhere."""
+from maintainer.model.index import KnownGeneration, UnreadGeneration
+from maintainer.model.store import StoreFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +17,9 @@ class Snapshot:
     now: datetime
     access: Access
     entries: tuple[KnownEntry, ...]
-    """All that exist, by store id; none where the store cannot list them."""
+    """Those that were created lately: exports in progress and opaque indexes are among them. All
+    the others are read from the graph in batches.
+    """
     generations: tuple[KnownGeneration, ...]
     unread: tuple[UnreadGeneration, ...]
     live_blobs: frozenset[Digest]
@@ -42,7 +27,7 @@ class Snapshot:
     read_by_builders: Mapping[IndexId, str]
     """The key that a builder which does not sign gets for an index: what was created last."""
     listing_complete: bool
-    layout: Layout | None = None
+    facts: StoreFacts = StoreFacts()
     merged_scope: Scope | None = None
     """The scope, or the tag of a directory, that holds the merge of all others of its ref; None if
     there is to be none.

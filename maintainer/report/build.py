@@ -1,7 +1,7 @@
 """Puts a report together from what a run has seen and done. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -9,24 +9,16 @@ from functools import cached_property
 import msgspec
 
 from maintainer import __version__
-from maintainer.cacheconfig import BlobKey, CacheConfig, Digest, IndexId, Ref, merge
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, merge
 from maintainer.cacheconfig.timestamps import to_datetime
 from maintainer.contents import CheckTotals
-from maintainer.model.decision import Heal, Plan, Rewritten, Swept, WriteIndex
-from maintainer.model.entry import KnownEntry, StoreLimits
-from maintainer.model.index import index_of
+from maintainer.model.decision import Heal, Keep, Plan, Rewritten, Swept, WriteIndex
+from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Index, Marks, State
 from maintainer.report.chains import find_losses, largest_chains
-from maintainer.report.further import (
-    KEPT,
-    PLANNED,
-    FurtherEntries,
-    count_entry,
-    delete_action,
-    keep_action,
-)
 from maintainer.report.model import (
     ActionReport,
+    ActionTotal,
     Blocked,
     BrokenTagReport,
     Changes,
@@ -39,9 +31,13 @@ from maintainer.report.model import (
     Space,
 )
 from maintainer.report.space import divide
+from maintainer.report.totals import EntryTotals, add_total
 from maintainer.report.verdict import judge
-from maintainer.stores.base import RequestLog
+from maintainer.stores.requests import RequestLog
 from maintainer.text import printable
+
+PLANNED = "planned"
+KEPT = "kept"
 
 
 class ReportBuilder:
@@ -55,6 +51,7 @@ class ReportBuilder:
         started_at: datetime,
         grace: timedelta,
         dry_run: bool,
+        repair: bool,
     ) -> None:
         self.run = run
         self.target = target
@@ -64,25 +61,32 @@ class ReportBuilder:
         """When the store evicts, once that is known."""
         self.deletions_a_minute: int | None = None
         self.dry_run = dry_run
-        self.repair = False
+        self.repair = repair
         self.marks: Marks | None = None
         self.plan: Plan | None = None
         self.rewritten: dict[IndexId, Rewritten] = {}
-        self.swept: list[Swept] = []
         self.heals: list[Heal] = []
         self.checks: CheckTotals | None = None
-        self.further = FurtherEntries()
+        self.entries = EntryTotals()
+        self.blob_sizes: Mapping[Digest, int] = {}
+        """Bytes of the stored blobs that indexes reference, where the store lists them."""
         self.problems: list[str] = []
         self.notes: list[str] = []
+        self._unlisted = ActionTotal("keep", KEPT, 0, 0)
         self.blocked_since: datetime | None = None
 
     def build(
-        self, status: str, finished_at: datetime, requests: RequestLog, changes: Changes
+        self,
+        status: str,
+        finished_at: datetime,
+        requests: RequestLog,
+        changes: Changes,
+        actions: tuple[ActionReport, ...],
+        more_actions: tuple[ActionTotal, ...],
     ) -> Report:
-        """Make the report, with a verdict."""
+        """Make the report, with a verdict; `actions` are those that are listed one by one."""
         access = self.marks.snapshot.access if self.marks else None
         totals = self._totals()
-        own = self.actions()
         report = Report(
             run=self.run,
             target=self.target,
@@ -99,8 +103,8 @@ class ReportBuilder:
             writable=tuple(sorted(access.writable)) if access else (),
             entries=totals,
             indexes=self._indexes(),
-            actions=(*own, *self.further.actions()),
-            more_actions=self.further.unlisted(),
+            actions=actions,
+            more_actions=(*more_actions, *([self._unlisted] if self._unlisted.actions else ())),
             results=self._results(),
             contents=_contents(self.checks),
             blocked=self._blocked(),
@@ -113,91 +117,59 @@ class ReportBuilder:
         return msgspec.structs.replace(report, verdict=judge(report))
 
     def _broken_tags(self) -> tuple[BrokenTagReport, ...]:
-        if self.marks is None or self.marks.snapshot.layout is None:
+        if self.marks is None:
             return ()
-        snapshot, layout = self.marks.snapshot, self.marks.snapshot.layout
+        snapshot = self.marks.snapshot
         repaired = {index for index, one in self.rewritten.items() if one.done}
         names = {printable(str(index)) for index in repaired}
         return (
             *(
                 BrokenTagReport(printable(one.name), one.problem, blocks_sweep=True)
                 for one in snapshot.unread
+                if one.index.is_tag
             ),
             *(
                 BrokenTagReport(one.name, one.problem)
-                for one in layout.broken
+                for one in snapshot.facts.broken
                 if one.name not in names
             ),
             *(
                 BrokenTagReport(printable(str(index.id)), index.newest.violation)
                 for index in self.marks.indexes
-                if index.newest and index.newest.violation and index.id not in repaired
+                if index.id.is_tag and index.newest and index.newest.violation
+                if index.id not in repaired
             ),
         )
 
-    @property
-    def deletions(self) -> int:
-        """How many entries are to be deleted."""
-        own = len(self.plan.deletes) if self.plan else 0
-        return own + self.further.deletions
+    def count_unlisted(self, keeps: Sequence[Keep]) -> None:
+        """Count what is kept and too much to be listed."""
+        known = self._unlisted
+        size = known.size + sum(one.size or 0 for one in keeps)
+        self._unlisted = ActionTotal(known.kind, known.outcome, known.actions + len(keeps), size)
 
-    @property
-    def left(self) -> int:
-        """How many actions are left for the next run."""
-        own = sum(action.outcome.startswith("left") for action in self.actions())
-        return own + self.further.left
-
-    def sweep(self, part: Marks, swept: Sequence[Swept]) -> tuple[ActionReport, ...]:
-        """Take in what came of the deletions of a further part; give them."""
-        return self.further.sweep(part.marks, swept, self._named)
+    def sweep(self, one: Swept) -> None:
+        """Take in what came of a deletion."""
+        self.entries.sweep(one, self._named)
 
     @cached_property
     def _named(self) -> frozenset[Digest]:
         indexes = self.marks.indexes if self.marks else ()
         return frozenset().union(*(one.blobs for index in indexes for one in index.inputs))
 
-    def actions(self) -> tuple[ActionReport, ...]:
-        """Give every action with its outcome so far, then what is left alone."""
-        if self.plan is None:
-            return ()
-        swept = {one.delete.entry.store_id: one.outcome for one in self.swept}
-        return (
-            *(self._write_action(write) for write in self.plan.writes),
-            *(
-                delete_action(delete, swept.get(delete.entry.store_id, PLANNED))
-                for delete in self.plan.deletes
-            ),
-            *(keep_action(keep) for keep in self.plan.keeps),
-            *map(_heal_action, self.heals),
-        )
-
-    def _write_action(self, write: WriteIndex) -> ActionReport:
-        came_of_it = self.rewritten.get(write.index)
-        return ActionReport(
-            kind="write",
-            subject=_written_key(write, came_of_it),
-            ref=write.index.ref,
-            reason=write.reason,
-            outcome=_outcome(came_of_it),
-            size=sum(came_of_it.sizes) if came_of_it and came_of_it.written else None,
-        )
-
     def _indexes(self) -> tuple[IndexReport, ...]:
         if self.marks is None or self.plan is None:
             return ()
         writes = {write.index: write for write in self.plan.writes}
-        gone = [one.delete.entry for one in self.swept if one.is_gone]
         after = {index.id: self._after(index, writes.get(index.id)) for index in self.marks.indexes}
         way_before = frozenset().union(*(index.usable.blobs for index in self.marks.indexes))
         way_after = frozenset().union(*(config.blobs for config in after.values()))
-        way_after |= {entry.parsed.digest for entry in gone if isinstance(entry.parsed, BlobKey)}
-        way_after |= self.further.gone_blobs
+        way_after |= self.entries.deleted_blobs
         context = _Context(
             live=self.marks.snapshot.live_blobs,
-            sizes=_Sizes(self.marks),
+            sizes=_Sizes(self.marks, self.blob_sizes),
             way_before=way_before,
             way_after=way_after,
-            gone=Counter(index_of(entry.ref, entry.parsed) for entry in gone),
+            gone=self.entries.deleted_generations,
             reasons={(keep.subject, keep.ref): keep.reason for keep in self.plan.keeps},
         )
         return tuple(
@@ -250,7 +222,7 @@ class ReportBuilder:
             bytes_dangling_before=context.sizes.of(named - context.way_before),
             bytes_dangling_after=context.sizes.of(named - context.way_after),
             written=_written_key(write, came_of_it) if write else None,
-            outcome=_outcome(came_of_it) if write else KEPT,
+            outcome=say_outcome(came_of_it) if write else KEPT,
             reason=write.reason if write else context.reasons.get(_place(index), ""),
             keys=len(index.merged.records),
             usable_possible=index.merged.result_count,
@@ -275,16 +247,9 @@ class ReportBuilder:
     def _space(self, totals: Iterable[EntryTotal]) -> Space | None:
         if self.marks is None or self.plan is None:
             return None
-        planned = {delete.entry.store_id for delete in self.plan.deletes}
-        due: dict[str, EntryTotal] = {}
-        foreign = []
-        for entry, state in self._stored(self.marks):
-            if entry.store_id in planned:
-                count_entry(due, state, entry.size)
-            elif state is State.FOREIGN:
-                foreign.append((entry.key, entry.size))
         limits = self.limits or StoreLimits()
-        space = divide(limits.quota, totals, due=due.values(), foreign=foreign)
+        due = self.entries.due(self._written)
+        space = divide(limits.quota, totals, due=due, foreign=self.entries.foreign.values())
         return msgspec.structs.replace(space, quota_is_assumed=limits.is_assumed)
 
     def _after(self, index: Index, write: WriteIndex | None) -> CacheConfig:
@@ -300,29 +265,16 @@ class ReportBuilder:
         return write.content
 
     def _totals(self) -> tuple[EntryTotal, ...]:
-        totals: dict[str, EntryTotal] = {}
-        for entry, state in self._stored(self.marks) if self.marks else ():
-            count_entry(totals, state, entry.size)
-        for state, some in self.further.totals(self._written).items():
-            count_entry(totals, state, some.size, some.entries)
+        totals = {one.state: one for one in self.entries.stored(self._written)}
         healed = [one.result for one in self.heals if one.result]
         for one in (*self.rewritten.values(), *healed):
             for size in one.sizes:
-                count_entry(totals, State.NEWEST, size)
+                add_total(totals, State.NEWEST, size)
         return tuple(totals[state] for state in sorted(totals))
 
     @property
     def _written(self) -> set[IndexId]:
         return {index for index, one in self.rewritten.items() if one.written}
-
-    def _stored(self, marks: Marks) -> Iterator[tuple[KnownEntry, State]]:
-        """Give what the run found and has not deleted, and what it is now."""
-        gone = {one.delete.entry.store_id for one in self.swept if one.is_gone}
-        written = {index for index, one in self.rewritten.items() if one.written}
-        for marked in marks.marks:
-            outdated = marked.state is State.NEWEST and marked.index in written
-            if marked.entry.store_id not in gone:
-                yield marked.entry, State.SUPERSEDED if outdated else marked.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,16 +295,14 @@ class _Context:
 class _Sizes:
     """How large blobs are: as stored or, where the store does not list, as an index says."""
 
-    def __init__(self, marks: Marks) -> None:
+    def __init__(self, marks: Marks, stored: Mapping[Digest, int]) -> None:
         self._sizes: dict[Digest, int] = {}
         self._live = marks.snapshot.live_blobs
         for index in marks.indexes:
             for generation in index.inputs:
                 for layer in generation.config.layers if generation.config else ():
                     self._sizes[layer.blob] = layer.size
-        for entry in marks.snapshot.entries:
-            if isinstance(entry.parsed, BlobKey):
-                self._sizes[entry.parsed.digest] = entry.size
+        self._sizes |= stored
 
     def of(self, blobs: frozenset[Digest]) -> int:
         """Add up those that exist."""
@@ -361,21 +311,6 @@ class _Sizes:
     def of_blob(self, blob: Digest) -> int:
         """Give the size of one."""
         return self._sizes.get(blob, 0)
-
-
-def _heal_action(heal: Heal) -> ActionReport:
-    if heal.result is None:
-        reason = f"{heal.reason}; {heal.why_not}"
-        return ActionReport("keep", heal.key, heal.index.ref, reason, KEPT)
-    written = heal.result.written
-    return ActionReport(
-        kind="write",
-        subject=str(heal.index.key(written.number)) if written else heal.key,
-        ref=heal.index.ref,
-        reason=heal.reason,
-        outcome=_outcome(heal.result),
-        size=sum(heal.result.sizes) if written else None,
-    )
 
 
 def _contents(checks: CheckTotals | None) -> ContentReport:
@@ -416,7 +351,7 @@ def _written_key(write: WriteIndex, came_of_it: Rewritten | None) -> str:
     return str(write.key)
 
 
-def _outcome(came_of_it: Rewritten | None) -> str:
+def say_outcome(came_of_it: Rewritten | None) -> str:
     if came_of_it is None:
         return PLANNED
     if came_of_it.error:

@@ -58,17 +58,24 @@ def tool_of(key: str) -> str:
     return f"{prefix}{pieces[end][:1]}"[:_LONGEST] if ends_in_separator else prefix[:_LONGEST]
 
 
+def count_tool(tools: dict[str, EntryTotal], key: str, size: int) -> None:
+    """Add an entry of another tool to the total of its tool."""
+    tool = tool_of(key)
+    known = tools.get(tool, EntryTotal(tool, 0, 0))
+    tools[tool] = EntryTotal(tool, known.entries + 1, known.size + size)
+
+
 def divide(
     quota: int,
     totals: Iterable[EntryTotal],
     *,
     due: Iterable[EntryTotal],
-    foreign: Iterable[tuple[str, int]],
+    foreign: Iterable[EntryTotal],
 ) -> Space:
     """Divide a quota.
 
-    `due` is the part of the totals that a run would delete; `foreign` are the keys and sizes of
-    other tools' entries.
+    `due` is the part of the totals that a run would delete; `foreign` are the totals of other
+    tools, as `count_tool` has added them up.
     """
     ours = {kind: SpacePart(kind, name, 0, 0) for kind, name in _NAMES.items()}
     for total in totals:
@@ -85,18 +92,14 @@ def divide(
     return Space(quota=quota, used=used, parts=tuple(parts))
 
 
-def _tools(foreign: Iterable[tuple[str, int]]) -> list[SpacePart]:
-    """Group other tools' entries by what their keys begin with, the largest first."""
-    tools: dict[str, SpacePart] = {}
-    for key, size in foreign:
-        name = tool_of(key)
-        tools[name] = _add(tools.get(name, SpacePart("foreign", name, 0, 0)), 1, size)
-    rest = tools.pop("", SpacePart("others", "", 0, 0))
-    largest = sorted(tools.values(), key=lambda part: (-part.size, part.name))
-    others = SpacePart("others", "other tools", rest.entries, rest.size)
-    for part in largest[_TOOLS:]:
+def _tools(foreign: Iterable[EntryTotal]) -> list[SpacePart]:
+    """Return other tools, the largest first; those that are too small, or unknown, together."""
+    tools = [SpacePart("foreign", one.state, one.entries, one.size) for one in foreign]
+    known = sorted((t for t in tools if t.name), key=lambda part: (-part.size, part.name))
+    others = SpacePart("others", "other tools", 0, 0)
+    for part in (*known[_TOOLS:], *(tool for tool in tools if not tool.name)):
         others = _add(others, part.entries, part.size)
-    return largest[:_TOOLS] + ([others] if others.entries else [])
+    return known[:_TOOLS] + ([others] if others.entries else [])
 
 
 def _add(part: SpacePart, entries: int, size: int) -> SpacePart:

@@ -19,7 +19,6 @@ from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
 from maintainer.graph.schedule import Outcome, begin_attempt, end_attempt, put_off
 from maintainer.logs import log_context
-from maintainer.opening import open_cache
 from maintainer.report import Report
 from maintainer.scheduler import Schedule
 from maintainer.serve.targets import ServedTarget
@@ -151,7 +150,7 @@ class Runner:
             return Outcome("failed", problem=f"a mistake in maintainer: {error!r}")
 
     async def _collect(self, target: ServedTarget) -> Outcome:
-        async with open_cache(target.settings, target.github) as store:
+        async with target.connection.open() as store:
             budget = Budget(store.requests, target.settings, now_utc)
             collector = Collector(
                 store, self._database, target.settings, progress=LoggedProgress(), budget=budget

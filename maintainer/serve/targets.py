@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import anyio
 
 from maintainer.errors import UsageError
-from maintainer.opening import open_cache, read_environment
 from maintainer.scheduler import Rule
-from maintainer.settings import GITHUB, GitHubSettings, Settings
+from maintainer.settings import Settings
+from maintainer.stores.kind import Connection
+from maintainer.stores.registry import can_be_opened_early, connect
 
 OWN = "default"
 """The name of the environment's own target, where none is configured."""
@@ -24,18 +25,14 @@ class ServedTarget:
     rule: Rule
     settings: Settings
     """With what this target says in place of the settings of all."""
-    github: GitHubSettings | None
-    """None of a directory."""
+    connection: Connection
+    """Where it is."""
 
     @property
     def cache(self) -> str:
         """Tell its cache from others. It is a digest: what a URL holds may be a secret."""
-        place: list[str | None] = [self.settings.store]
-        if self.github:
-            repository = (self.github.repository or "").lower()
-            urls = self.github.api_url, self.github.results_url, self.github.cache_url
-            place += [repository, *urls]
-        return hashlib.sha256(json.dumps(place).encode()).hexdigest()
+        place = json.dumps(self.connection.identity)
+        return hashlib.sha256(place.encode()).hexdigest()
 
 
 def read_targets(settings: Settings) -> Mapping[str, ServedTarget]:
@@ -52,7 +49,7 @@ def read_targets(settings: Settings) -> Mapping[str, ServedTarget]:
 def _read(settings: Settings) -> dict[str, ServedTarget]:
     if not settings.targets:
         rule = Rule.of(settings.serve, None)
-        return {OWN: ServedTarget(OWN, rule, settings, read_environment(settings))}
+        return {OWN: ServedTarget(OWN, rule, settings, connect(settings))}
     targets = {}
     unset = []
     for target in settings.targets:
@@ -66,13 +63,13 @@ def _read(settings: Settings) -> dict[str, ServedTarget]:
         }
         own = {key: value for key, value in given.items() if value is not None}
         rule = Rule.of(settings.serve, target)
+        ours = settings.model_copy(update=own)
         try:
-            github = GitHubSettings.of_target(target) if target.store == GITHUB else None
+            connection = connect(ours, target)
         except UsageError as error:
             unset.append(str(error))
             continue
-        ours = settings.model_copy(update=own)
-        targets[target.name] = ServedTarget(target.name, rule, ours, github)
+        targets[target.name] = ServedTarget(target.name, rule, ours, connection)
     if unset:
         raise UsageError("; ".join(unset))
     return targets
@@ -82,8 +79,8 @@ async def _try_to_open(targets: Iterable[ServedTarget]) -> None:
     for target in targets:
         try:
             # A directory may be there when it is due.
-            if target.github:
-                async with open_cache(target.settings, target.github):
+            if can_be_opened_early(target.settings):
+                async with target.connection.open():
                     pass
         except UsageError as error:
             raise UsageError(f"target {target.name}: {error}") from None

@@ -1,90 +1,151 @@
-"""What a run needs of a place where a cache lives."""
+"""The seam: what a run needs of a store, and nothing more."""
 
-import hashlib
-from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
-from urllib.parse import urlsplit
 
-from maintainer.cacheconfig import Ref
-from maintainer.errors import UsedUpError
-from maintainer.model.entry import Access, StoredEntry, StoreLimits
-
-MAX_NAME_LENGTH = 4096
-"""Characters of a key or a ref; git allows a quarter, GitHub an eighth of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Everything that a listing showed, by id."""
-
-    entries: tuple[StoredEntry, ...]
-    complete: bool
-    """Whether every entry that existed when it began, and was not deleted meanwhile, is there."""
+from maintainer.budget import Budget
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Sink
+from maintainer.model.decision import Keep, Rewritten
+from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
+from maintainer.model.index import ReadGeneration, UnreadGeneration
+from maintainer.model.marks import Marks
+from maintainer.model.memory import Known
+from maintainer.model.store import Abilities, StoreFacts
+from maintainer.progress import Progress
+from maintainer.settings import Settings
+from maintainer.stores.requests import RequestLog
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """An entry that a look-up found."""
+class RunContext:
+    """What every stage of a run depends on."""
 
-    key: str
-    """As the service spells it; some turn keys to lower case."""
-    url: str = field(repr=False)
-    """Where its content is. A secret for some minutes: never logged or stored."""
+    settings: Settings
+    budget: Budget
+    progress: Progress
+    clock: Callable[[], datetime]
+    sleep: Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Which indexes a store holds, as far as it can tell, and the content of those that are new."""
+
+    read: tuple[ReadGeneration, ...] = ()
+    unread: tuple[UnreadGeneration, ...] = ()
+    adopted: Mapping[int, int] = field(default_factory=dict)
+    """The entries of generations that an earlier run wrote: store ids by manifest."""
+    found: frozenset[int] = frozenset()
+    """Known manifests that are still what they were, where entries do not tell."""
+    gone: frozenset[int] = frozenset()
+    """Known manifests that are not there any more, where entries do not tell."""
+    read_by_builders: Mapping[IndexId, str] = field(default_factory=dict)
+    """The key that a builder which does not sign gets for an index: what was created last."""
+    facts: StoreFacts = StoreFacts()
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """Which of some blobs exist."""
+
+    found: frozenset[Digest]
+    unasked: frozenset[Digest] = frozenset()
+    """Those that the budget did not allow to ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """An index that a build has written since the entries were listed."""
+
+    index: IndexId
+    number: int
+    entry: StoredEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An index that is to be written in place of what is known of it."""
+
+    index: IndexId
+    number: int
+    """Its own, where indexes are numbered."""
+    content: CacheConfig
+    sink: Sink
+    known: frozenset[int]
+    """The numbers of the generations that are in it already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """An index that was written, and read back."""
+
+    written: ReadGeneration
+    sizes: tuple[int, ...]
+    """Bytes of each of the entries that hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A build has written the index meanwhile, so nothing was written."""
+
+    found: ReadGeneration
+    is_newest: bool = True
+    """Whether builders would read it, whatever is written under a lower number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An index that was not written, or is not known to have been."""
+
+    reason: str
+    is_failure: bool = True
+    """Whether something went wrong; else the next run may write it."""
+    unproven: str | None = None
+    """The key of what was written, but could not be read back."""
+    met: tuple[ReadGeneration, ...] = ()
+
+
+SwapResult = Swapped | Conflict | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class ContentCheck:
+    """What a look-up of a blob, and of its first byte, has shown."""
+
+    is_found: bool
+    is_readable: bool = False
     ref: Ref | None = None
-    """Which ref it is in, if the service says so."""
-
-    @property
-    def location(self) -> str:
-        """A digest of the place that gives nothing of the URL away. Another place is another
-        entry; the same place says nothing, for a server that was emptied may use it again.
-        """
-        return hashlib.sha256(urlsplit(self.url).path.encode()).hexdigest()
+    """Which ref the entry is in, if the store says so."""
 
 
-REST_KINDS = frozenset({"list", "recheck", "delete", "limits"})
-"""Requests to the REST API, whose rate limit a repository's workflows share."""
-_ALWAYS = frozenset({"reserve", "upload", "finalize"})
-"""Requests that are never refused: a write that was begun is brought to its end."""
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What a run knows, for a store that tells what builds have done since."""
+
+    marks: Marks
+    rewritten: Mapping[IndexId, Rewritten]
+    looked_up: Collection[int]
+    """The entries that the run itself has looked up."""
+    accessed: Callable[[Collection[int]], Mapping[int, datetime]]
+    """Tells when entries were last accessed, as far as the list has shown them."""
 
 
-@dataclass(slots=True)
-class RequestLog:
-    """What a run has asked of the store so far."""
+class Recheck(Protocol):
+    """Asks, before an entry goes, what builds and the store have done since the run began."""
 
-    counts: Counter[str] = field(default_factory=Counter)
-    """Requests by kind: list, recheck, look-up, download, reserve, upload, finalize, delete,
-    limits.
-    """
-    retries: int = 0
-    """How many of them were further attempts."""
-    asked_to_wait: timedelta = timedelta(0)
-    """How long the services asked us to wait, in all."""
-    rate_limit: int | None = None
-    """Requests that the REST API allows the token in its current window, as last told."""
-    rate_limit_remaining: int | None = None
-    rate_limit_reset_at: datetime | None = None
-    limit: int | None = None
-    """So many requests may be sent, but for those that bring a write to its end."""
+    def requests(self, entry: KnownEntry) -> int:
+        """Return how many requests it takes to ask for this one."""
 
-    @property
-    def total(self) -> int:
-        """All requests so far."""
-        return self.counts.total()
-
-    def count(self, kind: str, *, again: bool) -> None:
-        """Count a request that is about to be sent. Raises UsedUpError if it may not be."""
-        if self.limit is not None and self.total >= self.limit and kind not in _ALWAYS:
-            raise UsedUpError(f"the {self.limit} requests of --max-requests are used up")
-        self.counts[kind] += 1
-        self.retries += again
+    async def why_not(self, entry: KnownEntry) -> str | None:
+        """Return why an entry may not go, if so. Raises UsedUpError."""
 
 
 class Store(Protocol):
     """A cache that can be probed, rewritten and swept.
 
-    Every method raises StoreError when the store could not be asked.
+    Every method may raise StoreError: the store could not be asked.
     """
 
     @property
@@ -93,62 +154,54 @@ class Store(Protocol):
 
     @property
     def access(self) -> Access:
-        """What the token may do."""
+        """What may be read and written."""
 
     @property
-    def lists(self) -> bool:
-        """Whether it can list its entries, and delete them."""
-
-    @property
-    def reads(self) -> bool:
-        """Whether it can look up, read and write entries."""
-
-    @property
-    def deletions_a_minute(self) -> int | None:
-        """How many entries it lets be deleted in a minute; None if it sets no pace."""
+    def abilities(self) -> Abilities:
+        """What it can do."""
 
     @property
     def requests(self) -> RequestLog:
         """What was asked of it so far."""
 
-    async def limits(self) -> StoreLimits:
-        """Ask when it evicts; what nobody may ask is assumed. Raises no StoreError."""
+    @property
+    def ignored(self) -> Sequence[Keep]:
+        """What the last probe saw, and is nothing that a run could know or touch."""
 
-    async def retention(self) -> timedelta | None:
-        """Ask for the retention alone. Raises no StoreError."""
+    async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
+        """Return when it evicts: as configured, as it says, or as is assumed."""
 
-    async def list_entries(self) -> Listing:
-        """List all entries, of every ref and tool."""
+    async def entries(self, now: datetime, context: RunContext) -> Listing:
+        """List all entries. They may be too many for memory."""
 
-    async def newest_indexes(self) -> tuple[StoredEntry, ...]:
-        """List the indexes that were created last, in all refs, up to a page of them."""
+    async def versions(self, known: Known, now: datetime, context: RunContext) -> Versions:
+        """Tell which indexes exist, and read those that are new. Comes after `entries`."""
 
-    async def last_used_blobs(self, page: int = 1) -> tuple[StoredEntry, ...]:
-        """List the blobs that were used last, in all refs: a page of them, the first by default."""
+    async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
+        """Ask which of some blobs exist."""
 
-    async def look_up(self, key: str) -> Found | None:
-        """Find the entry with exactly this key in the refs that the token reads."""
+    async def check(self, blob: Digest) -> ContentCheck:
+        """Look a blob up and read its first byte."""
 
-    async def look_up_newest(self, prefix: str) -> Found | None:
-        """Find the entry created last among those whose keys start with `prefix`."""
+    async def touch(self, key: str) -> bool:
+        """Look an entry up, which makes it look used; whether it is there."""
 
-    async def read(self, found: Found) -> bytes:
-        """Download what a look-up found, looking it up once more if its URL has expired."""
+    async def new_versions(self) -> Sequence[NewVersion]:
+        """Tell which indexes builds have written since `entries`; the newest of each comes last."""
 
-    async def has_content(self, found: Found) -> bool:
-        """Whether what a look-up has just found can be downloaded: fetches its first byte.
+    async def read(self, version: NewVersion) -> ReadGeneration:
+        """Read such an index."""
 
-        False only if the storage itself says that there is nothing. Raises StoreError if the
-        answer proves neither.
+    async def swap(self, changes: Sequence[Change], context: RunContext) -> Sequence[SwapResult]:
+        """Write indexes in place of what is known of them, each only if nobody has written it
+        meanwhile, and read them back. One result for each.
         """
 
-    async def write(self, key: str, content: bytes) -> None:
-        """Write a new entry in the ref that the token can write.
+    def activity(self, since: Since, context: RunContext) -> Recheck:
+        """Return what asks whether a build has begun to need an entry since the run began."""
 
-        Returns only if the entry has this content. Raises AlreadyExistsError if the key is taken
-        (some servers, act's for one, let it be taken again: look it up before), WriteRefusedError
-        if the token may not.
+    async def delete(self, entry: KnownEntry) -> bool:
+        """Delete an entry; False if it was gone already.
+
+        Raises ChangedError if it is not what was seen any more.
         """
-
-    async def delete(self, entry_id: int) -> bool:
-        """Delete an entry; False if it was gone already."""

@@ -238,6 +238,9 @@ def _make_roots() -> None:
         sa.Column("ref", sa.Text(), nullable=False),
         sa.Column("store_id", sa.Integer(), nullable=True),
         sa.Column("size", sa.Integer(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=True),
+        sa.Column("rank", sa.Integer(), nullable=True),
+        sa.Column("after", sa.Text(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("outcome", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(

@@ -13,7 +13,7 @@ import anyio
 from maintainer.collect import Collector, collect
 from maintainer.graph.database import Database
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.github import open_store
+from maintainer.stores.github import GitHubCache, open_store
 from tests.integration.directories import World
 
 _OPERATIONS = frozenset({"open", "os.remove", "os.rename", "os.scandir", "os.chmod"})
@@ -53,7 +53,7 @@ async def _run(errand: Errand) -> None:
             settings = Settings(grace=timedelta(0))
             with database.held():
                 report = await collect(
-                    Collector(store, database, settings, clock=lambda: errand.now)
+                    Collector(GitHubCache(store), database, settings, clock=lambda: errand.now)
                 )
     finally:
         database.close()

@@ -13,11 +13,12 @@ from maintainer.collect import Collector, collect
 from maintainer.emulator import Running
 from maintainer.emulator.server import Service
 from maintainer.graph.database import Database
-from maintainer.model.entry import Access, StoredEntry, StoreLimits
+from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.base import Found, Listing, RequestLog, Store
-from maintainer.stores.github import open_store
+from maintainer.stores.github import GitHubCache, open_store
+from maintainer.stores.github.keyed import Found, KeyedService
+from maintainer.stores.requests import RequestLog
 from tests.integration.world import AT_ONCE, MAIN
 
 MERGED = "maintained"
@@ -162,7 +163,7 @@ class Turns:
 class InTurn:
     """A store that is asked in turn."""
 
-    def __init__(self, store: Store, turns: Turns, who: int) -> None:
+    def __init__(self, store: KeyedService, turns: Turns, who: int) -> None:
         self._store = store
         self._turns = turns
         self._who = who
@@ -269,7 +270,7 @@ class Runner:
         return [reports[0], reports[1]]
 
     @asynccontextmanager
-    async def _open(self, workflow: Workflow) -> AsyncIterator[Store]:
+    async def _open(self, workflow: Workflow) -> AsyncIterator[KeyedService]:
         environment = self.running.environment(
             workflow.ref, readable=workflow.readable, service=workflow.service
         )
@@ -280,11 +281,17 @@ class Runner:
             yield store
 
 
-async def _collect(workflow: Workflow, store: Store, memory: Memory, now: datetime) -> Report:
+async def _collect(
+    workflow: Workflow, store: KeyedService, memory: Memory, now: datetime
+) -> Report:
     with memory.database.held():
         return await collect(
             Collector(
-                store, memory.database, workflow.settings, clock=lambda: now, sleep=_no_sleep
+                GitHubCache(store),
+                memory.database,
+                workflow.settings,
+                clock=lambda: now,
+                sleep=_no_sleep,
             ),
             dry_run=workflow.dry_run,
             no_sweep=workflow.no_sweep,

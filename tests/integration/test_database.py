@@ -24,18 +24,20 @@ from sqlalchemy.exc import StatementError
 import maintainer
 from maintainer.cacheconfig import ENTRY_VERSION, BlobKey, Ref, encode, parse_key
 from maintainer.errors import DatabaseError
+from maintainer.graph.actions import number_actions, save_plan
 from maintainer.graph.database import Database
+from maintainer.graph.entries import entry_columns, to_entry
 from maintainer.graph.models import Base, BlobRow, EntryRow, RefRow, Target
 from maintainer.graph.recall import load_snapshot
 from maintainer.graph.record import find_target, record
-from maintainer.graph.runs import begin_run, save_actions, save_marks, supersede
+from maintainer.graph.runs import begin_run, save_marks, supersede
 from maintainer.mark import mark
 from maintainer.model.decision import Rules
-from maintainer.model.entry import Access, StoredEntry
+from maintainer.model.entry import Access, KnownEntry, StoredEntry
 from maintainer.model.memory import Probe
+from maintainer.model.store import Abilities
 from maintainer.plan import make_plan
-from maintainer.probe import read_content
-from maintainer.report import ActionReport
+from maintainer.stores.decoding import read_content
 from tests.privileges import bound_by_modes
 from tests.snapshots import MAIN, NOW, WEB, an_index, blob, blob_key, hours
 
@@ -431,7 +433,7 @@ def _probe(*, entries: int = 3, records: int = 2) -> Probe:
     return Probe(
         at=NOW,
         access=Access(frozenset({MAIN}), frozenset({MAIN})),
-        lists=True,
+        abilities=Abilities(numbered=True, evicts=True),
         entries=stored,
         listing_complete=True,
         read=(read_content(WEB, 1, content, NOW - hours(50), store_id=1),),
@@ -461,15 +463,24 @@ def _record_a_run(connection: Connection, probe: Probe | None = None) -> None:
     target = find_target(connection, "github:octo/cache")
     run = begin_run(connection, target, probe.at, dry_run=False)
     record(connection, target, probe)
-    marks = mark(load_snapshot(connection, target, probe))
+    entries = _entries(connection, probe)
+    marks = mark(load_snapshot(connection, target, probe, entries=entries))
     plan = make_plan(marks, Rules(hours(24)))
     save_marks(connection, target, marks, plan)
-    actions = [
-        ActionReport("delete", one.entry.key, one.entry.ref, one.reason, "planned")
-        for one in plan.deletes
-    ]
-    save_actions(connection, run, actions)
+    save_plan(connection, run, replace(plan, writes=(), keeps=()))
+    number_actions(connection, run)
     supersede(connection, marks.indexes[0].manifests, probe.at)
+
+
+def _entries(connection: Connection, probe: Probe) -> tuple[KnownEntry, ...]:
+    """Return the entries that a probe has shown, as a run knows them."""
+    rows = connection.execute(
+        select(*entry_columns())
+        .join(RefRow, RefRow.id == EntryRow.ref_id)
+        .where(EntryRow.last_seen_at == probe.at)
+        .order_by(EntryRow.store_id)
+    )
+    return tuple(to_entry(row, probe.at) for row in rows)
 
 
 def _dump(connection: Connection) -> dict[str, list[dict[str, object]]]:
@@ -519,8 +530,7 @@ def test_what_was_first_seen_now_is_told_from_what_was_known(database: Database)
         for at, known in ((NOW, False), (NOW + hours(1), True)):
             probe = replace(_probe(), at=at)
             record(connection, target, probe)
-            snapshot = load_snapshot(connection, target, probe)
-            assert {entry.known_before for entry in snapshot.entries} == {known}
+            assert {entry.known_before for entry in _entries(connection, probe)} == {known}
 
 
 def test_what_is_not_listed_any_more_is_missing_and_comes_back_when_it_is(
@@ -534,11 +544,11 @@ def test_what_is_not_listed_any_more_is_missing_and_comes_back_when_it_is(
     with database.begin() as connection:
         target = find_target(connection, "github:octo/cache")
         record(connection, target, whole)
-        half = replace(whole, at=NOW + hours(1), entries=whole.entries[:3], read=())
+        half = replace(whole, at=NOW + hours(1), entries=list(whole.entries)[:3], read=())
         record(connection, target, replace(half, listing_complete=False))
         assert missing(connection) == 0
         record(connection, target, half)
-        assert missing(connection) == len(whole.entries) - 3
+        assert missing(connection) == len(list(whole.entries)) - 3
         record(connection, target, replace(whole, at=NOW + hours(2)))
         assert missing(connection) == 0
 

@@ -20,7 +20,7 @@ from maintainer.emulator import Fault, FaultPlan
 from maintainer.emulator.requests import Request
 from maintainer.emulator.server import Service
 from maintainer.report import ActionReport, Report
-from maintainer.stores.base import Found
+from maintainer.stores.github.keyed import Found
 from tests.integration.world import MAIN, World, a_world, blob_of, built, leads_to
 
 PULL = "refs/pull/7/merge"

@@ -9,10 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from maintainer.opening import open_cache
 
 from maintainer.cacheconfig import Digest
 from maintainer.errors import MaintainerError, StoreError, UsageError
-from maintainer.opening import open_cache
 from maintainer.report.terminal import render_report
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.local.files import Files, Seen

@@ -11,9 +11,10 @@ import pytest
 import stamina
 
 from maintainer.errors import StoreError
-from maintainer.stores.base import Found, RequestLog
 from maintainer.stores.github import Patience, http
 from maintainer.stores.github.http import Http
+from maintainer.stores.github.keyed import Found
+from maintainer.stores.requests import RequestLog
 from tests.integration.connecting import AT_ONCE, store_rest, store_v1, store_v2
 from tests.integration.scripted import RESET, Reply, Server, html, json, serve
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from maintainer.errors import StoreError, UsageError
-from maintainer.stores.base import Found
 from maintainer.stores.github import open_store
+from maintainer.stores.github.keyed import Found
 from tests.integration.connecting import (
     API_TOKEN,
     AT_ONCE,

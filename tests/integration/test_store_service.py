@@ -12,8 +12,8 @@ import pytest
 from maintainer.cacheconfig import Ref
 from maintainer.errors import AlreadyExistsError, StoreError, UsageError, WriteRefusedError
 from maintainer.model.entry import StoreLimits
-from maintainer.stores.base import Found
 from maintainer.stores.github import GitHubStore, open_store
+from maintainer.stores.github.keyed import Found
 from maintainer.stores.github.service_v1 import CHUNK
 from tests.integration.connecting import (
     API_TOKEN,

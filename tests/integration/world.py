@@ -37,7 +37,7 @@ from maintainer.emulator.state import ActionsCache, Entry
 from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.github import Patience, open_store
+from maintainer.stores.github import GitHubCache, Patience, open_store
 
 MAIN = "refs/heads/main"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -133,7 +133,7 @@ class World:
                 max_index_size=chosen.max_index_size,
             ) as store:
                 collector = Collector(
-                    store,
+                    GitHubCache(store),
                     database,
                     chosen,
                     clock=lambda: self.now,

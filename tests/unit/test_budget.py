@@ -8,7 +8,7 @@ import pytest
 from maintainer.budget import Budget
 from maintainer.errors import StoreError
 from maintainer.settings import Settings
-from maintainer.stores.base import RequestLog
+from maintainer.stores.requests import RequestLog
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

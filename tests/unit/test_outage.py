@@ -6,14 +6,28 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from maintainer.cacheconfig import Digest, Ref
-from maintainer.model.entry import Access, RememberedEntry, StoredEntry, StoreLimits
+from maintainer.cacheconfig import Digest
+from maintainer.model.entry import Access, RememberedEntry, StoreLimits
 from maintainer.model.memory import Known, Probe
-from maintainer.outage import find_outage
+from maintainer.model.snapshot import Snapshot
+from maintainer.model.store import Abilities
+from maintainer.outage import Remembered, find_outage
 
 NOW = datetime(2026, 1, 20, tzinfo=UTC)
 PLENTY = 10**9
 SIZE = 100
+
+
+_NOTHING = Snapshot(
+    now=NOW,
+    access=Access(),
+    entries=(),
+    generations=(),
+    unread=(),
+    live_blobs=frozenset(),
+    read_by_builders={},
+    listing_complete=True,
+)
 
 
 def _remembered(*ages: timedelta) -> list[RememberedEntry]:
@@ -30,7 +44,6 @@ def _digest(number: int) -> Digest:
 
 
 def _probe(
-    present: Iterable[int] = (),
     *,
     lists: bool = True,
     live: Iterable[int] = (),
@@ -39,11 +52,8 @@ def _probe(
     return Probe(
         at=NOW,
         access=Access(),
-        lists=lists,
-        entries=tuple(
-            StoredEntry(number, Ref("refs/heads/main"), "key", "version", SIZE, NOW, NOW, None)
-            for number in present
-        ),
+        abilities=Abilities(lists=lists, numbered=True, evicts=True),
+        entries=(),
         listing_complete=True,
         read=(),
         unread=(),
@@ -60,7 +70,15 @@ def _probe(
 def _outage(
     remembered: Iterable[RememberedEntry], present: Iterable[int], quota: int = PLENTY
 ) -> str | None:
-    return find_outage(Known(), remembered, _probe(present), StoreLimits(quota=quota))
+    entries, there = list(remembered), set(present)
+    new = [number for number in there if number not in {one.store_id for one in entries}]
+    gone = [one for one in entries if one.store_id not in there]
+    found = Remembered(
+        found=len(entries) - len(gone),
+        gone=sorted(gone, key=lambda one: one.last_accessed_at),
+        size=sum(one.size for one in entries) + SIZE * len(new),
+    )
+    return find_outage(Known(), found, _probe(), _NOTHING, StoreLimits(quota=quota))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +142,11 @@ def _without_list(
         missing_blobs=frozenset(map(_digest, missing)),
     )
     return find_outage(
-        known, _hours(1), _probe(lists=False, live=live, unasked=unasked), StoreLimits(quota=PLENTY)
+        known,
+        Remembered(0, (), 0),
+        _probe(lists=False, live=live, unasked=unasked),
+        _NOTHING,
+        StoreLimits(quota=PLENTY),
     )
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from maintainer.model.marks import State
 from maintainer.report import EntryTotal
-from maintainer.report.space import divide, tool_of
+from maintainer.report.space import count_tool, divide, tool_of
 from tests.nasty import NASTY
 
 _COUNT = st.integers(0, 10_000)
@@ -20,11 +20,18 @@ def _ours(totals: list[EntryTotal]) -> list[EntryTotal]:
     return [total for total in totals if total.state != State.FOREIGN]
 
 
+def _by_tool(foreign: list[tuple[str, int]]) -> list[EntryTotal]:
+    tools: dict[str, EntryTotal] = {}
+    for key, size in foreign:
+        count_tool(tools, key, size)
+    return list(tools.values())
+
+
 @given(st.integers(0, 10**7), _TOTALS, _FOREIGN)
 def test_the_parts_add_up_to_what_is_used(
     quota: int, totals: list[EntryTotal], foreign: list[tuple[str, int]]
 ) -> None:
-    space = divide(quota, totals, due=(), foreign=foreign)
+    space = divide(quota, totals, due=(), foreign=_by_tool(foreign))
 
     *parts, free = space.parts
     stored = sum(total.size for total in _ours(totals)) + sum(size for _, size in foreign)
@@ -38,7 +45,7 @@ def test_the_parts_add_up_to_what_is_used(
 def test_no_entry_is_counted_twice_and_none_is_left_out(
     totals: list[EntryTotal], foreign: list[tuple[str, int]]
 ) -> None:
-    space = divide(10, totals, due=(), foreign=foreign)
+    space = divide(10, totals, due=(), foreign=_by_tool(foreign))
 
     counted = {part.kind: part.entries for part in space.parts if part.kind != "foreign"}
     tools = sum(part.entries for part in space.parts if part.kind in ("foreign", "others"))
@@ -95,7 +102,7 @@ def test_any_key_has_a_short_beginning(name: str) -> None:
 def test_only_the_largest_tools_are_told_one_by_one() -> None:
     keys = [(f"tool{'abcdefghijklmnop'[number]}-x", number) for number in range(16)]
 
-    space = divide(1_000, (), due=(), foreign=keys)
+    space = divide(1_000, (), due=(), foreign=_by_tool(keys))
 
     tools = [part for part in space.parts if part.kind == "foreign"]
     [others] = [part for part in space.parts if part.kind == "others"]

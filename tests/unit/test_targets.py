@@ -6,6 +6,7 @@ from maintainer.errors import UsageError
 from maintainer.scheduler import Rule
 from maintainer.serve.targets import ServedTarget
 from maintainer.settings import GitHubSettings, Settings, TargetSettings, split_listen
+from maintainer.stores.registry import connect
 
 SECRET = "ghs_0123456789abcdefSECRET"
 OWN = {
@@ -123,8 +124,13 @@ PLACE = {
 
 def _cache(environment: dict[str, str], store: str = "github") -> str:
     settings = Settings.defaults().model_copy(update={"store": store})
-    github = GitHubSettings.read(environment) if store == "github" else None
-    return ServedTarget("web", Rule.of(settings.serve, None), settings, github).cache
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in PLACE:
+            patch.delenv(variable, raising=False)
+        for variable, value in environment.items():
+            patch.setenv(variable, value)
+        connection = connect(settings)
+    return ServedTarget("web", Rule.of(settings.serve, None), settings, connection).cache
 
 
 @pytest.mark.parametrize("variable", PLACE)

@@ -14,7 +14,6 @@ from maintainer import __version__
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.logs import keep_secrets_out_of_logs
 from maintainer.model.doubt import Cause
-from maintainer.stores.base import REST_KINDS, RequestLog
 from maintainer.stores.github.answers import (
     Answer,
     SenselessAnswerError,
@@ -24,6 +23,7 @@ from maintainer.stores.github.answers import (
 )
 from maintainer.stores.github.limits import asked_wait, is_rate_limited, note_rate_limit
 from maintainer.stores.github.retry import Attempts, Patience, TryAgainError, say
+from maintainer.stores.requests import REST_KINDS, RequestLog
 
 _T = TypeVar("_T")
 

@@ -9,8 +9,8 @@ from http import HTTPStatus
 
 import httpx
 
-from maintainer.stores.base import RequestLog
 from maintainer.stores.github.answers import Answer
+from maintainer.stores.requests import RequestLog
 
 _SECONDARY = b"secondary rate limit"
 _SECONDARY_WAIT = timedelta(minutes=1)

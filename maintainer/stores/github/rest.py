@@ -6,7 +6,7 @@ Source: https://docs.github.com/rest/actions/cache
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -18,10 +18,11 @@ from aiolimiter import AsyncLimiter
 
 from maintainer.cacheconfig import ENTRY_VERSION, IndexKey, Ref, hash_ref, parse_key
 from maintainer.errors import StoreError
-from maintainer.model.entry import StoredEntry, StoreLimits
-from maintainer.stores.base import MAX_NAME_LENGTH, Listing
+from maintainer.model.entry import Listing, StoredEntry, StoreLimits
+from maintainer.spool import Mapped, Spool
 from maintainer.stores.github.answers import Answer, parse, refused, senseless
 from maintainer.stores.github.http import Call, Http
+from maintainer.stores.github.keyed import MAX_NAME_LENGTH
 
 log = logging.getLogger(__name__)
 
@@ -136,20 +137,17 @@ class Rest:
         makes an entry missing (pages that repeat or leave out, ties sorted now this, now that way)
         leaves fewer than were counted, and the list is read again.
         """
-        seen: dict[int, StoredEntry] = {}
+        passes: list[_Pass] = []
         for number in range(_PASSES):
             first = await self._page(1, "desc")
-            shown, is_whole = await self._older(first, again=number > 0)
-            if _holds_all(first, shown):
-                return self._listing(shown, complete=is_whole)
-            seen |= shown
-            if not is_whole:
+            shown = _Pass(first)
+            await self._older(first, shown, again=number > 0)
+            if shown.holds_all:
+                return Listing(self._tags.spell(shown.entries), complete=shown.is_whole)
+            passes.append(shown)
+            if not shown.is_whole:
                 break
-        return self._listing(seen, complete=False)
-
-    def _listing(self, entries: Mapping[int, StoredEntry], *, complete: bool) -> Listing:
-        spelt = self._tags.spell(entries)
-        return Listing(tuple(spelt[key] for key in sorted(spelt)), complete)
+        return Listing(self._tags.spell(_united(passes)), complete=False)
 
     async def list_last(self, prefix: str, sort: str, number: int = 1) -> tuple[StoredEntry, ...]:
         """List a hundred entries whose keys start with `prefix`, the last by `sort` first."""
@@ -159,19 +157,12 @@ class Rest:
         page = await self._get("recheck", "caches", self._reader.page, params)
         if not page.is_whole:
             raise StoreError("GitHub's API lists entries of BuildKit that lack what must be known")
-        return tuple(self._tags.spell(page.entries).values())
+        return tuple(self._tags.spell(page.entries.values()))
 
-    async def _older(self, first: _Page, *, again: bool) -> tuple[dict[int, StoredEntry], bool]:
-        """Read what is not on the first page; `again` reads what ought to be there too.
-
-        Return all of it, and whether all of it is known as far as it must be.
-        """
-        shown, is_whole = dict(first.entries), first.is_whole
+    async def _older(self, first: _Page, shown: "_Pass", *, again: bool) -> None:
+        """Read what is not on the first page; `again` reads what ought to be there too."""
         for number in range(first.pages if again else first.pages - 1, 0, -1):
-            page = await self._page(number, "asc")
-            shown |= page.entries
-            is_whole = is_whole and page.is_whole
-        return shown, is_whole
+            shown.add(await self._page(number, "asc"))
 
     async def _page(self, number: int, direction: str) -> _Page:
         params = {
@@ -252,14 +243,44 @@ class Rest:
         return await self._http.ask(call, understand)
 
 
-def _holds_all(first: _Page, shown: Mapping[int, StoredEntry]) -> bool:
-    """Tell whether all entries are there that the first answer counted.
+class _Pass:
+    """What one reading of all pages has shown."""
 
-    Those created later than the newest on the first page were not counted.
-    """
-    newest = max((entry.created_at for entry in first.entries.values()), default=None)
-    counted = sum(newest is None or entry.created_at <= newest for entry in shown.values())
-    return counted == first.total
+    def __init__(self, first: _Page) -> None:
+        self.entries = Spool()
+        self.is_whole = True
+        self._total = first.total
+        self._newest = max((entry.created_at for entry in first.entries.values()), default=None)
+        self._counted = 0
+        self._ids: set[int] = set()
+        self.add(first)
+
+    def add(self, page: _Page) -> None:
+        """Take in a page."""
+        new = [entry for entry in page.entries.values() if entry.id not in self._ids]
+        self.entries.add(new)
+        self._ids.update(entry.id for entry in new)
+        # Those created later than the newest on the first page were not counted.
+        newest = self._newest
+        self._counted += sum(newest is None or entry.created_at <= newest for entry in new)
+        self.is_whole = self.is_whole and page.is_whole
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether all entries are there that the first answer counted."""
+        return self._counted == self._total
+
+
+def _united(passes: Iterable[_Pass]) -> Spool:
+    """Return what any of several readings has shown, as the last that showed it did."""
+    united = Spool()
+    shown: set[int] = set()
+    for one in reversed(list(passes)):
+        for entry in one.entries:
+            if entry.id not in shown:
+                united.add([entry])
+        shown.update(entry.id for entry in one.entries)
+    return united
 
 
 class _Tags:
@@ -275,15 +296,15 @@ class _Tags:
         self._tags = tags
         self._branches: set[Ref] = set()
 
-    def spell(self, entries: Mapping[int, StoredEntry]) -> dict[int, StoredEntry]:
-        """Return entries with the refs that tokens name."""
+    def spell(self, entries: Iterable[StoredEntry]) -> Iterable[StoredEntry]:
+        """Return entries with the refs that tokens name. They are read twice, if there are tags."""
         if not self._tags:
-            return dict(entries)
-        for entry in entries.values():
+            return entries
+        for entry in entries:
             key = entry.parsed
             if isinstance(key, IndexKey) and key.ref_hash == hash_ref(entry.ref):
                 self._branches.add(entry.ref)
-        return {number: self._spell(entry) for number, entry in entries.items()}
+        return Mapped(entries, self._spell)
 
     def _spell(self, entry: StoredEntry) -> StoredEntry:
         tag = Ref(entry.ref.removeprefix("refs/heads/"))

@@ -8,8 +8,8 @@ from http import HTTPStatus
 from typing import Protocol
 
 from maintainer.errors import AlreadyExistsError, StoreError
-from maintainer.stores.base import Found
 from maintainer.stores.github.answers import Answer
+from maintainer.stores.github.keyed import Found
 from maintainer.text import printable
 
 

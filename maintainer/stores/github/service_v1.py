@@ -10,9 +10,9 @@ import msgspec
 from maintainer.cacheconfig import ENTRY_VERSION, Ref
 from maintainer.errors import StoreError, UnreadableError, WriteRefusedError
 from maintainer.model.doubt import Cause
-from maintainer.stores.base import Found
 from maintainer.stores.github.answers import Answer, content_url, parse, refused, senseless
 from maintainer.stores.github.http import Call, Http
+from maintainer.stores.github.keyed import Found
 from maintainer.stores.github.service import InDoubtError, check_token, taken
 from maintainer.text import printable
 

@@ -10,9 +10,9 @@ import msgspec
 
 from maintainer.cacheconfig import ENTRY_VERSION
 from maintainer.errors import StoreError, WriteRefusedError
-from maintainer.stores.base import Found
 from maintainer.stores.github.answers import Answer, content_url, parse, refused, senseless
 from maintainer.stores.github.http import Call, Http
+from maintainer.stores.github.keyed import Found
 from maintainer.stores.github.service import InDoubtError, check_token, taken
 
 _T = TypeVar("_T")

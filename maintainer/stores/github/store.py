@@ -13,17 +13,18 @@ from pydantic import SecretStr
 from maintainer.cacheconfig import why_too_large
 from maintainer.errors import StoreError, UnreadableError, UsageError
 from maintainer.model.doubt import Cause
-from maintainer.model.entry import Access, StoredEntry, StoreLimits
+from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.base import Found, Listing, RequestLog
 from maintainer.stores.github.answers import is_web_url
 from maintainer.stores.github.http import ExpiredError, GoneError, Http
+from maintainer.stores.github.keyed import Found
 from maintainer.stores.github.rest import DELETIONS_A_MINUTE, Rest
 from maintainer.stores.github.retry import Patience
 from maintainer.stores.github.service import CacheService, InDoubtError
 from maintainer.stores.github.service_v1 import ServiceV1
 from maintainer.stores.github.service_v2 import ServiceV2
 from maintainer.stores.github.token import read_access
+from maintainer.stores.requests import RequestLog
 from maintainer.text import printable
 
 DEFAULT_MAX_INDEX_SIZE: int = Settings.defaults().max_index_size

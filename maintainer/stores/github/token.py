@@ -12,7 +12,7 @@ import msgspec
 from maintainer.cacheconfig import Ref
 from maintainer.errors import UsageError
 from maintainer.model.entry import Access
-from maintainer.stores.base import MAX_NAME_LENGTH
+from maintainer.stores.github.keyed import MAX_NAME_LENGTH
 
 _READ, _WRITE = 1, 2
 

@@ -4,24 +4,35 @@ import logging
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import anyio.lowlevel
 
-from maintainer.cache import Conditions
-from maintainer.cacheconfig import DIRECTORY, BlobKey, Digest, IndexId, UploadKey
+from maintainer.cacheconfig import DIRECTORY, BlobKey, Digest, UploadKey
 from maintainer.cacheconfig.keys import is_digest
+from maintainer.cacheconfig.oci import IMPORT_LIMIT
 from maintainer.errors import StoreError, UsageError
-from maintainer.model.decision import Heal, Keep, Rewritten, WriteIndex
-from maintainer.model.entry import Access, KnownEntry, RememberedEntry, StoredEntry, StoreLimits
-from maintainer.model.export import Export
-from maintainer.model.marks import Marks
-from maintainer.model.memory import Known, Probe
-from maintainer.model.snapshot import Layout, Snapshot
-from maintainer.stores.base import RequestLog
+from maintainer.model.decision import Keep
+from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
+from maintainer.model.index import ReadGeneration
+from maintainer.model.memory import Known
+from maintainer.model.store import Abilities, StoreFacts
+from maintainer.spool import Spool
+from maintainer.stores.base import (
+    Change,
+    ContentCheck,
+    Existing,
+    NewVersion,
+    Recheck,
+    RunContext,
+    Since,
+    SwapResult,
+    Versions,
+)
 from maintainer.stores.local.files import (
     ALGORITHMS,
     TEMPORARY,
@@ -33,16 +44,15 @@ from maintainer.stores.local.files import (
     size_of,
 )
 from maintainer.stores.local.former import read_former
+from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.index import IndexFile, Sleep
 from maintainer.stores.local.look import Tags, live_of
-from maintainer.stores.local.outage import find_loss
 from maintainer.stores.local.recheck import LookEachTime
-from maintainer.stores.local.replace import Found, Replacer
-from maintainer.stores.local.strange import Strange
+from maintainer.stores.local.replace import Replacer
 from maintainer.stores.local.tags import read_tags
 from maintainer.stores.local.uploads import Upload, delete_upload, find_abandoned
 from maintainer.stores.local.verify import is_whole
-from maintainer.sweep import Recheck
+from maintainer.stores.requests import RequestLog
 from maintainer.text import printable
 
 log = logging.getLogger(__name__)
@@ -60,142 +70,153 @@ _LEFT_OVER = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}\.tmp", re.ASCII)
 _FILE = "file"
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a look at the tags has left behind, for what comes after it."""
+
+    tags: Tags
+    exported_at: datetime
+    """When `index.json` was last written."""
+    replacer: Replacer
+
+
 class Directory:
     """A directory with tags, whose blobs nobody evicts."""
 
-    evicts = False
-    deletions_a_minute = None
-    deletes = True
+    abilities = Abilities(shows_exports=True, looks_cheaply=True, writes_together=True)
 
     def __init__(self, path: Path, *, max_index_size: int, verify: bool = False) -> None:
         self.name = f"local:{path}"
         self.requests = RequestLog()
-        self.left_alone: list[Keep] = []
-        self._damaged: set[Digest] = set()
-        self._looked_at = datetime.max.replace(tzinfo=UTC)
-        self._missing: frozenset[Digest] = frozenset()
+        self._ignored: list[Keep] = []
+        self._missing: set[Digest] = set()
+        """The blobs that were looked for in vain."""
+        self._sizes: Mapping[Digest, set[int]] = {}
         self._limit = max_index_size
         self._verify = verify
         self._files = Files(path)
-        self._index: IndexFile | None = None
-        self._tags: Tags | None = None
+        self._index = IndexFile(self._files, limit=max_index_size)
+        self._seen: _Seen | None = None
         can_write = os.access(path, os.W_OK | os.X_OK)
         refs = frozenset({DIRECTORY})
         self.access = Access(refs, refs if can_write else frozenset())
+
+    @property
+    def ignored(self) -> Sequence[Keep]:
+        """What the last look saw, and is no blob or no tag that anybody can read."""
+        return self._ignored
 
     def close(self) -> None:
         """Let go of the directory."""
         self._files.close()
 
-    async def probe(self, known: Known, now: datetime, conditions: Conditions) -> Probe:
-        """Read the tags, and look for every blob that they name."""
-        self.left_alone.clear()
-        self._damaged.clear()
-        self._looked_at = now
-        await _check_layout(self._files, conditions.sleep)
-        self._index = IndexFile(self._files, limit=self._limit, sleep=conditions.sleep)
-        content, seen = await self._index.read()
-        self._index.expect(content)
-        named = read_tags(content)
-        conditions.progress.stage("probe: read tags", len(named))
-        self._tags = tags = Tags(self._files, known.places, limit=self._limit)
-        for one in named:
-            if reason := conditions.budget.take(0):
-                raise StoreError(f"the tags could not all be read: {reason}")
-            tags.take(one)
-            conditions.progress.advance()
+    async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
+        """Return what is never looked at: nobody evicts here."""
+        del now, context
+        return StoreLimits()
+
+    async def entries(self, now: datetime, context: RunContext) -> Listing:
+        """List the files; then the uploads that builds have left."""
+        await _check_layout(self._files, context.sleep)
+        ignored = Ignored()
+        spool = Spool()
+        for batch in self._batches(now - _ABANDONED, ignored):
+            spool.add(batch)
             await anyio.lowlevel.checkpoint()
-        wanted = known.named_blobs.union(
-            *(one.config.blobs for one in tags.read if one.config),
-        )
-        live = await self._find(wanted, conditions)
-        self._missing = wanted - live - self._damaged
-        self.left_alone += tags.left_alone.keeps()
-        return Probe(
-            at=now,
-            access=self.access,
-            lists=True,
-            entries=(),
-            listing_complete=True,
-            read=tuple(tags.read),
-            unread=tuple(tags.unread),
-            adopted={},
-            found=frozenset(tags.found),
-            gone=tags.gone,
-            live_blobs=live,
-            missing_blobs=wanted - live,
-            read_by_builders={},
-            layout=Layout(
-                changed_at=seen.modified_at,
-                held={digest: frozenset(names) for digest, names in tags.held.items()},
-                pinned=tags.pinned,
-                others=frozenset(tags.others),
-                broken=tuple(tags.broken),
-                former=await self._former(known, now, conditions),
-            ),
-        )
+            if reason := context.budget.take(0):
+                raise StoreError(f"the entries could not all be listed: {reason}")
+        self._ignored = ignored.keeps()
+        return Listing(spool, complete=True)
 
-    async def _former(
-        self, known: Known, now: datetime, conditions: Conditions
-    ) -> frozenset[Digest]:
-        """Find out what tags may have needed since the last run, though none does now."""
-        if known.looked_at is None:
-            return frozenset()  # Nothing is known, so nothing is known to be unneeded.
-        former: set[Digest] = set()
-        since = min(known.looked_at - _SKEW, now - conditions.settings.grace)
-        for blobs in read_former(self._files, since):
-            if reason := conditions.budget.take(0):
-                raise StoreError(f"former exports could not all be read: {reason}")
-            former |= blobs
-            await anyio.lowlevel.checkpoint()
-        return frozenset(former)
-
-    async def _find(self, wanted: frozenset[Digest], conditions: Conditions) -> frozenset[Digest]:
-        """Find out which blobs exist and, if that is wanted, are whole."""
-        conditions.progress.stage("probe: look for blobs", len(wanted))
-        live: set[Digest] = set()
-        blobs = sorted(wanted)
-        step = 1 if self._verify else _BATCH
-        for place in range(0, len(blobs), step):
-            if reason := conditions.budget.take(0):
-                raise StoreError(f"the blobs could not all be looked for: {reason}")
-            found = live_of(self._files, blobs[place : place + step])
-            live |= await self._whole(found, conditions) if self._verify else found
-            conditions.progress.advance(step)
-            await anyio.lowlevel.checkpoint()
-        return frozenset(live)
-
-    async def _whole(self, blobs: frozenset[Digest], conditions: Conditions) -> frozenset[Digest]:
-        """Give those of some blobs that are not damaged."""
-        sizes = self._tags.sizes if self._tags else {}
-        whole = set()
-        for digest in blobs:
-            if await is_whole(self._files, digest, sizes.get(digest, ()), conditions.budget):
-                whole.add(digest)
-                continue
-            reason = "its content does not match its digest: it counts as missing"
-            log.warning("%s: %s", digest, reason)
-            self.left_alone.append(Keep(digest, DIRECTORY, reason))
-            self._damaged.add(digest)
-        return frozenset(whole)
-
-    def further_entries(self) -> Iterator[Sequence[StoredEntry]]:
-        """List the files, some thousands at a time; then the uploads that builds have left."""
-        strange = Strange()
+    def _batches(self, before: datetime, ignored: Ignored) -> Iterator[Sequence[StoredEntry]]:
         batch: list[StoredEntry] = []
         for name in self._algorithms():
             if name not in ALGORITHMS:
-                strange.add(f"blobs/{name}", "it is no directory of blobs: left alone")
+                ignored.add(f"blobs/{name}", "it is no directory of blobs: left alone")
                 continue
-            for entry in _files_in(self._files, name, strange):
+            for entry in _files_in(self._files, name, ignored):
                 batch.append(entry)
                 if len(batch) == _BATCH:
                     yield batch
                     batch = []
         yield batch
-        before = self._looked_at - _ABANDONED
         yield [_stored_upload(one) for one in find_abandoned(self._files, before)]
-        self.left_alone += strange.keeps()
+
+    async def versions(self, known: Known, now: datetime, context: RunContext) -> Versions:
+        """Read the tags, and what other manifests need."""
+        content, seen = await self._index.read(context.sleep)
+        self._index.expect(content)
+        named = read_tags(content)
+        context.progress.stage("probe: read tags", len(named))
+        tags = Tags(self._files, known.places, limit=self._limit)
+        for one in named:
+            if reason := context.budget.take(0):
+                raise StoreError(f"the tags could not all be read: {reason}")
+            tags.take(one)
+            context.progress.advance()
+            await anyio.lowlevel.checkpoint()
+        self._ignored = [*tags.left_alone.keeps(), *self._ignored]
+        self._sizes = tags.sizes
+        self._missing.clear()
+        replacer = Replacer(self._files, self._index, tags, self._missing, limit=self._limit)
+        self._seen = _Seen(tags, seen.modified_at, replacer)
+        return Versions(
+            read=tuple(tags.read),
+            unread=tuple(tags.unread),
+            found=frozenset(tags.found),
+            gone=tags.gone,
+            facts=StoreFacts(
+                quiet_since=seen.modified_at,
+                manifest_blobs={digest: frozenset(names) for digest, names in tags.held.items()},
+                pinned=tags.pinned,
+                others=frozenset(tags.others),
+                recent_roots=await self._former(known, now, context),
+                broken=tuple(tags.broken),
+                index_limit=IMPORT_LIMIT,
+            ),
+        )
+
+    async def _former(self, known: Known, now: datetime, context: RunContext) -> frozenset[Digest]:
+        """Find out what tags may have needed since the last run, though none does now."""
+        if known.looked_at is None:
+            return frozenset()  # Nothing is known, so nothing is known to be unneeded.
+        former: set[Digest] = set()
+        since = min(known.looked_at - _SKEW, now - context.settings.grace)
+        for blobs in read_former(self._files, since):
+            if reason := context.budget.take(0):
+                raise StoreError(f"former exports could not all be read: {reason}")
+            former |= blobs
+            await anyio.lowlevel.checkpoint()
+        return frozenset(former)
+
+    async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
+        """Find out which blobs exist and, if that is wanted, are whole."""
+        live: set[Digest] = set()
+        wanted = sorted(blobs)
+        step = 1 if self._verify else _BATCH
+        for place in range(0, len(wanted), step):
+            if reason := context.budget.take(0):
+                raise StoreError(f"the blobs could not all be looked for: {reason}")
+            found = live_of(self._files, wanted[place : place + step])
+            live |= await self._whole(found, context) if self._verify else found
+            context.progress.advance(step)
+            await anyio.lowlevel.checkpoint()
+        self._missing |= blobs - live
+        self._missing -= live
+        return Existing(frozenset(live))
+
+    async def _whole(self, blobs: frozenset[Digest], context: RunContext) -> frozenset[Digest]:
+        """Give those of some blobs that are not damaged."""
+        sizes = self._sizes
+        whole = set()
+        for digest in blobs:
+            if await is_whole(self._files, digest, sizes.get(digest, ()), context.budget):
+                whole.add(digest)
+                continue
+            reason = "its content does not match its digest: it counts as missing"
+            log.warning("%s: %s", digest, reason)
+            self._ignored.append(Keep(digest, DIRECTORY, reason))
+        return frozenset(whole)
 
     def _algorithms(self) -> list[str]:
         where = self._files.directory("blobs")
@@ -204,84 +225,35 @@ class Directory:
         with said("blobs"), os.scandir(where) as found:
             return sorted(entry.name for entry in found)
 
-    def find_outage(
-        self,
-        known: Known,
-        remembered: Sequence[RememberedEntry],
-        probe: Probe,
-        snapshot: Snapshot,
-        limits: StoreLimits,
-    ) -> str | None:
-        """Return how much is gone: nobody evicts here, so much is an accident."""
-        del remembered, limits
-        return find_loss(known, probe, snapshot)
+    async def check(self, blob: Digest) -> ContentCheck:
+        """Return whether a blob is there: what is there can be read."""
+        is_there = self._files.look(blob) is not None
+        return ContentCheck(is_there, is_readable=is_there)
 
-    async def limits(self, probe: Probe, conditions: Conditions) -> StoreLimits:
-        """Return what is never looked at: nobody evicts here."""
-        del probe, conditions
-        return StoreLimits()
+    async def touch(self, key: str) -> bool:
+        """Do nothing: nobody evicts here."""
+        del key
+        return True
 
-    def checker(
-        self, known: Known, conditions: Conditions, *, quota: int, accept_loss: bool
-    ) -> None:
-        """Return None: a probe has seen the files."""
-        del known, conditions, quota, accept_loss
+    async def new_versions(self) -> Sequence[NewVersion]:
+        """Return none: no build exports between a look and the deletion that it allows."""
+        return ()
 
-    async def rewrite(
-        self, writes: Sequence[WriteIndex], marks: Marks, conditions: Conditions
-    ) -> AsyncIterator[Rewritten]:
+    async def read(self, version: NewVersion) -> ReadGeneration:
+        """Refuse: there are no new versions."""
+        raise StoreError(f"{version.index} is not new")
+
+    async def swap(self, changes: Sequence[Change], context: RunContext) -> Sequence[SwapResult]:
         """Replace what tags lead to, all at once."""
-        if not writes or self._index is None or self._tags is None:
-            return
-        self._delete_left_overs(marks.snapshot.now - conditions.settings.grace)
-        replacer = Replacer(
-            self._files,
-            self._index,
-            self._tags,
-            Found(
-                live=marks.snapshot.live_blobs,
-                missing=self._missing,
-                damaged=frozenset(self._damaged),
-                refused=frozenset(
-                    one.id for one in marks.indexes if one.newest and one.newest.violation
-                ),
-            ),
-            limit=self._limit,
-        )
-        for one in await replacer.replace(writes, conditions.budget):
-            yield one
+        if self._seen is None:
+            raise StoreError(f"{self.name} was not read")
+        self._delete_left_overs(context.clock() - context.settings.grace)
+        return await self._seen.replacer.swap(changes, context.sleep)
 
-    def recheck(
-        self, marks: Marks, rewritten: Mapping[IndexId, Rewritten], conditions: Conditions
-    ) -> Recheck:
-        """Give what looks whether a build has exported meanwhile, or is about to."""
-        del rewritten
-        layout = marks.snapshot.layout
-        exported_at = layout.changed_at if layout else marks.snapshot.now
-        return LookEachTime(self._files, self._index, conditions.clock, exported_at)
-
-    async def wait_for_index(
-        self,
-        export: Export,
-        snapshot: Snapshot,
-        waits: Iterator[timedelta],
-        conditions: Conditions,
-    ) -> bool:
-        """Wait for nobody: each deletion looks whether a build exports."""
-        del export, snapshot, waits, conditions
-        return False
-
-    async def heal(
-        self,
-        marks: Marks,
-        rewritten: Mapping[IndexId, Rewritten],
-        deleted: Sequence[KnownEntry],
-        conditions: Conditions,
-    ) -> AsyncIterator[Heal]:
-        """Heal nothing: no build exports between the look and the deletion that it allows."""
-        del marks, rewritten, deleted, conditions
-        return
-        yield
+    def activity(self, since: Since, context: RunContext) -> Recheck:
+        """Return what looks whether a build has exported meanwhile, or is about to."""
+        exported_at = self._seen.exported_at if self._seen else since.marks.snapshot.now
+        return LookEachTime(self._files, self._index, context.clock, exported_at)
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete a file, if it is still what was seen."""
@@ -346,17 +318,17 @@ async def _check_layout(files: Files, sleep: Sleep) -> None:
     raise StoreError(f"{files.path} is no OCI image layout: oci-layout says no version")
 
 
-def _files_in(files: Files, algorithm: str, strange: Strange) -> Iterator[StoredEntry]:
-    """List the files of one algorithm; what is no blob is told in `strange`."""
+def _files_in(files: Files, algorithm: str, ignored: Ignored) -> Iterator[StoredEntry]:
+    """List the files of one algorithm; what is no blob is told in `ignored`."""
     for name, status in files.list_blobs(algorithm):
         digest = Digest(f"{algorithm}:{name}")
         if not is_digest(digest):
-            strange.add(f"blobs/{algorithm}/{name}", "its name is no digest: left alone")
+            ignored.add(f"blobs/{algorithm}/{name}", "its name is no digest: left alone")
         elif stat.S_ISREG(status.st_mode):
             yield _stored(digest, status)
         else:
             kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no file"
-            strange.add(f"blobs/{algorithm}/{name}", f"it is {kind}: left alone")
+            ignored.add(f"blobs/{algorithm}/{name}", f"it is {kind}: left alone")
 
 
 def _stored(digest: Digest, status: os.stat_result) -> StoredEntry:

@@ -35,14 +35,13 @@ class Trace:
 class IndexFile:
     """Reads and replaces the file, and knows whether somebody else has written it since."""
 
-    def __init__(self, files: Files, *, limit: int, sleep: Sleep) -> None:
+    def __init__(self, files: Files, *, limit: int) -> None:
         self._files = files
         self._limit = limit
-        self._sleep = sleep
         self._expected = b""
         self._trace: Trace | None = None
 
-    async def read(self) -> tuple[bytes, Seen]:
+    async def read(self, sleep: Sleep) -> tuple[bytes, Seen]:
         """Read it whole. No lock: even a shared one can fail a build.
 
         Builders write it in place, so it is read until two reads in a row agree and make sense.
@@ -59,7 +58,7 @@ class IndexFile:
                 else:
                     return content, seen
             before = content
-            await self._sleep(_PAUSE if content else 2 * _PAUSE)
+            await sleep(_PAUSE if content else 2 * _PAUSE)
         raise problem
 
     def expect(self, content: bytes) -> None:
@@ -70,6 +69,7 @@ class IndexFile:
         self,
         expected: bytes,
         content: bytes,
+        sleep: Sleep,
         *,
         trace: Trace | None = None,
         foreign: bool = False,
@@ -90,7 +90,7 @@ class IndexFile:
             self._files.temporary(content, mode=mode, owner=owner) as temporary,
             self._files.opened(NAME) as replaced,
         ):
-            async with lock.held(self._files.root, self._sleep):
+            async with lock.held(self._files.root, sleep):
                 is_there = self._files.is_at(replaced, NAME)
                 if not is_there or self._read_again(replaced) != expected:
                     return False
@@ -100,26 +100,26 @@ class IndexFile:
             self._files.sync()
             if self._expected == expected and not foreign:
                 self.expect(content)
-            await self._save_export(replaced, expected)
+            await self._save_export(replaced, expected, sleep)
         return True
 
-    async def _save_export(self, replaced: int, expected: bytes) -> None:
+    async def _save_export(self, replaced: int, expected: bytes, sleep: Sleep) -> None:
         """Bring back what a build has written into the file that was replaced, if one has.
 
         A build removes the lock after it has let go of it. One that has taken it in between holds
         what nobody finds any more; so it had opened the file while we replaced it.
         """
-        written = await self._read_settled(replaced, expected)
+        written = await self._read_settled(replaced, expected, sleep)
         while written != expected:
-            current, _ = await self.read()
+            current, _ = await self.read(sleep)
             content = add_exports(current, expected, written)
-            if content == current or await self.replace(current, content, foreign=True):
+            if content == current or await self.replace(current, content, sleep, foreign=True):
                 return
 
-    async def _read_settled(self, replaced: int, before: bytes) -> bytes:
+    async def _read_settled(self, replaced: int, before: bytes, sleep: Sleep) -> bytes:
         """Read what nobody writes any more: it is the same twice."""
         for _ in range(_READS):
-            await self._sleep(_LATE)
+            await sleep(_LATE)
             written = self._read_again(replaced)
             if written == before:
                 return written

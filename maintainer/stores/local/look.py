@@ -18,8 +18,8 @@ from maintainer.errors import InvalidIndexError, StoreError
 from maintainer.model.index import BrokenTag, ReadGeneration, UnreadGeneration
 from maintainer.model.memory import KnownPlace
 from maintainer.stores.local.files import Files, MissingError, Seen, TooLargeError
+from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.references import References
-from maintainer.stores.local.strange import Strange
 from maintainer.stores.local.tags import Named
 from maintainer.text import printable
 
@@ -57,7 +57,7 @@ class Tags:
         """How many bytes manifests say that a blob has."""
         self.others: set[IndexId] = set()
         """The tags that are no caches."""
-        self.left_alone = Strange()
+        self.left_alone = Ignored()
         self.broken: list[BrokenTag] = []
         self.vacant: dict[IndexId, Digest] = {}
         """The tags whose manifests are missing or damaged, and the digests that they name."""

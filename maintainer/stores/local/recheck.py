@@ -28,7 +28,7 @@ class LookEachTime:
     def __init__(
         self,
         files: Files,
-        index: IndexFile | None,
+        index: IndexFile,
         clock: Callable[[], datetime],
         exported_at: datetime,
     ) -> None:
@@ -57,7 +57,7 @@ class LookEachTime:
             self._files.check_places()
             under_way = self._build_under_way()
             # Last, so that no time passes before the blob goes.
-            changed = self._index is None or self._index.has_changed()
+            changed = self._index.has_changed()
         except StoreError as error:
             return f"what builds have done meanwhile could not be seen ({error})"
         return "a build has exported meanwhile and may need it" if changed else under_way

@@ -8,7 +8,7 @@ _TOLD = 100
 """So many names are told one by one."""
 
 
-class Strange:
+class Ignored:
     """Names that are left alone: some, and how many there are."""
 
     def __init__(self) -> None:

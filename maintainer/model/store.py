@@ -1,0 +1,55 @@
+"""What a store can do, and what it tells beside its entries. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from maintainer.cacheconfig import Digest, IndexId
+from maintainer.model.index import BrokenTag
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a store can do. The rest of the program asks for these, never which store it is."""
+
+    lists: bool = True
+    """Whether it can list its entries."""
+    deletes: bool = True
+    reads: bool = True
+    """Whether it can look up, read and write entries."""
+    numbered: bool = False
+    """Whether an index is a row of numbered generations, and not one thing under a name."""
+    evicts: bool = False
+    """Whether it deletes entries by rules of its own."""
+    shows_exports: bool = False
+    """Whether `activity` sees an export in progress; else blobs that no index references tell."""
+    looks_cheaply: bool = False
+    """Whether all blobs can be asked for, and not only those in doubt."""
+    checks_contents: bool = False
+    """Whether an entry that exists may have no content, so that it has to be checked."""
+    writes_together: bool = False
+    """Whether several indexes are written at once."""
+    requests_to_write: int = 0
+    """What writing an index takes when nobody interferes."""
+    deletions_a_minute: int | None = None
+    """How many entries may be deleted in a minute; None if nothing sets a pace."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """What some stores tell and others do not; by default nothing."""
+
+    quiet_since: datetime | None = None
+    """When an index was last replaced: until then, any blob may have been in use."""
+    manifest_blobs: Mapping[Digest, frozenset[IndexId]] = field(default_factory=dict)
+    """The blobs that hold an index itself, and which index that is."""
+    pinned: Mapping[Digest, str] = field(default_factory=dict)
+    """The blobs that something else needs, with the reason in words."""
+    others: frozenset[IndexId] = frozenset()
+    """The names that are taken by what is no cache."""
+    recent_roots: frozenset[Digest] = frozenset()
+    """The blobs that indexes may have needed since the last run, until one was last replaced."""
+    broken: tuple[BrokenTag, ...] = ()
+    """The names that lead nowhere."""
+    index_limit: int | None = None
+    """Bytes of the largest index that importers read; None if they read any."""

@@ -1,0 +1,89 @@
+"""Totals of the entries of a run, which come in batches. Pure."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from maintainer.cacheconfig import BlobKey, Digest, IndexId
+from maintainer.model.decision import DeleteEntry, Swept
+from maintainer.model.index import index_of
+from maintainer.model.marks import Mark, State
+from maintainer.report.model import EntryTotal
+from maintainer.report.space import count_tool
+
+_Place = tuple[State, IndexId | None]
+"""A state, and of the newest generation of an index, which index that is."""
+
+
+class EntryTotals:
+    """Counts what exists, by state, while a run plans and deletes."""
+
+    def __init__(self) -> None:
+        self._stored: dict[_Place, EntryTotal] = {}
+        self._due: dict[_Place, EntryTotal] = {}
+        self.foreign: dict[str, EntryTotal] = {}
+        """Entries of other tools, by what their keys begin with."""
+        self.deleted_blobs: set[Digest] = set()
+        self.deleted_generations: Counter[IndexId | None] = Counter()
+        self.deletions = 0
+        """How many entries are to be deleted."""
+        self.blobs_deleted = 0
+        """How many blobs are gone."""
+
+    def plan(self, marks: Iterable[Mark], deletes: Iterable[DeleteEntry]) -> None:
+        """Take in a batch of entries, and which of them are to be deleted."""
+        due = {delete.entry.store_id for delete in deletes}
+        self.deletions += len(due)
+        for marked in marks:
+            entry = marked.entry
+            place = marked.state, marked.index if marked.state is State.NEWEST else None
+            _add(self._stored, place, entry.size, 1)
+            if entry.store_id in due:
+                _add(self._due, place, entry.size, 1)
+            elif marked.state is State.FOREIGN:
+                count_tool(self.foreign, entry.key, entry.size)
+
+    def sweep(self, one: Swept, wanted: Collection[Digest]) -> None:
+        """Take in what came of a deletion. Of the deleted blobs, those are noted that are wanted."""
+        if not one.is_gone:
+            return
+        entry = one.delete.entry
+        state = State(entry.state)
+        place = state, min(one.delete.after) if state is State.NEWEST else None
+        _add(self._stored, place, -entry.size, -1)
+        _add(self._due, place, -entry.size, -1)
+        if isinstance(entry.parsed, BlobKey):
+            self.blobs_deleted += 1
+            if entry.parsed.digest in wanted:
+                self.deleted_blobs.add(entry.parsed.digest)
+        elif index := index_of(entry.ref, entry.parsed):
+            self.deleted_generations[index] += 1
+
+    def stored(self, written: Collection[IndexId]) -> Iterator[EntryTotal]:
+        """Return what exists, by state; what held an index that was written anew is superseded."""
+        return _by_state(self._stored, written)
+
+    def due(self, written: Collection[IndexId]) -> Iterator[EntryTotal]:
+        """Return the part of it that was to be deleted and still exists."""
+        return _by_state(self._due, written)
+
+
+def _add(totals: dict[_Place, EntryTotal], place: _Place, size: int, entries: int) -> None:
+    known = totals.get(place, EntryTotal(place[0].value, 0, 0))
+    totals[place] = EntryTotal(known.state, known.entries + entries, known.size + size)
+
+
+def _by_state(
+    totals: Mapping[_Place, EntryTotal], written: Collection[IndexId]
+) -> Iterator[EntryTotal]:
+    together: dict[str, EntryTotal] = {}
+    for (state, index), some in totals.items():
+        superseded = state is State.NEWEST and index in written
+        if some.entries:
+            add_total(together, State.SUPERSEDED if superseded else state, some.size, some.entries)
+    return iter(together.values())
+
+
+def add_total(totals: dict[str, EntryTotal], state: State, size: int, entries: int = 1) -> None:
+    """Add entries to the total of a state."""
+    known = totals.get(state, EntryTotal(state.value, 0, 0))
+    totals[state] = EntryTotal(state.value, known.entries + entries, known.size + size)

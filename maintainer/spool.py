@@ -1,0 +1,124 @@
+"""A list that may be longer than memory: its beginning goes to a temporary file."""
+
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+
+import msgspec
+
+from maintainer.cacheconfig import BlobKey, Digest, Key, Ref, SignatureKey, UploadKey, parse_key
+from maintainer.model.entry import StoredEntry
+
+_RECENT = 20_000
+"""Entries: about ten megabytes."""
+_IN_MEMORY = 1024 * 1024
+"""Bytes."""
+
+
+class _Row(msgspec.Struct, array_like=True):
+    """An entry as the file holds it."""
+
+    id: int
+    ref: str
+    key: str
+    version: str
+    size: int
+    created_at: datetime
+    last_accessed_at: datetime
+    kind: str
+    name: str
+
+
+class Spool:
+    """Entries, in the order in which they came. May be read as often as it takes."""
+
+    def __init__(self) -> None:
+        self._recent: list[StoredEntry] = []
+        # It becomes a file once it is large.
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed with it
+        weakref.finalize(self, self._file.close)
+        self._lengths: list[int] = []
+
+    def add(self, entries: Sequence[StoredEntry]) -> None:
+        """Add some entries behind the others."""
+        self._recent += entries
+        if len(self._recent) >= _RECENT:
+            content = msgspec.msgpack.encode([_to_row(entry) for entry in self._recent])
+            self._file.write(content)
+            self._lengths.append(len(content))
+            self._recent.clear()
+
+    def __iter__(self) -> Iterator[StoredEntry]:
+        place = 0
+        for length in self._lengths:
+            self._file.seek(place)
+            rows = msgspec.msgpack.decode(self._file.read(length), type=list[_Row])
+            yield from map(_to_entry, rows)
+            place += length
+        self._file.seek(0, 2)
+        yield from self._recent
+
+
+class Mapped:
+    """The entries of another list, each changed in the same way."""
+
+    def __init__(
+        self, entries: Iterable[StoredEntry], change: Callable[[StoredEntry], StoredEntry]
+    ) -> None:
+        self._entries = entries
+        self._change = change
+
+    def __iter__(self) -> Iterator[StoredEntry]:
+        return map(self._change, self._entries)
+
+
+def _to_row(entry: StoredEntry) -> _Row:
+    kind, name = _describe(entry.parsed)
+    return _Row(
+        entry.id,
+        entry.ref,
+        entry.key,
+        entry.version,
+        entry.size,
+        entry.created_at,
+        entry.last_accessed_at,
+        kind,
+        name,
+    )
+
+
+def _to_entry(row: _Row) -> StoredEntry:
+    return StoredEntry(
+        id=row.id,
+        ref=Ref(row.ref),
+        key=row.key,
+        version=row.version,
+        size=row.size,
+        created_at=row.created_at,
+        last_accessed_at=row.last_accessed_at,
+        parsed=_parse(row),
+    )
+
+
+def _describe(key: Key) -> tuple[str, str]:
+    if isinstance(key, BlobKey):
+        return "blob", key.digest
+    if isinstance(key, SignatureKey):
+        return "signature", key.digest
+    if isinstance(key, UploadKey):
+        return "upload", key.name
+    return ("" if key is None else "index"), ""
+
+
+def _parse(row: _Row) -> Key:
+    match row.kind:
+        case "blob":
+            return BlobKey(Digest(row.name))
+        case "signature":
+            return SignatureKey(Digest(row.name))
+        case "upload":
+            return UploadKey(row.name)
+        case "index":
+            return parse_key(row.key)
+    return None

@@ -1,0 +1,27 @@
+"""Generations, decoded as they are read. Pure."""
+
+from datetime import datetime
+
+from maintainer.cacheconfig import IndexId, decode_whole
+from maintainer.errors import InvalidIndexError
+from maintainer.model.index import ReadGeneration
+
+
+def read_content(
+    index: IndexId,
+    number: int,
+    content: bytes,
+    created_at: datetime,
+    *,
+    store_id: int | None = None,
+    location: str | None = None,
+) -> ReadGeneration:
+    """Decode a generation, or say why an importer would refuse it."""
+    config, sink, violation = None, None, None
+    try:
+        config, sink = decode_whole(content)
+    except InvalidIndexError as error:
+        violation = str(error)
+    return ReadGeneration(
+        index, number, content, config, violation, created_at, store_id, location, sink
+    )

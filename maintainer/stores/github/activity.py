@@ -1,0 +1,149 @@
+"""What builds have done since a run began, as far as the list of entries tells."""
+
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+
+from maintainer.cacheconfig import BlobKey, IndexId, IndexKey, SignatureKey
+from maintainer.errors import StoreError, UsedUpError
+from maintainer.exports import find_new_export
+from maintainer.model.entry import KnownEntry, StoredEntry
+from maintainer.model.index import index_of
+from maintainer.stores.base import Since
+from maintainer.stores.github.keyed import KeyedService
+
+_RECHECKS = 2
+"""Requests that tell what builds have done since the run began."""
+_PAGE = 100
+"""So many blobs are on a page of those that were used last."""
+_FRESH = timedelta(seconds=30)
+"""What was asked so long ago is asked again."""
+
+
+class AskNowAndThen:
+    """Asks what was done meanwhile; requests are too dear to ask before each deletion."""
+
+    def __init__(
+        self,
+        service: KeyedService,
+        listed_indexes: Collection[int],
+        since: Since,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._service = service
+        self._clock = clock
+        self._rewritten = since.rewritten
+        self._listed_indexes = listed_indexes
+        self._accessed_when_listed = since.accessed
+        self._accessed: dict[int, datetime] = {}
+        """When entries were last accessed, where that was taken into account later."""
+        self._uploaded: dict[int, StoredEntry] = {}
+        """The blobs that builds have stored since the run began."""
+        indexes = since.marks.indexes
+        self._newest = {one.id: str(one.newest.key) for one in indexes if one.newest}
+        # A generation that cannot be read may need any blob, whoever has met it.
+        self._ours = {
+            (one.index.ref, str(one.index.key(one.number)))
+            for came_of_it in since.rewritten.values()
+            for one in (*came_of_it.met, came_of_it.written)
+            if one and one.config
+        }
+        self._referenced = [
+            (one.index.ref, blob)
+            for came_of_it in since.rewritten.values()
+            for one in came_of_it.met
+            if one.config
+            for blob in one.config.blobs
+        ]
+        self._why_none: str | None = None
+        self._used: set[int] = set()
+        self._looked_up = frozenset(since.looked_up)
+        self._more_pages = 1 + len(self._looked_up) // _PAGE if self._looked_up else 0
+        """So many pages of the blobs used last may be filled by what the run has looked up."""
+        self._asked_at: dict[IndexId | None, datetime] = {}
+
+    def requests(self, entry: KnownEntry) -> int:
+        """How many requests it takes to ask for this one: none, if that was done just now."""
+        if not isinstance(entry.parsed, IndexKey):
+            return 0 if self._is_fresh(None) else _RECHECKS + self._more_pages
+        index = index_of(entry.ref, entry.parsed)
+        return 0 if index in self._rewritten or self._is_fresh(index) else 1
+
+    async def why_not(self, entry: KnownEntry) -> str | None:
+        """Tell why an entry may not go, if so."""
+        if isinstance(entry.parsed, IndexKey):
+            index = index_of(entry.ref, entry.parsed)
+            return await self._why_not_superseded(index) if index else "it is no index of its ref"
+        if not self._is_fresh(None):
+            self._why_none = await self._what_was_done_meanwhile()
+            self._asked_at[None] = self._clock()
+        if self._why_none is None and entry.store_id in self._used:
+            return "somebody has looked it up meanwhile"
+        return self._why_none
+
+    def _is_fresh(self, what: IndexId | None) -> bool:
+        asked_at = self._asked_at.get(what)
+        return asked_at is not None and self._clock() - asked_at < _FRESH
+
+    async def _why_not_superseded(self, index: IndexId) -> str | None:
+        """Look whether what supersedes it is there still: if not, builders fall back to it."""
+        if index in self._rewritten or self._is_fresh(index):
+            return None
+        newest = self._newest.get(index, "the newest generation")
+        try:
+            found = await self._service.look_up(newest)
+        except UsedUpError:
+            raise
+        except StoreError as error:
+            return f"it could not be asked whether {newest} is there still ({error})"
+        if found is None:
+            return f"{newest} is gone, so builders read this one"
+        self._asked_at[index] = self._clock()
+        return None
+
+    async def _what_was_done_meanwhile(self) -> str | None:
+        """Ask what builds have done since the run began; tell why no blob may go, if so.
+
+        A build in any ref may name a blob of a ref that it reads, so all new indexes count. Before
+        it writes its index it looks up the blobs, and does not upload those that it finds; or it
+        has listed them when it began, and looks nothing up. Then a new blob shows that it is there.
+        """
+        try:
+            for entry in await self._service.newest_indexes():
+                if not (entry.id in self._listed_indexes or (entry.ref, entry.key) in self._ours):
+                    return f"{entry.key} was written meanwhile and may need it"
+            if reason := await self._what_was_used_meanwhile():
+                return reason
+        except UsedUpError:
+            raise
+        except StoreError as error:
+            return f"what builds have done meanwhile could not be asked ({error})"
+        uploads = (
+            (blob.ref, blob.parsed.digest, blob.created_at)
+            for blob in self._uploaded.values()
+            if isinstance(blob.parsed, BlobKey | SignatureKey)
+        )
+        export = find_new_export(uploads, self._referenced)
+        return f"deferred to the next run: {export}" if export else None
+
+    async def _what_was_used_meanwhile(self) -> str | None:
+        """Note which blobs were used since the run began; return why none may go, if so.
+
+        What the run has looked up itself counts as used, since a build may have been faster. But it
+        is no sign that builds have used so much: the list goes on after it.
+        """
+        shown: dict[int, datetime] = {}
+        for page in range(1, 2 + self._more_pages):
+            blobs = await self._service.last_used_blobs(page)
+            listed = self._accessed_when_listed([one.id for one in blobs])
+            known = {**listed, **self._accessed}
+            used = {one.id for one in blobs if known.get(one.id) != one.last_accessed_at}
+            self._used |= used
+            self._uploaded |= {one.id: one for one in blobs if one.id not in listed}
+            shown |= {one.id: one.last_accessed_at for one in blobs}
+            if not blobs or len(used) < len(blobs):
+                self._accessed |= shown
+                self._more_pages = 0
+                return None
+            if used.isdisjoint(self._looked_up):
+                break
+        return "so many blobs were used meanwhile that it may be one of them"

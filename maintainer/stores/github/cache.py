@@ -1,0 +1,160 @@
+"""The Actions cache of a repository, as a run sees it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from maintainer.cacheconfig import BlobKey, Digest, IndexKey
+from maintainer.concurrency import for_each
+from maintainer.errors import UsedUpError
+from maintainer.model.decision import Keep
+from maintainer.model.entry import KnownEntry, Listing, StoredEntry, StoreLimits
+from maintainer.model.index import ReadGeneration, index_of
+from maintainer.model.memory import Known
+from maintainer.model.store import Abilities
+from maintainer.stores.base import (
+    Change,
+    ContentCheck,
+    Existing,
+    NewVersion,
+    Recheck,
+    RunContext,
+    Since,
+    SwapResult,
+    Versions,
+)
+from maintainer.stores.github.activity import AskNowAndThen
+from maintainer.stores.github.keyed import KeyedService
+from maintainer.stores.github.swap import Writer
+from maintainer.stores.github.versions import read_entry, read_listed, search
+
+_REQUESTS_TO_WRITE = 7
+"""Two look-ups, three to write, two to read back."""
+_LIMITS = 3
+"""Requests that tell when GitHub evicts, at the most."""
+
+
+class GitHubCache:
+    """A store of entries under keys, written once, listed and evicted by a service."""
+
+    def __init__(self, service: KeyedService) -> None:
+        self._service = service
+        self._listed: dict[int, StoredEntry] = {}
+        self.name = service.name
+        self.access = service.access
+        self.requests = service.requests
+        self.ignored: Sequence[Keep] = ()
+        self.abilities = Abilities(
+            lists=service.lists,
+            deletes=service.lists,
+            reads=service.reads,
+            numbered=True,
+            evicts=True,
+            checks_contents=service.reads,
+            requests_to_write=_REQUESTS_TO_WRITE,
+            deletions_a_minute=service.deletions_a_minute,
+        )
+
+    async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
+        """Return when GitHub evicts; the quota is not asked for if it is configured.
+
+        Then the retention matters only to blobs that a young index in another ref may need.
+        """
+        quota = context.settings.quota
+        limits = StoreLimits(quota=int(quota), is_assumed=False) if quota else StoreLimits()
+        matters = any(
+            entry.ref not in self.access.readable
+            and now - entry.created_at < context.settings.grace
+            for entry in self._listed.values()
+            if isinstance(entry.parsed, IndexKey)
+        )
+        if quota and not matters:
+            return limits
+        if not context.budget.spare().take(1 if quota else _LIMITS):
+            return limits
+        if quota:
+            return replace(limits, retention=await self._service.retention())
+        return await self._service.limits()
+
+    async def entries(self, now: datetime, context: RunContext) -> Listing:
+        """List all entries through the REST API, and remember which may be indexes."""
+        del now, context
+        listing = await self._service.list_entries()
+        self._listed = {
+            entry.id: entry for entry in listing.entries if entry.key.startswith("index-")
+        }
+        return listing
+
+    async def versions(self, known: Known, now: datetime, context: RunContext) -> Versions:
+        """Read the new generations that are listed; or search them, if nothing lists."""
+        if self.abilities.lists:
+            return await read_listed(self._service, known, self._listed.values(), now, context)
+        settings = context.settings
+        merged = (settings.merged_scope,) if settings.merged_scope else ()
+        return await search(self._service, known, (*settings.scopes, *merged), now, context)
+
+    async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
+        """Look blobs up, as far as the budget allows; without a runtime token, list once more."""
+        if not blobs:
+            return Existing(frozenset())
+        if not self.abilities.reads:
+            again = await self._service.list_entries()
+            keys = (entry.parsed for entry in again.entries)
+            return Existing(frozenset(k.digest for k in keys if isinstance(k, BlobKey)) & blobs)
+
+        async def exists(digest: Digest) -> bool | None:
+            context.progress.advance()
+            if context.budget.take(1):
+                return None
+            try:
+                return await self.touch(str(BlobKey(digest)))
+            except UsedUpError as error:
+                context.budget.stop(str(error))
+                return None
+
+        wanted = sorted(blobs)
+        answers = dict(zip(wanted, await for_each(exists, wanted), strict=True))
+        return Existing(
+            frozenset(digest for digest, found in answers.items() if found),
+            frozenset(digest for digest, found in answers.items() if found is None),
+        )
+
+    async def check(self, blob: Digest) -> ContentCheck:
+        """Look a blob up, and download its first byte."""
+        found = await self._service.look_up(str(BlobKey(blob)))
+        if found is None:
+            return ContentCheck(is_found=False)
+        is_readable = await self._service.has_content(found)
+        return ContentCheck(is_found=True, is_readable=is_readable, ref=found.ref)
+
+    async def touch(self, key: str) -> bool:
+        """Look an entry up."""
+        return await self._service.look_up(key) is not None
+
+    async def new_versions(self) -> Sequence[NewVersion]:
+        """List the indexes that were created since the entries were listed."""
+        new = [
+            NewVersion(index, key.generation, entry)
+            for entry in await self._service.newest_indexes()
+            for index, key in [(index_of(entry.ref, entry.parsed), entry.parsed)]
+            if entry.id not in self._listed and index and isinstance(key, IndexKey)
+        ]
+        return sorted(new, key=lambda one: (one.entry.created_at, one.entry.id))
+
+    async def read(self, version: NewVersion) -> ReadGeneration:
+        """Read an index that is listed."""
+        key = version.index.key(version.number)
+        return await read_entry(self._service, version.entry, version.index, key)
+
+    async def swap(self, changes: Sequence[Change], context: RunContext) -> Sequence[SwapResult]:
+        """Write each index as the next generation."""
+        writer = Writer(self._service, context)
+        return [await writer.write(change) for change in changes]
+
+    def activity(self, since: Since, context: RunContext) -> Recheck:
+        """Return what lists the newest indexes, and looks up what supersedes others."""
+        return AskNowAndThen(self._service, self._listed, since, context.clock)
+
+    async def delete(self, entry: KnownEntry) -> bool:
+        """Delete an entry by its id."""
+        return await self._service.delete(entry.store_id)

@@ -1,0 +1,45 @@
+"""The Actions cache as a kind of store."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from maintainer.settings import GitHubSettings, Settings, TargetSettings
+from maintainer.stores.github.cache import GitHubCache
+from maintainer.stores.github.store import open_store
+from maintainer.stores.kind import StoreKind
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """What a workflow's environment says, or a target of the configuration."""
+
+    github: GitHubSettings
+    max_index_size: int
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The repository, and the URLs."""
+        urls = (self.github.api_url, self.github.results_url, self.github.cache_url)
+        return ("github", (self.github.repository or "").lower(), *(url or "" for url in urls))
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[GitHubCache]:
+        """Connect to the cache service and the REST API."""
+        async with open_store(self.github, max_index_size=self.max_index_size) as store:
+            yield GitHubCache(store)
+
+
+def _connect(settings: Settings, target: TargetSettings | None) -> _Connection:
+    github = GitHubSettings.of_target(target) if target else GitHubSettings.read()
+    return _Connection(github, settings.max_index_size)
+
+
+GITHUB = StoreKind(
+    "github",
+    form="github",
+    has_place=False,
+    connect=_connect,
+    can_be_opened_early=True,
+    uses_repository=True,
+)

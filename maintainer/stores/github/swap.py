@@ -1,0 +1,94 @@
+"""Writes one generation of an index after all others, and reads it back. Never hides a build's.
+
+The order of the steps is the safety argument: nothing is written before it is known what the newest
+generation is, and nothing counts as written before it was read back.
+"""
+
+from maintainer.cacheconfig import encode, parse_key, why_too_large, with_sink
+from maintainer.errors import AlreadyExistsError, StoreError, UsedUpError
+from maintainer.model.index import ReadGeneration
+from maintainer.stores.base import Change, Conflict, Refused, RunContext, Swapped, SwapResult
+from maintainer.stores.decoding import read_content
+from maintainer.stores.github.keyed import Found, KeyedService
+from maintainer.stores.github.versions import generation_of
+
+_POLLS = 5
+"""So often a reserved key is looked up while its builder has time to finish it."""
+_RESERVED = 10
+"""So many reserved numbers are passed by before an index is left for the next run."""
+
+
+class Writer:
+    """Writes generations to one service."""
+
+    def __init__(self, service: KeyedService, context: RunContext) -> None:
+        self._service = service
+        self._context = context
+
+    async def write(self, change: Change) -> SwapResult:
+        """Write the next generation of an index, if the newest one is known."""
+        newest = await self._service.look_up_newest(change.index.prefix)
+        number = generation_of(change.index, newest.key) if newest else None
+        if newest and number is not None and number not in change.known:
+            # Builders get it, even if the highest generation is another one.
+            return Conflict(
+                await self._read(change, number, newest), is_newest=number + 1 >= change.number
+            )
+        for number in range(change.number, change.number + _RESERVED):
+            # Some services take a key twice and serve the last, so ask first.
+            taken = await self._service.look_up(str(change.index.key(number)))
+            if taken is not None:
+                return Conflict(await self._read(change, number, taken), is_newest=False)
+            try:
+                return await self._write(change, number)
+            except AlreadyExistsError:
+                if taken := await self._wait_for(str(change.index.key(number))):
+                    return Conflict(await self._read(change, number, taken), is_newest=False)
+        return Refused(
+            f"builds have reserved {_RESERVED} numbers of {change.index}: left for the next run"
+        )
+
+    async def _write(self, change: Change, number: int) -> SwapResult:
+        key = str(change.index.key(number))
+        content = encode(with_sink(change.content, change.sink))
+        if parse_key(key) is None:
+            reason = "builds have taken the last number that its keys can hold"
+            return Refused(reason, is_failure=False)
+        if too_large := why_too_large(content, self._context.settings.max_index_size):
+            reason = f"with what builds have written meanwhile, it {too_large}"
+            return Refused(reason, is_failure=False)
+        await self._service.write(key, content)
+        try:
+            found = await self._service.look_up(key)
+            if found is None or await self._service.read(found) != content:
+                problem = "it was written, but a look-up finds nothing, or something else"
+                return Refused(problem, unproven=key)
+        except UsedUpError as error:
+            reason = self._context.budget.stop(str(error))
+            return Refused(reason, is_failure=False, unproven=key)
+        except StoreError as error:
+            return Refused(str(error), unproven=key)
+        now = self._context.clock()
+        written = read_content(change.index, number, content, now, location=found.location)
+        return Swapped(written, (len(content),))
+
+    async def _wait_for(self, key: str) -> Found | None:
+        """Wait until a builder that has reserved a key writes it; None if it does not.
+
+        A builder that reserved a key and died leaves it locked for ever.
+        """
+        found = await self._service.look_up(key)
+        for _ in range(_POLLS):
+            if found is not None:
+                break
+            wait = self._context.settings.reservation_wait
+            await self._context.sleep(wait.total_seconds() / _POLLS)
+            found = await self._service.look_up(key)
+        return found
+
+    async def _read(self, change: Change, number: int, found: Found) -> ReadGeneration:
+        """Read a generation that a build wrote meanwhile."""
+        content = await self._service.read(found)
+        return read_content(
+            change.index, number, content, self._context.clock(), location=found.location
+        )

@@ -1,0 +1,43 @@
+"""What a kind of store says of itself, so that nothing else has to know it."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from maintainer.settings import Settings, TargetSettings
+from maintainer.stores.base import Store
+
+
+class Connection(Protocol):
+    """Where one cache is, and what it takes to open it."""
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Where it is: another place is another cache. It may hold secrets."""
+
+    def open(self) -> AbstractAsyncContextManager[Store]:
+        """Open it for one run.
+
+        Raises UsageError if what is set is not enough, StoreError if it is not there.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKind:
+    """One kind of store."""
+
+    name: str
+    """What the setting `store` begins with, up to a colon."""
+    form: str
+    """How people write that setting."""
+    has_place: bool
+    """Whether a place follows the name."""
+    connect: Callable[[Settings, TargetSettings | None], Connection]
+    """Reads what the environment and a target of the configuration say; raises UsageError."""
+    can_be_opened_early: bool
+    """Whether it shows at once if what is set is not enough."""
+    uses_repository: bool = False
+    """Whether a target names the repository that it belongs to."""
+    verifies: bool = False
+    """Whether the setting `verify` means anything to it."""

@@ -1,0 +1,46 @@
+"""A directory as a kind of store."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from maintainer.settings import Settings, TargetSettings
+from maintainer.stores.kind import StoreKind
+from maintainer.stores.local.directory import Directory, open_directory
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """Where a directory is."""
+
+    settings: Settings
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The directory."""
+        return (self.settings.store,)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Directory]:
+        """Open the directory."""
+        settings = self.settings
+        path = Path(settings.store.removeprefix(f"{LOCAL.name}:"))
+        size = settings.max_index_size
+        with open_directory(path, max_index_size=size, verify=settings.verify) as directory:
+            yield directory
+
+
+def _connect(settings: Settings, target: TargetSettings | None) -> _Connection:
+    del target
+    return _Connection(settings)
+
+
+LOCAL = StoreKind(
+    "local",
+    form="local:DIR for the directory DIR",
+    has_place=True,
+    connect=_connect,
+    can_be_opened_early=False,
+    verifies=True,
+)

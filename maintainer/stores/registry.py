@@ -1,0 +1,46 @@
+"""The kinds of stores. A new one joins in one line of `KINDS`."""
+
+from maintainer.errors import UsageError
+from maintainer.settings import Settings, TargetSettings
+from maintainer.stores.github.kind import GITHUB
+from maintainer.stores.kind import Connection, StoreKind
+from maintainer.stores.local.kind import LOCAL
+
+KINDS: tuple[StoreKind, ...] = (GITHUB, LOCAL)
+
+
+def connect(settings: Settings, target: TargetSettings | None = None) -> Connection:
+    """Read where the cache is that the settings name, and what it takes to open it.
+
+    Raises UsageError if there can be none.
+    """
+    kind = _kind_of(settings.store)
+    if settings.verify and not kind.verifies:
+        forms = " or ".join(one.form for one in KINDS if one.verifies)
+        raise UsageError(f"verify is for directories only: it needs store = {forms}")
+    return kind.connect(settings, target)
+
+
+def check(settings: Settings) -> None:
+    """Raise UsageError if the settings name a store that there cannot be."""
+    _kind_of(settings.store)
+    for number, target in enumerate(settings.targets):
+        kind = _kind_of(target.store, f"targets.{number}.store")
+        if kind.uses_repository and target.repository is None:
+            raise UsageError(f"setting targets.{number}: repository or store must be set")
+        if target.repository is not None and not kind.uses_repository:
+            raise UsageError(f"setting targets.{number}: repository and store exclude each other")
+
+
+def can_be_opened_early(settings: Settings) -> bool:
+    """Whether it shows at once if what is set is not enough to open the cache."""
+    return _kind_of(settings.store).can_be_opened_early
+
+
+def _kind_of(store: str, key: str = "store") -> StoreKind:
+    name, colon, place = store.partition(":")
+    for kind in KINDS:
+        if kind.name == name and bool(colon and place) == kind.has_place:
+            return kind
+    forms = [kind.form for kind in KINDS]
+    raise UsageError(f"setting {key}: must be {', or '.join(forms)}")
