@@ -1,8 +1,6 @@
 """`maintainer emulator`: serve on loopback until interrupted."""
 
-import asyncio
 import ipaddress
-import signal
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +9,7 @@ from maintainer.emulator.faults import NO_FAULTS, load_faults
 from maintainer.emulator.server import LOOPBACK, REPOSITORY, Emulator, Service
 from maintainer.emulator.state import DEFAULT_QUOTA, ActionsCache
 from maintainer.errors import UsageError
+from maintainer.signals import STOP, received
 
 _MAX_PORT = 65_535
 
@@ -42,11 +41,12 @@ def run_emulator(
         raise UsageError(f"cannot listen on {listen}: {error.strerror}") from None
     emulator.faults.inject(plan)
     environment = emulator.environment(ref, service=service, repository=repository)
-    for name, value in environment.items():
-        quoted = value.replace("'", r"'\''")
-        sys.stdout.write(f"export {name}='{quoted}'\n")
-    sys.stdout.flush()
-    asyncio.run(_serve(emulator))
+    with received(*STOP) as signals, emulator.serving():
+        for name, value in environment.items():
+            quoted = value.replace("'", r"'\''")
+            sys.stdout.write(f"export {name}='{quoted}'\n")
+        sys.stdout.flush()
+        signals.get()
 
 
 def _fill(cache: ActionsCache) -> None:
@@ -71,10 +71,3 @@ def parse_listen(listen: str) -> tuple[str, int]:
     if not address.is_loopback:
         raise UsageError(f"the emulator only listens on loopback, which {host} is not")
     return host, port
-
-
-async def _serve(emulator: Emulator) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, lambda: setattr(emulator.server, "should_exit", True))
-    await emulator.serve()

@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Final
 import msgspec
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from maintainer.emulator.blobs import storage_error
 from maintainer.emulator.faults import NO_FAULTS, Chooser, Fault, FaultPlan
 from maintainer.emulator.requests import ARTIFACT_CACHE, Request
 from maintainer.emulator.web import json_response
+from maintainer.webserver import TRANSPORT
 
 REQUEST: Final = "maintainer.request"
 """Where a scope holds the Request."""
@@ -33,15 +33,6 @@ _STORAGE_ERRORS: Final = {
     "expired": (HTTPStatus.FORBIDDEN, "AuthenticationFailed", "The signature has expired."),
     "no-content": (HTTPStatus.NOT_FOUND, "BlobNotFound", "The specified blob does not exist."),
 }
-
-
-class Protocol(H11Protocol):
-    """HTTP/1.1, with a way for the application to break the connection."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let every request of this connection find its transport."""
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, "transport": transport}
 
 
 class Faults:
@@ -106,7 +97,7 @@ class _Spoiled:
 
     async def reset(self) -> None:
         self.scope[TELL](None)
-        transport = self.scope["state"]["transport"]
+        transport = self.scope["state"][TRANSPORT]
         connection = transport.get_extra_info("socket")
         # Without lingering, the end of the connection is a reset.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -156,7 +147,7 @@ class _Spoiled:
 
         await self.app(self.scope, self.receive, send_half)
         # What is written already is still sent.
-        self.scope["state"]["transport"].close()
+        self.scope["state"][TRANSPORT].close()
         await self.wait_for_the_end()
 
     async def change_the_page(self) -> None:

@@ -97,18 +97,17 @@ class _Service:
         """Serve until a signal says that it is enough."""
         stopped_by = asyncio.get_running_loop().create_future()
         self._listen(stopped_by)
-        serving = asyncio.create_task(self.server.serve())
         reloading = asyncio.create_task(self._reload_when_told())
         self.schedule.run()
         what = "the service ends"
-        try:
-            what = await self._until_stopped(stopped_by)
-            log.info("%s: ending", what)
-        finally:
-            reloading.cancel()
-            await anyio.to_thread.run_sync(self._end, what)
-            self.server.stop()
-            await asyncio.wait([serving, reloading])
+        with self.server.serving():
+            try:
+                what = await self._until_stopped(stopped_by)
+                log.info("%s: ending", what)
+            finally:
+                reloading.cancel()
+                await anyio.to_thread.run_sync(self._end, what)
+                await asyncio.wait([reloading])
 
     def _listen(self, stopped_by: asyncio.Future[str]) -> None:
         loop = asyncio.get_running_loop()
