@@ -1,4 +1,4 @@
-"""Serves the pages, on loopback unless somebody wants it otherwise."""
+"""Serves the pages, on loopback unless the configuration names another address."""
 
 import errno
 import logging
@@ -9,9 +9,8 @@ from ipaddress import ip_address
 from maintainer.collect import now_utc
 from maintainer.errors import AddressBusyError, UsageError
 from maintainer.graph.database import Database
-from maintainer.scheduler import Schedule
-from maintainer.serve.app import Pages
-from maintainer.serve.guard import Guard
+from maintainer.serve.web.app import Pages
+from maintainer.serve.web.guard import Guard
 from maintainer.settings import ServeSettings, split_listen
 from maintainer.webserver import listen, serving, url_of
 
@@ -19,8 +18,8 @@ _MAX_CONNECTIONS = 64
 _REQUEST_TIMEOUT = 15.0
 """Seconds for a whole request."""
 
-_PASSING = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
-"""What may go away by itself: another process ends, a network comes up."""
+_TEMPORARY = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+"""Errors that may resolve automatically: another process ends, a network comes up."""
 
 log = logging.getLogger(__name__)
 
@@ -28,34 +27,34 @@ log = logging.getLogger(__name__)
 class PageServer:
     """The pages at their address.
 
-    Raises AddressBusyError if it cannot be listened on now, UsageError if it never can.
+    Raises AddressBusyError if the address is not available now, UsageError if it is invalid.
     """
 
     def __init__(
         self,
         settings: ServeSettings,
         database: Database,
-        schedule: Schedule,
+        is_alive: Callable[[], bool],
         trouble: Callable[[], Mapping[str, str]],
     ) -> None:
         host, port = split_listen(settings.listen)
-        pages = Pages(database, lambda: schedule.is_alive, now_utc, trouble)
+        pages = Pages(database, is_alive, now_utc, trouble)
         self._guard = Guard(pages.app(), host=host, hosts=settings.hosts)
         try:
             self._socket = listen(host, port)
         except OSError as error:
-            kind = AddressBusyError if error.errno in _PASSING else UsageError
+            kind = AddressBusyError if error.errno in _TEMPORARY else UsageError
             raise kind(f"cannot listen on {settings.listen}: {error.strerror}") from None
         if not ip_address(host).is_loopback:
-            log.warning("whoever reaches %s can read the reports: it is not loopback", host)
+            log.warning("anybody who reaches %s can read the reports: it is not loopback", host)
 
     @property
     def url(self) -> str:
         """The address of the index page."""
         return f"{url_of(self._socket)}/"
 
-    def take_over(self, settings: ServeSettings) -> None:
-        """Take over what can be changed while it serves."""
+    def reload(self, settings: ServeSettings) -> None:
+        """Apply the settings that can change while it serves."""
         self._guard.hosts = frozenset(name.lower() for name in settings.hosts)
 
     @contextmanager
