@@ -47,7 +47,7 @@ from maintainer.text import printable
 
 _STEP_TIMEOUT = 2.0
 """Seconds that the request under way may take after SIGINT or SIGTERM, before it is cut off."""
-_NOT_SERVED = "No service has looked after a target yet: start `maintainer serve`."
+_NOT_SERVED = "No service has run yet: start `maintainer serve`."
 
 app = typer.Typer(
     name="maintainer",
@@ -364,7 +364,7 @@ def serve(
     quiet: _Quiet = False,
     verbose: _Verbose = False,
 ) -> None:
-    """Run by itself when it is time, and serve reports and metrics."""
+    """Run targets on schedule, and serve reports and metrics."""
     from maintainer.serve import serve as run_service  # noqa: PLC0415
     from maintainer.serve import serve_once as run_what_is_due  # noqa: PLC0415
 

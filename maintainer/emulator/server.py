@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 class Emulator:
-    """One emulated service, and what a client must know to use it."""
+    """One emulated service, and the variables that its clients need."""
 
     def __init__(self, cache: ActionsCache, *, host: str = LOOPBACK, port: int = 0) -> None:
         self.cache = cache
@@ -101,14 +101,14 @@ class Running:
     def observe(self, *, before: Observer | None = None, after: Observer | None = None) -> None:
         """Replace the observers.
 
-        `before` is called when a request has come in; `after` when it has been carried out and its
-        answer is about to leave. What they raise is raised when the server is stopped.
+        `before` is called when a request has arrived; `after` when it has been carried out and its
+        response is about to be sent. Their exceptions are raised when the server stops.
         """
         self._emulator.watch.before = before
         self._emulator.watch.after = after
 
     def inject(self, faults: FaultPlan = NO_FAULTS) -> None:
-        """Replace the fault plan, between two requests; its counts begin anew."""
+        """Replace the fault plan, between two requests; its counts start at zero."""
         self.call(lambda _: self._emulator.faults.inject(faults))
 
 

@@ -58,7 +58,7 @@ class TargetStatus(msgspec.Struct, frozen=True):
     """Why the last attempt failed."""
     failures: int
     """Failed attempts in a row."""
-    last_good_at: datetime | None
+    last_success_at: datetime | None
     """When a run on its cache last succeeded, whoever started it."""
     rate_limit_remaining: int | None
     """Requests that the REST API still allows the token, as last reported."""
@@ -81,7 +81,7 @@ class TargetStatus(msgspec.Struct, frozen=True):
             return f"the last attempt failed: {self.problem}"
         if self.last_status is None and (self.starts_with_the_service or now >= self.due_at):
             return "it has not run yet"
-        if self.last_status and self.last_good_at is None:
+        if self.last_status and self.last_success_at is None:
             return "no run has succeeded yet"
         if self.is_overdue(now):
             return f"its run is overdue since {self.due_at:%Y-%m-%d %H:%M:%S} UTC"
@@ -241,7 +241,7 @@ def _is(name: str, cache: str) -> ColumnElement[bool]:
 
 def load_statuses(connection: Connection) -> list[TargetStatus]:
     """Return the status of all targets, in the order of the configuration."""
-    good = (
+    success = (
         select(Target.name, func.max(RunRow.finished_at).label("at"))
         .join(Target, Target.id == RunRow.target_id)
         .where(RunRow.status == "done", RunRow.dry_run.is_(False))
@@ -249,8 +249,8 @@ def load_statuses(connection: Connection) -> list[TargetStatus]:
         .subquery()
     )
     rows = connection.execute(
-        select(ScheduledRow, good.c.at.label("good_at"))
-        .join(good, good.c.name == ScheduledRow.target, isouter=True)
+        select(ScheduledRow, success.c.at.label("success_at"))
+        .join(success, success.c.name == ScheduledRow.target, isouter=True)
         .order_by(ScheduledRow.position, ScheduledRow.name)
     )
     return [
@@ -267,7 +267,7 @@ def load_statuses(connection: Connection) -> list[TargetStatus]:
             last_run=row.run_id,
             problem=row.problem,
             failures=row.failures,
-            last_good_at=row.good_at,
+            last_success_at=row.success_at,
             rate_limit_remaining=row.rate_limit_remaining,
         )
         for row in rows

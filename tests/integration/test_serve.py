@@ -429,7 +429,7 @@ def test_a_failing_target_is_told_and_tried_again_later_and_later(
     assert ready.text.startswith("default: the last attempt failed: ")
     assert "403" in as_json.json()["reasons"]["default"]
     assert metrics["maintainer_target_up", "default"] == 0
-    assert metrics["maintainer_failures_in_a_row", "default"] == 1
+    assert metrics["maintainer_consecutive_failures", "default"] == 1
     assert metrics["maintainer_runs", "failed", "default"] == 1
 
 
@@ -697,21 +697,21 @@ def test_the_metrics_tell_what_the_last_run_found(served: Service) -> None:
     )
     assert metrics["maintainer_last_run_requests", "list", name] >= 1
     assert metrics["maintainer_last_run_retries", name] == 0
-    assert metrics["maintainer_blobs_pruned_by_host", name] == 0
-    assert 0 <= metrics["maintainer_last_good_run_age_seconds", name] < PATIENCE
+    assert metrics["maintainer_blobs_vanished", name] == 0
+    assert 0 <= metrics["maintainer_last_success_age_seconds", name] < PATIENCE
     assert metrics["maintainer_last_run_duration_seconds", name] > 0
     now = datetime.now(UTC).timestamp()
     assert metrics["maintainer_next_run_timestamp_seconds", name] > now
 
 
-def test_the_metrics_tell_what_the_host_has_pruned(place: Place, world: World) -> None:
+def test_the_metrics_count_the_blobs_that_vanished(place: Place, world: World) -> None:
     with place.serving() as service:
         service.wait_until_ready()
         world.evict("web")
         # One number for each run: the next one has nothing to tell any more.
         pruned = wait_until(
             lambda: max(
-                service.metrics()["maintainer_blobs_pruned_by_host", "default"],
+                service.metrics()["maintainer_blobs_vanished", "default"],
                 _evicted(place),
             )
         )

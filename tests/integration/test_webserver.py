@@ -48,11 +48,12 @@ def connected(address: Address) -> Iterator[socket.socket]:
 
 def test_pin_uvicorn_constructs_the_configured_protocol_with_keywords() -> None:
     config = uvicorn.Config(app, lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
+    state = uvicorn.Server(config).server_state
 
-    connection = Connection(
-        patience=1.0, config=config, server_state=server.server_state, app_state={}
-    )
+    async def make() -> Connection:
+        return Connection(patience=1.0, config=config, server_state=state, app_state={}, _loop=None)
+
+    connection = anyio.run(make)
 
     assert connection.app_state == {}
     assert connection.cycle is None

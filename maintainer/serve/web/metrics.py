@@ -39,7 +39,7 @@ class _Figures(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class _LastRun:
     duration_seconds: float
-    blobs_pruned: int
+    blobs_vanished: int
     figures: _Figures
 
 
@@ -71,7 +71,7 @@ def _read(connection: Connection, status: TargetStatus) -> _Known:
     counts = {row.status: row.number for row in runs}
     if last is None:
         return _Known(status, counts, None)
-    pruned = connection.execute(
+    vanished = connection.execute(
         select(func.count()).where(
             EntryRow.target_id == last.target_id,
             EntryRow.kind == "blob",
@@ -82,7 +82,7 @@ def _read(connection: Connection, status: TargetStatus) -> _Known:
     ).scalar_one()
     took = (last.finished_at - last.started_at).total_seconds()
     figures = msgspec.json.decode(last.report, type=_Figures)
-    return _Known(status, counts, _LastRun(took, pruned, figures))
+    return _Known(status, counts, _LastRun(took, vanished, figures))
 
 
 class _Metrics(Collector):
@@ -124,7 +124,7 @@ class _Metrics(Collector):
             ((known, known.status.running_since is not None) for known in self._targets),
         )
         yield _gauge(
-            "failures_in_a_row",
+            "consecutive_failures",
             "Failed attempts since the last successful one.",
             ((known, known.status.failures) for known in self._targets),
         )
@@ -134,12 +134,12 @@ class _Metrics(Collector):
             ((known, known.status.next_run_at.timestamp()) for known in self._targets),
         )
         yield _gauge(
-            "last_good_run_age_seconds",
+            "last_success_age_seconds",
             "Time since the last successful run.",
             (
-                (known, (self._now - known.status.last_good_at).total_seconds())
+                (known, (self._now - known.status.last_success_at).total_seconds())
                 for known in self._targets
-                if known.status.last_good_at
+                if known.status.last_success_at
             ),
         )
         yield _gauge(
@@ -184,9 +184,9 @@ class _Metrics(Collector):
         yield entries
         yield size
         yield _gauge(
-            "blobs_pruned_by_host",
+            "blobs_vanished",
             "Blobs that vanished between the last two runs, and that we did not delete.",
-            ((known, last.blobs_pruned) for known, last in self._last()),
+            ((known, last.blobs_vanished) for known, last in self._last()),
         )
 
     def _last(self) -> list[tuple[_Known, _LastRun]]:
