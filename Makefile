@@ -6,6 +6,8 @@ EVENT ?= workflow_dispatch
 AUDIT := $(BIN)/pip-audit --progress-spinner off --disable-pip --require-hashes -r requirements.txt
 LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Each process of the tests would compile all of them anew, which takes five seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test check audit soak fuzz bench readme act lock clean
 
