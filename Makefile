@@ -24,9 +24,10 @@ demo: $(VENV)/.installed ## see what a run does, on a recorded history; no accou
 test: check $(VENV)/.installed ## all that CI runs: format, lint, types, tests (under five minutes)
 	$(BIN)/pytest -n auto -m "not soak"
 
-check: $(VENV)/.installed ## format, lint, types, insecure calls, known vulnerabilities
+check: $(VENV)/.installed ## format, lint, layers, types, insecure calls, known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml --severity-level medium --confidence-level medium maintainer migrations
 	@told=$$($(AUDIT) --timeout 5 2>&1) && ! echo "$$told" | grep -q "could not be audited" \
