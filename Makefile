@@ -7,7 +7,7 @@ AUDIT := $(BIN)/pip-audit --progress-spinner off --disable-pip --require-hashes 
 LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check audit soak fuzz bench readme act lock clean
+.PHONY: help demo test check audit coverage soak fuzz bench readme act lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -38,6 +38,11 @@ audit: $(VENV)/.installed ## known vulnerabilities once more, and fail if pypi.o
 	@$(AUDIT) --strict \
 	  || { echo "make audit: something is vulnerable, or pypi.org could not be asked about it: see above"; exit 1; }
 
+coverage: $(VENV)/.installed ## branches of all that is pure, which must be 100 %; then a figure for the entire package
+	HYPOTHESIS_PROFILE=coverage $(BIN)/pytest -n auto -m "not soak" --cov --cov-report=term-missing:skip-covered tests/unit
+	$(BIN)/pytest -n auto -m "not soak" --cov --cov-append --cov-report= --cov-fail-under=0 tests/integration tests/stores
+	@echo "the entire package, in the tests' own processes: $$($(BIN)/coverage report --format=total --include='maintainer/*' --fail-under=0) %"
+
 soak: $(VENV)/.installed ## the tests that need longer
 	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n auto -m "soak or not soak"
 
@@ -61,4 +66,4 @@ lock: ## lock the newest versions that pyproject.toml allows
 	$(LOCK) --constraint requirements.txt --group build -o config/action/requirements.txt
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks dist build
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage dist build
