@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from maintainer.cacheconfig import DIRECTORY
 from maintainer.model.marks import State
-from maintainer.report.model import BrokenTagReport, Report, SpacePart, Verdict
+from maintainer.report.model import BrokenTagReport, Report, Space, SpacePart, Verdict
 from maintainer.report.words import say_count, say_share, say_size
 
 LEVELS = {"good": "All right", "attention": "Needs attention", "bad": "Not all right"}
@@ -261,14 +261,11 @@ def _full(report: Report) -> Verdict | None:
     return Verdict(
         "attention",
         f"The cache is {say_share(share)} full{f', and {lost}' if lost else ''}.",
-        _how_to_make_room(report),
+        _how_to_make_room(report.space),
     )
 
 
-def _how_to_make_room(report: Report) -> str:
-    space = report.space
-    if space is None:
-        return ""
+def _how_to_make_room(space: Space) -> str:
     largest = max(
         (part for part in space.parts if part.kind not in ("free", "reachable")),
         key=lambda part: part.size,
