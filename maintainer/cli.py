@@ -3,6 +3,7 @@
 What only one command needs, and takes long to import, is imported there.
 """
 
+import asyncio
 import io
 import os
 import sys
@@ -28,7 +29,6 @@ from maintainer.graph.explain import explain
 from maintainer.graph.forest import load_forest
 from maintainer.graph.runs import list_runs, load_report
 from maintainer.graph.schedule import load_statuses
-from maintainer.interrupt import Ended, interruptible
 from maintainer.logs import LogFormat
 from maintainer.report import Report
 from maintainer.report.diff import render_diff
@@ -41,10 +41,13 @@ from maintainer.report.tree import render_forest
 from maintainer.report.verdict import say_done
 from maintainer.report.why import render_why
 from maintainer.settings import Settings, StepSettings, load_settings, parse_duration
+from maintainer.signals import Interrupted, interruptible
 from maintainer.stores.registry import check, connect
 from maintainer.text import printable
 
-_NOT_SERVED = "No service has looked after a target yet: start `maintainer serve`."
+_STEP_TIMEOUT = 2.0
+"""Seconds that the request under way may take after SIGINT or SIGTERM, before it is cut off."""
+_NOT_SERVED = "No service has run yet: start `maintainer serve`."
 
 app = typer.Typer(
     name="maintainer",
@@ -226,14 +229,15 @@ def gc(
             log_format=log_format,
         )
         set_up_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
-        ended = anyio.run(_collect, settings, _Mode(dry_run, no_sweep, accept_loss, repair, quiet))
-        if ended.result:
-            _print_report(ended.result, json=json, quiet=quiet)
+        mode = _Mode(dry_run, no_sweep, accept_loss, repair, quiet)
+        report, interrupted = anyio.run(_collect, settings, mode)
+        if report:
+            _print_report(report, json=json, quiet=quiet)
             if workflow:
-                workflow.tell(ended.result)
-    if ended.exit_status:
-        raise typer.Exit(ended.exit_status)
-    if ended.result is None or ended.result.status != "done":
+                workflow.tell(report)
+    if interrupted.exit_status:
+        raise typer.Exit(interrupted.exit_status)
+    if report is None or report.status != "done":
         raise typer.Exit(1)
 
 
@@ -360,7 +364,7 @@ def serve(
     quiet: _Quiet = False,
     verbose: _Verbose = False,
 ) -> None:
-    """Run by itself when it is time, and serve reports and metrics."""
+    """Run targets on schedule, and serve reports and metrics."""
     from maintainer.serve import serve as run_service  # noqa: PLC0415
     from maintainer.serve import serve_once as run_what_is_due  # noqa: PLC0415
 
@@ -457,22 +461,31 @@ class _Mode:
     quiet: bool
 
 
-async def _collect(settings: Settings, mode: _Mode) -> Ended[Report]:
+async def _collect(settings: Settings, mode: _Mode) -> tuple[Report | None, Interrupted]:
+    """Do one run; there is no report if a signal cut it off."""
+    report: Report | None = None
+    loop = asyncio.get_running_loop()
     async with connect(settings).open() as store:
         watching = watch(quiet=mode.quiet, log_format=settings.log_format)
         with _database(settings) as database, database.held(), watching as progress:
             budget = Budget(store.requests, settings, now_utc)
             collector = Collector(store, database, settings, progress=progress, budget=budget)
-            return await interruptible(
-                lambda: collect(
+            with (
+                anyio.CancelScope() as scope,
+                interruptible(
+                    budget.interrupt,
+                    lambda: loop.call_soon_threadsafe(scope.cancel),
+                    patience=_STEP_TIMEOUT,
+                ) as interrupted,
+            ):
+                report = await collect(
                     collector,
                     dry_run=mode.dry_run,
                     no_sweep=mode.no_sweep,
                     accept_loss=mode.accept_loss,
                     repair=mode.repair,
-                ),
-                budget,
-            )
+                )
+    return report, interrupted
 
 
 def _print_report(report: Report, *, json: bool, quiet: bool) -> None:

@@ -23,8 +23,6 @@ _LOUD = {
     "httpcore": logging.WARNING,
     # Each retry, at WARNING: the store logs it itself, with what it was about.
     "stamina": logging.ERROR,
-    # A run that is late or still goes on, at WARNING: the scheduler's listeners say it better.
-    "apscheduler": logging.ERROR,
     # Each start and stop; a client that goes away.
     "uvicorn": logging.WARNING,
 }

@@ -158,7 +158,7 @@ _Url = Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]
 
 
 class ServeSettings(BaseModel):
-    """The table `[serve]`: the service itself, and what holds for targets that say nothing else."""
+    """The table `[serve]`: the service itself, and defaults of its targets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -168,34 +168,34 @@ class ServeSettings(BaseModel):
     )
     hosts: tuple[str, ...] = Field(
         default=(),
-        description="further names under which browsers and probes may ask for the pages; "
-        "loopback names, and the address of `listen`, always may",
+        description="additional host names under which the pages may be requested; "
+        "loopback names and the address of `listen` are always allowed",
     )
     interval: _Interval = Field(
         default=timedelta(hours=6),
-        description="how often targets run that name neither `cron` nor `interval`",
+        description="how often targets without `cron` and `interval` run",
     )
     jitter: _Delay = Field(
         default=timedelta(0),
-        description="each run begins later by a random time up to this",
+        description="delays each run by a random time up to this",
     )
     timezone: _TimeZone = Field(
         default="UTC", description="the time zone of cron expressions, such as Europe/Berlin"
     )
     misfire_grace: _Interval = Field(
         default=timedelta(hours=1),
-        description="how late a run by `cron` may begin; later it is left out. A target whose run "
-        "is later than this counts as overdue",
+        description="how late a cron run may begin; later it is skipped. A target whose run is "
+        "later than this is overdue",
     )
     backoff_max: _Interval = Field(
         default=timedelta(hours=1),
-        description="after a failure a target is tried again, first after 30 s, then each time "
-        "after twice as long, up to this",
+        description="after a failure a target is retried after 30 s, then each time after twice as "
+        "long, up to this",
     )
 
 
 class TargetSettings(BaseModel):
-    """A table `[[targets]]`: one cache that the service looks after."""
+    """A table `[[targets]]`: one cache that the service maintains."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -369,7 +369,7 @@ class Settings(BaseSettings):
     )
     targets: tuple[TargetSettings, ...] = Field(
         default=(),
-        description="the caches that the service looks after; by default the environment's own",
+        description="the caches that the service maintains; by default the environment's own",
     )
 
     @field_validator("targets")

@@ -13,11 +13,17 @@ from functools import cache
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.statements import compile_once
+
 settings.register_profile(
     "test", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("coverage", settings.get_profile("test"), max_examples=5)
 settings.register_profile("soak", deadline=None, max_examples=3_000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
+
+
+compile_once()
 
 
 @pytest.hookimpl(optionalhook=True)

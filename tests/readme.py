@@ -31,7 +31,7 @@ _VIEWS = {
     "generations": "Every generation of every index, stored or remembered.",
     "run_states": "What was stored when each run ended, by state.",
     "runs": "Every run and its counts.",
-    "scheduled": "When each cache that the service looks after runs next, and how it went.",
+    "scheduled": "When each target of the service runs next, and the result of its last attempt.",
     "scopes": "Every scope in every ref: its generations, and the newest one that is stored.",
 }
 
@@ -62,7 +62,7 @@ def _settings() -> str:
         _fields(Settings, "", skip={"serve", "targets"}),
         "The table `[serve]`, for the service:\n",
         _fields(ServeSettings, "serve."),
-        "Each table `[[targets]]`, a cache that the service looks after:\n",
+        "Each table `[[targets]]`, a cache that the service maintains:\n",
         _fields(TargetSettings, "targets."),
     ]
     return "\n".join(tables)

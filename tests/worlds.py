@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection
+from functools import cache
 
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ Meaning = dict[str, tuple[Digest, ...] | None]
 BLOBS = [Digest("sha256:" + hashlib.sha256(bytes([n])).hexdigest()) for n in range(6)]
 _TIMES = st.integers(min_value=-(10**18), max_value=2 * 10**18).map(Nanoseconds)
 _SELECTORS = st.sampled_from(["", "/src"])
+_NAMES = st.sampled_from("ab")
+_BLOBS = st.sampled_from(BLOBS)
 
 
 def meaning(config: CacheConfig) -> Meaning:
@@ -111,22 +114,22 @@ def describe(blob: Digest, parent: int, created_at: Nanoseconds | None = None) -
 def layers(draw: st.DrawFn) -> tuple[Layer, ...]:
     """Draw a few layers; the same blob may stand on different parents, or twice on the same."""
     drawn: list[Layer] = []
-    for position in range(draw(st.integers(0, 6))):
-        blob = draw(st.sampled_from(BLOBS))
-        drawn.append(describe(blob, draw(st.integers(NO_PARENT, position - 1))))
+    for position in range(draw(_up_to(6))):
+        blob = draw(_BLOBS)
+        drawn.append(describe(blob, draw(_up_to(position - 1, NO_PARENT))))
     return tuple(drawn)
 
 
-@st.composite
-def results(draw: st.DrawFn, layer_count: int) -> tuple[Result, ...]:
-    """Draw up to two results of one record."""
+@cache
+def results(layer_count: int) -> st.SearchStrategy[tuple[Result, ...]]:
+    """Return a strategy for up to two results of one record."""
     if not layer_count:
-        return ()
-    one = st.integers(0, layer_count - 1)
+        return st.just(())
+    one = _up_to(layer_count - 1)
     chains = st.lists(one, min_size=1, max_size=3).map(tuple)
     layer = st.builds(Result, one.map(lambda n: (n,)), st.just(value=True), _TIMES)
     chain = st.builds(Result, chains, st.just(value=False), _TIMES)
-    return tuple(draw(st.lists(layer | chain, max_size=2)))
+    return st.lists(layer | chain, max_size=2).map(tuple)
 
 
 @st.composite
@@ -138,20 +141,34 @@ def any_index(draw: st.DrawFn, *, loops: bool = True) -> CacheConfig:
     drawn_layers = draw(layers())
     records: list[Record] = []
     depths: list[int] = []
-    for position in range(draw(st.integers(0, 8))):
+    for position in range(draw(_up_to(8))):
         inputs: tuple[tuple[Link, ...], ...] = ()
         if position and draw(st.booleans()):
-            link = st.builds(Link, st.integers(0, position - 1), _SELECTORS)
-            links = st.lists(link, min_size=1, max_size=3).map(tuple)
-            inputs = tuple(draw(st.lists(links, min_size=1, max_size=2)))
+            inputs = draw(_inputs(position))
         sources = [depths[link.source] for links in inputs for link in links]
         depth = 1 + max(sources, default=0)
         depths.append(depth)
         arity = len(inputs)
-        name = draw(st.sampled_from("ab"))
+        name = draw(_NAMES)
         digest = f"{name}{arity}" if loops else f"{name}{arity}{depth}"
         records.append(Record(digest, draw(results(len(drawn_layers))), inputs))
     return CacheConfig(drawn_layers, tuple(records))
+
+
+@cache
+def _up_to(end: int, begin: int = 0) -> st.SearchStrategy[int]:
+    return st.integers(begin, end)
+
+
+@cache
+def _inputs(position: int) -> st.SearchStrategy[tuple[tuple[Link, ...], ...]]:
+    links = st.lists(_links(position), min_size=1, max_size=3).map(tuple)
+    return st.lists(links, min_size=1, max_size=2).map(tuple)
+
+
+@cache
+def _links(position: int) -> st.SearchStrategy[Link]:
+    return st.builds(Link, _up_to(max(0, position - 1)), _SELECTORS)
 
 
 @st.composite
@@ -160,19 +177,26 @@ def builds_of_one_repository(draw: st.DrawFn, count: int = 2) -> list[CacheConfi
     first way at least, and by some of the others.
     """
     whole_layers = draw(layers())
-    ways: list[list[list[Link]]] = []
-    for position in range(draw(st.integers(1, 7))):
-        link = st.builds(Link, st.integers(0, max(0, position - 1)), _SELECTORS)
-        links = st.lists(link, min_size=1, max_size=3)
-        ways.append(draw(st.lists(links, max_size=2)) if position else [])
+    steps = range(draw(_up_to(7, 1)))
+    ways = [draw(_ways(position)) if position else [] for position in steps]
     return [draw(_one_build(whole_layers, ways)) for _ in range(count)]
+
+
+@cache
+def _some(count: int) -> st.SearchStrategy[list[int]]:
+    return st.lists(_up_to(count - 1), max_size=4)
+
+
+@cache
+def _ways(position: int) -> st.SearchStrategy[list[list[Link]]]:
+    return st.lists(st.lists(_links(position), min_size=1, max_size=3), max_size=2)
 
 
 @st.composite
 def _one_build(
     draw: st.DrawFn, whole_layers: tuple[Layer, ...], ways: list[list[list[Link]]]
 ) -> CacheConfig:
-    wanted = set(draw(st.lists(st.integers(0, len(ways) - 1), max_size=4)))
+    wanted = set(draw(_some(len(ways))))
     for position in sorted(range(len(ways)), reverse=True):
         if position in wanted:
             wanted |= {links[0].source for links in ways[position]}

@@ -3,10 +3,10 @@
 from maintainer.cacheconfig.bounds import why_too_large
 from maintainer.cacheconfig.codec import decode, decode_whole, encode
 from maintainer.cacheconfig.keys import (
-    DIRECTORY,
     ENTRY_VERSION,
     MAX_GENERATION,
     MAX_KEY_LENGTH,
+    NO_REF,
     BlobKey,
     Digest,
     Generation,
@@ -27,7 +27,7 @@ from maintainer.cacheconfig.prune import prune
 from maintainer.cacheconfig.sink import Sink, loses_links, with_sink
 
 __all__ = [
-    "DIRECTORY",
+    "NO_REF",
     "ENTRY_VERSION",
     "MAX_GENERATION",
     "MAX_KEY_LENGTH",

@@ -18,7 +18,7 @@ Scope = NewType("Scope", str)
 Generation = NewType("Generation", int)
 """The number behind `#` in an index key; the highest is the newest."""
 
-DIRECTORY = Ref("local")
+NO_REF = Ref("local")
 """What stands for a ref where there are none: in a directory, an index is what a tag names. No git
 ref is called so: they begin with `refs/`.
 """
@@ -102,7 +102,7 @@ class IndexId:
     @property
     def is_tag(self) -> bool:
         """Whether it is a tag of a directory."""
-        return self.ref == DIRECTORY
+        return self.ref == NO_REF
 
     @property
     def place(self) -> str:

@@ -1,4 +1,4 @@
-"""All protocols of the emulator under one address."""
+"""All protocols of the emulator at one address."""
 
 from typing import Protocol
 
@@ -24,7 +24,7 @@ class _Part(Protocol):
 
 
 def make_app(site: Site) -> Starlette:
-    """Make the ASGI application that serves `site`."""
+    """Return the ASGI application that serves `site`."""
     return Starlette(
         routes=[
             _mount(TWIRP, VersionTwo(site)),

@@ -25,8 +25,8 @@ _MAX_BLOCK_LIST = MAX_BLOCKS * 128
 _MAX_BLOCK_ID = 128
 
 _RANGE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})", re.ASCII)
-# A block list is flat and holds nothing but base64, so it needs no XML parser, and no entity,
-# comment or document type has a meaning here.
+# A block list is flat and contains only base64, so it needs no XML parser; entities, comments and
+# document types have no meaning here.
 _BLOCK_LIST = re.compile(
     r"\ufeff?\s*(?:<\?xml[^<>]*\?>)?\s*<BlockList\s*(?:/>|>(?P<blocks>.*)</BlockList\s*>)\s*",
     re.DOTALL,
@@ -56,7 +56,7 @@ class Blobs:
         ]
 
     async def download(self, request: HttpRequest) -> Response:
-        """Give the content of an entry, or a range of it."""
+        """Return the content of an entry, or a range of it."""
         entry = self._site.cache.get(self._permit(request, "r"))
         if entry is None or entry.lost:
             raise RefusedError(Reason.NOT_FOUND, "The specified blob does not exist.")
@@ -74,7 +74,7 @@ class Blobs:
         return _content(entry, start, stop, status, headers)
 
     async def upload(self, request: HttpRequest) -> Response:
-        """Take a whole blob, a block, or the list that puts the blocks together."""
+        """Accept a whole blob, a block, or the list that joins the blocks."""
         upload_id = self._permit(request, "w")
         handlers = {"": self._put, "block": self._stage, "blocklist": self._commit}
         handler = handlers.get(request.query_params.get("comp", ""))
@@ -123,7 +123,7 @@ class Blobs:
 
     @staticmethod
     def refuse(_: HttpRequest, error: Exception) -> Response:
-        """Put an error into Azure's words."""
+        """Return an error in Azure's format."""
         assert isinstance(error, RefusedError)  # noqa: S101
         return storage_error(
             error.reason.status, _CODES.get(error.reason, "InternalError"), error.message
@@ -131,7 +131,7 @@ class Blobs:
 
 
 def storage_error(status: int, code: str, message: str) -> Response:
-    """Answer with an error as Azure's storage does; `message` holds no markup."""
+    """Return an error as Azure's storage does; `message` contains no markup."""
     body = (
         '<?xml version="1.0" encoding="utf-8"?>'
         f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
@@ -143,7 +143,7 @@ def storage_error(status: int, code: str, message: str) -> Response:
 
 
 def parse_block_list(body: bytes) -> list[str]:
-    """Read the ids of the blocks in order. Raises RefusedError if it is no block list."""
+    """Return the ids of the blocks in order. Raises RefusedError if the list is invalid."""
     try:
         match = _BLOCK_LIST.fullmatch(body.decode())
     except UnicodeDecodeError:
@@ -162,10 +162,10 @@ def parse_block_list(body: bytes) -> list[str]:
 
 
 def _range(request: HttpRequest, size: int) -> tuple[int, int, bool]:
-    """Give the first byte, the byte after the last, and whether a range was asked for."""
+    """Return the first byte, the byte after the last, and whether a range was requested."""
     asked = request.headers.get("x-ms-range") or request.headers.get("range")
     match = _RANGE.fullmatch(asked) if asked else None
-    if match is None:  # As HTTP has it, a range that is none is ignored.
+    if match is None:  # HTTP ignores an invalid range.
         return 0, size, False
     start = int(match[1])
     stop = min(int(match[2]) + 1, size) if match[2] else size

@@ -1,8 +1,6 @@
 """`maintainer emulator`: serve on loopback until interrupted."""
 
-import asyncio
 import ipaddress
-import signal
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +9,7 @@ from maintainer.emulator.faults import NO_FAULTS, load_faults
 from maintainer.emulator.server import LOOPBACK, REPOSITORY, Emulator, Service
 from maintainer.emulator.state import DEFAULT_QUOTA, ActionsCache
 from maintainer.errors import UsageError
+from maintainer.signals import STOP, received
 
 _MAX_PORT = 65_535
 
@@ -27,9 +26,9 @@ def run_emulator(
 ) -> None:
     """Serve at `listen` (`127.0.0.1:PORT`), and print what a client on `ref` needs to know.
 
-    `history` begins with the recorded builds. `faults` is the file of a fault plan. Ctrl-C and
-    SIGTERM end it. Raises UsageError if `listen` is no free loopback address, or the plan is not
-    valid.
+    `history` starts with the recorded builds. `faults` is the file of a fault plan. Ctrl-C and
+    SIGTERM end it. Raises UsageError if `listen` is not a free loopback address, or the plan is
+    invalid.
     """
     plan = load_faults(faults) if faults else NO_FAULTS
     host, port = parse_listen(listen)
@@ -42,15 +41,16 @@ def run_emulator(
         raise UsageError(f"cannot listen on {listen}: {error.strerror}") from None
     emulator.faults.inject(plan)
     environment = emulator.environment(ref, service=service, repository=repository)
-    for name, value in environment.items():
-        quoted = value.replace("'", r"'\''")
-        sys.stdout.write(f"export {name}='{quoted}'\n")
-    sys.stdout.flush()
-    asyncio.run(_serve(emulator))
+    with received(*STOP) as signals, emulator.serving():
+        for name, value in environment.items():
+            quoted = value.replace("'", r"'\''")
+            sys.stdout.write(f"export {name}='{quoted}'\n")
+        sys.stdout.flush()
+        signals.get()
 
 
 def _fill(cache: ActionsCache) -> None:
-    # The demo imports all of us; most emulators begin without it.
+    # The demo imports everything; most emulators start without it.
     from maintainer.demo.history import load_history, seed  # noqa: PLC0415
 
     ends_at = datetime.now(UTC) - timedelta(hours=30)
@@ -58,23 +58,18 @@ def _fill(cache: ActionsCache) -> None:
 
 
 def parse_listen(listen: str) -> tuple[str, int]:
-    """Read HOST:PORT. Raises UsageError if it is none, or not on loopback: nothing is protected."""
+    """Parse HOST:PORT. Raises UsageError if it is invalid, or not on loopback."""
     host, colon, port_text = listen.rpartition(":")
     host = host.strip("[]").replace("localhost", LOOPBACK)
     try:
         address = ipaddress.ip_address(host)
         port = int(port_text) if port_text.isascii() and port_text.isdigit() else -1
     except ValueError:
-        raise UsageError(f"{listen!r} is no address such as {LOOPBACK}:8080") from None
+        raise UsageError(
+            f"{listen!r} is not a valid address; use one such as {LOOPBACK}:8080"
+        ) from None
     if not colon or not 0 <= port <= _MAX_PORT:
-        raise UsageError(f"{listen!r} is no address such as {LOOPBACK}:8080")
+        raise UsageError(f"{listen!r} is not a valid address; use one such as {LOOPBACK}:8080")
     if not address.is_loopback:
         raise UsageError(f"the emulator only listens on loopback, which {host} is not")
     return host, port
-
-
-async def _serve(emulator: Emulator) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, lambda: setattr(emulator.server, "should_exit", True))
-    await emulator.serve()

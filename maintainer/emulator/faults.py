@@ -30,14 +30,14 @@ FaultKind = Literal[
     "reset",  # the connection is reset without an answer
     "stall",  # no answer for `seconds`, or until the client gives up; then the connection is reset
     "html",  # a page in place of the answer, with status 200
-    "wrong-shape",  # `body`, with status 200: JSON that is no answer to this
+    "wrong-shape",  # `body`, with status 200: JSON of another shape
     "miss",  # a look-up that finds nothing
-    "expired",  # a signed URL that is no longer good
-    "no-content",  # a download of what is stored as an entry, and nowhere else any more
-    # Carried out, but the client does not learn so:
+    "expired",  # a signed URL that is not valid any more
+    "no-content",  # a download of an entry whose content is lost
+    # Carried out, but the client does not learn it:
     "stored-but-failed",  # answered with `status`
     "lost-answer",  # the connection is reset
-    "gone",  # answered with 404, as if somebody else had been faster
+    "gone",  # answered with 404, as if another client had deleted it
     # Carried out, with another answer:
     "truncated",  # half of the content, then the connection is closed
     "repeat",  # a list page that shows its first entry in place of its last
@@ -52,25 +52,25 @@ _Text = Annotated[str, msgspec.Meta(pattern=r"^[ -~]*$")]
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One way for requests to go wrong. Without `nth`, `every` or `probability`: each of them."""
+    """One way for requests to fail. Without `nth`, `every` or `probability`, all of them do."""
 
     kind: FaultKind
     request: Kind | Literal["any"] = "any"
     key: str | None = None
     """Only requests whose key is known and starts with this."""
     nth: _Count | None = None
-    """The request that is hit first; `times`, by default once, of those from there on."""
+    """The first request that is hit; `times`, by default 1, of those from there on."""
     every: _Count | None = None
     """Each second, third, … request."""
     probability: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     times: _Count | None = None
-    """How many requests are hit at the most."""
+    """The maximum number of requests that are hit."""
     status: int = 500
     headers: dict[_Header, _Text] = {}
     retry_after: Annotated[int, msgspec.Meta(ge=0, le=10**9)] | _Text | None = None
     """The header: seconds, or a date."""
     rate_limit_reset: Annotated[int, msgspec.Meta(ge=0, le=10**6)] | None = None
-    """Say that no request is left, and more come in so many seconds by the real clock."""
+    """Report that no request is left until so many seconds later, by the real clock."""
     seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] | None = None
     body: str = '{"unexpected": [null]}'
     delta: int = 1
@@ -79,31 +79,31 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         if sum(x is not None for x in (self.nth, self.every, self.probability)) > 1:
             raise ValueError("only one of nth, every and probability can be given")
         if self.status not in set(HTTPStatus) or self.status < HTTPStatus.BAD_REQUEST:
-            raise ValueError(f"{self.status} is no HTTP status of an error")
+            raise ValueError(f"{self.status} is not the HTTP status of an error")
 
 
 class FaultPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that goes wrong with one emulator."""
+    """All faults of one emulator."""
 
     faults: tuple[Fault, ...] = ()
     seed: int = 0
-    """What probabilities are drawn from."""
+    """The seed of the probabilities."""
 
 
 NO_FAULTS = FaultPlan()
 
 
 class Chooser:
-    """Tells for each request in turn which fault hits it."""
+    """Chooses for each request in turn the fault that hits it."""
 
     def __init__(self, plan: FaultPlan) -> None:
         self._faults = plan.faults
-        self._random = random.Random(plan.seed)  # noqa: S311 - chance that can be repeated
+        self._random = random.Random(plan.seed)  # noqa: S311 - reproducible
         self._seen = [0] * len(plan.faults)
         self._hits = [0] * len(plan.faults)
 
     def choose(self, request: Request) -> Fault | None:
-        """Give the fault that hits this request."""
+        """Return the fault that hits this request."""
         chosen = None
         for number, fault in enumerate(self._faults):
             if not _is_about(fault, request):
@@ -134,7 +134,7 @@ def _is_about(fault: Fault, request: Request) -> bool:
 
 
 def load_faults(path: Path) -> FaultPlan:
-    """Read a plan from a file. Raises UsageError, in one line, if it is none."""
+    """Read a plan from a file. Raises UsageError, in one line, if it is invalid."""
     try:
         content = path.read_bytes()
         if path.suffix == ".json":

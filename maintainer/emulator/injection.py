@@ -1,4 +1,4 @@
-"""Lets requests go wrong as a fault plan says, around an application that knows nothing of it."""
+"""Injects the faults of a plan into an application that does not know about them."""
 
 import asyncio
 import socket
@@ -11,19 +11,19 @@ from typing import Any, ClassVar, Final
 import msgspec
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from maintainer.emulator.blobs import storage_error
 from maintainer.emulator.faults import NO_FAULTS, Chooser, Fault, FaultPlan
 from maintainer.emulator.requests import ARTIFACT_CACHE, Request
 from maintainer.emulator.web import json_response
+from maintainer.webserver import TRANSPORT
 
 REQUEST: Final = "maintainer.request"
-"""Where a scope holds the Request."""
+"""The key of the Request in a scope."""
 FAULT: Final = "maintainer.fault"
-"""Where a scope holds the kind of the fault that hit it."""
-TELL: Final = "maintainer.tell"
-"""Where a scope holds what must be called before the client can notice that it gets no answer."""
+"""The key of the kind of fault in a scope."""
+NOTIFY: Final = "maintainer.notify"
+"""The key of a function in a scope: call it before the client can notice that no response comes."""
 
 _PAGE = (
     "<!DOCTYPE html><html><head><title>Unicorn!</title></head><body>Come back later</body></html>"
@@ -35,37 +35,28 @@ _STORAGE_ERRORS: Final = {
 }
 
 
-class Protocol(H11Protocol):
-    """HTTP/1.1, with a way for the application to break the connection."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let every request of this connection find its transport."""
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, "transport": transport}
-
-
 class Faults:
-    """An ASGI wrapper that spoils what it is told to."""
+    """An ASGI middleware that injects faults."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._chooser = Chooser(NO_FAULTS)
 
     def inject(self, plan: FaultPlan) -> None:
-        """Replace the plan; its counts begin anew."""
+        """Replace the plan; its counts start at zero."""
         self._chooser = Chooser(plan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, well or badly."""
+        """Serve a request, with or without a fault."""
         fault = self._chooser.choose(scope[REQUEST])
         if fault is None:
             await self._app(scope, receive, send)
             return
         scope[FAULT] = fault.kind
-        await _Spoiled(self._app, fault, scope, receive, send).serve()
+        await _Faulty(self._app, fault, scope, receive, send).serve()
 
 
-class _Spoiled:
+class _Faulty:
     """One request that a fault hits."""
 
     def __init__(
@@ -81,7 +72,7 @@ class _Spoiled:
     async def serve(self) -> None:
         handler = self.HANDLERS.get(self.fault.kind)
         if handler is None:
-            await self.answer(self.made_up())
+            await self.answer(self.fake_response())
         else:
             await handler(self)
 
@@ -89,8 +80,8 @@ class _Spoiled:
         response.headers.update(_headers(self.fault))
         await response(self.scope, self.receive, self.send)
 
-    def made_up(self) -> Response:
-        """Make the answer to a request that is not carried out."""
+    def fake_response(self) -> Response:
+        """Return the response to a request that is not carried out."""
         fault = self.fault
         if fault.kind == "html":
             return HTMLResponse(_PAGE)
@@ -105,22 +96,22 @@ class _Spoiled:
         return _error(fault.status)
 
     async def reset(self) -> None:
-        self.scope[TELL](None)
-        transport = self.scope["state"]["transport"]
+        self.scope[NOTIFY](None)
+        transport = self.scope["state"][TRANSPORT]
         connection = transport.get_extra_info("socket")
-        # Without lingering, the end of the connection is a reset.
+        # Without lingering, closing the connection resets it.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
-        await self.wait_for_the_end()
+        await self.wait_for_disconnect()
 
     async def stall(self) -> None:
-        self.scope[TELL](None)
+        self.scope[NOTIFY](None)
         try:
-            await asyncio.wait_for(self.wait_for_the_end(), self.fault.seconds)
+            await asyncio.wait_for(self.wait_for_disconnect(), self.fault.seconds)
         except TimeoutError:
             await self.reset()
 
-    async def wait_for_the_end(self) -> None:
+    async def wait_for_disconnect(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
@@ -137,9 +128,9 @@ class _Spoiled:
         await self.answer(_error(HTTPStatus.NOT_FOUND))
 
     async def carry_out(self) -> None:
-        async def keep_quiet(_: Message) -> None: ...
+        async def discard(_: Message) -> None: ...
 
-        await self.app(self.scope, self.receive, keep_quiet)
+        await self.app(self.scope, self.receive, discard)
 
     async def truncate(self) -> None:
         left: int | None = None
@@ -155,9 +146,9 @@ class _Spoiled:
                 await self.send({"type": "http.response.body", "body": body, "more_body": True})
 
         await self.app(self.scope, self.receive, send_half)
-        # What is written already is still sent.
-        self.scope["state"]["transport"].close()
-        await self.wait_for_the_end()
+        # The transport still sends what is already written.
+        self.scope["state"][TRANSPORT].close()
+        await self.wait_for_disconnect()
 
     async def change_the_page(self) -> None:
         start: Message = {}
@@ -170,7 +161,7 @@ class _Spoiled:
         await self.app(self.scope, self.receive, keep)
         if start["status"] == HTTPStatus.OK and self.request.kind == "list":
             page = msgspec.json.decode(content)
-            _spoil_page(self.fault, page)
+            _alter_page(self.fault, page)
             await self.answer(json_response(page))
         else:
             await self.send(start)
@@ -185,7 +176,7 @@ class _Spoiled:
 
         await self.app(self.scope, self.receive, send_more)
 
-    HANDLERS: ClassVar[dict[str, Callable[["_Spoiled"], Awaitable[None]]]] = {
+    HANDLERS: ClassVar[dict[str, Callable[["_Faulty"], Awaitable[None]]]] = {
         "reset": reset,
         "stall": stall,
         "stored-but-failed": store_but_fail,
@@ -199,7 +190,7 @@ class _Spoiled:
     }
 
 
-def _spoil_page(fault: Fault, page: dict[str, Any]) -> None:
+def _alter_page(fault: Fault, page: dict[str, Any]) -> None:
     entries = page["actions_caches"]
     if fault.kind == "total":
         page["total_count"] += fault.delta
@@ -210,7 +201,7 @@ def _spoil_page(fault: Fault, page: dict[str, Any]) -> None:
 
 
 def _error(status: int) -> Response:
-    """Answer with an error that each of the protocols could have given."""
+    """Return an error that each of the protocols could return."""
     message = HTTPStatus(status).phrase
     return json_response({"code": "unavailable", "msg": message, "message": message}, status)
 

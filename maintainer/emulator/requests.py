@@ -1,4 +1,4 @@
-"""What a request is about, told from its method and address alone."""
+"""The kind of a request, derived from its method and path."""
 
 import re
 from collections.abc import Callable
@@ -17,12 +17,12 @@ Kind = Literal[
     "limit",
     "other",
 ]
-"""The names that a run counts its own requests by, and a few that it rarely makes."""
+"""The names by which a run counts its own requests, and a few that it rarely sends."""
 
 TWIRP = "/twirp/github.actions.results.api.v1.CacheService"
 ARTIFACT_CACHE = "/_apis/artifactcache"
 BLOBS = "/emulator/actions-cache"
-"""Account and container: Azure's clients take a URL apart into these and the blob's name."""
+"""Account and container: Azure's clients split a URL into these and the blob's name."""
 
 _KINDS: list[tuple[Kind, str, str]] = [
     ("look-up", "POST", rf"{TWIRP}/GetCacheEntryDownloadURL"),
@@ -59,11 +59,11 @@ class Request:
     method: str
     path: str
     key: str | None
-    """The key that it is about, if it names one or the entry exists."""
+    """Its key, if it names one or the entry exists."""
     status: int | None = None
-    """None before it is carried out, and if the connection was broken instead of an answer."""
+    """None before it is carried out, and if the connection was closed without a response."""
     fault: str | None = None
-    """The kind of the fault that a plan made of it."""
+    """The kind of the injected fault."""
 
 
 Observer = Callable[[Request], object]
@@ -71,7 +71,7 @@ Observer = Callable[[Request], object]
 
 
 def classify(method: str, path: str) -> Kind:
-    """Tell what a request is about."""
+    """Return the kind of a request."""
     for kind, methods, pattern in _PATTERNS:
         if methods.fullmatch(method) and pattern.fullmatch(path):
             return kind
@@ -79,6 +79,6 @@ def classify(method: str, path: str) -> Kind:
 
 
 def id_in(path: str) -> int | None:
-    """Give the number that a path ends with, if it does."""
+    """Return the number at the end of a path, if there is one."""
     match = _ID.fullmatch(path)
     return int(match[1]) if match else None

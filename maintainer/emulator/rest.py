@@ -1,4 +1,4 @@
-"""GitHub's REST API, as far as it is about a repository's caches.
+"""GitHub's REST API for a repository's caches.
 
 Source: https://docs.github.com/rest/actions/cache
 """
@@ -45,7 +45,7 @@ class Rest:
         ]
 
     async def list_caches(self, request: HttpRequest) -> Response:
-        """Give one page of the entries; this does not make them look used."""
+        """Return one page of the entries; this does not count as use."""
         self._permit(request)
         query = request.query_params
         order = _SORT.get(query.get("sort", "last_accessed_at"))
@@ -67,7 +67,7 @@ class Rest:
         return _page(len(entries), page)
 
     async def delete_by_key(self, request: HttpRequest) -> Response:
-        """Delete what has this key, in one ref or in all."""
+        """Delete the entries with this key, in one ref or in all."""
         self._permit(request)
         key, ref = request.query_params.get("key"), request.query_params.get("ref")
         if not key:
@@ -88,7 +88,7 @@ class Rest:
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def usage(self, request: HttpRequest) -> Response:
-        """Tell how much is stored; on GitHub this is a few minutes behind."""
+        """Return the usage; on GitHub it is a few minutes old."""
         self._permit(request)
         path = request.path_params
         return json_response(
@@ -105,12 +105,12 @@ class Rest:
         return json_response({"max_cache_size_gb": self._quota})
 
     async def usage_policy(self, request: HttpRequest) -> Response:
-        """Return the quota in the words of Enterprise Server."""
+        """Return the quota in the format of Enterprise Server."""
         self._permit(request)
         return json_response({"repo_cache_size_limit_in_gb": self._quota})
 
     async def retention_limit(self, request: HttpRequest) -> Response:
-        """Tell how long an unused entry is kept on GitHub; nothing expires here."""
+        """Return how long GitHub keeps an unused entry; here none expires."""
         self._permit(request)
         return json_response({"max_cache_retention_days": self._site.cache.retention_days})
 
@@ -124,7 +124,7 @@ class Rest:
 
     @staticmethod
     def refuse(_: HttpRequest, error: Exception) -> Response:
-        """Put an error into the words of the API."""
+        """Return an error in the format of the API."""
         assert isinstance(error, RefusedError)  # noqa: S101
         status = error.reason.status
         body = {
@@ -136,7 +136,7 @@ class Rest:
 
 
 def _below_heads(entry: Entry) -> Entry:
-    """Spell the ref of a tag as GitHub's list may."""
+    """Return the ref of a tag as GitHub's list may spell it."""
     is_tag = entry.ref.startswith("refs/tags/")
     return replace(entry, ref=f"refs/heads/{entry.ref}") if is_tag else entry
 
@@ -162,7 +162,7 @@ def _time(moment: datetime) -> str:
 
 
 def _number(text: str | None, default: int) -> int:
-    """Read a positive number; GitHub takes the default for anything else."""
+    """Return a positive number; like GitHub, the default for anything else."""
     if text is None or not _NUMBER.fullmatch(text):
         return default
     return int(text) or default

@@ -1,81 +1,39 @@
-"""Runs the emulator: on a thread of its own, or until it is told to stop."""
+"""Runs the emulator, on a thread of its own."""
 
 import asyncio
 import logging
-import socket
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
-import uvicorn
-from starlette.types import ASGIApp
-
 from maintainer.emulator.app import make_app
 from maintainer.emulator.faults import NO_FAULTS, FaultPlan
-from maintainer.emulator.injection import Faults, Protocol
+from maintainer.emulator.injection import Faults
 from maintainer.emulator.requests import Observer
 from maintainer.emulator.site import Site
 from maintainer.emulator.state import ActionsCache
 from maintainer.emulator.tokens import Signer, Tokens
 from maintainer.emulator.watch import Watch
+from maintainer.webserver import listen, serving, url_of
 
 LOOPBACK = "127.0.0.1"
 REPOSITORY = "example/app"
 
 Service = Literal["v1", "v2"]
 
-_TICK = 0.01
-
 _T = TypeVar("_T")
 
 
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to whoever runs the server."""
-        yield
-
-    async def main_loop(self) -> None:
-        """Look ten times as often as uvicorn whether to stop: tests serve hundreds of caches."""
-        ticks = 0
-        while not await self.on_tick(ticks):
-            ticks += 1
-            await asyncio.sleep(_TICK)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop at once if nobody is connected, for whom uvicorn would wait."""
-        if self.server_state.connections or self.server_state.tasks:
-            await super().shutdown(sockets)
-            return
-        for server in self.servers:
-            server.close()
-            await server.wait_closed()
-        for one in sockets or ():
-            one.close()
-
-
 class Emulator:
-    """One emulated service, and what a client must know to use it."""
+    """One emulated service, and the variables that its clients need."""
 
     def __init__(self, cache: ActionsCache, *, host: str = LOOPBACK, port: int = 0) -> None:
         self.cache = cache
         self.site = Site(cache, Tokens(), Signer(cache.clock))
         self.faults = Faults(make_app(self.site))
         self.watch = Watch(self.faults, cache)
-        # The protocol must be named: asyncio switches delays off for sockets that say they are TCP.
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        try:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.socket.bind((host, port))
-            self.socket.listen(128)
-        except OSError:
-            self.socket.close()
-            raise
-        bound = self.socket.getsockname()[1]
-        self.url = f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
-        self.server = _Server(_config(self.watch))
+        self.socket = listen(host, port)
+        self.url = url_of(self.socket)
 
     def environment(
         self,
@@ -87,7 +45,7 @@ class Emulator:
         service: Service = "v2",
         repository: str = REPOSITORY,
     ) -> dict[str, str]:
-        """Give the variables of a workflow on `ref` that also reads `readable`, in this order."""
+        """Return the variables of a workflow on `ref` that also reads `readable`, in this order."""
         token = self.site.tokens.make_runtime_token(ref, readable, write=write)
         variables = {"GITHUB_REF": ref, "ACTIONS_RUNTIME_TOKEN": token}
         if service == "v2":
@@ -102,9 +60,14 @@ class Emulator:
             }
         return variables
 
-    async def serve(self) -> None:
-        """Serve until `server.should_exit` is set."""
-        await self.server.serve(sockets=[self.socket])
+    @contextmanager
+    def serving(self) -> Iterator["Running"]:
+        """Serve on a thread of its own as long as the context lasts."""
+        # What uvicorn would log, a client that goes away or an answer that was cut short, is either
+        # intended or seen by the client.
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+        with serving(self.watch, self.socket) as loop:
+            yield Running(self, loop)
 
 
 class Running:
@@ -113,7 +76,6 @@ class Running:
     def __init__(self, emulator: Emulator, loop: asyncio.AbstractEventLoop) -> None:
         self._emulator = emulator
         self._loop = loop
-        self._thread = threading.get_ident()
         self.url = emulator.url
         self.environment = emulator.environment
 
@@ -122,7 +84,7 @@ class Running:
 
         The cache may only be touched here and in observers, which run on the server's thread.
         """
-        if threading.get_ident() == self._thread:
+        if self._is_on_its_thread():
             return function(self._emulator.cache)
 
         async def between() -> _T:
@@ -130,17 +92,23 @@ class Running:
 
         return asyncio.run_coroutine_threadsafe(between(), self._loop).result()
 
+    def _is_on_its_thread(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
     def observe(self, *, before: Observer | None = None, after: Observer | None = None) -> None:
         """Replace the observers.
 
-        `before` is called when a request has come in; `after` when it has been carried out and its
-        answer is about to leave. What they raise is raised when the server is stopped.
+        `before` is called when a request has arrived; `after` when it has been carried out and its
+        response is about to be sent. Their exceptions are raised when the server stops.
         """
         self._emulator.watch.before = before
         self._emulator.watch.after = after
 
     def inject(self, faults: FaultPlan = NO_FAULTS) -> None:
-        """Replace the fault plan, between two requests; its counts begin anew."""
+        """Replace the fault plan, between two requests; its counts start at zero."""
         self.call(lambda _: self._emulator.faults.inject(faults))
 
 
@@ -156,40 +124,8 @@ def serve_in_thread(
     """Serve `cache` on loopback as long as the context lasts; port 0 takes a free one."""
     emulator = Emulator(cache, port=port)
     emulator.faults.inject(faults)
-    started = threading.Event()
-    running: list[Running] = []
-
-    async def main() -> None:
-        running.append(Running(emulator, asyncio.get_running_loop()))
-        running[0].observe(before=before, after=after)
-        started.set()
-        await emulator.serve()
-
-    thread = threading.Thread(target=lambda: asyncio.run(main()), name="emulator", daemon=True)
-    thread.start()
-    started.wait()
-    try:
-        yield running[0]
-    finally:
-        emulator.server.should_exit = True
-        thread.join()
+    emulator.watch.before, emulator.watch.after = before, after
+    with emulator.serving() as running:
+        yield running
     if emulator.watch.failure:
         raise emulator.watch.failure
-
-
-def _config(app: ASGIApp) -> uvicorn.Config:
-    # What uvicorn would log, a client that goes away or an answer that was cut short, is either
-    # meant or seen by the client.
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
-    return uvicorn.Config(
-        app,
-        http=Protocol,
-        ws="none",
-        lifespan="off",
-        loop="asyncio",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=1,
-    )

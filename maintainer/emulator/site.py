@@ -1,4 +1,4 @@
-"""What every protocol works on: the cache, and who may do what."""
+"""What all protocols share: the cache, and the permissions."""
 
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -11,7 +11,7 @@ from maintainer.emulator.tokens import Permissions, Purpose, Signer, Tokens
 from maintainer.emulator.web import Reason, RefusedError, base_url
 
 WRITE_DENIED = "cache write denied: the token can only read"
-"""GitHub's client knows a refused write by how this begins."""
+"""GitHub's client recognizes a refused write by the start of this message."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Site:
     signer: Signer
 
     def permissions(self, request: HttpRequest) -> Permissions:
-        """Tell what the runtime token of a request allows. Raises RefusedError."""
+        """Return the permissions of a request's runtime token. Raises RefusedError."""
         header = request.headers.get("authorization", "")
         permissions = self.tokens.read_runtime_token(header)
         if permissions is None:
@@ -31,20 +31,20 @@ class Site:
         return permissions
 
     def readable(self, request: HttpRequest) -> tuple[str, ...]:
-        """Tell which refs a request may read. Raises RefusedError if there are none."""
+        """Return the refs that a request may read. Raises RefusedError if there are none."""
         readable = self.permissions(request).readable
         if not readable:
             raise RefusedError(Reason.DENIED, "cache read denied: the token can read no cache")
         return readable
 
     def writable(self, request: HttpRequest) -> str:
-        """Tell which ref a request may write. Raises RefusedError if there is none."""
+        """Return the ref that a request may write. Raises RefusedError if there is none."""
         writable = self.permissions(request).writable
         if writable is None:
             raise RefusedError(Reason.DENIED, WRITE_DENIED)
         return writable
 
     def signed_url(self, request: HttpRequest, blob_id: int, purpose: Purpose) -> str:
-        """Give a URL that is good for one blob and one purpose, for a while."""
+        """Return a URL for one blob and one purpose, valid for a limited time."""
         query = urlencode(self.signer.sign(blob_id, purpose))
         return f"{base_url(request)}{BLOBS}/{blob_id}?{query}"

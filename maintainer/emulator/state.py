@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from maintainer.emulator.uploads import Upload
 
 DEFAULT_QUOTA = 10 * 1024**3
-"""Bytes; what GitHub gives every repository."""
+"""Bytes; GitHub's default for every repository."""
 RETENTION_DAYS = 7
 _VERSION = "693bb7016429d80366022f036f84856888c9f13e00145f5f6f4dce303a38d6f2"  # BuildKit's
 
@@ -15,15 +15,15 @@ Clock = Callable[[], datetime]
 
 
 class KeyTakenError(Exception):
-    """The key is written or reserved already."""
+    """The key is already written or reserved."""
 
 
 class NotReservedError(Exception):
-    """There is no upload under way for this key."""
+    """There is no unfinished upload for this key."""
 
 
 class WrongSizeError(Exception):
-    """What was uploaded is not what the client says that it uploaded."""
+    """The uploaded content does not have the size that the client states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,17 @@ class Entry:
     content: bytes | None = field(repr=False)
     """None if only the size is known: it then reads as zeros."""
     lost: bool = False
-    """Whether its content is gone while the entry stays: it is found, and cannot be downloaded."""
+    """Whether its content is lost: the entry is found, but cannot be downloaded."""
 
     def read(self, start: int, stop: int, *, at_once: int = 1024**2) -> Iterator[bytes]:
-        """Give the bytes from `start` to `stop`, in pieces of at most `at_once`."""
+        """Yield the bytes from `start` to `stop`, in pieces of at most `at_once`."""
         for position in range(start, stop, at_once):
             end = min(position + at_once, stop)
             yield bytes(end - position) if self.content is None else self.content[position:end]
 
 
 def system_clock() -> datetime:
-    """Give the time, in UTC."""
+    """Return the time, in UTC."""
     return datetime.now(UTC)
 
 
@@ -59,16 +59,16 @@ _Place = tuple[str, str, str]  # ref, key, version
 
 
 class ActionsCache:
-    """Entries and reserved keys. Not for use by several threads at once."""
+    """Entries and reserved keys. Not thread-safe."""
 
     def __init__(self, *, clock: Clock = system_clock, quota: int = DEFAULT_QUOTA) -> None:
         self.lists_tags_below_heads = False
         """Whether the list spells the ref of a tag `refs/heads/refs/tags/…`, as GitHub's may."""
         self.clock = clock
         self.quota = quota
-        """Bytes; above it the host evicts what was used least recently, whatever it is."""
+        """Bytes; above it the least recently used entries are evicted, as on GitHub."""
         self.retention_days = RETENTION_DAYS
-        """What the REST API reports; nothing expires here."""
+        """As the REST API reports it; here nothing expires."""
         self._entries: dict[int, Entry] = {}
         self._places: dict[_Place, int] = {}
         self._uploads: dict[int, Upload] = {}
@@ -90,11 +90,11 @@ class ActionsCache:
         return [(upload.ref, upload.key) for upload in self._uploads.values()]
 
     def get(self, entry_id: int) -> Entry | None:
-        """Give an entry by its id."""
+        """Return an entry by its id."""
         return self._entries.get(entry_id)
 
     def upload(self, upload_id: int) -> Upload | None:
-        """Give an upload that is under way; its id becomes the id of the entry."""
+        """Return an unfinished upload; its id becomes the id of the entry."""
         return self._uploads.get(upload_id)
 
     def put(
@@ -108,7 +108,7 @@ class ActionsCache:
         created_at: datetime | None = None,
         last_accessed_at: datetime | None = None,
     ) -> Entry:
-        """Place an entry, as if it had been written at that time; nothing is evicted for it.
+        """Add an entry, as if it had been written at that time; this evicts nothing.
 
         Raises KeyTakenError.
         """
@@ -130,7 +130,7 @@ class ActionsCache:
     def look_up(
         self, refs: Sequence[str], key: str, restore_keys: Iterable[str], version: str
     ) -> Entry | None:
-        """Find an entry as GitHub does, and note that it was used.
+        """Find an entry as GitHub does, and record its use.
 
         In each ref in turn: `key` itself; then, for each restore key in turn, the entry that was
         created last among those whose keys start with it.
@@ -166,14 +166,14 @@ class ActionsCache:
         return upload
 
     def find_upload(self, ref: str, key: str, version: str) -> Upload:
-        """Give the upload under way for a key. Raises NotReservedError."""
+        """Return the unfinished upload for a key. Raises NotReservedError."""
         upload_id = self._reserved.get((ref, key, version))
         if upload_id is None:
             raise NotReservedError
         return self._uploads[upload_id]
 
     def finalize(self, upload: Upload, size: int) -> Entry:
-        """Make an upload an entry, then evict what is above the quota.
+        """Turn an upload into an entry, then evict what exceeds the quota.
 
         Raises WrongSizeError if it has not `size` bytes; the key then stays reserved.
         """
@@ -205,9 +205,9 @@ class ActionsCache:
         self._entries[entry_id] = replace(entry, lost=True)
         return True
 
-    def clear(self, *, count_anew: bool = False) -> None:
-        """Forget all entries and uploads; ids are not used again, unless counting begins anew."""
-        if count_anew:
+    def clear(self, *, restart_ids: bool = False) -> None:
+        """Forget all entries and uploads; ids are not reused, unless `restart_ids` is given."""
+        if restart_ids:
             self._last_id = 0
         self._entries.clear()
         self._places.clear()

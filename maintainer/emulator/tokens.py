@@ -17,7 +17,7 @@ READ: Final = 1
 WRITE: Final = 2
 
 Purpose = Literal["r", "w"]
-"""What a signed URL permits, as Azure's `sp` says it."""
+"""The permission of a signed URL, as in Azure's `sp`."""
 
 
 class _Grant(msgspec.Struct, frozen=True):
@@ -27,12 +27,12 @@ class _Grant(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """What a runtime token allows."""
+    """The permissions of a runtime token."""
 
     readable: tuple[str, ...]
-    """Refs, in the order in which they are searched."""
+    """Refs, in search order."""
     writable: str | None
-    """The one ref that is written to."""
+    """The only ref that it may write."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Tokens:
     lifetime: timedelta = timedelta(days=1)
 
     def make_runtime_token(self, ref: str, readable: Sequence[str] = (), *, write: bool) -> str:
-        """Make a token that reads `ref`, then the `readable` ones, and may write `ref`."""
+        """Return a token that may read `ref`, then the `readable` ones, and may write `ref`."""
         own = _Grant(ref, READ | WRITE if write else READ)
         grants = [own, *(_Grant(other, READ) for other in readable if other != ref)]
         now = datetime.now(UTC)
@@ -63,7 +63,7 @@ class Tokens:
         return f"ghs_emulator{hmac.digest(self.secret, b'rest', 'sha256').hex()[:32]}"
 
     def read_runtime_token(self, authorization: str) -> Permissions | None:
-        """Check an Authorization header of the cache service; None if it is not valid."""
+        """Return the permissions of a header for the cache service; None if it is invalid."""
         try:
             claims = jwt.decode(
                 _bearer(authorization),
@@ -80,7 +80,7 @@ class Tokens:
         )
 
     def is_rest_token(self, authorization: str) -> bool:
-        """Check an Authorization header of the REST API."""
+        """Whether an Authorization header of the REST API is valid."""
         return hmac.compare_digest(_bearer(authorization).encode(), self.rest_token.encode())
 
 
@@ -98,12 +98,12 @@ class Signer:
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def sign(self, blob_id: int, purpose: Purpose) -> dict[str, str]:
-        """Give the query parameters of a URL that is good for one blob and purpose."""
+        """Return the query parameters of a URL for one blob and purpose."""
         expiry = f"{self.clock() + self.lifetime:%Y-%m-%dT%H:%M:%SZ}"
         return {"sp": purpose, "se": expiry, "sig": self._signature(blob_id, purpose, expiry)}
 
     def permits(self, blob_id: int, purpose: Purpose, expiry: str, signature: str) -> bool:
-        """Check the query parameters of such a URL."""
+        """Whether the query parameters of such a URL are valid."""
         right = self._signature(blob_id, purpose, expiry)
         if not hmac.compare_digest(right.encode(), signature.encode()):
             return False

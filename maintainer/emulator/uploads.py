@@ -1,27 +1,27 @@
-"""What was sent for a reserved key, in the pieces in which it came."""
+"""The content sent for a reserved key, in pieces."""
 
 from dataclasses import dataclass, field
 
 MAX_ENTRY_SIZE = 2 * 1024**3
-"""Bytes that one upload may hold, all its pieces together. They are kept in memory."""
+"""Bytes of one upload, all pieces together. They are kept in memory."""
 MAX_BLOCKS = 50_000
 """Azure's own limit for one blob."""
 
 
 class UploadError(Exception):
-    """A piece does not fit, or one that is named was never sent."""
+    """A piece does not fit, or a named one was never sent."""
 
 
 @dataclass(slots=True)
 class Upload:
-    """A reserved key, and what was sent for it so far."""
+    """A reserved key, and the content sent so far."""
 
     id: int
     ref: str
     key: str
     version: str
     content: bytes | None = None
-    """The whole, once the storage has been told to put it together."""
+    """The whole content, once its blocks are committed."""
     _blocks: dict[str, bytes] = field(default_factory=dict)
     _chunks: dict[int, bytes] = field(default_factory=dict)
     _held: int = 0
@@ -33,7 +33,7 @@ class Upload:
         return self.content is not None or bool(self._blocks or self._chunks)
 
     def put(self, content: bytes) -> None:
-        """Take the whole content at once. Raises UploadError if it is too large."""
+        """Store the whole content at once. Raises UploadError if it is too large."""
         self._check(len(content))
         self.content = content
 
@@ -45,7 +45,7 @@ class Upload:
         self._blocks[block] = content
 
     def commit(self, blocks: list[str]) -> None:
-        """Put blocks together in this order. Raises UploadError if one was never sent."""
+        """Join blocks in this order. Raises UploadError if one was never sent."""
         if missing := set(blocks) - self._blocks.keys():
             raise UploadError(f"{len(missing)} blocks were never sent")
         self._check(sum(len(self._blocks[block]) for block in blocks))
@@ -54,12 +54,12 @@ class Upload:
         self._held = 0
 
     def write_at(self, start: int, content: bytes) -> None:
-        """Keep a chunk of version 1, which says where it belongs."""
+        """Keep a chunk of version 1, which states its position."""
         self._hold(len(content) - len(self._chunks.get(start, b"")))
         self._chunks[start] = content
 
     def assemble(self) -> bytes | None:
-        """Give the whole content; None if nothing was sent, or a part is missing."""
+        """Return the whole content; None if nothing was sent, or a part is missing."""
         if self.content is not None or not self._chunks:
             return self.content
         whole = bytearray()

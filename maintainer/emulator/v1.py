@@ -54,7 +54,7 @@ class VersionOne:
         ]
 
     async def look_up(self, request: HttpRequest) -> Response:
-        """Find an entry by its keys, all of which match loosely."""
+        """Find an entry by its keys, all of which match as prefixes."""
         refs = self._site.readable(request)
         keys = request.query_params.get("keys", "").split(",")
         version = request.query_params.get("version", "")
@@ -84,7 +84,7 @@ class VersionOne:
         return json_response({"cacheId": upload.id}, HTTPStatus.CREATED)
 
     async def upload(self, request: HttpRequest) -> Response:
-        """Take a chunk."""
+        """Store a chunk."""
         self._find(request)
         match = _RANGE.fullmatch(request.headers.get("content-range", ""))
         if match is None:
@@ -100,12 +100,12 @@ class VersionOne:
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def commit(self, request: HttpRequest) -> Response:
-        """Make an upload an entry."""
+        """Turn an upload into an entry."""
         self._find(request)
         asked = await read_json(request, _Commit)
         upload = self._find(request)
         if asked.size == 0 and not upload.begun:
-            upload.put(b"")  # A client has no chunk to send for nothing.
+            upload.put(b"")  # For empty content, a client sends no chunk.
         try:
             self._site.cache.finalize(upload, asked.size)
         except WrongSizeError:
@@ -121,7 +121,7 @@ class VersionOne:
 
     @staticmethod
     def refuse(_: HttpRequest, error: Exception) -> Response:
-        """Put an error into the words of the service."""
+        """Return an error in the format of the service."""
         assert isinstance(error, RefusedError)  # noqa: S101
         name = "".join(part.title() for part in error.reason.code.split("_"))
         body = {

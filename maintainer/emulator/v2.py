@@ -52,7 +52,7 @@ class VersionTwo:
         ]
 
     async def look_up(self, request: HttpRequest) -> Response:
-        """Find an entry, and give a URL to download it from."""
+        """Find an entry, and return its download URL."""
         refs = self._site.readable(request)
         asked = await read_json(request, _LookUp)
         restore_keys = asked.restore_keys or asked.restoreKeys
@@ -63,10 +63,10 @@ class VersionTwo:
         return json_response({"ok": True, "signed_download_url": url, "matched_key": entry.key})
 
     async def create(self, request: HttpRequest) -> Response:
-        """Reserve a key, and give a URL to upload to."""
+        """Reserve a key, and return its upload URL."""
         ref = self._site.permissions(request).writable
         asked = await read_json(request, _Create)
-        if ref is None:  # GitHub's client looks for this message in an answer with status 200.
+        if ref is None:  # GitHub's client expects this message in a response with status 200.
             return json_response({"ok": False, "signed_upload_url": "", "message": WRITE_DENIED})
         try:
             upload = self._site.cache.reserve(ref, asked.key, asked.version)
@@ -76,7 +76,7 @@ class VersionTwo:
         return json_response({"ok": True, "signed_upload_url": url, "message": ""})
 
     async def finalize(self, request: HttpRequest) -> Response:
-        """Make an upload an entry."""
+        """Turn an upload into an entry."""
         ref = self._site.writable(request)
         asked = await read_json(request, _Finalize)
         size = asked.sizeBytes if asked.size_bytes is None else asked.size_bytes
@@ -92,7 +92,7 @@ class VersionTwo:
 
     @staticmethod
     def refuse(_: HttpRequest, error: Exception) -> Response:
-        """Put an error into Twirp's words."""
+        """Return an error in Twirp's format."""
         assert isinstance(error, RefusedError)  # noqa: S101
         body = {"code": error.reason.code, "msg": error.message}
         return json_response(body, error.reason.status)

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from maintainer.emulator.injection import FAULT, REQUEST, TELL
+from maintainer.emulator.injection import FAULT, NOTIFY, REQUEST
 from maintainer.emulator.requests import Observer, Request, classify, id_in
 from maintainer.emulator.state import ActionsCache
 from maintainer.emulator.web import MAX_JSON
@@ -20,7 +20,7 @@ class _Named(msgspec.Struct):
 
 
 class Watch:
-    """An ASGI wrapper that tells observers what comes in and what became of it."""
+    """An ASGI middleware that calls observers with each request and its result."""
 
     def __init__(self, app: ASGIApp, cache: ActionsCache) -> None:
         self._app = app
@@ -29,7 +29,7 @@ class Watch:
         self.after: Observer | None = None
         self.count = 0
         self.failure: Exception | None = None
-        """The first thing that an observer raised."""
+        """The first exception of an observer."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request between its two observers."""
@@ -43,26 +43,26 @@ class Watch:
         if kind in _KEY_IN_BODY and scope["method"] == "POST":
             body = await _read_ahead(receive)
         request = Request(number, kind, scope["method"], scope["path"], self._key(scope, body))
-        self._tell(self.before, request)
-        told = False
+        self._call(self.before, request)
+        notified = False
 
-        def tell(status: int | None) -> None:
-            nonlocal told
-            if not told:
-                self._tell(self.after, replace(request, status=status, fault=scope.get(FAULT)))
-            told = True
+        def notify(status: int | None) -> None:
+            nonlocal notified
+            if not notified:
+                self._call(self.after, replace(request, status=status, fault=scope.get(FAULT)))
+            notified = True
 
-        # The state has changed when the answer begins, and the client cannot have acted upon it.
-        async def send_and_tell(message: Message) -> None:
+        # The state has changed when the response starts, and the client cannot have reacted yet.
+        async def send_and_notify(message: Message) -> None:
             if message["type"] == "http.response.start":
-                tell(int(message["status"]))
+                notify(int(message["status"]))
             await send(message)
 
-        scope.update({REQUEST: request, TELL: tell})
+        scope.update({REQUEST: request, NOTIFY: notify})
         try:
-            await self._app(scope, _replay(body, receive), send_and_tell)
+            await self._app(scope, _replay(body, receive), send_and_notify)
         finally:
-            tell(None)
+            notify(None)
 
     def _key(self, scope: Scope, body: list[Message]) -> str | None:
         if body:
@@ -82,17 +82,17 @@ class Watch:
         found = self._cache.get(blob_id) or self._cache.upload(blob_id)
         return found.key if found else None
 
-    def _tell(self, observer: Observer | None, request: Request) -> None:
+    def _call(self, observer: Observer | None, request: Request) -> None:
         if observer is None:
             return
         try:
             observer(request)
-        except Exception as error:  # noqa: BLE001 - it belongs to the test, which gets it in the end
+        except Exception as error:  # noqa: BLE001 - raised when the server stops
             self.failure = self.failure or error
 
 
 async def _read_ahead(receive: Receive) -> list[Message]:
-    """Read a body as far as one may be read at once; the rest stays where it is."""
+    """Read a body up to the maximum size of JSON; the rest is read later."""
     messages: list[Message] = []
     size = 0
     while size <= MAX_JSON:
@@ -105,9 +105,9 @@ async def _read_ahead(receive: Receive) -> list[Message]:
 
 
 def _replay(messages: list[Message], receive: Receive) -> Callable[[], Awaitable[Message]]:
-    left = list(messages)
+    ahead = list(messages)
 
     async def replayed() -> Message:
-        return left.pop(0) if left else await receive()
+        return ahead.pop(0) if ahead else await receive()
 
     return replayed

@@ -1,4 +1,4 @@
-"""What all protocols share: reading what may be hostile, and saying no."""
+"""What all protocols share: parsing untrusted requests, and refusing them."""
 
 import re
 from enum import Enum
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 class Reason(Enum):
-    """Why a request is refused: Twirp's code, and the status of the answer."""
+    """Why a request is refused: Twirp's code, and the HTTP status."""
 
     MALFORMED = "malformed", HTTPStatus.BAD_REQUEST
     INVALID = "invalid_argument", HTTPStatus.BAD_REQUEST
@@ -36,17 +36,17 @@ class Reason(Enum):
 
     @property
     def code(self) -> str:
-        """The name that Twirp has for it."""
+        """Twirp's name for it."""
         return self.value[0]
 
     @property
     def status(self) -> HTTPStatus:
-        """The status of the answer."""
+        """The HTTP status."""
         return self.value[1]
 
 
 class RefusedError(Exception):
-    """The answer is no; each protocol puts it into its own words."""
+    """A refusal; each protocol has its own format for it."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -55,7 +55,7 @@ class RefusedError(Exception):
 
 
 async def read_body(request: HttpRequest, limit: int) -> bytes:
-    """Read a body of at most `limit` bytes. Raises RefusedError before more is kept."""
+    """Read a body of at most `limit` bytes. Raises RefusedError if it is longer."""
     body = bytearray()
     try:
         async for chunk in request.stream():
@@ -68,7 +68,7 @@ async def read_body(request: HttpRequest, limit: int) -> bytes:
 
 
 async def read_json(request: HttpRequest, shape: type[_T]) -> _T:
-    """Read a JSON body of this shape. Raises RefusedError."""
+    """Parse a JSON body of this shape. Raises RefusedError."""
     body = await read_body(request, MAX_JSON)
     try:
         return msgspec.json.decode(body, type=shape)
@@ -79,7 +79,7 @@ async def read_json(request: HttpRequest, shape: type[_T]) -> _T:
 
 
 def read_id(request: HttpRequest) -> int:
-    """Give the number in the path. Raises RefusedError if it is none."""
+    """Return the number in the path. Raises RefusedError if it is invalid."""
     text = str(request.path_params["id"])
     if not _ID.fullmatch(text):
         raise RefusedError(Reason.NOT_FOUND, "there is no such entry")
@@ -89,13 +89,13 @@ def read_id(request: HttpRequest) -> int:
 def json_response(
     content: object, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
 ) -> Response:
-    """Answer with JSON."""
+    """Return a JSON response."""
     return Response(
         msgspec.json.encode(content), status, headers=headers, media_type="application/json"
     )
 
 
 def base_url(request: HttpRequest) -> str:
-    """Give the address of this server, whatever name the client used for it."""
+    """Return the URL of this server, whatever host name the client used."""
     host, port = request.scope["server"]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

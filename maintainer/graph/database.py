@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,14 @@ class Database:
             self._let_others_read()
 
     def _migrate(self) -> None:
-        config = _alembic()
-        head = ScriptDirectory.from_config(config).get_current_head()
         with self._readers.begin() as connection:
-            if _revision(connection) == head:
+            if _revision(connection) == _newest_revision():
                 return
         with self._engine.begin() as connection:
             revision = _revision(connection)
             if revision is None and inspect(connection).get_table_names():
                 raise DatabaseError(f"the database {self.path} belongs to another program")
+            config = _alembic()
             config.attributes["connection"] = connection
             try:
                 alembic.command.upgrade(config, "head")
@@ -169,6 +169,11 @@ def _begin(connection: Connection) -> None:
 
 def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
+
+
+@cache
+def _newest_revision() -> str | None:
+    return ScriptDirectory.from_config(_alembic()).get_current_head()
 
 
 def _alembic() -> Config:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     DateTime,
     Dialect,
-    Float,
     ForeignKey,
     Index,
     LargeBinary,
@@ -357,24 +356,10 @@ class ActionRow(Base):
     """`planned`, `done`, `gone already`, `skipped: …` or `failed: …`."""
 
 
-class ScheduleRow(Base):
-    """When a target is due next: APScheduler's own table, whose columns it decides.
-
-    Only the times are read from it. What it pickles is thrown away when a service starts.
-    """
-
-    __tablename__ = "schedule"
-    id: Mapped[str] = mapped_column(primary_key=True)
-    """The name of the target."""
-    next_run_time: Mapped[float | None] = mapped_column(Float, index=True)
-    """Seconds since 1970."""
-    job_state: Mapped[bytes]
-
-
 class ScheduledRow(Base):
-    """A target that a service looks after, and how its last attempt at a run went.
+    """A target of a service, when it runs next, and the result of its last attempt.
 
-    An attempt can fail before there is a run, if there is no token for one.
+    An attempt can fail before there is a run, for example without a token.
     """
 
     __tablename__ = "scheduled"
@@ -382,14 +367,16 @@ class ScheduledRow(Base):
     position: Mapped[int]
     """Its place in the configuration."""
     cache: Mapped[str]
-    """A digest of where its cache is; with another one it is another target."""
+    """A digest of the location of its cache; another cache makes it another target."""
     rule: Mapped[str]
-    """When it runs; another rule gives another schedule."""
+    """When it runs, in words; a changed rule changes the next run."""
     misfire_grace_seconds: Mapped[int]
+    next_run_at: Mapped[datetime]
+    """When the next run begins; in the past while it waits for another one."""
     due_at: Mapped[datetime]
-    """When the next attempt is to begin; stays, while nothing begins."""
+    """The same, but a run that is skipped leaves it in the past: the target is then overdue."""
     target: Mapped[str | None]
-    """The name of its cache, known since the first run."""
+    """The name of its cache, known after the first run."""
     running_since: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     status: Mapped[str | None]

@@ -1,41 +1,53 @@
-"""Which targets a service looks after, when they run, and how that has been going."""
+"""The targets of a service: when they run next, and the results of their last attempts."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from maintainer.graph.models import RunRow, ScheduledRow, ScheduleRow, Target
+from maintainer.graph.models import RunRow, ScheduledRow, Target
 from maintainer.report.words import say_count
 
 
-class Due(msgspec.Struct, frozen=True):
-    """When a target runs, as it was when the service last ran."""
+class Scheduled(msgspec.Struct, frozen=True):
+    """When a target runs next, and what that depends on."""
 
+    name: str
+    cache: str
     rule: str
     misfire_grace_seconds: int
     next_run_at: datetime
-    """Whichever is earlier: what APScheduler says, or a run that was to begin and did not."""
+    due_at: datetime
     failures: int
     is_running: bool
-    was_interrupted: bool
-    """Whether the service ended during its last run."""
+    is_retried: bool
+    """Whether its last run failed or was interrupted; the next one may then be late."""
+
+    def is_of(self, cache: str, rule: str) -> bool:
+        """Whether the target still has this cache and this rule."""
+        return (self.cache, self.rule) == (cache, rule)
+
+    def is_misfired(self, now: datetime) -> bool:
+        """Whether it is too late for the run."""
+        late = now - self.next_run_at
+        return late > timedelta(seconds=self.misfire_grace_seconds) and not self.is_retried
 
 
 class TargetStatus(msgspec.Struct, frozen=True):
-    """How a target is doing. Its JSON names are stable."""
+    """The status of a target. Its JSON names are stable."""
 
     name: str
     target: str | None
     """The name of its cache; None before its first run."""
     rule: str
-    next_run_at: datetime | None
+    next_run_at: datetime
+    """When its next run begins."""
     due_at: datetime
-    """When the next attempt was to begin; unlike `next_run_at` it stays, if none begins."""
-    late_after_seconds: int
-    """So late it may begin; then it is overdue."""
+    """The same, but a run that was skipped leaves it in the past."""
+    misfire_grace_seconds: int
+    """If the next run is later than this, the target is overdue."""
     running_since: datetime | None
     last_status: str | None
     """`done`, `failed` or `interrupted`; None if there was no attempt yet."""
@@ -46,63 +58,57 @@ class TargetStatus(msgspec.Struct, frozen=True):
     """Why the last attempt failed."""
     failures: int
     """Failed attempts in a row."""
-    last_good_at: datetime | None
-    """When a run on its cache last ended well, whoever ran it."""
+    last_success_at: datetime | None
+    """When a run on its cache last succeeded, whoever started it."""
     rate_limit_remaining: int | None
-    """Requests that the REST API still allows the token, when last told."""
+    """Requests that the REST API still allows the token, as last reported."""
 
     @property
-    def waits_for_its_time(self) -> bool:
-        """Whether its first run begins at a time of its own, rather than with the service."""
-        return self.rule.startswith("cron ")
+    def starts_with_the_service(self) -> bool:
+        """Whether its first run begins as soon as the service starts."""
+        return not self.rule.startswith("cron ")
 
     def is_overdue(self, now: datetime) -> bool:
-        """Tell whether a run that was to begin has not."""
-        return now > self.due_at + timedelta(seconds=self.late_after_seconds)
+        """Whether a run should have begun and did not."""
+        return now > self.due_at + timedelta(seconds=self.misfire_grace_seconds)
 
     def complaint(self, now: datetime) -> str | None:
-        """Say what is wrong, if it is."""
+        """Return what is wrong with the target, if anything."""
         if self.last_status == "failed":
             if self.failures > 1:
                 failed = f"{say_count(self.failures, 'attempt')} in a row failed"
                 return f"{failed}, the last one because: {self.problem}"
             return f"the last attempt failed: {self.problem}"
-        if self.last_status is None and not (self.waits_for_its_time and now < self.due_at):
+        if self.last_status is None and (self.starts_with_the_service or now >= self.due_at):
             return "it has not run yet"
-        if self.last_status and self.last_good_at is None:
-            return "no run has ended well yet"
+        if self.last_status and self.last_success_at is None:
+            return "no run has succeeded yet"
         if self.is_overdue(now):
             return f"its run is overdue since {self.due_at:%Y-%m-%d %H:%M:%S} UTC"
         return None
 
 
-def load_due(connection: Connection) -> dict[str, Due]:
-    """Give for each target that is scheduled when it runs."""
-    rows = connection.execute(
-        select(ScheduledRow, ScheduleRow.next_run_time).join(
-            ScheduleRow, ScheduleRow.id == ScheduledRow.name
-        )
-    )
+def load_schedule(connection: Connection) -> dict[str, Scheduled]:
+    """Return when each target runs next, by name."""
+    rows = connection.execute(select(ScheduledRow))
     return {
-        row.name: Due(
+        row.name: Scheduled(
+            name=row.name,
+            cache=row.cache,
             rule=row.rule,
             misfire_grace_seconds=row.misfire_grace_seconds,
-            next_run_at=min(row.due_at, _time(row.next_run_time) or row.due_at),
+            next_run_at=row.next_run_at,
+            due_at=row.due_at,
             failures=row.failures,
             is_running=row.running_since is not None,
-            was_interrupted=row.status == "interrupted",
+            is_retried=row.failures > 0 or row.status == "interrupted",
         )
         for row in rows
     }
 
 
-def forget_jobs(connection: Connection) -> None:
-    """Throw away what APScheduler has pickled: this file may come from anywhere."""
-    connection.execute(delete(ScheduleRow))
-
-
-def keep_targets(connection: Connection, caches: Mapping[str, str]) -> None:
-    """Forget the targets that are configured no more, or for another cache than by `caches`."""
+def forget_other_targets(connection: Connection, caches: Mapping[str, str]) -> None:
+    """Delete the targets that are not configured, or have another cache than in `caches`."""
     target = tuple_(ScheduledRow.name, ScheduledRow.cache)
     connection.execute(delete(ScheduledRow).where(target.not_in(list(caches.items()))))
 
@@ -115,14 +121,15 @@ def save_target(
     cache: str,
     rule: str,
     misfire_grace: timedelta,
-    due_at: datetime,
+    next_run_at: datetime,
 ) -> None:
-    """Write down when a target runs; how its attempts went is kept."""
+    """Record when a target runs next; the results of its attempts stay."""
     values = {
         "position": position,
         "rule": rule,
         "misfire_grace_seconds": int(misfire_grace.total_seconds()),
-        "due_at": due_at,
+        "next_run_at": next_run_at,
+        "due_at": next_run_at,
     }
     connection.execute(
         upsert(ScheduledRow)
@@ -131,18 +138,21 @@ def save_target(
     )
 
 
-def begin_attempt(
-    connection: Connection, name: str, cache: str, now: datetime, next_due_at: datetime | None
+def claim(
+    connection: Connection, name: str, cache: str, now: datetime, next_run_at: datetime
 ) -> None:
-    """Write down that a run begins, and when the one after it is due."""
-    values = {"running_since": now} | ({"due_at": next_due_at} if next_due_at else {})
-    connection.execute(update(ScheduledRow).where(_is(name, cache)).values(values))
+    """Record that a target runs from now on, and when it runs next."""
+    connection.execute(
+        update(ScheduledRow)
+        .where(_is(name, cache))
+        .values(running_since=now, next_run_at=next_run_at, due_at=next_run_at)
+    )
 
 
 def end_killed_attempts(connection: Connection, now: datetime) -> set[str]:
-    """Write down that what seems to be running was killed, and so has failed; give the names.
+    """Record the targets that seem to be running as killed, which is a failure; return their names.
 
-    Its run, if it came to one, must have been found killed before.
+    Their runs, if they had begun, must be recorded as killed already.
     """
     run = (
         select(func.min(RunRow.id))
@@ -170,8 +180,8 @@ def end_killed_attempts(connection: Connection, now: datetime) -> set[str]:
     return set(killed.scalars())
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """What came of an attempt."""
+class AttemptResult(msgspec.Struct, frozen=True):
+    """How an attempt at a run ended."""
 
     status: str
     target: str | None = None
@@ -180,48 +190,58 @@ class Outcome(msgspec.Struct, frozen=True):
     rate_limit_remaining: int | None = None
 
 
-def end_attempt(
-    connection: Connection, name: str, cache: str, outcome: Outcome, now: datetime
-) -> int | None:
-    """Write down what came of a run; give how many have failed in a row.
+class Released(msgspec.Struct, frozen=True):
+    """A target after its run."""
 
-    None if there is no such target any more.
-    """
-    failed = outcome.status == "failed"
+    failures: int
+    next_run_at: datetime
+
+
+def release(
+    connection: Connection, name: str, cache: str, result: AttemptResult, now: datetime
+) -> Released | None:
+    """Record the result of a run; None if the target does not exist any more."""
+    failed = result.status == "failed"
     values: dict[str, object] = {
         "running_since": None,
         "finished_at": now,
-        "status": outcome.status,
-        "problem": outcome.problem,
-        "run_id": outcome.run,
-        "rate_limit_remaining": outcome.rate_limit_remaining,
+        "status": result.status,
+        "problem": result.problem,
+        "run_id": result.run,
+        "rate_limit_remaining": result.rate_limit_remaining,
     }
-    if outcome.target:
-        values["target"] = outcome.target
-    if outcome.status == "done":
+    if result.target:
+        values["target"] = result.target
+    if result.status == "done":
         values["failures"] = 0
     row = connection.execute(
         update(ScheduledRow)
         .where(_is(name, cache))
         .values(values | ({"failures": ScheduledRow.failures + 1} if failed else {}))
-        .returning(ScheduledRow.failures)
+        .returning(ScheduledRow.failures, ScheduledRow.next_run_at)
     ).first()
-    return row.failures if row else None
+    return Released(row.failures, row.next_run_at) if row else None
 
 
-def put_off(connection: Connection, name: str, cache: str, until: datetime) -> None:
-    """Write down that the next attempt is due at another time."""
-    connection.execute(update(ScheduledRow).where(_is(name, cache)).values(due_at=until))
+def postpone(connection: Connection, name: str, cache: str, until: datetime) -> None:
+    """Record another time for the next run."""
+    values = {"next_run_at": until, "due_at": until}
+    connection.execute(update(ScheduledRow).where(_is(name, cache)).values(values))
+
+
+def skip(connection: Connection, name: str, cache: str, until: datetime) -> None:
+    """Record that a run is skipped: the target stays overdue until the next one."""
+    connection.execute(update(ScheduledRow).where(_is(name, cache)).values(next_run_at=until))
 
 
 def _is(name: str, cache: str) -> ColumnElement[bool]:
-    """Hold for a target, unless it was given another cache while this one's run went on."""
+    """Match a target, unless it was given another cache during its run."""
     return and_(ScheduledRow.name == name, ScheduledRow.cache == cache)
 
 
 def load_statuses(connection: Connection) -> list[TargetStatus]:
-    """Tell how all targets are doing, in the order of the configuration."""
-    good = (
+    """Return the status of all targets, in the order of the configuration."""
+    success = (
         select(Target.name, func.max(RunRow.finished_at).label("at"))
         .join(Target, Target.id == RunRow.target_id)
         .where(RunRow.status == "done", RunRow.dry_run.is_(False))
@@ -229,9 +249,8 @@ def load_statuses(connection: Connection) -> list[TargetStatus]:
         .subquery()
     )
     rows = connection.execute(
-        select(ScheduledRow, ScheduleRow.next_run_time, good.c.at.label("good_at"))
-        .join(ScheduleRow, ScheduleRow.id == ScheduledRow.name, isouter=True)
-        .join(good, good.c.name == ScheduledRow.target, isouter=True)
+        select(ScheduledRow, success.c.at.label("success_at"))
+        .join(success, success.c.name == ScheduledRow.target, isouter=True)
         .order_by(ScheduledRow.position, ScheduledRow.name)
     )
     return [
@@ -239,30 +258,26 @@ def load_statuses(connection: Connection) -> list[TargetStatus]:
             name=row.name,
             target=row.target,
             rule=row.rule,
-            next_run_at=_time(row.next_run_time),
+            next_run_at=row.next_run_at,
             due_at=row.due_at,
-            late_after_seconds=row.misfire_grace_seconds,
+            misfire_grace_seconds=row.misfire_grace_seconds,
             running_since=row.running_since,
             last_status=row.status,
             last_finished_at=row.finished_at,
             last_run=row.run_id,
             problem=row.problem,
             failures=row.failures,
-            last_good_at=row.good_at,
+            last_success_at=row.success_at,
             rate_limit_remaining=row.rate_limit_remaining,
         )
         for row in rows
     ]
 
 
-def last_told_run(connection: Connection, target: str | None) -> int | None:
-    """Give the number of the last run on a cache that has left a report."""
+def last_reported_run(connection: Connection, target: str | None) -> int | None:
+    """Return the number of the last run on a cache that has a report."""
     return connection.execute(
         select(func.max(RunRow.id))
         .join(Target, Target.id == RunRow.target_id)
         .where(Target.name == target, RunRow.report.is_not(None))
     ).scalar()
-
-
-def _time(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from maintainer.cacheconfig import DIRECTORY
+from maintainer.cacheconfig import NO_REF
 from maintainer.report.model import ActionReport, IndexReport, Report, Space, TrendPoint
 from maintainer.report.space import KINDS, kind_of
 from maintainer.report.words import (
@@ -78,7 +78,7 @@ def why_no_space(report: Report) -> str:
 
 def _is_directory(report: Report) -> bool:
     # A run that failed does not tell what it could read.
-    return DIRECTORY in report.readable or report.target.startswith(f"{DIRECTORY}:")
+    return NO_REF in report.readable or report.target.startswith(f"{NO_REF}:")
 
 
 def why_no_scopes(report: Report) -> str:

@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from maintainer.cacheconfig import DIRECTORY
+from maintainer.cacheconfig import NO_REF
 from maintainer.model.marks import State
-from maintainer.report.model import BrokenTagReport, Report, SpacePart, Verdict
+from maintainer.report.model import BrokenTagReport, Report, Space, SpacePart, Verdict
 from maintainer.report.words import say_count, say_share, say_size
 
 LEVELS = {"good": "All right", "attention": "Needs attention", "bad": "Not all right"}
@@ -199,7 +199,7 @@ def _without_content(report: Report) -> Verdict | None:
 
 def _used_by_builds(report: Report) -> Verdict | None:
     for index in report.indexes:
-        if index.used_by_builds and index.ref == DIRECTORY:
+        if index.used_by_builds and index.ref == NO_REF:
             return Verdict(
                 "attention",
                 f"Somebody else has written the tag {index.scope}, where the merge of all other "
@@ -261,14 +261,11 @@ def _full(report: Report) -> Verdict | None:
     return Verdict(
         "attention",
         f"The cache is {say_share(share)} full{f', and {lost}' if lost else ''}.",
-        _how_to_make_room(report),
+        _how_to_make_room(report.space),
     )
 
 
-def _how_to_make_room(report: Report) -> str:
-    space = report.space
-    if space is None:
-        return ""
+def _how_to_make_room(space: Space) -> str:
     largest = max(
         (part for part in space.parts if part.kind not in ("free", "reachable")),
         key=lambda part: part.size,
@@ -309,7 +306,7 @@ def _say_lost(report: Report) -> str:
 
 
 def _who_took(report: Report) -> str:
-    if any(index.ref == DIRECTORY for index in report.indexes):
+    if any(index.ref == NO_REF for index in report.indexes):
         return "are gone or damaged"
     if report.contents.without_content:
         return "the host evicted, or whose content it lost"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from maintainer.cacheconfig import DIRECTORY
+from maintainer.cacheconfig import NO_REF
 from maintainer.graph.explain import Explanation, Sighting, Step
 from maintainer.report.words import say_count, say_digest, say_duration, say_size, say_time
 from maintainer.text import loggable
@@ -127,7 +127,7 @@ def say_what_frees(told: Explanation, one: Sighting) -> str:
         if not one.reason.startswith(f"{one.state} since"):
             return f"the first run after {due} that does not find what keeps it now: {one.reason}."
         return f"the first run after {due}, if nothing needs it until then (grace period: {grace})."
-    if one.ref == DIRECTORY and one.state == "reachable":
+    if one.ref == NO_REF and one.state == "reachable":
         return (
             "no run, as long as results need it. If somebody else deletes it, or a layer below it, "
             "the next run drops the results that need it."

@@ -1,4 +1,4 @@
-"""The service: runs by themselves, and pages and metrics that tell how it is going."""
+"""The service: scheduled runs, and pages and metrics about them."""
 
 from maintainer.serve.once import serve_once
 from maintainer.serve.service import serve

@@ -1,64 +1,50 @@
 """`maintainer serve --once`: run what is due, for those who have a clock of their own."""
 
-import signal
-import threading
-from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from maintainer.collect import now_utc
-from maintainer.graph.schedule import Outcome
-from maintainer.scheduler import Rule, Schedule, next_time
-from maintainer.serve.runner import Runner
-from maintainer.serve.service import STEP_PATIENCE, alone
+from maintainer.graph.schedule import AttemptResult, load_schedule
+from maintainer.serve.clock import Rule
+from maintainer.serve.service import STEP_TIMEOUT, open_alone
 from maintainer.serve.targets import read_targets
-from maintainer.serve.timetable import take_up
+from maintainer.serve.timetable import start
+from maintainer.serve.worker import Worker
 from maintainer.settings import Settings
+from maintainer.signals import interruptible
 
-_EARLY = timedelta(minutes=1)
+_MAX_EARLY = timedelta(minutes=1)
 
 
-def serve_once(settings: Settings) -> list[Outcome]:
-    """Run the targets that are due, one after the other, however late; tell what came of it.
+def serve_once(settings: Settings) -> list[AttemptResult]:
+    """Run the targets that are due, one after the other, however late; return the results.
 
-    Raises UsageError if the configuration is wrong, DatabaseError if the database is of no use.
+    Raises UsageError if the configuration is invalid, DatabaseError if the database is unusable.
     """
-    outcomes = []
     targets = read_targets(settings)
-    with alone(settings) as database:
-        runner = Runner(database, targets, now_utc)
-        schedule = Schedule(settings.database, lambda _: None)
-        _listen(runner)
-        with closing(schedule):
-            take_up(database, schedule, targets.values(), now_utc())
+    results = []
+    with open_alone(settings) as database:
+        worker = Worker(database, targets, now_utc)
+        with interruptible(worker.interrupt, worker.cut_off, patience=STEP_TIMEOUT):
+            start(database, targets.values(), now_utc())
+            with database.reading() as connection:
+                schedule = load_schedule(connection)
             for target in targets.values():
-                due_at = schedule.next_run_at(target.name)
-                now = now_utc()
-                if due_at is None or due_at > now + _early(target.rule):
+                due_at, now = schedule[target.name].next_run_at, now_utc()
+                if due_at > now + early(target.rule):
                     continue
-                schedule.put_off(target.name, _next(target.rule, due_at, now))
-                outcomes.append(runner.run(target.name, schedule) or Outcome("interrupted"))
-    return outcomes
+                if worker.interrupted_by:
+                    results.append(AttemptResult("interrupted"))
+                else:
+                    results.append(worker.run(target, following(target.rule, due_at, now)))
+    return results
 
 
-def _early(rule: Rule) -> timedelta:
-    """Tell how much too early a run may be: the clock that calls us is never quite on time."""
-    return timedelta(0) if rule.cron else min(_EARLY, rule.interval / 10)
+def early(rule: Rule) -> timedelta:
+    """Return how early a run may begin: the clock that calls us is never quite on time."""
+    return timedelta(0) if rule.cron else min(_MAX_EARLY, rule.interval / 10)
 
 
-def _next(rule: Rule, due_at: datetime, now: datetime) -> datetime:
-    """Tell when it is time again; an interval counts from when it was time, not from now."""
-    if rule.cron:
-        return next_time(rule, now)
-    return due_at + rule.interval * (max(now - due_at, timedelta(0)) // rule.interval + 1)
-
-
-def _listen(runner: Runner) -> None:
-    def interrupt(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)  # so that a second one ends the process at once
-        runner.interrupt(signal.Signals(number).name)
-        patience = threading.Timer(STEP_PATIENCE, runner.cut_off)
-        patience.daemon = True
-        patience.start()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, interrupt)
+def following(rule: Rule, due_at: datetime, now: datetime) -> datetime:
+    """Return when a target is due after this; without jitter, for that clock knows of none."""
+    return replace(rule, jitter=timedelta(0)).next(due_at, now)

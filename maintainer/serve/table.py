@@ -14,9 +14,9 @@ from maintainer.text import printable
 
 
 def render_schedule(statuses: Iterable[TargetStatus], now: datetime) -> RenderableType:
-    """Lay out how each target is doing and when it runs next."""
+    """Return a table: the status of each target, and when it runs next."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("target", "when", "last result", "at", "next run", "what is wrong"):
+    for name in ("target", "rule", "last result", "at", "next run", "problem"):
         table.add_column(name, overflow="fold")
     for status in statuses:
         table.add_row(
@@ -33,8 +33,8 @@ def render_schedule(statuses: Iterable[TargetStatus], now: datetime) -> Renderab
 def _result(status: TargetStatus) -> str:
     run = f" (run {status.last_run})" if status.last_run else ""
     after = f", {say_count(status.failures, 'failure')} in a row" if status.failures > 1 else ""
-    going = "running; before: " if status.running_since else ""
-    return f"{going}{status.last_status or 'never run'}{run}{after}"
+    active = "running; before: " if status.running_since else ""
+    return f"{active}{status.last_status or 'never run'}{run}{after}"
 
 
 def _time(moment: datetime | None) -> str:

@@ -1,4 +1,4 @@
-"""What is configured: which caches there are, with which settings, tokens and times."""
+"""The configured targets: caches with their settings, tokens and rules."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import anyio
 
 from maintainer.errors import UsageError
-from maintainer.scheduler import Rule
+from maintainer.serve.clock import Rule
 from maintainer.settings import Settings
 from maintainer.stores.kind import Connection
 from maintainer.stores.registry import can_be_opened_early, connect
@@ -19,27 +19,27 @@ OWN = "default"
 
 @dataclass(frozen=True, slots=True)
 class ServedTarget:
-    """A cache that the service looks after."""
+    """A cache that the service maintains."""
 
     name: str
     rule: Rule
     settings: Settings
-    """With what this target says in place of the settings of all."""
+    """The common settings, with those of this target in their place."""
     connection: Connection
     """Where it is."""
 
     @property
     def cache(self) -> str:
-        """Tell its cache from others. It is a digest: what a URL holds may be a secret."""
+        """An identifier of its cache. It is a digest, because a URL may contain a secret."""
         place = json.dumps(self.connection.identity)
         return hashlib.sha256(place.encode()).hexdigest()
 
 
 def read_targets(settings: Settings) -> Mapping[str, ServedTarget]:
-    """Give the configured targets, in order, by name.
+    """Return the configured targets, in order, by name.
 
-    Raises UsageError if what the environment or the file says is enough for no store; nothing is
-    asked of the stores yet.
+    Raises UsageError if the environment or the file do not suffice for a store. This sends no
+    request to a store.
     """
     targets = _read(settings)
     anyio.run(_try_to_open, targets.values())
@@ -78,7 +78,7 @@ def _read(settings: Settings) -> dict[str, ServedTarget]:
 async def _try_to_open(targets: Iterable[ServedTarget]) -> None:
     for target in targets:
         try:
-            # A directory may be there when it is due.
+            # A directory may be created before it is due.
             if can_be_opened_early(target.settings):
                 async with target.connection.open():
                     pass

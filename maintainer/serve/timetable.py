@@ -1,8 +1,7 @@
-"""Brings the schedule into line with what is configured."""
+"""Brings the schedule in the database into line with the configuration."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -11,108 +10,71 @@ from maintainer.errors import DatabaseError
 from maintainer.graph.database import Database
 from maintainer.graph.runs import end_killed_runs
 from maintainer.graph.schedule import (
-    Due,
+    Scheduled,
     end_killed_attempts,
-    forget_jobs,
-    keep_targets,
-    load_due,
+    forget_other_targets,
+    load_schedule,
     save_target,
 )
-from maintainer.scheduler import Schedule, next_time
-from maintainer.serve.runner import backoff
 from maintainer.serve.targets import ServedTarget
+from maintainer.serve.worker import backoff
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What was written down of a configuration, and is not yet true of the schedule."""
+def start(database: Database, targets: Collection[ServedTarget], now: datetime) -> None:
+    """Schedule the targets for the first time in this process.
 
-    gone: Collection[str]
-    """Targets that are not to run any more."""
-    due: Collection[tuple[ServedTarget, datetime]]
-    """Targets that are new or changed, and when they run next."""
-    again: Collection[str] = ()
-    """Those of them whose last run did not end well: they are made up for, however late."""
-
-    def take_effect(self, schedule: Schedule) -> None:
-        """Let the targets run when they are due."""
-        for name in self.gone:
-            schedule.remove(name)
-        for target, due_at in self.due:
-            may_be_late = target.name in self.again
-            schedule.set(target.name, target.rule, due_at, may_be_late=may_be_late)
-
-
-def take_up(
-    database: Database, schedule: Schedule, targets: Collection[ServedTarget], now: datetime
-) -> None:
-    """Schedule the targets for the first time in this process, and open the schedule.
-
-    A target whose rule is what it was runs when it was to run, or now if that is over. What was
+    A target whose rule is unchanged runs when it was due, or now if that has passed. A run that was
     killed has failed.
     """
     _end_killed_runs(database, now)
     with database.begin() as connection:
         killed = end_killed_attempts(connection, now)
         _forget_others(connection, targets)
-        known = load_due(connection)
-        forget_jobs(connection)
-        due = [
-            (target, _due_at(target, known.get(target.name), now, killed=target.name in killed))
-            for target in targets
-        ]
-        _write_down(connection, targets, due)
+        known = load_schedule(connection)
+        for position, target in enumerate(targets):
+            before = known.get(target.name)
+            next_run_at = (
+                now + backoff(before.failures, target.settings.serve.backoff_max)
+                if before and target.name in killed
+                else _next_run_at(target, before, now)
+            )
+            _save(connection, position, target, next_run_at)
     for name in sorted(killed):
         log.error("%s: the process was killed during the last run", name)
-    schedule.open()
-    Changes((), due, _again(known) | killed).take_effect(schedule)
 
 
-def take_over(database: Database, targets: Collection[ServedTarget], now: datetime) -> Changes:
-    """Write a changed configuration down, as a whole or, if this raises, not at all.
+def reload(database: Database, targets: Collection[ServedTarget], now: datetime) -> None:
+    """Schedule the targets of a changed configuration: all of them or, if this raises, none.
 
-    What is unchanged, and does not fail, is left alone. Raises DatabaseError.
+    What is unchanged and does not fail keeps its time. Raises DatabaseError.
     """
     with database.begin() as connection:
-        scheduled = load_due(connection).keys()
         _forget_others(connection, targets)
-        known = load_due(connection)
-        due = [
-            (target, _due_at(target, known.get(target.name), now))
-            for target in targets
-            if not _is_unchanged(target, known.get(target.name))
-        ]
-        _write_down(connection, targets, due)
-    return Changes(scheduled - {target.name for target in targets}, due, _again(known))
-
-
-def _again(known: Mapping[str, Due]) -> set[str]:
-    """Give the targets whose last run is to be made up for."""
-    return {name for name, due in known.items() if due.failures or due.was_interrupted}
+        known = load_schedule(connection)
+        for position, target in enumerate(targets):
+            before = known.get(target.name)
+            if not _is_unchanged(target, before):
+                _save(connection, position, target, _next_run_at(target, before, now))
 
 
 def _forget_others(connection: Connection, targets: Collection[ServedTarget]) -> None:
-    keep_targets(connection, {target.name: target.cache for target in targets})
+    forget_other_targets(connection, {target.name: target.cache for target in targets})
 
 
-def _write_down(
-    connection: Connection,
-    targets: Collection[ServedTarget],
-    due: Iterable[tuple[ServedTarget, datetime]],
+def _save(
+    connection: Connection, position: int, target: ServedTarget, next_run_at: datetime
 ) -> None:
-    positions = {target.name: position for position, target in enumerate(targets)}
-    for target, due_at in due:
-        save_target(
-            connection,
-            target.name,
-            position=positions[target.name],
-            cache=target.cache,
-            rule=str(target.rule),
-            misfire_grace=target.rule.misfire_grace,
-            due_at=due_at,
-        )
+    save_target(
+        connection,
+        target.name,
+        position=position,
+        cache=target.cache,
+        rule=str(target.rule),
+        misfire_grace=target.rule.misfire_grace,
+        next_run_at=next_run_at,
+    )
 
 
 def _end_killed_runs(database: Database, now: datetime) -> None:
@@ -120,37 +82,29 @@ def _end_killed_runs(database: Database, now: datetime) -> None:
         with database.held(), database.begin() as connection:
             end_killed_runs(connection, now)
     except DatabaseError as error:
-        # Whoever holds it has done so, before the run that is under way.
+        # Whoever holds it has done so before the run that is under way.
         log.debug("%s", error)
 
 
-def _due_at(
-    target: ServedTarget, known: Due | None, now: datetime, *, killed: bool = False
-) -> datetime:
-    """Tell when a target is to run. One that fails runs now: what was wrong may be put right.
-
-    Not so if its run was killed, for what has killed it may do so again.
-    """
+def _next_run_at(target: ServedTarget, known: Scheduled | None, now: datetime) -> datetime:
+    """Return when a target runs next. A failing one runs now: its problem may be solved."""
     if known is None:
-        return target.rule.after(now)
-    if killed:
-        return now + backoff(known.failures, target.settings.serve.backoff_max)
+        return target.rule.first(now)
     is_changed = known.rule != str(target.rule)
     if known.is_running and (is_changed or known.failures):
-        # A run that is due before this one ends would be left out.
-        return next_time(target.rule, now)
+        return target.rule.next(now, now)
     if is_changed:
-        return target.rule.after(now)
+        return target.rule.first(now)
     if known.failures:
         return now
-    # A clock that was ahead for a while has left a time behind that is too far away.
-    latest = next_time(target.rule, now) + target.rule.jitter
-    # APScheduler would count an interval up from a time long past, one by one.
-    next_run_at = known.next_run_at if target.rule.cron else max(known.next_run_at, now)
-    return min(next_run_at, latest)
+    # A system time that was ahead for a while has left a time that is too far in the future.
+    latest = target.rule.next(now, now) + target.rule.jitter
+    # The run after one that is late is a whole interval later.
+    due_at = known.due_at if target.rule.cron else max(known.due_at, now)
+    return min(due_at, latest)
 
 
-def _is_unchanged(target: ServedTarget, known: Due | None) -> bool:
+def _is_unchanged(target: ServedTarget, known: Scheduled | None) -> bool:
     return known is not None and (known.rule, known.misfire_grace_seconds, known.failures) == (
         str(target.rule),
         int(target.rule.misfire_grace.total_seconds()),

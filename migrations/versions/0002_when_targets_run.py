@@ -12,15 +12,7 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Make the tables of a service."""
-    op.create_table(
-        "schedule",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("next_run_time", sa.Float(), nullable=True),
-        sa.Column("job_state", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_schedule"),
-    )
-    op.create_index("ix_schedule_next_run_time", "schedule", ["next_run_time"])
+    """Create the table of a service."""
     op.create_table(
         "scheduled",
         sa.Column("name", sa.Text(), nullable=False),
@@ -28,6 +20,7 @@ def upgrade() -> None:
         sa.Column("cache", sa.Text(), nullable=False),
         sa.Column("rule", sa.Text(), nullable=False),
         sa.Column("misfire_grace_seconds", sa.Integer(), nullable=False),
+        sa.Column("next_run_at", sa.DateTime(), nullable=False),
         sa.Column("due_at", sa.DateTime(), nullable=False),
         sa.Column("target", sa.Text(), nullable=True),
         sa.Column("running_since", sa.DateTime(), nullable=True),

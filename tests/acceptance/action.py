@@ -2,10 +2,11 @@
 
 The Action itself, its locked dependencies, `act` and GitHub's own client of the cache are real.
 The cache service is the emulator. The other actions are stand-ins, in `actions/`: `setup-python`
-gives the tests' own Python, `github-script` runs its script, `cache/restore` and `cache/save` call
-GitHub's own client, `build-push-action` writes what a build of a small image would, and
-`setup-buildx-action` does nothing. As with a real runner, only they see the variables of the cache
-service; `run:` steps do not. `checkout` is act's own.
+gives the tests' own Python, whose pip installs the dependencies for the first job and copies them
+for all others, `github-script` runs its script, `cache/restore` and `cache/save` call GitHub's own
+client, `build-push-action` writes what a build of a small image would, and `setup-buildx-action`
+does nothing. As with a real runner, only they see the variables of the cache service; `run:` steps
+do not. `checkout` is act's own.
 """
 
 import json
@@ -69,6 +70,8 @@ class Newcomer:
     running: Running
     wheels: Path
     client: Path
+    installed: Path
+    """Where the dependencies are kept that the first job installs, for the jobs after it."""
     secrets: set[str] = field(default_factory=set)
     """Texts that may be in no log: parts of tokens, as a log shows a whole one as three stars."""
 
@@ -93,10 +96,10 @@ class Newcomer:
             "NO_PROXY": "127.0.0.1",
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_FIND_LINKS": str(self.wheels),
-            "PIP_NO_COMPILE": "1",
             "PIP_NO_INDEX": "1",
             "STAND_IN_BUILDS": str(self.act.place / "builds"),
             "STAND_IN_CLIENT": str(self.client),
+            "STAND_IN_INSTALLED": str(self.installed),
             "STAND_IN_PYTHON": sys.executable,
             "STAND_IN_ROOT": str(ROOT),
             "STAND_IN_SERVICE": str(service),
@@ -131,9 +134,11 @@ class Newcomer:
         return (self.act.place / "builds").read_text().splitlines()
 
 
-def make_newcomer(place: Path, running: Running, wheels: Path, client: Path) -> Newcomer:
+def make_newcomer(
+    place: Path, running: Running, wheels: Path, client: Path, installed: Path
+) -> Newcomer:
     """Give somebody with an empty repository."""
-    return Newcomer(Act.in_a_new_repository(place), running, wheels, client)
+    return Newcomer(Act.in_a_new_repository(place), running, wheels, client, installed)
 
 
 def _check_out(checkout: Path) -> None:

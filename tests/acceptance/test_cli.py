@@ -441,7 +441,7 @@ def test_no_token_or_signed_url_is_in_any_output_or_file(workflow: Shell, runnin
 
 
 def test_the_demo_tells_before_and_after_and_leaves_a_database_to_look_at(bare: Shell) -> None:
-    outcome = bare.start("demo")
+    outcome = bare("demo")
 
     assert (outcome.status, outcome.err) == (0, "")
     assert "before → after" in outcome.out

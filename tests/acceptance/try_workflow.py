@@ -29,7 +29,8 @@ def run(repository: Path, event: str) -> int:
     with tempfile.TemporaryDirectory() as place, serve_in_thread(cache) as running:
         act = Act.with_a_copy_of(repository, Path(place))
         script = install_github_client(client)
-        ran = Newcomer(act, running, fetch_wheels(wheels), script).runs(event)
+        installed = Path(place) / "installed"
+        ran = Newcomer(act, running, fetch_wheels(wheels), script, installed).runs(event)
         sys.stdout.write(ran.log)
         return ran.status
 

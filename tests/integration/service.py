@@ -20,10 +20,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from maintainer.graph.database import Database
 from maintainer.graph.schedule import TargetStatus, load_statuses
 from tests.commands import Outcome, run_here
+from tests.processes import Command, Forked, start
 
 PATIENCE = 60.0
 """Seconds that something may take that should happen at once."""
 _URL = re.compile(r"serving (http://\S+/)")
+_SERVE = ("serve", "--listen", "127.0.0.1:0")
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
 
 
@@ -44,6 +46,7 @@ class Place:
     path: Path
     environment: Mapping[str, str]
     services: int = 0
+    commands: int = 0
 
     @property
     def database(self) -> Path:
@@ -65,15 +68,14 @@ class Place:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command that ends by itself."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.path,
-            env=self.variables(),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        self.commands += 1
+        out, err = (self.path / f"{self.commands}.{name}" for name in ("out", "err"))
+        status = self._fork(out, err, *arguments).wait(PATIENCE)
+        return subprocess.CompletedProcess(arguments, status, out.read_text(), err.read_text())
+
+    def _fork(self, out: Path, err: Path, *arguments: str) -> Forked:
+        line = self.command(*arguments)[3:]
+        return start(Command(line, self.path, self.variables(), out, err))
 
     def ask(self, *arguments: str) -> Outcome:
         """Run a command that sets no signals, in this process."""
@@ -82,22 +84,33 @@ class Place:
     @contextmanager
     def serving(self) -> Iterator["Service"]:
         """Serve as long as the context lasts; SIGTERM ends it."""
-        with self.starting() as service:
+        log = self._new_log()
+        process = self._fork(Path(os.devnull), log, *_SERVE)
+        with self._until_its_end(process, log) as service:
             service.wait_until_it_serves()
             yield service
 
     @contextmanager
     def starting(self) -> Iterator["Service"]:
-        """Start a service, and do not wait until it serves; SIGTERM ends it."""
-        self.services += 1
-        log = self.path / f"service-{self.services}.log"
+        """Start Python itself, and do not wait until it serves; SIGTERM ends it."""
+        log = self._new_log()
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                self.command("serve", "--listen", "127.0.0.1:0"),
-                cwd=self.path,
-                env=self.variables(),
-                stderr=stderr,
+                self.command(*_SERVE), cwd=self.path, env=self.variables(), stderr=stderr
             )
+        with self._until_its_end(process, log) as service:
+            yield service
+
+    def _new_log(self) -> Path:
+        self.services += 1
+        log = self.path / f"service-{self.services}.log"
+        log.touch()
+        return log
+
+    @contextmanager
+    def _until_its_end(
+        self, process: Forked | subprocess.Popen[bytes], log: Path
+    ) -> Iterator["Service"]:
         try:
             yield Service(self, process, log)
         finally:
@@ -133,7 +146,7 @@ class Service:
     """A service under way."""
 
     place: Place
-    process: subprocess.Popen[bytes]
+    process: Forked | subprocess.Popen[bytes]
     log: Path
     url: str = ""
     client: httpx.Client = field(default_factory=httpx.Client)

@@ -501,7 +501,7 @@ class TestWithoutRest:
     ) -> None:
         world.build("base", "api")
         world.gc(rest=False, service=service)
-        world.running.call(lambda cache: cache.clear(count_anew=True))
+        world.running.call(lambda cache: cache.clear(restart_ids=True))
         world.build("base", "web")
 
         report = world.gc(rest=False, service=service)

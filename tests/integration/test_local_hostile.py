@@ -9,14 +9,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from maintainer.opening import open_cache
 
 from maintainer.cacheconfig import Digest
 from maintainer.errors import MaintainerError, StoreError, UsageError
 from maintainer.report.terminal import render_report
-from maintainer.settings import GitHubSettings, Settings
+from maintainer.settings import Settings
 from maintainer.stores.local.files import Files, Seen
 from maintainer.stores.local.tags import Replacement, read_tags, replace_tags
+from maintainer.stores.registry import connect
 from tests.integration.directories import (
     CONFIG,
     INDEX,
@@ -229,7 +229,7 @@ def test_an_index_of_another_user_is_not_replaced(
 
 
 async def _open(settings: Settings) -> None:
-    async with open_cache(settings, GitHubSettings()):
+    async with connect(settings).open():
         pass
 
 
@@ -460,7 +460,7 @@ def test_a_path_that_leads_nowhere_is_refused_in_one_line(
     (tmp_path / "loop").symlink_to("loop")
 
     async def opened() -> None:
-        async with open_cache(Settings(store=f"local:{name}"), None):
+        async with connect(Settings(store=f"local:{name}")).open():
             pass
 
     with pytest.raises(MaintainerError, match=problem) as error:

@@ -6,30 +6,44 @@ The schedule, the database, the runs and the caches are real; only signals and p
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from maintainer.collect import now_utc
-from maintainer.emulator import Request
+from maintainer.emulator import Fault, FaultPlan, Request
 from maintainer.graph.database import Database
 from maintainer.graph.record import find_target
 from maintainer.graph.runs import begin_run, list_runs
-from maintainer.graph.schedule import TargetStatus, begin_attempt, load_statuses, put_off
-from maintainer.scheduler import Rule, Schedule
-from maintainer.serve.once import _early, _next
-from maintainer.serve.runner import Runner
+from maintainer.graph.schedule import TargetStatus, claim, load_statuses, postpone
+from maintainer.serve.clock import Rule
+from maintainer.serve.once import early, following
 from maintainer.serve.targets import ServedTarget, read_targets
-from maintainer.serve.timetable import take_over, take_up
+from maintainer.serve.timetable import reload, start
+from maintainer.serve.worker import Worker
 from maintainer.settings import load_settings
 from tests.integration.service import PATIENCE, wait_until
 from tests.integration.world import MAIN, World, a_world
 
 APP = '[[targets]]\nname = "own"\nrepository = "example/app"\n'
 OTHER = APP.replace("/app", "/other")
+STRANGER = OTHER.replace("own", "stranger")
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+YEARLY = f"[serve]\nmisfire_grace = '1s'\n{APP}cron = '0 3 1 1 *'"
+FORBIDDEN = FaultPlan((Fault(kind="status", request="list", status=403),))
+
+
+@dataclass
+class Clock:
+    """A clock that can be set."""
+
+    ahead: timedelta = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return now_utc() + self.ahead
 
 
 @dataclass
@@ -38,21 +52,35 @@ class Timetable:
 
     folder: Path
     database: Database
-    runner: Runner
-    schedule: Schedule
+    worker: Worker
+    clock: Clock
 
     def start(self, configuration: str) -> None:
-        """Begin with a configuration."""
-        self.runner.targets = self._read(configuration)
-        take_up(self.database, self.schedule, self.runner.targets.values(), now_utc())
-        self.schedule.run()
+        """Begin with a configuration, and run what is due."""
+        self.worker.targets = self._read(configuration)
+        start(self.database, self.worker.targets.values(), self.clock())
+        self.run_due()
 
-    def change(self, configuration: str) -> None:
-        """Take another one over."""
+    def reload(self, configuration: str) -> None:
+        """Apply another one, and run nothing."""
         targets = self._read(configuration)
-        changes = take_over(self.database, targets.values(), now_utc())
-        self.runner.targets = targets
-        changes.take_effect(self.schedule)
+        reload(self.database, targets.values(), self.clock())
+        self.worker.targets = targets
+
+    def run_due(self, *, later: timedelta = timedelta(0)) -> None:
+        """Run what is due, or will be later."""
+        self.clock.ahead += later
+        self.worker.run_due()
+
+    def set_due(self, at: datetime) -> None:
+        """Set when the target runs next."""
+        with self.database.begin() as connection:
+            postpone(connection, "own", self.cache, at)
+
+    @property
+    def cache(self) -> str:
+        """The cache of the target."""
+        return self.worker.targets["own"].cache
 
     def _read(self, configuration: str) -> Mapping[str, ServedTarget]:
         path = self.folder / "maintainer.toml"
@@ -60,26 +88,32 @@ class Timetable:
         return read_targets(load_settings(path, {}))
 
     @property
-    def status(self) -> TargetStatus:
-        """How the one target is doing."""
+    def statuses(self) -> list[TargetStatus]:
+        """The status of each target."""
         with self.database.reading() as connection:
-            (status,) = load_statuses(connection)
+            return load_statuses(connection)
+
+    @property
+    def status(self) -> TargetStatus:
+        """The status of the only target."""
+        (status,) = self.statuses
         return status
 
     @property
     def complaint(self) -> str | None:
         """What is wrong with it."""
-        return self.status.complaint(now_utc())
+        return self.status.complaint(self.clock())
 
     @property
     def runs(self) -> list[str]:
-        """How the runs went, the oldest first."""
+        """How the runs ended, the oldest first."""
         with self.database.reading() as connection:
             return [run.status for run in reversed(list_runs(connection, 10))]
 
-    def wait_until_done(self, target: str) -> None:
-        """Wait for a good run on a cache."""
-        wait_until(lambda: (self.status.target, self.status.last_status) == (target, "done"))
+    @property
+    def result(self) -> tuple[str | None, str | None]:
+        """The cache of the target, and how its last attempt ended."""
+        return self.status.target, self.status.last_status
 
 
 @pytest.fixture
@@ -105,32 +139,28 @@ def timetable(timetables: "Timetables") -> Timetable:
     return timetables.make()
 
 
+@dataclass
 class Timetables:
-    """One service after the other on one database."""
+    """One service after the other on one database, all with one clock."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._last: Timetable | None = None
+    folder: Path
+    clock: Clock = field(default_factory=Clock)
+    made: list[Timetable] = field(default_factory=list)
 
     def make(self) -> Timetable:
         """End the last one, if there is one, and make the next."""
         self.end()
-        url = f"sqlite:///{self._folder / 'served.db'}"
-        database = Database(url)
+        database = Database(f"sqlite:///{self.folder / 'served.db'}")
         database.upgrade()
-        runner = Runner(database, {}, now_utc)
-        schedule = Schedule(url, lambda name: runner.run(name, schedule))
-        self._last = Timetable(self._folder, database, runner, schedule)
-        return self._last
+        worker = Worker(database, {}, self.clock)
+        self.made.append(Timetable(self.folder, database, worker, self.clock))
+        return self.made[-1]
 
     def end(self) -> None:
         """End the last one as a service ends."""
-        if last := self._last:
-            last.schedule.pause()
-            last.runner.interrupt("the test")
-            assert last.runner.wait(PATIENCE)
-            last.schedule.close()
-            last.database.close()
+        for one in self.made[-1:]:
+            one.worker.interrupt("the test")
+            one.database.close()
 
 
 class Gate:
@@ -154,6 +184,135 @@ class Gate:
         self._opened.set()
 
 
+@contextmanager
+def a_run_held_up(world: World, timetable: Timetable) -> Iterator[Gate]:
+    """Run what is due on another thread; its first request waits until the context ends."""
+    gate = Gate(world)
+    thread = threading.Thread(target=timetable.run_due)
+    thread.start()
+    try:
+        gate.wait_for_run()
+        yield gate
+    finally:
+        gate.open()
+        thread.join(PATIENCE)
+
+
+# What is due.
+
+
+def test_the_next_run_is_an_interval_after_the_last_was_due(timetable: Timetable) -> None:
+    timetable.start(f"{APP}interval = '1h'")
+    first = timetable.status
+    timetable.run_due(later=HOUR)
+
+    assert timetable.runs == ["done", "done"]
+    assert timetable.status.next_run_at == first.next_run_at + HOUR
+    assert timetable.status.due_at == timetable.status.next_run_at
+
+
+def test_nothing_runs_before_its_time(timetable: Timetable) -> None:
+    timetable.start(f"{APP}interval = '1h'")
+    timetable.run_due(later=HOUR - MINUTE)
+
+    assert timetable.runs == ["done"]
+
+
+def test_what_is_due_for_longest_runs_first(timetable: Timetable) -> None:
+    timetable.start(f"{APP}interval = '2h'\n{STRANGER}interval = '1h'")
+    timetable.run_due(later=10 * HOUR)
+
+    with timetable.database.reading() as connection:
+        runs = [run.target for run in reversed(list_runs(connection, 10))]
+    assert runs == [f"github:example/{name}" for name in ("app", "other", "other", "app")]
+
+
+def test_a_target_that_is_removed_does_not_run(timetable: Timetable) -> None:
+    timetable.start(f"{APP}interval = '1h'\n{STRANGER}interval = '1h'")
+    timetable.reload(f"{APP}interval = '1h'")
+    timetable.run_due(later=2 * HOUR)
+
+    assert timetable.status.target == "github:example/app"
+    assert len(timetable.runs) == 3
+
+
+def test_a_target_waits_while_its_configuration_is_being_reloaded(timetable: Timetable) -> None:
+    timetable.start(f"{APP}interval = '1h'")
+    before = timetable.worker.targets
+    timetable.reload(f"{APP}interval = '1s'")
+    after, timetable.worker.targets = timetable.worker.targets, before
+
+    timetable.run_due()
+    assert len(timetable.runs) == 1
+    timetable.worker.targets = after
+    timetable.run_due()
+    assert len(timetable.runs) == 2
+
+
+def test_a_late_cron_run_is_skipped_and_overdue_until_the_next(
+    timetable: Timetable, caplog: pytest.LogCaptureFixture
+) -> None:
+    timetable.start(YEARLY)
+    timetable.set_due(timetable.clock() - HOUR)
+
+    timetable.run_due()
+
+    assert timetable.runs == []
+    assert "own: the run is more than misfire_grace late, so it is skipped" in caplog.text
+    assert timetable.status.next_run_at > timetable.clock()
+    assert timetable.status.is_overdue(timetable.clock())
+    timetable.set_due(timetable.clock())
+    timetable.run_due()
+    assert timetable.complaint is None
+
+
+def test_a_late_interval_run_is_not_skipped(timetable: Timetable) -> None:
+    timetable.start(f"[serve]\nmisfire_grace = '1s'\n{APP}interval = '1h'")
+
+    timetable.run_due(later=10 * HOUR)
+
+    assert timetable.runs == ["done", "done"]
+
+
+def test_a_cron_run_within_its_grace_is_done_once_however_many_were_missed(
+    timetable: Timetable,
+) -> None:
+    timetable.start(f"[serve]\nmisfire_grace = '2h'\n{APP}cron = '* * * * *'")
+    timetable.run_due(later=HOUR)
+
+    assert timetable.runs == ["done"]
+    assert timetable.status.next_run_at > timetable.clock()
+
+
+def test_a_retry_may_be_late_and_the_run_after_it_may_not(
+    timetable: Timetable, world: World
+) -> None:
+    timetable.start(YEARLY)
+    world.running.inject(FORBIDDEN)
+    timetable.set_due(timetable.clock())
+    timetable.run_due()
+    assert timetable.runs == ["failed"]
+    world.running.inject()
+
+    timetable.run_due(later=HOUR)
+    assert timetable.runs == ["failed", "done"]
+    timetable.set_due(timetable.clock() - HOUR)
+    timetable.run_due()
+
+    assert timetable.runs == ["failed", "done"]
+
+
+def test_a_failing_target_is_retried_later_and_later(timetable: Timetable, world: World) -> None:
+    world.running.inject(FORBIDDEN)
+    timetable.start(APP)
+    waits = [timetable.status.next_run_at - timetable.clock()]
+    timetable.run_due(later=31 * SECOND)
+    waits.append(timetable.status.next_run_at - timetable.clock())
+
+    assert [round(wait.total_seconds(), -1) for wait in waits] == [30, 60]
+    assert timetable.status.failures == 2
+
+
 # Another cache.
 
 
@@ -161,40 +320,37 @@ def test_a_target_with_another_cache_forgets_the_old_one_and_runs_at_once(
     timetable: Timetable,
 ) -> None:
     timetable.start(APP)
-    timetable.wait_until_done("github:example/app")
+    assert timetable.result == ("github:example/app", "done")
 
-    timetable.schedule.pause()
-    timetable.change(OTHER)
+    timetable.reload(OTHER)
 
     assert timetable.complaint == "it has not run yet"
     assert timetable.status.target is None
-    timetable.schedule.run()
-    timetable.wait_until_done("github:example/other")
+    timetable.run_due()
+    assert timetable.result == ("github:example/other", "done")
 
 
 def test_a_target_with_another_cache_forgets_the_old_one_at_a_restart(
     timetables: Timetables, timetable: Timetable
 ) -> None:
     timetable.start(APP)
-    timetable.wait_until_done("github:example/app")
+    assert timetable.result == ("github:example/app", "done")
 
     again = timetables.make()
     again.start(OTHER)
 
-    again.wait_until_done("github:example/other")
+    assert again.result == ("github:example/other", "done")
 
 
 def test_a_run_on_the_old_cache_says_nothing_of_the_new_one(
     timetable: Timetable, world: World
 ) -> None:
-    gate = Gate(world)
     timetable.start(APP)
-    gate.wait_for_run()
+    timetable.clock.ahead += 6 * HOUR
+    with a_run_held_up(world, timetable):
+        timetable.reload(OTHER)
 
-    timetable.change(OTHER)
-    gate.open()
-
-    timetable.wait_until_done("github:example/other")
+    assert timetable.result == ("github:example/other", "done")
     assert timetable.status.running_since is None
 
 
@@ -202,61 +358,49 @@ def test_a_target_with_the_cache_that_it_had_keeps_its_result(
     timetables: Timetables, timetable: Timetable
 ) -> None:
     timetable.start(APP)
-    timetable.wait_until_done("github:example/app")
+    assert timetable.result == ("github:example/app", "done")
     before = timetable.status
 
-    timetable.change(APP.replace("example/app", "Example/App"))
+    timetable.reload(APP.replace("example/app", "Example/App"))
     again = timetables.make()
     again.start(APP)
 
     assert again.status == before
-    assert before.next_run_at
-    assert before.next_run_at > now_utc() + timedelta(hours=5)
+    assert before.next_run_at > again.clock() + 5 * HOUR
 
 
 # During a run.
 
 HASTY = f"[serve]\nmisfire_grace = '5s'\n{APP}interval = "
-MINUTE = timedelta(minutes=1)
 
 
 def test_a_rule_that_is_changed_during_a_run_holds_from_then_on_and_nothing_is_overdue(
     timetable: Timetable, world: World
 ) -> None:
     timetable.start(f"{HASTY}'1h'")
-    timetable.wait_until_done("github:example/app")
-    gate = Gate(world)
-    # The schedule learns a little later than the database that the run before has ended.
-    while not gate.reached.wait(0.1):
-        timetable.schedule.put_off("own", now_utc())
+    timetable.clock.ahead += HOUR
+    with a_run_held_up(world, timetable):
+        timetable.reload(f"{HASTY}'10m'")
+        during = timetable.status
 
-    timetable.change(f"{HASTY}'10m'")
-    during = timetable.status
-    gate.open()
-    wait_until(lambda: timetable.status.running_since is None)
-
-    after = timetable.status
+    after, now = timetable.status, timetable.clock()
     assert after.due_at == during.due_at == after.next_run_at
-    assert during.complaint(now_utc() + MINUTE) is after.complaint(now_utc() + MINUTE) is None
-    assert 8 * MINUTE < after.due_at - now_utc() <= 10 * MINUTE
+    assert during.complaint(now + MINUTE) is after.complaint(now + MINUTE) is None
+    assert 8 * MINUTE < after.due_at - now <= 10 * MINUTE
     assert timetable.runs == ["done", "done"]
 
 
 def test_what_is_left_out_during_a_run_is_not_overdue_once_it_has_ended(
     timetable: Timetable, world: World
 ) -> None:
-    gate = Gate(world)
     timetable.start(f"{HASTY}'1h'")
-    gate.wait_for_run()
-    cache = timetable.runner.targets["own"].cache
-    with timetable.database.begin() as connection:
-        put_off(connection, "own", cache, now_utc() - MINUTE)
+    timetable.clock.ahead += HOUR
+    with a_run_held_up(world, timetable):
+        timetable.set_due(timetable.clock() - MINUTE)
 
-    gate.open()
-    timetable.wait_until_done("github:example/app")
-
-    wait_until(lambda: timetable.complaint is None)
-    assert timetable.status.due_at == timetable.status.next_run_at
+    assert timetable.runs == ["done", "done"]
+    assert timetable.complaint is None
+    assert timetable.status.due_at == timetable.status.next_run_at > timetable.clock()
 
 
 # Killed.
@@ -264,20 +408,19 @@ def test_what_is_left_out_during_a_run_is_not_overdue_once_it_has_ended(
 
 def _leave_as_killed(timetable: Timetable, *, run: bool = True) -> None:
     """Write what a process leaves that is killed during a run, or just before there is one."""
-    timetable.schedule.pause()
-    cache = timetable.runner.targets["own"].cache
+    now = timetable.clock()
     with timetable.database.begin() as connection:
-        begin_attempt(connection, "own", cache, now_utc(), None)
+        claim(connection, "own", timetable.cache, now, timetable.status.next_run_at)
         if run:
             target = find_target(connection, "github:example/app")
-            begin_run(connection, target, now_utc(), dry_run=False)
+            begin_run(connection, target, now, dry_run=False)
 
 
 def test_a_killed_run_is_a_failure_with_its_own_number_and_tried_again_later(
     timetables: Timetables, timetable: Timetable
 ) -> None:
     timetable.start(APP)
-    timetable.wait_until_done("github:example/app")
+    assert timetable.result == ("github:example/app", "done")
     _leave_as_killed(timetable)
 
     again = timetables.make()
@@ -288,15 +431,14 @@ def test_a_killed_run_is_a_failure_with_its_own_number_and_tried_again_later(
     assert (status.last_status, status.last_run, status.failures) == ("failed", 2, 1)
     assert status.running_since is None
     assert (again.complaint or "").endswith("the process was killed during the run")
-    assert status.next_run_at
-    assert timedelta(0) < status.next_run_at - now_utc() <= timedelta(seconds=30)
+    assert timedelta(0) < status.next_run_at - again.clock() <= 30 * SECOND
 
 
 def test_an_attempt_that_was_killed_before_its_run_is_a_failure_without_a_number(
     timetables: Timetables, timetable: Timetable
 ) -> None:
     timetable.start(APP)
-    timetable.wait_until_done("github:example/app")
+    assert timetable.result == ("github:example/app", "done")
     _leave_as_killed(timetable, run=False)
 
     again = timetables.make()
@@ -310,7 +452,7 @@ def test_a_run_that_somebody_else_does_meanwhile_is_not_held_for_killed(
     timetables: Timetables, timetable: Timetable
 ) -> None:
     timetable.start(APP)
-    timetable.wait_until_done("github:example/app")
+    assert timetable.result == ("github:example/app", "done")
     _leave_as_killed(timetable)
     with timetable.database.held():
         with timetable.database.begin() as connection:
@@ -327,76 +469,78 @@ def test_a_run_that_somebody_else_does_meanwhile_is_not_held_for_killed(
 def test_an_interrupted_cron_run_is_made_up_for_however_late_that_is(
     timetables: Timetables, timetable: Timetable, world: World
 ) -> None:
-    yearly = f"[serve]\nmisfire_grace = '1s'\n{APP}cron = '0 3 1 1 *'"
-    gate = Gate(world)
-    timetable.start(yearly)
-    timetable.schedule.put_off("own", now_utc())
-    gate.wait_for_run()
-    timetable.schedule.pause()
-    timetable.runner.interrupt("SIGTERM")
-    gate.open()
-    assert timetable.runner.wait(PATIENCE)
-    _set_due(timetable, now_utc() - timedelta(hours=1))
+    timetable.start(YEARLY)
+    timetable.set_due(timetable.clock())
+    with a_run_held_up(world, timetable):
+        timetable.worker.interrupt("SIGTERM")
+    assert timetable.runs == ["interrupted"]
+    timetable.set_due(timetable.clock() - HOUR)
 
     again = timetables.make()
-    again.start(yearly)
+    again.start(YEARLY)
 
-    again.wait_until_done("github:example/app")
-
-
-def _set_due(timetable: Timetable, at: datetime) -> None:
-    cache = timetable.runner.targets["own"].cache
-    with timetable.database.begin() as connection:
-        put_off(connection, "own", cache, at)
+    assert again.runs == ["interrupted", "done"]
 
 
 def test_a_time_that_a_wrong_clock_has_set_is_not_waited_for(
     timetables: Timetables, timetable: Timetable
 ) -> None:
     timetable.start(f"{APP}interval = '6h'")
-    timetable.wait_until_done("github:example/app")
-    in_a_year = now_utc() + timedelta(days=365)
-    timetable.schedule.put_off("own", in_a_year)
-    _set_due(timetable, in_a_year)
+    timetable.set_due(timetable.clock() + timedelta(days=365))
 
     again = timetables.make()
     again.start(f"{APP}interval = '6h'")
 
-    assert again.status.next_run_at
-    assert again.status.next_run_at - now_utc() <= timedelta(hours=6)
+    assert again.status.next_run_at - again.clock() <= 6 * HOUR
 
 
 def test_an_attempt_that_cannot_be_written_down_is_told_and_written_as_soon_as_it_can(
     timetables: Timetables, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("maintainer.graph.database._PATIENCE", 0.1)
-    monkeypatch.setattr("maintainer.serve.runner._PAUSE", 0.1)
+    monkeypatch.setattr("maintainer.serve.worker._RETRY_AFTER", 0.1)
     timetable = timetables.make()
-    gate = Gate(world)
     timetable.start(APP)
-    gate.wait_for_run()
-
-    with closing(sqlite3.connect(timetable.database.path)) as other:
+    timetable.clock.ahead += 6 * HOUR
+    path = timetable.database.path
+    with closing(sqlite3.connect(path)) as other, a_run_held_up(world, timetable) as gate:
         other.execute("BEGIN IMMEDIATE")
         gate.open()
-        wait_until(lambda: "not written down" in timetable.runner.trouble.get("own", ""))
+        wait_until(lambda: "locked" in timetable.worker.trouble.get("own", ""))
         other.rollback()
 
-    wait_until(lambda: timetable.status.failures == 1)
-    assert not timetable.runner.trouble
-    assert timetable.status.next_run_at
-    assert timetable.status.next_run_at - now_utc() <= timedelta(seconds=30)
+    assert timetable.status.failures == 1
+    assert not timetable.worker.trouble
+    assert timetable.status.next_run_at - timetable.clock() <= 30 * SECOND
+
+
+def test_a_schedule_that_cannot_be_read_is_trouble_until_it_can_be(
+    timetable: Timetable, caplog: pytest.LogCaptureFixture
+) -> None:
+    timetable.start(f"{APP}interval = '1h'")
+    with closing(sqlite3.connect(timetable.database.path)) as other:
+        other.execute("ALTER TABLE scheduled RENAME TO elsewhere")
+        timetable.run_due(later=HOUR)
+        timetable.run_due()
+        assert "no such table" in timetable.worker.trouble["the schedule"]
+        other.execute("ALTER TABLE elsewhere RENAME TO scheduled")
+
+    timetable.run_due()
+
+    assert timetable.runs == ["done", "done"]
+    assert not timetable.worker.trouble
+    assert caplog.text.count("the schedule: the database") == 1
 
 
 def test_an_interval_of_somebody_elses_clock_counts_from_when_it_was_time() -> None:
     rule = Rule(None, timedelta(hours=6), timedelta(0), "UTC", timedelta(hours=1))
     due_at = datetime(2026, 11, 24, 12, tzinfo=UTC)
     for late, expected in [(-20, 6), (20, 6), (6 * 3_600 + 1, 12)]:
-        assert _next(rule, due_at, due_at + timedelta(seconds=late)) == due_at + timedelta(
+        assert following(rule, due_at, due_at + timedelta(seconds=late)) == due_at + timedelta(
             hours=expected
         )
-    assert _early(rule) == timedelta(minutes=1)
-    assert _early(Rule("0 3 * * *", *fields(rule))) == timedelta(0)
+    assert early(rule) == timedelta(minutes=1)
+    assert early(Rule("0 3 * * *", *fields(rule))) == timedelta(0)
 
 
 def fields(rule: Rule) -> tuple[timedelta, timedelta, str, timedelta]:
@@ -407,16 +551,13 @@ def fields(rule: Rule) -> tuple[timedelta, timedelta, str, timedelta]:
 def test_an_interrupted_run_is_no_failure_and_due_at_once(
     timetables: Timetables, timetable: Timetable, world: World
 ) -> None:
-    gate = Gate(world)
     timetable.start(APP)
-    gate.wait_for_run()
-    timetable.schedule.pause()
-    timetable.runner.interrupt("SIGTERM")
-    gate.open()
-    assert timetable.runner.wait(PATIENCE)
+    timetable.clock.ahead += 6 * HOUR
+    with a_run_held_up(world, timetable):
+        timetable.worker.interrupt("SIGTERM")
     assert (timetable.status.last_status, timetable.status.failures) == ("interrupted", 0)
 
     again = timetables.make()
     again.start(APP)
 
-    again.wait_until_done("github:example/app")
+    assert again.runs == ["done", "interrupted", "done"]

@@ -1,13 +1,11 @@
 """Caches whose runs are killed: a service at its requests, a directory at operations on files."""
 
-import multiprocessing
 import os
 import shutil
 import signal
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +18,7 @@ from tests.integration.simulated_runs import MERGED
 from tests.integration.small import Stage
 from tests.integration.watching import Watcher
 from tests.integration.world import MAIN
+from tests.processes import processes
 
 BEFORE, AFTER = "before", "after"
 Point = tuple[str, int]
@@ -50,13 +49,6 @@ class Victim(Protocol):
 
     def arrival(self) -> object:
         """Tell what the cache has come to, but for what a run leaves that the next takes away."""
-
-
-def processes() -> ForkServerContext:
-    """Give what makes processes that have everything imported already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.integration.killed"])
-    return context
 
 
 def _join(started: list[BaseProcess]) -> list[int | None]:

@@ -148,3 +148,10 @@ def test_a_manifest_that_may_lead_to_more_than_a_cache_is_none(more: dict[str, A
 
     assert read_manifest(json.dumps({"config": head, "layers": []}).encode())
     assert read_manifest(json.dumps({"config": head, "layers": []} | more).encode()) is None
+
+
+def test_a_manifest_says_sizes_of_what_has_a_digest_and_a_size() -> None:
+    sizes = {BLOBS[0]: 7, BLOBS[1]: 0, "not a digest": 7}
+    described = [_described(blob) | {"size": size} for blob, size in sizes.items()]
+
+    assert list(_manifest(*described).sizes()) == [(BLOBS[0], 7)]

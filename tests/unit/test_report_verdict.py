@@ -2,11 +2,20 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
+from maintainer.cacheconfig import NO_REF
 from maintainer.report import ActionReport, EntryTotal, Report
-from maintainer.report.model import Blocked, ResultTotals, Space, SpacePart
-from maintainer.report.verdict import judge
+from maintainer.report.model import (
+    Blocked,
+    BrokenTagReport,
+    ContentReport,
+    ResultTotals,
+    Space,
+    SpacePart,
+)
+from maintainer.report.verdict import judge, say_done
 from tests.reports import AT, a_report, an_index
 
 GB = 10**9
@@ -160,3 +169,124 @@ def test_a_build_that_exports_where_the_merge_belongs_is_named() -> None:
 
     assert verdict.level == "attention"
     assert "A build exports to maintained in refs/heads/maintained" in verdict.message
+
+
+EXPORT = Blocked("deferred: an export is in progress", AT - timedelta(days=9), by_export=True)
+WRITE = ActionReport("write", "index", "ref", "why", "done")
+DELETE = ActionReport("delete", "blob", "ref", "why", "done", 7, 90)
+
+
+def test_a_sweep_that_exports_keep_blocking_needs_another_time_of_day() -> None:
+    verdict = judge(_report(blocked=EXPORT))
+
+    assert "an export is in progress" in verdict.message
+    assert "when no build exports" in verdict.advice
+
+
+def test_an_export_that_has_just_begun_is_nothing_to_worry_about() -> None:
+    lately = Blocked(EXPORT.reason, AT, by_export=True)
+
+    assert judge(_report(blocked=lately)).level == "good"
+
+
+@pytest.mark.parametrize(("tags", "more"), [(1, ""), (3, ""), (5, " and 2 more")])
+def test_tags_that_cannot_be_read_or_imported_are_named(tags: int, more: str) -> None:
+    broken = tuple(BrokenTagReport(f"tag{number}", "it is gone") for number in range(tags))
+    unread = tuple(BrokenTagReport(one.name, one.problem, blocks_sweep=True) for one in broken)
+
+    assert judge(_report(broken_tags=broken)).message.startswith("Builds cannot import")
+    assert judge(_report(broken_tags=broken)).message.endswith(f"(it is gone){more}.")
+    assert "no blob was deleted: tag0 (it is gone)" in judge(_report(broken_tags=unread)).message
+
+
+@pytest.mark.parametrize("before", [4, 9])
+def test_a_dry_run_says_what_it_would_do(before: int) -> None:
+    results = ResultTotals(before=before, after=9, possible=9)
+    planned = ActionReport("write", "index", "ref", "why", "planned")
+
+    verdict = judge(_report(dry_run=True, actions=(planned,), results=results))
+
+    assert ("Builds find 4 of 9" in verdict.message) == (before < 9)
+    assert "a run would write 1 index and delete 0 entries" in verdict.message
+
+
+@pytest.mark.parametrize(("entries", "are"), [(1, "is"), (2, "are")])
+def test_entries_without_content_that_stay_are_told(entries: int, are: str) -> None:
+    left = (EntryTotal("without content", entries, 10),)
+
+    assert f"cannot be downloaded, and {are} still listed" in judge(_report(entries=left)).message
+
+
+def test_a_tag_that_somebody_else_writes_where_the_merge_belongs_is_named() -> None:
+    tag = an_index("maintained", ref=NO_REF, used_by_builds="maintained", results_lost=0)
+
+    verdict = judge(_report(indexes=(tag,)))
+
+    assert "Somebody else has written the tag maintained" in verdict.message
+
+
+def test_a_repair_says_how_many_indexes_are_whole_again() -> None:
+    failed = ActionReport("write", "index", "ref", "why", "failed")
+
+    assert judge(_report(repair=True, actions=())).message.startswith("Nothing was broken")
+    assert judge(_report(repair=True, actions=(WRITE,))).message == "1 index repaired."
+    half = judge(_report(repair=True, actions=(WRITE, failed)))
+    assert (half.level, half.message) == ("attention", "1 of 2 indexes repaired.")
+
+
+def test_without_a_quota_nothing_is_said_of_it() -> None:
+    assert "quota" not in judge(_report(space=_space(quota=0, reachable=2))).message
+    assert "quota" not in judge(_report(space=None)).message
+
+
+def test_an_empty_cache_is_all_right() -> None:
+    assert judge(_report(entries=())).message == "The cache is empty."
+
+
+def test_several_refs_that_cannot_be_written_are_counted() -> None:
+    hidden = [an_index(name, usable_after=4, usable_possible=9) for name in ("a", "b", "c")]
+
+    assert "and 2 other refs exist" in judge(_report(indexes=tuple(hidden))).message
+
+
+@pytest.mark.parametrize(
+    ("more", "who"),
+    [
+        ({"indexes": (an_index(results_lost=1, ref=NO_REF),)}, "are gone or damaged"),
+        ({"contents": ContentReport(without_content=1)}, "or whose content it lost"),
+        ({}, "the host evicted"),
+    ],
+)
+def test_losses_are_told_with_what_took_them(more: dict[str, object], who: str) -> None:
+    report = _report(**({"indexes": (an_index(results_lost=1),)} | more))
+
+    assert f"{who}." in judge(report).message
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"status": "failed", "problems": ("it broke",)}, "the run failed: it broke"),
+        ({"status": "interrupted", "notes": ("a signal",)}, "the run interrupted: a signal"),
+        ({"actions": (), "repair": True}, "nothing to repair"),
+        ({"actions": (), "blocked": EXPORT}, "nothing was deleted; deferred"),
+        ({"actions": ()}, "nothing to do"),
+        ({"actions": (WRITE, DELETE), "dry_run": True}, "would write 1 index and delete 1 entry"),
+        (
+            {"actions": (WRITE, msgspec.structs.replace(DELETE, outcome="planned"))},
+            "wrote 1 of 1 index, left 1 entry to a run that deletes",
+        ),
+        ({"actions": (WRITE, DELETE)}, "wrote 1 of 1 index, deleted 1 of 1 entry (90 B)"),
+    ],
+)
+def test_what_a_run_did_is_said_in_one_line(more: dict[str, object], said: str) -> None:
+    assert say_done(_report(**more)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("pace", "said"), [(None, ""), (1, ", which takes at least 2 minutes"), (10, "")]
+)
+def test_how_long_deletions_take_is_said_if_it_is_a_while(pace: int | None, said: str) -> None:
+    report = _report(actions=(DELETE, DELETE), dry_run=True, deletions_a_minute=pace)
+
+    assert say_done(report).endswith(f"(180 B){said}")

@@ -3,7 +3,7 @@
 import pytest
 
 from maintainer.errors import UsageError
-from maintainer.scheduler import Rule
+from maintainer.serve.clock import Rule
 from maintainer.serve.targets import ServedTarget
 from maintainer.settings import GitHubSettings, Settings, TargetSettings, split_listen
 from maintainer.stores.registry import connect

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maintainer.text import printable
+from maintainer.text import is_unicode, printable
 
 _ANY_TEXT = st.text(st.characters())
 _ORDINARY = st.text(
@@ -67,3 +67,8 @@ def test_what_is_too_long_ends_in_an_ellipsis() -> None:
     assert printable("ab\x07\x07", 7) == r"ab\x07…"
     assert printable("ab\x07\x07", 6) == "ab…"
     assert printable("a" * 1_000_000, 1) == "…"
+
+
+def test_bytes_that_are_no_text_are_told_apart() -> None:
+    assert is_unicode("naïve 😀")
+    assert not is_unicode(b"\xff".decode("utf-8", "surrogateescape"))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maintainer.cacheconfig.timestamps import Nanoseconds, format_time, parse_time
+from maintainer.cacheconfig.timestamps import Nanoseconds, format_time, parse_time, to_datetime
 
 SECOND = 1_000_000_000
 FIRST = -62_135_596_800 * SECOND
@@ -121,6 +121,7 @@ def test_times_agree_with_pythons_own_where_that_is_exact(moment: datetime) -> N
     text = moment.isoformat()
 
     assert datetime.fromisoformat(format_time(parse_time(text))) == moment
+    assert to_datetime(parse_time(text)) == moment
 
 
 @given(st.from_regex(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", fullmatch=True))

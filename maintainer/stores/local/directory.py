@@ -12,7 +12,7 @@ from pathlib import Path
 
 import anyio.lowlevel
 
-from maintainer.cacheconfig import DIRECTORY, BlobKey, Digest, UploadKey
+from maintainer.cacheconfig import NO_REF, BlobKey, Digest, UploadKey
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import IMPORT_LIMIT
 from maintainer.errors import StoreError, UsageError
@@ -98,7 +98,7 @@ class Directory:
         self._index = IndexFile(self._files, limit=max_index_size)
         self._seen: _Seen | None = None
         can_write = os.access(path, os.W_OK | os.X_OK)
-        refs = frozenset({DIRECTORY})
+        refs = frozenset({NO_REF})
         self.access = Access(refs, refs if can_write else frozenset())
 
     @property
@@ -215,7 +215,7 @@ class Directory:
                 continue
             reason = "its content does not match its digest: it counts as missing"
             log.warning("%s: %s", digest, reason)
-            self._ignored.append(Keep(digest, DIRECTORY, reason))
+            self._ignored.append(Keep(digest, NO_REF, reason))
         return frozenset(whole)
 
     def _algorithms(self) -> list[str]:
@@ -335,7 +335,7 @@ def _stored(digest: Digest, status: os.stat_result) -> StoredEntry:
     modified_at = from_nanoseconds(status.st_mtime_ns)
     return StoredEntry(
         id=int(digest.partition(":")[2][:16], 16) >> 1,
-        ref=DIRECTORY,
+        ref=NO_REF,
         key=digest,
         version=_FILE,
         size=size_of(status),
@@ -348,7 +348,7 @@ def _stored(digest: Digest, status: os.stat_result) -> StoredEntry:
 def _stored_upload(upload: Upload) -> StoredEntry:
     return StoredEntry(
         id=2**63 - 1 - int(upload.name[:8], 16) % _UPLOADS,
-        ref=DIRECTORY,
+        ref=NO_REF,
         key=str(UploadKey(upload.name)),
         version=_FILE,
         size=upload.seen.size,

@@ -1,6 +1,6 @@
 """What is left alone, because it is nothing that a run could know or touch."""
 
-from maintainer.cacheconfig import DIRECTORY
+from maintainer.cacheconfig import NO_REF
 from maintainer.model.decision import Keep
 from maintainer.text import printable
 
@@ -18,7 +18,7 @@ class Ignored:
     def add(self, name: str, reason: str) -> None:
         """Leave something alone, for this reason."""
         if len(self._some) < _TOLD:
-            self._some.append(Keep(printable(name), DIRECTORY, reason))
+            self._some.append(Keep(printable(name), NO_REF, reason))
         else:
             self._more += 1
 
@@ -26,4 +26,4 @@ class Ignored:
         """Give what to tell of them."""
         if not self._more:
             return self._some
-        return [*self._some, Keep(f"{self._more} other names", DIRECTORY, "left alone")]
+        return [*self._some, Keep(f"{self._more} other names", NO_REF, "left alone")]

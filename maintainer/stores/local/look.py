@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from maintainer.cacheconfig import (
-    DIRECTORY,
+    NO_REF,
     Digest,
     IndexId,
     Scope,
@@ -82,7 +82,7 @@ class Tags:
     def take(self, named: Named) -> None:
         """Look at one descriptor."""
         name = named.tag if named.tag is not None else f"descriptor {named.position}"
-        index = IndexId(DIRECTORY, Scope(name))
+        index = IndexId(NO_REF, Scope(name))
         if named.problem:
             self.unread.append(UnreadGeneration(index, 0, named.problem))
             return

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, read from the database when they are asked for.
+"""Metrics for Prometheus, read from the database for each request.
 
 Labels are names from the configuration and words of ours, so there are few of each.
 """
@@ -23,14 +23,14 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def render_metrics(connection: Connection, now: datetime) -> bytes:
-    """Give all metrics in Prometheus' text format."""
+    """Return all metrics in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(_Metrics([_read(connection, one) for one in load_statuses(connection)], now))
     return generate_latest(registry)
 
 
 class _Figures(msgspec.Struct, frozen=True):
-    """What of a report is a metric; the rest, which can be large, is passed over."""
+    """The parts of a report that are metrics; the rest, which can be large, is not decoded."""
 
     entries: tuple[EntryTotal, ...]
     requests: RequestReport
@@ -39,13 +39,13 @@ class _Figures(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class _LastRun:
     duration_seconds: float
-    blobs_pruned: int
+    blobs_vanished: int
     figures: _Figures
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the database says of a target."""
+    """What the database contains about a target."""
 
     status: TargetStatus
     runs: dict[str, int]
@@ -71,18 +71,18 @@ def _read(connection: Connection, status: TargetStatus) -> _Known:
     counts = {row.status: row.number for row in runs}
     if last is None:
         return _Known(status, counts, None)
-    pruned = connection.execute(
+    vanished = connection.execute(
         select(func.count()).where(
             EntryRow.target_id == last.target_id,
             EntryRow.kind == "blob",
             EntryRow.state == "evicted",
-            # All that a run finds missing it dates with its own beginning.
+            # A run dates everything that it finds missing with its own start.
             EntryRow.missing_since == last.started_at,
         )
     ).scalar_one()
     took = (last.finished_at - last.started_at).total_seconds()
     figures = msgspec.json.decode(last.report, type=_Figures)
-    return _Known(status, counts, _LastRun(took, pruned, figures))
+    return _Known(status, counts, _LastRun(took, vanished, figures))
 
 
 class _Metrics(Collector):
@@ -93,11 +93,11 @@ class _Metrics(Collector):
         self._now = now
 
     def describe(self) -> list[Metric]:
-        """Say nothing in advance."""
+        """Return nothing in advance."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Give the families."""
+        """Return the metric families."""
         version = GaugeMetricFamily(
             "maintainer_info", "The version of maintainer.", labels=["version"]
         )
@@ -110,45 +110,41 @@ class _Metrics(Collector):
     def _attempts(self) -> Iterator[Metric]:
         yield _gauge(
             "target_up",
-            "Whether the last attempt at a run of the target ended well.",
+            "Whether the last attempt succeeded.",
             ((known, known.status.last_status == "done") for known in self._targets),
         )
         yield _gauge(
             "target_overdue",
-            "Whether a run that was to begin has not.",
+            "Whether a run should have begun and did not.",
             ((known, known.status.is_overdue(self._now)) for known in self._targets),
         )
         yield _gauge(
             "target_running",
-            "Whether a run is under way.",
+            "Whether a run is active.",
             ((known, known.status.running_since is not None) for known in self._targets),
         )
         yield _gauge(
-            "failures_in_a_row",
-            "How many attempts have failed since the last good one.",
+            "consecutive_failures",
+            "Failed attempts since the last successful one.",
             ((known, known.status.failures) for known in self._targets),
         )
         yield _gauge(
             "next_run_timestamp_seconds",
-            "When the target runs next.",
-            (
-                (known, known.status.next_run_at.timestamp())
-                for known in self._targets
-                if known.status.next_run_at
-            ),
+            "When the target's next run begins.",
+            ((known, known.status.next_run_at.timestamp()) for known in self._targets),
         )
         yield _gauge(
-            "last_good_run_age_seconds",
-            "How long ago a run last ended well.",
+            "last_success_age_seconds",
+            "Time since the last successful run.",
             (
-                (known, (self._now - known.status.last_good_at).total_seconds())
+                (known, (self._now - known.status.last_success_at).total_seconds())
                 for known in self._targets
-                if known.status.last_good_at
+                if known.status.last_success_at
             ),
         )
         yield _gauge(
             "rate_limit_remaining_requests",
-            "Requests that the REST API still allows the token, when last told.",
+            "Requests that the REST API still allows the token, as last reported.",
             (
                 (known, known.status.rate_limit_remaining)
                 for known in self._targets
@@ -157,7 +153,7 @@ class _Metrics(Collector):
         )
 
     def _runs(self) -> Iterator[Metric]:
-        runs = _family("runs", "Runs that the database remembers, by status.", "status")
+        runs = _family("runs", "Runs in the database, by status.", "status")
         requests = _family("last_run_requests", "Requests of the last run, by kind.", "kind")
         for known in self._targets:
             for status, number in sorted(known.runs.items()):
@@ -169,18 +165,18 @@ class _Metrics(Collector):
         yield requests
         yield _gauge(
             "last_run_retries",
-            "How many of the requests of the last run were further attempts.",
+            "Retried requests of the last run.",
             ((known, last.figures.requests.retries) for known, last in self._last()),
         )
         yield _gauge(
             "last_run_duration_seconds",
-            "How long the last run took.",
+            "Duration of the last run.",
             ((known, last.duration_seconds) for known, last in self._last()),
         )
 
     def _stored(self) -> Iterator[Metric]:
-        entries = _family("entries", "Entries that are stored, by state.", "state")
-        size = _family("bytes", "Bytes that are stored, by state.", "state")
+        entries = _family("entries", "Stored entries, by state.", "state")
+        size = _family("bytes", "Stored bytes, by state.", "state")
         for known, last in self._last():
             for total in last.figures.entries:
                 entries.add_metric([known.status.name, total.state], total.entries)
@@ -188,9 +184,9 @@ class _Metrics(Collector):
         yield entries
         yield size
         yield _gauge(
-            "blobs_pruned_by_host",
-            "Blobs that went between the last two runs, and that we have not deleted.",
-            ((known, last.blobs_pruned) for known, last in self._last()),
+            "blobs_vanished",
+            "Blobs that vanished between the last two runs, and that we did not delete.",
+            ((known, last.blobs_vanished) for known, last in self._last()),
         )
 
     def _last(self) -> list[tuple[_Known, _LastRun]]:

@@ -1,4 +1,4 @@
-"""The pages: how it is going, for people, probes and Prometheus. They only read the database."""
+"""The pages for people, probes and Prometheus. They only read the database."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -18,26 +18,26 @@ from starlette.routing import Route
 from maintainer.errors import DatabaseError, NoReportError
 from maintainer.graph.database import Database
 from maintainer.graph.runs import list_runs, load_report
-from maintainer.graph.schedule import TargetStatus, last_told_run, load_statuses
+from maintainer.graph.schedule import TargetStatus, last_reported_run, load_statuses
 from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.json import to_json
-from maintainer.serve.guard import policy
-from maintainer.serve.metrics import CONTENT_TYPE, render_metrics
-from maintainer.serve.pages import INDEX_STYLE, render_index
+from maintainer.serve.web.guard import policy
+from maintainer.serve.web.metrics import CONTENT_TYPE, render_metrics
+from maintainer.serve.web.pages import INDEX_STYLE, render_index
 from maintainer.text import printable
 
-_RUNS = 50
-"""How many of the last runs the first page lists."""
+_MAX_RUNS = 50
+"""How many runs the index page lists."""
 
-_DIGITS = 20
-"""Of the number of a run; no database holds one with more."""
+_MAX_DIGITS = 20
+"""Digits of the number of a run; SQLite stores no longer ones."""
 
 log = logging.getLogger(__name__)
 
 
 class Pages:
-    """Answers each request on its own, in a thread of its own."""
+    """The handlers; each request runs in a thread of its own."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class Pages:
         clock: Callable[[], datetime],
         trouble: Callable[[], Mapping[str, str]],
     ) -> None:
-        """Tell what the database says, and what could not be written there, by target."""
+        """Show what the database contains, and by target what could not be recorded there."""
         self._database = database
         self._is_alive = is_alive
         self._clock = clock
         self._trouble = trouble
 
     def app(self) -> Starlette:
-        """Make the ASGI application."""
+        """Return the ASGI application."""
         return Starlette(
             routes=[
                 Route("/", self._index),
@@ -69,14 +69,14 @@ class Pages:
 
     def _index(self, _: Request) -> Response:
         with self._database.reading() as connection:
-            statuses, runs = load_statuses(connection), list_runs(connection, _RUNS)
+            statuses, runs = load_statuses(connection), list_runs(connection, _MAX_RUNS)
         content = render_index(statuses, runs, self._clock())
         return HTMLResponse(content, headers=policy(style=INDEX_STYLE))
 
     def _healthz(self, _: Request) -> Response:
         if self._is_alive():
             return PlainTextResponse("ok\n")
-        return PlainTextResponse("the schedule has ended: start the service again\n", 503)
+        return PlainTextResponse("the clock has stopped: restart the service\n", 503)
 
     def _readyz(self, request: Request) -> Response:
         now = self._clock()
@@ -98,8 +98,8 @@ class Pages:
         with self._database.reading() as connection:
             statuses = {one.name: one for one in load_statuses(connection)}
             if name not in statuses:
-                raise HTTPException(404, "there is no such target")
-            run = last_told_run(connection, statuses[name].target)
+                raise HTTPException(404, "no such target")
+            run = last_reported_run(connection, statuses[name].target)
             if run is not None:
                 return _report(load_report(connection, run))
         why = statuses[name].complaint(self._clock()) or "it has not run yet"
@@ -121,9 +121,9 @@ class Pages:
 
 def _number(request: Request) -> int:
     text = request.path_params["run"]
-    # Python refuses to read very long numbers.
-    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
-        raise HTTPException(404, "there is no such run")
+    # Python refuses to parse very long numbers.
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise HTTPException(404, "no such run")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""What every request must be, and every answer has: the pages are for people who may read them."""
+"""Checks every request and adds the security headers of every response."""
 
 from collections.abc import Collection
 from ipaddress import ip_address
@@ -21,29 +21,29 @@ _HEADERS = {
 
 
 def policy(**sources: str) -> dict[str, str]:
-    """Give the header of a page that may use what it carries itself, such as `style="'sha256-…'"`.
+    """Return the header of a page that may use inline content, such as `style="'sha256-…'"`.
 
-    Nothing is ever loaded from anywhere. A page that says nothing may not even have a style.
+    Nothing is ever loaded from elsewhere. Without sources, a page may not even have a style.
     """
     opened = "".join(f"; {name}-src {source}" for name, source in sources.items())
     return {_POLICY: f"{_CLOSED}{opened}"}
 
 
 class Guard:
-    """Refuses what is not GET or HEAD, and requests under names that are not ours.
+    """Refuses requests that are not GET or HEAD, and requests for unknown host names.
 
-    A page of a stranger can make a browser ask a name of theirs that leads here (DNS rebinding), so
-    the name must be one that only we have: a loopback one, our address, or a configured one.
+    A malicious page can make a browser send requests to a name that resolves to this server (DNS
+    rebinding). So the host must be a loopback name, our address, or a configured name.
     """
 
     def __init__(self, app: ASGIApp, *, host: str, hosts: Collection[str]) -> None:
-        """Guard `app`, which listens on the address `host` and has the names `hosts` too."""
+        """Guard `app`, which listens on the address `host` and also has the names `hosts`."""
         self._app = app
         self._address = ip_address(host)
         self.hosts = frozenset(name.lower() for name in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             return
 
@@ -60,10 +60,10 @@ class Guard:
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         if scope["method"] not in _METHODS:
             allowed = {"Allow": ", ".join(_METHODS)}
-            return PlainTextResponse("this is for reading only\n", 405, headers=allowed)
+            return PlainTextResponse("this server is read-only\n", 405, headers=allowed)
         if not self._is_ours(Headers(scope=scope).get("host", "")):
             return PlainTextResponse(
-                "this host name is not known here: see `hosts` in the configuration\n", 421
+                "unknown host name: add it to `hosts` in the configuration\n", 421
             )
         return None
 
@@ -75,12 +75,12 @@ class Guard:
             address = ip_address(name)
         except ValueError:
             return False
-        # Who listens on all addresses cannot know them; and no stranger's name is an address.
+        # A server on all addresses does not know them; and DNS rebinding needs a name.
         return address.is_loopback or address == self._address or self._address.is_unspecified
 
 
 def _name(header: str) -> str:
-    """Take the port off, and the brackets of an IPv6 address."""
+    """Return the host without its port, and without the brackets of an IPv6 address."""
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.partition(":")[0]

@@ -1,4 +1,4 @@
-"""The page that leads to all reports. Everything on it that is not ours is escaped."""
+"""The index page, with links to all reports. Everything that is not ours is escaped."""
 
 import base64
 import hashlib
@@ -21,13 +21,13 @@ th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px soli
 .good { color: light-dark(#176b2c, #6fd08c) } .bad { color: light-dark(#a8201a, #ff8f87) }
 """
 INDEX_STYLE = f"'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
-"""What a content security policy must allow for the page to be styled."""
+"""The source that a content security policy must allow for the page's style."""
 
 
 def render_index(
     statuses: Iterable[TargetStatus], runs: Iterable[RunSummary], now: datetime
 ) -> str:
-    """Give the page: how each target is doing, and the last runs."""
+    """Return the page: the status of each target, and the last runs."""
     return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -37,11 +37,11 @@ def render_index(
 <h1>maintainer</h1>
 <h2>Targets</h2>
 <table>
-<tr><th>target<th>state<th>last run<th>next run<th>when
+<tr><th>target<th>status<th>last run<th>next run<th>rule
 {"".join(_target(status, now) for status in statuses)}</table>
 <h2>Last runs</h2>
 <table>
-<tr><th>run<th>cache<th>began<th>status<th class="number">written<th class="number">deleted
+<tr><th>run<th>cache<th>started<th>status<th class="number">written<th class="number">deleted
 <th class="number">freed
 {"".join(_run(run) for run in runs)}</table>
 <p><a href="/metrics">metrics</a> · <a href="/readyz">readiness</a></p>
@@ -51,7 +51,7 @@ def render_index(
 
 def _target(status: TargetStatus, now: datetime) -> str:
     complaint = status.complaint(now)
-    state = f'<span class="bad">{_text(complaint)}</span>' if complaint else _well(status)
+    state = f'<span class="bad">{_text(complaint)}</span>' if complaint else _healthy(status)
     return (
         f'<tr><td><a href="/targets/{escape(status.name)}">{escape(status.name)}</a>'
         f"<td>{state}<td>{_time(status.last_finished_at)}"
@@ -59,9 +59,9 @@ def _target(status: TargetStatus, now: datetime) -> str:
     )
 
 
-def _well(status: TargetStatus) -> str:
+def _healthy(status: TargetStatus) -> str:
     if status.running_since:
-        return "a run is under way"
+        return "running"
     if status.last_status is None:
         return "has not run yet"
     return f'<span class="good">{_text(status.last_status)}</span>'

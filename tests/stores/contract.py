@@ -1,0 +1,134 @@
+"""What every store promises: builds, accidents, runs and kills in any order lose nothing.
+
+I1, I2 and I4 are checked at every step of every run, I3 after each story, and with it that a run
+which has nothing to do changes nothing. A store joins with a class `TestSomeStore(Contract)`
+beside a fixture `begin`, which returns what makes an empty `Place` each time it is called.
+
+A run is killed here as far as its store and its database can tell. `test_crashes.py` kills real
+processes.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.integration.world import blob_of
+from tests.stores.place import IMAGES, How, Place, steps_up_to
+from tests.stores.story import (
+    Build,
+    Event,
+    Garbled,
+    Killed,
+    Layer,
+    Other,
+    Passes,
+    Run,
+    Story,
+    TwoRuns,
+    events,
+)
+
+Begin = Callable[[], Place]
+Found = tuple[set[str], list[set[str]]]
+"""The layers that are stored, and those that builders of each image find."""
+
+_NO_GRACE = How(timedelta(0))
+_A_LOT_TO_DO: tuple[Event, ...] = (
+    Build("api", "test"),
+    Passes(1),
+    Build("web", "web", other_form=True),
+    Layer("stored", "x"),
+    Layer("evicted", "test"),
+    Other("toolchain"),
+    Passes(240),
+)
+_RUN_LATER: tuple[Event, ...] = (Passes(1), Run(_NO_GRACE))
+# Every store runs the same test, each from a class of its own.
+_suppressed = [HealthCheck.differing_executors, HealthCheck.too_slow]
+
+
+def _tell(begin: Begin, *told: Event) -> Place:
+    story = Story(begin())
+    story.tell(*told)
+    story.end()
+    return story.place
+
+
+def _found_in(place: Place) -> Found:
+    return place.stored(), [place.usable(image) for image in IMAGES]
+
+
+class Contract:
+    """The tests that every store passes."""
+
+    @settings(max_examples=25, suppress_health_check=_suppressed)
+    @given(told=st.lists(events, min_size=2, max_size=12))
+    def test_whatever_happens_in_whatever_order_no_promise_is_broken(
+        self, begin: Begin, told: list[Event]
+    ) -> None:
+        _tell(begin, *told)
+
+    @pytest.mark.soak
+    @pytest.mark.timeout(7_200)
+    @settings(max_examples=2_000, suppress_health_check=_suppressed)
+    @given(told=st.lists(events, min_size=2, max_size=16))
+    def test_whatever_happens_in_thousands_of_stories_no_promise_is_broken(
+        self, begin: Begin, told: list[Event]
+    ) -> None:
+        _tell(begin, *told)
+
+    @pytest.mark.parametrize("step", range(2, 50, 4))
+    def test_a_build_at_any_step_of_a_run_is_neither_hidden_nor_harmed(
+        self, begin: Begin, step: int
+    ) -> None:
+        how = How(timedelta(0), other_way=step % 8 == 2)
+
+        _tell(begin, *_A_LOT_TO_DO, Run(how, {step: Build("api", "docs")}))
+
+    @pytest.mark.parametrize("step", range(1, 50, 6))
+    def test_another_run_at_any_step_of_a_run_gets_in_nobodys_way(
+        self, begin: Begin, step: int
+    ) -> None:
+        second = How(timedelta(0), other_way=step % 4 == 1)
+
+        _tell(begin, *_A_LOT_TO_DO, TwoRuns(_NO_GRACE, second, step))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def undisturbed(cls, begin: Begin) -> Found:
+        """Return what builders find after a run that nobody killed."""
+        return _found_in(_tell(begin, *_A_LOT_TO_DO, *_RUN_LATER))
+
+    @pytest.mark.parametrize("step", range(1, 36, 4))
+    def test_killed_at_any_step_a_run_can_simply_be_run_again(
+        self, begin: Begin, undisturbed: Found, step: int
+    ) -> None:
+        place = _tell(begin, *_A_LOT_TO_DO, Killed(_NO_GRACE, step), *_RUN_LATER)
+
+        assert _found_in(place) == undisturbed
+
+    @pytest.mark.parametrize("what", ["evicted", "spoiled"])
+    def test_a_layer_lost_during_a_run_harms_nothing_else(self, begin: Begin, what: str) -> None:
+        run = Run(_NO_GRACE, {5: Layer(what, "api")})
+
+        place = _tell(begin, *_A_LOT_TO_DO, run)
+
+        assert set(map(blob_of, steps_up_to("web"))) <= place.usable("web")
+
+    @pytest.mark.parametrize("image", IMAGES)
+    def test_an_index_that_nobody_can_read_costs_no_other_image_its_layers(
+        self, begin: Begin, image: str
+    ) -> None:
+        _tell(begin, *_A_LOT_TO_DO, Garbled(image), Run(_NO_GRACE), Passes(25), Run(_NO_GRACE))
+
+    def test_what_happens_between_two_steps_does_happen(self, begin: Begin) -> None:
+        story = Story(begin())
+        story.tell(*_A_LOT_TO_DO)
+
+        story.tell(Run(How(timedelta(hours=24)), {3: Build("docs", "docs")}))
+
+        assert blob_of("docs") in story.place.usable("docs")
+        assert set(map(blob_of, steps_up_to("docs"))) <= story.place.stored()

@@ -1,0 +1,225 @@
+"""What may happen to a cache, and what its builders are owed after it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from hypothesis import strategies as st
+
+from tests.integration.world import blob_of
+from tests.stores.place import IMAGES, STEPS, TOOLS, How, Place, Results
+
+_IN_THE_WAY = ("holds the lock", "it is listed, but a look-up did not find it")
+"""Why a run may fail while another one is under way."""
+_UNREADABLE = "no index could be read"
+"""Why a run may fail where the only index is garbled."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build exports."""
+
+    image: str
+    step: str
+    other_form: bool = False
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer is stored alone, begun, evicted or spoiled."""
+
+    what: str
+    step: str
+
+
+@dataclass(frozen=True)
+class Garbled:
+    """An export leaves an index that nobody can read."""
+
+    image: str
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another tool stores something."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Time passes."""
+
+    hours: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, and what happens before some of its steps."""
+
+    how: How
+    events: dict[int, "Event"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TwoRuns:
+    """A run, and another that begins before one of its steps."""
+
+    first: How
+    second: How
+    step: int
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A run that is killed before one of its steps."""
+
+    how: How
+    step: int
+
+
+Event = Build | Layer | Garbled | Other | Passes | Run | TwoRuns | Killed
+
+_steps = st.integers(1, 60)
+_builds = st.builds(
+    Build,
+    image=st.sampled_from(IMAGES),
+    step=st.sampled_from(STEPS),
+    other_form=st.sampled_from([False, False, True]),
+)
+_layers = st.builds(
+    Layer,
+    what=st.sampled_from(["stored", "begun", "evicted", "spoiled"]),
+    step=st.sampled_from([*STEPS, "x"]),
+)
+_others = st.builds(Other, name=st.sampled_from(TOOLS))
+_garbled = st.builds(Garbled, image=st.sampled_from(IMAGES))
+_hows = st.builds(
+    How,
+    grace=st.sampled_from([timedelta(0), timedelta(hours=1), timedelta(hours=24)]),
+    dry_run=st.sampled_from([False, False, False, True]),
+    no_sweep=st.sampled_from([False, False, False, True]),
+    other_way=st.booleans(),
+)
+_runs = st.builds(
+    Run,
+    how=_hows,
+    events=st.dictionaries(_steps, _builds | _layers | _others | _garbled, max_size=3),
+)
+events: st.SearchStrategy[Event] = st.one_of(
+    _builds,
+    _builds,
+    _layers,
+    _others | _garbled,
+    st.builds(Passes, hours=st.sampled_from([1, 23, 25, 240])),
+    _runs,
+    _runs,
+    st.builds(TwoRuns, first=_hows, second=_hows, step=_steps),
+    st.builds(Killed, how=_hows, step=_steps),
+)
+
+
+@dataclass
+class Offer:
+    """What one export offers to builders, as far as it has never been lost since."""
+
+    image: str
+    results: Results
+
+
+class Story:
+    """Events in a place, each of which is checked, and what builders are owed."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._offers: list[Offer] = []
+
+    def tell(self, *told: Event) -> None:
+        """Let these things happen, one after the other."""
+        for event in told:
+            self._happen(event)
+            assert self.place.problems() == []
+
+    def _happen(self, event: Event) -> None:
+        match event:
+            case Build(image, step, other_form):
+                self._build(image, step, other_form=other_form)
+            case Layer(what, step):
+                self._change_layer(what, step)
+            case Garbled(image):
+                self._garble(image)
+            case Other(name):
+                self.place.store_other(name)
+            case Passes(hours):
+                self.place.passes(hours)
+            case Run(how, inner):
+                self._run(how, inner)
+            case TwoRuns(first, second, step):
+                self._run_two(first, second, step)
+            case Killed(how, step):
+                self._kill(how, step)
+
+    def _build(self, image: str, step: str, *, other_form: bool) -> None:
+        results = self.place.build(image, step, other_form=other_form)
+        if results is not None:
+            self._replace(image)
+            self._offers.append(Offer(image, results))
+
+    def _garble(self, image: str) -> None:
+        self.place.garble(image)
+        self._replace(image)
+
+    def _replace(self, image: str) -> None:
+        if self.place.replaces:
+            self._offers = [one for one in self._offers if one.image != image]
+
+    def _change_layer(self, what: str, step: str) -> None:
+        match what:
+            case "stored":
+                self.place.store_layer(step)
+            case "begun":
+                self.place.begin_upload(step)
+            case "evicted":
+                self.place.evict(step)
+                self._lose(step)
+            case "spoiled":
+                self.place.spoil(step)
+                self._lose(step)
+
+    def _lose(self, step: str) -> None:
+        """Owe a layer no longer: indexes may have dropped what needs it before it comes back."""
+        for offer in self._offers:
+            offer.results = [one for one in offer.results if blob_of(step) not in one]
+
+    def _run(self, how: How, inner: dict[int, Event]) -> None:
+        def happens(event: Event) -> Callable[[], None]:
+            return lambda: self.tell(event)
+
+        report = self.place.run(how, {step: happens(event) for step, event in inner.items()})
+        unreadable = any(_UNREADABLE in problem for problem in report.problems)
+        assert report.status == "done" or unreadable, report.problems
+
+    def _run_two(self, first: How, second: How, step: int) -> None:
+        for report in self.place.run_two(first, second, step):
+            problems = " ".join(report.problems)
+            excused = any(reason in problems for reason in (*_IN_THE_WAY, _UNREADABLE))
+            assert report.status == "done" or excused, problems
+
+    def _kill(self, how: How, step: int) -> None:
+        """Let the run go on, and put back what it would have left: no clean-up can help it."""
+        kept: list[Callable[[], None]] = []
+        self.place.run(how, {step: lambda: kept.append(self.place.keep())})
+        for put_back in kept:
+            put_back()
+
+    def end(self) -> None:
+        """Find all that is owed, and nothing to do in a second run."""
+        last = How(timedelta(hours=24))
+        self._run(last, {})
+        for offer in self._offers:
+            owed = {blob for result in offer.results for blob in result}
+            assert owed <= self.place.usable(offer.image), f"I3: {offer.image}"
+        before = self.place.everything()
+        self._run(last, {})
+        assert self.place.everything() == before
+        assert self.place.problems() == []

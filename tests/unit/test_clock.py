@@ -1,0 +1,227 @@
+"""When rules let targets run, and a clock that ticks."""
+
+import threading
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo, available_timezones
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maintainer.serve.clock import Clock, Rule
+from maintainer.serve.worker import backoff
+from maintainer.settings import ServeSettings, TargetSettings
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)  # a Tuesday
+HOUR = timedelta(hours=1)
+PATIENCE = 30.0
+"""Seconds that something may take that should happen at once."""
+
+
+def a_rule(
+    cron: str | None = None,
+    *,
+    interval: timedelta = timedelta(days=365),
+    jitter: timedelta = timedelta(0),
+    timezone: str = "UTC",
+    misfire_grace: timedelta = HOUR,
+) -> Rule:
+    return Rule(cron, interval, jitter, timezone, misfire_grace)
+
+
+def _next(rule: Rule, now: datetime) -> datetime:
+    return rule.next(now, now)
+
+
+# Rules.
+
+
+@pytest.mark.parametrize(
+    ("cron", "expected"),
+    [
+        ("30 12 * * *", datetime(2026, 11, 24, 12, 30, tzinfo=UTC)),
+        ("0 3 * * *", datetime(2026, 11, 25, 3, tzinfo=UTC)),
+        ("0 3 * * 0", datetime(2026, 11, 29, 3, tzinfo=UTC)),
+        ("0 3 * * 7", datetime(2026, 11, 29, 3, tzinfo=UTC)),
+        ("0 3 * * mon", datetime(2026, 11, 30, 3, tzinfo=UTC)),
+        ("0 0 1 1 *", datetime(2027, 1, 1, tzinfo=UTC)),
+        ("0 0 29 2 *", datetime(2028, 2, 29, tzinfo=UTC)),
+        ("0 0 13 * fri", datetime(2026, 11, 27, tzinfo=UTC)),
+        ("0 12 * * *", datetime(2026, 11, 25, 12, tzinfo=UTC)),
+    ],
+)
+def test_the_next_time_of_a_cron_expression(cron: str, expected: datetime) -> None:
+    assert _next(a_rule(cron), NOON) == expected
+
+
+def test_a_cron_expression_is_in_its_time_zone() -> None:
+    rule = a_rule("0 3 * * *", timezone="Europe/Berlin")
+
+    assert _next(rule, NOON) == datetime(2026, 11, 25, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("timezone", "cron", "expected"),
+    [
+        ("Europe/Berlin", "30 2 * * *", datetime(2027, 3, 28, 1, tzinfo=UTC)),
+        ("Africa/Cairo", "0 0 * * *", datetime(2026, 4, 23, 22, tzinfo=UTC)),
+        ("Africa/Cairo", "0 0 * * 5", datetime(2026, 4, 23, 22, tzinfo=UTC)),
+        ("Asia/Beirut", "30 0 29 3 *", datetime(2026, 3, 28, 22, tzinfo=UTC)),
+        ("America/Santiago", "0 0 6 9 *", datetime(2026, 9, 6, 4, tzinfo=UTC)),
+        ("Australia/Lord_Howe", "15 2 4 10 *", datetime(2026, 10, 3, 15, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_time_that_the_clocks_leave_out_is_when_they_go_forward(
+    timezone: str, cron: str, expected: datetime
+) -> None:
+    rule = a_rule(cron, timezone=timezone)
+
+    assert _next(rule, expected - timedelta(minutes=1)) == expected
+    assert _next(rule, expected + timedelta(seconds=1)) > expected + timedelta(minutes=59)
+
+
+def test_a_time_that_the_clocks_show_twice_is_used_once() -> None:
+    rule = a_rule("30 2 * * *", timezone="Europe/Berlin")
+    first, second = (datetime(2027, 10, 31, hour, 30, tzinfo=UTC) for hour in (0, 1))
+    next_day = datetime(2027, 11, 1, 1, 30, tzinfo=UTC)
+
+    assert _next(rule, first - HOUR) == first
+    assert _next(rule, first + timedelta(seconds=1)) == next_day
+    assert _next(rule, second - timedelta(minutes=1)) == next_day
+
+
+def test_what_runs_in_each_hour_runs_on_while_the_clocks_change() -> None:
+    rule = a_rule("30 * * * *", timezone="Europe/Berlin")
+    for begin in (datetime(2027, 3, 28, tzinfo=UTC), datetime(2027, 10, 30, 22, tzinfo=UTC)):
+        for number in range(5):
+            at = begin + number * HOUR
+            assert _next(rule, at) == at + HOUR / 2
+
+
+@given(
+    timezone=st.sampled_from(sorted(available_timezones())),
+    hour=st.integers(0, 23),
+    minute=st.integers(0, 59),
+    year=st.integers(2020, 2040),
+)
+@settings(max_examples=30)
+def test_what_runs_daily_runs_on_each_local_day_in_every_time_zone(
+    timezone: str, hour: int, minute: int, year: int
+) -> None:
+    rule, zone = a_rule(f"{minute} {hour} * * *", timezone=timezone), ZoneInfo(timezone)
+    days = [date(year, 1, 1) + timedelta(days=number) for number in range(366)]
+    begins = [datetime.combine(day, time(), zone).astimezone(UTC) for day in days]
+
+    for begin, end in pairwise(begins):
+        # Where the last minutes of a day are left out, it is the first moment of the next.
+        assert begin <= _next(rule, begin - timedelta(microseconds=1)) <= end
+
+
+@given(
+    late=st.timedeltas(timedelta(0), timedelta(days=400)),
+    interval=st.timedeltas(timedelta(seconds=1), timedelta(days=400)),
+)
+def test_the_next_time_is_whole_intervals_after_the_previous_one_and_after_now(
+    late: timedelta, interval: timedelta
+) -> None:
+    at = a_rule(interval=interval).next(NOON, NOON + late)
+
+    assert NOON + late < at <= NOON + late + interval
+    assert (at - NOON) % interval == timedelta(0)
+
+
+def test_an_interval_that_begins_early_counts_from_its_time() -> None:
+    assert a_rule(interval=HOUR).next(NOON, NOON - timedelta(minutes=1)) == NOON + HOUR
+
+
+def test_jitter_comes_on_top() -> None:
+    rule = a_rule("0 13 * * *", jitter=timedelta(minutes=10))
+    times = {_next(rule, NOON) for _ in range(20)}
+
+    assert len(times) > 1
+    assert min(times) >= NOON + HOUR
+    assert max(times) <= NOON + HOUR + timedelta(minutes=10)
+
+
+def test_an_interval_begins_at_once_and_cron_waits_for_its_time() -> None:
+    assert a_rule().first(NOON) == NOON
+    assert a_rule("0 13 * * *").first(NOON) == NOON + HOUR
+
+
+def test_what_a_target_leaves_out_the_service_says() -> None:
+    serve = ServeSettings(
+        interval=timedelta(hours=2), jitter=timedelta(minutes=1), timezone="Europe/Berlin"
+    )
+    plain = TargetSettings(name="a", repository="octo/a")
+    own = TargetSettings(
+        name="b",
+        repository="octo/b",
+        cron="0 3 * * *",
+        jitter=timedelta(0),
+        timezone="UTC",
+    )
+
+    assert str(Rule.of(serve, None)) == "every 2h, up to 1m later"
+    assert str(Rule.of(serve, plain)) == "every 2h, up to 1m later"
+    assert str(Rule.of(serve, own)) == "cron 0 3 * * * UTC"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(1, "1s"), (90, "90s"), (120, "2m"), (86_400, "1d"), (90_000, "25h")]
+)
+def test_a_rule_says_its_interval_as_it_is_written(seconds: int, said: str) -> None:
+    assert str(a_rule(interval=timedelta(seconds=seconds))) == f"every {said}"
+
+
+def test_the_backoff_doubles_up_to_its_end() -> None:
+    waits = [backoff(failures, timedelta(minutes=5)) for failures in range(1, 7)]
+
+    assert [wait.total_seconds() for wait in waits] == [30, 60, 120, 240, 300, 300]
+    assert backoff(10_000, timedelta(days=7)) == timedelta(days=7)
+
+
+# The clock.
+
+
+class Ticks:
+    """What a clock calls: it keeps the clock at its last tick, or breaks it."""
+
+    def __init__(self) -> None:
+        self.ticked = threading.Semaphore(0)
+        self.ended = threading.Event()
+        self.problem: Exception | None = None
+
+    def __call__(self) -> None:
+        self.ticked.release()
+        if self.problem:
+            raise self.problem
+
+
+def test_a_clock_ticks_at_once_and_again_until_it_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("maintainer.serve.clock._TICK", 0.01)
+    ticks = Ticks()
+    clock = Clock(ticks, ticks.ended.set)
+    assert not clock.is_alive
+
+    with clock.ticking(PATIENCE):
+        assert clock.is_alive
+        for _ in range(2):
+            assert ticks.ticked.acquire(timeout=PATIENCE)
+
+    assert not clock.is_alive
+    assert ticks.ended.is_set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_clock_whose_tick_raises_is_not_alive_and_says_so() -> None:
+    ticks = Ticks()
+    ticks.problem = ValueError("a bug")
+    clock = Clock(ticks, ticks.ended.set)
+
+    with clock.ticking(PATIENCE):
+        assert ticks.ended.wait(PATIENCE)
+
+    assert not clock.is_alive

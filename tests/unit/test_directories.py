@@ -1,0 +1,181 @@
+"""What only a directory has: manifests that tags hold, pins, uploads, and tags that change."""
+
+from dataclasses import replace
+
+import pytest
+
+from maintainer.cacheconfig import NO_REF, BlobKey, IndexId, Scope, UploadKey
+from maintainer.mark import mark
+from maintainer.model.decision import DeleteEntry, Plan, Rules
+from maintainer.model.entry import KnownEntry
+from maintainer.model.marks import Mark, State
+from maintainer.model.snapshot import Snapshot
+from maintainer.model.store import StoreFacts
+from maintainer.plan import make_plan
+from tests.snapshots import LONG_AGO, NOW, World, a_snapshot, ago, blob, blob_key, hours
+
+API = IndexId(NO_REF, Scope("api"))
+
+
+def _a_directory(*names: str) -> World:
+    """Store blobs for which no memory speaks."""
+    world = a_snapshot(reading=(NO_REF,), writing=(NO_REF,))
+    for name in names:
+        world.with_blob(name, ref=NO_REF)
+    return world
+
+
+def _tagged(world: World, layout: Layout | None = None) -> Snapshot:
+    """Let what was remembered be what tags lead to."""
+    snapshot = world.build()
+    return replace(
+        snapshot,
+        generations=tuple(replace(one, exists=True) for one in snapshot.generations),
+        layout=layout or StoreFacts(ago(LONG_AGO)),
+    )
+
+
+def _mark_of(name: str, snapshot: Snapshot) -> Mark:
+    (found,) = [one for one in mark(snapshot).marks if one.entry.parsed == BlobKey(blob(name))]
+    return found
+
+
+def _plan(snapshot: Snapshot) -> Plan:
+    return make_plan(mark(snapshot), Rules(hours(24)))
+
+
+def _holding(*names: str) -> Layout:
+    return StoreFacts(
+        ago(LONG_AGO), manifest_blobs={blob(name): frozenset({API}) for name in names}
+    )
+
+
+def test_a_manifest_that_a_tag_leads_to_is_read_by_builders() -> None:
+    snapshot = _tagged(_a_directory("a", "manifest").remembering(1, "a", of=API))
+    snapshot = replace(snapshot, layout=_holding("manifest"))
+
+    found = _mark_of("manifest", snapshot)
+
+    assert (found.state, found.index) == (State.NEWEST, API)
+    assert _plan(snapshot).deletes == ()
+
+
+def test_a_manifest_goes_once_its_tag_is_rewritten() -> None:
+    world = _a_directory("a", "manifest").remembering(1, "a", "gone", of=API)
+    snapshot = replace(_tagged(world), layout=_holding("manifest"))
+
+    plan = make_plan(mark(snapshot), Rules(hours(0)))
+
+    (delete,) = plan.deletes
+    assert delete.entry.key == blob_key("manifest")
+    assert delete.after == {API}
+    assert delete.reason == "superseded by the manifest that this run writes"
+
+
+def test_what_something_else_needs_is_pinned() -> None:
+    layout = StoreFacts(ago(LONG_AGO), pinned={blob("image"): "an image needs it"})
+
+    found = _mark_of("image", _tagged(_a_directory("image"), layout))
+
+    assert (found.state, found.reason) == (State.REACHABLE, "an image needs it")
+
+
+def test_an_upload_that_was_left_is_deleted_after_all_else() -> None:
+    snapshot = _tagged(_a_directory("orphan"))
+    (orphan,) = snapshot.entries
+    upload = replace(
+        orphan, store_id=2, key="ingest/x", parsed=UploadKey("x"), created_at=ago(LONG_AGO * 2)
+    )
+    snapshot = replace(snapshot, entries=(upload, orphan))
+
+    assert [one.entry for one in _plan(snapshot).deletes] == [orphan, upload]
+
+
+def test_what_a_tag_may_have_needed_is_needed_until_a_tag_was_replaced() -> None:
+    layout = StoreFacts(ago(hours(3)), recent_roots=frozenset({blob("orphan")}))
+
+    found = _mark_of("orphan", _tagged(_a_directory("orphan"), layout))
+
+    assert (found.state, found.since) == (State.DANGLING, ago(hours(3)))
+
+
+def test_what_a_tag_named_stays_while_the_tag_cannot_be_written() -> None:
+    world = a_snapshot(reading=(NO_REF,), writing=())
+    world.with_blob("a", ref=NO_REF).remembering(1, "a", "gone", of=API)
+
+    (keep,) = _plan(_tagged(world)).keeps
+
+    assert keep.reason.startswith("the directory cannot be written; left to do: ")
+
+
+def test_an_invalid_manifest_is_repaired() -> None:
+    snapshot = _tagged(_a_directory("a").remembering(1, "a", of=API))
+    broken = tuple(replace(one, violation="it is broken") for one in snapshot.generations)
+
+    (write,) = _plan(replace(snapshot, generations=broken)).writes
+
+    assert write.reason == "its manifest is not valid: it is broken"
+
+
+def test_an_invalid_tag_keeps_what_it_may_need() -> None:
+    snapshot = _tagged(_a_directory("orphan").remembering(1, "orphan", of=API))
+    (tag,) = snapshot.generations
+    tag = replace(tag, config=None, violation="it is broken", created_at=NOW)
+
+    plan = _plan(replace(snapshot, generations=(tag,)))
+
+    assert plan.deletes == ()
+    assert any("whose content is not known" in one.reason for one in plan.keeps)
+
+
+def test_a_repair_plans_for_no_entry_and_leaves_sound_tags_alone() -> None:
+    world = _a_directory("a", "b", "orphan").remembering(1, "a", ("a", "b"), of=API)
+    snapshot = _tagged(world)
+
+    plan = make_plan(mark(snapshot), Rules(hours(0), repair=True))
+
+    assert not plan.deletes
+    assert not plan.writes
+
+
+def _without_content(entry: KnownEntry) -> KnownEntry:
+    return replace(entry, content_missing_since=ago(hours(1)))
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b")])
+def test_a_blob_without_content_goes_at_once_and_after_its_index(names: tuple[str, ...]) -> None:
+    world = a_snapshot().with_blobs("a", "b", "c").with_generation(1, "a", "b", "c")
+    snapshot = world.build()
+    broken = frozenset(map(blob, names))
+    snapshot = replace(
+        snapshot,
+        entries=tuple(
+            _without_content(one)
+            if isinstance(one.parsed, BlobKey) and one.parsed.digest in broken
+            else one
+            for one in snapshot.entries
+        ),
+        live_blobs=snapshot.live_blobs - broken,
+        broken_blobs=broken,
+    )
+
+    plan = _plan(snapshot)
+
+    first: DeleteEntry = plan.deletes[0]
+    assert first.state is State.WITHOUT_CONTENT
+    assert first.after == {plan.writes[0].index}
+    blobs = "1 blob" if len(names) == 1 else "2 blobs"
+    assert f"drop {blobs} without content" in plan.writes[0].reason
+
+
+def test_what_importers_have_no_room_for_is_left_out_and_counted() -> None:
+    names = [letter * 400_000 for letter in "abcd"]
+    snapshot = _tagged(_a_directory(*names).remembering(1, *names, "gone", of=API))
+
+    (index,) = mark(snapshot).indexes
+    (write,) = _plan(snapshot).writes
+
+    assert index.left_out == 2
+    assert write.reason.endswith(
+        "; 2 results, used longest ago, left out: importers read 1,048,576 bytes"
+    )

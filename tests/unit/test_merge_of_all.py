@@ -1,0 +1,182 @@
+"""The merge of all other indexes of a ref, or of all other tags: when it is written, and why."""
+
+from dataclasses import replace
+
+import pytest
+
+from maintainer.cacheconfig import NO_REF, IndexId, Scope, Sink, merge
+from maintainer.mark import mark
+from maintainer.model.decision import Plan, Rules
+from maintainer.model.marks import Index
+from maintainer.model.snapshot import Snapshot
+from maintainer.model.store import StoreFacts
+from maintainer.plan import make_plan
+from tests.snapshots import (
+    MAIN,
+    MERGE,
+    WEB,
+    Chain,
+    World,
+    a_snapshot,
+    ago,
+    an_index,
+    blob,
+    hours,
+)
+
+API = IndexId(MAIN, Scope("api"))
+TAG, TOGETHER = IndexId(NO_REF, Scope("api")), IndexId(NO_REF, Scope("maintained"))
+
+
+def _with_a_merge(world: World) -> Snapshot:
+    """Let `maintained` hold the merge; what is there with a sink was written by us."""
+    return _written_by_us(replace(world.build(), merged_scope=MERGE.scope))
+
+
+def _written_by_us(snapshot: Snapshot, *scopes: str) -> Snapshot:
+    ours = scopes or (MERGE.scope,)
+    return replace(
+        snapshot,
+        generations=tuple(
+            replace(one, sink=Sink.MERGE) if one.sink and one.index.scope in ours else one
+            for one in snapshot.generations
+        ),
+    )
+
+
+def _merge_in(snapshot: Snapshot) -> Index:
+    (found,) = [one for one in mark(snapshot).indexes if one.is_merge]
+    return found
+
+
+def _plan(snapshot: Snapshot) -> Plan:
+    return make_plan(mark(snapshot), Rules(hours(24)))
+
+
+def _reason(snapshot: Snapshot, index: IndexId = MERGE) -> str:
+    """Return why the merge is written."""
+    (write,) = [one for one in _plan(snapshot).writes if one.index == index]
+    assert write.sink is Sink.MERGE
+    return write.reason
+
+
+def _kept(snapshot: Snapshot, index: IndexId = MERGE) -> str:
+    plan = _plan(snapshot)
+    assert index not in [one.index for one in plan.writes]
+    (reason,) = [one.reason for one in plan.keeps if one.subject == str(index)]
+    return reason
+
+
+def _two_images() -> World:
+    world = a_snapshot().with_blobs("a", "b")
+    return world.with_generation(1, "a").with_generation(1, "b", of=API)
+
+
+def test_the_merge_of_all_indexes_is_written_once_there_are_some() -> None:
+    snapshot = _with_a_merge(_two_images())
+
+    assert _merge_in(snapshot).merged == merge([an_index("a", "b")])
+    assert _reason(snapshot) == "merge the 2 other indexes of refs/heads/main"
+
+
+def test_one_other_index_is_not_counted() -> None:
+    world = a_snapshot().with_blobs("a").with_generation(1, "a")
+
+    assert _reason(_with_a_merge(world)) == "merge the other index of refs/heads/main"
+
+
+def test_where_nothing_is_stored_there_is_no_merge() -> None:
+    assert mark(_with_a_merge(a_snapshot())).indexes == ()
+
+
+def test_a_merge_of_nothing_is_emptied() -> None:
+    world = a_snapshot().with_blobs("a").with_generation(3, "a", of=MERGE)
+
+    assert _merge_in(_with_a_merge(world)).merged.records == ()
+
+
+@pytest.mark.parametrize(
+    ("held", "changes"),
+    [
+        (("a",), ": 1 blob more"),
+        (("a", "b", "c"), ": 1 blob less"),
+        (("c",), ": 2 blobs more, 1 blob less"),
+        (("a", "b", ("a", "b")), ""),
+    ],
+)
+def test_a_merge_follows_the_indexes_that_it_is_made_of(
+    held: tuple[Chain, ...], changes: str
+) -> None:
+    world = _two_images().with_blobs("c").with_generation(4, *held, of=MERGE)
+
+    reason = _reason(_with_a_merge(world))
+
+    assert reason == f"follow the 2 other indexes of refs/heads/main{changes}"
+
+
+def test_a_merge_that_holds_all_is_left_as_it_is() -> None:
+    world = _two_images().with_index(4, merge([an_index("a", "b")]), of=MERGE)
+
+    assert "all that can be used" in _kept(_with_a_merge(world))
+
+
+@pytest.mark.parametrize("unread", [True, False])
+def test_nothing_goes_from_a_merge_while_not_all_is_seen(unread: bool) -> None:
+    world = _two_images().with_blobs("c").with_generation(4, "a", "b", "c", of=MERGE)
+    world = world.with_unread_generation(2) if unread else world.listed_in_part()
+
+    assert blob("c") in _merge_in(_with_a_merge(world)).merged.blobs
+
+
+def test_where_a_build_exports_no_merge_is_written() -> None:
+    world = _two_images().with_generation(4, "b", of=MERGE).by_a_build()
+
+    assert "a build has exported index-maintained-1-" in _kept(_with_a_merge(world))
+
+
+def test_a_former_merge_keeps_no_blob_alive_and_drops_what_goes() -> None:
+    world = _two_images().with_blobs("c").with_generation(4, "a", "c", of=MERGE)
+
+    index = _merge_in(_written_by_us(world.build()))
+
+    assert index.merged == merge([an_index("a")])
+
+
+def test_a_former_merge_that_was_not_read_is_not_written() -> None:
+    world = _two_images().remembering(3, "a", of=MERGE).with_unread_generation(4, of=MERGE)
+
+    assert "could not be read" in _kept(_written_by_us(world.build()))
+
+
+def test_a_former_merge_that_is_gone_is_forgotten() -> None:
+    world = _two_images().remembering(4, "a", of=MERGE)
+
+    assert [one.id for one in mark(_written_by_us(world.build())).indexes] == [API, WEB]
+
+
+def test_a_merge_of_which_builders_read_nothing_valid_gives_them_nothing() -> None:
+    world = _two_images().with_invalid_generation(4, of=MERGE)
+
+    assert _merge_in(_with_a_merge(world)).usable.records == ()
+
+
+def _tags(*, others: frozenset[IndexId] = frozenset()) -> Snapshot:
+    world = a_snapshot(reading=(NO_REF,), writing=(NO_REF,))
+    for name in "ab":
+        world.with_blob(name, ref=NO_REF)
+    world.remembering(1, "a", of=TAG).remembering(1, "b", of=IndexId(NO_REF, Scope("web")))
+    snapshot = world.build()
+    return replace(
+        snapshot,
+        generations=tuple(replace(one, exists=True) for one in snapshot.generations),
+        facts=StoreFacts(ago(hours(48)), others=others),
+        merged_scope=TOGETHER.scope,
+    )
+
+
+def test_the_merge_of_all_tags_is_a_tag() -> None:
+    assert _reason(_tags(), TOGETHER) == "merge the 2 other tags"
+
+
+def test_no_merge_takes_the_place_of_a_tag_that_is_no_cache() -> None:
+    assert "somebody else has written it" in _kept(_tags(others=frozenset({TOGETHER})), TOGETHER)
