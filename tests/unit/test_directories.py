@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from maintainer.cacheconfig import NO_REF, BlobKey, IndexId, Scope, UploadKey
+from maintainer.cacheconfig.oci import IMPORT_LIMIT
 from maintainer.mark import mark
 from maintainer.model.decision import DeleteEntry, Plan, Rules
 from maintainer.model.entry import KnownEntry
@@ -25,13 +26,13 @@ def _a_directory(*names: str) -> World:
     return world
 
 
-def _tagged(world: World, layout: Layout | None = None) -> Snapshot:
+def _tagged(world: World, facts: StoreFacts | None = None) -> Snapshot:
     """Let what was remembered be what tags lead to."""
     snapshot = world.build()
     return replace(
         snapshot,
         generations=tuple(replace(one, exists=True) for one in snapshot.generations),
-        layout=layout or StoreFacts(ago(LONG_AGO)),
+        facts=replace(facts or StoreFacts(ago(LONG_AGO)), index_limit=IMPORT_LIMIT),
     )
 
 
@@ -44,7 +45,7 @@ def _plan(snapshot: Snapshot) -> Plan:
     return make_plan(mark(snapshot), Rules(hours(24)))
 
 
-def _holding(*names: str) -> Layout:
+def _holding(*names: str) -> StoreFacts:
     return StoreFacts(
         ago(LONG_AGO), manifest_blobs={blob(name): frozenset({API}) for name in names}
     )
@@ -52,7 +53,7 @@ def _holding(*names: str) -> Layout:
 
 def test_a_manifest_that_a_tag_leads_to_is_read_by_builders() -> None:
     snapshot = _tagged(_a_directory("a", "manifest").remembering(1, "a", of=API))
-    snapshot = replace(snapshot, layout=_holding("manifest"))
+    snapshot = replace(snapshot, facts=_holding("manifest"))
 
     found = _mark_of("manifest", snapshot)
 
@@ -62,7 +63,7 @@ def test_a_manifest_that_a_tag_leads_to_is_read_by_builders() -> None:
 
 def test_a_manifest_goes_once_its_tag_is_rewritten() -> None:
     world = _a_directory("a", "manifest").remembering(1, "a", "gone", of=API)
-    snapshot = replace(_tagged(world), layout=_holding("manifest"))
+    snapshot = replace(_tagged(world), facts=_holding("manifest"))
 
     plan = make_plan(mark(snapshot), Rules(hours(0)))
 
@@ -73,9 +74,9 @@ def test_a_manifest_goes_once_its_tag_is_rewritten() -> None:
 
 
 def test_what_something_else_needs_is_pinned() -> None:
-    layout = StoreFacts(ago(LONG_AGO), pinned={blob("image"): "an image needs it"})
+    facts = StoreFacts(ago(LONG_AGO), pinned={blob("image"): "an image needs it"})
 
-    found = _mark_of("image", _tagged(_a_directory("image"), layout))
+    found = _mark_of("image", _tagged(_a_directory("image"), facts))
 
     assert (found.state, found.reason) == (State.REACHABLE, "an image needs it")
 
@@ -92,9 +93,9 @@ def test_an_upload_that_was_left_is_deleted_after_all_else() -> None:
 
 
 def test_what_a_tag_may_have_needed_is_needed_until_a_tag_was_replaced() -> None:
-    layout = StoreFacts(ago(hours(3)), recent_roots=frozenset({blob("orphan")}))
+    facts = StoreFacts(ago(hours(3)), recent_roots=frozenset({blob("orphan")}))
 
-    found = _mark_of("orphan", _tagged(_a_directory("orphan"), layout))
+    found = _mark_of("orphan", _tagged(_a_directory("orphan"), facts))
 
     assert (found.state, found.since) == (State.DANGLING, ago(hours(3)))
 

@@ -254,8 +254,11 @@ def test_what_an_incomplete_list_lacks_is_not_said_to_be_older_than_what_builder
     world = a_snapshot().with_blobs("a").with_generation(1, "a").with_generation(2, "a")
     world.where_builders_read(str(WEB.key(1))).with_blobs("b")
     snapshot = world.build()
-    seen = tuple(entry for entry in snapshot.entries if not entry.key.endswith("#2"))
-    marks = mark(replace(snapshot, entries=seen, listing_complete=False))
+    unlisted = tuple(
+        replace(one, last_seen_at=snapshot.now - hours(1)) if one.number == 2 else one
+        for one in snapshot.generations
+    )
+    marks = mark(replace(snapshot, generations=unlisted, listing_complete=False))
 
     (write,) = make_plan(marks, Rules(hours(24))).writes
 
