@@ -25,12 +25,10 @@ from maintainer.graph.runs import (
     finish_run,
     load_report,
     note_blocked,
-    reinstate,
     save_actions,
     save_marks,
     save_rewritten,
     save_swept,
-    supersede,
 )
 from maintainer.graph.trends import look_back
 from maintainer.hosted import HostedCache
@@ -338,7 +336,8 @@ async def _record(run: _Run, connection: Connection, probe: Probe) -> None:
         await anyio.lowlevel.checkpoint()
         if reason := run.budget.take(0):
             raise StoreError(f"the entries could not all be listed: {reason}")
-    record(connection, run.target_id, probe)
+    remember_exports = run.collector.settings.remember_exports
+    record(connection, run.target_id, probe, remember_exports=remember_exports)
 
 
 def _note_what_was_not_seen(run: _Run, probe: Probe, snapshot: Snapshot) -> None:
@@ -365,12 +364,6 @@ def _plan(run: _Run, marks: Marks) -> tuple[Marks, Plan]:
         run.report.blocked_since = note_blocked(
             connection, run.target_id, marks.snapshot.now, blocked=plan.blocked is not None
         )
-        settled = set(plan.settled)
-        for index in marks.indexes:
-            if index.id in settled and index.newest:
-                others = index.manifests - {index.newest.manifest_id}
-                supersede(connection, others, marks.snapshot.now)
-                reinstate(connection, index.newest.manifest_id)
     return marks, plan
 
 

@@ -189,7 +189,7 @@ class ContentChecker:
         return any(
             one.created_at > checked_at and suspect in one.blobs
             for index in marks.indexes
-            for one in index.inputs
+            for one in index.generations
         )
 
     def _due(self, blobs: Iterable[_Blob], marks: Marks) -> list[_Blob]:

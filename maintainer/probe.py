@@ -69,8 +69,8 @@ async def probe_store(
     else:
         listing = Listing((), complete=True)
         indexes = await _Search(look, generation_gap).find(scopes)
-    named = known.named_blobs.union(*(one.config.blobs for one in indexes.read if one.config))
-    blobs = await _probe_blobs(look, listing, named)
+    new = frozenset[Digest]().union(*(one.config.blobs for one in indexes.read if one.config))
+    blobs = await _probe_blobs(look, listing, new)
     return Probe(
         at=now,
         access=store.access,
@@ -83,7 +83,7 @@ async def probe_store(
         found=frozenset(indexes.found),
         gone=frozenset(indexes.gone),
         live_blobs=blobs.live,
-        missing_blobs=named - blobs.live - blobs.unasked,
+        missing_blobs=blobs.named - blobs.live - blobs.unasked,
         read_by_builders=indexes.read_by_builders,
         unasked_blobs=blobs.unasked,
         broken_blobs=blobs.broken,
@@ -362,37 +362,48 @@ def generation_of(index: IndexId, key: str) -> int | None:
 @dataclass(frozen=True, slots=True)
 class _Blobs:
     listing: Listing
+    named: frozenset[Digest]
+    """Those whose answers count; what no merge needs is not asked for without a reason."""
     live: frozenset[Digest]
     unasked: frozenset[Digest] = frozenset()
     broken: frozenset[Digest] = frozenset()
 
 
-async def _probe_blobs(look: _Look, listing: Listing, named: frozenset[Digest]) -> _Blobs:
-    """Find out which blobs exist: those that are listed, and of the others those that answer."""
-    sound = [entry for entry in listing.entries if entry.id not in look.known.broken_entries]
+async def _probe_blobs(look: _Look, listing: Listing, new: frozenset[Digest]) -> _Blobs:
+    """Find out which blobs exist: those that are listed, and of the others those that answer.
+
+    `new` are the blobs of the generations that were read just now.
+    """
+    known = look.known
+    sound = [entry for entry in listing.entries if entry.id not in known.broken_entries]
     anywhere = _blobs_in(sound)
     live = _blobs_in(entry for entry in sound if entry.ref in look.store.access.readable)
     broken = _broken(look, listing) - live
+    named = known.named_blobs | new
+    if look.store.lists:
+        named |= known.spare_blobs
     doubtful = named - live - broken
     if look.store.lists and listing.complete:
-        doubtful -= (look.known.missing_blobs & look.known.named_blobs) - anywhere
+        doubtful -= known.missing_blobs - (new - known.named_blobs) - anywhere
     if doubtful and not look.store.reads:
         look.progress.stage("probe: list entries again")
         again = await look.store.list_entries()
         listing = _united(listing, again)
-        return _Blobs(listing, (live | _blobs_in(listing.entries)) - broken, broken=broken)
+        live = (live | _blobs_in(listing.entries)) - broken
+        return _Blobs(listing, named, live, broken=broken)
     asked = await _ask_for(look, doubtful)
     if not look.store.lists:
         # A look-up finds what cannot be downloaded, too, until it has been checked again.
-        broken = look.known.broken_blobs & asked.live
+        broken = known.broken_blobs & asked.live
         asked = replace(asked, live=asked.live - broken)
     if look.store.lists and asked.live:
         # The list lacks what is there, so who knows what else it lacks, or of which cache it is.
         listing = replace(listing, complete=False)
-    if not look.store.lists and _turns_back(look.known, named, live | asked.live, asked.unasked):
-        further = await _ask_for(look, look.known.superseded_blobs - named)
+    if not look.store.lists and _changes(known, named, asked):
+        further = await _ask_for(look, known.spare_blobs - named)
         asked = _Asked(asked.live | further.live, asked.unasked | further.unasked)
-    return _Blobs(listing, live | asked.live, asked.unasked, broken)
+        named |= known.spare_blobs
+    return _Blobs(listing, named, live | asked.live, asked.unasked, broken)
 
 
 def _broken(look: _Look, listing: Listing) -> frozenset[Digest]:
@@ -402,17 +413,16 @@ def _broken(look: _Look, listing: Listing) -> frozenset[Digest]:
     return _blobs_in(one for one in listing.entries if one.id in known and one.ref in readable)
 
 
-def _turns_back(
-    known: Known, named: frozenset[Digest], live: frozenset[Digest], unasked: frozenset[Digest]
-) -> bool:
-    """Tell whether superseded generations may matter again: a blob is gone, or is back."""
-    return bool(live & known.missing_blobs or named - live - unasked - known.missing_blobs)
-
-
 @dataclass(frozen=True, slots=True)
 class _Asked:
     live: frozenset[Digest]
     unasked: frozenset[Digest]
+
+
+def _changes(known: Known, named: frozenset[Digest], asked: _Asked) -> bool:
+    """Whether older results may matter: a blob that a merge needs is gone, or one is back."""
+    gone = named - asked.live - asked.unasked
+    return bool(asked.live & known.missing_blobs or gone - known.missing_blobs)
 
 
 async def _ask_for(look: _Look, blobs: frozenset[Digest]) -> _Asked:

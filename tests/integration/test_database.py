@@ -28,7 +28,7 @@ from maintainer.graph.database import Database
 from maintainer.graph.models import Base, BlobRow, EntryRow, RefRow, Target
 from maintainer.graph.recall import load_snapshot
 from maintainer.graph.record import find_target, record
-from maintainer.graph.runs import begin_run, save_actions, save_marks, supersede
+from maintainer.graph.runs import begin_run, save_actions, save_marks
 from maintainer.mark import mark
 from maintainer.model.decision import Rules
 from maintainer.model.entry import Access, StoredEntry
@@ -469,7 +469,6 @@ def _record_a_run(connection: Connection, probe: Probe | None = None) -> None:
         for one in plan.deletes
     ]
     save_actions(connection, run, actions)
-    supersede(connection, marks.indexes[0].manifests, probe.at)
 
 
 def _dump(connection: Connection) -> dict[str, list[dict[str, object]]]:

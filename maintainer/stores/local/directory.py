@@ -106,6 +106,7 @@ class Directory:
             conditions.progress.advance()
             await anyio.lowlevel.checkpoint()
         wanted = known.named_blobs.union(
+            known.spare_blobs,
             *(one.config.blobs for one in tags.read if one.config),
         )
         live = await self._find(wanted, conditions)
