@@ -185,6 +185,7 @@ def test_an_image_over_the_tag_is_left_alone_and_what_the_tag_held_is_forgotten(
     world: World,
 ) -> None:
     world.build("base", "a")
+    world.build("base", "web", tag="web")
     _gc(world)
     image = world.image("api")
     before = world.names()
@@ -217,10 +218,9 @@ def test_what_another_run_has_merged_in_is_not_dropped(world: World, tmp_path: P
         world.build("base", step)
         _gc(world, database=tmp_path / "other.db")
 
-    report = _gc(world)
+    _gc(world)
 
-    assert report.indexes_written == 0
-    assert world.leads_to() == _layers("base", "b", "c")
+    assert world.leads_to() == _layers("base", "a", "b", "c")
 
 
 def test_0_keeps_the_newest_export_only(world: World) -> None:
