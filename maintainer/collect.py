@@ -38,11 +38,10 @@ from maintainer.graph.runs import (
     finish_run,
     load_report,
     note_blocked,
-    reinstate,
+    save_index_marks,
     save_marks,
     save_rewritten,
     save_swept,
-    supersede,
 )
 from maintainer.graph.trends import look_back
 from maintainer.heal import Healer
@@ -267,7 +266,8 @@ def _write_down(run: _Run, looked: _Looked) -> _Seen:
     """Write down a look; nothing of it if too much is gone to be true."""
     probed, target_id = looked.probe, run.target_id
     with run.database.begin() as connection:
-        record(connection, target_id, probed)
+        remember_exports = run.collector.settings.remember_exports
+        record(connection, target_id, probed, remember_exports=remember_exports)
         snapshot = load_snapshot(
             connection, target_id, probed, merged_scope=_merged_scope(run, probed)
         )
@@ -416,16 +416,11 @@ async def _plan(run: _Run, marked: _Marked) -> Plan:
         await anyio.lowlevel.checkpoint()
     run.report.plan = plan
     with run.database.begin() as connection:
+        save_index_marks(connection, run.target_id, marks, plan)
         number_actions(connection, run.report.run)
         run.report.blocked_since = note_blocked(
             connection, run.target_id, marks.snapshot.now, blocked=plan.blocked is not None
         )
-        settled = set(plan.settled)
-        for index in marks.indexes:
-            if index.id in settled and index.newest:
-                others = index.manifests - {index.newest.manifest_id}
-                supersede(connection, others, marks.snapshot.now)
-                reinstate(connection, index.newest.manifest_id)
     return plan
 
 
@@ -568,8 +563,9 @@ def _stored_sizes(run: _Run) -> dict[Digest, int]:
     if marks is None:
         return {}
     entries = Entries(run.database, run.target_id, marks.snapshot.now, run.report.started_at)
-    inputs = [one for index in marks.indexes for one in index.inputs]
-    referenced = frozenset[Digest]().union(*(one.blobs for one in inputs))
+    referenced = frozenset[Digest]().union(
+        *(index.remembered.blobs | index.named for index in marks.indexes)
+    )
     return {
         entry.parsed.digest: entry.size
         for entry in entries.holding(referenced)

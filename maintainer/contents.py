@@ -185,7 +185,7 @@ class ContentChecker:
         return any(
             one.created_at > checked_at and suspect in one.blobs
             for index in marks.indexes
-            for one in index.inputs
+            for one in index.generations
         )
 
     def _due(self, blobs: Iterable[_Blob], marks: Marks, entries: Entries) -> list[_Blob]:

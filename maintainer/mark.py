@@ -1,7 +1,7 @@
 """Mark: what is reachable, what is not, and since when. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,14 +14,16 @@ from maintainer.cacheconfig import (
     SignatureKey,
     Sink,
     UploadKey,
+    forget,
     merge,
     prune,
 )
 from maintainer.cacheconfig.oci import fits_importers
-from maintainer.cacheconfig.shrink import last_uses, shrink
+from maintainer.cacheconfig.shrink import last_uses, only_new, shrink
 from maintainer.model.entry import KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration, index_of, read_until
 from maintainer.model.marks import Index, Mark, Marks, Shield, State
+from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
 
 
@@ -50,7 +52,7 @@ def _indexes(snapshot: Snapshot) -> tuple[Index, ...]:
         unread[problem.index].append(problem)
     found = {
         index: _generations(index, known[index], tuple(unread[index]), snapshot)
-        for index in sorted({*known, *unread, *_places_of_merges(snapshot)})
+        for index in sorted({*known, *unread, *snapshot.memory, *_places_of_merges(snapshot)})
     }
     exported = {
         index: _used_by_others(index, found[index].ordered, snapshot)
@@ -105,19 +107,13 @@ class _Generations:
     stored: tuple[KnownGeneration, ...]
     unread: tuple[UnreadGeneration, ...]
     hidden_by: str | None
-
-    @property
-    def highest(self) -> int:
-        """The highest number; 0 if there is none."""
-        numbers = (*(one.number for one in self.ordered), *(one.number for one in self.unread))
-        return max(numbers, default=0)
+    highest: int
+    """The highest number that was ever seen; 0 if none was."""
 
     @property
     def is_former_merge(self) -> bool:
         """Whether it holds merges only: it was the place of the merge under a former setting."""
-        return {one.sink for one in self.ordered if one.config and one.config.records} == {
-            Sink.MERGE
-        }
+        return _sinks(self.ordered) == {Sink.MERGE}
 
     @property
     def read_by_builders(self) -> CacheConfig:
@@ -136,7 +132,10 @@ def _generations(
     ordered = tuple(sorted(known, key=lambda one: (one.number, one.manifest_id)))
     stored = tuple(one for one in ordered if one.exists)
     hidden_by = _hidden_by(index, stored, unread, snapshot)
-    return _Generations(ordered, stored, unread, hidden_by)
+    remembered = snapshot.memory.get(index, Remembered())
+    numbers = [one.number for one in ordered] + [one.number for one in unread]
+    highest = max(remembered.highest, *numbers, 0)
+    return _Generations(ordered, stored, unread, hidden_by, highest)
 
 
 def _merge(
@@ -149,13 +148,20 @@ def _merge(
         # What is not seen this time may still be there: nothing of it goes.
         sources += [one.config for one in found.stored[-1:] if one.config and one.config.records]
     merged = prune(merge(sources), snapshot.live_blobs)
-    merged, left_out = _make_room(snapshot, merged, sources)
+    merged, left_out = _make_room(snapshot, merged, _exports(here, snapshot))
     if not (merged.records or found.stored or found.unread):
         return None
     others_merged = sum(1 for one in here if one.merged.records)
     return _index_of_merge(
         index, found, snapshot, merged, left_out=left_out, merged_with=others_merged
     )
+
+
+def _exports(indexes: Iterable[Index], snapshot: Snapshot) -> Iterator[CacheConfig]:
+    """Return what is known of the exports of builds, from which it follows when they used what."""
+    for index in indexes:
+        known = snapshot.memory.get(index.id)
+        yield from known.parts if known else (index.merged,)
 
 
 def _former_merge(
@@ -205,18 +211,20 @@ def _index(
     snapshot: Snapshot,
     used_by_builds: str | None,
 ) -> Index:
+    known = snapshot.memory.get(index, Remembered())
     inputs = tuple(
-        generation
-        for generation in found.ordered
-        if generation.config
-        and not generation.superseded
-        and (generation.exists or not (index.signed or index.is_tag))
+        one
+        for one in found.ordered
+        if one.violation is None
+        and one.manifest_id >= known.up_to_date
+        and (one.exists or not (index.signed or index.is_tag))
     )
-    config = found.read_by_builders
-    come = _come_to([one.config for one in inputs], snapshot, signed=index.signed)
-    merged, left_out = come.merged, 0
-    if not _is_whole(found.read_by_builders, merged):
-        merged, left_out = _make_room(snapshot, merged)
+    read = found.read_by_builders
+    come = _come_to(index, found, known, snapshot)
+    usable = come.merged
+    if read != come.merged or index.signed:
+        usable = prune(read, snapshot.live_blobs)
+    merged, left_out = _fitting(snapshot, come.merged, read, usable, known)
     return Index(
         id=index,
         generations=found.stored,
@@ -224,15 +232,32 @@ def _index(
         unread=found.unread,
         merged=merged,
         remembered=come.remembered,
-        usable=merged
-        if config == merged and not index.signed
-        else prune(config, snapshot.live_blobs),
+        usable=usable,
         highest=found.highest,
         hidden_by=found.hidden_by,
         sink=_sink_of(inputs),
         left_out=left_out,
         used_by_builds=used_by_builds,
     )
+
+
+def _fitting(
+    snapshot: Snapshot,
+    merged: CacheConfig,
+    read: CacheConfig,
+    usable: CacheConfig,
+    known: Remembered,
+) -> tuple[CacheConfig, int]:
+    """Return what importers have room for; what they read already stays as it is if it is whole.
+
+    Beside an export that is nearly as large as they read there is no room for anything else.
+    """
+    if _is_whole(read, merged):
+        return merged, 0
+    smaller, left_out = _make_room(snapshot, merged, known.parts)
+    if left_out and _is_whole(read, usable) and not only_new(smaller, usable).records:
+        return usable, merged.result_count - usable.result_count
+    return smaller, left_out
 
 
 def _is_whole(read: CacheConfig, merged: CacheConfig) -> bool:
@@ -255,29 +280,37 @@ def _sink_of(inputs: Iterable[KnownGeneration]) -> Sink:
 
     It stays a merge if it was one under a former name, so that it can become one again.
     """
-    sinks = {one.sink for one in inputs if one.config and one.config.records}
-    return Sink.MERGE if sinks == {Sink.MERGE} else Sink.REWRITE
+    return Sink.MERGE if _sinks(inputs) == {Sink.MERGE} else Sink.REWRITE
+
+
+def _sinks(generations: Iterable[KnownGeneration]) -> set[Sink | None]:
+    """Return the sinks of generations that hold something, as far as that is known."""
+    return {one.sink for one in generations if one.sink or (one.config and one.config.records)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Come:
-    """What some generations come to, before and after pruning."""
+    """What an index comes to, before and after pruning."""
 
     remembered: CacheConfig
+    """But for what was lost before the index was last up to date."""
     merged: CacheConfig
 
 
-def _come_to(found: Iterable[CacheConfig | None], snapshot: Snapshot, *, signed: bool) -> _Come:
+def _come_to(index: IndexId, found: _Generations, known: Remembered, snapshot: Snapshot) -> _Come:
     """Merge what there is."""
-    configs = [config for config in found if config]
-    # A tag has one manifest, and pruning gives normal form too.
-    alone = snapshot.facts.index_limit and len(configs) == 1
-    remembered = configs[0] if alone else merge(configs)
-    if signed:
+    if index.signed:
         # Nobody may merge these: each of them stands for itself.
+        configs = [one.config for one in found.stored if one.config]
         merged = merge(prune(config, snapshot.live_blobs) for config in configs)
-    else:
-        merged = prune(remembered, snapshot.live_blobs)
+        return _Come(merge(configs), merged)
+    remembered = known.merged()
+    if index.is_tag and not remembered.records:
+        # A merge that we wrote under a former name: nothing else is known of its tag.
+        remembered = found.read_by_builders
+    merged = prune(remembered, snapshot.live_blobs)
+    if known.lost & remembered.blobs:
+        remembered = forget(remembered, known.lost)
     return _Come(remembered, merged)
 
 
@@ -340,7 +373,8 @@ class Marker:
 
     def _remember_what_builders_read(self) -> None:
         """Remember that a generation, and what it names, was needed until builders read another."""
-        times = read_until(self.snapshot.generations, self.snapshot.now)
+        snapshot = self.snapshot
+        times = read_until(snapshot.generations, snapshot.now, snapshot.marked_at)
         for one in self.snapshot.generations:
             if until := times.get(one.manifest_id):
                 self.read_until[one.store_id] = until

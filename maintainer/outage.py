@@ -13,7 +13,7 @@ _RETENTION = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class ExpectedEntries:
     """The entries that existed at the last look, and ought to exist still."""
 
     found: int
@@ -25,7 +25,7 @@ class Remembered:
 
 
 def find_outage(
-    known: Known, remembered: Remembered, probe: Probe, snapshot: Snapshot, limits: StoreLimits
+    known: Known, remembered: ExpectedEntries, probe: Probe, snapshot: Snapshot, limits: StoreLimits
 ) -> str | None:
     """Say how much is gone, if a probe found less than half of what is known to have existed.
 
@@ -42,7 +42,7 @@ def find_outage(
     return _say(remembered.found, expected_entries, "entries that existed at the last look")
 
 
-def _count_unexplained(remembered: Remembered, now: datetime, limits: StoreLimits) -> int:
+def _count_unexplained(remembered: ExpectedEntries, now: datetime, limits: StoreLimits) -> int:
     """Count what is gone and the store had no reason to delete.
 
     It deletes what was idle for its retention and, as far as what was stored since makes it exceed

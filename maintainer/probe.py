@@ -23,8 +23,8 @@ async def probe(store: Store, known: Known, now: datetime, context: RunContext) 
     if store.abilities.lists:
         listing = await store.entries(now, context)
     versions = await store.versions(known, now, context)
-    named = known.named_blobs.union(*(one.config.blobs for one in versions.read if one.config))
-    blobs = await _Look(store, known, listing, context).find(named)
+    new = frozenset[Digest]().union(*(one.config.blobs for one in versions.read if one.config))
+    blobs = await _Look(store, known, listing, context).find(new)
     return Probe(
         at=now,
         access=store.access,
@@ -37,7 +37,7 @@ async def probe(store: Store, known: Known, now: datetime, context: RunContext) 
         found=versions.found,
         gone=versions.gone,
         live_blobs=blobs.live,
-        missing_blobs=named - blobs.live - blobs.unasked,
+        missing_blobs=blobs.named - blobs.live - blobs.unasked,
         read_by_builders=versions.read_by_builders,
         unasked_blobs=blobs.unasked,
         broken_blobs=blobs.broken,
@@ -70,6 +70,8 @@ async def wait_for_index(
 class _Blobs:
     """Which of the blobs that indexes reference exist."""
 
+    named: frozenset[Digest]
+    """Those whose answers count; what no merge needs is not asked for without a reason."""
     live: frozenset[Digest]
     listing_complete: bool
     unasked: frozenset[Digest] = frozenset()
@@ -85,41 +87,43 @@ class _Look:
     listing: Listing
     context: RunContext
 
-    async def find(self, named: frozenset[Digest]) -> _Blobs:
-        lists = self.store.abilities.lists
-        wanted = named | self.known.known_blobs
-        listed = _Listed(wanted, self.listing.entries, self.known, self.store.access.readable)
+    async def find(self, new: frozenset[Digest]) -> _Blobs:
+        """Find out which blobs exist; `new` are those of the generations that were just read."""
+        known, lists = self.known, self.store.abilities.lists
+        named = known.named_blobs | new
+        if lists:
+            named |= known.spare_blobs
+        if self.store.abilities.looks_cheaply:
+            asked = await self._ask(named)
+            return _Blobs(named, asked.found, self.listing.complete, asked.unasked)
+        listed = _Listed(named, self.listing.entries, known, self.store.access.readable)
         broken = frozenset(listed.broken - listed.live)
         doubtful = named - listed.live - broken
         if lists and self.listing.complete:
-            doubtful -= (self.known.missing_blobs & self.known.named_blobs) - listed.anywhere
-        if self.store.abilities.looks_cheaply:
-            self.context.progress.stage("probe: look for blobs", len(named))
-            asked = await self.store.existing(named, self.context)
-            return _Blobs(asked.found, self.listing.complete, asked.unasked)
-        self.context.progress.stage("probe: look up blobs", len(doubtful))
-        asked = await self.store.existing(doubtful, self.context)
+            doubtful -= known.missing_blobs - (new - known.named_blobs) - listed.anywhere
+        asked = await self._ask(doubtful)
         if not lists:
             # A look-up finds what cannot be downloaded, too, until it has been checked again.
-            broken = self.known.broken_blobs & asked.found
+            broken = known.broken_blobs & asked.found
             asked = replace(asked, found=asked.found - broken)
-            asked = await self._ask_for_superseded(named, asked)
+            if _changes(known, named, asked):
+                others = await self._ask(known.spare_blobs - named)
+                asked = Existing(asked.found | others.found, asked.unasked | others.unasked)
+                named |= known.spare_blobs
         live = asked.found.union(listed.live)
         # If the list lacks what is there, who knows what else it lacks, or of which cache it is.
         complete = self.listing.complete and not (lists and asked.found)
-        return _Blobs(live, complete, asked.unasked, broken)
+        return _Blobs(named, live, complete, asked.unasked, broken)
 
-    async def _ask_for_superseded(self, named: frozenset[Digest], asked: Existing) -> Existing:
-        """Ask for the blobs of superseded generations too, if these may matter again.
+    async def _ask(self, blobs: frozenset[Digest]) -> Existing:
+        self.context.progress.stage("probe: look for blobs", len(blobs))
+        return await self.store.existing(blobs, self.context)
 
-        They do if a blob is gone, or is back.
-        """
-        missing = self.known.missing_blobs
-        gone = named - asked.found - asked.unasked - missing
-        if not (asked.found & missing or gone):
-            return asked
-        others = await self.store.existing(self.known.superseded_blobs - named, self.context)
-        return Existing(asked.found | others.found, asked.unasked | others.unasked)
+
+def _changes(known: Known, named: frozenset[Digest], asked: Existing) -> bool:
+    """Whether older results may matter: a blob that a merge needs is gone, or one is back."""
+    gone = named - asked.found - asked.unasked
+    return bool(asked.found & known.missing_blobs or gone - known.missing_blobs)
 
 
 class _Listed:

@@ -177,7 +177,7 @@ class _Rewriter:
 
     def _replaces(self, index: IndexId) -> bool:
         """Whether an export takes the place of what the index held."""
-        return index.is_tag
+        return index.is_tag and not self._context.settings.remember_exports
 
     async def _find_missing(self, blobs: Iterable[Digest]) -> set[Digest]:
         """Find out which of the blobs exist that were not there when the run looked; the others."""

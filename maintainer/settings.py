@@ -289,6 +289,11 @@ class Settings(BaseSettings):
         description="whether the content of each blob of a directory is checked against its "
         "digest, which reads them all",
     )
+    remember_exports: _Delay = Field(
+        default=timedelta(days=30),
+        description="how long what a tag of a directory led to is merged into it again, once a "
+        "build has exported something else there, in whole days; 0 keeps the newest export only",
+    )
     scopes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=("buildkit",),
         description="the scopes to look up where the service cannot list its entries",

@@ -31,6 +31,7 @@ from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.timestamps import Nanoseconds
 from maintainer.model.entry import Access, KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration
+from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
@@ -194,11 +195,6 @@ class World:
         """Remember a generation that is not stored any more."""
         return self._add(number, of, an_index(*chains), None)
 
-    def with_the_last_superseded(self) -> Self:
-        """Remember that a newer generation held all that was live in the last one described."""
-        self._generations[-1] = replace(self._generations[-1], superseded=True)
-        return self
-
     def having_found(self, *names: str) -> Self:
         """Know of blobs by look-ups only, as where the store cannot list."""
         self._live |= set(map(blob, names))
@@ -237,7 +233,18 @@ class World:
             live_blobs=frozenset(self._live),
             read_by_builders=read | self._read_by_builders,
             listing_complete=self._complete,
+            memory=self._memory(),
         )
+
+    def _memory(self) -> dict[IndexId, Remembered]:
+        """Remember what runs have read of each index."""
+        memory: dict[IndexId, Remembered] = {}
+        for one in self._generations:
+            known = memory.get(one.index, Remembered())
+            if one.config and not one.index.signed and one.sink is not Sink.MERGE:
+                known = known.with_generations([one.config])
+            memory[one.index] = replace(known, highest=max(known.highest, one.number))
+        return memory
 
     def _add(
         self, number: int, index: IndexId, config: CacheConfig | None, entry: KnownEntry | None
@@ -253,7 +260,6 @@ class World:
             created_at=entry.created_at if entry else ago(LONG_AGO),
             store_id=entry.store_id if entry else None,
             exists=entry is not None,
-            superseded=False,
             sink=None if config is None else Sink.REWRITE,
         )
         self._generations.append(generation)

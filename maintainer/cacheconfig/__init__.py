@@ -23,7 +23,7 @@ from maintainer.cacheconfig.keys import (
 )
 from maintainer.cacheconfig.merge import merge
 from maintainer.cacheconfig.model import CacheConfig, Layer, Link, Record, Result
-from maintainer.cacheconfig.prune import prune
+from maintainer.cacheconfig.prune import forget, prune
 from maintainer.cacheconfig.sink import Sink, loses_links, with_sink
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "decode",
     "decode_whole",
     "encode",
+    "forget",
     "hash_ref",
     "loses_links",
     "merge",

@@ -1,6 +1,6 @@
 """Pruning: what is left of an index when some blobs are gone."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from maintainer.cacheconfig.keys import Digest
 from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Link, Record, Result
@@ -15,8 +15,22 @@ def prune(config: CacheConfig, live_blobs: Container[Digest]) -> CacheConfig:
     that it needs is dead. A record stays only if it has a live result, or a record that stays links
     to it. Of several live results of a record the newest is kept, as the exporter does.
     """
-    live = _live_layers(config.layers, live_blobs)
-    results = [_newest(record, config.layers, live) for record in config.records]
+    live = _live_layers(config.layers, live_blobs.__contains__)
+    return _keep(config, [_newest(record, config.layers, live) for record in config.records])
+
+
+def forget(config: CacheConfig, gone_blobs: Container[Digest]) -> CacheConfig:
+    """Drop what leads only to results that need blobs which are gone, in normal form.
+
+    Unlike `prune`, it keeps every other result of a record: when the newest is lost, an older one
+    takes its place.
+    """
+    live = _live_layers(config.layers, lambda blob: blob not in gone_blobs)
+    return _keep(config, [_alive(record, live) for record in config.records])
+
+
+def _keep(config: CacheConfig, results: Sequence[tuple[Result, ...]]) -> CacheConfig:
+    """Keep these results of each record, and the records that lead to one."""
     staying = _staying(config.records, results)
     at = {old: new for new, old in enumerate(staying)}
     return normalize(
@@ -37,20 +51,24 @@ def prune(config: CacheConfig, live_blobs: Container[Digest]) -> CacheConfig:
     )
 
 
-def _live_layers(layers: Sequence[Layer], live_blobs: Container[Digest]) -> list[bool]:
+def _live_layers(layers: Sequence[Layer], is_live: Callable[[Digest], bool]) -> list[bool]:
     live = [False] * len(layers)
     parents = [() if layer.parent == NO_PARENT else (layer.parent,) for layer in layers]
     for position in dependency_order(parents) or ():
         layer = layers[position]
         supported = layer.parent == NO_PARENT or live[layer.parent]
-        live[position] = supported and layer.blob in live_blobs
+        live[position] = supported and is_live(layer.blob)
     return live
 
 
+def _alive(record: Record, live: Sequence[bool]) -> tuple[Result, ...]:
+    return tuple(result for result in record.results if all(live[layer] for layer in result.layers))
+
+
 def _newest(record: Record, layers: Sequence[Layer], live: Sequence[bool]) -> tuple[Result, ...]:
-    alive = [result for result in record.results if all(live[layer] for layer in result.layers)]
+    alive = _alive(record, live)
     if len(alive) <= 1:
-        return tuple(alive)
+        return alive
     return (max(alive, key=lambda result: (result.created_at, *_identity(result, layers))),)
 
 

@@ -66,6 +66,14 @@ def shrink(
     return best
 
 
+def only_new(config: CacheConfig, known: CacheConfig) -> CacheConfig:
+    """Return what is left of `config` without the results that `known` has, in normal form."""
+    names = {name for name, _, _, _ in _results(known)}
+    return _only(
+        config, {(at, number) for name, at, _, number in _results(config) if name not in names}
+    )
+
+
 def _results(config: CacheConfig) -> Iterable[tuple[ResultId, int, Result, int]]:
     """Return each result with the position of its record, and its own in the record."""
     for at, record in enumerate(config.records):

@@ -8,16 +8,13 @@ from sqlalchemy import Connection, bindparam, select, update
 from maintainer.cacheconfig import Digest
 from maintainer.contents import CheckedContents
 from maintainer.graph.models import BlobRow, EntryRow
-from maintainer.graph.record import mark_missing, reinstate_naming, reinstate_older
+from maintainer.graph.record import mark_missing
 
 
 def save_contents(
     connection: Connection, target_id: int, checked: CheckedContents, now: datetime
 ) -> None:
-    """Write down what a round of checks has shown. One transaction: the caller's.
-
-    A blob without content is gone, so what held an older result of the same key takes part again.
-    """
+    """Write down what a round of checks has shown. One transaction: the caller's."""
     entry = EntryRow.__table__
     _update_entries(connection, target_id, checked.looked_up.items())
     for ids, blobs, values in (
@@ -34,9 +31,7 @@ def save_contents(
             )
         _update_blobs(connection, target_id, blobs, {"checked_at": now, **values})
     _bring_back(connection, target_id, checked.readable_blobs)
-    if checked.broken_blobs:
-        mark_missing(connection, target_id, checked.broken_blobs, now)
-        reinstate_older(connection, target_id, now)
+    mark_missing(connection, target_id, checked.broken_blobs, now)
 
 
 def _update_entries(
@@ -79,6 +74,5 @@ def _bring_back(connection: Connection, target_id: int, blobs: Iterable[Digest])
         )
     )
     back = [row.id for row in rows if row.digest in wanted]
-    reinstate_naming(connection, back)
     for number in back:
         connection.execute(update(BlobRow).where(BlobRow.id == number).values(missing_since=None))

@@ -1,14 +1,19 @@
 """Why an entry is kept or will go: from the database alone."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, TextClause, func, select, text, union
 
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope, decode, prune
+from maintainer.cacheconfig.needs import Need, layers_to, needs_of, records_to
+from maintainer.cacheconfig.timestamps import format_time
 from maintainer.errors import MaintainerError
+from maintainer.graph.memory import load_memory
 from maintainer.graph.models import (
     ActionRow,
     BlobRow,
@@ -16,9 +21,11 @@ from maintainer.graph.models import (
     ManifestRow,
     RefRow,
     RunRow,
+    ScopeRow,
     Target,
     UtcDateTime,
 )
+from maintainer.model.remembered import Remembered
 from maintainer.text import is_unicode, printable
 
 _SHORT_DIGEST = re.compile(r"(sha256:|sha384:|sha512:)?([0-9a-f]{1,128})", re.ASCII)
@@ -105,17 +112,16 @@ def _explain(
     connection: Connection, target: str, target_id: int, kind: str, subject: str
 ) -> Explanation:
     digest = subject if kind == "blob" else None
-    uses = _uses(connection, target_id, digest) if digest else []
-    way = _way(connection, target_id, digest, uses[0][0]) if digest and uses else ()
-    last = _last_named(connection, target_id, digest) if digest and not uses else None
+    needs = _needs(connection, target_id, digest) if digest else []
+    last = _last_named(connection, target_id, digest) if digest and not needs else None
     return Explanation(
         target=target,
         subject=subject,
         kind=kind,
         sightings=_sightings(connection, target_id, kind, subject),
         missing_since=_missing_since(connection, target_id, digest),
-        uses=tuple(use for _, use in uses),
-        way=way,
+        uses=tuple(need.use for need in needs),
+        way=needs[0].path() if needs else (),
         last_named=last,
         grace=_grace(connection, target_id),
     )
@@ -223,84 +229,6 @@ def _missing_since(connection: Connection, target_id: int, digest: str | None) -
     ).scalar()
 
 
-_LIVE_RESULTS = """
-    WITH RECURSIVE
-    dead (id) AS (
-        SELECT layer.id FROM layer JOIN blob ON blob.id = layer.blob_id
-        WHERE blob.target_id = :target_id AND blob.missing_since IS NOT NULL
-        UNION
-        SELECT layer.id FROM layer JOIN dead ON layer.parent_id = dead.id
-    ),
-    above (id, steps) AS (
-        SELECT layer.id, 0 FROM layer JOIN blob ON blob.id = layer.blob_id
-        WHERE blob.target_id = :target_id AND blob.digest = :digest
-        UNION ALL
-        SELECT layer.id, above.steps + 1 FROM layer JOIN above ON layer.parent_id = above.id
-    ),
-    needing (manifest_id, record_id, result_id, layer_id, steps) AS (
-        SELECT record.manifest_id, record.id, result.id, above.id, above.steps
-        FROM above
-        JOIN result_layer ON result_layer.layer_id = above.id
-        JOIN result ON result.id = result_layer.result_id
-        JOIN record ON record.id = result.record_id
-        WHERE NOT EXISTS (
-            SELECT 1 FROM result_layer AS other JOIN dead ON dead.id = other.layer_id
-            WHERE other.result_id = result.id)
-    )
-"""
-"""`needing`: every live result that a blob is part of, whatever the index."""
-
-_USES = text(
-    _LIVE_RESULTS  # noqa: S608 - both are ours
-    + """
-    SELECT manifest.id, manifest.key, ref.name AS ref, manifest.missing_since IS NULL AS is_stored,
-           count(DISTINCT needing.result_id) AS results, manifest.last_seen_at
-    FROM needing
-    JOIN manifest ON manifest.id = needing.manifest_id
-    JOIN ref ON ref.id = manifest.ref_id
-    WHERE manifest.superseded_at IS NULL AND (manifest.missing_since IS NULL OR NOT manifest.signed)
-    GROUP BY manifest.id
-    ORDER BY is_stored DESC, results DESC, manifest.id DESC
-    """
-)
-
-_NEAREST = text(
-    _LIVE_RESULTS  # noqa: S608 - both are ours
-    + """
-    SELECT needing.record_id, needing.layer_id, result.created_at
-    FROM needing JOIN result ON result.id = needing.result_id
-    WHERE needing.manifest_id = :manifest_id
-    ORDER BY needing.steps, needing.result_id LIMIT 1
-    """
-)
-
-# Of the ways to a record one is enough: by its first input, and the first alternative of that.
-_RECORDS = text(
-    """
-    WITH RECURSIVE way (id, steps) AS (
-        SELECT :record_id, 0
-        UNION ALL
-        SELECT (SELECT min(link.source_id) FROM link
-                WHERE link.record_id = way.id AND link.input = 0), way.steps + 1
-        FROM way WHERE EXISTS (SELECT 1 FROM link WHERE link.record_id = way.id AND link.input = 0)
-    )
-    SELECT record.digest FROM way JOIN record ON record.id = way.id ORDER BY way.steps DESC
-    """
-)
-
-_LAYERS = text(
-    """
-    WITH RECURSIVE below (id, parent_id, blob_id, size, steps) AS (
-        SELECT id, parent_id, blob_id, size, 0 FROM layer WHERE id = :layer_id
-        UNION ALL
-        SELECT layer.id, layer.parent_id, layer.blob_id, layer.size, below.steps + 1
-        FROM layer JOIN below ON layer.id = below.parent_id
-    )
-    SELECT blob.digest, below.size FROM below JOIN blob ON blob.id = below.blob_id
-    ORDER BY below.steps DESC
-    """
-)
-
 _LAST_NAMED = text(
     """
     SELECT manifest.key, ref.name AS ref, manifest.missing_since IS NULL AS is_stored, 0 AS results,
@@ -316,32 +244,96 @@ _LAST_NAMED = text(
 )
 
 
-def _uses(connection: Connection, target_id: int, digest: str) -> list[tuple[int, Use]]:
-    rows = _ask(connection, _USES, target_id=target_id, digest=digest)
-    return [(row.id, _use(row)) for row in rows]
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """An index that needs a blob, and what it comes to."""
+
+    use: Use
+    config: CacheConfig
+    needs: tuple[Need, ...]
+
+    def path(self) -> tuple[Step, ...]:
+        """Go from the index to the blob by the result that is nearest to it."""
+        nearest = min(self.needs, key=lambda need: need.steps)
+        records = records_to(self.config, nearest.record)
+        layers = layers_to(self.config, nearest.layer)
+        return (
+            *(Step("record", record.digest) for record in records),
+            Step("result", format_time(nearest.result.created_at)),
+            *(Step("layer", layer.blob, layer.size) for layer in layers),
+        )
 
 
-def _use(row: Row[Any]) -> Use:
-    return Use(row.key, row.ref, bool(row.is_stored), row.results, row.last_seen_at)
-
-
-def _way(connection: Connection, target_id: int, digest: str, manifest_id: int) -> tuple[Step, ...]:
-    """Go from an index to a blob by the result that is nearest to it."""
-    nearest = connection.execute(
-        _NEAREST, {"target_id": target_id, "digest": digest, "manifest_id": manifest_id}
-    ).one()
-    records = _ask(connection, _RECORDS, record_id=nearest.record_id)
-    layers = _ask(connection, _LAYERS, layer_id=nearest.layer_id)
-    return (
-        *(Step("record", row.digest) for row in records),
-        Step("result", nearest.created_at),
-        *(Step("layer", row.digest, row.size) for row in layers),
+def _needs(connection: Connection, target_id: int, digest: str) -> list[_Need]:
+    """Find the indexes whose live results need a blob, those that are stored first."""
+    blob = Digest(digest)
+    missing = frozenset(
+        connection.scalars(
+            select(BlobRow.digest).where(
+                BlobRow.target_id == target_id, BlobRow.missing_since.is_not(None)
+            )
+        )
     )
+    found = []
+    for row, config in _merges(connection, target_id):
+        if blob not in config.blobs:
+            continue
+        merged = prune(config, config.blobs - missing)
+        needs = tuple(needs_of(merged, blob))
+        if needs:
+            is_stored = row.missing_since is None
+            use = Use(row.key, row.ref, is_stored, len(needs), row.last_seen_at)
+            found.append(_Need(use, merged, needs))
+    return sorted(found, key=lambda one: (not one.use.is_stored, -one.use.results))
+
+
+def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], CacheConfig]]:
+    """Give what each index comes to, with its newest generation; signed ones one by one.
+
+    Of a merge that a run wrote nothing is remembered: it is what is stored.
+    """
+    memory = load_memory(connection, target_id)
+    found = connection.execute(
+        select(
+            ManifestRow.id,
+            ManifestRow.key,
+            ManifestRow.signed,
+            ManifestRow.missing_since,
+            ManifestRow.last_seen_at,
+            RefRow.name.label("ref"),
+            ScopeRow.name.label("scope"),
+        )
+        .join(RefRow, RefRow.id == ManifestRow.ref_id)
+        .join(ScopeRow, ScopeRow.id == ManifestRow.scope_id)
+        .where(ManifestRow.target_id == target_id)
+        .order_by(
+            ManifestRow.missing_since.is_not(None),
+            ManifestRow.generation.desc(),
+            ManifestRow.id.desc(),
+        )
+    )
+    rows: list[Any] = list(found)
+    seen: set[IndexId] = set()
+    for row in rows:
+        index = IndexId(Ref(row.ref), Scope(row.scope), row.signed)
+        if index in seen and not row.signed:
+            continue
+        seen.add(index)
+        remembered = memory.get(index, Remembered()).merged()
+        if remembered.records:
+            yield row, remembered
+        elif row.missing_since is None:
+            content = connection.scalar(select(ManifestRow.content).where(ManifestRow.id == row.id))
+            if content is not None:
+                yield row, decode(content)
 
 
 def _last_named(connection: Connection, target_id: int, digest: str) -> Use | None:
     rows = _ask(connection, _LAST_NAMED, target_id=target_id, digest=digest)
-    return _use(rows[0]) if rows else None
+    if not rows:
+        return None
+    row = rows[0]
+    return Use(row.key, row.ref, bool(row.is_stored), row.results, row.last_seen_at)
 
 
 def _ask(connection: Connection, query: TextClause, **values: object) -> Sequence[Row[Any]]:

@@ -44,7 +44,10 @@ _NEWEST = """
         JOIN scope ON scope.id = manifest.scope_id
         JOIN ref ON ref.id = manifest.ref_id
         WHERE manifest.content IS NOT NULL
-          AND (manifest.missing_since IS NULL OR manifest.superseded_at IS NULL)
+          AND (manifest.missing_since IS NULL OR EXISTS (
+              SELECT 1 FROM cache_index AS kept JOIN memory ON memory.index_id = kept.id
+              WHERE kept.ref_id = manifest.ref_id AND kept.scope_id = manifest.scope_id
+                AND kept.signed = manifest.signed))
     ),
     newest AS (SELECT * FROM numbered WHERE place = 1 AND (:scope IS NULL OR scope = :scope))
 """

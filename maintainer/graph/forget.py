@@ -2,23 +2,33 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import Connection, delete, exists, func, or_, select
 
-from maintainer.graph.models import EntryRow, ManifestRow
+from maintainer.graph.memory import GONE_FOR, is_remembered
+from maintainer.graph.models import (
+    BlobRow,
+    EntryRow,
+    IndexRow,
+    LayerRow,
+    ManifestLayerRow,
+    ManifestRow,
+    MemoryRow,
+)
 
 _ENTRIES_FOR = timedelta(days=90)
 """For how long entries are remembered that are gone."""
 _GENERATIONS_FOR = timedelta(days=30)
 _GENERATIONS = 50
-"""Of each index, so many generations that are gone and were superseded are remembered, and for so
-long. They bring lost results back if the blobs of these come back, and fill most of the file.
+"""Of each index, so many generations that are gone are remembered, and for so long: they show what
+there was, and fill most of the file. What they held is remembered elsewhere.
 """
 
 
 def forget(connection: Connection, target_id: int, now: datetime, grace: timedelta) -> None:
-    """Drop what is neither stored nor of use, once a run has superseded what it has merged.
+    """Drop what is neither stored nor of use.
 
-    What a generation held stays until it has been gone for the grace period.
+    A generation stays until it has been gone for the grace period, and the last one while anything
+    is remembered of its index.
     """
     index = (ManifestRow.scope_id, ManifestRow.ref_id, ManifestRow.signed)
     rank = func.row_number().over(partition_by=index, order_by=ManifestRow.id.desc())
@@ -27,17 +37,50 @@ def forget(connection: Connection, target_id: int, now: datetime, grace: timedel
         .where(ManifestRow.target_id == target_id, ManifestRow.missing_since.is_not(None))
         .subquery()
     )
+    last = (
+        select(func.max(ManifestRow.id)).where(ManifestRow.target_id == target_id).group_by(*index)
+    )
     beyond = select(gone.c.id).where(gone.c.rank > _GENERATIONS)
     connection.execute(
         delete(ManifestRow).where(
             ManifestRow.target_id == target_id,
-            ManifestRow.superseded_at.is_not(None),
             ManifestRow.missing_since < now - grace,
             or_(ManifestRow.missing_since < now - _GENERATIONS_FOR, ManifestRow.id.in_(beyond)),
+            or_(ManifestRow.id.not_in(last), ~is_remembered()),
         )
     )
+    _forget_what_nothing_names(connection, target_id, now)
     connection.execute(
         delete(EntryRow).where(
             EntryRow.target_id == target_id, EntryRow.missing_since < now - _ENTRIES_FOR
+        )
+    )
+
+
+def _forget_what_nothing_names(connection: Connection, target_id: int, now: datetime) -> None:
+    """Drop layers that no generation holds, blobs that are forgotten too, and empty indexes.
+
+    Layers below one that is held are held as well.
+    """
+    here = select(BlobRow.id).where(BlobRow.target_id == target_id)
+    held = exists().where(ManifestLayerRow.layer_id == LayerRow.id)
+    connection.execute(delete(LayerRow).where(LayerRow.blob_id.in_(here), ~held))
+    last_known_at = func.coalesce(BlobRow.last_seen_at, BlobRow.first_seen_at)
+    connection.execute(
+        delete(BlobRow).where(
+            BlobRow.target_id == target_id,
+            func.coalesce(BlobRow.missing_since, last_known_at) < now - GONE_FOR,
+            ~exists().where(LayerRow.blob_id == BlobRow.id),
+        )
+    )
+    connection.execute(
+        delete(IndexRow).where(
+            IndexRow.target_id == target_id,
+            ~exists().where(MemoryRow.index_id == IndexRow.id),
+            ~exists().where(
+                ManifestRow.ref_id == IndexRow.ref_id,
+                ManifestRow.scope_id == IndexRow.scope_id,
+                ManifestRow.signed == IndexRow.signed,
+            ),
         )
     )

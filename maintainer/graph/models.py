@@ -213,8 +213,42 @@ class ManifestRow(Base):
     first_seen_at: Mapped[datetime]
     last_seen_at: Mapped[datetime]
     missing_since: Mapped[datetime | None]
-    superseded_at: Mapped[datetime | None]
-    """When a newer generation was seen to hold all that was live in this one."""
+    sink: Mapped[str | None]
+    """The digest of the record that only what we write has, if it has one."""
+
+
+class IndexRow(Base):
+    """One index, whatever its generations: what is remembered of it hangs below."""
+
+    __tablename__ = "cache_index"
+    __table_args__ = (UniqueConstraint("ref_id", "scope_id", "signed"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    target_id: Mapped[int] = mapped_column(ForeignKey("target.id", ondelete="CASCADE"), index=True)
+    ref_id: Mapped[int] = _belongs_to("ref.id")
+    scope_id: Mapped[int] = mapped_column(ForeignKey("scope.id", ondelete="CASCADE"), index=True)
+    signed: Mapped[bool]
+    highest: Mapped[int]
+    """The highest generation that was ever seen."""
+    up_to_date_id: Mapped[int] = mapped_column(default=0)
+    """The manifest that was the last one seen to hold all that was live; 0 if none was."""
+    up_to_date_at: Mapped[datetime | None]
+    marked_at: Mapped[datetime | None]
+    """When a run that had seen everything last wrote down since when nothing needs each entry."""
+
+
+class MemoryRow(Base):
+    """A merge of what was read of an index, whether its blobs exist or not."""
+
+    __tablename__ = "memory"
+    index_id: Mapped[int] = mapped_column(
+        ForeignKey("cache_index.id", ondelete="CASCADE"), primary_key=True
+    )
+    day: Mapped[str] = mapped_column(primary_key=True)
+    """Of what a tag has led to: the day on which another export was seen in its place. Empty for
+    the newest export of a tag, and for all that was read of a numbered index.
+    """
+    content: Mapped[bytes]
+    """As JSON, compressed."""
 
 
 class ManifestLayerRow(Base):

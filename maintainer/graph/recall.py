@@ -6,18 +6,21 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
+from sqlalchemy import Connection, Row, Select, func, or_, select
 
 from maintainer.cacheconfig import (
     Digest,
     IndexId,
     Ref,
     Scope,
+    Sink,
     content_digest,
     decode_whole,
+    prune,
 )
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.exports import LONGEST_EXPORT
+from maintainer.graph.memory import load_memory
 from maintainer.graph.models import (
     BlobRow,
     DoubtRow,
@@ -34,8 +37,9 @@ from maintainer.model.doubt import Cause, Doubt
 from maintainer.model.entry import Access, KnownEntry, RememberedEntry
 from maintainer.model.index import KnownGeneration, read_until
 from maintainer.model.memory import Known, KnownPlace, Probe, WrittenGeneration
+from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
-from maintainer.outage import Remembered
+from maintainer.outage import ExpectedEntries
 
 
 def recall(connection: Connection, target_id: int, access: Access) -> Known:
@@ -52,8 +56,20 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
             row.id, row.location, Digest(row.content_digest), valid=row.violation is None
         )
         places[_index_of(row)][row.generation] = place
-    named = _blobs_named(connection, target_id, access, ManifestRow.superseded_at.is_(None))
-    stored = _blobs_named(connection, target_id, access, ManifestRow.missing_since.is_(None))
+    missing = frozenset(
+        map(
+            Digest,
+            connection.scalars(
+                select(BlobRow.digest).where(
+                    BlobRow.target_id == target_id, BlobRow.missing_since.is_not(None)
+                )
+            ),
+        )
+    )
+    memory = load_memory(connection, target_id, access).values()
+    current = _blobs_named(connection, target_id, access)
+    named = current.union(*(_needed(one, missing) for one in memory))
+    spare = frozenset[Digest]().union(*(one.blobs for one in memory)) - named
     looked_at = connection.execute(
         select(func.max(RunRow.started_at)).where(
             RunRow.target_id == target_id, RunRow.status == "done"
@@ -63,22 +79,19 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
         store_ids=frozenset(store_ids),
         written=written,
         places=places,
-        named_blobs=frozenset(named),
-        superseded_blobs=frozenset(stored.keys() - named.keys()),
-        known_blobs=frozenset(
-            map(
-                Digest,
-                connection.scalars(select(BlobRow.digest).where(BlobRow.target_id == target_id)),
-            )
-        ),
-        missing_blobs=frozenset(
-            digest for digest, is_missing in (stored | named).items() if is_missing
-        ),
+        named_blobs=named,
+        spare_blobs=spare,
+        missing_blobs=missing & (named | spare),
         doubts=_doubts(connection, target_id),
         looked_at=looked_at,
         broken_entries=frozenset(connection.scalars(_broken_entries(target_id))),
         **_checked(connection, target_id),
     )
+
+
+def _needed(remembered: Remembered, missing: frozenset[Digest]) -> frozenset[Digest]:
+    """Return the blobs that a merge needs, as far as known."""
+    return prune(remembered.merged(), remembered.blobs - missing).blobs
 
 
 def _doubts(connection: Connection, target_id: int) -> dict[tuple[Ref, str], Doubt]:
@@ -112,7 +125,7 @@ def _checked(connection: Connection, target_id: int) -> dict[str, Any]:
 
 def recall_entries(
     connection: Connection, target_id: int, access: Access, at: datetime
-) -> Remembered:
+) -> ExpectedEntries:
     """Return what became of the entries of our own kinds that the token reads, at the look of `at`.
 
     Those are all that existed at the look before, but for what a killed run was about to delete,
@@ -142,7 +155,7 @@ def recall_entries(
         .where(*remembered, ~is_seen)
         .order_by(EntryRow.last_accessed_at, EntryRow.store_id)
     )
-    return Remembered(found, (RememberedEntry(*row) for row in rows), stored + gone)
+    return ExpectedEntries(found, (RememberedEntry(*row) for row in rows), stored + gone)
 
 
 def load_snapshot(
@@ -154,11 +167,13 @@ def load_snapshot(
     merged_scope: Scope | None = None,
 ) -> Snapshot:
     """Return what a run knows once it has recorded its probe; `entries` are the young ones."""
+    memory = load_memory(connection, target_id, probe.access)
+    marked_at = {index: one.marked_at for index, one in memory.items() if one.marked_at}
     return Snapshot(
         now=probe.at,
         access=probe.access,
         entries=entries,
-        generations=tuple(_generations(connection, target_id, probe)),
+        generations=tuple(_generations(connection, target_id, probe, marked_at)),
         unread=probe.unread,
         live_blobs=probe.live_blobs,
         read_by_builders=probe.read_by_builders,
@@ -166,6 +181,7 @@ def load_snapshot(
         facts=probe.facts,
         merged_scope=merged_scope,
         recent_references=_references(connection, target_id, probe.at - LONGEST_EXPORT),
+        memory=memory,
         broken_blobs=probe.broken_blobs,
     )
 
@@ -192,30 +208,41 @@ def _references(
     return {(Ref(ref), Digest(digest)): at for ref, digest, at in rows}
 
 
-def _blobs_named(
-    connection: Connection, target_id: int, access: Access, which: ColumnElement[bool]
-) -> dict[Digest, bool]:
-    """Give the blobs that some generations name, and whether they are missing."""
+def _blobs_named(connection: Connection, target_id: int, access: Access) -> frozenset[Digest]:
+    """Return the blobs that the newest generation of each index names, and every signed one."""
+    index = (ManifestRow.ref_id, ManifestRow.scope_id, ManifestRow.signed)
+    place = func.row_number().over(
+        partition_by=index, order_by=(ManifestRow.generation.desc(), ManifestRow.id.desc())
+    )
+    stored = (
+        select(ManifestRow.id, ManifestRow.ref_id, ManifestRow.signed, place.label("place"))
+        .where(ManifestRow.target_id == target_id, ManifestRow.missing_since.is_(None))
+        .subquery()
+    )
     named = (
-        select(BlobRow.digest, BlobRow.missing_since)
+        select(BlobRow.digest)
         .distinct()
         .join(LayerRow, LayerRow.blob_id == BlobRow.id)
         .join(ManifestLayerRow, ManifestLayerRow.layer_id == LayerRow.id)
-        .join(ManifestRow, ManifestRow.id == ManifestLayerRow.manifest_id)
-        .join(RefRow, RefRow.id == ManifestRow.ref_id)
-        .where(BlobRow.target_id == target_id, which)
+        .join(stored, stored.c.id == ManifestLayerRow.manifest_id)
+        .join(RefRow, RefRow.id == stored.c.ref_id)
+        .where(BlobRow.target_id == target_id, (stored.c.place == 1) | stored.c.signed)
     )
     if access.readable:
         named = named.where(RefRow.name.in_(sorted(access.readable)))
-    rows = connection.execute(named)
-    return {Digest(row.digest): row.missing_since is not None for row in rows}
+    return frozenset(map(Digest, connection.scalars(named)))
 
 
-def _generations(connection: Connection, target_id: int, probe: Probe) -> Iterator[KnownGeneration]:
+def _generations(
+    connection: Connection,
+    target_id: int,
+    probe: Probe,
+    marked_at: Mapping[IndexId, datetime],
+) -> Iterator[KnownGeneration]:
     rows = connection.execute(_manifests(target_id)).all()
     of_use = {row.id: row for row in rows if Ref(row.ref) in probe.access.readable}
     known = [_generation(row) for row in of_use.values()]
-    wanted = {*_to_decode(of_use.values(), probe), *_read_again(known, of_use, probe.at)}
+    wanted = {*_to_decode(known, probe), *_read_since(known, probe.at, marked_at)}
     contents = dict(_contents(connection, target_id, wanted))
     for one in known:
         content = contents.get(one.manifest_id)
@@ -237,9 +264,9 @@ def _generation(row: Row[Any]) -> KnownGeneration:
         created_at=row.created_at or row.first_seen_at,
         store_id=row.store_id,
         exists=row.missing_since is None,
-        superseded=row.superseded_at is not None,
         last_seen_at=row.last_seen_at,
         missing_since=row.missing_since,
+        sink=Sink(row.sink) if row.sink else None,
     )
 
 
@@ -260,26 +287,28 @@ def _decoded(one: KnownGeneration, key: str, content: bytes) -> KnownGeneration:
     return replace(one, config=config, sink=sink)
 
 
-def _to_decode(rows: Iterable[Row[Any]], probe: Probe) -> Iterator[int]:
-    """Choose what takes part in a merge, and what builders read now even if it was superseded."""
-    current: dict[IndexId, Row[Any]] = {}
-    for row in rows:
-        index = _index_of(row)
-        if row.superseded_at is None or row.key == probe.read_by_builders.get(index):
-            yield row.id
-        if row.missing_since is None:
-            known = current.setdefault(index, row)
-            current[index] = max(known, row, key=lambda one: (one.generation, one.id))
-    yield from (row.id for row in current.values())
+def _to_decode(known: Iterable[KnownGeneration], probe: Probe) -> Iterator[int]:
+    """Choose what builders may be reading now, and signed ones, each of which stands for itself."""
+    newest: dict[IndexId, KnownGeneration] = {}
+    for one in known:
+        if not one.exists:
+            continue
+        if one.index.signed or str(one.key) == probe.read_by_builders.get(one.index):
+            yield one.manifest_id
+        newest[one.index] = max(
+            newest.get(one.index, one), one, key=lambda one: (one.number, one.manifest_id)
+        )
+    yield from (one.manifest_id for one in newest.values())
 
 
-def _read_again(
-    known: Iterable[KnownGeneration], rows: Mapping[int, Row[Any]], now: datetime
+def _read_since(
+    known: Iterable[KnownGeneration], now: datetime, marked_at: Mapping[IndexId, datetime]
 ) -> Iterator[int]:
-    """Choose what builders have read after it was superseded, because the newer ones went."""
-    for number, until in read_until(known, now).items():
-        superseded_at = rows[number].superseded_at
-        if superseded_at is not None and until > superseded_at:
+    """Choose what builders have read after it was last written down since when nothing needs it."""
+    generations = {one.manifest_id: one for one in known}
+    for number, until in read_until(generations.values(), now, marked_at).items():
+        last = marked_at.get(generations[number].index)
+        if last is None or until > last:
             yield number
 
 
@@ -316,7 +345,7 @@ def _manifests(target_id: int) -> Select[*tuple[Any, ...]]:
             ManifestRow.first_seen_at,
             ManifestRow.last_seen_at,
             ManifestRow.missing_since,
-            ManifestRow.superseded_at,
+            ManifestRow.sink,
             EntryRow.created_at,
         )
         .join(RefRow, RefRow.id == ManifestRow.ref_id)

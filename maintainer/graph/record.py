@@ -1,7 +1,7 @@
 """Record: what a probe has shown, into the graph."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -31,13 +31,12 @@ from maintainer.cacheconfig import (
     content_digest,
 )
 from maintainer.graph.content import ContentWriter
+from maintainer.graph.memory import forget_results, forget_tags, remember
 from maintainer.graph.models import (
     ActionRow,
     BlobRow,
     DoubtRow,
     EntryRow,
-    LayerRow,
-    ManifestLayerRow,
     ManifestRow,
     RefRow,
     RunRow,
@@ -52,8 +51,17 @@ from maintainer.model.memory import SKEW, Probe
 _BATCH = 5_000
 
 
-def record(connection: Connection, target_id: int, probe: Probe) -> None:
-    """Write down all that a probe has shown. One transaction: the caller's."""
+def record(
+    connection: Connection,
+    target_id: int,
+    probe: Probe,
+    *,
+    remember_exports: timedelta = timedelta(0),
+) -> None:
+    """Write down all that a probe has shown. One transaction: the caller's.
+
+    `remember_exports` is how long what a tag has led to is remembered once it was replaced.
+    """
     ours = _looked_up(connection, target_id)
     for some in _in_batches(probe.entries):
         _record_entries(connection, target_id, probe, some, ours)
@@ -69,6 +77,16 @@ def record(connection: Connection, target_id: int, probe: Probe) -> None:
     _record_doubts(connection, target_id, probe)
     _record_presence(connection, target_id, probe)
     _record_blobs(connection, target_id, probe)
+    forget_results(
+        connection,
+        target_id,
+        probe.access,
+        probe.at,
+        unasked=probe.unasked_blobs,
+        remember_exports=remember_exports,
+    )
+    if not probe.abilities.numbered:
+        forget_tags(connection, target_id, (one.index for one in probe.unread))
 
 
 def _in_batches(entries: Iterable[StoredEntry]) -> Iterator[list[StoredEntry]]:
@@ -86,12 +104,15 @@ def find_target(connection: Connection, name: str) -> int:
 def record_generations(
     connection: Connection, target_id: int, generations: Iterable[ReadGeneration], now: datetime
 ) -> list[int]:
-    """Write down generations that were read or written, with layers and records; give their ids."""
+    """Write down generations that were read or written, with all that they hold; give their ids.
+
+    They are merged into what is remembered of their indexes.
+    """
     contents = ContentWriter(connection, target_id, now)
-    return [
-        _record_generation(connection, target_id, generation, contents)
-        for generation in generations
-    ]
+    read = list(generations)
+    numbers = [_record_generation(connection, target_id, one, contents) for one in read]
+    remember(connection, target_id, read, now)
+    return numbers
 
 
 def _record_generation(
@@ -107,6 +128,7 @@ def _record_generation(
         "signed": index.signed,
         "content": generation.content if generation.config else None,
         "content_digest": content_digest(generation.content),
+        "sink": generation.sink,
         "first_seen_at": contents.now,
     }
     seen = {
@@ -115,8 +137,6 @@ def _record_generation(
         "violation": generation.violation,
         "last_seen_at": contents.now,
         "missing_since": None,
-        # It was written anew, and what a newer one once had of it may have gone since.
-        "superseded_at": None,
     }
     known = connection.execute(
         select(ManifestRow.id).where(
@@ -382,6 +402,14 @@ def forget_manifests(connection: Connection, manifests: Iterable[int]) -> None:
 
 def _record_blobs(connection: Connection, target_id: int, probe: Probe) -> None:
     """Write down which of the blobs that an index names exist."""
+    _many(
+        connection,
+        upsert(BlobRow).on_conflict_do_nothing(),
+        [
+            {"target_id": target_id, "digest": digest, "first_seen_at": probe.at}
+            for digest in sorted(probe.missing_blobs)
+        ],
+    )
     rows = connection.execute(
         select(BlobRow.id, BlobRow.digest, BlobRow.missing_since).where(
             BlobRow.target_id == target_id
@@ -391,58 +419,8 @@ def _record_blobs(connection: Connection, target_id: int, probe: Probe) -> None:
     missing = [
         row.id for row in rows if row.digest in probe.missing_blobs and row.missing_since is None
     ]
-    back = [row.id for row in rows if row.digest in probe.live_blobs and row.missing_since]
-    reinstate_naming(connection, back)
     _update(connection, BlobRow, present, {"last_seen_at": probe.at, "missing_since": None})
     _update(connection, BlobRow, missing, {"missing_since": probe.at})
-    if missing:
-        reinstate_older(connection, target_id, probe.at)
-
-
-def reinstate_naming(connection: Connection, blobs: Iterable[int]) -> None:
-    """Let the generations take part again that name blobs which were gone and are back.
-
-    The newer ones that superseded them were written without the results that need these blobs.
-    """
-    naming = (
-        select(ManifestLayerRow.manifest_id)
-        .join(LayerRow, LayerRow.id == ManifestLayerRow.layer_id)
-        .where(LayerRow.blob_id == bindparam("blob"))
-    )
-    rows = [{"blob": blob} for blob in blobs]
-    if rows:
-        connection.execute(
-            update(ManifestRow)
-            .where(ManifestRow.id.in_(naming), ManifestRow.superseded_at.is_not(None))
-            .values(superseded_at=None),
-            rows,
-            execution_options={"synchronize_session": None},
-        )
-
-
-def reinstate_older(connection: Connection, target_id: int, missing_since: datetime) -> None:
-    """Let the stored generations of each index take part again that names a blob which is gone.
-
-    What superseded them has lost a result, of whose key they may hold an older one.
-    """
-    of_use, older = aliased(ManifestRow), ManifestRow
-    names_a_missing_one = (
-        exists()
-        .where(of_use.ref_id == older.ref_id, of_use.scope_id == older.scope_id)
-        .where(of_use.signed == older.signed, of_use.superseded_at.is_(None))
-        .where(ManifestLayerRow.manifest_id == of_use.id)
-        .where(LayerRow.id == ManifestLayerRow.layer_id, BlobRow.id == LayerRow.blob_id)
-        .where(BlobRow.target_id == target_id, BlobRow.missing_since == missing_since)
-    )
-    found = connection.execute(
-        select(older.id).where(
-            older.target_id == target_id,
-            older.superseded_at.is_not(None),
-            older.missing_since.is_(None),
-            names_a_missing_one,
-        )
-    ).scalars()
-    _update(connection, ManifestRow, found.all(), {"superseded_at": None})
 
 
 def mark_missing(

@@ -1,15 +1,25 @@
 """Runs: what each one decided, did and reported, and what it left in the graph."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, select, update
 
 from maintainer import __version__
+from maintainer.cacheconfig import BlobKey
 from maintainer.errors import NoReportError
 from maintainer.graph.database import this_process
-from maintainer.graph.models import MOST, ActionRow, EntryRow, ManifestRow, RunRow, Target
+from maintainer.graph.memory import note_marked, note_up_to_date
+from maintainer.graph.models import (
+    MOST,
+    ActionRow,
+    BlobRow,
+    EntryRow,
+    ManifestRow,
+    RunRow,
+    Target,
+)
 from maintainer.graph.record import forget_manifests, mark_missing, record_generations
 from maintainer.graph.trends import save_states, with_trend
 from maintainer.model.decision import Plan, Rewritten, Swept
@@ -63,14 +73,17 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
     """Write down what each entry is, why, and since when nothing needs it.
 
     If not all was read, what looks unneeded may not be, so no clock starts; but one that runs
-    starts again where something was needed meanwhile.
+    starts again where something was needed meanwhile. What an index supersedes that holds all, it
+    supersedes whatever else was not read.
     """
+    up_to_date = set(plan.settled)
     kept = {keep.store_id: keep.reason for keep in plan.keeps if keep.store_id is not None}
     rows = []
     for marked in marks.marks:
         entry = marked.entry
         unneeded = marked.state in (State.DANGLING, State.SUPERSEDED)
-        since = marked.since if marks.certain or entry.unneeded_since else None
+        certain = marks.certain or (marked.state is State.SUPERSEDED and marked.index in up_to_date)
+        since = marked.since if certain or entry.unneeded_since else None
         row = (
             marked.state.value,
             kept.get(entry.store_id, marked.reason),
@@ -96,6 +109,16 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
         )
 
 
+def save_index_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan) -> None:
+    """Write down what the indexes hold, once all entries were marked and saved."""
+    up_to_date = set(plan.settled)
+    if marks.certain:
+        note_marked(connection, target_id, (one.id for one in marks.indexes), marks.snapshot.now)
+    for index in marks.indexes:
+        if index.id in up_to_date and index.newest:
+            note_up_to_date(connection, index.newest.manifest_id, marks.snapshot.now)
+
+
 def note_blocked(
     connection: Connection, target_id: int, now: datetime, *, blocked: bool
 ) -> datetime | None:
@@ -107,43 +130,6 @@ def note_blocked(
     return since
 
 
-def supersede(connection: Connection, manifests: Iterable[int], now: datetime) -> None:
-    """Remember that a newer generation holds all that is live in these; their clock starts."""
-    rows = [{"row": manifest} for manifest in sorted(manifests)]
-    if not rows:
-        return
-    manifest, entry = ManifestRow.__table__.c, EntryRow.__table__.c
-    connection.execute(
-        update(ManifestRow.__table__)  # type: ignore[arg-type]
-        .where(manifest.id == bindparam("row"), manifest.superseded_at.is_(None))
-        .values(superseded_at=now),
-        rows,
-    )
-    of_row = manifest.id == bindparam("row")
-    connection.execute(
-        update(EntryRow.__table__)  # type: ignore[arg-type]
-        .where(
-            entry.target_id == select(manifest.target_id).where(of_row).scalar_subquery(),
-            entry.store_id == select(manifest.store_id).where(of_row).scalar_subquery(),
-            entry.unneeded_since.is_(None),
-        )
-        .values(unneeded_since=now, state=State.SUPERSEDED.value),
-        rows,
-    )
-
-
-def reinstate(connection: Connection, manifest: int) -> None:
-    """Remember that a generation holds all that is live, maybe because what superseded it is gone.
-
-    If it stayed superseded, together with those that it now supersedes, nothing would be left.
-    """
-    connection.execute(
-        update(ManifestRow)
-        .where(ManifestRow.id == manifest, ManifestRow.superseded_at.is_not(None))
-        .values(superseded_at=None)
-    )
-
-
 def save_rewritten(
     connection: Connection,
     target_id: int,
@@ -153,7 +139,7 @@ def save_rewritten(
 ) -> None:
     """Remember what was written, what builds wrote meanwhile, and what both make superfluous.
 
-    `merged` are the manifests that were merged, or replaced.
+    `merged` are the manifests that were merged, or replaced: builders do not read them from now on.
     """
     met = record_generations(connection, target_id, rewritten.met, now)
     mark_missing(connection, target_id, rewritten.missing, now)
@@ -164,11 +150,33 @@ def save_rewritten(
         # A tag names one manifest: the last of these.
         forget_manifests(connection, {*merged, *met} - {*(written or met[-1:] or merged)})
     elif written:
-        supersede(connection, (*merged, *met), now)
+        _start_clocks(connection, target_id, {*merged, *met} - {*written}, now)
+    if written:
+        note_up_to_date(connection, written[-1], now)
+
+
+def _start_clocks(
+    connection: Connection, target_id: int, manifests: Iterable[int], now: datetime
+) -> None:
+    """Write down that builders do not read these generations any more, unless that is known."""
+    entry, manifest = EntryRow.__table__, ManifestRow.__table__.c
+    rows = [{"row": number} for number in sorted(manifests)]
+    store_id = select(manifest.store_id).where(manifest.id == bindparam("row")).scalar_subquery()
+    if rows:
+        connection.execute(
+            update(entry)  # type: ignore[arg-type]
+            .where(
+                entry.c.target_id == target_id,
+                entry.c.store_id == store_id,
+                entry.c.unneeded_since.is_(None),
+            )
+            .values(unneeded_since=now, state=State.SUPERSEDED.value),
+            rows,
+        )
 
 
 def save_swept(
-    connection: Connection, target_id: int, swept: Iterable[Swept], now: datetime
+    connection: Connection, target_id: int, swept: Sequence[Swept], now: datetime
 ) -> None:
     """Remember what is gone."""
     gone = [
@@ -185,6 +193,7 @@ def save_swept(
         .values(state="deleted", reason=bindparam("reason"), missing_since=now),
         gone,
     )
+    _note_missing_blobs(connection, target_id, swept, now)
     is_gone = exists().where(
         entry.c.target_id == target_id,
         entry.c.store_id == manifest.c.store_id,
@@ -195,6 +204,34 @@ def save_swept(
         .where(manifest.c.target_id == target_id, is_gone)
         .values(missing_since=now)
     )
+
+
+def _note_missing_blobs(
+    connection: Connection, target_id: int, swept: Iterable[Swept], now: datetime
+) -> None:
+    """Remember which blobs are gone, so that no run has to ask for what it deleted itself."""
+    keys = (one.delete.entry.parsed for one in swept if one.is_gone)
+    deleted = {key.digest for key in keys if isinstance(key, BlobKey)}
+    entry = EntryRow.__table__.c
+    others = exists().where(
+        entry.target_id == target_id,
+        entry.kind == "blob",
+        entry.digest == BlobRow.digest,
+        entry.missing_since.is_(None),
+    )
+    rows = [{"blob": digest} for digest in sorted(deleted)]
+    if rows:
+        connection.execute(
+            update(BlobRow.__table__)  # type: ignore[arg-type]
+            .where(
+                BlobRow.target_id == target_id,
+                BlobRow.digest == bindparam("blob"),
+                BlobRow.missing_since.is_(None),
+                ~others,
+            )
+            .values(missing_since=now),
+            rows,
+        )
 
 
 def finish_run(connection: Connection, report: Report) -> None:

@@ -1,7 +1,7 @@
 """Indexes and their generations, as they are read and remembered. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,7 +18,7 @@ class KnownGeneration:
     number: int
     content_digest: Digest
     config: CacheConfig | None
-    """None if it is not valid, or superseded and so not needed again."""
+    """None if it is not valid, or if what it names does not matter any more."""
     violation: str | None
     """The rule of the importer's that it breaks."""
     created_at: datetime
@@ -27,14 +27,12 @@ class KnownGeneration:
     """Its entry, where the store lists entries."""
     exists: bool
     """Whether it is still stored, as far as known."""
-    superseded: bool
-    """Whether a newer generation was seen to hold all that was live in it."""
     last_seen_at: datetime | None = None
     """When it was last known to be stored."""
     missing_since: datetime | None = None
     """When it was noticed to be gone, if it is."""
     sink: Sink | None = None
-    """The record that only what we write has, as far as it was decoded."""
+    """The record that only what we write has."""
 
     @property
     def key(self) -> IndexKey:
@@ -71,29 +69,36 @@ class BrokenTag:
     problem: str
 
 
-def read_until(generations: Iterable[KnownGeneration], now: datetime) -> dict[int, datetime]:
+def read_until(
+    generations: Iterable[KnownGeneration],
+    now: datetime,
+    marked_at: Mapping[IndexId, datetime] | None = None,
+) -> dict[int, datetime]:
     """Tell until when builders may have read each generation of its index, by manifest id.
 
     They read what was created last, whatever its number; and if the host evicts that, what was
-    created before it. Generations that are gone and superseded are left out.
+    created before it. `marked_at` tells when that was last written down: generations that were gone
+    by then are left out.
     """
     indexes: defaultdict[IndexId, list[KnownGeneration]] = defaultdict(list)
     for one in generations:
         indexes[one.index].append(one)
     until: dict[int, datetime] = {}
-    for index in indexes.values():
-        until |= _read_until(index, now)
+    for index, known in indexes.items():
+        until |= _read_until(known, now, (marked_at or {}).get(index))
     return until
 
 
-def _read_until(generations: Iterable[KnownGeneration], now: datetime) -> dict[int, datetime]:
+def _read_until(
+    generations: Iterable[KnownGeneration], now: datetime, marked_at: datetime | None
+) -> dict[int, datetime]:
     until: dict[int, datetime] = {}
     later: list[KnownGeneration] = []
     hidden_from = now
     for one in sorted(generations, key=lambda one: (one.created_at, one.number), reverse=True):
         if one.exists:
             until[one.manifest_id] = hidden_from
-        elif one.missing_since and not one.superseded:
+        elif one.missing_since and (marked_at is None or one.missing_since > marked_at):
             until[one.manifest_id] = _hidden_from(later, one.missing_since)
         hidden_from = _hidden_from([one], hidden_from)
         later.append(one)

@@ -42,12 +42,13 @@ class Index:
     generations: tuple[KnownGeneration, ...]
     """Those that exist and were read, oldest first."""
     inputs: tuple[KnownGeneration, ...]
-    """Those that take part in the merge, remembered ones too, oldest first."""
+    """Those that have come since one was seen to hold all that was live, that one too; remembered
+    ones as well, oldest first."""
     unread: tuple[UnreadGeneration, ...]
     merged: CacheConfig
-    """The merge of the inputs, pruned to what exists, in normal form."""
+    """The merge of all that is remembered of it, pruned to what exists, in normal form."""
     remembered: CacheConfig
-    """The merge of the inputs before it was pruned: what there was to lose."""
+    """The same before it was pruned: what there was to lose since it was last up to date."""
     usable: CacheConfig
     """What of it builders can use now: the generation that they read, pruned to what exists."""
     highest: int
@@ -84,7 +85,7 @@ class Index:
 
     @property
     def manifests(self) -> frozenset[int]:
-        """All of its generations that exist or take part in the merge."""
+        """All of its generations that exist, or have come since it was up to date."""
         return frozenset(one.manifest_id for one in (*self.generations, *self.inputs))
 
     @property

@@ -48,13 +48,11 @@ class Known:
     written: Mapping[tuple[Ref, str], WrittenGeneration] = field(default_factory=dict)
     """By ref and key."""
     places: Mapping[IndexId, Mapping[int, KnownPlace]] = field(default_factory=dict)
-    """The generations that still take part in a merge, by index and number."""
+    """The generations that are stored, by index and number."""
     named_blobs: frozenset[Digest] = frozenset()
-    """The blobs that those generations name."""
-    superseded_blobs: frozenset[Digest] = frozenset()
-    """Those that only generations name which are still stored, but take no part any more."""
-    known_blobs: frozenset[Digest] = frozenset()
-    """All blobs that any remembered generation references."""
+    """The blobs that the newest generations name, and that the merges need."""
+    spare_blobs: frozenset[Digest] = frozenset()
+    """Those that are remembered besides: of older results, and of what is gone."""
     missing_blobs: frozenset[Digest] = frozenset()
     """Those of all these that an earlier run has asked for in vain."""
     doubts: Mapping[tuple[Ref, str], Doubt] = field(default_factory=dict)

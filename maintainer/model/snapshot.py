@@ -7,6 +7,7 @@ from datetime import datetime
 from maintainer.cacheconfig import Digest, IndexId, Ref, Scope
 from maintainer.model.entry import Access, KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration
+from maintainer.model.remembered import Remembered
 from maintainer.model.store import StoreFacts
 
 
@@ -34,5 +35,12 @@ class Snapshot:
     """
     recent_references: Mapping[tuple[Ref, Digest], datetime] = field(default_factory=dict)
     """When an index of a ref was last created that references a blob, for the last hour or more."""
+    memory: Mapping[IndexId, Remembered] = field(default_factory=dict)
+    """What is remembered of each index: nothing of a signed one, or of a merge that we wrote."""
     broken_blobs: frozenset[Digest] = frozenset()
     """The blobs that a look-up finds, and whose content cannot be downloaded: they are not live."""
+
+    @property
+    def marked_at(self) -> Mapping[IndexId, datetime]:
+        """When it was last written down since when nothing needs what each index has named."""
+        return {index: one.marked_at for index, one in self.memory.items() if one.marked_at}

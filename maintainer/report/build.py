@@ -154,7 +154,7 @@ class ReportBuilder:
     @cached_property
     def _named(self) -> frozenset[Digest]:
         indexes = self.marks.indexes if self.marks else ()
-        return frozenset().union(*(one.blobs for index in indexes for one in index.inputs))
+        return frozenset().union(*(index.remembered.blobs | index.named for index in indexes))
 
     def _indexes(self) -> tuple[IndexReport, ...]:
         if self.marks is None or self.plan is None:
@@ -202,7 +202,7 @@ class ReportBuilder:
         self, index: Index, after: CacheConfig, write: WriteIndex | None, context: "_Context"
     ) -> IndexReport:
         came_of_it = self.rewritten.get(index.id)
-        named = frozenset().union(*(one.blobs for one in index.inputs))
+        named = index.remembered.blobs | index.named
         stored = len(index.generations) + len(index.unread)
         results_lost, lost = find_losses(index.remembered, index.merged, context.live)
         bytes_usable = context.sizes.of(after.blobs)
@@ -299,9 +299,9 @@ class _Sizes:
         self._sizes: dict[Digest, int] = {}
         self._live = marks.snapshot.live_blobs
         for index in marks.indexes:
-            for generation in index.inputs:
-                for layer in generation.config.layers if generation.config else ():
-                    self._sizes[layer.blob] = layer.size
+            current = (one.config for one in index.current if one.config)
+            for config in (index.remembered, *current):
+                self._sizes |= {layer.blob: layer.size for layer in config.layers}
         self._sizes |= stored
 
     def of(self, blobs: frozenset[Digest]) -> int:

@@ -11,6 +11,16 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 
+# Nobody reads a generation once a newer one is stored, unless it is signed.
+_SUPERSEDED_AT = """
+    CASE WHEN NOT manifest.signed THEN
+        min(CASE WHEN manifest.missing_since IS NULL THEN manifest.first_seen_at END) OVER (
+            PARTITION BY manifest.ref_id, manifest.scope_id, manifest.signed
+            ORDER BY manifest.generation, manifest.id
+            ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)
+    END
+"""
+
 _VIEWS = {
     # Every entry of every kind and tool, stored or remembered, and why it is kept or not.
     "entries": """
@@ -26,11 +36,13 @@ _VIEWS = {
         SELECT DISTINCT target.name AS target, blob.digest, scope.name AS scope, ref.name AS ref,
                manifest.signed, manifest.generation, manifest.key AS index_key,
                manifest.missing_since IS NULL AS is_stored,
-               manifest.superseded_at IS NOT NULL AS is_superseded
+               newer.superseded_at IS NOT NULL AS is_superseded
         FROM manifest_layer
         JOIN layer ON layer.id = manifest_layer.layer_id
         JOIN blob ON blob.id = layer.blob_id
         JOIN manifest ON manifest.id = manifest_layer.manifest_id
+        JOIN (SELECT manifest.id, _SUPERSEDED_AT AS superseded_at FROM manifest) AS newer
+          ON newer.id = manifest.id
         JOIN target ON target.id = manifest.target_id
         JOIN scope ON scope.id = manifest.scope_id
         JOIN ref ON ref.id = manifest.ref_id
@@ -61,7 +73,7 @@ _VIEWS = {
         SELECT target.name AS target, scope.name AS scope, ref.name AS ref, manifest.generation,
                manifest.signed, manifest.key, manifest.store_id,
                manifest.missing_since IS NULL AS is_stored,
-               manifest.superseded_at IS NOT NULL AS is_superseded,
+               newer.superseded_at IS NOT NULL AS is_superseded,
                manifest.violation, length(manifest.content) AS size,
                (SELECT count(*) FROM record WHERE record.manifest_id = manifest.id) AS records,
                (SELECT count(*) FROM record JOIN result ON result.record_id = record.id
@@ -75,8 +87,10 @@ _VIEWS = {
                 WHERE manifest_layer.manifest_id = manifest.id
                   AND blob.missing_since IS NOT NULL) AS blobs_missing,
                manifest.first_seen_at, manifest.last_seen_at, manifest.missing_since,
-               manifest.superseded_at
+               newer.superseded_at
         FROM manifest
+        JOIN (SELECT manifest.id, _SUPERSEDED_AT AS superseded_at FROM manifest) AS newer
+          ON newer.id = manifest.id
         JOIN target ON target.id = manifest.target_id
         JOIN scope ON scope.id = manifest.scope_id
         JOIN ref ON ref.id = manifest.ref_id
@@ -125,7 +139,7 @@ def upgrade() -> None:
     _make_manifests()
     _make_records()
     for name, query in _VIEWS.items():
-        op.execute(f"CREATE VIEW {name} AS {query}")
+        op.execute(f"CREATE VIEW {name} AS {query.replace('_SUPERSEDED_AT', _SUPERSEDED_AT)}")
 
 
 def _make_roots() -> None:
@@ -341,7 +355,7 @@ def _make_manifests() -> None:
         sa.Column("first_seen_at", sa.DateTime(), nullable=False),
         sa.Column("last_seen_at", sa.DateTime(), nullable=False),
         sa.Column("missing_since", sa.DateTime(), nullable=True),
-        sa.Column("superseded_at", sa.DateTime(), nullable=True),
+        sa.Column("sink", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["ref_id"], ["ref.id"], name="fk_manifest_ref_id", ondelete="CASCADE"
         ),
@@ -357,6 +371,44 @@ def _make_manifests() -> None:
         ),
     )
     op.create_index("ix_manifest_target_id", "manifest", ["target_id"])
+
+    op.create_table(
+        "cache_index",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("target_id", sa.Integer(), nullable=False),
+        sa.Column("ref_id", sa.Integer(), nullable=False),
+        sa.Column("scope_id", sa.Integer(), nullable=False),
+        sa.Column("signed", sa.Boolean(), nullable=False),
+        sa.Column("highest", sa.Integer(), nullable=False),
+        sa.Column("up_to_date_id", sa.Integer(), nullable=False),
+        sa.Column("up_to_date_at", sa.DateTime(), nullable=True),
+        sa.Column("marked_at", sa.DateTime(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["ref_id"], ["ref.id"], name="fk_cache_index_ref_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["scope_id"], ["scope.id"], name="fk_cache_index_scope_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["target.id"], name="fk_cache_index_target_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_cache_index"),
+        sa.UniqueConstraint(
+            "ref_id", "scope_id", "signed", name="uq_cache_index_ref_id_scope_id_signed"
+        ),
+    )
+    op.create_index("ix_cache_index_target_id", "cache_index", ["target_id"])
+    op.create_index("ix_cache_index_scope_id", "cache_index", ["scope_id"])
+    op.create_table(
+        "memory",
+        sa.Column("index_id", sa.Integer(), nullable=False),
+        sa.Column("day", sa.Text(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["index_id"], ["cache_index.id"], name="fk_memory_index_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("index_id", "day", name="pk_memory"),
+    )
 
     op.create_table(
         "manifest_layer",

@@ -34,6 +34,8 @@ from tests.integration.world import START, blob_of, built
 CONFIG = "application/vnd.buildkit.cacheconfig.v0"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
+STORY: dict[str, object] = {"remember_exports": "0s"}
+"""Most stories are about the newest exports, and what they drop is cleaned up."""
 _NAME = "org.opencontainers.image.ref.name"
 
 
@@ -202,7 +204,7 @@ class World:
                     collector = Collector(
                         directory,
                         opened,
-                        Settings.model_validate(settings | {"merged_tag": merged_tag}),
+                        Settings.model_validate(STORY | settings | {"merged_tag": merged_tag}),
                         clock=lambda: self.now,
                         sleep=self._sleep,
                     )

@@ -30,7 +30,7 @@ from maintainer.graph.entries import entry_columns, to_entry
 from maintainer.graph.models import Base, BlobRow, EntryRow, RefRow, Target
 from maintainer.graph.recall import load_snapshot
 from maintainer.graph.record import find_target, record
-from maintainer.graph.runs import begin_run, save_marks, supersede
+from maintainer.graph.runs import begin_run, save_index_marks, save_marks
 from maintainer.mark import mark
 from maintainer.model.decision import Rules
 from maintainer.model.entry import Access, KnownEntry, StoredEntry
@@ -467,9 +467,9 @@ def _record_a_run(connection: Connection, probe: Probe | None = None) -> None:
     marks = mark(load_snapshot(connection, target, probe, entries=entries))
     plan = make_plan(marks, Rules(hours(24)))
     save_marks(connection, target, marks, plan)
+    save_index_marks(connection, target, marks, plan)
     save_plan(connection, run, replace(plan, writes=(), keeps=()))
     number_actions(connection, run)
-    supersede(connection, marks.indexes[0].manifests, probe.at)
 
 
 def _entries(connection: Connection, probe: Probe) -> tuple[KnownEntry, ...]:

@@ -18,6 +18,7 @@ from maintainer.cacheconfig import (
 from maintainer.cacheconfig.timestamps import Nanoseconds
 from maintainer.mark import mark
 from maintainer.model.marks import Index, Mark, State
+from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
 from tests.snapshots import (
     MAIN,
@@ -90,20 +91,36 @@ def test_a_generation_that_was_evicted_still_takes_part() -> None:
     assert index.merged == merge([an_index("a", "b")])
 
 
-def test_a_generation_whose_live_results_a_newer_one_has_does_not_take_part_again() -> None:
-    world = (
-        a_snapshot()
-        .with_blobs("a", "b")
-        .with_generation(1, "a")
-        .with_the_last_superseded()
-        .with_generation(2, "b")
-    )
+def test_the_merge_is_what_is_remembered_whichever_generations_are_known_still() -> None:
+    snapshot = a_snapshot().with_blobs("a", "b").with_generation(2, "b").build()
+    known = Remembered(merge([an_index("a", "b", "gone")]), highest=7, up_to_date=1)
 
-    index = _index_of(WEB, world)
+    (index,) = mark(replace(snapshot, memory={WEB: known})).indexes
 
-    assert [one.number for one in index.generations] == [1, 2]
-    assert [one.number for one in index.inputs] == [2]
-    assert index.merged == merge([an_index("b")])
+    assert index.merged == merge([an_index("a", "b")])
+    assert index.remembered == known.config
+    assert index.highest == 7
+
+
+def test_generations_that_were_merged_before_are_not_named_again() -> None:
+    world = a_snapshot().with_blobs("a", "b", "c")
+    world.with_generation(1, "a").with_generation(2, "a", "b").with_generation(3, "c")
+    snapshot = world.build()
+    known = replace(snapshot.memory[WEB], up_to_date=2)
+
+    (index,) = mark(replace(snapshot, memory={WEB: known})).indexes
+
+    assert [one.number for one in index.inputs] == [2, 3]
+    assert index.merged == merge([an_index("a", "b", "c")])
+
+
+def test_what_was_lost_before_the_index_was_up_to_date_is_not_lost_again() -> None:
+    snapshot = a_snapshot().with_generation(1, "long gone", "gone").build()
+    known = replace(snapshot.memory[WEB], lost=frozenset({blob("long gone")}))
+
+    (index,) = mark(replace(snapshot, memory={WEB: known})).indexes
+
+    assert index.remembered == merge([an_index("gone")])
 
 
 def test_an_invalid_generation_does_not_take_part() -> None:

@@ -147,7 +147,7 @@ def test_an_index_of_nothing_but_brackets_is_too_large_whatever_its_size() -> No
 
 
 def test_builders_read_what_is_gone_until_it_was_missed_or_another_was_created() -> None:
-    """Unless that one was superseded: its time has passed."""
+    """Unless that was written down before: its time has passed."""
     old, new = (
         KnownGeneration(
             manifest_id=number,
@@ -159,7 +159,6 @@ def test_builders_read_what_is_gone_until_it_was_missed_or_another_was_created()
             created_at=NOW - hours(10 - number),
             store_id=None,
             exists=False,
-            superseded=False,
             last_seen_at=NOW - hours(3),
             missing_since=NOW - hours(2),
         )
@@ -167,6 +166,7 @@ def test_builders_read_what_is_gone_until_it_was_missed_or_another_was_created()
     )
 
     assert read_until([old, new], NOW) == {1: NOW - hours(2), 2: NOW - hours(2)}
-    assert read_until([old, replace(new, superseded=True)], NOW) == {1: NOW - hours(2)}
+    assert read_until([old, new], NOW, {WEB: NOW - hours(1)}) == {}
+    assert len(read_until([old, new], NOW, {WEB: NOW - hours(3)})) == 2
     seen_longer = replace(new, last_seen_at=NOW)
     assert read_until([old, seen_longer], NOW)[1] == seen_longer.created_at

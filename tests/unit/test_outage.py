@@ -11,7 +11,7 @@ from maintainer.model.entry import Access, RememberedEntry, StoreLimits
 from maintainer.model.memory import Known, Probe
 from maintainer.model.snapshot import Snapshot
 from maintainer.model.store import Abilities
-from maintainer.outage import Remembered, find_outage
+from maintainer.outage import ExpectedEntries, find_outage
 
 NOW = datetime(2026, 1, 20, tzinfo=UTC)
 PLENTY = 10**9
@@ -73,7 +73,7 @@ def _outage(
     entries, there = list(remembered), set(present)
     new = [number for number in there if number not in {one.store_id for one in entries}]
     gone = [one for one in entries if one.store_id not in there]
-    found = Remembered(
+    found = ExpectedEntries(
         found=len(entries) - len(gone),
         gone=sorted(gone, key=lambda one: one.last_accessed_at),
         size=sum(one.size for one in entries) + SIZE * len(new),
@@ -143,7 +143,7 @@ def _without_list(
     )
     return find_outage(
         known,
-        Remembered(0, (), 0),
+        ExpectedEntries(0, (), 0),
         _probe(lists=False, live=live, unasked=unasked),
         _NOTHING,
         StoreLimits(quota=PLENTY),

@@ -423,7 +423,7 @@ NEWER = "index-web-1-f921bd05#2"
 def _followed(age: timedelta) -> World:
     """Describe a settled index whose first generation was followed so long ago."""
     world = a_snapshot().with_blobs("a").with_generation(1, "a")
-    return world.with_the_last_superseded().with_generation(2, "a", age=age)
+    return world.with_generation(2, "a", age=age)
 
 
 def test_a_superseded_generation_is_deleted_once_the_grace_period_is_over() -> None:
@@ -906,7 +906,6 @@ def _carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
             created_at=NOW,
             store_id=1_000 + number,
             exists=True,
-            superseded=False,
             sink=write.sink,
         )
         for number, write in enumerate(plan.writes)
