@@ -277,8 +277,10 @@ def _write_down(run: _Run, looked: _Looked) -> _Seen:
         if outage and not run.mode.accept_loss:
             raise MassDisappearanceError(outage)
     entries = Entries(run.database, target_id, probed.at, run.report.started_at)
-    young = entries.created_since(probed.at - max(LONGEST_EXPORT, run.collector.settings.grace))
-    return _Seen(looked.known, probed, replace(snapshot, entries=young), entries)
+    if not probed.abilities.shows_exports:
+        since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)
+        snapshot = replace(snapshot, entries=entries.created_since(since))
+    return _Seen(looked.known, probed, snapshot, entries)
 
 
 def _merged_scope(run: _Run, probed: Probe) -> Scope | None:
