@@ -13,7 +13,13 @@ from maintainer.budget import Budget
 from maintainer.cache import Cache, Conditions
 from maintainer.cacheconfig import Scope
 from maintainer.contents import CheckTotals
-from maintainer.errors import MaintainerError, MassDisappearanceError, StoreError, UsedUpError
+from maintainer.errors import (
+    MaintainerError,
+    MassDisappearanceError,
+    StoreError,
+    UnfinishedError,
+    UsedUpError,
+)
 from maintainer.exports import find_export
 from maintainer.graph.contents import save_contents
 from maintainer.graph.database import Database
@@ -36,6 +42,7 @@ from maintainer.graph.trends import look_back
 from maintainer.hosted import HostedCache
 from maintainer.logs import StagesInLogs, log_context
 from maintainer.mark import mark
+from maintainer.model import reason as reasons
 from maintainer.model.decision import Plan, Rules, Swept
 from maintainer.model.entry import StoreLimits
 from maintainer.model.export import Export
@@ -47,7 +54,7 @@ from maintainer.plan import make_plan
 from maintainer.progress import Progress, Unwatched
 from maintainer.report import Report
 from maintainer.report.build import ReportBuilder
-from maintainer.report.words import say_count
+from maintainer.report.reasons import format_reason
 from maintainer.settings import Settings
 from maintainer.stores.base import Store
 from maintainer.stores.local import Directory
@@ -119,8 +126,10 @@ async def collect(
                         await _heal(run, marks)
         except UsedUpError as error:
             # Only a list ends like that, of which a part says nothing; so nothing was recorded.
-            run.budget.stop(str(error))
-            run.left.append("the list of entries, and all else")
+            run.budget.stop(error.reason)
+            run.left.listed = False
+        except UnfinishedError as error:
+            run.report.problems.append(f"{error}: {format_reason(error.reason)}")
         except MaintainerError as error:
             run.report.problems.append(str(error))
         except BaseException:
@@ -135,6 +144,16 @@ def _status(run: "_Run") -> str:
     return "failed" if run.report.problems else "done"
 
 
+@dataclass(slots=True)
+class _Left:
+    """What the run did not come to, because of its budget; actions are counted by the report."""
+
+    listed: bool = True
+    indexes: int = 0
+    blobs: int = 0
+    heals: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """A run under way."""
@@ -144,8 +163,7 @@ class _Run:
     target_id: int
     budget: Budget
     report: ReportBuilder
-    left: list[str] = field(default_factory=list)
-    """What the run did not come to, because of its budget."""
+    left: _Left = field(default_factory=_Left)
     places: list[int] = field(default_factory=list)
     """Where the actions of each further part of the plan begin."""
 
@@ -272,24 +290,13 @@ def _note_what_was_not_checked(run: _Run, checks: CheckTotals) -> None:
     if checks.outage:
         run.report.notes.append(checks.outage)
     if checks.failures:
-        run.report.notes.append(
-            f"{say_count(len(checks.failures), 'blob')} could not be checked: {checks.failures[0]}"
-        )
+        run.report.notes.append(reasons.ChecksFailed(len(checks.failures), checks.failures[0]))
     if checks.deferred:
-        run.report.notes.append(
-            f"{say_count(checks.deferred, 'blob')} left to check in the next run"
-        )
+        run.report.notes.append(reasons.ChecksDeferred(checks.deferred))
     if checks.ambiguous:
-        run.report.notes.append(
-            f"{say_count(len(checks.ambiguous), 'blob')} cannot be downloaded, but stored in "
-            "several refs, and it is not known in which without content: a run in another ref "
-            "may tell"
-        )
+        run.report.notes.append(reasons.ContentAmbiguous(len(checks.ambiguous)))
     if checks.broken and not run.cache.deletes:
-        run.report.notes.append(
-            f"{say_count(len(checks.broken), 'blob')} cannot be downloaded, and without the REST "
-            "API the entries cannot be deleted: the next export will name them again"
-        )
+        run.report.notes.append(reasons.ContentUndeletable(len(checks.broken)))
 
 
 async def _wait_for_exports(run: _Run, seen: _Seen, *, accept_loss: bool) -> _Seen:
@@ -298,14 +305,14 @@ async def _wait_for_exports(run: _Run, seen: _Seen, *, accept_loss: bool) -> _Se
     known, probe, snapshot = seen
     while export := _deferred_by(run, probe, snapshot):
         run.collector.progress.stage("wait for an export")
-        log.info("%s: waiting for its index", export)
+        log.info("waiting for an index: %s", format_reason(export.reason))
         if not await run.cache.wait_for_index(export, snapshot, waits, run.conditions):
             break
         at = max(run.collector.clock(), snapshot.now + _MOMENT)
         try:
             known, probe, snapshot = await _look(run, accept_loss=accept_loss, at=at)
         except UsedUpError as error:
-            run.budget.stop(str(error))
+            run.budget.stop(error.reason)
     return known, probe, snapshot
 
 
@@ -337,7 +344,7 @@ async def _record(run: _Run, connection: Connection, probe: Probe) -> None:
         record_entries(connection, run.target_id, probe, some)
         await anyio.lowlevel.checkpoint()
         if reason := run.budget.take(0):
-            raise StoreError(f"the entries could not all be listed: {reason}")
+            raise UnfinishedError("the entries could not all be listed", reason)
     record(connection, run.target_id, probe)
 
 
@@ -345,12 +352,13 @@ def _note_what_was_not_seen(run: _Run, probe: Probe, snapshot: Snapshot) -> None
     """Say what is left to see; if no index could be read at all, the run did not do its work."""
     if run.budget.used_up:
         if probe.unread:
-            run.left.append(f"{say_count(len(probe.unread), 'index', 'indexes')} to read")
+            run.left.indexes = len(probe.unread)
         if probe.unasked_blobs:
-            run.left.append(f"{say_count(len(probe.unasked_blobs), 'blob')} to look for")
+            run.left.blobs = len(probe.unasked_blobs)
     elif probe.unread and not any(generation.exists for generation in snapshot.generations):
         unread = probe.unread[0]
-        problem = f"no index could be read, {unread.name} for one: {unread.problem}"
+        why = format_reason(unread.why)
+        problem = f"no index could be read, {unread.name} for one: {why}"
         run.report.problems.append(problem)
 
 
@@ -455,28 +463,33 @@ async def _heal(run: _Run, marks: Marks) -> None:
             if heal.result is None:
                 continue
             if heal.result.error:
-                run.report.problems.append(f"{heal.reason}; {heal.result.error}")
+                run.report.problems.append(f"{format_reason(heal.reason)}; {heal.result.error}")
             index = indexes.get(heal.index)
             merged = index.manifests if index else ()
             with run.collector.database.begin() as connection:
                 now = run.collector.clock()
                 save_rewritten(connection, run.target_id, heal.result, merged, now)
     except UsedUpError as error:
-        run.budget.stop(str(error))
-        run.left.append("a check of what builds have written during the sweep")
+        run.budget.stop(error.reason)
+        run.left.heals = True
     except StoreError as error:
-        run.report.notes.append(
-            f"it could not be checked whether builds reference what was deleted: {error}"
-        )
+        run.report.notes.append(reasons.SweepUnchecked(str(error)))
 
 
 def _finish(run: _Run, status: str) -> Report:
     run.collector.progress.stage("report")
     if run.budget.used_up:
-        actions = run.report.left
-        left = [*run.left, *([say_count(actions, "action")] if actions else [])]
-        said = f": left for the next run: {', '.join(left)}" if left else ""
-        run.report.notes.append(f"{run.budget.used_up}{said}")
+        left = run.left
+        run.report.notes.append(
+            reasons.Unfinished(
+                cause=run.budget.used_up,
+                listed=left.listed,
+                indexes=left.indexes,
+                blobs=left.blobs,
+                heals=left.heals,
+                actions=run.report.left,
+            )
+        )
     with run.collector.database.begin() as connection:
         changes = look_back(connection, run.target_id, run.report.run, run.report.started_at)
         built = run.report.build(

@@ -14,6 +14,7 @@ from maintainer.model.decision import Heal, Rewritten, WriteIndex
 from maintainer.model.entry import KnownEntry, StoredEntry
 from maintainer.model.index import ReadGeneration, index_of
 from maintainer.model.marks import Index, Marks
+from maintainer.model.reason import NotWritable, Signed, UsedByBuilds, WrittenDuringSweep
 from maintainer.probe import read_entry
 from maintainer.rewrite import Rewriter
 from maintainer.stores.base import Store
@@ -106,16 +107,17 @@ class Healer:
         numbers = (index.highest, generation.number, written.number if written else 0)
         key = index.id.key(max(numbers) + 1)
         content = prune(content, self.live)
-        write = WriteIndex(index.id, key, content, "heal it", index.sink)
+        reason = WrittenDuringSweep(str(index.id.key(generation.number)), len(blobs))
+        write = WriteIndex(index.id, key, content, reason, index.sink)
         return Heal(generation, blobs, await rewriter.rewrite(write, index))
 
-    def _why_not(self, index: Index) -> str | None:
+    def _why_not(self, index: Index) -> Signed | NotWritable | UsedByBuilds | None:
         if index.id.signed:
-            return "signed indexes are never rewritten"
+            return Signed()
         if index.id.ref not in self._marks.snapshot.access.writable:
-            return f"the token cannot write {index.id.ref}"
+            return NotWritable(index.id.ref)
         if index.used_by_builds:
-            return f"a build has exported {index.used_by_builds}, so it is not ours to write"
+            return UsedByBuilds(index.used_by_builds)
         return None
 
 

@@ -27,6 +27,7 @@ from maintainer.errors import AlreadyExistsError, StoreError, UsedUpError
 from maintainer.model.decision import Rewritten, WriteIndex
 from maintainer.model.index import ReadGeneration
 from maintainer.model.marks import Index
+from maintainer.model.reason import NumbersExhausted, Reason, TooLarge, UsedByBuilds
 from maintainer.probe import generation_of, read_content
 from maintainer.stores.base import Found, Store
 
@@ -70,9 +71,9 @@ class Rewriter:
         try:
             written = await self._write(attempt)
         except UsedUpError as error:
-            return attempt.came_to(left=self._budget.stop(str(error)))
+            return attempt.came_to(left=self._budget.stop(error.reason))
         except _CannotBeError as error:
-            return attempt.came_to(left=str(error))
+            return attempt.came_to(left=error.reason)
         except StoreError as error:
             return attempt.came_to(error=str(error))
         return attempt.came_to(written)
@@ -111,9 +112,9 @@ class Rewriter:
         key = str(attempt.index.key(attempt.number))
         content = encode(with_sink(attempt.content, attempt.sink))
         if parse_key(key) is None:
-            raise _CannotBeError("builds have taken the last number that its keys can hold")
-        if reason := why_too_large(content, self._max_size):
-            raise _CannotBeError(f"with what builds have written meanwhile, it {reason}")
+            raise _CannotBeError(NumbersExhausted())
+        if problem := why_too_large(content, self._max_size):
+            raise _CannotBeError(TooLarge(problem, len(content), concurrent=True))
         await self._store.write(key, content)
         attempt.unproven = key
         found = await self._store.look_up(key)
@@ -151,7 +152,7 @@ class Rewriter:
             location=found.location,
         )
         if attempt.sink is Sink.MERGE and met.sink is not Sink.MERGE:
-            raise _CannotBeError(f"a build has exported {met.index.key(number)}: it is not ours")
+            raise _CannotBeError(UsedByBuilds(str(met.index.key(number))))
         if met.config:
             attempt.missing |= await self._probe(met.config.blobs)
             attempt.content = prune(merge([attempt.content, met.config]), self._live)
@@ -170,7 +171,12 @@ class Rewriter:
 
 
 class _CannotBeError(StoreError):
-    """No run could read again what would be written now."""
+    """What would be written now must not be: no run could read it again, or it is not ours."""
+
+    def __init__(self, reason: Reason) -> None:
+        """Say why."""
+        self.reason = reason
+        super().__init__("it cannot be written")
 
 
 class _Attempt:
@@ -192,7 +198,7 @@ class _Attempt:
         written: ReadGeneration | None = None,
         *,
         error: str | None = None,
-        left: str | None = None,
+        left: Reason | None = None,
     ) -> Rewritten:
         """Tell what came of it."""
         missing = frozenset(self.missing)

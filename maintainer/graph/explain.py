@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, TextClause, func, select, text, union
 
 from maintainer.errors import MaintainerError
 from maintainer.graph.models import (
+    CARRIED_OUT,
     ActionRow,
     BlobRow,
     EntryRow,
@@ -19,6 +20,8 @@ from maintainer.graph.models import (
     Target,
     UtcDateTime,
 )
+from maintainer.model.reason import Reason
+from maintainer.report.reasons import format_reason
 from maintainer.text import is_unicode, printable
 
 _SHORT_DIGEST = re.compile(r"(sha256:|sha384:|sha512:)?([0-9a-f]{1,128})", re.ASCII)
@@ -35,7 +38,9 @@ class Sighting(msgspec.Struct, frozen=True):
     size: int
     """Bytes."""
     state: str
-    reason: str
+    reason: Reason
+    sentence: str
+    """The reason in words."""
     created_at: datetime
     last_accessed_at: datetime
     unneeded_since: datetime | None
@@ -188,7 +193,7 @@ def _sightings(
             RunRow.target_id == EntryRow.target_id,
             ActionRow.kind == "delete",
             ActionRow.store_id == EntryRow.store_id,
-            ActionRow.outcome.in_(("done", "gone already")),
+            ActionRow.outcome.in_(CARRIED_OUT),
         )
         .scalar_subquery()
     )
@@ -204,7 +209,8 @@ def _sightings(
             ref=row.ref,
             size=row.size,
             state=row.state,
-            reason=row.reason,
+            reason=row.facts,
+            sentence=format_reason(row.facts),
             created_at=row.created_at,
             last_accessed_at=row.last_accessed_at,
             unneeded_since=row.unneeded_since,

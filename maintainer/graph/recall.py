@@ -232,7 +232,7 @@ def _entries(target_id: int, now: datetime) -> Select[*tuple[Any, ...]]:
             EntryRow.checked_at,
             EntryRow.content_missing_since,
             EntryRow.state,
-            EntryRow.reason,
+            EntryRow.facts,
         )
         .join(RefRow, RefRow.id == EntryRow.ref_id)
         .where(
@@ -259,7 +259,7 @@ def _read(
             known_before=row.first_seen_at < began_at,
             unneeded_since=row.unneeded_since,
             state=row.state,
-            reason=row.reason,
+            reason=row.facts,
             used_at=row.used_at,
             checked_at=row.checked_at,
             content_missing_since=row.content_missing_since,

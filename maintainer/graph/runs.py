@@ -9,11 +9,20 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, selec
 from maintainer import __version__
 from maintainer.errors import NoReportError
 from maintainer.graph.database import this_process
-from maintainer.graph.models import MOST, ActionRow, EntryRow, ManifestRow, RunRow, Target
+from maintainer.graph.models import (
+    MOST,
+    ActionRow,
+    EntryRow,
+    ManifestRow,
+    RunRow,
+    Target,
+    reason_columns,
+)
 from maintainer.graph.record import forget_manifests, mark_missing, record_generations
 from maintainer.graph.trends import save_states, with_trend
 from maintainer.model.decision import Plan, Rewritten, Swept
 from maintainer.model.marks import Marks, State
+from maintainer.model.reason import code_of
 from maintainer.report import ActionReport, Report
 
 _REMEMBERED_FOR = timedelta(days=90)
@@ -77,8 +86,14 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
             since if unneeded else None,
         )
         if row != (entry.state, entry.reason, entry.unneeded_since):
+            state, reason, since = row
             rows.append(
-                dict(zip(("state", "reason", "since"), row, strict=True)) | {"at": entry.store_id}
+                {
+                    "at": entry.store_id,
+                    "state": state,
+                    "since": since,
+                    **reason_columns(reason),
+                }
             )
     if rows:
         connection.execute(
@@ -90,6 +105,7 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
             .values(
                 state=bindparam("state"),
                 reason=bindparam("reason"),
+                facts=bindparam("facts"),
                 unneeded_since=bindparam("since"),
             ),
             rows,
@@ -114,8 +130,9 @@ def save_actions(
             "ref": action.ref,
             "store_id": action.store_id,
             "size": action.size,
-            "reason": action.reason,
-            "outcome": action.outcome,
+            **reason_columns(action.reason),
+            "outcome": code_of(action.outcome),
+            "outcome_facts": action.outcome,
         }
         for position, action in enumerate(actions, start=behind)
     ]
@@ -199,7 +216,7 @@ def save_swept(
 ) -> None:
     """Remember what is gone."""
     gone = [
-        {"at": one.delete.entry.store_id, "reason": one.delete.reason}
+        {"at": one.delete.entry.store_id, **reason_columns(one.delete.reason)}
         for one in swept
         if one.is_gone
     ]
@@ -209,7 +226,12 @@ def save_swept(
     connection.execute(
         update(entry)  # type: ignore[arg-type]
         .where(entry.c.target_id == target_id, entry.c.store_id == bindparam("at"))
-        .values(state="deleted", reason=bindparam("reason"), missing_since=now),
+        .values(
+            state="deleted",
+            reason=bindparam("reason"),
+            facts=bindparam("facts"),
+            missing_since=now,
+        ),
         gone,
     )
     is_gone = exists().where(

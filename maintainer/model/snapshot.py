@@ -7,6 +7,7 @@ from datetime import datetime
 from maintainer.cacheconfig import Digest, IndexId, Ref, Scope
 from maintainer.model.entry import Access, KnownEntry
 from maintainer.model.index import BrokenTag, KnownGeneration, UnreadGeneration
+from maintainer.model.reason import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +18,8 @@ class Layout:
     """When a tag was last replaced: until then, any blob may have been in use."""
     held: Mapping[Digest, frozenset[IndexId]] = field(default_factory=dict)
     """The manifests and configs of the tags that are caches: who names them."""
-    pinned: Mapping[Digest, str] = field(default_factory=dict)
-    """The blobs that something else needs, with the reason in words."""
+    pinned: Mapping[Digest, Reason] = field(default_factory=dict)
+    """The blobs that something else needs, and why."""
     others: frozenset[IndexId] = frozenset()
     """The tags that are no caches."""
     former: frozenset[Digest] = frozenset()

@@ -16,15 +16,11 @@ from maintainer.model.decision import Heal, Plan, Rewritten, Swept, WriteIndex
 from maintainer.model.entry import KnownEntry, StoreLimits
 from maintainer.model.index import index_of
 from maintainer.model.marks import Index, Marks, State
+from maintainer.model.outcome import Deferred, Kept, Outcome, Planned
+from maintainer.model.reason import Note, NotHealed, Reason
+from maintainer.report.actions import delete_action, keep_action, make_action
 from maintainer.report.chains import find_losses, largest_chains
-from maintainer.report.further import (
-    KEPT,
-    PLANNED,
-    FurtherEntries,
-    count_entry,
-    delete_action,
-    keep_action,
-)
+from maintainer.report.further import FurtherEntries, count_entry
 from maintainer.report.model import (
     ActionReport,
     Blocked,
@@ -33,11 +29,13 @@ from maintainer.report.model import (
     ContentReport,
     EntryTotal,
     IndexReport,
+    NoteReport,
     Report,
     RequestReport,
     ResultTotals,
     Space,
 )
+from maintainer.report.reasons import format_outcome, format_reason
 from maintainer.report.space import divide
 from maintainer.report.verdict import judge
 from maintainer.stores.base import RequestLog
@@ -73,7 +71,7 @@ class ReportBuilder:
         self.checks: CheckTotals | None = None
         self.further = FurtherEntries()
         self.problems: list[str] = []
-        self.notes: list[str] = []
+        self.notes: list[Note] = []
         self.blocked_since: datetime | None = None
 
     def build(
@@ -93,7 +91,7 @@ class ReportBuilder:
             repair=self.repair,
             status=status,
             problems=tuple(self.problems),
-            notes=tuple(self.notes),
+            notes=tuple(NoteReport(note, format_reason(note)) for note in self.notes),
             grace_seconds=int(self.grace.total_seconds()),
             readable=tuple(sorted(access.readable)) if access else (),
             writable=tuple(sorted(access.writable)) if access else (),
@@ -120,7 +118,7 @@ class ReportBuilder:
         names = {printable(str(index)) for index in repaired}
         return (
             *(
-                BrokenTagReport(printable(one.name), one.problem, blocks_sweep=True)
+                BrokenTagReport(printable(one.name), format_reason(one.why), blocks_sweep=True)
                 for one in snapshot.unread
             ),
             *(
@@ -143,8 +141,8 @@ class ReportBuilder:
 
     @property
     def left(self) -> int:
-        """How many actions are left for the next run."""
-        own = sum(action.outcome.startswith("left") for action in self.actions())
+        """How many actions are deferred to the next run."""
+        own = sum(isinstance(action.outcome, Deferred) for action in self.actions())
         return own + self.further.left
 
     def sweep(self, part: Marks, swept: Sequence[Swept]) -> tuple[ActionReport, ...]:
@@ -164,7 +162,7 @@ class ReportBuilder:
         return (
             *(self._write_action(write) for write in self.plan.writes),
             *(
-                delete_action(delete, swept.get(delete.entry.store_id, PLANNED))
+                delete_action(delete, swept.get(delete.entry.store_id, Planned()))
                 for delete in self.plan.deletes
             ),
             *(keep_action(keep) for keep in self.plan.keeps),
@@ -173,12 +171,12 @@ class ReportBuilder:
 
     def _write_action(self, write: WriteIndex) -> ActionReport:
         came_of_it = self.rewritten.get(write.index)
-        return ActionReport(
-            kind="write",
-            subject=_written_key(write, came_of_it),
-            ref=write.index.ref,
-            reason=write.reason,
-            outcome=_outcome(came_of_it),
+        return make_action(
+            "write",
+            _written_key(write, came_of_it),
+            write.index.ref,
+            write.reason,
+            _outcome(came_of_it),
             size=sum(came_of_it.sizes) if came_of_it and came_of_it.written else None,
         )
 
@@ -208,8 +206,8 @@ class ReportBuilder:
     def _blocked(self) -> Blocked | None:
         if self.plan is None or self.plan.blocked is None or self.blocked_since is None:
             return None
-        by_export = self.plan.deferred is not None
-        return Blocked(self.plan.blocked, self.blocked_since, by_export=by_export)
+        reason = self.plan.blocked
+        return Blocked(reason, format_reason(reason), self.blocked_since)
 
     def _results(self) -> ResultTotals:
         if self.marks is None or self.plan is None:
@@ -234,6 +232,8 @@ class ReportBuilder:
         stored = len(index.generations) + len(index.unread)
         results_lost, lost = find_losses(index.remembered, index.merged, context.live)
         bytes_usable = context.sizes.of(after.blobs)
+        outcome = _outcome(came_of_it) if write else Kept()
+        reason = write.reason if write else context.reasons[_place(index)]
         chains, chains_left = largest_chains(after, context.sizes.of_blob, bytes_usable)
         ages = [one.created_at for one in index.generations]
         return IndexReport(
@@ -250,8 +250,10 @@ class ReportBuilder:
             bytes_dangling_before=context.sizes.of(named - context.way_before),
             bytes_dangling_after=context.sizes.of(named - context.way_after),
             written=_written_key(write, came_of_it) if write else None,
-            outcome=_outcome(came_of_it) if write else KEPT,
-            reason=write.reason if write else context.reasons.get(_place(index), ""),
+            outcome=outcome,
+            outcome_sentence=format_outcome(outcome),
+            reason=reason,
+            sentence=format_reason(reason),
             keys=len(index.merged.records),
             usable_possible=index.merged.result_count,
             results_lost=max(0, results_lost - index.left_out),
@@ -337,7 +339,8 @@ class _Context:
     """Those that they have a way to now, or that are gone."""
     gone: Counter[IndexId | None]
     """How many generations the sweep deleted."""
-    reasons: Mapping[tuple[str, Ref], str]
+    reasons: Mapping[tuple[str, Ref], Reason]
+    """Why indexes are not written, by name and ref."""
 
 
 class _Sizes:
@@ -364,17 +367,17 @@ class _Sizes:
 
 
 def _heal_action(heal: Heal) -> ActionReport:
-    if heal.result is None:
-        reason = f"{heal.reason}; {heal.why_not}"
-        return ActionReport("keep", heal.key, heal.index.ref, reason, KEPT)
-    written = heal.result.written
-    return ActionReport(
-        kind="write",
-        subject=str(heal.index.key(written.number)) if written else heal.key,
-        ref=heal.index.ref,
-        reason=heal.reason,
-        outcome=_outcome(heal.result),
-        size=sum(heal.result.sizes) if written else None,
+    if heal.why_not is not None:
+        reason = NotHealed(heal.key, len(heal.blobs), heal.why_not)
+        return make_action("keep", heal.key, heal.index.ref, reason, Kept())
+    written = heal.result.written if heal.result else None
+    return make_action(
+        "write",
+        str(heal.index.key(written.number)) if written else heal.key,
+        heal.index.ref,
+        heal.reason,
+        _outcome(heal.result),
+        size=sum(heal.result.sizes) if heal.result and written else None,
     )
 
 
@@ -416,11 +419,5 @@ def _written_key(write: WriteIndex, came_of_it: Rewritten | None) -> str:
     return str(write.key)
 
 
-def _outcome(came_of_it: Rewritten | None) -> str:
-    if came_of_it is None:
-        return PLANNED
-    if came_of_it.error:
-        return f"failed: {came_of_it.error}"
-    if came_of_it.left:
-        return f"left: {came_of_it.left}"
-    return "done" if came_of_it.written else "skipped: another run has written the same meanwhile"
+def _outcome(came_of_it: Rewritten | None) -> Outcome:
+    return came_of_it.outcome if came_of_it else Planned()

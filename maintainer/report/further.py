@@ -3,16 +3,16 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from maintainer.cacheconfig import BlobKey, Digest, IndexId
-from maintainer.model.decision import DeleteEntry, Keep, Plan, Swept
+from maintainer.model.decision import Keep, Plan, Swept
 from maintainer.model.marks import Mark, State
+from maintainer.model.outcome import Deferred, Planned
+from maintainer.model.reason import code_of
+from maintainer.report.actions import delete_action, keep_action
 from maintainer.report.model import ActionReport, ActionTotal, EntryTotal
-
-PLANNED = "planned"
-KEPT = "kept"
 
 _LISTED = 1_000
 """So many deletions, and so many entries that are left alone, are told one by one."""
-_WORDS = {"gone already": "gone"}
+_PENDING = frozenset({"deferred", "planned"})
 
 
 class FurtherEntries:
@@ -32,7 +32,7 @@ class FurtherEntries:
         """Take in a part; give the actions that are to be written down: every deletion is."""
         for marked in marks:
             self._count(marked.state, marked.index, marked.entry.size, 1)
-        deletes = [delete_action(delete, PLANNED) for delete in plan.deletes]
+        deletes = [delete_action(delete, Planned()) for delete in plan.deletes]
         self.deletions += len(deletes)
         for action in deletes:
             if len(self._listed) - self._kept < _LISTED and action.store_id is not None:
@@ -72,7 +72,7 @@ class FurtherEntries:
             if entry.store_id in self._listed:
                 self._listed[entry.store_id] = action
             else:
-                self._add(delete_action(one.delete, PLANNED), -1)
+                self._add(delete_action(one.delete, Planned()), -1)
                 self._add(action, 1)
         return tuple(done)
 
@@ -87,9 +87,10 @@ class FurtherEntries:
     @property
     def left(self) -> int:
         """How many deletions have not come to an end."""
-        ends = ("left", PLANNED)
-        listed = sum(action.outcome.startswith(ends) for action in self._listed.values())
-        return listed + sum(t.actions for t in self._unlisted.values() if t.outcome in ends)
+        listed = sum(
+            isinstance(action.outcome, Deferred | Planned) for action in self._listed.values()
+        )
+        return listed + sum(t.actions for t in self._unlisted.values() if t.outcome in _PENDING)
 
     def totals(self, written: Collection[IndexId]) -> Mapping[State, EntryTotal]:
         """Count what exists by state; what held an index that was written anew is superseded."""
@@ -107,31 +108,12 @@ class FurtherEntries:
         self._states[key] = EntryTotal(state.value, known.entries + entries, known.size + size)
 
     def _add(self, action: ActionReport, times: int) -> None:
-        word = _WORDS.get(action.outcome, action.outcome.partition(":")[0])
-        key = (action.kind, word)
+        key = (action.kind, code_of(action.outcome))
         known = self._unlisted.get(key, ActionTotal(*key, 0, 0))
         size = known.size + times * (action.size or 0)
         self._unlisted[key] = ActionTotal(*key, known.actions + times, size)
         if not self._unlisted[key].actions:
             del self._unlisted[key]
-
-
-def delete_action(delete: DeleteEntry, outcome: str) -> ActionReport:
-    """Tell of a deletion."""
-    return ActionReport(
-        kind="delete",
-        subject=delete.entry.key,
-        ref=delete.entry.ref,
-        reason=delete.reason,
-        outcome=outcome,
-        store_id=delete.entry.store_id,
-        size=delete.entry.size,
-    )
-
-
-def keep_action(keep: Keep) -> ActionReport:
-    """Tell of something that is left alone."""
-    return ActionReport("keep", keep.subject, keep.ref, keep.reason, KEPT, keep.store_id, keep.size)
 
 
 def count_entry(totals: dict[str, EntryTotal], state: State, size: int, entries: int = 1) -> None:

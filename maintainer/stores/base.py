@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from maintainer.cacheconfig import Ref
 from maintainer.errors import UsedUpError
 from maintainer.model.entry import Access, StoredEntry, StoreLimits
+from maintainer.model.reason import RequestsExhausted
 
 MAX_NAME_LENGTH = 4096
 """Characters of a key or a ref; git allows a quarter, GitHub an eighth of it."""
@@ -76,7 +77,7 @@ class RequestLog:
     def count(self, kind: str, *, again: bool) -> None:
         """Count a request that is about to be sent. Raises UsedUpError if it may not be."""
         if self.limit is not None and self.total >= self.limit and kind not in _ALWAYS:
-            raise UsedUpError(f"the {self.limit} requests of --max-requests are used up")
+            raise UsedUpError(RequestsExhausted(self.limit))
         self.counts[kind] += 1
         self.retries += again
 

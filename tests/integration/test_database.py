@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import alembic.command
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -33,9 +34,11 @@ from maintainer.mark import mark
 from maintainer.model.decision import Rules
 from maintainer.model.entry import Access, StoredEntry
 from maintainer.model.memory import Probe
+from maintainer.model.outcome import Outcome, Planned
+from maintainer.model.reason import OtherTool, Reason, Unreferenced, code_of
 from maintainer.plan import make_plan
 from maintainer.probe import read_content
-from maintainer.report import ActionReport
+from maintainer.report.actions import delete_action
 from tests.privileges import bound_by_modes
 from tests.snapshots import MAIN, NOW, WEB, an_index, blob, blob_key, hours
 
@@ -464,10 +467,7 @@ def _record_a_run(connection: Connection, probe: Probe | None = None) -> None:
     marks = mark(load_snapshot(connection, target, probe))
     plan = make_plan(marks, Rules(hours(24)))
     save_marks(connection, target, marks, plan)
-    actions = [
-        ActionReport("delete", one.entry.key, one.entry.ref, one.reason, "planned")
-        for one in plan.deletes
-    ]
+    actions = [delete_action(one, Planned()) for one in plan.deletes]
     save_actions(connection, run, actions)
     supersede(connection, marks.indexes[0].manifests, probe.at)
 
@@ -581,8 +581,15 @@ def test_the_number_of_statements_does_not_grow_with_the_entries_or_the_records(
 
 VIEWS = {
     "blobs": [
-        *("target", "digest", "ref", "store_id", "size", "state", "reason", "created_at"),
-        *("last_accessed_at", "first_seen_at", "last_seen_at", "missing_since", "unneeded_since"),
+        *("target", "digest", "ref", "store_id", "size", "state", "reason", "facts"),
+        *(
+            "created_at",
+            "last_accessed_at",
+            "first_seen_at",
+            "last_seen_at",
+            "missing_since",
+            "unneeded_since",
+        ),
     ],
     "generations": [
         *("target", "scope", "ref", "generation", "signed", "key", "store_id", "is_stored"),
@@ -600,7 +607,7 @@ VIEWS = {
     ],
     "actions": [
         *("run", "started_at", "target", "position", "kind", "subject", "ref", "store_id", "size"),
-        *("reason", "outcome"),
+        *("reason", "facts", "outcome", "outcome_facts"),
     ],
 }
 """The public face of the file: what is here may gain columns, but never lose one."""
@@ -634,6 +641,36 @@ def test_the_view_of_blobs_tells_of_each_why_it_is_kept_or_not(database: Databas
     assert states[blob("layer 1")] == "reachable"
     assert states[blob("dangling 0")] == "dangling"
     assert all(row.reason for row in rows)
+
+
+def test_the_views_hold_whole_reasons_and_outcomes(database: Database) -> None:
+    with database.begin() as connection:
+        _record_a_run(connection)
+        reasons = connection.execute(
+            text(
+                "SELECT reason, facts FROM blobs UNION ALL SELECT reason, facts FROM entries "
+                "UNION ALL SELECT reason, facts FROM actions"
+            )
+        ).all()
+        outcomes = connection.execute(text("SELECT outcome, outcome_facts FROM actions")).all()
+
+    assert {row.reason for row in reasons} >= {"missing", "needed", "grace", "other_tool"}
+    for row in reasons:
+        assert code_of(msgspec.json.decode(row.facts, type=Reason)) == row.reason
+    assert outcomes
+    for row in outcomes:
+        assert code_of(msgspec.json.decode(row.outcome_facts, type=Outcome)) == row.outcome
+
+
+def test_a_reason_is_what_it_was_when_it_comes_back_from_the_graph(database: Database) -> None:
+    with database.begin() as connection:
+        _record_a_run(connection)
+        target = find_target(connection, "github:octo/cache")
+        again = mark(load_snapshot(connection, target, _probe()))
+
+    known = {one.entry.store_id: one.entry.reason for one in again.marks}
+    assert Unreferenced() in known.values()
+    assert OtherTool() in known.values()
 
 
 def test_the_view_of_generations_counts_what_is_in_them(database: Database) -> None:

@@ -4,8 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from maintainer.report import ActionReport, EntryTotal, Report
-from maintainer.report.model import Blocked, ResultTotals, Space, SpacePart
+from maintainer.model.outcome import Planned
+from maintainer.model.reason import DeadlinePassed, DropUnused, Unfinished, UnreadIndex
+from maintainer.report import EntryTotal, Report
+from maintainer.report.actions import make_action
+from maintainer.report.model import Blocked, NoteReport, ResultTotals, Space, SpacePart
 from maintainer.report.verdict import judge
 from tests.reports import AT, a_report, an_index
 
@@ -68,7 +71,7 @@ def test_indexes_that_were_not_read_come_before_what_is_planned() -> None:
 
 
 def test_a_dry_run_says_what_builds_miss_and_how_to_change_it() -> None:
-    planned = (ActionReport("write", "index", "ref", "why", "planned"),)
+    planned = (make_action("write", "index", "ref", DropUnused(), Planned()),)
     index = an_index(usable_before=4, usable_after=9, usable_possible=9)
 
     verdict = judge(_report(dry_run=True, actions=planned, indexes=(index,)))
@@ -80,7 +83,9 @@ def test_a_dry_run_says_what_builds_miss_and_how_to_change_it() -> None:
 @pytest.mark.parametrize("readable", [(), ("refs/heads/main",)])
 def test_what_a_budget_left_is_done_by_another_run(readable: tuple[str, ...]) -> None:
     """A run that ends before it has marked anything does not know what the token reads."""
-    verdict = judge(_report(notes=("the --deadline has passed",), readable=readable))
+    note = NoteReport(Unfinished(DeadlinePassed()), "the --deadline has passed")
+
+    verdict = judge(_report(notes=(note,), readable=readable))
 
     assert verdict.message == "the --deadline has passed"
 
@@ -133,10 +138,10 @@ def test_losses_in_a_rather_full_cache_need_attention() -> None:
 
 
 def test_a_sweep_that_has_been_blocked_for_a_week_says_by_what_and_what_to_do() -> None:
-    reason = "index-web-1-0#1 could not be read this time and may need it"
+    why, reason = UnreadIndex("index-web-1-0#1"), "index-web-1-0#1 could not be read this time"
     day = timedelta(days=1)
-    lately = _report(blocked=Blocked(reason, AT - 7 * day + timedelta(seconds=1)))
-    for_long = _report(blocked=Blocked(reason, AT - 9 * day))
+    lately = _report(blocked=Blocked(why, reason, AT - 7 * day + timedelta(seconds=1)))
+    for_long = _report(blocked=Blocked(why, reason, AT - 9 * day))
 
     assert judge(lately).message == f"No blob was deleted: {reason}."
     assert judge(for_long).level == "attention"

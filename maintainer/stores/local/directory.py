@@ -14,7 +14,8 @@ import anyio.lowlevel
 from maintainer.cache import Conditions
 from maintainer.cacheconfig import DIRECTORY, BlobKey, Digest, IndexId, UploadKey
 from maintainer.cacheconfig.keys import is_digest
-from maintainer.errors import StoreError, UsageError
+from maintainer.errors import StoreError, UnfinishedError, UsageError
+from maintainer.model import reason as reasons
 from maintainer.model.decision import Heal, Keep, Rewritten, WriteIndex
 from maintainer.model.entry import Access, KnownEntry, RememberedEntry, StoredEntry, StoreLimits
 from maintainer.model.export import Export
@@ -101,7 +102,7 @@ class Directory:
         self._tags = tags = Tags(self._files, known.places, limit=self._limit)
         for one in named:
             if reason := conditions.budget.take(0):
-                raise StoreError(f"the tags could not all be read: {reason}")
+                raise UnfinishedError("the tags could not all be read", reason)
             tags.take(one)
             conditions.progress.advance()
             await anyio.lowlevel.checkpoint()
@@ -145,7 +146,7 @@ class Directory:
         since = min(known.looked_at - _SKEW, now - conditions.settings.grace)
         for blobs in read_former(self._files, since):
             if reason := conditions.budget.take(0):
-                raise StoreError(f"former exports could not all be read: {reason}")
+                raise UnfinishedError("former exports could not all be read", reason)
             former |= blobs
             await anyio.lowlevel.checkpoint()
         return frozenset(former)
@@ -158,7 +159,7 @@ class Directory:
         step = 1 if self._verify else _BATCH
         for place in range(0, len(blobs), step):
             if reason := conditions.budget.take(0):
-                raise StoreError(f"the blobs could not all be looked for: {reason}")
+                raise UnfinishedError("the blobs could not all be looked for", reason)
             found = live_of(self._files, blobs[place : place + step])
             live |= await self._whole(found, conditions) if self._verify else found
             conditions.progress.advance(step)
@@ -173,9 +174,8 @@ class Directory:
             if await is_whole(self._files, digest, sizes.get(digest, ()), conditions.budget):
                 whole.add(digest)
                 continue
-            reason = "its content does not match its digest: it counts as missing"
-            log.warning("%s: %s", digest, reason)
-            self.left_alone.append(Keep(digest, DIRECTORY, reason))
+            log.warning("%s: its content does not match its digest", digest)
+            self.left_alone.append(Keep(digest, DIRECTORY, reasons.Damaged()))
             self._damaged.add(digest)
         return frozenset(whole)
 
@@ -185,7 +185,7 @@ class Directory:
         batch: list[StoredEntry] = []
         for name in self._algorithms():
             if name not in ALGORITHMS:
-                strange.add(f"blobs/{name}", "it is no directory of blobs: left alone")
+                strange.add(f"blobs/{name}", reasons.NotABlobDirectory())
                 continue
             for entry in _files_in(self._files, name, strange):
                 batch.append(entry)
@@ -351,12 +351,12 @@ def _files_in(files: Files, algorithm: str, strange: Strange) -> Iterator[Stored
     for name, status in files.list_blobs(algorithm):
         digest = Digest(f"{algorithm}:{name}")
         if not is_digest(digest):
-            strange.add(f"blobs/{algorithm}/{name}", "its name is no digest: left alone")
+            strange.add(f"blobs/{algorithm}/{name}", reasons.NotADigest())
         elif stat.S_ISREG(status.st_mode):
             yield _stored(digest, status)
         else:
-            kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no file"
-            strange.add(f"blobs/{algorithm}/{name}", f"it is {kind}: left alone")
+            is_link = stat.S_ISLNK(status.st_mode)
+            strange.add(f"blobs/{algorithm}/{name}", reasons.NotAFile(is_link))
 
 
 def _stored(digest: Digest, status: os.stat_result) -> StoredEntry:

@@ -35,8 +35,10 @@ from maintainer.cacheconfig.oci import (
 )
 from maintainer.cacheconfig.shrink import shrink
 from maintainer.errors import StoreError
+from maintainer.model import reason as reasons
 from maintainer.model.decision import Rewritten, WriteIndex
 from maintainer.model.index import ReadGeneration
+from maintainer.model.reason import Reason
 from maintainer.probe import read_content
 from maintainer.stores.local.files import Files, MissingError, Seen
 from maintainer.stores.local.index import IndexFile
@@ -87,7 +89,7 @@ class _Attempt:
         """Whether it is the tag that holds the merge of all others, and no build's export."""
         return self.write.sink is Sink.MERGE
 
-    def end(self, *, left: str | None = None, error: str | None = None) -> None:
+    def end(self, *, left: Reason | None = None, error: str | None = None) -> None:
         """Come to an end without having written anything."""
         self.outcome = Rewritten(self.write.index, None, tuple(self.met), error, left)
 
@@ -140,7 +142,7 @@ class Replacer:
             await self._try(pending)
         for attempt in attempts:
             if attempt.outcome is None:
-                attempt.end(left=f"builds exported to it {_ATTEMPTS} times meanwhile")
+                attempt.end(left=reasons.Contended(_ATTEMPTS))
         return [one.outcome for one in attempts if one.outcome]
 
     def _describe(self, attempts: Sequence[_Attempt]) -> None:
@@ -151,7 +153,7 @@ class Replacer:
                     self._described |= self._form(tag).descriptors
         except MissingError as error:
             for attempt in attempts:
-                attempt.end(left=str(error))
+                attempt.end(left=reasons.ManifestGone(str(error)))
 
     def _prepare(self, attempt: _Attempt) -> None:
         """Write the blobs that the tag will lead to."""
@@ -164,13 +166,13 @@ class Replacer:
             attempt.missing = frozenset(named & self._missing)
             attempt.encoded = self._encode(attempt, form, {**self._described, **descriptors})
             if attempt.encoded is None:
-                attempt.end(left=f"importers would not read it: they read {IMPORT_LIMIT:,} bytes")
+                attempt.end(left=reasons.ImportLimit(IMPORT_LIMIT))
                 return
             for content in (attempt.encoded.config, attempt.encoded.manifest):
                 self._files.write_blob(content_digest(content), content)
         except MissingError as error:
             # Another run has replaced it: the tag leads elsewhere by now.
-            attempt.end(left=str(error))
+            attempt.end(left=reasons.ManifestGone(str(error)))
         except StoreError as error:
             attempt.end(error=str(error))
 
@@ -216,7 +218,7 @@ class Replacer:
                 await self._read_back(pending)
         except LockedError as error:
             for attempt in pending.values():
-                attempt.end(left=str(error))
+                attempt.end(left=reasons.Locked(str(error)))
         except StoreError as error:
             for attempt in pending.values():
                 attempt.end(error=str(error))
@@ -238,7 +240,7 @@ class Replacer:
         leads_to = {one.tag: one.digest for one in read_tags(content)}
         for name, attempt in pending.items():
             if leads_to.get(name) != self._replacement(attempt).new:
-                attempt.end(left="a build has exported to it at once")
+                attempt.end(left=reasons.Exported())
             elif not self._is_stored(attempt.encoded):
                 attempt.end(error=f"{name} was written, but reading it back gives something else")
             else:
@@ -274,7 +276,7 @@ class Replacer:
         digest = next((one.digest for one in read_tags(index) if one.tag == attempt.name), None)
         tag = self._reader.read_tag(attempt.write.index, digest) if digest else None
         if tag is None:
-            attempt.end(left="it is no cache any more")
+            attempt.end(left=reasons.NotACache())
             return
         met = self._reader.read_cache(tag)
         if attempt.is_merge:
@@ -284,7 +286,7 @@ class Replacer:
         attempt.tag = tag
         attempt.refused = False
         if met.config is None:
-            attempt.end(left="a build has exported to it meanwhile")
+            attempt.end(left=reasons.Exported())
             return
         self._look_for(met.config.blobs)
         exported = merge([met.config])
@@ -302,11 +304,11 @@ class Replacer:
     def _meet_merge(self, attempt: _Attempt, met: ReadGeneration) -> None:
         """Leave alone what others have written where the merge belongs."""
         if met.sink is not Sink.MERGE:
-            attempt.end(left="a build has exported to it meanwhile: it is not ours")
+            attempt.end(left=reasons.UsedByBuilds(attempt.name, is_tag=True))
         elif met.config == attempt.content:
             attempt.end()
         else:
-            attempt.end(left="another run has written it meanwhile")
+            attempt.end(left=reasons.WrittenByOtherRun())
 
     def _look_for(self, blobs: frozenset[Digest]) -> None:
         """Find out which blobs exist that did not when the run looked, or that it did not need."""
