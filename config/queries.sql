@@ -4,10 +4,10 @@
 --
 -- The views `entries`, `blobs`, `blob_uses`, `generations`, `scopes`, `runs`, `run_states` and
 -- `actions` are there to be queried; the tables behind them may change with any version. Sizes are
--- bytes, times are UTC.
+-- bytes, times are UTC. A `reason` is a code; `facts` holds all of it as JSON.
 
 -- 1. Which are the largest layers that nothing needs, and why are they still there?
-SELECT digest, ref, size, unneeded_since, reason
+SELECT digest, ref, size, unneeded_since, reason, facts
 FROM blobs
 WHERE state = 'dangling'
 ORDER BY size DESC

@@ -3,6 +3,13 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from maintainer.model.reason import (
+    DeadlinePassed,
+    Exhausted,
+    Interrupted,
+    RequestsExhausted,
+    RestShareExhausted,
+)
 from maintainer.settings import Settings
 from maintainer.stores.requests import REST_KINDS, RequestLog
 
@@ -22,16 +29,16 @@ class Budget:
         self._most = requests.limit = settings.max_requests
         self._ends_at = None if settings.deadline is None else clock() + settings.deadline
         self._granted = 0
-        self.used_up: str | None = None
+        self.used_up: Exhausted | None = None
         """Why the run does nothing more, once it does."""
         self.interrupted = False
 
     def interrupt(self, what: str) -> None:
         """Let the run end behind the step under way, because of a signal."""
         self.interrupted = True
-        self.used_up = f"interrupted by {what}"
+        self.used_up = Interrupted(what)
 
-    def stop(self, reason: str) -> str:
+    def stop(self, reason: Exhausted) -> Exhausted:
         """Let the run end, for this reason if there is no other yet; give the reason."""
         self.used_up = self.used_up or reason
         return self.used_up
@@ -41,8 +48,8 @@ class Budget:
         """Whether somebody has set how many requests a run may send, or how long it may take."""
         return self._most is not None or self._ends_at is not None
 
-    def take(self, requests: int, *, rest: int = 0) -> str | None:
-        """Take so many requests, `rest` of them of the REST API; or tell why there are none left.
+    def take(self, requests: int, *, rest: int = 0) -> Exhausted | None:
+        """Take so many requests, `rest` of them of the REST API; or return why there are none left.
 
         Steps may run at once, so what was granted counts before it is used.
         """
@@ -67,16 +74,13 @@ class Budget:
         ends_at = None if self._ends_at is None else now + (self._ends_at - now) / 2
         return Spare(self, requests, ends_at, self._clock)
 
-    def _why_not(self, requests: int, rest: int) -> str | None:
+    def _why_not(self, requests: int, rest: int) -> Exhausted | None:
         if self._most is not None and self._granted_so_far() + requests > self._most:
-            return f"the {self._most} requests of --max-requests are used up"
+            return RequestsExhausted(self._most)
         if self._ends_at is not None and self._clock() >= self._ends_at:
-            return "the --deadline has passed"
+            return DeadlinePassed()
         if rest and self._rest_used() + rest > self._rest_allowed():
-            return (
-                f"the run may use {self._rest_share:.0%} of the REST API's remaining rate limit, "
-                "so that other workflows do not starve (rest_share)"
-            )
+            return RestShareExhausted(self._rest_share)
         return None
 
     def _granted_so_far(self) -> int:

@@ -11,7 +11,13 @@ import anyio.lowlevel
 from maintainer.budget import Budget
 from maintainer.cacheconfig import BlobKey, Digest, Scope
 from maintainer.contents import CheckTotals, ContentChecker
-from maintainer.errors import MaintainerError, MassDisappearanceError, StoreError, UsedUpError
+from maintainer.errors import (
+    MaintainerError,
+    MassDisappearanceError,
+    StoreError,
+    UnfinishedError,
+    UsedUpError,
+)
 from maintainer.exports import LONGEST_EXPORT, find_export
 from maintainer.graph.actions import (
     LISTED,
@@ -47,6 +53,7 @@ from maintainer.graph.trends import look_back
 from maintainer.heal import Healer
 from maintainer.logs import StagesInLogs, log_context
 from maintainer.mark import Marker, mark
+from maintainer.model import reason as reasons
 from maintainer.model.decision import Plan, Rules, Swept
 from maintainer.model.entry import StoreLimits
 from maintainer.model.export import Export
@@ -58,8 +65,8 @@ from maintainer.plan import Planner
 from maintainer.probe import probe, wait_for_index
 from maintainer.progress import Progress, Unwatched
 from maintainer.report import Report
-from maintainer.report.build import ReportBuilder, say_outcome
-from maintainer.report.words import say_count
+from maintainer.report.build import ReportBuilder
+from maintainer.report.reasons import format_reason
 from maintainer.rewrite import rewrite
 from maintainer.settings import Settings
 from maintainer.stores.base import RunContext, Since, Store
@@ -121,8 +128,10 @@ async def collect(
                     await _sweep(run, marked)
         except UsedUpError as error:
             # Only a list ends like that, of which a part says nothing; so nothing was recorded.
-            run.budget.stop(str(error))
-            run.left.append("the list of entries, and all else")
+            run.budget.stop(error.reason)
+            run.left.listed = False
+        except UnfinishedError as error:
+            run.report.problems.append(f"{error}: {format_reason(error.reason)}")
         except MaintainerError as error:
             run.report.problems.append(str(error))
         except BaseException:
@@ -141,6 +150,16 @@ class _Mode:
     repair: bool
 
 
+@dataclass(slots=True)
+class _Left:
+    """What the run did not come to, because of its budget; actions are counted by the graph."""
+
+    listed: bool = True
+    indexes: int = 0
+    blobs: int = 0
+    heals: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """A run under way."""
@@ -150,8 +169,7 @@ class _Run:
     mode: _Mode
     target_id: int
     report: ReportBuilder
-    left: list[str] = field(default_factory=list)
-    """What the run did not come to, because of its budget."""
+    left: _Left = field(default_factory=_Left)
 
     @property
     def store(self) -> Store:
@@ -294,14 +312,14 @@ async def _wait_for_exports(run: _Run, seen: _Seen) -> _Seen:
     waits = _pauses(run.collector.settings.export_wait)
     while export := _find_deferring(run, seen):
         run.context.progress.stage("wait for an export")
-        log.info("%s: waiting for its index", export)
+        log.info("waiting for an index: %s", format_reason(export.reason))
         if not await wait_for_index(run.store, export, waits, run.context):
             break
         at = max(run.collector.clock(), seen.probe.at + _MOMENT)
         try:
             seen = await _record_once(run, await _probe(run, at))
         except UsedUpError as error:
-            run.budget.stop(str(error))
+            run.budget.stop(error.reason)
     return seen
 
 
@@ -328,12 +346,12 @@ def _note_what_was_not_seen(run: _Run, seen: _Seen) -> None:
     unread = seen.probe.unread
     if run.budget.used_up:
         if unread:
-            run.left.append(f"{say_count(len(unread), 'index', 'indexes')} to read")
+            run.left.indexes = len(unread)
         if seen.probe.unasked_blobs:
-            run.left.append(f"{say_count(len(seen.probe.unasked_blobs), 'blob')} to look for")
+            run.left.blobs = len(seen.probe.unasked_blobs)
     elif unread and not any(generation.exists for generation in seen.snapshot.generations):
-        problem = f"no index could be read, {unread[0].name} for one: {unread[0].problem}"
-        run.report.problems.append(problem)
+        why = format_reason(unread[0].why)
+        run.report.problems.append(f"no index could be read, {unread[0].name} for one: {why}")
 
 
 async def _mark(run: _Run, seen: _Seen) -> _Marked | None:
@@ -375,27 +393,17 @@ async def _mark(run: _Run, seen: _Seen) -> _Marked | None:
 
 
 def _note_what_was_not_checked(run: _Run, checks: CheckTotals) -> None:
+    notes = run.report.notes
     if checks.outage:
-        run.report.notes.append(checks.outage)
+        notes.append(checks.outage)
     if checks.failures:
-        run.report.notes.append(
-            f"{say_count(len(checks.failures), 'blob')} could not be checked: {checks.failures[0]}"
-        )
+        notes.append(reasons.ChecksFailed(len(checks.failures), checks.failures[0]))
     if checks.deferred:
-        run.report.notes.append(
-            f"{say_count(checks.deferred, 'blob')} left to check in the next run"
-        )
+        notes.append(reasons.ChecksDeferred(checks.deferred))
     if checks.ambiguous:
-        run.report.notes.append(
-            f"{say_count(len(checks.ambiguous), 'blob')} cannot be downloaded, but stored in "
-            "several refs, and it is not known in which without content: a run in another ref "
-            "may tell"
-        )
+        notes.append(reasons.ContentAmbiguous(len(checks.ambiguous)))
     if checks.broken and not run.store.abilities.deletes:
-        run.report.notes.append(
-            f"{say_count(len(checks.broken), 'blob')} cannot be downloaded, and without the REST "
-            "API the entries cannot be deleted: the next export will name them again"
-        )
+        notes.append(reasons.ContentUndeletable(len(checks.broken)))
 
 
 async def _plan(run: _Run, marked: _Marked) -> Plan:
@@ -454,8 +462,7 @@ async def _rewrite(run: _Run, marked: _Marked, plan: Plan) -> None:
             merged = indexes[result.index].manifests
             save_rewritten(connection, run.target_id, result, merged, now)
             if (position := positions[result.index]) is not None:
-                outcome = say_outcome(result)
-                save_written(connection, run.report.run, position, result, outcome)
+                save_written(connection, run.report.run, position, result)
         run.context.progress.advance()
 
 
@@ -476,13 +483,14 @@ async def _sweep(run: _Run, marked: _Marked) -> None:
         swept: list[tuple[int, Swept]] = []
         try:
             for one in planned:
-                swept.append((one.position, await sweeper.sweep(one.delete)))
+                # One by one: what is gone is remembered, however the sweep ends.
+                swept.append((one.position, await sweeper.sweep(one.delete)))  # noqa: PERF401
         finally:
             _save_swept(run, swept)
         after = planned[-1].position
     if run.budget.used_up:
         with run.database.begin() as connection:
-            defer_rest(connection, run.report.run, f"left: {run.budget.used_up}")
+            defer_rest(connection, run.report.run, run.budget.used_up)
     if run.report.entries.blobs_deleted and not run.store.abilities.shows_exports:
         await _heal(run, marked)
 
@@ -515,21 +523,18 @@ async def _heal(run: _Run, marked: _Marked) -> None:
             if heal.result is None:
                 continue
             if heal.result.error:
-                run.report.problems.append(f"{heal.reason}; {heal.result.error}")
+                run.report.problems.append(f"{format_reason(heal.reason)}; {heal.result.error}")
             index = indexes.get(heal.index)
             merged = index.manifests if index else ()
             with run.database.begin() as connection:
                 now = run.collector.clock()
                 save_rewritten(connection, run.target_id, heal.result, merged, now)
-                outcome = say_outcome(heal.result)
-                save_written(connection, run.report.run, position, heal.result, outcome)
+                save_written(connection, run.report.run, position, heal.result)
     except UsedUpError as error:
-        run.budget.stop(str(error))
-        run.left.append("a check of what builds have written during the sweep")
+        run.budget.stop(error.reason)
+        run.left.heals = True
     except StoreError as error:
-        run.report.notes.append(
-            f"it could not be checked whether builds reference what was deleted: {error}"
-        )
+        run.report.notes.append(reasons.SweepUnchecked(str(error)))
 
 
 def _report(run: _Run, status: str | None = None) -> Report:
@@ -538,10 +543,17 @@ def _report(run: _Run, status: str | None = None) -> Report:
     number, began_at = run.report.run, run.report.started_at
     with run.database.begin() as connection:
         if run.budget.used_up:
-            actions = count_deferred(connection, number)
-            left = [*run.left, *([say_count(actions, "action")] if actions else [])]
-            said = f": left for the next run: {', '.join(left)}" if left else ""
-            run.report.notes.append(f"{run.budget.used_up}{said}")
+            left = run.left
+            run.report.notes.append(
+                reasons.Unfinished(
+                    cause=run.budget.used_up,
+                    listed=left.listed,
+                    indexes=left.indexes,
+                    blobs=left.blobs,
+                    heals=left.heals,
+                    actions=count_deferred(connection, number),
+                )
+            )
         run.report.blob_sizes = _stored_sizes(run)
         changes = look_back(connection, run.target_id, number, began_at)
         built = run.report.build(
@@ -549,8 +561,8 @@ def _report(run: _Run, status: str | None = None) -> Report:
             run.collector.clock(),
             run.store.requests,
             changes,
-            load_actions(connection, number),
-            count_unlisted(connection, number),
+            actions=load_actions(connection, number),
+            more_actions=count_unlisted(connection, number),
         )
         finish_run(connection, built)
         forget(connection, run.target_id, began_at, run.report.grace)

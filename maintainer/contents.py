@@ -22,6 +22,7 @@ from maintainer.graph.entries import Entries
 from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import Marks
 from maintainer.model.memory import Known
+from maintainer.model.reason import StorageOutage
 from maintainer.stores.base import RunContext, Store
 
 _LOOK_UP_AND_DOWNLOAD = 2
@@ -67,12 +68,12 @@ class CheckTotals:
     broken: set[Digest] = field(default_factory=set)
     """The blobs that count as gone."""
     failures: list[str] = field(default_factory=list)
-    """Why checks proved nothing, one line for each."""
+    """What checks met that proved nothing, one line for each."""
     deferred: int = 0
     """Checks that are due, and were left to the next run."""
     ambiguous: set[Digest] = field(default_factory=set)
     """Blobs without content of which it is not known which of several entries lacks it."""
-    outage: str | None = None
+    outage: StorageOutage | None = None
     """Why no blob counts as gone, if so many seem to be that it must be an outage."""
 
 
@@ -253,7 +254,7 @@ class ContentChecker:
             elif one.entry and await self._store.touch(one.key):
                 round_.looked_up[one.entry.store_id] = self._clock()
         except UsedUpError as error:
-            self._budget.stop(str(error))
+            self._budget.stop(error.reason)
             self.totals.deferred += one.blob is not None
         except StoreError as error:
             if one.blob:
@@ -308,10 +309,7 @@ class ContentChecker:
         answered = self.totals.readable + self._broken
         if self._accept_loss or self._broken < _MIN_OUTAGE or self._broken * 2 <= answered:
             return
-        self.totals.outage = (
-            f"{self._broken} of {answered} blobs that were checked could not be downloaded: that "
-            "looks like an outage of the storage, so none of them counts as gone"
-        )
+        self.totals.outage = StorageOutage(self._broken, answered)
         round_.broken_entries.clear()
         round_.broken_blobs.clear()
 

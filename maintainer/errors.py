@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from maintainer.model.doubt import Cause
+from maintainer.model.reason import Exhausted
 from maintainer.text import printable
 
 
@@ -47,6 +48,20 @@ class UnreadableError(StoreError):
 
 class UsedUpError(StoreError):
     """The run may send no further request; what is left is for the next."""
+
+    def __init__(self, reason: Exhausted) -> None:
+        """Say which part of the budget is exhausted."""
+        self.reason = reason
+        super().__init__("the budget of the run is exhausted")
+
+
+class UnfinishedError(StoreError):
+    """The budget ended a step of which a part is of no use."""
+
+    def __init__(self, problem: str, reason: Exhausted) -> None:
+        """Say what could not be finished, and which part of the budget is exhausted."""
+        self.reason = reason
+        super().__init__(problem)
 
 
 class ChangedError(StoreError):

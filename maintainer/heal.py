@@ -15,6 +15,7 @@ from maintainer.graph.entries import Entries
 from maintainer.model.decision import Heal, Rewritten, WriteIndex
 from maintainer.model.index import ReadGeneration
 from maintainer.model.marks import Index, Marks
+from maintainer.model.reason import NotWritable, Signed, UsedByBuilds, WrittenDuringSweep
 from maintainer.rewrite import rewrite
 from maintainer.stores.base import NewVersion, RunContext, Store
 
@@ -93,7 +94,8 @@ class Healer:
         content = (written.config if written else None) or index.merged
         numbers = (index.highest, generation.number, written.number if written else 0)
         key = index.id.key(max(numbers) + 1)
-        write = WriteIndex(index.id, key, prune(content, self._live), "heal it", index.sink)
+        reason = WrittenDuringSweep(str(index.id.key(generation.number)), len(blobs))
+        write = WriteIndex(index.id, key, prune(content, self._live), reason, index.sink)
         return Heal(generation, blobs, write, index)
 
     async def heal(self, planned: Heal) -> Heal:
@@ -111,13 +113,13 @@ class Healer:
         live = self._marks.snapshot.live_blobs
         return live - self._entries.deleted(live, self._readable)
 
-    def _why_not(self, index: Index) -> str | None:
+    def _why_not(self, index: Index) -> Signed | NotWritable | UsedByBuilds | None:
         if index.id.signed:
-            return "signed indexes are never rewritten"
+            return Signed()
         if index.id.ref not in self._marks.snapshot.access.writable:
-            return f"the token cannot write {index.id.ref}"
+            return NotWritable(index.id.ref)
         if index.used_by_builds:
-            return f"a build has exported {index.used_by_builds}, so it is not ours to write"
+            return UsedByBuilds(index.used_by_builds)
         return None
 
 

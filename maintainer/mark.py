@@ -20,6 +20,7 @@ from maintainer.cacheconfig import (
 )
 from maintainer.cacheconfig.oci import fits_importers
 from maintainer.cacheconfig.shrink import last_uses, only_new, shrink
+from maintainer.model import reason as reasons
 from maintainer.model.entry import KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration, index_of, read_until
 from maintainer.model.marks import Index, Mark, Marks, Shield, State
@@ -384,57 +385,57 @@ class Marker:
     def mark(self, entry: KnownEntry) -> Mark:
         """Tell what one entry is, and why."""
         if entry.parsed is None:
-            return Mark(entry, State.FOREIGN, "it belongs to another tool")
+            return Mark(entry, State.FOREIGN, reasons.OtherTool())
         if entry.ref not in self.snapshot.access.readable:
-            return Mark(entry, State.UNREADABLE, f"the token cannot read {entry.ref}")
+            return Mark(entry, State.UNREADABLE, reasons.UnreadableRef(entry.ref))
         if isinstance(entry.parsed, BlobKey):
             return self._mark_blob(entry, entry.parsed.digest)
         if isinstance(entry.parsed, SignatureKey):
             return self._mark_signature(entry, entry.parsed.digest)
         if isinstance(entry.parsed, UploadKey):
-            reason = "a build that was killed has left this upload"
-            return Mark(entry, State.DANGLING, reason, entry.last_use_at)
+            return Mark(entry, State.DANGLING, reasons.AbandonedUpload(), entry.last_use_at)
         return self._mark_generation(entry, entry.parsed)
 
     def _mark_blob(self, entry: KnownEntry, digest: Digest) -> Mark:
         if entry.content_missing_since:
             since = entry.content_missing_since
-            return Mark(entry, State.WITHOUT_CONTENT, "its content cannot be downloaded", since)
+            return Mark(entry, State.WITHOUT_CONTENT, reasons.NoContent(), since)
         if index := self.needed.get(digest):
-            return Mark(entry, State.REACHABLE, f"{index.place} needs it")
+            return Mark(entry, State.REACHABLE, reasons.Needed(str(index), index.ref))
         if reason := self.facts.pinned.get(digest):
             return Mark(entry, State.REACHABLE, reason)
         if holders := self.facts.manifest_blobs.get(digest):
-            return Mark(entry, State.NEWEST, "builders read it", self.snapshot.now, min(holders))
+            return Mark(
+                entry, State.NEWEST, reasons.ReadByBuilds(), self.snapshot.now, min(holders)
+            )
         if index := self.named_now.get(digest):
-            reason = f"{index.place} named it until now, but no live result needs it"
-            return Mark(entry, State.DANGLING, reason, self.snapshot.now)
+            named = reasons.NamedUntilNow(index=str(index), ref=index.ref)
+            return Mark(entry, State.DANGLING, named, self.snapshot.now)
         until = self.named_until.get(digest)
         if digest in self.facts.recent_roots and self.facts.quiet_since:
             until = max(self.facts.quiet_since, until or self.facts.quiet_since)
         since = self._unneeded_since(entry, until)
-        return Mark(entry, State.DANGLING, "no live result of any index needs it", since)
+        return Mark(entry, State.DANGLING, reasons.Unreferenced(), since)
 
     def _mark_signature(self, entry: KnownEntry, signed: Digest) -> Mark:
         if signed in self.signed_content:
-            return Mark(entry, State.REACHABLE, f"it signs {self.signed_content[signed]}")
+            return Mark(entry, State.REACHABLE, reasons.Signs(self.signed_content[signed]))
         since = self._unneeded_since(entry, None)
-        return Mark(entry, State.DANGLING, "the index that it signs is gone", since)
+        return Mark(entry, State.DANGLING, reasons.SignedIndexGone(), since)
 
     def _mark_generation(self, entry: KnownEntry, key: IndexKey) -> Mark:
         index = index_of(entry.ref, key)
         if index is None:
-            return Mark(entry, State.FOREIGN, f"no build in {entry.ref} writes such a key")
+            return Mark(entry, State.FOREIGN, reasons.ForeignKey(entry.ref))
         if (index, key.generation) in self.unread:
-            return Mark(entry, State.UNREAD, "it could not be read this time", index=index)
+            return Mark(entry, State.UNREAD, reasons.Unread(), index=index)
         if index.signed:
-            return Mark(entry, State.SIGNED, "signed indexes are never rewritten", index=index)
+            return Mark(entry, State.SIGNED, reasons.Signed(), index=index)
         newest = self.indexes[index].generations[-1]
         if entry.store_id in self.current:
-            return Mark(entry, State.NEWEST, "builders read it", self.snapshot.now, index)
+            return Mark(entry, State.NEWEST, reasons.ReadByBuilds(), self.snapshot.now, index)
         since = self._since_builders_read(entry)
-        reason = f"generation {newest.number} is newer"
-        return Mark(entry, State.SUPERSEDED, reason, since, index)
+        return Mark(entry, State.SUPERSEDED, reasons.Superseded(by=newest.number), since, index)
 
     def _since_builders_read(self, entry: KnownEntry) -> datetime:
         """Tell since when builders do not read a generation.

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+import msgspec
+
 from maintainer.cacheconfig import (
     MAX_GENERATION,
     MAX_KEY_LENGTH,
@@ -17,17 +19,17 @@ from maintainer.cacheconfig import (
     why_too_large,
     with_sink,
 )
-from maintainer.cacheconfig.oci import IMPORT_LIMIT, fits_importers
+from maintainer.cacheconfig.oci import fits_importers
 from maintainer.exports import find_export
+from maintainer.model import reason as reasons
 from maintainer.model.decision import DeleteEntry, Keep, Plan, Rules, WriteIndex
 from maintainer.model.entry import KnownEntry
 from maintainer.model.export import Export
 from maintainer.model.index import KnownGeneration
 from maintainer.model.marks import Index, Mark, Marks, Shield, State
+from maintainer.model.reason import Reason, WriteReason
 
 _A_DAY = timedelta(days=1)
-_FEW = 3
-"""So many generations are named one by one."""
 
 
 def make_plan(marks: Marks, rules: Rules) -> Plan:
@@ -73,46 +75,42 @@ class Planner:
             deletes=tuple(sorted(self.deletes, key=_order)),
             keeps=tuple(self.keeps),
             settled=tuple(sorted(self.settled)),
-            blocked=self.blocked or (f"deferred: {self.deferred}" if self.deferred else None),
+            blocked=self.blocked or (self.deferred.reason if self.deferred else None),
             deferred=self.deferred,
         )
         self.deletes, self.keeps = [], []
         return plan
 
-    def _why_no_blob_may_be_swept(self) -> str | None:
+    def _why_no_blob_may_be_swept(self) -> Reason | None:
         """Tell why no blob may be deleted in this run, if so: what is needed is not all known."""
         if self.marks.snapshot.unread:
-            unread = self.marks.snapshot.unread[0]
-            return f"{unread.name} could not be read this time and may need it"
+            return reasons.UnreadIndex(self.marks.snapshot.unread[0].name)
         if not self.marks.snapshot.listing_complete:
-            return "the list of entries was not whole, so an index may have been missed"
+            return reasons.IncompleteList()
         return None
 
     def _plan_index(self, index: Index) -> None:
         if index.id.signed:
-            self.keep_index(index, "signed indexes are never rewritten")
+            self.keep_index(index, reasons.Signed())
             return
-        if index.used_by_builds:
-            self.keep_index(index, _say_used_by_builds(index))
+        if used := _used_by_builds(index):
+            self.keep_index(index, used)
             return
         reason = self._why_write(index)
         if reason is None:
             self.settled.add(index.id)
-            self.keep_index(index, _say_settled(index))
+            self.keep_index(index, _up_to_date(index))
         elif self.rules.repair and not self._is_broken(index):
-            self.keep_index(index, f"it is not broken; left to a run without --repair: {reason}")
+            self.keep_index(index, reasons.NotBroken(reason))
         elif index.unread and index.newest is None:
-            problem = index.unread[-1].problem
-            self.keep_index(index, f"its newest generation could not be read this time: {problem}")
+            self.keep_index(index, reasons.NewestUnread(index.unread[-1].why))
         elif index.id.ref not in self.marks.snapshot.access.writable:
-            who = "the directory cannot be" if index.id.is_tag else "the token cannot write"
-            what = "written" if index.id.is_tag else index.id.ref
-            self.keep_index(index, f"{who} {what}; left to do: {reason}")
+            self.keep_index(index, reasons.NotWritable(index.id.ref, reason))
         elif why_not := self._why_it_cannot_be(index):
             self.keep_index(index, why_not)
         else:
             key = index.id.key(index.highest + 1)
-            reason += _say_left_out(index)
+            reason = msgspec.structs.replace(reason, left_out=index.left_out)
             self.writes[index.id] = WriteIndex(index.id, key, index.merged, reason, index.sink)
 
     def _is_broken(self, index: Index) -> bool:
@@ -120,50 +118,54 @@ class Planner:
         missing = index.named - self.marks.snapshot.live_blobs
         return bool(missing) or any(one.violation for one in index.current)
 
-    def _why_it_cannot_be(self, index: Index) -> str | None:
+    def _why_it_cannot_be(self, index: Index) -> Reason | None:
         if index.highest >= MAX_GENERATION:
-            return "its generations have no further numbers"
+            return reasons.NumbersExhausted()
         key = str(index.id.key(index.highest + 1))
         if not index.id.is_tag and parse_key(key) is None:
-            return f"the next key would have {len(key)} characters, more than {MAX_KEY_LENGTH}"
+            return reasons.KeyTooLong(len(key), MAX_KEY_LENGTH)
         if self.rules.max_index_size and not index.id.is_tag:
-            reason = why_too_large(encode(with_sink(index.merged)), self.rules.max_index_size)
-            return f"the merged index {reason}" if reason else None
+            content = encode(with_sink(index.merged))
+            problem = why_too_large(content, self.rules.max_index_size)
+            return reasons.TooLarge(problem, len(content)) if problem else None
         return None
 
-    def _why_write(self, index: Index) -> str | None:
+    def _why_write(self, index: Index) -> WriteReason | None:
         newest = index.newest
         if newest is None:
             if index.unread:
-                return "merge its generations"
-            say = _say_new_merge if index.is_merge else _say_restored
-            return say(index) if index.merged.records else None
+                return reasons.MergeGenerations()
+            if not index.merged.records:
+                return None
+            if index.is_merge:
+                return reasons.MergeOthers(ref=index.id.ref, others=index.merged_with)
+            return reasons.Restore(results=index.merged.result_count)
         if newest.violation is not None:
-            what = "its manifest" if index.id.is_tag else f"generation {newest.number}"
-            return f"{what} is not valid: {newest.violation}"
+            number = None if index.id.is_tag else newest.number
+            return reasons.Invalid(violation=newest.violation, generation=number)
         return self._why_replace(index, newest, newest.config or CacheConfig())
 
     def _why_replace(
         self, index: Index, newest: KnownGeneration, config: CacheConfig
-    ) -> str | None:
+    ) -> WriteReason | None:
         """Return why a valid newest generation is not what builders need, if so."""
         if config != index.merged and merge([config]) != index.merged:
             if index.is_merge and index.merged_with:
-                return _say_changed_merge(index, config)
+                return _follow_others(index, config)
             broken = self.marks.snapshot.broken_blobs
-            return _say_merge(index, newest, config, broken)
+            return _merge_or_drop(index, newest, config, broken)
         if loses_links(index.merged, newest.sink) and _has_room_for_sink(index):
-            return "add the sink record, without which builders find only part of it"
-        return self._say_hidden(index, newest) if index.hidden_by else None
+            return reasons.AddSink()
+        return self._why_hidden(index.hidden_by, newest) if index.hidden_by else None
 
-    def _say_hidden(self, index: Index, newest: KnownGeneration) -> str:
-        """Say what hides the newest generation, or that an incomplete list lacks the newest."""
+    def _why_hidden(self, hidden_by: str, newest: KnownGeneration) -> WriteReason:
+        """Return what hides the newest generation, or that an incomplete list lacks the newest."""
         is_listed = newest.store_id is None or newest.last_seen_at in (None, self.now)
         if not is_listed:
-            return f"{newest.key} is not in the list, so builders may read {index.hidden_by}"
-        return f"builders read {index.hidden_by}, created later, in its place"
+            return reasons.Unlisted(key=str(newest.key), shadowed_by=hidden_by)
+        return reasons.Shadowed(by=hidden_by)
 
-    def keep_index(self, index: Index, reason: str) -> None:
+    def keep_index(self, index: Index, reason: Reason) -> None:
         self.keeps.append(Keep(str(index.id), index.id.ref, reason))
 
     def _plan_entry(self, marked: Mark) -> None:
@@ -186,7 +188,7 @@ class Planner:
         if index is None or (marked.state is State.NEWEST and index not in self.writes):
             return
         if index not in self.writes and index not in self.settled:
-            self.keep_entry(marked.entry, "its index is not rewritten, so it may still be needed")
+            self.keep_entry(marked.entry, reasons.IndexNotRewritten(str(index), index.ref))
             return
         self._delete_after_grace(marked, State.SUPERSEDED, frozenset({index} & self.writes.keys()))
 
@@ -202,14 +204,10 @@ class Planner:
         if self.blocked:
             self.keep_entry(marked.entry, self.blocked)
         elif left := sorted(namers - self.writes.keys()):
-            self.keep_entry(marked.entry, f"{left[0]} still names it and is not rewritten")
+            self.keep_entry(marked.entry, reasons.StillNamed(str(left[0]), left[0].ref))
         elif shield := self._shield(marked.entry):
-            until = _say_time(shield.created_at + self.grace)
-            self.keep_entry(
-                marked.entry,
-                f"{shield.key} in {shield.ref}, whose content is not known, is newer and may need "
-                f"it until {until}",
-            )
+            until = shield.created_at + self.grace
+            self.keep_entry(marked.entry, reasons.OpaqueIndex(shield.key, shield.ref, until))
         else:
             self._delete_after_grace(marked, State.DANGLING, frozenset(namers))
 
@@ -248,69 +246,44 @@ class Planner:
     def _delete_after_grace(self, marked: Mark, state: State, after: frozenset[IndexId]) -> None:
         since = marked.since or self.now
         if self.now - since < self.grace:
-            until = _say_time(since + self.grace)
-            self.keep_entry(marked.entry, f"{state} since {_say_time(since)}, kept until {until}")
+            self.keep_entry(marked.entry, reasons.Grace(state.value, since, since + self.grace))
             return
         if self.export and state is State.DANGLING:
             self.deferred = self.export
-            self.keep_entry(marked.entry, f"deferred: {self.export}")
+            self.keep_entry(marked.entry, self.export.reason)
             return
-        reason = f"{state} since {_say_time(since)}: {marked.reason}"
-        if marked.state is State.NEWEST:
-            what = "manifest" if isinstance(marked.entry.parsed, BlobKey) else "generation"
-            reason = f"{state} by the {what} that this run writes"
+        reason = marked.reason
+        if isinstance(reason, reasons.Overdue):
+            reason = msgspec.structs.replace(reason, since=since)
+        elif marked.state is State.NEWEST:
+            reason = reasons.Replaced(is_tag=isinstance(marked.entry.parsed, BlobKey))
         self.deletes.append(DeleteEntry(marked.entry, state, reason, after))
 
-    def keep_entry(self, entry: KnownEntry, reason: str) -> None:
+    def keep_entry(self, entry: KnownEntry, reason: Reason) -> None:
         self.keeps.append(Keep(entry.key, entry.ref, reason, entry.size, entry.store_id))
 
 
-def _say_used_by_builds(index: Index) -> str:
-    if index.id.is_tag:
-        return (
-            "somebody else has written it, so it is not ours to write: let builds export to "
-            "another tag, or choose another merged_tag"
-        )
+def _used_by_builds(index: Index) -> reasons.UsedByBuilds | None:
     return (
-        f"a build has exported {index.used_by_builds}, so it is not ours to write: let builds "
-        "export to another scope, or choose another merged_scope"
+        reasons.UsedByBuilds(index.used_by_builds, index.id.is_tag)
+        if index.used_by_builds
+        else None
     )
 
 
-def _say_sources(index: Index) -> str:
-    one, several = ("tag", "tags") if index.id.is_tag else ("index", "indexes")
-    others = (
-        f"the other {one}" if index.merged_with == 1 else f"the {index.merged_with} other {several}"
-    )
-    return others if index.id.is_tag else f"{others} of {index.id.ref}"
-
-
-def _say_new_merge(index: Index) -> str:
-    return f"merge {_say_sources(index)}"
-
-
-def _say_changed_merge(index: Index, config: CacheConfig) -> str:
-    reason = f"follow {_say_sources(index)}"
-    changes = [
-        f"{len(blobs)} {'blob' if len(blobs) == 1 else 'blobs'} {how}"
-        for how, blobs in (
-            ("more", index.merged.blobs - config.blobs),
-            ("less", config.blobs - index.merged.blobs),
-        )
-        if blobs
-    ]
-    return f"{reason}: {', '.join(changes)}" if changes else reason
-
-
-def _say_restored(index: Index) -> str:
-    return f"none of its generations exists; {index.merged.result_count} results are remembered"
-
-
-def _say_settled(index: Index) -> str:
+def _up_to_date(index: Index) -> Reason:
     if not index.newest:
-        return "nothing is left of it"
-    what = "manifest" if index.id.is_tag else "newest generation"
-    return f"its {what} says all that can be used{_say_left_out(index)}"
+        return reasons.NothingLeft()
+    return reasons.UpToDate(index.id.is_tag, index.left_out)
+
+
+def _follow_others(index: Index, config: CacheConfig) -> reasons.FollowOthers:
+    return reasons.FollowOthers(
+        ref=index.id.ref,
+        others=index.merged_with,
+        more=len(index.merged.blobs - config.blobs),
+        less=len(config.blobs - index.merged.blobs),
+    )
 
 
 def _has_room_for_sink(index: Index) -> bool:
@@ -318,38 +291,19 @@ def _has_room_for_sink(index: Index) -> bool:
     return not index.id.is_tag or fits_importers(index.merged)
 
 
-def _say_left_out(index: Index) -> str:
-    """Say what importers have no room for: they refuse an index that is too large."""
-    if not index.left_out:
-        return ""
-    results = "1 result" if index.left_out == 1 else f"{index.left_out:,} results"
-    return f"; {results}, used longest ago, left out: importers read {IMPORT_LIMIT:,} bytes"
-
-
-def _say_merge(
+def _merge_or_drop(
     index: Index, newest: KnownGeneration, config: CacheConfig, broken: frozenset[Digest]
-) -> str:
-    others = [one for one in index.inputs if one.manifest_id != newest.manifest_id]
-    reasons = []
-    if others:
-        reasons.append(f"merge {_say_generations(others)} into generation {newest.number}")
+) -> WriteReason:
+    others = tuple(one.number for one in index.inputs if one.manifest_id != newest.manifest_id)
     gone = config.blobs - index.merged.blobs
-    if lost := gone & broken:
-        reasons.append(f"drop {len(lost)} {'blob' if len(lost) == 1 else 'blobs'} without content")
-    if gone := gone - broken:
-        are = "blob that is" if len(gone) == 1 else "blobs that are"
-        reasons.append(f"drop {len(gone)} {are} gone or not needed")
-    if not reasons:
-        reasons.append("drop keys and results that are of no use")
-    return "; ".join(reasons)
-
-
-def _say_generations(generations: Iterable[KnownGeneration]) -> str:
-    numbers = [generation.number for generation in generations]
-    if len(numbers) > _FEW:
-        return f"{len(numbers)} generations ({numbers[0]} to {numbers[-1]})"
-    return f"generation {' and '.join(map(str, numbers))}"
-
-
-def _say_time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    without_content, missing = len(gone & broken), len(gone - broken)
+    if others:
+        return reasons.Merge(
+            generations=others,
+            into=newest.number,
+            without_content=without_content,
+            missing=missing,
+        )
+    if gone:
+        return reasons.DropMissing(without_content=without_content, missing=missing)
+    return reasons.DropUnused()

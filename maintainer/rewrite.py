@@ -10,9 +10,11 @@ from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, loses_lin
 from maintainer.cacheconfig.oci import fits_importers
 from maintainer.cacheconfig.shrink import shrink
 from maintainer.errors import StoreError, UsedUpError
+from maintainer.model import reason as reasons
 from maintainer.model.decision import Rewritten, WriteIndex
 from maintainer.model.index import ReadGeneration
 from maintainer.model.marks import Index, Marks
+from maintainer.model.reason import Reason
 from maintainer.stores.base import (
     Change,
     Conflict,
@@ -77,7 +79,7 @@ class _Attempt:
             self.index,
             None,
             tuple(self.met),
-            left=f"builds wrote {self.index} {_ATTEMPTS} times meanwhile",
+            left=reasons.Contended(_ATTEMPTS),
             missing=frozenset(self.missing),
         )
 
@@ -86,7 +88,7 @@ class _Attempt:
         written: Swapped | None = None,
         *,
         error: str | None = None,
-        left: str | None = None,
+        left: Reason | None = None,
         unproven: str | None = None,
     ) -> None:
         """Come to an end."""
@@ -133,7 +135,7 @@ class _Rewriter:
             for attempt, result in zip(pending, results, strict=True):
                 await self._take(attempt, result)
         except UsedUpError as error:
-            reason = self._context.budget.stop(str(error))
+            reason = self._context.budget.stop(error.reason)
             for attempt in pending:
                 attempt.end(left=reason)
         except StoreError as error:
@@ -146,22 +148,22 @@ class _Rewriter:
                 attempt.end(result)
             case Conflict():
                 await self._merge_in(attempt, result)
-            case Refused(reason=reason, is_failure=is_failure, unproven=unproven):
-                error, left = (reason, None) if is_failure else (None, reason)
-                attempt.end(error=error, left=left, unproven=unproven)
+            case Refused(problem=problem, reason=reason, unproven=unproven):
+                attempt.end(error=problem or None, left=reason, unproven=unproven)
 
     async def _merge_in(self, attempt: _Attempt, conflict: Conflict) -> None:
         """Merge in what a build wrote meanwhile; end if that says it all already."""
         met = conflict.found
         if attempt.sink is Sink.MERGE and met.sink is not Sink.MERGE:
-            attempt.end(left=f"a build has exported {met.index.key(met.number)}: it is not ours")
+            key = str(met.index.key(met.number))
+            attempt.end(left=reasons.UsedByBuilds(key, is_tag=met.index.is_tag))
             return
         attempt.met.append(met)
         attempt.numbers.add(met.number)
         attempt.number = max(attempt.number, met.number + 1)
         if met.config is None:
             if met.index.is_tag:
-                attempt.end(left="a build has exported to it meanwhile")
+                attempt.end(left=reasons.Exported())
             return
         attempt.missing |= await self._find_missing(met.config.blobs)
         exported = merge([met.config])
@@ -184,6 +186,6 @@ class _Rewriter:
         missing = set(blobs) - self._live
         asked = await self._store.existing(frozenset(missing - self._broken), self._context)
         if asked.unasked:
-            raise UsedUpError(self._context.budget.used_up or "not all blobs could be asked for")
+            raise UsedUpError(self._context.budget.used_up or reasons.DeadlinePassed())
         self._live |= asked.found
         return missing - self._live

@@ -8,8 +8,16 @@ Keeping too many entries cannot damage anything: what is skipped here, the next 
 
 from maintainer.cacheconfig import Digest, IndexKey
 from maintainer.errors import ChangedError, StoreError, UsedUpError
-from maintainer.model.decision import _FAILED, DONE, GONE, DeleteEntry, Swept
+from maintainer.model.decision import DeleteEntry, Swept
 from maintainer.model.marks import State
+from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
+from maintainer.model.reason import (
+    Changed,
+    EarlierFailure,
+    IndexNotRewritten,
+    NamedByNewIndex,
+    Reason,
+)
 from maintainer.stores.base import RunContext, Since, Store
 
 
@@ -35,43 +43,43 @@ class Sweeper:
         self.progress.advance()
         return Swept(delete, await self._sweep(delete))
 
-    async def _sweep(self, delete: DeleteEntry) -> str:
+    async def _sweep(self, delete: DeleteEntry) -> Outcome:
         if self.budget.used_up:
-            return f"left: {self.budget.used_up}"
-        if reason := self._why_not(delete):
-            return f"skipped: {reason}"
+            return Deferred(self.budget.used_up)
+        if veto := self._why_not(delete):
+            return Skipped(veto)
         rechecks = 0 if _is_broken(delete) else self.recheck.requests(delete.entry)
         # An index is looked up; for blobs, the REST API is asked.
         rest = 0 if isinstance(delete.entry.parsed, IndexKey) else rechecks
-        if reason := self.budget.take(rechecks + 1, rest=rest + 1):
-            return f"left: {reason}"
+        if exhausted := self.budget.take(rechecks + 1, rest=rest + 1):
+            return Deferred(exhausted)
         try:
             return await self._delete(delete)
         except UsedUpError as error:
-            return f"left: {self.budget.stop(str(error))}"
+            return Deferred(self.budget.stop(error.reason))
         except StoreError as error:
             self.failed = True
-            return f"{_FAILED}{error}"
+            return Failed(str(error))
 
-    async def _delete(self, delete: DeleteEntry) -> str:
+    async def _delete(self, delete: DeleteEntry) -> Outcome:
         # Whoever has begun to count on an entry without content is helped by its deletion.
         reason = None if _is_broken(delete) else await self.recheck.why_not(delete.entry)
         if reason:
-            return f"skipped: {reason}"
+            return Skipped(reason)
         try:
-            return DONE if await self.store.delete(delete.entry) else GONE
+            return Done() if await self.store.delete(delete.entry) else AlreadyGone()
         except ChangedError as change:
-            return f"skipped: {change}"
+            return Skipped(Changed(str(change)))
 
-    def _why_not(self, delete: DeleteEntry) -> str | None:
+    def _why_not(self, delete: DeleteEntry) -> Reason | None:
         if self.failed:
-            return "an earlier deletion failed"
+            return EarlierFailure()
         for index in sorted(delete.after):
             if not self.rewritten[index].done:
-                return f"{index} was not rewritten"
+                return IndexNotRewritten(str(index), index.ref)
         digest = getattr(delete.entry.parsed, "digest", None)
         if digest in self.protected and not _is_broken(delete):
-            return "a build has written an index meanwhile that names it"
+            return NamedByNewIndex()
         return None
 
 

@@ -2,13 +2,17 @@
 
 from datetime import UTC, date, datetime
 
-from maintainer.report import ActionReport, EntryTotal, IndexReport, Report, RequestReport
+from maintainer.model.outcome import Done, Kept
+from maintainer.model.reason import Problem, SweepUnchecked
+from maintainer.report import EntryTotal, IndexReport, Report, RequestReport
+from maintainer.report.actions import make_action
 from maintainer.report.model import (
     ChainRow,
     Changes,
     EvictionDay,
     GoneEntry,
     LostBlob,
+    NoteReport,
     ResultTotals,
     Space,
     SpacePart,
@@ -36,8 +40,10 @@ def an_index(name: str = "web", /, **more: object) -> IndexReport:
         "bytes_dangling_before": 10,
         "bytes_dangling_after": 0,
         "written": f"index-{name}-1-00000000#4",
-        "outcome": "done",
-        "reason": f"merge {name}",
+        "outcome": Done(),
+        "outcome_sentence": "done",
+        "reason": Problem(f"merge {name}"),
+        "sentence": f"merge {name}",
         "keys": 12,
         "usable_possible": 9,
         "results_lost": 2,
@@ -55,6 +61,7 @@ def an_index(name: str = "web", /, **more: object) -> IndexReport:
 
 def a_report(name: str = "web", /, **more: object) -> Report:
     """Give a report whose every text holds `name`."""
+    why = Problem(f"why {name}")
     values: dict[str, object] = {
         "run": 3,
         "target": f"github:example/{name}",
@@ -64,16 +71,16 @@ def a_report(name: str = "web", /, **more: object) -> Report:
         "dry_run": False,
         "status": "done",
         "problems": (f"problem {name}",),
-        "notes": (f"note {name}",),
+        "notes": (NoteReport(SweepUnchecked(f"note {name}"), f"note {name}"),),
         "grace_seconds": 86_400,
         "readable": (f"refs/heads/{name}",),
         "writable": (f"refs/heads/{name}",),
         "entries": (EntryTotal("reachable", 5, 5_000), EntryTotal("foreign", 1, 3_000)),
         "indexes": (an_index(name), an_index(f"other {name}", signed=True)),
         "actions": (
-            ActionReport("write", f"index-{name}", f"ref {name}", f"why {name}", "done", None, 9),
-            ActionReport("delete", f"blob-{name}", f"ref {name}", f"why {name}", "done", 7, 90),
-            ActionReport("keep", f"kept-{name}", f"ref {name}", f"why {name}", "kept", 8, 80),
+            make_action("write", f"index-{name}", f"ref {name}", why, Done(), size=9),
+            make_action("delete", f"blob-{name}", f"ref {name}", why, Done(), store_id=7, size=90),
+            make_action("keep", f"kept-{name}", f"ref {name}", why, Kept(), store_id=8, size=80),
         ),
         "requests": RequestReport({"list": 1}, 0),
         "results": ResultTotals(4, 9, 9),

@@ -31,6 +31,7 @@ from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.timestamps import Nanoseconds
 from maintainer.model.entry import Access, KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration
+from maintainer.model.reason import NotMarked, Problem
 from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
 
@@ -134,7 +135,7 @@ class World:
             known_before=age.get("known", unneeded_for is not None),
             unneeded_since=None if unneeded_for is None else ago(unneeded_for),
             state="",
-            reason="",
+            reason=NotMarked(),
         )
         self._entries.append(entry)
         if isinstance(parsed, BlobKey) and entry.ref in self._access.readable:
@@ -188,7 +189,7 @@ class World:
         """Add a generation that could not be read this time; not even its number if that is 0."""
         if number:
             self.with_entry(str(of.key(number)), ref=of.ref)
-        self._unread.append(UnreadGeneration(of, number, problem))
+        self._unread.append(UnreadGeneration(of, number, Problem(problem)))
         return self
 
     def remembering(self, number: int, *chains: Chain, of: IndexId = WEB) -> Self:

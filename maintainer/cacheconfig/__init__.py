@@ -27,10 +27,10 @@ from maintainer.cacheconfig.prune import forget, prune
 from maintainer.cacheconfig.sink import Sink, loses_links, with_sink
 
 __all__ = [
-    "NO_REF",
     "ENTRY_VERSION",
     "MAX_GENERATION",
     "MAX_KEY_LENGTH",
+    "NO_REF",
     "BlobKey",
     "CacheConfig",
     "Digest",

@@ -105,11 +105,6 @@ class IndexId:
         return self.ref == NO_REF
 
     @property
-    def place(self) -> str:
-        """Which index it is, and where."""
-        return str(self) if self.is_tag else f"{self} in {self.ref}"
-
-    @property
     def prefix(self) -> str:
         """What the keys of all its generations start with, up to the number."""
         return self.key(0).prefix

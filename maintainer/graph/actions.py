@@ -9,14 +9,16 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, in
 
 from maintainer.cacheconfig import IndexId, Ref, Scope
 from maintainer.graph.entries import entry_columns, to_entry
-from maintainer.graph.models import ActionRow, EntryRow, RefRow, RunRow
+from maintainer.graph.models import ActionRow, EntryRow, RefRow, RunRow, reason_columns
 from maintainer.model.decision import DeleteEntry, Heal, Keep, Plan, Rewritten, WriteIndex
 from maintainer.model.marks import State
+from maintainer.model.outcome import Deferred, Kept, Outcome, Planned
+from maintainer.model.reason import EarlierFailure, NotHealed, Reason, code_of
+from maintainer.report.actions import make_action
 from maintainer.report.model import ActionReport, ActionTotal
 
-PLANNED = "planned"
-KEPT = "kept"
-
+_PLANNED = code_of(Planned())
+_DEFERRED = code_of(Deferred(EarlierFailure()))
 LISTED = 5_000
 """So many deletions, and so many entries that are kept, are listed one by one."""
 _ORDER = case({"write": 0, "delete": 1, "keep": 2}, value=ActionRow.kind)
@@ -43,7 +45,7 @@ def save_plan(connection: Connection, run: int, plan: Plan) -> None:
 
 
 def number_actions(connection: Connection, run: int) -> None:
-    """Number the actions of a plan in the order in which they are carried out."""
+    """Put the actions of a plan in the order in which they are carried out."""
     here = ActionRow.run_id == run
     # What is stored one after the other has negative positions that fall.
     order = (_ORDER, ActionRow.rank, EntryRow.created_at, ActionRow.store_id, -ActionRow.position)
@@ -84,9 +86,11 @@ def add_heal(connection: Connection, run: int, heal: Heal) -> int:
     """Store what is decided of an index after the sweep; return its position."""
     highest = select(func.coalesce(func.max(ActionRow.position), -1)).where(ActionRow.run_id == run)
     position = int(connection.execute(highest).scalar_one()) + 1
-    row = _row("write" if not heal.why_not else "keep", heal.key, heal.index.ref)
-    reason = f"{heal.reason}; {heal.why_not}" if heal.why_not else heal.reason
-    row |= {"reason": reason, "outcome": KEPT if heal.why_not else PLANNED}
+    if heal.why_not:
+        reason = NotHealed(heal.key, len(heal.blobs), heal.why_not)
+        row = _row("keep", heal.key, heal.index.ref, reason, Kept())
+    else:
+        row = _row("write", heal.key, heal.index.ref, heal.reason, Planned())
     _insert(connection, run, position, 1, [row])
     return position
 
@@ -95,7 +99,7 @@ def load_writes(connection: Connection, run: int) -> dict[tuple[Ref, str], int]:
     """Return the positions of the writes that are planned, by ref and key."""
     rows = connection.execute(
         select(ActionRow.ref, ActionRow.subject, ActionRow.position)
-        .where(ActionRow.run_id == run, ActionRow.kind == "write", ActionRow.outcome == PLANNED)
+        .where(ActionRow.run_id == run, ActionRow.kind == "write", ActionRow.outcome == _PLANNED)
         .order_by(ActionRow.position)
     )
     return {(Ref(row.ref), row.subject): row.position for row in rows}
@@ -109,7 +113,7 @@ def load_deletions(
         select(
             ActionRow.position,
             ActionRow.state.label("planned_state"),
-            ActionRow.reason.label("planned_reason"),
+            ActionRow.facts.label("planned_reason"),
             ActionRow.after,
             RunRow.started_at,
             *entry_columns(),
@@ -123,7 +127,7 @@ def load_deletions(
         .where(
             ActionRow.run_id == run,
             ActionRow.kind == "delete",
-            ActionRow.outcome == PLANNED,
+            ActionRow.outcome == _PLANNED,
             ActionRow.position > after,
         )
         .order_by(ActionRow.position)
@@ -142,24 +146,26 @@ def _deletion(row: Row[Any]) -> DeleteEntry:
     )
 
 
-def save_outcomes(connection: Connection, run: int, outcomes: Iterable[tuple[int, str]]) -> None:
+def save_outcomes(
+    connection: Connection, run: int, outcomes: Iterable[tuple[int, Outcome]]
+) -> None:
     """Store what came of some actions, by position."""
-    rows = [{"at": position, "what": outcome} for position, outcome in outcomes]
+    rows = [
+        {"at": position, "code": code_of(outcome), "all": outcome} for position, outcome in outcomes
+    ]
     if rows:
         table = ActionRow.__table__
         connection.execute(
             update(table)  # type: ignore[arg-type]
             .where(table.c.run_id == run, table.c.position == bindparam("at"))
-            .values(outcome=bindparam("what")),
+            .values(outcome=bindparam("code"), outcome_facts=bindparam("all")),
             rows,
         )
 
 
-def save_written(
-    connection: Connection, run: int, position: int, result: Rewritten, outcome: str
-) -> None:
+def save_written(connection: Connection, run: int, position: int, result: Rewritten) -> None:
     """Store what came of an index that was to be written: its key may have become another."""
-    values: dict[str, object] = {"outcome": outcome}
+    values: dict[str, object] = _outcome_columns(result.outcome)
     if result.written:
         values["subject"] = str(result.index.key(result.written.number))
         values["size"] = sum(result.sizes)
@@ -170,18 +176,18 @@ def save_written(
     )
 
 
-def defer_rest(connection: Connection, run: int, outcome: str) -> None:
+def defer_rest(connection: Connection, run: int, reason: Reason) -> None:
     """Store what came of all deletions that are still planned: they were not tried."""
     connection.execute(
         update(ActionRow)
-        .where(ActionRow.run_id == run, ActionRow.kind == "delete", ActionRow.outcome == PLANNED)
-        .values(outcome=outcome)
+        .where(ActionRow.run_id == run, ActionRow.kind == "delete", ActionRow.outcome == _PLANNED)
+        .values(_outcome_columns(Deferred(reason)))
     )
 
 
 def count_deferred(connection: Connection, run: int) -> int:
     """Count the actions of a run that are left for the next."""
-    left = select(func.count()).where(ActionRow.run_id == run, ActionRow.outcome.like("left%"))
+    left = select(func.count()).where(ActionRow.run_id == run, ActionRow.outcome == _DEFERRED)
     return int(connection.execute(left).scalar_one())
 
 
@@ -196,8 +202,8 @@ def load_actions(connection: Connection, run: int) -> tuple[ActionReport, ...]:
             ActionRow.kind,
             ActionRow.subject,
             ActionRow.ref,
-            ActionRow.reason,
-            ActionRow.outcome,
+            ActionRow.facts,
+            ActionRow.outcome_facts,
             ActionRow.store_id,
             ActionRow.size,
         )
@@ -205,7 +211,18 @@ def load_actions(connection: Connection, run: int) -> tuple[ActionReport, ...]:
         .where((ActionRow.kind != "delete") | (numbered.c.number <= LISTED))
         .order_by(ActionRow.position)
     )
-    return tuple(ActionReport(*row) for row in rows)
+    return tuple(
+        make_action(
+            row.kind,
+            row.subject,
+            row.ref,
+            row.facts,
+            row.outcome_facts,
+            store_id=row.store_id,
+            size=row.size,
+        )
+        for row in rows
+    )
 
 
 def count_unlisted(connection: Connection, run: int) -> tuple[ActionTotal, ...]:
@@ -222,12 +239,7 @@ def count_unlisted(connection: Connection, run: int) -> tuple[ActionTotal, ...]:
         .group_by(rest.c.outcome)
         .order_by(rest.c.outcome)
     )
-    totals: dict[str, ActionTotal] = {}
-    for outcome, actions, size in rows:
-        word = "gone" if outcome == "gone already" else outcome.partition(":")[0]
-        known = totals.get(word, ActionTotal("delete", word, 0, 0))
-        totals[word] = ActionTotal("delete", word, known.actions + actions, known.size + size)
-    return tuple(totals[word] for word in sorted(totals))
+    return tuple(ActionTotal("delete", *row) for row in rows)
 
 
 def _insert(
@@ -241,8 +253,14 @@ def _insert(
         connection.execute(insert(ActionRow), numbered)
 
 
-def _row(kind: str, subject: str, ref: str) -> dict[str, object]:
+def _outcome_columns(outcome: Outcome) -> dict[str, object]:
+    return {"outcome": code_of(outcome), "outcome_facts": outcome}
+
+
+def _row(kind: str, subject: str, ref: str, reason: Reason, outcome: Outcome) -> dict[str, object]:
     return {
+        **reason_columns(reason),
+        **_outcome_columns(outcome),
         "kind": kind,
         "subject": subject,
         "ref": ref,
@@ -251,30 +269,25 @@ def _row(kind: str, subject: str, ref: str) -> dict[str, object]:
         "state": None,
         "rank": None,
         "after": None,
-        "outcome": PLANNED,
     }
 
 
 def _write_row(write: WriteIndex) -> dict[str, object]:
-    return _row("write", str(write.key), write.index.ref) | {"reason": write.reason}
+    return _row("write", str(write.key), write.index.ref, write.reason, Planned())
 
 
 def _delete_row(delete: DeleteEntry) -> dict[str, object]:
     after = [(index.ref, index.scope, index.signed) for index in sorted(delete.after)]
-    return _row("delete", delete.entry.key, delete.entry.ref) | {
+    row = _row("delete", delete.entry.key, delete.entry.ref, delete.reason, Planned())
+    return row | {
         "store_id": delete.entry.store_id,
         "size": delete.entry.size,
         "state": delete.state.value,
         "rank": delete.rank,
         "after": msgspec.json.encode(after).decode() if after else None,
-        "reason": delete.reason,
     }
 
 
 def _keep_row(keep: Keep) -> dict[str, object]:
-    return _row("keep", keep.subject, keep.ref) | {
-        "store_id": keep.store_id,
-        "size": keep.size,
-        "reason": keep.reason,
-        "outcome": KEPT,
-    }
+    row = _row("keep", keep.subject, keep.ref, keep.reason, Kept())
+    return row | {"store_id": keep.store_id, "size": keep.size}

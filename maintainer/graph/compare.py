@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from maintainer.cacheconfig import NO_REF
 from maintainer.errors import MaintainerError
-from maintainer.graph.models import ActionRow, EntryRow, RunRow, Target
+from maintainer.graph.models import CARRIED_OUT, ActionRow, EntryRow, RunRow, Target
 from maintainer.graph.runs import load_report
 from maintainer.report.model import IndexReport, Report
 from maintainer.report.space import KINDS, kind_of
@@ -168,7 +168,7 @@ def _done(before: Report, after: Report) -> ColumnElement[bool]:
         .join(Target, Target.id == RunRow.target_id)
         .where(Target.name == after.target, RunRow.id > before.run, RunRow.id <= after.run)
     )
-    return and_(ActionRow.run_id.in_(runs), ActionRow.outcome.in_(("done", "gone already")))
+    return and_(ActionRow.run_id.in_(runs), ActionRow.outcome.in_(CARRIED_OUT))
 
 
 def _count(what: str, connection: Connection, where: ColumnElement[bool]) -> Tally:

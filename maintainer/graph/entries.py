@@ -139,7 +139,7 @@ def entry_columns() -> tuple[ColumnElement[Any], ...]:
         entry.checked_at,
         entry.content_missing_since,
         entry.state,
-        entry.reason,
+        entry.facts,
     )
 
 
@@ -156,7 +156,7 @@ def to_entry(row: Row[Any], began_at: datetime) -> KnownEntry:
         known_before=row.first_seen_at < began_at,
         unneeded_since=row.unneeded_since,
         state=row.state,
-        reason=row.reason,
+        reason=row.facts,
         used_at=row.used_at,
         checked_at=row.checked_at,
         content_missing_since=row.content_missing_since,

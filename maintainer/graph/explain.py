@@ -15,6 +15,7 @@ from maintainer.cacheconfig.timestamps import format_time
 from maintainer.errors import MaintainerError
 from maintainer.graph.memory import load_memory
 from maintainer.graph.models import (
+    CARRIED_OUT,
     ActionRow,
     BlobRow,
     EntryRow,
@@ -25,7 +26,9 @@ from maintainer.graph.models import (
     Target,
     UtcDateTime,
 )
+from maintainer.model.reason import Reason
 from maintainer.model.remembered import Remembered
+from maintainer.report.reasons import format_reason
 from maintainer.text import is_unicode, printable
 
 _SHORT_DIGEST = re.compile(r"(sha256:|sha384:|sha512:)?([0-9a-f]{1,128})", re.ASCII)
@@ -42,7 +45,9 @@ class Sighting(msgspec.Struct, frozen=True):
     size: int
     """Bytes."""
     state: str
-    reason: str
+    reason: Reason
+    sentence: str
+    """The reason in words."""
     created_at: datetime
     last_accessed_at: datetime
     unneeded_since: datetime | None
@@ -194,7 +199,7 @@ def _sightings(
             RunRow.target_id == EntryRow.target_id,
             ActionRow.kind == "delete",
             ActionRow.store_id == EntryRow.store_id,
-            ActionRow.outcome.in_(("done", "gone already")),
+            ActionRow.outcome.in_(CARRIED_OUT),
         )
         .scalar_subquery()
     )
@@ -210,7 +215,8 @@ def _sightings(
             ref=row.ref,
             size=row.size,
             state=row.state,
-            reason=row.reason,
+            reason=row.facts,
+            sentence=format_reason(row.facts),
             created_at=row.created_at,
             last_accessed_at=row.last_accessed_at,
             unneeded_since=row.unneeded_since,

@@ -4,7 +4,9 @@ All times are UTC. Rows hang below a target, so that deleting one deletes all th
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
+import msgspec
 from sqlalchemy import (
     DateTime,
     Dialect,
@@ -20,6 +22,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 
+from maintainer.model.outcome import AlreadyGone, Done, Outcome
+from maintainer.model.reason import Reason, code_of
+
+CARRIED_OUT = tuple(code_of(outcome) for outcome in (Done(), AlreadyGone()))
+"""The codes of the outcomes after which what was decided is so."""
 MOST = 2**63 - 1
 """The highest number that SQLite holds."""
 
@@ -43,6 +50,55 @@ class UtcDateTime(TypeDecorator[datetime]):
         """Give the zone back."""
         del dialect
         return None if value is None else value.replace(tzinfo=UTC)
+
+
+class ReasonText(TypeDecorator[Reason]):
+    """A reason, kept as the text of a JSON object."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Reason | None, dialect: Dialect) -> str | None:
+        """Return the text of a reason."""
+        del dialect
+        return None if value is None else msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Reason | None:
+        """Return the reason of a text."""
+        del dialect
+        return None if value is None else _decode_reason(value)
+
+
+class OutcomeText(TypeDecorator[Outcome]):
+    """An outcome, kept as the text of a JSON object."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Outcome | None, dialect: Dialect) -> str | None:
+        """Return the text of an outcome."""
+        del dialect
+        return None if value is None else msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Outcome | None:
+        """Return the outcome of a text."""
+        del dialect
+        return None if value is None else _OUTCOMES.decode(value)
+
+
+_REASONS: msgspec.json.Decoder[Reason] = msgspec.json.Decoder(Reason)
+_OUTCOMES: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
+
+
+@lru_cache(maxsize=4096)
+def _decode_reason(text: str) -> Reason:
+    """Decode a reason. Many entries have the same, and then they share one object."""
+    return _REASONS.decode(text)
+
+
+def reason_columns(reason: Reason) -> dict[str, object]:
+    """Return what the columns of a row hold of a reason: its code, and all of it."""
+    return {"reason": code_of(reason), "facts": reason}
 
 
 class Base(DeclarativeBase):
@@ -147,6 +203,9 @@ class EntryRow(Base):
     """As marked by the last run that saw it; `evicted` by the host, `removed` from a
     directory by others, or `deleted` by a run."""
     reason: Mapped[str]
+    """The code of why it is so."""
+    facts: Mapped[Reason] = mapped_column(ReasonText)
+    """The whole reason, as JSON."""
 
 
 class BlobRow(Base):
@@ -386,8 +445,13 @@ class ActionRow(Base):
     after: Mapped[str | None]
     """Of a deletion: the indexes that must have been rewritten before, as JSON."""
     reason: Mapped[str]
+    """The code of why it was decided."""
+    facts: Mapped[Reason] = mapped_column(ReasonText)
+    """The whole reason, as JSON."""
     outcome: Mapped[str]
-    """`planned`, `done`, `gone already`, `skipped: …` or `failed: …`."""
+    """`planned`, `done`, `already_gone`, `kept`, `skipped`, `deferred` or `failed`."""
+    outcome_facts: Mapped[Outcome] = mapped_column(OutcomeText)
+    """The whole outcome, as JSON."""
 
 
 class ScheduledRow(Base):

@@ -15,6 +15,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal,
     select,
     update,
 )
@@ -38,15 +39,18 @@ from maintainer.graph.models import (
     DoubtRow,
     EntryRow,
     ManifestRow,
+    ReasonText,
     RefRow,
     RunRow,
     ScopeRow,
     Target,
+    reason_columns,
 )
 from maintainer.model.doubt import Cause
 from maintainer.model.entry import StoredEntry
 from maintainer.model.index import ReadGeneration
 from maintainer.model.memory import SKEW, Probe
+from maintainer.model.reason import DeletedByKilledRun, Evicted, NotMarked, Reason, Removed, code_of
 
 _BATCH = 5_000
 
@@ -221,7 +225,7 @@ def _record_entries(
                 "last_seen_at": probe.at,
                 "missing_since": None,
                 "state": "new",
-                "reason": "",
+                **reason_columns(NotMarked()),
             }
         )
     statement = upsert(EntryRow)
@@ -285,9 +289,10 @@ def _used_at(entry: StoredEntry, known: _Uses | None) -> datetime:
 
 def _record_absence(connection: Connection, target_id: int, probe: Probe) -> None:
     """Record which entries are not stored any more. Nothing evicts from a directory."""
-    state, reason = "evicted", "the host, or somebody else, removed it"
+    reason: Reason
+    state, reason = "evicted", Evicted()
     if not probe.abilities.evicts:
-        state, reason = "removed", "a build with reset=true, or somebody else, deleted it"
+        state, reason = "removed", Removed()
     if probe.abilities.lists and probe.listing_complete:
         connection.execute(
             update(EntryRow)
@@ -300,8 +305,12 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
                 missing_since=probe.at,
                 state=case((was_to_be_deleted(target_id), "deleted"), else_=state),
                 reason=case(
-                    (was_to_be_deleted(target_id), "deleted by a run that did not end"),
-                    else_=reason,
+                    (was_to_be_deleted(target_id), code_of(DeletedByKilledRun())),
+                    else_=code_of(reason),
+                ),
+                facts=case(
+                    (was_to_be_deleted(target_id), literal(DeletedByKilledRun(), ReasonText)),
+                    else_=literal(reason, ReasonText),
                 ),
             )
         )

@@ -19,6 +19,7 @@ from maintainer.graph.models import (
     ManifestRow,
     RunRow,
     Target,
+    reason_columns,
 )
 from maintainer.graph.record import forget_manifests, mark_missing, record_generations
 from maintainer.graph.trends import save_states, with_trend
@@ -90,8 +91,14 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
             since if unneeded else None,
         )
         if row != (entry.state, entry.reason, entry.unneeded_since):
+            state, reason, since = row
             rows.append(
-                dict(zip(("state", "reason", "since"), row, strict=True)) | {"at": entry.store_id}
+                {
+                    "at": entry.store_id,
+                    "state": state,
+                    "since": since,
+                    **reason_columns(reason),
+                }
             )
     if rows:
         connection.execute(
@@ -103,6 +110,7 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
             .values(
                 state=bindparam("state"),
                 reason=bindparam("reason"),
+                facts=bindparam("facts"),
                 unneeded_since=bindparam("since"),
             ),
             rows,
@@ -180,7 +188,7 @@ def save_swept(
 ) -> None:
     """Remember what is gone."""
     gone = [
-        {"at": one.delete.entry.store_id, "reason": one.delete.reason}
+        {"at": one.delete.entry.store_id, **reason_columns(one.delete.reason)}
         for one in swept
         if one.is_gone
     ]
@@ -190,7 +198,12 @@ def save_swept(
     connection.execute(
         update(entry)  # type: ignore[arg-type]
         .where(entry.c.target_id == target_id, entry.c.store_id == bindparam("at"))
-        .values(state="deleted", reason=bindparam("reason"), missing_since=now),
+        .values(
+            state="deleted",
+            reason=bindparam("reason"),
+            facts=bindparam("facts"),
+            missing_since=now,
+        ),
         gone,
     )
     _note_missing_blobs(connection, target_id, swept, now)

@@ -8,6 +8,16 @@ from maintainer.model.entry import KnownEntry
 from maintainer.model.export import Export
 from maintainer.model.index import ReadGeneration
 from maintainer.model.marks import Index, State
+from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
+from maintainer.model.reason import (
+    NotWritable,
+    Reason,
+    Signed,
+    UsedByBuilds,
+    WriteReason,
+    WrittenByOtherRun,
+    WrittenDuringSweep,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +27,7 @@ class WriteIndex:
     index: IndexId
     key: IndexKey
     content: CacheConfig
-    reason: str
+    reason: WriteReason
     sink: Sink = Sink.REWRITE
 
 
@@ -27,7 +37,7 @@ class DeleteEntry:
 
     entry: KnownEntry
     state: State
-    reason: str
+    reason: Reason
     after: frozenset[IndexId] = frozenset()
 
     @property
@@ -51,7 +61,7 @@ class Keep:
     subject: str
     """A key, or what the decision is about."""
     ref: Ref
-    reason: str
+    reason: Reason
     size: int | None = None
     """Bytes."""
     store_id: int | None = None
@@ -67,7 +77,7 @@ class Plan:
     keeps: tuple[Keep, ...]
     settled: tuple[IndexId, ...]
     """The indexes whose newest generation already says what their merge would."""
-    blocked: str | None = None
+    blocked: Reason | None = None
     """Why no blob may be deleted, if so."""
     deferred: Export | None = None
     """The export in progress because of which blobs that are due are not deleted, if so."""
@@ -100,8 +110,8 @@ class Rewritten:
     """The generations that builds wrote meanwhile, which were merged in."""
     error: str | None = None
     """What went wrong, if it did."""
-    left: str | None = None
-    """Why it was left for the next run, if it was."""
+    left: Reason | None = None
+    """Why it was deferred to the next run, if it was."""
     missing: frozenset[Digest] = frozenset()
     """The blobs that builds have named meanwhile, and that were not found."""
     unproven: str | None = None
@@ -113,6 +123,15 @@ class Rewritten:
     def done(self) -> bool:
         """Whether the newest generation now holds all that can be used."""
         return self.error is None and self.left is None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of it."""
+        if self.error is not None:
+            return Failed(self.error)
+        if self.left is not None:
+            return Deferred(self.left)
+        return Done() if self.written else Skipped(WrittenByOtherRun())
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -127,32 +146,22 @@ class Rewritten:
         return frozenset().union(*(one.config.blobs for one in self.met if one.config))
 
 
-DONE = "done"
-
-
-GONE = "gone already"
-
-
-_FAILED = "failed: "
-
-
 @dataclass(frozen=True, slots=True)
 class Swept:
     """What came of one entry that was to be deleted."""
 
     delete: DeleteEntry
-    outcome: str
-    """`done`, `gone already`, `skipped: …`, `left: …` or `failed: …`."""
+    outcome: Outcome
 
     @property
     def is_gone(self) -> bool:
         """Whether the entry exists no more."""
-        return self.outcome in (DONE, GONE)
+        return isinstance(self.outcome, Done | AlreadyGone)
 
     @property
     def failure(self) -> str | None:
         """Why the entry could not be deleted, if it was tried."""
-        return self.outcome.removeprefix(_FAILED) if self.outcome.startswith(_FAILED) else None
+        return self.outcome.problem if isinstance(self.outcome, Failed) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +178,7 @@ class Heal:
     """What is known of the index that is rewritten."""
     result: Rewritten | None = None
     """What came of that, once it was tried."""
-    why_not: str = ""
+    why_not: Signed | NotWritable | UsedByBuilds | None = None
     """Why it is not rewritten, if so."""
 
     @property
@@ -183,7 +192,6 @@ class Heal:
         return str(self.index.key(self.generation.number))
 
     @property
-    def reason(self) -> str:
+    def reason(self) -> WrittenDuringSweep:
         """What is wrong with it."""
-        blobs = "1 blob" if len(self.blobs) == 1 else f"{len(self.blobs)} blobs"
-        return f"{self.key} was written during the sweep and references {blobs} that it had deleted"
+        return WrittenDuringSweep(self.key, len(self.blobs))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import Key, Ref
+from maintainer.model.reason import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class KnownEntry:
     """Since when the graph knows that nothing needs it, if it does."""
     state: str
     """As the last run that saw it marked it."""
-    reason: str
+    reason: Reason
     used_at: datetime | None = None
     """When a build last used it, as far as known; like `last_accessed_at`, without our look-ups."""
     checked_at: datetime | None = None

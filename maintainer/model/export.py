@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from maintainer.cacheconfig import Ref
+from maintainer.model.reason import ExportInProgress
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -14,6 +15,7 @@ class Export:
     """When it uploaded the first blob that no index references."""
     ref: Ref
 
-    def __str__(self) -> str:
-        since = f"{self.since:%Y-%m-%d %H:%M:%S} UTC"
-        return f"an export seems to be in progress in {self.ref} since {since}"
+    @property
+    def reason(self) -> ExportInProgress:
+        """Why nothing is deleted while it lasts."""
+        return ExportInProgress(self.ref, self.since)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, IndexKey, Key, Ref, Sink, hash_ref
 from maintainer.model.doubt import Cause
+from maintainer.model.reason import WhyUnread
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class UnreadGeneration:
     index: IndexId
     number: int
     """0 if even that is not known."""
-    problem: str
+    why: WhyUnread
     cause: Cause = Cause.TRANSIENT
 
     @property

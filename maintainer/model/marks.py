@@ -8,6 +8,7 @@ from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Sink
 from maintainer.model.doubt import Cause
 from maintainer.model.entry import KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration
+from maintainer.model.reason import Reason
 from maintainer.model.snapshot import Snapshot
 
 
@@ -100,7 +101,7 @@ class Mark:
 
     entry: KnownEntry
     state: State
-    reason: str
+    reason: Reason
     since: datetime | None = None
     """Dangling or superseded since then."""
     index: IndexId | None = None

@@ -8,7 +8,7 @@ from maintainer.cacheconfig import Digest, IndexId, Ref
 from maintainer.model.doubt import Doubt
 from maintainer.model.entry import Access, StoredEntry
 from maintainer.model.index import ReadGeneration, UnreadGeneration
-from maintainer.model.store import Abilities, StoreFacts
+from maintainer.model.store import NO_FACTS, Abilities, StoreFacts
 
 SKEW = timedelta(minutes=10)
 """So far may our clock and the service's be apart."""
@@ -95,4 +95,4 @@ class Probe:
     planned without them."""
     broken_blobs: frozenset[Digest] = frozenset()
     """The blobs that are listed or found, but whose content cannot be downloaded: not live."""
-    facts: StoreFacts = StoreFacts()
+    facts: StoreFacts = NO_FACTS

@@ -8,7 +8,7 @@ from maintainer.cacheconfig import Digest, IndexId, Ref, Scope
 from maintainer.model.entry import Access, KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration
 from maintainer.model.remembered import Remembered
-from maintainer.model.store import StoreFacts
+from maintainer.model.store import NO_FACTS, StoreFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Snapshot:
     read_by_builders: Mapping[IndexId, str]
     """The key that a builder which does not sign gets for an index: what was created last."""
     listing_complete: bool
-    facts: StoreFacts = StoreFacts()
+    facts: StoreFacts = NO_FACTS
     merged_scope: Scope | None = None
     """The scope, or the tag of a directory, that holds the merge of all others of its ref; None if
     there is to be none.

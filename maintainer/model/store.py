@@ -6,6 +6,7 @@ from datetime import datetime
 
 from maintainer.cacheconfig import Digest, IndexId
 from maintainer.model.index import BrokenTag
+from maintainer.model.reason import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ class StoreFacts:
     """When an index was last replaced: until then, any blob may have been in use."""
     manifest_blobs: Mapping[Digest, frozenset[IndexId]] = field(default_factory=dict)
     """The blobs that hold an index itself, and which index that is."""
-    pinned: Mapping[Digest, str] = field(default_factory=dict)
-    """The blobs that something else needs, with the reason in words."""
+    pinned: Mapping[Digest, Reason] = field(default_factory=dict)
+    """The blobs that something else needs, and why."""
     others: frozenset[IndexId] = frozenset()
     """The names that are taken by what is no cache."""
     recent_roots: frozenset[Digest] = frozenset()
@@ -53,3 +54,7 @@ class StoreFacts:
     """The names that lead nowhere."""
     index_limit: int | None = None
     """Bytes of the largest index that importers read; None if they read any."""
+
+
+NO_FACTS = StoreFacts()
+"""What a store tells that tells nothing."""

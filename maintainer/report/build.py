@@ -15,6 +15,8 @@ from maintainer.contents import CheckTotals
 from maintainer.model.decision import Heal, Keep, Plan, Rewritten, Swept, WriteIndex
 from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Index, Marks, State
+from maintainer.model.outcome import Kept, Outcome, Planned
+from maintainer.model.reason import Note, Reason, code_of
 from maintainer.report.chains import find_losses, largest_chains
 from maintainer.report.model import (
     ActionReport,
@@ -25,11 +27,13 @@ from maintainer.report.model import (
     ContentReport,
     EntryTotal,
     IndexReport,
+    NoteReport,
     Report,
     RequestReport,
     ResultTotals,
     Space,
 )
+from maintainer.report.reasons import format_outcome, format_reason
 from maintainer.report.space import divide
 from maintainer.report.totals import EntryTotals, add_total
 from maintainer.report.verdict import judge
@@ -71,8 +75,8 @@ class ReportBuilder:
         self.blob_sizes: Mapping[Digest, int] = {}
         """Bytes of the stored blobs that indexes reference, where the store lists them."""
         self.problems: list[str] = []
-        self.notes: list[str] = []
-        self._unlisted = ActionTotal("keep", KEPT, 0, 0)
+        self.notes: list[Note] = []
+        self._unlisted = ActionTotal("keep", code_of(Kept()), 0, 0)
         self.blocked_since: datetime | None = None
 
     def build(
@@ -81,6 +85,7 @@ class ReportBuilder:
         finished_at: datetime,
         requests: RequestLog,
         changes: Changes,
+        *,
         actions: tuple[ActionReport, ...],
         more_actions: tuple[ActionTotal, ...],
     ) -> Report:
@@ -97,7 +102,7 @@ class ReportBuilder:
             repair=self.repair,
             status=status,
             problems=tuple(self.problems),
-            notes=tuple(self.notes),
+            notes=tuple(NoteReport(note, format_reason(note)) for note in self.notes),
             grace_seconds=int(self.grace.total_seconds()),
             readable=tuple(sorted(access.readable)) if access else (),
             writable=tuple(sorted(access.writable)) if access else (),
@@ -124,7 +129,7 @@ class ReportBuilder:
         names = {printable(str(index)) for index in repaired}
         return (
             *(
-                BrokenTagReport(printable(one.name), one.problem, blocks_sweep=True)
+                BrokenTagReport(printable(one.name), format_reason(one.why), blocks_sweep=True)
                 for one in snapshot.unread
                 if one.index.is_tag
             ),
@@ -180,8 +185,8 @@ class ReportBuilder:
     def _blocked(self) -> Blocked | None:
         if self.plan is None or self.plan.blocked is None or self.blocked_since is None:
             return None
-        by_export = self.plan.deferred is not None
-        return Blocked(self.plan.blocked, self.blocked_since, by_export=by_export)
+        reason = self.plan.blocked
+        return Blocked(reason, format_reason(reason), self.blocked_since)
 
     def _results(self) -> ResultTotals:
         if self.marks is None or self.plan is None:
@@ -206,6 +211,8 @@ class ReportBuilder:
         stored = len(index.generations) + len(index.unread)
         results_lost, lost = find_losses(index.remembered, index.merged, context.live)
         bytes_usable = context.sizes.of(after.blobs)
+        outcome = _outcome(came_of_it) if write else Kept()
+        reason = write.reason if write else context.reasons[_place(index)]
         chains, chains_left = largest_chains(after, context.sizes.of_blob, bytes_usable)
         ages = [one.created_at for one in index.generations]
         return IndexReport(
@@ -222,8 +229,10 @@ class ReportBuilder:
             bytes_dangling_before=context.sizes.of(named - context.way_before),
             bytes_dangling_after=context.sizes.of(named - context.way_after),
             written=_written_key(write, came_of_it) if write else None,
-            outcome=say_outcome(came_of_it) if write else KEPT,
-            reason=write.reason if write else context.reasons.get(_place(index), ""),
+            outcome=outcome,
+            outcome_sentence=format_outcome(outcome),
+            reason=reason,
+            sentence=format_reason(reason),
             keys=len(index.merged.records),
             usable_possible=index.merged.result_count,
             results_lost=max(0, results_lost - index.left_out),
@@ -289,7 +298,8 @@ class _Context:
     """Those that they have a way to now, or that are gone."""
     gone: Counter[IndexId | None]
     """How many generations the sweep deleted."""
-    reasons: Mapping[tuple[str, Ref], str]
+    reasons: Mapping[tuple[str, Ref], Reason]
+    """Why indexes are not written, by name and ref."""
 
 
 class _Sizes:
@@ -351,11 +361,5 @@ def _written_key(write: WriteIndex, came_of_it: Rewritten | None) -> str:
     return str(write.key)
 
 
-def say_outcome(came_of_it: Rewritten | None) -> str:
-    if came_of_it is None:
-        return PLANNED
-    if came_of_it.error:
-        return f"failed: {came_of_it.error}"
-    if came_of_it.left:
-        return f"left: {came_of_it.left}"
-    return "done" if came_of_it.written else "skipped: another run has written the same meanwhile"
+def _outcome(came_of_it: Rewritten | None) -> Outcome:
+    return came_of_it.outcome if came_of_it else Planned()

@@ -59,7 +59,7 @@ def _verdict(report: Report) -> Iterator[str]:
     for problem in report.problems:
         yield f"**Problem:** {_say(problem)}"
     for note in report.notes:
-        yield f"**Note:** {_say(note)}"
+        yield f"**Note:** {_say(note.sentence)}"
 
 
 def _space(report: Report) -> Iterator[str]:

@@ -1,12 +1,19 @@
 """One report: all that is told of a run, whatever the form. Its JSON names are stable."""
 
 from datetime import date, datetime
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
-_GONE = ("done", "gone already")
+from maintainer.model.outcome import AlreadyGone, Done, Outcome, Planned
+from maintainer.model.reason import ExportInProgress, Note, Reason, code_of
+
+SCHEMA_VERSION: Final = 1
+"""Raised with every change of the JSON report that a program which reads it may notice."""
+ActionKind = Literal["write", "delete", "keep"]
+_GONE = (Done, AlreadyGone)
 """Outcomes of a deletion after which the entry is not there."""
+_GONE_CODES = frozenset(code_of(one()) for one in _GONE)
 
 
 class EntryTotal(msgspec.Struct, frozen=True):
@@ -148,8 +155,13 @@ class IndexReport(msgspec.Struct, frozen=True):
     bytes_dangling_after: int
     written: str | None
     """The key of the generation that was written, or is planned."""
-    outcome: str
-    reason: str
+    outcome: Outcome
+    outcome_sentence: str
+    """The outcome in words."""
+    reason: Reason
+    """Why it is written, or is not."""
+    sentence: str
+    """The reason in words."""
     keys: int = 0
     """Cache keys that are known and lead to something that exists."""
     usable_possible: int | None = None
@@ -177,11 +189,16 @@ class IndexReport(msgspec.Struct, frozen=True):
 class Blocked(msgspec.Struct, frozen=True):
     """What keeps runs from deleting any blob."""
 
-    reason: str
+    reason: Reason
+    sentence: str
+    """The reason in words."""
     since: datetime
     """The first of the runs in a row that were kept from it."""
-    by_export: bool = False
-    """Whether it is an export in progress, which counts on blobs that nothing else shows."""
+
+    @property
+    def by_export(self) -> bool:
+        """Whether it is an export in progress, which counts on blobs that nothing else shows."""
+        return isinstance(self.reason, ExportInProgress)
 
 
 class ResultTotals(msgspec.Struct, frozen=True):
@@ -200,14 +217,18 @@ class ResultTotals(msgspec.Struct, frozen=True):
 class ActionReport(msgspec.Struct, frozen=True):
     """Something that was done, or a decision to leave something alone."""
 
-    kind: str
-    """`write`, `delete`, or `keep`."""
+    kind: ActionKind
     subject: str
     """The key, or what the decision is about."""
     ref: str
-    reason: str
-    outcome: str
-    """`planned`, `done`, `gone already`, `kept`, `skipped: …`, `left: …` or `failed: …`."""
+    reason: Reason
+    """Why it was decided."""
+    sentence: str
+    """The reason in words."""
+    outcome: Outcome
+    """What became of it."""
+    outcome_sentence: str
+    """The outcome in words."""
     store_id: int | None = None
     size: int | None = None
     """Bytes."""
@@ -231,7 +252,7 @@ class ActionTotal(msgspec.Struct, frozen=True):
 
     kind: str
     outcome: str
-    """In one word: `planned`, `done`, `gone`, `kept`, `skipped`, `left` or `failed`."""
+    """The code of the outcome."""
     actions: int
     size: int
     """Bytes."""
@@ -281,8 +302,19 @@ class Trend(msgspec.Struct, frozen=True):
     """Oldest first; only days with evictions."""
 
 
-class Report(msgspec.Struct, frozen=True):
+class NoteReport(msgspec.Struct, frozen=True):
+    """What kept a run from doing more although nothing went wrong."""
+
+    reason: Note
+    sentence: str
+    """The reason in words."""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a run found, did, and left alone."""
+
+    schema: Literal[1] = SCHEMA_VERSION
+    """The version of this schema."""
 
     run: int
     target: str
@@ -310,8 +342,7 @@ class Report(msgspec.Struct, frozen=True):
     contents: ContentReport = ContentReport()
     blocked: Blocked | None = None
     """What kept the run from deleting any blob, if something did."""
-    notes: tuple[str, ...] = ()
-    """What kept the run from doing more although nothing went wrong; each one line."""
+    notes: tuple[NoteReport, ...] = ()
     verdict: Verdict | None = None
     space: Space | None = None
     """None where the store cannot list its entries."""
@@ -333,12 +364,12 @@ class Report(msgspec.Struct, frozen=True):
     @property
     def deleted(self) -> tuple[ActionReport, ...]:
         """What is gone because of this run."""
-        return tuple(action for action in self.deletions if action.outcome in _GONE)
+        return tuple(action for action in self.deletions if isinstance(action.outcome, _GONE))
 
     @property
     def undeleted(self) -> tuple[ActionReport, ...]:
         """What was to be deleted and is still there."""
-        return tuple(action for action in self.deletions if action.outcome not in _GONE)
+        return tuple(action for action in self.deletions if not isinstance(action.outcome, _GONE))
 
     @property
     def planned_deletions(self) -> ActionTotal:
@@ -351,9 +382,9 @@ class Report(msgspec.Struct, frozen=True):
     @property
     def tried_to_delete(self) -> bool:
         """Whether the run came to the first deletion of its plan."""
-        listed = {action.outcome for action in self.deletions}
+        listed = {code_of(action.outcome) for action in self.deletions}
         others = {total.outcome for total in self.more_actions if total.kind == "delete"}
-        return bool((listed | others) - {"planned"})
+        return bool((listed | others) - {code_of(Planned())})
 
     @property
     def entries_deleted(self) -> int:
@@ -368,8 +399,8 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def _more_deleted(self) -> tuple[ActionTotal, ...]:
-        gone = ("done", "gone")
-        return tuple(t for t in self.more_actions if t.kind == "delete" and t.outcome in gone)
+        deletes = (total for total in self.more_actions if total.kind == "delete")
+        return tuple(total for total in deletes if total.outcome in _GONE_CODES)
 
     @property
     def saw_nothing(self) -> bool:
@@ -389,7 +420,7 @@ class Report(msgspec.Struct, frozen=True):
     @property
     def indexes_written(self) -> int:
         """How many generations were written and read back."""
-        return sum(1 for a in self.actions if a.kind == "write" and a.outcome == "done")
+        return sum(1 for a in self.actions if a.kind == "write" and isinstance(a.outcome, Done))
 
     @property
     def blobs_missing(self) -> int:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import NO_REF
+from maintainer.model.outcome import Done, Planned
 from maintainer.report.model import ActionReport, IndexReport, Report, Space, TrendPoint
+from maintainer.report.reasons import format_cause
 from maintainer.report.space import KINDS, kind_of
 from maintainer.report.words import (
     say_count,
@@ -25,7 +27,6 @@ from maintainer.report.words import (
 
 _SHORT_NAMES = {"unreadable": "unreadable refs", "foreign": "other tools"}
 _A_MOMENT = timedelta(minutes=1)
-_SECONDS = re.compile(r"(\d\d:\d\d):\d\d UTC")
 
 COMMAND = re.compile(r"`(maintainer [a-z -]+|--[a-z-]+)`", re.ASCII)
 """What stands between backticks in our own sentences, and is shown as code."""
@@ -168,14 +169,14 @@ def written_table(report: Report, limit: int) -> Table:
         (
             Cell(index.written or ""),
             Cell(index.ref),
-            Cell(index.outcome),
+            Cell(index.outcome_sentence),
             Cell(say_numbers(index.merged_from)),
-            Cell(index.reason),
+            Cell(index.sentence),
         )
         for index in report.indexes
         if index.written
     ]
-    written = any(index.outcome == "done" for index in report.indexes)
+    written = any(isinstance(index.outcome, Done) for index in report.indexes)
     title = "Would be written" if report.dry_run else "Written" if written else "Not written"
     return _table(title, ("index", "ref", "outcome", "merged from", "why"), (), rows, limit)
 
@@ -219,17 +220,17 @@ def gone_table(report: Report, limit: int) -> Table:
 def deleted_table(report: Report, limit: int) -> Table:
     """Tell what was deleted, by what came of it and why."""
     deletes = report.deletions if report.dry_run else report.deleted
-    groups = _groups((_said(a.outcome, _cause(a.reason)), a) for a in deletes)
+    groups = _groups((_format_deletion(a), a) for a in deletes)
     title = "Would be deleted" if report.dry_run else "Deleted"
-    outcomes = ("done", "gone", "planned") if report.dry_run else ("done", "gone")
+    outcomes = ("done", "already_gone", "planned") if report.dry_run else ("done", "already_gone")
     return _grouped(title, groups, limit, _not_listed(report, outcomes))
 
 
 def left_table(report: Report, limit: int) -> Table:
     """Tell what was to be deleted and was not, by what came of it and why."""
     left = () if report.dry_run else report.undeleted
-    groups = _groups((_said(a.outcome, _cause(a.reason)), a) for a in left)
-    outcomes = () if report.dry_run else ("planned", "failed", "left", "skipped")
+    groups = _groups((_format_deletion(a), a) for a in left)
+    outcomes = () if report.dry_run else ("planned", "failed", "deferred", "skipped")
     return _grouped("Not deleted", groups, limit, _not_listed(report, outcomes))
 
 
@@ -237,16 +238,15 @@ def _not_listed(report: Report, outcomes: Collection[str]) -> Iterator[tuple[Cel
     """Give rows for deletions that are too many to be told one by one."""
     for total in report.more_actions:
         if total.kind == "delete" and total.outcome in outcomes:
-            why = f"others, {total.outcome}: the view `actions` of the database has them"
+            outcome = total.outcome.replace("_", " ")
+            why = f"others, {outcome}: the view `actions` of the database has them"
             yield _number(total.actions), _size(total.size), Cell(why)
 
 
 def kept_table(report: Report, limit: int) -> Table:
     """Tell what is kept although nothing needs it, by the reason."""
     kept = (a for a in report.actions if a.kind == "keep" and a.store_id is not None)
-    return _grouped(
-        "Kept although nothing needs it", _groups((_minutes(a.reason), a) for a in kept), limit
-    )
+    return _grouped("Kept although nothing needs it", _groups((a.sentence, a) for a in kept), limit)
 
 
 def actions_table(report: Report, limit: int) -> Table:
@@ -257,8 +257,8 @@ def actions_table(report: Report, limit: int) -> Table:
             Cell(say_key(action.subject), title=action.subject),
             Cell(action.ref),
             Cell("") if action.size is None else _size(action.size),
-            Cell(action.outcome),
-            Cell(action.reason),
+            Cell(action.outcome_sentence),
+            Cell(action.sentence),
         )
         for action in report.actions
     ]
@@ -418,27 +418,12 @@ def _grouped(
     return _table(title, columns, columns[:2], [*more, *rows], limit)
 
 
-def _said(outcome: str, cause: str) -> str:
-    return cause if outcome in ("done", "planned") else f"{outcome}: {cause}"
-
-
-def _cause(reason: str) -> str:
-    """Leave out what differs between entries that go for the same cause.
-
-    `dangling since 2026-…: no live result…` differs by a time, `superseded since …: generation 7 is
-    newer` by a number too.
-    """
-    state, since, rest = reason.partition(" since ")
-    if not since:
-        return reason
-    if state == "superseded":
-        return "superseded by a newer generation"
-    return f"{state}: {rest.partition(': ')[2]}"
-
-
-def _minutes(reason: str) -> str:
-    """Leave the seconds out, so that what is kept for the same reason stays together."""
-    return _SECONDS.sub(r"\1 UTC", reason)
+def _format_deletion(action: ActionReport) -> str:
+    """Return what became of a deletion, and the cause, as far as several deletions share them."""
+    cause = format_cause(action.reason)
+    if isinstance(action.outcome, Done | Planned):
+        return cause
+    return f"{action.outcome_sentence}: {cause}"
 
 
 def _entries(entries: int, size: int) -> str:

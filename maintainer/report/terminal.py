@@ -106,7 +106,7 @@ def _verdict(report: Report) -> Iterator[RenderableType]:
     for problem in report.problems:
         yield Text(f"Problem: {loggable(problem, limit=1_000)}", style="red")
     for note in report.notes:
-        yield Text(f"Note: {loggable(note, limit=1_000)}")
+        yield Text(f"Note: {loggable(note.sentence, limit=1_000)}")
 
 
 def _space(report: Report) -> Iterator[RenderableType]:

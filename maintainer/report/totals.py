@@ -43,7 +43,7 @@ class EntryTotals:
                 count_tool(self.foreign, entry.key, entry.size)
 
     def sweep(self, one: Swept, wanted: Collection[Digest]) -> None:
-        """Take in what came of a deletion. Of the deleted blobs, those are noted that are wanted."""
+        """Take in what came of a deletion; note it if it is one of the blobs that are wanted."""
         if not one.is_gone:
             return
         entry = one.delete.entry

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from maintainer.cacheconfig import NO_REF
 from maintainer.model.marks import State
+from maintainer.model.outcome import Planned
 from maintainer.report.model import BrokenTagReport, Report, Space, SpacePart, Verdict
 from maintainer.report.words import say_count, say_share, say_size
 
@@ -36,7 +37,7 @@ def judge(report: Report) -> Verdict:
 def say_done(report: Report) -> str:
     """Say in one line what a run did."""
     if report.status != "done":
-        return f"the run {report.status}: {_first(report.problems) or _first(report.notes)}"
+        return f"the run {report.status}: {_first(report.problems) or _note(report)}"
     writes = [action for action in report.actions if action.kind == "write"]
     deletes = report.planned_deletions.actions
     if not writes and not deletes:
@@ -56,8 +57,8 @@ def _say_nothing_done(report: Report) -> str:
     if report.repair:
         return "nothing to repair: every index is valid, and every blob that it names exists"
     if report.blocked and report.blocked.by_export:
-        return f"nothing was deleted; {report.blocked.reason}"
-    return "nothing to do: every index says all that can be used, and nothing is overdue"
+        return f"nothing was deleted; {report.blocked.sentence}"
+    return "nothing to do: every index is up to date, and nothing is overdue"
 
 
 def _failed(report: Report) -> Verdict | None:
@@ -93,7 +94,7 @@ def _long_blocked(report: Report) -> Verdict | None:
         return None
     days = (report.started_at - blocked.since).days
     long = say_count(days, "day")
-    message = f"No run has been able to delete a blob for {long}: {blocked.reason}."
+    message = f"No run has been able to delete a blob for {long}: {blocked.sentence}."
     if blocked.by_export:
         return Verdict(
             "attention",
@@ -125,7 +126,7 @@ def _part_of_list(report: Report) -> Verdict | None:
         return None
     return Verdict(
         "attention",
-        f"No blob was deleted: {report.blocked.reason}.",
+        f"No blob was deleted: {report.blocked.sentence}.",
         "Run `maintainer gc` again in a few minutes.",
     )
 
@@ -159,7 +160,7 @@ def _name_tags(tags: Sequence[BrokenTagReport]) -> str:
 
 
 def _only_planned(report: Report) -> Verdict | None:
-    if not report.dry_run or not any(a.outcome == "planned" for a in report.actions):
+    if not report.dry_run or not any(isinstance(a.outcome, Planned) for a in report.actions):
         return None
     found, exist = report.results.before, report.results.possible
     message = f"This was a dry run; a run would {_say_plan(report)}."
@@ -171,7 +172,7 @@ def _only_planned(report: Report) -> Verdict | None:
 def _left_over(report: Report) -> Verdict | None:
     if not report.notes:
         return None
-    return Verdict("attention", report.notes[0], "Run `maintainer gc` again for the rest.")
+    return Verdict("attention", report.notes[0].sentence, "Run `maintainer gc` again for the rest.")
 
 
 def _dropped(report: Report) -> Verdict | None:
@@ -331,6 +332,10 @@ def say_pace(report: Report, deletions: int) -> str:
     if minutes < _A_WHILE:
         return ""
     return f", which takes at least {say_count(math.ceil(minutes), 'minute')}"
+
+
+def _note(report: Report) -> str:
+    return report.notes[0].sentence if report.notes else ""
 
 
 def _first(lines: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ from rich.text import Text
 
 from maintainer.cacheconfig import NO_REF
 from maintainer.graph.explain import Explanation, Sighting, Step
+from maintainer.model.reason import Grace
 from maintainer.report.words import say_count, say_digest, say_duration, say_size, say_time
 from maintainer.text import loggable
 
@@ -38,11 +39,11 @@ def _say_sighting(one: Sighting) -> str:
     where = f"in {one.ref}, {say_size(one.size)}"
     if one.deleted_by is not None and one.missing_since:
         since = say_time(one.missing_since)
-        return f"{where}: deleted by run {one.deleted_by} at {since}: {one.reason}"
+        return f"{where}: deleted by run {one.deleted_by} at {since}: {one.sentence}"
     if one.missing_since:
-        return f"{where}: {one.state}, noticed at {say_time(one.missing_since)}: {one.reason}"
+        return f"{where}: {one.state}, noticed at {say_time(one.missing_since)}: {one.sentence}"
     since = f" since {say_time(one.unneeded_since)}" if one.unneeded_since else ""
-    reason = one.reason if not one.reason.startswith(f"{one.state} since") else "kept for now"
+    reason = "kept for now" if isinstance(one.reason, Grace) else one.sentence
     return (
         f"{where}: {one.state}{since}: {reason} (created {say_time(one.created_at)}, last used "
         f"{say_time(one.last_accessed_at)})"
@@ -124,8 +125,10 @@ def say_what_frees(told: Explanation, one: Sighting) -> str:
         if one.unneeded_since is None:
             return f"the first run for which nothing has needed it for {grace}."
         due = say_time(one.unneeded_since + told.grace)
-        if not one.reason.startswith(f"{one.state} since"):
-            return f"the first run after {due} that does not find what keeps it now: {one.reason}."
+        if not isinstance(one.reason, Grace):
+            return (
+                f"the first run after {due} that does not find what keeps it now: {one.sentence}."
+            )
         return f"the first run after {due}, if nothing needs it until then (grace period: {grace})."
     if one.ref == NO_REF and one.state == "reachable":
         return (

@@ -12,7 +12,8 @@ from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, Sto
 from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.marks import Marks
 from maintainer.model.memory import Known
-from maintainer.model.store import Abilities, StoreFacts
+from maintainer.model.reason import Reason
+from maintainer.model.store import NO_FACTS, Abilities, StoreFacts
 from maintainer.progress import Progress
 from maintainer.settings import Settings
 from maintainer.stores.requests import RequestLog
@@ -43,7 +44,7 @@ class Versions:
     """Known manifests that are not there any more, where entries do not tell."""
     read_by_builders: Mapping[IndexId, str] = field(default_factory=dict)
     """The key that a builder which does not sign gets for an index: what was created last."""
-    facts: StoreFacts = StoreFacts()
+    facts: StoreFacts = NO_FACTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +100,12 @@ class Conflict:
 class Refused:
     """An index that was not written, or is not known to have been."""
 
-    reason: str
-    is_failure: bool = True
-    """Whether something went wrong; else the next run may write it."""
+    problem: str = ""
+    """What went wrong, if something did."""
+    reason: Reason | None = None
+    """Why it is deferred to the next run, if nothing went wrong."""
     unproven: str | None = None
     """The key of what was written, but could not be read back."""
-    met: tuple[ReadGeneration, ...] = ()
 
 
 SwapResult = Swapped | Conflict | Refused
@@ -138,7 +139,7 @@ class Recheck(Protocol):
     def requests(self, entry: KnownEntry) -> int:
         """Return how many requests it takes to ask for this one."""
 
-    async def why_not(self, entry: KnownEntry) -> str | None:
+    async def why_not(self, entry: KnownEntry) -> Reason | None:
         """Return why an entry may not go, if so. Raises UsedUpError."""
 
 

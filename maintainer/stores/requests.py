@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from maintainer.errors import UsedUpError
+from maintainer.model.reason import RequestsExhausted
 
 REST_KINDS = frozenset({"list", "recheck", "delete", "limits"})
 """Requests to the REST API, whose rate limit a repository's workflows share."""
@@ -39,6 +40,6 @@ class RequestLog:
     def count(self, kind: str, *, again: bool) -> None:
         """Count a request that is about to be sent. Raises UsedUpError if it may not be."""
         if self.limit is not None and self.total >= self.limit and kind not in _ALWAYS:
-            raise UsedUpError(f"the {self.limit} requests of --max-requests are used up")
+            raise UsedUpError(RequestsExhausted(self.limit))
         self.counts[kind] += 1
         self.retries += again

@@ -25,8 +25,8 @@ _VIEWS = {
     # Every entry of every kind and tool, stored or remembered, and why it is kept or not.
     "entries": """
         SELECT target.name AS target, entry.store_id, entry.kind, entry.key, ref.name AS ref,
-               entry.digest, entry.size, entry.state, entry.reason, entry.created_at,
-               entry.last_accessed_at, entry.first_seen_at, entry.last_seen_at,
+               entry.digest, entry.size, entry.state, entry.reason, entry.facts,
+               entry.created_at, entry.last_accessed_at, entry.first_seen_at, entry.last_seen_at,
                entry.missing_since, entry.unneeded_since, entry.used_at, entry.looked_up_at,
                entry.checked_at, entry.content_missing_since
         FROM entry JOIN ref ON ref.id = entry.ref_id JOIN target ON target.id = entry.target_id
@@ -50,23 +50,25 @@ _VIEWS = {
     # Every blob that is stored or that an index names, and why it is kept or not.
     "blobs": """
         SELECT target.name AS target, entry.digest, ref.name AS ref, entry.store_id, entry.size,
-               entry.state, entry.reason, entry.created_at, entry.last_accessed_at,
+               entry.state, entry.reason, entry.facts, entry.created_at, entry.last_accessed_at,
                entry.first_seen_at, entry.last_seen_at, entry.missing_since, entry.unneeded_since
         FROM entry JOIN ref ON ref.id = entry.ref_id JOIN target ON target.id = entry.target_id
         WHERE entry.kind = 'blob'
         UNION ALL
-        SELECT target.name, blob.digest, NULL, NULL, NULL,
-               CASE WHEN blob.missing_since IS NULL THEN 'found' ELSE 'missing' END,
-               CASE WHEN blob.missing_since IS NULL THEN 'a look-up found it; it was not listed'
-                    WHEN blob.content_missing_since IS NOT NULL
-                    THEN 'a look-up found it, but its content cannot be downloaded'
-                    ELSE 'an index names it, but it does not exist' END,
-               NULL, NULL, blob.first_seen_at, blob.last_seen_at, blob.missing_since, NULL
-        FROM blob JOIN target ON target.id = blob.target_id
-        WHERE NOT EXISTS (
-            SELECT 1 FROM entry
-            WHERE entry.target_id = blob.target_id AND entry.digest = blob.digest
-              AND entry.kind = 'blob')
+        SELECT target, digest, NULL, NULL, NULL, state, reason, '{"code":"' || reason || '"}',
+               NULL, NULL, first_seen_at, last_seen_at, missing_since, NULL
+        FROM (
+            SELECT target.name AS target, blob.digest, blob.first_seen_at, blob.last_seen_at,
+                   blob.missing_since,
+                   CASE WHEN blob.missing_since IS NULL THEN 'found' ELSE 'missing' END AS state,
+                   CASE WHEN blob.missing_since IS NULL THEN 'found_by_look_up'
+                        WHEN blob.content_missing_since IS NOT NULL THEN 'no_content'
+                        ELSE 'missing' END AS reason
+            FROM blob JOIN target ON target.id = blob.target_id
+            WHERE NOT EXISTS (
+                SELECT 1 FROM entry
+                WHERE entry.target_id = blob.target_id AND entry.digest = blob.digest
+                  AND entry.kind = 'blob'))
     """,
     # Every generation of every index, stored or remembered.
     "generations": """
@@ -124,7 +126,7 @@ _VIEWS = {
     "actions": """
         SELECT action.run_id AS run, run.started_at, target.name AS target, action.position,
                action.kind, action.subject, action.ref, action.store_id, action.size,
-               action.reason, action.outcome
+               action.reason, action.facts, action.outcome, action.outcome_facts
         FROM action
         JOIN run ON run.id = action.run_id
         JOIN target ON target.id = run.target_id
@@ -256,7 +258,9 @@ def _make_roots() -> None:
         sa.Column("rank", sa.Integer(), nullable=True),
         sa.Column("after", sa.Text(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("facts", sa.Text(), nullable=False),
         sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("outcome_facts", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"], ["run.id"], name="fk_action_run_id", ondelete="CASCADE"
         ),
@@ -288,6 +292,7 @@ def _make_entries_and_layers() -> None:
         sa.Column("unneeded_since", sa.DateTime(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("facts", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["ref_id"], ["ref.id"], name="fk_entry_ref_id", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_entry_target_id", ondelete="CASCADE"

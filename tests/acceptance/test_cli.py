@@ -268,7 +268,9 @@ def test_a_run_puts_the_cache_right_and_a_second_one_finds_nothing_to_do(
 
 
 def _done(outcome: Outcome) -> list[tuple[str, str]]:
-    return [(a["kind"], a["subject"]) for a in outcome.json["actions"] if a["outcome"] == "done"]
+    return [
+        (a["kind"], a["subject"]) for a in outcome.json["actions"] if a["outcome"]["code"] == "done"
+    ]
 
 
 def test_json_is_one_document_on_stdout_and_everything_else_is_on_stderr(workflow: Shell) -> None:
@@ -315,12 +317,12 @@ def test_a_dry_run_prints_the_plan_that_the_same_command_without_it_carries_out(
 
     assert dry.status == 0
     assert dry.json["dry_run"]
-    assert {a["outcome"] for a in dry.json["actions"]} <= {"planned", "kept"}
+    assert {a["outcome"]["code"] for a in dry.json["actions"]} <= {"planned", "kept"}
     after = running.call(lambda cache: cache.entries())
     assert [(e.id, e.content) for e in after] == [(e.id, e.content) for e in before]
     done = workflow("gc", "--json", "--grace", grace)
     assert _actions(done) == _actions(dry)
-    assert {a["outcome"] for a in done.json["actions"]} <= {"done", "kept"}
+    assert {a["outcome"]["code"] for a in done.json["actions"]} <= {"done", "kept"}
 
 
 def test_a_dry_run_of_a_recorded_history_is_carried_out_to_the_letter(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The queries that we hand out give the answers that they promise."""
 
+import json
 import re
 import sqlite3
 from pathlib import Path
@@ -61,7 +62,8 @@ def test_the_largest_layers_that_nothing_needs_come_first(answers: dict[str, lis
     rows = answers["Which are the largest layers that nothing needs, and why are they still there?"]
 
     assert [row["digest"] for row in rows] == [blob_of("orphan"), blob_of("young")]
-    assert "kept until" in str(rows[1]["reason"])
+    assert rows[1]["reason"] == "grace"
+    assert json.loads(str(rows[1]["facts"]))["state"] == "dangling"
 
 
 def test_layers_that_scopes_share_are_named_with_them(answers: dict[str, list[Row]]) -> None:

@@ -38,7 +38,7 @@ def stage(shared: Stage, undisturbed: Arrival) -> Stage:
 
 
 def _left(report: Report) -> list[str]:
-    return [a.subject for a in report.actions if a.outcome.startswith("left: ")]
+    return [a.subject for a in report.actions if a.outcome_sentence.startswith("deferred: ")]
 
 
 @pytest.mark.parametrize("limit", range(1, REQUESTS + 1))
@@ -54,8 +54,10 @@ def test_no_more_requests_are_sent_than_allowed_and_the_report_says_what_is_left
         assert report.notes == ()
         assert stage.arrival() == undisturbed
         return
-    (note,) = report.notes
-    assert note.startswith(f"the {limit} requests of --max-requests are used up: left for the next")
+    (note,) = (one.sentence for one in report.notes)
+    assert note.startswith(
+        f"the {limit} requests of --max-requests are used up: deferred to the next"
+    )
     if limit < READING:
         assert report.requests.total in (limit, limit - 1)
         assert "to read" in note or "1 blob to look for" in note
@@ -133,8 +135,10 @@ def test_a_budget_that_is_smaller_than_the_list_changes_nothing_and_is_no_failur
     report = stage.gc(max_requests=2)
 
     assert report.status == "done", report.problems
-    (note,) = report.notes
-    assert note.startswith("the 2 requests of --max-requests are used up: left for the next run: ")
+    (note,) = (one.sentence for one in report.notes)
+    assert note.startswith(
+        "the 2 requests of --max-requests are used up: deferred to the next run: "
+    )
     assert note.endswith(": the list of entries, and all else")
     assert stage.world.entries() == before
     assert {total.state for total in stage.gc(dry_run=True).entries} >= {"foreign", "reachable"}
@@ -183,7 +187,9 @@ def test_behind_the_deadline_nothing_is_begun(
     report = _minute_by_minute(stage, lambda: stage.world.gc(grace=NO_GRACE, deadline=deadline))
 
     assert report.status == "done", report.problems
-    assert report.notes[0].startswith("the --deadline has passed: left for the next run: ")
+    assert report.notes[0].sentence.startswith(
+        "the --deadline has passed: deferred to the next run: "
+    )
     assert stage.watcher.problems == []
     # A step under way is ended: at the most the writing of an index, with its two look-ups.
     assert minutes <= len(stage.requests) <= minutes + 7
@@ -217,7 +223,7 @@ def test_a_share_of_the_rate_limit_is_left_to_other_workflows(
     assert stage.watcher.problems == []
     assert len(_left(report)) == 3 - deletions
     if deletions < 3:
-        assert report.notes[0].startswith(
+        assert report.notes[0].sentence.startswith(
             f"the run may use {share:.0%} of the REST API's remaining"
         )
     assert stage.gc().status == "done"

@@ -52,7 +52,7 @@ def use(world: World, *steps: str) -> None:
 
 
 def deleted(report: Report) -> dict[str, tuple[str, str]]:
-    return {one.subject: (one.reason, one.outcome) for one in report.deletions}
+    return {one.subject: (one.sentence, one.outcome_sentence) for one in report.deletions}
 
 
 def key(step: str) -> str:
@@ -95,7 +95,7 @@ def test_the_index_says_what_it_drops(world: World) -> None:
     report = world.gc(**CHECKED)
 
     write = next(action for action in report.actions if action.kind == "write")
-    assert write.reason == "drop 1 blob without content"
+    assert write.sentence == "drop 1 blob without content"
     assert world.newest().blobs == {blob_of("base")}
 
 
@@ -193,7 +193,7 @@ def test_what_proves_nothing_changes_nothing(world: World, kind: FaultKind) -> N
     assert report.status == "done"
     assert world.newest() == before
     assert report.deletions == ()
-    assert "2 blobs could not be checked" in report.notes[0]
+    assert "2 blobs could not be checked" in report.notes[0].sentence
     world.running.inject()
     assert world.gc(**CHECKED).requests.counts["download"] == 2
 
@@ -221,7 +221,7 @@ def test_if_most_seems_to_be_gone_it_is_an_outage(world: World) -> None:
 
     assert report.deletions == ()
     assert world.newest().blobs == {blob_of(step) for step in steps}
-    assert report.notes == (
+    assert tuple(one.sentence for one in report.notes) == (
         (
             "7 of 7 blobs that were checked could not be downloaded: that looks like an outage of "
             "the storage, so none of them counts as gone"
@@ -260,7 +260,7 @@ def test_without_rest_it_is_dropped_and_cannot_be_deleted(world: World) -> None:
     report = world.gc(rest=False, **CHECKED)
 
     assert world.newest().blobs == {blob_of("base")}
-    assert report.notes == (
+    assert tuple(one.sentence for one in report.notes) == (
         (
             "1 blob cannot be downloaded, and without the REST API the entries cannot be deleted: "
             "the next export will name them again"
@@ -293,7 +293,7 @@ def test_version_2_does_not_so_nothing_is_deleted(world: World) -> None:
 
     assert report.deletions == ()
     assert blob_of("api") in world.newest(ref=PULL).blobs
-    assert "a run in another ref may tell" in report.notes[0]
+    assert "a run in another ref may tell" in report.notes[0].sentence
 
 
 def test_checks_leave_half_of_the_budget_to_the_rest_of_the_run(world: World) -> None:
@@ -303,7 +303,7 @@ def test_checks_leave_half_of_the_budget_to_the_rest_of_the_run(world: World) ->
     report = world.gc(max_requests=40, **CHECKED)
 
     assert report.indexes_written == 1
-    assert "left to check in the next run" in report.notes[-1]
+    assert "left to check in the next run" in report.notes[-1].sentence
     for _ in range(4):
         report = world.gc(max_requests=40, **CHECKED)
     assert report.notes == ()
@@ -356,8 +356,8 @@ def test_blobs_that_no_look_up_finds_do_not_keep_others_from_being_checked(world
     report = world.gc(**CHECKED)
 
     assert list(deleted(report)) == [key("api")]
-    assert "8 blobs could not be checked" in report.notes[0]
-    assert "a look-up did not find it" in report.notes[0]
+    assert "8 blobs could not be checked" in report.notes[0].sentence
+    assert "a look-up did not find it" in report.notes[0].sentence
     assert len(report.notes) == 1
     # That is an answer: they are asked for again when a check is due.
     assert "look-up" not in world.gc(**CHECKED).requests.counts
@@ -391,8 +391,8 @@ def test_after_failures_in_a_row_the_storage_is_left_alone(world: World) -> None
 
     report = world.gc(**CHECKED)
 
-    assert "8 blobs could not be checked" in report.notes[0]
-    assert report.notes[1] == "4 blobs left to check in the next run"
+    assert "8 blobs could not be checked" in report.notes[0].sentence
+    assert report.notes[1].sentence == "4 blobs left to check in the next run"
 
 
 def test_failures_that_are_not_in_a_row_keep_nothing_from_being_checked(world: World) -> None:
@@ -415,7 +415,7 @@ def test_failures_that_are_not_in_a_row_keep_nothing_from_being_checked(world: W
     report = world.gc(**CHECKED)
 
     assert len(report.notes) == 1
-    assert "12 blobs could not be checked" in report.notes[0]
+    assert "12 blobs could not be checked" in report.notes[0].sentence
 
 
 @pytest.mark.parametrize("keep_alive", ["0", "14d"])

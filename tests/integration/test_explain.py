@@ -225,7 +225,7 @@ class TestWhy:
         shown = _shown(_why(_ask(world, blob_of("orphan"))))
 
         frees = shown.partition("What would free it:")[2]
-        assert "in refs/pull/1/merge, whose content is not known" in frees
+        assert "in refs/pull/1/merge, whose content is unknown" in frees
 
     def test_a_beginning_that_is_too_short_is_said_to_be_that(self, world: World) -> None:
         world.build("base", "api")

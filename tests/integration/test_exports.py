@@ -61,7 +61,7 @@ def _kept(report: Report, step: str) -> str:
         for action in report.actions
         if action.kind == "keep" and action.subject.endswith(blob_of(step))
     )
-    return action.reason
+    return action.sentence
 
 
 def _references_all(world: World, *, scope: str = "buildkit", ref: str = MAIN) -> bool:
@@ -84,8 +84,8 @@ def test_no_layer_goes_while_an_export_has_uploaded_one_and_not_written_its_inde
 
     report = world.gc(grace=GRACE, export_wait=NO_WAIT)
 
-    reason = "deferred: an export seems to be in progress in refs/heads/main since "
-    assert _kept(report, "reverted") == f"{reason}2026-01-07 00:00:00 UTC"
+    reason = "deferred to the next run: an export seems to be in progress in refs/heads/main since "
+    assert _kept(report, "reverted") == f"{reason}2026-01-07 00:00 UTC"
     assert (report.status, report.notes, report.entries_deleted) == ("done", (), 0)
     assert report.verdict
     assert report.verdict.level == "good"
@@ -128,7 +128,7 @@ def test_a_run_waits_no_longer_than_it_is_told(world: World) -> None:
 
     report = world.gc(grace=GRACE, export_wait="40s")
 
-    assert "deferred: " in _kept(report, "reverted")
+    assert "deferred to the next run: " in _kept(report, "reverted")
     assert report.requests.counts["recheck"] == 3
     assert report.requests.counts["list"] == 1
 
@@ -141,7 +141,7 @@ def test_a_run_with_limits_and_one_that_deletes_nothing_wait_for_no_export(
 
     report = world.gc(grace=GRACE, **how)
 
-    assert "deferred: " in _kept(report, "reverted")
+    assert "deferred to the next run: " in _kept(report, "reverted")
     assert "recheck" not in report.requests.counts
     assert report.status == "done"
 
@@ -159,7 +159,7 @@ def test_nobody_waits_for_an_export_if_nothing_is_due(world: World) -> None:
 def test_a_killed_build_defers_the_sweep_for_an_hour(world: World) -> None:
     _upload_one(world, _export(world, built("reverted", "new")))
     world.passes(minutes=59)
-    assert "deferred: " in _kept(world.gc(grace=GRACE), "reverted")
+    assert "deferred to the next run: " in _kept(world.gc(grace=GRACE), "reverted")
     world.passes(minutes=1)
 
     world.gc(grace=GRACE)
@@ -177,7 +177,7 @@ def test_an_index_of_another_build_or_of_a_run_does_not_end_an_export(world: Wor
     report = world.gc(grace=GRACE, export_wait=NO_WAIT)
 
     assert world.generations() == [1, 2, 3]
-    assert "since 2026-01-07 00:00:00" in _kept(report, "reverted")
+    assert "since 2026-01-07 00:00" in _kept(report, "reverted")
 
 
 def test_what_an_index_referenced_that_a_run_replaced_is_of_no_export(world: World) -> None:
@@ -216,7 +216,7 @@ def test_a_signature_without_its_index_is_of_an_export_in_progress(world: World)
 
     report = world.gc(grace=GRACE, export_wait=NO_WAIT)
 
-    assert "deferred: " in _kept(report, "reverted")
+    assert "deferred to the next run: " in _kept(report, "reverted")
 
 
 def test_a_sweep_that_is_deferred_for_a_week_needs_attention(world: World) -> None:
@@ -229,7 +229,10 @@ def test_a_sweep_that_is_deferred_for_a_week_needs_attention(world: World) -> No
     report = reports[-1]
     assert report.verdict
     assert report.verdict.level == "attention"
-    assert "for 7 days: deferred: an export seems to be in progress" in report.verdict.message
+    assert (
+        "for 7 days: deferred to the next run: an export seems to be in progress"
+        in report.verdict.message
+    )
     assert "when no build exports" in report.verdict.advice
 
 
@@ -249,9 +252,9 @@ def test_no_layer_goes_if_an_export_has_begun_to_upload_since_the_run_began(
     report = world.gc(grace=GRACE)
 
     (deletion,) = _deletions(report).values()
-    assert deletion.outcome == (
+    assert deletion.outcome_sentence == (
         f"skipped: deferred to the next run: an export seems to be in progress in {ref} since "
-        "2026-01-07 00:00:00 UTC"
+        "2026-01-07 00:00 UTC"
     )
     assert report.status == "done"
     _finish(world, export)
@@ -280,12 +283,12 @@ def test_an_index_that_references_what_was_deleted_meanwhile_is_rewritten_at_onc
     assert _references_all(world, scope=scope)
     assert _references_all(world, scope="maintained")
     assert blob_of("base") in leads_to(world.newest(scope))
-    (heal,) = (action for action in report.actions if "during the sweep" in action.reason)
+    (heal,) = (action for action in report.actions if "during the sweep" in action.sentence)
     damaged = {"buildkit": 2, "new": 1}[scope]
     prefix = f"index-{scope}-1-f921bd05"
-    assert (heal.kind, heal.outcome) == ("write", "done")
+    assert (heal.kind, heal.outcome_sentence) == ("write", "done")
     assert heal.subject == f"{prefix}#{damaged + 1}"
-    assert heal.reason == (
+    assert heal.sentence == (
         f"{prefix}#{damaged} was written during the sweep and references 1 blob that it had deleted"
     )
     assert (report.status, report.notes) == ("done", ())
@@ -309,9 +312,9 @@ def test_an_index_in_a_ref_that_the_token_cannot_write_is_reported(world: World)
 
     report = world.gc(grace=GRACE, ref=PULL, readable=[MAIN])
 
-    (kept,) = (action for action in report.actions if "during the sweep" in action.reason)
+    (kept,) = (action for action in report.actions if "during the sweep" in action.sentence)
     assert kept.kind == "keep"
-    assert kept.reason.endswith("; the token cannot write refs/heads/main")
+    assert kept.sentence.endswith("; the token cannot write refs/heads/main")
     assert report.status == "done"
     world.passes(minutes=1)
     world.gc(grace=GRACE)
@@ -333,9 +336,9 @@ def test_what_the_budget_does_not_allow_to_heal_is_for_the_next_run(world: World
     # The list, a generation to look up and read, two questions, a deletion.
     report = world.gc(grace=GRACE, max_requests=6)
 
-    (note,) = report.notes
+    (note,) = (one.sentence for one in report.notes)
     assert note == (
-        "the 6 requests of --max-requests are used up: left for the next run: a check of what "
+        "the 6 requests of --max-requests are used up: deferred to the next run: a check of what "
         "builds have written during the sweep"
     )
     world.passes(minutes=1)
@@ -350,7 +353,7 @@ def test_if_it_cannot_be_asked_what_builds_have_written_the_report_says_so(world
     report = world.gc(grace=GRACE)
 
     assert report.status == "done"
-    (note,) = report.notes
+    (note,) = (one.sentence for one in report.notes)
     assert note.startswith("it could not be checked whether builds reference what was deleted: ")
     assert blob_of("reverted") not in world.blobs()
 
@@ -402,7 +405,7 @@ def test_an_index_that_cannot_be_read_does_not_keep_others_from_being_healed(wor
     assert blob_of("reverted") not in world.blobs()
     assert _references_all(world, scope="web")
     assert report.status == "done"
-    (note,) = report.notes
+    (note,) = (one.sentence for one in report.notes)
     assert note.startswith(
         "it could not be checked whether builds reference what was deleted: index-aaa-1-"
     )

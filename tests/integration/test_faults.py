@@ -140,8 +140,8 @@ def _check_end(stage: Stage, report: Report, undisturbed: Undisturbed) -> None:
         assert line.isprintable()
         assert "sig=" not in line
     if report.status == "done" and stage.arrival() != undisturbed.arrival:
-        said = [f"{action.reason} {action.outcome}" for action in report.actions]
-        assert any("could not be" in line or "gone already" in line for line in said)
+        said = [f"{action.sentence} {action.outcome_sentence}" for action in report.actions]
+        assert any("could not be" in line or "already gone" in line for line in said)
     stage.world.patience = AT_ONCE
     stage.world.passes(minutes=5)
     if stage.arrival() != undisturbed.arrival:
@@ -212,7 +212,7 @@ def test_a_list_that_is_wrong_is_read_again_or_not_relied_upon(
         assert times == FOREVER
         assert blob_of("orphan") in stage.world.blobs()
         assert any(
-            "the list of entries was not whole" in action.reason for action in report.actions
+            "the list of entries was incomplete" in action.sentence for action in report.actions
         )
     stage.world.passes(minutes=5)
     assert stage.gc().status == "done"
@@ -235,7 +235,7 @@ def test_what_is_listed_survives_a_look_up_that_misses_it(
         assert leads_to(stage.world.newest()) == kept
     else:
         assert blob_of("orphan") in stage.world.blobs()
-        assert any("could not be read this time" in action.reason for action in report.actions)
+        assert any("could not be read this time" in action.sentence for action in report.actions)
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_blobs_that_a_build_has_uploaded_before_its_index_survive(world: World) 
     report = world.gc()
 
     assert blob_of("uploaded") in world.blobs()
-    assert "kept until" in _kept(report, blob_of("uploaded"))[0].reason
+    assert "kept until" in _kept(report, blob_of("uploaded"))[0].sentence
 
 
 def test_what_nothing_has_needed_for_the_grace_period_is_deleted(world: World) -> None:
@@ -190,7 +190,7 @@ def test_what_nothing_has_needed_for_the_grace_period_is_deleted(world: World) -
         "buildkit-blob-1-" + blob_of("orphan"),
         "buildkit-blob-1-" + content_digest(b"gone") + "-sig",
     }
-    assert all("dangling since" in action.reason for action in report.deleted)
+    assert all("dangling since" in action.sentence for action in report.deleted)
 
 
 def test_what_the_newest_index_named_when_the_run_began_has_a_whole_grace_period_left(
@@ -239,7 +239,7 @@ def test_an_index_in_an_unreadable_ref_protects_older_blobs_for_a_grace_period(
     report = world.gc()
 
     assert blob_of("maybe") in world.blobs()
-    assert PULL in _kept(report, blob_of("maybe"))[0].reason
+    assert PULL in _kept(report, blob_of("maybe"))[0].sentence
     world.passes(hours=24)
     world.gc()
     assert blob_of("maybe") not in world.blobs()
@@ -282,7 +282,7 @@ def test_a_signed_index_that_hides_ours_is_outdated_by_a_new_generation(world: W
     report = world.gc()
 
     assert leads_to(world.newest()) == _blobs("base", "api")
-    assert "created later" in report.actions[0].reason
+    assert "created later" in report.actions[0].sentence
 
 
 def test_a_late_build_with_a_lower_number_hides_nothing(world: World) -> None:
@@ -334,8 +334,8 @@ def test_no_blob_is_swept_that_an_index_written_meanwhile_may_need(world: World)
     report = world.gc()
 
     assert blob_of("orphan") in world.blobs()
-    assert [a.outcome for a in report.actions if a.kind == "delete"] == [
-        "skipped: index-new-1-f921bd05#1 was written meanwhile and may need it"
+    assert [a.outcome_sentence for a in report.actions if a.kind == "delete"] == [
+        "skipped: index-new-1-f921bd05#1 was written since the run began and may need it"
     ]
     assert report.status == "done"
 
@@ -363,7 +363,7 @@ def test_an_index_that_cannot_be_read_this_time_stops_the_sweep_of_blobs(world: 
     report = world.gc()
 
     assert _blobs("orphan", "api") <= world.blobs()
-    assert unread.key in _kept(report, blob_of("orphan"))[0].reason
+    assert unread.key in _kept(report, blob_of("orphan"))[0].sentence
     assert report.status == "done"
     assert leads_to(world.newest()) == _blobs("base", "web")
 
@@ -381,7 +381,7 @@ def test_an_index_that_is_not_valid_is_replaced_by_the_merge_of_the_others(world
     report = world.gc(grace=timedelta(hours=1))
 
     assert leads_to(world.newest()) == _blobs("base", "api")
-    assert "not valid: layer 0: it has no annotations" in report.actions[0].reason
+    assert "not valid: layer 0: it has no annotations" in report.actions[0].sentence
     world.passes(hours=2)
     world.gc(grace=timedelta(hours=1))
     assert broken.key not in {entry.key for entry in world.entries()}
@@ -401,11 +401,11 @@ def test_a_dry_run_changes_nothing_and_prints_the_plan_that_is_then_carried_out(
 
     assert [entry.id for entry in world.entries()] == before
     done = world.gc()
-    assert [(a.kind, a.subject, a.reason) for a in planned.actions] == [
-        (a.kind, a.subject, a.reason) for a in done.actions
+    assert [(a.kind, a.subject, a.sentence) for a in planned.actions] == [
+        (a.kind, a.subject, a.sentence) for a in done.actions
     ]
-    assert {a.outcome for a in planned.actions} == {"planned", "kept"}
-    assert {a.outcome for a in done.actions} == {"done", "kept"}
+    assert {a.outcome_sentence for a in planned.actions} == {"planned", "kept"}
+    assert {a.outcome_sentence for a in done.actions} == {"done", "kept"}
 
 
 def test_without_a_sweep_nothing_is_deleted(world: World) -> None:
@@ -429,7 +429,7 @@ def test_a_run_of_a_pull_request_writes_its_own_ref_only(world: World) -> None:
 
     assert leads_to(world.newest(ref=PULL)) == _blobs("base", "pull", "pull again")
     assert world.generations(ref=PULL) == [1, 2, 3] or world.generations() == [1, 2]
-    assert any("the token cannot write refs/heads/main" in a.reason for a in report.actions)
+    assert any("the token cannot write refs/heads/main" in a.sentence for a in report.actions)
 
 
 @pytest.mark.parametrize("service", ["v1", "v2"])
@@ -555,7 +555,7 @@ def test_a_merged_index_that_no_run_could_read_again_is_not_written(world: World
     assert report.status == "done"
     assert [entry.id for entry in world.entries()] == [entry.id for entry in before]
     (kept,) = _kept(report, WEB.prefix[:-1])
-    assert "more than the" in kept.reason
+    assert "more than the" in kept.sentence
     assert world.gc().indexes_written == 1
 
 
@@ -580,7 +580,7 @@ def test_an_index_that_grows_too_large_by_what_a_build_writes_meanwhile_is_left(
 
     assert report.status == "done"
     assert world.generations() == [1, 2, 3]
-    assert "with what builds have written meanwhile" in report.actions[0].outcome
+    assert "with what builds have written since the run began" in report.actions[0].outcome_sentence
 
 
 def test_what_was_written_and_could_not_be_read_back_is_not_said_to_be_unwritten(
@@ -610,7 +610,7 @@ def test_keys_that_have_no_further_number_are_left_alone(world: World) -> None:
 
     assert report.status == "done", report.problems
     assert world.generations("s" * 493) == [8, 9]
-    assert "more than 512" in _kept(report, str(index))[0].reason
+    assert "more than 512" in _kept(report, str(index))[0].sentence
 
 
 def test_with_rest_alone_nothing_is_written_or_deleted(world: World) -> None:
@@ -635,5 +635,5 @@ def test_a_content_of_the_wrong_size_counts_as_not_read(world: World) -> None:
 
     report = world.gc(ref=PULL, readable=[MAIN], dry_run=True)
 
-    assert any("could not be read this time" in action.reason for action in report.actions)
+    assert any("could not be read this time" in action.sentence for action in report.actions)
     assert decode(hidden.content or b"") == built("base", "api", at=world.now)

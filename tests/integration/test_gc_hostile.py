@@ -218,7 +218,7 @@ def test_an_index_whose_key_another_readable_ref_has_is_not_read_there(world: Wo
 
     assert report.status == "done"
     assert world.blobs(MAIN) == {blob_of("base"), blob_of("api")}
-    assert any(f"{FEATURE} has an entry of the same key" in a.reason for a in report.actions)
+    assert any(f"{FEATURE} has an entry of the same key" in a.sentence for a in report.actions)
     # What a run on the branch has seen is no matter to main, with the same database either.
     world.passes(days=1)
     world.build("base", "web")
@@ -242,7 +242,7 @@ def test_version_1_says_in_which_ref_an_index_is_that_was_put_in_front_meanwhile
     report = world.gc(ref=FEATURE, readable=[MAIN], service="v1", grace=timedelta(0))
 
     assert world.blobs() == {blob_of("base"), blob_of("api")}
-    assert any("could not be read this time" in action.reason for action in report.actions)
+    assert any("could not be read this time" in action.sentence for action in report.actions)
 
 
 def test_without_a_list_what_a_branch_puts_in_front_of_mains_index_is_not_believed_on_main(

@@ -51,7 +51,7 @@ def _kept(report: Report, subject: str) -> list[ActionReport]:
 
 
 def _written(report: Report) -> list[str]:
-    return [a.subject for a in report.actions if a.kind == "write" and a.outcome == "done"]
+    return [a.subject for a in report.actions if a.kind == "write" and a.outcome_sentence == "done"]
 
 
 def test_every_tag_keeps_its_own_index_and_orphans_go_after_the_grace_period(world: World) -> None:
@@ -260,7 +260,7 @@ def test_a_document_that_leads_too_deep_stops_the_sweep(world: World) -> None:
     report = world.gc(grace=NO_GRACE)
 
     assert world.steps("orphan")
-    assert "deep could not be read this time" in _kept(report, layer_of("orphan"))[0].reason
+    assert "deep could not be read this time" in _kept(report, layer_of("orphan"))[0].sentence
 
 
 def test_an_index_that_is_not_valid_keeps_nothing_alive_after_the_grace_period(
@@ -281,7 +281,7 @@ def test_an_index_that_is_not_valid_keeps_nothing_alive_after_the_grace_period(
     report = world.gc()
 
     assert _written(report) == ["api"]
-    assert "not valid: layer 0: its parent is out of range" in report.actions[0].reason
+    assert "not valid: layer 0: its parent is out of range" in report.actions[0].sentence
     assert world.leads_to("api") == set()
     assert world.steps("maybe")
     world.passes(hours=25)
@@ -300,7 +300,7 @@ def test_a_tag_whose_manifest_is_missing_is_reported_and_holds_nothing_up(world:
 
     assert not world.steps("orphan")
     assert world.tags() == ["api", "web"]
-    assert "is missing" in _kept(report, "web")[0].reason
+    assert "is missing" in _kept(report, "web")[0].sentence
 
 
 def test_damaged_blobs_count_as_missing_if_they_are_looked_for(world: World) -> None:
@@ -314,7 +314,7 @@ def test_damaged_blobs_count_as_missing_if_they_are_looked_for(world: World) -> 
     report = world.gc(verify=True)
 
     assert world.leads_to() == _layers("base")
-    assert "does not match its digest" in _kept(report, layer_of("api"))[0].reason
+    assert "does not match its digest" in _kept(report, layer_of("api"))[0].sentence
     world.passes(hours=25)
     world.gc(verify=True)
     assert not damaged.exists(), "the next export stores it anew"
@@ -375,11 +375,11 @@ def test_a_dry_run_changes_nothing_and_tells_the_plan_that_is_then_carried_out(
 
     assert world.files() == before
     done = world.gc()
-    assert [(a.kind, a.subject, a.reason) for a in planned.actions] == [
-        (a.kind, a.subject, a.reason) for a in done.actions
+    assert [(a.kind, a.subject, a.sentence) for a in planned.actions] == [
+        (a.kind, a.subject, a.sentence) for a in done.actions
     ]
-    assert {a.outcome for a in planned.actions} == {"planned", "kept"}
-    assert {a.outcome for a in done.actions} == {"done", "kept"}
+    assert {a.outcome_sentence for a in planned.actions} == {"planned", "kept"}
+    assert {a.outcome_sentence for a in done.actions} == {"done", "kept"}
 
 
 def test_without_a_sweep_nothing_is_deleted(world: World) -> None:
@@ -483,7 +483,7 @@ def test_a_lock_that_a_build_holds_is_waited_for_politely_and_then_left(world: W
         report = world.gc()
 
     assert report.status == "done"
-    assert report.actions[0].outcome == "left: a build holds index.json.lock"
+    assert report.actions[0].outcome_sentence == "deferred: a build holds index.json.lock"
     assert 5 < sum(world.patient) < 30
     assert world.files()["index.json"] == before["index.json"]
     assert _written(world.gc()) == ["api"]
@@ -552,10 +552,10 @@ def test_no_blob_is_swept_that_an_export_meanwhile_may_need(
 
     report = world.gc()
 
-    outcomes = [a.outcome for a in report.actions if a.kind == "delete"]
+    outcomes = [a.outcome_sentence for a in report.actions if a.kind == "delete"]
     assert outcomes == [
         "done",
-        *["skipped: a build has exported meanwhile and may need it"] * 8,
+        *["skipped: a build has exported since the run began and may need it"] * 8,
     ]
     assert orphans[-1].exists()
     assert world.leads_to("new")
@@ -572,7 +572,10 @@ def test_no_blob_is_swept_while_a_build_uploads_and_a_dead_upload_holds_nothing_
     report = world.gc()
 
     assert world.steps("orphan")
-    assert "a build is uploading" in next(a for a in report.actions if a.kind == "delete").outcome
+    assert (
+        "a build is uploading"
+        in next(a for a in report.actions if a.kind == "delete").outcome_sentence
+    )
     world.passes(minutes=20)
     world.gc()
     assert not world.steps("orphan")
@@ -615,7 +618,7 @@ def test_a_build_that_has_uploaded_and_not_exported_stops_the_sweep_for_an_hour(
 
     assert world.steps("orphan")
     deletion = next(a for a in report.actions if a.kind == "delete")
-    assert "has uploaded, not exported yet" in deletion.outcome
+    assert "has uploaded, not exported yet" in deletion.outcome_sentence
     world.passes(hours=1)
     world.gc()
     assert not world.steps("orphan")
@@ -656,7 +659,7 @@ def test_a_directory_that_is_replaced_while_a_run_works_stops_the_sweep(
     report = world.gc()
 
     assert report.entries_deleted == 1
-    skipped = [a.outcome for a in report.actions if "skipped" in a.outcome]
+    skipped = [a.outcome_sentence for a in report.actions if "skipped" in a.outcome_sentence]
     assert len(skipped) == 4
     assert all(f"{name} was replaced meanwhile" in outcome for outcome in skipped)
 
@@ -702,7 +705,7 @@ def test_a_file_that_was_written_anew_since_it_was_seen_stays(
     report = world.gc()
 
     assert orphan.exists()
-    assert [a.outcome for a in report.actions if a.kind == "delete"] == [
+    assert [a.outcome_sentence for a in report.actions if a.kind == "delete"] == [
         "skipped: it was written anew meanwhile"
     ]
 
@@ -786,7 +789,7 @@ def test_a_manifest_that_another_run_has_replaced_meanwhile_is_left_for_the_next
     report = world.gc(merged_tag=merged_tag)
 
     assert report.status == "done", report.problems
-    assert any(a.outcome.startswith("left: the manifest") for a in report.actions)
+    assert any(a.outcome_sentence.startswith("deferred: the manifest") for a in report.actions)
 
 
 def test_a_layout_without_blobs_of_our_algorithm_gets_a_directory_for_them(world: World) -> None:

@@ -135,7 +135,7 @@ def test_an_index_that_importers_refuse_is_replaced_once(
         report = world.gc()
 
     assert report.status == "done", report.problems
-    assert [(a.subject, a.outcome) for a in report.actions if a.kind == "write"] == [
+    assert [(a.subject, a.outcome_sentence) for a in report.actions if a.kind == "write"] == [
         ("api", "done")
     ]
     assert not import_tag(world.path, "api").results
@@ -164,7 +164,7 @@ def test_a_manifest_that_describes_more_than_its_config_names_is_replaced_once(
 
     report = world.gc()
 
-    assert [a.outcome for a in report.actions if a.kind == "write"] == ["done"]
+    assert [a.outcome_sentence for a in report.actions if a.kind == "write"] == ["done"]
     assert world.leads_to() == {layer_of("base")}
     assert not [a for a in world.gc().actions if a.kind == "write"]
 

@@ -55,7 +55,7 @@ def _sizes(world: World, tag: str) -> tuple[int, int]:
 
 
 def _written(report: Report) -> dict[str, str]:
-    return {a.subject: a.reason for a in report.actions if a.kind == "write"}
+    return {a.subject: a.sentence for a in report.actions if a.kind == "write"}
 
 
 def test_an_export_that_importers_refuse_is_cut_to_what_they_read_once(world: World) -> None:
@@ -101,7 +101,7 @@ def test_the_merged_tag_has_what_was_exported_last_and_no_tag_loses_anything(
     again = world.gc(merged_tag=MERGED)
     assert not _written(again)
     assert world.files() == files
-    assert any("left out" in a.reason for a in again.actions if a.subject == MERGED)
+    assert any("left out" in a.sentence for a in again.actions if a.subject == MERGED)
 
 
 def test_a_manifest_that_is_too_large_is_written_without_what_importers_do_not_need(

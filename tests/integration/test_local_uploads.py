@@ -51,7 +51,7 @@ def test_what_a_killed_build_has_left_is_reported_and_goes_after_a_day(world: Wo
     with watcher.run(NO_GRACE):
         report = world.gc(grace=NO_GRACE)
 
-    assert {a.outcome for a in _told(report, "delete")} == {"done"}
+    assert {a.outcome_sentence for a in _told(report, "delete")} == {"done"}
     assert {a.subject for a in _told(report, "delete")} == {f"ingest/{one.name}" for one in uploads}
     assert report.bytes_freed == 2 * (1_000 + len("layer")) + len("another") - len("layer")
     assert not any(upload.exists() for upload in uploads)
@@ -68,7 +68,7 @@ def test_it_is_kept_for_a_grace_period_of_more_than_a_day(world: World) -> None:
     assert upload.exists()
     (kept,) = _told(report, "keep")
     assert kept.size == 1_005
-    assert kept.reason.startswith("dangling since 2026-01-01 00:00:00 UTC, kept until 2026-01-04")
+    assert kept.sentence.startswith("dangling since 2026-01-01 00:00 UTC, kept until 2026-01-04")
     world.passes(hours=43)
     world.gc(grace=timedelta(days=3))
     assert not upload.exists()
@@ -80,7 +80,7 @@ def test_a_dry_run_and_a_run_without_a_sweep_only_report_it(world: World) -> Non
 
     for how in ("dry_run", "no_sweep"):
         report = world.gc(**{how: True})  # type: ignore[arg-type]
-        assert [a.outcome for a in _told(report, "delete")] == ["planned"]
+        assert [a.outcome_sentence for a in _told(report, "delete")] == ["planned"]
         assert upload.exists()
 
 
@@ -113,7 +113,9 @@ def test_an_upload_that_a_build_goes_on_with_meanwhile_is_kept(
     report = world.gc()
 
     assert (upload / "data").read_bytes() == b"more"
-    assert [a.outcome for a in _told(report, "delete")] == ["skipped: a build has gone on with it"]
+    assert [a.outcome_sentence for a in _told(report, "delete")] == [
+        "skipped: a build has gone on with it"
+    ]
 
 
 def test_blobs_that_are_overdue_go_in_the_same_run(world: World) -> None:

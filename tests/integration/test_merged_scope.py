@@ -246,7 +246,7 @@ def test_a_build_that_exports_to_the_scope_during_the_run_is_not_hidden(world: W
 
     assert theirs
     assert world.generations(MERGED) == [1]
-    assert _report_of(report, MERGED).outcome.startswith("left: a build has exported")
+    assert _report_of(report, MERGED).outcome_sentence.startswith("deferred: a build has exported")
 
 
 def _late(request: object) -> bool:

@@ -44,7 +44,7 @@ def _gc(world: World, **how: object) -> Report:
 
 
 def _written(report: Report) -> dict[str, str]:
-    return {a.subject: a.reason for a in report.actions if a.kind == "write"}
+    return {a.subject: a.sentence for a in report.actions if a.kind == "write"}
 
 
 def test_it_is_created_and_holds_all_that_other_tags_lead_to_which_stay_as_they_are(
@@ -267,7 +267,7 @@ def test_it_loses_nothing_when_a_tag_cannot_be_read_once(
         _refuse_to_open(patch, web)
         report = _gc(world)
 
-    assert any("could not be read this time" in action.reason for action in report.actions)
+    assert any("could not be read this time" in action.sentence for action in report.actions)
     assert world.leads_to(MERGED) >= _layers("base", "web")
     assert dict(world.names())["web"] == dict(before)["web"]
     _gc(world)

@@ -29,7 +29,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def _deletes(report: Report) -> list[str]:
-    return [action.outcome for action in report.actions if action.kind == "delete"]
+    return [action.outcome_sentence for action in report.actions if action.kind == "delete"]
 
 
 def test_what_hides_the_newest_generation_is_outdated_although_it_was_created_at_the_same_time(
@@ -66,7 +66,7 @@ def test_no_blob_is_swept_that_an_index_of_an_unreadable_ref_may_need_which_came
     report = world.gc()
 
     assert blob_of("orphan") in world.blobs(MAIN)
-    assert "written meanwhile" in _deletes(report)[0]
+    assert "written since the run began" in _deletes(report)[0]
 
 
 def test_no_blob_is_swept_that_a_build_has_looked_up_meanwhile_and_will_name_later(
@@ -89,7 +89,10 @@ def test_no_blob_is_swept_that_a_build_has_looked_up_meanwhile_and_will_name_lat
     report = world.gc()
 
     assert world.blobs() == {blob_of(step) for step in ("base", "api", "orphan")}
-    assert sorted(_deletes(report)) == ["done", "skipped: somebody has looked it up meanwhile"]
+    assert sorted(_deletes(report)) == [
+        "done",
+        "skipped: somebody has looked it up since the run began",
+    ]
 
 
 def test_when_all_blobs_are_in_use_none_is_swept(world: World) -> None:
@@ -108,7 +111,7 @@ def test_when_all_blobs_are_in_use_none_is_swept(world: World) -> None:
 
     report = world.gc(grace=timedelta(hours=1))
 
-    assert "so many blobs were used meanwhile" in _deletes(report)[0]
+    assert "so many blobs were used since the run began" in _deletes(report)[0]
     assert blob_of("orphan") in world.blobs()
 
 

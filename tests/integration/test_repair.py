@@ -29,7 +29,7 @@ def service(tmp_path: Path) -> Iterator[world.World]:
 
 def _writes(report: Report) -> dict[str, str]:
     assert report.status == "done", report.problems
-    return {a.subject: a.outcome for a in report.actions if a.kind == "write"}
+    return {a.subject: a.outcome_sentence for a in report.actions if a.kind == "write"}
 
 
 def _level(report: Report) -> tuple[str, str]:

@@ -427,7 +427,7 @@ class SimulatedWorld(RuleBasedStateMachine):
             self.world.passes(seconds=workflow.grace.total_seconds() + 1_200)
         report = self.run(workflow, memory, complete=False)
         if report.status == "done" and report.blocked:
-            assert key not in report.blocked.reason, report.blocked.reason
+            assert key not in report.blocked.sentence, report.blocked.sentence
         self.site.figures.counts["doubts ended"] += 1
 
     @rule(workflow=limited, memory=st.integers(0, MEMORIES - 1))
@@ -591,7 +591,7 @@ class SimulatedWorld(RuleBasedStateMachine):
         if complete and self.last_blob and self.last_blob < len(self.past):
             self.problems += unhealed(self.past[self.last_blob], after, self.swept, workflow)
         self.site.figures.counts["healed indexes"] += sum(
-            action.kind == "write" and "during the sweep" in action.reason
+            action.kind == "write" and "during the sweep" in action.sentence
             for action in report.actions
         )
         self.site.figures.counts["deferred sweeps"] += bool(
@@ -781,7 +781,7 @@ def is_complete(report: Report) -> bool:
         report.status == "done"
         and not report.dry_run
         and not report.notes
-        and not any("could not be read" in action.reason for action in report.actions)
+        and not any("could not be read" in action.sentence for action in report.actions)
     )
 
 

@@ -32,7 +32,7 @@ def _deletes(report: Report) -> list[ActionReport]:
 
 
 def _outcomes(report: Report) -> list[str]:
-    return [action.outcome for action in _deletes(report)]
+    return [action.outcome_sentence for action in _deletes(report)]
 
 
 def test_superseded_generations_go_first_then_blobs_the_oldest_first(world: World) -> None:
@@ -70,7 +70,10 @@ def test_nothing_is_deleted_of_an_index_that_could_not_be_rewritten(world: World
 
     assert report.status == "failed"
     assert world.generations() == [1, 2]
-    assert _outcomes(report)[:2] == ["skipped: index-buildkit-1-f921bd05 was not rewritten"] * 2
+    assert (
+        _outcomes(report)[:2]
+        == ["skipped: index-buildkit-1-f921bd05 is not rewritten, so it may still be needed"] * 2
+    )
     assert _outcomes(report)[2:] == ["done"] * 3
 
 
@@ -81,7 +84,10 @@ def test_a_blob_of_an_index_that_could_not_be_rewritten_stays(world: World) -> N
     report = world.gc(grace=NO_GRACE)
 
     kept = next(a for a in _deletes(report) if a.subject.endswith(blob_of("web")))
-    assert kept.outcome == "skipped: index-buildkit-1-f921bd05 was not rewritten"
+    assert (
+        kept.outcome_sentence
+        == "skipped: index-buildkit-1-f921bd05 is not rewritten, so it may still be needed"
+    )
     assert blob_of("web") in world.blobs()
 
 
@@ -112,7 +118,7 @@ def test_an_entry_that_is_gone_already_is_a_success(world: World) -> None:
 
     report = world.gc(grace=NO_GRACE)
 
-    assert _outcomes(report) == ["done", "done", "done", "gone already", "done"]
+    assert _outcomes(report) == ["done", "done", "done", "already gone", "done"]
     assert report.status == "done"
     assert blob_of("y") not in world.blobs()
     assert len(report.deleted) == 5
@@ -125,7 +131,7 @@ def test_no_blob_goes_if_it_cannot_be_asked_what_was_written_meanwhile(world: Wo
     report = world.gc(grace=NO_GRACE)
 
     reasons = _outcomes(report)[2:]
-    assert all("could not be asked" in reason and DEAD in reason for reason in reasons)
+    assert all("could not be checked" in reason and DEAD in reason for reason in reasons)
     assert len(reasons) == 3
     assert {blob_of("x"), blob_of("y"), blob_of("z")} <= world.blobs()
     assert report.status == "done"
@@ -144,10 +150,10 @@ def test_a_blob_that_an_index_merged_in_meanwhile_names_stays_and_the_others_go(
 
     report = world.gc(grace=NO_GRACE)
 
-    outcomes = {a.subject[-64:]: a.outcome for a in _deletes(report)}
+    outcomes = {a.subject[-64:]: a.outcome_sentence for a in _deletes(report)}
     assert (
         outcomes[blob_of("x")[-64:]]
-        == "skipped: a build has written an index meanwhile that names it"
+        == "skipped: a build has written an index since the run began that names it"
     )
     assert outcomes[blob_of("y")[-64:]] == outcomes[blob_of("z")[-64:]] == "done"
 
@@ -173,7 +179,7 @@ def test_what_builds_did_meanwhile_is_asked_again_in_a_sweep_that_takes_long(wor
 
     assert blob_of("late 4") in world.blobs()
     assert _outcomes(report)[:4] == ["done"] * 4
-    assert "was written meanwhile" in _outcomes(report)[-1]
+    assert "was written since the run began" in _outcomes(report)[-1]
     assert report.status == "done"
 
 
@@ -191,7 +197,7 @@ def test_no_generation_goes_whose_successor_the_host_has_evicted_meanwhile(world
     report = world.gc()
 
     assert world.generations() == [1, 2]
-    reason = "skipped: index-buildkit-1-f921bd05#3 is gone, so builders read this one"
+    reason = "skipped: index-buildkit-1-f921bd05#3 is gone, so builds read this one"
     assert _outcomes(report)[:2] == [reason, reason]
 
 
@@ -205,7 +211,7 @@ def test_no_generation_goes_if_it_cannot_be_asked_whether_its_successor_is_there
     report = world.gc()
 
     assert world.generations() == [1, 2, 3]
-    assert all("could not be asked whether" in outcome for outcome in _outcomes(report)[:2])
+    assert all("could not be checked whether" in outcome for outcome in _outcomes(report)[:2])
     assert report.status == "done"
 
 
@@ -224,7 +230,7 @@ def test_no_blob_goes_if_a_build_has_written_an_index_meanwhile_that_cannot_be_r
     report = world.gc(grace=NO_GRACE)
 
     assert {blob_of("x"), blob_of("y"), blob_of("z")} <= world.blobs()
-    assert "was written meanwhile" in _outcomes(report)[-1]
+    assert "was written since the run began" in _outcomes(report)[-1]
 
 
 @pytest.fixture
@@ -256,7 +262,7 @@ def test_a_generation_is_not_looked_up_if_the_budget_does_not_reach_for_its_dele
     report = world.gc(grace=NO_GRACE, max_requests=2)
 
     assert world.requests == {"list": 1}
-    assert [outcome.partition(":")[0] for outcome in _outcomes(report)] == ["left"] * 5
+    assert [outcome.partition(":")[0] for outcome in _outcomes(report)] == ["deferred"] * 5
 
 
 def test_a_look_up_that_uses_the_budget_up_leaves_the_rest(world: World) -> None:
@@ -267,7 +273,7 @@ def test_a_look_up_that_uses_the_budget_up_leaves_the_rest(world: World) -> None
     report = world.gc(grace=NO_GRACE, max_requests=3)
 
     assert world.requests == {"list": 1, "look-up": 2}
-    reason = "left: the 3 requests of --max-requests are used up"
+    reason = "deferred: the 3 requests of --max-requests are used up"
     assert _outcomes(report) == [reason] * 5
     assert (report.status, report.deleted) == ("done", ())
 
@@ -277,11 +283,11 @@ def test_what_the_budget_leaves_is_for_the_next_run(world: World) -> None:
 
     report = world.gc(grace=NO_GRACE, max_requests=4)
 
-    reason = "left: the 4 requests of --max-requests are used up"
+    reason = "deferred: the 4 requests of --max-requests are used up"
     assert _outcomes(report) == ["done", "done", reason, reason, reason]
     assert report.status == "done"
-    assert report.notes == (
-        "the 4 requests of --max-requests are used up: left for the next run: 3 actions",
+    assert tuple(one.sentence for one in report.notes) == (
+        "the 4 requests of --max-requests are used up: deferred to the next run: 3 actions",
     )
 
 

@@ -100,7 +100,7 @@ def test_a_list_that_lacks_what_exists_lets_no_blob_go(listed: World) -> None:
     report = listed.gc(grace=timedelta(0))
 
     assert blob_of("orphan") in listed.blobs()
-    assert any("the list of entries was not whole" in one.reason for one in report.actions)
+    assert any("the list of entries was incomplete" in one.sentence for one in report.actions)
     listed.running.observe()
     listed.passes(hours=1)
     listed.gc(grace=timedelta(0))

@@ -6,7 +6,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from maintainer.budget import Budget
-from maintainer.errors import StoreError
+from maintainer.errors import UsedUpError
+from maintainer.model.reason import (
+    DeadlinePassed,
+    Interrupted,
+    RequestsExhausted,
+    RestShareExhausted,
+)
 from maintainer.settings import Settings
 from maintainer.stores.requests import RequestLog
 
@@ -39,7 +45,7 @@ def test_requests_are_granted_up_to_the_limit_and_not_one_more() -> None:
     budget = _budget(RequestLog(), max_requests=10)
 
     assert budget.take(7) is None
-    assert budget.take(4) == "the 10 requests of --max-requests are used up"
+    assert budget.take(4) == RequestsExhausted(10)
 
 
 def test_what_was_granted_counts_before_it_is_used() -> None:
@@ -75,7 +81,7 @@ def test_the_deadline_counts_from_the_beginning_and_by_the_clock() -> None:
     assert budget.take(1) is None
     clock.now += timedelta(seconds=1)
 
-    assert budget.take(1) == "the --deadline has passed"
+    assert budget.take(1) == DeadlinePassed()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +109,7 @@ def test_a_share_of_the_rest_apis_rate_limit_is_used(
 
     assert (refused is None) == granted
     if refused:
-        assert f"{share:.0%} of the REST API's remaining rate limit" in refused
+        assert refused == RestShareExhausted(share)
 
 
 def test_an_interrupt_says_no_from_then_on() -> None:
@@ -111,14 +117,14 @@ def test_an_interrupt_says_no_from_then_on() -> None:
     budget.interrupt("SIGTERM")
 
     assert budget.interrupted
-    assert budget.take(0) == budget.used_up == "interrupted by SIGTERM"
+    assert budget.take(0) == budget.used_up == Interrupted("SIGTERM")
 
 
 def test_who_stops_it_gives_the_reason_unless_there_is_one() -> None:
     budget = _budget(RequestLog())
 
-    assert budget.stop("enough") == "enough" == budget.take(1)
-    assert budget.stop("more than enough") == "enough"
+    assert budget.stop(DeadlinePassed()) == DeadlinePassed() == budget.take(1)
+    assert budget.stop(RequestsExhausted(1)) == DeadlinePassed()
     assert not budget.interrupted
 
 
@@ -130,7 +136,8 @@ def test_the_limit_holds_for_every_request_but_those_that_end_a_write() -> None:
     for kind in ("reserve", "upload", "finalize"):
         log.count(kind, again=True)
     for kind in ("list", "recheck", "look-up", "download", "delete", "limits"):
-        with pytest.raises(StoreError, match=r"the 1 requests of --max-requests are used up"):
+        with pytest.raises(UsedUpError) as refused:
             log.count(kind, again=False)
+        assert refused.value.reason == RequestsExhausted(1)
     assert log.total == 4
     assert log.retries == 3

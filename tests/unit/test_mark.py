@@ -20,6 +20,7 @@ from maintainer.mark import mark
 from maintainer.model.marks import Index, Mark, State
 from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
+from maintainer.report.reasons import format_reason
 from tests.snapshots import (
     MAIN,
     NOW,
@@ -305,7 +306,7 @@ def test_a_blob_is_reachable_when_a_live_result_of_some_index_needs_it() -> None
     for name in ("base", "app"):
         marked = _mark_of(blob_key(name), world)
         assert marked.state is State.REACHABLE
-        assert marked.reason == "index-web-1-f921bd05 in refs/heads/main needs it"
+        assert format_reason(marked.reason) == "index-web-1-f921bd05 in refs/heads/main needs it"
         assert marked.since is None
 
 
@@ -352,7 +353,7 @@ def test_a_blob_is_not_needed_by_a_result_that_is_dead() -> None:
     for name in ("base", "app"):
         marked = _mark_of(blob_key(name), world)
         assert marked.state is State.DANGLING
-        assert marked.reason == "no live result of any index needs it"
+        assert format_reason(marked.reason) == "no live result of any index needs it"
 
 
 # Since when a blob is unneeded.
@@ -396,7 +397,7 @@ def test_what_the_newest_generation_named_was_needed_until_now_whatever_its_age(
     marked = _dangling_since(world)
 
     assert marked.since == NOW
-    assert marked.reason == (
+    assert format_reason(marked.reason) == (
         "index-web-1-f921bd05 in refs/heads/main named it until now, but no live result needs it"
     )
 
@@ -472,7 +473,7 @@ def test_the_newest_generation_is_what_builders_read() -> None:
     marked = _mark_of("index-web-1-f921bd05#2", world)
 
     assert marked.state is State.NEWEST
-    assert marked.reason == "builders read it"
+    assert format_reason(marked.reason) == "builds read it"
     assert marked.since == NOW
     assert marked.index == WEB
 
@@ -502,7 +503,7 @@ def test_without_memory_a_generation_is_superseded_since_the_next_was_created() 
     marked = _mark_of("index-web-1-f921bd05#1", world)
 
     assert marked.state is State.SUPERSEDED
-    assert marked.reason == "generation 4 is newer"
+    assert format_reason(marked.reason) == "generation 4 is newer"
     assert marked.since == ago(hours(40))
     assert marked.index == WEB
 
@@ -535,7 +536,7 @@ def test_every_signed_generation_is_left_as_it_is() -> None:
 
     for marked in mark(world.build()).marks:
         assert marked.state is State.SIGNED
-        assert marked.reason == "signed indexes are never rewritten"
+        assert format_reason(marked.reason) == "signed indexes are never rewritten"
         assert marked.index == SIGNED_WEB
 
 
@@ -545,7 +546,7 @@ def test_a_generation_that_could_not_be_read_is_told_apart() -> None:
     marked = _mark_of("index-web-1-f921bd05#2", world)
 
     assert marked.state is State.UNREAD
-    assert marked.reason == "it could not be read this time"
+    assert format_reason(marked.reason) == "it could not be read this time"
     assert marked.index == WEB
     assert _mark_of("index-web-1-f921bd05#1", world).state is State.NEWEST
 
@@ -560,7 +561,7 @@ def test_a_signature_is_reachable_while_the_index_that_it_signs_is_stored() -> N
     marked = _mark_of(f"buildkit-blob-1-{signed}-sig", world)
 
     assert marked.state is State.REACHABLE
-    assert marked.reason == "it signs index-web-1-f921bd05-sig#3"
+    assert format_reason(marked.reason) == "it signs index-web-1-f921bd05-sig#3"
 
 
 def test_a_signature_dangles_once_the_index_that_it_signs_is_gone() -> None:
@@ -574,7 +575,7 @@ def test_a_signature_dangles_once_the_index_that_it_signs_is_gone() -> None:
     marked = _mark_of(f"buildkit-blob-1-{signed}-sig", world)
 
     assert marked.state is State.DANGLING
-    assert marked.reason == "the index that it signs is gone"
+    assert format_reason(marked.reason) == "the index that it signs is gone"
     assert marked.since == ago(hours(4))
 
 
@@ -602,7 +603,7 @@ def test_an_entry_of_another_tool_is_none_of_our_business(ref: Ref) -> None:
     (marked,) = mark(world.build()).marks
 
     assert marked.state is State.FOREIGN
-    assert marked.reason == "it belongs to another tool"
+    assert format_reason(marked.reason) == "it belongs to another tool"
 
 
 def test_an_index_under_a_key_that_its_ref_does_not_write_is_none_of_our_business() -> None:
@@ -611,7 +612,7 @@ def test_an_index_under_a_key_that_its_ref_does_not_write_is_none_of_our_busines
     (marked,) = mark(world.build()).marks
 
     assert marked.state is State.FOREIGN
-    assert marked.reason == "no build in refs/heads/main writes such a key"
+    assert format_reason(marked.reason) == "no build in refs/heads/main writes such a key"
 
 
 @pytest.mark.parametrize(
@@ -628,7 +629,7 @@ def test_what_is_in_a_ref_that_the_token_cannot_read_is_only_counted(key: str) -
     (marked,) = mark(a_snapshot().with_entry(key, ref=PULL).build()).marks
 
     assert marked.state is State.UNREADABLE
-    assert marked.reason == "the token cannot read refs/pull/7/merge"
+    assert format_reason(marked.reason) == "the token cannot read refs/pull/7/merge"
 
 
 def test_a_blob_in_an_unreadable_ref_is_not_live_for_what_the_token_reads() -> None:

@@ -11,6 +11,7 @@ from maintainer.model.marks import Index
 from maintainer.model.snapshot import Snapshot
 from maintainer.model.store import StoreFacts
 from maintainer.plan import make_plan
+from maintainer.report.reasons import format_reason
 from tests.snapshots import (
     MAIN,
     MERGE,
@@ -57,13 +58,13 @@ def _reason(snapshot: Snapshot, index: IndexId = MERGE) -> str:
     """Return why the merge is written."""
     (write,) = [one for one in _plan(snapshot).writes if one.index == index]
     assert write.sink is Sink.MERGE
-    return write.reason
+    return format_reason(write.reason)
 
 
 def _kept(snapshot: Snapshot, index: IndexId = MERGE) -> str:
     plan = _plan(snapshot)
     assert index not in [one.index for one in plan.writes]
-    (reason,) = [one.reason for one in plan.keeps if one.subject == str(index)]
+    (reason,) = [format_reason(one.reason) for one in plan.keeps if one.subject == str(index)]
     return reason
 
 

@@ -29,6 +29,7 @@ from maintainer.model.index import KnownGeneration
 from maintainer.model.marks import State
 from maintainer.model.snapshot import Snapshot
 from maintainer.plan import make_plan
+from maintainer.report.reasons import format_reason
 from tests.snapshots import (
     MAIN,
     NOW,
@@ -49,7 +50,7 @@ MOMENT = timedelta(microseconds=1)
 API = IndexId(MAIN, Scope("api"))
 RELEASED_WEB = IndexId(RELEASE, Scope("web"))
 PULLED_WEB = IndexId(PULL, Scope("web"))
-SAYS_ALL = "its newest generation says all that can be used"
+SAYS_ALL = "its newest generation is up to date"
 
 
 def _plan(world: World, grace: timedelta = DAY) -> Plan:
@@ -80,7 +81,7 @@ def _kept(key: str, world: World, grace: timedelta = DAY) -> str:
     """Give the reason for which an entry is kept."""
     fate = _fate(key, world, grace)
     assert isinstance(fate, Keep), fate
-    return fate.reason
+    return format_reason(fate.reason)
 
 
 def _about(index: IndexId, world: World) -> str:
@@ -90,7 +91,7 @@ def _about(index: IndexId, world: World) -> str:
     (keep,) = [k for k in plan.keeps if k.subject == str(index) and k.ref == index.ref]
     assert keep.store_id is None
     assert keep.size is None
-    return keep.reason
+    return format_reason(keep.reason)
 
 
 # Which indexes are written.
@@ -104,13 +105,13 @@ def test_generations_that_hide_each_other_are_merged_into_the_next_one() -> None
     assert write.index == WEB
     assert str(write.key) == "index-web-1-f921bd05#7"
     assert write.content == merge([an_index("a", "b")])
-    assert write.reason == "merge generation 5 into generation 6"
+    assert format_reason(write.reason) == "merge generation 5 into generation 6"
 
 
 def test_generations_are_merged_in_whenever_they_came_to_be_known() -> None:
     world = a_snapshot().with_blobs("a", "b").with_generation(6, "b").with_generation(5, "a")
 
-    assert _write(world).reason == "merge generation 5 into generation 6"
+    assert format_reason(_write(world).reason) == "merge generation 5 into generation 6"
 
 
 def test_a_few_merged_generations_are_named() -> None:
@@ -118,7 +119,7 @@ def test_a_few_merged_generations_are_named() -> None:
     world.with_generation(1, "a").with_generation(2, "b")
     world.with_generation(4, "c").with_generation(9, "d")
 
-    assert _write(world).reason == "merge generation 1 and 2 and 4 into generation 9"
+    assert format_reason(_write(world).reason) == "merge generation 1 and 2 and 4 into generation 9"
 
 
 def test_many_merged_generations_are_counted() -> None:
@@ -126,7 +127,7 @@ def test_many_merged_generations_are_counted() -> None:
     world.with_generation(1, "a").with_generation(2, "b").with_generation(4, "c")
     world.with_generation(7, "d").with_generation(9, "e")
 
-    assert _write(world).reason == "merge 4 generations (1 to 7) into generation 9"
+    assert format_reason(_write(world).reason) == "merge 4 generations (1 to 7) into generation 9"
 
 
 def test_blobs_that_are_gone_are_dropped_and_what_is_left_is_written() -> None:
@@ -135,14 +136,17 @@ def test_blobs_that_are_gone_are_dropped_and_what_is_left_is_written() -> None:
     write = _write(world)
 
     assert write.content == merge([an_index("a", "c")])
-    assert write.reason == "drop 1 blob that is gone or not needed"
-    assert _write(world.without("a")).reason == "drop 2 blobs that are gone or not needed"
+    assert format_reason(write.reason) == "drop 1 blob that is gone or not needed"
+    assert (
+        format_reason(_write(world.without("a")).reason)
+        == "drop 2 blobs that are gone or not needed"
+    )
 
 
 def test_merging_and_dropping_are_told_together() -> None:
     world = a_snapshot().with_blobs("a", "b").with_generation(1, "a").with_generation(2, "b", "x")
 
-    assert _write(world).reason == (
+    assert format_reason(_write(world).reason) == (
         "merge generation 1 into generation 2; drop 1 blob that is gone or not needed"
     )
 
@@ -151,14 +155,14 @@ def test_an_index_of_which_nothing_is_left_is_written_empty() -> None:
     write = _write(a_snapshot().with_generation(1, "a"))
 
     assert write.content == CacheConfig()
-    assert write.reason == "drop 1 blob that is gone or not needed"
+    assert format_reason(write.reason) == "drop 1 blob that is gone or not needed"
 
 
 def test_keys_that_lead_to_nothing_are_dropped() -> None:
     write = _write(a_snapshot().with_blobs("a").with_generation(1, "a", ()))
 
     assert write.content == merge([an_index("a")])
-    assert write.reason == "drop keys and results that are of no use"
+    assert format_reason(write.reason) == "drop keys and results that are of no use"
 
 
 def test_twins_within_the_newest_generation_are_no_reason_to_write_for_builders_unite_them() -> (
@@ -189,8 +193,8 @@ def test_an_index_with_several_leaves_and_no_sink_is_written_again() -> None:
     world = a_snapshot().with_blobs("a", "b").with_generation(1, "a", "b").by_a_build()
 
     assert _write(world).content == merge([an_index("a", "b")])
-    assert _write(world).reason == (
-        "add the sink record, without which builders find only part of it"
+    assert format_reason(_write(world).reason) == (
+        "add the sink record, without which builds find only part of it"
     )
 
 
@@ -220,7 +224,7 @@ def test_an_index_all_of_whose_generations_were_evicted_is_restored_from_memory(
 
     assert str(write.key) == "index-web-1-f921bd05#4"
     assert write.content == merge([an_index("a", "b")])
-    assert write.reason == "none of its generations exists; 2 results are remembered"
+    assert format_reason(write.reason) == "none of its generations exists; 2 results are remembered"
 
 
 def test_an_index_of_which_nothing_is_stored_and_nothing_left_is_not_written() -> None:
@@ -237,7 +241,7 @@ def test_a_generation_that_importers_refuse_is_replaced_by_the_merge_of_the_othe
 
     assert str(write.key) == "index-web-1-f921bd05#3"
     assert write.content == merge([an_index("a")])
-    assert write.reason == "generation 2 is not valid: record 0: it is broken"
+    assert format_reason(write.reason) == "generation 2 is not valid: record 0: it is broken"
 
 
 def test_a_generation_that_importers_refuse_is_replaced_even_if_nothing_is_left() -> None:
@@ -262,8 +266,8 @@ def test_what_an_incomplete_list_lacks_is_not_said_to_be_older_than_what_builder
 
     (write,) = make_plan(marks, Rules(hours(24))).writes
 
-    assert write.reason == (
-        "index-web-1-f921bd05#2 is not in the list, so builders may read index-web-1-f921bd05#1"
+    assert format_reason(write.reason) == (
+        "index-web-1-f921bd05#2 is not in the list, so builds may read index-web-1-f921bd05#1"
     )
 
 
@@ -275,7 +279,7 @@ def test_what_is_in_the_list_is_not_said_to_be_missing_whatever_came_before_and_
     for without in ("#1", A, blob_key("b")):
         seen = tuple(entry for entry in snapshot.entries if not entry.key.endswith(without))
         (write,) = make_plan(mark(replace(snapshot, entries=seen)), Rules(DAY)).writes
-        assert write.reason.startswith("builders read"), without
+        assert format_reason(write.reason).startswith("builds read"), without
 
 
 def test_an_index_that_builders_do_not_see_is_written_again() -> None:
@@ -285,7 +289,9 @@ def test_an_index_that_builders_do_not_see_is_written_again() -> None:
     write = _write(world)
 
     assert write.content == merge([an_index("a")])
-    assert write.reason == ("builders read index-web-1-f921bd05-sig#3, created later, in its place")
+    assert format_reason(write.reason) == (
+        "builds read index-web-1-f921bd05-sig#3, created later, in its place"
+    )
 
 
 def test_an_index_whose_newest_generation_could_not_be_read_is_not_written() -> None:
@@ -314,7 +320,7 @@ def test_an_older_generation_that_could_not_be_read_does_not_keep_the_others_fro
     world = a_snapshot().with_blobs("a", "b").with_generation(2, "a").with_generation(3, "b")
     world.with_unread_generation(1)
 
-    assert _write(world).reason == "merge generation 2 into generation 3"
+    assert format_reason(_write(world).reason) == "merge generation 2 into generation 3"
 
 
 def test_the_next_number_is_behind_all_that_was_ever_seen() -> None:
@@ -330,7 +336,7 @@ def test_an_index_whose_numbers_have_come_to_their_end_is_not_written() -> None:
     last = int(str(MAX_GENERATION))  # as one is read from a key
 
     assert _write(ending_at(last - 1)).key.generation == last
-    assert _about(WEB, ending_at(last)) == "its generations have no further numbers"
+    assert _about(WEB, ending_at(last)) == "its keys can hold no higher number"
 
 
 def test_an_index_whose_next_key_would_be_too_long_is_not_written() -> None:
@@ -358,7 +364,7 @@ def test_an_index_that_no_run_could_read_again_is_not_written() -> None:
 
     assert len(fits.writes) == 1
     assert does_not.writes == ()
-    reasons = [keep.reason for keep in does_not.keeps if keep.subject == str(WEB)]
+    reasons = [format_reason(keep.reason) for keep in does_not.keeps if keep.subject == str(WEB)]
     assert reasons == [
         f"the merged index has {size:,} bytes, more than the {size - 1:,} of max_index_size"
     ]
@@ -430,13 +436,16 @@ def test_a_superseded_generation_is_deleted_once_the_grace_period_is_over() -> N
     delete = _deleted(OLDER, _followed(DAY))
 
     assert delete.state is State.SUPERSEDED
-    assert delete.reason == "superseded since 2026-07-31 12:00:00 UTC: generation 2 is newer"
+    assert (
+        format_reason(delete.reason)
+        == "superseded since 2026-07-31 12:00 UTC: generation 2 is newer"
+    )
     assert delete.after == frozenset()
 
 
 def test_a_superseded_generation_is_kept_until_the_very_end_of_the_grace_period() -> None:
     assert _kept(OLDER, _followed(DAY - MOMENT)) == (
-        "superseded since 2026-07-31 12:00:00 UTC, kept until 2026-08-01 12:00:00 UTC"
+        "superseded since 2026-07-31 12:00 UTC, kept until 2026-08-01 12:00 UTC"
     )
 
 
@@ -451,7 +460,7 @@ def test_the_grace_period_of_the_newest_generation_starts_when_it_is_replaced() 
     world = a_snapshot().with_blobs("a", "b").with_generation(1, "a").with_generation(2, "b")
 
     assert _kept(NEWER, world) == (
-        "superseded since 2026-08-01 12:00:00 UTC, kept until 2026-08-02 12:00:00 UTC"
+        "superseded since 2026-08-01 12:00 UTC, kept until 2026-08-02 12:00 UTC"
     )
     assert _kept(NEWER, world, MOMENT)
 
@@ -462,7 +471,7 @@ def test_without_a_grace_period_the_newest_generation_goes_once_it_is_replaced()
     delete = _deleted(NEWER, world, hours(0))
 
     assert delete.state is State.SUPERSEDED
-    assert delete.reason == "superseded by the generation that this run writes"
+    assert format_reason(delete.reason) == "superseded by the generation that this run writes"
     assert delete.after == {WEB}
 
 
@@ -476,7 +485,7 @@ def test_generations_stay_while_their_index_is_not_rewritten() -> None:
     world = a_snapshot().with_blobs("a").with_generation(1, "a").with_generation(2)
     world.with_unread_generation(3)
 
-    assert _kept(OLDER, world) == "its index is not rewritten, so it may still be needed"
+    assert _kept(OLDER, world) == "index-web-1-f921bd05 is not rewritten, so it may still be needed"
     assert _kept("index-web-1-f921bd05#3", world) == "it could not be read this time"
     assert _plan(world, hours(0)).deletes == ()
 
@@ -487,7 +496,7 @@ def test_generations_in_a_ref_that_the_token_cannot_write_stay_until_somebody_me
 
     reason = _kept(str(RELEASED_WEB.key(1)), world)
 
-    assert reason == "its index is not rewritten, so it may still be needed"
+    assert reason == "index-web-1-57cbf0f4 is not rewritten, so it may still be needed"
 
 
 def test_superseded_generations_of_a_settled_index_are_deleted_in_readable_refs_too() -> None:
@@ -506,15 +515,15 @@ def test_a_dangling_blob_is_deleted_once_the_grace_period_is_over() -> None:
     delete = _deleted(A, a_snapshot().with_blob("a", age=DAY))
 
     assert delete.state is State.DANGLING
-    assert delete.reason == (
-        "dangling since 2026-07-31 12:00:00 UTC: no live result of any index needs it"
+    assert format_reason(delete.reason) == (
+        "dangling since 2026-07-31 12:00 UTC: no live result of any index needs it"
     )
     assert delete.after == frozenset()
 
 
 def test_a_young_blob_survives_for_a_build_uploads_its_blobs_before_its_index() -> None:
     assert _kept(A, a_snapshot().with_blob("a", age=DAY - MOMENT)) == (
-        "dangling since 2026-07-31 12:00:00 UTC, kept until 2026-08-01 12:00:00 UTC"
+        "dangling since 2026-07-31 12:00 UTC, kept until 2026-08-01 12:00 UTC"
     )
     assert _kept(A, a_snapshot().with_blob("a", age=hours(1)), hours(1) + MOMENT)
 
@@ -534,7 +543,7 @@ def test_what_the_newest_generation_named_when_the_run_began_survives_it() -> No
     world = a_snapshot().with_blobs("a").with_generation(1, ("gone", "a"))
 
     assert _kept(A, world) == (
-        "dangling since 2026-08-01 12:00:00 UTC, kept until 2026-08-02 12:00:00 UTC"
+        "dangling since 2026-08-01 12:00 UTC, kept until 2026-08-02 12:00 UTC"
     )
 
 
@@ -545,8 +554,8 @@ def test_without_a_grace_period_what_an_index_named_goes_after_it_was_rewritten(
     delete = _deleted(A, world, hours(0))
 
     assert delete.after == {API, WEB}
-    assert delete.reason == (
-        "dangling since 2026-08-01 12:00:00 UTC: index-api-1-f921bd05 in refs/heads/main "
+    assert format_reason(delete.reason) == (
+        "dangling since 2026-08-01 12:00 UTC: index-api-1-f921bd05 in refs/heads/main "
         "named it until now, but no live result needs it"
     )
 
@@ -594,7 +603,7 @@ def test_no_blob_is_deleted_if_an_index_may_have_been_missed_in_the_list() -> No
     world = a_snapshot().with_blobs("a").listed_in_part()
 
     assert _kept(A, world, hours(0)) == (
-        "the list of entries was not whole, so an index may have been missed"
+        "the list of entries was incomplete, so an index may have been missed"
     )
 
 
@@ -611,8 +620,8 @@ def test_the_signature_of_an_index_that_is_gone_is_deleted_like_a_blob() -> None
     delete = _deleted(key, a_snapshot().with_signature(signed, age=DAY))
 
     assert delete.state is State.DANGLING
-    assert delete.reason == (
-        "dangling since 2026-07-31 12:00:00 UTC: the index that it signs is gone"
+    assert format_reason(delete.reason) == (
+        "dangling since 2026-07-31 12:00 UTC: the index that it signs is gone"
     )
     assert _kept(key, a_snapshot().with_signature(signed, age=DAY - MOMENT))
 
@@ -630,8 +639,8 @@ def test_a_young_index_in_an_unreadable_ref_keeps_older_blobs() -> None:
     world = _beside_a_pull_request(index=hours(1), blob_age=hours(100))
 
     assert _kept(A, world) == (
-        f"{PULLED_WEB.key(3)} in refs/pull/7/merge, whose content is not known, is newer and may "
-        "need it until 2026-08-02 11:00:00 UTC"
+        f"{PULLED_WEB.key(3)} in refs/pull/7/merge, whose content is unknown, is newer and may "
+        "need it until 2026-08-02 11:00 UTC"
     )
 
 
@@ -646,9 +655,9 @@ def test_such_an_index_keeps_no_blob_that_is_younger_than_it() -> None:
     same_age = _beside_a_pull_request(index=hours(2), blob_age=hours(2))
     younger = _beside_a_pull_request(index=hours(2), blob_age=hours(2) - MOMENT)
 
-    assert "whose content is not known" in _kept(A, same_age, grace)
+    assert "whose content is unknown" in _kept(A, same_age, grace)
     assert _kept(A, younger, grace) == (
-        "dangling since 2026-08-01 10:00:00 UTC, kept until 2026-08-01 13:00:00 UTC"
+        "dangling since 2026-08-01 10:00 UTC, kept until 2026-08-01 13:00 UTC"
     )
 
 
@@ -657,14 +666,14 @@ def test_of_several_such_indexes_the_newest_tells_until_when() -> None:
     world.with_entry(str(PULLED_WEB.key(4)), ref=PULL, age=hours(2))
 
     assert _kept(A, world).startswith(f"{PULLED_WEB.key(4)} in")
-    assert _kept(A, world).endswith("2026-08-02 10:00:00 UTC")
+    assert _kept(A, world).endswith("2026-08-02 10:00 UTC")
 
 
 def test_an_invalid_index_keeps_blobs_for_the_grace_period_only() -> None:
     def beside_an_invalid_index(age: timedelta) -> World:
         return a_snapshot().with_blob("a", age=2 * DAY).with_invalid_generation(1, age=age)
 
-    assert "whose content is not known" in _kept(A, beside_an_invalid_index(DAY - MOMENT))
+    assert "whose content is unknown" in _kept(A, beside_an_invalid_index(DAY - MOMENT))
     _deleted(A, beside_an_invalid_index(DAY))
 
 
@@ -672,7 +681,7 @@ def test_an_index_under_a_key_that_its_ref_does_not_write_keeps_young_blobs() ->
     blob = a_snapshot().with_blob("a", age=2 * DAY)
     world = blob.with_entry(str(RELEASED_WEB.key(1)), age=hours(1))
 
-    assert "whose content is not known" in _kept(A, world)
+    assert "whose content is unknown" in _kept(A, world)
 
 
 def _used_beside_a_pull_request(used: timedelta) -> World:
@@ -834,8 +843,10 @@ def test_only_our_own_kinds_in_readable_refs_are_deleted_and_each_entry_has_one_
     fates = [delete.entry.store_id for delete in plan.deletes]
     fates += [keep.store_id for keep in plan.keeps if keep.store_id is not None]
     assert len(fates) == len(set(fates))
-    reasons = [one.reason for one in plan.writes] + [one.reason for one in plan.deletes]
-    assert all(reasons + [one.reason for one in plan.keeps])
+    reasons = [format_reason(one.reason) for one in plan.writes] + [
+        format_reason(one.reason) for one in plan.deletes
+    ]
+    assert all(reasons + [format_reason(one.reason) for one in plan.keeps])
 
 
 @given(_snapshots(), _graces)

@@ -12,10 +12,12 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from maintainer.model.reason import SweepUnchecked
 from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.json import SCHEMA, make_schema, to_json
 from maintainer.report.markdown import MAX_BYTES, render_markdown
+from maintainer.report.model import NoteReport
 from maintainer.report.terminal import render_report
 from maintainer.text import printable
 from tests.nasty import NASTY
@@ -172,7 +174,9 @@ def test_a_summary_is_never_longer_than_github_takes() -> None:
     indexes = tuple(an_index("&" * 250 + str(number)) for number in range(2_000))
     lines = tuple(f"{'<' * 500}{number}" for number in range(500))
 
-    summary = render_markdown(a_report(indexes=indexes, problems=lines, notes=lines))
+    notes = tuple(NoteReport(SweepUnchecked(line), line) for line in lines)
+
+    summary = render_markdown(a_report(indexes=indexes, problems=lines, notes=notes))
 
     assert MAX_BYTES * 0.9 < len(summary.encode()) <= MAX_BYTES
     assert summary.endswith("see `maintainer report`\n")

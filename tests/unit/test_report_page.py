@@ -5,7 +5,10 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from maintainer.report import ActionReport, Report
+from maintainer.model.outcome import AlreadyGone, Done, Failed, Outcome, Planned, Skipped
+from maintainer.model.reason import DropUnused, NoContent, WrittenByOtherRun
+from maintainer.report import Report
+from maintainer.report.actions import make_action
 from maintainer.report.github import outputs
 from maintainer.report.markdown import render_markdown
 from maintainer.report.model import ActionTotal, Changes, Trend, TrendPoint, Verdict
@@ -21,12 +24,15 @@ from maintainer.report.page import (
 from maintainer.report.verdict import say_done
 from tests.reports import AT, a_report, an_index
 
-WRITE = ActionReport("write", "index-web", "main", "merge", "done", None, 9)
+WRITE = make_action("write", "index-web", "main", DropUnused(), Done(), size=9)
+WHY = "its content cannot be downloaded"
 
 
-def _with(*outcomes: str, **more: object) -> Report:
+def _with(*outcomes: Outcome, **more: object) -> Report:
     deletes = [
-        ActionReport("delete", f"blob-{number}", "main", "dangling", outcome, number, 10)
+        make_action(
+            "delete", f"blob-{number}", "main", NoContent(), outcome, store_id=number, size=10
+        )
         for number, outcome in enumerate(outcomes)
     ]
     return a_report(actions=(WRITE, *deletes), **more)
@@ -40,9 +46,9 @@ def _why(report: Report) -> tuple[list[str], list[str]]:
 
 
 def test_what_a_run_without_a_sweep_leaves_is_not_called_deleted() -> None:
-    report = _with("planned", "planned")
+    report = _with(Planned(), Planned())
 
-    assert _why(report) == ([], ["2 dangling"])
+    assert _why(report) == ([], [f"2 {WHY}"])
     assert left_table(report, 9).title == "Not deleted"
     assert tell_changes(report)[-1] == (
         "This run wrote 1 of 1 index, and left 2 entries (20 B) to a run that deletes."
@@ -51,11 +57,11 @@ def test_what_a_run_without_a_sweep_leaves_is_not_called_deleted() -> None:
 
 
 def test_what_was_deleted_and_what_was_not_stand_apart() -> None:
-    report = _with("done", "gone already", "failed: HTTP 500", "planned")
+    report = _with(Done(), AlreadyGone(), Failed("HTTP 500"), Planned())
 
     assert _why(report) == (
-        ["1 dangling", "1 gone already: dangling"],
-        ["1 dangling", "1 failed: HTTP 500: dangling"],
+        [f"1 already gone: {WHY}", f"1 {WHY}"],
+        [f"1 failed: HTTP 500: {WHY}", f"1 {WHY}"],
     )
     assert "deleted 2 of 4 entries (20 B)" in tell_changes(report)[-1]
     assert "deleted 2 of 4 entries (20 B)" in say_done(report)
@@ -63,14 +69,14 @@ def test_what_was_deleted_and_what_was_not_stand_apart() -> None:
 
 def test_deletions_that_are_told_in_a_total_only_were_tried_too() -> None:
     more = (ActionTotal("delete", "done", 7, 70),)
-    report = msgspec.structs.replace(_with("planned"), more_actions=more)
+    report = msgspec.structs.replace(_with(Planned()), more_actions=more)
 
     assert "deleted 7 of 8 entries (70 B)" in tell_changes(report)[-1]
 
 
 def test_what_is_told_in_a_total_only_is_counted_everywhere() -> None:
-    more = (ActionTotal("delete", "done", 1_500, 70), ActionTotal("delete", "left", 4, 8))
-    report = msgspec.structs.replace(_with("done"), more_actions=more)
+    more = (ActionTotal("delete", "done", 1_500, 70), ActionTotal("delete", "deferred", 4, 8))
+    report = msgspec.structs.replace(_with(Done()), more_actions=more)
 
     (others, *_), (left, *_) = deleted_table(report, 9).rows, left_table(report, 9).rows
     assert (others[0].text, left[0].text) == ("1,500", "4")
@@ -78,7 +84,7 @@ def test_what_is_told_in_a_total_only_is_counted_everywhere() -> None:
 
 
 def test_a_dry_run_says_what_would_be() -> None:
-    report = _with("planned", dry_run=True)
+    report = _with(Planned(), dry_run=True)
 
     assert deleted_table(report, 9).title == "Would be deleted"
     assert len(deleted_table(report, 9).rows) == 1
@@ -89,12 +95,12 @@ def test_a_dry_run_says_what_would_be() -> None:
 @pytest.mark.parametrize(
     ("outcomes", "title"),
     [
-        (("done", "failed: HTTP 500"), "Written"),
-        (("skipped: another run has written the same meanwhile",), "Not written"),
+        ((Done(), Failed("HTTP 500")), "Written"),
+        ((Skipped(WrittenByOtherRun()),), "Not written"),
     ],
 )
 def test_an_index_that_was_not_written_is_not_called_written(
-    outcomes: tuple[str, ...], title: str
+    outcomes: tuple[Outcome, ...], title: str
 ) -> None:
     indexes = tuple(an_index(outcome=outcome) for outcome in outcomes)
 

@@ -6,11 +6,22 @@ import msgspec
 import pytest
 
 from maintainer.cacheconfig import NO_REF
-from maintainer.report import ActionReport, EntryTotal, Report
+from maintainer.model.outcome import Done, Failed, Planned
+from maintainer.model.reason import (
+    DeadlinePassed,
+    DropUnused,
+    ExportInProgress,
+    Unfinished,
+    UnreadIndex,
+    Unreferenced,
+)
+from maintainer.report import EntryTotal, Report
+from maintainer.report.actions import make_action
 from maintainer.report.model import (
     Blocked,
     BrokenTagReport,
     ContentReport,
+    NoteReport,
     ResultTotals,
     Space,
     SpacePart,
@@ -77,7 +88,7 @@ def test_indexes_that_were_not_read_come_before_what_is_planned() -> None:
 
 
 def test_a_dry_run_says_what_builds_miss_and_how_to_change_it() -> None:
-    planned = (ActionReport("write", "index", "ref", "why", "planned"),)
+    planned = (make_action("write", "index", "ref", DropUnused(), Planned()),)
     index = an_index(usable_before=4, usable_after=9, usable_possible=9)
 
     verdict = judge(_report(dry_run=True, actions=planned, indexes=(index,)))
@@ -89,7 +100,9 @@ def test_a_dry_run_says_what_builds_miss_and_how_to_change_it() -> None:
 @pytest.mark.parametrize("readable", [(), ("refs/heads/main",)])
 def test_what_a_budget_left_is_done_by_another_run(readable: tuple[str, ...]) -> None:
     """A run that ends before it has marked anything does not know what the token reads."""
-    verdict = judge(_report(notes=("the --deadline has passed",), readable=readable))
+    note = NoteReport(Unfinished(DeadlinePassed()), "the --deadline has passed")
+
+    verdict = judge(_report(notes=(note,), readable=readable))
 
     assert verdict.message == "the --deadline has passed"
 
@@ -142,10 +155,10 @@ def test_losses_in_a_rather_full_cache_need_attention() -> None:
 
 
 def test_a_sweep_that_has_been_blocked_for_a_week_says_by_what_and_what_to_do() -> None:
-    reason = "index-web-1-0#1 could not be read this time and may need it"
+    why, reason = UnreadIndex("index-web-1-0#1"), "index-web-1-0#1 could not be read this time"
     day = timedelta(days=1)
-    lately = _report(blocked=Blocked(reason, AT - 7 * day + timedelta(seconds=1)))
-    for_long = _report(blocked=Blocked(reason, AT - 9 * day))
+    lately = _report(blocked=Blocked(why, reason, AT - 7 * day + timedelta(seconds=1)))
+    for_long = _report(blocked=Blocked(why, reason, AT - 9 * day))
 
     assert judge(lately).message == f"No blob was deleted: {reason}."
     assert judge(for_long).level == "attention"
@@ -171,9 +184,10 @@ def test_a_build_that_exports_where_the_merge_belongs_is_named() -> None:
     assert "A build exports to maintained in refs/heads/maintained" in verdict.message
 
 
-EXPORT = Blocked("deferred: an export is in progress", AT - timedelta(days=9), by_export=True)
-WRITE = ActionReport("write", "index", "ref", "why", "done")
-DELETE = ActionReport("delete", "blob", "ref", "why", "done", 7, 90)
+IN_PROGRESS = ExportInProgress("ref", AT)
+EXPORT = Blocked(IN_PROGRESS, "an export is in progress", AT - timedelta(days=9))
+WRITE = make_action("write", "index", "ref", DropUnused(), Done())
+DELETE = make_action("delete", "blob", "ref", Unreferenced(), Done(), store_id=7, size=90)
 
 
 def test_a_sweep_that_exports_keep_blocking_needs_another_time_of_day() -> None:
@@ -184,7 +198,7 @@ def test_a_sweep_that_exports_keep_blocking_needs_another_time_of_day() -> None:
 
 
 def test_an_export_that_has_just_begun_is_nothing_to_worry_about() -> None:
-    lately = Blocked(EXPORT.reason, AT, by_export=True)
+    lately = Blocked(IN_PROGRESS, EXPORT.sentence, AT)
 
     assert judge(_report(blocked=lately)).level == "good"
 
@@ -202,7 +216,7 @@ def test_tags_that_cannot_be_read_or_imported_are_named(tags: int, more: str) ->
 @pytest.mark.parametrize("before", [4, 9])
 def test_a_dry_run_says_what_it_would_do(before: int) -> None:
     results = ResultTotals(before=before, after=9, possible=9)
-    planned = ActionReport("write", "index", "ref", "why", "planned")
+    planned = make_action("write", "index", "ref", DropUnused(), Planned())
 
     verdict = judge(_report(dry_run=True, actions=(planned,), results=results))
 
@@ -226,7 +240,7 @@ def test_a_tag_that_somebody_else_writes_where_the_merge_belongs_is_named() -> N
 
 
 def test_a_repair_says_how_many_indexes_are_whole_again() -> None:
-    failed = ActionReport("write", "index", "ref", "why", "failed")
+    failed = make_action("write", "index", "ref", DropUnused(), Failed("away"))
 
     assert judge(_report(repair=True, actions=())).message.startswith("Nothing was broken")
     assert judge(_report(repair=True, actions=(WRITE,))).message == "1 index repaired."

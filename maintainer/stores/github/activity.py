@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from maintainer.cacheconfig import BlobKey, IndexId, IndexKey, SignatureKey
 from maintainer.errors import StoreError, UsedUpError
 from maintainer.exports import find_new_export
+from maintainer.model import reason as reasons
 from maintainer.model.entry import KnownEntry, StoredEntry
 from maintainer.model.index import index_of
+from maintainer.model.reason import Reason
 from maintainer.stores.base import Since
 from maintainer.stores.github.keyed import KeyedService
 
@@ -54,7 +56,7 @@ class AskNowAndThen:
             if one.config
             for blob in one.config.blobs
         ]
-        self._why_none: str | None = None
+        self._why_none: Reason | None = None
         self._used: set[int] = set()
         self._looked_up = frozenset(since.looked_up)
         self._more_pages = 1 + len(self._looked_up) // _PAGE if self._looked_up else 0
@@ -68,23 +70,23 @@ class AskNowAndThen:
         index = index_of(entry.ref, entry.parsed)
         return 0 if index in self._rewritten or self._is_fresh(index) else 1
 
-    async def why_not(self, entry: KnownEntry) -> str | None:
+    async def why_not(self, entry: KnownEntry) -> Reason | None:
         """Tell why an entry may not go, if so."""
         if isinstance(entry.parsed, IndexKey):
             index = index_of(entry.ref, entry.parsed)
-            return await self._why_not_superseded(index) if index else "it is no index of its ref"
+            return await self._why_not_superseded(index) if index else reasons.ForeignKey(entry.ref)
         if not self._is_fresh(None):
             self._why_none = await self._what_was_done_meanwhile()
             self._asked_at[None] = self._clock()
         if self._why_none is None and entry.store_id in self._used:
-            return "somebody has looked it up meanwhile"
+            return reasons.LookedUp()
         return self._why_none
 
     def _is_fresh(self, what: IndexId | None) -> bool:
         asked_at = self._asked_at.get(what)
         return asked_at is not None and self._clock() - asked_at < _FRESH
 
-    async def _why_not_superseded(self, index: IndexId) -> str | None:
+    async def _why_not_superseded(self, index: IndexId) -> Reason | None:
         """Look whether what supersedes it is there still: if not, builders fall back to it."""
         if index in self._rewritten or self._is_fresh(index):
             return None
@@ -94,13 +96,13 @@ class AskNowAndThen:
         except UsedUpError:
             raise
         except StoreError as error:
-            return f"it could not be asked whether {newest} is there still ({error})"
+            return reasons.NewestUnchecked(newest, str(error))
         if found is None:
-            return f"{newest} is gone, so builders read this one"
+            return reasons.NewestGone(newest)
         self._asked_at[index] = self._clock()
         return None
 
-    async def _what_was_done_meanwhile(self) -> str | None:
+    async def _what_was_done_meanwhile(self) -> Reason | None:
         """Ask what builds have done since the run began; tell why no blob may go, if so.
 
         A build in any ref may name a blob of a ref that it reads, so all new indexes count. Before
@@ -110,22 +112,22 @@ class AskNowAndThen:
         try:
             for entry in await self._service.newest_indexes():
                 if not (entry.id in self._listed_indexes or (entry.ref, entry.key) in self._ours):
-                    return f"{entry.key} was written meanwhile and may need it"
+                    return reasons.NewIndex(entry.key, entry.ref)
             if reason := await self._what_was_used_meanwhile():
                 return reason
         except UsedUpError:
             raise
         except StoreError as error:
-            return f"what builds have done meanwhile could not be asked ({error})"
+            return reasons.BuildsUnknown(str(error))
         uploads = (
             (blob.ref, blob.parsed.digest, blob.created_at)
             for blob in self._uploaded.values()
             if isinstance(blob.parsed, BlobKey | SignatureKey)
         )
         export = find_new_export(uploads, self._referenced)
-        return f"deferred to the next run: {export}" if export else None
+        return export.reason if export else None
 
-    async def _what_was_used_meanwhile(self) -> str | None:
+    async def _what_was_used_meanwhile(self) -> Reason | None:
         """Note which blobs were used since the run began; return why none may go, if so.
 
         What the run has looked up itself counts as used, since a build may have been faster. But it
@@ -146,4 +148,4 @@ class AskNowAndThen:
                 return None
             if used.isdisjoint(self._looked_up):
                 break
-        return "so many blobs were used meanwhile that it may be one of them"
+        return reasons.TooManyUsed()

@@ -109,7 +109,7 @@ class GitHubCache:
             try:
                 return await self.touch(str(BlobKey(digest)))
             except UsedUpError as error:
-                context.budget.stop(str(error))
+                context.budget.stop(error.reason)
                 return None
 
         wanted = sorted(blobs)

@@ -6,6 +6,7 @@ generation is, and nothing counts as written before it was read back.
 
 from maintainer.cacheconfig import encode, parse_key, why_too_large, with_sink
 from maintainer.errors import AlreadyExistsError, StoreError, UsedUpError
+from maintainer.model import reason as reasons
 from maintainer.model.index import ReadGeneration
 from maintainer.stores.base import Change, Conflict, Refused, RunContext, Swapped, SwapResult
 from maintainer.stores.decoding import read_content
@@ -44,19 +45,15 @@ class Writer:
             except AlreadyExistsError:
                 if taken := await self._wait_for(str(change.index.key(number))):
                     return Conflict(await self._read(change, number, taken), is_newest=False)
-        return Refused(
-            f"builds have reserved {_RESERVED} numbers of {change.index}: left for the next run"
-        )
+        return Refused(reason=reasons.Contended(_RESERVED))
 
     async def _write(self, change: Change, number: int) -> SwapResult:
         key = str(change.index.key(number))
         content = encode(with_sink(change.content, change.sink))
         if parse_key(key) is None:
-            reason = "builds have taken the last number that its keys can hold"
-            return Refused(reason, is_failure=False)
+            return Refused(reason=reasons.NumbersExhausted())
         if too_large := why_too_large(content, self._context.settings.max_index_size):
-            reason = f"with what builds have written meanwhile, it {too_large}"
-            return Refused(reason, is_failure=False)
+            return Refused(reason=reasons.TooLarge(too_large, len(content), concurrent=True))
         await self._service.write(key, content)
         try:
             found = await self._service.look_up(key)
@@ -64,8 +61,8 @@ class Writer:
                 problem = "it was written, but a look-up finds nothing, or something else"
                 return Refused(problem, unproven=key)
         except UsedUpError as error:
-            reason = self._context.budget.stop(str(error))
-            return Refused(reason, is_failure=False, unproven=key)
+            reason = self._context.budget.stop(error.reason)
+            return Refused(reason=reason, unproven=key)
         except StoreError as error:
             return Refused(str(error), unproven=key)
         now = self._context.clock()

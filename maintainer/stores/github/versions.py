@@ -20,7 +20,8 @@ from maintainer.cacheconfig import (
     parse_key,
 )
 from maintainer.concurrency import for_each
-from maintainer.errors import StoreError, UnreadableError
+from maintainer.errors import StoreError, UnreadableError, UsedUpError
+from maintainer.model import reason as reasons
 from maintainer.model.doubt import Cause
 from maintainer.model.entry import Access, StoredEntry
 from maintainer.model.index import ReadGeneration, UnreadGeneration, index_of
@@ -105,10 +106,14 @@ class _Look:
         cause = error.cause if isinstance(error, UnreadableError) else Cause.TRANSIENT
         doubt = self.known.doubts.get((index.ref, str(index.key(number))))
         if doubt is None or not doubt.has_ended(cause, self.now, self.context.settings.grace):
-            return UnreadGeneration(index, number, str(error), cause)
+            return UnreadGeneration(index, number, _why_unread(error), cause)
         violation = f"nobody has been able to read it since {doubt.since:%Y-%m-%d %H:%M}: {error}"
         created_at, store_id = (entry.created_at, entry.id) if entry else (self.now, None)
         return ReadGeneration(index, number, b"", None, violation, created_at, store_id, None)
+
+
+def _why_unread(error: StoreError) -> reasons.WhyUnread:
+    return error.reason if isinstance(error, UsedUpError) else reasons.Problem(str(error))
 
 
 async def _read_listed(look: _Look, entries: Iterable[StoredEntry]) -> _Indexes:
@@ -133,10 +138,7 @@ async def _read_listed(look: _Look, entries: Iterable[StoredEntry]) -> _Indexes:
         entry, index, key = job
         look.context.progress.advance()
         if others := refs[entry.key.casefold()] - {entry.ref}:
-            problem = (
-                f"{min(others)} has an entry of the same key, which a look-up may find instead"
-            )
-            return UnreadGeneration(index, key.generation, problem)
+            return UnreadGeneration(index, key.generation, reasons.SameKeyElsewhere(min(others)))
         if reason := look.context.budget.take(_LOOK_UP_AND_READ):
             return UnreadGeneration(index, key.generation, reason)
         try:
@@ -225,7 +227,7 @@ class _Search:
             try:
                 await self._find_index(index)
             except StoreError as error:
-                self.indexes.unread.append(UnreadGeneration(index, 0, str(error)))
+                self.indexes.unread.append(UnreadGeneration(index, 0, _why_unread(error)))
             self.progress.advance()
         return self.indexes
 
@@ -263,7 +265,7 @@ class _Search:
     async def _newest(self, index: IndexId) -> int:
         """Find the newest generation as a builder does, and mind what a builder does not."""
         if reason := self.budget.take(_LOOK_UP_AND_READ):
-            raise StoreError(reason)
+            raise UsedUpError(reason)
         found = await self.service.look_up_newest(str(index))
         if found is None:
             return 0
@@ -281,7 +283,7 @@ class _Search:
     async def _read(self, index: IndexId, number: int, place: KnownPlace | None) -> Found | None:
         """Read a generation, if it is there."""
         if reason := self.budget.take(_LOOK_UP_AND_READ):
-            raise StoreError(reason)
+            raise UsedUpError(reason)
         found = await self.service.look_up(str(index.key(number)))
         if found is None:
             if place:

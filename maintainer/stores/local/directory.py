@@ -15,7 +15,8 @@ import anyio.lowlevel
 from maintainer.cacheconfig import NO_REF, BlobKey, Digest, UploadKey
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import IMPORT_LIMIT
-from maintainer.errors import StoreError, UsageError
+from maintainer.errors import StoreError, UnfinishedError, UsageError
+from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration
@@ -124,7 +125,7 @@ class Directory:
             spool.add(batch)
             await anyio.lowlevel.checkpoint()
             if reason := context.budget.take(0):
-                raise StoreError(f"the entries could not all be listed: {reason}")
+                raise UnfinishedError("the entries could not all be listed", reason)
         self._ignored = ignored.keeps()
         return Listing(spool, complete=True)
 
@@ -132,7 +133,7 @@ class Directory:
         batch: list[StoredEntry] = []
         for name in self._algorithms():
             if name not in ALGORITHMS:
-                ignored.add(f"blobs/{name}", "it is no directory of blobs: left alone")
+                ignored.add(f"blobs/{name}", reasons.NotABlobDirectory())
                 continue
             for entry in _files_in(self._files, name, ignored):
                 batch.append(entry)
@@ -151,7 +152,7 @@ class Directory:
         tags = Tags(self._files, known.places, limit=self._limit)
         for one in named:
             if reason := context.budget.take(0):
-                raise StoreError(f"the tags could not all be read: {reason}")
+                raise UnfinishedError("the tags could not all be read", reason)
             tags.take(one)
             context.progress.advance()
             await anyio.lowlevel.checkpoint()
@@ -184,7 +185,7 @@ class Directory:
         since = min(known.looked_at - _SKEW, now - context.settings.grace)
         for blobs in read_former(self._files, since):
             if reason := context.budget.take(0):
-                raise StoreError(f"former exports could not all be read: {reason}")
+                raise UnfinishedError("former exports could not all be read", reason)
             former |= blobs
             await anyio.lowlevel.checkpoint()
         return frozenset(former)
@@ -196,7 +197,7 @@ class Directory:
         step = 1 if self._verify else _BATCH
         for place in range(0, len(wanted), step):
             if reason := context.budget.take(0):
-                raise StoreError(f"the blobs could not all be looked for: {reason}")
+                raise UnfinishedError("the blobs could not all be looked for", reason)
             found = live_of(self._files, wanted[place : place + step])
             live |= await self._whole(found, context) if self._verify else found
             context.progress.advance(step)
@@ -213,9 +214,8 @@ class Directory:
             if await is_whole(self._files, digest, sizes.get(digest, ()), context.budget):
                 whole.add(digest)
                 continue
-            reason = "its content does not match its digest: it counts as missing"
-            log.warning("%s: %s", digest, reason)
-            self._ignored.append(Keep(digest, NO_REF, reason))
+            log.warning("%s: its content does not match its digest", digest)
+            self._ignored.append(Keep(digest, NO_REF, reasons.Damaged()))
         return frozenset(whole)
 
     def _algorithms(self) -> list[str]:
@@ -323,12 +323,12 @@ def _files_in(files: Files, algorithm: str, ignored: Ignored) -> Iterator[Stored
     for name, status in files.list_blobs(algorithm):
         digest = Digest(f"{algorithm}:{name}")
         if not is_digest(digest):
-            ignored.add(f"blobs/{algorithm}/{name}", "its name is no digest: left alone")
+            ignored.add(f"blobs/{algorithm}/{name}", reasons.NotADigest())
         elif stat.S_ISREG(status.st_mode):
             yield _stored(digest, status)
         else:
-            kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no file"
-            ignored.add(f"blobs/{algorithm}/{name}", f"it is {kind}: left alone")
+            is_link = stat.S_ISLNK(status.st_mode)
+            ignored.add(f"blobs/{algorithm}/{name}", reasons.NotAFile(is_link))
 
 
 def _stored(digest: Digest, status: os.stat_result) -> StoredEntry:

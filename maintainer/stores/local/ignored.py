@@ -2,6 +2,7 @@
 
 from maintainer.cacheconfig import NO_REF
 from maintainer.model.decision import Keep
+from maintainer.model.reason import Reason, Unrecognized
 from maintainer.text import printable
 
 _TOLD = 100
@@ -15,7 +16,7 @@ class Ignored:
         self._some: list[Keep] = []
         self._more = 0
 
-    def add(self, name: str, reason: str) -> None:
+    def add(self, name: str, reason: Reason) -> None:
         """Leave something alone, for this reason."""
         if len(self._some) < _TOLD:
             self._some.append(Keep(printable(name), NO_REF, reason))
@@ -26,4 +27,4 @@ class Ignored:
         """Give what to tell of them."""
         if not self._more:
             return self._some
-        return [*self._some, Keep(f"{self._more} other names", NO_REF, "left alone")]
+        return [*self._some, Keep(f"{self._more} other names", NO_REF, Unrecognized())]

@@ -15,8 +15,10 @@ from maintainer.cacheconfig import (
 from maintainer.cacheconfig.codec import Decoded
 from maintainer.cacheconfig.oci import IMPORT_LIMIT, CacheManifest, decode_oci, read_manifest
 from maintainer.errors import InvalidIndexError, StoreError
+from maintainer.model import reason as reasons
 from maintainer.model.index import BrokenTag, ReadGeneration, UnreadGeneration
 from maintainer.model.memory import KnownPlace
+from maintainer.model.reason import Reason
 from maintainer.stores.local.files import Files, MissingError, Seen, TooLargeError
 from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.references import References
@@ -63,7 +65,7 @@ class Tags:
         """The tags whose manifests are missing or damaged, and the digests that they name."""
 
     @property
-    def pinned(self) -> Mapping[Digest, str]:
+    def pinned(self) -> Mapping[Digest, Reason]:
         """What is needed by what is no cache, and why."""
         return self._references.pinned
 
@@ -84,7 +86,7 @@ class Tags:
         name = named.tag if named.tag is not None else f"descriptor {named.position}"
         index = IndexId(NO_REF, Scope(name))
         if named.problem:
-            self.unread.append(UnreadGeneration(index, 0, named.problem))
+            self.unread.append(UnreadGeneration(index, 0, reasons.Problem(named.problem)))
             return
         if named.digest is None:
             self._report_broken(named, name, "it names no blob")
@@ -96,11 +98,11 @@ class Tags:
             if named.tag is not None:
                 self.vacant[index] = named.digest
         except StoreError as error:
-            self.unread.append(UnreadGeneration(index, 0, str(error)))
+            self.unread.append(UnreadGeneration(index, 0, reasons.Problem(str(error))))
 
     def _report_broken(self, named: Named, name: str, problem: str) -> None:
         """Leave a tag alone that leads nowhere: what it once led to is not known."""
-        self.left_alone.add(name, f"{problem}: nobody can read it")
+        self.left_alone.add(name, reasons.BrokenTag(problem))
         if named.tag is not None:
             self.broken.append(BrokenTag(printable(name), problem))
 
@@ -113,12 +115,12 @@ class Tags:
             self._report_broken(named, str(index), f"the content of its manifest is not {digest}")
             if named.tag is not None:
                 self.vacant[index] = digest
-            self._references.pin(digest, f"{index}, whose manifest is damaged, may need it")
+            self._references.pin(digest, reasons.NeededByDamagedTag(str(index)))
             return
         if manifest is None:
             if named.tag is not None:
                 self.others.add(index)
-            self._references.pin(digest, f"{index}, which is no cache, needs it")
+            self._references.pin(digest, reasons.NeededByOtherTag(str(index)))
             return
         tag = CacheTag(index, digest, manifest.config, seen)
         self.caches.append(tag)

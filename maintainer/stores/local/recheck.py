@@ -10,6 +10,7 @@ import anyio.lowlevel
 from maintainer.cacheconfig import UploadKey
 from maintainer.errors import StoreError
 from maintainer.model.entry import KnownEntry
+from maintainer.model.reason import BuildsUnknown, Exported, Reason, Uploaded, UploadInProgress
 from maintainer.stores.local.files import Files, from_nanoseconds, said
 from maintainer.stores.local.index import IndexFile
 from maintainer.text import printable
@@ -37,46 +38,45 @@ class LookEachTime:
         self._index = index
         self._clock = clock
         self._exported_at = exported_at
-        self._reason: str | None = None
+        self._reason: Reason | None = None
 
     def requests(self, entry: KnownEntry) -> int:
         """Give none: it takes a look."""
         del entry
         return 0
 
-    async def why_not(self, entry: KnownEntry) -> str | None:
-        """Tell why a blob may not go, if so."""
+    async def why_not(self, entry: KnownEntry) -> Reason | None:
+        """Return why a blob may not go, if so."""
         if isinstance(entry.parsed, UploadKey):
             return None  # Nobody needs it but its own build, which would have gone on with it.
         await anyio.lowlevel.checkpoint()
         self._reason = self._reason or self._look()
         return self._reason
 
-    def _look(self) -> str | None:
+    def _look(self) -> Reason | None:
         try:
             self._files.check_places()
             under_way = self._build_under_way()
             # Last, so that no time passes before the blob goes.
             changed = self._index.has_changed()
         except StoreError as error:
-            return f"what builds have done meanwhile could not be seen ({error})"
-        return "a build has exported meanwhile and may need it" if changed else under_way
+            return BuildsUnknown(str(error))
+        return Exported() if changed else under_way
 
-    def _build_under_way(self) -> str | None:
-        """Tell of a build that may be about to name a blob that it found stored."""
+    def _build_under_way(self) -> Reason | None:
+        """Return the sign of a build that may be about to name a blob that it found stored."""
         ingest = self._files.directory("ingest")
         if ingest is None:
             return None
         with said("ingest"), os.scandir(ingest) as found:
             for entry in found:
                 if self._is_fresh(_last_written(entry, ingest)):
-                    name = printable(entry.name)
-                    return f"a build is uploading (ingest/{name}) and may be about to need it"
+                    return UploadInProgress(f"ingest/{printable(entry.name)}")
         with said("ingest"):
             last = from_nanoseconds(os.fstat(ingest).st_mtime_ns)
         # It changes whenever an upload begins or ends, and index.json is written after the last.
         if last > self._exported_at and self._is_fresh(last):
-            return "a build has uploaded, not exported yet, and may be about to need it"
+            return Uploaded()
         return None
 
     def _is_fresh(self, moment: datetime) -> bool:

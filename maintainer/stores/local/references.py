@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import StoreError
+from maintainer.model.reason import Reason
 from maintainer.stores.local.files import ALGORITHMS, Files, MissingError, said
 
 _DIGEST = re.compile(rb"(?:sha256|sha384|sha512):[0-9a-f]{64,128}")
@@ -31,10 +32,10 @@ class References:
         self._files = files
         self._limit = limit
         self._strange: tuple[bytes, ...] | None = None
-        self.pinned: dict[Digest, str] = {}
+        self.pinned: dict[Digest, Reason] = {}
         """What is needed, and why."""
 
-    def pin(self, digest: Digest, reason: str) -> None:
+    def pin(self, digest: Digest, reason: Reason) -> None:
         """Keep a blob with all that it needs.
 
         Raises StoreError if a document cannot be read, or names what cannot be looked at: then what
@@ -52,7 +53,7 @@ class References:
                         waiting += self._keep(Digest(match[0].decode()), reason)
         raise StoreError(f"{digest} leads through more than {_DEPTH} documents")
 
-    def _keep(self, digest: Digest, reason: str) -> list[Digest]:
+    def _keep(self, digest: Digest, reason: Reason) -> list[Digest]:
         """Keep a blob; give it, if it exists and was not kept before."""
         if not is_digest(digest) or digest in self.pinned:
             return []

@@ -21,6 +21,8 @@ from maintainer.cacheconfig.oci import (
     read_manifest,
 )
 from maintainer.errors import StoreError
+from maintainer.model import reason as reasons
+from maintainer.model.reason import Reason
 from maintainer.stores.base import Change, Conflict, Refused, Swapped, SwapResult
 from maintainer.stores.decoding import read_content
 from maintainer.stores.local.files import Files, MissingError, Seen
@@ -56,9 +58,9 @@ class _Attempt:
         """Whether it is the tag that holds the merge of all others, and no build's export."""
         return self.change.sink is Sink.MERGE
 
-    def leave(self, reason: str) -> None:
-        """Leave it for the next run."""
-        self.result = Refused(reason, is_failure=False)
+    def defer(self, reason: Reason) -> None:
+        """Defer it to the next run."""
+        self.result = Refused(reason=reason)
 
     def fail(self, problem: str) -> None:
         """Come to an end without having written anything."""
@@ -96,8 +98,8 @@ class Replacer:
             if not pending:
                 break
             await self._try(pending, sleep)
-        busy = Refused(f"builds wrote index.json {_ATTEMPTS} times meanwhile", is_failure=False)
-        return [one.result or busy for one in attempts]
+        contended = Refused(reason=reasons.Contended(_ATTEMPTS))
+        return [one.result or contended for one in attempts]
 
     def _describe(self, attempts: Sequence[_Attempt]) -> None:
         """Read what all tags say of their blobs, if one of them is to hold the merge."""
@@ -107,7 +109,7 @@ class Replacer:
                     self._described |= self._form(tag).descriptors
         except MissingError as error:
             for attempt in attempts:
-                attempt.leave(str(error))
+                attempt.defer(reasons.ManifestGone(str(error)))
 
     def _prepare(self, attempt: _Attempt) -> None:
         """Write the blobs that the tag will lead to."""
@@ -120,13 +122,13 @@ class Replacer:
             attempt.missing = frozenset(named.intersection(self._missing))
             attempt.encoded = self._encode(attempt, form, {**self._described, **descriptors})
             if attempt.encoded is None:
-                attempt.leave(f"importers would not read it: they read {IMPORT_LIMIT:,} bytes")
+                attempt.defer(reasons.ImportLimit(IMPORT_LIMIT))
                 return
             for content in (attempt.encoded.config, attempt.encoded.manifest):
                 self._files.write_blob(content_digest(content), content)
         except MissingError as error:
             # Another run has replaced it: the tag leads elsewhere by now.
-            attempt.leave(str(error))
+            attempt.defer(reasons.ManifestGone(str(error)))
         except StoreError as error:
             attempt.fail(str(error))
 
@@ -172,7 +174,7 @@ class Replacer:
                 await self._read_back(pending, sleep)
         except LockedError as error:
             for attempt in pending.values():
-                attempt.leave(str(error))
+                attempt.defer(reasons.Locked(str(error)))
         except StoreError as error:
             for attempt in pending.values():
                 attempt.fail(str(error))
@@ -194,7 +196,7 @@ class Replacer:
         leads_to = {one.tag: one.digest for one in read_tags(content)}
         for name, attempt in pending.items():
             if leads_to.get(name) != self._replacement(attempt).new:
-                attempt.leave("a build has exported to it at once")
+                attempt.defer(reasons.Exported())
             elif not self._is_stored(attempt.encoded):
                 attempt.fail(f"{name} was written, but reading it back gives something else")
             else:
@@ -226,7 +228,7 @@ class Replacer:
         digest = next((one.digest for one in read_tags(index) if one.tag == attempt.name), None)
         tag = self._reader.read_tag(attempt.change.index, digest) if digest else None
         if tag is None:
-            return Refused("it is no cache any more", is_failure=False)
+            return Refused(reason=reasons.NotACache())
         self._tags[tag.index] = tag
         self._refused.discard(tag.index)
         return Conflict(self._reader.read_cache(tag))

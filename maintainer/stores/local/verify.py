@@ -8,7 +8,7 @@ import anyio.lowlevel
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import Digest
-from maintainer.errors import StoreError
+from maintainer.errors import UnfinishedError
 from maintainer.stores.local.files import Files, MissingError, size_of
 
 _CHUNK = 1024 * 1024
@@ -17,7 +17,7 @@ _CHUNK = 1024 * 1024
 async def is_whole(files: Files, blob: Digest, sizes: Collection[int], budget: Budget) -> bool:
     """Tell whether a blob is what its digest says; it has one of these sizes, if there are any.
 
-    Raises StoreError if the budget ends it.
+    Raises UnfinishedError if the budget ends it.
     """
     algorithm, _, digits = blob.partition(":")
     hashed = hashlib.new(algorithm)
@@ -28,7 +28,7 @@ async def is_whole(files: Files, blob: Digest, sizes: Collection[int], budget: B
             while piece := os.read(number, _CHUNK):
                 hashed.update(piece)
                 if reason := budget.take(0):
-                    raise StoreError(f"the blobs could not all be read: {reason}")
+                    raise UnfinishedError("the blobs could not all be read", reason)
                 await anyio.lowlevel.checkpoint()
     except MissingError:
         return False

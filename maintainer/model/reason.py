@@ -1,0 +1,687 @@
+"""Reasons: why something was decided, kept, skipped or deferred, as values. Pure.
+
+Each reason has a code and facts; `report/reasons.py` turns it into a sentence. The graph and the
+JSON report hold the same object, so a name here is public: the code is the name of the class in
+snake case.
+"""
+
+import re
+from datetime import datetime
+
+import msgspec
+
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+def to_code(name: str) -> str:
+    """Return the code of a class: its name in snake case."""
+    return _CAPITAL.sub("_", name).lower()
+
+
+class Base(msgspec.Struct, frozen=True, tag_field="code", tag=to_code):
+    """What all reasons have in common: a code, by which they are told apart."""
+
+
+def code_of(value: msgspec.Struct) -> str:
+    """Return the code of a reason or an outcome."""
+    return str(value.__struct_config__.tag)
+
+
+class _OfIndex(Base, frozen=True):
+    index: str
+    """The name of an index: what its keys begin with, or a tag."""
+    ref: str
+
+
+# What an entry is.
+
+
+class NotMarked(Base, frozen=True):
+    """It was listed, and no run has marked it yet."""
+
+
+class OtherTool(Base, frozen=True):
+    """Its key is none of BuildKit's."""
+
+
+class ForeignKey(Base, frozen=True):
+    """It has the key of an index that no build in its ref writes."""
+
+    ref: str
+
+
+class UnreadableRef(Base, frozen=True):
+    """The token cannot read its ref."""
+
+    ref: str
+
+
+class NoContent(Base, frozen=True):
+    """Its content cannot be downloaded."""
+
+
+class Needed(_OfIndex, frozen=True):
+    """A live result of this index needs it."""
+
+
+class NeededByOtherTag(Base, frozen=True):
+    """A tag of a directory needs it that is not a cache."""
+
+    tag: str
+
+
+class NeededByDamagedTag(Base, frozen=True):
+    """A tag whose manifest is damaged may need it."""
+
+    tag: str
+
+
+class ReadByBuilds(Base, frozen=True):
+    """It is what builds read of its index."""
+
+
+class Signs(Base, frozen=True):
+    """It is the signature of an index that exists."""
+
+    key: str
+
+
+class Signed(Base, frozen=True):
+    """A signed index is never rewritten: the signature would not match."""
+
+
+class Unread(Base, frozen=True):
+    """It is an index that could not be read this time."""
+
+
+class Overdue(Base, frozen=True):
+    """It goes once nothing has needed it for a grace period."""
+
+    since: datetime | None = None
+    """Since when nothing needs it, where the grace period is over."""
+
+
+class Unreferenced(Overdue, frozen=True):
+    """No live result of any index needs it."""
+
+
+class NamedUntilNow(Overdue, frozen=True, kw_only=True):
+    """This index names it until it is rewritten, but no live result needs it."""
+
+    index: str
+    ref: str
+
+
+class SignedIndexGone(Overdue, frozen=True):
+    """It is the signature of an index that is gone."""
+
+
+class AbandonedUpload(Overdue, frozen=True):
+    """A build that was killed has left this upload."""
+
+
+class Superseded(Overdue, frozen=True, kw_only=True):
+    """A newer generation of its index exists."""
+
+    by: int
+    """The newest generation."""
+
+
+class Replaced(Base, frozen=True):
+    """This run writes what takes its place."""
+
+    is_tag: bool
+    """Whether that is the manifest of a tag; else a generation."""
+
+
+class Evicted(Base, frozen=True):
+    """The host, or somebody else, removed it."""
+
+
+class Removed(Base, frozen=True):
+    """A build with `reset=true`, or somebody else, deleted it from a directory."""
+
+
+class DeletedByKilledRun(Base, frozen=True):
+    """A run deleted it that was killed before it could record that."""
+
+
+class FoundByLookUp(Base, frozen=True):
+    """A look-up found it; it was never listed."""
+
+
+class Missing(Base, frozen=True):
+    """An index names it, but it does not exist."""
+
+
+# Why an entry is kept although nothing needs it.
+
+
+class UnreadIndex(Base, frozen=True):
+    """An index could not be read this time, and may need any blob."""
+
+    index: str
+
+
+class IncompleteList(Base, frozen=True):
+    """The list of entries was not whole, so an index may have been missed."""
+
+
+class StillNamed(_OfIndex, frozen=True):
+    """This index names it and is not rewritten."""
+
+
+class OpaqueIndex(Base, frozen=True):
+    """An index whose content is unknown is newer, so it may need it."""
+
+    key: str
+    ref: str
+    until: datetime
+
+
+class Grace(Base, frozen=True):
+    """Its grace period is not over."""
+
+    state: str
+    since: datetime
+    until: datetime
+
+
+class ExportInProgress(Base, frozen=True):
+    """An export seems to be in progress, and may count on any blob."""
+
+    ref: str
+    since: datetime
+
+
+class IndexNotRewritten(_OfIndex, frozen=True):
+    """Its index is not rewritten, so it may still be needed."""
+
+
+# Why an index could not be read, and what ends a run early.
+
+
+class Problem(Base, frozen=True):
+    """Something went wrong."""
+
+    problem: str
+    """What the error said."""
+
+
+class SameKeyElsewhere(Base, frozen=True):
+    """Another ref has an entry of the same key, which a look-up may find instead."""
+
+    ref: str
+
+
+class RequestsExhausted(Base, frozen=True):
+    """The run has sent all the requests that it may send."""
+
+    limit: int
+
+
+class DeadlinePassed(Base, frozen=True):
+    """The run has taken all the time that it may take."""
+
+
+class RestShareExhausted(Base, frozen=True):
+    """The run has used its share of the rate limit of the REST API."""
+
+    share: float
+    """0 to 1."""
+
+
+class Interrupted(Base, frozen=True):
+    """A signal ended the run."""
+
+    signal: str
+
+
+Exhausted = RequestsExhausted | DeadlinePassed | RestShareExhausted | Interrupted
+WhyUnread = Problem | SameKeyElsewhere | Exhausted
+
+
+# Why an index is written.
+
+
+class _Write(Base, frozen=True, kw_only=True):
+    left_out: int = 0
+    """Results of a tag, used longest ago, for which importers have no room."""
+
+
+class MergeGenerations(_Write, frozen=True):
+    """Merge the generations of an index, of which the newest could not be read."""
+
+
+class MergeOthers(_Write, frozen=True):
+    """Merge all other indexes of a ref, or all other tags."""
+
+    ref: str
+    others: int
+
+
+class FollowOthers(_Write, frozen=True):
+    """Bring the merge of all others up to date."""
+
+    ref: str
+    others: int
+    more: int
+    """Blobs that the index gains."""
+    less: int
+    """Blobs that it loses."""
+
+
+class Restore(_Write, frozen=True):
+    """No generation exists; write what is remembered of them."""
+
+    results: int
+
+
+class Invalid(_Write, frozen=True):
+    """Importers refuse the newest generation, or the manifest of a tag."""
+
+    violation: str
+    generation: int | None
+    """None for a tag."""
+
+
+class Merge(_Write, frozen=True):
+    """Merge generations into the newest one."""
+
+    generations: tuple[int, ...]
+    into: int
+    without_content: int = 0
+    """Blobs that it names, and whose content cannot be downloaded."""
+    missing: int = 0
+    """Blobs that it names, and that are gone or not needed."""
+
+
+class DropMissing(_Write, frozen=True):
+    """Drop blobs that are gone, not needed, or without content."""
+
+    without_content: int = 0
+    missing: int = 0
+
+
+class DropUnused(_Write, frozen=True):
+    """Drop keys and results that are of no use."""
+
+
+class AddSink(_Write, frozen=True):
+    """Add the sink record, without which builds find only part of the index."""
+
+
+class Shadowed(_Write, frozen=True):
+    """Builds read another key, which was created later, in place of the newest generation."""
+
+    by: str
+
+
+class Unlisted(_Write, frozen=True):
+    """The newest generation is not in the list, so builds may read another key."""
+
+    key: str
+    shadowed_by: str
+
+
+class WrittenDuringSweep(_Write, frozen=True):
+    """A build wrote this index during the sweep; it references blobs that the sweep had deleted."""
+
+    key: str
+    blobs: int
+
+
+WriteReason = (
+    MergeGenerations
+    | MergeOthers
+    | FollowOthers
+    | Restore
+    | Invalid
+    | Merge
+    | DropMissing
+    | DropUnused
+    | AddSink
+    | Shadowed
+    | Unlisted
+    | WrittenDuringSweep
+)
+
+
+# Why an index is not written.
+
+
+class UsedByBuilds(Base, frozen=True):
+    """Somebody else has written where the merge of all others belongs."""
+
+    key: str
+    is_tag: bool = False
+
+
+class UpToDate(Base, frozen=True):
+    """Its newest generation, or its manifest, holds all that builds can use."""
+
+    is_tag: bool = False
+    left_out: int = 0
+    """Results of a tag, used longest ago, for which importers have no room."""
+
+
+class NothingLeft(Base, frozen=True):
+    """Nothing of it exists, and nothing is remembered."""
+
+
+class NotBroken(Base, frozen=True):
+    """A repair only writes what is broken; another run would write this index."""
+
+    pending: WriteReason
+
+
+class NewestUnread(Base, frozen=True):
+    """Its newest generation could not be read this time."""
+
+    cause: WhyUnread
+
+
+class NotWritable(Base, frozen=True):
+    """The token cannot write to its ref, or nobody to the directory."""
+
+    ref: str
+    pending: WriteReason | None = None
+    """Why it would be written, if that is known."""
+
+
+class NumbersExhausted(Base, frozen=True):
+    """Its generations have the highest number that a key can hold."""
+
+
+class KeyTooLong(Base, frozen=True):
+    """The key of its next generation would be too long."""
+
+    length: int
+    limit: int
+
+
+class TooLarge(Base, frozen=True):
+    """No run could read the merged index again."""
+
+    problem: str
+    size: int
+    """Bytes."""
+    concurrent: bool = False
+    """Whether it is too large only with what builds have written since the run began."""
+
+
+class NotHealed(Base, frozen=True):
+    """A build wrote this index during the sweep, and it cannot be rewritten without the blobs."""
+
+    key: str
+    blobs: int
+    cause: Signed | NotWritable | UsedByBuilds
+
+
+# What is not ours, or not as it should be.
+
+
+class NotADigest(Base, frozen=True):
+    """The name of a file among the blobs is not a digest."""
+
+
+class NotAFile(Base, frozen=True):
+    """What has the name of a blob is not a regular file."""
+
+    is_link: bool
+
+
+class NotABlobDirectory(Base, frozen=True):
+    """It is among the directories of blobs and is not one of them."""
+
+
+class BrokenTag(Base, frozen=True):
+    """A tag leads nowhere."""
+
+    problem: str
+
+
+class Damaged(Base, frozen=True):
+    """Its content does not match its digest, so it counts as missing."""
+
+
+class Unrecognized(Base, frozen=True):
+    """It is nothing that a run knows."""
+
+
+# Why a planned action was not carried out.
+
+
+class EarlierFailure(Base, frozen=True):
+    """An earlier deletion failed, which ends a sweep."""
+
+
+class NamedByNewIndex(Base, frozen=True):
+    """A build has written an index since the run began that names it."""
+
+
+class LookedUp(Base, frozen=True):
+    """Somebody has looked it up since the run began."""
+
+
+class NewestGone(Base, frozen=True):
+    """What superseded it is gone, so builds read this one."""
+
+    key: str
+
+
+class NewestUnchecked(Base, frozen=True):
+    """It could not be checked whether what superseded it still exists."""
+
+    key: str
+    problem: str
+
+
+class NewIndex(Base, frozen=True):
+    """A build has written this index since the run began, and it may need any blob."""
+
+    key: str
+    ref: str
+
+
+class BuildsUnknown(Base, frozen=True):
+    """It could not be checked what builds have done since the run began."""
+
+    problem: str
+
+
+class TooManyUsed(Base, frozen=True):
+    """So many blobs were used since the run began that it may be one of them."""
+
+
+class Exported(Base, frozen=True):
+    """A build has exported since the run began."""
+
+
+class UploadInProgress(Base, frozen=True):
+    """A build is uploading, and may be about to need any blob."""
+
+    name: str
+
+
+class Uploaded(Base, frozen=True):
+    """A build has uploaded and not exported yet, so it may be about to need any blob."""
+
+
+class Changed(Base, frozen=True):
+    """It is not what was seen any more."""
+
+    problem: str
+
+
+class WrittenByOtherRun(Base, frozen=True):
+    """Another run has written the index since this one began."""
+
+
+class Contended(Base, frozen=True):
+    """Builds have exported to it again and again."""
+
+    times: int
+
+
+class Locked(Base, frozen=True):
+    """A build holds the lock."""
+
+    problem: str
+
+
+class ManifestGone(Base, frozen=True):
+    """The manifest that was to be replaced is gone."""
+
+    problem: str
+
+
+class ImportLimit(Base, frozen=True):
+    """Importers would not read the index."""
+
+    limit: int
+    """Bytes."""
+
+
+class NotACache(Base, frozen=True):
+    """The tag has come to lead to something that is not a cache."""
+
+
+# What kept a run from doing more.
+
+
+class StorageOutage(Base, frozen=True):
+    """So many blobs could not be downloaded that none of them counts as gone."""
+
+    blobs: int
+    checked: int
+
+
+class ChecksFailed(Base, frozen=True):
+    """Blobs whose check proved nothing."""
+
+    blobs: int
+    problem: str
+    """What one of the checks met."""
+
+
+class ChecksDeferred(Base, frozen=True):
+    """Blobs whose check is deferred to the next run."""
+
+    blobs: int
+
+
+class ContentAmbiguous(Base, frozen=True):
+    """Blobs that cannot be downloaded, stored in several refs: it is not known in which."""
+
+    blobs: int
+
+
+class ContentUndeletable(Base, frozen=True):
+    """Blobs that cannot be downloaded, whose entries cannot be deleted without the REST API."""
+
+    blobs: int
+
+
+class SweepUnchecked(Base, frozen=True):
+    """It could not be checked whether builds reference what the sweep deleted."""
+
+    problem: str
+
+
+class Unfinished(Base, frozen=True):
+    """The budget of the run ended before its work; the rest is deferred to the next run."""
+
+    cause: Exhausted
+    listed: bool = True
+    """Whether the entries could be listed; without a list nothing else was done."""
+    indexes: int = 0
+    """Indexes to read."""
+    blobs: int = 0
+    """Blobs to look for."""
+    heals: bool = False
+    """Whether it remains to check what builds wrote during the sweep."""
+    actions: int = 0
+    """Actions that were planned."""
+
+
+Note = (
+    StorageOutage
+    | ChecksFailed
+    | ChecksDeferred
+    | ContentAmbiguous
+    | ContentUndeletable
+    | SweepUnchecked
+    | Unfinished
+)
+
+Reason = (
+    NotMarked
+    | OtherTool
+    | ForeignKey
+    | UnreadableRef
+    | NoContent
+    | Needed
+    | NeededByOtherTag
+    | NeededByDamagedTag
+    | ReadByBuilds
+    | Signs
+    | Signed
+    | Unread
+    | Unreferenced
+    | NamedUntilNow
+    | SignedIndexGone
+    | AbandonedUpload
+    | Superseded
+    | Replaced
+    | Evicted
+    | Removed
+    | DeletedByKilledRun
+    | FoundByLookUp
+    | Missing
+    | UnreadIndex
+    | IncompleteList
+    | StillNamed
+    | OpaqueIndex
+    | Grace
+    | ExportInProgress
+    | IndexNotRewritten
+    | WhyUnread
+    | WriteReason
+    | UsedByBuilds
+    | UpToDate
+    | NothingLeft
+    | NotBroken
+    | NewestUnread
+    | NotWritable
+    | NumbersExhausted
+    | KeyTooLong
+    | TooLarge
+    | NotHealed
+    | NotADigest
+    | NotAFile
+    | NotABlobDirectory
+    | BrokenTag
+    | Damaged
+    | Unrecognized
+    | EarlierFailure
+    | NamedByNewIndex
+    | LookedUp
+    | NewestGone
+    | NewestUnchecked
+    | NewIndex
+    | BuildsUnknown
+    | TooManyUsed
+    | Exported
+    | UploadInProgress
+    | Uploaded
+    | Changed
+    | WrittenByOtherRun
+    | Contended
+    | Locked
+    | ManifestGone
+    | ImportLimit
+    | NotACache
+    | Note
+)
+"""Every reason that there is."""

@@ -1,0 +1,513 @@
+"""Reasons and outcomes in plain English: the only place that turns them into sentences. Pure."""
+
+from functools import singledispatch
+
+from maintainer.cacheconfig import NO_REF
+from maintainer.cacheconfig.oci import IMPORT_LIMIT
+from maintainer.model import outcome as outcomes
+from maintainer.model import reason as reasons
+from maintainer.model.outcome import Outcome
+from maintainer.model.reason import Reason, code_of
+from maintainer.report.words import say_count, say_time
+
+_FEW = 3
+"""So many generations are named one by one."""
+
+_WITHOUT_FACTS: dict[type[reasons.Base], str] = {
+    reasons.NotMarked: "no run has marked it yet",
+    reasons.OtherTool: "it belongs to another tool",
+    reasons.NoContent: "its content cannot be downloaded",
+    reasons.ReadByBuilds: "builds read it",
+    reasons.Signed: "signed indexes are never rewritten",
+    reasons.Unread: "it could not be read this time",
+    reasons.Evicted: "the host, or somebody else, removed it",
+    reasons.Removed: "a build with reset=true, or somebody else, deleted it",
+    reasons.DeletedByKilledRun: "deleted by a run that was killed",
+    reasons.FoundByLookUp: "a look-up found it; it was never listed",
+    reasons.Missing: "an index names it, but it does not exist",
+    reasons.IncompleteList: "the list of entries was incomplete, so an index may have been missed",
+    reasons.DeadlinePassed: "the --deadline has passed",
+    reasons.MergeGenerations: "merge its generations",
+    reasons.DropUnused: "drop keys and results that are of no use",
+    reasons.AddSink: "add the sink record, without which builds find only part of it",
+    reasons.NothingLeft: "nothing is left of it",
+    reasons.NumbersExhausted: "its keys can hold no higher number",
+    reasons.NotADigest: "ignored: its name is not a digest",
+    reasons.NotABlobDirectory: "ignored: it is not a directory of blobs",
+    reasons.Damaged: "its content does not match its digest, so it counts as missing",
+    reasons.Unrecognized: "ignored",
+    reasons.EarlierFailure: "an earlier deletion failed",
+    reasons.NamedByNewIndex: "a build has written an index since the run began that names it",
+    reasons.LookedUp: "somebody has looked it up since the run began",
+    reasons.TooManyUsed: ("so many blobs were used since the run began that it may be one of them"),
+    reasons.Exported: "a build has exported since the run began and may need it",
+    reasons.Uploaded: "a build has uploaded, not exported yet, and may be about to need it",
+    reasons.WrittenByOtherRun: "another run has written it since this one began",
+    reasons.NotACache: "it is not a cache any more",
+}
+
+
+@singledispatch
+def format_reason(reason: Reason) -> str:
+    """Return a reason as a sentence, without its first capital and its full stop."""
+    return _WITHOUT_FACTS[type(reason)]
+
+
+def format_cause(reason: Reason) -> str:
+    """Return a reason without what differs between entries for which it is the same.
+
+    So that a table can count them together: the time since when nothing needs them, and by which
+    generation they are superseded.
+    """
+    match reason:
+        case reasons.Superseded() | reasons.Replaced():
+            return "superseded by a newer generation"
+        case reasons.Overdue():
+            return f"dangling: {_format_overdue(reason)}"
+        case _:
+            return format_reason(reason)
+
+
+def format_outcome(outcome: Outcome) -> str:
+    """Return what became of an action as a sentence."""
+    match outcome:
+        case outcomes.Skipped(reason) | outcomes.Deferred(reason):
+            return f"{code_of(outcome)}: {format_reason(reason)}"
+        case outcomes.Failed(problem):
+            return f"failed: {problem}"
+        case _:
+            return code_of(outcome).replace("_", " ")
+
+
+def _place(index: str, ref: str) -> str:
+    return index if ref == NO_REF else f"{index} in {ref}"
+
+
+# What an entry is.
+
+
+@format_reason.register
+def _(reason: reasons.ForeignKey) -> str:
+    return f"no build in {reason.ref} writes such a key"
+
+
+@format_reason.register
+def _(reason: reasons.UnreadableRef) -> str:
+    return f"the token cannot read {reason.ref}"
+
+
+@format_reason.register
+def _(reason: reasons.Needed) -> str:
+    return f"{_place(reason.index, reason.ref)} needs it"
+
+
+@format_reason.register
+def _(reason: reasons.NeededByOtherTag) -> str:
+    return f"{reason.tag}, which is not a cache, needs it"
+
+
+@format_reason.register
+def _(reason: reasons.NeededByDamagedTag) -> str:
+    return f"{reason.tag}, whose manifest is damaged, may need it"
+
+
+@format_reason.register
+def _(reason: reasons.Signs) -> str:
+    return f"it signs {reason.key}"
+
+
+@format_reason.register
+def _(
+    reason: reasons.Unreferenced
+    | reasons.NamedUntilNow
+    | reasons.SignedIndexGone
+    | reasons.AbandonedUpload
+    | reasons.Superseded,
+) -> str:
+    sentence = _format_overdue(reason)
+    if reason.since is None:
+        return sentence
+    state = "superseded" if isinstance(reason, reasons.Superseded) else "dangling"
+    return f"{state} since {say_time(reason.since)}: {sentence}"
+
+
+def _format_overdue(reason: reasons.Overdue) -> str:
+    match reason:
+        case reasons.NamedUntilNow():
+            place = _place(reason.index, reason.ref)
+            return f"{place} named it until now, but no live result needs it"
+        case reasons.SignedIndexGone():
+            return "the index that it signs is gone"
+        case reasons.AbandonedUpload():
+            return "a build that was killed has left this upload"
+        case reasons.Superseded():
+            return f"generation {reason.by} is newer"
+        case _:
+            return "no live result of any index needs it"
+
+
+@format_reason.register
+def _(reason: reasons.Replaced) -> str:
+    what = "manifest" if reason.is_tag else "generation"
+    return f"superseded by the {what} that this run writes"
+
+
+# Why an entry is kept although nothing needs it.
+
+
+@format_reason.register
+def _(reason: reasons.UnreadIndex) -> str:
+    return f"{reason.index} could not be read this time and may need it"
+
+
+@format_reason.register
+def _(reason: reasons.StillNamed) -> str:
+    return f"{reason.index} still names it and is not rewritten"
+
+
+@format_reason.register
+def _(reason: reasons.OpaqueIndex) -> str:
+    return (
+        f"{reason.key} in {reason.ref}, whose content is unknown, is newer and may need it until "
+        f"{say_time(reason.until)}"
+    )
+
+
+@format_reason.register
+def _(reason: reasons.Grace) -> str:
+    return f"{reason.state} since {say_time(reason.since)}, kept until {say_time(reason.until)}"
+
+
+@format_reason.register
+def _(reason: reasons.ExportInProgress) -> str:
+    return (
+        f"deferred to the next run: an export seems to be in progress in {reason.ref} since "
+        f"{say_time(reason.since)}"
+    )
+
+
+@format_reason.register
+def _(reason: reasons.IndexNotRewritten) -> str:
+    return f"{reason.index} is not rewritten, so it may still be needed"
+
+
+# Why an index could not be read, and what ends a run early.
+
+
+@format_reason.register
+def _(reason: reasons.Problem) -> str:
+    return reason.problem
+
+
+@format_reason.register
+def _(reason: reasons.SameKeyElsewhere) -> str:
+    return f"{reason.ref} has an entry of the same key, which a look-up may find instead"
+
+
+@format_reason.register
+def _(reason: reasons.RequestsExhausted) -> str:
+    return f"the {reason.limit} requests of --max-requests are used up"
+
+
+@format_reason.register
+def _(reason: reasons.RestShareExhausted) -> str:
+    return (
+        f"the run may use {reason.share:.0%} of the REST API's remaining rate limit, so that other "
+        "workflows do not starve (rest_share)"
+    )
+
+
+@format_reason.register
+def _(reason: reasons.Interrupted) -> str:
+    return f"interrupted by {reason.signal}"
+
+
+# Why an index is written.
+
+
+def _with_left_out(sentence: str, left_out: int) -> str:
+    """Add what importers have no room for: they refuse an index that is too large."""
+    if not left_out:
+        return sentence
+    results = say_count(left_out, "result")
+    return (
+        f"{sentence}; {results}, used longest ago, left out: importers read {IMPORT_LIMIT:,} bytes"
+    )
+
+
+def _blobs(count: int) -> str:
+    return say_count(count, "blob")
+
+
+@format_reason.register
+def _(reason: reasons.MergeOthers) -> str:
+    return _with_left_out(f"merge {_others(reason.ref, reason.others)}", reason.left_out)
+
+
+@format_reason.register
+def _(reason: reasons.FollowOthers) -> str:
+    sentence = f"follow {_others(reason.ref, reason.others)}"
+    changes = [
+        f"{_blobs(count)} {how}"
+        for how, count in (("more", reason.more), ("less", reason.less))
+        if count
+    ]
+    return _with_left_out(
+        f"{sentence}: {', '.join(changes)}" if changes else sentence, reason.left_out
+    )
+
+
+def _others(ref: str, count: int) -> str:
+    one, several = ("tag", "tags") if ref == NO_REF else ("index", "indexes")
+    others = f"the other {one}" if count == 1 else f"the {count} other {several}"
+    return others if ref == NO_REF else f"{others} of {ref}"
+
+
+@format_reason.register
+def _(reason: reasons.Restore) -> str:
+    are = "is" if reason.results == 1 else "are"
+    sentence = (
+        f"none of its generations exists; {say_count(reason.results, 'result')} {are} remembered"
+    )
+    return _with_left_out(sentence, reason.left_out)
+
+
+@format_reason.register
+def _(reason: reasons.Invalid) -> str:
+    what = "its manifest" if reason.generation is None else f"generation {reason.generation}"
+    return _with_left_out(f"{what} is not valid: {reason.violation}", reason.left_out)
+
+
+@format_reason.register
+def _(reason: reasons.Merge) -> str:
+    merged = f"merge {_generations(reason.generations)} into generation {reason.into}"
+    dropped = _dropped(reason.without_content, reason.missing)
+    return _with_left_out("; ".join([merged, *dropped]), reason.left_out)
+
+
+@format_reason.register
+def _(reason: reasons.DropMissing) -> str:
+    dropped = _dropped(reason.without_content, reason.missing)
+    return _with_left_out("; ".join(dropped), reason.left_out)
+
+
+@format_reason.register
+def _(reason: reasons.DropUnused | reasons.AddSink | reasons.MergeGenerations) -> str:
+    return _with_left_out(_WITHOUT_FACTS[type(reason)], reason.left_out)
+
+
+def _generations(numbers: tuple[int, ...]) -> str:
+    if len(numbers) > _FEW:
+        return f"{len(numbers)} generations ({numbers[0]} to {numbers[-1]})"
+    return f"generation {' and '.join(map(str, numbers))}"
+
+
+def _dropped(without_content: int, missing: int) -> list[str]:
+    dropped = []
+    if without_content:
+        dropped.append(f"drop {_blobs(without_content)} without content")
+    if missing:
+        are = "is" if missing == 1 else "are"
+        dropped.append(f"drop {_blobs(missing)} that {are} gone or not needed")
+    return dropped
+
+
+@format_reason.register
+def _(reason: reasons.Shadowed) -> str:
+    sentence = f"builds read {reason.by}, created later, in its place"
+    return _with_left_out(sentence, reason.left_out)
+
+
+@format_reason.register
+def _(reason: reasons.Unlisted) -> str:
+    sentence = f"{reason.key} is not in the list, so builds may read {reason.shadowed_by}"
+    return _with_left_out(sentence, reason.left_out)
+
+
+@format_reason.register
+def _(reason: reasons.WrittenDuringSweep) -> str:
+    return _written_during_sweep(reason.key, reason.blobs)
+
+
+def _written_during_sweep(key: str, blobs: int) -> str:
+    return f"{key} was written during the sweep and references {_blobs(blobs)} that it had deleted"
+
+
+# Why an index is not written.
+
+
+@format_reason.register
+def _(reason: reasons.UsedByBuilds) -> str:
+    if reason.is_tag:
+        return (
+            "somebody else has written it, so it is not ours to write: let builds export to "
+            "another tag, or choose another merged_tag"
+        )
+    return (
+        f"a build has exported {reason.key}, so it is not ours to write: let builds export to "
+        "another scope, or choose another merged_scope"
+    )
+
+
+@format_reason.register
+def _(reason: reasons.UpToDate) -> str:
+    what = "manifest" if reason.is_tag else "newest generation"
+    return _with_left_out(f"its {what} is up to date", reason.left_out)
+
+
+@format_reason.register
+def _(reason: reasons.NotBroken) -> str:
+    pending = format_reason(reason.pending)
+    return f"it is not broken; deferred to a run without --repair: {pending}"
+
+
+@format_reason.register
+def _(reason: reasons.NewestUnread) -> str:
+    problem = format_reason(reason.cause)
+    return f"its newest generation could not be read this time: {problem}"
+
+
+@format_reason.register
+def _(reason: reasons.NotWritable) -> str:
+    sentence = (
+        "the directory cannot be written"
+        if reason.ref == NO_REF
+        else f"the token cannot write {reason.ref}"
+    )
+    if reason.pending is None:
+        return sentence
+    return f"{sentence}; left to do: {format_reason(reason.pending)}"
+
+
+@format_reason.register
+def _(reason: reasons.KeyTooLong) -> str:
+    return f"the next key would have {reason.length} characters, more than {reason.limit}"
+
+
+@format_reason.register
+def _(reason: reasons.TooLarge) -> str:
+    if reason.concurrent:
+        return f"with what builds have written since the run began, it {reason.problem}"
+    return f"the merged index {reason.problem}"
+
+
+@format_reason.register
+def _(reason: reasons.NotHealed) -> str:
+    sentence = _written_during_sweep(reason.key, reason.blobs)
+    return f"{sentence}; {format_reason(reason.cause)}"
+
+
+# What is not ours, or not as it should be.
+
+
+@format_reason.register
+def _(reason: reasons.NotAFile) -> str:
+    return f"ignored: it is {'a symbolic link' if reason.is_link else 'not a regular file'}"
+
+
+@format_reason.register
+def _(reason: reasons.BrokenTag) -> str:
+    return f"ignored: {reason.problem}, so builds cannot import it"
+
+
+# Why a planned action was not carried out.
+
+
+@format_reason.register
+def _(reason: reasons.NewestGone) -> str:
+    return f"{reason.key} is gone, so builds read this one"
+
+
+@format_reason.register
+def _(reason: reasons.NewestUnchecked) -> str:
+    return f"it could not be checked whether {reason.key} still exists ({reason.problem})"
+
+
+@format_reason.register
+def _(reason: reasons.NewIndex) -> str:
+    return f"{reason.key} was written since the run began and may need it"
+
+
+@format_reason.register
+def _(reason: reasons.BuildsUnknown) -> str:
+    return f"it could not be checked what builds have done since the run began ({reason.problem})"
+
+
+@format_reason.register
+def _(reason: reasons.UploadInProgress) -> str:
+    return f"a build is uploading ({reason.name}) and may be about to need it"
+
+
+@format_reason.register
+def _(reason: reasons.Changed) -> str:
+    return reason.problem
+
+
+@format_reason.register
+def _(reason: reasons.Contended) -> str:
+    return f"builds exported to it {reason.times} times since the run began"
+
+
+@format_reason.register
+def _(reason: reasons.Locked | reasons.ManifestGone) -> str:
+    return reason.problem
+
+
+@format_reason.register
+def _(reason: reasons.ImportLimit) -> str:
+    return f"importers would not read it: they read {reason.limit:,} bytes"
+
+
+# What kept a run from doing more.
+
+
+@format_reason.register
+def _(reason: reasons.StorageOutage) -> str:
+    return (
+        f"{reason.blobs} of {reason.checked} blobs that were checked could not be downloaded: that "
+        "looks like an outage of the storage, so none of them counts as gone"
+    )
+
+
+@format_reason.register
+def _(reason: reasons.ChecksFailed) -> str:
+    return f"{_blobs(reason.blobs)} could not be checked: {reason.problem}"
+
+
+@format_reason.register
+def _(reason: reasons.ChecksDeferred) -> str:
+    return f"{_blobs(reason.blobs)} left to check in the next run"
+
+
+@format_reason.register
+def _(reason: reasons.ContentAmbiguous) -> str:
+    return (
+        f"{_blobs(reason.blobs)} cannot be downloaded, but stored in several refs, and it is not "
+        "known in which without content: a run in another ref may tell"
+    )
+
+
+@format_reason.register
+def _(reason: reasons.ContentUndeletable) -> str:
+    return (
+        f"{_blobs(reason.blobs)} cannot be downloaded, and without the REST API the entries cannot "
+        "be deleted: the next export will name them again"
+    )
+
+
+@format_reason.register
+def _(reason: reasons.SweepUnchecked) -> str:
+    return "it could not be checked whether builds reference what was deleted: " + reason.problem
+
+
+@format_reason.register
+def _(reason: reasons.Unfinished) -> str:
+    left = [
+        *(["the list of entries, and all else"] if not reason.listed else []),
+        *([f"{say_count(reason.indexes, 'index', 'indexes')} to read"] if reason.indexes else []),
+        *([f"{_blobs(reason.blobs)} to look for"] if reason.blobs else []),
+        *(["a check of what builds have written during the sweep"] if reason.heals else []),
+        *([say_count(reason.actions, "action")] if reason.actions else []),
+    ]
+    deferred = f": deferred to the next run: {', '.join(left)}" if left else ""
+    return f"{format_reason(reason.cause)}{deferred}"
