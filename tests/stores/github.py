@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from maintainer.report import Report
 from tests.integration import invariants
 from tests.integration.simulated_runs import Memory, Runner, Turns, Workflow
 from tests.integration.world import MAIN, START, World, blob_of
-from tests.stores.place import Actions, How, Results, steps_up_to
+from tests.stores.place import Actions, How, Results, collections_of, steps_up_to
 
 
 class Service:
@@ -141,7 +141,7 @@ class Service:
         """Copy the state of the service; ids are not used again."""
         self._memories[0].copy(self._spare)
         kept = self._world.running.call(_state)
-        seen = [copied(watcher, but="problems") for watcher in self._watchers]
+        seen = [collections_of(watcher, but="problems") for watcher in self._watchers]
 
         def put_back(cache: ActionsCache) -> None:
             vars(cache).update(kept | {"_last_id": cache._last_id})
@@ -177,13 +177,8 @@ class Service:
         return [(e.id, e.key, e.ref, e.content, e.size) for e in self._world.entries()]
 
 
-def copied(one: object, *, but: str = "") -> dict[str, Any]:
-    """Copy what an object holds, to be put back later."""
-    return {name: copy(value) for name, value in vars(one).items() if name != but}
-
-
 def _state(cache: ActionsCache) -> dict[str, Any]:
-    return copied(cache) | {"_uploads": deepcopy(cache._uploads)}
+    return collections_of(cache) | {"_uploads": deepcopy(cache._uploads)}
 
 
 def _scope(image: str) -> str:

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from copy import copy
 from pathlib import Path
 
 import anyio
@@ -13,7 +12,7 @@ from maintainer.report import Report
 from maintainer.stores.local import open_directory
 from tests.integration import directories, watching
 from tests.integration.simulated_runs import Memory
-from tests.stores.place import Actions, How, Results, steps_up_to
+from tests.stores.place import Actions, How, Results, collections_of, steps_up_to
 from tests.stores.runs import run_on
 
 
@@ -126,8 +125,7 @@ class Folder:
         self._memories[0].copy(self._spare_database)
         shutil.rmtree(self._spare, ignore_errors=True)
         shutil.copytree(self._world.path, self._spare)
-        seen = {name: copy(value) for name, value in vars(self._watcher).items()}
-        del seen["problems"]
+        seen = collections_of(self._watcher, but="problems")
 
         def put_back() -> None:
             shutil.rmtree(self._world.path)

@@ -7,9 +7,10 @@ nothing of other stores, and nothing here knows how many there are.
 """
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from maintainer.report import Report
 
@@ -106,3 +107,9 @@ def steps_up_to(step: str) -> list[str]:
     """Return the steps that a build of this one does, the lowest first."""
     below = _BELOW[step]
     return [*(steps_up_to(below) if below else ()), step]
+
+
+def collections_of(one: object, *, but: str = "") -> dict[str, Any]:
+    """Copy the collections that an object holds, by attribute; for `keep`, which puts them back."""
+    held = {name: value for name, value in vars(one).items() if name != but}
+    return {name: copy(one) for name, one in held.items() if isinstance(one, dict | list | set)}
