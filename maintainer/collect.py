@@ -10,7 +10,7 @@ import anyio.lowlevel
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import BlobKey, Digest, Scope
-from maintainer.contents import CheckTotals, ContentChecker
+from maintainer.contents import ContentChecker
 from maintainer.errors import (
     MaintainerError,
     MassDisappearanceError,
@@ -54,6 +54,7 @@ from maintainer.heal import Healer
 from maintainer.logs import StagesInLogs, log_context
 from maintainer.mark import Marker, mark
 from maintainer.model import reason as reasons
+from maintainer.model.checks import CheckTotals
 from maintainer.model.decision import Plan, Rules, Swept
 from maintainer.model.entry import StoreLimits
 from maintainer.model.export import Export

@@ -6,9 +6,9 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, select, update
 
 from maintainer.cacheconfig import Digest
-from maintainer.contents import CheckedContents
 from maintainer.graph.models import BlobRow, EntryRow
 from maintainer.graph.record import mark_missing
+from maintainer.model.checks import CheckedContents
 
 
 def save_contents(

@@ -11,7 +11,7 @@ import msgspec
 from maintainer import __version__
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, merge
 from maintainer.cacheconfig.timestamps import to_datetime
-from maintainer.contents import CheckTotals
+from maintainer.model.checks import CheckTotals
 from maintainer.model.decision import Heal, Keep, Plan, Rewritten, Swept, WriteIndex
 from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Index, Marks, State
