@@ -48,7 +48,9 @@ class Sweeper:
             return Deferred(self.budget.used_up)
         if veto := self._why_not(delete):
             return Skipped(veto)
-        rechecks = 0 if _is_broken(delete) else self.recheck.requests(delete.entry)
+        rechecks = 0
+        if self.recheck and not _is_broken(delete):
+            rechecks = self.recheck.requests(delete.entry)
         # An index is looked up; for blobs, the REST API is asked.
         rest = 0 if isinstance(delete.entry.parsed, IndexKey) else rechecks
         if exhausted := self.budget.take(rechecks + 1, rest=rest + 1):
@@ -63,7 +65,9 @@ class Sweeper:
 
     async def _delete(self, delete: DeleteEntry) -> Outcome:
         # Whoever has begun to count on an entry without content is helped by its deletion.
-        reason = None if _is_broken(delete) else await self.recheck.why_not(delete.entry)
+        reason = None
+        if self.recheck and not _is_broken(delete):
+            reason = await self.recheck.why_not(delete.entry)
         if reason:
             return Skipped(reason)
         try:

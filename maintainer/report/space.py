@@ -85,7 +85,9 @@ def divide(
         for kind in ours.keys() & {kind_of(total.state)}:
             ours[kind] = _add(ours[kind], -total.entries, -total.size)
             ours["due"] = _add(ours["due"], total.entries, total.size)
-    parts = [part for part in ours.values() if part.entries or part.kind == "reachable"]
+    parts = [
+        part for part in ours.values() if part.entries or part.size or part.kind == "reachable"
+    ]
     parts += _tools(foreign)
     used = sum(part.size for part in parts)
     parts.append(SpacePart("free", "free", 0, max(0, quota - used)))

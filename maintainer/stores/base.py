@@ -198,8 +198,11 @@ class Store(Protocol):
         meanwhile, and read them back. One result for each.
         """
 
-    def activity(self, since: Since, context: RunContext) -> Recheck:
-        """Return what asks whether a build has begun to need an entry since the run began."""
+    def activity(self, since: Since, context: RunContext) -> Recheck | None:
+        """Return what asks whether a build has begun to need an entry since the run began.
+
+        None if `delete` asks that itself.
+        """
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete an entry; False if it was gone already.

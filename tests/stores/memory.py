@@ -2,38 +2,36 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
-from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId, Scope, encode, with_sink
+from maintainer.cacheconfig import (
+    NO_REF,
+    BlobKey,
+    Digest,
+    IndexId,
+    Scope,
+    content_digest,
+    encode,
+    with_sink,
+)
+from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import ChangedError, StoreError
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration
 from maintainer.model.memory import Known
 from maintainer.model.store import Abilities
-from maintainer.stores.base import (
-    Change,
-    Conflict,
-    ContentCheck,
-    Existing,
-    NewVersion,
-    Recheck,
-    RunContext,
-    Since,
-    Swapped,
-    SwapResult,
-    Versions,
-)
+from maintainer.stores import base
+from maintainer.stores.base import RunContext, SwapResult, Versions
 from maintainer.stores.decoding import read_content
 from maintainer.stores.requests import RequestLog
-
-_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass
 class Vault:
     """What is stored: blobs with their times, and indexes under names, with versions that count."""
 
-    blobs: dict[Digest, datetime] = field(default_factory=dict)
+    blobs: dict[str, datetime] = field(default_factory=dict)
+    """By digest; what other tools store goes by a name."""
     indexes: dict[str, tuple[int, bytes, datetime]] = field(default_factory=dict)
     exports: int = 0
     """How often an index was written."""
@@ -62,19 +60,16 @@ class MemoryStore:
 
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
         """Assume some."""
-        del now, context
         return StoreLimits()
 
     async def entries(self, now: datetime, context: RunContext) -> Listing:
         """List the blobs."""
-        del now, context
         self._vault.step()
         blobs = sorted(self._vault.blobs.items())
         return Listing(tuple(_entry(digest, at) for digest, at in blobs), complete=True)
 
     async def versions(self, known: Known, now: datetime, context: RunContext) -> Versions:
         """Read the indexes whose version is new."""
-        del now, context
         self._vault.step()
         self._seen = {name: version for name, (version, _, _) in self._vault.indexes.items()}
         read, found = [], set()
@@ -93,70 +88,59 @@ class MemoryStore:
         version, content, at = self._vault.indexes[name]
         return read_content(IndexId(NO_REF, Scope(name)), 1, content, at, location=str(version))
 
-    async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
+    async def existing(self, blobs: frozenset[Digest], context: RunContext) -> base.Existing:
         """Look blobs up."""
-        del context
         self._vault.step()
-        return Existing(blobs & self._vault.blobs.keys())
+        return base.Existing(frozenset(blob for blob in blobs if blob in self._vault.blobs))
 
-    async def check(self, blob: Digest) -> ContentCheck:
+    async def check(self, blob: Digest) -> base.ContentCheck:
         """Look a blob up: what is there has its content."""
-        return ContentCheck(is_found=blob in self._vault.blobs, is_readable=True)
+        return base.ContentCheck(is_found=blob in self._vault.blobs, is_readable=True)
 
     async def touch(self, key: str) -> bool:
         """Do nothing: nobody evicts here."""
         return bool(key)
 
-    async def new_versions(self) -> Sequence[NewVersion]:
+    async def new_versions(self) -> Sequence[base.NewVersion]:
         """Return none: no blob is deleted once an index was written."""
         return ()
 
-    async def read(self, version: NewVersion) -> ReadGeneration:
+    async def read(self, version: base.NewVersion) -> ReadGeneration:
         """Refuse: there are no new versions."""
         raise StoreError(f"{version.index} is not new")
 
-    async def swap(self, changes: Sequence[Change], context: RunContext) -> Sequence[SwapResult]:
+    async def swap(
+        self, changes: Sequence[base.Change], context: RunContext
+    ) -> Sequence[SwapResult]:
         """Write indexes whose version is still the one that is known."""
         return [self._swap(change, context.clock()) for change in changes]
 
-    def _swap(self, change: Change, now: datetime) -> SwapResult:
+    def _swap(self, change: base.Change, now: datetime) -> SwapResult:
         self._vault.step()
         name = str(change.index)
         current = self._vault.indexes.get(name, (0, b"", now))[0]
         if current != self._seen.get(name, 0):
             self._seen[name] = current
-            return Conflict(self._read(name))
+            return base.Conflict(self._read(name))
         content = encode(with_sink(change.content, change.sink))
         self._vault.write(name, content, now)
         self._seen[name] = self._vault.exports
-        return Swapped(self._read(name), (len(content),))
+        return base.Swapped(self._read(name), (len(content),))
 
-    def activity(self, since: Since, context: RunContext) -> Recheck:
-        """Return what never objects: `delete` does."""
-        del since, context
-        return _NoObjection()
+    def activity(self, since: base.Since, context: RunContext) -> None:
+        """Return nothing: `delete` looks itself."""
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete a blob, unless somebody else has written an index, or the blob, since."""
         self._vault.step()
         versions = {name: version for name, (version, _, _) in self._vault.indexes.items()}
-        digest = Digest(entry.key)
-        at = self._vault.blobs.get(digest, entry.created_at)
+        at = self._vault.blobs.get(entry.key, entry.created_at)
         if versions != self._seen or at != entry.created_at:
             raise ChangedError("a build has exported since, and may need it")
-        return self._vault.blobs.pop(digest, None) is not None
+        return self._vault.blobs.pop(entry.key, None) is not None
 
 
-class _NoObjection:
-    def requests(self, entry: KnownEntry) -> int:
-        """Return none."""
-        del entry
-        return 0
-
-    async def why_not(self, entry: KnownEntry) -> None:
-        """Object to nothing."""
-
-
-def _entry(digest: Digest, at: datetime) -> StoredEntry:
-    number = int(digest.partition(":")[2][:15], 16)
-    return StoredEntry(number, NO_REF, digest, "blob", 10, at, at, BlobKey(digest))
+def _entry(name: str, at: datetime) -> StoredEntry:
+    number = int(content_digest(name.encode())[7:22], 16)
+    parsed = BlobKey(Digest(name)) if is_digest(Digest(name)) else None
+    return StoredEntry(number, NO_REF, name, "blob", 10, at, at, parsed)

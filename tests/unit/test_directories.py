@@ -128,7 +128,7 @@ def test_an_invalid_manifest_is_repaired() -> None:
 
 
 def test_an_invalid_tag_keeps_what_it_may_need() -> None:
-    snapshot = _tagged(_a_directory("orphan").remembering(1, "orphan", of=API))
+    snapshot = _tagged(_a_directory("a", "orphan").remembering(1, "a", of=API))
     (tag,) = snapshot.generations
     tag = replace(tag, config=None, violation="it is broken", created_at=NOW)
 

@@ -186,6 +186,7 @@ def test_a_build_that_exports_where_the_merge_belongs_is_named() -> None:
 
 IN_PROGRESS = ExportInProgress("ref", AT)
 EXPORT = Blocked(IN_PROGRESS, "an export is in progress", AT - timedelta(days=9))
+UNFINISHED = Unfinished(DeadlinePassed())
 WRITE = make_action("write", "index", "ref", DropUnused(), Done())
 DELETE = make_action("delete", "blob", "ref", Unreferenced(), Done(), store_id=7, size=90)
 
@@ -281,13 +282,16 @@ def test_losses_are_told_with_what_took_them(more: dict[str, object], who: str) 
     ("more", "said"),
     [
         ({"status": "failed", "problems": ("it broke",)}, "the run failed: it broke"),
-        ({"status": "interrupted", "notes": ("a signal",)}, "the run interrupted: a signal"),
+        (
+            {"status": "interrupted", "notes": (NoteReport(UNFINISHED, "a signal"),)},
+            "the run interrupted: a signal",
+        ),
         ({"actions": (), "repair": True}, "nothing to repair"),
-        ({"actions": (), "blocked": EXPORT}, "nothing was deleted; deferred"),
+        ({"actions": (), "blocked": EXPORT}, "nothing was deleted; an export is in progress"),
         ({"actions": ()}, "nothing to do"),
         ({"actions": (WRITE, DELETE), "dry_run": True}, "would write 1 index and delete 1 entry"),
         (
-            {"actions": (WRITE, msgspec.structs.replace(DELETE, outcome="planned"))},
+            {"actions": (WRITE, msgspec.structs.replace(DELETE, outcome=Planned()))},
             "wrote 1 of 1 index, left 1 entry to a run that deletes",
         ),
         ({"actions": (WRITE, DELETE)}, "wrote 1 of 1 index, deleted 1 of 1 entry (90 B)"),

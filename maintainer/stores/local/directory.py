@@ -193,17 +193,20 @@ class Directory:
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
         """Find out which blobs exist and, if that is wanted, are whole."""
         live: set[Digest] = set()
+        there: set[Digest] = set()
         wanted = sorted(blobs)
         step = 1 if self._verify else _BATCH
         for place in range(0, len(wanted), step):
             if reason := context.budget.take(0):
                 raise UnfinishedError("the blobs could not all be looked for", reason)
             found = live_of(self._files, wanted[place : place + step])
+            there |= found
             live |= await self._whole(found, context) if self._verify else found
             context.progress.advance(step)
             await anyio.lowlevel.checkpoint()
-        self._missing |= blobs - live
-        self._missing -= live
+        # What is damaged is there: no build will store it again.
+        self._missing |= blobs - there
+        self._missing -= there
         return Existing(frozenset(live))
 
     async def _whole(self, blobs: frozenset[Digest], context: RunContext) -> frozenset[Digest]:
