@@ -122,7 +122,10 @@ class ContentChecker:
         return round_
 
     def _needed(self, marks: Marks, entries: Entries) -> Iterator[_Blob]:
-        named = frozenset().union(*(index.remembered.blobs for index in marks.indexes))
+        named = frozenset().union(
+            *(index.remembered.blobs for index in marks.indexes),
+            *(one.blobs for index in marks.indexes for one in index.generations),
+        )
         needed = frozenset().union(*(index.merged.blobs for index in marks.indexes))
         suspects = (named & marks.snapshot.broken_blobs) - needed
         stored: defaultdict[Digest, list[KnownEntry]] = defaultdict(list)

@@ -100,7 +100,8 @@ class _Look:
         broken = frozenset(listed.broken - listed.live)
         doubtful = named - listed.live - broken
         if lists and self.listing.complete:
-            doubtful -= known.missing_blobs - (new - known.named_blobs) - listed.anywhere
+            again = (listed.anywhere & known.named_blobs) | (new - known.named_blobs)
+            doubtful -= known.missing_blobs - again
         asked = await self._ask(doubtful)
         if not lists:
             # A look-up finds what cannot be downloaded, too, until it has been checked again.

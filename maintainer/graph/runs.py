@@ -17,6 +17,7 @@ from maintainer.graph.models import (
     BlobRow,
     EntryRow,
     ManifestRow,
+    RefRow,
     RunRow,
     Target,
     reason_columns,
@@ -225,12 +226,14 @@ def _note_missing_blobs(
     """Remember which blobs are gone, so that no run has to ask for what it deleted itself."""
     keys = (one.delete.entry.parsed for one in swept if one.is_gone)
     deleted = {key.digest for key in keys if isinstance(key, BlobKey)}
-    entry = EntryRow.__table__.c
     others = exists().where(
-        entry.target_id == target_id,
-        entry.kind == "blob",
-        entry.digest == BlobRow.digest,
-        entry.missing_since.is_(None),
+        EntryRow.target_id == target_id,
+        EntryRow.kind == "blob",
+        EntryRow.digest == BlobRow.digest,
+        EntryRow.missing_since.is_(None),
+        EntryRow.content_missing_since.is_(None),
+        RefRow.id == EntryRow.ref_id,
+        RefRow.readable,
     )
     rows = [{"blob": digest} for digest in sorted(deleted)]
     if rows:
