@@ -397,7 +397,9 @@ def _record_presence(connection: Connection, target_id: int, probe: Probe) -> No
             )
         return
     _update(connection, ManifestRow, probe.found, seen)
-    _update(connection, ManifestRow, probe.gone, {"missing_since": probe.at})
+    if probe.abilities.numbered:
+        # What a name does not lead to any more is forgotten already, and its number used again.
+        _update(connection, ManifestRow, probe.gone, {"missing_since": probe.at})
 
 
 def forget_manifests(connection: Connection, manifests: Iterable[int]) -> None:

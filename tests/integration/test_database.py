@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import alembic.command
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -35,6 +36,8 @@ from maintainer.mark import mark
 from maintainer.model.decision import Rules
 from maintainer.model.entry import Access, KnownEntry, StoredEntry
 from maintainer.model.memory import Probe
+from maintainer.model.outcome import Outcome
+from maintainer.model.reason import OtherTool, Reason, Unreferenced, code_of
 from maintainer.model.store import Abilities
 from maintainer.plan import make_plan
 from maintainer.stores.decoding import read_content
@@ -591,8 +594,15 @@ def test_the_number_of_statements_does_not_grow_with_the_entries_or_the_records(
 
 VIEWS = {
     "blobs": [
-        *("target", "digest", "ref", "store_id", "size", "state", "reason", "created_at"),
-        *("last_accessed_at", "first_seen_at", "last_seen_at", "missing_since", "unneeded_since"),
+        *("target", "digest", "ref", "store_id", "size", "state", "reason", "facts"),
+        *(
+            "created_at",
+            "last_accessed_at",
+            "first_seen_at",
+            "last_seen_at",
+            "missing_since",
+            "unneeded_since",
+        ),
     ],
     "generations": [
         *("target", "scope", "ref", "generation", "signed", "key", "store_id", "is_stored"),
@@ -610,7 +620,7 @@ VIEWS = {
     ],
     "actions": [
         *("run", "started_at", "target", "position", "kind", "subject", "ref", "store_id", "size"),
-        *("reason", "outcome"),
+        *("reason", "facts", "outcome", "outcome_facts"),
     ],
 }
 """The public face of the file: what is here may gain columns, but never lose one."""
@@ -644,6 +654,37 @@ def test_the_view_of_blobs_tells_of_each_why_it_is_kept_or_not(database: Databas
     assert states[blob("layer 1")] == "reachable"
     assert states[blob("dangling 0")] == "dangling"
     assert all(row.reason for row in rows)
+
+
+def test_the_views_hold_whole_reasons_and_outcomes(database: Database) -> None:
+    with database.begin() as connection:
+        _record_a_run(connection)
+        reasons = connection.execute(
+            text(
+                "SELECT reason, facts FROM blobs UNION ALL SELECT reason, facts FROM entries "
+                "UNION ALL SELECT reason, facts FROM actions"
+            )
+        ).all()
+        outcomes = connection.execute(text("SELECT outcome, outcome_facts FROM actions")).all()
+
+    assert {row.reason for row in reasons} >= {"missing", "needed", "grace", "other_tool"}
+    for row in reasons:
+        assert code_of(msgspec.json.decode(row.facts, type=Reason)) == row.reason
+    assert outcomes
+    for row in outcomes:
+        assert code_of(msgspec.json.decode(row.outcome_facts, type=Outcome)) == row.outcome
+
+
+def test_a_reason_is_what_it_was_when_it_comes_back_from_the_graph(database: Database) -> None:
+    with database.begin() as connection:
+        _record_a_run(connection)
+        target = find_target(connection, "github:octo/cache")
+        entries = _entries(connection, _probe())
+        again = mark(load_snapshot(connection, target, _probe(), entries=entries))
+
+    known = {one.entry.store_id: one.entry.reason for one in again.marks}
+    assert Unreferenced() in known.values()
+    assert OtherTool() in known.values()
 
 
 def test_the_view_of_generations_counts_what_is_in_them(database: Database) -> None:
