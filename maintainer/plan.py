@@ -252,11 +252,9 @@ class Planner:
             self.deferred = self.export
             self.keep_entry(marked.entry, self.export.reason)
             return
-        reason = marked.reason
-        if isinstance(reason, reasons.Overdue):
-            reason = msgspec.structs.replace(reason, since=since)
-        elif marked.state is State.NEWEST:
-            reason = reasons.Replaced(is_tag=isinstance(marked.entry.parsed, BlobKey))
+        reason: Reason = reasons.Replaced(is_tag=isinstance(marked.entry.parsed, BlobKey))
+        if isinstance(marked.reason, reasons.Overdue):
+            reason = msgspec.structs.replace(marked.reason, since=since)
         self.deletes.append(DeleteEntry(marked.entry, state, reason, after))
 
     def keep_entry(self, entry: KnownEntry, reason: Reason) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from maintainer.budget import Budget
-from maintainer.errors import UsedUpError
+from maintainer.errors import UnfinishedError, UsedUpError
 from maintainer.model.reason import (
     DeadlinePassed,
     Interrupted,
@@ -126,6 +126,12 @@ def test_who_stops_it_gives_the_reason_unless_there_is_one() -> None:
     assert budget.stop(DeadlinePassed()) == DeadlinePassed() == budget.take(1)
     assert budget.stop(RequestsExhausted(1)) == DeadlinePassed()
     assert not budget.interrupted
+
+
+def test_who_could_not_finish_says_what_and_why() -> None:
+    error = UnfinishedError("the tags could not all be read", DeadlinePassed())
+
+    assert (str(error), error.reason) == ("the tags could not all be read", DeadlinePassed())
 
 
 def test_the_limit_holds_for_every_request_but_those_that_end_a_write() -> None:
