@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from tests.commands import Outcome
+
+_PATIENCE = 120.0
 _IMPORTED = ("maintainer.cli", "tests.integration.killed", "tests.processes")
 
 
@@ -82,6 +86,14 @@ def start(command: Command) -> Forked:
     process = processes().Process(target=_run, args=(command,))
     process.start()
     return Forked(process)
+
+
+def run(folder: Path, variables: Mapping[str, str], *arguments: str) -> Outcome:
+    """Run a command to its end in a folder, with these variables and no others."""
+    with TemporaryDirectory() as place:
+        out, err = (Path(place, name) for name in ("out", "err"))
+        status = start(Command(arguments, folder, variables, out, err)).wait(_PATIENCE)
+        return Outcome(status, *(path.read_bytes().decode() for path in (out, err)))
 
 
 def _run(command: Command) -> None:

@@ -20,6 +20,7 @@ from maintainer.cli import app
 from maintainer.demo import load_history, seed
 from maintainer.emulator.server import Running, serve_in_thread
 from maintainer.emulator.state import ActionsCache
+from tests import processes
 from tests.commands import Outcome, run_here
 from tests.snapshots import MAIN, MERGE, SIGNED_WEB, WEB, Chain, an_index, blob_key
 
@@ -38,8 +39,14 @@ class Shell:
         """Run `maintainer` with these arguments, in this process."""
         return run_here(self.folder, self._all(variables), *arguments)
 
+    def fork(self, *arguments: str, **variables: str) -> Outcome:
+        """Run `maintainer` with these arguments, in a process of its own."""
+        outcome = processes.run(self.folder, self._all(variables), *arguments)
+        assert "Traceback" not in outcome.err, outcome.err
+        return outcome
+
     def start(self, *arguments: str, **variables: str) -> Outcome:
-        """Run `maintainer` with these arguments, as a shell does."""
+        """Run `maintainer` with these arguments, as a shell does, which starts Python for it."""
         done = subprocess.run(
             [COMMAND, *arguments],
             cwd=self.folder,
@@ -197,7 +204,7 @@ def test_the_last_word_is_a_line_of_json_where_the_log_is(bare: Shell) -> None:
 
 
 def test_without_an_environment_one_line_says_what_to_set(bare: Shell) -> None:
-    outcome = bare.start("gc")
+    outcome = bare.fork("gc")
 
     assert outcome.status == 2
     assert outcome.problem == (
@@ -274,7 +281,7 @@ def _done(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def test_json_is_one_document_on_stdout_and_everything_else_is_on_stderr(workflow: Shell) -> None:
-    outcome = workflow.start("gc", "--json", "--verbose")
+    outcome = workflow.fork("gc", "--json", "--verbose")
 
     assert outcome.status == 0
     assert outcome.json["status"] == "done"
@@ -293,7 +300,7 @@ def test_a_quiet_run_says_nothing_when_all_is_well(workflow: Shell) -> None:
 def test_a_run_that_failed_has_status_1_and_a_quiet_one_says_why_in_one_line(
     workflow: Shell,
 ) -> None:
-    quiet = workflow.start("gc", "--quiet", GITHUB_TOKEN="ghs_wrong")
+    quiet = workflow.fork("gc", "--quiet", GITHUB_TOKEN="ghs_wrong")
 
     assert quiet.status == 1
     assert "the run failed: " in quiet.problem
@@ -325,9 +332,12 @@ def test_a_dry_run_prints_the_plan_that_the_same_command_without_it_carries_out(
     assert {a["outcome"]["code"] for a in done.json["actions"]} <= {"done", "kept"}
 
 
-def test_a_dry_run_of_a_recorded_history_is_carried_out_to_the_letter(tmp_path: Path) -> None:
+@pytest.mark.parametrize("entries", [400, pytest.param(None, marks=pytest.mark.soak)])
+def test_a_dry_run_of_a_recorded_history_is_carried_out_to_the_letter(
+    tmp_path: Path, entries: int | None
+) -> None:
     cache = ActionsCache()
-    seed(cache, load_history(), ends_at=_ago(days=2), lasted=timedelta(days=5))
+    seed(cache, load_history()[:entries], ends_at=_ago(days=2), lasted=timedelta(days=5))
     with serve_in_thread(cache) as running:
         shell = Shell(tmp_path, running.environment(MAIN))
         dry = shell("gc", "--json", "--dry-run")
@@ -381,7 +391,7 @@ def test_a_stored_report_is_the_one_that_was_printed(workflow: Shell) -> None:
     as_text = workflow("gc", "--dry-run")
 
     assert workflow("report", "--run", "1", "--json").out == printed.out
-    assert workflow.start("report").out == as_text.out
+    assert workflow.fork("report").out == as_text.out
     missing = workflow("report", "--run", "99")
     assert missing.status == 1
     assert missing.problem == "the database holds no run 99: see `maintainer runs`"
@@ -399,18 +409,18 @@ def test_runs_are_listed_newest_first(workflow: Shell) -> None:
         (1, True, "done"),
     ]
     assert [run["run"] for run in workflow("runs", "--json", "--limit", "1").json] == [2]
-    table = workflow.start("runs")
+    table = workflow.fork("runs")
     assert (table.status, table.err) == (0, "")
     assert "done, dry run" in table.out
 
 
 def test_the_database_is_upgraded_and_its_revision_told(bare: Shell) -> None:
-    before = bare.start("db", "current")
+    before = bare.fork("db", "current")
     assert (before.status, before.err) == (0, "")
     assert "none: there is no database yet" in before.out
     assert list(bare.folder.iterdir()) == []
 
-    upgraded = bare.start("db", "upgrade")
+    upgraded = bare.fork("db", "upgrade")
 
     assert (upgraded.status, upgraded.err) == (0, "")
     assert re.fullmatch(r"maintainer\.db is at revision \d{4}\n", upgraded.out)
@@ -422,10 +432,10 @@ def test_the_database_is_upgraded_and_its_revision_told(bare: Shell) -> None:
 
 def test_no_token_or_signed_url_is_in_any_output_or_file(workflow: Shell, running: Running) -> None:
     outcomes = [
-        workflow.start("gc", "--verbose", "--grace", "0s"),
+        workflow.fork("gc", "--verbose", "--grace", "0s"),
         workflow("gc", "--verbose", "--json", GITHUB_TOKEN="ghs_wrongSECRET"),
         workflow("gc", "--verbose", ACTIONS_RUNTIME_TOKEN="no.jwtSECRET.x"),
-        workflow.start("gc", "--verbose", ACTIONS_RESULTS_URL="http://user:SECRET@127.0.0.1:1/"),
+        workflow.fork("gc", "--verbose", ACTIONS_RESULTS_URL="http://user:SECRET@127.0.0.1:1/"),
         workflow("gc", "--verbose", ACTIONS_CACHE_SERVICE_V2="SECRET"),
         workflow("report", "--json"),
     ]

@@ -64,11 +64,21 @@ def test_help_works_when_installed(installed: Path, tmp_path: Path) -> None:
     assert "gc" in _run([installed, "--help"], tmp_path)
 
 
-def test_the_demo_finds_its_history_and_the_migrations_when_installed(
+def test_the_history_of_the_demo_and_the_migrations_are_found_when_installed(
     installed: Path, tmp_path: Path
 ) -> None:
+    entries = _run([installed.with_name("python"), "-c", _HISTORY], tmp_path)
+    assert int(entries) > 1_000
+
+    _run([installed, "db", "upgrade"], tmp_path)
+    assert (tmp_path / "maintainer.db").is_file()
+
+
+@pytest.mark.soak
+def test_the_demo_runs_when_installed(installed: Path, tmp_path: Path) -> None:
     assert "before → after" in _run([installed, "demo"], tmp_path)
     assert (tmp_path / "maintainer-demo.db").is_file()
 
 
+_HISTORY = "from maintainer.demo import load_history; print(len(load_history()))"
 _WHERE = "import maintainer; print(maintainer.__file__)"

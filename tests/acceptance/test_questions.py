@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.commands import Outcome, run_here
 from tests.integration.world import a_world, blob_of
 
@@ -163,7 +164,8 @@ def test_what_is_not_known_is_one_line_and_exit_1(
     ids=repr,
 )
 def test_answers_come_as_text_and_as_json(database: Path, arguments: tuple[str, ...]) -> None:
-    text = _ask(database, *arguments, as_a_process=True)
+    known = {"MAINTAINER_DATABASE": f"sqlite:///{database}", "PATH": os.environ["PATH"]}
+    text = processes.run(database.parent, known, *arguments)
     document = _ask(database, *arguments, "--json")
 
     assert text.status == document.status == 0, text.err + document.err

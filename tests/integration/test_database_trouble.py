@@ -212,9 +212,10 @@ def test_an_index_that_the_file_holds_and_that_makes_no_sense_stops_the_run(
 def test_a_file_that_somebody_else_has_locked_stops_the_run(
     stage: Stage, undisturbed: Arrival, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "_PATIENCE", 0.2)
     path = _used(stage)
     stage.world.passes(minutes=1)
+    monkeypatch.setattr(database_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(stage.world, "databases", {})  # Those that are open wait longer.
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         line = _trouble(stage)

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -13,6 +11,7 @@ import pytest
 
 from maintainer.cacheconfig import IndexId, Ref, Scope, encode
 from maintainer.emulator import Entry, Request
+from tests import processes
 from tests.commands import Outcome, run_here
 from tests.integration.world import MAIN, World, a_world, blob_of, built, leads_to
 from tests.nasty import NASTY
@@ -56,15 +55,9 @@ def _command(folder: Path, environment: dict[str, str], *arguments: str) -> Outc
 
 
 def _process(folder: Path, environment: dict[str, str], *arguments: str) -> Outcome:
-    done = subprocess.run(
-        [Path(sys.executable).with_name("maintainer"), *arguments],
-        cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **environment},
-        capture_output=True,
-        timeout=120,
-        check=False,
+    return processes.run(
+        folder, {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **environment}, *arguments
     )
-    return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def _fill(world: World) -> list[Entry]:

@@ -20,6 +20,7 @@ from tests.integration.directories import (
     template,
 )
 from tests.integration.watching import Watcher
+from tests.samples import every_other, once_each
 
 NO_GRACE = timedelta(0)
 Config = dict[str, Any]
@@ -119,8 +120,7 @@ BROKEN: dict[str, Callable[[World], None]] = {
 }
 
 
-@pytest.mark.parametrize("known_before", [False, True], ids=["new", "known before"])
-@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize(("how", "known_before"), once_each(BROKEN, [False, True]))
 def test_an_index_that_importers_refuse_is_replaced_once(
     world: World, how: str, known_before: bool
 ) -> None:
@@ -170,7 +170,7 @@ def test_a_manifest_that_describes_more_than_its_config_names_is_replaced_once(
 
 
 @pytest.mark.parametrize("how", ["config gone", "config cut off"])
-@pytest.mark.parametrize("step", range(5, 60, 5))
+@pytest.mark.parametrize("step", every_other(range(5, 60, 5)))
 def test_an_export_meanwhile_that_brings_a_lost_config_back_is_not_hidden(
     world: World, how: str, step: int
 ) -> None:

@@ -1,14 +1,13 @@
 """Tokens and signatures are in no output, no log and no byte of the database, whatever happens."""
 
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from maintainer.emulator import Fault, FaultPlan, Request
 from maintainer.emulator.server import Service
+from tests import processes
 from tests.commands import Outcome, run_here
 from tests.integration.small import Stage, a_small_world, a_stage
 from tests.integration.world import MAIN
@@ -55,16 +54,10 @@ class Ear:
 
     def start(self, *command: str) -> Outcome:
         """Run a command as a process; what it says and leaves must hold no secret."""
-        done = subprocess.run(
-            [sys.executable, "-m", "maintainer", *command],
-            env=self.environment,
-            capture_output=True,
-            cwd=self.stage.world.database.parent,
-            check=False,
-            timeout=120,
-        )
-        assert b"Traceback" not in done.stderr
-        return self.heard(Outcome(done.returncode, done.stdout.decode(), done.stderr.decode()))
+        folder = self.stage.world.database.parent
+        done = self.heard(processes.run(folder, self.environment, *command))
+        assert "Traceback" not in done.err
+        return done
 
     def run(self, *command: str) -> Outcome:
         """Run a command in this process."""

@@ -797,7 +797,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("part", range(4))
 def test_whatever_happens_in_whatever_order_no_promise_is_broken(site: Site, part: int) -> None:
-    _simulate(site, sequences=50, steps=12, begin=part)
+    _simulate(site, sequences=25, steps=12, begin=part)
 
 
 @pytest.mark.soak
