@@ -242,7 +242,9 @@ class World:
         memory: dict[IndexId, Remembered] = {}
         for one in self._generations:
             known = memory.get(one.index, Remembered())
-            if one.config and not one.index.signed and one.sink is not Sink.MERGE:
+            if one.config and one.index.is_tag:
+                known = known.with_export(one.config, None, NOW.date())
+            elif one.config and not one.index.signed and one.sink is not Sink.MERGE:
                 known = known.with_generations([one.config])
             memory[one.index] = replace(known, highest=max(known.highest, one.number))
         return memory

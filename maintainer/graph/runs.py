@@ -227,12 +227,12 @@ def _note_missing_blobs(
     keys = (one.delete.entry.parsed for one in swept if one.is_gone)
     deleted = {key.digest for key in keys if isinstance(key, BlobKey)}
     others = exists().where(
-        EntryRow.target_id == target_id,
         EntryRow.kind == "blob",
         EntryRow.digest == BlobRow.digest,
         EntryRow.missing_since.is_(None),
         EntryRow.content_missing_since.is_(None),
         RefRow.id == EntryRow.ref_id,
+        RefRow.target_id == target_id,
         RefRow.readable,
     )
     rows = [{"blob": digest} for digest in sorted(deleted)]

@@ -3,20 +3,31 @@
 The database holds when each target runs next; the clock only makes the worker look at it.
 """
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import SystemRandom
+from time import monotonic
 from zoneinfo import ZoneInfo
 
+from apscheduler.events import EVENT_SCHEDULER_PAUSED  # type: ignore[import-untyped]
+from apscheduler.executors.debug import DebugExecutor  # type: ignore[import-untyped]
+from apscheduler.job import Job  # type: ignore[import-untyped]
+from apscheduler.jobstores.memory import MemoryJobStore  # type: ignore[import-untyped]
+from apscheduler.schedulers.background import BackgroundScheduler  # type: ignore[import-untyped]
+from apscheduler.schedulers.base import STATE_RUNNING  # type: ignore[import-untyped]
+from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-untyped]
 from cronsim import CronSim
 
 from maintainer.settings import ServeSettings, TargetSettings
 
 _TICK = 1.0
-"""Seconds. Threads sleep by a clock that nobody sets, so a changed system time delays no tick."""
+"""Seconds from one tick to the next."""
+_MAX_SILENCE = 30.0
+"""Seconds after the last tick until the clock counts as dead."""
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 _random = SystemRandom()
 
@@ -83,34 +94,77 @@ def _format(duration: timedelta) -> str:
 
 
 class Clock:
-    """Calls a function every second, on a thread of its own."""
+    """Calls a function every second, on APScheduler's own thread.
+
+    A thread pool would keep the process from ending while a tick hangs; that thread does not.
+    """
 
     def __init__(self, tick: Callable[[], object], ended: Callable[[], object]) -> None:
-        """Call `tick`; call `ended` when the thread ends, which it does if `tick` raises."""
+        """Call `tick`; call `ended` when the clock stops, which it does if `tick` raises."""
         self._tick = tick
-        self._ended = ended
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="clock", daemon=True)
+        self._active = threading.Lock()
+        self._alive_until = -math.inf
+        """By the monotonic clock."""
+        self._scheduler = BackgroundScheduler(
+            executors={"default": DebugExecutor()},
+            jobstores={"default": _JobStore()},
+            timezone=UTC,
+        )
+        self._scheduler.add_listener(lambda _: ended(), EVENT_SCHEDULER_PAUSED)
 
     @property
     def is_alive(self) -> bool:
-        """Whether the clock ticks."""
-        return self._thread.is_alive()
+        """Whether the clock ticks: a tick is active, or the last one was a short time ago."""
+        return self._scheduler.state == STATE_RUNNING and monotonic() < self._alive_until
 
     @contextmanager
     def ticking(self, timeout: float) -> Iterator[None]:
         """Tick as long as the context lasts; then wait for the last tick, at most `timeout`."""
-        self._thread.start()
+        self._scheduler.add_job(
+            self._run,
+            IntervalTrigger(seconds=_TICK, timezone=UTC),
+            name="tick",
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+            next_run_time=datetime.now(UTC),
+        )
+        self._alive_until = monotonic() + _MAX_SILENCE
+        self._scheduler.start()
         try:
             yield
         finally:
-            self._stopped.set()
-            self._thread.join(timeout)
+            self._scheduler.pause()
+            if self._active.acquire(timeout=timeout):  # else `shutdown` would wait for the tick
+                self._scheduler.shutdown()
 
     def _run(self) -> None:
+        if not self._active.acquire(blocking=False):
+            return  # The clock is being stopped.
+        self._alive_until = math.inf
         try:
-            while not self._stopped.is_set():
-                self._tick()
-                self._stopped.wait(_TICK)
+            self._tick()
+        except BaseException:
+            self._scheduler.pause()
+            raise  # APScheduler logs it.
         finally:
-            self._ended()
+            self._alive_until = monotonic() + _MAX_SILENCE
+            self._active.release()
+        # Whatever happened to the system time during the tick, the job store corrects it now.
+        self._scheduler.wakeup()
+
+
+class _JobStore(MemoryJobStore):  # type: ignore[misc]
+    """Keeps the next tick close to the system time, however far somebody sets that.
+
+    APScheduler itself would wait until a clock that was set back has caught up, and list every tick
+    that a clock that was set forward has left out.
+    """
+
+    def get_due_jobs(self, now: datetime) -> list[Job]:
+        """Return the jobs that are due at a time; APScheduler asks at least once per tick."""
+        for job in self.get_all_jobs():
+            if abs(job.next_run_time - now) > timedelta(seconds=_TICK):
+                job.modify(next_run_time=now)
+        due: list[Job] = super().get_due_jobs(now)
+        return due

@@ -89,7 +89,7 @@ class Worker:
     def cut_off(self) -> None:
         """End the active run in the middle of its current step."""
         if active := self._active:
-            log.warning("the current step does not end: it is cut off")
+            log.warning("the current step is cut off")
             with suppress(RuntimeError):  # its loop has ended
                 active.loop.call_soon_threadsafe(active.scope.cancel)
 

@@ -1,8 +1,11 @@
 """When rules let targets run, and a clock that ticks."""
 
 import threading
-from datetime import UTC, date, datetime, time, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
+from time import monotonic
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -12,9 +15,11 @@ from hypothesis import strategies as st
 from maintainer.serve.clock import Clock, Rule
 from maintainer.serve.worker import backoff
 from maintainer.settings import ServeSettings, TargetSettings
+from tests.integration.service import wait_until
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)  # a Tuesday
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 PATIENCE = 30.0
 """Seconds that something may take that should happen at once."""
 
@@ -185,43 +190,144 @@ def test_the_backoff_doubles_up_to_its_end() -> None:
 
 
 class Ticks:
-    """What a clock calls: it keeps the clock at its last tick, or breaks it."""
+    """What a clock calls: it can hold a tick up, or break the clock."""
 
     def __init__(self) -> None:
         self.ticked = threading.Semaphore(0)
+        self.may_end = threading.Event()
+        self.may_end.set()
         self.ended = threading.Event()
         self.problem: Exception | None = None
 
     def __call__(self) -> None:
         self.ticked.release()
+        assert self.may_end.wait(PATIENCE)
         if self.problem:
             raise self.problem
 
+    def expect(self, number: int) -> None:
+        """Wait for so many ticks."""
+        for _ in range(number):
+            assert self.ticked.acquire(timeout=PATIENCE)
 
-def test_a_clock_ticks_at_once_and_again_until_it_is_stopped(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+
+@dataclass
+class Times:
+    """The system time and the monotonic time that a clock reads; both can be set."""
+
+    system: timedelta = timedelta(0)
+    monotonic: float = 0.0
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> Times:
+    """Return what moves the times that a clock reads; it ticks all the time."""
+    times = Times()
+
+    class SystemTime(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            return datetime.now(tz) + times.system
+
+    monkeypatch.setattr("apscheduler.schedulers.base.datetime", SystemTime)
+    monkeypatch.setattr("maintainer.serve.clock.monotonic", lambda: monotonic() + times.monotonic)
     monkeypatch.setattr("maintainer.serve.clock._TICK", 0.01)
+    return times
+
+
+@pytest.mark.usefixtures("times")
+def test_a_clock_ticks_at_once_and_again_until_it_is_stopped() -> None:
     ticks = Ticks()
     clock = Clock(ticks, ticks.ended.set)
     assert not clock.is_alive
 
     with clock.ticking(PATIENCE):
         assert clock.is_alive
-        for _ in range(2):
-            assert ticks.ticked.acquire(timeout=PATIENCE)
+        ticks.expect(2)
+        assert not ticks.ended.is_set()
 
     assert not clock.is_alive
     assert ticks.ended.is_set()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_clock_whose_tick_raises_is_not_alive_and_says_so() -> None:
+def test_a_clock_whose_tick_raises_is_not_alive_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     ticks = Ticks()
     ticks.problem = ValueError("a bug")
     clock = Clock(ticks, ticks.ended.set)
 
     with clock.ticking(PATIENCE):
         assert ticks.ended.wait(PATIENCE)
+        assert not clock.is_alive
 
     assert not clock.is_alive
+    assert "ValueError: a bug" in caplog.text
+
+
+@pytest.mark.parametrize("by", [-DAY, DAY, 365 * DAY])
+def test_a_clock_ticks_on_if_the_system_time_is_set(times: Times, by: timedelta) -> None:
+    ticks = Ticks()
+
+    with Clock(ticks, ticks.ended.set).ticking(PATIENCE):
+        for _ in range(3):
+            ticks.expect(3)
+            times.system += by
+        ticks.expect(3)
+
+
+@pytest.mark.parametrize("by", [-DAY, DAY, 365 * DAY])
+def test_a_clock_ticks_on_if_the_system_time_is_set_during_a_tick(
+    times: Times, monkeypatch: pytest.MonkeyPatch, by: timedelta
+) -> None:
+    # So that the first tick is on time, and nothing but its end makes APScheduler look again.
+    monkeypatch.setattr("maintainer.serve.clock._TICK", 0.5)
+    ticks = Ticks()
+    ticks.may_end.clear()
+
+    with Clock(ticks, ticks.ended.set).ticking(PATIENCE):
+        ticks.expect(1)
+        times.system += by
+        ticks.may_end.set()
+        ticks.expect(3)
+
+
+def test_a_clock_is_alive_during_a_tick_however_long_that_takes(times: Times) -> None:
+    ticks = Ticks()
+    ticks.may_end.clear()
+    clock = Clock(ticks, ticks.ended.set)
+
+    with clock.ticking(PATIENCE):
+        ticks.expect(1)
+        times.monotonic += DAY.total_seconds()
+        assert clock.is_alive
+        ticks.may_end.set()
+        ticks.expect(2)
+        assert clock.is_alive
+
+
+def test_a_clock_that_does_not_tick_is_not_alive(
+    times: Times, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maintainer.serve.clock._TICK", DAY.total_seconds())
+    ticks = Ticks()
+    clock = Clock(ticks, ticks.ended.set)
+
+    with clock.ticking(PATIENCE):
+        ticks.expect(1)
+        times.monotonic += 15
+        assert clock.is_alive
+        times.monotonic += DAY.total_seconds()
+        wait_until(lambda: not clock.is_alive)
+
+
+def test_a_tick_that_hangs_does_not_keep_the_clock_from_being_stopped() -> None:
+    ticks = Ticks()
+    ticks.may_end.clear()
+    clock = Clock(ticks, ticks.ended.set)
+
+    with clock.ticking(timeout=0.01):
+        ticks.expect(1)
+
+    assert not clock.is_alive
+    ticks.may_end.set()

@@ -4,8 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from maintainer.cacheconfig import NO_REF, BlobKey, IndexId, Scope, UploadKey
+from maintainer.cacheconfig import (
+    NO_REF,
+    BlobKey,
+    CacheConfig,
+    IndexId,
+    Record,
+    Result,
+    Scope,
+    UploadKey,
+    merge,
+)
 from maintainer.cacheconfig.oci import IMPORT_LIMIT
+from maintainer.cacheconfig.timestamps import Nanoseconds
 from maintainer.mark import mark
 from maintainer.model.decision import DeleteEntry, Plan, Rules
 from maintainer.model.entry import KnownEntry
@@ -18,12 +29,14 @@ from maintainer.model.reason import (
     OpaqueIndex,
     Replaced,
 )
+from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
 from maintainer.model.store import StoreFacts
 from maintainer.plan import make_plan
-from tests.snapshots import LONG_AGO, NOW, World, a_snapshot, ago, blob, blob_key, hours
+from tests.snapshots import LONG_AGO, NOW, World, a_snapshot, ago, an_index, blob, blob_key, hours
 
 API = IndexId(NO_REF, Scope("api"))
+SITE = IndexId(NO_REF, Scope("site"))
 
 
 def _a_directory(*names: str) -> World:
@@ -136,6 +149,52 @@ def test_an_invalid_tag_keeps_what_it_may_need() -> None:
 
     assert plan.deletes == ()
     assert any(isinstance(one.reason, OpaqueIndex) for one in plan.keeps)
+
+
+def _large(name: str, results: int, *, at: int) -> CacheConfig:
+    """Return an export of so many results, each of which takes a thousand bytes."""
+    made_at = Result((0,), with_parents=True, created_at=Nanoseconds(at))
+    records = (Record(f"{name} {number:01000}", (made_at,), ()) for number in range(results))
+    return CacheConfig(an_index("a").layers, tuple(records))
+
+
+def _digests(config: CacheConfig) -> set[str]:
+    return {record.digest for record in config.records}
+
+
+def test_the_merge_of_all_tags_leaves_out_what_builds_used_longest_ago() -> None:
+    old, new = _large("old", 600, at=1), _large("new", 600, at=2)
+    snapshot = _tagged(_a_directory("a").remembering(1, of=API).remembering(1, of=SITE))
+    generations = tuple(
+        replace(one, config=config, sink=None)
+        for one, config in zip(snapshot.generations, (old, new), strict=True)
+    )
+    memory = {API: Remembered(old), SITE: Remembered(new)}
+
+    for known in (memory, {}):
+        marks = mark(
+            replace(
+                snapshot, generations=generations, memory=known, merged_scope=Scope("maintained")
+            )
+        )
+
+        (together,) = [one for one in marks.indexes if one.is_merge]
+        assert _digests(new) < _digests(together.merged)
+        assert together.left_out == 1_200 - together.merged.result_count > 0
+
+
+def test_no_export_is_written_anew_if_there_is_no_room_for_anything_else_beside_it() -> None:
+    newest = merge([_large("new", 950, at=2)])
+    former = CacheConfig(newest.layers, (Record("x" * 60_000, newest.records[0].results, ()),))
+    snapshot = _tagged(_a_directory("a").remembering(1, of=API))
+    (tag,) = snapshot.generations
+    tag = replace(tag, config=newest, sink=None)
+    memory = {API: Remembered(newest, {NOW.date(): former})}
+
+    (index,) = mark(replace(snapshot, generations=(tag,), memory=memory)).indexes
+
+    assert index.merged == newest
+    assert index.left_out == 1
 
 
 def test_a_repair_plans_for_no_entry_and_leaves_sound_tags_alone() -> None:
