@@ -1,4 +1,4 @@
-"""A directory may hold more than a run can hold at once: it is taken part by part."""
+"""A cache may hold more entries than a run can hold at once: they are taken in batches."""
 
 import os
 import sqlite3
@@ -17,11 +17,14 @@ _ORPHANS = 23
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Make one that is taken in parts of four, of which five deletions are told one by one."""
-    monkeypatch.setattr("maintainer.parts.SIZE", 4)
+    """Make one that is taken in batches of four, of which five actions are listed."""
+    monkeypatch.setattr("maintainer.graph.entries._BATCH", 4)
+    monkeypatch.setattr("maintainer.graph.entries._AT_ONCE", 2)
+    monkeypatch.setattr("maintainer.collect._DELETIONS", 4)
     monkeypatch.setattr("maintainer.stores.local.directory._BATCH", 3)
     monkeypatch.setattr("maintainer.stores.local.former._BATCH", 3)
-    monkeypatch.setattr("maintainer.report.further._LISTED", 5)
+    monkeypatch.setattr("maintainer.collect.LISTED", 5)
+    monkeypatch.setattr("maintainer.graph.actions.LISTED", 5)
     world = a_directory(tmp_path, template(tmp_path))
     world.build("base", "api")
     for number in range(_ORPHANS):
