@@ -1,4 +1,4 @@
-"""The graph of manifests to layers."""
+"""All tables and views."""
 
 from collections.abc import Sequence
 
@@ -140,6 +140,7 @@ def upgrade() -> None:
     _make_entries_and_layers()
     _make_manifests()
     _make_records()
+    _make_schedule()
     for name, query in _VIEWS.items():
         op.execute(f"CREATE VIEW {name} AS {query.replace('_SUPERSEDED_AT', _SUPERSEDED_AT)}")
 
@@ -491,3 +492,28 @@ def _make_records() -> None:
         sa.PrimaryKeyConstraint("result_id", "position", name="pk_result_layer"),
     )
     op.create_index("ix_result_layer_layer_id", "result_layer", ["layer_id"])
+
+
+def _make_schedule() -> None:
+    op.create_table(
+        "scheduled",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("cache", sa.Text(), nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("misfire_grace_seconds", sa.Integer(), nullable=False),
+        sa.Column("next_run_at", sa.DateTime(), nullable=False),
+        sa.Column("due_at", sa.DateTime(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=True),
+        sa.Column("running_since", sa.DateTime(), nullable=True),
+        sa.Column("finished_at", sa.DateTime(), nullable=True),
+        sa.Column("status", sa.Text(), nullable=True),
+        sa.Column("problem", sa.Text(), nullable=True),
+        sa.Column("run_id", sa.Integer(), nullable=True),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("rate_limit_remaining", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["run.id"], name="fk_scheduled_run_id", ondelete="SET NULL"
+        ),
+        sa.PrimaryKeyConstraint("name", name="pk_scheduled"),
+    )
