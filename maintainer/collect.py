@@ -61,8 +61,8 @@ from maintainer.model.export import Export
 from maintainer.model.marks import Marks
 from maintainer.model.memory import Known, Probe
 from maintainer.model.snapshot import Snapshot
-from maintainer.outage import find_outage
 from maintainer.plan import Planner
+from maintainer.policy.loss import find_loss
 from maintainer.probe import probe, wait_for_index
 from maintainer.progress import Progress, Unwatched
 from maintainer.report import Report
@@ -292,9 +292,9 @@ def _write_down(run: _Run, looked: _Looked) -> _Seen:
         )
         remembered = recall_entries(connection, target_id, probed.access, probed.at)
         limits = run.report.limits or StoreLimits()
-        outage = find_outage(looked.known, remembered, probed, snapshot, limits)
-        if outage and not run.mode.accept_loss:
-            raise MassDisappearanceError(outage)
+        loss = find_loss(looked.known, remembered, probed, snapshot, limits)
+        if loss and not run.mode.accept_loss:
+            raise MassDisappearanceError(loss)
     entries = Entries(run.database, target_id, probed.at, run.report.started_at)
     if not probed.abilities.shows_exports:
         since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)

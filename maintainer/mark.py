@@ -23,7 +23,7 @@ from maintainer.cacheconfig.shrink import last_uses, only_new, shrink
 from maintainer.model import reason as reasons
 from maintainer.model.entry import KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration, index_of, read_until
-from maintainer.model.marks import Index, Mark, Marks, Shield, State
+from maintainer.model.marks import Index, Mark, Marks, OpaqueIndex, State
 from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
 
@@ -40,7 +40,7 @@ def mark(snapshot: Snapshot) -> Marks:
         snapshot=snapshot,
         indexes=indexes,
         marks=tuple(map(marker.mark, snapshot.entries)),
-        shields=_shields(snapshot),
+        opaque_indexes=_opaque_indexes(snapshot),
     )
 
 
@@ -328,10 +328,10 @@ def _hidden_by(
     return None if read.casefold() == newest.casefold() else read
 
 
-def _shields(snapshot: Snapshot) -> tuple[Shield, ...]:
+def _opaque_indexes(snapshot: Snapshot) -> tuple[OpaqueIndex, ...]:
     violated = {one.store_id for one in snapshot.generations if one.violation}
-    shields = [
-        Shield(entry.key, entry.ref, entry.created_at)
+    opaque_indexes = [
+        OpaqueIndex(entry.key, entry.ref, entry.created_at)
         for entry in snapshot.entries
         if isinstance(entry.parsed, IndexKey)
         and (
@@ -340,12 +340,12 @@ def _shields(snapshot: Snapshot) -> tuple[Shield, ...]:
             or index_of(entry.ref, entry.parsed) is None
         )
     ]
-    shields += [
-        Shield(str(one.key), one.index.ref, one.created_at)
+    opaque_indexes += [
+        OpaqueIndex(str(one.key), one.index.ref, one.created_at)
         for one in snapshot.generations
         if one.index.is_tag and one.violation and one.exists and one.config is None
     ]
-    return tuple(sorted(shields, key=lambda shield: (shield.created_at, shield.key), reverse=True))
+    return tuple(sorted(opaque_indexes, key=lambda one: (one.created_at, one.key), reverse=True))
 
 
 class Marker:

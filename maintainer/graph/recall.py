@@ -36,10 +36,9 @@ from maintainer.graph.record import was_to_be_deleted
 from maintainer.model.doubt import Cause, Doubt
 from maintainer.model.entry import Access, KnownEntry, RememberedEntry
 from maintainer.model.index import KnownGeneration, read_until
-from maintainer.model.memory import Known, KnownPlace, Probe, WrittenGeneration
+from maintainer.model.memory import ExpectedEntries, Known, KnownPlace, Probe, WrittenGeneration
 from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
-from maintainer.outage import ExpectedEntries
 
 
 def recall(connection: Connection, target_id: int, access: Access) -> Known:

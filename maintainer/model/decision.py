@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Self
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, IndexKey, Ref, Sink, UploadKey
 from maintainer.model.entry import KnownEntry
@@ -10,9 +11,11 @@ from maintainer.model.index import ReadGeneration
 from maintainer.model.marks import Index, State
 from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
 from maintainer.model.reason import (
+    NothingLeft,
     NotWritable,
     Reason,
     Signed,
+    UpToDate,
     UsedByBuilds,
     WriteReason,
     WrittenByOtherRun,
@@ -65,6 +68,16 @@ class Keep:
     size: int | None = None
     """Bytes."""
     store_id: int | None = None
+
+    @classmethod
+    def of(cls, entry: KnownEntry, reason: Reason) -> Self:
+        """Return the decision to keep an entry."""
+        return cls(entry.key, entry.ref, reason, entry.size, entry.store_id)
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether it is an index, kept because there is nothing to write."""
+        return isinstance(self.reason, UpToDate | NothingLeft)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
+
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Sink
 from maintainer.model.doubt import Cause
 from maintainer.model.entry import KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration
-from maintainer.model.reason import Reason
+from maintainer.model.reason import Overdue, Reason
 from maintainer.model.snapshot import Snapshot
 
 
@@ -107,9 +109,15 @@ class Mark:
     index: IndexId | None = None
     """Of a generation: the index that it belongs to."""
 
+    def overdue(self, now: datetime) -> Reason:
+        """Return why it goes, with the time since when, for a reason that tells one."""
+        if isinstance(self.reason, Overdue):
+            return msgspec.structs.replace(self.reason, since=self.since or now)
+        return self.reason
+
 
 @dataclass(frozen=True, slots=True)
-class Shield:
+class OpaqueIndex:
     """An index of unknown content, which may need any blob that is older than it."""
 
     key: str
@@ -124,7 +132,7 @@ class Marks:
     snapshot: Snapshot
     indexes: tuple[Index, ...]
     marks: tuple[Mark, ...]
-    shields: tuple[Shield, ...]
+    opaque_indexes: tuple[OpaqueIndex, ...]
 
     @property
     def certain(self) -> bool:

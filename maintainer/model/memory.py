@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import Digest, IndexId, Ref
 from maintainer.model.doubt import Doubt
-from maintainer.model.entry import Access, StoredEntry
+from maintainer.model.entry import Access, RememberedEntry, StoredEntry
 from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.store import NO_FACTS, Abilities, StoreFacts
 
@@ -96,3 +96,15 @@ class Probe:
     broken_blobs: frozenset[Digest] = frozenset()
     """The blobs that are listed or found, but whose content cannot be downloaded: not live."""
     facts: StoreFacts = NO_FACTS
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedEntries:
+    """The entries that existed at the last look, and ought to exist still."""
+
+    found: int
+    """How many of them do."""
+    gone: Iterable[RememberedEntry]
+    """The others, least recently used first."""
+    size: int
+    """Bytes of all that is stored, and of what is gone."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from maintainer.cacheconfig import Digest, IndexId, Ref, Scope
 from maintainer.model.entry import Access, KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration
+from maintainer.model.reason import IncompleteList, UnreadIndex
 from maintainer.model.remembered import Remembered
 from maintainer.model.store import NO_FACTS, StoreFacts
 
@@ -39,6 +40,13 @@ class Snapshot:
     """What is remembered of each index: nothing of a signed one, or of a merge that we wrote."""
     broken_blobs: frozenset[Digest] = frozenset()
     """The blobs that a look-up finds, and whose content cannot be downloaded: they are not live."""
+
+    @property
+    def gap(self) -> UnreadIndex | IncompleteList | None:
+        """Return why not all that is needed is known, if so."""
+        if self.unread:
+            return UnreadIndex(self.unread[0].name)
+        return None if self.listing_complete else IncompleteList()
 
     @property
     def marked_at(self) -> Mapping[IndexId, datetime]:

@@ -24,7 +24,9 @@ from maintainer.model.marks import Mark, State
 from maintainer.model.reason import (
     DropMissing,
     Invalid,
+    Merge,
     NeededByOtherTag,
+    NotBroken,
     NotWritable,
     OpaqueIndex,
     Replaced,
@@ -33,9 +35,22 @@ from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
 from maintainer.model.store import StoreFacts
 from maintainer.plan import make_plan
-from tests.snapshots import LONG_AGO, NOW, World, a_snapshot, ago, an_index, blob, blob_key, hours
+from tests.snapshots import (
+    LONG_AGO,
+    MAIN,
+    NOW,
+    WEB,
+    World,
+    a_snapshot,
+    ago,
+    an_index,
+    blob,
+    blob_key,
+    hours,
+)
 
 API = IndexId(NO_REF, Scope("api"))
+MAIN_API = IndexId(MAIN, Scope("api"))
 SITE = IndexId(NO_REF, Scope("site"))
 
 
@@ -205,6 +220,28 @@ def test_a_repair_plans_for_no_entry_and_leaves_sound_tags_alone() -> None:
 
     assert not plan.deletes
     assert not plan.writes
+    assert [keep.subject for keep in plan.keeps] == [str(API)]
+
+
+def test_a_repair_writes_what_is_broken_and_nothing_else() -> None:
+    world = a_snapshot().with_blobs("a", "b", "orphan").with_generation(1, "a", "gone")
+    world.with_generation(1, "a", of=MAIN_API).with_generation(2, "b", of=MAIN_API)
+
+    plan = make_plan(mark(world.build()), Rules(hours(0), repair=True))
+
+    assert [write.index for write in plan.writes] == [WEB]
+    (keep,) = plan.keeps
+    assert keep.subject == str(MAIN_API)
+    assert isinstance(keep.reason, NotBroken)
+    assert isinstance(keep.reason.pending, Merge)
+
+
+def test_a_repair_writes_what_importers_refuse() -> None:
+    world = a_snapshot().with_blobs("a").with_generation(1, "a").with_invalid_generation(2)
+
+    (write,) = make_plan(mark(world.build()), Rules(hours(0), repair=True)).writes
+
+    assert isinstance(write.reason, Invalid)
 
 
 def _without_content(entry: KnownEntry) -> KnownEntry:

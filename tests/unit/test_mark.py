@@ -641,8 +641,8 @@ def test_a_blob_in_an_unreadable_ref_is_not_live_for_what_the_token_reads() -> N
 # Indexes of unknown content.
 
 
-def _shields(world: World) -> list[str]:
-    return [shield.key for shield in mark(world.build()).shields]
+def _opaque_indexes(world: World) -> list[str]:
+    return [one.key for one in mark(world.build()).opaque_indexes]
 
 
 def test_indexes_of_unknown_content_shield_blobs_the_newest_first() -> None:
@@ -656,9 +656,9 @@ def test_indexes_of_unknown_content_shield_blobs_the_newest_first() -> None:
         .with_entry(str(RELEASED_WEB.key(1)), ref=MAIN, age=hours(4))
     )
 
-    shields = mark(world.build()).shields
+    opaque_indexes = mark(world.build()).opaque_indexes
 
-    assert [(one.key, one.ref, one.created_at) for one in shields] == [
+    assert [(one.key, one.ref, one.created_at) for one in opaque_indexes] == [
         (str(pulled.key(3)), PULL, ago(hours(1))),
         (str(pulled.key(2)), PULL, ago(hours(1))),
         (str(WEB.key(1)), MAIN, ago(hours(2))),
@@ -677,7 +677,7 @@ def test_what_is_no_index_or_was_read_shields_nothing() -> None:
         .remembering(2)
     )
 
-    assert _shields(world) == []
+    assert _opaque_indexes(world) == []
 
 
 # Whether all is known.

@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from maintainer.cacheconfig import Digest
+from maintainer.cacheconfig import Digest, IndexId, Scope
 from maintainer.model.entry import Access, RememberedEntry, StoreLimits
-from maintainer.model.memory import Known, Probe
+from maintainer.model.memory import ExpectedEntries, Known, KnownPlace, Probe
 from maintainer.model.snapshot import Snapshot
 from maintainer.model.store import Abilities
-from maintainer.outage import ExpectedEntries, find_outage
+from maintainer.policy.loss import find_loss
+from tests.snapshots import MAIN, a_snapshot
 
 NOW = datetime(2026, 1, 20, tzinfo=UTC)
 PLENTY = 10**9
@@ -78,7 +80,7 @@ def _outage(
         gone=sorted(gone, key=lambda one: one.last_accessed_at),
         size=sum(one.size for one in entries) + SIZE * len(new),
     )
-    return find_outage(Known(), found, _probe(), _NOTHING, StoreLimits(quota=quota))
+    return find_loss(Known(), found, _probe(), _NOTHING, StoreLimits(quota=quota))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def _without_list(
         named_blobs=frozenset(map(_digest, range(6))),
         missing_blobs=frozenset(map(_digest, missing)),
     )
-    return find_outage(
+    return find_loss(
         known,
         ExpectedEntries(0, (), 0),
         _probe(lists=False, live=live, unasked=unasked),
@@ -165,3 +167,34 @@ def test_without_a_list_blobs_that_were_missing_before_are_not_missed_again() ->
 def test_without_a_list_blobs_that_were_not_asked_for_are_not_missed() -> None:
     assert _without_list(live=(0,), unasked=(2, 3, 4, 5)) is None
     assert _without_list(live=(0,), unasked=(3, 4, 5)) is not None
+
+
+def _of_tags(known: int, stored: int, needed: str = "", present: str = "") -> str | None:
+    """Report about a directory of which so many tags were known, and so many exist."""
+    world = a_snapshot().with_blobs(*present)
+    for number in range(stored):
+        world.with_generation(1, *needed, of=_tag(number))
+    place = KnownPlace(1, None, _digest(1))
+    return find_loss(
+        Known(places={_tag(number): {1: place} for number in range(known)} | {_tag(9): {}}),
+        ExpectedEntries(0, (), 0),
+        replace(_probe(), abilities=Abilities()),
+        world.build(),
+        StoreLimits(),
+    )
+
+
+def _tag(number: int) -> IndexId:
+    return IndexId(MAIN, Scope(f"tag{number}"))
+
+
+def test_where_nothing_is_evicted_less_than_half_of_the_tags_is_an_outage() -> None:
+    assert _of_tags(4, 2) is None
+    assert _of_tags(4, 1) == "only 1 of 4 tags that existed at the last look were found"
+
+
+def test_where_nothing_is_evicted_less_than_half_of_what_tags_need_is_an_outage() -> None:
+    assert _of_tags(1, 1, needed="abcd", present="ab") is None
+    assert _of_tags(1, 1, needed="abcd", present="a") == (
+        "only 1 of 4 blobs that the tags need were found"
+    )

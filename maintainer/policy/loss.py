@@ -1,33 +1,23 @@
-"""Tells an outage from an eviction: too much may be gone to be true. Pure."""
+"""The mass-deletion guard: if most of what was stored is gone, and the store had no reason to evict
+it, the run assumes an outage and changes nothing. `--accept-loss` turns it off for one run.
+"""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from maintainer.model.entry import RememberedEntry, StoreLimits
-from maintainer.model.memory import Known, Probe
+from maintainer.model.entry import StoreLimits
+from maintainer.model.memory import ExpectedEntries, Known, Probe
 from maintainer.model.snapshot import Snapshot
+
+NAME = "mass-deletion guard"
 
 _RETENTION = timedelta(days=7)
 """GitHub's default, where nobody says another one."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedEntries:
-    """The entries that existed at the last look, and ought to exist still."""
-
-    found: int
-    """How many of them do."""
-    gone: Iterable[RememberedEntry]
-    """The others, least recently used first."""
-    size: int
-    """Bytes of all that is stored, and of what is gone."""
-
-
-def find_outage(
+def find_loss(
     known: Known, remembered: ExpectedEntries, probe: Probe, snapshot: Snapshot, limits: StoreLimits
 ) -> str | None:
-    """Say how much is gone, if a probe found less than half of what is known to have existed.
+    """Return how much is gone, if a probe found less than half of what is known to have existed.
 
     What a store deletes by its own rules does not count.
     """
@@ -36,10 +26,10 @@ def find_outage(
     if not probe.abilities.lists:
         expected = known.named_blobs - known.missing_blobs - probe.unasked_blobs
         found = len(expected & probe.live_blobs)
-        return _say(found, len(expected), "blobs that existed at the last look")
+        return _format(found, len(expected), "blobs that existed at the last look")
     unexplained = _count_unexplained(remembered, probe.at, limits)
     expected_entries = remembered.found + unexplained
-    return _say(remembered.found, expected_entries, "entries that existed at the last look")
+    return _format(remembered.found, expected_entries, "entries that existed at the last look")
 
 
 def _count_unexplained(remembered: ExpectedEntries, now: datetime, limits: StoreLimits) -> int:
@@ -58,7 +48,7 @@ def _count_unexplained(remembered: ExpectedEntries, now: datetime, limits: Store
 
 
 def _find_loss_of_indexes(known: Known, probe: Probe, snapshot: Snapshot) -> str | None:
-    """Say how much is gone, if it is more than half of the indexes, or of the blobs they need.
+    """Return how much is gone, if it is more than half of the indexes, or of the blobs they need.
 
     One that was emptied, or whose disk is not mounted, looks like this. What only former exports
     needed may go: builders delete it.
@@ -67,13 +57,13 @@ def _find_loss_of_indexes(known: Known, probe: Probe, snapshot: Snapshot) -> str
     named = {one.index for one in probe.read} | {one.index for one in probe.unread}
     named |= {one.index for one in snapshot.generations if one.exists}
     still = sum(1 for index, places in known.places.items() if places and index in named)
-    if problem := _say(still, expected, "tags that existed at the last look"):
+    if problem := _format(still, expected, "tags that existed at the last look"):
         return problem
     needed = frozenset[object]().union(*(one.blobs for one in snapshot.generations if one.exists))
-    return _say(len(needed & snapshot.live_blobs), len(needed), "blobs that the tags need")
+    return _format(len(needed & snapshot.live_blobs), len(needed), "blobs that the tags need")
 
 
-def _say(found: int, expected: int, what: str) -> str | None:
+def _format(found: int, expected: int, what: str) -> str | None:
     if found * 2 >= expected:
         return None
     return f"only {found} of {expected} {what} were found"

@@ -1,0 +1,109 @@
+"""What policies are given and what they give: the context of a plan, and decisions."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, Self
+
+from maintainer.cacheconfig import Digest, IndexId
+from maintainer.exports import find_export
+from maintainer.model.decision import DeleteEntry, Keep, Rules, WriteIndex
+from maintainer.model.entry import KnownEntry
+from maintainer.model.export import Export
+from maintainer.model.marks import Index, Mark, Marks
+from maintainer.model.reason import Reason
+from maintainer.model.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class PlanContext:
+    """All that a policy knows beside what it decides about."""
+
+    marks: Marks
+    """What the indexes come to; of the entries, those that were created lately."""
+    rules: Rules
+    """What the owner of the cache has decided."""
+    named_by: Mapping[Digest, AbstractSet[IndexId]]
+    """The indexes that name each blob, or that it holds."""
+    export: Export | None
+    """The export in progress, if there is one."""
+    writes: Mapping[IndexId, WriteIndex] = field(default_factory=dict)
+    """The indexes that the run writes; none while policies decide about indexes."""
+    settled: AbstractSet[IndexId] = frozenset()
+    """The indexes that are up to date; none while policies decide about indexes."""
+
+    @classmethod
+    def of(cls, marks: Marks, rules: Rules) -> Self:
+        """Return the context before anything was decided."""
+        return cls(
+            marks=marks,
+            rules=rules,
+            named_by=_named_by(marks),
+            export=find_export(marks.snapshot, unreadable_too=rules.protects_unreadable_refs),
+        )
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The cache as the run sees it."""
+        return self.marks.snapshot
+
+    @property
+    def now(self) -> datetime:
+        """The time of the snapshot."""
+        return self.snapshot.now
+
+    def since(self, marked: Mark) -> datetime:
+        """Return since when nothing needs an entry: from now on if no run has noticed it before."""
+        return marked.since or self.now
+
+    def namers(self, entry: KnownEntry) -> AbstractSet[IndexId]:
+        """Return the indexes that name a blob, or that it holds; none of other entries."""
+        return self.named_by.get(getattr(entry.parsed, "digest", Digest("")), frozenset())
+
+
+def _named_by(marks: Marks) -> Mapping[Digest, AbstractSet[IndexId]]:
+    named_by: defaultdict[Digest, set[IndexId]] = defaultdict(set)
+    for index in marks.indexes:
+        for blob in index.named:
+            named_by[blob].add(index.id)
+    for blob, holders in marks.snapshot.facts.manifest_blobs.items():
+        named_by[blob].update(holders)
+    return named_by
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveAlone:
+    """Leave an entry alone, and do not mention it in the plan."""
+
+
+Decision = DeleteEntry | Keep | LeaveAlone
+"""What is decided about an entry. A deletion still needs that no policy vetoes it."""
+
+
+class IndexDecider(Protocol):
+    """A policy that decides about indexes."""
+
+    NAME: str
+
+    def decide(self, index: Index, context: PlanContext, /) -> WriteIndex | Keep:
+        """Return how to write an index, or why it stays as it is."""
+
+
+class Decider(Protocol):
+    """A policy that decides about entries."""
+
+    NAME: str
+
+    def decide(self, marked: Mark, context: PlanContext, /) -> Decision | None:
+        """Return what to do about an entry; None to leave that to the policies after it."""
+
+
+class Veto(Protocol):
+    """A policy that speaks against deletions."""
+
+    NAME: str
+
+    def veto(self, delete: DeleteEntry, marked: Mark, context: PlanContext, /) -> Reason | None:
+        """Return why an entry must not be deleted in this run; None if nothing is against it."""

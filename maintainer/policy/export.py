@@ -1,0 +1,15 @@
+"""While a build exports, no dangling entry goes, because the build may count on it. The run waits
+for the export for a while, and then defers the deletion to the next run.
+"""
+
+from maintainer.model.decision import DeleteEntry
+from maintainer.model.marks import Mark, State
+from maintainer.model.reason import ExportInProgress
+from maintainer.policy.context import PlanContext
+
+NAME = "export in progress"
+
+
+def veto(delete: DeleteEntry, _marked: Mark, context: PlanContext) -> ExportInProgress | None:
+    """Return the export in progress, if there is one and a dangling entry is to go."""
+    return context.export.reason if context.export and delete.state is State.DANGLING else None

@@ -1,0 +1,18 @@
+"""What nothing needs is kept for a grace period, in case a build is about to need it again. The
+period starts when the last thing that needed it is gone.
+"""
+
+from maintainer.model.decision import DeleteEntry
+from maintainer.model.marks import Mark, State
+from maintainer.model.reason import Grace
+from maintainer.policy.context import PlanContext
+
+NAME = "grace period"
+
+
+def veto(delete: DeleteEntry, marked: Mark, context: PlanContext) -> Grace | None:
+    """Return until when an entry is kept, if its grace period is not over."""
+    since, grace = context.since(marked), context.rules.grace
+    if delete.state is State.WITHOUT_CONTENT or context.now - since >= grace:
+        return None
+    return Grace(delete.state.value, since, since + grace)

@@ -1,0 +1,155 @@
+"""An index is written if builds could use more than its newest generation holds, or if that names
+blobs that are gone. What is written is the merge of all its generations, as far as blobs exist.
+"""
+
+import msgspec
+
+from maintainer.cacheconfig import (
+    MAX_GENERATION,
+    MAX_KEY_LENGTH,
+    CacheConfig,
+    Digest,
+    encode,
+    loses_links,
+    merge,
+    parse_key,
+    why_too_large,
+    with_sink,
+)
+from maintainer.cacheconfig.oci import fits_importers
+from maintainer.model import reason as reasons
+from maintainer.model.decision import Keep, WriteIndex
+from maintainer.model.index import KnownGeneration
+from maintainer.model.marks import Index
+from maintainer.model.reason import Reason, WriteReason
+from maintainer.policy.context import PlanContext
+
+NAME = "merging"
+
+
+def decide(index: Index, context: PlanContext) -> WriteIndex | Keep:
+    """Return what to write of an index and why, or why it stays as it is."""
+    if why_never := _why_never(index):
+        return Keep(str(index.id), index.id.ref, why_never)
+    reason = _why_write(index, context)
+    if reason is None:
+        return Keep(str(index.id), index.id.ref, _up_to_date(index))
+    if why_not := _why_not(index, reason, context):
+        return Keep(str(index.id), index.id.ref, why_not)
+    key = index.id.key(index.highest + 1)
+    reason = msgspec.structs.replace(reason, left_out=index.left_out)
+    return WriteIndex(index.id, key, index.merged, reason, index.sink)
+
+
+def _why_never(index: Index) -> Reason | None:
+    if index.id.signed:
+        return reasons.Signed()
+    if index.used_by_builds:
+        return reasons.UsedByBuilds(index.used_by_builds, index.id.is_tag)
+    return None
+
+
+def _why_not(index: Index, reason: WriteReason, context: PlanContext) -> Reason | None:
+    """Return why an index is not written although there is a reason to write it."""
+    if context.rules.repair and not _is_broken(index, context):
+        return reasons.NotBroken(reason)
+    if index.unread and index.newest is None:
+        return reasons.NewestUnread(index.unread[-1].why)
+    if index.id.ref not in context.snapshot.access.writable:
+        return reasons.NotWritable(index.id.ref, reason)
+    return _why_it_cannot_be(index, context)
+
+
+def _is_broken(index: Index, context: PlanContext) -> bool:
+    """Whether builders fail on what they read, or miss what it promises."""
+    missing = index.named - context.snapshot.live_blobs
+    return bool(missing) or any(one.violation for one in index.current)
+
+
+def _why_it_cannot_be(index: Index, context: PlanContext) -> Reason | None:
+    if index.highest >= MAX_GENERATION:
+        return reasons.NumbersExhausted()
+    key = str(index.id.key(index.highest + 1))
+    if not index.id.is_tag and parse_key(key) is None:
+        return reasons.KeyTooLong(len(key), MAX_KEY_LENGTH)
+    if context.rules.max_index_size and not index.id.is_tag:
+        content = encode(with_sink(index.merged))
+        problem = why_too_large(content, context.rules.max_index_size)
+        return reasons.TooLarge(problem, len(content)) if problem else None
+    return None
+
+
+def _why_write(index: Index, context: PlanContext) -> WriteReason | None:
+    newest = index.newest
+    if newest is None:
+        if index.unread:
+            return reasons.MergeGenerations()
+        if not index.merged.records:
+            return None
+        if index.is_merge:
+            return reasons.MergeOthers(ref=index.id.ref, others=index.merged_with)
+        return reasons.Restore(results=index.merged.result_count)
+    if newest.violation is not None:
+        number = None if index.id.is_tag else newest.number
+        return reasons.Invalid(violation=newest.violation, generation=number)
+    return _why_replace(index, newest, newest.config or CacheConfig(), context)
+
+
+def _why_replace(
+    index: Index, newest: KnownGeneration, config: CacheConfig, context: PlanContext
+) -> WriteReason | None:
+    """Return why a valid newest generation is not what builders need, if so."""
+    if config != index.merged and merge([config]) != index.merged:
+        if index.is_merge and index.merged_with:
+            return _follow_others(index, config)
+        broken = context.snapshot.broken_blobs
+        return _merge_or_drop(index, newest, config, broken)
+    if loses_links(index.merged, newest.sink) and _has_room_for_sink(index):
+        return reasons.AddSink()
+    return _why_hidden(index.hidden_by, newest, context) if index.hidden_by else None
+
+
+def _why_hidden(hidden_by: str, newest: KnownGeneration, context: PlanContext) -> WriteReason:
+    """Return what hides the newest generation, or that an incomplete list lacks the newest."""
+    is_listed = newest.store_id is None or newest.last_seen_at in (None, context.now)
+    if not is_listed:
+        return reasons.Unlisted(key=str(newest.key), shadowed_by=hidden_by)
+    return reasons.Shadowed(by=hidden_by)
+
+
+def _up_to_date(index: Index) -> Reason:
+    if not index.newest:
+        return reasons.NothingLeft()
+    return reasons.UpToDate(index.id.is_tag, index.left_out)
+
+
+def _follow_others(index: Index, config: CacheConfig) -> reasons.FollowOthers:
+    return reasons.FollowOthers(
+        ref=index.id.ref,
+        others=index.merged_with,
+        more=len(index.merged.blobs - config.blobs),
+        less=len(config.blobs - index.merged.blobs),
+    )
+
+
+def _has_room_for_sink(index: Index) -> bool:
+    """Whether importers still read an index of a directory that has a sink, too."""
+    return not index.id.is_tag or fits_importers(index.merged)
+
+
+def _merge_or_drop(
+    index: Index, newest: KnownGeneration, config: CacheConfig, broken: frozenset[Digest]
+) -> WriteReason:
+    others = tuple(one.number for one in index.inputs if one.manifest_id != newest.manifest_id)
+    gone = config.blobs - index.merged.blobs
+    without_content, missing = len(gone & broken), len(gone - broken)
+    if others:
+        return reasons.Merge(
+            generations=others,
+            into=newest.number,
+            without_content=without_content,
+            missing=missing,
+        )
+    if gone:
+        return reasons.DropMissing(without_content=without_content, missing=missing)
+    return reasons.DropUnused()

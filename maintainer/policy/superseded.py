@@ -1,0 +1,33 @@
+"""A generation goes once builds read a newer one, and what the run replaces goes as well. It goes
+after its index was rewritten, if the run rewrites it.
+"""
+
+from collections.abc import Set as AbstractSet
+
+from maintainer.cacheconfig import BlobKey, IndexId
+from maintainer.model.decision import DeleteEntry
+from maintainer.model.marks import Mark, State
+from maintainer.model.reason import Replaced
+from maintainer.policy.context import PlanContext
+
+NAME = "superseded"
+
+
+def decide(marked: Mark, context: PlanContext) -> DeleteEntry | None:
+    """Delete a generation, or the manifest of a tag, that builds do not read any more."""
+    if marked.state not in (State.SUPERSEDED, State.NEWEST):
+        return None
+    indexes = _indexes(marked, context)
+    rewritten = frozenset(indexes & context.writes.keys())
+    if marked.state is State.SUPERSEDED:
+        reason = marked.overdue(context.now)
+        return DeleteEntry(marked.entry, State.SUPERSEDED, reason, rewritten)
+    if not rewritten or len(rewritten) < len(indexes):
+        return None
+    is_tag = isinstance(marked.entry.parsed, BlobKey)
+    return DeleteEntry(marked.entry, State.SUPERSEDED, Replaced(is_tag=is_tag), rewritten)
+
+
+def _indexes(marked: Mark, context: PlanContext) -> AbstractSet[IndexId]:
+    """Return the indexes that a generation, or the manifest of some tags, belongs to."""
+    return context.namers(marked.entry) or frozenset(filter(None, [marked.index]))
