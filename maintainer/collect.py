@@ -42,6 +42,7 @@ from maintainer.graph.record import find_target, record
 from maintainer.graph.runs import (
     begin_run,
     finish_run,
+    free_moment,
     load_report,
     note_blocked,
     save_index_marks,
@@ -239,6 +240,7 @@ def _begin(collector: Collector, mode: _Mode) -> _Run:
     name, settings = collector.store.name, collector.settings
     with collector.database.begin() as connection:
         target_id = find_target(connection, name)
+        now = free_moment(connection, target_id, now)
         number = begin_run(connection, target_id, now, dry_run=mode.dry_run)
     report = ReportBuilder(
         number, name, started_at=now, grace=settings.grace, dry_run=mode.dry_run, repair=mode.repair

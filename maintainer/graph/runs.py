@@ -57,6 +57,21 @@ def end_killed_runs(connection: Connection, now: datetime) -> None:
     )
 
 
+_MOMENT = timedelta(microseconds=1)
+
+
+def free_moment(connection: Connection, target_id: int, now: datetime) -> datetime:
+    """Return the first moment from now on at which no look has shown an entry.
+
+    What a look has shown is told by its time from what an earlier one has.
+    """
+    while connection.execute(
+        select(exists().where(EntryRow.target_id == target_id, EntryRow.last_seen_at == now))
+    ).scalar_one():
+        now += _MOMENT
+    return now
+
+
 def begin_run(connection: Connection, target_id: int, now: datetime, *, dry_run: bool) -> int:
     """Add a run, on a file that is held."""
     end_killed_runs(connection, now)
