@@ -343,7 +343,7 @@ def _pauses(total: timedelta) -> Iterator[timedelta]:
 
 
 def _note_what_was_not_seen(run: _Run, seen: _Seen) -> None:
-    """Say what is left to see; if no index could be read at all, the run did not do its work."""
+    """Record what is still unread; if no index could be read at all, the run has failed."""
     unread = seen.probe.unread
     if run.budget.used_up:
         if unread:
@@ -356,7 +356,7 @@ def _note_what_was_not_seen(run: _Run, seen: _Seen) -> None:
 
 
 async def _mark(run: _Run, seen: _Seen) -> _Marked | None:
-    """Tell what each index comes to, once it is known whether blobs can be downloaded.
+    """Return what each index comes to, once it is known whether blobs can be downloaded.
 
     Where a blob has no content, an older result may take the place of the newest: that needs other
     blobs, so there are as many rounds of checks as it takes. None if the budget did not allow to
@@ -539,7 +539,7 @@ async def _heal(run: _Run, marked: _Marked) -> None:
 
 
 def _report(run: _Run, status: str | None = None) -> Report:
-    """Say what the run found, did and left alone."""
+    """Return what the run found, did and kept."""
     run.context.progress.stage("report")
     number, began_at = run.report.run, run.report.started_at
     with run.database.begin() as connection:

@@ -30,17 +30,17 @@ log = logging.getLogger("maintainer")
 
 
 def stdout() -> Console:
-    """Give the console for what was asked for."""
+    """Return the console for what was asked for."""
     return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
 
 
 def stderr() -> Console:
-    """Give the console for everything else."""
+    """Return the console for everything else."""
     return Console(stderr=True, highlight=False)
 
 
 def say_error(text: str) -> None:
-    """Tell what went wrong in one line, as the log is told."""
+    """Return what went wrong in one line, as the log is told."""
     line = printable(text, limit=1_000)
     if any(isinstance(one.formatter, JsonLines) for one in logging.getLogger().handlers):
         log.error("%s", line)
@@ -78,7 +78,7 @@ class _Printable(logging.Formatter):
     default_msec_format = None
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line."""
+        """Return the line."""
         return printable(super().format(record), limit=2_000)
 
 
@@ -126,4 +126,4 @@ class LoggedProgress:
             log.info("%s%s", name, "" if total is None else f": {total}")
 
     def advance(self, steps: int = 1) -> None:
-        """Say nothing: a log has no bars."""
+        """Do nothing: a log has no bars."""

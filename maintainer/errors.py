@@ -27,7 +27,7 @@ class InvalidIndexError(MaintainerError):
     """An index breaks a rule for which an importer refuses it whole."""
 
     def __init__(self, where: str, rule: str) -> None:
-        """Name the place (`layer 3`, `record 7, input 0`, `index`) and the broken rule."""
+        """Take the place (`layer 3`, `record 7, input 0`, `index`) and the broken rule."""
         self.where = where
         self.rule = rule
         super().__init__(f"{where}: {rule}")
@@ -41,7 +41,7 @@ class UnreadableError(StoreError):
     """Something is there and could not be read, for a reason that may not pass."""
 
     def __init__(self, cause: Cause, problem: str) -> None:
-        """Say why, as a value and in words."""
+        """Take the cause, as a value and as a sentence."""
         self.cause = cause
         super().__init__(problem)
 
@@ -50,7 +50,7 @@ class UsedUpError(StoreError):
     """The run may send no further request; what is left is for the next."""
 
     def __init__(self, reason: Exhausted) -> None:
-        """Say which part of the budget is exhausted."""
+        """Take the part of the budget that is exhausted."""
         self.reason = reason
         super().__init__("the budget of the run is exhausted")
 
@@ -59,7 +59,7 @@ class UnfinishedError(StoreError):
     """The budget ended a step of which a part is of no use."""
 
     def __init__(self, problem: str, reason: Exhausted) -> None:
-        """Say what could not be finished, and which part of the budget is exhausted."""
+        """Take what could not be finished, and the part of the budget that is exhausted."""
         self.reason = reason
         super().__init__(problem)
 
@@ -76,7 +76,7 @@ class WriteRefusedError(StoreError):
     """The token may not write; the trigger of the workflow decides that."""
 
     def __init__(self, key: str, answer: str) -> None:
-        """Say what was refused, and what would be allowed."""
+        """Take what was refused, and what would be allowed."""
         super().__init__(
             f"the cache service refused to write {printable(key)} ({printable(answer)}): run on "
             "push, schedule, workflow_dispatch, repository_dispatch or delete, whose tokens may "
@@ -88,7 +88,7 @@ class MassDisappearanceError(MaintainerError):
     """Most of what was known is gone, and neither the quota nor our own deletions explain it."""
 
     def __init__(self, what: str) -> None:
-        """Say what was found, and what to do."""
+        """Take what was found."""
         super().__init__(
             f"{what}, at two looks: an outage is likelier than an eviction, so nothing is written "
             "and nothing deleted; if the cache was emptied on purpose, run with --accept-loss"

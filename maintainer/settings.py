@@ -95,7 +95,7 @@ def _check_store(place: str) -> str:
 
 
 def check_cron(text: str) -> str:
-    """Give a cron expression of five fields back. Raises ValueError."""
+    """Return a cron expression of five fields back. Raises ValueError."""
     if len(text.split()) != _CRON_FIELDS:
         raise ValueError(f"is no cron expression {_SUCH_AS}")
     try:
@@ -404,7 +404,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def defaults(cls) -> Self:
-        """Give the settings of somebody who has set nothing."""
+        """Return the settings of somebody who has set nothing."""
         return cls.model_construct()
 
 
@@ -440,7 +440,7 @@ class GitHubSettings(BaseModel):
 
     @classmethod
     def of_target(cls, target: TargetSettings, environment: Mapping[str, str] = os.environ) -> Self:
-        """Say where the cache of a target is, with the tokens that its variables hold.
+        """Return where the cache of a target is, with the tokens that its variables hold.
 
         The environment's own runtime token is good for the environment's own repository only.
         Raises UsageError if there is no token.
@@ -487,7 +487,7 @@ class StepSettings(BaseModel):
 
 
 def _is_own(target: TargetSettings, environment: Mapping[str, str]) -> bool:
-    """Tell whether a target is the repository, on the host, that the environment is of."""
+    """Return whether a target is the repository, on the host, that the environment is of."""
     api_url = environment.get("GITHUB_API_URL") or DEFAULT_API_URL
     repository = environment.get("GITHUB_REPOSITORY", "")
     asked = (target.repository or "", target.api_url or api_url)
@@ -509,7 +509,7 @@ def _is_name(variable: str) -> bool:
 
 
 def _say_unset(target: str, key: str, variable: str) -> str:
-    """Say which variable is not set."""
+    """Return the error for a variable that is not set."""
     named = f"{variable}, which" if _is_name(variable) else "a variable that"
     return f"target {target}: {key} names {named} is not set"
 

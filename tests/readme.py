@@ -37,7 +37,7 @@ _VIEWS = {
 
 
 def generated(text: str) -> str:
-    """Give the text of the README with its generated parts as they ought to be."""
+    """Return the text of the README with its generated parts as they ought to be."""
     parts: dict[str, Callable[[], str]] = {
         "settings": _settings,
         "views": _views,
@@ -115,7 +115,7 @@ def _views() -> str:
 
 
 def views() -> Iterator[tuple[str, list[str]]]:
-    """Give the views of a new database, and their columns."""
+    """Return the views of a new database, and their columns."""
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{folder}/graph.db")
         database.upgrade()
@@ -134,7 +134,7 @@ def _queries() -> str:
 
 
 def queries() -> Iterator[tuple[str, str]]:
-    """Give the queries that we hand out, each with the remark before it, which begins to ask."""
+    """Return the queries that we hand out, each with the remark before it, which begins to ask."""
     for piece in re.split(r"(?m)^-- \d\. ", QUERIES.read_text())[1:]:
         question, query = piece.split("\n", maxsplit=1)
         yield question, query.strip()
@@ -158,7 +158,7 @@ def _outputs() -> str:
 
 
 def action_part(section: str) -> list[tuple[str, str, str]]:
-    """Give the inputs or outputs of the Action: names, descriptions and defaults."""
+    """Return the inputs or outputs of the Action: names, descriptions and defaults."""
     after = ACTION.read_text().partition(f"\n{section}:\n")[2]
     part = re.split(r"^\S", after, maxsplit=1, flags=re.MULTILINE)[0]
     return [(name, text, default.strip('"')) for name, text, default in _ENTRY.findall(part)]

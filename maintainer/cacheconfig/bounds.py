@@ -5,7 +5,7 @@ _FEW_BRACKETS = 1_000_000
 
 
 def why_too_large(content: bytes, limit: int) -> str | None:
-    """Tell why an index is not read where `limit` bytes are, if so.
+    """Return why an index is not read where `limit` bytes are, if so.
 
     What would take hundreds of times its size to read is nothing but brackets: what builders write
     has one to each fifty bytes, of which each costs some hundred.

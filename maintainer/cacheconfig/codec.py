@@ -243,7 +243,7 @@ def _write_layer(layer: Layer, *, described: bool) -> _Layer:
 
 
 def annotate(layer: Layer) -> Annotations:
-    """Say of a layer what an index says of it."""
+    """Return the annotations of a layer."""
     return Annotations(
         media_type=layer.media_type,
         diff_id=layer.diff_id,

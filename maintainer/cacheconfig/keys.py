@@ -42,7 +42,7 @@ _INDEX = re.compile(
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether `text` is a digest of a registered algorithm, with all its digits."""
+    """Return whether `text` is a digest of a registered algorithm, with all its digits."""
     match = _DIGEST.fullmatch(text)
     return match is not None and len(match[2]) == _HEX_DIGITS[match[1]]
 
@@ -110,7 +110,7 @@ class IndexId:
         return self.key(0).prefix
 
     def key(self, generation: int) -> IndexKey:
-        """Give the key of one generation."""
+        """Return the key of one generation."""
         ref_hash, number = hash_ref(self.ref), Generation(generation)
         return IndexKey(self.scope, ref_hash, number, self.signed, self.is_tag)
 
@@ -131,12 +131,12 @@ Key = BlobKey | SignatureKey | IndexKey | UploadKey | None
 
 
 def content_digest(content: bytes) -> Digest:
-    """Give the digest of some content."""
+    """Return the digest of some content."""
     return Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
 
 
 def hash_ref(ref: Ref) -> str:
-    """Give the eight hexadecimal digits that stand for `ref` in an index key."""
+    """Return the eight hexadecimal digits that stand for `ref` in an index key."""
     return hashlib.sha256(ref.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 

@@ -87,7 +87,7 @@ async def _run(running: Running, quota: int) -> Report:
 
 
 def _program() -> str:
-    """Say how this program is called: by its name, or by its path if the shell does not find it."""
+    """Return how to call this program: by name, or by path if the shell does not find it."""
     name = Path(sys.argv[0]).name
     return name if shutil.which(name) else sys.argv[0]
 

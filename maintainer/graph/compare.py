@@ -124,7 +124,7 @@ def _indexes(before: Report, after: Report) -> tuple[IndexChange, ...]:
 
 
 def _numbers(report: Report, index: IndexReport | None) -> tuple[int | None, ...]:
-    """Give generations, usable results and bytes, as the run left them."""
+    """Return generations, usable results and bytes, as the run left them."""
     if index is None:
         return None, None, None
     if report.dry_run:

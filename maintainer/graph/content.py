@@ -88,7 +88,7 @@ class ContentWriter:
         self._insert(LinkRow, links)
 
     def _write_layers(self, config: CacheConfig) -> list[int]:
-        """Give the row of each layer; a blob on the same parents is the same layer everywhere."""
+        """Return the row of each layer; a blob on the same parents is the same layer everywhere."""
         self._write_blobs(config.blobs)
         following = self._next_id(LayerRow)
         rows: list[_Row] = []
@@ -148,7 +148,7 @@ class ContentWriter:
         return {(row.blob_id, row.parent_id): row.id for row in rows}
 
     def _next_id(self, table: type[BlobRow | LayerRow | RecordRow | ResultRow]) -> int:
-        """Give the first free id: the run that holds the file is the only one that writes."""
+        """Return the first free id: the run that holds the file is the only one that writes."""
         highest = select(func.coalesce(func.max(table.id), 0))
         return int(self._connection.execute(highest).scalar_one()) + 1
 

@@ -76,7 +76,7 @@ class Database:
             connection.close()
 
     def exists(self) -> bool:
-        """Tell whether there is a file."""
+        """Return whether there is a file."""
         try:
             return self.path.exists()
         except OSError as error:
@@ -85,7 +85,7 @@ class Database:
             ) from None
 
     def revision(self) -> str | None:
-        """Give the revision of the schema; None if the file has none yet."""
+        """Return the revision of the schema; None if the file has none yet."""
         if not self.exists():
             return None
         with self._said(), self._readers.connect() as connection:
@@ -127,7 +127,7 @@ class Database:
             lock.release()
 
     def _holder(self) -> str:
-        """Say who is running, as far as the file tells."""
+        """Return who is running, as far as the file shows."""
         try:
             with self._said(), self._readers.connect() as connection:
                 row = connection.execute(
@@ -151,7 +151,7 @@ class Database:
 
 
 def this_process() -> str:
-    """Say who runs, for others to read."""
+    """Return the process and host of this run, for others to read."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 

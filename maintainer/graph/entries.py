@@ -74,7 +74,7 @@ class Entries:
                 yield from tuple(self._read(connection, wanted.order_by(EntryRow.store_id)))
 
     def accessed(self, ids: Collection[int]) -> dict[int, datetime]:
-        """Tell when those of these entries were last accessed that the look has shown."""
+        """Return when those of these entries were last accessed that the look has shown."""
         return {one.store_id: one.last_accessed_at for one in self.by_id(ids)}
 
     def total_size(self) -> int:

@@ -101,7 +101,7 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 def explain(connection: Connection, asked: str) -> tuple[Explanation, ...]:
-    """Tell why an entry is kept or will go, in each cache that has it, by the caches' names.
+    """Return why an entry is kept or will go, in each cache that has it, by the caches' names.
 
     Raises MaintainerError if the database knows none.
     """
@@ -135,7 +135,7 @@ def _explain(
 def _find(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
     """Find what is meant: a key, a digest, or the beginning of the digest of a blob.
 
-    Give its kind and its full name in each target that knows it, by the target's number.
+    Return its kind and its full name in each target that knows it, by the target's number.
     """
     if not is_unicode(asked):
         raise MaintainerError(f"the database knows nothing of {printable(asked)}")
@@ -294,7 +294,7 @@ def _needs(connection: Connection, target_id: int, digest: str) -> list[_Need]:
 
 
 def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], CacheConfig]]:
-    """Give what each index comes to, with its newest generation; signed ones one by one.
+    """Return what each index comes to, with its newest generation; signed ones one by one.
 
     Of a merge that a run wrote nothing is remembered: it is what is stored.
     """

@@ -47,7 +47,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the zone back."""
+        """Return the zone back."""
         del dialect
         return None if value is None else value.replace(tzinfo=UTC)
 
@@ -261,7 +261,7 @@ class ManifestRow(Base):
     store_id: Mapped[int | None]
     """Its entry, where the store lists entries."""
     location: Mapped[str | None]
-    """Tells, where it does not, whether a look-up still finds the same content."""
+    """Shows, where it does not, whether a look-up still finds the same content."""
     generation: Mapped[int]
     signed: Mapped[bool]
     content: Mapped[bytes | None]

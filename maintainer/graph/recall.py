@@ -43,7 +43,7 @@ from maintainer.outage import ExpectedEntries
 
 
 def recall(connection: Connection, target_id: int, access: Access) -> Known:
-    """Give what saves a probe requests."""
+    """Return what saves a probe requests."""
     places: defaultdict[IndexId, dict[int, KnownPlace]] = defaultdict(dict)
     written: dict[tuple[Ref, str], WrittenGeneration] = {}
     store_ids: set[int] = set()

@@ -100,7 +100,7 @@ def _in_batches(entries: Iterable[StoredEntry]) -> Iterator[list[StoredEntry]]:
 
 
 def find_target(connection: Connection, name: str) -> int:
-    """Give the id of a target, which is added if it is new."""
+    """Return the id of a target, which is added if it is new."""
     connection.execute(upsert(Target).values(name=name).on_conflict_do_nothing())
     return connection.execute(select(Target.id).where(Target.name == name)).scalar_one()
 
@@ -161,7 +161,7 @@ def _record_generation(
 
 
 def _find(connection: Connection, table: Any, target_id: int, name: str, **more: Any) -> int:  # noqa: ANN401
-    """Give the id of a ref or scope, which is added if it is new."""
+    """Return the id of a ref or scope, which is added if it is new."""
     connection.execute(
         upsert(table).values(target_id=target_id, name=name, **more).on_conflict_do_nothing()
     )
@@ -317,7 +317,7 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
 
 
 def was_to_be_deleted(target_id: int) -> Exists:
-    """Tell whether a run that was killed may have deleted an entry, and nobody has looked since."""
+    """Return whether a killed run may have deleted an entry, with no listing since."""
     earlier = aliased(RunRow)
     last_look = (
         select(func.coalesce(func.max(earlier.id), 0))

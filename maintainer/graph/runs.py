@@ -300,7 +300,7 @@ def _forget_runs(connection: Connection, report: Report) -> None:
 
 
 def load_report(connection: Connection, run: int | None) -> Report:
-    """Give the report of a run, by default the last one that ended, with the trend up to it.
+    """Return the report of a run, by default the last one that ended, with the trend up to it.
 
     Raises NoReportError if there is none.
     """
@@ -323,7 +323,7 @@ def load_report(connection: Connection, run: int | None) -> Report:
 
 
 def list_runs(connection: Connection, limit: int) -> list[RunSummary]:
-    """Give the last runs, newest first."""
+    """Return the last runs, newest first."""
     rows = connection.execute(
         select(RunRow, Target.name)
         .join(Target, Target.id == RunRow.target_id)

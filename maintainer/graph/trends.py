@@ -37,7 +37,7 @@ _NAMED = 10
 
 
 def look_back(connection: Connection, target_id: int, run: int, at: datetime) -> Changes:
-    """Tell what others did to a cache between the run before and this one, which began at `at`."""
+    """Return what others did to a cache between the previous run and this one, begun at `at`."""
     before = connection.execute(
         select(RunRow.id, RunRow.started_at)
         .where(RunRow.target_id == target_id, RunRow.id < run, _has_looked())
@@ -86,7 +86,7 @@ def save_states(connection: Connection, report: Report) -> None:
 
 
 def with_trend(connection: Connection, report: Report) -> Report:
-    """Give a report with what the database knows of its run and of those before."""
+    """Return a report with what the database knows of its run and of those before."""
     rows = connection.execute(_chosen_runs(report)).all()
     trend = Trend(
         points=_points(rows),

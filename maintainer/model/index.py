@@ -75,7 +75,7 @@ def read_until(
     now: datetime,
     marked_at: Mapping[IndexId, datetime] | None = None,
 ) -> dict[int, datetime]:
-    """Tell until when builders may have read each generation of its index, by manifest id.
+    """Return until when builders may have read each generation of its index, by manifest id.
 
     They read what was created last, whatever its number; and if the host evicts that, what was
     created before it. `marked_at` tells when that was last written down: generations that were gone
@@ -107,7 +107,7 @@ def _read_until(
 
 
 def _hidden_from(later: Iterable[KnownGeneration], end: datetime) -> datetime:
-    """Give the last moment before `end` at which none of these was sure to be stored.
+    """Return the last moment before `end` at which none of these was sure to be stored.
 
     They come in the order of their creation, the last first.
     """
@@ -119,7 +119,7 @@ def _hidden_from(later: Iterable[KnownGeneration], end: datetime) -> datetime:
 
 
 def index_of(ref: Ref, key: Key) -> IndexId | None:
-    """Tell which index an entry is a generation of.
+    """Return which index an entry is a generation of.
 
     None if it is no index, or a key that no build in its ref writes.
     """

@@ -35,7 +35,7 @@ class WrittenGeneration:
     written_at: datetime
 
     def is_in(self, entry: StoredEntry) -> bool:
-        """Tell whether an entry of its key must be it, so that it need not be read again."""
+        """Return whether an entry of its key must be it, so that it need not be read again."""
         return entry.size == self.size and abs(entry.created_at - self.written_at) <= SKEW
 
 

@@ -91,7 +91,7 @@ class Workflow:
 
 @contextmanager
 def told_to_workflow(step: StepSettings | None) -> Iterator[Workflow | None]:
-    """Give the workflow that `step` is of, held as long as the context lasts; None for None."""
+    """Return the workflow that `step` is of, held as long as the context lasts; None for None."""
     if step is None:
         yield None
     else:
@@ -101,7 +101,7 @@ def told_to_workflow(step: StepSettings | None) -> Iterator[Workflow | None]:
 
 
 def outputs(report: Report) -> dict[str, str]:
-    """Give the outputs of a step: numbers, and words that are ours."""
+    """Return the outputs of a step: numbers, and words that are ours."""
     verdict = report.verdict or judge(report)
     return {
         "status": report.status,

@@ -68,7 +68,7 @@ class Table:
 
 
 def why_no_space(report: Report) -> str:
-    """Say why there is no quota to divide; what a directory holds is told then."""
+    """Return why there is no quota to divide; of a directory, also what it holds."""
     if report.saw_nothing:
         return "The run ended before it knew what is stored."
     if not _is_directory(report):
@@ -83,7 +83,7 @@ def _is_directory(report: Report) -> bool:
 
 
 def why_no_scopes(report: Report) -> str:
-    """Say why there is no index to tell of."""
+    """Return why there is no index to show."""
     if report.saw_nothing:
         return "The run ended before it had read an index."
     if _is_directory(report):
@@ -92,13 +92,13 @@ def why_no_scopes(report: Report) -> str:
 
 
 def say_quota(space: Space) -> str:
-    """Say how much may be stored, and whether that is only assumed."""
+    """Return how much may be stored, and whether that is only assumed."""
     size = say_size(space.quota)
     return f"an assumed {size}" if space.quota_is_assumed else size
 
 
 def space_table(report: Report) -> Table | None:
-    """Tell what takes the space; None where the store cannot list."""
+    """Return what takes the space; None where the store cannot list."""
     if report.space is None:
         return None
     quota = report.space.quota
@@ -113,7 +113,7 @@ def space_table(report: Report) -> Table | None:
 
 
 def tell_changes(report: Report) -> list[str]:
-    """Tell in lines what others did since the run before, and what this run did in all."""
+    """Return in lines what others did since the run before, and what this run did in all."""
     if report.saw_nothing:
         return ["The run ended before it had a plan."]
     changes = report.changes
@@ -164,7 +164,7 @@ def _tell_actions(report: Report) -> str:
 
 
 def written_table(report: Report, limit: int) -> Table:
-    """Tell what was written, and from which generations."""
+    """Return what was written, and from which generations."""
     rows = [
         (
             Cell(index.written or ""),
@@ -182,7 +182,7 @@ def written_table(report: Report, limit: int) -> Table:
 
 
 def lost_table(report: Report, limit: int) -> Table:
-    """Tell what was dropped, and because of which missing blobs."""
+    """Return what was dropped, and because of which missing blobs."""
     scopes = defaultdict[str, set[str]](set)
     sizes: dict[str, int] = {}
     results = Counter[str]()
@@ -218,7 +218,7 @@ def gone_table(report: Report, limit: int) -> Table:
 
 
 def deleted_table(report: Report, limit: int) -> Table:
-    """Tell what was deleted, by what came of it and why."""
+    """Return what was deleted, by what came of it and why."""
     deletes = report.deletions if report.dry_run else report.deleted
     groups = _groups((_format_deletion(a), a) for a in deletes)
     title = "Would be deleted" if report.dry_run else "Deleted"
@@ -227,7 +227,7 @@ def deleted_table(report: Report, limit: int) -> Table:
 
 
 def left_table(report: Report, limit: int) -> Table:
-    """Tell what was to be deleted and was not, by what came of it and why."""
+    """Return what was to be deleted and was not, by what came of it and why."""
     left = () if report.dry_run else report.undeleted
     groups = _groups((_format_deletion(a), a) for a in left)
     outcomes = () if report.dry_run else ("planned", "failed", "deferred", "skipped")
@@ -235,7 +235,7 @@ def left_table(report: Report, limit: int) -> Table:
 
 
 def _not_listed(report: Report, outcomes: Collection[str]) -> Iterator[tuple[Cell, ...]]:
-    """Give rows for deletions that are too many to be told one by one."""
+    """Return rows for deletions that are too many to be told one by one."""
     for total in report.more_actions:
         if total.kind == "delete" and total.outcome in outcomes:
             outcome = total.outcome.replace("_", " ")
@@ -244,7 +244,7 @@ def _not_listed(report: Report, outcomes: Collection[str]) -> Iterator[tuple[Cel
 
 
 def kept_table(report: Report, limit: int) -> Table:
-    """Tell what is kept although nothing needs it, by the reason."""
+    """Return what is kept although nothing needs it, by the reason."""
     kept = (a for a in report.actions if a.kind == "keep" and a.store_id is not None)
     return _grouped("Kept although nothing needs it", _groups((a.sentence, a) for a in kept), limit)
 
@@ -267,7 +267,7 @@ def actions_table(report: Report, limit: int) -> Table:
 
 
 def scopes_table(report: Report, limit: int) -> Table:
-    """Tell how each scope is in each ref."""
+    """Return how each scope is in each ref."""
     rows = [
         (
             Cell(f"{index.scope} (signed)" if index.signed else index.scope),
@@ -304,7 +304,7 @@ def chains_table(index: IndexReport) -> Table:
 
 
 def tell_trend(report: Report) -> str:
-    """Tell in a line how it has been going."""
+    """Return in a line how it has been going."""
     points = report.trend.points
     if not points:
         return "The database holds no run that could look at this cache."
@@ -324,7 +324,7 @@ def tell_trend(report: Report) -> str:
 
 
 def tell_evictions(report: Report) -> str:
-    """Tell in a line how much the host evicts."""
+    """Return in a line how much the host evicts."""
     days = report.trend.evictions
     if not days:
         if _is_directory(report):
@@ -342,7 +342,7 @@ def tell_evictions(report: Report) -> str:
 
 
 def tell_requests(report: Report) -> str:
-    """Tell in a line what was asked of the store."""
+    """Return in a line what was asked of the store."""
     asked = report.requests
     if not asked.total:
         return "no requests"

@@ -37,12 +37,12 @@ KINDS: tuple[Kind, ...] = (*_NAMES, "foreign")
 
 
 def kind_of(state: str) -> Kind:
-    """Tell what an entry in this state is to the quota."""
+    """Return what an entry in this state is to the quota."""
     return _KINDS.get(state, "foreign")
 
 
 def tool_of(key: str) -> str:
-    """Tell what the keys of another tool begin with: `setup-node-`, `v0-rust-`.
+    """Return what the keys of another tool begin with: `setup-node-`, `v0-rust-`.
 
     Two words at the most, and none that looks like a hash or a number; empty if there is none.
     """

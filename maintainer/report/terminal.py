@@ -153,7 +153,7 @@ def _happened(report: Report) -> Iterator[RenderableType]:
 
 
 def _written(report: Report) -> Iterator[RenderableType]:
-    """Tell what was written in lines: the reasons are too long for a column."""
+    """Return what was written in lines: the reasons are too long for a column."""
     table = page.written_table(report, _ROWS)
     if not table.rows:
         return

@@ -26,7 +26,7 @@ _LARGE = 0.3
 
 
 def judge(report: Report) -> Verdict:
-    """Give the first of the things that matter, from the worst to the best."""
+    """Return the first of the things that matter, from the worst to the best."""
     for check in _CHECKS:
         verdict = check(report)
         if verdict:
@@ -35,7 +35,7 @@ def judge(report: Report) -> Verdict:
 
 
 def say_done(report: Report) -> str:
-    """Say in one line what a run did."""
+    """Return in one line what a run did."""
     if report.status != "done":
         return f"the run {report.status}: {_first(report.problems) or _note(report)}"
     writes = [action for action in report.actions if action.kind == "write"]
@@ -325,7 +325,7 @@ def _say_plan(report: Report) -> str:
 
 
 def say_pace(report: Report, deletions: int) -> str:
-    """Say how long deletions take, if the store sets a pace and it takes a while."""
+    """Return how long deletions take, if the store limits their rate and it takes a while."""
     if not report.deletions_a_minute:
         return ""
     minutes = deletions / report.deletions_a_minute

@@ -119,7 +119,7 @@ def _say_frees(told: Explanation) -> Iterator[str]:
 
 
 def say_what_frees(told: Explanation, one: Sighting) -> str:
-    """Say in a sentence what has to happen for an entry that is stored to go."""
+    """Return in a sentence what would free a stored entry."""
     grace = say_duration(told.grace)
     if one.state in ("dangling", "superseded"):
         if one.unneeded_since is None:

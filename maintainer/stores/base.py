@@ -130,7 +130,7 @@ class Since:
     looked_up: Collection[int]
     """The entries that the run itself has looked up."""
     accessed: Callable[[Collection[int]], Mapping[int, datetime]]
-    """Tells when entries were last accessed, as far as the list has shown them."""
+    """Returns when entries were last accessed, as far as the list has shown them."""
 
 
 class Recheck(Protocol):
@@ -176,7 +176,7 @@ class Store(Protocol):
         """List all entries. They may be too many for memory."""
 
     async def versions(self, known: Known, now: datetime, context: RunContext) -> Versions:
-        """Tell which indexes exist, and read those that are new. Comes after `entries`."""
+        """Return which indexes exist, and read those that are new. Comes after `entries`."""
 
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
         """Ask which of some blobs exist."""
@@ -188,7 +188,7 @@ class Store(Protocol):
         """Look an entry up, which makes it look used; whether it is there."""
 
     async def new_versions(self) -> Sequence[NewVersion]:
-        """Tell which indexes builds have written since `entries`; the newest of each comes last."""
+        """Return the indexes that builds wrote since `entries`; the newest of each is last."""
 
     async def read(self, version: NewVersion) -> ReadGeneration:
         """Read such an index."""

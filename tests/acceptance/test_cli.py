@@ -66,7 +66,7 @@ class Shell:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Shell:
-    """Give a shell outside of any workflow."""
+    """Return a shell outside of any workflow."""
     return Shell(tmp_path, {})
 
 
@@ -102,7 +102,7 @@ def _keys(running: Running) -> set[str]:
 
 @pytest.fixture
 def workflow(running: Running, tmp_path: Path) -> Shell:
-    """Give a shell as a workflow on the main branch has it."""
+    """Return a shell as a workflow on the main branch has it."""
     return Shell(tmp_path, running.environment(MAIN))
 
 

@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Give a world in which every nasty name is a scope and a key, after a run: only to be read."""
+    """Return a world in which every nasty name is a scope and a key, after a run; read-only."""
     with a_world(tmp_path_factory.mktemp("known")) as world:
         for name in NASTY.values():
             world.build("base", "api", scope=_storable(name))

@@ -538,7 +538,7 @@ class TestWithoutRest:
 
 
 def _limit(world: World) -> int:
-    """Give a size that the index of each build has, and their merge has not."""
+    """Return a size that the index of each build has, and their merge has not."""
     return max(e.size for e in world.entries() if e.key.startswith("index-")) + 100
 
 

@@ -51,7 +51,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def week(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Report]:
-    """Give the reports of a week, which is told once for all test processes."""
+    """Return the reports of a week, which is told once for all test processes."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "week"
     with FileLock(f"{folder}.lock"):

@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 
 def _layer(number: int = 0, *, parent: int = NO_PARENT, **changed: Any) -> Json:
-    """Give a layer as JSON; a change to None leaves that annotation out."""
+    """Return a layer as JSON; a change to None leaves that annotation out."""
     annotations = {
         "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
         "diffID": BLOBS[number],
@@ -531,7 +531,7 @@ _anything = st.recursive(_leaves, lambda inner: st.lists(inner, max_size=2), max
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Give every place inside of a JSON value: what holds it, and under which name or number."""
+    """Return every place inside of a JSON value: what holds it, and under which name or number."""
     items: list[tuple[Any, Any]] = []
     if isinstance(value, dict):
         items = list(value.items())

@@ -186,7 +186,7 @@ def test_signed_generations_need_what_each_of_them_leads_to_even_by_the_same_key
 
 
 def _leading_to(name: str, *, at: int) -> CacheConfig:
-    """Give an index that leads a certain key to a layer, since a certain time."""
+    """Return an index that leads a certain key to a layer, since a certain time."""
     config = an_index(name)
     result = Result((0,), with_parents=True, created_at=Nanoseconds(at))
     return CacheConfig(config.layers, (Record("key", (result,), ()),))

@@ -63,7 +63,7 @@ def _write(world: World, grace: timedelta = DAY) -> WriteIndex:
 
 
 def _fate(key: str, world: World, grace: timedelta = DAY) -> DeleteEntry | Keep | None:
-    """Give the one action or decision about an entry, if there is any."""
+    """Return the one action or decision about an entry, if there is any."""
     plan = _plan(world, grace)
     fates: list[DeleteEntry | Keep] = [one for one in plan.deletes if one.entry.key == key]
     fates += [one for one in plan.keeps if one.subject == key and one.store_id is not None]
@@ -78,14 +78,14 @@ def _deleted(key: str, world: World, grace: timedelta = DAY) -> DeleteEntry:
 
 
 def _kept(key: str, world: World, grace: timedelta = DAY) -> str:
-    """Give the reason for which an entry is kept."""
+    """Return the reason for which an entry is kept."""
     fate = _fate(key, world, grace)
     assert isinstance(fate, Keep), fate
     return format_reason(fate.reason)
 
 
 def _about(index: IndexId, world: World) -> str:
-    """Give the reason for which an index is left as it is."""
+    """Return the reason for which an index is left as it is."""
     plan = _plan(world)
     assert not [write for write in plan.writes if write.index == index]
     (keep,) = [k for k in plan.keeps if k.subject == str(index) and k.ref == index.ref]
@@ -813,7 +813,7 @@ def _snapshots(draw: st.DrawFn) -> Snapshot:
 
 
 def _live_chains(generation: KnownGeneration, live: frozenset[Digest]) -> set[tuple[Digest, ...]]:
-    """Give the chains of blobs that the live results of a generation need."""
+    """Return the chains of blobs that the live results of a generation need."""
     config = generation.config or CacheConfig()
     chains = {chain for found in leads_to(config).values() for chain in found}
     return {chain for chain in chains if live.issuperset(chain)}
@@ -902,7 +902,7 @@ def test_once_a_plan_was_carried_out_nothing_is_left_to_write(
 
 
 def _carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
-    """Give the cache as it is when a plan was carried out."""
+    """Return the cache as it is when a plan was carried out."""
     gone = {delete.entry.store_id for delete in plan.deletes}
     entries = tuple(entry for entry in snapshot.entries if entry.store_id not in gone)
     kept = (replace(g, exists=g.exists and g.store_id not in gone) for g in snapshot.generations)

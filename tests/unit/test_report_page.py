@@ -39,7 +39,7 @@ def _with(*outcomes: Outcome, **more: object) -> Report:
 
 
 def _why(report: Report) -> tuple[list[str], list[str]]:
-    """Give what is said to be deleted, and what is said to be left."""
+    """Return what is said to be deleted, and what is said to be left."""
     tables = (deleted_table(report, 9), left_table(report, 9))
     deleted, left = ([f"{row[0].text} {row[2].text}" for row in one.rows] for one in tables)
     return deleted, left

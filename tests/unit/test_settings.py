@@ -38,7 +38,7 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Callable[[str | bytes], Path]:
-    """Give a function that writes a configuration file."""
+    """Return a function that writes a configuration file."""
 
     def write(content: str | bytes) -> Path:
         path = tmp_path / "settings.toml"
@@ -52,7 +52,7 @@ Write = Callable[[str | bytes], Path]
 
 
 def _problem(config: Path | None = None, **overrides: Any) -> str:
-    """Give the one line that says what is wrong."""
+    """Return the one line that says what is wrong."""
     with pytest.raises(UsageError) as caught:
         load_settings(config, overrides)
     assert caught.value.exit_status == 2
@@ -346,7 +346,7 @@ def test_a_file_that_does_not_exist_is_named(
 
 
 def _without_comments() -> str:
-    """Give the example with each setting in force: `#key = …` and `#[table]`, but not `# words`."""
+    """Return the example with every setting active: `#key = …` and `#[table]`, not `# words`."""
     return re.sub(r"^#(?=[a-z[])", "", EXAMPLE.read_text(), flags=re.MULTILINE)
 
 

@@ -41,7 +41,7 @@ _TOOLS = 6
 
 
 def render_html(report: Report) -> str:
-    """Give the whole file."""
+    """Return the whole file."""
     styles, scripts = [_read(name) for name in _STYLES], [_read(name) for name in _SCRIPTS]
     verdict = report.verdict or judge(report)
     return (
@@ -112,7 +112,7 @@ def _bar(space: Space) -> list[Segment]:
 
 
 def _trees(report: Report) -> list[IndexReport]:
-    """Give the indexes that have a tree, the largest first."""
+    """Return the indexes that have a tree, the largest first."""
     trees = [index for index in report.indexes if index.chains]
     return sorted(trees, key=lambda index: (-index.bytes_usable, index.scope, index.ref))[:_ROWS]
 

@@ -71,7 +71,7 @@ class AskNowAndThen:
         return 0 if index in self._rewritten or self._is_fresh(index) else 1
 
     async def why_not(self, entry: KnownEntry) -> Reason | None:
-        """Tell why an entry may not go, if so."""
+        """Return why an entry may not go, if so."""
         if isinstance(entry.parsed, IndexKey):
             index = index_of(entry.ref, entry.parsed)
             return await self._why_not_superseded(index) if index else reasons.ForeignKey(entry.ref)

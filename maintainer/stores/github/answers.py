@@ -47,12 +47,12 @@ def parse(answer: Answer, kind: type[_T]) -> _T:
 
 
 def senseless(answer: Answer, problem: str) -> SenselessAnswerError:
-    """Give the error for an answer that breaks the protocol."""
+    """Return the error for an answer that breaks the protocol."""
     return SenselessAnswerError(f"{answer.place} gave no sensible answer: {printable(problem)}")
 
 
 def refused(answer: Answer, message: str = "") -> StoreError:
-    """Give the error for an answer that the protocol does not know, with what the service says."""
+    """Return the error for an unexpected answer, with the service's own message."""
     said = f": {printable(message)}" if message else ""
     return StoreError(f"{answer.place} answered HTTP {answer.status}{said}")
 
@@ -65,7 +65,7 @@ def content_url(answer: Answer, url: str) -> str:
 
 
 def is_web_url(text: str) -> bool:
-    """Tell whether `text` is an absolute URL that can be asked."""
+    """Return whether `text` is an absolute URL that can be asked."""
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL:
@@ -74,7 +74,7 @@ def is_web_url(text: str) -> bool:
 
 
 def place(request: httpx.Request) -> str:
-    """Give what may be shown of a request: paths hold tokens too, queries hold signatures."""
+    """Return what may be shown of a request: paths hold tokens too, queries hold signatures."""
     url = request.url
     port = "" if url.port is None else f":{url.port}"
     *above, last = url.path.rstrip("/").split("/")

@@ -20,7 +20,7 @@ _LATEST = 2**33
 
 
 def is_rate_limited(answer: Answer) -> bool:
-    """Tell GitHub's rate limits, which may come as 403, from a token that may not."""
+    """Return whether an answer is a rate limit: GitHub may send 403, as for a refused token."""
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
         return True
     return answer.status == HTTPStatus.FORBIDDEN and (
@@ -31,7 +31,7 @@ def is_rate_limited(answer: Answer) -> bool:
 
 
 def asked_wait(answer: Answer, now: datetime) -> timedelta | None:
-    """Tell how long the service asks us to wait; None if it does not say."""
+    """Return how long the service asks us to wait; None if it does not say."""
     if "retry-after" in answer.headers:
         return _retry_after(answer.headers["retry-after"], now)
     if not is_rate_limited(answer):

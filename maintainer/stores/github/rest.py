@@ -368,7 +368,7 @@ class _Reader:
 
 
 def _linked(answer: Answer) -> int:
-    """Give the highest page number that the header `Link` names; 0 without one."""
+    """Return the highest page number that the header `Link` names; 0 without one."""
     highest = 0
     for url, _ in _NEXT_LINK.findall(answer.headers.get("link", "")[:10_000]):
         for number in parse_qs(urlsplit(url).query).get("page", []):

@@ -41,7 +41,7 @@ class TryAgainError(Exception):
     """An answer that may be another one later."""
 
     def __init__(self, status: int, wait: timedelta | None) -> None:
-        """Say what came, and how long the service asks us to wait, if it does."""
+        """Take what came, and how long the service asks us to wait, if it does."""
         asked = "" if wait is None else f", asking for {wait.total_seconds():,.0f} s of patience"
         super().__init__(f"HTTP {status}{asked}")
         self.status = status
@@ -102,7 +102,7 @@ def say(error: Exception) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """Say what the system said, in its words and not in those of whoever passed it on."""
+    """Return the system's own message, without the wrapping of the libraries in between."""
     said = ""
     below: BaseException | None = error
     for _ in range(_DEEPEST):

@@ -36,7 +36,7 @@ class InDoubtError(StoreError):
 
 
 def taken(key: str, answer: Answer) -> StoreError:
-    """Give the error for a key that cannot be reserved, maybe because an earlier attempt did."""
+    """Return the error for a key that cannot be reserved, maybe because an earlier attempt did."""
     error = AlreadyExistsError(f"{printable(key)} exists already")
     return InDoubtError(error) if answer.in_doubt else error
 

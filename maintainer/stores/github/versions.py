@@ -156,7 +156,7 @@ async def _read_listed(look: _Look, entries: Iterable[StoredEntry]) -> _Indexes:
 
 
 def _refs_of_indexes(entries: Iterable[StoredEntry], access: Access) -> Mapping[str, set[Ref]]:
-    """Tell in which refs the key of an index is, whatever its case; builds write it in one only.
+    """Return in which refs the key of an index is, whatever its case; builds write it in one only.
 
     A key holds the hash of its ref: that of another ref is there only if somebody wants it to be
     read in place of the index there.
@@ -187,7 +187,7 @@ async def read_entry(
 
 
 def _created_last(entries: Iterable[StoredEntry], access: Access) -> dict[IndexId, str]:
-    """Tell what a builder gets that asks for an index by its prefix: the entry created last."""
+    """Return what a builder gets that asks for an index by its prefix: the entry created last."""
     indexes: dict[tuple[str, str], IndexId] = {}
     last: dict[tuple[str, str], StoredEntry] = {}
     ours = [entry for entry in entries if entry.ref in access.readable]
@@ -255,7 +255,7 @@ class _Search:
                 break
 
     def _is_the_same(self, place: KnownPlace, found: Found) -> bool:
-        """Tell whether a generation that was read is what the graph knows, where it knows it.
+        """Return whether a generation that was read is what the graph knows, where it knows it.
 
         The place alone says nothing: a server that was emptied counts from one again, and in some
         the place follows from the key.

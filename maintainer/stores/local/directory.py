@@ -210,7 +210,7 @@ class Directory:
         return Existing(frozenset(live))
 
     async def _whole(self, blobs: frozenset[Digest], context: RunContext) -> frozenset[Digest]:
-        """Give those of some blobs that are not damaged."""
+        """Return those of some blobs that are not damaged."""
         sizes = self._sizes
         whole = set()
         for digest in blobs:
@@ -292,7 +292,7 @@ def open_directory(path: Path, *, max_index_size: int, verify: bool = False) -> 
 
 
 def _resolved(path: Path) -> Path:
-    """Give the one name of a directory: it has one part of the graph, whoever looks at it."""
+    """Return the one name of a directory: it has one part of the graph, whoever looks at it."""
     try:
         path = path.expanduser()
         path.lstat()

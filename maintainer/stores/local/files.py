@@ -127,7 +127,7 @@ class Files:
             os.close(number)
 
     def is_at(self, number: int, name: str) -> bool:
-        """Tell whether an open file is still the one of that name."""
+        """Return whether an open file is still the one of that name."""
         with said(name):
             there = os.stat(name, dir_fd=self._root, follow_symlinks=False)
         return os.path.samestat(there, os.fstat(number))
@@ -139,7 +139,7 @@ class Files:
             return _read(str(self.path), number, limit)[0]
 
     def look(self, digest: Digest) -> Seen | None:
-        """Tell whether a blob is there; None if it is not, or is no file."""
+        """Return whether a blob is there; None if it is not, or is no file."""
         where, name = self._place(digest)
         if where is None:
             return None
@@ -151,7 +151,7 @@ class Files:
         return _seen(found) if stat.S_ISREG(found.st_mode) else None
 
     def is_taken(self, digest: Digest) -> bool:
-        """Tell whether there is anything under the name of a blob: a link or a folder, too."""
+        """Return whether there is anything under the name of a blob: a link or a folder, too."""
         where, name = self._place(digest)
         try:
             with said(digest):
@@ -252,7 +252,7 @@ class Files:
             os.unlink(name, dir_fd=self._root)
 
     def _place(self, digest: Digest) -> tuple[int | None, str]:
-        """Give the directory and the name of a blob, which is sure to be a digest."""
+        """Return the directory and the name of a blob, which is sure to be a digest."""
         if not is_digest(digest):
             raise StoreError(f"{printable(digest)} is no digest")
         algorithm, _, name = digest.partition(":")
@@ -317,12 +317,12 @@ def _seen(found: os.stat_result) -> Seen:
 
 
 def size_of(found: os.stat_result) -> int:
-    """Give the size of a file in bytes; that of a file with holes may be beyond belief."""
+    """Return the size of a file in bytes; that of a file with holes may be beyond belief."""
     return min(found.st_size, _LARGEST)
 
 
 def from_nanoseconds(moment: int) -> datetime:
-    """Give a time to the microsecond; what no calendar knows is the first or last of its days."""
+    """Return a time to the microsecond; what no calendar knows is the first or last of its days."""
     try:
         return min(_EPOCH + timedelta(microseconds=moment // 1000), _END_OF_TIME)
     except OverflowError:

@@ -24,7 +24,7 @@ class Ignored:
             self._more += 1
 
     def keeps(self) -> list[Keep]:
-        """Give what to tell of them."""
+        """Return what to tell of them."""
         if not self._more:
             return self._some
         return [*self._some, Keep(f"{self._more} other names", NO_REF, Unrecognized())]

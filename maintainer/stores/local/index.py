@@ -135,7 +135,7 @@ class IndexFile:
             os.rename(temporary, NAME, src_dir_fd=root, dst_dir_fd=root)
 
     def has_changed(self) -> bool:
-        """Tell whether anybody else has written it since a plan was made from it."""
+        """Return whether anybody else has written it since a plan was made from it."""
         trace = self.trace()
         is_old = time.time() - max(trace.modified, trace.changed) / 1e9 > _FRESH
         if is_old and trace == self._trace:
@@ -146,7 +146,7 @@ class IndexFile:
         return False
 
     def trace(self) -> Trace:
-        """Tell what the last write has left on it."""
+        """Return what the last write has left on it."""
         with said(NAME):
             found = os.stat(NAME, dir_fd=self._files.root, follow_symlinks=False)
         return Trace(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -87,7 +87,7 @@ def _refuse_what_is_no_file(number: int) -> None:
 
 
 def _is_there(number: int, root: int) -> bool:
-    """Tell whether the lock is still the one that others find: it may have been removed."""
+    """Return whether the lock is still the one that others find: it may have been removed."""
     try:
         found = os.stat(NAME, dir_fd=root, follow_symlinks=False)
     except FileNotFoundError:

@@ -182,12 +182,12 @@ class Tags:
 
 
 def live_of(files: Files, blobs: Iterable[Digest]) -> frozenset[Digest]:
-    """Tell which blobs exist."""
+    """Return which blobs exist."""
     return frozenset(blob for blob in blobs if files.look(blob))
 
 
 def _why_too_large(manifest: int, config: int) -> str | None:
-    """Say why importers refuse an index that is valid otherwise, if so; sizes are in bytes."""
+    """Return why importers refuse an otherwise valid index, if they do; sizes are in bytes."""
     for what, size in (("manifest", manifest), ("config", config)):
         if size > IMPORT_LIMIT:
             return f"its {what} has {size:,} bytes, and importers read {IMPORT_LIMIT:,}"
@@ -210,6 +210,6 @@ def _decode(manifest: CacheManifest, content: bytes) -> tuple[Decoded | None, st
 
 
 def matches(digest: Digest, content: bytes) -> bool:
-    """Tell whether some content is what its digest says."""
+    """Return whether some content is what its digest says."""
     algorithm, _, digits = digest.partition(":")
     return hashlib.new(algorithm, content).hexdigest() == digits

@@ -41,7 +41,7 @@ class LookEachTime:
         self._reason: Reason | None = None
 
     def requests(self, entry: KnownEntry) -> int:
-        """Give none: it takes a look."""
+        """Return none: it takes a look."""
         del entry
         return 0
 

@@ -84,7 +84,7 @@ class References:
             return b""
 
     def _begins_as_json(self, number: int) -> bool:
-        """Tell whether a file may be JSON; a larger one than we read is told by its first bytes."""
+        """Return whether a file may be JSON, by its first bytes if it is too large to read."""
         for _ in range(1 + self._limit // _CHUNK):
             piece = os.read(number, _CHUNK)
             if not piece:
@@ -95,7 +95,7 @@ class References:
 
 
 def _texts(document: bytes) -> Iterator[bytes]:
-    """Give what a document says, and once more, unescaped, every string that has escapes."""
+    """Return what a document says, and once more, unescaped, every string that has escapes."""
     yield document
     if b"\\" not in document:
         return

@@ -94,7 +94,7 @@ def _read(position: int, descriptor: _Descriptor) -> Named:
 
 
 def _misspelt(names: Iterable[str], known: frozenset[str]) -> str | None:
-    """Tell of a name that builders, who ignore case, take for one that we know in another."""
+    """Return what is wrong with a name that differs from a known one only in case, if any does."""
     folded = {name.casefold() for name in known}
     for name in names:
         if name not in known and name.casefold() in folded:

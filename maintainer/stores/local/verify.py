@@ -15,7 +15,7 @@ _CHUNK = 1024 * 1024
 
 
 async def is_whole(files: Files, blob: Digest, sizes: Collection[int], budget: Budget) -> bool:
-    """Tell whether a blob is what its digest says; it has one of these sizes, if there are any.
+    """Return whether a blob is what its digest says; it has one of these sizes, if there are any.
 
     Raises UnfinishedError if the budget ends it.
     """
