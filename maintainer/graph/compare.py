@@ -152,7 +152,7 @@ def _happened(connection: Connection, before: Report, after: Report) -> list[Tal
         EntryRow.missing_since > before.started_at,
         EntryRow.missing_since <= after.finished_at,
     )
-    how = "deleted by others" if NO_REF in after.readable else "evicted by the host"
+    how = "deleted by others" if NO_REF in after.readable else "evicted by GitHub"
     not_by_us = and_(gone, EntryRow.state.in_(("evicted", "removed")))
     return [
         _count("new", connection, came),
