@@ -301,10 +301,10 @@ def _mapped(service: Service) -> str:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("[serve]\nlisten = '127.0.0.1'", "setting serve.listen: is no address"),
-        ("[serve]\nlisten = 'example.com:80'", "setting serve.listen: is no address"),
+        ("[serve]\nlisten = '127.0.0.1'", "setting serve.listen: is not a valid address"),
+        ("[serve]\nlisten = 'example.com:80'", "setting serve.listen: is not a valid address"),
         ("[serve]\nworkers = 3", "unknown key 'serve.workers'"),
-        ("[serve]\ntimezone = 'Mars/Olympus'", "setting serve.timezone: is no time zone"),
+        ("[serve]\ntimezone = 'Mars/Olympus'", "setting serve.timezone: is not a valid time zone"),
         ("[serve]\ninterval = '0s'", "setting serve.interval: "),
         ("[[targets]]\nname = 'a'", "setting targets.0: repository or store must be set"),
         ("[[targets]]\nname = '../a'\nrepository = 'a/b'", "setting targets.0.name: "),

@@ -175,7 +175,7 @@ def test_durations_are_a_number_and_a_unit(text: object, duration: timedelta) ->
     ],
 )
 def test_what_is_no_duration_is_refused(text: object) -> None:
-    with pytest.raises(ValueError, match=r"^is no duration such as 90s, 30m, 24h, 7d or 2w$"):
+    with pytest.raises(ValueError, match=r"^is not a valid duration; use 90s, 30m, 24h, 7d or 2w$"):
         parse_duration(text)
 
 
@@ -250,18 +250,22 @@ def test_an_unknown_key_of_a_table_is_named(file: Write) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "rule"),
     [
-        ("grace", '"soon"', "is no duration such as 90s, 30m, 24h, 7d or 2w"),
-        ("grace", "1.5", "is no duration"),
+        ("grace", '"soon"', "is not a valid duration; use 90s, 30m, 24h, 7d or 2w"),
+        ("grace", "1.5", "is not a valid duration"),
         ("grace", '"999999d"', "should be less than or equal to 3650 days"),
-        ("database", '"postgresql://user:SECRET@host/db"', "is no URL of an SQLite file such as"),
-        ("database", '"sqlite:///"', "is no URL of an SQLite file"),
-        ("database", '"sqlite:///:memory:"', "is no URL of an SQLite file"),
+        (
+            "database",
+            '"postgresql://user:SECRET@host/db"',
+            "is not a valid URL of an SQLite file; use",
+        ),
+        ("database", '"sqlite:///"', "is not a valid URL of an SQLite file"),
+        ("database", '"sqlite:///:memory:"', "is not a valid URL of an SQLite file"),
         ("generation_gap", "0", "should be greater than or equal to 1"),
         ("generation_gap", "10001", "should be less than or equal to 10000"),
         ("generation_gap", '"many SECRET"', "should be a valid integer"),
         ("scopes", "1", "should be a valid tuple"),
         ("scopes", "[1]", "should be a valid string"),
-        ("scopes", "'[\"SECRET]'", "is no JSON list"),
+        ("scopes", "'[\"SECRET]'", "is not a valid JSON list"),
         ("quota", '"much"', "could not parse value and unit from byte string"),
         ("quota", "0", "should be greater than 0"),
         ("rest_share", "1.5", "should be less than or equal to 1"),
@@ -304,7 +308,7 @@ def test_a_bad_table_in_the_environment_is_named_and_not_shown(
 
 def test_a_bad_value_of_the_command_line_is_named() -> None:
     assert _problem(grace="soon") == (
-        "setting grace: is no duration such as 90s, 30m, 24h, 7d or 2w"
+        "setting grace: is not a valid duration; use 90s, 30m, 24h, 7d or 2w"
     )
 
 
@@ -314,7 +318,7 @@ def test_a_variable_that_is_no_setting_is_named_and_its_value_not_shown(
 ) -> None:
     monkeypatch.setenv(variable, SECRET)
 
-    assert _problem() == f"environment: {variable} is no setting"
+    assert _problem() == f"environment: {variable} is not a setting"
 
 
 @pytest.mark.parametrize(
