@@ -277,7 +277,7 @@ async def _record_once(run: _Run, looked: _Looked) -> _Seen:
     try:
         return _write_down(run, looked)
     except MassDisappearanceError:
-        log.warning("most of what was known seems to be gone: looking again")
+        log.warning("most known entries seem to be gone: listing them again")
     return _write_down(run, await _probe(run, looked.probe.at))
 
 

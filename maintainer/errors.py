@@ -90,8 +90,8 @@ class MassDisappearanceError(MaintainerError):
     def __init__(self, what: str) -> None:
         """Take what was found."""
         super().__init__(
-            f"{what}, at two looks: an outage is likelier than an eviction, so nothing is written "
-            "and nothing deleted; if the cache was emptied on purpose, run with --accept-loss"
+            f"{what}, in two listings: an outage is likelier than an eviction, so nothing is "
+            "written or deleted; if the cache was emptied on purpose, run with --accept-loss"
         )
 
 

@@ -181,9 +181,9 @@ def _read_layer(position: int, wire: _Layer, count: int) -> Layer:
     if not wire.annotations.diff_id:
         raise InvalidIndexError(where, "it has no diffID")
     if not is_digest(wire.annotations.diff_id):
-        raise InvalidIndexError(where, "its diffID is no digest")
+        raise InvalidIndexError(where, "its diffID is not a valid digest")
     if not is_digest(wire.blob):
-        raise InvalidIndexError(where, "its blob is no digest")
+        raise InvalidIndexError(where, "its blob is not a valid digest")
     if wire.parent != NO_PARENT and not 0 <= wire.parent < count:
         raise InvalidIndexError(where, "its parent is out of range")
     if wire.annotations.size not in _INT64:

@@ -288,6 +288,6 @@ def _decode(content: bytes, row: Row[Any]) -> CacheConfig:
         return decode(zlib.decompress(content))
     except (InvalidIndexError, zlib.error) as error:
         raise DatabaseError(
-            f"the database remembers {_index_of(row)} in a state that makes no sense ({error}): "
+            f"the database remembers {_index_of(row)} in an invalid state ({error}): "
             "remove the file; all that is lost is the memory"
         ) from None

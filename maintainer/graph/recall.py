@@ -281,8 +281,8 @@ def _decoded(one: KnownGeneration, key: str, content: bytes) -> KnownGeneration:
         if content_digest(content) == one.content_digest:
             return replace(one, violation=str(error))
         raise DatabaseError(
-            f"the database holds {key} in a state that makes no sense ({error}): remove the file; "
-            "all that is lost is the memory of when things became unreachable"
+            f"the database holds {key} in an invalid state ({error}): remove the file; "
+            "this only loses since when entries are unreferenced"
         ) from None
     return replace(one, config=config, sink=sink)
 

@@ -661,7 +661,7 @@ def test_a_directory_that_is_replaced_while_a_run_works_stops_the_sweep(
     assert report.entries_deleted == 1
     skipped = [a.outcome_sentence for a in report.actions if "skipped" in a.outcome_sentence]
     assert len(skipped) == 4
-    assert all(f"{name} was replaced meanwhile" in outcome for outcome in skipped)
+    assert all(f"{name} was replaced since the run began" in outcome for outcome in skipped)
 
 
 def test_no_tag_is_led_to_blobs_in_a_directory_that_was_replaced_meanwhile(
@@ -683,7 +683,7 @@ def test_no_tag_is_led_to_blobs_in_a_directory_that_was_replaced_meanwhile(
 
     report = world.gc()
 
-    assert "was replaced meanwhile" in report.problems[0]
+    assert "was replaced since the run began" in report.problems[0]
     assert (world.path / "index.json").read_bytes() == index
     assert world.leads_to() == _layers("base", "api")
 
@@ -706,7 +706,7 @@ def test_a_file_that_was_written_anew_since_it_was_seen_stays(
 
     assert orphan.exists()
     assert [a.outcome_sentence for a in report.actions if a.kind == "delete"] == [
-        "skipped: it was written anew meanwhile"
+        "skipped: it was rewritten since the run began"
     ]
 
 

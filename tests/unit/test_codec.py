@@ -92,19 +92,19 @@ BAD_TIME = "createdAt is not an RFC 3339 time of the years 1 to 9999"
         pytest.param(
             _index(layers=[_layer(diffID="sha256:abc")]),
             "layer 0",
-            "its diffID is no digest",
+            "its diffID is not a valid digest",
             id="layer whose diffID is cut short",
         ),
         pytest.param(
             _index(layers=[_layer() | {"blob": BLOBS[0].upper()}]),
             "layer 0",
-            "its blob is no digest",
+            "its blob is not a valid digest",
             id="layer whose blob is in capitals",
         ),
         pytest.param(
             _index(layers=[{"annotations": _layer()["annotations"], "parent": NO_PARENT}]),
             "layer 0",
-            "its blob is no digest",
+            "its blob is not a valid digest",
             id="layer without a blob",
         ),
         pytest.param(

@@ -48,7 +48,7 @@ def parse(answer: Answer, kind: type[_T]) -> _T:
 
 def senseless(answer: Answer, problem: str) -> SenselessAnswerError:
     """Return the error for an answer that breaks the protocol."""
-    return SenselessAnswerError(f"{answer.place} gave no sensible answer: {printable(problem)}")
+    return SenselessAnswerError(f"{answer.place} gave a malformed response: {printable(problem)}")
 
 
 def refused(answer: Answer, message: str = "") -> StoreError:

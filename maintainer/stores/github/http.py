@@ -147,7 +147,7 @@ class Http:
             return await self._client.send(request, stream=True)
         except ValueError:
             # The resolver's, for a host that is no name; httpx lets it through.
-            raise StoreError(f"{where} leads to no address") from None
+            raise StoreError(f"{where}: its host name does not resolve") from None
 
     async def _once(self, call: Call, number: int, *, in_doubt: bool) -> Answer:
         if call.pace:

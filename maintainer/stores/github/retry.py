@@ -109,7 +109,7 @@ def _cause(error: BaseException) -> str:
         if isinstance(below, ssl.SSLError):
             return f"TLS, {below.reason}" if below.reason else "TLS"
         if isinstance(below, socket.gaierror):
-            return "the host name is not known"
+            return "host name does not resolve"
         if isinstance(below, OSError) and below.errno:
             said = os.strerror(below.errno)
         below = below and (below.__cause__ or below.__context__)

@@ -103,7 +103,7 @@ class GitHubStore:
             again = await self.look_up(found.key)
             if again is None:
                 raise StoreError(
-                    f"{printable(found.key)} went while it was about to be read"
+                    f"{printable(found.key)} was deleted while it was being read"
                 ) from None
             content = await self._download_again(again)
         if reason := why_too_large(content, self._max_index_size):
@@ -259,7 +259,7 @@ def _url(variable: str, value: str | None) -> str:
     if not value:
         return ""
     if not is_web_url(value) or httpx.URL(value).userinfo or httpx.URL(value).query:
-        raise UsageError(f"{variable} is no URL of a service")
+        raise UsageError(f"{variable} is not a valid service URL")
     return value
 
 

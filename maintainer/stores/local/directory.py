@@ -264,7 +264,7 @@ class Directory:
             seen = Seen(entry.size, entry.created_at)
             return delete_upload(self._files, entry.parsed.name, seen)
         if not isinstance(entry.parsed, BlobKey):
-            raise StoreError(f"{printable(entry.key)} is no blob")
+            raise StoreError(f"{printable(entry.key)} is not a blob")
         return self._files.delete_blob(entry.parsed.digest, Seen(entry.size, entry.created_at))
 
     def _delete_left_overs(self, before: datetime) -> None:
@@ -299,7 +299,9 @@ def _resolved(path: Path) -> Path:
     except OSError:
         pass  # Opening it will say so, and why.
     except (RuntimeError, ValueError) as error:
-        raise UsageError(f"local:{printable(str(path))} can be no directory: {error}") from None
+        raise UsageError(
+            f"local:{printable(str(path))} is not a valid directory: {error}"
+        ) from None
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:
@@ -313,12 +315,12 @@ async def _check_layout(files: Files, sleep: Sleep) -> None:
         try:
             content, _ = files.read("oci-layout", limit=4096)
         except StoreError as error:
-            raise StoreError(f"{files.path} is no OCI image layout: {error}") from None
+            raise StoreError(f"{files.path} is not an OCI image layout: {error}") from None
         if b'"imageLayoutVersion"' in content:
             return
         # Builders empty it before they write it, each time that they export.
         await sleep(_PAUSE * (attempt + 1))
-    raise StoreError(f"{files.path} is no OCI image layout: oci-layout says no version")
+    raise StoreError(f"{files.path} is not an OCI image layout: oci-layout has no version")
 
 
 def _files_in(files: Files, algorithm: str, ignored: Ignored) -> Iterator[StoredEntry]:

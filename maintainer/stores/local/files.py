@@ -62,7 +62,7 @@ class Files:
             try:
                 self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except NotADirectoryError:
-                raise StoreError(f"{printable(str(path))} is no directory") from None
+                raise StoreError(f"{printable(str(path))} is not a directory") from None
 
     def close(self) -> None:
         """Let go of it."""
@@ -109,7 +109,7 @@ class Files:
             with said(f"{self.path}/{name}"):
                 there = os.stat(own, dir_fd=above, follow_symlinks=False)
             if not os.path.samestat(there, os.fstat(number)):
-                raise StoreError(f"{self.path}/{name} was replaced meanwhile")
+                raise StoreError(f"{self.path}/{name} was replaced since the run began")
 
     def read(self, name: str, *, limit: int, where: int | None = None) -> tuple[bytes, Seen]:
         """Read a whole file of at most `limit` bytes."""
@@ -240,7 +240,7 @@ class Files:
             with said(digest):
                 found = os.stat(name, dir_fd=where, follow_symlinks=False)
                 if not stat.S_ISREG(found.st_mode) or _seen(found) != seen:
-                    raise ChangedError("it was written anew meanwhile")
+                    raise ChangedError("it was rewritten since the run began")
                 os.unlink(name, dir_fd=where)
         except MissingError:
             return False
@@ -254,7 +254,7 @@ class Files:
     def _place(self, digest: Digest) -> tuple[int | None, str]:
         """Return the directory and the name of a blob, which is sure to be a digest."""
         if not is_digest(digest):
-            raise StoreError(f"{printable(digest)} is no digest")
+            raise StoreError(f"{printable(digest)} is not a valid digest")
         algorithm, _, name = digest.partition(":")
         return self.directory(f"blobs/{algorithm}"), name
 
@@ -277,7 +277,7 @@ def _give_to(number: int, owner: tuple[int, int], mode: int) -> None:
 def _read(name: str, number: int, limit: int) -> tuple[bytes, Seen]:
     found = os.fstat(number)
     if not stat.S_ISREG(found.st_mode):
-        raise StoreError(f"{printable(name)} is no file")
+        raise StoreError(f"{printable(name)} is not a regular file")
     pieces: list[bytes] = []
     length = 0
     while piece := os.read(number, min(_CHUNK, limit + 1 - length)):
@@ -307,7 +307,7 @@ def said(what: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise StoreError(
-                f"{printable(what)} is a symbolic link, or no directory: not followed"
+                f"{printable(what)} is a symbolic link or not a directory: not followed"
             ) from None
         raise StoreError(f"{printable(what)}: {error.strerror or error}") from None
 

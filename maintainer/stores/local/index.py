@@ -46,7 +46,7 @@ class IndexFile:
 
         Builders write it in place, so it is read until two reads in a row agree and make sense.
         """
-        problem = StoreError(f"{NAME} is written all the time")
+        problem = StoreError(f"{NAME} never stops changing")
         before: bytes | None = None
         for _ in range(_READS):
             content, seen = self._files.read(NAME, limit=self._limit)
@@ -124,7 +124,7 @@ class IndexFile:
             if written == before:
                 return written
             before = written
-        raise StoreError(f"{NAME} was replaced, and is written all the time")
+        raise StoreError(f"{NAME} was replaced and never stops changing")
 
     def _read_again(self, number: int) -> bytes:
         return self._files.read_again(number, limit=self._limit)

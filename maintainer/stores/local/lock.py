@@ -83,7 +83,7 @@ def _open(root: int) -> tuple[int, bool]:
 
 def _refuse_what_is_no_file(number: int) -> None:
     if not stat.S_ISREG(os.fstat(number).st_mode):
-        raise StoreError(f"{NAME} is no file")
+        raise StoreError(f"{NAME} is not a regular file")
 
 
 def _is_there(number: int, root: int) -> bool:

@@ -89,7 +89,7 @@ class Tags:
             self.unread.append(UnreadGeneration(index, 0, reasons.Problem(named.problem)))
             return
         if named.digest is None:
-            self._report_broken(named, name, "it names no blob")
+            self._report_broken(named, name, "it references no blob")
             return
         try:
             self._take(index, named)
@@ -152,7 +152,7 @@ class Tags:
         """Read what a tag leads to, or say why an importer would refuse it."""
         manifest = read_manifest(self._files.read_blob(tag.digest, limit=self._limit)[0])
         if manifest is None:
-            raise StoreError(f"{tag.digest} is no manifest of a cache")
+            raise StoreError(f"{tag.digest} is not the manifest of a cache")
         return self._read(tag, manifest)
 
     def _read(self, tag: CacheTag, manifest: CacheManifest) -> ReadGeneration:

@@ -59,7 +59,7 @@ class References:
             return []
         if self._files.look(digest) is None:
             if self._files.is_taken(digest):
-                raise StoreError(f"{digest} is no file: what it needs is not known")
+                raise StoreError(f"{digest} is not a regular file: what it needs is not known")
             return []
         self.pinned[digest] = reason
         return [digest]

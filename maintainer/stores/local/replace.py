@@ -151,7 +151,7 @@ class Replacer:
         except MissingError:
             manifest = None
         if manifest is None:
-            raise MissingError(f"the manifest {tag.digest} went while it was about to be replaced")
+            raise MissingError(f"the manifest {tag.digest} was deleted before it could be replaced")
         return manifest
 
     async def _try(self, pending: Mapping[str, _Attempt], sleep: Sleep) -> None:

@@ -89,7 +89,9 @@ def _read(position: int, descriptor: _Descriptor) -> Named:
     if not says.digest:
         return Named(position, tag, None)
     if not is_digest(says.digest):
-        return Named(position, tag, None, f"{printable(says.digest)} is no digest that we know")
+        return Named(
+            position, tag, None, f"{printable(says.digest)} is not a digest of a known algorithm"
+        )
     return Named(position, tag, Digest(says.digest))
 
 
@@ -168,7 +170,7 @@ def _parse(content: bytes) -> tuple[dict[str, msgspec.Raw], list[_Descriptor | N
         whole = _RAW.decode(_ESCAPED.sub(_whole_characters, content))
         descriptors = _LIST.decode(whole.get(_MANIFESTS, b"7")) or []
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise StoreError(f"index.json is no index of an OCI image layout ({error})") from None
+        raise StoreError(f"index.json is not an index of an OCI image layout ({error})") from None
     if problem := _misspelt(whole, frozenset({_MANIFESTS})):
         raise StoreError(f"index.json is not understood: {problem}")
     if len(descriptors) > _MOST:
@@ -186,7 +188,7 @@ def _says(descriptor: _Descriptor) -> _Says:
     try:
         return _SAYS.decode(_ENCODER.encode(descriptor))
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise StoreError(f"index.json has a descriptor that makes no sense ({error})") from None
+        raise StoreError(f"index.json has a malformed descriptor ({error})") from None
 
 
 def _whole_characters(match: re.Match[bytes]) -> bytes:
