@@ -261,7 +261,7 @@ async def _probe(run: _Run, at: datetime) -> _Looked:
 
 
 async def _record(run: _Run, looked: _Looked) -> _Seen:
-    """Write down what a look has shown, after another look if too much seems to be gone.
+    """Record what a probe has shown, after another probe if too much seems to be gone.
 
     If blobs are due to be deleted, and an export in progress may count on them, wait for it and
     look again. Raises MassDisappearanceError.
@@ -282,7 +282,7 @@ async def _record_once(run: _Run, looked: _Looked) -> _Seen:
 
 
 def _write_down(run: _Run, looked: _Looked) -> _Seen:
-    """Write down a look; nothing of it if too much is gone to be true."""
+    """Record a probe; nothing of it if implausibly much is gone."""
     probed, target_id = looked.probe, run.target_id
     with run.database.begin() as connection:
         remember_exports = run.collector.settings.remember_exports
@@ -325,7 +325,7 @@ async def _wait_for_exports(run: _Run, seen: _Seen) -> _Seen:
 
 
 def _find_deferring(run: _Run, seen: _Seen) -> Export | None:
-    """Return the export that it is worth to wait for, if there is one."""
+    """Return the export that is worth waiting for, if any."""
     if run.budget.used_up or run.budget.is_limited or seen.probe.unasked_blobs:
         return None
     if find_export(seen.snapshot) is None:
@@ -336,7 +336,7 @@ def _find_deferring(run: _Run, seen: _Seen) -> Export | None:
 
 
 def _pauses(total: timedelta) -> Iterator[timedelta]:
-    """Divide a time into the pauses after which to look again."""
+    """Divide a time into the pauses between two probes."""
     while total > timedelta(0):
         yield min(total, _PAUSE)
         total -= _PAUSE
@@ -408,7 +408,7 @@ def _note_what_was_not_checked(run: _Run, checks: CheckTotals) -> None:
 
 
 async def _plan(run: _Run, marked: _Marked) -> Plan:
-    """Decide what to do, and store it: only what is stored is done."""
+    """Decide what to do, and store the plan: a run does only what is stored."""
     run.context.progress.stage("plan")
     marks = run.report.marks = marked.marks
     planner = Planner(marks, run.rules)
@@ -443,7 +443,7 @@ def _store_plan(run: _Run, marks: Marks, plan: Plan, *, keeps: int | None = None
 
 
 async def _rewrite(run: _Run, marked: _Marked, plan: Plan) -> None:
-    """Write the indexes of the plan, and read them back."""
+    """Write the planned indexes, and read them back."""
     marks = marked.marks
     with run.database.reading() as connection:
         planned = load_writes(connection, run.report.run)
@@ -468,7 +468,7 @@ async def _rewrite(run: _Run, marked: _Marked, plan: Plan) -> None:
 
 
 async def _sweep(run: _Run, marked: _Marked) -> None:
-    """Delete what the plan says, as it is stored; then heal what builds wrote meanwhile."""
+    """Delete what the stored plan says; then heal what builds wrote concurrently."""
     if run.mode.no_sweep:
         return
     run.context.progress.stage("sweep", run.report.entries.deletions)
@@ -510,7 +510,7 @@ def _save_swept(run: _Run, swept: Sequence[tuple[int, Swept]]) -> None:
 
 
 async def _heal(run: _Run, marked: _Marked) -> None:
-    """Take what was deleted out of the indexes that builds have written meanwhile."""
+    """Remove what was deleted from the indexes that builds have written since the run began."""
     run.context.progress.stage("heal")
     indexes = {index.id: index for index in marked.marks.indexes}
     rewritten = run.report.rewritten

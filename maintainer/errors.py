@@ -1,4 +1,4 @@
-"""Every error that a user can meet: one line that says what happened, to what, what to do."""
+"""All errors that users see: one line that says what happened, to what, and what to do."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from maintainer.text import printable
 
 
 class MaintainerError(Exception):
-    """Something went wrong that the user should read about in one line."""
+    """An error that the user reads in one line."""
 
     exit_status: ClassVar[int] = 1
 
@@ -20,7 +20,7 @@ class UsageError(MaintainerError):
 
 
 class AddressBusyError(MaintainerError):
-    """An address cannot be listened on now; it may be free, or there, a little later."""
+    """An address cannot be listened on now; it may be available a little later."""
 
 
 class InvalidIndexError(MaintainerError):
@@ -34,11 +34,11 @@ class InvalidIndexError(MaintainerError):
 
 
 class StoreError(MaintainerError):
-    """The store could not be asked, or gave an answer that makes no sense."""
+    """The store could not be reached, or sent a malformed response."""
 
 
 class UnreadableError(StoreError):
-    """Something is there and could not be read, for a reason that may not pass."""
+    """Something exists and could not be read, for a reason that may be permanent."""
 
     def __init__(self, cause: Cause, problem: str) -> None:
         """Take the cause, as a value and as a sentence."""
@@ -47,7 +47,7 @@ class UnreadableError(StoreError):
 
 
 class UsedUpError(StoreError):
-    """The run may send no further request; what is left is for the next."""
+    """The run may not send another request; the rest is deferred to the next run."""
 
     def __init__(self, reason: Exhausted) -> None:
         """Take the part of the budget that is exhausted."""
@@ -56,7 +56,7 @@ class UsedUpError(StoreError):
 
 
 class UnfinishedError(StoreError):
-    """The budget ended a step of which a part is of no use."""
+    """The budget ended a step whose partial result is useless."""
 
     def __init__(self, problem: str, reason: Exhausted) -> None:
         """Take what could not be finished, and the part of the budget that is exhausted."""
@@ -65,7 +65,7 @@ class UnfinishedError(StoreError):
 
 
 class ChangedError(StoreError):
-    """What was to be deleted is not what was seen any more, so it stays."""
+    """The entry to delete has changed since the run saw it, so it is kept."""
 
 
 class AlreadyExistsError(StoreError):
@@ -85,7 +85,7 @@ class WriteRefusedError(StoreError):
 
 
 class MassDisappearanceError(MaintainerError):
-    """Most of what was known is gone, and neither the quota nor our own deletions explain it."""
+    """Most known entries are gone, and neither the quota nor our own deletions explain it."""
 
     def __init__(self, what: str) -> None:
         """Take what was found."""

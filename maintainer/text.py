@@ -1,4 +1,4 @@
-"""Text from elsewhere, made safe to show."""
+"""Untrusted text, made safe to print."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ _HIDING = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U0001d159\U0001d173-\U0001d17a\U000e0100-\U000e01ef]"
 )
-"""What leaves no trace, or a blank, though Python counts it among what can be printed.
+"""Invisible or blank characters that Python considers printable.
 
 Source: Default_Ignorable_Code_Point in Unicode's DerivedCoreProperties, the blank of Braille, and a
 note head without a shape.

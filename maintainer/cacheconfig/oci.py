@@ -38,7 +38,7 @@ _ROOM = 1024
 """Bytes that the form of a manifest may take beyond the one that is measured."""
 
 Descriptor = dict[str, msgspec.Raw]
-"""A descriptor with all that it says, ours to know or not."""
+"""A descriptor with all its fields, known or not."""
 
 
 class _Descriptor(msgspec.Struct, rename="camel"):
@@ -78,7 +78,7 @@ class CacheManifest:
     """By digest of the blob."""
 
     def sizes(self) -> Iterator[tuple[Digest, int]]:
-        """Return the blobs whose sizes it says, with them, in bytes."""
+        """Return the blobs whose sizes it states, with the sizes in bytes."""
         for digest, descriptor in self.descriptors.items():
             size = _describe(descriptor).size
             if is_digest(digest) and size > 0:

@@ -1,4 +1,4 @@
-"""Pruning: what is left of an index when some blobs are gone."""
+"""Pruning: what remains of an index when some blobs are gone."""
 
 from collections.abc import Callable, Container, Sequence
 

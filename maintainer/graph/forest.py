@@ -1,4 +1,4 @@
-"""The layers of every scope, as its newest index names them."""
+"""The layers of every scope, as its newest index references them."""
 
 import msgspec
 from sqlalchemy import Connection, text

@@ -154,7 +154,7 @@ class Missing(Base, frozen=True):
     """An index names it, but it does not exist."""
 
 
-# Why an entry is kept although nothing needs it.
+# Why an unreferenced entry is kept.
 
 
 class UnreadIndex(Base, frozen=True):
@@ -304,7 +304,7 @@ class DropMissing(_Write, frozen=True):
 
 
 class DropUnused(_Write, frozen=True):
-    """Drop keys and results that are of no use."""
+    """Drop unused keys and results."""
 
 
 class AddSink(_Write, frozen=True):
