@@ -24,9 +24,9 @@ _ENTRY = re.compile(r"^  ([\w-]+):\n    description: (.+)\n(?:    default: (.+)\
 _UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _SIZES = {"GB": 10**9, "GiB": 2**30, "MB": 10**6, "MiB": 2**20}
 _VIEWS = {
-    "actions": "Everything that a run did, or left alone, and why.",
-    "blob_uses": "Which generation of which index names which blob.",
-    "blobs": "Every blob that is stored or that an index names, and why it is kept or not.",
+    "actions": "Everything that a run did or decided to keep, and why.",
+    "blob_uses": "Which generation of which index references which blob.",
+    "blobs": "Every blob that is stored or that an index references, and why it is kept or not.",
     "entries": "Every entry of every kind and tool, stored or remembered, and why it is kept.",
     "generations": "Every generation of every index, stored or remembered.",
     "run_states": "What was stored when each run ended, by state.",
