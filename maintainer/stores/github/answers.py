@@ -1,4 +1,4 @@
-"""What came back, and what can be said about it without telling secrets."""
+"""Responses, and how to describe them without revealing secrets."""
 
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -16,7 +16,7 @@ _PORTS = 2**16
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer of a service, read whole."""
+    """One complete response of a service."""
 
     status: int
     headers: httpx.Headers = field(repr=False)
@@ -35,11 +35,11 @@ class Answer:
 
 
 class SenselessAnswerError(StoreError):
-    """An answer that is not what the protocol says: worth another attempt, never a fact."""
+    """A response that breaks the protocol: worth another attempt, never a fact."""
 
 
 def parse(answer: Answer, kind: type[_T]) -> _T:
-    """Read the JSON of an answer. Raises SenselessAnswerError if it is none, or another shape."""
+    """Read the JSON of an answer. Raises SenselessAnswerError if it is malformed."""
     try:
         return msgspec.json.decode(answer.content, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""What answers say about rates: whether to wait, how long, and how much is left.
+"""What responses say about rate limits: whether to wait, how long, and how much remains.
 
 Source: https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
 """
@@ -16,7 +16,7 @@ _SECONDARY = b"secondary rate limit"
 _SECONDARY_WAIT = timedelta(minutes=1)
 """What GitHub asks for where a secondary limit does not say it."""
 _LATEST = 2**33
-"""A second of the year 2242: what is later is no time."""
+"""A second of the year 2242: later ones are not plausible times."""
 
 
 def is_rate_limited(answer: Answer) -> bool:

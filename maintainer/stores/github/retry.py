@@ -1,4 +1,4 @@
-"""When a request is tried again, and what is not known after attempts that failed."""
+"""When a request is retried, and what is unknown after failed attempts."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 _SERVER_ERROR = 500
 _DEEPEST = 8
-"""Errors below an error that are asked for its cause."""
+"""How many nested errors are searched for the cause."""
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _OUR_MISTAKE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 _LOST = (httpx.TransportError, httpx.DecodingError, TimeoutError, SenselessAnswerError)
@@ -25,7 +25,7 @@ _LOST = (httpx.TransportError, httpx.DecodingError, TimeoutError, SenselessAnswe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How often, and for how long, one request is tried."""
+    """How often, and for how long, one request is retried."""
 
     attempts: int = 6
     total: timedelta = timedelta(minutes=5)
@@ -34,11 +34,11 @@ class Patience:
     """Before the second attempt, and as much jitter; doubled before each further one."""
     longest_wait: timedelta = timedelta(seconds=30)
     longest_asked_wait: timedelta = timedelta(minutes=5)
-    """A service that asks for more, as a used-up rate limit does, is not asked again."""
+    """If a service asks for more, as for an exhausted rate limit, there is no retry."""
 
 
 class TryAgainError(Exception):
-    """An answer that may be another one later."""
+    """A temporary response."""
 
     def __init__(self, status: int, wait: timedelta | None) -> None:
         """Take what came, and how long the service asks us to wait, if it does."""
@@ -92,7 +92,7 @@ class Attempts:
 
 
 def say(error: Exception) -> str:
-    """Put what went wrong into words, without the URL that httpx may put into it."""
+    """Describe an error, without the URL that httpx may include."""
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):
         return "timed out"
     if isinstance(error, (TryAgainError, SenselessAnswerError)):

@@ -62,7 +62,7 @@ async def search(
 
 
 class _Indexes:
-    """The generations that a look has found."""
+    """The generations that a probe has found."""
 
     def __init__(self) -> None:
         self.read: list[ReadGeneration] = []
@@ -87,7 +87,7 @@ class _Indexes:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What one look at the indexes works with."""
+    """The context of one probe of the indexes."""
 
     service: KeyedService
     known: Known
@@ -158,8 +158,8 @@ async def _read_listed(look: _Look, entries: Iterable[StoredEntry]) -> _Indexes:
 def _refs_of_indexes(entries: Iterable[StoredEntry], access: Access) -> Mapping[str, set[Ref]]:
     """Return in which refs the key of an index is, whatever its case; builds write it in one only.
 
-    A key holds the hash of its ref: that of another ref is there only if somebody wants it to be
-    read in place of the index there.
+    A key contains the hash of its ref: an entry in another ref is there only because somebody wants
+    it to be read in place of the index there.
     """
     refs: defaultdict[str, set[Ref]] = defaultdict(set)
     for entry in entries:
@@ -263,7 +263,7 @@ class _Search:
         return place.manifest_id in self.indexes.found and place.location == found.location
 
     async def _newest(self, index: IndexId) -> int:
-        """Find the newest generation as a builder does, and mind what a builder does not."""
+        """Find the newest generation as a builder does, with the checks that a builder omits."""
         if reason := self.budget.take(_LOOK_UP_AND_READ):
             raise UsedUpError(reason)
         found = await self.service.look_up_newest(str(index))
@@ -281,7 +281,7 @@ class _Search:
         return number
 
     async def _read(self, index: IndexId, number: int, place: KnownPlace | None) -> Found | None:
-        """Read a generation, if it is there."""
+        """Read a generation, if it exists."""
         if reason := self.budget.take(_LOOK_UP_AND_READ):
             raise UsedUpError(reason)
         found = await self.service.look_up(str(index.key(number)))

@@ -1,7 +1,7 @@
 """The files of one directory. No symbolic link is followed, and no name is trusted.
 
-Everything is opened relative to a directory that is open already, so that whoever moves or replaces
-one meanwhile cannot lead us elsewhere. Every function raises StoreError, in one line.
+Everything is opened relative to an open directory, so that moving or replacing a directory during a
+run cannot redirect us. Every function raises StoreError, in one line.
 """
 
 import errno
@@ -26,7 +26,7 @@ TEMPORARY = ".maintainer-"
 _CHUNK = 1024 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime(9000, 1, 1, tzinfo=UTC)
-"""So far from the end of the calendar that any grace period fits behind it."""
+"""So far from the end of the calendar that any grace period fits after it."""
 _LARGEST = 1 << 42
 """Bytes. What says that it has more counts as so much: sums of sizes stay below 64 bits."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -65,7 +65,7 @@ class Files:
                 raise StoreError(f"{printable(str(path))} is not a directory") from None
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         for number in (*self._open.values(), self._root):
             os.close(number)
 
@@ -102,7 +102,7 @@ class Files:
                 yield entry.name, status
 
     def check_places(self) -> None:
-        """Raise StoreError if a directory that is open was replaced: what is in it is of no use."""
+        """Raise StoreError if an open directory was replaced: its content is useless."""
         for name, number in self._open.items():
             parent, _, own = name.rpartition("/")
             above = self._open[parent] if parent else self._root
@@ -139,7 +139,7 @@ class Files:
             return _read(str(self.path), number, limit)[0]
 
     def look(self, digest: Digest) -> Seen | None:
-        """Return whether a blob is there; None if it is not, or is no file."""
+        """Stat a blob; None if it does not exist, or is not a file."""
         where, name = self._place(digest)
         if where is None:
             return None
@@ -229,7 +229,7 @@ class Files:
             os.fsync(self._root)
 
     def delete_blob(self, digest: Digest, seen: Seen) -> bool:
-        """Delete a blob if it is still the file that was seen; False if it is gone already.
+        """Delete a blob if it is still the same file; return False if it is gone already.
 
         Raises ChangedError if it is another one.
         """
@@ -247,7 +247,7 @@ class Files:
         return True
 
     def delete_left_over(self, name: str) -> None:
-        """Delete a temporary file of ours that a run has left which was killed."""
+        """Delete a temporary file of ours that a killed run left."""
         with suppress(OSError):
             os.unlink(name, dir_fd=self._root)
 
@@ -260,7 +260,7 @@ class Files:
 
 
 def _give_to(number: int, owner: tuple[int, int], mode: int) -> None:
-    """Let a new file belong to the user and group of the one that it is to replace."""
+    """Give a new file the user and group of the one that it replaces."""
     mine = os.fstat(number)
     if owner == (mine.st_uid, mine.st_gid):
         return
@@ -299,7 +299,7 @@ def _opened(name: str, where: int) -> Iterator[int]:
 
 @contextmanager
 def said(what: str) -> Iterator[None]:
-    """Put what the system complains about into one line."""
+    """Format a system error in one line."""
     try:
         yield
     except FileNotFoundError:
