@@ -147,13 +147,13 @@ class ReportBuilder:
         )
 
     def count_unlisted(self, keeps: Sequence[Keep]) -> None:
-        """Count what is kept and too much to be listed."""
+        """Count kept entries that are too many to be listed."""
         known = self._unlisted
         size = known.size + sum(one.size or 0 for one in keeps)
         self._unlisted = ActionTotal(known.kind, known.outcome, known.actions + len(keeps), size)
 
     def sweep(self, one: Swept) -> None:
-        """Take in what came of a deletion."""
+        """Add the outcome of a deletion."""
         self.entries.sweep(one, self._named)
 
     @cached_property

@@ -9,9 +9,9 @@ from maintainer.cacheconfig.order import dependency_order
 from maintainer.report.model import ChainRow, LostBlob
 
 _CHAINS = 5
-"""So many chains, the largest, are in a tree."""
+"""Up to this many chains, the largest, are in a tree."""
 _LOST = 20
-"""So many missing blobs are named."""
+"""Up to this many missing blobs are named."""
 
 
 def largest_chains(
@@ -60,7 +60,7 @@ class _Forest:
         return chain
 
     def rows(self, shown: set[int], ends: Counter[int], whole: int) -> list[ChainRow]:
-        """Return the layers of `shown`, each with what stands on it right behind it."""
+        """Return the layers of `shown`, each followed by what stands on it."""
         above = self._above(shown)
         rows = []
         waiting = [(root, 0) for root in reversed(above[NO_PARENT])]

@@ -281,7 +281,7 @@ def test_an_index_that_is_not_valid_keeps_nothing_alive_after_the_grace_period(
     report = world.gc()
 
     assert _written(report) == ["api"]
-    assert "not valid: layer 0: its parent is out of range" in report.actions[0].sentence
+    assert "is invalid: layer 0: its parent is out of range" in report.actions[0].sentence
     assert world.leads_to("api") == set()
     assert world.steps("maybe")
     world.passes(hours=25)
@@ -618,7 +618,7 @@ def test_a_build_that_has_uploaded_and_not_exported_stops_the_sweep_for_an_hour(
 
     assert world.steps("orphan")
     deletion = next(a for a in report.actions if a.kind == "delete")
-    assert "has uploaded, not exported yet" in deletion.outcome_sentence
+    assert "has uploaded but not exported yet" in deletion.outcome_sentence
     world.passes(hours=1)
     world.gc()
     assert not world.steps("orphan")
