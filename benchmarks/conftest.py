@@ -17,7 +17,7 @@ class Tables:
         self._rows[table].append(row)
 
     def markdown(self) -> Iterator[str]:
-        """Give the lines of all tables."""
+        """Return the lines of all tables."""
         for name, rows in self._rows.items():
             yield f"{name}:"
             yield ""
@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def tables(request: pytest.FixtureRequest) -> Tables:
-    """Give the tables that are printed at the end."""
+    """Return the tables that are printed at the end."""
     return request.config.stash[_TABLES]
 
 

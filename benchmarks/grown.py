@@ -39,7 +39,7 @@ _LASTING = 5
 
 
 def generations(count: int) -> Iterator[CacheConfig]:
-    """Give so many generations of one scope, oldest first."""
+    """Return so many generations of one scope, oldest first."""
     recorded = _recorded()
     counts = Counter(name for config in recorded for name in _names(config))
     lasting = {name for name, count_ in counts.items() if count_ >= _LASTING}
@@ -81,7 +81,7 @@ def _names(config: CacheConfig) -> set[str]:
 
 
 def _moved(config: CacheConfig, epoch: int, lasting: set[str]) -> CacheConfig:
-    """Give an index as a later epoch would have written it."""
+    """Return an index as a later epoch would have written it."""
 
     def moved(name: str) -> str:
         if not epoch or name in lasting:

@@ -15,9 +15,9 @@ from maintainer.stores.requests import REST_KINDS, RequestLog
 
 
 class Budget:
-    """Asked before each step that can be left for the next run.
+    """Asked before each step that can be deferred to the next run.
 
-    Once it has said no, it says no to everything: a run ends in the order of its stages.
+    Once it has refused a step, it refuses all others: a run ends in the order of its stages.
     """
 
     def __init__(
@@ -34,12 +34,12 @@ class Budget:
         self.interrupted = False
 
     def interrupt(self, what: str) -> None:
-        """Let the run end behind the step under way, because of a signal."""
+        """End the run after the current step, because of a signal."""
         self.interrupted = True
         self.used_up = Interrupted(what)
 
     def stop(self, reason: Exhausted) -> Exhausted:
-        """Let the run end, for this reason if there is no other yet; give the reason."""
+        """End the run, for this reason unless there is another already; return the reason."""
         self.used_up = self.used_up or reason
         return self.used_up
 
@@ -67,7 +67,7 @@ class Budget:
         return self.used_up is None and self._why_not(requests, rest) is None
 
     def spare(self) -> "Spare":
-        """Return half of what is left: for what may wait, so that the rest of the run need not."""
+        """Return half of what remains: for work that may wait, so that other work need not."""
         granted = self._granted_so_far()
         requests = None if self._most is None else max(0, self._most - granted) // 2
         now = self._clock()
@@ -97,7 +97,7 @@ class Budget:
 
 
 class Spare:
-    """A part of a budget. Unlike the whole, it can be used up without ending the run."""
+    """A part of a budget. Unlike the whole, it can be exhausted without ending the run."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Commands: parse, call, print. Decides nothing.
 
-What only one command needs, and takes long to import, is imported there.
+Slow imports that only one command needs are made inside that command.
 """
 
 import asyncio
@@ -52,12 +52,12 @@ _NOT_SERVED = "No service has run yet: start `maintainer serve`."
 app = typer.Typer(
     name="maintainer",
     help="Keep BuildKit's build caches whole, in GitHub Actions and in directories: merge their "
-    "indexes, drop what is gone, delete what nothing needs.",
+    "indexes, drop what is gone, delete what is unreferenced.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-db = typer.Typer(help="Look after the database.", no_args_is_help=True)
+db = typer.Typer(help="Maintain the database.", no_args_is_help=True)
 app.add_typer(db, name="db")
 
 _Config = Annotated[
@@ -68,18 +68,18 @@ _Database = Annotated[
     str | None,
     typer.Option(
         "--database",
-        help="Where the graph is kept; or MAINTAINER_DATABASE. [default: sqlite:///maintainer.db]",
+        help="Where the graph is stored; or MAINTAINER_DATABASE. [default: sqlite:///maintainer.db]",
         metavar="URL",
     ),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only say what went wrong.")]
-_Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+_Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more to stderr.")]
 _LogFormat = Annotated[
     LogFormat | None,
     typer.Option(
         "--log-format",
-        help="How log lines on stderr look, for people or for machines. [default: text]",
+        help="The format of log lines on stderr, for people or for machines. [default: text]",
     ),
 ]
 
@@ -106,7 +106,7 @@ def main() -> None:
         sys.exit(error.exit_status)
     except OSError as error:
         say_error(f"{error.filename or 'the output'}: {error.strerror or error}")
-        # Python tries once more to write what is left, and would say so in its own way.
+        # Otherwise Python would try again to write the rest, and print an error of its own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
@@ -122,7 +122,7 @@ def _options(
     *,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Tell the version.", callback=_tell_version, is_eager=True),
+        typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True),
     ] = False,
 ) -> None:
     del version
@@ -139,21 +139,21 @@ def gc(
         bool,
         typer.Option(
             "--repair",
-            help="Only rewrite indexes that are not valid or name missing blobs: merge and delete "
-            "nothing.",
+            help="Only rewrite indexes that are invalid or reference missing blobs; merge and "
+            "delete nothing.",
         ),
     ] = False,
     grace: Annotated[
         str | None,
         typer.Option(
-            help="How long nothing must have needed an entry before it is deleted, such as 24h.",
+            help="How long an entry must be unreferenced before it is deleted, such as 24h.",
             metavar="DURATION",
         ),
     ] = None,
     store: Annotated[
         str | None,
         typer.Option(
-            help="Where the cache lives: github, as the environment says, or local:DIR, a "
+            help="Where the cache is: github, as the environment says, or local:DIR, a "
             "directory that BuildKit exports to with type=local. [default: github]",
             metavar="STORE",
         ),
@@ -172,7 +172,9 @@ def gc(
     ] = False,
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="A scope to look up where the service cannot list; may be repeated."),
+        typer.Option(
+            help="A scope to look up if the service cannot list entries; may be repeated."
+        ),
     ] = None,
     merged_scope: Annotated[
         str | None,
@@ -183,23 +185,26 @@ def gc(
         ),
     ] = None,
     max_requests: Annotated[
-        int | None, typer.Option(help="Send no more; what is left is for the next run.", min=1)
+        int | None,
+        typer.Option(
+            help="Send at most this many requests; defer the rest to the next run.", min=1
+        ),
     ] = None,
     deadline: Annotated[
         str | None,
         typer.Option(
-            help="Begin nothing new after so long, such as 10m; what is left is for the next run.",
+            help="Start nothing new after this time, such as 10m; defer the rest to the next run.",
             metavar="DURATION",
         ),
     ] = None,
     accept_loss: Annotated[
         bool,
-        typer.Option("--accept-loss", help="Go on even if most of what was known is gone."),
+        typer.Option("--accept-loss", help="Continue even if most known entries are gone."),
     ] = False,
     github: Annotated[
         bool,
         typer.Option(
-            "--github", help="Tell the workflow: job summary, outputs of the step, annotations."
+            "--github", help="Report to the workflow: job summary, step outputs, annotations."
         ),
     ] = False,
     config: _Config = None,
@@ -209,7 +214,7 @@ def gc(
     quiet: _Quiet = False,
     verbose: _Verbose = False,
 ) -> None:
-    """Do one whole run on a cache: the GitHub Actions cache that the environment names, or a
+    """Do one full run on a cache: the GitHub Actions cache that the environment names, or a
     directory.
     """
     if json and github:
@@ -252,10 +257,10 @@ def report(
         bool, typer.Option("--markdown", help="Print Markdown, as for a workflow's job summary.")
     ] = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write one HTML file with all of it.", metavar="FILE")
+        Path | None, typer.Option(help="Write the report as one HTML file.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Show the report of a run: is the cache all right, and if not, what is there to do?"""
+    """Show the report of a run: is the cache healthy, and if not, what is there to do?"""
     if json + markdown + (html is not None) > 1:
         raise UsageError("--json, --markdown and --html exclude each other")
     with _reading(config, database) as connection:
@@ -278,7 +283,7 @@ def why(
     subject: Annotated[
         str,
         typer.Argument(
-            help="A key, or the digest of a layer, or six digits of it or more.",
+            help="A key, the digest of a layer, or at least the first six digits of it.",
             metavar="DIGEST|KEY",
         ),
     ],
@@ -286,7 +291,7 @@ def why(
     database: _Database = None,
     json: _Json = False,
 ) -> None:
-    """Tell why an entry is kept or will go, and what would free it."""
+    """Explain why an entry is kept or will be deleted, and what would free it."""
     with _reading(config, database) as connection:
         told = explain(connection, subject)
     if json:
@@ -303,7 +308,7 @@ def tree(
     database: _Database = None,
     json: _Json = False,
 ) -> None:
-    """Draw the layers of a scope with their sizes, as its newest index names them."""
+    """Draw the layers of a scope with their sizes, as its newest index references them."""
     with _reading(config, database) as connection:
         forest = load_forest(connection, scope)
     if json:
@@ -321,7 +326,7 @@ def diff(
     database: _Database = None,
     json: _Json = False,
 ) -> None:
-    """Tell what changed between two runs."""
+    """Show what changed between two runs."""
     with _reading(config, database) as connection:
         found = compare(connection, one, other)
     if json:
@@ -333,7 +338,7 @@ def diff(
 @app.command()
 def runs(
     *,
-    limit: Annotated[int, typer.Option(help="How many at the most.", min=1)] = 20,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 20,
     config: _Config = None,
     database: _Database = None,
     json: _Json = False,
@@ -398,14 +403,14 @@ def schedule(*, config: _Config = None, database: _Database = None, json: _Json 
 
 @db.command()
 def upgrade(*, config: _Config = None, database: _Database = None) -> None:
-    """Bring the schema to this version's; every run does so when it starts."""
+    """Upgrade the schema to this version; every run does so when it starts."""
     with _database(_settings(config, database)) as opened:
         stdout().print(f"{opened.path} is at revision {opened.revision()}", markup=False)
 
 
 @db.command()
 def current(*, config: _Config = None, database: _Database = None) -> None:
-    """Tell the revision of the schema."""
+    """Print the revision of the schema."""
     opened = Database(_settings(config, database).database)
     try:
         revision = opened.revision() or "none: there is no database yet"
@@ -430,18 +435,19 @@ def emulator(
         str, typer.Option(help="A loopback address.", metavar="HOST:PORT")
     ] = "127.0.0.1:8080",
     quota: Annotated[
-        int | None, typer.Option(help="Bytes, above which the host evicts. [default: 10 GB]", min=0)
+        int | None,
+        typer.Option(help="Bytes above which entries are evicted. [default: 10 GB]", min=0),
     ] = None,
     ref: Annotated[str, typer.Option(help="The ref that the token writes.")] = "refs/heads/main",
     service: Annotated[
-        ServiceVersion, typer.Option(help="The protocol that the client shall speak.")
+        ServiceVersion, typer.Option(help="The protocol for the client to speak.")
     ] = ServiceVersion.V2,
     faults: Annotated[
         Path | None,
-        typer.Option(help="A TOML or JSON file that tells what shall go wrong.", metavar="FILE"),
+        typer.Option(help="A TOML or JSON file of the faults to inject.", metavar="FILE"),
     ] = None,
     history: Annotated[
-        bool, typer.Option("--history", help="Begin with the recorded builds of `maintainer demo`.")
+        bool, typer.Option("--history", help="Start with the recorded builds of `maintainer demo`.")
     ] = False,
 ) -> None:
     """Serve an Actions cache on loopback, and print the variables that a client needs."""
@@ -452,7 +458,7 @@ def emulator(
 
 @dataclass(frozen=True, slots=True)
 class _Mode:
-    """How a run is to be done."""
+    """How to do a run."""
 
     dry_run: bool
     no_sweep: bool
@@ -524,7 +530,7 @@ def _database(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def _reading(config: Path | None, database: str | None) -> Iterator[Connection]:
-    """Read what an existing database knows."""
+    """Open an existing database for reading."""
     with (
         _existing_database(_settings(config, database)) as opened,
         opened.reading() as connection,

@@ -263,7 +263,7 @@ async def _probe(run: _Run, at: datetime) -> _Looked:
 
 
 async def _record(run: _Run, looked: _Looked) -> _Seen:
-    """Write down what a look has shown, after another look if too much seems to be gone.
+    """Record what a probe has shown, after another probe if too much seems to be gone.
 
     If blobs are due to be deleted, and an export in progress may count on them, wait for it and
     look again. Raises MassDisappearanceError.
@@ -279,12 +279,12 @@ async def _record_once(run: _Run, looked: _Looked) -> _Seen:
     try:
         return _write_down(run, looked)
     except MassDisappearanceError:
-        log.warning("most of what was known seems to be gone: looking again")
+        log.warning("most known entries seem to be gone: listing them again")
     return _write_down(run, await _probe(run, looked.probe.at))
 
 
 def _write_down(run: _Run, looked: _Looked) -> _Seen:
-    """Write down a look; nothing of it if too much is gone to be true."""
+    """Record a probe; nothing of it if implausibly much is gone."""
     probed, target_id = looked.probe, run.target_id
     with run.database.begin() as connection:
         remember_exports = run.collector.settings.remember_exports
@@ -327,7 +327,7 @@ async def _wait_for_exports(run: _Run, seen: _Seen) -> _Seen:
 
 
 def _find_deferring(run: _Run, seen: _Seen) -> Export | None:
-    """Return the export that it is worth to wait for, if there is one."""
+    """Return the export that is worth waiting for, if any."""
     if run.budget.used_up or run.budget.is_limited or seen.probe.unasked_blobs:
         return None
     if find_export(seen.snapshot) is None:
@@ -338,14 +338,14 @@ def _find_deferring(run: _Run, seen: _Seen) -> Export | None:
 
 
 def _pauses(total: timedelta) -> Iterator[timedelta]:
-    """Divide a time into the pauses after which to look again."""
+    """Divide a time into the pauses between two probes."""
     while total > timedelta(0):
         yield min(total, _PAUSE)
         total -= _PAUSE
 
 
 def _note_what_was_not_seen(run: _Run, seen: _Seen) -> None:
-    """Say what is left to see; if no index could be read at all, the run did not do its work."""
+    """Record what is still unread; if no index could be read at all, the run has failed."""
     unread = seen.probe.unread
     if run.budget.used_up:
         if unread:
@@ -358,7 +358,7 @@ def _note_what_was_not_seen(run: _Run, seen: _Seen) -> None:
 
 
 async def _mark(run: _Run, seen: _Seen) -> _Marked | None:
-    """Tell what each index comes to, once it is known whether blobs can be downloaded.
+    """Return what each index comes to, once it is known whether blobs can be downloaded.
 
     Where a blob has no content, an older result may take the place of the newest: that needs other
     blobs, so there are as many rounds of checks as it takes. None if the budget did not allow to
@@ -410,7 +410,7 @@ def _note_what_was_not_checked(run: _Run, checks: CheckTotals) -> None:
 
 
 async def _plan(run: _Run, marked: _Marked) -> Plan:
-    """Decide what to do, and store it: only what is stored is done."""
+    """Decide what to do, and store the plan: a run does only what is stored."""
     run.context.progress.stage("plan")
     marks = run.report.marks = marked.marks
     planner = Planner(marks, run.rules)
@@ -445,7 +445,7 @@ def _store_plan(run: _Run, marks: Marks, plan: Plan, *, keeps: int | None = None
 
 
 async def _rewrite(run: _Run, marked: _Marked, plan: Plan) -> None:
-    """Write the indexes of the plan, and read them back."""
+    """Write the planned indexes, and read them back."""
     marks = marked.marks
     with run.database.reading() as connection:
         planned = load_writes(connection, run.report.run)
@@ -470,7 +470,7 @@ async def _rewrite(run: _Run, marked: _Marked, plan: Plan) -> None:
 
 
 async def _sweep(run: _Run, marked: _Marked) -> None:
-    """Delete what the plan says, as it is stored; then heal what builds wrote meanwhile."""
+    """Delete what the stored plan says; then heal what builds wrote concurrently."""
     if run.mode.no_sweep:
         return
     run.context.progress.stage("sweep", run.report.entries.deletions)
@@ -512,7 +512,7 @@ def _save_swept(run: _Run, swept: Sequence[tuple[int, Swept]]) -> None:
 
 
 async def _heal(run: _Run, marked: _Marked) -> None:
-    """Take what was deleted out of the indexes that builds have written meanwhile."""
+    """Remove what was deleted from the indexes that builds have written since the run began."""
     run.context.progress.stage("heal")
     indexes = {index.id: index for index in marked.marks.indexes}
     rewritten = run.report.rewritten
@@ -541,7 +541,7 @@ async def _heal(run: _Run, marked: _Marked) -> None:
 
 
 def _report(run: _Run, status: str | None = None) -> Report:
-    """Say what the run found, did and left alone."""
+    """Return what the run found, did and kept."""
     run.context.progress.stage("report")
     number, began_at = run.report.run, run.report.started_at
     with run.database.begin() as connection:

@@ -28,6 +28,6 @@ async def for_each(job: Callable[[_T], Awaitable[_R]], items: Sequence[_T]) -> l
 
 
 def _first(errors: BaseExceptionGroup[StoreError]) -> StoreError:
-    """Give one of several errors: the others came of the same trouble."""
+    """Return one of several errors: the others have the same cause."""
     error = errors.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error

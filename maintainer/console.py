@@ -1,4 +1,4 @@
-"""What people see while a run goes on: progress bars on a terminal, plain log lines elsewhere."""
+"""What people see during a run: progress bars on a terminal, plain log lines elsewhere."""
 
 import logging
 import sys
@@ -30,17 +30,17 @@ log = logging.getLogger("maintainer")
 
 
 def stdout() -> Console:
-    """Give the console for what was asked for."""
+    """Return the console for requested output."""
     return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
 
 
 def stderr() -> Console:
-    """Give the console for everything else."""
+    """Return the console for all other output."""
     return Console(stderr=True, highlight=False)
 
 
 def say_error(text: str) -> None:
-    """Tell what went wrong in one line, as the log is told."""
+    """Print an error in one line, formatted like the log."""
     line = printable(text, limit=1_000)
     if any(isinstance(one.formatter, JsonLines) for one in logging.getLogger().handlers):
         log.error("%s", line)
@@ -71,14 +71,14 @@ def set_up_logging(*, verbose: bool, quiet: bool, log_format: LogFormat = "text"
 
 
 class _Printable(logging.Formatter):
-    """Keys and refs are anybody's text: one record is one line, and no terminal obeys it."""
+    """Keys and refs are untrusted text: one record is one line, without control characters."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%SZ"
     default_msec_format = None
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line."""
+        """Return the line."""
         return printable(super().format(record), limit=2_000)
 
 
@@ -119,11 +119,11 @@ class _Bars:
 
 
 class LoggedProgress:
-    """One log line for each stage that has something to do."""
+    """One log line for each stage that has work."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         if total != 0:
             log.info("%s%s", name, "" if total is None else f": {total}")
 
     def advance(self, steps: int = 1) -> None:
-        """Say nothing: a log has no bars."""
+        """Do nothing: a log has no bars."""

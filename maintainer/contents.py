@@ -1,12 +1,12 @@
-"""Check contents: what cannot be downloaded does not exist, however well it is listed.
+"""Check contents: a blob that cannot be downloaded does not exist, even if it is listed.
 
 An entry can be listed, and found by a look-up, while its content is gone. A build that finds it
 fails; a build that exports finds it, uploads nothing, and names it in its index. So the blobs that
 indexes need are checked: each is looked up, and one byte of it is downloaded.
 
-A look-up counts as a use, so checks keep alive what they look up, and they could make the host
-evict what a build has used more recently. That must not happen: whatever is looked up, all that
-builds have used since is looked up after it, in the order in which builds used it.
+A look-up counts as a use, so checks keep blobs alive, and could make GitHub evict blobs that a
+build has used more recently. To prevent that, every blob that builds have used since is looked up
+after it, in the order in which builds used them.
 """
 
 from collections import defaultdict
@@ -28,14 +28,14 @@ from maintainer.stores.base import RunContext, Store
 
 _LOOK_UP_AND_DOWNLOAD = 2
 _ATTEMPTS = 2
-"""So often must the storage say that there is no content, each time to a new URL."""
+"""How often the storage must report that there is no content, each time for a new URL."""
 _NEARLY_FULL = 0.9
 _MIN_OUTAGE = 5
-"""So many blobs without content may be an outage of the storage, if they are more than half."""
+"""This many blobs without content may be a storage outage, if they are more than half."""
 _MAX_FAILURES = 8
-"""After so many failed requests in a row, the run checks nothing more."""
+"""After this many failed requests in a row, the run stops checking."""
 _SAME_TIME = timedelta(hours=1)
-"""What builds used within this time of each other is looked up in any order."""
+"""Blobs that builds used within this time of each other are looked up in any order."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -47,7 +47,7 @@ class _Blob:
     entries: tuple[KnownEntry, ...]
     checked_at: datetime | None
     is_suspect: bool
-    """Whether an earlier run found no content, and a build names it all the same."""
+    """Whether an earlier run found no content, and a build references it nevertheless."""
     named_anew: bool
     """Whether an index that references it was written after that check."""
 
@@ -57,7 +57,7 @@ class _Blob:
         return max((entry.used_at or entry.last_use_at for entry in self.entries), default=_NEVER)
 
     def entry_in(self, ref: Ref | None) -> KnownEntry | None:
-        """Return the entry that a look-up has found, if there is no doubt which it is."""
+        """Return the entry that a look-up has found, if it is unambiguous."""
         if len(self.entries) == 1:
             return self.entries[0]
         return next((entry for entry in self.entries if entry.ref == ref), None)
@@ -251,7 +251,7 @@ class ContentChecker:
         round_.readable_entries.update(one.store_id for one in entries)
 
     def _note_hidden(self, blob: _Blob, round_: CheckedContents) -> None:
-        """Note that the service does not find a blob: an answer, so it is not asked again soon."""
+        """Record that the service does not find a blob, so that it is not checked again soon."""
         self.totals.failures.append(
             f"{BlobKey(blob.digest)}: a look-up did not find it, although it is there"
         )
@@ -259,7 +259,7 @@ class ContentChecker:
         round_.hidden_entries.update(one.store_id for one in blob.entries)
 
     def _note_broken(self, blob: _Blob, entry: KnownEntry | None, round_: CheckedContents) -> None:
-        """Note that a look-up leads to no content; another entry may have it all the same."""
+        """Record that a look-up found no content; another entry may still have it."""
         self._broken += not blob.is_suspect
         if entry:
             round_.broken_entries.add(entry.store_id)

@@ -1,4 +1,4 @@
-"""Every error that a user can meet: one line that says what happened, to what, what to do."""
+"""All errors that users see: one line that says what happened, to what, and what to do."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from maintainer.text import printable
 
 
 class MaintainerError(Exception):
-    """Something went wrong that the user should read about in one line."""
+    """An error that the user reads in one line."""
 
     exit_status: ClassVar[int] = 1
 
@@ -20,52 +20,52 @@ class UsageError(MaintainerError):
 
 
 class AddressBusyError(MaintainerError):
-    """An address cannot be listened on now; it may be free, or there, a little later."""
+    """An address cannot be listened on now; it may be available a little later."""
 
 
 class InvalidIndexError(MaintainerError):
     """An index breaks a rule for which an importer refuses it whole."""
 
     def __init__(self, where: str, rule: str) -> None:
-        """Name the place (`layer 3`, `record 7, input 0`, `index`) and the broken rule."""
+        """Take the place (`layer 3`, `record 7, input 0`, `index`) and the broken rule."""
         self.where = where
         self.rule = rule
         super().__init__(f"{where}: {rule}")
 
 
 class StoreError(MaintainerError):
-    """The store could not be asked, or gave an answer that makes no sense."""
+    """The store could not be reached, or sent a malformed response."""
 
 
 class UnreadableError(StoreError):
-    """Something is there and could not be read, for a reason that may not pass."""
+    """Something exists and could not be read, for a reason that may be permanent."""
 
     def __init__(self, cause: Cause, problem: str) -> None:
-        """Say why, as a value and in words."""
+        """Take the cause, as a value and as a sentence."""
         self.cause = cause
         super().__init__(problem)
 
 
 class UsedUpError(StoreError):
-    """The run may send no further request; what is left is for the next."""
+    """The run may not send another request; the rest is deferred to the next run."""
 
     def __init__(self, reason: Exhausted) -> None:
-        """Say which part of the budget is exhausted."""
+        """Take the part of the budget that is exhausted."""
         self.reason = reason
         super().__init__("the budget of the run is exhausted")
 
 
 class UnfinishedError(StoreError):
-    """The budget ended a step of which a part is of no use."""
+    """The budget ended a step whose partial result is useless."""
 
     def __init__(self, problem: str, reason: Exhausted) -> None:
-        """Say what could not be finished, and which part of the budget is exhausted."""
+        """Take what could not be finished, and the part of the budget that is exhausted."""
         self.reason = reason
         super().__init__(problem)
 
 
 class ChangedError(StoreError):
-    """What was to be deleted is not what was seen any more, so it stays."""
+    """The entry to delete has changed since the run saw it, so it is kept."""
 
 
 class AlreadyExistsError(StoreError):
@@ -76,7 +76,7 @@ class WriteRefusedError(StoreError):
     """The token may not write; the trigger of the workflow decides that."""
 
     def __init__(self, key: str, answer: str) -> None:
-        """Say what was refused, and what would be allowed."""
+        """Take what was refused, and what would be allowed."""
         super().__init__(
             f"the cache service refused to write {printable(key)} ({printable(answer)}): run on "
             "push, schedule, workflow_dispatch, repository_dispatch or delete, whose tokens may "
@@ -85,13 +85,13 @@ class WriteRefusedError(StoreError):
 
 
 class MassDisappearanceError(MaintainerError):
-    """Most of what was known is gone, and neither the quota nor our own deletions explain it."""
+    """Most known entries are gone, and neither the quota nor our own deletions explain it."""
 
     def __init__(self, what: str) -> None:
-        """Say what was found, and what to do."""
+        """Take what was found."""
         super().__init__(
-            f"{what}, at two looks: an outage is likelier than an eviction, so nothing is written "
-            "and nothing deleted; if the cache was emptied on purpose, run with --accept-loss"
+            f"{what}, in two listings: an outage is likelier than an eviction, so nothing is "
+            "written or deleted; if the cache was emptied on purpose, run with --accept-loss"
         )
 
 

@@ -1,8 +1,8 @@
-"""Heal: what a build has referenced while the sweep deleted it is taken out of its index at once.
+"""Heal: if a build referenced a blob while the sweep deleted it, its index is rewritten at once.
 
-An export that looks nothing up counts on stored blobs, and nothing shows it until its index is
-written. If a sweep deletes such a blob first, the index references what is gone until it is
-rewritten without.
+An export that does not look blobs up relies on stored blobs, and is invisible until it writes its
+index. If a sweep deletes such a blob first, the index references a missing blob until it is
+rewritten.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -23,7 +23,7 @@ _LOOK_UP_AND_READ = 2
 
 
 class Healer:
-    """Rewrites the indexes that builds wrote during a sweep, without what the sweep deleted."""
+    """Rewrites the indexes that builds wrote during a sweep, without the deleted blobs."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Healer:
         self._readable = marks.snapshot.access.readable
 
     async def find(self) -> AsyncIterator[Heal]:
-        """Find what is damaged, and how to rewrite it.
+        """Find the damaged indexes, and how to rewrite them.
 
         Raises StoreError if the store could not list what builds have written, or, after all
         others are found, if some of these indexes could not be read. Raises UsedUpError if the
@@ -99,7 +99,7 @@ class Healer:
         return Heal(generation, blobs, write, index)
 
     async def heal(self, planned: Heal) -> Heal:
-        """Rewrite one of these indexes; what goes wrong is told in the result."""
+        """Rewrite one of these indexes; errors are in the result."""
         if planned.write is None or planned.base is None:
             return planned
         marks = replace(self._marks, indexes=(planned.base,))
@@ -124,7 +124,7 @@ class Healer:
 
 
 def _new_index(generation: ReadGeneration) -> Index:
-    """Return an index that was not there when the run looked."""
+    """Return an index that did not exist when the run probed the store."""
     nothing = CacheConfig()
     return Index(
         id=generation.index,

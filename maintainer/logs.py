@@ -1,4 +1,4 @@
-"""Log lines: what they are about, their form as JSON, and what they must not say."""
+"""Log lines: their context, their JSON form, and the secrets to keep out of them."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ _LOUD = {
     "httpx": logging.WARNING,
     # The headers of each answer, at DEBUG: a redirect's Location is a signed URL too.
     "httpcore": logging.WARNING,
-    # Each retry, at WARNING: the store logs it itself, with what it was about.
+    # Each retry, at WARNING: the store logs it itself, with its context.
     "stamina": logging.ERROR,
     # Each start and stop; a client that goes away.
     "uvicorn": logging.WARNING,
@@ -30,7 +30,7 @@ _LOUD = {
 
 @contextmanager
 def log_context(**fields: str | int) -> Iterator[None]:
-    """Let log lines say what they are about. What is said further out stays as it is."""
+    """Add context to log lines. Outer contexts keep their values."""
     # The dictionary is shared with the tasks that begin inside, so that they know the stage too.
     token = _context.set(fields | _context.get({}))
     try:
@@ -40,7 +40,7 @@ def log_context(**fields: str | int) -> Iterator[None]:
 
 
 class StagesInLogs:
-    """Passes on how far a run is, and lets log lines name the stage."""
+    """Passes progress on, and adds the stage to log lines."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -58,11 +58,11 @@ class StagesInLogs:
 class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, message, logger, and of a run its number, target, stage.
 
-    Everything outside of ASCII is escaped, so a line stays a line, whatever a key holds.
+    Non-ASCII characters are escaped, so each record stays on one line, whatever a key contains.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line."""
+        """Return the line."""
         context = _context.get({})
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),

@@ -1,4 +1,4 @@
-"""Probe: what exists? Only reads the store, and asks only for what is in doubt."""
+"""Probe: what exists? Only reads the store, and only looks up what is uncertain."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,10 +13,10 @@ from maintainer.stores.base import Existing, RunContext, Store
 
 
 async def probe(store: Store, known: Known, now: datetime, context: RunContext) -> Probe:
-    """Look at a store once. What the budget does not allow to read counts as not read.
+    """Probe a store once. What the budget does not allow to read counts as unread.
 
-    Raises StoreError if the store could not be asked what exists; an index that cannot be read is
-    told in the probe.
+    Raises StoreError if the store could not list what exists; an index that cannot be read is
+    reported in the probe.
     """
     context.progress.stage("probe: list entries")
     listing = Listing((), complete=True)
@@ -71,7 +71,7 @@ class _Blobs:
     """Which of the blobs that indexes reference exist."""
 
     named: frozenset[Digest]
-    """Those whose answers count; what no merge needs is not asked for without a reason."""
+    """Those whose answers count; others are not looked up without a reason."""
     live: frozenset[Digest]
     listing_complete: bool
     unasked: frozenset[Digest] = frozenset()
@@ -112,7 +112,7 @@ class _Look:
                 asked = Existing(asked.found | others.found, asked.unasked | others.unasked)
                 named |= known.spare_blobs
         live = asked.found.union(listed.live)
-        # If the list lacks what is there, who knows what else it lacks, or of which cache it is.
+        # If the list lacks an existing blob, it may lack others, or belong to another cache.
         complete = self.listing.complete and not (lists and asked.found)
         return _Blobs(named, live, complete, asked.unasked, broken)
 

@@ -1,10 +1,10 @@
-"""How a run tells how far it is."""
+"""How a run reports its progress."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Somebody who watches a run."""
+    """An observer of a run."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Begin a stage of `total` steps; None if it is not known how many there will be."""
@@ -14,7 +14,7 @@ class Progress(Protocol):
 
 
 class Unwatched:
-    """Nobody watches."""
+    """No observer."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Do nothing."""

@@ -1,7 +1,7 @@
-"""Rewrite: merged indexes, written in place of what is known, and read back. Never hides a build's.
+"""Rewrite: merged indexes replace the known ones, and are read back. A build's is never hidden.
 
-The order of the steps is the safety argument: what a build wrote meanwhile is read and merged in
-before anything newer is written, and nothing counts as written before it was read back.
+The order of the steps is the safety argument: what a build wrote concurrently is merged in before
+anything newer is written, and nothing counts as written before it was read back.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -26,7 +26,7 @@ from maintainer.stores.base import (
 )
 
 _ATTEMPTS = 10
-"""So many generations of builds are merged in before an index is left for the next run."""
+"""Up to this many concurrent generations are merged in; then the index is deferred."""
 
 
 async def rewrite(
@@ -36,7 +36,7 @@ async def rewrite(
     context: RunContext,
     live: frozenset[Digest] | None = None,
 ) -> AsyncIterator[Rewritten]:
-    """Write indexes; what goes wrong is told in the results.
+    """Write indexes; errors are in the results.
 
     `live` are the blobs that exist, if some are gone since the indexes were marked.
     """
@@ -74,7 +74,7 @@ class _Attempt:
 
     @property
     def result(self) -> Rewritten:
-        """What came of it."""
+        """The result."""
         return self.ended or Rewritten(
             self.index,
             None,
@@ -91,7 +91,7 @@ class _Attempt:
         left: Reason | None = None,
         unproven: str | None = None,
     ) -> None:
-        """Come to an end."""
+        """Finish."""
         self.ended = Rewritten(
             self.index,
             written.written if written else None,
@@ -117,7 +117,7 @@ class _Rewriter:
         self._limit = marks.snapshot.facts.index_limit
 
     async def rewrite(self, attempts: Iterable[_Attempt]) -> None:
-        """Write some indexes, at once if the store can."""
+        """Write some indexes, concurrently if the store can."""
         pending = list(attempts)
         for attempt in pending:
             if reason := self._context.budget.take(self._store.abilities.requests_to_write):
@@ -152,7 +152,7 @@ class _Rewriter:
                 attempt.end(error=problem or None, left=reason, unproven=unproven)
 
     async def _merge_in(self, attempt: _Attempt, conflict: Conflict) -> None:
-        """Merge in what a build wrote meanwhile; end if that says it all already."""
+        """Merge in what a build wrote concurrently; finish if that is already complete."""
         met = conflict.found
         if attempt.sink is Sink.MERGE and met.sink is not Sink.MERGE:
             key = str(met.index.key(met.number))

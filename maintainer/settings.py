@@ -60,7 +60,7 @@ def parse_duration(text: object) -> object:
         return text
     match = _DURATION.fullmatch(str(text).strip())
     if match is None or not (match[2] or int(match[1]) == 0):
-        raise ValueError("is no duration such as 90s, 30m, 24h, 7d or 2w")
+        raise ValueError("is not a valid duration; use 90s, 30m, 24h, 7d or 2w")
     try:
         return timedelta(**{_UNITS[match[2] or "s"]: int(match[1])})
     except OverflowError:
@@ -75,33 +75,35 @@ def _split(value: object) -> object:
         try:
             return json.loads(value)
         except (ValueError, RecursionError):
-            raise ValueError("is no JSON list") from None
+            raise ValueError("is not a valid JSON list") from None
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
 def _check_database(url: str) -> str:
-    """Only a file remembers anything."""
+    """Accept SQLite files only: memory would forget everything."""
     path = url.removeprefix("sqlite:///")
     if path in (url, "") or path.startswith((":memory:", "file:")) or "?" in path:
-        raise ValueError("is no URL of an SQLite file such as sqlite:///maintainer.db")
+        raise ValueError("is not a valid URL of an SQLite file; use sqlite:///maintainer.db")
     return url
 
 
 def _check_store(place: str) -> str:
-    """Which kinds of stores there are, the registry of stores knows."""
+    """Accept anything that looks like a store: the registry of stores knows the kinds."""
     if not _STORE.match(place):
-        raise ValueError("is not a store such as github or local:DIR")
+        raise ValueError("is not a valid store; use github or local:DIR")
     return place
 
 
 def check_cron(text: str) -> str:
-    """Give a cron expression of five fields back. Raises ValueError."""
+    """Return a cron expression of five fields. Raises ValueError."""
     if len(text.split()) != _CRON_FIELDS:
-        raise ValueError(f"is no cron expression {_SUCH_AS}")
+        raise ValueError(f"is not a valid cron expression {_SUCH_AS}")
     try:
         first = next(CronSim(text, _ANY_DAY), None)
     except CronSimError as error:
-        raise ValueError(f"is no cron expression {_SUCH_AS}: {str(error).lower()}") from None
+        raise ValueError(
+            f"is not a valid cron expression {_SUCH_AS}: {str(error).lower()}"
+        ) from None
     if first is None:
         raise ValueError("names a day that never comes")
     return text
@@ -111,7 +113,7 @@ def _check_timezone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("is no time zone such as UTC or Europe/Berlin") from None
+        raise ValueError("is not a valid time zone; use UTC or Europe/Berlin") from None
     return name
 
 
@@ -127,9 +129,9 @@ def split_listen(text: str) -> tuple[str, int]:
     try:
         ip_address(host)
     except ValueError:
-        raise ValueError("is no address such as 127.0.0.1:9309") from None
+        raise ValueError("is not a valid address; use 127.0.0.1:9309") from None
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _MAX_PORT):  # noqa: PLR2004
-        raise ValueError("is no address such as 127.0.0.1:9309")
+        raise ValueError("is not a valid address; use 127.0.0.1:9309")
     return host, int(port)
 
 
@@ -164,7 +166,7 @@ class ServeSettings(BaseModel):
 
     listen: Annotated[str, AfterValidator(_check_listen)] = Field(
         default="127.0.0.1:9309",
-        description="where pages and metrics are served; anybody who reaches it may read them",
+        description="where pages and metrics are served; anybody who can reach it can read them",
     )
     hosts: tuple[str, ...] = Field(
         default=(),
@@ -206,33 +208,33 @@ class TargetSettings(BaseModel):
     repository: str | None = Field(
         default=None,
         pattern=r"^[\w.-]+/[\w.-]+$",
-        description="whose Actions cache it is: owner/name",
+        description="the repository whose Actions cache it is: owner/name",
     )
     store: _Store = Field(
         default=_DEFAULT_STORE,
-        description="or the directory that it is, as local:DIR, in place of a repository's",
+        description="or a directory instead of a repository: local:DIR",
     )
     merged_tag: _Scope | None = Field(
-        default=None, description="in place of the `merged_tag` of all targets"
+        default=None, description="overrides the `merged_tag` of all targets"
     )
-    verify: bool | None = Field(default=None, description="in place of the `verify` of all targets")
+    verify: bool | None = Field(default=None, description="overrides the `verify` of all targets")
     cron: _Cron | None = Field(
         default=None, description="when it runs: a cron expression such as 30 3 * * *"
     )
     interval: _Interval | None = Field(
-        default=None, description="or how often it runs, such as 6h; the first time at once"
+        default=None, description="or how often it runs, such as 6h; the first run starts at once"
     )
-    jitter: _Delay | None = Field(default=None, description="in place of that of [serve]")
-    timezone: _TimeZone | None = Field(default=None, description="in place of that of [serve]")
-    grace: _Grace | None = Field(default=None, description="in place of the `grace` of all targets")
+    jitter: _Delay | None = Field(default=None, description="overrides that of [serve]")
+    timezone: _TimeZone | None = Field(default=None, description="overrides that of [serve]")
+    grace: _Grace | None = Field(default=None, description="overrides the `grace` of all targets")
     scopes: tuple[str, ...] | None = Field(
-        default=None, description="in place of the `scopes` of all targets"
+        default=None, description="overrides the `scopes` of all targets"
     )
     merged_scope: _Scope | None = Field(
-        default=None, description="in place of the `merged_scope` of all targets"
+        default=None, description="overrides the `merged_scope` of all targets"
     )
     api_url: _Url | None = Field(
-        default=None, description="the REST API, if it is not that of the environment or github.com"
+        default=None, description="the REST API, if not that of the environment or github.com"
     )
     token_env: _Variable = Field(
         default="GITHUB_TOKEN",
@@ -268,21 +270,21 @@ class Settings(BaseSettings):
 
     database: Annotated[str, AfterValidator(_check_database)] = Field(
         default="sqlite:///maintainer.db",
-        description="where the graph is kept: an SQLite URL, relative to the working directory",
+        description="where the graph is stored: an SQLite URL, relative to the working directory",
     )
     grace: _Grace = Field(
         default=timedelta(hours=24),
-        description="how long nothing must have needed an entry before it is deleted",
+        description="how long an entry must be unreferenced before it is deleted",
     )
     store: _Store = Field(
         default=_DEFAULT_STORE,
-        description="where the cache lives: github, as the environment says, or local:DIR, a "
+        description="where the cache is: github, as the environment says, or local:DIR, a "
         "directory that BuildKit exports to with type=local",
     )
     merged_tag: _Scope = Field(
         default="maintained",
         description="the tag of a directory to which each run writes the merge of all others, for "
-        "builds to import and none to export to; an empty name turns it off",
+        "builds to import but not to export to; an empty name turns it off",
     )
     verify: bool = Field(
         default=False,
@@ -291,17 +293,17 @@ class Settings(BaseSettings):
     )
     remember_exports: _Delay = Field(
         default=timedelta(days=30),
-        description="how long what a tag of a directory led to is merged into it again, once a "
-        "build has exported something else there, in whole days; 0 keeps the newest export only",
+        description="how long a replaced export of a tag of a directory is still merged into it, "
+        "in whole days; 0 keeps the newest export only",
     )
     scopes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=("buildkit",),
-        description="the scopes to look up where the service cannot list its entries",
+        description="the scopes to look up if the service cannot list its entries",
     )
     merged_scope: _Scope = Field(
         default="maintained",
         description="the scope to which each run writes the merge of all others of its ref, for "
-        "builds to import and none to export to; an empty name turns it off",
+        "builds to import but not to export to; an empty name turns it off",
     )
     verify_after: _Delay = Field(
         default=timedelta(days=3),
@@ -310,26 +312,26 @@ class Settings(BaseSettings):
     )
     keep_alive: _Delay = Field(
         default=timedelta(days=14),
-        description="how long after a build has used a blob it is still checked, which keeps the "
-        "host from deleting it; 0 checks a blob once and never again",
+        description="how long after its last use by a build a blob is still checked, which keeps "
+        "GitHub from evicting it; 0 checks a blob only once",
     )
     generation_gap: int = Field(
         default=20,
         ge=1,
         le=10_000,
         description="how many numbers in a row must be missing before the search for older "
-        "generations ends, where the service cannot list its entries",
+        "generations ends, if the service cannot list its entries",
     )
     unreadable_refs: Literal["protect", "ignore"] = Field(
         default="protect",
         description="whether indexes in refs that the token cannot read, such as those of pull "
         "requests, protect the blobs that they may need; ignore frees these at once, and builds "
-        "there may find less, or fail",
+        "there may find fewer results, or fail",
     )
     reservation_wait: _Delay = Field(
         default=timedelta(seconds=30),
-        description="how long to wait for a build that has reserved the next generation and not "
-        "finished it, before the number after it is taken",
+        description="how long to wait for a build that has reserved the next generation but not "
+        "finished it, before the next number is used",
     )
     export_wait: _Delay = Field(
         default=timedelta(minutes=2),
@@ -339,23 +341,22 @@ class Settings(BaseSettings):
     )
     quota: _Quota | None = Field(
         default=None,
-        description="how much the host stores before it evicts, such as 10GB; by default GitHub is "
-        "asked, and 10GB are assumed where the token may not ask",
+        description="how much GitHub stores before it evicts, such as 10GB; by default GitHub is "
+        "asked, and 10GB are assumed if the token may not ask",
     )
     max_index_size: ByteSize = Field(
         default=ByteSize(256 * 1024 * 1024),
         gt=0,
-        description="a larger index is refused before it is read whole, and never written, such as "
-        "256MiB",
+        description="the largest index that is read or written, such as 256MiB",
     )
     max_requests: int | None = Field(
         default=None,
         ge=1,
-        description="how many requests a run may send; what is left is for the next run",
+        description="how many requests a run may send; the rest is deferred to the next run",
     )
     deadline: _Deadline | None = Field(
         default=None,
-        description="after how long a run begins nothing new; what is left is for the next run",
+        description="after how long a run starts nothing new; the rest is deferred to the next run",
     )
     rest_share: float = Field(
         default=0.5,
@@ -367,7 +368,7 @@ class Settings(BaseSettings):
 
     log_format: Literal["text", "json"] = Field(
         default="text",
-        description="how log lines look on stderr: for people, or one JSON object a line",
+        description="the format of log lines on stderr: text, or one JSON object per line",
     )
     serve: ServeSettings = Field(
         default=ServeSettings(), description="the service, `maintainer serve`"
@@ -404,12 +405,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def defaults(cls) -> Self:
-        """Give the settings of somebody who has set nothing."""
+        """Return the settings of somebody who has set nothing."""
         return cls.model_construct()
 
 
 class GitHubSettings(BaseModel):
-    """What a workflow's own environment says: where the cache is, and what may be done to it."""
+    """A workflow's own environment: where the cache is, and what a run may do to it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -440,7 +441,7 @@ class GitHubSettings(BaseModel):
 
     @classmethod
     def of_target(cls, target: TargetSettings, environment: Mapping[str, str] = os.environ) -> Self:
-        """Say where the cache of a target is, with the tokens that its variables hold.
+        """Return where the cache of a target is, with the tokens that its variables hold.
 
         The environment's own runtime token is good for the environment's own repository only.
         Raises UsageError if there is no token.
@@ -472,7 +473,7 @@ class GitHubSettings(BaseModel):
 
 
 class StepSettings(BaseModel):
-    """What the runner says of the step that runs: where it may leave something."""
+    """The runner's variables of the current step: where it may write outputs."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -487,7 +488,7 @@ class StepSettings(BaseModel):
 
 
 def _is_own(target: TargetSettings, environment: Mapping[str, str]) -> bool:
-    """Tell whether a target is the repository, on the host, that the environment is of."""
+    """Return whether a target is the repository, on the host, that the environment is of."""
     api_url = environment.get("GITHUB_API_URL") or DEFAULT_API_URL
     repository = environment.get("GITHUB_REPOSITORY", "")
     asked = (target.repository or "", target.api_url or api_url)
@@ -499,7 +500,7 @@ def _folded(text: str) -> str:
 
 
 def _shown(variable: str, key: str) -> str:
-    """Return what to call a variable: its name, unless it may be the token itself."""
+    """Return how to refer to a variable: by its name, unless it may be the token itself."""
     return variable if _is_name(variable) else f"the variable of {key}"
 
 
@@ -509,7 +510,7 @@ def _is_name(variable: str) -> bool:
 
 
 def _say_unset(target: str, key: str, variable: str) -> str:
-    """Say which variable is not set."""
+    """Return the error for a variable that is not set."""
     named = f"{variable}, which" if _is_name(variable) else "a variable that"
     return f"target {target}: {key} names {named} is not set"
 
@@ -530,7 +531,7 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
     known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields} | {_CONFIG}
     for variable in sorted(os.environ):
         if variable.upper().startswith(_PREFIX) and variable.upper() not in known:
-            raise UsageError(f"environment: {variable} is no setting")
+            raise UsageError(f"environment: {variable} is not a setting")
     if path is not None and not _is_file(path):
         raise UsageError(f"the configuration file {path} does not exist")
 
@@ -542,15 +543,15 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
     except ValidationError as error:
         raise UsageError(_say(error, path)) from None
     except SettingsError as error:
-        raise UsageError(f"environment: {error}: it is no JSON") from None
+        raise UsageError(f"environment: {error}: it is not valid JSON") from None
     except RecursionError:
         raise UsageError(f"{path or 'environment'}: a value is nested too deeply") from None
-    except (ValueError, OSError) as error:  # No TOML, no UTF-8, a number of too many digits.
+    except (ValueError, OSError) as error:  # Invalid TOML or UTF-8, or a number of too many digits.
         raise UsageError(f"{path} cannot be read: {error}") from None
 
 
 def _say(error: ValidationError, path: Path | None) -> str:
-    """Put the first problem into one line, without the value: it may be a secret."""
+    """Format the first problem in one line, without the value: it may be a secret."""
     problem = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":

@@ -1,7 +1,7 @@
 """Signals: the only place that handles them, for every command.
 
-A handler runs between any two instructions of the main thread, whatever lock that holds. So it only
-puts the signal into a queue, and ordinary threads act on it.
+A handler runs between any two instructions of the main thread, even while that holds a lock. So it
+only puts the signal into a queue, and ordinary threads act on it.
 """
 
 import signal

@@ -41,7 +41,7 @@ class Spool:
         self._lengths: list[int] = []
 
     def add(self, entries: Sequence[StoredEntry]) -> None:
-        """Add some entries behind the others."""
+        """Append some entries."""
         self._recent += entries
         if len(self._recent) >= _RECENT:
             content = msgspec.msgpack.encode([_to_row(entry) for entry in self._recent])

@@ -1,4 +1,4 @@
-"""Text from elsewhere, made safe to show."""
+"""Untrusted text, made safe to print."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ _HIDING = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U0001d159\U0001d173-\U0001d17a\U000e0100-\U000e01ef]"
 )
-"""What leaves no trace, or a blank, though Python counts it among what can be printed.
+"""Invisible or blank characters that Python considers printable.
 
 Source: Default_Ignorable_Code_Point in Unicode's DerivedCoreProperties, the blank of Braille, and a
 note head without a shape.
@@ -17,7 +17,7 @@ _COMMAND = re.compile(r":(?=:)|#(?=#\[)")
 
 
 def printable(text: str, limit: int = 200) -> str:
-    r"""Give `text` in one line of at most `limit` characters that show what they are.
+    r"""Return `text` in one line of at most `limit` characters that show what they are.
 
     Whatever could move a cursor, end a line, turn the direction of reading, hide, or pass for a
     space becomes `\n`, `\xNN`, `\uNNNN` or `\UNNNNNNNN`. Too long a text ends in an ellipsis, never
@@ -36,7 +36,7 @@ def printable(text: str, limit: int = 200) -> str:
 
 
 def loggable(text: str, limit: int = 200) -> str:
-    """Give `text` printable and with nothing in it that GitHub's runner takes for a command.
+    """Return `text` printable and with nothing in it that GitHub's runner takes for a command.
 
     The runner reads what a step prints: `::error::…` at the start of a line, `##[error]…` anywhere.
     """
@@ -44,7 +44,7 @@ def loggable(text: str, limit: int = 200) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether text can be stored: bytes that are no UTF-8 reach us as halves of pairs."""
+    """Return whether text can be stored: bytes that are no UTF-8 reach us as halves of pairs."""
     return not any(unicodedata.category(character) == "Cs" for character in text)
 
 

@@ -1,6 +1,6 @@
 """Serves an ASGI application by uvicorn, on a thread of its own.
 
-uvicorn handles signals only on the main thread, so here it leaves them alone. `Connection` and
+uvicorn handles signals only on the main thread, so here it ignores them. `Connection` and
 `_serve_until` are the only places that use more of uvicorn than its documentation promises;
 `tests/integration/test_webserver.py` fails if that changes.
 """

@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def _functions() -> Iterator[FunctionType]:
-    """Give every function of ours: new ways through them are what the fuzzer looks for."""
+    """Return every function of ours: new ways through them are what the fuzzer looks for."""
     for name in sorted(name for name in sys.modules if name.startswith("maintainer")):
         for thing in list(vars(sys.modules[name]).values()):
             inside = vars(thing).values() if isinstance(thing, type) else [thing]

@@ -24,9 +24,9 @@ _ENTRY = re.compile(r"^  ([\w-]+):\n    description: (.+)\n(?:    default: (.+)\
 _UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _SIZES = {"GB": 10**9, "GiB": 2**30, "MB": 10**6, "MiB": 2**20}
 _VIEWS = {
-    "actions": "Everything that a run did, or left alone, and why.",
-    "blob_uses": "Which generation of which index names which blob.",
-    "blobs": "Every blob that is stored or that an index names, and why it is kept or not.",
+    "actions": "Everything that a run did or decided to keep, and why.",
+    "blob_uses": "Which generation of which index references which blob.",
+    "blobs": "Every blob that is stored or that an index references, and why it is kept or not.",
     "entries": "Every entry of every kind and tool, stored or remembered, and why it is kept.",
     "generations": "Every generation of every index, stored or remembered.",
     "run_states": "What was stored when each run ended, by state.",
@@ -37,7 +37,7 @@ _VIEWS = {
 
 
 def generated(text: str) -> str:
-    """Give the text of the README with its generated parts as they ought to be."""
+    """Return the text of the README with its generated parts as they ought to be."""
     parts: dict[str, Callable[[], str]] = {
         "settings": _settings,
         "views": _views,
@@ -115,7 +115,7 @@ def _views() -> str:
 
 
 def views() -> Iterator[tuple[str, list[str]]]:
-    """Give the views of a new database, and their columns."""
+    """Return the views of a new database, and their columns."""
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{folder}/graph.db")
         database.upgrade()
@@ -134,7 +134,7 @@ def _queries() -> str:
 
 
 def queries() -> Iterator[tuple[str, str]]:
-    """Give the queries that we hand out, each with the remark before it, which begins to ask."""
+    """Return the queries that we hand out, each with the remark before it, which begins to ask."""
     for piece in re.split(r"(?m)^-- \d\. ", QUERIES.read_text())[1:]:
         question, query = piece.split("\n", maxsplit=1)
         yield question, query.strip()
@@ -158,7 +158,7 @@ def _outputs() -> str:
 
 
 def action_part(section: str) -> list[tuple[str, str, str]]:
-    """Give the inputs or outputs of the Action: names, descriptions and defaults."""
+    """Return the inputs or outputs of the Action: names, descriptions and defaults."""
     after = ACTION.read_text().partition(f"\n{section}:\n")[2]
     part = re.split(r"^\S", after, maxsplit=1, flags=re.MULTILINE)[0]
     return [(name, text, default.strip('"')) for name, text, default in _ENTRY.findall(part)]

@@ -23,7 +23,7 @@ class Expected(msgspec.Struct, frozen=True):
 
 @cache
 def recorded_indexes() -> dict[str, bytes]:
-    """Give the text of each index on the main branch by its key."""
+    """Return the text of each index on the main branch by its key."""
     return {
         entry.key: entry.content.encode()
         for entry in load_history()
@@ -32,7 +32,7 @@ def recorded_indexes() -> dict[str, bytes]:
 
 
 def expected(case: str) -> Expected:
-    """Give one of the expected merges by its name."""
+    """Return one of the expected merges by its name."""
     with gzip.open(DATA / f"expected-{case}.json.gz") as file:
         return msgspec.json.decode(file.read(), type=Expected)
 

@@ -25,7 +25,7 @@ AT = datetime(2026, 8, 1, 12, tzinfo=UTC)
 
 
 def an_index(name: str = "web", /, **more: object) -> IndexReport:
-    """Give an index that was written."""
+    """Return an index that was written."""
     values: dict[str, object] = {
         "scope": name,
         "ref": f"refs/heads/{name}",
@@ -60,7 +60,7 @@ def an_index(name: str = "web", /, **more: object) -> IndexReport:
 
 
 def a_report(name: str = "web", /, **more: object) -> Report:
-    """Give a report whose every text holds `name`."""
+    """Return a report whose every text holds `name`."""
     why = Problem(f"why {name}")
     values: dict[str, object] = {
         "run": 3,

@@ -49,27 +49,27 @@ Chain = str | tuple[str, ...]
 
 
 def hours(number: float) -> timedelta:
-    """Give a duration."""
+    """Return a duration."""
     return timedelta(hours=number)
 
 
 def ago(age: timedelta) -> datetime:
-    """Give the time that was so long before the snapshot."""
+    """Return the time that was so long before the snapshot."""
     return NOW - age
 
 
 def blob(name: str) -> Digest:
-    """Give the digest of a blob by its name."""
+    """Return the digest of a blob by its name."""
     return content_digest(name.encode())
 
 
 def blob_key(name: str) -> str:
-    """Give the key of a blob by its name."""
+    """Return the key of a blob by its name."""
     return str(BlobKey(blob(name)))
 
 
 def an_index(*chains: Chain) -> CacheConfig:
-    """Give an index with a record for each chain, in no normal form."""
+    """Return an index with a record for each chain, in no normal form."""
     layers: list[Layer] = []
     records: list[Record] = []
     for chain in chains:
@@ -219,7 +219,7 @@ class World:
         return self
 
     def build(self) -> Snapshot:
-        """Give the snapshot. Builders read the newest generation, unless it was said otherwise."""
+        """Return the snapshot. Builders read the newest generation, unless set otherwise."""
         read = {
             one.index: str(one.key)
             for one in sorted(self._generations, key=lambda one: one.number)

@@ -9,7 +9,7 @@ _COMMAND = re.compile(r"\s*::([^\s:]+)(?: [^:]*)?::(.*)|.*##\[([^\]]+)\](.*)")
 
 
 def obeyed(lines: Iterable[str]) -> list[str]:
-    """Give the lines that the runner takes for commands, but for those that switch them off."""
+    """Return the lines that the runner takes for commands, but for those that switch them off."""
     told: list[str] = []
     resume: str | None = None
     for line in lines:

@@ -21,7 +21,7 @@ _BLOBS = st.sampled_from(BLOBS)
 
 
 def meaning(config: CacheConfig) -> Meaning:
-    """Tell what an index means. Only for indexes without twins: twins would hide each other."""
+    """Return what an index means. Only for indexes without twins: twins would hide each other."""
     keys: dict[int, str] = {}
 
     def key(position: int) -> str:
@@ -40,7 +40,7 @@ def meaning(config: CacheConfig) -> Meaning:
 
 
 def leads_to(config: CacheConfig) -> dict[str, set[tuple[Digest, ...]]]:
-    """Tell for each digest the chains that its records lead to, whatever leads to them."""
+    """Return for each digest the chains that its records lead to, whatever leads to them."""
     told: dict[str, set[tuple[Digest, ...]]] = {}
     for record in config.records:
         for result in record.results:
@@ -98,7 +98,7 @@ def _downwards(config: CacheConfig, layer: int) -> list[Digest]:
 
 
 def describe(blob: Digest, parent: int, created_at: Nanoseconds | None = None) -> Layer:
-    """Give a layer whose description follows from its blob, as content does."""
+    """Return a layer whose description follows from its blob, as content does."""
     number = BLOBS.index(blob)
     return Layer(
         blob=blob,

@@ -1,14 +1,14 @@
-"""How large an index may be to be read: what is larger is neither read nor written."""
+"""The size limits of an index: larger ones are neither read nor written."""
 
 _BYTES_PER_BRACKET = 32
 _FEW_BRACKETS = 1_000_000
 
 
 def why_too_large(content: bytes, limit: int) -> str | None:
-    """Tell why an index is not read where `limit` bytes are, if so.
+    """Return why an index is not read where `limit` bytes are, if so.
 
-    What would take hundreds of times its size to read is nothing but brackets: what builders write
-    has one to each fifty bytes, of which each costs some hundred.
+    Text that is nothing but brackets would take hundreds of times its size to read; what builders
+    write has one bracket per fifty bytes, and each costs about a hundred bytes.
     """
     if len(content) > limit:
         return f"has {len(content):,} bytes, more than the {limit:,} of max_index_size"

@@ -19,14 +19,14 @@ from maintainer.cacheconfig.timestamps import Nanoseconds, format_time, parse_ti
 from maintainer.errors import InvalidIndexError
 
 _RANDOM = "random:"
-"""What the digest of a step begins with that nobody may find in a cache."""
+"""The prefix of the digests of steps that are never cached."""
 _ZERO_TIME = "0001-01-01T00:00:00Z"
 _NO_DIFF = "sha256:" + 64 * "0"
 _INT64 = range(-(2**63), 2**63)
 
 
 class Annotations(msgspec.Struct, omit_defaults=True):
-    """What an index says of the blob of a layer."""
+    """The annotations of a layer's blob."""
 
     media_type: str = msgspec.field(name="mediaType", default="")
     diff_id: str = msgspec.field(name="diffID", default="")
@@ -154,9 +154,9 @@ def _skip_random(records: tuple[Record, ...]) -> tuple[Record, ...]:
 
 
 def encode(config: CacheConfig, *, described: bool = True) -> bytes:
-    """Write an index, in the order in which it is held; `merge` and `prune` give normal form.
+    """Write an index, in its own order; `merge` and `prune` return normal form.
 
-    Without `described`, what its layers are is left to be told elsewhere.
+    Without `described`, the annotations of the layers are omitted.
     """
     return _ENCODER.encode(
         _Config(
@@ -181,9 +181,9 @@ def _read_layer(position: int, wire: _Layer, count: int) -> Layer:
     if not wire.annotations.diff_id:
         raise InvalidIndexError(where, "it has no diffID")
     if not is_digest(wire.annotations.diff_id):
-        raise InvalidIndexError(where, "its diffID is no digest")
+        raise InvalidIndexError(where, "its diffID is not a valid digest")
     if not is_digest(wire.blob):
-        raise InvalidIndexError(where, "its blob is no digest")
+        raise InvalidIndexError(where, "its blob is not a valid digest")
     if wire.parent != NO_PARENT and not 0 <= wire.parent < count:
         raise InvalidIndexError(where, "its parent is out of range")
     if wire.annotations.size not in _INT64:
@@ -243,7 +243,7 @@ def _write_layer(layer: Layer, *, described: bool) -> _Layer:
 
 
 def annotate(layer: Layer) -> Annotations:
-    """Say of a layer what an index says of it."""
+    """Return the annotations of a layer."""
     return Annotations(
         media_type=layer.media_type,
         diff_id=layer.diff_id,

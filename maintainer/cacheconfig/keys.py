@@ -19,8 +19,8 @@ Generation = NewType("Generation", int)
 """The number behind `#` in an index key; the highest is the newest."""
 
 NO_REF = Ref("local")
-"""What stands for a ref where there are none: in a directory, an index is what a tag names. No git
-ref is called so: they begin with `refs/`.
+"""The ref of indexes in directories, which have tags and no refs. It is not a git ref: those begin
+with `refs/`.
 """
 
 MAX_KEY_LENGTH = 512
@@ -42,7 +42,7 @@ _INDEX = re.compile(
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether `text` is a digest of a registered algorithm, with all its digits."""
+    """Return whether `text` is a digest of a registered algorithm, with all its digits."""
     match = _DIGEST.fullmatch(text)
     return match is not None and len(match[2]) == _HEX_DIGITS[match[1]]
 
@@ -77,7 +77,7 @@ class IndexKey:
     generation: Generation
     signed: bool = False
     is_tag: bool = False
-    """Whether it is a tag of a directory: that goes by its name, and has one manifest at a time."""
+    """Whether it is a tag of a directory: identified by its name, with one manifest at a time."""
 
     @property
     def prefix(self) -> str:
@@ -110,14 +110,14 @@ class IndexId:
         return self.key(0).prefix
 
     def key(self, generation: int) -> IndexKey:
-        """Give the key of one generation."""
+        """Return the key of one generation."""
         ref_hash, number = hash_ref(self.ref), Generation(generation)
         return IndexKey(self.scope, ref_hash, number, self.signed, self.is_tag)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class UploadKey:
-    """An upload to a directory that its build has not ended."""
+    """An unfinished upload of a build to a directory."""
 
     name: str
     """Of its folder."""
@@ -127,21 +127,21 @@ class UploadKey:
 
 
 Key = BlobKey | SignatureKey | IndexKey | UploadKey | None
-"""A key of our own kinds; None for what belongs to other tools."""
+"""A key of one of our kinds; None for keys of other tools."""
 
 
 def content_digest(content: bytes) -> Digest:
-    """Give the digest of some content."""
+    """Return the digest of some content."""
     return Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
 
 
 def hash_ref(ref: Ref) -> str:
-    """Give the eight hexadecimal digits that stand for `ref` in an index key."""
+    """Return the eight hexadecimal digits that stand for `ref` in an index key."""
     return hashlib.sha256(ref.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def parse_key(key: str) -> BlobKey | SignatureKey | IndexKey | None:
-    """Read a key of one of our two kinds; None for every other key: it belongs to somebody else."""
+    """Parse a key of one of our two kinds; None for every other key: it belongs to another tool."""
     if len(key) > MAX_KEY_LENGTH:
         return None
     if match := _BLOB.fullmatch(key):

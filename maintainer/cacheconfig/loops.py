@@ -15,7 +15,7 @@ _Inputs = Sequence[Sequence[set[tuple[int, str]]]]
 
 
 def leave_out_loops(inputs: _Inputs) -> _Inputs:
-    """Give `inputs` without the links inside a loop that do not lead forwards. Linear time.
+    """Return `inputs` without the links inside a loop that do not lead forwards. Linear time.
 
     Every record must be reachable: from records without inputs, some way to satisfy each input.
     """
@@ -54,7 +54,7 @@ def _steps(inputs: _Inputs) -> list[int]:
 
 
 def _loops(sources: Sequence[set[int]]) -> list[int]:
-    """Give each record the number of its strongly connected component (Tarjan 1972)."""
+    """Return each record the number of its strongly connected component (Tarjan 1972)."""
     unvisited = -1
     entered = [unvisited] * len(sources)
     lowest = [0] * len(sources)

@@ -106,7 +106,7 @@ class _Union:
         return number
 
     def attach(self, use: _Use) -> None:
-        """Give a record a link, unless it has it already."""
+        """Return a record a link, unless it has it already."""
         number, position, source, selector = use
         node = self.nodes[number]
         if node.inputs:
@@ -135,7 +135,7 @@ class _Union:
                 number = self.unite(number, self.find(other))
 
     def same_as(self, use: _Use) -> list[int]:
-        """Give the records that are the same as this one, of those that share this link with it."""
+        """Return the records equal to this one, of those that share this link with it."""
         number, position, source, selector = use
         node = self.nodes[number]
         candidates = self.candidates(node, position, source, selector) - {number}
@@ -149,7 +149,7 @@ class _Union:
         ]
 
     def candidates(self, node: _Node, position: int, source: int, selector: str) -> set[int]:
-        """Give those that share a link, or those that share another input if they are fewer.
+        """Return those that share a link, or those that share another input if they are fewer.
 
         Thousands of builds copy into the same base image, and each copies something else.
         """
@@ -227,7 +227,7 @@ class _LayerTable:
         self.newest: dict[str, Layer] = {}
 
     def add(self, layers: Sequence[Layer]) -> list[int]:
-        """Give the place in the table for each of `layers`."""
+        """Return the place in the table for each of `layers`."""
         places = [NO_PARENT] * len(layers)
         parents = [() if layer.parent == NO_PARENT else (layer.parent,) for layer in layers]
         for position in dependency_order(parents) or ():
@@ -253,7 +253,7 @@ def _description(layer: Layer) -> tuple[Nanoseconds, str, str, int]:
 
 
 def _shared(node: _Node, position: int, source: int, selector: str) -> _Sharing:
-    """Give what the link is found by; records without inputs share the lack of them."""
+    """Return what the link is found by; records without inputs share the lack of them."""
     if not node.inputs:
         return node.digest, 0, *_NO_INPUT
     return node.digest, len(node.inputs), position, source, selector

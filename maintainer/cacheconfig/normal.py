@@ -28,7 +28,7 @@ _Key = TypeVar("_Key", bound=_Ordered)
 
 
 def normalize(config: CacheConfig) -> CacheConfig:
-    """Give `config` in normal form. Nearly linear time, whatever the content."""
+    """Return `config` in normal form. Nearly linear time, whatever the content."""
     needed = _needed_layers(config)
     layers = [layer for layer in _layer_order(config.layers) if layer in needed]
     layer_at = {old: new for new, old in enumerate(layers)}
@@ -103,7 +103,7 @@ def _record_order(records: Sequence[Record]) -> list[int]:
 
 
 def _merkle_digests(records: Sequence[Record]) -> list[tuple[int, bytes]]:
-    """Give the depth of each record, and a digest of all that leads to it."""
+    """Return the depth of each record, and a digest of all that leads to it."""
     sources = [{link.source for links in record.inputs for link in links} for record in records]
     digests = [(0, b"")] * len(records)
     for node in dependency_order(sources) or ():

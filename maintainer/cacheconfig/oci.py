@@ -38,7 +38,7 @@ _ROOM = 1024
 """Bytes that the form of a manifest may take beyond the one that is measured."""
 
 Descriptor = dict[str, msgspec.Raw]
-"""A descriptor with all that it says, ours to know or not."""
+"""A descriptor with all its fields, known or not."""
 
 
 class _Descriptor(msgspec.Struct, rename="camel"):
@@ -78,7 +78,7 @@ class CacheManifest:
     """By digest of the blob."""
 
     def sizes(self) -> Iterator[tuple[Digest, int]]:
-        """Give the blobs whose sizes it says, with them, in bytes."""
+        """Return the blobs whose sizes it states, with the sizes in bytes."""
         for digest, descriptor in self.descriptors.items():
             size = _describe(descriptor).size
             if is_digest(digest) and size > 0:
@@ -104,7 +104,7 @@ def read_manifest(content: bytes) -> CacheManifest | None:
 
 
 def _is_misspelt(content: bytes, wire: _Manifest) -> bool:
-    """Tell whether there are names that builders, who ignore case, read and we do not."""
+    """Return whether there are names that builders, who ignore case, read and we do not."""
     whole = _NAMES.decode(content) or {}
     config = _NAMES.decode(whole["config"]) if "config" in whole else None
     described = (*(wire.layers or ()), *(wire.manifests or ()), config or {})

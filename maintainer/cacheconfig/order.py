@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 
 def dependency_order(sources: Sequence[Collection[int]]) -> list[int] | None:
-    """Order nodes so that each comes behind its sources; None if they loop.
+    """Order nodes so that each comes after its sources; None if they loop.
 
     `sources[n]` are the nodes that node n needs, each at most once. Kahn's algorithm: linear time,
     no recursion, and the order depends on the positions alone.

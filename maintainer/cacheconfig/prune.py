@@ -1,4 +1,4 @@
-"""Pruning: what is left of an index when some blobs are gone."""
+"""Pruning: what remains of an index when some blobs are gone."""
 
 from collections.abc import Callable, Container, Sequence
 
@@ -73,7 +73,7 @@ def _newest(record: Record, layers: Sequence[Layer], live: Sequence[bool]) -> tu
 
 
 def _identity(result: Result, layers: Sequence[Layer]) -> tuple[bool, list[Digest]]:
-    """Tell results of the same nanosecond apart by what they are, not by where they stand."""
+    """Order results of the same nanosecond by their content, not by their position."""
     blobs = []
     for layer in result.layers:
         below = layer
@@ -84,7 +84,7 @@ def _identity(result: Result, layers: Sequence[Layer]) -> tuple[bool, list[Diges
 
 
 def _staying(records: Sequence[Record], results: Sequence[tuple[Result, ...]]) -> list[int]:
-    """Give the records with a live result and all that lead to them, in their old order."""
+    """Return the records with a live result and all that lead to them, in their old order."""
     waiting = [position for position, live in enumerate(results) if live]
     staying = set(waiting)
     while waiting:

@@ -1,4 +1,4 @@
-"""Shrinking: what is left of an index that has more results than importers have room for."""
+"""Shrinking: what remains of an index that is too large for importers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -67,7 +67,7 @@ def shrink(
 
 
 def only_new(config: CacheConfig, known: CacheConfig) -> CacheConfig:
-    """Return what is left of `config` without the results that `known` has, in normal form."""
+    """Return what remains of `config` without the results that `known` has, in normal form."""
     names = {name for name, _, _, _ in _results(known)}
     return _only(
         config, {(at, number) for name, at, _, number in _results(config) if name not in names}
@@ -92,7 +92,7 @@ def _depths(config: CacheConfig) -> list[int]:
 
 
 def _only(config: CacheConfig, chosen: set[tuple[int, int]]) -> CacheConfig:
-    """Return what is left if only these results are kept."""
+    """Return what remains if only these results are kept."""
     records = (
         msgspec.structs.replace(
             record,

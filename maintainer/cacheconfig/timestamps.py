@@ -34,7 +34,7 @@ def parse_time(text: str) -> Nanoseconds:
 
 
 def _read_seconds(match: re.Match[str]) -> datetime | None:
-    """Give the time without its fraction in UTC; None if there is no such time."""
+    """Return the time without its fraction in UTC; None if there is no such time."""
     year, month, day, hour, minute, second = map(int, match.groups()[:6])
     offset_hours, offset_minutes = int(match[9] or 0), int(match[10] or 0)
     if offset_hours >= _HOURS_A_DAY or offset_minutes >= _MINUTES_AN_HOUR:
@@ -56,5 +56,5 @@ def format_time(moment: Nanoseconds) -> str:
 
 
 def to_datetime(moment: Nanoseconds) -> datetime:
-    """Give a time in UTC, without its last three digits."""
+    """Return a time in UTC, without its last three digits."""
     return _EPOCH + timedelta(microseconds=moment // 1_000)

@@ -54,9 +54,9 @@ def run_demo(console: Console) -> None:
     evicted = evict_least_recently_used(cache, quota)
     lost = evict_named_layers(cache, _MAIN, count=_LOST, random=Random(_SEED))  # noqa: S311 - a demo, the same each time
     console.print(
-        f"2. Its quota is {say_size(quota)}, so the host evicts the {len(evicted)} entries that "
-        f"were used least recently, blind to what they are; and, to show what happens then, "
-        f"{len(lost)} layers that the newest indexes name."
+        f"2. Its quota is {say_size(quota)}, so GitHub evicts the {len(evicted)} entries that "
+        f"were used least recently, even if an index references them; to show the effect, also "
+        f"{len(lost)} layers that the newest indexes reference."
     )
     with serve_in_thread(cache) as running:
         first = anyio.run(_run, running, quota)
@@ -87,7 +87,7 @@ async def _run(running: Running, quota: int) -> Report:
 
 
 def _program() -> str:
-    """Say how this program is called: by its name, or by its path if the shell does not find it."""
+    """Return how to call this program: by name, or by path if the shell does not find it."""
     name = Path(sys.argv[0]).name
     return name if shutil.which(name) else sys.argv[0]
 
@@ -95,7 +95,7 @@ def _program() -> str:
 def _before_and_after(report: Report) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="before → after", title_style="bold", pad_edge=False)
     table.title_justify = "left"
-    for name in ("scope", "keys that lead to a usable result", "dangling", "generations"):
+    for name in ("scope", "keys with a usable result", "dangling", "generations"):
         table.add_column(name, justify="left" if name == "scope" else "right")
     for index in report.indexes:
         table.add_row(

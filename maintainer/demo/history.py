@@ -34,7 +34,7 @@ class RecordedEntry(msgspec.Struct, frozen=True):
 
 @cache
 def load_history() -> tuple[RecordedEntry, ...]:
-    """Give all entries in the order in which they were created."""
+    """Return all entries in the order in which they were created."""
     with gzip.open(_HISTORY) as lines:
         return tuple(msgspec.json.decode(line, type=RecordedEntry) for line in lines)
 

@@ -1,4 +1,4 @@
-"""The plan of a run: stored before anything is done, read back to be carried out, and to report."""
+"""The plan of a run: stored before it is carried out, then read back to execute and report it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from maintainer.report.model import ActionReport, ActionTotal
 _PLANNED = code_of(Planned())
 _DEFERRED = code_of(Deferred(EarlierFailure()))
 LISTED = 5_000
-"""So many deletions, and so many entries that are kept, are listed one by one."""
+"""Up to this many deletions, and this many kept entries, are listed one by one."""
 _ORDER = case({"write": 0, "delete": 1, "keep": 2}, value=ActionRow.kind)
 
 
@@ -47,7 +47,7 @@ def save_plan(connection: Connection, run: int, plan: Plan) -> None:
 def number_actions(connection: Connection, run: int) -> None:
     """Put the actions of a plan in the order in which they are carried out."""
     here = ActionRow.run_id == run
-    # What is stored one after the other has negative positions that fall.
+    # Positions are negative and fall in the order of insertion.
     order = (_ORDER, ActionRow.rank, EntryRow.created_at, ActionRow.store_id, -ActionRow.position)
     is_ordered = ActionRow.kind == "delete"
     numbered = (
@@ -108,7 +108,7 @@ def load_writes(connection: Connection, run: int) -> dict[tuple[Ref, str], int]:
 def load_deletions(
     connection: Connection, run: int, *, after: int, limit: int
 ) -> Sequence[PlannedDeletion]:
-    """Read the next deletions that are planned, in order, from behind the position `after`."""
+    """Read the next planned deletions, in order, after the position `after`."""
     rows = connection.execute(
         select(
             ActionRow.position,
@@ -149,7 +149,7 @@ def _deletion(row: Row[Any]) -> DeleteEntry:
 def save_outcomes(
     connection: Connection, run: int, outcomes: Iterable[tuple[int, Outcome]]
 ) -> None:
-    """Store what came of some actions, by position."""
+    """Store the outcomes of some actions, by position."""
     rows = [
         {"at": position, "code": code_of(outcome), "all": outcome} for position, outcome in outcomes
     ]
@@ -164,7 +164,7 @@ def save_outcomes(
 
 
 def save_written(connection: Connection, run: int, position: int, result: Rewritten) -> None:
-    """Store what came of an index that was to be written: its key may have become another."""
+    """Store the outcome of a write: its key may have changed."""
     values: dict[str, object] = _outcome_columns(result.outcome)
     if result.written:
         values["subject"] = str(result.index.key(result.written.number))
@@ -177,7 +177,7 @@ def save_written(connection: Connection, run: int, position: int, result: Rewrit
 
 
 def defer_rest(connection: Connection, run: int, reason: Reason) -> None:
-    """Store what came of all deletions that are still planned: they were not tried."""
+    """Store an outcome for all deletions that are still planned: they were not tried."""
     connection.execute(
         update(ActionRow)
         .where(ActionRow.run_id == run, ActionRow.kind == "delete", ActionRow.outcome == _PLANNED)
@@ -186,7 +186,7 @@ def defer_rest(connection: Connection, run: int, reason: Reason) -> None:
 
 
 def count_deferred(connection: Connection, run: int) -> int:
-    """Count the actions of a run that are left for the next."""
+    """Count the actions of a run that are deferred to the next."""
     left = select(func.count()).where(ActionRow.run_id == run, ActionRow.outcome == _DEFERRED)
     return int(connection.execute(left).scalar_one())
 

@@ -24,7 +24,7 @@ class KindChange(msgspec.Struct, frozen=True):
 
 
 class IndexChange(msgspec.Struct, frozen=True):
-    """An index that is not as it was; numbers are None where there was none."""
+    """An index that has changed; numbers are None where there was none."""
 
     scope: str
     ref: str
@@ -65,10 +65,10 @@ class RunDiff(msgspec.Struct, frozen=True):
 
 
 def compare(connection: Connection, one: int, other: int) -> RunDiff:
-    """Compare two runs, the earlier with the later one, whatever the order in which they are named.
+    """Compare two runs, the earlier with the later one, in whatever order they are given.
 
-    Raises MaintainerError if one has left no report, or has seen nothing, or if they looked at
-    different caches.
+    Raises MaintainerError if one has no report or saw nothing, or if they are of different
+    caches.
     """
     before, after = (load_report(connection, run) for run in sorted((one, other)))
     if before.target != after.target:
@@ -124,7 +124,7 @@ def _indexes(before: Report, after: Report) -> tuple[IndexChange, ...]:
 
 
 def _numbers(report: Report, index: IndexReport | None) -> tuple[int | None, ...]:
-    """Give generations, usable results and bytes, as the run left them."""
+    """Return generations, usable results and bytes, as the run left them."""
     if index is None:
         return None, None, None
     if report.dry_run:
@@ -152,7 +152,7 @@ def _happened(connection: Connection, before: Report, after: Report) -> list[Tal
         EntryRow.missing_since > before.started_at,
         EntryRow.missing_since <= after.finished_at,
     )
-    how = "deleted by others" if NO_REF in after.readable else "evicted by the host"
+    how = "deleted by others" if NO_REF in after.readable else "evicted by GitHub"
     not_by_us = and_(gone, EntryRow.state.in_(("evicted", "removed")))
     return [
         _count("new", connection, came),
@@ -162,7 +162,7 @@ def _happened(connection: Connection, before: Report, after: Report) -> list[Tal
 
 
 def _done(before: Report, after: Report) -> ColumnElement[bool]:
-    """Choose what the runs behind the earlier one did, up to the later one."""
+    """Select what the runs after the earlier one did, up to the later one."""
     runs = (
         select(RunRow.id)
         .join(Target, Target.id == RunRow.target_id)
@@ -178,7 +178,7 @@ def _count(what: str, connection: Connection, where: ColumnElement[bool]) -> Tal
 
 
 def _actions(connection: Connection, before: Report, after: Report) -> list[Tally]:
-    """Count what the runs behind the earlier one wrote and deleted, up to the later one."""
+    """Count what the runs after the earlier one wrote and deleted, up to the later one."""
     rows = connection.execute(
         select(ActionRow.kind, func.count(), func.coalesce(func.sum(ActionRow.size), 0))
         .where(_done(before, after))

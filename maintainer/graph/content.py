@@ -1,4 +1,4 @@
-"""What generations hold, into the graph: layers, records, results and links."""
+"""Writes the contents of generations into the graph: layers, records, results and links."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -28,7 +28,7 @@ _Row = dict[str, object]
 
 
 class ContentWriter:
-    """Writes what the generations of one target hold, within one transaction.
+    """Writes the contents of the generations of one target, within one transaction.
 
     The blobs and layers that the graph knows are read once, whatever the number of generations.
     """
@@ -39,7 +39,7 @@ class ContentWriter:
         self._target_id = target_id
 
     def write(self, manifest: int, config: CacheConfig) -> None:
-        """Write down the layers and records of a manifest that is new."""
+        """Record the layers and records of a new manifest."""
         layers = self._write_layers(config)
         held = [{"manifest_id": manifest, "layer_id": layer} for layer in sorted(set(layers))]
         self._insert(ManifestLayerRow, held)
@@ -88,7 +88,7 @@ class ContentWriter:
         self._insert(LinkRow, links)
 
     def _write_layers(self, config: CacheConfig) -> list[int]:
-        """Give the row of each layer; a blob on the same parents is the same layer everywhere."""
+        """Return the row of each layer; a blob on the same parents is the same layer everywhere."""
         self._write_blobs(config.blobs)
         following = self._next_id(LayerRow)
         rows: list[_Row] = []
@@ -148,7 +148,7 @@ class ContentWriter:
         return {(row.blob_id, row.parent_id): row.id for row in rows}
 
     def _next_id(self, table: type[BlobRow | LayerRow | RecordRow | ResultRow]) -> int:
-        """Give the first free id: the run that holds the file is the only one that writes."""
+        """Return the first free id: the run that holds the file is the only one that writes."""
         highest = select(func.coalesce(func.max(table.id), 0))
         return int(self._connection.execute(highest).scalar_one()) + 1
 

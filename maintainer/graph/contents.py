@@ -14,7 +14,7 @@ from maintainer.model.checks import CheckedContents
 def save_contents(
     connection: Connection, target_id: int, checked: CheckedContents, now: datetime
 ) -> None:
-    """Write down what a round of checks has shown. One transaction: the caller's."""
+    """Record what a round of checks has shown, in the caller's transaction."""
     entry = EntryRow.__table__
     _update_entries(connection, target_id, checked.looked_up.items())
     for ids, blobs, values in (
@@ -66,7 +66,7 @@ def _update_blobs(
 
 
 def _bring_back(connection: Connection, target_id: int, blobs: Iterable[Digest]) -> None:
-    """Let the blobs exist again that had no content, and have some now."""
+    """Mark blobs as existing again that had no content, and have some now."""
     wanted = frozenset(blobs)
     rows = connection.execute(
         select(BlobRow.id, BlobRow.digest).where(

@@ -21,12 +21,12 @@ from maintainer.errors import DatabaseError
 from maintainer.graph.models import RunRow
 
 _PATIENCE = 10.0
-"""Seconds to wait for somebody who writes the file at this moment."""
+"""Seconds to wait for another writer."""
 _READS = {"reads": True}
 
 
 class Database:
-    """One SQLite file. Every method raises DatabaseError, in one line, when it is of no use."""
+    """One SQLite file. Every method raises DatabaseError, in one line, if it is unusable."""
 
     def __init__(self, url: str) -> None:
         self.path = Path(make_url(url).database or "")
@@ -37,7 +37,7 @@ class Database:
 
     @property
     def file(self) -> Path:
-        """The file itself, whatever link leads to it; locks are named by it."""
+        """The file itself, with links resolved; locks are named after it."""
         return self.path.resolve()
 
     def close(self) -> None:
@@ -45,7 +45,7 @@ class Database:
         self._engine.dispose()
 
     def upgrade(self) -> None:
-        """Bring the schema to this version's; makes the file if there is none."""
+        """Upgrade the schema to this version; creates the file if it does not exist."""
         with self._said():
             self._migrate()
             self._let_others_read()
@@ -76,7 +76,7 @@ class Database:
             connection.close()
 
     def exists(self) -> bool:
-        """Tell whether there is a file."""
+        """Return whether there is a file."""
         try:
             return self.path.exists()
         except OSError as error:
@@ -85,7 +85,7 @@ class Database:
             ) from None
 
     def revision(self) -> str | None:
-        """Give the revision of the schema; None if the file has none yet."""
+        """Return the revision of the schema; None if the file has none yet."""
         if not self.exists():
             return None
         with self._said(), self._readers.connect() as connection:
@@ -95,15 +95,15 @@ class Database:
     def begin(self) -> Iterator[Connection]:
         """Open a transaction that may write, committed at the end, rolled back on an error.
 
-        It waits for others that write now. One that read first and wrote later could not wait: if
-        somebody has written in between, SQLite says at once that the database is locked.
+        It waits for other writers. A transaction that reads first and writes later cannot wait: if
+        somebody has written in between, SQLite reports at once that the database is locked.
         """
         with self._said(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Open a transaction that only reads: it waits for nobody, whoever writes meanwhile."""
+        """Open a read-only transaction: it never waits, even for concurrent writers."""
         with self._said(), self._readers.begin() as connection:
             yield connection
 
@@ -127,7 +127,7 @@ class Database:
             lock.release()
 
     def _holder(self) -> str:
-        """Say who is running, as far as the file tells."""
+        """Return who is running, as far as the file shows."""
         try:
             with self._said(), self._readers.connect() as connection:
                 row = connection.execute(
@@ -141,7 +141,7 @@ class Database:
 
     @contextmanager
     def _said(self) -> Iterator[None]:
-        """Put what SQLite complains about into one line."""
+        """Format an SQLite error in one line."""
         try:
             yield
         except SqlError as error:
@@ -151,12 +151,12 @@ class Database:
 
 
 def this_process() -> str:
-    """Say who runs, for others to read."""
+    """Return the process and host of this run, for others to read."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
-    # Python's sqlite3 begins no transaction for DDL, so a migration could be left half done.
+    # Python's sqlite3 begins no transaction for DDL, so a migration could be half done.
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA synchronous=NORMAL")

@@ -1,4 +1,4 @@
-"""The entries that one look has shown, read from the graph as they are needed."""
+"""The entries that one probe has shown, read from the graph as needed."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,17 +25,17 @@ _T = TypeVar("_T")
 _BATCH = 5_000
 """Entries: some megabytes."""
 _AT_ONCE = 500
-"""So many values are compared with in one query."""
+"""The number of values that one query compares with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """The entries of a target that are stored, as the last look of a run has shown them."""
+    """The stored entries of a target, as the last probe of a run has shown them."""
 
     database: Database
     target_id: int
     at: datetime
-    """When that look was."""
+    """When that probe was."""
     began_at: datetime
     """When the run began."""
 
@@ -74,7 +74,7 @@ class Entries:
                 yield from tuple(self._read(connection, wanted.order_by(EntryRow.store_id)))
 
     def accessed(self, ids: Collection[int]) -> dict[int, datetime]:
-        """Tell when those of these entries were last accessed that the look has shown."""
+        """Return when those of these entries were last accessed that the look has shown."""
         return {one.store_id: one.last_accessed_at for one in self.by_id(ids)}
 
     def total_size(self) -> int:

@@ -1,4 +1,4 @@
-"""Why an entry is kept or will go: from the database alone."""
+"""Why an entry is kept or will be deleted: from the database alone."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -78,7 +78,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """All that the database says of one entry of a cache."""
+    """All that the database knows of one entry of a cache."""
 
     target: str
     """The name of the cache."""
@@ -95,13 +95,13 @@ class Explanation(msgspec.Struct, frozen=True):
     way: tuple[Step, ...]
     """From the first of those indexes to it: records, a result, and layers from the bottom up."""
     last_named: Use | None
-    """If nothing needs it: the index that was the last to name it."""
+    """If it is unreferenced: the last index that referenced it."""
     grace: timedelta
     """As in the last run."""
 
 
 def explain(connection: Connection, asked: str) -> tuple[Explanation, ...]:
-    """Tell why an entry is kept or will go, in each cache that has it, by the caches' names.
+    """Return why an entry is kept or will be deleted, in each cache that has it, by cache name.
 
     Raises MaintainerError if the database knows none.
     """
@@ -135,7 +135,7 @@ def _explain(
 def _find(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
     """Find what is meant: a key, a digest, or the beginning of the digest of a blob.
 
-    Give its kind and its full name in each target that knows it, by the target's number.
+    Return its kind and its full name in each target that knows it, by the target's number.
     """
     if not is_unicode(asked):
         raise MaintainerError(f"the database knows nothing of {printable(asked)}")
@@ -252,7 +252,7 @@ _LAST_NAMED = text(
 
 @dataclass(frozen=True, slots=True)
 class _Need:
-    """An index that needs a blob, and what it comes to."""
+    """An index that needs a blob, and the merge of its generations."""
 
     use: Use
     config: CacheConfig
@@ -294,9 +294,9 @@ def _needs(connection: Connection, target_id: int, digest: str) -> list[_Need]:
 
 
 def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], CacheConfig]]:
-    """Give what each index comes to, with its newest generation; signed ones one by one.
+    """Return what each index comes to, with its newest generation; signed ones one by one.
 
-    Of a merge that a run wrote nothing is remembered: it is what is stored.
+    There is no memory of a merge that a run wrote: its content is what is stored.
     """
     memory = load_memory(connection, target_id)
     found = connection.execute(

@@ -1,4 +1,4 @@
-"""The layers of every scope, as its newest index names them."""
+"""The layers of every scope, as its newest index references them."""
 
 import msgspec
 from sqlalchemy import Connection, text
@@ -87,7 +87,7 @@ _LAYERS = text(
 
 
 def load_forest(connection: Connection, scope: str | None) -> list[ScopeTree]:
-    """Give the layers of a scope in each ref, or of all scopes.
+    """Return the layers of a scope in each ref, or of all scopes.
 
     Raises MaintainerError if the database knows no index of the scope.
     """

@@ -1,4 +1,4 @@
-"""What the graph forgets, so that its file does not grow for ever."""
+"""What the graph forgets, so that its file does not grow without limit."""
 
 from datetime import datetime, timedelta
 
@@ -16,16 +16,16 @@ from maintainer.graph.models import (
 )
 
 _ENTRIES_FOR = timedelta(days=90)
-"""For how long entries are remembered that are gone."""
+"""How long gone entries are remembered."""
 _GENERATIONS_FOR = timedelta(days=30)
 _GENERATIONS = 50
-"""Of each index, so many generations that are gone are remembered, and for so long: they show what
-there was, and fill most of the file. What they held is remembered elsewhere.
+"""How many gone generations of each index are remembered, and for how long: they show the history,
+and fill most of the file. Their content is remembered elsewhere.
 """
 
 
 def forget(connection: Connection, target_id: int, now: datetime, grace: timedelta) -> None:
-    """Drop what is neither stored nor of use.
+    """Drop what is neither stored nor useful.
 
     A generation stays until it has been gone for the grace period, and the last one while anything
     is remembered of its index.

@@ -43,9 +43,9 @@ from maintainer.model.index import ReadGeneration
 from maintainer.model.remembered import Remembered
 
 GONE_FOR = timedelta(days=30)
-"""So long are results remembered whose blobs are gone."""
+"""How long results are remembered whose blobs are gone."""
 _NEWEST = ""
-"""The day of what no other export has replaced."""
+"""The day of what has not been replaced by another export."""
 
 
 def load_memory(
@@ -93,10 +93,10 @@ def forget_results(
     unasked: frozenset[Digest],
     remember_exports: timedelta,
 ) -> None:
-    """Forget what has been gone, or replaced in a tag, for so long that it does not matter.
+    """Forget what has been gone, or replaced in a tag, for too long to matter.
 
-    A blob that no run has asked for in all that time is as good as gone, but not one that this run
-    could not ask for.
+    A blob that no run has looked up in all that time counts as gone, unless this run could not look
+    it up.
     """
     before = now - GONE_FOR
     last_known_at = func.coalesce(BlobRow.last_seen_at, BlobRow.first_seen_at)
@@ -126,7 +126,7 @@ def forget_results(
 
 
 def forget_tags(connection: Connection, target_id: int, unread: Iterable[IndexId]) -> None:
-    """Forget what tags held that are not there any more: whoever deleted one wanted that."""
+    """Forget the content of tags that were deleted: whoever deleted one wanted that."""
     stored = exists().where(
         ManifestRow.ref_id == IndexRow.ref_id,
         ManifestRow.scope_id == IndexRow.scope_id,
@@ -142,7 +142,7 @@ def forget_tags(connection: Connection, target_id: int, unread: Iterable[IndexId
 
 
 def note_up_to_date(connection: Connection, manifest: int, now: datetime) -> None:
-    """Write down that a generation holds all that is live of what is remembered of its index."""
+    """Record that a generation holds everything live that is remembered of its index."""
     connection.execute(
         update(IndexRow)
         .where(
@@ -158,7 +158,7 @@ def note_up_to_date(connection: Connection, manifest: int, now: datetime) -> Non
 def note_marked(
     connection: Connection, target_id: int, indexes: Iterable[IndexId], now: datetime
 ) -> None:
-    """Write down that the clocks of all that these indexes have named were written down."""
+    """Record that the clocks of everything that these indexes referenced were recorded."""
     known = connection.execute(_indexes(IndexRow.target_id == target_id)).all()
     marked = frozenset(indexes)
     rows = [{"row": row.id} for row in known if _index_of(row) in marked]
@@ -259,7 +259,7 @@ def _load(connection: Connection, row: Row[Any], missing: Mapping[Digest, dateti
 
 
 def _save(connection: Connection, index: int, known: Remembered, new: Remembered) -> None:
-    """Write down what has changed."""
+    """Record what has changed."""
     before, after = _by_day(known), _by_day(new)
     changed = [day for day in before.keys() | after.keys() if before.get(day) != after.get(day)]
     for day in sorted(changed):
@@ -272,7 +272,7 @@ def _save(connection: Connection, index: int, known: Remembered, new: Remembered
 
 
 def _by_day(remembered: Remembered) -> dict[str, CacheConfig]:
-    """Return what there is to write down."""
+    """Return what to record."""
     parts = {day.isoformat(): part for day, part in remembered.replaced.items()}
     parts[_NEWEST] = remembered.config
     return {day: part for day, part in parts.items() if part.records}
@@ -283,11 +283,11 @@ def _encode(config: CacheConfig) -> bytes:
 
 
 def _decode(content: bytes, row: Row[Any]) -> CacheConfig:
-    """Read what was written down. Raises DatabaseError if it makes no sense."""
+    """Read what was recorded. Raises DatabaseError if it is malformed."""
     try:
         return decode(zlib.decompress(content))
     except (InvalidIndexError, zlib.error) as error:
         raise DatabaseError(
-            f"the database remembers {_index_of(row)} in a state that makes no sense ({error}): "
+            f"the database remembers {_index_of(row)} in an invalid state ({error}): "
             "remove the file; all that is lost is the memory"
         ) from None

@@ -47,7 +47,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the zone back."""
+        """Return the zone back."""
         del dialect
         return None if value is None else value.replace(tzinfo=UTC)
 
@@ -120,13 +120,13 @@ def _belongs_to(column: str) -> MappedColumn[int]:
 
 
 class Target(Base):
-    """One cache that is looked after."""
+    """One cache that is maintained."""
 
     __tablename__ = "target"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     blocked_since: Mapped[datetime | None]
-    """Since when no run could delete blobs, if that is so; runs that could not look do not count.
+    """Since when no run could delete blobs, if so; runs that could not list entries do not count.
     """
 
 
@@ -153,7 +153,7 @@ class ScopeRow(Base):
 
 
 class EntryRow(Base):
-    """An entry of the store, ours or not, as the last listing that showed it did."""
+    """An entry of the store, ours or not, as the last listing showed it."""
 
     __tablename__ = "entry"
     __table_args__ = (
@@ -198,18 +198,18 @@ class EntryRow(Base):
     content_missing_since: Mapped[datetime | None]
     """Since when it is known that its content cannot be downloaded, if so."""
     unneeded_since: Mapped[datetime | None]
-    """Unreachable (a blob, a signature) or superseded (an index) since then."""
+    """Since when it is unreachable (a blob, a signature) or superseded (an index)."""
     state: Mapped[str]
-    """As marked by the last run that saw it; `evicted` by the host, `removed` from a
-    directory by others, or `deleted` by a run."""
+    """As marked by the last run that saw it; `evicted` by GitHub, `removed` from a directory by
+    others, or `deleted` by a run."""
     reason: Mapped[str]
-    """The code of why it is so."""
+    """The code of the reason."""
     facts: Mapped[Reason] = mapped_column(ReasonText)
     """The whole reason, as JSON."""
 
 
 class BlobRow(Base):
-    """A blob that an index names, whether it exists or not."""
+    """A blob that an index references, whether it exists or not."""
 
     __tablename__ = "blob"
     __table_args__ = (UniqueConstraint("target_id", "digest"),)
@@ -261,7 +261,7 @@ class ManifestRow(Base):
     store_id: Mapped[int | None]
     """Its entry, where the store lists entries."""
     location: Mapped[str | None]
-    """Tells, where it does not, whether a look-up still finds the same content."""
+    """Shows, where it does not, whether a look-up still finds the same content."""
     generation: Mapped[int]
     signed: Mapped[bool]
     content: Mapped[bytes | None]
@@ -273,11 +273,11 @@ class ManifestRow(Base):
     last_seen_at: Mapped[datetime]
     missing_since: Mapped[datetime | None]
     sink: Mapped[str | None]
-    """The digest of the record that only what we write has, if it has one."""
+    """The digest of the sink record, which only indexes that we write have."""
 
 
 class IndexRow(Base):
-    """One index, whatever its generations: what is remembered of it hangs below."""
+    """One index, with all its generations: what is remembered of it hangs below."""
 
     __tablename__ = "cache_index"
     __table_args__ = (UniqueConstraint("ref_id", "scope_id", "signed"),)
@@ -292,7 +292,7 @@ class IndexRow(Base):
     """The manifest that was the last one seen to hold all that was live; 0 if none was."""
     up_to_date_at: Mapped[datetime | None]
     marked_at: Mapped[datetime | None]
-    """When a run that had seen everything last wrote down since when nothing needs each entry."""
+    """When a run that had seen everything last recorded since when each entry is unreferenced."""
 
 
 class MemoryRow(Base):
@@ -370,7 +370,7 @@ class LinkRow(Base):
 
 
 class DoubtRow(Base):
-    """A generation that could not be read, and what was met in its place, always the same."""
+    """A generation that could not be read, and the answer in its place, always the same."""
 
     __tablename__ = "doubt"
     __table_args__ = (UniqueConstraint("target_id", "ref", "key"),)
@@ -383,7 +383,7 @@ class DoubtRow(Base):
 
 
 class RunRow(Base):
-    """One run and what came of it."""
+    """One run and its result."""
 
     __tablename__ = "run"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -403,7 +403,7 @@ class RunRow(Base):
     entries_deleted: Mapped[int] = mapped_column(default=0)
     bytes_deleted: Mapped[int] = mapped_column(default=0)
     blobs_missing: Mapped[int] = mapped_column(default=0)
-    """Named by an index that was merged, and gone."""
+    """Referenced by an index that was merged, and gone."""
     requests: Mapped[int] = mapped_column(default=0)
     results_usable: Mapped[int | None]
     """Results that builds could use when the run ended; none if it could read no index."""
@@ -412,7 +412,7 @@ class RunRow(Base):
 
 
 class RunStateRow(Base):
-    """What was stored when a run ended, by state. None for a run that could not look."""
+    """What was stored when a run ended, by state. None for a run that could not list entries."""
 
     __tablename__ = "run_state"
     run_id: Mapped[int] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
@@ -423,7 +423,7 @@ class RunStateRow(Base):
 
 
 class ActionRow(Base):
-    """One thing that a run did, or decided to leave alone."""
+    """One thing that a run did, or decided to keep."""
 
     __tablename__ = "action"
     __table_args__ = (UniqueConstraint("run_id", "position"),)
@@ -445,7 +445,7 @@ class ActionRow(Base):
     after: Mapped[str | None]
     """Of a deletion: the indexes that must have been rewritten before, as JSON."""
     reason: Mapped[str]
-    """The code of why it was decided."""
+    """The code of the reason."""
     facts: Mapped[Reason] = mapped_column(ReasonText)
     """The whole reason, as JSON."""
     outcome: Mapped[str]

@@ -1,4 +1,4 @@
-"""Recall: what the graph remembers, for a probe that saves requests and for marking."""
+"""Recall: what the graph remembers, to save requests in a probe, and for marking."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,7 +42,7 @@ from maintainer.model.snapshot import Snapshot
 
 
 def recall(connection: Connection, target_id: int, access: Access) -> Known:
-    """Give what saves a probe requests."""
+    """Return the memory that saves a probe requests."""
     places: defaultdict[IndexId, dict[int, KnownPlace]] = defaultdict(dict)
     written: dict[tuple[Ref, str], WrittenGeneration] = {}
     store_ids: set[int] = set()
@@ -125,11 +125,11 @@ def _checked(connection: Connection, target_id: int) -> dict[str, Any]:
 def recall_entries(
     connection: Connection, target_id: int, access: Access, at: datetime
 ) -> ExpectedEntries:
-    """Return what became of the entries of our own kinds that the token reads, at the look of `at`.
+    """Return what became of the entries of our kinds that the token reads, at the probe of `at`.
 
-    Those are all that existed at the look before, but for what a killed run was about to delete,
-    and for what was not needed any more or had no content: if this file is older than the last run,
-    that run deleted it.
+    Those are all that existed at the previous probe, except what a killed run was about to delete,
+    and what was no longer needed or had no content: if this file is older than the last run, that
+    run deleted it.
     """
     here = EntryRow.target_id == target_id
     remembered = (
@@ -208,7 +208,7 @@ def _references(
 
 
 def _blobs_named(connection: Connection, target_id: int, access: Access) -> frozenset[Digest]:
-    """Return the blobs that the newest generation of each index names, and every signed one."""
+    """Return the blobs of the newest generation of each index, and of every signed one."""
     index = (ManifestRow.ref_id, ManifestRow.scope_id, ManifestRow.signed)
     place = func.row_number().over(
         partition_by=index, order_by=(ManifestRow.generation.desc(), ManifestRow.id.desc())
@@ -270,7 +270,7 @@ def _generation(row: Row[Any]) -> KnownGeneration:
 
 
 def _decoded(one: KnownGeneration, key: str, content: bytes) -> KnownGeneration:
-    """Decode what was valid when it was recorded; a rule may have come since that it breaks.
+    """Decode what was valid when it was recorded; it may break a newer rule.
 
     Raises DatabaseError if it is not what was recorded.
     """
@@ -280,14 +280,14 @@ def _decoded(one: KnownGeneration, key: str, content: bytes) -> KnownGeneration:
         if content_digest(content) == one.content_digest:
             return replace(one, violation=str(error))
         raise DatabaseError(
-            f"the database holds {key} in a state that makes no sense ({error}): remove the file; "
-            "all that is lost is the memory of when things became unreachable"
+            f"the database holds {key} in an invalid state ({error}): remove the file; "
+            "this only loses since when entries are unreferenced"
         ) from None
     return replace(one, config=config, sink=sink)
 
 
 def _to_decode(known: Iterable[KnownGeneration], probe: Probe) -> Iterator[int]:
-    """Choose what builders may be reading now, and signed ones, each of which stands for itself."""
+    """Select what builders may read now, and signed ones, each of which is an index of its own."""
     newest: dict[IndexId, KnownGeneration] = {}
     for one in known:
         if not one.exists:
@@ -303,7 +303,7 @@ def _to_decode(known: Iterable[KnownGeneration], probe: Probe) -> Iterator[int]:
 def _read_since(
     known: Iterable[KnownGeneration], now: datetime, marked_at: Mapping[IndexId, datetime]
 ) -> Iterator[int]:
-    """Choose what builders have read after it was last written down since when nothing needs it."""
+    """Select what builders have read after its clocks were last recorded."""
     generations = {one.manifest_id: one for one in known}
     for number, until in read_until(generations.values(), now, marked_at).items():
         last = marked_at.get(generations[number].index)

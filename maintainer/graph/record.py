@@ -62,9 +62,9 @@ def record(
     *,
     remember_exports: timedelta = timedelta(0),
 ) -> None:
-    """Write down all that a probe has shown. One transaction: the caller's.
+    """Record all that a probe has shown, in the caller's transaction.
 
-    `remember_exports` is how long what a tag has led to is remembered once it was replaced.
+    `remember_exports` is how long replaced exports of a tag are remembered.
     """
     ours = _looked_up(connection, target_id)
     for some in _in_batches(probe.entries):
@@ -100,7 +100,7 @@ def _in_batches(entries: Iterable[StoredEntry]) -> Iterator[list[StoredEntry]]:
 
 
 def find_target(connection: Connection, name: str) -> int:
-    """Give the id of a target, which is added if it is new."""
+    """Return the id of a target, which is added if it is new."""
     connection.execute(upsert(Target).values(name=name).on_conflict_do_nothing())
     return connection.execute(select(Target.id).where(Target.name == name)).scalar_one()
 
@@ -108,7 +108,7 @@ def find_target(connection: Connection, name: str) -> int:
 def record_generations(
     connection: Connection, target_id: int, generations: Iterable[ReadGeneration], now: datetime
 ) -> list[int]:
-    """Write down generations that were read or written, with all that they hold; give their ids.
+    """Record generations that were read or written, with their contents; return their ids.
 
     They are merged into what is remembered of their indexes.
     """
@@ -161,7 +161,7 @@ def _record_generation(
 
 
 def _find(connection: Connection, table: Any, target_id: int, name: str, **more: Any) -> int:  # noqa: ANN401
-    """Give the id of a ref or scope, which is added if it is new."""
+    """Return the id of a ref or scope, which is added if it is new."""
     connection.execute(
         upsert(table).values(target_id=target_id, name=name, **more).on_conflict_do_nothing()
     )
@@ -204,7 +204,7 @@ def _record_entries(
     entries: Sequence[StoredEntry],
     ours: Mapping[int, "_Uses"],
 ) -> None:
-    """Write down some of the entries that a probe has shown."""
+    """Record some of the entries that a probe has shown."""
     refs = _record_refs(connection, target_id, probe, entries)
     rows = []
     for entry in entries:
@@ -229,7 +229,7 @@ def _record_entries(
             }
         )
     statement = upsert(EntryRow)
-    # Only a file that is written anew changes its size, or its time of creation.
+    # Only a rewritten file changes its size, or its time of creation.
     seen = (
         "ref_id",
         "size",
@@ -244,7 +244,7 @@ def _record_entries(
         statement.on_conflict_do_update(
             index_elements=["target_id", "store_id"],
             set_={name: statement.excluded[name] for name in seen},
-            # Two files may have one id, if somebody takes pains: then the second is left alone.
+            # Two files may be forged to have one id: then the second is ignored.
             where=EntryRow.key == statement.excluded.key,
         ),
         rows,
@@ -276,7 +276,7 @@ def _looked_up(connection: Connection, target_id: int) -> dict[int, _Uses]:
 def _used_at(entry: StoredEntry, known: _Uses | None) -> datetime:
     """Return when a build last used an entry.
 
-    A use at the time of our own look-up was ours; what cannot be told apart was a build's.
+    A use at the time of our own look-up was ours; an ambiguous one was a build's.
     """
     accessed_at = entry.last_accessed_at
     if known is None:
@@ -317,7 +317,7 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
 
 
 def was_to_be_deleted(target_id: int) -> Exists:
-    """Tell whether a run that was killed may have deleted an entry, and nobody has looked since."""
+    """Return whether a killed run may have deleted an entry, with no listing since."""
     earlier = aliased(RunRow)
     last_look = (
         select(func.coalesce(func.max(earlier.id), 0))
@@ -347,7 +347,7 @@ def _kind(key: object) -> tuple[str, str | None]:
 
 
 def _record_doubts(connection: Connection, target_id: int, probe: Probe) -> None:
-    """Write down since when generations have given the same answer in place of their content."""
+    """Record since when generations have given the same answer in place of their content."""
     here = DoubtRow.target_id == target_id
     known = {
         (row.ref, row.key): row.cause
@@ -356,13 +356,13 @@ def _record_doubts(connection: Connection, target_id: int, probe: Probe) -> None
         )
     }
     met = {(one.index.ref, str(one.index.key(one.number))): one.cause for one in probe.unread}
-    # Trouble that passes says nothing; and what turned out to be unreadable is still that.
+    # Temporary trouble proves nothing; and what proved unreadable stays so.
     lasting = {place for place, cause in met.items() if cause is not Cause.TRANSIENT}
     refused = {
         (one.index.ref, str(one.index.key(one.number))) for one in probe.read if not one.content
     }
     new = {place for place in lasting if known.get(place) != met[place]}
-    # Of what a run could not look at, it knows nothing.
+    # A run knows nothing of what it could not probe.
     looked = probe.listing_complete or not probe.abilities.lists
     past = {
         (ref, key)
@@ -379,7 +379,7 @@ def _record_doubts(connection: Connection, target_id: int, probe: Probe) -> None
 
 
 def _record_presence(connection: Connection, target_id: int, probe: Probe) -> None:
-    """Write down which generations are still stored."""
+    """Record which generations are still stored."""
     here = ManifestRow.target_id == target_id
     listed = exists().where(
         EntryRow.target_id == target_id,
@@ -403,16 +403,16 @@ def _record_presence(connection: Connection, target_id: int, probe: Probe) -> No
 
 
 def forget_manifests(connection: Connection, manifests: Iterable[int]) -> None:
-    """Drop the manifests that a tag does not name any more: nobody evicts, so nobody misses them.
+    """Drop the manifests that a tag no longer names: directories do not evict anything.
 
-    A host evicts indexes while their blobs survive, so there they are remembered.
+    GitHub evicts indexes while their blobs survive, so there they are remembered.
     """
     for number in sorted(manifests):
         connection.execute(delete(ManifestRow).where(ManifestRow.id == number))
 
 
 def _record_blobs(connection: Connection, target_id: int, probe: Probe) -> None:
-    """Write down which of the blobs that an index names exist."""
+    """Record which of the blobs that an index references exist."""
     _many(
         connection,
         upsert(BlobRow).on_conflict_do_nothing(),
@@ -437,7 +437,7 @@ def _record_blobs(connection: Connection, target_id: int, probe: Probe) -> None:
 def mark_missing(
     connection: Connection, target_id: int, blobs: Iterable[Digest], now: datetime
 ) -> None:
-    """Write down that blobs were asked for in vain, so that it is noticed if they are back."""
+    """Record blobs that were not found, so that a run notices if they are back."""
     rows = [{"blob": digest} for digest in sorted(blobs)]
     if rows:
         connection.execute(

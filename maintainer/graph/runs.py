@@ -1,4 +1,4 @@
-"""Runs: what each one decided, did and reported, and what it left in the graph."""
+"""Runs: what each one decided, did and reported, and what it recorded in the graph."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -30,9 +30,9 @@ from maintainer.report import Report
 
 _REMEMBERED_FOR = timedelta(days=90)
 _RUNS = 10_000
-"""So many runs of a target are remembered at the most."""
+"""At most this many runs of a target are remembered."""
 _REPORTS = 100
-"""So many of the newest runs keep their report and decisions, whatever they did."""
+"""This many of the newest runs keep their report and decisions, whatever they did."""
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class RunSummary(msgspec.Struct, frozen=True):
 
 
 def end_killed_runs(connection: Connection, now: datetime) -> None:
-    """Write down that what is still `running` was killed; only who holds the file can know that."""
+    """Record that runs still `running` were killed; only the holder of the lock can know that."""
     connection.execute(
         update(RunRow).where(RunRow.status == "running").values(status="killed", finished_at=now)
     )
@@ -73,7 +73,7 @@ def free_moment(connection: Connection, target_id: int, now: datetime) -> dateti
 
 
 def begin_run(connection: Connection, target_id: int, now: datetime, *, dry_run: bool) -> int:
-    """Add a run, on a file that is held."""
+    """Add a run, while holding the lock."""
     end_killed_runs(connection, now)
     values = {
         "target_id": target_id,
@@ -87,11 +87,11 @@ def begin_run(connection: Connection, target_id: int, now: datetime, *, dry_run:
 
 
 def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan) -> None:
-    """Write down what each entry is, why, and since when nothing needs it.
+    """Record the state of each entry, its reason, and since when it is unreferenced.
 
     If not all was read, what looks unneeded may not be, so no clock starts; but one that runs
-    starts again where something was needed meanwhile. What an index supersedes that holds all, it
-    supersedes whatever else was not read.
+    restarts where something was needed since. A complete index supersedes its older generations,
+    whatever else was not read.
     """
     up_to_date = set(plan.settled)
     kept = {keep.store_id: keep.reason for keep in plan.keeps if keep.store_id is not None}
@@ -134,7 +134,7 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
 
 
 def save_index_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan) -> None:
-    """Write down what the indexes hold, once all entries were marked and saved."""
+    """Record the contents of the indexes, once all entries are marked and saved."""
     up_to_date = set(plan.settled)
     if marks.certain:
         note_marked(connection, target_id, (one.id for one in marks.indexes), marks.snapshot.now)
@@ -161,7 +161,7 @@ def save_rewritten(
     merged: Iterable[int],
     now: datetime,
 ) -> None:
-    """Remember what was written, what builds wrote meanwhile, and what both make superfluous.
+    """Record what was written, what builds wrote concurrently, and what both supersede.
 
     `merged` are the manifests that were merged, or replaced: builders do not read them from now on.
     """
@@ -182,7 +182,7 @@ def save_rewritten(
 def _start_clocks(
     connection: Connection, target_id: int, manifests: Iterable[int], now: datetime
 ) -> None:
-    """Write down that builders do not read these generations any more, unless that is known."""
+    """Record that builders no longer read these generations, unless already recorded."""
     entry, manifest = EntryRow.__table__, ManifestRow.__table__.c
     rows = [{"row": number} for number in sorted(manifests)]
     store_id = select(manifest.store_id).where(manifest.id == bindparam("row")).scalar_subquery()
@@ -238,7 +238,7 @@ def save_swept(
 def _note_missing_blobs(
     connection: Connection, target_id: int, swept: Iterable[Swept], now: datetime
 ) -> None:
-    """Remember which blobs are gone, so that no run has to ask for what it deleted itself."""
+    """Record which blobs are gone, so that no run looks up what it deleted itself."""
     keys = (one.delete.entry.parsed for one in swept if one.is_gone)
     deleted = {key.digest for key in keys if isinstance(key, BlobKey)}
     others = exists().where(
@@ -290,9 +290,9 @@ def finish_run(connection: Connection, report: Report) -> None:
 
 
 def _forget_runs(connection: Connection, report: Report) -> None:
-    """Drop runs of long ago, and of the runs that changed nothing all but their counts.
+    """Drop old runs, and everything but the counts of runs that changed nothing.
 
-    A service may run every few seconds; the file must not grow for ever.
+    A service may run every few seconds; the file must not grow without limit.
     """
     target = select(RunRow.target_id).where(RunRow.id == report.run).scalar_subquery()
     runs = select(RunRow.id).where(RunRow.target_id == target).order_by(RunRow.id.desc())
@@ -315,7 +315,7 @@ def _forget_runs(connection: Connection, report: Report) -> None:
 
 
 def load_report(connection: Connection, run: int | None) -> Report:
-    """Give the report of a run, by default the last one that ended, with the trend up to it.
+    """Return the report of a run, by default the last one that ended, with the trend up to it.
 
     Raises NoReportError if there is none.
     """
@@ -338,7 +338,7 @@ def load_report(connection: Connection, run: int | None) -> Report:
 
 
 def list_runs(connection: Connection, limit: int) -> list[RunSummary]:
-    """Give the last runs, newest first."""
+    """Return the last runs, newest first."""
     rows = connection.execute(
         select(RunRow, Target.name)
         .join(Target, Target.id == RunRow.target_id)

@@ -1,4 +1,4 @@
-"""How a cache has been going, over the runs that the database holds."""
+"""How a cache has changed, over the runs in the database."""
 
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
@@ -29,15 +29,15 @@ from maintainer.report.model import (
 )
 
 _POINTS = 200
-"""So many runs make up a trend; of more, evenly chosen ones do."""
+"""A trend has at most this many runs; of more, evenly chosen ones."""
 _DAYS = timedelta(days=90)
 """The graph forgets entries that have been gone for longer."""
 _NAMED = 10
-"""So many entries that are gone are named."""
+"""Up to this many gone entries are named."""
 
 
 def look_back(connection: Connection, target_id: int, run: int, at: datetime) -> Changes:
-    """Tell what others did to a cache between the run before and this one, which began at `at`."""
+    """Return what others did to a cache between the previous run and this one, begun at `at`."""
     before = connection.execute(
         select(RunRow.id, RunRow.started_at)
         .where(RunRow.target_id == target_id, RunRow.id < run, _has_looked())
@@ -75,7 +75,7 @@ def look_back(connection: Connection, target_id: int, run: int, at: datetime) ->
 
 
 def save_states(connection: Connection, report: Report) -> None:
-    """Remember what was stored when a run ended, in place of what was remembered of that run."""
+    """Record what was stored when a run ended; replaces the earlier record of that run."""
     connection.execute(delete(RunStateRow).where(RunStateRow.run_id == report.run))
     rows = [
         {"run_id": report.run, "state": one.state, "entries": one.entries, "size": one.size}
@@ -86,7 +86,7 @@ def save_states(connection: Connection, report: Report) -> None:
 
 
 def with_trend(connection: Connection, report: Report) -> Report:
-    """Give a report with what the database knows of its run and of those before."""
+    """Return a report with what the database knows of its run and earlier ones."""
     rows = connection.execute(_chosen_runs(report)).all()
     trend = Trend(
         points=_points(rows),
@@ -97,7 +97,7 @@ def with_trend(connection: Connection, report: Report) -> Report:
 
 
 def _chosen_runs(report: Report) -> Select[*tuple[Any, ...]]:
-    """Choose at most so many runs, the newest always, and give a row for each of their states."""
+    """Select at most this many runs, always the newest, with a row for each of their states."""
     numbered = (
         select(
             RunRow.id,
@@ -131,7 +131,7 @@ def _chosen_runs(report: Report) -> Select[*tuple[Any, ...]]:
 
 
 def _has_looked() -> ColumnElement[bool]:
-    """Choose the runs that saw what is stored; an empty cache has no states."""
+    """Select the runs that saw what is stored; an empty cache has no states."""
     return or_(RunRow.status == "done", RunRow.id.in_(select(RunStateRow.run_id)))
 
 

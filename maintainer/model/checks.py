@@ -18,7 +18,7 @@ class CheckedContents:
     """Those whose content cannot be downloaded."""
     readable_blobs: set[Digest] = field(default_factory=set)
     broken_blobs: set[Digest] = field(default_factory=set)
-    """Those of which no entry that the token reads has content."""
+    """Those without content in any entry that the token reads."""
     hidden_entries: set[int] = field(default_factory=set)
     hidden_blobs: set[Digest] = field(default_factory=set)
     """Those that a look-up does not find although they are listed: what they contain is unknown."""
@@ -37,10 +37,10 @@ class CheckTotals:
     broken: set[Digest] = field(default_factory=set)
     """The blobs that count as gone."""
     failures: list[str] = field(default_factory=list)
-    """What checks met that proved nothing, one line for each."""
+    """Errors of inconclusive checks, one line for each."""
     deferred: int = 0
-    """Checks that are due, and were left to the next run."""
+    """Checks that are due, and were deferred to the next run."""
     ambiguous: set[Digest] = field(default_factory=set)
-    """Blobs without content of which it is not known which of several entries lacks it."""
+    """Blobs in several entries, of which it is not known which one lacks the content."""
     outage: StorageOutage | None = None
     """Why no blob counts as gone, if so many seem to be that it must be an outage."""

@@ -1,4 +1,4 @@
-"""Decisions: what to write, what to delete, what to leave alone, and what came of it. Pure."""
+"""Decisions: what to write, what to delete, what to keep, and the results. Pure."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,9 +45,9 @@ class DeleteEntry:
 
     @property
     def rank(self) -> int:
-        """Its place among others: what does harm goes first, then what the others build on.
+        """Its place in the order: harmful entries go first, then what the others build on.
 
-        Uploads come last: for the sweep, deleting one looks like a build at work.
+        Uploads come last: to the sweep, deleting one looks like an active build.
         """
         if isinstance(self.entry.parsed, UploadKey):
             return len(_ORDER) + 1
@@ -59,7 +59,7 @@ _ORDER = (State.WITHOUT_CONTENT, State.SUPERSEDED)
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Leave this alone."""
+    """Keep this as it is."""
 
     subject: str
     """A key, or what the decision is about."""
@@ -86,14 +86,14 @@ class Plan:
 
     writes: tuple[WriteIndex, ...]
     deletes: tuple[DeleteEntry, ...]
-    """In the order of their deletion: what has no content, superseded generations, what dangles."""
+    """In the order of deletion: entries without content, superseded generations, dangling ones."""
     keeps: tuple[Keep, ...]
     settled: tuple[IndexId, ...]
-    """The indexes whose newest generation already says what their merge would."""
+    """The indexes whose newest generation already equals their merge."""
     blocked: Reason | None = None
     """Why no blob may be deleted, if so."""
     deferred: Export | None = None
-    """The export in progress because of which blobs that are due are not deleted, if so."""
+    """The export in progress that keeps due blobs from being deleted, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,32 +101,32 @@ class Rules:
     """What the owner of a cache has decided."""
 
     grace: timedelta
-    """How long nothing must have needed an entry before it is deleted."""
+    """How long an entry must be unreferenced before it is deleted."""
     max_index_size: int | None = None
     """Bytes. A larger merged index is not written: no run could read it again."""
     protects_unreadable_refs: bool = True
     """Whether indexes in refs that the token cannot read may need blobs."""
     retention: timedelta | None = None
-    """The store evicts what nobody has used for so long; None if that is not known."""
+    """The store evicts entries that were unused for this long; None if not known."""
     repair: bool = False
-    """Write only indexes that are not valid or name missing blobs, and delete nothing."""
+    """Write only indexes that are invalid or reference missing blobs, and delete nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """What came of one index that was to be written."""
+    """The result of writing one index."""
 
     index: IndexId
     written: ReadGeneration | None
     """The generation that was written and read back; None if it was not."""
     met: tuple[ReadGeneration, ...]
-    """The generations that builds wrote meanwhile, which were merged in."""
+    """The concurrent generations of builds, which were merged in."""
     error: str | None = None
     """What went wrong, if it did."""
     left: Reason | None = None
     """Why it was deferred to the next run, if it was."""
     missing: frozenset[Digest] = frozenset()
-    """The blobs that builds have named meanwhile, and that were not found."""
+    """The blobs that builds have referenced since the run began, and that were not found."""
     unproven: str | None = None
     """The key of what was written, but could not be read back."""
     files: tuple[int, ...] | None = None
@@ -155,20 +155,20 @@ class Rewritten:
 
     @property
     def protected(self) -> frozenset[Digest]:
-        """The blobs that builds have begun to need meanwhile."""
+        """The blobs that builds have begun to need since the run began."""
         return frozenset().union(*(one.config.blobs for one in self.met if one.config))
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What came of one entry that was to be deleted."""
+    """The result of deleting one entry."""
 
     delete: DeleteEntry
     outcome: Outcome
 
     @property
     def is_gone(self) -> bool:
-        """Whether the entry exists no more."""
+        """Whether the entry no longer exists."""
         return isinstance(self.outcome, Done | AlreadyGone)
 
     @property
@@ -179,7 +179,7 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Heal:
-    """An index that references blobs which this run has deleted, and what came of it."""
+    """An index that references blobs which this run has deleted, and the result of its rewrite."""
 
     generation: ReadGeneration
     """What a build has written."""
@@ -188,9 +188,9 @@ class Heal:
     write: WriteIndex | None = None
     """How to rewrite it; None if it is not rewritten."""
     base: Index | None = None
-    """What is known of the index that is rewritten."""
+    """The known state of the index that is rewritten."""
     result: Rewritten | None = None
-    """What came of that, once it was tried."""
+    """The result of the rewrite, once it was tried."""
     why_not: Signed | NotWritable | UsedByBuilds | None = None
     """Why it is not rewritten, if so."""
 

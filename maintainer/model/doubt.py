@@ -1,4 +1,4 @@
-"""Doubt: an index that exists and could not be read. It ends, one way or the other. Pure."""
+"""Doubt: an index that exists and could not be read. It is always resolved in the end. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,20 +9,20 @@ class Cause(StrEnum):
     """Why an index could not be read."""
 
     TRANSIENT = "transient"
-    """Trouble that may pass: the server, the network, or our own budget. It proves nothing."""
+    """A temporary error: the server, the network, or our own budget. It proves nothing."""
     NOT_FOUND = "not found"
     """It is listed, and a look-up finds nothing."""
     NO_CONTENT = "no content"
     """A look-up finds it, and there is nothing to download."""
     OTHER_SIZE = "other size"
-    """The download has not the size that is listed."""
+    """The size of the download differs from the listed one."""
     TOO_LARGE = "too large"
-    """It is larger than what we read."""
+    """It is larger than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """What earlier runs met when they tried to read an index, always the same."""
+    """The answer, always the same, that earlier runs got when they tried to read an index."""
 
     cause: Cause
     since: datetime
@@ -30,7 +30,7 @@ class Doubt:
     def has_ended(self, cause: Cause, now: datetime, grace: timedelta) -> bool:
         """Return whether the same answer for a whole grace period shows that it will not change.
 
-        Builders get that answer too: the index is of no use to them.
+        Builders get that answer too: the index is useless to them.
         """
         lasts = cause is self.cause and cause is not Cause.TRANSIENT
         return lasts and self.since < now and now - self.since >= grace

@@ -12,7 +12,7 @@ from maintainer.model.reason import Reason
 class Access:
     """What the token may do, by its own claims.
 
-    Sets, though services search the refs in the token's order: an index key holds the hash of its
+    Sets, although services search refs in the token's order: an index key contains the hash of its
     ref, and blobs are the same wherever they are found.
     """
 
@@ -43,24 +43,24 @@ class Listing:
     entries: Iterable[StoredEntry]
     """May be read more than once."""
     complete: bool
-    """Whether every entry that existed when it began, and was not deleted meanwhile, is there."""
+    """Whether it has every entry that existed when it began, except those deleted since."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """When a store evicts entries by itself."""
+    """When a store evicts entries automatically."""
 
     quota: int = 10 * 10**9
     """Bytes, above which it evicts the least recently used entries; GitHub's default."""
     retention: timedelta | None = None
-    """It evicts what nobody has used for so long; None if that is not known."""
+    """It evicts entries that were unused for this long; None if not known."""
     is_assumed: bool = True
-    """Whether the quota is assumed, because nobody could be asked for it."""
+    """Whether the quota is assumed, because no service reports it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RememberedEntry:
-    """An entry of ours that existed when it was last looked for."""
+    """An entry of ours that existed at the last probe."""
 
     store_id: int
     size: int
@@ -83,9 +83,9 @@ class KnownEntry:
     known_before: bool
     """Whether an earlier run has seen it."""
     unneeded_since: datetime | None
-    """Since when the graph knows that nothing needs it, if it does."""
+    """Since when the graph knows it to be unreferenced, if so."""
     state: str
-    """As the last run that saw it marked it."""
+    """As marked by the last run that saw it."""
     reason: Reason
     used_at: datetime | None = None
     """When a build last used it, as far as known; like `last_accessed_at`, without our look-ups."""
@@ -96,7 +96,7 @@ class KnownEntry:
 
     @property
     def last_use_at(self) -> datetime:
-        """The later of created and last accessed, whoever did it.
+        """The later of created and last accessed, by whomever.
 
         Our look-ups count, because one may hide that of a build which came just before it.
         """

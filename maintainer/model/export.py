@@ -17,5 +17,5 @@ class Export:
 
     @property
     def reason(self) -> ExportInProgress:
-        """Why nothing is deleted while it lasts."""
+        """Why no blob is deleted while it lasts."""
         return ExportInProgress(self.ref, self.since)

@@ -19,11 +19,11 @@ class KnownGeneration:
     number: int
     content_digest: Digest
     config: CacheConfig | None
-    """None if it is not valid, or if what it names does not matter any more."""
+    """None if it is invalid, or if its content no longer matters."""
     violation: str | None
-    """The rule of the importer's that it breaks."""
+    """The importer's rule that it breaks."""
     created_at: datetime
-    """When its entry was created, or first seen where the store does not tell."""
+    """When its entry was created, or first seen if the store does not report it."""
     store_id: int | None
     """Its entry, where the store lists entries."""
     exists: bool
@@ -33,7 +33,7 @@ class KnownGeneration:
     missing_since: datetime | None = None
     """When it was noticed to be gone, if it is."""
     sink: Sink | None = None
-    """The record that only what we write has."""
+    """The sink record, which only indexes that we write have."""
 
     @property
     def key(self) -> IndexKey:
@@ -58,13 +58,13 @@ class UnreadGeneration:
 
     @property
     def name(self) -> str:
-        """What to call it: its key, or that of its index if the number is not known."""
+        """Its name for messages: its key, or that of its index if the number is not known."""
         return str(self.index.key(self.number)) if self.number else str(self.index)
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenTag:
-    """A tag of a directory that leads nowhere, and that no run can repair."""
+    """A tag of a directory without a readable manifest, which no run can repair."""
 
     name: str
     problem: str
@@ -75,11 +75,11 @@ def read_until(
     now: datetime,
     marked_at: Mapping[IndexId, datetime] | None = None,
 ) -> dict[int, datetime]:
-    """Tell until when builders may have read each generation of its index, by manifest id.
+    """Return until when builders may have read each generation of its index, by manifest id.
 
-    They read what was created last, whatever its number; and if the host evicts that, what was
-    created before it. `marked_at` tells when that was last written down: generations that were gone
-    by then are left out.
+    They read the one created last, whatever its number; and if GitHub evicts that, the one created
+    before it. `marked_at` is when that was last recorded: generations that were gone by then are
+    omitted.
     """
     indexes: defaultdict[IndexId, list[KnownGeneration]] = defaultdict(list)
     for one in generations:
@@ -107,7 +107,7 @@ def _read_until(
 
 
 def _hidden_from(later: Iterable[KnownGeneration], end: datetime) -> datetime:
-    """Give the last moment before `end` at which none of these was sure to be stored.
+    """Return the last moment before `end` at which none of these was sure to be stored.
 
     They come in the order of their creation, the last first.
     """
@@ -119,9 +119,9 @@ def _hidden_from(later: Iterable[KnownGeneration], end: datetime) -> datetime:
 
 
 def index_of(ref: Ref, key: Key) -> IndexId | None:
-    """Tell which index an entry is a generation of.
+    """Return which index an entry is a generation of.
 
-    None if it is no index, or a key that no build in its ref writes.
+    None if it is not an index, or has a key that builds in its ref do not write.
     """
     if not isinstance(key, IndexKey) or key.ref_hash != hash_ref(ref):
         return None
@@ -138,10 +138,10 @@ class ReadGeneration:
     config: CacheConfig | None
     """None if it is not valid."""
     violation: str | None
-    """The rule of the importer's that it breaks."""
+    """The importer's rule that it breaks."""
     created_at: datetime
-    """When it was created, or read where the store does not tell."""
+    """When it was created, or read if the store does not report it."""
     store_id: int | None
     location: str | None
     sink: Sink | None = None
-    """The record that only what we write has."""
+    """The sink record, which only indexes that we write have."""

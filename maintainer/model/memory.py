@@ -1,4 +1,4 @@
-"""What the graph remembers that saves requests, and what a probe has shown. Pure."""
+"""What the graph remembers to save requests, and what a probe has shown. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.store import NO_FACTS, Abilities, StoreFacts
 
 SKEW = timedelta(minutes=10)
-"""So far may our clock and the service's be apart."""
+"""The largest difference between our clock and the service's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class WrittenGeneration:
     written_at: datetime
 
     def is_in(self, entry: StoredEntry) -> bool:
-        """Tell whether an entry of its key must be it, so that it need not be read again."""
+        """Return whether an entry with its key must be the same, so need not be read again."""
         return entry.size == self.size and abs(entry.created_at - self.written_at) <= SKEW
 
 
@@ -52,11 +52,11 @@ class Known:
     named_blobs: frozenset[Digest] = frozenset()
     """The blobs that the newest generations name, and that the merges need."""
     spare_blobs: frozenset[Digest] = frozenset()
-    """Those that are remembered besides: of older results, and of what is gone."""
+    """The other remembered ones: of older results, and of gone generations."""
     missing_blobs: frozenset[Digest] = frozenset()
-    """Those of all these that an earlier run has asked for in vain."""
+    """Those of all these that an earlier run did not find."""
     doubts: Mapping[tuple[Ref, str], Doubt] = field(default_factory=dict)
-    """What the last runs met in place of generations, by ref and key."""
+    """What the last runs got in place of generations, by ref and key."""
     broken_entries: frozenset[int] = frozenset()
     """The entries whose content cannot be downloaded, as an earlier run has found."""
     broken_blobs: frozenset[Digest] = frozenset()
@@ -64,12 +64,12 @@ class Known:
     checked_blobs: Mapping[Digest, datetime] = field(default_factory=dict)
     """When it was last found out whether their content can be downloaded."""
     looked_at: datetime | None = None
-    """When the last run that came to its end began to look."""
+    """When the probe of the last complete run began."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one look at a cache has shown."""
+    """What one probe of a cache has shown."""
 
     at: datetime
     access: Access
@@ -82,17 +82,17 @@ class Probe:
     adopted: Mapping[int, int]
     """The entries of generations that an earlier run wrote: store ids by manifest."""
     found: frozenset[int]
-    """Manifests that were looked up and are still what they were."""
+    """Manifests that were looked up and are unchanged."""
     gone: frozenset[int]
-    """Manifests that were looked up and are not there any more."""
+    """Manifests that were looked up and are gone."""
     live_blobs: frozenset[Digest]
     """The blobs that exist where the token can read them."""
     missing_blobs: frozenset[Digest]
-    """The blobs that an index names and that were asked for in vain, now or earlier."""
+    """The blobs that an index references and that were not found, now or earlier."""
     read_by_builders: Mapping[IndexId, str]
     unasked_blobs: frozenset[Digest] = frozenset()
-    """The blobs that an index names and that the budget did not allow to ask for: nothing can be
-    planned without them."""
+    """The blobs that an index references and that the budget did not allow to look up: without them
+    nothing can be planned."""
     broken_blobs: frozenset[Digest] = frozenset()
     """The blobs that are listed or found, but whose content cannot be downloaded: not live."""
     facts: StoreFacts = NO_FACTS

@@ -1,4 +1,4 @@
-"""Outcomes: what became of an action, as values. Pure."""
+"""Outcomes of actions, as values. Pure."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from maintainer.model.reason import Reason, to_code
 
 
 class Base(msgspec.Struct, frozen=True, tag_field="code", tag=to_code):
-    """What all outcomes have in common: a code, by which they are told apart."""
+    """The base of all outcomes: a code that identifies each class."""
 
 
 class Planned(Base, frozen=True):
@@ -18,7 +18,7 @@ class Done(Base, frozen=True):
 
 
 class AlreadyGone(Base, frozen=True):
-    """What was to be deleted did not exist any more."""
+    """The entry to delete no longer existed."""
 
 
 class Kept(Base, frozen=True):
@@ -26,7 +26,7 @@ class Kept(Base, frozen=True):
 
 
 class Skipped(Base, frozen=True):
-    """It turned out that it must not be done, or need not."""
+    """It turned out to be forbidden or unnecessary."""
 
     reason: Reason
 
@@ -45,4 +45,4 @@ class Failed(Base, frozen=True):
 
 
 Outcome = Planned | Done | AlreadyGone | Kept | Skipped | Deferred | Failed
-"""Every outcome that there is."""
+"""Every outcome."""

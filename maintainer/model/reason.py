@@ -19,7 +19,7 @@ def to_code(name: str) -> str:
 
 
 class Base(msgspec.Struct, frozen=True, tag_field="code", tag=to_code):
-    """What all reasons have in common: a code, by which they are told apart."""
+    """The base of all reasons: a code that identifies each class."""
 
 
 def code_of(value: msgspec.Struct) -> str:
@@ -41,11 +41,11 @@ class NotMarked(Base, frozen=True):
 
 
 class OtherTool(Base, frozen=True):
-    """Its key is none of BuildKit's."""
+    """Its key is not one of BuildKit's."""
 
 
 class ForeignKey(Base, frozen=True):
-    """It has the key of an index that no build in its ref writes."""
+    """It has the key of an index that builds in its ref do not write."""
 
     ref: str
 
@@ -65,7 +65,7 @@ class Needed(_OfIndex, frozen=True):
 
 
 class NeededByOtherTag(Base, frozen=True):
-    """A tag of a directory needs it that is not a cache."""
+    """A tag of a directory that is not a cache needs it."""
 
     tag: str
 
@@ -95,10 +95,10 @@ class Unread(Base, frozen=True):
 
 
 class Overdue(Base, frozen=True):
-    """It goes once nothing has needed it for a grace period."""
+    """It is deleted once it has been unreferenced for a grace period."""
 
     since: datetime | None = None
-    """Since when nothing needs it, where the grace period is over."""
+    """Since when it is unreferenced, if the grace period is over."""
 
 
 class Unreferenced(Overdue, frozen=True):
@@ -106,7 +106,7 @@ class Unreferenced(Overdue, frozen=True):
 
 
 class NamedUntilNow(Overdue, frozen=True, kw_only=True):
-    """This index names it until it is rewritten, but no live result needs it."""
+    """This index references it until it is rewritten, but no live result needs it."""
 
     index: str
     ref: str
@@ -117,7 +117,7 @@ class SignedIndexGone(Overdue, frozen=True):
 
 
 class AbandonedUpload(Overdue, frozen=True):
-    """A build that was killed has left this upload."""
+    """A killed build left this upload."""
 
 
 class Superseded(Overdue, frozen=True, kw_only=True):
@@ -135,7 +135,7 @@ class Replaced(Base, frozen=True):
 
 
 class Evicted(Base, frozen=True):
-    """The host, or somebody else, removed it."""
+    """GitHub evicted it, or somebody else deleted it."""
 
 
 class Removed(Base, frozen=True):
@@ -143,7 +143,7 @@ class Removed(Base, frozen=True):
 
 
 class DeletedByKilledRun(Base, frozen=True):
-    """A run deleted it that was killed before it could record that."""
+    """A run deleted it, but was killed before it could record that."""
 
 
 class FoundByLookUp(Base, frozen=True):
@@ -151,10 +151,10 @@ class FoundByLookUp(Base, frozen=True):
 
 
 class Missing(Base, frozen=True):
-    """An index names it, but it does not exist."""
+    """An index references it, but it does not exist."""
 
 
-# Why an entry is kept although nothing needs it.
+# Why an unreferenced entry is kept.
 
 
 class UnreadIndex(Base, frozen=True):
@@ -164,11 +164,11 @@ class UnreadIndex(Base, frozen=True):
 
 
 class IncompleteList(Base, frozen=True):
-    """The list of entries was not whole, so an index may have been missed."""
+    """The list of entries was incomplete, so an index may have been missed."""
 
 
 class StillNamed(_OfIndex, frozen=True):
-    """This index names it and is not rewritten."""
+    """This index references it and is not rewritten."""
 
 
 class OpaqueIndex(Base, frozen=True):
@@ -215,13 +215,13 @@ class SameKeyElsewhere(Base, frozen=True):
 
 
 class RequestsExhausted(Base, frozen=True):
-    """The run has sent all the requests that it may send."""
+    """The run has sent as many requests as it may."""
 
     limit: int
 
 
 class DeadlinePassed(Base, frozen=True):
-    """The run has taken all the time that it may take."""
+    """The deadline of the run has passed."""
 
 
 class RestShareExhausted(Base, frozen=True):
@@ -246,7 +246,7 @@ WhyUnread = Problem | SameKeyElsewhere | Exhausted
 
 class _Write(Base, frozen=True, kw_only=True):
     left_out: int = 0
-    """Results of a tag, used longest ago, for which importers have no room."""
+    """The results of a tag used longest ago, which do not fit into importers' limits."""
 
 
 class MergeGenerations(_Write, frozen=True):
@@ -291,9 +291,9 @@ class Merge(_Write, frozen=True):
     generations: tuple[int, ...]
     into: int
     without_content: int = 0
-    """Blobs that it names, and whose content cannot be downloaded."""
+    """Blobs that it references, and whose content cannot be downloaded."""
     missing: int = 0
-    """Blobs that it names, and that are gone or not needed."""
+    """Blobs that it references, and that are gone or not needed."""
 
 
 class DropMissing(_Write, frozen=True):
@@ -304,7 +304,7 @@ class DropMissing(_Write, frozen=True):
 
 
 class DropUnused(_Write, frozen=True):
-    """Drop keys and results that are of no use."""
+    """Drop unused keys and results."""
 
 
 class AddSink(_Write, frozen=True):
@@ -312,7 +312,7 @@ class AddSink(_Write, frozen=True):
 
 
 class Shadowed(_Write, frozen=True):
-    """Builds read another key, which was created later, in place of the newest generation."""
+    """Builds read another key instead of the newest generation, because it was created later."""
 
     by: str
 
@@ -351,7 +351,7 @@ WriteReason = (
 
 
 class UsedByBuilds(Base, frozen=True):
-    """Somebody else has written where the merge of all others belongs."""
+    """Somebody else has written the index that is reserved for the merge of all others."""
 
     key: str
     is_tag: bool = False
@@ -362,7 +362,7 @@ class UpToDate(Base, frozen=True):
 
     is_tag: bool = False
     left_out: int = 0
-    """Results of a tag, used longest ago, for which importers have no room."""
+    """The results of a tag used longest ago, which do not fit into importers' limits."""
 
 
 class NothingLeft(Base, frozen=True):
@@ -382,7 +382,7 @@ class NewestUnread(Base, frozen=True):
 
 
 class NotWritable(Base, frozen=True):
-    """The token cannot write to its ref, or nobody to the directory."""
+    """The token cannot write to its ref, or the directory is not writable."""
 
     ref: str
     pending: WriteReason | None = None
@@ -390,7 +390,7 @@ class NotWritable(Base, frozen=True):
 
 
 class NumbersExhausted(Base, frozen=True):
-    """Its generations have the highest number that a key can hold."""
+    """Its generations have reached the highest number of a key."""
 
 
 class KeyTooLong(Base, frozen=True):
@@ -401,7 +401,7 @@ class KeyTooLong(Base, frozen=True):
 
 
 class TooLarge(Base, frozen=True):
-    """No run could read the merged index again."""
+    """The merged index would be too large for any run to read."""
 
     problem: str
     size: int
@@ -426,17 +426,17 @@ class NotADigest(Base, frozen=True):
 
 
 class NotAFile(Base, frozen=True):
-    """What has the name of a blob is not a regular file."""
+    """Something with the name of a blob is not a regular file."""
 
     is_link: bool
 
 
 class NotABlobDirectory(Base, frozen=True):
-    """It is among the directories of blobs and is not one of them."""
+    """It is next to the directories of blobs and is not one of them."""
 
 
 class BrokenTag(Base, frozen=True):
-    """A tag leads nowhere."""
+    """A tag has no readable manifest."""
 
     problem: str
 
@@ -446,7 +446,7 @@ class Damaged(Base, frozen=True):
 
 
 class Unrecognized(Base, frozen=True):
-    """It is nothing that a run knows."""
+    """No run recognizes it."""
 
 
 # Why a planned action was not carried out.
@@ -457,7 +457,7 @@ class EarlierFailure(Base, frozen=True):
 
 
 class NamedByNewIndex(Base, frozen=True):
-    """A build has written an index since the run began that names it."""
+    """A build has written an index that references it since the run began."""
 
 
 class LookedUp(Base, frozen=True):
@@ -491,7 +491,7 @@ class BuildsUnknown(Base, frozen=True):
 
 
 class TooManyUsed(Base, frozen=True):
-    """So many blobs were used since the run began that it may be one of them."""
+    """Too many blobs were used since the run began to tell whether it was one of them."""
 
 
 class Exported(Base, frozen=True):
@@ -505,11 +505,11 @@ class UploadInProgress(Base, frozen=True):
 
 
 class Uploaded(Base, frozen=True):
-    """A build has uploaded and not exported yet, so it may be about to need any blob."""
+    """A build has uploaded but not exported yet, so it may be about to need any blob."""
 
 
 class Changed(Base, frozen=True):
-    """It is not what was seen any more."""
+    """It has changed since the run saw it."""
 
     problem: str
 
@@ -531,7 +531,7 @@ class Locked(Base, frozen=True):
 
 
 class ManifestGone(Base, frozen=True):
-    """The manifest that was to be replaced is gone."""
+    """The manifest to replace is gone."""
 
     problem: str
 
@@ -544,25 +544,25 @@ class ImportLimit(Base, frozen=True):
 
 
 class NotACache(Base, frozen=True):
-    """The tag has come to lead to something that is not a cache."""
+    """The tag now points to something that is not a cache."""
 
 
 # What kept a run from doing more.
 
 
 class StorageOutage(Base, frozen=True):
-    """So many blobs could not be downloaded that none of them counts as gone."""
+    """Too many blobs could not be downloaded, so none of them counts as gone."""
 
     blobs: int
     checked: int
 
 
 class ChecksFailed(Base, frozen=True):
-    """Blobs whose check proved nothing."""
+    """Blobs whose check was inconclusive."""
 
     blobs: int
     problem: str
-    """What one of the checks met."""
+    """The error of one of the checks."""
 
 
 class ChecksDeferred(Base, frozen=True):
@@ -684,4 +684,4 @@ Reason = (
     | NotACache
     | Note
 )
-"""Every reason that there is."""
+"""Every reason."""

@@ -1,4 +1,4 @@
-"""What is remembered of an index: one merge of all that was ever read of it. Pure.
+"""The memory of an index: one merge of everything that was ever read of it. Pure.
 
 A numbered index is remembered as one merge. A tag is overwritten by each export, and nobody evicts
 from a directory; so what an export held that another one has replaced is remembered by the day on
@@ -23,10 +23,10 @@ class Remembered:
     config: CacheConfig = _NOTHING
     """The merge of all generations; of a tag, the newest export."""
     replaced: Mapping[date, CacheConfig] = field(default_factory=dict)
-    """Of a tag: what former exports held, by the day on which another one was seen in their place.
+    """Of a tag: replaced exports, by the day on which they were seen to be replaced.
     """
     highest: int = 0
-    """The highest number that was ever seen; 0 if none was."""
+    """The highest number ever seen; 0 if none was."""
     up_to_date: int = 0
     """The manifest that was the last one seen to hold all that was live; 0 if none was."""
     lost: frozenset[Digest] = frozenset()
@@ -36,7 +36,7 @@ class Remembered:
 
     @property
     def parts(self) -> tuple[CacheConfig, ...]:
-        """What it is the merge of: the newest export first, then those before it."""
+        """The parts of the merge: the newest export first, then those before it."""
         return (self.config, *(self.replaced[day] for day in sorted(self.replaced, reverse=True)))
 
     @property

@@ -1,4 +1,4 @@
-"""What a run knows of a cache once it was probed and recorded: all that marking sees. Pure."""
+"""What a run knows of a cache after the probe is recorded: all that marking sees. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class Snapshot:
     facts: StoreFacts = NO_FACTS
     merged_scope: Scope | None = None
     """The scope, or the tag of a directory, that holds the merge of all others of its ref; None if
-    there is to be none.
+    that is turned off.
     """
     recent_references: Mapping[tuple[Ref, Digest], datetime] = field(default_factory=dict)
     """When an index of a ref was last created that references a blob, for the last hour or more."""
@@ -50,5 +50,5 @@ class Snapshot:
 
     @property
     def marked_at(self) -> Mapping[IndexId, datetime]:
-        """When it was last written down since when nothing needs what each index has named."""
+        """When the clocks of everything that each index references were last recorded."""
         return {index: one.marked_at for index, one in self.memory.items() if one.marked_at}

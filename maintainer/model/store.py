@@ -1,4 +1,4 @@
-"""What a store can do, and what it tells beside its entries. Pure."""
+"""What a store can do, and what it reports besides its entries. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from maintainer.model.reason import Reason
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a store can do. The rest of the program asks for these, never which store it is."""
+    """What a store can do. The rest of the program checks these, never which store it is."""
 
     lists: bool = True
     """Whether it can list its entries."""
@@ -21,7 +21,7 @@ class Abilities:
     numbered: bool = False
     """Whether an index is a row of numbered generations, and not one thing under a name."""
     evicts: bool = False
-    """Whether it deletes entries by rules of its own."""
+    """Whether it evicts entries automatically."""
     shows_exports: bool = False
     """Whether `activity` sees an export in progress; else blobs that no index references tell."""
     looks_cheaply: bool = False
@@ -31,14 +31,14 @@ class Abilities:
     writes_together: bool = False
     """Whether several indexes are written at once."""
     requests_to_write: int = 0
-    """What writing an index takes when nobody interferes."""
+    """The requests that writing an index takes without interference."""
     deletions_a_minute: int | None = None
-    """How many entries may be deleted in a minute; None if nothing sets a pace."""
+    """How many entries may be deleted per minute; None if there is no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """What some stores tell and others do not; by default nothing."""
+    """What only some stores report; by default nothing."""
 
     quiet_since: datetime | None = None
     """When an index was last replaced: until then, any blob may have been in use."""
@@ -47,14 +47,14 @@ class StoreFacts:
     pinned: Mapping[Digest, Reason] = field(default_factory=dict)
     """The blobs that something else needs, and why."""
     others: frozenset[IndexId] = frozenset()
-    """The names that are taken by what is no cache."""
+    """The names that are taken by something that is not a cache."""
     recent_roots: frozenset[Digest] = frozenset()
     """The blobs that indexes may have needed since the last run, until one was last replaced."""
     broken: tuple[BrokenTag, ...] = ()
-    """The names that lead nowhere."""
+    """The names without a readable manifest."""
     index_limit: int | None = None
     """Bytes of the largest index that importers read; None if they read any."""
 
 
 NO_FACTS = StoreFacts()
-"""What a store tells that tells nothing."""
+"""The report of a store that reports nothing."""

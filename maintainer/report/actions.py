@@ -1,4 +1,4 @@
-"""Actions as they are reported: a decision, what became of it, and both in words. Pure."""
+"""Actions as they are reported: a decision, its outcome, and both in words. Pure."""
 
 from maintainer.model.decision import DeleteEntry, Keep
 from maintainer.model.outcome import Kept, Outcome

@@ -147,13 +147,13 @@ class ReportBuilder:
         )
 
     def count_unlisted(self, keeps: Sequence[Keep]) -> None:
-        """Count what is kept and too much to be listed."""
+        """Count kept entries that are too many to be listed."""
         known = self._unlisted
         size = known.size + sum(one.size or 0 for one in keeps)
         self._unlisted = ActionTotal(known.kind, known.outcome, known.actions + len(keeps), size)
 
     def sweep(self, one: Swept) -> None:
-        """Take in what came of a deletion."""
+        """Add the outcome of a deletion."""
         self.entries.sweep(one, self._named)
 
     @cached_property
@@ -262,7 +262,7 @@ class ReportBuilder:
         return msgspec.structs.replace(space, quota_is_assumed=limits.is_assumed)
 
     def _after(self, index: Index, write: WriteIndex | None) -> CacheConfig:
-        """Give what builders can use when the run ends; for a plan, what they could."""
+        """Return what builders can use when the run ends; for a plan, what they could."""
         for heal in self.heals:
             if heal.index == index.id and heal.result and heal.result.written:
                 return heal.result.written.config or index.usable
@@ -319,7 +319,7 @@ class _Sizes:
         return sum(self._sizes.get(blob, 0) for blob in blobs & self._live)
 
     def of_blob(self, blob: Digest) -> int:
-        """Give the size of one."""
+        """Return the size of one."""
         return self._sizes.get(blob, 0)
 
 

@@ -9,15 +9,15 @@ from maintainer.cacheconfig.order import dependency_order
 from maintainer.report.model import ChainRow, LostBlob
 
 _CHAINS = 5
-"""So many chains, the largest, are in a tree."""
+"""Up to this many chains, the largest, are in a tree."""
 _LOST = 20
-"""So many missing blobs are named."""
+"""Up to this many missing blobs are named."""
 
 
 def largest_chains(
     config: CacheConfig, size_of: Callable[[Digest], int], whole: int
 ) -> tuple[tuple[ChainRow, ...], int]:
-    """Give the tree of the largest layer chains, and how many chains are not in it.
+    """Return the tree of the largest layer chains, and how many chains are not in it.
 
     `whole` is the number of bytes that the shares refer to. Layers without a branch between them
     are one row.
@@ -60,7 +60,7 @@ class _Forest:
         return chain
 
     def rows(self, shown: set[int], ends: Counter[int], whole: int) -> list[ChainRow]:
-        """Give the layers of `shown`, each with what stands on it right behind it."""
+        """Return the layers of `shown`, each followed by what stands on it."""
         above = self._above(shown)
         rows = []
         waiting = [(root, 0) for root in reversed(above[NO_PARENT])]
@@ -74,7 +74,7 @@ class _Forest:
         return rows
 
     def _above(self, shown: set[int]) -> defaultdict[int, list[int]]:
-        """Give for each layer those that stand on it, the largest subtree first."""
+        """Return for each layer those that stand on it, the largest subtree first."""
         weight: Counter[int] = Counter()
         for layer in reversed(_bottom_up(self.layers)):
             if layer in shown:
@@ -101,7 +101,7 @@ class _Forest:
 def find_losses(
     remembered: CacheConfig, left: CacheConfig, live_blobs: Collection[Digest]
 ) -> tuple[int, tuple[LostBlob, ...]]:
-    """Tell how many results pruning has dropped, and because of which missing blobs.
+    """Return how many results pruning has dropped, and because of which missing blobs.
 
     Each is put down to the missing blob that is nearest to the bottom of its layers.
     """
@@ -120,7 +120,7 @@ def find_losses(
 
 
 def _causes(layers: Sequence[Layer], live_blobs: Collection[Digest]) -> list[Digest | None]:
-    """Give for each layer the lowest blob among its own and those below that is missing."""
+    """Return for each layer the lowest blob among its own and those below that is missing."""
     causes: list[Digest | None] = [None] * len(layers)
     for position in _bottom_up(layers):
         layer = layers[position]

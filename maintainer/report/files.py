@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written completely or not at all."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ from maintainer.errors import MaintainerError
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file in place of what is there, with the permissions that a new file gets.
+    """Replace a file, with the permissions of a new file.
 
     A link is followed; a device or a pipe stays what it is, and is written to.
     Raises MaintainerError, in one line, if that cannot be done; then nothing has changed.

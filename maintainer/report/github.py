@@ -1,7 +1,7 @@
-"""What a workflow gets to see of a run: the job summary, a step's outputs, an error's annotation.
+"""What a workflow sees of a run: the job summary, a step's outputs, an error's annotation.
 
 The runner obeys commands in whatever a step prints, on stdout and stderr alike, and names in a
-cache are anybody's text. So while a run goes on the runner is told to obey nothing; values go into
+cache are anybody's text. So commands are turned off during a run; values go into
 files, between delimiters that nobody can guess.
 """
 
@@ -43,7 +43,7 @@ class Workflow:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep the runner from obeying what is printed meanwhile; all of it goes to stdout.
+        """Keep the runner from obeying what is printed inside; all of it goes to stdout.
 
         An error ends the process, with its status, as an annotation and the output `status`.
         """
@@ -55,7 +55,7 @@ class Workflow:
                 self._set({"status": "failed"})
                 self._annotate(str(error))
                 raise SystemExit(error.exit_status) from None
-            # After any other error the runner stays deaf: a traceback may show names.
+            # After any other error commands stay off: a traceback may contain names.
             self._resume_commands()
 
     def _summarize(self, text: str) -> None:
@@ -91,7 +91,7 @@ class Workflow:
 
 @contextmanager
 def told_to_workflow(step: StepSettings | None) -> Iterator[Workflow | None]:
-    """Give the workflow that `step` is of, held as long as the context lasts; None for None."""
+    """Return the workflow that `step` is of, held as long as the context lasts; None for None."""
     if step is None:
         yield None
     else:
@@ -101,7 +101,7 @@ def told_to_workflow(step: StepSettings | None) -> Iterator[Workflow | None]:
 
 
 def outputs(report: Report) -> dict[str, str]:
-    """Give the outputs of a step: numbers, and words that are ours."""
+    """Return the outputs of a step: numbers, and words that are ours."""
     verdict = report.verdict or judge(report)
     return {
         "status": report.status,

@@ -14,7 +14,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def to_json(value: object) -> str:
-    """Give the JSON of a report, or of a list of runs.
+    """Return the JSON of a report, or of a list of runs.
 
     Everything outside of ASCII is escaped: keys and refs may hold what terminals obey.
     """
@@ -22,7 +22,7 @@ def to_json(value: object) -> str:
 
 
 def make_schema() -> str:
-    """Give the JSON Schema of a report, as msgspec derives it from the types and docstrings."""
+    """Return the JSON Schema of a report, as msgspec derives it from the types and docstrings."""
     schema = {"$schema": _DIALECT, "title": "A report of maintainer"} | msgspec.json.schema(Report)
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 

@@ -28,7 +28,7 @@ _NAMES = frozenset({"index", "ref", "missing blob", "entry", "scope", "scopes", 
 
 
 def render_markdown(report: Report) -> str:
-    """Give the summary, of at most MAX_BYTES bytes."""
+    """Return the summary, of at most MAX_BYTES bytes."""
     return _within_limit("\n\n".join(_parts(report)) + "\n")
 
 

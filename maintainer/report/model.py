@@ -1,4 +1,4 @@
-"""One report: all that is told of a run, whatever the form. Its JSON names are stable."""
+"""One report: all that is reported of a run, in every form. Its JSON names are stable."""
 
 from datetime import date, datetime
 from typing import Final, Literal
@@ -9,7 +9,7 @@ from maintainer.model.outcome import AlreadyGone, Done, Outcome, Planned
 from maintainer.model.reason import ExportInProgress, Note, Reason, code_of
 
 SCHEMA_VERSION: Final = 1
-"""Raised with every change of the JSON report that a program which reads it may notice."""
+"""Raised with every change of the JSON report that may affect a program which reads it."""
 ActionKind = Literal["write", "delete", "keep"]
 _GONE = (Done, AlreadyGone)
 """Outcomes of a deletion after which the entry is not there."""
@@ -26,7 +26,7 @@ class EntryTotal(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """How the cache is, in one line."""
+    """The state of the cache, in one line."""
 
     level: Literal["good", "attention", "bad"]
     message: str
@@ -52,9 +52,9 @@ class SpacePart(msgspec.Struct, frozen=True):
 
     kind: Kind
     """`due` is what a run would delete; `foreign` is one other tool, and `others` those that are
-    too small to be told one by one."""
+    too small to be listed one by one."""
     name: str
-    """What to call it: of another tool's entries, what their keys begin with."""
+    """Its name: of another tool's entries, what their keys begin with."""
     entries: int
     size: int
     """Bytes."""
@@ -83,16 +83,16 @@ class GoneEntry(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """What others did to the cache since the run before."""
+    """What others did to the cache since the previous run."""
 
     previous_run: int | None = None
-    """None if this was the first that looked."""
+    """None if this was the first run on the cache."""
     previous_at: datetime | None = None
     new_entries: int = 0
     """Seen for the first time by this run."""
     new_bytes: int = 0
     gone_entries: int = 0
-    """Gone since, and not deleted by a run: the host evicted it, or others deleted it."""
+    """Gone since, and not deleted by a run: GitHub evicted it, or others deleted it."""
     gone_bytes: int = 0
     gone_largest: tuple[GoneEntry, ...] = ()
 
@@ -107,7 +107,7 @@ class BrokenTagReport(msgspec.Struct, frozen=True):
 
 
 class LostBlob(msgspec.Struct, frozen=True):
-    """A blob that is gone, and what went with it."""
+    """A blob that is gone, and the results lost with it."""
 
     digest: str
     size: int
@@ -142,12 +142,12 @@ class IndexReport(msgspec.Struct, frozen=True):
     """Stored when the run began."""
     generations_after: int
     merged_from: tuple[int, ...]
-    """The generations that took part, remembered ones too."""
+    """The generations that were merged, including remembered ones."""
     usable_before: int
     """Cache keys with a result that builders could use when the run began."""
     usable_after: int
     blobs_missing: int
-    """Blobs that the newest generation named and that are gone."""
+    """Blobs that the newest generation referenced and that are gone."""
     bytes_usable: int
     """Bytes of the blobs that its live results need, when the run ends."""
     bytes_dangling_before: int
@@ -165,7 +165,7 @@ class IndexReport(msgspec.Struct, frozen=True):
     keys: int = 0
     """Cache keys that are known and lead to something that exists."""
     usable_possible: int | None = None
-    """Cache keys with a result that the existing blobs allow, whoever can write it down."""
+    """Cache keys with a result that the existing blobs allow, whoever can write the index."""
     results_lost: int = 0
     """Results that this run dropped because a blob is gone."""
     lost: tuple[LostBlob, ...] = ()
@@ -181,7 +181,7 @@ class IndexReport(msgspec.Struct, frozen=True):
     is_merge: bool = False
     """Whether it holds the merge of all other indexes of its ref, for builds to import."""
     left_out: int = 0
-    """Of a tag: results that exist, and for which importers have no room."""
+    """Of a tag: results that exist, but do not fit into importers' limits."""
     used_by_builds: str | None = None
     """The key that a build has exported where such a merge belongs, if so."""
 
@@ -197,25 +197,25 @@ class Blocked(msgspec.Struct, frozen=True):
 
     @property
     def by_export(self) -> bool:
-        """Whether it is an export in progress, which counts on blobs that nothing else shows."""
+        """Whether it is an export in progress, which relies on otherwise unreferenced blobs."""
         return isinstance(self.reason, ExportInProgress)
 
 
 class ResultTotals(msgspec.Struct, frozen=True):
-    """Cache keys with a result, in all indexes together: what several indexes hold counts once."""
+    """Cache keys with a result, in all indexes together: a key in several indexes counts once."""
 
     before: int = 0
     """Those that builders could use when the run began."""
     after: int = 0
     """Those that they can use when it ends; for a plan, those that they could."""
     possible: int = 0
-    """Those that the existing blobs allow, whoever can write them down."""
+    """Those that the existing blobs allow, whoever can write the indexes."""
     dropped: int = 0
     """Those that builders could use before and cannot use now, although their blobs exist."""
 
 
 class ActionReport(msgspec.Struct, frozen=True):
-    """Something that was done, or a decision to leave something alone."""
+    """Something that was done, or a decision to keep something."""
 
     kind: ActionKind
     subject: str
@@ -226,7 +226,7 @@ class ActionReport(msgspec.Struct, frozen=True):
     sentence: str
     """The reason in words."""
     outcome: Outcome
-    """What became of it."""
+    """Its outcome."""
     outcome_sentence: str
     """The outcome in words."""
     store_id: int | None = None
@@ -235,20 +235,20 @@ class ActionReport(msgspec.Struct, frozen=True):
 
 
 class ContentReport(msgspec.Struct, frozen=True):
-    """What came of the checks whether blobs can be downloaded."""
+    """The results of checking whether blobs can be downloaded."""
 
     checked: int = 0
     """Blobs that can be downloaded, or have no content."""
     without_content: int = 0
     """Those of which no entry has content: they count as gone."""
     unproven: int = 0
-    """Blobs whose check proved nothing; it is tried again."""
+    """Blobs whose check was inconclusive; the next run retries it."""
     deferred: int = 0
-    """Checks that were left to the next run."""
+    """Checks that were deferred to the next run."""
 
 
 class ActionTotal(msgspec.Struct, frozen=True):
-    """Actions that are too many to be told one by one; the database has them."""
+    """Actions that are too many to be listed one by one; the database has them."""
 
     kind: str
     outcome: str
@@ -259,7 +259,7 @@ class ActionTotal(msgspec.Struct, frozen=True):
 
 
 class RequestReport(msgspec.Struct, frozen=True):
-    """What the run asked of the store."""
+    """The requests that the run sent to the store."""
 
     counts: dict[str, int]
     """By kind: list, look-up, download, reserve, upload, finalize, delete."""
@@ -292,7 +292,7 @@ class EvictionDay(msgspec.Struct, frozen=True):
 
 
 class Trend(msgspec.Struct, frozen=True):
-    """How it has been going, as far as the database remembers."""
+    """How the cache has changed, as far as the database remembers."""
 
     points: tuple[TrendPoint, ...] = ()
     """Oldest first; of many runs, evenly chosen ones."""
@@ -303,7 +303,7 @@ class Trend(msgspec.Struct, frozen=True):
 
 
 class NoteReport(msgspec.Struct, frozen=True):
-    """What kept a run from doing more although nothing went wrong."""
+    """What kept a run from doing more, although nothing failed."""
 
     reason: Note
     sentence: str
@@ -311,7 +311,7 @@ class NoteReport(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run found, did, and left alone."""
+    """What a run found, did and kept."""
 
     schema: Literal[1] = SCHEMA_VERSION
     """The version of this schema."""
@@ -338,7 +338,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     requests: RequestReport
     results: ResultTotals = ResultTotals()
     deletions_a_minute: int | None = None
-    """How many entries the store lets be deleted in a minute; None if it sets no pace."""
+    """How many entries the store allows to be deleted per minute; None if it has no limit."""
     contents: ContentReport = ContentReport()
     blocked: Blocked | None = None
     """What kept the run from deleting any blob, if something did."""
@@ -350,7 +350,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     trend: Trend = Trend()
     """Not stored with a run, but read from the database together with it."""
     more_actions: tuple[ActionTotal, ...] = ()
-    """Of a directory with many blobs: what else was done, or left alone."""
+    """Of a directory with many blobs: what else was done or kept."""
     broken_tags: tuple[BrokenTagReport, ...] = ()
     """Of a directory: what builders cannot import, or the run could not read."""
     repair: bool = False
@@ -358,7 +358,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def deletions(self) -> tuple[ActionReport, ...]:
-        """The deletions that are told one by one, whatever came of them."""
+        """The deletions that are listed one by one, whatever their outcome."""
         return tuple(action for action in self.actions if action.kind == "delete")
 
     @property
@@ -368,12 +368,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def undeleted(self) -> tuple[ActionReport, ...]:
-        """What was to be deleted and is still there."""
+        """Planned deletions whose entries still exist."""
         return tuple(action for action in self.deletions if not isinstance(action.outcome, _GONE))
 
     @property
     def planned_deletions(self) -> ActionTotal:
-        """All deletions of the plan, whatever came of them."""
+        """All deletions of the plan, whatever their outcome."""
         listed = self.deletions
         others = [total for total in self.more_actions if total.kind == "delete"]
         size = sum(one.size or 0 for one in listed) + sum(one.size for one in others)
@@ -381,7 +381,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tried_to_delete(self) -> bool:
-        """Whether the run came to the first deletion of its plan."""
+        """Whether the run reached the first deletion of its plan."""
         listed = {code_of(action.outcome) for action in self.deletions}
         others = {total.outcome for total in self.more_actions if total.kind == "delete"}
         return bool((listed | others) - {code_of(Planned())})
@@ -424,5 +424,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def blobs_missing(self) -> int:
-        """Blobs that the newest generations named and that are gone."""
+        """Blobs that the newest generations referenced and that are gone."""
         return sum(index.blobs_missing for index in self.indexes)

@@ -29,14 +29,14 @@ _SHORT_NAMES = {"unreadable": "unreadable refs", "foreign": "other tools"}
 _A_MOMENT = timedelta(minutes=1)
 
 COMMAND = re.compile(r"`(maintainer [a-z -]+|--[a-z-]+)`", re.ASCII)
-"""What stands between backticks in our own sentences, and is shown as code."""
+"""Commands between backticks in our own sentences, shown as code."""
 
 SCOPES_NOTE = (
-    "Keys are what builders look for, usable those with a result that exists; lost are the results "
-    "that this run dropped."
+    "Keys: cache keys that builders look up. Usable: those whose result exists. Lost: results that "
+    "this run dropped."
 )
 QUESTIONS = (
-    "Is my cache all right?",
+    "Is my cache healthy?",
     "What takes the space?",
     "What happened?",
     "What is in each scope?",
@@ -68,7 +68,7 @@ class Table:
 
 
 def why_no_space(report: Report) -> str:
-    """Say why there is no quota to divide; what a directory holds is told then."""
+    """Return why there is no quota to divide; of a directory, also what it holds."""
     if report.saw_nothing:
         return "The run ended before it knew what is stored."
     if not _is_directory(report):
@@ -78,27 +78,27 @@ def why_no_space(report: Report) -> str:
 
 
 def _is_directory(report: Report) -> bool:
-    # A run that failed does not tell what it could read.
+    # The report of a failed run does not say what it could read.
     return NO_REF in report.readable or report.target.startswith(f"{NO_REF}:")
 
 
 def why_no_scopes(report: Report) -> str:
-    """Say why there is no index to tell of."""
+    """Return why there is no index to show."""
     if report.saw_nothing:
         return "The run ended before it had read an index."
     if _is_directory(report):
         return "The directory has no tags."
-    return "There is no index that the token can read."
+    return "The token cannot read any index."
 
 
 def say_quota(space: Space) -> str:
-    """Say how much may be stored, and whether that is only assumed."""
+    """Return how much may be stored, and whether that is only assumed."""
     size = say_size(space.quota)
     return f"an assumed {size}" if space.quota_is_assumed else size
 
 
 def space_table(report: Report) -> Table | None:
-    """Tell what takes the space; None where the store cannot list."""
+    """Return what takes the space; None where the store cannot list."""
     if report.space is None:
         return None
     quota = report.space.quota
@@ -113,19 +113,21 @@ def space_table(report: Report) -> Table | None:
 
 
 def tell_changes(report: Report) -> list[str]:
-    """Tell in lines what others did since the run before, and what this run did in all."""
+    """Return in lines what others did since the previous run, and what this run did."""
     if report.saw_nothing:
         return ["The run ended before it had a plan."]
     changes = report.changes
     lines = []
     if changes.previous_run is None or changes.previous_at is None:
-        lines.append("This is the first run that has looked at this cache.")
+        lines.append("This is the first run on this cache.")
     else:
         ago = say_duration(report.started_at - changes.previous_at)
         came = _entries(changes.new_entries, changes.new_bytes)
         gone = _entries(changes.gone_entries, changes.gone_bytes)
-        went = f"{gone} went" if _is_directory(report) else f"the host evicted {gone}"
-        lines.append(f"Since run {changes.previous_run}, {ago} earlier, {came} came, and {went}.")
+        went = f"{gone} were removed" if _is_directory(report) else f"GitHub evicted {gone}"
+        lines.append(
+            f"Since run {changes.previous_run}, {ago} earlier, {came} were added, and {went}."
+        )
     if report.contents.checked:
         lines.append(_format_contents(report))
     lines.append(_tell_actions(report))
@@ -150,13 +152,13 @@ def _tell_actions(report: Report) -> str:
             f"{say_count(deletes.actions, 'entry')} ({say_size(deletes.size)})."
         )
     if not writes and not deletes.actions:
-        return "There was nothing to write and nothing to delete."
+        return "There was nothing to write or delete."
     wrote = f"This run wrote {report.indexes_written} of " + say_count(
         len(writes), "index", "indexes"
     )
     if not report.tried_to_delete and deletes.actions:
         entries = say_count(deletes.actions, "entry")
-        return f"{wrote}, and left {entries} ({say_size(deletes.size)}) to a run that deletes."
+        return f"{wrote}, and left {entries} ({say_size(deletes.size)}) for a run that may delete."
     return (
         f"{wrote} and deleted {report.entries_deleted:,} of "
         f"{say_count(deletes.actions, 'entry')} ({say_size(report.bytes_freed)})."
@@ -164,7 +166,7 @@ def _tell_actions(report: Report) -> str:
 
 
 def written_table(report: Report, limit: int) -> Table:
-    """Tell what was written, and from which generations."""
+    """Return what was written, and from which generations."""
     rows = [
         (
             Cell(index.written or ""),
@@ -182,7 +184,7 @@ def written_table(report: Report, limit: int) -> Table:
 
 
 def lost_table(report: Report, limit: int) -> Table:
-    """Tell what was dropped, and because of which missing blobs."""
+    """Return what was dropped, and because of which missing blobs."""
     scopes = defaultdict[str, set[str]](set)
     sizes: dict[str, int] = {}
     results = Counter[str]()
@@ -207,18 +209,18 @@ def lost_table(report: Report, limit: int) -> Table:
 
 
 def gone_table(report: Report, limit: int) -> Table:
-    """Return the largest of what has gone since the run before, and was not deleted by a run."""
+    """Return the largest entries that vanished since the previous run without a run's deletion."""
     rows = [
         (Cell(say_key(one.key), title=one.key), Cell(one.ref), _size(one.size))
         for one in report.changes.gone_largest
     ]
-    how = "Deleted by others" if _is_directory(report) else "Evicted by the host"
-    title = f"{how} since, the largest first"
+    how = "Deleted by others" if _is_directory(report) else "Evicted by GitHub"
+    title = f"{how} since, largest first"
     return _table(title, ("entry", "ref", "size"), ("size",), rows, limit)
 
 
 def deleted_table(report: Report, limit: int) -> Table:
-    """Tell what was deleted, by what came of it and why."""
+    """Return what was deleted, by outcome and cause."""
     deletes = report.deletions if report.dry_run else report.deleted
     groups = _groups((_format_deletion(a), a) for a in deletes)
     title = "Would be deleted" if report.dry_run else "Deleted"
@@ -227,7 +229,7 @@ def deleted_table(report: Report, limit: int) -> Table:
 
 
 def left_table(report: Report, limit: int) -> Table:
-    """Tell what was to be deleted and was not, by what came of it and why."""
+    """Return planned deletions that did not happen, by outcome and cause."""
     left = () if report.dry_run else report.undeleted
     groups = _groups((_format_deletion(a), a) for a in left)
     outcomes = () if report.dry_run else ("planned", "failed", "deferred", "skipped")
@@ -235,7 +237,7 @@ def left_table(report: Report, limit: int) -> Table:
 
 
 def _not_listed(report: Report, outcomes: Collection[str]) -> Iterator[tuple[Cell, ...]]:
-    """Give rows for deletions that are too many to be told one by one."""
+    """Return rows for deletions that are too many to list one by one."""
     for total in report.more_actions:
         if total.kind == "delete" and total.outcome in outcomes:
             outcome = total.outcome.replace("_", " ")
@@ -244,13 +246,13 @@ def _not_listed(report: Report, outcomes: Collection[str]) -> Iterator[tuple[Cel
 
 
 def kept_table(report: Report, limit: int) -> Table:
-    """Tell what is kept although nothing needs it, by the reason."""
+    """Return what is kept although unreferenced, by the reason."""
     kept = (a for a in report.actions if a.kind == "keep" and a.store_id is not None)
-    return _grouped("Kept although nothing needs it", _groups((a.sentence, a) for a in kept), limit)
+    return _grouped("Kept although unreferenced", _groups((a.sentence, a) for a in kept), limit)
 
 
 def actions_table(report: Report, limit: int) -> Table:
-    """List everything that was done or left alone, what was done first."""
+    """List all actions and decisions; actions come first."""
     rows = [
         (
             Cell(action.kind),
@@ -263,11 +265,11 @@ def actions_table(report: Report, limit: int) -> Table:
         for action in report.actions
     ]
     columns = ("action", "what", "ref", "size", "outcome", "why")
-    return _table("Every action and every decision", columns, ("size",), rows, limit)
+    return _table("All actions and decisions", columns, ("size",), rows, limit)
 
 
 def scopes_table(report: Report, limit: int) -> Table:
-    """Tell how each scope is in each ref."""
+    """Return the state of each scope in each ref."""
     rows = [
         (
             Cell(f"{index.scope} (signed)" if index.signed else index.scope),
@@ -286,7 +288,7 @@ def scopes_table(report: Report, limit: int) -> Table:
 
 
 def chains_table(index: IndexReport) -> Table:
-    """Draw the largest layer chains of an index; what stands on something is further in."""
+    """Draw the largest layer chains of an index; a layer is indented below its parent."""
     rows = [
         (
             Cell(
@@ -304,14 +306,14 @@ def chains_table(index: IndexReport) -> Table:
 
 
 def tell_trend(report: Report) -> str:
-    """Tell in a line how it has been going."""
+    """Return in one line how the cache has changed over the last runs."""
     points = report.trend.points
     if not points:
-        return "The database holds no run that could look at this cache."
+        return "The database has no completed run on this cache."
     if len(points) == 1 and points[0].run != report.run:
-        return f"Run {points[0].run} is the only one that could look at this cache so far."
+        return f"Run {points[0].run} is the only completed run on this cache so far."
     if len(points) == 1:
-        return "This is the first run: there is nothing to compare it with yet."
+        return "This is the first run: there is no earlier one to compare it with."
     first, last = points[0], points[-1]
     usable = ""
     if first.usable is not None and last.usable is not None:
@@ -324,25 +326,26 @@ def tell_trend(report: Report) -> str:
 
 
 def tell_evictions(report: Report) -> str:
-    """Tell in a line how much the host evicts."""
+    """Return in one line how much GitHub evicts."""
     days = report.trend.evictions
     if not days:
         if _is_directory(report):
             return "Only runs, people, and builds with reset=true delete anything from a directory."
         if report.changes.previous_run is None:
-            return "What the host evicted before the first run, nobody has written down."
-        return "As far as the database remembers, the host has evicted nothing."
+            return "No eviction history before the first run."
+        return "The database records no evictions."
     first = min([days[0].day, *(point.at.date() for point in report.trend.points[:1])])
     span = (report.started_at.date() - first).days + 1
     entries, size = sum(day.entries for day in days), sum(day.size for day in days)
     return (
-        f"The host evicted {say_count(entries, 'entry')} ({say_size(size)}) in "
-        f"{say_count(span, 'day')}: {entries / span:,.1f} entries ({say_size(size // span)}) a day."
+        f"GitHub evicted {say_count(entries, 'entry')} ({say_size(size)}) in "
+        f"{say_count(span, 'day')}: {entries / span:,.1f} entries "
+        f"({say_size(size // span)}) per day."
     )
 
 
 def tell_requests(report: Report) -> str:
-    """Tell in a line what was asked of the store."""
+    """Return in one line which requests the run sent."""
     asked = report.requests
     if not asked.total:
         return "no requests"
@@ -352,7 +355,7 @@ def tell_requests(report: Report) -> str:
 
 
 def trend_table(report: Report, limit: int) -> Table:
-    """List how the runs left the cache, the newest first."""
+    """List how the runs left the cache, newest first."""
     present = {kind_of(state) for point in report.trend.points for state in point.bytes}
     kinds = [kind for kind in KINDS if kind in present]
     columns = ("run", "time", "usable", "stored", *(_SHORT_NAMES.get(kind, kind) for kind in kinds))
@@ -374,13 +377,13 @@ def _of_kind(point: TrendPoint, kind: str) -> int:
 
 
 def evictions_table(report: Report, limit: int) -> Table:
-    """List what the host evicted a day, the newest first."""
+    """List the evictions per day, newest first."""
     rows = [
         (Cell(day.day.isoformat(), day.day.toordinal()), _number(day.entries), _size(day.size))
         for day in reversed(report.trend.evictions)
     ]
     columns = ("day", "entries", "size")
-    return _table("Evicted by the host a day", columns, columns, rows, limit)
+    return _table("Evictions per day", columns, columns, rows, limit)
 
 
 def _table(
@@ -397,7 +400,7 @@ def _table(
 def _groups(
     actions: Iterable[tuple[str, ActionReport]],
 ) -> list[tuple[str, list[ActionReport]]]:
-    """Put together what has the same name, the most members first: there may be thousands."""
+    """Group actions of the same name, the largest group first: there may be thousands."""
     groups = defaultdict[str, list[ActionReport]](list)
     for name, action in actions:
         groups[name].append(action)
@@ -419,7 +422,7 @@ def _grouped(
 
 
 def _format_deletion(action: ActionReport) -> str:
-    """Return what became of a deletion, and the cause, as far as several deletions share them."""
+    """Return the outcome and cause of a deletion, in a form that several deletions share."""
     cause = format_cause(action.reason)
     if isinstance(action.outcome, Done | Planned):
         return cause

@@ -11,53 +11,55 @@ from maintainer.model.reason import Reason, code_of
 from maintainer.report.words import say_count, say_time
 
 _FEW = 3
-"""So many generations are named one by one."""
+"""Up to this many generations are named one by one."""
 
 _WITHOUT_FACTS: dict[type[reasons.Base], str] = {
-    reasons.NotMarked: "no run has marked it yet",
+    reasons.NotMarked: "not marked by any run yet",
     reasons.OtherTool: "it belongs to another tool",
     reasons.NoContent: "its content cannot be downloaded",
     reasons.ReadByBuilds: "builds read it",
     reasons.Signed: "signed indexes are never rewritten",
     reasons.Unread: "it could not be read this time",
-    reasons.Evicted: "the host, or somebody else, removed it",
+    reasons.Evicted: "GitHub evicted it, or somebody else deleted it",
     reasons.Removed: "a build with reset=true, or somebody else, deleted it",
     reasons.DeletedByKilledRun: "deleted by a run that was killed",
     reasons.FoundByLookUp: "a look-up found it; it was never listed",
-    reasons.Missing: "an index names it, but it does not exist",
+    reasons.Missing: "an index references it, but it does not exist",
     reasons.IncompleteList: "the list of entries was incomplete, so an index may have been missed",
     reasons.DeadlinePassed: "the --deadline has passed",
     reasons.MergeGenerations: "merge its generations",
-    reasons.DropUnused: "drop keys and results that are of no use",
-    reasons.AddSink: "add the sink record, without which builds find only part of it",
+    reasons.DropUnused: "drop unused keys and results",
+    reasons.AddSink: "add the sink record, so that builds find all of it",
     reasons.NothingLeft: "nothing is left of it",
-    reasons.NumbersExhausted: "its keys can hold no higher number",
+    reasons.NumbersExhausted: "its keys cannot hold a higher number",
     reasons.NotADigest: "ignored: its name is not a digest",
     reasons.NotABlobDirectory: "ignored: it is not a directory of blobs",
     reasons.Damaged: "its content does not match its digest, so it counts as missing",
     reasons.Unrecognized: "ignored",
     reasons.EarlierFailure: "an earlier deletion failed",
-    reasons.NamedByNewIndex: "a build has written an index since the run began that names it",
+    reasons.NamedByNewIndex: "a build has written an index that references it since the run began",
     reasons.LookedUp: "somebody has looked it up since the run began",
-    reasons.TooManyUsed: ("so many blobs were used since the run began that it may be one of them"),
+    reasons.TooManyUsed: (
+        "too many blobs were used since the run began to tell whether it was one of them"
+    ),
     reasons.Exported: "a build has exported since the run began and may need it",
-    reasons.Uploaded: "a build has uploaded, not exported yet, and may be about to need it",
+    reasons.Uploaded: "a build has uploaded but not exported yet, and may be about to need it",
     reasons.WrittenByOtherRun: "another run has written it since this one began",
-    reasons.NotACache: "it is not a cache any more",
+    reasons.NotACache: "it is no longer a cache",
 }
 
 
 @singledispatch
 def format_reason(reason: Reason) -> str:
-    """Return a reason as a sentence, without its first capital and its full stop."""
+    """Return a reason as a sentence, without capital letter and full stop."""
     return _WITHOUT_FACTS[type(reason)]
 
 
 def format_cause(reason: Reason) -> str:
-    """Return a reason without what differs between entries for which it is the same.
+    """Return a reason without the facts that differ from entry to entry.
 
-    So that a table can count them together: the time since when nothing needs them, and by which
-    generation they are superseded.
+    So a table can count such entries together: it omits since when they are unreferenced and which
+    generation supersedes them.
     """
     match reason:
         case reasons.Superseded() | reasons.Replaced():
@@ -69,7 +71,7 @@ def format_cause(reason: Reason) -> str:
 
 
 def format_outcome(outcome: Outcome) -> str:
-    """Return what became of an action as a sentence."""
+    """Return the outcome of an action as a sentence."""
     match outcome:
         case outcomes.Skipped(reason) | outcomes.Deferred(reason):
             return f"{code_of(outcome)}: {format_reason(reason)}"
@@ -88,7 +90,7 @@ def _place(index: str, ref: str) -> str:
 
 @format_reason.register
 def _(reason: reasons.ForeignKey) -> str:
-    return f"no build in {reason.ref} writes such a key"
+    return f"builds in {reason.ref} do not write such keys"
 
 
 @format_reason.register
@@ -135,11 +137,11 @@ def _format_overdue(reason: reasons.Overdue) -> str:
     match reason:
         case reasons.NamedUntilNow():
             place = _place(reason.index, reason.ref)
-            return f"{place} named it until now, but no live result needs it"
+            return f"{place} referenced it until now, but no live result needs it"
         case reasons.SignedIndexGone():
             return "the index that it signs is gone"
         case reasons.AbandonedUpload():
-            return "a build that was killed has left this upload"
+            return "a killed build left this upload"
         case reasons.Superseded():
             return f"generation {reason.by} is newer"
         case _:
@@ -152,7 +154,7 @@ def _(reason: reasons.Replaced) -> str:
     return f"superseded by the {what} that this run writes"
 
 
-# Why an entry is kept although nothing needs it.
+# Why an unreferenced entry is kept.
 
 
 @format_reason.register
@@ -162,14 +164,14 @@ def _(reason: reasons.UnreadIndex) -> str:
 
 @format_reason.register
 def _(reason: reasons.StillNamed) -> str:
-    return f"{reason.index} still names it and is not rewritten"
+    return f"{reason.index} still references it and is not rewritten"
 
 
 @format_reason.register
 def _(reason: reasons.OpaqueIndex) -> str:
     return (
-        f"{reason.key} in {reason.ref}, whose content is unknown, is newer and may need it until "
-        f"{say_time(reason.until)}"
+        f"{reason.key} in {reason.ref} is newer, its content is unknown, and it may need this "
+        f"until {say_time(reason.until)}"
     )
 
 
@@ -188,7 +190,7 @@ def _(reason: reasons.ExportInProgress) -> str:
 
 @format_reason.register
 def _(reason: reasons.IndexNotRewritten) -> str:
-    return f"{reason.index} is not rewritten, so it may still be needed"
+    return f"{reason.index} is not rewritten, so this may still be needed"
 
 
 # Why an index could not be read, and what ends a run early.
@@ -201,19 +203,19 @@ def _(reason: reasons.Problem) -> str:
 
 @format_reason.register
 def _(reason: reasons.SameKeyElsewhere) -> str:
-    return f"{reason.ref} has an entry of the same key, which a look-up may find instead"
+    return f"{reason.ref} has an entry with the same key, which a look-up may find instead"
 
 
 @format_reason.register
 def _(reason: reasons.RequestsExhausted) -> str:
-    return f"the {reason.limit} requests of --max-requests are used up"
+    return f"the {reason.limit} requests of --max-requests are spent"
 
 
 @format_reason.register
 def _(reason: reasons.RestShareExhausted) -> str:
     return (
-        f"the run may use {reason.share:.0%} of the REST API's remaining rate limit, so that other "
-        "workflows do not starve (rest_share)"
+        f"the run has spent its share, {reason.share:.0%}, of the REST API's remaining rate limit: "
+        "the rest is for other workflows (rest_share)"
     )
 
 
@@ -226,12 +228,12 @@ def _(reason: reasons.Interrupted) -> str:
 
 
 def _with_left_out(sentence: str, left_out: int) -> str:
-    """Add what importers have no room for: they refuse an index that is too large."""
+    """Add how many results were omitted: importers refuse an index that is too large."""
     if not left_out:
         return sentence
     results = say_count(left_out, "result")
     return (
-        f"{sentence}; {results}, used longest ago, left out: importers read {IMPORT_LIMIT:,} bytes"
+        f"{sentence}; the {results} used longest ago omitted: importers read {IMPORT_LIMIT:,} bytes"
     )
 
 
@@ -267,7 +269,7 @@ def _others(ref: str, count: int) -> str:
 def _(reason: reasons.Restore) -> str:
     are = "is" if reason.results == 1 else "are"
     sentence = (
-        f"none of its generations exists; {say_count(reason.results, 'result')} {are} remembered"
+        f"all its generations are gone; {say_count(reason.results, 'result')} {are} remembered"
     )
     return _with_left_out(sentence, reason.left_out)
 
@@ -275,7 +277,7 @@ def _(reason: reasons.Restore) -> str:
 @format_reason.register
 def _(reason: reasons.Invalid) -> str:
     what = "its manifest" if reason.generation is None else f"generation {reason.generation}"
-    return _with_left_out(f"{what} is not valid: {reason.violation}", reason.left_out)
+    return _with_left_out(f"{what} is invalid: {reason.violation}", reason.left_out)
 
 
 @format_reason.register
@@ -314,7 +316,7 @@ def _dropped(without_content: int, missing: int) -> list[str]:
 
 @format_reason.register
 def _(reason: reasons.Shadowed) -> str:
-    sentence = f"builds read {reason.by}, created later, in its place"
+    sentence = f"builds read {reason.by} instead, which was created later"
     return _with_left_out(sentence, reason.left_out)
 
 
@@ -340,11 +342,11 @@ def _written_during_sweep(key: str, blobs: int) -> str:
 def _(reason: reasons.UsedByBuilds) -> str:
     if reason.is_tag:
         return (
-            "somebody else has written it, so it is not ours to write: let builds export to "
+            "somebody else has written it, so runs do not write it: let builds export to "
             "another tag, or choose another merged_tag"
         )
     return (
-        f"a build has exported {reason.key}, so it is not ours to write: let builds export to "
+        f"a build has exported {reason.key}, so runs do not write it: let builds export to "
         "another scope, or choose another merged_scope"
     )
 
@@ -370,18 +372,18 @@ def _(reason: reasons.NewestUnread) -> str:
 @format_reason.register
 def _(reason: reasons.NotWritable) -> str:
     sentence = (
-        "the directory cannot be written"
+        "the directory is not writable"
         if reason.ref == NO_REF
         else f"the token cannot write {reason.ref}"
     )
     if reason.pending is None:
         return sentence
-    return f"{sentence}; left to do: {format_reason(reason.pending)}"
+    return f"{sentence}; still to do: {format_reason(reason.pending)}"
 
 
 @format_reason.register
 def _(reason: reasons.KeyTooLong) -> str:
-    return f"the next key would have {reason.length} characters, more than {reason.limit}"
+    return f"the next key would have {reason.length} characters; the limit is {reason.limit}"
 
 
 @format_reason.register
@@ -397,7 +399,7 @@ def _(reason: reasons.NotHealed) -> str:
     return f"{sentence}; {format_reason(reason.cause)}"
 
 
-# What is not ours, or not as it should be.
+# What is ignored, or is not as it should be.
 
 
 @format_reason.register
@@ -455,7 +457,7 @@ def _(reason: reasons.Locked | reasons.ManifestGone) -> str:
 
 @format_reason.register
 def _(reason: reasons.ImportLimit) -> str:
-    return f"importers would not read it: they read {reason.limit:,} bytes"
+    return f"importers would not read it: they read at most {reason.limit:,} bytes"
 
 
 # What kept a run from doing more.
@@ -464,8 +466,8 @@ def _(reason: reasons.ImportLimit) -> str:
 @format_reason.register
 def _(reason: reasons.StorageOutage) -> str:
     return (
-        f"{reason.blobs} of {reason.checked} blobs that were checked could not be downloaded: that "
-        "looks like an outage of the storage, so none of them counts as gone"
+        f"{reason.blobs} of {reason.checked} checked blobs could not be downloaded: that looks "
+        "like an outage of the storage, so none counts as gone"
     )
 
 
@@ -476,14 +478,14 @@ def _(reason: reasons.ChecksFailed) -> str:
 
 @format_reason.register
 def _(reason: reasons.ChecksDeferred) -> str:
-    return f"{_blobs(reason.blobs)} left to check in the next run"
+    return f"the check of {_blobs(reason.blobs)} is deferred to the next run"
 
 
 @format_reason.register
 def _(reason: reasons.ContentAmbiguous) -> str:
     return (
-        f"{_blobs(reason.blobs)} cannot be downloaded, but stored in several refs, and it is not "
-        "known in which without content: a run in another ref may tell"
+        f"{_blobs(reason.blobs)} in several refs cannot be downloaded, and it is not known which "
+        "refs lack the content: a run in another ref may find out"
     )
 
 
@@ -491,7 +493,7 @@ def _(reason: reasons.ContentAmbiguous) -> str:
 def _(reason: reasons.ContentUndeletable) -> str:
     return (
         f"{_blobs(reason.blobs)} cannot be downloaded, and without the REST API the entries cannot "
-        "be deleted: the next export will name them again"
+        "be deleted: the next export will reference them again"
     )
 
 
@@ -503,7 +505,7 @@ def _(reason: reasons.SweepUnchecked) -> str:
 @format_reason.register
 def _(reason: reasons.Unfinished) -> str:
     left = [
-        *(["the list of entries, and all else"] if not reason.listed else []),
+        *(["the list of entries, and everything else"] if not reason.listed else []),
         *([f"{say_count(reason.indexes, 'index', 'indexes')} to read"] if reason.indexes else []),
         *([f"{_blobs(reason.blobs)} to look for"] if reason.blobs else []),
         *(["a check of what builds have written during the sweep"] if reason.heals else []),

@@ -1,4 +1,4 @@
-"""What takes the space: the quota, divided by what the entries are to us. Pure."""
+"""What takes the space: the quota, divided by kinds of entries. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from maintainer.model.marks import State
 from maintainer.report.model import EntryTotal, Kind, Space, SpacePart
 
 _TOOLS = 6
-"""So many other tools are told one by one."""
+"""Up to this many other tools are listed one by one."""
 _SEPARATOR = re.compile(r"([-_/|.:#+=, ]+)")
 _HASH = re.compile(r"[0-9a-fA-F]{7,}|\d+")
 _SEGMENTS = 2
@@ -26,25 +26,25 @@ _KINDS: dict[str, Kind] = {
 }
 _NAMES: dict[Kind, str] = {
     "reachable": "reachable",
-    "due": "needed by nothing, due for deletion",
+    "due": "unreferenced, due for deletion",
     "dangling": "dangling, within its grace period",
     "superseded": "superseded indexes, within their grace period",
     "unread": "could not be read this time",
     "unreadable": "in refs that the token cannot read",
 }
 KINDS: tuple[Kind, ...] = (*_NAMES, "foreign")
-"""What an entry can be to the quota."""
+"""The kinds of entries that a quota is divided into."""
 
 
 def kind_of(state: str) -> Kind:
-    """Tell what an entry in this state is to the quota."""
+    """Return the kind that an entry in this state counts as."""
     return _KINDS.get(state, "foreign")
 
 
 def tool_of(key: str) -> str:
-    """Tell what the keys of another tool begin with: `setup-node-`, `v0-rust-`.
+    """Return what the keys of another tool begin with: `setup-node-`, `v0-rust-`.
 
-    Two words at the most, and none that looks like a hash or a number; empty if there is none.
+    At most two words, none of which looks like a hash or a number; empty if there is none.
     """
     pieces = _SEPARATOR.split(key[:512])
     words: list[str] = []

@@ -17,7 +17,7 @@ from maintainer.report.words import say_count, say_size, say_time
 from maintainer.text import loggable
 
 _ROWS = 8
-"""Rows of a table, beyond which only their number is told."""
+"""Rows of a table; of more, only the number is shown."""
 _BAR = 60
 """Characters of the quota bar."""
 _STEPS = "▁▂▃▄▅▆▇█"
@@ -153,7 +153,7 @@ def _happened(report: Report) -> Iterator[RenderableType]:
 
 
 def _written(report: Report) -> Iterator[RenderableType]:
-    """Tell what was written in lines: the reasons are too long for a column."""
+    """Return what was written in lines: the reasons are too long for a column."""
     table = page.written_table(report, _ROWS)
     if not table.rows:
         return
@@ -229,7 +229,7 @@ def _grid(columns: Iterable[str], numbers: Iterable[str]) -> RichTable:
     grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
     for name in columns:
         justify = "right" if name in right else "left"
-        # What says the most gives way first, so that numbers stay in one line.
+        # The longest texts are wrapped first, so that numbers stay on one line.
         grid.add_column(name, justify=justify, overflow="fold", no_wrap=name in right)  # type: ignore[arg-type]
     return grid
 
@@ -239,5 +239,5 @@ def _cell(cell: Cell) -> Text:
 
 
 def _text(text: str) -> Text:
-    """Show anybody's text: as it is, with no markup, and nothing that a terminal obeys."""
+    """Show untrusted text as it is, without markup or control characters."""
     return Text(loggable(text, limit=300))

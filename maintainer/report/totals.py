@@ -30,7 +30,7 @@ class EntryTotals:
         """How many blobs are gone."""
 
     def plan(self, marks: Iterable[Mark], deletes: Iterable[DeleteEntry]) -> None:
-        """Take in a batch of entries, and which of them are to be deleted."""
+        """Add a batch of entries, and which of them are to be deleted."""
         due = {delete.entry.store_id for delete in deletes}
         self.deletions += len(due)
         for marked in marks:
@@ -43,7 +43,7 @@ class EntryTotals:
                 count_tool(self.foreign, entry.key, entry.size)
 
     def sweep(self, one: Swept, wanted: Collection[Digest]) -> None:
-        """Take in what came of a deletion; note it if it is one of the blobs that are wanted."""
+        """Add the outcome of a deletion; record it if it is one of the wanted blobs."""
         if not one.is_gone:
             return
         entry = one.delete.entry

@@ -62,7 +62,7 @@ def _title(tree: ScopeTree, place: str) -> str:
 
 
 def _with_all_below(layers: Iterable[TreeLayer], known: dict[int, TreeLayer]) -> set[int]:
-    """Give the layers, and those that they stand on."""
+    """Return the layers, and those that they stand on."""
     shown: set[int] = set()
     for layer in layers:
         below: TreeLayer | None = layer

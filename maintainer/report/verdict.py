@@ -1,4 +1,4 @@
-"""Is the cache all right? One line, with the one thing to do if it is not. Pure."""
+"""Is the cache healthy? One line, with the one thing to do if it is not. Pure."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from maintainer.model.outcome import Planned
 from maintainer.report.model import BrokenTagReport, Report, Space, SpacePart, Verdict
 from maintainer.report.words import say_count, say_share, say_size
 
-LEVELS = {"good": "All right", "attention": "Needs attention", "bad": "Not all right"}
+LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
 
 _NEARLY_FULL = 0.9
 _ROOMY = 0.8
@@ -18,15 +18,15 @@ _LET_IT_RUN = "Run `maintainer gc` without `--dry-run`, or the workflow with dry
 _LONG = timedelta(days=7)
 """A sweep that has been blocked for longer needs somebody to look."""
 _A_WHILE = 0.25
-"""Minutes; what takes less is not worth a word."""
+"""Minutes; anything faster is not mentioned."""
 _NAMED = 3
-"""So many tags are named."""
+"""Up to this many tags are named."""
 _LARGE = 0.3
-"""The share of the used space from which on a part is worth a word of advice."""
+"""The share of the used space above which a part deserves advice."""
 
 
 def judge(report: Report) -> Verdict:
-    """Give the first of the things that matter, from the worst to the best."""
+    """Return the verdict of the first check that applies, from the worst to the best."""
     for check in _CHECKS:
         verdict = check(report)
         if verdict:
@@ -35,7 +35,7 @@ def judge(report: Report) -> Verdict:
 
 
 def say_done(report: Report) -> str:
-    """Say in one line what a run did."""
+    """Return in one line what a run did."""
     if report.status != "done":
         return f"the run {report.status}: {_first(report.problems) or _note(report)}"
     writes = [action for action in report.actions if action.kind == "write"]
@@ -46,7 +46,7 @@ def say_done(report: Report) -> str:
         return f"would {_say_plan(report)}"
     wrote = f"wrote {report.indexes_written} of {say_count(len(writes), 'index', 'indexes')}"
     if deletes and not report.tried_to_delete:
-        return f"{wrote}, left {say_count(deletes, 'entry')} to a run that deletes"
+        return f"{wrote}, left {say_count(deletes, 'entry')} for a run that may delete"
     return (
         f"{wrote}, deleted {report.entries_deleted} of {say_count(deletes, 'entry')} "
         f"({say_size(report.bytes_freed)})"
@@ -55,7 +55,7 @@ def say_done(report: Report) -> str:
 
 def _say_nothing_done(report: Report) -> str:
     if report.repair:
-        return "nothing to repair: every index is valid, and every blob that it names exists"
+        return "nothing to repair: every index is valid, and every blob that it references exists"
     if report.blocked and report.blocked.by_export:
         return f"nothing was deleted; {report.blocked.sentence}"
     return "nothing to do: every index is up to date, and nothing is overdue"
@@ -66,15 +66,15 @@ def _failed(report: Report) -> Verdict | None:
         return Verdict(
             "attention",
             "The run was interrupted before it was done.",
-            "Run `maintainer gc` again: it goes on where this run ended.",
+            "Run `maintainer gc` again: it continues where this run stopped.",
         )
     if report.status == "done":
         return None
     more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
     return Verdict(
         "bad",
-        f"The run failed: {_first(report.problems) or 'it does not say why'}{more}",
-        "Put that right and run it again; nothing that builds need was deleted.",
+        f"The run failed: {_first(report.problems) or 'no reason given'}{more}",
+        "Fix that and run it again; nothing that builds need was deleted.",
     )
 
 
@@ -99,13 +99,13 @@ def _long_blocked(report: Report) -> Verdict | None:
         return Verdict(
             "attention",
             message,
-            "Run `maintainer gc` at a time when no build exports, or after it.",
+            "Run `maintainer gc` when no build exports, or right after one.",
         )
     return Verdict(
         "attention",
         message,
-        "Delete what cannot be read (`gh cache delete`), or give runs what they need to read it: "
-        "a larger `max_index_size`, more `max_requests`, or a service that answers.",
+        "Delete the unreadable entries (`gh cache delete`), or make them readable: "
+        "raise `max_index_size` or `max_requests`, or repair the service.",
     )
 
 
@@ -180,9 +180,8 @@ def _dropped(report: Report) -> Verdict | None:
         return None
     return Verdict(
         "attention",
-        f"Builds find {say_count(report.results.dropped, 'result')} less than before this run.",
-        "Their blobs still exist: run `maintainer gc` again, and see what the report says of each "
-        "index.",
+        f"Builds find {say_count(report.results.dropped, 'result')} fewer than before this run.",
+        "Their blobs still exist: run `maintainer gc` again, and see the report on each index.",
     )
 
 
@@ -203,15 +202,15 @@ def _used_by_builds(report: Report) -> Verdict | None:
         if index.used_by_builds and index.ref == NO_REF:
             return Verdict(
                 "attention",
-                f"Somebody else has written the tag {index.scope}, where the merge of all other "
-                "tags belongs: none is written there.",
+                f"Somebody else has written the tag {index.scope}, which is reserved for the merge "
+                "of all other tags: the merge is not written.",
                 "Let builds only import it, or choose another `merged_tag`.",
             )
         if index.used_by_builds:
             return Verdict(
                 "attention",
-                f"A build exports to {index.scope} in {index.ref}, where the merge of all other "
-                "indexes belongs: none is written there.",
+                f"A build exports to {index.scope} in {index.ref}, which is reserved for the merge "
+                "of all other indexes: the merge is not written.",
                 "Let builds only import it, or choose another `merged_scope`.",
             )
     return None
@@ -273,23 +272,24 @@ def _how_to_make_room(space: Space) -> str:
         default=None,
     )
     if largest is None or largest.size < _LARGE * space.used:
-        return "Raise the repository's cache limit, or build fewer images into it."
+        return "Raise the repository's cache limit, or cache fewer images."
     return _how_to_shrink(largest)
 
 
 def _how_to_shrink(part: SpacePart) -> str:
     size = say_size(part.size)
     if part.kind in ("foreign", "others"):
-        return f"Let other tools store less: the entries {part.name}… take {size}."
+        return f"Make other tools store less: the entries {part.name}… take {size}."
     if part.kind == "unreadable":
-        return f"Delete the caches of closed pull requests: refs that we cannot read take {size}."
-    return f"Wait, or shorten the grace period: {size} of {part.name} will go when it ends."
+        return f"Delete the caches of closed pull requests: unreadable refs take {size}."
+    return f"Wait, or shorten the grace period: {size} of {part.name} will be deleted when it ends."
 
 
 def _good(report: Report) -> Verdict:
     if not report.entries:
         return Verdict("good", "The cache is empty.")
-    usable = f"Every index leads to all that exists: {say_count(report.results_usable, 'result')}"
+    results = say_count(report.results_usable, "result")
+    usable = f"Builds can use every cached result that still exists: {results}"
     lost = _say_lost(report)
     free = ""
     if report.space and report.space.quota:
@@ -310,8 +310,8 @@ def _who_took(report: Report) -> str:
     if any(index.ref == NO_REF for index in report.indexes):
         return "are gone or damaged"
     if report.contents.without_content:
-        return "the host evicted, or whose content it lost"
-    return "the host evicted"
+        return "GitHub evicted, or whose content it lost"
+    return "GitHub evicted"
 
 
 def _say_plan(report: Report) -> str:
@@ -325,7 +325,7 @@ def _say_plan(report: Report) -> str:
 
 
 def say_pace(report: Report, deletions: int) -> str:
-    """Say how long deletions take, if the store sets a pace and it takes a while."""
+    """Return how long deletions take, if the store limits their rate and it takes a while."""
     if not report.deletions_a_minute:
         return ""
     minutes = deletions / report.deletions_a_minute

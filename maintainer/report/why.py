@@ -11,7 +11,7 @@ from maintainer.report.words import say_count, say_digest, say_duration, say_siz
 from maintainer.text import loggable
 
 _ENDS = 4
-"""So many steps of a kind are told from each end of a long way."""
+"""Up to this many steps of a kind are listed from each end of a long path."""
 
 
 def render_why(told: Sequence[Explanation]) -> Text:
@@ -52,12 +52,11 @@ def _say_sighting(one: Sighting) -> str:
 
 def _say_unlisted(told: Explanation) -> str:
     if told.kind == "index":
-        return "it is remembered, but was never in a list of entries"
+        return "it is remembered, but was never listed"
     if told.missing_since:
-        return (
-            f"an index names it, but it does not exist; noticed at {say_time(told.missing_since)}"
-        )
-    return "a look-up found it; it was never in a list of entries"
+        noticed = say_time(told.missing_since)
+        return f"an index references it, but it does not exist; noticed at {noticed}"
+    return "a look-up found it; it was never listed"
 
 
 def _say_need(told: Explanation) -> Iterator[str]:
@@ -67,7 +66,7 @@ def _say_need(told: Explanation) -> Iterator[str]:
         for use in told.uses:
             remembered = "" if use.is_stored else ", remembered"
             yield f"  {say_count(use.results, 'result')} of {use.key} in {use.ref}{remembered}"
-        yield f"The shortest way to it from {told.uses[0].key}:"
+        yield f"The shortest path to it from {told.uses[0].key}:"
         yield from _say_way(told)
     elif told.kind == "blob" and told.last_named:
         named = told.last_named
@@ -75,9 +74,9 @@ def _say_need(told: Explanation) -> Iterator[str]:
             "which is stored" if named.is_stored else f"last seen {say_time(named.last_seen_at)}"
         )
         yield "No live result needs it."
-        yield f"  The last index to name it: {named.key} in {named.ref}, {stored}."
+        yield f"  The last index that referenced it: {named.key} in {named.ref}, {stored}."
     elif told.kind == "blob":
-        yield "No index that is remembered names it."
+        yield "No remembered index references it."
 
 
 def _say_way(told: Explanation) -> Iterator[str]:
@@ -107,7 +106,7 @@ def _say_frees(told: Explanation) -> Iterator[str]:
     stored = [one for one in told.sightings if not one.missing_since]
     ways = {one.ref: say_what_frees(told, one) for one in stored}
     if not told.sightings:
-        yield "What would free it: there is nothing to free."
+        yield "What would free it: nothing, it is not stored."
     elif not ways:
         yield "What would free it: it is gone already."
     elif len(set(ways.values())) == 1:
@@ -119,17 +118,15 @@ def _say_frees(told: Explanation) -> Iterator[str]:
 
 
 def say_what_frees(told: Explanation, one: Sighting) -> str:
-    """Say in a sentence what has to happen for an entry that is stored to go."""
+    """Return in a sentence what would free a stored entry."""
     grace = say_duration(told.grace)
     if one.state in ("dangling", "superseded"):
         if one.unneeded_since is None:
-            return f"the first run for which nothing has needed it for {grace}."
+            return f"the first run that finds it unreferenced for {grace}."
         due = say_time(one.unneeded_since + told.grace)
         if not isinstance(one.reason, Grace):
-            return (
-                f"the first run after {due} that does not find what keeps it now: {one.sentence}."
-            )
-        return f"the first run after {due}, if nothing needs it until then (grace period: {grace})."
+            return f"the first run after {due}, once this no longer keeps it: {one.sentence}."
+        return f"the first run after {due}, if it is still unreferenced (grace period: {grace})."
     if one.ref == NO_REF and one.state == "reachable":
         return (
             "no run, as long as results need it. If somebody else deletes it, or a layer below it, "
@@ -141,11 +138,11 @@ def say_what_frees(told: Explanation, one: Sighting) -> str:
 
 
 _FREED_BY = {
-    "reachable": "no run, as long as results need it. If the host evicts it, or a layer below it, "
+    "reachable": "no run, as long as results need it. If GitHub evicts it, or a layer below it, "
     "the next run drops the results that need it.",
-    "newest": "a newer generation: a run writes one as soon as it would say something else.",
+    "newest": "a newer generation: a run writes one as soon as its content would differ.",
     "signed": "no run: builders would refuse an unsigned index in its place.",
-    "unreadable ref": "no run from here: only one in a workflow on {ref} could judge it.",
-    "foreign": "no run: it belongs to another tool, or follows none of BuildKit's rules.",
+    "unreadable ref": "no run from here: only a run in a workflow on {ref} can read it.",
+    "foreign": "no run: it belongs to another tool, or does not follow BuildKit's rules.",
     "unread": "no run, until it can be read.",
 }

@@ -10,7 +10,7 @@ _DIGEST_DIGITS = 12
 
 
 def say_size(size: int) -> str:
-    """Say bytes with a unit and three digits or so: `84.5 kB`."""
+    """Format bytes with a unit and about three digits: `84.5 kB`."""
     value = float(size)
     for unit in _UNITS:
         if abs(value) < _THOUSAND - 0.5 or unit == _UNITS[-1]:
@@ -21,13 +21,13 @@ def say_size(size: int) -> str:
 
 
 def say_count(number: int, what: str, several: str | None = None) -> str:
-    """Say a number of things: `1 entry`, `1,009 entries`."""
+    """Format a number of things: `1 entry`, `1,009 entries`."""
     plural = several or (f"{what[:-1]}ies" if what.endswith("ry") else f"{what}s")
     return f"{number:,} {what if number == 1 else plural}"
 
 
 def say_share(share: float) -> str:
-    """Say a share of a whole in per cent."""
+    """Format a share of a whole in per cent."""
     if 0 < share < _LEAST_SHARE:
         return "<0.1 %"
     if 1 - _LEAST_SHARE < share < 1:
@@ -36,12 +36,12 @@ def say_share(share: float) -> str:
 
 
 def say_time(moment: datetime) -> str:
-    """Say a time, to the minute."""
+    """Format a time, to the minute."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def say_duration(duration: timedelta) -> str:
-    """Say how long, in the largest unit that there are two of, or one of exactly."""
+    """Format a duration in the largest unit of which it has at least two, or exactly one."""
     seconds = max(0, int(duration.total_seconds()))
     for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= 2 * length or seconds == length:
@@ -50,7 +50,7 @@ def say_duration(duration: timedelta) -> str:
 
 
 def say_digest(digest: str) -> str:
-    """Shorten a digest to what tells it apart; anything else stays as it is."""
+    """Shorten a digest to a unique beginning; anything else stays as it is."""
     algorithm, colon, digits = digest.partition(":")
     if colon and len(digits) > _DIGEST_DIGITS and digits.isalnum():
         return f"{algorithm}:{digits[:_DIGEST_DIGITS]}"
@@ -67,7 +67,7 @@ def say_key(key: str) -> str:
 
 
 def say_numbers(numbers: tuple[int, ...]) -> str:
-    """Say generations: `3`, `3 and 4`, `3 to 12`, `3 to 12 (8 of them)`."""
+    """Format generations: `3`, `3 and 4`, `3 to 12`, `3 to 12 (8 of them)`."""
     if len(numbers) <= 2:  # noqa: PLR2004 - up to "a and b"
         return " and ".join(map(str, numbers)) or "none"
     span = f"{numbers[0]} to {numbers[-1]}"

@@ -1,1 +1,1 @@
-"""Where caches live: one small protocol, and what speaks it."""
+"""Where caches are: one small protocol, and its implementations."""

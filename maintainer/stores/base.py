@@ -1,4 +1,4 @@
-"""The seam: what a run needs of a store, and nothing more."""
+"""The seam: what a run needs from a store, and nothing more."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,16 +32,16 @@ class RunContext:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Which indexes a store holds, as far as it can tell, and the content of those that are new."""
+    """Which indexes a store has, as far as it knows, and the content of the new ones."""
 
     read: tuple[ReadGeneration, ...] = ()
     unread: tuple[UnreadGeneration, ...] = ()
     adopted: Mapping[int, int] = field(default_factory=dict)
     """The entries of generations that an earlier run wrote: store ids by manifest."""
     found: frozenset[int] = frozenset()
-    """Known manifests that are still what they were, where entries do not tell."""
+    """Known manifests that are unchanged, if entries do not show it."""
     gone: frozenset[int] = frozenset()
-    """Known manifests that are not there any more, where entries do not tell."""
+    """Known manifests that are gone, if entries do not show it."""
     read_by_builders: Mapping[IndexId, str] = field(default_factory=dict)
     """The key that a builder which does not sign gets for an index: what was created last."""
     facts: StoreFacts = NO_FACTS
@@ -53,7 +53,7 @@ class Existing:
 
     found: frozenset[Digest]
     unasked: frozenset[Digest] = frozenset()
-    """Those that the budget did not allow to ask for."""
+    """Those that the budget did not allow to look up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class NewVersion:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An index that is to be written in place of what is known of it."""
+    """An index to write in place of its known generations."""
 
     index: IndexId
     number: int
@@ -75,7 +75,7 @@ class Change:
     content: CacheConfig
     sink: Sink
     known: frozenset[int]
-    """The numbers of the generations that are in it already."""
+    """The numbers of the generations that are merged into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,11 @@ class Swapped:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A build has written the index meanwhile, so nothing was written."""
+    """A build has written the index concurrently, so nothing was written."""
 
     found: ReadGeneration
     is_newest: bool = True
-    """Whether builders would read it, whatever is written under a lower number."""
+    """Whether builders would read it rather than anything under a lower number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Refused:
     """An index that was not written, or is not known to have been."""
 
     problem: str = ""
-    """What went wrong, if something did."""
+    """What went wrong, if anything did."""
     reason: Reason | None = None
     """Why it is deferred to the next run, if nothing went wrong."""
     unproven: str | None = None
@@ -123,35 +123,35 @@ class ContentCheck:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """What a run knows, for a store that tells what builds have done since."""
+    """What a run knows, for a store that reports what builds have done since."""
 
     marks: Marks
     rewritten: Mapping[IndexId, Rewritten]
     looked_up: Collection[int]
     """The entries that the run itself has looked up."""
     accessed: Callable[[Collection[int]], Mapping[int, datetime]]
-    """Tells when entries were last accessed, as far as the list has shown them."""
+    """Returns when entries were last accessed, according to the list."""
 
 
 class Recheck(Protocol):
-    """Asks, before an entry goes, what builds and the store have done since the run began."""
+    """Checks, before a deletion, what builds and the store have done since the run began."""
 
     def requests(self, entry: KnownEntry) -> int:
-        """Return how many requests it takes to ask for this one."""
+        """Return how many requests it takes to check this one."""
 
     async def why_not(self, entry: KnownEntry) -> Reason | None:
-        """Return why an entry may not go, if so. Raises UsedUpError."""
+        """Return why an entry must not be deleted, if so. Raises UsedUpError."""
 
 
 class Store(Protocol):
     """A cache that can be probed, rewritten and swept.
 
-    Every method may raise StoreError: the store could not be asked.
+    Every method may raise StoreError: the store could not be reached.
     """
 
     @property
     def name(self) -> str:
-        """What people call it; the key of its part of the graph."""
+        """Its name for people; the key of its part of the graph."""
 
     @property
     def access(self) -> Access:
@@ -163,49 +163,49 @@ class Store(Protocol):
 
     @property
     def requests(self) -> RequestLog:
-        """What was asked of it so far."""
+        """The requests so far."""
 
     @property
     def ignored(self) -> Sequence[Keep]:
-        """What the last probe saw, and is nothing that a run could know or touch."""
+        """What the last probe saw and ignored: runs do not recognize or touch it."""
 
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
-        """Return when it evicts: as configured, as it says, or as is assumed."""
+        """Return when it evicts: as configured, as it reports, or as assumed."""
 
     async def entries(self, now: datetime, context: RunContext) -> Listing:
         """List all entries. They may be too many for memory."""
 
     async def versions(self, known: Known, now: datetime, context: RunContext) -> Versions:
-        """Tell which indexes exist, and read those that are new. Comes after `entries`."""
+        """Return which indexes exist, and read those that are new. Comes after `entries`."""
 
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
-        """Ask which of some blobs exist."""
+        """Look up which of some blobs exist."""
 
     async def check(self, blob: Digest) -> ContentCheck:
         """Look a blob up and read its first byte."""
 
     async def touch(self, key: str) -> bool:
-        """Look an entry up, which makes it look used; whether it is there."""
+        """Look an entry up, which makes it look used; return whether it exists."""
 
     async def new_versions(self) -> Sequence[NewVersion]:
-        """Tell which indexes builds have written since `entries`; the newest of each comes last."""
+        """Return the indexes that builds wrote since `entries`; the newest of each is last."""
 
     async def read(self, version: NewVersion) -> ReadGeneration:
         """Read such an index."""
 
     async def swap(self, changes: Sequence[Change], context: RunContext) -> Sequence[SwapResult]:
-        """Write indexes in place of what is known of them, each only if nobody has written it
-        meanwhile, and read them back. One result for each.
+        """Write indexes in place of their known generations, each only if nobody has written it
+        since the run began, and read them back. One result for each.
         """
 
     def activity(self, since: Since, context: RunContext) -> Recheck | None:
-        """Return what asks whether a build has begun to need an entry since the run began.
+        """Return a check of whether a build has begun to need an entry since the run began.
 
-        None if `delete` asks that itself.
+        None if `delete` checks that itself.
         """
 
     async def delete(self, entry: KnownEntry) -> bool:
-        """Delete an entry; False if it was gone already.
+        """Delete an entry; return False if it was gone already.
 
-        Raises ChangedError if it is not what was seen any more.
+        Raises ChangedError if it has changed since the run saw it.
         """

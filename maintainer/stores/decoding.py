@@ -16,7 +16,7 @@ def read_content(
     store_id: int | None = None,
     location: str | None = None,
 ) -> ReadGeneration:
-    """Decode a generation, or say why an importer would refuse it."""
+    """Decode a generation, or return why an importer would refuse it."""
     config, sink, violation = None, None, None
     try:
         config, sink = decode_whole(content)

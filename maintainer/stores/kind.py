@@ -1,4 +1,4 @@
-"""What a kind of store says of itself, so that nothing else has to know it."""
+"""What a kind of store declares about itself, so that nothing else has to know it."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -10,7 +10,7 @@ from maintainer.stores.base import Store
 
 
 class Connection(Protocol):
-    """Where one cache is, and what it takes to open it."""
+    """Where one cache is, and how to open it."""
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ class StoreKind:
     """One kind of store."""
 
     name: str
-    """What the setting `store` begins with, up to a colon."""
+    """The prefix of the setting `store`, up to a colon."""
     form: str
     """How people write that setting."""
     has_place: bool
@@ -36,8 +36,8 @@ class StoreKind:
     connect: Callable[[Settings, TargetSettings | None], Connection]
     """Reads what the environment and a target of the configuration say; raises UsageError."""
     can_be_opened_early: bool
-    """Whether it shows at once if what is set is not enough."""
+    """Whether incomplete settings are detected at once."""
     uses_repository: bool = False
     """Whether a target names the repository that it belongs to."""
     verifies: bool = False
-    """Whether the setting `verify` means anything to it."""
+    """Whether it uses the setting `verify`."""

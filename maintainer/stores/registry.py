@@ -1,4 +1,4 @@
-"""The kinds of stores. A new one joins in one line of `KINDS`."""
+"""The kinds of stores. A new one is added by one line of `KINDS`."""
 
 from maintainer.errors import UsageError
 from maintainer.settings import Settings, TargetSettings
@@ -10,9 +10,9 @@ KINDS: tuple[StoreKind, ...] = (GITHUB, LOCAL)
 
 
 def connect(settings: Settings, target: TargetSettings | None = None) -> Connection:
-    """Read where the cache is that the settings name, and what it takes to open it.
+    """Return where the configured cache is, and how to open it.
 
-    Raises UsageError if there can be none.
+    Raises UsageError if the settings are not valid.
     """
     kind = _kind_of(settings.store)
     if settings.verify and not kind.verifies:
@@ -22,7 +22,7 @@ def connect(settings: Settings, target: TargetSettings | None = None) -> Connect
 
 
 def check(settings: Settings) -> None:
-    """Raise UsageError if the settings name a store that there cannot be."""
+    """Raise UsageError if the settings name a store that cannot exist."""
     _kind_of(settings.store)
     for number, target in enumerate(settings.targets):
         kind = _kind_of(target.store, f"targets.{number}.store")
@@ -33,7 +33,7 @@ def check(settings: Settings) -> None:
 
 
 def can_be_opened_early(settings: Settings) -> bool:
-    """Whether it shows at once if what is set is not enough to open the cache."""
+    """Whether settings that do not suffice to open the cache are detected at once."""
     return _kind_of(settings.store).can_be_opened_early
 
 

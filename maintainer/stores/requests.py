@@ -1,4 +1,4 @@
-"""What a run has asked of a store."""
+"""The requests that a run has sent to a store."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from maintainer.model.reason import RequestsExhausted
 REST_KINDS = frozenset({"list", "recheck", "delete", "limits"})
 """Requests to the REST API, whose rate limit a repository's workflows share."""
 _ALWAYS = frozenset({"reserve", "upload", "finalize"})
-"""Requests that are never refused: a write that was begun is brought to its end."""
+"""Requests that are never refused: a write that has begun is finished."""
 
 
 @dataclass(slots=True)
 class RequestLog:
-    """What a run has asked of the store so far."""
+    """The requests that a run has sent to the store so far."""
 
     counts: Counter[str] = field(default_factory=Counter)
     """Requests by kind: list, recheck, look-up, download, reserve, upload, finalize, delete,
@@ -24,13 +24,13 @@ class RequestLog:
     retries: int = 0
     """How many of them were further attempts."""
     asked_to_wait: timedelta = timedelta(0)
-    """How long the services asked us to wait, in all."""
+    """How long the services asked us to wait, in total."""
     rate_limit: int | None = None
-    """Requests that the REST API allows the token in its current window, as last told."""
+    """Requests that the REST API allows the token in its current window, as last reported."""
     rate_limit_remaining: int | None = None
     rate_limit_reset_at: datetime | None = None
     limit: int | None = None
-    """So many requests may be sent, but for those that bring a write to its end."""
+    """The number of requests that may be sent, besides those that finish a write."""
 
     @property
     def total(self) -> int:

@@ -31,7 +31,7 @@ _VIEWS = {
                entry.checked_at, entry.content_missing_since
         FROM entry JOIN ref ON ref.id = entry.ref_id JOIN target ON target.id = entry.target_id
     """,
-    # Which generation of which index names which blob.
+    # Which generation of which index references which blob.
     "blob_uses": """
         SELECT DISTINCT target.name AS target, blob.digest, scope.name AS scope, ref.name AS ref,
                manifest.signed, manifest.generation, manifest.key AS index_key,
@@ -47,7 +47,7 @@ _VIEWS = {
         JOIN scope ON scope.id = manifest.scope_id
         JOIN ref ON ref.id = manifest.ref_id
     """,
-    # Every blob that is stored or that an index names, and why it is kept or not.
+    # Every blob that is stored or that an index references, and why it is kept or not.
     "blobs": """
         SELECT target.name AS target, entry.digest, ref.name AS ref, entry.store_id, entry.size,
                entry.state, entry.reason, entry.facts, entry.created_at, entry.last_accessed_at,
@@ -122,7 +122,7 @@ _VIEWS = {
         JOIN run ON run.id = run_state.run_id
         JOIN target ON target.id = run.target_id
     """,
-    # Everything that a run did, or left alone, and why.
+    # Everything that a run did or decided to keep, and why.
     "actions": """
         SELECT action.run_id AS run, run.started_at, target.name AS target, action.position,
                action.kind, action.subject, action.ref, action.store_id, action.size,

@@ -116,7 +116,7 @@ class Newcomer:
         return Ran(*self.act.run(event, *options))
 
     def _actions(self) -> dict[str, Path]:
-        """Give a folder for each action that the workflows or ours pin, under that pin."""
+        """Return a folder for each action that the workflows or ours pin, under that pin."""
         checkout = self.act.place / "checkout"
         if not checkout.exists():
             _check_out(checkout)
@@ -130,14 +130,14 @@ class Newcomer:
         }
 
     def builds(self) -> list[str]:
-        """Give what the builds found, in order."""
+        """Return what the builds found, in order."""
         return (self.act.place / "builds").read_text().splitlines()
 
 
 def make_newcomer(
     place: Path, running: Running, wheels: Path, client: Path, installed: Path
 ) -> Newcomer:
-    """Give somebody with an empty repository."""
+    """Return somebody with an empty repository."""
     return Newcomer(Act.in_a_new_repository(place), running, wheels, client, installed)
 
 

@@ -168,7 +168,7 @@ def test_from_an_empty_repository_to_scheduled_runs(days: Days, subtests: pytest
 
 @pytest.fixture
 def builder(tmp_path: Path, wheels: Path, client: Path, installed: Path) -> Iterator[Newcomer]:
-    """Give somebody with two images in one scope, whose cache is empty."""
+    """Return somebody with two images in one scope, whose cache is empty."""
     with serve_in_thread(ActionsCache()) as running:
         yield make_newcomer(tmp_path, running, wheels, client, installed)
 

@@ -62,7 +62,7 @@ class Step:
 
 @pytest.fixture
 def step(tmp_path: Path) -> Iterator[Step]:
-    """Give a step on a cache with an index whose scope is not what it seems."""
+    """Return a step on a cache with an index whose scope is not what it seems."""
     (tmp_path / "maintainer").mkdir()
     (tmp_path / "maintainer" / "venv").symlink_to(sys.prefix)
     cache = ActionsCache()

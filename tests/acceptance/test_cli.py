@@ -66,7 +66,7 @@ class Shell:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Shell:
-    """Give a shell outside of any workflow."""
+    """Return a shell outside of any workflow."""
     return Shell(tmp_path, {})
 
 
@@ -102,7 +102,7 @@ def _keys(running: Running) -> set[str]:
 
 @pytest.fixture
 def workflow(running: Running, tmp_path: Path) -> Shell:
-    """Give a shell as a workflow on the main branch has it."""
+    """Return a shell as a workflow on the main branch has it."""
     return Shell(tmp_path, running.environment(MAIN))
 
 
@@ -180,7 +180,10 @@ def test_the_version_is_told(bare: Shell) -> None:
     ("arguments", "told"),
     [
         (("gc", "--deadline", "9999999w"), "setting deadline: "),
-        (("report", "--database", "sqlite:///m.db?timeout=x"), "setting database: is no URL"),
+        (
+            ("report", "--database", "sqlite:///m.db?timeout=x"),
+            "setting database: is not a valid URL",
+        ),
         (("report", "--database", f"sqlite:///{'m' * 300}.db"), "the database mmm"),
     ],
     ids=repr,
@@ -217,9 +220,9 @@ def test_without_an_environment_one_line_says_what_to_set(bare: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "variables", "problem"),
     [
-        (["gc", "--grace", "soon"], {}, "--grace: soon is no duration such as 90s, 30m, 24h"),
+        (["gc", "--grace", "soon"], {}, "--grace: soon is not a valid duration; use 90s, 30m, 24h"),
         (["gc", "--database", "redis://x"], {}, "setting database: "),
-        (["runs"], {"MAINTAINER_GRACEE": "1h"}, "environment: MAINTAINER_GRACEE is no setting"),
+        (["runs"], {"MAINTAINER_GRACEE": "1h"}, "environment: MAINTAINER_GRACEE is not a setting"),
         (["gc"], {"GITHUB_REPOSITORY": "nonsense"}, "setting GITHUB_REPOSITORY: "),
         (["emulator", "--listen", "0.0.0.0:80"], {}, "the emulator only listens on loopback"),
     ],

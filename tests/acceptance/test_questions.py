@@ -118,7 +118,7 @@ def test_markdown_goes_to_stdout_for_a_job_summary(database: Path) -> None:
     answer = _ask(database, "report", "--markdown")
 
     assert answer.status == 0
-    assert answer.out.startswith("## ✅ All right\n")
+    assert answer.out.startswith("## ✅ Healthy\n")
     assert "<script>" not in answer.out
 
 

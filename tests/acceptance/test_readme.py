@@ -39,7 +39,7 @@ _ELSEWHERE = re.compile(
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Give the environment of a workflow's step, on a cache of some age, and a directory."""
+    """Return the environment of a workflow's step, on a cache of some age, and a directory."""
     with tarfile.open(DATA / "local-cache.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     (tmp_path / "localcache").rename(tmp_path / "build-cache")
@@ -55,7 +55,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Give the database that the demo leaves, and what it prints."""
+    """Return the database that the demo leaves, and what it prints."""
     folder = tmp_path_factory.mktemp("demo")
     result = subprocess.run(
         [Path(sys.executable).with_name("maintainer"), "demo"],

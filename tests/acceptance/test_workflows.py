@@ -26,7 +26,7 @@ each_file = pytest.mark.parametrize("file", [*_WORKFLOWS, _ACTION], ids=lambda p
 
 @pytest.fixture
 def copied(workflow: Path, tmp_path: Path) -> Path:
-    """Give the workflow as it is used: with OWNER and COMMIT filled in, if it is one to copy."""
+    """Return the workflow as it is used: with OWNER and COMMIT filled in, if it is one to copy."""
     return _copy(workflow, tmp_path)
 
 

@@ -36,7 +36,7 @@ def run(repository: Path, event: str) -> int:
 
 
 def find_problem(repository: Path) -> str | None:
-    """Tell what keeps its workflows from running, if anything does."""
+    """Return what keeps its workflows from running, if anything does."""
     workflows = sorted((repository / ".github" / "workflows").glob("*.y*ml"))
     if not workflows:
         return f"{repository} has no workflows in .github/workflows: say REPOSITORY=FOLDER"

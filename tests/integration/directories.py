@@ -235,7 +235,7 @@ class World:
                     self.touch(path)
 
     def files(self) -> dict[str, bytes]:
-        """Give every file with its content."""
+        """Return every file with its content."""
         return {
             str(path.relative_to(self.path)): path.read_bytes()
             for path in sorted(self.path.rglob("*"))
@@ -243,15 +243,15 @@ class World:
         }
 
     def stored(self) -> set[Digest]:
-        """Tell which blobs are stored."""
+        """Return which blobs are stored."""
         return {Digest(f"sha256:{path.name}") for path in self.blobs.iterdir()}
 
     def steps(self, *steps: str) -> set[Digest]:
-        """Tell which of the layers of these steps are stored."""
+        """Return which of the layers of these steps are stored."""
         return {layer_of(step) for step in steps} & self.stored()
 
     def leads_to(self, tag: str = "api") -> set[Digest]:
-        """Tell which layers a tag leads to, as an importer sees it."""
+        """Return which layers a tag leads to, as an importer sees it."""
         return {
             Digest(blob)
             for result in import_tag(self.path, tag).results
@@ -260,11 +260,11 @@ class World:
         }
 
     def tags(self) -> list[str]:
-        """Give the tags in order."""
+        """Return the tags in order."""
         return [tag for tag, _ in self.names()]
 
     def names(self) -> list[tuple[str, str]]:
-        """Give the tags in order, with the manifests that they lead to."""
+        """Return the tags in order, with the manifests that they lead to."""
         index = json.loads((self.path / "index.json").read_bytes())
         return [(_tag(one), one["digest"]) for one in index["manifests"]]
 
@@ -329,12 +329,12 @@ def begin_anew(folder: Path, number: int) -> World:
 
 
 def content_of(step: str) -> bytes:
-    """Give the layer of a step: what `blob_of` is the digest of."""
+    """Return the layer of a step: what `blob_of` is the digest of."""
     return step.encode()
 
 
 def layer_of(step: str) -> Digest:
-    """Give the digest of the layer of a step."""
+    """Return the digest of the layer of a step."""
     return blob_of(step)
 
 

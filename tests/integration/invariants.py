@@ -44,7 +44,7 @@ class ReadIndex:
     """The blobs that each result needs."""
 
     def needs(self, blob: str, live: Collection[str]) -> bool:
-        """Tell whether a result that can be used needs `blob`."""
+        """Return whether a result that can be used needs `blob`."""
         return any(blob in result and all(one in live for one in result) for result in self.results)
 
 
@@ -200,7 +200,7 @@ class Watcher:
             self._needed_until[entry.id] = max(known, self._began_at)
 
     def _remember_who_was_newest(self) -> None:
-        """Tell of each generation until when it was the newest: until a later one was created."""
+        """Return until when each generation was the newest: until a later one was created."""
         for generations in self._by_index(self._entries.values()).values():
             for entry in generations:
                 later = [
@@ -221,7 +221,7 @@ class Watcher:
         return indexes
 
     def _newest(self, taken: Collection[Entry] = ()) -> list[Entry]:
-        """Give what builders may get: the highest number, and what was created last."""
+        """Return what builders may get: the highest number, and what was created last."""
         newest = []
         for generations in self._by_index([*self._entries.values(), *taken]).values():
             newest.append(max(generations, key=lambda e: int(e.key.rsplit("#", 1)[1])))
@@ -279,7 +279,7 @@ class Watcher:
             self._say(request, "I1", f"{entry.key} was deleted, which builds read a while ago")
 
     def _protectors(self) -> list[Entry]:
-        """Give the indexes whose live results must stay."""
+        """Return the indexes whose live results must stay."""
         newest = {entry.id for entry in self._newest()}
         protectors = []
         for generations in self._by_index(self._entries.values()).values():

@@ -73,7 +73,7 @@ class Server:
         self._scripts[name] = script
 
     def asked(self, name: str = "") -> list[Request]:
-        """Give the requests whose path ends in `name`."""
+        """Return the requests whose path ends in `name`."""
         return [request for request in self.requests if request.path.endswith(name)]
 
     def reply(self, request: Request) -> Reply:
@@ -87,7 +87,7 @@ class _Listener(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: clients that have had enough just leave."""
+        """Do nothing: clients that have had enough just leave."""
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def serve(host: str = "127.0.0.1") -> Iterator[Server]:
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     listener = _Listener(("127.0.0.1", 0), Handler)
     server = Server(f"http://{host}:{listener.server_address[1]}")

@@ -58,11 +58,11 @@ class Place:
         (self.path / "maintainer.toml").write_text(text)
 
     def command(self, *arguments: str) -> list[str]:
-        """Give a command line."""
+        """Return a command line."""
         return [sys.executable, "-m", "maintainer", *arguments, "--config", "maintainer.toml"]
 
     def variables(self) -> dict[str, str]:
-        """Give the variables of every command here."""
+        """Return the variables of every command here."""
         machine = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         return machine | dict(self.environment) | {"MAINTAINER_LOG_FORMAT": "json"}
 
@@ -132,7 +132,7 @@ class Place:
         return self.query("SELECT status, target, started_at, finished_at FROM runs ORDER BY id")
 
     def statuses(self) -> list[TargetStatus]:
-        """Tell how the targets are doing, as the database says."""
+        """Return how the targets are doing, as the database says."""
         database = Database(f"sqlite:///{self.database}")
         try:
             with database.reading() as connection:
@@ -166,7 +166,7 @@ class Service:
         return httpx.get(f"{self.url}{path}", headers=headers, timeout=PATIENCE)
 
     def is_ready(self) -> bool:
-        """Tell whether all targets are doing well."""
+        """Return whether all targets are doing well."""
         return self.get("readyz").status_code == httpx.codes.OK
 
     def wait_until_ready(self) -> None:
@@ -178,7 +178,7 @@ class Service:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def says(self, words: str) -> bool:
-        """Tell whether the log says something."""
+        """Return whether the log says something."""
         return any(words in line["message"] for line in self.lines())
 
     def metrics(self) -> dict[tuple[str, ...], float]:

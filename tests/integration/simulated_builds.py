@@ -71,7 +71,7 @@ _VARYING = 3
 def built(
     targets: Collection[int], *, variant: int, only_targets: bool, at: datetime
 ) -> CacheConfig:
-    """Give the index of a build of some targets; `only_targets` is BuildKit's `mode=min`."""
+    """Return the index of a build of some targets; `only_targets` is BuildKit's `mode=min`."""
     wanted = _needed(targets)
     layers = _Layers(variant, at)
     numbers = {step: number for number, step in enumerate(wanted)}
@@ -225,7 +225,7 @@ class Build:
 
 
 def index_of(entry: Entry) -> IndexId | None:
-    """Tell which index an entry is a generation of, if builders in its ref read it."""
+    """Return which index an entry is a generation of, if builders in its ref read it."""
     key = parse_key(entry.key)
     if entry.version != ENTRY_VERSION or not isinstance(key, IndexKey):
         return None
@@ -234,7 +234,7 @@ def index_of(entry: Entry) -> IndexId | None:
 
 
 def read_by_builders(entries: Collection[Entry], index: IndexId) -> Entry | None:
-    """Give what a builder that does not sign reads: with the prefix, what was created last."""
+    """Return what a builder that does not sign reads: with the prefix, what was created last."""
     found = [
         entry
         for entry in entries
@@ -246,7 +246,7 @@ def read_by_builders(entries: Collection[Entry], index: IndexId) -> Entry | None
 
 
 def blobs_in(entries: Iterable[Entry], refs: Collection[str]) -> set[Digest]:
-    """Tell which blobs exist where a token reads that reads these refs."""
+    """Return which blobs exist where a token reads that reads these refs."""
     keys = [parse_key(e.key) for e in entries if e.ref in refs and e.version == ENTRY_VERSION]
     return {key.digest for key in keys if isinstance(key, BlobKey)}
 
@@ -257,7 +257,7 @@ def downloadable_in(entries: Iterable[Entry], refs: Collection[str]) -> set[Dige
 
 
 def usable_in(content: bytes | None) -> frozenset[Usable]:
-    """Give the results of an index; none if it is not valid."""
+    """Return the results of an index; none if it is not valid."""
     try:
         config = decode(content or b"")
     except InvalidIndexError:

@@ -46,7 +46,7 @@ class Contents:
         self._usable: dict[int, frozenset[Usable]] = {}
 
     def of(self, entry: Entry) -> frozenset[Usable]:
-        """Give the results of an index."""
+        """Return the results of an index."""
         if entry.id not in self._usable:
             self._usable[entry.id] = usable_in(entry.content)
         return self._usable[entry.id]
@@ -63,7 +63,7 @@ class Ledger:
     """What a run has rightly dropped: it was gone, or older than another result of its key."""
 
     def begin(self, entries: Collection[Entry], workflow: Workflow) -> dict[IndexId, set[Usable]]:
-        """Tell what a complete run owes for each index that it can write."""
+        """Return what a complete run owes for each index that it can write."""
         live = blobs_in(entries, workflow.readable)
         held = _by_index(_findable(entries, workflow))
         owed: dict[IndexId, set[Usable]] = {}
@@ -167,7 +167,7 @@ class Ledger:
         workflow: Workflow,
         written: Collection[int],
     ) -> list[str]:
-        """Tell which results of the newest indexes of a ref the merge of all of them lacks."""
+        """Return which results of the newest indexes of a ref the merge of all of them lacks."""
         known = {entry.id for entry in before}.union(written)
         place = IndexId(Ref(workflow.ref), Scope(MERGED))
         indexes = _by_index(entry for entry in after if entry.ref == workflow.ref)
@@ -193,7 +193,7 @@ class Ledger:
         ]
 
     def _known(self, index: IndexId, stayed: Collection[Entry]) -> set[Usable]:
-        """Tell what the run knew for sure: its memory, and what it could read all the time."""
+        """Return what the run knew for sure: its memory, and what it could read all the time."""
         read = [entry for entry in stayed if index_of(entry) == index]
         return set(self.owed.get(index, ())).union(*(self.contents.of(entry) for entry in read))
 
@@ -212,7 +212,7 @@ def _by_index(entries: Iterable[Entry]) -> dict[IndexId, list[Entry]]:
 
 
 def _findable(entries: Collection[Entry], workflow: Workflow) -> list[Entry]:
-    """Give what a run can find that has no memory.
+    """Return what a run can find that has no memory.
 
     Without a list it counts down from the generation that was created last: a higher number, which
     no builder leaves behind, stays hidden.
@@ -235,7 +235,7 @@ def _generation(entry: Entry) -> int:
 
 
 def _stayed(before: Collection[Entry], after: Collection[Entry]) -> list[Entry]:
-    """Give what was there all the time, and did not go and come back."""
+    """Return what was there all the time, and did not go and come back."""
     there = {entry.id for entry in before}
     return [entry for entry in after if entry.id in there]
 
@@ -254,7 +254,7 @@ def _newest(results: Iterable[Usable]) -> set[Usable]:
 
 
 def _leads(found: Iterable[Usable], wanted: Usable, live: Collection[Digest]) -> bool:
-    """Tell whether a builder with this key gets what it wants, or something that is as new."""
+    """Return whether a builder with this key gets what it wants, or something that is as new."""
     return any(
         digest == wanted[0] and made_at >= wanted[2] and all(blob in live for blob in blobs)
         for digest, blobs, made_at in found
@@ -313,7 +313,7 @@ class Import:
     at: datetime
 
     def needs(self, blob: Digest, before: Collection[Entry], after: Collection[Entry]) -> bool:
-        """Tell whether a deletion takes away something that it could have used."""
+        """Return whether a deletion takes away something that it could have used."""
         refs = {self.index.ref, Ref(MAIN)}
         was, still = blobs_in(before, refs), blobs_in(after, refs)
         return any(
@@ -329,7 +329,7 @@ def lost_by(
     ledger: Ledger,
     gone: Collection[int],
 ) -> list[Usable]:
-    """Tell which results of a deleted generation no other generation leads to.
+    """Return which results of a deleted generation no other generation leads to.
 
     They are live or not for those who read the index from its own ref; what was lost when the run
     began, and has come back since, it cannot know of. What an earlier run has rightly dropped does
@@ -361,7 +361,7 @@ def come_meanwhile(
     written: Collection[int],
     workflow: Workflow,
 ) -> list[str]:
-    """Tell what builds did with a deleted blob since the run began, and before it last looked.
+    """Return what builds did with a deleted blob since the run began, and before it last looked.
 
     An index that the run has listed and cannot read does not protect what nobody has used for so
     long that the host is about to evict it; an export that looks nothing up is no use.
@@ -393,7 +393,7 @@ def taken_from(
     now: datetime,
     workflow: Workflow,
 ) -> list[Import]:
-    """Tell which builds need a deleted blob that began less than a grace period ago.
+    """Return which builds need a deleted blob that began less than a grace period ago.
 
     The index that they read must be there for the run to know of them.
     """
@@ -417,7 +417,7 @@ def counts_visibly(
     now: datetime,
     workflow: Workflow,
 ) -> bool:
-    """Tell whether an export counts on a deleted blob, and was visible when the run last looked.
+    """Return whether an export counts on a deleted blob, and was visible when the run last looked.
 
     It is visible if it has uploaded a blob within the last hour, and no index in its ref has been
     created since that references this blob or that the run cannot read.
@@ -448,7 +448,7 @@ def unhealed(
     deleted: Collection[Entry],
     workflow: Workflow,
 ) -> list[str]:
-    """Tell which indexes reference what a run has deleted, although it could have rewritten them.
+    """Return which indexes reference what a run has deleted, although it could have rewritten them.
 
     They were there when it asked for the last time what builds have written.
     """

@@ -87,7 +87,7 @@ class Stage:
         self.watcher.after(request)
 
     def arrival(self) -> Arrival:
-        """Tell where the world has arrived."""
+        """Return where the world has arrived."""
         return arrival(self.world.entries())
 
 
@@ -119,7 +119,7 @@ def a_small_world(world: World) -> None:
 
 
 def arrival(entries: list[Entry]) -> Arrival:
-    """Tell what is stored, but for what newer generations hide."""
+    """Return what is stored, but for what newer generations hide."""
     newest: dict[tuple[str, str], Entry] = {}
     others = set()
     for entry in entries:

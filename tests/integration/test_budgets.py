@@ -56,7 +56,7 @@ def test_no_more_requests_are_sent_than_allowed_and_the_report_says_what_is_left
         return
     (note,) = (one.sentence for one in report.notes)
     assert note.startswith(
-        f"the {limit} requests of --max-requests are used up: deferred to the next"
+        f"the {limit} requests of --max-requests are spent: deferred to the next"
     )
     if limit < READING:
         assert report.requests.total in (limit, limit - 1)
@@ -136,10 +136,8 @@ def test_a_budget_that_is_smaller_than_the_list_changes_nothing_and_is_no_failur
 
     assert report.status == "done", report.problems
     (note,) = (one.sentence for one in report.notes)
-    assert note.startswith(
-        "the 2 requests of --max-requests are used up: deferred to the next run: "
-    )
-    assert note.endswith(": the list of entries, and all else")
+    assert note.startswith("the 2 requests of --max-requests are spent: deferred to the next run: ")
+    assert note.endswith(": the list of entries, and everything else")
     assert stage.world.entries() == before
     assert {total.state for total in stage.gc(dry_run=True).entries} >= {"foreign", "reachable"}
 
@@ -224,7 +222,7 @@ def test_a_share_of_the_rate_limit_is_left_to_other_workflows(
     assert len(_left(report)) == 3 - deletions
     if deletions < 3:
         assert report.notes[0].sentence.startswith(
-            f"the run may use {share:.0%} of the REST API's remaining"
+            f"the run has spent its share, {share:.0%}, of the REST API's remaining"
         )
     assert stage.gc().status == "done"
     assert stage.arrival() == undisturbed

@@ -223,8 +223,8 @@ def test_if_most_seems_to_be_gone_it_is_an_outage(world: World) -> None:
     assert world.newest().blobs == {blob_of(step) for step in steps}
     assert tuple(one.sentence for one in report.notes) == (
         (
-            "7 of 7 blobs that were checked could not be downloaded: that looks like an outage of "
-            "the storage, so none of them counts as gone"
+            "7 of 7 checked blobs could not be downloaded: that looks like an outage of the "
+            "storage, so none counts as gone"
         ),
     )
     assert world.gc(accept_loss=True, **CHECKED).entries_deleted == 7
@@ -263,7 +263,7 @@ def test_without_rest_it_is_dropped_and_cannot_be_deleted(world: World) -> None:
     assert tuple(one.sentence for one in report.notes) == (
         (
             "1 blob cannot be downloaded, and without the REST API the entries cannot be deleted: "
-            "the next export will name them again"
+            "the next export will reference them again"
         ),
     )
     world.passes(hours=1)
@@ -293,7 +293,7 @@ def test_version_2_does_not_so_nothing_is_deleted(world: World) -> None:
 
     assert report.deletions == ()
     assert blob_of("api") in world.newest(ref=PULL).blobs
-    assert "a run in another ref may tell" in report.notes[0].sentence
+    assert "a run in another ref may find out" in report.notes[0].sentence
 
 
 def test_checks_leave_half_of_the_budget_to_the_rest_of_the_run(world: World) -> None:
@@ -303,7 +303,7 @@ def test_checks_leave_half_of_the_budget_to_the_rest_of_the_run(world: World) ->
     report = world.gc(max_requests=40, **CHECKED)
 
     assert report.indexes_written == 1
-    assert "left to check in the next run" in report.notes[-1].sentence
+    assert "is deferred to the next run" in report.notes[-1].sentence
     for _ in range(4):
         report = world.gc(max_requests=40, **CHECKED)
     assert report.notes == ()
@@ -392,7 +392,7 @@ def test_after_failures_in_a_row_the_storage_is_left_alone(world: World) -> None
     report = world.gc(**CHECKED)
 
     assert "8 blobs could not be checked" in report.notes[0].sentence
-    assert report.notes[1].sentence == "4 blobs left to check in the next run"
+    assert report.notes[1].sentence == "the check of 4 blobs is deferred to the next run"
 
 
 def test_failures_that_are_not_in_a_row_keep_nothing_from_being_checked(world: World) -> None:

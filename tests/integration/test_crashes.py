@@ -80,7 +80,7 @@ def _directory(folder: Path, make: Callable[[Path], directories.World]) -> Victi
 
 @pytest.fixture(scope="module")
 def undisturbed(service: Victim, directory: Victim) -> dict[int, object]:
-    """Tell where an undisturbed run over each of them arrives."""
+    """Return where an undisturbed run over each of them arrives."""
     arrivals = {}
     for victim in (service, directory):
         victim.set_up()

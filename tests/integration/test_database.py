@@ -70,13 +70,13 @@ def opened(path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Give the path of a database that does not exist yet."""
+    """Return the path of a database that does not exist yet."""
     return tmp_path / "maintainer.db"
 
 
 @pytest.fixture
 def database(path: Path) -> Iterator[Database]:
-    """Give a database at the newest revision."""
+    """Return a database at the newest revision."""
     with opened(path) as database:
         database.upgrade()
         yield database
@@ -340,7 +340,7 @@ def test_a_file_of_no_use_is_told_in_one_line_and_not_changed(
 
 
 def _files(path: Path) -> dict[str, bytes]:
-    """Give the files of a database that nobody has open."""
+    """Return the files of a database that nobody has open."""
     return {file.name: file.read_bytes() for file in path.parent.iterdir()}
 
 
@@ -423,7 +423,7 @@ def test_times_are_kept_in_utc_so_that_their_text_can_be_compared(database: Data
 
 
 def _probe(*, entries: int = 3, records: int = 2) -> Probe:
-    """Give what a run has seen of a small cache, or of a larger one."""
+    """Return what a run has seen of a small cache, or of a larger one."""
     names = [f"layer {number}" for number in range(records)]
     content = encode(an_index(*names))
     listed = [(str(WEB.key(1)), MAIN, len(content)), ("setup-node-0a1b", MAIN, 5)]
@@ -487,7 +487,7 @@ def _entries(connection: Connection, probe: Probe) -> tuple[KnownEntry, ...]:
 
 
 def _dump(connection: Connection) -> dict[str, list[dict[str, object]]]:
-    """Give the content of all tables but Alembic's."""
+    """Return the content of all tables but Alembic's."""
     tables = sorted(set(inspect(connection).get_table_names()) - {"alembic_version"})
     return {
         table: [dict(row) for row in connection.execute(text(f"SELECT * FROM {table}")).mappings()]

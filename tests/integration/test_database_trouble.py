@@ -59,7 +59,7 @@ def _trouble(stage: Stage) -> str:
 
 
 def _used(stage: Stage) -> Path:
-    """Give the file after a run that decided, and did nothing."""
+    """Return the file after a run that decided, and did nothing."""
     assert stage.gc(dry_run=True).status == "done"
     return stage.world.database
 

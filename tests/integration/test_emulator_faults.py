@@ -78,7 +78,7 @@ class World:
         return self.http.put(url, content=CONTENT, headers={"x-ms-blob-type": "BlockBlob"})
 
     def state(self) -> object:
-        """Tell all that a request can change, but for when entries were used."""
+        """Return all that a request can change, but for when entries were used."""
 
         def tell(cache: ActionsCache) -> object:
             uploads = [cache.upload(number) for number in range(1, 10)]

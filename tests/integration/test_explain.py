@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Give a world in which every nasty name is a scope and a key, after a run: only to be read."""
+    """Return a world in which every nasty name is a scope and a key, after a run; read-only."""
     with a_world(tmp_path_factory.mktemp("known")) as world:
         for name in NASTY.values():
             world.build("base", "api", scope=_storable(name))
@@ -144,7 +144,7 @@ class TestWhy:
         world.evict("api")
         world.gc()
 
-        assert "an index names it, but it does not exist" in _shown(
+        assert "an index references it, but it does not exist" in _shown(
             _why(_ask(world, blob_of("api")))
         )
 
@@ -152,9 +152,9 @@ class TestWhy:
         ("key", "said"),
         [
             ("index-buildkit-1-f921bd05#1", "superseded since 2026-01-01 00:00"),
-            ("index-buildkit-1-f921bd05#3", "never in a list"),
+            ("index-buildkit-1-f921bd05#3", "never listed"),
             ("setup-node-Linux", "it belongs to another tool"),
-            ("index-buildkit-1-11111111#1", "no build in refs/heads/main writes such a key"),
+            ("index-buildkit-1-11111111#1", "builds in refs/heads/main do not write such keys"),
         ],
     )
     def test_every_kind_of_key_is_explained(self, world: World, key: str, said: str) -> None:
@@ -180,7 +180,7 @@ class TestWhy:
         shown = _shown(_why(_ask(world, blob_of("api"))))
 
         assert f"in {MAIN}: no run, as long as results need it." in shown
-        assert f"in {PULL}: no run from here: only one in a workflow on {PULL}" in shown
+        assert f"in {PULL}: no run from here: only a run in a workflow on {PULL}" in shown
 
     def test_what_is_in_two_caches_is_explained_for_each(self, world: World) -> None:
         world.build("base", "api")
@@ -225,7 +225,7 @@ class TestWhy:
         shown = _shown(_why(_ask(world, blob_of("orphan"))))
 
         frees = shown.partition("What would free it:")[2]
-        assert "in refs/pull/1/merge, whose content is unknown" in frees
+        assert "in refs/pull/1/merge is newer, its content is unknown" in frees
 
     def test_a_beginning_that_is_too_short_is_said_to_be_that(self, world: World) -> None:
         world.build("base", "api")
@@ -342,7 +342,7 @@ class TestDiff:
         happened = {tally.what: tally.entries for tally in diff.happened}
         assert (diff.before, diff.after) == (1, 3)
         assert (diff.usable_before, diff.usable_after) == (2, 2)
-        assert happened["evicted by the host"] == 1
+        assert happened["evicted by GitHub"] == 1
         assert happened["indexes written by runs"] == 2
         assert happened["deleted by runs"] == deleted > 0
 

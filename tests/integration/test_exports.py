@@ -338,7 +338,7 @@ def test_what_the_budget_does_not_allow_to_heal_is_for_the_next_run(world: World
 
     (note,) = (one.sentence for one in report.notes)
     assert note == (
-        "the 6 requests of --max-requests are used up: deferred to the next run: a check of what "
+        "the 6 requests of --max-requests are spent: deferred to the next run: a check of what "
         "builds have written during the sweep"
     )
     world.passes(minutes=1)

@@ -381,7 +381,7 @@ def test_an_index_that_is_not_valid_is_replaced_by_the_merge_of_the_others(world
     report = world.gc(grace=timedelta(hours=1))
 
     assert leads_to(world.newest()) == _blobs("base", "api")
-    assert "not valid: layer 0: it has no annotations" in report.actions[0].sentence
+    assert "invalid: layer 0: it has no annotations" in report.actions[0].sentence
     world.passes(hours=2)
     world.gc(grace=timedelta(hours=1))
     assert broken.key not in {entry.key for entry in world.entries()}
@@ -538,7 +538,7 @@ class TestWithoutRest:
 
 
 def _limit(world: World) -> int:
-    """Give a size that the index of each build has, and their merge has not."""
+    """Return a size that the index of each build has, and their merge has not."""
     return max(e.size for e in world.entries() if e.key.startswith("index-")) + 100
 
 
@@ -610,7 +610,7 @@ def test_keys_that_have_no_further_number_are_left_alone(world: World) -> None:
 
     assert report.status == "done", report.problems
     assert world.generations("s" * 493) == [8, 9]
-    assert "more than 512" in _kept(report, str(index))[0].sentence
+    assert "the limit is 512" in _kept(report, str(index))[0].sentence
 
 
 def test_with_rest_alone_nothing_is_written_or_deleted(world: World) -> None:

@@ -196,7 +196,7 @@ FEATURE = "refs/heads/feature"
 
 
 def _shadow(world: World, entry: Entry) -> Callable[[], Entry]:
-    """Give what a build on a branch may do: the key of an index of main, in its own ref."""
+    """Return what a build on a branch may do: the key of an index of main, in its own ref."""
     content = encode(built("base", at=world.now))
     return lambda: world.cache.put(entry.key, content.ljust(entry.size), ref=FEATURE)
 

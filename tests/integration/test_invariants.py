@@ -54,7 +54,7 @@ class Vandal:
         return self.told()
 
     def told(self) -> list[str]:
-        """Tell which promises were broken."""
+        """Return which promises were broken."""
         return [problem[:2] for problem in self.watcher.problems]
 
     def blob(self, step: str) -> Entry:

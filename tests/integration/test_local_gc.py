@@ -281,7 +281,7 @@ def test_an_index_that_is_not_valid_keeps_nothing_alive_after_the_grace_period(
     report = world.gc()
 
     assert _written(report) == ["api"]
-    assert "not valid: layer 0: its parent is out of range" in report.actions[0].sentence
+    assert "is invalid: layer 0: its parent is out of range" in report.actions[0].sentence
     assert world.leads_to("api") == set()
     assert world.steps("maybe")
     world.passes(hours=25)
@@ -618,7 +618,7 @@ def test_a_build_that_has_uploaded_and_not_exported_stops_the_sweep_for_an_hour(
 
     assert world.steps("orphan")
     deletion = next(a for a in report.actions if a.kind == "delete")
-    assert "has uploaded, not exported yet" in deletion.outcome_sentence
+    assert "has uploaded but not exported yet" in deletion.outcome_sentence
     world.passes(hours=1)
     world.gc()
     assert not world.steps("orphan")
@@ -661,7 +661,7 @@ def test_a_directory_that_is_replaced_while_a_run_works_stops_the_sweep(
     assert report.entries_deleted == 1
     skipped = [a.outcome_sentence for a in report.actions if "skipped" in a.outcome_sentence]
     assert len(skipped) == 4
-    assert all(f"{name} was replaced meanwhile" in outcome for outcome in skipped)
+    assert all(f"{name} was replaced since the run began" in outcome for outcome in skipped)
 
 
 def test_no_tag_is_led_to_blobs_in_a_directory_that_was_replaced_meanwhile(
@@ -683,7 +683,7 @@ def test_no_tag_is_led_to_blobs_in_a_directory_that_was_replaced_meanwhile(
 
     report = world.gc()
 
-    assert "was replaced meanwhile" in report.problems[0]
+    assert "was replaced since the run began" in report.problems[0]
     assert (world.path / "index.json").read_bytes() == index
     assert world.leads_to() == _layers("base", "api")
 
@@ -706,7 +706,7 @@ def test_a_file_that_was_written_anew_since_it_was_seen_stays(
 
     assert orphan.exists()
     assert [a.outcome_sentence for a in report.actions if a.kind == "delete"] == [
-        "skipped: it was written anew meanwhile"
+        "skipped: it was rewritten since the run began"
     ]
 
 

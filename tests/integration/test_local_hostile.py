@@ -64,7 +64,7 @@ def test_links_are_never_followed_and_what_is_no_blob_is_left_alone_and_reported
     assert after == before
     # A directory of blobs that is a link could hold anything, so nothing is done.
     assert report.status == "failed"
-    assert "sha512 is a symbolic link, or no directory: not followed" in report.problems[0]
+    assert "sha512 is a symbolic link or not a directory: not followed" in report.problems[0]
     (world.path / "blobs" / "sha512").unlink()
     report = world.gc(grace=NO_GRACE)
     assert report.status == "done", report.problems
@@ -207,9 +207,9 @@ def test_replacing_a_tag_keeps_everything_else_byte_for_byte() -> None:
 def test_only_what_is_a_digest_ever_becomes_a_path(world: World) -> None:
     files = Files(world.path)
     for digest in ("sha256:../../oci-layout", "sha256:..", "md5:00", "x"):
-        with pytest.raises(StoreError, match="is no digest"):
+        with pytest.raises(StoreError, match="is not a valid digest"):
             files.look(Digest(digest))
-        with pytest.raises(StoreError, match="is no digest"):
+        with pytest.raises(StoreError, match="is not a valid digest"):
             files.delete_blob(Digest(digest), Seen(0, START))
     files.close()
 
@@ -438,14 +438,14 @@ def test_a_lock_that_is_a_pipe_holds_no_run_up(world: World) -> None:
 
     report = world.gc()
 
-    assert report.problems == ("api was not written: index.json.lock is no file",)
+    assert report.problems == ("api was not written: index.json.lock is not a regular file",)
 
 
 @pytest.mark.parametrize(
     ("name", "problem", "status"),
     [
-        ("~no such user/cache", "can be no directory", 2),
-        ("nul\0nul", "can be no directory", 2),
+        ("~no such user/cache", "is not a valid directory", 2),
+        ("nul\0nul", "is not a valid directory", 2),
         ("loop", "leads to itself", 1),
         ("long" * 1250, "File name too long", 1),
         ("missing", "there is no", 1),

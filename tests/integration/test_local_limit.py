@@ -208,4 +208,4 @@ def test_a_run_that_leaves_out_what_builders_could_use_before_says_so(world: Wor
     assert report.results.dropped > 0
     assert report.verdict
     assert report.verdict.level == "attention"
-    assert "less than before this run" in report.verdict.message
+    assert "fewer than before this run" in report.verdict.message

@@ -35,7 +35,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def _leads(key: str, blob: str, at: datetime) -> CacheConfig:
-    """Give an index in which one cache key leads to one layer."""
+    """Return an index in which one cache key leads to one layer."""
     time = Nanoseconds(int(at.timestamp()) * 10**9)
     layer = Layer(
         blob=blob_of(blob),

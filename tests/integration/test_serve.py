@@ -52,7 +52,7 @@ PATIENCE_PLEASE = FaultPlan((Fault(kind="status", request="list", status=429, re
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    """Give a cache in which two builds hide each other's."""
+    """Return a cache in which two builds hide each other's."""
     with a_world(tmp_path) as world:
         _build(world)
         yield world
@@ -66,7 +66,7 @@ def _build(world: World) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path, world: World) -> Place:
-    """Give a folder for a service that looks after that cache, every second."""
+    """Return a folder for a service that maintains that cache, every second."""
     place = Place(tmp_path, world.running.environment(MAIN))
     place.configure(EVERY_SECOND)
     return place
@@ -301,10 +301,10 @@ def _mapped(service: Service) -> str:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("[serve]\nlisten = '127.0.0.1'", "setting serve.listen: is no address"),
-        ("[serve]\nlisten = 'example.com:80'", "setting serve.listen: is no address"),
+        ("[serve]\nlisten = '127.0.0.1'", "setting serve.listen: is not a valid address"),
+        ("[serve]\nlisten = 'example.com:80'", "setting serve.listen: is not a valid address"),
         ("[serve]\nworkers = 3", "unknown key 'serve.workers'"),
-        ("[serve]\ntimezone = 'Mars/Olympus'", "setting serve.timezone: is no time zone"),
+        ("[serve]\ntimezone = 'Mars/Olympus'", "setting serve.timezone: is not a valid time zone"),
         ("[serve]\ninterval = '0s'", "setting serve.interval: "),
         ("[[targets]]\nname = 'a'", "setting targets.0: repository or store must be set"),
         ("[[targets]]\nname = '../a'\nrepository = 'a/b'", "setting targets.0.name: "),
@@ -371,7 +371,7 @@ def test_a_schedule_that_no_service_has_kept_yet_is_told_as_that(
 
 
 def _elsewhere(place: Place) -> Place:
-    """Give a place with the same cache, and no database yet."""
+    """Return a place with the same cache, and no database yet."""
     (place.path / "elsewhere").mkdir()
     return Place(place.path / "elsewhere", place.environment)
 
@@ -592,7 +592,7 @@ def _is_running(place: Place) -> bool:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Give a service that has run once; the tests below only read."""
+    """Return a service that has run once; the tests below only read."""
     path = tmp_path_factory.mktemp("served")
     with a_world(path) as world:
         _build(world)
@@ -611,7 +611,7 @@ def test_the_report_of_each_target_and_run_is_a_page(served: Service) -> None:
     assert 'href="/targets/default"' in index.text
     assert 'href="/runs/1"' in index.text
     assert target.text == run.text
-    assert "<title>All right" in run.text
+    assert "<title>Healthy" in run.text
     assert served.get("runs/1.json").json()["target"] == "github:example/app"
     for page in (index, run):
         assert page.headers["content-type"] == "text/html; charset=utf-8"

@@ -77,7 +77,7 @@ def _status_of_run(database: Path) -> list[tuple[str]]:
 
 
 def _at_the_next(stage: Stage, kind: str, *, fault: Fault | None = None) -> threading.Event:
-    """Tell when a request of this kind is there; with a fault, it is spoilt again and again."""
+    """Return when a request of this kind is there; with a fault, it is spoilt again and again."""
     there = threading.Event()
     stage.begin()
 

@@ -639,7 +639,7 @@ class SimulatedWorld(RuleBasedStateMachine):
         assert problems == [], "\n".join(problems)
 
     def outcome(self) -> set[tuple[str, str, bytes]]:
-        """Tell what the cache holds, but for the numbers of the generations and their times."""
+        """Return what the cache holds, but for the numbers of the generations and their times."""
         told = set()
         for entry in self.do(ActionsCache.entries):
             index = index_of(entry)
@@ -776,7 +776,7 @@ class SimulatedWorld(RuleBasedStateMachine):
 
 
 def is_complete(report: Report) -> bool:
-    """Tell whether a run could do all that it had to."""
+    """Return whether a run could do all that it had to."""
     return (
         report.status == "done"
         and not report.dry_run

@@ -117,7 +117,7 @@ async def test_a_refused_connection_is_tried_again_and_told() -> None:
 
 async def test_a_host_that_is_not_known_is_said_to_be_that() -> None:
     async with store_rest("http://cache.invalid") as store:
-        with pytest.raises(StoreError, match=r"ConnectError: the host name is not known$"):
+        with pytest.raises(StoreError, match=r"ConnectError: host name does not resolve$"):
             await store.list_entries()
 
 
@@ -345,7 +345,7 @@ async def test_deep_nesting_is_no_answer(server: Server) -> None:
     server.on("caches", Reply(200, b'{"total_count":0,"x":' + b"[" * 10**6 + b"]" * 10**6 + b"}"))
 
     async with store_rest(server.url) as store:
-        with pytest.raises(StoreError, match="no sensible answer"):
+        with pytest.raises(StoreError, match="malformed response"):
             await store.list_entries()
 
 

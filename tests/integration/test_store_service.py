@@ -276,7 +276,7 @@ async def test_an_entry_that_went_is_an_error(
     server.on(version.look_up, version.miss)
     server.on("stale", Reply(404))
 
-    with pytest.raises(StoreError, match=r"#1 went while"):
+    with pytest.raises(StoreError, match=r"#1 was deleted while"):
         await store.read(Found(KEY, f"{server.url}/stale?sig=1"))
 
 

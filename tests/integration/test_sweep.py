@@ -72,7 +72,7 @@ def test_nothing_is_deleted_of_an_index_that_could_not_be_rewritten(world: World
     assert world.generations() == [1, 2]
     assert (
         _outcomes(report)[:2]
-        == ["skipped: index-buildkit-1-f921bd05 is not rewritten, so it may still be needed"] * 2
+        == ["skipped: index-buildkit-1-f921bd05 is not rewritten, so this may still be needed"] * 2
     )
     assert _outcomes(report)[2:] == ["done"] * 3
 
@@ -86,7 +86,7 @@ def test_a_blob_of_an_index_that_could_not_be_rewritten_stays(world: World) -> N
     kept = next(a for a in _deletes(report) if a.subject.endswith(blob_of("web")))
     assert (
         kept.outcome_sentence
-        == "skipped: index-buildkit-1-f921bd05 is not rewritten, so it may still be needed"
+        == "skipped: index-buildkit-1-f921bd05 is not rewritten, so this may still be needed"
     )
     assert blob_of("web") in world.blobs()
 
@@ -153,7 +153,7 @@ def test_a_blob_that_an_index_merged_in_meanwhile_names_stays_and_the_others_go(
     outcomes = {a.subject[-64:]: a.outcome_sentence for a in _deletes(report)}
     assert (
         outcomes[blob_of("x")[-64:]]
-        == "skipped: a build has written an index since the run began that names it"
+        == "skipped: a build has written an index that references it since the run began"
     )
     assert outcomes[blob_of("y")[-64:]] == outcomes[blob_of("z")[-64:]] == "done"
 
@@ -273,7 +273,7 @@ def test_a_look_up_that_uses_the_budget_up_leaves_the_rest(world: World) -> None
     report = world.gc(grace=NO_GRACE, max_requests=3)
 
     assert world.requests == {"list": 1, "look-up": 2}
-    reason = "deferred: the 3 requests of --max-requests are used up"
+    reason = "deferred: the 3 requests of --max-requests are spent"
     assert _outcomes(report) == [reason] * 5
     assert (report.status, report.deleted) == ("done", ())
 
@@ -283,11 +283,11 @@ def test_what_the_budget_leaves_is_for_the_next_run(world: World) -> None:
 
     report = world.gc(grace=NO_GRACE, max_requests=4)
 
-    reason = "deferred: the 4 requests of --max-requests are used up"
+    reason = "deferred: the 4 requests of --max-requests are spent"
     assert _outcomes(report) == ["done", "done", reason, reason, reason]
     assert report.status == "done"
     assert tuple(one.sentence for one in report.notes) == (
-        "the 4 requests of --max-requests are used up: deferred to the next run: 3 actions",
+        "the 4 requests of --max-requests are spent: deferred to the next run: 3 actions",
     )
 
 

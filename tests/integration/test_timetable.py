@@ -118,7 +118,7 @@ class Timetable:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """Give a cache, in whose environment everything runs."""
+    """Return a cache, in whose environment everything runs."""
     with a_world(tmp_path) as world:
         world.now = datetime.now(UTC)
         world.build("base")
@@ -544,7 +544,7 @@ def test_an_interval_of_somebody_elses_clock_counts_from_when_it_was_time() -> N
 
 
 def fields(rule: Rule) -> tuple[timedelta, timedelta, str, timedelta]:
-    """Give all but the expression."""
+    """Return all but the expression."""
     return rule.interval, rule.jitter, rule.timezone, rule.misfire_grace
 
 

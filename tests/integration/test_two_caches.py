@@ -15,7 +15,7 @@ GITHUB = "https://api.github.com"
 
 @pytest.fixture
 def listed(tmp_path: Path) -> Iterator[World]:
-    """Give the cache that the REST API lists."""
+    """Return the cache that the REST API lists."""
     (tmp_path / "listed").mkdir()
     with a_world(tmp_path / "listed") as world:
         yield world
@@ -23,7 +23,7 @@ def listed(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[World]:
-    """Give the cache that the cache service holds."""
+    """Return the cache that the cache service holds."""
     (tmp_path / "held").mkdir()
     with a_world(tmp_path / "held") as world:
         yield world

@@ -45,10 +45,10 @@ class Victim(Protocol):
         """Do a run that nobody disturbs, a little later."""
 
     def problems(self) -> list[str]:
-        """Tell which promises were broken."""
+        """Return which promises were broken."""
 
     def arrival(self) -> object:
-        """Tell what the cache has come to, but for what a run leaves that the next takes away."""
+        """Return what the cache has come to, but for what a run leaves that the next takes away."""
 
 
 def _join(started: list[BaseProcess]) -> list[int | None]:
@@ -108,11 +108,11 @@ class ServiceVictim:
         return self._stage.gc(merged_scope=MERGED)
 
     def problems(self) -> list[str]:
-        """Tell which promises were broken."""
+        """Return which promises were broken."""
         return self._stage.watcher.problems
 
     def arrival(self) -> object:
-        """Tell what every key leads to."""
+        """Return what every key leads to."""
         return self._stage.arrival()
 
 
@@ -202,11 +202,11 @@ class FolderVictim:
             return self._world.gc(grace=timedelta(0), merged_tag="maintained")
 
     def problems(self) -> list[str]:
-        """Tell which promises were broken."""
+        """Return which promises were broken."""
         return self._watcher.problems
 
     def arrival(self) -> object:
-        """Give all files; what lies about is no older than a run that is gone, and is one file."""
+        """Return all files; leftovers are no older than a run that is gone, and count as one."""
         files = self._world.files()
         left = {name for name in files if name.startswith(".maintainer-")}
         assert len(left) <= 1

@@ -41,7 +41,7 @@ sys.addaudithook(_hear)  # for the life of the process: there is no way to take 
 
 @contextmanager
 def heard(listener: Callable[[Step], None]) -> Iterator[None]:
-    """Tell of every step, but for those of the listener itself."""
+    """Report every step, except those of the listener itself."""
     busy: list[bool] = []
 
     def listen(step: Step) -> None:

@@ -192,7 +192,7 @@ class World:
         return self.running.call(lambda cache: cache.entries())
 
     def blobs(self, ref: str | None = None) -> set[Digest]:
-        """Tell which blobs are stored."""
+        """Return which blobs are stored."""
         keys = (parse_key(e.key) for e in self.entries() if ref is None or e.ref == ref)
         return {key.digest for key in keys if isinstance(key, BlobKey)}
 
@@ -201,7 +201,7 @@ class World:
         return read_newest(self.entries(), scope, ref)
 
     def generations(self, scope: str = "buildkit", ref: str = MAIN) -> list[int]:
-        """Tell which generations are stored."""
+        """Return which generations are stored."""
         return [key.generation for key, _ in self._generations(IndexId(Ref(ref), Scope(scope)))]
 
     def _generations(self, index: IndexId) -> list[tuple[IndexKey, Entry]]:
@@ -222,7 +222,7 @@ async def _no_sleep(_seconds: float) -> None:
 
 @functools.cache
 def migrated() -> bytes:
-    """Give a database that knows nothing: hundreds of worlds need one, and migrating is slow."""
+    """Return a database that knows nothing: hundreds of worlds need one, and migrating is slow."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "template.db")
         database = Database(f"sqlite:///{path}")
@@ -248,12 +248,12 @@ def a_world(tmp_path: Path) -> Iterator[World]:
 
 
 def blob_of(step: str) -> Digest:
-    """Give the digest of the layer of a step."""
+    """Return the digest of the layer of a step."""
     return Digest(f"sha256:{hashlib.sha256(step.encode()).hexdigest()}")
 
 
 def built(*steps: str, at: datetime = START) -> CacheConfig:
-    """Give the index of a build in which each step builds on the one before."""
+    """Return the index of a build in which each step builds on the one before."""
     created_at = Nanoseconds(int(at.timestamp()) * 1_000_000_000)
     layers = tuple(
         Layer(
@@ -287,7 +287,7 @@ def read_newest(entries: Sequence[Entry], scope: str = "buildkit", ref: str = MA
 
 
 def leads_to(config: CacheConfig) -> set[Digest]:
-    """Tell which layers stand on top of a usable result."""
+    """Return which layers stand on top of a usable result."""
     return {
         config.layers[result.layers[-1]].blob
         for record in config.records
@@ -296,5 +296,5 @@ def leads_to(config: CacheConfig) -> set[Digest]:
 
 
 def is_ours(entry: Entry) -> bool:
-    """Tell whether BuildKit wrote an entry."""
+    """Return whether BuildKit wrote an entry."""
     return entry.version == ENTRY_VERSION and parse_key(entry.key) is not None

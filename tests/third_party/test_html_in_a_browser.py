@@ -51,7 +51,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def week(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Report]:
-    """Give the reports of a week, which is told once for all test processes."""
+    """Return the reports of a week, which is told once for all test processes."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "week"
     with FileLock(f"{folder}.lock"):
@@ -230,7 +230,7 @@ def test_charts_are_drawn_and_their_numbers_are_at_hand(
 def test_it_can_be_read_without_javascript(visit: Visitor, week: dict[int, Report]) -> None:
     page = visit(week[AFTER], java_script_enabled=False).page
 
-    assert page.locator("h1, h2").all_inner_texts() == ["All right", *QUESTIONS[1:]]
+    assert page.locator("h1, h2").all_inner_texts() == ["Healthy", *QUESTIONS[1:]]
     for table in ("table.legend", "#scopes table", "table.trend", "table.evictions"):
         assert page.locator(table).first.is_visible()
     assert page.locator("canvas, input, button").count() == 0

@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 
 def _layer(number: int = 0, *, parent: int = NO_PARENT, **changed: Any) -> Json:
-    """Give a layer as JSON; a change to None leaves that annotation out."""
+    """Return a layer as JSON; a change to None leaves that annotation out."""
     annotations = {
         "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
         "diffID": BLOBS[number],
@@ -92,19 +92,19 @@ BAD_TIME = "createdAt is not an RFC 3339 time of the years 1 to 9999"
         pytest.param(
             _index(layers=[_layer(diffID="sha256:abc")]),
             "layer 0",
-            "its diffID is no digest",
+            "its diffID is not a valid digest",
             id="layer whose diffID is cut short",
         ),
         pytest.param(
             _index(layers=[_layer() | {"blob": BLOBS[0].upper()}]),
             "layer 0",
-            "its blob is no digest",
+            "its blob is not a valid digest",
             id="layer whose blob is in capitals",
         ),
         pytest.param(
             _index(layers=[{"annotations": _layer()["annotations"], "parent": NO_PARENT}]),
             "layer 0",
-            "its blob is no digest",
+            "its blob is not a valid digest",
             id="layer without a blob",
         ),
         pytest.param(
@@ -531,7 +531,7 @@ _anything = st.recursive(_leaves, lambda inner: st.lists(inner, max_size=2), max
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Give every place inside of a JSON value: what holds it, and under which name or number."""
+    """Return every place inside of a JSON value: what holds it, and under which name or number."""
     items: list[tuple[Any, Any]] = []
     if isinstance(value, dict):
         items = list(value.items())

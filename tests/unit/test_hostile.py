@@ -58,7 +58,7 @@ def _list(name: str, one: bytes, count: int) -> bytes:
 
 
 def _ring(count: int) -> bytes:
-    """Give records each of which needs the next, and the last the first."""
+    """Return records each of which needs the next, and the last the first."""
     links = (b'{"digest":"a","inputs":[[{"link":%d}]]}' % ((n + 1) % count) for n in range(count))
     return b'{"records":[%s]}' % b",".join(links)
 
@@ -68,18 +68,18 @@ def _parent_ring(count: int) -> bytes:
 
 
 def _chain(count: int) -> bytes:
-    """Give records each of which needs the one before: as deep as there are records."""
+    """Return records each of which needs the one before: as deep as there are records."""
     links = (b'{"digest":"a","inputs":[[{"link":%d}]]}' % (n - 1) for n in range(1, count))
     return b'{"records":[%s]}' % b",".join([b'{"digest":"a"}', *links])
 
 
 def _tower(count: int) -> bytes:
-    """Give layers each of which stands on the one before."""
+    """Return layers each of which stands on the one before."""
     return b'{"layers":[%s]}' % b",".join(_LAYER % (n - 1) for n in range(count))
 
 
 def _fan(count: int) -> bytes:
-    """Give a record with as many alternatives, all the same one."""
+    """Return a record with as many alternatives, all the same one."""
     links = b",".join([b'{"link":0}'] * count)
     return b'{"records":[{"digest":"a"},{"digest":"b","inputs":[[%s]]}]}' % links
 

@@ -186,7 +186,7 @@ def test_signed_generations_need_what_each_of_them_leads_to_even_by_the_same_key
 
 
 def _leading_to(name: str, *, at: int) -> CacheConfig:
-    """Give an index that leads a certain key to a layer, since a certain time."""
+    """Return an index that leads a certain key to a layer, since a certain time."""
     config = an_index(name)
     result = Result((0,), with_parents=True, created_at=Nanoseconds(at))
     return CacheConfig(config.layers, (Record("key", (result,), ()),))
@@ -398,7 +398,8 @@ def test_what_the_newest_generation_named_was_needed_until_now_whatever_its_age(
 
     assert marked.since == NOW
     assert format_reason(marked.reason) == (
-        "index-web-1-f921bd05 in refs/heads/main named it until now, but no live result needs it"
+        "index-web-1-f921bd05 in refs/heads/main referenced it until now, "
+        "but no live result needs it"
     )
 
 
@@ -612,7 +613,7 @@ def test_an_index_under_a_key_that_its_ref_does_not_write_is_none_of_our_busines
     (marked,) = mark(world.build()).marks
 
     assert marked.state is State.FOREIGN
-    assert format_reason(marked.reason) == "no build in refs/heads/main writes such a key"
+    assert format_reason(marked.reason) == "builds in refs/heads/main do not write such keys"
 
 
 @pytest.mark.parametrize(

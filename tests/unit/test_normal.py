@@ -9,7 +9,7 @@ from maintainer.cacheconfig.normal import normalize
 
 
 def _ladder(steps: int, random: Random) -> CacheConfig:
-    """Give two chains of records of one digest on different bases, laid out at random.
+    """Return two chains of records of one digest on different bases, laid out at random.
 
     How a record compares with its twin on the other chain follows from the two below, so each round
     of sorting settles one step only.

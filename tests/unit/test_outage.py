@@ -33,7 +33,7 @@ _NOTHING = Snapshot(
 
 
 def _remembered(*ages: timedelta) -> list[RememberedEntry]:
-    """Give entries that were used so long ago, numbered from 1."""
+    """Return entries that were used so long ago, numbered from 1."""
     return [RememberedEntry(number, SIZE, NOW - age) for number, age in enumerate(ages, 1)]
 
 

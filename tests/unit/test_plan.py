@@ -63,7 +63,7 @@ def _write(world: World, grace: timedelta = DAY) -> WriteIndex:
 
 
 def _fate(key: str, world: World, grace: timedelta = DAY) -> DeleteEntry | Keep | None:
-    """Give the one action or decision about an entry, if there is any."""
+    """Return the one action or decision about an entry, if there is any."""
     plan = _plan(world, grace)
     fates: list[DeleteEntry | Keep] = [one for one in plan.deletes if one.entry.key == key]
     fates += [one for one in plan.keeps if one.subject == key and one.store_id is not None]
@@ -78,14 +78,14 @@ def _deleted(key: str, world: World, grace: timedelta = DAY) -> DeleteEntry:
 
 
 def _kept(key: str, world: World, grace: timedelta = DAY) -> str:
-    """Give the reason for which an entry is kept."""
+    """Return the reason for which an entry is kept."""
     fate = _fate(key, world, grace)
     assert isinstance(fate, Keep), fate
     return format_reason(fate.reason)
 
 
 def _about(index: IndexId, world: World) -> str:
-    """Give the reason for which an index is left as it is."""
+    """Return the reason for which an index is left as it is."""
     plan = _plan(world)
     assert not [write for write in plan.writes if write.index == index]
     (keep,) = [k for k in plan.keeps if k.subject == str(index) and k.ref == index.ref]
@@ -162,7 +162,7 @@ def test_keys_that_lead_to_nothing_are_dropped() -> None:
     write = _write(a_snapshot().with_blobs("a").with_generation(1, "a", ()))
 
     assert write.content == merge([an_index("a")])
-    assert format_reason(write.reason) == "drop keys and results that are of no use"
+    assert format_reason(write.reason) == "drop unused keys and results"
 
 
 def test_twins_within_the_newest_generation_are_no_reason_to_write_for_builders_unite_them() -> (
@@ -194,7 +194,7 @@ def test_an_index_with_several_leaves_and_no_sink_is_written_again() -> None:
 
     assert _write(world).content == merge([an_index("a", "b")])
     assert format_reason(_write(world).reason) == (
-        "add the sink record, without which builds find only part of it"
+        "add the sink record, so that builds find all of it"
     )
 
 
@@ -224,7 +224,7 @@ def test_an_index_all_of_whose_generations_were_evicted_is_restored_from_memory(
 
     assert str(write.key) == "index-web-1-f921bd05#4"
     assert write.content == merge([an_index("a", "b")])
-    assert format_reason(write.reason) == "none of its generations exists; 2 results are remembered"
+    assert format_reason(write.reason) == "all its generations are gone; 2 results are remembered"
 
 
 def test_an_index_of_which_nothing_is_stored_and_nothing_left_is_not_written() -> None:
@@ -241,7 +241,7 @@ def test_a_generation_that_importers_refuse_is_replaced_by_the_merge_of_the_othe
 
     assert str(write.key) == "index-web-1-f921bd05#3"
     assert write.content == merge([an_index("a")])
-    assert format_reason(write.reason) == "generation 2 is not valid: record 0: it is broken"
+    assert format_reason(write.reason) == "generation 2 is invalid: record 0: it is broken"
 
 
 def test_a_generation_that_importers_refuse_is_replaced_even_if_nothing_is_left() -> None:
@@ -290,7 +290,7 @@ def test_an_index_that_builders_do_not_see_is_written_again() -> None:
 
     assert write.content == merge([an_index("a")])
     assert format_reason(write.reason) == (
-        "builds read index-web-1-f921bd05-sig#3, created later, in its place"
+        "builds read index-web-1-f921bd05-sig#3 instead, which was created later"
     )
 
 
@@ -336,7 +336,7 @@ def test_an_index_whose_numbers_have_come_to_their_end_is_not_written() -> None:
     last = int(str(MAX_GENERATION))  # as one is read from a key
 
     assert _write(ending_at(last - 1)).key.generation == last
-    assert _about(WEB, ending_at(last)) == "its keys can hold no higher number"
+    assert _about(WEB, ending_at(last)) == "its keys cannot hold a higher number"
 
 
 def test_an_index_whose_next_key_would_be_too_long_is_not_written() -> None:
@@ -351,7 +351,7 @@ def test_an_index_whose_next_key_would_be_too_long_is_not_written() -> None:
     )
 
     assert len(str(_write(fits).key)) == MAX_KEY_LENGTH
-    assert _about(index, does_not) == "the next key would have 513 characters, more than 512"
+    assert _about(index, does_not) == "the next key would have 513 characters; the limit is 512"
 
 
 def test_an_index_that_no_run_could_read_again_is_not_written() -> None:
@@ -380,7 +380,7 @@ def test_what_the_token_cannot_write_is_reported_with_what_is_left_to_do() -> No
 
     assert _about(RELEASED_WEB, world) == (
         "the token cannot write refs/heads/release; "
-        "left to do: merge generation 1 into generation 2"
+        "still to do: merge generation 1 into generation 2"
     )
     assert _plan(world).settled == ()
 
@@ -485,7 +485,9 @@ def test_generations_stay_while_their_index_is_not_rewritten() -> None:
     world = a_snapshot().with_blobs("a").with_generation(1, "a").with_generation(2)
     world.with_unread_generation(3)
 
-    assert _kept(OLDER, world) == "index-web-1-f921bd05 is not rewritten, so it may still be needed"
+    assert (
+        _kept(OLDER, world) == "index-web-1-f921bd05 is not rewritten, so this may still be needed"
+    )
     assert _kept("index-web-1-f921bd05#3", world) == "it could not be read this time"
     assert _plan(world, hours(0)).deletes == ()
 
@@ -496,7 +498,7 @@ def test_generations_in_a_ref_that_the_token_cannot_write_stay_until_somebody_me
 
     reason = _kept(str(RELEASED_WEB.key(1)), world)
 
-    assert reason == "index-web-1-57cbf0f4 is not rewritten, so it may still be needed"
+    assert reason == "index-web-1-57cbf0f4 is not rewritten, so this may still be needed"
 
 
 def test_superseded_generations_of_a_settled_index_are_deleted_in_readable_refs_too() -> None:
@@ -556,7 +558,7 @@ def test_without_a_grace_period_what_an_index_named_goes_after_it_was_rewritten(
     assert delete.after == {API, WEB}
     assert format_reason(delete.reason) == (
         "dangling since 2026-08-01 12:00 UTC: index-api-1-f921bd05 in refs/heads/main "
-        "named it until now, but no live result needs it"
+        "referenced it until now, but no live result needs it"
     )
 
 
@@ -570,9 +572,11 @@ def test_what_an_index_names_that_nobody_may_rewrite_stays() -> None:
     )
 
     assert _kept(A, signed, hours(0)) == (
-        "index-web-1-f921bd05-sig still names it and is not rewritten"
+        "index-web-1-f921bd05-sig still references it and is not rewritten"
     )
-    assert _kept(A, unwritable, hours(0)) == (f"{RELEASED_WEB} still names it and is not rewritten")
+    assert _kept(A, unwritable, hours(0)) == (
+        f"{RELEASED_WEB} still references it and is not rewritten"
+    )
 
 
 def test_of_several_indexes_that_still_name_a_blob_the_first_is_told() -> None:
@@ -639,8 +643,8 @@ def test_a_young_index_in_an_unreadable_ref_keeps_older_blobs() -> None:
     world = _beside_a_pull_request(index=hours(1), blob_age=hours(100))
 
     assert _kept(A, world) == (
-        f"{PULLED_WEB.key(3)} in refs/pull/7/merge, whose content is unknown, is newer and may "
-        "need it until 2026-08-02 11:00 UTC"
+        f"{PULLED_WEB.key(3)} in refs/pull/7/merge is newer, its content is unknown, and it "
+        "may need this until 2026-08-02 11:00 UTC"
     )
 
 
@@ -655,7 +659,7 @@ def test_such_an_index_keeps_no_blob_that_is_younger_than_it() -> None:
     same_age = _beside_a_pull_request(index=hours(2), blob_age=hours(2))
     younger = _beside_a_pull_request(index=hours(2), blob_age=hours(2) - MOMENT)
 
-    assert "whose content is unknown" in _kept(A, same_age, grace)
+    assert "its content is unknown" in _kept(A, same_age, grace)
     assert _kept(A, younger, grace) == (
         "dangling since 2026-08-01 10:00 UTC, kept until 2026-08-01 13:00 UTC"
     )
@@ -673,7 +677,7 @@ def test_an_invalid_index_keeps_blobs_for_the_grace_period_only() -> None:
     def beside_an_invalid_index(age: timedelta) -> World:
         return a_snapshot().with_blob("a", age=2 * DAY).with_invalid_generation(1, age=age)
 
-    assert "whose content is unknown" in _kept(A, beside_an_invalid_index(DAY - MOMENT))
+    assert "its content is unknown" in _kept(A, beside_an_invalid_index(DAY - MOMENT))
     _deleted(A, beside_an_invalid_index(DAY))
 
 
@@ -681,7 +685,7 @@ def test_an_index_under_a_key_that_its_ref_does_not_write_keeps_young_blobs() ->
     blob = a_snapshot().with_blob("a", age=2 * DAY)
     world = blob.with_entry(str(RELEASED_WEB.key(1)), age=hours(1))
 
-    assert "whose content is unknown" in _kept(A, world)
+    assert "its content is unknown" in _kept(A, world)
 
 
 def _used_beside_a_pull_request(used: timedelta) -> World:
@@ -813,7 +817,7 @@ def _snapshots(draw: st.DrawFn) -> Snapshot:
 
 
 def _live_chains(generation: KnownGeneration, live: frozenset[Digest]) -> set[tuple[Digest, ...]]:
-    """Give the chains of blobs that the live results of a generation need."""
+    """Return the chains of blobs that the live results of a generation need."""
     config = generation.config or CacheConfig()
     chains = {chain for found in leads_to(config).values() for chain in found}
     return {chain for chain in chains if live.issuperset(chain)}
@@ -902,7 +906,7 @@ def test_once_a_plan_was_carried_out_nothing_is_left_to_write(
 
 
 def _carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
-    """Give the cache as it is when a plan was carried out."""
+    """Return the cache as it is when a plan was carried out."""
     gone = {delete.entry.store_id for delete in plan.deletes}
     entries = tuple(entry for entry in snapshot.entries if entry.store_id not in gone)
     kept = (replace(g, exists=g.exists and g.store_id not in gone) for g in snapshot.generations)

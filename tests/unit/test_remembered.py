@@ -18,7 +18,7 @@ _builds = builds_of_one_repository(count=4)
 
 
 def _needs(config: CacheConfig) -> set[frozenset[Digest]]:
-    """Tell which blobs each result needs, with all that stand below."""
+    """Return which blobs each result needs, with all that stand below."""
     told = set()
     for record in config.records:
         for result in record.results:

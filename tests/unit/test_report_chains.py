@@ -16,7 +16,7 @@ SIZES |= {f"step{number}": number for number in range(10)}
 
 
 def _config(*chains: str) -> CacheConfig:
-    """Give an index of chains such as `base run api`, each of which leads to a result."""
+    """Return an index of chains such as `base run api`, each of which leads to a result."""
     places: dict[str, int] = {}
     layers: list[Layer] = []
     records = []

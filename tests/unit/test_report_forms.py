@@ -203,4 +203,4 @@ def test_a_report_that_an_older_version_stored_can_be_read_and_shown() -> None:
 
     assert "What takes the space?" in _terminal(old)
     assert "How is it going?" in render_markdown(old)
-    assert "<h1>All right</h1>" in render_html(old)
+    assert "<h1>Healthy</h1>" in render_html(old)

@@ -39,7 +39,7 @@ def _with(*outcomes: Outcome, **more: object) -> Report:
 
 
 def _why(report: Report) -> tuple[list[str], list[str]]:
-    """Give what is said to be deleted, and what is said to be left."""
+    """Return what is said to be deleted, and what is said to be left."""
     tables = (deleted_table(report, 9), left_table(report, 9))
     deleted, left = ([f"{row[0].text} {row[2].text}" for row in one.rows] for one in tables)
     return deleted, left
@@ -51,9 +51,9 @@ def test_what_a_run_without_a_sweep_leaves_is_not_called_deleted() -> None:
     assert _why(report) == ([], [f"2 {WHY}"])
     assert left_table(report, 9).title == "Not deleted"
     assert tell_changes(report)[-1] == (
-        "This run wrote 1 of 1 index, and left 2 entries (20 B) to a run that deletes."
+        "This run wrote 1 of 1 index, and left 2 entries (20 B) for a run that may delete."
     )
-    assert say_done(report) == "wrote 1 of 1 index, left 2 entries to a run that deletes"
+    assert say_done(report) == "wrote 1 of 1 index, left 2 entries for a run that may delete"
 
 
 def test_what_was_deleted_and_what_was_not_stand_apart() -> None:
@@ -114,8 +114,8 @@ def test_of_evictions_before_the_first_run_nothing_is_claimed() -> None:
         target="local:/cache", trend=Trend(), readable=(), entries=(), status="failed"
     )
 
-    assert "before the first run, nobody has written down" in tell_evictions(first)
-    assert "the host has evicted nothing" in tell_evictions(second)
+    assert "No eviction history before the first run" in tell_evictions(first)
+    assert "The database records no evictions" in tell_evictions(second)
     assert tell_evictions(failed).endswith("delete anything from a directory.")
 
 
@@ -124,7 +124,7 @@ def test_a_later_run_that_saw_nothing_is_not_called_the_first() -> None:
 
     told = tell_trend(a_report(run=2, trend=Trend(points, 1)))
 
-    assert told == "Run 1 is the only one that could look at this cache so far."
+    assert told == "Run 1 is the only completed run on this cache so far."
     assert "first run" in tell_trend(a_report(run=1, trend=Trend(points, 1)))
 
 

@@ -172,7 +172,7 @@ def test_results_that_we_lost_ourselves_are_never_all_right() -> None:
     verdict = judge(_report(results=ResultTotals(before=9, after=8, possible=8, dropped=1)))
 
     assert verdict.level == "attention"
-    assert verdict.message == "Builds find 1 result less than before this run."
+    assert verdict.message == "Builds find 1 result fewer than before this run."
 
 
 def test_a_build_that_exports_where_the_merge_belongs_is_named() -> None:
@@ -269,7 +269,7 @@ def test_several_refs_that_cannot_be_written_are_counted() -> None:
     [
         ({"indexes": (an_index(results_lost=1, ref=NO_REF),)}, "are gone or damaged"),
         ({"contents": ContentReport(without_content=1)}, "or whose content it lost"),
-        ({}, "the host evicted"),
+        ({}, "GitHub evicted"),
     ],
 )
 def test_losses_are_told_with_what_took_them(more: dict[str, object], who: str) -> None:
@@ -292,7 +292,7 @@ def test_losses_are_told_with_what_took_them(more: dict[str, object], who: str) 
         ({"actions": (WRITE, DELETE), "dry_run": True}, "would write 1 index and delete 1 entry"),
         (
             {"actions": (WRITE, msgspec.structs.replace(DELETE, outcome=Planned()))},
-            "wrote 1 of 1 index, left 1 entry to a run that deletes",
+            "wrote 1 of 1 index, left 1 entry for a run that may delete",
         ),
         ({"actions": (WRITE, DELETE)}, "wrote 1 of 1 index, deleted 1 of 1 entry (90 B)"),
     ],

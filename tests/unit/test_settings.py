@@ -38,7 +38,7 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Callable[[str | bytes], Path]:
-    """Give a function that writes a configuration file."""
+    """Return a function that writes a configuration file."""
 
     def write(content: str | bytes) -> Path:
         path = tmp_path / "settings.toml"
@@ -52,7 +52,7 @@ Write = Callable[[str | bytes], Path]
 
 
 def _problem(config: Path | None = None, **overrides: Any) -> str:
-    """Give the one line that says what is wrong."""
+    """Return the one line that says what is wrong."""
     with pytest.raises(UsageError) as caught:
         load_settings(config, overrides)
     assert caught.value.exit_status == 2
@@ -175,7 +175,7 @@ def test_durations_are_a_number_and_a_unit(text: object, duration: timedelta) ->
     ],
 )
 def test_what_is_no_duration_is_refused(text: object) -> None:
-    with pytest.raises(ValueError, match=r"^is no duration such as 90s, 30m, 24h, 7d or 2w$"):
+    with pytest.raises(ValueError, match=r"^is not a valid duration; use 90s, 30m, 24h, 7d or 2w$"):
         parse_duration(text)
 
 
@@ -250,18 +250,22 @@ def test_an_unknown_key_of_a_table_is_named(file: Write) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "rule"),
     [
-        ("grace", '"soon"', "is no duration such as 90s, 30m, 24h, 7d or 2w"),
-        ("grace", "1.5", "is no duration"),
+        ("grace", '"soon"', "is not a valid duration; use 90s, 30m, 24h, 7d or 2w"),
+        ("grace", "1.5", "is not a valid duration"),
         ("grace", '"999999d"', "should be less than or equal to 3650 days"),
-        ("database", '"postgresql://user:SECRET@host/db"', "is no URL of an SQLite file such as"),
-        ("database", '"sqlite:///"', "is no URL of an SQLite file"),
-        ("database", '"sqlite:///:memory:"', "is no URL of an SQLite file"),
+        (
+            "database",
+            '"postgresql://user:SECRET@host/db"',
+            "is not a valid URL of an SQLite file; use",
+        ),
+        ("database", '"sqlite:///"', "is not a valid URL of an SQLite file"),
+        ("database", '"sqlite:///:memory:"', "is not a valid URL of an SQLite file"),
         ("generation_gap", "0", "should be greater than or equal to 1"),
         ("generation_gap", "10001", "should be less than or equal to 10000"),
         ("generation_gap", '"many SECRET"', "should be a valid integer"),
         ("scopes", "1", "should be a valid tuple"),
         ("scopes", "[1]", "should be a valid string"),
-        ("scopes", "'[\"SECRET]'", "is no JSON list"),
+        ("scopes", "'[\"SECRET]'", "is not a valid JSON list"),
         ("quota", '"much"', "could not parse value and unit from byte string"),
         ("quota", "0", "should be greater than 0"),
         ("rest_share", "1.5", "should be less than or equal to 1"),
@@ -304,7 +308,7 @@ def test_a_bad_table_in_the_environment_is_named_and_not_shown(
 
 def test_a_bad_value_of_the_command_line_is_named() -> None:
     assert _problem(grace="soon") == (
-        "setting grace: is no duration such as 90s, 30m, 24h, 7d or 2w"
+        "setting grace: is not a valid duration; use 90s, 30m, 24h, 7d or 2w"
     )
 
 
@@ -314,7 +318,7 @@ def test_a_variable_that_is_no_setting_is_named_and_its_value_not_shown(
 ) -> None:
     monkeypatch.setenv(variable, SECRET)
 
-    assert _problem() == f"environment: {variable} is no setting"
+    assert _problem() == f"environment: {variable} is not a setting"
 
 
 @pytest.mark.parametrize(
@@ -346,7 +350,7 @@ def test_a_file_that_does_not_exist_is_named(
 
 
 def _without_comments() -> str:
-    """Give the example with each setting in force: `#key = …` and `#[table]`, but not `# words`."""
+    """Return the example with every setting active: `#key = …` and `#[table]`, not `# words`."""
     return re.sub(r"^#(?=[a-z[])", "", EXAMPLE.read_text(), flags=re.MULTILINE)
 
 

@@ -1,7 +1,7 @@
 """The report as one HTML file that needs nothing else: no network, no JavaScript to be read.
 
-Texts from elsewhere pass two sieves on every way into the page: what hides or moves text is shown
-for what it is, then HTML is escaped. Charts are drawn from the tables beside them, so there is no
+Untrusted texts pass two filters on every path into the page: characters that hide or move text are
+made visible, then HTML is escaped. Charts are drawn from the tables beside them, so there is no
 data in a script. The content security policy allows the scripts and styles of this package only.
 """
 
@@ -30,18 +30,18 @@ from maintainer.text import printable
 
 _HERE = Path(__file__).parent
 _ROWS = 2_000
-"""Rows of a table, beyond which only their number is told."""
+"""Rows of a table; of more, only the number is shown."""
 _STYLES = ("vendor/uPlot.min.css", "report.css")
 _SCRIPTS = ("vendor/uPlot.iife.min.js", "report.js")
 _UNIT = re.compile(r"(?<=\d) (?=(?:B|[kMGTP]B|%)(?!\w))")
 _LONGEST = 2_000
 """Characters of one text."""
 _TOOLS = 6
-"""So many tools have a colour of their own."""
+"""Up to this many tools have a colour of their own."""
 
 
 def render_html(report: Report) -> str:
-    """Give the whole file."""
+    """Return the complete file."""
     styles, scripts = [_read(name) for name in _STYLES], [_read(name) for name in _SCRIPTS]
     verdict = report.verdict or judge(report)
     return (
@@ -112,7 +112,7 @@ def _bar(space: Space) -> list[Segment]:
 
 
 def _trees(report: Report) -> list[IndexReport]:
-    """Give the indexes that have a tree, the largest first."""
+    """Return the indexes that have a tree, the largest first."""
     trees = [index for index in report.indexes if index.chains]
     return sorted(trees, key=lambda index: (-index.bytes_usable, index.scope, index.ref))[:_ROWS]
 

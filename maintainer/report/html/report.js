@@ -186,7 +186,7 @@
       { label: "evicted", stroke: colour("unread"), fill: colour("unread"), paths: bars, points: { show: false }, value: (_, v) => (v === null ? "" : saySize(v)) },
     ];
     const sizes = values[names.indexOf("size")];
-    draw(figure, "Bytes evicted by the host a day", [days, sizes], series, saySize, { steps: DAYS, pad: DAY / 2 });
+    draw(figure, "Bytes evicted per day", [days, sizes], series, saySize, { steps: DAYS, pad: DAY / 2 });
     return true;
   }
 

@@ -1,4 +1,4 @@
-"""What builds have done since a run began, as far as the list of entries tells."""
+"""What builds have done since a run began, as far as the list of entries shows it."""
 
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
@@ -16,13 +16,13 @@ from maintainer.stores.github.keyed import KeyedService
 _RECHECKS = 2
 """Requests that tell what builds have done since the run began."""
 _PAGE = 100
-"""So many blobs are on a page of those that were used last."""
+"""The number of blobs on a page of those that were used last."""
 _FRESH = timedelta(seconds=30)
-"""What was asked so long ago is asked again."""
+"""Answers that are older are requested again."""
 
 
 class AskNowAndThen:
-    """Asks what was done meanwhile; requests are too dear to ask before each deletion."""
+    """Checks what was done since the run began; requests are too expensive before each deletion."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class AskNowAndThen:
         """The blobs that builds have stored since the run began."""
         indexes = since.marks.indexes
         self._newest = {one.id: str(one.newest.key) for one in indexes if one.newest}
-        # A generation that cannot be read may need any blob, whoever has met it.
+        # A generation that cannot be read may need any blob.
         self._ours = {
             (one.index.ref, str(one.index.key(one.number)))
             for came_of_it in since.rewritten.values()
@@ -60,18 +60,18 @@ class AskNowAndThen:
         self._used: set[int] = set()
         self._looked_up = frozenset(since.looked_up)
         self._more_pages = 1 + len(self._looked_up) // _PAGE if self._looked_up else 0
-        """So many pages of the blobs used last may be filled by what the run has looked up."""
+        """Up to this many pages of the blobs used last may be filled by the run's own look-ups."""
         self._asked_at: dict[IndexId | None, datetime] = {}
 
     def requests(self, entry: KnownEntry) -> int:
-        """How many requests it takes to ask for this one: none, if that was done just now."""
+        """How many requests it takes to check this one: none, if that was done recently."""
         if not isinstance(entry.parsed, IndexKey):
             return 0 if self._is_fresh(None) else _RECHECKS + self._more_pages
         index = index_of(entry.ref, entry.parsed)
         return 0 if index in self._rewritten or self._is_fresh(index) else 1
 
     async def why_not(self, entry: KnownEntry) -> Reason | None:
-        """Tell why an entry may not go, if so."""
+        """Return why an entry must not be deleted, if so."""
         if isinstance(entry.parsed, IndexKey):
             index = index_of(entry.ref, entry.parsed)
             return await self._why_not_superseded(index) if index else reasons.ForeignKey(entry.ref)
@@ -87,7 +87,7 @@ class AskNowAndThen:
         return asked_at is not None and self._clock() - asked_at < _FRESH
 
     async def _why_not_superseded(self, index: IndexId) -> Reason | None:
-        """Look whether what supersedes it is there still: if not, builders fall back to it."""
+        """Check whether what supersedes it still exists: if not, builders fall back to it."""
         if index in self._rewritten or self._is_fresh(index):
             return None
         newest = self._newest.get(index, "the newest generation")
@@ -103,7 +103,7 @@ class AskNowAndThen:
         return None
 
     async def _what_was_done_meanwhile(self) -> Reason | None:
-        """Ask what builds have done since the run began; tell why no blob may go, if so.
+        """Find out what builds have done since the run began; return why no blob may go, if so.
 
         A build in any ref may name a blob of a ref that it reads, so all new indexes count. Before
         it writes its index it looks up the blobs, and does not upload those that it finds; or it
@@ -128,7 +128,7 @@ class AskNowAndThen:
         return export.reason if export else None
 
     async def _what_was_used_meanwhile(self) -> Reason | None:
-        """Note which blobs were used since the run began; return why none may go, if so.
+        """Record which blobs were used since the run began; return why none may be deleted, if so.
 
         What the run has looked up itself counts as used, since a build may have been faster. But it
         is no sign that builds have used so much: the list goes on after it.

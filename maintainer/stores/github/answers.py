@@ -1,4 +1,4 @@
-"""What came back, and what can be said about it without telling secrets."""
+"""Responses, and how to describe them without revealing secrets."""
 
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -16,7 +16,7 @@ _PORTS = 2**16
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer of a service, read whole."""
+    """One complete response of a service."""
 
     status: int
     headers: httpx.Headers = field(repr=False)
@@ -35,11 +35,11 @@ class Answer:
 
 
 class SenselessAnswerError(StoreError):
-    """An answer that is not what the protocol says: worth another attempt, never a fact."""
+    """A response that breaks the protocol: worth another attempt, never a fact."""
 
 
 def parse(answer: Answer, kind: type[_T]) -> _T:
-    """Read the JSON of an answer. Raises SenselessAnswerError if it is none, or another shape."""
+    """Read the JSON of an answer. Raises SenselessAnswerError if it is malformed."""
     try:
         return msgspec.json.decode(answer.content, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -47,12 +47,12 @@ def parse(answer: Answer, kind: type[_T]) -> _T:
 
 
 def senseless(answer: Answer, problem: str) -> SenselessAnswerError:
-    """Give the error for an answer that breaks the protocol."""
-    return SenselessAnswerError(f"{answer.place} gave no sensible answer: {printable(problem)}")
+    """Return the error for an answer that breaks the protocol."""
+    return SenselessAnswerError(f"{answer.place} gave a malformed response: {printable(problem)}")
 
 
 def refused(answer: Answer, message: str = "") -> StoreError:
-    """Give the error for an answer that the protocol does not know, with what the service says."""
+    """Return the error for an unexpected answer, with the service's own message."""
     said = f": {printable(message)}" if message else ""
     return StoreError(f"{answer.place} answered HTTP {answer.status}{said}")
 
@@ -65,7 +65,7 @@ def content_url(answer: Answer, url: str) -> str:
 
 
 def is_web_url(text: str) -> bool:
-    """Tell whether `text` is an absolute URL that can be asked."""
+    """Return whether `text` is an absolute URL that can be asked."""
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL:
@@ -74,7 +74,7 @@ def is_web_url(text: str) -> bool:
 
 
 def place(request: httpx.Request) -> str:
-    """Give what may be shown of a request: paths hold tokens too, queries hold signatures."""
+    """Return what may be shown of a request: paths hold tokens too, queries hold signatures."""
     url = request.url
     port = "" if url.port is None else f":{url.port}"
     *above, last = url.path.rstrip("/").split("/")

@@ -31,7 +31,7 @@ from maintainer.stores.github.versions import read_entry, read_listed, search
 _REQUESTS_TO_WRITE = 7
 """Two look-ups, three to write, two to read back."""
 _LIMITS = 3
-"""Requests that tell when GitHub evicts, at the most."""
+"""The most requests that it takes to learn when GitHub evicts."""
 
 
 class GitHubCache:
@@ -152,7 +152,7 @@ class GitHubCache:
         return [await writer.write(change) for change in changes]
 
     def activity(self, since: Since, context: RunContext) -> Recheck:
-        """Return what lists the newest indexes, and looks up what supersedes others."""
+        """Return a check that lists the newest indexes, and looks up what supersedes others."""
         return AskNowAndThen(self._service, self._listed, since, context.clock)
 
     async def delete(self, entry: KnownEntry) -> bool:

@@ -1,4 +1,4 @@
-"""Requests that are counted, limited, and tried again."""
+"""Requests that are counted, limited and retried."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -41,7 +41,7 @@ _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request, as often as it takes."""
+    """One request, with its retries."""
 
     kind: str
     """As it is counted."""
@@ -55,7 +55,7 @@ class Call:
     limit: int = MAX_ANSWER_SIZE
     """Bytes of the answer; what is larger is refused before it is read whole."""
     whole: bool = False
-    """Refuse an answer that does not tell whether it arrived whole."""
+    """Refuse a response that does not show whether it is complete."""
     token_env: str = ""
     """The variable that holds the token in its headers, for messages."""
     start: bool = False
@@ -63,7 +63,7 @@ class Call:
     pace: AsyncLimiter | None = None
     """What each attempt waits for, where the service allows so many in a minute."""
     once: bool = False
-    """Try no second time, because nothing depends on the answer."""
+    """Do not retry, because nothing depends on the answer."""
 
 
 class Http:
@@ -91,7 +91,7 @@ class Http:
     async def ask(self, call: Call, understand: Callable[[Answer], _T]) -> _T:
         """Send a request until `understand` makes something of the answer.
 
-        It is tried again after network errors, after answers that ask for it, and after
+        It is retried after network errors, after responses that ask for it, and after
         SenselessAnswerError. Raises StoreError, one line without what may be secret of the URL.
         """
         request = self._request(call)
@@ -109,7 +109,7 @@ class Http:
     async def download(self, url: str, *, limit: int) -> bytes:
         """Download at most `limit` bytes. No header of ours goes along: the URL is the permission.
 
-        Raises ExpiredError if the URL is no permission any more; StoreError for all else.
+        Raises ExpiredError if the URL has expired; StoreError for all else.
         """
         call = Call(
             kind="download",
@@ -146,8 +146,8 @@ class Http:
         try:
             return await self._client.send(request, stream=True)
         except ValueError:
-            # The resolver's, for a host that is no name; httpx lets it through.
-            raise StoreError(f"{where} leads to no address") from None
+            # The resolver's, for an invalid host name; httpx lets it through.
+            raise StoreError(f"{where}: its host name does not resolve") from None
 
     async def _once(self, call: Call, number: int, *, in_doubt: bool) -> Answer:
         if call.pace:
@@ -189,7 +189,7 @@ class Http:
 
 
 class ExpiredError(StoreError):
-    """A signed URL that is no permission any more, or content that is gone."""
+    """A signed URL that has expired, or content that is gone."""
 
 
 class GoneError(ExpiredError):

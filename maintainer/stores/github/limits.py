@@ -1,4 +1,4 @@
-"""What answers say about rates: whether to wait, how long, and how much is left.
+"""What responses say about rate limits: whether to wait, how long, and how much remains.
 
 Source: https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
 """
@@ -16,11 +16,11 @@ _SECONDARY = b"secondary rate limit"
 _SECONDARY_WAIT = timedelta(minutes=1)
 """What GitHub asks for where a secondary limit does not say it."""
 _LATEST = 2**33
-"""A second of the year 2242: what is later is no time."""
+"""A second of the year 2242: later ones are not plausible times."""
 
 
 def is_rate_limited(answer: Answer) -> bool:
-    """Tell GitHub's rate limits, which may come as 403, from a token that may not."""
+    """Return whether an answer is a rate limit: GitHub may send 403, as for a refused token."""
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
         return True
     return answer.status == HTTPStatus.FORBIDDEN and (
@@ -31,7 +31,7 @@ def is_rate_limited(answer: Answer) -> bool:
 
 
 def asked_wait(answer: Answer, now: datetime) -> timedelta | None:
-    """Tell how long the service asks us to wait; None if it does not say."""
+    """Return how long the service asks us to wait; None if it does not say."""
     if "retry-after" in answer.headers:
         return _retry_after(answer.headers["retry-after"], now)
     if not is_rate_limited(answer):

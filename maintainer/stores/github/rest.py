@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 
 PAGE = 100
 MAX_PAGES = 10_000
-"""A million entries; whoever claims more is not listed."""
+"""A million entries; a list that claims more is refused."""
 DELETIONS_A_MINUTE = 180
 """GitHub's secondary limit is 900 points a minute, of which a deletion costs five."""
 
@@ -130,7 +130,7 @@ class Rest:
     async def list_entries(self) -> Listing:
         """List all entries, in as few pages as there can be, unless some come or go meanwhile.
 
-        Offset paging shifts: when an entry goes, those behind it move to pages before, and are not
+        Offset paging shifts: when an entry goes, those after it move to earlier pages, and are not
         seen if those were read already. So the newest hundred are read first, newest first, and
         then the older ones in the order of creation from the last page to the first: what goes
         moves the others to pages still to be read, and what comes moves nothing. Whatever else
@@ -174,7 +174,7 @@ class Rest:
         return await self._get("list", "caches", self._reader.page, params)
 
     async def delete(self, entry_id: int) -> bool:
-        """Delete an entry by its id; False if it was gone already. Waits for its turn."""
+        """Delete an entry by its id, at the allowed rate; return False if it was gone already."""
         call = Call(
             kind="delete",
             method="DELETE",
@@ -350,7 +350,7 @@ class _Reader:
         if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.OK):
             raise refused(answer)
         if answer.content:
-            # A proxy's page, say. If the entry is gone all the same, the next attempt tells.
+            # A proxy's page, say. If the entry is gone nevertheless, the next attempt shows it.
             raise senseless(answer, "it says something where nothing is to be said")
         return True
 
@@ -368,7 +368,7 @@ class _Reader:
 
 
 def _linked(answer: Answer) -> int:
-    """Give the highest page number that the header `Link` names; 0 without one."""
+    """Return the highest page number that the header `Link` names; 0 without one."""
     highest = 0
     for url, _ in _NEXT_LINK.findall(answer.headers.get("link", "")[:10_000]):
         for number in parse_qs(urlsplit(url).query).get("page", []):

@@ -1,4 +1,4 @@
-"""When a request is tried again, and what is not known after attempts that failed."""
+"""When a request is retried, and what is unknown after failed attempts."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 _SERVER_ERROR = 500
 _DEEPEST = 8
-"""Errors below an error that are asked for its cause."""
+"""How many nested errors are searched for the cause."""
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _OUR_MISTAKE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
 _LOST = (httpx.TransportError, httpx.DecodingError, TimeoutError, SenselessAnswerError)
@@ -25,7 +25,7 @@ _LOST = (httpx.TransportError, httpx.DecodingError, TimeoutError, SenselessAnswe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How often, and for how long, one request is tried."""
+    """How often, and for how long, one request is retried."""
 
     attempts: int = 6
     total: timedelta = timedelta(minutes=5)
@@ -34,14 +34,14 @@ class Patience:
     """Before the second attempt, and as much jitter; doubled before each further one."""
     longest_wait: timedelta = timedelta(seconds=30)
     longest_asked_wait: timedelta = timedelta(minutes=5)
-    """A service that asks for more, as a used-up rate limit does, is not asked again."""
+    """If a service asks for more, as for an exhausted rate limit, there is no retry."""
 
 
 class TryAgainError(Exception):
-    """An answer that may be another one later."""
+    """A temporary response."""
 
     def __init__(self, status: int, wait: timedelta | None) -> None:
-        """Say what came, and how long the service asks us to wait, if it does."""
+        """Take what came, and how long the service asks us to wait, if it does."""
         asked = "" if wait is None else f", asking for {wait.total_seconds():,.0f} s of patience"
         super().__init__(f"HTTP {status}{asked}")
         self.status = status
@@ -92,7 +92,7 @@ class Attempts:
 
 
 def say(error: Exception) -> str:
-    """Put what went wrong into words, without the URL that httpx may put into it."""
+    """Describe an error, without the URL that httpx may include."""
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):
         return "timed out"
     if isinstance(error, (TryAgainError, SenselessAnswerError)):
@@ -102,14 +102,14 @@ def say(error: Exception) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """Say what the system said, in its words and not in those of whoever passed it on."""
+    """Return the system's own message, without the wrapping of the libraries in between."""
     said = ""
     below: BaseException | None = error
     for _ in range(_DEEPEST):
         if isinstance(below, ssl.SSLError):
             return f"TLS, {below.reason}" if below.reason else "TLS"
         if isinstance(below, socket.gaierror):
-            return "the host name is not known"
+            return "host name does not resolve"
         if isinstance(below, OSError) and below.errno:
             said = os.strerror(below.errno)
         below = below and (below.__cause__ or below.__context__)

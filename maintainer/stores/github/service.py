@@ -27,16 +27,16 @@ class CacheService(Protocol):
 
 
 class InDoubtError(StoreError):
-    """An answer was lost, or makes no sense, to a request that may have been carried out."""
+    """The response to a request that may have been carried out was lost or malformed."""
 
     def __init__(self, cause: StoreError) -> None:
-        """Keep the error to raise if it turns out that nothing was written."""
+        """Take the error to raise if it turns out that nothing was written."""
         super().__init__(str(cause))
         self.cause = cause
 
 
 def taken(key: str, answer: Answer) -> StoreError:
-    """Give the error for a key that cannot be reserved, maybe because an earlier attempt did."""
+    """Return the error for a key that cannot be reserved, maybe because an earlier attempt did."""
     error = AlreadyExistsError(f"{printable(key)} exists already")
     return InDoubtError(error) if answer.in_doubt else error
 

@@ -48,7 +48,7 @@ class ServiceV1:
     async def find(self, key: str, *, prefix: bool) -> Found | None:
         del prefix  # Version 1 knows only the loose look-up; the caller compares keys.
         if "," in key:
-            # Builders cannot look it up either, for ever.
+            # Builders can never look it up either.
             raise UnreadableError(
                 Cause.NOT_FOUND,
                 "version 1 of the cache service cannot look up a key with a comma: "
@@ -127,7 +127,7 @@ def _found(answer: Answer) -> Found | None:
 
 
 def _ref(scope: object) -> Ref | None:
-    """Read in which ref an entry is: GitHub says it, other servers say nothing or anything."""
+    """Read the ref of an entry: GitHub reports it, other servers report nothing or anything."""
     return Ref(scope) if isinstance(scope, str) and scope.startswith("refs/") else None
 
 

@@ -103,7 +103,7 @@ class GitHubStore:
             again = await self.look_up(found.key)
             if again is None:
                 raise StoreError(
-                    f"{printable(found.key)} went while it was about to be read"
+                    f"{printable(found.key)} was deleted while it was being read"
                 ) from None
             content = await self._download_again(again)
         if reason := why_too_large(content, self._max_index_size):
@@ -129,7 +129,7 @@ class GitHubStore:
                 raise doubt.cause from None
 
     async def _holds(self, key: str, content: bytes) -> bool:
-        """Tell whether an entry is known to be there with this content."""
+        """Return whether an entry is known to be there with this content."""
         try:
             found = await self.look_up(key)
             return found is not None and await self.read(found) == content
@@ -196,7 +196,7 @@ async def open_store(
 
 
 def are_of_one_cache(api_url: str, service_url: str) -> bool:
-    """Tell whether a REST API lists what a cache service stores, as far as their places tell.
+    """Return whether a REST API lists what a cache service stores, as far as their places tell.
 
     Runners of third parties put a cache of their own in the place of GitHub's, whose API goes on to
     list GitHub's. Judged by the indexes of another cache, needed blobs look unneeded.
@@ -259,7 +259,7 @@ def _url(variable: str, value: str | None) -> str:
     if not value:
         return ""
     if not is_web_url(value) or httpx.URL(value).userinfo or httpx.URL(value).query:
-        raise UsageError(f"{variable} is no URL of a service")
+        raise UsageError(f"{variable} is not a valid service URL")
     return value
 
 

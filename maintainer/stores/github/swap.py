@@ -14,9 +14,9 @@ from maintainer.stores.github.keyed import Found, KeyedService
 from maintainer.stores.github.versions import generation_of
 
 _POLLS = 5
-"""So often a reserved key is looked up while its builder has time to finish it."""
+"""How often a reserved key is looked up while its builder has time to finish it."""
 _RESERVED = 10
-"""So many reserved numbers are passed by before an index is left for the next run."""
+"""Up to this many reserved numbers are skipped before an index is deferred to the next run."""
 
 
 class Writer:
@@ -72,7 +72,7 @@ class Writer:
     async def _wait_for(self, key: str) -> Found | None:
         """Wait until a builder that has reserved a key writes it; None if it does not.
 
-        A builder that reserved a key and died leaves it locked for ever.
+        A builder that reserved a key and died leaves it locked permanently.
         """
         found = await self._service.look_up(key)
         for _ in range(_POLLS):
@@ -84,7 +84,7 @@ class Writer:
         return found
 
     async def _read(self, change: Change, number: int, found: Found) -> ReadGeneration:
-        """Read a generation that a build wrote meanwhile."""
+        """Read a generation that a build wrote concurrently."""
         content = await self._service.read(found)
         return read_content(
             change.index, number, content, self._context.clock(), location=found.location

@@ -1,4 +1,4 @@
-"""What the runtime token says that it may do.
+"""What the runtime token says it may do.
 
 It is a JWT whose claim `ac` is a JSON string of `[{"Scope": REF, "Permission": bits}]`. The service
 checks it; here it is only read.

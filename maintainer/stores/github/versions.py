@@ -62,7 +62,7 @@ async def search(
 
 
 class _Indexes:
-    """The generations that a look has found."""
+    """The generations that a probe has found."""
 
     def __init__(self) -> None:
         self.read: list[ReadGeneration] = []
@@ -87,7 +87,7 @@ class _Indexes:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What one look at the indexes works with."""
+    """The context of one probe of the indexes."""
 
     service: KeyedService
     known: Known
@@ -156,10 +156,10 @@ async def _read_listed(look: _Look, entries: Iterable[StoredEntry]) -> _Indexes:
 
 
 def _refs_of_indexes(entries: Iterable[StoredEntry], access: Access) -> Mapping[str, set[Ref]]:
-    """Tell in which refs the key of an index is, whatever its case; builds write it in one only.
+    """Return in which refs the key of an index is, whatever its case; builds write it in one only.
 
-    A key holds the hash of its ref: that of another ref is there only if somebody wants it to be
-    read in place of the index there.
+    A key contains the hash of its ref: an entry in another ref is there only because somebody wants
+    it to be read in place of the index there.
     """
     refs: defaultdict[str, set[Ref]] = defaultdict(set)
     for entry in entries:
@@ -187,7 +187,7 @@ async def read_entry(
 
 
 def _created_last(entries: Iterable[StoredEntry], access: Access) -> dict[IndexId, str]:
-    """Tell what a builder gets that asks for an index by its prefix: the entry created last."""
+    """Return what a builder gets that asks for an index by its prefix: the entry created last."""
     indexes: dict[tuple[str, str], IndexId] = {}
     last: dict[tuple[str, str], StoredEntry] = {}
     ours = [entry for entry in entries if entry.ref in access.readable]
@@ -255,7 +255,7 @@ class _Search:
                 break
 
     def _is_the_same(self, place: KnownPlace, found: Found) -> bool:
-        """Tell whether a generation that was read is what the graph knows, where it knows it.
+        """Return whether a generation that was read is what the graph knows, where it knows it.
 
         The place alone says nothing: a server that was emptied counts from one again, and in some
         the place follows from the key.
@@ -263,7 +263,7 @@ class _Search:
         return place.manifest_id in self.indexes.found and place.location == found.location
 
     async def _newest(self, index: IndexId) -> int:
-        """Find the newest generation as a builder does, and mind what a builder does not."""
+        """Find the newest generation as a builder does, with the checks that a builder omits."""
         if reason := self.budget.take(_LOOK_UP_AND_READ):
             raise UsedUpError(reason)
         found = await self.service.look_up_newest(str(index))
@@ -281,7 +281,7 @@ class _Search:
         return number
 
     async def _read(self, index: IndexId, number: int, place: KnownPlace | None) -> Found | None:
-        """Read a generation, if it is there."""
+        """Read a generation, if it exists."""
         if reason := self.budget.take(_LOOK_UP_AND_READ):
             raise UsedUpError(reason)
         found = await self.service.look_up(str(index.key(number)))

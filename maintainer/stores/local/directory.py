@@ -60,9 +60,9 @@ log = logging.getLogger(__name__)
 
 _BATCH = 5_000
 _SKEW = timedelta(hours=1)
-"""So far may the clock of the files and ours be apart."""
+"""The largest difference between the clock of the files and ours."""
 _ABANDONED = timedelta(days=1)
-"""An upload of which nothing was written for so long is not under way any more."""
+"""An upload that was not written for this long is no longer in progress."""
 _UPLOADS = 1 << 32
 """So many of the highest ids are those of uploads, which come after all blobs."""
 _ATTEMPTS = 10
@@ -73,7 +73,7 @@ _FILE = "file"
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a look at the tags has left behind, for what comes after it."""
+    """What a probe of the tags has found, for the later stages."""
 
     tags: Tags
     exported_at: datetime
@@ -91,7 +91,7 @@ class Directory:
         self.requests = RequestLog()
         self._ignored: list[Keep] = []
         self._missing: set[Digest] = set()
-        """The blobs that were looked for in vain."""
+        """The blobs that were not found."""
         self._sizes: Mapping[Digest, set[int]] = {}
         self._limit = max_index_size
         self._verify = verify
@@ -104,20 +104,20 @@ class Directory:
 
     @property
     def ignored(self) -> Sequence[Keep]:
-        """What the last look saw, and is no blob or no tag that anybody can read."""
+        """What the last probe ignored: neither blobs nor readable tags."""
         return self._ignored
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Close the directory."""
         self._files.close()
 
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
-        """Return what is never looked at: nobody evicts here."""
+        """Return a policy that is never used: directories do not evict."""
         del now, context
         return StoreLimits()
 
     async def entries(self, now: datetime, context: RunContext) -> Listing:
-        """List the files; then the uploads that builds have left."""
+        """List the files; then the uploads that builds left."""
         await _check_layout(self._files, context.sleep)
         ignored = Ignored()
         spool = Spool()
@@ -178,9 +178,9 @@ class Directory:
         )
 
     async def _former(self, known: Known, now: datetime, context: RunContext) -> frozenset[Digest]:
-        """Find out what tags may have needed since the last run, though none does now."""
+        """Find out what tags may have needed since the last run, but no longer need."""
         if known.looked_at is None:
-            return frozenset()  # Nothing is known, so nothing is known to be unneeded.
+            return frozenset()  # Nothing is known, so nothing is known to be unreferenced.
         former: set[Digest] = set()
         since = min(known.looked_at - _SKEW, now - context.settings.grace)
         for blobs in read_former(self._files, since):
@@ -204,13 +204,13 @@ class Directory:
             live |= await self._whole(found, context) if self._verify else found
             context.progress.advance(step)
             await anyio.lowlevel.checkpoint()
-        # What is damaged is there: no build will store it again.
+        # A damaged blob exists: no build will store it again.
         self._missing |= blobs - there
         self._missing -= there
         return Existing(frozenset(live))
 
     async def _whole(self, blobs: frozenset[Digest], context: RunContext) -> frozenset[Digest]:
-        """Give those of some blobs that are not damaged."""
+        """Return those of some blobs that are not damaged."""
         sizes = self._sizes
         whole = set()
         for digest in blobs:
@@ -229,17 +229,17 @@ class Directory:
             return sorted(entry.name for entry in found)
 
     async def check(self, blob: Digest) -> ContentCheck:
-        """Return whether a blob is there: what is there can be read."""
+        """Return whether a blob exists: existing blobs can be read."""
         is_there = self._files.look(blob) is not None
         return ContentCheck(is_there, is_readable=is_there)
 
     async def touch(self, key: str) -> bool:
-        """Do nothing: nobody evicts here."""
+        """Do nothing: directories do not evict."""
         del key
         return True
 
     async def new_versions(self) -> Sequence[NewVersion]:
-        """Return none: no build exports between a look and the deletion that it allows."""
+        """Return none: no build exports between a check and the deletion that it allows."""
         return ()
 
     async def read(self, version: NewVersion) -> ReadGeneration:
@@ -254,21 +254,21 @@ class Directory:
         return await self._seen.replacer.swap(changes, context.sleep)
 
     def activity(self, since: Since, context: RunContext) -> Recheck:
-        """Return what looks whether a build has exported meanwhile, or is about to."""
+        """Return a check of whether a build has exported since the run began, or is about to."""
         exported_at = self._seen.exported_at if self._seen else since.marks.snapshot.now
         return LookEachTime(self._files, self._index, context.clock, exported_at)
 
     async def delete(self, entry: KnownEntry) -> bool:
-        """Delete a file, if it is still what was seen."""
+        """Delete a file, if it has not changed since the run saw it."""
         if isinstance(entry.parsed, UploadKey):
             seen = Seen(entry.size, entry.created_at)
             return delete_upload(self._files, entry.parsed.name, seen)
         if not isinstance(entry.parsed, BlobKey):
-            raise StoreError(f"{printable(entry.key)} is no blob")
+            raise StoreError(f"{printable(entry.key)} is not a blob")
         return self._files.delete_blob(entry.parsed.digest, Seen(entry.size, entry.created_at))
 
     def _delete_left_overs(self, before: datetime) -> None:
-        """Delete temporary files that runs have left which were killed."""
+        """Delete temporary files that killed runs left."""
         with said(self.name), os.scandir(self._files.root) as found:
             names = [entry.name for entry in found if _LEFT_OVER.fullmatch(entry.name)]
         for name in names:
@@ -276,14 +276,14 @@ class Directory:
                 with said(name):
                     status = os.stat(name, dir_fd=self._files.root, follow_symlinks=False)
             except MissingError:
-                continue  # The run that wrote it was not killed.
+                continue  # The run that wrote it is not dead.
             if stat.S_ISREG(status.st_mode) and from_nanoseconds(status.st_mtime_ns) < before:
                 self._files.delete_left_over(name)
 
 
 @contextmanager
 def open_directory(path: Path, *, max_index_size: int, verify: bool = False) -> Iterator[Directory]:
-    """Open a directory. Raises StoreError if there is none, UsageError if there can be none."""
+    """Open a directory. Raises StoreError if it does not exist, UsageError if it is not valid."""
     directory = Directory(_resolved(path), max_index_size=max_index_size, verify=verify)
     try:
         yield directory
@@ -292,14 +292,16 @@ def open_directory(path: Path, *, max_index_size: int, verify: bool = False) -> 
 
 
 def _resolved(path: Path) -> Path:
-    """Give the one name of a directory: it has one part of the graph, whoever looks at it."""
+    """Return the one name of a directory: it has one part of the graph, whoever looks at it."""
     try:
         path = path.expanduser()
         path.lstat()
     except OSError:
         pass  # Opening it will say so, and why.
     except (RuntimeError, ValueError) as error:
-        raise UsageError(f"local:{printable(str(path))} can be no directory: {error}") from None
+        raise UsageError(
+            f"local:{printable(str(path))} is not a valid directory: {error}"
+        ) from None
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:
@@ -308,21 +310,21 @@ def _resolved(path: Path) -> Path:
 
 
 async def _check_layout(files: Files, sleep: Sleep) -> None:
-    """Raise StoreError if this is no image layout: maybe a disk is not mounted."""
+    """Raise StoreError if this is not an image layout: maybe a disk is not mounted."""
     for attempt in range(_ATTEMPTS):
         try:
             content, _ = files.read("oci-layout", limit=4096)
         except StoreError as error:
-            raise StoreError(f"{files.path} is no OCI image layout: {error}") from None
+            raise StoreError(f"{files.path} is not an OCI image layout: {error}") from None
         if b'"imageLayoutVersion"' in content:
             return
         # Builders empty it before they write it, each time that they export.
         await sleep(_PAUSE * (attempt + 1))
-    raise StoreError(f"{files.path} is no OCI image layout: oci-layout says no version")
+    raise StoreError(f"{files.path} is not an OCI image layout: oci-layout has no version")
 
 
 def _files_in(files: Files, algorithm: str, ignored: Ignored) -> Iterator[StoredEntry]:
-    """List the files of one algorithm; what is no blob is told in `ignored`."""
+    """List the files of one algorithm; what is not a blob is added to `ignored`."""
     for name, status in files.list_blobs(algorithm):
         digest = Digest(f"{algorithm}:{name}")
         if not is_digest(digest):

@@ -1,7 +1,7 @@
 """The files of one directory. No symbolic link is followed, and no name is trusted.
 
-Everything is opened relative to a directory that is open already, so that whoever moves or replaces
-one meanwhile cannot lead us elsewhere. Every function raises StoreError, in one line.
+Everything is opened relative to an open directory, so that moving or replacing a directory during a
+run cannot redirect us. Every function raises StoreError, in one line.
 """
 
 import errno
@@ -26,7 +26,7 @@ TEMPORARY = ".maintainer-"
 _CHUNK = 1024 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime(9000, 1, 1, tzinfo=UTC)
-"""So far from the end of the calendar that any grace period fits behind it."""
+"""So far from the end of the calendar that any grace period fits after it."""
 _LARGEST = 1 << 42
 """Bytes. What says that it has more counts as so much: sums of sizes stay below 64 bits."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -62,10 +62,10 @@ class Files:
             try:
                 self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except NotADirectoryError:
-                raise StoreError(f"{printable(str(path))} is no directory") from None
+                raise StoreError(f"{printable(str(path))} is not a directory") from None
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         for number in (*self._open.values(), self._root):
             os.close(number)
 
@@ -102,14 +102,14 @@ class Files:
                 yield entry.name, status
 
     def check_places(self) -> None:
-        """Raise StoreError if a directory that is open was replaced: what is in it is of no use."""
+        """Raise StoreError if an open directory was replaced: its content is useless."""
         for name, number in self._open.items():
             parent, _, own = name.rpartition("/")
             above = self._open[parent] if parent else self._root
             with said(f"{self.path}/{name}"):
                 there = os.stat(own, dir_fd=above, follow_symlinks=False)
             if not os.path.samestat(there, os.fstat(number)):
-                raise StoreError(f"{self.path}/{name} was replaced meanwhile")
+                raise StoreError(f"{self.path}/{name} was replaced since the run began")
 
     def read(self, name: str, *, limit: int, where: int | None = None) -> tuple[bytes, Seen]:
         """Read a whole file of at most `limit` bytes."""
@@ -127,7 +127,7 @@ class Files:
             os.close(number)
 
     def is_at(self, number: int, name: str) -> bool:
-        """Tell whether an open file is still the one of that name."""
+        """Return whether an open file is still the one of that name."""
         with said(name):
             there = os.stat(name, dir_fd=self._root, follow_symlinks=False)
         return os.path.samestat(there, os.fstat(number))
@@ -139,7 +139,7 @@ class Files:
             return _read(str(self.path), number, limit)[0]
 
     def look(self, digest: Digest) -> Seen | None:
-        """Tell whether a blob is there; None if it is not, or is no file."""
+        """Stat a blob; None if it does not exist, or is not a file."""
         where, name = self._place(digest)
         if where is None:
             return None
@@ -151,7 +151,7 @@ class Files:
         return _seen(found) if stat.S_ISREG(found.st_mode) else None
 
     def is_taken(self, digest: Digest) -> bool:
-        """Tell whether there is anything under the name of a blob: a link or a folder, too."""
+        """Return whether there is anything under the name of a blob: a link or a folder, too."""
         where, name = self._place(digest)
         try:
             with said(digest):
@@ -229,7 +229,7 @@ class Files:
             os.fsync(self._root)
 
     def delete_blob(self, digest: Digest, seen: Seen) -> bool:
-        """Delete a blob if it is still the file that was seen; False if it is gone already.
+        """Delete a blob if it is still the same file; return False if it is gone already.
 
         Raises ChangedError if it is another one.
         """
@@ -240,27 +240,27 @@ class Files:
             with said(digest):
                 found = os.stat(name, dir_fd=where, follow_symlinks=False)
                 if not stat.S_ISREG(found.st_mode) or _seen(found) != seen:
-                    raise ChangedError("it was written anew meanwhile")
+                    raise ChangedError("it was rewritten since the run began")
                 os.unlink(name, dir_fd=where)
         except MissingError:
             return False
         return True
 
     def delete_left_over(self, name: str) -> None:
-        """Delete a temporary file of ours that a run has left which was killed."""
+        """Delete a temporary file of ours that a killed run left."""
         with suppress(OSError):
             os.unlink(name, dir_fd=self._root)
 
     def _place(self, digest: Digest) -> tuple[int | None, str]:
-        """Give the directory and the name of a blob, which is sure to be a digest."""
+        """Return the directory and the name of a blob, which is sure to be a digest."""
         if not is_digest(digest):
-            raise StoreError(f"{printable(digest)} is no digest")
+            raise StoreError(f"{printable(digest)} is not a valid digest")
         algorithm, _, name = digest.partition(":")
         return self.directory(f"blobs/{algorithm}"), name
 
 
 def _give_to(number: int, owner: tuple[int, int], mode: int) -> None:
-    """Let a new file belong to the user and group of the one that it is to replace."""
+    """Give a new file the user and group of the one that it replaces."""
     mine = os.fstat(number)
     if owner == (mine.st_uid, mine.st_gid):
         return
@@ -277,7 +277,7 @@ def _give_to(number: int, owner: tuple[int, int], mode: int) -> None:
 def _read(name: str, number: int, limit: int) -> tuple[bytes, Seen]:
     found = os.fstat(number)
     if not stat.S_ISREG(found.st_mode):
-        raise StoreError(f"{printable(name)} is no file")
+        raise StoreError(f"{printable(name)} is not a regular file")
     pieces: list[bytes] = []
     length = 0
     while piece := os.read(number, min(_CHUNK, limit + 1 - length)):
@@ -299,7 +299,7 @@ def _opened(name: str, where: int) -> Iterator[int]:
 
 @contextmanager
 def said(what: str) -> Iterator[None]:
-    """Put what the system complains about into one line."""
+    """Format a system error in one line."""
     try:
         yield
     except FileNotFoundError:
@@ -307,7 +307,7 @@ def said(what: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise StoreError(
-                f"{printable(what)} is a symbolic link, or no directory: not followed"
+                f"{printable(what)} is a symbolic link or not a directory: not followed"
             ) from None
         raise StoreError(f"{printable(what)}: {error.strerror or error}") from None
 
@@ -317,12 +317,12 @@ def _seen(found: os.stat_result) -> Seen:
 
 
 def size_of(found: os.stat_result) -> int:
-    """Give the size of a file in bytes; that of a file with holes may be beyond belief."""
+    """Return the size of a file in bytes; that of a file with holes may be beyond belief."""
     return min(found.st_size, _LARGEST)
 
 
 def from_nanoseconds(moment: int) -> datetime:
-    """Give a time to the microsecond; what no calendar knows is the first or last of its days."""
+    """Return a time to the microsecond; what no calendar knows is the first or last of its days."""
     try:
         return min(_EPOCH + timedelta(microseconds=moment // 1000), _END_OF_TIME)
     except OverflowError:

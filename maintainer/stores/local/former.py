@@ -1,6 +1,6 @@
-"""What tags have led to between two runs: exports that another one has replaced since.
+"""What tags pointed to between two runs: exports that were replaced since.
 
-Their manifests are all that is left to tell, and they are as young as the exports.
+Only their manifests remain, and they are as young as the exports.
 """
 
 import os
@@ -20,7 +20,7 @@ _BATCH = 10_000
 
 
 def read_former(files: Files, since: datetime) -> Iterator[frozenset[Digest]]:
-    """Read the manifests of caches that were written since then; give what each of them names.
+    """Read the manifests of caches that were written since then; yield the blobs of each.
 
     It gives nothing once for some thousand other files, so that it can be ended there.
     """
@@ -62,4 +62,4 @@ def _document(files: Files, digest: Digest) -> bytes:
     except MissingError:
         raise
     except StoreError:
-        return b""  # It grows, so it is none.
+        return b""  # It is growing, so it is not one.

@@ -1,4 +1,4 @@
-"""What is left alone, because it is nothing that a run could know or touch."""
+"""What is ignored, because runs do not recognize or touch it."""
 
 from maintainer.cacheconfig import NO_REF
 from maintainer.model.decision import Keep
@@ -6,25 +6,25 @@ from maintainer.model.reason import Reason, Unrecognized
 from maintainer.text import printable
 
 _TOLD = 100
-"""So many names are told one by one."""
+"""Up to this many names are listed one by one."""
 
 
 class Ignored:
-    """Names that are left alone: some, and how many there are."""
+    """Ignored names: some, and how many there are."""
 
     def __init__(self) -> None:
         self._some: list[Keep] = []
         self._more = 0
 
     def add(self, name: str, reason: Reason) -> None:
-        """Leave something alone, for this reason."""
+        """Ignore something, for this reason."""
         if len(self._some) < _TOLD:
             self._some.append(Keep(printable(name), NO_REF, reason))
         else:
             self._more += 1
 
     def keeps(self) -> list[Keep]:
-        """Give what to tell of them."""
+        """Return what to tell of them."""
         if not self._more:
             return self._some
         return [*self._some, Keep(f"{self._more} other names", NO_REF, Unrecognized())]

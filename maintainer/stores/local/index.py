@@ -1,4 +1,4 @@
-"""The file `index.json`, which builders replace while we look: in place, under a lock."""
+"""The file `index.json`, which builders rewrite concurrently: in place, under a lock."""
 
 import os
 import stat
@@ -46,7 +46,7 @@ class IndexFile:
 
         Builders write it in place, so it is read until two reads in a row agree and make sense.
         """
-        problem = StoreError(f"{NAME} is written all the time")
+        problem = StoreError(f"{NAME} never stops changing")
         before: bytes | None = None
         for _ in range(_READS):
             content, seen = self._files.read(NAME, limit=self._limit)
@@ -62,7 +62,7 @@ class IndexFile:
         raise problem
 
     def expect(self, content: bytes) -> None:
-        """Take this for what it says as long as nobody but us writes it: a plan is made from it."""
+        """Treat this as its content until somebody else writes it: a plan is based on it."""
         self._expected, self._trace = content, None
 
     async def replace(
@@ -74,7 +74,7 @@ class IndexFile:
         trace: Trace | None = None,
         foreign: bool = False,
     ) -> bool:
-        """Replace it if it still has the content that is expected; tell whether it had.
+        """Replace it if it still has the expected content; return whether it had.
 
         With a `trace`, it must not have been written since either, not even the same again. What is
         `foreign` counts as written by somebody else. An export that went into the replaced file a
@@ -104,7 +104,7 @@ class IndexFile:
         return True
 
     async def _save_export(self, replaced: int, expected: bytes, sleep: Sleep) -> None:
-        """Bring back what a build has written into the file that was replaced, if one has.
+        """Restore what a build has written into the replaced file, if one has.
 
         A build removes the lock after it has let go of it. One that has taken it in between holds
         what nobody finds any more; so it had opened the file while we replaced it.
@@ -117,14 +117,14 @@ class IndexFile:
                 return
 
     async def _read_settled(self, replaced: int, before: bytes, sleep: Sleep) -> bytes:
-        """Read what nobody writes any more: it is the same twice."""
+        """Read a file that is no longer written: two reads agree."""
         for _ in range(_READS):
             await sleep(_LATE)
             written = self._read_again(replaced)
             if written == before:
                 return written
             before = written
-        raise StoreError(f"{NAME} was replaced, and is written all the time")
+        raise StoreError(f"{NAME} was replaced and never stops changing")
 
     def _read_again(self, number: int) -> bytes:
         return self._files.read_again(number, limit=self._limit)
@@ -135,7 +135,7 @@ class IndexFile:
             os.rename(temporary, NAME, src_dir_fd=root, dst_dir_fd=root)
 
     def has_changed(self) -> bool:
-        """Tell whether anybody else has written it since a plan was made from it."""
+        """Return whether somebody else has written it since a plan was based on it."""
         trace = self.trace()
         is_old = time.time() - max(trace.modified, trace.changed) / 1e9 > _FRESH
         if is_old and trace == self._trace:
@@ -146,7 +146,7 @@ class IndexFile:
         return False
 
     def trace(self) -> Trace:
-        """Tell what the last write has left on it."""
+        """Return the trace of the last write."""
         with said(NAME):
             found = os.stat(NAME, dir_fd=self._files.root, follow_symlinks=False)
         return Trace(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

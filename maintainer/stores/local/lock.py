@@ -2,7 +2,7 @@
 
 Source: `client/ociindex` in moby/buildkit, which locks the file `index.json.lock` with flock(2),
 without waiting, and removes it afterwards. A builder that finds it taken fails its build, so it is
-held for a moment only, and theirs is waited for.
+held only for a moment, and we wait for theirs.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ from maintainer.stores.local.files import said
 NAME = "index.json.lock"
 
 _WAIT = 10.0
-"""Seconds to wait for a builder; a build that hangs may hold it for ever."""
+"""Seconds to wait for a builder; a hanging build may hold it permanently."""
 _PAUSE = 0.02
 
 
@@ -29,7 +29,7 @@ class LockedError(StoreError):
 async def held(
     root: int, sleep: Callable[[float], Awaitable[None]], wait: float = _WAIT
 ) -> AsyncIterator[None]:
-    """Hold the lock of the directory `root`. Raises LockedError if a builder does not let go."""
+    """Hold the lock of the directory `root`. Raises LockedError if a builder keeps it."""
     for _ in range(max(1, round(wait / _PAUSE))):
         if (lock := _try(root)) is not None:
             break
@@ -48,7 +48,7 @@ async def held(
 
 
 def _try(root: int) -> tuple[int, bool] | None:
-    """Take the lock, and tell whether the file was made for that; None if somebody has it."""
+    """Take the lock; return whether the file was created for that, or None if it is taken."""
     with said(NAME):
         try:
             number, is_ours = _open(root)
@@ -83,11 +83,11 @@ def _open(root: int) -> tuple[int, bool]:
 
 def _refuse_what_is_no_file(number: int) -> None:
     if not stat.S_ISREG(os.fstat(number).st_mode):
-        raise StoreError(f"{NAME} is no file")
+        raise StoreError(f"{NAME} is not a regular file")
 
 
 def _is_there(number: int, root: int) -> bool:
-    """Tell whether the lock is still the one that others find: it may have been removed."""
+    """Return whether the lock is still the one that others find: it may have been removed."""
     try:
         found = os.stat(NAME, dir_fd=root, follow_symlinks=False)
     except FileNotFoundError:

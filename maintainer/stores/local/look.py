@@ -1,4 +1,4 @@
-"""Looks at the tags of a directory: which are caches, what they lead to, what else is needed."""
+"""Reads the tags of a directory: which are caches, what they point to, what else is needed."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -58,7 +58,7 @@ class Tags:
         self.sizes: dict[Digest, set[int]] = {}
         """How many bytes manifests say that a blob has."""
         self.others: set[IndexId] = set()
-        """The tags that are no caches."""
+        """The tags that are not caches."""
         self.left_alone = Ignored()
         self.broken: list[BrokenTag] = []
         self.vacant: dict[IndexId, Digest] = {}
@@ -66,12 +66,12 @@ class Tags:
 
     @property
     def pinned(self) -> Mapping[Digest, Reason]:
-        """What is needed by what is no cache, and why."""
+        """The blobs that tags which are not caches need, and why."""
         return self._references.pinned
 
     @property
     def gone(self) -> frozenset[int]:
-        """The manifests that no tag names any more: not those of a tag that could not be read."""
+        """The manifests that no tag names any longer, except those of unreadable tags."""
         unread = {one.index for one in self.unread}
         known = {
             place.manifest_id
@@ -89,7 +89,7 @@ class Tags:
             self.unread.append(UnreadGeneration(index, 0, reasons.Problem(named.problem)))
             return
         if named.digest is None:
-            self._report_broken(named, name, "it names no blob")
+            self._report_broken(named, name, "it references no blob")
             return
         try:
             self._take(index, named)
@@ -101,7 +101,7 @@ class Tags:
             self.unread.append(UnreadGeneration(index, 0, reasons.Problem(str(error))))
 
     def _report_broken(self, named: Named, name: str, problem: str) -> None:
-        """Leave a tag alone that leads nowhere: what it once led to is not known."""
+        """Ignore a tag without a readable manifest: what it once pointed to is not known."""
         self.left_alone.add(name, reasons.BrokenTag(problem))
         if named.tag is not None:
             self.broken.append(BrokenTag(printable(name), problem))
@@ -143,16 +143,16 @@ class Tags:
             return False
 
     def read_tag(self, index: IndexId, digest: Digest) -> CacheTag | None:
-        """Read the manifest that a tag has come to lead to; None if it is no cache's."""
+        """Read the manifest that a tag now points to; None if it is not a cache's."""
         content, seen = self._files.read_blob(digest, limit=self._limit)
         manifest = read_manifest(content) if matches(digest, content) else None
         return CacheTag(index, digest, manifest.config, seen) if manifest else None
 
     def read_cache(self, tag: CacheTag) -> ReadGeneration:
-        """Read what a tag leads to, or say why an importer would refuse it."""
+        """Read what a tag points to, or why an importer would refuse it."""
         manifest = read_manifest(self._files.read_blob(tag.digest, limit=self._limit)[0])
         if manifest is None:
-            raise StoreError(f"{tag.digest} is no manifest of a cache")
+            raise StoreError(f"{tag.digest} is not the manifest of a cache")
         return self._read(tag, manifest)
 
     def _read(self, tag: CacheTag, manifest: CacheManifest) -> ReadGeneration:
@@ -182,12 +182,12 @@ class Tags:
 
 
 def live_of(files: Files, blobs: Iterable[Digest]) -> frozenset[Digest]:
-    """Tell which blobs exist."""
+    """Return which blobs exist."""
     return frozenset(blob for blob in blobs if files.look(blob))
 
 
 def _why_too_large(manifest: int, config: int) -> str | None:
-    """Say why importers refuse an index that is valid otherwise, if so; sizes are in bytes."""
+    """Return why importers refuse an otherwise valid index, if they do; sizes are in bytes."""
     for what, size in (("manifest", manifest), ("config", config)):
         if size > IMPORT_LIMIT:
             return f"its {what} has {size:,} bytes, and importers read {IMPORT_LIMIT:,}"
@@ -200,7 +200,7 @@ def _described(decoded: Decoded) -> bytes:
 
 
 def _decode(manifest: CacheManifest, content: bytes) -> tuple[Decoded | None, str | None]:
-    """Decode an index, or say why an importer would refuse it."""
+    """Decode an index, or return why an importer would refuse it."""
     if not matches(manifest.config, content):
         return None, f"the content of its config is not {manifest.config}"
     try:
@@ -210,6 +210,6 @@ def _decode(manifest: CacheManifest, content: bytes) -> tuple[Decoded | None, st
 
 
 def matches(digest: Digest, content: bytes) -> bool:
-    """Tell whether some content is what its digest says."""
+    """Return whether some content is what its digest says."""
     algorithm, _, digits = digest.partition(":")
     return hashlib.new(algorithm, content).hexdigest() == digits

@@ -1,4 +1,4 @@
-"""Looks what builds do, before each deletion: here that costs next to nothing."""
+"""Checks what builds are doing before each deletion: here that is cheap."""
 
 import os
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from maintainer.stores.local.index import IndexFile
 from maintainer.text import printable
 
 _STALLED = timedelta(hours=1)
-"""An upload that has got no byte for so long is not under way any more."""
+"""An upload that has received no bytes for this long is no longer in progress."""
 
 
 class LookEachTime:
-    """Looks whether a build exports. Once one does, no blob goes any more in this run.
+    """Checks whether a build exports. Once one does, this run deletes no more blobs.
 
-    Between two uploads of a build there is nothing to see, and what it has found stored it names at
-    the end only.
+    Between two uploads a build is invisible, and it references the blobs that it found stored only
+    at the end.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class LookEachTime:
         clock: Callable[[], datetime],
         exported_at: datetime,
     ) -> None:
-        """Begin to look. `exported_at` is when `index.json` was written that was planned from."""
+        """Begin. `exported_at` is when the `index.json` of the plan was written."""
         self._files = files
         self._index = index
         self._clock = clock
@@ -41,12 +41,12 @@ class LookEachTime:
         self._reason: Reason | None = None
 
     def requests(self, entry: KnownEntry) -> int:
-        """Give none: it takes a look."""
+        """Return none: checks are not requests."""
         del entry
         return 0
 
     async def why_not(self, entry: KnownEntry) -> Reason | None:
-        """Return why a blob may not go, if so."""
+        """Return why a blob must not be deleted, if so."""
         if isinstance(entry.parsed, UploadKey):
             return None  # Nobody needs it but its own build, which would have gone on with it.
         await anyio.lowlevel.checkpoint()
@@ -57,7 +57,7 @@ class LookEachTime:
         try:
             self._files.check_places()
             under_way = self._build_under_way()
-            # Last, so that no time passes before the blob goes.
+            # Last, so that no time passes before the blob is deleted.
             changed = self._index.has_changed()
         except StoreError as error:
             return BuildsUnknown(str(error))

@@ -1,4 +1,4 @@
-"""What a manifest that is not ours needs: all that it names, and what that names, and so on."""
+"""What a manifest that is not ours needs: all that it references, transitively."""
 
 import codecs
 import json
@@ -14,7 +14,7 @@ from maintainer.stores.local.files import ALGORITHMS, Files, MissingError, said
 
 _DIGEST = re.compile(rb"(?:sha256|sha384|sha512):[0-9a-f]{64,128}")
 _STRING = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"?', re.DOTALL)
-"""A string in JSON. It never fails behind its first character, so it takes no time twice."""
+"""A string in JSON. It never fails after its first character, so matching takes linear time."""
 _DEPTH = 32
 _CHUNK = 64 * 1024
 _WHITE = b" \t\r\n" + codecs.BOM_UTF8
@@ -54,18 +54,18 @@ class References:
         raise StoreError(f"{digest} leads through more than {_DEPTH} documents")
 
     def _keep(self, digest: Digest, reason: Reason) -> list[Digest]:
-        """Keep a blob; give it, if it exists and was not kept before."""
+        """Keep a blob; return it if it exists and was not kept before."""
         if not is_digest(digest) or digest in self.pinned:
             return []
         if self._files.look(digest) is None:
             if self._files.is_taken(digest):
-                raise StoreError(f"{digest} is no file: what it needs is not known")
+                raise StoreError(f"{digest} is not a regular file: what it needs is not known")
             return []
         self.pinned[digest] = reason
         return [digest]
 
     def _refuse_strange(self, blob: Digest, text: bytes) -> None:
-        """Raise StoreError if a document names a blob that we do not know how to find."""
+        """Raise StoreError if a document references a blob of an unknown algorithm."""
         if self._strange is None:
             self._strange = tuple(_strange_algorithms(self._files))
         for algorithm in self._strange:
@@ -74,7 +74,7 @@ class References:
                 raise StoreError(f"{blob} names a digest of an unknown algorithm ({name}…)")
 
     def _document(self, blob: Digest) -> bytes:
-        """Read a document in JSON; nothing of any other blob."""
+        """Read a JSON document; other blobs are not read."""
         try:
             with self._files.open_blob(blob) as number:
                 if not self._begins_as_json(number):
@@ -84,7 +84,7 @@ class References:
             return b""
 
     def _begins_as_json(self, number: int) -> bool:
-        """Tell whether a file may be JSON; a larger one than we read is told by its first bytes."""
+        """Return whether a file may be JSON, by its first bytes if it is too large to read."""
         for _ in range(1 + self._limit // _CHUNK):
             piece = os.read(number, _CHUNK)
             if not piece:
@@ -95,7 +95,7 @@ class References:
 
 
 def _texts(document: bytes) -> Iterator[bytes]:
-    """Give what a document says, and once more, unescaped, every string that has escapes."""
+    """Yield a document, and then every string that has escapes, unescaped."""
     yield document
     if b"\\" not in document:
         return

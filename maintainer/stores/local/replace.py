@@ -1,7 +1,7 @@
-"""Replaces what tags lead to: new blobs first, then `index.json`, in one moment under the lock.
+"""Replaces what tags point to: new blobs first, then `index.json`, for one moment under the lock.
 
-The order is the safety argument: what a tag will lead to is durable before the tag leads there; and
-a tag is replaced only while it leads to what was read, so that no export is ever hidden.
+The order is the safety argument: the new manifest is durable before a tag points to it; and a tag
+is replaced only while it points to the manifest that was read, so that no export is ever hidden.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -32,7 +32,7 @@ from maintainer.stores.local.look import NUMBER, CacheTag, Tags, live_of
 from maintainer.stores.local.tags import Replacement, read_tags, replace_tags
 
 _ATTEMPTS = 10
-"""So often `index.json` may be written meanwhile before a tag is left for the next run."""
+"""How often `index.json` may be written concurrently before a tag is deferred to the next run."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class _Attempt:
         self.result = Refused(reason=reason)
 
     def fail(self, problem: str) -> None:
-        """Come to an end without having written anything."""
+        """Finish without having written anything."""
         self.result = Refused(problem)
 
 
@@ -73,7 +73,7 @@ class Replacer:
     def __init__(
         self, files: Files, index: IndexFile, tags: Tags, missing: Collection[Digest], *, limit: int
     ) -> None:
-        """Begin; `missing` are the blobs that the run has looked for in vain."""
+        """Begin; `missing` are the blobs that the run did not find."""
         self._files = files
         self._index = index
         self._tags = {tag.index: tag for tag in tags.caches}
@@ -85,7 +85,7 @@ class Replacer:
         self._written: set[Digest] = set()
 
     async def swap(self, changes: Sequence[Change], sleep: Sleep) -> Sequence[SwapResult]:
-        """Replace the tags that nobody has replaced meanwhile."""
+        """Replace the tags that nobody else has replaced since the run began."""
         attempts = [
             _Attempt(one, self._tags.get(one.index), one.index in self._refused) for one in changes
         ]
@@ -127,7 +127,7 @@ class Replacer:
             for content in (attempt.encoded.config, attempt.encoded.manifest):
                 self._files.write_blob(content_digest(content), content)
         except MissingError as error:
-            # Another run has replaced it: the tag leads elsewhere by now.
+            # Another run has replaced it: the tag points elsewhere now.
             attempt.defer(reasons.ManifestGone(str(error)))
         except StoreError as error:
             attempt.fail(str(error))
@@ -135,7 +135,7 @@ class Replacer:
     def _encode(
         self, attempt: _Attempt, form: CacheManifest | None, described: Mapping[str, Descriptor]
     ) -> Encoded | None:
-        """Return what importers have room for, if need be without what they do not need."""
+        """Return what fits into importers' limits, if necessary without what they do not need."""
         for known in (described, {}):
             encoded = encode_oci(
                 attempt.change.content, form=form, described=known, sink=attempt.change.sink
@@ -145,13 +145,13 @@ class Replacer:
         return None
 
     def _form(self, tag: CacheTag) -> CacheManifest:
-        """Read a manifest once more, for what an index does not know of it."""
+        """Read a manifest again, for the fields that an index does not have."""
         try:
             manifest = read_manifest(self._files.read_blob(tag.digest, limit=self._limit)[0])
         except MissingError:
             manifest = None
         if manifest is None:
-            raise MissingError(f"the manifest {tag.digest} went while it was about to be replaced")
+            raise MissingError(f"the manifest {tag.digest} was deleted before it could be replaced")
         return manifest
 
     async def _try(self, pending: Mapping[str, _Attempt], sleep: Sleep) -> None:
@@ -224,7 +224,7 @@ class Replacer:
         attempt.result = Swapped(written, sizes)
 
     def _meet(self, attempt: _Attempt, index: bytes) -> SwapResult:
-        """Read what a build has exported to a tag meanwhile; from now on that is what is known."""
+        """Read what a build has exported to a tag since; from now on that is its known content."""
         digest = next((one.digest for one in read_tags(index) if one.tag == attempt.name), None)
         tag = self._reader.read_tag(attempt.change.index, digest) if digest else None
         if tag is None:

@@ -1,6 +1,6 @@
-"""`index.json`: which tag leads to which manifest. Pure.
+"""`index.json`: which tag points to which manifest. Pure.
 
-What is not ours to know in it is kept byte for byte.
+Unknown parts of it are kept byte for byte.
 """
 
 import re
@@ -27,7 +27,7 @@ _ESCAPED = re.compile(
     re.DOTALL,
 )
 _MOST = 100_000
-"""Descriptors. More of them are an attack on our memory, or an accident."""
+"""Descriptors. More of them are an attack on memory, or an accident."""
 _MOST_SAID = 20 * _MOST
 """What all descriptors may say together, as it takes memory each."""
 
@@ -48,14 +48,14 @@ class Named:
     tag: str | None
     """None if it has none, or one that another descriptor has, which builders find first."""
     digest: Digest | None
-    """None if it names nothing, or something that is not understood."""
+    """None if it references nothing, or something unknown."""
     problem: str | None = None
-    """Why it is not understood, if so: others may understand it, and need what it leads to."""
+    """Why it is unknown, if so: others may know it, and need what it points to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """What a tag is to lead to, in place of what it leads to."""
+    """What a tag will point to, in place of its current manifest."""
 
     old: Digest | None
     """None for a tag that is not there yet."""
@@ -67,7 +67,7 @@ class Replacement:
 
 
 def read_tags(content: bytes) -> tuple[Named, ...]:
-    """Read the descriptors. Raises StoreError if this is no index."""
+    """Read the descriptors. Raises StoreError if this is not an index."""
     seen: set[str] = set()
     named = []
     for position, descriptor in enumerate(_parse(content)[1]):
@@ -89,12 +89,14 @@ def _read(position: int, descriptor: _Descriptor) -> Named:
     if not says.digest:
         return Named(position, tag, None)
     if not is_digest(says.digest):
-        return Named(position, tag, None, f"{printable(says.digest)} is no digest that we know")
+        return Named(
+            position, tag, None, f"{printable(says.digest)} is not a digest of a known algorithm"
+        )
     return Named(position, tag, Digest(says.digest))
 
 
 def _misspelt(names: Iterable[str], known: frozenset[str]) -> str | None:
-    """Tell of a name that builders, who ignore case, take for one that we know in another."""
+    """Return what is wrong with a name that differs from a known one only in case, if any does."""
     folded = {name.casefold() for name in known}
     for name in names:
         if name not in known and name.casefold() in folded:
@@ -105,7 +107,7 @@ def _misspelt(names: Iterable[str], known: frozenset[str]) -> str | None:
 def replace_tags(
     content: bytes, replacements: Mapping[str, Replacement]
 ) -> tuple[bytes, frozenset[str]]:
-    """Let tags lead elsewhere; give the tags, too, that lead to something new already."""
+    """Point tags elsewhere; return also the tags that already point to something new."""
     whole, descriptors = _parse(content)
     places = {one.tag: one for one in read_tags(content) if one.tag is not None}
     changed = set()
@@ -168,7 +170,7 @@ def _parse(content: bytes) -> tuple[dict[str, msgspec.Raw], list[_Descriptor | N
         whole = _RAW.decode(_ESCAPED.sub(_whole_characters, content))
         descriptors = _LIST.decode(whole.get(_MANIFESTS, b"7")) or []
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise StoreError(f"index.json is no index of an OCI image layout ({error})") from None
+        raise StoreError(f"index.json is not an index of an OCI image layout ({error})") from None
     if problem := _misspelt(whole, frozenset({_MANIFESTS})):
         raise StoreError(f"index.json is not understood: {problem}")
     if len(descriptors) > _MOST:
@@ -186,11 +188,11 @@ def _says(descriptor: _Descriptor) -> _Says:
     try:
         return _SAYS.decode(_ENCODER.encode(descriptor))
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise StoreError(f"index.json has a descriptor that makes no sense ({error})") from None
+        raise StoreError(f"index.json has a malformed descriptor ({error})") from None
 
 
 def _whole_characters(match: re.Match[bytes]) -> bytes:
-    """Put a mark in place of half a character, as builders do."""
+    """Replace half a character by a mark, as builders do."""
     return rb"\ufffd" if match["half"] else match[0]
 
 

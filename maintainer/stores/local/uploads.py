@@ -1,4 +1,4 @@
-"""Uploads that killed builds have left in `ingest/`.
+"""Uploads that killed builds left in `ingest/`.
 
 Source: `plugins/content/local` in containerd, which keeps each upload in a folder of its own, named
 by the digest of its reference, until it is whole and is renamed into its place.
@@ -23,7 +23,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload that has not ended."""
+    """An unfinished upload."""
 
     name: str
     seen: Seen
@@ -31,9 +31,9 @@ class Upload:
 
 
 def find_abandoned(files: Files, before: datetime) -> Iterator[Upload]:
-    """Return the uploads of which nothing was written since then.
+    """Return the uploads that were not written since then.
 
-    What holds anything but the files of an upload is none: it is left alone.
+    A folder with anything but the files of an upload is not an upload, and is ignored.
     """
     ingest = files.directory("ingest")
     if ingest is None:
@@ -51,7 +51,7 @@ def find_abandoned(files: Files, before: datetime) -> Iterator[Upload]:
 
 
 def delete_upload(files: Files, name: str, seen: Seen) -> bool:
-    """Delete an upload that is still what was seen; False if it has ended.
+    """Delete an upload that has not changed; return False if it has ended.
 
     Raises ChangedError if a build has gone on with it.
     """
@@ -92,7 +92,7 @@ def _opened(name: str, ingest: int) -> Iterator[int]:
 
 
 def _look(name: str, folder: int) -> Seen | None:
-    """Return the size of an upload and its last write; None if it is no upload."""
+    """Return the size of an upload and its last write; None if it is not an upload."""
     size, last = 0, os.fstat(folder).st_mtime_ns
     with said(f"ingest/{name}"), os.scandir(folder) as found:
         for entry in found:

@@ -1,4 +1,4 @@
-"""Checks the content of blobs against their digests: takes long, so it can be stopped anywhere."""
+"""Checks the content of blobs against their digests: it is slow, so it can be stopped anywhere."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ _CHUNK = 1024 * 1024
 
 
 async def is_whole(files: Files, blob: Digest, sizes: Collection[int], budget: Budget) -> bool:
-    """Tell whether a blob is what its digest says; it has one of these sizes, if there are any.
+    """Return whether a blob matches its digest; it must have one of these sizes, if any are given.
 
     Raises UnfinishedError if the budget ends it.
     """

@@ -29,7 +29,7 @@ INDEX = IndexId(MAIN, Scope("buildkit"))
 
 
 async def _import(store: GitHubStore, index: IndexId) -> tuple[int, CacheConfig]:
-    """Give the number of the newest generation and what it says."""
+    """Return the number of the newest generation and what it says."""
     found = await store.look_up_newest(index.prefix)
     if found is None:
         return 0, CacheConfig()
