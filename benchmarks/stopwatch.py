@@ -63,7 +63,7 @@ def run(running: Running, database: Path, *, sweep: bool = True) -> tuple[Report
         try:
             opened.upgrade()
             async with open_store(GitHubSettings.read(running.environment(MAIN))) as store:
-                with opened.held():
+                with opened.lock():
                     collector = Collector(
                         GitHubCache(store), opened, Settings.defaults(), progress=stopwatch
                     )

@@ -101,7 +101,7 @@ def _gc(path: Path, database: Path) -> Report:
         opened = Database(f"sqlite:///{database}")
         opened.upgrade()
         try:
-            with open_directory(path, max_index_size=2**28) as directory, opened.held():
+            with open_directory(path, max_index_size=2**28) as directory, opened.lock():
                 return await collect(Collector(directory, opened, Settings()))
         finally:
             opened.close()

@@ -29,19 +29,19 @@ class Budget:
         self._most = requests.limit = settings.max_requests
         self._ends_at = None if settings.deadline is None else clock() + settings.deadline
         self._granted = 0
-        self.used_up: Exhausted | None = None
+        self.exhausted: Exhausted | None = None
         """Why the run does nothing more, once it does."""
         self.interrupted = False
 
     def interrupt(self, what: str) -> None:
         """End the run after the current step, because of a signal."""
         self.interrupted = True
-        self.used_up = Interrupted(what)
+        self.exhausted = Interrupted(what)
 
     def stop(self, reason: Exhausted) -> Exhausted:
         """End the run, for this reason unless there is another already; return the reason."""
-        self.used_up = self.used_up or reason
-        return self.used_up
+        self.exhausted = self.exhausted or reason
+        return self.exhausted
 
     @property
     def is_limited(self) -> bool:
@@ -54,17 +54,17 @@ class Budget:
         Steps may run at once, so what was granted counts before it is used.
         """
         self._granted = self._granted_so_far()
-        self.used_up = self.used_up or self._why_not(requests, rest)
-        if self.used_up is None:
+        self.exhausted = self.exhausted or self._why_not(requests, rest)
+        if self.exhausted is None:
             self._granted += requests
-        return self.used_up
+        return self.exhausted
 
     def allows(self, requests: int, *, rest: int = 0) -> bool:
         """Whether so many requests are left, `rest` of them of the REST API.
 
         For what the run can do without: a no does not end the run, and a yes takes nothing.
         """
-        return self.used_up is None and self._why_not(requests, rest) is None
+        return self.exhausted is None and self._why_not(requests, rest) is None
 
     def spare(self) -> "Spare":
         """Return half of what remains: for work that may wait, so that other work need not."""
@@ -115,7 +115,7 @@ class Spare:
     def is_over(self) -> bool:
         """Whether nothing more of it may begin, whatever was taken."""
         late = self._ends_at is not None and self._clock() >= self._ends_at
-        return late or self._budget.used_up is not None
+        return late or self._budget.exhausted is not None
 
     def take(self, requests: int) -> bool:
         """Take so many requests; whether there are as many left."""

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from maintainer import __version__
 from maintainer.budget import Budget
 from maintainer.collect import Collector, collect, now_utc
-from maintainer.console import say_error, set_up_logging, stdout, watch
+from maintainer.console import print_error, set_up_logging, stdout, watch
 from maintainer.errors import MaintainerError, UsageError
 from maintainer.graph.compare import compare
 from maintainer.graph.database import Database
@@ -38,12 +38,12 @@ from maintainer.report.json import to_json
 from maintainer.report.markdown import render_markdown
 from maintainer.report.terminal import render_report, render_runs
 from maintainer.report.tree import render_forest
-from maintainer.report.verdict import say_done
+from maintainer.report.verdict import format_done
 from maintainer.report.why import render_why
+from maintainer.sanitize import printable
 from maintainer.settings import Settings, StepSettings, load_settings, parse_duration
 from maintainer.signals import Interrupted, interruptible
 from maintainer.stores.registry import check, connect
-from maintainer.text import printable
 
 _STEP_TIMEOUT = 2.0
 """Seconds that the request under way may take after SIGINT or SIGTERM, before it is cut off."""
@@ -102,10 +102,10 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except MaintainerError as error:
-        say_error(str(error))
+        print_error(str(error))
         sys.exit(error.exit_status)
     except OSError as error:
-        say_error(f"{error.filename or 'the output'}: {error.strerror or error}")
+        print_error(f"{error.filename or 'the output'}: {error.strerror or error}")
         # Otherwise Python would try again to write the rest, and print an error of its own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -473,7 +473,7 @@ async def _collect(settings: Settings, mode: _Mode) -> tuple[Report | None, Inte
     loop = asyncio.get_running_loop()
     async with connect(settings).open() as store:
         watching = watch(quiet=mode.quiet, log_format=settings.log_format)
-        with _database(settings) as database, database.held(), watching as progress:
+        with _database(settings) as database, database.lock(), watching as progress:
             budget = Budget(store.requests, settings, now_utc)
             collector = Collector(store, database, settings, progress=progress, budget=budget)
             with (
@@ -500,7 +500,7 @@ def _print_report(report: Report, *, json: bool, quiet: bool) -> None:
     elif not quiet:
         stdout().print(render_report(report))
     elif report.status != "done":
-        say_error(say_done(report))
+        print_error(format_done(report))
 
 
 def _settings(config: Path | None, database: str | None, **more: Any) -> Settings:  # noqa: ANN401

@@ -12,11 +12,11 @@ from maintainer.budget import Budget
 from maintainer.cacheconfig import BlobKey, Digest, Scope
 from maintainer.contents import ContentChecker
 from maintainer.errors import (
+    BudgetExhaustedError,
     MaintainerError,
-    MassDisappearanceError,
+    MassDeletionError,
     StoreError,
     UnfinishedError,
-    UsedUpError,
 )
 from maintainer.exports import LONGEST_EXPORT, find_export
 from maintainer.graph.actions import (
@@ -56,7 +56,7 @@ from maintainer.logs import StagesInLogs, log_context
 from maintainer.mark import Marker, mark
 from maintainer.model import reason as reasons
 from maintainer.model.checks import CheckTotals
-from maintainer.model.decision import Plan, Rules, Swept
+from maintainer.model.decision import Deletion, Plan, Rules
 from maintainer.model.entry import StoreLimits
 from maintainer.model.export import Export
 from maintainer.model.marks import Marks
@@ -128,7 +128,7 @@ async def collect(
                 if not dry_run:
                     await _rewrite(run, marked, plan)
                     await _sweep(run, marked)
-        except UsedUpError as error:
+        except BudgetExhaustedError as error:
             # Only a list ends like that, of which a part says nothing; so nothing was recorded.
             run.budget.stop(error.reason)
             run.left.listed = False
@@ -266,7 +266,7 @@ async def _record(run: _Run, looked: _Looked) -> _Seen:
     """Record what a probe has shown, after another probe if too much seems to be gone.
 
     If blobs are due to be deleted, and an export in progress may count on them, wait for it and
-    look again. Raises MassDisappearanceError.
+    look again. Raises MassDeletionError.
     """
     seen = await _record_once(run, looked)
     if not (run.mode.dry_run or run.mode.no_sweep):
@@ -278,7 +278,7 @@ async def _record(run: _Run, looked: _Looked) -> _Seen:
 async def _record_once(run: _Run, looked: _Looked) -> _Seen:
     try:
         return _write_down(run, looked)
-    except MassDisappearanceError:
+    except MassDeletionError:
         log.warning("most known entries seem to be gone: listing them again")
     return _write_down(run, await _probe(run, looked.probe.at))
 
@@ -296,7 +296,7 @@ def _write_down(run: _Run, looked: _Looked) -> _Seen:
         limits = run.report.limits or StoreLimits()
         loss = find_loss(looked.known, remembered, probed, snapshot, limits)
         if loss and not run.mode.accept_loss:
-            raise MassDisappearanceError(loss)
+            raise MassDeletionError(loss)
     entries = Entries(run.database, target_id, probed.at, run.report.started_at)
     if not probed.abilities.shows_exports:
         since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)
@@ -321,14 +321,14 @@ async def _wait_for_exports(run: _Run, seen: _Seen) -> _Seen:
         at = max(run.collector.clock(), seen.probe.at + _MOMENT)
         try:
             seen = await _record_once(run, await _probe(run, at))
-        except UsedUpError as error:
+        except BudgetExhaustedError as error:
             run.budget.stop(error.reason)
     return seen
 
 
 def _find_deferring(run: _Run, seen: _Seen) -> Export | None:
     """Return the export that is worth waiting for, if any."""
-    if run.budget.used_up or run.budget.is_limited or seen.probe.unasked_blobs:
+    if run.budget.exhausted or run.budget.is_limited or seen.probe.unasked_blobs:
         return None
     if find_export(seen.snapshot) is None:
         return None
@@ -347,7 +347,7 @@ def _pauses(total: timedelta) -> Iterator[timedelta]:
 def _note_what_was_not_seen(run: _Run, seen: _Seen) -> None:
     """Record what is still unread; if no index could be read at all, the run has failed."""
     unread = seen.probe.unread
-    if run.budget.used_up:
+    if run.budget.exhausted:
         if unread:
             run.left.indexes = len(unread)
         if seen.probe.unasked_blobs:
@@ -457,8 +457,8 @@ async def _rewrite(run: _Run, marked: _Marked, plan: Plan) -> None:
     async for result in rewrite(run.store, writes, marks, run.context):
         run.report.rewritten[result.index] = result
         if result.error:
-            what = "was not written" if result.unproven is None else "could not be read back"
-            key = result.unproven or keys[result.index]
+            what = "was not written" if result.unverified is None else "could not be read back"
+            key = result.unverified or keys[result.index]
             run.report.problems.append(f"{key} {what}: {result.error}")
         with run.database.begin() as connection:
             now = run.collector.clock()
@@ -478,12 +478,12 @@ async def _sweep(run: _Run, marked: _Marked) -> None:
     since = Since(marked.marks, rewritten, marked.looked_up, marked.entries.accessed)
     sweeper = Sweeper(run.store, since, run.context)
     after = -1
-    while not run.budget.used_up:
+    while not run.budget.exhausted:
         with run.database.reading() as connection:
             planned = load_deletions(connection, run.report.run, after=after, limit=_DELETIONS)
         if not planned:
             break
-        swept: list[tuple[int, Swept]] = []
+        swept: list[tuple[int, Deletion]] = []
         try:
             for one in planned:
                 # One by one: what is gone is remembered, however the sweep ends.
@@ -491,14 +491,14 @@ async def _sweep(run: _Run, marked: _Marked) -> None:
         finally:
             _save_swept(run, swept)
         after = planned[-1].position
-    if run.budget.used_up:
+    if run.budget.exhausted:
         with run.database.begin() as connection:
-            defer_rest(connection, run.report.run, run.budget.used_up)
+            defer_rest(connection, run.report.run, run.budget.exhausted)
     if run.report.entries.blobs_deleted and not run.store.abilities.shows_exports:
         await _heal(run, marked)
 
 
-def _save_swept(run: _Run, swept: Sequence[tuple[int, Swept]]) -> None:
+def _save_swept(run: _Run, swept: Sequence[tuple[int, Deletion]]) -> None:
     """Remember what is gone, however the sweep ends."""
     for _, one in swept:
         run.report.sweep(one)
@@ -533,7 +533,7 @@ async def _heal(run: _Run, marked: _Marked) -> None:
                 now = run.collector.clock()
                 save_rewritten(connection, run.target_id, heal.result, merged, now)
                 save_written(connection, run.report.run, position, heal.result)
-    except UsedUpError as error:
+    except BudgetExhaustedError as error:
         run.budget.stop(error.reason)
         run.left.heals = True
     except StoreError as error:
@@ -545,11 +545,11 @@ def _report(run: _Run, status: str | None = None) -> Report:
     run.context.progress.stage("report")
     number, began_at = run.report.run, run.report.started_at
     with run.database.begin() as connection:
-        if run.budget.used_up:
+        if run.budget.exhausted:
             left = run.left
             run.report.notes.append(
                 reasons.Unfinished(
-                    cause=run.budget.used_up,
+                    cause=run.budget.exhausted,
                     listed=left.listed,
                     indexes=left.indexes,
                     blobs=left.blobs,

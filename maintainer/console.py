@@ -21,7 +21,7 @@ from rich.progress import (
 from maintainer.logs import JsonLines, LogFormat, keep_secrets_out_of_logs
 from maintainer.progress import Progress as Watcher
 from maintainer.progress import Unwatched
-from maintainer.text import printable
+from maintainer.sanitize import printable
 
 _PLAIN_WIDTH = 120
 """Columns of a table that goes to a file or a pipe."""
@@ -39,7 +39,7 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def say_error(text: str) -> None:
+def print_error(text: str) -> None:
     """Print an error in one line, formatted like the log."""
     line = printable(text, limit=1_000)
     if any(isinstance(one.formatter, JsonLines) for one in logging.getLogger().handlers):

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from maintainer.budget import Spare
 from maintainer.cacheconfig import BlobKey, Digest, Ref
 from maintainer.concurrency import for_each
-from maintainer.errors import StoreError, UsedUpError
+from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.graph.entries import Entries
 from maintainer.model.checks import CheckedContents, CheckTotals
 from maintainer.model.entry import KnownEntry
@@ -218,7 +218,7 @@ class ContentChecker:
                 self._failures_in_a_row = 0
             elif one.entry and await self._store.touch(one.key):
                 round_.looked_up[one.entry.store_id] = self._clock()
-        except UsedUpError as error:
+        except BudgetExhaustedError as error:
             self._budget.stop(error.reason)
             self.totals.deferred += one.blob is not None
         except StoreError as error:

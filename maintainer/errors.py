@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import Exhausted
-from maintainer.text import printable
+from maintainer.sanitize import printable
 
 
 class MaintainerError(Exception):
@@ -46,7 +46,7 @@ class UnreadableError(StoreError):
         super().__init__(problem)
 
 
-class UsedUpError(StoreError):
+class BudgetExhaustedError(StoreError):
     """The run may not send another request; the rest is deferred to the next run."""
 
     def __init__(self, reason: Exhausted) -> None:
@@ -84,7 +84,7 @@ class WriteRefusedError(StoreError):
         )
 
 
-class MassDisappearanceError(MaintainerError):
+class MassDeletionError(MaintainerError):
     """Most known entries are gone, and neither the quota nor our own deletions explain it."""
 
     def __init__(self, what: str) -> None:

@@ -10,9 +10,9 @@ from dataclasses import replace
 from functools import cached_property
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, prune
-from maintainer.errors import StoreError, UsedUpError
+from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.graph.entries import Entries
-from maintainer.model.decision import Heal, Rewritten, WriteIndex
+from maintainer.model.decision import Heal, RewriteResult, WriteIndex
 from maintainer.model.index import ReadGeneration
 from maintainer.model.marks import Index, Marks
 from maintainer.model.reason import NotWritable, Signed, UsedByBuilds, WrittenDuringSweep
@@ -29,7 +29,7 @@ class Healer:
         self,
         store: Store,
         marks: Marks,
-        rewritten: Mapping[IndexId, Rewritten],
+        rewritten: Mapping[IndexId, RewriteResult],
         entries: Entries,
         context: RunContext,
     ) -> None:
@@ -44,15 +44,15 @@ class Healer:
         """Find the damaged indexes, and how to rewrite them.
 
         Raises StoreError if the store could not list what builds have written, or, after all
-        others are found, if some of these indexes could not be read. Raises UsedUpError if the
-        budget does not allow it.
+        others are found, if some of these indexes could not be read. Raises BudgetExhaustedError
+        if the budget does not allow it.
         """
         unread: list[str] = []
         for version in await self._written_since():
             self._take(_LOOK_UP_AND_READ)
             try:
                 generation = await self._store.read(version)
-            except UsedUpError:
+            except BudgetExhaustedError:
                 raise
             except StoreError as error:
                 key = version.index.key(version.number)
@@ -82,7 +82,7 @@ class Healer:
 
     def _take(self, requests: int, *, rest: int = 0) -> None:
         if reason := self._context.budget.take(requests, rest=rest):
-            raise UsedUpError(reason)
+            raise BudgetExhaustedError(reason)
 
     def _plan(self, generation: ReadGeneration, blobs: frozenset[Digest]) -> Heal:
         found = {index.id: index for index in self._marks.indexes}.get(generation.index)
@@ -135,6 +135,6 @@ def _new_index(generation: ReadGeneration) -> Index:
         remembered=nothing,
         usable=nothing,
         highest=0,
-        hidden_by=None,
+        shadowed_by=None,
         sink=generation.sink or Sink.REWRITE,
     )

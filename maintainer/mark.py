@@ -107,7 +107,7 @@ class _Generations:
     """All, remembered ones too, oldest first."""
     stored: tuple[KnownGeneration, ...]
     unread: tuple[UnreadGeneration, ...]
-    hidden_by: str | None
+    shadowed_by: str | None
     highest: int
     """The highest number that was ever seen; 0 if none was."""
 
@@ -119,7 +119,7 @@ class _Generations:
     @property
     def read_by_builders(self) -> CacheConfig:
         """The content of the generation that builders read, as far as it was decoded."""
-        read = [one for one in self.stored if str(one.key) == self.hidden_by] or self.stored[-1:]
+        read = [one for one in self.stored if str(one.key) == self.shadowed_by] or self.stored[-1:]
         refused = not read or read[0].violation is not None
         return CacheConfig() if refused else read[0].config or CacheConfig()
 
@@ -132,11 +132,11 @@ def _generations(
 ) -> _Generations:
     ordered = tuple(sorted(known, key=lambda one: (one.number, one.manifest_id)))
     stored = tuple(one for one in ordered if one.exists)
-    hidden_by = _hidden_by(index, stored, unread, snapshot)
+    shadowed_by = _shadowed_by(index, stored, unread, snapshot)
     remembered = snapshot.memory.get(index, Remembered())
     numbers = [one.number for one in ordered] + [one.number for one in unread]
     highest = max(remembered.highest, *numbers, 0)
-    return _Generations(ordered, stored, unread, hidden_by, highest)
+    return _Generations(ordered, stored, unread, shadowed_by, highest)
 
 
 def _merge(
@@ -198,7 +198,7 @@ def _index_of_merge(
         remembered=merged,
         usable=prune(found.read_by_builders, snapshot.live_blobs),
         highest=found.highest,
-        hidden_by=found.hidden_by,
+        shadowed_by=found.shadowed_by,
         merged_with=merged_with,
         left_out=left_out,
         is_merge=True,
@@ -235,7 +235,7 @@ def _index(
         remembered=come.remembered,
         usable=usable,
         highest=found.highest,
-        hidden_by=found.hidden_by,
+        shadowed_by=found.shadowed_by,
         sink=_sink_of(inputs),
         left_out=left_out,
         used_by_builds=used_by_builds,
@@ -315,7 +315,7 @@ def _come_to(index: IndexId, found: _Generations, known: Remembered, snapshot: S
     return _Come(remembered, merged)
 
 
-def _hidden_by(
+def _shadowed_by(
     index: IndexId,
     generations: tuple[KnownGeneration, ...],
     unread: tuple[UnreadGeneration, ...],

@@ -62,7 +62,7 @@ class Planner:
             writes=tuple(context.writes.values()),
             deletes=tuple(sorted(self._deletes, key=_order)),
             keeps=tuple(self._keeps),
-            settled=tuple(sorted(context.settled)),
+            up_to_date=tuple(sorted(context.up_to_date)),
             blocked=context.snapshot.gap or (deferred.reason if deferred else None),
             deferred=deferred,
         )
@@ -71,7 +71,7 @@ class Planner:
 
     def _decide_about_indexes(self, context: PlanContext) -> PlanContext:
         """Decide about the indexes; return the context with what was decided."""
-        writes, settled = {}, set()
+        writes, up_to_date = {}, set()
         for index in context.marks.indexes:
             decision = INDEXES.decide(index, context)
             if isinstance(decision, WriteIndex):
@@ -79,8 +79,8 @@ class Planner:
                 continue
             self._keeps.append(decision)
             if decision.is_up_to_date:
-                settled.add(index.id)
-        return replace(context, writes=writes, settled=settled)
+                up_to_date.add(index.id)
+        return replace(context, writes=writes, up_to_date=up_to_date)
 
     def _decide(self, marked: Mark) -> None:
         """Decide about an entry."""

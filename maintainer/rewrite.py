@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, loses_links, merge, prune
 from maintainer.cacheconfig.oci import fits_importers
 from maintainer.cacheconfig.shrink import shrink
-from maintainer.errors import StoreError, UsedUpError
+from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.model import reason as reasons
-from maintainer.model.decision import Rewritten, WriteIndex
+from maintainer.model.decision import RewriteResult, WriteIndex
 from maintainer.model.index import ReadGeneration
 from maintainer.model.marks import Index, Marks
 from maintainer.model.reason import Reason
@@ -35,7 +35,7 @@ async def rewrite(
     marks: Marks,
     context: RunContext,
     live: frozenset[Digest] | None = None,
-) -> AsyncIterator[Rewritten]:
+) -> AsyncIterator[RewriteResult]:
     """Write indexes; errors are in the results.
 
     `live` are the blobs that exist, if some are gone since the indexes were marked.
@@ -64,7 +64,7 @@ class _Attempt:
         if index:
             self.numbers = {one.number for one in index.generations}
             self.numbers |= {one.number for one in index.unread}
-        self.ended: Rewritten | None = None
+        self.ended: RewriteResult | None = None
 
     @property
     def change(self) -> Change:
@@ -73,9 +73,9 @@ class _Attempt:
         return Change(self.index, self.number, self.content, self.sink, known)
 
     @property
-    def result(self) -> Rewritten:
+    def result(self) -> RewriteResult:
         """The result."""
-        return self.ended or Rewritten(
+        return self.ended or RewriteResult(
             self.index,
             None,
             tuple(self.met),
@@ -89,17 +89,17 @@ class _Attempt:
         *,
         error: str | None = None,
         left: Reason | None = None,
-        unproven: str | None = None,
+        unverified: str | None = None,
     ) -> None:
         """Finish."""
-        self.ended = Rewritten(
+        self.ended = RewriteResult(
             self.index,
             written.written if written else None,
             tuple(self.met),
             error,
             left,
             frozenset(self.missing),
-            unproven,
+            unverified,
             written.sizes if written else None,
         )
 
@@ -134,7 +134,7 @@ class _Rewriter:
             results = await self._store.swap(changes, self._context)
             for attempt, result in zip(pending, results, strict=True):
                 await self._take(attempt, result)
-        except UsedUpError as error:
+        except BudgetExhaustedError as error:
             reason = self._context.budget.stop(error.reason)
             for attempt in pending:
                 attempt.end(left=reason)
@@ -148,8 +148,8 @@ class _Rewriter:
                 attempt.end(result)
             case Conflict():
                 await self._merge_in(attempt, result)
-            case Refused(problem=problem, reason=reason, unproven=unproven):
-                attempt.end(error=problem or None, left=reason, unproven=unproven)
+            case Refused(problem=problem, reason=reason, unverified=unverified):
+                attempt.end(error=problem or None, left=reason, unverified=unverified)
 
     async def _merge_in(self, attempt: _Attempt, conflict: Conflict) -> None:
         """Merge in what a build wrote concurrently; finish if that is already complete."""
@@ -186,6 +186,6 @@ class _Rewriter:
         missing = set(blobs) - self._live
         asked = await self._store.existing(frozenset(missing - self._broken), self._context)
         if asked.unasked:
-            raise UsedUpError(self._context.budget.used_up or reasons.DeadlinePassed())
+            raise BudgetExhaustedError(self._context.budget.exhausted or reasons.DeadlinePassed())
         self._live |= asked.found
         return missing - self._live

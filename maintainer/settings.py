@@ -37,7 +37,7 @@ from pydantic_settings import (
 )
 
 from maintainer.errors import UsageError
-from maintainer.text import printable
+from maintainer.sanitize import printable
 
 _PREFIX = "MAINTAINER_"
 DEFAULT_API_URL = "https://api.github.com"

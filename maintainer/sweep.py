@@ -7,8 +7,8 @@ Keeping too many entries cannot damage anything: what is skipped here, the next 
 """
 
 from maintainer.cacheconfig import Digest, IndexKey
-from maintainer.errors import ChangedError, StoreError, UsedUpError
-from maintainer.model.decision import DeleteEntry, Swept
+from maintainer.errors import BudgetExhaustedError, ChangedError, StoreError
+from maintainer.model.decision import DeleteEntry, Deletion
 from maintainer.model.marks import State
 from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
 from maintainer.model.reason import (
@@ -38,14 +38,14 @@ class Sweeper:
         )
         self.failed = False
 
-    async def sweep(self, delete: DeleteEntry) -> Swept:
+    async def sweep(self, delete: DeleteEntry) -> Deletion:
         """Delete an entry, if it may still go; return what came of it."""
         self.progress.advance()
-        return Swept(delete, await self._sweep(delete))
+        return Deletion(delete, await self._sweep(delete))
 
     async def _sweep(self, delete: DeleteEntry) -> Outcome:
-        if self.budget.used_up:
-            return Deferred(self.budget.used_up)
+        if self.budget.exhausted:
+            return Deferred(self.budget.exhausted)
         if veto := self._why_not(delete):
             return Skipped(veto)
         rechecks = 0
@@ -57,7 +57,7 @@ class Sweeper:
             return Deferred(exhausted)
         try:
             return await self._delete(delete)
-        except UsedUpError as error:
+        except BudgetExhaustedError as error:
             return Deferred(self.budget.stop(error.reason))
         except StoreError as error:
             self.failed = True

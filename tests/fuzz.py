@@ -15,9 +15,9 @@ from typing import Any
 
 from maintainer.cacheconfig import decode, encode, merge, parse_key, prune
 from maintainer.errors import InvalidIndexError, UsageError
+from maintainer.sanitize import printable
 from maintainer.settings import load_settings, parse_duration
 from maintainer.stores.github.token import read_access
-from maintainer.text import printable
 
 _MOST = 4_096
 """Bytes of an input; longer ones only take longer."""

@@ -24,8 +24,8 @@ from maintainer.emulator.state import ActionsCache
 from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.report.terminal import render_report
-from maintainer.report.verdict import say_done
-from maintainer.report.words import say_size
+from maintainer.report.verdict import format_done
+from maintainer.report.words import format_size
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.github import GitHubCache, open_store
 
@@ -47,14 +47,14 @@ def run_demo(console: Console) -> None:
     ends_at = datetime.now(UTC) - timedelta(hours=30)
     seed(cache, history, ends_at=ends_at, lasted=timedelta(days=5))
     console.print(
-        f"1. A repository's cache: {len(history)} entries, {say_size(cache.usage)}, "
+        f"1. A repository's cache: {len(history)} entries, {format_size(cache.usage)}, "
         "written by 226 builds of four images (recorded from a real BuildKit)."
     )
     quota = int(cache.usage * _QUOTA_SHARE)
     evicted = evict_least_recently_used(cache, quota)
     lost = evict_named_layers(cache, _MAIN, count=_LOST, random=Random(_SEED))  # noqa: S311 - a demo, the same each time
     console.print(
-        f"2. Its quota is {say_size(quota)}, so GitHub evicts the {len(evicted)} entries that "
+        f"2. Its quota is {format_size(quota)}, so GitHub evicts the {len(evicted)} entries that "
         f"were used least recently, even if an index references them; to show the effect, also "
         f"{len(lost)} layers that the newest indexes reference."
     )
@@ -63,7 +63,7 @@ def run_demo(console: Console) -> None:
         console.print("3. `maintainer gc`, over HTTP:\n")
         console.print(render_report(first))
         second = anyio.run(_run, running, quota)
-    console.print(f"\n4. `maintainer gc` once more: {say_done(second)}.\n")
+    console.print(f"\n4. `maintainer gc` once more: {format_done(second)}.\n")
     console.print(_before_and_after(first))
     console.print(
         f"The graph is in {_DATABASE}. Look at it with\n"
@@ -79,7 +79,7 @@ async def _run(running: Running, quota: int) -> Report:
     try:
         database.upgrade()
         async with open_store(GitHubSettings.read(environment)) as store:
-            with database.held():
+            with database.lock():
                 settings = Settings.defaults().model_copy(update={"quota": quota})
                 return await collect(Collector(GitHubCache(store), database, settings))
     finally:
@@ -101,7 +101,8 @@ def _before_and_after(report: Report) -> Table:
         table.add_row(
             Text(index.scope),
             f"{index.usable_before} → {index.usable_after}",
-            f"{say_size(index.bytes_dangling_before)} → {say_size(index.bytes_dangling_after)}",
+            f"{format_size(index.bytes_dangling_before)} → "
+            f"{format_size(index.bytes_dangling_after)}",
             f"{index.generations} → {index.generations_after}",
         )
     return table

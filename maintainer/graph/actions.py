@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, in
 from maintainer.cacheconfig import IndexId, Ref, Scope
 from maintainer.graph.entries import entry_columns, to_entry
 from maintainer.graph.models import ActionRow, EntryRow, RefRow, RunRow, reason_columns
-from maintainer.model.decision import DeleteEntry, Heal, Keep, Plan, Rewritten, WriteIndex
+from maintainer.model.decision import DeleteEntry, Heal, Keep, Plan, RewriteResult, WriteIndex
 from maintainer.model.marks import State
 from maintainer.model.outcome import Deferred, Kept, Outcome, Planned
 from maintainer.model.reason import EarlierFailure, NotHealed, Reason, code_of
@@ -163,7 +163,7 @@ def save_outcomes(
         )
 
 
-def save_written(connection: Connection, run: int, position: int, result: Rewritten) -> None:
+def save_written(connection: Connection, run: int, position: int, result: RewriteResult) -> None:
     """Store the outcome of a write: its key may have changed."""
     values: dict[str, object] = _outcome_columns(result.outcome)
     if result.written:

@@ -46,7 +46,7 @@ class Database:
 
     def upgrade(self) -> None:
         """Upgrade the schema to this version; creates the file if it does not exist."""
-        with self._said():
+        with self._translate_errors():
             self._migrate()
             self._let_others_read()
 
@@ -88,7 +88,7 @@ class Database:
         """Return the revision of the schema; None if the file has none yet."""
         if not self.exists():
             return None
-        with self._said(), self._readers.connect() as connection:
+        with self._translate_errors(), self._readers.connect() as connection:
             return _revision(connection)
 
     @contextmanager
@@ -98,17 +98,17 @@ class Database:
         It waits for other writers. A transaction that reads first and writes later cannot wait: if
         somebody has written in between, SQLite reports at once that the database is locked.
         """
-        with self._said(), self._engine.begin() as connection:
+        with self._translate_errors(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a read-only transaction: it never waits, even for concurrent writers."""
-        with self._said(), self._readers.begin() as connection:
+        with self._translate_errors(), self._readers.begin() as connection:
             yield connection
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep other runs off this file. Raises DatabaseError, which says who holds it."""
         lock = FileLock(f"{self.file}.lock", timeout=0)
         try:
@@ -129,7 +129,7 @@ class Database:
     def _holder(self) -> str:
         """Return who is running, as far as the file shows."""
         try:
-            with self._said(), self._readers.connect() as connection:
+            with self._translate_errors(), self._readers.connect() as connection:
                 row = connection.execute(
                     select(RunRow.process, RunRow.started_at)
                     .where(RunRow.status == "running")
@@ -140,7 +140,7 @@ class Database:
         return f" ({row.process}, since {row.started_at:%Y-%m-%d %H:%M:%S} UTC)" if row else ""
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Format an SQLite error in one line."""
         try:
             yield

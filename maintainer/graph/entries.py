@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 _BATCH = 5_000
 """Entries: some megabytes."""
-_AT_ONCE = 500
+_MAX_IN_QUERY = 500
 """The number of values that one query compares with."""
 
 
@@ -164,7 +164,7 @@ def to_entry(row: Row[Any], began_at: datetime) -> KnownEntry:
 
 
 def _batched(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    return (values[place : place + _AT_ONCE] for place in range(0, len(values), _AT_ONCE))
+    return (values[place : place + _MAX_IN_QUERY] for place in range(0, len(values), _MAX_IN_QUERY))
 
 
 def _parsed(row: Row[Any]) -> Key:

@@ -29,7 +29,7 @@ from maintainer.graph.models import (
 from maintainer.model.reason import Reason
 from maintainer.model.remembered import Remembered
 from maintainer.report.reasons import format_reason
-from maintainer.text import is_unicode, printable
+from maintainer.sanitize import is_unicode, printable
 
 _SHORT_DIGEST = re.compile(r"(sha256:|sha384:|sha512:)?([0-9a-f]{1,128})", re.ASCII)
 _FEWEST_DIGITS = 6
@@ -37,7 +37,7 @@ _DEFAULT_GRACE = timedelta(hours=24)
 _NAMED = 3
 
 
-class Sighting(msgspec.Struct, frozen=True):
+class Occurrence(msgspec.Struct, frozen=True):
     """An entry that is the subject, stored or remembered."""
 
     key: str
@@ -56,7 +56,7 @@ class Sighting(msgspec.Struct, frozen=True):
     """The run that deleted it."""
 
 
-class Use(msgspec.Struct, frozen=True):
+class Reference(msgspec.Struct, frozen=True):
     """An index whose live results need the subject, or that once named it."""
 
     key: str
@@ -67,7 +67,7 @@ class Use(msgspec.Struct, frozen=True):
     last_seen_at: datetime
 
 
-class Step(msgspec.Struct, frozen=True):
+class PathStep(msgspec.Struct, frozen=True):
     """One step of the way from an index to a blob."""
 
     kind: str
@@ -86,15 +86,15 @@ class Explanation(msgspec.Struct, frozen=True):
     """A key, or the digest of a blob."""
     kind: str
     """`blob`, `index`, `signature` or `foreign`."""
-    sightings: tuple[Sighting, ...]
+    occurrences: tuple[Occurrence, ...]
     """The newest first; none for a blob that was never listed."""
     missing_since: datetime | None
     """Of a blob that an index names: since when it is known not to exist."""
-    uses: tuple[Use, ...]
+    uses: tuple[Reference, ...]
     """The indexes that need it, those that are stored first."""
-    way: tuple[Step, ...]
+    way: tuple[PathStep, ...]
     """From the first of those indexes to it: records, a result, and layers from the bottom up."""
-    last_named: Use | None
+    last_named: Reference | None
     """If it is unreferenced: the last index that referenced it."""
     grace: timedelta
     """As in the last run."""
@@ -123,7 +123,7 @@ def _explain(
         target=target,
         subject=subject,
         kind=kind,
-        sightings=_sightings(connection, target_id, kind, subject),
+        occurrences=_occurrences(connection, target_id, kind, subject),
         missing_since=_missing_since(connection, target_id, digest),
         uses=tuple(need.use for need in needs),
         way=needs[0].path() if needs else (),
@@ -188,9 +188,9 @@ def _find_digest(connection: Connection, asked: str) -> dict[int, tuple[str, str
     return {target_id: ("blob", digest) for target_id, digest in found}
 
 
-def _sightings(
+def _occurrences(
     connection: Connection, target_id: int, kind: str, subject: str
-) -> tuple[Sighting, ...]:
+) -> tuple[Occurrence, ...]:
     same = EntryRow.digest == subject if kind == "blob" else EntryRow.key == subject
     deleted_by = (
         select(func.max(ActionRow.run_id))
@@ -210,7 +210,7 @@ def _sightings(
         .order_by(EntryRow.missing_since.is_not(None), EntryRow.last_seen_at.desc(), EntryRow.id)
     )
     return tuple(
-        Sighting(
+        Occurrence(
             key=row.key,
             ref=row.ref,
             size=row.size,
@@ -254,19 +254,19 @@ _LAST_NAMED = text(
 class _Need:
     """An index that needs a blob, and the merge of its generations."""
 
-    use: Use
+    use: Reference
     config: CacheConfig
     needs: tuple[Need, ...]
 
-    def path(self) -> tuple[Step, ...]:
+    def path(self) -> tuple[PathStep, ...]:
         """Go from the index to the blob by the result that is nearest to it."""
         nearest = min(self.needs, key=lambda need: need.steps)
         records = records_to(self.config, nearest.record)
         layers = layers_to(self.config, nearest.layer)
         return (
-            *(Step("record", record.digest) for record in records),
-            Step("result", format_time(nearest.result.created_at)),
-            *(Step("layer", layer.blob, layer.size) for layer in layers),
+            *(PathStep("record", record.digest) for record in records),
+            PathStep("result", format_time(nearest.result.created_at)),
+            *(PathStep("layer", layer.blob, layer.size) for layer in layers),
         )
 
 
@@ -288,7 +288,7 @@ def _needs(connection: Connection, target_id: int, digest: str) -> list[_Need]:
         needs = tuple(needs_of(merged, blob))
         if needs:
             is_stored = row.missing_since is None
-            use = Use(row.key, row.ref, is_stored, len(needs), row.last_seen_at)
+            use = Reference(row.key, row.ref, is_stored, len(needs), row.last_seen_at)
             found.append(_Need(use, merged, needs))
     return sorted(found, key=lambda one: (not one.use.is_stored, -one.use.results))
 
@@ -334,12 +334,12 @@ def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], 
                 yield row, decode(content)
 
 
-def _last_named(connection: Connection, target_id: int, digest: str) -> Use | None:
+def _last_named(connection: Connection, target_id: int, digest: str) -> Reference | None:
     rows = _ask(connection, _LAST_NAMED, target_id=target_id, digest=digest)
     if not rows:
         return None
     row = rows[0]
-    return Use(row.key, row.ref, bool(row.is_stored), row.results, row.last_seen_at)
+    return Reference(row.key, row.ref, bool(row.is_stored), row.results, row.last_seen_at)
 
 
 def _ask(connection: Connection, query: TextClause, **values: object) -> Sequence[Row[Any]]:

@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from maintainer.errors import MaintainerError
-from maintainer.text import is_unicode, printable
+from maintainer.sanitize import is_unicode, printable
 
 
 class TreeLayer(msgspec.Struct, frozen=True):

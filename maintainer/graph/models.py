@@ -27,7 +27,7 @@ from maintainer.model.reason import Reason, code_of
 
 CARRIED_OUT = tuple(code_of(outcome) for outcome in (Done(), AlreadyGone()))
 """The codes of the outcomes after which what was decided is so."""
-MOST = 2**63 - 1
+MAX_INTEGER = 2**63 - 1
 """The highest number that SQLite holds."""
 
 

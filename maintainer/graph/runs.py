@@ -12,7 +12,7 @@ from maintainer.errors import NoReportError
 from maintainer.graph.database import this_process
 from maintainer.graph.memory import note_marked, note_up_to_date
 from maintainer.graph.models import (
-    MOST,
+    MAX_INTEGER,
     ActionRow,
     BlobRow,
     EntryRow,
@@ -24,7 +24,7 @@ from maintainer.graph.models import (
 )
 from maintainer.graph.record import forget_manifests, mark_missing, record_generations
 from maintainer.graph.trends import save_states, with_trend
-from maintainer.model.decision import Plan, Rewritten, Swept
+from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.model.marks import Marks, State
 from maintainer.report import Report
 
@@ -93,7 +93,7 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
     restarts where something was needed since. A complete index supersedes its older generations,
     whatever else was not read.
     """
-    up_to_date = set(plan.settled)
+    up_to_date = set(plan.up_to_date)
     kept = {keep.store_id: keep.reason for keep in plan.keeps if keep.store_id is not None}
     rows = []
     for marked in marks.marks:
@@ -135,7 +135,7 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
 
 def save_index_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan) -> None:
     """Record the contents of the indexes, once all entries are marked and saved."""
-    up_to_date = set(plan.settled)
+    up_to_date = set(plan.up_to_date)
     if marks.certain:
         note_marked(connection, target_id, (one.id for one in marks.indexes), marks.snapshot.now)
     for index in marks.indexes:
@@ -157,7 +157,7 @@ def note_blocked(
 def save_rewritten(
     connection: Connection,
     target_id: int,
-    rewritten: Rewritten,
+    rewritten: RewriteResult,
     merged: Iterable[int],
     now: datetime,
 ) -> None:
@@ -200,7 +200,7 @@ def _start_clocks(
 
 
 def save_swept(
-    connection: Connection, target_id: int, swept: Sequence[Swept], now: datetime
+    connection: Connection, target_id: int, swept: Sequence[Deletion], now: datetime
 ) -> None:
     """Remember what is gone."""
     gone = [
@@ -236,7 +236,7 @@ def save_swept(
 
 
 def _note_missing_blobs(
-    connection: Connection, target_id: int, swept: Iterable[Swept], now: datetime
+    connection: Connection, target_id: int, swept: Iterable[Deletion], now: datetime
 ) -> None:
     """Record which blobs are gone, so that no run looks up what it deleted itself."""
     keys = (one.delete.entry.parsed for one in swept if one.is_gone)
@@ -325,7 +325,7 @@ def load_report(connection: Connection, run: int | None) -> Report:
         if row is None:
             raise NoReportError("the database holds no report yet: run `maintainer gc` first")
     else:
-        known = abs(run) <= MOST
+        known = abs(run) <= MAX_INTEGER
         row = connection.execute(query.where(RunRow.id == run)).first() if known else None
         if row is None:
             raise NoReportError(f"the database holds no run {run}: see `maintainer runs`")
@@ -343,7 +343,7 @@ def list_runs(connection: Connection, limit: int) -> list[RunSummary]:
         select(RunRow, Target.name)
         .join(Target, Target.id == RunRow.target_id)
         .order_by(RunRow.id.desc())
-        .limit(min(limit, MOST))
+        .limit(min(limit, MAX_INTEGER))
     )
     return [
         RunSummary(

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, selec
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from maintainer.graph.models import RunRow, ScheduledRow, Target
-from maintainer.report.words import say_count
+from maintainer.report.words import format_count
 
 
 class Scheduled(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class TargetStatus(msgspec.Struct, frozen=True):
         """Return what is wrong with the target, if anything."""
         if self.last_status == "failed":
             if self.failures > 1:
-                failed = f"{say_count(self.failures, 'attempt')} in a row failed"
+                failed = f"{format_count(self.failures, 'attempt')} in a row failed"
                 return f"{failed}, the last one because: {self.problem}"
             return f"the last attempt failed: {self.problem}"
         if self.last_status is None and (self.starts_with_the_service or now >= self.due_at):

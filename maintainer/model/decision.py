@@ -88,7 +88,7 @@ class Plan:
     deletes: tuple[DeleteEntry, ...]
     """In the order of deletion: entries without content, superseded generations, dangling ones."""
     keeps: tuple[Keep, ...]
-    settled: tuple[IndexId, ...]
+    up_to_date: tuple[IndexId, ...]
     """The indexes whose newest generation already equals their merge."""
     blocked: Reason | None = None
     """Why no blob may be deleted, if so."""
@@ -113,7 +113,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Rewritten:
+class RewriteResult:
     """The result of writing one index."""
 
     index: IndexId
@@ -127,7 +127,7 @@ class Rewritten:
     """Why it was deferred to the next run, if it was."""
     missing: frozenset[Digest] = frozenset()
     """The blobs that builds have referenced since the run began, and that were not found."""
-    unproven: str | None = None
+    unverified: str | None = None
     """The key of what was written, but could not be read back."""
     files: tuple[int, ...] | None = None
     """Bytes of each of the files that hold what was written; by default it is one entry."""
@@ -160,7 +160,7 @@ class Rewritten:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class Deletion:
     """The result of deleting one entry."""
 
     delete: DeleteEntry
@@ -189,7 +189,7 @@ class Heal:
     """How to rewrite it; None if it is not rewritten."""
     base: Index | None = None
     """The known state of the index that is rewritten."""
-    result: Rewritten | None = None
+    result: RewriteResult | None = None
     """The result of the rewrite, once it was tried."""
     why_not: Signed | NotWritable | UsedByBuilds | None = None
     """Why it is not rewritten, if so."""

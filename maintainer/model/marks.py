@@ -56,7 +56,7 @@ class Index:
     """What of it builders can use now: the generation that they read, pruned to what exists."""
     highest: int
     """The highest generation that is known to have existed; 0 if none."""
-    hidden_by: str | None
+    shadowed_by: str | None
     """The key that builders who do not sign read in place of the newest generation."""
     merged_with: int = 0
     """Of a merge: how many other indexes have a part in it."""
@@ -83,7 +83,7 @@ class Index:
         return tuple(
             generation
             for generation in self.generations
-            if generation is self.generations[-1] or str(generation.key) == self.hidden_by
+            if generation is self.generations[-1] or str(generation.key) == self.shadowed_by
         )
 
     @property

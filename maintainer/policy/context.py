@@ -31,7 +31,7 @@ class PlanContext:
     """The export in progress, if there is one."""
     writes: Mapping[IndexId, WriteIndex] = field(default_factory=dict)
     """The indexes that the run writes; none while policies decide about indexes."""
-    settled: AbstractSet[IndexId] = frozenset()
+    up_to_date: AbstractSet[IndexId] = frozenset()
     """The indexes that are up to date; none while policies decide about indexes."""
 
     @classmethod

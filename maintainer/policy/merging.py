@@ -106,15 +106,15 @@ def _why_replace(
         return _merge_or_drop(index, newest, config, broken)
     if loses_links(index.merged, newest.sink) and _has_room_for_sink(index):
         return reasons.AddSink()
-    return _why_hidden(index.hidden_by, newest, context) if index.hidden_by else None
+    return _why_hidden(index.shadowed_by, newest, context) if index.shadowed_by else None
 
 
-def _why_hidden(hidden_by: str, newest: KnownGeneration, context: PlanContext) -> WriteReason:
+def _why_hidden(shadowed_by: str, newest: KnownGeneration, context: PlanContext) -> WriteReason:
     """Return what hides the newest generation, or that an incomplete list lacks the newest."""
     is_listed = newest.store_id is None or newest.last_seen_at in (None, context.now)
     if not is_listed:
-        return reasons.Unlisted(key=str(newest.key), shadowed_by=hidden_by)
-    return reasons.Shadowed(by=hidden_by)
+        return reasons.Unlisted(key=str(newest.key), shadowed_by=shadowed_by)
+    return reasons.Shadowed(by=shadowed_by)
 
 
 def _up_to_date(index: Index) -> Reason:

@@ -16,6 +16,6 @@ def veto(delete: DeleteEntry, marked: Mark, context: PlanContext) -> Reason | No
         left = sorted(context.namers(marked.entry) - context.writes.keys())
         return StillNamed(str(left[0]), left[0].ref) if left else None
     index = marked.index
-    if index is None or index in context.writes or index in context.settled:
+    if index is None or index in context.writes or index in context.up_to_date:
         return None
     return IndexNotRewritten(str(index), index.ref)

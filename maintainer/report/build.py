@@ -12,7 +12,7 @@ from maintainer import __version__
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, merge
 from maintainer.cacheconfig.timestamps import to_datetime
 from maintainer.model.checks import CheckTotals
-from maintainer.model.decision import Heal, Keep, Plan, Rewritten, Swept, WriteIndex
+from maintainer.model.decision import Deletion, Heal, Keep, Plan, RewriteResult, WriteIndex
 from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Index, Marks, State
 from maintainer.model.outcome import Kept, Outcome, Planned
@@ -37,8 +37,8 @@ from maintainer.report.reasons import format_outcome, format_reason
 from maintainer.report.space import divide
 from maintainer.report.totals import EntryTotals, add_total
 from maintainer.report.verdict import judge
+from maintainer.sanitize import printable
 from maintainer.stores.requests import RequestLog
-from maintainer.text import printable
 
 PLANNED = "planned"
 KEPT = "kept"
@@ -68,7 +68,7 @@ class ReportBuilder:
         self.repair = repair
         self.marks: Marks | None = None
         self.plan: Plan | None = None
-        self.rewritten: dict[IndexId, Rewritten] = {}
+        self.rewritten: dict[IndexId, RewriteResult] = {}
         self.heals: list[Heal] = []
         self.checks: CheckTotals | None = None
         self.entries = EntryTotals()
@@ -152,7 +152,7 @@ class ReportBuilder:
         size = known.size + sum(one.size or 0 for one in keeps)
         self._unlisted = ActionTotal(known.kind, known.outcome, known.actions + len(keeps), size)
 
-    def sweep(self, one: Swept) -> None:
+    def sweep(self, one: Deletion) -> None:
         """Add the outcome of a deletion."""
         self.entries.sweep(one, self._named)
 
@@ -206,12 +206,12 @@ class ReportBuilder:
     def _index(
         self, index: Index, after: CacheConfig, write: WriteIndex | None, context: "_Context"
     ) -> IndexReport:
-        came_of_it = self.rewritten.get(index.id)
+        outcome_of_write = self.rewritten.get(index.id)
         named = index.remembered.blobs | index.named
         stored = len(index.generations) + len(index.unread)
         results_lost, lost = find_losses(index.remembered, index.merged, context.live)
         bytes_usable = context.sizes.of(after.blobs)
-        outcome = _outcome(came_of_it) if write else Kept()
+        outcome = _outcome(outcome_of_write) if write else Kept()
         reason = write.reason if write else context.reasons[_place(index)]
         chains, chains_left = largest_chains(after, context.sizes.of_blob, bytes_usable)
         ages = [one.created_at for one in index.generations]
@@ -228,7 +228,7 @@ class ReportBuilder:
             bytes_usable=bytes_usable,
             bytes_dangling_before=context.sizes.of(named - context.way_before),
             bytes_dangling_after=context.sizes.of(named - context.way_after),
-            written=_written_key(write, came_of_it) if write else None,
+            written=_written_key(write, outcome_of_write) if write else None,
             outcome=outcome,
             outcome_sentence=format_outcome(outcome),
             reason=reason,
@@ -238,7 +238,7 @@ class ReportBuilder:
             results_lost=max(0, results_lost - index.left_out),
             left_out=index.left_out,
             lost=lost,
-            newest_at=_newest_at(index, came_of_it),
+            newest_at=_newest_at(index, outcome_of_write),
             oldest_at=min(ages, default=None),
             chains=chains,
             chains_left=chains_left,
@@ -248,8 +248,8 @@ class ReportBuilder:
 
     def _left_of(self, index: Index, context: "_Context") -> int:
         """Count the generations that are stored when the run ends; a tag has one, always."""
-        came_of_it = self.rewritten.get(index.id)
-        written = bool(came_of_it and came_of_it.written)
+        outcome_of_write = self.rewritten.get(index.id)
+        written = bool(outcome_of_write and outcome_of_write.written)
         stored = len(index.generations) + len(index.unread)
         return stored - context.gone[index.id] + written
 
@@ -266,11 +266,11 @@ class ReportBuilder:
         for heal in self.heals:
             if heal.index == index.id and heal.result and heal.result.written:
                 return heal.result.written.config or index.usable
-        came_of_it = self.rewritten.get(index.id)
-        if write is None or (came_of_it and not came_of_it.done):
+        outcome_of_write = self.rewritten.get(index.id)
+        if write is None or (outcome_of_write and not outcome_of_write.done):
             return index.usable
-        if came_of_it and came_of_it.written and came_of_it.written.config:
-            return came_of_it.written.config
+        if outcome_of_write and outcome_of_write.written and outcome_of_write.written.config:
+            return outcome_of_write.written.config
         return write.content
 
     def _totals(self) -> tuple[EntryTotal, ...]:
@@ -329,7 +329,7 @@ def _contents(checks: CheckTotals | None) -> ContentReport:
     return ContentReport(
         checked=checks.readable + len(checks.broken),
         without_content=len(checks.broken),
-        unproven=len(checks.failures),
+        unverified=len(checks.failures),
         deferred=checks.deferred,
     )
 
@@ -342,12 +342,12 @@ def _count_results(configs: Iterable[CacheConfig]) -> int:
     return merge(distinct.values()).result_count
 
 
-def _newest_at(index: Index, came_of_it: Rewritten | None) -> datetime | None:
+def _newest_at(index: Index, outcome_of_write: RewriteResult | None) -> datetime | None:
     if index.id.is_tag:
         made = [one.created_at for record in index.usable.records for one in record.results]
         return to_datetime(max(made)) if made else None
-    if came_of_it and came_of_it.written:
-        return came_of_it.written.created_at
+    if outcome_of_write and outcome_of_write.written:
+        return outcome_of_write.written.created_at
     return index.generations[-1].created_at if index.generations else None
 
 
@@ -355,11 +355,11 @@ def _place(index: Index) -> tuple[str, Ref]:
     return str(index.id), index.id.ref
 
 
-def _written_key(write: WriteIndex, came_of_it: Rewritten | None) -> str:
-    if came_of_it and came_of_it.written:
-        return str(write.index.key(came_of_it.written.number))
+def _written_key(write: WriteIndex, outcome_of_write: RewriteResult | None) -> str:
+    if outcome_of_write and outcome_of_write.written:
+        return str(write.index.key(outcome_of_write.written.number))
     return str(write.key)
 
 
-def _outcome(came_of_it: Rewritten | None) -> Outcome:
-    return came_of_it.outcome if came_of_it else Planned()
+def _outcome(outcome_of_write: RewriteResult | None) -> Outcome:
+    return outcome_of_write.outcome if outcome_of_write else Planned()

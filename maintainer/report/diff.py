@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from maintainer.graph.compare import RunDiff
-from maintainer.report.words import say_count, say_duration, say_size, say_time
-from maintainer.text import loggable
+from maintainer.report.words import format_count, format_duration, format_moment, format_size
+from maintainer.sanitize import loggable
 
 
 def render_diff(diff: RunDiff) -> Group:
@@ -18,10 +18,10 @@ def render_diff(diff: RunDiff) -> Group:
 
 
 def _parts(diff: RunDiff) -> Iterator[RenderableType]:
-    took = say_duration(diff.after_at - diff.before_at)
+    took = format_duration(diff.after_at - diff.before_at)
     yield Text(
-        f"Run {diff.before} ({say_time(diff.before_at)}) → run {diff.after} "
-        f"({say_time(diff.after_at)}), {took} later, on {loggable(diff.target)}"
+        f"Run {diff.before} ({format_moment(diff.before_at)}) → run {diff.after} "
+        f"({format_moment(diff.after_at)}), {took} later, on {loggable(diff.target)}"
     )
     usable = (diff.usable_before, diff.usable_after)
     if None in usable:
@@ -29,8 +29,8 @@ def _parts(diff: RunDiff) -> Iterator[RenderableType]:
     else:
         yield Text(f"usable results: {_change(*usable)}", style="bold")
     for tally in diff.happened:
-        entries = say_count(tally.entries, "entry")
-        yield Text(f"{tally.what}: {entries}, {say_size(tally.size)}")
+        entries = format_count(tally.entries, "entry")
+        yield Text(f"{tally.what}: {entries}, {format_size(tally.size)}")
     table = _table("entries", "kind", "entries", "size")
     for kind in diff.kinds:
         table.add_row(
@@ -78,7 +78,7 @@ def _change(before: int | None, after: int | None) -> str:
 
 
 def _change_size(before: int | None, after: int | None) -> str:
-    return _arrow(*("none" if one is None else say_size(one) for one in (before, after)))
+    return _arrow(*("none" if one is None else format_size(one) for one in (before, after)))
 
 
 def _arrow(before: str, after: str) -> str:

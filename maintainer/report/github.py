@@ -16,9 +16,9 @@ from maintainer.report.files import write_atomically
 from maintainer.report.html import render_html
 from maintainer.report.markdown import MAX_BYTES, render_markdown
 from maintainer.report.model import Report
-from maintainer.report.verdict import judge, say_done
+from maintainer.report.verdict import format_done, judge
+from maintainer.sanitize import loggable
 from maintainer.settings import StepSettings
-from maintainer.text import loggable
 
 _LONGEST = 1_000
 
@@ -39,7 +39,7 @@ class Workflow:
         page = self._write_page(render_html(report))
         self._set(outputs(report) | ({"report-path": str(page)} if page else {}))
         if report.status != "done":
-            self._annotate(say_done(report))
+            self._annotate(format_done(report))
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -11,8 +11,8 @@ from maintainer.report import page
 from maintainer.report.model import IndexReport, Report
 from maintainer.report.page import Cell, Table
 from maintainer.report.verdict import LEVELS, judge
-from maintainer.report.words import say_count, say_size, say_time
-from maintainer.text import printable
+from maintainer.report.words import format_count, format_moment, format_size
+from maintainer.sanitize import printable
 
 MAX_BYTES = 1024**2
 """GitHub refuses a longer summary of a step."""
@@ -55,7 +55,8 @@ def _verdict(report: Report) -> Iterator[str]:
     if verdict.advice:
         yield f"**To do:** {_say(verdict.advice)}"
     dry = ", a dry run," if report.dry_run else ""
-    yield f"Run {report.run}{dry} on {_code(report.target)}, {_say(say_time(report.started_at))}"
+    began = _say(format_moment(report.started_at))
+    yield f"Run {report.run}{dry} on {_code(report.target)}, {began}"
     for problem in report.problems:
         yield f"**Problem:** {_say(problem)}"
     for note in report.notes:
@@ -67,7 +68,7 @@ def _space(report: Report) -> Iterator[str]:
     if report.space is None or table is None:
         yield page.why_no_space(report)
         return
-    yield f"**{say_size(report.space.used)}** of {page.say_quota(report.space)} are used."
+    yield f"**{format_size(report.space.used)}** of {page.say_quota(report.space)} are used."
     yield from _table(table)
 
 
@@ -97,11 +98,11 @@ def _scopes(report: Report) -> Iterator[str]:
 
 
 def _chains(index: IndexReport) -> Iterator[str]:
-    title = f"{_code(index.scope)} in {_code(index.ref)}: {say_size(index.bytes_usable)}"
+    title = f"{_code(index.scope)} in {_code(index.ref)}: {format_size(index.bytes_usable)}"
     yield f"<details><summary>The largest layer chains of {title}</summary>"
     yield from _table(page.chains_table(index))
     if index.chains_left:
-        yield f"… and {say_count(index.chains_left, 'smaller chain')}"
+        yield f"… and {format_count(index.chains_left, 'smaller chain')}"
     yield "</details>"
 
 
@@ -127,7 +128,7 @@ def _table(table: Table) -> Iterator[str]:
     )
     yield "\n".join([names, line, *rows])
     if table.left:
-        yield f"… and {say_count(table.left, 'more row')}"
+        yield f"… and {format_count(table.left, 'more row')}"
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -241,7 +241,7 @@ class ContentReport(msgspec.Struct, frozen=True):
     """Blobs that can be downloaded, or have no content."""
     without_content: int = 0
     """Those of which no entry has content: they count as gone."""
-    unproven: int = 0
+    unverified: int = 0
     """Blobs whose check was inconclusive; the next run retries it."""
     deferred: int = 0
     """Checks that were deferred to the next run."""

@@ -15,14 +15,14 @@ from maintainer.report.model import ActionReport, IndexReport, Report, Space, Tr
 from maintainer.report.reasons import format_cause
 from maintainer.report.space import KINDS, kind_of
 from maintainer.report.words import (
-    say_count,
-    say_digest,
-    say_duration,
-    say_key,
-    say_numbers,
-    say_share,
-    say_size,
-    say_time,
+    format_count,
+    format_digest,
+    format_duration,
+    format_key,
+    format_moment,
+    format_numbers,
+    format_share,
+    format_size,
 )
 
 _SHORT_NAMES = {"unreadable": "unreadable refs", "foreign": "other tools"}
@@ -73,7 +73,7 @@ def why_no_space(report: Report) -> str:
         return "The run ended before it knew what is stored."
     if not _is_directory(report):
         return "This service cannot list what it stores."
-    parts = [f"{say_size(one.size)} in {one.entries:,} {one.state}" for one in report.entries]
+    parts = [f"{format_size(one.size)} in {one.entries:,} {one.state}" for one in report.entries]
     return f"A directory has no quota. Its files: {', '.join(parts) or 'none'}."
 
 
@@ -93,7 +93,7 @@ def why_no_scopes(report: Report) -> str:
 
 def say_quota(space: Space) -> str:
     """Return how much may be stored, and whether that is only assumed."""
-    size = say_size(space.quota)
+    size = format_size(space.quota)
     return f"an assumed {size}" if space.quota_is_assumed else size
 
 
@@ -107,7 +107,7 @@ def space_table(report: Report) -> Table | None:
         name = f"{part.name}… (another tool)" if part.kind == "foreign" else part.name
         entries = Cell("", 0) if part.kind == "free" else _number(part.entries)
         share = part.size / quota if quota else 0.0
-        rows.append((Cell(name), entries, _size(part.size), Cell(say_share(share), share)))
+        rows.append((Cell(name), entries, _size(part.size), Cell(format_share(share), share)))
     columns = ("what", "entries", "size", "of the quota")
     return _table("", columns, columns[1:], rows, len(rows))
 
@@ -121,7 +121,7 @@ def tell_changes(report: Report) -> list[str]:
     if changes.previous_run is None or changes.previous_at is None:
         lines.append("This is the first run on this cache.")
     else:
-        ago = say_duration(report.started_at - changes.previous_at)
+        ago = format_duration(report.started_at - changes.previous_at)
         came = _entries(changes.new_entries, changes.new_bytes)
         gone = _entries(changes.gone_entries, changes.gone_bytes)
         went = f"{gone} were removed" if _is_directory(report) else f"GitHub evicted {gone}"
@@ -135,7 +135,7 @@ def tell_changes(report: Report) -> list[str]:
 
 
 def _format_contents(report: Report) -> str:
-    checked = say_count(report.contents.checked, "blob")
+    checked = format_count(report.contents.checked, "blob")
     lost = report.contents.without_content
     if not lost:
         return f"This run checked {checked}: all of them can be downloaded."
@@ -148,20 +148,22 @@ def _tell_actions(report: Report) -> str:
     deletes = report.planned_deletions
     if report.dry_run:
         return (
-            f"It would write {say_count(len(writes), 'index', 'indexes')} and delete "
-            f"{say_count(deletes.actions, 'entry')} ({say_size(deletes.size)})."
+            f"It would write {format_count(len(writes), 'index', 'indexes')} and delete "
+            f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})."
         )
     if not writes and not deletes.actions:
         return "There was nothing to write or delete."
-    wrote = f"This run wrote {report.indexes_written} of " + say_count(
+    wrote = f"This run wrote {report.indexes_written} of " + format_count(
         len(writes), "index", "indexes"
     )
     if not report.tried_to_delete and deletes.actions:
-        entries = say_count(deletes.actions, "entry")
-        return f"{wrote}, and left {entries} ({say_size(deletes.size)}) for a run that may delete."
+        entries = format_count(deletes.actions, "entry")
+        return (
+            f"{wrote}, and left {entries} ({format_size(deletes.size)}) for a run that may delete."
+        )
     return (
         f"{wrote} and deleted {report.entries_deleted:,} of "
-        f"{say_count(deletes.actions, 'entry')} ({say_size(report.bytes_freed)})."
+        f"{format_count(deletes.actions, 'entry')} ({format_size(report.bytes_freed)})."
     )
 
 
@@ -172,7 +174,7 @@ def written_table(report: Report, limit: int) -> Table:
             Cell(index.written or ""),
             Cell(index.ref),
             Cell(index.outcome_sentence),
-            Cell(say_numbers(index.merged_from)),
+            Cell(format_numbers(index.merged_from)),
             Cell(index.sentence),
         )
         for index in report.indexes
@@ -195,7 +197,7 @@ def lost_table(report: Report, limit: int) -> Table:
             results[blob.digest] += blob.results
     rows = [
         (
-            Cell(say_digest(digest), title=digest),
+            Cell(format_digest(digest), title=digest),
             _size(sizes[digest]),
             _number(count),
             Cell(", ".join(sorted(scopes[digest]))),
@@ -211,7 +213,7 @@ def lost_table(report: Report, limit: int) -> Table:
 def gone_table(report: Report, limit: int) -> Table:
     """Return the largest entries that vanished since the previous run without a run's deletion."""
     rows = [
-        (Cell(say_key(one.key), title=one.key), Cell(one.ref), _size(one.size))
+        (Cell(format_key(one.key), title=one.key), Cell(one.ref), _size(one.size))
         for one in report.changes.gone_largest
     ]
     how = "Deleted by others" if _is_directory(report) else "Evicted by GitHub"
@@ -256,7 +258,7 @@ def actions_table(report: Report, limit: int) -> Table:
     rows = [
         (
             Cell(action.kind),
-            Cell(say_key(action.subject), title=action.subject),
+            Cell(format_key(action.subject), title=action.subject),
             Cell(action.ref),
             Cell("") if action.size is None else _size(action.size),
             Cell(action.outcome_sentence),
@@ -292,11 +294,11 @@ def chains_table(index: IndexReport) -> Table:
     rows = [
         (
             Cell(
-                f"{'    ' * row.depth}{say_digest(row.digest)}{_and_more(row.layers - 1)}",
+                f"{'    ' * row.depth}{format_digest(row.digest)}{_and_more(row.layers - 1)}",
                 title=row.digest,
             ),
             _size(row.size),
-            Cell(say_share(row.share), row.share),
+            Cell(format_share(row.share), row.share),
             _number(row.results),
         )
         for row in index.chains
@@ -318,10 +320,11 @@ def tell_trend(report: Report) -> str:
     usable = ""
     if first.usable is not None and last.usable is not None:
         usable = f"{first.usable:,} → {last.usable:,} usable results, "
-    runs, time = say_count(report.trend.runs, "run"), say_duration(last.at - first.at)
+    runs, time = format_count(report.trend.runs, "run"), format_duration(last.at - first.at)
     return (
         f"Over {runs} in {time}: {usable}"
-        f"{say_size(sum(first.bytes.values()))} → {say_size(sum(last.bytes.values()))} stored."
+        f"{format_size(sum(first.bytes.values()))} → "
+        f"{format_size(sum(last.bytes.values()))} stored."
     )
 
 
@@ -338,9 +341,9 @@ def tell_evictions(report: Report) -> str:
     span = (report.started_at.date() - first).days + 1
     entries, size = sum(day.entries for day in days), sum(day.size for day in days)
     return (
-        f"GitHub evicted {say_count(entries, 'entry')} ({say_size(size)}) in "
-        f"{say_count(span, 'day')}: {entries / span:,.1f} entries "
-        f"({say_size(size // span)}) per day."
+        f"GitHub evicted {format_count(entries, 'entry')} ({format_size(size)}) in "
+        f"{format_count(span, 'day')}: {entries / span:,.1f} entries "
+        f"({format_size(size // span)}) per day."
     )
 
 
@@ -350,8 +353,8 @@ def tell_requests(report: Report) -> str:
     if not asked.total:
         return "no requests"
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in asked.counts.items())
-    again = say_count(asked.retries, "retry")
-    return f"{say_count(asked.total, 'request')}: {kinds}; {again}"
+    again = format_count(asked.retries, "retry")
+    return f"{format_count(asked.total, 'request')}: {kinds}; {again}"
 
 
 def trend_table(report: Report, limit: int) -> Table:
@@ -362,7 +365,7 @@ def trend_table(report: Report, limit: int) -> Table:
     rows = [
         (
             _number(point.run),
-            Cell(say_time(point.at), point.at.timestamp()),
+            Cell(format_moment(point.at), point.at.timestamp()),
             Cell("not known") if point.usable is None else _number(point.usable),
             _size(sum(point.bytes.values())),
             *(_size(_of_kind(point, kind)) for kind in kinds),
@@ -430,7 +433,7 @@ def _format_deletion(action: ActionReport) -> str:
 
 
 def _entries(entries: int, size: int) -> str:
-    return f"{say_count(entries, 'entry')} ({say_size(size)})" if entries else "nothing"
+    return f"{format_count(entries, 'entry')} ({format_size(size)})" if entries else "nothing"
 
 
 def _number(number: int) -> Cell:
@@ -438,7 +441,7 @@ def _number(number: int) -> Cell:
 
 
 def _size(size: int) -> Cell:
-    return Cell(say_size(size), size)
+    return Cell(format_size(size), size)
 
 
 def _change(before: int, after: int) -> Cell:
@@ -449,9 +452,9 @@ def _age(moment: datetime | None, now: datetime) -> Cell:
     if moment is None:
         return Cell("", 0)
     age = max(now - moment, timedelta(0))
-    ago = f"{say_duration(age)} ago" if age >= _A_MOMENT else "just now"
-    return Cell(ago, age.total_seconds(), say_time(moment))
+    ago = f"{format_duration(age)} ago" if age >= _A_MOMENT else "just now"
+    return Cell(ago, age.total_seconds(), format_moment(moment))
 
 
 def _and_more(layers: int) -> str:
-    return f" and {say_count(layers, 'smaller layer')}" if layers else ""
+    return f" and {format_count(layers, 'smaller layer')}" if layers else ""

@@ -8,7 +8,7 @@ from maintainer.model import outcome as outcomes
 from maintainer.model import reason as reasons
 from maintainer.model.outcome import Outcome
 from maintainer.model.reason import Reason, code_of
-from maintainer.report.words import say_count, say_time
+from maintainer.report.words import format_count, format_moment
 
 _FEW = 3
 """Up to this many generations are named one by one."""
@@ -130,7 +130,7 @@ def _(
     if reason.since is None:
         return sentence
     state = "superseded" if isinstance(reason, reasons.Superseded) else "dangling"
-    return f"{state} since {say_time(reason.since)}: {sentence}"
+    return f"{state} since {format_moment(reason.since)}: {sentence}"
 
 
 def _format_overdue(reason: reasons.Overdue) -> str:
@@ -171,20 +171,21 @@ def _(reason: reasons.StillNamed) -> str:
 def _(reason: reasons.OpaqueIndex) -> str:
     return (
         f"{reason.key} in {reason.ref} is newer, its content is unknown, and it may need this "
-        f"until {say_time(reason.until)}"
+        f"until {format_moment(reason.until)}"
     )
 
 
 @format_reason.register
 def _(reason: reasons.Grace) -> str:
-    return f"{reason.state} since {say_time(reason.since)}, kept until {say_time(reason.until)}"
+    since, until = format_moment(reason.since), format_moment(reason.until)
+    return f"{reason.state} since {since}, kept until {until}"
 
 
 @format_reason.register
 def _(reason: reasons.ExportInProgress) -> str:
     return (
         f"deferred to the next run: an export seems to be in progress in {reason.ref} since "
-        f"{say_time(reason.since)}"
+        f"{format_moment(reason.since)}"
     )
 
 
@@ -231,14 +232,14 @@ def _with_left_out(sentence: str, left_out: int) -> str:
     """Add how many results were omitted: importers refuse an index that is too large."""
     if not left_out:
         return sentence
-    results = say_count(left_out, "result")
+    results = format_count(left_out, "result")
     return (
         f"{sentence}; the {results} used longest ago omitted: importers read {IMPORT_LIMIT:,} bytes"
     )
 
 
 def _blobs(count: int) -> str:
-    return say_count(count, "blob")
+    return format_count(count, "blob")
 
 
 @format_reason.register
@@ -269,7 +270,7 @@ def _others(ref: str, count: int) -> str:
 def _(reason: reasons.Restore) -> str:
     are = "is" if reason.results == 1 else "are"
     sentence = (
-        f"all its generations are gone; {say_count(reason.results, 'result')} {are} remembered"
+        f"all its generations are gone; {format_count(reason.results, 'result')} {are} remembered"
     )
     return _with_left_out(sentence, reason.left_out)
 
@@ -506,10 +507,14 @@ def _(reason: reasons.SweepUnchecked) -> str:
 def _(reason: reasons.Unfinished) -> str:
     left = [
         *(["the list of entries, and everything else"] if not reason.listed else []),
-        *([f"{say_count(reason.indexes, 'index', 'indexes')} to read"] if reason.indexes else []),
+        *(
+            [f"{format_count(reason.indexes, 'index', 'indexes')} to read"]
+            if reason.indexes
+            else []
+        ),
         *([f"{_blobs(reason.blobs)} to look for"] if reason.blobs else []),
         *(["a check of what builds have written during the sweep"] if reason.heals else []),
-        *([say_count(reason.actions, "action")] if reason.actions else []),
+        *([format_count(reason.actions, "action")] if reason.actions else []),
     ]
     deferred = f": deferred to the next run: {', '.join(left)}" if left else ""
     return f"{format_reason(reason.cause)}{deferred}"

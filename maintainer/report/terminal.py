@@ -13,8 +13,8 @@ from maintainer.report import page
 from maintainer.report.model import IndexReport, Report, Space, SpacePart
 from maintainer.report.page import Cell, Table
 from maintainer.report.verdict import LEVELS, judge
-from maintainer.report.words import say_count, say_size, say_time
-from maintainer.text import loggable
+from maintainer.report.words import format_count, format_moment, format_size
+from maintainer.sanitize import loggable
 
 _ROWS = 8
 """Rows of a table; of more, only the number is shown."""
@@ -63,12 +63,12 @@ def render_runs(runs: Iterable[RunSummary]) -> RenderableType:
         table.add_row(
             str(run.run),
             _text(run.target),
-            say_time(run.started_at),
+            format_moment(run.started_at),
             took,
             f"{run.status}{', dry run' if run.dry_run else ''}",
             str(run.indexes_written),
             str(run.entries_deleted),
-            say_size(run.bytes_deleted),
+            format_size(run.bytes_deleted),
         )
     return table
 
@@ -100,7 +100,7 @@ def _verdict(report: Report) -> Iterator[RenderableType]:
         yield Text(f"To do: {loggable(verdict.advice, limit=1_000)}", style="bold")
     dry = ", a dry run" if report.dry_run else ""
     yield Text(
-        f"Run {report.run}{dry} on {loggable(report.target)}, {say_time(report.started_at)}.",
+        f"Run {report.run}{dry} on {loggable(report.target)}, {format_moment(report.started_at)}.",
         style="dim",
     )
     for problem in report.problems:
@@ -114,7 +114,7 @@ def _space(report: Report) -> Iterator[RenderableType]:
     if report.space is None or table is None:
         yield Text(page.why_no_space(report))
         return
-    yield Text(f"{say_size(report.space.used)} of {page.say_quota(report.space)} are used.")
+    yield Text(f"{format_size(report.space.used)} of {page.say_quota(report.space)} are used.")
     yield _bar(report.space)
     grid = _grid(("", *table.columns), table.numbers)
     for part, row in zip(report.space.parts, table.rows, strict=True):
@@ -178,7 +178,9 @@ def _scopes(report: Report) -> Iterator[RenderableType]:
 
 
 def _chains(index: IndexReport) -> Iterator[RenderableType]:
-    left = f", without {say_count(index.chains_left, 'smaller one')}" if index.chains_left else ""
+    left = (
+        f", without {format_count(index.chains_left, 'smaller one')}" if index.chains_left else ""
+    )
     yield Text(
         f"\nThe largest layer chains of {loggable(index.scope)} in {loggable(index.ref)}{left}",
         style="italic",

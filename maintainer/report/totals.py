@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from maintainer.cacheconfig import BlobKey, Digest, IndexId
-from maintainer.model.decision import DeleteEntry, Swept
+from maintainer.model.decision import DeleteEntry, Deletion
 from maintainer.model.index import index_of
 from maintainer.model.marks import Mark, State
 from maintainer.report.model import EntryTotal
@@ -42,7 +42,7 @@ class EntryTotals:
             elif marked.state is State.FOREIGN:
                 count_tool(self.foreign, entry.key, entry.size)
 
-    def sweep(self, one: Swept, wanted: Collection[Digest]) -> None:
+    def sweep(self, one: Deletion, wanted: Collection[Digest]) -> None:
         """Add the outcome of a deletion; record it if it is one of the wanted blobs."""
         if not one.is_gone:
             return

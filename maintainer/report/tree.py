@@ -8,8 +8,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from maintainer.graph.forest import ScopeTree, TreeLayer
-from maintainer.report.words import say_count, say_digest, say_size
-from maintainer.text import loggable
+from maintainer.report.words import format_count, format_digest, format_size
+from maintainer.sanitize import loggable
 
 _DEEPEST = 8
 """What stands on more branches is drawn beside them, with a mark: a line has an end."""
@@ -46,17 +46,17 @@ def _draw(tree: ScopeTree, seen: dict[int, str], place: str) -> Tree:
         waiting += [(inner, one, depth + 1) for one in reversed(above[run[-1].id])]
     left = len(known) - len(shown)
     if left:
-        root.add(Text(f"{say_count(left, 'layer')} shown above, in other scopes", style="dim"))
+        root.add(Text(f"{format_count(left, 'layer')} shown above, in other scopes", style="dim"))
     return root
 
 
 def _title(tree: ScopeTree, place: str) -> str:
     sizes = {layer.digest: layer.size for layer in tree.layers if layer.is_stored}
     results = sum(layer.results for layer in tree.layers)
-    size = say_size(sum(sizes.values()))
+    size = format_size(sum(sizes.values()))
     return (
         f"{loggable(tree.scope)} in {loggable(tree.ref)}{place}: {size} in "
-        f"{say_count(len(tree.layers), 'layer')}, {say_count(results, 'result')} "
+        f"{format_count(len(tree.layers), 'layer')}, {format_count(results, 'result')} "
         f"({loggable(tree.key)})"
     )
 
@@ -77,10 +77,10 @@ def _say(layer: TreeLayer, seen: dict[int, str]) -> str:
 
 
 def _columns(layer: TreeLayer, seen: dict[int, str]) -> Iterator[str]:
-    yield loggable(say_digest(layer.digest))
-    yield f"{say_size(layer.size):>8}"
+    yield loggable(format_digest(layer.digest))
+    yield f"{format_size(layer.size):>8}"
     if layer.results:
-        yield say_count(layer.results, "result")
+        yield format_count(layer.results, "result")
     if not layer.is_stored:
         yield "gone"
     if layer.id in seen:

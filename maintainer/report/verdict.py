@@ -8,7 +8,7 @@ from maintainer.cacheconfig import NO_REF
 from maintainer.model.marks import State
 from maintainer.model.outcome import Planned
 from maintainer.report.model import BrokenTagReport, Report, Space, SpacePart, Verdict
-from maintainer.report.words import say_count, say_share, say_size
+from maintainer.report.words import format_count, format_share, format_size
 
 LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
 
@@ -34,7 +34,7 @@ def judge(report: Report) -> Verdict:
     return _good(report)
 
 
-def say_done(report: Report) -> str:
+def format_done(report: Report) -> str:
     """Return in one line what a run did."""
     if report.status != "done":
         return f"the run {report.status}: {_first(report.problems) or _note(report)}"
@@ -44,12 +44,12 @@ def say_done(report: Report) -> str:
         return _say_nothing_done(report)
     if report.dry_run:
         return f"would {_say_plan(report)}"
-    wrote = f"wrote {report.indexes_written} of {say_count(len(writes), 'index', 'indexes')}"
+    wrote = f"wrote {report.indexes_written} of {format_count(len(writes), 'index', 'indexes')}"
     if deletes and not report.tried_to_delete:
-        return f"{wrote}, left {say_count(deletes, 'entry')} for a run that may delete"
+        return f"{wrote}, left {format_count(deletes, 'entry')} for a run that may delete"
     return (
-        f"{wrote}, deleted {report.entries_deleted} of {say_count(deletes, 'entry')} "
-        f"({say_size(report.bytes_freed)})"
+        f"{wrote}, deleted {report.entries_deleted} of {format_count(deletes, 'entry')} "
+        f"({format_size(report.bytes_freed)})"
     )
 
 
@@ -93,7 +93,7 @@ def _long_blocked(report: Report) -> Verdict | None:
     if blocked is None or report.started_at - blocked.since < _LONG:
         return None
     days = (report.started_at - blocked.since).days
-    long = say_count(days, "day")
+    long = format_count(days, "day")
     message = f"No run has been able to delete a blob for {long}: {blocked.sentence}."
     if blocked.by_export:
         return Verdict(
@@ -115,7 +115,7 @@ def _unread(report: Report) -> Verdict | None:
         return None
     return Verdict(
         "attention",
-        f"{say_count(unread, 'index', 'indexes')} could not be read this time, so no blob was "
+        f"{format_count(unread, 'index', 'indexes')} could not be read this time, so no blob was "
         "deleted.",
         "Run `maintainer gc` again in a few minutes.",
     )
@@ -137,7 +137,7 @@ def _unread_tags(report: Report) -> Verdict | None:
         return None
     return Verdict(
         "attention",
-        f"{say_count(len(unread), 'tag')} could not be read, so no blob was deleted: "
+        f"{format_count(len(unread), 'tag')} could not be read, so no blob was deleted: "
         f"{_name_tags(unread)}.",
         "Repair the tag, or remove it from index.json.",
     )
@@ -148,7 +148,7 @@ def _broken_tags(report: Report) -> Verdict | None:
         return None
     return Verdict(
         "attention",
-        f"Builds cannot import {say_count(len(report.broken_tags), 'tag')}: "
+        f"Builds cannot import {format_count(len(report.broken_tags), 'tag')}: "
         f"{_name_tags(report.broken_tags)}.",
         "Export to the tag again, or remove it from index.json.",
     )
@@ -165,7 +165,7 @@ def _only_planned(report: Report) -> Verdict | None:
     found, exist = report.results.before, report.results.possible
     message = f"This was a dry run; a run would {_say_plan(report)}."
     if found < exist:
-        message = f"Builds find {found:,} of {say_count(exist, 'result')} that exist. {message}"
+        message = f"Builds find {found:,} of {format_count(exist, 'result')} that exist. {message}"
     return Verdict("attention", message, _LET_IT_RUN)
 
 
@@ -180,7 +180,7 @@ def _dropped(report: Report) -> Verdict | None:
         return None
     return Verdict(
         "attention",
-        f"Builds find {say_count(report.results.dropped, 'result')} fewer than before this run.",
+        f"Builds find {format_count(report.results.dropped, 'result')} fewer than before this run.",
         "Their blobs still exist: run `maintainer gc` again, and see the report on each index.",
     )
 
@@ -191,7 +191,7 @@ def _without_content(report: Report) -> Verdict | None:
         return None
     return Verdict(
         "attention",
-        f"{say_count(left, 'entry')} cannot be downloaded, and {'is' if left == 1 else 'are'} "
+        f"{format_count(left, 'entry')} cannot be downloaded, and {'is' if left == 1 else 'are'} "
         "still listed: builds that find such an entry fail.",
         "Run `maintainer gc` without `--no-sweep`, with a token that may delete entries.",
     )
@@ -223,10 +223,10 @@ def _repaired(report: Report) -> Verdict | None:
     if not writes:
         return Verdict("good", "Nothing was broken: every index is valid, and its blobs exist.")
     if report.indexes_written == writes:
-        return Verdict("good", f"{say_count(writes, 'index', 'indexes')} repaired.")
+        return Verdict("good", f"{format_count(writes, 'index', 'indexes')} repaired.")
     return Verdict(
         "attention",
-        f"{report.indexes_written} of {say_count(writes, 'index', 'indexes')} repaired.",
+        f"{report.indexes_written} of {format_count(writes, 'index', 'indexes')} repaired.",
         "Run `maintainer gc --repair` again.",
     )
 
@@ -243,10 +243,10 @@ def _unreachable(report: Report) -> Verdict | None:
     results = sum((index.usable_possible or 0) - index.usable_after for index in hidden)
     ref = hidden[0].ref
     others = len({index.ref for index in hidden}) - 1
-    more = f" and {say_count(others, 'other ref')}" if others else ""
+    more = f" and {format_count(others, 'other ref')}" if others else ""
     return Verdict(
         "attention",
-        f"{say_count(results, 'result')} in {ref}{more} exist, but builds do not find them.",
+        f"{format_count(results, 'result')} in {ref}{more} exist, but builds do not find them.",
         f"Run `maintainer gc` in a workflow on {ref}, whose token can write there.",
     )
 
@@ -260,7 +260,7 @@ def _full(report: Report) -> Verdict | None:
         return None
     return Verdict(
         "attention",
-        f"The cache is {say_share(share)} full{f', and {lost}' if lost else ''}.",
+        f"The cache is {format_share(share)} full{f', and {lost}' if lost else ''}.",
         _how_to_make_room(report.space),
     )
 
@@ -277,7 +277,7 @@ def _how_to_make_room(space: Space) -> str:
 
 
 def _how_to_shrink(part: SpacePart) -> str:
-    size = say_size(part.size)
+    size = format_size(part.size)
     if part.kind in ("foreign", "others"):
         return f"Make other tools store less: the entries {part.name}… take {size}."
     if part.kind == "unreadable":
@@ -288,13 +288,13 @@ def _how_to_shrink(part: SpacePart) -> str:
 def _good(report: Report) -> Verdict:
     if not report.entries:
         return Verdict("good", "The cache is empty.")
-    results = say_count(report.results_usable, "result")
+    results = format_count(report.results_usable, "result")
     usable = f"Builds can use every cached result that still exists: {results}"
     lost = _say_lost(report)
     free = ""
     if report.space and report.space.quota:
         share = max(0.0, 1 - report.space.used / report.space.quota)
-        free = f"; {say_share(share)} of the quota is free"
+        free = f"; {format_share(share)} of the quota is free"
     return Verdict("good", f"{usable}{free}{f'; {lost}' if lost else ''}.")
 
 
@@ -302,7 +302,7 @@ def _say_lost(report: Report) -> str:
     if not report.results_lost:
         return ""
     were = "was" if report.results_lost == 1 else "were"
-    results = say_count(report.results_lost, "result")
+    results = format_count(report.results_lost, "result")
     return f"{results} {were} lost with blobs that {_who_took(report)}"
 
 
@@ -318,8 +318,8 @@ def _say_plan(report: Report) -> str:
     writes = sum(1 for action in report.actions if action.kind == "write")
     deletes = report.planned_deletions
     return (
-        f"write {say_count(writes, 'index', 'indexes')} and delete "
-        f"{say_count(deletes.actions, 'entry')} ({say_size(deletes.size)})"
+        f"write {format_count(writes, 'index', 'indexes')} and delete "
+        f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})"
         f"{say_pace(report, deletes.actions)}"
     )
 
@@ -331,7 +331,7 @@ def say_pace(report: Report, deletions: int) -> str:
     minutes = deletions / report.deletions_a_minute
     if minutes < _A_WHILE:
         return ""
-    return f", which takes at least {say_count(math.ceil(minutes), 'minute')}"
+    return f", which takes at least {format_count(math.ceil(minutes), 'minute')}"
 
 
 def _note(report: Report) -> str:

@@ -9,7 +9,7 @@ _LEAST_SHARE = 0.001
 _DIGEST_DIGITS = 12
 
 
-def say_size(size: int) -> str:
+def format_size(size: int) -> str:
     """Format bytes with a unit and about three digits: `84.5 kB`."""
     value = float(size)
     for unit in _UNITS:
@@ -20,13 +20,13 @@ def say_size(size: int) -> str:
     return f"{value:,.0f} {unit}" if whole else f"{value:.1f} {unit}"
 
 
-def say_count(number: int, what: str, several: str | None = None) -> str:
+def format_count(number: int, what: str, several: str | None = None) -> str:
     """Format a number of things: `1 entry`, `1,009 entries`."""
     plural = several or (f"{what[:-1]}ies" if what.endswith("ry") else f"{what}s")
     return f"{number:,} {what if number == 1 else plural}"
 
 
-def say_share(share: float) -> str:
+def format_share(share: float) -> str:
     """Format a share of a whole in per cent."""
     if 0 < share < _LEAST_SHARE:
         return "<0.1 %"
@@ -35,21 +35,21 @@ def say_share(share: float) -> str:
     return f"{share:.1%}".replace("%", " %")
 
 
-def say_time(moment: datetime) -> str:
+def format_moment(moment: datetime) -> str:
     """Format a time, to the minute."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def say_duration(duration: timedelta) -> str:
+def format_duration(duration: timedelta) -> str:
     """Format a duration in the largest unit of which it has at least two, or exactly one."""
     seconds = max(0, int(duration.total_seconds()))
     for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= 2 * length or seconds == length:
-            return say_count(seconds // length, unit)
-    return say_count(seconds, "second")
+            return format_count(seconds // length, unit)
+    return format_count(seconds, "second")
 
 
-def say_digest(digest: str) -> str:
+def format_digest(digest: str) -> str:
     """Shorten a digest to a unique beginning; anything else stays as it is."""
     algorithm, colon, digits = digest.partition(":")
     if colon and len(digits) > _DIGEST_DIGITS and digits.isalnum():
@@ -57,16 +57,16 @@ def say_digest(digest: str) -> str:
     return digest
 
 
-def say_key(key: str) -> str:
+def format_key(key: str) -> str:
     """Shorten the digest in the key of a blob."""
     prefix = "buildkit-blob-1-"
     if not key.startswith(prefix):
         return key
     digest, signature, _ = key.removeprefix(prefix).partition("-sig")
-    return f"{prefix}{say_digest(digest)}{signature}"
+    return f"{prefix}{format_digest(digest)}{signature}"
 
 
-def say_numbers(numbers: tuple[int, ...]) -> str:
+def format_numbers(numbers: tuple[int, ...]) -> str:
     """Format generations: `3`, `3 and 4`, `3 to 12`, `3 to 12 (8 of them)`."""
     if len(numbers) <= 2:  # noqa: PLR2004 - up to "a and b"
         return " and ".join(map(str, numbers)) or "none"

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from maintainer.collect import now_utc
 from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
-from maintainer.report.words import say_count
+from maintainer.report.words import format_count
 from maintainer.serve.clock import Clock
 from maintainer.serve.targets import read_targets
 from maintainer.serve.timetable import reload, start
@@ -126,4 +126,4 @@ class _Service:
         reload(self.database, targets.values(), now_utc())
         self.worker.targets = targets
         self.server.reload(settings.serve)
-        log.info("the configuration is reloaded: %s", say_count(len(targets), "target"))
+        log.info("the configuration is reloaded: %s", format_count(len(targets), "target"))

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from maintainer.graph.schedule import TargetStatus
-from maintainer.report.words import say_count
-from maintainer.text import printable
+from maintainer.report.words import format_count
+from maintainer.sanitize import printable
 
 
 def render_schedule(statuses: Iterable[TargetStatus], now: datetime) -> RenderableType:
@@ -32,7 +32,7 @@ def render_schedule(statuses: Iterable[TargetStatus], now: datetime) -> Renderab
 
 def _result(status: TargetStatus) -> str:
     run = f" (run {status.last_run})" if status.last_run else ""
-    after = f", {say_count(status.failures, 'failure')} in a row" if status.failures > 1 else ""
+    after = f", {format_count(status.failures, 'failure')} in a row" if status.failures > 1 else ""
     active = "running; before: " if status.running_since else ""
     return f"{active}{status.last_status or 'never run'}{run}{after}"
 

@@ -79,7 +79,7 @@ def _save(
 
 def _end_killed_runs(database: Database, now: datetime) -> None:
     try:
-        with database.held(), database.begin() as connection:
+        with database.lock(), database.begin() as connection:
             end_killed_runs(connection, now)
     except DatabaseError as error:
         # Whoever holds it has done so before the run that is under way.

@@ -177,7 +177,7 @@ class Worker:
             report: Report | None = None
             with (
                 anyio.CancelScope() as scope,
-                self._database.held(),
+                self._database.lock(),
                 self._activate(budget, scope),
             ):
                 report = await collect(collector)

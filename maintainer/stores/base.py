@@ -7,7 +7,7 @@ from typing import Protocol
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Sink
-from maintainer.model.decision import Keep, Rewritten
+from maintainer.model.decision import Keep, RewriteResult
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.marks import Marks
@@ -104,7 +104,7 @@ class Refused:
     """What went wrong, if anything did."""
     reason: Reason | None = None
     """Why it is deferred to the next run, if nothing went wrong."""
-    unproven: str | None = None
+    unverified: str | None = None
     """The key of what was written, but could not be read back."""
 
 
@@ -126,7 +126,7 @@ class Since:
     """What a run knows, for a store that reports what builds have done since."""
 
     marks: Marks
-    rewritten: Mapping[IndexId, Rewritten]
+    rewritten: Mapping[IndexId, RewriteResult]
     looked_up: Collection[int]
     """The entries that the run itself has looked up."""
     accessed: Callable[[Collection[int]], Mapping[int, datetime]]
@@ -140,7 +140,7 @@ class Recheck(Protocol):
         """Return how many requests it takes to check this one."""
 
     async def why_not(self, entry: KnownEntry) -> Reason | None:
-        """Return why an entry must not be deleted, if so. Raises UsedUpError."""
+        """Return why an entry must not be deleted, if so. Raises BudgetExhaustedError."""
 
 
 class Store(Protocol):

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from maintainer.errors import UsedUpError
+from maintainer.errors import BudgetExhaustedError
 from maintainer.model.reason import RequestsExhausted
 
 REST_KINDS = frozenset({"list", "recheck", "delete", "limits"})
@@ -38,8 +38,11 @@ class RequestLog:
         return self.counts.total()
 
     def count(self, kind: str, *, again: bool) -> None:
-        """Count a request that is about to be sent. Raises UsedUpError if it may not be."""
+        """Count a request that is about to be sent.
+
+        Raises BudgetExhaustedError if it may not be.
+        """
         if self.limit is not None and self.total >= self.limit and kind not in _ALWAYS:
-            raise UsedUpError(RequestsExhausted(self.limit))
+            raise BudgetExhaustedError(RequestsExhausted(self.limit))
         self.counts[kind] += 1
         self.retries += again

@@ -8,14 +8,14 @@ import jwt
 import msgspec
 
 from maintainer.settings import GitHubSettings, TargetSettings
-from maintainer.stores.github import GitHubStore, Patience, open_store
+from maintainer.stores.github import GitHubStore, RetryPolicy, open_store
 
 RUNTIME_TOKEN = jwt.encode(
     {"ac": msgspec.json.encode([{"Scope": "refs/heads/main", "Permission": 3}]).decode()},
     "a key of the length that PyJWT asks for",
 )
 API_TOKEN = "ghs_0123456789abcdefSECRET"
-AT_ONCE = Patience(first_wait=timedelta(0))
+AT_ONCE = RetryPolicy(first_wait=timedelta(0))
 """All attempts, without waiting between them."""
 
 
@@ -26,7 +26,7 @@ def in_environment(**variables: str) -> GitHubSettings:
 
 @asynccontextmanager
 async def store_v2(
-    url: str, patience: Patience = AT_ONCE, max_index_size: int = 10**6
+    url: str, policy: RetryPolicy = AT_ONCE, max_index_size: int = 10**6
 ) -> AsyncIterator[GitHubStore]:
     """Open a store that speaks version 2 of the cache service."""
     settings = in_environment(
@@ -34,24 +34,24 @@ async def store_v2(
         ACTIONS_CACHE_SERVICE_V2="True",
         ACTIONS_RUNTIME_TOKEN=RUNTIME_TOKEN,
     )
-    async with open_store(settings, patience, max_index_size=max_index_size) as store:
+    async with open_store(settings, policy, max_index_size=max_index_size) as store:
         yield store
 
 
 @asynccontextmanager
-async def store_v1(url: str, patience: Patience = AT_ONCE) -> AsyncIterator[GitHubStore]:
+async def store_v1(url: str, policy: RetryPolicy = AT_ONCE) -> AsyncIterator[GitHubStore]:
     """Open a store that speaks version 1 of the cache service."""
     settings = in_environment(ACTIONS_CACHE_URL=url, ACTIONS_RUNTIME_TOKEN=RUNTIME_TOKEN)
-    async with open_store(settings, patience) as store:
+    async with open_store(settings, policy) as store:
         yield store
 
 
 @asynccontextmanager
 async def store_rest(
-    url: str, patience: Patience = AT_ONCE, token_env: str = "GITHUB_TOKEN"
+    url: str, policy: RetryPolicy = AT_ONCE, token_env: str = "GITHUB_TOKEN"
 ) -> AsyncIterator[GitHubStore]:
     """Open a store that speaks the REST API only, with the token that a variable holds."""
     target = TargetSettings(name="it", repository="octo/cache", api_url=url, token_env=token_env)
     settings = GitHubSettings.of_target(target, {token_env: API_TOKEN})
-    async with open_store(settings, patience) as store:
+    async with open_store(settings, policy) as store:
         yield store

@@ -200,7 +200,7 @@ class World:
             opening = open_directory(self.path, max_index_size=int(str(size)), verify=verify)
             try:
                 opened.upgrade()
-                with opening as directory, opened.held():
+                with opening as directory, opened.lock():
                     collector = Collector(
                         directory,
                         opened,

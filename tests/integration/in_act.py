@@ -12,7 +12,7 @@ from typing import Any
 
 from maintainer.errors import AlreadyExistsError, StoreError
 from maintainer.settings import GitHubSettings
-from maintainer.stores.github import GitHubStore, Patience, open_store
+from maintainer.stores.github import GitHubStore, RetryPolicy, open_store
 
 SCOPE = "index-Web-1-49C8F7D5"
 BLOBS = {f"buildkit-blob-1-sha256:{number:064x}": bytes([number]) * number for number in (1, 2, 3)}
@@ -72,7 +72,7 @@ async def _use(store: GitHubStore) -> dict[str, Any]:
 async def main() -> dict[str, Any]:
     """Use the cache, and tell what came of it."""
     settings = GitHubSettings.read()
-    async with open_store(settings, Patience(first_wait=timedelta(0))) as store:
+    async with open_store(settings, RetryPolicy(first_wait=timedelta(0))) as store:
         told = await _use(store)
         told["name"] = store.name
         told["readable"], told["writable"] = (

@@ -51,7 +51,7 @@ async def _run(errand: Errand) -> None:
         database.upgrade()
         async with open_store(GitHubSettings.read(errand.environment)) as store:
             settings = Settings(grace=timedelta(0))
-            with database.held():
+            with database.lock():
                 report = await collect(
                     Collector(GitHubCache(store), database, settings, clock=lambda: errand.now)
                 )

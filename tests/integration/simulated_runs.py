@@ -17,7 +17,7 @@ from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.github import GitHubCache, open_store
-from maintainer.stores.github.keyed import Found, KeyedService
+from maintainer.stores.github.keyed import CacheHit, KeyedService
 from maintainer.stores.requests import RequestLog
 from tests.integration.world import AT_ONCE, MAIN
 
@@ -199,22 +199,22 @@ class InTurn:
         async with self._turns.take(self._who):
             return await self._store.last_used_blobs(page)
 
-    async def look_up(self, key: str) -> Found | None:
+    async def look_up(self, key: str) -> CacheHit | None:
         """Look a key up."""
         async with self._turns.take(self._who):
             return await self._store.look_up(key)
 
-    async def look_up_newest(self, prefix: str) -> Found | None:
+    async def look_up_newest(self, prefix: str) -> CacheHit | None:
         """Look a prefix up."""
         async with self._turns.take(self._who):
             return await self._store.look_up_newest(prefix)
 
-    async def read(self, found: Found) -> bytes:
+    async def read(self, found: CacheHit) -> bytes:
         """Download."""
         async with self._turns.take(self._who):
             return await self._store.read(found)
 
-    async def has_content(self, found: Found) -> bool:
+    async def has_content(self, found: CacheHit) -> bool:
         """Fetch a byte."""
         async with self._turns.take(self._who):
             return await self._store.has_content(found)
@@ -284,7 +284,7 @@ class Runner:
 async def _collect(
     workflow: Workflow, store: KeyedService, memory: Memory, now: datetime
 ) -> Report:
-    with memory.database.held():
+    with memory.database.lock():
         return await collect(
             Collector(
                 GitHubCache(store),

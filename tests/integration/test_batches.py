@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from maintainer.stores.local.files import Files
-from maintainer.stores.local.former import read_former
+from maintainer.stores.local.recent import read_recent_roots
 from tests.integration.directories import World, a_directory, layer_of, template
 
 _ORPHANS = 23
@@ -19,10 +19,10 @@ _ORPHANS = 23
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Make one that is taken in batches of four, of which five actions are listed."""
     monkeypatch.setattr("maintainer.graph.entries._BATCH", 4)
-    monkeypatch.setattr("maintainer.graph.entries._AT_ONCE", 2)
+    monkeypatch.setattr("maintainer.graph.entries._MAX_IN_QUERY", 2)
     monkeypatch.setattr("maintainer.collect._DELETIONS", 4)
     monkeypatch.setattr("maintainer.stores.local.directory._BATCH", 3)
-    monkeypatch.setattr("maintainer.stores.local.former._BATCH", 3)
+    monkeypatch.setattr("maintainer.stores.local.recent._BATCH", 3)
     monkeypatch.setattr("maintainer.collect.LISTED", 5)
     monkeypatch.setattr("maintainer.graph.actions.LISTED", 5)
     world = a_directory(tmp_path, template(tmp_path))
@@ -43,7 +43,7 @@ def _outcomes(world: World) -> list[tuple[str, int]]:
 def test_a_run_can_be_ended_while_it_looks_for_former_exports(world: World) -> None:
     files = Files(world.path)
     try:
-        found = list(read_former(files, world.now + timedelta(days=1)))
+        found = list(read_recent_roots(files, world.now + timedelta(days=1)))
     finally:
         files.close()
 

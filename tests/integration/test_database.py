@@ -213,7 +213,7 @@ from maintainer.graph.runs import begin_run
 
 database = Database(sys.argv[1])
 database.upgrade()
-with database.held():
+with database.lock():
     with database.begin() as connection:
         target = find_target(connection, "github:octo/cache")
         begin_run(connection, target, datetime(2026, 8, 1, 9, 30, tzinfo=UTC), dry_run=False)
@@ -237,7 +237,7 @@ def another_run(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def _hold(database: Database) -> None:
-    with database.held():
+    with database.lock():
         pass
 
 
@@ -268,7 +268,7 @@ def test_a_link_to_a_database_is_that_database(path: Path, database: Database) -
     link.symlink_to(path.name)
 
     with (
-        database.held(),
+        database.lock(),
         closing(Database(f"sqlite:///{link}")) as other,
         pytest.raises(DatabaseError, match="another run holds the database"),
     ):
@@ -281,7 +281,7 @@ def test_a_run_that_was_killed_holds_nothing_and_is_told_apart(
     with another_run(path) as process:
         process.kill()
 
-    with database.held(), database.begin() as connection:
+    with database.lock(), database.begin() as connection:
         begin_run(connection, find_target(connection, "github:octo/cache"), NOW, dry_run=False)
         runs = connection.exec_driver_sql("SELECT status FROM run ORDER BY id").scalars().all()
 
@@ -291,7 +291,7 @@ def test_a_run_that_was_killed_holds_nothing_and_is_told_apart(
 def test_a_held_database_that_tells_no_run_is_still_held(path: Path, database: Database) -> None:
     with (
         opened(path) as other,
-        database.held(),
+        database.lock(),
         pytest.raises(DatabaseError, match=r"holds the database .*/maintainer\.db: wait until"),
     ):
         _hold(other)

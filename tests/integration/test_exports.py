@@ -11,7 +11,7 @@ from maintainer.cacheconfig import CacheConfig, IndexId, Ref, Scope, merge
 from maintainer.emulator import Fault, FaultPlan
 from maintainer.emulator.requests import Request
 from maintainer.report import ActionReport, Report
-from maintainer.report.verdict import say_done
+from maintainer.report.verdict import format_done
 from tests.integration.simulated_builds import Build
 from tests.integration.world import MAIN, World, a_world, blob_of, built, leads_to
 
@@ -89,7 +89,7 @@ def test_no_layer_goes_while_an_export_has_uploaded_one_and_not_written_its_inde
     assert (report.status, report.notes, report.entries_deleted) == ("done", (), 0)
     assert report.verdict
     assert report.verdict.level == "good"
-    assert say_done(report) == f"nothing was deleted; {_kept(report, 'reverted')}"
+    assert format_done(report) == f"nothing was deleted; {_kept(report, 'reverted')}"
 
     _finish(world, export)
     assert _references_all(world)

@@ -15,14 +15,14 @@ import pytest
 from maintainer.emulator import Fault, FaultPlan, Kind, Request
 from maintainer.emulator.server import Service
 from maintainer.report import Report
-from maintainer.stores.github import Patience
+from maintainer.stores.github import RetryPolicy
 from tests.integration.invariants import watched
 from tests.integration.small import NO_GRACE, Arrival, Stage, a_small_world, a_stage, arrival
 from tests.integration.test_gc_recorded_history import _seed as seed_history
 from tests.integration.world import AT_ONCE, MAIN, a_world, blob_of, leads_to
 
 FOREVER = 10**9
-IMPATIENT = Patience(first_wait=timedelta(0), longest_asked_wait=timedelta(0))
+IMPATIENT = RetryPolicy(first_wait=timedelta(0), longest_asked_wait=timedelta(0))
 HURRIED = replace(IMPATIENT, total=timedelta(seconds=1))
 """For what never ends; on a busy machine, what is only slow might be given up too."""
 
@@ -318,7 +318,7 @@ def test_with_a_fifth_of_the_answers_faulty_a_run_over_the_recorded_history_comp
         world.running.observe(before=watcher.before, after=after)
         world.running.inject(FaultPlan(RETRYABLE, seed))
         # Of a thousand requests, one in twenty runs would lose one to six faults in a row.
-        world.patience = Patience(first_wait=timedelta(0), attempts=10)
+        world.patience = RetryPolicy(first_wait=timedelta(0), attempts=10)
         report = world.gc(grace=NO_GRACE)
 
         assert report.status == "done", report.problems

@@ -20,7 +20,7 @@ from maintainer.emulator import Fault, FaultPlan
 from maintainer.emulator.requests import Request
 from maintainer.emulator.server import Service
 from maintainer.report import ActionReport, Report
-from maintainer.stores.github.keyed import Found
+from maintainer.stores.github.keyed import CacheHit
 from tests.integration.world import MAIN, World, a_world, blob_of, built, leads_to
 
 PULL = "refs/pull/7/merge"
@@ -512,7 +512,7 @@ class TestWithoutRest:
     def test_a_place_that_follows_from_the_key_is_not_taken_for_its_content(
         self, world: World, service: Service, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Found, "location", property(lambda found: found.key))
+        monkeypatch.setattr(CacheHit, "location", property(lambda found: found.key))
         world.build("base", "api")
         world.gc(rest=False, service=service)
         world.evict_entries([e for e in world.entries() if e.key.startswith("index-")])

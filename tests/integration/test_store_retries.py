@@ -11,9 +11,9 @@ import pytest
 import stamina
 
 from maintainer.errors import StoreError
-from maintainer.stores.github import Patience, http
+from maintainer.stores.github import RetryPolicy, http
 from maintainer.stores.github.http import Http
-from maintainer.stores.github.keyed import Found
+from maintainer.stores.github.keyed import CacheHit
 from maintainer.stores.requests import RequestLog
 from tests.integration.connecting import AT_ONCE, store_rest, store_v1, store_v2
 from tests.integration.scripted import RESET, Reply, Server, html, json, serve
@@ -126,7 +126,7 @@ async def test_an_answer_that_takes_too_long_is_given_up(
 ) -> None:
     caplog.set_level(logging.INFO)
     server.on("caches", lambda _: _slow(), EMPTY_LIST)
-    patience = Patience(first_wait=timedelta(0), total=timedelta(seconds=0.2))
+    patience = RetryPolicy(first_wait=timedelta(0), total=timedelta(seconds=0.2))
 
     async with store_rest(server.url, patience) as store:
         with pytest.raises(StoreError, match="timed out"):
@@ -173,7 +173,7 @@ async def test_waits_as_long_as_the_service_asks(
     headers = {name: it if isinstance(it, str) else it(then) for name, it in asked.items()}
     server.on("caches", json({}, status, **headers), EMPTY_LIST)
 
-    async with store_rest(server.url, Patience(longest_asked_wait=timedelta(hours=1))) as store:
+    async with store_rest(server.url, RetryPolicy(longest_asked_wait=timedelta(hours=1))) as store:
         await store.list_entries()
 
     assert store.requests.counts == {"list": 2}
@@ -201,7 +201,7 @@ async def test_does_not_wait_longer_than_a_run_can(server: Server) -> None:
 
 
 async def test_waits_grow_and_have_an_end() -> None:
-    patience = Patience()
+    patience = RetryPolicy()
 
     assert patience.attempts == 6
     assert patience.first_wait < patience.longest_wait < patience.total
@@ -214,7 +214,9 @@ async def test_really_waits_between_attempts(server: Server) -> None:
     server.on(
         "caches", Reply(503), Reply(503), Reply(503, headers={"Retry-After": "0"}), EMPTY_LIST
     )
-    patience = Patience(first_wait=timedelta(milliseconds=1), longest_wait=timedelta(seconds=0.1))
+    patience = RetryPolicy(
+        first_wait=timedelta(milliseconds=1), longest_wait=timedelta(seconds=0.1)
+    )
     try:
         async with store_rest(server.url, patience) as store:
             await store.list_entries()
@@ -256,8 +258,8 @@ async def test_nonsense_about_the_rate_limit_is_no_problem(server: Server) -> No
     assert store.requests.rate_limit_remaining is None
 
 
-def _found(server: Server) -> Found:
-    return Found("index-x-1-49c8f7d5#1", f"{server.url}/blob?sig=SIGNATURE")
+def _found(server: Server) -> CacheHit:
+    return CacheHit("index-x-1-49c8f7d5#1", f"{server.url}/blob?sig=SIGNATURE")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from maintainer.errors import StoreError, UsageError
 from maintainer.stores.github import open_store
-from maintainer.stores.github.keyed import Found
+from maintainer.stores.github.keyed import CacheHit
 from tests.integration.connecting import (
     API_TOKEN,
     AT_ONCE,
@@ -153,9 +153,9 @@ async def test_storage_never_sees_the_token(server: Server, elsewhere: Server) -
     assert [request.method for request in elsewhere.requests] == ["PUT", "GET", "GET"]
 
 
-async def _found(looking: object) -> Found:
+async def _found(looking: object) -> CacheHit:
     found = await looking  # type: ignore[misc]
-    assert isinstance(found, Found)
+    assert isinstance(found, CacheHit)
     return found
 
 
@@ -190,7 +190,7 @@ async def test_no_error_and_no_log_tells_a_secret(
     told: list[str] = []
     for name in ("caches", "cache", "7", "blob", "GetCacheEntryDownloadURL", "CreateCacheEntry"):
         server.on(name, trouble)
-    signed = Found(KEY, f"{url}/blob?sig={SIGNATURE}")
+    signed = CacheHit(KEY, f"{url}/blob?sig={SIGNATURE}")
 
     async with store_v2(url) as v2, store_v1(url) as v1, store_rest(url) as rest:
         for ask in (
@@ -221,13 +221,13 @@ async def test_httpx_would_have_told_the_signature(
     async with store_v2(server.url) as store:
         # Whatever a program does to its own loggers, it takes this one to hear httpx again.
         caplog.set_level(logging.INFO, logger="httpx")
-        await store.read(Found(KEY, f"{server.url}/blob?sig={SIGNATURE}"))
+        await store.read(CacheHit(KEY, f"{server.url}/blob?sig={SIGNATURE}"))
         assert SIGNATURE in caplog.text
         caplog.clear()
 
     caplog.set_level(logging.DEBUG)
     async with store_v2(server.url) as store:
-        await store.read(Found(KEY, f"{server.url}/blob?sig={SIGNATURE}"))
+        await store.read(CacheHit(KEY, f"{server.url}/blob?sig={SIGNATURE}"))
 
     assert SIGNATURE not in caplog.text
 
@@ -287,6 +287,6 @@ async def test_a_redirect_to_nowhere_is_one_line(server: Server, location: str) 
 
     async with store_v2(server.url) as store:
         with pytest.raises(StoreError) as caught:
-            await store.read(Found(KEY, f"{server.url}/blob?sig={SIGNATURE}"))
+            await store.read(CacheHit(KEY, f"{server.url}/blob?sig={SIGNATURE}"))
 
     assert location not in str(caught.value)

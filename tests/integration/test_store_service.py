@@ -13,7 +13,7 @@ from maintainer.cacheconfig import Ref
 from maintainer.errors import AlreadyExistsError, StoreError, UsageError, WriteRefusedError
 from maintainer.model.entry import StoreLimits
 from maintainer.stores.github import GitHubStore, open_store
-from maintainer.stores.github.keyed import Found
+from maintainer.stores.github.keyed import CacheHit
 from maintainer.stores.github.service_v1 import CHUNK
 from tests.integration.connecting import (
     API_TOKEN,
@@ -111,7 +111,7 @@ async def test_an_entry_is_found_whatever_the_case(
 
     # Only version 1 says in which ref.
     ref = Ref("refs/heads/main") if version is V1 else None
-    assert found == Found(KEY.lower(), f"{server.url}/blob", ref)
+    assert found == CacheHit(KEY.lower(), f"{server.url}/blob", ref)
     [request] = server.requests
     assert request.headers["authorization"] == f"Bearer {RUNTIME_TOKEN}"
 
@@ -189,7 +189,7 @@ NO_MISSES = {
     "v1: forbidden": (V1, json({}, 403)),
     "v2: not found by a proxy": (V2, html(404)),
     "v2: no such route": (V2, json({"code": "bad_route", "msg": "no handler"}, 404)),
-    "v2: not found, by its status only": (V2, json({"message": "Not Found"}, 404)),
+    "v2: not found, by its status only": (V2, json({"message": "Not CacheHit"}, 404)),
     "v2: not found, with another status": (V2, json({"code": "not_found"}, 400)),
     "v2: HTML": (V2, html()),
     "v2: nothing": (V2, Reply(200)),
@@ -266,7 +266,7 @@ async def test_an_expired_url_is_looked_up_again(
     server.on("stale", Reply(status))
     server.on("fresh", Reply(200, CONTENT))
 
-    assert await store.read(Found(KEY, f"{server.url}/stale?sig=1")) == CONTENT
+    assert await store.read(CacheHit(KEY, f"{server.url}/stale?sig=1")) == CONTENT
     assert store.requests.counts == {"look-up": 1, "download": 2}
 
 
@@ -277,7 +277,7 @@ async def test_an_entry_that_went_is_an_error(
     server.on("stale", Reply(404))
 
     with pytest.raises(StoreError, match=r"#1 was deleted while"):
-        await store.read(Found(KEY, f"{server.url}/stale?sig=1"))
+        await store.read(CacheHit(KEY, f"{server.url}/stale?sig=1"))
 
 
 async def test_an_url_that_is_always_stale_is_an_error(
@@ -287,7 +287,7 @@ async def test_an_url_that_is_always_stale_is_an_error(
     server.on("stale", Reply(403))
 
     with pytest.raises(StoreError, match=r"/stale answered HTTP 403$"):
-        await store.read(Found(KEY, f"{server.url}/stale?sig=1"))
+        await store.read(CacheHit(KEY, f"{server.url}/stale?sig=1"))
 
     assert store.requests.counts == {"look-up": 1, "download": 2}
 
@@ -299,7 +299,7 @@ async def test_a_download_is_200_or_nothing(
     server.on("blob", Reply(status, b"" if status == 204 else CONTENT))
 
     with pytest.raises(StoreError, match=f"HTTP {status}"):
-        await store.read(Found(KEY, f"{server.url}/blob"))
+        await store.read(CacheHit(KEY, f"{server.url}/blob"))
 
 
 async def test_an_entry_is_written_in_three_steps(

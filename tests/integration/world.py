@@ -37,11 +37,11 @@ from maintainer.emulator.state import ActionsCache, Entry
 from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.github import GitHubCache, Patience, open_store
+from maintainer.stores.github import GitHubCache, RetryPolicy, open_store
 
 MAIN = "refs/heads/main"
 START = datetime(2026, 1, 1, tzinfo=UTC)
-AT_ONCE = Patience(first_wait=timedelta(0))
+AT_ONCE = RetryPolicy(first_wait=timedelta(0))
 
 
 STORY: dict[str, object] = {"merged_scope": "", "quota": 10_000_000_000, "verify_after": "0"}
@@ -58,7 +58,7 @@ class World:
     running: Running
     database: Path
     now: datetime = START
-    patience: Patience = AT_ONCE
+    patience: RetryPolicy = AT_ONCE
     requests: Counter[str] = field(default_factory=Counter)
     databases: dict[Path, Database] = field(default_factory=dict)
     """Closed after each run, but not forgotten: so statements are compiled once for each file."""
@@ -139,7 +139,7 @@ class World:
                     clock=lambda: self.now,
                     sleep=_no_sleep,
                 )
-                with database.held():
+                with database.lock():
                     return await collect(collector, **how)
         finally:
             database.close()

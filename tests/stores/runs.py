@@ -16,7 +16,7 @@ async def run_on(
     """Do a run that nobody keeps waiting."""
     chosen = Settings.model_validate({"grace": how.grace} | settings)
     collector = Collector(store, memory.database, chosen, clock=lambda: now, sleep=_no_sleep)
-    with memory.database.held():
+    with memory.database.lock():
         return await collect(
             collector, dry_run=how.dry_run, no_sweep=how.no_sweep, accept_loss=True
         )

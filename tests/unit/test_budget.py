@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from maintainer.budget import Budget
-from maintainer.errors import UnfinishedError, UsedUpError
+from maintainer.errors import BudgetExhaustedError, UnfinishedError
 from maintainer.model.reason import (
     DeadlinePassed,
     Interrupted,
@@ -37,7 +37,7 @@ def test_without_limits_everything_is_granted() -> None:
     budget = _budget(RequestLog())
 
     assert budget.take(10**9, rest=10**9) is None
-    assert budget.used_up is None
+    assert budget.exhausted is None
     assert not budget.interrupted
 
 
@@ -71,7 +71,7 @@ def test_once_it_has_said_no_it_says_no_to_all() -> None:
     refused = budget.take(11)
 
     assert refused
-    assert budget.take(1) == refused == budget.used_up
+    assert budget.take(1) == refused == budget.exhausted
 
 
 def test_the_deadline_counts_from_the_beginning_and_by_the_clock() -> None:
@@ -117,7 +117,7 @@ def test_an_interrupt_says_no_from_then_on() -> None:
     budget.interrupt("SIGTERM")
 
     assert budget.interrupted
-    assert budget.take(0) == budget.used_up == Interrupted("SIGTERM")
+    assert budget.take(0) == budget.exhausted == Interrupted("SIGTERM")
 
 
 def test_who_stops_it_gives_the_reason_unless_there_is_one() -> None:
@@ -142,7 +142,7 @@ def test_the_limit_holds_for_every_request_but_those_that_end_a_write() -> None:
     for kind in ("reserve", "upload", "finalize"):
         log.count(kind, again=True)
     for kind in ("list", "recheck", "look-up", "download", "delete", "limits"):
-        with pytest.raises(UsedUpError) as refused:
+        with pytest.raises(BudgetExhaustedError) as refused:
             log.count(kind, again=False)
         assert refused.value.reason == RequestsExhausted(1)
     assert log.total == 4

@@ -238,7 +238,7 @@ def test_an_entry_that_was_created_later_hides_the_newest_generation() -> None:
 
     index = _index_of(WEB, world)
 
-    assert index.hidden_by == "index-web-1-f921bd05#2"
+    assert index.shadowed_by == "index-web-1-f921bd05#2"
     assert index.usable == merge([an_index("b")])
     assert [one.number for one in index.current] == [2, 3]
     assert index.named == {blob("b"), blob("c")}
@@ -255,7 +255,7 @@ def test_what_hides_an_index_may_be_no_generation_of_it() -> None:
 
     index = _index_of(WEB, world)
 
-    assert index.hidden_by == str(SIGNED_WEB.key(9))
+    assert index.shadowed_by == str(SIGNED_WEB.key(9))
     assert index.usable == merge([an_index("a")])
     assert [one.number for one in index.current] == [1]
 
@@ -281,20 +281,20 @@ def test_what_hides_an_index_may_be_no_generation_of_it() -> None:
     ],
 )
 def test_an_index_is_not_hidden_by_what_is_or_may_be_its_newest_generation(world: World) -> None:
-    assert _index_of(WEB, world).hidden_by is None
+    assert _index_of(WEB, world).shadowed_by is None
 
 
 def test_an_index_of_which_it_is_not_known_what_builders_read_is_not_hidden() -> None:
     snapshot = replace(a_snapshot().with_generation(1).build(), read_by_builders={})
 
-    assert [index.hidden_by for index in mark(snapshot).indexes] == [None]
+    assert [index.shadowed_by for index in mark(snapshot).indexes] == [None]
 
 
 def test_signed_indexes_are_not_hidden_because_builders_that_sign_ask_for_them() -> None:
     world = a_snapshot().with_generation(1, of=SIGNED_WEB)
     world.where_builders_read("index-web-1-f921bd05#2", of=SIGNED_WEB)
 
-    assert _index_of(SIGNED_WEB, world).hidden_by is None
+    assert _index_of(SIGNED_WEB, world).shadowed_by is None
 
 
 # What is needed.

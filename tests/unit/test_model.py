@@ -11,9 +11,9 @@ from maintainer.cacheconfig import (
     UploadKey,
     why_too_large,
 )
-from maintainer.errors import MassDisappearanceError, UnreadableError, WriteRefusedError
+from maintainer.errors import MassDeletionError, UnreadableError, WriteRefusedError
 from maintainer.exports import find_new_export
-from maintainer.model.decision import DeleteEntry, Heal, Rewritten, Swept
+from maintainer.model.decision import DeleteEntry, Deletion, Heal, RewriteResult
 from maintainer.model.doubt import Cause, Doubt
 from maintainer.model.entry import KnownEntry, StoredEntry
 from maintainer.model.export import Export
@@ -37,7 +37,7 @@ def _read(number: int = 4, config: CacheConfig | None = None) -> ReadGeneration:
     return ReadGeneration(WEB, number, b"1234", config, None, NOW, None, None)
 
 
-def _swept(outcome: Outcome) -> Swept:
+def _swept(outcome: Outcome) -> Deletion:
     entry = KnownEntry(
         store_id=1,
         ref=MAIN,
@@ -51,7 +51,7 @@ def _swept(outcome: Outcome) -> Swept:
         state="",
         reason=NotMarked(),
     )
-    return Swept(DeleteEntry(entry, State.DANGLING, Unreferenced()), outcome)
+    return Deletion(DeleteEntry(entry, State.DANGLING, Unreferenced()), outcome)
 
 
 @pytest.mark.parametrize(
@@ -70,21 +70,21 @@ def test_a_deletion_knows_whether_the_entry_is_gone(
 
 
 def test_a_rewrite_is_done_unless_it_failed_or_was_left() -> None:
-    assert Rewritten(WEB, _read(), ()).done
-    assert not Rewritten(WEB, None, (), error="the server is away").done
-    assert not Rewritten(WEB, None, (), left=DeadlinePassed()).done
+    assert RewriteResult(WEB, _read(), ()).done
+    assert not RewriteResult(WEB, None, (), error="the server is away").done
+    assert not RewriteResult(WEB, None, (), left=DeadlinePassed()).done
 
 
 def test_a_rewrite_knows_how_much_it_has_written() -> None:
-    assert Rewritten(WEB, None, ()).sizes == ()
-    assert Rewritten(WEB, _read(), ()).sizes == (4,)
-    assert Rewritten(WEB, _read(), (), files=(3, 5)).sizes == (3, 5)
+    assert RewriteResult(WEB, None, ()).sizes == ()
+    assert RewriteResult(WEB, _read(), ()).sizes == (4,)
+    assert RewriteResult(WEB, _read(), (), files=(3, 5)).sizes == (3, 5)
 
 
 def test_a_rewrite_protects_what_builds_have_named_meanwhile() -> None:
     met = (_read(config=an_index("a", "b")), _read())
 
-    assert Rewritten(WEB, _read(), met).protected == {blob("a"), blob("b")}
+    assert RewriteResult(WEB, _read(), met).protected == {blob("a"), blob("b")}
 
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b")])
@@ -137,7 +137,7 @@ def test_the_export_that_began_first_is_the_one_that_is_found() -> None:
 def test_errors_say_what_happened_and_what_to_do() -> None:
     assert UnreadableError(Cause.TOO_LARGE, "it is large").cause is Cause.TOO_LARGE
     assert "run on push" in str(WriteRefusedError("key", "no"))
-    assert "--accept-loss" in str(MassDisappearanceError("9 of 10 entries are gone"))
+    assert "--accept-loss" in str(MassDeletionError("9 of 10 entries are gone"))
 
 
 def test_an_upload_goes_by_its_folder() -> None:

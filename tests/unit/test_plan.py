@@ -177,7 +177,7 @@ def test_an_index_that_says_all_is_settled_and_not_written() -> None:
     plan = _plan(world)
 
     assert plan.writes == ()
-    assert plan.settled == (WEB,)
+    assert plan.up_to_date == (WEB,)
     assert _about(WEB, world) == SAYS_ALL
 
 
@@ -214,7 +214,7 @@ def test_settled_indexes_are_listed_in_order() -> None:
     for index in reversed(indexes):
         world.with_generation(1, of=index)
 
-    assert _plan(world).settled == tuple(indexes)
+    assert _plan(world).up_to_date == tuple(indexes)
 
 
 def test_an_index_all_of_whose_generations_were_evicted_is_restored_from_memory() -> None:
@@ -231,7 +231,7 @@ def test_an_index_of_which_nothing_is_stored_and_nothing_left_is_not_written() -
     world = a_snapshot().remembering(3, "gone")
 
     assert _about(WEB, world) == "nothing is left of it"
-    assert _plan(world).settled == (WEB,)
+    assert _plan(world).up_to_date == (WEB,)
 
 
 def test_a_generation_that_importers_refuse_is_replaced_by_the_merge_of_the_others() -> None:
@@ -301,7 +301,7 @@ def test_an_index_whose_newest_generation_could_not_be_read_is_not_written() -> 
     assert _about(WEB, world) == (
         "its newest generation could not be read this time: the server is in trouble"
     )
-    assert _plan(world).settled == ()
+    assert _plan(world).up_to_date == ()
 
 
 def test_of_several_generations_that_could_not_be_read_the_newest_tells_why() -> None:
@@ -382,7 +382,7 @@ def test_what_the_token_cannot_write_is_reported_with_what_is_left_to_do() -> No
         "the token cannot write refs/heads/release; "
         "still to do: merge generation 1 into generation 2"
     )
-    assert _plan(world).settled == ()
+    assert _plan(world).up_to_date == ()
 
 
 def test_what_the_token_cannot_write_and_could_not_read_is_reported_too() -> None:
@@ -408,7 +408,7 @@ def test_signed_indexes_are_never_rewritten() -> None:
     )
 
     assert _about(SIGNED_WEB, world) == "signed indexes are never rewritten"
-    assert _plan(world).settled == ()
+    assert _plan(world).up_to_date == ()
     assert _plan(world, hours(0)).deletes == ()
 
 
@@ -427,7 +427,7 @@ NEWER = "index-web-1-f921bd05#2"
 
 
 def _followed(age: timedelta) -> World:
-    """Describe a settled index whose first generation was followed so long ago."""
+    """Describe a up_to_date index whose first generation was followed so long ago."""
     world = a_snapshot().with_blobs("a").with_generation(1, "a")
     return world.with_generation(2, "a", age=age)
 

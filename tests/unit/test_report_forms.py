@@ -19,7 +19,7 @@ from maintainer.report.json import SCHEMA, make_schema, to_json
 from maintainer.report.markdown import MAX_BYTES, render_markdown
 from maintainer.report.model import NoteReport
 from maintainer.report.terminal import render_report
-from maintainer.text import printable
+from maintainer.sanitize import printable
 from tests.nasty import NASTY
 from tests.reports import a_report, an_index
 

@@ -21,7 +21,7 @@ from maintainer.report.page import (
     tell_trend,
     written_table,
 )
-from maintainer.report.verdict import say_done
+from maintainer.report.verdict import format_done
 from tests.reports import AT, a_report, an_index
 
 WRITE = make_action("write", "index-web", "main", DropUnused(), Done(), size=9)
@@ -53,7 +53,7 @@ def test_what_a_run_without_a_sweep_leaves_is_not_called_deleted() -> None:
     assert tell_changes(report)[-1] == (
         "This run wrote 1 of 1 index, and left 2 entries (20 B) for a run that may delete."
     )
-    assert say_done(report) == "wrote 1 of 1 index, left 2 entries for a run that may delete"
+    assert format_done(report) == "wrote 1 of 1 index, left 2 entries for a run that may delete"
 
 
 def test_what_was_deleted_and_what_was_not_stand_apart() -> None:
@@ -64,7 +64,7 @@ def test_what_was_deleted_and_what_was_not_stand_apart() -> None:
         [f"1 failed: HTTP 500: {WHY}", f"1 {WHY}"],
     )
     assert "deleted 2 of 4 entries (20 B)" in tell_changes(report)[-1]
-    assert "deleted 2 of 4 entries (20 B)" in say_done(report)
+    assert "deleted 2 of 4 entries (20 B)" in format_done(report)
 
 
 def test_deletions_that_are_told_in_a_total_only_were_tried_too() -> None:

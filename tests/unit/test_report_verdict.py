@@ -26,7 +26,7 @@ from maintainer.report.model import (
     Space,
     SpacePart,
 )
-from maintainer.report.verdict import judge, say_done
+from maintainer.report.verdict import format_done, judge
 from tests.reports import AT, a_report, an_index
 
 GB = 10**9
@@ -298,7 +298,7 @@ def test_losses_are_told_with_what_took_them(more: dict[str, object], who: str) 
     ],
 )
 def test_what_a_run_did_is_said_in_one_line(more: dict[str, object], said: str) -> None:
-    assert say_done(_report(**more)).startswith(said)
+    assert format_done(_report(**more)).startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -307,4 +307,4 @@ def test_what_a_run_did_is_said_in_one_line(more: dict[str, object], said: str) 
 def test_how_long_deletions_take_is_said_if_it_is_a_while(pace: int | None, said: str) -> None:
     report = _report(actions=(DELETE, DELETE), dry_run=True, deletions_a_minute=pace)
 
-    assert say_done(report).endswith(f"(180 B){said}")
+    assert format_done(report).endswith(f"(180 B){said}")

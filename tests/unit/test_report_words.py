@@ -5,13 +5,13 @@ from datetime import timedelta
 import pytest
 
 from maintainer.report.words import (
-    say_count,
-    say_digest,
-    say_duration,
-    say_key,
-    say_numbers,
-    say_share,
-    say_size,
+    format_count,
+    format_digest,
+    format_duration,
+    format_key,
+    format_numbers,
+    format_share,
+    format_size,
 )
 
 DIGITS = "0123456789abcdef" * 4
@@ -33,7 +33,7 @@ DIGITS = "0123456789abcdef" * 4
     ],
 )
 def test_sizes(size: int, said: str) -> None:
-    assert say_size(size) == said
+    assert format_size(size) == said
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_sizes(size: int, said: str) -> None:
     [(0, "entry", "0 entries"), (1, "entry", "1 entry"), (1_009, "blob", "1,009 blobs")],
 )
 def test_counts(number: int, what: str, said: str) -> None:
-    assert say_count(number, what) == said
+    assert format_count(number, what) == said
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_counts(number: int, what: str, said: str) -> None:
     [(0, "0.0 %"), (0.0001, "<0.1 %"), (0.5, "50.0 %"), (0.9999, ">99.9 %"), (1, "100.0 %")],
 )
 def test_shares_are_nothing_or_all_only_if_they_are(share: float, said: str) -> None:
-    assert say_share(share) == said
+    assert format_share(share) == said
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_shares_are_nothing_or_all_only_if_they_are(share: float, said: str) -> 
     ],
 )
 def test_durations(duration: timedelta, said: str) -> None:
-    assert say_duration(duration) == said
+    assert format_duration(duration) == said
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_durations(duration: timedelta, said: str) -> None:
     ],
 )
 def test_generations(numbers: tuple[int, ...], said: str) -> None:
-    assert say_numbers(numbers) == said
+    assert format_numbers(numbers) == said
 
 
 def test_only_digests_are_shortened() -> None:
-    assert say_digest(f"sha256:{DIGITS}") == "sha256:0123456789ab"
-    assert say_digest("a: name that is no digest") == "a: name that is no digest"
-    assert say_key(f"buildkit-blob-1-sha256:{DIGITS}-sig") == (
+    assert format_digest(f"sha256:{DIGITS}") == "sha256:0123456789ab"
+    assert format_digest("a: name that is no digest") == "a: name that is no digest"
+    assert format_key(f"buildkit-blob-1-sha256:{DIGITS}-sig") == (
         "buildkit-blob-1-sha256:0123456789ab-sig"
     )
-    assert say_key(f"index-{DIGITS}-1-00000000#1") == f"index-{DIGITS}-1-00000000#1"
+    assert format_key(f"index-{DIGITS}-1-00000000#1") == f"index-{DIGITS}-1-00000000#1"

@@ -19,14 +19,14 @@ from maintainer.report import page
 from maintainer.report.model import IndexReport, Report, Space
 from maintainer.report.verdict import LEVELS, judge
 from maintainer.report.words import (
-    say_count,
-    say_digest,
-    say_duration,
-    say_share,
-    say_size,
-    say_time,
+    format_count,
+    format_digest,
+    format_duration,
+    format_moment,
+    format_share,
+    format_size,
 )
-from maintainer.text import printable
+from maintainer.sanitize import printable
 
 _HERE = Path(__file__).parent
 _ROWS = 2_000
@@ -105,7 +105,7 @@ def _bar(space: Space) -> list[Segment]:
         kind: str = part.kind
         if kind == "foreign":
             kind, tools = f"foreign-{tools % _TOOLS}", tools + 1
-        label = f"{part.name}: {say_size(part.size)}"
+        label = f"{part.name}: {format_size(part.size)}"
         segments.append(Segment(kind, round(x, 2), round(width, 2), label))
         x += width
     return segments
@@ -129,12 +129,12 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "quota": page.say_quota,
-        "size": say_size,
-        "share": say_share,
-        "time": say_time,
-        "duration": say_duration,
-        "count": say_count,
-        "digest": say_digest,
+        "size": format_size,
+        "share": format_share,
+        "time": format_moment,
+        "duration": format_duration,
+        "count": format_count,
+        "digest": format_digest,
         "coded": _coded,
     }
     return environment

@@ -22,10 +22,10 @@ from maintainer.graph.schedule import TargetStatus, last_reported_run, load_stat
 from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.json import to_json
+from maintainer.sanitize import printable
 from maintainer.serve.web.guard import policy
 from maintainer.serve.web.metrics import CONTENT_TYPE, render_metrics
 from maintainer.serve.web.pages import INDEX_STYLE, render_index
-from maintainer.text import printable
 
 _MAX_RUNS = 50
 """How many runs the index page lists."""

@@ -8,8 +8,8 @@ from html import escape
 
 from maintainer.graph.runs import RunSummary
 from maintainer.graph.schedule import TargetStatus
-from maintainer.report.words import say_size, say_time
-from maintainer.text import printable
+from maintainer.report.words import format_moment, format_size
+from maintainer.sanitize import printable
 
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
@@ -72,12 +72,12 @@ def _run(run: RunSummary) -> str:
     return (
         f"<tr><td>{number}<td>{_text(run.target)}<td>{_time(run.started_at)}<td>{_text(run.status)}"
         f'<td class="number">{run.indexes_written}<td class="number">{run.entries_deleted}'
-        f'<td class="number">{say_size(run.bytes_deleted)}\n'
+        f'<td class="number">{format_size(run.bytes_deleted)}\n'
     )
 
 
 def _time(moment: datetime | None) -> str:
-    return "" if moment is None else say_time(moment)
+    return "" if moment is None else format_moment(moment)
 
 
 def _text(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import BlobKey, IndexId, IndexKey, SignatureKey
-from maintainer.errors import StoreError, UsedUpError
+from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.exports import find_new_export
 from maintainer.model import reason as reasons
 from maintainer.model.entry import KnownEntry, StoredEntry
@@ -45,14 +45,14 @@ class AskNowAndThen:
         # A generation that cannot be read may need any blob.
         self._ours = {
             (one.index.ref, str(one.index.key(one.number)))
-            for came_of_it in since.rewritten.values()
-            for one in (*came_of_it.met, came_of_it.written)
+            for outcome_of_write in since.rewritten.values()
+            for one in (*outcome_of_write.met, outcome_of_write.written)
             if one and one.config
         }
         self._referenced = [
             (one.index.ref, blob)
-            for came_of_it in since.rewritten.values()
-            for one in came_of_it.met
+            for outcome_of_write in since.rewritten.values()
+            for one in outcome_of_write.met
             if one.config
             for blob in one.config.blobs
         ]
@@ -93,7 +93,7 @@ class AskNowAndThen:
         newest = self._newest.get(index, "the newest generation")
         try:
             found = await self._service.look_up(newest)
-        except UsedUpError:
+        except BudgetExhaustedError:
             raise
         except StoreError as error:
             return reasons.NewestUnchecked(newest, str(error))
@@ -115,7 +115,7 @@ class AskNowAndThen:
                     return reasons.NewIndex(entry.key, entry.ref)
             if reason := await self._what_was_used_meanwhile():
                 return reason
-        except UsedUpError:
+        except BudgetExhaustedError:
             raise
         except StoreError as error:
             return reasons.BuildsUnknown(str(error))

@@ -7,7 +7,7 @@ import httpx
 import msgspec
 
 from maintainer.errors import StoreError
-from maintainer.text import printable
+from maintainer.sanitize import printable
 
 _T = TypeVar("_T")
 
@@ -43,10 +43,10 @@ def parse(answer: Answer, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(answer.content, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise senseless(answer, str(error)) from None
+        raise malformed(answer, str(error)) from None
 
 
-def senseless(answer: Answer, problem: str) -> SenselessAnswerError:
+def malformed(answer: Answer, problem: str) -> SenselessAnswerError:
     """Return the error for an answer that breaks the protocol."""
     return SenselessAnswerError(f"{answer.place} gave a malformed response: {printable(problem)}")
 
@@ -60,7 +60,7 @@ def refused(answer: Answer, message: str = "") -> StoreError:
 def content_url(answer: Answer, url: str) -> str:
     """Check where a service says that content is. Raises SenselessAnswerError."""
     if not is_web_url(url):
-        raise senseless(answer, "it names no URL for the content")
+        raise malformed(answer, "it names no URL for the content")
     return url
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from maintainer.cacheconfig import BlobKey, Digest, IndexKey
 from maintainer.concurrency import for_each
-from maintainer.errors import UsedUpError
+from maintainer.errors import BudgetExhaustedError
 from maintainer.model.decision import Keep
 from maintainer.model.entry import KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, index_of
@@ -108,7 +108,7 @@ class GitHubCache:
                 return None
             try:
                 return await self.touch(str(BlobKey(digest)))
-            except UsedUpError as error:
+            except BudgetExhaustedError as error:
                 context.budget.stop(error.reason)
                 return None
 

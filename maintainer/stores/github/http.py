@@ -18,11 +18,11 @@ from maintainer.stores.github.answers import (
     Answer,
     SenselessAnswerError,
     is_web_url,
+    malformed,
     place,
-    senseless,
 )
 from maintainer.stores.github.limits import asked_wait, is_rate_limited, note_rate_limit
-from maintainer.stores.github.retry import Attempts, Patience, TryAgainError, say
+from maintainer.stores.github.retry import Attempts, RetryPolicy, TryAgainError, say
 from maintainer.stores.requests import REST_KINDS, RequestLog
 
 _T = TypeVar("_T")
@@ -69,10 +69,10 @@ class Call:
 class Http:
     """The one client of a run: a shared pool, bounded concurrency, time-outs and retries."""
 
-    def __init__(self, requests: RequestLog, patience: Patience | None = None) -> None:
+    def __init__(self, requests: RequestLog, policy: RetryPolicy | None = None) -> None:
         keep_secrets_out_of_logs()
         self.requests = requests
-        self.patience = patience or Patience()
+        self.policy = policy or RetryPolicy()
         self._client = httpx.AsyncClient(
             headers={"User-Agent": f"maintainer/{__version__}"},
             timeout=httpx.Timeout(30.0, connect=10.0),
@@ -95,8 +95,8 @@ class Http:
         SenselessAnswerError. Raises StoreError, one line without what may be secret of the URL.
         """
         request = self._request(call)
-        patience = replace(self.patience, attempts=1) if call.once else self.patience
-        attempts = Attempts(place(request), patience)
+        policy = replace(self.policy, attempts=1) if call.once else self.policy
+        attempts = Attempts(place(request), policy)
         try:
             async for attempt in attempts:
                 with attempt:
@@ -154,7 +154,7 @@ class Http:
             await call.pace.acquire()
         async with self._places:
             self.requests.count(call.kind, again=number > 1)
-            with anyio.fail_after(self.patience.total.total_seconds()):
+            with anyio.fail_after(self.policy.total.total_seconds()):
                 answer = await self._send(call, in_doubt=in_doubt)
         if call.kind in REST_KINDS:
             note_rate_limit(answer, self.requests)
@@ -229,7 +229,7 @@ def _has_content(answer: Answer) -> bool:
     An empty blob has no first byte, which it answers with 416.
     """
     if answer.headers.get("content-type", "").lower().startswith("text/html"):
-        raise senseless(answer, "it is a page for people")
+        raise malformed(answer, "it is a page for people")
     if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         return False
     if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -237,7 +237,7 @@ def _has_content(answer: Answer) -> bool:
     if answer.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         raise StoreError(f"{answer.place} answered HTTP {answer.status}")
     if not answer.content and answer.headers.get("content-length") != "0":
-        raise senseless(answer, "it is empty")
+        raise malformed(answer, "it is empty")
     return True
 
 
@@ -245,7 +245,7 @@ def _content(answer: Answer) -> bytes:
     if answer.status == HTTPStatus.OK:
         if answer.headers.get("content-type", "").lower().startswith("text/html"):
             # A proxy's page; storage knows no better type than bytes for what we keep there.
-            raise senseless(answer, "it is a page for people")
+            raise malformed(answer, "it is a page for people")
         return answer.content
     error = StoreError
     if answer.status in {HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED}:

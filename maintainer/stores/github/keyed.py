@@ -15,7 +15,7 @@ MAX_NAME_LENGTH = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CacheHit:
     """An entry that a look-up found."""
 
     key: str
@@ -78,16 +78,16 @@ class KeyedService(Protocol):
     async def last_used_blobs(self, page: int = 1) -> tuple[StoredEntry, ...]:
         """List the blobs that were used last, in all refs: a page of them, the first by default."""
 
-    async def look_up(self, key: str) -> Found | None:
+    async def look_up(self, key: str) -> CacheHit | None:
         """Find the entry with exactly this key in the refs that the token reads."""
 
-    async def look_up_newest(self, prefix: str) -> Found | None:
+    async def look_up_newest(self, prefix: str) -> CacheHit | None:
         """Find the entry created last among those whose keys start with `prefix`."""
 
-    async def read(self, found: Found) -> bytes:
+    async def read(self, found: CacheHit) -> bytes:
         """Download what a look-up found, looking it up once more if its URL has expired."""
 
-    async def has_content(self, found: Found) -> bool:
+    async def has_content(self, found: CacheHit) -> bool:
         """Whether what a look-up has just found can be downloaded: fetches its first byte.
 
         False only if the storage itself says that there is nothing. Raises StoreError if the

@@ -20,7 +20,7 @@ from maintainer.cacheconfig import ENTRY_VERSION, IndexKey, Ref, hash_ref, parse
 from maintainer.errors import StoreError
 from maintainer.model.entry import Listing, StoredEntry, StoreLimits
 from maintainer.spool import Mapped, Spool
-from maintainer.stores.github.answers import Answer, parse, refused, senseless
+from maintainer.stores.github.answers import Answer, malformed, parse, refused
 from maintainer.stores.github.http import Call, Http
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH
 
@@ -351,7 +351,7 @@ class _Reader:
             raise refused(answer)
         if answer.content:
             # A proxy's page, say. If the entry is gone nevertheless, the next attempt shows it.
-            raise senseless(answer, "it says something where nothing is to be said")
+            raise malformed(answer, "it says something where nothing is to be said")
         return True
 
     def _check(self, answer: Answer, what: str, permission: str) -> None:

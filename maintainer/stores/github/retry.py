@@ -24,7 +24,7 @@ _LOST = (httpx.TransportError, httpx.DecodingError, TimeoutError, SenselessAnswe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """How often, and for how long, one request is retried."""
 
     attempts: int = 6
@@ -42,7 +42,7 @@ class TryAgainError(Exception):
 
     def __init__(self, status: int, wait: timedelta | None) -> None:
         """Take what came, and how long the service asks us to wait, if it does."""
-        asked = "" if wait is None else f", asking for {wait.total_seconds():,.0f} s of patience"
+        asked = "" if wait is None else f", asking for {wait.total_seconds():,.0f} s of policy"
         super().__init__(f"HTTP {status}{asked}")
         self.status = status
         self.wait = wait
@@ -51,22 +51,22 @@ class TryAgainError(Exception):
 class Attempts:
     """The attempts of one call."""
 
-    def __init__(self, place: str, patience: Patience) -> None:
+    def __init__(self, place: str, policy: RetryPolicy) -> None:
         self.place = place
         self.in_doubt = False
         """Whether one may have been carried out although its answer was lost."""
-        self._patience = patience
+        self._patience = policy
 
     def __aiter__(self) -> AsyncIterator[stamina.Attempt]:
-        patience = self._patience
+        policy = self._patience
         return aiter(
             stamina.retry_context(
                 on=self._again,
-                attempts=patience.attempts,
-                timeout=patience.total,
-                wait_initial=patience.first_wait,
-                wait_max=patience.longest_wait,
-                wait_jitter=patience.first_wait,
+                attempts=policy.attempts,
+                timeout=policy.total,
+                wait_initial=policy.first_wait,
+                wait_max=policy.longest_wait,
+                wait_jitter=policy.first_wait,
             )
         )
 

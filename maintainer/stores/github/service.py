@@ -8,15 +8,15 @@ from http import HTTPStatus
 from typing import Protocol
 
 from maintainer.errors import AlreadyExistsError, StoreError
+from maintainer.sanitize import printable
 from maintainer.stores.github.answers import Answer
-from maintainer.stores.github.keyed import Found
-from maintainer.text import printable
+from maintainer.stores.github.keyed import CacheHit
 
 
 class CacheService(Protocol):
     """What both versions can do; keys are found by GitHub's loose matching."""
 
-    async def find(self, key: str, *, prefix: bool) -> Found | None:
+    async def find(self, key: str, *, prefix: bool) -> CacheHit | None:
         """Find `key`; with `prefix`, or else the entry created last that starts with it.
 
         None only if the service says so in the words of its protocol.

@@ -10,11 +10,11 @@ import msgspec
 from maintainer.cacheconfig import ENTRY_VERSION, Ref
 from maintainer.errors import StoreError, UnreadableError, WriteRefusedError
 from maintainer.model.doubt import Cause
-from maintainer.stores.github.answers import Answer, content_url, parse, refused, senseless
+from maintainer.sanitize import printable
+from maintainer.stores.github.answers import Answer, content_url, malformed, parse, refused
 from maintainer.stores.github.http import Call, Http
-from maintainer.stores.github.keyed import Found
+from maintainer.stores.github.keyed import CacheHit
 from maintainer.stores.github.service import InDoubtError, check_token, taken
-from maintainer.text import printable
 
 _T = TypeVar("_T")
 
@@ -45,7 +45,7 @@ class ServiceV1:
             "Accept": "application/json;api-version=6.0-preview.1",
         }
 
-    async def find(self, key: str, *, prefix: bool) -> Found | None:
+    async def find(self, key: str, *, prefix: bool) -> CacheHit | None:
         del prefix  # Version 1 knows only the loose look-up; the caller compares keys.
         if "," in key:
             # Builders can never look it up either.
@@ -112,7 +112,7 @@ class ServiceV1:
         return await self._http.ask(call, understand)
 
 
-def _found(answer: Answer) -> Found | None:
+def _found(answer: Answer) -> CacheHit | None:
     check_token(answer)
     if answer.status == HTTPStatus.NO_CONTENT:
         return None
@@ -122,8 +122,8 @@ def _found(answer: Answer) -> Found | None:
         return None
     found = parse(answer, _Found)
     if not found.cache_key:
-        raise senseless(answer, "it names no key")
-    return Found(found.cache_key, content_url(answer, found.archive_location), _ref(found.scope))
+        raise malformed(answer, "it names no key")
+    return CacheHit(found.cache_key, content_url(answer, found.archive_location), _ref(found.scope))
 
 
 def _ref(scope: object) -> Ref | None:

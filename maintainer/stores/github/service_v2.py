@@ -10,9 +10,9 @@ import msgspec
 
 from maintainer.cacheconfig import ENTRY_VERSION
 from maintainer.errors import StoreError, WriteRefusedError
-from maintainer.stores.github.answers import Answer, content_url, parse, refused, senseless
+from maintainer.stores.github.answers import Answer, content_url, malformed, parse, refused
 from maintainer.stores.github.http import Call, Http
-from maintainer.stores.github.keyed import Found
+from maintainer.stores.github.keyed import CacheHit
 from maintainer.stores.github.service import InDoubtError, check_token, taken
 
 _T = TypeVar("_T")
@@ -54,7 +54,7 @@ class ServiceV2:
         self._url = f"{url.rstrip('/')}/{_TWIRP}"
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
-    async def find(self, key: str, *, prefix: bool) -> Found | None:
+    async def find(self, key: str, *, prefix: bool) -> CacheHit | None:
         body = {"key": key, "restore_keys": [key] if prefix else [], "version": ENTRY_VERSION}
         return await self._call("look-up", "GetCacheEntryDownloadURL", body, _found)
 
@@ -99,7 +99,7 @@ class ServiceV2:
         return await self._http.ask(call, understand)
 
 
-def _found(answer: Answer) -> Found | None:
+def _found(answer: Answer) -> CacheHit | None:
     if answer.status != HTTPStatus.OK:
         problem = _problem(answer)
         if answer.status == HTTPStatus.NOT_FOUND and problem.code == "not_found":
@@ -109,11 +109,11 @@ def _found(answer: Answer) -> Found | None:
     if not found.ok:
         # Protocol buffers leave out what is false; anything else without `ok` is no miss.
         if found.ok is msgspec.UNSET and parse(answer, dict[str, msgspec.Raw]):
-            raise senseless(answer, "it lacks `ok`")
+            raise malformed(answer, "it lacks `ok`")
         return None
     if not found.matched_key:
-        raise senseless(answer, "it lacks `matched_key`")
-    return Found(found.matched_key, content_url(answer, found.signed_download_url))
+        raise malformed(answer, "it lacks `matched_key`")
+    return CacheHit(found.matched_key, content_url(answer, found.signed_download_url))
 
 
 def _reserved(key: str, answer: Answer) -> str:

@@ -14,18 +14,18 @@ from maintainer.cacheconfig import why_too_large
 from maintainer.errors import StoreError, UnreadableError, UsageError
 from maintainer.model.doubt import Cause
 from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
+from maintainer.sanitize import printable
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.github.answers import is_web_url
 from maintainer.stores.github.http import ExpiredError, GoneError, Http
-from maintainer.stores.github.keyed import Found
+from maintainer.stores.github.keyed import CacheHit
 from maintainer.stores.github.rest import DELETIONS_A_MINUTE, Rest
-from maintainer.stores.github.retry import Patience
+from maintainer.stores.github.retry import RetryPolicy
 from maintainer.stores.github.service import CacheService, InDoubtError
 from maintainer.stores.github.service_v1 import ServiceV1
 from maintainer.stores.github.service_v2 import ServiceV2
 from maintainer.stores.github.token import read_access
 from maintainer.stores.requests import RequestLog
-from maintainer.text import printable
 
 DEFAULT_MAX_INDEX_SIZE: int = Settings.defaults().max_index_size
 
@@ -85,17 +85,17 @@ class GitHubStore:
             "buildkit-blob-1-", "last_accessed_at", page
         )
 
-    async def look_up(self, key: str) -> Found | None:
+    async def look_up(self, key: str) -> CacheHit | None:
         """Find the entry with exactly this key, but for case: some services lower it."""
         found = await self._need_service().find(key, prefix=False)
         return found if found and found.key.lower() == key.lower() else None
 
-    async def look_up_newest(self, prefix: str) -> Found | None:
+    async def look_up_newest(self, prefix: str) -> CacheHit | None:
         """Find the entry created last among those whose keys start with `prefix`."""
         found = await self._need_service().find(prefix, prefix=True)
         return found if found and found.key.lower().startswith(prefix.lower()) else None
 
-    async def read(self, found: Found) -> bytes:
+    async def read(self, found: CacheHit) -> bytes:
         """Download an index; once more, from a new URL, if that of the look-up has expired."""
         try:
             content = await self._http.download(found.url, limit=self._max_index_size)
@@ -110,13 +110,13 @@ class GitHubStore:
             raise UnreadableError(Cause.TOO_LARGE, f"{printable(found.key)} {reason}")
         return content
 
-    async def _download_again(self, found: Found) -> bytes:
+    async def _download_again(self, found: CacheHit) -> bytes:
         try:
             return await self._http.download(found.url, limit=self._max_index_size)
         except GoneError as error:
             raise UnreadableError(Cause.NO_CONTENT, str(error)) from None
 
-    async def has_content(self, found: Found) -> bool:
+    async def has_content(self, found: CacheHit) -> bool:
         """Whether what a look-up has just found can be downloaded, by its first byte."""
         return await self._http.has_content(found.url)
 
@@ -164,7 +164,7 @@ class GitHubStore:
 @asynccontextmanager
 async def open_store(
     settings: GitHubSettings,
-    patience: Patience | None = None,
+    policy: RetryPolicy | None = None,
     *,
     max_index_size: int = DEFAULT_MAX_INDEX_SIZE,
 ) -> AsyncIterator[GitHubStore]:
@@ -174,7 +174,7 @@ async def open_store(
     at `ACTIONS_CACHE_URL` or, without one, at `ACTIONS_RESULTS_URL`. Raises UsageError if the
     environment names neither a service nor a repository, or something that is no URL or token.
     """
-    async with Http(RequestLog(), patience) as http:
+    async with Http(RequestLog(), policy) as http:
         service, access = _service(settings, http)
         rest = _rest(settings, http, access)
         if service and rest and not are_of_one_cache(settings.api_url, _service_url(settings)):

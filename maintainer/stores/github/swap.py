@@ -5,12 +5,12 @@ generation is, and nothing counts as written before it was read back.
 """
 
 from maintainer.cacheconfig import encode, parse_key, why_too_large, with_sink
-from maintainer.errors import AlreadyExistsError, StoreError, UsedUpError
+from maintainer.errors import AlreadyExistsError, BudgetExhaustedError, StoreError
 from maintainer.model import reason as reasons
 from maintainer.model.index import ReadGeneration
 from maintainer.stores.base import Change, Conflict, Refused, RunContext, Swapped, SwapResult
 from maintainer.stores.decoding import read_content
-from maintainer.stores.github.keyed import Found, KeyedService
+from maintainer.stores.github.keyed import CacheHit, KeyedService
 from maintainer.stores.github.versions import generation_of
 
 _POLLS = 5
@@ -59,17 +59,17 @@ class Writer:
             found = await self._service.look_up(key)
             if found is None or await self._service.read(found) != content:
                 problem = "it was written, but a look-up finds nothing, or something else"
-                return Refused(problem, unproven=key)
-        except UsedUpError as error:
+                return Refused(problem, unverified=key)
+        except BudgetExhaustedError as error:
             reason = self._context.budget.stop(error.reason)
-            return Refused(reason=reason, unproven=key)
+            return Refused(reason=reason, unverified=key)
         except StoreError as error:
-            return Refused(str(error), unproven=key)
+            return Refused(str(error), unverified=key)
         now = self._context.clock()
         written = read_content(change.index, number, content, now, location=found.location)
         return Swapped(written, (len(content),))
 
-    async def _wait_for(self, key: str) -> Found | None:
+    async def _wait_for(self, key: str) -> CacheHit | None:
         """Wait until a builder that has reserved a key writes it; None if it does not.
 
         A builder that reserved a key and died leaves it locked permanently.
@@ -83,7 +83,7 @@ class Writer:
             found = await self._service.look_up(key)
         return found
 
-    async def _read(self, change: Change, number: int, found: Found) -> ReadGeneration:
+    async def _read(self, change: Change, number: int, found: CacheHit) -> ReadGeneration:
         """Read a generation that a build wrote concurrently."""
         content = await self._service.read(found)
         return read_content(

@@ -20,16 +20,16 @@ from maintainer.cacheconfig import (
     parse_key,
 )
 from maintainer.concurrency import for_each
-from maintainer.errors import StoreError, UnreadableError, UsedUpError
+from maintainer.errors import BudgetExhaustedError, StoreError, UnreadableError
 from maintainer.model import reason as reasons
 from maintainer.model.doubt import Cause
 from maintainer.model.entry import Access, StoredEntry
 from maintainer.model.index import ReadGeneration, UnreadGeneration, index_of
 from maintainer.model.memory import Known, KnownPlace
+from maintainer.sanitize import printable
 from maintainer.stores.base import RunContext, Versions
 from maintainer.stores.decoding import read_content
-from maintainer.stores.github.keyed import Found, KeyedService
-from maintainer.text import printable
+from maintainer.stores.github.keyed import CacheHit, KeyedService
 
 _REF_HASH = re.compile(r"(?=(-1-[0-9a-f]{8}))", re.ASCII)
 
@@ -113,7 +113,7 @@ class _Look:
 
 
 def _why_unread(error: StoreError) -> reasons.WhyUnread:
-    return error.reason if isinstance(error, UsedUpError) else reasons.Problem(str(error))
+    return error.reason if isinstance(error, BudgetExhaustedError) else reasons.Problem(str(error))
 
 
 async def _read_listed(look: _Look, entries: Iterable[StoredEntry]) -> _Indexes:
@@ -254,7 +254,7 @@ class _Search:
             if misses >= self.gap:
                 break
 
-    def _is_the_same(self, place: KnownPlace, found: Found) -> bool:
+    def _is_the_same(self, place: KnownPlace, found: CacheHit) -> bool:
         """Return whether a generation that was read is what the graph knows, where it knows it.
 
         The place alone says nothing: a server that was emptied counts from one again, and in some
@@ -265,7 +265,7 @@ class _Search:
     async def _newest(self, index: IndexId) -> int:
         """Find the newest generation as a builder does, with the checks that a builder omits."""
         if reason := self.budget.take(_LOOK_UP_AND_READ):
-            raise UsedUpError(reason)
+            raise BudgetExhaustedError(reason)
         found = await self.service.look_up_newest(str(index))
         if found is None:
             return 0
@@ -280,10 +280,10 @@ class _Search:
             number += 1
         return number
 
-    async def _read(self, index: IndexId, number: int, place: KnownPlace | None) -> Found | None:
+    async def _read(self, index: IndexId, number: int, place: KnownPlace | None) -> CacheHit | None:
         """Read a generation, if it exists."""
         if reason := self.budget.take(_LOOK_UP_AND_READ):
-            raise UsedUpError(reason)
+            raise BudgetExhaustedError(reason)
         found = await self.service.look_up(str(index.key(number)))
         if found is None:
             if place:

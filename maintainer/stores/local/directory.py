@@ -22,6 +22,7 @@ from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, Sto
 from maintainer.model.index import ReadGeneration
 from maintainer.model.memory import Known
 from maintainer.model.store import Abilities, StoreFacts
+from maintainer.sanitize import printable
 from maintainer.spool import Spool
 from maintainer.stores.base import (
     Change,
@@ -41,20 +42,19 @@ from maintainer.stores.local.files import (
     MissingError,
     Seen,
     from_nanoseconds,
-    said,
     size_of,
+    translate_errors,
 )
-from maintainer.stores.local.former import read_former
 from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.index import IndexFile, Sleep
 from maintainer.stores.local.look import Tags, live_of
+from maintainer.stores.local.recent import read_recent_roots
 from maintainer.stores.local.recheck import LookEachTime
 from maintainer.stores.local.replace import Replacer
 from maintainer.stores.local.tags import read_tags
 from maintainer.stores.local.uploads import Upload, delete_upload, find_abandoned
 from maintainer.stores.local.verify import is_whole
 from maintainer.stores.requests import RequestLog
-from maintainer.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ class Directory:
             return frozenset()  # Nothing is known, so nothing is known to be unreferenced.
         former: set[Digest] = set()
         since = min(known.looked_at - _SKEW, now - context.settings.grace)
-        for blobs in read_former(self._files, since):
+        for blobs in read_recent_roots(self._files, since):
             if reason := context.budget.take(0):
                 raise UnfinishedError("former exports could not all be read", reason)
             former |= blobs
@@ -225,7 +225,7 @@ class Directory:
         where = self._files.directory("blobs")
         if where is None:
             return []
-        with said("blobs"), os.scandir(where) as found:
+        with translate_errors("blobs"), os.scandir(where) as found:
             return sorted(entry.name for entry in found)
 
     async def check(self, blob: Digest) -> ContentCheck:
@@ -269,11 +269,11 @@ class Directory:
 
     def _delete_left_overs(self, before: datetime) -> None:
         """Delete temporary files that killed runs left."""
-        with said(self.name), os.scandir(self._files.root) as found:
+        with translate_errors(self.name), os.scandir(self._files.root) as found:
             names = [entry.name for entry in found if _LEFT_OVER.fullmatch(entry.name)]
         for name in names:
             try:
-                with said(name):
+                with translate_errors(name):
                     status = os.stat(name, dir_fd=self._files.root, follow_symlinks=False)
             except MissingError:
                 continue  # The run that wrote it is not dead.

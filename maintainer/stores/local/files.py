@@ -17,7 +17,7 @@ from pathlib import Path
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import ChangedError, StoreError
-from maintainer.text import printable
+from maintainer.sanitize import printable
 
 ALGORITHMS = ("sha256", "sha384", "sha512")
 TEMPORARY = ".maintainer-"
@@ -57,7 +57,7 @@ class Files:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._open: dict[str, int] = {}
-        with said(str(path)):
+        with translate_errors(str(path)):
             # The user's own word leads here, whatever it is.
             try:
                 self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -82,7 +82,7 @@ class Files:
             if above is None:
                 return None
             try:
-                with said(f"{self.path}/{name}"):
+                with translate_errors(f"{self.path}/{name}"):
                     self._open[name] = os.open(own, _DIRECTORY, dir_fd=above)
             except MissingError:
                 return None
@@ -93,7 +93,7 @@ class Files:
         where = self.directory(f"blobs/{algorithm}")
         if where is None:
             return
-        with said(f"blobs/{algorithm}"), os.scandir(where) as found:
+        with translate_errors(f"blobs/{algorithm}"), os.scandir(where) as found:
             for entry in found:
                 try:
                     status = entry.stat(follow_symlinks=False)
@@ -106,20 +106,23 @@ class Files:
         for name, number in self._open.items():
             parent, _, own = name.rpartition("/")
             above = self._open[parent] if parent else self._root
-            with said(f"{self.path}/{name}"):
+            with translate_errors(f"{self.path}/{name}"):
                 there = os.stat(own, dir_fd=above, follow_symlinks=False)
             if not os.path.samestat(there, os.fstat(number)):
                 raise StoreError(f"{self.path}/{name} was replaced since the run began")
 
     def read(self, name: str, *, limit: int, where: int | None = None) -> tuple[bytes, Seen]:
         """Read a whole file of at most `limit` bytes."""
-        with said(name), _opened(name, self._root if where is None else where) as number:
+        with (
+            translate_errors(name),
+            _opened(name, self._root if where is None else where) as number,
+        ):
             return _read(name, number, limit)
 
     @contextmanager
     def opened(self, name: str) -> Iterator[int]:
         """Keep a file of the directory itself open, whatever becomes of its name."""
-        with said(name):
+        with translate_errors(name):
             number = os.open(name, _FILE, dir_fd=self._root)
         try:
             yield number
@@ -128,13 +131,13 @@ class Files:
 
     def is_at(self, number: int, name: str) -> bool:
         """Return whether an open file is still the one of that name."""
-        with said(name):
+        with translate_errors(name):
             there = os.stat(name, dir_fd=self._root, follow_symlinks=False)
         return os.path.samestat(there, os.fstat(number))
 
     def read_again(self, number: int, *, limit: int) -> bytes:
         """Read an open file from its beginning."""
-        with said(str(self.path)):
+        with translate_errors(str(self.path)):
             os.lseek(number, 0, os.SEEK_SET)
             return _read(str(self.path), number, limit)[0]
 
@@ -144,7 +147,7 @@ class Files:
         if where is None:
             return None
         try:
-            with said(digest):
+            with translate_errors(digest):
                 found = os.stat(name, dir_fd=where, follow_symlinks=False)
         except MissingError:
             return None
@@ -154,7 +157,7 @@ class Files:
         """Return whether there is anything under the name of a blob: a link or a folder, too."""
         where, name = self._place(digest)
         try:
-            with said(digest):
+            with translate_errors(digest):
                 return where is not None and bool(
                     os.stat(name, dir_fd=where, follow_symlinks=False)
                 )
@@ -174,7 +177,7 @@ class Files:
         where, name = self._place(digest)
         if where is None:
             raise MissingError(f"there is no {digest}")
-        with said(digest), _opened(name, where) as number:
+        with translate_errors(digest), _opened(name, where) as number:
             yield number
 
     def write_blob(self, digest: Digest, content: bytes) -> None:
@@ -185,7 +188,7 @@ class Files:
         where, name = self._place(digest)
         if where is None:
             where = self._make_place(digest)
-        with self.temporary(content, mode=0o444) as temporary, said(digest):
+        with self.temporary(content, mode=0o444) as temporary, translate_errors(digest):
             os.rename(temporary, name, src_dir_fd=self._root, dst_dir_fd=where)
             os.fsync(where)
 
@@ -194,7 +197,7 @@ class Files:
         above = self.directory("blobs")
         if above is None:
             raise StoreError(f"{self.path} has no directory for blobs")
-        with said(f"{self.path}/blobs"), suppress(FileExistsError):
+        with translate_errors(f"{self.path}/blobs"), suppress(FileExistsError):
             os.mkdir(digest.partition(":")[0], dir_fd=above)
             os.fsync(above)
         where, _ = self._place(digest)
@@ -209,7 +212,7 @@ class Files:
         """Write a durable file under a name of our own, which is gone at the end if it is there."""
         name = f"{TEMPORARY}{secrets.token_hex(8)}.tmp"
         try:
-            with said(f"{self.path}/{name}"):
+            with translate_errors(f"{self.path}/{name}"):
                 number = os.open(name, _NEW, 0o600, dir_fd=self._root)
                 with os.fdopen(number, "wb") as file:
                     file.write(content)
@@ -225,7 +228,7 @@ class Files:
 
     def sync(self) -> None:
         """Make it durable that files of the directory itself were renamed."""
-        with said(str(self.path)):
+        with translate_errors(str(self.path)):
             os.fsync(self._root)
 
     def delete_blob(self, digest: Digest, seen: Seen) -> bool:
@@ -237,7 +240,7 @@ class Files:
         if where is None:
             return False
         try:
-            with said(digest):
+            with translate_errors(digest):
                 found = os.stat(name, dir_fd=where, follow_symlinks=False)
                 if not stat.S_ISREG(found.st_mode) or _seen(found) != seen:
                     raise ChangedError("it was rewritten since the run began")
@@ -298,7 +301,7 @@ def _opened(name: str, where: int) -> Iterator[int]:
 
 
 @contextmanager
-def said(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """Format a system error in one line."""
     try:
         yield

@@ -3,7 +3,7 @@
 from maintainer.cacheconfig import NO_REF
 from maintainer.model.decision import Keep
 from maintainer.model.reason import Reason, Unrecognized
-from maintainer.text import printable
+from maintainer.sanitize import printable
 
 _TOLD = 100
 """Up to this many names are listed one by one."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from maintainer.errors import StoreError
 from maintainer.stores.local import lock
-from maintainer.stores.local.files import Files, Seen, said
+from maintainer.stores.local.files import Files, Seen, translate_errors
 from maintainer.stores.local.tags import add_exports, read_tags
 
 NAME = "index.json"
@@ -81,7 +81,7 @@ class IndexFile:
         moment later is brought back, so read it again to know what it says.
         Only that moment is under the lock. Raises LockedError if a build holds the lock.
         """
-        with said(NAME):
+        with translate_errors(NAME):
             found = os.stat(NAME, dir_fd=self._files.root, follow_symlinks=False)
         mode, owner = stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
         if owner[0] != os.geteuid() != 0:
@@ -131,7 +131,7 @@ class IndexFile:
 
     def _rename(self, temporary: str) -> None:
         root = self._files.root
-        with said(NAME):
+        with translate_errors(NAME):
             os.rename(temporary, NAME, src_dir_fd=root, dst_dir_fd=root)
 
     def has_changed(self) -> bool:
@@ -147,6 +147,6 @@ class IndexFile:
 
     def trace(self) -> Trace:
         """Return the trace of the last write."""
-        with said(NAME):
+        with translate_errors(NAME):
             found = os.stat(NAME, dir_fd=self._files.root, follow_symlinks=False)
         return Trace(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

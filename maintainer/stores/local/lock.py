@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from maintainer.errors import StoreError
-from maintainer.stores.local.files import said
+from maintainer.stores.local.files import translate_errors
 
 NAME = "index.json.lock"
 
@@ -49,7 +49,7 @@ async def held(
 
 def _try(root: int) -> tuple[int, bool] | None:
     """Take the lock; return whether the file was created for that, or None if it is taken."""
-    with said(NAME):
+    with translate_errors(NAME):
         try:
             number, is_ours = _open(root)
         except FileNotFoundError:

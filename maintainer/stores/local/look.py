@@ -19,11 +19,11 @@ from maintainer.model import reason as reasons
 from maintainer.model.index import BrokenTag, ReadGeneration, UnreadGeneration
 from maintainer.model.memory import KnownPlace
 from maintainer.model.reason import Reason
+from maintainer.sanitize import printable
 from maintainer.stores.local.files import Files, MissingError, Seen, TooLargeError
 from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.references import References
 from maintainer.stores.local.tags import Named
-from maintainer.text import printable
 
 NUMBER = 1
 """A tag has one manifest at a time, and keeps no count of them."""

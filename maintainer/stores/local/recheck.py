@@ -11,9 +11,9 @@ from maintainer.cacheconfig import UploadKey
 from maintainer.errors import StoreError
 from maintainer.model.entry import KnownEntry
 from maintainer.model.reason import BuildsUnknown, Exported, Reason, Uploaded, UploadInProgress
-from maintainer.stores.local.files import Files, from_nanoseconds, said
+from maintainer.sanitize import printable
+from maintainer.stores.local.files import Files, from_nanoseconds, translate_errors
 from maintainer.stores.local.index import IndexFile
-from maintainer.text import printable
 
 _STALLED = timedelta(hours=1)
 """An upload that has received no bytes for this long is no longer in progress."""
@@ -68,11 +68,11 @@ class LookEachTime:
         ingest = self._files.directory("ingest")
         if ingest is None:
             return None
-        with said("ingest"), os.scandir(ingest) as found:
+        with translate_errors("ingest"), os.scandir(ingest) as found:
             for entry in found:
                 if self._is_fresh(_last_written(entry, ingest)):
                     return UploadInProgress(f"ingest/{printable(entry.name)}")
-        with said("ingest"):
+        with translate_errors("ingest"):
             last = from_nanoseconds(os.fstat(ingest).st_mtime_ns)
         # It changes whenever an upload begins or ends, and index.json is written after the last.
         if last > self._exported_at and self._is_fresh(last):

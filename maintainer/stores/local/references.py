@@ -10,7 +10,7 @@ from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import StoreError
 from maintainer.model.reason import Reason
-from maintainer.stores.local.files import ALGORITHMS, Files, MissingError, said
+from maintainer.stores.local.files import ALGORITHMS, Files, MissingError, translate_errors
 
 _DIGEST = re.compile(rb"(?:sha256|sha384|sha512):[0-9a-f]{64,128}")
 _STRING = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"?', re.DOTALL)
@@ -112,7 +112,7 @@ def _strange_algorithms(files: Files) -> Iterator[bytes]:
     where = files.directory("blobs")
     if where is None:
         return
-    with said("blobs"), os.scandir(where) as found:
+    with translate_errors("blobs"), os.scandir(where) as found:
         for entry in found:
             if entry.name not in ALGORITHMS:
                 yield os.fsencode(entry.name) + b":"

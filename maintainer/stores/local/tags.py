@@ -12,7 +12,7 @@ import msgspec
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import StoreError
-from maintainer.text import printable
+from maintainer.sanitize import printable
 
 _Descriptor = dict[str, msgspec.Raw]
 _NAME = "org.opencontainers.image.ref.name"
@@ -26,9 +26,9 @@ _ESCAPED = re.compile(
     rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
     re.DOTALL,
 )
-_MOST = 100_000
+_MAX_DESCRIPTORS = 100_000
 """Descriptors. More of them are an attack on memory, or an accident."""
-_MOST_SAID = 20 * _MOST
+_MAX_VALUES = 20 * _MAX_DESCRIPTORS
 """What all descriptors may say together, as it takes memory each."""
 
 
@@ -173,15 +173,17 @@ def _parse(content: bytes) -> tuple[dict[str, msgspec.Raw], list[_Descriptor | N
         raise StoreError(f"index.json is not an index of an OCI image layout ({error})") from None
     if problem := _misspelt(whole, frozenset({_MANIFESTS})):
         raise StoreError(f"index.json is not understood: {problem}")
-    if len(descriptors) > _MOST:
-        raise StoreError(f"index.json has {len(descriptors):,} descriptors: more than {_MOST:,}")
+    if len(descriptors) > _MAX_DESCRIPTORS:
+        raise StoreError(
+            f"index.json has {len(descriptors):,} descriptors: more than {_MAX_DESCRIPTORS:,}"
+        )
     return whole, descriptors
 
 
 def _refuse_too_much(content: bytes) -> None:
     """Raise StoreError before more is decoded than memory holds."""
-    if content.count(b"{") > 4 * _MOST or content.count(b":") > _MOST_SAID:
-        raise StoreError(f"index.json says more than {_MOST:,} descriptors do")
+    if content.count(b"{") > 4 * _MAX_DESCRIPTORS or content.count(b":") > _MAX_VALUES:
+        raise StoreError(f"index.json says more than {_MAX_DESCRIPTORS:,} descriptors do")
 
 
 def _says(descriptor: _Descriptor) -> _Says:

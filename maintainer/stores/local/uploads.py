@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from maintainer.errors import ChangedError, StoreError
-from maintainer.stores.local.files import Files, MissingError, Seen, from_nanoseconds, said, size_of
+from maintainer.stores.local.files import (
+    Files,
+    MissingError,
+    Seen,
+    from_nanoseconds,
+    size_of,
+    translate_errors,
+)
 
 _FOLDER = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _FILES = frozenset({"data", "ref", "startedat", "total", "updatedat"})
@@ -38,7 +45,7 @@ def find_abandoned(files: Files, before: datetime) -> Iterator[Upload]:
     ingest = files.directory("ingest")
     if ingest is None:
         return
-    with said("ingest"), os.scandir(ingest) as found:
+    with translate_errors("ingest"), os.scandir(ingest) as found:
         names = sorted(entry.name for entry in found if _FOLDER.fullmatch(entry.name))
     for name in names:
         try:
@@ -62,7 +69,7 @@ def delete_upload(files: Files, name: str, seen: Seen) -> bool:
         with _opened(name, ingest) as folder:
             if _look(name, folder) != seen:
                 raise ChangedError("a build has gone on with it")
-            with said(f"ingest/{name}"):
+            with translate_errors(f"ingest/{name}"):
                 for file in _names(folder):
                     os.unlink(file, dir_fd=folder)
                 try:
@@ -83,7 +90,7 @@ def _names(folder: int) -> list[str]:
 
 @contextmanager
 def _opened(name: str, ingest: int) -> Iterator[int]:
-    with said(f"ingest/{name}"):
+    with translate_errors(f"ingest/{name}"):
         folder = os.open(name, _DIRECTORY, dir_fd=ingest)
     try:
         yield folder
@@ -94,7 +101,7 @@ def _opened(name: str, ingest: int) -> Iterator[int]:
 def _look(name: str, folder: int) -> Seen | None:
     """Return the size of an upload and its last write; None if it is not an upload."""
     size, last = 0, os.fstat(folder).st_mtime_ns
-    with said(f"ingest/{name}"), os.scandir(folder) as found:
+    with translate_errors(f"ingest/{name}"), os.scandir(folder) as found:
         for entry in found:
             status = entry.stat(follow_symlinks=False)
             if entry.name not in _FILES or not stat.S_ISREG(status.st_mode):

@@ -19,7 +19,7 @@ _LARGEST = 4 * 1024 * 1024
 _BATCH = 10_000
 
 
-def read_former(files: Files, since: datetime) -> Iterator[frozenset[Digest]]:
+def read_recent_roots(files: Files, since: datetime) -> Iterator[frozenset[Digest]]:
     """Read the manifests of caches that were written since then; yield the blobs of each.
 
     It gives nothing once for some thousand other files, so that it can be ended there.

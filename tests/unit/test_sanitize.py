@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maintainer.text import is_unicode, printable
+from maintainer.sanitize import is_unicode, printable
 
 _ANY_TEXT = st.text(st.characters())
 _ORDINARY = st.text(
