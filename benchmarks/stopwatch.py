@@ -10,11 +10,12 @@ from pathlib import Path
 import anyio
 
 from benchmarks.grown import MAIN, fill, generations
-from maintainer.collect import Collector, collect
+from maintainer.collect import collect
 from maintainer.emulator import ActionsCache, Running, serve_in_thread
 from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
+from maintainer.stages.run import Collector
 from maintainer.stores.github import GitHubCache, open_store
 
 LISTING = "probe: list entries"

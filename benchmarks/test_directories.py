@@ -15,10 +15,11 @@ from maintainer.cacheconfig import CacheConfig, Digest, Layer, Link, Record, Res
 from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.oci import encode_oci
 from maintainer.cacheconfig.timestamps import Nanoseconds
-from maintainer.collect import Collector, collect
+from maintainer.collect import collect
 from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import Settings
+from maintainer.stages.run import Collector
 from maintainer.stores.local import open_directory
 
 MANIFESTS = 2_000

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from maintainer import __version__
 from maintainer.budget import Budget
-from maintainer.collect import Collector, collect, now_utc
+from maintainer.collect import collect
 from maintainer.console import print_error, set_up_logging, stdout, watch
 from maintainer.errors import MaintainerError, UsageError
 from maintainer.graph.compare import compare
@@ -43,6 +43,7 @@ from maintainer.report.why import render_why
 from maintainer.sanitize import printable
 from maintainer.settings import Settings, StepSettings, load_settings, parse_duration
 from maintainer.signals import Interrupted, interruptible
+from maintainer.stages.run import Collector, now_utc
 from maintainer.stores.registry import check, connect
 
 _STEP_TIMEOUT = 2.0

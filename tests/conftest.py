@@ -15,6 +15,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.statements import compile_once
 
+# The assertions of the contract say what they compared, as those of test modules do.
+pytest.register_assert_rewrite("tests.stores.contract", "tests.stores.story")
+
 settings.register_profile(
     "test", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )

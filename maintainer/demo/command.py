@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from maintainer.collect import Collector, collect
+from maintainer.collect import collect
 from maintainer.demo.history import (
     evict_least_recently_used,
     evict_named_layers,
@@ -27,6 +27,7 @@ from maintainer.report.terminal import render_report
 from maintainer.report.verdict import format_done
 from maintainer.report.words import format_size
 from maintainer.settings import GitHubSettings, Settings
+from maintainer.stages.run import Collector
 from maintainer.stores.github import GitHubCache, open_store
 
 _DATABASE = Path("maintainer-demo.db")

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from maintainer.collect import now_utc
 from maintainer.graph.schedule import AttemptResult, load_schedule
 from maintainer.serve.clock import Rule
 from maintainer.serve.service import STEP_TIMEOUT, open_alone
@@ -12,6 +11,7 @@ from maintainer.serve.timetable import start
 from maintainer.serve.worker import Worker
 from maintainer.settings import Settings
 from maintainer.signals import interruptible
+from maintainer.stages.run import now_utc
 
 _MAX_EARLY = timedelta(minutes=1)
 

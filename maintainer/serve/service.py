@@ -12,7 +12,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from maintainer.collect import now_utc
 from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
 from maintainer.report.words import format_count
@@ -23,6 +22,7 @@ from maintainer.serve.web.server import PageServer
 from maintainer.serve.worker import Worker
 from maintainer.settings import Settings
 from maintainer.signals import RELOAD, Queue, interruptible, received
+from maintainer.stages.run import now_utc
 
 STEP_TIMEOUT = 5.0
 """Seconds for the active run to end its current step."""

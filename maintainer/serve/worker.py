@@ -13,7 +13,7 @@ import anyio
 from sqlalchemy import Connection
 
 from maintainer.budget import Budget
-from maintainer.collect import Collector, collect, now_utc
+from maintainer.collect import collect
 from maintainer.console import LoggedProgress
 from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
@@ -28,6 +28,7 @@ from maintainer.graph.schedule import (
 from maintainer.logs import log_context
 from maintainer.report import Report
 from maintainer.serve.targets import ServedTarget
+from maintainer.stages.run import Collector, now_utc
 
 _FIRST_BACKOFF = timedelta(seconds=30)
 _RETRY_AFTER = 5.0

@@ -23,10 +23,11 @@ import pytest
 from maintainer.cacheconfig import CacheConfig, Digest, encode
 from maintainer.cacheconfig.model import Layer
 from maintainer.cacheconfig.timestamps import format_time
-from maintainer.collect import Collector, collect
+from maintainer.collect import collect
 from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import Settings
+from maintainer.stages.run import Collector
 from maintainer.stores.local import open_directory
 from tests.integration.invariants import ReadIndex, RefusedIndexError, import_index
 from tests.integration.world import START, blob_of, built

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import anyio
 
-from maintainer.collect import Collector, collect
+from maintainer.collect import collect
 from maintainer.graph.database import Database
 from maintainer.settings import GitHubSettings, Settings
+from maintainer.stages.run import Collector
 from maintainer.stores.github import GitHubCache, open_store
 from tests.integration.directories import World
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import anyio
 
-from maintainer.collect import Collector, collect
+from maintainer.collect import collect
 from maintainer.emulator import Running
 from maintainer.emulator.server import Service
 from maintainer.graph.database import Database
 from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
+from maintainer.stages.run import Collector
 from maintainer.stores.github import GitHubCache, open_store
 from maintainer.stores.github.keyed import CacheHit, KeyedService
 from maintainer.stores.requests import RequestLog

@@ -20,10 +20,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """Make one that is taken in batches of four, of which five actions are listed."""
     monkeypatch.setattr("maintainer.graph.entries._BATCH", 4)
     monkeypatch.setattr("maintainer.graph.entries._MAX_IN_QUERY", 2)
-    monkeypatch.setattr("maintainer.collect._DELETIONS", 4)
+    monkeypatch.setattr("maintainer.stages.acting._DELETIONS", 4)
     monkeypatch.setattr("maintainer.stores.local.directory._BATCH", 3)
     monkeypatch.setattr("maintainer.stores.local.recent._BATCH", 3)
-    monkeypatch.setattr("maintainer.collect.LISTED", 5)
+    monkeypatch.setattr("maintainer.stages.planning.LISTED", 5)
     monkeypatch.setattr("maintainer.graph.actions.LISTED", 5)
     world = a_directory(tmp_path, template(tmp_path))
     world.build("base", "api")

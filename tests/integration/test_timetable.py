@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from maintainer.collect import now_utc
 from maintainer.emulator import Fault, FaultPlan, Request
 from maintainer.graph.database import Database
 from maintainer.graph.record import find_target
@@ -25,6 +24,7 @@ from maintainer.serve.targets import ServedTarget, read_targets
 from maintainer.serve.timetable import reload, start
 from maintainer.serve.worker import Worker
 from maintainer.settings import load_settings
+from maintainer.stages.run import now_utc
 from tests.integration.service import PATIENCE, wait_until
 from tests.integration.world import MAIN, World, a_world
 

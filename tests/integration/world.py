@@ -30,13 +30,14 @@ from maintainer.cacheconfig import (
 )
 from maintainer.cacheconfig.keys import ENTRY_VERSION
 from maintainer.cacheconfig.timestamps import Nanoseconds
-from maintainer.collect import Collector, collect
+from maintainer.collect import collect
 from maintainer.emulator.requests import Request
 from maintainer.emulator.server import Running, Service, serve_in_thread
 from maintainer.emulator.state import ActionsCache, Entry
 from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
+from maintainer.stages.run import Collector
 from maintainer.stores.github import GitHubCache, RetryPolicy, open_store
 
 MAIN = "refs/heads/main"

@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
-from maintainer.collect import Collector, collect
+from maintainer.collect import collect
 from maintainer.report import Report
 from maintainer.settings import Settings
+from maintainer.stages.run import Collector
 from maintainer.stores.base import Store
 from tests.integration.simulated_runs import Memory
 from tests.stores.place import How

@@ -1,0 +1,121 @@
+"""Rewrite, sweep and heal: what the stored plan says, and nothing else."""
+
+from collections.abc import Sequence
+
+from maintainer.errors import BudgetExhaustedError, StoreError
+from maintainer.graph.actions import (
+    add_heal,
+    defer_rest,
+    load_deletions,
+    load_writes,
+    save_outcomes,
+    save_written,
+)
+from maintainer.graph.runs import save_rewritten, save_swept
+from maintainer.heal import Healer
+from maintainer.model import reason as reasons
+from maintainer.model.decision import Deletion, Plan
+from maintainer.report.reasons import format_reason
+from maintainer.rewrite import rewrite
+from maintainer.stages.run import Marked, Run
+from maintainer.stores.base import Since
+from maintainer.sweep import Sweeper
+
+_DELETIONS = 500
+"""So many deletions are read from the plan at once."""
+
+
+async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
+    """Write the planned indexes, and read them back."""
+    marks = marked.marks
+    with run.database.reading() as connection:
+        planned = load_writes(connection, run.report.run)
+    positions = {one.index: planned.get((one.index.ref, str(one.key))) for one in plan.writes}
+    writes = [one for one in plan.writes if positions[one.index] is not None]
+    run.context.progress.stage("rewrite", len(writes))
+    indexes = {index.id: index for index in marks.indexes}
+    keys = {write.index: write.key for write in writes}
+    async for result in rewrite(run.store, writes, marks, run.context):
+        run.report.rewritten[result.index] = result
+        if result.error:
+            what = "was not written" if result.unverified is None else "could not be read back"
+            key = result.unverified or keys[result.index]
+            run.report.problems.append(f"{key} {what}: {result.error}")
+        with run.database.begin() as connection:
+            now = run.collector.clock()
+            merged = indexes[result.index].manifests
+            save_rewritten(connection, run.target_id, result, merged, now)
+            if (position := positions[result.index]) is not None:
+                save_written(connection, run.report.run, position, result)
+        run.context.progress.advance()
+
+
+async def sweep_entries(run: Run, marked: Marked) -> None:
+    """Delete what the stored plan says; then heal what builds wrote concurrently."""
+    if run.mode.no_sweep:
+        return
+    run.context.progress.stage("sweep", run.report.entries.deletions)
+    rewritten = run.report.rewritten
+    since = Since(marked.marks, rewritten, marked.looked_up, marked.entries.accessed)
+    sweeper = Sweeper(run.store, since, run.context)
+    after = -1
+    while not run.budget.exhausted:
+        with run.database.reading() as connection:
+            planned = load_deletions(connection, run.report.run, after=after, limit=_DELETIONS)
+        if not planned:
+            break
+        swept: list[tuple[int, Deletion]] = []
+        try:
+            for one in planned:
+                # One by one: what is gone is remembered, however the sweep ends.
+                swept.append((one.position, await sweeper.sweep(one.delete)))  # noqa: PERF401
+        finally:
+            _save_swept(run, swept)
+        after = planned[-1].position
+    if run.budget.exhausted:
+        with run.database.begin() as connection:
+            defer_rest(connection, run.report.run, run.budget.exhausted)
+    if run.report.entries.blobs_deleted and not run.store.abilities.shows_exports:
+        await _heal(run, marked)
+
+
+def _save_swept(run: Run, swept: Sequence[tuple[int, Deletion]]) -> None:
+    """Remember what is gone, however the sweep ends."""
+    for _, one in swept:
+        run.report.sweep(one)
+        if one.failure:
+            run.report.problems.append(f"{one.delete.entry.key} was not deleted: {one.failure}")
+    with run.database.begin() as connection:
+        now = run.collector.clock()
+        save_swept(connection, run.target_id, [one for _, one in swept], now)
+        outcomes = [(position, one.outcome) for position, one in swept]
+        save_outcomes(connection, run.report.run, outcomes)
+
+
+async def _heal(run: Run, marked: Marked) -> None:
+    """Remove what was deleted from the indexes that builds have written since the run began."""
+    run.context.progress.stage("heal")
+    indexes = {index.id: index for index in marked.marks.indexes}
+    rewritten = run.report.rewritten
+    healer = Healer(run.store, marked.marks, rewritten, marked.entries, run.context)
+    try:
+        async for planned in healer.find():
+            with run.database.begin() as connection:
+                position = add_heal(connection, run.report.run, planned)
+            heal = await healer.heal(planned)
+            run.report.heals.append(heal)
+            if heal.result is None:
+                continue
+            if heal.result.error:
+                run.report.problems.append(f"{format_reason(heal.reason)}; {heal.result.error}")
+            index = indexes.get(heal.index)
+            merged = index.manifests if index else ()
+            with run.database.begin() as connection:
+                now = run.collector.clock()
+                save_rewritten(connection, run.target_id, heal.result, merged, now)
+                save_written(connection, run.report.run, position, heal.result)
+    except BudgetExhaustedError as error:
+        run.budget.stop(error.reason)
+        run.deferred.heals = True
+    except StoreError as error:
+        run.report.notes.append(reasons.SweepUnchecked(str(error)))

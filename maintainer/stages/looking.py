@@ -1,0 +1,135 @@
+"""Probe and record: what exists, written down before anything is decided."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from maintainer.cacheconfig import Scope
+from maintainer.errors import BudgetExhaustedError, MassDeletionError
+from maintainer.exports import LONGEST_EXPORT, find_export
+from maintainer.graph.entries import Entries
+from maintainer.graph.recall import load_snapshot, recall, recall_entries
+from maintainer.graph.record import record
+from maintainer.mark import mark
+from maintainer.model.entry import StoreLimits
+from maintainer.model.export import Export
+from maintainer.model.memory import Probe
+from maintainer.plan import Planner
+from maintainer.policy.loss import find_loss
+from maintainer.probe import probe, wait_for_index
+from maintainer.report.reasons import format_reason
+from maintainer.stages.run import Looked, Marked, Run, Seen
+
+log = logging.getLogger(__name__)
+
+_PAUSE = timedelta(seconds=15)
+"""So often it is asked whether an export has ended."""
+
+
+_MOMENT = timedelta(microseconds=1)
+"""No two looks are at the same time."""
+
+
+async def probe_cache(run: Run, at: datetime) -> Looked:
+    """Look what there is."""
+    with run.database.begin() as connection:
+        known = recall(connection, run.target_id, run.store.access)
+    seen = await probe(run.store, known, at, run.context)
+    run.report.limits = run.report.limits or await run.store.limits(at, run.context)
+    return Looked(known, seen)
+
+
+async def record_probe(run: Run, looked: Looked) -> Seen:
+    """Record what a probe has shown, after another probe if too much seems to be gone.
+
+    If blobs are due to be deleted, and an export in progress may count on them, wait for it and
+    look again. Raises MassDeletionError.
+    """
+    seen = await _record_once(run, looked)
+    if not (run.mode.dry_run or run.mode.no_sweep):
+        seen = await _wait_for_exports(run, seen)
+    _note_what_was_not_seen(run, seen)
+    return seen
+
+
+async def _record_once(run: Run, looked: Looked) -> Seen:
+    try:
+        return _write_down(run, looked)
+    except MassDeletionError:
+        log.warning("most known entries seem to be gone: listing them again")
+    return _write_down(run, await probe_cache(run, looked.probe.at))
+
+
+def _write_down(run: Run, looked: Looked) -> Seen:
+    """Record a probe; nothing of it if implausibly much is gone."""
+    probed, target_id = looked.probe, run.target_id
+    with run.database.begin() as connection:
+        remember_exports = run.collector.settings.remember_exports
+        record(connection, target_id, probed, remember_exports=remember_exports)
+        snapshot = load_snapshot(
+            connection, target_id, probed, merged_scope=_merged_scope(run, probed)
+        )
+        remembered = recall_entries(connection, target_id, probed.access, probed.at)
+        limits = run.report.limits or StoreLimits()
+        loss = find_loss(looked.known, remembered, probed, snapshot, limits)
+        if loss and not run.mode.accept_loss:
+            raise MassDeletionError(loss)
+    entries = Entries(run.database, target_id, probed.at, run.report.started_at)
+    if not probed.abilities.shows_exports:
+        since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)
+        snapshot = replace(snapshot, entries=entries.created_since(since))
+    return Seen(looked.known, probed, snapshot, entries)
+
+
+def _merged_scope(run: Run, probed: Probe) -> Scope | None:
+    settings = run.collector.settings
+    name = settings.merged_scope if probed.abilities.numbered else settings.merged_tag
+    # A repair merges nothing, so the merge is an index like any other.
+    return Scope(name) if name and not run.mode.repair else None
+
+
+async def _wait_for_exports(run: Run, seen: Seen) -> Seen:
+    waits = _pauses(run.collector.settings.export_wait)
+    while export := _find_deferring(run, seen):
+        run.context.progress.stage("wait for an export")
+        log.info("waiting for an index: %s", format_reason(export.reason))
+        if not await wait_for_index(run.store, export, waits, run.context):
+            break
+        at = max(run.collector.clock(), seen.probe.at + _MOMENT)
+        try:
+            seen = await _record_once(run, await probe_cache(run, at))
+        except BudgetExhaustedError as error:
+            run.budget.stop(error.reason)
+    return seen
+
+
+def _find_deferring(run: Run, seen: Seen) -> Export | None:
+    """Return the export that is worth waiting for, if any."""
+    if run.budget.exhausted or run.budget.is_limited or seen.probe.unasked_blobs:
+        return None
+    if find_export(seen.snapshot) is None:
+        return None
+    marked = Marked(mark(seen.snapshot), seen.entries, frozenset())
+    planner = Planner(marked.marks, run.rules)
+    return next((e for m in marked.batches() if (e := planner.plan(m.marks).deferred)), None)
+
+
+def _pauses(total: timedelta) -> Iterator[timedelta]:
+    """Divide a time into the pauses between two probes."""
+    while total > timedelta(0):
+        yield min(total, _PAUSE)
+        total -= _PAUSE
+
+
+def _note_what_was_not_seen(run: Run, seen: Seen) -> None:
+    """Record what is still unread; if no index could be read at all, the run has failed."""
+    unread = seen.probe.unread
+    if run.budget.exhausted:
+        if unread:
+            run.deferred.indexes = len(unread)
+        if seen.probe.unasked_blobs:
+            run.deferred.blobs = len(seen.probe.unasked_blobs)
+    elif unread and not any(generation.exists for generation in seen.snapshot.generations):
+        why = format_reason(unread[0].why)
+        run.report.problems.append(f"no index could be read, {unread[0].name} for one: {why}")

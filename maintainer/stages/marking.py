@@ -1,0 +1,64 @@
+"""Mark: what each index comes to, once it is known which blobs can be downloaded."""
+
+from dataclasses import replace
+
+from maintainer.contents import ContentChecker
+from maintainer.graph.contents import save_contents
+from maintainer.graph.recall import load_snapshot
+from maintainer.mark import mark
+from maintainer.model import reason as reasons
+from maintainer.model.checks import CheckTotals
+from maintainer.model.entry import StoreLimits
+from maintainer.stages.run import Marked, Run, Seen
+
+
+async def mark_cache(run: Run, seen: Seen) -> Marked | None:
+    """Return what each index comes to, once it is known whether blobs can be downloaded.
+
+    Where a blob has no content, an older result may take the place of the newest: that needs other
+    blobs, so there are as many rounds of checks as it takes. None if the budget did not allow to
+    ask what exists.
+    """
+    if seen.probe.unasked_blobs:
+        return None
+    marks, probed = mark(seen.snapshot), seen.probe
+    limits = run.report.limits or StoreLimits()
+    accept_loss = run.mode.accept_loss
+    checker = ContentChecker(
+        run.store, seen.known, run.context, quota=limits.quota, accept_loss=accept_loss
+    )
+    run.report.checks = checker.totals
+    while True:
+        checked = await checker.check(marks, seen.entries)
+        back = checked.readable_blobs & probed.broken_blobs
+        with run.database.begin() as connection:
+            save_contents(connection, run.target_id, checked, probed.at)
+            if not checked.changes_anything and not back:
+                break
+            broken = probed.broken_blobs.union(checked.broken_blobs) - back
+            live = probed.live_blobs.union(back) - broken
+            probed = replace(probed, live_blobs=live, broken_blobs=broken)
+            snapshot = load_snapshot(
+                connection,
+                run.target_id,
+                probed,
+                entries=seen.snapshot.entries,
+                merged_scope=seen.snapshot.merged_scope,
+            )
+        marks = mark(snapshot)
+    _note_what_was_not_checked(run, checker.totals)
+    return Marked(marks, seen.entries, checker.looked_up)
+
+
+def _note_what_was_not_checked(run: Run, checks: CheckTotals) -> None:
+    notes = run.report.notes
+    if checks.outage:
+        notes.append(checks.outage)
+    if checks.failures:
+        notes.append(reasons.ChecksFailed(len(checks.failures), checks.failures[0]))
+    if checks.deferred:
+        notes.append(reasons.ChecksDeferred(checks.deferred))
+    if checks.ambiguous:
+        notes.append(reasons.ContentAmbiguous(len(checks.ambiguous)))
+    if checks.broken and not run.store.abilities.deletes:
+        notes.append(reasons.ContentUndeletable(len(checks.broken)))

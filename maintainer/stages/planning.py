@@ -1,0 +1,47 @@
+"""Plan: what to do, stored before anything is done."""
+
+from dataclasses import replace
+
+import anyio.lowlevel
+
+from maintainer.graph.actions import LISTED, number_actions, save_plan
+from maintainer.graph.runs import note_blocked, save_index_marks, save_marks
+from maintainer.model.decision import Plan
+from maintainer.model.marks import Marks
+from maintainer.plan import Planner
+from maintainer.stages.run import Marked, Run
+
+
+async def plan_actions(run: Run, marked: Marked) -> Plan:
+    """Decide what to do, and store the plan: a run does only what is stored."""
+    run.context.progress.stage("plan")
+    marks = run.report.marks = marked.marks
+    planner = Planner(marks, run.rules)
+    plan = planner.plan(())
+    plan = replace(plan, keeps=(*plan.keeps, *run.store.ignored))
+    _store_plan(run, replace(marks, marks=()), plan)
+    listed = 0
+    for batch in marked.batches():
+        part = planner.plan(batch.marks)
+        run.report.entries.plan(batch.marks, part.deletes)
+        keeps = part.keeps[: max(0, LISTED - listed)]
+        run.report.count_unlisted(part.keeps[len(keeps) :])
+        listed += len(keeps)
+        _store_plan(run, batch, replace(part, writes=()), keeps=len(keeps))
+        plan = replace(plan, blocked=part.blocked, deferred=part.deferred)
+        await anyio.lowlevel.checkpoint()
+    run.report.plan = plan
+    with run.database.begin() as connection:
+        save_index_marks(connection, run.target_id, marks, plan)
+        number_actions(connection, run.report.run)
+        run.report.blocked_since = note_blocked(
+            connection, run.target_id, marks.snapshot.now, blocked=plan.blocked is not None
+        )
+    return plan
+
+
+def _store_plan(run: Run, marks: Marks, plan: Plan, *, keeps: int | None = None) -> None:
+    """Store a part of the plan: of what is kept, so many are listed; by default all."""
+    with run.database.begin() as connection:
+        save_marks(connection, run.target_id, marks, plan)
+        save_plan(connection, run.report.run, replace(plan, keeps=plan.keeps[:keeps]))

@@ -1,0 +1,71 @@
+"""Report: what the run found, did, and left to the next."""
+
+import logging
+
+from maintainer.cacheconfig import BlobKey, Digest
+from maintainer.graph.actions import count_deferred, count_unlisted, load_actions
+from maintainer.graph.entries import Entries
+from maintainer.graph.forget import forget
+from maintainer.graph.runs import finish_run, load_report
+from maintainer.graph.trends import look_back
+from maintainer.model import reason as reasons
+from maintainer.report import Report
+from maintainer.stages.run import Run
+
+log = logging.getLogger(__name__)
+
+
+def report_run(run: Run, status: str | None = None) -> Report:
+    """Return what the run found, did and kept."""
+    run.context.progress.stage("report")
+    number, began_at = run.report.run, run.report.started_at
+    with run.database.begin() as connection:
+        if run.budget.exhausted:
+            deferred = run.deferred
+            run.report.notes.append(
+                reasons.Unfinished(
+                    cause=run.budget.exhausted,
+                    listed=deferred.listed,
+                    indexes=deferred.indexes,
+                    blobs=deferred.blobs,
+                    heals=deferred.heals,
+                    actions=count_deferred(connection, number),
+                )
+            )
+        run.report.blob_sizes = _stored_sizes(run)
+        changes = look_back(connection, run.target_id, number, began_at)
+        built = run.report.build(
+            status or _status(run),
+            run.collector.clock(),
+            run.store.requests,
+            changes,
+            actions=load_actions(connection, number),
+            more_actions=count_unlisted(connection, number),
+        )
+        finish_run(connection, built)
+        forget(connection, run.target_id, began_at, run.report.grace)
+        report = load_report(connection, built.run)
+    log.info("run %d on %s: %s", report.run, report.target, report.status)
+    return report
+
+
+def _stored_sizes(run: Run) -> dict[Digest, int]:
+    """Return the sizes of the stored blobs that indexes reference."""
+    marks = run.report.marks
+    if marks is None:
+        return {}
+    entries = Entries(run.database, run.target_id, marks.snapshot.now, run.report.started_at)
+    referenced = frozenset[Digest]().union(
+        *(index.remembered.blobs | index.named for index in marks.indexes)
+    )
+    return {
+        entry.parsed.digest: entry.size
+        for entry in entries.holding(referenced)
+        if isinstance(entry.parsed, BlobKey)
+    }
+
+
+def _status(run: Run) -> str:
+    if run.budget.interrupted:
+        return "interrupted"
+    return "failed" if run.report.problems else "done"

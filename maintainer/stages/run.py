@@ -1,0 +1,154 @@
+"""One run under way: what it works with, and what it has come to so far."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import anyio.lowlevel
+
+from maintainer.budget import Budget
+from maintainer.graph.database import Database
+from maintainer.graph.entries import Entries
+from maintainer.graph.record import find_target
+from maintainer.graph.runs import begin_run, free_moment
+from maintainer.logs import StagesInLogs
+from maintainer.mark import Marker
+from maintainer.model.decision import Rules
+from maintainer.model.entry import StoreLimits
+from maintainer.model.marks import Marks
+from maintainer.model.memory import Known, Probe
+from maintainer.model.snapshot import Snapshot
+from maintainer.progress import Progress, Unwatched
+from maintainer.report.build import ReportBuilder
+from maintainer.settings import Settings
+from maintainer.stores.base import RunContext, Store
+
+
+def now_utc() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """What a run works with."""
+
+    store: Store
+    database: Database
+    settings: Settings
+    clock: Callable[[], datetime] = now_utc
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    progress: Progress = field(default_factory=Unwatched)
+    budget: Budget | None = None
+    """What an interrupt may end; by default the one that the settings give."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """What the caller asks for."""
+
+    dry_run: bool
+    no_sweep: bool
+    accept_loss: bool
+    repair: bool
+
+
+@dataclass(slots=True)
+class Deferred:
+    """What the run did not come to, because of its budget; actions are counted by the graph."""
+
+    listed: bool = True
+    indexes: int = 0
+    blobs: int = 0
+    heals: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run under way."""
+
+    collector: Collector
+    context: RunContext
+    mode: Mode
+    target_id: int
+    report: ReportBuilder
+    deferred: Deferred = field(default_factory=Deferred)
+
+    @property
+    def store(self) -> Store:
+        """The cache."""
+        return self.collector.store
+
+    @property
+    def database(self) -> Database:
+        """The graph."""
+        return self.collector.database
+
+    @property
+    def budget(self) -> Budget:
+        """How much the run may still do."""
+        return self.context.budget
+
+    @property
+    def rules(self) -> Rules:
+        """What the owner of the cache has decided."""
+        settings = self.collector.settings
+        return Rules(
+            grace=settings.grace,
+            max_index_size=settings.max_index_size,
+            protects_unreadable_refs=settings.unreadable_refs == "protect",
+            retention=(self.report.limits or StoreLimits()).retention,
+            repair=self.mode.repair,
+        )
+
+
+def begin(collector: Collector, mode: Mode) -> Run:
+    now = collector.clock()
+    name, settings = collector.store.name, collector.settings
+    with collector.database.begin() as connection:
+        target_id = find_target(connection, name)
+        now = free_moment(connection, target_id, now)
+        number = begin_run(connection, target_id, now, dry_run=mode.dry_run)
+    report = ReportBuilder(
+        number, name, started_at=now, grace=settings.grace, dry_run=mode.dry_run, repair=mode.repair
+    )
+    report.deletions_a_minute = collector.store.abilities.deletions_a_minute
+    requests = collector.store.requests
+    budget = collector.budget or Budget(requests, settings, collector.clock)
+    progress = StagesInLogs(collector.progress)
+    context = RunContext(settings, budget, progress, collector.clock, collector.sleep)
+    return Run(collector, context, mode, target_id, report)
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was known before a look, and what it has shown."""
+
+    known: Known
+    probe: Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look has shown, once it is recorded."""
+
+    known: Known
+    probe: Probe
+    snapshot: Snapshot
+    entries: Entries
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What the indexes come to, and the entries that are marked against them."""
+
+    marks: Marks
+    entries: Entries
+    looked_up: frozenset[int]
+    """The entries that the run has looked up to check them."""
+
+    def batches(self) -> Iterator[Marks]:
+        """Mark the entries, some thousands at a time."""
+        marker = Marker(self.marks.snapshot, self.marks.indexes)
+        for batch in self.entries.batches():
+            yield replace(self.marks, marks=tuple(map(marker.mark, batch)))
