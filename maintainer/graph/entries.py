@@ -94,9 +94,7 @@ class Entries:
         )
         for some in _batched(sorted(blobs)):
             these = here.where(EntryRow.digest.in_(some))
-            deleted = these.where(
-                EntryRow.state == "deleted", EntryRow.missing_since >= self.began_at
-            )
+            deleted = these.where(EntryRow.state == "deleted", EntryRow.last_seen_at == self.at)
             with self.database.reading() as connection:
                 found = set(connection.scalars(deleted))
                 left = set(connection.scalars(these.where(EntryRow.missing_since.is_(None))))

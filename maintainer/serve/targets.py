@@ -11,7 +11,7 @@ from maintainer.errors import UsageError
 from maintainer.serve.clock import Rule
 from maintainer.settings import Settings
 from maintainer.stores.kind import Connection
-from maintainer.stores.registry import can_be_opened_early, connect
+from maintainer.stores.registry import can_be_opened_early, check, connect
 
 OWN = "default"
 """The name of the environment's own target, where none is configured."""
@@ -41,6 +41,7 @@ def read_targets(settings: Settings) -> Mapping[str, ServedTarget]:
     Raises UsageError if the environment or the file do not suffice for a store. This sends no
     request to a store.
     """
+    check(settings)
     targets = _read(settings)
     anyio.run(_try_to_open, targets.values())
     return targets

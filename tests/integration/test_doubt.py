@@ -91,7 +91,7 @@ def test_the_newest_index_that_can_never_be_read_is_replaced_from_memory(world: 
     world.running.inject(_answers(404, unread))
     world.gc(grace=GRACE)
     assert max(world.generations("web")) == unread
-    world.passes(hours=24)
+    world.passes(hours=25)
 
     world.gc(grace=GRACE)
 

@@ -69,7 +69,7 @@ async def test_what_may_pass_is_tried_again(server: Server, trouble: Reply) -> N
         listing = await store.list_entries()
 
     assert listing.complete
-    assert listing.entries == ()
+    assert list(listing.entries) == []
     assert store.requests.counts == {"list": 3}
     assert store.requests.retries == 2
 
