@@ -42,7 +42,7 @@ class TryAgainError(Exception):
 
     def __init__(self, status: int, wait: timedelta | None) -> None:
         """Take what came, and how long the service asks us to wait, if it does."""
-        asked = "" if wait is None else f", asking for {wait.total_seconds():,.0f} s of policy"
+        asked = "" if wait is None else f", asking for {wait.total_seconds():,.0f} s of patience"
         super().__init__(f"HTTP {status}{asked}")
         self.status = status
         self.wait = wait
@@ -55,10 +55,10 @@ class Attempts:
         self.place = place
         self.in_doubt = False
         """Whether one may have been carried out although its answer was lost."""
-        self._patience = policy
+        self._policy = policy
 
     def __aiter__(self) -> AsyncIterator[stamina.Attempt]:
-        policy = self._patience
+        policy = self._policy
         return aiter(
             stamina.retry_context(
                 on=self._again,
@@ -81,7 +81,7 @@ class Attempts:
             self.in_doubt |= error.status >= _SERVER_ERROR
             if error.wait is None:
                 return True
-            return error.wait if error.wait <= self._patience.longest_asked_wait else False
+            return error.wait if error.wait <= self._policy.longest_asked_wait else False
         if isinstance(error, _OUR_MISTAKE):
             return False
         if isinstance(error, _NOT_SENT):
