@@ -233,9 +233,7 @@ def _with_left_out(sentence: str, left_out: int) -> str:
     if not left_out:
         return sentence
     results = format_count(left_out, "result")
-    return (
-        f"{sentence}; the {results} used longest ago omitted: importers read {IMPORT_LIMIT:,} bytes"
-    )
+    return f"{sentence}; without {results} used longest ago: importers read {IMPORT_LIMIT:,} bytes"
 
 
 def _blobs(count: int) -> str:

@@ -211,7 +211,7 @@ def test_an_index_whose_key_another_readable_ref_has_is_not_read_there(world: Wo
 
     assert report.status == "done"
     assert world.blobs(MAIN) == {blob_of("base"), blob_of("api")}
-    assert any(f"{FEATURE} has an entry of the same key" in a.sentence for a in report.actions)
+    assert any(f"{FEATURE} has an entry with the same key" in a.sentence for a in report.actions)
     # What a run on the branch has seen is no matter to main, with the same database either.
     world.passes(days=1)
     world.build("base", "web")

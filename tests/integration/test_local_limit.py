@@ -66,7 +66,7 @@ def test_an_export_that_importers_refuse_is_cut_to_what_they_read_once(world: Wo
 
     assert report.status == "done", report.problems
     assert "and importers read 1,048,576" in _written(report)["api"]
-    assert "used longest ago, left out" in _written(report)["api"]
+    assert "used longest ago: importers read" in _written(report)["api"]
     assert 0.99 * LIMIT < max(_sizes(world, "api")) <= LIMIT
     (index,) = report.indexes
     assert (index.usable_before, index.usable_after) == (0, 1_300 - index.left_out)
@@ -89,7 +89,7 @@ def test_the_merged_tag_has_what_was_exported_last_and_no_tag_loses_anything(
     report = world.gc(merged_tag=MERGED)
 
     assert world.names()[:2] == before
-    assert "used longest ago, left out" in _written(report)[MERGED]
+    assert "used longest ago: importers read" in _written(report)[MERGED]
     assert 0.99 * LIMIT < max(_sizes(world, MERGED)) <= LIMIT
     manifest = json.loads((world.blobs / dict(world.names())[MERGED][7:]).read_bytes())
     config = (world.blobs / manifest["config"]["digest"][7:]).read_text()
@@ -203,7 +203,7 @@ def test_a_run_that_leaves_out_what_builders_could_use_before_says_so(world: Wor
 
     reason = _written(report)["api"]
     assert "drop 1 blob" in reason
-    assert "used longest ago, left out" in reason
+    assert "used longest ago: importers read" in reason
     assert max(_sizes(world, "api")) <= LIMIT
     assert report.results.dropped > 0
     assert report.verdict
