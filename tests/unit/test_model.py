@@ -13,19 +13,22 @@ from maintainer.cacheconfig import (
 )
 from maintainer.errors import MassDeletionError, UnreadableError, WriteRefusedError
 from maintainer.exports import find_new_export
+from maintainer.model.checks import CheckedContents
 from maintainer.model.decision import DeleteEntry, Deletion, Heal, RewriteResult
 from maintainer.model.doubt import Cause, Doubt
 from maintainer.model.entry import KnownEntry, StoredEntry
 from maintainer.model.export import Export
 from maintainer.model.index import KnownGeneration, ReadGeneration, read_until
-from maintainer.model.marks import State
+from maintainer.model.marks import Mark, State
 from maintainer.model.memory import WrittenGeneration
-from maintainer.model.outcome import AlreadyGone, Done, Failed, Outcome, Skipped
+from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
 from maintainer.model.reason import (
     DeadlinePassed,
     LookedUp,
     NotMarked,
+    OtherTool,
     Unreferenced,
+    WrittenByOtherRun,
     WrittenDuringSweep,
 )
 from tests.snapshots import MAIN, NOW, WEB, an_index, blob, blob_key, hours
@@ -73,6 +76,29 @@ def test_a_rewrite_is_done_unless_it_failed_or_was_left() -> None:
     assert RewriteResult(WEB, _read(), ()).done
     assert not RewriteResult(WEB, None, (), error="the server is away").done
     assert not RewriteResult(WEB, None, (), left=DeadlinePassed()).done
+
+
+def test_a_rewrite_says_what_became_of_it() -> None:
+    assert RewriteResult(WEB, _read(), ()).outcome == Done()
+    assert RewriteResult(WEB, None, ()).outcome == Skipped(WrittenByOtherRun())
+    assert RewriteResult(WEB, None, (), error="away").outcome == Failed("away")
+    deferred = RewriteResult(WEB, None, (), left=DeadlinePassed())
+    assert deferred.outcome == Deferred(DeadlinePassed())
+
+
+def test_only_a_reason_that_tells_since_when_is_told_it() -> None:
+    entry = _swept(Done()).delete.entry
+    since = NOW - hours(1)
+
+    assert Mark(entry, State.FOREIGN, OtherTool()).overdue(NOW) == OtherTool()
+    assert Mark(entry, State.DANGLING, Unreferenced()).overdue(NOW) == Unreferenced(NOW)
+    assert Mark(entry, State.DANGLING, Unreferenced(), since).overdue(NOW) == Unreferenced(since)
+
+
+def test_checks_change_something_if_content_is_missing() -> None:
+    assert not CheckedContents(readable_entries={1}).changes_anything
+    assert CheckedContents(broken_entries={1}).changes_anything
+    assert CheckedContents(broken_blobs={blob("a")}).changes_anything
 
 
 def test_a_rewrite_knows_how_much_it_has_written() -> None:
