@@ -4,12 +4,13 @@ The order of the steps is the safety argument: what a build wrote concurrently i
 anything newer is written, and nothing counts as written before it was read back.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, loses_links, merge, prune
 from maintainer.cacheconfig.oci import fits_importers
 from maintainer.cacheconfig.shrink import shrink
-from maintainer.errors import BudgetExhaustedError, StoreError
+from maintainer.errors import BudgetExhaustedError, StoreError, UnfinishedError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import RewriteResult, WriteIndex
 from maintainer.model.index import ReadGeneration
@@ -129,17 +130,25 @@ class _Rewriter:
             await self._try(pending)
 
     async def _try(self, pending: Sequence[_Attempt]) -> None:
-        try:
+        with self._ending(pending):
             changes = [one.change for one in pending]
             results = await self._store.swap(changes, self._context)
             for attempt, result in zip(pending, results, strict=True):
-                await self._take(attempt, result)
-        except BudgetExhaustedError as error:
+                # Each for itself: what was swapped was swapped, whatever becomes of the others.
+                with self._ending([attempt]):
+                    await self._take(attempt, result)
+
+    @contextmanager
+    def _ending(self, attempts: Sequence[_Attempt]) -> Iterator[None]:
+        """End attempts at which something goes wrong."""
+        try:
+            yield
+        except (BudgetExhaustedError, UnfinishedError) as error:
             reason = self._context.budget.stop(error.reason)
-            for attempt in pending:
+            for attempt in attempts:
                 attempt.end(left=reason)
         except StoreError as error:
-            for attempt in pending:
+            for attempt in attempts:
                 attempt.end(error=str(error))
 
     async def _take(self, attempt: _Attempt, result: SwapResult) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from maintainer.cacheconfig import BlobKey, Digest, Key, Ref, SignatureKey, UploadKey, parse_key
+from maintainer.errors import StoreError
 from maintainer.model.entry import StoredEntry
 
 _RECENT = 20_000
@@ -45,7 +46,11 @@ class Spool:
         self._recent += entries
         if len(self._recent) >= _RECENT:
             content = msgspec.msgpack.encode([_to_row(entry) for entry in self._recent])
-            self._file.write(content)
+            try:
+                self._file.write(content)
+            except OSError as error:
+                problem = error.strerror or error
+                raise StoreError(f"no room for the list of entries: {problem}") from None
             self._lengths.append(len(content))
             self._recent.clear()
 

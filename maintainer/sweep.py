@@ -79,7 +79,8 @@ class Sweeper:
         if self.failed:
             return EarlierFailure()
         for index in sorted(delete.after):
-            if not self.rewritten[index].done:
+            result = self.rewritten.get(index)
+            if result is None or not result.done:
                 return IndexNotRewritten(str(index), index.ref)
         digest = getattr(delete.entry.parsed, "digest", None)
         if digest in self.protected and not _is_broken(delete):

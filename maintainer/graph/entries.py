@@ -74,8 +74,20 @@ class Entries:
                 yield from tuple(self._read(connection, wanted.order_by(EntryRow.store_id)))
 
     def accessed(self, ids: Collection[int]) -> dict[int, datetime]:
-        """Return when those of these entries were last accessed that the look has shown."""
-        return {one.store_id: one.last_accessed_at for one in self.by_id(ids)}
+        """Return when those of these entries were last accessed that the look has shown.
+
+        What the run has deleted since counts: a list may go on to show it for a while.
+        """
+        found: dict[int, datetime] = {}
+        for some in _batched(sorted(ids)):
+            shown = select(EntryRow.store_id, EntryRow.last_accessed_at).where(
+                EntryRow.target_id == self.target_id,
+                EntryRow.last_seen_at == self.at,
+                EntryRow.store_id.in_(some),
+            )
+            with self.database.reading() as connection:
+                found |= {row.store_id: row.last_accessed_at for row in connection.execute(shown)}
+        return found
 
     def total_size(self) -> int:
         """Return how many bytes all of them have."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
 
 from maintainer.cacheconfig import (
     Digest,
@@ -122,39 +122,54 @@ def _checked(connection: Connection, target_id: int) -> dict[str, Any]:
     }
 
 
-def recall_entries(
-    connection: Connection, target_id: int, access: Access, at: datetime
-) -> ExpectedEntries:
-    """Return what became of the entries of our kinds that the token reads, at the probe of `at`.
+def count_expected(connection: Connection, target_id: int, access: Access) -> int:
+    """Count the entries that ought to exist, before a look is recorded; see `recall_entries`."""
+    counted = select(func.count()).select_from(EntryRow)
+    expected = counted.join(RefRow, RefRow.id == EntryRow.ref_id).where(
+        *_expected(target_id, access), EntryRow.missing_since.is_(None)
+    )
+    return int(connection.execute(expected).scalar_one())
 
-    Those are all that existed at the previous probe, except what a killed run was about to delete,
-    and what was no longer needed or had no content: if this file is older than the last run, that
-    run deleted it.
+
+def recall_entries(
+    connection: Connection, target_id: int, access: Access, at: datetime, expected: int
+) -> ExpectedEntries:
+    """Return what became of the entries of our own kinds that the token reads, at the look of `at`.
+
+    Those are all that existed at the look before, `expected` of them, but for what a killed run was
+    about to delete, and for what was not needed any more or had no content: if this file is older
+    than the last run, that run deleted it.
     """
     here = EntryRow.target_id == target_id
-    remembered = (
-        here,
-        EntryRow.kind != "foreign",
-        EntryRow.first_seen_at < at,
+    is_gone = (
+        *_expected(target_id, access),
+        EntryRow.last_seen_at < at,
         or_(EntryRow.missing_since.is_(None), EntryRow.missing_since == at),
+    )
+    counted = select(func.count(), func.coalesce(func.sum(EntryRow.size), 0))
+    of_ref = (RefRow, RefRow.id == EntryRow.ref_id)
+    gone, size_gone = connection.execute(counted.join(*of_ref).where(*is_gone)).one()
+    stored = connection.execute(counted.where(here, EntryRow.last_seen_at == at)).one()[1]
+    rows = connection.execute(
+        select(EntryRow.store_id, EntryRow.size, EntryRow.last_accessed_at)
+        .join(*of_ref)
+        .where(*is_gone)
+        .order_by(EntryRow.last_accessed_at, EntryRow.store_id)
+    )
+    return ExpectedEntries(
+        expected - gone, (RememberedEntry(*row) for row in rows), stored + size_gone
+    )
+
+
+def _expected(target_id: int, access: Access) -> tuple[ColumnElement[bool], ...]:
+    return (
+        EntryRow.target_id == target_id,
+        EntryRow.kind != "foreign",
         EntryRow.unneeded_since.is_(None),
         EntryRow.content_missing_since.is_(None),
         ~was_to_be_deleted(target_id),
         RefRow.name.in_(sorted(access.readable)),
     )
-    is_seen = EntryRow.last_seen_at == at
-    counted = select(func.count(), func.coalesce(func.sum(EntryRow.size), 0))
-    of_ref = (RefRow, RefRow.id == EntryRow.ref_id)
-    found = connection.execute(counted.join(*of_ref).where(*remembered, is_seen)).one()[0]
-    stored = connection.execute(counted.where(here, is_seen)).one()[1]
-    gone = connection.execute(counted.join(*of_ref).where(*remembered, ~is_seen)).one()[1]
-    rows = connection.execute(
-        select(EntryRow.store_id, EntryRow.size, EntryRow.last_accessed_at)
-        .join(*of_ref)
-        .where(*remembered, ~is_seen)
-        .order_by(EntryRow.last_accessed_at, EntryRow.store_id)
-    )
-    return ExpectedEntries(found, (RememberedEntry(*row) for row in rows), stored + gone)
 
 
 def load_snapshot(

@@ -9,7 +9,7 @@ from maintainer.cacheconfig import Scope
 from maintainer.errors import BudgetExhaustedError, MassDeletionError
 from maintainer.exports import LONGEST_EXPORT, find_export
 from maintainer.graph.entries import Entries
-from maintainer.graph.recall import load_snapshot, recall, recall_entries
+from maintainer.graph.recall import count_expected, load_snapshot, recall, recall_entries
 from maintainer.graph.record import record
 from maintainer.mark import mark
 from maintainer.model.entry import StoreLimits
@@ -66,11 +66,12 @@ def _write_down(run: Run, looked: Looked) -> Seen:
     probed, target_id = looked.probe, run.target_id
     with run.database.begin() as connection:
         remember_exports = run.collector.settings.remember_exports
+        expected = count_expected(connection, target_id, probed.access)
         record(connection, target_id, probed, remember_exports=remember_exports)
         snapshot = load_snapshot(
             connection, target_id, probed, merged_scope=_merged_scope(run, probed)
         )
-        remembered = recall_entries(connection, target_id, probed.access, probed.at)
+        remembered = recall_entries(connection, target_id, probed.access, probed.at, expected)
         limits = run.report.limits or StoreLimits()
         loss = find_loss(looked.known, remembered, probed, snapshot, limits)
         if loss and not run.mode.accept_loss:

@@ -81,7 +81,7 @@ class GitHubCache:
         del now, context
         listing = await self._service.list_entries()
         self._listed = {
-            entry.id: entry for entry in listing.entries if entry.key.startswith("index-")
+            entry.id: entry for entry in listing.entries if entry.key[:6].casefold() == "index-"
         }
         return listing
 

@@ -28,14 +28,10 @@ class Writer:
 
     async def write(self, change: Change) -> SwapResult:
         """Write the next generation of an index, if the newest one is known."""
-        newest = await self._service.look_up_newest(change.index.prefix)
-        number = generation_of(change.index, newest.key) if newest else None
-        if newest and number is not None and number not in change.known:
-            # Builders get it, even if the highest generation is another one.
-            return Conflict(
-                await self._read(change, number, newest), is_newest=number + 1 >= change.number
-            )
         for number in range(change.number, change.number + _RESERVED):
+            # Again each time: who had reserved a number may have written it since.
+            if conflict := await self._find_newer(change):
+                return conflict
             # Some services take a key twice and serve the last, so ask first.
             taken = await self._service.look_up(str(change.index.key(number)))
             if taken is not None:
@@ -46,6 +42,16 @@ class Writer:
                 if taken := await self._wait_for(str(change.index.key(number))):
                     return Conflict(await self._read(change, number, taken), is_newest=False)
         return Refused(reason=reasons.Contended(_RESERVED))
+
+    async def _find_newer(self, change: Change) -> Conflict | None:
+        """Return what builders read, if that is not known."""
+        newest = await self._service.look_up_newest(change.index.prefix)
+        number = generation_of(change.index, newest.key) if newest else None
+        if newest is None or number is None or number in change.known:
+            return None
+        # Builders get it, even if the highest generation is another one.
+        found = await self._read(change, number, newest)
+        return Conflict(found, is_newest=number + 1 >= change.number)
 
     async def _write(self, change: Change, number: int) -> SwapResult:
         key = str(change.index.key(number))
