@@ -353,6 +353,33 @@ def test_a_key_that_a_dead_build_has_reserved_is_waited_for_and_passed_over(worl
     assert leads_to(world.newest()) == _blobs("base", "api", "web")
 
 
+def test_a_build_that_writes_its_reserved_key_after_it_was_passed_over_is_merged_in(
+    world: World,
+) -> None:
+    world.build("base", "api")
+    second = world.build("base", "web")
+    keys = [second.key.replace("#2", f"#{number}") for number in (3, 4)]
+    slow = world.running.call(lambda cache: cache.reserve(MAIN, keys[0], second.version))
+    # Whoever reserved the other one is dead.
+    world.running.call(lambda cache: cache.reserve(MAIN, keys[1], second.version))
+    content = encode(built("base", "docs"))
+    world.put(f"buildkit-blob-1-{blob_of('docs')}", size=10)
+    once = iter([True])
+
+    def finish(request: Request) -> None:
+        # The run has given up waiting for the first of the two, and waits for the second.
+        if request.kind == "reserve" and request.key == keys[1] and next(once, False):
+            slow.put(content)
+            world.cache.finalize(slow, len(content))
+
+    world.running.observe(before=finish)
+
+    report = world.gc()
+
+    assert report.status == "done", report.problems
+    assert leads_to(world.newest()) == _blobs("base", "api", "web", "docs")
+
+
 def test_an_index_that_cannot_be_read_this_time_stops_the_sweep_of_blobs(world: World) -> None:
     unread = world.build("base", "api")
     world.build("base", "web")
