@@ -130,7 +130,7 @@ def _generations(
     unread: tuple[UnreadGeneration, ...],
     snapshot: Snapshot,
 ) -> _Generations:
-    ordered = tuple(sorted(known, key=lambda one: (one.number, one.manifest_id)))
+    ordered = tuple(sorted(known, key=lambda one: (one.number, one.generation_id)))
     stored = tuple(one for one in ordered if one.exists)
     shadowed_by = _shadowed_by(index, stored, unread, snapshot)
     remembered = snapshot.memory.get(index, Remembered())
@@ -217,7 +217,7 @@ def _index(
         one
         for one in found.ordered
         if one.violation is None
-        and one.manifest_id >= known.up_to_date
+        and one.generation_id >= known.up_to_date
         and (one.exists or not (index.signed or index.is_tag))
     )
     read = found.read_by_builders
@@ -377,7 +377,7 @@ class Marker:
         snapshot = self.snapshot
         times = read_until(snapshot.generations, snapshot.now, snapshot.marked_at)
         for one in self.snapshot.generations:
-            if until := times.get(one.manifest_id):
+            if until := times.get(one.generation_id):
                 self.read_until[one.store_id] = until
                 for blob in one.blobs:
                     self.named_until[blob] = max(until, self.named_until.get(blob, until))

@@ -254,7 +254,7 @@ class World:
     ) -> Self:
         content = b"{" if config is None else encode(config)
         generation = KnownGeneration(
-            manifest_id=len(self._generations) + 1,
+            generation_id=len(self._generations) + 1,
             index=index,
             number=number,
             content_digest=content_digest(content),

@@ -1,1 +1,1 @@
-"""The SQLite graph of manifests to layers: what maintainer remembers between runs."""
+"""The SQLite graph of generations and layers: what maintainer remembers between runs."""

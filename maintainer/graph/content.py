@@ -14,9 +14,9 @@ from maintainer.cacheconfig.timestamps import format_time
 from maintainer.graph.models import (
     Base,
     BlobRow,
+    GenerationLayerRow,
     LayerRow,
     LinkRow,
-    ManifestLayerRow,
     RecordRow,
     ResultLayerRow,
     ResultRow,
@@ -38,11 +38,11 @@ class ContentWriter:
         self._connection = connection
         self._target_id = target_id
 
-    def write(self, manifest: int, config: CacheConfig) -> None:
-        """Record the layers and records of a new manifest."""
+    def write(self, generation: int, config: CacheConfig) -> None:
+        """Record the layers and records of a new generation."""
         layers = self._write_layers(config)
-        held = [{"manifest_id": manifest, "layer_id": layer} for layer in sorted(set(layers))]
-        self._insert(ManifestLayerRow, held)
+        held = [{"generation_id": generation, "layer_id": layer} for layer in sorted(set(layers))]
+        self._insert(GenerationLayerRow, held)
         first_record, first_result = self._next_id(RecordRow), self._next_id(ResultRow)
         records: list[_Row] = []
         results: list[_Row] = []
@@ -53,7 +53,7 @@ class ContentWriter:
             records.append(
                 {
                     "id": number,
-                    "manifest_id": manifest,
+                    "generation_id": generation,
                     "position": position,
                     "digest": record.digest,
                 }

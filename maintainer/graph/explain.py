@@ -19,7 +19,7 @@ from maintainer.graph.models import (
     ActionRow,
     BlobRow,
     EntryRow,
-    ManifestRow,
+    GenerationRow,
     RefRow,
     RunRow,
     ScopeRow,
@@ -149,7 +149,7 @@ def _find(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
         subject = entry.digest if entry.kind == "blob" else entry.key
         found.setdefault(entry.target_id, (entry.kind, subject))
     for target_id in connection.scalars(
-        select(ManifestRow.target_id).where(ManifestRow.key == asked)
+        select(GenerationRow.target_id).where(GenerationRow.key == asked)
     ):
         found.setdefault(target_id, ("index", asked))
     found = found or _find_newest(connection, asked)
@@ -159,9 +159,9 @@ def _find(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
 def _find_newest(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
     """Find the newest generation of an index, stored ones first, by its key without a number."""
     rows = connection.execute(
-        select(ManifestRow.target_id, ManifestRow.key)
-        .where(ManifestRow.key.startswith(f"{asked}#", autoescape=True))
-        .order_by(ManifestRow.missing_since.is_not(None).desc(), ManifestRow.generation)
+        select(GenerationRow.target_id, GenerationRow.key)
+        .where(GenerationRow.key.startswith(f"{asked}#", autoescape=True))
+        .order_by(GenerationRow.missing_since.is_not(None).desc(), GenerationRow.number)
     )
     return {row.target_id: ("index", row.key) for row in rows}
 
@@ -237,15 +237,15 @@ def _missing_since(connection: Connection, target_id: int, digest: str | None) -
 
 _LAST_NAMED = text(
     """
-    SELECT manifest.key, ref.name AS ref, manifest.missing_since IS NULL AS is_stored, 0 AS results,
-           manifest.last_seen_at
+    SELECT generation.key, ref.name AS ref, generation.missing_since IS NULL AS is_stored,
+           0 AS results, generation.last_seen_at
     FROM blob
     JOIN layer ON layer.blob_id = blob.id
-    JOIN manifest_layer ON manifest_layer.layer_id = layer.id
-    JOIN manifest ON manifest.id = manifest_layer.manifest_id
-    JOIN ref ON ref.id = manifest.ref_id
+    JOIN generation_layer ON generation_layer.layer_id = layer.id
+    JOIN generation ON generation.id = generation_layer.generation_id
+    JOIN ref ON ref.id = generation.ref_id
     WHERE blob.target_id = :target_id AND blob.digest = :digest
-    ORDER BY manifest.last_seen_at DESC, manifest.generation DESC LIMIT 1
+    ORDER BY generation.last_seen_at DESC, generation.number DESC LIMIT 1
     """
 )
 
@@ -301,21 +301,21 @@ def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], 
     memory = load_memory(connection, target_id)
     found = connection.execute(
         select(
-            ManifestRow.id,
-            ManifestRow.key,
-            ManifestRow.signed,
-            ManifestRow.missing_since,
-            ManifestRow.last_seen_at,
+            GenerationRow.id,
+            GenerationRow.key,
+            GenerationRow.signed,
+            GenerationRow.missing_since,
+            GenerationRow.last_seen_at,
             RefRow.name.label("ref"),
             ScopeRow.name.label("scope"),
         )
-        .join(RefRow, RefRow.id == ManifestRow.ref_id)
-        .join(ScopeRow, ScopeRow.id == ManifestRow.scope_id)
-        .where(ManifestRow.target_id == target_id)
+        .join(RefRow, RefRow.id == GenerationRow.ref_id)
+        .join(ScopeRow, ScopeRow.id == GenerationRow.scope_id)
+        .where(GenerationRow.target_id == target_id)
         .order_by(
-            ManifestRow.missing_since.is_not(None),
-            ManifestRow.generation.desc(),
-            ManifestRow.id.desc(),
+            GenerationRow.missing_since.is_not(None),
+            GenerationRow.number.desc(),
+            GenerationRow.id.desc(),
         )
     )
     rows: list[Any] = list(found)
@@ -329,7 +329,9 @@ def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], 
         if remembered.records:
             yield row, remembered
         elif row.missing_since is None:
-            content = connection.scalar(select(ManifestRow.content).where(ManifestRow.id == row.id))
+            content = connection.scalar(
+                select(GenerationRow.content).where(GenerationRow.id == row.id)
+            )
             if content is not None:
                 yield row, decode(content)
 

@@ -34,20 +34,20 @@ class ScopeTree(msgspec.Struct, frozen=True):
 
 _NEWEST = """
     WITH numbered AS (
-        SELECT manifest.id, manifest.key, target.name AS target, scope.name AS scope,
+        SELECT generation.id, generation.key, target.name AS target, scope.name AS scope,
                ref.name AS ref, row_number() OVER (
-                   PARTITION BY manifest.scope_id, manifest.ref_id, manifest.signed
-                   ORDER BY manifest.missing_since IS NOT NULL, manifest.generation DESC,
-                            manifest.id DESC) AS place
-        FROM manifest
-        JOIN target ON target.id = manifest.target_id
-        JOIN scope ON scope.id = manifest.scope_id
-        JOIN ref ON ref.id = manifest.ref_id
-        WHERE manifest.content IS NOT NULL
-          AND (manifest.missing_since IS NULL OR EXISTS (
+                   PARTITION BY generation.scope_id, generation.ref_id, generation.signed
+                   ORDER BY generation.missing_since IS NOT NULL, generation.number DESC,
+                            generation.id DESC) AS place
+        FROM generation
+        JOIN target ON target.id = generation.target_id
+        JOIN scope ON scope.id = generation.scope_id
+        JOIN ref ON ref.id = generation.ref_id
+        WHERE generation.content IS NOT NULL
+          AND (generation.missing_since IS NULL OR EXISTS (
               SELECT 1 FROM cache_index AS kept JOIN memory ON memory.index_id = kept.id
-              WHERE kept.ref_id = manifest.ref_id AND kept.scope_id = manifest.scope_id
-                AND kept.signed = manifest.signed))
+              WHERE kept.ref_id = generation.ref_id AND kept.scope_id = generation.scope_id
+                AND kept.signed = generation.signed))
     ),
     newest AS (SELECT * FROM numbered WHERE place = 1 AND (:scope IS NULL OR scope = :scope))
 """
@@ -61,26 +61,26 @@ _LAYERS = text(
     _NEWEST  # noqa: S608 - both are ours
     + """,
     ends AS (
-        SELECT record.manifest_id, result_layer.layer_id, count(*) AS results
+        SELECT record.generation_id, result_layer.layer_id, count(*) AS results
         FROM newest
-        JOIN record ON record.manifest_id = newest.id
+        JOIN record ON record.generation_id = newest.id
         JOIN result ON result.record_id = record.id
         JOIN result_layer ON result_layer.result_id = result.id
-        GROUP BY record.manifest_id, result_layer.layer_id
+        GROUP BY record.generation_id, result_layer.layer_id
     ),
     stored AS (
         SELECT target_id, digest, max(size) AS size FROM entry
         WHERE kind = 'blob' AND missing_since IS NULL GROUP BY target_id, digest
     )
-    SELECT newest.id AS manifest_id, layer.id, layer.parent_id, blob.digest,
+    SELECT newest.id AS generation_id, layer.id, layer.parent_id, blob.digest,
            coalesce(stored.size, layer.size) AS size, blob.missing_since IS NULL AS is_stored,
            coalesce(ends.results, 0) AS results
     FROM newest
-    JOIN manifest_layer ON manifest_layer.manifest_id = newest.id
-    JOIN layer ON layer.id = manifest_layer.layer_id
+    JOIN generation_layer ON generation_layer.generation_id = newest.id
+    JOIN layer ON layer.id = generation_layer.layer_id
     JOIN blob ON blob.id = layer.blob_id
     LEFT JOIN stored ON stored.target_id = blob.target_id AND stored.digest = blob.digest
-    LEFT JOIN ends ON ends.manifest_id = newest.id AND ends.layer_id = layer.id
+    LEFT JOIN ends ON ends.generation_id = newest.id AND ends.layer_id = layer.id
     ORDER BY newest.id, size DESC, blob.digest, layer.id
     """
 )
@@ -95,7 +95,7 @@ def load_forest(connection: Connection, scope: str | None) -> list[ScopeTree]:
         raise MaintainerError(f"the database knows no index of the scope {printable(scope)}")
     layers: dict[int, list[TreeLayer]] = {}
     for row in connection.execute(_LAYERS, {"scope": scope}):
-        layers.setdefault(row.manifest_id, []).append(
+        layers.setdefault(row.generation_id, []).append(
             TreeLayer(row.id, row.parent_id, row.digest, row.size, bool(row.is_stored), row.results)
         )
     trees = [

@@ -8,10 +8,10 @@ from maintainer.graph.memory import GONE_FOR, is_remembered
 from maintainer.graph.models import (
     BlobRow,
     EntryRow,
+    GenerationLayerRow,
+    GenerationRow,
     IndexRow,
     LayerRow,
-    ManifestLayerRow,
-    ManifestRow,
     MemoryRow,
 )
 
@@ -30,23 +30,25 @@ def forget(connection: Connection, target_id: int, now: datetime, grace: timedel
     A generation stays until it has been gone for the grace period, and the last one while anything
     is remembered of its index.
     """
-    index = (ManifestRow.scope_id, ManifestRow.ref_id, ManifestRow.signed)
-    rank = func.row_number().over(partition_by=index, order_by=ManifestRow.id.desc())
+    index = (GenerationRow.scope_id, GenerationRow.ref_id, GenerationRow.signed)
+    rank = func.row_number().over(partition_by=index, order_by=GenerationRow.id.desc())
     gone = (
-        select(ManifestRow.id, rank.label("rank"))
-        .where(ManifestRow.target_id == target_id, ManifestRow.missing_since.is_not(None))
+        select(GenerationRow.id, rank.label("rank"))
+        .where(GenerationRow.target_id == target_id, GenerationRow.missing_since.is_not(None))
         .subquery()
     )
     last = (
-        select(func.max(ManifestRow.id)).where(ManifestRow.target_id == target_id).group_by(*index)
+        select(func.max(GenerationRow.id))
+        .where(GenerationRow.target_id == target_id)
+        .group_by(*index)
     )
     beyond = select(gone.c.id).where(gone.c.rank > _GENERATIONS)
     connection.execute(
-        delete(ManifestRow).where(
-            ManifestRow.target_id == target_id,
-            ManifestRow.missing_since < now - grace,
-            or_(ManifestRow.missing_since < now - _GENERATIONS_FOR, ManifestRow.id.in_(beyond)),
-            or_(ManifestRow.id.not_in(last), ~is_remembered()),
+        delete(GenerationRow).where(
+            GenerationRow.target_id == target_id,
+            GenerationRow.missing_since < now - grace,
+            or_(GenerationRow.missing_since < now - _GENERATIONS_FOR, GenerationRow.id.in_(beyond)),
+            or_(GenerationRow.id.not_in(last), ~is_remembered()),
         )
     )
     _forget_what_nothing_names(connection, target_id, now)
@@ -63,7 +65,7 @@ def _forget_what_nothing_names(connection: Connection, target_id: int, now: date
     Layers below one that is held are held as well.
     """
     here = select(BlobRow.id).where(BlobRow.target_id == target_id)
-    held = exists().where(ManifestLayerRow.layer_id == LayerRow.id)
+    held = exists().where(GenerationLayerRow.layer_id == LayerRow.id)
     connection.execute(delete(LayerRow).where(LayerRow.blob_id.in_(here), ~held))
     last_known_at = func.coalesce(BlobRow.last_seen_at, BlobRow.first_seen_at)
     connection.execute(
@@ -78,9 +80,9 @@ def _forget_what_nothing_names(connection: Connection, target_id: int, now: date
             IndexRow.target_id == target_id,
             ~exists().where(MemoryRow.index_id == IndexRow.id),
             ~exists().where(
-                ManifestRow.ref_id == IndexRow.ref_id,
-                ManifestRow.scope_id == IndexRow.scope_id,
-                ManifestRow.signed == IndexRow.signed,
+                GenerationRow.ref_id == IndexRow.ref_id,
+                GenerationRow.scope_id == IndexRow.scope_id,
+                GenerationRow.signed == IndexRow.signed,
             ),
         )
     )

@@ -37,7 +37,7 @@ from maintainer.cacheconfig import (
     encode,
 )
 from maintainer.errors import DatabaseError, InvalidIndexError
-from maintainer.graph.models import BlobRow, IndexRow, ManifestRow, MemoryRow, RefRow, ScopeRow
+from maintainer.graph.models import BlobRow, GenerationRow, IndexRow, MemoryRow, RefRow, ScopeRow
 from maintainer.model.entry import Access
 from maintainer.model.index import ReadGeneration
 from maintainer.model.remembered import Remembered
@@ -128,9 +128,9 @@ def forget_results(
 def forget_tags(connection: Connection, target_id: int, unread: Iterable[IndexId]) -> None:
     """Forget the content of tags that were deleted: whoever deleted one wanted that."""
     stored = exists().where(
-        ManifestRow.ref_id == IndexRow.ref_id,
-        ManifestRow.scope_id == IndexRow.scope_id,
-        ManifestRow.signed == IndexRow.signed,
+        GenerationRow.ref_id == IndexRow.ref_id,
+        GenerationRow.scope_id == IndexRow.scope_id,
+        GenerationRow.signed == IndexRow.signed,
     )
     kept = {index.scope for index in unread}
     rows = connection.execute(
@@ -141,17 +141,17 @@ def forget_tags(connection: Connection, target_id: int, unread: Iterable[IndexId
             connection.execute(delete(IndexRow).where(IndexRow.id == row.id))
 
 
-def note_up_to_date(connection: Connection, manifest: int, now: datetime) -> None:
+def note_up_to_date(connection: Connection, generation: int, now: datetime) -> None:
     """Record that a generation holds everything live that is remembered of its index."""
     connection.execute(
         update(IndexRow)
         .where(
-            IndexRow.ref_id == ManifestRow.ref_id,
-            IndexRow.scope_id == ManifestRow.scope_id,
-            IndexRow.signed == ManifestRow.signed,
-            ManifestRow.id == manifest,
+            IndexRow.ref_id == GenerationRow.ref_id,
+            IndexRow.scope_id == GenerationRow.scope_id,
+            IndexRow.signed == GenerationRow.signed,
+            GenerationRow.id == generation,
         )
-        .values(up_to_date_id=manifest, up_to_date_at=now)
+        .values(up_to_date_id=generation, up_to_date_at=now)
     )
 
 
@@ -172,11 +172,11 @@ def note_marked(
 
 
 def is_remembered() -> ColumnElement[bool]:
-    """Whether something of the index of a manifest is remembered, or may be."""
+    """Whether something of the index of a generation is remembered, or may be."""
     return exists().where(
-        IndexRow.ref_id == ManifestRow.ref_id,
-        IndexRow.scope_id == ManifestRow.scope_id,
-        IndexRow.signed == ManifestRow.signed,
+        IndexRow.ref_id == GenerationRow.ref_id,
+        IndexRow.scope_id == GenerationRow.scope_id,
+        IndexRow.signed == GenerationRow.signed,
         MemoryRow.index_id == IndexRow.id,
     )
 

@@ -245,10 +245,10 @@ class LayerRow(Base):
 Index("uq_layer_blob_parent", LayerRow.blob_id, func.coalesce(LayerRow.parent_id, 0), unique=True)
 
 
-class ManifestRow(Base):
+class GenerationRow(Base):
     """One generation of an index, remembered even when its entry is gone."""
 
-    __tablename__ = "manifest"
+    __tablename__ = "generation"
     __table_args__ = (
         # Numbers start again once all generations were evicted, so a key alone may repeat.
         UniqueConstraint("ref_id", "key", "content_digest"),
@@ -262,7 +262,7 @@ class ManifestRow(Base):
     """Its entry, where the store lists entries."""
     location: Mapped[str | None]
     """Shows, where it does not, whether a look-up still finds the same content."""
-    generation: Mapped[int]
+    number: Mapped[int]
     signed: Mapped[bool]
     content: Mapped[bytes | None]
     """The index as it was read; none if it is not valid."""
@@ -289,7 +289,7 @@ class IndexRow(Base):
     highest: Mapped[int]
     """The highest generation that was ever seen."""
     up_to_date_id: Mapped[int] = mapped_column(default=0)
-    """The manifest that was the last one seen to hold all that was live; 0 if none was."""
+    """The generation that was the last one seen to hold all that was live; 0 if none was."""
     up_to_date_at: Mapped[datetime | None]
     marked_at: Mapped[datetime | None]
     """When a run that had seen everything last recorded since when each entry is unreferenced."""
@@ -310,12 +310,12 @@ class MemoryRow(Base):
     """As JSON, compressed."""
 
 
-class ManifestLayerRow(Base):
-    """Which manifest holds which layer."""
+class GenerationLayerRow(Base):
+    """Which generation holds which layer."""
 
-    __tablename__ = "manifest_layer"
-    manifest_id: Mapped[int] = mapped_column(
-        ForeignKey("manifest.id", ondelete="CASCADE"), primary_key=True
+    __tablename__ = "generation_layer"
+    generation_id: Mapped[int] = mapped_column(
+        ForeignKey("generation.id", ondelete="CASCADE"), primary_key=True
     )
     layer_id: Mapped[int] = mapped_column(
         ForeignKey("layer.id", ondelete="CASCADE"), primary_key=True, index=True
@@ -323,12 +323,12 @@ class ManifestLayerRow(Base):
 
 
 class RecordRow(Base):
-    """A cache key in a manifest."""
+    """A cache key in a generation."""
 
     __tablename__ = "record"
-    __table_args__ = (UniqueConstraint("manifest_id", "position"),)
+    __table_args__ = (UniqueConstraint("generation_id", "position"),)
     id: Mapped[int] = mapped_column(primary_key=True)
-    manifest_id: Mapped[int] = _belongs_to("manifest.id")
+    generation_id: Mapped[int] = _belongs_to("generation.id")
     position: Mapped[int]
     digest: Mapped[str] = mapped_column(index=True)
 

@@ -25,9 +25,9 @@ from maintainer.graph.models import (
     BlobRow,
     DoubtRow,
     EntryRow,
+    GenerationLayerRow,
+    GenerationRow,
     LayerRow,
-    ManifestLayerRow,
-    ManifestRow,
     RefRow,
     RunRow,
     ScopeRow,
@@ -46,7 +46,9 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
     places: defaultdict[IndexId, dict[int, KnownPlace]] = defaultdict(dict)
     written: dict[tuple[Ref, str], WrittenGeneration] = {}
     store_ids: set[int] = set()
-    for row in connection.execute(_manifests(target_id).where(ManifestRow.missing_since.is_(None))):
+    for row in connection.execute(
+        _select_generations(target_id).where(GenerationRow.missing_since.is_(None))
+    ):
         if row.store_id is not None:
             store_ids.add(row.store_id)
         elif row.size is not None:
@@ -54,7 +56,7 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
         place = KnownPlace(
             row.id, row.location, Digest(row.content_digest), valid=row.violation is None
         )
-        places[_index_of(row)][row.generation] = place
+        places[_index_of(row)][row.number] = place
     missing = frozenset(
         map(
             Digest,
@@ -204,19 +206,19 @@ def _references(
     connection: Connection, target_id: int, since: datetime
 ) -> dict[tuple[Ref, Digest], datetime]:
     """Return when each blob was last referenced by a generation created since, or first seen."""
-    created_at = func.coalesce(EntryRow.created_at, ManifestRow.first_seen_at)
+    created_at = func.coalesce(EntryRow.created_at, GenerationRow.first_seen_at)
     rows = connection.execute(
         select(RefRow.name, BlobRow.digest, func.max(created_at))
-        .join(ManifestRow, ManifestRow.ref_id == RefRow.id)
+        .join(GenerationRow, GenerationRow.ref_id == RefRow.id)
         .outerjoin(
             EntryRow,
-            (EntryRow.target_id == ManifestRow.target_id)
-            & (EntryRow.store_id == ManifestRow.store_id),
+            (EntryRow.target_id == GenerationRow.target_id)
+            & (EntryRow.store_id == GenerationRow.store_id),
         )
-        .join(ManifestLayerRow, ManifestLayerRow.manifest_id == ManifestRow.id)
-        .join(LayerRow, LayerRow.id == ManifestLayerRow.layer_id)
+        .join(GenerationLayerRow, GenerationLayerRow.generation_id == GenerationRow.id)
+        .join(LayerRow, LayerRow.id == GenerationLayerRow.layer_id)
         .join(BlobRow, BlobRow.id == LayerRow.blob_id)
-        .where(ManifestRow.target_id == target_id, created_at >= since)
+        .where(GenerationRow.target_id == target_id, created_at >= since)
         .group_by(RefRow.name, BlobRow.digest)
     )
     return {(Ref(ref), Digest(digest)): at for ref, digest, at in rows}
@@ -224,21 +226,21 @@ def _references(
 
 def _blobs_named(connection: Connection, target_id: int, access: Access) -> frozenset[Digest]:
     """Return the blobs of the newest generation of each index, and of every signed one."""
-    index = (ManifestRow.ref_id, ManifestRow.scope_id, ManifestRow.signed)
+    index = (GenerationRow.ref_id, GenerationRow.scope_id, GenerationRow.signed)
     place = func.row_number().over(
-        partition_by=index, order_by=(ManifestRow.generation.desc(), ManifestRow.id.desc())
+        partition_by=index, order_by=(GenerationRow.number.desc(), GenerationRow.id.desc())
     )
     stored = (
-        select(ManifestRow.id, ManifestRow.ref_id, ManifestRow.signed, place.label("place"))
-        .where(ManifestRow.target_id == target_id, ManifestRow.missing_since.is_(None))
+        select(GenerationRow.id, GenerationRow.ref_id, GenerationRow.signed, place.label("place"))
+        .where(GenerationRow.target_id == target_id, GenerationRow.missing_since.is_(None))
         .subquery()
     )
     named = (
         select(BlobRow.digest)
         .distinct()
         .join(LayerRow, LayerRow.blob_id == BlobRow.id)
-        .join(ManifestLayerRow, ManifestLayerRow.layer_id == LayerRow.id)
-        .join(stored, stored.c.id == ManifestLayerRow.manifest_id)
+        .join(GenerationLayerRow, GenerationLayerRow.layer_id == LayerRow.id)
+        .join(stored, stored.c.id == GenerationLayerRow.generation_id)
         .join(RefRow, RefRow.id == stored.c.ref_id)
         .where(BlobRow.target_id == target_id, (stored.c.place == 1) | stored.c.signed)
     )
@@ -253,14 +255,14 @@ def _generations(
     probe: Probe,
     marked_at: Mapping[IndexId, datetime],
 ) -> Iterator[KnownGeneration]:
-    rows = connection.execute(_manifests(target_id)).all()
+    rows = connection.execute(_select_generations(target_id)).all()
     of_use = {row.id: row for row in rows if Ref(row.ref) in probe.access.readable}
     known = [_generation(row) for row in of_use.values()]
     wanted = {*_to_decode(known, probe), *_read_since(known, probe.at, marked_at)}
     contents = dict(_contents(connection, target_id, wanted))
     for one in known:
-        content = contents.get(one.manifest_id)
-        key = of_use[one.manifest_id].key
+        content = contents.get(one.generation_id)
+        key = of_use[one.generation_id].key
         if content is None:
             yield one
         else:
@@ -269,9 +271,9 @@ def _generations(
 
 def _generation(row: Row[Any]) -> KnownGeneration:
     return KnownGeneration(
-        manifest_id=row.id,
+        generation_id=row.id,
         index=_index_of(row),
-        number=row.generation,
+        number=row.number,
         content_digest=Digest(row.content_digest),
         config=None,
         violation=row.violation,
@@ -308,18 +310,18 @@ def _to_decode(known: Iterable[KnownGeneration], probe: Probe) -> Iterator[int]:
         if not one.exists:
             continue
         if one.index.signed or str(one.key) == probe.read_by_builders.get(one.index):
-            yield one.manifest_id
+            yield one.generation_id
         newest[one.index] = max(
-            newest.get(one.index, one), one, key=lambda one: (one.number, one.manifest_id)
+            newest.get(one.index, one), one, key=lambda one: (one.number, one.generation_id)
         )
-    yield from (one.manifest_id for one in newest.values())
+    yield from (one.generation_id for one in newest.values())
 
 
 def _read_since(
     known: Iterable[KnownGeneration], now: datetime, marked_at: Mapping[IndexId, datetime]
 ) -> Iterator[int]:
     """Select what builders have read after its clocks were last recorded."""
-    generations = {one.manifest_id: one for one in known}
+    generations = {one.generation_id: one for one in known}
     for number, until in read_until(generations.values(), now, marked_at).items():
         last = marked_at.get(generations[number].index)
         if last is None or until > last:
@@ -330,47 +332,47 @@ def _contents(
     connection: Connection, target_id: int, wanted: set[int]
 ) -> Iterator[tuple[int, bytes]]:
     rows = connection.execute(
-        select(ManifestRow.id).where(
-            ManifestRow.target_id == target_id, ManifestRow.content.is_not(None)
+        select(GenerationRow.id).where(
+            GenerationRow.target_id == target_id, GenerationRow.content.is_not(None)
         )
     ).scalars()
     for number in sorted(wanted & set(rows)):
         content = connection.execute(
-            select(ManifestRow.content).where(ManifestRow.id == number)
+            select(GenerationRow.content).where(GenerationRow.id == number)
         ).scalar()
         if content is not None:
             yield number, content
 
 
-def _manifests(target_id: int) -> Select[*tuple[Any, ...]]:
+def _select_generations(target_id: int) -> Select[*tuple[Any, ...]]:
     return (
         select(
-            ManifestRow.id,
+            GenerationRow.id,
             RefRow.name.label("ref"),
             ScopeRow.name.label("scope"),
-            ManifestRow.key,
-            ManifestRow.generation,
-            ManifestRow.signed,
-            ManifestRow.content_digest,
-            ManifestRow.violation,
-            ManifestRow.store_id,
-            ManifestRow.location,
-            func.length(ManifestRow.content).label("size"),
-            ManifestRow.first_seen_at,
-            ManifestRow.last_seen_at,
-            ManifestRow.missing_since,
-            ManifestRow.sink,
+            GenerationRow.key,
+            GenerationRow.number,
+            GenerationRow.signed,
+            GenerationRow.content_digest,
+            GenerationRow.violation,
+            GenerationRow.store_id,
+            GenerationRow.location,
+            func.length(GenerationRow.content).label("size"),
+            GenerationRow.first_seen_at,
+            GenerationRow.last_seen_at,
+            GenerationRow.missing_since,
+            GenerationRow.sink,
             EntryRow.created_at,
         )
-        .join(RefRow, RefRow.id == ManifestRow.ref_id)
-        .join(ScopeRow, ScopeRow.id == ManifestRow.scope_id)
+        .join(RefRow, RefRow.id == GenerationRow.ref_id)
+        .join(ScopeRow, ScopeRow.id == GenerationRow.scope_id)
         .outerjoin(
             EntryRow,
-            (EntryRow.target_id == ManifestRow.target_id)
-            & (EntryRow.store_id == ManifestRow.store_id),
+            (EntryRow.target_id == GenerationRow.target_id)
+            & (EntryRow.store_id == GenerationRow.store_id),
         )
-        .where(ManifestRow.target_id == target_id)
-        .order_by(ManifestRow.id)
+        .where(GenerationRow.target_id == target_id)
+        .order_by(GenerationRow.id)
     )
 
 

@@ -38,7 +38,7 @@ from maintainer.graph.models import (
     BlobRow,
     DoubtRow,
     EntryRow,
-    ManifestRow,
+    GenerationRow,
     ReasonText,
     RefRow,
     RunRow,
@@ -72,10 +72,10 @@ def record(
     _record_refs(connection, target_id, probe, ())
     _record_absence(connection, target_id, probe)
     if not probe.abilities.numbered:
-        forget_manifests(connection, probe.gone)
-    for manifest, store_id in sorted(probe.adopted.items()):
+        forget_generations(connection, probe.gone)
+    for known, store_id in sorted(probe.adopted.items()):
         connection.execute(
-            update(ManifestRow).where(ManifestRow.id == manifest).values(store_id=store_id)
+            update(GenerationRow).where(GenerationRow.id == known).values(store_id=store_id)
         )
     record_generations(connection, target_id, probe.read, probe.at)
     _record_doubts(connection, target_id, probe)
@@ -128,7 +128,7 @@ def _record_generation(
         "ref_id": _find(connection, RefRow, target_id, index.ref, readable=True, writable=False),
         "scope_id": _find(connection, ScopeRow, target_id, index.scope),
         "key": str(index.key(generation.number)),
-        "generation": generation.number,
+        "number": generation.number,
         "signed": index.signed,
         "content": generation.content if generation.config else None,
         "content_digest": content_digest(generation.content),
@@ -143,21 +143,21 @@ def _record_generation(
         "missing_since": None,
     }
     known = connection.execute(
-        select(ManifestRow.id).where(
-            ManifestRow.ref_id == values["ref_id"],
-            ManifestRow.key == values["key"],
-            ManifestRow.content_digest == values["content_digest"],
+        select(GenerationRow.id).where(
+            GenerationRow.ref_id == values["ref_id"],
+            GenerationRow.key == values["key"],
+            GenerationRow.content_digest == values["content_digest"],
         )
     ).scalar()
     if known is not None:
-        connection.execute(update(ManifestRow).where(ManifestRow.id == known).values(seen))
+        connection.execute(update(GenerationRow).where(GenerationRow.id == known).values(seen))
         return known
-    manifest = connection.execute(
-        insert(ManifestRow).values(values | seen).returning(ManifestRow.id)
+    new = connection.execute(
+        insert(GenerationRow).values(values | seen).returning(GenerationRow.id)
     ).scalar_one()
     if generation.config:
-        contents.write(manifest, generation.config)
-    return manifest
+        contents.write(new, generation.config)
+    return new
 
 
 def _find(connection: Connection, table: Any, target_id: int, name: str, **more: Any) -> int:  # noqa: ANN401
@@ -380,35 +380,35 @@ def _record_doubts(connection: Connection, target_id: int, probe: Probe) -> None
 
 def _record_presence(connection: Connection, target_id: int, probe: Probe) -> None:
     """Record which generations are still stored."""
-    here = ManifestRow.target_id == target_id
+    here = GenerationRow.target_id == target_id
     listed = exists().where(
         EntryRow.target_id == target_id,
-        EntryRow.store_id == ManifestRow.store_id,
+        EntryRow.store_id == GenerationRow.store_id,
         EntryRow.last_seen_at == probe.at,
     )
     seen = {"last_seen_at": probe.at, "missing_since": None}
     if probe.abilities.numbered and probe.abilities.lists:
-        connection.execute(update(ManifestRow).where(here, listed).values(seen))
+        connection.execute(update(GenerationRow).where(here, listed).values(seen))
         if probe.listing_complete:
             connection.execute(
-                update(ManifestRow)
-                .where(here, ~listed, ManifestRow.missing_since.is_(None))
+                update(GenerationRow)
+                .where(here, ~listed, GenerationRow.missing_since.is_(None))
                 .values(missing_since=probe.at)
             )
         return
-    _update(connection, ManifestRow, probe.found, seen)
+    _update(connection, GenerationRow, probe.found, seen)
     if probe.abilities.numbered:
         # What a name does not lead to any more is forgotten already, and its number used again.
-        _update(connection, ManifestRow, probe.gone, {"missing_since": probe.at})
+        _update(connection, GenerationRow, probe.gone, {"missing_since": probe.at})
 
 
-def forget_manifests(connection: Connection, manifests: Iterable[int]) -> None:
-    """Drop the manifests that a tag no longer names: directories do not evict anything.
+def forget_generations(connection: Connection, generations: Iterable[int]) -> None:
+    """Drop the generations that a tag no longer leads to: directories do not evict anything.
 
     GitHub evicts indexes while their blobs survive, so there they are remembered.
     """
-    for number in sorted(manifests):
-        connection.execute(delete(ManifestRow).where(ManifestRow.id == number))
+    for number in sorted(generations):
+        connection.execute(delete(GenerationRow).where(GenerationRow.id == number))
 
 
 def _record_blobs(connection: Connection, target_id: int, probe: Probe) -> None:
@@ -454,7 +454,7 @@ def mark_missing(
 
 def _update(
     connection: Connection,
-    model: type[BlobRow | ManifestRow],
+    model: type[BlobRow | GenerationRow],
     ids: Iterable[int],
     values: Mapping[str, object],
 ) -> None:

@@ -16,13 +16,13 @@ from maintainer.graph.models import (
     ActionRow,
     BlobRow,
     EntryRow,
-    ManifestRow,
+    GenerationRow,
     RefRow,
     RunRow,
     Target,
     reason_columns,
 )
-from maintainer.graph.record import forget_manifests, mark_missing, record_generations
+from maintainer.graph.record import forget_generations, mark_missing, record_generations
 from maintainer.graph.trends import save_states, with_trend
 from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.model.marks import Marks, State
@@ -140,7 +140,7 @@ def save_index_marks(connection: Connection, target_id: int, marks: Marks, plan:
         note_marked(connection, target_id, (one.id for one in marks.indexes), marks.snapshot.now)
     for index in marks.indexes:
         if index.id in up_to_date and index.newest:
-            note_up_to_date(connection, index.newest.manifest_id, marks.snapshot.now)
+            note_up_to_date(connection, index.newest.generation_id, marks.snapshot.now)
 
 
 def note_blocked(
@@ -163,7 +163,7 @@ def save_rewritten(
 ) -> None:
     """Record what was written, what builds wrote concurrently, and what both supersede.
 
-    `merged` are the manifests that were merged, or replaced: builders do not read them from now on.
+    `merged` are the generations that were merged or replaced: builders no longer read them.
     """
     met = record_generations(connection, target_id, rewritten.met, now)
     mark_missing(connection, target_id, rewritten.missing, now)
@@ -171,8 +171,8 @@ def save_rewritten(
     if rewritten.written:
         written = record_generations(connection, target_id, [rewritten.written], now)
     if rewritten.index.is_tag:
-        # A tag names one manifest: the last of these.
-        forget_manifests(connection, {*merged, *met} - {*(written or met[-1:] or merged)})
+        # A tag leads to one generation: the last of these.
+        forget_generations(connection, {*merged, *met} - {*(written or met[-1:] or merged)})
     elif written:
         _start_clocks(connection, target_id, {*merged, *met} - {*written}, now)
     if written:
@@ -180,12 +180,14 @@ def save_rewritten(
 
 
 def _start_clocks(
-    connection: Connection, target_id: int, manifests: Iterable[int], now: datetime
+    connection: Connection, target_id: int, generations: Iterable[int], now: datetime
 ) -> None:
     """Record that builders no longer read these generations, unless already recorded."""
-    entry, manifest = EntryRow.__table__, ManifestRow.__table__.c
-    rows = [{"row": number} for number in sorted(manifests)]
-    store_id = select(manifest.store_id).where(manifest.id == bindparam("row")).scalar_subquery()
+    entry, generation = EntryRow.__table__, GenerationRow.__table__.c
+    rows = [{"row": number} for number in sorted(generations)]
+    store_id = (
+        select(generation.store_id).where(generation.id == bindparam("row")).scalar_subquery()
+    )
     if rows:
         connection.execute(
             update(entry)  # type: ignore[arg-type]
@@ -210,7 +212,7 @@ def save_swept(
     ]
     if not gone:
         return
-    entry, manifest = EntryRow.__table__, ManifestRow.__table__
+    entry, generation = EntryRow.__table__, GenerationRow.__table__
     connection.execute(
         update(entry)  # type: ignore[arg-type]
         .where(entry.c.target_id == target_id, entry.c.store_id == bindparam("at"))
@@ -225,12 +227,12 @@ def save_swept(
     _note_missing_blobs(connection, target_id, swept, now)
     is_gone = exists().where(
         entry.c.target_id == target_id,
-        entry.c.store_id == manifest.c.store_id,
+        entry.c.store_id == generation.c.store_id,
         entry.c.missing_since == now,
     )
     connection.execute(
-        update(manifest)  # type: ignore[arg-type]
-        .where(manifest.c.target_id == target_id, is_gone)
+        update(generation)  # type: ignore[arg-type]
+        .where(generation.c.target_id == target_id, is_gone)
         .values(missing_since=now)
     )
 

@@ -14,7 +14,7 @@ from maintainer.model.reason import WhyUnread
 class KnownGeneration:
     """A generation that was read, now or in an earlier run."""
 
-    manifest_id: int
+    generation_id: int
     index: IndexId
     number: int
     content_digest: Digest
@@ -75,7 +75,7 @@ def read_until(
     now: datetime,
     marked_at: Mapping[IndexId, datetime] | None = None,
 ) -> dict[int, datetime]:
-    """Return until when builders may have read each generation of its index, by manifest id.
+    """Return until when builders may have read each generation of its index, by its id.
 
     They read the one created last, whatever its number; and if GitHub evicts that, the one created
     before it. `marked_at` is when that was last recorded: generations that were gone by then are
@@ -98,9 +98,9 @@ def _read_until(
     hidden_from = now
     for one in sorted(generations, key=lambda one: (one.created_at, one.number), reverse=True):
         if one.exists:
-            until[one.manifest_id] = hidden_from
+            until[one.generation_id] = hidden_from
         elif one.missing_since and (marked_at is None or one.missing_since > marked_at):
-            until[one.manifest_id] = _hidden_from(later, one.missing_since)
+            until[one.generation_id] = _hidden_from(later, one.missing_since)
         hidden_from = _hidden_from([one], hidden_from)
         later.append(one)
     return until

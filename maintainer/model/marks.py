@@ -87,9 +87,9 @@ class Index:
         )
 
     @property
-    def manifests(self) -> frozenset[int]:
+    def generation_ids(self) -> frozenset[int]:
         """All of its generations that exist, or have come since it was up to date."""
-        return frozenset(one.manifest_id for one in (*self.generations, *self.inputs))
+        return frozenset(one.generation_id for one in (*self.generations, *self.inputs))
 
     @property
     def named(self) -> frozenset[Digest]:

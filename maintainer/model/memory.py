@@ -18,7 +18,7 @@ SKEW = timedelta(minutes=10)
 class KnownPlace:
     """A generation that the graph knows, and where its content was."""
 
-    manifest_id: int
+    generation_id: int
     location: str | None
     content_digest: Digest
     valid: bool = True
@@ -29,7 +29,7 @@ class KnownPlace:
 class WrittenGeneration:
     """A generation that a run wrote, and whose entry no listing has shown yet."""
 
-    manifest_id: int
+    generation_id: int
     size: int
     """Bytes."""
     written_at: datetime
@@ -80,11 +80,11 @@ class Probe:
     read: tuple[ReadGeneration, ...]
     unread: tuple[UnreadGeneration, ...]
     adopted: Mapping[int, int]
-    """The entries of generations that an earlier run wrote: store ids by manifest."""
+    """The entries of generations that an earlier run wrote: store ids by generation."""
     found: frozenset[int]
-    """Manifests that were looked up and are unchanged."""
+    """Generations that were looked up and are unchanged."""
     gone: frozenset[int]
-    """Manifests that were looked up and are gone."""
+    """Generations that were looked up and are gone."""
     live_blobs: frozenset[Digest]
     """The blobs that exist where the token can read them."""
     missing_blobs: frozenset[Digest]

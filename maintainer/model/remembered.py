@@ -28,7 +28,7 @@ class Remembered:
     highest: int = 0
     """The highest number ever seen; 0 if none was."""
     up_to_date: int = 0
-    """The manifest that was the last one seen to hold all that was live; 0 if none was."""
+    """The generation that was the last one seen to hold all that was live; 0 if none was."""
     lost: frozenset[Digest] = frozenset()
     """The blobs that were known to be gone then."""
     marked_at: datetime | None = None

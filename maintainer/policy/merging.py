@@ -140,7 +140,7 @@ def _has_room_for_sink(index: Index) -> bool:
 def _merge_or_drop(
     index: Index, newest: KnownGeneration, config: CacheConfig, broken: frozenset[Digest]
 ) -> WriteReason:
-    others = tuple(one.number for one in index.inputs if one.manifest_id != newest.manifest_id)
+    others = tuple(one.number for one in index.inputs if one.generation_id != newest.generation_id)
     gone = config.blobs - index.merged.blobs
     without_content, missing = len(gone & broken), len(gone - broken)
     if others:

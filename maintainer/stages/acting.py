@@ -43,7 +43,7 @@ async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
             run.report.problems.append(f"{key} {what}: {result.error}")
         with run.database.begin() as connection:
             now = run.collector.clock()
-            merged = indexes[result.index].manifests
+            merged = indexes[result.index].generation_ids
             save_rewritten(connection, run.target_id, result, merged, now)
             if (position := positions[result.index]) is not None:
                 save_written(connection, run.report.run, position, result)
@@ -109,7 +109,7 @@ async def _heal(run: Run, marked: Marked) -> None:
             if heal.result.error:
                 run.report.problems.append(f"{format_reason(heal.reason)}; {heal.result.error}")
             index = indexes.get(heal.index)
-            merged = index.manifests if index else ()
+            merged = index.generation_ids if index else ()
             with run.database.begin() as connection:
                 now = run.collector.clock()
                 save_rewritten(connection, run.target_id, heal.result, merged, now)

@@ -37,11 +37,11 @@ class Versions:
     read: tuple[ReadGeneration, ...] = ()
     unread: tuple[UnreadGeneration, ...] = ()
     adopted: Mapping[int, int] = field(default_factory=dict)
-    """The entries of generations that an earlier run wrote: store ids by manifest."""
+    """The entries of generations that an earlier run wrote: store ids by generation."""
     found: frozenset[int] = frozenset()
-    """Known manifests that are unchanged, if entries do not show it."""
+    """Known generations that are unchanged, if entries do not show it."""
     gone: frozenset[int] = frozenset()
-    """Known manifests that are gone, if entries do not show it."""
+    """Known generations that are gone, if entries do not show it."""
     read_by_builders: Mapping[IndexId, str] = field(default_factory=dict)
     """The key that a builder which does not sign gets for an index: what was created last."""
     facts: StoreFacts = NO_FACTS

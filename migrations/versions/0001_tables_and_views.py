@@ -13,10 +13,10 @@ depends_on: str | Sequence[str] | None = None
 
 # Nobody reads a generation once a newer one is stored, unless it is signed.
 _SUPERSEDED_AT = """
-    CASE WHEN NOT manifest.signed THEN
-        min(CASE WHEN manifest.missing_since IS NULL THEN manifest.first_seen_at END) OVER (
-            PARTITION BY manifest.ref_id, manifest.scope_id, manifest.signed
-            ORDER BY manifest.generation, manifest.id
+    CASE WHEN NOT generation.signed THEN
+        min(CASE WHEN generation.missing_since IS NULL THEN generation.first_seen_at END) OVER (
+            PARTITION BY generation.ref_id, generation.scope_id, generation.signed
+            ORDER BY generation.number, generation.id
             ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)
     END
 """
@@ -34,18 +34,18 @@ _VIEWS = {
     # Which generation of which index references which blob.
     "blob_uses": """
         SELECT DISTINCT target.name AS target, blob.digest, scope.name AS scope, ref.name AS ref,
-               manifest.signed, manifest.generation, manifest.key AS index_key,
-               manifest.missing_since IS NULL AS is_stored,
+               generation.signed, generation.number AS generation, generation.key AS index_key,
+               generation.missing_since IS NULL AS is_stored,
                newer.superseded_at IS NOT NULL AS is_superseded
-        FROM manifest_layer
-        JOIN layer ON layer.id = manifest_layer.layer_id
+        FROM generation_layer
+        JOIN layer ON layer.id = generation_layer.layer_id
         JOIN blob ON blob.id = layer.blob_id
-        JOIN manifest ON manifest.id = manifest_layer.manifest_id
-        JOIN (SELECT manifest.id, _SUPERSEDED_AT AS superseded_at FROM manifest) AS newer
-          ON newer.id = manifest.id
-        JOIN target ON target.id = manifest.target_id
-        JOIN scope ON scope.id = manifest.scope_id
-        JOIN ref ON ref.id = manifest.ref_id
+        JOIN generation ON generation.id = generation_layer.generation_id
+        JOIN (SELECT generation.id, _SUPERSEDED_AT AS superseded_at FROM generation) AS newer
+          ON newer.id = generation.id
+        JOIN target ON target.id = generation.target_id
+        JOIN scope ON scope.id = generation.scope_id
+        JOIN ref ON ref.id = generation.ref_id
     """,
     # Every blob that is stored or that an index references, and why it is kept or not.
     "blobs": """
@@ -72,30 +72,30 @@ _VIEWS = {
     """,
     # Every generation of every index, stored or remembered.
     "generations": """
-        SELECT target.name AS target, scope.name AS scope, ref.name AS ref, manifest.generation,
-               manifest.signed, manifest.key, manifest.store_id,
-               manifest.missing_since IS NULL AS is_stored,
+        SELECT target.name AS target, scope.name AS scope, ref.name AS ref,
+               generation.number AS generation, generation.signed, generation.key, generation.store_id,
+               generation.missing_since IS NULL AS is_stored,
                newer.superseded_at IS NOT NULL AS is_superseded,
-               manifest.violation, length(manifest.content) AS size,
-               (SELECT count(*) FROM record WHERE record.manifest_id = manifest.id) AS records,
+               generation.violation, length(generation.content) AS size,
+               (SELECT count(*) FROM record WHERE record.generation_id = generation.id) AS records,
                (SELECT count(*) FROM record JOIN result ON result.record_id = record.id
-                WHERE record.manifest_id = manifest.id) AS results,
-               (SELECT count(DISTINCT layer.blob_id) FROM manifest_layer
-                JOIN layer ON layer.id = manifest_layer.layer_id
-                WHERE manifest_layer.manifest_id = manifest.id) AS blobs,
-               (SELECT count(DISTINCT layer.blob_id) FROM manifest_layer
-                JOIN layer ON layer.id = manifest_layer.layer_id
+                WHERE record.generation_id = generation.id) AS results,
+               (SELECT count(DISTINCT layer.blob_id) FROM generation_layer
+                JOIN layer ON layer.id = generation_layer.layer_id
+                WHERE generation_layer.generation_id = generation.id) AS blobs,
+               (SELECT count(DISTINCT layer.blob_id) FROM generation_layer
+                JOIN layer ON layer.id = generation_layer.layer_id
                 JOIN blob ON blob.id = layer.blob_id
-                WHERE manifest_layer.manifest_id = manifest.id
+                WHERE generation_layer.generation_id = generation.id
                   AND blob.missing_since IS NOT NULL) AS blobs_missing,
-               manifest.first_seen_at, manifest.last_seen_at, manifest.missing_since,
+               generation.first_seen_at, generation.last_seen_at, generation.missing_since,
                newer.superseded_at
-        FROM manifest
-        JOIN (SELECT manifest.id, _SUPERSEDED_AT AS superseded_at FROM manifest) AS newer
-          ON newer.id = manifest.id
-        JOIN target ON target.id = manifest.target_id
-        JOIN scope ON scope.id = manifest.scope_id
-        JOIN ref ON ref.id = manifest.ref_id
+        FROM generation
+        JOIN (SELECT generation.id, _SUPERSEDED_AT AS superseded_at FROM generation) AS newer
+          ON newer.id = generation.id
+        JOIN target ON target.id = generation.target_id
+        JOIN scope ON scope.id = generation.scope_id
+        JOIN ref ON ref.id = generation.ref_id
     """,
     # Every scope in every ref: how many generations, and what the newest stored one offers.
     "scopes": """
@@ -138,7 +138,7 @@ def upgrade() -> None:
     """Make the tables, then the views that people query."""
     _make_roots()
     _make_entries_and_layers()
-    _make_manifests()
+    _make_generations()
     _make_records()
     _make_schedule()
     for name, query in _VIEWS.items():
@@ -343,9 +343,9 @@ def _make_entries_and_layers() -> None:
     )
 
 
-def _make_manifests() -> None:
+def _make_generations() -> None:
     op.create_table(
-        "manifest",
+        "generation",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("target_id", sa.Integer(), nullable=False),
         sa.Column("scope_id", sa.Integer(), nullable=False),
@@ -353,7 +353,7 @@ def _make_manifests() -> None:
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("store_id", sa.Integer(), nullable=True),
         sa.Column("location", sa.Text(), nullable=True),
-        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("signed", sa.Boolean(), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=True),
         sa.Column("content_digest", sa.Text(), nullable=False),
@@ -363,20 +363,20 @@ def _make_manifests() -> None:
         sa.Column("missing_since", sa.DateTime(), nullable=True),
         sa.Column("sink", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
-            ["ref_id"], ["ref.id"], name="fk_manifest_ref_id", ondelete="CASCADE"
+            ["ref_id"], ["ref.id"], name="fk_generation_ref_id", ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(
-            ["scope_id"], ["scope.id"], name="fk_manifest_scope_id", ondelete="CASCADE"
+            ["scope_id"], ["scope.id"], name="fk_generation_scope_id", ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(
-            ["target_id"], ["target.id"], name="fk_manifest_target_id", ondelete="CASCADE"
+            ["target_id"], ["target.id"], name="fk_generation_target_id", ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_manifest"),
+        sa.PrimaryKeyConstraint("id", name="pk_generation"),
         sa.UniqueConstraint(
-            "ref_id", "key", "content_digest", name="uq_manifest_ref_id_key_content_digest"
+            "ref_id", "key", "content_digest", name="uq_generation_ref_id_key_content_digest"
         ),
     )
-    op.create_index("ix_manifest_target_id", "manifest", ["target_id"])
+    op.create_index("ix_generation_target_id", "generation", ["target_id"])
 
     op.create_table(
         "cache_index",
@@ -417,35 +417,35 @@ def _make_manifests() -> None:
     )
 
     op.create_table(
-        "manifest_layer",
-        sa.Column("manifest_id", sa.Integer(), nullable=False),
+        "generation_layer",
+        sa.Column("generation_id", sa.Integer(), nullable=False),
         sa.Column("layer_id", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["layer_id"], ["layer.id"], name="fk_manifest_layer_layer_id", ondelete="CASCADE"
+            ["layer_id"], ["layer.id"], name="fk_generation_layer_layer_id", ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(
-            ["manifest_id"],
-            ["manifest.id"],
-            name="fk_manifest_layer_manifest_id",
+            ["generation_id"],
+            ["generation.id"],
+            name="fk_generation_layer_generation_id",
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("manifest_id", "layer_id", name="pk_manifest_layer"),
+        sa.PrimaryKeyConstraint("generation_id", "layer_id", name="pk_generation_layer"),
     )
-    op.create_index("ix_manifest_layer_layer_id", "manifest_layer", ["layer_id"])
+    op.create_index("ix_generation_layer_layer_id", "generation_layer", ["layer_id"])
 
 
 def _make_records() -> None:
     op.create_table(
         "record",
         sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("manifest_id", sa.Integer(), nullable=False),
+        sa.Column("generation_id", sa.Integer(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["manifest_id"], ["manifest.id"], name="fk_record_manifest_id", ondelete="CASCADE"
+            ["generation_id"], ["generation.id"], name="fk_record_generation_id", ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name="pk_record"),
-        sa.UniqueConstraint("manifest_id", "position", name="uq_record_manifest_id_position"),
+        sa.UniqueConstraint("generation_id", "position", name="uq_record_generation_id_position"),
     )
     op.create_index("ix_record_digest", "record", ["digest"])
 

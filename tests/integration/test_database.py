@@ -196,7 +196,7 @@ def test_forgetting_a_target_forgets_all_that_is_known_of_it(database: Database)
     with database.begin() as connection:
         _record_a_run(connection)
         used = {name for name, rows in _dump(connection).items() if rows}
-        assert used >= {"entry", "manifest", "layer", "record", "result", "run", "action"}
+        assert used >= {"entry", "generation", "layer", "record", "result", "run", "action"}
         connection.execute(text("DELETE FROM target"))
 
         assert {name: rows for name, rows in _dump(connection).items() if rows} == {}
@@ -523,7 +523,7 @@ def test_recording_the_same_again_later_changes_only_when_it_was_last_seen(
     assert changed == {
         ("entry", "last_seen_at"),
         ("blob", "last_seen_at"),
-        ("manifest", "last_seen_at"),
+        ("generation", "last_seen_at"),
     }
 
 

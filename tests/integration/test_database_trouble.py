@@ -198,7 +198,7 @@ def test_an_index_that_the_file_holds_and_that_makes_no_sense_stops_the_run(
 ) -> None:
     path = _used(stage)
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE manifest SET content = x'00ff' WHERE generation = 2")
+        connection.execute("UPDATE generation SET content = x'00ff' WHERE number = 2")
     stage.world.passes(minutes=1)
 
     report = stage.gc()

@@ -76,11 +76,11 @@ class MemoryStore:
         for name, version in self._seen.items():
             place = known.places.get(IndexId(NO_REF, Scope(name)), {}).get(1)
             if place and place.location == str(version):
-                found.add(place.manifest_id)
+                found.add(place.generation_id)
             else:
                 read.append(self._read(name))
         remembered = {
-            one.manifest_id for places in known.places.values() for one in places.values()
+            one.generation_id for places in known.places.values() for one in places.values()
         }
         return Versions(tuple(read), found=frozenset(found), gone=frozenset(remembered - found))
 

@@ -74,13 +74,13 @@ def test_generations_are_in_order_however_they_were_met() -> None:
     index = _index_of(WEB, world)
 
     assert [one.number for one in index.generations] == [9, 10]
-    assert [(one.number, one.manifest_id) for one in index.inputs] == [
+    assert [(one.number, one.generation_id) for one in index.inputs] == [
         (8, 3),
         (9, 2),
         (9, 4),
         (10, 1),
     ]
-    assert index.manifests == {1, 2, 3, 4}
+    assert index.generation_ids == {1, 2, 3, 4}
 
 
 def test_a_generation_that_was_evicted_still_takes_part() -> None:

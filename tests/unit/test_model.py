@@ -181,7 +181,7 @@ def test_builders_read_what_is_gone_until_it_was_missed_or_another_was_created()
     """Unless that was written down before: its time has passed."""
     old, new = (
         KnownGeneration(
-            manifest_id=number,
+            generation_id=number,
             index=WEB,
             number=number,
             content_digest=blob("content"),

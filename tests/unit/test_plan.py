@@ -912,7 +912,7 @@ def _carried_out(snapshot: Snapshot, plan: Plan) -> Snapshot:
     kept = (replace(g, exists=g.exists and g.store_id not in gone) for g in snapshot.generations)
     written = (
         KnownGeneration(
-            manifest_id=1_000 + number,
+            generation_id=1_000 + number,
             index=write.index,
             number=write.key.generation,
             content_digest=content_digest(encode(write.content)),

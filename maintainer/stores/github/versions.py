@@ -128,7 +128,7 @@ async def _read_listed(look: _Look, entries: Iterable[StoredEntry]) -> _Indexes:
         )
         written = look.known.written.get((entry.ref, entry.key))
         if readable and written and written.is_in(entry):
-            indexes.adopted[written.manifest_id] = entry.id
+            indexes.adopted[written.generation_id] = entry.id
         elif readable and index and isinstance(key, IndexKey):
             wanted.append((entry, index, key))
     look.context.progress.stage("probe: read new generations", len(wanted))
@@ -235,7 +235,7 @@ class _Search:
         newest = await self._newest(index)
         places = self.known.get(index, {})
         if not newest:
-            self.indexes.gone |= {place.manifest_id for place in places.values()}
+            self.indexes.gone |= {place.generation_id for place in places.values()}
             return
         above = sorted((number for number in places if number > newest), reverse=True)
         trusted: frozenset[int] = frozenset()
@@ -249,7 +249,7 @@ class _Search:
                 # Numbers start again when all generations are gone. This one is what it was, so
                 # that has not happened, and those that were there before it need no look-up.
                 trusted = frozenset(one for one in places if one < number)
-                self.indexes.found |= {places[one].manifest_id for one in trusted}
+                self.indexes.found |= {places[one].generation_id for one in trusted}
             misses = 0 if found else misses + (number <= newest)
             if misses >= self.gap:
                 break
@@ -260,7 +260,7 @@ class _Search:
         The place alone says nothing: a server that was emptied counts from one again, and in some
         the place follows from the key.
         """
-        return place.manifest_id in self.indexes.found and place.location == found.location
+        return place.generation_id in self.indexes.found and place.location == found.location
 
     async def _newest(self, index: IndexId) -> int:
         """Find the newest generation as a builder does, with the checks that a builder omits."""
@@ -287,7 +287,7 @@ class _Search:
         found = await self.service.look_up(str(index.key(number)))
         if found is None:
             if place:
-                self.indexes.gone.add(place.manifest_id)
+                self.indexes.gone.add(place.generation_id)
             return None
         try:
             content = await self.service.read(found)
@@ -296,7 +296,7 @@ class _Search:
             return found
         same = place is not None and place.content_digest == content_digest(content)
         if place:
-            (self.indexes.found if same else self.indexes.gone).add(place.manifest_id)
+            (self.indexes.found if same else self.indexes.gone).add(place.generation_id)
         if place is None or not same or place.location != found.location:
             self.indexes.read.append(
                 read_content(index, number, content, self.now, location=found.location)
@@ -311,7 +311,7 @@ class _Search:
             return
         self.indexes.read.append(outcome)
         if place and place.content_digest != content_digest(outcome.content):
-            self.indexes.gone.add(place.manifest_id)
+            self.indexes.gone.add(place.generation_id)
 
 
 def generation_of(index: IndexId, key: str) -> int | None:

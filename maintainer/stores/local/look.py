@@ -74,7 +74,7 @@ class Tags:
         """The manifests that no tag names any longer, except those of unreadable tags."""
         unread = {one.index for one in self.unread}
         known = {
-            place.manifest_id
+            place.generation_id
             for index, places in self._known.items()
             if index not in unread
             for place in places.values()
@@ -131,7 +131,7 @@ class Tags:
         place = self._known.get(index, {}).get(NUMBER)
         known = place if place and place.location == digest and place.valid else None
         if known and self._is_whole(manifest.config):
-            self.found.add(known.manifest_id)
+            self.found.add(known.generation_id)
         else:
             self.read.append(self._read(tag, manifest))
 
