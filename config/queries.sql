@@ -7,7 +7,7 @@
 -- bytes, times are UTC. A `reason` is a code; `facts` holds all of it as JSON.
 
 -- 1. Which are the largest layers that nothing needs, and why are they still there?
-SELECT digest, ref, size, unneeded_since, reason, facts
+SELECT digest, ref, size, unreferenced_since, reason, facts
 FROM blobs
 WHERE state = 'dangling'
 ORDER BY size DESC
@@ -41,9 +41,9 @@ ORDER BY size DESC
 LIMIT 20;
 
 -- 5. What will go next, and how much does it free?
-SELECT state, datetime(unneeded_since) AS since, count(*) AS entries, sum(size) AS size
+SELECT state, datetime(unreferenced_since) AS since, count(*) AS entries, sum(size) AS size
 FROM entries
-WHERE missing_since IS NULL AND unneeded_since IS NOT NULL
+WHERE missing_since IS NULL AND unreferenced_since IS NOT NULL
 GROUP BY state, since
 ORDER BY since, state
 LIMIT 20;

@@ -48,7 +48,7 @@ class Budget:
         """Whether somebody has set how many requests a run may send, or how long it may take."""
         return self._most is not None or self._ends_at is not None
 
-    def take(self, requests: int, *, rest: int = 0) -> Exhausted | None:
+    def reserve(self, requests: int, *, rest: int = 0) -> Exhausted | None:
         """Take so many requests, `rest` of them of the REST API; or return why there are none left.
 
         Steps may run at once, so what was granted counts before it is used.
@@ -117,11 +117,11 @@ class Spare:
         late = self._ends_at is not None and self._clock() >= self._ends_at
         return late or self._budget.exhausted is not None
 
-    def take(self, requests: int) -> bool:
+    def reserve(self, requests: int) -> bool:
         """Take so many requests; whether there are as many left."""
         if self.is_over or (self._left is not None and requests > self._left):
             return False
-        if self._budget.take(requests):
+        if self._budget.reserve(requests):
             return False
         if self._left is not None:
             self._left -= requests

@@ -33,7 +33,7 @@ from maintainer.logs import LogFormat
 from maintainer.report import Report
 from maintainer.report.diff import render_diff
 from maintainer.report.files import write_atomically
-from maintainer.report.github import told_to_workflow
+from maintainer.report.github import open_workflow
 from maintainer.report.json import to_json
 from maintainer.report.markdown import render_markdown
 from maintainer.report.terminal import render_report, render_runs
@@ -220,7 +220,7 @@ def gc(
     """
     if json and github:
         raise UsageError("--json and --github exclude each other: both write to stdout")
-    with told_to_workflow(StepSettings.read() if github else None) as workflow:
+    with open_workflow(StepSettings.read() if github else None) as workflow:
         settings = _settings(
             config,
             database,

@@ -22,7 +22,7 @@ from maintainer.graph.entries import Entries
 from maintainer.model.checks import CheckedContents, CheckTotals
 from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import Marks
-from maintainer.model.memory import Known
+from maintainer.model.memory import Memory
 from maintainer.model.reason import StorageOutage
 from maintainer.stores.base import RunContext, Store
 
@@ -79,7 +79,7 @@ class ContentChecker:
     def __init__(
         self,
         store: Store,
-        known: Known,
+        known: Memory,
         context: RunContext,
         *,
         quota: int,
@@ -179,7 +179,7 @@ class ContentChecker:
         self._spare = self._spare or self._budget.spare()
         chosen: list[_LookUp] = []
         for one in due:
-            if not self._spare.take(_LOOK_UP_AND_DOWNLOAD):
+            if not self._spare.reserve(_LOOK_UP_AND_DOWNLOAD):
                 break
             chosen.append(_LookUp(str(BlobKey(one.digest)), one.used_at, blob=one))
             self._seen.add(one.digest)
@@ -203,7 +203,7 @@ class ContentChecker:
             used_at = entry.used_at or entry.last_use_at
             if entry.key in chosen or used_at <= since:
                 continue
-            if self._spare and self._spare.take(1):
+            if self._spare and self._spare.reserve(1):
                 yield _LookUp(entry.key, used_at, entry=entry)
 
     async def _look_up(self, one: _LookUp, round_: CheckedContents) -> None:

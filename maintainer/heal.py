@@ -49,7 +49,7 @@ class Healer:
         """
         unread: list[str] = []
         for version in await self._written_since():
-            self._take(_LOOK_UP_AND_READ)
+            self._reserve(_LOOK_UP_AND_READ)
             try:
                 generation = await self._store.read(version)
             except BudgetExhaustedError:
@@ -66,11 +66,11 @@ class Healer:
 
     async def _written_since(self) -> list[NewVersion]:
         """List what builders read of each index that a build has written since the run began."""
-        self._take(1, rest=1)
+        self._reserve(1, rest=1)
         ours = {
             (one.index, one.number)
             for result in self._rewritten.values()
-            for one in (*result.met, result.written)
+            for one in (*result.concurrent, result.written)
             if one
         }
         newest = {
@@ -80,15 +80,15 @@ class Healer:
         }
         return [newest[index] for index in sorted(newest)]
 
-    def _take(self, requests: int, *, rest: int = 0) -> None:
-        if reason := self._context.budget.take(requests, rest=rest):
+    def _reserve(self, requests: int, *, rest: int = 0) -> None:
+        if reason := self._context.budget.reserve(requests, rest=rest):
             raise BudgetExhaustedError(reason)
 
     def _plan(self, generation: ReadGeneration, blobs: frozenset[Digest]) -> Heal:
         found = {index.id: index for index in self._marks.indexes}.get(generation.index)
         index = found or _new_index(generation)
-        if why_not := self._why_not(index):
-            return Heal(generation, blobs, why_not=why_not)
+        if blocked_by := self._find_veto(index):
+            return Heal(generation, blobs, blocked_by=blocked_by)
         result = self._rewritten.get(index.id)
         written = result.written if result else None
         content = (written.config if written else None) or index.merged
@@ -113,7 +113,7 @@ class Healer:
         live = self._marks.snapshot.live_blobs
         return live - self._entries.deleted(live, self._readable)
 
-    def _why_not(self, index: Index) -> Signed | NotWritable | UsedByBuilds | None:
+    def _find_veto(self, index: Index) -> Signed | NotWritable | UsedByBuilds | None:
         if index.id.signed:
             return Signed()
         if index.id.ref not in self._marks.snapshot.access.writable:

@@ -63,13 +63,13 @@ def _indexes(snapshot: Snapshot) -> tuple[Index, ...]:
     former = [
         index
         for index, one in found.items()
-        if index not in exported and not index.is_tag and one.is_former_merge
+        if index not in exported and not index.is_named and one.is_former_merge
     ]
     indexes = [
         _index(index, one, snapshot, exported.get(index))
         for index, one in found.items()
         if index not in {*merges, *former}
-        and (not index.is_tag or one.unread or one.stored or exported.get(index))
+        and (not index.is_named or one.unread or one.stored or exported.get(index))
     ]
     together = [_merge(index, found[index], snapshot, indexes) for index in merges]
     together += [_former_merge(index, found[index], snapshot, indexes) for index in former]
@@ -149,12 +149,12 @@ def _merge(
         # What is not seen this time may still be there: nothing of it goes.
         sources += [one.config for one in found.stored[-1:] if one.config and one.config.records]
     merged = prune(merge(sources), snapshot.live_blobs)
-    merged, left_out = _make_room(snapshot, merged, _exports(here, snapshot))
+    merged, omitted = _make_room(snapshot, merged, _exports(here, snapshot))
     if not (merged.records or found.stored or found.unread):
         return None
     others_merged = sum(1 for one in here if one.merged.records)
     return _index_of_merge(
-        index, found, snapshot, merged, left_out=left_out, merged_with=others_merged
+        index, found, snapshot, merged, omitted=omitted, merged_with=others_merged
     )
 
 
@@ -186,7 +186,7 @@ def _index_of_merge(
     snapshot: Snapshot,
     merged: CacheConfig,
     *,
-    left_out: int = 0,
+    omitted: int = 0,
     merged_with: int = 0,
 ) -> Index:
     return Index(
@@ -200,7 +200,7 @@ def _index_of_merge(
         highest=found.highest,
         shadowed_by=found.shadowed_by,
         merged_with=merged_with,
-        left_out=left_out,
+        omitted=omitted,
         is_merge=True,
         sink=Sink.MERGE,
     )
@@ -218,26 +218,26 @@ def _index(
         for one in found.ordered
         if one.violation is None
         and one.generation_id >= known.up_to_date
-        and (one.exists or not (index.signed or index.is_tag))
+        and (one.exists or not (index.signed or index.is_named))
     )
     read = found.read_by_builders
-    come = _come_to(index, found, known, snapshot)
-    usable = come.merged
-    if read != come.merged or index.signed:
+    state = _merge_state(index, found, known, snapshot)
+    usable = state.merged
+    if read != state.merged or index.signed:
         usable = prune(read, snapshot.live_blobs)
-    merged, left_out = _fitting(snapshot, come.merged, read, usable, known)
+    merged, omitted = _fitting(snapshot, state.merged, read, usable, known)
     return Index(
         id=index,
         generations=found.stored,
         inputs=inputs,
         unread=found.unread,
         merged=merged,
-        remembered=come.remembered,
+        remembered=state.remembered,
         usable=usable,
         highest=found.highest,
         shadowed_by=found.shadowed_by,
         sink=_sink_of(inputs),
-        left_out=left_out,
+        omitted=omitted,
         used_by_builds=used_by_builds,
     )
 
@@ -255,10 +255,10 @@ def _fitting(
     """
     if _is_whole(read, merged):
         return merged, 0
-    smaller, left_out = _make_room(snapshot, merged, known.parts)
-    if left_out and _is_whole(read, usable) and not only_new(smaller, usable).records:
+    smaller, omitted = _make_room(snapshot, merged, known.parts)
+    if omitted and _is_whole(read, usable) and not only_new(smaller, usable).records:
         return usable, merged.result_count - usable.result_count
-    return smaller, left_out
+    return smaller, omitted
 
 
 def _is_whole(read: CacheConfig, merged: CacheConfig) -> bool:
@@ -290,7 +290,7 @@ def _sinks(generations: Iterable[KnownGeneration]) -> set[Sink | None]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Come:
+class _MergeState:
     """What an index comes to, before and after pruning."""
 
     remembered: CacheConfig
@@ -298,21 +298,23 @@ class _Come:
     merged: CacheConfig
 
 
-def _come_to(index: IndexId, found: _Generations, known: Remembered, snapshot: Snapshot) -> _Come:
+def _merge_state(
+    index: IndexId, found: _Generations, known: Remembered, snapshot: Snapshot
+) -> _MergeState:
     """Merge what there is."""
     if index.signed:
         # Nobody may merge these: each of them stands for itself.
         configs = [one.config for one in found.stored if one.config]
         merged = merge(prune(config, snapshot.live_blobs) for config in configs)
-        return _Come(merge(configs), merged)
+        return _MergeState(merge(configs), merged)
     remembered = known.merged()
-    if index.is_tag and not remembered.records:
+    if index.is_named and not remembered.records:
         # A merge that we wrote under a former name: nothing else is known of its tag.
         remembered = found.read_by_builders
     merged = prune(remembered, snapshot.live_blobs)
     if known.lost & remembered.blobs:
         remembered = forget(remembered, known.lost)
-    return _Come(remembered, merged)
+    return _MergeState(remembered, merged)
 
 
 def _shadowed_by(
@@ -343,7 +345,7 @@ def _opaque_indexes(snapshot: Snapshot) -> tuple[OpaqueIndex, ...]:
     opaque_indexes += [
         OpaqueIndex(str(one.key), one.index.ref, one.created_at)
         for one in snapshot.generations
-        if one.index.is_tag and one.violation and one.exists and one.config is None
+        if one.index.is_named and one.violation and one.exists and one.config is None
     ]
     return tuple(sorted(opaque_indexes, key=lambda one: (one.created_at, one.key), reverse=True))
 
@@ -409,18 +411,18 @@ class Marker:
                 entry, State.NEWEST, reasons.ReadByBuilds(), self.snapshot.now, min(holders)
             )
         if index := self.named_now.get(digest):
-            named = reasons.NamedUntilNow(index=str(index), ref=index.ref)
+            named = reasons.ReferencedUntilNow(index=str(index), ref=index.ref)
             return Mark(entry, State.DANGLING, named, self.snapshot.now)
         until = self.named_until.get(digest)
         if digest in self.facts.recent_roots and self.facts.quiet_since:
             until = max(self.facts.quiet_since, until or self.facts.quiet_since)
-        since = self._unneeded_since(entry, until)
+        since = self._unreferenced_since(entry, until)
         return Mark(entry, State.DANGLING, reasons.Unreferenced(), since)
 
     def _mark_signature(self, entry: KnownEntry, signed: Digest) -> Mark:
         if signed in self.signed_content:
             return Mark(entry, State.REACHABLE, reasons.Signs(self.signed_content[signed]))
-        since = self._unneeded_since(entry, None)
+        since = self._unreferenced_since(entry, None)
         return Mark(entry, State.DANGLING, reasons.SignedIndexGone(), since)
 
     def _mark_generation(self, entry: KnownEntry, key: IndexKey) -> Mark:
@@ -443,18 +445,18 @@ class Marker:
         They ask for the newest only: whoever has looked it up since the clock began, it was us.
         """
         until = self.read_until.get(entry.store_id)
-        if entry.unneeded_since is None:
-            return self._unneeded_since(entry, until)
-        return max(entry.unneeded_since, until or entry.unneeded_since)
+        if entry.unreferenced_since is None:
+            return self._unreferenced_since(entry, until)
+        return max(entry.unreferenced_since, until or entry.unreferenced_since)
 
-    def _unneeded_since(self, entry: KnownEntry, needed_until: datetime | None) -> datetime:
+    def _unreferenced_since(self, entry: KnownEntry, needed_until: datetime | None) -> datetime:
         """Tell since when nothing has needed an entry: never earlier than its last use.
 
         A build that finds a blob stored does not upload it again, and writes its index later: until
         then that look-up is all that shows that somebody needs the blob.
         """
-        if entry.unneeded_since is not None:
-            since = entry.unneeded_since
+        if entry.unreferenced_since is not None:
+            since = entry.unreferenced_since
         elif entry.known_before:
             since = self.snapshot.now
         else:

@@ -8,11 +8,11 @@ from maintainer.cacheconfig import BlobKey, Digest
 from maintainer.errors import StoreError
 from maintainer.model.entry import Listing, StoredEntry
 from maintainer.model.export import Export
-from maintainer.model.memory import Known, Probe
+from maintainer.model.memory import Memory, Probe
 from maintainer.stores.base import Existing, RunContext, Store
 
 
-async def probe(store: Store, known: Known, now: datetime, context: RunContext) -> Probe:
+async def probe(store: Store, known: Memory, now: datetime, context: RunContext) -> Probe:
     """Probe a store once. What the budget does not allow to read counts as unread.
 
     Raises StoreError if the store could not list what exists; an index that cannot be read is
@@ -24,7 +24,7 @@ async def probe(store: Store, known: Known, now: datetime, context: RunContext) 
         listing = await store.entries(now, context)
     versions = await store.versions(known, now, context)
     new = frozenset[Digest]().union(*(one.config.blobs for one in versions.read if one.config))
-    blobs = await _Look(store, known, listing, context).find(new)
+    blobs = await _BlobCheck(store, known, listing, context).find(new)
     return Probe(
         at=now,
         access=store.access,
@@ -79,11 +79,11 @@ class _Blobs:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _BlobCheck:
     """Finds out which blobs exist: those that are listed, and of the others those that answer."""
 
     store: Store
-    known: Known
+    known: Memory
     listing: Listing
     context: RunContext
 
@@ -121,7 +121,7 @@ class _Look:
         return await self.store.existing(blobs, self.context)
 
 
-def _changes(known: Known, named: frozenset[Digest], asked: Existing) -> bool:
+def _changes(known: Memory, named: frozenset[Digest], asked: Existing) -> bool:
     """Whether older results may matter: a blob that a merge needs is gone, or one is back."""
     gone = named - asked.found - asked.unasked
     return bool(asked.found & known.missing_blobs or gone - known.missing_blobs)
@@ -134,7 +134,7 @@ class _Listed:
         self,
         named: frozenset[Digest],
         entries: Iterable[StoredEntry],
-        known: Known,
+        known: Memory,
         readable: frozenset[str],
     ) -> None:
         self.live: set[Digest] = set()

@@ -59,7 +59,7 @@ class _Attempt:
         self.content: CacheConfig = write.content
         self.sink: Sink = write.sink
         self.number: int = write.key.generation
-        self.met: list[ReadGeneration] = []
+        self.concurrent: list[ReadGeneration] = []
         self.missing: set[Digest] = set()
         self.numbers: set[int] = set()
         if index:
@@ -79,8 +79,8 @@ class _Attempt:
         return self.ended or RewriteResult(
             self.index,
             None,
-            tuple(self.met),
-            left=reasons.Contended(_ATTEMPTS),
+            tuple(self.concurrent),
+            deferred=reasons.Contended(_ATTEMPTS),
             missing=frozenset(self.missing),
         )
 
@@ -89,16 +89,16 @@ class _Attempt:
         written: Swapped | None = None,
         *,
         error: str | None = None,
-        left: Reason | None = None,
+        deferred: Reason | None = None,
         unverified: str | None = None,
     ) -> None:
         """Finish."""
         self.ended = RewriteResult(
             self.index,
             written.written if written else None,
-            tuple(self.met),
+            tuple(self.concurrent),
             error,
-            left,
+            deferred,
             frozenset(self.missing),
             unverified,
             written.sizes if written else None,
@@ -121,8 +121,8 @@ class _Rewriter:
         """Write some indexes, concurrently if the store can."""
         pending = list(attempts)
         for attempt in pending:
-            if reason := self._context.budget.take(self._store.abilities.requests_to_write):
-                attempt.end(left=reason)
+            if reason := self._context.budget.reserve(self._store.abilities.requests_to_write):
+                attempt.end(deferred=reason)
         for _ in range(_ATTEMPTS):
             pending = [one for one in pending if one.ended is None]
             if not pending:
@@ -136,7 +136,7 @@ class _Rewriter:
             for attempt, result in zip(pending, results, strict=True):
                 # Each for itself: what was swapped was swapped, whatever becomes of the others.
                 with self._ending([attempt]):
-                    await self._take(attempt, result)
+                    await self._absorb(attempt, result)
 
     @contextmanager
     def _ending(self, attempts: Sequence[_Attempt]) -> Iterator[None]:
@@ -146,49 +146,53 @@ class _Rewriter:
         except (BudgetExhaustedError, UnfinishedError) as error:
             reason = self._context.budget.stop(error.reason)
             for attempt in attempts:
-                attempt.end(left=reason)
+                attempt.end(deferred=reason)
         except StoreError as error:
             for attempt in attempts:
                 attempt.end(error=str(error))
 
-    async def _take(self, attempt: _Attempt, result: SwapResult) -> None:
+    async def _absorb(self, attempt: _Attempt, result: SwapResult) -> None:
         match result:
             case Swapped():
                 attempt.end(result)
             case Conflict():
                 await self._merge_in(attempt, result)
             case Refused(problem=problem, reason=reason, unverified=unverified):
-                attempt.end(error=problem or None, left=reason, unverified=unverified)
+                attempt.end(error=problem or None, deferred=reason, unverified=unverified)
 
     async def _merge_in(self, attempt: _Attempt, conflict: Conflict) -> None:
         """Merge in what a build wrote concurrently; finish if that is already complete."""
-        met = conflict.found
-        if attempt.sink is Sink.MERGE and met.sink is not Sink.MERGE:
-            key = str(met.index.key(met.number))
-            attempt.end(left=reasons.UsedByBuilds(key, is_tag=met.index.is_tag))
+        conflicting = conflict.found
+        if attempt.sink is Sink.MERGE and conflicting.sink is not Sink.MERGE:
+            key = str(conflicting.index.key(conflicting.number))
+            attempt.end(deferred=reasons.UsedByBuilds(key, is_named=conflicting.index.is_named))
             return
-        attempt.met.append(met)
-        attempt.numbers.add(met.number)
-        attempt.number = max(attempt.number, met.number + 1)
-        if met.config is None:
-            if met.index.is_tag:
-                attempt.end(left=reasons.Exported())
+        attempt.concurrent.append(conflicting)
+        attempt.numbers.add(conflicting.number)
+        attempt.number = max(attempt.number, conflicting.number + 1)
+        if conflicting.config is None:
+            if conflicting.index.is_named:
+                attempt.end(deferred=reasons.Exported())
             return
-        attempt.missing |= await self._find_missing(met.config.blobs)
-        exported = merge([met.config])
+        attempt.missing |= await self._find_missing(conflicting.config.blobs)
+        exported = merge([conflicting.config])
         others = [] if self._replaces(attempt.index) else [attempt.content]
-        attempt.content = prune(merge([*others, met.config]), self._live)
+        attempt.content = prune(merge([*others, conflicting.config]), self._live)
         fits = self._limit is None or fits_importers(attempt.content)
-        says_it_all = attempt.content == exported and met.violation is None
+        says_it_all = attempt.content == exported and conflicting.violation is None
         # Importers read an export as it is: near the limit, a sink would cost some of its results.
-        if conflict.is_newest and says_it_all and not (fits and loses_links(exported, met.sink)):
+        if (
+            conflict.is_newest
+            and says_it_all
+            and not (fits and loses_links(exported, conflicting.sink))
+        ):
             attempt.end()
         elif not fits:
             attempt.content = shrink(attempt.content, fits_importers)
 
     def _replaces(self, index: IndexId) -> bool:
         """Whether an export takes the place of what the index held."""
-        return index.is_tag and not self._context.settings.remember_exports
+        return index.is_named and not self._context.settings.remember_exports
 
     async def _find_missing(self, blobs: Iterable[Digest]) -> set[Digest]:
         """Find out which of the blobs exist that were not there when the run looked; the others."""

@@ -15,8 +15,8 @@ from maintainer.model.reason import (
     Changed,
     EarlierFailure,
     IndexNotRewritten,
-    NamedByNewIndex,
     Reason,
+    ReferencedByNewIndex,
 )
 from maintainer.stores.base import RunContext, Since, Store
 
@@ -53,7 +53,7 @@ class Sweeper:
             rechecks = self.recheck.requests(delete.entry)
         # An index is looked up; for blobs, the REST API is asked.
         rest = 0 if isinstance(delete.entry.parsed, IndexKey) else rechecks
-        if exhausted := self.budget.take(rechecks + 1, rest=rest + 1):
+        if exhausted := self.budget.reserve(rechecks + 1, rest=rest + 1):
             return Deferred(exhausted)
         try:
             return await self._delete(delete)
@@ -67,7 +67,7 @@ class Sweeper:
         # Whoever has begun to count on an entry without content is helped by its deletion.
         reason = None
         if self.recheck and not _is_broken(delete):
-            reason = await self.recheck.why_not(delete.entry)
+            reason = await self.recheck.veto(delete.entry)
         if reason:
             return Skipped(reason)
         try:
@@ -84,7 +84,7 @@ class Sweeper:
                 return IndexNotRewritten(str(index), index.ref)
         digest = getattr(delete.entry.parsed, "digest", None)
         if digest in self.protected and not _is_broken(delete):
-            return NamedByNewIndex()
+            return ReferencedByNewIndex()
         return None
 
 

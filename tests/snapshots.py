@@ -103,7 +103,7 @@ class Age(TypedDict, total=False):
     """It was last used so long ago; by default, when it was created."""
     known: bool
     """Whether the graph has seen it before."""
-    unneeded_for: timedelta
+    unreferenced_for: timedelta
     """The graph remembers that nothing has needed it for so long."""
 
 
@@ -123,7 +123,7 @@ class World:
         """Add an entry under any key."""
         parsed = parse_key(key)
         created = age.get("age", LONG_AGO)
-        unneeded_for = age.get("unneeded_for")
+        unreferenced_for = age.get("unreferenced_for")
         entry = KnownEntry(
             store_id=len(self._entries) + 1,
             ref=age.get("ref", MAIN),
@@ -132,8 +132,8 @@ class World:
             size=10,
             created_at=ago(created),
             last_accessed_at=ago(age.get("used", created)),
-            known_before=age.get("known", unneeded_for is not None),
-            unneeded_since=None if unneeded_for is None else ago(unneeded_for),
+            known_before=age.get("known", unreferenced_for is not None),
+            unreferenced_since=None if unreferenced_for is None else ago(unreferenced_for),
             state="",
             reason=NotMarked(),
         )
@@ -242,7 +242,7 @@ class World:
         memory: dict[IndexId, Remembered] = {}
         for one in self._generations:
             known = memory.get(one.index, Remembered())
-            if one.config and one.index.is_tag:
+            if one.config and one.index.is_named:
                 known = known.with_export(one.config, None, NOW.date())
             elif one.config and not one.index.signed and one.sink is not Sink.MERGE:
                 known = known.with_generations([one.config])

@@ -76,7 +76,7 @@ class IndexKey:
     ref_hash: str
     generation: Generation
     signed: bool = False
-    is_tag: bool = False
+    is_named: bool = False
     """Whether it is a tag of a directory: identified by its name, with one manifest at a time."""
 
     @property
@@ -85,7 +85,7 @@ class IndexKey:
         return f"index-{self.scope}-1-{self.ref_hash}{'-sig' if self.signed else ''}#"
 
     def __str__(self) -> str:
-        return self.scope if self.is_tag else f"{self.prefix}{self.generation}"
+        return self.scope if self.is_named else f"{self.prefix}{self.generation}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -97,10 +97,10 @@ class IndexId:
     signed: bool = False
 
     def __str__(self) -> str:
-        return self.scope if self.is_tag else self.prefix.removesuffix("#")
+        return self.scope if self.is_named else self.prefix.removesuffix("#")
 
     @property
-    def is_tag(self) -> bool:
+    def is_named(self) -> bool:
         """Whether it is a tag of a directory."""
         return self.ref == NO_REF
 
@@ -112,7 +112,7 @@ class IndexId:
     def key(self, generation: int) -> IndexKey:
         """Return the key of one generation."""
         ref_hash, number = hash_ref(self.ref), Generation(generation)
-        return IndexKey(self.scope, ref_hash, number, self.signed, self.is_tag)
+        return IndexKey(self.scope, ref_hash, number, self.signed, self.is_named)
 
 
 @dataclass(frozen=True, slots=True, order=True)

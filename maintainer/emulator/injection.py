@@ -119,11 +119,11 @@ class _Faulty:
         await self.carry_out()
         await self.answer(_error(self.fault.status))
 
-    async def lose_the_answer(self) -> None:
+    async def drop_response(self) -> None:
         await self.carry_out()
         await self.reset()
 
-    async def be_gone(self) -> None:
+    async def answer_gone(self) -> None:
         await self.carry_out()
         await self.answer(_error(HTTPStatus.NOT_FOUND))
 
@@ -150,7 +150,7 @@ class _Faulty:
         self.scope["state"][TRANSPORT].close()
         await self.wait_for_disconnect()
 
-    async def change_the_page(self) -> None:
+    async def alter_page(self) -> None:
         start: Message = {}
         content = bytearray()
 
@@ -180,12 +180,12 @@ class _Faulty:
         "reset": reset,
         "stall": stall,
         "stored-but-failed": store_but_fail,
-        "lost-answer": lose_the_answer,
-        "gone": be_gone,
+        "lost-answer": drop_response,
+        "gone": answer_gone,
         "truncated": truncate,
-        "repeat": change_the_page,
-        "omit": change_the_page,
-        "total": change_the_page,
+        "repeat": alter_page,
+        "omit": alter_page,
+        "total": alter_page,
         "headers": add_headers,
     }
 

@@ -137,8 +137,8 @@ class Rest:
 
 def _below_heads(entry: Entry) -> Entry:
     """Return the ref of a tag as GitHub's list may spell it."""
-    is_tag = entry.ref.startswith("refs/tags/")
-    return replace(entry, ref=f"refs/heads/{entry.ref}") if is_tag else entry
+    is_named = entry.ref.startswith("refs/tags/")
+    return replace(entry, ref=f"refs/heads/{entry.ref}") if is_named else entry
 
 
 def _page(total: int, entries: list[Entry]) -> Response:

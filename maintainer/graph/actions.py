@@ -86,8 +86,8 @@ def add_heal(connection: Connection, run: int, heal: Heal) -> int:
     """Store what is decided of an index after the sweep; return its position."""
     highest = select(func.coalesce(func.max(ActionRow.position), -1)).where(ActionRow.run_id == run)
     position = int(connection.execute(highest).scalar_one()) + 1
-    if heal.why_not:
-        reason = NotHealed(heal.key, len(heal.blobs), heal.why_not)
+    if heal.blocked_by:
+        reason = NotHealed(heal.key, len(heal.blobs), heal.blocked_by)
         row = _row("keep", heal.key, heal.index.ref, reason, Kept())
     else:
         row = _row("write", heal.key, heal.index.ref, heal.reason, Planned())

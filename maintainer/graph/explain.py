@@ -50,7 +50,7 @@ class Occurrence(msgspec.Struct, frozen=True):
     """The reason in words."""
     created_at: datetime
     last_accessed_at: datetime
-    unneeded_since: datetime | None
+    unreferenced_since: datetime | None
     missing_since: datetime | None
     deleted_by: int | None
     """The run that deleted it."""
@@ -92,20 +92,20 @@ class Explanation(msgspec.Struct, frozen=True):
     """Of a blob that an index names: since when it is known not to exist."""
     uses: tuple[Reference, ...]
     """The indexes that need it, those that are stored first."""
-    way: tuple[PathStep, ...]
+    path: tuple[PathStep, ...]
     """From the first of those indexes to it: records, a result, and layers from the bottom up."""
-    last_named: Reference | None
+    last_referenced: Reference | None
     """If it is unreferenced: the last index that referenced it."""
     grace: timedelta
     """As in the last run."""
 
 
-def explain(connection: Connection, asked: str) -> tuple[Explanation, ...]:
+def explain(connection: Connection, subject: str) -> tuple[Explanation, ...]:
     """Return why an entry is kept or will be deleted, in each cache that has it, by cache name.
 
     Raises MaintainerError if the database knows none.
     """
-    found = _find(connection, asked)
+    found = _find(connection, subject)
     named = select(Target.name, Target.id).where(Target.id.in_(found)).order_by(Target.name)
     return tuple(
         _explain(connection, target, target_id, *found[target_id])
@@ -126,52 +126,52 @@ def _explain(
         occurrences=_occurrences(connection, target_id, kind, subject),
         missing_since=_missing_since(connection, target_id, digest),
         uses=tuple(need.use for need in needs),
-        way=needs[0].path() if needs else (),
-        last_named=last,
+        path=needs[0].path() if needs else (),
+        last_referenced=last,
         grace=_grace(connection, target_id),
     )
 
 
-def _find(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
+def _find(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
     """Find what is meant: a key, a digest, or the beginning of the digest of a blob.
 
     Return its kind and its full name in each target that knows it, by the target's number.
     """
-    if not is_unicode(asked):
-        raise MaintainerError(f"the database knows nothing of {printable(asked)}")
+    if not is_unicode(subject):
+        raise MaintainerError(f"the database knows nothing of {printable(subject)}")
     found: dict[int, tuple[str, str]] = {}
     entries = connection.execute(
         select(EntryRow.target_id, EntryRow.kind, EntryRow.key, EntryRow.digest)
-        .where(EntryRow.key == asked)
+        .where(EntryRow.key == subject)
         .order_by(EntryRow.last_seen_at.desc())
     )
     for entry in entries:
         subject = entry.digest if entry.kind == "blob" else entry.key
         found.setdefault(entry.target_id, (entry.kind, subject))
     for target_id in connection.scalars(
-        select(GenerationRow.target_id).where(GenerationRow.key == asked)
+        select(GenerationRow.target_id).where(GenerationRow.key == subject)
     ):
-        found.setdefault(target_id, ("index", asked))
-    found = found or _find_newest(connection, asked)
-    return found or _find_digest(connection, asked.removeprefix("buildkit-blob-1-"))
+        found.setdefault(target_id, ("index", subject))
+    found = found or _find_newest(connection, subject)
+    return found or _find_digest(connection, subject.removeprefix("buildkit-blob-1-"))
 
 
-def _find_newest(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
+def _find_newest(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
     """Find the newest generation of an index, stored ones first, by its key without a number."""
     rows = connection.execute(
         select(GenerationRow.target_id, GenerationRow.key)
-        .where(GenerationRow.key.startswith(f"{asked}#", autoescape=True))
+        .where(GenerationRow.key.startswith(f"{subject}#", autoescape=True))
         .order_by(GenerationRow.missing_since.is_not(None).desc(), GenerationRow.number)
     )
     return {row.target_id: ("index", row.key) for row in rows}
 
 
-def _find_digest(connection: Connection, asked: str) -> dict[int, tuple[str, str]]:
-    match = _SHORT_DIGEST.fullmatch(asked)
+def _find_digest(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
+    match = _SHORT_DIGEST.fullmatch(subject)
     if match is None:
-        raise MaintainerError(f"the database knows nothing of {printable(asked)}")
+        raise MaintainerError(f"the database knows nothing of {printable(subject)}")
     if len(match[2]) < _FEWEST_DIGITS:
-        raise MaintainerError(f"{asked} is too short to tell digests apart: give six digits")
+        raise MaintainerError(f"{subject} is too short to tell digests apart: give six digits")
     pattern = f"{match[1] or '%:'}{match[2]}%"
     named = select(BlobRow.target_id, BlobRow.digest).where(BlobRow.digest.like(pattern))
     listed = select(EntryRow.target_id, EntryRow.digest).where(
@@ -181,10 +181,10 @@ def _find_digest(connection: Connection, asked: str) -> dict[int, tuple[str, str
     found: set[tuple[int, str]] = {(row.target_id, row.digest) for row in rows}
     digests = sorted({digest for _, digest in found})
     if not digests:
-        raise MaintainerError(f"the database knows nothing of {printable(asked)}")
+        raise MaintainerError(f"the database knows nothing of {printable(subject)}")
     if len(digests) > 1:
         some = ", ".join(digests[:_NAMED])
-        raise MaintainerError(f"{asked} begins {len(digests)} digests: {some}…")
+        raise MaintainerError(f"{subject} begins {len(digests)} digests: {some}…")
     return {target_id: ("blob", digest) for target_id, digest in found}
 
 
@@ -219,7 +219,7 @@ def _occurrences(
             sentence=format_reason(row.facts),
             created_at=row.created_at,
             last_accessed_at=row.last_accessed_at,
-            unneeded_since=row.unneeded_since,
+            unreferenced_since=row.unreferenced_since,
             missing_since=row.missing_since,
             deleted_by=row.deleted_by,
         )
@@ -235,7 +235,7 @@ def _missing_since(connection: Connection, target_id: int, digest: str | None) -
     ).scalar()
 
 
-_LAST_NAMED = text(
+_LAST_REFERENCED = text(
     """
     SELECT generation.key, ref.name AS ref, generation.missing_since IS NULL AS is_stored,
            0 AS results, generation.last_seen_at
@@ -337,14 +337,14 @@ def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], 
 
 
 def _last_named(connection: Connection, target_id: int, digest: str) -> Reference | None:
-    rows = _ask(connection, _LAST_NAMED, target_id=target_id, digest=digest)
+    rows = _query(connection, _LAST_REFERENCED, target_id=target_id, digest=digest)
     if not rows:
         return None
     row = rows[0]
     return Reference(row.key, row.ref, bool(row.is_stored), row.results, row.last_seen_at)
 
 
-def _ask(connection: Connection, query: TextClause, **values: object) -> Sequence[Row[Any]]:
+def _query(connection: Connection, query: TextClause, **values: object) -> Sequence[Row[Any]]:
     typed = query.columns(last_seen_at=UtcDateTime()) if "last_seen_at" in query.text else query
     return connection.execute(typed, values).all()
 

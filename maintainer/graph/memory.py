@@ -76,7 +76,7 @@ def remember(
         if not exports:
             continue
         known = new = _load(connection, row, {})
-        if index.is_tag:
+        if index.is_named:
             for config, sink in exports:
                 new = new.with_export(config, sink, now.date())
         else:

@@ -197,7 +197,7 @@ class EntryRow(Base):
     """When a run last found out whether its content can be downloaded."""
     content_missing_since: Mapped[datetime | None]
     """Since when it is known that its content cannot be downloaded, if so."""
-    unneeded_since: Mapped[datetime | None]
+    unreferenced_since: Mapped[datetime | None]
     """Since when it is unreachable (a blob, a signature) or superseded (an index)."""
     state: Mapped[str]
     """As marked by the last run that saw it; `evicted` by GitHub, `removed` from a directory by

@@ -32,16 +32,16 @@ from maintainer.graph.models import (
     RunRow,
     ScopeRow,
 )
-from maintainer.graph.record import was_to_be_deleted
+from maintainer.graph.record import was_planned
 from maintainer.model.doubt import Cause, Doubt
 from maintainer.model.entry import Access, KnownEntry, RememberedEntry
 from maintainer.model.index import KnownGeneration, read_until
-from maintainer.model.memory import ExpectedEntries, Known, KnownPlace, Probe, WrittenGeneration
+from maintainer.model.memory import ExpectedEntries, KnownPlace, Memory, Probe, WrittenGeneration
 from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
 
 
-def recall(connection: Connection, target_id: int, access: Access) -> Known:
+def recall(connection: Connection, target_id: int, access: Access) -> Memory:
     """Return the memory that saves a probe requests."""
     places: defaultdict[IndexId, dict[int, KnownPlace]] = defaultdict(dict)
     written: dict[tuple[Ref, str], WrittenGeneration] = {}
@@ -71,12 +71,12 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
     current = _blobs_named(connection, target_id, access)
     named = current.union(*(_needed(one, missing) for one in memory))
     spare = frozenset[Digest]().union(*(one.blobs for one in memory)) - named
-    looked_at = connection.execute(
+    probed_at = connection.execute(
         select(func.max(RunRow.started_at)).where(
             RunRow.target_id == target_id, RunRow.status == "done"
         )
     ).scalar()
-    return Known(
+    return Memory(
         store_ids=frozenset(store_ids),
         written=written,
         places=places,
@@ -84,7 +84,7 @@ def recall(connection: Connection, target_id: int, access: Access) -> Known:
         spare_blobs=spare,
         missing_blobs=missing & (named | spare),
         doubts=_doubts(connection, target_id),
-        looked_at=looked_at,
+        probed_at=probed_at,
         broken_entries=frozenset(connection.scalars(_broken_entries(target_id))),
         **_checked(connection, target_id),
     )
@@ -167,9 +167,9 @@ def _expected(target_id: int, access: Access) -> tuple[ColumnElement[bool], ...]
     return (
         EntryRow.target_id == target_id,
         EntryRow.kind != "foreign",
-        EntryRow.unneeded_since.is_(None),
+        EntryRow.unreferenced_since.is_(None),
         EntryRow.content_missing_since.is_(None),
-        ~was_to_be_deleted(target_id),
+        ~was_planned(target_id),
         RefRow.name.in_(sorted(access.readable)),
     )
 

@@ -303,20 +303,20 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
             )
             .values(
                 missing_since=probe.at,
-                state=case((was_to_be_deleted(target_id), "deleted"), else_=state),
+                state=case((was_planned(target_id), "deleted"), else_=state),
                 reason=case(
-                    (was_to_be_deleted(target_id), code_of(DeletedByKilledRun())),
+                    (was_planned(target_id), code_of(DeletedByKilledRun())),
                     else_=code_of(reason),
                 ),
                 facts=case(
-                    (was_to_be_deleted(target_id), literal(DeletedByKilledRun(), ReasonText)),
+                    (was_planned(target_id), literal(DeletedByKilledRun(), ReasonText)),
                     else_=literal(reason, ReasonText),
                 ),
             )
         )
 
 
-def was_to_be_deleted(target_id: int) -> Exists:
+def was_planned(target_id: int) -> Exists:
     """Return whether a killed run may have deleted an entry, with no listing since."""
     earlier = aliased(RunRow)
     last_look = (
@@ -355,24 +355,30 @@ def _record_doubts(connection: Connection, target_id: int, probe: Probe) -> None
             select(DoubtRow.ref, DoubtRow.key, DoubtRow.cause).where(here)
         )
     }
-    met = {(one.index.ref, str(one.index.key(one.number))): one.cause for one in probe.unread}
+    doubts = {(one.index.ref, str(one.index.key(one.number))): one.cause for one in probe.unread}
     # Temporary trouble proves nothing; and what proved unreadable stays so.
-    lasting = {place for place, cause in met.items() if cause is not Cause.TRANSIENT}
+    lasting = {place for place, cause in doubts.items() if cause is not Cause.TRANSIENT}
     refused = {
         (one.index.ref, str(one.index.key(one.number))) for one in probe.read if not one.content
     }
-    new = {place for place in lasting if known.get(place) != met[place]}
+    new = {place for place in lasting if known.get(place) != doubts[place]}
     # A run knows nothing of what it could not probe.
     looked = probe.listing_complete or not probe.abilities.lists
     past = {
         (ref, key)
-        for ref, key in known.keys() - met.keys() - refused
+        for ref, key in known.keys() - doubts.keys() - refused
         if looked and ref in probe.access.readable
     }
     for ref, key in sorted(past | (known.keys() & new)):
         connection.execute(delete(DoubtRow).where(here, DoubtRow.ref == ref, DoubtRow.key == key))
     rows = [
-        {"target_id": target_id, "ref": ref, "key": key, "cause": met[ref, key], "since": probe.at}
+        {
+            "target_id": target_id,
+            "ref": ref,
+            "key": key,
+            "cause": doubts[ref, key],
+            "since": probe.at,
+        }
         for ref, key in sorted(new)
     ]
     _many(connection, insert(DoubtRow), rows)

@@ -60,7 +60,7 @@ def end_killed_runs(connection: Connection, now: datetime) -> None:
 _MOMENT = timedelta(microseconds=1)
 
 
-def free_moment(connection: Connection, target_id: int, now: datetime) -> datetime:
+def next_moment(connection: Connection, target_id: int, now: datetime) -> datetime:
     """Return the first moment from now on at which no look has shown an entry.
 
     What a look has shown is told by its time from what an earlier one has.
@@ -89,7 +89,7 @@ def begin_run(connection: Connection, target_id: int, now: datetime, *, dry_run:
 def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan) -> None:
     """Record the state of each entry, its reason, and since when it is unreferenced.
 
-    If not all was read, what looks unneeded may not be, so no clock starts; but one that runs
+    If not all was read, what looks unreferenced may not be, so no clock starts; but one that runs
     restarts where something was needed since. A complete index supersedes its older generations,
     whatever else was not read.
     """
@@ -98,15 +98,15 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
     rows = []
     for marked in marks.marks:
         entry = marked.entry
-        unneeded = marked.state in (State.DANGLING, State.SUPERSEDED)
+        unreferenced = marked.state in (State.DANGLING, State.SUPERSEDED)
         certain = marks.certain or (marked.state is State.SUPERSEDED and marked.index in up_to_date)
-        since = marked.since if certain or entry.unneeded_since else None
+        since = marked.since if certain or entry.unreferenced_since else None
         row = (
             marked.state.value,
             kept.get(entry.store_id, marked.reason),
-            since if unneeded else None,
+            since if unreferenced else None,
         )
-        if row != (entry.state, entry.reason, entry.unneeded_since):
+        if row != (entry.state, entry.reason, entry.unreferenced_since):
             state, reason, since = row
             rows.append(
                 {
@@ -127,7 +127,7 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
                 state=bindparam("state"),
                 reason=bindparam("reason"),
                 facts=bindparam("facts"),
-                unneeded_since=bindparam("since"),
+                unreferenced_since=bindparam("since"),
             ),
             rows,
         )
@@ -165,16 +165,18 @@ def save_rewritten(
 
     `merged` are the generations that were merged or replaced: builders no longer read them.
     """
-    met = record_generations(connection, target_id, rewritten.met, now)
+    concurrent = record_generations(connection, target_id, rewritten.concurrent, now)
     mark_missing(connection, target_id, rewritten.missing, now)
     written: list[int] = []
     if rewritten.written:
         written = record_generations(connection, target_id, [rewritten.written], now)
-    if rewritten.index.is_tag:
+    if rewritten.index.is_named:
         # A tag leads to one generation: the last of these.
-        forget_generations(connection, {*merged, *met} - {*(written or met[-1:] or merged)})
+        forget_generations(
+            connection, {*merged, *concurrent} - {*(written or concurrent[-1:] or merged)}
+        )
     elif written:
-        _start_clocks(connection, target_id, {*merged, *met} - {*written}, now)
+        _start_clocks(connection, target_id, {*merged, *concurrent} - {*written}, now)
     if written:
         note_up_to_date(connection, written[-1], now)
 
@@ -194,9 +196,9 @@ def _start_clocks(
             .where(
                 entry.c.target_id == target_id,
                 entry.c.store_id == store_id,
-                entry.c.unneeded_since.is_(None),
+                entry.c.unreferenced_since.is_(None),
             )
-            .values(unneeded_since=now, state=State.SUPERSEDED.value),
+            .values(unreferenced_since=now, state=State.SUPERSEDED.value),
             rows,
         )
 

@@ -36,7 +36,9 @@ _NAMED = 10
 """Up to this many gone entries are named."""
 
 
-def look_back(connection: Connection, target_id: int, run: int, at: datetime) -> Changes:
+def compare_with_previous(
+    connection: Connection, target_id: int, run: int, at: datetime
+) -> Changes:
     """Return what others did to a cache between the previous run and this one, begun at `at`."""
     before = connection.execute(
         select(RunRow.id, RunRow.started_at)

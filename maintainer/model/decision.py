@@ -119,11 +119,11 @@ class RewriteResult:
     index: IndexId
     written: ReadGeneration | None
     """The generation that was written and read back; None if it was not."""
-    met: tuple[ReadGeneration, ...]
+    concurrent: tuple[ReadGeneration, ...]
     """The concurrent generations of builds, which were merged in."""
     error: str | None = None
     """What went wrong, if it did."""
-    left: Reason | None = None
+    deferred: Reason | None = None
     """Why it was deferred to the next run, if it was."""
     missing: frozenset[Digest] = frozenset()
     """The blobs that builds have referenced since the run began, and that were not found."""
@@ -135,15 +135,15 @@ class RewriteResult:
     @property
     def done(self) -> bool:
         """Whether the newest generation now holds all that can be used."""
-        return self.error is None and self.left is None
+        return self.error is None and self.deferred is None
 
     @property
     def outcome(self) -> Outcome:
         """What became of it."""
         if self.error is not None:
             return Failed(self.error)
-        if self.left is not None:
-            return Deferred(self.left)
+        if self.deferred is not None:
+            return Deferred(self.deferred)
         return Done() if self.written else Skipped(WrittenByOtherRun())
 
     @property
@@ -156,7 +156,7 @@ class RewriteResult:
     @property
     def protected(self) -> frozenset[Digest]:
         """The blobs that builds have begun to need since the run began."""
-        return frozenset().union(*(one.config.blobs for one in self.met if one.config))
+        return frozenset().union(*(one.config.blobs for one in self.concurrent if one.config))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class Heal:
     """The known state of the index that is rewritten."""
     result: RewriteResult | None = None
     """The result of the rewrite, once it was tried."""
-    why_not: Signed | NotWritable | UsedByBuilds | None = None
+    blocked_by: Signed | NotWritable | UsedByBuilds | None = None
     """Why it is not rewritten, if so."""
 
     @property

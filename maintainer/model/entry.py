@@ -82,7 +82,7 @@ class KnownEntry:
     last_accessed_at: datetime
     known_before: bool
     """Whether an earlier run has seen it."""
-    unneeded_since: datetime | None
+    unreferenced_since: datetime | None
     """Since when the graph knows it to be unreferenced, if so."""
     state: str
     """As marked by the last run that saw it."""

@@ -64,7 +64,7 @@ class Index:
     """Whether it holds the merge of all other indexes of its ref, and no build's own."""
     sink: Sink = Sink.REWRITE
     """The sink that it gets when it is written."""
-    left_out: int = 0
+    omitted: int = 0
     """Of a tag: the results of the merge for which importers have no room."""
     used_by_builds: str | None = None
     """Of the index that is to hold the merge: the key that a build has exported to it, if so."""
@@ -136,7 +136,7 @@ class Marks:
 
     @property
     def certain(self) -> bool:
-        """Whether the clock of what looks unneeded runs: all that can be read was read.
+        """Whether the clock of what looks unreferenced runs: all that can be read was read.
 
         What gives the same answer for a whole grace period turns out to be unreadable: until then
         nothing goes, but the clock runs.

@@ -40,7 +40,7 @@ class WrittenGeneration:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Memory:
     """What the graph remembers that saves requests."""
 
     store_ids: frozenset[int] = frozenset()
@@ -63,7 +63,7 @@ class Known:
     """The blobs whose content cannot be downloaded, in any entry that a look-up finds."""
     checked_blobs: Mapping[Digest, datetime] = field(default_factory=dict)
     """When it was last found out whether their content can be downloaded."""
-    looked_at: datetime | None = None
+    probed_at: datetime | None = None
     """When the probe of the last complete run began."""
 
 

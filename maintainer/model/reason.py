@@ -105,7 +105,7 @@ class Unreferenced(Overdue, frozen=True):
     """No live result of any index needs it."""
 
 
-class NamedUntilNow(Overdue, frozen=True, kw_only=True):
+class ReferencedUntilNow(Overdue, frozen=True, kw_only=True):
     """This index references it until it is rewritten, but no live result needs it."""
 
     index: str
@@ -130,7 +130,7 @@ class Superseded(Overdue, frozen=True, kw_only=True):
 class Replaced(Base, frozen=True):
     """This run writes what takes its place."""
 
-    is_tag: bool
+    is_named: bool
     """Whether that is the manifest of a tag; else a generation."""
 
 
@@ -167,7 +167,7 @@ class IncompleteList(Base, frozen=True):
     """The list of entries was incomplete, so an index may have been missed."""
 
 
-class StillNamed(_OfIndex, frozen=True):
+class StillReferenced(_OfIndex, frozen=True):
     """This index references it and is not rewritten."""
 
 
@@ -245,7 +245,7 @@ WhyUnread = Problem | SameKeyElsewhere | Exhausted
 
 
 class _Write(Base, frozen=True, kw_only=True):
-    left_out: int = 0
+    omitted: int = 0
     """The results of a tag used longest ago, which do not fit into importers' limits."""
 
 
@@ -354,14 +354,14 @@ class UsedByBuilds(Base, frozen=True):
     """Somebody else has written the index that is reserved for the merge of all others."""
 
     key: str
-    is_tag: bool = False
+    is_named: bool = False
 
 
 class UpToDate(Base, frozen=True):
     """Its newest generation, or its manifest, holds all that builds can use."""
 
-    is_tag: bool = False
-    left_out: int = 0
+    is_named: bool = False
+    omitted: int = 0
     """The results of a tag used longest ago, which do not fit into importers' limits."""
 
 
@@ -456,7 +456,7 @@ class EarlierFailure(Base, frozen=True):
     """An earlier deletion failed, which ends a sweep."""
 
 
-class NamedByNewIndex(Base, frozen=True):
+class ReferencedByNewIndex(Base, frozen=True):
     """A build has written an index that references it since the run began."""
 
 
@@ -629,7 +629,7 @@ Reason = (
     | Signed
     | Unread
     | Unreferenced
-    | NamedUntilNow
+    | ReferencedUntilNow
     | SignedIndexGone
     | AbandonedUpload
     | Superseded
@@ -641,7 +641,7 @@ Reason = (
     | Missing
     | UnreadIndex
     | IncompleteList
-    | StillNamed
+    | StillReferenced
     | OpaqueIndex
     | Grace
     | ExportInProgress
@@ -665,7 +665,7 @@ Reason = (
     | Damaged
     | Unrecognized
     | EarlierFailure
-    | NamedByNewIndex
+    | ReferencedByNewIndex
     | LookedUp
     | NewestGone
     | NewestUnchecked

@@ -13,5 +13,5 @@ def decide(marked: Mark, context: PlanContext) -> DeleteEntry | None:
     """Delete a blob without content, whatever names it."""
     if marked.state is not State.WITHOUT_CONTENT:
         return None
-    after = frozenset(context.namers(marked.entry) & context.writes.keys())
+    after = frozenset(context.referrers(marked.entry) & context.writes.keys())
     return DeleteEntry(marked.entry, marked.state, marked.reason, after)

@@ -58,7 +58,7 @@ class PlanContext:
         """Return since when nothing needs an entry: from now on if no run has noticed it before."""
         return marked.since or self.now
 
-    def namers(self, entry: KnownEntry) -> AbstractSet[IndexId]:
+    def referrers(self, entry: KnownEntry) -> AbstractSet[IndexId]:
         """Return the indexes that name a blob, or that it holds; none of other entries."""
         return self.named_by.get(getattr(entry.parsed, "digest", Digest("")), frozenset())
 

@@ -13,5 +13,5 @@ def decide(marked: Mark, context: PlanContext) -> DeleteEntry | None:
     """Delete an entry that nothing needs."""
     if marked.state is not State.DANGLING:
         return None
-    after = frozenset(context.namers(marked.entry) & context.writes.keys())
+    after = frozenset(context.referrers(marked.entry) & context.writes.keys())
     return DeleteEntry(marked.entry, State.DANGLING, marked.overdue(context.now), after)

@@ -5,7 +5,7 @@ it, the run assumes an outage and changes nothing. `--accept-loss` turns it off 
 from datetime import datetime, timedelta
 
 from maintainer.model.entry import StoreLimits
-from maintainer.model.memory import ExpectedEntries, Known, Probe
+from maintainer.model.memory import ExpectedEntries, Memory, Probe
 from maintainer.model.snapshot import Snapshot
 
 NAME = "mass-deletion guard"
@@ -15,7 +15,11 @@ _RETENTION = timedelta(days=7)
 
 
 def find_loss(
-    known: Known, remembered: ExpectedEntries, probe: Probe, snapshot: Snapshot, limits: StoreLimits
+    known: Memory,
+    remembered: ExpectedEntries,
+    probe: Probe,
+    snapshot: Snapshot,
+    limits: StoreLimits,
 ) -> str | None:
     """Return how much is gone, if a probe found less than half of what is known to have existed.
 
@@ -47,7 +51,7 @@ def _count_unexplained(remembered: ExpectedEntries, now: datetime, limits: Store
     return unexplained
 
 
-def _find_loss_of_indexes(known: Known, probe: Probe, snapshot: Snapshot) -> str | None:
+def _find_loss_of_indexes(known: Memory, probe: Probe, snapshot: Snapshot) -> str | None:
     """Return how much is gone, if it is more than half of the indexes, or of the blobs they need.
 
     One that was emptied, or whose disk is not mounted, looks like this. What only former exports

@@ -34,10 +34,10 @@ def decide(index: Index, context: PlanContext) -> WriteIndex | Keep:
     reason = _why_write(index, context)
     if reason is None:
         return Keep(str(index.id), index.id.ref, _up_to_date(index))
-    if why_not := _why_not(index, reason, context):
-        return Keep(str(index.id), index.id.ref, why_not)
+    if veto := _find_veto(index, reason, context):
+        return Keep(str(index.id), index.id.ref, veto)
     key = index.id.key(index.highest + 1)
-    reason = msgspec.structs.replace(reason, left_out=index.left_out)
+    reason = msgspec.structs.replace(reason, omitted=index.omitted)
     return WriteIndex(index.id, key, index.merged, reason, index.sink)
 
 
@@ -45,11 +45,11 @@ def _why_never(index: Index) -> Reason | None:
     if index.id.signed:
         return reasons.Signed()
     if index.used_by_builds:
-        return reasons.UsedByBuilds(index.used_by_builds, index.id.is_tag)
+        return reasons.UsedByBuilds(index.used_by_builds, index.id.is_named)
     return None
 
 
-def _why_not(index: Index, reason: WriteReason, context: PlanContext) -> Reason | None:
+def _find_veto(index: Index, reason: WriteReason, context: PlanContext) -> Reason | None:
     """Return why an index is not written although there is a reason to write it."""
     if context.rules.repair and not _is_broken(index, context):
         return reasons.NotBroken(reason)
@@ -70,9 +70,9 @@ def _why_it_cannot_be(index: Index, context: PlanContext) -> Reason | None:
     if index.highest >= MAX_GENERATION:
         return reasons.NumbersExhausted()
     key = str(index.id.key(index.highest + 1))
-    if not index.id.is_tag and parse_key(key) is None:
+    if not index.id.is_named and parse_key(key) is None:
         return reasons.KeyTooLong(len(key), MAX_KEY_LENGTH)
-    if context.rules.max_index_size and not index.id.is_tag:
+    if context.rules.max_index_size and not index.id.is_named:
         content = encode(with_sink(index.merged))
         problem = why_too_large(content, context.rules.max_index_size)
         return reasons.TooLarge(problem, len(content)) if problem else None
@@ -90,7 +90,7 @@ def _why_write(index: Index, context: PlanContext) -> WriteReason | None:
             return reasons.MergeOthers(ref=index.id.ref, others=index.merged_with)
         return reasons.Restore(results=index.merged.result_count)
     if newest.violation is not None:
-        number = None if index.id.is_tag else newest.number
+        number = None if index.id.is_named else newest.number
         return reasons.Invalid(violation=newest.violation, generation=number)
     return _why_replace(index, newest, newest.config or CacheConfig(), context)
 
@@ -120,7 +120,7 @@ def _why_hidden(shadowed_by: str, newest: KnownGeneration, context: PlanContext)
 def _up_to_date(index: Index) -> Reason:
     if not index.newest:
         return reasons.NothingLeft()
-    return reasons.UpToDate(index.id.is_tag, index.left_out)
+    return reasons.UpToDate(index.id.is_named, index.omitted)
 
 
 def _follow_others(index: Index, config: CacheConfig) -> reasons.FollowOthers:
@@ -134,7 +134,7 @@ def _follow_others(index: Index, config: CacheConfig) -> reasons.FollowOthers:
 
 def _has_room_for_sink(index: Index) -> bool:
     """Whether importers still read an index of a directory that has a sink, too."""
-    return not index.id.is_tag or fits_importers(index.merged)
+    return not index.id.is_named or fits_importers(index.merged)
 
 
 def _merge_or_drop(

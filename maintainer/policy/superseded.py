@@ -24,10 +24,10 @@ def decide(marked: Mark, context: PlanContext) -> DeleteEntry | None:
         return DeleteEntry(marked.entry, State.SUPERSEDED, reason, rewritten)
     if not rewritten or len(rewritten) < len(indexes):
         return None
-    is_tag = isinstance(marked.entry.parsed, BlobKey)
-    return DeleteEntry(marked.entry, State.SUPERSEDED, Replaced(is_tag=is_tag), rewritten)
+    is_named = isinstance(marked.entry.parsed, BlobKey)
+    return DeleteEntry(marked.entry, State.SUPERSEDED, Replaced(is_named=is_named), rewritten)
 
 
 def _indexes(marked: Mark, context: PlanContext) -> AbstractSet[IndexId]:
     """Return the indexes that a generation, or the manifest of some tags, belongs to."""
-    return context.namers(marked.entry) or frozenset(filter(None, [marked.index]))
+    return context.referrers(marked.entry) or frozenset(filter(None, [marked.index]))

@@ -131,7 +131,7 @@ class ReportBuilder:
             *(
                 BrokenTagReport(printable(one.name), format_reason(one.why), blocks_sweep=True)
                 for one in snapshot.unread
-                if one.index.is_tag
+                if one.index.is_named
             ),
             *(
                 BrokenTagReport(one.name, one.problem)
@@ -141,7 +141,7 @@ class ReportBuilder:
             *(
                 BrokenTagReport(printable(str(index.id)), index.newest.violation)
                 for index in self.marks.indexes
-                if index.id.is_tag and index.newest and index.newest.violation
+                if index.id.is_named and index.newest and index.newest.violation
                 if index.id not in repaired
             ),
         )
@@ -220,8 +220,8 @@ class ReportBuilder:
             ref=index.id.ref,
             signed=index.id.signed,
             generations=stored,
-            generations_after=stored if index.id.is_tag else self._left_of(index, context),
-            merged_from=() if index.id.is_tag else tuple(one.number for one in index.inputs),
+            generations_after=stored if index.id.is_named else self._left_of(index, context),
+            merged_from=() if index.id.is_named else tuple(one.number for one in index.inputs),
             usable_before=index.usable.result_count,
             usable_after=after.result_count,
             blobs_missing=len(index.named - context.live),
@@ -235,8 +235,8 @@ class ReportBuilder:
             sentence=format_reason(reason),
             keys=len(index.merged.records),
             usable_possible=index.merged.result_count,
-            results_lost=max(0, results_lost - index.left_out),
-            left_out=index.left_out,
+            results_lost=max(0, results_lost - index.omitted),
+            omitted=index.omitted,
             lost=lost,
             newest_at=_newest_at(index, outcome_of_write),
             oldest_at=min(ages, default=None),
@@ -343,7 +343,7 @@ def _count_results(configs: Iterable[CacheConfig]) -> int:
 
 
 def _newest_at(index: Index, outcome_of_write: RewriteResult | None) -> datetime | None:
-    if index.id.is_tag:
+    if index.id.is_named:
         made = [one.created_at for record in index.usable.records for one in record.results]
         return to_datetime(max(made)) if made else None
     if outcome_of_write and outcome_of_write.written:

@@ -42,7 +42,7 @@ class Workflow:
             self._annotate(format_done(report))
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep the runner from obeying what is printed inside; all of it goes to stdout.
 
         An error ends the process, with its status, as an annotation and the output `status`.
@@ -90,13 +90,13 @@ class Workflow:
 
 
 @contextmanager
-def told_to_workflow(step: StepSettings | None) -> Iterator[Workflow | None]:
+def open_workflow(step: StepSettings | None) -> Iterator[Workflow | None]:
     """Return the workflow that `step` is of, held as long as the context lasts; None for None."""
     if step is None:
         yield None
     else:
         workflow = Workflow(step)
-        with workflow.held():
+        with workflow.locked():
             yield workflow
 
 

@@ -45,7 +45,7 @@ def _parts(report: Report) -> Iterator[str]:
     for number, answer in enumerate((_space, _happened, _scopes, _trend), 1):
         yield f"### {page.QUESTIONS[number]}"
         yield from answer(report)
-    yield f"<sub>{_say(page.tell_requests(report))}</sub>"
+    yield f"<sub>{_say(page.format_requests(report))}</sub>"
 
 
 def _verdict(report: Report) -> Iterator[str]:
@@ -68,19 +68,19 @@ def _space(report: Report) -> Iterator[str]:
     if report.space is None or table is None:
         yield page.why_no_space(report)
         return
-    yield f"**{format_size(report.space.used)}** of {page.say_quota(report.space)} are used."
+    yield f"**{format_size(report.space.used)}** of {page.format_quota(report.space)} are used."
     yield from _table(table)
 
 
 def _happened(report: Report) -> Iterator[str]:
-    for line in page.tell_changes(report):
+    for line in page.format_changes(report):
         yield _say(line)
     for table in (
         page.written_table(report, _ROWS),
         page.lost_table(report, _ROWS),
         page.gone_table(report, _ROWS),
         page.deleted_table(report, _ROWS),
-        page.left_table(report, _ROWS),
+        page.deferred_table(report, _ROWS),
         page.kept_table(report, _ROWS),
     ):
         yield from _table(table)
@@ -107,8 +107,8 @@ def _chains(index: IndexReport) -> Iterator[str]:
 
 
 def _trend(report: Report) -> Iterator[str]:
-    yield _say(page.tell_trend(report))
-    yield _say(page.tell_evictions(report))
+    yield _say(page.format_trend(report))
+    yield _say(page.format_evictions(report))
     yield "<details><summary>The numbers</summary>"
     yield from _table(page.trend_table(report, _ROWS))
     yield from _table(page.evictions_table(report, _ROWS))
@@ -127,8 +127,8 @@ def _table(table: Table) -> Iterator[str]:
         for row in table.rows
     )
     yield "\n".join([names, line, *rows])
-    if table.left:
-        yield f"… and {format_count(table.left, 'more row')}"
+    if table.omitted:
+        yield f"… and {format_count(table.omitted, 'more row')}"
 
 
 def _row(cells: Iterable[str]) -> str:

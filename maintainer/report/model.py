@@ -180,7 +180,7 @@ class IndexReport(msgspec.Struct, frozen=True):
     """The chains that are too small to be in the tree."""
     is_merge: bool = False
     """Whether it holds the merge of all other indexes of its ref, for builds to import."""
-    left_out: int = 0
+    omitted: int = 0
     """Of a tag: results that exist, but do not fit into importers' limits."""
     used_by_builds: str | None = None
     """The key that a build has exported where such a merge belongs, if so."""

@@ -63,7 +63,7 @@ class Table:
     numbers: frozenset[str]
     """The columns that hold numbers."""
     rows: tuple[tuple[Cell, ...], ...]
-    left: int = 0
+    omitted: int = 0
     """The rows that are too many to show."""
 
 
@@ -91,7 +91,7 @@ def why_no_scopes(report: Report) -> str:
     return "The token cannot read any index."
 
 
-def say_quota(space: Space) -> str:
+def format_quota(space: Space) -> str:
     """Return how much may be stored, and whether that is only assumed."""
     size = format_size(space.quota)
     return f"an assumed {size}" if space.quota_is_assumed else size
@@ -112,7 +112,7 @@ def space_table(report: Report) -> Table | None:
     return _table("", columns, columns[1:], rows, len(rows))
 
 
-def tell_changes(report: Report) -> list[str]:
+def format_changes(report: Report) -> list[str]:
     """Return in lines what others did since the previous run, and what this run did."""
     if report.saw_nothing:
         return ["The run ended before it had a plan."]
@@ -230,7 +230,7 @@ def deleted_table(report: Report, limit: int) -> Table:
     return _grouped(title, groups, limit, _not_listed(report, outcomes))
 
 
-def left_table(report: Report, limit: int) -> Table:
+def deferred_table(report: Report, limit: int) -> Table:
     """Return planned deletions that did not happen, by outcome and cause."""
     left = () if report.dry_run else report.undeleted
     groups = _groups((_format_deletion(a), a) for a in left)
@@ -307,7 +307,7 @@ def chains_table(index: IndexReport) -> Table:
     return _table("", columns, columns[1:], rows, len(rows))
 
 
-def tell_trend(report: Report) -> str:
+def format_trend(report: Report) -> str:
     """Return in one line how the cache has changed over the last runs."""
     points = report.trend.points
     if not points:
@@ -328,7 +328,7 @@ def tell_trend(report: Report) -> str:
     )
 
 
-def tell_evictions(report: Report) -> str:
+def format_evictions(report: Report) -> str:
     """Return in one line how much GitHub evicts."""
     days = report.trend.evictions
     if not days:
@@ -347,7 +347,7 @@ def tell_evictions(report: Report) -> str:
     )
 
 
-def tell_requests(report: Report) -> str:
+def format_requests(report: Report) -> str:
     """Return in one line which requests the run sent."""
     asked = report.requests
     if not asked.total:

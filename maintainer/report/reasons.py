@@ -37,7 +37,9 @@ _WITHOUT_FACTS: dict[type[reasons.Base], str] = {
     reasons.Damaged: "its content does not match its digest, so it counts as missing",
     reasons.Unrecognized: "ignored",
     reasons.EarlierFailure: "an earlier deletion failed",
-    reasons.NamedByNewIndex: "a build has written an index that references it since the run began",
+    reasons.ReferencedByNewIndex: (
+        "a build has written an index that references it since the run began"
+    ),
     reasons.LookedUp: "somebody has looked it up since the run began",
     reasons.TooManyUsed: (
         "too many blobs were used since the run began to tell whether it was one of them"
@@ -121,7 +123,7 @@ def _(reason: reasons.Signs) -> str:
 @format_reason.register
 def _(
     reason: reasons.Unreferenced
-    | reasons.NamedUntilNow
+    | reasons.ReferencedUntilNow
     | reasons.SignedIndexGone
     | reasons.AbandonedUpload
     | reasons.Superseded,
@@ -135,7 +137,7 @@ def _(
 
 def _format_overdue(reason: reasons.Overdue) -> str:
     match reason:
-        case reasons.NamedUntilNow():
+        case reasons.ReferencedUntilNow():
             place = _place(reason.index, reason.ref)
             return f"{place} referenced it until now, but no live result needs it"
         case reasons.SignedIndexGone():
@@ -150,7 +152,7 @@ def _format_overdue(reason: reasons.Overdue) -> str:
 
 @format_reason.register
 def _(reason: reasons.Replaced) -> str:
-    what = "manifest" if reason.is_tag else "generation"
+    what = "manifest" if reason.is_named else "generation"
     return f"superseded by the {what} that this run writes"
 
 
@@ -163,7 +165,7 @@ def _(reason: reasons.UnreadIndex) -> str:
 
 
 @format_reason.register
-def _(reason: reasons.StillNamed) -> str:
+def _(reason: reasons.StillReferenced) -> str:
     return f"{reason.index} still references it and is not rewritten"
 
 
@@ -228,11 +230,11 @@ def _(reason: reasons.Interrupted) -> str:
 # Why an index is written.
 
 
-def _with_left_out(sentence: str, left_out: int) -> str:
+def _with_omitted(sentence: str, omitted: int) -> str:
     """Add how many results were omitted: importers refuse an index that is too large."""
-    if not left_out:
+    if not omitted:
         return sentence
-    results = format_count(left_out, "result")
+    results = format_count(omitted, "result")
     return f"{sentence}; without {results} used longest ago: importers read {IMPORT_LIMIT:,} bytes"
 
 
@@ -242,7 +244,7 @@ def _blobs(count: int) -> str:
 
 @format_reason.register
 def _(reason: reasons.MergeOthers) -> str:
-    return _with_left_out(f"merge {_others(reason.ref, reason.others)}", reason.left_out)
+    return _with_omitted(f"merge {_others(reason.ref, reason.others)}", reason.omitted)
 
 
 @format_reason.register
@@ -253,8 +255,8 @@ def _(reason: reasons.FollowOthers) -> str:
         for how, count in (("more", reason.more), ("less", reason.less))
         if count
     ]
-    return _with_left_out(
-        f"{sentence}: {', '.join(changes)}" if changes else sentence, reason.left_out
+    return _with_omitted(
+        f"{sentence}: {', '.join(changes)}" if changes else sentence, reason.omitted
     )
 
 
@@ -270,31 +272,31 @@ def _(reason: reasons.Restore) -> str:
     sentence = (
         f"all its generations are gone; {format_count(reason.results, 'result')} {are} remembered"
     )
-    return _with_left_out(sentence, reason.left_out)
+    return _with_omitted(sentence, reason.omitted)
 
 
 @format_reason.register
 def _(reason: reasons.Invalid) -> str:
     what = "its manifest" if reason.generation is None else f"generation {reason.generation}"
-    return _with_left_out(f"{what} is invalid: {reason.violation}", reason.left_out)
+    return _with_omitted(f"{what} is invalid: {reason.violation}", reason.omitted)
 
 
 @format_reason.register
 def _(reason: reasons.Merge) -> str:
     merged = f"merge {_generations(reason.generations)} into generation {reason.into}"
     dropped = _dropped(reason.without_content, reason.missing)
-    return _with_left_out("; ".join([merged, *dropped]), reason.left_out)
+    return _with_omitted("; ".join([merged, *dropped]), reason.omitted)
 
 
 @format_reason.register
 def _(reason: reasons.DropMissing) -> str:
     dropped = _dropped(reason.without_content, reason.missing)
-    return _with_left_out("; ".join(dropped), reason.left_out)
+    return _with_omitted("; ".join(dropped), reason.omitted)
 
 
 @format_reason.register
 def _(reason: reasons.DropUnused | reasons.AddSink | reasons.MergeGenerations) -> str:
-    return _with_left_out(_WITHOUT_FACTS[type(reason)], reason.left_out)
+    return _with_omitted(_WITHOUT_FACTS[type(reason)], reason.omitted)
 
 
 def _generations(numbers: tuple[int, ...]) -> str:
@@ -316,13 +318,13 @@ def _dropped(without_content: int, missing: int) -> list[str]:
 @format_reason.register
 def _(reason: reasons.Shadowed) -> str:
     sentence = f"builds read {reason.by} instead, which was created later"
-    return _with_left_out(sentence, reason.left_out)
+    return _with_omitted(sentence, reason.omitted)
 
 
 @format_reason.register
 def _(reason: reasons.Unlisted) -> str:
     sentence = f"{reason.key} is not in the list, so builds may read {reason.shadowed_by}"
-    return _with_left_out(sentence, reason.left_out)
+    return _with_omitted(sentence, reason.omitted)
 
 
 @format_reason.register
@@ -339,7 +341,7 @@ def _written_during_sweep(key: str, blobs: int) -> str:
 
 @format_reason.register
 def _(reason: reasons.UsedByBuilds) -> str:
-    if reason.is_tag:
+    if reason.is_named:
         return (
             "somebody else has written it, so runs do not write it: let builds export to "
             "another tag, or choose another merged_tag"
@@ -352,8 +354,8 @@ def _(reason: reasons.UsedByBuilds) -> str:
 
 @format_reason.register
 def _(reason: reasons.UpToDate) -> str:
-    what = "manifest" if reason.is_tag else "newest generation"
-    return _with_left_out(f"its {what} is up to date", reason.left_out)
+    what = "manifest" if reason.is_named else "newest generation"
+    return _with_omitted(f"its {what} is up to date", reason.omitted)
 
 
 @format_reason.register

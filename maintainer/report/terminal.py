@@ -83,7 +83,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     yield from _scopes(report)
     yield _question(4)
     yield from _trend(report)
-    yield Text(f"\n{page.tell_requests(report)}", style="dim")
+    yield Text(f"\n{page.format_requests(report)}", style="dim")
 
 
 def _question(number: int) -> Text:
@@ -114,7 +114,7 @@ def _space(report: Report) -> Iterator[RenderableType]:
     if report.space is None or table is None:
         yield Text(page.why_no_space(report))
         return
-    yield Text(f"{format_size(report.space.used)} of {page.say_quota(report.space)} are used.")
+    yield Text(f"{format_size(report.space.used)} of {page.format_quota(report.space)} are used.")
     yield _bar(report.space)
     grid = _grid(("", *table.columns), table.numbers)
     for part, row in zip(report.space.parts, table.rows, strict=True):
@@ -139,14 +139,14 @@ def _block(part: SpacePart) -> str:
 
 
 def _happened(report: Report) -> Iterator[RenderableType]:
-    for line in page.tell_changes(report):
+    for line in page.format_changes(report):
         yield Text(loggable(line, limit=1_000))
     yield from _written(report)
     for table in (
         page.lost_table(report, _ROWS),
         page.gone_table(report, _ROWS),
         page.deleted_table(report, _ROWS),
-        page.left_table(report, _ROWS),
+        page.deferred_table(report, _ROWS),
         page.kept_table(report, _ROWS),
     ):
         yield from _titled(table)
@@ -193,13 +193,13 @@ def _chains(index: IndexReport) -> Iterator[RenderableType]:
 
 
 def _trend(report: Report) -> Iterator[RenderableType]:
-    yield Text(page.tell_trend(report))
+    yield Text(page.format_trend(report))
     points = report.trend.points
     if len(points) > 1:
         if usable := [point.usable for point in points if point.usable is not None]:
             yield Text(f"usable  {_spark(usable)}")
         yield Text(f"stored  {_spark([sum(point.bytes.values()) for point in points])}")
-    yield Text(page.tell_evictions(report))
+    yield Text(page.format_evictions(report))
 
 
 def _spark(values: list[int]) -> str:
@@ -222,8 +222,10 @@ def _titled(table: Table) -> Iterator[RenderableType]:
 
 
 def _left(table: Table) -> Iterator[Text]:
-    if table.left:
-        yield Text(f"  … and {table.left:,} more: see `maintainer report --html FILE`", style="dim")
+    if table.omitted:
+        yield Text(
+            f"  … and {table.omitted:,} more: see `maintainer report --html FILE`", style="dim"
+        )
 
 
 def _grid(columns: Iterable[str], numbers: Iterable[str]) -> RichTable:

@@ -320,11 +320,11 @@ def _say_plan(report: Report) -> str:
     return (
         f"write {format_count(writes, 'index', 'indexes')} and delete "
         f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})"
-        f"{say_pace(report, deletes.actions)}"
+        f"{format_pace(report, deletes.actions)}"
     )
 
 
-def say_pace(report: Report, deletions: int) -> str:
+def format_pace(report: Report, deletions: int) -> str:
     """Return how long deletions take, if the store limits their rate and it takes a while."""
     if not report.deletions_a_minute:
         return ""

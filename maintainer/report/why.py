@@ -20,25 +20,25 @@ _ENDS = 4
 """Up to this many steps of a kind are listed from each end of a long path."""
 
 
-def render_why(told: Sequence[Explanation]) -> Text:
+def render_why(explanation: Sequence[Explanation]) -> Text:
     """Lay an explanation out, for each cache that has the entry."""
-    lines = [loggable(line, limit=1_000) for one in told for line in _lines(one)]
+    lines = [loggable(line, limit=1_000) for one in explanation for line in _lines(one)]
     return Text("\n".join(lines))
 
 
-def _lines(told: Explanation) -> Iterator[str]:
-    yield f"{told.subject} ({_kind(told)}) on {told.target}"
-    for occurrence in told.occurrences:
+def _lines(explanation: Explanation) -> Iterator[str]:
+    yield f"{explanation.subject} ({_kind(explanation)}) on {explanation.target}"
+    for occurrence in explanation.occurrences:
         yield f"  {_format_occurrence(occurrence)}"
-    if not told.occurrences:
-        yield f"  {_say_unlisted(told)}"
-    yield from _say_need(told)
-    yield from _say_frees(told)
+    if not explanation.occurrences:
+        yield f"  {_format_unlisted(explanation)}"
+    yield from _format_need(explanation)
+    yield from _format_frees(explanation)
 
 
-def _kind(told: Explanation) -> str:
+def _kind(explanation: Explanation) -> str:
     kinds = {"blob": "a layer", "index": "a generation of an index", "signature": "a signature"}
-    return kinds.get(told.kind, "an entry of another tool")
+    return kinds.get(explanation.kind, "an entry of another tool")
 
 
 def _format_occurrence(one: Occurrence) -> str:
@@ -50,7 +50,7 @@ def _format_occurrence(one: Occurrence) -> str:
         return (
             f"{where}: {one.state}, noticed at {format_moment(one.missing_since)}: {one.sentence}"
         )
-    since = f" since {format_moment(one.unneeded_since)}" if one.unneeded_since else ""
+    since = f" since {format_moment(one.unreferenced_since)}" if one.unreferenced_since else ""
     reason = "kept for now" if isinstance(one.reason, Grace) else one.sentence
     return (
         f"{where}: {one.state}{since}: {reason} (created {format_moment(one.created_at)}, "
@@ -58,26 +58,26 @@ def _format_occurrence(one: Occurrence) -> str:
     )
 
 
-def _say_unlisted(told: Explanation) -> str:
-    if told.kind == "index":
+def _format_unlisted(explanation: Explanation) -> str:
+    if explanation.kind == "index":
         return "it is remembered, but was never listed"
-    if told.missing_since:
-        noticed = format_moment(told.missing_since)
+    if explanation.missing_since:
+        noticed = format_moment(explanation.missing_since)
         return f"an index references it, but it does not exist; noticed at {noticed}"
     return "a look-up found it; it was never listed"
 
 
-def _say_need(told: Explanation) -> Iterator[str]:
-    if told.uses:
-        results = sum(use.results for use in told.uses)
+def _format_need(explanation: Explanation) -> Iterator[str]:
+    if explanation.uses:
+        results = sum(use.results for use in explanation.uses)
         yield f"Needed by {format_count(results, 'live result')}:"
-        for use in told.uses:
+        for use in explanation.uses:
             remembered = "" if use.is_stored else ", remembered"
             yield f"  {format_count(use.results, 'result')} of {use.key} in {use.ref}{remembered}"
-        yield f"The shortest path to it from {told.uses[0].key}:"
-        yield from _say_way(told)
-    elif told.kind == "blob" and told.last_named:
-        named = told.last_named
+        yield f"The shortest path to it from {explanation.uses[0].key}:"
+        yield from _format_path(explanation)
+    elif explanation.kind == "blob" and explanation.last_referenced:
+        named = explanation.last_referenced
         stored = (
             "which is stored"
             if named.is_stored
@@ -85,18 +85,19 @@ def _say_need(told: Explanation) -> Iterator[str]:
         )
         yield "No live result needs it."
         yield f"  The last index that referenced it: {named.key} in {named.ref}, {stored}."
-    elif told.kind == "blob":
+    elif explanation.kind == "blob":
         yield "No remembered index references it."
 
 
-def _say_way(told: Explanation) -> Iterator[str]:
+def _format_path(explanation: Explanation) -> Iterator[str]:
     for kind in ("record", "result", "layer"):
-        steps = [step for step in told.way if step.kind == kind]
+        steps = [step for step in explanation.path if step.kind == kind]
         for step in _shortened(steps):
             if step is None:
                 yield f"    … {format_count(len(steps) - 2 * _ENDS, f'more {kind}')}"
             else:
-                yield f"  {_say_step(step)}{'   ← this' if step.name == told.subject else ''}"
+                mark = "   ← this" if step.name == explanation.subject else ""
+                yield f"  {_format_step(step)}{mark}"
 
 
 def _shortened(steps: Sequence[PathStep]) -> Sequence[PathStep | None]:
@@ -105,17 +106,17 @@ def _shortened(steps: Sequence[PathStep]) -> Sequence[PathStep | None]:
     return (*steps[:_ENDS], None, *steps[-_ENDS:])
 
 
-def _say_step(step: PathStep) -> str:
+def _format_step(step: PathStep) -> str:
     if step.kind == "result":
         return f"→ a result of {step.name}"
     size = "" if step.size is None else f", {format_size(step.size)}"
     return f"→ {step.kind} {format_digest(step.name)}{size}"
 
 
-def _say_frees(told: Explanation) -> Iterator[str]:
-    stored = [one for one in told.occurrences if not one.missing_since]
-    ways = {one.ref: say_what_frees(told, one) for one in stored}
-    if not told.occurrences:
+def _format_frees(explanation: Explanation) -> Iterator[str]:
+    stored = [one for one in explanation.occurrences if not one.missing_since]
+    ways = {one.ref: format_what_frees(explanation, one) for one in stored}
+    if not explanation.occurrences:
         yield "What would free it: nothing, it is not stored."
     elif not ways:
         yield "What would free it: it is gone already."
@@ -127,13 +128,13 @@ def _say_frees(told: Explanation) -> Iterator[str]:
             yield f"  in {ref}: {way}"
 
 
-def say_what_frees(told: Explanation, one: Occurrence) -> str:
+def format_what_frees(explanation: Explanation, one: Occurrence) -> str:
     """Return in a sentence what would free a stored entry."""
-    grace = format_duration(told.grace)
+    grace = format_duration(explanation.grace)
     if one.state in ("dangling", "superseded"):
-        if one.unneeded_since is None:
+        if one.unreferenced_since is None:
             return f"the first run that finds it unreferenced for {grace}."
-        due = format_moment(one.unneeded_since + told.grace)
+        due = format_moment(one.unreferenced_since + explanation.grace)
         if not isinstance(one.reason, Grace):
             return f"the first run after {due}, once this no longer keeps it: {one.sentence}."
         return f"the first run after {due}, if it is still unreferenced (grace period: {grace})."
@@ -143,7 +144,7 @@ def say_what_frees(told: Explanation, one: Occurrence) -> str:
             "the next run drops the results that need it."
         )
     return _FREED_BY.get(one.state, "the next run decides.").format(
-        ref=one.ref, results=format_count(sum(use.results for use in told.uses), "result")
+        ref=one.ref, results=format_count(sum(use.results for use in explanation.uses), "result")
     )
 
 

@@ -19,7 +19,7 @@ from maintainer.plan import Planner
 from maintainer.policy.loss import find_loss
 from maintainer.probe import probe, wait_for_index
 from maintainer.report.reasons import format_reason
-from maintainer.stages.run import Looked, Marked, Run, Seen
+from maintainer.stages.run import Marked, Probed, Recorded, Run
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +31,16 @@ _MOMENT = timedelta(microseconds=1)
 """No two looks are at the same time."""
 
 
-async def probe_cache(run: Run, at: datetime) -> Looked:
+async def probe_cache(run: Run, at: datetime) -> Probed:
     """Look what there is."""
     with run.database.begin() as connection:
         known = recall(connection, run.target_id, run.store.access)
     seen = await probe(run.store, known, at, run.context)
     run.report.limits = run.report.limits or await run.store.limits(at, run.context)
-    return Looked(known, seen)
+    return Probed(known, seen)
 
 
-async def record_probe(run: Run, looked: Looked) -> Seen:
+async def record_probe(run: Run, looked: Probed) -> Recorded:
     """Record what a probe has shown, after another probe if too much seems to be gone.
 
     If blobs are due to be deleted, and an export in progress may count on them, wait for it and
@@ -49,19 +49,19 @@ async def record_probe(run: Run, looked: Looked) -> Seen:
     seen = await _record_once(run, looked)
     if not (run.mode.dry_run or run.mode.no_sweep):
         seen = await _wait_for_exports(run, seen)
-    _note_what_was_not_seen(run, seen)
+    _log_unseen(run, seen)
     return seen
 
 
-async def _record_once(run: Run, looked: Looked) -> Seen:
+async def _record_once(run: Run, looked: Probed) -> Recorded:
     try:
-        return _write_down(run, looked)
+        return _record(run, looked)
     except MassDeletionError:
         log.warning("most known entries seem to be gone: listing them again")
-    return _write_down(run, await probe_cache(run, looked.probe.at))
+    return _record(run, await probe_cache(run, looked.probe.at))
 
 
-def _write_down(run: Run, looked: Looked) -> Seen:
+def _record(run: Run, looked: Probed) -> Recorded:
     """Record a probe; nothing of it if implausibly much is gone."""
     probed, target_id = looked.probe, run.target_id
     with run.database.begin() as connection:
@@ -80,7 +80,7 @@ def _write_down(run: Run, looked: Looked) -> Seen:
     if not probed.abilities.shows_exports:
         since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)
         snapshot = replace(snapshot, entries=entries.created_since(since))
-    return Seen(looked.known, probed, snapshot, entries)
+    return Recorded(looked.known, probed, snapshot, entries)
 
 
 def _merged_scope(run: Run, probed: Probe) -> Scope | None:
@@ -90,7 +90,7 @@ def _merged_scope(run: Run, probed: Probe) -> Scope | None:
     return Scope(name) if name and not run.mode.repair else None
 
 
-async def _wait_for_exports(run: Run, seen: Seen) -> Seen:
+async def _wait_for_exports(run: Run, seen: Recorded) -> Recorded:
     waits = _pauses(run.collector.settings.export_wait)
     while export := _find_deferring(run, seen):
         run.context.progress.stage("wait for an export")
@@ -105,7 +105,7 @@ async def _wait_for_exports(run: Run, seen: Seen) -> Seen:
     return seen
 
 
-def _find_deferring(run: Run, seen: Seen) -> Export | None:
+def _find_deferring(run: Run, seen: Recorded) -> Export | None:
     """Return the export that is worth waiting for, if any."""
     if run.budget.exhausted or run.budget.is_limited or seen.probe.unasked_blobs:
         return None
@@ -123,7 +123,7 @@ def _pauses(total: timedelta) -> Iterator[timedelta]:
         total -= _PAUSE
 
 
-def _note_what_was_not_seen(run: Run, seen: Seen) -> None:
+def _log_unseen(run: Run, seen: Recorded) -> None:
     """Record what is still unread; if no index could be read at all, the run has failed."""
     unread = seen.probe.unread
     if run.budget.exhausted:

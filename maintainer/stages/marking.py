@@ -9,10 +9,10 @@ from maintainer.mark import mark
 from maintainer.model import reason as reasons
 from maintainer.model.checks import CheckTotals
 from maintainer.model.entry import StoreLimits
-from maintainer.stages.run import Marked, Run, Seen
+from maintainer.stages.run import Marked, Recorded, Run
 
 
-async def mark_cache(run: Run, seen: Seen) -> Marked | None:
+async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
     """Return what each index comes to, once it is known whether blobs can be downloaded.
 
     Where a blob has no content, an older result may take the place of the newest: that needs other

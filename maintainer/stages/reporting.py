@@ -7,7 +7,7 @@ from maintainer.graph.actions import count_deferred, count_unlisted, load_action
 from maintainer.graph.entries import Entries
 from maintainer.graph.forget import forget
 from maintainer.graph.runs import finish_run, load_report
-from maintainer.graph.trends import look_back
+from maintainer.graph.trends import compare_with_previous
 from maintainer.model import reason as reasons
 from maintainer.report import Report
 from maintainer.stages.run import Run
@@ -33,7 +33,7 @@ def report_run(run: Run, status: str | None = None) -> Report:
                 )
             )
         run.report.blob_sizes = _stored_sizes(run)
-        changes = look_back(connection, run.target_id, number, began_at)
+        changes = compare_with_previous(connection, run.target_id, number, began_at)
         built = run.report.build(
             status or _status(run),
             run.collector.clock(),

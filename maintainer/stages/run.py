@@ -10,13 +10,13 @@ from maintainer.budget import Budget
 from maintainer.graph.database import Database
 from maintainer.graph.entries import Entries
 from maintainer.graph.record import find_target
-from maintainer.graph.runs import begin_run, free_moment
+from maintainer.graph.runs import begin_run, next_moment
 from maintainer.logs import StagesInLogs
 from maintainer.mark import Marker
 from maintainer.model.decision import Rules
 from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Marks
-from maintainer.model.memory import Known, Probe
+from maintainer.model.memory import Memory, Probe
 from maintainer.model.snapshot import Snapshot
 from maintainer.progress import Progress, Unwatched
 from maintainer.report.build import ReportBuilder
@@ -107,7 +107,7 @@ def begin(collector: Collector, mode: Mode) -> Run:
     name, settings = collector.store.name, collector.settings
     with collector.database.begin() as connection:
         target_id = find_target(connection, name)
-        now = free_moment(connection, target_id, now)
+        now = next_moment(connection, target_id, now)
         number = begin_run(connection, target_id, now, dry_run=mode.dry_run)
     report = ReportBuilder(
         number, name, started_at=now, grace=settings.grace, dry_run=mode.dry_run, repair=mode.repair
@@ -121,18 +121,18 @@ def begin(collector: Collector, mode: Mode) -> Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class Probed:
     """What was known before a look, and what it has shown."""
 
-    known: Known
+    known: Memory
     probe: Probe
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Recorded:
     """What a look has shown, once it is recorded."""
 
-    known: Known
+    known: Memory
     probe: Probe
     snapshot: Snapshot
     entries: Entries

@@ -11,7 +11,7 @@ from maintainer.model.decision import Keep, RewriteResult
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.marks import Marks
-from maintainer.model.memory import Known
+from maintainer.model.memory import Memory
 from maintainer.model.reason import Reason
 from maintainer.model.store import NO_FACTS, Abilities, StoreFacts
 from maintainer.progress import Progress
@@ -139,7 +139,7 @@ class Recheck(Protocol):
     def requests(self, entry: KnownEntry) -> int:
         """Return how many requests it takes to check this one."""
 
-    async def why_not(self, entry: KnownEntry) -> Reason | None:
+    async def veto(self, entry: KnownEntry) -> Reason | None:
         """Return why an entry must not be deleted, if so. Raises BudgetExhaustedError."""
 
 
@@ -175,7 +175,7 @@ class Store(Protocol):
     async def entries(self, now: datetime, context: RunContext) -> Listing:
         """List all entries. They may be too many for memory."""
 
-    async def versions(self, known: Known, now: datetime, context: RunContext) -> Versions:
+    async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Return which indexes exist, and read those that are new. Comes after `entries`."""
 
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:

@@ -27,7 +27,7 @@ _VIEWS = {
         SELECT target.name AS target, entry.store_id, entry.kind, entry.key, ref.name AS ref,
                entry.digest, entry.size, entry.state, entry.reason, entry.facts,
                entry.created_at, entry.last_accessed_at, entry.first_seen_at, entry.last_seen_at,
-               entry.missing_since, entry.unneeded_since, entry.used_at, entry.looked_up_at,
+               entry.missing_since, entry.unreferenced_since, entry.used_at, entry.looked_up_at,
                entry.checked_at, entry.content_missing_since
         FROM entry JOIN ref ON ref.id = entry.ref_id JOIN target ON target.id = entry.target_id
     """,
@@ -51,7 +51,8 @@ _VIEWS = {
     "blobs": """
         SELECT target.name AS target, entry.digest, ref.name AS ref, entry.store_id, entry.size,
                entry.state, entry.reason, entry.facts, entry.created_at, entry.last_accessed_at,
-               entry.first_seen_at, entry.last_seen_at, entry.missing_since, entry.unneeded_since
+               entry.first_seen_at, entry.last_seen_at, entry.missing_since,
+               entry.unreferenced_since
         FROM entry JOIN ref ON ref.id = entry.ref_id JOIN target ON target.id = entry.target_id
         WHERE entry.kind = 'blob'
         UNION ALL
@@ -73,7 +74,8 @@ _VIEWS = {
     # Every generation of every index, stored or remembered.
     "generations": """
         SELECT target.name AS target, scope.name AS scope, ref.name AS ref,
-               generation.number AS generation, generation.signed, generation.key, generation.store_id,
+               generation.number AS generation, generation.signed, generation.key,
+               generation.store_id,
                generation.missing_since IS NULL AS is_stored,
                newer.superseded_at IS NOT NULL AS is_superseded,
                generation.violation, length(generation.content) AS size,
@@ -290,7 +292,7 @@ def _make_entries_and_layers() -> None:
         sa.Column("looked_up_at", sa.DateTime(), nullable=True),
         sa.Column("checked_at", sa.DateTime(), nullable=True),
         sa.Column("content_missing_since", sa.DateTime(), nullable=True),
-        sa.Column("unneeded_since", sa.DateTime(), nullable=True),
+        sa.Column("unreferenced_since", sa.DateTime(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("facts", sa.Text(), nullable=False),

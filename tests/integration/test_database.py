@@ -601,7 +601,7 @@ VIEWS = {
             "first_seen_at",
             "last_seen_at",
             "missing_since",
-            "unneeded_since",
+            "unreferenced_since",
         ),
     ],
     "generations": [

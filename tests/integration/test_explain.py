@@ -91,11 +91,11 @@ class TestWhy:
         told = _ask(world, blob_of("api"))
 
         assert [(use.key, use.results) for use in told.uses] == [("index-buildkit-1-f921bd05#1", 2)]
-        assert [step.name for step in told.way if step.kind == "layer"] == [
+        assert [step.name for step in told.path if step.kind == "layer"] == [
             blob_of("base"),
             blob_of("api"),
         ]
-        assert [step.name for step in told.way if step.kind == "record"] == [
+        assert [step.name for step in told.path if step.kind == "record"] == [
             blob_of("key of base"),
             blob_of("key of api"),
         ]
@@ -115,8 +115,8 @@ class TestWhy:
 
         told = _ask(world, blob_of("test"))
 
-        assert told.last_named
-        assert told.last_named.key == "index-buildkit-1-f921bd05#1"
+        assert told.last_referenced
+        assert told.last_referenced.key == "index-buildkit-1-f921bd05#1"
         assert "the first run after 2026-01-02 00:00 UTC" in _shown(_why(told))
 
     def test_it_tells_what_the_next_run_then_does(self, world: World) -> None:

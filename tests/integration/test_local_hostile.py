@@ -14,7 +14,7 @@ from maintainer.cacheconfig import Digest
 from maintainer.errors import MaintainerError, StoreError, UsageError
 from maintainer.report.terminal import render_report
 from maintainer.settings import Settings
-from maintainer.stores.local.files import Files, Seen
+from maintainer.stores.local.files import Files, FileState
 from maintainer.stores.local.tags import Replacement, read_tags, replace_tags
 from maintainer.stores.registry import connect
 from tests.integration.directories import (
@@ -210,7 +210,7 @@ def test_only_what_is_a_digest_ever_becomes_a_path(world: World) -> None:
         with pytest.raises(StoreError, match="is not a valid digest"):
             files.look(Digest(digest))
         with pytest.raises(StoreError, match="is not a valid digest"):
-            files.delete_blob(Digest(digest), Seen(0, START))
+            files.delete_blob(Digest(digest), FileState(0, START))
     files.close()
 
 

@@ -69,7 +69,7 @@ def test_an_export_that_importers_refuse_is_cut_to_what_they_read_once(world: Wo
     assert "used longest ago: importers read" in _written(report)["api"]
     assert 0.99 * LIMIT < max(_sizes(world, "api")) <= LIMIT
     (index,) = report.indexes
-    assert (index.usable_before, index.usable_after) == (0, 1_300 - index.left_out)
+    assert (index.usable_before, index.usable_after) == (0, 1_300 - index.omitted)
     assert index.results_lost == 0
     read = import_tag(world.path, "api")
     assert len(read.results) == index.usable_after

@@ -11,10 +11,10 @@ from sqlalchemy import event
 from maintainer.graph import trends
 from maintainer.graph.database import Database
 from maintainer.graph.runs import load_report
-from maintainer.graph.trends import look_back
+from maintainer.graph.trends import compare_with_previous
 from maintainer.report import IndexReport, Report
 from maintainer.report.model import Space
-from maintainer.report.page import tell_trend
+from maintainer.report.page import format_trend
 from tests.integration.world import MAIN, World, a_world, blob_of
 
 PULL = "refs/pull/7/merge"
@@ -176,7 +176,7 @@ def test_to_look_back_no_query_goes_through_all_entries(world: World) -> None:
         def note(_c: Any, _cursor: Any, query: str, values: Any, *_: Any) -> None:
             asked.append((query, values))
 
-        look_back(connection, 1, report.run, report.started_at)
+        compare_with_previous(connection, 1, report.run, report.started_at)
         load_report(connection, report.run)
         plans = [
             (query, step.detail)
@@ -243,7 +243,7 @@ def test_a_trend_of_many_runs_is_thinned_and_keeps_the_newest(
 
     report = _stored(world)
     assert [point.run for point in report.trend.points] == [3, 6, 9]
-    assert tell_trend(report).startswith("Over 9 runs in 6 minutes: ")
+    assert format_trend(report).startswith("Over 9 runs in 6 minutes: ")
 
 
 def test_a_target_whose_indexes_cannot_be_read_has_a_trend_of_what_is_stored(world: World) -> None:
@@ -258,7 +258,7 @@ def test_a_target_whose_indexes_cannot_be_read_has_a_trend_of_what_is_stored(wor
     report = _stored(world)
 
     assert [point.usable for point in report.trend.points] == [None, None]
-    assert tell_trend(report) == "Over 2 runs in 1 hour: 2.9 kB → 3.8 kB stored."
+    assert format_trend(report) == "Over 2 runs in 1 hour: 2.9 kB → 3.8 kB stored."
 
 
 def test_a_cache_that_is_empty_was_looked_at(world: World) -> None:
@@ -266,7 +266,7 @@ def test_a_cache_that_is_empty_was_looked_at(world: World) -> None:
     world.passes(hours=1)
 
     assert world.gc().changes.previous_run == 1
-    assert tell_trend(_stored(world)).startswith("Over 2 runs in 1 hour: 0 → 0 usable results")
+    assert format_trend(_stored(world)).startswith("Over 2 runs in 1 hour: 0 → 0 usable results")
 
 
 def test_a_run_that_could_not_look_is_no_point_of_the_trend(world: World) -> None:

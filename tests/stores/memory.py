@@ -18,7 +18,7 @@ from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import ChangedError, StoreError
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration
-from maintainer.model.memory import Known
+from maintainer.model.memory import Memory
 from maintainer.model.store import Abilities
 from maintainer.stores import base
 from maintainer.stores.base import RunContext, SwapResult, Versions
@@ -68,7 +68,7 @@ class MemoryStore:
         blobs = sorted(self._vault.blobs.items())
         return Listing(tuple(_entry(digest, at) for digest, at in blobs), complete=True)
 
-    async def versions(self, known: Known, now: datetime, context: RunContext) -> Versions:
+    async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Read the indexes whose version is new."""
         self._vault.step()
         self._seen = {name: version for name, (version, _, _) in self._vault.indexes.items()}

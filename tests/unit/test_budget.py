@@ -36,7 +36,7 @@ def _budget(log: RequestLog, clock: Clock | None = None, **settings: object) -> 
 def test_without_limits_everything_is_granted() -> None:
     budget = _budget(RequestLog())
 
-    assert budget.take(10**9, rest=10**9) is None
+    assert budget.reserve(10**9, rest=10**9) is None
     assert budget.exhausted is None
     assert not budget.interrupted
 
@@ -44,44 +44,44 @@ def test_without_limits_everything_is_granted() -> None:
 def test_requests_are_granted_up_to_the_limit_and_not_one_more() -> None:
     budget = _budget(RequestLog(), max_requests=10)
 
-    assert budget.take(7) is None
-    assert budget.take(4) == RequestsExhausted(10)
+    assert budget.reserve(7) is None
+    assert budget.reserve(4) == RequestsExhausted(10)
 
 
 def test_what_was_granted_counts_before_it_is_used() -> None:
     budget = _budget(RequestLog(), max_requests=10)
 
-    assert [budget.take(4) is None for _ in range(3)] == [True, True, False]
+    assert [budget.reserve(4) is None for _ in range(3)] == [True, True, False]
 
 
 def test_requests_beyond_what_was_granted_count_too() -> None:
     log = RequestLog()
     budget = _budget(log, max_requests=10)
-    assert budget.take(1) is None
+    assert budget.reserve(1) is None
     for _ in range(9):
         log.count("look-up", again=False)
 
-    assert budget.take(1) is None
+    assert budget.reserve(1) is None
     log.count("look-up", again=False)
-    assert budget.take(1) is not None
+    assert budget.reserve(1) is not None
 
 
 def test_once_it_has_said_no_it_says_no_to_all() -> None:
     budget = _budget(RequestLog(), max_requests=10)
-    refused = budget.take(11)
+    refused = budget.reserve(11)
 
     assert refused
-    assert budget.take(1) == refused == budget.exhausted
+    assert budget.reserve(1) == refused == budget.exhausted
 
 
 def test_the_deadline_counts_from_the_beginning_and_by_the_clock() -> None:
     clock = Clock()
     budget = _budget(RequestLog(), clock, deadline="10m")
     clock.now += timedelta(seconds=599)
-    assert budget.take(1) is None
+    assert budget.reserve(1) is None
     clock.now += timedelta(seconds=1)
 
-    assert budget.take(1) == DeadlinePassed()
+    assert budget.reserve(1) == DeadlinePassed()
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_share_of_the_rest_apis_rate_limit_is_used(
     log.counts.update({"list": used, "look-up": 1000})
     budget = _budget(log, rest_share=share)
 
-    refused = budget.take(asked, rest=asked)
+    refused = budget.reserve(asked, rest=asked)
 
     assert (refused is None) == granted
     if refused:
@@ -117,13 +117,13 @@ def test_an_interrupt_says_no_from_then_on() -> None:
     budget.interrupt("SIGTERM")
 
     assert budget.interrupted
-    assert budget.take(0) == budget.exhausted == Interrupted("SIGTERM")
+    assert budget.reserve(0) == budget.exhausted == Interrupted("SIGTERM")
 
 
 def test_who_stops_it_gives_the_reason_unless_there_is_one() -> None:
     budget = _budget(RequestLog())
 
-    assert budget.stop(DeadlinePassed()) == DeadlinePassed() == budget.take(1)
+    assert budget.stop(DeadlinePassed()) == DeadlinePassed() == budget.reserve(1)
     assert budget.stop(RequestsExhausted(1)) == DeadlinePassed()
     assert not budget.interrupted
 

@@ -106,7 +106,7 @@ def test_a_manifest_goes_once_its_tag_is_rewritten() -> None:
     (delete,) = plan.deletes
     assert delete.entry.key == blob_key("manifest")
     assert delete.after == {API}
-    assert delete.reason == Replaced(is_tag=True)
+    assert delete.reason == Replaced(is_named=True)
 
 
 def test_what_something_else_needs_is_pinned() -> None:
@@ -195,7 +195,7 @@ def test_the_merge_of_all_tags_leaves_out_what_builds_used_longest_ago() -> None
 
         (together,) = [one for one in marks.indexes if one.is_merge]
         assert _digests(new) < _digests(together.merged)
-        assert together.left_out == 1_200 - together.merged.result_count > 0
+        assert together.omitted == 1_200 - together.merged.result_count > 0
 
 
 def test_no_export_is_written_anew_if_there_is_no_room_for_anything_else_beside_it() -> None:
@@ -209,7 +209,7 @@ def test_no_export_is_written_anew_if_there_is_no_room_for_anything_else_beside_
     (index,) = mark(replace(snapshot, generations=(tag,), memory=memory)).indexes
 
     assert index.merged == newest
-    assert index.left_out == 1
+    assert index.omitted == 1
 
 
 def test_a_repair_plans_for_no_entry_and_leaves_sound_tags_alone() -> None:
@@ -281,5 +281,5 @@ def test_what_importers_have_no_room_for_is_left_out_and_counted() -> None:
     (index,) = mark(snapshot).indexes
     (write,) = _plan(snapshot).writes
 
-    assert index.left_out == 2
-    assert write.reason.left_out == 2
+    assert index.omitted == 2
+    assert write.reason.omitted == 2

@@ -356,7 +356,7 @@ def test_a_blob_is_not_needed_by_a_result_that_is_dead() -> None:
         assert format_reason(marked.reason) == "no live result of any index needs it"
 
 
-# Since when a blob is unneeded.
+# Since when a blob is unreferenced.
 
 
 def _dangling_since(world: World) -> Mark:
@@ -376,13 +376,13 @@ def test_without_memory_a_blob_is_unneeded_since_it_was_used_if_that_was_later()
 
 
 def test_with_memory_a_blob_is_unneeded_since_that_was_noticed() -> None:
-    world = a_snapshot().with_blob("a", age=hours(90), unneeded_for=hours(5))
+    world = a_snapshot().with_blob("a", age=hours(90), unreferenced_for=hours(5))
 
     assert _dangling_since(world).since == ago(hours(5))
 
 
 def test_a_use_starts_the_time_of_a_blob_anew_for_a_build_may_have_found_it() -> None:
-    world = a_snapshot().with_blob("a", age=hours(90), unneeded_for=hours(5), used=hours(1))
+    world = a_snapshot().with_blob("a", age=hours(90), unreferenced_for=hours(5), used=hours(1))
 
     assert _dangling_since(world).since == ago(hours(1))
 
@@ -392,7 +392,9 @@ def test_a_blob_that_was_needed_when_it_was_last_seen_is_unneeded_since_now() ->
 
 
 def test_what_the_newest_generation_named_was_needed_until_now_whatever_its_age() -> None:
-    world = a_snapshot().with_blob("a", unneeded_for=hours(500)).with_generation(1, ("gone", "a"))
+    world = (
+        a_snapshot().with_blob("a", unreferenced_for=hours(500)).with_generation(1, ("gone", "a"))
+    )
 
     marked = _dangling_since(world)
 
@@ -446,7 +448,7 @@ def test_of_several_generations_the_one_that_was_followed_last_tells() -> None:
 def test_an_old_memory_counts_no_more_than_a_generation_that_has_named_the_blob_since() -> None:
     world = (
         a_snapshot()
-        .with_blob("a", age=hours(90), unneeded_for=hours(60))
+        .with_blob("a", age=hours(90), unreferenced_for=hours(60))
         .with_generation(1, ("gone", "a"), age=hours(80))
         .with_generation(2, age=hours(40))
     )
@@ -469,7 +471,7 @@ def test_a_use_after_its_generation_was_followed_counts() -> None:
 
 
 def test_the_newest_generation_is_what_builders_read() -> None:
-    world = a_snapshot().with_generation(1).with_generation(2, unneeded_for=hours(9))
+    world = a_snapshot().with_generation(1).with_generation(2, unreferenced_for=hours(9))
 
     marked = _mark_of("index-web-1-f921bd05#2", world)
 
@@ -521,7 +523,9 @@ def test_without_memory_a_generation_is_superseded_since_it_was_last_used() -> N
 
 def test_with_memory_a_generation_is_superseded_since_that_was_noticed() -> None:
     # Builders ask for the newest only: whoever has looked it up since, it was us.
-    world = a_snapshot().with_generation(1, unneeded_for=hours(7), used=hours(1)).with_generation(2)
+    world = (
+        a_snapshot().with_generation(1, unreferenced_for=hours(7), used=hours(1)).with_generation(2)
+    )
 
     assert _mark_of("index-web-1-f921bd05#1", world).since == ago(hours(7))
 
@@ -570,7 +574,7 @@ def test_a_signature_dangles_once_the_index_that_it_signs_is_gone() -> None:
     world = (
         a_snapshot()
         .remembering(3, "a", of=SIGNED_WEB)
-        .with_signature(signed, age=hours(60), unneeded_for=hours(4))
+        .with_signature(signed, age=hours(60), unreferenced_for=hours(4))
     )
 
     marked = _mark_of(f"buildkit-blob-1-{signed}-sig", world)

@@ -50,7 +50,7 @@ def _swept(outcome: Outcome) -> Deletion:
         created_at=NOW,
         last_accessed_at=NOW,
         known_before=True,
-        unneeded_since=None,
+        unreferenced_since=None,
         state="",
         reason=NotMarked(),
     )
@@ -75,14 +75,14 @@ def test_a_deletion_knows_whether_the_entry_is_gone(
 def test_a_rewrite_is_done_unless_it_failed_or_was_left() -> None:
     assert RewriteResult(WEB, _read(), ()).done
     assert not RewriteResult(WEB, None, (), error="the server is away").done
-    assert not RewriteResult(WEB, None, (), left=DeadlinePassed()).done
+    assert not RewriteResult(WEB, None, (), deferred=DeadlinePassed()).done
 
 
 def test_a_rewrite_says_what_became_of_it() -> None:
     assert RewriteResult(WEB, _read(), ()).outcome == Done()
     assert RewriteResult(WEB, None, ()).outcome == Skipped(WrittenByOtherRun())
     assert RewriteResult(WEB, None, (), error="away").outcome == Failed("away")
-    deferred = RewriteResult(WEB, None, (), left=DeadlinePassed())
+    deferred = RewriteResult(WEB, None, (), deferred=DeadlinePassed())
     assert deferred.outcome == Deferred(DeadlinePassed())
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from maintainer.cacheconfig import Digest, IndexId, Scope
 from maintainer.model.entry import Access, RememberedEntry, StoreLimits
-from maintainer.model.memory import ExpectedEntries, Known, KnownPlace, Probe
+from maintainer.model.memory import ExpectedEntries, KnownPlace, Memory, Probe
 from maintainer.model.snapshot import Snapshot
 from maintainer.model.store import Abilities
 from maintainer.policy.loss import find_loss
@@ -80,7 +80,7 @@ def _outage(
         gone=sorted(gone, key=lambda one: one.last_accessed_at),
         size=sum(one.size for one in entries) + SIZE * len(new),
     )
-    return find_loss(Known(), found, _probe(), _NOTHING, StoreLimits(quota=quota))
+    return find_loss(Memory(), found, _probe(), _NOTHING, StoreLimits(quota=quota))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_quota_explains_the_whole_entry_that_makes_room_for_a_byte() -> None:
 def _without_list(
     live: Iterable[int], missing: Iterable[int] = (), unasked: Iterable[int] = ()
 ) -> str | None:
-    known = Known(
+    known = Memory(
         named_blobs=frozenset(map(_digest, range(6))),
         missing_blobs=frozenset(map(_digest, missing)),
     )
@@ -176,7 +176,7 @@ def _of_tags(known: int, stored: int, needed: str = "", present: str = "") -> st
         world.with_generation(1, *needed, of=_tag(number))
     place = KnownPlace(1, None, _digest(1))
     return find_loss(
-        Known(places={_tag(number): {1: place} for number in range(known)} | {_tag(9): {}}),
+        Memory(places={_tag(number): {1: place} for number in range(known)} | {_tag(9): {}}),
         ExpectedEntries(0, (), 0),
         replace(_probe(), abilities=Abilities()),
         world.build(),

@@ -532,12 +532,12 @@ def test_a_young_blob_survives_for_a_build_uploads_its_blobs_before_its_index() 
 
 def test_an_old_blob_that_was_used_of_late_survives() -> None:
     assert _kept(A, a_snapshot().with_blob("a", used=hours(23)))
-    assert _kept(A, a_snapshot().with_blob("a", used=hours(23), unneeded_for=hours(99)))
+    assert _kept(A, a_snapshot().with_blob("a", used=hours(23), unreferenced_for=hours(99)))
 
 
 def test_the_grace_period_starts_when_a_blob_is_first_noticed_to_be_unneeded() -> None:
-    assert _kept(A, a_snapshot().with_blob("a", unneeded_for=DAY - MOMENT))
-    _deleted(A, a_snapshot().with_blob("a", unneeded_for=DAY))
+    assert _kept(A, a_snapshot().with_blob("a", unreferenced_for=DAY - MOMENT))
+    _deleted(A, a_snapshot().with_blob("a", unreferenced_for=DAY))
     assert _kept(A, a_snapshot().with_blob("a", known=True), MOMENT)
 
 
@@ -635,7 +635,7 @@ def test_the_signature_of_an_index_that_is_gone_is_deleted_like_a_blob() -> None
 
 def _beside_a_pull_request(*, index: timedelta, blob_age: timedelta) -> World:
     """Describe a blob that nothing needs, and an index in a ref that the token cannot read."""
-    world = a_snapshot().with_blob("a", age=blob_age, unneeded_for=hours(99))
+    world = a_snapshot().with_blob("a", age=blob_age, unreferenced_for=hours(99))
     return world.with_entry(str(PULLED_WEB.key(3)), ref=PULL, age=index)
 
 
@@ -796,7 +796,7 @@ def _snapshots(draw: st.DrawFn) -> Snapshot:
     for ref in _REFS:
         for name in sorted(draw(st.sets(st.sampled_from(_NAMES)))):
             if draw(st.booleans()):
-                world.with_blob(name, ref=ref, age=draw(_ages), unneeded_for=draw(_ages))
+                world.with_blob(name, ref=ref, age=draw(_ages), unreferenced_for=draw(_ages))
             else:
                 world.with_blob(name, ref=ref, age=hours(60), used=draw(_ages))
     for index in draw(st.lists(_indexes, unique=True, max_size=4)):

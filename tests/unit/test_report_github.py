@@ -7,7 +7,7 @@ import pytest
 
 from maintainer.errors import UsageError
 from maintainer.report import Report
-from maintainer.report.github import outputs, told_to_workflow
+from maintainer.report.github import open_workflow, outputs
 from maintainer.report.markdown import MAX_BYTES
 from maintainer.settings import StepSettings
 from tests.reports import a_report
@@ -29,7 +29,7 @@ def step(tmp_path: Path) -> StepSettings:
 
 
 def _tell(step: StepSettings, report: Report) -> None:
-    with told_to_workflow(step) as workflow:
+    with open_workflow(step) as workflow:
         assert workflow
         workflow.tell(report)
 
@@ -37,7 +37,7 @@ def _tell(step: StepSettings, report: Report) -> None:
 def test_the_runner_obeys_nothing_that_is_printed_while_a_run_goes_on(
     step: StepSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with told_to_workflow(step):
+    with open_workflow(step):
         print(HOSTILE)  # noqa: T201
         print(OLD_HOSTILE)  # noqa: T201
     print("::notice::the rest of the step may speak again")  # noqa: T201
@@ -49,7 +49,7 @@ def test_the_runner_obeys_nothing_that_is_printed_while_a_run_goes_on(
 def test_what_goes_to_stderr_keeps_its_place_among_the_lines(
     step: StepSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with told_to_workflow(step):
+    with open_workflow(step):
         print(HOSTILE, file=sys.stderr)  # noqa: T201
     told = capsys.readouterr()
     assert told.err == ""
@@ -60,7 +60,7 @@ def test_nobody_can_guess_how_to_make_the_runner_listen_again(
     step: StepSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(2):
-        with told_to_workflow(step):
+        with open_workflow(step):
             pass
     stops = [line for line in capsys.readouterr().out.splitlines() if "stop-commands" in line]
     assert len(set(stops)) == 2
@@ -70,7 +70,7 @@ def test_nobody_can_guess_how_to_make_the_runner_listen_again(
 def test_an_error_is_one_annotation_with_its_exit_status_and_the_output_failed(
     step: StepSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended, told_to_workflow(step):
+    with pytest.raises(SystemExit) as ended, open_workflow(step):
         raise UsageError("50 % of\n::warning::this")
     assert ended.value.code == 2
     assert obeyed(capsys.readouterr().out.splitlines()) == [
@@ -83,7 +83,7 @@ def test_an_error_is_one_annotation_with_its_exit_status_and_the_output_failed(
 def test_after_any_other_error_the_runner_stays_deaf(
     step: StepSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ZeroDivisionError), told_to_workflow(step):
+    with pytest.raises(ZeroDivisionError), open_workflow(step):
         raise ZeroDivisionError(HOSTILE)
     lines = [*capsys.readouterr().out.splitlines(), HOSTILE]
     assert obeyed(lines) == []
@@ -165,6 +165,6 @@ def test_where_the_runner_names_no_files_nothing_is_written(tmp_path: Path) -> N
 
 
 def test_outside_of_a_workflow_nothing_is_held_back(capsys: pytest.CaptureFixture[str]) -> None:
-    with told_to_workflow(None) as workflow:
+    with open_workflow(None) as workflow:
         assert workflow is None
     assert capsys.readouterr().out == ""

@@ -13,12 +13,12 @@ from maintainer.report.github import outputs
 from maintainer.report.markdown import render_markdown
 from maintainer.report.model import ActionTotal, Changes, Trend, TrendPoint, Verdict
 from maintainer.report.page import (
+    deferred_table,
     deleted_table,
-    left_table,
+    format_changes,
+    format_evictions,
+    format_trend,
     lost_table,
-    tell_changes,
-    tell_evictions,
-    tell_trend,
     written_table,
 )
 from maintainer.report.verdict import format_done
@@ -40,7 +40,7 @@ def _with(*outcomes: Outcome, **more: object) -> Report:
 
 def _why(report: Report) -> tuple[list[str], list[str]]:
     """Return what is said to be deleted, and what is said to be left."""
-    tables = (deleted_table(report, 9), left_table(report, 9))
+    tables = (deleted_table(report, 9), deferred_table(report, 9))
     deleted, left = ([f"{row[0].text} {row[2].text}" for row in one.rows] for one in tables)
     return deleted, left
 
@@ -49,8 +49,8 @@ def test_what_a_run_without_a_sweep_leaves_is_not_called_deleted() -> None:
     report = _with(Planned(), Planned())
 
     assert _why(report) == ([], [f"2 {WHY}"])
-    assert left_table(report, 9).title == "Not deleted"
-    assert tell_changes(report)[-1] == (
+    assert deferred_table(report, 9).title == "Not deleted"
+    assert format_changes(report)[-1] == (
         "This run wrote 1 of 1 index, and left 2 entries (20 B) for a run that may delete."
     )
     assert format_done(report) == "wrote 1 of 1 index, left 2 entries for a run that may delete"
@@ -63,7 +63,7 @@ def test_what_was_deleted_and_what_was_not_stand_apart() -> None:
         [f"1 already gone: {WHY}", f"1 {WHY}"],
         [f"1 failed: HTTP 500: {WHY}", f"1 {WHY}"],
     )
-    assert "deleted 2 of 4 entries (20 B)" in tell_changes(report)[-1]
+    assert "deleted 2 of 4 entries (20 B)" in format_changes(report)[-1]
     assert "deleted 2 of 4 entries (20 B)" in format_done(report)
 
 
@@ -71,14 +71,14 @@ def test_deletions_that_are_told_in_a_total_only_were_tried_too() -> None:
     more = (ActionTotal("delete", "done", 7, 70),)
     report = msgspec.structs.replace(_with(Planned()), more_actions=more)
 
-    assert "deleted 7 of 8 entries (70 B)" in tell_changes(report)[-1]
+    assert "deleted 7 of 8 entries (70 B)" in format_changes(report)[-1]
 
 
 def test_what_is_told_in_a_total_only_is_counted_everywhere() -> None:
     more = (ActionTotal("delete", "done", 1_500, 70), ActionTotal("delete", "deferred", 4, 8))
     report = msgspec.structs.replace(_with(Done()), more_actions=more)
 
-    (others, *_), (left, *_) = deleted_table(report, 9).rows, left_table(report, 9).rows
+    (others, *_), (left, *_) = deleted_table(report, 9).rows, deferred_table(report, 9).rows
     assert (others[0].text, left[0].text) == ("1,500", "4")
     assert outputs(report)["entries-deleted"] == "1501"
 
@@ -88,7 +88,7 @@ def test_a_dry_run_says_what_would_be() -> None:
 
     assert deleted_table(report, 9).title == "Would be deleted"
     assert len(deleted_table(report, 9).rows) == 1
-    assert not left_table(report, 9).rows
+    assert not deferred_table(report, 9).rows
     assert lost_table(report, 9).title == "Would be dropped, because a blob is gone"
 
 
@@ -114,18 +114,18 @@ def test_of_evictions_before_the_first_run_nothing_is_claimed() -> None:
         target="local:/cache", trend=Trend(), readable=(), entries=(), status="failed"
     )
 
-    assert "No eviction history before the first run" in tell_evictions(first)
-    assert "The database records no evictions" in tell_evictions(second)
-    assert tell_evictions(failed).endswith("delete anything from a directory.")
+    assert "No eviction history before the first run" in format_evictions(first)
+    assert "The database records no evictions" in format_evictions(second)
+    assert format_evictions(failed).endswith("delete anything from a directory.")
 
 
 def test_a_later_run_that_saw_nothing_is_not_called_the_first() -> None:
     points = (TrendPoint(1, AT - timedelta(days=1), {}, 3),)
 
-    told = tell_trend(a_report(run=2, trend=Trend(points, 1)))
+    told = format_trend(a_report(run=2, trend=Trend(points, 1)))
 
     assert told == "Run 1 is the only completed run on this cache so far."
-    assert "first run" in tell_trend(a_report(run=1, trend=Trend(points, 1)))
+    assert "first run" in format_trend(a_report(run=1, trend=Trend(points, 1)))
 
 
 def test_a_command_in_a_summary_is_code_as_a_whole() -> None:

@@ -58,13 +58,13 @@ def render_html(report: Report) -> str:
             space=page.space_table(report),
             no_space=page.why_no_space(report),
             bar=_bar(report.space) if report.space else (),
-            changes=page.tell_changes(report),
+            changes=page.format_changes(report),
             happened=[
                 page.written_table(report, _ROWS),
                 page.lost_table(report, _ROWS),
                 page.gone_table(report, _ROWS),
                 page.deleted_table(report, _ROWS),
-                page.left_table(report, _ROWS),
+                page.deferred_table(report, _ROWS),
                 page.kept_table(report, _ROWS),
             ],
             actions=page.actions_table(report, _ROWS),
@@ -73,10 +73,10 @@ def render_html(report: Report) -> str:
             scopes_note=page.SCOPES_NOTE,
             trees=_trees(report),
             trend=page.trend_table(report, _ROWS),
-            trend_line=page.tell_trend(report),
+            trend_line=page.format_trend(report),
             evictions=page.evictions_table(report, _ROWS),
-            requests=page.tell_requests(report),
-            evictions_line=page.tell_evictions(report),
+            requests=page.format_requests(report),
+            evictions_line=page.format_evictions(report),
             took=report.finished_at - report.started_at,
         )
     )
@@ -128,7 +128,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "quota": page.say_quota,
+        "quota": page.format_quota,
         "size": format_size,
         "share": format_share,
         "time": format_moment,

@@ -44,7 +44,7 @@ class _LastRun:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _TargetFigures:
     """What the database contains about a target."""
 
     status: TargetStatus
@@ -53,7 +53,7 @@ class _Known:
     last: _LastRun | None
 
 
-def _read(connection: Connection, status: TargetStatus) -> _Known:
+def _read(connection: Connection, status: TargetStatus) -> _TargetFigures:
     of_target = Target.name == status.target
     runs = connection.execute(
         select(RunRow.status, func.count().label("number"))
@@ -70,7 +70,7 @@ def _read(connection: Connection, status: TargetStatus) -> _Known:
     ).first()
     counts = {row.status: row.number for row in runs}
     if last is None:
-        return _Known(status, counts, None)
+        return _TargetFigures(status, counts, None)
     vanished = connection.execute(
         select(func.count()).where(
             EntryRow.target_id == last.target_id,
@@ -82,13 +82,13 @@ def _read(connection: Connection, status: TargetStatus) -> _Known:
     ).scalar_one()
     took = (last.finished_at - last.started_at).total_seconds()
     figures = msgspec.json.decode(last.report, type=_Figures)
-    return _Known(status, counts, _LastRun(took, vanished, figures))
+    return _TargetFigures(status, counts, _LastRun(took, vanished, figures))
 
 
 class _Metrics(Collector):
     """All metrics of one moment."""
 
-    def __init__(self, targets: list[_Known], now: datetime) -> None:
+    def __init__(self, targets: list[_TargetFigures], now: datetime) -> None:
         self._targets = targets
         self._now = now
 
@@ -189,7 +189,7 @@ class _Metrics(Collector):
             ((known, last.blobs_vanished) for known, last in self._last()),
         )
 
-    def _last(self) -> list[tuple[_Known, _LastRun]]:
+    def _last(self) -> list[tuple[_TargetFigures, _LastRun]]:
         return [(known, known.last) for known in self._targets if known.last]
 
 
@@ -197,7 +197,9 @@ def _family(name: str, text: str, label: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"maintainer_{name}", text, labels=["target", label])
 
 
-def _gauge(name: str, text: str, values: Iterator[tuple[_Known, float]]) -> GaugeMetricFamily:
+def _gauge(
+    name: str, text: str, values: Iterator[tuple[_TargetFigures, float]]
+) -> GaugeMetricFamily:
     family = GaugeMetricFamily(f"maintainer_{name}", text, labels=["target"])
     for known, value in values:
         family.add_metric([known.status.name], float(value))

@@ -21,7 +21,7 @@ _FRESH = timedelta(seconds=30)
 """Answers that are older are requested again."""
 
 
-class AskNowAndThen:
+class CheckPeriodically:
     """Checks what was done since the run began; requests are too expensive before each deletion."""
 
     def __init__(
@@ -46,17 +46,17 @@ class AskNowAndThen:
         self._ours = {
             (one.index.ref, str(one.index.key(one.number)))
             for outcome_of_write in since.rewritten.values()
-            for one in (*outcome_of_write.met, outcome_of_write.written)
+            for one in (*outcome_of_write.concurrent, outcome_of_write.written)
             if one and one.config
         }
         self._referenced = [
             (one.index.ref, blob)
             for outcome_of_write in since.rewritten.values()
-            for one in outcome_of_write.met
+            for one in outcome_of_write.concurrent
             if one.config
             for blob in one.config.blobs
         ]
-        self._why_none: Reason | None = None
+        self._veto_of_all: Reason | None = None
         self._used: set[int] = set()
         self._looked_up = frozenset(since.looked_up)
         self._more_pages = 1 + len(self._looked_up) // _PAGE if self._looked_up else 0
@@ -70,23 +70,23 @@ class AskNowAndThen:
         index = index_of(entry.ref, entry.parsed)
         return 0 if index in self._rewritten or self._is_fresh(index) else 1
 
-    async def why_not(self, entry: KnownEntry) -> Reason | None:
+    async def veto(self, entry: KnownEntry) -> Reason | None:
         """Return why an entry must not be deleted, if so."""
         if isinstance(entry.parsed, IndexKey):
             index = index_of(entry.ref, entry.parsed)
-            return await self._why_not_superseded(index) if index else reasons.ForeignKey(entry.ref)
+            return await self._veto_superseded(index) if index else reasons.ForeignKey(entry.ref)
         if not self._is_fresh(None):
-            self._why_none = await self._what_was_done_meanwhile()
+            self._veto_of_all = await self._find_activity()
             self._asked_at[None] = self._clock()
-        if self._why_none is None and entry.store_id in self._used:
+        if self._veto_of_all is None and entry.store_id in self._used:
             return reasons.LookedUp()
-        return self._why_none
+        return self._veto_of_all
 
     def _is_fresh(self, what: IndexId | None) -> bool:
         asked_at = self._asked_at.get(what)
         return asked_at is not None and self._clock() - asked_at < _FRESH
 
-    async def _why_not_superseded(self, index: IndexId) -> Reason | None:
+    async def _veto_superseded(self, index: IndexId) -> Reason | None:
         """Check whether what supersedes it still exists: if not, builders fall back to it."""
         if index in self._rewritten or self._is_fresh(index):
             return None
@@ -102,7 +102,7 @@ class AskNowAndThen:
         self._asked_at[index] = self._clock()
         return None
 
-    async def _what_was_done_meanwhile(self) -> Reason | None:
+    async def _find_activity(self) -> Reason | None:
         """Find out what builds have done since the run began; return why no blob may go, if so.
 
         A build in any ref may name a blob of a ref that it reads, so all new indexes count. Before
@@ -113,7 +113,7 @@ class AskNowAndThen:
             for entry in await self._service.newest_indexes():
                 if not (entry.id in self._listed_indexes or (entry.ref, entry.key) in self._ours):
                     return reasons.NewIndex(entry.key, entry.ref)
-            if reason := await self._what_was_used_meanwhile():
+            if reason := await self._find_uses():
                 return reason
         except BudgetExhaustedError:
             raise
@@ -127,7 +127,7 @@ class AskNowAndThen:
         export = find_new_export(uploads, self._referenced)
         return export.reason if export else None
 
-    async def _what_was_used_meanwhile(self) -> Reason | None:
+    async def _find_uses(self) -> Reason | None:
         """Record which blobs were used since the run began; return why none may be deleted, if so.
 
         What the run has looked up itself counts as used, since a build may have been faster. But it

@@ -34,21 +34,21 @@ class Answer:
         return httpx.codes.is_success(self.status)
 
 
-class SenselessAnswerError(StoreError):
+class MalformedAnswerError(StoreError):
     """A response that breaks the protocol: worth another attempt, never a fact."""
 
 
 def parse(answer: Answer, kind: type[_T]) -> _T:
-    """Read the JSON of an answer. Raises SenselessAnswerError if it is malformed."""
+    """Read the JSON of an answer. Raises MalformedAnswerError if it is malformed."""
     try:
         return msgspec.json.decode(answer.content, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise malformed(answer, str(error)) from None
 
 
-def malformed(answer: Answer, problem: str) -> SenselessAnswerError:
+def malformed(answer: Answer, problem: str) -> MalformedAnswerError:
     """Return the error for an answer that breaks the protocol."""
-    return SenselessAnswerError(f"{answer.place} gave a malformed response: {printable(problem)}")
+    return MalformedAnswerError(f"{answer.place} gave a malformed response: {printable(problem)}")
 
 
 def refused(answer: Answer, message: str = "") -> StoreError:
@@ -58,7 +58,7 @@ def refused(answer: Answer, message: str = "") -> StoreError:
 
 
 def content_url(answer: Answer, url: str) -> str:
-    """Check where a service says that content is. Raises SenselessAnswerError."""
+    """Check where a service says that content is. Raises MalformedAnswerError."""
     if not is_web_url(url):
         raise malformed(answer, "it names no URL for the content")
     return url

@@ -10,7 +10,7 @@ from maintainer.errors import BudgetExhaustedError
 from maintainer.model.decision import Keep
 from maintainer.model.entry import KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, index_of
-from maintainer.model.memory import Known
+from maintainer.model.memory import Memory
 from maintainer.model.store import Abilities
 from maintainer.stores.base import (
     Change,
@@ -23,7 +23,7 @@ from maintainer.stores.base import (
     SwapResult,
     Versions,
 )
-from maintainer.stores.github.activity import AskNowAndThen
+from maintainer.stores.github.activity import CheckPeriodically
 from maintainer.stores.github.keyed import KeyedService
 from maintainer.stores.github.swap import Writer
 from maintainer.stores.github.versions import read_entry, read_listed, search
@@ -70,7 +70,7 @@ class GitHubCache:
         )
         if quota and not matters:
             return limits
-        if not context.budget.spare().take(1 if quota else _LIMITS):
+        if not context.budget.spare().reserve(1 if quota else _LIMITS):
             return limits
         if quota:
             return replace(limits, retention=await self._service.retention())
@@ -85,7 +85,7 @@ class GitHubCache:
         }
         return listing
 
-    async def versions(self, known: Known, now: datetime, context: RunContext) -> Versions:
+    async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Read the new generations that are listed; or search them, if nothing lists."""
         if self.abilities.lists:
             return await read_listed(self._service, known, self._listed.values(), now, context)
@@ -104,7 +104,7 @@ class GitHubCache:
 
         async def exists(digest: Digest) -> bool | None:
             context.progress.advance()
-            if context.budget.take(1):
+            if context.budget.reserve(1):
                 return None
             try:
                 return await self.touch(str(BlobKey(digest)))
@@ -153,7 +153,7 @@ class GitHubCache:
 
     def activity(self, since: Since, context: RunContext) -> Recheck:
         """Return a check that lists the newest indexes, and looks up what supersedes others."""
-        return AskNowAndThen(self._service, self._listed, since, context.clock)
+        return CheckPeriodically(self._service, self._listed, since, context.clock)
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete an entry by its id."""

@@ -16,12 +16,12 @@ from maintainer.logs import keep_secrets_out_of_logs
 from maintainer.model.doubt import Cause
 from maintainer.stores.github.answers import (
     Answer,
-    SenselessAnswerError,
+    MalformedAnswerError,
     is_web_url,
     malformed,
     place,
 )
-from maintainer.stores.github.limits import asked_wait, is_rate_limited, note_rate_limit
+from maintainer.stores.github.limits import is_rate_limited, note_rate_limit, requested_wait
 from maintainer.stores.github.retry import Attempts, RetryPolicy, TryAgainError, say
 from maintainer.stores.requests import REST_KINDS, RequestLog
 
@@ -88,11 +88,11 @@ class Http:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    async def ask(self, call: Call, understand: Callable[[Answer], _T]) -> _T:
-        """Send a request until `understand` makes something of the answer.
+    async def send(self, call: Call, parse_answer: Callable[[Answer], _T]) -> _T:
+        """Send a request until `parse_answer` makes something of the answer.
 
         It is retried after network errors, after responses that ask for it, and after
-        SenselessAnswerError. Raises StoreError, one line without what may be secret of the URL.
+        MalformedAnswerError. Raises StoreError, one line without what may be secret of the URL.
         """
         request = self._request(call)
         policy = replace(self.policy, attempts=1) if call.once else self.policy
@@ -101,7 +101,7 @@ class Http:
             async for attempt in attempts:
                 with attempt:
                     answer = await self._once(call, attempt.num, in_doubt=attempts.in_doubt)
-                    return understand(answer)
+                    return parse_answer(answer)
         except (httpx.HTTPError, TryAgainError, TimeoutError) as error:
             raise StoreError(f"{attempts.place} failed: {say(error)}") from None
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -120,7 +120,7 @@ class Http:
             limit=limit,
             whole=True,
         )
-        return await self.ask(call, _content)
+        return await self.send(call, _content)
 
     async def has_content(self, url: str) -> bool:
         """Whether there is anything to download: fetches one byte, or a little more.
@@ -135,7 +135,7 @@ class Http:
             follow=True,
             start=True,
         )
-        return await self.ask(call, _has_content)
+        return await self.send(call, _has_content)
 
     def _request(self, call: Call) -> httpx.Request:
         return self._client.build_request(
@@ -159,7 +159,7 @@ class Http:
         if call.kind in REST_KINDS:
             note_rate_limit(answer, self.requests)
         if answer.status in _RETRIED or is_rate_limited(answer):
-            error = TryAgainError(answer.status, asked_wait(answer, datetime.now(UTC)))
+            error = TryAgainError(answer.status, requested_wait(answer, datetime.now(UTC)))
             self.requests.asked_to_wait += error.wait or timedelta(0)
             raise error
         return answer
@@ -202,9 +202,9 @@ async def _read(response: httpx.Response, call: Call, where: str) -> bytes:
     encoding = headers.get("content-encoding", "identity").lower()
     if response.is_success and call.whole:
         if "content-length" not in headers and "transfer-encoding" not in headers:
-            raise SenselessAnswerError(f"{where} does not tell how long its answer is")
+            raise MalformedAnswerError(f"{where} does not tell how long its answer is")
         if encoding != "identity":
-            raise SenselessAnswerError(f"{where} was not asked to encode its answer")
+            raise MalformedAnswerError(f"{where} was not asked to encode its answer")
     if "," in encoding:
         raise StoreError(f"{where} encodes its answer more than once")
     too_large = UnreadableError(

@@ -30,7 +30,7 @@ def is_rate_limited(answer: Answer) -> bool:
     )
 
 
-def asked_wait(answer: Answer, now: datetime) -> timedelta | None:
+def requested_wait(answer: Answer, now: datetime) -> timedelta | None:
     """Return how long the service asks us to wait; None if it does not say."""
     if "retry-after" in answer.headers:
         return _retry_after(answer.headers["retry-after"], now)

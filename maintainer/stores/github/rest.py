@@ -184,7 +184,7 @@ class Rest:
             pace=self._pace,
             follow=True,
         )
-        return await self._http.ask(call, self._reader.deleted)
+        return await self._http.send(call, self._reader.deleted)
 
     async def limits(self) -> StoreLimits:
         """Ask for the quota and the retention: up to three requests. What is refused is assumed."""
@@ -212,13 +212,13 @@ class Rest:
     async def _limit(self, path: str, kind: type[_T], refused: _T | None = None) -> _T | None:
         """Ask for a limit; `refused` if the token may not, None if the server does not say it."""
 
-        def understand(answer: Answer) -> _T | None:
+        def parse_answer(answer: Answer) -> _T | None:
             if answer.status == HTTPStatus.FORBIDDEN:
                 return refused
             return parse(answer, kind) if answer.status == HTTPStatus.OK else None
 
         try:
-            return await self._get("limits", path, understand)
+            return await self._get("limits", path, parse_answer)
         except StoreError as error:
             log.info("%s: %s", path, error)
             return None
@@ -227,7 +227,7 @@ class Rest:
         self,
         kind: str,
         path: str,
-        understand: Callable[[Answer], _T],
+        parse_answer: Callable[[Answer], _T],
         params: Mapping[str, str] | None = None,
     ) -> _T:
         call = Call(
@@ -240,7 +240,7 @@ class Rest:
             follow=True,
             once=kind == "limits",
         )
-        return await self._http.ask(call, understand)
+        return await self._http.send(call, parse_answer)
 
 
 class _Pass:

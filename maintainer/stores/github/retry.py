@@ -11,7 +11,7 @@ from datetime import timedelta
 import httpx
 import stamina
 
-from maintainer.stores.github.answers import SenselessAnswerError
+from maintainer.stores.github.answers import MalformedAnswerError
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ _DEEPEST = 8
 """How many nested errors are searched for the cause."""
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _OUR_MISTAKE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
-_LOST = (httpx.TransportError, httpx.DecodingError, TimeoutError, SenselessAnswerError)
+_LOST = (httpx.TransportError, httpx.DecodingError, TimeoutError, MalformedAnswerError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def say(error: Exception) -> str:
     """Describe an error, without the URL that httpx may include."""
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):
         return "timed out"
-    if isinstance(error, (TryAgainError, SenselessAnswerError)):
+    if isinstance(error, (TryAgainError, MalformedAnswerError)):
         return str(error)
     cause = _cause(error)
     return f"{type(error).__name__}: {cause}" if cause else type(error).__name__

@@ -35,7 +35,7 @@ class InDoubtError(StoreError):
         self.cause = cause
 
 
-def taken(key: str, answer: Answer) -> StoreError:
+def key_taken(key: str, answer: Answer) -> StoreError:
     """Return the error for a key that cannot be reserved, maybe because an earlier attempt did."""
     error = AlreadyExistsError(f"{printable(key)} exists already")
     return InDoubtError(error) if answer.in_doubt else error

@@ -14,7 +14,7 @@ from maintainer.sanitize import printable
 from maintainer.stores.github.answers import Answer, content_url, malformed, parse, refused
 from maintainer.stores.github.http import Call, Http
 from maintainer.stores.github.keyed import CacheHit
-from maintainer.stores.github.service import InDoubtError, check_token, taken
+from maintainer.stores.github.service import InDoubtError, check_token, key_taken
 
 _T = TypeVar("_T")
 
@@ -62,7 +62,7 @@ class ServiceV1:
             token_env=self._token_env,
             params={"keys": key, "version": ENTRY_VERSION},
         )
-        return await self._http.ask(call, _found)
+        return await self._http.send(call, _found)
 
     async def write(self, key: str, content: bytes) -> None:
         url = await self._post(
@@ -91,14 +91,14 @@ class ServiceV1:
             token_env=self._token_env,
             content=chunk,
         )
-        await self._http.ask(call, _done)
+        await self._http.send(call, _done)
 
     async def _post(
         self,
         kind: str,
         url: str,
         body: Mapping[str, object],
-        understand: Callable[[Answer], _T],
+        parse_answer: Callable[[Answer], _T],
     ) -> _T:
         call = Call(
             kind=kind,
@@ -109,7 +109,7 @@ class ServiceV1:
             content=msgspec.json.encode(body),
             pace=self._http.uploads if kind == "reserve" else None,
         )
-        return await self._http.ask(call, understand)
+        return await self._http.send(call, parse_answer)
 
 
 def _found(answer: Answer) -> CacheHit | None:
@@ -136,7 +136,7 @@ def _reserved(key: str, answer: Answer) -> int:
     if answer.is_success:
         return parse(answer, _Reserved).cache_id
     if answer.status == HTTPStatus.CONFLICT or b"AlreadyExists" in answer.content:
-        raise taken(key, answer)
+        raise key_taken(key, answer)
     if answer.status == HTTPStatus.FORBIDDEN:
         raise WriteRefusedError(key, f"HTTP {answer.status}")
     raise refused(answer)

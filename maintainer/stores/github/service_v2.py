@@ -13,7 +13,7 @@ from maintainer.errors import StoreError, WriteRefusedError
 from maintainer.stores.github.answers import Answer, content_url, malformed, parse, refused
 from maintainer.stores.github.http import Call, Http
 from maintainer.stores.github.keyed import CacheHit
-from maintainer.stores.github.service import InDoubtError, check_token, taken
+from maintainer.stores.github.service import InDoubtError, check_token, key_taken
 
 _T = TypeVar("_T")
 
@@ -78,14 +78,14 @@ class ServiceV2:
             headers={"x-ms-blob-type": "BlockBlob", "Content-Type": "application/octet-stream"},
             content=content,
         )
-        await self._http.ask(call, _uploaded)
+        await self._http.send(call, _uploaded)
 
     async def _call(
         self,
         kind: str,
         method: str,
         body: Mapping[str, object],
-        understand: Callable[[Answer], _T],
+        parse_answer: Callable[[Answer], _T],
     ) -> _T:
         call = Call(
             kind=kind,
@@ -96,7 +96,7 @@ class ServiceV2:
             content=msgspec.json.encode(body),
             pace=self._http.uploads if kind == "reserve" else None,
         )
-        return await self._http.ask(call, understand)
+        return await self._http.send(call, parse_answer)
 
 
 def _found(answer: Answer) -> CacheHit | None:
@@ -120,7 +120,7 @@ def _reserved(key: str, answer: Answer) -> str:
     if answer.status != HTTPStatus.OK:
         problem = _problem(answer)
         if problem.code == "already_exists":
-            raise taken(key, answer)
+            raise key_taken(key, answer)
         if problem.code == "permission_denied":
             raise WriteRefusedError(key, f"HTTP {answer.status}")
         raise refused(answer, problem.msg)
@@ -129,7 +129,7 @@ def _reserved(key: str, answer: Answer) -> str:
         return content_url(answer, reserved.signed_upload_url)
     if _MAY_NOT.search(reserved.message):
         raise WriteRefusedError(key, reserved.message)
-    raise taken(key, answer)
+    raise key_taken(key, answer)
 
 
 def _uploaded(answer: Answer) -> None:

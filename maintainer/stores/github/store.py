@@ -199,7 +199,7 @@ def are_of_one_cache(api_url: str, service_url: str) -> bool:
     """Return whether a REST API lists what a cache service stores, as far as their places tell.
 
     Runners of third parties put a cache of their own in the place of GitHub's, whose API goes on to
-    list GitHub's. Judged by the indexes of another cache, needed blobs look unneeded.
+    list GitHub's. Judged by the indexes of another cache, needed blobs look unreferenced.
     """
     api, service = httpx.URL(api_url), httpx.URL(service_url)
     if api.netloc == service.netloc:

@@ -25,7 +25,7 @@ from maintainer.model import reason as reasons
 from maintainer.model.doubt import Cause
 from maintainer.model.entry import Access, StoredEntry
 from maintainer.model.index import ReadGeneration, UnreadGeneration, index_of
-from maintainer.model.memory import Known, KnownPlace
+from maintainer.model.memory import KnownPlace, Memory
 from maintainer.sanitize import printable
 from maintainer.stores.base import RunContext, Versions
 from maintainer.stores.decoding import read_content
@@ -38,7 +38,7 @@ _LOOK_UP_AND_READ = 2
 
 async def read_listed(
     service: KeyedService,
-    known: Known,
+    known: Memory,
     entries: Iterable[StoredEntry],
     now: datetime,
     context: RunContext,
@@ -49,15 +49,15 @@ async def read_listed(
     counts as not read. An index that gave the same answer for the whole grace period, and cannot be
     read, counts as read and not valid: builders cannot read it either.
     """
-    look = _Look(service, known, now, context)
+    look = _Reader(service, known, now, context)
     return (await _read_listed(look, sorted(entries, key=lambda one: one.id))).versions
 
 
 async def search(
-    service: KeyedService, known: Known, scopes: Sequence[str], now: datetime, context: RunContext
+    service: KeyedService, known: Memory, scopes: Sequence[str], now: datetime, context: RunContext
 ) -> Versions:
     """Find the generations of some scopes by look-ups, newest first."""
-    look = _Look(service, known, now, context)
+    look = _Reader(service, known, now, context)
     return (await _Search(look, context.settings.generation_gap).find(scopes)).versions
 
 
@@ -86,11 +86,11 @@ class _Indexes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Reader:
     """The context of one probe of the indexes."""
 
     service: KeyedService
-    known: Known
+    known: Memory
     now: datetime
     context: RunContext
 
@@ -116,7 +116,7 @@ def _why_unread(error: StoreError) -> reasons.WhyUnread:
     return error.reason if isinstance(error, BudgetExhaustedError) else reasons.Problem(str(error))
 
 
-async def _read_listed(look: _Look, entries: Iterable[StoredEntry]) -> _Indexes:
+async def _read_listed(look: _Reader, entries: Iterable[StoredEntry]) -> _Indexes:
     """Read every listed generation that the graph does not know and the token can read."""
     indexes = _Indexes()
     wanted: list[tuple[StoredEntry, IndexId, IndexKey]] = []
@@ -139,7 +139,7 @@ async def _read_listed(look: _Look, entries: Iterable[StoredEntry]) -> _Indexes:
         look.context.progress.advance()
         if others := refs[entry.key.casefold()] - {entry.ref}:
             return UnreadGeneration(index, key.generation, reasons.SameKeyElsewhere(min(others)))
-        if reason := look.context.budget.take(_LOOK_UP_AND_READ):
+        if reason := look.context.budget.reserve(_LOOK_UP_AND_READ):
             return UnreadGeneration(index, key.generation, reason)
         try:
             return await read_entry(look.service, entry, index, key)
@@ -206,7 +206,7 @@ def _created_last(entries: Iterable[StoredEntry], access: Access) -> dict[IndexI
 class _Search:
     """Finds the generations of the configured scopes by look-ups, newest first."""
 
-    def __init__(self, look: _Look, gap: int) -> None:
+    def __init__(self, look: _Reader, gap: int) -> None:
         self.look = look
         self.service = look.service
         self.known = look.known.places
@@ -264,7 +264,7 @@ class _Search:
 
     async def _newest(self, index: IndexId) -> int:
         """Find the newest generation as a builder does, with the checks that a builder omits."""
-        if reason := self.budget.take(_LOOK_UP_AND_READ):
+        if reason := self.budget.reserve(_LOOK_UP_AND_READ):
             raise BudgetExhaustedError(reason)
         found = await self.service.look_up_newest(str(index))
         if found is None:
@@ -282,7 +282,7 @@ class _Search:
 
     async def _read(self, index: IndexId, number: int, place: KnownPlace | None) -> CacheHit | None:
         """Read a generation, if it exists."""
-        if reason := self.budget.take(_LOOK_UP_AND_READ):
+        if reason := self.budget.reserve(_LOOK_UP_AND_READ):
             raise BudgetExhaustedError(reason)
         found = await self.service.look_up(str(index.key(number)))
         if found is None:

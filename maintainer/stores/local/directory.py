@@ -20,7 +20,7 @@ from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration
-from maintainer.model.memory import Known
+from maintainer.model.memory import Memory
 from maintainer.model.store import Abilities, StoreFacts
 from maintainer.sanitize import printable
 from maintainer.spool import Spool
@@ -39,8 +39,8 @@ from maintainer.stores.local.files import (
     ALGORITHMS,
     TEMPORARY,
     Files,
+    FileState,
     MissingError,
-    Seen,
     from_nanoseconds,
     size_of,
     translate_errors,
@@ -49,7 +49,7 @@ from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.index import IndexFile, Sleep
 from maintainer.stores.local.look import Tags, live_of
 from maintainer.stores.local.recent import read_recent_roots
-from maintainer.stores.local.recheck import LookEachTime
+from maintainer.stores.local.recheck import CheckEachTime
 from maintainer.stores.local.replace import Replacer
 from maintainer.stores.local.tags import read_tags
 from maintainer.stores.local.uploads import Upload, delete_upload, find_abandoned
@@ -72,7 +72,7 @@ _FILE = "file"
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _LastProbe:
     """What a probe of the tags has found, for the later stages."""
 
     tags: Tags
@@ -97,7 +97,7 @@ class Directory:
         self._verify = verify
         self._files = Files(path)
         self._index = IndexFile(self._files, limit=max_index_size)
-        self._seen: _Seen | None = None
+        self._seen: _LastProbe | None = None
         can_write = os.access(path, os.W_OK | os.X_OK)
         refs = frozenset({NO_REF})
         self.access = Access(refs, refs if can_write else frozenset())
@@ -124,7 +124,7 @@ class Directory:
         for batch in self._batches(now - _ABANDONED, ignored):
             spool.add(batch)
             await anyio.lowlevel.checkpoint()
-            if reason := context.budget.take(0):
+            if reason := context.budget.reserve(0):
                 raise UnfinishedError("the entries could not all be listed", reason)
         self._ignored = ignored.keeps()
         return Listing(spool, complete=True)
@@ -143,7 +143,7 @@ class Directory:
         yield batch
         yield [_stored_upload(one) for one in find_abandoned(self._files, before)]
 
-    async def versions(self, known: Known, now: datetime, context: RunContext) -> Versions:
+    async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Read the tags, and what other manifests need."""
         content, seen = await self._index.read(context.sleep)
         self._index.expect(content)
@@ -151,16 +151,16 @@ class Directory:
         context.progress.stage("probe: read tags", len(named))
         tags = Tags(self._files, known.places, limit=self._limit)
         for one in named:
-            if reason := context.budget.take(0):
+            if reason := context.budget.reserve(0):
                 raise UnfinishedError("the tags could not all be read", reason)
-            tags.take(one)
+            tags.add(one)
             context.progress.advance()
             await anyio.lowlevel.checkpoint()
         self._ignored = [*tags.left_alone.keeps(), *self._ignored]
         self._sizes = tags.sizes
         self._missing.clear()
         replacer = Replacer(self._files, self._index, tags, self._missing, limit=self._limit)
-        self._seen = _Seen(tags, seen.modified_at, replacer)
+        self._seen = _LastProbe(tags, seen.modified_at, replacer)
         return Versions(
             read=tuple(tags.read),
             unread=tuple(tags.unread),
@@ -168,23 +168,27 @@ class Directory:
             gone=tags.gone,
             facts=StoreFacts(
                 quiet_since=seen.modified_at,
-                manifest_blobs={digest: frozenset(names) for digest, names in tags.held.items()},
+                manifest_blobs={
+                    digest: frozenset(names) for digest, names in tags.manifest_blobs.items()
+                },
                 pinned=tags.pinned,
                 others=frozenset(tags.others),
-                recent_roots=await self._former(known, now, context),
+                recent_roots=await self._recent_roots(known, now, context),
                 broken=tuple(tags.broken),
                 index_limit=IMPORT_LIMIT,
             ),
         )
 
-    async def _former(self, known: Known, now: datetime, context: RunContext) -> frozenset[Digest]:
+    async def _recent_roots(
+        self, known: Memory, now: datetime, context: RunContext
+    ) -> frozenset[Digest]:
         """Find out what tags may have needed since the last run, but no longer need."""
-        if known.looked_at is None:
+        if known.probed_at is None:
             return frozenset()  # Nothing is known, so nothing is known to be unreferenced.
         former: set[Digest] = set()
-        since = min(known.looked_at - _SKEW, now - context.settings.grace)
+        since = min(known.probed_at - _SKEW, now - context.settings.grace)
         for blobs in read_recent_roots(self._files, since):
-            if reason := context.budget.take(0):
+            if reason := context.budget.reserve(0):
                 raise UnfinishedError("former exports could not all be read", reason)
             former |= blobs
             await anyio.lowlevel.checkpoint()
@@ -197,7 +201,7 @@ class Directory:
         wanted = sorted(blobs)
         step = 1 if self._verify else _BATCH
         for place in range(0, len(wanted), step):
-            if reason := context.budget.take(0):
+            if reason := context.budget.reserve(0):
                 raise UnfinishedError("the blobs could not all be looked for", reason)
             found = live_of(self._files, wanted[place : place + step])
             there |= found
@@ -256,16 +260,16 @@ class Directory:
     def activity(self, since: Since, context: RunContext) -> Recheck:
         """Return a check of whether a build has exported since the run began, or is about to."""
         exported_at = self._seen.exported_at if self._seen else since.marks.snapshot.now
-        return LookEachTime(self._files, self._index, context.clock, exported_at)
+        return CheckEachTime(self._files, self._index, context.clock, exported_at)
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete a file, if it has not changed since the run saw it."""
         if isinstance(entry.parsed, UploadKey):
-            seen = Seen(entry.size, entry.created_at)
+            seen = FileState(entry.size, entry.created_at)
             return delete_upload(self._files, entry.parsed.name, seen)
         if not isinstance(entry.parsed, BlobKey):
             raise StoreError(f"{printable(entry.key)} is not a blob")
-        return self._files.delete_blob(entry.parsed.digest, Seen(entry.size, entry.created_at))
+        return self._files.delete_blob(entry.parsed.digest, FileState(entry.size, entry.created_at))
 
     def _delete_left_overs(self, before: datetime) -> None:
         """Delete temporary files that killed runs left."""

@@ -43,7 +43,7 @@ class TooLargeError(StoreError):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FileState:
     """What tells a file from a later one of its name."""
 
     size: int
@@ -111,7 +111,7 @@ class Files:
             if not os.path.samestat(there, os.fstat(number)):
                 raise StoreError(f"{self.path}/{name} was replaced since the run began")
 
-    def read(self, name: str, *, limit: int, where: int | None = None) -> tuple[bytes, Seen]:
+    def read(self, name: str, *, limit: int, where: int | None = None) -> tuple[bytes, FileState]:
         """Read a whole file of at most `limit` bytes."""
         with (
             translate_errors(name),
@@ -141,7 +141,7 @@ class Files:
             os.lseek(number, 0, os.SEEK_SET)
             return _read(str(self.path), number, limit)[0]
 
-    def look(self, digest: Digest) -> Seen | None:
+    def look(self, digest: Digest) -> FileState | None:
         """Stat a blob; None if it does not exist, or is not a file."""
         where, name = self._place(digest)
         if where is None:
@@ -164,7 +164,7 @@ class Files:
         except MissingError:
             return False
 
-    def read_blob(self, digest: Digest, *, limit: int) -> tuple[bytes, Seen]:
+    def read_blob(self, digest: Digest, *, limit: int) -> tuple[bytes, FileState]:
         """Read a blob of at most `limit` bytes."""
         where, name = self._place(digest)
         if where is None:
@@ -231,7 +231,7 @@ class Files:
         with translate_errors(str(self.path)):
             os.fsync(self._root)
 
-    def delete_blob(self, digest: Digest, seen: Seen) -> bool:
+    def delete_blob(self, digest: Digest, seen: FileState) -> bool:
         """Delete a blob if it is still the same file; return False if it is gone already.
 
         Raises ChangedError if it is another one.
@@ -277,7 +277,7 @@ def _give_to(number: int, owner: tuple[int, int], mode: int) -> None:
             ) from None
 
 
-def _read(name: str, number: int, limit: int) -> tuple[bytes, Seen]:
+def _read(name: str, number: int, limit: int) -> tuple[bytes, FileState]:
     found = os.fstat(number)
     if not stat.S_ISREG(found.st_mode):
         raise StoreError(f"{printable(name)} is not a regular file")
@@ -315,8 +315,8 @@ def translate_errors(what: str) -> Iterator[None]:
         raise StoreError(f"{printable(what)}: {error.strerror or error}") from None
 
 
-def _seen(found: os.stat_result) -> Seen:
-    return Seen(size_of(found), from_nanoseconds(found.st_mtime_ns))
+def _seen(found: os.stat_result) -> FileState:
+    return FileState(size_of(found), from_nanoseconds(found.st_mtime_ns))
 
 
 def size_of(found: os.stat_result) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from maintainer.errors import StoreError
 from maintainer.stores.local import lock
-from maintainer.stores.local.files import Files, Seen, translate_errors
+from maintainer.stores.local.files import Files, FileState, translate_errors
 from maintainer.stores.local.tags import add_exports, read_tags
 
 NAME = "index.json"
@@ -41,7 +41,7 @@ class IndexFile:
         self._expected = b""
         self._trace: Trace | None = None
 
-    async def read(self, sleep: Sleep) -> tuple[bytes, Seen]:
+    async def read(self, sleep: Sleep) -> tuple[bytes, FileState]:
         """Read it whole. No lock: even a shared one can fail a build.
 
         Builders write it in place, so it is read until two reads in a row agree and make sense.
@@ -90,7 +90,7 @@ class IndexFile:
             self._files.temporary(content, mode=mode, owner=owner) as temporary,
             self._files.opened(NAME) as replaced,
         ):
-            async with lock.held(self._files.root, sleep):
+            async with lock.hold(self._files.root, sleep):
                 is_there = self._files.is_at(replaced, NAME)
                 if not is_there or self._read_again(replaced) != expected:
                     return False
@@ -109,14 +109,14 @@ class IndexFile:
         A build removes the lock after it has let go of it. One that has taken it in between holds
         what nobody finds any more; so it had opened the file while we replaced it.
         """
-        written = await self._read_settled(replaced, expected, sleep)
+        written = await self._read_after_replacing(replaced, expected, sleep)
         while written != expected:
             current, _ = await self.read(sleep)
             content = add_exports(current, expected, written)
             if content == current or await self.replace(current, content, sleep, foreign=True):
                 return
 
-    async def _read_settled(self, replaced: int, before: bytes, sleep: Sleep) -> bytes:
+    async def _read_after_replacing(self, replaced: int, before: bytes, sleep: Sleep) -> bytes:
         """Read a file that is no longer written: two reads agree."""
         for _ in range(_READS):
             await sleep(_LATE)

@@ -26,7 +26,7 @@ class LockedError(StoreError):
 
 
 @asynccontextmanager
-async def held(
+async def hold(
     root: int, sleep: Callable[[float], Awaitable[None]], wait: float = _WAIT
 ) -> AsyncIterator[None]:
     """Hold the lock of the directory `root`. Raises LockedError if a builder keeps it."""

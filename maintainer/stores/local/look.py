@@ -20,7 +20,7 @@ from maintainer.model.index import BrokenTag, ReadGeneration, UnreadGeneration
 from maintainer.model.memory import KnownPlace
 from maintainer.model.reason import Reason
 from maintainer.sanitize import printable
-from maintainer.stores.local.files import Files, MissingError, Seen, TooLargeError
+from maintainer.stores.local.files import Files, FileState, MissingError, TooLargeError
 from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.references import References
 from maintainer.stores.local.tags import Named
@@ -37,7 +37,7 @@ class CacheTag:
     digest: Digest
     """Of its manifest."""
     config: Digest
-    seen: Seen
+    seen: FileState
 
 
 class Tags:
@@ -54,7 +54,7 @@ class Tags:
         self.read: list[ReadGeneration] = []
         self.unread: list[UnreadGeneration] = []
         self.found: set[int] = set()
-        self.held: dict[Digest, set[IndexId]] = {}
+        self.manifest_blobs: dict[Digest, set[IndexId]] = {}
         self.sizes: dict[Digest, set[int]] = {}
         """How many bytes manifests say that a blob has."""
         self.others: set[IndexId] = set()
@@ -81,7 +81,7 @@ class Tags:
         }
         return frozenset(known - self.found)
 
-    def take(self, named: Named) -> None:
+    def add(self, named: Named) -> None:
         """Look at one descriptor."""
         name = named.tag if named.tag is not None else f"descriptor {named.position}"
         index = IndexId(NO_REF, Scope(name))
@@ -92,7 +92,7 @@ class Tags:
             self._report_broken(named, name, "it references no blob")
             return
         try:
-            self._take(index, named)
+            self._add(index, named)
         except MissingError:
             self._report_broken(named, name, f"its manifest {named.digest} is missing")
             if named.tag is not None:
@@ -106,7 +106,7 @@ class Tags:
         if named.tag is not None:
             self.broken.append(BrokenTag(printable(name), problem))
 
-    def _take(self, index: IndexId, named: Named) -> None:
+    def _add(self, index: IndexId, named: Named) -> None:
         digest = named.digest or Digest("")
         content, seen = self._files.read_blob(digest, limit=self._limit)
         whole = matches(digest, content)
@@ -127,7 +127,7 @@ class Tags:
         for blob, size in manifest.sizes():
             self.sizes.setdefault(blob, set()).add(size)
         for held in (digest, manifest.config):
-            self.held.setdefault(held, set()).add(index)
+            self.manifest_blobs.setdefault(held, set()).add(index)
         place = self._known.get(index, {}).get(NUMBER)
         known = place if place and place.location == digest and place.valid else None
         if known and self._is_whole(manifest.config):

@@ -19,7 +19,7 @@ _STALLED = timedelta(hours=1)
 """An upload that has received no bytes for this long is no longer in progress."""
 
 
-class LookEachTime:
+class CheckEachTime:
     """Checks whether a build exports. Once one does, this run deletes no more blobs.
 
     Between two uploads a build is invisible, and it references the blobs that it found stored only
@@ -45,15 +45,15 @@ class LookEachTime:
         del entry
         return 0
 
-    async def why_not(self, entry: KnownEntry) -> Reason | None:
+    async def veto(self, entry: KnownEntry) -> Reason | None:
         """Return why a blob must not be deleted, if so."""
         if isinstance(entry.parsed, UploadKey):
             return None  # Nobody needs it but its own build, which would have gone on with it.
         await anyio.lowlevel.checkpoint()
-        self._reason = self._reason or self._look()
+        self._reason = self._reason or self._find_reason()
         return self._reason
 
-    def _look(self) -> Reason | None:
+    def _find_reason(self) -> Reason | None:
         try:
             self._files.check_places()
             under_way = self._build_under_way()

@@ -25,7 +25,7 @@ from maintainer.model import reason as reasons
 from maintainer.model.reason import Reason
 from maintainer.stores.base import Change, Conflict, Refused, Swapped, SwapResult
 from maintainer.stores.decoding import read_content
-from maintainer.stores.local.files import Files, MissingError, Seen
+from maintainer.stores.local.files import Files, FileState, MissingError
 from maintainer.stores.local.index import IndexFile, Sleep
 from maintainer.stores.local.lock import LockedError
 from maintainer.stores.local.look import NUMBER, CacheTag, Tags, live_of
@@ -208,7 +208,7 @@ class Replacer:
             self._files.read_blob(content_digest(one), limit=len(one))[0] == one for one in contents
         )
 
-    def _succeed(self, attempt: _Attempt, seen: Seen) -> None:
+    def _succeed(self, attempt: _Attempt, seen: FileState) -> None:
         change, encoded = attempt.change, attempt.encoded or Encoded(b"", b"")
         files = {content_digest(one): len(one) for one in (encoded.manifest, encoded.config)}
         # Tags of one meaning have one config.

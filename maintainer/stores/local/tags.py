@@ -32,12 +32,12 @@ _MAX_VALUES = 20 * _MAX_DESCRIPTORS
 """What all descriptors may say together, as it takes memory each."""
 
 
-class _Says(msgspec.Struct, rename="camel"):
+class _DescriptorFields(msgspec.Struct, rename="camel"):
     digest: str | None = None
     annotations: dict[str, str | None] | None = None
 
 
-_SAYS = msgspec.json.Decoder(_Says)
+_FIELDS = msgspec.json.Decoder(_DescriptorFields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _read(position: int, descriptor: _Descriptor) -> Named:
     problem = _misspelt(descriptor, _DESCRIBED)
     if problem:
         return Named(position, None, None, problem)
-    says = _says(descriptor)
+    says = _fields_of(descriptor)
     tag = (says.annotations or {}).get(_NAME)
     if not says.digest:
         return Named(position, tag, None)
@@ -186,9 +186,9 @@ def _refuse_too_much(content: bytes) -> None:
         raise StoreError(f"index.json says more than {_MAX_DESCRIPTORS:,} descriptors do")
 
 
-def _says(descriptor: _Descriptor) -> _Says:
+def _fields_of(descriptor: _Descriptor) -> _DescriptorFields:
     try:
-        return _SAYS.decode(_ENCODER.encode(descriptor))
+        return _FIELDS.decode(_ENCODER.encode(descriptor))
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise StoreError(f"index.json has a malformed descriptor ({error})") from None
 

@@ -16,8 +16,8 @@ from datetime import datetime
 from maintainer.errors import ChangedError, StoreError
 from maintainer.stores.local.files import (
     Files,
+    FileState,
     MissingError,
-    Seen,
     from_nanoseconds,
     size_of,
     translate_errors,
@@ -33,7 +33,7 @@ class Upload:
     """An unfinished upload."""
 
     name: str
-    seen: Seen
+    seen: FileState
     """How large it is, and when anything of it was last written."""
 
 
@@ -50,14 +50,14 @@ def find_abandoned(files: Files, before: datetime) -> Iterator[Upload]:
     for name in names:
         try:
             with _opened(name, ingest) as folder:
-                seen = _look(name, folder)
+                seen = _stat(name, folder)
         except StoreError:
             continue  # It has ended, or it is a link, or no folder.
         if seen and seen.modified_at < before:
             yield Upload(name, seen)
 
 
-def delete_upload(files: Files, name: str, seen: Seen) -> bool:
+def delete_upload(files: Files, name: str, seen: FileState) -> bool:
     """Delete an upload that has not changed; return False if it has ended.
 
     Raises ChangedError if a build has gone on with it.
@@ -67,7 +67,7 @@ def delete_upload(files: Files, name: str, seen: Seen) -> bool:
         return False
     try:
         with _opened(name, ingest) as folder:
-            if _look(name, folder) != seen:
+            if _stat(name, folder) != seen:
                 raise ChangedError("a build has gone on with it")
             with translate_errors(f"ingest/{name}"):
                 for file in _names(folder):
@@ -98,7 +98,7 @@ def _opened(name: str, ingest: int) -> Iterator[int]:
         os.close(folder)
 
 
-def _look(name: str, folder: int) -> Seen | None:
+def _stat(name: str, folder: int) -> FileState | None:
     """Return the size of an upload and its last write; None if it is not an upload."""
     size, last = 0, os.fstat(folder).st_mtime_ns
     with translate_errors(f"ingest/{name}"), os.scandir(folder) as found:
@@ -108,4 +108,4 @@ def _look(name: str, folder: int) -> Seen | None:
                 return None
             size += size_of(status)
             last = max(last, status.st_mtime_ns)
-    return Seen(size, from_nanoseconds(last))
+    return FileState(size, from_nanoseconds(last))

@@ -27,7 +27,7 @@ async def is_whole(files: Files, blob: Digest, sizes: Collection[int], budget: B
                 return False
             while piece := os.read(number, _CHUNK):
                 hashed.update(piece)
-                if reason := budget.take(0):
+                if reason := budget.reserve(0):
                     raise UnfinishedError("the blobs could not all be read", reason)
                 await anyio.lowlevel.checkpoint()
     except MissingError:
