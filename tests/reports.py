@@ -16,12 +16,15 @@ from maintainer.report.model import (
     ResultTotals,
     Space,
     SpacePart,
+    StoreReport,
     Trend,
     TrendPoint,
     Verdict,
 )
 
 AT = datetime(2026, 8, 1, 12, tzinfo=UTC)
+DIRECTORY = StoreReport("directory")
+"""A store where nobody evicts and an index has a name."""
 
 
 def an_index(name: str = "web", /, **more: object) -> IndexReport:
@@ -54,7 +57,7 @@ def an_index(name: str = "web", /, **more: object) -> IndexReport:
             ChainRow(0, f"sha256:{name}", 2, 4_000, 0.8, 5),
             ChainRow(1, f"sha256:above {name}", 1, 1_000, 0.2, 4),
         ),
-        "chains_left": 1,
+        "chains_omitted": 1,
     }
     return IndexReport(**(values | more))  # type: ignore[arg-type]
 
@@ -65,6 +68,7 @@ def a_report(name: str = "web", /, **more: object) -> Report:
     values: dict[str, object] = {
         "run": 3,
         "target": f"github:example/{name}",
+        "store": StoreReport("service", "GitHub", numbered=True),
         "version": "0",
         "started_at": AT,
         "finished_at": AT,

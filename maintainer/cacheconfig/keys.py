@@ -18,10 +18,8 @@ Scope = NewType("Scope", str)
 Generation = NewType("Generation", int)
 """The number behind `#` in an index key; the highest is the newest."""
 
-NO_REF = Ref("local")
-"""The ref of indexes in directories, which have tags and no refs. It is not a git ref: those begin
-with `refs/`.
-"""
+NO_REF = Ref("-")
+"""The ref of whatever is in a store without refs. It is not a git ref: those begin with `refs/`."""
 
 MAX_KEY_LENGTH = 512
 """Characters; GitHub refuses longer keys."""
@@ -101,7 +99,7 @@ class IndexId:
 
     @property
     def is_named(self) -> bool:
-        """Whether it is a tag of a directory."""
+        """Whether it is known by a name that each build overwrites, not by a numbered key."""
         return self.ref == NO_REF
 
     @property

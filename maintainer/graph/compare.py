@@ -5,7 +5,6 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
-from maintainer.cacheconfig import NO_REF
 from maintainer.errors import MaintainerError
 from maintainer.graph.models import CARRIED_OUT, ActionRow, EntryRow, RunRow, Target
 from maintainer.graph.runs import load_report
@@ -152,7 +151,7 @@ def _happened(connection: Connection, before: Report, after: Report) -> list[Tal
         EntryRow.missing_since > before.started_at,
         EntryRow.missing_since <= after.finished_at,
     )
-    how = "deleted by others" if NO_REF in after.readable else "evicted by GitHub"
+    how = f"evicted by {by}" if (by := after.store.evicted_by) else "deleted by others"
     not_by_us = and_(gone, EntryRow.state.in_(("evicted", "removed")))
     return [
         _count("new", connection, came),

@@ -291,7 +291,7 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
     """Record which entries are not stored any more. Nothing evicts from a directory."""
     reason: Reason
     state, reason = "evicted", Evicted()
-    if not probe.abilities.evicts:
+    if probe.abilities.evicted_by is None:
         state, reason = "removed", Removed()
     if probe.abilities.lists and probe.listing_complete:
         connection.execute(

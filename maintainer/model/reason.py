@@ -382,7 +382,7 @@ class NewestUnread(Base, frozen=True):
 
 
 class NotWritable(Base, frozen=True):
-    """The token cannot write to its ref, or the directory is not writable."""
+    """The token cannot write to its ref, or nobody may write to the store."""
 
     ref: str
     pending: WriteReason | None = None

@@ -20,8 +20,10 @@ class Abilities:
     """Whether it can look up, read and write entries."""
     numbered: bool = False
     """Whether an index is a row of numbered generations, and not one thing under a name."""
-    evicts: bool = False
-    """Whether it evicts entries automatically."""
+    noun: str = "store"
+    """What people call it: a directory, a service."""
+    evicted_by: str | None = None
+    """Who evicts entries automatically, for sentences; None if nobody does."""
     shows_exports: bool = False
     """Whether `activity` sees an export in progress; else blobs that no index references tell."""
     looks_cheaply: bool = False

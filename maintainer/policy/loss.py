@@ -25,7 +25,7 @@ def find_loss(
 
     What a store deletes by its own rules does not count.
     """
-    if not probe.abilities.evicts:
+    if probe.abilities.evicted_by is None:
         return _find_loss_of_indexes(known, probe, snapshot)
     if not probe.abilities.lists:
         expected = known.named_blobs - known.missing_blobs - probe.unasked_blobs

@@ -17,6 +17,7 @@ from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Index, Marks, State
 from maintainer.model.outcome import Kept, Outcome, Planned
 from maintainer.model.reason import Note, Reason, code_of
+from maintainer.model.store import Abilities
 from maintainer.report.chains import find_losses, largest_chains
 from maintainer.report.model import (
     ActionReport,
@@ -32,6 +33,7 @@ from maintainer.report.model import (
     RequestReport,
     ResultTotals,
     Space,
+    StoreReport,
 )
 from maintainer.report.reasons import format_outcome, format_reason
 from maintainer.report.space import divide
@@ -51,6 +53,7 @@ class ReportBuilder:
         self,
         run: int,
         target: str,
+        abilities: Abilities,
         *,
         started_at: datetime,
         grace: timedelta,
@@ -63,7 +66,7 @@ class ReportBuilder:
         self.grace = grace
         self.limits: StoreLimits | None = None
         """When the store evicts, once that is known."""
-        self.deletions_a_minute: int | None = None
+        self.abilities = abilities
         self.dry_run = dry_run
         self.repair = repair
         self.marks: Marks | None = None
@@ -95,6 +98,9 @@ class ReportBuilder:
         report = Report(
             run=self.run,
             target=self.target,
+            store=StoreReport(
+                self.abilities.noun, self.abilities.evicted_by, self.abilities.numbered
+            ),
             version=__version__,
             started_at=self.started_at,
             finished_at=finished_at,
@@ -113,7 +119,7 @@ class ReportBuilder:
             results=self._results(),
             contents=_contents(self.checks),
             blocked=self._blocked(),
-            deletions_a_minute=self.deletions_a_minute,
+            deletions_a_minute=self.abilities.deletions_a_minute,
             broken_tags=self._broken_tags(),
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
             space=self._space(totals) if requests.counts["list"] else None,
@@ -213,7 +219,7 @@ class ReportBuilder:
         bytes_usable = context.sizes.of(after.blobs)
         outcome = _outcome(outcome_of_write) if write else Kept()
         reason = write.reason if write else context.reasons[_place(index)]
-        chains, chains_left = largest_chains(after, context.sizes.of_blob, bytes_usable)
+        chains, chains_omitted = largest_chains(after, context.sizes.of_blob, bytes_usable)
         ages = [one.created_at for one in index.generations]
         return IndexReport(
             scope=index.id.scope,
@@ -241,7 +247,7 @@ class ReportBuilder:
             newest_at=_newest_at(index, outcome_of_write),
             oldest_at=min(ages, default=None),
             chains=chains,
-            chains_left=chains_left,
+            chains_omitted=chains_omitted,
             is_merge=index.is_merge,
             used_by_builds=index.used_by_builds,
         )

@@ -101,8 +101,8 @@ def _chains(index: IndexReport) -> Iterator[str]:
     title = f"{_code(index.scope)} in {_code(index.ref)}: {format_size(index.bytes_usable)}"
     yield f"<details><summary>The largest layer chains of {title}</summary>"
     yield from _table(page.chains_table(index))
-    if index.chains_left:
-        yield f"… and {format_count(index.chains_left, 'smaller chain')}"
+    if index.chains_omitted:
+        yield f"… and {format_count(index.chains_omitted, 'smaller chain')}"
     yield "</details>"
 
 

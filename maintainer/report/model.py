@@ -176,7 +176,7 @@ class IndexReport(msgspec.Struct, frozen=True):
     chains: tuple[ChainRow, ...] = ()
     """The largest layer chains, as a tree: each row stands on the nearest one above it that is
     less deep."""
-    chains_left: int = 0
+    chains_omitted: int = 0
     """The chains that are too small to be in the tree."""
     is_merge: bool = False
     """Whether it holds the merge of all other indexes of its ref, for builds to import."""
@@ -310,6 +310,18 @@ class NoteReport(msgspec.Struct, frozen=True):
     """The reason in words."""
 
 
+class StoreReport(msgspec.Struct, frozen=True):
+    """What a reader has to know about the store that the cache lives in."""
+
+    noun: str = "store"
+    """What people call it: a directory, a service."""
+    evicted_by: str | None = None
+    """Who evicts entries automatically; None if nobody does."""
+    numbered: bool = False
+    """Whether an index has numbered generations; else it has a name, and each build overwrites it.
+    """
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a run found, did and kept."""
 
@@ -318,6 +330,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     run: int
     target: str
+    store: StoreReport = StoreReport()
     version: str
     """Of maintainer."""
     started_at: datetime

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from maintainer.cacheconfig import NO_REF
 from maintainer.model.outcome import Done, Planned
 from maintainer.report.model import ActionReport, IndexReport, Report, Space, TrendPoint
 from maintainer.report.reasons import format_cause
@@ -71,23 +70,19 @@ def why_no_space(report: Report) -> str:
     """Return why there is no quota to divide; of a directory, also what it holds."""
     if report.saw_nothing:
         return "The run ended before it knew what is stored."
-    if not _is_directory(report):
-        return "This service cannot list what it stores."
+    noun = report.store.noun
+    if report.store.evicted_by:
+        return f"This {noun} cannot list what it stores."
     parts = [f"{format_size(one.size)} in {one.entries:,} {one.state}" for one in report.entries]
-    return f"A directory has no quota. Its files: {', '.join(parts) or 'none'}."
-
-
-def _is_directory(report: Report) -> bool:
-    # The report of a failed run does not say what it could read.
-    return NO_REF in report.readable or report.target.startswith(f"{NO_REF}:")
+    return f"A {noun} has no quota. It stores {', '.join(parts) or 'nothing'}."
 
 
 def why_no_scopes(report: Report) -> str:
     """Return why there is no index to show."""
     if report.saw_nothing:
         return "The run ended before it had read an index."
-    if _is_directory(report):
-        return "The directory has no tags."
+    if not report.store.numbered:
+        return f"The {report.store.noun} has no tags."
     return "The token cannot read any index."
 
 
@@ -124,7 +119,8 @@ def format_changes(report: Report) -> list[str]:
         ago = format_duration(report.started_at - changes.previous_at)
         came = _entries(changes.new_entries, changes.new_bytes)
         gone = _entries(changes.gone_entries, changes.gone_bytes)
-        went = f"{gone} were removed" if _is_directory(report) else f"GitHub evicted {gone}"
+        by = report.store.evicted_by
+        went = f"{by} evicted {gone}" if by else f"{gone} were removed"
         lines.append(
             f"Since run {changes.previous_run}, {ago} earlier, {came} were added, and {went}."
         )
@@ -206,7 +202,7 @@ def lost_table(report: Report, limit: int) -> Table:
     ]
     columns = ("missing blob", "size", "results lost", "scopes")
     dropped = "Would be dropped" if report.dry_run else "Dropped"
-    gone = "gone or damaged" if _is_directory(report) else "gone"
+    gone = "gone" if report.store.numbered else "gone or damaged"
     return _table(f"{dropped}, because a blob is {gone}", columns, columns[1:3], rows, limit)
 
 
@@ -216,7 +212,8 @@ def gone_table(report: Report, limit: int) -> Table:
         (Cell(format_key(one.key), title=one.key), Cell(one.ref), _size(one.size))
         for one in report.changes.gone_largest
     ]
-    how = "Deleted by others" if _is_directory(report) else "Evicted by GitHub"
+    by = report.store.evicted_by
+    how = f"Evicted by {by}" if by else "Deleted by others"
     title = f"{how} since, largest first"
     return _table(title, ("entry", "ref", "size"), ("size",), rows, limit)
 
@@ -329,19 +326,23 @@ def format_trend(report: Report) -> str:
 
 
 def format_evictions(report: Report) -> str:
-    """Return in one line how much GitHub evicts."""
+    """Return in one line how much the store evicts."""
     days = report.trend.evictions
     if not days:
-        if _is_directory(report):
-            return "Only runs, people, and builds with reset=true delete anything from a directory."
+        if report.store.evicted_by is None:
+            return (
+                "Only runs, people, and builds with reset=true delete anything from a "
+                f"{report.store.noun}."
+            )
         if report.changes.previous_run is None:
             return "No eviction history before the first run."
         return "The database records no evictions."
     first = min([days[0].day, *(point.at.date() for point in report.trend.points[:1])])
     span = (report.started_at.date() - first).days + 1
     entries, size = sum(day.entries for day in days), sum(day.size for day in days)
+    by = report.store.evicted_by or "The store"
     return (
-        f"GitHub evicted {format_count(entries, 'entry')} ({format_size(size)}) in "
+        f"{by} evicted {format_count(entries, 'entry')} ({format_size(size)}) in "
         f"{format_count(span, 'day')}: {entries / span:,.1f} entries "
         f"({format_size(size // span)}) per day."
     )

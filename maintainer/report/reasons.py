@@ -20,7 +20,7 @@ _WITHOUT_FACTS: dict[type[reasons.Base], str] = {
     reasons.ReadByBuilds: "builds read it",
     reasons.Signed: "signed indexes are never rewritten",
     reasons.Unread: "it could not be read this time",
-    reasons.Evicted: "GitHub evicted it, or somebody else deleted it",
+    reasons.Evicted: "the store evicted it, or somebody else deleted it",
     reasons.Removed: "a build with reset=true, or somebody else, deleted it",
     reasons.DeletedByKilledRun: "deleted by a run that was killed",
     reasons.FoundByLookUp: "a look-up found it; it was never listed",
@@ -261,8 +261,7 @@ def _(reason: reasons.FollowOthers) -> str:
 
 
 def _others(ref: str, count: int) -> str:
-    one, several = ("tag", "tags") if ref == NO_REF else ("index", "indexes")
-    others = f"the other {one}" if count == 1 else f"the {count} other {several}"
+    others = "the other index" if count == 1 else f"the {count} other indexes"
     return others if ref == NO_REF else f"{others} of {ref}"
 
 
@@ -373,9 +372,7 @@ def _(reason: reasons.NewestUnread) -> str:
 @format_reason.register
 def _(reason: reasons.NotWritable) -> str:
     sentence = (
-        "the directory is not writable"
-        if reason.ref == NO_REF
-        else f"the token cannot write {reason.ref}"
+        "nobody may write here" if reason.ref == NO_REF else f"the token cannot write {reason.ref}"
     )
     if reason.pending is None:
         return sentence

@@ -179,7 +179,9 @@ def _scopes(report: Report) -> Iterator[RenderableType]:
 
 def _chains(index: IndexReport) -> Iterator[RenderableType]:
     left = (
-        f", without {format_count(index.chains_left, 'smaller one')}" if index.chains_left else ""
+        f", without {format_count(index.chains_omitted, 'smaller one')}"
+        if index.chains_omitted
+        else ""
     )
     yield Text(
         f"\nThe largest layer chains of {loggable(index.scope)} in {loggable(index.ref)}{left}",

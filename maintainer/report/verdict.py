@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from maintainer.cacheconfig import NO_REF
 from maintainer.model.marks import State
 from maintainer.model.outcome import Planned
 from maintainer.report.model import BrokenTagReport, Report, Space, SpacePart, Verdict
@@ -199,7 +198,7 @@ def _without_content(report: Report) -> Verdict | None:
 
 def _used_by_builds(report: Report) -> Verdict | None:
     for index in report.indexes:
-        if index.used_by_builds and index.ref == NO_REF:
+        if index.used_by_builds and not report.store.numbered:
             return Verdict(
                 "attention",
                 f"Somebody else has written the tag {index.scope}, which is reserved for the merge "
@@ -307,11 +306,12 @@ def _say_lost(report: Report) -> str:
 
 
 def _who_took(report: Report) -> str:
-    if any(index.ref == NO_REF for index in report.indexes):
+    by = report.store.evicted_by
+    if by is None:
         return "are gone or damaged"
     if report.contents.without_content:
-        return "GitHub evicted, or whose content it lost"
-    return "GitHub evicted"
+        return f"{by} evicted, or whose content it lost"
+    return f"{by} evicted"
 
 
 def _say_plan(report: Report) -> str:

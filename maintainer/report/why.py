@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from maintainer.cacheconfig import NO_REF
 from maintainer.graph.explain import Explanation, Occurrence, PathStep
 from maintainer.model.reason import Grace
 from maintainer.report.words import (
@@ -138,19 +137,14 @@ def format_what_frees(explanation: Explanation, one: Occurrence) -> str:
         if not isinstance(one.reason, Grace):
             return f"the first run after {due}, once this no longer keeps it: {one.sentence}."
         return f"the first run after {due}, if it is still unreferenced (grace period: {grace})."
-    if one.ref == NO_REF and one.state == "reachable":
-        return (
-            "no run, as long as results need it. If somebody else deletes it, or a layer below it, "
-            "the next run drops the results that need it."
-        )
     return _FREED_BY.get(one.state, "the next run decides.").format(
         ref=one.ref, results=format_count(sum(use.results for use in explanation.uses), "result")
     )
 
 
 _FREED_BY = {
-    "reachable": "no run, as long as results need it. If GitHub evicts it, or a layer below it, "
-    "the next run drops the results that need it.",
+    "reachable": "no run, as long as results need it. If it or a layer below it is gone, the next "
+    "run drops the results that need it.",
     "newest": "a newer generation: a run writes one as soon as its content would differ.",
     "signed": "no run: builders would refuse an unsigned index in its place.",
     "unreadable ref": "no run from here: only a run in a workflow on {ref} can read it.",

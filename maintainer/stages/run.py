@@ -110,9 +110,14 @@ def begin(collector: Collector, mode: Mode) -> Run:
         now = next_moment(connection, target_id, now)
         number = begin_run(connection, target_id, now, dry_run=mode.dry_run)
     report = ReportBuilder(
-        number, name, started_at=now, grace=settings.grace, dry_run=mode.dry_run, repair=mode.repair
+        number,
+        name,
+        collector.store.abilities,
+        started_at=now,
+        grace=settings.grace,
+        dry_run=mode.dry_run,
+        repair=mode.repair,
     )
-    report.deletions_a_minute = collector.store.abilities.deletions_a_minute
     requests = collector.store.requests
     budget = collector.budget or Budget(requests, settings, collector.clock)
     progress = StagesInLogs(collector.progress)

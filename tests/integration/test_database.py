@@ -436,7 +436,7 @@ def _probe(*, entries: int = 3, records: int = 2) -> Probe:
     return Probe(
         at=NOW,
         access=Access(frozenset({MAIN}), frozenset({MAIN})),
-        abilities=Abilities(numbered=True, evicts=True),
+        abilities=Abilities(numbered=True, evicted_by="GitHub"),
         entries=stored,
         listing_complete=True,
         read=(read_content(WEB, 1, content, NOW - hours(50), store_id=1),),

@@ -54,7 +54,7 @@ def _probe(
     return Probe(
         at=NOW,
         access=Access(),
-        abilities=Abilities(lists=lists, numbered=True, evicts=True),
+        abilities=Abilities(lists=lists, numbered=True, evicted_by="GitHub"),
         entries=(),
         listing_complete=True,
         read=(),

@@ -22,7 +22,7 @@ from maintainer.report.page import (
     written_table,
 )
 from maintainer.report.verdict import format_done
-from tests.reports import AT, a_report, an_index
+from tests.reports import AT, DIRECTORY, a_report, an_index
 
 WRITE = make_action("write", "index-web", "main", DropUnused(), Done(), size=9)
 WHY = "its content cannot be downloaded"
@@ -110,9 +110,7 @@ def test_an_index_that_was_not_written_is_not_called_written(
 def test_of_evictions_before_the_first_run_nothing_is_claimed() -> None:
     first = a_report(trend=Trend(), changes=Changes())
     second = a_report(trend=Trend(), changes=Changes(previous_run=1, previous_at=AT))
-    failed = a_report(
-        target="local:/cache", trend=Trend(), readable=(), entries=(), status="failed"
-    )
+    failed = a_report(store=DIRECTORY, trend=Trend(), readable=(), entries=(), status="failed")
 
     assert "No eviction history before the first run" in format_evictions(first)
     assert "The database records no evictions" in format_evictions(second)

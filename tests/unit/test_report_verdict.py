@@ -27,7 +27,7 @@ from maintainer.report.model import (
     SpacePart,
 )
 from maintainer.report.verdict import format_done, judge
-from tests.reports import AT, a_report, an_index
+from tests.reports import AT, DIRECTORY, a_report, an_index
 
 GB = 10**9
 
@@ -235,7 +235,7 @@ def test_entries_without_content_that_stay_are_told(entries: int, are: str) -> N
 def test_a_tag_that_somebody_else_writes_where_the_merge_belongs_is_named() -> None:
     tag = an_index("maintained", ref=NO_REF, used_by_builds="maintained", results_lost=0)
 
-    verdict = judge(_report(indexes=(tag,)))
+    verdict = judge(_report(indexes=(tag,), store=DIRECTORY))
 
     assert "Somebody else has written the tag maintained" in verdict.message
 
@@ -267,7 +267,7 @@ def test_several_refs_that_cannot_be_written_are_counted() -> None:
 @pytest.mark.parametrize(
     ("more", "who"),
     [
-        ({"indexes": (an_index(results_lost=1, ref=NO_REF),)}, "are gone or damaged"),
+        ({"store": DIRECTORY}, "are gone or damaged"),
         ({"contents": ContentReport(without_content=1)}, "or whose content it lost"),
         ({}, "GitHub evicted"),
     ],

@@ -84,7 +84,9 @@ class _LastProbe:
 class Directory:
     """A directory with tags, whose blobs nobody evicts."""
 
-    abilities = Abilities(shows_exports=True, looks_cheaply=True, writes_together=True)
+    abilities = Abilities(
+        noun="directory", shows_exports=True, looks_cheaply=True, writes_together=True
+    )
 
     def __init__(self, path: Path, *, max_index_size: int, verify: bool = False) -> None:
         self.name = f"local:{path}"
