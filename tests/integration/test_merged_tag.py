@@ -57,7 +57,7 @@ def test_it_is_created_and_holds_all_that_other_tags_lead_to_which_stay_as_they_
 
     report = _gc(world)
 
-    assert _written(report) == {MERGED: "merge the 2 other tags"}
+    assert _written(report) == {MERGED: "merge the 2 other indexes"}
     assert world.names()[:2] == before
     assert world.tags() == ["api", "web", MERGED]
     assert world.leads_to(MERGED) == _layers("base", "api", "web")
@@ -74,7 +74,7 @@ def test_it_follows_the_exports_of_builds_and_forgets_what_they_replace(world: W
 
     report = _gc(world, grace=NO_GRACE)
 
-    assert _written(report) == {MERGED: "follow the 2 other tags: 1 blob more, 1 blob less"}
+    assert _written(report) == {MERGED: "follow the 2 other indexes: 1 blob more, 1 blob less"}
     assert world.leads_to(MERGED) == _layers("base", "api", "new")
     assert not world.steps("old")
 
@@ -219,7 +219,7 @@ def test_a_dry_run_says_that_it_would_be_created_and_creates_nothing(world: Worl
 
     report = _gc(world, dry_run=True)
 
-    assert _written(report) == {MERGED: "merge the other tag"}
+    assert _written(report) == {MERGED: "merge the other index"}
     assert world.files() == before
 
 

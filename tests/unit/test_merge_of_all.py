@@ -176,7 +176,7 @@ def _tags(*, others: frozenset[IndexId] = frozenset()) -> Snapshot:
 
 
 def test_the_merge_of_all_tags_is_a_tag() -> None:
-    assert _reason(_tags(), TOGETHER) == "merge the 2 other tags"
+    assert _reason(_tags(), TOGETHER) == "merge the 2 other indexes"
 
 
 def test_no_merge_takes_the_place_of_a_tag_that_is_no_cache() -> None:
