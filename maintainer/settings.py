@@ -1,6 +1,6 @@
-"""What people can set: defaults < configuration file < environment < command line.
+"""The settings: defaults < configuration file < environment < command line.
 
-The only place that reads the environment.
+No other module reads the environment.
 """
 
 import json
@@ -48,7 +48,7 @@ _LONGEST_NAME = 32
 _DURATION = re.compile(r"(\d{1,9})\s*(s|m|h|d|w)?", re.ASCII)
 _STORE = re.compile(r"[a-z][a-z0-9]*(:|$)", re.ASCII)
 _CRON_FIELDS = 5
-_SUCH_AS = "of five fields such as '30 3 * * *'"
+_CRON_FORM = "of five fields such as '30 3 * * *'"
 _ANY_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 _DEFAULT_STORE = "github"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -68,7 +68,7 @@ def parse_duration(text: object) -> object:
 
 
 def _split(value: object) -> object:
-    """Read a list from one variable: separated by commas, or JSON for names that hold one."""
+    """Read a list from one variable: separated by commas, or JSON for names that contain a comma."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
@@ -80,7 +80,7 @@ def _split(value: object) -> object:
 
 
 def _check_database(url: str) -> str:
-    """Accept SQLite files only: memory would forget everything."""
+    """Accept SQLite files only: a database in memory would not outlive the process."""
     path = url.removeprefix("sqlite:///")
     if path in (url, "") or path.startswith((":memory:", "file:")) or "?" in path:
         raise ValueError("is not a valid URL of an SQLite file; use sqlite:///maintainer.db")
@@ -88,7 +88,7 @@ def _check_database(url: str) -> str:
 
 
 def _check_store(place: str) -> str:
-    """Accept anything that looks like a store: the registry of stores knows the kinds."""
+    """Accept any text of the right form: the registry of stores knows the kinds."""
     if not _STORE.match(place):
         raise ValueError("is not a valid store; use github or local:DIR")
     return place
@@ -97,12 +97,12 @@ def _check_store(place: str) -> str:
 def check_cron(text: str) -> str:
     """Return a cron expression of five fields. Raises ValueError."""
     if len(text.split()) != _CRON_FIELDS:
-        raise ValueError(f"is not a valid cron expression {_SUCH_AS}")
+        raise ValueError(f"is not a valid cron expression {_CRON_FORM}")
     try:
         first = next(CronSim(text, _ANY_DAY), None)
     except CronSimError as error:
         raise ValueError(
-            f"is not a valid cron expression {_SUCH_AS}: {str(error).lower()}"
+            f"is not a valid cron expression {_CRON_FORM}: {str(error).lower()}"
         ) from None
     if first is None:
         raise ValueError("names a day that never comes")
@@ -135,7 +135,7 @@ def split_listen(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-# The limits come first, so that they are checked by Pydantic's own rule, whose words people know.
+# The limits come first, so that Pydantic's own rule checks them, with its well-known messages.
 _Grace = Annotated[
     timedelta, Field(ge=timedelta(0), le=timedelta(days=3650)), BeforeValidator(parse_duration)
 ]
@@ -166,7 +166,7 @@ class ServeSettings(BaseModel):
 
     listen: Annotated[str, AfterValidator(_check_listen)] = Field(
         default="127.0.0.1:9309",
-        description="where pages and metrics are served; anybody who can reach it can read them",
+        description="the address of pages and metrics; anyone who can reach it can read them",
     )
     hosts: tuple[str, ...] = Field(
         default=(),
@@ -186,13 +186,13 @@ class ServeSettings(BaseModel):
     )
     misfire_grace: _Interval = Field(
         default=timedelta(hours=1),
-        description="how late a cron run may begin; later it is skipped. A target whose run is "
+        description="how late a cron run may start; later runs are skipped. A target whose run is "
         "later than this is overdue",
     )
     backoff_max: _Interval = Field(
         default=timedelta(hours=1),
-        description="after a failure a target is retried after 30 s, then each time after twice as "
-        "long, up to this",
+        description="the longest pause before a failed target is retried; the first pause is 30 s, "
+        "and each one is twice as long as the one before",
     )
 
 
@@ -203,12 +203,12 @@ class TargetSettings(BaseModel):
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        description="what pages, metrics and logs call it",
+        description="its name in pages, metrics and logs",
     )
     repository: str | None = Field(
         default=None,
         pattern=r"^[\w.-]+/[\w.-]+$",
-        description="the repository whose Actions cache it is: owner/name",
+        description="the repository of the Actions cache: owner/name",
     )
     store: _Store = Field(
         default=_DEFAULT_STORE,
@@ -224,8 +224,10 @@ class TargetSettings(BaseModel):
     interval: _Interval | None = Field(
         default=None, description="or how often it runs, such as 6h; the first run starts at once"
     )
-    jitter: _Delay | None = Field(default=None, description="overrides that of [serve]")
-    timezone: _TimeZone | None = Field(default=None, description="overrides that of [serve]")
+    jitter: _Delay | None = Field(default=None, description="overrides the `jitter` of [serve]")
+    timezone: _TimeZone | None = Field(
+        default=None, description="overrides the `timezone` of [serve]"
+    )
     grace: _Grace | None = Field(default=None, description="overrides the `grace` of all targets")
     scopes: tuple[str, ...] | None = Field(
         default=None, description="overrides the `scopes` of all targets"
@@ -234,7 +236,8 @@ class TargetSettings(BaseModel):
         default=None, description="overrides the `merged_scope` of all targets"
     )
     api_url: _Url | None = Field(
-        default=None, description="the REST API, if not that of the environment or github.com"
+        default=None,
+        description="the URL of the REST API, if not that of the environment or github.com",
     )
     token_env: _Variable = Field(
         default="GITHUB_TOKEN",
@@ -243,13 +246,16 @@ class TargetSettings(BaseModel):
     runtime_token_env: _Variable | None = Field(
         default=None,
         description="the variable that holds a runtime token of this repository's cache service; "
-        "without one, only usage is reported: indexes can be neither read nor written",
+        "without one, only usage is reported, because indexes cannot be read or "
+        "written",
     )
     results_url: _Url | None = Field(
-        default=None, description="the cache service, version 2, that takes the runtime token"
+        default=None,
+        description="the URL of the cache service, version 2, that accepts the runtime token",
     )
     cache_url: _Url | None = Field(
-        default=None, description="the cache service, version 1, that takes the runtime token"
+        default=None,
+        description="the URL of the cache service, version 1, that accepts the runtime token",
     )
 
     @model_validator(mode="after")
@@ -278,7 +284,7 @@ class Settings(BaseSettings):
     )
     store: _Store = Field(
         default=_DEFAULT_STORE,
-        description="where the cache is: github, as the environment says, or local:DIR, a "
+        description="the location of the cache: github (as in the environment), or local:DIR, a "
         "directory that BuildKit exports to with type=local",
     )
     merged_tag: _Scope = Field(
@@ -308,7 +314,8 @@ class Settings(BaseSettings):
     verify_after: _Delay = Field(
         default=timedelta(days=3),
         description="how often the blobs that indexes need are checked: each is looked up and one "
-        "byte of it downloaded, first when it is new and again after this time; 0 checks none",
+        "byte of it downloaded, first when it is new and again after this time; 0 "
+        "turns this off",
     )
     keep_alive: _Delay = Field(
         default=timedelta(days=14),
@@ -342,7 +349,7 @@ class Settings(BaseSettings):
     quota: _Quota | None = Field(
         default=None,
         description="how much GitHub stores before it evicts, such as 10GB; by default GitHub is "
-        "asked, and 10GB are assumed if the token may not ask",
+        "asked, and 10GB are assumed if the token is not allowed to ask",
     )
     max_index_size: ByteSize = Field(
         default=ByteSize(256 * 1024 * 1024),
@@ -363,7 +370,7 @@ class Settings(BaseSettings):
         gt=0,
         le=1,
         description="the share of the REST API's remaining rate limit that a run may use, so that "
-        "other workflows of the repository do not starve",
+        "the rest is available to other workflows of the repository",
     )
 
     log_format: Literal["text", "json"] = Field(
@@ -382,10 +389,10 @@ class Settings(BaseSettings):
     @classmethod
     def _are_different(cls, targets: tuple[TargetSettings, ...]) -> tuple[TargetSettings, ...]:
         for what in ("name", "repository", "store"):
-            said = (getattr(target, what) for target in targets)
-            named = Counter(one if what == "store" else one.lower() for one in said if one)
-            del named[_DEFAULT_STORE]
-            for value, times in named.items():
+            values = (getattr(target, what) for target in targets)
+            counts = Counter(one if what == "store" else one.lower() for one in values if one)
+            del counts[_DEFAULT_STORE]
+            for value, times in counts.items():
                 if times > 1:
                     raise ValueError(f"there are {times} with the {what} {printable(value)}")
         return targets
@@ -405,12 +412,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def defaults(cls) -> Self:
-        """Return the settings of somebody who has set nothing."""
+        """Return the default settings."""
         return cls.model_construct()
 
 
 class GitHubSettings(BaseModel):
-    """A workflow's own environment: where the cache is, and what a run may do to it."""
+    """A workflow's own environment: the location of the cache, and the permissions of a run."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -437,13 +444,13 @@ class GitHubSettings(BaseModel):
         try:
             return cls.model_validate({k: v for k, v in environment.items() if v})
         except ValidationError as error:
-            raise UsageError(_say(error, None)) from None
+            raise UsageError(_format_problem(error, None)) from None
 
     @classmethod
     def of_target(cls, target: TargetSettings, environment: Mapping[str, str] = os.environ) -> Self:
-        """Return where the cache of a target is, with the tokens that its variables hold.
+        """Return the location of a target's cache, with the tokens from its variables.
 
-        The environment's own runtime token is good for the environment's own repository only.
+        The environment's own runtime token is valid only for the environment's own repository.
         Raises UsageError if there is no token.
         """
         token = environment.get(target.token_env, "")
@@ -457,12 +464,12 @@ class GitHubSettings(BaseModel):
             }
             if not runtime["ACTIONS_RUNTIME_TOKEN"]:
                 raise UsageError(
-                    _say_unset(target.name, "runtime_token_env", target.runtime_token_env)
+                    _format_unset(target.name, "runtime_token_env", target.runtime_token_env)
                 )
         elif _is_own(target, environment):
             runtime = {k: v for k, v in environment.items() if k.startswith("ACTIONS_")}
         if not token and ("token_env" in target.model_fields_set or not target.runtime_token_env):
-            raise UsageError(_say_unset(target.name, "token_env", target.token_env))
+            raise UsageError(_format_unset(target.name, "token_env", target.token_env))
         api_url = target.api_url or environment.get("GITHUB_API_URL", "")
         place = {"GITHUB_REPOSITORY": target.repository or "", "GITHUB_API_URL": api_url}
         names = {"token_env": _shown(target.token_env, "token_env")}
@@ -488,11 +495,11 @@ class StepSettings(BaseModel):
 
 
 def _is_own(target: TargetSettings, environment: Mapping[str, str]) -> bool:
-    """Return whether a target is the repository, on the host, that the environment is of."""
+    """Whether a target is the environment's own repository, on the environment's own host."""
     api_url = environment.get("GITHUB_API_URL") or DEFAULT_API_URL
     repository = environment.get("GITHUB_REPOSITORY", "")
-    asked = (target.repository or "", target.api_url or api_url)
-    return tuple(map(_folded, asked)) == tuple(map(_folded, (repository, api_url)))
+    cache = (target.repository or "", target.api_url or api_url)
+    return tuple(map(_folded, cache)) == tuple(map(_folded, (repository, api_url)))
 
 
 def _folded(text: str) -> str:
@@ -500,7 +507,7 @@ def _folded(text: str) -> str:
 
 
 def _shown(variable: str, key: str) -> str:
-    """Return how to refer to a variable: by its name, unless it may be the token itself."""
+    """Return a text that refers to a variable: its name, unless that may be the token itself."""
     return variable if _is_name(variable) else f"the variable of {key}"
 
 
@@ -509,7 +516,7 @@ def _is_name(variable: str) -> bool:
     return variable.isupper() and len(variable) <= _LONGEST_NAME
 
 
-def _say_unset(target: str, key: str, variable: str) -> str:
+def _format_unset(target: str, key: str, variable: str) -> str:
     """Return the error for a variable that is not set."""
     named = f"{variable}, which" if _is_name(variable) else "a variable that"
     return f"target {target}: {key} names {named} is not set"
@@ -523,7 +530,7 @@ def _is_file(path: Path) -> bool:
 
 
 def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings:
-    """Read all sources; `overrides` is what the command line says, without what it does not.
+    """Read all sources; `overrides` are the options that the command line gives.
 
     Raises UsageError, in one line that names the key.
     """
@@ -541,7 +548,7 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
     try:
         return Configured(**overrides)
     except ValidationError as error:
-        raise UsageError(_say(error, path)) from None
+        raise UsageError(_format_problem(error, path)) from None
     except SettingsError as error:
         raise UsageError(f"environment: {error}: it is not valid JSON") from None
     except RecursionError:
@@ -550,11 +557,23 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
         raise UsageError(f"{path} cannot be read: {error}") from None
 
 
-def _say(error: ValidationError, path: Path | None) -> str:
+def _format_problem(error: ValidationError, path: Path | None) -> str:
     """Format the first problem in one line, without the value: it may be a secret."""
     problem = error.errors(include_url=False, include_input=False)[0]
-    key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{path or 'environment'}: unknown key {key!r}"
+        return f"{path or 'environment'}: unknown key {'.'.join(map(str, problem['loc']))!r}"
+    setting = f"setting {_format_key(problem['loc'])}"
+    if problem["type"] == "missing":
+        return f"{setting} is missing"
     message = problem["msg"].removeprefix("Value error, ").replace("\n", " ")
-    return f"setting {key}: {message[0].lower()}{message[1:]}"
+    return f"{setting}: {message[0].lower()}{message[1:]}"
+
+
+def _format_key(path: tuple[int | str, ...]) -> str:
+    """Return the key of a setting, such as `serve.listen`; people count tables from one."""
+    match path:
+        case ["targets", int(position)]:
+            return f"[[targets]] number {position + 1}"
+        case ["targets", int(position), *key]:
+            return f"{'.'.join(map(str, key))} in [[targets]] number {position + 1}"
+    return ".".join(map(str, path))

@@ -242,7 +242,11 @@ def test_sighup_with_a_wrong_configuration_leaves_the_old_one(place: Place) -> N
         service.wait_until_ready()
         place.configure('[[targets]]\nname = "own"\nrepository = "example/app"\ncron = "x"')
         service.send(signal.SIGHUP)
-        wait_until(lambda: service.says("the old configuration stays: setting targets.0.cron"))
+        wait_until(
+            lambda: service.says(
+                "the old configuration stays: setting cron in [[targets]] number 1"
+            )
+        )
         runs = len(place.runs())
         wait_until(lambda: len(place.runs()) > runs)
 
@@ -306,10 +310,20 @@ def _mapped(service: Service) -> str:
         ("[serve]\nworkers = 3", "unknown key 'serve.workers'"),
         ("[serve]\ntimezone = 'Mars/Olympus'", "setting serve.timezone: is not a valid time zone"),
         ("[serve]\ninterval = '0s'", "setting serve.interval: "),
-        ("[[targets]]\nname = 'a'", "setting targets.0: repository or store must be set"),
-        ("[[targets]]\nname = '../a'\nrepository = 'a/b'", "setting targets.0.name: "),
-        ("[[targets]]\nname = 'a'\nrepository = 'a'", "setting targets.0.repository: "),
-        (f"{ONE_HOURLY}interval = '1h'", "setting targets.0: cron and interval exclude"),
+        ("[[targets]]\nstore = 'local:a'", "setting name in [[targets]] number 1 is missing"),
+        (
+            "[[targets]]\nname = 'a'",
+            "setting [[targets]] number 1: repository or store must be set",
+        ),
+        (
+            "[[targets]]\nname = '../a'\nrepository = 'a/b'",
+            "setting name in [[targets]] number 1: ",
+        ),
+        (
+            "[[targets]]\nname = 'a'\nrepository = 'a'",
+            "setting repository in [[targets]] number 1: ",
+        ),
+        (f"{ONE_HOURLY}interval = '1h'", "setting [[targets]] number 1: cron and interval exclude"),
         (f"{ONE_HOURLY}{ONE_HOURLY}", "setting targets: there are 2 with the name hourly"),
         (
             f"{ONE_HOURLY}token_env = 'NOT_SET'",
@@ -321,7 +335,7 @@ def _mapped(service: Service) -> str:
         ),
         (
             f"{ONE_HOURLY}runtime_token_env = 'GITHUB_TOKEN'",
-            "setting targets.0: runtime_token_env needs results_url or cache_url",
+            "setting [[targets]] number 1: runtime_token_env needs results_url or cache_url",
         ),
         (
             f"{ONE_HOURLY}runtime_token_env = 'GITHUB_TOKEN'\ncache_url = 'http://127.0.0.1/'",
