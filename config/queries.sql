@@ -1,12 +1,12 @@
--- Six questions to ask of the database, with any SQLite tool:
+-- Six queries for the database. They work with any SQLite tool:
 --
 --     sqlite3 -box -echo maintainer.db < config/queries.sql
 --
 -- The views `entries`, `blobs`, `blob_uses`, `generations`, `scopes`, `runs`, `run_states` and
--- `actions` are there to be queried; the tables behind them may change with any version. Sizes are
--- bytes, times are UTC. A `reason` is a code; `facts` holds all of it as JSON.
+-- `actions` are for you; the tables below them can change with any version. Sizes are bytes, times
+-- are UTC. A `reason` is a code; `facts` contains all its facts as JSON.
 
--- 1. Which are the largest layers that nothing needs, and why are they still there?
+-- 1. Which are the largest unreferenced layers, and why are they still there?
 SELECT digest, ref, size, unreferenced_since, reason, facts
 FROM blobs
 WHERE state = 'dangling'
@@ -24,7 +24,7 @@ HAVING scopes > 1
 ORDER BY scopes DESC, size DESC
 LIMIT 10;
 
--- 3. What did the host evict in the week before the last run?
+-- 3. What was evicted in the week before the last run?
 SELECT date(missing_since) AS day, kind, count(*) AS entries, sum(size) AS size
 FROM entries
 WHERE state = 'evicted'
@@ -40,7 +40,7 @@ GROUP BY ref, kind
 ORDER BY size DESC
 LIMIT 20;
 
--- 5. What will go next, and how much does it free?
+-- 5. What will be deleted next, and how much space does that free?
 SELECT state, datetime(unreferenced_since) AS since, count(*) AS entries, sum(size) AS size
 FROM entries
 WHERE missing_since IS NULL AND unreferenced_since IS NOT NULL
@@ -48,7 +48,7 @@ GROUP BY state, since
 ORDER BY since, state
 LIMIT 20;
 
--- 6. Which stored indexes name layers that are gone? Builds that read one look for them in vain.
+-- 6. Which stored indexes reference layers that are gone? Builds that read one do not find these layers.
 SELECT scope, ref, generation, results, blobs, blobs_missing
 FROM generations
 WHERE is_stored AND blobs_missing > 0

@@ -1,4 +1,4 @@
-"""The queries that we hand out give the answers that they promise."""
+"""The published queries return what their questions ask for."""
 
 import json
 import re
@@ -17,7 +17,7 @@ Row = dict[str, object]
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Let two scopes share a base, the host evict a step, and a layer dangle; then look."""
+    """Let two scopes share a base, GitHub evict a step, and a layer dangle; then look."""
     with a_world(tmp_path_factory.mktemp("queries")) as world:
         world.build("base", "api", "test", scope="api")
         world.build("base", "web", scope="web")
@@ -58,8 +58,8 @@ def test_only_views_are_queried(database: Path) -> None:
     assert not used & names
 
 
-def test_the_largest_layers_that_nothing_needs_come_first(answers: dict[str, list[Row]]) -> None:
-    rows = answers["Which are the largest layers that nothing needs, and why are they still there?"]
+def test_the_largest_unreferenced_layers_come_first(answers: dict[str, list[Row]]) -> None:
+    rows = answers["Which are the largest unreferenced layers, and why are they still there?"]
 
     assert [row["digest"] for row in rows] == [blob_of("orphan"), blob_of("young")]
     assert rows[1]["reason"] == "grace"
@@ -74,8 +74,8 @@ def test_layers_that_scopes_share_are_named_with_them(answers: dict[str, list[Ro
     assert row["size"] == 1_004
 
 
-def test_what_the_host_evicted_is_told_by_day_and_kind(answers: dict[str, list[Row]]) -> None:
-    rows = answers["What did the host evict in the week before the last run?"]
+def test_evictions_are_counted_by_day_and_kind(answers: dict[str, list[Row]]) -> None:
+    rows = answers["What was evicted in the week before the last run?"]
 
     assert [(row["day"], row["kind"], row["entries"]) for row in rows] == [
         ("2026-01-04", "blob", 1),
@@ -83,15 +83,15 @@ def test_what_the_host_evicted_is_told_by_day_and_kind(answers: dict[str, list[R
     ]
 
 
-def test_refs_are_told_with_what_fills_them(answers: dict[str, list[Row]]) -> None:
+def test_refs_are_listed_by_kind_of_entry(answers: dict[str, list[Row]]) -> None:
     rows = answers["Which refs fill the cache, and with what?"]
 
     assert (rows[0]["ref"], rows[0]["kind"]) == (MAIN, "blob")
     assert {row["ref"] for row in rows} == {MAIN, PULL}
 
 
-def test_what_goes_next_is_in_the_order_in_which_it_goes(answers: dict[str, list[Row]]) -> None:
-    rows = answers["What will go next, and how much does it free?"]
+def test_the_next_deletions_are_in_the_order_of_deletion(answers: dict[str, list[Row]]) -> None:
+    rows = answers["What will be deleted next, and how much space does that free?"]
 
     assert [(row["state"], row["since"]) for row in rows] == [
         ("dangling", "2026-01-01 00:00:00"),
@@ -99,7 +99,7 @@ def test_what_goes_next_is_in_the_order_in_which_it_goes(answers: dict[str, list
     ]
 
 
-def test_indexes_that_name_what_is_gone_are_found(answers: dict[str, list[Row]]) -> None:
-    [row] = answers["Which stored indexes name layers that are gone?"]
+def test_indexes_that_reference_missing_layers_are_found(answers: dict[str, list[Row]]) -> None:
+    [row] = answers["Which stored indexes reference layers that are gone?"]
 
     assert (row["scope"], row["blobs"], row["blobs_missing"]) == ("api", 3, 1)
