@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# The Action's first step of its own: this checkout and its locked dependencies, in an environment
-# that nothing else uses. Needs PYTHON, RUNNER_TEMP and GITHUB_ACTION_PATH.
+# The Action's own first step: installs this checkout and its locked dependencies into a separate
+# environment. Needs PYTHON, RUNNER_TEMP and GITHUB_ACTION_PATH.
 set -euo pipefail
-unset PYTHONPATH PYTHONHOME # the job's own business
+unset PYTHONPATH PYTHONHOME # these are for the job's own Python
 unset PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_CONSTRAINT PIP_REQUIREMENT PIP_DRY_RUN PIP_REQUIRE_VIRTUALENV
 
-# What a run that was killed has left on this machine does not go with what is restored next.
+# Files of a killed run on this machine do not match the database that is restored next.
 rm -f .maintainer/maintainer.db*
 
 home="$RUNNER_TEMP/maintainer"
-installed="$home/installed" # says from where
+installed="$home/installed" # contains the path that was installed
 if [ -e "$installed" ] && [ "$(cat "$installed")" = "$GITHUB_ACTION_PATH" ]; then
-  exit 0 # by an earlier step of this job
+  exit 0 # an earlier step of this job has installed it
 fi
 
 "$PYTHON" -m venv --clear --without-pip "$home/venv"

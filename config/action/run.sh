@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The Action's run. Inputs come as variables, so that no text of anybody's becomes shell: those that
-# are settings as MAINTAINER_…, which maintainer reads itself, and these.
+# The Action's run. Inputs are passed as variables, so that no untrusted text becomes shell code.
+# maintainer itself reads those that are settings, MAINTAINER_…; this script reads the others.
 set -euo pipefail
-unset PYTHONPATH PYTHONHOME # the job's own business
+unset PYTHONPATH PYTHONHOME # these are for the job's own Python
 
 options=(--github)
 fail() {
-  echo "::error title=maintainer::input $1 is neither true nor false"
+  echo "::error title=maintainer::input $1 must be true or false"
   echo "status=failed" >>"${GITHUB_OUTPUT:-/dev/null}"
   exit 2
 }
@@ -21,12 +21,12 @@ flag dry-run "$INPUT_DRY_RUN"
 flag no-sweep "$INPUT_NO_SWEEP"
 flag accept-loss "$INPUT_ACCEPT_LOSS"
 case "$INPUT_SAVE_DATABASE" in
-  true | false) ;; # another step's business
+  true | false) ;; # another step uses it
   *) fail save-database ;;
 esac
 
-# In the workspace, because the cache action takes a file for the same only if its path is; git and
-# the job need not see it.
+# In the workspace, because the cache action restores a file only under the same path; hidden from
+# git and from the job.
 mkdir -p .maintainer
 echo "*" >.maintainer/.gitignore
 

@@ -92,11 +92,11 @@ _BUILDS = ((1, ("base", "one")), (2, ("base", "two")))
 @pytest.mark.parametrize(
     ("variable", "value", "named"),
     [
-        ("INPUT_DRY_RUN", "maybe", "input dry-run is neither true nor false"),
-        ("INPUT_DRY_RUN", "", "input dry-run is neither true nor false"),
-        ("INPUT_NO_SWEEP", "1", "input no-sweep is neither true nor false"),
-        ("INPUT_ACCEPT_LOSS", HOSTILE, "input accept-loss is neither true nor false"),
-        ("INPUT_SAVE_DATABASE", "yes", "input save-database is neither true nor false"),
+        ("INPUT_DRY_RUN", "maybe", "input dry-run must be true or false"),
+        ("INPUT_DRY_RUN", "", "input dry-run must be true or false"),
+        ("INPUT_NO_SWEEP", "1", "input no-sweep must be true or false"),
+        ("INPUT_ACCEPT_LOSS", HOSTILE, "input accept-loss must be true or false"),
+        ("INPUT_SAVE_DATABASE", "yes", "input save-database must be true or false"),
         ("MAINTAINER_GRACE", HOSTILE, "setting grace: "),
         ("MAINTAINER_SCOPES", "[", "setting scopes: "),
         ("MAINTAINER_CONFIG", "missing.toml", "the configuration file missing.toml does not exist"),
