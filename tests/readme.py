@@ -1,4 +1,4 @@
-"""The parts of the README that follow from code: `make readme` writes, a test compares them."""
+"""The generated parts of the README: `make readme` writes them, and a test compares them."""
 
 import re
 import sqlite3
@@ -24,7 +24,7 @@ _ENTRY = re.compile(r"^  ([\w-]+):\n    description: (.+)\n(?:    default: (.+)\
 _UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _SIZES = {"GB": 10**9, "GiB": 2**30, "MB": 10**6, "MiB": 2**20}
 _VIEWS = {
-    "actions": "Everything that a run did or decided to keep, and why.",
+    "actions": "Everything that a run wrote, deleted or kept, and why.",
     "blob_uses": "Which generation of which index references which blob.",
     "blobs": "Every blob that is stored or that an index references, and why it is kept or not.",
     "entries": "Every entry of every kind and tool, stored or remembered, and why it is kept.",
@@ -37,7 +37,7 @@ _VIEWS = {
 
 
 def generated(text: str) -> str:
-    """Return the text of the README with its generated parts as they ought to be."""
+    """Return the text of the README with its generated parts up to date."""
     parts: dict[str, Callable[[], str]] = {
         "settings": _settings,
         "views": _views,
@@ -80,14 +80,14 @@ def _fields(model: type[BaseModel], prefix: str, skip: Collection[str] = ()) -> 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "must be set"
-    return _say(field.default)
+    return _format_value(field.default)
 
 
-def _say(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if value is None or value == ():
         return "none"
     if isinstance(value, tuple):
-        return ", ".join(map(_say, value))
+        return ", ".join(map(_format_value, value))
     if isinstance(value, timedelta):
         return f"`{_duration(value)}`"
     if isinstance(value, ByteSize):
@@ -134,7 +134,7 @@ def _queries() -> str:
 
 
 def queries() -> Iterator[tuple[str, str]]:
-    """Return the queries that we hand out, each with the remark before it, which begins to ask."""
+    """Return the published queries, each with its question."""
     for piece in re.split(r"(?m)^-- \d\. ", QUERIES.read_text())[1:]:
         question, query = piece.split("\n", maxsplit=1)
         yield question, query.strip()

@@ -123,7 +123,7 @@ def test_there_are_queries_and_shell_blocks_to_run() -> None:
 def test_its_picture_shows_the_numbers_of_the_demo(demo: tuple[Path, str]) -> None:
     found = re.search(r"^ *buildkit +(\d+) → (\d+) ", demo[1], re.MULTILINE)
     assert found
-    drawn = re.search(r"(\d+) cache keys lead to a result +(\d+) cache keys lead", _TEXT)
+    drawn = re.search(r"(\d+) cache keys have a result +(\d+) cache keys have", _TEXT)
     assert drawn
     assert drawn.groups() == found.groups()
     assert f"{len(load_history())} entries" in demo[1]
