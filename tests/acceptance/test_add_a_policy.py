@@ -1,4 +1,4 @@
-"""The page about policies tells the truth: whoever follows it gets a policy that a plan obeys."""
+"""The page about policies is correct: its example becomes a policy that runs apply."""
 
 import re
 import shutil
@@ -87,7 +87,7 @@ def test_whoever_follows_the_page_has_a_policy_that_a_plan_obeys(checkout: Path)
     followed = _test(checkout, _TEST, *_OTHER_TESTS)
 
     assert "1 failed, 2 passed" in without.stdout
-    assert "test_what_the_nightly_build_exported_stays_for_a_week" in without.stdout
+    assert "test_an_export_of_the_nightly_build_is_kept_for_a_week" in without.stdout
     assert followed.returncode == 0, followed.stdout
 
 
