@@ -6,7 +6,7 @@ EVENT ?= workflow_dispatch
 AUDIT := $(BIN)/pip-audit --progress-spinner off --disable-pip --require-hashes -r requirements.txt
 LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Each process of the tests would compile all of them anew, which takes five seconds.
+# Otherwise each test process would compile all modules again, which takes five seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test check audit coverage soak fuzz bench readme act lock clean
@@ -23,7 +23,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 demo: $(VENV)/.installed ## see what a run does, on a recorded history; no account, no network
 	$(BIN)/maintainer demo
 
-test: check $(VENV)/.installed ## all that CI runs: format, lint, types, tests (under five minutes)
+test: check $(VENV)/.installed ## everything that CI runs: format, lint, types, tests (under five minutes)
 	$(BIN)/pytest -n auto -m "not soak"
 
 check: $(VENV)/.installed ## format, lint, layers, types, insecure calls, known vulnerabilities
@@ -32,23 +32,23 @@ check: $(VENV)/.installed ## format, lint, layers, types, insecure calls, known 
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml --severity-level medium --confidence-level medium maintainer migrations
-	@told=$$($(AUDIT) --timeout 5 2>&1) && ! echo "$$told" | grep -q "could not be audited" \
-	  || if echo "$$told" | grep -q "^Found .* known"; then echo "$$told"; exit 1; \
-	  else echo "pip-audit could not ask pypi.org about all that is locked"; fi
+	@output=$$($(AUDIT) --timeout 5 2>&1) && ! echo "$$output" | grep -q "could not be audited" \
+	  || if echo "$$output" | grep -q "^Found .* known"; then echo "$$output"; exit 1; \
+	  else echo "pip-audit could not check all locked dependencies with pypi.org"; fi
 
-audit: $(VENV)/.installed ## known vulnerabilities once more, and fail if pypi.org could not be asked
+audit: $(VENV)/.installed ## known vulnerabilities; fail if pypi.org cannot be reached
 	@$(AUDIT) --strict \
-	  || { echo "make audit: something is vulnerable, or pypi.org could not be asked about it: see above"; exit 1; }
+	  || { echo "make audit: a dependency is vulnerable, or pypi.org could not be reached: see above"; exit 1; }
 
-coverage: $(VENV)/.installed ## branches of all that is pure, which must be 100 %; then a figure for the entire package
+coverage: $(VENV)/.installed ## branch coverage: 100 % of all pure modules; then a figure for the whole package
 	HYPOTHESIS_PROFILE=coverage $(BIN)/pytest -n auto -m "not soak" --cov --cov-report=term-missing:skip-covered tests/unit
 	$(BIN)/pytest -n auto -m "not soak" --cov --cov-append --cov-report= --cov-fail-under=0 tests/integration tests/stores
-	@echo "the entire package, in the tests' own processes: $$($(BIN)/coverage report --format=total --include='maintainer/*' --fail-under=0) %"
+	@echo "the whole package, without subprocesses: $$($(BIN)/coverage report --format=total --include='maintainer/*' --fail-under=0) %"
 
-soak: $(VENV)/.installed ## the tests that need longer
+soak: $(VENV)/.installed ## the long tests
 	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n auto -m "soak or not soak"
 
-fuzz: $(VENV)/.installed ## look for input that breaks a reader, two minutes each; installs atheris
+fuzz: $(VENV)/.installed ## find input that breaks a parser, two minutes each; installs atheris
 	$(BIN)/pip install --quiet "atheris>=3,<4"
 	for target in decoder keys token settings; do \
 	  $(BIN)/python -m tests.fuzz $$target -max_total_time=120 -timeout=20 -rss_limit_mb=2048 || exit 1; done
@@ -56,7 +56,7 @@ fuzz: $(VENV)/.installed ## look for input that breaks a reader, two minutes eac
 bench: $(VENV)/.installed ## measure; prints the tables of the README
 	$(BIN)/pytest benchmarks --benchmark-only --benchmark-timer=time.process_time --benchmark-columns=min,median,rounds --benchmark-sort=name
 
-readme: $(VENV)/.installed ## write the parts of the README that follow from code
+readme: $(VENV)/.installed ## write the generated parts of the README
 	$(BIN)/python -m tests.readme
 
 act: $(VENV)/.installed ## run the workflows of REPOSITORY by `act`, on an emulated cache
@@ -67,5 +67,5 @@ lock: ## lock the newest versions that pyproject.toml allows
 	$(LOCK) --upgrade --group dev --group third-party -o requirements.txt
 	$(LOCK) --constraint requirements.txt --group build -o config/action/requirements.txt
 
-clean: ## remove what the targets above made
+clean: ## remove the files that the targets above made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage dist build
