@@ -20,11 +20,11 @@ class UsageError(MaintainerError):
 
 
 class AddressBusyError(MaintainerError):
-    """An address cannot be listened on now; it may be available a little later."""
+    """An address is in use; it may be available later."""
 
 
 class InvalidIndexError(MaintainerError):
-    """An index breaks a rule for which an importer refuses it whole."""
+    """An index breaks a rule, so importers refuse all of it."""
 
     def __init__(self, where: str, rule: str) -> None:
         """Take the place (`layer 3`, `record 7, input 0`, `index`) and the broken rule."""
@@ -47,7 +47,7 @@ class UnreadableError(StoreError):
 
 
 class BudgetExhaustedError(StoreError):
-    """The run may not send another request; the rest is deferred to the next run."""
+    """The run has no requests left; the rest is deferred to the next run."""
 
     def __init__(self, reason: Exhausted) -> None:
         """Take the part of the budget that is exhausted."""
@@ -59,7 +59,7 @@ class UnfinishedError(StoreError):
     """The budget ended a step whose partial result is useless."""
 
     def __init__(self, problem: str, reason: Exhausted) -> None:
-        """Take what could not be finished, and the part of the budget that is exhausted."""
+        """Take the step that could not be finished, and the exhausted part of the budget."""
         self.reason = reason
         super().__init__(problem)
 
@@ -73,10 +73,10 @@ class AlreadyExistsError(StoreError):
 
 
 class WriteRefusedError(StoreError):
-    """The token may not write; the trigger of the workflow decides that."""
+    """The token is not allowed to write; that depends on the trigger of the workflow."""
 
     def __init__(self, key: str, answer: str) -> None:
-        """Take what was refused, and what would be allowed."""
+        """Take the key that was refused, and the response."""
         super().__init__(
             f"the cache service refused to write {printable(key)} ({printable(answer)}): run on "
             "push, schedule, workflow_dispatch, repository_dispatch or delete, whose tokens may "
@@ -88,9 +88,9 @@ class MassDeletionError(MaintainerError):
     """Most known entries are gone, and neither the quota nor our own deletions explain it."""
 
     def __init__(self, what: str) -> None:
-        """Take what was found."""
+        """Take how much was found."""
         super().__init__(
-            f"{what}, in two listings: an outage is likelier than an eviction, so nothing is "
+            f"{what}, in two listings: probably an outage, not an eviction, so nothing is "
             "written or deleted; if the cache was emptied on purpose, run with --accept-loss"
         )
 

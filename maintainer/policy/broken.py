@@ -1,5 +1,5 @@
-"""A blob whose content cannot be downloaded goes at once: a build that finds it fails, or counts on
-it and names it again. The indexes that name it and can be rewritten are rewritten first.
+"""A blob whose content cannot be downloaded is deleted at once: a build that finds it fails, or
+references it again. The indexes that reference it are rewritten first, if possible.
 """
 
 from maintainer.model.decision import DeleteEntry
@@ -10,7 +10,7 @@ NAME = "without content"
 
 
 def decide(marked: Mark, context: PlanContext) -> DeleteEntry | None:
-    """Delete a blob without content, whatever names it."""
+    """Delete a blob without content, even if indexes reference it."""
     if marked.state is not State.WITHOUT_CONTENT:
         return None
     after = frozenset(context.referrers(marked.entry) & context.writes.keys())

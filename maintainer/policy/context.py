@@ -1,4 +1,4 @@
-"""What policies are given and what they give: the context of a plan, and decisions."""
+"""The input and output of policies: the context of a plan, and decisions."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ from maintainer.model.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class PlanContext:
-    """All that a policy knows beside what it decides about."""
+    """Everything that a policy knows besides the subject of its decision."""
 
     marks: Marks
-    """What the indexes come to; of the entries, those that were created lately."""
+    """The merges of the indexes; of the entries, only recent ones."""
     rules: Rules
     """What the owner of the cache has decided."""
     named_by: Mapping[Digest, AbstractSet[IndexId]]
-    """The indexes that name each blob, or that it holds."""
+    """The indexes that reference each blob, or that it contains."""
     export: Export | None
     """The export in progress, if there is one."""
     writes: Mapping[IndexId, WriteIndex] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class PlanContext:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The cache as the run sees it."""
+        """The cache, from the point of view of the run."""
         return self.marks.snapshot
 
     @property
@@ -55,11 +55,11 @@ class PlanContext:
         return self.snapshot.now
 
     def since(self, marked: Mark) -> datetime:
-        """Return since when nothing needs an entry: from now on if no run has noticed it before."""
+        """Return since when an entry is unreferenced: now, if no run has noticed that before."""
         return marked.since or self.now
 
     def referrers(self, entry: KnownEntry) -> AbstractSet[IndexId]:
-        """Return the indexes that name a blob, or that it holds; none of other entries."""
+        """Return the indexes that reference a blob, or that it contains; none for other entries."""
         return self.named_by.get(getattr(entry.parsed, "digest", Digest("")), frozenset())
 
 
@@ -75,11 +75,11 @@ def _named_by(marks: Marks) -> Mapping[Digest, AbstractSet[IndexId]]:
 
 @dataclass(frozen=True, slots=True)
 class LeaveAlone:
-    """Leave an entry alone, and do not mention it in the plan."""
+    """Do not touch an entry, and do not mention it in the plan."""
 
 
 Decision = DeleteEntry | Keep | LeaveAlone
-"""What is decided about an entry. A deletion still needs that no policy vetoes it."""
+"""A decision about an entry. Policies may still veto a deletion."""
 
 
 class IndexDecider(Protocol):
@@ -97,11 +97,11 @@ class Decider(Protocol):
     NAME: str
 
     def decide(self, marked: Mark, context: PlanContext, /) -> Decision | None:
-        """Return what to do about an entry; None to leave that to the policies after it."""
+        """Return what to do with an entry; None leaves the decision to later policies."""
 
 
 class Veto(Protocol):
-    """A policy that speaks against deletions."""
+    """A policy that vetoes deletions."""
 
     NAME: str
 

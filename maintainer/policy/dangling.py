@@ -1,5 +1,5 @@
-"""A blob or signature that no index needs goes. It goes after the indexes that still name it were
-rewritten without it.
+"""A blob or signature that no index needs is deleted. The indexes that still reference it
+are rewritten without it first.
 """
 
 from maintainer.model.decision import DeleteEntry
@@ -10,7 +10,7 @@ NAME = "dangling"
 
 
 def decide(marked: Mark, context: PlanContext) -> DeleteEntry | None:
-    """Delete an entry that nothing needs."""
+    """Delete an unreferenced entry."""
     if marked.state is not State.DANGLING:
         return None
     after = frozenset(context.referrers(marked.entry) & context.writes.keys())

@@ -1,5 +1,5 @@
-"""While a build exports, no dangling entry goes, because the build may count on it. The run waits
-for the export for a while, and then defers the deletion to the next run.
+"""While a build exports, no dangling entry is deleted, because the build may rely on it. The run
+waits for the export for a while, and then defers the deletion to the next run.
 """
 
 from maintainer.model.decision import DeleteEntry
@@ -11,5 +11,5 @@ NAME = "export in progress"
 
 
 def veto(delete: DeleteEntry, _marked: Mark, context: PlanContext) -> ExportInProgress | None:
-    """Return the export in progress, if there is one and a dangling entry is to go."""
+    """Return the export in progress, if there is one and the entry is dangling."""
     return context.export.reason if context.export and delete.state is State.DANGLING else None

@@ -1,5 +1,5 @@
-"""What nothing needs is kept for a grace period, in case a build is about to need it again. The
-period starts when the last thing that needed it is gone.
+"""An unreferenced entry is kept for a grace period, because a build may be about to need it again.
+The period starts when the entry was last needed.
 """
 
 from maintainer.model.decision import DeleteEntry

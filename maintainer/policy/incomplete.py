@@ -1,5 +1,6 @@
-"""While an index could not be read, or the list of entries is incomplete, no dangling entry goes:
-an index that the run has not seen may need it. A later run that sees everything decides.
+"""If an index could not be read, or the list of entries is incomplete, no dangling entry is
+deleted, because an index that the run has not seen may need it. A later run that sees everything
+decides.
 """
 
 from maintainer.model.decision import DeleteEntry
@@ -11,5 +12,5 @@ NAME = "incomplete view"
 
 
 def veto(delete: DeleteEntry, _marked: Mark, context: PlanContext) -> Reason | None:
-    """Return what the run has not seen, if a dangling entry is to go."""
+    """Return what the run has not seen, if the entry is dangling."""
     return context.snapshot.gap if delete.state is State.DANGLING else None

@@ -11,7 +11,7 @@ from maintainer.model.snapshot import Snapshot
 NAME = "mass-deletion guard"
 
 _RETENTION = timedelta(days=7)
-"""GitHub's default, where nobody says another one."""
+"""GitHub's default, used if the quota is unknown."""
 
 
 def find_loss(
@@ -21,26 +21,26 @@ def find_loss(
     snapshot: Snapshot,
     limits: StoreLimits,
 ) -> str | None:
-    """Return how much is gone, if a probe found less than half of what is known to have existed.
+    """Return how much is gone, if a probe found less than half of the known entries.
 
-    What a store deletes by its own rules does not count.
+    Entries that the store deletes by its own rules do not count.
     """
     if probe.abilities.evicted_by is None:
         return _find_loss_of_indexes(known, probe, snapshot)
     if not probe.abilities.lists:
         expected = known.named_blobs - known.missing_blobs - probe.unasked_blobs
         found = len(expected & probe.live_blobs)
-        return _format(found, len(expected), "blobs that existed at the last look")
+        return _format(found, len(expected), "known blobs")
     unexplained = _count_unexplained(remembered, probe.at, limits)
     expected_entries = remembered.found + unexplained
-    return _format(remembered.found, expected_entries, "entries that existed at the last look")
+    return _format(remembered.found, expected_entries, "known entries")
 
 
 def _count_unexplained(remembered: ExpectedEntries, now: datetime, limits: StoreLimits) -> int:
-    """Count what is gone and the store had no reason to delete.
+    """Count the missing entries that the store had no reason to evict.
 
-    It deletes what was idle for its retention and, as far as what was stored since makes it exceed
-    its quota, what was used least recently.
+    The store evicts entries that were unused for its retention. If new entries exceed its quota, it
+    evicts the least recently used ones.
     """
     excess = remembered.size - limits.quota
     retention = limits.retention or _RETENTION
@@ -54,14 +54,14 @@ def _count_unexplained(remembered: ExpectedEntries, now: datetime, limits: Store
 def _find_loss_of_indexes(known: Memory, probe: Probe, snapshot: Snapshot) -> str | None:
     """Return how much is gone, if it is more than half of the indexes, or of the blobs they need.
 
-    One that was emptied, or whose disk is not mounted, looks like this. What only former exports
-    needed may go: builders delete it.
+    A directory that was emptied, or whose disk is not mounted, looks like this. Blobs that only
+    replaced exports needed do not count: builders delete them.
     """
     expected = sum(1 for places in known.places.values() if places)
     named = {one.index for one in probe.read} | {one.index for one in probe.unread}
     named |= {one.index for one in snapshot.generations if one.exists}
     still = sum(1 for index, places in known.places.items() if places and index in named)
-    if problem := _format(still, expected, "tags that existed at the last look"):
+    if problem := _format(still, expected, "known tags"):
         return problem
     needed = frozenset[object]().union(*(one.blobs for one in snapshot.generations if one.exists))
     return _format(len(needed & snapshot.live_blobs), len(needed), "blobs that the tags need")

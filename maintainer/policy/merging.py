@@ -1,5 +1,5 @@
-"""An index is written if builds could use more than its newest generation holds, or if that names
-blobs that are gone. What is written is the merge of all its generations, as far as blobs exist.
+"""An index is written if builds could use more than its newest generation contains, or if that
+references missing blobs. The run writes the merge of all its generations, without missing blobs.
 """
 
 import msgspec
@@ -28,7 +28,7 @@ NAME = "merging"
 
 
 def decide(index: Index, context: PlanContext) -> WriteIndex | Keep:
-    """Return what to write of an index and why, or why it stays as it is."""
+    """Return how to write an index and why, or why it stays unchanged."""
     if why_never := _why_never(index):
         return Keep(str(index.id), index.id.ref, why_never)
     reason = _why_write(index, context)
@@ -61,7 +61,7 @@ def _find_veto(index: Index, reason: WriteReason, context: PlanContext) -> Reaso
 
 
 def _is_broken(index: Index, context: PlanContext) -> bool:
-    """Whether builders fail on what they read, or miss what it promises."""
+    """Whether the index that builders read makes them fail, or references missing blobs."""
     missing = index.named - context.snapshot.live_blobs
     return bool(missing) or any(one.violation for one in index.current)
 
@@ -110,7 +110,7 @@ def _why_replace(
 
 
 def _why_hidden(shadowed_by: str, newest: KnownGeneration, context: PlanContext) -> WriteReason:
-    """Return what hides the newest generation, or that an incomplete list lacks the newest."""
+    """Return what shadows the newest generation, or that an incomplete list lacks it."""
     is_listed = newest.store_id is None or newest.last_seen_at in (None, context.now)
     if not is_listed:
         return reasons.Unlisted(key=str(newest.key), shadowed_by=shadowed_by)
@@ -133,7 +133,7 @@ def _follow_others(index: Index, config: CacheConfig) -> reasons.FollowOthers:
 
 
 def _has_room_for_sink(index: Index) -> bool:
-    """Whether importers still read an index of a directory that has a sink, too."""
+    """Whether an index of a directory still fits into importers' limits with a sink."""
     return not index.id.is_named or fits_importers(index.merged)
 
 

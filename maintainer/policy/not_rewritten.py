@@ -1,5 +1,5 @@
-"""What an index names stays for as long as the run cannot rewrite this index. So do its older
-generations, unless the newest one is up to date.
+"""If a run cannot rewrite an index, it keeps the blobs that the index references. It also keeps the
+older generations of the index, unless the newest one is up to date.
 """
 
 from maintainer.model.decision import DeleteEntry

@@ -1,5 +1,5 @@
 """An index whose content is unknown keeps older blobs for a grace period, because it may need them.
-In a ref that the token cannot read, it keeps nothing that the store would evict tomorrow anyway.
+In a ref that the token cannot read, it does not keep blobs that the store would evict tomorrow.
 """
 
 from maintainer.model.decision import DeleteEntry

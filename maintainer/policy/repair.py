@@ -1,4 +1,4 @@
-"""A repair rewrites indexes and nothing else. It leaves every entry alone."""
+"""A repair only rewrites indexes. It does not touch entries."""
 
 from maintainer.model.marks import Mark
 from maintainer.policy.context import LeaveAlone, PlanContext
@@ -7,5 +7,5 @@ NAME = "repair"
 
 
 def decide(_marked: Mark, context: PlanContext) -> LeaveAlone | None:
-    """Leave an entry alone if the run is a repair."""
+    """Do not touch an entry if the run is a repair."""
     return LeaveAlone() if context.rules.repair else None

@@ -1,6 +1,6 @@
-"""The store evicts what nobody has used for its retention. What it would evict within a day is not
-worth protecting: otherwise an index that is written each day, in a ref that the token cannot read,
-would keep forever what it may need.
+"""An entry that the store would evict within a day, because nobody has used it, is not protected.
+Otherwise an index that is written every day, in a ref that the token cannot read, would protect
+every blob that it may need forever.
 """
 
 from datetime import timedelta

@@ -1,5 +1,5 @@
-"""A generation goes once builds read a newer one, and what the run replaces goes as well. It goes
-after its index was rewritten, if the run rewrites it.
+"""A generation is deleted once builds read a newer one, or if this run replaces it. If the run
+rewrites its index, the deletion comes after that.
 """
 
 from collections.abc import Set as AbstractSet
@@ -14,7 +14,7 @@ NAME = "superseded"
 
 
 def decide(marked: Mark, context: PlanContext) -> DeleteEntry | None:
-    """Delete a generation, or the manifest of a tag, that builds do not read any more."""
+    """Delete a generation, or the manifest of a tag, that builds no longer read."""
     if marked.state not in (State.SUPERSEDED, State.NEWEST):
         return None
     indexes = _indexes(marked, context)

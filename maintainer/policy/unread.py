@@ -1,4 +1,4 @@
-"""A generation that could not be read this time stays. A later run reads it and decides."""
+"""A generation that could not be read this time is kept. A later run reads it and decides."""
 
 from maintainer.model.decision import Keep
 from maintainer.model.marks import Mark, State

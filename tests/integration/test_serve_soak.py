@@ -108,7 +108,7 @@ def test_memory_stays_flat_and_every_run_is_recorded(tmp_path: Path, world: Worl
     # A cache as small as this one may lose more than half of what is needed within an interval; the
     # run then keeps to what it takes for an outage, until it is none any more.
     failed = place.query("SELECT report FROM run WHERE status = 'failed'")
-    assert all("an outage is likelier than an eviction" in report for (report,) in failed)
+    assert all("probably an outage, not an eviction" in report for (report,) in failed)
     assert len(failed) <= len(runs) / 20
     assert len(begun) == len(runs)
     assert len(runs) >= MINUTES * 60 / INTERVAL * 0.5

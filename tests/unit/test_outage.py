@@ -88,9 +88,9 @@ def _outage(
     [
         ((1, 2, 3, 4), None),
         ((1, 2), None),
-        ((1,), "only 1 of 4 entries that existed at the last look were found"),
-        ((), "only 0 of 4 entries that existed at the last look were found"),
-        ((7, 8, 9), "only 0 of 4 entries that existed at the last look were found"),
+        ((1,), "only 1 of 4 known entries were found"),
+        ((), "only 0 of 4 known entries were found"),
+        ((7, 8, 9), "only 0 of 4 known entries were found"),
     ],
 )
 def test_less_than_half_of_what_is_remembered_is_an_outage(
@@ -129,10 +129,10 @@ def test_a_quota_that_is_not_full_explains_nothing() -> None:
 def test_a_quota_explains_the_whole_entry_that_makes_room_for_a_byte() -> None:
     # Three of four are gone; a byte too much takes one of them, two remain to be explained.
     assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE - 1) == (
-        "only 1 of 3 entries that existed at the last look were found"
+        "only 1 of 3 known entries were found"
     )
     assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE) == (
-        "only 1 of 4 entries that existed at the last look were found"
+        "only 1 of 4 known entries were found"
     )
 
 
@@ -154,9 +154,7 @@ def _without_list(
 
 def test_without_a_list_the_blobs_that_indexes_name_are_counted() -> None:
     assert _without_list(live=(0, 1, 2)) is None
-    assert _without_list(live=(0, 1, 9)) == (
-        "only 2 of 6 blobs that existed at the last look were found"
-    )
+    assert _without_list(live=(0, 1, 9)) == ("only 2 of 6 known blobs were found")
 
 
 def test_without_a_list_blobs_that_were_missing_before_are_not_missed_again() -> None:
@@ -190,7 +188,7 @@ def _tag(number: int) -> IndexId:
 
 def test_where_nothing_is_evicted_less_than_half_of_the_tags_is_an_outage() -> None:
     assert _of_tags(4, 2) is None
-    assert _of_tags(4, 1) == "only 1 of 4 tags that existed at the last look were found"
+    assert _of_tags(4, 1) == "only 1 of 4 known tags were found"
 
 
 def test_where_nothing_is_evicted_less_than_half_of_what_tags_need_is_an_outage() -> None:
