@@ -1,4 +1,4 @@
-"""What people read of a run: one Report value, and the forms that it takes."""
+"""Reports of runs: one Report value, and its forms."""
 
 from maintainer.report.model import ActionReport, EntryTotal, IndexReport, Report, RequestReport
 

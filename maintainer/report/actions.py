@@ -1,4 +1,4 @@
-"""Actions as they are reported: a decision, its outcome, and both in words. Pure."""
+"""Actions in reports: decisions, outcomes, and their sentences. Pure."""
 
 from maintainer.model.decision import DeleteEntry, Keep
 from maintainer.model.outcome import Kept, Outcome
@@ -46,7 +46,7 @@ def delete_action(delete: DeleteEntry, outcome: Outcome) -> ActionReport:
 
 
 def keep_action(keep: Keep) -> ActionReport:
-    """Return the report of something that is kept."""
+    """Return the report of a decision to keep something."""
     return make_action(
         "keep",
         keep.subject,

@@ -1,4 +1,4 @@
-"""Puts a report together from what a run has seen and done. Pure."""
+"""Builds a report from what a run has seen and done. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,7 +47,7 @@ KEPT = "kept"
 
 
 class ReportBuilder:
-    """Holds what is known of a run so far; a report can be made of it at any time."""
+    """Collects what is known of a run so far; `build` works at any time."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class ReportBuilder:
         actions: tuple[ActionReport, ...],
         more_actions: tuple[ActionTotal, ...],
     ) -> Report:
-        """Make the report, with a verdict; `actions` are those that are listed one by one."""
+        """Return the report, with a verdict; `actions` are those to list one by one."""
         access = self.marks.snapshot.access if self.marks else None
         totals = self._totals()
         report = Report(
@@ -268,7 +268,7 @@ class ReportBuilder:
         return msgspec.structs.replace(space, quota_is_assumed=limits.is_assumed)
 
     def _after(self, index: Index, write: WriteIndex | None) -> CacheConfig:
-        """Return what builders can use when the run ends; for a plan, what they could."""
+        """Return what builders can use after the run; for a plan, what they could."""
         for heal in self.heals:
             if heal.index == index.id and heal.result and heal.result.written:
                 return heal.result.written.config or index.usable
@@ -294,14 +294,14 @@ class ReportBuilder:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What the report of an index needs to know of the others."""
+    """What the report of an index needs from the others."""
 
     live: frozenset[Digest]
     sizes: "_Sizes"
     way_before: frozenset[Digest]
-    """The blobs that builders had a way to when the run began, whatever the index."""
+    """The blobs that builders could reach when the run began, by any index."""
     way_after: frozenset[Digest]
-    """Those that they have a way to now, or that are gone."""
+    """The blobs that they can reach now, or that are gone."""
     gone: Counter[IndexId | None]
     """How many generations the sweep deleted."""
     reasons: Mapping[tuple[str, Ref], Reason]
@@ -309,7 +309,7 @@ class _Context:
 
 
 class _Sizes:
-    """How large blobs are: as stored or, where the store does not list, as an index says."""
+    """The sizes of blobs: as listed, or as an index says if the store cannot list."""
 
     def __init__(self, marks: Marks, stored: Mapping[Digest, int]) -> None:
         self._sizes: dict[Digest, int] = {}
@@ -341,7 +341,7 @@ def _contents(checks: CheckTotals | None) -> ContentReport:
 
 
 def _count_results(configs: Iterable[CacheConfig]) -> int:
-    """Count the keys with a result, each once, whatever the number of indexes that hold it."""
+    """Count the keys with a result, each once, even if several indexes contain it."""
     distinct = {id(config): config for config in configs if config.records}
     if len(distinct) == 1:
         return next(iter(distinct.values())).result_count

@@ -40,13 +40,13 @@ def largest_chains(
 
 
 class _Forest:
-    """Layers, and what stands on them."""
+    """Layers, and their children."""
 
     def __init__(self, layers: Sequence[Layer], size_of: Callable[[Digest], int]) -> None:
         self.layers = layers
         self.sizes = [size_of(layer.blob) for layer in layers]
         self.totals = list(self.sizes)
-        """Bytes of each layer with all that it stands on."""
+        """Bytes of each layer with all layers below it."""
         for position in _bottom_up(layers):
             parent = layers[position].parent
             if parent != NO_PARENT:
@@ -60,7 +60,7 @@ class _Forest:
         return chain
 
     def rows(self, shown: set[int], ends: Counter[int], whole: int) -> list[ChainRow]:
-        """Return the layers of `shown`, each followed by what stands on it."""
+        """Return the layers of `shown`, each followed by its children."""
         above = self._above(shown)
         rows = []
         waiting = [(root, 0) for root in reversed(above[NO_PARENT])]
@@ -74,7 +74,7 @@ class _Forest:
         return rows
 
     def _above(self, shown: set[int]) -> defaultdict[int, list[int]]:
-        """Return for each layer those that stand on it, the largest subtree first."""
+        """Return the children of each layer, the largest subtree first."""
         weight: Counter[int] = Counter()
         for layer in reversed(_bottom_up(self.layers)):
             if layer in shown:
@@ -103,7 +103,7 @@ def find_losses(
 ) -> tuple[int, tuple[LostBlob, ...]]:
     """Return how many results pruning has dropped, and because of which missing blobs.
 
-    Each is put down to the missing blob that is nearest to the bottom of its layers.
+    Each result is attributed to its lowest missing blob.
     """
     causes = _causes(remembered.layers, live_blobs)
     lost: Counter[Digest] = Counter()
@@ -120,7 +120,7 @@ def find_losses(
 
 
 def _causes(layers: Sequence[Layer], live_blobs: Collection[Digest]) -> list[Digest | None]:
-    """Return for each layer the lowest blob among its own and those below that is missing."""
+    """Return for each layer the lowest missing blob among it and the layers below it."""
     causes: list[Digest | None] = [None] * len(layers)
     for position in _bottom_up(layers):
         layer = layers[position]

@@ -13,7 +13,7 @@ from maintainer.sanitize import loggable
 
 
 def render_diff(diff: RunDiff) -> Group:
-    """Lay a comparison out."""
+    """Format a comparison."""
     return Group(*_parts(diff))
 
 
@@ -25,7 +25,7 @@ def _parts(diff: RunDiff) -> Iterator[RenderableType]:
     )
     usable = (diff.usable_before, diff.usable_after)
     if None in usable:
-        yield Text("usable results: not known, as an index could not be read", style="bold")
+        yield Text("usable results: unknown, because an index could not be read", style="bold")
     else:
         yield Text(f"usable results: {_change(*usable)}", style="bold")
     for tally in diff.happened:

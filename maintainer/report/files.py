@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all."""
+"""Files that are written atomically."""
 
 import os
 import tempfile
@@ -10,8 +10,8 @@ from maintainer.errors import MaintainerError
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file, with the permissions of a new file.
 
-    A link is followed; a device or a pipe stays what it is, and is written to.
-    Raises MaintainerError, in one line, if that cannot be done; then nothing has changed.
+    A link is followed. A device or a pipe is not replaced, but written to.
+    Raises MaintainerError, in one line, if that fails; then nothing has changed.
     """
     temporary: Path | None = None
     try:

@@ -1,8 +1,8 @@
-"""What a workflow sees of a run: the job summary, a step's outputs, an error's annotation.
+"""The output for a workflow: the job summary, the outputs of a step, annotations of errors.
 
-The runner obeys commands in whatever a step prints, on stdout and stderr alike, and names in a
-cache are anybody's text. So commands are turned off during a run; values go into
-files, between delimiters that nobody can guess.
+The runner obeys commands in what a step prints, on stdout and stderr, and names in a cache are
+untrusted. So commands are turned off during a run, and values are written to files, between
+delimiters that nobody can guess.
 """
 
 import secrets
@@ -31,7 +31,7 @@ class Workflow:
         self._token = ""
 
     def tell(self, report: Report) -> None:
-        """Write the job summary and the outputs; what went wrong becomes an annotation.
+        """Write the job summary and the outputs; errors become annotations.
 
         Raises MaintainerError if one of the runner's files cannot be written.
         """
@@ -43,7 +43,7 @@ class Workflow:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep the runner from obeying what is printed inside; all of it goes to stdout.
+        """Turn the runner's commands off inside; all output goes to stdout.
 
         An error ends the process, with its status, as an annotation and the output `status`.
         """
@@ -55,11 +55,11 @@ class Workflow:
                 self._set({"status": "failed"})
                 self._annotate(str(error))
                 raise SystemExit(error.exit_status) from None
-            # After any other error commands stay off: a traceback may contain names.
+            # After any other error, commands stay off: a traceback may contain names.
             self._resume_commands()
 
     def _summarize(self, text: str) -> None:
-        """Append to the summary, unless the step has made it too long: then all would be lost."""
+        """Append to the summary, unless it would be too long: GitHub would drop all of it."""
         summary = self._step.summary
         if summary and _size(summary) + len(text.encode()) <= MAX_BYTES:
             _append(summary, text)
@@ -91,7 +91,7 @@ class Workflow:
 
 @contextmanager
 def open_workflow(step: StepSettings | None) -> Iterator[Workflow | None]:
-    """Return the workflow that `step` is of, held as long as the context lasts; None for None."""
+    """Yield the workflow of `step`, with commands turned off inside; None for None."""
     if step is None:
         yield None
     else:
@@ -101,7 +101,7 @@ def open_workflow(step: StepSettings | None) -> Iterator[Workflow | None]:
 
 
 def outputs(report: Report) -> dict[str, str]:
-    """Return the outputs of a step: numbers, and words that are ours."""
+    """Return the outputs of a step: numbers, and constants of ours."""
     verdict = report.verdict or judge(report)
     return {
         "status": report.status,

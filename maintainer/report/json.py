@@ -1,4 +1,4 @@
-"""The report as one JSON document, and the schema that it keeps to."""
+"""The report as one JSON document, and its schema."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def to_json(value: object) -> str:
     """Return the JSON of a report, or of a list of runs.
 
-    Everything outside of ASCII is escaped: keys and refs may hold what terminals obey.
+    All non-ASCII characters are escaped: keys and refs may contain terminal commands.
     """
     return json.dumps(msgspec.to_builtins(value), indent=2, sort_keys=False)
 

@@ -1,7 +1,8 @@
 """The report as Markdown, for a workflow's job summary (`GITHUB_STEP_SUMMARY`).
 
-Whatever is not a letter, a digit or harmless becomes a numeric entity, which no Markdown parser
-takes for syntax. Keys and refs stand in `<code>`, where GitHub makes no mentions and no links.
+All characters except letters, digits and harmless ones become numeric entities, which Markdown
+parsers never treat as syntax. Keys and refs are in `<code>`, where GitHub creates no mentions or
+links.
 """
 
 import re
@@ -24,7 +25,7 @@ _CUT = "\n\n… the rest is too long for a job summary: see `maintainer report`\
 _HARMFUL = re.compile(r"[!-\+\--/:<-@\[-`{-~]")
 _SYMBOLS = {"good": "✅", "attention": "⚠️", "bad": "❌"}
 _NAMES = frozenset({"index", "ref", "missing blob", "entry", "scope", "scopes", "layers"})
-"""The columns whose texts are names that others chose."""
+"""The columns with untrusted names."""
 
 
 def render_markdown(report: Report) -> str:
@@ -143,7 +144,7 @@ def _cell(cell: Cell, column: str) -> str:
 
 
 def _say(text: str) -> str:
-    """Write a sentence; a word that GitHub would make a mention or a link of becomes code."""
+    """Format a sentence; words that GitHub would turn into mentions or links become code."""
     pieces = page.COMMAND.split(printable(text, _LONGEST))
     return "".join(_code(one) if at % 2 else _words(one) for at, one in enumerate(pieces))
 

@@ -1,4 +1,4 @@
-"""One report: all that is reported of a run, in every form. Its JSON names are stable."""
+"""The report of a run, the source of every form. Its JSON names are stable."""
 
 from datetime import date, datetime
 from typing import Final, Literal
@@ -9,10 +9,10 @@ from maintainer.model.outcome import AlreadyGone, Done, Outcome, Planned
 from maintainer.model.reason import ExportInProgress, Note, Reason, code_of
 
 SCHEMA_VERSION: Final = 1
-"""Raised with every change of the JSON report that may affect a program which reads it."""
+"""Increased with every change of the JSON report that may affect a reader."""
 ActionKind = Literal["write", "delete", "keep"]
 _GONE = (Done, AlreadyGone)
-"""Outcomes of a deletion after which the entry is not there."""
+"""Outcomes of a deletion after which the entry no longer exists."""
 _GONE_CODES = frozenset(code_of(one()) for one in _GONE)
 
 
@@ -51,26 +51,26 @@ class SpacePart(msgspec.Struct, frozen=True):
     """A part of the quota."""
 
     kind: Kind
-    """`due` is what a run would delete; `foreign` is one other tool, and `others` those that are
-    too small to be listed one by one."""
+    """`due` is what a run would delete; `foreign` is one other tool; `others` are all
+    tools that are too small to be listed."""
     name: str
-    """Its name: of another tool's entries, what their keys begin with."""
+    """Its name; for another tool, the beginning of its keys."""
     entries: int
     size: int
     """Bytes."""
 
 
 class Space(msgspec.Struct, frozen=True):
-    """What takes the space, when the run ends."""
+    """What takes the space at the end of the run."""
 
     quota: int
     """Bytes, above which the store evicts."""
     used: int
     """Bytes."""
     parts: tuple[SpacePart, ...]
-    """All but the last, which is free, add up to what is used."""
+    """All except the last, which is free, add up to `used`."""
     quota_is_assumed: bool = False
-    """Whether nobody could be asked for the quota, so that GitHub's default stands for it."""
+    """Whether the quota is unknown, so that GitHub's default is assumed."""
 
 
 class GoneEntry(msgspec.Struct, frozen=True):
@@ -83,7 +83,7 @@ class GoneEntry(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """What others did to the cache since the previous run."""
+    """Changes of the cache since the previous run that no run made."""
 
     previous_run: int | None = None
     """None if this was the first run on the cache."""
@@ -92,7 +92,7 @@ class Changes(msgspec.Struct, frozen=True):
     """Seen for the first time by this run."""
     new_bytes: int = 0
     gone_entries: int = 0
-    """Gone since, and not deleted by a run: GitHub evicted it, or others deleted it."""
+    """Gone since, but not deleted by a run: GitHub evicted it, or somebody else deleted it."""
     gone_bytes: int = 0
     gone_largest: tuple[GoneEntry, ...] = ()
 
@@ -111,29 +111,29 @@ class LostBlob(msgspec.Struct, frozen=True):
 
     digest: str
     size: int
-    """Bytes, as the index says."""
+    """Bytes, according to the index."""
     results: int
-    """The results that need it and nothing missing below it."""
+    """The results that need it, unless they also need a missing blob below it."""
 
 
 class ChainRow(msgspec.Struct, frozen=True):
-    """Layers of a tree that stand on each other without a branch between them."""
+    """Consecutive layers of a tree without a branch between them."""
 
     depth: int
-    """The branches below them."""
+    """The number of branches below them."""
     digest: str
-    """Of the largest of them."""
+    """The digest of the largest one."""
     layers: int
     size: int
     """Bytes."""
     share: float
-    """Of all the bytes that the results of the index need, 0 to 1."""
+    """Share of all bytes that the results of the index need, 0 to 1."""
     results: int
-    """The results that end in one of them."""
+    """The results whose last layer is one of these."""
 
 
 class IndexReport(msgspec.Struct, frozen=True):
-    """One index before and after."""
+    """One index, before and after the run."""
 
     scope: str
     ref: str
@@ -151,53 +151,53 @@ class IndexReport(msgspec.Struct, frozen=True):
     bytes_usable: int
     """Bytes of the blobs that its live results need, when the run ends."""
     bytes_dangling_before: int
-    """Bytes of the stored blobs that its generations name, and that builders had no way to."""
+    """Bytes of the stored blobs that its generations reference but builders could not reach."""
     bytes_dangling_after: int
     written: str | None
     """The key of the generation that was written, or is planned."""
     outcome: Outcome
     outcome_sentence: str
-    """The outcome in words."""
+    """The outcome as a sentence."""
     reason: Reason
-    """Why it is written, or is not."""
+    """Why it is written, or not written."""
     sentence: str
-    """The reason in words."""
+    """The reason as a sentence."""
     keys: int = 0
     """Cache keys that are known and lead to something that exists."""
     usable_possible: int | None = None
-    """Cache keys with a result that the existing blobs allow, whoever can write the index."""
+    """Cache keys with a result whose blobs exist, even if the token cannot write the index."""
     results_lost: int = 0
     """Results that this run dropped because a blob is gone."""
     lost: tuple[LostBlob, ...] = ()
-    """Those blobs, the costliest first, up to a number."""
+    """Those blobs, the one with the most lost results first, up to a limit."""
     newest_at: datetime | None = None
     """When its newest generation was created; of a tag, when its newest result was made."""
     oldest_at: datetime | None = None
     chains: tuple[ChainRow, ...] = ()
-    """The largest layer chains, as a tree: each row stands on the nearest one above it that is
-    less deep."""
+    """The largest layer chains, as a tree: the parent of a row is the nearest row above it with a
+    smaller depth."""
     chains_omitted: int = 0
     """The chains that are too small to be in the tree."""
     is_merge: bool = False
     """Whether it holds the merge of all other indexes of its ref, for builds to import."""
     omitted: int = 0
-    """Of a tag: results that exist, but do not fit into importers' limits."""
+    """Of a tag: existing results that do not fit into importers' limits."""
     used_by_builds: str | None = None
-    """The key that a build has exported where such a merge belongs, if so."""
+    """The key that a build has exported to an index reserved for such a merge, if so."""
 
 
 class Blocked(msgspec.Struct, frozen=True):
-    """What keeps runs from deleting any blob."""
+    """The reason why runs delete no blobs."""
 
     reason: Reason
     sentence: str
-    """The reason in words."""
+    """The reason as a sentence."""
     since: datetime
-    """The first of the runs in a row that were kept from it."""
+    """The first of the consecutive runs that deleted none."""
 
     @property
     def by_export(self) -> bool:
-        """Whether it is an export in progress, which relies on otherwise unreferenced blobs."""
+        """Whether it is an export in progress, which may rely on unreferenced blobs."""
         return isinstance(self.reason, ExportInProgress)
 
 
@@ -207,15 +207,15 @@ class ResultTotals(msgspec.Struct, frozen=True):
     before: int = 0
     """Those that builders could use when the run began."""
     after: int = 0
-    """Those that they can use when it ends; for a plan, those that they could."""
+    """Those that builders can use after the run; for a plan, those that they could."""
     possible: int = 0
-    """Those that the existing blobs allow, whoever can write the indexes."""
+    """Those whose blobs exist, even if the token cannot write the indexes."""
     dropped: int = 0
-    """Those that builders could use before and cannot use now, although their blobs exist."""
+    """Those that builders could use before, but not after, although their blobs exist."""
 
 
 class ActionReport(msgspec.Struct, frozen=True):
-    """Something that was done, or a decision to keep something."""
+    """An action, or a decision to keep something."""
 
     kind: ActionKind
     subject: str
@@ -224,11 +224,11 @@ class ActionReport(msgspec.Struct, frozen=True):
     reason: Reason
     """Why it was decided."""
     sentence: str
-    """The reason in words."""
+    """The reason as a sentence."""
     outcome: Outcome
     """Its outcome."""
     outcome_sentence: str
-    """The outcome in words."""
+    """The outcome as a sentence."""
     store_id: int | None = None
     size: int | None = None
     """Bytes."""
@@ -240,7 +240,7 @@ class ContentReport(msgspec.Struct, frozen=True):
     checked: int = 0
     """Blobs that can be downloaded, or have no content."""
     without_content: int = 0
-    """Those of which no entry has content: they count as gone."""
+    """Blobs without content in any entry: they count as gone."""
     unverified: int = 0
     """Blobs whose check was inconclusive; the next run retries it."""
     deferred: int = 0
@@ -248,7 +248,7 @@ class ContentReport(msgspec.Struct, frozen=True):
 
 
 class ActionTotal(msgspec.Struct, frozen=True):
-    """Actions that are too many to be listed one by one; the database has them."""
+    """Actions that are too many to be listed; the database has them."""
 
     kind: str
     outcome: str
@@ -272,18 +272,18 @@ class RequestReport(msgspec.Struct, frozen=True):
 
 
 class TrendPoint(msgspec.Struct, frozen=True):
-    """How a run left the cache."""
+    """The cache at the end of a run."""
 
     run: int
     at: datetime
     bytes: dict[str, int]
     """By state."""
     usable: int | None
-    """Results that builds could use; None where the run could read no index."""
+    """Results that builds could use; None if the run could read no index."""
 
 
 class EvictionDay(msgspec.Struct, frozen=True):
-    """What was found to be evicted on a day (UTC)."""
+    """Evictions that runs noticed on a day (UTC)."""
 
     day: date
     entries: int
@@ -292,34 +292,33 @@ class EvictionDay(msgspec.Struct, frozen=True):
 
 
 class Trend(msgspec.Struct, frozen=True):
-    """How the cache has changed, as far as the database remembers."""
+    """How the cache has changed over time, according to the database."""
 
     points: tuple[TrendPoint, ...] = ()
-    """Oldest first; of many runs, evenly chosen ones."""
+    """Oldest first; an even selection if there are many runs."""
     runs: int = 0
-    """How many runs these points stand for."""
+    """How many runs these points represent."""
     evictions: tuple[EvictionDay, ...] = ()
     """Oldest first; only days with evictions."""
 
 
 class NoteReport(msgspec.Struct, frozen=True):
-    """What kept a run from doing more, although nothing failed."""
+    """Why a run did not do more, although nothing failed."""
 
     reason: Note
     sentence: str
-    """The reason in words."""
+    """The reason as a sentence."""
 
 
 class StoreReport(msgspec.Struct, frozen=True):
-    """What a reader has to know about the store that the cache lives in."""
+    """What a reader must know about the store of the cache."""
 
     noun: str = "store"
     """What people call it: a directory, a service."""
     evicted_by: str | None = None
     """Who evicts entries automatically; None if nobody does."""
     numbered: bool = False
-    """Whether an index has numbered generations; else it has a name, and each build overwrites it.
-    """
+    """Whether an index has numbered generations; otherwise each build overwrites it by name."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -339,7 +338,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     """`done`, `failed` or `interrupted`."""
     problems: tuple[str, ...]
-    """What went wrong, or kept the run from doing more; each one line."""
+    """Errors, and other reasons why the run did not do more; one line each."""
     grace_seconds: int
     readable: tuple[str, ...]
     """The refs that the token reads."""
@@ -354,29 +353,29 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """How many entries the store allows to be deleted per minute; None if it has no limit."""
     contents: ContentReport = ContentReport()
     blocked: Blocked | None = None
-    """What kept the run from deleting any blob, if something did."""
+    """Why the run deleted no blobs, if so."""
     notes: tuple[NoteReport, ...] = ()
     verdict: Verdict | None = None
     space: Space | None = None
-    """None where the store cannot list its entries."""
+    """None if the store cannot list its entries."""
     changes: Changes = Changes()
     trend: Trend = Trend()
-    """Not stored with a run, but read from the database together with it."""
+    """Not stored with the run; read from the database together with it."""
     more_actions: tuple[ActionTotal, ...] = ()
     """Of a directory with many blobs: what else was done or kept."""
     broken_tags: tuple[BrokenTagReport, ...] = ()
-    """Of a directory: what builders cannot import, or the run could not read."""
+    """Of a directory: tags that builders cannot import, or that the run could not read."""
     repair: bool = False
     """Whether the run only rewrote what was broken: it merged and deleted nothing."""
 
     @property
     def deletions(self) -> tuple[ActionReport, ...]:
-        """The deletions that are listed one by one, whatever their outcome."""
+        """The listed deletions, whatever their outcome."""
         return tuple(action for action in self.actions if action.kind == "delete")
 
     @property
     def deleted(self) -> tuple[ActionReport, ...]:
-        """What is gone because of this run."""
+        """Deletions of this run after which the entry no longer exists."""
         return tuple(action for action in self.deletions if isinstance(action.outcome, _GONE))
 
     @property
@@ -406,7 +405,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bytes_freed(self) -> int:
-        """Bytes of what was deleted."""
+        """Bytes of deleted entries."""
         listed = sum(action.size or 0 for action in self.deleted)
         return listed + sum(total.size for total in self._more_deleted)
 
@@ -417,12 +416,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def saw_nothing(self) -> bool:
-        """Whether it ended before it knew what is stored."""
+        """Whether the run ended before it knew what is stored."""
         return self.status != "done" and not self.entries
 
     @property
     def results_usable(self) -> int:
-        """Results that builds can use when the run has ended, each counted once."""
+        """Results that builds can use after the run, each counted once."""
         return self.results.before if self.dry_run else self.results.after
 
     @property

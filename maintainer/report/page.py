@@ -1,6 +1,6 @@
-"""The five answers of a report as plain tables, which every form then draws in its way. Pure.
+"""The five answers of a report as plain tables, which every form then formats. Pure.
 
-All texts are as they came: the forms escape them.
+The texts are not escaped; the forms do that.
 """
 
 import re
@@ -45,17 +45,17 @@ QUESTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A text; with a value, by which it sorts, it is a number."""
+    """A text. If it has a value, it is a number and sorts by the value."""
 
     text: str
     value: float | None = None
     title: str = ""
-    """The whole of it, where the text is short for something."""
+    """The full text, if `text` is shortened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under names."""
+    """Rows with named columns."""
 
     title: str
     columns: tuple[str, ...]
@@ -63,11 +63,11 @@ class Table:
     """The columns that hold numbers."""
     rows: tuple[tuple[Cell, ...], ...]
     omitted: int = 0
-    """The rows that are too many to show."""
+    """The number of rows that are not shown."""
 
 
 def why_no_space(report: Report) -> str:
-    """Return why there is no quota to divide; of a directory, also what it holds."""
+    """Return why there is no quota to divide; for a directory, also what it stores."""
     if report.saw_nothing:
         return "The run ended before it knew what is stored."
     noun = report.store.noun
@@ -108,7 +108,7 @@ def space_table(report: Report) -> Table | None:
 
 
 def format_changes(report: Report) -> list[str]:
-    """Return in lines what others did since the previous run, and what this run did."""
+    """Return in lines what happened since the previous run, and what this run did."""
     if report.saw_nothing:
         return ["The run ended before it had a plan."]
     changes = report.changes
@@ -126,7 +126,7 @@ def format_changes(report: Report) -> list[str]:
         )
     if report.contents.checked:
         lines.append(_format_contents(report))
-    lines.append(_tell_actions(report))
+    lines.append(_format_actions(report))
     return lines
 
 
@@ -139,7 +139,7 @@ def _format_contents(report: Report) -> str:
     return f"This run checked {checked}: {lost:,} cannot be downloaded and {are} treated as gone."
 
 
-def _tell_actions(report: Report) -> str:
+def _format_actions(report: Report) -> str:
     writes = [a for a in report.actions if a.kind == "write"]
     deletes = report.planned_deletions
     if report.dry_run:
@@ -153,10 +153,8 @@ def _tell_actions(report: Report) -> str:
         len(writes), "index", "indexes"
     )
     if not report.tried_to_delete and deletes.actions:
-        entries = format_count(deletes.actions, "entry")
-        return (
-            f"{wrote}, and left {entries} ({format_size(deletes.size)}) for a run that may delete."
-        )
+        entries = f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})"
+        return f"{wrote}, and deferred {entries} to a run that may delete."
     return (
         f"{wrote} and deleted {report.entries_deleted:,} of "
         f"{format_count(deletes.actions, 'entry')} ({format_size(report.bytes_freed)})."
@@ -228,7 +226,7 @@ def deleted_table(report: Report, limit: int) -> Table:
 
 
 def deferred_table(report: Report, limit: int) -> Table:
-    """Return planned deletions that did not happen, by outcome and cause."""
+    """Return planned deletions that were not carried out, by outcome and cause."""
     left = () if report.dry_run else report.undeleted
     groups = _groups((_format_deletion(a), a) for a in left)
     outcomes = () if report.dry_run else ("planned", "failed", "deferred", "skipped")

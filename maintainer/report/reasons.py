@@ -11,7 +11,7 @@ from maintainer.model.reason import Reason, code_of
 from maintainer.report.words import format_count, format_moment
 
 _FEW = 3
-"""Up to this many generations are named one by one."""
+"""The maximum number of generations that are listed one by one."""
 
 _WITHOUT_FACTS: dict[type[reasons.Base], str] = {
     reasons.NotMarked: "not marked by any run yet",

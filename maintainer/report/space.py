@@ -37,12 +37,12 @@ KINDS: tuple[Kind, ...] = (*_NAMES, "foreign")
 
 
 def kind_of(state: str) -> Kind:
-    """Return the kind that an entry in this state counts as."""
+    """Return the kind of an entry in this state."""
     return _KINDS.get(state, "foreign")
 
 
 def tool_of(key: str) -> str:
-    """Return what the keys of another tool begin with: `setup-node-`, `v0-rust-`.
+    """Return the common beginning of another tool's keys: `setup-node-`, `v0-rust-`.
 
     At most two words, none of which looks like a hash or a number; empty if there is none.
     """
@@ -95,7 +95,7 @@ def divide(
 
 
 def _tools(foreign: Iterable[EntryTotal]) -> list[SpacePart]:
-    """Return other tools, the largest first; those that are too small, or unknown, together."""
+    """Return other tools, the largest first; small and unknown ones are added up."""
     tools = [SpacePart("foreign", one.state, one.entries, one.size) for one in foreign]
     known = sorted((t for t in tools if t.name), key=lambda part: (-part.size, part.name))
     others = SpacePart("others", "other tools", 0, 0)

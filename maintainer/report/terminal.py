@@ -17,9 +17,9 @@ from maintainer.report.words import format_count, format_moment, format_size
 from maintainer.sanitize import loggable
 
 _ROWS = 8
-"""Rows of a table; of more, only the number is shown."""
+"""The maximum number of rows of a table; of the others, only the number is shown."""
 _BAR = 60
-"""Characters of the quota bar."""
+"""The width of the quota bar."""
 _STEPS = "▁▂▃▄▅▆▇█"
 _STYLES = {"good": "bold green", "attention": "bold yellow", "bad": "bold red"}
 _COLOURS = {
@@ -42,16 +42,16 @@ _BLOCKS = {
     "unreadable": "▤",
     "free": "░",
 }
-"""Patterns besides the colours, which not everybody sees."""
+"""Patterns in addition to colours, which not everyone sees."""
 
 
 def render_report(report: Report) -> RenderableType:
-    """Lay a report out."""
+    """Format a report."""
     return Group(*_parts(report))
 
 
 def render_runs(runs: Iterable[RunSummary]) -> RenderableType:
-    """Lay a list of runs out, newest first."""
+    """Format a list of runs, newest first."""
     table = _grid(
         ("run", "target", "started", "took", "status", "written", "deleted", "freed"),
         {"run", "took", "written", "deleted", "freed"},
@@ -123,7 +123,7 @@ def _space(report: Report) -> Iterator[RenderableType]:
 
 
 def _bar(space: Space) -> Text:
-    """Draw the parts; of those that take anything, each has a character at least."""
+    """Draw the parts; each part that is not empty gets at least one character."""
     whole = max(space.quota, space.used) or 1
     bar = Text()
     for part in space.parts[:-1]:
@@ -153,7 +153,7 @@ def _happened(report: Report) -> Iterator[RenderableType]:
 
 
 def _written(report: Report) -> Iterator[RenderableType]:
-    """Return what was written in lines: the reasons are too long for a column."""
+    """Return written indexes as lines: the reasons are too long for a column."""
     table = page.written_table(report, _ROWS)
     if not table.rows:
         return
@@ -205,7 +205,7 @@ def _trend(report: Report) -> Iterator[RenderableType]:
 
 
 def _spark(values: list[int]) -> str:
-    """Draw the last values as a row of bars, from zero up."""
+    """Draw the last values as a row of bars that start at zero."""
     shown = values[-_BAR:]
     most = max(*shown, 1)
     return "".join(_STEPS[value * (len(_STEPS) - 1) // most] for value in shown)

@@ -11,7 +11,7 @@ from maintainer.report.model import EntryTotal
 from maintainer.report.space import count_tool
 
 _Place = tuple[State, IndexId | None]
-"""A state, and of the newest generation of an index, which index that is."""
+"""A state; for the newest generation of an index, also the index."""
 
 
 class EntryTotals:
@@ -21,7 +21,7 @@ class EntryTotals:
         self._stored: dict[_Place, EntryTotal] = {}
         self._due: dict[_Place, EntryTotal] = {}
         self.foreign: dict[str, EntryTotal] = {}
-        """Entries of other tools, by what their keys begin with."""
+        """Entries of other tools, by the beginning of their keys."""
         self.deleted_blobs: set[Digest] = set()
         self.deleted_generations: Counter[IndexId | None] = Counter()
         self.deletions = 0
@@ -59,11 +59,11 @@ class EntryTotals:
             self.deleted_generations[index] += 1
 
     def stored(self, written: Collection[IndexId]) -> Iterator[EntryTotal]:
-        """Return what exists, by state; what held an index that was written anew is superseded."""
+        """Return what exists, by state; the old entry of a rewritten index is superseded."""
         return _by_state(self._stored, written)
 
     def due(self, written: Collection[IndexId]) -> Iterator[EntryTotal]:
-        """Return the part of it that was to be deleted and still exists."""
+        """Return the part that is due for deletion and still exists."""
         return _by_state(self._due, written)
 
 

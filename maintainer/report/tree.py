@@ -12,11 +12,11 @@ from maintainer.report.words import format_count, format_digest, format_size
 from maintainer.sanitize import loggable
 
 _DEEPEST = 8
-"""What stands on more branches is drawn beside them, with a mark: a line has an end."""
+"""The maximum indentation; deeper layers get a mark instead."""
 
 
 def render_forest(trees: Sequence[ScopeTree]) -> Group:
-    """Draw one tree a scope; a layer that an earlier scope has is not drawn again."""
+    """Draw one tree per scope; layers of earlier scopes are not drawn again."""
     seen: dict[int, str] = {}
     drawn = []
     several = len({tree.target for tree in trees}) > 1
@@ -62,7 +62,7 @@ def _title(tree: ScopeTree, place: str) -> str:
 
 
 def _with_all_below(layers: Iterable[TreeLayer], known: dict[int, TreeLayer]) -> set[int]:
-    """Return the layers, and those that they stand on."""
+    """Return the layers, with all layers below them."""
     shown: set[int] = set()
     for layer in layers:
         below: TreeLayer | None = layer

@@ -1,4 +1,4 @@
-"""Is the cache healthy? One line, with the one thing to do if it is not. Pure."""
+"""Is the cache healthy? One line, and one thing to do if it is not. Pure."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ _NEARLY_FULL = 0.9
 _ROOMY = 0.8
 _LET_IT_RUN = "Run `maintainer gc` without `--dry-run`, or the workflow with dry-run off."
 _LONG = timedelta(days=7)
-"""A sweep that has been blocked for longer needs somebody to look."""
+"""A sweep that is blocked for longer than this needs attention."""
 _A_WHILE = 0.25
 """Minutes; anything faster is not mentioned."""
 _NAMED = 3
@@ -45,7 +45,7 @@ def format_done(report: Report) -> str:
         return f"would {_say_plan(report)}"
     wrote = f"wrote {report.indexes_written} of {format_count(len(writes), 'index', 'indexes')}"
     if deletes and not report.tried_to_delete:
-        return f"{wrote}, left {format_count(deletes, 'entry')} for a run that may delete"
+        return f"{wrote}, deferred {format_count(deletes, 'entry')} to a run that may delete"
     return (
         f"{wrote}, deleted {report.entries_deleted} of {format_count(deletes, 'entry')} "
         f"({format_size(report.bytes_freed)})"
@@ -73,7 +73,7 @@ def _failed(report: Report) -> Verdict | None:
     return Verdict(
         "bad",
         f"The run failed: {_first(report.problems) or 'no reason given'}{more}",
-        "Fix that and run it again; nothing that builds need was deleted.",
+        "Fix this and run it again; no blob that builds need was deleted.",
     )
 
 

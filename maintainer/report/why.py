@@ -20,7 +20,7 @@ _ENDS = 4
 
 
 def render_why(explanation: Sequence[Explanation]) -> Text:
-    """Lay an explanation out, for each cache that has the entry."""
+    """Format an explanation, for each cache that has the entry."""
     lines = [loggable(line, limit=1_000) for one in explanation for line in _lines(one)]
     return Text("\n".join(lines))
 

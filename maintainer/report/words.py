@@ -1,4 +1,4 @@
-"""Numbers and times in plain words, the same in every form of the report."""
+"""The format of numbers and times, the same in every form of the report."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -41,7 +41,7 @@ def format_moment(moment: datetime) -> str:
 
 
 def format_duration(duration: timedelta) -> str:
-    """Format a duration in the largest unit of which it has at least two, or exactly one."""
+    """Format a duration in the largest unit with a count of at least two, or of exactly one."""
     seconds = max(0, int(duration.total_seconds()))
     for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= 2 * length or seconds == length:
@@ -50,7 +50,7 @@ def format_duration(duration: timedelta) -> str:
 
 
 def format_digest(digest: str) -> str:
-    """Shorten a digest to a unique beginning; anything else stays as it is."""
+    """Shorten a digest to a unique beginning; other text stays unchanged."""
     algorithm, colon, digits = digest.partition(":")
     if colon and len(digits) > _DIGEST_DIGITS and digits.isalnum():
         return f"{algorithm}:{digits[:_DIGEST_DIGITS]}"

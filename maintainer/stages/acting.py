@@ -1,4 +1,4 @@
-"""Rewrite, sweep and heal: what the stored plan says, and nothing else."""
+"""Rewrite, sweep and heal: carry out the stored plan, and nothing else."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ from maintainer.stores.base import Since
 from maintainer.sweep import Sweeper
 
 _DELETIONS = 500
-"""So many deletions are read from the plan at once."""
+"""How many deletions are read from the plan at a time."""
 
 
 async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
@@ -51,7 +51,7 @@ async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
 
 
 async def sweep_entries(run: Run, marked: Marked) -> None:
-    """Delete what the stored plan says; then heal what builds wrote concurrently."""
+    """Carry out the stored deletions; then heal the indexes that builds wrote concurrently."""
     if run.mode.no_sweep:
         return
     run.context.progress.stage("sweep", run.report.entries.deletions)
@@ -67,7 +67,7 @@ async def sweep_entries(run: Run, marked: Marked) -> None:
         swept: list[tuple[int, Deletion]] = []
         try:
             for one in planned:
-                # One by one: what is gone is remembered, however the sweep ends.
+                # One by one: each deletion is recorded, however the sweep ends.
                 swept.append((one.position, await sweeper.sweep(one.delete)))  # noqa: PERF401
         finally:
             _save_swept(run, swept)
@@ -80,7 +80,7 @@ async def sweep_entries(run: Run, marked: Marked) -> None:
 
 
 def _save_swept(run: Run, swept: Sequence[tuple[int, Deletion]]) -> None:
-    """Remember what is gone, however the sweep ends."""
+    """Record the deletions, however the sweep ends."""
     for _, one in swept:
         run.report.sweep(one)
         if one.failure:
@@ -93,7 +93,7 @@ def _save_swept(run: Run, swept: Sequence[tuple[int, Deletion]]) -> None:
 
 
 async def _heal(run: Run, marked: Marked) -> None:
-    """Remove what was deleted from the indexes that builds have written since the run began."""
+    """Drop the deleted blobs from the indexes that builds have written since the run began."""
     run.context.progress.stage("heal")
     indexes = {index.id: index for index in marked.marks.indexes}
     rewritten = run.report.rewritten

@@ -1,4 +1,4 @@
-"""Probe and record: what exists, written down before anything is decided."""
+"""Probe and record: what exists, recorded before anything is decided."""
 
 import logging
 from collections.abc import Iterator
@@ -24,15 +24,15 @@ from maintainer.stages.run import Marked, Probed, Recorded, Run
 log = logging.getLogger(__name__)
 
 _PAUSE = timedelta(seconds=15)
-"""So often it is asked whether an export has ended."""
+"""The pause between two checks whether an export has ended."""
 
 
 _MOMENT = timedelta(microseconds=1)
-"""No two looks are at the same time."""
+"""Two probes differ in time by at least this."""
 
 
 async def probe_cache(run: Run, at: datetime) -> Probed:
-    """Look what there is."""
+    """Probe the store."""
     with run.database.begin() as connection:
         known = recall(connection, run.target_id, run.store.access)
     seen = await probe(run.store, known, at, run.context)
@@ -41,10 +41,10 @@ async def probe_cache(run: Run, at: datetime) -> Probed:
 
 
 async def record_probe(run: Run, looked: Probed) -> Recorded:
-    """Record what a probe has shown, after another probe if too much seems to be gone.
+    """Record a probe, after a second one if too much seems to be gone.
 
-    If blobs are due to be deleted, and an export in progress may count on them, wait for it and
-    look again. Raises MassDeletionError.
+    If an export in progress may need blobs that are due for deletion, wait for it and probe again.
+    Raises MassDeletionError.
     """
     seen = await _record_once(run, looked)
     if not (run.mode.dry_run or run.mode.no_sweep):
@@ -62,7 +62,7 @@ async def _record_once(run: Run, looked: Probed) -> Recorded:
 
 
 def _record(run: Run, looked: Probed) -> Recorded:
-    """Record a probe; nothing of it if implausibly much is gone."""
+    """Record a probe; record nothing if implausibly much is gone."""
     probed, target_id = looked.probe, run.target_id
     with run.database.begin() as connection:
         remember_exports = run.collector.settings.remember_exports
@@ -124,7 +124,7 @@ def _pauses(total: timedelta) -> Iterator[timedelta]:
 
 
 def _log_unseen(run: Run, seen: Recorded) -> None:
-    """Record what is still unread; if no index could be read at all, the run has failed."""
+    """Record the unread indexes; if no index at all could be read, the run has failed."""
     unread = seen.probe.unread
     if run.budget.exhausted:
         if unread:
@@ -133,4 +133,4 @@ def _log_unseen(run: Run, seen: Recorded) -> None:
             run.deferred.blobs = len(seen.probe.unasked_blobs)
     elif unread and not any(generation.exists for generation in seen.snapshot.generations):
         why = format_reason(unread[0].why)
-        run.report.problems.append(f"no index could be read, {unread[0].name} for one: {why}")
+        run.report.problems.append(f"no index could be read; the first is {unread[0].name}: {why}")

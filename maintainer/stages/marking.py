@@ -1,4 +1,4 @@
-"""Mark: what each index comes to, once it is known which blobs can be downloaded."""
+"""Mark: the merge of each index, once it is known which blobs can be downloaded."""
 
 from dataclasses import replace
 
@@ -13,11 +13,11 @@ from maintainer.stages.run import Marked, Recorded, Run
 
 
 async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
-    """Return what each index comes to, once it is known whether blobs can be downloaded.
+    """Return the merge of each index, once it is known which blobs can be downloaded.
 
-    Where a blob has no content, an older result may take the place of the newest: that needs other
-    blobs, so there are as many rounds of checks as it takes. None if the budget did not allow to
-    ask what exists.
+    If a blob has no content, an older result may replace the newest one. The older one needs other
+    blobs, so there are as many rounds of checks as necessary. None if the budget did not allow to
+    find out what exists.
     """
     if seen.probe.unasked_blobs:
         return None

@@ -1,4 +1,4 @@
-"""Plan: what to do, stored before anything is done."""
+"""Plan: decide what to do, and store that before doing anything."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from maintainer.stages.run import Marked, Run
 
 
 async def plan_actions(run: Run, marked: Marked) -> Plan:
-    """Decide what to do, and store the plan: a run does only what is stored."""
+    """Decide what to do, and store the plan: a run does nothing else."""
     run.context.progress.stage("plan")
     marks = run.report.marks = marked.marks
     planner = Planner(marks, run.rules)
@@ -41,7 +41,7 @@ async def plan_actions(run: Run, marked: Marked) -> Plan:
 
 
 def _store_plan(run: Run, marks: Marks, plan: Plan, *, keeps: int | None = None) -> None:
-    """Store a part of the plan: of what is kept, so many are listed; by default all."""
+    """Store a part of the plan, and at most so many of the kept entries; by default all."""
     with run.database.begin() as connection:
         save_marks(connection, run.target_id, marks, plan)
         save_plan(connection, run.report.run, replace(plan, keeps=plan.keeps[:keeps]))

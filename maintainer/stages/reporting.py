@@ -1,4 +1,4 @@
-"""Report: what the run found, did, and left to the next."""
+"""Report: what the run found, did, and deferred to the next run."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""One run under way: what it works with, and what it has come to so far."""
+"""One active run: its tools, and its results so far."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ def now_utc() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """What a run works with."""
+    """The tools of a run."""
 
     store: Store
     database: Database
@@ -40,12 +40,12 @@ class Collector:
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     progress: Progress = field(default_factory=Unwatched)
     budget: Budget | None = None
-    """What an interrupt may end; by default the one that the settings give."""
+    """The budget, which an interrupt may end; by default that of the settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What the caller asks for."""
+    """The options of the caller."""
 
     dry_run: bool
     no_sweep: bool
@@ -55,7 +55,7 @@ class Mode:
 
 @dataclass(slots=True)
 class Deferred:
-    """What the run did not come to, because of its budget; actions are counted by the graph."""
+    """Work that the budget did not allow; the graph counts the actions."""
 
     listed: bool = True
     indexes: int = 0
@@ -65,7 +65,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run under way."""
+    """An active run."""
 
     collector: Collector
     context: RunContext
@@ -127,7 +127,7 @@ def begin(collector: Collector, mode: Mode) -> Run:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What was known before a look, and what it has shown."""
+    """The memory before a probe, and its result."""
 
     known: Memory
     probe: Probe
@@ -135,7 +135,7 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a look has shown, once it is recorded."""
+    """The result of a probe, once it is recorded."""
 
     known: Memory
     probe: Probe
@@ -145,7 +145,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """What the indexes come to, and the entries that are marked against them."""
+    """The merges of the indexes, and the entries that are marked by them."""
 
     marks: Marks
     entries: Entries

@@ -401,7 +401,7 @@ class TestDiff:
         diff = _compare(world, 1, 2)
 
         assert (diff.usable_before, diff.usable_after, diff.indexes) == (2, None, ())
-        assert "usable results: not known" in _shown(render_diff(diff))
+        assert "usable results: unknown" in _shown(render_diff(diff))
 
     def test_a_run_that_is_not_there_is_an_error(self, world: World) -> None:
         world.gc()

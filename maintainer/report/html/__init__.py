@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no network, no JavaScript to be read.
+"""The report as one HTML file that needs neither network nor JavaScript.
 
 Untrusted texts pass two filters on every path into the page: characters that hide or move text are
 made visible, then HTML is escaped. Charts are drawn from the tables beside them, so there is no
@@ -30,18 +30,18 @@ from maintainer.sanitize import printable
 
 _HERE = Path(__file__).parent
 _ROWS = 2_000
-"""Rows of a table; of more, only the number is shown."""
+"""The maximum number of rows of a table; of the others, only the number is shown."""
 _STYLES = ("vendor/uPlot.min.css", "report.css")
 _SCRIPTS = ("vendor/uPlot.iife.min.js", "report.js")
 _UNIT = re.compile(r"(?<=\d) (?=(?:B|[kMGTP]B|%)(?!\w))")
 _LONGEST = 2_000
-"""Characters of one text."""
+"""The maximum length of one text."""
 _TOOLS = 6
-"""Up to this many tools have a colour of their own."""
+"""The number of colours for other tools."""
 
 
 def render_html(report: Report) -> str:
-    """Return the complete file."""
+    """Return the content of the file."""
     styles, scripts = [_read(name) for name in _STYLES], [_read(name) for name in _SCRIPTS]
     verdict = report.verdict or judge(report)
     return (
@@ -93,7 +93,7 @@ class Segment:
 
 
 def _bar(space: Space) -> list[Segment]:
-    """Lay the parts side by side; of those that take anything, each can be seen."""
+    """Place the parts side by side; each part that is not empty is visible."""
     whole = max(space.quota, space.used) or 1
     segments: list[Segment] = []
     x, tools = 0.0, 0
@@ -141,7 +141,7 @@ def _environment() -> Environment:
 
 
 def _shown(value: object) -> object:
-    """Show what is in a text that could hide it or turn it round, and keep units by their numbers.
+    """Make characters visible that hide or reverse text, and keep units with their numbers.
 
     HTML is escaped after this.
     """
@@ -151,7 +151,7 @@ def _shown(value: object) -> object:
 
 
 def _coded(text: str) -> Markup:
-    """Mark our commands up as code, and nothing else that stands between backticks."""
+    """Mark our commands up as code, but no other text in backticks."""
     pieces = page.COMMAND.split(_UNIT.sub("\N{NO-BREAK SPACE}", printable(text, _LONGEST)))
     templates = (Markup("<code>{}</code>") if at % 2 else Markup("{}") for at in range(len(pieces)))
     shown = (template.format(piece) for template, piece in zip(templates, pieces, strict=True))
@@ -160,12 +160,12 @@ def _coded(text: str) -> Markup:
 
 @cache
 def _read(name: str) -> Markup:
-    """Read a file of this package, which goes into the page as it is."""
+    """Read a file of this package, which goes into the page unchanged."""
     return Markup((_HERE / name).read_text(encoding="utf-8").strip())  # noqa: S704 - our own text
 
 
 def _policy(styles: list[Markup], scripts: list[Markup]) -> Markup:
-    """Allow what is in this package, and nothing else, not even pictures."""
+    """Allow only the styles and scripts of this package."""
     policy = (
         f"default-src 'none'; style-src {_hashes(styles)}; script-src {_hashes(scripts)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
