@@ -1,4 +1,4 @@
-"""What checks of contents have shown. Pure."""
+"""The results of checks of contents. Pure."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,7 +9,7 @@ from maintainer.model.reason import StorageOutage
 
 @dataclass(frozen=True, slots=True)
 class CheckedContents:
-    """What one round of checks has shown, for the graph."""
+    """The results of one round of checks, for the graph."""
 
     looked_up: dict[int, datetime] = field(default_factory=dict)
     """The entries that were looked up, and when."""
@@ -18,10 +18,10 @@ class CheckedContents:
     """Those whose content cannot be downloaded."""
     readable_blobs: set[Digest] = field(default_factory=set)
     broken_blobs: set[Digest] = field(default_factory=set)
-    """Those without content in any entry that the token reads."""
+    """The blobs without content in any entry that the token reads."""
     hidden_entries: set[int] = field(default_factory=set)
     hidden_blobs: set[Digest] = field(default_factory=set)
-    """Those that a look-up does not find although they are listed: what they contain is unknown."""
+    """The blobs that are listed but that a look-up does not find: their content is unknown."""
 
     @property
     def changes_anything(self) -> bool:
@@ -39,8 +39,8 @@ class CheckTotals:
     failures: list[str] = field(default_factory=list)
     """Errors of inconclusive checks, one line for each."""
     deferred: int = 0
-    """Checks that are due, and were deferred to the next run."""
+    """Due checks that were deferred to the next run."""
     ambiguous: set[Digest] = field(default_factory=set)
-    """Blobs in several entries, of which it is not known which one lacks the content."""
+    """Blobs that several entries have, one of which has no content; it is unknown which one."""
     outage: StorageOutage | None = None
-    """Why no blob counts as gone, if so many seem to be that it must be an outage."""
+    """Why no blob counts as gone, if this looks like an outage."""

@@ -45,7 +45,7 @@ class DeleteEntry:
 
     @property
     def rank(self) -> int:
-        """Its place in the order: harmful entries go first, then what the others build on.
+        """Its place in the order: harmful entries first, then superseded indexes, then others.
 
         Uploads come last: to the sweep, deleting one looks like an active build.
         """
@@ -107,7 +107,7 @@ class Rules:
     protects_unreadable_refs: bool = True
     """Whether indexes in refs that the token cannot read may need blobs."""
     retention: timedelta | None = None
-    """The store evicts entries that were unused for this long; None if not known."""
+    """The store evicts entries that were unused for this long; None if unknown."""
     repair: bool = False
     """Write only indexes that are invalid or reference missing blobs, and delete nothing."""
 
@@ -134,12 +134,12 @@ class RewriteResult:
 
     @property
     def done(self) -> bool:
-        """Whether the newest generation now holds all that can be used."""
+        """Whether the newest generation now contains everything that can be used."""
         return self.error is None and self.deferred is None
 
     @property
     def outcome(self) -> Outcome:
-        """What became of it."""
+        """The outcome."""
         if self.error is not None:
             return Failed(self.error)
         if self.deferred is not None:
@@ -173,7 +173,7 @@ class Deletion:
 
     @property
     def failure(self) -> str | None:
-        """Why the entry could not be deleted, if it was tried."""
+        """Why the deletion failed, if so."""
         return self.outcome.problem if isinstance(self.outcome, Failed) else None
 
 

@@ -1,4 +1,4 @@
-"""Doubt: an index that exists and could not be read. It is always resolved in the end. Pure."""
+"""Doubt: an index that exists but could not be read. It always ends. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +28,7 @@ class Doubt:
     since: datetime
 
     def has_ended(self, cause: Cause, now: datetime, grace: timedelta) -> bool:
-        """Return whether the same answer for a whole grace period shows that it will not change.
+        """Whether the answer has been the same for a whole grace period, so that it is final.
 
         Builders get that answer too: the index is useless to them.
         """

@@ -1,4 +1,4 @@
-"""Entries: what a store holds, as a listing shows them and as the graph remembers them. Pure."""
+"""Entries of a store, as listed and as remembered by the graph. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from maintainer.model.reason import Reason
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the token may do, by its own claims.
+    """The permissions of the token, by its own claims.
 
     Sets, although services search refs in the token's order: an index key contains the hash of its
     ref, and blobs are the same wherever they are found.
@@ -33,7 +33,7 @@ class StoredEntry:
     created_at: datetime
     last_accessed_at: datetime
     parsed: Key
-    """What it is, by the rules of its store."""
+    """Its kind, by the rules of its store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Listing:
     """Everything that a listing showed."""
 
     entries: Iterable[StoredEntry]
-    """May be read more than once."""
+    """Can be iterated more than once."""
     complete: bool
-    """Whether it has every entry that existed when it began, except those deleted since."""
+    """Whether it contains every entry that existed when it began, except those deleted since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class StoreLimits:
     quota: int = 10 * 10**9
     """Bytes, above which it evicts the least recently used entries; GitHub's default."""
     retention: timedelta | None = None
-    """It evicts entries that were unused for this long; None if not known."""
+    """It evicts entries that were unused for this long; None if unknown."""
     is_assumed: bool = True
     """Whether the quota is assumed, because no service reports it."""
 
@@ -83,12 +83,12 @@ class KnownEntry:
     known_before: bool
     """Whether an earlier run has seen it."""
     unreferenced_since: datetime | None
-    """Since when the graph knows it to be unreferenced, if so."""
+    """Since when it is unreferenced, by the graph; None if it is not."""
     state: str
     """As marked by the last run that saw it."""
     reason: Reason
     used_at: datetime | None = None
-    """When a build last used it, as far as known; like `last_accessed_at`, without our look-ups."""
+    """When a build last used it, if known: `last_accessed_at` without our look-ups."""
     checked_at: datetime | None = None
     """When a run last found out whether its content can be downloaded."""
     content_missing_since: datetime | None = None
@@ -96,8 +96,8 @@ class KnownEntry:
 
     @property
     def last_use_at(self) -> datetime:
-        """The later of created and last accessed, by whomever.
+        """When it was created or last accessed, by anyone, whichever is later.
 
-        Our look-ups count, because one may hide that of a build which came just before it.
+        Our look-ups count, because one may hide a look-up by a build just before it.
         """
         return max(self.created_at, self.last_accessed_at)

@@ -17,5 +17,5 @@ class Export:
 
     @property
     def reason(self) -> ExportInProgress:
-        """Why no blob is deleted while it lasts."""
+        """The reason why no blob is deleted during the export."""
         return ExportInProgress(self.ref, self.since)

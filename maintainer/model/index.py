@@ -42,7 +42,7 @@ class KnownGeneration:
 
     @property
     def blobs(self) -> frozenset[Digest]:
-        """The blobs that it names, as far as it was decoded."""
+        """The blobs that it references; none if it was not decoded."""
         return self.config.blobs if self.config else frozenset()
 
 
@@ -52,13 +52,13 @@ class UnreadGeneration:
 
     index: IndexId
     number: int
-    """0 if even that is not known."""
+    """0 if unknown."""
     why: WhyUnread
     cause: Cause = Cause.TRANSIENT
 
     @property
     def name(self) -> str:
-        """Its name for messages: its key, or that of its index if the number is not known."""
+        """Its name for messages: its key, or the name of its index if the number is unknown."""
         return str(self.index.key(self.number)) if self.number else str(self.index)
 
 
@@ -75,11 +75,11 @@ def read_until(
     now: datetime,
     marked_at: Mapping[IndexId, datetime] | None = None,
 ) -> dict[int, datetime]:
-    """Return until when builders may have read each generation of its index, by its id.
+    """Return until when builders may have read each generation of the index, by id.
 
-    They read the one created last, whatever its number; and if GitHub evicts that, the one created
-    before it. `marked_at` is when that was last recorded: generations that were gone by then are
-    omitted.
+    They read the one created last, whatever its number. If GitHub evicts that, they read the one
+    created before it. `marked_at` is when this was last recorded; generations that were gone by
+    then are omitted.
     """
     indexes: defaultdict[IndexId, list[KnownGeneration]] = defaultdict(list)
     for one in generations:
@@ -107,9 +107,9 @@ def _read_until(
 
 
 def _hidden_from(later: Iterable[KnownGeneration], end: datetime) -> datetime:
-    """Return the last moment before `end` at which none of these was sure to be stored.
+    """Return the last moment before `end` at which none of these was certainly stored.
 
-    They come in the order of their creation, the last first.
+    They are ordered by creation, the last first.
     """
     for one in later:
         stored_until = end if one.exists else one.last_seen_at
@@ -136,7 +136,7 @@ class ReadGeneration:
     number: int
     content: bytes
     config: CacheConfig | None
-    """None if it is not valid."""
+    """None if it is invalid."""
     violation: str | None
     """The importer's rule that it breaks."""
     created_at: datetime

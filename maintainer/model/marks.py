@@ -1,4 +1,4 @@
-"""What marking makes of a snapshot: indexes with their merges, entries with their states. Pure."""
+"""The result of marking: indexes with their merges, entries with their states. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,18 +15,18 @@ from maintainer.model.snapshot import Snapshot
 
 
 class State(StrEnum):
-    """What an entry is to us."""
+    """The state of an entry."""
 
     REACHABLE = "reachable"
     """A blob that a live result needs, or the signature of an index that exists."""
     DANGLING = "dangling"
-    """A blob or signature that nothing needs."""
+    """An unreferenced blob or signature."""
     WITHOUT_CONTENT = "without content"
     """A blob that is listed and found, but whose content cannot be downloaded."""
     NEWEST = "newest"
     """The newest generation of an index."""
     SUPERSEDED = "superseded"
-    """A generation whose live results the newest one has, or will have."""
+    """A generation whose live results the newest one contains, or will contain."""
     SIGNED = "signed"
     """A signed generation: read, never rewritten."""
     UNREAD = "unread"
@@ -34,40 +34,40 @@ class State(StrEnum):
     UNREADABLE = "unreadable ref"
     """In a ref that the token cannot read."""
     FOREIGN = "foreign"
-    """Not of our two kinds, or under a key that its ref does not write."""
+    """Not an index or a blob, or with a key that builds in its ref do not write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """One index, and what its generations come to."""
+    """One index, and the merge of its generations."""
 
     id: IndexId
     generations: tuple[KnownGeneration, ...]
     """Those that exist and were read, oldest first."""
     inputs: tuple[KnownGeneration, ...]
-    """Those that have come since one was seen to hold all that was live, that one too; remembered
-    ones as well, oldest first."""
+    """The last one that contained all live results, and those after it, including remembered
+    ones; oldest first."""
     unread: tuple[UnreadGeneration, ...]
     merged: CacheConfig
     """The merge of all that is remembered of it, pruned to what exists, in normal form."""
     remembered: CacheConfig
-    """The same before it was pruned: what there was to lose since it was last up to date."""
+    """The merge before pruning, without results that were lost before it was last up to date."""
     usable: CacheConfig
-    """What of it builders can use now: the generation that they read, pruned to what exists."""
+    """The part that builders can use now: the generation that they read, pruned."""
     highest: int
     """The highest generation that is known to have existed; 0 if none."""
     shadowed_by: str | None
     """The key that builders who do not sign read in place of the newest generation."""
     merged_with: int = 0
-    """Of a merge: how many other indexes have a part in it."""
+    """Of a merge: how many other indexes it contains."""
     is_merge: bool = False
-    """Whether it holds the merge of all other indexes of its ref, and no build's own."""
+    """Whether it is reserved for the merge of all other indexes of its ref."""
     sink: Sink = Sink.REWRITE
-    """The sink that it gets when it is written."""
+    """Its sink when it is written."""
     omitted: int = 0
-    """Of a tag: the results of the merge for which importers have no room."""
+    """Of a tag: the results that do not fit into importers' limits."""
     used_by_builds: str | None = None
-    """Of the index that is to hold the merge: the key that a build has exported to it, if so."""
+    """Of the index reserved for the merge: the key that a build has exported to it, if so."""
 
     @property
     def newest(self) -> KnownGeneration | None:
@@ -79,7 +79,7 @@ class Index:
 
     @property
     def current(self) -> tuple[KnownGeneration, ...]:
-        """What builders may be reading now: the newest generation, and what hides it."""
+        """What builders may read now: the newest generation, and any that shadows it."""
         return tuple(
             generation
             for generation in self.generations
@@ -88,18 +88,18 @@ class Index:
 
     @property
     def generation_ids(self) -> frozenset[int]:
-        """All of its generations that exist, or have come since it was up to date."""
+        """All of its generations that exist, or are newer than the last one that was up to date."""
         return frozenset(one.generation_id for one in (*self.generations, *self.inputs))
 
     @property
     def named(self) -> frozenset[Digest]:
-        """The blobs that its current generations name, live or not."""
+        """The blobs that its current generations reference, live or not."""
         return frozenset().union(*(generation.blobs for generation in self.current))
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What one entry is, and why."""
+    """The state of one entry, and the reason."""
 
     entry: KnownEntry
     state: State
@@ -110,7 +110,7 @@ class Mark:
     """Of a generation: the index that it belongs to."""
 
     def overdue(self, now: datetime) -> Reason:
-        """Return why it goes, with the time since when, for a reason that tells one."""
+        """Return the reason to delete it, with the time since when, if that reason has one."""
         if isinstance(self.reason, Overdue):
             return msgspec.structs.replace(self.reason, since=self.since or now)
         return self.reason
@@ -127,7 +127,7 @@ class OpaqueIndex:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Everything that a plan is made from, besides the settings."""
+    """Everything that a plan needs besides the settings."""
 
     snapshot: Snapshot
     indexes: tuple[Index, ...]
@@ -136,10 +136,10 @@ class Marks:
 
     @property
     def certain(self) -> bool:
-        """Whether the clock of what looks unreferenced runs: all that can be read was read.
+        """Whether grace periods run: every readable index was read.
 
-        What gives the same answer for a whole grace period turns out to be unreadable: until then
-        nothing goes, but the clock runs.
+        An index that gives the same answer for a whole grace period is unreadable. Until that is
+        certain, nothing is deleted, but grace periods run.
         """
         passing = any(one.cause is Cause.TRANSIENT for one in self.snapshot.unread)
         return self.snapshot.listing_complete and not passing

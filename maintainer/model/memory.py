@@ -1,4 +1,4 @@
-"""What the graph remembers to save requests, and what a probe has shown. Pure."""
+"""The memory of the graph, which saves requests, and the result of a probe. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ SKEW = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class KnownPlace:
-    """A generation that the graph knows, and where its content was."""
+    """A generation in the graph, and the entry that contained it."""
 
     generation_id: int
     location: str | None
     content_digest: Digest
     valid: bool = True
-    """Whether importers accept it, as it was read."""
+    """Whether importers accept the content that was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class WrittenGeneration:
     written_at: datetime
 
     def is_in(self, entry: StoredEntry) -> bool:
-        """Return whether an entry with its key must be the same, so need not be read again."""
+        """Whether an entry with its key must be the same, so that it need not be read again."""
         return entry.size == self.size and abs(entry.created_at - self.written_at) <= SKEW
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What the graph remembers that saves requests."""
+    """What the graph remembers, to save requests."""
 
     store_ids: frozenset[int] = frozenset()
     """The entries of the generations that were read."""
@@ -50,32 +50,32 @@ class Memory:
     places: Mapping[IndexId, Mapping[int, KnownPlace]] = field(default_factory=dict)
     """The generations that are stored, by index and number."""
     named_blobs: frozenset[Digest] = frozenset()
-    """The blobs that the newest generations name, and that the merges need."""
+    """The blobs that the newest generations reference and the merges need."""
     spare_blobs: frozenset[Digest] = frozenset()
     """The other remembered ones: of older results, and of gone generations."""
     missing_blobs: frozenset[Digest] = frozenset()
-    """Those of all these that an earlier run did not find."""
+    """All of these that an earlier run did not find."""
     doubts: Mapping[tuple[Ref, str], Doubt] = field(default_factory=dict)
-    """What the last runs got in place of generations, by ref and key."""
+    """The answers that the last runs got instead of generations, by ref and key."""
     broken_entries: frozenset[int] = frozenset()
-    """The entries whose content cannot be downloaded, as an earlier run has found."""
+    """The entries whose content an earlier run could not download."""
     broken_blobs: frozenset[Digest] = frozenset()
     """The blobs whose content cannot be downloaded, in any entry that a look-up finds."""
     checked_blobs: Mapping[Digest, datetime] = field(default_factory=dict)
-    """When it was last found out whether their content can be downloaded."""
+    """When these blobs were last checked."""
     probed_at: datetime | None = None
     """When the probe of the last complete run began."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one probe of a cache has shown."""
+    """The result of one probe of a cache."""
 
     at: datetime
     access: Access
     abilities: Abilities
     entries: Iterable[StoredEntry]
-    """All that were listed; may be read more than once."""
+    """All listed entries; can be iterated more than once."""
     listing_complete: bool
     read: tuple[ReadGeneration, ...]
     unread: tuple[UnreadGeneration, ...]
@@ -91,8 +91,8 @@ class Probe:
     """The blobs that an index references and that were not found, now or earlier."""
     read_by_builders: Mapping[IndexId, str]
     unasked_blobs: frozenset[Digest] = frozenset()
-    """The blobs that an index references and that the budget did not allow to look up: without them
-    nothing can be planned."""
+    """The blobs that an index references and that the budget did not allow to look up. If there are
+    any, nothing can be planned."""
     broken_blobs: frozenset[Digest] = frozenset()
     """The blobs that are listed or found, but whose content cannot be downloaded: not live."""
     facts: StoreFacts = NO_FACTS
@@ -100,11 +100,11 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedEntries:
-    """The entries that existed at the last look, and ought to exist still."""
+    """The entries that existed at the last probe and should still exist."""
 
     found: int
-    """How many of them do."""
+    """How many of them exist."""
     gone: Iterable[RememberedEntry]
     """The others, least recently used first."""
     size: int
-    """Bytes of all that is stored, and of what is gone."""
+    """Bytes of all stored entries, and of the missing ones."""

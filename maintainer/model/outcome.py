@@ -10,7 +10,7 @@ class Base(msgspec.Struct, frozen=True, tag_field="code", tag=to_code):
 
 
 class Planned(Base, frozen=True):
-    """It was not tried, or not yet."""
+    """It was not tried, or not tried yet."""
 
 
 class Done(Base, frozen=True):
@@ -26,7 +26,7 @@ class Kept(Base, frozen=True):
 
 
 class Skipped(Base, frozen=True):
-    """It turned out to be forbidden or unnecessary."""
+    """It became forbidden or unnecessary."""
 
     reason: Reason
 
@@ -41,7 +41,7 @@ class Failed(Base, frozen=True):
     """It was tried and failed."""
 
     problem: str
-    """What the error said."""
+    """The message of the error."""
 
 
 Outcome = Planned | Done | AlreadyGone | Kept | Skipped | Deferred | Failed

@@ -29,7 +29,7 @@ def code_of(value: msgspec.Struct) -> str:
 
 class _OfIndex(Base, frozen=True):
     index: str
-    """The name of an index: what its keys begin with, or a tag."""
+    """The name of an index: the beginning of its keys, or a tag."""
     ref: str
 
 
@@ -77,7 +77,7 @@ class NeededByDamagedTag(Base, frozen=True):
 
 
 class ReadByBuilds(Base, frozen=True):
-    """It is what builds read of its index."""
+    """It is the generation that builds read."""
 
 
 class Signs(Base, frozen=True):
@@ -128,10 +128,10 @@ class Superseded(Overdue, frozen=True, kw_only=True):
 
 
 class Replaced(Base, frozen=True):
-    """This run writes what takes its place."""
+    """This run writes its replacement."""
 
     is_named: bool
-    """Whether that is the manifest of a tag; else a generation."""
+    """Whether the replacement is the manifest of a tag; otherwise it is a generation."""
 
 
 class Evicted(Base, frozen=True):
@@ -188,7 +188,7 @@ class Grace(Base, frozen=True):
 
 
 class ExportInProgress(Base, frozen=True):
-    """An export seems to be in progress, and may count on any blob."""
+    """An export seems to be in progress, and may rely on any blob."""
 
     ref: str
     since: datetime
@@ -205,7 +205,7 @@ class Problem(Base, frozen=True):
     """Something went wrong."""
 
     problem: str
-    """What the error said."""
+    """The message of the error."""
 
 
 class SameKeyElsewhere(Base, frozen=True):
@@ -215,7 +215,7 @@ class SameKeyElsewhere(Base, frozen=True):
 
 
 class RequestsExhausted(Base, frozen=True):
-    """The run has sent as many requests as it may."""
+    """The run has sent all its requests (`--max-requests`)."""
 
     limit: int
 
@@ -272,7 +272,7 @@ class FollowOthers(_Write, frozen=True):
 
 
 class Restore(_Write, frozen=True):
-    """No generation exists; write what is remembered of them."""
+    """No generation exists; write the remembered merge."""
 
     results: int
 
@@ -358,7 +358,7 @@ class UsedByBuilds(Base, frozen=True):
 
 
 class UpToDate(Base, frozen=True):
-    """Its newest generation, or its manifest, holds all that builds can use."""
+    """Its newest generation, or its manifest, contains everything that builds can use."""
 
     is_named: bool = False
     omitted: int = 0
@@ -465,13 +465,13 @@ class LookedUp(Base, frozen=True):
 
 
 class NewestGone(Base, frozen=True):
-    """What superseded it is gone, so builds read this one."""
+    """The generation that superseded it is gone, so builds read this one."""
 
     key: str
 
 
 class NewestUnchecked(Base, frozen=True):
-    """It could not be checked whether what superseded it still exists."""
+    """It could not be checked whether the generation that superseded it still exists."""
 
     key: str
     problem: str
@@ -584,7 +584,7 @@ class ContentUndeletable(Base, frozen=True):
 
 
 class SweepUnchecked(Base, frozen=True):
-    """It could not be checked whether builds reference what the sweep deleted."""
+    """It could not be checked whether builds reference deleted blobs."""
 
     problem: str
 
@@ -600,7 +600,7 @@ class Unfinished(Base, frozen=True):
     blobs: int = 0
     """Blobs to look for."""
     heals: bool = False
-    """Whether it remains to check what builds wrote during the sweep."""
+    """Whether it has not been checked what builds wrote during the sweep."""
     actions: int = 0
     """Actions that were planned."""
 

@@ -1,8 +1,8 @@
 """The memory of an index: one merge of everything that was ever read of it. Pure.
 
-A numbered index is remembered as one merge. A tag is overwritten by each export, and nobody evicts
-from a directory; so what an export held that another one has replaced is remembered by the day on
-which that was noticed, and whole days are forgotten.
+A numbered index is remembered as one merge. In a directory, each export overwrites its tag, and
+nothing is evicted. So replaced exports are remembered by the day on which a run noticed the
+replacement, and forgotten by whole days.
 """
 
 from collections.abc import Container, Iterable, Mapping
@@ -18,21 +18,20 @@ _NOTHING = CacheConfig()
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What is remembered of one index, whether its blobs exist or not."""
+    """The memory of one index, whether its blobs exist or not."""
 
     config: CacheConfig = _NOTHING
     """The merge of all generations; of a tag, the newest export."""
     replaced: Mapping[date, CacheConfig] = field(default_factory=dict)
-    """Of a tag: replaced exports, by the day on which they were seen to be replaced.
-    """
+    """Of a tag: replaced exports, by the day on which a run noticed the replacement."""
     highest: int = 0
-    """The highest number ever seen; 0 if none was."""
+    """The highest number ever seen; 0 if there was none."""
     up_to_date: int = 0
-    """The generation that was the last one seen to hold all that was live; 0 if none was."""
+    """The last generation that contained all live results; 0 if there was none."""
     lost: frozenset[Digest] = frozenset()
     """The blobs that were known to be gone then."""
     marked_at: datetime | None = None
-    """When it was last written down since when nothing needs what its generations have named."""
+    """When the grace periods of its generations' blobs were last recorded."""
 
     @property
     def parts(self) -> tuple[CacheConfig, ...]:
@@ -41,7 +40,7 @@ class Remembered:
 
     @property
     def blobs(self) -> frozenset[Digest]:
-        """Every blob that it names."""
+        """Every blob that it references."""
         return frozenset[Digest]().union(*(part.blobs for part in self.parts))
 
     def merged(self) -> CacheConfig:
@@ -53,10 +52,10 @@ class Remembered:
         return replace(self, config=merge([self.config, *configs]))
 
     def with_export(self, config: CacheConfig, sink: Sink | None, today: date) -> Self:
-        """Return it with what a tag leads to now."""
+        """Return it with the current content of a tag."""
         if sink is not None and self.config.records:
-            # What we write is no export: of that only what nobody remembers is new, as when another
-            # run has merged in an export that this one never saw.
+            # An index that we wrote is not an export. Only results that are not remembered are new:
+            # another run may have merged in an export that this one never saw.
             new = only_new(config, self.merged())
             return replace(self, config=merge([self.config, new])) if new.records else self
         if config == self.config:
@@ -67,13 +66,13 @@ class Remembered:
         return replace(self, config=config, replaced={**self.replaced, today: merge(former)})
 
     def without(self, gone: Container[Digest]) -> Self:
-        """Return it without the results that need blobs which are gone."""
+        """Return it without the results that need missing blobs."""
         if not any(blob in gone for blob in self.blobs):
             return self
         replaced = {day: forget(config, gone) for day, config in self.replaced.items()}
         return replace(self, config=forget(self.config, gone), replaced=replaced)
 
     def since(self, first: date) -> Self:
-        """Return it without what was replaced before a day."""
+        """Return it without exports that were replaced before a day."""
         replaced = {day: one for day, one in self.replaced.items() if day >= first}
         return self if replaced == self.replaced else replace(self, replaced=replaced)

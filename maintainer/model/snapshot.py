@@ -1,4 +1,4 @@
-"""What a run knows of a cache after the probe is recorded: all that marking sees. Pure."""
+"""The cache after the probe is recorded: the input of marking. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,15 +19,15 @@ class Snapshot:
     now: datetime
     access: Access
     entries: tuple[KnownEntry, ...]
-    """Those that were created lately: exports in progress and opaque indexes are among them. All
-    the others are read from the graph in batches.
+    """Recent entries, which include exports in progress and opaque indexes. All others are read
+    from the graph in batches.
     """
     generations: tuple[KnownGeneration, ...]
     unread: tuple[UnreadGeneration, ...]
     live_blobs: frozenset[Digest]
     """The blobs that exist where the token can read them."""
     read_by_builders: Mapping[IndexId, str]
-    """The key that a builder which does not sign gets for an index: what was created last."""
+    """The key that an unsigned build reads for an index: the one created last."""
     listing_complete: bool
     facts: StoreFacts = NO_FACTS
     merged_scope: Scope | None = None
@@ -35,15 +35,15 @@ class Snapshot:
     that is turned off.
     """
     recent_references: Mapping[tuple[Ref, Digest], datetime] = field(default_factory=dict)
-    """When an index of a ref was last created that references a blob, for the last hour or more."""
+    """When the last index of a ref that references a blob was created, for at least an hour."""
     memory: Mapping[IndexId, Remembered] = field(default_factory=dict)
-    """What is remembered of each index: nothing of a signed one, or of a merge that we wrote."""
+    """The memory of each index, except signed ones and merges that we wrote."""
     broken_blobs: frozenset[Digest] = frozenset()
-    """The blobs that a look-up finds, and whose content cannot be downloaded: they are not live."""
+    """The blobs that a look-up finds but that cannot be downloaded: they are not live."""
 
     @property
     def gap(self) -> UnreadIndex | IncompleteList | None:
-        """Return why not all that is needed is known, if so."""
+        """Return why it is not known what is needed, if so."""
         if self.unread:
             return UnreadIndex(self.unread[0].name)
         return None if self.listing_complete else IncompleteList()

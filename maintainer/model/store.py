@@ -19,19 +19,19 @@ class Abilities:
     reads: bool = True
     """Whether it can look up, read and write entries."""
     numbered: bool = False
-    """Whether an index is a row of numbered generations, and not one thing under a name."""
+    """Whether an index is a series of numbered generations; otherwise it has a name."""
     noun: str = "store"
     """What people call it: a directory, a service."""
     evicted_by: str | None = None
     """Who evicts entries automatically, for sentences; None if nobody does."""
     shows_exports: bool = False
-    """Whether `activity` sees an export in progress; else blobs that no index references tell."""
+    """Whether `activity` sees an export in progress; otherwise young unreferenced blobs show it."""
     looks_cheaply: bool = False
-    """Whether all blobs can be asked for, and not only those in doubt."""
+    """Whether all blobs are checked for existence, and not only uncertain ones."""
     checks_contents: bool = False
-    """Whether an entry that exists may have no content, so that it has to be checked."""
+    """Whether an existing entry may have no content, so that contents must be checked."""
     writes_together: bool = False
-    """Whether several indexes are written at once."""
+    """Whether several indexes are written in one step."""
     requests_to_write: int = 0
     """The requests that writing an index takes without interference."""
     deletions_a_minute: int | None = None
@@ -40,18 +40,18 @@ class Abilities:
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """What only some stores report; by default nothing."""
+    """Facts that only some stores report; empty by default."""
 
     quiet_since: datetime | None = None
     """When an index was last replaced: until then, any blob may have been in use."""
     manifest_blobs: Mapping[Digest, frozenset[IndexId]] = field(default_factory=dict)
-    """The blobs that hold an index itself, and which index that is."""
+    """The blobs that contain an index itself, and which index."""
     pinned: Mapping[Digest, Reason] = field(default_factory=dict)
     """The blobs that something else needs, and why."""
     others: frozenset[IndexId] = frozenset()
-    """The names that are taken by something that is not a cache."""
+    """The names that something else than a cache uses."""
     recent_roots: frozenset[Digest] = frozenset()
-    """The blobs that indexes may have needed since the last run, until one was last replaced."""
+    """The blobs that replaced indexes may have needed since the last run."""
     broken: tuple[BrokenTag, ...] = ()
     """The names without a readable manifest."""
     index_limit: int | None = None
