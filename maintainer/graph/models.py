@@ -485,4 +485,4 @@ class ScheduledRow(Base):
     failures: Mapped[int]
     """In a row."""
     rate_limit_remaining: Mapped[int | None]
-    """Requests that the REST API allows the token, when last told."""
+    """Requests that the REST API allows the token, as last reported."""

@@ -1,1 +1,1 @@
-"""Where caches are: one small protocol, and its implementations."""
+"""Stores of caches: one small protocol, and its implementations."""

@@ -1,4 +1,4 @@
-"""The seam: what a run needs from a store, and nothing more."""
+"""The store protocol: everything that a run needs from a store."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from maintainer.stores.requests import RequestLog
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What every stage of a run depends on."""
+    """The shared state of all stages of a run."""
 
     settings: Settings
     budget: Budget
@@ -32,7 +32,7 @@ class RunContext:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Which indexes a store has, as far as it knows, and the content of the new ones."""
+    """The known indexes of a store, and the content of the new ones."""
 
     read: tuple[ReadGeneration, ...] = ()
     unread: tuple[UnreadGeneration, ...] = ()
@@ -43,7 +43,7 @@ class Versions:
     gone: frozenset[int] = frozenset()
     """Known generations that are gone, if entries do not show it."""
     read_by_builders: Mapping[IndexId, str] = field(default_factory=dict)
-    """The key that a builder which does not sign gets for an index: what was created last."""
+    """The key that an unsigned build reads for an index: the one created last."""
     facts: StoreFacts = NO_FACTS
 
 
@@ -71,7 +71,7 @@ class Change:
 
     index: IndexId
     number: int
-    """Its own, where indexes are numbered."""
+    """The number of the new generation, if the store numbers them."""
     content: CacheConfig
     sink: Sink
     known: frozenset[int]
@@ -84,7 +84,7 @@ class Swapped:
 
     written: ReadGeneration
     sizes: tuple[int, ...]
-    """Bytes of each of the entries that hold it."""
+    """Bytes of each of its entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +93,17 @@ class Conflict:
 
     found: ReadGeneration
     is_newest: bool = True
-    """Whether builders would read it rather than anything under a lower number."""
+    """Whether builders would read it instead of lower numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An index that was not written, or is not known to have been."""
+    """An index that was not written, or may not have been written."""
 
     problem: str = ""
-    """What went wrong, if anything did."""
+    """The error, if there was one."""
     reason: Reason | None = None
-    """Why it is deferred to the next run, if nothing went wrong."""
+    """Why it is deferred to the next run, if there was no error."""
     unverified: str | None = None
     """The key of what was written, but could not be read back."""
 
@@ -113,12 +113,12 @@ SwapResult = Swapped | Conflict | Refused
 
 @dataclass(frozen=True, slots=True)
 class ContentCheck:
-    """What a look-up of a blob, and of its first byte, has shown."""
+    """The result of a look-up of a blob and of its first byte."""
 
     is_found: bool
     is_readable: bool = False
     ref: Ref | None = None
-    """Which ref the entry is in, if the store says so."""
+    """The ref of the entry, if the store reports it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +134,10 @@ class Since:
 
 
 class Recheck(Protocol):
-    """Checks, before a deletion, what builds and the store have done since the run began."""
+    """Checks before a deletion what builds and the store have done since the run began."""
 
     def requests(self, entry: KnownEntry) -> int:
-        """Return how many requests it takes to check this one."""
+        """Return how many requests the check of an entry takes."""
 
     async def veto(self, entry: KnownEntry) -> Reason | None:
         """Return why an entry must not be deleted, if so. Raises BudgetExhaustedError."""
@@ -151,15 +151,15 @@ class Store(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name for people; the key of its part of the graph."""
+        """Its name for people, and the key of its part of the graph."""
 
     @property
     def access(self) -> Access:
-        """What may be read and written."""
+        """The refs that may be read and written."""
 
     @property
     def abilities(self) -> Abilities:
-        """What it can do."""
+        """Its abilities."""
 
     @property
     def requests(self) -> RequestLog:
@@ -167,16 +167,16 @@ class Store(Protocol):
 
     @property
     def ignored(self) -> Sequence[Keep]:
-        """What the last probe saw and ignored: runs do not recognize or touch it."""
+        """What the last probe ignored: entries that runs do not recognize and never touch."""
 
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
-        """Return when it evicts: as configured, as it reports, or as assumed."""
+        """Return when it evicts: as configured, reported or assumed."""
 
     async def entries(self, now: datetime, context: RunContext) -> Listing:
-        """List all entries. They may be too many for memory."""
+        """List all entries, which may be too many for memory."""
 
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
-        """Return which indexes exist, and read those that are new. Comes after `entries`."""
+        """Return the existing indexes, and read the new ones. Called after `entries`."""
 
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
         """Look up which of some blobs exist."""
@@ -185,7 +185,7 @@ class Store(Protocol):
         """Look a blob up and read its first byte."""
 
     async def touch(self, key: str) -> bool:
-        """Look an entry up, which makes it look used; return whether it exists."""
+        """Look an entry up, which counts as a use; return whether it exists."""
 
     async def new_versions(self) -> Sequence[NewVersion]:
         """Return the indexes that builds wrote since `entries`; the newest of each is last."""

@@ -1,4 +1,4 @@
-"""What a kind of store declares about itself, so that nothing else has to know it."""
+"""The declaration of a kind of store."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -10,16 +10,16 @@ from maintainer.stores.base import Store
 
 
 class Connection(Protocol):
-    """Where one cache is, and how to open it."""
+    """The location of one cache."""
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Where it is: another place is another cache. It may hold secrets."""
+        """Identifies the cache by its location. It may contain secrets."""
 
     def open(self) -> AbstractAsyncContextManager[Store]:
         """Open it for one run.
 
-        Raises UsageError if what is set is not enough, StoreError if it is not there.
+        Raises UsageError if the settings are not enough, StoreError if it does not exist.
         """
 
 
@@ -30,11 +30,11 @@ class StoreKind:
     name: str
     """The prefix of the setting `store`, up to a colon."""
     form: str
-    """How people write that setting."""
+    """The format of that setting, for messages."""
     has_place: bool
-    """Whether a place follows the name."""
+    """Whether a location follows the name."""
     connect: Callable[[Settings, TargetSettings | None], Connection]
-    """Reads what the environment and a target of the configuration say; raises UsageError."""
+    """Reads the settings and a target of the configuration; raises UsageError."""
     can_be_opened_early: bool
     """Whether incomplete settings are detected at once."""
     uses_repository: bool = False

@@ -10,7 +10,7 @@ KINDS: tuple[StoreKind, ...] = (GITHUB, LOCAL)
 
 
 def connect(settings: Settings, target: TargetSettings | None = None) -> Connection:
-    """Return where the configured cache is, and how to open it.
+    """Return the location of the configured cache.
 
     Raises UsageError if the settings are not valid.
     """
@@ -33,7 +33,7 @@ def check(settings: Settings) -> None:
 
 
 def can_be_opened_early(settings: Settings) -> bool:
-    """Whether settings that do not suffice to open the cache are detected at once."""
+    """Whether settings that are not enough to open the cache are detected at once."""
     return _kind_of(settings.store).can_be_opened_early
 
 

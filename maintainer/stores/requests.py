@@ -22,7 +22,7 @@ class RequestLog:
     limits.
     """
     retries: int = 0
-    """How many of them were further attempts."""
+    """How many of them were retries."""
     asked_to_wait: timedelta = timedelta(0)
     """How long the services asked us to wait, in total."""
     rate_limit: int | None = None

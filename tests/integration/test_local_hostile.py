@@ -391,7 +391,7 @@ def test_what_builders_read_as_nothing_stops_no_run(world: World, content: str) 
 
 def test_more_descriptors_than_memory_holds_are_refused_in_one_line(world: World) -> None:
     for descriptors in (b"{}," * 100_001, b'{"a":{}},' * 200_001, b'{"b":1,"a":1},' * 1_000_001):
-        with pytest.raises(StoreError, match="more than 100,000"):
+        with pytest.raises(StoreError, match=r"more (values )?than 100,000"):
             read_tags(b'{"manifests":[%b{}]}' % descriptors)
 
 
@@ -446,7 +446,7 @@ def test_a_lock_that_is_a_pipe_holds_no_run_up(world: World) -> None:
     [
         ("~no such user/cache", "is not a valid directory", 2),
         ("nul\0nul", "is not a valid directory", 2),
-        ("loop", "leads to itself", 1),
+        ("loop", "symbolic link to itself", 1),
         ("long" * 1250, "File name too long", 1),
         ("missing", "there is no", 1),
     ],

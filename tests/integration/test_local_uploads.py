@@ -114,7 +114,7 @@ def test_an_upload_that_a_build_goes_on_with_meanwhile_is_kept(
 
     assert (upload / "data").read_bytes() == b"more"
     assert [a.outcome_sentence for a in _told(report, "delete")] == [
-        "skipped: a build has gone on with it"
+        "skipped: a build has continued it"
     ]
 
 

@@ -197,7 +197,7 @@ class GoneError(ExpiredError):
 
 
 async def _read(response: httpx.Response, call: Call, where: str) -> bytes:
-    """Read an answer. A truncated one of known length raises; other ones cannot be told."""
+    """Read an answer. A truncated one of known length raises; others cannot be detected."""
     headers = response.headers
     encoding = headers.get("content-encoding", "identity").lower()
     if response.is_success and call.whole:

@@ -128,7 +128,7 @@ class Rest:
         }
 
     async def list_entries(self) -> Listing:
-        """List all entries, in as few pages as there can be, unless some come or go meanwhile.
+        """List all entries, in as few pages as there can be, unless some come or go.
 
         Offset paging shifts: when an entry goes, those after it move to earlier pages, and are not
         seen if those were read already. So the newest hundred are read first, newest first, and

@@ -1,4 +1,4 @@
-"""One directory that BuildKit exports caches to, as a run sees it."""
+"""One directory that BuildKit exports caches to."""
 
 import logging
 import os
@@ -62,9 +62,9 @@ _BATCH = 5_000
 _SKEW = timedelta(hours=1)
 """The largest difference between the clock of the files and ours."""
 _ABANDONED = timedelta(days=1)
-"""An upload that was not written for this long is no longer in progress."""
+"""An upload that has received no bytes for this long is no longer in progress."""
 _UPLOADS = 1 << 32
-"""So many of the highest ids are those of uploads, which come after all blobs."""
+"""How many of the highest ids are for uploads, which come after all blobs."""
 _ATTEMPTS = 10
 _PAUSE = 0.02
 _LEFT_OVER = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}\.tmp", re.ASCII)
@@ -73,7 +73,7 @@ _FILE = "file"
 
 @dataclass(frozen=True, slots=True)
 class _LastProbe:
-    """What a probe of the tags has found, for the later stages."""
+    """The result of a probe of the tags, for later stages."""
 
     tags: Tags
     exported_at: datetime
@@ -82,7 +82,7 @@ class _LastProbe:
 
 
 class Directory:
-    """A directory with tags, whose blobs nobody evicts."""
+    """A directory with tags, which evicts nothing."""
 
     abilities = Abilities(
         noun="directory", shows_exports=True, looks_cheaply=True, writes_together=True
@@ -106,7 +106,7 @@ class Directory:
 
     @property
     def ignored(self) -> Sequence[Keep]:
-        """What the last probe ignored: neither blobs nor readable tags."""
+        """What the last probe ignored: files that are not blobs, and unreadable tags."""
         return self._ignored
 
     def close(self) -> None:
@@ -146,7 +146,7 @@ class Directory:
         yield [_stored_upload(one) for one in find_abandoned(self._files, before)]
 
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
-        """Read the tags, and what other manifests need."""
+        """Read the tags, and the needs of other manifests."""
         content, seen = await self._index.read(context.sleep)
         self._index.expect(content)
         named = read_tags(content)
@@ -158,7 +158,7 @@ class Directory:
             tags.add(one)
             context.progress.advance()
             await anyio.lowlevel.checkpoint()
-        self._ignored = [*tags.left_alone.keeps(), *self._ignored]
+        self._ignored = [*tags.ignored.keeps(), *self._ignored]
         self._sizes = tags.sizes
         self._missing.clear()
         replacer = Replacer(self._files, self._index, tags, self._missing, limit=self._limit)
@@ -184,39 +184,39 @@ class Directory:
     async def _recent_roots(
         self, known: Memory, now: datetime, context: RunContext
     ) -> frozenset[Digest]:
-        """Find out what tags may have needed since the last run, but no longer need."""
+        """Find the blobs that tags may have needed since the last run, but no longer need."""
         if known.probed_at is None:
             return frozenset()  # Nothing is known, so nothing is known to be unreferenced.
         former: set[Digest] = set()
         since = min(known.probed_at - _SKEW, now - context.settings.grace)
         for blobs in read_recent_roots(self._files, since):
             if reason := context.budget.reserve(0):
-                raise UnfinishedError("former exports could not all be read", reason)
+                raise UnfinishedError("the replaced exports could not all be read", reason)
             former |= blobs
             await anyio.lowlevel.checkpoint()
         return frozenset(former)
 
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
-        """Find out which blobs exist and, if that is wanted, are whole."""
+        """Find out which blobs exist and, if requested, have the right content."""
         live: set[Digest] = set()
         there: set[Digest] = set()
         wanted = sorted(blobs)
         step = 1 if self._verify else _BATCH
         for place in range(0, len(wanted), step):
             if reason := context.budget.reserve(0):
-                raise UnfinishedError("the blobs could not all be looked for", reason)
+                raise UnfinishedError("the blobs could not all be checked", reason)
             found = live_of(self._files, wanted[place : place + step])
             there |= found
             live |= await self._whole(found, context) if self._verify else found
             context.progress.advance(step)
             await anyio.lowlevel.checkpoint()
-        # A damaged blob exists: no build will store it again.
+        # A damaged blob still exists, so no build would store it again.
         self._missing |= blobs - there
         self._missing -= there
         return Existing(frozenset(live))
 
     async def _whole(self, blobs: frozenset[Digest], context: RunContext) -> frozenset[Digest]:
-        """Return those of some blobs that are not damaged."""
+        """Return the blobs that are not damaged."""
         sizes = self._sizes
         whole = set()
         for digest in blobs:
@@ -235,7 +235,7 @@ class Directory:
             return sorted(entry.name for entry in found)
 
     async def check(self, blob: Digest) -> ContentCheck:
-        """Return whether a blob exists: existing blobs can be read."""
+        """Check whether a blob exists: existing blobs can be read."""
         is_there = self._files.look(blob) is not None
         return ContentCheck(is_there, is_readable=is_there)
 
@@ -253,7 +253,7 @@ class Directory:
         raise StoreError(f"{version.index} is not new")
 
     async def swap(self, changes: Sequence[Change], context: RunContext) -> Sequence[SwapResult]:
-        """Replace what tags lead to, all at once."""
+        """Replace the targets of tags, all at once."""
         if self._seen is None:
             raise StoreError(f"{self.name} was not read")
         self._delete_left_overs(context.clock() - context.settings.grace)
@@ -282,7 +282,7 @@ class Directory:
                 with translate_errors(name):
                     status = os.stat(name, dir_fd=self._files.root, follow_symlinks=False)
             except MissingError:
-                continue  # The run that wrote it is not dead.
+                continue  # The run that wrote it is still alive.
             if stat.S_ISREG(status.st_mode) and from_nanoseconds(status.st_mtime_ns) < before:
                 self._files.delete_left_over(name)
 
@@ -298,12 +298,12 @@ def open_directory(path: Path, *, max_index_size: int, verify: bool = False) -> 
 
 
 def _resolved(path: Path) -> Path:
-    """Return the one name of a directory: it has one part of the graph, whoever looks at it."""
+    """Return the unique name of a directory: by any path, it has the same part of the graph."""
     try:
         path = path.expanduser()
         path.lstat()
     except OSError:
-        pass  # Opening it will say so, and why.
+        pass  # Opening it will report the reason.
     except (RuntimeError, ValueError) as error:
         raise UsageError(
             f"local:{printable(str(path))} is not a valid directory: {error}"
@@ -311,12 +311,12 @@ def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "it is a symbolic link that leads to itself"
+        reason = getattr(error, "strerror", None) or "it is a symbolic link to itself"
         raise StoreError(f"local:{printable(str(path))} cannot be opened: {reason}") from None
 
 
 async def _check_layout(files: Files, sleep: Sleep) -> None:
-    """Raise StoreError if this is not an image layout: maybe a disk is not mounted."""
+    """Raise StoreError if this is not an image layout: a disk may not be mounted."""
     for attempt in range(_ATTEMPTS):
         try:
             content, _ = files.read("oci-layout", limit=4096)
@@ -324,13 +324,13 @@ async def _check_layout(files: Files, sleep: Sleep) -> None:
             raise StoreError(f"{files.path} is not an OCI image layout: {error}") from None
         if b'"imageLayoutVersion"' in content:
             return
-        # Builders empty it before they write it, each time that they export.
+        # Builders empty it before they write it, in every export.
         await sleep(_PAUSE * (attempt + 1))
     raise StoreError(f"{files.path} is not an OCI image layout: oci-layout has no version")
 
 
 def _files_in(files: Files, algorithm: str, ignored: Ignored) -> Iterator[StoredEntry]:
-    """List the files of one algorithm; what is not a blob is added to `ignored`."""
+    """List the files of one algorithm; other files are added to `ignored`."""
     for name, status in files.list_blobs(algorithm):
         digest = Digest(f"{algorithm}:{name}")
         if not is_digest(digest):

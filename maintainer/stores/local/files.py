@@ -21,30 +21,30 @@ from maintainer.sanitize import printable
 
 ALGORITHMS = ("sha256", "sha384", "sha512")
 TEMPORARY = ".maintainer-"
-"""What the names of our own temporary files begin with; they are in no other directory than DIR."""
+"""The beginning of the names of our temporary files, which are only in DIR itself."""
 
 _CHUNK = 1024 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime(9000, 1, 1, tzinfo=UTC)
-"""So far from the end of the calendar that any grace period fits after it."""
+"""The latest time of a file: any grace period after it fits into the calendar."""
 _LARGEST = 1 << 42
-"""Bytes. What says that it has more counts as so much: sums of sizes stay below 64 bits."""
+"""Bytes. Larger sizes count as this, so that sums of sizes fit into 64 bits."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class MissingError(StoreError):
-    """There is no such file."""
+    """The file does not exist."""
 
 
 class TooLargeError(StoreError):
-    """A file is larger than what is read of it."""
+    """The file is larger than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What tells a file from a later one of its name."""
+    """Distinguishes a file from a later one of the same name."""
 
     size: int
     """Bytes."""
@@ -58,7 +58,7 @@ class Files:
         self.path = path
         self._open: dict[str, int] = {}
         with translate_errors(str(path)):
-            # The user's own word leads here, whatever it is.
+            # The user has chosen this path, so links in it are followed.
             try:
                 self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except NotADirectoryError:
@@ -89,7 +89,7 @@ class Files:
         return self._open[name]
 
     def list_blobs(self, algorithm: str) -> Iterator[tuple[str, os.stat_result]]:
-        """List what lies where blobs of one algorithm do, under whatever name."""
+        """List everything in the directory of the blobs of one algorithm."""
         where = self.directory(f"blobs/{algorithm}")
         if where is None:
             return
@@ -121,7 +121,7 @@ class Files:
 
     @contextmanager
     def opened(self, name: str) -> Iterator[int]:
-        """Keep a file of the directory itself open, whatever becomes of its name."""
+        """Keep a file of the directory itself open, even if it is renamed or replaced."""
         with translate_errors(name):
             number = os.open(name, _FILE, dir_fd=self._root)
         try:
@@ -130,7 +130,7 @@ class Files:
             os.close(number)
 
     def is_at(self, number: int, name: str) -> bool:
-        """Return whether an open file is still the one of that name."""
+        """Whether an open file still has this name."""
         with translate_errors(name):
             there = os.stat(name, dir_fd=self._root, follow_symlinks=False)
         return os.path.samestat(there, os.fstat(number))
@@ -154,7 +154,7 @@ class Files:
         return _seen(found) if stat.S_ISREG(found.st_mode) else None
 
     def is_taken(self, digest: Digest) -> bool:
-        """Return whether there is anything under the name of a blob: a link or a folder, too."""
+        """Whether anything has the name of a blob, even a link or a folder."""
         where, name = self._place(digest)
         try:
             with translate_errors(digest):
@@ -181,9 +181,9 @@ class Files:
             yield number
 
     def write_blob(self, digest: Digest, content: bytes) -> None:
-        """Put a blob in its place, whole and durable, even if there is one of its name.
+        """Write a blob durably, and replace any old one.
 
-        So its time of modification is now, and whoever is about to delete the old one notices.
+        Its time of modification is then now, so a run that is about to delete the old one notices.
         """
         where, name = self._place(digest)
         if where is None:
@@ -193,7 +193,7 @@ class Files:
             os.fsync(where)
 
     def _make_place(self, digest: Digest) -> int:
-        """Make the directory of an algorithm that no blob had so far."""
+        """Create the directory of an algorithm that had no blobs yet."""
         above = self.directory("blobs")
         if above is None:
             raise StoreError(f"{self.path} has no directory for blobs")
@@ -209,7 +209,7 @@ class Files:
     def temporary(
         self, content: bytes, *, mode: int, owner: tuple[int, int] | None = None
     ) -> Iterator[str]:
-        """Write a durable file under a name of our own, which is gone at the end if it is there."""
+        """Write a durable file under a temporary name; remove it at the end if it still exists."""
         name = f"{TEMPORARY}{secrets.token_hex(8)}.tmp"
         try:
             with translate_errors(f"{self.path}/{name}"):
@@ -227,7 +227,7 @@ class Files:
                 os.unlink(name, dir_fd=self._root)
 
     def sync(self) -> None:
-        """Make it durable that files of the directory itself were renamed."""
+        """Make renames in the directory itself durable."""
         with translate_errors(str(self.path)):
             os.fsync(self._root)
 
@@ -255,7 +255,7 @@ class Files:
             os.unlink(name, dir_fd=self._root)
 
     def _place(self, digest: Digest) -> tuple[int | None, str]:
-        """Return the directory and the name of a blob, which is sure to be a digest."""
+        """Return the directory and the name of a blob; the name is a valid digest."""
         if not is_digest(digest):
             raise StoreError(f"{printable(digest)} is not a valid digest")
         algorithm, _, name = digest.partition(":")
@@ -270,7 +270,7 @@ def _give_to(number: int, owner: tuple[int, int], mode: int) -> None:
     try:
         os.fchown(number, *owner)
     except PermissionError:
-        # It matters only if the group may do more, or less, than everybody else.
+        # It matters only if the group has other permissions than everyone else.
         if owner[0] != mine.st_uid or (mode >> 3) & 7 != mode & 7:
             raise StoreError(
                 f"its group is {owner[1]}, which this user is not in: only a member can replace it"
@@ -320,12 +320,12 @@ def _seen(found: os.stat_result) -> FileState:
 
 
 def size_of(found: os.stat_result) -> int:
-    """Return the size of a file in bytes; that of a file with holes may be beyond belief."""
+    """Return the size of a file in bytes, limited: a sparse file may claim any size."""
     return min(found.st_size, _LARGEST)
 
 
 def from_nanoseconds(moment: int) -> datetime:
-    """Return a time to the microsecond; what no calendar knows is the first or last of its days."""
+    """Return a time to the microsecond, limited to the days of the calendar."""
     try:
         return min(_EPOCH + timedelta(microseconds=moment // 1000), _END_OF_TIME)
     except OverflowError:

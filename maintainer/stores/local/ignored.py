@@ -1,16 +1,16 @@
-"""What is ignored, because runs do not recognize or touch it."""
+"""Ignored files: runs do not recognize or touch them."""
 
 from maintainer.cacheconfig import NO_REF
 from maintainer.model.decision import Keep
 from maintainer.model.reason import Reason, Unrecognized
 from maintainer.sanitize import printable
 
-_TOLD = 100
-"""Up to this many names are listed one by one."""
+_MAX_LISTED = 100
+"""The maximum number of names that are listed one by one."""
 
 
 class Ignored:
-    """Ignored names: some, and how many there are."""
+    """Ignored names: some of them, and the number of others."""
 
     def __init__(self) -> None:
         self._some: list[Keep] = []
@@ -18,13 +18,13 @@ class Ignored:
 
     def add(self, name: str, reason: Reason) -> None:
         """Ignore something, for this reason."""
-        if len(self._some) < _TOLD:
+        if len(self._some) < _MAX_LISTED:
             self._some.append(Keep(printable(name), NO_REF, reason))
         else:
             self._more += 1
 
     def keeps(self) -> list[Keep]:
-        """Return what to tell of them."""
+        """Return the reasons to report."""
         if not self._more:
             return self._some
         return [*self._some, Keep(f"{self._more} other names", NO_REF, Unrecognized())]

@@ -15,16 +15,16 @@ NAME = "index.json"
 _READS = 50
 _PAUSE = 0.02
 _LATE = 0.1
-"""Seconds in which a build that has opened the file has written it."""
+"""Seconds after which a build that has opened the file has written it."""
 _FRESH = 2.0
-"""Seconds in which two writes may have one time of modification on some file system."""
+"""Seconds within which two writes may have the same time of modification on some file systems."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a write leaves on a file, unless it comes within a tick of the one before."""
+    """Changes with every write, unless it comes within a tick of the one before."""
 
     inode: int
     size: int
@@ -33,7 +33,7 @@ class Trace:
 
 
 class IndexFile:
-    """Reads and replaces the file, and knows whether somebody else has written it since."""
+    """Reads and replaces the file, and detects whether somebody else has written it since."""
 
     def __init__(self, files: Files, *, limit: int) -> None:
         self._files = files
@@ -44,9 +44,9 @@ class IndexFile:
     async def read(self, sleep: Sleep) -> tuple[bytes, FileState]:
         """Read it whole. No lock: even a shared one can fail a build.
 
-        Builders write it in place, so it is read until two reads in a row agree and make sense.
+        Builders write it in place, so it is read until two consecutive reads are equal and valid.
         """
-        problem = StoreError(f"{NAME} never stops changing")
+        problem = StoreError(f"{NAME} keeps changing")
         before: bytes | None = None
         for _ in range(_READS):
             content, seen = self._files.read(NAME, limit=self._limit)
@@ -76,10 +76,10 @@ class IndexFile:
     ) -> bool:
         """Replace it if it still has the expected content; return whether it had.
 
-        With a `trace`, it must not have been written since either, not even the same again. What is
-        `foreign` counts as written by somebody else. An export that went into the replaced file a
-        moment later is brought back, so read it again to know what it says.
-        Only that moment is under the lock. Raises LockedError if a build holds the lock.
+        With a `trace`, it must not have been written since either, not even with the same content.
+        `foreign` content counts as written by somebody else. An export that was written to the
+        replaced file a moment later is restored, so read the file again afterwards.
+        The lock is held only for the replacement. Raises LockedError if a build holds the lock.
         """
         with translate_errors(NAME):
             found = os.stat(NAME, dir_fd=self._files.root, follow_symlinks=False)
@@ -106,8 +106,8 @@ class IndexFile:
     async def _save_export(self, replaced: int, expected: bytes, sleep: Sleep) -> None:
         """Restore what a build has written into the replaced file, if one has.
 
-        A build removes the lock after it has let go of it. One that has taken it in between holds
-        what nobody finds any more; so it had opened the file while we replaced it.
+        A build removes the lock file after it has unlocked it. Another build that locks it in
+        between holds a lock that nobody finds, so it can open the file while we replace it.
         """
         written = await self._read_after_replacing(replaced, expected, sleep)
         while written != expected:
@@ -117,7 +117,7 @@ class IndexFile:
                 return
 
     async def _read_after_replacing(self, replaced: int, before: bytes, sleep: Sleep) -> bytes:
-        """Read a file that is no longer written: two reads agree."""
+        """Read a file until it no longer changes: two reads are equal."""
         for _ in range(_READS):
             await sleep(_LATE)
             written = self._read_again(replaced)
@@ -135,7 +135,7 @@ class IndexFile:
             os.rename(temporary, NAME, src_dir_fd=root, dst_dir_fd=root)
 
     def has_changed(self) -> bool:
-        """Return whether somebody else has written it since a plan was based on it."""
+        """Whether somebody else has written it since a plan was based on it."""
         trace = self.trace()
         is_old = time.time() - max(trace.modified, trace.changed) / 1e9 > _FRESH
         if is_old and trace == self._trace:

@@ -12,7 +12,7 @@ from maintainer.stores.local.directory import Directory, open_directory
 
 @dataclass(frozen=True, slots=True)
 class _Connection:
-    """Where a directory is."""
+    """The location of a directory."""
 
     settings: Settings
 

@@ -1,8 +1,8 @@
 """The lock that builders take to replace `index.json`.
 
 Source: `client/ociindex` in moby/buildkit, which locks the file `index.json.lock` with flock(2),
-without waiting, and removes it afterwards. A builder that finds it taken fails its build, so it is
-held only for a moment, and we wait for theirs.
+without waiting, and removes it afterwards. A build that finds it locked fails, so a run holds the
+lock only for a moment, and waits while a builder holds it.
 """
 
 import fcntl
@@ -41,14 +41,14 @@ async def hold(
         yield
     finally:
         if is_ours:
-            # While it is held: whoever opens it from now on opens another file.
+            # Removed while it is locked: others who open it from now on open another file.
             with suppress(OSError):
                 os.unlink(NAME, dir_fd=root)
         os.close(number)
 
 
 def _try(root: int) -> tuple[int, bool] | None:
-    """Take the lock; return whether the file was created for that, or None if it is taken."""
+    """Acquire the lock; return whether that created the file, or None if it is locked."""
     with translate_errors(NAME):
         try:
             number, is_ours = _open(root)
@@ -69,13 +69,13 @@ def _try(root: int) -> tuple[int, bool] | None:
 
 
 def _open(root: int) -> tuple[int, bool]:
-    # Whatever has the name: that of a pipe would wait for somebody to write into it.
+    # Opening a pipe of this name would block until somebody writes to it.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         number = os.open(NAME, flags | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=root)
     except FileExistsError:
         return os.open(NAME, flags, dir_fd=root), False
-    # Builders may run as somebody else, and must be able to open it, whatever our umask is.
+    # Builders that run as another user must be able to open it, whatever our umask is.
     with suppress(OSError):
         os.fchmod(number, 0o644)
     return number, True
@@ -87,7 +87,7 @@ def _refuse_what_is_no_file(number: int) -> None:
 
 
 def _is_there(number: int, root: int) -> bool:
-    """Return whether the lock is still the one that others find: it may have been removed."""
+    """Whether others find the same lock file: it may have been removed."""
     try:
         found = os.stat(NAME, dir_fd=root, follow_symlinks=False)
     except FileNotFoundError:

@@ -41,7 +41,7 @@ class CacheTag:
 
 
 class Tags:
-    """What the tags of a directory were found to be."""
+    """The tags of a directory, as read."""
 
     def __init__(
         self, files: Files, known: Mapping[IndexId, Mapping[int, KnownPlace]], *, limit: int
@@ -56,22 +56,22 @@ class Tags:
         self.found: set[int] = set()
         self.manifest_blobs: dict[Digest, set[IndexId]] = {}
         self.sizes: dict[Digest, set[int]] = {}
-        """How many bytes manifests say that a blob has."""
+        """The sizes of blobs, according to manifests."""
         self.others: set[IndexId] = set()
         """The tags that are not caches."""
-        self.left_alone = Ignored()
+        self.ignored = Ignored()
         self.broken: list[BrokenTag] = []
         self.vacant: dict[IndexId, Digest] = {}
-        """The tags whose manifests are missing or damaged, and the digests that they name."""
+        """The tags whose manifests are missing or damaged, and the digests of these manifests."""
 
     @property
     def pinned(self) -> Mapping[Digest, Reason]:
-        """The blobs that tags which are not caches need, and why."""
+        """The blobs that other tags need, and why."""
         return self._references.pinned
 
     @property
     def gone(self) -> frozenset[int]:
-        """The manifests that no tag names any longer, except those of unreadable tags."""
+        """The manifests that no tag references any more, except those of unreadable tags."""
         unread = {one.index for one in self.unread}
         known = {
             place.generation_id
@@ -82,7 +82,7 @@ class Tags:
         return frozenset(known - self.found)
 
     def add(self, named: Named) -> None:
-        """Look at one descriptor."""
+        """Read the tag of one descriptor."""
         name = named.tag if named.tag is not None else f"descriptor {named.position}"
         index = IndexId(NO_REF, Scope(name))
         if named.problem:
@@ -101,8 +101,8 @@ class Tags:
             self.unread.append(UnreadGeneration(index, 0, reasons.Problem(str(error))))
 
     def _report_broken(self, named: Named, name: str, problem: str) -> None:
-        """Ignore a tag without a readable manifest: what it once pointed to is not known."""
-        self.left_alone.add(name, reasons.BrokenTag(problem))
+        """Ignore a tag without a readable manifest: its former content is unknown."""
+        self.ignored.add(name, reasons.BrokenTag(problem))
         if named.tag is not None:
             self.broken.append(BrokenTag(printable(name), problem))
 
@@ -136,7 +136,7 @@ class Tags:
             self.read.append(self._read(tag, manifest))
 
     def _is_whole(self, config: Digest) -> bool:
-        """Whether a config still is what its digest says: it is read, for it may be damaged."""
+        """Whether a config matches its digest. It is read, because it may be damaged."""
         try:
             return matches(config, self._files.read_blob(config, limit=self._limit)[0])
         except (MissingError, TooLargeError):
@@ -149,7 +149,7 @@ class Tags:
         return CacheTag(index, digest, manifest.config, seen) if manifest else None
 
     def read_cache(self, tag: CacheTag) -> ReadGeneration:
-        """Read what a tag points to, or why an importer would refuse it."""
+        """Read the target of a tag, or return why an importer would refuse it."""
         manifest = read_manifest(self._files.read_blob(tag.digest, limit=self._limit)[0])
         if manifest is None:
             raise StoreError(f"{tag.digest} is not the manifest of a cache")
@@ -195,7 +195,7 @@ def _why_too_large(manifest: int, config: int) -> str | None:
 
 
 def _described(decoded: Decoded) -> bytes:
-    """Return an index as the graph keeps it: with what the manifest says of its layers."""
+    """Return an index in the form of the graph: with the layers' data from the manifest."""
     return encode(with_sink(decoded.config, decoded.sink) if decoded.sink else decoded.config)
 
 
@@ -210,6 +210,6 @@ def _decode(manifest: CacheManifest, content: bytes) -> tuple[Decoded | None, st
 
 
 def matches(digest: Digest, content: bytes) -> bool:
-    """Return whether some content is what its digest says."""
+    """Whether content matches its digest."""
     algorithm, _, digits = digest.partition(":")
     return hashlib.new(algorithm, content).hexdigest() == digits

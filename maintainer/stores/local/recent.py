@@ -1,6 +1,6 @@
-"""What tags pointed to between two runs: exports that were replaced since.
+"""Exports that were made and replaced between two runs.
 
-Only their manifests remain, and they are as young as the exports.
+Only their manifests remain, which are as young as the exports.
 """
 
 import os
@@ -15,14 +15,14 @@ from maintainer.errors import StoreError
 from maintainer.stores.local.files import ALGORITHMS, Files, MissingError, from_nanoseconds
 
 _LARGEST = 4 * 1024 * 1024
-"""Bytes of a manifest that names tens of thousands of blobs."""
+"""Bytes of a manifest that references tens of thousands of blobs."""
 _BATCH = 10_000
 
 
 def read_recent_roots(files: Files, since: datetime) -> Iterator[frozenset[Digest]]:
     """Read the manifests of caches that were written since then; yield the blobs of each.
 
-    It gives nothing once for some thousand other files, so that it can be ended there.
+    It yields an empty set for every few thousand other files, so that callers can stop there.
     """
     for digest in _young(files, since):
         if digest is None:
@@ -53,7 +53,7 @@ def _young(files: Files, since: datetime) -> Iterator[Digest | None]:
 
 
 def _document(files: Files, digest: Digest) -> bytes:
-    """Read a document in JSON; of anything else the first byte only."""
+    """Read a JSON document; of other files, only the first byte."""
     with files.open_blob(digest) as number:
         if os.read(number, 1) != b"{":
             return b""
@@ -62,4 +62,4 @@ def _document(files: Files, digest: Digest) -> bytes:
     except MissingError:
         raise
     except StoreError:
-        return b""  # It is growing, so it is not one.
+        return b""  # It is growing, so it is not a manifest.

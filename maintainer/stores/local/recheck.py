@@ -1,4 +1,4 @@
-"""Checks what builds are doing before each deletion: here that is cheap."""
+"""Checks before each deletion what builds are doing, which is cheap here."""
 
 import os
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class CheckEachTime:
     async def veto(self, entry: KnownEntry) -> Reason | None:
         """Return why a blob must not be deleted, if so."""
         if isinstance(entry.parsed, UploadKey):
-            return None  # Nobody needs it but its own build, which would have gone on with it.
+            return None  # Only its own build needs it, and that would have continued it.
         await anyio.lowlevel.checkpoint()
         self._reason = self._reason or self._find_reason()
         return self._reason
@@ -57,14 +57,14 @@ class CheckEachTime:
         try:
             self._files.check_places()
             under_way = self._build_under_way()
-            # Last, so that no time passes before the blob is deleted.
+            # The last check, right before the blob is deleted.
             changed = self._index.has_changed()
         except StoreError as error:
             return BuildsUnknown(str(error))
         return Exported() if changed else under_way
 
     def _build_under_way(self) -> Reason | None:
-        """Return the sign of a build that may be about to name a blob that it found stored."""
+        """Return the sign of a build that may be about to reference a stored blob."""
         ingest = self._files.directory("ingest")
         if ingest is None:
             return None
@@ -85,7 +85,7 @@ class CheckEachTime:
 
 def _last_written(entry: os.DirEntry[str], ingest: int) -> datetime:
     times = []
-    # It may be renamed into its place while we look.
+    # It may be renamed into its place during this check.
     with suppress(OSError):
         times.append(entry.stat(follow_symlinks=False).st_mtime_ns)
         if entry.is_dir(follow_symlinks=False):

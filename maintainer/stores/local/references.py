@@ -1,4 +1,4 @@
-"""What a manifest that is not ours needs: all that it references, transitively."""
+"""The blobs that another tool's manifest needs: everything that it references, transitively."""
 
 import codecs
 import json
@@ -24,22 +24,22 @@ _BEGINS = (b"{", b"[")
 class References:
     """Follows references from one document in JSON to the next.
 
-    Every digest in a document counts, whatever it is said to be: what may be needed is kept. What
-    is missing is left out, so no more is held than exists.
+    Every digest in a document counts, whatever its field: anything that may be needed is kept.
+    Missing blobs are omitted, so the result is never larger than the directory.
     """
 
     def __init__(self, files: Files, *, limit: int) -> None:
         self._files = files
         self._limit = limit
-        self._strange: tuple[bytes, ...] | None = None
+        self._unknown: tuple[bytes, ...] | None = None
         self.pinned: dict[Digest, Reason] = {}
-        """What is needed, and why."""
+        """The needed blobs, and why."""
 
     def pin(self, digest: Digest, reason: Reason) -> None:
-        """Keep a blob with all that it needs.
+        """Keep a blob and everything that it needs.
 
-        Raises StoreError if a document cannot be read, or names what cannot be looked at: then what
-        it needs is not known.
+        Raises StoreError if a document cannot be read, or references something that cannot be read:
+        then its needs are unknown.
         """
         waiting = list(self._keep(digest, reason))
         for _ in range(_DEPTH):
@@ -48,10 +48,10 @@ class References:
             documents, waiting = waiting, []
             for blob in documents:
                 for text in _texts(self._document(blob)):
-                    self._refuse_strange(blob, text)
+                    self._refuse_unknown(blob, text)
                     for match in _DIGEST.finditer(text):
                         waiting += self._keep(Digest(match[0].decode()), reason)
-        raise StoreError(f"{digest} leads through more than {_DEPTH} documents")
+        raise StoreError(f"{digest} references documents more than {_DEPTH} levels deep")
 
     def _keep(self, digest: Digest, reason: Reason) -> list[Digest]:
         """Keep a blob; return it if it exists and was not kept before."""
@@ -59,19 +59,19 @@ class References:
             return []
         if self._files.look(digest) is None:
             if self._files.is_taken(digest):
-                raise StoreError(f"{digest} is not a regular file: what it needs is not known")
+                raise StoreError(f"{digest} is not a regular file, so its needs are unknown")
             return []
         self.pinned[digest] = reason
         return [digest]
 
-    def _refuse_strange(self, blob: Digest, text: bytes) -> None:
+    def _refuse_unknown(self, blob: Digest, text: bytes) -> None:
         """Raise StoreError if a document references a blob of an unknown algorithm."""
-        if self._strange is None:
-            self._strange = tuple(_strange_algorithms(self._files))
-        for algorithm in self._strange:
+        if self._unknown is None:
+            self._unknown = tuple(_unknown_algorithms(self._files))
+        for algorithm in self._unknown:
             if algorithm in text:
                 name = algorithm.decode(errors="replace")
-                raise StoreError(f"{blob} names a digest of an unknown algorithm ({name}…)")
+                raise StoreError(f"{blob} contains a digest of an unknown algorithm ({name}…)")
 
     def _document(self, blob: Digest) -> bytes:
         """Read a JSON document; other blobs are not read."""
@@ -84,7 +84,7 @@ class References:
             return b""
 
     def _begins_as_json(self, number: int) -> bool:
-        """Return whether a file may be JSON, by its first bytes if it is too large to read."""
+        """Whether a file may be JSON, by its first bytes if it is too large to read."""
         for _ in range(1 + self._limit // _CHUNK):
             piece = os.read(number, _CHUNK)
             if not piece:
@@ -95,7 +95,7 @@ class References:
 
 
 def _texts(document: bytes) -> Iterator[bytes]:
-    """Yield a document, and then every string that has escapes, unescaped."""
+    """Yield a document, and then every string with escapes, unescaped."""
     yield document
     if b"\\" not in document:
         return
@@ -104,11 +104,11 @@ def _texts(document: bytes) -> Iterator[bytes]:
             try:
                 text = json.loads(b'"%b"' % match[1], strict=False)
             except ValueError:
-                continue  # Nobody reads it as JSON.
+                continue  # It is not valid JSON, so no tool reads it as such.
             yield text.encode(errors="replace")
 
 
-def _strange_algorithms(files: Files) -> Iterator[bytes]:
+def _unknown_algorithms(files: Files) -> Iterator[bytes]:
     where = files.directory("blobs")
     if where is None:
         return

@@ -1,7 +1,7 @@
 """Replaces what tags point to: new blobs first, then `index.json`, for one moment under the lock.
 
 The order is the safety argument: the new manifest is durable before a tag points to it; and a tag
-is replaced only while it points to the manifest that was read, so that no export is ever hidden.
+is replaced only while it points to the manifest that was read, so no export is ever hidden.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -37,15 +37,15 @@ _ATTEMPTS = 10
 
 @dataclass
 class _Attempt:
-    """What a tag is to lead to."""
+    """The new content of a tag."""
 
     change: Change
     tag: CacheTag | None
-    """What the tag leads to; None if it is not there yet."""
+    """The current target of the tag; None if the tag does not exist."""
     refused: bool
-    """Whether importers refuse what the tag leads to, as it was read."""
+    """Whether importers refuse the current content, as it was read."""
     missing: frozenset[Digest] = frozenset()
-    """The blobs that the tag leads to, and that were not there when the run looked."""
+    """The blobs that the tag references and that were missing in the probe."""
     encoded: Encoded | None = None
     result: SwapResult | None = None
 
@@ -55,7 +55,7 @@ class _Attempt:
 
     @property
     def is_merge(self) -> bool:
-        """Whether it is the tag that holds the merge of all others, and no build's export."""
+        """Whether the tag is reserved for the merge of all others."""
         return self.change.sink is Sink.MERGE
 
     def defer(self, reason: Reason) -> None:
@@ -102,7 +102,7 @@ class Replacer:
         return [one.result or contended for one in attempts]
 
     def _describe(self, attempts: Sequence[_Attempt]) -> None:
-        """Read what all tags say of their blobs, if one of them is to hold the merge."""
+        """Read the descriptors of all tags' blobs, if one of the tags is for the merge."""
         try:
             if any(attempt.is_merge for attempt in attempts):
                 for tag in self._tags.values():
@@ -112,7 +112,7 @@ class Replacer:
                 attempt.defer(reasons.ManifestGone(str(error)))
 
     def _prepare(self, attempt: _Attempt) -> None:
-        """Write the blobs that the tag will lead to."""
+        """Write the blobs that the tag will reference."""
         if attempt.result:
             return
         try:
@@ -135,7 +135,7 @@ class Replacer:
     def _encode(
         self, attempt: _Attempt, form: CacheManifest | None, described: Mapping[str, Descriptor]
     ) -> Encoded | None:
-        """Return what fits into importers' limits, if necessary without what they do not need."""
+        """Return a manifest that fits into importers' limits, perhaps without optional parts."""
         for known in (described, {}):
             encoded = encode_oci(
                 attempt.change.content, form=form, described=known, sink=attempt.change.sink
@@ -157,7 +157,7 @@ class Replacer:
     async def _try(self, pending: Mapping[str, _Attempt], sleep: Sleep) -> None:
         """Replace all of these tags at once; or none, if builds have exported to some of them.
 
-        An export may give a tag what it leads to already, and blobs that were missing with it.
+        An export may replace a tag by the same manifest, and restore its missing blobs.
         """
         try:
             trace = self._index.trace()
@@ -180,7 +180,7 @@ class Replacer:
                 attempt.fail(str(error))
 
     def _is_back(self, attempt: _Attempt) -> bool:
-        """Whether a build has stored what importers lacked of the manifest that is replaced."""
+        """Whether a build has restored the missing blobs of the manifest that is replaced."""
         if attempt.tag is None or attempt.is_merge:
             return False
         if attempt.refused:
@@ -198,7 +198,7 @@ class Replacer:
             if leads_to.get(name) != self._replacement(attempt).new:
                 attempt.defer(reasons.Exported())
             elif not self._is_stored(attempt.encoded):
-                attempt.fail(f"{name} was written, but reading it back gives something else")
+                attempt.fail(f"{name} was written, but its content is different when read back")
             else:
                 self._succeed(attempt, seen)
 
@@ -211,7 +211,7 @@ class Replacer:
     def _succeed(self, attempt: _Attempt, seen: FileState) -> None:
         change, encoded = attempt.change, attempt.encoded or Encoded(b"", b"")
         files = {content_digest(one): len(one) for one in (encoded.manifest, encoded.config)}
-        # Tags of one meaning have one config.
+        # Tags with the same content have the same config.
         sizes = tuple(size for digest, size in files.items() if digest not in self._written)
         self._written |= files.keys()
         written = read_content(
@@ -224,7 +224,7 @@ class Replacer:
         attempt.result = Swapped(written, sizes)
 
     def _meet(self, attempt: _Attempt, index: bytes) -> SwapResult:
-        """Read what a build has exported to a tag since; from now on that is its known content."""
+        """Read what a build has exported to a tag since; this becomes its known content."""
         digest = next((one.digest for one in read_tags(index) if one.tag == attempt.name), None)
         tag = self._reader.read_tag(attempt.change.index, digest) if digest else None
         if tag is None:

@@ -27,9 +27,9 @@ _ESCAPED = re.compile(
     re.DOTALL,
 )
 _MAX_DESCRIPTORS = 100_000
-"""Descriptors. More of them are an attack on memory, or an accident."""
+"""The maximum number of descriptors; more are an attack on memory, or an accident."""
 _MAX_VALUES = 20 * _MAX_DESCRIPTORS
-"""What all descriptors may say together, as it takes memory each."""
+"""The maximum number of values in all descriptors, because each takes memory."""
 
 
 class _DescriptorFields(msgspec.Struct, rename="camel"):
@@ -46,24 +46,24 @@ class Named:
 
     position: int
     tag: str | None
-    """None if it has none, or one that another descriptor has, which builders find first."""
+    """None if it has none, or if another descriptor with the same one comes first."""
     digest: Digest | None
     """None if it references nothing, or something unknown."""
     problem: str | None = None
-    """Why it is unknown, if so: others may know it, and need what it points to."""
+    """Why it is unknown, if so: other tools may know it and need its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """What a tag will point to, in place of its current manifest."""
+    """The new manifest of a tag."""
 
     old: Digest | None
-    """None for a tag that is not there yet."""
+    """None if the tag does not exist yet."""
     new: Digest
     size: int
     """Bytes."""
     media_type: str = ""
-    """Of the new manifest, if that of the old one is not known."""
+    """Of the new manifest, if that of the old one is unknown."""
 
 
 def read_tags(content: bytes) -> tuple[Named, ...]:
@@ -96,7 +96,7 @@ def _read(position: int, descriptor: _Descriptor) -> Named:
 
 
 def _misspelt(names: Iterable[str], known: frozenset[str]) -> str | None:
-    """Return what is wrong with a name that differs from a known one only in case, if any does."""
+    """Return the problem of a name that differs from a known one only in case, if any."""
     folded = {name.casefold() for name in known}
     for name in names:
         if name not in known and name.casefold() in folded:
@@ -107,7 +107,7 @@ def _misspelt(names: Iterable[str], known: frozenset[str]) -> str | None:
 def replace_tags(
     content: bytes, replacements: Mapping[str, Replacement]
 ) -> tuple[bytes, frozenset[str]]:
-    """Point tags elsewhere; return also the tags that already point to something new."""
+    """Change the targets of tags; also return the tags that somebody else has changed."""
     whole, descriptors = _parse(content)
     places = {one.tag: one for one in read_tags(content) if one.tag is not None}
     changed = set()
@@ -140,9 +140,9 @@ def _new_descriptor(tag: str, replacement: Replacement) -> _Descriptor:
 
 
 def add_exports(content: bytes, before: bytes, after: bytes) -> bytes:
-    """Add to an index what a build has made of it elsewhere: descriptors that it has written.
+    """Add the descriptors that a build has written to another copy of the index.
 
-    Raises StoreError if one of them is no index.
+    Raises StoreError if one of the two is not an index.
     """
     whole, descriptors = _parse(content)
     known = {_ENCODER.encode(one) for one in _parse(before)[1]}
@@ -172,7 +172,7 @@ def _parse(content: bytes) -> tuple[dict[str, msgspec.Raw], list[_Descriptor | N
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise StoreError(f"index.json is not an index of an OCI image layout ({error})") from None
     if problem := _misspelt(whole, frozenset({_MANIFESTS})):
-        raise StoreError(f"index.json is not understood: {problem}")
+        raise StoreError(f"index.json cannot be interpreted: {problem}")
     if len(descriptors) > _MAX_DESCRIPTORS:
         raise StoreError(
             f"index.json has {len(descriptors):,} descriptors: more than {_MAX_DESCRIPTORS:,}"
@@ -181,9 +181,9 @@ def _parse(content: bytes) -> tuple[dict[str, msgspec.Raw], list[_Descriptor | N
 
 
 def _refuse_too_much(content: bytes) -> None:
-    """Raise StoreError before more is decoded than memory holds."""
+    """Raise StoreError before decoding more than fits into memory."""
     if content.count(b"{") > 4 * _MAX_DESCRIPTORS or content.count(b":") > _MAX_VALUES:
-        raise StoreError(f"index.json says more than {_MAX_DESCRIPTORS:,} descriptors do")
+        raise StoreError(f"index.json has more values than {_MAX_DESCRIPTORS:,} descriptors")
 
 
 def _fields_of(descriptor: _Descriptor) -> _DescriptorFields:
@@ -194,7 +194,7 @@ def _fields_of(descriptor: _Descriptor) -> _DescriptorFields:
 
 
 def _whole_characters(match: re.Match[bytes]) -> bytes:
-    """Replace half a character by a mark, as builders do."""
+    """Replace a lone surrogate by a mark, as builders do."""
     return rb"\ufffd" if match["half"] else match[0]
 
 

@@ -1,7 +1,7 @@
 """Uploads that killed builds left in `ingest/`.
 
 Source: `plugins/content/local` in containerd, which keeps each upload in a folder of its own, named
-by the digest of its reference, until it is whole and is renamed into its place.
+by the digest of its reference, until it is complete and is renamed into its place.
 """
 
 import errno
@@ -34,7 +34,7 @@ class Upload:
 
     name: str
     seen: FileState
-    """How large it is, and when anything of it was last written."""
+    """Its size, and when it was last written."""
 
 
 def find_abandoned(files: Files, before: datetime) -> Iterator[Upload]:
@@ -52,7 +52,7 @@ def find_abandoned(files: Files, before: datetime) -> Iterator[Upload]:
             with _opened(name, ingest) as folder:
                 seen = _stat(name, folder)
         except StoreError:
-            continue  # It has ended, or it is a link, or no folder.
+            continue  # The upload has ended, or this is a link or not a folder.
         if seen and seen.modified_at < before:
             yield Upload(name, seen)
 
@@ -60,7 +60,7 @@ def find_abandoned(files: Files, before: datetime) -> Iterator[Upload]:
 def delete_upload(files: Files, name: str, seen: FileState) -> bool:
     """Delete an upload that has not changed; return False if it has ended.
 
-    Raises ChangedError if a build has gone on with it.
+    Raises ChangedError if a build has continued it.
     """
     ingest = files.directory("ingest")
     if ingest is None:
@@ -68,7 +68,7 @@ def delete_upload(files: Files, name: str, seen: FileState) -> bool:
     try:
         with _opened(name, ingest) as folder:
             if _stat(name, folder) != seen:
-                raise ChangedError("a build has gone on with it")
+                raise ChangedError("a build has continued it")
             with translate_errors(f"ingest/{name}"):
                 for file in _names(folder):
                     os.unlink(file, dir_fd=folder)
@@ -77,7 +77,7 @@ def delete_upload(files: Files, name: str, seen: FileState) -> bool:
                 except OSError as error:
                     if error.errno != errno.ENOTEMPTY:
                         raise
-                    raise ChangedError("a build has gone on with it") from None
+                    raise ChangedError("a build has continued it") from None
     except MissingError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Checks the content of blobs against their digests: it is slow, so it can be stopped anywhere."""
+"""Checks the content of blobs against their digests. This is slow, but can be stopped anywhere."""
 
 import hashlib
 import os
