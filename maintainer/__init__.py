@@ -1,3 +1,3 @@
-"""Keeps BuildKit's build cache whole: probe, record, mark, plan, rewrite, sweep, report."""
+"""A garbage collector for BuildKit's build caches."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The command `maintainer`: Ctrl-C ends it without a traceback, while it is still starting too."""
+"""The command `maintainer`: Ctrl-C ends it without a traceback, even during the start."""
 
 import sys
 
@@ -13,7 +13,7 @@ def main() -> None:
         if sys.argv[1:2] == ["serve"] and "--once" not in sys.argv:
             # The service handles it once it has started.
             hold(RELOAD)
-        # Most of the time that a start takes: it belongs inside.
+        # This import takes most of the start, so Ctrl-C during it must be handled too.
         from maintainer.cli import main as run  # noqa: PLC0415
 
         run()

@@ -1,4 +1,4 @@
-"""How much a run may still do: its budgets, and whether somebody wants it to stop."""
+"""The budgets of a run, and requests to stop it."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -15,7 +15,7 @@ from maintainer.stores.requests import REST_KINDS, RequestLog
 
 
 class Budget:
-    """Asked before each step that can be deferred to the next run.
+    """The run checks it before each step that can be deferred to the next run.
 
     Once it has refused a step, it refuses all others: a run ends in the order of its stages.
     """
@@ -30,7 +30,7 @@ class Budget:
         self._ends_at = None if settings.deadline is None else clock() + settings.deadline
         self._granted = 0
         self.exhausted: Exhausted | None = None
-        """Why the run does nothing more, once it does."""
+        """Why the run does nothing more, if so."""
         self.interrupted = False
 
     def interrupt(self, what: str) -> None:
@@ -39,19 +39,19 @@ class Budget:
         self.exhausted = Interrupted(what)
 
     def stop(self, reason: Exhausted) -> Exhausted:
-        """End the run, for this reason unless there is another already; return the reason."""
+        """End the run for this reason, unless it has already ended; return the reason."""
         self.exhausted = self.exhausted or reason
         return self.exhausted
 
     @property
     def is_limited(self) -> bool:
-        """Whether somebody has set how many requests a run may send, or how long it may take."""
+        """Whether the number of requests or the duration of the run is limited."""
         return self._most is not None or self._ends_at is not None
 
     def reserve(self, requests: int, *, rest: int = 0) -> Exhausted | None:
-        """Take so many requests, `rest` of them of the REST API; or return why there are none left.
+        """Reserve requests, `rest` of them to the REST API; return a reason if too few are left.
 
-        Steps may run at once, so what was granted counts before it is used.
+        Steps may run concurrently, so reserved requests count before they are sent.
         """
         self._granted = self._granted_so_far()
         self.exhausted = self.exhausted or self._why_not(requests, rest)
@@ -60,14 +60,14 @@ class Budget:
         return self.exhausted
 
     def allows(self, requests: int, *, rest: int = 0) -> bool:
-        """Whether so many requests are left, `rest` of them of the REST API.
+        """Whether so many requests are left, `rest` of them to the REST API.
 
-        For what the run can do without: a no does not end the run, and a yes takes nothing.
+        For optional work: False does not end the run, and True reserves nothing.
         """
         return self.exhausted is None and self._why_not(requests, rest) is None
 
     def spare(self) -> "Spare":
-        """Return half of what remains: for work that may wait, so that other work need not."""
+        """Return half of the remaining requests: for work that can be deferred."""
         granted = self._granted_so_far()
         requests = None if self._most is None else max(0, self._most - granted) // 2
         now = self._clock()
@@ -113,12 +113,12 @@ class Spare:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more of it may begin, whatever was taken."""
+        """Whether nothing more may start, whatever was reserved."""
         late = self._ends_at is not None and self._clock() >= self._ends_at
         return late or self._budget.exhausted is not None
 
     def reserve(self, requests: int) -> bool:
-        """Take so many requests; whether there are as many left."""
+        """Reserve requests; return whether that many were left."""
         if self.is_over or (self._left is not None and requests > self._left):
             return False
         if self._budget.reserve(requests):

@@ -28,16 +28,16 @@ async def collect(
     accept_loss: bool = False,
     repair: bool = False,
 ) -> Report:
-    """Do one run, on a database that the caller holds.
+    """Do one run, on a database that the caller has locked.
 
-    A dry run is the same run, which stops after the plan. `accept_loss` goes on even if most of
-    what was known is gone. `repair` only rewrites what is not valid or names missing blobs. What
-    goes wrong is in the report, whose status then is `failed`; only a database that cannot be used
-    raises (DatabaseError).
+    A dry run is the same run, which stops after the plan. `accept_loss` turns the mass-deletion
+    guard off. `repair` only rewrites indexes that are invalid or reference missing blobs. Errors
+    are in the report, whose status is then `failed`. Raises DatabaseError if the database cannot
+    be used.
     """
     run = begin(collector, Mode(dry_run, no_sweep or repair, accept_loss, repair))
     with log_context(run=run.report.run, target=collector.store.name):
-        log.info("run %d on %s begins", run.report.run, collector.store.name)
+        log.info("run %d on %s starts", run.report.run, collector.store.name)
         try:
             seen = await record_probe(run, await probe_cache(run, run.report.started_at))
             if marked := await mark_cache(run, seen):
@@ -46,7 +46,7 @@ async def collect(
                     await rewrite_indexes(run, marked, plan)
                     await sweep_entries(run, marked)
         except BudgetExhaustedError as error:
-            # Only a list ends like that, of which a part says nothing; so nothing was recorded.
+            # Only listing raises this. Part of a list is useless, so nothing was recorded.
             run.budget.stop(error.reason)
             run.deferred.listed = False
         except UnfinishedError as error:

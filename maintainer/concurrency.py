@@ -1,4 +1,4 @@
-"""Jobs that run at once."""
+"""Concurrent jobs."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -12,7 +12,7 @@ _R = TypeVar("_R")
 
 
 async def for_each(job: Callable[[_T], Awaitable[_R]], items: Sequence[_T]) -> list[_R]:
-    """Run a job for each item, as many at once as the store allows; results in order."""
+    """Run a job for each item, concurrently; return the results in order."""
     results: dict[int, _R] = {}
 
     async def run(position: int, item: _T) -> None:

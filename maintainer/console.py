@@ -24,7 +24,7 @@ from maintainer.progress import Unwatched
 from maintainer.sanitize import printable
 
 _PLAIN_WIDTH = 120
-"""Columns of a table that goes to a file or a pipe."""
+"""The width of tables in files and pipes."""
 
 log = logging.getLogger("maintainer")
 
@@ -84,7 +84,7 @@ class _Printable(logging.Formatter):
 
 @contextmanager
 def watch(*, quiet: bool, log_format: LogFormat = "text") -> Iterator[Watcher]:
-    """Show how far a run is."""
+    """Show the progress of a run."""
     if quiet:
         yield Unwatched()
     elif log_format == "text" and sys.stderr.isatty():
@@ -102,7 +102,7 @@ def watch(*, quiet: bool, log_format: LogFormat = "text") -> Iterator[Watcher]:
 
 
 class _Bars:
-    """One bar for the stage under way."""
+    """One bar for the current stage."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -119,7 +119,7 @@ class _Bars:
 
 
 class LoggedProgress:
-    """One log line for each stage that has work."""
+    """One log line for each stage that does something."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         if total != 0:

@@ -1,8 +1,8 @@
 """Check contents: a blob that cannot be downloaded does not exist, even if it is listed.
 
 An entry can be listed, and found by a look-up, while its content is gone. A build that finds it
-fails; a build that exports finds it, uploads nothing, and names it in its index. So the blobs that
-indexes need are checked: each is looked up, and one byte of it is downloaded.
+fails. An export finds it, uploads nothing, and references it in its index. So runs check the blobs
+that indexes need: they look each of them up, and download one byte of it.
 
 A look-up counts as a use, so checks keep blobs alive, and could make GitHub evict blobs that a
 build has used more recently. To prevent that, every blob that builds have used since is looked up
@@ -47,7 +47,7 @@ class _Blob:
     entries: tuple[KnownEntry, ...]
     checked_at: datetime | None
     is_suspect: bool
-    """Whether an earlier run found no content, and a build references it nevertheless."""
+    """Whether an earlier run found no content, and a build still references it."""
     named_anew: bool
     """Whether an index that references it was written after that check."""
 
@@ -74,7 +74,7 @@ class _LookUp:
 
 
 class ContentChecker:
-    """Checks the contents of one cache for one run, in as many rounds as it takes."""
+    """Checks the contents of one cache for one run, in as many rounds as necessary."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class ContentChecker:
         )
 
     def _due(self, blobs: Iterable[_Blob], marks: Marks, entries: Entries) -> list[_Blob]:
-        """Choose what to check: first what never was, then what was checked longest ago."""
+        """Choose blobs to check: new ones first, then those that were checked longest ago."""
         now = marks.snapshot.now
         is_full = entries.total_size() > _NEARLY_FULL * self._quota
         again = bool(self._settings.keep_alive) and not is_full
@@ -193,7 +193,7 @@ class ContentChecker:
         marks: Marks,
         entries: Entries,
     ) -> Iterator[_LookUp]:
-        """Return what builds have used later than some of what will look used now."""
+        """Return what builds have used later than some of the blobs to check."""
         since = min(one.used_at for one in due)
         chosen = {one.key for one in due}
         blob_entries = [one.entries[0] for one in blobs if len(one.entries) == 1]
@@ -227,7 +227,7 @@ class ContentChecker:
                 self.totals.failures.append(f"{one.key}: {error}")
 
     async def _check(self, blob: _Blob, round_: CheckedContents) -> None:
-        """Look up a blob and fetch its first byte; twice, if the storage says that it has none."""
+        """Look up a blob and fetch its first byte; retry once if the storage has no content."""
         entry = None
         for _ in range(_ATTEMPTS):
             checked = await self._store.check(blob.digest)
@@ -253,7 +253,7 @@ class ContentChecker:
     def _note_hidden(self, blob: _Blob, round_: CheckedContents) -> None:
         """Record that the service does not find a blob, so that it is not checked again soon."""
         self.totals.failures.append(
-            f"{BlobKey(blob.digest)}: a look-up did not find it, although it is there"
+            f"{BlobKey(blob.digest)}: a look-up did not find it, although it is listed"
         )
         round_.hidden_blobs.add(blob.digest)
         round_.hidden_entries.update(one.store_id for one in blob.entries)
@@ -280,7 +280,7 @@ class ContentChecker:
 
 
 def _grouped(look_ups: Iterable[_LookUp]) -> Iterator[list[_LookUp]]:
-    """Sort by the last use of builds, and divide where there was none for a while."""
+    """Sort by last use by builds, and split at long gaps."""
     group: list[_LookUp] = []
     for one in sorted(look_ups, key=lambda one: (one.used_at, one.key)):
         if group and one.used_at - group[0].used_at > _SAME_TIME:

@@ -1,8 +1,8 @@
 """Exports in progress: blobs that a build has uploaded, and that no index references yet. Pure.
 
 With the attributes `repository` and `ghtoken`, which build-push-action sets, an export lists the
-stored blobs once when it begins, and looks none of them up. It uploads what is missing, and writes
-its index last. Until then its new blobs are all that shows that it counts on stored ones.
+stored blobs once when it begins, and looks none of them up. It uploads the missing ones, and writes
+its index last. Until then, its new blobs are the only sign that it relies on stored ones.
 """
 
 from collections import defaultdict
@@ -16,16 +16,16 @@ from maintainer.model.index import index_of
 from maintainer.model.snapshot import Snapshot
 
 LONGEST_EXPORT = timedelta(hours=1)
-"""A build that has uploaded a blob so long ago, and written no index since, was killed."""
+"""A build that has uploaded a blob longer ago than this, but no index, was killed."""
 
 
 def find_export(snapshot: Snapshot, *, unreadable_too: bool = True) -> Export | None:
     """Return the export in progress that began first, in any ref, if there is one.
 
     In a ref that the token reads, an export has ended when an index that was created after its blob
-    references this blob: an index that another build, or a run, wrote meanwhile says nothing. In
-    other refs, any later index ends it, because its content is unknown; without `unreadable_too`,
-    those refs do not count.
+    references this blob. An index that another build or a run wrote since proves nothing. In
+    other refs, any later index ends it, because its content is unknown. Without `unreadable_too`,
+    other refs do not count.
     """
     young = [
         entry
@@ -48,7 +48,7 @@ def find_new_export(
 ) -> Export | None:
     """Return the export that has uploaded blobs since the run began, if there is one.
 
-    `referenced` are the blobs of the indexes that the run has merged in meanwhile.
+    `referenced` are the blobs of the indexes that the run has merged in since then.
     """
     known = frozenset(referenced)
     return min(

@@ -1,8 +1,7 @@
-"""Heal: if a build referenced a blob while the sweep deleted it, its index is rewritten at once.
+"""Heal: rewrite indexes that builds wrote during the sweep and that reference deleted blobs.
 
-An export that does not look blobs up relies on stored blobs, and is invisible until it writes its
-index. If a sweep deletes such a blob first, the index references a missing blob until it is
-rewritten.
+An export without look-ups relies on stored blobs, and is invisible until it writes its index. If a
+sweep deletes such a blob first, the index references a missing blob until it is rewritten.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -65,7 +64,7 @@ class Healer:
             raise StoreError("; ".join(unread))
 
     async def _written_since(self) -> list[NewVersion]:
-        """List what builders read of each index that a build has written since the run began."""
+        """List the current versions of the indexes that builds have written since the run began."""
         self._reserve(1, rest=1)
         ours = {
             (one.index, one.number)

@@ -23,7 +23,7 @@ _LOUD = {
     "httpcore": logging.WARNING,
     # Each retry, at WARNING: the store logs it itself, with its context.
     "stamina": logging.ERROR,
-    # Each start and stop; a client that goes away.
+    # Starts, stops, and disconnected clients.
     "uvicorn": logging.WARNING,
 }
 
@@ -31,7 +31,7 @@ _LOUD = {
 @contextmanager
 def log_context(**fields: str | int) -> Iterator[None]:
     """Add context to log lines. Outer contexts keep their values."""
-    # The dictionary is shared with the tasks that begin inside, so that they know the stage too.
+    # Tasks that start inside share the dictionary, so that they know the stage too.
     token = _context.set(fields | _context.get({}))
     try:
         yield
@@ -40,7 +40,7 @@ def log_context(**fields: str | int) -> Iterator[None]:
 
 
 class StagesInLogs:
-    """Passes progress on, and adds the stage to log lines."""
+    """Forwards progress, and adds the stage to log lines."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -56,7 +56,7 @@ class StagesInLogs:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, message, logger, and of a run its number, target, stage.
+    """One JSON object per line: time, level, message, logger; during a run also run, target, stage.
 
     Non-ASCII characters are escaped, so each record stays on one line, whatever a key contains.
     """
@@ -76,6 +76,6 @@ class JsonLines(logging.Formatter):
 
 
 def keep_secrets_out_of_logs() -> None:
-    """Silence the loggers that would write signed URLs, at whatever level ours are."""
+    """Silence the loggers that would write signed URLs, whatever our own log level."""
     for name, level in _LOUD.items():
         logging.getLogger(name).setLevel(level)

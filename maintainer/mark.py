@@ -29,7 +29,7 @@ from maintainer.model.snapshot import Snapshot
 
 
 def mark(snapshot: Snapshot) -> Marks:
-    """Tell for each index what it comes to, and for each entry what it is.
+    """Return the merge of each index, and the state of each entry.
 
     A blob is reachable when a live result of some index needs it, from the point of view of the
     token that reads it.
@@ -77,7 +77,7 @@ def _indexes(snapshot: Snapshot) -> tuple[Index, ...]:
 
 
 def _places_of_merges(snapshot: Snapshot) -> frozenset[IndexId]:
-    """Return the indexes that are to hold the merge of all others, one for each ref."""
+    """Return the indexes that are reserved for the merge of all others, one for each ref."""
     if snapshot.merged_scope is None:
         return frozenset()
     return frozenset(IndexId(ref, snapshot.merged_scope) for ref in snapshot.access.readable)
@@ -88,8 +88,8 @@ def _used_by_others(
 ) -> str | None:
     """Return the key of a stored generation that a build has exported; None if all are ours.
 
-    Every merge that we write has a sink of its own kind, which builds never export. A tag may also
-    lead to what is no cache.
+    Every merge that we write has a special sink, which builds never export. A tag may also point
+    to something that is not a cache.
     """
     if index in snapshot.facts.others:
         return str(index)
@@ -101,10 +101,10 @@ def _used_by_others(
 
 @dataclass(frozen=True, slots=True)
 class _Generations:
-    """What is known of the generations of one index."""
+    """The known generations of one index."""
 
     ordered: tuple[KnownGeneration, ...]
-    """All, remembered ones too, oldest first."""
+    """All, including remembered ones, oldest first."""
     stored: tuple[KnownGeneration, ...]
     unread: tuple[UnreadGeneration, ...]
     shadowed_by: str | None
@@ -113,7 +113,7 @@ class _Generations:
 
     @property
     def is_former_merge(self) -> bool:
-        """Whether it holds merges only: it was the place of the merge under a former setting."""
+        """Whether it contains only merges: an earlier setting reserved it for the merge."""
         return _sinks(self.ordered) == {Sink.MERGE}
 
     @property
@@ -146,7 +146,7 @@ def _merge(
     here = [one for one in others if one.id.ref == index.ref and not one.is_merge]
     sources = [one.merged for one in here if one.merged.records]
     if not snapshot.listing_complete or any(one.unread for one in here):
-        # What is not seen this time may still be there: nothing of it goes.
+        # An index that was not seen this time may still exist, so nothing of it is dropped.
         sources += [one.config for one in found.stored[-1:] if one.config and one.config.records]
     merged = prune(merge(sources), snapshot.live_blobs)
     merged, omitted = _make_room(snapshot, merged, _exports(here, snapshot))
@@ -159,7 +159,7 @@ def _merge(
 
 
 def _exports(indexes: Iterable[Index], snapshot: Snapshot) -> Iterator[CacheConfig]:
-    """Return what is known of the exports of builds, from which it follows when they used what."""
+    """Return the known exports of builds, which show when builds used which results."""
     for index in indexes:
         known = snapshot.memory.get(index.id)
         yield from known.parts if known else (index.merged,)
@@ -168,9 +168,9 @@ def _exports(indexes: Iterable[Index], snapshot: Snapshot) -> Iterator[CacheConf
 def _former_merge(
     index: IndexId, found: _Generations, snapshot: Snapshot, others: Iterable[Index]
 ) -> Index | None:
-    """Return what is left of a merge that no run writes any more: it keeps no blob alive.
+    """Return the rest of a merge that runs no longer write: it keeps no blob alive.
 
-    Builds may still import it, so what goes is dropped from it first.
+    Builds may still import it, so results are dropped from it before blobs are deleted.
     """
     if not found.stored and not found.unread:
         return None
@@ -249,9 +249,9 @@ def _fitting(
     usable: CacheConfig,
     known: Remembered,
 ) -> tuple[CacheConfig, int]:
-    """Return what importers have room for; what they read already stays as it is if it is whole.
+    """Return what fits into importers' limits; an export that is complete stays unchanged.
 
-    Beside an export that is nearly as large as they read there is no room for anything else.
+    An export that is nearly as large as the limit leaves no room for anything else.
     """
     if _is_whole(read, merged):
         return merged, 0
@@ -262,14 +262,14 @@ def _fitting(
 
 
 def _is_whole(read: CacheConfig, merged: CacheConfig) -> bool:
-    """Return whether what builders read is all that it comes to: then it fits as it is."""
+    """Whether builders already read the whole merge: then it fits unchanged."""
     return len(read.records) == len(merged.records) and read.result_count == merged.result_count
 
 
 def _make_room(
     snapshot: Snapshot, merged: CacheConfig, exports: Iterable[CacheConfig] = ()
 ) -> tuple[CacheConfig, int]:
-    """Return what importers have room for, and how many results they have none for."""
+    """Return what fits into importers' limits, and how many results are omitted."""
     if snapshot.facts.index_limit is None or fits_importers(merged):
         return merged, 0
     smaller = shrink(merged, fits_importers, last_uses(exports))
@@ -279,37 +279,37 @@ def _make_room(
 def _sink_of(inputs: Iterable[KnownGeneration]) -> Sink:
     """Return the sink of an index rewritten in place.
 
-    It stays a merge if it was one under a former name, so that it can become one again.
+    A merge under an earlier name stays a merge, so that it can be used again.
     """
     return Sink.MERGE if _sinks(inputs) == {Sink.MERGE} else Sink.REWRITE
 
 
 def _sinks(generations: Iterable[KnownGeneration]) -> set[Sink | None]:
-    """Return the sinks of generations that hold something, as far as that is known."""
+    """Return the known sinks of generations that are not empty."""
     return {one.sink for one in generations if one.sink or (one.config and one.config.records)}
 
 
 @dataclass(frozen=True, slots=True)
 class _MergeState:
-    """What an index comes to, before and after pruning."""
+    """The merge of an index, before and after pruning."""
 
     remembered: CacheConfig
-    """But for what was lost before the index was last up to date."""
+    """Without results that were lost before the index was last up to date."""
     merged: CacheConfig
 
 
 def _merge_state(
     index: IndexId, found: _Generations, known: Remembered, snapshot: Snapshot
 ) -> _MergeState:
-    """Merge what there is."""
+    """Merge the known generations."""
     if index.signed:
-        # Nobody may merge these: each of them stands for itself.
+        # Signed generations are never rewritten, so each is pruned on its own.
         configs = [one.config for one in found.stored if one.config]
         merged = merge(prune(config, snapshot.live_blobs) for config in configs)
         return _MergeState(merge(configs), merged)
     remembered = known.merged()
     if index.is_named and not remembered.records:
-        # A merge that we wrote under a former name: nothing else is known of its tag.
+        # A merge that we wrote under an earlier name: nothing else of its tag is known.
         remembered = found.read_by_builders
     merged = prune(remembered, snapshot.live_blobs)
     if known.lost & remembered.blobs:
@@ -351,7 +351,7 @@ def _opaque_indexes(snapshot: Snapshot) -> tuple[OpaqueIndex, ...]:
 
 
 class Marker:
-    """Marks entries one by one, against what all the indexes need together."""
+    """Marks entries one by one, by the needs of all indexes together."""
 
     def __init__(self, snapshot: Snapshot, indexes: tuple[Index, ...]) -> None:
         self.snapshot = snapshot
@@ -364,7 +364,7 @@ class Marker:
         self.read_until: dict[int | None, datetime] = {}
         self.facts = snapshot.facts
         for index in indexes:
-            # A merge keeps nothing alive: the indexes that it is made of need its blobs.
+            # A merge keeps nothing alive: the merged indexes need its blobs.
             for blob in () if index.is_merge else index.merged.blobs:
                 self.needed.setdefault(blob, index.id)
             for blob in index.named:
@@ -375,7 +375,7 @@ class Marker:
         }
 
     def _remember_what_builders_read(self) -> None:
-        """Remember that a generation, and what it names, was needed until builders read another."""
+        """Record that a generation and its blobs were needed until builders read a newer one."""
         snapshot = self.snapshot
         times = read_until(snapshot.generations, snapshot.now, snapshot.marked_at)
         for one in self.snapshot.generations:
@@ -385,7 +385,7 @@ class Marker:
                     self.named_until[blob] = max(until, self.named_until.get(blob, until))
 
     def mark(self, entry: KnownEntry) -> Mark:
-        """Tell what one entry is, and why."""
+        """Return the state of one entry, and the reason."""
         if entry.parsed is None:
             return Mark(entry, State.FOREIGN, reasons.OtherTool())
         if entry.ref not in self.snapshot.access.readable:
@@ -440,9 +440,9 @@ class Marker:
         return Mark(entry, State.SUPERSEDED, reasons.Superseded(by=newest.number), since, index)
 
     def _since_builders_read(self, entry: KnownEntry) -> datetime:
-        """Tell since when builders do not read a generation.
+        """Return since when builders have not read a generation.
 
-        They ask for the newest only: whoever has looked it up since the clock began, it was us.
+        Builders look up only the newest one, so any later look-up of this one was ours.
         """
         until = self.read_until.get(entry.store_id)
         if entry.unreferenced_since is None:
@@ -450,16 +450,16 @@ class Marker:
         return max(entry.unreferenced_since, until or entry.unreferenced_since)
 
     def _unreferenced_since(self, entry: KnownEntry, needed_until: datetime | None) -> datetime:
-        """Tell since when nothing has needed an entry: never earlier than its last use.
+        """Return since when an entry is unreferenced: never earlier than its last use.
 
-        A build that finds a blob stored does not upload it again, and writes its index later: until
-        then that look-up is all that shows that somebody needs the blob.
+        A build that finds a stored blob does not upload it again, and writes its index later. Until
+        then, that look-up is the only sign that the build needs the blob.
         """
         if entry.unreferenced_since is not None:
             since = entry.unreferenced_since
         elif entry.known_before:
             since = self.snapshot.now
         else:
-            # Until a tag was last replaced, it may have been what it led to.
+            # A tag may have pointed to it until the tag was last replaced.
             since = max(entry.last_use_at, self.facts.quiet_since or entry.last_use_at)
         return max(since, entry.last_use_at, needed_until or since)

@@ -1,4 +1,4 @@
-"""Plan: puts the policies in order and makes a plan of what they decide. It has no rule. Pure."""
+"""Plan: puts the policies in order and collects their decisions. It contains no rule. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -26,25 +26,25 @@ INDEXES: IndexDecider = merging
 """Decides about indexes, before anything is decided about entries."""
 
 DECIDERS: tuple[Decider, ...] = (repair, broken, unread, superseded, dangling)
-"""Decide about entries: the first that returns a decision is the one that counts.
+"""Decide about entries: the first decision counts.
 
-An entry about which none of them decides stays, and the plan does not mention it.
+An entry without a decision is kept, and is not in the plan.
 """
 
 VETOES: tuple[Veto, ...] = (incomplete, not_rewritten, opaque, grace, export)
-"""Speak against deletions: the first that returns a reason keeps the entry.
+"""Veto deletions: the first reason keeps the entry.
 
 `export` comes last: a run waits for an export in progress if nothing else keeps an entry.
 """
 
 
 def make_plan(marks: Marks, rules: Rules) -> Plan:
-    """Decide from what was marked, the rules, and the time of the snapshot."""
+    """Return the plan, from the marks, the rules and the time of the snapshot."""
     return Planner(marks, rules).plan(marks.marks)
 
 
 class Planner:
-    """Makes one plan, whose entries may come in several batches."""
+    """Makes one plan; its entries may come in several batches."""
 
     def __init__(self, marks: Marks, rules: Rules) -> None:
         self._keeps: list[Keep] = []
@@ -53,7 +53,7 @@ class Planner:
         self._context = self._decide_about_indexes(PlanContext.of(marks, rules))
 
     def plan(self, marks: Iterable[Mark]) -> Plan:
-        """Return the plan; what was decided about entries before is not in it again."""
+        """Return the plan of the next batch; it does not repeat earlier decisions about entries."""
         for marked in marks:
             self._decide(marked)
         context = self._context
@@ -70,7 +70,7 @@ class Planner:
         return plan
 
     def _decide_about_indexes(self, context: PlanContext) -> PlanContext:
-        """Decide about the indexes; return the context with what was decided."""
+        """Decide about the indexes; return the context with these decisions."""
         writes, up_to_date = {}, set()
         for index in context.marks.indexes:
             decision = INDEXES.decide(index, context)

@@ -1,4 +1,4 @@
-"""Probe: what exists? Only reads the store, and only looks up what is uncertain."""
+"""Probe: find out what exists. Only reads the store, and looks up only uncertain blobs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from maintainer.stores.base import Existing, RunContext, Store
 
 
 async def probe(store: Store, known: Memory, now: datetime, context: RunContext) -> Probe:
-    """Probe a store once. What the budget does not allow to read counts as unread.
+    """Probe a store once. Indexes that the budget does not allow to read count as unread.
 
     Raises StoreError if the store could not list what exists; an index that cannot be read is
     reported in the probe.
@@ -50,8 +50,8 @@ async def wait_for_index(
 ) -> bool:
     """Wait until a build has written an index in the ref of an export; return whether it has.
 
-    `waits` are the pauses between two questions. It ends when the budget allows no more of them;
-    the rest of the run goes on.
+    `waits` are the pauses between two checks. It ends when the budget allows no more checks; the
+    run continues.
     """
     for wait in waits:
         await context.sleep(wait.total_seconds())
@@ -71,7 +71,7 @@ class _Blobs:
     """Which of the blobs that indexes reference exist."""
 
     named: frozenset[Digest]
-    """Those whose answers count; others are not looked up without a reason."""
+    """The blobs whose existence matters; others are looked up only for a reason."""
     live: frozenset[Digest]
     listing_complete: bool
     unasked: frozenset[Digest] = frozenset()
@@ -80,7 +80,7 @@ class _Blobs:
 
 @dataclass(frozen=True, slots=True)
 class _BlobCheck:
-    """Finds out which blobs exist: those that are listed, and of the others those that answer."""
+    """Finds out which blobs exist: listed ones, and those that a look-up finds."""
 
     store: Store
     known: Memory
@@ -104,7 +104,7 @@ class _BlobCheck:
             doubtful -= known.missing_blobs - again
         asked = await self._ask(doubtful)
         if not lists:
-            # A look-up finds what cannot be downloaded, too, until it has been checked again.
+            # A look-up also finds blobs that cannot be downloaded, until they are checked again.
             broken = known.broken_blobs & asked.found
             asked = replace(asked, found=asked.found - broken)
             if _changes(known, named, asked):
@@ -122,13 +122,13 @@ class _BlobCheck:
 
 
 def _changes(known: Memory, named: frozenset[Digest], asked: Existing) -> bool:
-    """Whether older results may matter: a blob that a merge needs is gone, or one is back."""
+    """Whether older results may matter: a needed blob is gone, or a missing one is back."""
     gone = named - asked.found - asked.unasked
     return bool(asked.found & known.missing_blobs or gone - known.missing_blobs)
 
 
 class _Listed:
-    """What a list says of some blobs."""
+    """The entries of some blobs in a list."""
 
     def __init__(
         self,
@@ -138,9 +138,9 @@ class _Listed:
         readable: frozenset[str],
     ) -> None:
         self.live: set[Digest] = set()
-        """Those that are listed where the token reads, as far as their content is not missing."""
+        """Those that are listed in readable refs, unless their content is missing."""
         self.broken: set[Digest] = set()
-        """Those that are listed there, and whose content cannot be downloaded."""
+        """Those that are listed in readable refs, but cannot be downloaded."""
         self.anywhere: set[Digest] = set()
         """Those that are listed in any ref."""
         for entry in entries:

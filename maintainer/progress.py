@@ -7,7 +7,7 @@ class Progress(Protocol):
     """An observer of a run."""
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """Begin a stage of `total` steps; None if it is not known how many there will be."""
+        """Begin a stage of `total` steps; None if the number is unknown."""
 
     def advance(self, steps: int = 1) -> None:
         """Count steps of the stage."""

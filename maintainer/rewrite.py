@@ -1,4 +1,4 @@
-"""Rewrite: merged indexes replace the known ones, and are read back. A build's is never hidden.
+"""Rewrite: merged indexes replace known ones and are read back. They never hide a build's.
 
 The order of the steps is the safety argument: what a build wrote concurrently is merged in before
 anything newer is written, and nothing counts as written before it was read back.
@@ -39,7 +39,7 @@ async def rewrite(
 ) -> AsyncIterator[RewriteResult]:
     """Write indexes; errors are in the results.
 
-    `live` are the blobs that exist, if some are gone since the indexes were marked.
+    `live` are the existing blobs, if some were deleted since the indexes were marked.
     """
     rewriter = _Rewriter(store, marks, context, marks.snapshot.live_blobs if live is None else live)
     known = {index.id: index for index in marks.indexes}
@@ -52,7 +52,7 @@ async def rewrite(
 
 
 class _Attempt:
-    """What is to be written, as it changes while builds write."""
+    """An index to write, which changes while builds write."""
 
     def __init__(self, write: WriteIndex, index: Index | None) -> None:
         self.index = write.index
@@ -69,7 +69,7 @@ class _Attempt:
 
     @property
     def change(self) -> Change:
-        """What to write now."""
+        """The current version to write."""
         known = frozenset(self.numbers)
         return Change(self.index, self.number, self.content, self.sink, known)
 
@@ -118,7 +118,7 @@ class _Rewriter:
         self._limit = marks.snapshot.facts.index_limit
 
     async def rewrite(self, attempts: Iterable[_Attempt]) -> None:
-        """Write some indexes, concurrently if the store can."""
+        """Write indexes, all in one step if the store can."""
         pending = list(attempts)
         for attempt in pending:
             if reason := self._context.budget.reserve(self._store.abilities.requests_to_write):
@@ -134,13 +134,13 @@ class _Rewriter:
             changes = [one.change for one in pending]
             results = await self._store.swap(changes, self._context)
             for attempt, result in zip(pending, results, strict=True):
-                # Each for itself: what was swapped was swapped, whatever becomes of the others.
+                # One by one: each swap counts, whatever happens to the others.
                 with self._ending([attempt]):
                     await self._absorb(attempt, result)
 
     @contextmanager
     def _ending(self, attempts: Sequence[_Attempt]) -> Iterator[None]:
-        """End attempts at which something goes wrong."""
+        """Finish the attempts that failed."""
         try:
             yield
         except (BudgetExhaustedError, UnfinishedError) as error:
@@ -180,7 +180,7 @@ class _Rewriter:
         attempt.content = prune(merge([*others, conflicting.config]), self._live)
         fits = self._limit is None or fits_importers(attempt.content)
         says_it_all = attempt.content == exported and conflicting.violation is None
-        # Importers read an export as it is: near the limit, a sink would cost some of its results.
+        # Importers can read the export as it is; near the limit, a sink would cost results.
         if (
             conflict.is_newest
             and says_it_all
@@ -191,11 +191,11 @@ class _Rewriter:
             attempt.content = shrink(attempt.content, fits_importers)
 
     def _replaces(self, index: IndexId) -> bool:
-        """Whether an export takes the place of what the index held."""
+        """Whether an export replaces the content of the index."""
         return index.is_named and not self._context.settings.remember_exports
 
     async def _find_missing(self, blobs: Iterable[Digest]) -> set[Digest]:
-        """Find out which of the blobs exist that were not there when the run looked; the others."""
+        """Check the blobs that the probe did not find again; return those still missing."""
         missing = set(blobs) - self._live
         asked = await self._store.existing(frozenset(missing - self._broken), self._context)
         if asked.unasked:

@@ -19,9 +19,9 @@ _COMMAND = re.compile(r":(?=:)|#(?=#\[)")
 def printable(text: str, limit: int = 200) -> str:
     r"""Return `text` in one line of at most `limit` characters that show what they are.
 
-    Whatever could move a cursor, end a line, turn the direction of reading, hide, or pass for a
-    space becomes `\n`, `\xNN`, `\uNNNN` or `\UNNNNNNNN`. Too long a text ends in an ellipsis, never
-    inside an escape.
+    Characters that move the cursor, end a line, change the direction of text, are invisible, or
+    look like a space become `\n`, `\xNN`, `\uNNNN` or `\UNNNNNNNN`. A text that is too long ends
+    in an ellipsis, never inside an escape.
     """
     shown: list[str] = []
     room = limit
@@ -36,15 +36,16 @@ def printable(text: str, limit: int = 200) -> str:
 
 
 def loggable(text: str, limit: int = 200) -> str:
-    """Return `text` printable and with nothing in it that GitHub's runner takes for a command.
+    """Return `text` printable, and without commands for GitHub's runner.
 
-    The runner reads what a step prints: `::error::…` at the start of a line, `##[error]…` anywhere.
+    The runner obeys commands in what a step prints: `::error::…` at the start of a line,
+    `##[error]…` anywhere.
     """
     return _COMMAND.sub(lambda match: rf"\x{ord(match[0]):02x}", printable(text, limit))
 
 
 def is_unicode(text: str) -> bool:
-    """Return whether text can be stored: bytes that are no UTF-8 reach us as halves of pairs."""
+    """Whether text can be stored. Bytes that are not UTF-8 become lone surrogates, which cannot."""
     return not any(unicodedata.category(character) == "Cs" for character in text)
 
 

@@ -68,7 +68,7 @@ def parse_duration(text: object) -> object:
 
 
 def _split(value: object) -> object:
-    """Read a list from one variable: separated by commas, or JSON for names that contain a comma."""
+    """Read a list from one variable: separated by commas, or JSON for names with commas."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
@@ -88,7 +88,7 @@ def _check_database(url: str) -> str:
 
 
 def _check_store(place: str) -> str:
-    """Accept any text of the right form: the registry of stores knows the kinds."""
+    """Accept any text of the right form; the registry of stores checks the kind."""
     if not _STORE.match(place):
         raise ValueError("is not a valid store; use github or local:DIR")
     return place
@@ -406,7 +406,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the command line before the environment, and that before the file."""
+        """Let the command line override the environment, and the environment the file."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 

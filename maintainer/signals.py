@@ -1,7 +1,7 @@
 """Signals: the only place that handles them, for every command.
 
-A handler runs between any two instructions of the main thread, even while that holds a lock. So it
-only puts the signal into a queue, and ordinary threads act on it.
+A handler runs between any two instructions of the main thread, even while it holds a lock. So the
+handler only puts the signal into a queue, and ordinary threads act on it.
 """
 
 import signal
@@ -14,17 +14,17 @@ from queue import Empty, SimpleQueue
 STOP = (signal.SIGINT, signal.SIGTERM)
 RELOAD = signal.SIGHUP
 _SHELL = 128
-"""What shells add to the number of a signal."""
+"""Shells add this to the number of a signal."""
 
 Queue = SimpleQueue[signal.Signals | None]
 
 
 @dataclass(slots=True)
 class Interrupted:
-    """Which signal asked the command to stop."""
+    """The signal that interrupts the command."""
 
     by: signal.Signals | None = None
-    """None as long as none did."""
+    """None if there was no signal."""
 
     @property
     def exit_status(self) -> int | None:
@@ -60,8 +60,8 @@ def interruptible(
 ) -> Iterator[Interrupted]:
     """Call `interrupt` with the name of the first SIGINT or SIGTERM, to end after the current step.
 
-    Call `cut_off` if that takes longer than `patience` seconds, or at a second signal. A thread of
-    its own calls both.
+    Call `cut_off` if that takes longer than `patience` seconds, or at a second signal. A separate
+    thread calls both.
     """
     interrupted = Interrupted()
     with received(*STOP) as queue:

@@ -12,13 +12,13 @@ from maintainer.errors import StoreError
 from maintainer.model.entry import StoredEntry
 
 _RECENT = 20_000
-"""Entries: about ten megabytes."""
+"""The number of entries in memory: about ten megabytes."""
 _IN_MEMORY = 1024 * 1024
 """Bytes."""
 
 
 class _Row(msgspec.Struct, array_like=True):
-    """An entry as the file holds it."""
+    """An entry in the format of the file."""
 
     id: int
     ref: str
@@ -32,11 +32,11 @@ class _Row(msgspec.Struct, array_like=True):
 
 
 class Spool:
-    """Entries, in the order in which they came. May be read as often as it takes."""
+    """Entries in their original order. May be read repeatedly."""
 
     def __init__(self) -> None:
         self._recent: list[StoredEntry] = []
-        # It becomes a file once it is large.
+        # It is written to a file once it is large.
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed with it
         weakref.finalize(self, self._file.close)
         self._lengths: list[int] = []
@@ -66,7 +66,7 @@ class Spool:
 
 
 class Mapped:
-    """The entries of another list, each changed in the same way."""
+    """A view of another list that changes each entry."""
 
     def __init__(
         self, entries: Iterable[StoredEntry], change: Callable[[StoredEntry], StoredEntry]

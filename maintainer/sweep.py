@@ -1,9 +1,9 @@
-"""Sweep: deletes what a plan says, and only what still holds. Runs after the rewrite.
+"""Sweep: carries out the planned deletions that are still allowed. Runs after the rewrite.
 
-The order is the safety argument: superseded generations go once what replaces them was read back,
-or is seen to be stored still; then blobs, unless a build has meanwhile looked them up, or written
-an index that may need them.
-Keeping too many entries cannot damage anything: what is skipped here, the next run plans again.
+The order is the safety argument: superseded generations are deleted once their replacement was
+read back, or is known to be still stored; then blobs, unless a build has looked them up since the
+run began, or has written an index that may need them.
+Keeping too many entries is safe: the next run plans skipped deletions again.
 """
 
 from maintainer.cacheconfig import Digest, IndexKey
@@ -22,9 +22,9 @@ from maintainer.stores.base import RunContext, Since, Store
 
 
 class Sweeper:
-    """Deletes entries, as long as nothing speaks against it.
+    """Deletes entries, unless there is a reason against it.
 
-    The first deletion that fails ends the sweep: a store that is in trouble is left alone.
+    The first failed deletion ends the sweep: the store may have a problem.
     """
 
     def __init__(self, store: Store, since: Since, context: RunContext) -> None:
@@ -39,7 +39,7 @@ class Sweeper:
         self.failed = False
 
     async def sweep(self, delete: DeleteEntry) -> Deletion:
-        """Delete an entry, if it may still go; return what came of it."""
+        """Delete an entry, if that is still allowed; return the result."""
         self.progress.advance()
         return Deletion(delete, await self._sweep(delete))
 
@@ -51,7 +51,7 @@ class Sweeper:
         rechecks = 0
         if self.recheck and not _is_broken(delete):
             rechecks = self.recheck.requests(delete.entry)
-        # An index is looked up; for blobs, the REST API is asked.
+        # One look-up for an index; for blobs, requests to the REST API.
         rest = 0 if isinstance(delete.entry.parsed, IndexKey) else rechecks
         if exhausted := self.budget.reserve(rechecks + 1, rest=rest + 1):
             return Deferred(exhausted)
@@ -64,7 +64,7 @@ class Sweeper:
             return Failed(str(error))
 
     async def _delete(self, delete: DeleteEntry) -> Outcome:
-        # Whoever has begun to count on an entry without content is helped by its deletion.
+        # An entry without content is useless even to builds that have begun to need it.
         reason = None
         if self.recheck and not _is_broken(delete):
             reason = await self.recheck.veto(delete.entry)

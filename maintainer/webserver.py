@@ -1,4 +1,4 @@
-"""Serves an ASGI application by uvicorn, on a thread of its own.
+"""Serves an ASGI application by uvicorn, on a separate thread.
 
 uvicorn handles signals only on the main thread, so here it ignores them. `Connection` and
 `_serve_until` are the only places that use more of uvicorn than its documentation promises;
@@ -20,19 +20,19 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 TRANSPORT: Final = "transport"
-"""Where the state of a request's scope holds the transport of its connection."""
+"""The key of the connection's transport in the state of a request's scope."""
 _BACKLOG = 128
 _NOTICE = 0.01
-"""Seconds in which the server notices that clients have closed their connections."""
+"""Seconds for the server to notice that clients have closed their connections."""
 _SHUTDOWN_TIMEOUT = 1
-"""Seconds that requests under way may take once the server stops."""
+"""Seconds for active requests to finish once the server stops."""
 
 
 class Connection(H11Protocol):
     """One connection, whose transport the application finds in the state of each scope.
 
-    It is cut off if it begins no request for `patience` seconds: otherwise it could keep others out
-    as long as it likes. A response may take at least as long, and at most twice as long.
+    It is closed if it starts no request for `patience` seconds, so that it cannot block others
+    permanently. A response may take at least as long, and at most twice as long.
     """
 
     def __init__(self, *, patience: float, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
@@ -61,8 +61,8 @@ class Connection(H11Protocol):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 takes a free one. Raises OSError."""
-    # The protocol must be named: asyncio switches delays off for sockets that say they are TCP.
+    """Return a listening socket; port 0 chooses a free port. Raises OSError."""
+    # The protocol must be given: asyncio disables delays only for sockets declared as TCP.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -91,7 +91,7 @@ def serving(
 ) -> Iterator[asyncio.AbstractEventLoop]:
     """Serve `app` as long as the context lasts, then close the socket; yield the server's loop.
 
-    More than `max_connections` are turned away, and those that ask for nothing are closed after
+    Connections beyond `max_connections` are refused, and those without a request are closed after
     `patience` seconds.
     """
     config = uvicorn.Config(
@@ -134,7 +134,7 @@ async def _serve_until(
     if server.server_state.connections:
         server.should_exit = True
     else:
-        # uvicorn takes two tenths of a second to stop; tests serve hundreds of caches.
+        # uvicorn takes 0.2 s to stop, and tests serve hundreds of caches.
         running.cancel()
     with suppress(asyncio.CancelledError):
         await running

@@ -1,4 +1,4 @@
-"""`maintainer demo`: the same run as always, on a recorded history, over HTTP on loopback."""
+"""`maintainer demo`: a normal run on a recorded history, over HTTP on loopback."""
 
 from maintainer.demo.command import run_demo
 from maintainer.demo.history import RecordedEntry, load_history, seed

@@ -1,4 +1,4 @@
-"""Fills an emulated cache with the recorded history, and lets a run put it right."""
+"""Fills an emulated cache with the recorded history, and does a run on it."""
 
 import shutil
 import sys
@@ -36,7 +36,7 @@ _MAIN = "refs/heads/main"
 _LOST = 4
 _SEED = 1
 _QUOTA_SHARE = 0.8
-"""The quota of the demo, as a share of what the history stored."""
+"""The quota of the demo, as a share of all bytes of the history."""
 
 
 def run_demo(console: Console) -> None:

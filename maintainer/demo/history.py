@@ -1,6 +1,6 @@
 """A recorded CI history: the cache entries of 226 builds of four images, made by a real BuildKit.
 
-Index entries carry their text; of the layers only the sizes were kept.
+Index entries contain their text; layers only their sizes.
 """
 
 import gzip
@@ -46,7 +46,7 @@ def seed(
     ends_at: datetime,
     lasted: timedelta,
 ) -> None:
-    """Put a history into a cache, as if it had lasted so long and ended then."""
+    """Add a history to a cache, as if it had this duration and end."""
     entries = list(history)
     first = min(entry.created_at for entry in entries)
     last = max(entry.last_accessed_at for entry in entries)
@@ -67,7 +67,7 @@ def seed(
 
 
 def evict_least_recently_used(cache: ActionsCache, quota: int) -> list[Entry]:
-    """Evict as GitHub does when a quota is full, blind to what an entry is; give what went."""
+    """Evict the least recently used entries, as GitHub does if a quota is full; return them."""
     evicted = []
     size = cache.usage
     for entry in sorted(cache.entries(), key=lambda entry: (entry.last_accessed_at, entry.id)):
@@ -80,7 +80,7 @@ def evict_least_recently_used(cache: ActionsCache, quota: int) -> list[Entry]:
 
 
 def evict_named_layers(cache: ActionsCache, ref: str, *, count: int, random: Random) -> list[Entry]:
-    """Evict some of the layers that the newest indexes of `ref` name; give what went."""
+    """Evict some layers that the newest indexes of `ref` reference; return them."""
     newest: dict[Scope, Entry] = {}
     for entry in cache.entries():
         key = parse_key(entry.key)

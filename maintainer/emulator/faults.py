@@ -11,7 +11,7 @@ A plan is a file, TOML or JSON, with a list of faults:
     retry_after = 1
     nth = 2
 
-The first fault that hits a request is what happens to it.
+The first fault that hits a request is injected.
 """
 
 import random
@@ -34,7 +34,7 @@ FaultKind = Literal[
     "miss",  # a look-up that finds nothing
     "expired",  # a signed URL that is not valid any more
     "no-content",  # a download of an entry whose content is lost
-    # Carried out, but the client does not learn it:
+    # Carried out, but the client is not informed:
     "stored-but-failed",  # answered with `status`
     "lost-answer",  # the connection is reset
     "gone",  # answered with 404, as if another client had deleted it

@@ -198,7 +198,7 @@ class ActionsCache:
         return True
 
     def lose(self, entry_id: int) -> bool:
-        """Lose the content of an entry, which stays listed and found; False if there is none."""
+        """Lose the content of an entry, which is still listed and found; False if there is none."""
         entry = self._entries.get(entry_id)
         if entry is None:
             return False

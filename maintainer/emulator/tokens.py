@@ -39,7 +39,7 @@ class Permissions:
 class Tokens:
     """Makes and checks the two tokens of a workflow.
 
-    Tokens live by the real clock, because clients check them by it, whatever the cache's says.
+    Tokens use the real clock, even if the cache has another one, because clients check them by it.
     """
 
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)

@@ -9,7 +9,7 @@ MAX_BLOCKS = 50_000
 
 
 class UploadError(Exception):
-    """A piece does not fit, or a named one was never sent."""
+    """A piece does not fit, or a listed one was never sent."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Upload:
         self.content = content
 
     def stage(self, block: str, content: bytes) -> None:
-        """Keep a block until a block list names it. Raises UploadError if there are too many."""
+        """Store a block until a list contains it. Raises UploadError if there are too many."""
         if len(self._blocks) >= MAX_BLOCKS and block not in self._blocks:
             raise UploadError(f"more than {MAX_BLOCKS:,} blocks")
         self._hold(len(content) - len(self._blocks.get(block, b"")))

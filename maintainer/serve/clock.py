@@ -1,6 +1,6 @@
 """When targets run: the rules of the configuration, and a clock that ticks.
 
-The database holds when each target runs next; the clock only makes the worker look at it.
+The database stores when each target runs next; the clock only makes the worker read it.
 """
 
 import math
@@ -38,7 +38,7 @@ class Rule:
 
     cron: str | None
     interval: timedelta
-    """Used if there is no cron expression."""
+    """Used without a cron expression."""
     jitter: timedelta
     timezone: str
     misfire_grace: timedelta
@@ -57,14 +57,14 @@ class Rule:
         )
 
     def __str__(self) -> str:
-        """Return the rule in words; different rules differ in words."""
+        """Return the rule as text; different rules have different texts."""
         later = f", up to {_format(self.jitter)} later" if self.jitter else ""
         if self.cron:
             return f"cron {' '.join(self.cron.split())} {self.timezone}{later}"
         return f"every {_format(self.interval)}{later}"
 
     def first(self, now: datetime) -> datetime:
-        """Return when a new target runs for the first time; an interval begins at once."""
+        """Return when a new target runs for the first time; an interval starts at once."""
         return self.next(now, now) if self.cron else now
 
     def next(self, previous: datetime, now: datetime) -> datetime:
@@ -85,7 +85,7 @@ def _next_by_cron(cron: str, zone: ZoneInfo, now: datetime) -> datetime:
 
 
 def _format(duration: timedelta) -> str:
-    """Return a duration as the settings take it, in the largest unit in which it is whole."""
+    """Return a duration in the format of the settings, in the largest unit without a fraction."""
     seconds = int(duration.total_seconds())
     for size, unit in _UNITS:
         if seconds and seconds % size == 0:
@@ -96,7 +96,7 @@ def _format(duration: timedelta) -> str:
 class Clock:
     """Calls a function every second, on APScheduler's own thread.
 
-    A thread pool would keep the process from ending while a tick hangs; that thread does not.
+    With a thread pool, a hanging tick would keep the process from ending.
     """
 
     def __init__(self, tick: Callable[[], object], ended: Callable[[], object]) -> None:
@@ -135,7 +135,7 @@ class Clock:
             yield
         finally:
             self._scheduler.pause()
-            if self._active.acquire(timeout=timeout):  # else `shutdown` would wait for the tick
+            if self._active.acquire(timeout=timeout):  # or else `shutdown` waits for the tick
                 self._scheduler.shutdown()
 
     def _run(self) -> None:
@@ -150,15 +150,15 @@ class Clock:
         finally:
             self._alive_until = monotonic() + _MAX_SILENCE
             self._active.release()
-        # Whatever happened to the system time during the tick, the job store corrects it now.
+        # If the system time was changed during the tick, the job store corrects that now.
         self._scheduler.wakeup()
 
 
 class _JobStore(MemoryJobStore):  # type: ignore[misc]
-    """Keeps the next tick close to the system time, however far somebody sets that.
+    """Keeps the next tick close to the system time, even if somebody changes that.
 
-    APScheduler itself would wait until a clock that was set back has caught up, and list every tick
-    that a clock that was set forward has left out.
+    After a change back, APScheduler would wait until the clock has caught up; after a change
+    forward, it would list every skipped tick.
     """
 
     def get_due_jobs(self, now: datetime) -> list[Job]:

@@ -1,4 +1,4 @@
-"""`maintainer serve --once`: run what is due, for those who have a clock of their own."""
+"""`maintainer serve --once`: run what is due, for people with a cron of their own."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -41,10 +41,10 @@ def serve_once(settings: Settings) -> list[AttemptResult]:
 
 
 def early(rule: Rule) -> timedelta:
-    """Return how early a run may begin: the clock that calls us is never quite on time."""
+    """Return how early a run may start: a caller such as cron is never exactly on time."""
     return timedelta(0) if rule.cron else min(_MAX_EARLY, rule.interval / 10)
 
 
 def following(rule: Rule, due_at: datetime, now: datetime) -> datetime:
-    """Return when a target is due after this; without jitter, for that clock knows of none."""
+    """Return when a target is due after this; without jitter, which the caller does not know."""
     return replace(rule, jitter=timedelta(0)).next(due_at, now)

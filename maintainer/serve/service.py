@@ -73,7 +73,7 @@ def open_alone(settings: Settings) -> Iterator[Database]:
 
 @dataclass(frozen=True, slots=True)
 class _Service:
-    """What happens between start and end."""
+    """The service between start and end."""
 
     load: Callable[[], Settings]
     settings: Settings
@@ -122,7 +122,7 @@ class _Service:
                 log.warning("a change of %s needs a restart", what)
         if settings.serve.listen != self.settings.serve.listen:
             log.warning("a change of serve.listen needs a restart")
-        # Whatever can fail comes first.
+        # Everything that can fail comes first.
         reload(self.database, targets.values(), now_utc())
         self.worker.targets = targets
         self.server.reload(settings.serve)

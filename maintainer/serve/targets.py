@@ -14,7 +14,7 @@ from maintainer.stores.kind import Connection
 from maintainer.stores.registry import can_be_opened_early, check, connect
 
 OWN = "default"
-"""The name of the environment's own target, where none is configured."""
+"""The name of the environment's own target, if no target is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class ServedTarget:
     name: str
     rule: Rule
     settings: Settings
-    """The common settings, with those of this target in their place."""
+    """The common settings, overridden by those of this target."""
     connection: Connection
-    """Where it is."""
+    """Its location."""
 
     @property
     def cache(self) -> str:
@@ -38,8 +38,7 @@ class ServedTarget:
 def read_targets(settings: Settings) -> Mapping[str, ServedTarget]:
     """Return the configured targets, in order, by name.
 
-    Raises UsageError if the environment or the file do not suffice for a store. This sends no
-    request to a store.
+    Raises UsageError if the settings are not enough to open a store. This sends no requests.
     """
     check(settings)
     targets = _read(settings)
@@ -79,7 +78,7 @@ def _read(settings: Settings) -> dict[str, ServedTarget]:
 async def _try_to_open(targets: Iterable[ServedTarget]) -> None:
     for target in targets:
         try:
-            # A directory may be created before it is due.
+            # A directory may still be created before the target is due.
             if can_be_opened_early(target.settings):
                 async with target.connection.open():
                     pass

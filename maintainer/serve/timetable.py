@@ -1,4 +1,4 @@
-"""Brings the schedule in the database into line with the configuration."""
+"""Updates the schedule in the database to the configuration."""
 
 import logging
 from collections.abc import Collection
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 def start(database: Database, targets: Collection[ServedTarget], now: datetime) -> None:
     """Schedule the targets for the first time in this process.
 
-    A target whose rule is unchanged runs when it was due, or now if that has passed. A run that was
-    killed has failed.
+    A target with an unchanged rule runs when it was due, or now if that time has passed. A killed
+    run has failed.
     """
     _end_killed_runs(database, now)
     with database.begin() as connection:
@@ -48,7 +48,7 @@ def start(database: Database, targets: Collection[ServedTarget], now: datetime) 
 def reload(database: Database, targets: Collection[ServedTarget], now: datetime) -> None:
     """Schedule the targets of a changed configuration: all of them or, if this raises, none.
 
-    What is unchanged and does not fail keeps its time. Raises DatabaseError.
+    Targets that are unchanged and do not fail keep their times. Raises DatabaseError.
     """
     with database.begin() as connection:
         _forget_others(connection, targets)
@@ -82,7 +82,7 @@ def _end_killed_runs(database: Database, now: datetime) -> None:
         with database.lock(), database.begin() as connection:
             end_killed_runs(connection, now)
     except DatabaseError as error:
-        # Whoever holds it has done so before the run that is under way.
+        # The process with the lock did this before its active run.
         log.debug("%s", error)
 
 
@@ -97,9 +97,9 @@ def _next_run_at(target: ServedTarget, known: Scheduled | None, now: datetime) -
         return target.rule.first(now)
     if known.failures:
         return now
-    # A system time that was ahead for a while has left a time that is too far in the future.
+    # If the system time was ahead for a while, the stored time is too far in the future.
     latest = target.rule.next(now, now) + target.rule.jitter
-    # The run after one that is late is a whole interval later.
+    # After a late run, the next one is a whole interval later.
     due_at = known.due_at if target.rule.cron else max(known.due_at, now)
     return min(due_at, latest)
 

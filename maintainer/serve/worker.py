@@ -32,9 +32,9 @@ from maintainer.stages.run import Collector, now_utc
 
 _FIRST_BACKOFF = timedelta(seconds=30)
 _RETRY_AFTER = 5.0
-"""Seconds until the database is tried again."""
+"""Seconds until the database is retried."""
 _MAX_DOUBLINGS = 20
-"""A year of waiting, which is more than can be configured."""
+"""One year, which is more than can be configured."""
 
 _T = TypeVar("_T")
 
@@ -49,7 +49,7 @@ class Worker:
     ) -> None:
         self.targets = targets
         self.trouble: Mapping[str, str] = {}
-        """The target whose state cannot be recorded now, and why; or that of the schedule."""
+        """The target, or the schedule, whose state cannot be recorded now, and why."""
         self.interrupted_by: str | None = None
         self._database = database
         self._clock = clock
@@ -81,7 +81,7 @@ class Worker:
             return result
 
     def interrupt(self, signal: str) -> None:
-        """Let the active run end after its current step; no other one starts."""
+        """End the active run after its current step, and start no other."""
         self.interrupted_by = self.interrupted_by or signal
         self._stopping.set()
         if active := self._active:
@@ -95,7 +95,7 @@ class Worker:
                 active.loop.call_soon_threadsafe(active.scope.cancel)
 
     def _next_due(self) -> tuple[ServedTarget, datetime] | None:
-        """Return the target that has been due for longest, and when it is to run after that."""
+        """Return the target that has been due longest, and the time of its run after that."""
         now = self._clock()
         with self._database.reading() as connection:
             schedule = load_schedule(connection)
@@ -133,7 +133,7 @@ class Worker:
             )
         elif released.next_run_at > now:
             return
-        else:  # Its time came during the run.
+        else:  # It became due during the run.
             rule = self.targets.get(target.name, target).rule
             next_run_at = rule.next(released.next_run_at, now)
         postpone(connection, target.name, target.cache, next_run_at)
@@ -205,7 +205,7 @@ class Worker:
 
 
 def backoff(failures: int, maximum: timedelta) -> timedelta:
-    """Return how long to wait after so many failures in a row: twice as long each time."""
+    """Return the pause after so many failures in a row: it doubles each time."""
     doublings = min(failures - 1, _MAX_DOUBLINGS)
     return min(_FIRST_BACKOFF * (1 << doublings), maximum)
 

@@ -31,13 +31,13 @@ _MAX_RUNS = 50
 """How many runs the index page lists."""
 
 _MAX_DIGITS = 20
-"""Digits of the number of a run; SQLite stores no longer ones."""
+"""The maximum number of digits of a run's number in SQLite."""
 
 log = logging.getLogger(__name__)
 
 
 class Pages:
-    """The handlers; each request runs in a thread of its own."""
+    """The handlers; each request runs in a separate thread."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Pages:
         clock: Callable[[], datetime],
         trouble: Callable[[], Mapping[str, str]],
     ) -> None:
-        """Show what the database contains, and by target what could not be recorded there."""
+        """Show the database, and what could not be recorded there, by target."""
         self._database = database
         self._is_alive = is_alive
         self._clock = clock

@@ -23,7 +23,7 @@ _HEADERS = {
 def policy(**sources: str) -> dict[str, str]:
     """Return the header of a page that may use inline content, such as `style="'sha256-…'"`.
 
-    Nothing is ever loaded from elsewhere. Without sources, a page may not even have a style.
+    Nothing is loaded from other hosts. Without sources, a page cannot even have a style.
     """
     opened = "".join(f"; {name}-src {source}" for name, source in sources.items())
     return {_POLICY: f"{_CLOSED}{opened}"}
@@ -75,7 +75,7 @@ class Guard:
             address = ip_address(name)
         except ValueError:
             return False
-        # A server on all addresses does not know them; and DNS rebinding needs a name.
+        # A server on all addresses does not know them, and DNS rebinding needs a name.
         return address.is_loopback or address == self._address or self._address.is_unspecified
 
 

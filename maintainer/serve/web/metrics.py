@@ -1,6 +1,6 @@
 """Metrics for Prometheus, read from the database for each request.
 
-Labels are names from the configuration and words of ours, so there are few of each.
+Labels are names from the configuration and our own constants, so there are few of each.
 """
 
 from collections.abc import Iterator
@@ -76,7 +76,7 @@ def _read(connection: Connection, status: TargetStatus) -> _TargetFigures:
             EntryRow.target_id == last.target_id,
             EntryRow.kind == "blob",
             EntryRow.state == "evicted",
-            # A run dates everything that it finds missing with its own start.
+            # Everything that a run finds missing has the start of the run as its time.
             EntryRow.missing_since == last.started_at,
         )
     ).scalar_one()
@@ -93,7 +93,7 @@ class _Metrics(Collector):
         self._now = now
 
     def describe(self) -> list[Metric]:
-        """Return nothing in advance."""
+        """Return no metrics in advance."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -115,7 +115,7 @@ class _Metrics(Collector):
         )
         yield _gauge(
             "target_overdue",
-            "Whether a run should have begun and did not.",
+            "Whether a run should have started but has not.",
             ((known, known.status.is_overdue(self._now)) for known in self._targets),
         )
         yield _gauge(
@@ -130,7 +130,7 @@ class _Metrics(Collector):
         )
         yield _gauge(
             "next_run_timestamp_seconds",
-            "When the target's next run begins.",
+            "When the target's next run starts.",
             ((known, known.status.next_run_at.timestamp()) for known in self._targets),
         )
         yield _gauge(

@@ -1,4 +1,4 @@
-"""The index page, with links to all reports. Everything that is not ours is escaped."""
+"""The index page, with links to all reports. Untrusted text is escaped."""
 
 import base64
 import hashlib

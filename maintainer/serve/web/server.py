@@ -46,7 +46,7 @@ class PageServer:
             kind = AddressBusyError if error.errno in _TEMPORARY else UsageError
             raise kind(f"cannot listen on {settings.listen}: {error.strerror}") from None
         if not ip_address(host).is_loopback:
-            log.warning("anybody who reaches %s can read the reports: it is not loopback", host)
+            log.warning("anyone who can reach %s can read the reports: it is not loopback", host)
 
     @property
     def url(self) -> str:
