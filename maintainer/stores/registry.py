@@ -24,12 +24,13 @@ def connect(settings: Settings, target: TargetSettings | None = None) -> Connect
 def check(settings: Settings) -> None:
     """Raise UsageError if the settings name a store that cannot exist."""
     _kind_of(settings.store)
-    for number, target in enumerate(settings.targets):
-        kind = _kind_of(target.store, f"targets.{number}.store")
+    for number, target in enumerate(settings.targets, 1):
+        key = f"[[targets]] number {number}"
+        kind = _kind_of(target.store, f"store in {key}")
         if kind.uses_repository and target.repository is None:
-            raise UsageError(f"setting targets.{number}: repository or store must be set")
+            raise UsageError(f"setting {key}: repository or store must be set")
         if target.repository is not None and not kind.uses_repository:
-            raise UsageError(f"setting targets.{number}: repository and store exclude each other")
+            raise UsageError(f"setting {key}: repository and store exclude each other")
 
 
 def can_be_opened_early(settings: Settings) -> bool:

@@ -222,7 +222,7 @@ def test_without_the_rest_api_missing_blobs_are_an_outage_too(stage: Stage, tmp_
     report = stage.gc(rest=False, database=database, scopes=("buildkit", "docs"))
 
     assert report.status == "failed"
-    assert "only 0 of 4 blobs" in report.problems[0]
+    assert "only 0 of 4 known blobs" in report.problems[0]
     assert [e.id for e in stage.world.entries()] == [entry.id for entry in indexes]
     assert stage.gc(rest=False, database=database, scopes=("docs",), accept_loss=True).status == (
         "done"
