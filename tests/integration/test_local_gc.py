@@ -871,7 +871,7 @@ def test_tags_that_are_gone_all_at_once_are_taken_for_an_accident(world: World) 
     report = world.gc(grace=NO_GRACE)
 
     assert report.status == "failed"
-    assert "only 0 of 3 tags" in report.problems[0]
+    assert "only 0 of 3 known tags" in report.problems[0]
     assert world.steps("base", "a", "b", "c") == _layers("base", "a", "b", "c")
 
 

@@ -100,7 +100,7 @@ def test_memory_stays_flat_and_every_run_is_recorded(tmp_path: Path, world: Worl
             looks.append(_look(service))
             time.sleep(2)
         assert service.end() == 0
-        begun = {line["run"] for line in service.lines() if line["message"].endswith(" begins")}
+        begun = {line["run"] for line in service.lines() if line["message"].endswith(" starts")}
 
     runs = place.runs()
     print(_tell(looks, runs, service))  # noqa: T201 - figures for whoever runs this
