@@ -4,23 +4,32 @@ VENV := .venv
 BIN := $(VENV)/bin
 EVENT ?= workflow_dispatch
 AUDIT := $(BIN)/pip-audit --progress-spinner off --disable-pip --require-hashes -r requirements.txt
-LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Otherwise each test process would compile all modules again, which takes five seconds.
 unexport PYTHONDONTWRITEBYTECODE
+
+# uv is quick, but it does not read pip's configuration, such as the address of a mirror.
+install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(BIN)/pip install --quiet $(1)
 
 .PHONY: help demo test check audit coverage soak fuzz bench readme act lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
-$(VENV)/.installed: requirements.txt pyproject.toml
+# What runs needs; `make test` adds what development needs.
+$(VENV)/.runs: config/action/uv.txt config/action/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements.txt
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/pip install --quiet --no-compile --require-hashes -r config/action/uv.txt
+	$(call install,--require-hashes -r config/action/requirements.txt)
+	$(call install,--no-deps --no-build-isolation -e .)
 	@touch $@
 
-demo: $(VENV)/.installed ## see what a run does, on a recorded history; no account, no network
+$(VENV)/.installed: $(VENV)/.runs requirements.txt
+	$(call install,--require-hashes -r requirements.txt)
+	@touch $@
+
+demo: $(VENV)/.runs ## see what a run does, on a recorded history; no account, no network
 	$(BIN)/maintainer demo
 
 test: check $(VENV)/.installed ## everything that CI runs: format, lint, types, tests (under five minutes)
@@ -64,8 +73,9 @@ act: $(VENV)/.installed ## run the workflows of REPOSITORY by `act`, on an emula
 
 lock: ## lock the newest versions that pyproject.toml allows
 	$(BIN)/pip install --quiet uv
-	$(LOCK) --upgrade --group dev --group third-party -o requirements.txt
-	$(LOCK) --constraint requirements.txt --group build -o config/action/requirements.txt
+	$(LOCK) --upgrade --group dev --group third-party pyproject.toml -o requirements.txt
+	$(LOCK) --constraint requirements.txt --group build pyproject.toml -o config/action/requirements.txt
+	echo uv | $(LOCK) --upgrade - -o config/action/uv.txt
 
 clean: ## remove the files that the targets above made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage dist build

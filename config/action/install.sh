@@ -4,6 +4,7 @@
 set -euo pipefail
 unset PYTHONPATH PYTHONHOME # these are for the job's own Python
 unset PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_CONSTRAINT PIP_REQUIREMENT PIP_DRY_RUN PIP_REQUIRE_VIRTUALENV
+unset UV_TARGET UV_PREFIX UV_CONSTRAINT UV_OVERRIDE UV_EXCLUDE UV_BUILD_CONSTRAINT UV_EXCLUDE_NEWER UV_SYSTEM_PYTHON UV_NO_BINARY
 
 # Files of a killed run on this machine do not match the database that is restored next.
 rm -f .maintainer/maintainer.db*
@@ -15,9 +16,15 @@ if [ -e "$installed" ] && [ "$(cat "$installed")" = "$GITHUB_ACTION_PATH" ]; the
 fi
 
 "$PYTHON" -m venv --clear --without-pip "$home/venv"
-install() {
+with_pip() {
   "$PYTHON" -m pip --python "$home/venv/bin/python" --disable-pip-version-check --quiet install "$@"
 }
-install --require-hashes --only-binary :all: -r "$GITHUB_ACTION_PATH/config/action/requirements.txt"
+# uv is quick, but it does not read pip's configuration, such as the address of a mirror.
+install() {
+  "$home/venv/bin/uv" --no-config --quiet pip install --python "$home/venv/bin/python" "$@" || with_pip "$@"
+}
+locked=(--require-hashes --only-binary :all:)
+with_pip "${locked[@]}" --no-compile -r "$GITHUB_ACTION_PATH/config/action/uv.txt"
+install "${locked[@]}" -r "$GITHUB_ACTION_PATH/config/action/requirements.txt"
 install --no-deps --no-index --no-build-isolation "$GITHUB_ACTION_PATH"
 printf '%s' "$GITHUB_ACTION_PATH" >"$installed"

@@ -2,11 +2,10 @@
 
 The Action itself, its locked dependencies, `act` and GitHub's own client of the cache are real.
 The cache service is the emulator. The other actions are stand-ins, in `actions/`: `setup-python`
-gives the tests' own Python, whose pip installs the dependencies for the first job and copies them
-for all others, `github-script` runs its script, `cache/restore` and `cache/save` call GitHub's own
-client, `build-push-action` writes what a build of a small image would, and `setup-buildx-action`
-does nothing. As with a real runner, only they see the variables of the cache service; `run:` steps
-do not. `checkout` is act's own.
+gives the tests' own Python, `github-script` runs its script, `cache/restore` and `cache/save` call
+GitHub's own client, `build-push-action` writes what a build of a small image would, and
+`setup-buildx-action` does nothing. As with a real runner, only they see the variables of the cache
+service; `run:` steps do not. `checkout` is act's own.
 """
 
 import json
@@ -27,7 +26,7 @@ from tests.act import REPOSITORY, Act, skip_or_fail
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / ".github" / "workflows"
-LOCK = ROOT / "config" / "action" / "requirements.txt"
+LOCKS = [ROOT / "config" / "action" / name for name in ("uv.txt", "requirements.txt")]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _STAND_INS = Path(__file__).with_name("actions")
 _PARTS = (
@@ -70,8 +69,6 @@ class Newcomer:
     running: Running
     wheels: Path
     client: Path
-    installed: Path
-    """Where the dependencies are kept that the first job installs, for the jobs after it."""
     secrets: set[str] = field(default_factory=set)
     """Texts that may be in no log: parts of tokens, as a log shows a whole one as three stars."""
 
@@ -99,11 +96,12 @@ class Newcomer:
             "PIP_NO_INDEX": "1",
             "STAND_IN_BUILDS": str(self.act.place / "builds"),
             "STAND_IN_CLIENT": str(self.client),
-            "STAND_IN_INSTALLED": str(self.installed),
             "STAND_IN_PYTHON": sys.executable,
             "STAND_IN_ROOT": str(ROOT),
             "STAND_IN_SERVICE": str(service),
             "TERM": "dumb",
+            "UV_FIND_LINKS": str(self.wheels),
+            "UV_NO_INDEX": "1",
         }
         actions = self._actions()
         options = (
@@ -134,11 +132,9 @@ class Newcomer:
         return (self.act.place / "builds").read_text().splitlines()
 
 
-def make_newcomer(
-    place: Path, running: Running, wheels: Path, client: Path, installed: Path
-) -> Newcomer:
+def make_newcomer(place: Path, running: Running, wheels: Path, client: Path) -> Newcomer:
     """Return somebody with an empty repository."""
-    return Newcomer(Act.in_a_new_repository(place), running, wheels, client, installed)
+    return Newcomer(Act.in_a_new_repository(place), running, wheels, client)
 
 
 def _check_out(checkout: Path) -> None:
@@ -160,15 +156,16 @@ def fill_in(workflow: str) -> str:
 
 def fetch_wheels(folder: Path) -> Path:
     """Fetch the locked dependencies of the Action, once for all test processes."""
-    lock = LOCK.read_bytes()
+    wanted = b"".join(lock.read_bytes() for lock in LOCKS)
     with FileLock(folder / "lock"):
         done = folder / "fetched"
-        if not done.exists() or done.read_bytes() != lock:
+        if not done.exists() or done.read_bytes() != wanted:
             done.unlink(missing_ok=True)
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes"]
-            command = [*pip, "--only-binary", ":all:", "-r", str(LOCK), "--dest", str(folder)]
+            files = [argument for lock in LOCKS for argument in ("-r", str(lock))]
+            command = [*pip, "--only-binary", ":all:", *files, "--dest", str(folder)]
             ran = subprocess.run(command, capture_output=True, text=True, check=False)
             if ran.returncode:
                 skip_or_fail(f"the Action's dependencies cannot be fetched: {ran.stderr[-500:]}")
-            done.write_bytes(lock)
+            done.write_bytes(wanted)
     return folder

@@ -41,11 +41,6 @@ def client(request: pytest.FixtureRequest) -> Path:
     return install_github_client(request.config.cache.mkdir("third-party"))
 
 
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("installed") / "lib"
-
-
 def _stored(running: Running) -> dict[int, str]:
     return running.call(lambda cache: {entry.id: entry.key for entry in cache.entries()})
 
@@ -83,13 +78,13 @@ def _run(newcomer: Newcomer, event: str, *options: str) -> Told:
 
 
 @pytest.fixture
-def days(tmp_path: Path, wheels: Path, client: Path, installed: Path) -> Iterator[Days]:
+def days(tmp_path: Path, wheels: Path, client: Path) -> Iterator[Days]:
     """Run it three times, on a cache that has seen some builds of four images."""
     cache = ActionsCache()
     ends_at = datetime.now(UTC) - timedelta(hours=30)
     seed(cache, load_history()[:200], ends_at=ends_at, lasted=timedelta(days=5))
     with serve_in_thread(cache) as running:
-        newcomer = make_newcomer(tmp_path, running, wheels, client, installed)
+        newcomer = make_newcomer(tmp_path, running, wheels, client)
         newcomer.copies("maintain-cache.yml")
         dry = _run(newcomer, "workflow_dispatch", "--input=dry-run=true")
         yield Days(newcomer, dry, _run(newcomer, "schedule"), _run(newcomer, "schedule"))
@@ -167,10 +162,10 @@ def test_from_an_empty_repository_to_scheduled_runs(days: Days, subtests: pytest
 
 
 @pytest.fixture
-def builder(tmp_path: Path, wheels: Path, client: Path, installed: Path) -> Iterator[Newcomer]:
+def builder(tmp_path: Path, wheels: Path, client: Path) -> Iterator[Newcomer]:
     """Return somebody with two images in one scope, whose cache is empty."""
     with serve_in_thread(ActionsCache()) as running:
-        yield make_newcomer(tmp_path, running, wheels, client, installed)
+        yield make_newcomer(tmp_path, running, wheels, client)
 
 
 def _reads_only(builder: Newcomer) -> list[str]:

@@ -29,8 +29,7 @@ def run(repository: Path, event: str) -> int:
     with tempfile.TemporaryDirectory() as place, serve_in_thread(cache) as running:
         act = Act.with_a_copy_of(repository, Path(place))
         script = install_github_client(client)
-        installed = Path(place) / "installed"
-        ran = Newcomer(act, running, fetch_wheels(wheels), script, installed).runs(event)
+        ran = Newcomer(act, running, fetch_wheels(wheels), script).runs(event)
         sys.stdout.write(ran.log)
         return ran.status
 
