@@ -75,7 +75,7 @@ lock: ## lock the newest versions that pyproject.toml allows
 	$(BIN)/pip install --quiet uv
 	$(LOCK) --upgrade --group dev --group third-party pyproject.toml -o requirements.txt
 	$(LOCK) --constraint requirements.txt --group build pyproject.toml -o config/action/requirements.txt
-	echo uv | $(LOCK) --upgrade - -o config/action/uv.txt
+	echo uv | $(LOCK) --constraint requirements.txt - -o config/action/uv.txt
 
 clean: ## remove the files that the targets above made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage dist build

@@ -13,7 +13,7 @@ import pytest
 
 from maintainer.cacheconfig import encode
 from maintainer.emulator import ActionsCache, serve_in_thread
-from tests.acceptance.action import LOCK, ROOT
+from tests.acceptance.action import LOCKS, ROOT
 from tests.snapshots import MAIN, an_index, blob_key
 from tests.steps import obeyed, read_outputs
 
@@ -180,7 +180,8 @@ def test_a_real_installation_from_the_lock_runs(tmp_path: Path) -> None:
 
 def test_what_is_installed_has_been_locked_with_hashes_and_is_what_the_tests_run_with() -> None:
     ours = (ROOT / "requirements.txt").read_text()
-    pins = [line.split(" ")[0] for line in LOCK.read_text().splitlines() if "==" in line]
+    locked = "".join(lock.read_text() for lock in LOCKS)
+    pins = [line.split(" ")[0] for line in locked.splitlines() if "==" in line]
     assert len(pins) > 20
     assert [pin for pin in pins if f"{pin} " not in ours] == []
-    assert LOCK.read_text().count("--hash=sha256:") >= len(pins)
+    assert locked.count("--hash=sha256:") >= len(pins)
