@@ -71,11 +71,10 @@ readme: $(VENV)/.installed ## write the generated parts of the README
 act: $(VENV)/.installed ## run the workflows of REPOSITORY by `act`, on an emulated cache
 	@$(BIN)/python -m tests.acceptance.try_workflow "$(REPOSITORY)" "$(EVENT)"
 
-lock: ## lock the newest versions that pyproject.toml allows
-	$(BIN)/pip install --quiet uv
+lock: $(VENV)/.runs ## lock the newest versions that pyproject.toml allows
 	$(LOCK) --upgrade --group dev --group third-party pyproject.toml -o requirements.txt
 	$(LOCK) --constraint requirements.txt --group build pyproject.toml -o config/action/requirements.txt
-	echo uv | $(LOCK) --constraint requirements.txt - -o config/action/uv.txt
+	echo uv | $(LOCK) --upgrade - -o config/action/uv.txt
 
 clean: ## remove the files that the targets above made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage dist build

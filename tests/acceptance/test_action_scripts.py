@@ -180,8 +180,13 @@ def test_a_real_installation_from_the_lock_runs(tmp_path: Path) -> None:
 
 def test_what_is_installed_has_been_locked_with_hashes_and_is_what_the_tests_run_with() -> None:
     ours = (ROOT / "requirements.txt").read_text()
-    locked = "".join(lock.read_text() for lock in LOCKS)
-    pins = [line.split(" ")[0] for line in locked.splitlines() if "==" in line]
-    assert len(pins) > 20
-    assert [pin for pin in pins if f"{pin} " not in ours] == []
-    assert locked.count("--hash=sha256:") >= len(pins)
+    installer, dependencies = (_pins(lock.read_text()) for lock in LOCKS)
+    assert [pin.partition("==")[0] for pin in installer] == ["uv"]
+    assert len(dependencies) > 20
+    assert [pin for pin in dependencies if f"{pin} " not in ours] == []
+
+
+def _pins(lock: str) -> list[str]:
+    pins = [line.split(" ")[0] for line in lock.splitlines() if "==" in line]
+    assert lock.count("--hash=sha256:") >= len(pins)
+    return pins
