@@ -14,7 +14,7 @@ def main() -> None:
             # The service handles it once it has started.
             hold(RELOAD)
         # This import takes most of the start, so Ctrl-C during it must be handled too.
-        from maintainer.cli import main as run  # noqa: PLC0415
+        from maintainer.cli.app import main as run  # noqa: PLC0415
 
         run()
     except KeyboardInterrupt:

@@ -1,27 +1,22 @@
-"""What people see during a run: progress bars on a terminal, plain log lines elsewhere."""
+"""What people see during a run: progress bars on a terminal, plain log lines elsewhere.
+
+Rich takes long to import, so it is imported where something is drawn with it.
+"""
 
 import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from typing import TYPE_CHECKING
 
 from maintainer.logs import JsonLines, LogFormat, keep_secrets_out_of_logs
 from maintainer.progress import Progress as Watcher
 from maintainer.progress import Unwatched
 from maintainer.sanitize import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _PLAIN_WIDTH = 120
 """The width of tables in files and pipes."""
@@ -29,13 +24,17 @@ _PLAIN_WIDTH = 120
 log = logging.getLogger("maintainer")
 
 
-def stdout() -> Console:
+def stdout() -> "Console":
     """Return the console for requested output."""
+    from rich.console import Console
+
     return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
 
 
-def stderr() -> Console:
+def stderr() -> "Console":
     """Return the console for all other output."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False)
 
 
@@ -45,7 +44,7 @@ def print_error(text: str) -> None:
     if any(isinstance(one.formatter, JsonLines) for one in logging.getLogger().handlers):
         log.error("%s", line)
     else:
-        stderr().print(f"maintainer: {line}", markup=False, soft_wrap=True)
+        sys.stderr.write(f"maintainer: {line}\n")
 
 
 def set_up_logging(*, verbose: bool, quiet: bool, log_format: LogFormat = "text") -> None:
@@ -56,6 +55,8 @@ def set_up_logging(*, verbose: bool, quiet: bool, log_format: LogFormat = "text"
         handler = logging.StreamHandler()
         handler.setFormatter(JsonLines())
     elif sys.stderr.isatty():
+        from rich.logging import RichHandler
+
         handler = RichHandler(
             console=stderr(), show_path=False, show_time=False, show_level=verbose
         )
@@ -88,34 +89,12 @@ def watch(*, quiet: bool, log_format: LogFormat = "text") -> Iterator[Watcher]:
     if quiet:
         yield Unwatched()
     elif log_format == "text" and sys.stderr.isatty():
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=stderr(), transient=True) as progress:
-            yield _Bars(progress)
+        from maintainer.bars import show_bars
+
+        with show_bars(stderr()) as bars:
+            yield bars
     else:
         yield LoggedProgress()
-
-
-class _Bars:
-    """One bar for the current stage."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task: TaskID | None = None
-
-    def stage(self, name: str, total: int | None = None) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(name, total=total)
-
-    def advance(self, steps: int = 1) -> None:
-        if self._task is not None:
-            self._progress.advance(self._task, steps)
 
 
 class LoggedProgress:

@@ -1,10 +1,12 @@
 """All errors that users see: one line that says what happened, to what, and what to do."""
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from maintainer.model.doubt import Cause
-from maintainer.model.reason import Exhausted
 from maintainer.sanitize import printable
+
+if TYPE_CHECKING:  # The command line needs the errors before it needs any value.
+    from maintainer.model.doubt import Cause
+    from maintainer.model.reason import Exhausted
 
 
 class MaintainerError(Exception):
@@ -40,7 +42,7 @@ class StoreError(MaintainerError):
 class UnreadableError(StoreError):
     """Something exists and could not be read, for a reason that may be permanent."""
 
-    def __init__(self, cause: Cause, problem: str) -> None:
+    def __init__(self, cause: "Cause", problem: str) -> None:
         """Take the cause, as a value and as a sentence."""
         self.cause = cause
         super().__init__(problem)
@@ -49,7 +51,7 @@ class UnreadableError(StoreError):
 class BudgetExhaustedError(StoreError):
     """The run has no requests left; the rest is deferred to the next run."""
 
-    def __init__(self, reason: Exhausted) -> None:
+    def __init__(self, reason: "Exhausted") -> None:
         """Take the part of the budget that is exhausted."""
         self.reason = reason
         super().__init__("the budget of the run is exhausted")
@@ -58,7 +60,7 @@ class BudgetExhaustedError(StoreError):
 class UnfinishedError(StoreError):
     """The budget ended a step whose partial result is useless."""
 
-    def __init__(self, problem: str, reason: Exhausted) -> None:
+    def __init__(self, problem: str, reason: "Exhausted") -> None:
         """Take the step that could not be finished, and the exhausted part of the budget."""
         self.reason = reason
         super().__init__(problem)

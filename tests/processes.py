@@ -20,7 +20,10 @@ from tempfile import TemporaryDirectory
 from tests.commands import Outcome
 
 _PATIENCE = 120.0
-_IMPORTED = ("maintainer.cli", "tests.integration.killed", "tests.processes")
+_IMPORTED = (
+    *("maintainer.cli.app", "maintainer.cli.run", "maintainer.demo", "maintainer.report.terminal"),
+    *("tests.integration.killed", "tests.processes"),
+)
 
 
 def processes() -> ForkServerContext:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from maintainer.cacheconfig import encode
-from maintainer.cli import app
+from maintainer.cli.app import app
 from maintainer.errors import UsageError
 from maintainer.settings import Settings
 from maintainer.stores import registry

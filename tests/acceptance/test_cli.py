@@ -16,7 +16,7 @@ import typer
 
 from maintainer import __version__
 from maintainer.cacheconfig import encode
-from maintainer.cli import app
+from maintainer.cli.app import app
 from maintainer.demo import load_history, seed
 from maintainer.emulator.server import Running, serve_in_thread
 from maintainer.emulator.state import ActionsCache

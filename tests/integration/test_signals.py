@@ -180,10 +180,10 @@ _STARTING = (
 )
 
 
-@pytest.mark.parametrize("module", ["maintainer.cli", "sqlalchemy", "maintainer.stores.github"])
+@pytest.mark.parametrize("module", ["maintainer.cli.app", "sqlalchemy", "maintainer.stores.github"])
 def test_ctrl_c_while_it_starts_ends_it_without_a_word(module: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _STARTING.format(module=module), "version"],
+        [sys.executable, "-c", _STARTING.format(module=module), "gc"],
         capture_output=True,
         text=True,
         check=False,

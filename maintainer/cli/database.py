@@ -1,0 +1,29 @@
+"""`maintainer db`: the schema of the database."""
+
+import typer
+
+from maintainer.cli.options import ConfigOption, DatabaseOption, read_settings
+
+db = typer.Typer(help="Maintain the database.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@db.command()
+def upgrade(*, config: ConfigOption = None, database: DatabaseOption = None) -> None:
+    """Upgrade the schema to this version; every run does so when it starts."""
+    from maintainer.cli.opening import open_database
+
+    with open_database(read_settings(config, database).database) as opened:
+        typer.echo(f"{opened.path} is at revision {opened.revision()}")
+
+
+@db.command()
+def current(*, config: ConfigOption = None, database: DatabaseOption = None) -> None:
+    """Print the revision of the schema."""
+    from maintainer.graph.database import Database
+
+    opened = Database(read_settings(config, database).database)
+    try:
+        revision = opened.revision() or "none: there is no database yet"
+    finally:
+        opened.close()
+    typer.echo(f"{opened.path} is at revision {revision}")

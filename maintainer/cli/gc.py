@@ -1,0 +1,165 @@
+"""`maintainer gc`: one run."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maintainer.cli.options import (
+    ConfigOption,
+    DatabaseOption,
+    JsonOption,
+    LogFormatOption,
+    QuietOption,
+    VerboseOption,
+    read_duration,
+    read_settings,
+)
+from maintainer.cli.output import print_json, print_layout
+from maintainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from maintainer.report import Report
+    from maintainer.report.github import Workflow
+
+
+def gc(
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, and change nothing in the cache.")
+    ] = False,
+    no_sweep: Annotated[bool, typer.Option("--no-sweep", help="Delete nothing.")] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Only rewrite indexes that are invalid or reference missing blobs; merge and "
+            "delete nothing.",
+        ),
+    ] = False,
+    grace: Annotated[
+        str | None,
+        typer.Option(
+            help="How long an entry must be unreferenced before it is deleted, such as 24h.",
+            metavar="DURATION",
+        ),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the cache is: github, as the environment says, or local:DIR, a "
+            "directory that BuildKit exports to with type=local. [default: github]",
+            metavar="STORE",
+        ),
+    ] = None,
+    merged_tag: Annotated[
+        str | None,
+        typer.Option(
+            help="The tag of a directory to write the merge of all others to, for builds to "
+            "import; '' turns it off. [default: maintained]",
+            metavar="TAG",
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Check the content of each blob of a directory."),
+    ] = False,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A scope to look up if the service cannot list entries; may be repeated."
+        ),
+    ] = None,
+    merged_scope: Annotated[
+        str | None,
+        typer.Option(
+            help="The scope to write the merge of all others to, for builds to import; '' turns "
+            "it off. [default: maintained]",
+            metavar="SCOPE",
+        ),
+    ] = None,
+    max_requests: Annotated[
+        int | None,
+        typer.Option(
+            help="Send at most this many requests; defer the rest to the next run.", min=1
+        ),
+    ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            help="Start nothing new after this time, such as 10m; defer the rest to the next run.",
+            metavar="DURATION",
+        ),
+    ] = None,
+    accept_loss: Annotated[
+        bool,
+        typer.Option("--accept-loss", help="Continue even if most known entries are gone."),
+    ] = False,
+    github: Annotated[
+        bool,
+        typer.Option(
+            "--github", help="Report to the workflow: job summary, step outputs, annotations."
+        ),
+    ] = False,
+    config: ConfigOption = None,
+    database: DatabaseOption = None,
+    json: JsonOption = False,
+    log_format: LogFormatOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Do one full run on a cache: the GitHub Actions cache that the environment names, or a
+    directory.
+    """
+    if json and github:
+        raise UsageError("--json and --github exclude each other: both write to stdout")
+    with _report_to_workflow() if github else nullcontext() as workflow:
+        settings = read_settings(
+            config,
+            database,
+            store=store,
+            merged_tag=merged_tag,
+            verify=verify or None,
+            grace=read_duration("--grace", grace),
+            scopes=scope or None,
+            merged_scope=merged_scope,
+            max_requests=max_requests,
+            deadline=read_duration("--deadline", deadline),
+            log_format=log_format,
+        )
+        from maintainer.cli.run import run_once
+        from maintainer.console import set_up_logging
+        from maintainer.stages.run import Mode
+
+        set_up_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
+        mode = Mode(dry_run, no_sweep, accept_loss, repair)
+        report, interrupted = run_once(settings, mode, quiet=quiet)
+        if report:
+            _print_report(report, json=json, quiet=quiet)
+            if workflow:
+                workflow.tell(report)
+    if interrupted.exit_status:
+        raise typer.Exit(interrupted.exit_status)
+    if report is None or report.status != "done":
+        raise typer.Exit(1)
+
+
+def _report_to_workflow() -> AbstractContextManager["Workflow | None"]:
+    from maintainer.report.github import open_workflow
+    from maintainer.settings import StepSettings
+
+    return open_workflow(StepSettings.read())
+
+
+def _print_report(report: "Report", *, json: bool, quiet: bool) -> None:
+    if json:
+        print_json(report)
+    elif not quiet:
+        from maintainer.report.terminal import render_report
+
+        print_layout(render_report(report))
+    elif report.status != "done":
+        from maintainer.console import print_error
+        from maintainer.report.verdict import format_done
+
+        print_error(format_done(report))

@@ -1,0 +1,137 @@
+"""The commands that show what the database knows: `report`, `why`, `tree`, `diff`, `runs`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maintainer.cli.options import ConfigOption, DatabaseOption, JsonOption
+from maintainer.cli.output import print_json, print_layout
+from maintainer.errors import UsageError
+
+
+def report(
+    *,
+    run: Annotated[int | None, typer.Option(help="Its number. [default: the last one]")] = None,
+    config: ConfigOption = None,
+    database: DatabaseOption = None,
+    json: JsonOption = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, as for a workflow's job summary.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the report as one HTML file.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Show the report of a run: is the cache healthy, and if not, what is there to do?"""
+    from maintainer.cli.opening import reading
+    from maintainer.graph.runs import load_report
+
+    if json + markdown + (html is not None) > 1:
+        raise UsageError("--json, --markdown and --html exclude each other")
+    with reading(config, database) as connection:
+        found = load_report(connection, run)
+    if json:
+        print_json(found)
+    elif markdown:
+        from maintainer.report.markdown import render_markdown
+
+        sys.stdout.write(render_markdown(found))
+    elif html is not None:
+        from maintainer.report.files import write_atomically
+        from maintainer.report.html import render_html
+
+        write_atomically(html, render_html(found))
+    else:
+        from maintainer.report.terminal import render_report
+
+        print_layout(render_report(found))
+
+
+def why(
+    *,
+    subject: Annotated[
+        str,
+        typer.Argument(
+            help="A key, the digest of a layer, or at least the first six digits of it.",
+            metavar="DIGEST|KEY",
+        ),
+    ],
+    config: ConfigOption = None,
+    database: DatabaseOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Explain why an entry is kept or will be deleted, and what would free it."""
+    from maintainer.cli.opening import reading
+    from maintainer.graph.explain import explain
+    from maintainer.report.why import render_why
+
+    with reading(config, database) as connection:
+        explanation = explain(connection, subject)
+    if json:
+        print_json(explanation)
+    else:
+        print_layout(render_why(explanation), soft_wrap=True)
+
+
+def tree(
+    *,
+    scope: Annotated[str | None, typer.Argument(help="A scope. [default: all]")] = None,
+    config: ConfigOption = None,
+    database: DatabaseOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Draw the layers of a scope with their sizes, as its newest index references them."""
+    from maintainer.cli.opening import reading
+    from maintainer.graph.forest import load_forest
+    from maintainer.report.tree import render_forest
+
+    with reading(config, database) as connection:
+        forest = load_forest(connection, scope)
+    if json:
+        print_json(forest)
+    else:
+        print_layout(render_forest(forest))
+
+
+def diff(
+    *,
+    one: Annotated[int, typer.Argument(help="The number of a run.", metavar="RUN")],
+    other: Annotated[int, typer.Argument(help="The number of another.", metavar="RUN")],
+    config: ConfigOption = None,
+    database: DatabaseOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what changed between two runs."""
+    from maintainer.cli.opening import reading
+    from maintainer.graph.compare import compare
+    from maintainer.report.diff import render_diff
+
+    with reading(config, database) as connection:
+        found = compare(connection, one, other)
+    if json:
+        print_json(found)
+    else:
+        print_layout(render_diff(found))
+
+
+def runs(
+    *,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 20,
+    config: ConfigOption = None,
+    database: DatabaseOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List the last runs, newest first."""
+    from maintainer.cli.opening import reading
+    from maintainer.graph.runs import list_runs
+
+    with reading(config, database) as connection:
+        found = list_runs(connection, limit)
+    if json:
+        print_json(found)
+    else:
+        from maintainer.report.terminal import render_runs
+
+        print_layout(render_runs(found))

@@ -1,0 +1,35 @@
+"""Open the database, for the commands that need one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from maintainer.cli.options import read_settings
+from maintainer.errors import UsageError
+from maintainer.graph.database import Database
+
+
+@contextmanager
+def open_database(url: str) -> Iterator[Database]:
+    """Open a database, at this version's revision."""
+    database = Database(url)
+    try:
+        database.upgrade()
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def reading(
+    config: Path | None, database: str | None, *, made_by: str = "gc"
+) -> Iterator[Connection]:
+    """Open an existing database to read it: a wrong path is an error, not a new file."""
+    url = read_settings(config, database).database
+    unopened = Database(url)
+    if not unopened.exists():
+        raise UsageError(f"there is no database {unopened.path}: run `maintainer {made_by}` first")
+    with open_database(url) as opened, opened.reading() as connection:
+        yield connection

@@ -1,0 +1,59 @@
+"""The options that several commands have, and what is read from them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from maintainer.errors import UsageError
+from maintainer.sanitize import printable
+
+if TYPE_CHECKING:
+    from maintainer.settings import Settings
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="A TOML file of settings; or MAINTAINER_CONFIG.", metavar="FILE"),
+]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        help="Where the graph is stored; or MAINTAINER_DATABASE. [default: sqlite:///maintainer.db]",
+        metavar="URL",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log more to stderr.")]
+LogFormatOption = Annotated[
+    Literal["text", "json"] | None,
+    typer.Option(
+        "--log-format",
+        help="The format of log lines on stderr, for people or for machines. [default: text]",
+    ),
+]
+
+
+def read_settings(config: Path | None, database: str | None, **more: Any) -> "Settings":  # noqa: ANN401
+    """Read the settings; an option that is None leaves its setting as it is.
+
+    Raises UsageError, in one line that names the key.
+    """
+    from maintainer.settings import load_settings
+    from maintainer.stores.registry import check
+
+    overrides = {"database": database} | more
+    settings = load_settings(config, {k: v for k, v in overrides.items() if v is not None})
+    check(settings)
+    return settings
+
+
+def read_duration(option: str, text: str | None) -> object:
+    """Read the value of an option such as `--grace`. Raises UsageError."""
+    from maintainer.settings import parse_duration
+
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {printable(text or '')} {error}") from None

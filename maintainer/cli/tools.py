@@ -1,0 +1,52 @@
+"""`maintainer demo` and `maintainer emulator`: to try things out."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maintainer.cli.options import VerboseOption
+
+
+class ServiceVersion(StrEnum):
+    """Which protocol the printed variables make a client speak."""
+
+    V1 = "v1"
+    V2 = "v2"
+
+
+def demo(*, verbose: VerboseOption = False) -> None:
+    """See what a run does, on a recorded history: no account, no network, a few seconds."""
+    from maintainer.console import set_up_logging, stdout
+    from maintainer.demo import run_demo
+
+    set_up_logging(verbose=verbose, quiet=not verbose)
+    run_demo(stdout())
+
+
+def emulator(
+    *,
+    listen: Annotated[
+        str, typer.Option(help="A loopback address.", metavar="HOST:PORT")
+    ] = "127.0.0.1:8080",
+    quota: Annotated[
+        int | None,
+        typer.Option(help="Bytes above which entries are evicted. [default: 10 GB]", min=0),
+    ] = None,
+    ref: Annotated[str, typer.Option(help="The ref that the token writes.")] = "refs/heads/main",
+    service: Annotated[
+        ServiceVersion, typer.Option(help="The protocol for the client to speak.")
+    ] = ServiceVersion.V2,
+    faults: Annotated[
+        Path | None,
+        typer.Option(help="A TOML or JSON file of the faults to inject.", metavar="FILE"),
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Start with the recorded builds of `maintainer demo`.")
+    ] = False,
+) -> None:
+    """Serve an Actions cache on loopback, and print the variables that a client needs."""
+    from maintainer.emulator.command import run_emulator
+
+    run_emulator(listen, quota, ref=ref, service=service.value, faults=faults, history=history)
