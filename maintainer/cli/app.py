@@ -3,10 +3,12 @@
 import io
 import os
 import sys
+from collections.abc import Callable
 from inspect import cleandoc
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 from maintainer import __version__
 from maintainer.cli import database, gc, inspect, service, tools
@@ -46,7 +48,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            app()
+            _command()()
         finally:
             sys.stdout.flush()
     except MaintainerError as error:
@@ -57,6 +59,16 @@ def main() -> None:
         # Otherwise Python would try again to write the rest, and print an error of its own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _command() -> Callable[[], object]:
+    """Return what reads the arguments and runs a command."""
+    command = get_command(app)
+    for option in command.get_params(typer.Context(command, **command.context_settings)):
+        # Typer adds flags that have no default, and would import Pydantic to check that.
+        if option.default is None:
+            option.default = False
+    return command
 
 
 def _print_error(text: str) -> None:
