@@ -16,7 +16,8 @@ from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector
-from maintainer.stores.github import GitHubCache, open_store
+from maintainer.stores.github.cache import GitHubCache
+from maintainer.stores.github.store import open_store
 
 LISTING = "probe: list entries"
 

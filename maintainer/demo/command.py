@@ -28,7 +28,8 @@ from maintainer.report.verdict import format_done
 from maintainer.report.words import format_size
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector
-from maintainer.stores.github import GitHubCache, open_store
+from maintainer.stores.github.cache import GitHubCache
+from maintainer.stores.github.store import open_store
 
 _DATABASE = Path("maintainer-demo.db")
 _QUERY = "SELECT state, count(*) AS blobs, sum(size) AS bytes FROM blobs GROUP BY state"

@@ -14,7 +14,8 @@ from maintainer.collect import collect
 from maintainer.graph.database import Database
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector
-from maintainer.stores.github import GitHubCache, open_store
+from maintainer.stores.github.cache import GitHubCache
+from maintainer.stores.github.store import open_store
 from tests.integration.directories import World
 
 _OPERATIONS = frozenset({"open", "os.remove", "os.rename", "os.scandir", "os.chmod"})

@@ -17,8 +17,9 @@ from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector
-from maintainer.stores.github import GitHubCache, open_store
+from maintainer.stores.github.cache import GitHubCache
 from maintainer.stores.github.keyed import CacheHit, KeyedService
+from maintainer.stores.github.store import open_store
 from maintainer.stores.requests import RequestLog
 from tests.integration.world import AT_ONCE, MAIN
 

@@ -9,7 +9,7 @@ import pytest
 
 from maintainer.emulator import ActionsCache, Running, serve_in_thread
 from maintainer.settings import GitHubSettings
-from maintainer.stores.github import open_store
+from maintainer.stores.github.store import open_store
 
 MAIN, TOPIC = "refs/heads/main", "refs/heads/topic"
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ from maintainer.emulator import ActionsCache, Request, Running, serve_in_thread
 from maintainer.emulator.server import Service
 from maintainer.errors import AlreadyExistsError, WriteRefusedError
 from maintainer.settings import GitHubSettings
-from maintainer.stores.github import GitHubStore, open_store
+from maintainer.stores.github.store import GitHubStore, open_store
 
 MAIN, TOPIC = "refs/heads/main", "refs/heads/topic"
 _T = TypeVar("_T")

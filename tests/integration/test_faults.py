@@ -15,7 +15,7 @@ import pytest
 from maintainer.emulator import Fault, FaultPlan, Kind, Request
 from maintainer.emulator.server import Service
 from maintainer.report import Report
-from maintainer.stores.github import RetryPolicy
+from maintainer.stores.github.retry import RetryPolicy
 from tests.integration.invariants import watched
 from tests.integration.small import NO_GRACE, Arrival, Stage, a_small_world, a_stage, arrival
 from tests.integration.test_gc_recorded_history import _seed as seed_history

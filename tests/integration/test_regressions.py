@@ -14,7 +14,7 @@ from maintainer.emulator.requests import Request
 from maintainer.errors import StoreError
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings
-from maintainer.stores.github import open_store
+from maintainer.stores.github.store import open_store
 from tests.integration.world import AT_ONCE, MAIN, World, a_world, blob_of, built, leads_to
 
 PULL = "refs/pull/7/merge"

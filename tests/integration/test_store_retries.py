@@ -11,9 +11,10 @@ import pytest
 import stamina
 
 from maintainer.errors import StoreError
-from maintainer.stores.github import RetryPolicy, http
+from maintainer.stores.github import http
 from maintainer.stores.github.http import Http
 from maintainer.stores.github.keyed import CacheHit
+from maintainer.stores.github.retry import RetryPolicy
 from maintainer.stores.requests import RequestLog
 from tests.integration.connecting import AT_ONCE, store_rest, store_v1, store_v2
 from tests.integration.scripted import RESET, Reply, Server, html, json, serve

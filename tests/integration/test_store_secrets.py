@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from maintainer.errors import StoreError, UsageError
-from maintainer.stores.github import open_store
 from maintainer.stores.github.keyed import CacheHit
+from maintainer.stores.github.store import open_store
 from tests.integration.connecting import (
     API_TOKEN,
     AT_ONCE,

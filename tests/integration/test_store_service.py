@@ -12,9 +12,9 @@ import pytest
 from maintainer.cacheconfig import Ref
 from maintainer.errors import AlreadyExistsError, StoreError, UsageError, WriteRefusedError
 from maintainer.model.entry import StoreLimits
-from maintainer.stores.github import GitHubStore, open_store
 from maintainer.stores.github.keyed import CacheHit
 from maintainer.stores.github.service_v1 import CHUNK
+from maintainer.stores.github.store import GitHubStore, open_store
 from tests.integration.connecting import (
     API_TOKEN,
     AT_ONCE,

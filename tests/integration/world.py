@@ -38,7 +38,9 @@ from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector
-from maintainer.stores.github import GitHubCache, RetryPolicy, open_store
+from maintainer.stores.github.cache import GitHubCache
+from maintainer.stores.github.retry import RetryPolicy
+from maintainer.stores.github.store import open_store
 
 MAIN = "refs/heads/main"
 START = datetime(2026, 1, 1, tzinfo=UTC)

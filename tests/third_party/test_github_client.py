@@ -13,7 +13,7 @@ import pytest
 from maintainer.emulator import ActionsCache, Running, serve_in_thread
 from maintainer.emulator.server import Service
 from maintainer.settings import GitHubSettings
-from maintainer.stores.github import open_store
+from maintainer.stores.github.store import open_store
 from tests.third_party.github_client import install_github_client
 
 MAIN, TOPIC = "refs/heads/main", "refs/heads/topic"

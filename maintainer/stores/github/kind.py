@@ -1,13 +1,15 @@
-"""The Actions cache as a kind of store."""
+"""The Actions cache as a kind of store. Whoever opens none must not wait for the HTTP client."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from maintainer.settings import GitHubSettings, Settings, TargetSettings
-from maintainer.stores.github.cache import GitHubCache
-from maintainer.stores.github.store import open_store
 from maintainer.stores.kind import StoreKind
+
+if TYPE_CHECKING:
+    from maintainer.stores.github.cache import GitHubCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,11 @@ class _Connection:
         return ("github", (self.github.repository or "").lower(), *(url or "" for url in urls))
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[GitHubCache]:
+    async def open(self) -> AsyncIterator["GitHubCache"]:
         """Connect to the cache service and the REST API."""
+        from maintainer.stores.github.cache import GitHubCache  # noqa: PLC0415
+        from maintainer.stores.github.store import open_store  # noqa: PLC0415
+
         async with open_store(self.github, max_index_size=self.max_index_size) as store:
             yield GitHubCache(store)
 

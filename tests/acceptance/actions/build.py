@@ -21,7 +21,7 @@ from maintainer.cacheconfig import (
 )
 from maintainer.errors import AlreadyExistsError
 from maintainer.settings import GitHubSettings
-from maintainer.stores.github import GitHubStore, open_store
+from maintainer.stores.github.store import GitHubStore, open_store
 from tests.snapshots import MAIN, an_index, blob_key
 from tests.worlds import leads_to
 
