@@ -10,6 +10,9 @@ from maintainer.cli.options import ConfigOption, DatabaseOption, JsonOption
 from maintainer.cli.output import print_json, print_layout
 from maintainer.errors import UsageError
 
+_RUNS = 20
+"""How many runs are listed by default."""
+
 
 def report(
     *,
@@ -26,7 +29,7 @@ def report(
 ) -> None:
     """Show the report of a run: is the cache healthy, and if not, what is there to do?"""
     from maintainer.cli.opening import reading
-    from maintainer.graph.runs import load_report
+    from maintainer.graph.reports import load_report
 
     if json + markdown + (html is not None) > 1:
         raise UsageError("--json, --markdown and --html exclude each other")
@@ -118,17 +121,19 @@ def diff(
 
 def runs(
     *,
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 20,
+    limit: Annotated[
+        int | None, typer.Option(help="How many at most. [default: 20]", min=1)
+    ] = None,
     config: ConfigOption = None,
     database: DatabaseOption = None,
     json: JsonOption = False,
 ) -> None:
     """List the last runs, newest first."""
     from maintainer.cli.opening import reading
-    from maintainer.graph.runs import list_runs
+    from maintainer.graph.reports import list_runs
 
     with reading(config, database) as connection:
-        found = list_runs(connection, limit)
+        found = list_runs(connection, _RUNS if limit is None else limit)
     if json:
         print_json(found)
     else:

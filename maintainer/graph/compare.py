@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from maintainer.errors import MaintainerError
 from maintainer.graph.models import CARRIED_OUT, ActionRow, EntryRow, RunRow, Target
-from maintainer.graph.runs import load_report
+from maintainer.graph.reports import load_report
 from maintainer.report.model import IndexReport, Report
 from maintainer.report.space import KINDS, kind_of
 

@@ -4,21 +4,15 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import alembic.command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from filelock import FileLock, Timeout
 from sqlalchemy import Connection, create_engine, event, inspect, make_url, select
 from sqlalchemy.exc import DatabaseError as SqlError
 
 from maintainer.errors import DatabaseError
-from maintainer.graph.models import RunRow
+from maintainer.graph.revision import NEWEST, read_revision
+from maintainer.graph.tables import RUN
 
 _PATIENCE = 10.0
 """Seconds to wait for another writer."""
@@ -52,20 +46,18 @@ class Database:
 
     def _migrate(self) -> None:
         with self._readers.begin() as connection:
-            if _revision(connection) == _newest_revision():
+            if read_revision(connection) == NEWEST:
                 return
+        from maintainer.graph.migrate import migrate  # noqa: PLC0415 - it imports Alembic
+
         with self._engine.begin() as connection:
-            revision = _revision(connection)
+            revision = read_revision(connection)
             if revision is None and inspect(connection).get_table_names():
                 raise DatabaseError(f"the database {self.path} belongs to another program")
-            config = _alembic()
-            config.attributes["connection"] = connection
-            try:
-                alembic.command.upgrade(config, "head")
-            except CommandError:
+            if not migrate(connection):
                 raise DatabaseError(
                     f"the database {self.path} was made by a newer version: upgrade maintainer"
-                ) from None
+                )
 
     def _let_others_read(self) -> None:
         """Switch to a write-ahead log, which the file remembers; only a file of ours is changed."""
@@ -76,7 +68,7 @@ class Database:
             connection.close()
 
     def exists(self) -> bool:
-        """Return whether there is a file."""
+        """Whether there is a file."""
         try:
             return self.path.exists()
         except OSError as error:
@@ -89,7 +81,7 @@ class Database:
         if not self.exists():
             return None
         with self._translate_errors(), self._readers.connect() as connection:
-            return _revision(connection)
+            return read_revision(connection)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -110,6 +102,8 @@ class Database:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other runs off this file. Raises DatabaseError, which says who holds it."""
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - readers take no lock
+
         lock = FileLock(f"{self.file}.lock", timeout=0)
         try:
             lock.acquire()
@@ -131,9 +125,9 @@ class Database:
         try:
             with self._translate_errors(), self._readers.connect() as connection:
                 row = connection.execute(
-                    select(RunRow.process, RunRow.started_at)
-                    .where(RunRow.status == "running")
-                    .order_by(RunRow.id.desc())
+                    select(RUN.c.process, RUN.c.started_at)
+                    .where(RUN.c.status == "running")
+                    .order_by(RUN.c.id.desc())
                 ).first()
         except DatabaseError:
             return ""
@@ -165,22 +159,3 @@ def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
 def _begin(connection: Connection) -> None:
     reads = connection.get_execution_options().get("reads")
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
-def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-@cache
-def _newest_revision() -> str | None:
-    return ScriptDirectory.from_config(_alembic()).get_current_head()
-
-
-def _alembic() -> Config:
-    """Find the migrations: inside the package when installed, beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    inside = package / "migrations"
-    config = Config()
-    place = inside if inside.is_dir() else package.parent / "migrations"
-    config.set_main_option("script_location", str(place).replace("%", "%%"))
-    return config

@@ -24,8 +24,8 @@ from maintainer.graph.models import (
     RunRow,
     ScopeRow,
     Target,
-    UtcDateTime,
 )
+from maintainer.graph.tables import UtcDateTime
 from maintainer.model.reason import Reason
 from maintainer.model.remembered import Remembered
 from maintainer.report.reasons import format_reason

@@ -3,12 +3,11 @@
 All times are UTC. Rows hang below a target, so that deleting one deletes all that is known of it.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 
 import msgspec
 from sqlalchemy import (
-    DateTime,
     Dialect,
     ForeignKey,
     Index,
@@ -22,34 +21,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 
+from maintainer.graph.tables import UtcDateTime
 from maintainer.model.outcome import AlreadyGone, Done, Outcome
 from maintainer.model.reason import Reason, code_of
 
 CARRIED_OUT = tuple(code_of(outcome) for outcome in (Done(), AlreadyGone()))
 """The codes of the outcomes after which what was decided is so."""
-MAX_INTEGER = 2**63 - 1
-"""The highest number that SQLite holds."""
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC time, kept as SQLite's text without a zone, so that people can compare it."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Drop the zone, which must be there."""
-        del dialect
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without a zone")
-        return value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the zone back."""
-        del dialect
-        return None if value is None else value.replace(tzinfo=UTC)
 
 
 class ReasonText(TypeDecorator[Reason]):

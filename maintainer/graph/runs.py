@@ -8,11 +8,9 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, selec
 
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey
-from maintainer.errors import NoReportError
 from maintainer.graph.database import this_process
 from maintainer.graph.memory import note_marked, note_up_to_date
 from maintainer.graph.models import (
-    MAX_INTEGER,
     ActionRow,
     BlobRow,
     EntryRow,
@@ -23,7 +21,8 @@ from maintainer.graph.models import (
     reason_columns,
 )
 from maintainer.graph.record import forget_generations, mark_missing, record_generations
-from maintainer.graph.trends import save_states, with_trend
+from maintainer.graph.reports import REPORTS
+from maintainer.graph.trends import save_states
 from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.model.marks import Marks, State
 from maintainer.report import Report
@@ -31,23 +30,6 @@ from maintainer.report import Report
 _REMEMBERED_FOR = timedelta(days=90)
 _RUNS = 10_000
 """At most this many runs of a target are remembered."""
-_REPORTS = 100
-"""This many of the newest runs keep their report and decisions, whatever they did."""
-
-
-class RunSummary(msgspec.Struct, frozen=True):
-    """One line of the list of runs."""
-
-    run: int
-    target: str
-    started_at: datetime
-    finished_at: datetime | None
-    status: str
-    dry_run: bool
-    indexes_written: int
-    entries_deleted: int
-    bytes_deleted: int
-    requests: int
 
 
 def end_killed_runs(connection: Connection, now: datetime) -> None:
@@ -307,7 +289,7 @@ def _forget_runs(connection: Connection, report: Report) -> None:
     connection.execute(delete(RunRow).where(RunRow.target_id == target, too_old))
     dull = select(RunRow.id).where(
         RunRow.target_id == target,
-        RunRow.id.not_in(runs.limit(_REPORTS)),
+        RunRow.id.not_in(runs.limit(REPORTS)),
         RunRow.report.is_not(None),
         RunRow.status == "done",
         RunRow.indexes_written == 0,
@@ -316,51 +298,3 @@ def _forget_runs(connection: Connection, report: Report) -> None:
     numbers = connection.execute(dull).scalars().all()
     connection.execute(delete(ActionRow).where(ActionRow.run_id.in_(numbers)))
     connection.execute(update(RunRow).where(RunRow.id.in_(numbers)).values(report=None))
-
-
-def load_report(connection: Connection, run: int | None) -> Report:
-    """Return the report of a run, by default the last one that ended, with the trend up to it.
-
-    Raises NoReportError if there is none.
-    """
-    query = select(RunRow.id, RunRow.report).order_by(RunRow.id.desc()).limit(1)
-    if run is None:
-        row = connection.execute(query.where(RunRow.report.is_not(None))).first()
-        if row is None:
-            raise NoReportError("the database holds no report yet: run `maintainer gc` first")
-    else:
-        known = abs(run) <= MAX_INTEGER
-        row = connection.execute(query.where(RunRow.id == run)).first() if known else None
-        if row is None:
-            raise NoReportError(f"the database holds no run {run}: see `maintainer runs`")
-        if row.report is None:
-            raise NoReportError(
-                f"run {run} has no report: it was killed, is running, or changed nothing and is "
-                f"not one of the last {_REPORTS}"
-            )
-    return with_trend(connection, msgspec.json.decode(row.report, type=Report))
-
-
-def list_runs(connection: Connection, limit: int) -> list[RunSummary]:
-    """Return the last runs, newest first."""
-    rows = connection.execute(
-        select(RunRow, Target.name)
-        .join(Target, Target.id == RunRow.target_id)
-        .order_by(RunRow.id.desc())
-        .limit(min(limit, MAX_INTEGER))
-    )
-    return [
-        RunSummary(
-            run=row.id,
-            target=row.name,
-            started_at=row.started_at,
-            finished_at=row.finished_at,
-            status=row.status,
-            dry_run=row.dry_run,
-            indexes_written=row.indexes_written,
-            entries_deleted=row.entries_deleted,
-            bytes_deleted=row.bytes_deleted,
-            requests=row.requests,
-        )
-        for row in rows
-    ]

@@ -18,7 +18,7 @@ from sqlalchemy import (
     select,
 )
 
-from maintainer.graph.models import ActionRow, EntryRow, RefRow, RunRow, RunStateRow, Target
+from maintainer.graph.tables import ACTION, ENTRY, REF, RUN, RUN_STATE, TARGET
 from maintainer.report.model import (
     Changes,
     EvictionDay,
@@ -41,28 +41,28 @@ def compare_with_previous(
 ) -> Changes:
     """Return what others did to a cache between the previous run and this one, begun at `at`."""
     before = connection.execute(
-        select(RunRow.id, RunRow.started_at)
-        .where(RunRow.target_id == target_id, RunRow.id < run, _has_looked())
-        .order_by(RunRow.id.desc())
+        select(RUN.c.id, RUN.c.started_at)
+        .where(RUN.c.target_id == target_id, RUN.c.id < run, _has_looked())
+        .order_by(RUN.c.id.desc())
     ).first()
     if before is None:
         return Changes()
-    here = EntryRow.target_id == target_id
+    here = ENTRY.c.target_id == target_id
     ours = (
-        select(ActionRow.subject)
-        .join(RunRow, RunRow.id == ActionRow.run_id)
-        .where(RunRow.target_id == target_id, ActionRow.kind == "write")
+        select(ACTION.c.subject)
+        .join(RUN, RUN.c.id == ACTION.c.run_id)
+        .where(RUN.c.target_id == target_id, ACTION.c.kind == "write")
     )
-    new = and_(here, EntryRow.first_seen_at >= at, EntryRow.key.not_in(ours))
-    gone = and_(here, EntryRow.missing_since >= at, EntryRow.state.in_(("evicted", "removed")))
-    counted = select(func.count(), func.coalesce(func.sum(EntryRow.size), 0))
+    new = and_(here, ENTRY.c.first_seen_at >= at, ENTRY.c.key.not_in(ours))
+    gone = and_(here, ENTRY.c.missing_since >= at, ENTRY.c.state.in_(("evicted", "removed")))
+    counted = select(func.count(), func.coalesce(func.sum(ENTRY.c.size), 0))
     new_entries, new_bytes = connection.execute(counted.where(new)).one()
     gone_entries, gone_bytes = connection.execute(counted.where(gone)).one()
     largest = connection.execute(
-        select(EntryRow.key, RefRow.name, EntryRow.size)
-        .join(RefRow, RefRow.id == EntryRow.ref_id)
+        select(ENTRY.c.key, REF.c.name, ENTRY.c.size)
+        .join(REF, REF.c.id == ENTRY.c.ref_id)
         .where(gone)
-        .order_by(EntryRow.size.desc(), EntryRow.key)
+        .order_by(ENTRY.c.size.desc(), ENTRY.c.key)
         .limit(_NAMED)
     )
     return Changes(
@@ -78,13 +78,13 @@ def compare_with_previous(
 
 def save_states(connection: Connection, report: Report) -> None:
     """Record what was stored when a run ended; replaces the earlier record of that run."""
-    connection.execute(delete(RunStateRow).where(RunStateRow.run_id == report.run))
+    connection.execute(delete(RUN_STATE).where(RUN_STATE.c.run_id == report.run))
     rows = [
         {"run_id": report.run, "state": one.state, "entries": one.entries, "size": one.size}
         for one in report.entries
     ]
     if rows:
-        connection.execute(insert(RunStateRow), rows)
+        connection.execute(insert(RUN_STATE), rows)
 
 
 def with_trend(connection: Connection, report: Report) -> Report:
@@ -102,39 +102,39 @@ def _chosen_runs(report: Report) -> Select[*tuple[Any, ...]]:
     """Select at most this many runs, always the newest, with a row for each of their states."""
     numbered = (
         select(
-            RunRow.id,
-            RunRow.started_at,
-            RunRow.results_usable,
-            func.row_number().over(order_by=RunRow.id.desc()).label("number"),
+            RUN.c.id,
+            RUN.c.started_at,
+            RUN.c.results_usable,
+            func.row_number().over(order_by=RUN.c.id.desc()).label("number"),
             func.count().over().label("runs"),
         )
-        .join(Target, Target.id == RunRow.target_id)
+        .join(TARGET, TARGET.c.id == RUN.c.target_id)
         .where(
-            Target.name == report.target,
-            RunRow.id <= report.run,
+            TARGET.c.name == report.target,
+            RUN.c.id <= report.run,
             _has_looked(),
         )
         .subquery()
     )
-    step = (numbered.c.runs + _POINTS - 1) / _POINTS
+    step = (numbered.c.runs + _POINTS - 1) // _POINTS
     return (
         select(
             numbered.c.id,
             numbered.c.started_at,
             numbered.c.results_usable,
             numbered.c.runs,
-            RunStateRow.state,
-            RunStateRow.size,
+            RUN_STATE.c.state,
+            RUN_STATE.c.size,
         )
-        .outerjoin(RunStateRow, RunStateRow.run_id == numbered.c.id)
-        .where((numbered.c.number - 1) % func.cast(step, type_=RunRow.id.type) == 0)
-        .order_by(numbered.c.id, RunStateRow.state)
+        .outerjoin(RUN_STATE, RUN_STATE.c.run_id == numbered.c.id)
+        .where((numbered.c.number - 1) % step == 0)
+        .order_by(numbered.c.id, RUN_STATE.c.state)
     )
 
 
 def _has_looked() -> ColumnElement[bool]:
     """Select the runs that saw what is stored; an empty cache has no states."""
-    return or_(RunRow.status == "done", RunRow.id.in_(select(RunStateRow.run_id)))
+    return or_(RUN.c.status == "done", RUN.c.id.in_(select(RUN_STATE.c.run_id)))
 
 
 def _points(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[TrendPoint, ...]:
@@ -148,15 +148,15 @@ def _points(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[TrendPoint, ...]:
 
 
 def _eviction_days(connection: Connection, report: Report) -> Iterable[EvictionDay]:
-    day = func.date(EntryRow.missing_since)
+    day = func.date(ENTRY.c.missing_since)
     rows = connection.execute(
-        select(day.label("day"), func.count().label("entries"), func.sum(EntryRow.size))
-        .join(Target, Target.id == EntryRow.target_id)
+        select(day.label("day"), func.count().label("entries"), func.sum(ENTRY.c.size))
+        .join(TARGET, TARGET.c.id == ENTRY.c.target_id)
         .where(
-            Target.name == report.target,
-            EntryRow.state == "evicted",
-            EntryRow.missing_since <= report.started_at,
-            EntryRow.missing_since > report.started_at - _DAYS,
+            TARGET.c.name == report.target,
+            ENTRY.c.state == "evicted",
+            ENTRY.c.missing_since <= report.started_at,
+            ENTRY.c.missing_since > report.started_at - _DAYS,
         )
         .group_by(day)
         .order_by(day)

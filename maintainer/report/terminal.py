@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from maintainer.graph.runs import RunSummary
+from maintainer.graph.reports import RunSummary
 from maintainer.report import page
 from maintainer.report.model import IndexReport, Report, Space, SpacePart
 from maintainer.report.page import Cell, Table

@@ -19,7 +19,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event, insert, inspect, select, text
+from sqlalchemy import Connection, TableClause, create_engine, event, insert, inspect, select, text
 from sqlalchemy.exc import StatementError
 
 import maintainer
@@ -31,7 +31,9 @@ from maintainer.graph.entries import entry_columns, to_entry
 from maintainer.graph.models import Base, BlobRow, EntryRow, RefRow, Target
 from maintainer.graph.recall import load_snapshot
 from maintainer.graph.record import find_target, record
+from maintainer.graph.revision import NEWEST
 from maintainer.graph.runs import begin_run, save_index_marks, save_marks
+from maintainer.graph.tables import READ
 from maintainer.mark import mark
 from maintainer.model.decision import Rules
 from maintainer.model.entry import Access, KnownEntry, StoredEntry
@@ -140,9 +142,17 @@ def test_models_and_migrations_agree_wherever_an_upgrade_began(
     )
 
 
-def test_all_revisions_are_in_one_line() -> None:
-    assert len(SCRIPTS.get_heads()) == 1
+def test_all_revisions_are_in_one_line_and_the_package_knows_the_newest() -> None:
+    assert SCRIPTS.get_heads() == [NEWEST]
     assert len(SCRIPTS.get_bases()) == 1
+
+
+@pytest.mark.parametrize("table", READ, ids=lambda table: table.name)
+def test_the_tables_that_are_read_agree_with_the_models(table: TableClause) -> None:
+    model = Base.metadata.tables[table.name].columns
+
+    read = {one.name: repr(one.type) for one in table.columns}
+    assert read == {name: repr(model[name].type) for name in read}
 
 
 def test_a_file_at_the_newest_revision_is_not_written_again(path: Path) -> None:

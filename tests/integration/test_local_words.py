@@ -11,7 +11,7 @@ from sqlalchemy import text
 from maintainer.graph.compare import compare
 from maintainer.graph.database import Database
 from maintainer.graph.explain import explain
-from maintainer.graph.runs import load_report
+from maintainer.graph.reports import load_report
 from maintainer.report.diff import render_diff
 from maintainer.report.html import render_html
 from maintainer.report.json import to_json

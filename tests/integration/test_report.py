@@ -10,7 +10,7 @@ from sqlalchemy import event
 
 from maintainer.graph import trends
 from maintainer.graph.database import Database
-from maintainer.graph.runs import load_report
+from maintainer.graph.reports import load_report
 from maintainer.graph.trends import compare_with_previous
 from maintainer.report import IndexReport, Report
 from maintainer.report.model import Space

@@ -16,7 +16,8 @@ import pytest
 from maintainer.emulator import Fault, FaultPlan, Request
 from maintainer.graph.database import Database
 from maintainer.graph.record import find_target
-from maintainer.graph.runs import begin_run, list_runs
+from maintainer.graph.reports import list_runs
+from maintainer.graph.runs import begin_run
 from maintainer.graph.schedule import TargetStatus, claim, load_statuses, postpone
 from maintainer.serve.clock import Rule
 from maintainer.serve.once import early, following

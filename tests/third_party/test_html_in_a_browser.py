@@ -16,7 +16,7 @@ from filelock import FileLock
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
 from maintainer.graph.database import Database
-from maintainer.graph.runs import load_report
+from maintainer.graph.reports import load_report
 from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.page import QUESTIONS

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from maintainer.errors import DatabaseError, NoReportError
 from maintainer.graph.database import Database
-from maintainer.graph.runs import list_runs, load_report
+from maintainer.graph.reports import list_runs, load_report
 from maintainer.graph.schedule import TargetStatus, last_reported_run, load_statuses
 from maintainer.report import Report
 from maintainer.report.html import render_html

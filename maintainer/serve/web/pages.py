@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from html import escape
 
-from maintainer.graph.runs import RunSummary
+from maintainer.graph.reports import RunSummary
 from maintainer.graph.schedule import TargetStatus
 from maintainer.report.words import format_moment, format_size
 from maintainer.sanitize import printable
