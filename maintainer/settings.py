@@ -1,6 +1,6 @@
 """The settings: defaults < configuration file < environment < command line.
 
-No other module reads the environment.
+The only place that reads values from the environment.
 """
 
 import json
@@ -36,10 +36,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from maintainer.database_url import DEFAULT, PREFIX, check_database
 from maintainer.errors import UsageError
 from maintainer.sanitize import printable
 
-_PREFIX = "MAINTAINER_"
 DEFAULT_API_URL = "https://api.github.com"
 _CONFIG = "MAINTAINER_CONFIG"
 _MAX_PORT = 65_535
@@ -77,14 +77,6 @@ def _split(value: object) -> object:
         except (ValueError, RecursionError):
             raise ValueError("is not a valid JSON list") from None
     return [name.strip() for name in value.split(",") if name.strip()]
-
-
-def _check_database(url: str) -> str:
-    """Accept SQLite files only: a database in memory would not outlive the process."""
-    path = url.removeprefix("sqlite:///")
-    if path in (url, "") or path.startswith((":memory:", "file:")) or "?" in path:
-        raise ValueError("is not a valid URL of an SQLite file; use sqlite:///maintainer.db")
-    return url
 
 
 def _check_store(place: str) -> str:
@@ -271,11 +263,11 @@ class Settings(BaseSettings):
     """Each field is a key of the file and, as `MAINTAINER_…`, a variable."""
 
     model_config = SettingsConfigDict(
-        env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
     )
 
-    database: Annotated[str, AfterValidator(_check_database)] = Field(
-        default="sqlite:///maintainer.db",
+    database: Annotated[str, AfterValidator(check_database)] = Field(
+        default=DEFAULT,
         description="where the graph is stored: an SQLite URL, relative to the working directory",
     )
     grace: _Grace = Field(
@@ -535,9 +527,9 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
     Raises UsageError, in one line that names the key.
     """
     path = config or (Path(os.environ[_CONFIG]) if os.environ.get(_CONFIG) else None)
-    known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields} | {_CONFIG}
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {_CONFIG}
     for variable in sorted(os.environ):
-        if variable.upper().startswith(_PREFIX) and variable.upper() not in known:
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
             raise UsageError(f"environment: {variable} is not a setting")
     if path is not None and not _is_file(path):
         raise UsageError(f"the configuration file {path} does not exist")

@@ -2,7 +2,7 @@
 
 import typer
 
-from maintainer.cli.options import ConfigOption, DatabaseOption, read_settings
+from maintainer.cli.options import ConfigOption, DatabaseOption, find_database
 
 db = typer.Typer(help="Maintain the database.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -12,7 +12,7 @@ def upgrade(*, config: ConfigOption = None, database: DatabaseOption = None) -> 
     """Upgrade the schema to this version; every run does so when it starts."""
     from maintainer.cli.opening import open_database
 
-    with open_database(read_settings(config, database).database) as opened:
+    with open_database(find_database(config, database)) as opened:
         typer.echo(f"{opened.path} is at revision {opened.revision()}")
 
 
@@ -21,7 +21,7 @@ def current(*, config: ConfigOption = None, database: DatabaseOption = None) -> 
     """Print the revision of the schema."""
     from maintainer.graph.database import Database
 
-    opened = Database(read_settings(config, database).database)
+    opened = Database(find_database(config, database))
     try:
         revision = opened.revision() or "none: there is no database yet"
     finally:

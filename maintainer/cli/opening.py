@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from maintainer.cli.options import read_settings
+from maintainer.cli.options import find_database
 from maintainer.errors import UsageError
 from maintainer.graph.database import Database
 
@@ -27,7 +27,7 @@ def reading(
     config: Path | None, database: str | None, *, made_by: str = "gc"
 ) -> Iterator[Connection]:
     """Open an existing database to read it: a wrong path is an error, not a new file."""
-    url = read_settings(config, database).database
+    url = find_database(config, database)
     unopened = Database(url)
     if not unopened.exists():
         raise UsageError(f"there is no database {unopened.path}: run `maintainer {made_by}` first")

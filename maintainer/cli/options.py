@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from maintainer.database_url import DEFAULT, check_database, is_configured
 from maintainer.errors import UsageError
 from maintainer.sanitize import printable
 
@@ -19,7 +20,7 @@ DatabaseOption = Annotated[
     str | None,
     typer.Option(
         "--database",
-        help="Where the graph is stored; or MAINTAINER_DATABASE. [default: sqlite:///maintainer.db]",
+        help=f"Where the graph is stored; or MAINTAINER_DATABASE. [default: {DEFAULT}]",
         metavar="URL",
     ),
 ]
@@ -47,6 +48,20 @@ def read_settings(config: Path | None, database: str | None, **more: Any) -> "Se
     settings = load_settings(config, {k: v for k, v in overrides.items() if v is not None})
     check(settings)
     return settings
+
+
+def find_database(config: Path | None, database: str | None) -> str:
+    """Return the URL of the database.
+
+    The settings take longer to read than a report, and so they are read, and checked, only if
+    something other than this option is configured. Raises UsageError.
+    """
+    if config is not None or is_configured():
+        return read_settings(config, database).database
+    try:
+        return check_database(DEFAULT if database is None else database)
+    except ValueError as error:
+        raise UsageError(f"setting database: {error}") from None
 
 
 def read_duration(option: str, text: str | None) -> object:

@@ -1,0 +1,100 @@
+"""What a command imports before it does anything: imports are most of the time that it takes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maintainer.graph.database import Database
+
+_DATABASE = {"sqlalchemy", "sqlalchemy.orm", "alembic"}
+_CACHE = {"anyio", "httpx", "stamina"}
+_SERVICE = {"apscheduler", "starlette", "uvicorn"}
+_PAGES = {"jinja2"}
+_TERMINAL = {"rich"}
+_SETTINGS = {"pydantic_settings", "cronsim"}
+_OPTIONS = {"pydantic"}
+"""Typer checks the options of a command with it, if any is given."""
+_HEAVY = _DATABASE | _CACHE | _SERVICE | _PAGES | _TERMINAL | _SETTINGS | _OPTIONS
+
+_COUNTING = (
+    "import atexit, json, sys\n"
+    "atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))\n"
+    "from maintainer.__main__ import main\n"
+    "main()\n"
+)
+
+
+def _imported(folder: Path, *arguments: str, status: int = 0, **variables: str) -> set[str]:
+    """Run a command in a process of its own; return the modules that it has imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", _COUNTING, *arguments],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), **variables},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with a database that knows no run yet."""
+    database = Database(f"sqlite:///{tmp_path}/maintainer.db")
+    database.upgrade()
+    database.close()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["gc", "--help"], 0),
+        (["db", "upgrade", "-h"], 0),
+        (["nonsense"], 2),
+        (["gc", "--nonsense"], 2),
+    ],
+    ids=repr,
+)
+def test_help_and_usage_errors_import_nothing_heavy(
+    tmp_path: Path, arguments: list[str], status: int
+) -> None:
+    imported = _imported(tmp_path, *arguments, status=status)
+
+    assert not imported & (_HEAVY | {"asyncio"})
+    assert "maintainer.cli.app" in imported
+    assert "maintainer.model" not in imported
+
+
+def test_runs_and_reports_are_read_without_the_orm_and_settings(folder: Path) -> None:
+    assert _imported(folder, "runs") & _HEAVY == {"sqlalchemy", *_TERMINAL}
+    assert _imported(folder, "runs", "--json") & _HEAVY == {"sqlalchemy"}
+    assert _imported(folder, "report", status=1) & _HEAVY == {"sqlalchemy"}
+
+
+def test_what_is_configured_costs_the_settings_only(folder: Path) -> None:
+    imported = _imported(folder, "runs", "--json", MAINTAINER_DATABASE="sqlite:///maintainer.db")
+
+    assert imported & (_HEAVY - _OPTIONS) == {"sqlalchemy", *_SETTINGS}
+
+
+def test_alembic_is_for_migrations_only(folder: Path) -> None:
+    first = _imported(folder, "tree", "--database", "sqlite:///maintainer.db", status=1)
+    new = _imported(folder, "db", "upgrade", "--database", "sqlite:///new.db")
+
+    assert first & _DATABASE == {"sqlalchemy", "sqlalchemy.orm"}
+    assert new & _DATABASE == _DATABASE
+
+
+def test_a_run_imports_neither_the_service_nor_pages_nor_another_store(tmp_path: Path) -> None:
+    imported = _imported(tmp_path, "gc", "--store", "local:nowhere", status=1)
+
+    assert not imported & (_SERVICE | _PAGES | _TERMINAL | {"alembic", "httpx", "jwt"})
