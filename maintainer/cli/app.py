@@ -3,20 +3,14 @@
 import io
 import os
 import sys
-from collections.abc import Callable
 from inspect import cleandoc
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
-from typer.main import get_command
 
 from maintainer import __version__
 from maintainer.cli import database, gc, inspect, service, tools
 from maintainer.errors import MaintainerError
-
-if TYPE_CHECKING:
-    from typer._click import Command, Parameter
 
 app = typer.Typer(
     name="maintainer",
@@ -52,7 +46,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            _command()()
+            app()
         finally:
             sys.stdout.flush()
     except MaintainerError as error:
@@ -63,34 +57,6 @@ def main() -> None:
         # Otherwise Python would try again to write the rest, and print an error of its own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-def _command() -> Callable[[], object]:
-    """Return what reads the arguments and runs a command."""
-    command = get_command(app)
-    _check_only_what_is_given(command, None)
-    return command
-
-
-def _check_only_what_is_given(command: "Command", parent: typer.Context | None) -> None:
-    """Keep Pydantic out of commands that are given no values: Typer imports it to check `None`."""
-    context = typer.Context(command, parent=parent, **command.context_settings)
-    for parameter in command.get_params(context):
-        _skip_absent(parameter)
-    if isinstance(command, TyperGroup):
-        for one in command.commands.values():
-            _check_only_what_is_given(one, context)
-
-
-def _skip_absent(parameter: "Parameter") -> None:
-    check = parameter.process_value
-
-    def process(context: typer.Context, value: object) -> object:
-        if value is not None or parameter.required or parameter.multiple:
-            return check(context, value)
-        return parameter.callback(context, parameter, None) if parameter.callback else None
-
-    parameter.process_value = process  # type: ignore[method-assign,assignment]
 
 
 def _print_error(text: str) -> None:

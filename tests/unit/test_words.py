@@ -33,7 +33,6 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _ROW = re.compile(r"^\| ([^|]+) \| ([^|]+) \|(?: ([^|]+))? \|$", re.MULTILINE)
 _EXCEPTIONS = {
     "maintainer/cacheconfig/normal.py": {"settled"},  # an order that further rounds do not change
-    "maintainer/cli.py": {"told"},
     "maintainer/graph/runs.py": {"told"},
 }
 
