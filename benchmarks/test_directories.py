@@ -20,7 +20,7 @@ from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import Settings
 from maintainer.stages.run import Collector
-from maintainer.stores.local import open_directory
+from maintainer.stores.local.directory import open_directory
 
 MANIFESTS = 2_000
 BLOBS = 100_000

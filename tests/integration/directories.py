@@ -28,7 +28,7 @@ from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import Settings
 from maintainer.stages.run import Collector
-from maintainer.stores.local import open_directory
+from maintainer.stores.local.directory import open_directory
 from tests.integration.invariants import ReadIndex, RefusedIndexError, import_index
 from tests.integration.world import START, blob_of, built
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 
 from maintainer.report import Report
-from maintainer.stores.local import open_directory
+from maintainer.stores.local.directory import open_directory
 from tests.integration import directories, watching
 from tests.integration.simulated_runs import Memory
 from tests.stores.place import Actions, How, Results, collections_of, steps_up_to

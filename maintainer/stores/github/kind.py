@@ -1,4 +1,4 @@
-"""The Actions cache as a kind of store. Whoever opens none must not wait for the HTTP client."""
+"""The Actions cache as a kind of store; what it works with is imported when one is opened."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,13 +1,16 @@
-"""A directory as a kind of store."""
+"""A directory as a kind of store; what it works with is imported when one is opened."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.kind import StoreKind
-from maintainer.stores.local.directory import Directory, open_directory
+
+if TYPE_CHECKING:
+    from maintainer.stores.local.directory import Directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,10 @@ class _Connection:
         return (self.settings.store,)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Directory]:
+    async def open(self) -> AsyncIterator["Directory"]:
         """Open the directory."""
+        from maintainer.stores.local.directory import open_directory  # noqa: PLC0415
+
         settings = self.settings
         path = Path(settings.store.removeprefix(f"{LOCAL.name}:"))
         size = settings.max_index_size
