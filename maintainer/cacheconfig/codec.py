@@ -12,7 +12,7 @@ import msgspec
 
 from maintainer.cacheconfig.keys import Digest, is_digest
 from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Link, Record, Result
-from maintainer.cacheconfig.order import dependency_order
+from maintainer.cacheconfig.order import dependency_order, parents_of, sources_of
 from maintainer.cacheconfig.prune import prune
 from maintainer.cacheconfig.sink import Sink, without_sink
 from maintainer.cacheconfig.timestamps import Nanoseconds, format_time, parse_time
@@ -25,7 +25,7 @@ _NO_DIFF = "sha256:" + 64 * "0"
 _INT64 = range(-(2**63), 2**63)
 
 
-class Annotations(msgspec.Struct, omit_defaults=True):
+class Annotations(msgspec.Struct, omit_defaults=True, gc=False):
     """The annotations of a layer's blob."""
 
     media_type: str = msgspec.field(name="mediaType", default="")
@@ -35,32 +35,27 @@ class Annotations(msgspec.Struct, omit_defaults=True):
     created_at: str | msgspec.UnsetType = msgspec.field(name="createdAt", default=msgspec.UNSET)
 
 
-class _Layer(msgspec.Struct, omit_defaults=True):
+class _Layer(msgspec.Struct, omit_defaults=True, gc=False):
     blob: str = ""
     parent: int = 0
     annotations: Annotations | None = None
 
 
-class _LayerResult(msgspec.Struct):
+class _LayerResult(msgspec.Struct, gc=False):
     layer: int = 0
     created_at: str = msgspec.field(name="createdAt", default=_ZERO_TIME)
 
 
-class _ChainResult(msgspec.Struct):
-    layers: list[int] | None = None
+class _ChainResult(msgspec.Struct, gc=False):
+    layers: tuple[int, ...] | None = None
     created_at: str = msgspec.field(name="createdAt", default=_ZERO_TIME)
 
 
-class _Link(msgspec.Struct):
-    link: int = 0
-    selector: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class _Record(msgspec.Struct, omit_defaults=True):
+class _Record(msgspec.Struct, omit_defaults=True, gc=False):
     digest: str = ""
-    layers: list[_LayerResult] | None = None
-    chains: list[_ChainResult] | None = None
-    inputs: list[list[_Link] | None] | None = None
+    layers: tuple[_LayerResult, ...] | None = None
+    chains: tuple[_ChainResult, ...] | None = None
+    inputs: tuple[tuple[Link, ...] | None, ...] | None = None
 
 
 class _Config(msgspec.Struct, omit_defaults=True):
@@ -121,11 +116,14 @@ def _parse(data: bytes) -> "_Config":
 
 def _read(wire: "_Config") -> CacheConfig:
     layers = _read_layers(wire.layers or [])
+    count = len(wire.records or [])
     records = tuple(
-        _read_record(position, record, len(layers), len(wire.records or []))
-        for position, record in enumerate(wire.records or [])
+        [
+            _read_record(position, record, len(layers), count)
+            for position, record in enumerate(wire.records or [])
+        ]
     )
-    if dependency_order([_sources(record) for record in records]) is None:
+    if dependency_order(sources_of(records)) is None:
         raise InvalidIndexError("records", "their links loop")
     return CacheConfig(layers, _skip_random(records))
 
@@ -135,8 +133,8 @@ def _skip_random(records: tuple[Record, ...]) -> tuple[Record, ...]:
     skipped = {at for at, record in enumerate(records) if record.digest.startswith(_RANDOM)}
     if not skipped:
         return records
-    for position, record in enumerate(records):
-        if _sources(record) & skipped:
+    for position, sources in enumerate(sources_of(records)):
+        if skipped.intersection(sources):
             rule = f"it links to a record whose digest begins with {_RANDOM}"
             raise InvalidIndexError(f"record {position}", rule)
     at = {old: new for new, old in enumerate(n for n in range(len(records)) if n not in skipped)}
@@ -167,9 +165,9 @@ def encode(config: CacheConfig, *, described: bool = True) -> bytes:
 
 
 def _read_layers(wire: list[_Layer]) -> tuple[Layer, ...]:
-    layers = tuple(_read_layer(position, layer, len(wire)) for position, layer in enumerate(wire))
-    parents = [() if layer.parent == NO_PARENT else (layer.parent,) for layer in layers]
-    if dependency_order(parents) is None:
+    count = len(wire)
+    layers = tuple([_read_layer(position, layer, count) for position, layer in enumerate(wire)])
+    if dependency_order(parents_of(layers)) is None:
         raise InvalidIndexError("layers", "their parents loop")
     return layers
 
@@ -201,30 +199,38 @@ def _read_layer(position: int, wire: _Layer, count: int) -> Layer:
 
 def _read_record(position: int, wire: _Record, layers: int, records: int) -> Record:
     where = f"record {position}"
-    results = [(True, [r.layer], r.created_at) for r in wire.layers or []]
-    results += [(False, r.layers or [], r.created_at) for r in wire.chains or []]
+    results: list[tuple[bool, tuple[int, ...], str]] = [
+        (True, (one.layer,), one.created_at) for one in wire.layers or ()
+    ]
+    results += [(False, one.layers or (), one.created_at) for one in wire.chains or ()]
     for _, needed, _ in results:
-        if not all(0 <= layer < layers for layer in needed):
-            raise InvalidIndexError(where, "a layer of a result is out of range")
+        for layer in needed:
+            if not 0 <= layer < layers:
+                raise InvalidIndexError(where, "a layer of a result is out of range")
     return Record(
         digest=wire.digest,
         results=tuple(
-            Result(tuple(needed), with_parents, _read_time(where, created_at))
-            for with_parents, needed, created_at in results
+            [
+                Result(needed, with_parents, _read_time(where, created_at))
+                for with_parents, needed, created_at in results
+            ]
         ),
-        inputs=tuple(
-            _read_input(f"{where}, input {number}", links or [], records)
-            for number, links in enumerate(wire.inputs or [])
-        ),
+        inputs=_read_inputs(where, wire.inputs, records) if wire.inputs else (),
     )
 
 
-def _read_input(where: str, wire: list[_Link], records: int) -> tuple[Link, ...]:
-    if not wire:
-        raise InvalidIndexError(where, "it is an empty list")
-    if not all(0 <= link.link < records for link in wire):
-        raise InvalidIndexError(where, "a link is out of range")
-    return tuple(Link(link.link, link.selector or "") for link in wire)
+def _read_inputs(
+    where: str, wire: tuple[tuple[Link, ...] | None, ...], records: int
+) -> tuple[tuple[Link, ...], ...]:
+    inputs = []
+    for number, links in enumerate(wire):
+        if not links:
+            raise InvalidIndexError(f"{where}, input {number}", "it is an empty list")
+        for link in links:
+            if not 0 <= link.source < records:
+                raise InvalidIndexError(f"{where}, input {number}", "a link is out of range")
+        inputs.append(links)
+    return tuple(inputs)
 
 
 def _read_time(where: str, text: str) -> Nanoseconds:
@@ -232,10 +238,6 @@ def _read_time(where: str, text: str) -> Nanoseconds:
         return parse_time(text)
     except ValueError as error:
         raise InvalidIndexError(where, f"createdAt is {error}") from None
-
-
-def _sources(record: Record) -> set[int]:
-    return {link.source for links in record.inputs for link in links}
 
 
 def _write_layer(layer: Layer, *, described: bool) -> _Layer:
@@ -257,11 +259,8 @@ def _write_record(record: Record) -> _Record:
     chains = [result for result in record.results if not result.with_parents]
     return _Record(
         digest=record.digest,
-        layers=[_LayerResult(r.layers[0], format_time(r.created_at)) for r in layers] or None,
-        chains=[_ChainResult(list(r.layers), format_time(r.created_at)) for r in chains] or None,
-        inputs=[
-            [_Link(link.source, link.selector or msgspec.UNSET) for link in links]
-            for links in record.inputs
-        ]
+        layers=tuple([_LayerResult(r.layers[0], format_time(r.created_at)) for r in layers])
         or None,
+        chains=tuple([_ChainResult(r.layers, format_time(r.created_at)) for r in chains]) or None,
+        inputs=record.inputs or None,
     )

@@ -30,8 +30,7 @@ ENTRY_VERSION = "693bb7016429d80366022f036f84856888c9f13e00145f5f6f4dce303a38d6f
 MAX_GENERATION = 10**18 - 1
 """The highest number that a key may have; 64 bits hold it."""
 
-_HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
-_DIGEST = re.compile(r"(sha256|sha384|sha512):([0-9a-f]+)", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}", re.ASCII)
 _BLOB = re.compile(r"buildkit-blob-1-(?P<digest>[a-z0-9]+:[0-9a-f]+)(?P<signature>-sig)?", re.ASCII)
 _INDEX = re.compile(
     r"index-(?P<scope>.*)-1-(?P<ref_hash>[0-9a-f]{8})(?P<signed>-sig)?#(?P<generation>[1-9][0-9]{0,17})",
@@ -41,8 +40,7 @@ _INDEX = re.compile(
 
 def is_digest(text: str) -> bool:
     """Return whether `text` is a digest of a registered algorithm, with all its digits."""
-    match = _DIGEST.fullmatch(text)
-    return match is not None and len(match[2]) == _HEX_DIGITS[match[1]]
+    return _DIGEST.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -24,13 +24,23 @@ class Layer(msgspec.Struct, frozen=True, gc=False):
     """Bytes, compressed; as the index says, not checked."""
     created_at: Nanoseconds
 
+    def on(self, parent: int) -> "Layer":
+        """Return the same layer on the layer at another position."""
+        if parent == self.parent:
+            return self
+        return Layer(self.blob, parent, self.diff_id, self.media_type, self.size, self.created_at)
 
-class Link(msgspec.Struct, frozen=True, order=True, gc=False):
-    """One way to satisfy an input of a record: the record that it comes from."""
 
-    source: int
+class Link(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=False):
+    """One way to satisfy an input of a record: the record that it comes from.
+
+    It is read and written in JSON as it is, because an index has more of these than of all else.
+    """
+
+    # Go writes a 0 here, and takes a missing one for 0. A plain default would be left out.
+    source: int = msgspec.field(name="link", default_factory=int)
     """Position of the record."""
-    selector: str
+    selector: str = ""
 
 
 class Result(msgspec.Struct, frozen=True, order=True, gc=False):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from maintainer.cacheconfig.keys import Digest
 from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Record, Result
-from maintainer.cacheconfig.order import dependency_order
+from maintainer.cacheconfig.order import dependency_order, parents_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,7 @@ def layers_to(config: CacheConfig, position: int) -> tuple[Layer, ...]:
 def _steps_above(config: CacheConfig, blob: Digest) -> dict[int, int]:
     """Return how far above a blob each layer lies that is the blob or stands on it."""
     steps: dict[int, int] = {}
-    parents = [() if one.parent == NO_PARENT else (one.parent,) for one in config.layers]
-    for position in dependency_order(parents) or ():
+    for position in dependency_order(parents_of(config.layers)) or ():
         layer = config.layers[position]
         if layer.blob == blob:
             steps[position] = 0

@@ -2,15 +2,27 @@
 
 from collections.abc import Collection, Sequence
 
+from maintainer.cacheconfig.model import NO_PARENT, Layer, Record
+
+
+def sources_of(records: Sequence[Record]) -> list[list[int]]:
+    """Return for each record the records that it links to, once for each link."""
+    return [[link.source for links in record.inputs for link in links] for record in records]
+
+
+def parents_of(layers: Sequence[Layer]) -> list[tuple[int, ...]]:
+    """Return for each layer the one below, if there is one."""
+    return [() if layer.parent == NO_PARENT else (layer.parent,) for layer in layers]
+
 
 def dependency_order(sources: Sequence[Collection[int]]) -> list[int] | None:
     """Order nodes so that each comes after its sources; None if they loop.
 
-    `sources[n]` are the nodes that node n needs, each at most once. Kahn's algorithm: linear time,
-    no recursion, and the order depends on the positions alone.
+    `sources[n]` are the nodes that node n needs. Kahn's algorithm: linear time, no recursion, and
+    the order depends on the positions alone.
     """
     users: list[list[int]] = [[] for _ in sources]
-    waiting = [len(needed) for needed in sources]
+    waiting = list(map(len, sources))
     for node, needed in enumerate(sources):
         for source in needed:
             users[source].append(node)
@@ -21,3 +33,11 @@ def dependency_order(sources: Sequence[Collection[int]]) -> list[int] | None:
             if waiting[user] == 0:
                 order.append(user)
     return order if len(order) == len(sources) else None
+
+
+def depths(sources: Sequence[Collection[int]]) -> list[int]:
+    """Return how many nodes lie below each in its longest chain of sources, which do not loop."""
+    below = [0] * len(sources)
+    for node in dependency_order(sources) or ():
+        below[node] = 1 + max((below[source] for source in sources[node]), default=-1)
+    return below

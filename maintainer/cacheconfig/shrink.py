@@ -7,7 +7,7 @@ import msgspec
 
 from maintainer.cacheconfig.keys import Digest
 from maintainer.cacheconfig.model import CacheConfig, Record, Result
-from maintainer.cacheconfig.order import dependency_order
+from maintainer.cacheconfig.order import depths, sources_of
 from maintainer.cacheconfig.prune import prune
 from maintainer.cacheconfig.timestamps import Nanoseconds
 
@@ -50,10 +50,10 @@ def shrink(
     """
     if fits(config):
         return config
-    known, depths = uses or {}, _depths(config)
+    known, levels = uses or {}, depths(sources_of(config.records))
     ranked = sorted(
         _results(config),
-        key=lambda one: (-known.get(one[0], 0), depths[one[1]], -one[2].created_at, one[0], one[1]),
+        key=lambda one: (-known.get(one[0], 0), levels[one[1]], -one[2].created_at, one[0], one[1]),
     )
     kept, too_many, best = 0, len(ranked), CacheConfig()
     while too_many - kept > 1:
@@ -80,15 +80,6 @@ def _results(config: CacheConfig) -> Iterable[tuple[ResultId, int, Result, int]]
         for number, result in enumerate(record.results):
             blobs = tuple(config.layers[layer].blob for layer in result.layers)
             yield ResultId(record.digest, result.with_parents, blobs), at, result, number
-
-
-def _depths(config: CacheConfig) -> list[int]:
-    """Return for each record how many records lie below it in the longest chain of links."""
-    sources = [{link.source for links in one.inputs for link in links} for one in config.records]
-    depths = [0] * len(sources)
-    for position in dependency_order(sources) or ():
-        depths[position] = 1 + max((depths[below] for below in sources[position]), default=-1)
-    return depths
 
 
 def _only(config: CacheConfig, chosen: set[tuple[int, int]]) -> CacheConfig:

@@ -29,6 +29,9 @@ class Sink(StrEnum):
     """The merge of all indexes of a ref or directory, in an index that no build exports to."""
 
 
+_SINKS = frozenset(Sink)
+
+
 def leaves(records: Sequence[Record]) -> list[int]:
     """Return the positions of the records that no record links to, in order."""
     linked = {link.source for record in records for links in record.inputs for link in links}
@@ -68,8 +71,10 @@ def without_sink(config: CacheConfig) -> tuple[CacheConfig, Sink | None]:
 
 
 def _find_sink(records: Sequence[Record]) -> int | None:
+    if not any(record.digest in _SINKS for record in records):
+        return None
     last = leaves(records)
-    if len(last) != 1 or records[last[0]].digest not in set(Sink):
+    if len(last) != 1 or records[last[0]].digest not in _SINKS:
         return None
     sink = records[last[0]]
     if sink.results or len(sink.inputs) != 1 or any(link.selector for link in sink.inputs[0]):
