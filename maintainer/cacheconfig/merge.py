@@ -1,24 +1,21 @@
 """Merging: several indexes into one, with everything that any of them leads to."""
 
-from collections.abc import Iterable, Mapping, Sequence
-
-import msgspec
+from collections.abc import Iterable, Sequence
 
 from maintainer.cacheconfig.loops import leave_out_loops
 from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Link, Record, Result
 from maintainer.cacheconfig.normal import normalize
-from maintainer.cacheconfig.order import dependency_order
+from maintainer.cacheconfig.order import dependency_order, parents_of, sources_of
 from maintainer.cacheconfig.timestamps import Nanoseconds
 
 _Edge = tuple[int, str]
 """A source record and a selector."""
-_Sharing = tuple[str, int, int, int, str]
-"""Digest, number of inputs, input, source, selector: what two records share that may be one."""
-_Use = tuple[int, int, int, str]
-"""A record, and one of its links: input, source, selector."""
-
-_NO_INPUT = (0, 0, "")
-"""The link that all records without inputs share."""
+_Inputs = tuple[tuple[_Edge, ...], ...]
+"""The links of each input of a record."""
+_Use = tuple[str, int, int, str]
+"""How a record is used: by what digest, with how many inputs, at which one, by what selector."""
+_Chain = tuple[tuple[int, ...], bool]
+"""The layers of a result, and whether they bring their parents."""
 
 
 def merge(configs: Iterable[CacheConfig]) -> CacheConfig:
@@ -41,24 +38,31 @@ def merge(configs: Iterable[CacheConfig]) -> CacheConfig:
 class _Node:
     """A record while it may still be united with others."""
 
-    __slots__ = ("digest", "inputs", "results", "users")
+    __slots__ = ("digest", "inputs", "links", "results", "users")
 
     def __init__(self, digest: str, inputs: int) -> None:
         self.digest = digest
         self.inputs: list[set[_Edge]] = [set() for _ in range(inputs)]
-        self.results: dict[tuple[tuple[int, ...], bool], Nanoseconds] = {}
-        self.users: set[_Use] = set()
+        self.results: dict[_Chain, Nanoseconds] = {}
+        self.users: dict[_Use, set[int]] = {}
+        self.links = 0
+        """How many links lead from it and to it."""
 
     @property
     def weight(self) -> int:
-        return len(self.users) + sum(map(len, self.inputs)) + len(self.results)
+        return self.links + len(self.results)
+
+    def keep_newest(self, chain: _Chain, created_at: Nanoseconds) -> None:
+        if created_at >= self.results.get(chain, created_at):
+            self.results[chain] = created_at
 
 
 class _Union:
     """All records so far, no two the same (a congruence closure).
 
-    `sharing` finds what a record is the same as; `changed` holds the links that a record has got
-    since that was last looked up. Records that have become the same share one of those.
+    `known` finds a record that was read before with the same links, as most are. Otherwise the
+    links of a record show what it is the same as: `changed` holds those that others share and that
+    have not been looked up since. Records that have become the same share one of those.
 
     Of two records that are united, the lighter is moved into the other, link by link: so each link
     moves at most log n times, although a record may gather thousands of them.
@@ -68,35 +72,35 @@ class _Union:
         self.layers = _LayerTable()
         self.nodes: list[_Node] = []
         self.united_into: list[int] = []
-        self.sharing: dict[_Sharing, set[int]] = {}
-        self.changed: list[_Use] = []
+        self.known: dict[tuple[str, _Inputs], int] = {}
+        self.changed: list[tuple[int, int, _Edge]] = []
 
     def add(self, config: CacheConfig) -> None:
         layer_ids = self.layers.add(config.layers)
-        node_ids: dict[int, int] = {}
-        sources = [
-            {link.source for links in record.inputs for link in links} for record in config.records
-        ]
-        for position in dependency_order(sources) or ():
-            node_ids[position] = self.add_record(config.records[position], node_ids, layer_ids)
+        node_ids = [0] * len(config.records)
+        for position in dependency_order(sources_of(config.records)) or ():
+            record = config.records[position]
+            number = node_ids[position] = self.add_record(record, node_ids)
+            for result in record.results:
+                layers = tuple([layer_ids[layer] for layer in result.layers])
+                self.nodes[number].keep_newest((layers, result.with_parents), result.created_at)
 
-    def add_record(
-        self, record: Record, node_ids: Mapping[int, int], layer_ids: Sequence[int]
-    ) -> int:
-        number = len(self.nodes)
-        node = _Node(record.digest, len(record.inputs))
-        self.nodes.append(node)
-        self.united_into.append(number)
-        for result in record.results:
-            layers = tuple(layer_ids[layer] for layer in result.layers)
-            _keep_newest(node, (layers, result.with_parents), result.created_at)
-        for position, links in enumerate(record.inputs):
-            for link in links:
-                source = self.find(node_ids[link.source])
-                self.attach((number, position, source, link.selector))
-        if not record.inputs:
-            self.attach((number, *_NO_INPUT))
-        self.settle()
+    def add_record(self, record: Record, node_ids: Sequence[int]) -> int:
+        """Return the number of the record that this one is, or has become part of."""
+        inputs = tuple(
+            [
+                tuple([(self.find(node_ids[link.source]), link.selector) for link in links])
+                for links in record.inputs
+            ]
+        )
+        number = self.known.setdefault((record.digest, inputs), len(self.nodes))
+        if number == len(self.nodes):
+            self.nodes.append(_Node(record.digest, len(inputs)))
+            self.united_into.append(number)
+            for position, edges in enumerate(inputs):
+                for edge in edges:
+                    self.attach(number, position, edge)
+            self.settle()
         return self.find(number)
 
     def find(self, number: int) -> int:
@@ -105,40 +109,45 @@ class _Union:
             number = self.united_into[number]
         return number
 
-    def attach(self, use: _Use) -> None:
-        """Return a record a link, unless it has it already."""
-        number, position, source, selector = use
-        node = self.nodes[number]
-        if node.inputs:
-            if (source, selector) in node.inputs[position]:
-                return
-            node.inputs[position].add((source, selector))
-            self.nodes[source].users.add(use)
-        self.sharing.setdefault(_shared(node, position, source, selector), set()).add(number)
-        self.changed.append(use)
+    def users(self, node: _Node, position: int, edge: _Edge) -> set[int]:
+        """Return the records of the same digest, and as many inputs, that have a link."""
+        source, selector = edge
+        use = (node.digest, len(node.inputs), position, selector)
+        return self.nodes[source].users.setdefault(use, set())
 
-    def detach(self, use: _Use) -> None:
-        """Take a link from a record."""
-        number, position, source, selector = use
+    def attach(self, number: int, position: int, edge: _Edge) -> None:
+        """Give a record a link, unless it has it already."""
         node = self.nodes[number]
-        if node.inputs:
-            node.inputs[position].discard((source, selector))
-            self.nodes[source].users.discard(use)
-        self.sharing[_shared(node, position, source, selector)].discard(number)
+        if edge in node.inputs[position]:
+            return
+        users = self.users(node, position, edge)
+        if users:
+            self.changed.append((number, position, edge))
+        users.add(number)
+        node.inputs[position].add(edge)
+        node.links += 1
+        self.nodes[edge[0]].links += 1
+
+    def detach(self, number: int, position: int, edge: _Edge) -> None:
+        """Take a link from a record."""
+        node = self.nodes[number]
+        self.users(node, position, edge).discard(number)
+        node.inputs[position].discard(edge)
+        node.links -= 1
+        self.nodes[edge[0]].links -= 1
 
     def settle(self) -> None:
         """Unite until no two records are the same."""
         while self.changed:
-            number, position, source, selector = self.changed.pop()
+            number, position, (source, selector) = self.changed.pop()
             number = self.find(number)
-            for other in self.same_as((number, position, self.find(source), selector)):
+            for other in self.same_as(number, position, (self.find(source), selector)):
                 number = self.unite(number, self.find(other))
 
-    def same_as(self, use: _Use) -> list[int]:
+    def same_as(self, number: int, position: int, edge: _Edge) -> list[int]:
         """Return the records equal to this one, of those that share this link with it."""
-        number, position, source, selector = use
         node = self.nodes[number]
-        candidates = self.candidates(node, position, source, selector) - {number}
+        candidates = self.candidates(node, position, edge) - {number}
         return [
             other
             for other in candidates
@@ -148,20 +157,20 @@ class _Union:
             )
         ]
 
-    def candidates(self, node: _Node, position: int, source: int, selector: str) -> set[int]:
+    def candidates(self, node: _Node, position: int, edge: _Edge) -> set[int]:
         """Return those that share a link, or those that share another input if they are fewer.
 
         Thousands of builds copy into the same base image, and each copies something else.
         """
-        fewest = [self.sharing[_shared(node, position, source, selector)]]
+        fewest = [self.users(node, position, edge)]
         count = len(fewest[0])
         for other, edges in enumerate(node.inputs):
             if other == position:
                 continue
             group: list[set[int]] = []
             group_count = 0
-            for edge in edges:
-                group.append(self.sharing[_shared(node, other, *edge)])
+            for one in edges:
+                group.append(self.users(node, other, one))
                 group_count += len(group[-1])
                 if group_count >= count:
                     break
@@ -170,53 +179,56 @@ class _Union:
         return set().union(*fewest)
 
     def unite(self, one: int, other: int) -> int:
-        """Make one of two records, and give its number."""
+        """Make one of two records, and return its number."""
         kept, gone = (
             (one, other) if self.nodes[one].weight >= self.nodes[other].weight else (other, one)
         )
         moved = self.nodes[gone]
-        uses = [
-            (gone, position, *edge) for position, edges in enumerate(moved.inputs) for edge in edges
-        ] or [(gone, *_NO_INPUT)]
-        for use in uses:
-            self.detach(use)
         self.united_into[gone] = kept
-        for key, created_at in moved.results.items():
-            _keep_newest(self.nodes[kept], key, created_at)
-        for _, position, source, selector in uses:
-            self.attach((kept, position, self.find(source), selector))
-        for use in list(moved.users):
-            user, position, _, selector = use
-            self.detach(use)
-            self.attach((user, position, kept, selector))
+        for chain, created_at in moved.results.items():
+            self.nodes[kept].keep_newest(chain, created_at)
+        edges = [(position, edge) for position, some in enumerate(moved.inputs) for edge in some]
+        for position, edge in edges:
+            self.detach(gone, position, edge)
+        for position, (source, selector) in edges:
+            self.attach(kept, position, (self.find(source), selector))
+        for (_, _, position, selector), users in moved.users.items():
+            for user in list(users):
+                self.detach(user, position, (gone, selector))
+                self.attach(user, position, (kept, selector))
         return kept
 
     def config(self) -> CacheConfig:
-        numbers = [n for n in range(len(self.nodes)) if self.united_into[n] == n]
+        numbers = [n for n, into in enumerate(self.united_into) if into == n]
         at = {number: position for position, number in enumerate(numbers)}
+        nodes = [self.nodes[number] for number in numbers]
         inputs = leave_out_loops(
-            [
-                [{(at[s], selector) for s, selector in edges} for edges in self.nodes[n].inputs]
-                for n in numbers
-            ]
+            [[{(at[s], selector) for s, selector in some} for some in n.inputs] for n in nodes]
         )
         return CacheConfig(
             layers=self.layers.layers(),
             records=tuple(
-                Record(
-                    digest=self.nodes[number].digest,
-                    results=tuple(
-                        Result(layers, with_parents, created_at)
-                        for (layers, with_parents), created_at in self.nodes[number].results.items()
-                    ),
-                    inputs=tuple(
-                        tuple(Link(source, selector) for source, selector in edges)
-                        for edges in inputs[position]
-                    ),
-                )
-                for position, number in enumerate(numbers)
+                [
+                    _record(node, record_inputs)
+                    for node, record_inputs in zip(nodes, inputs, strict=True)
+                ]
             ),
         )
+
+
+def _record(node: _Node, inputs: Sequence[set[_Edge]]) -> Record:
+    return Record(
+        digest=node.digest,
+        results=tuple(
+            [
+                Result(layers, with_parents, created_at)
+                for (layers, with_parents), created_at in node.results.items()
+            ]
+        ),
+        inputs=tuple(
+            [tuple([Link(source, selector) for source, selector in edges]) for edges in inputs]
+        ),
+    )
 
 
 class _LayerTable:
@@ -229,8 +241,7 @@ class _LayerTable:
     def add(self, layers: Sequence[Layer]) -> list[int]:
         """Return the place in the table for each of `layers`."""
         places = [NO_PARENT] * len(layers)
-        parents = [() if layer.parent == NO_PARENT else (layer.parent,) for layer in layers]
-        for position in dependency_order(parents) or ():
+        for position in dependency_order(parents_of(layers)) or ():
             layer = layers[position]
             parent = NO_PARENT if layer.parent == NO_PARENT else places[layer.parent]
             places[position] = self.at.setdefault((layer.blob, parent), len(self.at))
@@ -239,25 +250,13 @@ class _LayerTable:
 
     def describe(self, layer: Layer) -> None:
         """Keep one description for each blob, as BuildKit does: the newest."""
-        known = self.newest.get(layer.blob, layer)
-        self.newest[layer.blob] = max(known, layer, key=_description)
+        known = self.newest.setdefault(layer.blob, layer)
+        if known is not layer and _description(layer) > _description(known):
+            self.newest[layer.blob] = layer
 
     def layers(self) -> tuple[Layer, ...]:
-        return tuple(
-            msgspec.structs.replace(self.newest[blob], parent=parent) for blob, parent in self.at
-        )
+        return tuple([self.newest[blob].on(parent) for blob, parent in self.at])
 
 
 def _description(layer: Layer) -> tuple[Nanoseconds, str, str, int]:
     return layer.created_at, layer.diff_id, layer.media_type, layer.size
-
-
-def _shared(node: _Node, position: int, source: int, selector: str) -> _Sharing:
-    """Return what the link is found by; records without inputs share the lack of them."""
-    if not node.inputs:
-        return node.digest, 0, *_NO_INPUT
-    return node.digest, len(node.inputs), position, source, selector
-
-
-def _keep_newest(node: _Node, key: tuple[tuple[int, ...], bool], created_at: Nanoseconds) -> None:
-    node.results[key] = max(created_at, node.results.get(key, created_at))

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maintainer.cacheconfig import CacheConfig, Link, Record, Result, decode, encode, merge
+from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.timestamps import Nanoseconds
 from tests.worlds import BLOBS, any_index, describe, meaning
 
@@ -128,6 +129,17 @@ def test_a_third_index_can_show_that_two_records_are_one() -> None:
     merged = merge([run_on("a"), run_on("b"), run_on("a", "b")])
 
     assert [record.digest for record in merged.records] == ["a", "b", "run"]
+
+
+def test_records_that_turn_out_to_be_one_keep_the_results_of_both() -> None:
+    def run_on(*bases: str, blob: int) -> CacheConfig:
+        links = [Link(number, "") for number in range(len(bases))]
+        records = (*map(_record, bases), _record("run", links, layer=0))
+        return CacheConfig((describe(BLOBS[blob], NO_PARENT),), records)
+
+    merged = merge([run_on("a", blob=0), run_on("b", blob=1), run_on("a", "b", blob=2)])
+
+    assert len(merged.records[-1].results) == len(merged.layers) == 3
 
 
 def test_a_link_that_would_close_a_loop_is_left_out() -> None:
