@@ -3,9 +3,9 @@
 from collections.abc import Callable, Container, Sequence
 
 from maintainer.cacheconfig.keys import Digest
-from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Link, Record, Result
+from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Record, Result
 from maintainer.cacheconfig.normal import normalize
-from maintainer.cacheconfig.order import dependency_order
+from maintainer.cacheconfig.order import dependency_order, parents_of
 
 
 def prune(config: CacheConfig, live_blobs: Container[Digest]) -> CacheConfig:
@@ -31,30 +31,16 @@ def forget(config: CacheConfig, gone_blobs: Container[Digest]) -> CacheConfig:
 
 def _keep(config: CacheConfig, results: Sequence[tuple[Result, ...]]) -> CacheConfig:
     """Keep these results of each record, and the records that lead to one."""
-    staying = _staying(config.records, results)
-    at = {old: new for new, old in enumerate(staying)}
-    return normalize(
-        CacheConfig(
-            layers=config.layers,
-            records=tuple(
-                Record(
-                    digest=config.records[old].digest,
-                    results=results[old],
-                    inputs=tuple(
-                        tuple(Link(at[link.source], link.selector) for link in links)
-                        for links in config.records[old].inputs
-                    ),
-                )
-                for old in staying
-            ),
-        )
-    )
+    records = [
+        Record(record.digest, kept, record.inputs)
+        for record, kept in zip(config.records, results, strict=True)
+    ]
+    return normalize(CacheConfig(config.layers, tuple(records)), kept=_staying(records))
 
 
 def _live_layers(layers: Sequence[Layer], is_live: Callable[[Digest], bool]) -> list[bool]:
     live = [False] * len(layers)
-    parents = [() if layer.parent == NO_PARENT else (layer.parent,) for layer in layers]
-    for position in dependency_order(parents) or ():
+    for position in dependency_order(parents_of(layers)) or ():
         layer = layers[position]
         supported = layer.parent == NO_PARENT or live[layer.parent]
         live[position] = supported and is_live(layer.blob)
@@ -62,7 +48,7 @@ def _live_layers(layers: Sequence[Layer], is_live: Callable[[Digest], bool]) -> 
 
 
 def _alive(record: Record, live: Sequence[bool]) -> tuple[Result, ...]:
-    return tuple(result for result in record.results if all(live[layer] for layer in result.layers))
+    return tuple([one for one in record.results if all(map(live.__getitem__, one.layers))])
 
 
 def _newest(record: Record, layers: Sequence[Layer], live: Sequence[bool]) -> tuple[Result, ...]:
@@ -83,9 +69,9 @@ def _identity(result: Result, layers: Sequence[Layer]) -> tuple[bool, list[Diges
     return result.with_parents, blobs
 
 
-def _staying(records: Sequence[Record], results: Sequence[tuple[Result, ...]]) -> list[int]:
-    """Return the records with a live result and all that lead to them, in their old order."""
-    waiting = [position for position, live in enumerate(results) if live]
+def _staying(records: Sequence[Record]) -> list[int]:
+    """Return the records with a result and all that lead to them, in their old order."""
+    waiting = [position for position, record in enumerate(records) if record.results]
     staying = set(waiting)
     while waiting:
         for links in records[waiting.pop()].inputs:

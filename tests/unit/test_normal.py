@@ -32,3 +32,20 @@ def test_even_a_hostile_index_has_one_normal_form_and_it_is_valid(steps: int) ->
     assert normalize(_ladder(steps, Random(1))) == normal
     assert normalize(normal) == normal
     assert decode(encode(normal)) == normal
+
+
+@pytest.mark.parametrize("steps", [1, 63, 64])
+def test_twins_on_twins_are_sorted_exactly_up_to_a_depth_that_no_build_has(steps: int) -> None:
+    records = normalize(_ladder(steps, Random(0))).records
+
+    assert list(records) == sorted(records, key=lambda x: (x.digest, x.inputs))
+
+
+def test_twins_that_repeat_links_differently_have_one_normal_form() -> None:
+    once, twice = ((Link(0, ""),),), ((Link(0, ""), Link(0, "")),)
+    base, two = Record("base", (), ()), [Record("x", (), once), Record("x", (), twice)]
+
+    normal = normalize(CacheConfig((), (base, *two)))
+
+    assert normalize(CacheConfig((), (base, *reversed(two)))) == normal
+    assert [record.inputs for record in normal.records[1:]] == [once, once]
