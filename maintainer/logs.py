@@ -18,9 +18,9 @@ _context: ContextVar[dict[str, str | int]] = ContextVar("log context")
 
 _LOUD = {
     # The whole URL of each request, at INFO: the query of a signed URL is a secret.
-    "httpx": logging.WARNING,
+    "httpx2": logging.WARNING,
     # The headers of each answer, at DEBUG: a redirect's Location is a signed URL too.
-    "httpcore": logging.WARNING,
+    "httpcore2": logging.WARNING,
     # Each retry, at WARNING: the store logs it itself, with its context.
     "stamina": logging.ERROR,
     # Starts, stops, and disconnected clients.

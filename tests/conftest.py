@@ -5,11 +5,10 @@ Hypothesis takes the same examples every time in `make test`, new ones in `make 
 
 import gc
 import os
-import ssl
-import sys
 from collections.abc import Iterator
 from functools import cache
 
+import httpcore2
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -46,12 +45,10 @@ def _collections_are_cheap() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _clients_are_cheap() -> Iterator[None]:
-    """Read the trusted certificates once, and look for trio never.
+    """Read the trusted certificates once.
 
-    Every client of httpx does both: thousands of them, in which it is most of what they cost.
+    Every client does, and there are thousands: it is most of what they cost.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
-        for absent in ("sniffio", "trio"):
-            patch.setitem(sys.modules, absent, None)
+        patch.setattr(httpcore2, "default_ssl_context", cache(httpcore2.default_ssl_context))
         yield

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from maintainer.emulator import (

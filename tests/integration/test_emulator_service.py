@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, get_args
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from maintainer.emulator import ActionsCache, Request, Running, serve_in_thread

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from maintainer.emulator import Fault, FaultPlan

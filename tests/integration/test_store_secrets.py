@@ -220,7 +220,7 @@ async def test_httpx_would_have_told_the_signature(
 
     async with store_v2(server.url) as store:
         # Whatever a program does to its own loggers, it takes this one to hear httpx again.
-        caplog.set_level(logging.INFO, logger="httpx")
+        caplog.set_level(logging.INFO, logger="httpx2")
         await store.read(CacheHit(KEY, f"{server.url}/blob?sig={SIGNATURE}"))
         assert SIGNATURE in caplog.text
         caplog.clear()

@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import anyio
-import httpx
+import httpx2 as httpx
 import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse

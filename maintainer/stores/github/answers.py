@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import httpx
+import httpx2
 import msgspec
 
 from maintainer.errors import StoreError
@@ -19,7 +19,7 @@ class Answer:
     """One complete response of a service."""
 
     status: int
-    headers: httpx.Headers = field(repr=False)
+    headers: httpx2.Headers = field(repr=False)
     content: bytes = field(repr=False)
     place: str
     """Method and URL, as far as they may be shown."""
@@ -31,7 +31,7 @@ class Answer:
     @property
     def is_success(self) -> bool:
         """Whether the status is a 2xx."""
-        return httpx.codes.is_success(self.status)
+        return httpx2.codes.is_success(self.status)
 
 
 class MalformedAnswerError(StoreError):
@@ -67,13 +67,13 @@ def content_url(answer: Answer, url: str) -> str:
 def is_web_url(text: str) -> bool:
     """Return whether `text` is an absolute URL that can be asked."""
     try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
         return False
     return url.scheme in {"http", "https"} and bool(url.host) and (url.port or 0) < _PORTS
 
 
-def place(request: httpx.Request) -> str:
+def place(request: httpx2.Request) -> str:
     """Return what may be shown of a request: paths hold tokens too, queries hold signatures."""
     url = request.url
     port = "" if url.port is None else f":{url.port}"

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Self, TypeVar
 
 import anyio
-import httpx
+import httpx2
 from aiolimiter import AsyncLimiter
 
 from maintainer import __version__
@@ -73,10 +73,10 @@ class Http:
         keep_secrets_out_of_logs()
         self.requests = requests
         self.policy = policy or RetryPolicy()
-        self._client = httpx.AsyncClient(
+        self._client = httpx2.AsyncClient(
             headers={"User-Agent": f"maintainer/{__version__}"},
-            timeout=httpx.Timeout(30.0, connect=10.0),
-            limits=httpx.Limits(max_connections=CONCURRENCY),
+            timeout=httpx2.Timeout(30.0, connect=10.0),
+            limits=httpx2.Limits(max_connections=CONCURRENCY),
         )
         self._places = anyio.CapacityLimiter(CONCURRENCY)
         self.uploads = AsyncLimiter(UPLOADS, UPLOADS_WITHIN.total_seconds())
@@ -102,7 +102,7 @@ class Http:
                 with attempt:
                     answer = await self._once(call, attempt.num, in_doubt=attempts.in_doubt)
                     return parse_answer(answer)
-        except (httpx.HTTPError, TryAgainError, TimeoutError) as error:
+        except (httpx2.HTTPError, TryAgainError, TimeoutError) as error:
             raise StoreError(f"{attempts.place} failed: {say(error)}") from None
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -137,16 +137,16 @@ class Http:
         )
         return await self.send(call, _has_content)
 
-    def _request(self, call: Call) -> httpx.Request:
+    def _request(self, call: Call) -> httpx2.Request:
         return self._client.build_request(
             call.method, call.url, headers=call.headers, params=call.params, content=call.content
         )
 
-    async def _connect(self, request: httpx.Request, where: str) -> httpx.Response:
+    async def _connect(self, request: httpx2.Request, where: str) -> httpx2.Response:
         try:
             return await self._client.send(request, stream=True)
         except ValueError:
-            # The resolver's, for an invalid host name; httpx lets it through.
+            # The resolver's, for an invalid host name; httpx2 lets it through.
             raise StoreError(f"{where}: its host name does not resolve") from None
 
     async def _once(self, call: Call, number: int, *, in_doubt: bool) -> Answer:
@@ -196,7 +196,7 @@ class GoneError(ExpiredError):
     """There is no content at a signed URL."""
 
 
-async def _read(response: httpx.Response, call: Call, where: str) -> bytes:
+async def _read(response: httpx2.Response, call: Call, where: str) -> bytes:
     """Read an answer. A truncated one of known length raises; others cannot be detected."""
     headers = response.headers
     encoding = headers.get("content-encoding", "identity").lower()

@@ -7,7 +7,7 @@ import email.utils
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
-import httpx
+import httpx2
 
 from maintainer.stores.github.answers import Answer
 from maintainer.stores.requests import RequestLog
@@ -68,7 +68,7 @@ def _until(moment: datetime, now: datetime) -> timedelta:
     return max(aware - now, timedelta(0))
 
 
-def _number(headers: httpx.Headers, name: str) -> int | None:
+def _number(headers: httpx2.Headers, name: str) -> int | None:
     value = headers.get(name, "")
     if not (value.isascii() and value.isdigit()):
         return None

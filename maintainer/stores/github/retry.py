@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-import httpx
+import httpx2
 import stamina
 
 from maintainer.stores.github.answers import MalformedAnswerError
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 _SERVER_ERROR = 500
 _DEEPEST = 8
 """How many nested errors are searched for the cause."""
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_OUR_MISTAKE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
-_LOST = (httpx.TransportError, httpx.DecodingError, TimeoutError, MalformedAnswerError)
+_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_OUR_MISTAKE = (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)
+_LOST = (httpx2.TransportError, httpx2.DecodingError, TimeoutError, MalformedAnswerError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +92,8 @@ class Attempts:
 
 
 def say(error: Exception) -> str:
-    """Describe an error, without the URL that httpx may include."""
-    if isinstance(error, (httpx.TimeoutException, TimeoutError)):
+    """Describe an error, without the URL that httpx2 may include."""
+    if isinstance(error, (httpx2.TimeoutException, TimeoutError)):
         return "timed out"
     if isinstance(error, (TryAgainError, MalformedAnswerError)):
         return str(error)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from ipaddress import ip_address
 
-import httpx
+import httpx2
 from pydantic import SecretStr
 
 from maintainer.cacheconfig import why_too_large
@@ -181,8 +181,8 @@ async def open_store(
             log.warning(
                 "the REST API at %s is not that of the cache service at %s: it is not used, so "
                 "nothing is deleted",
-                httpx.URL(settings.api_url).netloc.decode(),
-                httpx.URL(_service_url(settings)).netloc.decode(),
+                httpx2.URL(settings.api_url).netloc.decode(),
+                httpx2.URL(_service_url(settings)).netloc.decode(),
             )
             rest = None
         if service is None and rest is None:
@@ -201,7 +201,7 @@ def are_of_one_cache(api_url: str, service_url: str) -> bool:
     Runners of third parties put a cache of their own in the place of GitHub's, whose API goes on to
     list GitHub's. Judged by the indexes of another cache, needed blobs look unreferenced.
     """
-    api, service = httpx.URL(api_url), httpx.URL(service_url)
+    api, service = httpx2.URL(api_url), httpx2.URL(service_url)
     if api.netloc == service.netloc:
         return True
     site = api.host.removeprefix("api.")
@@ -234,7 +234,7 @@ def _rest(settings: GitHubSettings, http: Http, access: Access) -> Rest | None:
         return None
     url = _url("GITHUB_API_URL", settings.api_url)
     # An emulator has no secondary limits.
-    pace = None if _is_loopback(httpx.URL(url).host) else DELETIONS_A_MINUTE
+    pace = None if _is_loopback(httpx2.URL(url).host) else DELETIONS_A_MINUTE
     return Rest(
         http,
         url,
@@ -258,7 +258,7 @@ def _url(variable: str, value: str | None) -> str:
     """Check a URL of the environment. Raises UsageError, without it: it may be a secret."""
     if not value:
         return ""
-    if not is_web_url(value) or httpx.URL(value).userinfo or httpx.URL(value).query:
+    if not is_web_url(value) or httpx2.URL(value).userinfo or httpx2.URL(value).query:
         raise UsageError(f"{variable} is not a valid service URL")
     return value
 
@@ -267,9 +267,9 @@ def _name(settings: GitHubSettings) -> str:
     """Name the cache. Repositories of two hosts may have one name, and entries of one number."""
     api_url, service_url = settings.api_url, _service_url(settings)
     if not settings.repository:
-        return f"github:{httpx.URL(service_url).netloc.decode('ascii')}"
+        return f"github:{httpx2.URL(service_url).netloc.decode('ascii')}"
     together = not service_url or are_of_one_cache(api_url, service_url)
-    host = httpx.URL(api_url if together else service_url).host
+    host = httpx2.URL(api_url if together else service_url).host
     here = "" if together and (host == _GITHUB or _is_loopback(host)) else f"{host}/"
     return f"github:{here}{settings.repository}"
 
