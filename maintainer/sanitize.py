@@ -23,6 +23,8 @@ def printable(text: str, limit: int = 200) -> str:
     look like a space become `\n`, `\xNN`, `\uNNNN` or `\UNNNNNNNN`. A text that is too long ends
     in an ellipsis, never inside an escape.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text
     shown: list[str] = []
     room = limit
     for character in text:

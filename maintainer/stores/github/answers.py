@@ -21,12 +21,16 @@ class Answer:
     status: int
     headers: httpx2.Headers = field(repr=False)
     content: bytes = field(repr=False)
-    place: str
-    """Method and URL, as far as they may be shown."""
+    request: httpx2.Request = field(repr=False)
     token_env: str = ""
     """The variable that holds the token which the request carried, for messages."""
     in_doubt: bool = False
     """Whether an earlier attempt may have been carried out although its answer was lost."""
+
+    @property
+    def place(self) -> str:
+        """Method and URL, as far as they may be shown."""
+        return place(self.request)
 
     @property
     def is_success(self) -> bool:

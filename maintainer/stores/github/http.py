@@ -21,8 +21,8 @@ from maintainer.stores.github.answers import (
     malformed,
     place,
 )
-from maintainer.stores.github.limits import is_rate_limited, note_rate_limit, requested_wait
-from maintainer.stores.github.retry import Attempts, RetryPolicy, TryAgainError, say
+from maintainer.stores.github.limits import requested_wait, is_rate_limited, note_rate_limit
+from maintainer.stores.github.retry import FAILURES, Attempts, RetryPolicy, TryAgainError, say
 from maintainer.stores.requests import REST_KINDS, RequestLog
 
 _T = TypeVar("_T")
@@ -35,6 +35,8 @@ UPLOADS, UPLOADS_WITHIN = 100, timedelta(minutes=1)
 """GitHub allows 200 uploads a minute. A bucket of 100 that refills within a minute stays below that
 in every minute, even if it was full when the minute began."""
 
+_PLAIN = httpx2.Headers({"Accept-Encoding": "identity"})
+_FIRST_BYTE = httpx2.Headers({"Accept-Encoding": "identity", "Range": "bytes=0-0"})
 _REDIRECTS = 5
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
@@ -46,7 +48,7 @@ class Call:
     kind: str
     """As it is counted."""
     method: str
-    url: str = field(repr=False)
+    url: httpx2.URL | str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False, default_factory=dict)
     params: Mapping[str, str] | None = field(repr=False, default=None)
     content: bytes | None = field(repr=False, default=None)
@@ -95,15 +97,31 @@ class Http:
         MalformedAnswerError. Raises StoreError, one line without what may be secret of the URL.
         """
         request = self._request(call)
+        began = anyio.current_time()
+        try:
+            try:
+                return parse_answer(await self._once(call, request))
+            except FAILURES as error:
+                return await self._retry(call, request, parse_answer, error, began)
+        except (httpx2.HTTPError, TryAgainError, TimeoutError) as error:
+            raise StoreError(f"{place(request)} failed: {say(error)}") from None
+
+    async def _retry(
+        self,
+        call: Call,
+        request: httpx2.Request,
+        parse_answer: Callable[[Answer], _T],
+        first: Exception,
+        began: float,
+    ) -> _T:
+        """Retry a request whose first attempt has failed; raise the last error."""
         policy = replace(self.policy, attempts=1) if call.once else self.policy
         attempts = Attempts(place(request), policy)
-        try:
-            async for attempt in attempts:
-                with attempt:
-                    answer = await self._once(call, attempt.num, in_doubt=attempts.in_doubt)
-                    return parse_answer(answer)
-        except (httpx2.HTTPError, TryAgainError, TimeoutError) as error:
-            raise StoreError(f"{attempts.place} failed: {say(error)}") from None
+        async for attempt in attempts.since(anyio.current_time() - began):
+            with attempt:
+                if attempt.num == 1:
+                    raise first
+                return parse_answer(await self._once(call, request, attempts))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def download(self, url: str, *, limit: int) -> bytes:
@@ -115,7 +133,7 @@ class Http:
             kind="download",
             method="GET",
             url=url,
-            headers={"Accept-Encoding": "identity"},
+            headers=_PLAIN,
             follow=True,
             limit=limit,
             whole=True,
@@ -131,7 +149,7 @@ class Http:
             kind="download",
             method="GET",
             url=url,
-            headers={"Accept-Encoding": "identity", "Range": "bytes=0-0"},
+            headers=_FIRST_BYTE,
             follow=True,
             start=True,
         )
@@ -142,20 +160,24 @@ class Http:
             call.method, call.url, headers=call.headers, params=call.params, content=call.content
         )
 
-    async def _connect(self, request: httpx2.Request, where: str) -> httpx2.Response:
+    async def _connect(self, request: httpx2.Request) -> httpx2.Response:
         try:
             return await self._client.send(request, stream=True)
         except ValueError:
             # The resolver's, for an invalid host name; httpx2 lets it through.
-            raise StoreError(f"{where}: its host name does not resolve") from None
+            raise StoreError(f"{place(request)}: its host name does not resolve") from None
 
-    async def _once(self, call: Call, number: int, *, in_doubt: bool) -> Answer:
+    async def _once(
+        self, call: Call, request: httpx2.Request, earlier: Attempts | None = None
+    ) -> Answer:
         if call.pace:
             await call.pace.acquire()
         async with self._places:
-            self.requests.count(call.kind, again=number > 1)
+            self.requests.count(call.kind, again=earlier is not None)
             with anyio.fail_after(self.policy.total.total_seconds()):
-                answer = await self._send(call, in_doubt=in_doubt)
+                answer = await self._send(
+                    call, request, in_doubt=bool(earlier and earlier.in_doubt)
+                )
         if call.kind in REST_KINDS:
             note_rate_limit(answer, self.requests)
         if answer.status in _RETRIED or is_rate_limited(answer):
@@ -164,27 +186,27 @@ class Http:
             raise error
         return answer
 
-    async def _send(self, call: Call, *, in_doubt: bool) -> Answer:
-        request = self._request(call)
-        where = place(request)
+    async def _send(self, call: Call, request: httpx2.Request, *, in_doubt: bool) -> Answer:
+        at = request
         for _ in range(_REDIRECTS + 1):
-            response = await self._connect(request, where)
+            response = await self._connect(at)
             try:
                 if not call.follow or response.next_request is None:
-                    content = await _read(response, call, where)
+                    content = await _read(response, call, request)
                     return Answer(
                         response.status_code,
                         response.headers,
                         content,
-                        where,
+                        request,
                         call.token_env,
                         in_doubt,
                     )
             finally:
                 await response.aclose()
-            request = response.next_request
-            if request.method != call.method or not is_web_url(str(request.url)):
+            at = response.next_request
+            if at.method != call.method or not is_web_url(str(at.url)):
                 break
+        where = place(request)
         raise StoreError(f"{where} was redirected too often, to another method, or to nowhere")
 
 
@@ -196,31 +218,34 @@ class GoneError(ExpiredError):
     """There is no content at a signed URL."""
 
 
-async def _read(response: httpx2.Response, call: Call, where: str) -> bytes:
+async def _read(response: httpx2.Response, call: Call, request: httpx2.Request) -> bytes:
     """Read an answer. A truncated one of known length raises; others cannot be detected."""
     headers = response.headers
     encoding = headers.get("content-encoding", "identity").lower()
     if response.is_success and call.whole:
         if "content-length" not in headers and "transfer-encoding" not in headers:
+            where = place(request)
             raise MalformedAnswerError(f"{where} does not tell how long its answer is")
         if encoding != "identity":
-            raise MalformedAnswerError(f"{where} was not asked to encode its answer")
+            raise MalformedAnswerError(f"{place(request)} was not asked to encode its answer")
     if "," in encoding:
-        raise StoreError(f"{where} encodes its answer more than once")
-    too_large = UnreadableError(
-        Cause.TOO_LARGE, f"{where} has more than {call.limit:,} bytes to give"
-    )
+        raise StoreError(f"{place(request)} encodes its answer more than once")
     length = headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length[:20]) > call.limit and not call.start:
-        raise too_large
+        raise _too_large(call, request)
     content = bytearray()
     async for chunk in response.aiter_bytes():
         content += chunk
         if call.start and response.is_success and len(content) > 1:
             break
         if len(content) > call.limit:
-            raise too_large
+            raise _too_large(call, request)
     return bytes(content)
+
+
+def _too_large(call: Call, request: httpx2.Request) -> UnreadableError:
+    problem = f"{place(request)} has more than {call.limit:,} bytes to give"
+    return UnreadableError(Cause.TOO_LARGE, problem)
 
 
 def _has_content(answer: Answer) -> bool:

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Annotated, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
+import httpx2
 import msgspec
 from aiolimiter import AsyncLimiter
 
@@ -121,11 +122,13 @@ class Rest:
         self._tags = _Tags(tags)
         self._pace = AsyncLimiter(1, 60 / deletions_a_minute) if deletions_a_minute else None
         self._url = f"{api_url.rstrip('/')}/repos/{quote(repository)}/actions"
-        self._headers = {
-            "Authorization": f"Bearer {token}",
-            "Accept": "application/vnd.github+json",
-            "X-GitHub-Api-Version": "2022-11-28",
-        }
+        self._headers = httpx2.Headers(
+            {
+                "Authorization": f"Bearer {token}",
+                "Accept": "application/vnd.github+json",
+                "X-GitHub-Api-Version": "2022-11-28",
+            }
+        )
 
     async def list_entries(self) -> Listing:
         """List all entries, in as few pages as there can be, unless some come or go.

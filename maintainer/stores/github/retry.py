@@ -48,6 +48,10 @@ class TryAgainError(Exception):
         self.wait = wait
 
 
+FAILURES = (httpx2.HTTPError, TryAgainError, TimeoutError, MalformedAnswerError)
+"""Errors after which a request may be retried."""
+
+
 class Attempts:
     """The attempts of one call."""
 
@@ -57,13 +61,14 @@ class Attempts:
         """Whether one may have been carried out although its answer was lost."""
         self._policy = policy
 
-    def __aiter__(self) -> AsyncIterator[stamina.Attempt]:
+    def since(self, elapsed: float) -> AsyncIterator[stamina.Attempt]:
+        """Return the attempts, if the first began so many seconds ago."""
         policy = self._policy
         return aiter(
             stamina.retry_context(
                 on=self._again,
                 attempts=policy.attempts,
-                timeout=policy.total,
+                timeout=policy.total - timedelta(seconds=elapsed),
                 wait_initial=policy.first_wait,
                 wait_max=policy.longest_wait,
                 wait_jitter=policy.first_wait,

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Annotated, TypeVar
 from urllib.parse import urljoin
 
+import httpx2
 import msgspec
 
 from maintainer.cacheconfig import ENTRY_VERSION, Ref
@@ -40,10 +41,13 @@ class ServiceV1:
         self._http = http
         self._token_env = token_env
         self._url = f"{url.rstrip('/')}/{_V1}"
-        self._headers = {
+        self._look_ups = httpx2.URL(urljoin(self._url, "cache"))
+        headers = {
             "Authorization": f"Bearer {token}",
             "Accept": "application/json;api-version=6.0-preview.1",
         }
+        self._headers = httpx2.Headers(headers)
+        self._json = httpx2.Headers(headers | {"Content-Type": "application/json"})
 
     async def find(self, key: str, *, prefix: bool) -> CacheHit | None:
         del prefix  # Version 1 knows only the loose look-up; the caller compares keys.
@@ -57,7 +61,7 @@ class ServiceV1:
         call = Call(
             kind="look-up",
             method="GET",
-            url=urljoin(self._url, "cache"),
+            url=self._look_ups,
             headers=self._headers,
             token_env=self._token_env,
             params={"keys": key, "version": ENTRY_VERSION},
@@ -87,7 +91,7 @@ class ServiceV1:
             kind="upload",
             method="PATCH",
             url=urljoin(self._url, url),
-            headers=self._headers | headers,
+            headers={**self._headers, **headers},
             token_env=self._token_env,
             content=chunk,
         )
@@ -104,7 +108,7 @@ class ServiceV1:
             kind=kind,
             method="POST",
             url=urljoin(self._url, url),
-            headers=self._headers | {"Content-Type": "application/json"},
+            headers=self._json,
             token_env=self._token_env,
             content=msgspec.json.encode(body),
             pace=self._http.uploads if kind == "reserve" else None,

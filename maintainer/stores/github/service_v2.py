@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import urljoin
 
+import httpx2
 import msgspec
 
 from maintainer.cacheconfig import ENTRY_VERSION
@@ -18,6 +19,7 @@ from maintainer.stores.github.service import InDoubtError, check_token, key_take
 _T = TypeVar("_T")
 
 _TWIRP = "twirp/github.actions.results.api.v1.CacheService/"
+_METHODS = ("GetCacheEntryDownloadURL", "CreateCacheEntry", "FinalizeCacheEntryUpload")
 _MAY_NOT = re.compile(
     r"permission|read.?only|denied|forbidden|not allowed|unauthori[sz]ed", re.IGNORECASE
 )
@@ -51,8 +53,11 @@ class ServiceV2:
     def __init__(self, http: Http, url: str, token: str, token_env: str) -> None:
         self._http = http
         self._token_env = token_env
-        self._url = f"{url.rstrip('/')}/{_TWIRP}"
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        base = f"{url.rstrip('/')}/{_TWIRP}"
+        self._urls = {method: httpx2.URL(urljoin(base, method)) for method in _METHODS}
+        self._headers = httpx2.Headers(
+            {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        )
 
     async def find(self, key: str, *, prefix: bool) -> CacheHit | None:
         body = {"key": key, "restore_keys": [key] if prefix else [], "version": ENTRY_VERSION}
@@ -90,7 +95,7 @@ class ServiceV2:
         call = Call(
             kind=kind,
             method="POST",
-            url=urljoin(self._url, method),
+            url=self._urls[method],
             headers=self._headers,
             token_env=self._token_env,
             content=msgspec.json.encode(body),
