@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
+import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
 from maintainer.graph.database import Database
@@ -149,7 +149,7 @@ class Service:
     process: Forked | subprocess.Popen[bytes]
     log: Path
     url: str = ""
-    client: httpx.Client = field(default_factory=httpx.Client)
+    client: httpx2.Client = field(default_factory=httpx2.Client)
 
     def wait_until_it_serves(self) -> None:
         """Wait until the log says where."""
@@ -161,13 +161,13 @@ class Service:
         match = _URL.search(self.log.read_text())
         return match[1] if match else None
 
-    def get(self, path: str, **headers: str) -> httpx.Response:
+    def get(self, path: str, **headers: str) -> httpx2.Response:
         """Ask for a page."""
-        return httpx.get(f"{self.url}{path}", headers=headers, timeout=PATIENCE)
+        return httpx2.get(f"{self.url}{path}", headers=headers, timeout=PATIENCE)
 
     def is_ready(self) -> bool:
         """Return whether all targets are doing well."""
-        return self.get("readyz").status_code == httpx.codes.OK
+        return self.get("readyz").status_code == httpx2.codes.OK
 
     def wait_until_ready(self) -> None:
         """Wait for the first good run of each target."""

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 
-import httpx2 as httpx
+import httpx2
 import pytest
 
 from maintainer.emulator.command import parse_listen, run_emulator
@@ -29,7 +29,7 @@ def test_it_serves_with_what_it_prints_until_it_is_told_to_stop(number: signal.S
             assert match, line
             environment[match[1]] = match[2]
         api, repository = environment["GITHUB_API_URL"], environment["GITHUB_REPOSITORY"]
-        answer = httpx.get(
+        answer = httpx2.get(
             f"{api}/repos/{repository}/actions/caches",
             headers={"Authorization": f"Bearer {environment['GITHUB_TOKEN']}"},
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
-import httpx2 as httpx
+import httpx2
 import pytest
 
 from maintainer.emulator import (
@@ -38,7 +38,7 @@ class World:
         self.cache = cache
         self.seen: list[Request] = []
         running.observe(after=self.seen.append)
-        self.http = httpx.Client(base_url=running.url, timeout=5.0)
+        self.http = httpx2.Client(base_url=running.url, timeout=5.0)
         self.runtime = {"Authorization": f"Bearer {environment['ACTIONS_RUNTIME_TOKEN']}"}
         self.rest = {"Authorization": f"Bearer {environment['GITHUB_TOKEN']}"}
         for name in ("one", "two", "three"):
@@ -51,9 +51,9 @@ class World:
         self.unsent_url = self.twirp("CreateCacheEntry", "unsent").json()["signed_upload_url"]
         self.seen.clear()
 
-    def request(self, kind: Kind) -> httpx.Response:
+    def request(self, kind: Kind) -> httpx2.Response:
         """Make a request that succeeds if nothing goes wrong."""
-        calls: dict[Kind, Callable[[], httpx.Response]] = {
+        calls: dict[Kind, Callable[[], httpx2.Response]] = {
             "list": self.list,
             "look-up": lambda: self.twirp("GetCacheEntryDownloadURL", "one"),
             "download": lambda: self.http.get(self.download_url),
@@ -66,15 +66,15 @@ class World:
         }
         return calls[kind]()
 
-    def list(self) -> httpx.Response:
+    def list(self) -> httpx2.Response:
         params = {"sort": "created_at", "direction": "asc"}
         return self.http.get("/repos/a/b/actions/caches", headers=self.rest, params=params)
 
-    def twirp(self, method: str, key: str, **more: object) -> httpx.Response:
+    def twirp(self, method: str, key: str, **more: object) -> httpx2.Response:
         body = {"key": key, "version": "v", **more}
         return self.http.post(f"{TWIRP}/{method}", headers=self.runtime, json=body)
 
-    def put(self, url: str) -> httpx.Response:
+    def put(self, url: str) -> httpx2.Response:
         return self.http.put(url, content=CONTENT, headers={"x-ms-blob-type": "BlockBlob"})
 
     def state(self) -> object:
@@ -140,7 +140,7 @@ def test_a_connection_breaks_before_or_after_the_request_was_carried_out(
     before = world.state()
     world.inject(Fault(kind=fault, request=kind))
     # A client that was still sending may be told of an end in place of a reset.
-    with pytest.raises((httpx.NetworkError, httpx.RemoteProtocolError)):
+    with pytest.raises((httpx2.NetworkError, httpx2.RemoteProtocolError)):
         world.request(kind)
     assert (world.state() != before) == (done and kind in CHANGING)
     assert [(r.kind, r.status, r.fault) for r in world.seen] == [(kind, None, fault)]
@@ -151,14 +151,14 @@ def test_a_connection_breaks_before_or_after_the_request_was_carried_out(
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stalled_request_gets_no_answer(world: World, kind: Kind) -> None:
     before = world.state()
-    world.http.timeout = httpx.Timeout(5.0, read=0.2)
+    world.http.timeout = httpx2.Timeout(5.0, read=0.2)
     world.inject(Fault(kind="stall", request=kind))
-    with pytest.raises(httpx.ReadTimeout):
+    with pytest.raises(httpx2.ReadTimeout):
         world.request(kind)
     assert world.state() == before
-    world.http.timeout = httpx.Timeout(5.0)
+    world.http.timeout = httpx2.Timeout(5.0)
     world.inject(Fault(kind="stall", request=kind, seconds=0.1))
-    with pytest.raises((httpx.NetworkError, httpx.RemoteProtocolError)):
+    with pytest.raises((httpx2.NetworkError, httpx2.RemoteProtocolError)):
         world.request(kind)
     assert world.state() == before
 
@@ -168,11 +168,11 @@ def test_a_page_or_another_shape_comes_in_place_of_the_answer(world: World, kind
     before = world.state()
     world.inject(Fault(kind="html", request=kind))
     answer = world.request(kind)
-    assert answer.status_code == httpx.codes.OK
+    assert answer.status_code == httpx2.codes.OK
     assert answer.headers["content-type"].startswith("text/html")
     world.inject(Fault(kind="wrong-shape", request=kind, body="[1]"))
     answer = world.request(kind)
-    assert (answer.status_code, answer.json()) == (httpx.codes.OK, [1])
+    assert (answer.status_code, answer.json()) == (httpx2.codes.OK, [1])
     assert world.state() == before
 
 
@@ -190,7 +190,7 @@ def test_a_request_is_carried_out_and_the_client_is_told_otherwise(
 @pytest.mark.parametrize("kind", ["list", "look-up", "download", "reserve", "finalize"])
 def test_half_of_an_answer_comes_and_then_the_end(world: World, kind: Kind) -> None:
     world.inject(Fault(kind="truncated", request=kind))
-    with pytest.raises(httpx.RemoteProtocolError, match="complete message"):
+    with pytest.raises(httpx2.RemoteProtocolError, match="complete message"):
         world.request(kind)
     assert world.seen[-1].fault == "truncated"
 
@@ -200,7 +200,7 @@ def test_half_of_a_large_download_comes(world: World) -> None:
     world.running.call(lambda cache: cache.put("large", size=size, ref=MAIN, version="v"))
     url = world.twirp("GetCacheEntryDownloadURL", "large").json()["signed_download_url"]
     world.inject(Fault(kind="truncated"))
-    with pytest.raises(httpx.RemoteProtocolError, match=rf"received {size // 2} bytes"):
+    with pytest.raises(httpx2.RemoteProtocolError, match=rf"received {size // 2} bytes"):
         world.http.get(url)
 
 
@@ -212,7 +212,7 @@ def test_a_look_up_misses_what_exists(world: World) -> None:
         params={"keys": "one", "version": "v"},
         headers=world.runtime,
     )
-    assert answer.status_code == httpx.codes.NO_CONTENT
+    assert answer.status_code == httpx2.codes.NO_CONTENT
     world.inject()
     assert world.request("look-up").json()["ok"] is True
 
@@ -222,7 +222,7 @@ def test_a_signed_url_is_no_longer_good(world: World, kind: Kind) -> None:
     before = world.state()
     world.inject(Fault(kind="expired", request=kind))
     answer = world.request(kind)
-    assert answer.status_code == httpx.codes.FORBIDDEN
+    assert answer.status_code == httpx2.codes.FORBIDDEN
     assert answer.headers["x-ms-error-code"] == "AuthenticationFailed"
     assert world.state() == before
 
@@ -231,7 +231,7 @@ def test_a_download_finds_no_content_and_the_entry_stays(world: World) -> None:
     before = world.state()
     world.inject(Fault(kind="no-content", request="download"))
     answer = world.request("download")
-    assert answer.status_code == httpx.codes.NOT_FOUND
+    assert answer.status_code == httpx2.codes.NOT_FOUND
     assert answer.headers["x-ms-error-code"] == "BlobNotFound"
     assert world.state() == before
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import httpx2 as httpx
+import httpx2
 import pytest
 
 from maintainer.emulator import ActionsCache, Running, serve_in_thread
@@ -37,16 +37,16 @@ def running(cache: ActionsCache) -> Iterator[Running]:
 
 
 @pytest.fixture
-def rest(running: Running) -> Iterator[httpx.Client]:
+def rest(running: Running) -> Iterator[httpx2.Client]:
     token = running.environment(MAIN)["GITHUB_TOKEN"]
-    with httpx.Client(
+    with httpx2.Client(
         base_url=f"{running.url}/repos/example/app/actions",
         headers={"Authorization": f"token {token}"},
     ) as client:
         yield client
 
 
-def _keys(answer: httpx.Response) -> list[str]:
+def _keys(answer: httpx2.Response) -> list[str]:
     return [entry["key"] for entry in answer.json()["actions_caches"]]
 
 
@@ -68,7 +68,7 @@ def test_our_client_lists_every_entry_in_as_few_pages_as_there_are(running: Runn
     assert pages == ["list"] * 3
 
 
-def test_a_page_has_at_most_a_hundred_entries_and_thirty_unless_asked(rest: httpx.Client) -> None:
+def test_a_page_has_at_most_a_hundred_entries_and_thirty_unless_asked(rest: httpx2.Client) -> None:
     assert len(_keys(rest.get("caches"))) == 30
     assert len(_keys(rest.get("caches", params={"per_page": "1000"}))) == 100
     last = rest.get("caches", params={"per_page": "100", "page": "3"})
@@ -89,42 +89,42 @@ def test_a_page_has_at_most_a_hundred_entries_and_thirty_unless_asked(rest: http
     ],
 )
 def test_pages_come_in_the_order_asked_for(
-    rest: httpx.Client, sort: str, direction: str, first: str
+    rest: httpx2.Client, sort: str, direction: str, first: str
 ) -> None:
     answer = rest.get("caches", params={"sort": sort, "direction": direction})
     assert _keys(answer)[0] == first
 
 
-def test_a_listing_can_be_of_one_ref_and_one_prefix(rest: httpx.Client) -> None:
+def test_a_listing_can_be_of_one_ref_and_one_prefix(rest: httpx2.Client) -> None:
     answer = rest.get("caches", params={"ref": TOPIC, "key": "key-1"})
     assert sorted(_keys(answer)) == ["key-100", "key-150"]
     assert answer.json()["total_count"] == 2
 
 
-def test_an_entry_is_deleted_once(rest: httpx.Client, cache: ActionsCache) -> None:
-    assert rest.delete("caches/7").status_code == httpx.codes.NO_CONTENT
-    assert rest.delete("caches/7").status_code == httpx.codes.NOT_FOUND
+def test_an_entry_is_deleted_once(rest: httpx2.Client, cache: ActionsCache) -> None:
+    assert rest.delete("caches/7").status_code == httpx2.codes.NO_CONTENT
+    assert rest.delete("caches/7").status_code == httpx2.codes.NOT_FOUND
     assert len(cache.entries()) == 249
 
 
 def test_a_key_is_deleted_in_the_ref_that_is_named_or_in_all(
-    rest: httpx.Client, cache: ActionsCache
+    rest: httpx2.Client, cache: ActionsCache
 ) -> None:
     cache.put("key-001", b"", ref=TOPIC)
     deleted = rest.delete("caches", params={"key": "key-001", "ref": TOPIC})
     assert [entry["ref"] for entry in deleted.json()["actions_caches"]] == [TOPIC]
     cache.put("key-001", b"", ref=TOPIC)
     assert rest.delete("caches", params={"key": "key-001"}).json()["total_count"] == 2
-    assert rest.delete("caches", params={"key": "key-001"}).status_code == httpx.codes.NOT_FOUND
-    assert rest.delete("caches", params={"key": "key-00"}).status_code == httpx.codes.NOT_FOUND
+    assert rest.delete("caches", params={"key": "key-001"}).status_code == httpx2.codes.NOT_FOUND
+    assert rest.delete("caches", params={"key": "key-00"}).status_code == httpx2.codes.NOT_FOUND
 
 
-def test_a_deleted_key_can_be_written_again(rest: httpx.Client, cache: ActionsCache) -> None:
+def test_a_deleted_key_can_be_written_again(rest: httpx2.Client, cache: ActionsCache) -> None:
     rest.delete("caches/1").raise_for_status()
     assert cache.put("key-000", b"", ref=TOPIC).id == 251
 
 
-def test_usage_and_limits_have_githubs_shape(rest: httpx.Client, cache: ActionsCache) -> None:
+def test_usage_and_limits_have_githubs_shape(rest: httpx2.Client, cache: ActionsCache) -> None:
     assert rest.get("cache/usage").json() == {
         "full_name": "example/app",
         "active_caches_size_in_bytes": cache.usage,

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, get_args
 
-import httpx2 as httpx
+import httpx2
 import pytest
 
 from maintainer.emulator import ActionsCache, Request, Running, serve_in_thread
@@ -189,7 +189,7 @@ def test_a_refused_write_is_told_in_the_words_that_githubs_client_looks_for(
     assert v2.json()["ok"] is False
     assert v2.json()["message"].startswith("cache write denied:")
     v1 = _post(running, reader, "_apis/artifactcache/caches", {"key": "k", "version": "v"})
-    assert v1.status_code == httpx.codes.FORBIDDEN
+    assert v1.status_code == httpx2.codes.FORBIDDEN
     assert v1.json()["message"].startswith("cache write denied:")
 
 
@@ -197,22 +197,22 @@ def test_a_refused_write_is_told_in_the_words_that_githubs_client_looks_for(
 def test_only_its_own_tokens_are_good(running: Running, token: str) -> None:
     headers = {b"Authorization": token.encode("latin-1")}
     for path in (f"{TWIRP}/CreateCacheEntry", "_apis/artifactcache/caches"):
-        answer = httpx.post(f"{running.url}/{path}", headers=headers, json={})
-        assert answer.status_code == httpx.codes.UNAUTHORIZED
-    answer = httpx.get(f"{running.url}/repos/a/b/actions/caches", headers=headers)
-    assert answer.status_code == httpx.codes.UNAUTHORIZED
+        answer = httpx2.post(f"{running.url}/{path}", headers=headers, json={})
+        assert answer.status_code == httpx2.codes.UNAUTHORIZED
+    answer = httpx2.get(f"{running.url}/repos/a/b/actions/caches", headers=headers)
+    assert answer.status_code == httpx2.codes.UNAUTHORIZED
 
 
 def test_the_rest_token_is_no_runtime_token_nor_the_other_way_round(running: Running) -> None:
     environment = running.environment(MAIN)
     swapped = environment | {"ACTIONS_RUNTIME_TOKEN": environment["GITHUB_TOKEN"]}
     answer = _post(running, swapped, f"{TWIRP}/CreateCacheEntry", {"key": "k", "version": "v"})
-    assert answer.status_code == httpx.codes.UNAUTHORIZED
-    answer = httpx.get(
+    assert answer.status_code == httpx2.codes.UNAUTHORIZED
+    answer = httpx2.get(
         f"{running.url}/repos/a/b/actions/caches",
         headers={"Authorization": f"Bearer {environment['ACTIONS_RUNTIME_TOKEN']}"},
     )
-    assert answer.status_code == httpx.codes.UNAUTHORIZED
+    assert answer.status_code == httpx2.codes.UNAUTHORIZED
 
 
 def test_a_wrong_size_is_refused_and_the_key_stays_locked(running: Running) -> None:
@@ -224,7 +224,7 @@ def test_a_wrong_size_is_refused_and_the_key_stays_locked(running: Running) -> N
     finalize = f"{TWIRP}/FinalizeCacheEntryUpload"
     unsent = _post(running, environment, finalize, named | {"size_bytes": 0})
     assert unsent.json()["code"] == "invalid_argument"
-    httpx.put(url, content=b"five!", headers={"x-ms-blob-type": "BlockBlob"}).raise_for_status()
+    httpx2.put(url, content=b"five!", headers={"x-ms-blob-type": "BlockBlob"}).raise_for_status()
     wrong = _post(running, environment, finalize, named | {"size_bytes": "4"})
     assert wrong.json()["code"] == "invalid_argument"
     assert running.call(lambda cache: cache.reserved) == [(MAIN, "k")]
@@ -240,9 +240,9 @@ def test_chunks_of_version_1_may_arrive_in_any_order_but_none_may_miss(running: 
     cache_id = _post(running, environment, base, {"key": "k", "version": "v"}).json()["cacheId"]
     headers = {"Authorization": f"Bearer {environment['ACTIONS_RUNTIME_TOKEN']}"}
 
-    def send(start: int, content: bytes) -> httpx.Response:
+    def send(start: int, content: bytes) -> httpx2.Response:
         stop = start + len(content) - 1
-        return httpx.patch(
+        return httpx2.patch(
             f"{running.url}/{base}/{cache_id}",
             content=content,
             headers=headers | {"Content-Range": f"bytes {start}-{stop}/*"},
@@ -250,7 +250,7 @@ def test_chunks_of_version_1_may_arrive_in_any_order_but_none_may_miss(running: 
 
     send(3, b"def").raise_for_status()
     early = _post(running, environment, f"{base}/{cache_id}", {"size": 6})
-    assert early.status_code == httpx.codes.BAD_REQUEST
+    assert early.status_code == httpx2.codes.BAD_REQUEST
     send(0, b"abc").raise_for_status()
     _post(running, environment, f"{base}/{cache_id}", {"size": 6}).raise_for_status()
     assert running.call(lambda cache: cache.entries()[0].content) == b"abcdef"
@@ -262,7 +262,7 @@ def test_another_refs_upload_cannot_be_written_to(running: Running) -> None:
     theirs = running.environment(TOPIC, service="v1")
     cache_id = _post(running, mine, base, {"key": "k", "version": "v"}).json()["cacheId"]
     answer = _post(running, theirs, f"{base}/{cache_id}", {"size": 0})
-    assert answer.status_code == httpx.codes.NOT_FOUND
+    assert answer.status_code == httpx2.codes.NOT_FOUND
 
 
 def test_above_the_quota_the_least_recently_used_go_first(clock: Clock) -> None:
@@ -286,7 +286,7 @@ def test_a_look_up_counts_as_a_use_and_a_listing_does_not(
     cache.put("key", b"", ref=MAIN)
     environment = running.environment(MAIN)
     clock.step(hours=1)
-    httpx.get(
+    httpx2.get(
         f"{running.url}/repos/a/b/actions/caches",
         headers={"Authorization": f"Bearer {environment['GITHUB_TOKEN']}"},
     ).raise_for_status()
@@ -329,6 +329,6 @@ def test_what_an_observer_raises_reaches_the_test(cache: ActionsCache) -> None:
 
 def _post(
     running: Running, environment: dict[str, str], path: str, body: Mapping[str, object]
-) -> httpx.Response:
+) -> httpx2.Response:
     headers = {"Authorization": f"Bearer {environment['ACTIONS_RUNTIME_TOKEN']}"}
-    return httpx.post(f"{running.url}/{path}", headers=headers, json=body)
+    return httpx2.post(f"{running.url}/{path}", headers=headers, json=body)

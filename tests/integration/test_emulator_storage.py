@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import httpx2 as httpx
+import httpx2
 import pytest
 from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError
 from azure.storage.blob import BlobClient
@@ -41,7 +41,7 @@ class World:
 
     def _call(self, method: str, key: str, **more: object) -> dict[str, str]:
         token = self.running.environment(MAIN)["ACTIONS_RUNTIME_TOKEN"]
-        answer = httpx.post(
+        answer = httpx2.post(
             f"{self.running.url}/twirp/github.actions.results.api.v1.CacheService/{method}",
             headers={"Authorization": f"Bearer {token}"},
             json={"key": key, "version": VERSION, **more},
@@ -109,37 +109,37 @@ def test_azures_sdk_understands_the_errors(world: World) -> None:
 def test_a_range_is_answered_with_206_and_says_what_it_is(
     world: World, header: str, asked: str, start: int, stop: int
 ) -> None:
-    answer = httpx.get(world.put(CONTENT), headers={header: asked})
-    assert answer.status_code == httpx.codes.PARTIAL_CONTENT
+    answer = httpx2.get(world.put(CONTENT), headers={header: asked})
+    assert answer.status_code == httpx2.codes.PARTIAL_CONTENT
     assert answer.content == CONTENT[start:stop]
     assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{len(CONTENT)}"
 
 
 @pytest.mark.parametrize("asked", [f"bytes={len(CONTENT)}-", "bytes=10-9"])
 def test_a_range_beyond_the_content_is_refused(world: World, asked: str) -> None:
-    answer = httpx.get(world.put(CONTENT), headers={"Range": asked})
-    assert answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE
+    answer = httpx2.get(world.put(CONTENT), headers={"Range": asked})
+    assert answer.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE
 
 
 def test_content_of_which_only_the_size_is_known_reads_as_zeros(world: World) -> None:
     size = 3 * 1024**2 + 1
     world.cache.put("key", size=size, ref=MAIN, version=VERSION)
-    assert httpx.get(world.download_url("key")).content == bytes(size)
+    assert httpx2.get(world.download_url("key")).content == bytes(size)
 
 
 def test_every_answer_to_an_upload_has_what_buildkit_needs(world: World) -> None:
     url = world.upload_url("key")
-    merged = httpx.URL(url)
+    merged = httpx2.URL(url)
     answers = [
-        httpx.put(merged.copy_merge_params({"comp": "block", "blockid": "AA=="}), content=b"x"),
-        httpx.put(
+        httpx2.put(merged.copy_merge_params({"comp": "block", "blockid": "AA=="}), content=b"x"),
+        httpx2.put(
             merged.copy_merge_params({"comp": "blocklist"}),
             content=b"<BlockList><Latest>AA==</Latest></BlockList>",
         ),
-        httpx.put(url, headers={"x-ms-blob-type": "BlockBlob"}, content=b"x"),
+        httpx2.put(url, headers={"x-ms-blob-type": "BlockBlob"}, content=b"x"),
     ]
     for answer in answers:
-        assert answer.status_code == httpx.codes.CREATED
+        assert answer.status_code == httpx2.codes.CREATED
         assert {"x-ms-request-id", "x-ms-version", "etag", "last-modified", "date"} <= set(
             answer.headers
         )
@@ -149,9 +149,9 @@ def test_a_url_is_good_for_its_purpose_and_its_blob_and_a_while(world: World) ->
     download = world.put(CONTENT)
     upload = world.upload_url("other")
     headers = {"x-ms-blob-type": "BlockBlob"}
-    assert httpx.get(download).status_code == httpx.codes.OK
-    assert httpx.put(download, content=b"", headers=headers).status_code == httpx.codes.FORBIDDEN
-    assert httpx.get(upload).status_code == httpx.codes.FORBIDDEN
+    assert httpx2.get(download).status_code == httpx2.codes.OK
+    assert httpx2.put(download, content=b"", headers=headers).status_code == httpx2.codes.FORBIDDEN
+    assert httpx2.get(upload).status_code == httpx2.codes.FORBIDDEN
     for forged in (
         download.replace("actions-cache/1?", "actions-cache/2?"),
         download.replace("sp=r", "sp=w"),
@@ -159,11 +159,11 @@ def test_a_url_is_good_for_its_purpose_and_its_blob_and_a_while(world: World) ->
         download.replace("se=2026", "se=2027"),
         download.replace("sig=", "sig=%C3%A9"),
     ):
-        assert httpx.get(forged).status_code == httpx.codes.FORBIDDEN
+        assert httpx2.get(forged).status_code == httpx2.codes.FORBIDDEN
     world.now += timedelta(hours=1)
-    assert httpx.get(download).status_code == httpx.codes.FORBIDDEN
-    assert httpx.put(upload, content=b"", headers=headers).status_code == httpx.codes.FORBIDDEN
-    assert httpx.get(world.download_url("key")).content == CONTENT
+    assert httpx2.get(download).status_code == httpx2.codes.FORBIDDEN
+    assert httpx2.put(upload, content=b"", headers=headers).status_code == httpx2.codes.FORBIDDEN
+    assert httpx2.get(world.download_url("key")).content == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_a_url_is_good_for_its_purpose_and_its_blob_and_a_while(world: World) ->
     ],
 )
 def test_a_block_list_that_is_none_is_refused(world: World, body: bytes) -> None:
-    url = httpx.URL(world.upload_url("key"))
+    url = httpx2.URL(world.upload_url("key"))
     block = url.copy_merge_params({"comp": "block", "blockid": "AA=="})
-    assert httpx.put(block, content=b"x").status_code == httpx.codes.CREATED
-    answer = httpx.put(url.copy_merge_params({"comp": "blocklist"}), content=body)
-    assert answer.status_code == httpx.codes.BAD_REQUEST
+    assert httpx2.put(block, content=b"x").status_code == httpx2.codes.CREATED
+    answer = httpx2.put(url.copy_merge_params({"comp": "blocklist"}), content=body)
+    assert answer.status_code == httpx2.codes.BAD_REQUEST

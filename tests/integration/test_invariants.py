@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
+import httpx2
 import pytest
 from hypothesis import given
 
@@ -32,7 +32,7 @@ class Vandal:
 
     world: World
     watcher: Watcher
-    http: httpx.Client
+    http: httpx2.Client
 
     def begin(self, grace: timedelta = GRACE) -> None:
         self.world.running.call(lambda _: self.watcher.begin(grace=grace, readable=[MAIN]))
@@ -71,7 +71,7 @@ def vandal(tmp_path: Path) -> Iterator[Vandal]:
         watcher = Watcher(world.cache)
         world.running.observe(before=watcher.before, after=watcher.after)
         rest = {"Authorization": f"Bearer {world.running.environment(MAIN)['GITHUB_TOKEN']}"}
-        with httpx.Client(base_url=world.running.url, headers=rest) as http:
+        with httpx2.Client(base_url=world.running.url, headers=rest) as http:
             yield Vandal(world, watcher, http)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-import httpx2 as httpx
+import httpx2
 import pytest
 
 from maintainer.emulator import Fault, FaultPlan
@@ -662,14 +662,14 @@ def test_every_answer_is_closed_to_strangers(served: Service, path: str) -> None
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 def test_nothing_can_be_changed_from_outside(served: Service, method: str) -> None:
-    answer = httpx.request(method, f"{served.url}runs/1", timeout=PATIENCE)
+    answer = httpx2.request(method, f"{served.url}runs/1", timeout=PATIENCE)
 
     assert answer.status_code == 405
     assert answer.headers["allow"] == "GET, HEAD"
 
 
 def test_head_is_get_without_a_body(served: Service) -> None:
-    answer = httpx.head(f"{served.url}runs/1", timeout=PATIENCE)
+    answer = httpx2.head(f"{served.url}runs/1", timeout=PATIENCE)
 
     assert answer.status_code == 200
     assert answer.content == b""

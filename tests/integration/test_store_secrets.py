@@ -219,7 +219,7 @@ async def test_httpx_would_have_told_the_signature(
     server.on("blob", Reply(200, b"content"))
 
     async with store_v2(server.url) as store:
-        # Whatever a program does to its own loggers, it takes this one to hear httpx again.
+        # Whatever a program does to its own loggers, it takes this one to hear httpx2 again.
         caplog.set_level(logging.INFO, logger="httpx2")
         await store.read(CacheHit(KEY, f"{server.url}/blob?sig={SIGNATURE}"))
         assert SIGNATURE in caplog.text

@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import anyio
-import httpx2 as httpx
+import httpx2
 import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
@@ -60,7 +60,7 @@ def test_pin_uvicorn_constructs_the_configured_protocol_with_keywords() -> None:
 
 
 def test_pin_uvicorn_copies_the_state_of_a_connection_to_each_request(address: Address) -> None:
-    with httpx.Client(base_url=f"http://{address[0]}:{address[1]}") as client:
+    with httpx2.Client(base_url=f"http://{address[0]}:{address[1]}") as client:
         assert [client.get("/").text for _ in range(2)] == [TRANSPORT, TRANSPORT]
 
 
@@ -82,7 +82,7 @@ def test_pin_uvicorn_counts_connections_and_leaves_signals_alone_on_other_thread
     monkeypatch.setattr(uvicorn.Server, "__init__", keep)
     # `signal.signal` raises ValueError on any thread but the main one.
     with serving(count, listening := listen("127.0.0.1", 0)):
-        assert httpx.get(url_of(listening)).text == "x"
+        assert httpx2.get(url_of(listening)).text == "x"
 
     assert counted == [1]
     assert made[0].server_state.connections == set()
@@ -138,9 +138,9 @@ def test_idle_connections_do_not_keep_probes_out_for_long(tmp_path: Path) -> Non
         host, _, port = service.url.removeprefix("http://").rstrip("/").partition(":")
         for _ in range(64):
             stack.enter_context(connected((host, int(port))))
-        assert service.get("healthz").status_code == httpx.codes.SERVICE_UNAVAILABLE
+        assert service.get("healthz").status_code == httpx2.codes.SERVICE_UNAVAILABLE
 
-        wait_until(lambda: service.get("healthz").status_code == httpx.codes.OK)
+        wait_until(lambda: service.get("healthz").status_code == httpx2.codes.OK)
 
 
 # Its end.
@@ -165,7 +165,7 @@ def test_it_answers_the_request_under_way_before_it_stops() -> None:
 
     listening = listen("127.0.0.1", 0)
     url = url_of(listening)
-    client = threading.Thread(target=lambda: answers.append(httpx.get(url).text))
+    client = threading.Thread(target=lambda: answers.append(httpx2.get(url).text))
     with serving(slow, listening):
         client.start()
         assert begun.wait(LONG)
