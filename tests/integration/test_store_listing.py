@@ -1,6 +1,7 @@
 """The list of entries: complete, or said not to be, and in as few pages as there can be."""
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -57,6 +58,7 @@ class World:
         self.links = False
         self.ties_go_by_id = False
         self.asked = 0
+        self._lock = threading.Lock()
 
     def add(self, *numbers: int) -> None:
         self.entries |= {number: _entry(number) for number in numbers}
@@ -66,6 +68,10 @@ class World:
             self.entries.pop(number, None)
 
     def page(self, request: Request) -> Reply:
+        with self._lock:
+            return self._page(request)
+
+    def _page(self, request: Request) -> Reply:
         assert request.query["sort"] == ["created_at"]
         assert request.query["per_page"] == ["100"]
         self.asked += 1

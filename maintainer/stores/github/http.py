@@ -11,6 +11,7 @@ import httpx2
 from aiolimiter import AsyncLimiter
 
 from maintainer import __version__
+from maintainer.concurrency import MAX_AT_ONCE
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.logs import keep_secrets_out_of_logs
 from maintainer.model.doubt import Cause
@@ -21,14 +22,12 @@ from maintainer.stores.github.answers import (
     malformed,
     place,
 )
-from maintainer.stores.github.limits import requested_wait, is_rate_limited, note_rate_limit
+from maintainer.stores.github.limits import is_rate_limited, note_rate_limit, requested_wait
 from maintainer.stores.github.retry import FAILURES, Attempts, RetryPolicy, TryAgainError, say
 from maintainer.stores.requests import REST_KINDS, RequestLog
 
 _T = TypeVar("_T")
 
-CONCURRENCY = 8
-"""Requests under way at once."""
 MAX_ANSWER_SIZE = 16 * 1024 * 1024
 """Bytes of JSON; a page of a hundred entries has a hundredth of it."""
 UPLOADS, UPLOADS_WITHIN = 100, timedelta(minutes=1)
@@ -78,9 +77,9 @@ class Http:
         self._client = httpx2.AsyncClient(
             headers={"User-Agent": f"maintainer/{__version__}"},
             timeout=httpx2.Timeout(30.0, connect=10.0),
-            limits=httpx2.Limits(max_connections=CONCURRENCY),
+            limits=httpx2.Limits(max_connections=MAX_AT_ONCE),
         )
-        self._places = anyio.CapacityLimiter(CONCURRENCY)
+        self._places = anyio.CapacityLimiter(MAX_AT_ONCE)
         self.uploads = AsyncLimiter(UPLOADS, UPLOADS_WITHIN.total_seconds())
 
     async def __aenter__(self) -> Self:

@@ -6,7 +6,7 @@ Source: https://docs.github.com/rest/actions/cache
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -18,6 +18,7 @@ import msgspec
 from aiolimiter import AsyncLimiter
 
 from maintainer.cacheconfig import ENTRY_VERSION, IndexKey, Ref, hash_ref, parse_key
+from maintainer.concurrency import MAX_AT_ONCE, for_each
 from maintainer.errors import StoreError
 from maintainer.model.entry import Listing, StoredEntry, StoreLimits
 from maintainer.spool import Mapped, Spool
@@ -37,6 +38,8 @@ DELETIONS_A_MINUTE = 180
 
 _LAST_YEAR = 9000
 _PASSES = 3
+_PAGES_AT_ONCE = 4 * MAX_AT_ONCE
+"""Pages in memory; with more than are under way at once, one that is slow holds up few others."""
 _NEXT_LINK = re.compile(r'<([^<>]*)>\s*;\s*rel="?(next|last)"?')
 
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
@@ -133,18 +136,17 @@ class Rest:
     async def list_entries(self) -> Listing:
         """List all entries, in as few pages as there can be, unless some come or go.
 
-        Offset paging shifts: when an entry goes, those after it move to earlier pages, and are not
-        seen if those were read already. So the newest hundred are read first, newest first, and
-        then the older ones in the order of creation from the last page to the first: what goes
-        moves the others to pages still to be read, and what comes moves nothing. Whatever else
-        makes an entry missing (pages that repeat or leave out, ties sorted now this, now that way)
-        leaves fewer than were counted, and the list is read again.
+        The first page holds the newest hundred and the number of all; the others are read several
+        at a time, in the order of creation, so that what comes moves nothing. But offset paging
+        shifts: when an entry goes, those after it move to earlier pages, and are not seen if those
+        were read already. Whatever makes an entry missing (pages that repeat or leave out, ties
+        sorted now this, now that way) leaves fewer than were there at first, and the list is read
+        again: one page after the other, the last one first, so that what goes moves the others to
+        pages still to be read.
         """
         passes: list[_Pass] = []
         for number in range(_PASSES):
-            first = await self._page(1, "desc")
-            shown = _Pass(first)
-            await self._older(first, shown, again=number > 0)
+            shown = await self._read_in_order() if number else await self._read_at_once()
             if shown.holds_all:
                 return Listing(self._tags.spell(shown.entries), complete=shown.is_whole)
             passes.append(shown)
@@ -162,10 +164,26 @@ class Rest:
             raise StoreError("GitHub's API lists entries of BuildKit that lack what must be known")
         return tuple(self._tags.spell(page.entries.values()))
 
-    async def _older(self, first: _Page, shown: "_Pass", *, again: bool) -> None:
-        """Read what is not on the first page; `again` reads what ought to be there too."""
-        for number in range(first.pages if again else first.pages - 1, 0, -1):
-            shown.add(await self._page(number, "asc"))
+    async def _read_at_once(self) -> "_Pass":
+        """Read the first page, and then what is not on it, some pages at a time."""
+        first = await self._page(1, "desc")
+        shown = _Pass(first, at_once=True)
+        older = range(first.pages - 1, 0, -1)
+        for start in range(0, len(older), _PAGES_AT_ONCE):
+            for page in await for_each(self._older, older[start : start + _PAGES_AT_ONCE]):
+                shown.add(page)
+        return shown
+
+    async def _read_in_order(self) -> "_Pass":
+        """Read all pages one by one, also what ought to be on the first."""
+        first = await self._page(1, "desc")
+        shown = _Pass(first, at_once=False)
+        for number in range(first.pages, 0, -1):
+            shown.add(await self._older(number))
+        return shown
+
+    async def _older(self, number: int) -> _Page:
+        return await self._page(number, "asc")
 
     async def _page(self, number: int, direction: str) -> _Page:
         params = {
@@ -249,29 +267,43 @@ class Rest:
 class _Pass:
     """What one reading of all pages has shown."""
 
-    def __init__(self, first: _Page) -> None:
+    def __init__(self, first: _Page, *, at_once: bool) -> None:
         self.entries = Spool()
         self.is_whole = True
         self._total = first.total
         self._newest = max((entry.created_at for entry in first.entries.values()), default=None)
-        self._counted = 0
+        self._at_once = at_once
+        self._counted = len(first.entries)
         self._ids: set[int] = set()
-        self.add(first)
+        self._add(first)
 
     def add(self, page: _Page) -> None:
-        """Take in a page."""
-        new = [entry for entry in page.entries.values() if entry.id not in self._ids]
-        self.entries.add(new)
-        self._ids.update(entry.id for entry in new)
-        # Those created later than the newest on the first page were not counted.
-        newest = self._newest
-        self._counted += sum(newest is None or entry.created_at <= newest for entry in new)
-        self.is_whole = self.is_whole and page.is_whole
+        """Take in a page, after the first."""
+        self._counted += sum(map(self._was_there, self._add(page)))
 
     @property
     def holds_all(self) -> bool:
         """Whether all entries are there that the first answer counted."""
         return self._counted == self._total
+
+    def _add(self, page: _Page) -> Sequence[StoredEntry]:
+        """Take in a page; return those of its entries that no page before has shown."""
+        new = [entry for entry in page.entries.values() if entry.id not in self._ids]
+        self.entries.add(new)
+        self._ids.update(entry.id for entry in new)
+        self.is_whole = self.is_whole and page.is_whole
+        return new
+
+    def _was_there(self, entry: StoredEntry) -> bool:
+        """Whether an entry was there when the first page was read, and is not on it.
+
+        What comes later is created later, or in the same moment as the newest. Read at once, such
+        a one could take the place of one that was missed, so it does not count. Read in order, none
+        is missed because others go.
+        """
+        if self._newest is None or entry.created_at == self._newest:
+            return not self._at_once
+        return entry.created_at < self._newest
 
 
 def _united(passes: Iterable[_Pass]) -> Spool:
