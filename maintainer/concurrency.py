@@ -1,7 +1,7 @@
 """Concurrent jobs."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from typing import Generic, TypeVar
 
 import anyio
 
@@ -9,6 +9,7 @@ from maintainer.errors import StoreError
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+_Name = TypeVar("_Name", bound=Hashable)
 
 MAX_AT_ONCE = 8
 """Up to this many jobs are under way at once."""
@@ -50,3 +51,45 @@ def _flatten(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseExceptio
             yield from _flatten(error)
         else:
             yield error
+
+
+class _Job(Generic[_R]):
+    """A job under way, and how it has ended."""
+
+    def __init__(self) -> None:
+        self.ended = anyio.Event()
+        self.results: list[_R] = []
+        self.error: StoreError | None = None
+
+
+class Joint(Generic[_Name, _R]):
+    """Jobs with names, of which each runs only once at a time: who comes later joins it."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[_Name, _Job[_R]] = {}
+
+    def __contains__(self, name: _Name) -> bool:
+        """Whether a job of this name is under way."""
+        return name in self._jobs
+
+    async def run(self, name: _Name, job: Callable[[], Awaitable[_R]]) -> _R:
+        """Run a job, or wait for the one of its name that is under way; return its result.
+
+        Its StoreError is raised to all who wait for it.
+        """
+        while (under_way := self._jobs.get(name)) is not None:
+            await under_way.ended.wait()
+            if under_way.error:
+                raise under_way.error
+            if under_way.results:
+                return under_way.results[0]
+        mine = self._jobs[name] = _Job()
+        try:
+            mine.results.append(await job())
+        except StoreError as error:
+            mine.error = error
+            raise
+        finally:
+            del self._jobs[name]
+            mine.ended.set()
+        return mine.results[0]

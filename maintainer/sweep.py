@@ -3,10 +3,17 @@
 The order is the safety argument: superseded generations are deleted once their replacement was
 read back, or is known to be still stored; then blobs, unless a build has looked them up since the
 run began, or has written an index that may need them.
+Only entries of the same rank are deleted concurrently: their order does not matter. Each one is
+checked directly before its own deletion.
 Keeping too many entries is safe: the next run plans skipped deletions again.
 """
 
+from collections import deque
+from collections.abc import Mapping
+from itertools import groupby
+
 from maintainer.cacheconfig import Digest, IndexKey
+from maintainer.concurrency import for_each
 from maintainer.errors import BudgetExhaustedError, ChangedError, StoreError
 from maintainer.model.decision import DeleteEntry, Deletion
 from maintainer.model.marks import State
@@ -24,7 +31,8 @@ from maintainer.stores.base import RunContext, Since, Store
 class Sweeper:
     """Deletes entries, unless there is a reason against it.
 
-    The first failed deletion ends the sweep: the store may have a problem.
+    The first failed deletion ends the sweep: the store may have a problem. Concurrent deletions
+    are completed.
     """
 
     def __init__(self, store: Store, since: Since, context: RunContext) -> None:
@@ -38,15 +46,38 @@ class Sweeper:
         )
         self.failed = False
 
-    async def sweep(self, delete: DeleteEntry) -> Deletion:
-        """Delete an entry, if that is still allowed; return the result."""
-        self.progress.advance()
-        return Deletion(delete, await self._sweep(delete))
+    async def sweep(self, planned: Mapping[int, DeleteEntry], results: dict[int, Deletion]) -> None:
+        """Delete entries, if that is still allowed, in the order of their positions in the plan.
+
+        The result of each deletion is added as soon as it is known, however the sweep ends. A rank
+        starts when the one before it is done. In each rank, deletions are concurrent only after one
+        has succeeded: a store that refuses them gets one request.
+        """
+
+        async def sweep(position: int) -> None:
+            self.progress.advance()
+            delete = planned[position]
+            results[position] = Deletion(delete, await self._sweep(delete))
+
+        for _, rank in groupby(sorted(planned), key=lambda position: planned[position].rank):
+            positions = deque(rank)
+            while positions:
+                first = positions.popleft()
+                await sweep(first)
+                if results[first].is_gone:
+                    break
+            await for_each(sweep, positions, at_once=self._at_once)
+
+    @property
+    def _at_once(self) -> int:
+        """How many deletions may be concurrent: one if each response updates a rate limit."""
+        is_limited = self.store.requests.rate_limit_remaining is not None
+        return 1 if is_limited else self.store.abilities.deletions_at_once
 
     async def _sweep(self, delete: DeleteEntry) -> Outcome:
         if self.budget.exhausted:
             return Deferred(self.budget.exhausted)
-        if veto := self._why_not(delete):
+        if veto := self._find_veto(delete):
             return Skipped(veto)
         rechecks = 0
         if self.recheck and not _is_broken(delete):
@@ -68,14 +99,15 @@ class Sweeper:
         reason = None
         if self.recheck and not _is_broken(delete):
             reason = await self.recheck.veto(delete.entry)
-        if reason:
+        # Another deletion may have failed while this one was checked.
+        if reason := reason or self._find_veto(delete):
             return Skipped(reason)
         try:
             return Done() if await self.store.delete(delete.entry) else AlreadyGone()
         except ChangedError as change:
             return Skipped(Changed(str(change)))
 
-    def _why_not(self, delete: DeleteEntry) -> Reason | None:
+    def _find_veto(self, delete: DeleteEntry) -> Reason | None:
         if self.failed:
             return EarlierFailure()
         for index in sorted(delete.after):

@@ -42,6 +42,8 @@ class Watch:
         body: list[Message] = []
         if kind in _KEY_IN_BODY and scope["method"] == "POST":
             body = await _read_ahead(receive)
+            if body[-1]["type"] == "http.disconnect":
+                return  # The client went away before it had sent all of it.
         request = Request(number, kind, scope["method"], scope["path"], self._key(scope, body))
         self._call(self.before, request)
         notified = False

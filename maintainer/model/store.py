@@ -36,6 +36,8 @@ class Abilities:
     """The requests that writing an index takes without interference."""
     deletions_a_minute: int | None = None
     """How many entries may be deleted per minute; None if there is no limit."""
+    deletions_at_once: int = 1
+    """How many deletions may be under way."""
 
 
 @dataclass(frozen=True, slots=True)

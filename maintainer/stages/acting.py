@@ -1,6 +1,6 @@
 """Rewrite, sweep and heal: carry out the stored plan, and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.graph.actions import (
@@ -64,11 +64,9 @@ async def sweep_entries(run: Run, marked: Marked) -> None:
             planned = load_deletions(connection, run.report.run, after=after, limit=_DELETIONS)
         if not planned:
             break
-        swept: list[tuple[int, Deletion]] = []
+        swept: dict[int, Deletion] = {}
         try:
-            for one in planned:
-                # One by one: each deletion is recorded, however the sweep ends.
-                swept.append((one.position, await sweeper.sweep(one.delete)))  # noqa: PERF401
+            await sweeper.sweep({one.position: one.delete for one in planned}, swept)
         finally:
             _save_swept(run, swept)
         after = planned[-1].position
@@ -79,16 +77,17 @@ async def sweep_entries(run: Run, marked: Marked) -> None:
         await _heal(run, marked)
 
 
-def _save_swept(run: Run, swept: Sequence[tuple[int, Deletion]]) -> None:
-    """Record the deletions, however the sweep ends."""
-    for _, one in swept:
+def _save_swept(run: Run, swept: Mapping[int, Deletion]) -> None:
+    """Record the deletions in the order of the plan, however the sweep ends."""
+    in_order = sorted(swept.items())
+    for _, one in in_order:
         run.report.sweep(one)
         if one.failure:
             run.report.problems.append(f"{one.delete.entry.key} was not deleted: {one.failure}")
     with run.database.begin() as connection:
         now = run.collector.clock()
-        save_swept(connection, run.target_id, [one for _, one in swept], now)
-        outcomes = [(position, one.outcome) for position, one in swept]
+        save_swept(connection, run.target_id, [one for _, one in in_order], now)
+        outcomes = [(position, one.outcome) for position, one in in_order]
         save_outcomes(connection, run.report.run, outcomes)
 
 

@@ -159,7 +159,7 @@ def test_a_blob_that_an_index_merged_in_meanwhile_names_stays_and_the_others_go(
 
 
 def test_what_builds_did_meanwhile_is_asked_again_in_a_sweep_that_takes_long(world: World) -> None:
-    for number in range(5):
+    for number in range(20):
         world.put("buildkit-blob-1-" + blob_of(f"late {number}"), size=10)
     world.passes(days=3)
     deletes = []
@@ -171,13 +171,13 @@ def test_what_builds_did_meanwhile_is_asked_again_in_a_sweep_that_takes_long(wor
         world.passes(seconds=20)
         if len(deletes) == 4:
             # It finds the layer stored, so it does not upload it.
-            world.export(built("late 4"), scope="docs", ref=MAIN)
+            world.export(built("late 19"), scope="docs", ref=MAIN)
 
     world.running.observe(before=build)
 
     report = world.gc(grace=NO_GRACE)
 
-    assert blob_of("late 4") in world.blobs()
+    assert blob_of("late 19") in world.blobs()
     assert _outcomes(report)[:4] == ["done"] * 4
     assert "was written since the run began" in _outcomes(report)[-1]
     assert report.status == "done"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import BlobKey, IndexId, IndexKey, SignatureKey
+from maintainer.concurrency import Joint
 from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.exports import find_new_export
 from maintainer.model import reason as reasons
@@ -22,7 +23,10 @@ _FRESH = timedelta(seconds=30)
 
 
 class CheckPeriodically:
-    """Checks what was done since the run began; requests are too expensive before each deletion."""
+    """Checks what was done since the run began; requests are too expensive before each deletion.
+
+    Deletions may be checked at once: those that need the answer to one question ask it once.
+    """
 
     def __init__(
         self,
@@ -62,13 +66,14 @@ class CheckPeriodically:
         self._more_pages = 1 + len(self._looked_up) // _PAGE if self._looked_up else 0
         """Up to this many pages of the blobs used last may be filled by the run's own look-ups."""
         self._asked_at: dict[IndexId | None, datetime] = {}
+        self._questions: Joint[IndexId | None, Reason | None] = Joint()
 
     def requests(self, entry: KnownEntry) -> int:
         """How many requests it takes to check this one: none, if that was done recently."""
         if not isinstance(entry.parsed, IndexKey):
-            return 0 if self._is_fresh(None) else _RECHECKS + self._more_pages
+            return 0 if self._is_asked(None) else _RECHECKS + self._more_pages
         index = index_of(entry.ref, entry.parsed)
-        return 0 if index in self._rewritten or self._is_fresh(index) else 1
+        return 0 if index in self._rewritten or self._is_asked(index) else 1
 
     async def veto(self, entry: KnownEntry) -> Reason | None:
         """Return why an entry must not be deleted, if so."""
@@ -76,11 +81,18 @@ class CheckPeriodically:
             index = index_of(entry.ref, entry.parsed)
             return await self._veto_superseded(index) if index else reasons.ForeignKey(entry.ref)
         if not self._is_fresh(None):
-            self._veto_of_all = await self._find_activity()
-            self._asked_at[None] = self._clock()
+            await self._questions.run(None, self._ask_what_was_done)
         if self._veto_of_all is None and entry.store_id in self._used:
             return reasons.LookedUp()
         return self._veto_of_all
+
+    async def _ask_what_was_done(self) -> None:
+        self._veto_of_all = await self._find_activity()
+        self._asked_at[None] = self._clock()
+
+    def _is_asked(self, what: IndexId | None) -> bool:
+        """Whether an answer is there that is fresh, or on its way."""
+        return self._is_fresh(what) or what in self._questions
 
     def _is_fresh(self, what: IndexId | None) -> bool:
         asked_at = self._asked_at.get(what)
@@ -90,6 +102,9 @@ class CheckPeriodically:
         """Check whether what supersedes it still exists: if not, builders fall back to it."""
         if index in self._rewritten or self._is_fresh(index):
             return None
+        return await self._questions.run(index, lambda: self._ask_for_newest(index))
+
+    async def _ask_for_newest(self, index: IndexId) -> Reason | None:
         newest = self._newest.get(index, "the newest generation")
         try:
             found = await self._service.look_up(newest)

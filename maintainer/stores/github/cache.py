@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from maintainer.cacheconfig import BlobKey, Digest, IndexKey
-from maintainer.concurrency import for_each
+from maintainer.concurrency import MAX_AT_ONCE, for_each
 from maintainer.errors import BudgetExhaustedError
 from maintainer.model.decision import Keep
 from maintainer.model.entry import KnownEntry, Listing, StoredEntry, StoreLimits
@@ -54,6 +54,8 @@ class GitHubCache:
             checks_contents=service.reads,
             requests_to_write=_REQUESTS_TO_WRITE,
             deletions_a_minute=service.deletions_a_minute,
+            # GitHub wants requests that change something one after the other.
+            deletions_at_once=1 if service.deletions_a_minute else MAX_AT_ONCE,
         )
 
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
