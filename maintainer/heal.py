@@ -102,9 +102,11 @@ class Healer:
         if planned.write is None or planned.base is None:
             return planned
         marks = replace(self._marks, indexes=(planned.base,))
-        writing = rewrite(self._store, [planned.write], marks, self._context, self._live)
-        [result] = [one async for one in writing]
-        return replace(planned, result=result)
+        results: list[RewriteResult] = []
+        await rewrite(
+            self._store, [planned.write], marks, self._context, results.append, live=self._live
+        )
+        return replace(planned, result=results[0])
 
     @cached_property
     def _live(self) -> frozenset[Digest]:

@@ -1,15 +1,17 @@
 """Rewrite: merged indexes replace known ones and are read back. They never hide a build's.
 
 The order of the steps is the safety argument: what a build wrote concurrently is merged in before
-anything newer is written, and nothing counts as written before it was read back.
+anything newer is written, and nothing counts as written before it was read back. Indexes do not
+depend on each other, so they may be written concurrently. The sweep starts after the last of them.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, loses_links, merge, prune
 from maintainer.cacheconfig.oci import fits_importers
 from maintainer.cacheconfig.shrink import shrink
+from maintainer.concurrency import for_each
 from maintainer.errors import BudgetExhaustedError, StoreError, UnfinishedError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import RewriteResult, WriteIndex
@@ -35,20 +37,27 @@ async def rewrite(
     writes: Sequence[WriteIndex],
     marks: Marks,
     context: RunContext,
+    done: Callable[[RewriteResult], None],
+    *,
     live: frozenset[Digest] | None = None,
-) -> AsyncIterator[RewriteResult]:
-    """Write indexes; errors are in the results.
+) -> None:
+    """Write indexes, and call `done` with each result as soon as it is known; it includes errors.
 
-    `live` are the existing blobs, if some were deleted since the indexes were marked.
+    `live` are the existing blobs, if some were deleted since the indexes were marked. With a
+    limited budget, indexes are written one by one, because a write may need more than it reserved.
     """
     rewriter = _Rewriter(store, marks, context, marks.snapshot.live_blobs if live is None else live)
     known = {index.id: index for index in marks.indexes}
     attempts = [_Attempt(write, known.get(write.index)) for write in writes]
-    groups = [attempts] if store.abilities.writes_together else [[one] for one in attempts]
-    for group in groups:
+
+    async def write(group: Sequence[_Attempt]) -> None:
         await rewriter.rewrite(group)
         for one in group:
-            yield one.result
+            done(one.result)
+
+    groups = [attempts] if store.abilities.writes_together else [[one] for one in attempts]
+    at_once = 1 if context.budget.is_limited else store.abilities.writes_at_once
+    await for_each(write, groups, at_once=at_once)
 
 
 class _Attempt:

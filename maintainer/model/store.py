@@ -31,7 +31,9 @@ class Abilities:
     checks_contents: bool = False
     """Whether an existing entry may have no content, so that contents must be checked."""
     writes_together: bool = False
-    """Whether several indexes are written in one step."""
+    """Whether all indexes are written in one step."""
+    writes_at_once: int = 1
+    """How many writes may be under way."""
     requests_to_write: int = 0
     """The requests that writing an index takes without interference."""
     deletions_a_minute: int | None = None

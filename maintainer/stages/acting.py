@@ -1,7 +1,8 @@
 """Rewrite, sweep and heal: carry out the stored plan, and nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from maintainer.cacheconfig import IndexId, IndexKey
 from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.graph.actions import (
     add_heal,
@@ -14,7 +15,7 @@ from maintainer.graph.actions import (
 from maintainer.graph.runs import save_rewritten, save_swept
 from maintainer.heal import Healer
 from maintainer.model import reason as reasons
-from maintainer.model.decision import Deletion, Plan
+from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.report.reasons import format_reason
 from maintainer.rewrite import rewrite
 from maintainer.stages.run import Marked, Run
@@ -35,12 +36,10 @@ async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
     run.context.progress.stage("rewrite", len(writes))
     indexes = {index.id: index for index in marks.indexes}
     keys = {write.index: write.key for write in writes}
-    async for result in rewrite(run.store, writes, marks, run.context):
-        run.report.rewritten[result.index] = result
-        if result.error:
-            what = "was not written" if result.unverified is None else "could not be read back"
-            key = result.unverified or keys[result.index]
-            run.report.problems.append(f"{key} {what}: {result.error}")
+    results: dict[IndexId, RewriteResult] = {}
+
+    def save(result: RewriteResult) -> None:
+        results[result.index] = result
         with run.database.begin() as connection:
             now = run.collector.clock()
             merged = indexes[result.index].generation_ids
@@ -48,6 +47,23 @@ async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
             if (position := positions[result.index]) is not None:
                 save_written(connection, run.report.run, position, result)
         run.context.progress.advance()
+
+    try:
+        await rewrite(run.store, writes, marks, run.context, save)
+    finally:
+        _report_rewritten(run, [results[one.index] for one in writes if one.index in results], keys)
+
+
+def _report_rewritten(
+    run: Run, results: Iterable[RewriteResult], keys: Mapping[IndexId, IndexKey]
+) -> None:
+    """Report what was rewritten, in the order of the plan."""
+    for result in results:
+        run.report.rewritten[result.index] = result
+        if result.error:
+            what = "was not written" if result.unverified is None else "could not be read back"
+            key = result.unverified or keys[result.index]
+            run.report.problems.append(f"{key} {what}: {result.error}")
 
 
 async def sweep_entries(run: Run, marked: Marked) -> None:

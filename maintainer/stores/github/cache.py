@@ -52,6 +52,7 @@ class GitHubCache:
             noun="service",
             evicted_by="GitHub",
             checks_contents=service.reads,
+            writes_at_once=MAX_AT_ONCE,
             requests_to_write=_REQUESTS_TO_WRITE,
             deletions_a_minute=service.deletions_a_minute,
             # GitHub wants requests that change something one after the other.
