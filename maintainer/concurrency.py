@@ -11,17 +11,17 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 _Name = TypeVar("_Name", bound=Hashable)
 
-MAX_AT_ONCE = 8
-"""Up to this many jobs are under way at once."""
+MAX_CONCURRENT = 8
+"""The most jobs that run concurrently."""
 
 
 async def for_each(
-    job: Callable[[_T], Awaitable[_R]], items: Iterable[_T], *, at_once: int = MAX_AT_ONCE
+    job: Callable[[_T], Awaitable[_R]], items: Iterable[_T], *, limit: int = MAX_CONCURRENT
 ) -> list[_R]:
-    """Run a job for each item; return the results in the order of the items.
+    """Run a job for each item, up to `limit` of them concurrently; return the results in order.
 
-    The jobs begin in this order too: each runs up to where it first waits before the next begins.
-    The first that raises an error cancels the others, and its error is raised.
+    The jobs also start in order: each runs until its first wait before the next one starts. The
+    first error cancels the other jobs, and is raised.
     """
     results: dict[int, _R] = {}
     pending = enumerate(items)
@@ -32,7 +32,7 @@ async def for_each(
 
     try:
         async with anyio.create_task_group() as group:
-            for _ in range(at_once):
+            for _ in range(limit):
                 group.start_soon(work)
     except BaseExceptionGroup as errors:
         raise _most_serious(errors) from None
@@ -40,7 +40,7 @@ async def for_each(
 
 
 def _most_serious(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return one of several errors: those of the store have one cause, and others are bugs."""
+    """Return one of several errors: a bug, if there is one; errors of a store have one cause."""
     flat = list(_flatten(errors))
     return next((one for one in flat if not isinstance(one, StoreError)), flat[0])
 
@@ -54,7 +54,7 @@ def _flatten(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseExceptio
 
 
 class _Job(Generic[_R]):
-    """A job under way, and how it has ended."""
+    """A running job, and its result."""
 
     def __init__(self) -> None:
         self.ended = anyio.Event()
@@ -63,26 +63,26 @@ class _Job(Generic[_R]):
 
 
 class Joint(Generic[_Name, _R]):
-    """Jobs with names, of which each runs only once at a time: who comes later joins it."""
+    """Named jobs. A job is not started while one of its name runs: callers share its result."""
 
     def __init__(self) -> None:
         self._jobs: dict[_Name, _Job[_R]] = {}
 
     def __contains__(self, name: _Name) -> bool:
-        """Whether a job of this name is under way."""
+        """Whether a job of this name is running."""
         return name in self._jobs
 
     async def run(self, name: _Name, job: Callable[[], Awaitable[_R]]) -> _R:
-        """Run a job, or wait for the one of its name that is under way; return its result.
+        """Run a job, or wait for the running one of its name; return its result.
 
-        Its StoreError is raised to all who wait for it.
+        All who wait for it get its StoreError.
         """
-        while (under_way := self._jobs.get(name)) is not None:
-            await under_way.ended.wait()
-            if under_way.error:
-                raise under_way.error
-            if under_way.results:
-                return under_way.results[0]
+        while (running := self._jobs.get(name)) is not None:
+            await running.ended.wait()
+            if running.error:
+                raise running.error
+            if running.results:
+                return running.results[0]
         mine = self._jobs[name] = _Job()
         try:
             mine.results.append(await job())

@@ -56,8 +56,8 @@ async def rewrite(
             done(one.result)
 
     groups = [attempts] if store.abilities.writes_together else [[one] for one in attempts]
-    at_once = 1 if context.budget.is_limited else store.abilities.writes_at_once
-    await for_each(write, groups, at_once=at_once)
+    limit = 1 if context.budget.is_limited else store.abilities.max_concurrent_writes
+    await for_each(write, groups, limit=limit)
 
 
 class _Attempt:

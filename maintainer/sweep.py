@@ -66,13 +66,13 @@ class Sweeper:
                 await sweep(first)
                 if results[first].is_gone:
                     break
-            await for_each(sweep, positions, at_once=self._at_once)
+            await for_each(sweep, positions, limit=self._limit)
 
     @property
-    def _at_once(self) -> int:
-        """How many deletions may be concurrent: one if each response updates a rate limit."""
+    def _limit(self) -> int:
+        """How many deletions may be concurrent: only one if responses report a rate limit."""
         is_limited = self.store.requests.rate_limit_remaining is not None
-        return 1 if is_limited else self.store.abilities.deletions_at_once
+        return 1 if is_limited else self.store.abilities.max_concurrent_deletions
 
     async def _sweep(self, delete: DeleteEntry) -> Outcome:
         if self.budget.exhausted:

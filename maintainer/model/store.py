@@ -32,14 +32,14 @@ class Abilities:
     """Whether an existing entry may have no content, so that contents must be checked."""
     writes_together: bool = False
     """Whether all indexes are written in one step."""
-    writes_at_once: int = 1
-    """How many writes may be under way."""
+    max_concurrent_writes: int = 1
+    """How many writes may be concurrent."""
     requests_to_write: int = 0
     """The requests that writing an index takes without interference."""
     deletions_a_minute: int | None = None
     """How many entries may be deleted per minute; None if there is no limit."""
-    deletions_at_once: int = 1
-    """How many deletions may be under way."""
+    max_concurrent_deletions: int = 1
+    """How many deletions may be concurrent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from maintainer.concurrency import MAX_AT_ONCE
+from maintainer.concurrency import MAX_CONCURRENT
 from maintainer.model.entry import Listing
 from tests.integration.connecting import store_rest
 from tests.integration.scripted import Reply, Request, Server, serve
@@ -82,7 +82,7 @@ class ChangingWorld(World):
 
     def _is_next(self, request: Request) -> bool:
         """Whether all requests that come at once are there, and this one is to be answered."""
-        if len(self._waiting) < min(self._left, MAX_AT_ONCE):
+        if len(self._waiting) < min(self._left, MAX_CONCURRENT):
             return False
         pages = sorted(int(one.query["page"][0]) for one in self._waiting)
         order = self._story.order

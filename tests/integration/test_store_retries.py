@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import stamina
 
-from maintainer.concurrency import MAX_AT_ONCE
+from maintainer.concurrency import MAX_CONCURRENT
 from maintainer.errors import StoreError
 from maintainer.stores.github import http
 from maintainer.stores.github.http import Http
@@ -388,4 +388,4 @@ async def test_requests_under_way_are_bounded(server: Server) -> None:
             group.start_soon(store.look_up, f"buildkit-blob-1-sha256:{number:064}")
 
     assert store.requests.counts == {"look-up": 50}
-    assert store._http._places.total_tokens == MAX_AT_ONCE
+    assert store._http._places.total_tokens == MAX_CONCURRENT

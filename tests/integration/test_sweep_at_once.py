@@ -50,7 +50,7 @@ class Step:
 class SlowStore(MemoryStore):
     """A store in memory that takes its time, and notes which deletions are under way."""
 
-    abilities = Abilities(deletions_at_once=AT_ONCE)
+    abilities = Abilities(max_concurrent_deletions=AT_ONCE)
 
     def __init__(self, steps: list[Step]) -> None:
         names = {f"entry {place}" for place, step in enumerate(steps) if step.is_there}

@@ -25,7 +25,7 @@ _FRESH = timedelta(seconds=30)
 class CheckPeriodically:
     """Checks what was done since the run began; requests are too expensive before each deletion.
 
-    Deletions may be checked at once: those that need the answer to one question ask it once.
+    Deletions may be checked concurrently: those that need the same answer send one request.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class CheckPeriodically:
         self._asked_at[None] = self._clock()
 
     def _is_asked(self, what: IndexId | None) -> bool:
-        """Whether an answer is there that is fresh, or on its way."""
+        """Whether there is a fresh answer, or a request for one."""
         return self._is_fresh(what) or what in self._questions
 
     def _is_fresh(self, what: IndexId | None) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from maintainer.cacheconfig import BlobKey, Digest, IndexKey
-from maintainer.concurrency import MAX_AT_ONCE, for_each
+from maintainer.concurrency import MAX_CONCURRENT, for_each
 from maintainer.errors import BudgetExhaustedError
 from maintainer.model.decision import Keep
 from maintainer.model.entry import KnownEntry, Listing, StoredEntry, StoreLimits
@@ -52,11 +52,11 @@ class GitHubCache:
             noun="service",
             evicted_by="GitHub",
             checks_contents=service.reads,
-            writes_at_once=MAX_AT_ONCE,
+            max_concurrent_writes=MAX_CONCURRENT,
             requests_to_write=_REQUESTS_TO_WRITE,
             deletions_a_minute=service.deletions_a_minute,
-            # GitHub wants requests that change something one after the other.
-            deletions_at_once=1 if service.deletions_a_minute else MAX_AT_ONCE,
+            # GitHub advises against concurrent requests, and its pace leaves no time to save.
+            max_concurrent_deletions=1 if service.deletions_a_minute else MAX_CONCURRENT,
         )
 
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:

@@ -11,7 +11,7 @@ import httpx2
 from aiolimiter import AsyncLimiter
 
 from maintainer import __version__
-from maintainer.concurrency import MAX_AT_ONCE
+from maintainer.concurrency import MAX_CONCURRENT
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.logs import keep_secrets_out_of_logs
 from maintainer.model.doubt import Cause
@@ -77,9 +77,9 @@ class Http:
         self._client = httpx2.AsyncClient(
             headers={"User-Agent": f"maintainer/{__version__}"},
             timeout=httpx2.Timeout(30.0, connect=10.0),
-            limits=httpx2.Limits(max_connections=MAX_AT_ONCE),
+            limits=httpx2.Limits(max_connections=MAX_CONCURRENT),
         )
-        self._places = anyio.CapacityLimiter(MAX_AT_ONCE)
+        self._places = anyio.CapacityLimiter(MAX_CONCURRENT)
         self.uploads = AsyncLimiter(UPLOADS, UPLOADS_WITHIN.total_seconds())
 
     async def __aenter__(self) -> Self:

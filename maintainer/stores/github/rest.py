@@ -18,7 +18,7 @@ import msgspec
 from aiolimiter import AsyncLimiter
 
 from maintainer.cacheconfig import ENTRY_VERSION, IndexKey, Ref, hash_ref, parse_key
-from maintainer.concurrency import MAX_AT_ONCE, for_each
+from maintainer.concurrency import MAX_CONCURRENT, for_each
 from maintainer.errors import StoreError
 from maintainer.model.entry import Listing, StoredEntry, StoreLimits
 from maintainer.spool import Mapped, Spool
@@ -38,8 +38,8 @@ DELETIONS_A_MINUTE = 180
 
 _LAST_YEAR = 9000
 _PASSES = 3
-_PAGES_AT_ONCE = 4 * MAX_AT_ONCE
-"""Pages in memory; with more than are under way at once, one that is slow holds up few others."""
+_MAX_PAGES_READ = 4 * MAX_CONCURRENT
+"""The most pages in memory: more than are read concurrently, so that few wait for a slow one."""
 _NEXT_LINK = re.compile(r'<([^<>]*)>\s*;\s*rel="?(next|last)"?')
 
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
@@ -136,17 +136,16 @@ class Rest:
     async def list_entries(self) -> Listing:
         """List all entries, in as few pages as there can be, unless some come or go.
 
-        The first page holds the newest hundred and the number of all; the others are read several
-        at a time, in the order of creation, so that what comes moves nothing. But offset paging
-        shifts: when an entry goes, those after it move to earlier pages, and are not seen if those
-        were read already. Whatever makes an entry missing (pages that repeat or leave out, ties
-        sorted now this, now that way) leaves fewer than were there at first, and the list is read
-        again: one page after the other, the last one first, so that what goes moves the others to
-        pages still to be read.
+        The first page holds the newest hundred entries and the total. The others are read
+        concurrently, in the order of creation, so that new entries move nothing. But offset paging
+        shifts: when an entry is deleted, those after it move to earlier pages, and are missed if
+        these were already read. Whatever makes the list miss an entry (pages that repeat or omit,
+        ties sorted differently each time), it then has fewer entries than the total. So it is read
+        again: page by page, the last page first, so that deletions move entries to unread pages.
         """
         passes: list[_Pass] = []
         for number in range(_PASSES):
-            shown = await self._read_in_order() if number else await self._read_at_once()
+            shown = await self._read_in_order() if number else await self._read_concurrently()
             if shown.holds_all:
                 return Listing(self._tags.spell(shown.entries), complete=shown.is_whole)
             passes.append(shown)
@@ -164,20 +163,20 @@ class Rest:
             raise StoreError("GitHub's API lists entries of BuildKit that lack what must be known")
         return tuple(self._tags.spell(page.entries.values()))
 
-    async def _read_at_once(self) -> "_Pass":
-        """Read the first page, and then what is not on it, some pages at a time."""
+    async def _read_concurrently(self) -> "_Pass":
+        """Read the first page, then concurrently the pages of the entries that are not on it."""
         first = await self._page(1, "desc")
-        shown = _Pass(first, at_once=True)
+        shown = _Pass(first, in_order=False)
         older = range(first.pages - 1, 0, -1)
-        for start in range(0, len(older), _PAGES_AT_ONCE):
-            for page in await for_each(self._older, older[start : start + _PAGES_AT_ONCE]):
+        for start in range(0, len(older), _MAX_PAGES_READ):
+            for page in await for_each(self._older, older[start : start + _MAX_PAGES_READ]):
                 shown.add(page)
         return shown
 
     async def _read_in_order(self) -> "_Pass":
-        """Read all pages one by one, also what ought to be on the first."""
+        """Read all pages one by one, including the entries that should be on the first."""
         first = await self._page(1, "desc")
-        shown = _Pass(first, at_once=False)
+        shown = _Pass(first, in_order=True)
         for number in range(first.pages, 0, -1):
             shown.add(await self._older(number))
         return shown
@@ -267,18 +266,18 @@ class Rest:
 class _Pass:
     """What one reading of all pages has shown."""
 
-    def __init__(self, first: _Page, *, at_once: bool) -> None:
+    def __init__(self, first: _Page, *, in_order: bool) -> None:
         self.entries = Spool()
         self.is_whole = True
         self._total = first.total
         self._newest = max((entry.created_at for entry in first.entries.values()), default=None)
-        self._at_once = at_once
+        self._in_order = in_order
         self._counted = len(first.entries)
         self._ids: set[int] = set()
         self._add(first)
 
     def add(self, page: _Page) -> None:
-        """Take in a page, after the first."""
+        """Add a page after the first."""
         self._counted += sum(map(self._was_there, self._add(page)))
 
     @property
@@ -287,7 +286,7 @@ class _Pass:
         return self._counted == self._total
 
     def _add(self, page: _Page) -> Sequence[StoredEntry]:
-        """Take in a page; return those of its entries that no page before has shown."""
+        """Add a page; return those of its entries that are new."""
         new = [entry for entry in page.entries.values() if entry.id not in self._ids]
         self.entries.add(new)
         self._ids.update(entry.id for entry in new)
@@ -295,14 +294,14 @@ class _Pass:
         return new
 
     def _was_there(self, entry: StoredEntry) -> bool:
-        """Whether an entry was there when the first page was read, and is not on it.
+        """Whether an entry existed when the first page was read.
 
-        What comes later is created later, or in the same moment as the newest. Read at once, such
-        a one could take the place of one that was missed, so it does not count. Read in order, none
-        is missed because others go.
+        An entry that was stored since is newer than all of that page, or as new as its newest. If
+        pages are read concurrently, such a tie does not count: otherwise a new entry could make up
+        for a missed one. Pages that are read in order miss nothing because of deletions.
         """
         if self._newest is None or entry.created_at == self._newest:
-            return not self._at_once
+            return self._in_order
         return entry.created_at < self._newest
 
 
