@@ -11,7 +11,7 @@ import pytest
 from maintainer.graph.database import Database
 
 _DATABASE = {"sqlalchemy", "sqlalchemy.orm", "alembic"}
-_CACHE = {"httpx", "stamina"}
+_CACHE = {"httpx2", "stamina"}
 _SERVICE = {"apscheduler", "starlette", "uvicorn"}
 _PAGES = {"jinja2"}
 _TERMINAL = {"rich"}
@@ -97,4 +97,4 @@ def test_alembic_is_for_migrations_only(folder: Path) -> None:
 def test_a_run_imports_neither_the_service_nor_pages_nor_another_store(tmp_path: Path) -> None:
     imported = _imported(tmp_path, "gc", "--store", "local:nowhere", status=1)
 
-    assert not imported & (_SERVICE | _PAGES | _TERMINAL | {"alembic", "httpx", "jwt"})
+    assert not imported & (_SERVICE | _PAGES | _TERMINAL | {"alembic", "httpx2", "jwt"})
