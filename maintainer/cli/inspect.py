@@ -10,9 +10,6 @@ from maintainer.cli.options import ConfigOption, DatabaseOption, JsonOption
 from maintainer.cli.output import print_json, print_layout
 from maintainer.errors import UsageError
 
-_RUNS = 20
-"""How many runs are listed by default."""
-
 
 def report(
     *,
@@ -121,9 +118,7 @@ def diff(
 
 def runs(
     *,
-    limit: Annotated[
-        int | None, typer.Option(help="How many at most. [default: 20]", min=1)
-    ] = None,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 20,
     config: ConfigOption = None,
     database: DatabaseOption = None,
     json: JsonOption = False,
@@ -133,7 +128,7 @@ def runs(
     from maintainer.graph.reports import list_runs
 
     with reading(config, database) as connection:
-        found = list_runs(connection, _RUNS if limit is None else limit)
+        found = list_runs(connection, limit)
     if json:
         print_json(found)
     else:
