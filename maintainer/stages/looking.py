@@ -64,6 +64,7 @@ async def _record_once(run: Run, looked: Probed) -> Recorded:
 def _record(run: Run, looked: Probed) -> Recorded:
     """Record a probe; record nothing if implausibly much is gone."""
     probed, target_id = looked.probe, run.target_id
+    run.context.progress.stage("record")
     with run.database.begin() as connection:
         remember_exports = run.collector.settings.remember_exports
         expected = count_expected(connection, target_id, probed.access)

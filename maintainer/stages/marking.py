@@ -21,6 +21,7 @@ async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
     """
     if seen.probe.unasked_blobs:
         return None
+    run.context.progress.stage("mark")
     marks, probed = mark(seen.snapshot), seen.probe
     limits = run.report.limits or StoreLimits()
     accept_loss = run.mode.accept_loss
