@@ -62,8 +62,8 @@ fuzz: $(VENV)/.installed ## find input that breaks a parser, two minutes each; i
 	for target in decoder keys token settings; do \
 	  $(BIN)/python -m tests.fuzz $$target -max_total_time=120 -timeout=20 -rss_limit_mb=2048 || exit 1; done
 
-bench: $(VENV)/.installed ## measure; prints the tables of the README
-	$(BIN)/pytest benchmarks --benchmark-only --benchmark-timer=time.process_time --benchmark-columns=min,median,rounds --benchmark-sort=name
+bench: $(VENV)/.installed ## measure against the least that any program needs; half an hour (docs/benchmarks.md: a part of it)
+	$(BIN)/python -m benchmarks
 
 readme: $(VENV)/.installed ## write the generated parts of the README
 	$(BIN)/python -m tests.readme
@@ -77,4 +77,4 @@ lock: $(VENV)/.runs ## lock the newest versions that pyproject.toml allows
 	echo uv | $(LOCK) --upgrade - -o config/action/uv.txt
 
 clean: ## remove the files that the targets above made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage dist build
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage dist build

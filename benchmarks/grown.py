@@ -7,9 +7,10 @@ base images and unchanged steps do; such records gather links with every epoch.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import islice
 
 import msgspec
 
@@ -32,6 +33,7 @@ from maintainer.emulator import ActionsCache
 
 MAIN = Ref("refs/heads/main")
 INDEX = IndexId(MAIN, Scope("buildkit"))
+OTHERS = (Scope("api"), Scope("tools"), Scope("web"), Scope("worker"))
 _EPOCH = 50
 """Generations, after which the recorded history repeats."""
 _LASTING = 5
@@ -48,19 +50,36 @@ def generations(count: int) -> Iterator[CacheConfig]:
         yield _moved(recorded[position], epoch, lasting)
 
 
-def fill(cache_: ActionsCache, configs: Iterator[CacheConfig], ends_at: datetime) -> int:
-    """Store generations and their layers, one build a minute; give the number of entries."""
-    stored: set[str] = set()
+def other_generations(count: int, others: int) -> Iterator[CacheConfig]:
+    """Return generations for other scopes of a cache that has `count` of one: the last hundred are
+    later, and those before them are the same.
+    """
+    return islice(generations(count + 100), count + 100 - others, None)
+
+
+def fill(
+    cache_: ActionsCache,
+    configs: Iterable[CacheConfig],
+    ends_at: datetime,
+    scopes: Sequence[Scope] = (INDEX.scope,),
+) -> int:
+    """Store generations and the layers that are not stored yet, one build a minute, each in the
+    next of the scopes; return the number of new entries.
+    """
+    before = cache_.entries()
+    stored = {entry.key for entry in before}
     builds = list(configs)
-    for number, config in enumerate(builds, start=1):
-        at = ends_at - timedelta(minutes=len(builds) - number)
+    for number, config in enumerate(builds):
+        at = ends_at - timedelta(minutes=len(builds) - number - 1)
         for layer in config.layers:
-            if layer.blob not in stored:
-                stored.add(layer.blob)
-                key = str(BlobKey(layer.blob))
+            key = str(BlobKey(layer.blob))
+            if key not in stored:
+                stored.add(key)
                 cache_.put(key, ref=MAIN, size=layer.size, created_at=at)
-        cache_.put(str(INDEX.key(number)), encode(config), ref=MAIN, created_at=at)
-    return len(stored) + len(builds)
+        generation, place = divmod(number, len(scopes))
+        index = IndexId(MAIN, scopes[place])
+        cache_.put(str(index.key(generation + 1)), encode(config), ref=MAIN, created_at=at)
+    return len(stored) - len(before) + len(builds)
 
 
 @cache

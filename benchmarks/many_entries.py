@@ -1,10 +1,15 @@
-"""A cache service with as many entries as you like, made up page by page: it holds none of them.
+"""A cache service with any number of entries, which it makes up page by page and does not hold.
 
 One index references two hundred blobs; nothing references the others.
 
     python -m benchmarks.many_entries 1000000
 
 serves so many, does a dry run on them in a process of its own, and prints its peak of memory.
+
+    python -m benchmarks.many_entries serve 1000000
+
+prints the variables of a client, and serves until stdin ends. These entries are so new that a run
+has nothing to do, unless it merges: this service takes no writes.
 """
 
 import hashlib
@@ -16,6 +21,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -29,6 +35,7 @@ _PAGE = 100
 _STEPS = [f"step {number}" for number in range(200)]
 _INDEX = encode(built(*_STEPS))
 _KEY = str(IndexId(Ref(MAIN), Scope("buildkit")).key(1))
+_OLD, _YOUNG = timedelta(days=30), timedelta(hours=1)
 _RUN = """
 import atexit, resource, sys
 sys.argv = ["maintainer", "gc", "--dry-run", "--quiet"]
@@ -40,7 +47,9 @@ main()
 
 class _Service(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     count = 0
+    created_at = ""
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name upstream
         """Say nothing."""
@@ -55,7 +64,7 @@ class _Service(BaseHTTPRequestHandler):
             ids: Sequence[int] = range(last, max(0, last - _PAGE), -1)
             if asked["direction"] == ["asc"]:
                 ids = range((page - 1) * _PAGE + 1, min(self.count, page * _PAGE) + 1)
-            self._send({"total_count": self.count, "actions_caches": list(map(_entry, ids))})
+            self._send({"total_count": self.count, "actions_caches": [*map(self._entry, ids)]})
         else:
             self._answer(_INDEX)
 
@@ -76,29 +85,31 @@ class _Service(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
+    def _entry(self, number: int) -> dict[str, Any]:
+        return {
+            "id": number,
+            "ref": MAIN,
+            "key": _key(number),
+            "version": ENTRY_VERSION,
+            "size_in_bytes": len(_INDEX) if number == 1 else 1_000,
+            "created_at": self.created_at,
+            "last_accessed_at": self.created_at,
+        }
 
-def _entry(number: int) -> dict[str, Any]:
+
+def _key(number: int) -> str:
     if number == 1:
-        key = _KEY
-    elif number <= len(_STEPS) + 1:
-        key = str(BlobKey(blob_of(_STEPS[number - 2])))
-    else:
-        digest = hashlib.sha256(str(number).encode()).hexdigest()
-        key = str(BlobKey(Digest(f"sha256:{digest}")))
-    return {
-        "id": number,
-        "ref": MAIN,
-        "key": key,
-        "version": ENTRY_VERSION,
-        "size_in_bytes": len(_INDEX) if number == 1 else 1_000,
-        "created_at": "2026-01-01T00:00:00Z",
-        "last_accessed_at": "2026-01-02T00:00:00Z",
-    }
+        return _KEY
+    if number <= len(_STEPS) + 1:
+        return str(BlobKey(blob_of(_STEPS[number - 2])))
+    digest = hashlib.sha256(str(number).encode()).hexdigest()
+    return str(BlobKey(Digest(f"sha256:{digest}")))
 
 
 @contextmanager
-def _serving(count: int) -> Iterator[str]:
-    handler = type("Counted", (_Service,), {"count": count})
+def _serving(count: int, age: timedelta) -> Iterator[str]:
+    created_at = f"{datetime.now(UTC) - age:%Y-%m-%dT%H:%M:%SZ}"
+    handler = type("Counted", (_Service,), {"count": count, "created_at": created_at})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -108,25 +119,39 @@ def _serving(count: int) -> Iterator[str]:
         server.server_close()
 
 
+def _variables(url: str) -> dict[str, str]:
+    return {
+        "ACTIONS_RUNTIME_TOKEN": Tokens().make_runtime_token(MAIN, write=True),
+        "ACTIONS_RESULTS_URL": f"{url}/",
+        "ACTIONS_CACHE_SERVICE_V2": "true",
+        "GITHUB_REPOSITORY": "octo/app",
+        "GITHUB_API_URL": url,
+        "GITHUB_TOKEN": "token",
+        "MAINTAINER_VERIFY_AFTER": "0s",
+        "MAINTAINER_QUOTA": "10TB",
+    }
+
+
 def measure(count: int) -> int:
     """Return the peak of memory, in bytes, of a process that does a dry run on so many entries."""
-    with _serving(count) as url, tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {
-            "ACTIONS_RUNTIME_TOKEN": Tokens().make_runtime_token(MAIN, write=True),
-            "ACTIONS_RESULTS_URL": f"{url}/",
-            "ACTIONS_CACHE_SERVICE_V2": "true",
-            "GITHUB_REPOSITORY": "octo/app",
-            "GITHUB_API_URL": url,
-            "MAINTAINER_VERIFY_AFTER": "0s",
-            "MAINTAINER_QUOTA": "10TB",
-        }
-        run = [sys.executable, "-c", _RUN]
+    with _serving(count, _OLD) as url, tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | _variables(url)
         environment["PYTHONPATH"] = str(Path(__file__).parents[1])
-        environment["GITHUB_TOKEN"] = "token"
+        run = [sys.executable, "-c", _RUN]
         done = subprocess.run(run, cwd=folder, env=environment, capture_output=True, check=True)
     return int(done.stdout.split()[-1]) * 1024
 
 
+def serve(count: int) -> None:
+    """Serve so many young entries until stdin ends."""
+    with _serving(count, _YOUNG) as url:
+        print(json.dumps(_variables(url)), flush=True)
+        sys.stdin.read()
+
+
 if __name__ == "__main__":
-    for size in (1_000, int(sys.argv[1])):
-        print(f"{size:,} entries: {measure(size) / 1e6:,.0f} MB")  # noqa: T201
+    if sys.argv[1] == "serve":
+        serve(int(sys.argv[2]))
+    else:
+        for size in (1_000, int(sys.argv[1])):
+            print(f"{size:,} entries: {measure(size) / 1e6:,.0f} MB")

@@ -1,6 +1,5 @@
 """Runs on an emulated cache, timed stage by stage."""
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 import anyio
 
 from benchmarks.grown import MAIN, fill, generations
+from benchmarks.processes import user_seconds
 from maintainer.collect import collect
 from maintainer.emulator import ActionsCache, Running, serve_in_thread
 from maintainer.graph.database import Database
@@ -19,29 +19,22 @@ from maintainer.stages.run import Collector
 from maintainer.stores.github.cache import GitHubCache
 from maintainer.stores.github.store import open_store
 
-LISTING = "probe: list entries"
-
 
 class Stopwatch:
-    """Watches a run, and keeps the seconds of each stage.
-
-    Processor time does not count what else runs on the machine, and leaves out waiting.
-    """
+    """Watches a run, and keeps the CPU seconds of each stage."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.processor_seconds: defaultdict[str, float] = defaultdict(float)
         self._stage: str | None = None
-        self._since = self._processor_since = 0.0
+        self._since = 0.0
 
     def stage(self, name: str | None, total: int | None = None) -> None:
         """Begin a stage; None ends the last one."""
         del total
-        now, processor_now = time.perf_counter(), time.process_time()
+        now = user_seconds()
         if self._stage is not None:
             self.seconds[self._stage] += now - self._since
-            self.processor_seconds[self._stage] += processor_now - self._processor_since
-        self._stage, self._since, self._processor_since = name, now, processor_now
+        self._stage, self._since = name, now
 
     def advance(self, steps: int = 1) -> None:
         """Count nothing."""
@@ -56,7 +49,7 @@ def grown_cache(count: int) -> Iterator[tuple[Running, int]]:
         yield running, entries
 
 
-def run(running: Running, database: Path, *, sweep: bool = True) -> tuple[Report, Stopwatch]:
+def run(running: Running, database: Path, *, dry_run: bool = False) -> tuple[Report, Stopwatch]:
     """Do one run, and time it."""
     stopwatch = Stopwatch()
 
@@ -69,7 +62,7 @@ def run(running: Running, database: Path, *, sweep: bool = True) -> tuple[Report
                     collector = Collector(
                         GitHubCache(store), opened, Settings.defaults(), progress=stopwatch
                     )
-                    return await collect(collector, no_sweep=not sweep)
+                    return await collect(collector, dry_run=dry_run)
         finally:
             opened.close()
 

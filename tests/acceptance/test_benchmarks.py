@@ -1,0 +1,60 @@
+"""The benchmarks run, on tiny caches: their own checks say whether both sides did the same."""
+
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from benchmarks import hosted, local
+from benchmarks.lines import (
+    directory,
+    growth,
+    latency,
+    lists,
+    memory,
+    merging,
+    million,
+    recording,
+    runs,
+    start_up,
+)
+from benchmarks.table import Goal, Line, format_row
+
+_CACHE = hosted.Size(10, 4)
+_DIRECTORY = local.Size(blobs=200, tags=5)
+
+
+def test_a_row_has_the_ratio_and_tells_whether_the_goal_is_met() -> None:
+    line = Line("first run", "s", 10.0, 2.5, Goal(times=4))
+    assert format_row(line.cells) == "| first run | 2.5 s | 10 s | 4.00 | ≤ 4 floors | met |"
+
+    line = Line("memory", "MiB", 121.0, goal=Goal(most=120))
+    assert format_row(line.cells) == "| memory |  | 121 MiB |  | ≤ 120 MiB | missed |"
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        pytest.param(lambda: runs.lines(_CACHE, 1), id="runs"),
+        pytest.param(lambda: directory.lines(_DIRECTORY, 1), id="directory"),
+    ],
+)
+def test_both_sides_are_measured(measure: Callable[[], Iterable[Line]]) -> None:
+    assert all(line.ratio for line in measure())
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "measure",
+    [
+        pytest.param(lambda: latency.lines(_CACHE), id="latency"),
+        pytest.param(lambda: lists.lines(_CACHE), id="lists"),
+        pytest.param(lambda: start_up.lines(1), id="start-up"),
+        pytest.param(lambda: memory.lines(_DIRECTORY), id="memory"),
+        pytest.param(lambda: million.lines(300), id="million"),
+        pytest.param(lambda: recording.lines(_CACHE, 1), id="recording"),
+        pytest.param(lambda: growth.lines(_CACHE, 2), id="growth"),
+        pytest.param(lambda: merging.lines([10]), id="merging"),
+    ],
+)
+def test_the_others_run_too(measure: Callable[[], Iterable[Line]]) -> None:
+    assert all(line.measured > 0 for line in measure())
