@@ -1,27 +1,42 @@
 """The plan of a run: stored before it is carried out, then read back to execute and report it."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    bindparam,
+    case,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from maintainer.cacheconfig import IndexId, Ref, Scope
 from maintainer.graph.entries import entry_columns, to_entry
-from maintainer.graph.models import ActionRow, EntryRow, RefRow, RunRow, reason_columns
+from maintainer.graph.models import (
+    ActionRow,
+    EntryRow,
+    KeepRow,
+    RefRow,
+    RunRow,
+    reason_columns,
+)
 from maintainer.model.decision import DeleteEntry, Heal, Keep, Plan, RewriteResult, WriteIndex
 from maintainer.model.marks import State
 from maintainer.model.outcome import Deferred, Kept, Outcome, Planned
 from maintainer.model.reason import EarlierFailure, NotHealed, Reason, code_of
-from maintainer.report.actions import make_action
-from maintainer.report.model import ActionReport, ActionTotal
 
 _PLANNED = code_of(Planned())
 _DEFERRED = code_of(Deferred(EarlierFailure()))
-LISTED = 5_000
-"""Up to this many deletions, and this many kept entries, are listed one by one."""
-_ORDER = case({"write": 0, "delete": 1, "keep": 2}, value=ActionRow.kind)
+_ORDER = case({"write": 0, "delete": 1}, value=ActionRow.kind)
+_KEPT = (KeepRow.subject, KeepRow.ref, KeepRow.store_id, KeepRow.size, KeepRow.facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +48,43 @@ class PlannedDeletion:
 
 
 def save_plan(connection: Connection, run: int, plan: Plan) -> None:
-    """Store a part of a plan. Once all parts are stored, `number_actions` puts them in order."""
+    """Store what a part of a plan changes; `save_keeps` stores what all of it keeps.
+
+    Once all parts are stored, `number_actions` puts them in order.
+    """
     lowest = select(func.coalesce(func.min(ActionRow.position), 0)).where(ActionRow.run_id == run)
     first = min(0, connection.execute(lowest).scalar_one())
-    rows = [
-        *map(_write_row, plan.writes),
-        *map(_delete_row, plan.deletes),
-        *map(_keep_row, plan.keeps),
-    ]
+    rows = [*map(_write_row, plan.writes), *map(_delete_row, plan.deletes)]
     _insert(connection, run, first - 1, -1, rows)
+
+
+def save_keeps(connection: Connection, run: int, keeps: Iterable[Keep]) -> None:
+    """Store all that a run keeps: of that, only what the last run has not kept is written."""
+    target_id = connection.execute(select(RunRow.target_id).where(RunRow.id == run)).scalar_one()
+    known = defaultdict[tuple[Any, ...], list[int]](list)
+    still_kept = KeepRow.target_id == target_id, KeepRow.last_run.is_(None)
+    for row in connection.execute(select(KeepRow.id, *_KEPT).where(*still_kept)):
+        known[tuple(row)[1:]].append(row.id)
+    new = []
+    for keep in keeps:
+        if same := known.get((keep.subject, keep.ref, keep.store_id, keep.size, keep.reason)):
+            same.pop()
+        else:
+            new.append(_keep_row(keep) | {"target_id": target_id, "first_run": run})
+    past = [{"row": number} for numbers in known.values() for number in numbers]
+    if past:
+        connection.execute(_END_KEEP, [row | {"run": run - 1} for row in past])
+    if new:
+        connection.execute(insert(KeepRow), new)
+    connection.execute(update(RunRow).where(RunRow.id == run).values(has_plan=True))
+
+
+_keep = KeepRow.__table__
+_END_KEEP = (
+    update(_keep)  # type: ignore[arg-type]
+    .where(_keep.c.id == bindparam("row"))
+    .values(last_run=bindparam("run"))
+)
 
 
 def number_actions(connection: Connection, run: int) -> None:
@@ -191,57 +234,6 @@ def count_deferred(connection: Connection, run: int) -> int:
     return int(connection.execute(left).scalar_one())
 
 
-def load_actions(connection: Connection, run: int) -> tuple[ActionReport, ...]:
-    """Return the actions of a run, in order: of many deletions the first ones."""
-    number = func.row_number().over(partition_by=ActionRow.kind, order_by=ActionRow.position)
-    numbered = (
-        select(ActionRow.id, number.label("number")).where(ActionRow.run_id == run).subquery()
-    )
-    rows = connection.execute(
-        select(
-            ActionRow.kind,
-            ActionRow.subject,
-            ActionRow.ref,
-            ActionRow.facts,
-            ActionRow.outcome_facts,
-            ActionRow.store_id,
-            ActionRow.size,
-        )
-        .join(numbered, numbered.c.id == ActionRow.id)
-        .where((ActionRow.kind != "delete") | (numbered.c.number <= LISTED))
-        .order_by(ActionRow.position)
-    )
-    return tuple(
-        make_action(
-            row.kind,
-            row.subject,
-            row.ref,
-            row.facts,
-            row.outcome_facts,
-            store_id=row.store_id,
-            size=row.size,
-        )
-        for row in rows
-    )
-
-
-def count_unlisted(connection: Connection, run: int) -> tuple[ActionTotal, ...]:
-    """Return the totals of the deletions that `load_actions` leaves out, by outcome."""
-    rest = (
-        select(ActionRow.outcome, ActionRow.size)
-        .where(ActionRow.run_id == run, ActionRow.kind == "delete")
-        .order_by(ActionRow.position)
-        .offset(LISTED)
-        .subquery()
-    )
-    rows = connection.execute(
-        select(rest.c.outcome, func.count(), func.coalesce(func.sum(rest.c.size), 0))
-        .group_by(rest.c.outcome)
-        .order_by(rest.c.outcome)
-    )
-    return tuple(ActionTotal("delete", *row) for row in rows)
-
-
 def _insert(
     connection: Connection, run: int, first: int, step: int, rows: Sequence[dict[str, object]]
 ) -> None:
@@ -289,5 +281,10 @@ def _delete_row(delete: DeleteEntry) -> dict[str, object]:
 
 
 def _keep_row(keep: Keep) -> dict[str, object]:
-    row = _row("keep", keep.subject, keep.ref, keep.reason, Kept())
-    return row | {"store_id": keep.store_id, "size": keep.size}
+    return {
+        **reason_columns(keep.reason),
+        "subject": keep.subject,
+        "ref": keep.ref,
+        "store_id": keep.store_id,
+        "size": keep.size,
+    }

@@ -17,7 +17,7 @@ from maintainer.cacheconfig import (
     parse_key,
 )
 from maintainer.graph.database import Database
-from maintainer.graph.models import EntryRow, RefRow
+from maintainer.graph.models import EntryRow, RefRow, listed_at
 from maintainer.model.entry import KnownEntry
 
 _T = TypeVar("_T")
@@ -82,7 +82,7 @@ class Entries:
         for some in _batched(sorted(ids)):
             shown = select(EntryRow.store_id, EntryRow.last_accessed_at).where(
                 EntryRow.target_id == self.target_id,
-                EntryRow.last_seen_at == self.at,
+                *self._is_shown,
                 EntryRow.store_id.in_(some),
             )
             with self.database.reading() as connection:
@@ -106,7 +106,7 @@ class Entries:
         )
         for some in _batched(sorted(blobs)):
             these = here.where(EntryRow.digest.in_(some))
-            deleted = these.where(EntryRow.state == "deleted", EntryRow.last_seen_at == self.at)
+            deleted = these.where(EntryRow.state == "deleted", *self._is_shown)
             with self.database.reading() as connection:
                 found = set(connection.scalars(deleted))
                 left = set(connection.scalars(these.where(EntryRow.missing_since.is_(None))))
@@ -120,10 +120,15 @@ class Entries:
             .join(RefRow, RefRow.id == EntryRow.ref_id)
             .where(
                 EntryRow.target_id == self.target_id,
-                EntryRow.last_seen_at == self.at,
+                *self._is_shown,
                 EntryRow.missing_since.is_(None),
             )
         )
+
+    @property
+    def _is_shown(self) -> tuple[ColumnElement[bool], ...]:
+        """Select what the look has shown; nothing if it could not list, or was not the last."""
+        return EntryRow.last_seen_at.is_(None), listed_at(self.target_id) == self.at
 
     def _read(
         self, connection: Connection, entries: Select[*tuple[Any, ...]]

@@ -1,13 +1,13 @@
 """Why an entry is kept or will be deleted: from the database alone."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, TextClause, func, select, text, union
+from sqlalchemy import ColumnElement, Connection, Row, func, select, union
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope, decode, prune
 from maintainer.cacheconfig.needs import Need, layers_to, needs_of, records_to
@@ -19,13 +19,15 @@ from maintainer.graph.models import (
     ActionRow,
     BlobRow,
     EntryRow,
+    GenerationBlobRow,
     GenerationRow,
     RefRow,
     RunRow,
     ScopeRow,
     Target,
+    listed_at,
+    probed_at,
 )
-from maintainer.graph.tables import UtcDateTime
 from maintainer.model.reason import Reason
 from maintainer.model.remembered import Remembered
 from maintainer.report.reasons import format_reason
@@ -143,7 +145,7 @@ def _find(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
     entries = connection.execute(
         select(EntryRow.target_id, EntryRow.kind, EntryRow.key, EntryRow.digest)
         .where(EntryRow.key == subject)
-        .order_by(EntryRow.last_seen_at.desc())
+        .order_by(_last_listed_at().desc())
     )
     for entry in entries:
         subject = entry.digest if entry.kind == "blob" else entry.key
@@ -207,7 +209,7 @@ def _occurrences(
         select(EntryRow, RefRow.name.label("ref"), deleted_by.label("deleted_by"))
         .join(RefRow, RefRow.id == EntryRow.ref_id)
         .where(EntryRow.target_id == target_id, EntryRow.kind == kind, same)
-        .order_by(EntryRow.missing_since.is_not(None), EntryRow.last_seen_at.desc(), EntryRow.id)
+        .order_by(EntryRow.missing_since.is_not(None), _last_listed_at().desc(), EntryRow.id)
     )
     return tuple(
         Occurrence(
@@ -227,27 +229,16 @@ def _occurrences(
     )
 
 
+def _last_listed_at() -> ColumnElement[datetime]:
+    return func.coalesce(EntryRow.last_seen_at, listed_at(EntryRow.target_id))
+
+
 def _missing_since(connection: Connection, target_id: int, digest: str | None) -> datetime | None:
     return connection.execute(
         select(BlobRow.missing_since).where(
             BlobRow.target_id == target_id, BlobRow.digest == digest
         )
     ).scalar()
-
-
-_LAST_REFERENCED = text(
-    """
-    SELECT generation.key, ref.name AS ref, generation.missing_since IS NULL AS is_stored,
-           0 AS results, generation.last_seen_at
-    FROM blob
-    JOIN layer ON layer.blob_id = blob.id
-    JOIN generation_layer ON generation_layer.layer_id = layer.id
-    JOIN generation ON generation.id = generation_layer.generation_id
-    JOIN ref ON ref.id = generation.ref_id
-    WHERE blob.target_id = :target_id AND blob.digest = :digest
-    ORDER BY generation.last_seen_at DESC, generation.number DESC LIMIT 1
-    """
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +296,7 @@ def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], 
             GenerationRow.key,
             GenerationRow.signed,
             GenerationRow.missing_since,
-            GenerationRow.last_seen_at,
+            _last_seen_at(target_id).label("last_seen_at"),
             RefRow.name.label("ref"),
             ScopeRow.name.label("scope"),
         )
@@ -337,22 +328,35 @@ def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], 
 
 
 def _last_named(connection: Connection, target_id: int, digest: str) -> Reference | None:
-    rows = _query(connection, _LAST_REFERENCED, target_id=target_id, digest=digest)
-    if not rows:
-        return None
-    row = rows[0]
-    return Reference(row.key, row.ref, bool(row.is_stored), row.results, row.last_seen_at)
+    seen = _last_seen_at(target_id).label("last_seen_at")
+    row = connection.execute(
+        select(GenerationRow.key, GenerationRow.missing_since, seen, RefRow.name.label("ref"))
+        .join(RefRow, RefRow.id == GenerationRow.ref_id)
+        .join(GenerationBlobRow, GenerationBlobRow.generation_id == GenerationRow.id)
+        .join(BlobRow, BlobRow.id == GenerationBlobRow.blob_id)
+        .where(BlobRow.target_id == target_id, BlobRow.digest == digest)
+        .order_by(seen.desc(), GenerationRow.number.desc())
+    ).first()
+    return row and Reference(row.key, row.ref, row.missing_since is None, 0, row.last_seen_at)
 
 
-def _query(connection: Connection, query: TextClause, **values: object) -> Sequence[Row[Any]]:
-    typed = query.columns(last_seen_at=UtcDateTime()) if "last_seen_at" in query.text else query
-    return connection.execute(typed, values).all()
+def _last_seen_at(target_id: int) -> ColumnElement[datetime]:
+    return func.coalesce(GenerationRow.last_seen_at, probed_at(target_id))
+
+
+class _Settings(msgspec.Struct, frozen=True):
+    """The part of a report that is needed; the rest, which can be large, is not decoded."""
+
+    grace_seconds: int
 
 
 def _grace(connection: Connection, target_id: int) -> timedelta:
-    seconds = connection.execute(
-        select(func.json_extract(RunRow.report, "$.grace_seconds"))
+    report = connection.execute(
+        select(RunRow.report)
         .where(RunRow.target_id == target_id, RunRow.report.is_not(None))
         .order_by(RunRow.id.desc())
+        .limit(1)
     ).scalar()
-    return _DEFAULT_GRACE if seconds is None else timedelta(seconds=seconds)
+    if report is None:
+        return _DEFAULT_GRACE
+    return timedelta(seconds=msgspec.json.decode(report, type=_Settings).grace_seconds)

@@ -1,9 +1,26 @@
 """The layers of every scope, as its newest index references them."""
 
-import msgspec
-from sqlalchemy import Connection, text
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
+import msgspec
+from sqlalchemy import Connection, Row, Select, func, select
+
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope, decode
+from maintainer.cacheconfig.model import NO_PARENT
+from maintainer.cacheconfig.order import dependency_order
 from maintainer.errors import MaintainerError
+from maintainer.graph.memory import is_remembered, load_memory
+from maintainer.graph.models import (
+    BlobRow,
+    EntryRow,
+    GenerationRow,
+    RefRow,
+    ScopeRow,
+    Target,
+)
+from maintainer.model.remembered import Remembered
 from maintainer.sanitize import is_unicode, printable
 
 
@@ -32,60 +49,6 @@ class ScopeTree(msgspec.Struct, frozen=True):
     layers: tuple[TreeLayer, ...]
 
 
-_NEWEST = """
-    WITH numbered AS (
-        SELECT generation.id, generation.key, target.name AS target, scope.name AS scope,
-               ref.name AS ref, row_number() OVER (
-                   PARTITION BY generation.scope_id, generation.ref_id, generation.signed
-                   ORDER BY generation.missing_since IS NOT NULL, generation.number DESC,
-                            generation.id DESC) AS place
-        FROM generation
-        JOIN target ON target.id = generation.target_id
-        JOIN scope ON scope.id = generation.scope_id
-        JOIN ref ON ref.id = generation.ref_id
-        WHERE generation.content IS NOT NULL
-          AND (generation.missing_since IS NULL OR EXISTS (
-              SELECT 1 FROM cache_index AS kept JOIN memory ON memory.index_id = kept.id
-              WHERE kept.ref_id = generation.ref_id AND kept.scope_id = generation.scope_id
-                AND kept.signed = generation.signed))
-    ),
-    newest AS (SELECT * FROM numbered WHERE place = 1 AND (:scope IS NULL OR scope = :scope))
-"""
-
-_INDEXES = text(
-    _NEWEST  # noqa: S608 - both are ours
-    + "SELECT id, key, target, scope, ref FROM newest ORDER BY target, scope, ref, key"
-)
-
-_LAYERS = text(
-    _NEWEST  # noqa: S608 - both are ours
-    + """,
-    ends AS (
-        SELECT record.generation_id, result_layer.layer_id, count(*) AS results
-        FROM newest
-        JOIN record ON record.generation_id = newest.id
-        JOIN result ON result.record_id = record.id
-        JOIN result_layer ON result_layer.result_id = result.id
-        GROUP BY record.generation_id, result_layer.layer_id
-    ),
-    stored AS (
-        SELECT target_id, digest, max(size) AS size FROM entry
-        WHERE kind = 'blob' AND missing_since IS NULL GROUP BY target_id, digest
-    )
-    SELECT newest.id AS generation_id, layer.id, layer.parent_id, blob.digest,
-           coalesce(stored.size, layer.size) AS size, blob.missing_since IS NULL AS is_stored,
-           coalesce(ends.results, 0) AS results
-    FROM newest
-    JOIN generation_layer ON generation_layer.generation_id = newest.id
-    JOIN layer ON layer.id = generation_layer.layer_id
-    JOIN blob ON blob.id = layer.blob_id
-    LEFT JOIN stored ON stored.target_id = blob.target_id AND stored.digest = blob.digest
-    LEFT JOIN ends ON ends.generation_id = newest.id AND ends.layer_id = layer.id
-    ORDER BY newest.id, size DESC, blob.digest, layer.id
-    """
-)
-
-
 def load_forest(connection: Connection, scope: str | None) -> list[ScopeTree]:
     """Return the layers of a scope in each ref, or of all scopes.
 
@@ -93,16 +56,120 @@ def load_forest(connection: Connection, scope: str | None) -> list[ScopeTree]:
     """
     if scope is not None and not is_unicode(scope):
         raise MaintainerError(f"the database knows no index of the scope {printable(scope)}")
-    layers: dict[int, list[TreeLayer]] = {}
-    for row in connection.execute(_LAYERS, {"scope": scope}):
-        layers.setdefault(row.generation_id, []).append(
-            TreeLayer(row.id, row.parent_id, row.digest, row.size, bool(row.is_stored), row.results)
-        )
-    trees = [
-        ScopeTree(row.target, row.scope, row.ref, row.key, tuple(layers.get(row.id, ())))
-        for row in connection.execute(_INDEXES, {"scope": scope})
-    ]
-    if not trees:
+    rows = connection.execute(_newest(scope)).all()
+    if not rows:
         what = "no index" if scope is None else f"no index of the scope {printable(scope)}"
         raise MaintainerError(f"the database knows {what}")
-    return trees
+    targets = {row.target_id: _Target(connection, row.target_id) for row in rows}
+    ids: dict[_Identity, int] = {}
+    return [
+        ScopeTree(row.target, row.scope, row.ref, row.key, targets[row.target_id].layers(row, ids))
+        for row in rows
+    ]
+
+
+def _newest(scope: str | None) -> Select[*tuple[Any, ...]]:
+    """Select the newest generation of each index, stored ones first, if anything is known of it."""
+    place = func.row_number().over(
+        partition_by=(GenerationRow.scope_id, GenerationRow.ref_id, GenerationRow.signed),
+        order_by=(
+            GenerationRow.missing_since.is_not(None),
+            GenerationRow.number.desc(),
+            GenerationRow.id.desc(),
+        ),
+    )
+    numbered = (
+        select(GenerationRow.id, place.label("place"))
+        .where(
+            GenerationRow.size.is_not(None), GenerationRow.missing_since.is_(None) | is_remembered()
+        )
+        .subquery()
+    )
+    newest = (
+        select(
+            GenerationRow.id,
+            GenerationRow.target_id,
+            GenerationRow.key,
+            GenerationRow.signed,
+            GenerationRow.content,
+            Target.name.label("target"),
+            ScopeRow.name.label("scope"),
+            RefRow.name.label("ref"),
+        )
+        .join(numbered, numbered.c.id == GenerationRow.id)
+        .join(Target, Target.id == GenerationRow.target_id)
+        .join(ScopeRow, ScopeRow.id == GenerationRow.scope_id)
+        .join(RefRow, RefRow.id == GenerationRow.ref_id)
+        .where(numbered.c.place == 1)
+        .order_by("target", "scope", "ref", GenerationRow.key)
+    )
+    return newest if scope is None else newest.where(ScopeRow.name == scope)
+
+
+class _Target:
+    """What is known of the blobs and indexes of one target."""
+
+    def __init__(self, connection: Connection, target_id: int) -> None:
+        stored = select(EntryRow.digest, func.max(EntryRow.size)).where(
+            EntryRow.target_id == target_id,
+            EntryRow.kind == "blob",
+            EntryRow.missing_since.is_(None),
+            EntryRow.digest.in_(select(BlobRow.digest).where(BlobRow.target_id == target_id)),
+        )
+        missing = select(BlobRow.digest).where(
+            BlobRow.target_id == target_id, BlobRow.missing_since.is_not(None)
+        )
+        self._target_id = target_id
+        self._sizes: Mapping[str | None, int] = {
+            row[0]: row[1] for row in connection.execute(stored.group_by(EntryRow.digest))
+        }
+        self._missing = frozenset(connection.scalars(missing))
+        self._memory = load_memory(connection, target_id)
+
+    def layers(self, row: Row[Any], ids: dict["_Identity", int]) -> tuple[TreeLayer, ...]:
+        """Return the layers of an index, the largest first; `ids` are those of other indexes."""
+        config = self._read(row)
+        numbers = self._number(config, ids)
+        ends = Counter(
+            numbers[layer]
+            for record in config.records
+            for result in record.results
+            for layer in result.layers
+        )
+        parents = {
+            number: None if layer.parent == NO_PARENT else numbers[layer.parent]
+            for number, layer in zip(numbers, config.layers, strict=True)
+        }
+        found = {
+            number: TreeLayer(
+                number,
+                parents[number],
+                layer.blob,
+                self._sizes.get(layer.blob, layer.size),
+                layer.blob not in self._missing,
+                ends[number],
+            )
+            for number, layer in zip(numbers, config.layers, strict=True)
+        }
+        return tuple(sorted(found.values(), key=lambda one: (-one.size, one.digest, one.id)))
+
+    def _read(self, row: Row[Any]) -> CacheConfig:
+        if row.content is not None:
+            return decode(row.content)
+        index = IndexId(Ref(row.ref), Scope(row.scope), row.signed)
+        return self._memory.get(index, Remembered()).merged()
+
+    def _number(self, config: CacheConfig, ids: dict["_Identity", int]) -> list[int]:
+        """Return the number of each layer; a blob on the same layers is the same everywhere."""
+        numbers = [0] * len(config.layers)
+        parents = [() if one.parent == NO_PARENT else (one.parent,) for one in config.layers]
+        for position in dependency_order(parents) or ():
+            layer = config.layers[position]
+            parent = None if layer.parent == NO_PARENT else numbers[layer.parent]
+            identity = self._target_id, layer.blob, parent
+            numbers[position] = ids.setdefault(identity, len(ids) + 1)
+        return numbers
+
+
+_Identity = tuple[int, Digest, int | None]
+"""The target and the blob of a layer, and the number of the layer below."""

@@ -2,16 +2,15 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, exists, func, or_, select
+from sqlalchemy import Connection, delete, exists, func, or_, select, update
 
 from maintainer.graph.memory import GONE_FOR, is_remembered
 from maintainer.graph.models import (
     BlobRow,
     EntryRow,
-    GenerationLayerRow,
+    GenerationBlobRow,
     GenerationRow,
     IndexRow,
-    LayerRow,
     MemoryRow,
 )
 
@@ -19,8 +18,7 @@ _ENTRIES_FOR = timedelta(days=90)
 """How long gone entries are remembered."""
 _GENERATIONS_FOR = timedelta(days=30)
 _GENERATIONS = 50
-"""How many gone generations of each index are remembered, and for how long: they show the history,
-and fill most of the file. Their content is remembered elsewhere.
+"""How many gone generations of each index are remembered, and for how long: they show the history.
 """
 
 
@@ -51,6 +49,7 @@ def forget(connection: Connection, target_id: int, now: datetime, grace: timedel
             or_(GenerationRow.id.not_in(last), ~is_remembered()),
         )
     )
+    _drop_contents(connection, target_id)
     _forget_what_nothing_names(connection, target_id, now)
     connection.execute(
         delete(EntryRow).where(
@@ -59,20 +58,37 @@ def forget(connection: Connection, target_id: int, now: datetime, grace: timedel
     )
 
 
-def _forget_what_nothing_names(connection: Connection, target_id: int, now: datetime) -> None:
-    """Drop layers that no generation holds, blobs that are forgotten too, and empty indexes.
+def _drop_contents(connection: Connection, target_id: int) -> None:
+    """Drop the contents of generations that are gone, once the clocks of their blobs are recorded.
 
-    Layers below one that is held are held as well.
+    What can be used of them again is remembered in the merge of their index.
     """
-    here = select(BlobRow.id).where(BlobRow.target_id == target_id)
-    held = exists().where(GenerationLayerRow.layer_id == LayerRow.id)
-    connection.execute(delete(LayerRow).where(LayerRow.blob_id.in_(here), ~held))
+    connection.execute(
+        update(GenerationRow)
+        .where(
+            GenerationRow.target_id == target_id,
+            GenerationRow.content.is_not(None),
+            GenerationRow.missing_since.is_not(None),
+            exists().where(
+                IndexRow.ref_id == GenerationRow.ref_id,
+                IndexRow.scope_id == GenerationRow.scope_id,
+                IndexRow.signed == GenerationRow.signed,
+                IndexRow.marked_at >= GenerationRow.missing_since,
+            ),
+        )
+        .values(content=None)
+    )
+
+
+def _forget_what_nothing_names(connection: Connection, target_id: int, now: datetime) -> None:
+    """Drop blobs that are forgotten too and that no generation references, and empty indexes."""
     last_known_at = func.coalesce(BlobRow.last_seen_at, BlobRow.first_seen_at)
     connection.execute(
         delete(BlobRow).where(
             BlobRow.target_id == target_id,
+            or_(BlobRow.missing_since.is_not(None), BlobRow.is_found.is_(False)),
             func.coalesce(BlobRow.missing_since, last_known_at) < now - GONE_FOR,
-            ~exists().where(LayerRow.blob_id == BlobRow.id),
+            ~exists().where(GenerationBlobRow.blob_id == BlobRow.id),
         )
     )
     connection.execute(

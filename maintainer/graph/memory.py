@@ -4,13 +4,14 @@ Results stay until their blobs have been gone for a month: if these are uploaded
 results are there again. Nobody merges signed indexes, and merges that we wrote hold nothing new.
 """
 
-import zlib
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from itertools import groupby
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
     Row,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    insert,
     or_,
     select,
     update,
@@ -38,50 +40,73 @@ from maintainer.cacheconfig import (
 )
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.graph.models import BlobRow, GenerationRow, IndexRow, MemoryRow, RefRow, ScopeRow
+from maintainer.graph.values import each_of
 from maintainer.model.entry import Access
 from maintainer.model.index import ReadGeneration
 from maintainer.model.remembered import Remembered
 
 GONE_FOR = timedelta(days=30)
 """How long results are remembered whose blobs are gone."""
+_FEW = 10
+"""So many merges are read from the file at once."""
 _NEWEST = ""
 """The day of what has not been replaced by another export."""
 
 
 def load_memory(
-    connection: Connection, target_id: int, access: Access | None = None
+    connection: Connection,
+    target_id: int,
+    access: Access | None = None,
+    merged: Mapping[IndexId, Remembered] | None = None,
 ) -> dict[IndexId, Remembered]:
-    """Return what is remembered of each index that the token reads, or of all."""
+    """Return what is remembered of each index that the token reads, or of all.
+
+    What `merged` has of some is not read again.
+    """
     missing = _missing_blobs(connection, target_id)
-    found = {}
-    for row in connection.execute(_indexes(IndexRow.target_id == target_id)).all():
-        if access is None or not access.readable or Ref(row.ref) in access.readable:
-            found[_index_of(row)] = _load(connection, row, missing)
-    return found
+    rows = {
+        _index_of(row): row
+        for row in connection.execute(_indexes(IndexRow.target_id == target_id))
+        if access is None or not access.readable or Ref(row.ref) in access.readable
+    }
+    known = merged or {}
+    parts = _load_parts(connection, [row for index, row in rows.items() if index not in known])
+    return {
+        index: _remembered(row, known[index] if index in known else parts[row.id], missing)
+        for index, row in rows.items()
+    }
 
 
 def remember(
     connection: Connection, target_id: int, generations: Iterable[ReadGeneration], now: datetime
-) -> None:
-    """Merge generations that were recorded into what is remembered of their indexes."""
-    in_order = sorted(generations, key=lambda one: one.index)
-    for index, some in groupby(in_order, key=lambda one: one.index):
-        read = list(some)
-        row = _find(connection, target_id, index, max(one.number for one in read))
-        exports = [
+) -> dict[IndexId, Remembered]:
+    """Merge generations that were recorded into what is remembered; return the merges."""
+    read: dict[IndexId, list[ReadGeneration]] = {}
+    for one in sorted(generations, key=lambda one: one.index):
+        read.setdefault(one.index, []).append(one)
+    _add_indexes(connection, target_id, read)
+    exports = {
+        index: [
             (one.config, one.sink)
-            for one in read
+            for one in some
             if one.config and not index.signed and one.sink is not Sink.MERGE
         ]
-        if not exports:
-            continue
-        known = new = _load(connection, row, {})
+        for index, some in read.items()
+    }
+    changes = []
+    rows = connection.execute(_indexes(IndexRow.target_id == target_id)).all()
+    of_these = [row for row in rows if exports.get(_index_of(row))]
+    parts = _load_parts(connection, of_these)
+    for row in of_these:
+        index = _index_of(row)
+        known = new = parts[row.id]
         if index.is_named:
-            for config, sink in exports:
+            for config, sink in exports[index]:
                 new = new.with_export(config, sink, now.date())
         else:
-            new = known.with_generations(config for config, _ in exports)
-        _save(connection, row.id, known, new)
+            new = known.with_generations(config for config, _ in exports[index])
+        changes.append(_Change(row, known, new))
+    return _save(connection, changes)
 
 
 def forget_results(
@@ -92,24 +117,23 @@ def forget_results(
     *,
     unasked: frozenset[Digest],
     remember_exports: timedelta,
-) -> None:
+    merged: Mapping[IndexId, Remembered],
+) -> dict[IndexId, Remembered]:
     """Forget what has been gone, or replaced in a tag, for too long to matter.
 
     A blob that no run has looked up in all that time counts as gone, unless this run could not look
-    it up.
+    it up. `merged` is what was remembered just now; return it with what has changed.
     """
     before = now - GONE_FOR
     last_known_at = func.coalesce(BlobRow.last_seen_at, BlobRow.first_seen_at)
-    rows = connection.scalars(
+    is_unknown = BlobRow.missing_since.is_(None) & BlobRow.is_found.is_(False)
+    found = connection.scalars(
         select(BlobRow.digest).where(
             BlobRow.target_id == target_id,
-            or_(
-                BlobRow.missing_since <= before,
-                BlobRow.missing_since.is_(None) & (last_known_at <= before),
-            ),
+            or_(BlobRow.missing_since <= before, is_unknown & (last_known_at <= before)),
         )
     )
-    gone = frozenset(map(Digest, rows)) - unasked
+    gone = frozenset(map(Digest, found)) - unasked
     first = (now - remember_exports).date() if remember_exports else date.max
     here = [IndexRow.target_id == target_id, RefRow.name.in_(sorted(access.readable))]
     if not gone:
@@ -120,9 +144,13 @@ def forget_results(
                 MemoryRow.day < first.isoformat(),
             )
         )
-    for row in connection.execute(_indexes(*here)).all():
-        known = _load(connection, row, {})
-        _save(connection, row.id, known, known.since(first).without(gone))
+    rows = connection.execute(_indexes(*here)).all()
+    parts = _load_parts(connection, [row for row in rows if _index_of(row) not in merged])
+    changes = []
+    for row in rows:
+        known = merged.get(_index_of(row)) or parts[row.id]
+        changes.append(_Change(row, known, known.since(first).without(gone)))
+    return {**merged, **_save(connection, changes)}
 
 
 def forget_tags(connection: Connection, target_id: int, unread: Iterable[IndexId]) -> None:
@@ -204,32 +232,42 @@ def _index_of(row: Row[Any]) -> IndexId:
     return IndexId(Ref(row.ref), Scope(row.scope), row.signed)
 
 
-def _find(connection: Connection, target_id: int, index: IndexId, highest: int) -> Row[Any]:
-    """Return the row of an index, which is added if it is new."""
-    ref = select(RefRow.id).where(RefRow.target_id == target_id, RefRow.name == index.ref)
-    scope = select(ScopeRow.id).where(ScopeRow.target_id == target_id, ScopeRow.name == index.scope)
-    statement = upsert(IndexRow).values(
-        target_id=target_id,
-        ref_id=ref.scalar_subquery(),
-        scope_id=scope.scalar_subquery(),
-        signed=index.signed,
-        highest=highest,
-        up_to_date_id=0,
-    )
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["ref_id", "scope_id", "signed"],
-            set_={"highest": func.max(IndexRow.highest, statement.excluded.highest)},
-        )
-    )
-    return connection.execute(
-        _indexes(
-            IndexRow.target_id == target_id,
-            RefRow.name == index.ref,
-            ScopeRow.name == index.scope,
-            IndexRow.signed == index.signed,
-        )
-    ).one()
+def _add_indexes(
+    connection: Connection, target_id: int, read: Mapping[IndexId, Sequence[ReadGeneration]]
+) -> None:
+    """Add the indexes that are new, and record the highest generation of each."""
+    rows = [
+        {
+            "target": target_id,
+            "ref": index.ref,
+            "scope": index.scope,
+            "signed": index.signed,
+            "highest": max(one.number for one in some),
+        }
+        for index, some in read.items()
+    ]
+    if rows:
+        connection.execute(_ADD_INDEX, rows)
+
+
+_this_target: BindParameter[int] = bindparam("target")
+_new_index = upsert(IndexRow).values(
+    target_id=_this_target,
+    ref_id=select(RefRow.id)
+    .where(RefRow.target_id == _this_target, RefRow.name == bindparam("ref"))
+    .scalar_subquery(),
+    scope_id=select(ScopeRow.id)
+    .where(ScopeRow.target_id == _this_target, ScopeRow.name == bindparam("scope"))
+    .scalar_subquery(),
+    signed=bindparam("signed"),
+    highest=bindparam("highest"),
+    up_to_date_id=0,
+)
+_ADD_INDEX = _new_index.on_conflict_do_update(
+    index_elements=["ref_id", "scope_id", "signed"],
+    set_={"highest": _new_index.excluded.highest},
+    where=_new_index.excluded.highest > IndexRow.highest,
+)
 
 
 def _missing_blobs(connection: Connection, target_id: int) -> Mapping[Digest, datetime]:
@@ -241,16 +279,33 @@ def _missing_blobs(connection: Connection, target_id: int) -> Mapping[Digest, da
     return {Digest(row.digest): row.missing_since for row in rows}
 
 
-def _load(connection: Connection, row: Row[Any], missing: Mapping[Digest, datetime]) -> Remembered:
-    rows = connection.execute(
-        select(MemoryRow.day, MemoryRow.content).where(MemoryRow.index_id == row.id)
-    )
-    parts = {day: _decode(content, row) for day, content in rows}
-    config = parts.pop(_NEWEST, CacheConfig())
+def _load_parts(
+    connection: Connection, indexes: Sequence[Row[Any]]
+) -> defaultdict[int, Remembered]:
+    """Return what was merged of some indexes, by the ids of their rows."""
+    by_id = {row.id: row for row in indexes}
+    parts = defaultdict[int, dict[str, CacheConfig]](dict)
+    for found in connection.execute(
+        select(MemoryRow.index_id, MemoryRow.day, MemoryRow.content).where(
+            MemoryRow.index_id.in_(each_of(by_id.keys()))
+        ),
+        execution_options={"yield_per": _FEW},
+    ):
+        parts[found.index_id][found.day] = _decode(found.content, by_id[found.index_id])
+    known = defaultdict[int, Remembered](Remembered)
+    for number, of_days in parts.items():
+        config = of_days.pop(_NEWEST, CacheConfig())
+        replaced = {date.fromisoformat(day): part for day, part in of_days.items()}
+        known[number] = Remembered(config, replaced)
+    return known
+
+
+def _remembered(
+    row: Row[Any], merged: Remembered, missing: Mapping[Digest, datetime]
+) -> Remembered:
     at = row.up_to_date_at
-    return Remembered(
-        config=config,
-        replaced={date.fromisoformat(day): part for day, part in parts.items()},
+    return replace(
+        merged,
         highest=row.highest,
         up_to_date=row.up_to_date_id,
         lost=frozenset(blob for blob, since in missing.items() if at and since <= at),
@@ -258,17 +313,40 @@ def _load(connection: Connection, row: Row[Any], missing: Mapping[Digest, dateti
     )
 
 
-def _save(connection: Connection, index: int, known: Remembered, new: Remembered) -> None:
-    """Record what has changed."""
-    before, after = _by_day(known), _by_day(new)
-    changed = [day for day in before.keys() | after.keys() if before.get(day) != after.get(day)]
-    for day in sorted(changed):
-        connection.execute(
-            delete(MemoryRow).where(MemoryRow.index_id == index, MemoryRow.day == day)
-        )
-        if day in after:
-            values = {"index_id": index, "day": day, "content": _encode(after[day])}
-            connection.execute(upsert(MemoryRow).values(values))
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What was remembered of an index, and what is remembered from now on."""
+
+    row: Row[Any]
+    known: Remembered
+    new: Remembered
+
+
+def _save(connection: Connection, changes: Sequence[_Change]) -> dict[IndexId, Remembered]:
+    """Record what has changed; return all of it."""
+    past: list[dict[str, object]] = []
+    new: list[dict[str, object]] = []
+    for one in changes:
+        before, after = _by_day(one.known), _by_day(one.new)
+        for day in sorted(before.keys() | after.keys()):
+            if before.get(day) == after.get(day):
+                continue
+            if day in before:
+                past.append({"index": one.row.id, "of_day": day})
+            if day in after:
+                row = {"index_id": one.row.id, "day": day, "content": encode(after[day])}
+                new.append(row)
+    if past:
+        connection.execute(_FORGET, past)
+    if new:
+        connection.execute(insert(MemoryRow), new)
+    return {_index_of(one.row): one.new for one in changes}
+
+
+_FORGET = delete(MemoryRow.__table__).where(  # type: ignore[arg-type]
+    MemoryRow.__table__.c.index_id == bindparam("index"),
+    MemoryRow.__table__.c.day == bindparam("of_day"),
+)
 
 
 def _by_day(remembered: Remembered) -> dict[str, CacheConfig]:
@@ -278,15 +356,11 @@ def _by_day(remembered: Remembered) -> dict[str, CacheConfig]:
     return {day: part for day, part in parts.items() if part.records}
 
 
-def _encode(config: CacheConfig) -> bytes:
-    return zlib.compress(encode(config), 1)
-
-
 def _decode(content: bytes, row: Row[Any]) -> CacheConfig:
     """Read what was recorded. Raises DatabaseError if it is malformed."""
     try:
-        return decode(zlib.decompress(content))
-    except (InvalidIndexError, zlib.error) as error:
+        return decode(content)
+    except InvalidIndexError as error:
         raise DatabaseError(
             f"the database remembers {_index_of(row)} in an invalid state ({error}): "
             "remove the file; all that is lost is the memory"

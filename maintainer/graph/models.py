@@ -1,76 +1,32 @@
 """The tables. People query the views (see the migrations); the tables may change with any version.
 
 All times are UTC. Rows hang below a target, so that deleting one deletes all that is known of it.
+What every look shows again is not written again: a row says when it was last seen only once a look
+has not shown it.
 """
 
 from datetime import datetime
-from functools import lru_cache
 
-import msgspec
 from sqlalchemy import (
-    Dialect,
+    ColumnElement,
     ForeignKey,
     Index,
     LargeBinary,
     MetaData,
+    SQLColumnExpression,
     Text,
-    TypeDecorator,
     UniqueConstraint,
-    func,
+    select,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column
 
-from maintainer.graph.tables import UtcDateTime
+from maintainer.graph.tables import OutcomeText, Packed, ReasonText, UtcDateTime
 from maintainer.model.outcome import AlreadyGone, Done, Outcome
 from maintainer.model.reason import Reason, code_of
 
 CARRIED_OUT = tuple(code_of(outcome) for outcome in (Done(), AlreadyGone()))
 """The codes of the outcomes after which what was decided is so."""
-
-
-class ReasonText(TypeDecorator[Reason]):
-    """A reason, kept as the text of a JSON object."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Reason | None, dialect: Dialect) -> str | None:
-        """Return the text of a reason."""
-        del dialect
-        return None if value is None else msgspec.json.encode(value).decode()
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Reason | None:
-        """Return the reason of a text."""
-        del dialect
-        return None if value is None else _decode_reason(value)
-
-
-class OutcomeText(TypeDecorator[Outcome]):
-    """An outcome, kept as the text of a JSON object."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Outcome | None, dialect: Dialect) -> str | None:
-        """Return the text of an outcome."""
-        del dialect
-        return None if value is None else msgspec.json.encode(value).decode()
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Outcome | None:
-        """Return the outcome of a text."""
-        del dialect
-        return None if value is None else _OUTCOMES.decode(value)
-
-
-_REASONS: msgspec.json.Decoder[Reason] = msgspec.json.Decoder(Reason)
-_OUTCOMES: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
-
-
-@lru_cache(maxsize=4096)
-def _decode_reason(text: str) -> Reason:
-    """Decode a reason. Many entries have the same, and then they share one object."""
-    return _REASONS.decode(text)
 
 
 def reason_columns(reason: Reason) -> dict[str, object]:
@@ -102,6 +58,10 @@ class Target(Base):
     __tablename__ = "target"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    probed_at: Mapped[datetime | None]
+    """When a run last looked what there is, and recorded it."""
+    listed_at: Mapped[datetime | None]
+    """The same, of the last look that could list entries."""
     blocked_since: Mapped[datetime | None]
     """Since when no run could delete blobs, if so; runs that could not list entries do not count.
     """
@@ -164,7 +124,8 @@ class EntryRow(Base):
     created_at: Mapped[datetime]
     last_accessed_at: Mapped[datetime]
     first_seen_at: Mapped[datetime]
-    last_seen_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime | None]
+    """When a look last showed it; none if the last one that listed did."""
     missing_since: Mapped[datetime | None]
     used_at: Mapped[datetime]
     """When a build last used it, as far as known: like `last_accessed_at`, without our look-ups."""
@@ -194,32 +155,15 @@ class BlobRow(Base):
     target_id: Mapped[int] = _belongs_to("target.id")
     digest: Mapped[str]
     first_seen_at: Mapped[datetime]
+    is_found: Mapped[bool] = mapped_column(default=False)
+    """Whether it existed at the last look."""
     last_seen_at: Mapped[datetime | None]
-    """When it was last known to exist."""
+    """If not: when it was last known to exist."""
     missing_since: Mapped[datetime | None]
     checked_at: Mapped[datetime | None]
     """When a run last found out whether its content can be downloaded."""
     content_missing_since: Mapped[datetime | None]
     """Since when it is known that a look-up finds it, but its content cannot be downloaded."""
-
-
-class LayerRow(Base):
-    """A blob on top of other layers."""
-
-    __tablename__ = "layer"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    blob_id: Mapped[int] = _belongs_to("blob.id")
-    parent_id: Mapped[int | None] = mapped_column(
-        ForeignKey("layer.id", ondelete="CASCADE"), index=True
-    )
-    diff_id: Mapped[str]
-    media_type: Mapped[str]
-    size: Mapped[int]
-    """Bytes, as the index says."""
-
-
-# SQL holds no two NULLs for equal, but two bottom layers of one blob are the same layer.
-Index("uq_layer_blob_parent", LayerRow.blob_id, func.coalesce(LayerRow.parent_id, 0), unique=True)
 
 
 class GenerationRow(Base):
@@ -241,13 +185,18 @@ class GenerationRow(Base):
     """Shows, where it does not, whether a look-up still finds the same content."""
     number: Mapped[int]
     signed: Mapped[bool]
-    content: Mapped[bytes | None]
-    """The index as it was read; none if it is not valid."""
+    content: Mapped[bytes | None] = mapped_column(Packed)
+    """The index as it was read; none if it is not valid, or is gone and needed no more."""
     content_digest: Mapped[str]
+    size: Mapped[int | None]
+    """Bytes of the index as it was read; none if it is not valid."""
+    records: Mapped[int]
+    results: Mapped[int]
     violation: Mapped[str | None]
     """The rule that makes it invalid."""
     first_seen_at: Mapped[datetime]
-    last_seen_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime | None]
+    """When it was last known to be stored; none if the last look showed it."""
     missing_since: Mapped[datetime | None]
     sink: Mapped[str | None]
     """The digest of the sink record, which only indexes that we write have."""
@@ -283,67 +232,21 @@ class MemoryRow(Base):
     """Of what a tag has led to: the day on which another export was seen in its place. Empty for
     the newest export of a tag, and for all that was read of a numbered index.
     """
-    content: Mapped[bytes]
-    """As JSON, compressed."""
+    content: Mapped[bytes] = mapped_column(Packed)
+    """As JSON."""
 
 
-class GenerationLayerRow(Base):
-    """Which generation holds which layer."""
+class GenerationBlobRow(Base):
+    """Which generation references which blob."""
 
-    __tablename__ = "generation_layer"
+    __tablename__ = "generation_blob"
+    __table_args__ = ({"sqlite_with_rowid": False},)
     generation_id: Mapped[int] = mapped_column(
         ForeignKey("generation.id", ondelete="CASCADE"), primary_key=True
     )
-    layer_id: Mapped[int] = mapped_column(
-        ForeignKey("layer.id", ondelete="CASCADE"), primary_key=True, index=True
+    blob_id: Mapped[int] = mapped_column(
+        ForeignKey("blob.id", ondelete="CASCADE"), primary_key=True, index=True
     )
-
-
-class RecordRow(Base):
-    """A cache key in a generation."""
-
-    __tablename__ = "record"
-    __table_args__ = (UniqueConstraint("generation_id", "position"),)
-    id: Mapped[int] = mapped_column(primary_key=True)
-    generation_id: Mapped[int] = _belongs_to("generation.id")
-    position: Mapped[int]
-    digest: Mapped[str] = mapped_column(index=True)
-
-
-class ResultRow(Base):
-    """What a record leads to."""
-
-    __tablename__ = "result"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    record_id: Mapped[int] = mapped_column(ForeignKey("record.id", ondelete="CASCADE"), index=True)
-    with_parents: Mapped[bool]
-    created_at: Mapped[str]
-    """RFC 3339, with nanoseconds: text, because some builders write the year 1."""
-
-
-class ResultLayerRow(Base):
-    """The layers of a result, in order."""
-
-    __tablename__ = "result_layer"
-    result_id: Mapped[int] = mapped_column(
-        ForeignKey("result.id", ondelete="CASCADE"), primary_key=True
-    )
-    position: Mapped[int] = mapped_column(primary_key=True)
-    layer_id: Mapped[int] = mapped_column(ForeignKey("layer.id", ondelete="CASCADE"), index=True)
-
-
-class LinkRow(Base):
-    """One way to satisfy an input of a record."""
-
-    __tablename__ = "link"
-    record_id: Mapped[int] = mapped_column(
-        ForeignKey("record.id", ondelete="CASCADE"), primary_key=True
-    )
-    input: Mapped[int] = mapped_column(primary_key=True)
-    source_id: Mapped[int] = mapped_column(
-        ForeignKey("record.id", ondelete="CASCADE"), primary_key=True, index=True
-    )
-    selector: Mapped[str] = mapped_column(primary_key=True)
 
 
 class DoubtRow(Base):
@@ -372,6 +275,8 @@ class RunRow(Base):
     process: Mapped[str]
     """Who runs it: process number and host."""
     dry_run: Mapped[bool]
+    has_plan: Mapped[bool] = mapped_column(default=False)
+    """Whether the file has what it decided to keep."""
     status: Mapped[str]
     """`running`, `done`, `failed`, `interrupted`, or `killed`: found running by a later run."""
     entries: Mapped[int] = mapped_column(default=0)
@@ -384,7 +289,7 @@ class RunRow(Base):
     requests: Mapped[int] = mapped_column(default=0)
     results_usable: Mapped[int | None]
     """Results that builds could use when the run ended; none if it could read no index."""
-    report: Mapped[str | None]
+    report: Mapped[bytes | None] = mapped_column(Packed)
     """The whole report as JSON."""
 
 
@@ -399,8 +304,29 @@ class RunStateRow(Base):
     """Bytes."""
 
 
+class KeepRow(Base):
+    """A decision to keep something, once for all runs in a row that decided the same."""
+
+    __tablename__ = "keep"
+    __table_args__ = (Index("ix_keep_target_id_last_run", "target_id", "last_run"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    target_id: Mapped[int] = _belongs_to("target.id")
+    first_run: Mapped[int]
+    last_run: Mapped[int | None]
+    """None if the last run that decided about anything decided this too."""
+    subject: Mapped[str]
+    """The key, or what the decision is about."""
+    ref: Mapped[str]
+    store_id: Mapped[int | None]
+    size: Mapped[int | None]
+    reason: Mapped[str]
+    """The code of the reason."""
+    facts: Mapped[Reason] = mapped_column(ReasonText)
+    """The whole reason, as JSON."""
+
+
 class ActionRow(Base):
-    """One thing that a run did, or decided to keep."""
+    """One thing that a run did, or decided to keep when its plan was made already."""
 
     __tablename__ = "action"
     __table_args__ = (UniqueConstraint("run_id", "position"),)
@@ -463,3 +389,13 @@ class ScheduledRow(Base):
     """In a row."""
     rate_limit_remaining: Mapped[int | None]
     """Requests that the REST API allows the token, as last reported."""
+
+
+def listed_at(target_id: SQLColumnExpression[int] | int) -> ColumnElement[datetime | None]:
+    """Return when entries of a target were last listed."""
+    return select(Target.listed_at).where(Target.id == target_id).scalar_subquery()
+
+
+def probed_at(target_id: SQLColumnExpression[int] | int) -> ColumnElement[datetime | None]:
+    """Return when a run last looked at a target."""
+    return select(Target.probed_at).where(Target.id == target_id).scalar_subquery()

@@ -20,25 +20,29 @@ from maintainer.cacheconfig import (
 )
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.exports import LONGEST_EXPORT
+from maintainer.graph.listing import was_planned
 from maintainer.graph.memory import load_memory
 from maintainer.graph.models import (
     BlobRow,
     DoubtRow,
     EntryRow,
-    GenerationLayerRow,
+    GenerationBlobRow,
     GenerationRow,
-    LayerRow,
     RefRow,
     RunRow,
     ScopeRow,
+    probed_at,
 )
-from maintainer.graph.record import was_planned
+from maintainer.graph.values import each_of
 from maintainer.model.doubt import Cause, Doubt
 from maintainer.model.entry import Access, KnownEntry, RememberedEntry
 from maintainer.model.index import KnownGeneration, read_until
 from maintainer.model.memory import ExpectedEntries, KnownPlace, Memory, Probe, WrittenGeneration
 from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
+
+_FEW = 10
+"""So many contents are read from the file at once."""
 
 
 def recall(connection: Connection, target_id: int, access: Access) -> Memory:
@@ -145,13 +149,13 @@ def recall_entries(
     here = EntryRow.target_id == target_id
     is_gone = (
         *_expected(target_id, access),
-        EntryRow.last_seen_at < at,
+        EntryRow.last_seen_at.is_not(None),
         or_(EntryRow.missing_since.is_(None), EntryRow.missing_since == at),
     )
     counted = select(func.count(), func.coalesce(func.sum(EntryRow.size), 0))
     of_ref = (RefRow, RefRow.id == EntryRow.ref_id)
     gone, size_gone = connection.execute(counted.join(*of_ref).where(*is_gone)).one()
-    stored = connection.execute(counted.where(here, EntryRow.last_seen_at == at)).one()[1]
+    stored = connection.execute(counted.where(here, EntryRow.last_seen_at.is_(None))).one()[1]
     rows = connection.execute(
         select(EntryRow.store_id, EntryRow.size, EntryRow.last_accessed_at)
         .join(*of_ref)
@@ -181,15 +185,19 @@ def load_snapshot(
     *,
     entries: tuple[KnownEntry, ...] = (),
     merged_scope: Scope | None = None,
+    merged: Mapping[IndexId, Remembered] | None = None,
 ) -> Snapshot:
-    """Return what a run knows once it has recorded its probe; `entries` are the young ones."""
-    memory = load_memory(connection, target_id, probe.access)
+    """Return what a run knows once it has recorded its probe.
+
+    `entries` are the young ones. `merged` is what `record` has remembered of some indexes.
+    """
+    memory = load_memory(connection, target_id, probe.access, merged)
     marked_at = {index: one.marked_at for index, one in memory.items() if one.marked_at}
     return Snapshot(
         now=probe.at,
         access=probe.access,
         entries=entries,
-        generations=tuple(_generations(connection, target_id, probe, marked_at)),
+        generations=_generations(connection, target_id, probe, marked_at),
         unread=probe.unread,
         live_blobs=probe.live_blobs,
         read_by_builders=probe.read_by_builders,
@@ -215,9 +223,8 @@ def _references(
             (EntryRow.target_id == GenerationRow.target_id)
             & (EntryRow.store_id == GenerationRow.store_id),
         )
-        .join(GenerationLayerRow, GenerationLayerRow.generation_id == GenerationRow.id)
-        .join(LayerRow, LayerRow.id == GenerationLayerRow.layer_id)
-        .join(BlobRow, BlobRow.id == LayerRow.blob_id)
+        .join(GenerationBlobRow, GenerationBlobRow.generation_id == GenerationRow.id)
+        .join(BlobRow, BlobRow.id == GenerationBlobRow.blob_id)
         .where(GenerationRow.target_id == target_id, created_at >= since)
         .group_by(RefRow.name, BlobRow.digest)
     )
@@ -238,9 +245,8 @@ def _blobs_named(connection: Connection, target_id: int, access: Access) -> froz
     named = (
         select(BlobRow.digest)
         .distinct()
-        .join(LayerRow, LayerRow.blob_id == BlobRow.id)
-        .join(GenerationLayerRow, GenerationLayerRow.layer_id == LayerRow.id)
-        .join(stored, stored.c.id == GenerationLayerRow.generation_id)
+        .join(GenerationBlobRow, GenerationBlobRow.blob_id == BlobRow.id)
+        .join(stored, stored.c.id == GenerationBlobRow.generation_id)
         .join(RefRow, RefRow.id == stored.c.ref_id)
         .where(BlobRow.target_id == target_id, (stored.c.place == 1) | stored.c.signed)
     )
@@ -254,19 +260,22 @@ def _generations(
     target_id: int,
     probe: Probe,
     marked_at: Mapping[IndexId, datetime],
-) -> Iterator[KnownGeneration]:
+) -> tuple[KnownGeneration, ...]:
+    """Return the generations that the token reads; what the probe has read is not decoded again."""
     rows = connection.execute(_select_generations(target_id)).all()
     of_use = {row.id: row for row in rows if Ref(row.ref) in probe.access.readable}
     known = [_generation(row) for row in of_use.values()]
     wanted = {*_to_decode(known, probe), *_read_since(known, probe.at, marked_at)}
-    contents = dict(_contents(connection, target_id, wanted))
+    read = {(one.index, one.number): one for one in probe.read if one.config}
+    decoded: dict[int, KnownGeneration] = {}
     for one in known:
-        content = contents.get(one.generation_id)
-        key = of_use[one.generation_id].key
-        if content is None:
-            yield one
-        else:
-            yield _decoded(one, key, content)
+        now = read.get((one.index, one.number)) if one.generation_id in wanted else None
+        if now and content_digest(now.content) == one.content_digest:
+            decoded[one.generation_id] = replace(one, config=now.config, sink=now.sink)
+    by_id = {one.generation_id: one for one in known}
+    for number, content in _contents(connection, target_id, wanted - decoded.keys()):
+        decoded[number] = _decoded(by_id[number], of_use[number].key, content)
+    return tuple(decoded.get(one.generation_id, one) for one in known)
 
 
 def _generation(row: Row[Any]) -> KnownGeneration:
@@ -332,16 +341,14 @@ def _contents(
     connection: Connection, target_id: int, wanted: set[int]
 ) -> Iterator[tuple[int, bytes]]:
     rows = connection.execute(
-        select(GenerationRow.id).where(
-            GenerationRow.target_id == target_id, GenerationRow.content.is_not(None)
-        )
-    ).scalars()
-    for number in sorted(wanted & set(rows)):
-        content = connection.execute(
-            select(GenerationRow.content).where(GenerationRow.id == number)
-        ).scalar()
-        if content is not None:
-            yield number, content
+        select(GenerationRow.id, GenerationRow.content).where(
+            GenerationRow.target_id == target_id,
+            GenerationRow.content.is_not(None),
+            GenerationRow.id.in_(each_of(wanted)),
+        ),
+        execution_options={"yield_per": _FEW},
+    )
+    return ((row.id, row.content) for row in rows)
 
 
 def _select_generations(target_id: int) -> Select[*tuple[Any, ...]]:
@@ -357,9 +364,9 @@ def _select_generations(target_id: int) -> Select[*tuple[Any, ...]]:
             GenerationRow.violation,
             GenerationRow.store_id,
             GenerationRow.location,
-            func.length(GenerationRow.content).label("size"),
+            GenerationRow.size,
             GenerationRow.first_seen_at,
-            GenerationRow.last_seen_at,
+            func.coalesce(GenerationRow.last_seen_at, probed_at(target_id)).label("last_seen_at"),
             GenerationRow.missing_since,
             GenerationRow.sink,
             EntryRow.created_at,

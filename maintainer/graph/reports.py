@@ -3,15 +3,20 @@
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, literal, or_, select
 
 from maintainer.errors import NoReportError
-from maintainer.graph.tables import RUN, TARGET
+from maintainer.graph.tables import ACTION, KEEP, RUN, TARGET, OutcomeText
 from maintainer.graph.trends import with_trend
-from maintainer.report.model import Report
+from maintainer.model.outcome import Kept
+from maintainer.report.actions import make_action
+from maintainer.report.model import ActionReport, ActionTotal, Report
 
+LISTED = 5_000
+"""Up to this many deletions, and this many kept entries, are listed one by one."""
 REPORTS = 100
 """This many of the newest runs keep their report and decisions, whatever they did."""
+_KEPT = ("subject", "ref", "store_id", "size", "facts")
 _MAX_INTEGER = 2**63 - 1
 """The highest number that SQLite holds."""
 
@@ -51,7 +56,65 @@ def load_report(connection: Connection, run: int | None) -> Report:
                 f"run {run} has no report: it was killed, is running, or changed nothing and is "
                 f"not one of the last {REPORTS}"
             )
-    return with_trend(connection, msgspec.json.decode(row.report, type=Report))
+    report = msgspec.json.decode(row.report, type=Report)
+    actions = load_actions(connection, row.id)
+    return with_trend(connection, msgspec.structs.replace(report, actions=actions))
+
+
+def load_actions(connection: Connection, run: int) -> tuple[ActionReport, ...]:
+    """Return what a run did, in order, and then what it kept: of many deletions the first ones."""
+    number = func.row_number().over(partition_by=ACTION.c.kind, order_by=ACTION.c.position)
+    numbered = select(ACTION.c.id, number.label("number")).where(ACTION.c.run_id == run).subquery()
+    done = connection.execute(
+        select(ACTION.c.kind, *(ACTION.c[name] for name in _KEPT), ACTION.c.outcome_facts)
+        .join(numbered, numbered.c.id == ACTION.c.id)
+        .where((ACTION.c.kind != "delete") | (numbered.c.number <= LISTED))
+        .order_by(ACTION.c.position)
+    )
+    kept = connection.execute(
+        select(
+            literal("keep").label("kind"),
+            *(KEEP.c[name] for name in _KEPT),
+            literal(Kept(), OutcomeText).label("outcome_facts"),
+        )
+        .join(RUN, RUN.c.target_id == KEEP.c.target_id)
+        .where(
+            RUN.c.id == run,
+            RUN.c.has_plan,
+            KEEP.c.first_run <= run,
+            or_(KEEP.c.last_run.is_(None), KEEP.c.last_run >= run),
+        )
+        .order_by(KEEP.c.store_id, KEEP.c.id)
+    )
+    return tuple(
+        make_action(
+            row.kind,
+            row.subject,
+            row.ref,
+            row.facts,
+            row.outcome_facts,
+            store_id=row.store_id,
+            size=row.size,
+        )
+        for row in (*done, *kept)
+    )
+
+
+def count_unlisted(connection: Connection, run: int) -> tuple[ActionTotal, ...]:
+    """Return the totals of the deletions that `load_actions` leaves out, by outcome."""
+    rest = (
+        select(ACTION.c.outcome, ACTION.c.size)
+        .where(ACTION.c.run_id == run, ACTION.c.kind == "delete")
+        .order_by(ACTION.c.position)
+        .offset(LISTED)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(rest.c.outcome, func.count(), func.coalesce(func.sum(rest.c.size), 0))
+        .group_by(rest.c.outcome)
+        .order_by(rest.c.outcome)
+    )
+    return tuple(ActionTotal("delete", *row) for row in rows)
 
 
 def list_runs(connection: Connection, limit: int) -> list[RunSummary]:

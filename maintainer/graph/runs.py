@@ -4,23 +4,25 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select, update
 
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey
 from maintainer.graph.database import this_process
+from maintainer.graph.generations import record_generations
 from maintainer.graph.memory import note_marked, note_up_to_date
 from maintainer.graph.models import (
     ActionRow,
     BlobRow,
     EntryRow,
     GenerationRow,
+    KeepRow,
     RefRow,
     RunRow,
     Target,
     reason_columns,
 )
-from maintainer.graph.record import forget_generations, mark_missing, record_generations
+from maintainer.graph.record import forget_generations, mark_missing
 from maintainer.graph.reports import REPORTS
 from maintainer.graph.trends import save_states
 from maintainer.model.decision import Deletion, Plan, RewriteResult
@@ -43,13 +45,12 @@ _MOMENT = timedelta(microseconds=1)
 
 
 def next_moment(connection: Connection, target_id: int, now: datetime) -> datetime:
-    """Return the first moment from now on at which no look has shown an entry.
-
-    What a look has shown is told by its time from what an earlier one has.
-    """
-    while connection.execute(
-        select(exists().where(EntryRow.target_id == target_id, EntryRow.last_seen_at == now))
-    ).scalar_one():
+    """Return the first moment from now on that is not the time of an earlier list of entries."""
+    last = connection.execute(select(Target.listed_at).where(Target.id == target_id)).scalar_one()
+    gone = exists().where(
+        EntryRow.target_id == target_id, EntryRow.missing_since == bindparam("at")
+    )
+    while now == last or connection.execute(select(gone), {"at": now}).scalar_one():
         now += _MOMENT
     return now
 
@@ -147,11 +148,11 @@ def save_rewritten(
 
     `merged` are the generations that were merged or replaced: builders no longer read them.
     """
-    concurrent = record_generations(connection, target_id, rewritten.concurrent, now)
+    concurrent = record_generations(connection, target_id, rewritten.concurrent, now).ids
     mark_missing(connection, target_id, rewritten.missing, now)
-    written: list[int] = []
+    written: tuple[int, ...] = ()
     if rewritten.written:
-        written = record_generations(connection, target_id, [rewritten.written], now)
+        written = record_generations(connection, target_id, [rewritten.written], now).ids
     if rewritten.index.is_named:
         # A tag leads to one generation: the last of these.
         forget_generations(
@@ -252,7 +253,7 @@ def _note_missing_blobs(
 
 
 def finish_run(connection: Connection, report: Report) -> None:
-    """Store the report of a run."""
+    """Store the report of a run, without its actions: the graph has them."""
     save_states(connection, report)
     connection.execute(
         update(RunRow)
@@ -269,7 +270,7 @@ def finish_run(connection: Connection, report: Report) -> None:
             requests=report.requests.total,
             # Without a runtime token a run cannot know.
             results_usable=report.results_usable if report.readable else None,
-            report=msgspec.json.encode(report).decode(),
+            report=msgspec.json.encode(msgspec.structs.replace(report, actions=())),
         )
     )
     _forget_runs(connection, report)
@@ -297,4 +298,11 @@ def _forget_runs(connection: Connection, report: Report) -> None:
     )
     numbers = connection.execute(dull).scalars().all()
     connection.execute(delete(ActionRow).where(ActionRow.run_id.in_(numbers)))
-    connection.execute(update(RunRow).where(RunRow.id.in_(numbers)).values(report=None))
+    here = RunRow.id.in_(numbers)
+    connection.execute(update(RunRow).where(here).values(report=None, has_plan=False))
+    first = select(func.min(RunRow.id)).where(RunRow.target_id == target, RunRow.has_plan)
+    connection.execute(
+        delete(KeepRow).where(
+            KeepRow.target_id == target, KeepRow.last_run < first.scalar_subquery()
+        )
+    )

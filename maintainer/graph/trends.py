@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Integer,
     Row,
     Select,
     and_,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    type_coerce,
 )
 
 from maintainer.graph.tables import ACTION, ENTRY, REF, RUN, RUN_STATE, TARGET
@@ -148,7 +150,8 @@ def _points(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[TrendPoint, ...]:
 
 
 def _eviction_days(connection: Connection, report: Report) -> Iterable[EvictionDay]:
-    day = func.date(ENTRY.c.missing_since)
+    seconds = type_coerce(ENTRY.c.missing_since, Integer) // 1_000_000
+    day = func.date(seconds, "unixepoch")
     rows = connection.execute(
         select(day.label("day"), func.count().label("entries"), func.sum(ENTRY.c.size))
         .join(TARGET, TARGET.c.id == ENTRY.c.target_id)

@@ -68,9 +68,13 @@ def _record(run: Run, looked: Probed) -> Recorded:
     with run.database.begin() as connection:
         remember_exports = run.collector.settings.remember_exports
         expected = count_expected(connection, target_id, probed.access)
-        record(connection, target_id, probed, remember_exports=remember_exports)
+        merged = record(connection, target_id, probed, remember_exports=remember_exports)
         snapshot = load_snapshot(
-            connection, target_id, probed, merged_scope=_merged_scope(run, probed)
+            connection,
+            target_id,
+            probed,
+            merged_scope=_merged_scope(run, probed),
+            merged=merged,
         )
         remembered = recall_entries(connection, target_id, probed.access, probed.at, expected)
         limits = run.report.limits or StoreLimits()

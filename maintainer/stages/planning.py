@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import anyio.lowlevel
 
-from maintainer.graph.actions import LISTED, number_actions, save_plan
+from maintainer.graph.actions import number_actions, save_keeps, save_plan
+from maintainer.graph.reports import LISTED
 from maintainer.graph.runs import note_blocked, save_index_marks, save_marks
 from maintainer.model.decision import Plan
 from maintainer.model.marks import Marks
@@ -20,28 +21,29 @@ async def plan_actions(run: Run, marked: Marked) -> Plan:
     plan = planner.plan(())
     plan = replace(plan, keeps=(*plan.keeps, *run.store.ignored))
     _store_plan(run, replace(marks, marks=()), plan)
-    listed = 0
+    kept, unlisted = list(plan.keeps), LISTED
     for batch in marked.batches():
         part = planner.plan(batch.marks)
         run.report.entries.plan(batch.marks, part.deletes)
-        keeps = part.keeps[: max(0, LISTED - listed)]
-        run.report.count_unlisted(part.keeps[len(keeps) :])
-        listed += len(keeps)
-        _store_plan(run, batch, replace(part, writes=()), keeps=len(keeps))
+        kept += part.keeps[:unlisted]
+        run.report.count_unlisted(part.keeps[unlisted:])
+        unlisted -= len(part.keeps[:unlisted])
+        _store_plan(run, batch, replace(part, writes=()))
         plan = replace(plan, blocked=part.blocked, deferred=part.deferred)
         await anyio.lowlevel.checkpoint()
     run.report.plan = plan
     with run.database.begin() as connection:
         save_index_marks(connection, run.target_id, marks, plan)
         number_actions(connection, run.report.run)
+        save_keeps(connection, run.report.run, kept)
         run.report.blocked_since = note_blocked(
             connection, run.target_id, marks.snapshot.now, blocked=plan.blocked is not None
         )
     return plan
 
 
-def _store_plan(run: Run, marks: Marks, plan: Plan, *, keeps: int | None = None) -> None:
-    """Store a part of the plan, and at most so many of the kept entries; by default all."""
+def _store_plan(run: Run, marks: Marks, plan: Plan) -> None:
+    """Store a part of the plan, and what was marked."""
     with run.database.begin() as connection:
         save_marks(connection, run.target_id, marks, plan)
-        save_plan(connection, run.report.run, replace(plan, keeps=plan.keeps[:keeps]))
+        save_plan(connection, run.report.run, plan)

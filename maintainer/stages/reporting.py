@@ -3,10 +3,10 @@
 import logging
 
 from maintainer.cacheconfig import BlobKey, Digest
-from maintainer.graph.actions import count_deferred, count_unlisted, load_actions
+from maintainer.graph.actions import count_deferred
 from maintainer.graph.entries import Entries
 from maintainer.graph.forget import forget
-from maintainer.graph.reports import load_report
+from maintainer.graph.reports import count_unlisted, load_actions, load_report
 from maintainer.graph.runs import finish_run
 from maintainer.graph.trends import compare_with_previous
 from maintainer.model import reason as reasons

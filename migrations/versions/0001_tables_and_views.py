@@ -1,5 +1,6 @@
 """All tables and views."""
 
+import re
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -21,26 +22,27 @@ _SUPERSEDED_AT = """
     END
 """
 
+# In angle brackets: a time.
 _VIEWS = {
     # Every entry of every kind and tool, stored or remembered, and why it is kept or not.
     "entries": """
         SELECT target.name AS target, entry.store_id, entry.kind, entry.key, ref.name AS ref,
                entry.digest, entry.size, entry.state, entry.reason, entry.facts,
-               entry.created_at, entry.last_accessed_at, entry.first_seen_at, entry.last_seen_at,
-               entry.missing_since, entry.unreferenced_since, entry.used_at, entry.looked_up_at,
-               entry.checked_at, entry.content_missing_since
+               <entry.created_at>, <entry.last_accessed_at>, <entry.first_seen_at>,
+               <coalesce(entry.last_seen_at, target.listed_at) AS last_seen_at>,
+               <entry.missing_since>, <entry.unreferenced_since>, <entry.used_at>,
+               <entry.looked_up_at>, <entry.checked_at>, <entry.content_missing_since>
         FROM entry JOIN ref ON ref.id = entry.ref_id JOIN target ON target.id = entry.target_id
     """,
     # Which generation of which index references which blob.
     "blob_uses": """
-        SELECT DISTINCT target.name AS target, blob.digest, scope.name AS scope, ref.name AS ref,
+        SELECT target.name AS target, blob.digest, scope.name AS scope, ref.name AS ref,
                generation.signed, generation.number AS generation, generation.key AS index_key,
                generation.missing_since IS NULL AS is_stored,
                newer.superseded_at IS NOT NULL AS is_superseded
-        FROM generation_layer
-        JOIN layer ON layer.id = generation_layer.layer_id
-        JOIN blob ON blob.id = layer.blob_id
-        JOIN generation ON generation.id = generation_layer.generation_id
+        FROM generation_blob
+        JOIN blob ON blob.id = generation_blob.blob_id
+        JOIN generation ON generation.id = generation_blob.generation_id
         JOIN (SELECT generation.id, _SUPERSEDED_AT AS superseded_at FROM generation) AS newer
           ON newer.id = generation.id
         JOIN target ON target.id = generation.target_id
@@ -50,17 +52,20 @@ _VIEWS = {
     # Every blob that is stored or that an index references, and why it is kept or not.
     "blobs": """
         SELECT target.name AS target, entry.digest, ref.name AS ref, entry.store_id, entry.size,
-               entry.state, entry.reason, entry.facts, entry.created_at, entry.last_accessed_at,
-               entry.first_seen_at, entry.last_seen_at, entry.missing_since,
-               entry.unreferenced_since
+               entry.state, entry.reason, entry.facts, <entry.created_at>, <entry.last_accessed_at>,
+               <entry.first_seen_at>,
+               <coalesce(entry.last_seen_at, target.listed_at) AS last_seen_at>,
+               <entry.missing_since>, <entry.unreferenced_since>
         FROM entry JOIN ref ON ref.id = entry.ref_id JOIN target ON target.id = entry.target_id
         WHERE entry.kind = 'blob'
         UNION ALL
         SELECT target, digest, NULL, NULL, NULL, state, reason, '{"code":"' || reason || '"}',
                NULL, NULL, first_seen_at, last_seen_at, missing_since, NULL
         FROM (
-            SELECT target.name AS target, blob.digest, blob.first_seen_at, blob.last_seen_at,
-                   blob.missing_since,
+            SELECT target.name AS target, blob.digest, <blob.first_seen_at>,
+                   <CASE WHEN blob.is_found THEN target.probed_at ELSE blob.last_seen_at END
+                    AS last_seen_at>,
+                   <blob.missing_since>,
                    CASE WHEN blob.missing_since IS NULL THEN 'found' ELSE 'missing' END AS state,
                    CASE WHEN blob.missing_since IS NULL THEN 'found_by_look_up'
                         WHEN blob.content_missing_since IS NOT NULL THEN 'no_content'
@@ -78,20 +83,17 @@ _VIEWS = {
                generation.store_id,
                generation.missing_since IS NULL AS is_stored,
                newer.superseded_at IS NOT NULL AS is_superseded,
-               generation.violation, length(generation.content) AS size,
-               (SELECT count(*) FROM record WHERE record.generation_id = generation.id) AS records,
-               (SELECT count(*) FROM record JOIN result ON result.record_id = record.id
-                WHERE record.generation_id = generation.id) AS results,
-               (SELECT count(DISTINCT layer.blob_id) FROM generation_layer
-                JOIN layer ON layer.id = generation_layer.layer_id
-                WHERE generation_layer.generation_id = generation.id) AS blobs,
-               (SELECT count(DISTINCT layer.blob_id) FROM generation_layer
-                JOIN layer ON layer.id = generation_layer.layer_id
-                JOIN blob ON blob.id = layer.blob_id
-                WHERE generation_layer.generation_id = generation.id
+               generation.violation, generation.size, generation.records,
+               generation.results,
+               (SELECT count(*) FROM generation_blob
+                WHERE generation_blob.generation_id = generation.id) AS blobs,
+               (SELECT count(*) FROM generation_blob
+                JOIN blob ON blob.id = generation_blob.blob_id
+                WHERE generation_blob.generation_id = generation.id
                   AND blob.missing_since IS NOT NULL) AS blobs_missing,
-               generation.first_seen_at, generation.last_seen_at, generation.missing_since,
-               newer.superseded_at
+               <generation.first_seen_at>,
+               <coalesce(generation.last_seen_at, target.probed_at) AS last_seen_at>,
+               <generation.missing_since>, <newer.superseded_at>
         FROM generation
         JOIN (SELECT generation.id, _SUPERSEDED_AT AS superseded_at FROM generation) AS newer
           ON newer.id = generation.id
@@ -110,7 +112,7 @@ _VIEWS = {
     """,
     # Every run and its counts.
     "runs": """
-        SELECT run.id, target.name AS target, run.started_at, run.finished_at, run.status,
+        SELECT run.id, target.name AS target, <run.started_at>, <run.finished_at>, run.status,
                run.dry_run, run.version, run.process, run.entries, run.indexes_read,
                run.indexes_written, run.entries_deleted, run.bytes_deleted, run.blobs_missing,
                run.requests, run.results_usable
@@ -118,7 +120,7 @@ _VIEWS = {
     """,
     # What was stored when each run ended, by state.
     "run_states": """
-        SELECT run_state.run_id AS run, run.started_at, target.name AS target, run_state.state,
+        SELECT run_state.run_id AS run, <run.started_at>, target.name AS target, run_state.state,
                run_state.entries, run_state.size
         FROM run_state
         JOIN run ON run.id = run_state.run_id
@@ -126,12 +128,22 @@ _VIEWS = {
     """,
     # Everything that a run did or decided to keep, and why.
     "actions": """
-        SELECT action.run_id AS run, run.started_at, target.name AS target, action.position,
+        SELECT action.run_id AS run, <run.started_at>, target.name AS target, action.position,
                action.kind, action.subject, action.ref, action.store_id, action.size,
                action.reason, action.facts, action.outcome, action.outcome_facts
         FROM action
         JOIN run ON run.id = action.run_id
         JOIN target ON target.id = run.target_id
+        UNION ALL
+        SELECT run.id, <run.started_at>, target.name,
+               (SELECT count(*) FROM action WHERE action.run_id = run.id) - 1
+               + row_number() OVER (PARTITION BY run.id ORDER BY keep.store_id, keep.id),
+               'keep', keep.subject, keep.ref, keep.store_id, keep.size,
+               keep.reason, keep.facts, 'kept', '{"code":"kept"}'
+        FROM keep
+        JOIN target ON target.id = keep.target_id
+        JOIN run ON run.target_id = keep.target_id AND run.has_plan
+         AND run.id BETWEEN keep.first_run AND coalesce(keep.last_run, run.id)
     """,
 }
 
@@ -139,12 +151,27 @@ _VIEWS = {
 def upgrade() -> None:
     """Make the tables, then the views that people query."""
     _make_roots()
-    _make_entries_and_layers()
+    _make_entries()
     _make_generations()
-    _make_records()
     _make_schedule()
     for name, query in _VIEWS.items():
-        op.execute(f"CREATE VIEW {name} AS {query.replace('_SUPERSEDED_AT', _SUPERSEDED_AT)}")
+        whole = _with_times(query.replace("_SUPERSEDED_AT", _SUPERSEDED_AT))
+        op.execute(f"CREATE VIEW {name} AS {whole}")
+
+
+def _with_times(query: str) -> str:
+    """Show each time that stands in angle brackets as text that can be compared, in UTC."""
+    return re.sub(r"<([a-z][^<>]*?)(?:\s+AS (\w+))?>", _as_text, query, flags=re.IGNORECASE)
+
+
+def _as_text(match: re.Match[str]) -> str:
+    time = match[1]
+    name = match[2] or time.rpartition(".")[2]
+    # Microseconds since 1970, or before.
+    rest = f"((({time}) % 1000000 + 1000000) % 1000000)"
+    seconds = f"((({time}) - {rest}) / 1000000)"
+    shown = f"strftime('%Y-%m-%d %H:%M:%S', {seconds}, 'unixepoch') || printf('.%06d', {rest})"
+    return f"{shown} AS {name}"
 
 
 def _make_roots() -> None:
@@ -152,7 +179,9 @@ def _make_roots() -> None:
         "target",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("blocked_since", sa.DateTime(), nullable=True),
+        sa.Column("probed_at", sa.Integer(), nullable=True),
+        sa.Column("listed_at", sa.Integer(), nullable=True),
+        sa.Column("blocked_since", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_target"),
         sa.UniqueConstraint("name", name="uq_target_name"),
     )
@@ -161,11 +190,12 @@ def _make_roots() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("target_id", sa.Integer(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
-        sa.Column("first_seen_at", sa.DateTime(), nullable=False),
-        sa.Column("last_seen_at", sa.DateTime(), nullable=True),
-        sa.Column("missing_since", sa.DateTime(), nullable=True),
-        sa.Column("checked_at", sa.DateTime(), nullable=True),
-        sa.Column("content_missing_since", sa.DateTime(), nullable=True),
+        sa.Column("first_seen_at", sa.Integer(), nullable=False),
+        sa.Column("is_found", sa.Boolean(), nullable=False),
+        sa.Column("last_seen_at", sa.Integer(), nullable=True),
+        sa.Column("missing_since", sa.Integer(), nullable=True),
+        sa.Column("checked_at", sa.Integer(), nullable=True),
+        sa.Column("content_missing_since", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_blob_target_id", ondelete="CASCADE"
         ),
@@ -192,7 +222,7 @@ def _make_roots() -> None:
         sa.Column("ref", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("cause", sa.Text(), nullable=False),
-        sa.Column("since", sa.DateTime(), nullable=False),
+        sa.Column("since", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_doubt_target_id", ondelete="CASCADE"
         ),
@@ -203,11 +233,12 @@ def _make_roots() -> None:
         "run",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("target_id", sa.Integer(), nullable=False),
-        sa.Column("started_at", sa.DateTime(), nullable=False),
-        sa.Column("finished_at", sa.DateTime(), nullable=True),
+        sa.Column("started_at", sa.Integer(), nullable=False),
+        sa.Column("finished_at", sa.Integer(), nullable=True),
         sa.Column("version", sa.Text(), nullable=False),
         sa.Column("process", sa.Text(), nullable=False),
         sa.Column("dry_run", sa.Boolean(), nullable=False),
+        sa.Column("has_plan", sa.Boolean(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("entries", sa.Integer(), nullable=False),
         sa.Column("indexes_read", sa.Integer(), nullable=False),
@@ -217,13 +248,31 @@ def _make_roots() -> None:
         sa.Column("blobs_missing", sa.Integer(), nullable=False),
         sa.Column("requests", sa.Integer(), nullable=False),
         sa.Column("results_usable", sa.Integer(), nullable=True),
-        sa.Column("report", sa.Text(), nullable=True),
+        sa.Column("report", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_run_target_id", ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name="pk_run"),
     )
     op.create_index("ix_run_target_id", "run", ["target_id"])
+    op.create_table(
+        "keep",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("target_id", sa.Integer(), nullable=False),
+        sa.Column("first_run", sa.Integer(), nullable=False),
+        sa.Column("last_run", sa.Integer(), nullable=True),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("ref", sa.Text(), nullable=False),
+        sa.Column("store_id", sa.Integer(), nullable=True),
+        sa.Column("size", sa.Integer(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("facts", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["target.id"], name="fk_keep_target_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_keep"),
+    )
+    op.create_index("ix_keep_target_id_last_run", "keep", ["target_id", "last_run"])
     op.create_table(
         "run_state",
         sa.Column("run_id", sa.Integer(), nullable=False),
@@ -272,7 +321,7 @@ def _make_roots() -> None:
     )
 
 
-def _make_entries_and_layers() -> None:
+def _make_entries() -> None:
     op.create_table(
         "entry",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -283,16 +332,16 @@ def _make_entries_and_layers() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=True),
         sa.Column("size", sa.Integer(), nullable=False),
-        sa.Column("created_at", sa.DateTime(), nullable=False),
-        sa.Column("last_accessed_at", sa.DateTime(), nullable=False),
-        sa.Column("first_seen_at", sa.DateTime(), nullable=False),
-        sa.Column("last_seen_at", sa.DateTime(), nullable=False),
-        sa.Column("missing_since", sa.DateTime(), nullable=True),
-        sa.Column("used_at", sa.DateTime(), nullable=False),
-        sa.Column("looked_up_at", sa.DateTime(), nullable=True),
-        sa.Column("checked_at", sa.DateTime(), nullable=True),
-        sa.Column("content_missing_since", sa.DateTime(), nullable=True),
-        sa.Column("unreferenced_since", sa.DateTime(), nullable=True),
+        sa.Column("created_at", sa.Integer(), nullable=False),
+        sa.Column("last_accessed_at", sa.Integer(), nullable=False),
+        sa.Column("first_seen_at", sa.Integer(), nullable=False),
+        sa.Column("last_seen_at", sa.Integer(), nullable=True),
+        sa.Column("missing_since", sa.Integer(), nullable=True),
+        sa.Column("used_at", sa.Integer(), nullable=False),
+        sa.Column("looked_up_at", sa.Integer(), nullable=True),
+        sa.Column("checked_at", sa.Integer(), nullable=True),
+        sa.Column("content_missing_since", sa.Integer(), nullable=True),
+        sa.Column("unreferenced_since", sa.Integer(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("facts", sa.Text(), nullable=False),
@@ -319,31 +368,6 @@ def _make_entries_and_layers() -> None:
     )
     op.create_index("ix_entry_ref_id", "entry", ["ref_id"])
 
-    op.create_table(
-        "layer",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("blob_id", sa.Integer(), nullable=False),
-        sa.Column("parent_id", sa.Integer(), nullable=True),
-        sa.Column("diff_id", sa.Text(), nullable=False),
-        sa.Column("media_type", sa.Text(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["blob_id"], ["blob.id"], name="fk_layer_blob_id", ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["parent_id"], ["layer.id"], name="fk_layer_parent_id", ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name="pk_layer"),
-    )
-    op.create_index("ix_layer_parent_id", "layer", ["parent_id"])
-    # SQL holds no two NULLs for equal, but two bottom layers of one blob are the same layer.
-    op.create_index(
-        "uq_layer_blob_parent",
-        "layer",
-        ["blob_id", sa.text("coalesce(parent_id, 0)")],
-        unique=True,
-    )
-
 
 def _make_generations() -> None:
     op.create_table(
@@ -359,10 +383,13 @@ def _make_generations() -> None:
         sa.Column("signed", sa.Boolean(), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=True),
         sa.Column("content_digest", sa.Text(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=True),
+        sa.Column("records", sa.Integer(), nullable=False),
+        sa.Column("results", sa.Integer(), nullable=False),
         sa.Column("violation", sa.Text(), nullable=True),
-        sa.Column("first_seen_at", sa.DateTime(), nullable=False),
-        sa.Column("last_seen_at", sa.DateTime(), nullable=False),
-        sa.Column("missing_since", sa.DateTime(), nullable=True),
+        sa.Column("first_seen_at", sa.Integer(), nullable=False),
+        sa.Column("last_seen_at", sa.Integer(), nullable=True),
+        sa.Column("missing_since", sa.Integer(), nullable=True),
         sa.Column("sink", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["ref_id"], ["ref.id"], name="fk_generation_ref_id", ondelete="CASCADE"
@@ -389,8 +416,8 @@ def _make_generations() -> None:
         sa.Column("signed", sa.Boolean(), nullable=False),
         sa.Column("highest", sa.Integer(), nullable=False),
         sa.Column("up_to_date_id", sa.Integer(), nullable=False),
-        sa.Column("up_to_date_at", sa.DateTime(), nullable=True),
-        sa.Column("marked_at", sa.DateTime(), nullable=True),
+        sa.Column("up_to_date_at", sa.Integer(), nullable=True),
+        sa.Column("marked_at", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(
             ["ref_id"], ["ref.id"], name="fk_cache_index_ref_id", ondelete="CASCADE"
         ),
@@ -419,81 +446,22 @@ def _make_generations() -> None:
     )
 
     op.create_table(
-        "generation_layer",
+        "generation_blob",
         sa.Column("generation_id", sa.Integer(), nullable=False),
-        sa.Column("layer_id", sa.Integer(), nullable=False),
+        sa.Column("blob_id", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["layer_id"], ["layer.id"], name="fk_generation_layer_layer_id", ondelete="CASCADE"
+            ["blob_id"], ["blob.id"], name="fk_generation_blob_blob_id", ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(
             ["generation_id"],
             ["generation.id"],
-            name="fk_generation_layer_generation_id",
+            name="fk_generation_blob_generation_id",
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("generation_id", "layer_id", name="pk_generation_layer"),
+        sa.PrimaryKeyConstraint("generation_id", "blob_id", name="pk_generation_blob"),
+        sqlite_with_rowid=False,
     )
-    op.create_index("ix_generation_layer_layer_id", "generation_layer", ["layer_id"])
-
-
-def _make_records() -> None:
-    op.create_table(
-        "record",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("generation_id", sa.Integer(), nullable=False),
-        sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("digest", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["generation_id"], ["generation.id"], name="fk_record_generation_id", ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name="pk_record"),
-        sa.UniqueConstraint("generation_id", "position", name="uq_record_generation_id_position"),
-    )
-    op.create_index("ix_record_digest", "record", ["digest"])
-
-    op.create_table(
-        "link",
-        sa.Column("record_id", sa.Integer(), nullable=False),
-        sa.Column("input", sa.Integer(), nullable=False),
-        sa.Column("source_id", sa.Integer(), nullable=False),
-        sa.Column("selector", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["record_id"], ["record.id"], name="fk_link_record_id", ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["source_id"], ["record.id"], name="fk_link_source_id", ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("record_id", "input", "source_id", "selector", name="pk_link"),
-    )
-    op.create_index("ix_link_source_id", "link", ["source_id"])
-
-    op.create_table(
-        "result",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("record_id", sa.Integer(), nullable=False),
-        sa.Column("with_parents", sa.Boolean(), nullable=False),
-        sa.Column("created_at", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["record_id"], ["record.id"], name="fk_result_record_id", ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name="pk_result"),
-    )
-    op.create_index("ix_result_record_id", "result", ["record_id"])
-
-    op.create_table(
-        "result_layer",
-        sa.Column("result_id", sa.Integer(), nullable=False),
-        sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("layer_id", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["layer_id"], ["layer.id"], name="fk_result_layer_layer_id", ondelete="CASCADE"
-        ),
-        sa.ForeignKeyConstraint(
-            ["result_id"], ["result.id"], name="fk_result_layer_result_id", ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("result_id", "position", name="pk_result_layer"),
-    )
-    op.create_index("ix_result_layer_layer_id", "result_layer", ["layer_id"])
+    op.create_index("ix_generation_blob_blob_id", "generation_blob", ["blob_id"])
 
 
 def _make_schedule() -> None:
@@ -504,11 +472,11 @@ def _make_schedule() -> None:
         sa.Column("cache", sa.Text(), nullable=False),
         sa.Column("rule", sa.Text(), nullable=False),
         sa.Column("misfire_grace_seconds", sa.Integer(), nullable=False),
-        sa.Column("next_run_at", sa.DateTime(), nullable=False),
-        sa.Column("due_at", sa.DateTime(), nullable=False),
+        sa.Column("next_run_at", sa.Integer(), nullable=False),
+        sa.Column("due_at", sa.Integer(), nullable=False),
         sa.Column("target", sa.Text(), nullable=True),
-        sa.Column("running_since", sa.DateTime(), nullable=True),
-        sa.Column("finished_at", sa.DateTime(), nullable=True),
+        sa.Column("running_since", sa.Integer(), nullable=True),
+        sa.Column("finished_at", sa.Integer(), nullable=True),
         sa.Column("status", sa.Text(), nullable=True),
         sa.Column("problem", sa.Text(), nullable=True),
         sa.Column("run_id", sa.Integer(), nullable=True),

@@ -24,7 +24,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("maintainer.stores.local.directory._BATCH", 3)
     monkeypatch.setattr("maintainer.stores.local.recent._BATCH", 3)
     monkeypatch.setattr("maintainer.stages.planning.LISTED", 5)
-    monkeypatch.setattr("maintainer.graph.actions.LISTED", 5)
+    monkeypatch.setattr("maintainer.graph.reports.LISTED", 5)
     world = a_directory(tmp_path, template(tmp_path))
     world.build("base", "api")
     for number in range(_ORPHANS):
@@ -83,7 +83,7 @@ def test_what_is_left_alone_is_counted_but_does_not_fill_the_database(world: Wor
     kept = [total for total in report.more_actions if total.kind == "keep"]
     assert [total.actions for total in kept] == [_ORPHANS - 5]
     with closing(sqlite3.connect(world.database)) as connection:
-        rows = connection.execute("SELECT count(*) FROM action WHERE kind = 'keep'").fetchone()
+        rows = connection.execute("SELECT count(*) FROM actions WHERE kind = 'keep'").fetchone()
         reasons = connection.execute("SELECT count(*) FROM entry WHERE reason = 'grace'").fetchone()
     assert rows == (6,)
     assert reasons == (_ORPHANS,)

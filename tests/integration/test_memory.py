@@ -35,7 +35,7 @@ def _leave_as_killed(world: World, *, dry_run: bool) -> None:
 def test_of_runs_that_changed_nothing_only_the_newest_keep_their_report(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maintainer.graph.runs._REPORTS", 2)
+    monkeypatch.setattr("maintainer.graph.runs.REPORTS", 2)
     world.build("base", "web")
     for _ in range(5):
         world.gc()

@@ -500,7 +500,7 @@ def test_a_run_that_does_not_begin_is_overdue(place: Place) -> None:
     with place.serving() as service:
         service.wait_until_ready()
         with closing(sqlite3.connect(place.database)) as connection, connection:
-            connection.execute("UPDATE scheduled SET due_at = '2026-01-01 00:00:00.000000'")
+            connection.execute("UPDATE scheduled SET due_at = 1767225600000000")
 
         ready = service.get("readyz")
 
@@ -566,7 +566,7 @@ def test_once_runs_what_a_service_has_left(place: Place) -> None:
     with place.serving() as service:
         service.wait_until_ready()
     with closing(sqlite3.connect(place.database)) as connection, connection:
-        connection.execute("UPDATE scheduled SET due_at = '2026-01-01 00:00:00.000000'")
+        connection.execute("UPDATE scheduled SET due_at = 1767225600000000")
 
     assert place.run("serve", "--once").returncode == 0
 

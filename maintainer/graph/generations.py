@@ -1,0 +1,198 @@
+"""Record: generations that were read or written, with the blobs that they reference."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from maintainer.cacheconfig import IndexId, Ref, Scope, content_digest
+from maintainer.graph.memory import remember
+from maintainer.graph.models import (
+    BlobRow,
+    GenerationRow,
+    RefRow,
+    ScopeRow,
+)
+from maintainer.graph.values import each, to_json
+from maintainer.model.index import ReadGeneration
+from maintainer.model.remembered import Remembered
+
+_Row = dict[str, object]
+_Identity = tuple[int, str, str]
+"""A ref, a key, and the digest of the content."""
+
+
+def record_generations(
+    connection: Connection,
+    target_id: int,
+    generations: Iterable[ReadGeneration],
+    now: datetime,
+    *,
+    is_shown: bool = False,
+) -> "RecordedGenerations":
+    """Record generations that were read or written, and merge them into what is remembered.
+
+    `is_shown` is whether the last look showed them; if not, they were read or written since.
+    """
+    read = list(generations)
+    if not read:
+        return RecordedGenerations((), {})
+    writer = _Writer(connection, target_id, now, read)
+    numbers = [writer.add(one, None if is_shown else now) for one in read]
+    writer.save()
+    return RecordedGenerations(tuple(numbers), remember(connection, target_id, read, now))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedGenerations:
+    """What was recorded of some generations."""
+
+    ids: tuple[int, ...]
+    merged: Mapping[IndexId, Remembered]
+    """What is remembered of their indexes."""
+
+
+class _Writer:
+    """Writes some generations, with one statement for each table."""
+
+    def __init__(
+        self, connection: Connection, target_id: int, now: datetime, read: Sequence[ReadGeneration]
+    ) -> None:
+        self._connection = connection
+        self._target_id = target_id
+        self._now = now
+        self._refs = _find_refs(connection, target_id, {one.index.ref for one in read})
+        self._scopes = _find_scopes(connection, target_id, {one.index.scope for one in read})
+        keys = {str(one.index.key(one.number)) for one in read}
+        rows = connection.execute(_KNOWN, {"target": target_id, "keys": to_json(keys)})
+        self._known: dict[_Identity, int] = {
+            (row.ref_id, row.key, row.content_digest): row.id for row in rows
+        }
+        self._following = int(connection.execute(_HIGHEST).scalar_one()) + 1
+        self._new: dict[int, _Row] = {}
+        self._seen: dict[int, _Row] = {}
+        self._configs: dict[int, frozenset[str]] = {}
+
+    def add(self, generation: ReadGeneration, last_seen_at: datetime | None) -> int:
+        """Add a generation; return its id."""
+        config, index = generation.config, generation.index
+        digest = content_digest(generation.content)
+        key = str(index.key(generation.number))
+        identity = self._refs[index.ref], key, digest
+        number = self._known.get(identity)
+        seen: _Row = {
+            "store_id": generation.store_id,
+            "location": generation.location,
+            "violation": generation.violation,
+            "content": generation.content if config else None,
+            "last_seen_at": last_seen_at,
+            "missing_since": None,
+        }
+        if number is not None:
+            self._seen[number] = {"row": number, **seen}
+            return number
+        number = self._known[identity] = self._following
+        self._following += 1
+        self._new[number] = {
+            **seen,
+            "id": number,
+            "target_id": self._target_id,
+            "ref_id": identity[0],
+            "scope_id": self._scopes[index.scope],
+            "key": key,
+            "number": generation.number,
+            "signed": index.signed,
+            "content_digest": digest,
+            "size": len(generation.content) if config else None,
+            "records": len(config.records) if config else 0,
+            "results": sum(len(one.results) for one in config.records) if config else 0,
+            "sink": generation.sink,
+            "first_seen_at": self._now,
+        }
+        self._configs[number] = config.blobs if config else frozenset()
+        return number
+
+    def save(self) -> None:
+        """Write down what was added."""
+        if self._new:
+            self._connection.execute(_ADD, list(self._new.values()))
+        if self._seen:
+            self._connection.execute(_SEE, list(self._seen.values()))
+        blobs = self._find_blobs()
+        rows = [
+            (number, blob)
+            for number, digests in self._configs.items()
+            for blob in sorted(blobs[digest] for digest in digests)
+        ]
+        if rows:
+            self._connection.exec_driver_sql(_HOLD, rows)
+
+    def _find_blobs(self) -> dict[str, int]:
+        """Return the ids of all blobs that the new generations reference."""
+        digests = frozenset[str]().union(*self._configs.values())
+        asked = {"target": self._target_id, "names": to_json(digests)}
+        found = {row.digest: row.id for row in self._connection.execute(_BLOBS, asked)}
+        new = sorted(digests - found.keys())
+        if new:
+            first = int(self._connection.execute(_HIGHEST_BLOB).scalar_one()) + 1
+            found |= {digest: number for number, digest in enumerate(new, first)}
+            self._connection.execute(
+                _ADD_BLOB,
+                [
+                    {
+                        "id": found[digest],
+                        "target_id": self._target_id,
+                        "digest": digest,
+                        "first_seen_at": self._now,
+                        "is_found": False,
+                    }
+                    for digest in new
+                ],
+            )
+        return found
+
+
+def _find_refs(connection: Connection, target_id: int, names: set[Ref]) -> dict[Ref, int]:
+    """Return the ids of refs, which are added if they are new."""
+    rows = [
+        {"target_id": target_id, "name": name, "readable": True, "writable": False}
+        for name in sorted(names)
+    ]
+    connection.execute(_ADD_REF, rows)
+    found = connection.execute(_REFS, {"target": target_id, "names": to_json(names)})
+    return {Ref(row.name): row.id for row in found}
+
+
+def _find_scopes(connection: Connection, target_id: int, names: set[Scope]) -> dict[Scope, int]:
+    """Return the ids of scopes, which are added if they are new."""
+    connection.execute(
+        _ADD_SCOPE, [{"target_id": target_id, "name": name} for name in sorted(names)]
+    )
+    found = connection.execute(_SCOPES, {"target": target_id, "names": to_json(names)})
+    return {Scope(row.name): row.id for row in found}
+
+
+_KNOWN = select(
+    GenerationRow.id, GenerationRow.ref_id, GenerationRow.key, GenerationRow.content_digest
+).where(GenerationRow.target_id == bindparam("target"), GenerationRow.key.in_(each("keys")))
+_HIGHEST = select(func.coalesce(func.max(GenerationRow.id), 0))
+_HIGHEST_BLOB = select(func.coalesce(func.max(BlobRow.id), 0))
+_BLOBS = select(BlobRow.digest, BlobRow.id).where(
+    BlobRow.target_id == bindparam("target"), BlobRow.digest.in_(each("names"))
+)
+_REFS = select(RefRow.name, RefRow.id).where(
+    RefRow.target_id == bindparam("target"), RefRow.name.in_(each("names"))
+)
+_SCOPES = select(ScopeRow.name, ScopeRow.id).where(
+    ScopeRow.target_id == bindparam("target"), ScopeRow.name.in_(each("names"))
+)
+_ADD_REF = upsert(RefRow).on_conflict_do_nothing()
+_ADD_SCOPE = upsert(ScopeRow).on_conflict_do_nothing()
+_ADD = insert(GenerationRow)
+_SEE = update(GenerationRow.__table__).where(  # type: ignore[arg-type]
+    GenerationRow.__table__.c.id == bindparam("row")
+)
+_ADD_BLOB = insert(BlobRow)
+_HOLD = "INSERT INTO generation_blob (generation_id, blob_id) VALUES (?, ?)"

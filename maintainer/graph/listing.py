@@ -1,0 +1,256 @@
+"""Record: the entries that a look has listed. Only what differs from the last look is written."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from itertools import islice
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Exists,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.orm import aliased
+
+from maintainer.cacheconfig import BlobKey, IndexKey, Ref, SignatureKey, UploadKey
+from maintainer.graph.models import (
+    ActionRow,
+    EntryRow,
+    RefRow,
+    RunRow,
+)
+from maintainer.graph.tables import ReasonText, UtcDateTime, to_number
+from maintainer.model.entry import StoredEntry
+from maintainer.model.memory import SKEW, Probe
+from maintainer.model.reason import DeletedByKilledRun, Evicted, NotMarked, Reason, Removed, code_of
+
+_BATCH = 5_000
+"""Entries: some megabytes."""
+
+_listed = Table(
+    "listed",
+    MetaData(),
+    Column("ref_id", Integer),
+    Column("store_id", Integer),
+    Column("key", Text),
+    Column("kind", Text),
+    Column("digest", Text),
+    Column("size", Integer),
+    Column("created_at", Integer),
+    Column("last_accessed_at", Integer),
+    Index("listed_entry", "store_id", "key"),
+    prefixes=["TEMPORARY"],
+)
+"""What the look has listed, for as long as it is being recorded."""
+
+
+def record_entries(
+    connection: Connection, target_id: int, probe: Probe, previous: datetime | None
+) -> None:
+    """Record which entries a look has listed; the look before it was at `previous`."""
+    refs = _Refs(connection, target_id, probe)
+    if not probe.abilities.lists:
+        refs.save()
+        return
+    _listed.create(connection, checkfirst=False)
+    for some in _in_batches(probe.entries):
+        connection.exec_driver_sql(_ADD, [_row(entry, refs) for entry in some])
+    refs.save()
+    connection.execute(_RECORD, {"target": target_id, "now": probe.at})
+    connection.execute(_NOT_SHOWN, {"target": target_id, "previous": previous or probe.at})
+    if probe.listing_complete:
+        _record_absence(connection, target_id, probe)
+    _listed.drop(connection, checkfirst=False)
+
+
+def _in_batches(entries: Iterable[StoredEntry]) -> Iterator[list[StoredEntry]]:
+    remaining = iter(entries)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch
+
+
+class _Refs:
+    """The refs of a target, which are added when an entry of theirs is seen."""
+
+    def __init__(self, connection: Connection, target_id: int, probe: Probe) -> None:
+        self._connection = connection
+        self._target_id = target_id
+        self._access = probe.access
+        self._known = {
+            Ref(row.name): row
+            for row in connection.execute(
+                select(RefRow.id, RefRow.name, RefRow.readable, RefRow.writable).where(
+                    RefRow.target_id == target_id
+                )
+            )
+        }
+        self._ids: dict[Ref, int] = {name: row.id for name, row in self._known.items()}
+        self._following = _next_id(connection)
+        self._used = set(probe.access.readable)
+
+    def __getitem__(self, name: Ref) -> int:
+        self._used.add(name)
+        if name not in self._ids:
+            self._ids[name] = self._following
+            self._following += 1
+        return self._ids[name]
+
+    def save(self) -> None:
+        """Write down what is new."""
+        rows = [
+            {
+                "id": self[name],
+                "target_id": self._target_id,
+                "name": name,
+                "readable": name in self._access.readable,
+                "writable": name in self._access.writable,
+            }
+            for name in sorted(self._used)
+        ]
+        changed = [row for row in rows if self._differs(row)]
+        if changed:
+            self._connection.execute(_SAVE_REFS, changed)
+
+    def _differs(self, row: Mapping[str, object]) -> bool:
+        known = self._known.get(Ref(str(row["name"])))
+        return known is None or (known.readable, known.writable) != (
+            row["readable"],
+            row["writable"],
+        )
+
+
+def _next_id(connection: Connection) -> int:
+    """Return the first free id: the run that holds the file is the only one that writes."""
+    return int(connection.execute(_HIGHEST_REF).scalar_one()) + 1
+
+
+_HIGHEST_REF = select(func.coalesce(func.max(RefRow.id), 0))
+_new_ref = upsert(RefRow)
+_SAVE_REFS = _new_ref.on_conflict_do_update(
+    index_elements=["id"],
+    set_={"readable": _new_ref.excluded.readable, "writable": _new_ref.excluded.writable},
+)
+
+
+def _row(entry: StoredEntry, refs: _Refs) -> tuple[object, ...]:
+    kind, digest = _kind(entry.parsed)
+    return (
+        refs[entry.ref],
+        entry.id,
+        entry.key,
+        kind,
+        digest,
+        entry.size,
+        to_number(entry.created_at),
+        to_number(entry.last_accessed_at),
+    )
+
+
+def _kind(key: object) -> tuple[str, str | None]:
+    if isinstance(key, BlobKey):
+        return "blob", key.digest
+    if isinstance(key, SignatureKey):
+        return "signature", key.digest
+    if isinstance(key, UploadKey):
+        return "upload", None
+    return ("index" if isinstance(key, IndexKey) else "foreign"), None
+
+
+_ADD = f"INSERT INTO listed VALUES ({', '.join('?' * len(_listed.columns))})"  # noqa: S608 - ours
+
+_not_marked = NotMarked()
+_skew = int(SKEW.total_seconds()) * 1_000_000
+_RECORD = text(
+    # A use at the time of our own look-up was ours; an ambiguous one was a build's. Only a
+    # rewritten file changes its size, or its time of creation. Two files may be forged to have one
+    # id: then the second is ignored.
+    """
+    INSERT INTO entry (target_id, ref_id, store_id, key, kind, digest, size, created_at,
+                       last_accessed_at, used_at, first_seen_at, state, reason, facts)
+    SELECT :target, ref_id, store_id, key, kind, digest, size, created_at, last_accessed_at,
+           last_accessed_at, :now, :state, :reason, :facts
+    FROM listed WHERE true ORDER BY rowid
+    ON CONFLICT (target_id, store_id) DO UPDATE
+    SET ref_id = excluded.ref_id, size = excluded.size, created_at = excluded.created_at,
+        used_at = CASE WHEN excluded.last_accessed_at = entry.last_accessed_at
+                         OR abs(excluded.last_accessed_at - entry.looked_up_at) <= :skew
+                       THEN entry.used_at ELSE excluded.used_at END,
+        last_accessed_at = excluded.last_accessed_at, last_seen_at = NULL, missing_since = NULL
+    WHERE entry.key = excluded.key
+      AND (entry.last_seen_at IS NOT NULL OR entry.missing_since IS NOT NULL
+           OR (entry.ref_id, entry.size, entry.created_at, entry.last_accessed_at)
+           <> (excluded.ref_id, excluded.size, excluded.created_at, excluded.last_accessed_at))
+    """
+).bindparams(
+    bindparam("now", type_=UtcDateTime()),
+    bindparam("state", value="new"),
+    bindparam("reason", value=code_of(_not_marked)),
+    bindparam("facts", value=_not_marked, type_=ReasonText()),
+    bindparam("skew", value=_skew),
+)
+_NOT_SHOWN = text(
+    """
+    UPDATE entry SET last_seen_at = :previous
+    WHERE target_id = :target AND last_seen_at IS NULL AND NOT EXISTS (
+        SELECT 1 FROM listed WHERE listed.store_id = entry.store_id AND listed.key = entry.key)
+    """
+).bindparams(bindparam("previous", type_=UtcDateTime()))
+
+
+def _record_absence(connection: Connection, target_id: int, probe: Probe) -> None:
+    """Record which entries are not stored any more. Nothing evicts from a directory."""
+    reason: Reason
+    state, reason = "evicted", Evicted()
+    if probe.abilities.evicted_by is None:
+        state, reason = "removed", Removed()
+    by_killed_run = was_planned(target_id)
+    killed = DeletedByKilledRun()
+    connection.execute(
+        update(EntryRow)
+        .where(
+            EntryRow.target_id == target_id,
+            EntryRow.last_seen_at.is_not(None),
+            EntryRow.missing_since.is_(None),
+        )
+        .values(
+            missing_since=probe.at,
+            state=case((by_killed_run, "deleted"), else_=state),
+            reason=case((by_killed_run, code_of(killed)), else_=code_of(reason)),
+            facts=case(
+                (by_killed_run, literal(killed, ReasonText)), else_=literal(reason, ReasonText)
+            ),
+        )
+    )
+
+
+def was_planned(target_id: int) -> Exists:
+    """Return whether a killed run may have deleted an entry, with no listing since."""
+    earlier = aliased(RunRow)
+    last_look = (
+        select(func.coalesce(func.max(earlier.id), 0))
+        .where(earlier.target_id == target_id, earlier.status == "done")
+        .scalar_subquery()
+    )
+    return exists().where(
+        ActionRow.run_id == RunRow.id,
+        RunRow.target_id == target_id,
+        RunRow.status == "killed",
+        RunRow.id > last_look,
+        ~RunRow.dry_run,
+        ActionRow.kind == "delete",
+        ActionRow.outcome == "planned",
+        ActionRow.store_id == EntryRow.store_id,
+    )
