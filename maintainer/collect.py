@@ -11,7 +11,8 @@ from maintainer.logs import log_context
 from maintainer.report import Report
 from maintainer.report.reasons import format_reason
 from maintainer.stages.acting import rewrite_indexes, sweep_entries
-from maintainer.stages.looking import probe_cache, record_probe
+from maintainer.stages.idling import remember_idle, repeat_report
+from maintainer.stages.looking import list_cache, probe_cache, record_probe
 from maintainer.stages.marking import mark_cache
 from maintainer.stages.planning import plan_actions
 from maintainer.stages.reporting import report_run
@@ -39,7 +40,10 @@ async def collect(
     with log_context(run=run.report.run, target=collector.store.name):
         log.info("run %d on %s starts", run.report.run, collector.store.name)
         try:
-            seen = await record_probe(run, await probe_cache(run, run.report.started_at))
+            listed = await list_cache(run, run.report.started_at)
+            if report := repeat_report(run):
+                return report
+            seen = await record_probe(run, await probe_cache(run, listed))
             if marked := await mark_cache(run, seen):
                 plan = await plan_actions(run, marked)
                 if not dry_run:
@@ -56,4 +60,6 @@ async def collect(
         except BaseException:
             report_run(run, "interrupted")
             raise
-        return report_run(run)
+        report = report_run(run)
+        remember_idle(run, report)
+        return report

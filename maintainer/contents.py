@@ -86,6 +86,8 @@ class ContentChecker:
         accept_loss: bool,
     ) -> None:
         self.totals = CheckTotals()
+        self.next_at: datetime | None = None
+        """When a blob that is not due now is checked again, if so."""
         self._store = store
         self._known = known
         self._settings = context.settings
@@ -156,14 +158,17 @@ class ContentChecker:
 
     def _due(self, blobs: Iterable[_Blob], marks: Marks, entries: Entries) -> list[_Blob]:
         """Choose blobs to check: new ones first, then those that were checked longest ago."""
-        now = marks.snapshot.now
+        now, blobs = marks.snapshot.now, tuple(blobs)
         is_full = entries.total_size() > _NEARLY_FULL * self._quota
         again = bool(self._settings.keep_alive) and not is_full
+
+        def is_alive(one: _Blob) -> bool:
+            return again and not (one.entries and now - one.used_at > self._settings.keep_alive)
 
         def is_due(one: _Blob) -> bool:
             if one.named_anew or (one.checked_at is None and not one.is_suspect):
                 return True
-            if not again or (one.entries and now - one.used_at > self._settings.keep_alive):
+            if not is_alive(one):
                 return False
             return (
                 one.is_suspect
@@ -171,6 +176,9 @@ class ContentChecker:
                 or now - one.checked_at >= self._settings.verify_after
             )
 
+        checks = (one.checked_at for one in blobs if is_alive(one) and not is_due(one))
+        next_check = min((at for at in checks if at), default=None)
+        self.next_at = next_check and next_check + self._settings.verify_after
         return sorted(
             filter(is_due, blobs), key=lambda one: (one.checked_at or _NEVER, one.used_at)
         )

@@ -12,16 +12,22 @@ from maintainer.model.memory import Memory, Probe
 from maintainer.stores.base import Existing, RunContext, Store
 
 
-async def probe(store: Store, known: Memory, now: datetime, context: RunContext) -> Probe:
-    """Probe a store once. Indexes that the budget does not allow to read count as unread.
-
-    Raises StoreError if the store could not list what exists; an index that cannot be read is
-    reported in the probe.
-    """
+async def list_entries(store: Store, now: datetime, context: RunContext) -> Listing:
+    """List what exists. Raises StoreError if the store could not."""
     context.progress.stage("probe: list entries")
-    listing = Listing((), complete=True)
-    if store.abilities.lists:
-        listing = await store.entries(now, context)
+    if not store.abilities.lists:
+        return Listing((), complete=True)
+    return await store.entries(now, context)
+
+
+async def probe(
+    store: Store, listing: Listing, known: Memory, now: datetime, context: RunContext
+) -> Probe:
+    """Probe a store whose entries were listed. What the budget does not allow to read is unread.
+
+    Raises StoreError if the store cannot be reached; an index that cannot be read is reported in
+    the probe.
+    """
     versions = await store.versions(known, now, context)
     new = frozenset[Digest]().union(*(one.config.blobs for one in versions.read if one.config))
     blobs = await _BlobCheck(store, known, listing, context).find(new)

@@ -28,6 +28,7 @@ from maintainer.graph.models import (
     listed_at,
     probed_at,
 )
+from maintainer.graph.reports import load_content
 from maintainer.model.reason import Reason
 from maintainer.model.remembered import Remembered
 from maintainer.report.reasons import format_reason
@@ -351,12 +352,10 @@ class _Settings(msgspec.Struct, frozen=True):
 
 
 def _grace(connection: Connection, target_id: int) -> timedelta:
-    report = connection.execute(
-        select(RunRow.report)
-        .where(RunRow.target_id == target_id, RunRow.report.is_not(None))
-        .order_by(RunRow.id.desc())
-        .limit(1)
+    run = connection.execute(
+        select(func.max(RunRow.id)).where(RunRow.target_id == target_id, RunRow.report.is_not(None))
     ).scalar()
+    report = None if run is None else load_content(connection, run)
     if report is None:
         return _DEFAULT_GRACE
     return timedelta(seconds=msgspec.json.decode(report, type=_Settings).grace_seconds)

@@ -62,6 +62,13 @@ class Target(Base):
     """When a run last looked what there is, and recorded it."""
     listed_at: Mapped[datetime | None]
     """The same, of the last look that could list entries."""
+    idle_run: Mapped[int | None]
+    """The last run, if it did everything and had nothing to do."""
+    idle_fingerprint: Mapped[bytes | None]
+    """Of what it depended on."""
+    idle_since: Mapped[datetime | None]
+    idle_until: Mapped[datetime | None]
+    """When something falls due at the earliest."""
     blocked_since: Mapped[datetime | None]
     """Since when no run could delete blobs, if so; runs that could not list entries do not count.
     """
@@ -290,7 +297,9 @@ class RunRow(Base):
     results_usable: Mapped[int | None]
     """Results that builds could use when the run ended; none if it could read no index."""
     report: Mapped[bytes | None] = mapped_column(Packed)
-    """The whole report as JSON."""
+    """The report as JSON, without its actions; of an idle run, what differs from `same_as`."""
+    same_as: Mapped[int | None]
+    """Of an idle run: the run that did everything, and whose report it repeats."""
 
 
 class RunStateRow(Base):

@@ -20,6 +20,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from maintainer.cacheconfig import Digest, IndexId
 from maintainer.graph.generations import record_generations
+from maintainer.graph.idle import save_idle
 from maintainer.graph.listing import record_entries
 from maintainer.graph.memory import forget_results, forget_tags
 from maintainer.graph.models import BlobRow, DoubtRow, EntryRow, GenerationRow, Target
@@ -41,6 +42,7 @@ def record(
     `remember_exports` is how long replaced exports of a tag are remembered. Return what is
     remembered of the indexes that have changed.
     """
+    save_idle(connection, target_id, None)
     probed_at, listed_at = _begin_look(connection, target_id, probe)
     record_entries(connection, target_id, probe, listed_at)
     if not probe.abilities.numbered:

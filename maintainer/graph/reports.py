@@ -41,7 +41,7 @@ def load_report(connection: Connection, run: int | None) -> Report:
 
     Raises NoReportError if there is none.
     """
-    query = select(RUN.c.id, RUN.c.report).order_by(RUN.c.id.desc()).limit(1)
+    query = select(RUN.c.id).order_by(RUN.c.id.desc()).limit(1)
     if run is None:
         row = connection.execute(query.where(RUN.c.report.is_not(None))).first()
         if row is None:
@@ -51,14 +51,31 @@ def load_report(connection: Connection, run: int | None) -> Report:
         row = connection.execute(query.where(RUN.c.id == run)).first() if known else None
         if row is None:
             raise NoReportError(f"the database holds no run {run}: see `maintainer runs`")
-        if row.report is None:
-            raise NoReportError(
-                f"run {run} has no report: it was killed, is running, or changed nothing and is "
-                f"not one of the last {REPORTS}"
-            )
-    report = msgspec.json.decode(row.report, type=Report)
+    content = load_content(connection, row.id)
+    if content is None:
+        raise NoReportError(
+            f"run {run} has no report: it was killed, is running, or changed nothing and is not "
+            f"one of the last {REPORTS}"
+        )
+    report = msgspec.json.decode(content, type=Report)
     actions = load_actions(connection, row.id)
     return with_trend(connection, msgspec.structs.replace(report, actions=actions))
+
+
+Fields = dict[str, msgspec.Raw]
+"""The fields of a report, none of them decoded."""
+
+
+def load_content(connection: Connection, run: int) -> bytes | None:
+    """Return the report of a run as JSON, without its actions and the trend, if it has one."""
+    row = connection.execute(select(RUN.c.report, RUN.c.same_as).where(RUN.c.id == run)).first()
+    if row is None or row.report is None or row.same_as is None:
+        return row and row.report
+    same = connection.execute(select(RUN.c.report).where(RUN.c.id == row.same_as)).scalar()
+    if same is None:
+        return None
+    known, changed = (msgspec.json.decode(one, type=Fields) for one in (same, row.report))
+    return msgspec.json.encode(known | changed)
 
 
 def load_actions(connection: Connection, run: int) -> tuple[ActionReport, ...]:

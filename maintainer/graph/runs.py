@@ -1,6 +1,6 @@
 """Runs: what each one decided, did and reported, and what it recorded in the graph."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -23,7 +23,7 @@ from maintainer.graph.models import (
     reason_columns,
 )
 from maintainer.graph.record import forget_generations, mark_missing
-from maintainer.graph.reports import REPORTS
+from maintainer.graph.reports import REPORTS, Fields, load_content
 from maintainer.graph.trends import save_states
 from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.model.marks import Marks, State
@@ -254,6 +254,23 @@ def _note_missing_blobs(
 
 def finish_run(connection: Connection, report: Report) -> None:
     """Store the report of a run, without its actions: the graph has them."""
+    _finish(connection, report, {"report": _encode(report)})
+
+
+def finish_idle_run(connection: Connection, report: Report, same_as: int) -> None:
+    """Store what the report of an idle run has that the one which it repeats has not."""
+    last = msgspec.json.decode(load_content(connection, same_as) or b"{}", type=Fields)
+    new = msgspec.json.decode(_encode(report), type=Fields)
+    changed = {name: value for name, value in new.items() if last.get(name) != value}
+    more = {"report": msgspec.json.encode(changed), "same_as": same_as, "has_plan": True}
+    _finish(connection, report, more)
+
+
+def _encode(report: Report) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(report, actions=()))
+
+
+def _finish(connection: Connection, report: Report, more: Mapping[str, object]) -> None:
     save_states(connection, report)
     connection.execute(
         update(RunRow)
@@ -270,7 +287,7 @@ def finish_run(connection: Connection, report: Report) -> None:
             requests=report.requests.total,
             # Without a runtime token a run cannot know.
             results_usable=report.results_usable if report.readable else None,
-            report=msgspec.json.encode(msgspec.structs.replace(report, actions=())),
+            **more,
         )
     )
     _forget_runs(connection, report)
@@ -283,14 +300,18 @@ def _forget_runs(connection: Connection, report: Report) -> None:
     """
     target = select(RunRow.target_id).where(RunRow.id == report.run).scalar_subquery()
     runs = select(RunRow.id).where(RunRow.target_id == target).order_by(RunRow.id.desc())
+    newest = runs.limit(REPORTS)
+    repeated = select(RunRow.same_as).where(RunRow.id.in_(newest), RunRow.same_as.is_not(None))
     too_old = or_(
         RunRow.started_at < report.started_at - _REMEMBERED_FOR,
         RunRow.id.in_(runs.offset(_RUNS)),
     )
-    connection.execute(delete(RunRow).where(RunRow.target_id == target, too_old))
+    is_past = RunRow.target_id == target, too_old, RunRow.id.not_in(repeated)
+    connection.execute(delete(RunRow).where(*is_past))
     dull = select(RunRow.id).where(
         RunRow.target_id == target,
-        RunRow.id.not_in(runs.limit(REPORTS)),
+        RunRow.id.not_in(newest),
+        RunRow.id.not_in(repeated),
         RunRow.report.is_not(None),
         RunRow.status == "done",
         RunRow.indexes_written == 0,

@@ -158,6 +158,7 @@ RUN = _table(
         "requests": Integer,
         "results_usable": Integer,
         "report": Packed,
+        "same_as": Integer,
     },
 )
 RUN_STATE = _table(

@@ -44,6 +44,9 @@ class Listing:
     """Can be iterated more than once."""
     complete: bool
     """Whether it contains every entry that existed when it began, except those deleted since."""
+    state: bytes | None = None
+    """What shows, together with the entries, whether anything has changed since another run; None
+    if nothing shows that: then every run does everything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -605,8 +605,17 @@ class Unfinished(Base, frozen=True):
     """Actions that were planned."""
 
 
+class NothingChanged(Base, frozen=True):
+    """Nothing has changed since a run that had nothing to do, and nothing is due."""
+
+    since_run: int
+    until: datetime
+    """When something falls due at the earliest."""
+
+
 Note = (
-    StorageOutage
+    NothingChanged
+    | StorageOutage
     | ChecksFailed
     | ChecksDeferred
     | ContentAmbiguous

@@ -462,6 +462,14 @@ def _(reason: reasons.ImportLimit) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.NothingChanged) -> str:
+    return (
+        f"nothing has changed since run {reason.since_run}, which had nothing to do, and nothing "
+        f"is due before {format_moment(reason.until)}"
+    )
+
+
+@format_reason.register
 def _(reason: reasons.StorageOutage) -> str:
     return (
         f"{reason.blobs} of {reason.checked} checked blobs could not be downloaded: that looks "

@@ -14,12 +14,13 @@ from maintainer.graph.record import record
 from maintainer.mark import mark
 from maintainer.model.entry import StoreLimits
 from maintainer.model.export import Export
+from maintainer.model.fingerprint import fingerprint
 from maintainer.model.memory import Probe
 from maintainer.plan import Planner
 from maintainer.policy.loss import find_loss
-from maintainer.probe import probe, wait_for_index
+from maintainer.probe import list_entries, probe, wait_for_index
 from maintainer.report.reasons import format_reason
-from maintainer.stages.run import Marked, Probed, Recorded, Run
+from maintainer.stages.run import Listed, Marked, Probed, Recorded, Run
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +32,28 @@ _MOMENT = timedelta(microseconds=1)
 """Two probes differ in time by at least this."""
 
 
-async def probe_cache(run: Run, at: datetime) -> Probed:
+async def list_cache(run: Run, at: datetime) -> Listed:
+    """List what exists, and when it is evicted."""
+    listing = await list_entries(run.store, at, run.context)
+    run.report.limits = run.report.limits or await run.store.limits(at, run.context)
+    mode = run.mode
+    run.outlook.fingerprint = fingerprint(
+        listing,
+        access=run.store.access,
+        abilities=run.store.abilities,
+        limits=run.report.limits,
+        ignored=run.store.ignored,
+        settings=run.collector.settings.model_dump_json(),
+        mode=(mode.dry_run, mode.no_sweep, mode.accept_loss),
+    )
+    return Listed(at, listing)
+
+
+async def probe_cache(run: Run, listed: Listed) -> Probed:
     """Probe the store."""
     with run.database.begin() as connection:
         known = recall(connection, run.target_id, run.store.access)
-    seen = await probe(run.store, known, at, run.context)
-    run.report.limits = run.report.limits or await run.store.limits(at, run.context)
+    seen = await probe(run.store, listed.listing, known, listed.at, run.context)
     return Probed(known, seen)
 
 
@@ -58,7 +75,8 @@ async def _record_once(run: Run, looked: Probed) -> Recorded:
         return _record(run, looked)
     except MassDeletionError:
         log.warning("most known entries seem to be gone: listing them again")
-    return _record(run, await probe_cache(run, looked.probe.at))
+    listed = await list_cache(run, looked.probe.at)
+    return _record(run, await probe_cache(run, listed))
 
 
 def _record(run: Run, looked: Probed) -> Recorded:
@@ -104,7 +122,8 @@ async def _wait_for_exports(run: Run, seen: Recorded) -> Recorded:
             break
         at = max(run.collector.clock(), seen.probe.at + _MOMENT)
         try:
-            seen = await _record_once(run, await probe_cache(run, at))
+            listed = await list_cache(run, at)
+            seen = await _record_once(run, await probe_cache(run, listed))
         except BudgetExhaustedError as error:
             run.budget.stop(error.reason)
     return seen

@@ -47,6 +47,7 @@ async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
                 merged_scope=seen.snapshot.merged_scope,
             )
         marks = mark(snapshot)
+    run.outlook.expect(checker.next_at)
     _note_what_was_not_checked(run, checker.totals)
     return Marked(marks, seen.entries, checker.looked_up)
 

@@ -21,10 +21,12 @@ async def plan_actions(run: Run, marked: Marked) -> Plan:
     plan = planner.plan(())
     plan = replace(plan, keeps=(*plan.keeps, *run.store.ignored))
     _store_plan(run, replace(marks, marks=()), plan)
+    run.outlook.keep(plan.keeps)
     kept, unlisted = list(plan.keeps), LISTED
     for batch in marked.batches():
         part = planner.plan(batch.marks)
         run.report.entries.plan(batch.marks, part.deletes)
+        run.outlook.keep(part.keeps)
         kept += part.keeps[:unlisted]
         run.report.count_unlisted(part.keeps[unlisted:])
         unlisted -= len(part.keeps[:unlisted])

@@ -14,7 +14,8 @@ from maintainer.graph.runs import begin_run, next_moment
 from maintainer.logs import StagesInLogs
 from maintainer.mark import Marker
 from maintainer.model.decision import Rules
-from maintainer.model.entry import StoreLimits
+from maintainer.model.entry import Listing, StoreLimits
+from maintainer.model.idle import Outlook
 from maintainer.model.marks import Marks
 from maintainer.model.memory import Memory, Probe
 from maintainer.model.snapshot import Snapshot
@@ -72,6 +73,7 @@ class Run:
     mode: Mode
     target_id: int
     report: ReportBuilder
+    outlook: Outlook
     deferred: Deferred = field(default_factory=Deferred)
 
     @property
@@ -122,7 +124,15 @@ def begin(collector: Collector, mode: Mode) -> Run:
     budget = collector.budget or Budget(requests, settings, collector.clock)
     progress = StagesInLogs(collector.progress)
     context = RunContext(settings, budget, progress, collector.clock, collector.sleep)
-    return Run(collector, context, mode, target_id, report)
+    return Run(collector, context, mode, target_id, report, Outlook(now))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What exists at some time."""
+
+    at: datetime
+    listing: Listing
 
 
 @dataclass(frozen=True, slots=True)

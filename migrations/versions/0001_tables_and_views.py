@@ -181,6 +181,10 @@ def _make_roots() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("probed_at", sa.Integer(), nullable=True),
         sa.Column("listed_at", sa.Integer(), nullable=True),
+        sa.Column("idle_run", sa.Integer(), nullable=True),
+        sa.Column("idle_fingerprint", sa.LargeBinary(), nullable=True),
+        sa.Column("idle_since", sa.Integer(), nullable=True),
+        sa.Column("idle_until", sa.Integer(), nullable=True),
         sa.Column("blocked_since", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_target"),
         sa.UniqueConstraint("name", name="uq_target_name"),
@@ -249,6 +253,7 @@ def _make_roots() -> None:
         sa.Column("requests", sa.Integer(), nullable=False),
         sa.Column("results_usable", sa.Integer(), nullable=True),
         sa.Column("report", sa.LargeBinary(), nullable=True),
+        sa.Column("same_as", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_run_target_id", ondelete="CASCADE"
         ),

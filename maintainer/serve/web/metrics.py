@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, select
 
 from maintainer import __version__
 from maintainer.graph.models import EntryRow, RunRow, Target
+from maintainer.graph.reports import load_content
 from maintainer.graph.schedule import TargetStatus, load_statuses
 from maintainer.report import EntryTotal, RequestReport
 
@@ -62,7 +63,7 @@ def _read(connection: Connection, status: TargetStatus) -> _TargetFigures:
         .group_by(RunRow.status)
     )
     last = connection.execute(
-        select(RunRow.target_id, RunRow.started_at, RunRow.finished_at, RunRow.report)
+        select(RunRow.id, RunRow.target_id, RunRow.started_at, RunRow.finished_at)
         .join(Target, Target.id == RunRow.target_id)
         .where(of_target, RunRow.dry_run.is_(False), RunRow.report.is_not(None))
         .order_by(RunRow.id.desc())
@@ -81,7 +82,10 @@ def _read(connection: Connection, status: TargetStatus) -> _TargetFigures:
         )
     ).scalar_one()
     took = (last.finished_at - last.started_at).total_seconds()
-    figures = msgspec.json.decode(last.report, type=_Figures)
+    content = load_content(connection, last.id)
+    if content is None:
+        return _TargetFigures(status, counts, None)
+    figures = msgspec.json.decode(content, type=_Figures)
     return _TargetFigures(status, counts, _LastRun(took, vanished, figures))
 
 

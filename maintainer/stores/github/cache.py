@@ -87,7 +87,7 @@ class GitHubCache:
         self._listed = {
             entry.id: entry for entry in listing.entries if entry.key[:6].casefold() == "index-"
         }
-        return listing
+        return replace(listing, state=b"")
 
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Read the new generations that are listed; or search them, if nothing lists."""

@@ -129,7 +129,17 @@ class Directory:
             if reason := context.budget.reserve(0):
                 raise UnfinishedError("the entries could not all be listed", reason)
         self._ignored = ignored.keeps()
-        return Listing(spool, complete=True)
+        return Listing(spool, complete=True, state=await self._state(context.sleep))
+
+    async def _state(self, sleep: Sleep) -> bytes | None:
+        """Return what the tags point to; None if the content of every blob is to be checked."""
+        if self._verify:
+            return None
+        try:
+            content, seen = await self._index.read(sleep)
+        except StoreError:
+            return None  # Whoever reads the tags says so.
+        return f"{seen.modified_at.isoformat()} ".encode() + content
 
     def _batches(self, before: datetime, ignored: Ignored) -> Iterator[Sequence[StoredEntry]]:
         batch: list[StoredEntry] = []

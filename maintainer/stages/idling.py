@@ -1,0 +1,76 @@
+"""Idle runs: nothing has changed since a run that had nothing to do, and nothing is due."""
+
+import logging
+
+import msgspec
+
+from maintainer.errors import NoReportError
+from maintainer.graph.idle import load_idle, next_forgetting, note_look, save_idle
+from maintainer.graph.reports import load_report
+from maintainer.graph.runs import finish_idle_run
+from maintainer.graph.trends import compare_with_previous
+from maintainer.model.reason import NothingChanged
+from maintainer.report import Report
+from maintainer.report.model import NoteReport, RequestReport, Trend
+from maintainer.report.reasons import format_reason
+from maintainer.stages.run import Run
+
+log = logging.getLogger(__name__)
+
+
+def repeat_report(run: Run) -> Report | None:
+    """End a run that has nothing to do, with the report of the last one; None if it may have."""
+    if run.mode.repair:
+        return None
+    number, now = run.report.run, run.report.started_at
+    with run.database.begin() as connection:
+        idle = load_idle(connection, run.target_id)
+        if idle is None or not idle.holds(run.outlook.fingerprint, now):
+            return None
+        try:
+            last = load_report(connection, idle.run)
+        except NoReportError:
+            return None
+        note = NothingChanged(idle.run, idle.until)
+        requests = run.store.requests
+        report = msgspec.structs.replace(
+            last,
+            run=number,
+            started_at=now,
+            finished_at=run.collector.clock(),
+            requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
+            changes=compare_with_previous(connection, run.target_id, number, now),
+            notes=(NoteReport(note, format_reason(note)),),
+            trend=Trend(),
+        )
+        note_look(connection, run.target_id, now)
+        finish_idle_run(connection, report, idle.run)
+        report = load_report(connection, number)
+    log.info("run %d on %s: %s", number, report.target, format_reason(note))
+    return report
+
+
+def remember_idle(run: Run, report: Report) -> None:
+    """Remember what the run saw, if it had nothing to do, and until when that stays so."""
+    if not _had_nothing_to_do(run, report):
+        return
+    settings, now = run.collector.settings, run.report.started_at
+    with run.database.begin() as connection:
+        forgets_at = next_forgetting(connection, run.target_id, now, settings.remember_exports)
+        run.outlook.expect(forgets_at)
+        save_idle(connection, run.target_id, run.outlook.idle(report.run))
+
+
+def _had_nothing_to_do(run: Run, report: Report) -> bool:
+    """Whether a run saw everything, and neither did anything nor left anything to the next."""
+    plan, marks = run.report.plan, run.report.marks
+    return bool(
+        plan
+        and marks
+        and marks.certain
+        and not (plan.writes or plan.blocked or plan.deferred)
+        and not run.report.entries.deletions
+        and not run.mode.repair
+        and report.status == "done"
+        and not (report.problems or report.notes or report.contents.checked)
+    )
