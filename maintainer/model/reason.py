@@ -547,6 +547,32 @@ class NotACache(Base, frozen=True):
     """The tag now points to something that is not a cache."""
 
 
+# What leaves a cache that is full.
+
+
+class LeftForRoom(Base, frozen=True):
+    """The cache is full, and of all results builds needed it longest ago for its size."""
+
+    needed_at: datetime
+    """When a build last needed it."""
+    size: int
+    """Bytes of all blobs that it needs, shared or not."""
+    place: int
+    """Its place among all that leave: what leaves first has 1."""
+    freed: int
+    """Bytes of the blobs that nothing needs after it and all before it have left."""
+
+
+class ProtectedExceedsLimit(Base, frozen=True):
+    """What is protected exceeds the limit alone, so nothing leaves."""
+
+    limit: int
+    protected: int
+    """Bytes of the blobs that must stay."""
+    others: int
+    """Bytes of everything else that stays: other tools' entries, for example."""
+
+
 # What kept a run from doing more.
 
 
@@ -691,6 +717,8 @@ Reason = (
     | ManifestGone
     | ImportLimit
     | NotACache
+    | LeftForRoom
+    | ProtectedExceedsLimit
     | Note
 )
 """Every reason."""

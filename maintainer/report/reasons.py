@@ -8,7 +8,7 @@ from maintainer.model import outcome as outcomes
 from maintainer.model import reason as reasons
 from maintainer.model.outcome import Outcome
 from maintainer.model.reason import Reason, code_of
-from maintainer.report.words import format_count, format_moment
+from maintainer.report.words import format_count, format_moment, format_size
 
 _FEW = 3
 """The maximum number of generations that are listed one by one."""
@@ -68,6 +68,8 @@ def format_cause(reason: Reason) -> str:
             return "superseded by a newer generation"
         case reasons.Overdue():
             return f"dangling: {_format_overdue(reason)}"
+        case reasons.LeftForRoom():
+            return "no room for it: builds needed it longest ago for its size"
         case _:
             return format_reason(reason)
 
@@ -456,6 +458,26 @@ def _(reason: reasons.Locked | reasons.ManifestGone) -> str:
 @format_reason.register
 def _(reason: reasons.ImportLimit) -> str:
     return f"importers would not read it: they read at most {reason.limit:,} bytes"
+
+
+# What leaves a cache that is full.
+
+
+@format_reason.register
+def _(reason: reasons.LeftForRoom) -> str:
+    return (
+        f"no room for it: builds last needed it on {format_moment(reason.needed_at)}, and it takes "
+        f"{format_size(reason.size)}; it leaves as number {reason.place}, which frees "
+        f"{format_size(reason.freed)}"
+    )
+
+
+@format_reason.register
+def _(reason: reasons.ProtectedExceedsLimit) -> str:
+    return (
+        f"nothing leaves: what is protected ({format_size(reason.protected)}) and what is not ours "
+        f"to choose ({format_size(reason.others)}) exceed the limit of {format_size(reason.limit)}"
+    )
 
 
 # What kept a run from doing more.

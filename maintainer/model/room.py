@@ -1,0 +1,163 @@
+"""What a cache consists of while it has to become smaller, and what leaves it. Pure.
+
+Indexes share layers, and results share indexes' layers. So layers are numbered across all indexes,
+each after the one below it; and results that need exactly the same layers are one *branch*.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Self
+
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Layer, prune
+from maintainer.cacheconfig.model import NO_PARENT
+from maintainer.cacheconfig.order import dependency_order
+from maintainer.cacheconfig.shrink import ResultId
+from maintainer.cacheconfig.timestamps import to_datetime
+from maintainer.model.reason import LeftForRoom, ProtectedExceedsLimit
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How much a cache may hold."""
+
+    most: int
+    """Bytes. As long as a cache holds no more, nothing leaves."""
+    target: int
+    """Bytes to which a cache is brought down that holds more, so that the next builds fit."""
+
+    @classmethod
+    def of(cls, quota: int, keep_free: int = 0) -> Self:
+        """Return the limit that leaves so many bytes of a quota free; its target is 90 % of it."""
+        most = max(quota - keep_free, 0)
+        return cls(most, most * 9 // 10)
+
+
+class StackedLayer(NamedTuple):
+    """A layer, and the one below."""
+
+    blob: Digest
+    below: int
+    """Its number, which is lower; -1 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedResult:
+    """A result of a record of an index."""
+
+    index: IndexId
+    record: str
+    """The digest of the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """The results that need exactly the same layers: they stay or leave together."""
+
+    layers: tuple[int, ...]
+    """The numbers of the topmost layers, ascending. Each needs all below it."""
+    needed_at: datetime
+    """When a build last needed one of them."""
+    results: tuple[CachedResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All results of a cache, and the layers that they stand on."""
+
+    layers: tuple[StackedLayer, ...]
+    branches: tuple[Branch, ...]
+    sizes: Mapping[Digest, int]
+    """Bytes of each blob."""
+
+    @classmethod
+    def of(
+        cls,
+        indexes: Mapping[IndexId, CacheConfig],
+        needed_at: Mapping[ResultId, datetime],
+        sizes: Mapping[Digest, int],
+    ) -> Self:
+        """Return what is in some indexes, whose blobs all exist.
+
+        A result of which nobody knows when a build needed it was last needed when it was made.
+        """
+        stacks = _Stacks()
+        for index, config in indexes.items():
+            stacks.add(index, config, needed_at)
+        branches = (Branch(one, *stacks.branches[one]) for one in stacks.branches)
+        return cls(tuple(stacks.numbers), tuple(branches), sizes)
+
+
+class _Stacks:
+    """The layers and branches of some indexes: each once, however many indexes have it."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[StackedLayer, int] = {}
+        self.branches: dict[tuple[int, ...], tuple[datetime, tuple[CachedResult, ...]]] = {}
+
+    def add(
+        self, index: IndexId, config: CacheConfig, needed_at: Mapping[ResultId, datetime]
+    ) -> None:
+        numbers = self._add_layers(config.layers)
+        for name, layers, made_at in _results(config):
+            # A result that lists a layer and the one below needs no more than the upper one.
+            top = set(layers) - {config.layers[layer].parent for layer in layers}
+            place = tuple(sorted(numbers[layer] for layer in top))
+            needed = needed_at.get(name, made_at)
+            before, results = self.branches.get(place, (needed, ()))
+            one = CachedResult(index, name.record)
+            self.branches[place] = max(before, needed), (*results, one)
+
+    def _add_layers(self, layers: tuple[Layer, ...]) -> Mapping[int, int]:
+        """Return the number of each layer."""
+        numbers = {NO_PARENT: NO_PARENT}
+        parents = [() if one.parent == NO_PARENT else (one.parent,) for one in layers]
+        for position in dependency_order(parents) or ():
+            layer = StackedLayer(layers[position].blob, numbers[layers[position].parent])
+            numbers[position] = self.numbers.setdefault(layer, len(self.numbers))
+        return numbers
+
+
+def _results(config: CacheConfig) -> Iterator[tuple[ResultId, tuple[int, ...], datetime]]:
+    """Return each result with the positions of its layers and the time when it was made."""
+    for record in config.records:
+        for result in record.results:
+            blobs = tuple(config.layers[layer].blob for layer in result.layers)
+            name = ResultId(record.digest, result.with_parents, blobs)
+            yield name, result.layers, to_datetime(result.created_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A branch that leaves, and why."""
+
+    branch: Branch
+    reason: LeftForRoom
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What leaves a cache and what remains, before anything is done."""
+
+    stored: int
+    """Bytes of all that is stored."""
+    remaining: int
+    """Bytes of what remains."""
+    staying: frozenset[Digest]
+    """The blobs that remain: what stays needs no others."""
+    departures: tuple[Departure, ...] = ()
+    """What leaves, in order: a branch comes before those that it stands on."""
+    blocked: ProtectedExceedsLimit | None = None
+    """Why nothing leaves although the cache holds more than its limit, if so."""
+
+    def without_departures(self, config: CacheConfig) -> CacheConfig:
+        """Return what remains of one of the indexes, in normal form.
+
+        Records without a result stay while they lead to one, as importers need them.
+        """
+        return prune(config, self.staying)
+
+
+def size_of(blobs: Iterable[Digest], sizes: Mapping[Digest, int]) -> int:
+    """Return the bytes of some blobs."""
+    return sum(sizes[blob] for blob in blobs)
