@@ -1,0 +1,128 @@
+"""Orders: what chooses what stays in a cache that is full."""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Collection, Iterable
+from datetime import timedelta
+
+from benchmarks.quota.replay import Stored
+from maintainer.cacheconfig import Digest
+from maintainer.model.room import Branch, Inventory, Limit
+from maintainer.policy.room import make_room
+
+_A_DAY = timedelta(days=1)
+
+
+def github(stored: Stored, quota: int) -> Collection[Digest]:
+    """Keep the blobs that were accessed last, whatever needs them."""
+    staying = dict(stored.blobs)
+    size = stored.size
+    for blob in stored.blobs:
+        if size <= quota:
+            break
+        size -= stored.history.sizes[blob]
+        del staying[blob]
+    return staying
+
+
+def room(stored: Stored, quota: int) -> Collection[Digest]:
+    """Keep what the product's policy keeps, down to the quota."""
+    return _make_room(stored, Limit(quota, quota))
+
+
+def room_with_headroom(stored: Stored, quota: int) -> Collection[Digest]:
+    """Keep what the product's policy keeps, down to 90 % of the quota."""
+    return _make_room(stored, Limit.of(quota))
+
+
+def room_with_15_percent_free(stored: Stored, quota: int) -> Collection[Digest]:
+    """Keep what the product's policy keeps if 15 % of the quota must be free."""
+    return _make_room(stored, Limit.of(quota, quota * 15 // 100))
+
+
+def _make_room(stored: Stored, limit: Limit) -> Collection[Digest]:
+    history = stored.history
+    branches = (Branch((history.tops[key],), stored.needed_at(key)) for key in stored.keys)
+    inventory = Inventory(history.layers, tuple(branches), history.sizes)
+    return make_room(inventory, limit, history.builds[stored.turn].at).staying
+
+
+def latest(stored: Stored, quota: int) -> Collection[Digest]:
+    """Keep whole results: those needed last, as far as they fit."""
+    return _fill(stored, quota, sorted(stored.keys, key=lambda key: -stored.uses[key].last))
+
+
+def uses_by_age_and_bytes(stored: Stored, quota: int) -> Collection[Digest]:
+    """Keep whole results: those with the most uses for their age and bytes, as far as they fit."""
+
+    def worth(key: int) -> float:
+        uses = stored.uses[key]
+        return uses.count / (stored.turn - uses.last + 1) / _size(stored, key)
+
+    return _fill(stored, quota, sorted(stored.keys, key=worth, reverse=True))
+
+
+class GreedyDualSizeFrequency:
+    """Keep whole results by GreedyDual-Size-Frequency (Cherkasova 1998), as far as they fit.
+
+    A result is worth its uses for each byte, and what the last one that had to leave was worth when
+    a build last needed this one.
+    """
+
+    def __init__(self) -> None:
+        self._turns: list[int] = []
+        self._clocks = [0.0]
+
+    def __call__(self, stored: Stored, quota: int) -> Collection[Digest]:
+        """Return what stays."""
+        worth = {key: self._worth(stored, key) for key in stored.keys}
+        staying = _fill(stored, quota, sorted(worth, key=worth.__getitem__, reverse=True))
+        left = [worth[key] for key in worth if not staying.issuperset(stored.history.stacks[key])]
+        self._turns.append(stored.turn)
+        self._clocks.append(max([self._clocks[-1], *left]))
+        return staying
+
+    def _worth(self, stored: Stored, key: int) -> float:
+        uses = stored.uses[key]
+        clock = self._clocks[bisect_left(self._turns, uses.last)]
+        return clock + uses.count / _size(stored, key)
+
+
+def day_and_exclusive_bytes(stored: Stored, quota: int) -> Collection[Digest]:
+    """Let whole results leave by the day on which they were needed last, the oldest first.
+
+    Of one day, what frees most bytes leaves first.
+    """
+    history, first = stored.history, stored.history.builds[0].at
+    days = {key: (stored.needed_at(key) - first) // _A_DAY for key in stored.keys}
+    users = Counter(blob for key in days for blob in history.stacks[key])
+    size = sum(history.sizes[blob] for blob in users)
+    while size > quota:
+        freed = {key: _exclusive(stored, key, users) for key in days}
+        key = min(days, key=lambda one: (days[one], -freed[one], -one))
+        del days[key]
+        users.subtract(history.stacks[key])
+        size -= freed[key]
+    return {blob for blob, count in users.items() if count}
+
+
+def _exclusive(stored: Stored, key: int, users: Counter[Digest]) -> int:
+    history = stored.history
+    return sum(history.sizes[blob] for blob in history.stacks[key] if users[blob] == 1)
+
+
+def _size(stored: Stored, key: int) -> int:
+    return sum(stored.history.sizes[blob] for blob in stored.history.stacks[key])
+
+
+def _fill(stored: Stored, quota: int, keys: Iterable[int]) -> set[Digest]:
+    """Keep one after the other, if it fits."""
+    kept: set[Digest] = set()
+    room = quota
+    for key in keys:
+        missing = set(stored.history.stacks[key]) - kept
+        size = sum(map(stored.history.sizes.__getitem__, missing))
+        if size <= room:
+            kept |= missing
+            room -= size
+    return kept
