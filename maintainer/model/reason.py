@@ -560,7 +560,7 @@ class LeftForRoom(Base, frozen=True):
     place: int
     """Its place among all that leave: what leaves first has 1."""
     freed: int
-    """Bytes of the blobs that nothing needs after it and all before it have left."""
+    """Bytes of the blobs that are unreferenced once it and all before it have left."""
 
 
 class ProtectedExceedsLimit(Base, frozen=True):
