@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, select, update
 
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey
@@ -321,9 +321,11 @@ def _forget_runs(connection: Connection, report: Report) -> None:
     connection.execute(delete(ActionRow).where(ActionRow.run_id.in_(numbers)))
     here = RunRow.id.in_(numbers)
     connection.execute(update(RunRow).where(here).values(report=None, has_plan=False))
-    first = select(func.min(RunRow.id)).where(RunRow.target_id == target, RunRow.has_plan)
+    shows_it = exists().where(
+        RunRow.target_id == target,
+        RunRow.has_plan,
+        RunRow.id.between(KeepRow.first_run, KeepRow.last_run),
+    )
     connection.execute(
-        delete(KeepRow).where(
-            KeepRow.target_id == target, KeepRow.last_run < first.scalar_subquery()
-        )
+        delete(KeepRow).where(KeepRow.target_id == target, KeepRow.last_run.is_not(None), ~shows_it)
     )

@@ -116,7 +116,10 @@ def test_the_request_under_way_ends_and_the_next_run_goes_on(
     assert all(request.status for request in stage.requests)
     assert sum(request.kind == "delete" for request in stage.requests) == (kind == "delete")
     if kind == "finalize":  # What was written is read back before the run ends.
-        assert [request.kind for request in stage.requests[-2:]] == ["look-up", "download"]
+        kinds = [request.kind for request in stage.requests]
+        since = kinds[kinds.index("finalize") :]
+        assert since.count("download") == since.count("finalize")
+        assert since[-1] == "download"
     assert stage.watcher.problems == []
     assert stage.gc(merged_scope=MERGED).status == "done"
     assert stage.arrival() == undisturbed
