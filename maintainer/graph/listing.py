@@ -35,7 +35,14 @@ from maintainer.graph.models import (
 from maintainer.graph.tables import ReasonText, UtcDateTime, to_number
 from maintainer.model.entry import StoredEntry
 from maintainer.model.memory import SKEW, Probe
-from maintainer.model.reason import DeletedByKilledRun, Evicted, NotMarked, Reason, Removed, code_of
+from maintainer.model.reason import (
+    DeletedByUnfinishedRun,
+    Evicted,
+    NotMarked,
+    Reason,
+    Removed,
+    code_of,
+)
 
 _BATCH = 5_000
 """Entries: some megabytes."""
@@ -216,8 +223,8 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
     state, reason = "evicted", Evicted()
     if probe.abilities.evicted_by is None:
         state, reason = "removed", Removed()
-    by_killed_run = was_planned(target_id)
-    killed = DeletedByKilledRun()
+    by_run = was_planned(target_id)
+    unfinished = DeletedByUnfinishedRun()
     connection.execute(
         update(EntryRow)
         .where(
@@ -227,17 +234,18 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
         )
         .values(
             missing_since=probe.at,
-            state=case((by_killed_run, "deleted"), else_=state),
-            reason=case((by_killed_run, code_of(killed)), else_=code_of(reason)),
+            state=case((by_run, "deleted"), else_=state),
+            reason=case((by_run, code_of(unfinished)), else_=code_of(reason)),
             facts=case(
-                (by_killed_run, literal(killed, ReasonText)), else_=literal(reason, ReasonText)
+                (by_run, literal(unfinished, ReasonText)),
+                else_=literal(reason, ReasonText),
             ),
         )
     )
 
 
 def was_planned(target_id: int) -> Exists:
-    """Return whether a killed run may have deleted an entry, with no listing since."""
+    """Return whether a run that was cut off may have deleted an entry, with no listing since."""
     earlier = aliased(RunRow)
     last_look = (
         select(func.coalesce(func.max(earlier.id), 0))
@@ -247,7 +255,7 @@ def was_planned(target_id: int) -> Exists:
     return exists().where(
         ActionRow.run_id == RunRow.id,
         RunRow.target_id == target_id,
-        RunRow.status == "killed",
+        RunRow.status.in_(("killed", "interrupted")),
         RunRow.id > last_look,
         ~RunRow.dry_run,
         ActionRow.kind == "delete",

@@ -142,8 +142,8 @@ class Removed(Base, frozen=True):
     """A build with `reset=true`, or somebody else, deleted it from a directory."""
 
 
-class DeletedByKilledRun(Base, frozen=True):
-    """A run deleted it, but was killed before it could record that."""
+class DeletedByUnfinishedRun(Base, frozen=True):
+    """A run deleted it, but was killed or interrupted before it could record that."""
 
 
 class FoundByLookUp(Base, frozen=True):
@@ -671,7 +671,7 @@ Reason = (
     | Replaced
     | Evicted
     | Removed
-    | DeletedByKilledRun
+    | DeletedByUnfinishedRun
     | FoundByLookUp
     | Missing
     | UnreadIndex

@@ -47,7 +47,7 @@ from maintainer.stores.local.files import (
 )
 from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.index import IndexFile, Sleep
-from maintainer.stores.local.look import Tags, live_of
+from maintainer.stores.local.look import Tags, is_tag_whole, live_of
 from maintainer.stores.local.recent import read_recent_roots
 from maintainer.stores.local.recheck import CheckEachTime
 from maintainer.stores.local.replace import Replacer
@@ -132,13 +132,18 @@ class Directory:
         return Listing(spool, complete=True, state=await self._state(context.sleep))
 
     async def _state(self, sleep: Sleep) -> bytes | None:
-        """Return what the tags point to; None if the content of every blob is to be checked."""
+        """Return what the tags point to; None if a run has to read it, as some may be damaged."""
         if self._verify:
             return None
         try:
             content, seen = await self._index.read(sleep)
+            named = read_tags(content)
         except StoreError:
             return None  # Whoever reads the tags says so.
+        for one in named:
+            if not is_tag_whole(self._files, one, limit=self._limit):
+                return None
+            await anyio.lowlevel.checkpoint()
         return f"{seen.modified_at.isoformat()} ".encode() + content
 
     def _batches(self, before: datetime, ignored: Ignored) -> Iterator[Sequence[StoredEntry]]:

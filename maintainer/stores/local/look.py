@@ -181,6 +181,25 @@ class Tags:
         )
 
 
+def is_tag_whole(files: Files, named: Named, *, limit: int) -> bool:
+    """Whether a tag's manifest and config match their digests. They are read: they may be damaged.
+
+    False as well if they cannot be read.
+    """
+    if named.digest is None:
+        return False
+    try:
+        content, _ = files.read_blob(named.digest, limit=limit)
+        if not matches(named.digest, content):
+            return False
+        manifest = read_manifest(content) if named.tag is not None else None
+        return manifest is None or matches(
+            manifest.config, files.read_blob(manifest.config, limit=limit)[0]
+        )
+    except StoreError:
+        return False
+
+
 def live_of(files: Files, blobs: Iterable[Digest]) -> frozenset[Digest]:
     """Return which blobs exist."""
     return frozenset(blob for blob in blobs if files.look(blob))
