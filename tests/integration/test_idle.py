@@ -1,5 +1,7 @@
 """Idle runs: they list and stop, and never skip what a run that does everything would do."""
 
+import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -367,3 +369,25 @@ def _run_and_compare(world: World, grace: timedelta) -> None:
         assert whole.entries == report.entries
         assert whole.results == report.results
         assert world.entries() == before
+
+
+@pytest.mark.parametrize("what", ["manifest", "config"])
+def test_a_damaged_tag_is_noticed_at_once_although_nothing_looks_changed(
+    tmp_path: Path, what: str
+) -> None:
+    world = directories.a_directory(tmp_path, directories.template(tmp_path))
+    digest = world.build("base", "api")
+    for _ in range(2):
+        world.gc()
+        world.passes(hours=1)
+    assert is_idle(world.gc())
+    manifest = world.blobs / digest[7:]
+    place = manifest
+    if what == "config":
+        place = world.blobs / json.loads(manifest.read_bytes())["config"]["digest"][7:]
+    there = place.stat()
+    place.chmod(0o644)
+    place.write_bytes(bytes(there.st_size))
+    os.utime(place, ns=(there.st_atime_ns, there.st_mtime_ns))
+
+    assert not is_idle(world.gc())

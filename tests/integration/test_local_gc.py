@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -414,11 +415,12 @@ def test_an_export_meanwhile_that_brings_back_what_was_missing_is_not_hidden(
 ) -> None:
     export = world.build("base", "api")
     world.evict("base")
-    again = []
+    again: list[str] = []
 
     def build(number: int) -> None:
-        if number == step:
-            again.append(world.build("base", "api"))
+        if number >= step and not again:
+            with suppress(LockTakenError):  # A builder waits for the lock.
+                again.append(world.build("base", "api"))
 
     with Watcher(world).run(NO_GRACE, build):
         world.gc(grace=timedelta(days=1))
@@ -780,7 +782,7 @@ def test_a_manifest_that_another_run_has_replaced_meanwhile_is_left_for_the_next
     open_file, opened = os.open, iter(range(100))
 
     def take_away(name: str, *how: int, **where: int) -> int:
-        if name == manifest[7:] and next(opened) == 1 + bool(merged_tag):
+        if name == manifest[7:] and next(opened) == 2 + bool(merged_tag):
             (world.blobs / name).unlink()
         return open_file(name, *how, **where)
 
