@@ -324,14 +324,35 @@ _EVENTS: dict[str, Callable[[World], object]] = {
 _RUN = "run"
 
 
-@pytest.mark.parametrize("grace", [timedelta(minutes=30), GRACE], ids=str)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(st.sampled_from([*_EVENTS, *[_RUN] * len(_EVENTS)]), max_size=25))
+_SESSION_FIXTURE = [HealthCheck.function_scoped_fixture]
+_graces = pytest.mark.parametrize("grace", [timedelta(minutes=30), GRACE], ids=str)
+_steps = st.lists(st.sampled_from([*_EVENTS, *[_RUN] * len(_EVENTS)]), max_size=25)
+
+
+@_graces
+@settings(max_examples=15, suppress_health_check=_SESSION_FIXTURE)
+@given(steps=_steps)
 @example(steps=["build api", "leave an orphan", *["run", "run", "half a day passes"] * 3, "run"])
 def test_a_run_that_is_idle_would_have_planned_nothing(
     tmp_path_factory: pytest.TempPathFactory, grace: timedelta, steps: list[str]
 ) -> None:
-    with a_world(tmp_path_factory.mktemp("idle")) as world:
+    _follow(tmp_path_factory.mktemp("idle"), grace, steps)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7_200)
+@_graces
+@settings(max_examples=1_000, suppress_health_check=_SESSION_FIXTURE)
+@given(steps=_steps)
+def test_in_a_thousand_sequences_an_idle_run_would_have_planned_nothing(
+    tmp_path_factory: pytest.TempPathFactory, grace: timedelta, steps: list[str]
+) -> None:
+    _follow(tmp_path_factory.mktemp("idle"), grace, steps)
+
+
+def _follow(folder: Path, grace: timedelta, steps: list[str]) -> None:
+    """Let all this happen, and compare each idle run with one that does everything."""
+    with a_world(folder) as world:
         for step in steps:
             if step == _RUN:
                 _run_and_compare(world, grace)
