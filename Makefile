@@ -32,7 +32,7 @@ $(VENV)/.installed: $(VENV)/.runs requirements.txt
 demo: $(VENV)/.runs ## see what a run does, on a recorded history; no account, no network
 	$(BIN)/maintainer demo
 
-test: check $(VENV)/.installed ## everything that CI runs: format, lint, types, tests (under five minutes)
+test: check $(VENV)/.installed ## everything that CI runs: format, lint, types, tests (about six minutes on two cores)
 	$(BIN)/pytest -n auto -m "not soak"
 
 check: $(VENV)/.installed ## format, lint, layers, types, insecure calls, known vulnerabilities
