@@ -51,15 +51,22 @@ def load_report(connection: Connection, run: int | None) -> Report:
         row = connection.execute(query.where(RUN.c.id == run)).first() if known else None
         if row is None:
             raise NoReportError(f"the database holds no run {run}: see `maintainer runs`")
-    content = load_content(connection, row.id)
-    if content is None:
+    report = read_report(connection, row.id)
+    if report is None:
         raise NoReportError(
             f"run {run} has no report: it was killed, is running, or changed nothing and is not "
             f"one of the last {REPORTS}"
         )
+    return with_trend(connection, report)
+
+
+def read_report(connection: Connection, run: int) -> Report | None:
+    """Return the report of a run, without the trend, if it has one."""
+    content = load_content(connection, run)
+    if content is None:
+        return None
     report = msgspec.json.decode(content, type=Report)
-    actions = load_actions(connection, row.id)
-    return with_trend(connection, msgspec.structs.replace(report, actions=actions))
+    return msgspec.structs.replace(report, actions=load_actions(connection, run))
 
 
 Fields = dict[str, msgspec.Raw]

@@ -4,14 +4,13 @@ import logging
 
 import msgspec
 
-from maintainer.errors import NoReportError
 from maintainer.graph.idle import load_idle, next_forgetting, note_look, save_idle
-from maintainer.graph.reports import load_report
+from maintainer.graph.reports import read_report
 from maintainer.graph.runs import finish_idle_run
-from maintainer.graph.trends import compare_with_previous
+from maintainer.graph.trends import compare_with_previous, with_trend
 from maintainer.model.reason import NothingChanged
 from maintainer.report import Report
-from maintainer.report.model import NoteReport, RequestReport, Trend
+from maintainer.report.model import NoteReport, RequestReport
 from maintainer.report.reasons import format_reason
 from maintainer.stages.run import Run
 
@@ -27,9 +26,8 @@ def repeat_report(run: Run) -> Report | None:
         idle = load_idle(connection, run.target_id)
         if idle is None or not idle.holds(run.outlook.fingerprint, now):
             return None
-        try:
-            last = load_report(connection, idle.run)
-        except NoReportError:
+        last = read_report(connection, idle.run)
+        if last is None:
             return None
         note = NothingChanged(idle.run, idle.until)
         requests = run.store.requests
@@ -41,11 +39,10 @@ def repeat_report(run: Run) -> Report | None:
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
             changes=compare_with_previous(connection, run.target_id, number, now),
             notes=(NoteReport(note, format_reason(note)),),
-            trend=Trend(),
         )
-        note_look(connection, run.target_id, now)
+        note_look(connection, run.target_id, now, listed=True)
         finish_idle_run(connection, report, idle.run)
-        report = load_report(connection, number)
+        report = with_trend(connection, report)
     log.info("run %d on %s: %s", number, report.target, format_reason(note))
     return report
 

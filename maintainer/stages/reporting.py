@@ -6,9 +6,9 @@ from maintainer.cacheconfig import BlobKey, Digest
 from maintainer.graph.actions import count_deferred
 from maintainer.graph.entries import Entries
 from maintainer.graph.forget import forget
-from maintainer.graph.reports import count_unlisted, load_actions, load_report
+from maintainer.graph.reports import count_unlisted, load_actions
 from maintainer.graph.runs import finish_run
-from maintainer.graph.trends import compare_with_previous
+from maintainer.graph.trends import compare_with_previous, with_trend
 from maintainer.model import reason as reasons
 from maintainer.report import Report
 from maintainer.stages.run import Run
@@ -45,7 +45,7 @@ def report_run(run: Run, status: str | None = None) -> Report:
         )
         finish_run(connection, built)
         forget(connection, run.target_id, began_at, run.report.grace)
-        report = load_report(connection, built.run)
+        report = with_trend(connection, built)
     log.info("run %d on %s: %s", report.run, report.target, report.status)
     return report
 
