@@ -37,9 +37,9 @@ def save_idle(connection: Connection, target_id: int, idle: Idle | None) -> None
     )
 
 
-def note_look(connection: Connection, target_id: int, now: datetime) -> None:
-    """Record that a look has shown what the last one did."""
-    values = {"probed_at": now, "listed_at": now}
+def note_look(connection: Connection, target_id: int, now: datetime, *, listed: bool) -> None:
+    """Record that a look was taken, and whether it could list entries."""
+    values = {"probed_at": now, **({"listed_at": now} if listed else {})}
     connection.execute(update(Target).where(Target.id == target_id).values(values))
 
 

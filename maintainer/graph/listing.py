@@ -1,8 +1,7 @@
 """Record: the entries that a look has listed. Only what differs from the last look is written."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from itertools import islice
 
 from sqlalchemy import (
     Column,
@@ -33,7 +32,7 @@ from maintainer.graph.models import (
     RunRow,
 )
 from maintainer.graph.tables import ReasonText, UtcDateTime, to_number
-from maintainer.model.entry import StoredEntry
+from maintainer.model.entry import StoredEntry, in_batches
 from maintainer.model.memory import SKEW, Probe
 from maintainer.model.reason import (
     DeletedByUnfinishedRun,
@@ -73,7 +72,7 @@ def record_entries(
         refs.save()
         return
     _listed.create(connection, checkfirst=False)
-    for some in _in_batches(probe.entries):
+    for some in in_batches(probe.entries, _BATCH):
         connection.exec_driver_sql(_ADD, [_row(entry, refs) for entry in some])
     refs.save()
     connection.execute(_RECORD, {"target": target_id, "now": probe.at})
@@ -81,12 +80,6 @@ def record_entries(
     if probe.listing_complete:
         _record_absence(connection, target_id, probe)
     _listed.drop(connection, checkfirst=False)
-
-
-def _in_batches(entries: Iterable[StoredEntry]) -> Iterator[list[StoredEntry]]:
-    remaining = iter(entries)
-    while batch := list(islice(remaining, _BATCH)):
-        yield batch
 
 
 class _Refs:

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from maintainer.cacheconfig import Digest, IndexId
 from maintainer.graph.generations import record_generations
-from maintainer.graph.idle import save_idle
+from maintainer.graph.idle import note_look, save_idle
 from maintainer.graph.listing import record_entries
 from maintainer.graph.memory import forget_results, forget_tags
 from maintainer.graph.models import BlobRow, DoubtRow, EntryRow, GenerationRow, Target
@@ -82,10 +82,7 @@ def _begin_look(
     """Record that a look was taken; return when the last one was, and the last that listed."""
     here = Target.id == target_id
     earlier = connection.execute(select(Target.probed_at, Target.listed_at).where(here)).one()
-    values = {"probed_at": probe.at}
-    if probe.abilities.lists:
-        values["listed_at"] = probe.at
-    connection.execute(update(Target).where(here).values(values))
+    note_look(connection, target_id, probe.at, listed=probe.abilities.lists)
     return earlier.probed_at, earlier.listed_at
 
 

@@ -1,8 +1,9 @@
 """Entries of a store, as listed and as remembered by the graph. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 
 from maintainer.cacheconfig import Key, Ref
 from maintainer.model.reason import Reason
@@ -104,3 +105,10 @@ class KnownEntry:
         Our look-ups count, because one may hide a look-up by a build just before it.
         """
         return max(self.created_at, self.last_accessed_at)
+
+
+def in_batches(entries: Iterable[StoredEntry], size: int) -> Iterator[list[StoredEntry]]:
+    """Return entries in their order, at most so many at a time."""
+    remaining = iter(entries)
+    while batch := list(islice(remaining, size)):
+        yield batch

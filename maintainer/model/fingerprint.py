@@ -4,14 +4,13 @@ Runs that have the same one would decide the same, but for what falls due in bet
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
 import msgspec
 
 from maintainer import __version__
 from maintainer.model.decision import Keep
-from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
+from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits, in_batches
 from maintainer.model.store import Abilities
 
 _BATCH = 5_000
@@ -43,7 +42,7 @@ def fingerprint(
         [(one.subject, one.ref, one.reason) for one in ignored],
     )
     digest.update(msgspec.msgpack.encode(context))
-    for some in _in_batches(listing.entries):
+    for some in in_batches(listing.entries, _BATCH):
         digest.update(msgspec.msgpack.encode([_row(entry) for entry in some]))
     return digest.digest()
 
@@ -58,9 +57,3 @@ def _row(entry: StoredEntry) -> tuple[object, ...]:
         entry.created_at,
         entry.last_accessed_at,
     )
-
-
-def _in_batches(entries: Iterable[StoredEntry]) -> Iterator[list[StoredEntry]]:
-    remaining = iter(entries)
-    while batch := list(islice(remaining, _BATCH)):
-        yield batch

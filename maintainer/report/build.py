@@ -42,9 +42,6 @@ from maintainer.report.verdict import judge
 from maintainer.sanitize import printable
 from maintainer.stores.requests import RequestLog
 
-PLANNED = "planned"
-KEPT = "kept"
-
 
 class ReportBuilder:
     """Collects what is known of a run so far; `build` works at any time."""

@@ -324,13 +324,13 @@ _EVENTS: dict[str, Callable[[World], object]] = {
 _RUN = "run"
 
 
-_SESSION_FIXTURE = [HealthCheck.function_scoped_fixture]
+_suppressed = [HealthCheck.function_scoped_fixture]
 _graces = pytest.mark.parametrize("grace", [timedelta(minutes=30), GRACE], ids=str)
 _steps = st.lists(st.sampled_from([*_EVENTS, *[_RUN] * len(_EVENTS)]), max_size=25)
 
 
 @_graces
-@settings(max_examples=15, suppress_health_check=_SESSION_FIXTURE)
+@settings(max_examples=15, suppress_health_check=_suppressed)
 @given(steps=_steps)
 @example(steps=["build api", "leave an orphan", *["run", "run", "half a day passes"] * 3, "run"])
 def test_a_run_that_is_idle_would_have_planned_nothing(
@@ -342,7 +342,7 @@ def test_a_run_that_is_idle_would_have_planned_nothing(
 @pytest.mark.soak
 @pytest.mark.timeout(7_200)
 @_graces
-@settings(max_examples=1_000, suppress_health_check=_SESSION_FIXTURE)
+@settings(max_examples=1_000, suppress_health_check=_suppressed)
 @given(steps=_steps)
 def test_in_a_thousand_sequences_an_idle_run_would_have_planned_nothing(
     tmp_path_factory: pytest.TempPathFactory, grace: timedelta, steps: list[str]

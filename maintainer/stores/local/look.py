@@ -130,17 +130,10 @@ class Tags:
             self.manifest_blobs.setdefault(held, set()).add(index)
         place = self._known.get(index, {}).get(NUMBER)
         known = place if place and place.location == digest and place.valid else None
-        if known and self._is_whole(manifest.config):
+        if known and _is_whole(self._files, manifest.config, limit=self._limit):
             self.found.add(known.generation_id)
         else:
             self.read.append(self._read(tag, manifest))
-
-    def _is_whole(self, config: Digest) -> bool:
-        """Whether a config matches its digest. It is read, because it may be damaged."""
-        try:
-            return matches(config, self._files.read_blob(config, limit=self._limit)[0])
-        except (MissingError, TooLargeError):
-            return False
 
     def read_tag(self, index: IndexId, digest: Digest) -> CacheTag | None:
         """Read the manifest that a tag now points to; None if it is not a cache's."""
@@ -193,10 +186,16 @@ def is_tag_whole(files: Files, named: Named, *, limit: int) -> bool:
         if not matches(named.digest, content):
             return False
         manifest = read_manifest(content) if named.tag is not None else None
-        return manifest is None or matches(
-            manifest.config, files.read_blob(manifest.config, limit=limit)[0]
-        )
+        return manifest is None or _is_whole(files, manifest.config, limit=limit)
     except StoreError:
+        return False
+
+
+def _is_whole(files: Files, config: Digest, *, limit: int) -> bool:
+    """Whether a config matches its digest. It is read, because it may be damaged."""
+    try:
+        return matches(config, files.read_blob(config, limit=limit)[0])
+    except (MissingError, TooLargeError):
         return False
 
 
