@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # uv is quick, but it does not read pip's configuration, such as the address of a mirror.
 install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(BIN)/pip install --quiet $(1)
 
-.PHONY: help demo test check audit coverage soak fuzz bench readme act lock clean
+.PHONY: help demo test check audit coverage soak fuzz bench docs act lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -65,8 +65,8 @@ fuzz: $(VENV)/.installed ## find input that breaks a parser, two minutes each; i
 bench: $(VENV)/.installed ## measure against the least that any program needs; half an hour (docs/benchmarks.md: a part of it)
 	$(BIN)/python -m benchmarks
 
-readme: $(VENV)/.installed ## write the generated parts of the README
-	$(BIN)/python -m tests.readme
+docs: $(VENV)/.installed ## write the generated parts of the documentation
+	$(BIN)/python -m tests.documents
 
 act: $(VENV)/.installed ## run the workflows of REPOSITORY by `act`, on an emulated cache
 	@$(BIN)/python -m tests.acceptance.try_workflow "$(REPOSITORY)" "$(EVENT)"

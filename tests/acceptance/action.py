@@ -63,7 +63,7 @@ class Ran:
 
 @dataclass(frozen=True)
 class Newcomer:
-    """Somebody who has read the README."""
+    """Somebody who has read the documentation."""
 
     act: Act
     running: Running
@@ -149,7 +149,7 @@ def _check_out(checkout: Path) -> None:
 
 
 def fill_in(workflow: str) -> str:
-    """Do what the README asks for."""
+    """Do what the documentation asks for."""
     assert "OWNER/maintainer@COMMIT" in workflow
     return workflow.replace("@COMMIT", f"@{COMMIT}")
 

@@ -207,8 +207,8 @@ def test_with_it_both_images_find_their_cache_whatever_is_exported_later(
 
 
 @pytest.mark.soak
-def test_the_readme_leads_from_an_empty_folder_to_a_workflow_that_passes(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_page_leads_from_an_empty_folder_to_a_workflow_that_passes(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "action.md").read_text()
     (block,) = re.findall(r"```sh\n(mkdir -p \.\./my-repository.*?)```", text, re.DOTALL)
     commands = block.replace("../my-repository", str(tmp_path / "my-repository"))
     assert "../" not in commands

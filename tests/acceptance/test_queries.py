@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.documents import QUERIES, queries
 from tests.integration.world import MAIN, a_world, blob_of
-from tests.readme import QUERIES, queries
 
 PULL = "refs/pull/7/merge"
 

@@ -10,7 +10,7 @@ import pytest
 
 from maintainer.settings import Settings
 from tests.acceptance.action import EXAMPLES, fill_in
-from tests.readme import ROOT, action_part
+from tests.documents import ROOT, action_part
 
 _BIN = Path(sys.executable).parent
 _TO_COPY = [EXAMPLES / "build-images.yml", EXAMPLES / "maintain-cache.yml"]

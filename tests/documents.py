@@ -1,9 +1,9 @@
-"""The generated parts of the README: `make readme` writes them, and a test compares them."""
+"""The generated parts of the documentation: `make docs` writes them, and a test compares them."""
 
 import re
 import sqlite3
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -17,9 +17,12 @@ from maintainer.settings import ServeSettings, Settings, TargetSettings
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+DOCUMENTS = [README, *sorted(DOCS.glob("*.md"))]
 ACTION = ROOT / "action.yml"
 QUERIES = ROOT / "config" / "queries.sql"
 
+_PART = re.compile(r"^<!-- ([\w ]+): made by `make docs` -->$", re.MULTILINE)
 _ENTRY = re.compile(r"^  ([\w-]+):\n    description: (.+)\n(?:    default: (.+)\n)?", re.MULTILINE)
 _UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _SIZES = {"GB": 10**9, "GiB": 2**30, "MB": 10**6, "MiB": 2**20}
@@ -37,23 +40,13 @@ _VIEWS = {
 
 
 def generated(text: str) -> str:
-    """Return the text of the README with its generated parts up to date."""
-    parts: dict[str, Callable[[], str]] = {
-        "settings": _settings,
-        "views": _views,
-        "queries": _queries,
-        "workflow": lambda: _example("maintain-cache.yml"),
-        "build workflow": lambda: _example("build-images.yml"),
-        "inputs": _inputs,
-        "outputs": _outputs,
-    }
-    for name, make in parts.items():
-        begin, end = f"<!-- {name}: made by `make readme` -->\n", f"<!-- end of {name} -->"
-        before, found, rest = text.partition(begin)
+    """Return a document with its generated parts up to date."""
+    for name in _PART.findall(text):
+        begin, end = f"<!-- {name}: made by `make docs` -->\n", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(begin)
         _, found_end, after = rest.partition(end)
-        assert found, f"the README has no {begin}"
-        assert found_end, f"the README has no {end}"
-        text = f"{before}{begin}\n{make()}\n{end}{after}"
+        assert found_end, f"there is no {end}"
+        text = f"{before}{begin}\n{PARTS[name]()}\n{end}{after}"
     return text
 
 
@@ -164,5 +157,18 @@ def action_part(section: str) -> list[tuple[str, str, str]]:
     return [(name, text, default.strip('"')) for name, text, default in _ENTRY.findall(part)]
 
 
+PARTS: Mapping[str, Callable[[], str]] = {
+    "settings": _settings,
+    "views": _views,
+    "queries": _queries,
+    "workflow": lambda: _example("maintain-cache.yml"),
+    "build workflow": lambda: _example("build-images.yml"),
+    "inputs": _inputs,
+    "outputs": _outputs,
+}
+"""The parts that follow from code, settings and workflows, by the names that documents use."""
+
+
 if __name__ == "__main__":
-    README.write_text(generated(README.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(generated(document.read_text()))

@@ -1,4 +1,6 @@
-"""The README tells the truth: its commands run, its queries answer, its tables are the code's."""
+"""The documentation tells the truth: its commands run, its queries answer, its tables are the
+code's, its links lead somewhere.
+"""
 
 import json
 import os
@@ -18,19 +20,26 @@ import pytest
 
 from maintainer.demo import load_history, seed
 from maintainer.emulator import ActionsCache, serve_in_thread
-from tests.readme import README, ROOT, generated, queries
+from tests.documents import DOCS, DOCUMENTS, PARTS, README, ROOT, generated, queries
 from tests.recorded import DATA
 
-_TEXT = README.read_text()
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_BLOCKS = [(match[1], match[2]) for match in _BLOCK.finditer(_TEXT)]
-_SHELL = [text for language, text in _BLOCKS if language == "sh" and "make act" not in text]
+_FOR_DEVELOPERS = ("add-a-policy.md", "add-a-store.md", "benchmarks.md", "policies.md")
+"""Commands there are tested elsewhere, or measure for minutes."""
+_FOR_USERS = [one for one in DOCUMENTS if one.name not in _FOR_DEVELOPERS]
+_ALL = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "SAFETY.md"]
+_MAX_README_LINES = 150
+
+
+def _blocks(language: str) -> list[str]:
+    """Return the blocks of code of one language in what users read."""
+    found = [match for one in _FOR_USERS for match in _BLOCK.finditer(one.read_text())]
+    return [match[2] for match in found if match[1] == language]
+
+
+_SHELL = [text for text in _blocks("sh") if "make act" not in text]
 _TESTED_ELSEWHERE = {query for _, query in queries()}
-_QUERIES = [
-    text
-    for language, text in _BLOCKS
-    if language == "sql" and text.strip() not in _TESTED_ELSEWHERE
-]
+_QUERIES = [text for text in _blocks("sql") if text.strip() not in _TESTED_ELSEWHERE]
 _ELSEWHERE = re.compile(
     r"make (\w+)|python3 -m venv .*|\. .*/activate|pip install \.|maintainer demo > demo.txt"
 )
@@ -99,11 +108,12 @@ def _free_port() -> int:
         return port
 
 
-def test_every_make_target_that_it_names_exists() -> None:
+def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"^make (\w+)$|`make (\w+)`", _TEXT, re.MULTILINE))
+    text = "\n".join(one.read_text() for one in _ALL)
+    named = set(re.findall(r"^make (\w+)\b|`make (\w+)`", text, re.MULTILINE))
     named = {one or other for one, other in named}
-    assert {"demo", "test", "bench", "readme"} <= named
+    assert {"demo", "test", "bench", "docs"} <= named
     assert named <= targets
 
 
@@ -120,28 +130,52 @@ def test_there_are_queries_and_shell_blocks_to_run() -> None:
     assert len(_SHELL) >= 4
 
 
-def test_its_picture_shows_the_numbers_of_the_demo(demo: tuple[Path, str]) -> None:
+def test_the_picture_of_the_first_page_shows_the_numbers_of_the_demo(
+    demo: tuple[Path, str],
+) -> None:
     found = re.search(r"^ *buildkit +(\d+) → (\d+) ", demo[1], re.MULTILINE)
     assert found
-    drawn = re.search(r"(\d+) cache keys have a result +(\d+) cache keys have", _TEXT)
+    drawn = re.search(r"(\d+) cache keys have a result +(\d+) cache keys have", README.read_text())
     assert drawn
     assert drawn.groups() == found.groups()
     assert f"{len(load_history())} entries" in demo[1]
 
 
-def test_its_tables_and_its_workflow_are_those_of_the_code() -> None:
-    assert generated(_TEXT) == _TEXT, "run `make readme`"
+def test_the_first_page_is_short_and_leads_to_every_page() -> None:
+    text = README.read_text()
+    assert len(text.splitlines()) <= _MAX_README_LINES
+    assert set(re.findall(r"\(docs/([\w-]+\.md)", text)) == {one.name for one in DOCS.iterdir()}
 
 
-def test_its_links_lead_to_files_and_headings() -> None:
-    headings = {
-        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
-        for title in re.findall(r"^#+ (.+)$", _TEXT, re.MULTILINE)
-    }
-    links = re.findall(r"\]\(([^)]+)\)", _TEXT)
-    assert links
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_tables_and_workflows_are_those_of_the_code(document: Path) -> None:
+    text = document.read_text()
+    assert generated(text) == text, "run `make docs`"
+
+
+def test_every_generated_part_is_in_one_document() -> None:
+    text = "\n".join(one.read_text() for one in DOCUMENTS)
+    assert [text.count(f"<!-- {name}: made by `make docs` -->") for name in PARTS] == [1] * len(
+        PARTS
+    )
+
+
+@pytest.mark.parametrize("document", _ALL, ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings(document: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", _without_code(document.read_text()))
     for link in links:
-        if link.startswith("#"):
-            assert link[1:] in headings, link
-        else:
-            assert (ROOT / link).is_file(), link
+        path, _, heading = link.partition("#")
+        if not link.startswith("https://"):
+            target = (document.parent / path).resolve() if path else document
+            assert target.is_file(), link
+            assert not heading or heading in _headings(target), link
+
+
+def _headings(document: Path) -> set[str]:
+    """Return the names by which links lead to the headings of a document."""
+    titles = re.findall(r"^#+ (.+)$", _without_code(document.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def _without_code(text: str) -> str:
+    return _BLOCK.sub("", text)
