@@ -45,7 +45,8 @@ _CONFIG = "MAINTAINER_CONFIG"
 _MAX_PORT = 65_535
 _LONGEST_NAME = 32
 """Characters of a variable's name; tokens have more."""
-_DURATION = re.compile(r"(\d{1,9})\s*(s|m|h|d|w)?", re.ASCII)
+_DURATION = re.compile(r"(?:(\d{1,9})\s*(w|d|h|m|s)\s*)+", re.ASCII)
+_PART = re.compile(r"(\d+)\s*(\w)", re.ASCII)
 _STORE = re.compile(r"[a-z][a-z0-9]*(:|$)", re.ASCII)
 _CRON_FIELDS = 5
 _CRON_FORM = "of five fields such as '30 3 * * *'"
@@ -55,14 +56,18 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def parse_duration(text: object) -> object:
-    """Read `90s`, `30m`, `24h`, `7d` or `2w`; only 0 needs no unit. Raises ValueError."""
+    """Read `90s`, `30m`, `24h`, `7d`, `2w` or `1d12h`; only 0 needs no unit. Raises ValueError."""
     if isinstance(text, timedelta):
         return text
-    match = _DURATION.fullmatch(str(text).strip())
-    if match is None or not (match[2] or int(match[1]) == 0):
-        raise ValueError("is not a valid duration; use 90s, 30m, 24h, 7d or 2w")
+    words = str(text).strip()
+    if words and not words.strip("0"):
+        return timedelta(0)
+    parts = _PART.findall(words) if _DURATION.fullmatch(words) else []
+    units = [unit for _, unit in parts]
+    if not parts or len(set(units)) < len(units):
+        raise ValueError("is not a valid duration; use 90s, 30m, 24h, 7d, 2w or 1d12h")
     try:
-        return timedelta(**{_UNITS[match[2] or "s"]: int(match[1])})
+        return timedelta(**{_UNITS[unit]: int(number) for number, unit in parts})
     except OverflowError:
         raise ValueError("is too long") from None
 
@@ -82,7 +87,7 @@ def _split(value: object) -> object:
 def _check_store(place: str) -> str:
     """Accept any text of the right form; the registry of stores checks the kind."""
     if not _STORE.match(place):
-        raise ValueError("is not a valid store; use github or local:DIR")
+        raise ValueError("is not a valid store; use github, or local:DIR for a directory")
     return place
 
 
@@ -268,7 +273,8 @@ class Settings(BaseSettings):
 
     database: Annotated[str, AfterValidator(check_database)] = Field(
         default=DEFAULT,
-        description="where the graph is stored: an SQLite URL, relative to the working directory",
+        description="where the graph is stored: an SQLite file or its URL, relative to the working "
+        "directory",
     )
     grace: _Grace = Field(
         default=timedelta(hours=24),

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def gc(
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan, and change nothing in the cache.")
+        bool,
+        typer.Option("--dry-run", "-n", help="Print the plan, and change nothing in the cache."),
     ] = False,
     no_sweep: Annotated[bool, typer.Option("--no-sweep", help="Delete nothing.")] = False,
     repair: Annotated[
@@ -67,7 +68,8 @@ def gc(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="A scope to look up if the service cannot list entries; may be repeated."
+            help="A scope to look up if the service cannot list entries; may be repeated.",
+            metavar="SCOPE",
         ),
     ] = None,
     merged_scope: Annotated[
@@ -81,7 +83,9 @@ def gc(
     max_requests: Annotated[
         int | None,
         typer.Option(
-            help="Send at most this many requests; defer the rest to the next run.", min=1
+            help="Send at most this many requests; defer the rest to the next run.",
+            min=1,
+            metavar="NUMBER",
         ),
     ] = None,
     deadline: Annotated[

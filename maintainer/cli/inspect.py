@@ -8,12 +8,20 @@ import typer
 
 from maintainer.cli.options import ConfigOption, DatabaseOption, JsonOption
 from maintainer.cli.output import print_json, print_layout
-from maintainer.errors import UsageError
+from maintainer.errors import MaintainerError, UsageError
 
 
 def report(
     *,
-    run: Annotated[int | None, typer.Option(help="Its number. [default: the last one]")] = None,
+    run: Annotated[
+        int | None, typer.Option(help="Its number. [default: the last one]", metavar="NUMBER")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Show the last run on this cache, as `maintainer runs` names it.", metavar="TARGET"
+        ),
+    ] = None,
     config: ConfigOption = None,
     database: DatabaseOption = None,
     json: JsonOption = False,
@@ -23,6 +31,9 @@ def report(
     html: Annotated[
         Path | None, typer.Option(help="Write the report as one HTML file.", metavar="FILE")
     ] = None,
+    open_it: Annotated[
+        bool, typer.Option("--open", help="Show the HTML file in a browser; needs --html.")
+    ] = False,
 ) -> None:
     """Show the report of a run: is the cache healthy, and if not, what is there to do?"""
     from maintainer.cli.opening import reading
@@ -30,8 +41,12 @@ def report(
 
     if json + markdown + (html is not None) > 1:
         raise UsageError("--json, --markdown and --html exclude each other")
+    if run is not None and target is not None:
+        raise UsageError("--run and --target exclude each other")
+    if open_it and html is None:
+        raise UsageError("--open needs --html FILE")
     with reading(config, database) as connection:
-        found = load_report(connection, run)
+        found = load_report(connection, run, target=target)
     if json:
         print_json(found)
     elif markdown:
@@ -43,10 +58,17 @@ def report(
         from maintainer.report.html import render_html
 
         write_atomically(html, render_html(found))
+        if open_it:
+            _open(html)
     else:
         from maintainer.report.terminal import render_report
 
         print_layout(render_report(found))
+
+
+def _open(page: Path) -> None:
+    if typer.launch(str(page)):
+        raise MaintainerError(f"{page} was written, but no browser could be started")
 
 
 def why(
@@ -97,18 +119,27 @@ def tree(
 
 def diff(
     *,
-    one: Annotated[int, typer.Argument(help="The number of a run.", metavar="RUN")],
-    other: Annotated[int, typer.Argument(help="The number of another.", metavar="RUN")],
+    one: Annotated[int | None, typer.Argument(help="The number of a run.", metavar="RUN")] = None,
+    other: Annotated[
+        int | None, typer.Argument(help="The number of another.", metavar="RUN")
+    ] = None,
+    last: Annotated[
+        bool, typer.Option("--last", help="The last two runs that have a report, on one cache.")
+    ] = False,
     config: ConfigOption = None,
     database: DatabaseOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show what changed between two runs."""
     from maintainer.cli.opening import reading
-    from maintainer.graph.compare import compare
+    from maintainer.graph.compare import compare, find_last_two
     from maintainer.report.diff import render_diff
 
+    if last == (one is not None) or (one is None) != (other is None):
+        raise UsageError("name two runs, or use --last: `maintainer runs` lists them")
     with reading(config, database) as connection:
+        if one is None or other is None:
+            one, other = find_last_two(connection)
         found = compare(connection, one, other)
     if json:
         print_json(found)
@@ -118,7 +149,7 @@ def diff(
 
 def runs(
     *,
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 20,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, metavar="NUMBER")] = 20,
     config: ConfigOption = None,
     database: DatabaseOption = None,
     json: JsonOption = False,

@@ -20,8 +20,8 @@ DatabaseOption = Annotated[
     str | None,
     typer.Option(
         "--database",
-        help=f"Where the graph is stored; or MAINTAINER_DATABASE. [default: {DEFAULT}]",
-        metavar="URL",
+        help="The file of the graph; or MAINTAINER_DATABASE. [default: maintainer.db]",
+        metavar="FILE",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

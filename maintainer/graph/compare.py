@@ -5,9 +5,10 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
-from maintainer.errors import MaintainerError
+from maintainer.errors import MaintainerError, NoReportError
 from maintainer.graph.models import CARRIED_OUT, ActionRow, EntryRow, RunRow, Target
 from maintainer.graph.reports import load_report
+from maintainer.graph.tables import RUN, TARGET
 from maintainer.report.model import IndexReport, Report
 from maintainer.report.space import KINDS, kind_of
 
@@ -61,6 +62,22 @@ class RunDiff(msgspec.Struct, frozen=True):
     """Only those that changed; none where one of the runs could read none."""
     happened: tuple[Tally, ...]
     """What came, what went without a run, and what the runs since the earlier one did."""
+
+
+def find_last_two(connection: Connection) -> tuple[int, int]:
+    """Return the last two runs that have a report, on the cache of the last one.
+
+    Raises NoReportError if there are none.
+    """
+    last = load_report(connection)
+    earlier = connection.execute(
+        select(func.max(RUN.c.id))
+        .join(TARGET, TARGET.c.id == RUN.c.target_id)
+        .where(TARGET.c.name == last.target, RUN.c.id < last.run, RUN.c.report.is_not(None))
+    ).scalar()
+    if earlier is None:
+        raise NoReportError(f"there is no run before run {last.run} on {last.target}")
+    return earlier, last.run
 
 
 def compare(connection: Connection, one: int, other: int) -> RunDiff:

@@ -11,11 +11,14 @@ from maintainer.graph.trends import with_trend
 from maintainer.model.outcome import Kept
 from maintainer.report.actions import make_action
 from maintainer.report.model import ActionReport, ActionTotal, Report
+from maintainer.sanitize import printable
 
 LISTED = 5_000
 """Up to this many deletions, and this many kept entries, are listed one by one."""
 REPORTS = 100
 """This many of the newest runs keep their report and decisions, whatever they did."""
+_NAMED = 5
+"""Up to this many targets are named."""
 _KEPT = ("subject", "ref", "store_id", "size", "facts")
 _MAX_INTEGER = 2**63 - 1
 """The highest number that SQLite holds."""
@@ -36,13 +39,20 @@ class RunSummary(msgspec.Struct, frozen=True):
     requests: int
 
 
-def load_report(connection: Connection, run: int | None) -> Report:
+def load_report(
+    connection: Connection, run: int | None = None, *, target: str | None = None
+) -> Report:
     """Return the report of a run, by default the last one that ended, with the trend up to it.
 
-    Raises NoReportError if there is none.
+    With a target, of the last run on that. Raises NoReportError if there is none.
     """
     query = select(RUN.c.id).order_by(RUN.c.id.desc()).limit(1)
-    if run is None:
+    if target is not None:
+        query = query.join(TARGET, TARGET.c.id == RUN.c.target_id).where(TARGET.c.name == target)
+        row = connection.execute(query.where(RUN.c.report.is_not(None))).first()
+        if row is None:
+            raise NoReportError(_no_report_of(connection, target))
+    elif run is None:
         row = connection.execute(query.where(RUN.c.report.is_not(None))).first()
         if row is None:
             raise NoReportError("the database holds no report yet: run `maintainer gc` first")
@@ -58,6 +68,13 @@ def load_report(connection: Connection, run: int | None) -> Report:
             f"one of the last {REPORTS}"
         )
     return with_trend(connection, report)
+
+
+def _no_report_of(connection: Connection, target: str) -> str:
+    names = connection.execute(select(TARGET.c.name).order_by(TARGET.c.name).limit(_NAMED + 1))
+    known = [printable(name) for name in names.scalars()]
+    some = ", ".join(known[:_NAMED]) + (", …" if len(known) > _NAMED else "")
+    return f"the database holds no report of {printable(target)}; it holds: {some or 'none'}"
 
 
 def read_report(connection: Connection, run: int) -> Report | None:

@@ -182,7 +182,7 @@ def test_the_version_is_told(bare: Shell) -> None:
         (("gc", "--deadline", "9999999w"), "setting deadline: "),
         (
             ("report", "--database", "sqlite:///m.db?timeout=x"),
-            "setting database: is not a valid URL",
+            "setting database: is not a valid SQLite file",
         ),
         (("report", "--database", f"sqlite:///{'m' * 300}.db"), "the database mmm"),
     ],
@@ -211,8 +211,9 @@ def test_without_an_environment_one_line_says_what_to_set(bare: Shell) -> None:
 
     assert outcome.status == 2
     assert outcome.problem == (
-        "no cache to work on: set ACTIONS_RUNTIME_TOKEN with ACTIONS_RESULTS_URL or "
-        "ACTIONS_CACHE_URL, or GITHUB_TOKEN with GITHUB_REPOSITORY, or both"
+        "no cache to work on: set GITHUB_REPOSITORY and GITHUB_TOKEN (`gh auth token` prints one) "
+        "to see what is stored; to maintain it, also ACTIONS_RUNTIME_TOKEN with "
+        "ACTIONS_RESULTS_URL or ACTIONS_CACHE_URL, which only workflows have"
     )
     assert list(bare.folder.iterdir()) == []
 
@@ -398,6 +399,54 @@ def test_a_stored_report_is_the_one_that_was_printed(workflow: Shell) -> None:
     missing = workflow("report", "--run", "99")
     assert missing.status == 1
     assert missing.problem == "the database holds no run 99: see `maintainer runs`"
+
+
+def test_the_report_of_one_cache_is_shown_by_its_name_and_others_are_named(
+    workflow: Shell,
+) -> None:
+    ran = workflow("gc", "--json").json
+
+    assert workflow("report", "--target", ran["target"], "--json").json["run"] == ran["run"]
+    missing = workflow("report", "--target", "octo/\x1b[31m")
+    assert missing.problem == (
+        f"the database holds no report of octo/\\x1b[31m; it holds: {ran['target']}"
+    )
+    assert workflow("report", "--target", "x", "--run", "1").status == 2
+
+
+def test_the_last_two_runs_are_compared_without_their_numbers(workflow: Shell) -> None:
+    workflow("gc")
+    assert workflow("diff", "--last").problem.startswith("there is no run before run 1 on ")
+    workflow("gc", "--dry-run")
+    workflow("gc", "-n")
+
+    both = workflow("diff", "--last", "--json").json
+    assert (both["before"], both["after"]) == (2, 3)
+    for arguments in (["diff"], ["diff", "1"], ["diff", "1", "2", "--last"]):
+        assert workflow(*arguments).status == 2
+
+
+def test_a_report_is_shown_in_a_browser_once_it_is_written(workflow: Shell) -> None:
+    workflow("gc", "--dry-run")
+    opener = workflow.folder / "xdg-open"
+    opener.write_text(f'#!/bin/sh\ncp "$1" {workflow.folder}/shown.html\n')
+    opener.chmod(0o755)
+    path = f"{workflow.folder}:{os.environ['PATH']}"
+
+    opened = workflow.start("report", "--html", "report.html", "--open", PATH=path)
+    assert opened.status == 0
+    assert "<html" in (workflow.folder / "report.html").read_text()
+    assert workflow("report", "--open").problem == "--open needs --html FILE"
+
+
+def test_the_database_may_be_named_as_a_file(workflow: Shell) -> None:
+    workflow("gc", "--dry-run", "--database", "mine.db")
+
+    assert (workflow.folder / "mine.db").exists()
+    assert (
+        workflow("runs", "--database", "sqlite:///mine.db").out
+        == workflow("runs", "--database", "mine.db").out
+    )
 
 
 def test_runs_are_listed_newest_first(workflow: Shell) -> None:

@@ -145,13 +145,16 @@ def test_settings_cannot_be_changed_afterwards() -> None:
         ("30m", timedelta(minutes=30)),
         ("24h", timedelta(hours=24)),
         ("7d", timedelta(days=7)),
+        ("1d12h", timedelta(days=1, hours=12)),
+        ("1h 30m", timedelta(hours=1, minutes=30)),
+        ("000", timedelta(0)),
         ("2w", timedelta(weeks=2)),
         (0, timedelta(0)),
         (" 1 h ", timedelta(hours=1)),
         (timedelta(minutes=5), timedelta(minutes=5)),
     ],
 )
-def test_durations_are_a_number_and_a_unit(text: object, duration: timedelta) -> None:
+def test_durations_are_numbers_and_their_units(text: object, duration: timedelta) -> None:
     assert parse_duration(text) == duration
 
 
@@ -161,7 +164,8 @@ def test_durations_are_a_number_and_a_unit(text: object, duration: timedelta) ->
         "",
         "h",
         "1 month",
-        "1h30m",
+        "1h1h",
+        "1h30",
         "-1h",
         "+1h",
         "1.5h",
@@ -175,7 +179,9 @@ def test_durations_are_a_number_and_a_unit(text: object, duration: timedelta) ->
     ],
 )
 def test_what_is_no_duration_is_refused(text: object) -> None:
-    with pytest.raises(ValueError, match=r"^is not a valid duration; use 90s, 30m, 24h, 7d or 2w$"):
+    with pytest.raises(
+        ValueError, match=r"^is not a valid duration; use 90s, 30m, 24h, 7d, 2w or 1d12h$"
+    ):
         parse_duration(text)
 
 
@@ -250,16 +256,16 @@ def test_an_unknown_key_of_a_table_is_named(file: Write) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "rule"),
     [
-        ("grace", '"soon"', "is not a valid duration; use 90s, 30m, 24h, 7d or 2w"),
+        ("grace", '"soon"', "is not a valid duration; use 90s, 30m, 24h, 7d, 2w or 1d12h"),
         ("grace", "1.5", "is not a valid duration"),
         ("grace", '"999999d"', "should be less than or equal to 3650 days"),
         (
             "database",
             '"postgresql://user:SECRET@host/db"',
-            "is not a valid URL of an SQLite file; use",
+            "is not a valid SQLite file; use",
         ),
-        ("database", '"sqlite:///"', "is not a valid URL of an SQLite file"),
-        ("database", '"sqlite:///:memory:"', "is not a valid URL of an SQLite file"),
+        ("database", '"sqlite:///"', "is not a valid SQLite file"),
+        ("database", '"sqlite:///:memory:"', "is not a valid SQLite file"),
         ("generation_gap", "0", "should be greater than or equal to 1"),
         ("generation_gap", "10001", "should be less than or equal to 10000"),
         ("generation_gap", '"many SECRET"', "should be a valid integer"),
@@ -308,7 +314,7 @@ def test_a_bad_table_in_the_environment_is_named_and_not_shown(
 
 def test_a_bad_value_of_the_command_line_is_named() -> None:
     assert _problem(grace="soon") == (
-        "setting grace: is not a valid duration; use 90s, 30m, 24h, 7d or 2w"
+        "setting grace: is not a valid duration; use 90s, 30m, 24h, 7d, 2w or 1d12h"
     )
 
 

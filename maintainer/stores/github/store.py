@@ -187,8 +187,9 @@ async def open_store(
             rest = None
         if service is None and rest is None:
             raise UsageError(
-                "no cache to work on: set ACTIONS_RUNTIME_TOKEN with ACTIONS_RESULTS_URL or "
-                "ACTIONS_CACHE_URL, or GITHUB_TOKEN with GITHUB_REPOSITORY, or both"
+                "no cache to work on: set GITHUB_REPOSITORY and GITHUB_TOKEN (`gh auth token` "
+                "prints one) to see what is stored; to maintain it, also ACTIONS_RUNTIME_TOKEN "
+                "with ACTIONS_RESULTS_URL or ACTIONS_CACHE_URL, which only workflows have"
             )
         yield GitHubStore(
             _name(settings), access, http, service, rest, max_index_size=max_index_size
