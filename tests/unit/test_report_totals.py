@@ -1,0 +1,137 @@
+"""Entries are counted by state, batch after batch, while a run plans and deletes them."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from maintainer.cacheconfig import IndexId
+from maintainer.mark import mark
+from maintainer.model.decision import DeleteEntry, Deletion
+from maintainer.model.marks import State
+from maintainer.model.outcome import AlreadyGone, Done, Failed, Outcome, Skipped
+from maintainer.model.reason import LookedUp, Unreferenced
+from maintainer.report import EntryTotal
+from maintainer.report.totals import EntryTotals
+from tests.snapshots import WEB, a_snapshot, blob, blob_key
+
+TOOL = "setup-node-linux-0123456789"
+OLD, NEW = str(WEB.key(1)), str(WEB.key(2))
+CACHE = (
+    a_snapshot()
+    .with_blobs("base", "orphan", "other orphan")
+    .with_generation(1, "base")
+    .with_generation(2, "base")
+    .with_entry(TOOL)
+    .build()
+)
+MARKS = {one.entry.key: one for one in mark(CACHE).marks}
+
+
+def delete(key: str, *after: IndexId) -> DeleteEntry:
+    """Return the decision to delete an entry, as a sweep reads it back from the graph."""
+    marked = MARKS[key]
+    entry = replace(marked.entry, state=marked.state)
+    return DeleteEntry(entry, marked.state, Unreferenced(), frozenset(after))
+
+
+def planned(*deletes: DeleteEntry) -> EntryTotals:
+    """Return the totals of the cache, counted in two batches."""
+    totals = EntryTotals()
+    marks = list(MARKS.values())
+    for batch in (marks[:3], marks[3:]):
+        ids = {one.entry.store_id for one in batch}
+        totals.plan(batch, [one for one in deletes if one.entry.store_id in ids])
+    return totals
+
+
+def table(totals: Iterable[EntryTotal]) -> dict[str, tuple[int, int]]:
+    return {one.state: (one.entries, one.size) for one in totals}
+
+
+def test_all_entries_are_counted_by_state() -> None:
+    assert table(planned().stored([])) == {
+        State.REACHABLE: (1, 10),
+        State.DANGLING: (2, 20),
+        State.SUPERSEDED: (1, 10),
+        State.NEWEST: (1, 10),
+        State.FOREIGN: (1, 10),
+    }
+    assert not table(planned().due([]))
+
+
+def test_the_newest_generation_is_superseded_once_its_index_is_written() -> None:
+    totals = planned(delete(OLD, WEB), delete(NEW, WEB))
+
+    assert table(totals.due([])) == {State.SUPERSEDED: (1, 10), State.NEWEST: (1, 10)}
+    assert table(totals.due([WEB])) == {State.SUPERSEDED: (2, 20)}
+    assert table(totals.stored([WEB]))[State.SUPERSEDED] == (2, 20)
+    assert State.NEWEST not in table(totals.stored([WEB]))
+
+
+def test_what_is_to_be_deleted_is_counted_over_all_batches() -> None:
+    totals = planned(delete(OLD), delete(blob_key("orphan")))
+
+    assert totals.deletions == 2
+    assert table(totals.due([])) == {State.SUPERSEDED: (1, 10), State.DANGLING: (1, 10)}
+    assert table(totals.stored([])) == table(planned().stored([]))
+
+
+def test_entries_of_other_tools_are_counted_by_tool_unless_they_are_to_be_deleted() -> None:
+    assert planned().foreign == {"setup-node-": EntryTotal("setup-node-", 1, 10)}
+    assert not planned(delete(TOOL)).foreign
+
+
+@pytest.mark.parametrize("outcome", [Done(), AlreadyGone()])
+def test_a_deleted_blob_is_counted_neither_as_stored_nor_as_due(outcome: Outcome) -> None:
+    orphan, other = delete(blob_key("orphan")), delete(blob_key("other orphan"))
+    totals = planned(orphan, other)
+
+    totals.sweep(Deletion(orphan, outcome), wanted=[])
+
+    assert totals.blobs_deleted == 1
+    assert totals.deletions == 2
+    assert table(totals.stored([]))[State.DANGLING] == (1, 10)
+    assert table(totals.due([])) == {State.DANGLING: (1, 10)}
+
+    totals.sweep(Deletion(other, outcome), wanted=[])
+
+    assert totals.blobs_deleted == 2
+    assert State.DANGLING not in table(totals.stored([]))
+    assert not table(totals.due([]))
+
+
+def test_only_wanted_blobs_are_recorded() -> None:
+    orphan, other = delete(blob_key("orphan")), delete(blob_key("other orphan"))
+    totals = planned(orphan, other)
+
+    for one in (orphan, other):
+        totals.sweep(Deletion(one, Done()), wanted=[blob("orphan"), blob("base")])
+
+    assert totals.deleted_blobs == {blob("orphan")}
+
+
+@pytest.mark.parametrize("outcome", [Skipped(LookedUp()), Failed("the server is away")])
+def test_an_entry_that_was_not_deleted_is_still_counted(outcome: Outcome) -> None:
+    orphan = delete(blob_key("orphan"))
+    totals = planned(orphan)
+    before = table(totals.stored([])), table(totals.due([]))
+
+    totals.sweep(Deletion(orphan, outcome), wanted=[blob("orphan")])
+
+    assert (table(totals.stored([])), table(totals.due([]))) == before
+    assert not totals.deleted_blobs
+    assert totals.blobs_deleted == 0
+
+
+def test_deleted_generations_are_counted_by_index() -> None:
+    old, new, tool = delete(OLD), delete(NEW, WEB), delete(TOOL)
+    totals = planned(old, new, tool)
+
+    for one in (old, new, tool):
+        totals.sweep(Deletion(one, Done()), wanted=[])
+
+    assert totals.deleted_generations == {WEB: 2}
+    assert totals.blobs_deleted == 0
+    assert table(totals.stored([WEB])) == {State.REACHABLE: (1, 10), State.DANGLING: (2, 20)}
+    assert not table(totals.due([WEB]))
