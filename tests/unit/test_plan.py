@@ -25,10 +25,12 @@ from maintainer.cacheconfig import (
 )
 from maintainer.mark import mark
 from maintainer.model.decision import DeleteEntry, Keep, Plan, Rules, WriteIndex
+from maintainer.model.export import Export
 from maintainer.model.index import KnownGeneration
 from maintainer.model.marks import State
+from maintainer.model.reason import UnreadIndex
 from maintainer.model.snapshot import Snapshot
-from maintainer.plan import make_plan
+from maintainer.plan import Planner, make_plan
 from maintainer.report.reasons import format_reason
 from tests.snapshots import (
     MAIN,
@@ -628,6 +630,52 @@ def test_the_signature_of_an_index_that_is_gone_is_deleted_like_a_blob() -> None
         "dangling since 2026-07-31 12:00 UTC: the index that it signs is gone"
     )
     assert _kept(key, a_snapshot().with_signature(signed, age=DAY - MOMENT))
+
+
+# A run waits for an export in progress, if only that keeps an entry.
+
+EXPORT = Export(NOW - hours(1) + MOMENT, MAIN)
+
+
+def _while_a_build_exports(*, orphan: timedelta) -> World:
+    """Describe a blob that nothing needs, and one that a build has uploaded."""
+    return a_snapshot().with_blob("a", age=orphan).with_blob("new", age=hours(1) - MOMENT)
+
+
+def test_an_export_in_progress_puts_off_what_is_due() -> None:
+    world = _while_a_build_exports(orphan=DAY)
+
+    plan = _plan(world)
+
+    assert plan.deferred == EXPORT
+    assert plan.blocked == EXPORT.reason
+    assert _kept(A, world) == format_reason(EXPORT.reason)
+
+
+def test_a_run_waits_for_no_export_if_nothing_is_due() -> None:
+    plan = _plan(_while_a_build_exports(orphan=DAY - MOMENT))
+
+    assert plan.deferred is None
+    assert plan.blocked is None
+
+
+def test_a_run_waits_for_no_export_if_an_index_could_not_be_read() -> None:
+    plan = _plan(_while_a_build_exports(orphan=DAY).with_unread_generation(4, of=API))
+
+    assert plan.deferred is None
+    assert plan.blocked == UnreadIndex(str(API.key(4)))
+
+
+def test_generations_are_deleted_while_a_build_exports() -> None:
+    _deleted(OLDER, _followed(DAY).with_blob("new", age=hours(1) - MOMENT))
+
+
+def test_that_a_later_batch_is_put_off_is_in_its_plan() -> None:
+    marks = mark(_while_a_build_exports(orphan=DAY).build())
+    planner = Planner(marks, Rules(DAY))
+
+    assert planner.plan(()).deferred is None
+    assert planner.plan(marks.marks).deferred == EXPORT
 
 
 # Indexes of unknown content shield what is older than they are.
