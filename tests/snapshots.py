@@ -105,6 +105,8 @@ class Age(TypedDict, total=False):
     """Whether the graph has seen it before."""
     unreferenced_for: timedelta
     """The graph remembers that nothing has needed it for so long."""
+    lost_for: timedelta
+    """The graph remembers that its content has been gone for so long."""
 
 
 class World:
@@ -116,6 +118,7 @@ class World:
         self._generations: list[KnownGeneration] = []
         self._unread: list[UnreadGeneration] = []
         self._live: set[Digest] = set()
+        self._broken: set[Digest] = set()
         self._read_by_builders: dict[IndexId, str] = {}
         self._complete = True
 
@@ -136,10 +139,11 @@ class World:
             unreferenced_since=None if unreferenced_for is None else ago(unreferenced_for),
             state="",
             reason=NotMarked(),
+            content_missing_since=ago(age["lost_for"]) if "lost_for" in age else None,
         )
         self._entries.append(entry)
         if isinstance(parsed, BlobKey) and entry.ref in self._access.readable:
-            self._live.add(parsed.digest)
+            (self._broken if entry.content_missing_since else self._live).add(parsed.digest)
         return self
 
     def with_blob(self, name: str, **age: Unpack[Age]) -> Self:
@@ -235,6 +239,7 @@ class World:
             read_by_builders=read | self._read_by_builders,
             listing_complete=self._complete,
             memory=self._memory(),
+            broken_blobs=frozenset(self._broken),
         )
 
     def _memory(self) -> dict[IndexId, Remembered]:

@@ -454,3 +454,39 @@ def test_a_blob_whose_content_is_back_counts_again_once_a_build_names_it(
     world.gc(**how)
 
     assert world.newest().blobs == {blob_of("base"), blob_of("api")}
+
+
+@pytest.mark.parametrize(("remaining", "deletions"), [(2, 0), (3, 1)])
+def test_the_deletion_of_what_has_no_content_is_one_request_of_the_rest_api(
+    world: World, remaining: int, deletions: int
+) -> None:
+    """The list was another one, and half of all may be used."""
+    world.build("base", "api")
+    world.gc(**CHECKED)
+    world.passes(days=4)
+    lose(world, "api")
+    headers = {"x-ratelimit-remaining": str(remaining)}
+    world.running.inject(FaultPlan((Fault(kind="headers", headers=headers),)))
+
+    report = world.gc(**CHECKED)
+
+    assert report.requests.counts.get("delete", 0) == deletions
+    assert len(report.deleted) == deletions
+
+
+@pytest.mark.parametrize(("remaining", "deletions"), [(8, 0), (9, 1)])
+def test_a_share_of_the_rate_limit_must_reach_for_all_pages_of_a_check_and_the_deletion(
+    world: World, remaining: int, deletions: int
+) -> None:
+    """Own look-ups may fill one more page, so a check may take three requests of the REST API."""
+    world.build("base", "api")
+    world.put(key("orphan"), size=10)
+    world.passes(days=4)
+    headers = {"x-ratelimit-remaining": str(remaining)}
+    world.running.inject(FaultPlan((Fault(kind="headers", headers=headers),)))
+
+    report = world.gc(**CHECKED)
+
+    assert report.requests.counts["list"] == 1
+    assert ("recheck" in report.requests.counts) is bool(deletions)
+    assert report.requests.counts.get("delete", 0) == deletions

@@ -678,6 +678,47 @@ def test_that_a_later_batch_is_put_off_is_in_its_plan() -> None:
     assert planner.plan(marks.marks).deferred == EXPORT
 
 
+# A blob without content is deleted at once.
+
+
+def test_a_blob_without_content_is_deleted_after_the_indexes_that_name_it_were_rewritten() -> None:
+    world = a_snapshot().with_blob("a", age=hours(0), lost_for=hours(0)).with_blobs("b", "c")
+    world.with_generation(1, "a", "b").with_generation(1, "b", ("c", "gone"), of=API)
+
+    delete = _deleted(A, world)
+
+    assert {write.index for write in _plan(world).writes} == {WEB, API}
+    assert delete.state is State.WITHOUT_CONTENT
+    assert delete.after == {WEB}
+    assert format_reason(delete.reason) == "its content cannot be downloaded"
+    assert _plan(world).deletes[0].entry.key == A
+
+
+def test_a_blob_without_content_is_deleted_even_if_nobody_may_rewrite_an_index() -> None:
+    world = a_snapshot(reading=[RELEASE]).with_blob("a", lost_for=DAY).with_blobs("b")
+    world.with_generation(1, "a", "b", of=RELEASED_WEB).with_generation(2, "b", ("gone", "b"))
+
+    assert _deleted(A, world).after == frozenset()
+
+
+def test_neither_an_export_nor_an_unread_index_keeps_a_blob_without_content() -> None:
+    world = a_snapshot().with_blob("a", age=hours(0), lost_for=hours(0))
+    world.with_blob("new", age=MOMENT).with_unread_generation(4)
+
+    assert _deleted(A, world).state is State.WITHOUT_CONTENT
+
+
+def test_a_dangling_blob_is_deleted_after_those_indexes_only_that_name_it() -> None:
+    world = a_snapshot().with_blobs("a", "b", "c")
+    world.with_generation(1, ("gone", "a"), "b").with_generation(1, "b", ("c", "gone"), of=API)
+
+    delete = _deleted(A, world, hours(0))
+
+    assert {write.index for write in _plan(world).writes} == {WEB, API}
+    assert delete.state is State.DANGLING
+    assert delete.after == {WEB}
+
+
 # Indexes of unknown content shield what is older than they are.
 
 
