@@ -9,7 +9,9 @@ import pytest
 
 from maintainer.cacheconfig import Digest, IndexId, Scope
 from maintainer.model.entry import Access, RememberedEntry, StoreLimits
+from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.memory import ExpectedEntries, KnownPlace, Memory, Probe
+from maintainer.model.reason import Problem
 from maintainer.model.snapshot import Snapshot
 from maintainer.model.store import Abilities
 from maintainer.policy.loss import find_loss
@@ -165,9 +167,18 @@ def test_without_a_list_blobs_that_were_missing_before_are_not_missed_again() ->
 def test_without_a_list_blobs_that_were_not_asked_for_are_not_missed() -> None:
     assert _without_list(live=(0,), unasked=(2, 3, 4, 5)) is None
     assert _without_list(live=(0,), unasked=(3, 4, 5)) is not None
+    assert _without_list(live=(0, 1), missing=(4, 5), unasked=(4, 5, 6)) is None
 
 
-def _of_tags(known: int, stored: int, needed: str = "", present: str = "") -> str | None:
+def _of_tags(
+    known: int,
+    stored: int,
+    *,
+    needed: str = "",
+    present: str = "",
+    read: Iterable[int] = (),
+    unread: Iterable[int] = (),
+) -> str | None:
     """Report about a directory of which so many tags were known, and so many exist."""
     world = a_snapshot().with_blobs(*present)
     for number in range(stored):
@@ -176,7 +187,12 @@ def _of_tags(known: int, stored: int, needed: str = "", present: str = "") -> st
     return find_loss(
         Memory(places={_tag(number): {1: place} for number in range(known)} | {_tag(9): {}}),
         ExpectedEntries(0, (), 0),
-        replace(_probe(), abilities=Abilities()),
+        replace(
+            _probe(),
+            abilities=Abilities(),
+            read=tuple(_read(number) for number in read),
+            unread=tuple(UnreadGeneration(_tag(one), 0, Problem("?")) for one in unread),
+        ),
         world.build(),
         StoreLimits(),
     )
@@ -186,9 +202,21 @@ def _tag(number: int) -> IndexId:
     return IndexId(MAIN, Scope(f"tag{number}"))
 
 
+def _read(number: int) -> ReadGeneration:
+    return ReadGeneration(_tag(number), 1, b"", None, None, NOW, None, None)
+
+
 def test_where_nothing_is_evicted_less_than_half_of_the_tags_is_an_outage() -> None:
     assert _of_tags(4, 2) is None
     assert _of_tags(4, 1) == "only 1 of 4 known tags were found"
+
+
+def test_a_tag_that_was_found_counts_whether_or_not_it_could_be_read() -> None:
+    assert _of_tags(4, 1, read=[0]) is not None
+    assert _of_tags(4, 1, read=[1]) is None
+    assert _of_tags(4, 1, unread=[1]) is None
+    assert _of_tags(5, 1, read=[1], unread=[2]) is None
+    assert _of_tags(4, 0, read=[1, 2], unread=[2]) is None
 
 
 def test_where_nothing_is_evicted_less_than_half_of_what_tags_need_is_an_outage() -> None:
