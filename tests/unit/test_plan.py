@@ -28,7 +28,7 @@ from maintainer.model.decision import DeleteEntry, Keep, Plan, Rules, WriteIndex
 from maintainer.model.export import Export
 from maintainer.model.index import KnownGeneration
 from maintainer.model.marks import State
-from maintainer.model.reason import UnreadIndex
+from maintainer.model.reason import NotBroken, UnreadIndex
 from maintainer.model.snapshot import Snapshot
 from maintainer.plan import Planner, make_plan
 from maintainer.report.reasons import format_reason
@@ -811,6 +811,53 @@ def test_an_index_of_ones_own_that_is_not_understood_protects_whatever_nobody_us
 
     assert not _deletes(world, retention=7 * DAY)
     assert not _deletes(world, protects_unreadable_refs=False)
+
+
+# A repair only rewrites what makes builds fail or miss.
+
+
+def _repair(world: World) -> Plan:
+    return make_plan(mark(world.build()), Rules(hours(0), repair=True))
+
+
+def test_a_repair_writes_an_index_that_names_missing_blobs() -> None:
+    world = a_snapshot().with_blobs("a", "b").with_generation(1, "a", ("gone", "b"))
+
+    assert [write.index for write in _repair(world).writes] == [WEB]
+
+
+def test_a_repair_writes_an_index_that_importers_refuse() -> None:
+    world = a_snapshot().with_blobs("a").with_generation(1, "a").with_invalid_generation(2)
+
+    assert [write.index for write in _repair(world).writes] == [WEB]
+
+
+def test_a_repair_writes_an_index_if_builders_read_one_that_importers_refuse() -> None:
+    world = a_snapshot().with_blobs("a").with_invalid_generation(1).with_generation(2, "a")
+    world.where_builders_read(str(WEB.key(1)))
+
+    assert [write.index for write in _repair(world).writes] == [WEB]
+
+
+def test_a_repair_writes_nothing_that_is_only_incomplete() -> None:
+    world = a_snapshot().with_blobs("a", "b", "c").with_generation(1, "a").with_generation(2, "b")
+    (write,) = _plan(world).writes
+
+    plan = _repair(world)
+
+    assert plan.writes == ()
+    assert [keep.reason for keep in plan.keeps] == [NotBroken(write.reason)]
+
+
+def test_a_repair_decides_about_no_entry() -> None:
+    world = a_snapshot().with_blobs("a", "b", "orphan").with_blob("lost", lost_for=DAY)
+    world.with_generation(1, "a").with_generation(2, "a", ("gone", "b"))
+
+    plan = _repair(world)
+
+    assert _plan(world, hours(0)).deletes
+    assert plan.deletes == ()
+    assert [keep for keep in plan.keeps if keep.store_id is not None] == []
 
 
 # What is not even mentioned, and the order of deletions.
