@@ -101,7 +101,7 @@ class Newcomer:
             "STAND_IN_SERVICE": str(service),
             "TERM": "dumb",
             "UV_FIND_LINKS": str(self.wheels),
-            "UV_NO_INDEX": "1",
+            "UV_OFFLINE": "1",
         }
         actions = self._actions()
         options = (
@@ -117,7 +117,7 @@ class Newcomer:
         """Return a folder for each action that the workflows or ours pin, under that pin."""
         checkout = self.act.place / "checkout"
         if not checkout.exists():
-            _check_out(checkout)
+            check_out(checkout)
         workflows = (self.act.repository / ".github" / "workflows").glob("*.yml")
         texts = [path.read_text() for path in (checkout / "action.yml", *workflows)]
         return {
@@ -137,7 +137,7 @@ def make_newcomer(place: Path, running: Running, wheels: Path, client: Path) -> 
     return Newcomer(Act.in_a_new_repository(place), running, wheels, client)
 
 
-def _check_out(checkout: Path) -> None:
+def check_out(checkout: Path) -> None:
     """Copy what the Action needs of this tree."""
     checkout.mkdir()
     for part in _PARTS:

@@ -13,7 +13,7 @@ import pytest
 
 from maintainer.cacheconfig import encode
 from maintainer.emulator import ActionsCache, serve_in_thread
-from tests.acceptance.action import LOCKS, ROOT
+from tests.acceptance.action import LOCKS, ROOT, check_out, fetch_wheels
 from tests.snapshots import MAIN, an_index, blob_key
 from tests.steps import obeyed, read_outputs
 
@@ -176,6 +176,52 @@ def test_a_real_installation_from_the_lock_runs(tmp_path: Path) -> None:
         [command, "--version"], cwd=tmp_path, env=_clean(), capture_output=True, check=True
     )
     assert told.stdout.strip()
+
+
+_TO_BUILD = ("hatchling", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers")
+"""What a build of the package itself needs: enough of the lock to see who installs it."""
+
+
+def test_what_only_pip_finds_is_installed_by_pip(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    checkout = tmp_path / "checkout"
+    check_out(checkout)
+    lock = checkout / "config" / "action" / "requirements.txt"
+    pins = re.split(r"^(?=\S)", lock.read_text(), flags=re.MULTILINE)
+    lock.write_text("".join(pin for pin in pins if pin.startswith(_TO_BUILD)))
+    environment = {
+        "PYTHON": sys.executable,
+        "RUNNER_TEMP": str(tmp_path),
+        "GITHUB_ACTION_PATH": str(checkout),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_FIND_LINKS": str(fetch_wheels(request.config.cache.mkdir("action-wheels"))),
+        "PIP_NO_INDEX": "1",
+        "UV_CACHE_DIR": str(tmp_path / "uv"),
+        "UV_FIND_LINKS": "",
+        "UV_OFFLINE": "1",
+    }
+    ran = subprocess.run(
+        [SCRIPTS / "install.sh"],
+        cwd=tmp_path,
+        env=_clean() | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "No solution found" in ran.stderr, "from uv"
+    python = tmp_path / "maintainer" / "venv" / "bin" / "python"
+    where = "import hatchling, maintainer; print(hatchling.__path__[0], maintainer.__path__[0])"
+    told = subprocess.run(
+        [python, "-c", where],
+        cwd=tmp_path,
+        env=_clean(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert all(Path(path).is_relative_to(tmp_path) for path in told.stdout.split())
 
 
 def test_what_is_installed_has_been_locked_with_hashes_and_is_what_the_tests_run_with() -> None:
