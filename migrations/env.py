@@ -2,13 +2,13 @@
 
 from alembic import context
 
-from maintainer.graph.models import Base
+from maintainer.graph.tables import METADATA
 
 
 def run_migrations() -> None:
     """Bring the database to the wanted revision, in one transaction."""
     connection = context.config.attributes["connection"]
-    context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+    context.configure(connection=connection, target_metadata=METADATA, render_as_batch=True)
     with context.begin_transaction():
         context.run_migrations()
 

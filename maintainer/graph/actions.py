@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import (
-    ColumnElement,
+    BindParameter,
     Connection,
     Row,
+    Select,
     bindparam,
     case,
     func,
@@ -19,13 +20,13 @@ from sqlalchemy import (
 )
 
 from maintainer.cacheconfig import IndexId, Ref, Scope
-from maintainer.graph.entries import entry_columns, to_entry
-from maintainer.graph.models import (
-    ActionRow,
-    EntryRow,
-    KeepRow,
-    RefRow,
-    RunRow,
+from maintainer.graph.entries import ENTRY_COLUMNS, to_entry
+from maintainer.graph.tables import (
+    ACTION,
+    ENTRY,
+    KEEP,
+    REF,
+    RUN,
     reason_columns,
 )
 from maintainer.model.decision import DeleteEntry, Heal, Keep, Plan, RewriteResult, WriteIndex
@@ -35,8 +36,6 @@ from maintainer.model.reason import EarlierFailure, NotHealed, Reason, code_of
 
 _PLANNED = code_of(Planned())
 _DEFERRED = code_of(Deferred(EarlierFailure()))
-_ORDER = case({"write": 0, "delete": 1}, value=ActionRow.kind)
-_KEPT = (KeepRow.subject, KeepRow.ref, KeepRow.store_id, KeepRow.size, KeepRow.facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +51,16 @@ def save_plan(connection: Connection, run: int, plan: Plan) -> None:
 
     Once all parts are stored, `number_actions` puts them in order.
     """
-    lowest = select(func.coalesce(func.min(ActionRow.position), 0)).where(ActionRow.run_id == run)
-    first = min(0, connection.execute(lowest).scalar_one())
+    first = min(0, connection.execute(_LOWEST, {"run": run}).scalar_one())
     rows = [*map(_write_row, plan.writes), *map(_delete_row, plan.deletes)]
     _insert(connection, run, first - 1, -1, rows)
 
 
 def save_keeps(connection: Connection, run: int, keeps: Iterable[Keep]) -> None:
     """Store all that a run keeps: of that, only what the last run has not kept is written."""
-    target_id = connection.execute(select(RunRow.target_id).where(RunRow.id == run)).scalar_one()
+    target_id = connection.execute(_TARGET, {"run": run}).scalar_one()
     known = defaultdict[tuple[Any, ...], list[int]](list)
-    still_kept = KeepRow.target_id == target_id, KeepRow.last_run.is_(None)
-    for row in connection.execute(select(KeepRow.id, *_KEPT).where(*still_kept)):
+    for row in connection.execute(_STILL_KEPT, {"target": target_id}):
         known[tuple(row)[1:]].append(row.id)
     new = []
     for keep in keeps:
@@ -75,60 +72,18 @@ def save_keeps(connection: Connection, run: int, keeps: Iterable[Keep]) -> None:
     if past:
         connection.execute(_END_KEEP, [row | {"run": run - 1} for row in past])
     if new:
-        connection.execute(insert(KeepRow), new)
-    connection.execute(update(RunRow).where(RunRow.id == run).values(has_plan=True))
-
-
-_keep = KeepRow.__table__
-_END_KEEP = (
-    update(_keep)  # type: ignore[arg-type]
-    .where(_keep.c.id == bindparam("row"))
-    .values(last_run=bindparam("run"))
-)
+        connection.execute(_ADD_KEEP, new)
+    connection.execute(_NOTE_PLAN, {"run_id": run})
 
 
 def number_actions(connection: Connection, run: int) -> None:
     """Put the actions of a plan in the order in which they are carried out."""
-    here = ActionRow.run_id == run
-    # Positions are negative and fall in the order of insertion.
-    order = (_ORDER, ActionRow.rank, EntryRow.created_at, ActionRow.store_id, -ActionRow.position)
-    is_ordered = ActionRow.kind == "delete"
-    numbered = (
-        select(
-            ActionRow.id,
-            func.row_number()
-            .over(
-                order_by=(
-                    order[0],
-                    *(case((is_ordered, column)) for column in order[1:4]),
-                    order[4],
-                )
-            )
-            .label("number"),
-        )
-        .outerjoin(
-            EntryRow,
-            (EntryRow.store_id == ActionRow.store_id) & (EntryRow.target_id == _target_of(run)),
-        )
-        .where(here)
-        .subquery()
-    )
-    connection.execute(
-        update(ActionRow)
-        .where(here, ActionRow.id == numbered.c.id)
-        .values(position=numbered.c.number - 1)
-        .execution_options(synchronize_session=False)
-    )
-
-
-def _target_of(run: int) -> ColumnElement[int]:
-    return select(RunRow.target_id).where(RunRow.id == run).scalar_subquery()
+    connection.execute(_NUMBER, {"run": run})
 
 
 def add_heal(connection: Connection, run: int, heal: Heal) -> int:
     """Store what is decided of an index after the sweep; return its position."""
-    highest = select(func.coalesce(func.max(ActionRow.position), -1)).where(ActionRow.run_id == run)
-    position = int(connection.execute(highest).scalar_one()) + 1
+    position = int(connection.execute(_HIGHEST, {"run": run}).scalar_one()) + 1
     if heal.blocked_by:
         reason = NotHealed(heal.key, len(heal.blobs), heal.blocked_by)
         row = _row("keep", heal.key, heal.index.ref, reason, Kept())
@@ -140,11 +95,7 @@ def add_heal(connection: Connection, run: int, heal: Heal) -> int:
 
 def load_writes(connection: Connection, run: int) -> dict[tuple[Ref, str], int]:
     """Return the positions of the writes that are planned, by ref and key."""
-    rows = connection.execute(
-        select(ActionRow.ref, ActionRow.subject, ActionRow.position)
-        .where(ActionRow.run_id == run, ActionRow.kind == "write", ActionRow.outcome == _PLANNED)
-        .order_by(ActionRow.position)
-    )
+    rows = connection.execute(_WRITES, {"run": run})
     return {(Ref(row.ref), row.subject): row.position for row in rows}
 
 
@@ -152,30 +103,7 @@ def load_deletions(
     connection: Connection, run: int, *, after: int, limit: int
 ) -> Sequence[PlannedDeletion]:
     """Read the next planned deletions, in order, after the position `after`."""
-    rows = connection.execute(
-        select(
-            ActionRow.position,
-            ActionRow.state.label("planned_state"),
-            ActionRow.facts.label("planned_reason"),
-            ActionRow.after,
-            RunRow.started_at,
-            *entry_columns(),
-        )
-        .join(RunRow, RunRow.id == ActionRow.run_id)
-        .join(
-            EntryRow,
-            (EntryRow.target_id == RunRow.target_id) & (EntryRow.store_id == ActionRow.store_id),
-        )
-        .join(RefRow, RefRow.id == EntryRow.ref_id)
-        .where(
-            ActionRow.run_id == run,
-            ActionRow.kind == "delete",
-            ActionRow.outcome == _PLANNED,
-            ActionRow.position > after,
-        )
-        .order_by(ActionRow.position)
-        .limit(limit)
-    )
+    rows = connection.execute(_DELETIONS, {"run": run, "last": after, "limit": limit})
     return [PlannedDeletion(row.position, _deletion(row)) for row in rows]
 
 
@@ -194,44 +122,30 @@ def save_outcomes(
 ) -> None:
     """Store the outcomes of some actions, by position."""
     rows = [
-        {"at": position, "code": code_of(outcome), "all": outcome} for position, outcome in outcomes
+        {"run": run, "at": position, "code": code_of(outcome), "all": outcome}
+        for position, outcome in outcomes
     ]
     if rows:
-        table = ActionRow.__table__
-        connection.execute(
-            update(table)  # type: ignore[arg-type]
-            .where(table.c.run_id == run, table.c.position == bindparam("at"))
-            .values(outcome=bindparam("code"), outcome_facts=bindparam("all")),
-            rows,
-        )
+        connection.execute(_END, rows)
 
 
 def save_written(connection: Connection, run: int, position: int, result: RewriteResult) -> None:
     """Store the outcome of a write: its key may have changed."""
-    values: dict[str, object] = _outcome_columns(result.outcome)
+    save_outcomes(connection, run, [(position, result.outcome)])
     if result.written:
-        values["subject"] = str(result.index.key(result.written.number))
-        values["size"] = sum(result.sizes)
-    connection.execute(
-        update(ActionRow)
-        .where(ActionRow.run_id == run, ActionRow.position == position)
-        .values(values)
-    )
+        key, size = str(result.index.key(result.written.number)), sum(result.sizes)
+        connection.execute(_RENAME, {"run": run, "at": position, "new_key": key, "new_size": size})
 
 
 def defer_rest(connection: Connection, run: int, reason: Reason) -> None:
     """Store an outcome for all deletions that are still planned: they were not tried."""
-    connection.execute(
-        update(ActionRow)
-        .where(ActionRow.run_id == run, ActionRow.kind == "delete", ActionRow.outcome == _PLANNED)
-        .values(_outcome_columns(Deferred(reason)))
-    )
+    deferred = Deferred(reason)
+    connection.execute(_DEFER, {"run": run, "code": code_of(deferred), "all": deferred})
 
 
 def count_deferred(connection: Connection, run: int) -> int:
     """Count the actions of a run that are deferred to the next."""
-    left = select(func.count()).where(ActionRow.run_id == run, ActionRow.outcome == _DEFERRED)
-    return int(connection.execute(left).scalar_one())
+    return int(connection.execute(_COUNT_DEFERRED, {"run": run}).scalar_one())
 
 
 def _insert(
@@ -242,7 +156,7 @@ def _insert(
             row | {"run_id": run, "position": first + step * number}
             for number, row in enumerate(rows)
         ]
-        connection.execute(insert(ActionRow), numbered)
+        connection.execute(_ADD, numbered)
 
 
 def _outcome_columns(outcome: Outcome) -> dict[str, object]:
@@ -288,3 +202,84 @@ def _keep_row(keep: Keep) -> dict[str, object]:
         "store_id": keep.store_id,
         "size": keep.size,
     }
+
+
+_run: BindParameter[int] = bindparam("run")
+_of_run = ACTION.c.run_id == _run
+_is_deletion = ACTION.c.kind == "delete"
+_is_planned = ACTION.c.outcome == _PLANNED
+_TARGET = select(RUN.c.target_id).where(RUN.c.id == _run)
+_NOTE_PLAN = update(RUN).where(RUN.c.id == bindparam("run_id")).values(has_plan=True)
+
+_STILL_KEPT = select(
+    KEEP.c.id, KEEP.c.subject, KEEP.c.ref, KEEP.c.store_id, KEEP.c.size, KEEP.c.facts
+).where(KEEP.c.target_id == bindparam("target"), KEEP.c.last_run.is_(None))
+_ADD_KEEP = insert(KEEP)
+_END_KEEP = update(KEEP).where(KEEP.c.id == bindparam("row")).values(last_run=_run)
+
+_ADD = insert(ACTION)
+_LOWEST = select(func.coalesce(func.min(ACTION.c.position), 0)).where(_of_run)
+_HIGHEST = select(func.coalesce(func.max(ACTION.c.position), -1)).where(_of_run)
+_numbered = (
+    select(
+        ACTION.c.id,
+        func.row_number()
+        .over(
+            order_by=(
+                case({"write": 0, "delete": 1}, value=ACTION.c.kind),
+                case((_is_deletion, ACTION.c.rank)),
+                case((_is_deletion, ENTRY.c.created_at)),
+                case((_is_deletion, ACTION.c.store_id)),
+                # Positions are negative and fall in the order of insertion.
+                -ACTION.c.position,
+            )
+        )
+        .label("number"),
+    )
+    .select_from(ACTION)
+    .outerjoin(
+        ENTRY,
+        (ENTRY.c.store_id == ACTION.c.store_id) & (ENTRY.c.target_id == _TARGET.scalar_subquery()),
+    )
+    .where(_of_run)
+    .subquery()
+)
+_NUMBER = (
+    update(ACTION)
+    .where(_of_run, ACTION.c.id == _numbered.c.id)
+    .values(position=_numbered.c.number - 1)
+)
+_WRITES = (
+    select(ACTION.c.ref, ACTION.c.subject, ACTION.c.position)
+    .where(_of_run, ACTION.c.kind == "write", _is_planned)
+    .order_by(ACTION.c.position)
+)
+_DELETIONS: Select[*tuple[Any, ...]] = (
+    select(
+        ACTION.c.position,
+        ACTION.c.state.label("planned_state"),
+        ACTION.c.facts.label("planned_reason"),
+        ACTION.c.after,
+        RUN.c.started_at,
+        *ENTRY_COLUMNS,
+    )
+    .select_from(ACTION)
+    .join(RUN, RUN.c.id == ACTION.c.run_id)
+    .join(
+        ENTRY,
+        (ENTRY.c.target_id == RUN.c.target_id) & (ENTRY.c.store_id == ACTION.c.store_id),
+    )
+    .join(REF, REF.c.id == ENTRY.c.ref_id)
+    .where(_of_run, _is_deletion, _is_planned, ACTION.c.position > bindparam("last"))
+    .order_by(ACTION.c.position)
+    .limit(bindparam("limit"))
+)
+_here = update(ACTION).where(_of_run, ACTION.c.position == bindparam("at"))
+_outcome: dict[str, BindParameter[Any]] = {
+    "outcome": bindparam("code"),
+    "outcome_facts": bindparam("all"),
+}
+_END = _here.values(_outcome)
+_RENAME = _here.values(subject=bindparam("new_key"), size=bindparam("new_size"))
+_DEFER = update(ACTION).where(_of_run, _is_deletion, _is_planned).values(_outcome)
+_COUNT_DEFERRED = select(func.count()).where(_of_run, ACTION.c.outcome == _DEFERRED)

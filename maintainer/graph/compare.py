@@ -3,12 +3,11 @@
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select
 
 from maintainer.errors import MaintainerError, NoReportError
-from maintainer.graph.models import CARRIED_OUT, ActionRow, EntryRow, RunRow, Target
 from maintainer.graph.reports import load_report
-from maintainer.graph.tables import RUN, TARGET
+from maintainer.graph.tables import ACTION, CARRIED_OUT, ENTRY, RUN, TARGET
 from maintainer.report.model import IndexReport, Report
 from maintainer.report.space import KINDS, kind_of
 
@@ -70,11 +69,8 @@ def find_last_two(connection: Connection) -> tuple[int, int]:
     Raises NoReportError if there are none.
     """
     last = load_report(connection)
-    earlier = connection.execute(
-        select(func.max(RUN.c.id))
-        .join(TARGET, TARGET.c.id == RUN.c.target_id)
-        .where(TARGET.c.name == last.target, RUN.c.id < last.run, RUN.c.report.is_not(None))
-    ).scalar()
+    place = {"target": last.target, "run": last.run}
+    earlier = connection.execute(_EARLIER, place).scalar()
     if earlier is None:
         raise NoReportError(f"there is no run before run {last.run} on {last.target}")
     return earlier, last.run
@@ -149,27 +145,27 @@ def _numbers(report: Report, index: IndexReport | None) -> tuple[int | None, ...
 
 
 def _happened(connection: Connection, before: Report, after: Report) -> list[Tally]:
-    target = select(Target.id).where(Target.name == after.target).scalar_subquery()
-    here = EntryRow.target_id == target
+    target = select(TARGET.c.id).where(TARGET.c.name == after.target).scalar_subquery()
+    here = ENTRY.c.target_id == target
     # The earlier one's too: what a run writes is seen by the next.
     ours = (
-        select(ActionRow.subject)
-        .join(RunRow, RunRow.id == ActionRow.run_id)
-        .where(RunRow.target_id == target, ActionRow.kind == "write")
+        select(ACTION.c.subject)
+        .join(RUN, RUN.c.id == ACTION.c.run_id)
+        .where(RUN.c.target_id == target, ACTION.c.kind == "write")
     )
     came = and_(
         here,
-        EntryRow.key.not_in(ours),
-        EntryRow.first_seen_at > before.started_at,
-        EntryRow.first_seen_at <= after.started_at,
+        ENTRY.c.key.not_in(ours),
+        ENTRY.c.first_seen_at > before.started_at,
+        ENTRY.c.first_seen_at <= after.started_at,
     )
     gone = and_(
         here,
-        EntryRow.missing_since > before.started_at,
-        EntryRow.missing_since <= after.finished_at,
+        ENTRY.c.missing_since > before.started_at,
+        ENTRY.c.missing_since <= after.finished_at,
     )
     how = f"evicted by {by}" if (by := after.store.evicted_by) else "deleted by others"
-    not_by_us = and_(gone, EntryRow.state.in_(("evicted", "removed")))
+    not_by_us = and_(gone, ENTRY.c.state.in_(("evicted", "removed")))
     return [
         _count("new", connection, came),
         _count(how, connection, not_by_us),
@@ -180,15 +176,15 @@ def _happened(connection: Connection, before: Report, after: Report) -> list[Tal
 def _done(before: Report, after: Report) -> ColumnElement[bool]:
     """Select what the runs after the earlier one did, up to the later one."""
     runs = (
-        select(RunRow.id)
-        .join(Target, Target.id == RunRow.target_id)
-        .where(Target.name == after.target, RunRow.id > before.run, RunRow.id <= after.run)
+        select(RUN.c.id)
+        .join(TARGET, TARGET.c.id == RUN.c.target_id)
+        .where(TARGET.c.name == after.target, RUN.c.id > before.run, RUN.c.id <= after.run)
     )
-    return and_(ActionRow.run_id.in_(runs), ActionRow.outcome.in_(CARRIED_OUT))
+    return and_(ACTION.c.run_id.in_(runs), ACTION.c.outcome.in_(CARRIED_OUT))
 
 
 def _count(what: str, connection: Connection, where: ColumnElement[bool]) -> Tally:
-    counted = select(func.count(), func.coalesce(func.sum(EntryRow.size), 0)).where(where)
+    counted = select(func.count(), func.coalesce(func.sum(ENTRY.c.size), 0)).where(where)
     entries, size = connection.execute(counted).one()
     return Tally(what, entries, size)
 
@@ -196,10 +192,21 @@ def _count(what: str, connection: Connection, where: ColumnElement[bool]) -> Tal
 def _actions(connection: Connection, before: Report, after: Report) -> list[Tally]:
     """Count what the runs after the earlier one wrote and deleted, up to the later one."""
     rows = connection.execute(
-        select(ActionRow.kind, func.count(), func.coalesce(func.sum(ActionRow.size), 0))
+        select(ACTION.c.kind, func.count(), func.coalesce(func.sum(ACTION.c.size), 0))
         .where(_done(before, after))
-        .group_by(ActionRow.kind)
+        .group_by(ACTION.c.kind)
     )
     counts: dict[str, tuple[int, int]] = {row[0]: (row[1], row[2] or 0) for row in rows}
     said = {"write": "indexes written by runs", "delete": "deleted by runs"}
     return [Tally(what, *counts.get(kind, (0, 0))) for kind, what in said.items()]
+
+
+_EARLIER = (
+    select(func.max(RUN.c.id))
+    .join(TARGET, TARGET.c.id == RUN.c.target_id)
+    .where(
+        TARGET.c.name == bindparam("target"),
+        RUN.c.id < bindparam("run"),
+        RUN.c.report.is_not(None),
+    )
+)

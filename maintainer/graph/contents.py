@@ -1,13 +1,14 @@
 """Contents: which blobs could be downloaded, into the graph."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, select, update
 
 from maintainer.cacheconfig import Digest
-from maintainer.graph.models import BlobRow, EntryRow
 from maintainer.graph.record import mark_missing
+from maintainer.graph.tables import BLOB, ENTRY
+from maintainer.graph.values import execute_each
 from maintainer.model.checks import CheckedContents
 
 
@@ -15,64 +16,42 @@ def save_contents(
     connection: Connection, target_id: int, checked: CheckedContents, now: datetime
 ) -> None:
     """Record what a round of checks has shown, in the caller's transaction."""
-    entry = EntryRow.__table__
-    _update_entries(connection, target_id, checked.looked_up.items())
-    for ids, blobs, values in (
-        (checked.readable_entries, checked.readable_blobs, {"content_missing_since": None}),
-        (checked.broken_entries, checked.broken_blobs, {"content_missing_since": now}),
-        (checked.hidden_entries, checked.hidden_blobs, {}),
+    looked_up = [
+        {"target": target_id, "at": at, "when": when}
+        for at, when in sorted(checked.looked_up.items())
+    ]
+    execute_each(connection, _LOOK_UP, looked_up)
+    here = {"target": target_id, "now": now}
+    for ids, blobs, since in (
+        (checked.readable_entries, checked.readable_blobs, None),
+        (checked.broken_entries, checked.broken_blobs, now),
     ):
-        if ids:
-            connection.execute(
-                update(entry)  # type: ignore[arg-type]
-                .where(entry.c.target_id == target_id, entry.c.store_id == bindparam("at"))
-                .values(checked_at=now, **values),
-                [{"at": store_id} for store_id in sorted(ids)],
-            )
-        _update_blobs(connection, target_id, blobs, {"checked_at": now, **values})
+        found = here | {"since": since}
+        execute_each(connection, _CHECK_ENTRY, [found | {"at": one} for one in sorted(ids)])
+        execute_each(connection, _CHECK_BLOB, [found | {"blob": one} for one in sorted(blobs)])
+    hidden, unseen = sorted(checked.hidden_entries), sorted(checked.hidden_blobs)
+    execute_each(connection, _ASK_FOR_ENTRY, [here | {"at": one} for one in hidden])
+    execute_each(connection, _ASK_FOR_BLOB, [here | {"blob": one} for one in unseen])
     _bring_back(connection, target_id, checked.readable_blobs)
     mark_missing(connection, target_id, checked.broken_blobs, now)
-
-
-def _update_entries(
-    connection: Connection, target_id: int, looked_up: Iterable[tuple[int, datetime]]
-) -> None:
-    entry = EntryRow.__table__
-    rows = [{"at": store_id, "when": when} for store_id, when in sorted(looked_up)]
-    if rows:
-        connection.execute(
-            update(entry)  # type: ignore[arg-type]
-            .where(entry.c.target_id == target_id, entry.c.store_id == bindparam("at"))
-            .values(looked_up_at=bindparam("when")),
-            rows,
-        )
-
-
-def _update_blobs(
-    connection: Connection,
-    target_id: int,
-    blobs: Iterable[Digest],
-    values: Mapping[str, datetime | None],
-) -> None:
-    blob = BlobRow.__table__
-    rows = [{"blob": digest} for digest in sorted(blobs)]
-    if rows:
-        connection.execute(
-            update(blob)  # type: ignore[arg-type]
-            .where(blob.c.target_id == target_id, blob.c.digest == bindparam("blob"))
-            .values(values),
-            rows,
-        )
 
 
 def _bring_back(connection: Connection, target_id: int, blobs: Iterable[Digest]) -> None:
     """Mark blobs as existing again that had no content, and have some now."""
     wanted = frozenset(blobs)
-    rows = connection.execute(
-        select(BlobRow.id, BlobRow.digest).where(
-            BlobRow.target_id == target_id, BlobRow.missing_since.is_not(None)
-        )
-    )
-    back = [row.id for row in rows if row.digest in wanted]
-    for number in back:
-        connection.execute(update(BlobRow).where(BlobRow.id == number).values(missing_since=None))
+    rows = connection.execute(_MISSING, {"target": target_id}) if wanted else ()
+    execute_each(connection, _BRING_BACK, [{"row": row.id} for row in rows if row.digest in wanted])
+
+
+_target: BindParameter[int] = bindparam("target")
+_entry = update(ENTRY).where(ENTRY.c.target_id == _target, ENTRY.c.store_id == bindparam("at"))
+_LOOK_UP = _entry.values(looked_up_at=bindparam("when"))
+_ASK_FOR_ENTRY = _entry.values(checked_at=bindparam("now"))
+_CHECK_ENTRY = _ASK_FOR_ENTRY.values(content_missing_since=bindparam("since"))
+_blob = update(BLOB).where(BLOB.c.target_id == _target, BLOB.c.digest == bindparam("blob"))
+_ASK_FOR_BLOB = _blob.values(checked_at=bindparam("now"))
+_CHECK_BLOB = _ASK_FOR_BLOB.values(content_missing_since=bindparam("since"))
+_MISSING = select(BLOB.c.id, BLOB.c.digest).where(
+    BLOB.c.target_id == _target, BLOB.c.missing_since.is_not(None)
+)
+_BRING_BACK = update(BLOB).where(BLOB.c.id == bindparam("row")).values(missing_since=None)

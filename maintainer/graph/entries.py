@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import BindParameter, Row, Select, bindparam, func, select
 
 from maintainer.cacheconfig import (
     BlobKey,
@@ -17,7 +17,8 @@ from maintainer.cacheconfig import (
     parse_key,
 )
 from maintainer.graph.database import Database
-from maintainer.graph.models import EntryRow, RefRow, listed_at
+from maintainer.graph.tables import ENTRY, REF, listed_at
+from maintainer.graph.values import each, to_json
 from maintainer.model.entry import KnownEntry
 
 _T = TypeVar("_T")
@@ -41,37 +42,24 @@ class Entries:
 
     def batches(self) -> Iterator[tuple[KnownEntry, ...]]:
         """Read all of them, some thousands at a time, by store id."""
-        after: int | None = None
-        while True:
-            some = self._stored.order_by(EntryRow.store_id).limit(_BATCH)
-            if after is not None:
-                some = some.where(EntryRow.store_id > after)
-            with self.database.reading() as connection:
-                batch = tuple(self._read(connection, some))
-            if not batch:
-                return
+        batch = self._read(_FIRST, {"batch": _BATCH})
+        while batch:
             yield batch
-            after = batch[-1].store_id
+            batch = self._read(_NEXT, {"batch": _BATCH, "after": batch[-1].store_id})
 
     def created_since(self, moment: datetime) -> tuple[KnownEntry, ...]:
         """Return those of our own kinds that were created since then, by store id."""
-        young = self._stored.where(EntryRow.created_at >= moment, EntryRow.kind != "foreign")
-        with self.database.reading() as connection:
-            return tuple(self._read(connection, young.order_by(EntryRow.store_id)))
+        return self._read(_YOUNG, {"moment": moment})
 
     def holding(self, blobs: Collection[Digest]) -> Iterator[KnownEntry]:
         """Return the entries that hold one of these blobs, by store id within some blobs."""
         for some in _batched(sorted(blobs)):
-            wanted = self._stored.where(EntryRow.kind == "blob", EntryRow.digest.in_(some))
-            with self.database.reading() as connection:
-                yield from tuple(self._read(connection, wanted.order_by(EntryRow.store_id)))
+            yield from self._read(_HOLDING, {"blobs": to_json(some)})
 
     def by_id(self, ids: Collection[int]) -> Iterator[KnownEntry]:
         """Return the entries with these ids."""
         for some in _batched(sorted(ids)):
-            wanted = self._stored.where(EntryRow.store_id.in_(some))
-            with self.database.reading() as connection:
-                yield from tuple(self._read(connection, wanted.order_by(EntryRow.store_id)))
+            yield from self._read(_BY_ID, {"ids": to_json(some)})
 
     def accessed(self, ids: Collection[int]) -> dict[int, datetime]:
         """Return when those of these entries were last accessed that the look has shown.
@@ -80,82 +68,93 @@ class Entries:
         """
         found: dict[int, datetime] = {}
         for some in _batched(sorted(ids)):
-            shown = select(EntryRow.store_id, EntryRow.last_accessed_at).where(
-                EntryRow.target_id == self.target_id,
-                *self._is_shown,
-                EntryRow.store_id.in_(some),
-            )
             with self.database.reading() as connection:
-                found |= {row.store_id: row.last_accessed_at for row in connection.execute(shown)}
+                rows = connection.execute(_ACCESSED, self._look | {"ids": to_json(some)})
+                found |= {row.store_id: row.last_accessed_at for row in rows}
         return found
 
     def total_size(self) -> int:
         """Return how many bytes all of them have."""
-        stored = self._stored.with_only_columns(func.coalesce(func.sum(EntryRow.size), 0))
         with self.database.reading() as connection:
-            return int(connection.execute(stored).scalar_one())
+            return int(connection.execute(_TOTAL_SIZE, self._look).scalar_one())
 
     def deleted(self, blobs: Collection[Digest], readable: Collection[Ref]) -> frozenset[Digest]:
         """Return those of some blobs that the run has deleted, wherever the token reads."""
         gone: set[Digest] = set()
-        here = (
-            select(EntryRow.digest)
-            .join(RefRow, RefRow.id == EntryRow.ref_id)
-            .where(EntryRow.target_id == self.target_id, EntryRow.kind == "blob")
-            .where(RefRow.name.in_(sorted(readable)))
-        )
         for some in _batched(sorted(blobs)):
-            these = here.where(EntryRow.digest.in_(some))
-            deleted = these.where(EntryRow.state == "deleted", *self._is_shown)
+            asked = self._look | {"blobs": to_json(some), "refs": to_json(readable)}
             with self.database.reading() as connection:
-                found = set(connection.scalars(deleted))
-                left = set(connection.scalars(these.where(EntryRow.missing_since.is_(None))))
+                found = set(connection.scalars(_DELETED, asked))
+                left = set(connection.scalars(_LEFT, asked))
             gone.update(Digest(digest) for digest in found - left if digest)
         return frozenset(gone)
 
     @property
-    def _stored(self) -> Select[*tuple[Any, ...]]:
-        return (
-            select(*entry_columns())
-            .join(RefRow, RefRow.id == EntryRow.ref_id)
-            .where(
-                EntryRow.target_id == self.target_id,
-                *self._is_shown,
-                EntryRow.missing_since.is_(None),
-            )
-        )
-
-    @property
-    def _is_shown(self) -> tuple[ColumnElement[bool], ...]:
-        """Select what the look has shown; nothing if it could not list, or was not the last."""
-        return EntryRow.last_seen_at.is_(None), listed_at(self.target_id) == self.at
+    def _look(self) -> dict[str, object]:
+        return {"target": self.target_id, "look": self.at}
 
     def _read(
-        self, connection: Connection, entries: Select[*tuple[Any, ...]]
-    ) -> Iterator[KnownEntry]:
-        return (to_entry(row, self.began_at) for row in connection.execute(entries))
+        self, entries: Select[*tuple[Any, ...]], asked: dict[str, object]
+    ) -> tuple[KnownEntry, ...]:
+        with self.database.reading() as connection:
+            rows = connection.execute(entries, self._look | asked)
+            return tuple(to_entry(row, self.began_at) for row in rows)
 
 
-def entry_columns() -> tuple[ColumnElement[Any], ...]:
-    """Return what has to be selected of entries and their refs for `to_entry`."""
-    entry = EntryRow.__table__.c
-    return (
-        entry.store_id,
-        RefRow.__table__.c.name.label("ref"),
-        entry.key,
-        entry.kind,
-        entry.digest,
-        entry.size,
-        entry.created_at,
-        entry.last_accessed_at,
-        entry.first_seen_at,
-        entry.unreferenced_since,
-        entry.used_at,
-        entry.checked_at,
-        entry.content_missing_since,
-        entry.state,
-        entry.facts,
+ENTRY_COLUMNS = (
+    ENTRY.c.store_id,
+    REF.c.name.label("ref"),
+    ENTRY.c.key,
+    ENTRY.c.kind,
+    ENTRY.c.digest,
+    ENTRY.c.size,
+    ENTRY.c.created_at,
+    ENTRY.c.last_accessed_at,
+    ENTRY.c.first_seen_at,
+    ENTRY.c.unreferenced_since,
+    ENTRY.c.used_at,
+    ENTRY.c.checked_at,
+    ENTRY.c.content_missing_since,
+    ENTRY.c.state,
+    ENTRY.c.facts,
+)
+"""What has to be selected of entries and their refs for `to_entry`."""
+
+_target: BindParameter[int] = bindparam("target")
+_here = ENTRY.c.target_id == _target
+_shown = (
+    # Nothing if the look could not list, or was not the last.
+    ENTRY.c.last_seen_at.is_(None),
+    listed_at(_target) == bindparam("look"),
+)
+_stored = (
+    select(*ENTRY_COLUMNS)
+    .select_from(ENTRY)
+    .join(REF, REF.c.id == ENTRY.c.ref_id)
+    .where(_here, *_shown, ENTRY.c.missing_since.is_(None))
+)
+_in_order = _stored.order_by(ENTRY.c.store_id)
+_FIRST = _in_order.limit(bindparam("batch"))
+_NEXT = _FIRST.where(ENTRY.c.store_id > bindparam("after"))
+_YOUNG = _in_order.where(ENTRY.c.created_at >= bindparam("moment"), ENTRY.c.kind != "foreign")
+_HOLDING = _in_order.where(ENTRY.c.kind == "blob", ENTRY.c.digest.in_(each("blobs")))
+_BY_ID = _in_order.where(ENTRY.c.store_id.in_(each("ids")))
+_ACCESSED = select(ENTRY.c.store_id, ENTRY.c.last_accessed_at).where(
+    _here, *_shown, ENTRY.c.store_id.in_(each("ids"))
+)
+_TOTAL_SIZE = _stored.with_only_columns(func.coalesce(func.sum(ENTRY.c.size), 0))
+_these = (
+    select(ENTRY.c.digest)
+    .join(REF, REF.c.id == ENTRY.c.ref_id)
+    .where(
+        _here,
+        ENTRY.c.kind == "blob",
+        REF.c.name.in_(each("refs")),
+        ENTRY.c.digest.in_(each("blobs")),
     )
+)
+_DELETED = _these.where(ENTRY.c.state == "deleted", *_shown)
+_LEFT = _these.where(ENTRY.c.missing_since.is_(None))
 
 
 def to_entry(row: Row[Any], began_at: datetime) -> KnownEntry:

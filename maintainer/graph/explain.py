@@ -14,21 +14,21 @@ from maintainer.cacheconfig.needs import Need, layers_to, needs_of, records_to
 from maintainer.cacheconfig.timestamps import format_time
 from maintainer.errors import MaintainerError
 from maintainer.graph.memory import load_memory
-from maintainer.graph.models import (
+from maintainer.graph.reports import load_content
+from maintainer.graph.tables import (
+    ACTION,
+    BLOB,
     CARRIED_OUT,
-    ActionRow,
-    BlobRow,
-    EntryRow,
-    GenerationBlobRow,
-    GenerationRow,
-    RefRow,
-    RunRow,
-    ScopeRow,
-    Target,
+    ENTRY,
+    GENERATION,
+    GENERATION_BLOB,
+    REF,
+    RUN,
+    SCOPE,
+    TARGET,
     listed_at,
     probed_at,
 )
-from maintainer.graph.reports import load_content
 from maintainer.model.reason import Reason
 from maintainer.model.remembered import Remembered
 from maintainer.report.reasons import format_reason
@@ -109,7 +109,7 @@ def explain(connection: Connection, subject: str) -> tuple[Explanation, ...]:
     Raises MaintainerError if the database knows none.
     """
     found = _find(connection, subject)
-    named = select(Target.name, Target.id).where(Target.id.in_(found)).order_by(Target.name)
+    named = select(TARGET.c.name, TARGET.c.id).where(TARGET.c.id.in_(found)).order_by(TARGET.c.name)
     return tuple(
         _explain(connection, target, target_id, *found[target_id])
         for target, target_id in connection.execute(named).all()
@@ -144,15 +144,15 @@ def _find(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
         raise MaintainerError(f"the database knows nothing of {printable(subject)}")
     found: dict[int, tuple[str, str]] = {}
     entries = connection.execute(
-        select(EntryRow.target_id, EntryRow.kind, EntryRow.key, EntryRow.digest)
-        .where(EntryRow.key == subject)
+        select(ENTRY.c.target_id, ENTRY.c.kind, ENTRY.c.key, ENTRY.c.digest)
+        .where(ENTRY.c.key == subject)
         .order_by(_last_listed_at().desc())
     )
     for entry in entries:
         subject = entry.digest if entry.kind == "blob" else entry.key
         found.setdefault(entry.target_id, (entry.kind, subject))
     for target_id in connection.scalars(
-        select(GenerationRow.target_id).where(GenerationRow.key == subject)
+        select(GENERATION.c.target_id).where(GENERATION.c.key == subject)
     ):
         found.setdefault(target_id, ("index", subject))
     found = found or _find_newest(connection, subject)
@@ -162,9 +162,9 @@ def _find(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
 def _find_newest(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
     """Find the newest generation of an index, stored ones first, by its key without a number."""
     rows = connection.execute(
-        select(GenerationRow.target_id, GenerationRow.key)
-        .where(GenerationRow.key.startswith(f"{subject}#", autoescape=True))
-        .order_by(GenerationRow.missing_since.is_not(None).desc(), GenerationRow.number)
+        select(GENERATION.c.target_id, GENERATION.c.key)
+        .where(GENERATION.c.key.startswith(f"{subject}#", autoescape=True))
+        .order_by(GENERATION.c.missing_since.is_not(None).desc(), GENERATION.c.number)
     )
     return {row.target_id: ("index", row.key) for row in rows}
 
@@ -176,9 +176,9 @@ def _find_digest(connection: Connection, subject: str) -> dict[int, tuple[str, s
     if len(match[2]) < _FEWEST_DIGITS:
         raise MaintainerError(f"{subject} is too short to tell digests apart: give six digits")
     pattern = f"{match[1] or '%:'}{match[2]}%"
-    named = select(BlobRow.target_id, BlobRow.digest).where(BlobRow.digest.like(pattern))
-    listed = select(EntryRow.target_id, EntryRow.digest).where(
-        EntryRow.kind == "blob", EntryRow.digest.like(pattern)
+    named = select(BLOB.c.target_id, BLOB.c.digest).where(BLOB.c.digest.like(pattern))
+    listed = select(ENTRY.c.target_id, ENTRY.c.digest).where(
+        ENTRY.c.kind == "blob", ENTRY.c.digest.like(pattern)
     )
     rows: list[Any] = list(connection.execute(union(named, listed)))
     found: set[tuple[int, str]] = {(row.target_id, row.digest) for row in rows}
@@ -194,23 +194,23 @@ def _find_digest(connection: Connection, subject: str) -> dict[int, tuple[str, s
 def _occurrences(
     connection: Connection, target_id: int, kind: str, subject: str
 ) -> tuple[Occurrence, ...]:
-    same = EntryRow.digest == subject if kind == "blob" else EntryRow.key == subject
+    same = ENTRY.c.digest == subject if kind == "blob" else ENTRY.c.key == subject
     deleted_by = (
-        select(func.max(ActionRow.run_id))
-        .join(RunRow, RunRow.id == ActionRow.run_id)
+        select(func.max(ACTION.c.run_id))
+        .join(RUN, RUN.c.id == ACTION.c.run_id)
         .where(
-            RunRow.target_id == EntryRow.target_id,
-            ActionRow.kind == "delete",
-            ActionRow.store_id == EntryRow.store_id,
-            ActionRow.outcome.in_(CARRIED_OUT),
+            RUN.c.target_id == ENTRY.c.target_id,
+            ACTION.c.kind == "delete",
+            ACTION.c.store_id == ENTRY.c.store_id,
+            ACTION.c.outcome.in_(CARRIED_OUT),
         )
         .scalar_subquery()
     )
     rows = connection.execute(
-        select(EntryRow, RefRow.name.label("ref"), deleted_by.label("deleted_by"))
-        .join(RefRow, RefRow.id == EntryRow.ref_id)
-        .where(EntryRow.target_id == target_id, EntryRow.kind == kind, same)
-        .order_by(EntryRow.missing_since.is_not(None), _last_listed_at().desc(), EntryRow.id)
+        select(ENTRY, REF.c.name.label("ref"), deleted_by.label("deleted_by"))
+        .join(REF, REF.c.id == ENTRY.c.ref_id)
+        .where(ENTRY.c.target_id == target_id, ENTRY.c.kind == kind, same)
+        .order_by(ENTRY.c.missing_since.is_not(None), _last_listed_at().desc(), ENTRY.c.id)
     )
     return tuple(
         Occurrence(
@@ -231,14 +231,12 @@ def _occurrences(
 
 
 def _last_listed_at() -> ColumnElement[datetime]:
-    return func.coalesce(EntryRow.last_seen_at, listed_at(EntryRow.target_id))
+    return func.coalesce(ENTRY.c.last_seen_at, listed_at(ENTRY.c.target_id))
 
 
 def _missing_since(connection: Connection, target_id: int, digest: str | None) -> datetime | None:
     return connection.execute(
-        select(BlobRow.missing_since).where(
-            BlobRow.target_id == target_id, BlobRow.digest == digest
-        )
+        select(BLOB.c.missing_since).where(BLOB.c.target_id == target_id, BLOB.c.digest == digest)
     ).scalar()
 
 
@@ -267,8 +265,8 @@ def _needs(connection: Connection, target_id: int, digest: str) -> list[_Need]:
     blob = Digest(digest)
     missing = frozenset(
         connection.scalars(
-            select(BlobRow.digest).where(
-                BlobRow.target_id == target_id, BlobRow.missing_since.is_not(None)
+            select(BLOB.c.digest).where(
+                BLOB.c.target_id == target_id, BLOB.c.missing_since.is_not(None)
             )
         )
     )
@@ -293,21 +291,21 @@ def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], 
     memory = load_memory(connection, target_id)
     found = connection.execute(
         select(
-            GenerationRow.id,
-            GenerationRow.key,
-            GenerationRow.signed,
-            GenerationRow.missing_since,
+            GENERATION.c.id,
+            GENERATION.c.key,
+            GENERATION.c.signed,
+            GENERATION.c.missing_since,
             _last_seen_at(target_id).label("last_seen_at"),
-            RefRow.name.label("ref"),
-            ScopeRow.name.label("scope"),
+            REF.c.name.label("ref"),
+            SCOPE.c.name.label("scope"),
         )
-        .join(RefRow, RefRow.id == GenerationRow.ref_id)
-        .join(ScopeRow, ScopeRow.id == GenerationRow.scope_id)
-        .where(GenerationRow.target_id == target_id)
+        .join(REF, REF.c.id == GENERATION.c.ref_id)
+        .join(SCOPE, SCOPE.c.id == GENERATION.c.scope_id)
+        .where(GENERATION.c.target_id == target_id)
         .order_by(
-            GenerationRow.missing_since.is_not(None),
-            GenerationRow.number.desc(),
-            GenerationRow.id.desc(),
+            GENERATION.c.missing_since.is_not(None),
+            GENERATION.c.number.desc(),
+            GENERATION.c.id.desc(),
         )
     )
     rows: list[Any] = list(found)
@@ -322,7 +320,7 @@ def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], 
             yield row, remembered
         elif row.missing_since is None:
             content = connection.scalar(
-                select(GenerationRow.content).where(GenerationRow.id == row.id)
+                select(GENERATION.c.content).where(GENERATION.c.id == row.id)
             )
             if content is not None:
                 yield row, decode(content)
@@ -331,18 +329,20 @@ def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], 
 def _last_named(connection: Connection, target_id: int, digest: str) -> Reference | None:
     seen = _last_seen_at(target_id).label("last_seen_at")
     row = connection.execute(
-        select(GenerationRow.key, GenerationRow.missing_since, seen, RefRow.name.label("ref"))
-        .join(RefRow, RefRow.id == GenerationRow.ref_id)
-        .join(GenerationBlobRow, GenerationBlobRow.generation_id == GenerationRow.id)
-        .join(BlobRow, BlobRow.id == GenerationBlobRow.blob_id)
-        .where(BlobRow.target_id == target_id, BlobRow.digest == digest)
-        .order_by(seen.desc(), GenerationRow.number.desc())
+        select(GENERATION.c.key, GENERATION.c.missing_since, seen, REF.c.name.label("ref"))
+        .join(REF, REF.c.id == GENERATION.c.ref_id)
+        .join(GENERATION_BLOB, GENERATION_BLOB.c.generation_id == GENERATION.c.id)
+        .join(BLOB, BLOB.c.id == GENERATION_BLOB.c.blob_id)
+        .where(BLOB.c.target_id == target_id, BLOB.c.digest == digest)
+        .order_by(seen.desc(), GENERATION.c.number.desc())
     ).first()
-    return row and Reference(row.key, row.ref, row.missing_since is None, 0, row.last_seen_at)
+    if row is None:
+        return None
+    return Reference(row.key, row.ref, row.missing_since is None, 0, row.last_seen_at)
 
 
 def _last_seen_at(target_id: int) -> ColumnElement[datetime]:
-    return func.coalesce(GenerationRow.last_seen_at, probed_at(target_id))
+    return func.coalesce(GENERATION.c.last_seen_at, probed_at(target_id))
 
 
 class _Settings(msgspec.Struct, frozen=True):
@@ -353,7 +353,7 @@ class _Settings(msgspec.Struct, frozen=True):
 
 def _grace(connection: Connection, target_id: int) -> timedelta:
     run = connection.execute(
-        select(func.max(RunRow.id)).where(RunRow.target_id == target_id, RunRow.report.is_not(None))
+        select(func.max(RUN.c.id)).where(RUN.c.target_id == target_id, RUN.c.report.is_not(None))
     ).scalar()
     report = None if run is None else load_content(connection, run)
     if report is None:

@@ -11,14 +11,14 @@ from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope, dec
 from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.order import dependency_order
 from maintainer.errors import MaintainerError
-from maintainer.graph.memory import is_remembered, load_memory
-from maintainer.graph.models import (
-    BlobRow,
-    EntryRow,
-    GenerationRow,
-    RefRow,
-    ScopeRow,
-    Target,
+from maintainer.graph.memory import IS_REMEMBERED, load_memory
+from maintainer.graph.tables import (
+    BLOB,
+    ENTRY,
+    GENERATION,
+    REF,
+    SCOPE,
+    TARGET,
 )
 from maintainer.model.remembered import Remembered
 from maintainer.sanitize import is_unicode, printable
@@ -71,57 +71,55 @@ def load_forest(connection: Connection, scope: str | None) -> list[ScopeTree]:
 def _newest(scope: str | None) -> Select[*tuple[Any, ...]]:
     """Select the newest generation of each index, stored ones first, if anything is known of it."""
     place = func.row_number().over(
-        partition_by=(GenerationRow.scope_id, GenerationRow.ref_id, GenerationRow.signed),
+        partition_by=(GENERATION.c.scope_id, GENERATION.c.ref_id, GENERATION.c.signed),
         order_by=(
-            GenerationRow.missing_since.is_not(None),
-            GenerationRow.number.desc(),
-            GenerationRow.id.desc(),
+            GENERATION.c.missing_since.is_not(None),
+            GENERATION.c.number.desc(),
+            GENERATION.c.id.desc(),
         ),
     )
     numbered = (
-        select(GenerationRow.id, place.label("place"))
-        .where(
-            GenerationRow.size.is_not(None), GenerationRow.missing_since.is_(None) | is_remembered()
-        )
+        select(GENERATION.c.id, place.label("place"))
+        .where(GENERATION.c.size.is_not(None), GENERATION.c.missing_since.is_(None) | IS_REMEMBERED)
         .subquery()
     )
     newest = (
         select(
-            GenerationRow.id,
-            GenerationRow.target_id,
-            GenerationRow.key,
-            GenerationRow.signed,
-            GenerationRow.content,
-            Target.name.label("target"),
-            ScopeRow.name.label("scope"),
-            RefRow.name.label("ref"),
+            GENERATION.c.id,
+            GENERATION.c.target_id,
+            GENERATION.c.key,
+            GENERATION.c.signed,
+            GENERATION.c.content,
+            TARGET.c.name.label("target"),
+            SCOPE.c.name.label("scope"),
+            REF.c.name.label("ref"),
         )
-        .join(numbered, numbered.c.id == GenerationRow.id)
-        .join(Target, Target.id == GenerationRow.target_id)
-        .join(ScopeRow, ScopeRow.id == GenerationRow.scope_id)
-        .join(RefRow, RefRow.id == GenerationRow.ref_id)
+        .join(numbered, numbered.c.id == GENERATION.c.id)
+        .join(TARGET, TARGET.c.id == GENERATION.c.target_id)
+        .join(SCOPE, SCOPE.c.id == GENERATION.c.scope_id)
+        .join(REF, REF.c.id == GENERATION.c.ref_id)
         .where(numbered.c.place == 1)
-        .order_by("target", "scope", "ref", GenerationRow.key)
+        .order_by("target", "scope", "ref", GENERATION.c.key)
     )
-    return newest if scope is None else newest.where(ScopeRow.name == scope)
+    return newest if scope is None else newest.where(SCOPE.c.name == scope)
 
 
 class _Target:
     """What is known of the blobs and indexes of one target."""
 
     def __init__(self, connection: Connection, target_id: int) -> None:
-        stored = select(EntryRow.digest, func.max(EntryRow.size)).where(
-            EntryRow.target_id == target_id,
-            EntryRow.kind == "blob",
-            EntryRow.missing_since.is_(None),
-            EntryRow.digest.in_(select(BlobRow.digest).where(BlobRow.target_id == target_id)),
+        stored = select(ENTRY.c.digest, func.max(ENTRY.c.size)).where(
+            ENTRY.c.target_id == target_id,
+            ENTRY.c.kind == "blob",
+            ENTRY.c.missing_since.is_(None),
+            ENTRY.c.digest.in_(select(BLOB.c.digest).where(BLOB.c.target_id == target_id)),
         )
-        missing = select(BlobRow.digest).where(
-            BlobRow.target_id == target_id, BlobRow.missing_since.is_not(None)
+        missing = select(BLOB.c.digest).where(
+            BLOB.c.target_id == target_id, BLOB.c.missing_since.is_not(None)
         )
         self._target_id = target_id
         self._sizes: Mapping[str | None, int] = {
-            row[0]: row[1] for row in connection.execute(stored.group_by(EntryRow.digest))
+            row[0]: row[1] for row in connection.execute(stored.group_by(ENTRY.c.digest))
         }
         self._missing = frozenset(connection.scalars(missing))
         self._memory = load_memory(connection, target_id)

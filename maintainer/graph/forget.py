@@ -2,16 +2,26 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
-from maintainer.graph.memory import GONE_FOR, is_remembered
-from maintainer.graph.models import (
-    BlobRow,
-    EntryRow,
-    GenerationBlobRow,
-    GenerationRow,
-    IndexRow,
-    MemoryRow,
+from maintainer.graph.memory import GONE_FOR, IS_REMEMBERED, OF_ITS_INDEX
+from maintainer.graph.tables import (
+    BLOB,
+    CACHE_INDEX,
+    ENTRY,
+    GENERATION,
+    GENERATION_BLOB,
+    MEMORY,
 )
 
 _ENTRIES_FOR = timedelta(days=90)
@@ -28,77 +38,62 @@ def forget(connection: Connection, target_id: int, now: datetime, grace: timedel
     A generation stays until it has been gone for the grace period, and the last one while anything
     is remembered of its index.
     """
-    index = (GenerationRow.scope_id, GenerationRow.ref_id, GenerationRow.signed)
-    rank = func.row_number().over(partition_by=index, order_by=GenerationRow.id.desc())
-    gone = (
-        select(GenerationRow.id, rank.label("rank"))
-        .where(GenerationRow.target_id == target_id, GenerationRow.missing_since.is_not(None))
-        .subquery()
-    )
-    last = (
-        select(func.max(GenerationRow.id))
-        .where(GenerationRow.target_id == target_id)
-        .group_by(*index)
-    )
-    beyond = select(gone.c.id).where(gone.c.rank > _GENERATIONS)
-    connection.execute(
-        delete(GenerationRow).where(
-            GenerationRow.target_id == target_id,
-            GenerationRow.missing_since < now - grace,
-            or_(GenerationRow.missing_since < now - _GENERATIONS_FOR, GenerationRow.id.in_(beyond)),
-            or_(GenerationRow.id.not_in(last), ~is_remembered()),
-        )
-    )
-    _drop_contents(connection, target_id)
-    _forget_what_nothing_names(connection, target_id, now)
-    connection.execute(
-        delete(EntryRow).where(
-            EntryRow.target_id == target_id, EntryRow.missing_since < now - _ENTRIES_FOR
-        )
-    )
+    here = {"target": target_id}
+    limits = {
+        "grace": now - grace,
+        "before": now - _GENERATIONS_FOR,
+        "generations": _GENERATIONS,
+    }
+    connection.execute(_FORGET_GENERATIONS, here | limits)
+    connection.execute(_DROP_CONTENTS, here)
+    connection.execute(_FORGET_BLOBS, here | {"before": now - GONE_FOR})
+    connection.execute(_FORGET_INDEXES, here)
+    connection.execute(_FORGET_ENTRIES, here | {"before": now - _ENTRIES_FOR})
 
 
-def _drop_contents(connection: Connection, target_id: int) -> None:
-    """Drop the contents of generations that are gone, once the clocks of their blobs are recorded.
-
-    What can be used of them again is remembered in the merge of their index.
-    """
-    connection.execute(
-        update(GenerationRow)
-        .where(
-            GenerationRow.target_id == target_id,
-            GenerationRow.content.is_not(None),
-            GenerationRow.missing_since.is_not(None),
-            exists().where(
-                IndexRow.ref_id == GenerationRow.ref_id,
-                IndexRow.scope_id == GenerationRow.scope_id,
-                IndexRow.signed == GenerationRow.signed,
-                IndexRow.marked_at >= GenerationRow.missing_since,
-            ),
-        )
-        .values(content=None)
+_target: BindParameter[int] = bindparam("target")
+_before: BindParameter[datetime] = bindparam("before")
+_of_target = GENERATION.c.target_id == _target
+_index = (GENERATION.c.scope_id, GENERATION.c.ref_id, GENERATION.c.signed)
+_gone = (
+    select(
+        GENERATION.c.id,
+        func.row_number().over(partition_by=_index, order_by=GENERATION.c.id.desc()).label("rank"),
     )
-
-
-def _forget_what_nothing_names(connection: Connection, target_id: int, now: datetime) -> None:
-    """Drop blobs that are forgotten too and that no generation references, and empty indexes."""
-    last_known_at = func.coalesce(BlobRow.last_seen_at, BlobRow.first_seen_at)
-    connection.execute(
-        delete(BlobRow).where(
-            BlobRow.target_id == target_id,
-            or_(BlobRow.missing_since.is_not(None), BlobRow.is_found.is_(False)),
-            func.coalesce(BlobRow.missing_since, last_known_at) < now - GONE_FOR,
-            ~exists().where(GenerationBlobRow.blob_id == BlobRow.id),
-        )
+    .where(_of_target, GENERATION.c.missing_since.is_not(None))
+    .subquery()
+)
+_beyond = select(_gone.c.id).where(_gone.c.rank > bindparam("generations"))
+_last = select(func.max(GENERATION.c.id)).where(_of_target).group_by(*_index)
+_FORGET_GENERATIONS = delete(GENERATION).where(
+    _of_target,
+    GENERATION.c.missing_since < bindparam("grace"),
+    or_(GENERATION.c.missing_since < _before, GENERATION.c.id.in_(_beyond)),
+    or_(GENERATION.c.id.not_in(_last), ~IS_REMEMBERED),
+)
+# Once the clocks of their blobs are recorded, what can be used of them again is in the merge of
+# their index.
+_DROP_CONTENTS = (
+    update(GENERATION)
+    .where(
+        _of_target,
+        GENERATION.c.content.is_not(None),
+        GENERATION.c.missing_since.is_not(None),
+        exists().where(OF_ITS_INDEX, CACHE_INDEX.c.marked_at >= GENERATION.c.missing_since),
     )
-    connection.execute(
-        delete(IndexRow).where(
-            IndexRow.target_id == target_id,
-            ~exists().where(MemoryRow.index_id == IndexRow.id),
-            ~exists().where(
-                GenerationRow.ref_id == IndexRow.ref_id,
-                GenerationRow.scope_id == IndexRow.scope_id,
-                GenerationRow.signed == IndexRow.signed,
-            ),
-        )
-    )
+    .values(content=None)
+)
+# Those that are forgotten too, and that no generation references.
+_FORGET_BLOBS = delete(BLOB).where(
+    BLOB.c.target_id == _target,
+    or_(BLOB.c.missing_since.is_not(None), BLOB.c.is_found.is_(False)),
+    func.coalesce(BLOB.c.missing_since, BLOB.c.last_seen_at, BLOB.c.first_seen_at) < _before,
+    ~exists().where(GENERATION_BLOB.c.blob_id == BLOB.c.id),
+)
+# Empty ones.
+_FORGET_INDEXES = delete(CACHE_INDEX).where(
+    CACHE_INDEX.c.target_id == _target,
+    ~exists().where(MEMORY.c.index_id == CACHE_INDEX.c.id),
+    ~exists().where(OF_ITS_INDEX),
+)
+_FORGET_ENTRIES = delete(ENTRY).where(ENTRY.c.target_id == _target, ENTRY.c.missing_since < _before)

@@ -9,13 +9,13 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from maintainer.cacheconfig import IndexId, Ref, Scope, content_digest
 from maintainer.graph.memory import remember
-from maintainer.graph.models import (
-    BlobRow,
-    GenerationRow,
-    RefRow,
-    ScopeRow,
+from maintainer.graph.tables import (
+    BLOB,
+    GENERATION,
+    REF,
+    SCOPE,
 )
-from maintainer.graph.values import each, to_json
+from maintainer.graph.values import each, execute_each, to_json
 from maintainer.model.index import ReadGeneration
 from maintainer.model.remembered import Remembered
 
@@ -116,10 +116,8 @@ class _Writer:
 
     def save(self) -> None:
         """Write down what was added."""
-        if self._new:
-            self._connection.execute(_ADD, list(self._new.values()))
-        if self._seen:
-            self._connection.execute(_SEE, list(self._seen.values()))
+        execute_each(self._connection, _ADD, list(self._new.values()))
+        execute_each(self._connection, _SEE, list(self._seen.values()))
         blobs = self._find_blobs()
         rows = [
             (number, blob)
@@ -175,24 +173,22 @@ def _find_scopes(connection: Connection, target_id: int, names: set[Scope]) -> d
 
 
 _KNOWN = select(
-    GenerationRow.id, GenerationRow.ref_id, GenerationRow.key, GenerationRow.content_digest
-).where(GenerationRow.target_id == bindparam("target"), GenerationRow.key.in_(each("keys")))
-_HIGHEST = select(func.coalesce(func.max(GenerationRow.id), 0))
-_HIGHEST_BLOB = select(func.coalesce(func.max(BlobRow.id), 0))
-_BLOBS = select(BlobRow.digest, BlobRow.id).where(
-    BlobRow.target_id == bindparam("target"), BlobRow.digest.in_(each("names"))
+    GENERATION.c.id, GENERATION.c.ref_id, GENERATION.c.key, GENERATION.c.content_digest
+).where(GENERATION.c.target_id == bindparam("target"), GENERATION.c.key.in_(each("keys")))
+_HIGHEST = select(func.coalesce(func.max(GENERATION.c.id), 0))
+_HIGHEST_BLOB = select(func.coalesce(func.max(BLOB.c.id), 0))
+_BLOBS = select(BLOB.c.digest, BLOB.c.id).where(
+    BLOB.c.target_id == bindparam("target"), BLOB.c.digest.in_(each("names"))
 )
-_REFS = select(RefRow.name, RefRow.id).where(
-    RefRow.target_id == bindparam("target"), RefRow.name.in_(each("names"))
+_REFS = select(REF.c.name, REF.c.id).where(
+    REF.c.target_id == bindparam("target"), REF.c.name.in_(each("names"))
 )
-_SCOPES = select(ScopeRow.name, ScopeRow.id).where(
-    ScopeRow.target_id == bindparam("target"), ScopeRow.name.in_(each("names"))
+_SCOPES = select(SCOPE.c.name, SCOPE.c.id).where(
+    SCOPE.c.target_id == bindparam("target"), SCOPE.c.name.in_(each("names"))
 )
-_ADD_REF = upsert(RefRow).on_conflict_do_nothing()
-_ADD_SCOPE = upsert(ScopeRow).on_conflict_do_nothing()
-_ADD = insert(GenerationRow)
-_SEE = update(GenerationRow.__table__).where(  # type: ignore[arg-type]
-    GenerationRow.__table__.c.id == bindparam("row")
-)
-_ADD_BLOB = insert(BlobRow)
+_ADD_REF = upsert(REF).on_conflict_do_nothing()
+_ADD_SCOPE = upsert(SCOPE).on_conflict_do_nothing()
+_ADD = insert(GENERATION)
+_SEE = update(GENERATION).where(GENERATION.c.id == bindparam("row"))
+_ADD_BLOB = insert(BLOB)
 _HOLD = "INSERT INTO generation_blob (generation_id, blob_id) VALUES (?, ?)"

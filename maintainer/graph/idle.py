@@ -2,10 +2,10 @@
 
 from datetime import UTC, date, datetime, time, timedelta
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, func, select, update
 
 from maintainer.graph.memory import GONE_FOR
-from maintainer.graph.models import BlobRow, IndexRow, MemoryRow, Target
+from maintainer.graph.tables import BLOB, CACHE_INDEX, MEMORY, TARGET
 from maintainer.model.idle import Idle
 
 _A_DAY = timedelta(days=1)
@@ -13,11 +13,7 @@ _A_DAY = timedelta(days=1)
 
 def load_idle(connection: Connection, target_id: int) -> Idle | None:
     """Return what the last run saw, if it had nothing to do."""
-    row = connection.execute(
-        select(
-            Target.idle_run, Target.idle_fingerprint, Target.idle_since, Target.idle_until
-        ).where(Target.id == target_id)
-    ).one()
+    row = connection.execute(_IDLE, {"target": target_id}).one()
     if row.idle_run is None:
         return None
     return Idle(row.idle_run, row.idle_fingerprint, row.idle_since, row.idle_until)
@@ -25,41 +21,26 @@ def load_idle(connection: Connection, target_id: int) -> Idle | None:
 
 def save_idle(connection: Connection, target_id: int, idle: Idle | None) -> None:
     """Remember that a run had nothing to do; with None, that the next has to do everything."""
-    connection.execute(
-        update(Target)
-        .where(Target.id == target_id)
-        .values(
-            idle_run=idle and idle.run,
-            idle_fingerprint=idle and idle.fingerprint,
-            idle_since=idle and idle.since,
-            idle_until=idle and idle.until,
-        )
-    )
+    values = {
+        "run": idle and idle.run,
+        "fingerprint": idle and idle.fingerprint,
+        "since": idle and idle.since,
+        "until": idle and idle.until,
+    }
+    connection.execute(_SAVE_IDLE, {"target": target_id, **values})
 
 
 def note_look(connection: Connection, target_id: int, now: datetime, *, listed: bool) -> None:
     """Record that a look was taken, and whether it could list entries."""
-    values = {"probed_at": now, **({"listed_at": now} if listed else {})}
-    connection.execute(update(Target).where(Target.id == target_id).values(values))
+    connection.execute(_NOTE_LIST if listed else _NOTE_LOOK, {"target": target_id, "now": now})
 
 
 def next_forgetting(
     connection: Connection, target_id: int, now: datetime, remember_exports: timedelta
 ) -> datetime | None:
     """Return when the graph next forgets a result that may matter, as far as it knows."""
-    since = func.coalesce(BlobRow.missing_since, BlobRow.last_seen_at, BlobRow.first_seen_at)
-    gone = connection.execute(
-        select(func.min(since)).where(
-            BlobRow.target_id == target_id,
-            BlobRow.is_found.is_(False) | BlobRow.missing_since.is_not(None),
-            since > now - GONE_FOR,
-        )
-    ).scalar()
-    day = connection.execute(
-        select(func.min(MemoryRow.day))
-        .join(IndexRow, IndexRow.id == MemoryRow.index_id)
-        .where(IndexRow.target_id == target_id, MemoryRow.day != "")
-    ).scalar()
+    gone = connection.scalar(_FIRST_GONE, {"target": target_id, "before": now - GONE_FOR})
+    day = connection.scalar(_FIRST_REPLACED, {"target": target_id})
     moments = []
     if gone is not None:
         moments.append(gone + GONE_FOR)
@@ -67,3 +48,33 @@ def next_forgetting(
         replaced_on = datetime.combine(date.fromisoformat(day), time(), UTC)
         moments.append(replaced_on + _A_DAY + remember_exports)
     return min(moments, default=None)
+
+
+_target: BindParameter[int] = bindparam("target")
+_here = TARGET.c.id == _target
+_IDLE = select(
+    TARGET.c.idle_run, TARGET.c.idle_fingerprint, TARGET.c.idle_since, TARGET.c.idle_until
+).where(_here)
+_SAVE_IDLE = (
+    update(TARGET)
+    .where(_here)
+    .values(
+        idle_run=bindparam("run"),
+        idle_fingerprint=bindparam("fingerprint"),
+        idle_since=bindparam("since"),
+        idle_until=bindparam("until"),
+    )
+)
+_NOTE_LOOK = update(TARGET).where(_here).values(probed_at=bindparam("now"))
+_NOTE_LIST = _NOTE_LOOK.values(listed_at=bindparam("now"))
+_since = func.coalesce(BLOB.c.missing_since, BLOB.c.last_seen_at, BLOB.c.first_seen_at)
+_FIRST_GONE = select(func.min(_since)).where(
+    BLOB.c.target_id == _target,
+    BLOB.c.is_found.is_(False) | BLOB.c.missing_since.is_not(None),
+    _since > bindparam("before"),
+)
+_FIRST_REPLACED = (
+    select(func.min(MEMORY.c.day))
+    .join(CACHE_INDEX, CACHE_INDEX.c.id == MEMORY.c.index_id)
+    .where(CACHE_INDEX.c.target_id == _target, MEMORY.c.day != "")
+)

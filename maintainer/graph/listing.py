@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import (
+    BindParameter,
     Column,
     Connection,
     Exists,
@@ -22,16 +23,16 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.orm import aliased
 
 from maintainer.cacheconfig import BlobKey, IndexKey, Ref, SignatureKey, UploadKey
-from maintainer.graph.models import (
-    ActionRow,
-    EntryRow,
-    RefRow,
-    RunRow,
+from maintainer.graph.columns import ReasonText, UtcDateTime, to_number
+from maintainer.graph.tables import (
+    ACTION,
+    ENTRY,
+    REF,
+    RUN,
 )
-from maintainer.graph.tables import ReasonText, UtcDateTime, to_number
+from maintainer.graph.values import execute_each
 from maintainer.model.entry import StoredEntry, in_batches
 from maintainer.model.memory import SKEW, Probe
 from maintainer.model.reason import (
@@ -90,12 +91,7 @@ class _Refs:
         self._target_id = target_id
         self._access = probe.access
         self._known = {
-            Ref(row.name): row
-            for row in connection.execute(
-                select(RefRow.id, RefRow.name, RefRow.readable, RefRow.writable).where(
-                    RefRow.target_id == target_id
-                )
-            )
+            Ref(row.name): row for row in connection.execute(_REFS, {"target": target_id})
         }
         self._ids: dict[Ref, int] = {name: row.id for name, row in self._known.items()}
         self._following = _next_id(connection)
@@ -121,8 +117,7 @@ class _Refs:
             for name in sorted(self._used)
         ]
         changed = [row for row in rows if self._differs(row)]
-        if changed:
-            self._connection.execute(_SAVE_REFS, changed)
+        execute_each(self._connection, _SAVE_REFS, changed)
 
     def _differs(self, row: Mapping[str, object]) -> bool:
         known = self._known.get(Ref(str(row["name"])))
@@ -137,8 +132,11 @@ def _next_id(connection: Connection) -> int:
     return int(connection.execute(_HIGHEST_REF).scalar_one()) + 1
 
 
-_HIGHEST_REF = select(func.coalesce(func.max(RefRow.id), 0))
-_new_ref = upsert(RefRow)
+_REFS = select(REF.c.id, REF.c.name, REF.c.readable, REF.c.writable).where(
+    REF.c.target_id == bindparam("target")
+)
+_HIGHEST_REF = select(func.coalesce(func.max(REF.c.id), 0))
+_new_ref = upsert(REF)
 _SAVE_REFS = _new_ref.on_conflict_do_update(
     index_elements=["id"],
     set_={"readable": _new_ref.excluded.readable, "writable": _new_ref.excluded.writable},
@@ -216,42 +214,54 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
     state, reason = "evicted", Evicted()
     if probe.abilities.evicted_by is None:
         state, reason = "removed", Removed()
-    by_run = was_planned(target_id)
-    unfinished = DeletedByUnfinishedRun()
     connection.execute(
-        update(EntryRow)
-        .where(
-            EntryRow.target_id == target_id,
-            EntryRow.last_seen_at.is_not(None),
-            EntryRow.missing_since.is_(None),
-        )
-        .values(
-            missing_since=probe.at,
-            state=case((by_run, "deleted"), else_=state),
-            reason=case((by_run, code_of(unfinished)), else_=code_of(reason)),
-            facts=case(
-                (by_run, literal(unfinished, ReasonText)),
-                else_=literal(reason, ReasonText),
-            ),
-        )
+        _RECORD_ABSENCE,
+        {
+            "target": target_id,
+            "now": probe.at,
+            "new_state": state,
+            "code": code_of(reason),
+            "all": reason,
+        },
     )
 
 
-def was_planned(target_id: int) -> Exists:
+def was_planned(target: BindParameter[int]) -> Exists:
     """Return whether a run that was cut off may have deleted an entry, with no listing since."""
-    earlier = aliased(RunRow)
+    earlier = RUN.alias().c
     last_look = (
         select(func.coalesce(func.max(earlier.id), 0))
-        .where(earlier.target_id == target_id, earlier.status == "done")
+        .where(earlier.target_id == target, earlier.status == "done")
         .scalar_subquery()
     )
     return exists().where(
-        ActionRow.run_id == RunRow.id,
-        RunRow.target_id == target_id,
-        RunRow.status.in_(("killed", "interrupted")),
-        RunRow.id > last_look,
-        ~RunRow.dry_run,
-        ActionRow.kind == "delete",
-        ActionRow.outcome == "planned",
-        ActionRow.store_id == EntryRow.store_id,
+        ACTION.c.run_id == RUN.c.id,
+        RUN.c.target_id == target,
+        RUN.c.status.in_(("killed", "interrupted")),
+        RUN.c.id > last_look,
+        ~RUN.c.dry_run,
+        ACTION.c.kind == "delete",
+        ACTION.c.outcome == "planned",
+        ACTION.c.store_id == ENTRY.c.store_id,
     )
+
+
+_target: BindParameter[int] = bindparam("target")
+_by_run = was_planned(_target)
+_unfinished = DeletedByUnfinishedRun()
+_RECORD_ABSENCE = (
+    update(ENTRY)
+    .where(
+        ENTRY.c.target_id == _target,
+        ENTRY.c.last_seen_at.is_not(None),
+        ENTRY.c.missing_since.is_(None),
+    )
+    .values(
+        missing_since=bindparam("now"),
+        state=case((_by_run, "deleted"), else_=bindparam("new_state", type_=Text)),
+        reason=case((_by_run, code_of(_unfinished)), else_=bindparam("code", type_=Text)),
+        facts=case(
+            (_by_run, literal(_unfinished, ReasonText)), else_=bindparam("all", type_=ReasonText)
+        ),
+    )
+)

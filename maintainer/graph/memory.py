@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import (
     BindParameter,
-    ColumnElement,
     Connection,
     Row,
     Select,
@@ -39,8 +38,8 @@ from maintainer.cacheconfig import (
     encode,
 )
 from maintainer.errors import DatabaseError, InvalidIndexError
-from maintainer.graph.models import BlobRow, GenerationRow, IndexRow, MemoryRow, RefRow, ScopeRow
-from maintainer.graph.values import each_of
+from maintainer.graph.tables import BLOB, CACHE_INDEX, GENERATION, MEMORY, REF, SCOPE
+from maintainer.graph.values import each, execute_each, to_json
 from maintainer.model.entry import Access
 from maintainer.model.index import ReadGeneration
 from maintainer.model.remembered import Remembered
@@ -66,7 +65,7 @@ def load_memory(
     missing = _missing_blobs(connection, target_id)
     rows = {
         _index_of(row): row
-        for row in connection.execute(_indexes(IndexRow.target_id == target_id))
+        for row in connection.execute(_INDEXES, {"target": target_id})
         if access is None or not access.readable or Ref(row.ref) in access.readable
     }
     known = merged or {}
@@ -94,7 +93,7 @@ def remember(
         for index, some in read.items()
     }
     changes = []
-    rows = connection.execute(_indexes(IndexRow.target_id == target_id)).all()
+    rows = connection.execute(_INDEXES, {"target": target_id}).all()
     of_these = [row for row in rows if exports.get(_index_of(row))]
     parts = _load_parts(connection, of_these)
     for row in of_these:
@@ -124,27 +123,11 @@ def forget_results(
     A blob that no run has looked up in all that time counts as gone, unless this run could not look
     it up. `merged` is what was remembered just now; return it with what has changed.
     """
-    before = now - GONE_FOR
-    last_known_at = func.coalesce(BlobRow.last_seen_at, BlobRow.first_seen_at)
-    is_unknown = BlobRow.missing_since.is_(None) & BlobRow.is_found.is_(False)
-    found = connection.scalars(
-        select(BlobRow.digest).where(
-            BlobRow.target_id == target_id,
-            or_(BlobRow.missing_since <= before, is_unknown & (last_known_at <= before)),
-        )
-    )
+    found = connection.scalars(_FORGOTTEN, {"target": target_id, "before": now - GONE_FOR})
     gone = frozenset(map(Digest, found)) - unasked
     first = (now - remember_exports).date() if remember_exports else date.max
-    here = [IndexRow.target_id == target_id, RefRow.name.in_(sorted(access.readable))]
-    if not gone:
-        here.append(
-            exists().where(
-                MemoryRow.index_id == IndexRow.id,
-                MemoryRow.day != _NEWEST,
-                MemoryRow.day < first.isoformat(),
-            )
-        )
-    rows = connection.execute(_indexes(*here)).all()
+    asked = {"target": target_id, "refs": to_json(access.readable), "first": first.isoformat()}
+    rows = connection.execute(_READABLE if gone else _REPLACED, asked).all()
     parts = _load_parts(connection, [row for row in rows if _index_of(row) not in merged])
     changes = []
     for row in rows:
@@ -155,77 +138,25 @@ def forget_results(
 
 def forget_tags(connection: Connection, target_id: int, unread: Iterable[IndexId]) -> None:
     """Forget the content of tags that were deleted: whoever deleted one wanted that."""
-    stored = exists().where(
-        GenerationRow.ref_id == IndexRow.ref_id,
-        GenerationRow.scope_id == IndexRow.scope_id,
-        GenerationRow.signed == IndexRow.signed,
-    )
     kept = {index.scope for index in unread}
-    rows = connection.execute(
-        _indexes(IndexRow.target_id == target_id, RefRow.name == NO_REF, ~stored)
-    ).all()
-    for row in rows:
-        if row.scope not in kept:
-            connection.execute(delete(IndexRow).where(IndexRow.id == row.id))
+    rows = connection.execute(_NAMED_BY_NOTHING, {"target": target_id}).all()
+    past = [{"row": row.id} for row in rows if row.scope not in kept]
+    execute_each(connection, _FORGET_INDEX, past)
 
 
 def note_up_to_date(connection: Connection, generation: int, now: datetime) -> None:
     """Record that a generation holds everything live that is remembered of its index."""
-    connection.execute(
-        update(IndexRow)
-        .where(
-            IndexRow.ref_id == GenerationRow.ref_id,
-            IndexRow.scope_id == GenerationRow.scope_id,
-            IndexRow.signed == GenerationRow.signed,
-            GenerationRow.id == generation,
-        )
-        .values(up_to_date_id=generation, up_to_date_at=now)
-    )
+    connection.execute(_NOTE_UP_TO_DATE, {"row": generation, "now": now})
 
 
 def note_marked(
     connection: Connection, target_id: int, indexes: Iterable[IndexId], now: datetime
 ) -> None:
     """Record that the clocks of everything that these indexes referenced were recorded."""
-    known = connection.execute(_indexes(IndexRow.target_id == target_id)).all()
+    known = connection.execute(_INDEXES, {"target": target_id}).all()
     marked = frozenset(indexes)
-    rows = [{"row": row.id} for row in known if _index_of(row) in marked]
-    if rows:
-        connection.execute(
-            update(IndexRow.__table__)  # type: ignore[arg-type]
-            .where(IndexRow.__table__.c.id == bindparam("row"))
-            .values(marked_at=now),
-            rows,
-        )
-
-
-def is_remembered() -> ColumnElement[bool]:
-    """Whether something of the index of a generation is remembered, or may be."""
-    return exists().where(
-        IndexRow.ref_id == GenerationRow.ref_id,
-        IndexRow.scope_id == GenerationRow.scope_id,
-        IndexRow.signed == GenerationRow.signed,
-        MemoryRow.index_id == IndexRow.id,
-    )
-
-
-def _indexes(*where: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
-    return (
-        select(
-            IndexRow.id,
-            RefRow.name.label("ref"),
-            ScopeRow.name.label("scope"),
-            IndexRow.signed,
-            IndexRow.highest,
-            IndexRow.up_to_date_id,
-            IndexRow.up_to_date_at,
-            IndexRow.marked_at,
-        )
-        .join(RefRow, RefRow.id == IndexRow.ref_id)
-        .join(ScopeRow, ScopeRow.id == IndexRow.scope_id)
-        .where(*where)
-        .order_by(IndexRow.id)
-    )
+    rows = [{"row": row.id, "now": now} for row in known if _index_of(row) in marked]
+    execute_each(connection, _NOTE_MARKED, rows)
 
 
 def _index_of(row: Row[Any]) -> IndexId:
@@ -246,36 +177,11 @@ def _add_indexes(
         }
         for index, some in read.items()
     ]
-    if rows:
-        connection.execute(_ADD_INDEX, rows)
-
-
-_this_target: BindParameter[int] = bindparam("target")
-_new_index = upsert(IndexRow).values(
-    target_id=_this_target,
-    ref_id=select(RefRow.id)
-    .where(RefRow.target_id == _this_target, RefRow.name == bindparam("ref"))
-    .scalar_subquery(),
-    scope_id=select(ScopeRow.id)
-    .where(ScopeRow.target_id == _this_target, ScopeRow.name == bindparam("scope"))
-    .scalar_subquery(),
-    signed=bindparam("signed"),
-    highest=bindparam("highest"),
-    up_to_date_id=0,
-)
-_ADD_INDEX = _new_index.on_conflict_do_update(
-    index_elements=["ref_id", "scope_id", "signed"],
-    set_={"highest": _new_index.excluded.highest},
-    where=_new_index.excluded.highest > IndexRow.highest,
-)
+    execute_each(connection, _ADD_INDEX, rows)
 
 
 def _missing_blobs(connection: Connection, target_id: int) -> Mapping[Digest, datetime]:
-    rows = connection.execute(
-        select(BlobRow.digest, BlobRow.missing_since).where(
-            BlobRow.target_id == target_id, BlobRow.missing_since.is_not(None)
-        )
-    )
+    rows = connection.execute(_MISSING, {"target": target_id})
     return {Digest(row.digest): row.missing_since for row in rows}
 
 
@@ -285,12 +191,7 @@ def _load_parts(
     """Return what was merged of some indexes, by the ids of their rows."""
     by_id = {row.id: row for row in indexes}
     parts = defaultdict[int, dict[str, CacheConfig]](dict)
-    for found in connection.execute(
-        select(MemoryRow.index_id, MemoryRow.day, MemoryRow.content).where(
-            MemoryRow.index_id.in_(each_of(by_id.keys()))
-        ),
-        execution_options={"yield_per": _FEW},
-    ):
+    for found in connection.execute(_MERGES, {"indexes": to_json(by_id.keys())}):
         parts[found.index_id][found.day] = _decode(found.content, by_id[found.index_id])
     known = defaultdict[int, Remembered](Remembered)
     for number, of_days in parts.items():
@@ -336,17 +237,9 @@ def _save(connection: Connection, changes: Sequence[_Change]) -> dict[IndexId, R
             if day in after:
                 row = {"index_id": one.row.id, "day": day, "content": encode(after[day])}
                 new.append(row)
-    if past:
-        connection.execute(_FORGET, past)
-    if new:
-        connection.execute(insert(MemoryRow), new)
+    execute_each(connection, _FORGET, past)
+    execute_each(connection, _ADD, new)
     return {_index_of(one.row): one.new for one in changes}
-
-
-_FORGET = delete(MemoryRow.__table__).where(  # type: ignore[arg-type]
-    MemoryRow.__table__.c.index_id == bindparam("index"),
-    MemoryRow.__table__.c.day == bindparam("of_day"),
-)
 
 
 def _by_day(remembered: Remembered) -> dict[str, CacheConfig]:
@@ -365,3 +258,92 @@ def _decode(content: bytes, row: Row[Any]) -> CacheConfig:
             f"the database remembers {_index_of(row)} in an invalid state ({error}): "
             "remove the file; all that is lost is the memory"
         ) from None
+
+
+_target: BindParameter[int] = bindparam("target")
+_row: BindParameter[int] = bindparam("row")
+OF_ITS_INDEX = (
+    (CACHE_INDEX.c.ref_id == GENERATION.c.ref_id)
+    & (CACHE_INDEX.c.scope_id == GENERATION.c.scope_id)
+    & (CACHE_INDEX.c.signed == GENERATION.c.signed)
+)
+"""Whether a generation is one of an index."""
+IS_REMEMBERED = exists().where(OF_ITS_INDEX, MEMORY.c.index_id == CACHE_INDEX.c.id)
+"""Whether something of the index of a generation is remembered, or may be."""
+
+_INDEXES: Select[*tuple[Any, ...]] = (
+    select(
+        CACHE_INDEX.c.id,
+        REF.c.name.label("ref"),
+        SCOPE.c.name.label("scope"),
+        CACHE_INDEX.c.signed,
+        CACHE_INDEX.c.highest,
+        CACHE_INDEX.c.up_to_date_id,
+        CACHE_INDEX.c.up_to_date_at,
+        CACHE_INDEX.c.marked_at,
+    )
+    .select_from(CACHE_INDEX)
+    .join(REF, REF.c.id == CACHE_INDEX.c.ref_id)
+    .join(SCOPE, SCOPE.c.id == CACHE_INDEX.c.scope_id)
+    .where(CACHE_INDEX.c.target_id == _target)
+    .order_by(CACHE_INDEX.c.id)
+)
+_READABLE = _INDEXES.where(REF.c.name.in_(each("refs")))
+_REPLACED = _READABLE.where(
+    exists().where(
+        MEMORY.c.index_id == CACHE_INDEX.c.id,
+        MEMORY.c.day != _NEWEST,
+        MEMORY.c.day < bindparam("first"),
+    )
+)
+_NAMED_BY_NOTHING = _INDEXES.where(REF.c.name == NO_REF, ~exists().where(OF_ITS_INDEX))
+_FORGET_INDEX = delete(CACHE_INDEX).where(CACHE_INDEX.c.id == _row)
+_NOTE_UP_TO_DATE = (
+    update(CACHE_INDEX)
+    .where(OF_ITS_INDEX, GENERATION.c.id == _row)
+    .values(up_to_date_id=_row, up_to_date_at=bindparam("now"))
+)
+_NOTE_MARKED = (
+    update(CACHE_INDEX).where(CACHE_INDEX.c.id == _row).values(marked_at=bindparam("now"))
+)
+_new_index = upsert(CACHE_INDEX).values(
+    target_id=_target,
+    ref_id=select(REF.c.id)
+    .where(REF.c.target_id == _target, REF.c.name == bindparam("ref"))
+    .scalar_subquery(),
+    scope_id=select(SCOPE.c.id)
+    .where(SCOPE.c.target_id == _target, SCOPE.c.name == bindparam("scope"))
+    .scalar_subquery(),
+    signed=bindparam("signed"),
+    highest=bindparam("highest"),
+    up_to_date_id=0,
+)
+_ADD_INDEX = _new_index.on_conflict_do_update(
+    index_elements=["ref_id", "scope_id", "signed"],
+    set_={"highest": _new_index.excluded.highest},
+    where=_new_index.excluded.highest > CACHE_INDEX.c.highest,
+)
+
+_MISSING = select(BLOB.c.digest, BLOB.c.missing_since).where(
+    BLOB.c.target_id == _target, BLOB.c.missing_since.is_not(None)
+)
+_before: BindParameter[datetime] = bindparam("before")
+_FORGOTTEN = select(BLOB.c.digest).where(
+    BLOB.c.target_id == _target,
+    or_(
+        BLOB.c.missing_since <= _before,
+        BLOB.c.missing_since.is_(None)
+        & BLOB.c.is_found.is_(False)
+        & (func.coalesce(BLOB.c.last_seen_at, BLOB.c.first_seen_at) <= _before),
+    ),
+)
+
+_MERGES = (
+    select(MEMORY.c.index_id, MEMORY.c.day, MEMORY.c.content)
+    .where(MEMORY.c.index_id.in_(each("indexes")))
+    .execution_options(yield_per=_FEW)
+)
+_ADD = insert(MEMORY)
+_FORGET = delete(MEMORY).where(
+    MEMORY.c.index_id == bindparam("index"), MEMORY.c.day == bindparam("of_day")
+)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
+from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, func, or_, select
 
 from maintainer.cacheconfig import (
     Digest,
@@ -22,18 +22,18 @@ from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.exports import LONGEST_EXPORT
 from maintainer.graph.listing import was_planned
 from maintainer.graph.memory import load_memory
-from maintainer.graph.models import (
-    BlobRow,
-    DoubtRow,
-    EntryRow,
-    GenerationBlobRow,
-    GenerationRow,
-    RefRow,
-    RunRow,
-    ScopeRow,
+from maintainer.graph.tables import (
+    BLOB,
+    DOUBT,
+    ENTRY,
+    GENERATION,
+    GENERATION_BLOB,
+    REF,
+    RUN,
+    SCOPE,
     probed_at,
 )
-from maintainer.graph.values import each_of
+from maintainer.graph.values import each, to_json
 from maintainer.model.doubt import Cause, Doubt
 from maintainer.model.entry import Access, KnownEntry, RememberedEntry
 from maintainer.model.index import KnownGeneration, read_until
@@ -50,9 +50,8 @@ def recall(connection: Connection, target_id: int, access: Access) -> Memory:
     places: defaultdict[IndexId, dict[int, KnownPlace]] = defaultdict(dict)
     written: dict[tuple[Ref, str], WrittenGeneration] = {}
     store_ids: set[int] = set()
-    for row in connection.execute(
-        _select_generations(target_id).where(GenerationRow.missing_since.is_(None))
-    ):
+    here = {"target": target_id}
+    for row in connection.execute(_STORED, here):
         if row.store_id is not None:
             store_ids.add(row.store_id)
         elif row.size is not None:
@@ -61,25 +60,11 @@ def recall(connection: Connection, target_id: int, access: Access) -> Memory:
             row.id, row.location, Digest(row.content_digest), valid=row.violation is None
         )
         places[_index_of(row)][row.number] = place
-    missing = frozenset(
-        map(
-            Digest,
-            connection.scalars(
-                select(BlobRow.digest).where(
-                    BlobRow.target_id == target_id, BlobRow.missing_since.is_not(None)
-                )
-            ),
-        )
-    )
+    missing = frozenset(map(Digest, connection.scalars(_MISSING, here)))
     memory = load_memory(connection, target_id, access).values()
     current = _blobs_named(connection, target_id, access)
     named = current.union(*(_needed(one, missing) for one in memory))
     spare = frozenset[Digest]().union(*(one.blobs for one in memory)) - named
-    probed_at = connection.execute(
-        select(func.max(RunRow.started_at)).where(
-            RunRow.target_id == target_id, RunRow.status == "done"
-        )
-    ).scalar()
     return Memory(
         store_ids=frozenset(store_ids),
         written=written,
@@ -88,8 +73,8 @@ def recall(connection: Connection, target_id: int, access: Access) -> Memory:
         spare_blobs=spare,
         missing_blobs=missing & (named | spare),
         doubts=_doubts(connection, target_id),
-        probed_at=probed_at,
-        broken_entries=frozenset(connection.scalars(_broken_entries(target_id))),
+        probed_at=connection.scalar(_PROBED_AT, here),
+        broken_entries=frozenset(connection.scalars(_BROKEN_ENTRIES, here)),
         **_checked(connection, target_id),
     )
 
@@ -100,28 +85,12 @@ def _needed(remembered: Remembered, missing: frozenset[Digest]) -> frozenset[Dig
 
 
 def _doubts(connection: Connection, target_id: int) -> dict[tuple[Ref, str], Doubt]:
-    rows = connection.execute(
-        select(DoubtRow.ref, DoubtRow.key, DoubtRow.cause, DoubtRow.since).where(
-            DoubtRow.target_id == target_id
-        )
-    )
+    rows = connection.execute(_DOUBTS, {"target": target_id})
     return {(Ref(row.ref), row.key): Doubt(Cause(row.cause), row.since) for row in rows}
 
 
-def _broken_entries(target_id: int) -> Select[int]:
-    return select(EntryRow.store_id).where(
-        EntryRow.target_id == target_id,
-        EntryRow.missing_since.is_(None),
-        EntryRow.content_missing_since.is_not(None),
-    )
-
-
 def _checked(connection: Connection, target_id: int) -> dict[str, Any]:
-    rows = connection.execute(
-        select(BlobRow.digest, BlobRow.checked_at, BlobRow.content_missing_since).where(
-            BlobRow.target_id == target_id, BlobRow.checked_at.is_not(None)
-        )
-    ).all()
+    rows = connection.execute(_CHECKED, {"target": target_id}).all()
     return {
         "checked_blobs": {Digest(row.digest): row.checked_at for row in rows},
         "broken_blobs": frozenset(Digest(row.digest) for row in rows if row.content_missing_since),
@@ -130,11 +99,8 @@ def _checked(connection: Connection, target_id: int) -> dict[str, Any]:
 
 def count_expected(connection: Connection, target_id: int, access: Access) -> int:
     """Count the entries that ought to exist, before a look is recorded; see `recall_entries`."""
-    counted = select(func.count()).select_from(EntryRow)
-    expected = counted.join(RefRow, RefRow.id == EntryRow.ref_id).where(
-        *_expected(target_id, access), EntryRow.missing_since.is_(None)
-    )
-    return int(connection.execute(expected).scalar_one())
+    asked = {"target": target_id, "refs": to_json(access.readable)}
+    return int(connection.execute(_COUNT_EXPECTED, asked).scalar_one())
 
 
 def recall_entries(
@@ -146,35 +112,12 @@ def recall_entries(
     about to delete, and for what was not needed any more or had no content: if this file is older
     than the last run, that run deleted it.
     """
-    here = EntryRow.target_id == target_id
-    is_gone = (
-        *_expected(target_id, access),
-        EntryRow.last_seen_at.is_not(None),
-        or_(EntryRow.missing_since.is_(None), EntryRow.missing_since == at),
-    )
-    counted = select(func.count(), func.coalesce(func.sum(EntryRow.size), 0))
-    of_ref = (RefRow, RefRow.id == EntryRow.ref_id)
-    gone, size_gone = connection.execute(counted.join(*of_ref).where(*is_gone)).one()
-    stored = connection.execute(counted.where(here, EntryRow.last_seen_at.is_(None))).one()[1]
-    rows = connection.execute(
-        select(EntryRow.store_id, EntryRow.size, EntryRow.last_accessed_at)
-        .join(*of_ref)
-        .where(*is_gone)
-        .order_by(EntryRow.last_accessed_at, EntryRow.store_id)
-    )
+    asked = {"target": target_id, "refs": to_json(access.readable), "at": at}
+    gone, size_gone = connection.execute(_COUNT_GONE, asked).one()
+    stored = connection.execute(_SIZE_LISTED, {"target": target_id}).scalar_one()
+    rows = connection.execute(_GONE, asked)
     return ExpectedEntries(
         expected - gone, (RememberedEntry(*row) for row in rows), stored + size_gone
-    )
-
-
-def _expected(target_id: int, access: Access) -> tuple[ColumnElement[bool], ...]:
-    return (
-        EntryRow.target_id == target_id,
-        EntryRow.kind != "foreign",
-        EntryRow.unreferenced_since.is_(None),
-        EntryRow.content_missing_since.is_(None),
-        ~was_planned(target_id),
-        RefRow.name.in_(sorted(access.readable)),
     )
 
 
@@ -214,45 +157,15 @@ def _references(
     connection: Connection, target_id: int, since: datetime
 ) -> dict[tuple[Ref, Digest], datetime]:
     """Return when each blob was last referenced by a generation created since, or first seen."""
-    created_at = func.coalesce(EntryRow.created_at, GenerationRow.first_seen_at)
-    rows = connection.execute(
-        select(RefRow.name, BlobRow.digest, func.max(created_at))
-        .join(GenerationRow, GenerationRow.ref_id == RefRow.id)
-        .outerjoin(
-            EntryRow,
-            (EntryRow.target_id == GenerationRow.target_id)
-            & (EntryRow.store_id == GenerationRow.store_id),
-        )
-        .join(GenerationBlobRow, GenerationBlobRow.generation_id == GenerationRow.id)
-        .join(BlobRow, BlobRow.id == GenerationBlobRow.blob_id)
-        .where(GenerationRow.target_id == target_id, created_at >= since)
-        .group_by(RefRow.name, BlobRow.digest)
-    )
+    rows = connection.execute(_REFERENCES, {"target": target_id, "since": since})
     return {(Ref(ref), Digest(digest)): at for ref, digest, at in rows}
 
 
 def _blobs_named(connection: Connection, target_id: int, access: Access) -> frozenset[Digest]:
     """Return the blobs of the newest generation of each index, and of every signed one."""
-    index = (GenerationRow.ref_id, GenerationRow.scope_id, GenerationRow.signed)
-    place = func.row_number().over(
-        partition_by=index, order_by=(GenerationRow.number.desc(), GenerationRow.id.desc())
-    )
-    stored = (
-        select(GenerationRow.id, GenerationRow.ref_id, GenerationRow.signed, place.label("place"))
-        .where(GenerationRow.target_id == target_id, GenerationRow.missing_since.is_(None))
-        .subquery()
-    )
-    named = (
-        select(BlobRow.digest)
-        .distinct()
-        .join(GenerationBlobRow, GenerationBlobRow.blob_id == BlobRow.id)
-        .join(stored, stored.c.id == GenerationBlobRow.generation_id)
-        .join(RefRow, RefRow.id == stored.c.ref_id)
-        .where(BlobRow.target_id == target_id, (stored.c.place == 1) | stored.c.signed)
-    )
-    if access.readable:
-        named = named.where(RefRow.name.in_(sorted(access.readable)))
-    return frozenset(map(Digest, connection.scalars(named)))
+    asked = {"target": target_id, "refs": to_json(access.readable)}
+    named = _NAMED_IN_REFS if access.readable else _NAMED
+    return frozenset(map(Digest, connection.scalars(named, asked)))
 
 
 def _generations(
@@ -262,7 +175,7 @@ def _generations(
     marked_at: Mapping[IndexId, datetime],
 ) -> tuple[KnownGeneration, ...]:
     """Return the generations that the token reads; what the probe has read is not decoded again."""
-    rows = connection.execute(_select_generations(target_id)).all()
+    rows = connection.execute(_GENERATIONS, {"target": target_id}).all()
     of_use = {row.id: row for row in rows if Ref(row.ref) in probe.access.readable}
     known = [_generation(row) for row in of_use.values()]
     wanted = {*_to_decode(known, probe), *_read_since(known, probe.at, marked_at)}
@@ -340,48 +253,131 @@ def _read_since(
 def _contents(
     connection: Connection, target_id: int, wanted: set[int]
 ) -> Iterator[tuple[int, bytes]]:
-    rows = connection.execute(
-        select(GenerationRow.id, GenerationRow.content).where(
-            GenerationRow.target_id == target_id,
-            GenerationRow.content.is_not(None),
-            GenerationRow.id.in_(each_of(wanted)),
-        ),
-        execution_options={"yield_per": _FEW},
-    )
+    rows = connection.execute(_CONTENTS, {"target": target_id, "wanted": to_json(wanted)})
     return ((row.id, row.content) for row in rows)
-
-
-def _select_generations(target_id: int) -> Select[*tuple[Any, ...]]:
-    return (
-        select(
-            GenerationRow.id,
-            RefRow.name.label("ref"),
-            ScopeRow.name.label("scope"),
-            GenerationRow.key,
-            GenerationRow.number,
-            GenerationRow.signed,
-            GenerationRow.content_digest,
-            GenerationRow.violation,
-            GenerationRow.store_id,
-            GenerationRow.location,
-            GenerationRow.size,
-            GenerationRow.first_seen_at,
-            func.coalesce(GenerationRow.last_seen_at, probed_at(target_id)).label("last_seen_at"),
-            GenerationRow.missing_since,
-            GenerationRow.sink,
-            EntryRow.created_at,
-        )
-        .join(RefRow, RefRow.id == GenerationRow.ref_id)
-        .join(ScopeRow, ScopeRow.id == GenerationRow.scope_id)
-        .outerjoin(
-            EntryRow,
-            (EntryRow.target_id == GenerationRow.target_id)
-            & (EntryRow.store_id == GenerationRow.store_id),
-        )
-        .where(GenerationRow.target_id == target_id)
-        .order_by(GenerationRow.id)
-    )
 
 
 def _index_of(row: Row[Any]) -> IndexId:
     return IndexId(Ref(row.ref), Scope(row.scope), row.signed)
+
+
+_target: BindParameter[int] = bindparam("target")
+_of_target = GENERATION.c.target_id == _target
+_entry_of_generation = (ENTRY.c.target_id == GENERATION.c.target_id) & (
+    ENTRY.c.store_id == GENERATION.c.store_id
+)
+_GENERATIONS: Select[*tuple[Any, ...]] = (
+    select(
+        GENERATION.c.id,
+        REF.c.name.label("ref"),
+        SCOPE.c.name.label("scope"),
+        GENERATION.c.key,
+        GENERATION.c.number,
+        GENERATION.c.signed,
+        GENERATION.c.content_digest,
+        GENERATION.c.violation,
+        GENERATION.c.store_id,
+        GENERATION.c.location,
+        GENERATION.c.size,
+        GENERATION.c.first_seen_at,
+        func.coalesce(GENERATION.c.last_seen_at, probed_at(_target)).label("last_seen_at"),
+        GENERATION.c.missing_since,
+        GENERATION.c.sink,
+        ENTRY.c.created_at,
+    )
+    .select_from(GENERATION)
+    .join(REF, REF.c.id == GENERATION.c.ref_id)
+    .join(SCOPE, SCOPE.c.id == GENERATION.c.scope_id)
+    .outerjoin(ENTRY, _entry_of_generation)
+    .where(_of_target)
+    .order_by(GENERATION.c.id)
+)
+_STORED = _GENERATIONS.where(GENERATION.c.missing_since.is_(None))
+_CONTENTS = (
+    select(GENERATION.c.id, GENERATION.c.content)
+    .where(
+        _of_target,
+        GENERATION.c.content.is_not(None),
+        GENERATION.c.id.in_(each("wanted")),
+    )
+    .execution_options(yield_per=_FEW)
+)
+_created_at = func.coalesce(ENTRY.c.created_at, GENERATION.c.first_seen_at)
+_REFERENCES = (
+    select(REF.c.name, BLOB.c.digest, func.max(_created_at))
+    .select_from(REF)
+    .join(GENERATION, GENERATION.c.ref_id == REF.c.id)
+    .outerjoin(ENTRY, _entry_of_generation)
+    .join(GENERATION_BLOB, GENERATION_BLOB.c.generation_id == GENERATION.c.id)
+    .join(BLOB, BLOB.c.id == GENERATION_BLOB.c.blob_id)
+    .where(_of_target, _created_at >= bindparam("since"))
+    .group_by(REF.c.name, BLOB.c.digest)
+)
+_by_age = (
+    select(
+        GENERATION.c.id,
+        GENERATION.c.ref_id,
+        GENERATION.c.signed,
+        func.row_number()
+        .over(
+            partition_by=(GENERATION.c.ref_id, GENERATION.c.scope_id, GENERATION.c.signed),
+            order_by=(GENERATION.c.number.desc(), GENERATION.c.id.desc()),
+        )
+        .label("place"),
+    )
+    .where(_of_target, GENERATION.c.missing_since.is_(None))
+    .subquery()
+)
+_NAMED = (
+    select(BLOB.c.digest)
+    .distinct()
+    .join(GENERATION_BLOB, GENERATION_BLOB.c.blob_id == BLOB.c.id)
+    .join(_by_age, _by_age.c.id == GENERATION_BLOB.c.generation_id)
+    .join(REF, REF.c.id == _by_age.c.ref_id)
+    .where(BLOB.c.target_id == _target, (_by_age.c.place == 1) | _by_age.c.signed)
+)
+_NAMED_IN_REFS = _NAMED.where(REF.c.name.in_(each("refs")))
+
+_MISSING = select(BLOB.c.digest).where(
+    BLOB.c.target_id == _target, BLOB.c.missing_since.is_not(None)
+)
+_CHECKED = select(BLOB.c.digest, BLOB.c.checked_at, BLOB.c.content_missing_since).where(
+    BLOB.c.target_id == _target, BLOB.c.checked_at.is_not(None)
+)
+_DOUBTS = select(DOUBT.c.ref, DOUBT.c.key, DOUBT.c.cause, DOUBT.c.since).where(
+    DOUBT.c.target_id == _target
+)
+_PROBED_AT = select(func.max(RUN.c.started_at)).where(
+    RUN.c.target_id == _target, RUN.c.status == "done"
+)
+
+_here = ENTRY.c.target_id == _target
+_BROKEN_ENTRIES = select(ENTRY.c.store_id).where(
+    _here, ENTRY.c.missing_since.is_(None), ENTRY.c.content_missing_since.is_not(None)
+)
+_expected = (
+    _here,
+    ENTRY.c.kind != "foreign",
+    ENTRY.c.unreferenced_since.is_(None),
+    ENTRY.c.content_missing_since.is_(None),
+    ~was_planned(_target),
+    REF.c.name.in_(each("refs")),
+)
+_is_gone = (
+    *_expected,
+    ENTRY.c.last_seen_at.is_not(None),
+    or_(ENTRY.c.missing_since.is_(None), ENTRY.c.missing_since == bindparam("at")),
+)
+_entries = ENTRY.join(REF, REF.c.id == ENTRY.c.ref_id)
+_size = func.coalesce(func.sum(ENTRY.c.size), 0)
+_COUNT_EXPECTED = (
+    select(func.count()).select_from(_entries).where(*_expected, ENTRY.c.missing_since.is_(None))
+)
+_COUNT_GONE = select(func.count(), _size).select_from(_entries).where(*_is_gone)
+_GONE = (
+    select(ENTRY.c.store_id, ENTRY.c.size, ENTRY.c.last_accessed_at)
+    .select_from(_entries)
+    .where(*_is_gone)
+    .order_by(ENTRY.c.last_accessed_at, ENTRY.c.store_id)
+)
+_SIZE_LISTED = select(_size).where(_here, ENTRY.c.last_seen_at.is_(None))

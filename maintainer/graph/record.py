@@ -1,13 +1,12 @@
 """Record: what a probe has shown, into the graph. What it shows again is not written again."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
-    Insert,
-    Update,
     bindparam,
     delete,
     exists,
@@ -23,8 +22,8 @@ from maintainer.graph.generations import record_generations
 from maintainer.graph.idle import note_look, save_idle
 from maintainer.graph.listing import record_entries
 from maintainer.graph.memory import forget_results, forget_tags
-from maintainer.graph.models import BlobRow, DoubtRow, EntryRow, GenerationRow, Target
-from maintainer.graph.values import each_of
+from maintainer.graph.tables import BLOB, DOUBT, ENTRY, GENERATION, TARGET
+from maintainer.graph.values import each, execute_each, to_json
 from maintainer.model.doubt import Cause
 from maintainer.model.memory import Probe
 from maintainer.model.remembered import Remembered
@@ -47,10 +46,8 @@ def record(
     record_entries(connection, target_id, probe, listed_at)
     if not probe.abilities.numbered:
         forget_generations(connection, probe.gone)
-    if probe.adopted:
-        connection.execute(
-            _ADOPT, [{"row": row, "entry": entry} for row, entry in sorted(probe.adopted.items())]
-        )
+    adopted = [{"row": row, "entry": entry} for row, entry in sorted(probe.adopted.items())]
+    execute_each(connection, _ADOPT, adopted)
     _record_presence(connection, target_id, probe, probed_at)
     read = record_generations(connection, target_id, probe.read, probe.at, is_shown=True)
     _record_doubts(connection, target_id, probe)
@@ -69,37 +66,25 @@ def record(
     return merged
 
 
-_ADOPT = (
-    update(GenerationRow.__table__)  # type: ignore[arg-type]
-    .where(GenerationRow.__table__.c.id == bindparam("row"))
-    .values(store_id=bindparam("entry"))
-)
-
-
 def _begin_look(
     connection: Connection, target_id: int, probe: Probe
 ) -> tuple[datetime | None, datetime | None]:
     """Record that a look was taken; return when the last one was, and the last that listed."""
-    here = Target.id == target_id
-    earlier = connection.execute(select(Target.probed_at, Target.listed_at).where(here)).one()
+    earlier = connection.execute(_LOOKS, {"target": target_id}).one()
     note_look(connection, target_id, probe.at, listed=probe.abilities.lists)
     return earlier.probed_at, earlier.listed_at
 
 
 def find_target(connection: Connection, name: str) -> int:
     """Return the id of a target, which is added if it is new."""
-    connection.execute(upsert(Target).values(name=name).on_conflict_do_nothing())
-    return connection.execute(select(Target.id).where(Target.name == name)).scalar_one()
+    connection.execute(_ADD_TARGET, {"name": name})
+    return int(connection.execute(_TARGET, {"wanted": name}).scalar_one())
 
 
 def _record_doubts(connection: Connection, target_id: int, probe: Probe) -> None:
     """Record since when generations have given the same answer in place of their content."""
-    here = DoubtRow.target_id == target_id
     known = {
-        (row.ref, row.key): row.cause
-        for row in connection.execute(
-            select(DoubtRow.ref, DoubtRow.key, DoubtRow.cause).where(here)
-        )
+        (row.ref, row.key): row.cause for row in connection.execute(_DOUBTS, {"target": target_id})
     }
     doubts = {(one.index.ref, str(one.index.key(one.number))): one.cause for one in probe.unread}
     # Temporary trouble proves nothing; and what proved unreadable stays so.
@@ -115,8 +100,11 @@ def _record_doubts(connection: Connection, target_id: int, probe: Probe) -> None
         for ref, key in known.keys() - doubts.keys() - refused
         if looked and ref in probe.access.readable
     }
-    for ref, key in sorted(past | (known.keys() & new)):
-        connection.execute(delete(DoubtRow).where(here, DoubtRow.ref == ref, DoubtRow.key == key))
+    ended = [
+        {"target": target_id, "of_ref": ref, "of_key": key}
+        for ref, key in sorted(past | (known.keys() & new))
+    ]
+    execute_each(connection, _END_DOUBT, ended)
     rows = [
         {
             "target_id": target_id,
@@ -127,48 +115,28 @@ def _record_doubts(connection: Connection, target_id: int, probe: Probe) -> None
         }
         for ref, key in sorted(new)
     ]
-    _many(connection, insert(DoubtRow), rows)
+    execute_each(connection, _DOUBT, rows)
 
 
 def _record_presence(
     connection: Connection, target_id: int, probe: Probe, previous: datetime | None
 ) -> None:
     """Record which known generations are still stored; the look before this was at `previous`."""
-    here = GenerationRow.target_id == target_id
-    shown: ColumnElement[bool]
-    if probe.abilities.numbered and probe.abilities.lists:
-        shown = exists().where(
-            EntryRow.target_id == target_id,
-            EntryRow.store_id == GenerationRow.store_id,
-            EntryRow.last_seen_at.is_(None),
-        )
-    else:
-        shown = GenerationRow.id.in_(each_of(probe.found))
-    was_shown = GenerationRow.last_seen_at.is_(None)
-    last_seen_at = previous or probe.at
-    # What was gone, and whose content was dropped, is not known again before it is read again.
-    is_dropped = GenerationRow.size.is_not(None) & GenerationRow.content.is_(None)
-    connection.execute(
-        update(GenerationRow).where(here, was_shown, ~shown).values(last_seen_at=last_seen_at)
-    )
-    connection.execute(
-        update(GenerationRow)
-        .where(here, or_(~was_shown, GenerationRow.missing_since.is_not(None)), shown, ~is_dropped)
-        .values(last_seen_at=None, missing_since=None)
-    )
+    listed = probe.abilities.numbered and probe.abilities.lists
+    shown = _LISTED if listed else _FOUND_BY_NAME
+    asked: dict[str, object] = {"target": target_id}
+    if not listed:
+        asked["found"] = to_json(probe.found)
+    connection.execute(shown.not_any_more, asked | {"previous": previous or probe.at})
+    connection.execute(shown.again, asked)
     # What a name does not lead to any more is forgotten already, and its number used again.
     if not probe.abilities.numbered:
         return
-    gone = ~shown
-    if not probe.abilities.lists:
-        gone = GenerationRow.id.in_(each_of(probe.gone))
-    elif not probe.listing_complete:
-        return
-    connection.execute(
-        update(GenerationRow)
-        .where(here, gone, GenerationRow.missing_since.is_(None))
-        .values(missing_since=probe.at)
-    )
+    if not listed:
+        gone = {"target": target_id, "gone": to_json(probe.gone), "now": probe.at}
+        connection.execute(_GONE, gone)
+    elif probe.listing_complete:
+        connection.execute(_UNLISTED, {"target": target_id, "now": probe.at})
 
 
 def forget_generations(connection: Connection, generations: Iterable[int]) -> None:
@@ -176,8 +144,8 @@ def forget_generations(connection: Connection, generations: Iterable[int]) -> No
 
     GitHub evicts indexes while their blobs survive, so there they are remembered.
     """
-    for number in sorted(generations):
-        connection.execute(delete(GenerationRow).where(GenerationRow.id == number))
+    rows = [{"row": number} for number in sorted(generations)]
+    execute_each(connection, _FORGET, rows)
 
 
 def _record_blobs(
@@ -187,7 +155,7 @@ def _record_blobs(
     rows = connection.execute(_BLOBS, {"target": target_id}).all()
     known = {row.digest for row in rows}
     new = sorted(probe.missing_blobs - known)
-    _many(
+    execute_each(
         connection,
         _ADD_BLOB,
         [
@@ -205,26 +173,9 @@ def _record_blobs(
             lost.append({"row": row.id, "previous": previous or probe.at})
         if row.missing_since is None and row.digest in probe.missing_blobs:
             missing.append({"row": row.id, "now": probe.at})
-    _many(connection, _FOUND, found)
-    _many(connection, _NOT_FOUND, lost)
-    _many(connection, _MISSING, missing)
-
-
-_blob = BlobRow.__table__
-_this = update(_blob).where(_blob.c.id == bindparam("row"))  # type: ignore[arg-type]
-_FOUND = _this.values(is_found=True, missing_since=None)
-_NOT_FOUND = _this.values(is_found=False, last_seen_at=bindparam("previous"))
-_MISSING = _this.values(missing_since=bindparam("now"))
-_BLOBS = select(_blob.c.id, _blob.c.digest, _blob.c.is_found, _blob.c.missing_since).where(
-    _blob.c.target_id == bindparam("target")
-)
-_ADD_BLOB = insert(_blob).values(  # type: ignore[arg-type]
-    target_id=bindparam("target"),
-    digest=bindparam("name"),
-    first_seen_at=bindparam("now"),
-    missing_since=bindparam("missing"),
-    is_found=False,
-)
+    execute_each(connection, _FOUND, found)
+    execute_each(connection, _NOT_FOUND, lost)
+    execute_each(connection, _MISSING, missing)
 
 
 def mark_missing(
@@ -232,22 +183,78 @@ def mark_missing(
 ) -> None:
     """Record blobs that were not found, so that a run notices if they are back."""
     rows = [{"blob": digest, "target": target_id, "now": now} for digest in sorted(blobs)]
-    _many(connection, _MARK_MISSING, rows)
+    execute_each(connection, _MARK_MISSING, rows)
 
 
-_MARK_MISSING = (
-    update(_blob)  # type: ignore[arg-type]
-    .where(
-        _blob.c.target_id == bindparam("target"),
-        _blob.c.digest == bindparam("blob"),
-        _blob.c.missing_since.is_(None),
-    )
-    .values(missing_since=bindparam("now"))
+_target: BindParameter[int] = bindparam("target")
+_row: BindParameter[int] = bindparam("row")
+_now: BindParameter[datetime] = bindparam("now")
+
+_ADD_TARGET = upsert(TARGET).on_conflict_do_nothing()
+_TARGET = select(TARGET.c.id).where(TARGET.c.name == bindparam("wanted"))
+_LOOKS = select(TARGET.c.probed_at, TARGET.c.listed_at).where(TARGET.c.id == _target)
+
+_DOUBTS = select(DOUBT.c.ref, DOUBT.c.key, DOUBT.c.cause).where(DOUBT.c.target_id == _target)
+_DOUBT = insert(DOUBT)
+_END_DOUBT = delete(DOUBT).where(
+    DOUBT.c.target_id == _target,
+    DOUBT.c.ref == bindparam("of_ref"),
+    DOUBT.c.key == bindparam("of_key"),
 )
 
+_ADOPT = update(GENERATION).where(GENERATION.c.id == _row).values(store_id=bindparam("entry"))
+_FORGET = delete(GENERATION).where(GENERATION.c.id == _row)
 
-def _many(
-    connection: Connection, statement: Insert | Update, rows: Sequence[Mapping[str, object]]
-) -> None:
-    if rows:
-        connection.execute(statement, rows)
+
+class _Presence:
+    """The statements for generations that a look shows, or does not show any more."""
+
+    def __init__(self, shown: ColumnElement[bool]) -> None:
+        here = update(GENERATION).where(GENERATION.c.target_id == _target)
+        was_shown = GENERATION.c.last_seen_at.is_(None)
+        # What was gone, and whose content was dropped, is not known again before it is read again.
+        is_dropped = GENERATION.c.size.is_not(None) & GENERATION.c.content.is_(None)
+        self.not_any_more = here.where(was_shown, ~shown).values(last_seen_at=bindparam("previous"))
+        self.again = here.where(
+            or_(~was_shown, GENERATION.c.missing_since.is_not(None)), shown, ~is_dropped
+        ).values(last_seen_at=None, missing_since=None)
+
+
+_is_listed = exists().where(
+    ENTRY.c.target_id == _target,
+    ENTRY.c.store_id == GENERATION.c.store_id,
+    ENTRY.c.last_seen_at.is_(None),
+)
+_LISTED = _Presence(_is_listed)
+_FOUND_BY_NAME = _Presence(GENERATION.c.id.in_(each("found")))
+_miss = (
+    update(GENERATION)
+    .where(GENERATION.c.target_id == _target, GENERATION.c.missing_since.is_(None))
+    .values(missing_since=_now)
+)
+_UNLISTED = _miss.where(~_is_listed)
+_GONE = _miss.where(GENERATION.c.id.in_(each("gone")))
+
+_BLOBS = select(BLOB.c.id, BLOB.c.digest, BLOB.c.is_found, BLOB.c.missing_since).where(
+    BLOB.c.target_id == _target
+)
+_ADD_BLOB = insert(BLOB).values(
+    target_id=_target,
+    digest=bindparam("name"),
+    first_seen_at=_now,
+    missing_since=bindparam("missing"),
+    is_found=False,
+)
+_blob = update(BLOB).where(BLOB.c.id == _row)
+_FOUND = _blob.values(is_found=True, missing_since=None)
+_NOT_FOUND = _blob.values(is_found=False, last_seen_at=bindparam("previous"))
+_MISSING = _blob.values(missing_since=_now)
+_MARK_MISSING = (
+    update(BLOB)
+    .where(
+        BLOB.c.target_id == _target,
+        BLOB.c.digest == bindparam("blob"),
+        BLOB.c.missing_since.is_(None),
+    )
+    .values(missing_since=_now)
+)

@@ -3,10 +3,11 @@
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, func, literal, or_, select
+from sqlalchemy import BindParameter, Connection, bindparam, func, literal, or_, select
 
 from maintainer.errors import NoReportError
-from maintainer.graph.tables import ACTION, KEEP, RUN, TARGET, OutcomeText
+from maintainer.graph.columns import OutcomeText
+from maintainer.graph.tables import ACTION, KEEP, RUN, TARGET
 from maintainer.graph.trends import with_trend
 from maintainer.model.outcome import Kept
 from maintainer.report.actions import make_action
@@ -19,7 +20,6 @@ REPORTS = 100
 """This many of the newest runs keep their report and decisions, whatever they did."""
 _NAMED = 5
 """Up to this many targets are named."""
-_KEPT = ("subject", "ref", "store_id", "size", "facts")
 _MAX_INTEGER = 2**63 - 1
 """The highest number that SQLite holds."""
 
@@ -46,19 +46,17 @@ def load_report(
 
     With a target, of the last run on that. Raises NoReportError if there is none.
     """
-    query = select(RUN.c.id).order_by(RUN.c.id.desc()).limit(1)
     if target is not None:
-        query = query.join(TARGET, TARGET.c.id == RUN.c.target_id).where(TARGET.c.name == target)
-        row = connection.execute(query.where(RUN.c.report.is_not(None))).first()
+        row = connection.execute(_LAST_OF, {"target": target}).first()
         if row is None:
             raise NoReportError(_no_report_of(connection, target))
     elif run is None:
-        row = connection.execute(query.where(RUN.c.report.is_not(None))).first()
+        row = connection.execute(_LAST).first()
         if row is None:
             raise NoReportError("the database holds no report yet: run `maintainer gc` first")
     else:
         known = abs(run) <= _MAX_INTEGER
-        row = connection.execute(query.where(RUN.c.id == run)).first() if known else None
+        row = connection.execute(_THIS, {"run": run}).first() if known else None
         if row is None:
             raise NoReportError(f"the database holds no run {run}: see `maintainer runs`")
     report = read_report(connection, row.id)
@@ -71,8 +69,7 @@ def load_report(
 
 
 def _no_report_of(connection: Connection, target: str) -> str:
-    names = connection.execute(select(TARGET.c.name).order_by(TARGET.c.name).limit(_NAMED + 1))
-    known = [printable(name) for name in names.scalars()]
+    known = [printable(name) for name in connection.execute(_SOME_TARGETS).scalars()]
     some = ", ".join(known[:_NAMED]) + (", …" if len(known) > _NAMED else "")
     return f"the database holds no report of {printable(target)}; it holds: {some or 'none'}"
 
@@ -92,10 +89,10 @@ Fields = dict[str, msgspec.Raw]
 
 def load_content(connection: Connection, run: int) -> bytes | None:
     """Return the report of a run as JSON, without its actions and the trend, if it has one."""
-    row = connection.execute(select(RUN.c.report, RUN.c.same_as).where(RUN.c.id == run)).first()
+    row = connection.execute(_CONTENT, {"run": run}).first()
     if row is None or row.report is None or row.same_as is None:
         return row and row.report
-    same = connection.execute(select(RUN.c.report).where(RUN.c.id == row.same_as)).scalar()
+    same = connection.scalar(_CONTENT, {"run": row.same_as})
     if same is None:
         return None
     known, changed = (msgspec.json.decode(one, type=Fields) for one in (same, row.report))
@@ -104,29 +101,8 @@ def load_content(connection: Connection, run: int) -> bytes | None:
 
 def load_actions(connection: Connection, run: int) -> tuple[ActionReport, ...]:
     """Return what a run did, in order, and then what it kept: of many deletions the first ones."""
-    number = func.row_number().over(partition_by=ACTION.c.kind, order_by=ACTION.c.position)
-    numbered = select(ACTION.c.id, number.label("number")).where(ACTION.c.run_id == run).subquery()
-    done = connection.execute(
-        select(ACTION.c.kind, *(ACTION.c[name] for name in _KEPT), ACTION.c.outcome_facts)
-        .join(numbered, numbered.c.id == ACTION.c.id)
-        .where((ACTION.c.kind != "delete") | (numbered.c.number <= LISTED))
-        .order_by(ACTION.c.position)
-    )
-    kept = connection.execute(
-        select(
-            literal("keep").label("kind"),
-            *(KEEP.c[name] for name in _KEPT),
-            literal(Kept(), OutcomeText).label("outcome_facts"),
-        )
-        .join(RUN, RUN.c.target_id == KEEP.c.target_id)
-        .where(
-            RUN.c.id == run,
-            RUN.c.has_plan,
-            KEEP.c.first_run <= run,
-            or_(KEEP.c.last_run.is_(None), KEEP.c.last_run >= run),
-        )
-        .order_by(KEEP.c.store_id, KEEP.c.id)
-    )
+    done = connection.execute(_DONE, {"run": run, "listed": LISTED})
+    kept = connection.execute(_KEPT, {"run": run})
     return tuple(
         make_action(
             row.kind,
@@ -143,31 +119,88 @@ def load_actions(connection: Connection, run: int) -> tuple[ActionReport, ...]:
 
 def count_unlisted(connection: Connection, run: int) -> tuple[ActionTotal, ...]:
     """Return the totals of the deletions that `load_actions` leaves out, by outcome."""
-    rest = (
-        select(ACTION.c.outcome, ACTION.c.size)
-        .where(ACTION.c.run_id == run, ACTION.c.kind == "delete")
-        .order_by(ACTION.c.position)
-        .offset(LISTED)
-        .subquery()
-    )
-    rows = connection.execute(
-        select(rest.c.outcome, func.count(), func.coalesce(func.sum(rest.c.size), 0))
-        .group_by(rest.c.outcome)
-        .order_by(rest.c.outcome)
-    )
+    rows = connection.execute(_UNLISTED, {"run": run, "listed": LISTED})
     return tuple(ActionTotal("delete", *row) for row in rows)
 
 
 def list_runs(connection: Connection, limit: int) -> list[RunSummary]:
     """Return the last runs, newest first."""
-    rows = connection.execute(
-        select(
-            RUN.c.id.label("run"),
-            TARGET.c.name.label("target"),
-            *(RUN.c[name] for name in RunSummary.__struct_fields__[2:]),
-        )
-        .join(TARGET, TARGET.c.id == RUN.c.target_id)
-        .order_by(RUN.c.id.desc())
-        .limit(min(limit, _MAX_INTEGER))
-    )
+    rows = connection.execute(_RUNS, {"limit": min(limit, _MAX_INTEGER)})
     return [RunSummary(*row) for row in rows]
+
+
+_run: BindParameter[int] = bindparam("run")
+_listed: BindParameter[int] = bindparam("listed")
+_LAST = select(RUN.c.id).where(RUN.c.report.is_not(None)).order_by(RUN.c.id.desc()).limit(1)
+_LAST_OF = _LAST.join(TARGET, TARGET.c.id == RUN.c.target_id).where(
+    TARGET.c.name == bindparam("target")
+)
+_SOME_TARGETS = select(TARGET.c.name).order_by(TARGET.c.name).limit(_NAMED + 1)
+_THIS = select(RUN.c.id).where(RUN.c.id == _run)
+_CONTENT = select(RUN.c.report, RUN.c.same_as).where(RUN.c.id == _run)
+
+_numbered = (
+    select(
+        ACTION.c.id,
+        func.row_number()
+        .over(partition_by=ACTION.c.kind, order_by=ACTION.c.position)
+        .label("number"),
+    )
+    .where(ACTION.c.run_id == _run)
+    .subquery()
+)
+_DONE = (
+    select(
+        ACTION.c.kind,
+        ACTION.c.subject,
+        ACTION.c.ref,
+        ACTION.c.store_id,
+        ACTION.c.size,
+        ACTION.c.facts,
+        ACTION.c.outcome_facts,
+    )
+    .join(_numbered, _numbered.c.id == ACTION.c.id)
+    .where((ACTION.c.kind != "delete") | (_numbered.c.number <= _listed))
+    .order_by(ACTION.c.position)
+)
+_KEPT = (
+    select(
+        literal("keep").label("kind"),
+        KEEP.c.subject,
+        KEEP.c.ref,
+        KEEP.c.store_id,
+        KEEP.c.size,
+        KEEP.c.facts,
+        literal(Kept(), OutcomeText).label("outcome_facts"),
+    )
+    .join(RUN, RUN.c.target_id == KEEP.c.target_id)
+    .where(
+        RUN.c.id == _run,
+        RUN.c.has_plan,
+        KEEP.c.first_run <= _run,
+        or_(KEEP.c.last_run.is_(None), KEEP.c.last_run >= _run),
+    )
+    .order_by(KEEP.c.store_id, KEEP.c.id)
+)
+_rest = (
+    select(ACTION.c.outcome, ACTION.c.size)
+    .where(ACTION.c.run_id == _run, ACTION.c.kind == "delete")
+    .order_by(ACTION.c.position)
+    .offset(_listed)
+    .subquery()
+)
+_UNLISTED = (
+    select(_rest.c.outcome, func.count(), func.coalesce(func.sum(_rest.c.size), 0))
+    .group_by(_rest.c.outcome)
+    .order_by(_rest.c.outcome)
+)
+_RUNS = (
+    select(
+        RUN.c.id.label("run"),
+        TARGET.c.name.label("target"),
+        *(RUN.c[name] for name in RunSummary.__struct_fields__[2:]),
+    )
+    .join(TARGET, TARGET.c.id == RUN.c.target_id)
+    .order_by(RUN.c.id.desc())
+    .limit(bindparam("limit"))
+)

@@ -2,31 +2,43 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey
 from maintainer.graph.database import this_process
 from maintainer.graph.generations import record_generations
 from maintainer.graph.memory import note_marked, note_up_to_date
-from maintainer.graph.models import (
-    ActionRow,
-    BlobRow,
-    EntryRow,
-    GenerationRow,
-    KeepRow,
-    RefRow,
-    RunRow,
-    Target,
-    reason_columns,
-)
 from maintainer.graph.record import forget_generations, mark_missing
 from maintainer.graph.reports import REPORTS, Fields, load_content
+from maintainer.graph.tables import (
+    ACTION,
+    BLOB,
+    ENTRY,
+    GENERATION,
+    KEEP,
+    REF,
+    RUN,
+    TARGET,
+)
 from maintainer.graph.trends import save_states
+from maintainer.graph.values import execute_each
 from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.model.marks import Marks, State
+from maintainer.model.reason import code_of
 from maintainer.report import Report
 
 _REMEMBERED_FOR = timedelta(days=90)
@@ -36,9 +48,7 @@ _RUNS = 10_000
 
 def end_killed_runs(connection: Connection, now: datetime) -> None:
     """Record that runs still `running` were killed; only the holder of the lock can know that."""
-    connection.execute(
-        update(RunRow).where(RunRow.status == "running").values(status="killed", finished_at=now)
-    )
+    connection.execute(_END_KILLED, {"now": now})
 
 
 _MOMENT = timedelta(microseconds=1)
@@ -46,11 +56,9 @@ _MOMENT = timedelta(microseconds=1)
 
 def next_moment(connection: Connection, target_id: int, now: datetime) -> datetime:
     """Return the first moment from now on that is not the time of an earlier list of entries."""
-    last = connection.execute(select(Target.listed_at).where(Target.id == target_id)).scalar_one()
-    gone = exists().where(
-        EntryRow.target_id == target_id, EntryRow.missing_since == bindparam("at")
-    )
-    while now == last or connection.execute(select(gone), {"at": now}).scalar_one():
+    here = {"target": target_id}
+    last = connection.execute(_LISTED_AT, here).scalar_one()
+    while now == last or connection.execute(_HAS_GONE, here | {"at": now}).scalar_one():
         now += _MOMENT
     return now
 
@@ -66,7 +74,8 @@ def begin_run(connection: Connection, target_id: int, now: datetime, *, dry_run:
         "dry_run": dry_run,
         "status": "running",
     }
-    return connection.execute(insert(RunRow).values(values).returning(RunRow.id)).scalar_one()
+    added = connection.execute(_BEGIN, values)
+    return int(added.scalar_one())
 
 
 def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan) -> None:
@@ -93,27 +102,15 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
             state, reason, since = row
             rows.append(
                 {
+                    "target": target_id,
                     "at": entry.store_id,
-                    "state": state,
+                    "new_state": state,
                     "since": since,
-                    **reason_columns(reason),
+                    "code": code_of(reason),
+                    "all": reason,
                 }
             )
-    if rows:
-        connection.execute(
-            update(EntryRow.__table__)  # type: ignore[arg-type]
-            .where(
-                EntryRow.__table__.c.target_id == target_id,
-                EntryRow.__table__.c.store_id == bindparam("at"),
-            )
-            .values(
-                state=bindparam("state"),
-                reason=bindparam("reason"),
-                facts=bindparam("facts"),
-                unreferenced_since=bindparam("since"),
-            ),
-            rows,
-        )
+    execute_each(connection, _MARK, rows)
 
 
 def save_index_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan) -> None:
@@ -130,10 +127,9 @@ def note_blocked(
     connection: Connection, target_id: int, now: datetime, *, blocked: bool
 ) -> datetime | None:
     """Remember whether a run could delete blobs; return since when none could, if that is so."""
-    here = Target.id == target_id
-    since = connection.execute(select(Target.blocked_since).where(here)).scalar_one()
+    since = connection.execute(_BLOCKED_SINCE, {"target": target_id}).scalar_one()
     since = (since or now) if blocked else None
-    connection.execute(update(Target).where(here).values(blocked_since=since))
+    connection.execute(_BLOCK, {"target": target_id, "since": since})
     return since
 
 
@@ -168,22 +164,8 @@ def _start_clocks(
     connection: Connection, target_id: int, generations: Iterable[int], now: datetime
 ) -> None:
     """Record that builders no longer read these generations, unless already recorded."""
-    entry, generation = EntryRow.__table__, GenerationRow.__table__.c
-    rows = [{"row": number} for number in sorted(generations)]
-    store_id = (
-        select(generation.store_id).where(generation.id == bindparam("row")).scalar_subquery()
-    )
-    if rows:
-        connection.execute(
-            update(entry)  # type: ignore[arg-type]
-            .where(
-                entry.c.target_id == target_id,
-                entry.c.store_id == store_id,
-                entry.c.unreferenced_since.is_(None),
-            )
-            .values(unreferenced_since=now, state=State.SUPERSEDED.value),
-            rows,
-        )
+    rows = [{"target": target_id, "row": number, "now": now} for number in sorted(generations)]
+    execute_each(connection, _START_CLOCK, rows)
 
 
 def save_swept(
@@ -191,35 +173,21 @@ def save_swept(
 ) -> None:
     """Remember what is gone."""
     gone = [
-        {"at": one.delete.entry.store_id, **reason_columns(one.delete.reason)}
+        {
+            "target": target_id,
+            "at": one.delete.entry.store_id,
+            "code": code_of(one.delete.reason),
+            "all": one.delete.reason,
+            "now": now,
+        }
         for one in swept
         if one.is_gone
     ]
     if not gone:
         return
-    entry, generation = EntryRow.__table__, GenerationRow.__table__
-    connection.execute(
-        update(entry)  # type: ignore[arg-type]
-        .where(entry.c.target_id == target_id, entry.c.store_id == bindparam("at"))
-        .values(
-            state="deleted",
-            reason=bindparam("reason"),
-            facts=bindparam("facts"),
-            missing_since=now,
-        ),
-        gone,
-    )
+    connection.execute(_DELETE, gone)
     _note_missing_blobs(connection, target_id, swept, now)
-    is_gone = exists().where(
-        entry.c.target_id == target_id,
-        entry.c.store_id == generation.c.store_id,
-        entry.c.missing_since == now,
-    )
-    connection.execute(
-        update(generation)  # type: ignore[arg-type]
-        .where(generation.c.target_id == target_id, is_gone)
-        .values(missing_since=now)
-    )
+    connection.execute(_DELETE_GENERATIONS, {"target": target_id, "now": now})
 
 
 def _note_missing_blobs(
@@ -228,28 +196,8 @@ def _note_missing_blobs(
     """Record which blobs are gone, so that no run looks up what it deleted itself."""
     keys = (one.delete.entry.parsed for one in swept if one.is_gone)
     deleted = {key.digest for key in keys if isinstance(key, BlobKey)}
-    others = exists().where(
-        EntryRow.kind == "blob",
-        EntryRow.digest == BlobRow.digest,
-        EntryRow.missing_since.is_(None),
-        EntryRow.content_missing_since.is_(None),
-        RefRow.id == EntryRow.ref_id,
-        RefRow.target_id == target_id,
-        RefRow.readable,
-    )
-    rows = [{"blob": digest} for digest in sorted(deleted)]
-    if rows:
-        connection.execute(
-            update(BlobRow.__table__)  # type: ignore[arg-type]
-            .where(
-                BlobRow.target_id == target_id,
-                BlobRow.digest == bindparam("blob"),
-                BlobRow.missing_since.is_(None),
-                ~others,
-            )
-            .values(missing_since=now),
-            rows,
-        )
+    rows = [{"target": target_id, "blob": digest, "now": now} for digest in sorted(deleted)]
+    execute_each(connection, _MISS_BLOB, rows)
 
 
 def finish_run(connection: Connection, report: Report) -> None:
@@ -273,9 +221,7 @@ def _encode(report: Report) -> bytes:
 def _finish(connection: Connection, report: Report, more: Mapping[str, object]) -> None:
     save_states(connection, report)
     connection.execute(
-        update(RunRow)
-        .where(RunRow.id == report.run)
-        .values(
+        _FINISH.values(
             finished_at=report.finished_at,
             status=report.status,
             entries=sum(total.entries for total in report.entries),
@@ -288,7 +234,8 @@ def _finish(connection: Connection, report: Report, more: Mapping[str, object]) 
             # Without a runtime token a run cannot know.
             results_usable=report.results_usable if report.readable else None,
             **more,
-        )
+        ),
+        {"run": report.run},
     )
     _forget_runs(connection, report)
 
@@ -298,34 +245,103 @@ def _forget_runs(connection: Connection, report: Report) -> None:
 
     A service may run every few seconds; the file must not grow without limit.
     """
-    target = select(RunRow.target_id).where(RunRow.id == report.run).scalar_subquery()
-    runs = select(RunRow.id).where(RunRow.target_id == target).order_by(RunRow.id.desc())
-    newest = runs.limit(REPORTS)
-    repeated = select(RunRow.same_as).where(RunRow.id.in_(newest), RunRow.same_as.is_not(None))
-    too_old = or_(
-        RunRow.started_at < report.started_at - _REMEMBERED_FOR,
-        RunRow.id.in_(runs.offset(_RUNS)),
+    asked: dict[str, object] = {"run": report.run, "reports": REPORTS}
+    too_old = {"before": report.started_at - _REMEMBERED_FOR, "runs": _RUNS}
+    connection.execute(_FORGET_RUNS, asked | too_old)
+    dull = [{"row": number} for number in connection.scalars(_DULL, asked)]
+    execute_each(connection, _DROP_ACTIONS, dull)
+    execute_each(connection, _DROP_REPORT, dull)
+    connection.execute(_FORGET_KEEPS, {"run": report.run})
+
+
+_target: BindParameter[int] = bindparam("target")
+_run: BindParameter[int] = bindparam("run")
+_row: BindParameter[int] = bindparam("row")
+_now: BindParameter[datetime] = bindparam("now")
+_at: BindParameter[int] = bindparam("at")
+_reason: dict[str, BindParameter[Any]] = {"reason": bindparam("code"), "facts": bindparam("all")}
+
+_END_KILLED = update(RUN).where(RUN.c.status == "running").values(status="killed", finished_at=_now)
+_LISTED_AT = select(TARGET.c.listed_at).where(TARGET.c.id == _target)
+_HAS_GONE = select(
+    exists().where(ENTRY.c.target_id == _target, ENTRY.c.missing_since == bindparam("at"))
+)
+_BEGIN = insert(RUN).returning(RUN.c.id)
+
+_entry = update(ENTRY).where(ENTRY.c.target_id == _target, ENTRY.c.store_id == _at)
+_MARK = _entry.values(
+    **_reason, state=bindparam("new_state"), unreferenced_since=bindparam("since")
+)
+_DELETE = _entry.values(**_reason, state="deleted", missing_since=_now)
+_DELETE_GENERATIONS = (
+    update(GENERATION)
+    .where(
+        GENERATION.c.target_id == _target,
+        exists().where(
+            ENTRY.c.target_id == _target,
+            ENTRY.c.store_id == GENERATION.c.store_id,
+            ENTRY.c.missing_since == _now,
+        ),
     )
-    is_past = RunRow.target_id == target, too_old, RunRow.id.not_in(repeated)
-    connection.execute(delete(RunRow).where(*is_past))
-    dull = select(RunRow.id).where(
-        RunRow.target_id == target,
-        RunRow.id.not_in(newest),
-        RunRow.id.not_in(repeated),
-        RunRow.report.is_not(None),
-        RunRow.status == "done",
-        RunRow.indexes_written == 0,
-        RunRow.entries_deleted == 0,
+    .values(missing_since=_now)
+)
+_START_CLOCK = (
+    update(ENTRY)
+    .where(
+        ENTRY.c.target_id == _target,
+        ENTRY.c.store_id
+        == select(GENERATION.c.store_id).where(GENERATION.c.id == _row).scalar_subquery(),
+        ENTRY.c.unreferenced_since.is_(None),
     )
-    numbers = connection.execute(dull).scalars().all()
-    connection.execute(delete(ActionRow).where(ActionRow.run_id.in_(numbers)))
-    here = RunRow.id.in_(numbers)
-    connection.execute(update(RunRow).where(here).values(report=None, has_plan=False))
-    shows_it = exists().where(
-        RunRow.target_id == target,
-        RunRow.has_plan,
-        RunRow.id.between(KeepRow.first_run, KeepRow.last_run),
+    .values(unreferenced_since=_now, state=State.SUPERSEDED.value)
+)
+_MISS_BLOB = (
+    update(BLOB)
+    .where(
+        BLOB.c.target_id == _target,
+        BLOB.c.digest == bindparam("blob"),
+        BLOB.c.missing_since.is_(None),
+        ~exists().where(
+            ENTRY.c.kind == "blob",
+            ENTRY.c.digest == BLOB.c.digest,
+            ENTRY.c.missing_since.is_(None),
+            ENTRY.c.content_missing_since.is_(None),
+            REF.c.id == ENTRY.c.ref_id,
+            REF.c.target_id == _target,
+            REF.c.readable,
+        ),
     )
-    connection.execute(
-        delete(KeepRow).where(KeepRow.target_id == target, KeepRow.last_run.is_not(None), ~shows_it)
-    )
+    .values(missing_since=_now)
+)
+_BLOCKED_SINCE = select(TARGET.c.blocked_since).where(TARGET.c.id == _target)
+_BLOCK = update(TARGET).where(TARGET.c.id == _target).values(blocked_since=bindparam("since"))
+
+_FINISH = update(RUN).where(RUN.c.id == _run)
+_this_target = select(RUN.c.target_id).where(RUN.c.id == _run).scalar_subquery()
+_of_target = RUN.c.target_id == _this_target
+_runs = select(RUN.c.id).where(_of_target).order_by(RUN.c.id.desc())
+_newest = _runs.limit(bindparam("reports"))
+_repeated = select(RUN.c.same_as).where(RUN.c.id.in_(_newest), RUN.c.same_as.is_not(None))
+_FORGET_RUNS = delete(RUN).where(
+    _of_target,
+    or_(RUN.c.started_at < bindparam("before"), RUN.c.id.in_(_runs.offset(bindparam("runs")))),
+    RUN.c.id.not_in(_repeated),
+)
+_DULL = select(RUN.c.id).where(
+    _of_target,
+    RUN.c.id.not_in(_newest),
+    RUN.c.id.not_in(_repeated),
+    RUN.c.report.is_not(None),
+    RUN.c.status == "done",
+    RUN.c.indexes_written == 0,
+    RUN.c.entries_deleted == 0,
+)
+_DROP_ACTIONS = delete(ACTION).where(ACTION.c.run_id == _row)
+_DROP_REPORT = update(RUN).where(RUN.c.id == _row).values(report=None, has_plan=False)
+_FORGET_KEEPS = delete(KEEP).where(
+    KEEP.c.target_id == _this_target,
+    KEEP.c.last_run.is_not(None),
+    ~exists().where(
+        _of_target, RUN.c.has_plan, RUN.c.id.between(KEEP.c.first_run, KEEP.c.last_run)
+    ),
+)

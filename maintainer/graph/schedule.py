@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from maintainer.graph.models import RunRow, ScheduledRow, Target
+from maintainer.graph.tables import RUN, SCHEDULED, TARGET
 from maintainer.report.words import format_count
 
 
@@ -90,7 +90,7 @@ class TargetStatus(msgspec.Struct, frozen=True):
 
 def load_schedule(connection: Connection) -> dict[str, Scheduled]:
     """Return when each target runs next, by name."""
-    rows = connection.execute(select(ScheduledRow))
+    rows = connection.execute(select(SCHEDULED))
     return {
         row.name: Scheduled(
             name=row.name,
@@ -109,8 +109,8 @@ def load_schedule(connection: Connection) -> dict[str, Scheduled]:
 
 def forget_other_targets(connection: Connection, caches: Mapping[str, str]) -> None:
     """Delete the targets that are not configured, or have another cache than in `caches`."""
-    target = tuple_(ScheduledRow.name, ScheduledRow.cache)
-    connection.execute(delete(ScheduledRow).where(target.not_in(list(caches.items()))))
+    target = tuple_(SCHEDULED.c.name, SCHEDULED.c.cache)
+    connection.execute(delete(SCHEDULED).where(target.not_in(list(caches.items()))))
 
 
 def save_target(
@@ -132,7 +132,7 @@ def save_target(
         "due_at": next_run_at,
     }
     connection.execute(
-        upsert(ScheduledRow)
+        upsert(SCHEDULED)
         .values(values | {"name": name, "cache": cache, "failures": 0})
         .on_conflict_do_update(index_elements=["name"], set_=values)
     )
@@ -143,7 +143,7 @@ def claim(
 ) -> None:
     """Record that a target runs from now on, and when it runs next."""
     connection.execute(
-        update(ScheduledRow)
+        update(SCHEDULED)
         .where(_is(name, cache))
         .values(running_since=now, next_run_at=next_run_at, due_at=next_run_at)
     )
@@ -155,27 +155,27 @@ def end_killed_attempts(connection: Connection, now: datetime) -> set[str]:
     Their runs, if they had begun, must be recorded as killed already.
     """
     run = (
-        select(func.min(RunRow.id))
-        .join(Target, Target.id == RunRow.target_id)
+        select(func.min(RUN.c.id))
+        .join(TARGET, TARGET.c.id == RUN.c.target_id)
         .where(
-            RunRow.status == "killed",
-            RunRow.started_at >= ScheduledRow.running_since,
-            or_(ScheduledRow.target.is_(None), ScheduledRow.target == Target.name),
+            RUN.c.status == "killed",
+            RUN.c.started_at >= SCHEDULED.c.running_since,
+            or_(SCHEDULED.c.target.is_(None), SCHEDULED.c.target == TARGET.c.name),
         )
         .scalar_subquery()
     )
     killed = connection.execute(
-        update(ScheduledRow)
-        .where(ScheduledRow.running_since.is_not(None))
+        update(SCHEDULED)
+        .where(SCHEDULED.c.running_since.is_not(None))
         .values(
             running_since=None,
             finished_at=now,
             status="failed",
             problem="the process was killed during the run",
             run_id=run,
-            failures=ScheduledRow.failures + 1,
+            failures=SCHEDULED.c.failures + 1,
         )
-        .returning(ScheduledRow.name)
+        .returning(SCHEDULED.c.name)
     )
     return set(killed.scalars())
 
@@ -215,10 +215,10 @@ def release(
     if result.status == "done":
         values["failures"] = 0
     row = connection.execute(
-        update(ScheduledRow)
+        update(SCHEDULED)
         .where(_is(name, cache))
-        .values(values | ({"failures": ScheduledRow.failures + 1} if failed else {}))
-        .returning(ScheduledRow.failures, ScheduledRow.next_run_at)
+        .values(values | ({"failures": SCHEDULED.c.failures + 1} if failed else {}))
+        .returning(SCHEDULED.c.failures, SCHEDULED.c.next_run_at)
     ).first()
     return Released(row.failures, row.next_run_at) if row else None
 
@@ -226,32 +226,32 @@ def release(
 def postpone(connection: Connection, name: str, cache: str, until: datetime) -> None:
     """Record another time for the next run."""
     values = {"next_run_at": until, "due_at": until}
-    connection.execute(update(ScheduledRow).where(_is(name, cache)).values(values))
+    connection.execute(update(SCHEDULED).where(_is(name, cache)).values(values))
 
 
 def skip(connection: Connection, name: str, cache: str, until: datetime) -> None:
     """Record that a run is skipped: the target stays overdue until the next one."""
-    connection.execute(update(ScheduledRow).where(_is(name, cache)).values(next_run_at=until))
+    connection.execute(update(SCHEDULED).where(_is(name, cache)).values(next_run_at=until))
 
 
 def _is(name: str, cache: str) -> ColumnElement[bool]:
     """Match a target, unless it was given another cache during its run."""
-    return and_(ScheduledRow.name == name, ScheduledRow.cache == cache)
+    return and_(SCHEDULED.c.name == name, SCHEDULED.c.cache == cache)
 
 
 def load_statuses(connection: Connection) -> list[TargetStatus]:
     """Return the status of all targets, in the order of the configuration."""
     success = (
-        select(Target.name, func.max(RunRow.finished_at).label("at"))
-        .join(Target, Target.id == RunRow.target_id)
-        .where(RunRow.status == "done", RunRow.dry_run.is_(False))
-        .group_by(Target.name)
+        select(TARGET.c.name, func.max(RUN.c.finished_at).label("at"))
+        .join(TARGET, TARGET.c.id == RUN.c.target_id)
+        .where(RUN.c.status == "done", RUN.c.dry_run.is_(False))
+        .group_by(TARGET.c.name)
         .subquery()
     )
     rows = connection.execute(
-        select(ScheduledRow, success.c.at.label("success_at"))
-        .join(success, success.c.name == ScheduledRow.target, isouter=True)
-        .order_by(ScheduledRow.position, ScheduledRow.name)
+        select(SCHEDULED, success.c.at.label("success_at"))
+        .join(success, success.c.name == SCHEDULED.c.target, isouter=True)
+        .order_by(SCHEDULED.c.position, SCHEDULED.c.name)
     )
     return [
         TargetStatus(
@@ -277,7 +277,7 @@ def load_statuses(connection: Connection) -> list[TargetStatus]:
 def last_reported_run(connection: Connection, target: str | None) -> int | None:
     """Return the number of the last run on a cache that has a report."""
     return connection.execute(
-        select(func.max(RunRow.id))
-        .join(Target, Target.id == RunRow.target_id)
-        .where(Target.name == target, RunRow.report.is_not(None))
+        select(func.max(RUN.c.id))
+        .join(TARGET, TARGET.c.id == RUN.c.target_id)
+        .where(TARGET.c.name == target, RUN.c.report.is_not(None))
     ).scalar()

@@ -1,197 +1,409 @@
-"""The columns that reports are read from, as plain tables.
+"""The tables. People query the views (see the migrations); the tables may change with any version.
 
-Reading a report needs no ORM, and importing that with all models takes as long as the rest. A test
-checks that these tables agree with the models.
+All times are UTC. Rows hang below a target, so that deleting one deletes all that is known of it.
+What every look shows again is not written again: a row says when it was last seen only once a look
+has not shown it.
+
+These are plain tables: no statement here needs an ORM, which takes long to import.
 """
 
-import zlib
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime
 from typing import Any
 
-import msgspec
 from sqlalchemy import (
     Boolean,
-    Dialect,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    Index,
     Integer,
     LargeBinary,
-    TableClause,
+    MetaData,
+    SQLColumnExpression,
+    Table,
     Text,
-    TypeDecorator,
-    column,
-    table,
+    UniqueConstraint,
+    select,
+    text,
 )
 from sqlalchemy.types import TypeEngine
 
-from maintainer.model.outcome import Outcome
-from maintainer.model.reason import Reason
+from maintainer.graph.columns import OutcomeText, Packed, ReasonText, UtcDateTime
+from maintainer.model.outcome import AlreadyGone, Done
+from maintainer.model.reason import Reason, code_of
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware time, kept as microseconds since 1970; the views show it as text."""
-
-    impl = Integer
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        """Return the number, which needs the zone."""
-        del dialect
-        return None if value is None else to_number(value)
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        """Return the time, in UTC."""
-        del dialect
-        return None if value is None else _EPOCH + timedelta(microseconds=value)
+CARRIED_OUT = tuple(code_of(outcome) for outcome in (Done(), AlreadyGone()))
+"""The codes of the outcomes after which what was decided is so."""
 
 
-def to_number(moment: datetime) -> int:
-    """Return a time as the tables hold it."""
-    if moment.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return (moment - _EPOCH) // _MICROSECOND
+def reason_columns(reason: Reason) -> dict[str, object]:
+    """Return what the columns of a row hold of a reason: its code, and all of it."""
+    return {"reason": code_of(reason), "facts": reason}
 
 
-class Packed(TypeDecorator[bytes]):
-    """Some content, compressed."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> bytes | None:
-        """Compress it."""
-        del dialect
-        return None if value is None else zlib.compress(value, _LEVEL)
-
-    def process_result_value(self, value: bytes | None, dialect: Dialect) -> bytes | None:
-        """Return what was compressed; a malformed value as it is, for its reader to refuse."""
-        del dialect
-        try:
-            return None if value is None else zlib.decompress(value)
-        except (TypeError, zlib.error):
-            return value
+def _column(name: str, of: type[TypeEngine[Any]], **more: Any) -> Column[Any]:  # noqa: ANN401
+    return Column(name, of, nullable=False, **more)
 
 
-_LEVEL = 1
-"""The fastest: what cannot be compressed are digests."""
+def _optional(name: str, of: type[TypeEngine[Any]], **more: Any) -> Column[Any]:  # noqa: ANN401
+    return Column(name, of, **more)
 
 
-class ReasonText(TypeDecorator[Reason]):
-    """A reason, kept as the text of a JSON object."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Reason | None, dialect: Dialect) -> str | None:
-        """Return the text of a reason."""
-        del dialect
-        return None if value is None else msgspec.json.encode(value).decode()
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Reason | None:
-        """Return the reason of a text."""
-        del dialect
-        return None if value is None else _decode_reason(value)
+def _parent(name: str, table: str, **more: Any) -> Column[Any]:  # noqa: ANN401
+    return Column(name, ForeignKey(f"{table}.id", ondelete="CASCADE"), nullable=False, **more)
 
 
-class OutcomeText(TypeDecorator[Outcome]):
-    """An outcome, kept as the text of a JSON object."""
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
 
-    impl = Text
-    cache_ok = True
+TARGET = Table(
+    "target",
+    METADATA,
+    _column("id", Integer, primary_key=True),
+    _column("name", Text, unique=True),
+    # When a run last looked what there is, and recorded it.
+    _optional("probed_at", UtcDateTime),
+    # The same, of the last look that could list entries.
+    _optional("listed_at", UtcDateTime),
+    # The last run, if it did everything and had nothing to do.
+    _optional("idle_run", Integer),
+    # Of what it depended on.
+    _optional("idle_fingerprint", LargeBinary),
+    _optional("idle_since", UtcDateTime),
+    # When something falls due at the earliest.
+    _optional("idle_until", UtcDateTime),
+    # Since when no run could delete blobs, if so; runs that could not list entries do not count.
+    _optional("blocked_since", UtcDateTime),
+)
+"""One cache that is maintained."""
 
-    def process_bind_param(self, value: Outcome | None, dialect: Dialect) -> str | None:
-        """Return the text of an outcome."""
-        del dialect
-        return None if value is None else msgspec.json.encode(value).decode()
+REF = Table(
+    "ref",
+    METADATA,
+    _column("id", Integer, primary_key=True),
+    _parent("target_id", "target"),
+    _column("name", Text),
+    _column("readable", Boolean),
+    _column("writable", Boolean),
+    UniqueConstraint("target_id", "name"),
+)
+"""A git ref that has written entries."""
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Outcome | None:
-        """Return the outcome of a text."""
-        del dialect
-        return None if value is None else _OUTCOMES.decode(value)
+SCOPE = Table(
+    "scope",
+    METADATA,
+    _column("id", Integer, primary_key=True),
+    _parent("target_id", "target"),
+    _column("name", Text),
+    UniqueConstraint("target_id", "name"),
+)
+"""A scope of BuildKit's."""
 
-
-_REASONS: msgspec.json.Decoder[Reason] = msgspec.json.Decoder(Reason)
-_OUTCOMES: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
-
-
-@lru_cache(maxsize=4096)
-def _decode_reason(text: str) -> Reason:
-    """Decode a reason. Many entries have the same, and then they share one object."""
-    return _REASONS.decode(text)
-
-
-def _table(name: str, columns: Mapping[str, type[TypeEngine[Any]]]) -> TableClause:
-    return table(name, *(column(one, type_) for one, type_ in columns.items()))
-
-
-TARGET = _table("target", {"id": Integer, "name": Text})
-REF = _table("ref", {"id": Integer, "name": Text})
-ENTRY = _table(
+ENTRY = Table(
     "entry",
-    {
-        "target_id": Integer,
-        "ref_id": Integer,
-        "key": Text,
-        "size": Integer,
-        "first_seen_at": UtcDateTime,
-        "missing_since": UtcDateTime,
-        "state": Text,
-    },
+    METADATA,
+    _column("id", Integer, primary_key=True),
+    _parent("target_id", "target"),
+    _parent("ref_id", "ref", index=True),
+    # The id by which the store knows it.
+    _column("store_id", Integer),
+    _column("key", Text),
+    # `blob`, `index`, `signature`, `upload`, or `foreign`.
+    _column("kind", Text),
+    # Of a blob, or of the index that a signature signs.
+    _optional("digest", Text, index=True),
+    # Bytes.
+    _column("size", Integer),
+    _column("created_at", UtcDateTime),
+    _column("last_accessed_at", UtcDateTime),
+    _column("first_seen_at", UtcDateTime),
+    # When a look last showed it; none if the last one that listed did.
+    _optional("last_seen_at", UtcDateTime),
+    _optional("missing_since", UtcDateTime),
+    # When a build last used it, as far as known: like `last_accessed_at`, without our look-ups.
+    _column("used_at", UtcDateTime),
+    # When a run last looked it up to check it, or to keep the order in which builds used it.
+    _optional("looked_up_at", UtcDateTime),
+    # When a run last found out whether its content can be downloaded.
+    _optional("checked_at", UtcDateTime),
+    # Since when it is known that its content cannot be downloaded, if so.
+    _optional("content_missing_since", UtcDateTime),
+    # Since when it is unreachable (a blob, a signature) or superseded (an index).
+    _optional("unreferenced_since", UtcDateTime),
+    # As marked by the last run that saw it; `evicted` by GitHub, `removed` from a directory by
+    # others, or `deleted` by a run.
+    _column("state", Text),
+    # The code of the reason.
+    _column("reason", Text),
+    # The whole reason, as JSON.
+    _column("facts", ReasonText),
+    UniqueConstraint("target_id", "store_id"),
+    Index("ix_entry_first_seen_at", "target_id", "first_seen_at"),
+    Index(
+        "ix_entry_missing_since",
+        "target_id",
+        "missing_since",
+        sqlite_where=text("missing_since IS NOT NULL"),
+    ),
+    Index(
+        "ix_entry_content_missing_since",
+        "target_id",
+        "content_missing_since",
+        sqlite_where=text("content_missing_since IS NOT NULL"),
+    ),
 )
-RUN = _table(
+"""An entry of the store, ours or not, as the last listing showed it."""
+
+BLOB = Table(
+    "blob",
+    METADATA,
+    _column("id", Integer, primary_key=True),
+    _parent("target_id", "target"),
+    _column("digest", Text),
+    _column("first_seen_at", UtcDateTime),
+    # Whether it existed at the last look.
+    _column("is_found", Boolean, default=False),
+    # If not: when it was last known to exist.
+    _optional("last_seen_at", UtcDateTime),
+    _optional("missing_since", UtcDateTime),
+    # When a run last found out whether its content can be downloaded.
+    _optional("checked_at", UtcDateTime),
+    # Since when it is known that a look-up finds it, but its content cannot be downloaded.
+    _optional("content_missing_since", UtcDateTime),
+    UniqueConstraint("target_id", "digest"),
+)
+"""A blob that an index references, whether it exists or not."""
+
+GENERATION = Table(
+    "generation",
+    METADATA,
+    _column("id", Integer, primary_key=True),
+    _parent("target_id", "target", index=True),
+    _parent("scope_id", "scope"),
+    _parent("ref_id", "ref"),
+    _column("key", Text),
+    # Its entry, where the store lists entries.
+    _optional("store_id", Integer),
+    # Shows, where it does not, whether a look-up still finds the same content.
+    _optional("location", Text),
+    _column("number", Integer),
+    _column("signed", Boolean),
+    # The index as it was read; none if it is not valid, or is gone and needed no more.
+    _optional("content", Packed),
+    _column("content_digest", Text),
+    # Bytes of the index as it was read; none if it is not valid.
+    _optional("size", Integer),
+    _column("records", Integer),
+    _column("results", Integer),
+    # The rule that makes it invalid.
+    _optional("violation", Text),
+    _column("first_seen_at", UtcDateTime),
+    # When it was last known to be stored; none if the last look showed it.
+    _optional("last_seen_at", UtcDateTime),
+    _optional("missing_since", UtcDateTime),
+    # The digest of the sink record, which only indexes that we write have.
+    _optional("sink", Text),
+    # Numbers start again once all generations were evicted, so a key alone may repeat.
+    UniqueConstraint("ref_id", "key", "content_digest"),
+)
+"""One generation of an index, remembered even when its entry is gone."""
+
+CACHE_INDEX = Table(
+    "cache_index",
+    METADATA,
+    _column("id", Integer, primary_key=True),
+    _parent("target_id", "target", index=True),
+    _parent("ref_id", "ref"),
+    _parent("scope_id", "scope", index=True),
+    _column("signed", Boolean),
+    # The highest generation that was ever seen.
+    _column("highest", Integer),
+    # The generation that was the last one seen to hold all that was live; 0 if none was.
+    _column("up_to_date_id", Integer, default=0),
+    _optional("up_to_date_at", UtcDateTime),
+    # When a run that had seen everything last recorded since when each entry is unreferenced.
+    _optional("marked_at", UtcDateTime),
+    UniqueConstraint("ref_id", "scope_id", "signed"),
+)
+"""One index, with all its generations: what is remembered of it hangs below."""
+
+MEMORY = Table(
+    "memory",
+    METADATA,
+    _parent("index_id", "cache_index", primary_key=True),
+    # Of what a tag has led to: the day on which another export was seen in its place. Empty for
+    # the newest export of a tag, and for all that was read of a numbered index.
+    _column("day", Text, primary_key=True),
+    # As JSON.
+    _column("content", Packed),
+)
+"""A merge of what was read of an index, whether its blobs exist or not."""
+
+GENERATION_BLOB = Table(
+    "generation_blob",
+    METADATA,
+    _parent("generation_id", "generation", primary_key=True),
+    _parent("blob_id", "blob", primary_key=True, index=True),
+    sqlite_with_rowid=False,
+)
+"""Which generation references which blob."""
+
+DOUBT = Table(
+    "doubt",
+    METADATA,
+    _column("id", Integer, primary_key=True),
+    _parent("target_id", "target"),
+    _column("ref", Text),
+    _column("key", Text),
+    _column("cause", Text),
+    _column("since", UtcDateTime),
+    UniqueConstraint("target_id", "ref", "key"),
+)
+"""A generation that could not be read, and the answer in its place, always the same."""
+
+RUN = Table(
     "run",
-    {
-        "id": Integer,
-        "target_id": Integer,
-        "started_at": UtcDateTime,
-        "finished_at": UtcDateTime,
-        "process": Text,
-        "dry_run": Boolean,
-        "has_plan": Boolean,
-        "status": Text,
-        "indexes_written": Integer,
-        "entries_deleted": Integer,
-        "bytes_deleted": Integer,
-        "requests": Integer,
-        "results_usable": Integer,
-        "report": Packed,
-        "same_as": Integer,
-    },
+    METADATA,
+    _column("id", Integer, primary_key=True),
+    _parent("target_id", "target", index=True),
+    _column("started_at", UtcDateTime),
+    _optional("finished_at", UtcDateTime),
+    # Of maintainer.
+    _column("version", Text),
+    # Who runs it: process number and host.
+    _column("process", Text),
+    _column("dry_run", Boolean),
+    # Whether the file has what it decided to keep.
+    _column("has_plan", Boolean, default=False),
+    # `running`, `done`, `failed`, `interrupted`, or `killed`: found running by a later run.
+    _column("status", Text),
+    _column("entries", Integer, default=0),
+    _column("indexes_read", Integer, default=0),
+    _column("indexes_written", Integer, default=0),
+    _column("entries_deleted", Integer, default=0),
+    _column("bytes_deleted", Integer, default=0),
+    # Referenced by an index that was merged, and gone.
+    _column("blobs_missing", Integer, default=0),
+    _column("requests", Integer, default=0),
+    # Results that builds could use when the run ended; none if it could read no index.
+    _optional("results_usable", Integer),
+    # The report as JSON, without its actions; of an idle run, what differs from `same_as`.
+    _optional("report", Packed),
+    # Of an idle run: the run that did everything, and whose report it repeats.
+    _optional("same_as", Integer),
 )
-RUN_STATE = _table(
-    "run_state", {"run_id": Integer, "state": Text, "entries": Integer, "size": Integer}
+"""One run and its result."""
+
+RUN_STATE = Table(
+    "run_state",
+    METADATA,
+    _parent("run_id", "run", primary_key=True),
+    _column("state", Text, primary_key=True),
+    _column("entries", Integer),
+    # Bytes.
+    _column("size", Integer),
 )
-ACTION = _table(
-    "action",
-    {
-        "id": Integer,
-        "run_id": Integer,
-        "position": Integer,
-        "kind": Text,
-        "subject": Text,
-        "ref": Text,
-        "store_id": Integer,
-        "size": Integer,
-        "facts": ReasonText,
-        "outcome": Text,
-        "outcome_facts": OutcomeText,
-    },
-)
-KEEP = _table(
+"""What was stored when a run ended, by state. None for a run that could not list entries."""
+
+KEEP = Table(
     "keep",
-    {
-        "id": Integer,
-        "target_id": Integer,
-        "first_run": Integer,
-        "last_run": Integer,
-        "subject": Text,
-        "ref": Text,
-        "store_id": Integer,
-        "size": Integer,
-        "facts": ReasonText,
-    },
+    METADATA,
+    _column("id", Integer, primary_key=True),
+    _parent("target_id", "target"),
+    _column("first_run", Integer),
+    # None if the last run that decided about anything decided this too.
+    _optional("last_run", Integer),
+    # The key, or what the decision is about.
+    _column("subject", Text),
+    _column("ref", Text),
+    _optional("store_id", Integer),
+    _optional("size", Integer),
+    # The code of the reason.
+    _column("reason", Text),
+    # The whole reason, as JSON.
+    _column("facts", ReasonText),
+    Index("ix_keep_target_id_last_run", "target_id", "last_run"),
 )
-READ = (TARGET, REF, ENTRY, RUN, RUN_STATE, ACTION, KEEP)
+"""A decision to keep something, once for all runs in a row that decided the same."""
+
+ACTION = Table(
+    "action",
+    METADATA,
+    _column("id", Integer, primary_key=True),
+    _parent("run_id", "run"),
+    # From 0, in the order in which the run carries them out; negative while the plan is made.
+    _column("position", Integer),
+    # `write`, `delete`, or `keep`.
+    _column("kind", Text),
+    # The key, or what the decision is about.
+    _column("subject", Text),
+    _column("ref", Text),
+    _optional("store_id", Integer),
+    _optional("size", Integer),
+    # What a deleted entry was.
+    _optional("state", Text),
+    # Of a deletion: those of lower ranks come first.
+    _optional("rank", Integer),
+    # Of a deletion: the indexes that must have been rewritten before, as JSON.
+    _optional("after", Text),
+    # The code of the reason.
+    _column("reason", Text),
+    # The whole reason, as JSON.
+    _column("facts", ReasonText),
+    # `planned`, `done`, `already_gone`, `kept`, `skipped`, `deferred` or `failed`.
+    _column("outcome", Text),
+    # The whole outcome, as JSON.
+    _column("outcome_facts", OutcomeText),
+    UniqueConstraint("run_id", "position"),
+)
+"""One thing that a run did, or decided to keep when its plan was made already."""
+
+SCHEDULED = Table(
+    "scheduled",
+    METADATA,
+    _column("name", Text, primary_key=True),
+    # Its place in the configuration.
+    _column("position", Integer),
+    # A digest of the location of its cache; another cache makes it another target.
+    _column("cache", Text),
+    # When it runs, in words; a changed rule changes the next run.
+    _column("rule", Text),
+    _column("misfire_grace_seconds", Integer),
+    # When the next run begins; in the past while it waits for another one.
+    _column("next_run_at", UtcDateTime),
+    # The same, but a run that is skipped leaves it in the past: the target is then overdue.
+    _column("due_at", UtcDateTime),
+    # The name of its cache, known after the first run.
+    _optional("target", Text),
+    _optional("running_since", UtcDateTime),
+    _optional("finished_at", UtcDateTime),
+    # Of the last attempt: `done`, `failed` or `interrupted`.
+    _optional("status", Text),
+    # Why it failed.
+    _optional("problem", Text),
+    Column("run_id", ForeignKey("run.id", ondelete="SET NULL")),
+    # In a row.
+    _column("failures", Integer),
+    # Requests that the REST API allows the token, as last reported.
+    _optional("rate_limit_remaining", Integer),
+)
+"""A target of a service, when it runs next, and the result of its last attempt.
+
+An attempt can fail before there is a run, for example without a token.
+"""
+
+
+def listed_at(target_id: SQLColumnExpression[int] | int) -> ColumnElement[datetime | None]:
+    """Return when entries of a target were last listed."""
+    return select(TARGET.c.listed_at).where(TARGET.c.id == target_id).scalar_subquery()
+
+
+def probed_at(target_id: SQLColumnExpression[int] | int) -> ColumnElement[datetime | None]:
+    """Return when a run last looked at a target."""
+    return select(TARGET.c.probed_at).where(TARGET.c.id == target_id).scalar_subquery()

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import (
-    ColumnElement,
+    BindParameter,
     Connection,
     Integer,
     Row,
-    Select,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from maintainer.graph.tables import ACTION, ENTRY, REF, RUN, RUN_STATE, TARGET
+from maintainer.graph.values import execute_each
 from maintainer.report.model import (
     Changes,
     EvictionDay,
@@ -42,31 +43,14 @@ def compare_with_previous(
     connection: Connection, target_id: int, run: int, at: datetime
 ) -> Changes:
     """Return what others did to a cache between the previous run and this one, begun at `at`."""
-    before = connection.execute(
-        select(RUN.c.id, RUN.c.started_at)
-        .where(RUN.c.target_id == target_id, RUN.c.id < run, _has_looked())
-        .order_by(RUN.c.id.desc())
-    ).first()
+    here = {"target": target_id}
+    before = connection.execute(_PREVIOUS, here | {"run": run}).first()
     if before is None:
         return Changes()
-    here = ENTRY.c.target_id == target_id
-    ours = (
-        select(ACTION.c.subject)
-        .join(RUN, RUN.c.id == ACTION.c.run_id)
-        .where(RUN.c.target_id == target_id, ACTION.c.kind == "write")
-    )
-    new = and_(here, ENTRY.c.first_seen_at >= at, ENTRY.c.key.not_in(ours))
-    gone = and_(here, ENTRY.c.missing_since >= at, ENTRY.c.state.in_(("evicted", "removed")))
-    counted = select(func.count(), func.coalesce(func.sum(ENTRY.c.size), 0))
-    new_entries, new_bytes = connection.execute(counted.where(new)).one()
-    gone_entries, gone_bytes = connection.execute(counted.where(gone)).one()
-    largest = connection.execute(
-        select(ENTRY.c.key, REF.c.name, ENTRY.c.size)
-        .join(REF, REF.c.id == ENTRY.c.ref_id)
-        .where(gone)
-        .order_by(ENTRY.c.size.desc(), ENTRY.c.key)
-        .limit(_NAMED)
-    )
+    since = here | {"since": at}
+    new_entries, new_bytes = connection.execute(_COUNT_NEW, since).one()
+    gone_entries, gone_bytes = connection.execute(_COUNT_GONE, since).one()
+    largest = connection.execute(_LARGEST_GONE, since)
     return Changes(
         previous_run=before.id,
         previous_at=before.started_at,
@@ -80,66 +64,28 @@ def compare_with_previous(
 
 def save_states(connection: Connection, report: Report) -> None:
     """Record what was stored when a run ended; replaces the earlier record of that run."""
-    connection.execute(delete(RUN_STATE).where(RUN_STATE.c.run_id == report.run))
+    connection.execute(_FORGET_STATES, {"run": report.run})
     rows = [
         {"run_id": report.run, "state": one.state, "entries": one.entries, "size": one.size}
         for one in report.entries
     ]
-    if rows:
-        connection.execute(insert(RUN_STATE), rows)
+    execute_each(connection, _ADD_STATE, rows)
 
 
 def with_trend(connection: Connection, report: Report) -> Report:
     """Return a report with what the database knows of its run and earlier ones."""
-    rows = connection.execute(_chosen_runs(report)).all()
+    rows = connection.execute(
+        _CHOSEN, {"name": report.target, "run": report.run, "points": _POINTS}
+    ).all()
     trend = Trend(
-        points=_points(rows),
+        points=_points_of(rows),
         runs=rows[0].runs if rows else 0,
         evictions=tuple(_eviction_days(connection, report)),
     )
     return msgspec.structs.replace(report, trend=trend)
 
 
-def _chosen_runs(report: Report) -> Select[*tuple[Any, ...]]:
-    """Select at most this many runs, always the newest, with a row for each of their states."""
-    numbered = (
-        select(
-            RUN.c.id,
-            RUN.c.started_at,
-            RUN.c.results_usable,
-            func.row_number().over(order_by=RUN.c.id.desc()).label("number"),
-            func.count().over().label("runs"),
-        )
-        .join(TARGET, TARGET.c.id == RUN.c.target_id)
-        .where(
-            TARGET.c.name == report.target,
-            RUN.c.id <= report.run,
-            _has_looked(),
-        )
-        .subquery()
-    )
-    step = (numbered.c.runs + _POINTS - 1) // _POINTS
-    return (
-        select(
-            numbered.c.id,
-            numbered.c.started_at,
-            numbered.c.results_usable,
-            numbered.c.runs,
-            RUN_STATE.c.state,
-            RUN_STATE.c.size,
-        )
-        .outerjoin(RUN_STATE, RUN_STATE.c.run_id == numbered.c.id)
-        .where((numbered.c.number - 1) % step == 0)
-        .order_by(numbered.c.id, RUN_STATE.c.state)
-    )
-
-
-def _has_looked() -> ColumnElement[bool]:
-    """Select the runs that saw what is stored; an empty cache has no states."""
-    return or_(RUN.c.status == "done", RUN.c.id.in_(select(RUN_STATE.c.run_id)))
-
-
-def _points(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[TrendPoint, ...]:
+def _points_of(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[TrendPoint, ...]:
     points: dict[int, TrendPoint] = {}
     for row in rows:
         point = TrendPoint(row.id, row.started_at, {}, row.results_usable)
@@ -150,19 +96,89 @@ def _points(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[TrendPoint, ...]:
 
 
 def _eviction_days(connection: Connection, report: Report) -> Iterable[EvictionDay]:
-    seconds = type_coerce(ENTRY.c.missing_since, Integer) // 1_000_000
-    day = func.date(seconds, "unixepoch")
     rows = connection.execute(
-        select(day.label("day"), func.count().label("entries"), func.sum(ENTRY.c.size))
-        .join(TARGET, TARGET.c.id == ENTRY.c.target_id)
-        .where(
-            TARGET.c.name == report.target,
-            ENTRY.c.state == "evicted",
-            ENTRY.c.missing_since <= report.started_at,
-            ENTRY.c.missing_since > report.started_at - _DAYS,
-        )
-        .group_by(day)
-        .order_by(day)
+        _EVICTIONS,
+        {
+            "name": report.target,
+            "until": report.started_at,
+            "since": report.started_at - _DAYS,
+        },
     )
     for text, entries, size in rows:
         yield EvictionDay(date.fromisoformat(text), entries, size)
+
+
+_target: BindParameter[int] = bindparam("target")
+_run: BindParameter[int] = bindparam("run")
+_since: BindParameter[datetime] = bindparam("since")
+# An empty cache has no states.
+_has_looked = or_(RUN.c.status == "done", RUN.c.id.in_(select(RUN_STATE.c.run_id)))
+_PREVIOUS = (
+    select(RUN.c.id, RUN.c.started_at)
+    .where(RUN.c.target_id == _target, RUN.c.id < _run, _has_looked)
+    .order_by(RUN.c.id.desc())
+    .limit(1)
+)
+_ours = (
+    select(ACTION.c.subject)
+    .join(RUN, RUN.c.id == ACTION.c.run_id)
+    .where(RUN.c.target_id == _target, ACTION.c.kind == "write")
+)
+_counted = select(func.count(), func.coalesce(func.sum(ENTRY.c.size), 0)).where(
+    ENTRY.c.target_id == _target
+)
+_is_gone = and_(ENTRY.c.missing_since >= _since, ENTRY.c.state.in_(("evicted", "removed")))
+_COUNT_NEW = _counted.where(ENTRY.c.first_seen_at >= _since, ENTRY.c.key.not_in(_ours))
+_COUNT_GONE = _counted.where(_is_gone)
+_LARGEST_GONE = (
+    select(ENTRY.c.key, REF.c.name, ENTRY.c.size)
+    .join(REF, REF.c.id == ENTRY.c.ref_id)
+    .where(ENTRY.c.target_id == _target, _is_gone)
+    .order_by(ENTRY.c.size.desc(), ENTRY.c.key)
+    .limit(_NAMED)
+)
+_FORGET_STATES = delete(RUN_STATE).where(RUN_STATE.c.run_id == _run)
+_ADD_STATE = insert(RUN_STATE)
+
+_numbered = (
+    select(
+        RUN.c.id,
+        RUN.c.started_at,
+        RUN.c.results_usable,
+        func.row_number().over(order_by=RUN.c.id.desc()).label("number"),
+        func.count().over().label("runs"),
+    )
+    .join(TARGET, TARGET.c.id == RUN.c.target_id)
+    .where(TARGET.c.name == bindparam("name"), RUN.c.id <= _run, _has_looked)
+    .subquery()
+)
+_most: BindParameter[int] = bindparam("points")
+_step = (_numbered.c.runs + _most - 1) // _most
+# At most this many runs, always the newest, with a row for each of their states.
+_CHOSEN = (
+    select(
+        _numbered.c.id,
+        _numbered.c.started_at,
+        _numbered.c.results_usable,
+        _numbered.c.runs,
+        RUN_STATE.c.state,
+        RUN_STATE.c.size,
+    )
+    .select_from(_numbered)
+    .outerjoin(RUN_STATE, RUN_STATE.c.run_id == _numbered.c.id)
+    .where((_numbered.c.number - 1) % _step == 0)
+    .order_by(_numbered.c.id, RUN_STATE.c.state)
+)
+_day = func.date(type_coerce(ENTRY.c.missing_since, Integer) // 1_000_000, "unixepoch")
+_EVICTIONS = (
+    select(_day.label("day"), func.count().label("entries"), func.sum(ENTRY.c.size))
+    .join(TARGET, TARGET.c.id == ENTRY.c.target_id)
+    .where(
+        TARGET.c.name == bindparam("name"),
+        ENTRY.c.state == "evicted",
+        ENTRY.c.missing_since <= bindparam("until"),
+        ENTRY.c.missing_since > _since,
+    )
+    .group_by(_day)
+    .order_by(_day)
+)

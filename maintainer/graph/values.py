@@ -1,9 +1,9 @@
-"""Lists of values in statements, whatever their number: one parameter holds them, as JSON."""
+"""Values of statements, whatever their number: lists in one parameter, and many rows at once."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
-from sqlalchemy import BindParameter, Select, bindparam, func, select
+from sqlalchemy import Connection, Delete, Insert, Select, Update, bindparam, func, select
 
 
 def to_json(values: Collection[int] | Collection[str]) -> str:
@@ -12,14 +12,15 @@ def to_json(values: Collection[int] | Collection[str]) -> str:
 
 
 def each(name: str) -> Select[int]:
-    """Select the values of a parameter."""
-    return _select(bindparam(name))
+    """Select the values of a parameter, which holds them as JSON."""
+    return select(func.json_each(bindparam(name)).table_valued("value").c.value)
 
 
-def each_of(values: Collection[int] | Collection[str]) -> Select[int]:
-    """Select some values."""
-    return _select(bindparam("values", to_json(values), unique=True))
-
-
-def _select(parameter: BindParameter[str]) -> Select[int]:
-    return select(func.json_each(parameter).table_valued("value").c.value)
+def execute_each(
+    connection: Connection,
+    statement: Insert | Update | Delete,
+    rows: Sequence[Mapping[str, object]],
+) -> None:
+    """Execute a statement for each of some rows, if there are any."""
+    if rows:
+        connection.execute(statement, rows)

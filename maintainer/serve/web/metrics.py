@@ -15,9 +15,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection, func, select
 
 from maintainer import __version__
-from maintainer.graph.models import EntryRow, RunRow, Target
 from maintainer.graph.reports import load_content
 from maintainer.graph.schedule import TargetStatus, load_statuses
+from maintainer.graph.tables import ENTRY, RUN, TARGET
 from maintainer.report import EntryTotal, RequestReport
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -55,18 +55,18 @@ class _TargetFigures:
 
 
 def _read(connection: Connection, status: TargetStatus) -> _TargetFigures:
-    of_target = Target.name == status.target
+    of_target = TARGET.c.name == status.target
     runs = connection.execute(
-        select(RunRow.status, func.count().label("number"))
-        .join(Target, Target.id == RunRow.target_id)
-        .where(of_target, RunRow.dry_run.is_(False))
-        .group_by(RunRow.status)
+        select(RUN.c.status, func.count().label("number"))
+        .join(TARGET, TARGET.c.id == RUN.c.target_id)
+        .where(of_target, RUN.c.dry_run.is_(False))
+        .group_by(RUN.c.status)
     )
     last = connection.execute(
-        select(RunRow.id, RunRow.target_id, RunRow.started_at, RunRow.finished_at)
-        .join(Target, Target.id == RunRow.target_id)
-        .where(of_target, RunRow.dry_run.is_(False), RunRow.report.is_not(None))
-        .order_by(RunRow.id.desc())
+        select(RUN.c.id, RUN.c.target_id, RUN.c.started_at, RUN.c.finished_at)
+        .join(TARGET, TARGET.c.id == RUN.c.target_id)
+        .where(of_target, RUN.c.dry_run.is_(False), RUN.c.report.is_not(None))
+        .order_by(RUN.c.id.desc())
         .limit(1)
     ).first()
     counts = {row.status: row.number for row in runs}
@@ -74,11 +74,11 @@ def _read(connection: Connection, status: TargetStatus) -> _TargetFigures:
         return _TargetFigures(status, counts, None)
     vanished = connection.execute(
         select(func.count()).where(
-            EntryRow.target_id == last.target_id,
-            EntryRow.kind == "blob",
-            EntryRow.state == "evicted",
+            ENTRY.c.target_id == last.target_id,
+            ENTRY.c.kind == "blob",
+            ENTRY.c.state == "evicted",
             # Everything that a run finds missing has the start of the run as its time.
-            EntryRow.missing_since == last.started_at,
+            ENTRY.c.missing_since == last.started_at,
         )
     ).scalar_one()
     took = (last.finished_at - last.started_at).total_seconds()
