@@ -27,7 +27,7 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FOR_DEVELOPERS = ("add-a-policy.md", "add-a-store.md", "benchmarks.md", "policies.md")
 """Commands there are tested elsewhere, or measure for minutes."""
 _FOR_USERS = [one for one in DOCUMENTS if one.name not in _FOR_DEVELOPERS]
-_ALL = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "SAFETY.md"]
+_ALL = [*DOCUMENTS, *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "SAFETY", "SECURITY"))]
 _MAX_README_LINES = 150
 
 
