@@ -6,7 +6,6 @@ Percentages are shares of what a cache without a quota returns. A few minutes.
 from collections.abc import Callable, Mapping
 
 from benchmarks.quota import history, orders
-from benchmarks.quota.bound import solve
 from benchmarks.quota.replay import Order, replay, replay_hosted
 
 QUOTAS = (10, 13, 15, 20, 25, 30, 40, 50, 60, 70)
@@ -36,6 +35,8 @@ def main() -> None:
 
 
 def _measure(past: history.History, quota: int) -> list[str]:
+    from benchmarks.quota.bound import solve  # noqa: PLC0415 - SciPy takes a second
+
     found = {name: replay(past, quota, make()) for name, make in ORDERS.items()}
     bound = solve(past, quota)
     daily = replay_hosted(past, quota, orders.github, orders.room_with_15_percent_free)

@@ -34,7 +34,7 @@ def test_a_row_has_the_ratio_and_tells_whether_the_goal_is_met() -> None:
 @pytest.mark.parametrize(
     "measure",
     [
-        pytest.param(lambda: runs.lines(_CACHE, 1), id="runs"),
+        pytest.param(lambda: runs.lines(_CACHE, 1), id="runs", marks=pytest.mark.soak),
         pytest.param(lambda: directory.lines(_DIRECTORY, 1), id="directory"),
     ],
 )

@@ -1,14 +1,16 @@
 """The emulated storage serves Azure's own SDK, and nobody without a good URL."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError
-from azure.storage.blob import BlobClient
 
 from maintainer.emulator import ActionsCache, Running, serve_in_thread
+
+if TYPE_CHECKING:
+    from azure.storage.blob import BlobClient
 
 MAIN = "refs/heads/main"
 VERSION = "v"
@@ -57,16 +59,26 @@ def world() -> Iterator[World]:
         yield world
 
 
-def test_azures_sdk_uploads_at_once_and_in_blocks_and_reads_ranges(world: World) -> None:
+@pytest.fixture(scope="module")
+def open_blob() -> "Callable[..., BlobClient]":
+    """Return what opens a URL; the SDK takes a second to import, so only these tests do."""
+    from azure.storage.blob import BlobClient
+
+    return BlobClient.from_blob_url
+
+
+def test_azures_sdk_uploads_at_once_and_in_blocks_and_reads_ranges(
+    world: World, open_blob: "Callable[..., BlobClient]"
+) -> None:
     kinds: list[tuple[str, str]] = []
     world.running.observe(after=lambda r: kinds.append((r.kind, r.method)))
     for key, single in (("whole", len(CONTENT)), ("blocks", 1)):
-        with BlobClient.from_blob_url(
+        with open_blob(
             world.upload_url(key), max_single_put_size=single, max_block_size=1024
         ) as blob:
             blob.upload_blob(CONTENT)
         world.finalize(key, len(CONTENT))
-        with BlobClient.from_blob_url(
+        with open_blob(
             world.download_url(key), max_single_get_size=1000, max_chunk_get_size=1000
         ) as blob:
             assert blob.get_blob_properties().size == len(CONTENT)
@@ -77,21 +89,27 @@ def test_azures_sdk_uploads_at_once_and_in_blocks_and_reads_ranges(world: World)
     assert kinds.count(("download", "GET")) == 2 * (11 + 1)
 
 
-def test_azures_sdk_reads_an_empty_blob(world: World) -> None:
-    with BlobClient.from_blob_url(world.put(b"")) as blob:
+def test_azures_sdk_reads_an_empty_blob(
+    world: World, open_blob: "Callable[..., BlobClient]"
+) -> None:
+    with open_blob(world.put(b"")) as blob:
         assert blob.download_blob().readall() == b""
 
 
-def test_azures_sdk_understands_the_errors(world: World) -> None:
+def test_azures_sdk_understands_the_errors(
+    world: World, open_blob: "Callable[..., BlobClient]"
+) -> None:
+    from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError
+
     url = world.put(CONTENT)
     with (
-        BlobClient.from_blob_url(url.replace("sig=", "sig=0"), retry_total=0) as blob,
+        open_blob(url.replace("sig=", "sig=0"), retry_total=0) as blob,
         pytest.raises(ClientAuthenticationError),
     ):
         blob.download_blob()
     world.running.call(ActionsCache.clear)
     with (
-        BlobClient.from_blob_url(url, retry_total=0) as blob,
+        open_blob(url, retry_total=0) as blob,
         pytest.raises(ResourceNotFoundError),
     ):
         blob.download_blob()
