@@ -18,7 +18,11 @@ from tests.statements import compile_once
 pytest.register_assert_rewrite("tests.stores.contract", "tests.stores.story")
 
 settings.register_profile(
-    "test", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "test",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("coverage", settings.get_profile("test"), max_examples=5)
 settings.register_profile("soak", deadline=None, max_examples=3_000, print_blob=True)
