@@ -49,9 +49,9 @@ def record(
     adopted = [{"row": row, "entry": entry} for row, entry in sorted(probe.adopted.items())]
     execute_each(connection, _ADOPT, adopted)
     _record_presence(connection, target_id, probe, probed_at)
+    _record_blobs(connection, target_id, probe, probed_at)
     read = record_generations(connection, target_id, probe.read, probe.at, is_shown=True)
     _record_doubts(connection, target_id, probe)
-    _record_blobs(connection, target_id, probe, probed_at)
     merged = forget_results(
         connection,
         target_id,
@@ -154,15 +154,19 @@ def _record_blobs(
     """Record which of the blobs that an index references exist."""
     rows = connection.execute(_BLOBS, {"target": target_id}).all()
     known = {row.digest for row in rows}
-    new = sorted(probe.missing_blobs - known)
-    execute_each(
-        connection,
-        _ADD_BLOB,
-        [
-            {"target": target_id, "name": digest, "now": probe.at, "missing": probe.at}
-            for digest in new
-        ],
-    )
+    referenced = frozenset[Digest]().union(*(one.config.blobs for one in probe.read if one.config))
+    new = probe.missing_blobs | (probe.live_blobs & referenced)
+    rows_of_new = [
+        {
+            "target": target_id,
+            "name": digest,
+            "now": probe.at,
+            "found": digest in probe.live_blobs,
+            "missing": None if digest in probe.live_blobs else probe.at,
+        }
+        for digest in sorted(new - known)
+    ]
+    execute_each(connection, _ADD_BLOB, rows_of_new)
     found, lost, missing = [], [], []
     for row in rows:
         if row.digest in probe.live_blobs:
@@ -243,7 +247,7 @@ _ADD_BLOB = insert(BLOB).values(
     digest=bindparam("name"),
     first_seen_at=_now,
     missing_since=bindparam("missing"),
-    is_found=False,
+    is_found=bindparam("found"),
 )
 _blob = update(BLOB).where(BLOB.c.id == _row)
 _FOUND = _blob.values(is_found=True, missing_since=None)
