@@ -21,7 +21,7 @@ from maintainer.cacheconfig import ENTRY_VERSION, IndexKey, Ref, hash_ref, parse
 from maintainer.concurrency import MAX_CONCURRENT, for_each
 from maintainer.errors import StoreError
 from maintainer.model.entry import Listing, StoredEntry, StoreLimits
-from maintainer.spool import Mapped, Spool
+from maintainer.spool import Mapped, NumberSet, Spool
 from maintainer.stores.github.answers import Answer, malformed, parse, refused
 from maintainer.stores.github.http import Call, Http
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH
@@ -273,7 +273,7 @@ class _Pass:
         self._newest = max((entry.created_at for entry in first.entries.values()), default=None)
         self._in_order = in_order
         self._counted = len(first.entries)
-        self._ids: set[int] = set()
+        self._ids = NumberSet()
         self._add(first)
 
     def add(self, page: _Page) -> None:
@@ -287,9 +287,8 @@ class _Pass:
 
     def _add(self, page: _Page) -> Sequence[StoredEntry]:
         """Add a page; return those of its entries that are new."""
-        new = [entry for entry in page.entries.values() if entry.id not in self._ids]
+        new = [entry for entry in page.entries.values() if self._ids.add(entry.id)]
         self.entries.add(new)
-        self._ids.update(entry.id for entry in new)
         self.is_whole = self.is_whole and page.is_whole
         return new
 
@@ -308,12 +307,11 @@ class _Pass:
 def _united(passes: Iterable[_Pass]) -> Spool:
     """Return what any of several readings has shown, as the last that showed it did."""
     united = Spool()
-    shown: set[int] = set()
+    shown = NumberSet()
     for one in reversed(list(passes)):
         for entry in one.entries:
-            if entry.id not in shown:
+            if shown.add(entry.id):
                 united.add([entry])
-        shown.update(entry.id for entry in one.entries)
     return united
 
 
