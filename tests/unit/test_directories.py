@@ -22,6 +22,7 @@ from maintainer.model.decision import DeleteEntry, Plan, Rules
 from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import Mark, State
 from maintainer.model.reason import (
+    AddSink,
     DropMissing,
     Invalid,
     Merge,
@@ -210,6 +211,21 @@ def test_no_export_is_written_anew_if_there_is_no_room_for_anything_else_beside_
 
     assert index.merged == newest
     assert index.omitted == 1
+
+
+@pytest.mark.parametrize(("results", "writes"), [(900, [AddSink()]), (1_100, [])])
+def test_a_tag_gets_a_sink_only_if_importers_have_room_for_it(
+    results: int, writes: list[AddSink]
+) -> None:
+    newest = merge([_large("new", results, at=2)])
+    snapshot = _tagged(_a_directory("a").remembering(1, of=API))
+    (tag,) = snapshot.generations
+    tag = replace(tag, config=newest, sink=None)
+    memory = {API: Remembered(newest)}
+
+    plan = make_plan(mark(replace(snapshot, generations=(tag,), memory=memory)), Rules(hours(24)))
+
+    assert [write.reason for write in plan.writes] == writes
 
 
 def test_a_repair_plans_for_no_entry_and_leaves_sound_tags_alone() -> None:

@@ -121,6 +121,12 @@ def test_a_merge_that_holds_all_is_left_as_it_is() -> None:
     assert "is up to date" in _kept(_with_a_merge(world))
 
 
+def test_a_merge_of_which_nothing_is_left_follows_nobody() -> None:
+    world = a_snapshot().with_blobs("a").with_generation(4, "a", of=MERGE)
+
+    assert _reason(_with_a_merge(world)) == "drop 1 blob that is gone or not needed"
+
+
 @pytest.mark.parametrize("unread", [True, False])
 def test_nothing_goes_from_a_merge_while_not_all_is_seen(unread: bool) -> None:
     world = _two_images().with_blobs("c").with_generation(4, "a", "b", "c", of=MERGE)

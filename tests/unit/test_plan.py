@@ -28,7 +28,7 @@ from maintainer.model.decision import DeleteEntry, Keep, Plan, Rules, WriteIndex
 from maintainer.model.export import Export
 from maintainer.model.index import KnownGeneration
 from maintainer.model.marks import State
-from maintainer.model.reason import NotBroken, UnreadIndex
+from maintainer.model.reason import DropMissing, StillReferenced, UnreadIndex
 from maintainer.model.snapshot import Snapshot
 from maintainer.plan import Planner, make_plan
 from maintainer.report.reasons import format_reason
@@ -151,6 +151,13 @@ def test_merging_and_dropping_are_told_together() -> None:
     assert format_reason(_write(world).reason) == (
         "merge generation 1 into generation 2; drop 1 blob that is gone or not needed"
     )
+
+
+def test_only_blobs_of_the_index_itself_are_counted() -> None:
+    world = a_snapshot().with_blobs("a").with_blob("b", lost_for=DAY).with_blob("c", lost_for=DAY)
+    world.with_generation(1, "a", "b", "gone", "gone too")
+
+    assert _write(world).reason == DropMissing(without_content=1, missing=2)
 
 
 def test_an_index_of_which_nothing_is_left_is_written_empty() -> None:
@@ -586,7 +593,9 @@ def test_of_several_indexes_that_still_name_a_blob_the_first_is_told() -> None:
     for index in (RELEASED_WEB, SIGNED_WEB):
         world.with_generation(1, ("gone", "a"), of=index)
 
-    assert _kept(A, world, hours(0)).startswith(str(SIGNED_WEB))
+    (keep,) = [keep for keep in _plan(world, hours(0)).keeps if keep.subject == A]
+
+    assert keep.reason == StillReferenced(str(SIGNED_WEB), MAIN)
 
 
 def test_no_blob_is_deleted_while_an_index_that_may_need_it_could_not_be_read() -> None:
@@ -762,6 +771,10 @@ def test_of_several_such_indexes_the_newest_tells_until_when() -> None:
     assert _kept(A, world).endswith("2026-08-02 10:00 UTC")
 
 
+def test_such_an_index_keeps_no_superseded_generation() -> None:
+    _deleted(OLDER, _followed(DAY).with_entry(str(PULLED_WEB.key(1)), ref=PULL, age=hours(1)))
+
+
 def test_an_invalid_index_keeps_blobs_for_the_grace_period_only() -> None:
     def beside_an_invalid_index(age: timedelta) -> World:
         return a_snapshot().with_blob("a", age=2 * DAY).with_invalid_generation(1, age=age)
@@ -820,33 +833,11 @@ def _repair(world: World) -> Plan:
     return make_plan(mark(world.build()), Rules(hours(0), repair=True))
 
 
-def test_a_repair_writes_an_index_that_names_missing_blobs() -> None:
-    world = a_snapshot().with_blobs("a", "b").with_generation(1, "a", ("gone", "b"))
-
-    assert [write.index for write in _repair(world).writes] == [WEB]
-
-
-def test_a_repair_writes_an_index_that_importers_refuse() -> None:
-    world = a_snapshot().with_blobs("a").with_generation(1, "a").with_invalid_generation(2)
-
-    assert [write.index for write in _repair(world).writes] == [WEB]
-
-
 def test_a_repair_writes_an_index_if_builders_read_one_that_importers_refuse() -> None:
     world = a_snapshot().with_blobs("a").with_invalid_generation(1).with_generation(2, "a")
     world.where_builders_read(str(WEB.key(1)))
 
     assert [write.index for write in _repair(world).writes] == [WEB]
-
-
-def test_a_repair_writes_nothing_that_is_only_incomplete() -> None:
-    world = a_snapshot().with_blobs("a", "b", "c").with_generation(1, "a").with_generation(2, "b")
-    (write,) = _plan(world).writes
-
-    plan = _repair(world)
-
-    assert plan.writes == ()
-    assert [keep.reason for keep in plan.keeps] == [NotBroken(write.reason)]
 
 
 def test_a_repair_decides_about_no_entry() -> None:
