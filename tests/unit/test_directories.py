@@ -110,6 +110,18 @@ def test_a_manifest_goes_once_its_tag_is_rewritten() -> None:
     assert delete.reason == Replaced(is_named=True)
 
 
+def test_a_manifest_stays_if_only_one_of_its_tags_is_rewritten() -> None:
+    world = _a_directory("a", "manifest").remembering(1, "a", "gone", of=API)
+    tags = frozenset({API, SITE})
+    facts = StoreFacts(ago(LONG_AGO), manifest_blobs={blob("manifest"): tags})
+    snapshot = replace(_tagged(world.remembering(1, "a", of=SITE)), facts=facts)
+
+    plan = make_plan(mark(snapshot), Rules(hours(0)))
+
+    assert [write.index for write in plan.writes] == [API]
+    assert plan.deletes == ()
+
+
 def test_what_something_else_needs_is_pinned() -> None:
     facts = StoreFacts(ago(LONG_AGO), pinned={blob("image"): NeededByOtherTag("image")})
 

@@ -804,8 +804,18 @@ def test_an_unreadable_ref_protects_no_blob_that_github_would_evict_tomorrow_any
 
     assert not _deletes(_used_beside_a_pull_request(6 * DAY - MOMENT), retention=week)
     assert _deletes(_used_beside_a_pull_request(6 * DAY), retention=week)
+    assert _deletes(_used_beside_a_pull_request(6 * DAY + MOMENT), retention=week)
     assert not _deletes(_used_beside_a_pull_request(6 * DAY), retention=90 * DAY)
     assert not _deletes(_used_beside_a_pull_request(2 * DAY), retention=week)
+
+
+def test_a_short_retention_protects_a_blob_for_half_of_it() -> None:
+    def is_deleted(used: timedelta) -> bool:
+        marks = mark(_used_beside_a_pull_request(used).build())
+        return bool(make_plan(marks, Rules(hours(2), retention=DAY)).deletes)
+
+    assert not is_deleted(hours(12) - MOMENT)
+    assert is_deleted(hours(12))
 
 
 def test_a_retention_that_is_not_known_shortens_no_protection() -> None:
