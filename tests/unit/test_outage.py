@@ -110,6 +110,7 @@ def test_what_was_idle_for_a_week_has_gone_by_itself() -> None:
     second = timedelta(seconds=1)
 
     assert _outage(_remembered(week, week, week), ()) is None
+    assert _outage(_remembered(week, week + second, 2 * week), ()) is None
     assert _outage(_remembered(week, week, week - second), ()) is not None
     assert _outage(_remembered(week, week, week - second), (3,)) is None
 
