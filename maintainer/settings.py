@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,6 +23,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -38,6 +39,7 @@ from pydantic_settings import (
 
 from maintainer.database_url import DEFAULT, PREFIX, check_database
 from maintainer.errors import UsageError
+from maintainer.model.limits import KeepFree, ToolRule
 from maintainer.sanitize import printable
 
 DEFAULT_API_URL = "https://api.github.com"
@@ -48,6 +50,9 @@ _LONGEST_NAME = 32
 _DURATION = re.compile(r"(?:(\d{1,9})\s*(w|d|h|m|s)\s*)+", re.ASCII)
 _PART = re.compile(r"(\d+)\s*(\w)", re.ASCII)
 _STORE = re.compile(r"[a-z][a-z0-9]*(:|$)", re.ASCII)
+_SHARE = re.compile(r"(\d{1,2}(?:\.\d{1,6})?)\s*%", re.ASCII)
+_HAS_UNIT = re.compile(r"\d[\d.]*\s*[a-zA-Z]+", re.ASCII)
+_BLOB_PREFIX = "buildkit-blob-1-"
 _CRON_FIELDS = 5
 _CRON_FORM = "of five fields such as '30 3 * * *'"
 _ANY_DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -70,6 +75,23 @@ def parse_duration(text: object) -> object:
         return timedelta(**{_UNITS[unit]: int(number) for number, unit in parts})
     except OverflowError:
         raise ValueError("is too long") from None
+
+
+def parse_keep_free(value: object) -> object:
+    """Read `15%` or `1.5GB`; an empty text is None. Raises ValueError."""
+    if value is None or isinstance(value, KeepFree):
+        return value
+    text = value.strip() if isinstance(value, str) else " "
+    if not text:
+        return None
+    if share := _SHARE.fullmatch(text):
+        return KeepFree(share=float(share[1]) / 100)
+    try:
+        if _HAS_UNIT.fullmatch(text):
+            return KeepFree(size=int(TypeAdapter(ByteSize).validate_python(text)))
+    except ValidationError:
+        pass
+    raise ValueError("is not a valid amount; use 15% or 1.5GB")
 
 
 def _split(value: object) -> object:
@@ -154,6 +176,80 @@ _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _Quota = Annotated[ByteSize, Field(gt=0)]
 _Scope = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,256}$")]
 _Url = Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]
+
+
+class RuleSettings(BaseModel):
+    """A table `[[room.rules]]`: what one other tool may store."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prefix: str = Field(
+        min_length=1,
+        max_length=512,
+        description="the beginning of the keys that the rule is about; it never selects entries of "
+        "BuildKit",
+    )
+    keep_newest: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="how many of these entries stay in each ref: those created last",
+    )
+    unused_for: _Interval | None = Field(
+        default=None, description="how long an entry stays after its last use, such as 5d"
+    )
+    max_bytes: _Quota | None = Field(
+        default=None,
+        description="how much these entries may take in all refs, such as 1GB; those used longest "
+        "ago leave first",
+    )
+
+    @property
+    def value(self) -> ToolRule:
+        """The rule, as policies know it."""
+        size = None if self.max_bytes is None else int(self.max_bytes)
+        return ToolRule(self.prefix, self.keep_newest, self.unused_for, size)
+
+    @field_validator("prefix")
+    @classmethod
+    def _is_of_another_tool(cls, prefix: str) -> str:
+        if prefix.startswith(_BLOB_PREFIX):
+            raise ValueError("is the beginning of BuildKit's keys; rules are for other tools")
+        return prefix
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if (self.keep_newest, self.unused_for, self.max_bytes) == (None, None, None):
+            raise ValueError("keep_newest, unused_for or max_bytes must be set")
+        return self
+
+
+class RoomSettings(BaseModel):
+    """The table `[room]`: what leaves a cache besides what is unreferenced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keep_free: Annotated[KeepFree | None, BeforeValidator(parse_keep_free)] = Field(
+        default=None,
+        description="how much of the quota must stay free, such as 15% or 1.5GB; by default "
+        "nothing is deleted that builds need",
+    )
+    closed_refs: bool = Field(
+        default=False,
+        description="whether entries of closed pull requests, and of deleted branches and tags, "
+        "are deleted; the token needs `pull-requests: read` and `contents: read`",
+    )
+    rules: tuple[RuleSettings, ...] = Field(
+        default=(), description="what other tools may store; by default there is no limit"
+    )
+
+    @field_validator("rules")
+    @classmethod
+    def _are_different(cls, rules: tuple[RuleSettings, ...]) -> tuple[RuleSettings, ...]:
+        for prefix, times in Counter(rule.prefix for rule in rules).items():
+            if times > 1:
+                raise ValueError(f"there are {times} with the prefix {printable(prefix)}")
+        return rules
 
 
 class ServeSettings(BaseModel):
@@ -375,6 +471,9 @@ class Settings(BaseSettings):
         default="text",
         description="the format of log lines on stderr: text, or one JSON object per line",
     )
+    room: RoomSettings = Field(
+        default=RoomSettings(), description="what leaves a cache besides what is unreferenced"
+    )
     serve: ServeSettings = Field(
         default=ServeSettings(), description="the service, `maintainer serve`"
     )
@@ -570,8 +669,13 @@ def _format_problem(error: ValidationError, path: Path | None) -> str:
 def _format_key(path: tuple[int | str, ...]) -> str:
     """Return the key of a setting, such as `serve.listen`; people count tables from one."""
     match path:
-        case ["targets", int(position)]:
-            return f"[[targets]] number {position + 1}"
         case ["targets", int(position), *key]:
-            return f"{'.'.join(map(str, key))} in [[targets]] number {position + 1}"
+            return _format_place(key, "targets", position)
+        case ["room", "rules", int(position), *key]:
+            return _format_place(key, "room.rules", position)
     return ".".join(map(str, path))
+
+
+def _format_place(key: Sequence[int | str], table: str, position: int) -> str:
+    place = f"[[{table}]] number {position + 1}"
+    return f"{'.'.join(map(str, key))} in {place}" if key else place

@@ -13,7 +13,13 @@ from pydantic import BaseModel, ByteSize
 from pydantic.fields import FieldInfo
 
 from maintainer.graph.database import Database
-from maintainer.settings import ServeSettings, Settings, TargetSettings
+from maintainer.settings import (
+    RoomSettings,
+    RuleSettings,
+    ServeSettings,
+    Settings,
+    TargetSettings,
+)
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -52,7 +58,11 @@ def generated(text: str) -> str:
 
 def _settings() -> str:
     tables = [
-        _fields(Settings, "", skip={"serve", "targets"}),
+        _fields(Settings, "", skip={"room", "serve", "targets"}),
+        "The table `[room]`: [what leaves a full cache](policies.md).\n",
+        _fields(RoomSettings, "room.", skip={"rules"}),
+        "Each table `[[room.rules]]`, for entries of another tool:\n",
+        _fields(RuleSettings, "room.rules."),
         "The table `[serve]`, for the service:\n",
         _fields(ServeSettings, "serve."),
         "Each table `[[targets]]`, a cache that the service maintains:\n",

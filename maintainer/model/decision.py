@@ -8,6 +8,7 @@ from maintainer.cacheconfig import CacheConfig, Digest, IndexId, IndexKey, Ref, 
 from maintainer.model.entry import KnownEntry
 from maintainer.model.export import Export
 from maintainer.model.index import ReadGeneration
+from maintainer.model.limits import KeepFree, ToolRule
 from maintainer.model.marks import Index, State
 from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
 from maintainer.model.reason import (
@@ -110,6 +111,10 @@ class Rules:
     """The store evicts entries that were unused for this long; None if unknown."""
     repair: bool = False
     """Write only indexes that are invalid or reference missing blobs, and delete nothing."""
+    keep_free: KeepFree | None = None
+    """How much of the quota must stay free; None if no needed blob leaves for that."""
+    tools: tuple[ToolRule, ...] = ()
+    """What other tools may store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,8 @@ class Run:
             protects_unreadable_refs=settings.unreadable_refs == "protect",
             retention=(self.report.limits or StoreLimits()).retention,
             repair=self.mode.repair,
+            keep_free=settings.room.keep_free,
+            tools=tuple(rule.value for rule in settings.room.rules),
         )
 
 

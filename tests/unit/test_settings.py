@@ -13,14 +13,18 @@ from pydantic import BaseModel
 
 import maintainer
 from maintainer.errors import UsageError
+from maintainer.model.limits import KeepFree, ToolRule
 from maintainer.settings import (
     GitHubSettings,
+    RoomSettings,
+    RuleSettings,
     ServeSettings,
     Settings,
     TargetSettings,
     check_cron,
     load_settings,
     parse_duration,
+    parse_keep_free,
 )
 
 EXAMPLE = Path(maintainer.__file__).parents[1] / "config" / "maintainer.toml"
@@ -238,6 +242,96 @@ def test_what_is_no_cron_expression_is_refused(text: str, why: str) -> None:
         check_cron(text)
 
 
+# What leaves a full cache.
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "of_ten_gigabytes"),
+    [
+        ("15%", KeepFree(share=0.15), 1_500_000_000),
+        ("2.5 %", KeepFree(share=0.025), 250_000_000),
+        ("1.5GB", KeepFree(size=1_500_000_000), 1_500_000_000),
+        ("512MiB", KeepFree(size=512 * 1024**2), 512 * 1024**2),
+        ("0%", KeepFree(), 0),
+        (KeepFree(size=1), KeepFree(size=1), 1),
+    ],
+)
+def test_what_stays_free_is_a_share_or_a_size(
+    text: object, amount: KeepFree, of_ten_gigabytes: int
+) -> None:
+    assert parse_keep_free(text) == amount
+    assert amount.of(10 * 10**9) == of_ten_gigabytes
+
+
+@pytest.mark.parametrize("text", ["", " ", None])
+def test_nothing_stays_free_by_default(text: str | None) -> None:
+    assert parse_keep_free(text) is None
+    assert RoomSettings().keep_free is None
+
+
+@pytest.mark.parametrize("text", ["15", 16, 0.15, True, "100%", "-1%", "much", "1.5 XB", "%", "GB"])
+def test_a_number_without_a_unit_is_no_amount(text: object) -> None:
+    with pytest.raises(ValueError, match=r"^is not a valid amount; use 15% or 1.5GB$"):
+        parse_keep_free(text)
+
+
+def test_rules_of_other_tools_are_values(file: Write) -> None:
+    path = file(
+        "[room]\nclosed_refs = true\n"
+        '[[room.rules]]\nprefix = "setup-node-"\nkeep_newest = 2\n'
+        '[[room.rules]]\nprefix = "v0-rust-"\nunused_for = "60d"\nmax_bytes = "1GB"\n'
+    )
+
+    room = load_settings(path, {}).room
+
+    assert room.closed_refs
+    assert [rule.value for rule in room.rules] == [
+        ToolRule("setup-node-", keep_newest=2),
+        ToolRule("v0-rust-", unused_for=timedelta(days=60), max_bytes=10**9),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        ("keep_newest = 2", "prefix in [[room.rules]] number 1 is missing"),
+        (
+            'prefix = ""\nkeep_newest = 2',
+            "prefix in [[room.rules]] number 1: string should have at",
+        ),
+        (
+            'prefix = "a"',
+            "[[room.rules]] number 1: keep_newest, unused_for or max_bytes must be set",
+        ),
+        (
+            'prefix = "a"\nkeep_newest = 0',
+            "keep_newest in [[room.rules]] number 1: input should be",
+        ),
+        (
+            'prefix = "a"\nunused_for = "soon"',
+            "unused_for in [[room.rules]] number 1: is not a valid duration",
+        ),
+        ('prefix = "a"\nmax_bytes = 0', "max_bytes in [[room.rules]] number 1: input should be"),
+        (
+            'prefix = "buildkit-blob-1-sha256"\nkeep_newest = 1',
+            "prefix in [[room.rules]] number 1: is the beginning of BuildKit's keys; rules are",
+        ),
+        (
+            'prefix = "a"\nkeep_newest = 1\n[[room.rules]]\nprefix = "a"\nkeep_newest = 2',
+            "room.rules: there are 2 with the prefix a",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_rule_is_named(file: Write, rules: str, problem: str) -> None:
+    assert _problem(file(f"[[room.rules]]\n{rules}")).startswith(f"setting {problem}")
+
+
+def test_an_unknown_key_of_a_rule_is_named(file: Write) -> None:
+    path = file('[[room.rules]]\nprefix = "a"\nkeep = 1')
+
+    assert _problem(path) == f"{path}: unknown key 'room.rules.0.keep'"
+
+
 # What is wrong, in one line that names it.
 
 
@@ -369,8 +463,10 @@ def test_the_example_without_its_comments_is_valid_and_gives_the_defaults(file: 
     settings = load_settings(file(_without_comments()), {})
 
     for name, field in Settings.model_fields.items():
-        if name != "targets" and field.default is not None:
+        if name not in ("room", "targets") and field.default is not None:
             assert getattr(settings, name) == field.default, name
+    assert settings.room.model_copy(update={"rules": ()}) == RoomSettings()
+    assert [rule.prefix for rule in settings.room.rules] == ["setup-node-"]
     assert [target.name for target in settings.targets] == ["app", "site", "builder"]
 
 
@@ -378,12 +474,16 @@ def test_the_example_names_every_setting() -> None:
     example = tomllib.loads(_without_comments())
 
     assert list(example) == list(Settings.model_fields)
+    assert list(example["room"]) == list(RoomSettings.model_fields)
+    assert list(example["room"]["rules"][0]) == list(RuleSettings.model_fields)
     assert list(example["serve"]) == list(ServeSettings.model_fields)
     named = {key for target in example["targets"] for key in target}
     assert named == set(TargetSettings.model_fields)
 
 
-@pytest.mark.parametrize("settings", [Settings, ServeSettings, TargetSettings])
+@pytest.mark.parametrize(
+    "settings", [Settings, RoomSettings, RuleSettings, ServeSettings, TargetSettings]
+)
 def test_the_example_tells_what_every_setting_means(settings: type[BaseModel]) -> None:
     prose = re.findall(r"^# (.*)$", EXAMPLE.read_text(), flags=re.MULTILINE)
     words = " ".join(" ".join(prose).split()).lower()
