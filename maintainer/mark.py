@@ -386,10 +386,8 @@ class Marker:
 
     def mark(self, entry: KnownEntry) -> Mark:
         """Return the state of one entry, and the reason."""
-        if entry.parsed is None:
-            return Mark(entry, State.FOREIGN, reasons.OtherTool())
-        if entry.ref not in self.snapshot.access.readable:
-            return Mark(entry, State.UNREADABLE, reasons.UnreadableRef(entry.ref))
+        if entry.parsed is None or entry.ref not in self.snapshot.access.readable:
+            return self._mark_out_of_reach(entry)
         if isinstance(entry.parsed, BlobKey):
             return self._mark_blob(entry, entry.parsed.digest)
         if isinstance(entry.parsed, SignatureKey):
@@ -397,6 +395,15 @@ class Marker:
         if isinstance(entry.parsed, UploadKey):
             return Mark(entry, State.DANGLING, reasons.AbandonedUpload(), entry.last_use_at)
         return self._mark_generation(entry, entry.parsed)
+
+    def _mark_out_of_reach(self, entry: KnownEntry) -> Mark:
+        """Mark an entry of another tool, or in a ref that the token cannot read."""
+        reason = self.facts.closed_refs.get(entry.ref)
+        if reason and entry.ref not in self.snapshot.access.readable:
+            return Mark(entry, State.CLOSED, reason, _closed_since(entry, reason))
+        if entry.parsed is None:
+            return Mark(entry, State.FOREIGN, reasons.OtherTool())
+        return Mark(entry, State.UNREADABLE, reasons.UnreadableRef(entry.ref))
 
     def _mark_blob(self, entry: KnownEntry, digest: Digest) -> Mark:
         if entry.content_missing_since:
@@ -463,3 +470,10 @@ class Marker:
             # A tag may have pointed to it until the tag was last replaced.
             since = max(entry.last_use_at, self.facts.quiet_since or entry.last_use_at)
         return max(since, entry.last_use_at, needed_until or since)
+
+
+def _closed_since(entry: KnownEntry, reason: reasons.ClosedRef) -> datetime:
+    """Return since when no build reads an entry of a closed ref, as far as that is known."""
+    if isinstance(reason, reasons.PullRequestClosed) and reason.closed_at:
+        return max(reason.closed_at, entry.last_use_at)
+    return entry.last_use_at

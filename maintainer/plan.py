@@ -9,6 +9,7 @@ from maintainer.model.marks import Mark, Marks
 from maintainer.model.reason import Reason
 from maintainer.policy import (
     broken,
+    closed_refs,
     dangling,
     export,
     grace,
@@ -25,7 +26,14 @@ from maintainer.policy.context import Decider, IndexDecider, LeaveAlone, PlanCon
 INDEXES: IndexDecider = merging
 """Decides about indexes, before anything is decided about entries."""
 
-DECIDERS: tuple[Decider, ...] = (repair, broken, unread, superseded, dangling)
+DECIDERS: tuple[Decider, ...] = (
+    repair,
+    broken,
+    unread,
+    superseded,
+    dangling,
+    closed_refs,
+)
 """Decide about entries: the first decision counts.
 
 An entry without a decision is kept, and is not in the plan.

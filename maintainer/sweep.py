@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from itertools import groupby
 
-from maintainer.cacheconfig import Digest, IndexKey
+from maintainer.cacheconfig import Digest
 from maintainer.concurrency import for_each
 from maintainer.errors import BudgetExhaustedError, ChangedError, StoreError
 from maintainer.model.decision import DeleteEntry, Deletion
@@ -82,8 +82,8 @@ class Sweeper:
         rechecks = 0
         if self.recheck and not _is_broken(delete):
             rechecks = self.recheck.requests(delete.entry)
-        # One look-up for an index; for blobs, requests to the REST API.
-        rest = 0 if isinstance(delete.entry.parsed, IndexKey) else rechecks
+        # One look-up for a superseded index; for all others, requests to the REST API.
+        rest = 0 if delete.state is State.SUPERSEDED else rechecks
         if exhausted := self.budget.reserve(rechecks + 1, rest=rest + 1):
             return Deferred(exhausted)
         try:

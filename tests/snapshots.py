@@ -31,9 +31,10 @@ from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.timestamps import Nanoseconds
 from maintainer.model.entry import Access, KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration
-from maintainer.model.reason import NotMarked, Problem
+from maintainer.model.reason import ClosedRef, NotMarked, Problem
 from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
+from maintainer.model.store import StoreFacts
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 MAIN = Ref("refs/heads/main")
@@ -121,6 +122,7 @@ class World:
         self._broken: set[Digest] = set()
         self._read_by_builders: dict[IndexId, str] = {}
         self._complete = True
+        self._closed: dict[Ref, ClosedRef] = {}
 
     def with_entry(self, key: str, **age: Unpack[Age]) -> Self:
         """Add an entry under any key."""
@@ -217,6 +219,11 @@ class World:
         self._read_by_builders[of] = key
         return self
 
+    def where_closed(self, ref: Ref, reason: ClosedRef) -> Self:
+        """Let a ref be closed, so that no build reads it any more."""
+        self._closed[ref] = reason
+        return self
+
     def listed_in_part(self) -> Self:
         """Let entries have come or gone while they were listed."""
         self._complete = False
@@ -240,6 +247,7 @@ class World:
             listing_complete=self._complete,
             memory=self._memory(),
             broken_blobs=frozenset(self._broken),
+            facts=StoreFacts(closed_refs=self._closed),
         )
 
     def _memory(self) -> dict[IndexId, Remembered]:

@@ -5,9 +5,10 @@ from typing import Protocol
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute, Mount, Route
 
 from maintainer.emulator.blobs import Blobs
+from maintainer.emulator.refs import Refs
 from maintainer.emulator.requests import ARTIFACT_CACHE, BLOBS, TWIRP
 from maintainer.emulator.rest import Rest
 from maintainer.emulator.site import Site
@@ -25,13 +26,17 @@ class _Part(Protocol):
 
 def make_app(site: Site) -> Starlette:
     """Return the ASGI application that serves `site`."""
+    refs = Refs(site)
     return Starlette(
         routes=[
             _mount(TWIRP, VersionTwo(site)),
             _mount(ARTIFACT_CACHE, VersionOne(site)),
             _mount(BLOBS, Blobs(site)),
             _mount("/repos/{owner}/{repo}/actions", Rest(site)),
-        ]
+            _mount("/repos/{owner}/{repo}", refs),
+            Route("/repos/{owner}/{repo}", refs.repository, methods=["GET"]),
+        ],
+        exception_handlers={RefusedError: refs.refuse},
     )
 
 

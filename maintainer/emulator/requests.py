@@ -15,6 +15,7 @@ Kind = Literal[
     "delete",
     "usage",
     "limit",
+    "refs",
     "other",
 ]
 """The names by which a run counts its own requests, and a few that it rarely sends."""
@@ -42,6 +43,7 @@ _KINDS: list[tuple[Kind, str, str]] = [
         "GET",
         r"/repos/[^/]+/[^/]+/actions/cache/(storage-limit|retention-limit|usage-policy)",
     ),
+    ("refs", "GET", r"/repos/[^/]+/[^/]+(/pulls(/.*)?|/git/ref/.*)?"),
 ]
 _PATTERNS = [
     (kind, re.compile(methods), re.compile(path, re.DOTALL)) for kind, methods, path in _KINDS

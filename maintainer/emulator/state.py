@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from maintainer.emulator.repository import Repository
 from maintainer.emulator.uploads import Upload
 
 DEFAULT_QUOTA = 10 * 1024**3
@@ -69,6 +70,8 @@ class ActionsCache:
         """Bytes; above it the least recently used entries are evicted, as on GitHub."""
         self.retention_days = RETENTION_DAYS
         """As the REST API reports it; here nothing expires."""
+        self.repository = Repository()
+        """Its pull requests, branches and tags."""
         self._entries: dict[int, Entry] = {}
         self._places: dict[_Place, int] = {}
         self._uploads: dict[int, Upload] = {}

@@ -46,16 +46,23 @@ class DeleteEntry:
 
     @property
     def rank(self) -> int:
-        """Its place in the order: harmful entries first, then superseded indexes, then others.
+        """Its place in the order: harmful entries first, then superseded indexes, dangling ones,
+        closed refs, and what rules of other tools select.
 
         Uploads come last: to the sweep, deleting one looks like an active build.
         """
         if isinstance(self.entry.parsed, UploadKey):
-            return len(_ORDER) + 1
-        return _ORDER.index(self.state) if self.state in _ORDER else len(_ORDER)
+            return len(_ORDER)
+        return _ORDER.index(self.state)
 
 
-_ORDER = (State.WITHOUT_CONTENT, State.SUPERSEDED)
+_ORDER = (
+    State.WITHOUT_CONTENT,
+    State.SUPERSEDED,
+    State.DANGLING,
+    State.CLOSED,
+    State.FOREIGN,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class State(StrEnum):
     """A generation that could not be read this time."""
     UNREADABLE = "unreadable ref"
     """In a ref that the token cannot read."""
+    CLOSED = "closed ref"
+    """In a closed pull request, or in a deleted branch or tag: no build reads it any more."""
     FOREIGN = "foreign"
     """Not an index or a blob, or with a key that builds in its ref do not write."""
 

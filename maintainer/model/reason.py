@@ -56,6 +56,23 @@ class UnreadableRef(Base, frozen=True):
     ref: str
 
 
+class PullRequestClosed(Base, frozen=True):
+    """Its pull request is closed, so no build reads it any more."""
+
+    number: int
+    closed_at: datetime | None
+    """None if the service does not say it."""
+
+
+class RefDeleted(Base, frozen=True):
+    """Its branch or tag does not exist any more, so no build reads it."""
+
+    ref: str
+
+
+ClosedRef = PullRequestClosed | RefDeleted
+
+
 class NoContent(Base, frozen=True):
     """Its content cannot be downloaded."""
 
@@ -518,6 +535,19 @@ class WrittenByOtherRun(Base, frozen=True):
     """Another run has written the index since this one began."""
 
 
+class RefInUse(Base, frozen=True):
+    """Its pull request was opened again since the run began, or its branch or tag created again."""
+
+    ref: str
+
+
+class RefUnchecked(Base, frozen=True):
+    """It could not be checked whether its ref is still closed."""
+
+    ref: str
+    problem: str
+
+
 class Contended(Base, frozen=True):
     """Builds have exported to it again and again."""
 
@@ -609,6 +639,19 @@ class ContentUndeletable(Base, frozen=True):
     blobs: int
 
 
+class ClosedRefsUnknown(Base, frozen=True):
+    """It could not be found out whether some refs are closed, so nothing of them is deleted."""
+
+    refs: int
+    problem: str
+
+
+class ClosedRefsDeferred(Base, frozen=True):
+    """Refs that are only asked for in later runs."""
+
+    refs: int
+
+
 class SweepUnchecked(Base, frozen=True):
     """It could not be checked whether builds reference deleted blobs."""
 
@@ -646,6 +689,8 @@ Note = (
     | ChecksDeferred
     | ContentAmbiguous
     | ContentUndeletable
+    | ClosedRefsUnknown
+    | ClosedRefsDeferred
     | SweepUnchecked
     | Unfinished
 )
@@ -655,6 +700,7 @@ Reason = (
     | OtherTool
     | ForeignKey
     | UnreadableRef
+    | ClosedRef
     | NoContent
     | Needed
     | NeededByOtherTag
@@ -712,6 +758,8 @@ Reason = (
     | Uploaded
     | Changed
     | WrittenByOtherRun
+    | RefInUse
+    | RefUnchecked
     | Contended
     | Locked
     | ManifestGone

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from maintainer.cacheconfig import Digest, IndexId
+from maintainer.cacheconfig import Digest, IndexId, Ref
 from maintainer.model.index import BrokenTag
-from maintainer.model.reason import Reason
+from maintainer.model.reason import ClosedRef, Note, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,10 @@ class StoreFacts:
     """The names without a readable manifest."""
     index_limit: int | None = None
     """Bytes of the largest index that importers read; None if they read any."""
+    closed_refs: Mapping[Ref, ClosedRef] = field(default_factory=dict)
+    """The refs that the token cannot read, and that no build reads any more, and why not."""
+    notes: tuple[Note, ...] = ()
+    """What the store could not find out."""
 
 
 NO_FACTS = StoreFacts()

@@ -9,10 +9,12 @@ from maintainer.policy.context import PlanContext
 
 NAME = "grace period"
 
+_WITH_OTHER_PERIODS = frozenset({State.WITHOUT_CONTENT, State.CLOSED, State.FOREIGN})
+
 
 def veto(delete: DeleteEntry, marked: Mark, context: PlanContext) -> Grace | None:
     """Return until when an entry is kept, if its grace period is not over."""
     since, grace = context.since(marked), context.rules.grace
-    if delete.state is State.WITHOUT_CONTENT or context.now - since >= grace:
+    if delete.state in _WITH_OTHER_PERIODS or context.now - since >= grace:
         return None
     return Grace(delete.state.value, since, since + grace)

@@ -103,6 +103,17 @@ def _(reason: reasons.UnreadableRef) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.PullRequestClosed) -> str:
+    at = f" on {format_moment(reason.closed_at)}" if reason.closed_at else ""
+    return f"pull request {reason.number} was closed{at}, so no build reads it"
+
+
+@format_reason.register
+def _(reason: reasons.RefDeleted) -> str:
+    return f"{reason.ref} does not exist any more, so no build reads it"
+
+
+@format_reason.register
 def _(reason: reasons.Needed) -> str:
     return f"{_place(reason.index, reason.ref)} needs it"
 
@@ -446,6 +457,16 @@ def _(reason: reasons.Changed) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.RefInUse) -> str:
+    return f"{reason.ref} was opened or created again since the run began"
+
+
+@format_reason.register
+def _(reason: reasons.RefUnchecked) -> str:
+    return f"it could not be checked whether {reason.ref} is still closed ({reason.problem})"
+
+
+@format_reason.register
 def _(reason: reasons.Contended) -> str:
     return f"builds exported to it {reason.times} times since the run began"
 
@@ -523,6 +544,18 @@ def _(reason: reasons.ContentUndeletable) -> str:
         f"{_blobs(reason.blobs)} cannot be downloaded, and without the REST API the entries cannot "
         "be deleted: the next export will reference them again"
     )
+
+
+@format_reason.register
+def _(reason: reasons.ClosedRefsUnknown) -> str:
+    refs = format_count(reason.refs, "ref")
+    return f"it is not known whether {refs} are closed, so they are kept: {reason.problem}"
+
+
+@format_reason.register
+def _(reason: reasons.ClosedRefsDeferred) -> str:
+    refs = format_count(reason.refs, "ref")
+    return f"the question whether {refs} are closed is deferred to the next run"
 
 
 @format_reason.register

@@ -22,6 +22,7 @@ _KINDS: dict[str, Kind] = {
     State.SUPERSEDED: "superseded",
     State.UNREAD: "unread",
     State.UNREADABLE: "unreadable",
+    State.CLOSED: "unreadable",
     State.FOREIGN: "foreign",
 }
 _NAMES: dict[Kind, str] = {

@@ -27,7 +27,7 @@ class EntryTotals:
         self.deletions = 0
         """How many entries are to be deleted."""
         self.blobs_deleted = 0
-        """How many blobs are gone."""
+        """How many blobs are gone that builds could read."""
 
     def plan(self, marks: Iterable[Mark], deletes: Iterable[DeleteEntry]) -> None:
         """Add a batch of entries, and which of them are to be deleted."""
@@ -51,6 +51,8 @@ class EntryTotals:
         place = state, min(one.delete.after) if state is State.NEWEST else None
         _add(self._stored, place, -entry.size, -1)
         _add(self._due, place, -entry.size, -1)
+        if one.delete.state is State.CLOSED:
+            return
         if isinstance(entry.parsed, BlobKey):
             self.blobs_deleted += 1
             if entry.parsed.digest in wanted:

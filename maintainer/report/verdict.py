@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from maintainer.model.marks import State
 from maintainer.model.outcome import Planned
+from maintainer.model.reason import ClosedRefsUnknown
 from maintainer.report.model import BrokenTagReport, Report, Space, SpacePart, Verdict
 from maintainer.report.words import format_count, format_share, format_size
 
@@ -14,6 +15,10 @@ LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
 _NEARLY_FULL = 0.9
 _ROOMY = 0.8
 _LET_IT_RUN = "Run `maintainer gc` without `--dry-run`, or the workflow with dry-run off."
+_HOW_TO_KNOW_REFS = (
+    "Give the token the permissions `pull-requests: read` and `contents: read`, or turn "
+    "`closed_refs` off."
+)
 _LONG = timedelta(days=7)
 """A sweep that is blocked for longer than this needs attention."""
 _A_WHILE = 0.25
@@ -82,9 +87,21 @@ def _blind(report: Report) -> Verdict | None:
         return None
     return Verdict(
         "attention",
-        "Without a runtime token this run could only list entries: it merged and deleted nothing.",
+        f"Without a runtime token this run could only list entries: {_say_done_blindly(report)}.",
         "Run `maintainer gc` as a step of a workflow in this repository.",
     )
+
+
+def _say_done_blindly(report: Report) -> str:
+    """Return what a run did, or would do, that cannot read indexes."""
+    deletes = report.planned_deletions
+    if not deletes.actions:
+        return "it merged and deleted nothing"
+    if report.dry_run:
+        entries = format_count(deletes.actions, "entry")
+        return f"it would merge nothing and delete {entries} ({format_size(deletes.size)})"
+    entries = format_count(report.entries_deleted, "entry")
+    return f"it merged nothing and deleted {entries} ({format_size(report.bytes_freed)})"
 
 
 def _long_blocked(report: Report) -> Verdict | None:
@@ -171,7 +188,10 @@ def _only_planned(report: Report) -> Verdict | None:
 def _left_over(report: Report) -> Verdict | None:
     if not report.notes:
         return None
-    return Verdict("attention", report.notes[0].sentence, "Run `maintainer gc` again for the rest.")
+    first = report.notes[0]
+    if isinstance(first.reason, ClosedRefsUnknown):
+        return Verdict("attention", first.sentence, _HOW_TO_KNOW_REFS)
+    return Verdict("attention", first.sentence, "Run `maintainer gc` again for the rest.")
 
 
 def _dropped(report: Report) -> Verdict | None:

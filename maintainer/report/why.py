@@ -148,6 +148,7 @@ _FREED_BY = {
     "newest": "a newer generation: a run writes one as soon as its content would differ.",
     "signed": "no run: builders would refuse an unsigned index in its place.",
     "unreadable ref": "no run from here: only a run in a workflow on {ref} can read it.",
+    "closed ref": "the next run that may delete, unless the ref is in use again by then.",
     "foreign": "no run: it belongs to another tool, or does not follow BuildKit's rules.",
     "unread": "no run, until it can be read.",
 }

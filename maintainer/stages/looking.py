@@ -66,6 +66,7 @@ async def record_probe(run: Run, looked: Probed) -> Recorded:
     seen = await _record_once(run, looked)
     if not (run.mode.dry_run or run.mode.no_sweep):
         seen = await _wait_for_exports(run, seen)
+    run.report.notes += seen.probe.facts.notes
     _log_unseen(run, seen)
     return seen
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from maintainer.errors import BudgetExhaustedError
 from maintainer.model.reason import RequestsExhausted
 
-REST_KINDS = frozenset({"list", "recheck", "delete", "limits"})
+REST_KINDS = frozenset({"list", "refs", "recheck", "delete", "limits"})
 """Requests to the REST API, whose rate limit a repository's workflows share."""
 _ALWAYS = frozenset({"reserve", "upload", "finalize"})
 """Requests that are never refused: a write that has begun is finished."""
@@ -18,7 +18,7 @@ class RequestLog:
     """The requests that a run has sent to the store so far."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Requests by kind: list, recheck, look-up, download, reserve, upload, finalize, delete,
+    """Requests by kind: list, refs, recheck, look-up, download, reserve, upload, finalize, delete,
     limits.
     """
     retries: int = 0

@@ -1,7 +1,7 @@
 """Runs of `maintainer gc` in one process: one at a time, or two that take turns at the store."""
 
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 
+from maintainer.cacheconfig import Ref
 from maintainer.collect import collect
 from maintainer.emulator import Running
 from maintainer.emulator.server import Service
@@ -18,7 +19,7 @@ from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector
 from maintainer.stores.github.cache import GitHubCache
-from maintainer.stores.github.keyed import CacheHit, KeyedService
+from maintainer.stores.github.keyed import CacheHit, ClosedRefs, KeyedService
 from maintainer.stores.github.store import open_store
 from maintainer.stores.requests import RequestLog
 from tests.integration.world import AT_ONCE, MAIN
@@ -190,6 +191,16 @@ class InTurn:
         """List all entries."""
         async with self._turns.take(self._who):
             return await self._store.list_entries()
+
+    async def closed_refs(self, refs: Iterable[Ref], may_ask: Callable[[], bool]) -> ClosedRefs:
+        """Find out which refs are closed."""
+        async with self._turns.take(self._who):
+            return await self._store.closed_refs(refs, may_ask)
+
+    async def is_still_closed(self, ref: Ref) -> bool:
+        """Ask again."""
+        async with self._turns.take(self._who):
+            return await self._store.is_still_closed(ref)
 
     async def newest_indexes(self) -> tuple[StoredEntry, ...]:
         """List the newest indexes."""

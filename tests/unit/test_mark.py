@@ -594,7 +594,7 @@ def test_without_memory_a_signature_dangles_since_its_last_use() -> None:
 def test_the_states_are_called_by_the_words_that_people_query() -> None:
     assert [state.value for state in State] == [
         *("reachable", "dangling", "without content", "newest", "superseded", "signed", "unread"),
-        *("unreadable ref", "foreign"),
+        *("unreadable ref", "closed ref", "foreign"),
     ]
 
 

@@ -6,11 +6,13 @@ import msgspec
 import pytest
 
 from maintainer.cacheconfig import NO_REF
-from maintainer.model.outcome import Done, Failed, Planned
+from maintainer.model.outcome import Done, Failed, Outcome, Planned
 from maintainer.model.reason import (
+    ClosedRefsUnknown,
     DeadlinePassed,
     DropUnused,
     ExportInProgress,
+    RefDeleted,
     Unfinished,
     UnreadIndex,
     Unreferenced,
@@ -105,6 +107,34 @@ def test_what_a_budget_left_is_done_by_another_run(readable: tuple[str, ...]) ->
     verdict = judge(_report(notes=(note,), readable=readable))
 
     assert verdict.message == "the --deadline has passed"
+
+
+def test_refs_that_nobody_may_ask_about_need_a_permission() -> None:
+    note = NoteReport(ClosedRefsUnknown(2, "the token …"), "it is not known …")
+
+    verdict = judge(_report(notes=(note,)))
+
+    assert verdict.message == "it is not known …"
+    assert "pull-requests: read" in verdict.advice
+
+
+@pytest.mark.parametrize(
+    ("outcome", "dry_run", "did"),
+    [
+        (None, False, "it merged and deleted nothing"),
+        (Planned(), True, "it would merge nothing and delete 1 entry (10 B)"),
+        (Done(), False, "it merged nothing and deleted 1 entry (10 B)"),
+    ],
+)
+def test_a_run_without_a_runtime_token_says_what_it_did(
+    outcome: Outcome | None, dry_run: bool, did: str
+) -> None:
+    reason = RefDeleted("refs/heads/topic")
+    delete = outcome and make_action("delete", "key", "refs/heads/topic", reason, outcome, size=10)
+
+    verdict = judge(_report(readable=(), dry_run=dry_run, actions=(delete,) if delete else ()))
+
+    assert verdict.message == f"Without a runtime token this run could only list entries: {did}."
 
 
 def test_results_in_a_ref_that_cannot_be_written_name_the_ref() -> None:

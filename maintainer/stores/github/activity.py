@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
-from maintainer.cacheconfig import BlobKey, IndexId, IndexKey, SignatureKey
+from maintainer.cacheconfig import BlobKey, IndexId, IndexKey, Ref, SignatureKey
 from maintainer.concurrency import Joint
 from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.exports import find_new_export
@@ -16,6 +16,8 @@ from maintainer.stores.github.keyed import KeyedService
 
 _RECHECKS = 2
 """Requests that tell what builds have done since the run began."""
+_REF_REQUESTS = 2
+"""The most requests that tell whether a ref is still closed."""
 _PAGE = 100
 """The number of blobs on a page of those that were used last."""
 _FRESH = timedelta(seconds=30)
@@ -65,18 +67,30 @@ class CheckPeriodically:
         self._looked_up = frozenset(since.looked_up)
         self._more_pages = 1 + len(self._looked_up) // _PAGE if self._looked_up else 0
         """Up to this many pages of the blobs used last may be filled by the run's own look-ups."""
-        self._asked_at: dict[IndexId | None, datetime] = {}
-        self._questions: Joint[IndexId | None, Reason | None] = Joint()
+        self._closed_refs = since.marks.snapshot.facts.closed_refs
+        self._asked_at: dict[IndexId | Ref | None, datetime] = {}
+        self._questions: Joint[IndexId | Ref | None, Reason | None] = Joint()
 
     def requests(self, entry: KnownEntry) -> int:
         """How many requests it takes to check this one: none, if that was done recently."""
+        if entry.ref in self._closed_refs:
+            return 0 if self._is_asked(entry.ref) else _REF_REQUESTS
+        if entry.parsed is None:
+            return 0
         if not isinstance(entry.parsed, IndexKey):
             return 0 if self._is_asked(None) else _RECHECKS + self._more_pages
         index = index_of(entry.ref, entry.parsed)
         return 0 if index in self._rewritten or self._is_asked(index) else 1
 
     async def veto(self, entry: KnownEntry) -> Reason | None:
-        """Return why an entry must not be deleted, if so."""
+        """Return why an entry must not be deleted, if so.
+
+        No build needs what other tools have stored, and nobody reads what is in a closed ref.
+        """
+        if entry.ref in self._closed_refs:
+            return await self._veto_closed(entry.ref)
+        if entry.parsed is None:
+            return None
         if isinstance(entry.parsed, IndexKey):
             index = index_of(entry.ref, entry.parsed)
             return await self._veto_superseded(index) if index else reasons.ForeignKey(entry.ref)
@@ -90,11 +104,29 @@ class CheckPeriodically:
         self._veto_of_all = await self._find_activity()
         self._asked_at[None] = self._clock()
 
-    def _is_asked(self, what: IndexId | None) -> bool:
+    async def _veto_closed(self, ref: Ref) -> Reason | None:
+        """Check whether a ref is still closed."""
+        if self._is_fresh(ref):
+            return None
+        return await self._questions.run(ref, lambda: self._ask_for_ref(ref))
+
+    async def _ask_for_ref(self, ref: Ref) -> Reason | None:
+        try:
+            is_closed = await self._service.is_still_closed(ref)
+        except BudgetExhaustedError:
+            raise
+        except StoreError as error:
+            return reasons.RefUnchecked(ref, str(error))
+        if not is_closed:
+            return reasons.RefInUse(ref)
+        self._asked_at[ref] = self._clock()
+        return None
+
+    def _is_asked(self, what: IndexId | Ref | None) -> bool:
         """Whether there is a fresh answer, or a request for one."""
         return self._is_fresh(what) or what in self._questions
 
-    def _is_fresh(self, what: IndexId | None) -> bool:
+    def _is_fresh(self, what: IndexId | Ref | None) -> bool:
         asked_at = self._asked_at.get(what)
         return asked_at is not None and self._clock() - asked_at < _FRESH
 

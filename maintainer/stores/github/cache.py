@@ -1,17 +1,20 @@
 """The Actions cache of a repository, as a run sees it."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from maintainer.cacheconfig import BlobKey, Digest, IndexKey
+import msgspec
+
+from maintainer.cacheconfig import BlobKey, Digest, IndexKey, Ref
 from maintainer.concurrency import MAX_CONCURRENT, for_each
 from maintainer.errors import BudgetExhaustedError
 from maintainer.model.decision import Keep
 from maintainer.model.entry import KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, index_of
 from maintainer.model.memory import Memory
-from maintainer.model.store import Abilities
+from maintainer.model.store import Abilities, StoreFacts
 from maintainer.stores.base import (
     Change,
     ContentCheck,
@@ -24,7 +27,7 @@ from maintainer.stores.base import (
     Versions,
 )
 from maintainer.stores.github.activity import CheckPeriodically
-from maintainer.stores.github.keyed import KeyedService
+from maintainer.stores.github.keyed import ClosedRefs, KeyedService
 from maintainer.stores.github.swap import Writer
 from maintainer.stores.github.versions import read_entry, read_listed, search
 
@@ -40,6 +43,7 @@ class GitHubCache:
     def __init__(self, service: KeyedService) -> None:
         self._service = service
         self._listed: dict[int, StoredEntry] = {}
+        self._closed = ClosedRefs({})
         self.name = service.name
         self.access = service.access
         self.requests = service.requests
@@ -81,18 +85,42 @@ class GitHubCache:
         return await self._service.limits()
 
     async def entries(self, now: datetime, context: RunContext) -> Listing:
-        """List all entries through the REST API, and remember which may be indexes."""
-        del now, context
+        """List all entries through the REST API, and remember which may be indexes.
+
+        If entries of closed refs are to be deleted, find out which refs are closed.
+        """
+        del now
         listing = await self._service.list_entries()
         self._listed = {
             entry.id: entry for entry in listing.entries if entry.key[:6].casefold() == "index-"
         }
-        return replace(listing, state=b"")
+        if not context.settings.room.closed_refs:
+            return replace(listing, state=b"")
+        self._closed = await self._find_closed_refs(listing.entries, context)
+        state = sorted(self._closed.closed.items()), self._closed.notes
+        return replace(listing, state=msgspec.msgpack.encode(state))
+
+    async def _find_closed_refs(
+        self, entries: Iterable[StoredEntry], context: RunContext
+    ) -> ClosedRefs:
+        """Find out which of the refs that the token cannot read are closed, the largest first."""
+        context.progress.stage("probe: ask which refs are closed")
+        sizes: Counter[Ref] = Counter()
+        for entry in entries:
+            if entry.ref not in self.access.readable:
+                sizes[entry.ref] += entry.size
+        spare = context.budget.spare()
+        return await self._service.closed_refs(
+            [ref for ref, _ in sizes.most_common()],
+            lambda: context.budget.allows(1, rest=1) and spare.reserve(1),
+        )
 
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Read the new generations that are listed; or search them, if nothing lists."""
         if self.abilities.lists:
-            return await read_listed(self._service, known, self._listed.values(), now, context)
+            found = await read_listed(self._service, known, self._listed.values(), now, context)
+            facts = StoreFacts(closed_refs=self._closed.closed, notes=self._closed.notes)
+            return replace(found, facts=facts)
         settings = context.settings
         merged = (settings.merged_scope,) if settings.merged_scope else ()
         return await search(self._service, known, (*settings.scopes, *merged), now, context)

@@ -1,6 +1,7 @@
 """A service that keeps entries under keys: what the Actions cache is to a run."""
 
 import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 
 from maintainer.cacheconfig import Ref
 from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
+from maintainer.model.reason import ClosedRef, Note
 from maintainer.stores.requests import RequestLog
 
 MAX_NAME_LENGTH = 4096
@@ -31,6 +33,16 @@ class CacheHit:
         entry; the same place says nothing, for a server that was emptied may use it again.
         """
         return hashlib.sha256(urlsplit(self.url).path.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedRefs:
+    """Which of some refs are closed."""
+
+    closed: Mapping[Ref, ClosedRef]
+    """Closed pull requests, and deleted branches and tags."""
+    notes: tuple[Note, ...] = ()
+    """What could not be found out, and why."""
 
 
 class KeyedService(Protocol):
@@ -71,6 +83,15 @@ class KeyedService(Protocol):
 
     async def list_entries(self) -> Listing:
         """List all entries, of every ref and tool."""
+
+    async def closed_refs(self, refs: Iterable[Ref], may_ask: Callable[[], bool]) -> ClosedRefs:
+        """Find out which of some refs are closed, as long as `may_ask` allows another request.
+
+        Raises no StoreError.
+        """
+
+    async def is_still_closed(self, ref: Ref) -> bool:
+        """Ask again whether a ref is closed."""
 
     async def newest_indexes(self) -> tuple[StoredEntry, ...]:
         """List the indexes that were created last, in all refs, up to a page of them."""

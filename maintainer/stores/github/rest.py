@@ -124,7 +124,8 @@ class Rest:
         self._reader = _Reader()
         self._tags = _Tags(tags)
         self._pace = AsyncLimiter(1, 60 / deletions_a_minute) if deletions_a_minute else None
-        self._url = f"{api_url.rstrip('/')}/repos/{quote(repository)}/actions"
+        self._repository_url = f"{api_url.rstrip('/')}/repos/{quote(repository)}"
+        self._url = f"{self._repository_url}/actions"
         self._headers = httpx2.Headers(
             {
                 "Authorization": f"Bearer {token}",
@@ -162,6 +163,19 @@ class Rest:
         if not page.is_whole:
             raise StoreError("GitHub's API lists entries of BuildKit that lack what must be known")
         return tuple(self._tags.spell(page.entries.values()))
+
+    async def ask(self, path: str, parse_answer: Callable[[Answer], _T]) -> _T:
+        """Ask for what is at a path below the repository: a pull request, a branch, a tag."""
+        url = f"{self._repository_url}/{path}" if path else self._repository_url
+        call = Call(
+            kind="refs",
+            method="GET",
+            url=url,
+            headers=self._headers,
+            token_env=self._token_env,
+            follow=True,
+        )
+        return await self._http.send(call, parse_answer)
 
     async def _read_concurrently(self) -> "_Pass":
         """Read the first page, then concurrently the pages of the entries that are not on it."""

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from ipaddress import ip_address
@@ -10,7 +10,7 @@ from ipaddress import ip_address
 import httpx2
 from pydantic import SecretStr
 
-from maintainer.cacheconfig import why_too_large
+from maintainer.cacheconfig import Ref, why_too_large
 from maintainer.errors import StoreError, UnreadableError, UsageError
 from maintainer.model.doubt import Cause
 from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
@@ -18,7 +18,8 @@ from maintainer.sanitize import printable
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.github.answers import is_web_url
 from maintainer.stores.github.http import ExpiredError, GoneError, Http
-from maintainer.stores.github.keyed import CacheHit
+from maintainer.stores.github.keyed import CacheHit, ClosedRefs
+from maintainer.stores.github.refs import RefFinder
 from maintainer.stores.github.rest import DELETIONS_A_MINUTE, Rest
 from maintainer.stores.github.retry import RetryPolicy
 from maintainer.stores.github.service import CacheService, InDoubtError
@@ -54,6 +55,7 @@ class GitHubStore:
         self._http = http
         self._service = service
         self._rest = rest
+        self._refs = RefFinder(rest) if rest else None
         self._max_index_size = max_index_size
 
     @property
@@ -74,6 +76,14 @@ class GitHubStore:
     async def list_entries(self) -> Listing:
         """List all entries through the REST API."""
         return await self._need_rest("list entries").list_entries()
+
+    async def closed_refs(self, refs: Iterable[Ref], may_ask: Callable[[], bool]) -> ClosedRefs:
+        """Find out through the REST API which refs are closed."""
+        return await self._refs.find(refs, may_ask) if self._refs else ClosedRefs({})
+
+    async def is_still_closed(self, ref: Ref) -> bool:
+        """Ask through the REST API again whether a ref is closed."""
+        return self._refs is not None and await self._refs.is_still_closed(ref)
 
     async def newest_indexes(self) -> tuple[StoredEntry, ...]:
         """List the indexes that were created last, in all refs."""
