@@ -399,7 +399,8 @@ class Marker:
     def _mark_out_of_reach(self, entry: KnownEntry) -> Mark:
         """Mark an entry of another tool, or in a ref that the token cannot read."""
         reason = self.facts.closed_refs.get(entry.ref)
-        if reason and entry.ref not in self.snapshot.access.readable:
+        is_readable = entry.ref in self.snapshot.access.readable
+        if reason and entry.can_be_deleted and not is_readable:
             return Mark(entry, State.CLOSED, reason, _closed_since(entry, reason))
         if entry.parsed is None:
             return Mark(entry, State.FOREIGN, reasons.OtherTool())

@@ -5,7 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from maintainer.model.decision import DeleteEntry, Keep, Plan, Rules, WriteIndex
-from maintainer.model.marks import Mark, Marks
+from maintainer.model.entry import KnownEntry
+from maintainer.model.marks import Mark, Marks, State
 from maintainer.model.reason import Reason
 from maintainer.policy import (
     broken,
@@ -19,9 +20,17 @@ from maintainer.policy import (
     opaque,
     repair,
     superseded,
+    tool_rules,
     unread,
 )
-from maintainer.policy.context import Decider, IndexDecider, LeaveAlone, PlanContext, Veto
+from maintainer.policy.context import (
+    Decider,
+    IndexDecider,
+    LeaveAlone,
+    PlanContext,
+    Selector,
+    Veto,
+)
 
 INDEXES: IndexDecider = merging
 """Decides about indexes, before anything is decided about entries."""
@@ -34,7 +43,10 @@ DECIDERS: tuple[Decider, ...] = (
     dangling,
     closed_refs,
 )
-"""Decide about entries: the first decision counts.
+"""Decide about entries: the first decision counts."""
+
+TOOLS: Selector = tool_rules
+"""Decides about those entries of other tools about which nobody has decided.
 
 An entry without a decision is kept, and is not in the plan.
 """
@@ -48,17 +60,20 @@ VETOES: tuple[Veto, ...] = (incomplete, not_rewritten, opaque, grace, export)
 
 def make_plan(marks: Marks, rules: Rules) -> Plan:
     """Return the plan, from the marks, the rules and the time of the snapshot."""
-    return Planner(marks, rules).plan(marks.marks)
+    others = [one.entry for one in marks.marks if one.state is State.FOREIGN]
+    return Planner(marks, rules, others).plan(marks.marks)
 
 
 class Planner:
     """Makes one plan; its entries may come in several batches."""
 
-    def __init__(self, marks: Marks, rules: Rules) -> None:
+    def __init__(self, marks: Marks, rules: Rules, others: Iterable[KnownEntry] = ()) -> None:
+        """Begin; `others` are all entries of other tools about which there are rules."""
         self._keeps: list[Keep] = []
         self._deletes: list[DeleteEntry] = []
         self._is_deferred = False
         self._context = self._decide_about_indexes(PlanContext.of(marks, rules))
+        self._of_tools = TOOLS.select(others, self._context)
 
     def plan(self, marks: Iterable[Mark]) -> Plan:
         """Return the plan of the next batch; it does not repeat earlier decisions about entries."""
@@ -93,7 +108,8 @@ class Planner:
     def _decide(self, marked: Mark) -> None:
         """Decide about an entry."""
         decisions = (one.decide(marked, self._context) for one in DECIDERS)
-        decision = next((one for one in decisions if one is not None), LeaveAlone())
+        decision = next((one for one in decisions if one is not None), None)
+        decision = decision or self._of_tools.get(marked.entry.store_id) or LeaveAlone()
         if isinstance(decision, DeleteEntry) and (reason := self._veto(decision, marked)):
             decision = Keep.of(marked.entry, reason)
         if isinstance(decision, DeleteEntry):

@@ -148,6 +148,19 @@ class World:
             (self._broken if entry.content_missing_since else self._live).add(parsed.digest)
         return self
 
+    def with_other_version(self, key: str) -> Self:
+        """Add an entry with a key of BuildKit's, but of another version: another tool's."""
+        self.with_entry(f"not {key}")
+        self._entries[-1] = replace(self._entries[-1], key=key)
+        return self
+
+    def with_unnumbered_entry(self, key: str, **age: Unpack[Age]) -> Self:
+        """Add an entry of another tool that is listed without its number, or its times."""
+        self.with_entry(key, **age)
+        last = self._entries[-1]
+        self._entries[-1] = replace(last, store_id=-last.store_id)
+        return self
+
     def with_blob(self, name: str, **age: Unpack[Age]) -> Self:
         """Add a blob."""
         return self.with_entry(blob_key(name), **age)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, Row, Select, bindparam, func, select
+from sqlalchemy import BindParameter, Row, Select, bindparam, func, or_, select
 
 from maintainer.cacheconfig import (
     BlobKey,
@@ -50,6 +50,13 @@ class Entries:
     def created_since(self, moment: datetime) -> tuple[KnownEntry, ...]:
         """Return those of our own kinds that were created since then, by store id."""
         return self._read(_YOUNG, {"moment": moment})
+
+    def of_other_tools(self, prefixes: Collection[str]) -> tuple[KnownEntry, ...]:
+        """Return the entries of other tools whose keys begin like this, by store id."""
+        if not prefixes:
+            return ()
+        matching = or_(*(ENTRY.c.key.startswith(one, autoescape=True) for one in prefixes))
+        return self._read(_FOREIGN.where(matching), {})
 
     def holding(self, blobs: Collection[Digest]) -> Iterator[KnownEntry]:
         """Return the entries that hold one of these blobs, by store id within some blobs."""
@@ -137,6 +144,7 @@ _in_order = _stored.order_by(ENTRY.c.store_id)
 _FIRST = _in_order.limit(bindparam("batch"))
 _NEXT = _FIRST.where(ENTRY.c.store_id > bindparam("after"))
 _YOUNG = _in_order.where(ENTRY.c.created_at >= bindparam("moment"), ENTRY.c.kind != "foreign")
+_FOREIGN = _in_order.where(ENTRY.c.kind == "foreign")
 _HOLDING = _in_order.where(ENTRY.c.kind == "blob", ENTRY.c.digest.in_(each("blobs")))
 _BY_ID = _in_order.where(ENTRY.c.store_id.in_(each("ids")))
 _ACCESSED = select(ENTRY.c.store_id, ENTRY.c.last_accessed_at).where(

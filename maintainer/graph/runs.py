@@ -86,7 +86,13 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
     whatever else was not read.
     """
     up_to_date = set(plan.up_to_date)
-    kept = {keep.store_id: keep.reason for keep in plan.keeps if keep.store_id is not None}
+    decided = {keep.store_id: keep.reason for keep in plan.keeps if keep.store_id is not None}
+    # That it is another tool's is no reason to delete an entry.
+    decided |= {
+        delete.entry.store_id: delete.reason
+        for delete in plan.deletes
+        if delete.state is State.FOREIGN
+    }
     rows = []
     for marked in marks.marks:
         entry = marked.entry
@@ -95,7 +101,7 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
         since = marked.since if certain or entry.unreferenced_since else None
         row = (
             marked.state.value,
-            kept.get(entry.store_id, marked.reason),
+            decided.get(entry.store_id, marked.reason),
             since if unreferenced else None,
         )
         if row != (entry.state, entry.reason, entry.unreferenced_since):

@@ -106,6 +106,11 @@ class KnownEntry:
         """
         return max(self.created_at, self.last_accessed_at)
 
+    @property
+    def can_be_deleted(self) -> bool:
+        """Whether the store has said enough about it: it lists some without number or times."""
+        return self.store_id >= 0
+
 
 def in_batches(entries: Iterable[StoredEntry], size: int) -> Iterator[list[StoredEntry]]:
     """Return entries in their order, at most so many at a time."""

@@ -580,6 +580,29 @@ class NotACache(Base, frozen=True):
 # What leaves a cache that is full.
 
 
+class BeyondNewest(Base, frozen=True):
+    """A rule keeps so many entries of each ref, and newer ones exist."""
+
+    prefix: str
+    keep: int
+
+
+class Unused(Base, frozen=True):
+    """A rule keeps entries for so long after their last use."""
+
+    prefix: str
+    unused_for_seconds: int
+    since: datetime
+    """When it was last used."""
+
+
+class BeyondSize(Base, frozen=True):
+    """A rule limits how much entries may take, and this one was used longest ago."""
+
+    prefix: str
+    max_bytes: int
+
+
 class LeftForRoom(Base, frozen=True):
     """The cache is full, and of all results builds needed it longest ago for its size."""
 
@@ -765,6 +788,9 @@ Reason = (
     | ManifestGone
     | ImportLimit
     | NotACache
+    | BeyondNewest
+    | Unused
+    | BeyondSize
     | LeftForRoom
     | ProtectedExceedsLimit
     | Note

@@ -1,7 +1,7 @@
 """The input and output of policies: the context of a plan, and decisions."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -107,3 +107,14 @@ class Veto(Protocol):
 
     def veto(self, delete: DeleteEntry, marked: Mark, context: PlanContext, /) -> Reason | None:
         """Return why an entry must not be deleted in this run; None if nothing is against it."""
+
+
+class Selector(Protocol):
+    """A policy whose decisions about entries depend on each other."""
+
+    NAME: str
+
+    def select(
+        self, entries: Iterable[KnownEntry], context: PlanContext, /
+    ) -> Mapping[int, DeleteEntry | Keep]:
+        """Return the decisions about some of these entries, by store id."""

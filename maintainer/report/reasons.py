@@ -1,5 +1,6 @@
 """Reasons and outcomes in plain English: the only place that turns them into sentences. Pure."""
 
+from datetime import timedelta
 from functools import singledispatch
 
 from maintainer.cacheconfig import NO_REF
@@ -8,7 +9,7 @@ from maintainer.model import outcome as outcomes
 from maintainer.model import reason as reasons
 from maintainer.model.outcome import Outcome
 from maintainer.model.reason import Reason, code_of
-from maintainer.report.words import format_count, format_moment, format_size
+from maintainer.report.words import format_count, format_duration, format_moment, format_size
 
 _FEW = 3
 """The maximum number of generations that are listed one by one."""
@@ -68,6 +69,8 @@ def format_cause(reason: Reason) -> str:
             return "superseded by a newer generation"
         case reasons.Overdue():
             return f"dangling: {_format_overdue(reason)}"
+        case reasons.Unused():
+            return _format_unused(reason)
         case reasons.LeftForRoom():
             return "no room for it: builds needed it longest ago for its size"
         case _:
@@ -482,6 +485,30 @@ def _(reason: reasons.ImportLimit) -> str:
 
 
 # What leaves a cache that is full.
+
+
+@format_reason.register
+def _(reason: reasons.BeyondNewest) -> str:
+    newer = format_count(reason.keep, "newer entry", "newer entries")
+    return f"its ref has {newer} {reason.prefix}…, and a rule keeps no more"
+
+
+@format_reason.register
+def _(reason: reasons.Unused) -> str:
+    return f"last used on {format_moment(reason.since)}, and {_format_unused(reason)}"
+
+
+def _format_unused(reason: reasons.Unused) -> str:
+    duration = format_duration(timedelta(seconds=reason.unused_for_seconds))
+    return f"a rule keeps entries {reason.prefix}… for {duration} after their last use"
+
+
+@format_reason.register
+def _(reason: reasons.BeyondSize) -> str:
+    return (
+        f"a rule lets entries {reason.prefix}… take {format_size(reason.max_bytes)}, and this one "
+        "was used longest ago"
+    )
 
 
 @format_reason.register

@@ -27,7 +27,7 @@ _KINDS: dict[str, Kind] = {
 }
 _NAMES: dict[Kind, str] = {
     "reachable": "reachable",
-    "due": "unreferenced, due for deletion",
+    "due": "due for deletion",
     "dangling": "dangling, within its grace period",
     "superseded": "superseded indexes, within their grace period",
     "unread": "could not be read this time",
@@ -75,8 +75,8 @@ def divide(
 ) -> Space:
     """Divide a quota.
 
-    `due` is the part of the totals that a run would delete; `foreign` are the totals of other
-    tools, as `count_tool` has added them up.
+    `due` is what a run would delete; `foreign` are the totals of other tools without that, as
+    `count_tool` has added them up.
     """
     ours = {kind: SpacePart(kind, name, 0, 0) for kind, name in _NAMES.items()}
     for total in totals:
@@ -85,6 +85,8 @@ def divide(
     for total in due:
         for kind in ours.keys() & {kind_of(total.state)}:
             ours[kind] = _add(ours[kind], -total.entries, -total.size)
+            ours["due"] = _add(ours["due"], total.entries, total.size)
+        if kind_of(total.state) == "foreign":
             ours["due"] = _add(ours["due"], total.entries, total.size)
     parts = [
         part for part in ours.values() if part.entries or part.size or part.kind == "reachable"

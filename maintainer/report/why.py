@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from maintainer.graph.explain import Explanation, Occurrence, PathStep
-from maintainer.model.reason import Grace
+from maintainer.model.reason import BeyondNewest, BeyondSize, Grace, Unused
 from maintainer.report.words import (
     format_count,
     format_digest,
@@ -137,6 +137,10 @@ def format_what_frees(explanation: Explanation, one: Occurrence) -> str:
         if not isinstance(one.reason, Grace):
             return f"the first run after {due}, once this no longer keeps it: {one.sentence}."
         return f"the first run after {due}, if it is still unreferenced (grace period: {grace})."
+    if isinstance(one.reason, Grace):
+        return f"the first run after {format_moment(one.reason.until)}, if nobody uses it before."
+    if isinstance(one.reason, BeyondNewest | Unused | BeyondSize):
+        return "the next run that may delete."
     return _FREED_BY.get(one.state, "the next run decides.").format(
         ref=one.ref, results=format_count(sum(use.results for use in explanation.uses), "result")
     )

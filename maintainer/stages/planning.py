@@ -17,7 +17,8 @@ async def plan_actions(run: Run, marked: Marked) -> Plan:
     """Decide what to do, and store the plan: a run does nothing else."""
     run.context.progress.stage("plan")
     marks = run.report.marks = marked.marks
-    planner = Planner(marks, run.rules)
+    others = marked.entries.of_other_tools([rule.prefix for rule in run.rules.tools])
+    planner = Planner(marks, run.rules, others)
     plan = planner.plan(())
     plan = replace(plan, keeps=(*plan.keeps, *run.store.ignored))
     _store_plan(run, replace(marks, marks=()), plan)

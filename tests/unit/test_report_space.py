@@ -73,6 +73,20 @@ def test_what_is_due_is_told_apart_from_what_has_time_left() -> None:
     }
 
 
+def test_what_is_due_of_other_tools_is_not_theirs_any_more() -> None:
+    space = divide(
+        1_000,
+        [EntryTotal("foreign", 5, 500)],
+        due=[EntryTotal("foreign", 2, 200)],
+        foreign=_by_tool([("setup-node-1", 100), ("setup-node-2", 200)]),
+    )
+
+    parts = {part.kind: (part.entries, part.size) for part in space.parts}
+    assert parts["due"] == (2, 200)
+    assert parts["foreign"] == (2, 300)
+    assert space.used == 500
+
+
 @pytest.mark.parametrize(
     ("key", "tool"),
     [

@@ -426,15 +426,17 @@ def _linked(answer: Answer) -> int:
 def _entry(entry: _Entry) -> StoredEntry | None:
     """Return an entry; None if one that may be ours lacks what must be known of it.
 
-    Of another tool's entry, what is not known is taken for nothing, or for long ago.
+    Of another tool's entry, what is not known is taken for nothing, or for long ago; it is listed
+    under a number by which nobody deletes it.
     """
     created_at, accessed_at = _time(entry.created_at), _time(entry.last_accessed_at)
-    known = (entry.key, entry.ref, entry.version, entry.size_in_bytes, created_at, accessed_at)
-    if entry.may_be_ours and None in (entry.id, *known):
+    times = created_at, accessed_at
+    known = (entry.id, entry.key, entry.ref, entry.version, entry.size_in_bytes, *times)
+    if entry.may_be_ours and None in known:
         log.warning("entry %s of the list lacks what must be known of it", entry.id or "")
         return None
     return StoredEntry(
-        id=entry.id or _stand_in(entry),
+        id=_stand_in(entry) if entry.id is None or entry.ref is None or None in times else entry.id,
         ref=Ref(entry.ref or _UNKNOWN_REF),
         key=entry.key or "",
         version=entry.version or "",
@@ -446,7 +448,7 @@ def _entry(entry: _Entry) -> StoredEntry | None:
 
 
 def _stand_in(entry: _Entry) -> int:
-    """Return a number for an entry of another tool that is listed without its id.
+    """Return a number for an entry of another tool that is listed without its id, ref or times.
 
     It is negative, as no id is, and the same in each run; nobody deletes such an entry.
     """
