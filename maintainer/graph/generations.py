@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from maintainer.cacheconfig import IndexId, Ref, Scope, content_digest
+from maintainer.graph.columns import to_number
 from maintainer.graph.memory import remember
 from maintainer.graph.tables import (
     BLOB,
@@ -74,6 +75,8 @@ class _Writer:
         self._new: dict[int, _Row] = {}
         self._seen: dict[int, _Row] = {}
         self._configs: dict[int, frozenset[str]] = {}
+        self._needed_at: dict[str, datetime] = {}
+        """When builds last needed the blobs of the indexes that they have exported."""
 
     def add(self, generation: ReadGeneration, last_seen_at: datetime | None) -> int:
         """Add a generation; return its id."""
@@ -111,7 +114,10 @@ class _Writer:
             "sink": generation.sink,
             "first_seen_at": self._now,
         }
-        self._configs[number] = config.blobs if config else frozenset()
+        self._configs[number] = blobs = config.blobs if config else frozenset()
+        if generation.sink is None:
+            at = generation.created_at
+            self._needed_at |= {blob: max(at, self._needed_at.get(blob, at)) for blob in blobs}
         return number
 
     def save(self) -> None:
@@ -132,6 +138,13 @@ class _Writer:
         digests = frozenset[str]().union(*self._configs.values())
         asked = {"target": self._target_id, "names": to_json(digests)}
         found = {row.digest: row.id for row in self._connection.execute(_BLOBS, asked)}
+        again = [
+            (to_number(at), found[digest])
+            for digest, at in self._needed_at.items()
+            if digest in found
+        ]
+        if again:
+            self._connection.exec_driver_sql(_NEED, again)
         new = sorted(digests - found.keys())
         if new:
             first = int(self._connection.execute(_HIGHEST_BLOB).scalar_one()) + 1
@@ -145,6 +158,7 @@ class _Writer:
                         "digest": digest,
                         "first_seen_at": self._now,
                         "is_found": False,
+                        "needed_at": self._needed_at.get(digest),
                     }
                     for digest in new
                 ],
@@ -191,4 +205,8 @@ _ADD_SCOPE = upsert(SCOPE).on_conflict_do_nothing()
 _ADD = insert(GENERATION)
 _SEE = update(GENERATION).where(GENERATION.c.id == bindparam("row"))
 _ADD_BLOB = insert(BLOB)
+_NEED = """
+    UPDATE blob SET needed_at = max(?1, coalesce(needed_at, ?1)), departure = NULL WHERE id = ?2
+"""
+"""What a build has exported is of use again, if it had left."""
 _HOLD = "INSERT INTO generation_blob (generation_id, blob_id) VALUES (?, ?)"

@@ -176,7 +176,12 @@ BLOB = Table(
     _optional("checked_at", UtcDateTime),
     # Since when it is known that a look-up finds it, but its content cannot be downloaded.
     _optional("content_missing_since", UtcDateTime),
+    # When the newest index that a build has exported and that references it was created.
+    _optional("needed_at", UtcDateTime),
+    # Why the results that need it have left, as JSON; none once a build has exported it again.
+    _optional("departure", ReasonText),
     UniqueConstraint("target_id", "digest"),
+    Index("ix_blob_departure", "target_id", sqlite_where=text("departure IS NOT NULL")),
 )
 """A blob that an index references, whether it exists or not."""
 

@@ -200,11 +200,19 @@ def _make_roots() -> None:
         sa.Column("missing_since", sa.Integer(), nullable=True),
         sa.Column("checked_at", sa.Integer(), nullable=True),
         sa.Column("content_missing_since", sa.Integer(), nullable=True),
+        sa.Column("needed_at", sa.Integer(), nullable=True),
+        sa.Column("departure", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_blob_target_id", ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name="pk_blob"),
         sa.UniqueConstraint("target_id", "digest", name="uq_blob_target_id_digest"),
+    )
+    op.create_index(
+        "ix_blob_departure",
+        "blob",
+        ["target_id"],
+        sqlite_where=sa.text("departure IS NOT NULL"),
     )
     op.create_table(
         "ref",
