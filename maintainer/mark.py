@@ -148,8 +148,8 @@ def _merge(
     if not snapshot.listing_complete or any(one.unread for one in here):
         # An index that was not seen this time may still exist, so nothing of it is dropped.
         sources += [one.config for one in found.stored[-1:] if one.config and one.config.records]
-    merged = prune(merge(sources), snapshot.live_blobs)
-    merged, omitted = _make_room(snapshot, merged, _exports(here, snapshot))
+    merged = prune(merge(sources), snapshot.staying_blobs)
+    merged, omitted = _fit(snapshot, merged, _exports(here, snapshot))
     if not (merged.records or found.stored or found.unread):
         return None
     others_merged = sum(1 for one in here if one.merged.records)
@@ -255,7 +255,9 @@ def _fitting(
     """
     if _is_whole(read, merged):
         return merged, 0
-    smaller, omitted = _make_room(snapshot, merged, known.parts)
+    smaller, omitted = _fit(snapshot, merged, known.parts)
+    if usable.blobs & snapshot.departed.keys():
+        return smaller, omitted
     if omitted and _is_whole(read, usable) and not only_new(smaller, usable).records:
         return usable, merged.result_count - usable.result_count
     return smaller, omitted
@@ -266,7 +268,7 @@ def _is_whole(read: CacheConfig, merged: CacheConfig) -> bool:
     return len(read.records) == len(merged.records) and read.result_count == merged.result_count
 
 
-def _make_room(
+def _fit(
     snapshot: Snapshot, merged: CacheConfig, exports: Iterable[CacheConfig] = ()
 ) -> tuple[CacheConfig, int]:
     """Return what fits into importers' limits, and how many results are omitted."""
@@ -312,6 +314,10 @@ def _merge_state(
         # A merge that we wrote under an earlier name: nothing else of its tag is known.
         remembered = found.read_by_builders
     merged = prune(remembered, snapshot.live_blobs)
+    if merged.blobs & snapshot.departed.keys():
+        # The newest result of a record leaves, and no older one takes its place.
+        merged = prune(merged, snapshot.staying_blobs)
+        remembered = forget(remembered, snapshot.departed)
     if known.lost & remembered.blobs:
         remembered = forget(remembered, known.lost)
     return _MergeState(remembered, merged)
@@ -418,14 +424,15 @@ class Marker:
             return Mark(
                 entry, State.NEWEST, reasons.ReadByBuilds(), self.snapshot.now, min(holders)
             )
+        departed = self.snapshot.departed.get(digest)
         if index := self.named_now.get(digest):
-            named = reasons.ReferencedUntilNow(index=str(index), ref=index.ref)
+            named = departed or reasons.ReferencedUntilNow(index=str(index), ref=index.ref)
             return Mark(entry, State.DANGLING, named, self.snapshot.now)
         until = self.named_until.get(digest)
         if digest in self.facts.recent_roots and self.facts.quiet_since:
             until = max(self.facts.quiet_since, until or self.facts.quiet_since)
         since = self._unreferenced_since(entry, until)
-        return Mark(entry, State.DANGLING, reasons.Unreferenced(), since)
+        return Mark(entry, State.DANGLING, departed or reasons.Unreferenced(), since)
 
     def _mark_signature(self, entry: KnownEntry, signed: Digest) -> Mark:
         if signed in self.signed_content:

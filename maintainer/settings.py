@@ -442,8 +442,8 @@ class Settings(BaseSettings):
     )
     quota: _Quota | None = Field(
         default=None,
-        description="how much GitHub stores before it evicts, such as 10GB; by default GitHub is "
-        "asked, and 10GB are assumed if the token is not allowed to ask",
+        description="how much the cache may store, such as 10GB; by default GitHub is asked when "
+        "it evicts, and 10GB are assumed if the token is not allowed to ask; a directory has none",
     )
     max_index_size: ByteSize = Field(
         default=ByteSize(256 * 1024 * 1024),

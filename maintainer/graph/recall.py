@@ -22,6 +22,7 @@ from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.exports import LONGEST_EXPORT
 from maintainer.graph.listing import was_planned
 from maintainer.graph.memory import load_memory
+from maintainer.graph.room import load_departed
 from maintainer.graph.tables import (
     BLOB,
     DOUBT,
@@ -129,10 +130,12 @@ def load_snapshot(
     entries: tuple[KnownEntry, ...] = (),
     merged_scope: Scope | None = None,
     merged: Mapping[IndexId, Remembered] | None = None,
+    makes_room: bool = False,
 ) -> Snapshot:
     """Return what a run knows once it has recorded its probe.
 
     `entries` are the young ones. `merged` is what `record` has remembered of some indexes.
+    `makes_room` is whether results leave a full cache; if not, none has left.
     """
     memory = load_memory(connection, target_id, probe.access, merged)
     marked_at = {index: one.marked_at for index, one in memory.items() if one.marked_at}
@@ -150,6 +153,7 @@ def load_snapshot(
         recent_references=_references(connection, target_id, probe.at - LONGEST_EXPORT),
         memory=memory,
         broken_blobs=probe.broken_blobs,
+        departed=load_departed(connection, target_id) if makes_room else {},
     )
 
 

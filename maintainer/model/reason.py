@@ -311,13 +311,16 @@ class Merge(_Write, frozen=True):
     """Blobs that it references, and whose content cannot be downloaded."""
     missing: int = 0
     """Blobs that it references, and that are gone or not needed."""
+    leaving: int = 0
+    """Blobs whose results leave to make room."""
 
 
 class DropMissing(_Write, frozen=True):
-    """Drop blobs that are gone, not needed, or without content."""
+    """Drop blobs that are gone, not needed, without content, or that leave to make room."""
 
     without_content: int = 0
     missing: int = 0
+    leaving: int = 0
 
 
 class DropUnused(_Write, frozen=True):
@@ -603,7 +606,7 @@ class BeyondSize(Base, frozen=True):
     max_bytes: int
 
 
-class LeftForRoom(Base, frozen=True):
+class LeftForRoom(Overdue, frozen=True, kw_only=True):
     """The cache is full, and of all results builds needed it longest ago for its size."""
 
     needed_at: datetime
@@ -614,6 +617,13 @@ class LeftForRoom(Base, frozen=True):
     """Its place among all that leave: what leaves first has 1."""
     freed: int
     """Bytes of the blobs that are unreferenced once it and all before it have left."""
+
+
+class QuotaUnknown(Base, frozen=True):
+    """Room should be made, but nobody knows of how much."""
+
+    is_assumed: bool
+    """Whether the store has a quota that nobody reports; otherwise it has none."""
 
 
 class ProtectedExceedsLimit(Base, frozen=True):
@@ -707,6 +717,8 @@ class NothingChanged(Base, frozen=True):
 
 Note = (
     NothingChanged
+    | QuotaUnknown
+    | ProtectedExceedsLimit
     | StorageOutage
     | ChecksFailed
     | ChecksDeferred
@@ -792,7 +804,6 @@ Reason = (
     | Unused
     | BeyondSize
     | LeftForRoom
-    | ProtectedExceedsLimit
     | Note
 )
 """Every reason."""

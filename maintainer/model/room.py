@@ -133,6 +133,10 @@ class Departure:
 
     branch: Branch
     reason: LeftForRoom
+    digest: Digest
+    """Of its topmost layer, or of the first of several."""
+    freed: frozenset[Digest] = frozenset()
+    """The blobs that are unreferenced once it and all before it have left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,11 @@ class Room:
     """What leaves, in order: a branch comes before those that it stands on."""
     blocked: ProtectedExceedsLimit | None = None
     """Why nothing leaves although the cache holds more than its limit, if so."""
+
+    @property
+    def departed(self) -> Mapping[Digest, LeftForRoom]:
+        """The blobs that are unreferenced then, and why."""
+        return {blob: one.reason for one in self.departures for blob in one.freed}
 
     def without_departures(self, config: CacheConfig) -> CacheConfig:
         """Return what remains of one of the indexes, in normal form.

@@ -7,7 +7,7 @@ from datetime import datetime
 from maintainer.cacheconfig import Digest, IndexId, Ref, Scope
 from maintainer.model.entry import Access, KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration
-from maintainer.model.reason import IncompleteList, UnreadIndex
+from maintainer.model.reason import IncompleteList, LeftForRoom, UnreadIndex
 from maintainer.model.remembered import Remembered
 from maintainer.model.store import NO_FACTS, StoreFacts
 
@@ -40,6 +40,13 @@ class Snapshot:
     """The memory of each index, except signed ones and merges that we wrote."""
     broken_blobs: frozenset[Digest] = frozenset()
     """The blobs that a look-up finds but that cannot be downloaded: they are not live."""
+    departed: Mapping[Digest, LeftForRoom] = field(default_factory=dict)
+    """The blobs whose results have left to make room, and why: no index is written with them."""
+
+    @property
+    def staying_blobs(self) -> frozenset[Digest]:
+        """The existing blobs that results in an index may need."""
+        return self.live_blobs - self.departed.keys()
 
     @property
     def gap(self) -> UnreadIndex | IncompleteList | None:

@@ -8,7 +8,6 @@ from maintainer.cacheconfig import (
     MAX_GENERATION,
     MAX_KEY_LENGTH,
     CacheConfig,
-    Digest,
     encode,
     loses_links,
     merge,
@@ -22,6 +21,7 @@ from maintainer.model.decision import Keep, WriteIndex
 from maintainer.model.index import KnownGeneration
 from maintainer.model.marks import Index
 from maintainer.model.reason import Reason, WriteReason
+from maintainer.model.snapshot import Snapshot
 from maintainer.policy.context import PlanContext
 
 NAME = "merging"
@@ -102,8 +102,7 @@ def _why_replace(
     if config != index.merged and merge([config]) != index.merged:
         if index.is_merge and index.merged_with:
             return _follow_others(index, config)
-        broken = context.snapshot.broken_blobs
-        return _merge_or_drop(index, newest, config, broken)
+        return _merge_or_drop(index, newest, config, context.snapshot)
     if loses_links(index.merged, newest.sink) and _has_room_for_sink(index):
         return reasons.AddSink()
     return _why_hidden(index.shadowed_by, newest, context) if index.shadowed_by else None
@@ -138,18 +137,22 @@ def _has_room_for_sink(index: Index) -> bool:
 
 
 def _merge_or_drop(
-    index: Index, newest: KnownGeneration, config: CacheConfig, broken: frozenset[Digest]
+    index: Index, newest: KnownGeneration, config: CacheConfig, snapshot: Snapshot
 ) -> WriteReason:
     others = tuple(one.number for one in index.inputs if one.generation_id != newest.generation_id)
     gone = config.blobs - index.merged.blobs
-    without_content, missing = len(gone & broken), len(gone - broken)
+    broken, leaving = gone & snapshot.broken_blobs, gone & snapshot.departed.keys()
+    without_content, missing = len(broken), len(gone - broken - leaving)
     if others:
         return reasons.Merge(
             generations=others,
             into=newest.number,
             without_content=without_content,
             missing=missing,
+            leaving=len(leaving - broken),
         )
     if gone:
-        return reasons.DropMissing(without_content=without_content, missing=missing)
+        return reasons.DropMissing(
+            without_content=without_content, missing=missing, leaving=len(leaving - broken)
+        )
     return reasons.DropUnused()

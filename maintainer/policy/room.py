@@ -186,6 +186,8 @@ def _departures(
         needed |= freed
         counted.update(layers)
         bytes_freed = size_of(freed, inventory.sizes)
-        reason = LeftForRoom(one.branch.needed_at, one.size, place, bytes_freed)
-        departures.append(Departure(one.branch, reason))
+        reason = LeftForRoom(
+            needed_at=one.branch.needed_at, size=one.size, place=place, freed=bytes_freed
+        )
+        departures.append(Departure(one.branch, reason, one.blobs[0], frozenset(freed)))
     return tuple(reversed(departures))

@@ -32,6 +32,7 @@ from maintainer.report.model import (
     Report,
     RequestReport,
     ResultTotals,
+    RoomReport,
     Space,
     StoreReport,
 )
@@ -78,6 +79,7 @@ class ReportBuilder:
         self.notes: list[Note] = []
         self._unlisted = ActionTotal("keep", code_of(Kept()), 0, 0)
         self.blocked_since: datetime | None = None
+        self.room: RoomReport | None = None
 
     def build(
         self,
@@ -121,6 +123,7 @@ class ReportBuilder:
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
             space=self._space(totals) if requests.counts["list"] else None,
             changes=changes,
+            room=self.room,
         )
         return msgspec.structs.replace(report, verdict=judge(report))
 

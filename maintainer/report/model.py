@@ -6,7 +6,7 @@ from typing import Final, Literal
 import msgspec
 
 from maintainer.model.outcome import AlreadyGone, Done, Outcome, Planned
-from maintainer.model.reason import ExportInProgress, Note, Reason, code_of
+from maintainer.model.reason import ExportInProgress, LeftForRoom, Note, Reason, code_of
 
 SCHEMA_VERSION: Final = 1
 """Increased with every change of the JSON report that may affect a reader."""
@@ -302,6 +302,40 @@ class Trend(msgspec.Struct, frozen=True):
     """Oldest first; only days with evictions."""
 
 
+class DepartureReport(msgspec.Struct, frozen=True):
+    """Results that leave a full cache together, because they need exactly the same layers."""
+
+    digest: str
+    """Of the topmost layer."""
+    results: int
+    indexes: tuple[str, ...]
+    """The indexes that have them."""
+    reason: LeftForRoom
+    sentence: str
+    """The reason as a sentence."""
+
+
+class RoomReport(msgspec.Struct, frozen=True):
+    """How full a cache may be, and what leaves it for that."""
+
+    quota: int
+    """Bytes."""
+    limit: int
+    """Bytes that it may hold, so that enough is free."""
+    stored: int
+    """Bytes of everything that was stored when the run began."""
+    remaining: int
+    """Bytes that remain once all has been deleted that leaves, for whatever reason."""
+    departures: tuple[DepartureReport, ...] = ()
+    """What leaves to make room, in order, up to a limit."""
+    departures_omitted: int = 0
+    """How many of them are not listed."""
+    results: int = 0
+    """How many results leave."""
+    freed: int = 0
+    """Bytes of the blobs that are unreferenced after that."""
+
+
 class NoteReport(msgspec.Struct, frozen=True):
     """Why a run did not do more, although nothing failed."""
 
@@ -367,6 +401,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Of a directory: tags that builders cannot import, or that the run could not read."""
     repair: bool = False
     """Whether the run only rewrote what was broken: it merged and deleted nothing."""
+    room: RoomReport | None = None
+    """None if nothing leaves to make room, because `keep_free` is not set or the quota unknown."""
 
     @property
     def deletions(self) -> tuple[ActionReport, ...]:

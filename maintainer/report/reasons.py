@@ -67,12 +67,12 @@ def format_cause(reason: Reason) -> str:
     match reason:
         case reasons.Superseded() | reasons.Replaced():
             return "superseded by a newer generation"
-        case reasons.Overdue():
-            return f"dangling: {_format_overdue(reason)}"
         case reasons.Unused():
             return _format_unused(reason)
         case reasons.LeftForRoom():
             return "no room for it: builds needed it longest ago for its size"
+        case reasons.Overdue():
+            return f"dangling: {_format_overdue(reason)}"
         case _:
             return format_reason(reason)
 
@@ -142,6 +142,7 @@ def _(
     | reasons.ReferencedUntilNow
     | reasons.SignedIndexGone
     | reasons.AbandonedUpload
+    | reasons.LeftForRoom
     | reasons.Superseded,
 ) -> str:
     sentence = _format_overdue(reason)
@@ -162,6 +163,12 @@ def _format_overdue(reason: reasons.Overdue) -> str:
             return "a killed build left this upload"
         case reasons.Superseded():
             return f"generation {reason.by} is newer"
+        case reasons.LeftForRoom():
+            return (
+                f"no room for it: builds last needed it on {format_moment(reason.needed_at)}, and "
+                f"it takes {format_size(reason.size)}; it leaves as number {reason.place}, which "
+                f"frees {format_size(reason.freed)}"
+            )
         case _:
             return "no live result of any index needs it"
 
@@ -299,13 +306,13 @@ def _(reason: reasons.Invalid) -> str:
 @format_reason.register
 def _(reason: reasons.Merge) -> str:
     merged = f"merge {_generations(reason.generations)} into generation {reason.into}"
-    dropped = _dropped(reason.without_content, reason.missing)
+    dropped = _dropped(reason)
     return _with_omitted("; ".join([merged, *dropped]), reason.omitted)
 
 
 @format_reason.register
 def _(reason: reasons.DropMissing) -> str:
-    dropped = _dropped(reason.without_content, reason.missing)
+    dropped = _dropped(reason)
     return _with_omitted("; ".join(dropped), reason.omitted)
 
 
@@ -320,13 +327,15 @@ def _generations(numbers: tuple[int, ...]) -> str:
     return f"generation {' and '.join(map(str, numbers))}"
 
 
-def _dropped(without_content: int, missing: int) -> list[str]:
+def _dropped(reason: reasons.Merge | reasons.DropMissing) -> list[str]:
     dropped = []
-    if without_content:
-        dropped.append(f"drop {_blobs(without_content)} without content")
-    if missing:
-        are = "is" if missing == 1 else "are"
-        dropped.append(f"drop {_blobs(missing)} that {are} gone or not needed")
+    if reason.without_content:
+        dropped.append(f"drop {_blobs(reason.without_content)} without content")
+    if reason.missing:
+        are = "is" if reason.missing == 1 else "are"
+        dropped.append(f"drop {_blobs(reason.missing)} that {are} gone or not needed")
+    if reason.leaving:
+        dropped.append(f"drop the results of {_blobs(reason.leaving)} to make room")
     return dropped
 
 
@@ -512,12 +521,13 @@ def _(reason: reasons.BeyondSize) -> str:
 
 
 @format_reason.register
-def _(reason: reasons.LeftForRoom) -> str:
-    return (
-        f"no room for it: builds last needed it on {format_moment(reason.needed_at)}, and it takes "
-        f"{format_size(reason.size)}; it leaves as number {reason.place}, which frees "
-        f"{format_size(reason.freed)}"
+def _(reason: reasons.QuotaUnknown) -> str:
+    known = (
+        "the token may not ask for the quota"
+        if reason.is_assumed
+        else "the store has no quota of its own"
     )
+    return f"no room is made for `keep_free`: {known}; set `quota`"
 
 
 @format_reason.register

@@ -94,6 +94,7 @@ def _record(run: Run, looked: Probed) -> Recorded:
             probed,
             merged_scope=_merged_scope(run, probed),
             merged=merged,
+            makes_room=run.rules.keep_free is not None,
         )
         remembered = recall_entries(connection, target_id, probed.access, probed.at, expected)
         limits = run.report.limits or StoreLimits()

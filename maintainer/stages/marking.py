@@ -45,6 +45,7 @@ async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
                 probed,
                 entries=seen.snapshot.entries,
                 merged_scope=seen.snapshot.merged_scope,
+                makes_room=run.rules.keep_free is not None,
             )
         marks = mark(snapshot)
     run.outlook.expect(checker.next_at)

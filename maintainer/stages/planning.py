@@ -3,22 +3,25 @@
 from dataclasses import replace
 
 import anyio.lowlevel
+from sqlalchemy import Connection
 
 from maintainer.graph.actions import number_actions, save_keeps, save_plan
 from maintainer.graph.reports import LISTED
+from maintainer.graph.room import forget_departed, save_departed
 from maintainer.graph.runs import note_blocked, save_index_marks, save_marks
 from maintainer.model.decision import Plan
 from maintainer.model.marks import Marks
-from maintainer.plan import Planner
+from maintainer.model.room import Room
+from maintainer.stages.room import begin_plan, find_room
 from maintainer.stages.run import Marked, Run
 
 
 async def plan_actions(run: Run, marked: Marked) -> Plan:
     """Decide what to do, and store the plan: a run does nothing else."""
     run.context.progress.stage("plan")
+    marked, room = await find_room(run, marked)
     marks = run.report.marks = marked.marks
-    others = marked.entries.of_other_tools([rule.prefix for rule in run.rules.tools])
-    planner = Planner(marks, run.rules, others)
+    planner = begin_plan(run, marked)
     plan = planner.plan(())
     plan = replace(plan, keeps=(*plan.keeps, *run.store.ignored))
     _store_plan(run, replace(marks, marks=()), plan)
@@ -38,11 +41,21 @@ async def plan_actions(run: Run, marked: Marked) -> Plan:
     with run.database.begin() as connection:
         save_index_marks(connection, run.target_id, marks, plan)
         number_actions(connection, run.report.run)
+        if not run.mode.dry_run:
+            _save_room(connection, run, room)
         save_keeps(connection, run.report.run, kept)
         run.report.blocked_since = note_blocked(
             connection, run.target_id, marks.snapshot.now, blocked=plan.blocked is not None
         )
     return plan
+
+
+def _save_room(connection: Connection, run: Run, room: Room | None) -> None:
+    """Record what leaves; without `keep_free`, what has left and still exists is there again."""
+    if run.rules.keep_free is None:
+        forget_departed(connection, run.target_id)
+    elif room:
+        save_departed(connection, run.target_id, room.departed)
 
 
 def _store_plan(run: Run, marks: Marks, plan: Plan) -> None:

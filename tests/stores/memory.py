@@ -59,8 +59,9 @@ class MemoryStore:
         """The versions that are known."""
 
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
-        """Assume some."""
-        return StoreLimits()
+        """Return those of the settings, or assume some."""
+        quota = context.settings.quota
+        return StoreLimits(int(quota), is_assumed=False) if quota else StoreLimits()
 
     async def entries(self, now: datetime, context: RunContext) -> Listing:
         """List the blobs."""

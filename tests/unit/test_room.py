@@ -319,8 +319,8 @@ def test_bytes_that_two_results_share_count_once_and_the_last_one_frees_them() -
 
     assert room.stored == 130
     assert [one.reason for one in room.departures] == [
-        LeftForRoom(NOW - 2 * DAY, size=70, place=1, freed=10),
-        LeftForRoom(NOW - DAY, size=70, place=2, freed=70),
+        LeftForRoom(needed_at=NOW - 2 * DAY, size=70, place=1, freed=10),
+        LeftForRoom(needed_at=NOW - DAY, size=70, place=2, freed=70),
     ]
 
 

@@ -114,9 +114,10 @@ class Directory:
         self._files.close()
 
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
-        """Return a policy that is never used: directories do not evict."""
-        del now, context
-        return StoreLimits()
+        """Return what the settings allow; directories themselves do not evict."""
+        del now
+        quota = context.settings.quota
+        return StoreLimits(int(quota), is_assumed=False) if quota else StoreLimits()
 
     async def entries(self, now: datetime, context: RunContext) -> Listing:
         """List the files; then the uploads that builds left."""

@@ -1,0 +1,89 @@
+"""Room: what leaves a cache that holds too much, before the plan is made."""
+
+from dataclasses import replace
+
+import anyio.lowlevel
+
+from maintainer.cacheconfig import Digest, IndexId
+from maintainer.graph.room import load_blobs, load_needed_at
+from maintainer.making_room import choose
+from maintainer.mark import mark
+from maintainer.model.entry import StoreLimits
+from maintainer.model.marks import Marks
+from maintainer.model.reason import QuotaUnknown
+from maintainer.model.room import Limit, Room
+from maintainer.model.stock import Needs, Stock, newest_exports
+from maintainer.plan import Planner
+from maintainer.report.room import report_room
+from maintainer.stages.run import Marked, Run
+
+
+async def find_room(run: Run, marked: Marked) -> tuple[Marked, Room | None]:
+    """Return the marks without what leaves to make room, and what leaves.
+
+    Nothing leaves in a run that deletes nothing, or that has not seen everything.
+    """
+    limit = _find_limit(run, marked)
+    if limit is None:
+        return marked, None
+    quota = (run.report.limits or StoreLimits()).quota
+    stored = marked.entries.total_size()
+    if stored <= limit.most:
+        run.report.room = report_room(Room(stored, stored, frozenset()), limit, quota, stored)
+        return marked, None
+    stock = await _take_stock(run, marked)
+    needs = _find_needs(run, marked.marks)
+    room = choose(marked.marks, stock, needs, limit, run.rules.grace)
+    run.report.room = report_room(room, limit, quota, stock.stored)
+    if room.blocked:
+        run.report.notes.append(room.blocked)
+    if not room.departures:
+        return marked, None
+    snapshot = marked.marks.snapshot
+    departed = {**snapshot.departed, **room.departed}
+    marks = mark(replace(snapshot, departed=departed))
+    return replace(marked, marks=marks), room
+
+
+def begin_plan(run: Run, marked: Marked) -> Planner:
+    """Begin a plan, which may be made in batches."""
+    others = marked.entries.of_other_tools([rule.prefix for rule in run.rules.tools])
+    return Planner(marked.marks, run.rules, others)
+
+
+def _find_limit(run: Run, marked: Marked) -> Limit | None:
+    """Return how much the cache may hold, if this run may make room."""
+    keep_free, abilities = run.rules.keep_free, run.store.abilities
+    if keep_free is None or run.mode.no_sweep or run.mode.repair:
+        return None
+    if not (abilities.lists and abilities.deletes) or marked.marks.snapshot.gap:
+        return None
+    limits = run.report.limits or StoreLimits()
+    if limits.is_assumed:
+        run.report.notes.append(QuotaUnknown(is_assumed=abilities.evicted_by is not None))
+        return None
+    return Limit.of(limits.quota, keep_free.of(limits.quota))
+
+
+async def _take_stock(run: Run, marked: Marked) -> Stock:
+    """Add up what is stored, and what of it a plan would delete without making room."""
+    planner, stock = begin_plan(run, marked), Stock()
+    for batch in marked.batches():
+        stock.add(batch.marks, planner.plan(batch.marks))
+        await anyio.lowlevel.checkpoint()
+    return stock
+
+
+def _find_needs(run: Run, marks: Marks) -> Needs:
+    newest = newest_exports(marks.snapshot.generations)
+    ids = {index: one.generation_id for index, one in newest.items()}
+    with run.database.reading() as connection:
+        needed_at = load_needed_at(connection, run.target_id)
+        blobs = load_blobs(connection, list(ids.values()))
+    exports: dict[IndexId, frozenset[Digest]] = {
+        index: blobs.get(number, frozenset()) for index, number in ids.items()
+    }
+    for index, known in marks.snapshot.memory.items():
+        if index.is_named:
+            exports[index] = known.config.blobs
+    return Needs(needed_at, exports)
