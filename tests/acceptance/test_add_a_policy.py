@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maintainer.plan import DECIDERS, INDEXES, VETOES
+from maintainer.plan import DECIDERS, INDEXES, TOOLS, VETOES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "add-a-policy.md").read_text()
@@ -103,7 +103,7 @@ def test_what_the_page_adds_is_clean(checkout: Path) -> None:
 
 def test_the_page_lists_the_policies_in_their_order() -> None:
     policies = [INDEXES.NAME]
-    policies += [one.NAME for one in DECIDERS] + [one.NAME for one in VETOES]
+    policies += [one.NAME for one in (*DECIDERS, TOOLS, *VETOES)]
 
     assert [name for name, _ in _ROW.findall(PAGE)] == policies
     for _, module in _ROW.findall(PAGE):
