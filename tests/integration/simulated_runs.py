@@ -1,7 +1,7 @@
 """Runs of `maintainer gc` in one process: one at a time, or two that take turns at the store."""
 
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -45,6 +45,8 @@ class Workflow:
     merged_scope: str = MERGED
     export_wait: timedelta = timedelta(0)
     verify_after: timedelta = timedelta(days=3)
+    more: Mapping[str, object] = field(default_factory=dict)
+    """Other settings."""
 
     @property
     def readable(self) -> tuple[str, ...]:
@@ -64,6 +66,7 @@ class Workflow:
                 "quota": 10_000_000_000,
                 "export_wait": self.export_wait,
                 "verify_after": self.verify_after,
+                **self.more,
             }
         )
 

@@ -13,7 +13,14 @@ from maintainer.report import Report
 from tests.integration import invariants
 from tests.integration.simulated_runs import Memory, Runner, Turns, Workflow
 from tests.integration.world import MAIN, START, World, blob_of
-from tests.stores.place import Actions, How, Results, collections_of, steps_up_to
+from tests.stores.place import (
+    Actions,
+    How,
+    Results,
+    collections_of,
+    departed_from,
+    steps_up_to,
+)
 
 
 class Service:
@@ -93,13 +100,14 @@ class Service:
     def run(self, how: How, actions: Actions) -> Report:
         """Do a run over HTTP."""
         with self._watched([how], actions):
-            return self._runner.run(_workflow(how), self._memories[0], self._world.now)
+            return self._runner.run(self._workflow(how), self._memories[0], self._world.now)
 
     def run_two(self, first: How, second: How, step: int) -> list[Report]:
         """Let the second have all turns once the first has had so many."""
         self._turns = Turns([step, 10**9])
         with self._watched([first, second], {}):
-            one, other = zip((_workflow(first), _workflow(second)), self._memories, strict=True)
+            workflows = self._workflow(first), self._workflow(second)
+            one, other = zip(workflows, self._memories, strict=True)
             reports = self._runner.run_both(self._turns, one, other, self._world.now)
         self._turns = None
         return reports
@@ -137,6 +145,17 @@ class Service:
     def _now(self, watchers: Sequence[invariants.Watcher]) -> invariants.Watcher:
         return watchers[self._turns.who if self._turns else 0]
 
+    def _workflow(self, how: How) -> Workflow:
+        stored = sum(entry.size for entry in self._world.entries())
+        return Workflow(
+            service="v1" if how.other_way else "v2",
+            grace=how.grace,
+            dry_run=how.dry_run,
+            no_sweep=how.no_sweep,
+            scopes=("docs", "images"),
+            more=how.settings_of_room(stored),
+        )
+
     def keep(self) -> Callable[[], None]:
         """Copy the state of the service; ids are not used again."""
         self._memories[0].copy(self._spare)
@@ -162,6 +181,10 @@ class Service:
         """Return the blobs that are stored where main reads."""
         return set(self._world.blobs(MAIN))
 
+    def departed(self) -> set[str]:
+        """Ask both memories."""
+        return departed_from(self._memories)
+
     def usable(self, image: str) -> set[str]:
         """Read the newest index of the image's scope."""
         prefix, stored = f"index-{_scope(image)}-1-", self.stored()
@@ -183,13 +206,3 @@ def _state(cache: ActionsCache) -> dict[str, Any]:
 
 def _scope(image: str) -> str:
     return "docs" if image == "docs" else "images"
-
-
-def _workflow(how: How) -> Workflow:
-    return Workflow(
-        service="v1" if how.other_way else "v2",
-        grace=how.grace,
-        dry_run=how.dry_run,
-        no_sweep=how.no_sweep,
-        scopes=("docs", "images"),
-    )

@@ -12,7 +12,14 @@ from maintainer.report import Report
 from maintainer.stores.local.directory import open_directory
 from tests.integration import directories, watching
 from tests.integration.simulated_runs import Memory
-from tests.stores.place import Actions, How, Results, collections_of, steps_up_to
+from tests.stores.place import (
+    Actions,
+    How,
+    Results,
+    collections_of,
+    departed_from,
+    steps_up_to,
+)
 from tests.stores.runs import run_on
 
 
@@ -118,7 +125,12 @@ class Folder:
     async def _collect(self, how: How, memory: Memory) -> Report:
         merged_tag = "maintained" if how.other_way else ""
         with open_directory(self._world.path, max_index_size=2**20) as directory:
-            return await run_on(directory, memory, how, self._world.now, merged_tag=merged_tag)
+            more = {"merged_tag": merged_tag} | how.settings_of_room(self._size)
+            return await run_on(directory, memory, how, self._world.now, **more)
+
+    @property
+    def _size(self) -> int:
+        return sum(one.stat().st_size for one in self._world.blobs.iterdir())
 
     def keep(self) -> Callable[[], None]:
         """Copy the files, with their times."""
@@ -143,6 +155,10 @@ class Folder:
     def stored(self) -> set[str]:
         """Return the blobs that are stored, manifests too."""
         return set(self._world.stored())
+
+    def departed(self) -> set[str]:
+        """Ask both memories."""
+        return departed_from(self._memories)
 
     def usable(self, image: str) -> set[str]:
         """Read what the tag leads to."""

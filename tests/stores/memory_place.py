@@ -16,7 +16,14 @@ from tests.integration.invariants import ReadIndex, RefusedIndexError, import_in
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built
 from tests.stores.memory import MemoryStore, Vault
-from tests.stores.place import Actions, How, Results, collections_of, steps_up_to
+from tests.stores.place import (
+    Actions,
+    How,
+    Results,
+    collections_of,
+    departed_from,
+    steps_up_to,
+)
 from tests.stores.runs import run_on
 
 
@@ -161,7 +168,8 @@ class Room:
         try:
             name = "maintained" if how.other_way else ""
             store = MemoryStore(self._vault)
-            return anyio.run(partial(run_on, store, memory, how, now, merged_tag=name))
+            more = {"merged_tag": name} | how.settings_of_room(10 * len(self._vault.blobs))
+            return anyio.run(partial(run_on, store, memory, how, now, **more))
         finally:
             self._watcher.look(now, how.grace)
             self._vault.step = outer
@@ -190,6 +198,10 @@ class Room:
     def stored(self) -> set[str]:
         """Return the blobs that are stored."""
         return set(self._vault.blobs)
+
+    def departed(self) -> set[str]:
+        """Ask both memories."""
+        return departed_from(self._memories)
 
     def usable(self, image: str) -> set[str]:
         """Read the index of an image."""

@@ -6,13 +6,17 @@ shows all that is left to write then. A place knows its store and how its builde
 nothing of other stores, and nothing here knows how many there are.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
+from sqlalchemy import select
+
+from maintainer.graph.models import BlobRow
 from maintainer.report import Report
+from tests.integration.simulated_runs import Memory
 
 _BELOW = {"base": None, "lib": "base", "api": "lib", "web": "lib", "docs": "base", "test": "api"}
 STEPS = tuple(_BELOW)
@@ -36,6 +40,15 @@ class How:
     no_sweep: bool = False
     other_way: bool = False
     """In the other way that the store offers, if any: another protocol, or a merge of all tags."""
+    room: int = 0
+    """Bytes to make room for: so much of what is stored at most must leave, besides what is
+    unreferenced."""
+
+    def settings_of_room(self, stored: int) -> dict[str, object]:
+        """Return the settings that make room, in a cache that stores so many bytes."""
+        if not self.room:
+            return {}
+        return {"quota": stored or 1, "room": {"keep_free": f"{self.room}B"}}
 
 
 Results = list[frozenset[str]]
@@ -96,11 +109,26 @@ class Place(Protocol):
     def stored(self) -> set[str]:
         """Return the layers that are stored."""
 
+    def departed(self) -> set[str]:
+        """Return the layers that have left to make room, by the memories of both owners."""
+
     def usable(self, image: str) -> set[str]:
         """Return the layers that builders of this image find; none if there is no index."""
 
     def everything(self) -> object:
         """Return all that is stored, to the byte."""
+
+
+def departed_from(memories: Sequence[Memory]) -> set[str]:
+    """Return the blobs that have left, by what runs remember."""
+    left: set[str] = set()
+    for memory in memories:
+        with memory.database.reading() as connection:
+            left.update(connection.scalars(_DEPARTED))
+    return left
+
+
+_DEPARTED = select(BlobRow.digest).where(BlobRow.departure.is_not(None))
 
 
 def steps_up_to(step: str) -> list[str]:

@@ -11,6 +11,8 @@ from tests.stores.place import IMAGES, STEPS, TOOLS, How, Place, Results
 
 _IN_THE_WAY = ("holds the lock", "it is listed, but a look-up did not find it")
 """Why a run may fail while another one is under way."""
+_A_WEEK = 7 * 24
+"""Hours."""
 _UNREADABLE = "no index could be read"
 """Why a run may fail where the only index is garbled."""
 
@@ -100,6 +102,7 @@ _hows = st.builds(
     dry_run=st.sampled_from([False, False, False, True]),
     no_sweep=st.sampled_from([False, False, False, True]),
     other_way=st.booleans(),
+    room=st.sampled_from([0, 0, 10, 40]),
 )
 _runs = st.builds(
     Run,
@@ -125,6 +128,8 @@ class Offer:
 
     image: str
     results: Results
+    at: int
+    """The hour of its export."""
 
 
 class Story:
@@ -133,6 +138,7 @@ class Story:
     def __init__(self, place: Place) -> None:
         self.place = place
         self._offers: list[Offer] = []
+        self._hours = 0
 
     def tell(self, *told: Event) -> None:
         """Let these things happen, one after the other."""
@@ -152,6 +158,7 @@ class Story:
                 self.place.store_other(name)
             case Passes(hours):
                 self.place.passes(hours)
+                self._hours += hours
             case Run(how, inner):
                 self._run(how, inner)
             case TwoRuns(first, second, step):
@@ -163,7 +170,7 @@ class Story:
         results = self.place.build(image, step, other_form=other_form)
         if results is not None:
             self._replace(image)
-            self._offers.append(Offer(image, results))
+            self._offers.append(Offer(image, results, self._hours))
 
     def _garble(self, image: str) -> None:
         self.place.garble(image)
@@ -198,12 +205,14 @@ class Story:
         report = self.place.run(how, {step: happens(event) for step, event in inner.items()})
         unreadable = any(_UNREADABLE in problem for problem in report.problems)
         assert report.status == "done" or unreadable, report.problems
+        self._let_leave(how)
 
     def _run_two(self, first: How, second: How, step: int) -> None:
         for report in self.place.run_two(first, second, step):
             problems = " ".join(report.problems)
             excused = any(reason in problems for reason in (*_IN_THE_WAY, _UNREADABLE))
             assert report.status == "done" or excused, problems
+        self._let_leave(first, second)
 
     def _kill(self, how: How, step: int) -> None:
         """Let the run go on, and put back what it would have left: no clean-up can help it."""
@@ -211,6 +220,19 @@ class Story:
         self.place.run(how, {step: lambda: kept.append(self.place.keep())})
         for put_back in kept:
             put_back()
+        self._let_leave(how)
+
+    def _let_leave(self, *runs: How) -> None:
+        """Owe results no longer that have left to make room.
+
+        What was exported within the grace period stays, and what was exported last, for a week.
+        """
+        left = self.place.departed()
+        grace = min(how.grace for how in runs) // timedelta(hours=1)
+        for offer in self._offers:
+            week = _A_WEEK if offer is self._offers[-1] else 0
+            if self._hours - offer.at >= max(grace, week):
+                offer.results = [one for one in offer.results if not one & left]
 
     def end(self) -> None:
         """Find all that is owed, and nothing to do in a second run."""
