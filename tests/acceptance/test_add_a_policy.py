@@ -103,7 +103,7 @@ def test_what_the_page_adds_is_clean(checkout: Path) -> None:
 
 def test_the_page_lists_the_policies_in_their_order() -> None:
     policies = [INDEXES.NAME]
-    policies += [one.NAME for one in (*DECIDERS, TOOLS, *VETOES)]
+    policies += [one.NAME for one in DECIDERS] + [TOOLS.NAME] + [one.NAME for one in VETOES]
 
     assert [name for name, _ in _ROW.findall(PAGE)] == policies
     for _, module in _ROW.findall(PAGE):

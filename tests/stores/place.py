@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import select
 
-from maintainer.graph.models import BlobRow
+from maintainer.graph.tables import BLOB
 from maintainer.report import Report
 from tests.integration.simulated_runs import Memory
 
@@ -128,7 +128,7 @@ def departed_from(memories: Sequence[Memory]) -> set[str]:
     return left
 
 
-_DEPARTED = select(BlobRow.digest).where(BlobRow.departure.is_not(None))
+_DEPARTED = select(BLOB.c.digest).where(BLOB.c.departure.is_not(None))
 
 
 def steps_up_to(step: str) -> list[str]:
