@@ -15,12 +15,14 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from maintainer.demo import load_history, seed
 from maintainer.emulator import ActionsCache, serve_in_thread
+from maintainer.settings import load_settings
 from tests import processes
 from tests.documents import DOCS, DOCUMENTS, PARTS, README, ROOT, generated, queries
 from tests.recorded import DATA
@@ -140,6 +142,39 @@ def test_every_query_gives_rows_on_the_database_of_the_demo(
 ) -> None:
     with closing(sqlite3.connect(demo[0])) as connection:
         assert connection.execute(query).fetchall()
+
+
+_SETTINGS = sorted(
+    {
+        match[2]
+        for one in DOCUMENTS
+        for match in _BLOCK.finditer(one.read_text())
+        if match[1] == "toml"
+    }
+)
+
+
+@pytest.mark.parametrize("text", _SETTINGS, ids=count())
+def test_settings_in_the_documents_are_valid(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "maintainer.toml"
+    file.write_text(text)
+
+    load_settings(file, {})
+
+
+def test_the_workflow_of_the_recipes_says_what_their_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (DOCS / "policies.md").read_text()
+    (as_json,) = re.findall(r"^ +room: '(.+)'$", page, re.MULTILINE)
+    file = tmp_path / "maintainer.toml"
+    file.write_text(
+        '[room]\nclosed_refs = true\n[[room.rules]]\nprefix = "setup-node-"\nkeep_newest = 2\n'
+    )
+    expected = load_settings(file, {}).room
+
+    monkeypatch.setenv("MAINTAINER_ROOM", as_json)
+    assert load_settings(None, {}).room == expected
 
 
 def test_there_are_queries_and_shell_blocks_to_run() -> None:
