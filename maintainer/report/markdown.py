@@ -78,6 +78,7 @@ def _happened(report: Report) -> Iterator[str]:
         yield _say(line)
     for table in (
         page.written_table(report, _ROWS),
+        page.room_table(report, _ROWS),
         page.lost_table(report, _ROWS),
         page.gone_table(report, _ROWS),
         page.deleted_table(report, _ROWS),

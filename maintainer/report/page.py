@@ -6,11 +6,11 @@ The texts are not escaped; the forms do that.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from maintainer.model.outcome import Done, Planned
-from maintainer.report.model import ActionReport, IndexReport, Report, Space, TrendPoint
+from maintainer.report.model import ActionReport, IndexReport, Report, RoomReport, Space, TrendPoint
 from maintainer.report.reasons import format_cause
 from maintainer.report.space import KINDS, kind_of
 from maintainer.report.words import (
@@ -120,14 +120,28 @@ def format_changes(report: Report) -> list[str]:
         came = _entries(changes.new_entries, changes.new_bytes)
         gone = _entries(changes.gone_entries, changes.gone_bytes)
         by = report.store.evicted_by
-        went = f"{by} evicted {gone}" if by else f"{gone} were removed"
+        removed = f"{gone} {'were' if changes.gone_entries > 1 else 'was'} removed"
+        went = f"{by} evicted {gone}" if by else removed
+        were = "were" if changes.new_entries > 1 else "was"
         lines.append(
-            f"Since run {changes.previous_run}, {ago} earlier, {came} were added, and {went}."
+            f"Since run {changes.previous_run}, {ago} earlier, {came} {were} added, and {went}."
         )
     if report.contents.checked:
         lines.append(_format_contents(report))
     lines.append(_format_actions(report))
+    if report.room and report.room.departures:
+        lines.append(_format_room(report.room, dry_run=report.dry_run))
     return lines
+
+
+def _format_room(room: RoomReport, *, dry_run: bool) -> str:
+    free = format_size(room.quota - room.limit)
+    results = format_count(room.results, "result")
+    leave = "would leave" if dry_run else "left"
+    return (
+        f"To keep {free} of {format_size(room.quota)} free, {results} {leave} the indexes: their "
+        f"blobs take {format_size(room.freed)}, and are deleted after the grace period."
+    )
 
 
 def _format_contents(report: Report) -> str:
@@ -177,6 +191,25 @@ def written_table(report: Report, limit: int) -> Table:
     written = any(isinstance(index.outcome, Done) for index in report.indexes)
     title = "Would be written" if report.dry_run else "Written" if written else "Not written"
     return _table(title, ("index", "ref", "outcome", "merged from", "why"), (), rows, limit)
+
+
+def room_table(report: Report, limit: int) -> Table:
+    """Return what leaves to make room, in order."""
+    room = report.room
+    rows = [
+        (
+            Cell(format_digest(one.digest), title=one.digest),
+            _number(one.results),
+            Cell(format_moment(one.reason.needed_at)),
+            _size(one.reason.freed),
+            Cell(", ".join(one.indexes)),
+        )
+        for one in (room.departures if room else ())
+    ]
+    columns = ("topmost layer", "results", "last needed", "frees", "indexes")
+    title = "Would leave to make room" if report.dry_run else "Left to make room"
+    table = _table(title, columns, (columns[1], columns[3]), rows, limit)
+    return replace(table, omitted=table.omitted + (room.departures_omitted if room else 0))
 
 
 def lost_table(report: Report, limit: int) -> Table:

@@ -143,6 +143,7 @@ def _happened(report: Report) -> Iterator[RenderableType]:
         yield Text(loggable(line, limit=1_000))
     yield from _written(report)
     for table in (
+        page.room_table(report, _ROWS),
         page.lost_table(report, _ROWS),
         page.gone_table(report, _ROWS),
         page.deleted_table(report, _ROWS),

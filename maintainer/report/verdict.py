@@ -194,6 +194,19 @@ def _left_over(report: Report) -> Verdict | None:
     return Verdict("attention", first.sentence, "Run `maintainer gc` again for the rest.")
 
 
+def _made_room(report: Report) -> Verdict | None:
+    room = report.room
+    if report.dry_run or room is None or not room.departures:
+        return None
+    free = format_size(room.quota - room.limit)
+    return Verdict(
+        "attention",
+        f"{format_count(room.results, 'result')} left the indexes, so that {free} of "
+        f"{format_size(room.quota)} will be free.",
+        "If builds miss them, raise the quota, lower `keep_free`, or let other tools store less.",
+    )
+
+
 def _dropped(report: Report) -> Verdict | None:
     if report.dry_run or not report.results.dropped:
         return None
@@ -371,6 +384,7 @@ _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
     _unread_tags,
     _part_of_list,
     _only_planned,
+    _made_room,
     _dropped,
     _without_content,
     _used_by_builds,

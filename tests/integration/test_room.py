@@ -18,6 +18,9 @@ from maintainer.model.reason import (
     QuotaUnknown,
 )
 from maintainer.report import Report
+from maintainer.report.html import render_html
+from maintainer.report.markdown import render_markdown
+from maintainer.report.page import room_table
 from tests.integration.invariants import import_index
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built
@@ -147,6 +150,25 @@ def test_what_leaves_is_dropped_from_the_index_first_and_deleted_a_grace_period_
     )
     reasons = {one.subject: one.reason for one in second.deleted}
     assert reasons == {blob_of("old-3"): first_of_all, blob_of("old-2"): then}
+
+
+def test_every_form_of_the_report_says_how_much_left_and_what(cache: Cache) -> None:
+    _fill(cache)
+
+    dry, done = cache.run(dry_run=True, **FREE), cache.run(**FREE)
+
+    for report, left, title in (
+        (dry, "2 results would leave the indexes", "Would leave to make room"),
+        (done, "2 results left the indexes", "Left to make room"),
+    ):
+        rows = room_table(report, 10).rows
+        assert [row[4].text for row in rows] == ["old", "old"]
+        for text in (render_markdown(report), render_html(report)):
+            assert left in text
+            assert title in text
+    assert done.verdict
+    assert done.verdict.level == "attention"
+    assert done.verdict.message.startswith("2 results left the indexes, so that ")
 
 
 def test_the_index_says_why_it_is_written(cache: Cache) -> None:

@@ -61,6 +61,7 @@ def render_html(report: Report) -> str:
             changes=page.format_changes(report),
             happened=[
                 page.written_table(report, _ROWS),
+                page.room_table(report, _ROWS),
                 page.lost_table(report, _ROWS),
                 page.gone_table(report, _ROWS),
                 page.deleted_table(report, _ROWS),
