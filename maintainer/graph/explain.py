@@ -101,6 +101,8 @@ class Explanation(msgspec.Struct, frozen=True):
     """If it is unreferenced: the last index that referenced it."""
     grace: timedelta
     """As in the last run."""
+    departure: str | None = None
+    """Of a blob: why its results have left to make room, as a sentence, if so."""
 
 
 def explain(connection: Connection, subject: str) -> tuple[Explanation, ...]:
@@ -122,16 +124,22 @@ def _explain(
     digest = subject if kind == "blob" else None
     needs = _needs(connection, target_id, digest) if digest else []
     last = _last_named(connection, target_id, digest) if digest and not needs else None
+    blob = connection.execute(
+        select(BLOB.c.missing_since, BLOB.c.departure).where(
+            BLOB.c.target_id == target_id, BLOB.c.digest == digest
+        )
+    ).first()
     return Explanation(
         target=target,
         subject=subject,
         kind=kind,
         occurrences=_occurrences(connection, target_id, kind, subject),
-        missing_since=_missing_since(connection, target_id, digest),
+        missing_since=blob and blob.missing_since,
         uses=tuple(need.use for need in needs),
         path=needs[0].path() if needs else (),
         last_referenced=last,
         grace=_grace(connection, target_id),
+        departure=format_reason(blob.departure) if blob and blob.departure else None,
     )
 
 
@@ -234,12 +242,6 @@ def _last_listed_at() -> ColumnElement[datetime]:
     return func.coalesce(ENTRY.c.last_seen_at, listed_at(ENTRY.c.target_id))
 
 
-def _missing_since(connection: Connection, target_id: int, digest: str | None) -> datetime | None:
-    return connection.execute(
-        select(BLOB.c.missing_since).where(BLOB.c.target_id == target_id, BLOB.c.digest == digest)
-    ).scalar()
-
-
 @dataclass(frozen=True, slots=True)
 class _Need:
     """An index that needs a blob, and the merge of its generations."""
@@ -266,7 +268,8 @@ def _needs(connection: Connection, target_id: int, digest: str) -> list[_Need]:
     missing = frozenset(
         connection.scalars(
             select(BLOB.c.digest).where(
-                BLOB.c.target_id == target_id, BLOB.c.missing_since.is_not(None)
+                BLOB.c.target_id == target_id,
+                BLOB.c.missing_since.is_not(None) | BLOB.c.departure.is_not(None),
             )
         )
     )

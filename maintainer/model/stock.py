@@ -43,7 +43,7 @@ class Stock:
                 self.leaving += entry.size
             elif marked.state is State.REACHABLE and isinstance(entry.parsed, BlobKey):
                 blob = entry.parsed.digest
-                used_at = entry.used_at or entry.created_at
+                used_at = entry.used_at or entry.last_use_at
                 self.sizes[blob] = self.sizes.get(blob, 0) + entry.size
                 self.used_at[blob] = max(used_at, self.used_at.get(blob, used_at))
 

@@ -3,7 +3,7 @@ written, or that a build has used within the grace period. What an index needs t
 rewrite stays as well.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
 from maintainer.cacheconfig import Digest
@@ -28,7 +28,7 @@ def protect(
         protected |= {blob for blob, at in times.items() if now - at < grace}
     for blobs in needs.exports.values():
         # A blob that only this scope needs was exported when the scope was.
-        exported_at = min(needs.needed_at.get(blob, now) for blob in blobs or {Digest("")})
+        exported_at = min((needs.needed_at.get(blob, now) for blob in blobs), default=now)
         if now - exported_at < _BUILT_WITHIN:
             protected |= blobs
     for blob, below in reversed(inventory.layers):
@@ -48,8 +48,5 @@ def _referenced_anyway(marks: Marks) -> Iterator[Digest]:
     for index in marks.indexes:
         if not _can_be_rewritten(index, marks):
             yield from index.named
-            yield from _unless_merge(index)
-
-
-def _unless_merge(index: Index) -> Iterable[Digest]:
-    return () if index.is_merge else index.merged.blobs
+            if not index.is_merge:
+                yield from index.merged.blobs

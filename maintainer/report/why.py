@@ -83,6 +83,8 @@ def _format_need(explanation: Explanation) -> Iterator[str]:
             else f"last seen {format_moment(named.last_seen_at)}"
         )
         yield "No live result needs it."
+        if explanation.departure:
+            yield f"  Its results have left the cache: {explanation.departure}."
         yield f"  The last index that referenced it: {named.key} in {named.ref}, {stored}."
     elif explanation.kind == "blob":
         yield "No remembered index references it."

@@ -1,0 +1,225 @@
+"""What is counted and what is protected when a run makes room, and what leaves then."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+import msgspec
+
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Record, Result, Scope
+from maintainer.cacheconfig.timestamps import Nanoseconds
+from maintainer.making_room import choose
+from maintainer.mark import mark
+from maintainer.model.decision import Rules
+from maintainer.model.marks import Marks, State
+from maintainer.model.reason import (
+    DropMissing,
+    LeftForRoom,
+    Merge,
+    ProtectedExceedsLimit,
+)
+from maintainer.model.room import Limit, Room
+from maintainer.model.stock import Needs, Stock, newest_exports
+from maintainer.plan import make_plan
+from tests.snapshots import (
+    MAIN,
+    MERGE,
+    NOW,
+    RELEASE,
+    SIGNED_WEB,
+    WEB,
+    World,
+    a_snapshot,
+    ago,
+    an_index,
+    blob,
+    hours,
+)
+
+DAY = timedelta(days=1)
+API = IndexId(MAIN, Scope("api"))
+LEAVES = LeftForRoom(needed_at=ago(9 * DAY), size=20, place=1, freed=10)
+
+
+def _digests(*names: str) -> frozenset[Digest]:
+    return frozenset(map(blob, names))
+
+
+def _stock(marks: Marks, rules: Rules) -> Stock:
+    stock = Stock()
+    stock.add(marks.marks, make_plan(marks, rules))
+    return stock
+
+
+def _choose(
+    world: World,
+    most: int,
+    *,
+    needed: Mapping[str, timedelta] = {},
+    exports: Mapping[IndexId, frozenset[Digest]] = {},
+    grace: timedelta = DAY,
+) -> Room:
+    """Return what leaves, so that no more than so many bytes stay; a blob and an index take 10."""
+    marks = mark(world.build())
+    needs = Needs({blob(name): ago(age) for name, age in needed.items()}, exports)
+    stock = _stock(marks, Rules(grace=grace))
+    return choose(marks, stock, needs, Limit(most, most), grace)
+
+
+def _old() -> World:
+    """Return an index of two chains that stand on one layer; nobody has used it for a month."""
+    world = a_snapshot().with_blobs("base", "a", "b")
+    return world.with_generation(1, ("base", "a"), ("base", "b"))
+
+
+def test_everything_is_counted_and_what_is_unreferenced_leaves_anyway() -> None:
+    world = _old().with_entry("node-modules").with_blobs("due")
+    world.with_blob("in grace", age=hours(1)).with_entry("release", ref=RELEASE)
+
+    stock = _stock(mark(world.build()), Rules(grace=DAY))
+
+    assert (stock.stored, stock.leaving) == (80, 20)
+    assert stock.sizes == dict.fromkeys(_digests("base", "a", "b"), 10)
+
+
+def test_a_blob_in_two_refs_counts_twice_and_was_used_when_either_was() -> None:
+    world = a_snapshot(reading=(RELEASE,)).with_blob("a", age=9 * DAY, used=3 * DAY)
+    world.with_blob("a", ref=RELEASE, age=8 * DAY, used=2 * DAY).with_generation(1, "a")
+
+    stock = _stock(mark(world.build()), Rules(grace=DAY))
+
+    assert stock.sizes == {blob("a"): 20}
+    assert stock.used_at == {blob("a"): ago(2 * DAY)}
+
+
+def test_the_result_needed_longest_ago_leaves() -> None:
+    room = _choose(_old(), 30, needed={"base": 2 * DAY, "a": 9 * DAY, "b": 2 * DAY})
+
+    assert room.departed == {blob("a"): LEAVES}
+    assert room.remaining == 30
+
+
+def test_a_look_up_by_a_build_counts_as_a_need() -> None:
+    world = a_snapshot().with_blobs("base", "b").with_blob("a", used=timedelta(days=2))
+    world.with_generation(1, ("base", "a"), ("base", "b"))
+
+    room = _choose(world, 30, needed={"base": 5 * DAY, "a": 9 * DAY, "b": 5 * DAY})
+
+    assert room.departed.keys() == {blob("b")}
+
+
+def test_what_a_build_exported_within_the_grace_period_stays_with_what_it_stands_on() -> None:
+    room = _choose(_old(), 20, needed={"a": DAY - timedelta(microseconds=1)})
+
+    assert room.blocked == ProtectedExceedsLimit(limit=20, protected=20, others=10)
+
+    room = _choose(_old(), 30, needed={"a": DAY - timedelta(microseconds=1), "b": DAY})
+
+    assert room.departed.keys() == {blob("b")}
+
+
+def test_what_a_build_exported_a_grace_period_ago_may_leave() -> None:
+    room = _choose(_old(), 10, needed={"base": DAY, "a": DAY, "b": DAY})
+
+    assert room.departed.keys() == _digests("base", "a", "b")
+
+
+def test_the_newest_export_of_an_index_is_protected_for_seven_days() -> None:
+    exports = {WEB: _digests("base", "a")}
+    week = 7 * DAY
+    just_within = dict.fromkeys(("base", "a", "b"), week - timedelta(microseconds=1))
+
+    assert _choose(_old(), 30, needed=just_within, exports=exports).departed.keys() == {blob("b")}
+
+    # Another index has exported the shared layer since: this one is as old as its own layer.
+    needed = {"base": 2 * DAY, "a": week, "b": 2 * DAY}
+    assert _choose(_old(), 30, needed=needed, exports=exports).departed.keys() == {blob("a")}
+
+
+def test_an_export_of_nothing_protects_nothing() -> None:
+    room = _choose(_old(), 10, exports={WEB: frozenset()})
+
+    assert room.departed.keys() == _digests("base", "a", "b")
+
+
+def test_what_an_index_references_that_cannot_be_written_stays() -> None:
+    world = a_snapshot(reading=(RELEASE,)).with_blobs("a", "b", "c", "d")
+    world.with_generation(1, "a", of=IndexId(RELEASE, Scope("web")))
+    world.with_generation(1, "b", of=SIGNED_WEB).with_generation(1, "c", "d")
+
+    assert _choose(world, 50).departed.keys() == _digests("c", "d")
+
+
+def test_a_merge_is_not_counted_again_but_keeps_what_it_references_if_a_build_has_written_it() -> (
+    None
+):
+    world = a_snapshot().with_blobs("a", "b").with_generation(1, "a", "b")
+    world.with_generation(1, "a", of=MERGE).by_a_build()
+    snapshot = replace(world.build(), merged_scope=Scope("maintained"))
+    marks = mark(snapshot)
+
+    room = choose(
+        marks, _stock(marks, Rules(grace=DAY)), Needs({}, {}), Limit(30, 30), timedelta(0)
+    )
+
+    assert room.departed.keys() == {blob("b")}
+
+
+def test_the_newest_export_is_the_last_one_that_a_build_wrote() -> None:
+    world = a_snapshot().with_blobs("a")
+    world.with_generation(1, "a", age=3 * DAY).by_a_build()
+    world.with_generation(2, "a", age=2 * DAY).by_a_build().with_generation(3, "a", age=DAY)
+    world.with_invalid_generation(4, age=hours(1))
+    world.with_generation(1, "a", of=API)
+
+    newest = newest_exports(world.build().generations)
+
+    assert {index: one.number for index, one in newest.items()} == {WEB: 2}
+
+
+def _departed(world: World, *names: str) -> Marks:
+    return mark(replace(world.build(), departed=dict.fromkeys(_digests(*names), LEAVES)))
+
+
+def test_what_has_left_is_not_in_the_merge_and_is_unreferenced_once_the_index_is_written() -> None:
+    marks = _departed(_old(), "a")
+
+    (index,) = marks.indexes
+    assert index.merged.blobs == _digests("base", "b")
+    (found,) = [one for one in marks.marks if getattr(one.entry.parsed, "digest", "") == blob("a")]
+    assert (found.state, found.reason, found.since) == (State.DANGLING, LEAVES, NOW)
+    (write,) = make_plan(marks, Rules(grace=DAY)).writes
+    assert write.reason == DropMissing(leaving=1)
+
+
+def test_an_older_result_does_not_take_the_place_of_what_has_left() -> None:
+    config = an_index("old", "new")
+    results = tuple(Result((layer,), True, Nanoseconds(layer)) for layer in (0, 1))
+    both = CacheConfig(config.layers, (Record("key", results, ()),))
+    world = a_snapshot().with_blobs("old", "new").with_index(1, both)
+    (index,) = mark(world.build()).indexes
+    assert index.merged.blobs == _digests("new")
+
+    (index,) = _departed(world, "new").indexes
+
+    assert index.merged.blobs == frozenset()
+
+
+def test_a_merge_of_generations_says_what_leaves() -> None:
+    world = a_snapshot().with_blobs("base", "a", "b").with_generation(1, ("base", "b"))
+    world.with_generation(2, ("base", "a"))
+
+    (write,) = make_plan(_departed(world, "a"), Rules(grace=DAY)).writes
+
+    assert write.reason == Merge(generations=(1,), into=2, leaving=1)
+
+
+def test_a_blob_that_has_left_and_that_no_index_references_is_deleted_after_its_grace_period() -> (
+    None
+):
+    world = a_snapshot().with_blob("base").with_blob("a", unreferenced_for=DAY)
+    world.with_generation(1, "base")
+
+    (delete,) = make_plan(_departed(world, "a"), Rules(grace=DAY)).deletes
+
+    assert delete.reason == msgspec.structs.replace(LEAVES, since=ago(DAY))
