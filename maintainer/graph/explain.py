@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, func, select, union
 
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope, decode, prune
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, decode, prune
 from maintainer.cacheconfig.needs import Need, layers_to, needs_of, records_to
 from maintainer.cacheconfig.timestamps import format_time
 from maintainer.errors import MaintainerError
-from maintainer.graph.memory import load_memory
+from maintainer.graph.memory import load_memory, to_index
 from maintainer.graph.reports import load_content
 from maintainer.graph.tables import (
     ACTION,
@@ -314,7 +314,7 @@ def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], 
     rows: list[Any] = list(found)
     seen: set[IndexId] = set()
     for row in rows:
-        index = IndexId(Ref(row.ref), Scope(row.scope), row.signed)
+        index = to_index(row)
         if index in seen and not row.signed:
             continue
         seen.add(index)

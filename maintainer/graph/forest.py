@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, Select, func, select
 
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope, decode
+from maintainer.cacheconfig import CacheConfig, Digest, decode
 from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.order import dependency_order
 from maintainer.errors import MaintainerError
-from maintainer.graph.memory import IS_REMEMBERED, load_memory
+from maintainer.graph.memory import IS_REMEMBERED, load_memory, missing_blobs, to_index
 from maintainer.graph.tables import (
     BLOB,
     ENTRY,
@@ -114,14 +114,11 @@ class _Target:
             ENTRY.c.missing_since.is_(None),
             ENTRY.c.digest.in_(select(BLOB.c.digest).where(BLOB.c.target_id == target_id)),
         )
-        missing = select(BLOB.c.digest).where(
-            BLOB.c.target_id == target_id, BLOB.c.missing_since.is_not(None)
-        )
         self._target_id = target_id
         self._sizes: Mapping[str | None, int] = {
             row[0]: row[1] for row in connection.execute(stored.group_by(ENTRY.c.digest))
         }
-        self._missing = frozenset(connection.scalars(missing))
+        self._missing = missing_blobs(connection, target_id)
         self._memory = load_memory(connection, target_id)
 
     def layers(self, row: Row[Any], ids: dict["_Identity", int]) -> tuple[TreeLayer, ...]:
@@ -154,8 +151,7 @@ class _Target:
     def _read(self, row: Row[Any]) -> CacheConfig:
         if row.content is not None:
             return decode(row.content)
-        index = IndexId(Ref(row.ref), Scope(row.scope), row.signed)
-        return self._memory.get(index, Remembered()).merged()
+        return self._memory.get(to_index(row), Remembered()).merged()
 
     def _number(self, config: CacheConfig, ids: dict["_Identity", int]) -> list[int]:
         """Return the number of each layer; a blob on the same layers is the same everywhere."""

@@ -62,9 +62,9 @@ def load_memory(
 
     What `merged` has of some is not read again.
     """
-    missing = _missing_blobs(connection, target_id)
+    missing = missing_blobs(connection, target_id)
     rows = {
-        _index_of(row): row
+        to_index(row): row
         for row in connection.execute(_INDEXES, {"target": target_id})
         if access is None or not access.readable or Ref(row.ref) in access.readable
     }
@@ -94,10 +94,10 @@ def remember(
     }
     changes = []
     rows = connection.execute(_INDEXES, {"target": target_id}).all()
-    of_these = [row for row in rows if exports.get(_index_of(row))]
+    of_these = [row for row in rows if exports.get(to_index(row))]
     parts = _load_parts(connection, of_these)
     for row in of_these:
-        index = _index_of(row)
+        index = to_index(row)
         known = new = parts[row.id]
         if index.is_named:
             for config, sink in exports[index]:
@@ -128,10 +128,10 @@ def forget_results(
     first = (now - remember_exports).date() if remember_exports else date.max
     asked = {"target": target_id, "refs": to_json(access.readable), "first": first.isoformat()}
     rows = connection.execute(_READABLE if gone else _REPLACED, asked).all()
-    parts = _load_parts(connection, [row for row in rows if _index_of(row) not in merged])
+    parts = _load_parts(connection, [row for row in rows if to_index(row) not in merged])
     changes = []
     for row in rows:
-        known = merged.get(_index_of(row)) or parts[row.id]
+        known = merged.get(to_index(row)) or parts[row.id]
         changes.append(_Change(row, known, known.since(first).without(gone)))
     return {**merged, **_save(connection, changes)}
 
@@ -155,11 +155,12 @@ def note_marked(
     """Record that the clocks of everything that these indexes referenced were recorded."""
     known = connection.execute(_INDEXES, {"target": target_id}).all()
     marked = frozenset(indexes)
-    rows = [{"row": row.id, "now": now} for row in known if _index_of(row) in marked]
+    rows = [{"row": row.id, "now": now} for row in known if to_index(row) in marked]
     execute_each(connection, _NOTE_MARKED, rows)
 
 
-def _index_of(row: Row[Any]) -> IndexId:
+def to_index(row: Row[Any]) -> IndexId:
+    """Return the index of a row that has its ref, its scope, and whether it is signed."""
     return IndexId(Ref(row.ref), Scope(row.scope), row.signed)
 
 
@@ -180,7 +181,8 @@ def _add_indexes(
     execute_each(connection, _ADD_INDEX, rows)
 
 
-def _missing_blobs(connection: Connection, target_id: int) -> Mapping[Digest, datetime]:
+def missing_blobs(connection: Connection, target_id: int) -> Mapping[Digest, datetime]:
+    """Return the blobs that an index references and that do not exist, and since when."""
     rows = connection.execute(_MISSING, {"target": target_id})
     return {Digest(row.digest): row.missing_since for row in rows}
 
@@ -239,7 +241,7 @@ def _save(connection: Connection, changes: Sequence[_Change]) -> dict[IndexId, R
                 new.append(row)
     execute_each(connection, _FORGET, past)
     execute_each(connection, _ADD, new)
-    return {_index_of(one.row): one.new for one in changes}
+    return {to_index(one.row): one.new for one in changes}
 
 
 def _by_day(remembered: Remembered) -> dict[str, CacheConfig]:
@@ -255,7 +257,7 @@ def _decode(content: bytes, row: Row[Any]) -> CacheConfig:
         return decode(content)
     except InvalidIndexError as error:
         raise DatabaseError(
-            f"the database remembers {_index_of(row)} in an invalid state ({error}): "
+            f"the database remembers {to_index(row)} in an invalid state ({error}): "
             "remove the file; all that is lost is the memory"
         ) from None
 

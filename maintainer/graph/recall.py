@@ -21,7 +21,7 @@ from maintainer.cacheconfig import (
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.exports import LONGEST_EXPORT
 from maintainer.graph.listing import was_planned
-from maintainer.graph.memory import load_memory
+from maintainer.graph.memory import load_memory, missing_blobs, to_index
 from maintainer.graph.room import load_departed
 from maintainer.graph.tables import (
     BLOB,
@@ -60,8 +60,8 @@ def recall(connection: Connection, target_id: int, access: Access) -> Memory:
         place = KnownPlace(
             row.id, row.location, Digest(row.content_digest), valid=row.violation is None
         )
-        places[_index_of(row)][row.number] = place
-    missing = frozenset(map(Digest, connection.scalars(_MISSING, here)))
+        places[to_index(row)][row.number] = place
+    missing = frozenset(missing_blobs(connection, target_id))
     memory = load_memory(connection, target_id, access).values()
     current = _blobs_named(connection, target_id, access)
     named = current.union(*(_needed(one, missing) for one in memory))
@@ -198,7 +198,7 @@ def _generations(
 def _generation(row: Row[Any]) -> KnownGeneration:
     return KnownGeneration(
         generation_id=row.id,
-        index=_index_of(row),
+        index=to_index(row),
         number=row.number,
         content_digest=Digest(row.content_digest),
         config=None,
@@ -259,10 +259,6 @@ def _contents(
 ) -> Iterator[tuple[int, bytes]]:
     rows = connection.execute(_CONTENTS, {"target": target_id, "wanted": to_json(wanted)})
     return ((row.id, row.content) for row in rows)
-
-
-def _index_of(row: Row[Any]) -> IndexId:
-    return IndexId(Ref(row.ref), Scope(row.scope), row.signed)
 
 
 _target: BindParameter[int] = bindparam("target")
@@ -342,9 +338,6 @@ _NAMED = (
 )
 _NAMED_IN_REFS = _NAMED.where(REF.c.name.in_(each("refs")))
 
-_MISSING = select(BLOB.c.digest).where(
-    BLOB.c.target_id == _target, BLOB.c.missing_since.is_not(None)
-)
 _CHECKED = select(BLOB.c.digest, BLOB.c.checked_at, BLOB.c.content_missing_since).where(
     BLOB.c.target_id == _target, BLOB.c.checked_at.is_not(None)
 )
