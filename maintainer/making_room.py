@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId
-from maintainer.cacheconfig.shrink import ResultId
+from maintainer.cacheconfig.shrink import ResultId, results_of
 from maintainer.model.marks import Marks
 from maintainer.model.room import Inventory, Limit, Room
 from maintainer.model.stock import Needs, Stock
@@ -37,10 +37,8 @@ def _needed_at(
         times[blob] = max(at, times.get(blob, at))
     found: dict[ResultId, datetime] = {}
     for config in indexes.values():
-        for record in config.records:
-            for result in record.results:
-                blobs = tuple(config.layers[layer].blob for layer in result.layers)
-                known = [times[blob] for blob in blobs if blob in times]
-                if known:
-                    found[ResultId(record.digest, result.with_parents, blobs)] = min(known)
+        for name, _, _, _ in results_of(config):
+            known = [times[blob] for blob in name.blobs if blob in times]
+            if known:
+                found[name] = min(known)
     return found

@@ -29,7 +29,7 @@ def last_uses(exports: Iterable[CacheConfig]) -> Mapping[ResultId, Nanoseconds]:
     """
     uses: dict[ResultId, Nanoseconds] = {}
     for config in exports:
-        results = list(_results(config))
+        results = list(results_of(config))
         newest = max((result.created_at for _, _, result, _ in results), default=Nanoseconds(0))
         for name, _, _, _ in results:
             uses[name] = max(newest, uses.get(name, newest))
@@ -52,7 +52,7 @@ def shrink(
         return config
     known, levels = uses or {}, depths(sources_of(config.records))
     ranked = sorted(
-        _results(config),
+        results_of(config),
         key=lambda one: (-known.get(one[0], 0), levels[one[1]], -one[2].created_at, one[0], one[1]),
     )
     kept, too_many, best = 0, len(ranked), CacheConfig()
@@ -68,13 +68,13 @@ def shrink(
 
 def only_new(config: CacheConfig, known: CacheConfig) -> CacheConfig:
     """Return what remains of `config` without the results that `known` has, in normal form."""
-    names = {name for name, _, _, _ in _results(known)}
+    names = {name for name, _, _, _ in results_of(known)}
     return _only(
-        config, {(at, number) for name, at, _, number in _results(config) if name not in names}
+        config, {(at, number) for name, at, _, number in results_of(config) if name not in names}
     )
 
 
-def _results(config: CacheConfig) -> Iterable[tuple[ResultId, int, Result, int]]:
+def results_of(config: CacheConfig) -> Iterable[tuple[ResultId, int, Result, int]]:
     """Return each result with the position of its record, and its own in the record."""
     for at, record in enumerate(config.records):
         for number, result in enumerate(record.results):

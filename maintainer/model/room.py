@@ -4,7 +4,7 @@ Indexes share layers, and results share indexes' layers. So layers are numbered 
 each after the one below it; and results that need exactly the same layers are one *branch*.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Self
@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Layer, prune
 from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.order import dependency_order
-from maintainer.cacheconfig.shrink import ResultId
+from maintainer.cacheconfig.shrink import ResultId, results_of
 from maintainer.cacheconfig.timestamps import to_datetime
 from maintainer.model.reason import LeftForRoom, ProtectedExceedsLimit
 
@@ -99,11 +99,12 @@ class _Stacks:
         self, index: IndexId, config: CacheConfig, needed_at: Mapping[ResultId, datetime]
     ) -> None:
         numbers = self._add_layers(config.layers)
-        for name, layers, made_at in _results(config):
+        for name, _, result, _ in results_of(config):
+            layers = result.layers
             # A result that lists a layer and the one below needs no more than the upper one.
             top = set(layers) - {config.layers[layer].parent for layer in layers}
             place = tuple(sorted(numbers[layer] for layer in top))
-            needed = needed_at.get(name, made_at)
+            needed = needed_at.get(name, to_datetime(result.created_at))
             before, results = self.branches.get(place, (needed, ()))
             one = CachedResult(index, name.record)
             self.branches[place] = max(before, needed), (*results, one)
@@ -116,15 +117,6 @@ class _Stacks:
             layer = StackedLayer(layers[position].blob, numbers[layers[position].parent])
             numbers[position] = self.numbers.setdefault(layer, len(self.numbers))
         return numbers
-
-
-def _results(config: CacheConfig) -> Iterator[tuple[ResultId, tuple[int, ...], datetime]]:
-    """Return each result with the positions of its layers and the time when it was made."""
-    for record in config.records:
-        for result in record.results:
-            blobs = tuple(config.layers[layer].blob for layer in result.layers)
-            name = ResultId(record.digest, result.with_parents, blobs)
-            yield name, result.layers, to_datetime(result.created_at)
 
 
 @dataclass(frozen=True, slots=True)
