@@ -1,6 +1,6 @@
 """What builds have done since a run began, as far as the list of entries shows it."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import BlobKey, IndexId, IndexKey, Ref, SignatureKey
@@ -106,21 +106,35 @@ class CheckPeriodically:
 
     async def _veto_closed(self, ref: Ref) -> Reason | None:
         """Check whether a ref is still closed."""
-        if self._is_fresh(ref):
-            return None
-        return await self._questions.run(ref, lambda: self._ask_for_ref(ref))
 
-    async def _ask_for_ref(self, ref: Ref) -> Reason | None:
-        try:
-            is_closed = await self._service.is_still_closed(ref)
-        except BudgetExhaustedError:
-            raise
-        except StoreError as error:
-            return reasons.RefUnchecked(ref, str(error))
-        if not is_closed:
-            return reasons.RefInUse(ref)
-        self._asked_at[ref] = self._clock()
-        return None
+        async def ask() -> Reason | None:
+            return None if await self._service.is_still_closed(ref) else reasons.RefInUse(ref)
+
+        return await self._check(ref, ask, lambda error: reasons.RefUnchecked(ref, error))
+
+    async def _check(
+        self,
+        what: IndexId | Ref,
+        ask: Callable[[], Awaitable[Reason | None]],
+        unchecked: Callable[[str], Reason],
+    ) -> Reason | None:
+        """Ask what speaks against a deletion, unless nothing did a moment ago.
+
+        An error other than of the budget speaks against it, too.
+        """
+
+        async def send() -> Reason | None:
+            try:
+                reason = await ask()
+            except BudgetExhaustedError:
+                raise
+            except StoreError as error:
+                return unchecked(str(error))
+            if reason is None:
+                self._asked_at[what] = self._clock()
+            return reason
+
+        return None if self._is_fresh(what) else await self._questions.run(what, send)
 
     def _is_asked(self, what: IndexId | Ref | None) -> bool:
         """Whether there is a fresh answer, or a request for one."""
@@ -132,22 +146,14 @@ class CheckPeriodically:
 
     async def _veto_superseded(self, index: IndexId) -> Reason | None:
         """Check whether what supersedes it still exists: if not, builders fall back to it."""
-        if index in self._rewritten or self._is_fresh(index):
+        if index in self._rewritten:
             return None
-        return await self._questions.run(index, lambda: self._ask_for_newest(index))
-
-    async def _ask_for_newest(self, index: IndexId) -> Reason | None:
         newest = self._newest.get(index, "the newest generation")
-        try:
-            found = await self._service.look_up(newest)
-        except BudgetExhaustedError:
-            raise
-        except StoreError as error:
-            return reasons.NewestUnchecked(newest, str(error))
-        if found is None:
-            return reasons.NewestGone(newest)
-        self._asked_at[index] = self._clock()
-        return None
+
+        async def ask() -> Reason | None:
+            return None if await self._service.look_up(newest) else reasons.NewestGone(newest)
+
+        return await self._check(index, ask, lambda error: reasons.NewestUnchecked(newest, error))
 
     async def _find_activity(self) -> Reason | None:
         """Find out what builds have done since the run began; return why no blob may go, if so.
