@@ -98,12 +98,13 @@ class RefFinder:
 
     async def _find_pulls(self, refs: Sequence[Ref], findings: "_Findings") -> None:
         """Find closed pull requests; where there are many, most are among those changed last."""
-        shown: dict[int, _Pull] = {}
+        shown: dict[int, _Pull] | None = {} if len(refs) <= _FEW else None
 
         async def find(ref: Ref) -> ClosedRef | None:
-            if len(refs) > _FEW and not shown:
+            nonlocal shown
+            if shown is None:
                 pulls = await self._api.ask(_LAST_UPDATED, _read_pulls)
-                shown.update({0: _Pull(0, "open")} | {pull.number: pull for pull in pulls})
+                shown = {pull.number: pull for pull in pulls}
             if pull := shown.get(_number_of(ref)):
                 return _reason(pull)
             return await self._closed_pull(ref)
