@@ -335,6 +335,11 @@ class RoomReport(msgspec.Struct, frozen=True):
     freed: int = 0
     """Bytes of the blobs that are unreferenced after that."""
 
+    @property
+    def keep_free(self) -> int:
+        """Bytes that must stay free."""
+        return self.quota - self.limit
+
 
 class NoteReport(msgspec.Struct, frozen=True):
     """Why a run did not do more, although nothing failed."""

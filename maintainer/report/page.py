@@ -135,7 +135,7 @@ def format_changes(report: Report) -> list[str]:
 
 
 def _format_room(room: RoomReport, *, dry_run: bool) -> str:
-    free = format_size(room.quota - room.limit)
+    free = format_size(room.keep_free)
     results = format_count(room.results, "result")
     leave = "would leave" if dry_run else "left"
     return (

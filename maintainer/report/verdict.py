@@ -198,7 +198,7 @@ def _made_room(report: Report) -> Verdict | None:
     room = report.room
     if report.dry_run or room is None or not room.departures:
         return None
-    free = format_size(room.quota - room.limit)
+    free = format_size(room.keep_free)
     return Verdict(
         "attention",
         f"{format_count(room.results, 'result')} left the indexes, so that {free} of "
