@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -35,15 +35,16 @@ _ALL = [*DOCUMENTS, *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "SAFETY",
 _MAX_README_LINES = 150
 
 
-def _blocks(language: str) -> list[str]:
-    """Return the blocks of code of one language in what users read."""
-    found = [match for one in _FOR_USERS for match in _BLOCK.finditer(one.read_text())]
+def _blocks(language: str, documents: Iterable[Path] = _FOR_USERS) -> list[str]:
+    """Return the blocks of code of one language, by default in what users read."""
+    found = [match for one in documents for match in _BLOCK.finditer(one.read_text())]
     return [match[2] for match in found if match[1] == language]
 
 
 _SHELL = [text for text in _blocks("sh") if "make act" not in text]
 _TESTED_ELSEWHERE = {query for _, query in queries()}
 _QUERIES = [text for text in _blocks("sql") if text.strip() not in _TESTED_ELSEWHERE]
+_SETTINGS = sorted(set(_blocks("toml", DOCUMENTS)))
 _ELSEWHERE = re.compile(
     r"make (\w+)|python3 -m venv .*|\. .*/activate|pip install \.|maintainer demo > demo.txt"
 )
@@ -142,16 +143,6 @@ def test_every_query_gives_rows_on_the_database_of_the_demo(
 ) -> None:
     with closing(sqlite3.connect(demo[0])) as connection:
         assert connection.execute(query).fetchall()
-
-
-_SETTINGS = sorted(
-    {
-        match[2]
-        for one in DOCUMENTS
-        for match in _BLOCK.finditer(one.read_text())
-        if match[1] == "toml"
-    }
-)
 
 
 @pytest.mark.parametrize("text", _SETTINGS, ids=count())
