@@ -37,6 +37,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from maintainer.cacheconfig import BLOB_PREFIX
 from maintainer.database_url import DEFAULT, PREFIX, check_database
 from maintainer.errors import UsageError
 from maintainer.model.limits import KeepFree, ToolRule
@@ -52,7 +53,6 @@ _PART = re.compile(r"(\d+)\s*(\w)", re.ASCII)
 _STORE = re.compile(r"[a-z][a-z0-9]*(:|$)", re.ASCII)
 _SHARE = re.compile(r"(\d{1,2}(?:\.\d{1,6})?)\s*%", re.ASCII)
 _HAS_UNIT = re.compile(r"\d[\d.]*\s*[a-zA-Z]+", re.ASCII)
-_BLOB_PREFIX = "buildkit-blob-1-"
 _CRON_FIELDS = 5
 _CRON_FORM = "of five fields such as '30 3 * * *'"
 _ANY_DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -213,7 +213,7 @@ class RuleSettings(BaseModel):
     @field_validator("prefix")
     @classmethod
     def _is_of_another_tool(cls, prefix: str) -> str:
-        if prefix.startswith(_BLOB_PREFIX):
+        if prefix.startswith(BLOB_PREFIX):
             raise ValueError("is the beginning of BuildKit's keys; rules are for other tools")
         return prefix
 

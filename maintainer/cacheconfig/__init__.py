@@ -3,6 +3,7 @@
 from maintainer.cacheconfig.bounds import why_too_large
 from maintainer.cacheconfig.codec import decode, decode_whole, encode
 from maintainer.cacheconfig.keys import (
+    BLOB_PREFIX,
     ENTRY_VERSION,
     MAX_GENERATION,
     MAX_KEY_LENGTH,
@@ -27,6 +28,7 @@ from maintainer.cacheconfig.prune import forget, prune
 from maintainer.cacheconfig.sink import Sink, loses_links, with_sink
 
 __all__ = [
+    "BLOB_PREFIX",
     "ENTRY_VERSION",
     "MAX_GENERATION",
     "MAX_KEY_LENGTH",

@@ -31,7 +31,9 @@ MAX_GENERATION = 10**18 - 1
 """The highest number that a key may have; 64 bits hold it."""
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}", re.ASCII)
-_BLOB = re.compile(r"buildkit-blob-1-(?P<digest>[a-z0-9]+:[0-9a-f]+)(?P<signature>-sig)?", re.ASCII)
+BLOB_PREFIX = "buildkit-blob-1-"
+"""The beginning of the keys of layers and signatures."""
+_BLOB = re.compile(rf"{BLOB_PREFIX}(?P<digest>[a-z0-9]+:[0-9a-f]+)(?P<signature>-sig)?", re.ASCII)
 _INDEX = re.compile(
     r"index-(?P<scope>.*)-1-(?P<ref_hash>[0-9a-f]{8})(?P<signed>-sig)?#(?P<generation>[1-9][0-9]{0,17})",
     re.ASCII | re.DOTALL,
@@ -50,7 +52,7 @@ class BlobKey:
     digest: Digest
 
     def __str__(self) -> str:
-        return f"buildkit-blob-1-{self.digest}"
+        return f"{BLOB_PREFIX}{self.digest}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -61,7 +63,7 @@ class SignatureKey:
     """Of the bytes of the index that is signed."""
 
     def __str__(self) -> str:
-        return f"buildkit-blob-1-{self.digest}-sig"
+        return f"{BLOB_PREFIX}{self.digest}-sig"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, func, select, union
 
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, decode, prune
+from maintainer.cacheconfig import BLOB_PREFIX, CacheConfig, Digest, IndexId, decode, prune
 from maintainer.cacheconfig.needs import Need, layers_to, needs_of, records_to
 from maintainer.cacheconfig.timestamps import format_time
 from maintainer.errors import MaintainerError
@@ -164,7 +164,7 @@ def _find(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
     ):
         found.setdefault(target_id, ("index", subject))
     found = found or _find_newest(connection, subject)
-    return found or _find_digest(connection, subject.removeprefix("buildkit-blob-1-"))
+    return found or _find_digest(connection, subject.removeprefix(BLOB_PREFIX))
 
 
 def _find_newest(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+from maintainer.cacheconfig import BLOB_PREFIX
+
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _THOUSAND = 1000
 _THREE_DIGITS = 99.95
@@ -59,11 +61,10 @@ def format_digest(digest: str) -> str:
 
 def format_key(key: str) -> str:
     """Shorten the digest in the key of a blob."""
-    prefix = "buildkit-blob-1-"
-    if not key.startswith(prefix):
+    if not key.startswith(BLOB_PREFIX):
         return key
-    digest, signature, _ = key.removeprefix(prefix).partition("-sig")
-    return f"{prefix}{format_digest(digest)}{signature}"
+    digest, signature, _ = key.removeprefix(BLOB_PREFIX).partition("-sig")
+    return f"{BLOB_PREFIX}{format_digest(digest)}{signature}"
 
 
 def format_numbers(numbers: tuple[int, ...]) -> str:

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 import httpx2
 from pydantic import SecretStr
 
-from maintainer.cacheconfig import Ref, why_too_large
+from maintainer.cacheconfig import BLOB_PREFIX, Ref, why_too_large
 from maintainer.errors import StoreError, UnreadableError, UsageError
 from maintainer.model.doubt import Cause
 from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
@@ -92,7 +92,7 @@ class GitHubStore:
     async def last_used_blobs(self, page: int = 1) -> tuple[StoredEntry, ...]:
         """List the blobs that were used last, in all refs."""
         return await self._need_rest("list entries").list_last(
-            "buildkit-blob-1-", "last_accessed_at", page
+            BLOB_PREFIX, "last_accessed_at", page
         )
 
     async def look_up(self, key: str) -> CacheHit | None:
