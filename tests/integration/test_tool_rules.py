@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 from maintainer.emulator.requests import Request
-from maintainer.graph.explain import explain
 from maintainer.model.outcome import Done
-from maintainer.report.why import format_what_frees
 from tests.integration.test_closed_refs import outside_of_a_workflow
 from tests.integration.test_idle import is_idle, settle
 from tests.integration.world import MAIN, World, a_world, is_ours
@@ -39,13 +37,6 @@ def others(world: World) -> list[str]:
     return [entry.key for entry in world.entries() if not is_ours(entry)]
 
 
-def freed_by(world: World, key: str) -> str:
-    with world.databases[world.database].reading() as connection:
-        [explanation] = explain(connection, key)
-    [occurrence] = explanation.occurrences
-    return f"{occurrence.sentence}: {format_what_frees(explanation, occurrence)}"
-
-
 def test_the_newest_of_a_tool_stay_and_the_report_says_why_others_left(world: World) -> None:
     put(world, [f"{NODE}{number}" for number in range(4)])
     put(world, ["v0-rust-0", "v0-rust-1"])
@@ -55,7 +46,7 @@ def test_the_newest_of_a_tool_stay_and_the_report_says_why_others_left(world: Wo
     assert len(others(world)) == 7
     assert plan.space
     assert {part.kind: part.size for part in plan.space.parts}["due"] == 200
-    assert freed_by(world, f"{NODE}0") == (
+    assert world.why(f"{NODE}0") == (
         f"its ref has 2 newer entries {NODE}…, and a rule keeps no more: "
         "the next run that may delete."
     )
@@ -96,7 +87,7 @@ def test_entries_that_nobody_uses_leave_when_it_is_time_although_nothing_changes
     room = a_rule(unused_for="10h")
     put(world, [f"{NODE}0"])
     settle(world, room=room)
-    assert freed_by(world, f"{NODE}0").endswith(
+    assert world.why(f"{NODE}0").endswith(
         "the first run after 2026-01-01 10:00 UTC, if nobody uses it before."
     )
     world.passes(hours=8, minutes=50)

@@ -35,7 +35,9 @@ from maintainer.emulator.requests import Request
 from maintainer.emulator.server import Running, Service, serve_in_thread
 from maintainer.emulator.state import ActionsCache, Entry
 from maintainer.graph.database import Database
+from maintainer.graph.explain import explain
 from maintainer.report import Report
+from maintainer.report.why import format_what_frees
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector
 from maintainer.stores.github.cache import GitHubCache
@@ -146,6 +148,13 @@ class World:
                     return await collect(collector, **how)
         finally:
             database.close()
+
+    def why(self, subject: str) -> str:
+        """Return why an entry is as it is, and what would free it, as `maintainer why` says it."""
+        with self.databases[self.database].reading() as connection:
+            [explanation] = explain(connection, subject)
+        occurrence = explanation.occurrences[0]
+        return f"{occurrence.sentence}: {format_what_frees(explanation, occurrence)}"
 
     def build(
         self, *steps: str, scope: str = "buildkit", ref: str = MAIN, signed: bool = False
