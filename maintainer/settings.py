@@ -591,6 +591,14 @@ class StepSettings(BaseModel):
         return cls.model_validate({k: v for k, v in environment.items() if v})
 
 
+def target_of(repository: str) -> TargetSettings:
+    """Return the target for a repository that the command line names. Raises UsageError."""
+    try:
+        return TargetSettings(name="repository", repository=repository)
+    except ValidationError:
+        raise UsageError("--repository: is not a valid repository; use OWNER/NAME") from None
+
+
 def _is_own(target: TargetSettings, environment: Mapping[str, str]) -> bool:
     """Whether a target is the environment's own repository, on the environment's own host."""
     api_url = environment.get("GITHUB_API_URL") or DEFAULT_API_URL

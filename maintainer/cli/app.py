@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from maintainer import __version__
-from maintainer.cli import database, gc, inspect, service, tools
+from maintainer.cli import database, gc, inspect, service, tools, usage
 from maintainer.errors import MaintainerError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ for command in (
     inspect.tree,
     inspect.diff,
     inspect.runs,
+    usage.usage,
     service.serve,
     service.schedule,
     tools.demo,

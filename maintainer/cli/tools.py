@@ -42,6 +42,16 @@ def emulator(
         Path | None,
         typer.Option(help="A TOML or JSON file of the faults to inject.", metavar="FILE"),
     ] = None,
+    closed_pull: Annotated[
+        list[int] | None,
+        typer.Option(help="The number of a pull request that is closed.", metavar="NUMBER"),
+    ] = None,
+    deleted_ref: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A branch or tag that does not exist, refs/heads/… or refs/tags/….", metavar="REF"
+        ),
+    ] = None,
     history: Annotated[
         bool, typer.Option("--history", help="Start with the recorded builds of `maintainer demo`.")
     ] = False,
@@ -49,4 +59,13 @@ def emulator(
     """Serve an Actions cache on loopback, and print the variables that a client needs."""
     from maintainer.emulator.command import run_emulator
 
-    run_emulator(listen, quota, ref=ref, service=service.value, faults=faults, history=history)
+    run_emulator(
+        listen,
+        quota,
+        ref=ref,
+        service=service.value,
+        faults=faults,
+        history=history,
+        closed_pulls=closed_pull or (),
+        deleted_refs=deleted_ref or (),
+    )

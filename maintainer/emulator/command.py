@@ -2,6 +2,7 @@
 
 import ipaddress
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,10 +24,13 @@ def run_emulator(
     service: Service = "v2",
     faults: Path | None = None,
     history: bool = False,
+    closed_pulls: Iterable[int] = (),
+    deleted_refs: Iterable[str] = (),
 ) -> None:
     """Serve at `listen` (`127.0.0.1:PORT`), and print what a client on `ref` needs to know.
 
-    `history` starts with the recorded builds. `faults` is the file of a fault plan. Ctrl-C and
+    `history` starts with the recorded builds. Pull requests, branches and tags that are not named
+    are open, or exist. `faults` is the file of a fault plan. Ctrl-C and
     SIGTERM end it. Raises UsageError if `listen` is not a free loopback address, or the plan is
     invalid.
     """
@@ -35,6 +39,10 @@ def run_emulator(
     cache = ActionsCache(quota=DEFAULT_QUOTA if quota is None else quota)
     if history:
         _fill(cache)
+    for number in closed_pulls:
+        cache.repository.close(number, cache.clock() - timedelta(days=1))
+    for deleted in deleted_refs:
+        cache.repository.delete(deleted)
     try:
         emulator = Emulator(cache, host=host, port=port)
     except OSError as error:

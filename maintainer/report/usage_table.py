@@ -1,0 +1,102 @@
+"""The answer to `maintainer usage`, in a few tables."""
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from maintainer.report.usage import Usage, UsagePart, UsageRef
+from maintainer.report.words import format_count, format_moment, format_share, format_size
+from maintainer.sanitize import loggable
+
+_ROWS = 10
+"""The most rows of a table; of the others, only the number is shown."""
+
+
+def render_usage(usage: Usage) -> Group:
+    """Format where the space goes."""
+    return Group(*_parts(usage))
+
+
+def _parts(usage: Usage) -> Iterator[RenderableType]:
+    assumed = ", which is assumed" if usage.quota_is_assumed else ""
+    share = format_share(usage.used / usage.quota) if usage.quota else "all"
+    yield Text(
+        f"{loggable(usage.target)}: {format_size(usage.used)} of {format_size(usage.quota)}"
+        f"{assumed} are used ({share}), by {format_count(usage.entries, 'entry')}.",
+        style="bold",
+    )
+    for note in usage.notes:
+        yield Text(f"Note: {loggable(note, limit=1_000)}")
+    yield from _table("by tool", usage, usage.tools)
+    yield from _table("by kind of ref", usage, usage.kinds)
+    yield from _refs(usage)
+    yield from _table("by scope of BuildKit, without layers", usage, usage.scopes)
+    yield from _policies(usage)
+
+
+def _table(title: str, usage: Usage, parts: Sequence[UsagePart]) -> Iterator[RenderableType]:
+    if not parts:
+        return
+    table = _grid(title, "", "entries", "size", "share", "last used")
+    for part in parts[:_ROWS]:
+        table.add_row(Text(loggable(part.name or "other tools")), *_numbers(part, usage))
+    yield table
+    yield from _left(parts)
+
+
+def _refs(usage: Usage) -> Iterator[RenderableType]:
+    if not usage.refs:
+        return
+    table = _grid("by ref", "", "entries", "size", "share", "last used", "")
+    for part in usage.refs[:_ROWS]:
+        name, why = Text(loggable(part.name)), Text(loggable(_closed(part)), style="yellow")
+        table.add_row(name, *_numbers(part, usage), why)
+    yield table
+    yield from _left(usage.refs)
+
+
+def _closed(part: UsageRef) -> str:
+    return "closed" if part.closed else ""
+
+
+def _policies(usage: Usage) -> Iterator[RenderableType]:
+    if not usage.policies:
+        yield Text("\nNo policy for a full cache would free anything.")
+        return
+    table = _grid("what would free space, each on its own", "settings", "entries", "size", "share")
+    for one in usage.policies[:_ROWS]:
+        share = format_share(one.size / usage.used) if usage.used else ""
+        table.add_row(Text(loggable(one.name)), f"{one.entries:,}", format_size(one.size), share)
+    yield table
+    yield from _left(usage.policies)
+
+
+def _numbers(part: UsagePart, usage: Usage) -> tuple[str, ...]:
+    share = format_share(part.size / usage.used) if usage.used else ""
+    used_at = format_moment(part.last_used_at)
+    return f"{part.entries:,}", format_size(part.size), share, used_at
+
+
+def _left(parts: Sequence[object]) -> Iterator[Text]:
+    if len(parts) > _ROWS:
+        yield Text(f"  … and {len(parts) - _ROWS:,} more: see --json", style="dim")
+
+
+def _grid(title: str, *columns: str) -> Table:
+    table = Table(
+        title=Text(title, style="italic"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        header_style="dim",
+        show_edge=False,
+    )
+    for name in columns:
+        is_number = name in ("entries", "size", "share")
+        table.add_column(
+            name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
+        )
+    return table
