@@ -311,9 +311,12 @@ def _how_to_make_room(space: Space) -> str:
 def _how_to_shrink(part: SpacePart) -> str:
     size = format_size(part.size)
     if part.kind in ("foreign", "others"):
-        return f"Make other tools store less: the entries {part.name}… take {size}."
+        return f"Make other tools store less (`room.rules`): the entries {part.name}… take {size}."
     if part.kind == "unreadable":
-        return f"Delete the caches of closed pull requests: unreadable refs take {size}."
+        return (
+            "Delete the caches of closed pull requests (`room.closed_refs`): unreadable refs take "
+            f"{size}."
+        )
     return f"Wait, or shorten the grace period: {size} of {part.name} will be deleted when it ends."
 
 
