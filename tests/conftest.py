@@ -5,8 +5,10 @@ Hypothesis takes the same examples every time in `make test`, new ones in `make 
 
 import gc
 import os
+import shutil
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import httpcore2
 import pytest
@@ -30,6 +32,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 
 compile_once()
+
+_IN_MEMORY = Path("/dev/shm")
+_ROOM = 2**30
+
+
+def _keep_files_in_memory() -> None:
+    """Have temporary files in memory, where there is room: databases wait for a disk otherwise."""
+    if _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > _ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_IN_MEMORY))
+
+
+_keep_files_in_memory()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from maintainer.report import Report
 from maintainer.settings import Settings
 from maintainer.stages.run import Collector
 from maintainer.stores.local.directory import open_directory
+from tests.empty_database import make_empty
 from tests.integration.invariants import ReadIndex, RefusedIndexError, import_index
 from tests.integration.world import START, blob_of, built
 
@@ -299,34 +299,23 @@ def once_before_the_lock(monkeypatch: pytest.MonkeyPatch, export: Callable[[], o
     monkeypatch.setattr(os, "open", export_first)
 
 
-def a_directory(tmp_path: Path, known: Path | None = None) -> World:
-    """Make an empty layout; `known` is a database that knows nothing."""
+def a_directory(tmp_path: Path) -> World:
+    """Make an empty layout, and a database that knows nothing."""
     path = tmp_path / "cache"
     (path / "blobs" / "sha256").mkdir(parents=True)
     (path / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     (path / "index.json").write_text('{"schemaVersion":2,"manifests":[]}')
     world = World(path, tmp_path / "maintainer.db")
     world.touch(path / "index.json")
-    if known:
-        shutil.copy(known, world.database)
+    make_empty(world.database)
     return world
-
-
-def template(folder: Path) -> Path:
-    """Make a database that knows nothing, to be copied: migrations take a good part of a run."""
-    path = folder / "template.db"
-    if not path.exists():
-        database = Database(f"sqlite:///{path}")
-        database.upgrade()
-        database.close()
-    return path
 
 
 def begin_anew(folder: Path, number: int) -> World:
     """Make another empty layout in a folder, with a database of its own."""
     place = folder / str(number)
     place.mkdir()
-    return a_directory(place, template(folder))
+    return a_directory(place)
 
 
 def content_of(step: str) -> bytes:

@@ -16,6 +16,8 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from maintainer.emulator import ActionsCache, Entry, Request
@@ -48,6 +50,7 @@ class ReadIndex:
         return any(blob in result and all(one in live for one in result) for result in self.results)
 
 
+@lru_cache(maxsize=256)  # The same indexes are read after every request.
 def import_index(content: bytes) -> ReadIndex:
     """Read an index as BuildKit's importer does. Raises RefusedIndexError."""
     try:
@@ -80,7 +83,7 @@ def _parent(layer: Mapping[str, Any], count: int) -> int:
 def _downwards(parents: list[int], layer: int) -> tuple[int, ...]:
     chain: list[int] = []
     while layer != -1:
-        if layer in chain:
+        if len(chain) == len(parents):
             raise RefusedIndexError("parents loop")
         chain.append(layer)
         layer = parents[layer]
@@ -101,12 +104,10 @@ def _links(record: Mapping[str, Any], count: int) -> set[int]:
 
 
 def _check_loops(links: list[set[int]]) -> None:
-    left = {record: set(linked) for record, linked in enumerate(links)}
-    while ready := {record for record, linked in left.items() if not linked & left.keys()}:
-        for record in ready:
-            del left[record]
-    if left:
-        raise RefusedIndexError("links loop")
+    try:
+        TopologicalSorter(dict(enumerate(links))).prepare()
+    except CycleError:
+        raise RefusedIndexError("links loop") from None
 
 
 def _results(record: Mapping[str, Any], chains: list[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:

@@ -22,6 +22,7 @@ from maintainer.stores.github.cache import GitHubCache
 from maintainer.stores.github.keyed import CacheHit, ClosedRefs, KeyedService
 from maintainer.stores.github.store import open_store
 from maintainer.stores.requests import RequestLog
+from tests.empty_database import make_empty
 from tests.integration.world import AT_ONCE, MAIN
 
 MERGED = "maintained"
@@ -74,9 +75,8 @@ class Workflow:
 class Memory:
     """A database that can be lost, and put back to what it was."""
 
-    def __init__(self, path: Path, template: Path) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._template = template
         self.lose()
         # Kept open for all sequences: so statements are compiled once.
         self.database = Database(f"sqlite:///{path}")
@@ -84,15 +84,12 @@ class Memory:
     @classmethod
     def make(cls, folder: Path, count: int) -> list["Memory"]:
         """Make so many, all of them empty."""
-        template = folder / "template.db"
-        database = Database(f"sqlite:///{template}")
-        database.upgrade()
-        database.close()
-        return [cls(folder / f"{number}.db", template) for number in range(count)]
+        return [cls(folder / f"{number}.db") for number in range(count)]
 
     def lose(self) -> None:
         """Forget everything."""
-        self.replace(self._template)
+        self._close()
+        make_empty(self.path)
 
     def copy(self, to: Path) -> None:
         """Keep what is there now, as a process leaves it that is killed now."""
@@ -104,13 +101,16 @@ class Memory:
 
     def replace(self, by: Path) -> None:
         """Put back what was kept."""
+        self._close()
+        shutil.copy(by, self.path)
+        if self._log(by).exists():
+            shutil.copy(self._log(by), self._log(self.path))
+
+    def _close(self) -> None:
         if hasattr(self, "database"):
             self.database.close()
         for path in (self._log(self.path), self.path.with_name(f"{self.path.name}-shm")):
             path.unlink(missing_ok=True)
-        shutil.copy(by, self.path)
-        if self._log(by).exists():
-            shutil.copy(self._log(by), self._log(self.path))
 
     @staticmethod
     def _log(path: Path) -> Path:

@@ -4,7 +4,6 @@ One server serves many cases, and the schema is made once: what is told about a 
 hundreds of runs.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ import pytest
 
 from maintainer.cacheconfig import IndexKey, decode, parse_key
 from maintainer.emulator import ActionsCache, Entry, FaultPlan, Request, serve_in_thread
-from maintainer.graph.database import Database
 from maintainer.report import Report
+from tests.empty_database import make_empty
 from tests.integration.invariants import Watcher
 from tests.integration.world import MAIN, START, World, blob_of, is_ours
 from tests.worlds import Meaning, meaning
@@ -58,7 +57,7 @@ class Stage:
         world.database = self.folder / "maintainer.db"
         for left in self.folder.glob(f"{world.database.name}*"):
             left.unlink()
-        shutil.copy(self.folder / "template.db", world.database)
+        make_empty(world.database)
         self.watcher.problems.clear()
         self.setting_up(world)
         return world
@@ -94,9 +93,6 @@ class Stage:
 @contextmanager
 def a_stage(folder: Path, setting_up: Callable[[World], None]) -> Iterator[Stage]:
     """Serve worlds that are set up in the same way, each time in which one is needed."""
-    template = Database(f"sqlite:///{folder / 'template.db'}")
-    template.upgrade()
-    template.close()
     cache = ActionsCache()
     with pytest.MonkeyPatch.context() as patch, serve_in_thread(cache) as running:
         # Nothing here needs TLS, and to read all certificates takes a good part of a run.

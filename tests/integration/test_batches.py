@@ -10,7 +10,7 @@ import pytest
 
 from maintainer.stores.local.files import Files
 from maintainer.stores.local.recent import read_recent_roots
-from tests.integration.directories import World, a_directory, layer_of, template
+from tests.integration.directories import World, a_directory, layer_of
 
 _ORPHANS = 23
 
@@ -25,7 +25,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("maintainer.stores.local.recent._BATCH", 3)
     monkeypatch.setattr("maintainer.stages.planning.LISTED", 5)
     monkeypatch.setattr("maintainer.graph.reports.LISTED", 5)
-    world = a_directory(tmp_path, template(tmp_path))
+    world = a_directory(tmp_path)
     world.build("base", "api")
     for number in range(_ORPHANS):
         world.put(f"orphan {number}")

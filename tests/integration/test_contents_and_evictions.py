@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from maintainer.cacheconfig import BlobKey, IndexId, Ref, Scope, encode
 from maintainer.cacheconfig.keys import ENTRY_VERSION
 from maintainer.emulator import ActionsCache, Entry, Request
+from tests.empty_database import make_empty
 from tests.integration.simulated_builds import read_by_builders
-from tests.integration.world import MAIN, START, World, a_world, built, migrated
+from tests.integration.world import MAIN, START, World, a_world, built
 
 QUOTA = 21_000
 TOLERANCE = timedelta(hours=1)
@@ -161,7 +162,7 @@ def test_what_builds_have_used_more_recently_is_never_pushed_out(
 def begin(world: World) -> Host:
     """Begin with an empty cache, and an empty memory."""
     world.now = START
-    world.database.write_bytes(migrated())
+    make_empty(world.database)
     world.running.call(ActionsCache.clear)
     world.running.call(lambda cache: setattr(cache, "quota", QUOTA))
     host = Host(world)

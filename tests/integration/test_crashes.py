@@ -75,7 +75,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Victim:
 
 
 def _directory(folder: Path, make: Callable[[Path], directories.World]) -> Victim:
-    return FolderVictim(folder / "world", directories.template(folder), make)
+    return FolderVictim(folder / "world", make)
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,7 @@ from maintainer.model.reason import OtherTool, Reason, Unreferenced, code_of
 from maintainer.model.store import Abilities
 from maintainer.plan import make_plan
 from maintainer.stores.decoding import read_content
+from tests.empty_database import make_empty
 from tests.privileges import bound_by_modes
 from tests.snapshots import MAIN, NOW, WEB, an_index, blob, blob_key, hours
 
@@ -81,8 +82,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def database(path: Path) -> Iterator[Database]:
     """Return a database at the newest revision."""
+    make_empty(path)
     with opened(path) as database:
-        database.upgrade()
         yield database
 
 

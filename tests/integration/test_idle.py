@@ -396,7 +396,7 @@ def _run_and_compare(world: World, grace: timedelta) -> None:
 def test_a_damaged_tag_is_noticed_at_once_although_nothing_looks_changed(
     tmp_path: Path, what: str
 ) -> None:
-    world = directories.a_directory(tmp_path, directories.template(tmp_path))
+    world = directories.a_directory(tmp_path)
     digest = world.build("base", "api")
     for _ in range(2):
         world.gc()

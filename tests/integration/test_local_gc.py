@@ -21,7 +21,6 @@ from tests.integration.directories import (
     layer_of,
     locked,
     once_before_the_lock,
-    template,
 )
 from tests.integration.watching import Watcher
 from tests.integration.world import built
@@ -29,14 +28,9 @@ from tests.integration.world import built
 NO_GRACE = timedelta(0)
 
 
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return template(tmp_path_factory.mktemp("template"))
-
-
 @pytest.fixture
-def world(tmp_path: Path, known: Path) -> World:
-    return a_directory(tmp_path, known)
+def world(tmp_path: Path) -> World:
+    return a_directory(tmp_path)
 
 
 def _layers(*steps: str) -> set[str]:

@@ -24,7 +24,6 @@ from tests.integration.directories import (
     World,
     a_directory,
     layer_of,
-    template,
 )
 from tests.integration.world import START
 
@@ -32,14 +31,9 @@ NO_GRACE = timedelta(0)
 _NAME = "org.opencontainers.image.ref.name"
 
 
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return template(tmp_path_factory.mktemp("template"))
-
-
 @pytest.fixture
-def world(tmp_path: Path, known: Path) -> World:
-    return a_directory(tmp_path, known)
+def world(tmp_path: Path) -> World:
+    return a_directory(tmp_path)
 
 
 def test_links_are_never_followed_and_what_is_no_blob_is_left_alone_and_reported(

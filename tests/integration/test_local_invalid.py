@@ -16,7 +16,6 @@ from tests.integration.directories import (
     World,
     a_directory,
     layer_of,
-    template,
 )
 from tests.integration.watching import Watcher
 from tests.samples import every_other, once_each
@@ -25,14 +24,9 @@ NO_GRACE = timedelta(0)
 Config = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return template(tmp_path_factory.mktemp("template"))
-
-
 @pytest.fixture
-def world(tmp_path: Path, known: Path) -> World:
-    return a_directory(tmp_path, known)
+def world(tmp_path: Path) -> World:
+    return a_directory(tmp_path)
 
 
 def _manifest(world: World, tag: str = "api") -> Config:

@@ -16,7 +16,6 @@ from tests.integration.directories import (
     import_tag,
     layer_of,
     once_before_the_lock,
-    template,
 )
 from tests.integration.world import built
 
@@ -24,14 +23,9 @@ LIMIT = 1_048_576
 MERGED = "maintained"
 
 
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return template(tmp_path_factory.mktemp("template"))
-
-
 @pytest.fixture
-def world(tmp_path: Path, known: Path) -> World:
-    return a_directory(tmp_path, known)
+def world(tmp_path: Path) -> World:
+    return a_directory(tmp_path)
 
 
 def _export(world: World, name: str, results: int, *, tag: str = "api") -> None:

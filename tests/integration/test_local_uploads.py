@@ -7,20 +7,15 @@ from pathlib import Path
 import pytest
 
 from maintainer.report import ActionReport, Report
-from tests.integration.directories import World, a_directory, layer_of, template
+from tests.integration.directories import World, a_directory, layer_of
 from tests.integration.watching import Watcher
 
 NO_GRACE = timedelta(0)
 
 
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return template(tmp_path_factory.mktemp("template"))
-
-
 @pytest.fixture
-def world(tmp_path: Path, known: Path) -> World:
-    world = a_directory(tmp_path, known)
+def world(tmp_path: Path) -> World:
+    world = a_directory(tmp_path)
     world.build("base", "api")
     return world
 

@@ -17,7 +17,6 @@ from tests.integration.directories import (
     a_directory,
     import_tag,
     layer_of,
-    template,
 )
 from tests.integration.watching import Watcher
 from tests.samples import every_other
@@ -26,14 +25,9 @@ NO_GRACE = timedelta(0)
 MERGED = "maintained"
 
 
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return template(tmp_path_factory.mktemp("template"))
-
-
 @pytest.fixture
-def world(tmp_path: Path, known: Path) -> World:
-    return a_directory(tmp_path, known)
+def world(tmp_path: Path) -> World:
+    return a_directory(tmp_path)
 
 
 def _layers(*steps: str) -> set[str]:

@@ -13,7 +13,6 @@ from tests.integration.directories import (
     a_directory,
     import_tag,
     layer_of,
-    template,
 )
 from tests.integration.watching import Watcher
 
@@ -21,14 +20,9 @@ GRACE = timedelta(hours=24)
 DEFAULT = Settings.defaults().remember_exports
 
 
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return template(tmp_path_factory.mktemp("template"))
-
-
 @pytest.fixture
-def world(tmp_path: Path, known: Path) -> World:
-    return a_directory(tmp_path, known)
+def world(tmp_path: Path) -> World:
+    return a_directory(tmp_path)
 
 
 def _gc(world: World, **how: object) -> Report:

@@ -26,6 +26,7 @@ from maintainer.serve.timetable import reload, start
 from maintainer.serve.worker import Worker
 from maintainer.settings import load_settings
 from maintainer.stages.run import now_utc
+from tests.empty_database import make_empty
 from tests.integration.service import PATIENCE, wait_until
 from tests.integration.world import MAIN, World, a_world
 
@@ -151,8 +152,10 @@ class Timetables:
     def make(self) -> Timetable:
         """End the last one, if there is one, and make the next."""
         self.end()
-        database = Database(f"sqlite:///{self.folder / 'served.db'}")
-        database.upgrade()
+        path = self.folder / "served.db"
+        if not path.exists():
+            make_empty(path)
+        database = Database(f"sqlite:///{path}")
         worker = Worker(database, {}, self.clock)
         self.made.append(Timetable(self.folder, database, worker, self.clock))
         return self.made[-1]

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from maintainer.emulator import Request
 from maintainer.report import Report
+from tests.empty_database import make_empty
 from tests.integration.directories import World as Directory
 from tests.integration.killed import Errand, FolderErrand, run, run_over_files
 from tests.integration.simulated_runs import MERGED
@@ -91,7 +92,7 @@ class ServiceVictim:
         started = []
         for number in range(2):
             database = self._stage.folder / f"of-its-own-{number}.db"
-            shutil.copy(self._stage.folder / "template.db", database)
+            make_empty(database)
             started.append(self._process(database))
         for process in started:
             process.start()
@@ -148,9 +149,8 @@ class _Killer:
 class FolderVictim:
     """A directory, whose run kills itself."""
 
-    def __init__(self, folder: Path, known: Path, make: Callable[[Path], Directory]) -> None:
+    def __init__(self, folder: Path, make: Callable[[Path], Directory]) -> None:
         self._folder = folder
-        self._known = known
         self._make = make
         self._processes = processes()
 
@@ -164,7 +164,6 @@ class FolderVictim:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir()
         self._world = self._make(self._folder)
-        shutil.copy(self._known, self._world.database)
         self._watcher = Watcher(self._world)
 
     def kill(self, point: Point) -> int | None:
@@ -177,7 +176,7 @@ class FolderVictim:
         errands = []
         for number in range(2):
             database = self._folder / f"of-its-own-{number}.db"
-            shutil.copy(self._known, database)
+            make_empty(database)
             errands.append(self._errand(database, 0))
         return self._run(errands)
 

@@ -1,6 +1,5 @@
 """A cache on loopback, and what happens to it, told in words."""
 
-import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import anyio
 
@@ -43,6 +41,7 @@ from maintainer.stages.run import Collector
 from maintainer.stores.github.cache import GitHubCache
 from maintainer.stores.github.retry import RetryPolicy
 from maintainer.stores.github.store import open_store
+from tests.empty_database import make_empty
 
 MAIN = "refs/heads/main"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -232,24 +231,13 @@ async def _no_sleep(_seconds: float) -> None:
     """Wait for nobody."""
 
 
-@functools.cache
-def migrated() -> bytes:
-    """Return a database that knows nothing: hundreds of worlds need one, and migrating is slow."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "template.db")
-        database = Database(f"sqlite:///{path}")
-        database.upgrade()
-        database.close()
-        return path.read_bytes()
-
-
 @contextmanager
 def a_world(tmp_path: Path) -> Iterator[World]:
     """Serve an empty cache, to runs that have an empty database."""
     cache = ActionsCache()
     with serve_in_thread(cache) as running:
         world = World(cache, running, tmp_path / "maintainer.db")
-        world.database.write_bytes(migrated())
+        make_empty(world.database)
         cache.clock = lambda: world.now
 
         def count(request: Request) -> None:

@@ -112,7 +112,7 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
 
 
 def _peak(job: Callable[[bytes], Any], content: bytes) -> int:
-    gc.collect()
+    gc.collect(1)  # The next collections come at the same moments; a full one takes long.
     tracemalloc.start()
     try:
         job(content)
