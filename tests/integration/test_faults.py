@@ -298,21 +298,27 @@ RETRYABLE = (
 """One answer in five, near enough."""
 
 
+@pytest.fixture(scope="module", params=[110, pytest.param(None, marks=pytest.mark.soak)])
+def builds(request: pytest.FixtureRequest) -> int | None:
+    """Return how many builds of the recorded history there are; all, if none."""
+    return request.param  # type: ignore[no-any-return]
+
+
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Arrival:
+def recorded(tmp_path_factory: pytest.TempPathFactory, builds: int | None) -> Arrival:
     with a_world(tmp_path_factory.mktemp("recorded")) as world:
-        seed_history(world)
+        seed_history(world, builds)
         assert world.gc(grace=NO_GRACE).status == "done"
         return arrival(world.entries())
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.soak) for n in (2, 3, 4))])
 def test_with_a_fifth_of_the_answers_faulty_a_run_over_the_recorded_history_completes(
-    tmp_path: Path, recorded: Arrival, seed: int
+    tmp_path: Path, recorded: Arrival, builds: int | None, seed: int
 ) -> None:
     faulty: list[Request] = []
     with a_world(tmp_path) as world, watched(world, grace=NO_GRACE, readable=[MAIN]) as watcher:
-        seed_history(world)
+        seed_history(world, builds)
         watcher.begin(grace=NO_GRACE, readable=[MAIN])
 
         def after(request: Request) -> None:
