@@ -30,6 +30,7 @@ from tests.stores.story import (
     Story,
     TwoRuns,
     events,
+    in_a_full_cache,
 )
 
 Begin = Callable[[], Place]
@@ -45,6 +46,13 @@ _A_LOT_TO_DO: tuple[Event, ...] = (
     Layer("evicted", "test"),
     Other("toolchain"),
     Passes(240),
+)
+_UNUSED_FOR_DAYS: tuple[Event, ...] = (
+    Build("api", "test"),
+    Build("docs", "docs"),
+    Run(How(timedelta(hours=24))),
+    Passes(200),
+    Build("web", "web"),
 )
 _RUN_LATER: tuple[Event, ...] = (Passes(1), Run(_NO_GRACE))
 # Every store runs the same test, each from a class of its own.
@@ -93,6 +101,34 @@ class Contract:
         self, begin: Begin, told: list[Event]
     ) -> None:
         _tell(begin, *told)
+
+    @settings(max_examples=4, suppress_health_check=_suppressed)
+    @given(told=st.lists(in_a_full_cache, min_size=4, max_size=10))
+    def test_whatever_leaves_a_full_cache_no_promise_is_broken(
+        self, begin: Begin, told: list[Event]
+    ) -> None:
+        _tell(begin, *_UNUSED_FOR_DAYS, *told)
+
+    @pytest.mark.soak
+    @pytest.mark.timeout(7_200)
+    @settings(max_examples=1_000, suppress_health_check=_suppressed)
+    @given(told=st.lists(in_a_full_cache, min_size=4, max_size=16))
+    def test_whatever_leaves_in_a_thousand_full_caches_no_promise_is_broken(
+        self, begin: Begin, told: list[Event]
+    ) -> None:
+        _tell(begin, *_UNUSED_FOR_DAYS, *told)
+
+    def test_what_leaves_a_full_cache_is_deleted_a_grace_period_later(self, begin: Begin) -> None:
+        story = Story(begin())
+        story.tell(*_UNUSED_FOR_DAYS, Run(How(timedelta(hours=24), room=True)))
+        left = story.place.departed()
+        assert left
+        assert left <= story.place.stored()
+
+        story.tell(Passes(25), Run(How(timedelta(hours=24), limit=10**9)))
+
+        assert not left & story.place.stored()
+        assert set(map(blob_of, steps_up_to("web"))) <= story.place.usable("web")
 
     @pytest.fixture(scope="class")
     @classmethod

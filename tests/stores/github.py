@@ -100,13 +100,13 @@ class Service:
     def run(self, how: How, actions: Actions) -> Report:
         """Do a run over HTTP."""
         with self._watched([how], actions):
-            return self._runner.run(self._workflow(how), self._memories[0], self._world.now)
+            return self._runner.run(_workflow(how), self._memories[0], self._world.now)
 
     def run_two(self, first: How, second: How, step: int) -> list[Report]:
         """Let the second have all turns once the first has had so many."""
         self._turns = Turns([step, 10**9])
         with self._watched([first, second], {}):
-            workflows = self._workflow(first), self._workflow(second)
+            workflows = _workflow(first), _workflow(second)
             one, other = zip(workflows, self._memories, strict=True)
             reports = self._runner.run_both(self._turns, one, other, self._world.now)
         self._turns = None
@@ -144,17 +144,6 @@ class Service:
 
     def _now(self, watchers: Sequence[invariants.Watcher]) -> invariants.Watcher:
         return watchers[self._turns.who if self._turns else 0]
-
-    def _workflow(self, how: How) -> Workflow:
-        stored = sum(entry.size for entry in self._world.entries())
-        return Workflow(
-            service="v1" if how.other_way else "v2",
-            grace=how.grace,
-            dry_run=how.dry_run,
-            no_sweep=how.no_sweep,
-            scopes=("docs", "images"),
-            more=how.settings_of_room(stored),
-        )
 
     def keep(self) -> Callable[[], None]:
         """Copy the state of the service; ids are not used again."""
@@ -206,3 +195,14 @@ def _state(cache: ActionsCache) -> dict[str, Any]:
 
 def _scope(image: str) -> str:
     return "docs" if image == "docs" else "images"
+
+
+def _workflow(how: How) -> Workflow:
+    return Workflow(
+        service="v1" if how.other_way else "v2",
+        grace=how.grace,
+        dry_run=how.dry_run,
+        no_sweep=how.no_sweep,
+        scopes=("docs", "images"),
+        more=how.settings_of_room,
+    )

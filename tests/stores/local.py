@@ -125,12 +125,8 @@ class Folder:
     async def _collect(self, how: How, memory: Memory) -> Report:
         merged_tag = "maintained" if how.other_way else ""
         with open_directory(self._world.path, max_index_size=2**20) as directory:
-            more = {"merged_tag": merged_tag} | how.settings_of_room(self._size)
+            more = {"merged_tag": merged_tag} | how.settings_of_room
             return await run_on(directory, memory, how, self._world.now, **more)
-
-    @property
-    def _size(self) -> int:
-        return sum(one.stat().st_size for one in self._world.blobs.iterdir())
 
     def keep(self) -> Callable[[], None]:
         """Copy the files, with their times."""

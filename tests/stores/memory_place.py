@@ -168,7 +168,7 @@ class Room:
         try:
             name = "maintained" if how.other_way else ""
             store = MemoryStore(self._vault)
-            more = {"merged_tag": name} | how.settings_of_room(10 * len(self._vault.blobs))
+            more = {"merged_tag": name} | how.settings_of_room
             return anyio.run(partial(run_on, store, memory, how, now, **more))
         finally:
             self._watcher.look(now, how.grace)

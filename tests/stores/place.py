@@ -40,15 +40,17 @@ class How:
     no_sweep: bool = False
     other_way: bool = False
     """In the other way that the store offers, if any: another protocol, or a merge of all tags."""
-    room: int = 0
-    """Bytes to make room for: so much of what is stored at most must leave, besides what is
-    unreferenced."""
+    room: bool = False
+    """Whether to make room, so that a little less stays than would stay without that."""
+    limit: int | None = None
+    """How many bytes may be stored; if more stays, results leave."""
 
-    def settings_of_room(self, stored: int) -> dict[str, object]:
-        """Return the settings that make room, in a cache that stores so many bytes."""
-        if not self.room:
+    @property
+    def settings_of_room(self) -> dict[str, object]:
+        """The settings that make room."""
+        if self.limit is None:
             return {}
-        return {"quota": stored or 1, "room": {"keep_free": f"{self.room}B"}}
+        return {"quota": self.limit, "room": {"keep_free": "0B"}}
 
 
 Results = list[frozenset[str]]

@@ -1,7 +1,7 @@
 """What may happen to a cache, and what its builders are owed after it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from hypothesis import strategies as st
@@ -96,13 +96,14 @@ _layers = st.builds(
 )
 _others = st.builds(Other, name=st.sampled_from(TOOLS))
 _garbled = st.builds(Garbled, image=st.sampled_from(IMAGES))
+_graces = st.sampled_from([timedelta(0), timedelta(hours=1), timedelta(hours=24)])
 _hows = st.builds(
     How,
-    grace=st.sampled_from([timedelta(0), timedelta(hours=1), timedelta(hours=24)]),
+    grace=_graces,
     dry_run=st.sampled_from([False, False, False, True]),
     no_sweep=st.sampled_from([False, False, False, True]),
     other_way=st.booleans(),
-    room=st.sampled_from([0, 0, 10, 40]),
+    room=st.sampled_from([False, False, False, True]),
 )
 _runs = st.builds(
     Run,
@@ -119,6 +120,15 @@ events: st.SearchStrategy[Event] = st.one_of(
     _runs,
     st.builds(TwoRuns, first=_hows, second=_hows, step=_steps),
     st.builds(Killed, how=_hows, step=_steps),
+)
+_making_room = st.builds(How, grace=_graces, other_way=st.booleans(), room=st.just(True))
+in_a_full_cache: st.SearchStrategy[Event] = st.one_of(
+    _builds,
+    st.builds(Passes, hours=st.sampled_from([1, 25, 200])),
+    st.builds(Run, how=_making_room, events=st.dictionaries(_steps, _builds, max_size=2)),
+    st.builds(Run, how=_making_room),
+    st.builds(Killed, how=_making_room, step=_steps),
+    _layers,
 )
 
 
@@ -202,12 +212,14 @@ class Story:
         def happens(event: Event) -> Callable[[], None]:
             return lambda: self.tell(event)
 
+        how = self._with_limit(how)
         report = self.place.run(how, {step: happens(event) for step, event in inner.items()})
         unreadable = any(_UNREADABLE in problem for problem in report.problems)
         assert report.status == "done" or unreadable, report.problems
         self._let_leave(how)
 
     def _run_two(self, first: How, second: How, step: int) -> None:
+        first, second = self._with_limit(first), self._with_limit(second)
         for report in self.place.run_two(first, second, step):
             problems = " ".join(report.problems)
             excused = any(reason in problems for reason in (*_IN_THE_WAY, _UNREADABLE))
@@ -216,11 +228,19 @@ class Story:
 
     def _kill(self, how: How, step: int) -> None:
         """Let the run go on, and put back what it would have left: no clean-up can help it."""
+        how = self._with_limit(how)
         kept: list[Callable[[], None]] = []
         self.place.run(how, {step: lambda: kept.append(self.place.keep())})
         for put_back in kept:
             put_back()
         self._let_leave(how)
+
+    def _with_limit(self, how: How) -> How:
+        """Set the limit of a run that makes room, by a plan that shows what would stay."""
+        if not how.room:
+            return how
+        shown = self.place.run(replace(how, dry_run=True, no_sweep=False, limit=1), {}).room
+        return replace(how, limit=max(shown.remaining - 1, 1) if shown else None)
 
     def _let_leave(self, *runs: How) -> None:
         """Owe results no longer that have left to make room.
