@@ -101,6 +101,8 @@ class Explanation(msgspec.Struct, frozen=True):
     """If it is unreferenced: the last index that referenced it."""
     grace: timedelta
     """As in the last run."""
+    exported_at: datetime | None = None
+    """Of a blob: when a build last exported an index that references it, if known."""
     departure: str | None = None
     """Of a blob: why its results have left to make room, as a sentence, if so."""
 
@@ -125,7 +127,7 @@ def _explain(
     needs = _needs(connection, target_id, digest) if digest else []
     last = _last_named(connection, target_id, digest) if digest and not needs else None
     blob = connection.execute(
-        select(BLOB.c.missing_since, BLOB.c.departure).where(
+        select(BLOB.c.missing_since, BLOB.c.needed_at, BLOB.c.departure).where(
             BLOB.c.target_id == target_id, BLOB.c.digest == digest
         )
     ).first()
@@ -139,6 +141,7 @@ def _explain(
         path=needs[0].path() if needs else (),
         last_referenced=last,
         grace=_grace(connection, target_id),
+        exported_at=blob and blob.needed_at,
         departure=format_reason(blob.departure) if blob and blob.departure else None,
     )
 

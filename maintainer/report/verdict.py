@@ -6,7 +6,12 @@ from datetime import timedelta
 
 from maintainer.model.marks import State
 from maintainer.model.outcome import Planned
-from maintainer.model.reason import ClosedRefsUnknown
+from maintainer.model.reason import (
+    ClosedRefsUnknown,
+    Note,
+    ProtectedExceedsLimit,
+    QuotaUnknown,
+)
 from maintainer.report.model import BrokenTagReport, Report, Space, SpacePart, Verdict
 from maintainer.report.words import format_count, format_share, format_size
 
@@ -189,9 +194,19 @@ def _left_over(report: Report) -> Verdict | None:
     if not report.notes:
         return None
     first = report.notes[0]
-    if isinstance(first.reason, ClosedRefsUnknown):
-        return Verdict("attention", first.sentence, _HOW_TO_KNOW_REFS)
-    return Verdict("attention", first.sentence, "Run `maintainer gc` again for the rest.")
+    return Verdict("attention", first.sentence, _how_to_do_more(first.reason))
+
+
+def _how_to_do_more(note: Note) -> str:
+    match note:
+        case ClosedRefsUnknown():
+            return _HOW_TO_KNOW_REFS
+        case QuotaUnknown():
+            return "Set `quota` to what the cache may store, such as 10GB."
+        case ProtectedExceedsLimit():
+            return "Raise the quota, lower `keep_free`, or store less beside the build cache."
+        case _:
+            return "Run `maintainer gc` again for the rest."
 
 
 def _made_room(report: Report) -> Verdict | None:

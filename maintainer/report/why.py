@@ -69,7 +69,9 @@ def _format_unlisted(explanation: Explanation) -> str:
 def _format_need(explanation: Explanation) -> Iterator[str]:
     if explanation.uses:
         results = sum(use.results for use in explanation.uses)
-        yield f"Needed by {format_count(results, 'live result')}:"
+        exported = explanation.exported_at
+        when = f", last exported {format_moment(exported)}" if exported else ""
+        yield f"Needed by {format_count(results, 'live result')}{when}:"
         for use in explanation.uses:
             remembered = "" if use.is_stored else ", remembered"
             yield f"  {format_count(use.results, 'result')} of {use.key} in {use.ref}{remembered}"
@@ -83,11 +85,11 @@ def _format_need(explanation: Explanation) -> Iterator[str]:
             else f"last seen {format_moment(named.last_seen_at)}"
         )
         yield "No live result needs it."
-        if explanation.departure:
-            yield f"  Its results have left the cache: {explanation.departure}."
         yield f"  The last index that referenced it: {named.key} in {named.ref}, {stored}."
     elif explanation.kind == "blob":
         yield "No remembered index references it."
+    if explanation.departure:
+        yield f"  Its results have left the cache: {explanation.departure}."
 
 
 def _format_path(explanation: Explanation) -> Iterator[str]:

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from maintainer.cacheconfig import encode
+from maintainer.graph.explain import explain
 from maintainer.model.reason import (
     DropMissing,
     LeftForRoom,
@@ -21,6 +22,7 @@ from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.markdown import render_markdown
 from maintainer.report.page import room_table
+from maintainer.report.why import render_why
 from tests.integration.invariants import import_index
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built
@@ -410,3 +412,59 @@ def test_a_build_during_the_run_keeps_what_it_exports(cache: Cache, step: int) -
 
     assert cache.offers("old", *OLD)
     assert cache.offers("new", *NEW)
+
+
+def test_why_says_that_results_have_left_and_when_a_build_last_exported_them(cache: Cache) -> None:
+    _fill(cache)
+    cache.run(**FREE)
+
+    with cache.memory.database.reading() as connection:
+        (left,) = explain(connection, blob_of("old-3"))
+        (stays,) = explain(connection, blob_of("new-3"))
+
+    assert left.uses == ()
+    assert "Its results have left the cache: no room for it: builds last needed it on " in str(
+        render_why([left])
+    )
+    assert "Needed by 1 live result, last exported 2026-01-11 00:00 UTC:" in str(
+        render_why([stays])
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"quota": ""}, "Set `quota` to what the cache may store, such as 10GB."),
+        (
+            {"quota": "50B"},
+            "Raise the quota, lower `keep_free`, or store less beside the build cache.",
+        ),
+    ],
+)
+def test_the_verdict_says_what_to_do_if_no_room_can_be_made(
+    cache: Cache, settings: dict[str, str], advice: str
+) -> None:
+    _fill(cache)
+
+    report = cache.run(room={"keep_free": "40%"}, quota=settings["quota"])
+
+    assert report.verdict
+    assert report.verdict.advice == advice
+
+
+def test_a_run_is_idle_only_while_there_is_room(cache: Cache) -> None:
+    _fill(cache)
+    for _ in range(2):
+        cache.run(quota="100B", room={"keep_free": "40B"})
+        cache.passes(2 * DAY)
+    enough = cache.run(quota="100B", room={"keep_free": "40B"})
+    cache.passes(timedelta(hours=1))
+    cache.vault.blobs["toolchain"] = cache.now
+    cache.vault.blobs["node"] = cache.now
+
+    report = cache.run(quota="100B", room={"keep_free": "40B"})
+
+    assert enough.room
+    assert enough.room.results == 0
+    assert report.room
+    assert report.room.results > 0
