@@ -19,7 +19,7 @@ from maintainer.errors import ChangedError, StoreError
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration
 from maintainer.model.memory import Memory
-from maintainer.model.store import Abilities
+from maintainer.model.store import Abilities, StoreFacts
 from maintainer.stores import base
 from maintainer.stores.base import RunContext, SwapResult, Versions
 from maintainer.stores.decoding import read_content
@@ -83,7 +83,9 @@ class MemoryStore:
         remembered = {
             one.generation_id for places in known.places.values() for one in places.values()
         }
-        return Versions(tuple(read), found=frozenset(found), gone=frozenset(remembered - found))
+        replaced_at = max((at for _, _, at in self._vault.indexes.values()), default=None)
+        gone, facts = frozenset(remembered - found), StoreFacts(quiet_since=replaced_at)
+        return Versions(tuple(read), found=frozenset(found), gone=gone, facts=facts)
 
     def _read(self, name: str) -> ReadGeneration:
         version, content, at = self._vault.indexes[name]

@@ -127,6 +127,7 @@ in_a_full_cache: st.SearchStrategy[Event] = st.one_of(
     st.builds(Passes, hours=st.sampled_from([1, 25, 200])),
     st.builds(Run, how=_making_room, events=st.dictionaries(_steps, _builds, max_size=2)),
     st.builds(Run, how=_making_room),
+    st.builds(TwoRuns, first=_making_room, second=_hows, step=_steps),
     st.builds(Killed, how=_making_room, step=_steps),
     _layers,
 )
