@@ -238,6 +238,7 @@ def _index(
         shadowed_by=found.shadowed_by,
         sink=_sink_of(inputs),
         omitted=omitted,
+        is_forgotten=known.forgotten,
         used_by_builds=used_by_builds,
     )
 
@@ -309,6 +310,8 @@ def _merge_state(
         configs = [one.config for one in found.stored if one.config]
         merged = merge(prune(config, snapshot.live_blobs) for config in configs)
         return _MergeState(merge(configs), merged)
+    if known.forgotten:
+        return _MergeState(CacheConfig(), CacheConfig())
     remembered = known.merged()
     if index.is_named and not remembered.records:
         # A merge that we wrote under an earlier name: nothing else of its tag is known.

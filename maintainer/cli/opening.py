@@ -23,6 +23,16 @@ def open_database(url: str) -> Iterator[Database]:
 
 
 @contextmanager
+def changing(url: str) -> Iterator[Connection]:
+    """Open an existing database to change it, while no run does."""
+    unopened = Database(url)
+    if not unopened.exists():
+        raise UsageError(f"there is no database {unopened.path}: run `maintainer gc` first")
+    with open_database(url) as opened, opened.lock(), opened.begin() as connection:
+        yield connection
+
+
+@contextmanager
 def reading(
     config: Path | None, database: str | None, *, made_by: str = "gc"
 ) -> Iterator[Connection]:

@@ -99,6 +99,10 @@ def remember(
     for row in of_these:
         index = to_index(row)
         known = new = parts[row.id]
+        if row.forgotten_at is not None:
+            # What runs have written of it is forgotten too.
+            exports[index] = [(config, sink) for config, sink in exports[index] if sink is None]
+            execute_each(connection, _KNOW_AGAIN, [{"row": row.id}] * bool(exports[index]))
         if index.is_named:
             for config, sink in exports[index]:
                 new = new.with_export(config, sink, now.date())
@@ -106,6 +110,14 @@ def remember(
             new = known.with_generations(config for config, _ in exports[index])
         changes.append(_Change(row, known, new))
     return _save(connection, changes)
+
+
+def forget_scope(connection: Connection, target_id: int, scope: Scope, now: datetime) -> None:
+    """Forget all that is remembered of the indexes of a scope that builds write no longer."""
+    for row in connection.execute(_INDEXES, {"target": target_id}).all():
+        if row.scope == scope and not row.signed:
+            connection.execute(_FORGET_ALL, {"row": row.id})
+            connection.execute(_NOTE_FORGOTTEN, {"row": row.id, "now": now})
 
 
 def forget_results(
@@ -213,6 +225,7 @@ def _remembered(
         up_to_date=row.up_to_date_id,
         lost=frozenset(blob for blob, since in missing.items() if at and since <= at),
         marked_at=row.marked_at,
+        forgotten=row.forgotten_at is not None,
     )
 
 
@@ -283,6 +296,7 @@ _INDEXES: Select[*tuple[Any, ...]] = (
         CACHE_INDEX.c.up_to_date_id,
         CACHE_INDEX.c.up_to_date_at,
         CACHE_INDEX.c.marked_at,
+        CACHE_INDEX.c.forgotten_at,
     )
     .select_from(CACHE_INDEX)
     .join(REF, REF.c.id == CACHE_INDEX.c.ref_id)
@@ -299,6 +313,11 @@ _REPLACED = _READABLE.where(
     )
 )
 _NAMED_BY_NOTHING = _INDEXES.where(REF.c.name == NO_REF, ~exists().where(OF_ITS_INDEX))
+_FORGET_ALL = delete(MEMORY).where(MEMORY.c.index_id == _row)
+_NOTE_FORGOTTEN = (
+    update(CACHE_INDEX).where(CACHE_INDEX.c.id == _row).values(forgotten_at=bindparam("now"))
+)
+_KNOW_AGAIN = update(CACHE_INDEX).where(CACHE_INDEX.c.id == _row).values(forgotten_at=None)
 _FORGET_INDEX = delete(CACHE_INDEX).where(CACHE_INDEX.c.id == _row)
 _NOTE_UP_TO_DATE = (
     update(CACHE_INDEX)

@@ -234,6 +234,8 @@ CACHE_INDEX = Table(
     _optional("up_to_date_at", UtcDateTime),
     # When a run that had seen everything last recorded since when each entry is unreferenced.
     _optional("marked_at", UtcDateTime),
+    # When its owner had it forgotten; none once a build has exported to it again.
+    _optional("forgotten_at", UtcDateTime),
     UniqueConstraint("ref_id", "scope_id", "signed"),
 )
 """One index, with all its generations: what is remembered of it hangs below."""

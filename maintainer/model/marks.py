@@ -68,6 +68,8 @@ class Index:
     """Its sink when it is written."""
     omitted: int = 0
     """Of a tag: the results that do not fit into importers' limits."""
+    is_forgotten: bool = False
+    """Whether its owner had it forgotten: then it is written without any result."""
     used_by_builds: str | None = None
     """Of the index reserved for the merge: the key that a build has exported to it, if so."""
 

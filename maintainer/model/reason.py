@@ -327,6 +327,10 @@ class DropUnused(_Write, frozen=True):
     """Drop unused keys and results."""
 
 
+class Forgotten(_Write, frozen=True):
+    """Drop all of it: its owner had it forgotten."""
+
+
 class AddSink(_Write, frozen=True):
     """Add the sink record, without which builds find only part of the index."""
 
@@ -360,6 +364,7 @@ WriteReason = (
     | Merge
     | DropMissing
     | DropUnused
+    | Forgotten
     | AddSink
     | Shadowed
     | Unlisted

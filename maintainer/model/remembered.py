@@ -32,6 +32,8 @@ class Remembered:
     """The blobs that were known to be gone then."""
     marked_at: datetime | None = None
     """When the grace periods of its generations' blobs were last recorded."""
+    forgotten: bool = False
+    """Whether its owner had it forgotten, and no build has exported to it since."""
 
     @property
     def parts(self) -> tuple[CacheConfig, ...]:

@@ -102,6 +102,8 @@ def _why_replace(
     if config != index.merged and merge([config]) != index.merged:
         if index.is_merge and index.merged_with:
             return _follow_others(index, config)
+        if index.is_forgotten:
+            return reasons.Forgotten()
         return _merge_or_drop(index, newest, config, context.snapshot)
     if loses_links(index.merged, newest.sink) and _has_room_for_sink(index):
         return reasons.AddSink()

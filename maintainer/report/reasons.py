@@ -30,6 +30,7 @@ _WITHOUT_FACTS: dict[type[reasons.Base], str] = {
     reasons.DeadlinePassed: "the --deadline has passed",
     reasons.MergeGenerations: "merge its generations",
     reasons.DropUnused: "drop unused keys and results",
+    reasons.Forgotten: "drop all of it: its owner had it forgotten (`maintainer forget`)",
     reasons.AddSink: "add the sink record, so that builds find all of it",
     reasons.NothingLeft: "nothing is left of it",
     reasons.NumbersExhausted: "its keys cannot hold a higher number",
@@ -317,7 +318,9 @@ def _(reason: reasons.DropMissing) -> str:
 
 
 @format_reason.register
-def _(reason: reasons.DropUnused | reasons.AddSink | reasons.MergeGenerations) -> str:
+def _(
+    reason: reasons.DropUnused | reasons.Forgotten | reasons.AddSink | reasons.MergeGenerations,
+) -> str:
     return _with_omitted(_WITHOUT_FACTS[type(reason)], reason.omitted)
 
 

@@ -431,6 +431,7 @@ def _make_generations() -> None:
         sa.Column("up_to_date_id", sa.Integer(), nullable=False),
         sa.Column("up_to_date_at", sa.Integer(), nullable=True),
         sa.Column("marked_at", sa.Integer(), nullable=True),
+        sa.Column("forgotten_at", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(
             ["ref_id"], ["ref.id"], name="fk_cache_index_ref_id", ondelete="CASCADE"
         ),

@@ -1,0 +1,36 @@
+"""`maintainer forget`: drop a scope that builds write no longer."""
+
+from typing import Annotated
+
+import typer
+
+from maintainer.cli.options import ConfigOption, DatabaseOption, JsonOption, find_database
+from maintainer.cli.output import print_json
+
+
+def forget(
+    *,
+    scope: Annotated[str, typer.Argument(help="The scope, or the tag of a directory.")],
+    config: ConfigOption = None,
+    database: DatabaseOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Show what would be dropped, and stop.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Forget a scope that is built no longer: the next run drops its results, and then its blobs.
+
+    This changes only the database. `maintainer gc --dry-run` shows what the next run does.
+    """
+    from maintainer.cli.opening import changing
+    from maintainer.graph.scopes import forget as forget_scope
+    from maintainer.report.scopes import format_forgotten
+    from maintainer.stages.run import now_utc
+
+    with changing(find_database(config, database)) as connection:
+        found = forget_scope(connection, scope, now_utc(), dry_run=dry_run)
+    if json:
+        print_json(found)
+    else:
+        for line in format_forgotten(found, dry_run=dry_run):
+            typer.echo(line)
