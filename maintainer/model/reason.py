@@ -515,8 +515,14 @@ class BuildsUnknown(Base, frozen=True):
     problem: str
 
 
+class UseUnchecked(Base, frozen=True):
+    """It could not be checked whether anybody has used it since the run began."""
+
+    problem: str
+
+
 class TooManyUsed(Base, frozen=True):
-    """Too many blobs were used since the run began to tell whether it was one of them."""
+    """Too many entries were used since the run began to tell whether it was one of them."""
 
 
 class Exported(Base, frozen=True):
@@ -792,6 +798,7 @@ Reason = (
     | NewestUnchecked
     | NewIndex
     | BuildsUnknown
+    | UseUnchecked
     | TooManyUsed
     | Exported
     | UploadInProgress

@@ -44,7 +44,7 @@ _WITHOUT_FACTS: dict[type[reasons.Base], str] = {
     ),
     reasons.LookedUp: "somebody has looked it up since the run began",
     reasons.TooManyUsed: (
-        "too many blobs were used since the run began to tell whether it was one of them"
+        "too many entries were used since the run began to tell whether it was one of them"
     ),
     reasons.Exported: "a build has exported since the run began and may need it",
     reasons.Uploaded: "a build has uploaded but not exported yet, and may be about to need it",
@@ -459,6 +459,12 @@ def _(reason: reasons.NewIndex) -> str:
 @format_reason.register
 def _(reason: reasons.BuildsUnknown) -> str:
     return f"it could not be checked what builds have done since the run began ({reason.problem})"
+
+
+@format_reason.register
+def _(reason: reasons.UseUnchecked) -> str:
+    unchecked = "it could not be checked whether anybody has used it since the run began"
+    return f"{unchecked} ({reason.problem})"
 
 
 @format_reason.register

@@ -210,10 +210,10 @@ class InTurn:
         async with self._turns.take(self._who):
             return await self._store.newest_indexes()
 
-    async def last_used_blobs(self, page: int = 1) -> tuple[StoredEntry, ...]:
-        """List the blobs that were used last."""
+    async def last_used(self, prefix: str, page: int = 1) -> tuple[StoredEntry, ...]:
+        """List the entries that were used last."""
         async with self._turns.take(self._who):
-            return await self._store.last_used_blobs(page)
+            return await self._store.last_used(prefix, page)
 
     async def look_up(self, key: str) -> CacheHit | None:
         """Look a key up."""

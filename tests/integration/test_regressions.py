@@ -111,7 +111,7 @@ def test_when_all_blobs_are_in_use_none_is_swept(world: World) -> None:
 
     report = world.gc(grace=timedelta(hours=1))
 
-    assert "too many blobs were used since the run began" in _deletes(report)[0]
+    assert "too many entries were used since the run began" in _deletes(report)[0]
     assert blob_of("orphan") in world.blobs()
 
 

@@ -1,10 +1,13 @@
 """Rules of other tools, in whole runs: from the settings to the report and to `why`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from maintainer.cacheconfig import ENTRY_VERSION
+from maintainer.emulator.faults import Fault, FaultPlan
 from maintainer.emulator.requests import Request
 from maintainer.model.outcome import Done
 from tests.integration.test_closed_refs import outside_of_a_workflow
@@ -128,3 +131,60 @@ def test_an_entry_that_is_gone_already_is_no_problem(world: World) -> None:
 
     assert report.status == "done"
     assert {a.outcome_sentence for a in report.deletions} == {"already gone"}
+
+
+def after_the_list(world: World, do: Callable[[], object], *, pages: int = 1) -> None:
+    """Do something once the run has listed all entries, when it asks which were used since."""
+    lists = count()
+
+    def watch(request: Request) -> None:
+        if request.kind == "list" and next(lists) == pages:
+            do()
+
+    world.running.observe(before=watch)
+
+
+def use(world: World, keys: Sequence[str]) -> None:
+    for key in keys:
+        world.cache.look_up([MAIN], key, [], ENTRY_VERSION)
+
+
+def test_an_entry_that_was_used_since_the_run_began_stays(world: World) -> None:
+    put(world, [f"{NODE}{number}" for number in range(4)])
+    after_the_list(world, lambda: use(world, [f"{NODE}1"]))
+
+    report = world.gc(room=a_rule(keep_newest=1))
+
+    assert others(world) == [f"{NODE}1", f"{NODE}3"]
+    assert {a.subject[-1]: a.outcome_sentence for a in report.deletions} == {
+        "0": "done",
+        "1": "skipped: somebody has looked it up since the run began",
+        "2": "done",
+    }
+    assert report.requests.counts["recheck"] == 1
+
+
+def test_all_stay_if_so_many_were_used_that_the_list_does_not_show_it(world: World) -> None:
+    keys = [f"{NODE}{number}" for number in range(102)]
+    put(world, keys)
+    after_the_list(world, lambda: use(world, keys[2:]), pages=2)
+
+    report = world.gc(room=a_rule(keep_newest=100))
+
+    assert others(world) == keys
+    sentences = {one.outcome_sentence for one in report.deletions}
+    assert sentences == {
+        "skipped: too many entries were used since the run began to tell whether it was one of them"
+    }
+
+
+def test_an_entry_stays_if_nobody_can_say_whether_it_was_used(world: World) -> None:
+    put(world, [f"{NODE}{number}" for number in range(2)])
+    world.running.inject(FaultPlan((Fault(kind="status", request="list", nth=2, times=99),)))
+
+    report = world.gc(room=a_rule(keep_newest=1))
+
+    assert others(world) == [f"{NODE}0", f"{NODE}1"]
+    assert report.deletions[0].outcome_sentence.startswith(
+        "skipped: it could not be checked whether anybody has used it since the run began ("
+    )

@@ -1,9 +1,17 @@
 """What builds have done since a run began, as far as the list of entries shows it."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from maintainer.cacheconfig import BlobKey, IndexId, IndexKey, Ref, SignatureKey
+from maintainer.cacheconfig import (
+    BLOB_PREFIX,
+    BlobKey,
+    IndexId,
+    IndexKey,
+    Ref,
+    SignatureKey,
+)
 from maintainer.concurrency import Joint
 from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.exports import find_new_export
@@ -19,9 +27,20 @@ _RECHECKS = 2
 _REF_REQUESTS = 2
 """The most requests that tell whether a ref is still closed."""
 _PAGE = 100
-"""The number of blobs on a page of those that were used last."""
+"""The number of entries on a page of those that were used last."""
 _FRESH = timedelta(seconds=30)
 """Answers that are older are requested again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tool:
+    """The entries of another tool, by the beginning of their keys."""
+
+    prefix: str
+
+
+_Subject = IndexId | Ref | _Tool
+"""What may have changed since the run began."""
 
 
 class CheckPeriodically:
@@ -34,10 +53,13 @@ class CheckPeriodically:
         self,
         service: KeyedService,
         listed_indexes: Collection[int],
+        prefixes: Sequence[str],
         since: Since,
         clock: Callable[[], datetime],
     ) -> None:
+        """`prefixes` are those of the rules for other tools."""
         self._service = service
+        self._prefixes = prefixes
         self._clock = clock
         self._rewritten = since.rewritten
         self._listed_indexes = listed_indexes
@@ -68,15 +90,15 @@ class CheckPeriodically:
         self._more_pages = 1 + len(self._looked_up) // _PAGE if self._looked_up else 0
         """Up to this many pages of the blobs used last may be filled by the run's own look-ups."""
         self._closed_refs = since.marks.snapshot.facts.closed_refs
-        self._asked_at: dict[IndexId | Ref | None, datetime] = {}
-        self._questions: Joint[IndexId | Ref | None, Reason | None] = Joint()
+        self._asked_at: dict[_Subject | None, datetime] = {}
+        self._questions: Joint[_Subject | None, Reason | None] = Joint()
 
     def requests(self, entry: KnownEntry) -> int:
         """How many requests it takes to check this one: none, if that was done recently."""
         if entry.ref in self._closed_refs:
             return 0 if self._is_asked(entry.ref) else _REF_REQUESTS
         if entry.parsed is None:
-            return 0
+            return 0 if self._is_asked(self._tool_of(entry)) else 1
         if not isinstance(entry.parsed, IndexKey):
             return 0 if self._is_asked(None) else _RECHECKS + self._more_pages
         index = index_of(entry.ref, entry.parsed)
@@ -85,12 +107,12 @@ class CheckPeriodically:
     async def veto(self, entry: KnownEntry) -> Reason | None:
         """Return why an entry must not be deleted, if so.
 
-        No build needs what other tools have stored, and nobody reads what is in a closed ref.
+        Nobody reads what is in a closed ref.
         """
         if entry.ref in self._closed_refs:
             return await self._veto_closed(entry.ref)
         if entry.parsed is None:
-            return None
+            return await self._veto_used(entry)
         if isinstance(entry.parsed, IndexKey):
             index = index_of(entry.ref, entry.parsed)
             return await self._veto_superseded(index) if index else reasons.ForeignKey(entry.ref)
@@ -112,9 +134,30 @@ class CheckPeriodically:
 
         return await self._check(ref, ask, lambda error: reasons.RefUnchecked(ref, error))
 
+    async def _veto_used(self, entry: KnownEntry) -> Reason | None:
+        """Check whether anybody has used another tool's entry since the list was read."""
+        tool = self._tool_of(entry)
+
+        async def ask() -> Reason | None:
+            used = self._used_since_listed(await self._service.last_used(tool.prefix))
+            self._used |= used
+            return reasons.TooManyUsed() if len(used) == _PAGE else None
+
+        veto = await self._check(tool, ask, reasons.UseUnchecked)
+        return reasons.LookedUp() if entry.store_id in self._used else veto
+
+    def _tool_of(self, entry: KnownEntry) -> _Tool:
+        found = (prefix for prefix in self._prefixes if entry.key.startswith(prefix))
+        return _Tool(next(found, entry.key))
+
+    def _used_since_listed(self, entries: Sequence[StoredEntry]) -> set[int]:
+        """Return those of some entries that were used or stored since the list was read."""
+        listed = self._accessed_when_listed([one.id for one in entries])
+        return {one.id for one in entries if listed.get(one.id) != one.last_accessed_at}
+
     async def _check(
         self,
-        what: IndexId | Ref,
+        what: _Subject,
         ask: Callable[[], Awaitable[Reason | None]],
         unchecked: Callable[[str], Reason],
     ) -> Reason | None:
@@ -136,11 +179,11 @@ class CheckPeriodically:
 
         return None if self._is_fresh(what) else await self._questions.run(what, send)
 
-    def _is_asked(self, what: IndexId | Ref | None) -> bool:
+    def _is_asked(self, what: _Subject | None) -> bool:
         """Whether there is a fresh answer, or a request for one."""
         return self._is_fresh(what) or what in self._questions
 
-    def _is_fresh(self, what: IndexId | Ref | None) -> bool:
+    def _is_fresh(self, what: _Subject | None) -> bool:
         asked_at = self._asked_at.get(what)
         return asked_at is not None and self._clock() - asked_at < _FRESH
 
@@ -188,7 +231,7 @@ class CheckPeriodically:
         """
         shown: dict[int, datetime] = {}
         for page in range(1, 2 + self._more_pages):
-            blobs = await self._service.last_used_blobs(page)
+            blobs = await self._service.last_used(BLOB_PREFIX, page)
             listed = self._accessed_when_listed([one.id for one in blobs])
             known = {**listed, **self._accessed}
             used = {one.id for one in blobs if known.get(one.id) != one.last_accessed_at}

@@ -185,7 +185,8 @@ class GitHubCache:
 
     def activity(self, since: Since, context: RunContext) -> Recheck:
         """Return a check that lists the newest indexes, and looks up what supersedes others."""
-        return CheckPeriodically(self._service, self._listed, since, context.clock)
+        prefixes = [rule.prefix for rule in context.settings.room.rules]
+        return CheckPeriodically(self._service, self._listed, prefixes, since, context.clock)
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete an entry by its id."""

@@ -96,8 +96,10 @@ class KeyedService(Protocol):
     async def newest_indexes(self) -> tuple[StoredEntry, ...]:
         """List the indexes that were created last, in all refs, up to a page of them."""
 
-    async def last_used_blobs(self, page: int = 1) -> tuple[StoredEntry, ...]:
-        """List the blobs that were used last, in all refs: a page of them, the first by default."""
+    async def last_used(self, prefix: str, page: int = 1) -> tuple[StoredEntry, ...]:
+        """List the entries that were used last, in all refs, of those whose keys start with
+        `prefix`: a page of them, the first by default.
+        """
 
     async def look_up(self, key: str) -> CacheHit | None:
         """Find the entry with exactly this key in the refs that the token reads."""

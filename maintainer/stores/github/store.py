@@ -10,7 +10,7 @@ from ipaddress import ip_address
 import httpx2
 from pydantic import SecretStr
 
-from maintainer.cacheconfig import BLOB_PREFIX, Ref, why_too_large
+from maintainer.cacheconfig import Ref, why_too_large
 from maintainer.errors import StoreError, UnreadableError, UsageError
 from maintainer.model.doubt import Cause
 from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
@@ -89,11 +89,9 @@ class GitHubStore:
         """List the indexes that were created last, in all refs."""
         return await self._need_rest("list entries").list_last("index-", "created_at")
 
-    async def last_used_blobs(self, page: int = 1) -> tuple[StoredEntry, ...]:
-        """List the blobs that were used last, in all refs."""
-        return await self._need_rest("list entries").list_last(
-            BLOB_PREFIX, "last_accessed_at", page
-        )
+    async def last_used(self, prefix: str, page: int = 1) -> tuple[StoredEntry, ...]:
+        """List the entries that were used last, in all refs."""
+        return await self._need_rest("list entries").list_last(prefix, "last_accessed_at", page)
 
     async def look_up(self, key: str) -> CacheHit | None:
         """Find the entry with exactly this key, but for case: some services lower it."""
