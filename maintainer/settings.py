@@ -94,6 +94,14 @@ def parse_keep_free(value: object) -> object:
     raise ValueError("is not a valid amount; use 15% or 1.5GB")
 
 
+def parse_sizes(text: str) -> list[int]:
+    """Read sizes such as `5GB,10GB`. Raises ValueError."""
+    try:
+        return [int(one) for one in _SIZES.validate_python(_split(text))]
+    except ValidationError:
+        raise ValueError("is not a list of sizes such as 5GB,10GB,20GB") from None
+
+
 def _split(value: object) -> object:
     """Read a list from one variable: separated by commas, or JSON for names with commas."""
     if not isinstance(value, str):
@@ -174,6 +182,7 @@ _TimeZone = Annotated[str, AfterValidator(_check_timezone)]
 _Store = Annotated[str, AfterValidator(_check_store)]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _Quota = Annotated[ByteSize, Field(gt=0)]
+_SIZES = TypeAdapter(Annotated[list[_Quota], Field(min_length=1)])
 _Scope = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,256}$")]
 _Url = Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]
 

@@ -6,13 +6,14 @@ Percentages are shares of what a cache without a quota returns. A few minutes.
 from collections.abc import Callable, Mapping
 
 from benchmarks.quota import history, orders
-from benchmarks.quota.replay import Order, replay, replay_hosted
+from maintainer.model.history import History
+from maintainer.simulation import Order, github
 
 QUOTAS = (10, 13, 15, 20, 25, 30, 40, 50, 60, 70)
 """Percent of all that is written."""
 
 ORDERS: Mapping[str, Callable[[], Order]] = {
-    "GitHub's": lambda: orders.github,
+    "GitHub's": lambda: github,
     "latest": lambda: orders.latest,
     "day, exclusive bytes": lambda: orders.day_and_exclusive_bytes,
     "GDSF": orders.GreedyDualSizeFrequency,
@@ -34,12 +35,12 @@ def main() -> None:
         print()
 
 
-def _measure(past: history.History, quota: int) -> list[str]:
+def _measure(past: History, quota: int) -> list[str]:
     from benchmarks.quota.bound import solve  # noqa: PLC0415 - SciPy takes a second
 
-    found = {name: replay(past, quota, make()) for name, make in ORDERS.items()}
+    found = {name: orders.count_found(past, quota, make()) for name, make in ORDERS.items()}
     bound = solve(past, quota)
-    daily = replay_hosted(past, quota, orders.github, orders.room_with_15_percent_free)
+    daily = orders.count_found(past, quota, github, orders.room_with_15_percent_free)
     shares = [_percent(count / past.findable) for count in (*found.values(), bound)]
     return [*shares, f"{found['**chosen**'] / bound:.2f}", _percent(daily / past.findable)]
 

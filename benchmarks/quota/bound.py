@@ -15,8 +15,8 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
-from benchmarks.quota.history import History
 from maintainer.cacheconfig import Digest
+from maintainer.model.history import History
 
 
 def solve(history: History, quota: int) -> float:

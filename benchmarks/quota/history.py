@@ -1,89 +1,23 @@
-"""What builds needed, one after the other: recorded, or generated with large and rare layers.
-
-A key always leads to the stack of blobs that its first build made: a cache that has lost nothing
-would have returned it to all later ones.
-"""
+"""What builds needed, one after the other: recorded, or generated with large and rare layers."""
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from random import Random
 
 import msgspec
 
-from maintainer.cacheconfig import CacheConfig, Digest, Record, Result, decode
-from maintainer.cacheconfig.model import NO_PARENT
+from maintainer.cacheconfig import CacheConfig, Digest, Record, decode
 from maintainer.cacheconfig.order import dependency_order
 from maintainer.demo.history import load_history
-from maintainer.model.room import StackedLayer
+from maintainer.model.history import Build, History, Stack, stack_of
 
 MAIN = "refs/heads/main"
 _BUILDS = Path(__file__).parents[2] / "tests" / "data" / "history.json"
 _START = datetime(2026, 8, 3, tzinfo=UTC)
-
-Stack = tuple[Digest, ...]
-"""The blobs that a result needs, from the bottom up."""
-
-
-@dataclass(frozen=True)
-class Build:
-    """A build and the keys that it needs, in the order of its export."""
-
-    at: datetime
-    keys: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class History:
-    """Builds in order, and what their keys lead to."""
-
-    builds: tuple[Build, ...]
-    stacks: Mapping[int, Stack]
-    sizes: Mapping[Digest, int]
-
-    @cached_property
-    def written(self) -> int:
-        """Bytes of all blobs."""
-        return sum(self.sizes[blob] for blob in {b for s in self.stacks.values() for b in s})
-
-    @cached_property
-    def findable(self) -> int:
-        """How many results a cache without a quota returns."""
-        return sum(len(build.keys) for build in self.builds) - len(self.stacks)
-
-    @cached_property
-    def layers(self) -> tuple[StackedLayer, ...]:
-        """All layers, each after the one below."""
-        return tuple(self._numbers)
-
-    @cached_property
-    def tops(self) -> Mapping[int, int]:
-        """For each key the number of its topmost layer."""
-        return {key: self._numbers[layers[-1]] for key, layers in self._stacked.items()}
-
-    @cached_property
-    def _numbers(self) -> dict[StackedLayer, int]:
-        numbers: dict[StackedLayer, int] = {}
-        for layers in self._stacked.values():
-            for layer in layers:
-                numbers.setdefault(layer, len(numbers))
-        return numbers
-
-    @cached_property
-    def _stacked(self) -> Mapping[int, list[StackedLayer]]:
-        numbers: dict[StackedLayer, int] = {}
-        stacked: dict[int, list[StackedLayer]] = {}
-        for key, stack in self.stacks.items():
-            below = NO_PARENT
-            stacked[key] = []
-            for blob in stack:
-                stacked[key].append(StackedLayer(blob, below))
-                below = numbers.setdefault(stacked[key][-1], len(numbers))
-        return stacked
 
 
 class _RecordedBuild(msgspec.Struct):
@@ -129,7 +63,7 @@ class _Keys:
             numbers[position] = self._identify(config.records[position], numbers)
         for position, record in enumerate(config.records):
             for result in record.results:
-                stack = _stack_of(config, result)
+                stack = stack_of(config, result)
                 if numbers[position] not in self.stacks:
                     self.stacks[numbers[position]] = stack
                     self.sizes |= {layer.blob: layer.size for layer in config.layers}
@@ -146,16 +80,6 @@ class _Keys:
         for way in (way for one in ways for way in one):
             self._known[way].add(number)
         return number
-
-
-def _stack_of(config: CacheConfig, result: Result) -> Stack:
-    blobs: dict[Digest, None] = {}
-    for layer in reversed(result.layers):
-        below = layer
-        while below != NO_PARENT:
-            blobs[config.layers[below].blob] = None
-            below = config.layers[below].parent
-    return tuple(reversed(blobs))
 
 
 _MB = 1_000_000

@@ -5,46 +5,26 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 
-from benchmarks.quota.replay import Stored
+from maintainer import simulation
 from maintainer.cacheconfig import Digest
-from maintainer.model.room import Branch, Inventory, Limit
-from maintainer.policy.room import make_room
+from maintainer.model.history import History
+from maintainer.model.room import Limit
+from maintainer.simulation import Order, Stored, replay
 
 _A_DAY = timedelta(days=1)
 
 
-def github(stored: Stored, quota: int) -> Collection[Digest]:
-    """Keep the blobs that were accessed last, whatever needs them."""
-    staying = dict(stored.blobs)
-    size = stored.size
-    for blob in stored.blobs:
-        if size <= quota:
-            break
-        size -= stored.history.sizes[blob]
-        del staying[blob]
-    return staying
+room = simulation.room(lambda quota: Limit(quota, quota))
+"""Keep what the product's policy keeps, down to the quota."""
+room_with_headroom = simulation.room(Limit.of)
+"""Keep what the product's policy keeps, down to 90 % of the quota."""
+room_with_15_percent_free = simulation.room(lambda quota: Limit.of(quota, quota * 15 // 100))
+"""Keep what the product's policy keeps if 15 % of the quota must be free."""
 
 
-def room(stored: Stored, quota: int) -> Collection[Digest]:
-    """Keep what the product's policy keeps, down to the quota."""
-    return _make_room(stored, Limit(quota, quota))
-
-
-def room_with_headroom(stored: Stored, quota: int) -> Collection[Digest]:
-    """Keep what the product's policy keeps, down to 90 % of the quota."""
-    return _make_room(stored, Limit.of(quota))
-
-
-def room_with_15_percent_free(stored: Stored, quota: int) -> Collection[Digest]:
-    """Keep what the product's policy keeps if 15 % of the quota must be free."""
-    return _make_room(stored, Limit.of(quota, quota * 15 // 100))
-
-
-def _make_room(stored: Stored, limit: Limit) -> Collection[Digest]:
-    history = stored.history
-    branches = (Branch((history.tops[key],), stored.needed_at(key)) for key in stored.keys)
-    inventory = Inventory(history.layers, tuple(branches), history.sizes)
-    return make_room(inventory, limit, history.builds[stored.turn].at).staying
+def count_found(history: History, quota: int, order: Order, daily: Order | None = None) -> int:
+    """Return how many results builds find."""
+    return sum(step.found for step in replay(history, quota, order, daily))
 
 
 def latest(stored: Stored, quota: int) -> Collection[Digest]:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from maintainer import __version__
-from maintainer.cli import database, gc, inspect, scopes, service, tools, usage
+from maintainer.cli import database, gc, inspect, scopes, service, simulate, tools, usage
 from maintainer.errors import MaintainerError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ for command in (
     inspect.diff,
     inspect.runs,
     usage.usage,
+    simulate.simulate,
     scopes.forget,
     service.serve,
     service.schedule,

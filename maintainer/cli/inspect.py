@@ -2,13 +2,19 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from maintainer.cli.options import ConfigOption, DatabaseOption, JsonOption
 from maintainer.cli.output import print_json, print_layout
 from maintainer.errors import MaintainerError, UsageError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from maintainer.report import Report
+    from maintainer.report.simulation import Simulation
 
 
 def report(
@@ -47,6 +53,7 @@ def report(
         raise UsageError("--open needs --html FILE")
     with reading(config, database) as connection:
         found = load_report(connection, run, target=target)
+        simulation = None if html is None else _simulate(connection, found)
     if json:
         print_json(found)
     elif markdown:
@@ -57,13 +64,22 @@ def report(
         from maintainer.report.files import write_atomically
         from maintainer.report.html import render_html
 
-        write_atomically(html, render_html(found))
+        write_atomically(html, render_html(found, simulation))
         if open_it:
             _open(html)
     else:
         from maintainer.report.terminal import render_report
 
         print_layout(render_report(found))
+
+
+def _simulate(connection: "Connection", report: "Report") -> "Simulation | None":
+    """Simulate the cache of a report; None if there is nothing to simulate."""
+    from maintainer.graph.history import load_history
+    from maintainer.report.simulation import simulate_cache
+
+    history = load_history(connection, report.target)
+    return simulate_cache(report, history) if history.builds else None
 
 
 def _open(page: Path) -> None:

@@ -64,6 +64,16 @@ def find_database(config: Path | None, database: str | None) -> str:
         raise UsageError(f"setting database: {error}") from None
 
 
+def read_sizes(option: str, text: str) -> list[int]:
+    """Read the value of an option such as `--quota 5GB,10GB`. Raises UsageError."""
+    from maintainer.settings import parse_sizes
+
+    try:
+        return parse_sizes(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {printable(text)} {error}") from None
+
+
 def read_duration(option: str, text: str | None) -> object:
     """Read the value of an option such as `--grace`. Raises UsageError."""
     from maintainer.settings import parse_duration

@@ -263,7 +263,7 @@ def _contents(
 
 _target: BindParameter[int] = bindparam("target")
 _of_target = GENERATION.c.target_id == _target
-_entry_of_generation = (ENTRY.c.target_id == GENERATION.c.target_id) & (
+ENTRY_OF_GENERATION = (ENTRY.c.target_id == GENERATION.c.target_id) & (
     ENTRY.c.store_id == GENERATION.c.store_id
 )
 _GENERATIONS: Select[*tuple[Any, ...]] = (
@@ -288,7 +288,7 @@ _GENERATIONS: Select[*tuple[Any, ...]] = (
     .select_from(GENERATION)
     .join(REF, REF.c.id == GENERATION.c.ref_id)
     .join(SCOPE, SCOPE.c.id == GENERATION.c.scope_id)
-    .outerjoin(ENTRY, _entry_of_generation)
+    .outerjoin(ENTRY, ENTRY_OF_GENERATION)
     .where(_of_target)
     .order_by(GENERATION.c.id)
 )
@@ -307,7 +307,7 @@ _REFERENCES = (
     select(REF.c.name, BLOB.c.digest, func.max(_created_at))
     .select_from(REF)
     .join(GENERATION, GENERATION.c.ref_id == REF.c.id)
-    .outerjoin(ENTRY, _entry_of_generation)
+    .outerjoin(ENTRY, ENTRY_OF_GENERATION)
     .join(GENERATION_BLOB, GENERATION_BLOB.c.generation_id == GENERATION.c.id)
     .join(BLOB, BLOB.c.id == GENERATION_BLOB.c.blob_id)
     .where(_of_target, _created_at >= bindparam("since"))

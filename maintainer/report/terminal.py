@@ -150,7 +150,7 @@ def _happened(report: Report) -> Iterator[RenderableType]:
         page.deferred_table(report, _ROWS),
         page.kept_table(report, _ROWS),
     ):
-        yield from _titled(table)
+        yield from titled(table)
 
 
 def _written(report: Report) -> Iterator[RenderableType]:
@@ -169,7 +169,7 @@ def _scopes(report: Report) -> Iterator[RenderableType]:
     if not report.indexes:
         yield Text(page.why_no_scopes(report))
         return
-    yield from _titled(page.scopes_table(report, _ROWS * 2))
+    yield from titled(page.scopes_table(report, _ROWS * 2))
     yield Text(page.SCOPES_NOTE, style="dim")
     largest = max(report.indexes, key=lambda index: index.bytes_usable)
     if largest.chains:
@@ -212,7 +212,8 @@ def _spark(values: list[int]) -> str:
     return "".join(_STEPS[value * (len(_STEPS) - 1) // most] for value in shown)
 
 
-def _titled(table: Table) -> Iterator[RenderableType]:
+def titled(table: Table) -> Iterator[RenderableType]:
+    """Format a table with its title; nothing if it has no rows."""
     if not table.rows:
         return
     if table.title:

@@ -9,19 +9,24 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
+from maintainer.cacheconfig import Digest
 from maintainer.graph.database import Database
 from maintainer.graph.reports import load_report
+from maintainer.model.history import Build, History
 from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.page import QUESTIONS
+from maintainer.report.simulation import Simulation, simulate_cache
 from tests.nasty import NASTY
 from tests.reports import a_report
+from tests.snapshots import NOW
 from tests.weeks import AFTER, BEFORE, LAST, tell_a_week
 
 SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
@@ -91,9 +96,14 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Visitor]:
     """Open reports as files."""
     contexts: list[BrowserContext] = []
 
-    def visit(report: Report, viewport: ViewportSize = DESKTOP, **settings: object) -> Visit:
+    def visit(
+        report: Report,
+        viewport: ViewportSize = DESKTOP,
+        simulation: Simulation | None = None,
+        **settings: object,
+    ) -> Visit:
         file = tmp_path / "report.html"
-        file.write_text(render_html(report), encoding="utf-8")
+        file.write_text(render_html(report, simulation), encoding="utf-8")
         context = browser.new_context(viewport=viewport, **settings)  # type: ignore[arg-type]
         contexts.append(context)
         visit = Visit(context.new_page())
@@ -225,6 +235,24 @@ def test_charts_are_drawn_and_their_numbers_are_at_hand(
     page.locator("#going summary").first.click()
     assert page.locator("table.trend tbody tr").count() == len(week[LAST].trend.points)
     assert page.locator("table.trend").is_visible()
+
+
+def test_what_other_sizes_would_keep_is_drawn(visit: Visitor, week: dict[int, Report]) -> None:
+    blobs = [Digest(f"sha256:{number:064x}") for number in range(1, 4)]
+    builds = tuple(Build(NOW + timedelta(hours=number), (number % 3,)) for number in range(9))
+    stacks = {key: (blob,) for key, blob in enumerate(blobs)}
+    history = History(builds, stacks, dict.fromkeys(blobs, 1_000))
+
+    visited = visit(week[LAST], simulation=simulate_cache(week[LAST], history))
+
+    section = visited.page.locator("#simulated")
+    assert visited.said == []
+    assert section.locator("figure canvas").count() == 2
+    assert section.locator("figure h3").all_inner_texts() == [
+        "Results found so far, with a daily run",
+        "Bytes stored, with a daily run",
+    ]
+    assert section.locator("table").first.locator("tbody tr").count() == 12
 
 
 def test_it_can_be_read_without_javascript(visit: Visitor, week: dict[int, Report]) -> None:

@@ -17,6 +17,13 @@ from markupsafe import Markup
 
 from maintainer.report import page
 from maintainer.report.model import IndexReport, Report, Space
+from maintainer.report.simulation import (
+    Simulation,
+    caches_table,
+    format_simulation,
+    found_table,
+    stored_table,
+)
 from maintainer.report.verdict import LEVELS, judge
 from maintainer.report.words import (
     format_count,
@@ -40,8 +47,8 @@ _TOOLS = 6
 """The number of colours for other tools."""
 
 
-def render_html(report: Report) -> str:
-    """Return the content of the file."""
+def render_html(report: Report, simulation: Simulation | None = None) -> str:
+    """Return the content of the file; with a simulation, also that."""
     styles, scripts = [_read(name) for name in _STYLES], [_read(name) for name in _SCRIPTS]
     verdict = report.verdict or judge(report)
     return (
@@ -78,9 +85,27 @@ def render_html(report: Report) -> str:
             evictions=page.evictions_table(report, _ROWS),
             requests=page.format_requests(report),
             evictions_line=page.format_evictions(report),
+            simulated=_simulated(simulation) if simulation else None,
             took=report.finished_at - report.started_at,
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Simulated:
+    """What is shown of a simulation."""
+
+    lines: tuple[str, ...]
+    caches: page.Table
+    charts: tuple[tuple[str, page.Table], ...]
+    """Those over time, by the kind of their chart."""
+    notes: tuple[str, ...]
+
+
+def _simulated(simulation: Simulation) -> _Simulated:
+    charts = ("found", found_table(simulation)), ("stored", stored_table(simulation))
+    lines = tuple(format_simulation(simulation))
+    return _Simulated(lines, caches_table(simulation), charts, simulation.notes)
 
 
 @dataclass(frozen=True, slots=True)

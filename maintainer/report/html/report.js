@@ -190,7 +190,29 @@
     return true;
   }
 
-  const charts = { trend: drawTrend, evictions: drawEvictions };
+  // One line for each size of a cache.
+  const LINES = ["reachable", "unreadable", "superseded", "foreign-0", "foreign-1", "foreign-2", "foreign-3"];
+  const drawLines = (title, say) => (figure, table) => {
+    const { names, values } = columnsOf(table);
+    if (values[0].length < 2) return false;
+    const series = names.slice(1).map((label, at) => ({
+      label,
+      stroke: colour(LINES[at % LINES.length]),
+      width: 2,
+      points: { show: false },
+      value: (_, value) => (value === null ? "" : say(value)),
+    }));
+    draw(figure, title, values, series, say);
+    return true;
+  };
+  const sayShare = (share) => `${Math.round(share * 100)} %`;
+
+  const charts = {
+    trend: drawTrend,
+    evictions: drawEvictions,
+    found: drawLines("Results found so far, with a daily run", sayShare),
+    stored: drawLines("Bytes stored, with a daily run", saySize),
+  };
 
   function drawAll() {
     for (const figure of document.querySelectorAll("figure[data-chart]")) {
