@@ -240,8 +240,8 @@ class RoomSettings(BaseModel):
 
     keep_free: Annotated[KeepFree | None, BeforeValidator(parse_keep_free)] = Field(
         default=None,
-        description="how much of the quota must stay free, such as 15% or 1.5GB; by default "
-        "nothing is deleted that builds need",
+        description="how much of the quota must stay free at least, such as 15% or 1.5GB; by "
+        "default nothing is deleted that builds need",
     )
     closed_refs: bool = Field(
         default=False,

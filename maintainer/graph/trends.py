@@ -15,17 +15,19 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    or_,
     select,
     type_coerce,
 )
 
-from maintainer.graph.tables import ACTION, ENTRY, REF, RUN, RUN_STATE, TARGET
+from maintainer.graph.arrivals import HAS_LOOKED, OURS, load_arrivals
+from maintainer.graph.tables import ENTRY, REF, RUN, RUN_STATE, TARGET
 from maintainer.graph.values import execute_each
+from maintainer.policy.headroom import INTERVALS, forecast
 from maintainer.report.model import (
     Changes,
     EvictionDay,
     GoneEntry,
+    Headroom,
     Report,
     Trend,
     TrendPoint,
@@ -81,6 +83,7 @@ def with_trend(connection: Connection, report: Report) -> Report:
         points=_points_of(rows),
         runs=rows[0].runs if rows else 0,
         evictions=tuple(_eviction_days(connection, report)),
+        headroom=_headroom(connection, report),
     )
     return msgspec.structs.replace(report, trend=trend)
 
@@ -93,6 +96,18 @@ def _points_of(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[TrendPoint, ...]:
         if row.state is not None:
             known.bytes[row.state] = row.size
     return tuple(points.values())
+
+
+def _headroom(connection: Connection, report: Report) -> Headroom | None:
+    """Return what is expected until the next run; None if that is not known."""
+    if report.store.evicted_by is None or report.space is None:
+        return None
+    target_id = connection.execute(_TARGET, {"name": report.target}).scalar_one()
+    arrived = load_arrivals(connection, target_id, report.run, report.finished_at)
+    expected = forecast(arrived)
+    if expected is None:
+        return None
+    return Headroom(expected, min(len(arrived), INTERVALS), forecast(arrived[:-1]), arrived[-1])
 
 
 def _eviction_days(connection: Connection, report: Report) -> Iterable[EvictionDay]:
@@ -111,24 +126,18 @@ def _eviction_days(connection: Connection, report: Report) -> Iterable[EvictionD
 _target: BindParameter[int] = bindparam("target")
 _run: BindParameter[int] = bindparam("run")
 _since: BindParameter[datetime] = bindparam("since")
-# An empty cache has no states.
-_has_looked = or_(RUN.c.status == "done", RUN.c.id.in_(select(RUN_STATE.c.run_id)))
+_TARGET = select(TARGET.c.id).where(TARGET.c.name == bindparam("name"))
 _PREVIOUS = (
     select(RUN.c.id, RUN.c.started_at)
-    .where(RUN.c.target_id == _target, RUN.c.id < _run, _has_looked)
+    .where(RUN.c.target_id == _target, RUN.c.id < _run, HAS_LOOKED)
     .order_by(RUN.c.id.desc())
     .limit(1)
-)
-_ours = (
-    select(ACTION.c.subject)
-    .join(RUN, RUN.c.id == ACTION.c.run_id)
-    .where(RUN.c.target_id == _target, ACTION.c.kind == "write")
 )
 _counted = select(func.count(), func.coalesce(func.sum(ENTRY.c.size), 0)).where(
     ENTRY.c.target_id == _target
 )
 _is_gone = and_(ENTRY.c.missing_since >= _since, ENTRY.c.state.in_(("evicted", "removed")))
-_COUNT_NEW = _counted.where(ENTRY.c.first_seen_at >= _since, ENTRY.c.key.not_in(_ours))
+_COUNT_NEW = _counted.where(ENTRY.c.first_seen_at >= _since, ENTRY.c.key.not_in(OURS))
 _COUNT_GONE = _counted.where(_is_gone)
 _LARGEST_GONE = (
     select(ENTRY.c.key, REF.c.name, ENTRY.c.size)
@@ -149,7 +158,7 @@ _numbered = (
         func.count().over().label("runs"),
     )
     .join(TARGET, TARGET.c.id == RUN.c.target_id)
-    .where(TARGET.c.name == bindparam("name"), RUN.c.id <= _run, _has_looked)
+    .where(TARGET.c.name == bindparam("name"), RUN.c.id <= _run, HAS_LOOKED)
     .subquery()
 )
 _most: BindParameter[int] = bindparam("points")

@@ -13,9 +13,11 @@ class KeepFree:
     size: int = 0
     """Bytes."""
 
-    def of(self, quota: int) -> int:
-        """Return how many bytes of a quota that is."""
-        return self.size or round(quota * self.share)
+    def of(self, quota: int, expected: int = 0) -> int:
+        """Return how many bytes of a quota that is. If more is expected to arrive until the next
+        run, that stays free, up to half of the quota.
+        """
+        return max(self.size or round(quota * self.share), min(expected, quota // 2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,8 @@ def _chains(index: IndexReport) -> Iterator[str]:
 def _trend(report: Report) -> Iterator[str]:
     yield _say(page.format_trend(report))
     yield _say(page.format_evictions(report))
+    if line := page.format_headroom(report):
+        yield _say(line)
     yield "<details><summary>The numbers</summary>"
     yield from _table(page.trend_table(report, _ROWS))
     yield from _table(page.evictions_table(report, _ROWS))

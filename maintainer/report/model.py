@@ -291,6 +291,19 @@ class EvictionDay(msgspec.Struct, frozen=True):
     """Bytes."""
 
 
+class Headroom(msgspec.Struct, frozen=True):
+    """What is expected to arrive until the next run, by what arrived between runs before."""
+
+    expected: int
+    """Bytes: what was enough nine times out of ten."""
+    intervals: int
+    """The intervals between two runs that it follows from."""
+    expected_before: int | None
+    """The same at the run before; None if that was not known."""
+    arrived: int
+    """Bytes that have arrived since."""
+
+
 class Trend(msgspec.Struct, frozen=True):
     """How the cache has changed over time, according to the database."""
 
@@ -300,6 +313,8 @@ class Trend(msgspec.Struct, frozen=True):
     """How many runs these points represent."""
     evictions: tuple[EvictionDay, ...] = ()
     """Oldest first; only days with evictions."""
+    headroom: Headroom | None = None
+    """None if nobody evicts, nothing was listed, or the history is too short."""
 
 
 class DepartureReport(msgspec.Struct, frozen=True):

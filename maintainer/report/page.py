@@ -356,6 +356,27 @@ def format_trend(report: Report) -> str:
     )
 
 
+def format_headroom(report: Report) -> str:
+    """Return in one line what is expected until the next run, and what became of the last forecast;
+    nothing if that is not known.
+    """
+    found = report.trend.headroom
+    if found is None:
+        return ""
+    by = report.store.evicted_by or "The store"
+    line = (
+        f"Until the next run, {format_size(found.expected)} are expected: no more arrived in 9 of "
+        f"10 of the last {format_count(found.intervals, 'interval')} between two runs."
+    )
+    if found.expected_before is not None:
+        before, arrived = format_size(found.expected_before), format_size(found.arrived)
+        line += f" The last forecast was {before}, and {arrived} arrived."
+    free = report.space.quota - report.space.used if report.space else found.expected
+    if free < found.expected:
+        line += f" Only {format_size(max(free, 0))} are free, so {by} may evict."
+    return line
+
+
 def format_evictions(report: Report) -> str:
     """Return in one line how much the store evicts."""
     days = report.trend.evictions

@@ -203,6 +203,8 @@ def _trend(report: Report) -> Iterator[RenderableType]:
             yield Text(f"usable  {_spark(usable)}")
         yield Text(f"stored  {_spark([sum(point.bytes.values()) for point in points])}")
     yield Text(page.format_evictions(report))
+    if line := page.format_headroom(report):
+        yield Text(line)
 
 
 def _spark(values: list[int]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import anyio.lowlevel
 
 from maintainer.cacheconfig import Digest, IndexId
+from maintainer.graph.arrivals import load_arrivals
 from maintainer.graph.room import load_blobs, load_needed_at
 from maintainer.making_room import choose
 from maintainer.mark import mark
@@ -14,6 +15,7 @@ from maintainer.model.reason import QuotaUnknown
 from maintainer.model.room import Limit, Room
 from maintainer.model.stock import Needs, Stock, newest_exports
 from maintainer.plan import Planner
+from maintainer.policy.headroom import forecast
 from maintainer.report.room import report_room
 from maintainer.stages.run import Marked, Run
 
@@ -62,7 +64,15 @@ def _find_limit(run: Run, marked: Marked) -> Limit | None:
     if limits.is_assumed:
         run.report.notes.append(QuotaUnknown(is_assumed=abilities.evicted_by is not None))
         return None
-    return Limit.of(limits.quota, keep_free.of(limits.quota))
+    expected = _forecast(run) if abilities.evicted_by else None
+    return Limit.of(limits.quota, keep_free.of(limits.quota, expected or 0))
+
+
+def _forecast(run: Run) -> int | None:
+    """Return how much is expected until the next run, if that is known."""
+    with run.database.reading() as connection:
+        now = run.collector.clock()
+        return forecast(load_arrivals(connection, run.target_id, run.report.run, now))
 
 
 async def _take_stock(run: Run, marked: Marked) -> Stock:

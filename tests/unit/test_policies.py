@@ -7,7 +7,7 @@ import pytest
 
 from maintainer import policy
 from maintainer.plan import DECIDERS, INDEXES, TOOLS, VETOES
-from maintainer.policy import loss, protected, retention, room
+from maintainer.policy import headroom, loss, protected, retention, room
 
 _FILES = sorted(Path(policy.__file__).parent.glob("[!_]*.py"))
 _POLICIES = [path for path in _FILES if path.stem != "context"]
@@ -35,6 +35,7 @@ def test_a_policy_is_a_name_two_sentences_and_one_function(path: Path) -> None:
 
 def test_every_policy_takes_part_and_has_a_name_of_its_own() -> None:
     names = [INDEXES.NAME, TOOLS.NAME, retention.NAME, loss.NAME, protected.NAME, room.NAME]
+    names.append(headroom.NAME)
     names += [one.NAME for one in DECIDERS] + [one.NAME for one in VETOES]
 
     assert len(set(names)) == len(names) == len(_POLICIES)

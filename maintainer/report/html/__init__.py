@@ -85,6 +85,7 @@ def render_html(report: Report, simulation: Simulation | None = None) -> str:
             evictions=page.evictions_table(report, _ROWS),
             requests=page.format_requests(report),
             evictions_line=page.format_evictions(report),
+            headroom_line=page.format_headroom(report),
             simulated=_simulated(simulation) if simulation else None,
             took=report.finished_at - report.started_at,
         )

@@ -1,0 +1,65 @@
+"""What arrived in a cache between two runs: what the next run can expect."""
+
+from bisect import bisect_right
+from datetime import datetime
+
+from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select
+
+from maintainer.graph.tables import ACTION, ENTRY, RUN, RUN_STATE
+from maintainer.policy.headroom import INTERVALS
+
+_RUNS = 4 * INTERVALS
+"""So many runs are looked at; some of them may be dry runs."""
+
+
+def load_arrivals(
+    connection: Connection, target_id: int, run: int, until: datetime
+) -> tuple[int, ...]:
+    """Return the bytes that others stored in each interval between two runs, the last of which ends
+    with this run; only what a run has seen, until this time.
+
+    Dry runs end no interval, as they delete nothing.
+    """
+    here = {"target": target_id, "run": run}
+    runs = connection.execute(_LAST_RUNS, here | {"most": _RUNS + 1}).all()[::-1]
+    if len(runs) < 2:  # noqa: PLR2004 - the two ends of an interval
+        return ()
+    times = [one.started_at for one in runs]
+    found = connection.execute(_FOUND, here | {"since": times[1], "until": until})
+    sizes = [0] * len(runs)
+    for first_seen_at, size in found:
+        sizes[bisect_right(times, first_seen_at) - 1] += size
+    arrived = [0]
+    for one, size in zip(runs[1:], sizes[1:], strict=True):
+        arrived[-1] += size
+        if not one.dry_run and one.id != run:
+            arrived.append(0)
+    return tuple(arrived)
+
+
+_target: BindParameter[int] = bindparam("target")
+_run: BindParameter[int] = bindparam("run")
+HAS_LOOKED = or_(RUN.c.status == "done", RUN.c.id.in_(select(RUN_STATE.c.run_id)))
+"""Whether a run knew what is stored. An empty cache has no states."""
+OURS = (
+    select(ACTION.c.subject)
+    .join(RUN, RUN.c.id == ACTION.c.run_id)
+    .where(RUN.c.target_id == _target, ACTION.c.kind == "write")
+)
+"""The keys that runs have written."""
+_LAST_RUNS = (
+    select(RUN.c.id, RUN.c.started_at, RUN.c.dry_run)
+    .where(RUN.c.target_id == _target, or_(RUN.c.id == _run, and_(RUN.c.id < _run, HAS_LOOKED)))
+    .order_by(RUN.c.id.desc())
+    .limit(bindparam("most"))
+)
+_FOUND = (
+    select(ENTRY.c.first_seen_at, func.sum(ENTRY.c.size))
+    .where(
+        ENTRY.c.target_id == _target,
+        ENTRY.c.first_seen_at >= bindparam("since"),
+        ENTRY.c.first_seen_at <= bindparam("until"),
+        ENTRY.c.key.not_in(OURS),
+    )
+    .group_by(ENTRY.c.first_seen_at)
+)
