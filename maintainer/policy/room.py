@@ -1,7 +1,7 @@
 """When a cache holds more than its limit, whole results leave it until it holds 90 % of that: first
 those for which the time since a build needed them, times their bytes, is largest (less than a fifth
 of the limit counts as a fifth). What would leave last is taken first, and whatever still fits stays
-with all that it needs.
+with all that it needs; if less than half as much fits into 90 % as into all of it, all is filled.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,10 +48,13 @@ def make_room(
     if others + size > limit.most:
         blocked = ProtectedExceedsLimit(limit.most, size, others)
         return Room(stored, stored, frozenset(blobs), blocked=blocked)
-    filling = _Filling(inventory, kept, limit.target - others - size)
-    leaving = [one for one in ranking.order() if not filling.keep(one.branch)]
+    order = ranking.order()
+    # One layer may take most of the limit, and most results may stand on it.
+    some = _Filling(inventory, order, kept, limit.target - others - size)
+    full = _Filling(inventory, order, kept, limit.most - others - size)
+    filling = full if 2 * some.branches < full.branches else some
     remaining = others + size_of(filling.kept, inventory.sizes)
-    departures = _departures(inventory, leaving, filling.kept)
+    departures = _departures(inventory, filling.leaving, filling.kept)
     return Room(stored, remaining, frozenset(filling.kept), departures)
 
 
@@ -129,9 +132,11 @@ def _days(inventory: Inventory, ages: Sequence[float]) -> Mapping[Digest, float]
 
 
 class _Filling:
-    """The blobs that stay, to which branches are added as long as there is room."""
+    """The blobs that stay, to which branches are added in order as long as there is room."""
 
-    def __init__(self, inventory: Inventory, kept: AbstractSet[Digest], room: int) -> None:
+    def __init__(
+        self, inventory: Inventory, order: Sequence[_Ranked], kept: AbstractSet[Digest], room: int
+    ) -> None:
         self.kept = set(kept)
         self._inventory = inventory
         self._room = room
@@ -144,8 +149,10 @@ class _Filling:
         for number, (blob, below) in enumerate(inventory.layers):
             if blob in kept and below in self._complete:
                 self._complete.add(number)
+        self.leaving = [one for one in order if not self._keep(one.branch)]
+        self.branches = len(order) - len(self.leaving)
 
-    def keep(self, branch: Branch) -> bool:
+    def _keep(self, branch: Branch) -> bool:
         """Keep a branch if it fits; return whether it does."""
         missing: set[Digest] = set()
         size, walked = 0, []
