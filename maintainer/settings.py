@@ -337,6 +337,10 @@ class TargetSettings(BaseModel):
     merged_scope: _Scope | None = Field(
         default=None, description="overrides the `merged_scope` of all targets"
     )
+    quota: _Quota | None = Field(default=None, description="overrides the `quota` of all targets")
+    room: RoomSettings | None = Field(
+        default=None, description="overrides the whole table `[room]` of all targets"
+    )
     api_url: _Url | None = Field(
         default=None,
         description="the URL of the REST API, if not that of the environment or github.com",

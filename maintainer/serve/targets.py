@@ -59,6 +59,8 @@ def _read(settings: Settings) -> dict[str, ServedTarget]:
             "merged_scope": target.merged_scope,
             "store": target.store,
             "merged_tag": target.merged_tag,
+            "quota": target.quota,
+            "room": target.room,
             "verify": target.verify,
         }
         own = {key: value for key, value in given.items() if value is not None}

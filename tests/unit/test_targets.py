@@ -3,9 +3,16 @@
 import pytest
 
 from maintainer.errors import UsageError
+from maintainer.model.limits import KeepFree
 from maintainer.serve.clock import Rule
-from maintainer.serve.targets import ServedTarget
-from maintainer.settings import GitHubSettings, Settings, TargetSettings, split_listen
+from maintainer.serve.targets import ServedTarget, read_targets
+from maintainer.settings import (
+    GitHubSettings,
+    RoomSettings,
+    Settings,
+    TargetSettings,
+    split_listen,
+)
 from maintainer.stores.registry import connect
 
 SECRET = "ghs_0123456789abcdefSECRET"
@@ -150,3 +157,20 @@ def test_another_token_or_case_is_the_same_cache() -> None:
 
 def test_the_name_of_a_cache_gives_no_secret_away() -> None:
     assert SECRET not in _cache(PLACE | {"ACTIONS_CACHE_URL": f"https://example.com/{SECRET}/"})
+
+
+def test_a_target_may_have_its_own_quota_and_room() -> None:
+    targets: list[dict[str, object]] = [
+        {"name": "own", "store": "local:/a", "quota": "1GB", "room": {"keep_free": "10%"}},
+        {"name": "empty", "store": "local:/b", "room": {}},
+        {"name": "common", "store": "local:/c"},
+    ]
+    common = {"quota": "2GB", "room": {"closed_refs": True}, "targets": targets}
+
+    found = read_targets(Settings.model_validate(common))
+
+    assert found["own"].settings.quota == 10**9
+    assert found["own"].settings.room == RoomSettings(keep_free=KeepFree(share=0.1))
+    assert found["empty"].settings.room == RoomSettings()
+    assert found["common"].settings.quota == 2 * 10**9
+    assert found["common"].settings.room == RoomSettings(closed_refs=True)
