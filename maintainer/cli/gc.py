@@ -21,6 +21,7 @@ from maintainer.errors import UsageError
 if TYPE_CHECKING:
     from maintainer.report import Report
     from maintainer.report.github import Workflow
+    from maintainer.report.simulation import Simulation
 
 
 def gc(
@@ -141,7 +142,7 @@ def gc(
         if report:
             _print_report(report, json=json, quiet=quiet)
             if workflow:
-                workflow.tell(report)
+                workflow.tell(report, _simulate(settings.database, report))
     if interrupted.exit_status:
         raise typer.Exit(interrupted.exit_status)
     if report is None or report.status != "done":
@@ -153,6 +154,14 @@ def _report_to_workflow() -> AbstractContextManager["Workflow | None"]:
     from maintainer.settings import StepSettings
 
     return open_workflow(StepSettings.read())
+
+
+def _simulate(database: str, report: "Report") -> "Simulation | None":
+    from maintainer.cli.opening import open_database
+    from maintainer.stages.simulating import simulate_reported
+
+    with open_database(database) as opened, opened.reading() as connection:
+        return simulate_reported(connection, report)
 
 
 def _print_report(report: "Report", *, json: bool, quiet: bool) -> None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from maintainer.report import Report
-    from maintainer.report.simulation import Simulation
 
 
 def report(
@@ -53,7 +52,7 @@ def report(
         raise UsageError("--open needs --html FILE")
     with reading(config, database) as connection:
         found = load_report(connection, run, target=target)
-        simulation = None if html is None else _simulate(connection, found)
+        page = "" if html is None else _render_page(connection, found)
     if json:
         print_json(found)
     elif markdown:
@@ -62,9 +61,8 @@ def report(
         sys.stdout.write(render_markdown(found))
     elif html is not None:
         from maintainer.report.files import write_atomically
-        from maintainer.report.html import render_html
 
-        write_atomically(html, render_html(found, simulation))
+        write_atomically(html, page)
         if open_it:
             _open(html)
     else:
@@ -73,13 +71,11 @@ def report(
         print_layout(render_report(found))
 
 
-def _simulate(connection: "Connection", report: "Report") -> "Simulation | None":
-    """Simulate the cache of a report; None if there is nothing to simulate."""
-    from maintainer.graph.history import load_history
-    from maintainer.report.simulation import simulate_cache
+def _render_page(connection: "Connection", report: "Report") -> str:
+    from maintainer.report.html import render_html
+    from maintainer.stages.simulating import simulate_reported
 
-    history = load_history(connection, report.target)
-    return simulate_cache(report, history) if history.builds else None
+    return render_html(report, simulate_reported(connection, report))
 
 
 def _open(page: Path) -> None:

@@ -16,6 +16,7 @@ from maintainer.report.files import write_atomically
 from maintainer.report.html import render_html
 from maintainer.report.markdown import MAX_BYTES, render_markdown
 from maintainer.report.model import Report
+from maintainer.report.simulation import Simulation
 from maintainer.report.verdict import format_done, judge
 from maintainer.sanitize import loggable
 from maintainer.settings import StepSettings
@@ -30,13 +31,13 @@ class Workflow:
         self._step = step
         self._token = ""
 
-    def tell(self, report: Report) -> None:
-        """Write the job summary and the outputs; errors become annotations.
+    def tell(self, report: Report, simulation: Simulation | None = None) -> None:
+        """Write the job summary, the page and the outputs; errors become annotations.
 
         Raises MaintainerError if one of the runner's files cannot be written.
         """
         self._summarize(render_markdown(report))
-        page = self._write_page(render_html(report))
+        page = self._write_page(render_html(report, simulation))
         self._set(outputs(report) | ({"report-path": str(page)} if page else {}))
         if report.status != "done":
             self._annotate(format_done(report))

@@ -626,6 +626,7 @@ def test_the_report_of_each_target_and_run_is_a_page(served: Service) -> None:
     assert 'href="/runs/1"' in index.text
     assert target.text == run.text
     assert "<title>Healthy" in run.text
+    assert "What would a cache of another size keep?" in run.text
     assert served.get("runs/1.json").json()["target"] == "github:example/app"
     for page in (index, run):
         assert page.headers["content-type"] == "text/html; charset=utf-8"

@@ -24,6 +24,19 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
+@pytest.fixture(scope="module")
+def six_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Build every day; a step changes every second day. The tests only read it."""
+    with a_world(tmp_path_factory.mktemp("six")) as world:
+        world.put("setup-node-1", size=500)
+        for day in range(6):
+            world.build("base", "api", f"code {day // 2}", scope="api")
+            world.build("base", "web", scope="web")
+            world.gc(merged_scope="maintained")
+            world.passes(days=1)
+        yield world
+
+
 def _history(world: World) -> History:
     with world.databases[world.database].reading() as connection:
         return load_history(connection, "github:example/app")
@@ -33,21 +46,10 @@ def _simulate(world: World, *options: str) -> Result:
     return CliRunner().invoke(app, ["simulate", "--database", str(world.database), *options])
 
 
-def _six_days(world: World) -> None:
-    """Build every day; a step changes every second day."""
-    for day in range(6):
-        world.build("base", "api", f"code {day // 2}", scope="api")
-        world.build("base", "web", scope="web")
-        world.gc(merged_scope="maintained")
-        world.passes(days=1)
-
-
 def test_the_history_consists_of_the_exports_of_builds_whose_content_is_forgotten(
-    world: World,
+    six_days: World,
 ) -> None:
-    _six_days(world)
-
-    history = _history(world)
+    history = _history(six_days)
 
     assert [len(build.keys) for build in history.builds] == [3, 2] * 6
     assert history.builds[-1].at - history.builds[0].at == timedelta(days=5)
@@ -78,13 +80,9 @@ def test_a_layer_that_was_made_again_counts_once(world: World) -> None:
     }
 
 
-def test_it_shows_what_builds_would_have_found(world: World) -> None:
-    _six_days(world)
-    world.put("setup-node-1", size=500)
-    world.gc(merged_scope="maintained")
-
-    shown = _simulate(world, "--quota", "2kB,1MB")
-    one = json.loads(_simulate(world, "--quota", "1MB", "--policy", "room", "--json").output)
+def test_it_shows_what_builds_would_have_found(six_days: World) -> None:
+    shown = _simulate(six_days, "--quota", "2kB,1MB")
+    one = json.loads(_simulate(six_days, "--quota", "1MB", "--policy", "room", "--json").output)
 
     lines = shown.output.splitlines()
     assert lines[0] == "github:example/app: what would be kept?"
@@ -104,10 +102,8 @@ def test_it_shows_what_builds_would_have_found(world: World) -> None:
     assert one["notes"][0].startswith("room: After each build")
 
 
-def test_without_sizes_it_takes_some_around_what_was_written(world: World) -> None:
-    _six_days(world)
-
-    found = json.loads(_simulate(world, "--policy", "github", "--json").output)
+def test_without_sizes_it_takes_some_around_what_was_written(six_days: World) -> None:
+    found = json.loads(_simulate(six_days, "--policy", "github", "--json").output)
 
     written = found["written"]
     assert [one["quota"] for one in found["caches"]] == [
@@ -115,16 +111,26 @@ def test_without_sizes_it_takes_some_around_what_was_written(world: World) -> No
     ]
 
 
-def test_the_html_report_draws_it(world: World) -> None:
-    _six_days(world)
-    page = world.database.with_suffix(".html")
+def test_the_html_report_draws_it(six_days: World) -> None:
+    page = six_days.database.with_suffix(".html")
 
-    CliRunner().invoke(app, ["report", "--database", str(world.database), "--html", str(page)])
+    CliRunner().invoke(app, ["report", "--database", str(six_days.database), "--html", str(page)])
 
     text = page.read_text()
     assert "What would a cache of another size keep?" in text
     assert '<figure data-chart="found"></figure>' in text
     assert '<table class="wide stored uncaptioned">' in text
+
+
+def test_the_page_of_a_workflow_shows_it(world: World, tmp_path: Path) -> None:
+    world.build("base", "api")
+    environment = world.running.environment(MAIN) | {"RUNNER_TEMP": str(tmp_path)}
+
+    call = ["gc", "--github", "--database", str(world.database)]
+    result = CliRunner().invoke(app, call, env=environment)
+
+    assert result.exit_code == 0, result.output
+    assert "of another size" in (tmp_path / "maintainer-report.html").read_text()
 
 
 def test_a_report_without_builds_has_nothing_to_simulate(world: World) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+from sqlalchemy import Connection
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,13 +20,13 @@ from maintainer.errors import DatabaseError, NoReportError
 from maintainer.graph.database import Database
 from maintainer.graph.reports import list_runs, load_report
 from maintainer.graph.schedule import TargetStatus, last_reported_run, load_statuses
-from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.json import to_json
 from maintainer.sanitize import printable
 from maintainer.serve.web.guard import policy
 from maintainer.serve.web.metrics import CONTENT_TYPE, render_metrics
 from maintainer.serve.web.pages import INDEX_STYLE, render_index
+from maintainer.stages.simulating import simulate_reported
 
 _MAX_RUNS = 50
 """How many runs the index page lists."""
@@ -101,13 +102,13 @@ class Pages:
                 raise HTTPException(404, "no such target")
             run = last_reported_run(connection, statuses[name].target)
             if run is not None:
-                return _report(load_report(connection, run))
+                return _report(connection, run)
         why = statuses[name].complaint(self._clock()) or "it has not run yet"
         return PlainTextResponse(f"{name}: {why}\n")
 
     def _run(self, request: Request) -> Response:
         with self._database.reading() as connection:
-            return _report(load_report(connection, _number(request)))
+            return _report(connection, _number(request))
 
     def _run_as_json(self, request: Request) -> Response:
         with self._database.reading() as connection:
@@ -127,11 +128,13 @@ def _number(request: Request) -> int:
     return int(text)
 
 
-def _report(report: Report) -> Response:
+def _report(connection: Connection, run: int) -> Response:
+    report = load_report(connection, run)
+    content = render_html(report, simulate_reported(connection, report))
     # The page itself allows its own scripts and styles only, by their digests.
     inline = "'unsafe-inline'"
     allowed = policy(style=inline, script=inline, img="data:")
-    return HTMLResponse(render_html(report), headers=allowed)
+    return HTMLResponse(content, headers=allowed)
 
 
 def _not_found(_: Request, error: Exception) -> Response:
