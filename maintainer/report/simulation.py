@@ -105,7 +105,10 @@ def _notes(report: Report, chosen: Iterable[Policy], keep_free: KeepFree) -> Ite
         "after they are gone."
     )
     yield "Layers that builds had to make again count once, as a large enough cache returns them."
-    yield "Only layers are simulated. Indexes and other tools need room beside them."
+    yield (
+        "Only layers are simulated, and each counts once, however many refs store it. Indexes and "
+        "other tools need room beside them."
+    )
     if report.store.evicted_by:
         yield "GitHub also evicts what nobody has used for a week. That is not simulated."
 
@@ -165,7 +168,8 @@ def _over_time(
     title: str, simulation: Simulation, cells: Callable[[SimulatedCache], Sequence[Cell]]
 ) -> Table:
     caches = [one for one in simulation.caches if one.policy == "daily"]
-    times = [Cell(format_moment(one.at), one.at.timestamp()) for one in caches[0].points]
+    points = caches[0].points if caches else ()
+    times = [Cell(format_moment(one.at), one.at.timestamp()) for one in points]
     names = [format_size(one.quota) for one in caches]
     rows = tuple(zip(times, *map(cells, caches), strict=True))[::-1]
     return Table(title, ("time", *names), frozenset(("time", *names)), rows)
