@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from maintainer.demo import load_history, seed
 from maintainer.emulator import ActionsCache, serve_in_thread
@@ -67,19 +68,26 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield clean | running.environment("refs/heads/main")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Return the database that the demo leaves, and what it prints."""
-    folder = tmp_path_factory.mktemp("demo")
-    result = subprocess.run(
-        [Path(sys.executable).with_name("maintainer"), "demo"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    return folder / "maintainer-demo.db", result.stdout
+    """Return the database that the demo leaves, and what it prints; processes share it."""
+    place = tmp_path_factory.getbasetemp()
+    folder = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "demo"
+    database, printed = folder / "maintainer-demo.db", folder / "printed.txt"
+    with FileLock(folder.with_suffix(".lock")):
+        if not printed.exists():
+            folder.mkdir()
+            command = Path(sys.executable).with_name("maintainer")
+            ran = subprocess.run(
+                [command, "demo"],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=120,
+            )
+            printed.write_text(ran.stdout)
+    return database, printed.read_text()
 
 
 @pytest.mark.parametrize("block", _SHELL, ids=lambda block: block.splitlines()[-1])
@@ -90,9 +98,13 @@ def test_every_shell_block_runs_without_an_error(
     here = [line for line in block.splitlines() if not _ELSEWHERE.fullmatch(line)]
     if "curl" in block and shutil.which("curl") is None:
         pytest.skip("there is no curl")
-    if all(line.startswith("maintainer ") for line in here):
+    if all(re.match("maintainer |export ", line) for line in here):
         for line in here:
-            _run_forked(line, tmp_path, environment)
+            if line.startswith("export "):
+                name, _, value = line.removeprefix("export ").partition("=")
+                environment[name] = value
+            else:
+                _run_forked(line, tmp_path, environment)
         return
     port = str(_free_port())
     environment["MAINTAINER_SERVE"] = json.dumps({"listen": f"127.0.0.1:{port}"})

@@ -86,7 +86,7 @@ def _found_in(place: Place) -> Found:
 class Contract:
     """The tests that every store passes."""
 
-    @settings(max_examples=25, suppress_health_check=_suppressed)
+    @settings(max_examples=12, suppress_health_check=_suppressed)
     @given(told=st.lists(events, min_size=2, max_size=12))
     def test_whatever_happens_in_whatever_order_no_promise_is_broken(
         self, begin: Begin, told: list[Event]
