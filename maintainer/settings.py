@@ -30,6 +30,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -44,6 +45,18 @@ from maintainer.model.limits import KeepFree, ToolRule
 from maintainer.sanitize import printable
 
 DEFAULT_API_URL = "https://api.github.com"
+Source = Literal["command line", "environment", "file"]
+"""Where a setting may come from, the strongest first."""
+VARIABLES = {
+    "GITHUB_REPOSITORY": True,
+    "GITHUB_API_URL": False,
+    "GITHUB_TOKEN": False,
+    "ACTIONS_RUNTIME_TOKEN": False,
+    "ACTIONS_RESULTS_URL": False,
+    "ACTIONS_CACHE_URL": False,
+    "ACTIONS_CACHE_SERVICE_V2": False,
+}
+"""GitHub's own variables, and whether the value of each may be shown: URLs may contain secrets."""
 _CONFIG = "MAINTAINER_CONFIG"
 _MAX_PORT = 65_535
 _LONGEST_NAME = 32
@@ -582,9 +595,11 @@ class GitHubSettings(BaseModel):
             raise UsageError(_format_unset(target.name, "token_env", target.token_env))
         api_url = target.api_url or environment.get("GITHUB_API_URL", "")
         place = {"GITHUB_REPOSITORY": target.repository or "", "GITHUB_API_URL": api_url}
-        names = {"token_env": _shown(target.token_env, "token_env")}
+        names = {"token_env": shown_variable(target.token_env, "token_env")}
         if target.runtime_token_env:
-            names["runtime_token_env"] = _shown(target.runtime_token_env, "runtime_token_env")
+            names["runtime_token_env"] = shown_variable(
+                target.runtime_token_env, "runtime_token_env"
+            )
         settings = cls.read(runtime | place | {"GITHUB_TOKEN": token})
         return settings.model_copy(update=names)
 
@@ -624,7 +639,7 @@ def _folded(text: str) -> str:
     return text.lower().rstrip("/")
 
 
-def _shown(variable: str, key: str) -> str:
+def shown_variable(variable: str, key: str) -> str:
     """Return a text that refers to a variable: its name, unless that may be the token itself."""
     return variable if _is_name(variable) else f"the variable of {key}"
 
@@ -647,12 +662,32 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def config_file(config: Path | None) -> Path | None:
+    """Return the configuration file: the one of the command line, or else of the environment."""
+    return config or (Path(os.environ[_CONFIG]) if os.environ.get(_CONFIG) else None)
+
+
+def read_sources(
+    config: Path | None, overrides: Mapping[str, Any]
+) -> dict[Source, Mapping[str, Any]]:
+    """Return what each source sets, as it is spelled there, once `load_settings` accepts it."""
+
+    class Configured(Settings):
+        model_config = SettingsConfigDict(toml_file=config_file(config))
+
+    return {
+        "command line": overrides,
+        "environment": EnvSettingsSource(Configured)(),
+        "file": TomlConfigSettingsSource(Configured)(),
+    }
+
+
 def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings:
     """Read all sources; `overrides` are the options that the command line gives.
 
     Raises UsageError, in one line that names the key.
     """
-    path = config or (Path(os.environ[_CONFIG]) if os.environ.get(_CONFIG) else None)
+    path = config_file(config)
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {_CONFIG}
     for variable in sorted(os.environ):
         if variable.upper().startswith(PREFIX) and variable.upper() not in known:

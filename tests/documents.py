@@ -1,15 +1,15 @@
 """The generated parts of the documentation: `make docs` writes them, and a test compares them."""
 
+import json
 import re
 import sqlite3
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ByteSize
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from maintainer.graph.database import Database
@@ -20,6 +20,7 @@ from maintainer.settings import (
     Settings,
     TargetSettings,
 )
+from maintainer.setup.effective import spell
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -30,8 +31,6 @@ QUERIES = ROOT / "config" / "queries.sql"
 
 _PART = re.compile(r"^<!-- ([\w ]+): made by `make docs` -->$", re.MULTILINE)
 _ENTRY = re.compile(r"^  ([\w-]+):\n    description: (.+)\n(?:    default: (.+)\n)?", re.MULTILINE)
-_UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1)}
-_SIZES = {"GB": 10**9, "GiB": 2**30, "MB": 10**6, "MiB": 2**20}
 _VIEWS = {
     "actions": "Everything that a run wrote, deleted or kept, and why.",
     "blob_uses": "Which generation of which index references which blob.",
@@ -91,25 +90,8 @@ def _format_value(value: Any) -> str:
         return "none"
     if isinstance(value, tuple):
         return ", ".join(map(_format_value, value))
-    if isinstance(value, timedelta):
-        return f"`{_duration(value)}`"
-    if isinstance(value, ByteSize):
-        return f"`{_size(value)}`"
-    return f"`{value}`"
-
-
-def _duration(value: timedelta) -> str:
-    for unit, length in _UNITS.items():
-        if value >= length and not value % length:
-            return f"{value // length}{unit}"
-    return f"{int(value.total_seconds())}s"
-
-
-def _size(value: int) -> str:
-    for unit, length in _SIZES.items():
-        if value >= length and not value % length:
-            return f"{value // length}{unit}"
-    return str(value)
+    spelled = spell(value)
+    return f"`{spelled if isinstance(spelled, str) else json.dumps(spelled)}`"
 
 
 def _views() -> str:

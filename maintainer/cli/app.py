@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from maintainer import __version__
-from maintainer.cli import database, gc, inspect, scopes, service, simulate, tools, usage
+from maintainer.cli import config, database, gc, inspect, scopes, service, simulate, tools, usage
 from maintainer.errors import MaintainerError
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ for command in (
 ):
     # The list of commands shows all of it: Typer would cut it off.
     app.command(short_help=cleandoc(command.__doc__ or ""))(command)
+app.add_typer(config.config, name="config")
 app.add_typer(database.db, name="db")
 
 

@@ -1,0 +1,1 @@
+"""What helps to set a run up: the effective settings, workflows to copy, and a check of both."""
