@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from maintainer import REPOSITORY
 from maintainer.graph.database import Database
 from maintainer.settings import (
     RoomSettings,
@@ -27,8 +28,12 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 DOCUMENTS = [README, *sorted(DOCS.glob("*.md"))]
 ACTION = ROOT / "action.yml"
+EXAMPLES = ROOT / "examples"
+NAMING_THE_OWNER = [*DOCUMENTS, *sorted(EXAMPLES.glob("*.yml"))]
+"""Generated documents, and files to copy: all that says where this project is."""
 QUERIES = ROOT / "config" / "queries.sql"
 
+_OWNER = re.compile(r"(?<=uses: )[\w.-]+/maintainer(?=[@/])|(?<=github\.com/)[\w.-]+/maintainer\b")
 _PART = re.compile(r"^<!-- ([\w ]+): made by `make docs` -->$", re.MULTILINE)
 _ENTRY = re.compile(r"^  ([\w-]+):\n    description: (.+)\n(?:    default: (.+)\n)?", re.MULTILINE)
 _VIEWS = {
@@ -52,7 +57,7 @@ def generated(text: str) -> str:
         _, found_end, after = rest.partition(end)
         assert found_end, f"there is no {end}"
         text = f"{before}{begin}\n{PARTS[name]()}\n{end}{after}"
-    return text
+    return _OWNER.sub(REPOSITORY, text)
 
 
 def _settings() -> str:
@@ -126,7 +131,7 @@ def queries() -> Iterator[tuple[str, str]]:
 
 
 def _example(name: str) -> str:
-    return f"```yaml\n{(ROOT / '.github' / 'workflows' / name).read_text()}```\n"
+    return f"```yaml\n{(EXAMPLES / name).read_text()}```\n"
 
 
 def _inputs() -> str:
@@ -162,5 +167,5 @@ PARTS: Mapping[str, Callable[[], str]] = {
 
 
 if __name__ == "__main__":
-    for document in DOCUMENTS:
+    for document in NAMING_THE_OWNER:
         document.write_text(generated(document.read_text()))

@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from maintainer import __version__
-from maintainer.cli import config, database, gc, inspect, scopes, service, simulate, tools, usage
+from maintainer.cli import (
+    config,
+    database,
+    gc,
+    inspect,
+    scopes,
+    service,
+    setup,
+    simulate,
+    tools,
+    usage,
+)
 from maintainer.errors import MaintainerError
 
 app = typer.Typer(
@@ -32,6 +43,7 @@ for command in (
     usage.usage,
     simulate.simulate,
     scopes.forget,
+    setup.init,
     service.serve,
     service.schedule,
     tools.demo,

@@ -21,24 +21,27 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from maintainer import REPOSITORY, __version__
 from maintainer.emulator.server import Running
-from tests.act import REPOSITORY, Act, skip_or_fail
+from tests.act import REPOSITORY as MY_REPOSITORY
+from tests.act import Act, skip_or_fail
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / ".github" / "workflows"
+EXAMPLES = ROOT / "examples"
 LOCKS = [ROOT / "config" / "action" / name for name in ("uv.txt", "requirements.txt")]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _STAND_INS = Path(__file__).with_name("actions")
 _PARTS = (
     "action.yml",
     "config",
+    "examples",
     "maintainer",
     "migrations",
     "pyproject.toml",
     "README.md",
     "LICENSE",
 )
-_PIN = re.compile(r"uses: ([\w-]+/([\w-]+))(?:/[\w/]+)?@([0-9a-f]{40})")
+_PIN = re.compile(r"uses: ([\w-]+/([\w-]+))(?:/[\w/]+)?@([0-9a-f]{40}|v0)\b")
 _OUTPUT = re.compile(r"::set-output:: ([\w-]+)=(.*)$", re.MULTILINE)
 _SUMMARY = re.compile(r"^\[[^]]+\] +⚙  Summary - (.*?)^\[", re.MULTILINE | re.DOTALL)
 
@@ -73,7 +76,7 @@ class Newcomer:
     """Texts that may be in no log: parts of tokens, as a log shows a whole one as three stars."""
 
     def copies(self, example: str, without: Iterable[str] = ()) -> None:
-        """Put a workflow, without some parts, into the repository; COMMIT is filled in."""
+        """Put a workflow, without some parts, into the repository, pinned to a commit."""
         text = fill_in((EXAMPLES / example).read_text())
         for part in without:
             assert part in text
@@ -88,7 +91,7 @@ class Newcomer:
         self.secrets.update(own["ACTIONS_RUNTIME_TOKEN"].split(".")[1:], [own["GITHUB_TOKEN"]])
         variables = {
             "GITHUB_API_URL": own["GITHUB_API_URL"],
-            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_REPOSITORY": MY_REPOSITORY,
             "GITHUB_RUN_ID": str(time.monotonic_ns()),
             "NO_PROXY": "127.0.0.1",
             "PIP_CONFIG_FILE": os.devnull,
@@ -149,9 +152,9 @@ def check_out(checkout: Path) -> None:
 
 
 def fill_in(workflow: str) -> str:
-    """Do what the documentation asks for."""
-    assert "OWNER/maintainer@COMMIT" in workflow
-    return workflow.replace("@COMMIT", f"@{COMMIT}")
+    """Pin the Action to a commit, as `maintainer init` does."""
+    assert f"{REPOSITORY}@v0\n" in workflow
+    return workflow.replace("@v0\n", f"@{COMMIT} # v{__version__}\n")
 
 
 def fetch_wheels(folder: Path) -> Path:

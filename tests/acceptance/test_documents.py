@@ -25,7 +25,16 @@ from maintainer.demo import load_history, seed
 from maintainer.emulator import ActionsCache, serve_in_thread
 from maintainer.settings import load_settings
 from tests import processes
-from tests.documents import DOCS, DOCUMENTS, PARTS, README, ROOT, generated, queries
+from tests.documents import (
+    DOCS,
+    DOCUMENTS,
+    NAMING_THE_OWNER,
+    PARTS,
+    README,
+    ROOT,
+    generated,
+    queries,
+)
 from tests.recorded import DATA
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -202,7 +211,7 @@ def test_the_first_page_is_short_and_leads_to_every_page() -> None:
     assert set(re.findall(r"\(docs/([\w-]+\.md)", text)) == {one.name for one in DOCS.iterdir()}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", NAMING_THE_OWNER, ids=lambda path: path.name)
 def test_tables_and_workflows_are_those_of_the_code(document: Path) -> None:
     text = document.read_text()
     assert generated(text) == text, "run `make docs`"

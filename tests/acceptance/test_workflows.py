@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
+from maintainer import REPOSITORY
 from maintainer.settings import Settings
 from tests.acceptance.action import EXAMPLES, fill_in
 from tests.documents import ROOT, action_part
 
 _BIN = Path(sys.executable).parent
-_TO_COPY = [EXAMPLES / "build-images.yml", EXAMPLES / "maintain-cache.yml"]
-_WORKFLOWS = sorted(EXAMPLES.glob("*.yml"))
+_TO_COPY = sorted(EXAMPLES.glob("*.yml"))
+_WORKFLOWS = [*_TO_COPY, *sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
 _ACTION = ROOT / "action.yml"
 _PIN = re.compile(r"uses: ([\w-]+/[\w-]+)[\w/-]*@(.+)$", re.MULTILINE)
 _PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
-_OURS = re.compile(r"(\./|OWNER/maintainer@COMMIT) # .+")
+_OURS = re.compile(rf"\./ # .+|{REPOSITORY}@v0")
 
 each_workflow = pytest.mark.parametrize("workflow", _WORKFLOWS, ids=lambda path: path.name)
 each_file = pytest.mark.parametrize("file", [*_WORKFLOWS, _ACTION], ids=lambda path: path.name)
@@ -26,7 +27,7 @@ each_file = pytest.mark.parametrize("file", [*_WORKFLOWS, _ACTION], ids=lambda p
 
 @pytest.fixture
 def copied(workflow: Path, tmp_path: Path) -> Path:
-    """Return the workflow as it is used: with OWNER and COMMIT filled in, if it is one to copy."""
+    """Return the workflow as `maintainer init` pins it, if it is one to copy."""
     return _copy(workflow, tmp_path)
 
 
@@ -125,14 +126,12 @@ def test_a_workflow_to_copy_may_do_no_more_than_it_must(
 
 
 @pytest.mark.parametrize("example", _TO_COPY, ids=lambda path: path.name)
-def test_a_workflow_to_copy_does_nothing_where_owner_and_commit_are_not_put_in(
+def test_a_workflow_to_copy_says_nothing_about_the_repository_of_this_project(
     example: Path,
 ) -> None:
-    jobs = example.read_text().partition("\njobs:\n")[2]
-    guarded = re.findall(r"^  [\w-]+:\n    name: .*\n    if: (.+?) #", jobs, re.MULTILINE)
-    assert guarded
-    assert all("!endsWith(github.repository, '/maintainer')" in guard for guard in guarded)
-    assert len(guarded) == len(re.findall(r"^  [\w-]+:\n", jobs, re.MULTILINE))
+    text = example.read_text().replace(f"uses: {REPOSITORY}@v0\n", "")
+    assert REPOSITORY not in text
+    assert "github.repository" not in text
 
 
 def test_every_setting_of_a_run_is_an_input_of_the_action_that_reaches_it() -> None:

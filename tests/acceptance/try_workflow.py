@@ -39,9 +39,6 @@ def find_problem(repository: Path) -> str | None:
     workflows = sorted((repository / ".github" / "workflows").glob("*.y*ml"))
     if not workflows:
         return f"{repository} has no workflows in .github/workflows: say REPOSITORY=FOLDER"
-    for one in workflows:
-        if "@COMMIT" in one.read_text():
-            return f"{one} says @COMMIT still: put in the commit that you have read"
     return None
 
 

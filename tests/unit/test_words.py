@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "architecture.md"
 
-_PLACES = ("maintainer", "migrations", "config", "docs", ".github")
+_PLACES = ("maintainer", "migrations", "config", "docs", "examples", ".github")
 _SUFFIXES = {
     ".css",
     ".j2",
