@@ -44,6 +44,7 @@ for command in (
     simulate.simulate,
     scopes.forget,
     setup.init,
+    setup.doctor,
     service.serve,
     service.schedule,
     tools.demo,

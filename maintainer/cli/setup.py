@@ -1,9 +1,12 @@
-"""`maintainer init`: the first steps in a repository."""
+"""`maintainer init` and `maintainer doctor`: the first steps, and a check of the set-up."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from maintainer.cli.options import ConfigOption, DatabaseOption, JsonOption, read_settings
+from maintainer.cli.output import print_json
 
 
 def init(
@@ -19,3 +22,31 @@ def init(
     typer.echo(write_workflow(root, overwrite=overwrite))
     for line in format_next_steps(root):
         typer.echo(line)
+
+
+def doctor(
+    *,
+    store: Annotated[
+        str | None, typer.Option(help="As for `maintainer gc`.", metavar="STORE")
+    ] = None,
+    config: ConfigOption = None,
+    database: DatabaseOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check the set-up: token, permissions, URLs, clock, limits, database and workflows."""
+    import anyio
+
+    from maintainer.console import set_up_logging
+    from maintainer.setup.doctor import examine, format_diagnosis
+    from maintainer.stages.run import now_utc
+
+    set_up_logging(verbose=False, quiet=True)
+    settings = read_settings(config, database, store=store)
+    diagnosis = anyio.run(examine, settings, Path.cwd(), now_utc)
+    if json:
+        print_json(diagnosis)
+    else:
+        for line in format_diagnosis(diagnosis):
+            typer.echo(line)
+    if diagnosis.problems:
+        raise typer.Exit(1)

@@ -11,7 +11,7 @@ from maintainer.errors import UsageError
 from maintainer.serve.clock import Rule
 from maintainer.settings import Settings
 from maintainer.stores.kind import Connection
-from maintainer.stores.registry import can_be_opened_early, check, connect
+from maintainer.stores.registry import can_be_opened_early, check, connect, for_target
 
 OWN = "default"
 """The name of the environment's own target, if no target is configured."""
@@ -53,19 +53,8 @@ def _read(settings: Settings) -> dict[str, ServedTarget]:
     targets = {}
     unset = []
     for target in settings.targets:
-        given = {
-            "grace": target.grace,
-            "scopes": target.scopes,
-            "merged_scope": target.merged_scope,
-            "store": target.store,
-            "merged_tag": target.merged_tag,
-            "quota": target.quota,
-            "room": target.room,
-            "verify": target.verify,
-        }
-        own = {key: value for key, value in given.items() if value is not None}
         rule = Rule.of(settings.serve, target)
-        ours = settings.model_copy(update=own)
+        ours = for_target(settings, target)
         try:
             connection = connect(ours, target)
         except UsageError as error:

@@ -1,10 +1,12 @@
 """The declaration of a kind of store."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
+from maintainer.model.finding import Finding
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.base import Store
 
@@ -41,3 +43,11 @@ class StoreKind:
     """Whether a target names the repository that it belongs to."""
     verifies: bool = False
     """Whether it uses the setting `verify`."""
+    diagnose: "Diagnose | None" = None
+    """Checks what a run needs of it, in more detail than by opening and listing it."""
+
+
+Diagnose = Callable[
+    [Settings, TargetSettings | None, Callable[[], datetime]], AsyncIterator[Finding]
+]
+"""Checks a cache, without a change: by the settings, a target and a clock. Raises UsageError."""

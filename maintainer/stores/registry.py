@@ -14,7 +14,7 @@ def connect(settings: Settings, target: TargetSettings | None = None) -> Connect
 
     Raises UsageError if the settings are not valid.
     """
-    kind = _kind_of(settings.store)
+    kind = kind_of(settings.store)
     if settings.verify and not kind.verifies:
         forms = " or ".join(one.form for one in KINDS if one.verifies)
         raise UsageError(f"verify is for directories only: it needs store = {forms}")
@@ -23,22 +23,38 @@ def connect(settings: Settings, target: TargetSettings | None = None) -> Connect
 
 def check(settings: Settings) -> None:
     """Raise UsageError if the settings name a store that cannot exist."""
-    _kind_of(settings.store)
+    kind_of(settings.store)
     for number, target in enumerate(settings.targets, 1):
         key = f"[[targets]] number {number}"
-        kind = _kind_of(target.store, f"store in {key}")
+        kind = kind_of(target.store, f"store in {key}")
         if kind.uses_repository and target.repository is None:
             raise UsageError(f"setting {key}: repository or store must be set")
         if target.repository is not None and not kind.uses_repository:
             raise UsageError(f"setting {key}: repository and store exclude each other")
 
 
+def for_target(settings: Settings, target: TargetSettings) -> Settings:
+    """Return the common settings, overridden by those of a target."""
+    given = {
+        "grace": target.grace,
+        "scopes": target.scopes,
+        "merged_scope": target.merged_scope,
+        "store": target.store,
+        "merged_tag": target.merged_tag,
+        "quota": target.quota,
+        "room": target.room,
+        "verify": target.verify,
+    }
+    return settings.model_copy(update={k: v for k, v in given.items() if v is not None})
+
+
 def can_be_opened_early(settings: Settings) -> bool:
     """Whether settings that are not enough to open the cache are detected at once."""
-    return _kind_of(settings.store).can_be_opened_early
+    return kind_of(settings.store).can_be_opened_early
 
 
-def _kind_of(store: str, key: str = "store") -> StoreKind:
+def kind_of(store: str, key: str = "store") -> StoreKind:
+    """Return the kind of a place. Raises UsageError, which names the setting."""
     name, colon, place = store.partition(":")
     for kind in KINDS:
         if kind.name == name and bool(colon and place) == kind.has_place:

@@ -29,6 +29,8 @@ class RequestLog:
     """Requests that the REST API allows the token in its current window, as last reported."""
     rate_limit_remaining: int | None = None
     rate_limit_reset_at: datetime | None = None
+    date: str = ""
+    """The time on the service's clock, as last reported: the header `Date`."""
     limit: int | None = None
     """The number of requests that may be sent, besides those that finish a write."""
 

@@ -1,10 +1,12 @@
 """The Actions cache as a kind of store; what it works with is imported when one is opened."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from maintainer.model.finding import Finding
 from maintainer.settings import GitHubSettings, Settings, TargetSettings
 from maintainer.stores.kind import StoreKind
 
@@ -40,6 +42,15 @@ def _connect(settings: Settings, target: TargetSettings | None) -> _Connection:
     return _Connection(github, settings.max_index_size)
 
 
+async def _diagnose(
+    settings: Settings, target: TargetSettings | None, clock: Callable[[], datetime]
+) -> AsyncIterator[Finding]:
+    from maintainer.stores.github.diagnose import diagnose  # noqa: PLC0415
+
+    async for finding in diagnose(_connect(settings, target).github, settings, clock):
+        yield finding
+
+
 GITHUB = StoreKind(
     "github",
     form="github",
@@ -47,4 +58,5 @@ GITHUB = StoreKind(
     connect=_connect,
     can_be_opened_early=True,
     uses_repository=True,
+    diagnose=_diagnose,
 )

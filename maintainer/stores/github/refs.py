@@ -96,6 +96,11 @@ class RefFinder:
         find = self._closed_pull if _number_of(ref) else self._deleted
         return await find(ref) is not None
 
+    async def check_permissions(self) -> None:
+        """Ask for what shows whether the token may ask which refs are closed. Raises StoreError."""
+        await self._deleted(Ref(f"{_HEADS}maintainer-doctor"))
+        await self._api.ask(_LAST_UPDATED, _read_pulls)
+
     async def _find_pulls(self, refs: Sequence[Ref], findings: "_Findings") -> None:
         """Find closed pull requests; where there are many, most are among those changed last."""
         shown: dict[int, _Pull] | None = {} if len(refs) <= _FEW else None

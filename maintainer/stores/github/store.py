@@ -85,6 +85,11 @@ class GitHubStore:
         """Ask through the REST API again whether a ref is closed."""
         return self._refs is not None and await self._refs.is_still_closed(ref)
 
+    async def check_refs(self) -> None:
+        """Find out whether the token may ask which refs are closed. Raises StoreError."""
+        if self._refs:
+            await self._refs.check_permissions()
+
     async def newest_indexes(self) -> tuple[StoredEntry, ...]:
         """List the indexes that were created last, in all refs."""
         return await self._need_rest("list entries").list_last("index-", "created_at")

@@ -4,6 +4,7 @@ It is a JWT whose claim `ac` is a JSON string of `[{"Scope": REF, "Permission": 
 checks it; here it is only read.
 """
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import jwt
@@ -39,3 +40,12 @@ def read_access(token: str, variable: str = "ACTIONS_RUNTIME_TOKEN") -> Access:
         readable=frozenset(Ref(g.scope) for g in grants if g.permission & (_READ | _WRITE)),
         writable=frozenset(Ref(g.scope) for g in grants if g.permission & _WRITE),
     )
+
+
+def read_expiry(token: str) -> datetime | None:
+    """Return when a runtime token expires; None if it does not say so."""
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+        return datetime.fromtimestamp(claims["exp"], UTC)
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,127 @@
+"""Check the set-up: the cache, the database and the workflows. Nothing is changed."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from maintainer.errors import DatabaseError
+from maintainer.graph.database import Database
+from maintainer.graph.revision import NEWEST
+from maintainer.model.finding import Finding, Level, note, ok, problem
+from maintainer.report.words import format_count
+from maintainer.sanitize import loggable
+from maintainer.settings import Settings
+from maintainer.setup.workflows import CacheUse, Workflow, find_root, read_workflows
+from maintainer.stores.diagnose import diagnose
+from maintainer.stores.registry import for_target
+
+_SCHEDULES = "in public repositories, GitHub stops schedules 60 days after the last commit"
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    """All that was checked, and the caches that the workflows name."""
+
+    findings: tuple[Finding, ...]
+    caches: tuple[CacheUse, ...]
+
+    @property
+    def problems(self) -> int:
+        """How many problems there are."""
+        return sum(1 for one in self.findings if one.level == Level.PROBLEM)
+
+
+async def examine(settings: Settings, folder: Path, clock: Callable[[], datetime]) -> Diagnosis:
+    """Check everything that a run with these settings, started in a folder, depends on."""
+    findings = [one async for one in _stores(settings, clock)]
+    findings.append(_database(settings.database))
+    root = find_root(folder)
+    workflows = read_workflows(root) if root else ()
+    findings += _workflows(workflows, settings.merged_scope) if root else ()
+    return Diagnosis(tuple(findings), tuple(use for one in workflows for use in one.caches))
+
+
+async def _stores(settings: Settings, clock: Callable[[], datetime]) -> AsyncIterator[Finding]:
+    if not settings.targets:
+        async for finding in diagnose(settings, None, clock):
+            yield finding
+    for target in settings.targets:
+        async for finding in diagnose(for_target(settings, target), target, clock):
+            yield msgspec.structs.replace(finding, subject=f"{target.name}: {finding.subject}")
+
+
+def _database(url: str) -> Finding:
+    database = Database(url)
+    try:
+        if not database.exists():
+            return note("database", f"{database.path} does not exist: no run has used it yet")
+        if database.revision() != NEWEST:
+            return note("database", f"{database.path} is of another version: a run upgrades it")
+        with database.lock():
+            return ok("database", f"{database.path} can be used")
+    except DatabaseError as error:
+        return problem("database", str(error))
+    finally:
+        database.close()
+
+
+def _workflows(workflows: Iterable[Workflow], merged: str) -> Iterator[Finding]:
+    """Check what the workflows of this repository export and import."""
+    workflows = tuple(workflows)
+    ours = [one for one in workflows if one.maintainer]
+    if ours:
+        names = ", ".join(one.file for one in ours)
+        yield ok("workflows", f"the cache is maintained by {names}; {_SCHEDULES}")
+    else:
+        yield note("workflows", "none maintains the cache", "`maintainer init` writes one")
+    for workflow in workflows:
+        uses = [use for use in workflow.caches if use.kind == "gha"]
+        exports = [use for use in uses if use.exports]
+        for use in exports:
+            yield from _export(use, merged)
+        imports_all = any(not use.exports and use.scope == merged for use in uses)
+        if exports and merged and not imports_all:
+            yield note(
+                workflow.file,
+                "it exports a cache, but does not import the merge of all caches",
+                f"add `type=gha,scope={merged}` to its `cache-from`",
+            )
+
+
+def _export(use: CacheUse, merged: str) -> Iterator[Finding]:
+    place = f"{use.file}:{use.line}"
+    attributes = ", ".join(f"{key}={value}" for key, value in use.attributes.items())
+    mode = use.attributes.get("mode", "min")
+    what = f"exports to scope {use.scope}" + (f" ({attributes})" if attributes else "")
+    if merged and use.scope == merged:
+        yield problem(
+            place,
+            f"{what}, which belongs to the merge of all caches",
+            "export to another scope, or none",
+        )
+    elif mode == "min":
+        yield note(
+            place,
+            f"{what}: only the layers of the final stage are cached",
+            "add `mode=max` to cache the stages before it too",
+        )
+    else:
+        yield ok(place, what)
+
+
+def format_diagnosis(diagnosis: Diagnosis) -> Iterator[str]:
+    """Format the findings: problems first, each with what to do; the verdict last."""
+    order = (Level.PROBLEM, Level.NOTE, Level.OK)
+    for one in sorted(diagnosis.findings, key=lambda finding: order.index(finding.level)):
+        yield f"{one.level:<8} {loggable(one.subject)}: {loggable(one.sentence, limit=1_000)}"
+        if one.advice:
+            yield f"         → {loggable(one.advice, limit=1_000)}"
+    yield _verdict(diagnosis)
+
+
+def _verdict(diagnosis: Diagnosis) -> str:
+    notes = sum(1 for one in diagnosis.findings if one.level == Level.NOTE)
+    if diagnosis.problems:
+        return f"{format_count(diagnosis.problems, 'problem')} and {format_count(notes, 'note')}."
+    return f"No problems, and {format_count(notes, 'note')}." if notes else "All is well."
