@@ -6,7 +6,9 @@ from maintainer.errors import (
     BudgetExhaustedError,
     MaintainerError,
     UnfinishedError,
+    UnknownCacheError,
 )
+from maintainer.graph.runs import forget_run
 from maintainer.logs import log_context
 from maintainer.report import Report
 from maintainer.report.reasons import format_reason
@@ -34,7 +36,8 @@ async def collect(
     A dry run is the same run, which stops after the plan. `accept_loss` turns the mass-deletion
     guard off. `repair` only rewrites indexes that are invalid or reference missing blobs. Errors
     are in the report, whose status is then `failed`. Raises DatabaseError if the database cannot
-    be used.
+    be used,
+    UnknownCacheError if the first run on a cache finds none: then nothing is recorded.
     """
     run = begin(collector, Mode(dry_run, no_sweep or repair, accept_loss, repair))
     with log_context(run=run.report.run, target=collector.store.name):
@@ -49,6 +52,12 @@ async def collect(
                 if not dry_run:
                     await rewrite_indexes(run, marked, plan)
                     await sweep_entries(run, marked)
+        except UnknownCacheError as error:
+            with run.database.begin() as connection:
+                was_first = forget_run(connection, run.report.run)
+            if was_first:
+                raise  # A name that was never right needs no history.
+            run.report.problems.append(str(error))
         except BudgetExhaustedError as error:
             # Only listing raises this. Part of a list is useless, so nothing was recorded.
             run.budget.stop(error.reason)

@@ -39,6 +39,10 @@ class StoreError(MaintainerError):
     """The store could not be reached, or sent a malformed response."""
 
 
+class UnknownCacheError(StoreError):
+    """There is no such cache, or the token may not know of it: its name may be misspelled."""
+
+
 class UnreadableError(StoreError):
     """Something exists and could not be read, for a reason that may be permanent."""
 

@@ -43,6 +43,7 @@ from maintainer.database_url import DEFAULT, PREFIX, check_database
 from maintainer.errors import UsageError
 from maintainer.model.limits import KeepFree, ToolRule
 from maintainer.sanitize import printable
+from maintainer.validation import explain
 
 DEFAULT_API_URL = "https://api.github.com"
 Source = Literal["command line", "environment", "file"]
@@ -66,6 +67,8 @@ _PART = re.compile(r"(\d+)\s*(\w)", re.ASCII)
 _STORE = re.compile(r"[a-z][a-z0-9]*(:|$)", re.ASCII)
 _SHARE = re.compile(r"(\d{1,2}(?:\.\d{1,6})?)\s*%", re.ASCII)
 _HAS_UNIT = re.compile(r"\d[\d.]*\s*[a-zA-Z]+", re.ASCII)
+_FIELD = re.compile(r'"(\w+)"')
+_PLACE = re.compile(r"\(at (line \d+, column \d+|end of document)\)$")
 _CRON_FIELDS = 5
 _CRON_FORM = "of five fields such as '30 3 * * *'"
 _ANY_DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -130,8 +133,23 @@ def _split(value: object) -> object:
 def _check_store(place: str) -> str:
     """Accept any text of the right form; the registry of stores checks the kind."""
     if not _STORE.match(place):
-        raise ValueError("is not a valid store; use github, or local:DIR for a directory")
+        hint = suggest_store(place) or "use github, or local:DIR for a directory"
+        raise ValueError(f"is not a valid store; {hint}")
     return place
+
+
+def suggest_store(place: str) -> str:
+    """Return a question about something that is not a store, but looks like a directory."""
+    if place.startswith(("/", "./", "../", "~/")) or _is_directory(Path(place)):
+        return f"did you mean {printable(f'local:{place}')}?"
+    return ""
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def check_cron(text: str) -> str:
@@ -703,11 +721,17 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
     except ValidationError as error:
         raise UsageError(_format_problem(error, path)) from None
     except SettingsError as error:
-        raise UsageError(f"environment: {error}: it is not valid JSON") from None
+        field = _FIELD.search(str(error))
+        variable = f"{PREFIX}{field[1].upper()}" if field else "a variable"
+        raise UsageError(f"environment: {variable} is not valid JSON") from None
     except RecursionError:
         raise UsageError(f"{path or 'environment'}: a value is nested too deeply") from None
-    except (ValueError, OSError) as error:  # Invalid TOML or UTF-8, or a number of too many digits.
-        raise UsageError(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # Invalid TOML or UTF-8, or a number of too many digits.
+        place = _PLACE.search(str(error))
+        where = f": see {place[1]}" if place else ""
+        raise UsageError(f"{path} is not a valid TOML file{where}") from None
 
 
 def _format_problem(error: ValidationError, path: Path | None) -> str:
@@ -718,8 +742,7 @@ def _format_problem(error: ValidationError, path: Path | None) -> str:
     setting = f"setting {_format_key(problem['loc'])}"
     if problem["type"] == "missing":
         return f"{setting} is missing"
-    message = problem["msg"].removeprefix("Value error, ").replace("\n", " ")
-    return f"{setting}: {message[0].lower()}{message[1:]}"
+    return f"{setting}: {explain(problem)}"
 
 
 def _format_key(path: tuple[int | str, ...]) -> str:

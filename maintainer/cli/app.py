@@ -21,10 +21,28 @@ from maintainer.cli import (
     tools,
     usage,
 )
+from maintainer.cli.help import DATABASE, LOOK, MAINTAIN, SET_UP, TRY, Command, Group
 from maintainer.errors import MaintainerError
+
+_COMMANDS = {
+    SET_UP: (setup.init, setup.doctor),
+    MAINTAIN: (gc.gc, scopes.forget, service.serve, service.schedule),
+    LOOK: (
+        usage.usage,
+        simulate.simulate,
+        inspect.report,
+        inspect.why,
+        inspect.tree,
+        inspect.diff,
+        inspect.runs,
+    ),
+    TRY: (tools.demo, tools.emulator),
+}
+"""In the order of the help."""
 
 app = typer.Typer(
     name="maintainer",
+    cls=Group,
     help="Keep BuildKit's build caches whole, in GitHub Actions and in directories: merge their "
     "indexes, drop what is gone, delete what is unreferenced.",
     no_args_is_help=True,
@@ -33,27 +51,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    gc.gc,
-    inspect.report,
-    inspect.why,
-    inspect.tree,
-    inspect.diff,
-    inspect.runs,
-    usage.usage,
-    simulate.simulate,
-    scopes.forget,
-    setup.init,
-    setup.doctor,
-    service.serve,
-    service.schedule,
-    tools.demo,
-    tools.emulator,
-):
-    # The list of commands shows all of it: Typer would cut it off.
-    app.command(short_help=cleandoc(command.__doc__ or ""))(command)
-app.add_typer(config.config, name="config")
-app.add_typer(database.db, name="db")
+for panel, commands in _COMMANDS.items():
+    for command in commands:
+        # The list of commands shows the first sentence, the command's own help all of it.
+        sentence, _, _ = cleandoc(command.__doc__ or "").replace("\n", " ").partition(". ")
+        app.command(cls=Command, short_help=sentence.rstrip("."), rich_help_panel=panel)(command)
+app.add_typer(config.config, name="config", rich_help_panel=SET_UP)
+app.add_typer(database.db, name="db", rich_help_panel=DATABASE)
 
 
 def main() -> None:
@@ -63,17 +67,43 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            app()
+            status = app(standalone_mode=False)
         finally:
             sys.stdout.flush()
     except MaintainerError as error:
         _print_error(str(error))
         sys.exit(error.exit_status)
+    except typer.TyperException as error:
+        _print_usage_error(error)
+        sys.exit(error.exit_code)
     except OSError as error:
         _print_error(f"{error.filename or 'the output'}: {error.strerror or error}")
         # Otherwise Python would try again to write the rest, and print an error of its own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    sys.exit(status)
+
+
+def _print_usage_error(error: typer.TyperException) -> None:
+    """Print what is wrong with the command line like any other error, and where help is."""
+    message, context = _find_message(error), getattr(error, "ctx", None)
+    if "\n" in message:  # The help of a group, which was named without a command.
+        typer.echo(message, err=True)
+        return
+    pause = "" if message.endswith("?") else ";"
+    where = f"{pause} see `{context.command_path} --help`" if context else ""
+    _print_error(f"{message[:1].lower()}{message[1:]}{where}")
+
+
+def _find_message(error: typer.TyperException) -> str:
+    """Return what is wrong, in our words where a validator has found it."""
+    if (find := getattr(error.__cause__, "errors", None)) and isinstance(error, typer.BadParameter):
+        from maintainer.validation import explain
+
+        (problem, *_) = find()
+        name = error.param.opts[0] if error.param else "a value"
+        return f"{name}: {explain(problem)}"
+    return error.format_message().rstrip(".")
 
 
 def _print_error(text: str) -> None:

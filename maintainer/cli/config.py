@@ -4,13 +4,16 @@ from typing import Annotated
 
 import typer
 
+from maintainer.cli.help import Command, Group
 from maintainer.cli.options import ConfigOption, DatabaseOption, JsonOption, read_settings
 from maintainer.cli.output import print_json
 
-config = typer.Typer(help="Show the settings.", no_args_is_help=True, rich_markup_mode=None)
+config = typer.Typer(
+    cls=Group, help="Show the settings.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
-@config.command()
+@config.command(cls=Command)
 def show(
     *,
     config: ConfigOption = None,

@@ -2,12 +2,15 @@
 
 import typer
 
+from maintainer.cli.help import Command, Group
 from maintainer.cli.options import ConfigOption, DatabaseOption, find_database
 
-db = typer.Typer(help="Maintain the database.", no_args_is_help=True, rich_markup_mode=None)
+db = typer.Typer(
+    cls=Group, help="Maintain the database.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
-@db.command()
+@db.command(cls=Command)
 def upgrade(*, config: ConfigOption = None, database: DatabaseOption = None) -> None:
     """Upgrade the schema to this version; every run does so when it starts."""
     from maintainer.cli.opening import open_database
@@ -16,7 +19,7 @@ def upgrade(*, config: ConfigOption = None, database: DatabaseOption = None) -> 
         typer.echo(f"{opened.path} is at revision {opened.revision()}")
 
 
-@db.command()
+@db.command(cls=Command)
 def current(*, config: ConfigOption = None, database: DatabaseOption = None) -> None:
     """Print the revision of the schema."""
     from maintainer.graph.database import Database

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maintainer.cli.help import HOW_MUCH, OUTPUT, WHAT, WHERE
 from maintainer.cli.options import (
     ConfigOption,
     DatabaseOption,
@@ -28,15 +29,23 @@ def gc(
     *,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", "-n", help="Print the plan, and change nothing in the cache."),
+        typer.Option(
+            "--dry-run",
+            "-n",
+            help="Print the plan, and change nothing in the cache.",
+            rich_help_panel=WHAT,
+        ),
     ] = False,
-    no_sweep: Annotated[bool, typer.Option("--no-sweep", help="Delete nothing.")] = False,
+    no_sweep: Annotated[
+        bool, typer.Option("--no-sweep", help="Delete nothing.", rich_help_panel=WHAT)
+    ] = False,
     repair: Annotated[
         bool,
         typer.Option(
             "--repair",
             help="Only rewrite indexes that are invalid or reference missing blobs; merge and "
             "delete nothing.",
+            rich_help_panel=WHAT,
         ),
     ] = False,
     grace: Annotated[
@@ -44,6 +53,7 @@ def gc(
         typer.Option(
             help="How long an entry must be unreferenced before it is deleted, such as 24h.",
             metavar="DURATION",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     store: Annotated[
@@ -52,6 +62,7 @@ def gc(
             help="Where the cache is: github, as the environment says, or local:DIR, a "
             "directory that BuildKit exports to with type=local. [default: github]",
             metavar="STORE",
+            rich_help_panel=WHERE,
         ),
     ] = None,
     merged_tag: Annotated[
@@ -60,17 +71,21 @@ def gc(
             help="The tag of a directory to write the merge of all others to, for builds to "
             "import; '' turns it off. [default: maintained]",
             metavar="TAG",
+            rich_help_panel=WHERE,
         ),
     ] = None,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Check the content of each blob of a directory."),
+        typer.Option(
+            "--verify", help="Check the content of each blob of a directory.", rich_help_panel=WHAT
+        ),
     ] = False,
     scope: Annotated[
         list[str] | None,
         typer.Option(
             help="A scope to look up if the service cannot list entries; may be repeated.",
             metavar="SCOPE",
+            rich_help_panel=WHERE,
         ),
     ] = None,
     merged_scope: Annotated[
@@ -79,6 +94,7 @@ def gc(
             help="The scope to write the merge of all others to, for builds to import; '' turns "
             "it off. [default: maintained]",
             metavar="SCOPE",
+            rich_help_panel=WHERE,
         ),
     ] = None,
     max_requests: Annotated[
@@ -87,6 +103,7 @@ def gc(
             help="Send at most this many requests; defer the rest to the next run.",
             min=1,
             metavar="NUMBER",
+            rich_help_panel=HOW_MUCH,
         ),
     ] = None,
     deadline: Annotated[
@@ -94,16 +111,23 @@ def gc(
         typer.Option(
             help="Start nothing new after this time, such as 10m; defer the rest to the next run.",
             metavar="DURATION",
+            rich_help_panel=HOW_MUCH,
         ),
     ] = None,
     accept_loss: Annotated[
         bool,
-        typer.Option("--accept-loss", help="Continue even if most known entries are gone."),
+        typer.Option(
+            "--accept-loss",
+            help="Continue even if most known entries are gone.",
+            rich_help_panel=WHAT,
+        ),
     ] = False,
     github: Annotated[
         bool,
         typer.Option(
-            "--github", help="Report to the workflow: job summary, step outputs, annotations."
+            "--github",
+            help="Report to the workflow: job summary, step outputs, annotations.",
+            rich_help_panel=OUTPUT,
         ),
     ] = False,
     config: ConfigOption = None,

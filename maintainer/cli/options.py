@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from maintainer.cli.help import OUTPUT
 from maintainer.database_url import DEFAULT, check_database, is_configured
 from maintainer.errors import UsageError
 from maintainer.sanitize import printable
@@ -24,14 +25,21 @@ DatabaseOption = Annotated[
         metavar="FILE",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Log more to stderr.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=OUTPUT)
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Log more to stderr.", rich_help_panel=OUTPUT)
+]
 LogFormatOption = Annotated[
     Literal["text", "json"] | None,
     typer.Option(
         "--log-format",
         help="The format of log lines on stderr, for people or for machines. [default: text]",
+        rich_help_panel=OUTPUT,
     ),
 ]
 

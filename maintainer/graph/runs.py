@@ -78,6 +78,16 @@ def begin_run(connection: Connection, target_id: int, now: datetime, *, dry_run:
     return int(added.scalar_one())
 
 
+def forget_run(connection: Connection, run: int) -> bool:
+    """Remove a run and its target, if it was the first; return whether it was."""
+    target_id = connection.execute(_TARGET_OF_FIRST, {"run": run}).scalar()
+    if target_id is None:
+        return False
+    connection.execute(_FORGET_RUN, {"run": run})
+    connection.execute(_FORGET_TARGET, {"target": target_id})
+    return True
+
+
 def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan) -> None:
     """Record the state of each entry, its reason, and since when it is unreferenced.
 
@@ -273,6 +283,13 @@ _HAS_GONE = select(
     exists().where(ENTRY.c.target_id == _target, ENTRY.c.missing_since == bindparam("at"))
 )
 _BEGIN = insert(RUN).returning(RUN.c.id)
+_OTHER = RUN.alias("other")
+_TARGET_OF_FIRST = select(RUN.c.target_id).where(
+    RUN.c.id == bindparam("run"),
+    ~exists().where(_OTHER.c.target_id == RUN.c.target_id, _OTHER.c.id != RUN.c.id),
+)
+_FORGET_RUN = delete(RUN).where(RUN.c.id == bindparam("run"))
+_FORGET_TARGET = delete(TARGET).where(TARGET.c.id == bindparam("target"))
 
 _entry = update(ENTRY).where(ENTRY.c.target_id == _target, ENTRY.c.store_id == _at)
 _MARK = _entry.values(

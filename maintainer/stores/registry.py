@@ -1,7 +1,7 @@
 """The kinds of stores. A new one is added by one line of `KINDS`."""
 
 from maintainer.errors import UsageError
-from maintainer.settings import Settings, TargetSettings
+from maintainer.settings import Settings, TargetSettings, suggest_store
 from maintainer.stores.github.kind import GITHUB
 from maintainer.stores.kind import Connection, StoreKind
 from maintainer.stores.local.kind import LOCAL
@@ -60,4 +60,5 @@ def kind_of(store: str, key: str = "store") -> StoreKind:
         if kind.name == name and bool(colon and place) == kind.has_place:
             return kind
     forms = [kind.form for kind in KINDS]
-    raise UsageError(f"setting {key}: must be {', or '.join(forms)}")
+    problem = suggest_store(store) or f"must be {', or '.join(forms)}"
+    raise UsageError(f"setting {key}: {problem}")

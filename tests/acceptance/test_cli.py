@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,11 +20,13 @@ import typer
 from maintainer import __version__
 from maintainer.cacheconfig import encode
 from maintainer.cli.app import app
+from maintainer.cli.help import EXAMPLES
 from maintainer.demo import load_history, seed
 from maintainer.emulator.server import Running, serve_in_thread
 from maintainer.emulator.state import ActionsCache
 from tests import processes
 from tests.commands import Outcome, run_here
+from tests.recorded import DATA
 from tests.snapshots import MAIN, MERGE, SIGNED_WEB, WEB, Chain, an_index, blob_key
 
 COMMAND = Path(sys.executable).with_name("maintainer")
@@ -162,9 +167,76 @@ def test_bad_usage_is_told_on_stderr_with_status_2(
     outcome = bare(*arguments)
 
     assert outcome.status == 2
-    assert outcome.out == ""
-    assert named in outcome.err
+    assert named in outcome.problem
+    assert " --help`" in outcome.problem
+    assert "Input should" not in outcome.problem
     assert list(bare.folder.iterdir()) == []
+
+
+def test_help_has_groups_examples_variables_and_statuses(bare: Shell) -> None:
+    first = bare("--help").out
+    for title in ("Set up:", "Maintain:", "Examples:", "Environment:", "Exit status:"):
+        assert f"\n{title}\n" in first
+    assert first.index("  init ") < first.index("  gc ") < first.index("  report ")
+    for title in ("What to do:", "Which cache:", "Output:", "Examples:", "Exit status:"):
+        assert f"\n{title}\n" in bare("gc", "--help").out
+    for path in COMMANDS:
+        out = bare(*path, "--help").out
+        assert "<bool>" not in out
+        assert "x>=" not in out
+
+
+@pytest.mark.parametrize("name", EXAMPLES, ids=lambda name: name or "maintainer")
+def test_every_example_of_the_help_can_be_parsed(name: str) -> None:
+    for line, explanation in EXAMPLES[name]:
+        program, *words = shlex.split(line.partition(" > ")[0])
+        assert (program, bool(explanation)) == ("maintainer", True)
+        depth = max(n for n in range(1, len(words) + 1) if tuple(words[:n]) in COMMANDS)
+        assert " ".join(words[:depth]) == name or not name
+        COMMANDS[tuple(words[:depth])].make_context(name, words[depth:])
+
+
+@pytest.mark.parametrize(
+    ("store", "hint"),
+    [
+        ("/var/cache", "did you mean local:/var/cache?"),
+        ("here", "did you mean local:here?"),
+        ("nowhere", "must be github, or local:DIR for the directory DIR"),
+        ("Nowhere", "is not a valid store; use github, or local:DIR for a directory"),
+    ],
+)
+def test_a_directory_without_its_prefix_is_recognized(bare: Shell, store: str, hint: str) -> None:
+    (bare.folder / "here").mkdir()
+
+    outcome = bare("gc", "--store", store)
+
+    assert outcome.status == 2
+    assert outcome.problem == f"setting store: {hint}" or outcome.problem.endswith(hint)
+
+
+@pytest.mark.parametrize("store", ["local:here", "local:nowhere"])
+def test_a_target_that_was_never_one_records_no_run(bare: Shell, store: str) -> None:
+    (bare.folder / "here").mkdir()
+
+    outcome = bare("gc", "--store", store, "--quiet")
+
+    assert outcome.status == 1
+    assert "here" in outcome.problem
+    assert bare("db", "upgrade").status == 0
+    assert bare("runs", "--json").json == []
+
+
+def test_a_target_that_has_gone_records_a_run_that_failed(tmp_path: Path) -> None:
+    with tarfile.open(DATA / "local-cache.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    shell = Shell(tmp_path, {})
+    assert shell("gc", "--store", "local:localcache").status == 0
+    shutil.rmtree(tmp_path / "localcache")
+    (tmp_path / "localcache").mkdir()
+
+    assert shell("gc", "--store", "local:localcache").status == 1
+
+    assert [run["status"] for run in shell("runs", "--json").json] == ["failed", "done"]
 
 
 def test_the_version_is_told(bare: Shell) -> None:

@@ -297,7 +297,7 @@ def test_rules_of_other_tools_are_values(file: Write) -> None:
         ("keep_newest = 2", "prefix in [[room.rules]] number 1 is missing"),
         (
             'prefix = ""\nkeep_newest = 2',
-            "prefix in [[room.rules]] number 1: string should have at",
+            "prefix in [[room.rules]] number 1: must not be empty",
         ),
         (
             'prefix = "a"',
@@ -305,13 +305,16 @@ def test_rules_of_other_tools_are_values(file: Write) -> None:
         ),
         (
             'prefix = "a"\nkeep_newest = 0',
-            "keep_newest in [[room.rules]] number 1: input should be",
+            "keep_newest in [[room.rules]] number 1: must be at least 1",
         ),
         (
             'prefix = "a"\nunused_for = "soon"',
             "unused_for in [[room.rules]] number 1: is not a valid duration",
         ),
-        ('prefix = "a"\nmax_bytes = 0', "max_bytes in [[room.rules]] number 1: input should be"),
+        (
+            'prefix = "a"\nmax_bytes = 0',
+            "max_bytes in [[room.rules]] number 1: must be more than 0",
+        ),
         (
             'prefix = "buildkit-blob-1-sha256"\nkeep_newest = 1',
             "prefix in [[room.rules]] number 1: is the beginning of BuildKit's keys; rules are",
@@ -352,7 +355,7 @@ def test_an_unknown_key_of_a_table_is_named(file: Write) -> None:
     [
         ("grace", '"soon"', "is not a valid duration; use 90s, 30m, 24h, 7d, 2w or 1d12h"),
         ("grace", "1.5", "is not a valid duration"),
-        ("grace", '"999999d"', "should be less than or equal to 3650 days"),
+        ("grace", '"999999d"', "must be at most 3650 days"),
         (
             "database",
             '"postgresql://user:SECRET@host/db"',
@@ -360,18 +363,18 @@ def test_an_unknown_key_of_a_table_is_named(file: Write) -> None:
         ),
         ("database", '"sqlite:///"', "is not a valid SQLite file"),
         ("database", '"sqlite:///:memory:"', "is not a valid SQLite file"),
-        ("generation_gap", "0", "should be greater than or equal to 1"),
-        ("generation_gap", "10001", "should be less than or equal to 10000"),
-        ("generation_gap", '"many SECRET"', "should be a valid integer"),
-        ("scopes", "1", "should be a valid tuple"),
-        ("scopes", "[1]", "should be a valid string"),
+        ("generation_gap", "0", "must be at least 1"),
+        ("generation_gap", "10001", "must be at most 10000"),
+        ("generation_gap", '"many SECRET"', "is not a whole number"),
+        ("scopes", "1", "must be a list"),
+        ("scopes", "[1]", "must be text"),
         ("scopes", "'[\"SECRET]'", "is not a valid JSON list"),
-        ("quota", '"much"', "could not parse value and unit from byte string"),
-        ("quota", "0", "should be greater than 0"),
-        ("rest_share", "1.5", "should be less than or equal to 1"),
-        ("max_requests", "0", "should be greater than or equal to 1"),
-        ("deadline", '"0s"', "should be greater than 0 seconds"),
-        ("log_format", '"xml"', "should be 'text' or 'json'"),
+        ("quota", '"much"', "is not a valid size; use 10GB"),
+        ("quota", "0", "must be more than 0"),
+        ("rest_share", "1.5", "must be at most 1"),
+        ("max_requests", "0", "must be at least 1"),
+        ("deadline", '"0s"', "must be more than 0 seconds"),
+        ("log_format", '"xml"', "must be 'text' or 'json'"),
     ],
 )
 def test_a_bad_value_in_the_file_is_named_and_not_shown(
@@ -402,7 +405,7 @@ def test_a_bad_table_in_the_environment_is_named_and_not_shown(
 
     problem = _problem()
 
-    assert '"serve"' in problem
+    assert problem == "environment: MAINTAINER_SERVE is not valid JSON"
     assert SECRET not in problem
 
 
@@ -432,7 +435,7 @@ def test_a_variable_that_is_no_setting_is_named_and_its_value_not_shown(
 def test_a_file_that_is_no_toml_is_named(file: Write, content: str | bytes) -> None:
     path = file(content)
 
-    assert _problem(path).startswith(f"{path} cannot be read: ")
+    assert _problem(path).startswith(f"{path} is not a valid TOML file")
 
 
 def test_a_file_that_does_not_exist_is_named(

@@ -19,7 +19,7 @@ from aiolimiter import AsyncLimiter
 
 from maintainer.cacheconfig import ENTRY_VERSION, IndexKey, Ref, hash_ref, parse_key
 from maintainer.concurrency import MAX_CONCURRENT, for_each
-from maintainer.errors import StoreError
+from maintainer.errors import StoreError, UnknownCacheError
 from maintainer.model.entry import Listing, StoredEntry, StoreLimits
 from maintainer.spool import Mapped, NumberSet, Spool
 from maintainer.stores.github.answers import Answer, malformed, parse, refused
@@ -371,7 +371,7 @@ class _Reader:
         """Read one page of the list."""
         self._check(answer, "refused the list of caches", "actions: read")
         if answer.status == HTTPStatus.NOT_FOUND:
-            raise StoreError(
+            raise UnknownCacheError(
                 "GitHub's API does not know the repository (HTTP 404): check its name, and that "
                 f"{answer.token_env} may read it"
             )

@@ -15,7 +15,7 @@ import anyio.lowlevel
 from maintainer.cacheconfig import NO_REF, BlobKey, Digest, UploadKey
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import IMPORT_LIMIT
-from maintainer.errors import StoreError, UnfinishedError, UsageError
+from maintainer.errors import StoreError, UnfinishedError, UnknownCacheError, UsageError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
@@ -336,6 +336,8 @@ async def _check_layout(files: Files, sleep: Sleep) -> None:
     for attempt in range(_ATTEMPTS):
         try:
             content, _ = files.read("oci-layout", limit=4096)
+        except MissingError as error:
+            raise UnknownCacheError(f"{files.path} is not an OCI image layout: {error}") from None
         except StoreError as error:
             raise StoreError(f"{files.path} is not an OCI image layout: {error}") from None
         if b'"imageLayoutVersion"' in content:
