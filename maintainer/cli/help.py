@@ -79,8 +79,8 @@ EXAMPLES: Mapping[str, Rows] = {
         ("maintainer serve --once", "what is due, for a timer of your own"),
     ),
     "emulator": (
-        ("maintainer emulator --history", "with the builds of `maintainer demo`"),
-        ("maintainer emulator --listen 127.0.0.1:0", "on a free port"),
+        ("maintainer emulator --history -- maintainer gc", "a run on the builds of the demo"),
+        ("maintainer emulator > emulator.env &", "for several commands: print the variables"),
     ),
 }
 """By the names of commands; the empty name is the program itself."""

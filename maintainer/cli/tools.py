@@ -27,9 +27,19 @@ def demo(*, verbose: VerboseOption = False) -> None:
 
 def emulator(
     *,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Run this with the variables, after `--`, and end with it.", metavar="COMMAND"
+        ),
+    ] = None,
     listen: Annotated[
-        str, typer.Option(help="A loopback address.", metavar="HOST:PORT")
-    ] = "127.0.0.1:8080",
+        str | None,
+        typer.Option(
+            help="A loopback address. [default: 127.0.0.1:8080; a free port with COMMAND]",
+            metavar="HOST:PORT",
+        ),
+    ] = None,
     quota: Annotated[
         int | None,
         typer.Option(help="Bytes above which entries are evicted. [default: 10 GB]", min=0),
@@ -56,11 +66,13 @@ def emulator(
         bool, typer.Option("--history", help="Start with the recorded builds of `maintainer demo`.")
     ] = False,
 ) -> None:
-    """Serve an Actions cache on loopback, and print the variables that a client needs."""
+    """Serve an Actions cache on loopback, and print the variables that a client needs, or run a
+    command with them.
+    """
     from maintainer.emulator.command import run_emulator
 
-    run_emulator(
-        listen,
+    status = run_emulator(
+        listen or ("127.0.0.1:0" if command else "127.0.0.1:8080"),
         quota,
         ref=ref,
         service=service.value,
@@ -68,4 +80,7 @@ def emulator(
         history=history,
         closed_pulls=closed_pull or (),
         deleted_refs=deleted_ref or (),
+        command=command or (),
     )
+    if status:
+        raise typer.Exit(status)

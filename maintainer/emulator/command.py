@@ -1,8 +1,13 @@
-"""`maintainer emulator`: serve on loopback until interrupted."""
+"""`maintainer emulator`: serve on loopback, until interrupted or as long as a command runs."""
 
 import ipaddress
+import os
+import shutil
+import signal
+import subprocess
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,9 +15,12 @@ from maintainer.emulator.faults import NO_FAULTS, load_faults
 from maintainer.emulator.server import LOOPBACK, REPOSITORY, Emulator, Service
 from maintainer.emulator.state import DEFAULT_QUOTA, ActionsCache
 from maintainer.errors import UsageError
-from maintainer.signals import STOP, received
+from maintainer.sanitize import printable
+from maintainer.signals import STOP, Queue, received
 
 _MAX_PORT = 65_535
+_SHELL = 128
+"""Shells add this to the number of a signal."""
 
 
 def run_emulator(
@@ -26,14 +34,20 @@ def run_emulator(
     history: bool = False,
     closed_pulls: Iterable[int] = (),
     deleted_refs: Iterable[str] = (),
-) -> None:
+    command: Sequence[str] = (),
+) -> int:
     """Serve at `listen` (`127.0.0.1:PORT`), and print what a client on `ref` needs to know.
+
+    With a `command`, run it with these variables instead, serve as long as it runs, and return its
+    exit status; it is that of a shell if a signal ended it.
 
     `history` starts with the recorded builds. Pull requests, branches and tags that are not named
     are open, or exist. `faults` is the file of a fault plan. Ctrl-C and
-    SIGTERM end it. Raises UsageError if `listen` is not a free loopback address, or the plan is
-    invalid.
+    SIGTERM end it. Raises UsageError if `listen` is not a free loopback address, the plan is
+    invalid, or there is no such command.
     """
+    if command and shutil.which(command[0]) is None:
+        raise UsageError(f"{printable(command[0])}: there is no such command")
     plan = load_faults(faults) if faults else NO_FAULTS
     host, port = parse_listen(listen)
     cache = ActionsCache(quota=DEFAULT_QUOTA if quota is None else quota)
@@ -50,11 +64,29 @@ def run_emulator(
     emulator.faults.inject(plan)
     environment = emulator.environment(ref, service=service, repository=repository)
     with received(*STOP) as signals, emulator.serving():
+        if command:
+            return _run(command, environment, signals)
         for name, value in environment.items():
             quoted = value.replace("'", r"'\''")
             sys.stdout.write(f"export {name}='{quoted}'\n")
         sys.stdout.flush()
         signals.get()
+    return 0
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], signals: Queue) -> int:
+    """Run a command with more variables; SIGTERM is passed on, and a terminal sends it Ctrl-C."""
+    with subprocess.Popen(command, env=os.environ | environment) as process:  # noqa: S603 - the user's own
+
+        def wait() -> None:
+            process.wait()
+            signals.put(None)
+
+        threading.Thread(target=wait, name="command", daemon=True).start()
+        while received := signals.get():
+            if received == signal.SIGTERM:
+                process.send_signal(received)
+    return process.returncode if process.returncode >= 0 else _SHELL - process.returncode
 
 
 def _fill(cache: ActionsCache) -> None:

@@ -61,3 +61,39 @@ def test_a_port_that_is_taken_is_said_in_one_line() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port}"):
             run_emulator(f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ("import os; os.environ['ACTIONS_RUNTIME_TOKEN']; exit('127' in os.environ['X'])", 1),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 128 + signal.SIGKILL),
+        ("pass", 0),
+    ],
+    ids=["a status of its own", "a signal", "nothing"],
+)
+def test_a_command_gets_the_variables_and_its_status_is_returned(
+    script: str, status: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("X", "127.0.0.1")
+
+    found = run_emulator("127.0.0.1:0", command=[sys.executable, "-c", script])
+
+    assert (found, *capfd.readouterr()) == (status, "", "")
+
+
+def test_sigterm_is_passed_on_to_the_command() -> None:
+    child = (
+        "import os, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); "
+        "os.kill(os.getppid(), signal.SIGTERM); signal.pause()"
+    )
+    parent = (
+        "import sys; from maintainer.emulator.command import run_emulator as run; "
+        f"sys.exit(run('127.0.0.1:0', command=[sys.executable, '-c', {child!r}]))"
+    )
+    assert subprocess.run([sys.executable, "-c", parent], check=False, timeout=60).returncode == 7
+
+
+def test_a_command_that_does_not_exist_is_named() -> None:
+    with pytest.raises(UsageError, match="no-such-command: there is no such command"):
+        run_emulator("127.0.0.1:0", command=["no-such-command"])
