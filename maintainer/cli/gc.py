@@ -164,7 +164,7 @@ def gc(
         mode = Mode(dry_run, no_sweep, accept_loss, repair)
         report, interrupted = run_once(settings, mode, quiet=quiet)
         if report:
-            _print_report(report, json=json, quiet=quiet)
+            _print_report(report, json=json, quiet=quiet, whole=verbose or dry_run)
             if workflow:
                 workflow.tell(report, _simulate(settings.database, report))
     if interrupted.exit_status:
@@ -188,13 +188,17 @@ def _simulate(database: str, report: "Report") -> "Simulation | None":
         return simulate_reported(connection, report)
 
 
-def _print_report(report: "Report", *, json: bool, quiet: bool) -> None:
+def _print_report(report: "Report", *, json: bool, quiet: bool, whole: bool) -> None:
     if json:
         print_json(report)
     elif not quiet:
-        from maintainer.report.terminal import render_report
+        from maintainer.report.terminal import render_report, render_summary, render_verdict
 
-        print_layout(render_report(report))
+        if whole:
+            print_layout(render_report(report))
+            print_layout(render_verdict(report), soft_wrap=True)
+        else:
+            print_layout(render_summary(report), soft_wrap=True)
     elif report.status != "done":
         from maintainer.console import print_error
         from maintainer.report.verdict import format_done

@@ -32,7 +32,13 @@ QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)
 ]
 VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Log more to stderr.", rich_help_panel=OUTPUT)
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Print more: the whole report, and more log lines on stderr.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 LogFormatOption = Annotated[
     Literal["text", "json"] | None,

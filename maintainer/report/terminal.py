@@ -1,4 +1,4 @@
-"""The report on a terminal: one page with the five answers."""
+"""The report on a terminal: one page with the five answers, or a summary of at most ten lines."""
 
 from collections.abc import Iterable, Iterator
 
@@ -18,6 +18,8 @@ from maintainer.sanitize import loggable
 
 _ROWS = 8
 """The maximum number of rows of a table; of the others, only the number is shown."""
+_LINES, _PROBLEMS = 8, 3
+"""Of a summary: the lines above the two of the verdict, and the problems among them."""
 _BAR = 60
 """The width of the quota bar."""
 _STEPS = "▁▂▃▄▅▆▇█"
@@ -48,6 +50,17 @@ _BLOCKS = {
 def render_report(report: Report) -> RenderableType:
     """Format a report."""
     return Group(*_parts(report))
+
+
+def render_summary(report: Report) -> RenderableType:
+    """Format what matters most in at most ten lines, the verdict last, where it stays visible."""
+    lines = [*_summary(report), *_more(report)]
+    return Group(*lines[-_LINES:], *_verdict_lines(report))
+
+
+def render_verdict(report: Report) -> RenderableType:
+    """Format the verdict alone, to end a long output with it."""
+    return Group(Text(""), *_verdict_lines(report))
 
 
 def render_runs(runs: Iterable[RunSummary]) -> RenderableType:
@@ -91,6 +104,15 @@ def _question(number: int) -> Text:
 
 
 def _verdict(report: Report) -> Iterator[RenderableType]:
+    yield from _verdict_lines(report)
+    yield Text(_which(report), style="dim")
+    for problem in report.problems:
+        yield _problem(problem)
+    for note in report.notes:
+        yield Text(f"Note: {loggable(note.sentence, limit=1_000)}")
+
+
+def _verdict_lines(report: Report) -> Iterator[Text]:
     verdict = report.verdict or judge(report)
     level = LEVELS[verdict.level]
     yield Text.assemble(
@@ -98,15 +120,38 @@ def _verdict(report: Report) -> Iterator[RenderableType]:
     )
     if verdict.advice:
         yield Text(f"To do: {loggable(verdict.advice, limit=1_000)}", style="bold")
+
+
+def _which(report: Report) -> str:
     dry = ", a dry run" if report.dry_run else ""
-    yield Text(
-        f"Run {report.run}{dry} on {loggable(report.target)}, {format_moment(report.started_at)}.",
-        style="dim",
-    )
-    for problem in report.problems:
-        yield Text(f"Problem: {loggable(problem, limit=1_000)}", style="red")
-    for note in report.notes:
+    moment = format_moment(report.started_at)
+    return f"Run {report.run}{dry} on {loggable(report.target)}, {moment}."
+
+
+def _problem(text: str) -> Text:
+    return Text(f"Problem: {loggable(text, limit=1_000)}", style="red")
+
+
+def _summary(report: Report) -> Iterator[Text]:
+    yield Text(_which(report), style="dim")
+    if report.space:
+        used, quota = format_size(report.space.used), page.format_quota(report.space)
+        yield Text(f"{used} of {quota} are used.")
+    for line in page.format_changes(report):
+        yield Text(loggable(line, limit=1_000))
+    if report.trend.evictions:
+        yield Text(page.format_evictions(report))
+
+
+def _more(report: Report) -> Iterator[Text]:
+    """Return what went wrong, and where the rest is."""
+    for problem in report.problems[:_PROBLEMS]:
+        yield _problem(problem)
+    omitted = len(report.problems) + len(report.notes) - _PROBLEMS
+    for note in report.notes[: max(0, _PROBLEMS - len(report.problems))]:
         yield Text(f"Note: {loggable(note.sentence, limit=1_000)}")
+    others = f" ({format_count(omitted, 'more problem or note', 'more problems or notes')})"
+    yield Text(f"More: `maintainer report`, or -v{others if omitted > 0 else ''}", style="dim")
 
 
 def _space(report: Report) -> Iterator[RenderableType]:

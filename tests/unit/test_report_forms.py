@@ -18,7 +18,7 @@ from maintainer.report.html import render_html
 from maintainer.report.json import SCHEMA, make_schema, to_json
 from maintainer.report.markdown import MAX_BYTES, render_markdown
 from maintainer.report.model import NoteReport
-from maintainer.report.terminal import render_report
+from maintainer.report.terminal import render_report, render_summary
 from maintainer.sanitize import printable
 from tests.nasty import NASTY
 from tests.reports import a_report, an_index
@@ -37,6 +37,7 @@ def _terminal(report: Report, width: int = 200) -> str:
     console = Console(width=width, force_terminal=True, color_system=None, legacy_windows=False)
     with console.capture() as capture:
         console.print(render_report(report))
+        console.print(render_summary(report))
     return capture.get()
 
 
