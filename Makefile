@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # uv is quick, but it does not read pip's configuration, such as the address of a mirror.
 install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(BIN)/pip install --quiet $(1)
 
-.PHONY: help demo test check audit coverage soak fuzz bench docs act lock clean
+.PHONY: help demo dist test check audit coverage soak fuzz bench docs act lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -31,6 +31,9 @@ $(VENV)/.installed: $(VENV)/.runs requirements.txt
 
 demo: $(VENV)/.runs ## see what a run does, on a recorded history; no account, no network
 	$(BIN)/maintainer demo
+
+dist: $(VENV)/.runs ## build the sdist and the wheel into dist/
+	$(BIN)/python -m hatchling build --directory dist
 
 test: check $(VENV)/.installed ## everything that CI runs: format, lint, types, tests (about six minutes on two cores)
 	$(BIN)/pytest -n auto -m "not soak"

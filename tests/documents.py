@@ -29,11 +29,17 @@ DOCS = ROOT / "docs"
 DOCUMENTS = [README, *sorted(DOCS.glob("*.md"))]
 ACTION = ROOT / "action.yml"
 EXAMPLES = ROOT / "examples"
-NAMING_THE_OWNER = [*DOCUMENTS, *sorted(EXAMPLES.glob("*.yml"))]
+NAMING_THE_OWNER = [
+    *DOCUMENTS,
+    *sorted(EXAMPLES.glob("*.yml")),
+    ROOT / "pyproject.toml",
+    ROOT / ".github" / "CODEOWNERS",
+]
 """Generated documents, and files to copy: all that says where this project is."""
 QUERIES = ROOT / "config" / "queries.sql"
 
 _OWNER = re.compile(r"(?<=uses: )[\w.-]+/maintainer(?=[@/])|(?<=github\.com/)[\w.-]+/maintainer\b")
+_CODE_OWNER = re.compile(r"(?<=^\* @)[\w-]+", re.MULTILINE)
 _PART = re.compile(r"^<!-- ([\w ]+): made by `make docs` -->$", re.MULTILINE)
 _ENTRY = re.compile(r"^  ([\w-]+):\n    description: (.+)\n(?:    default: (.+)\n)?", re.MULTILINE)
 _VIEWS = {
@@ -57,7 +63,8 @@ def generated(text: str) -> str:
         _, found_end, after = rest.partition(end)
         assert found_end, f"there is no {end}"
         text = f"{before}{begin}\n{PARTS[name]()}\n{end}{after}"
-    return _OWNER.sub(REPOSITORY, text)
+    text = _OWNER.sub(REPOSITORY, text)
+    return _CODE_OWNER.sub(REPOSITORY.partition("/")[0], text)
 
 
 def _settings() -> str:

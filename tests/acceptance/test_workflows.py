@@ -19,7 +19,7 @@ _WORKFLOWS = [*_TO_COPY, *sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 _ACTION = ROOT / "action.yml"
 _PIN = re.compile(r"uses: ([\w-]+/[\w-]+)[\w/-]*@(.+)$", re.MULTILINE)
 _PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
-_OURS = re.compile(rf"\./ # .+|{REPOSITORY}@v0")
+_OURS = re.compile(rf"\./[\w.-]* # .+|{REPOSITORY}@v0")
 
 each_workflow = pytest.mark.parametrize("workflow", _WORKFLOWS, ids=lambda path: path.name)
 each_file = pytest.mark.parametrize("file", [*_WORKFLOWS, _ACTION], ids=lambda path: path.name)

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The first step of a release: writes the commit into the package, so that `maintainer init` can pin
+# it, and the notes of this version to notes.md. Needs GITHUB_REF_NAME, the tag, and GITHUB_SHA.
+set -euo pipefail
+
+version="${GITHUB_REF_NAME#v}"
+module=maintainer/__init__.py
+if ! grep -qxF "__version__ = \"$version\"" "$module"; then
+  echo "::error title=release::the tag is $GITHUB_REF_NAME, but $module names another version"
+  exit 1
+fi
+if [[ ! "$GITHUB_SHA" =~ ^[0-9a-f]{40}$ ]]; then
+  echo "::error title=release::GITHUB_SHA is not a commit"
+  exit 1
+fi
+sed "s/^COMMIT = \"\"$/COMMIT = \"$GITHUB_SHA\"/" "$module" >"$module.new"
+mv "$module.new" "$module"
+
+awk -v heading="## [$version]" '
+  index($0, "## [") == 1 { inside = index($0, heading) == 1; next }
+  inside { print }
+' CHANGELOG.md | sed '/./,$!d' >notes.md
+if [ ! -s notes.md ]; then
+  echo "::error title=release::CHANGELOG.md has nothing about $version"
+  exit 1
+fi

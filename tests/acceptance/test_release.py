@@ -1,0 +1,120 @@
+"""What release.yml runs itself, on this machine: the notes, the builds, the release and the tag."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+import maintainer
+
+ROOT = Path(maintainer.__file__).parents[1]
+_COMMIT = "0123456789abcdef0123456789abcdef01234567"
+_VERSION = maintainer.__version__
+_PARTS = ("maintainer", "migrations", "examples", "config", "docs")
+_RUN = re.compile(r"^ +run: (.+)$", re.MULTILINE)
+_GH = """#!/usr/bin/env bash
+echo "$@" >> "$RECORD"
+[[ "$*" != "api repos/octo/maintainer/git/refs/tags/v0" ]]
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return a copy of what is released, with a `gh` that records what it is asked to do."""
+    place = tmp_path / "checkout"
+    place.mkdir()
+    for part in _PARTS:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / part, place / part, ignore=ignored)
+    for file in (*ROOT.glob("*.md"), *(ROOT / name for name in ("LICENSE", "pyproject.toml"))):
+        shutil.copy(file, place)
+    shutil.copy(ROOT / "Makefile", place)
+    (tmp_path / "gh").write_text(_GH)
+    (tmp_path / "gh").chmod(0o755)
+    return place
+
+
+def _steps() -> list[str]:
+    text = (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    # The tests are this one; and nobody logs in here.
+    return [step for step in _RUN.findall(text) if step != "make test" and "login" not in step]
+
+
+def _run(checkout: Path, step: str, tag: str) -> subprocess.CompletedProcess[str]:
+    installed = sys.prefix
+    return subprocess.run(
+        [
+            "bash",
+            "-c",
+            step.replace("make ", f"make VENV={installed} -o {installed}/.runs "),
+        ],
+        cwd=checkout,
+        env={
+            "PATH": f"{checkout.parent}{os.pathsep}{os.environ['PATH']}",
+            "GH_TOKEN": "none",
+            "GITHUB_REF_NAME": tag,
+            "GITHUB_REPOSITORY": "octo/maintainer",
+            "GITHUB_SHA": _COMMIT,
+            "RECORD": str(checkout.parent / "record"),
+            "SOURCE_DATE_EPOCH": "1700000000",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_every_step_of_a_release_does_its_part(checkout: Path) -> None:
+    for step in _steps():
+        ran = _run(checkout, step, f"v{_VERSION}")
+        assert ran.returncode == 0, step + ran.stdout + ran.stderr
+
+    (wheel,) = (checkout / "dist").glob("*.whl")
+    (sdist,) = (checkout / "dist").glob("*.tar.gz")
+    assert wheel.name.startswith(f"buildkit_maintainer-{_VERSION}-")
+    with ZipFile(wheel) as opened:
+        names = opened.namelist()
+        module = opened.read("maintainer/__init__.py").decode()
+        (metadata,) = (n for n in names if n.endswith(".dist-info/METADATA"))
+        described = opened.read(metadata).decode()
+    assert f'COMMIT = "{_COMMIT}"\n' in module
+    assert {"maintainer/examples/maintain-cache.yml", "maintainer/migrations/env.py"} <= set(names)
+    assert described.startswith("Metadata-Version: ")
+    assert f"Project-URL: Source, https://github.com/{maintainer.REPOSITORY}\n" in described
+    with tarfile.open(sdist) as opened_sdist:
+        assert any(name.endswith("/CHANGELOG.md") for name in opened_sdist.getnames())
+    notes = (checkout / "notes.md").read_text()
+    assert "### Added" in notes
+    assert "## [" not in notes.replace("### [", "")
+    record = (checkout.parent / "record").read_text()
+    assert f"release create v{_VERSION} --verify-tag" in record
+    assert f"dist/{wheel.name}" in record
+    assert record.endswith(
+        f"api --method POST repos/octo/maintainer/git/refs -f ref=refs/tags/v0 -f sha={_COMMIT}\n"
+    )
+
+
+def test_a_tag_that_is_not_the_version_ends_the_release(checkout: Path) -> None:
+    ran = _run(checkout, _steps()[0], "v9.9.9")
+
+    assert ran.returncode == 1
+    assert "::error title=release::the tag is v9.9.9" in ran.stdout
+    assert 'COMMIT = ""\n' in (checkout / "maintainer" / "__init__.py").read_text()
+
+
+def test_the_owner_is_named_in_one_place() -> None:
+    """`make docs` copies it from there; see `test_tables_and_workflows_are_those_of_the_code`."""
+    named = {
+        str(path.relative_to(ROOT))
+        for place in ("maintainer", "migrations", "tests")
+        for path in (ROOT / place).rglob("*.py")
+        if maintainer.REPOSITORY in path.read_text()
+    }
+    assert named == {"maintainer/__init__.py"}
