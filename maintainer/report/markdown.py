@@ -83,6 +83,7 @@ def _happened(report: Report) -> Iterator[str]:
         page.gone_table(report, _ROWS),
         page.deleted_table(report, _ROWS),
         page.deferred_table(report, _ROWS),
+        page.next_table(report, _ROWS),
         page.kept_table(report, _ROWS),
     ):
         yield from _table(table)

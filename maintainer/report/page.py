@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from maintainer.model.outcome import Done, Planned
+from maintainer.model.reason import Grace
 from maintainer.report.model import ActionReport, IndexReport, Report, RoomReport, Space, TrendPoint
 from maintainer.report.reasons import format_cause
 from maintainer.report.space import KINDS, kind_of
@@ -19,7 +20,6 @@ from maintainer.report.words import (
     format_duration,
     format_key,
     format_moment,
-    format_numbers,
     format_share,
     format_size,
 )
@@ -64,6 +64,61 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     omitted: int = 0
     """The number of rows that are not shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One of the figures that matter most."""
+
+    name: str
+    figure: str
+    note: str
+
+
+def tiles(report: Report) -> tuple[Tile, ...]:
+    """Return the four figures that matter most, each about distinct things."""
+    if report.saw_nothing:
+        return ()
+    return (_tile_of_results(report), _tile_of_space(report), *_tiles_of_deletions(report))
+
+
+def _tile_of_results(report: Report) -> Tile:
+    name = "results that builds can use"
+    if not report.readable:
+        return Tile(name, "not known", "without a runtime token")
+    results = report.results
+    if report.dry_run:
+        note = f"{results.after:,} after a run"
+    elif results.before == results.after:
+        note = "as before this run"
+    else:
+        note = f"{results.before:,} before this run"
+    return Tile(name, f"{report.results_usable:,}", note)
+
+
+def _tile_of_space(report: Report) -> Tile:
+    if report.space is None:
+        return Tile("stored", format_size(sum(one.size for one in report.entries)), "no quota")
+    share = report.space.used / report.space.quota if report.space.quota else 0.0
+    note = f"{format_share(share)} of {format_quota(report.space)}"
+    return Tile("stored", format_size(report.space.used), note)
+
+
+def _tiles_of_deletions(report: Report) -> Iterator[Tile]:
+    if report.dry_run:
+        planned = report.planned_deletions
+        entries = format_count(planned.actions, "entry")
+        yield Tile("would be freed", format_size(planned.size), entries)
+    else:
+        entries = format_count(report.entries_deleted, "entry")
+        yield Tile("freed by this run", format_size(report.bytes_freed), entries)
+    changes, by = report.changes, report.store.evicted_by
+    name = "evicted since the last run" if by else "deleted by others since"
+    if changes.previous_run is None:
+        yield Tile(name, "not known", "this is the first run")
+    else:
+        entries = format_count(changes.gone_entries, "entry")
+        yield Tile(name, format_size(changes.gone_bytes), entries)
 
 
 def why_no_space(report: Report) -> str:
@@ -176,13 +231,13 @@ def _format_actions(report: Report) -> str:
 
 
 def written_table(report: Report, limit: int) -> Table:
-    """Return what was written, and from which generations."""
+    """Return which indexes were written."""
     rows = [
         (
-            Cell(index.written or ""),
+            Cell(f"{index.scope} (signed)" if index.signed else index.scope, title=index.written),
             Cell(index.ref),
+            Cell(index.written.rpartition("#")[2] if report.store.numbered else ""),
             Cell(index.outcome_sentence),
-            Cell(format_numbers(index.merged_from)),
             Cell(index.sentence),
         )
         for index in report.indexes
@@ -190,7 +245,7 @@ def written_table(report: Report, limit: int) -> Table:
     ]
     written = any(isinstance(index.outcome, Done) for index in report.indexes)
     title = "Would be written" if report.dry_run else "Written" if written else "Not written"
-    return _table(title, ("index", "ref", "outcome", "merged from", "why"), (), rows, limit)
+    return _table(title, ("scope", "ref", "generation", "outcome", "why"), (), rows, limit)
 
 
 def room_table(report: Report, limit: int) -> Table:
@@ -275,9 +330,40 @@ def _not_listed(report: Report, outcomes: Collection[str]) -> Iterator[tuple[Cel
             yield _number(total.actions), _size(total.size), Cell(why)
 
 
+def next_table(report: Report, limit: int) -> Table:
+    """Return what will be deleted next, and when: what is in its grace period, the first first."""
+    groups = defaultdict[tuple[datetime, str], list[ActionReport]](list)
+    for action in report.actions:
+        if action.kind == "keep" and isinstance(action.reason, Grace):
+            until = action.reason.until.replace(second=0, microsecond=0)
+            groups[until, action.reason.state].append(action)
+    rows = [
+        (
+            Cell(_in(until, report.finished_at), until.timestamp(), format_moment(until)),
+            Cell(state),
+            _number(len(members)),
+            _size(sum(one.size or 0 for one in members)),
+        )
+        for (until, state), members in sorted(groups.items())
+    ]
+    columns = ("when", "what", "entries", "size")
+    return _table("Will be deleted next, unless a build uses it", columns, columns[2:], rows, limit)
+
+
+def _in(moment: datetime, now: datetime) -> str:
+    """Return when something will happen, for a reader who may read it much later."""
+    if moment <= now:
+        return "in the next run"
+    return f"{format_moment(moment)}, {format_duration(moment - now)} after this run"
+
+
 def kept_table(report: Report, limit: int) -> Table:
-    """Return what is kept although unreferenced, by the reason."""
-    kept = (a for a in report.actions if a.kind == "keep" and a.store_id is not None)
+    """Return what else is kept although unreferenced, by the reason."""
+    kept = (
+        a
+        for a in report.actions
+        if a.kind == "keep" and a.store_id is not None and not isinstance(a.reason, Grace)
+    )
     return _grouped("Kept although unreferenced", _groups((a.sentence, a) for a in kept), limit)
 
 

@@ -193,6 +193,7 @@ def _happened(report: Report) -> Iterator[RenderableType]:
         page.gone_table(report, _ROWS),
         page.deleted_table(report, _ROWS),
         page.deferred_table(report, _ROWS),
+        page.next_table(report, _ROWS),
         page.kept_table(report, _ROWS),
     ):
         yield from titled(table)
@@ -204,8 +205,9 @@ def _written(report: Report) -> Iterator[RenderableType]:
     if not table.rows:
         return
     yield Text(f"\n{table.title}", style="italic")
-    for key, ref, outcome, _, why in table.rows:
-        ours = f"{key.text} in {ref.text}, {outcome.text}: {why.text}"
+    for scope, ref, number, outcome, why in table.rows:
+        generation = f", generation {number.text}" if number.text else ""
+        ours = f"{scope.text} in {ref.text}{generation}, {outcome.text}: {why.text}"
         yield Padding(Text(loggable(ours, limit=400)), (0, 0, 0, 2))
     yield from _left(table)
 

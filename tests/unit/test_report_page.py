@@ -5,13 +5,23 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from maintainer.model.outcome import AlreadyGone, Done, Failed, Outcome, Planned, Skipped
-from maintainer.model.reason import DropUnused, NoContent, WrittenByOtherRun
-from maintainer.report import Report
+from maintainer.model.outcome import AlreadyGone, Done, Failed, Kept, Outcome, Planned, Skipped
+from maintainer.model.reason import DropUnused, Grace, NoContent, WrittenByOtherRun
+from maintainer.report import Report, page
 from maintainer.report.actions import make_action
 from maintainer.report.github import outputs
+from maintainer.report.html import render_html
 from maintainer.report.markdown import render_markdown
-from maintainer.report.model import ActionTotal, Changes, Trend, TrendPoint, Verdict
+from maintainer.report.model import (
+    ActionReport,
+    ActionTotal,
+    Changes,
+    Space,
+    SpacePart,
+    Trend,
+    TrendPoint,
+    Verdict,
+)
 from maintainer.report.page import (
     deferred_table,
     deleted_table,
@@ -134,3 +144,64 @@ def test_a_command_in_a_summary_is_code_as_a_whole() -> None:
         "**To do:** Run <code>maintainer gc</code> without <code>&#45;&#45;dry&#45;run</code>, "
         "or ask <code>&#64;octo&#46;</code>"
     ) in render_markdown(report)
+
+
+# The figures that matter most, and what comes next.
+
+
+def test_four_tiles_show_distinct_things() -> None:
+    tiles = page.tiles(a_report())
+
+    assert [(tile.name, tile.figure, tile.note) for tile in tiles] == [
+        ("results that builds can use", "9", "4 before this run"),
+        ("stored", "8.0 kB", "80.0 % of 10.0 kB"),
+        ("freed by this run", "90 B", "1 entry"),
+        ("evicted since the last run", "10 B", "1 entry"),
+    ]
+
+
+def test_tiles_of_a_plan_say_what_a_run_would_do() -> None:
+    results, _, freed, evicted = page.tiles(a_report(dry_run=True, changes=Changes()))
+
+    assert (results.figure, results.note) == ("4", "9 after a run")
+    assert (freed.name, freed.note) == ("would be freed", "1 entry")
+    assert (evicted.figure, evicted.note) == ("not known", "this is the first run")
+
+
+def test_tiles_do_not_name_what_a_run_cannot_know() -> None:
+    assert page.tiles(a_report(status="failed", entries=())) == ()
+    blind = page.tiles(a_report(readable=()))
+    assert (blind[0].figure, blind[0].note) == ("not known", "without a runtime token")
+    directory = page.tiles(a_report(store=DIRECTORY, space=None))
+    assert (directory[1].figure, directory[1].note) == ("8.0 kB", "no quota")
+    assert directory[3].name == "deleted by others since"
+
+
+def test_what_is_deleted_next_is_listed_by_the_time_at_which_it_is_due() -> None:
+    def kept(hours: int, state: str, size: int) -> ActionReport:
+        reason = Grace(state, AT, AT + timedelta(hours=hours, seconds=hours))
+        return make_action("keep", f"{hours}", "main", reason, Kept(), store_id=hours, size=size)
+
+    actions = (kept(30, "dangling", 5), kept(30, "dangling", 7), kept(2, "superseded", 1))
+    table = page.next_table(a_report(actions=actions), 10)
+
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["2026-08-01 14:00 UTC, 2 hours after this run", "superseded", "1", "1 B"],
+        ["2026-08-02 18:00 UTC, 30 hours after this run", "dangling", "2", "12 B"],
+    ]
+    assert page.kept_table(a_report(actions=actions), 10).rows == ()
+
+
+@pytest.mark.parametrize(
+    ("quota", "used", "mark", "width"),
+    [(100, 50, None, 500.0), (100, 125, 800.0, 1_000.0), (1_000, 10, None, 1_000.0)],
+    ids=["below", "above", "far"],
+)
+def test_the_quota_is_a_mark_on_a_bar_that_shows_what_is_stored(
+    quota: int, used: int, mark: float | None, width: float
+) -> None:
+    parts = (SpacePart("reachable", "reachable", 1, used), SpacePart("free", "free", 0, 0))
+    html = render_html(a_report(space=Space(quota, used, parts)))
+
+    assert (f'x1="{mark}"' in html) == (mark is not None)
+    assert f'class="k-reachable" x="0.0" y="0" width="{width}"' in html

@@ -43,6 +43,9 @@ _SCRIPTS = ("vendor/uPlot.iife.min.js", "report.js")
 _UNIT = re.compile(r"(?<=\d) (?=(?:B|[kMGTP]B|%)(?!\w))")
 _LONGEST = 2_000
 """The maximum length of one text."""
+_FAR = 5
+"""If the quota is more than so many times what is stored, the bar shows what is stored."""
+_END = 999.0
 _TOOLS = 6
 """The number of colours for other tools."""
 
@@ -62,9 +65,11 @@ def render_html(report: Report, simulation: Simulation | None = None) -> str:
             policy=_policy(styles, scripts),
             styles=styles,
             scripts=scripts,
+            tiles=page.tiles(report),
             space=page.space_table(report),
             no_space=page.why_no_space(report),
             bar=_bar(report.space) if report.space else (),
+            quota_mark=_quota_mark(report.space) if report.space else None,
             changes=page.format_changes(report),
             happened=[
                 page.written_table(report, _ROWS),
@@ -73,6 +78,7 @@ def render_html(report: Report, simulation: Simulation | None = None) -> str:
                 page.gone_table(report, _ROWS),
                 page.deleted_table(report, _ROWS),
                 page.deferred_table(report, _ROWS),
+                page.next_table(report, _ROWS),
                 page.kept_table(report, _ROWS),
             ],
             actions=page.actions_table(report, _ROWS),
@@ -119,9 +125,20 @@ class Segment:
     label: str
 
 
+def _scale(space: Space) -> int:
+    """Return how many bytes the bar shows: a quota that is far away would leave nothing to see."""
+    return space.used if space.quota > _FAR * space.used > 0 else max(space.quota, space.used, 1)
+
+
+def _quota_mark(space: Space) -> float | None:
+    """Return where the quota is on the bar; None if it is at its end, or far behind it."""
+    at = space.quota / _scale(space) * 1_000
+    return round(at, 2) if at < _END else None
+
+
 def _bar(space: Space) -> list[Segment]:
     """Place the parts side by side; each part that is not empty is visible."""
-    whole = max(space.quota, space.used) or 1
+    whole = _scale(space)
     segments: list[Segment] = []
     x, tools = 0.0, 0
     for part in space.parts:

@@ -95,10 +95,23 @@
     return step >= 60 ? text.slice(11, 16) : text.slice(11, 19);
   }
 
-  const sayTime = (_, seconds) =>
-    seconds == null ? "" : new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");
+  // Without a pointer on the chart, the legend shows the last value.
+  const shownIndex = (values, index) => (index == null ? values.length - 1 : index);
 
-  function axes(say, steps) {
+  function sayTime(chart, _, __, index) {
+    const seconds = chart.data[0][shownIndex(chart.data[0], index)];
+    return seconds == null ? "" : new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");
+  }
+
+  const saySeries = (say) => (chart, _, series, index) => {
+    const value = chart.data[series][shownIndex(chart.data[series], index)];
+    return value == null ? "" : say(value);
+  };
+
+  // What a run found stays so until the next one: lines step.
+  const steps = () => uPlot.paths.stepped({ align: 1 });
+
+  function axes(say, increments) {
     const stroke = colour("quiet");
     const grid = { stroke: colour("line"), width: 1 };
     return [
@@ -106,7 +119,7 @@
         stroke,
         grid,
         ticks: grid,
-        incrs: steps,
+        incrs: increments,
         space: 64,
         values: (_, ticks, __, ___, step) => ticks.map((tick) => sayTick(tick, step)),
       },
@@ -114,7 +127,7 @@
     ];
   }
 
-  function draw(figure, title, data, series, say, { steps = [...MINUTES, ...HOURS, ...DAYS], pad = 0 } = {}) {
+  function draw(figure, title, data, series, say, { increments = [...MINUTES, ...HOURS, ...DAYS], pad = 0, quota = 0, marks = [] } = {}) {
     const heading = document.createElement("h3");
     heading.textContent = title;
     const place = document.createElement("div");
@@ -124,10 +137,11 @@
       {
         width,
         height: Math.round(Math.min(260, Math.max(180, width * 0.4))),
-        axes: axes(say, steps),
+        axes: axes(say, increments),
+        hooks: { draw: [(chart) => { drawQuota(chart, quota); drawMarks(chart, marks); }] },
         scales: {
           x: { range: (_, first, last) => [first - pad, last + pad] },
-          y: { range: (_, __, most) => [0, Math.max(most * 1.05, 1)] },
+          y: { range: (_, __, most) => [0, Math.max(most * 1.05, quota < 2 * most ? quota * 1.12 : 0, 1)] },
         },
         series: [{ label: "time", value: sayTime }, ...series],
         cursor: { y: false, drag: { x: false, y: false } },
@@ -141,23 +155,82 @@
     return chart;
   }
 
+  function drawQuota(chart, quota) {
+    const { ctx, bbox } = chart;
+    const y = chart.valToPos(quota, "y", true);
+    if (!quota || y < bbox.top) return;
+    ctx.save();
+    ctx.strokeStyle = ctx.fillStyle = colour("ink");
+    ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
+    ctx.lineWidth = devicePixelRatio;
+    ctx.beginPath();
+    ctx.moveTo(bbox.left, y);
+    ctx.lineTo(bbox.left + bbox.width, y);
+    ctx.stroke();
+    ctx.textAlign = "left";
+    ctx.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
+    ctx.fillText("quota", bbox.left + 6 * devicePixelRatio, y - 5 * devicePixelRatio);
+    ctx.restore();
+  }
+
+  // A triangle on the axis for each day on which something was evicted.
+  function drawMarks(chart, marks) {
+    const { ctx, bbox } = chart;
+    const size = 6 * devicePixelRatio;
+    const bottom = bbox.top + bbox.height;
+    ctx.save();
+    ctx.fillStyle = colour("unread");
+    ctx.strokeStyle = colour("paper");
+    ctx.lineWidth = 1.5 * devicePixelRatio;
+    for (const mark of marks) {
+      const x = chart.valToPos(mark, "x", true);
+      if (x < bbox.left || x > bbox.left + bbox.width) continue;
+      ctx.beginPath();
+      ctx.moveTo(x, bottom - 2 * size);
+      ctx.lineTo(x - size, bottom);
+      ctx.lineTo(x + size, bottom);
+      ctx.closePath();
+      ctx.fill();
+      ctx.stroke();
+    }
+    ctx.restore();
+  }
+
+  // Python counts days from the year 1; uPlot wants seconds from 1970. Noon stands for the day.
+  function evictionDays() {
+    const table = document.querySelector("table.evictions");
+    if (!table) return [];
+    const { names, values } = columnsOf(table);
+    return values[names.indexOf("day")].map((day) => (day - 719163) * DAY);
+  }
+
   function drawTrend(figure, table) {
     const { names, values } = columnsOf(table);
     const times = values[names.indexOf("time")];
     if (times.length < 2) return false;
     const usable = values[names.indexOf("usable")];
-    const lines = [{ label: "usable results", stroke: colour("reachable"), width: 2, value: sayNumber }];
+    const lines = [
+      { label: "usable results", stroke: colour("reachable"), width: 2, paths: steps(), value: saySeries(sayNumber) },
+    ];
+    const marks = evictionDays().map((day) => day + DAY / 2);
     if (usable.some((results) => results !== null)) {
-      draw(figure, "Results that builds can use", [times, usable], lines, (tick) => tick.toLocaleString("en"));
+      draw(figure, "Results that builds can use", [times, usable], lines, sayNumber, { marks });
     }
-    drawStates(figure, times, names.slice(4), values.slice(4));
+    const quota = Number(figure.dataset.quota ?? 0);
+    drawStates(figure, times, names.slice(4), values.slice(4), { quota, marks });
+    if (marks.length) {
+      const note = document.createElement("p");
+      note.className = "hint";
+      note.textContent = "▲ A day on which entries were evicted.";
+      figure.append(note);
+    }
     return true;
   }
 
-  const sayNumber = (_, value) => (value === null ? "" : value.toLocaleString("en"));
+  const sayNumber = (value) => value.toLocaleString("en");
 
   // Each state stands on those before it, so the line on top is all that is stored.
-  function drawStates(figure, times, states, sizes) {
+  function drawStates(figure, times, states, sizes, options) {
     const sums = [];
     let below = times.map(() => 0);
     for (const values of sizes) {
@@ -169,24 +242,24 @@
       stroke: colour(COLOURS[state] ?? state),
       fill: colour(COLOURS[state] ?? state),
       width: 1,
+      paths: steps(),
       points: { show: false },
-      value: (_chart, _sum, _series, index) => (index == null ? "" : saySize(sizes[at][index])),
+      value: (_chart, _sum, _series, index) => saySize(sizes[at][shownIndex(times, index)]),
     }));
     // The highest is drawn first, so that each covers the part that is not its own.
-    draw(figure, "Bytes stored, by state", [times, ...sums.reverse()], series.reverse(), saySize);
+    draw(figure, "Bytes stored, by state", [times, ...sums.reverse()], series.reverse(), saySize, options);
   }
 
   function drawEvictions(figure, table) {
     const { names, values } = columnsOf(table);
-    // Python counts days from the year 1; uPlot wants seconds from 1970.
-    const days = values[names.indexOf("day")].map((day) => (day - 719163) * 86400);
+    const days = evictionDays();
     if (days.length < 2) return false;
     const bars = uPlot.paths.bars({ size: [0.6, 40] });
     const series = [
-      { label: "evicted", stroke: colour("unread"), fill: colour("unread"), paths: bars, points: { show: false }, value: (_, v) => (v === null ? "" : saySize(v)) },
+      { label: "evicted", stroke: colour("unread"), fill: colour("unread"), paths: bars, points: { show: false }, value: saySeries(saySize) },
     ];
     const sizes = values[names.indexOf("size")];
-    draw(figure, "Bytes evicted per day", [days, sizes], series, saySize, { steps: DAYS, pad: DAY / 2 });
+    draw(figure, "Bytes evicted per day", [days, sizes], series, saySize, { increments: DAYS, pad: DAY / 2 });
     return true;
   }
 
@@ -199,8 +272,9 @@
       label,
       stroke: colour(LINES[at % LINES.length]),
       width: 2,
+      paths: steps(),
       points: { show: false },
-      value: (_, value) => (value === null ? "" : say(value)),
+      value: saySeries(say),
     }));
     draw(figure, title, values, series, say);
     return true;
