@@ -275,9 +275,11 @@ def load_statuses(connection: Connection) -> list[TargetStatus]:
 
 
 def last_reported_run(connection: Connection, target: str | None) -> int | None:
-    """Return the number of the last run on a cache that has a report."""
+    """Return the number of the last run on a cache that succeeded; else the last with a report."""
     return connection.execute(
-        select(func.max(RUN.c.id))
+        select(RUN.c.id)
         .join(TARGET, TARGET.c.id == RUN.c.target_id)
         .where(TARGET.c.name == target, RUN.c.report.is_not(None))
+        .order_by((RUN.c.status == "done").desc(), RUN.c.id.desc())
+        .limit(1)
     ).scalar()

@@ -15,6 +15,7 @@ from maintainer.report.model import ActionReport, IndexReport, Report, RoomRepor
 from maintainer.report.reasons import format_cause
 from maintainer.report.space import KINDS, kind_of
 from maintainer.report.words import (
+    format_ago,
     format_count,
     format_digest,
     format_duration,
@@ -25,7 +26,6 @@ from maintainer.report.words import (
 )
 
 _SHORT_NAMES = {"unreadable": "unreadable refs", "foreign": "other tools"}
-_A_MOMENT = timedelta(minutes=1)
 
 COMMAND = re.compile(r"`(maintainer [a-z -]+|--[a-z-]+)`", re.ASCII)
 """Commands between backticks in our own sentences, shown as code."""
@@ -590,9 +590,8 @@ def _change(before: int, after: int) -> Cell:
 def _age(moment: datetime | None, now: datetime) -> Cell:
     if moment is None:
         return Cell("", 0)
-    age = max(now - moment, timedelta(0))
-    ago = f"{format_duration(age)} ago" if age >= _A_MOMENT else "just now"
-    return Cell(ago, age.total_seconds(), format_moment(moment))
+    age = max(now - moment, timedelta(0)).total_seconds()
+    return Cell(format_ago(moment, now), age, format_moment(moment))
 
 
 def _and_more(layers: int) -> str:

@@ -9,6 +9,7 @@ _THOUSAND = 1000
 _THREE_DIGITS = 99.95
 _LEAST_SHARE = 0.001
 _DIGEST_DIGITS = 12
+_A_MOMENT = timedelta(minutes=1)
 
 
 def format_size(size: int) -> str:
@@ -74,3 +75,15 @@ def format_numbers(numbers: tuple[int, ...]) -> str:
     span = f"{numbers[0]} to {numbers[-1]}"
     gaps = numbers[-1] - numbers[0] + 1 != len(numbers)
     return f"{span} ({len(numbers)} of them)" if gaps else span
+
+
+def format_ago(moment: datetime, now: datetime) -> str:
+    """Format how long ago something was."""
+    age = now - moment
+    return f"{format_duration(age)} ago" if age >= _A_MOMENT else "just now"
+
+
+def format_in(moment: datetime, now: datetime) -> str:
+    """Format in how long something will be."""
+    wait = moment - now
+    return f"in {format_duration(wait)}" if wait >= _A_MOMENT else "now"

@@ -1,5 +1,6 @@
 """The unit for systemd and the recipe for a container, as far as they can be checked here."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -64,3 +65,27 @@ def test_no_option_is_named_that_there_is_not(path: Path) -> None:
     assert command
     for option in re.findall(r"--[a-z-]+", command[0]):
         assert option in help_text
+
+
+_METRIC = re.compile(r"\bmaintainer_[a-z_]+")
+
+
+@pytest.mark.parametrize("name", ["alerts.yml", "grafana.json"])
+def test_dashboard_and_alerts_use_metrics_that_there_are(name: str) -> None:
+    text = (ROOT / "config" / name).read_text()
+    documented = (ROOT / "docs" / "service.md").read_text()
+
+    used = set(_METRIC.findall(text))
+
+    assert len(used) >= 5
+    for metric in used:
+        assert f"`{metric}`" in documented, metric
+
+
+def test_the_dashboard_has_a_place_for_each_panel() -> None:
+    panels = json.loads((ROOT / "config" / "grafana.json").read_text())["panels"]
+
+    places = {(one["gridPos"]["x"], one["gridPos"]["y"]) for one in panels}
+
+    assert len(places) == len({one["id"] for one in panels}) == len(panels)
+    assert all(target["expr"] for one in panels for target in one["targets"])

@@ -490,7 +490,8 @@ def test_a_target_whose_time_has_not_come_is_ready_and_said_not_to_have_run(plac
         index = service.get("")
 
     assert (ready.status_code, ready.text) == (200, "ready\n")
-    assert "<td>has not run yet" in index.text
+    assert '<span class="tone none">has not run yet</span>' in index.text
+    assert "<h1>Nothing has run yet</h1>" in index.text
     assert status["next_run_at"].endswith(":00:00Z")
     assert page.text == "hourly: it has not run yet\n"
 
@@ -625,6 +626,8 @@ def test_the_report_of_each_target_and_run_is_a_page(served: Service) -> None:
     assert 'href="/targets/default"' in index.text
     assert 'href="/runs/1"' in index.text
     assert target.text == run.text
+    assert '<a href="/">all targets</a>' in run.text
+    assert "<h1>Healthy</h1>" in index.text
     assert "<title>Healthy" in run.text
     assert "What would a cache of another size keep?" in run.text
     assert served.get("runs/1.json").json()["target"] == "github:example/app"
@@ -713,7 +716,15 @@ def test_the_metrics_tell_what_the_last_run_found(served: Service) -> None:
     assert metrics["maintainer_last_run_requests", "list", name] >= 1
     assert metrics["maintainer_last_run_retries", name] == 0
     assert metrics["maintainer_blobs_vanished", name] == 0
-    assert 0 <= metrics["maintainer_last_success_age_seconds", name] < PATIENCE
+    assert metrics["maintainer_results_usable", name] > 0
+    assert (
+        metrics["maintainer_results_possible", name] >= metrics["maintainer_results_usable", name]
+    )
+    assert metrics["maintainer_quota_bytes", name] == 10 * 10**9
+    levels = {one: metrics["maintainer_verdict", one, name] for one in ("good", "attention", "bad")}
+    assert levels == {"good": 1, "attention": 0, "bad": 0}
+    succeeded_at = metrics["maintainer_last_success_timestamp_seconds", name]
+    assert 0 <= datetime.now(UTC).timestamp() - succeeded_at < PATIENCE
     assert metrics["maintainer_last_run_duration_seconds", name] > 0
     now = datetime.now(UTC).timestamp()
     assert metrics["maintainer_next_run_timestamp_seconds", name] > now

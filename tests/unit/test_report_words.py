@@ -1,13 +1,15 @@
 """Numbers are said with units, in words that people use."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from maintainer.report.words import (
+    format_ago,
     format_count,
     format_digest,
     format_duration,
+    format_in,
     format_key,
     format_numbers,
     format_share,
@@ -88,3 +90,12 @@ def test_only_digests_are_shortened() -> None:
         "buildkit-blob-1-sha256:0123456789ab-sig"
     )
     assert format_key(f"index-{DIGITS}-1-00000000#1") == f"index-{DIGITS}-1-00000000#1"
+
+
+def test_times_are_told_from_now() -> None:
+    now = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+    assert format_ago(now - timedelta(hours=3), now) == "3 hours ago"
+    assert format_ago(now + timedelta(hours=3), now) == "just now"
+    assert format_in(now + timedelta(minutes=90), now) == "in 90 minutes"
+    assert format_in(now, now) == "now"

@@ -8,6 +8,7 @@ data in a script. The content security policy allows the scripts and styles of t
 import base64
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,15 +51,26 @@ _TOOLS = 6
 """The number of colours for other tools."""
 
 
-def render_html(report: Report, simulation: Simulation | None = None) -> str:
-    """Return the content of the file; with a simulation, also that."""
-    styles, scripts = [_read(name) for name in _STYLES], [_read(name) for name in _SCRIPTS]
+def render_html(
+    report: Report,
+    simulation: Simulation | None = None,
+    *,
+    links: Iterable[tuple[str, str]] = (),
+    notice: str = "",
+) -> str:
+    """Return the content of the file; with a simulation, also that.
+
+    The pages of a service have links, and may have a notice.
+    """
+    styles, scripts = [read_part(name) for name in _STYLES], [read_part(name) for name in _SCRIPTS]
     verdict = report.verdict or judge(report)
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             report=report,
+            links=tuple(links),
+            notice=notice,
             verdict=verdict,
             level=LEVELS[verdict.level],
             questions=page.QUESTIONS,
@@ -162,7 +174,8 @@ def _trees(report: Report) -> list[IndexReport]:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return what renders pages of this design; every text is made visible and escaped."""
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -203,7 +216,7 @@ def _coded(text: str) -> Markup:
 
 
 @cache
-def _read(name: str) -> Markup:
+def read_part(name: str) -> Markup:
     """Read a file of this package, which goes into the page unchanged."""
     return Markup((_HERE / name).read_text(encoding="utf-8").strip())  # noqa: S704 - our own text
 
@@ -211,12 +224,13 @@ def _read(name: str) -> Markup:
 def _policy(styles: list[Markup], scripts: list[Markup]) -> Markup:
     """Allow only the styles and scripts of this package."""
     policy = (
-        f"default-src 'none'; style-src {_hashes(styles)}; script-src {_hashes(scripts)}; "
+        f"default-src 'none'; style-src {hashes_of(styles)}; script-src {hashes_of(scripts)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
     return Markup(policy)  # noqa: S704 - no text from elsewhere is in it
 
 
-def _hashes(texts: list[Markup]) -> str:
+def hashes_of(texts: list[Markup]) -> str:
+    """Return the sources by which a content security policy allows these texts."""
     digests = (hashlib.sha256(text.encode()).digest() for text in texts)
     return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)

@@ -23,9 +23,10 @@ from maintainer.graph.schedule import TargetStatus, last_reported_run, load_stat
 from maintainer.report.html import render_html
 from maintainer.report.json import to_json
 from maintainer.sanitize import printable
+from maintainer.serve.web.figures import read_figures
 from maintainer.serve.web.guard import policy
 from maintainer.serve.web.metrics import CONTENT_TYPE, render_metrics
-from maintainer.serve.web.pages import INDEX_STYLE, render_index
+from maintainer.serve.web.pages import index_sources, render_index
 from maintainer.stages.simulating import simulate_reported
 
 _MAX_RUNS = 50
@@ -70,9 +71,10 @@ class Pages:
 
     def _index(self, _: Request) -> Response:
         with self._database.reading() as connection:
-            statuses, runs = load_statuses(connection), list_runs(connection, _MAX_RUNS)
-        content = render_index(statuses, runs, self._clock())
-        return HTMLResponse(content, headers=policy(style=INDEX_STYLE))
+            targets = [read_figures(connection, one) for one in load_statuses(connection)]
+            runs = list_runs(connection, _MAX_RUNS)
+        content = render_index(targets, runs, self._clock())
+        return HTMLResponse(content, headers=policy(**index_sources()))
 
     def _healthz(self, _: Request) -> Response:
         if self._is_alive():
@@ -101,9 +103,10 @@ class Pages:
             if name not in statuses:
                 raise HTTPException(404, "no such target")
             run = last_reported_run(connection, statuses[name].target)
+            why = statuses[name].complaint(self._clock())
             if run is not None:
-                return _report(connection, run)
-        why = statuses[name].complaint(self._clock()) or "it has not run yet"
+                return _report(connection, run, f"{name}: {why}" if why else "")
+        why = why or "it has not run yet"
         return PlainTextResponse(f"{name}: {why}\n")
 
     def _run(self, request: Request) -> Response:
@@ -128,12 +131,14 @@ def _number(request: Request) -> int:
     return int(text)
 
 
-def _report(connection: Connection, run: int) -> Response:
+def _report(connection: Connection, run: int, notice: str = "") -> Response:
     report = load_report(connection, run)
-    content = render_html(report, simulate_reported(connection, report))
+    links = (("all targets", "/"), ("JSON", f"/runs/{run}.json"))
+    simulation = simulate_reported(connection, report)
     # The page itself allows its own scripts and styles only, by their digests.
     inline = "'unsafe-inline'"
     allowed = policy(style=inline, script=inline, img="data:")
+    content = render_html(report, simulation, links=links, notice=notice)
     return HTMLResponse(content, headers=allowed)
 
 

@@ -4,21 +4,18 @@ Labels are names from the configuration and our own constants, so there are few 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 
-import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from maintainer import __version__
-from maintainer.graph.reports import load_content
-from maintainer.graph.schedule import TargetStatus, load_statuses
-from maintainer.graph.tables import ENTRY, RUN, TARGET
-from maintainer.report import EntryTotal, RequestReport
+from maintainer.graph.schedule import load_statuses
+from maintainer.report.verdict import LEVELS
+from maintainer.serve.web.figures import LastRun, TargetFigures, read_figures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -26,73 +23,16 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def render_metrics(connection: Connection, now: datetime) -> bytes:
     """Return all metrics in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(_Metrics([_read(connection, one) for one in load_statuses(connection)], now))
-    return generate_latest(registry)
-
-
-class _Figures(msgspec.Struct, frozen=True):
-    """The parts of a report that are metrics; the rest, which can be large, is not decoded."""
-
-    entries: tuple[EntryTotal, ...]
-    requests: RequestReport
-
-
-@dataclass(frozen=True, slots=True)
-class _LastRun:
-    duration_seconds: float
-    blobs_vanished: int
-    figures: _Figures
-
-
-@dataclass(frozen=True, slots=True)
-class _TargetFigures:
-    """What the database contains about a target."""
-
-    status: TargetStatus
-    runs: dict[str, int]
-    """By status."""
-    last: _LastRun | None
-
-
-def _read(connection: Connection, status: TargetStatus) -> _TargetFigures:
-    of_target = TARGET.c.name == status.target
-    runs = connection.execute(
-        select(RUN.c.status, func.count().label("number"))
-        .join(TARGET, TARGET.c.id == RUN.c.target_id)
-        .where(of_target, RUN.c.dry_run.is_(False))
-        .group_by(RUN.c.status)
+    registry.register(
+        _Metrics([read_figures(connection, one) for one in load_statuses(connection)], now)
     )
-    last = connection.execute(
-        select(RUN.c.id, RUN.c.target_id, RUN.c.started_at, RUN.c.finished_at)
-        .join(TARGET, TARGET.c.id == RUN.c.target_id)
-        .where(of_target, RUN.c.dry_run.is_(False), RUN.c.report.is_not(None))
-        .order_by(RUN.c.id.desc())
-        .limit(1)
-    ).first()
-    counts = {row.status: row.number for row in runs}
-    if last is None:
-        return _TargetFigures(status, counts, None)
-    vanished = connection.execute(
-        select(func.count()).where(
-            ENTRY.c.target_id == last.target_id,
-            ENTRY.c.kind == "blob",
-            ENTRY.c.state == "evicted",
-            # Everything that a run finds missing has the start of the run as its time.
-            ENTRY.c.missing_since == last.started_at,
-        )
-    ).scalar_one()
-    took = (last.finished_at - last.started_at).total_seconds()
-    content = load_content(connection, last.id)
-    if content is None:
-        return _TargetFigures(status, counts, None)
-    figures = msgspec.json.decode(content, type=_Figures)
-    return _TargetFigures(status, counts, _LastRun(took, vanished, figures))
+    return generate_latest(registry)
 
 
 class _Metrics(Collector):
     """All metrics of one moment."""
 
-    def __init__(self, targets: list[_TargetFigures], now: datetime) -> None:
+    def __init__(self, targets: list[TargetFigures], now: datetime) -> None:
         self._targets = targets
         self._now = now
 
@@ -138,10 +78,10 @@ class _Metrics(Collector):
             ((known, known.status.next_run_at.timestamp()) for known in self._targets),
         )
         yield _gauge(
-            "last_success_age_seconds",
-            "Time since the last successful run.",
+            "last_success_timestamp_seconds",
+            "When the last successful run ended.",
             (
-                (known, (self._now - known.status.last_success_at).total_seconds())
+                (known, known.status.last_success_at.timestamp())
                 for known in self._targets
                 if known.status.last_success_at
             ),
@@ -157,6 +97,7 @@ class _Metrics(Collector):
         )
 
     def _runs(self) -> Iterator[Metric]:
+        # A gauge, not a counter: the database forgets old runs.
         runs = _family("runs", "Runs in the database, by status.", "status")
         requests = _family("last_run_requests", "Requests of the last run, by kind.", "kind")
         for known in self._targets:
@@ -175,7 +116,10 @@ class _Metrics(Collector):
         yield _gauge(
             "last_run_duration_seconds",
             "Duration of the last run.",
-            ((known, last.duration_seconds) for known, last in self._last()),
+            (
+                (known, (last.finished_at - last.started_at).total_seconds())
+                for known, last in self._last()
+            ),
         )
 
     def _stored(self) -> Iterator[Metric]:
@@ -188,12 +132,43 @@ class _Metrics(Collector):
         yield entries
         yield size
         yield _gauge(
+            "quota_bytes",
+            "Bytes above which the store evicts.",
+            (
+                (known, last.figures.space.quota)
+                for known, last in self._last()
+                if last.figures.space
+            ),
+        )
+        yield from self._results()
+        yield _gauge(
             "blobs_vanished",
             "Blobs that vanished between the last two runs, and that we did not delete.",
             ((known, last.blobs_vanished) for known, last in self._last()),
         )
 
-    def _last(self) -> list[tuple[_TargetFigures, _LastRun]]:
+    def _results(self) -> Iterator[Metric]:
+        known = [(one, last.figures) for one, last in self._last() if last.figures.readable]
+        yield _gauge(
+            "results_usable",
+            "Results that builds can use, each counted once.",
+            ((one, figures.results.after) for one, figures in known),
+        )
+        yield _gauge(
+            "results_possible",
+            "Results whose blobs exist, even if builds do not find them.",
+            ((one, figures.results.possible) for one, figures in known),
+        )
+        verdict = _family(
+            "verdict", "1 for the verdict of the last run, 0 for the others.", "level"
+        )
+        for target in self._targets:
+            found = target.level(self._now)
+            for level in LEVELS if found in LEVELS else ():
+                verdict.add_metric([target.status.name, level], float(level == found))
+        yield verdict
+
+    def _last(self) -> list[tuple[TargetFigures, LastRun]]:
         return [(known, known.last) for known in self._targets if known.last]
 
 
@@ -202,7 +177,7 @@ def _family(name: str, text: str, label: str) -> GaugeMetricFamily:
 
 
 def _gauge(
-    name: str, text: str, values: Iterator[tuple[_TargetFigures, float]]
+    name: str, text: str, values: Iterator[tuple[TargetFigures, float]]
 ) -> GaugeMetricFamily:
     family = GaugeMetricFamily(f"maintainer_{name}", text, labels=["target"])
     for known, value in values:

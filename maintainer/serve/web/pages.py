@@ -1,84 +1,143 @@
-"""The index page, with links to all reports. Untrusted text is escaped."""
+"""The index page in the design of the report, with links to all reports. Texts are escaped."""
 
-import base64
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from html import escape
+from functools import cache, partial
+from pathlib import Path
+
+from jinja2 import Template
 
 from maintainer.graph.reports import RunSummary
-from maintainer.graph.schedule import TargetStatus
-from maintainer.report.words import format_moment, format_size
-from maintainer.sanitize import printable
+from maintainer.report.html import environment, hashes_of, read_part
+from maintainer.report.page import Cell
+from maintainer.report.verdict import LEVELS
+from maintainer.report.words import format_ago, format_count, format_in, format_moment, format_size
+from maintainer.serve.web.figures import TargetFigures
 
-_STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
-body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100%; display: block; overflow-x: auto }
-th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884;
-  vertical-align: top }
-.number { text-align: right; font-variant-numeric: tabular-nums }
-.good { color: light-dark(#176b2c, #6fd08c) } .bad { color: light-dark(#a8201a, #ff8f87) }
-"""
-INDEX_STYLE = f"'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
-"""The source that a content security policy must allow for the page's style."""
+_TEMPLATE = Path(__file__).with_name("index.html.j2")
+_PARTS = ("report.css", "report.js")
+_ORDER = ("bad", "attention", "none", "good")
+"""Problems come first."""
+_COLUMNS = ("target", "health", "results", "stored", "trend", "last run", "next run")
+_NUMBERS = ("results", "stored", "last run", "next run")
+_WIDTH, _HEIGHT = 100, 22
+
+
+def index_sources() -> dict[str, str]:
+    """Return what a content security policy must allow: the page's own style and script."""
+    style, script = (hashes_of([read_part(name)]) for name in _PARTS)
+    return {"style": style, "script": script, "img": "data:"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A target."""
+
+    name: str
+    level: str
+    health: str
+    why: str
+    results: int | None
+    used: int
+    stored: str
+    path: str
+    ran: Cell
+    next: Cell
+    rule: str
 
 
 def render_index(
-    statuses: Iterable[TargetStatus], runs: Iterable[RunSummary], now: datetime
+    targets: Iterable[TargetFigures], runs: Iterable[RunSummary], now: datetime
 ) -> str:
-    """Return the page: the status of each target, and the last runs."""
-    return f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>maintainer</title>
-<style>{_STYLE}</style>
-<h1>maintainer</h1>
-<h2>Targets</h2>
-<table>
-<tr><th>target<th>status<th>last run<th>next run<th>rule
-{"".join(_target(status, now) for status in statuses)}</table>
-<h2>Last runs</h2>
-<table>
-<tr><th>run<th>cache<th>started<th>status<th class="number">written<th class="number">deleted
-<th class="number">freed
-{"".join(_run(run) for run in runs)}</table>
-<p><a href="/metrics">metrics</a> · <a href="/readyz">readiness</a></p>
-</html>
-"""
-
-
-def _target(status: TargetStatus, now: datetime) -> str:
-    complaint = status.complaint(now)
-    state = f'<span class="bad">{_text(complaint)}</span>' if complaint else _healthy(status)
-    return (
-        f'<tr><td><a href="/targets/{escape(status.name)}">{escape(status.name)}</a>'
-        f"<td>{state}<td>{_time(status.last_finished_at)}"
-        f"<td>{_time(status.next_run_at)}<td>{_text(status.rule)}\n"
+    """Return the page: the status of each target, problems first, and the last runs."""
+    rows = sorted(
+        (_row(one, now) for one in targets), key=lambda row: (_ORDER.index(row.level), row.name)
+    )
+    style, script = map(read_part, _PARTS)
+    level, message = _summarize(rows)
+    return _template().render(
+        title=LEVELS.get(level, _title_of_unknown(rows)),
+        question="Are all caches healthy?",
+        level=level,
+        message=message,
+        now=now,
+        style=style,
+        script=script,
+        columns=_COLUMNS,
+        numbers=_NUMBERS,
+        rows=rows,
+        runs=list(runs),
+        ago=partial(format_ago, now=now),
     )
 
 
-def _healthy(status: TargetStatus) -> str:
-    if status.running_since:
-        return "running"
-    if status.last_status is None:
-        return "has not run yet"
-    return f'<span class="good">{_text(status.last_status)}</span>'
+@cache
+def _template() -> Template:
+    return environment().from_string(_TEMPLATE.read_text(encoding="utf-8"))
 
 
-def _run(run: RunSummary) -> str:
-    number = f'<a href="/runs/{run.run}">{run.run}</a>' if run.finished_at else str(run.run)
-    return (
-        f"<tr><td>{number}<td>{_text(run.target)}<td>{_time(run.started_at)}<td>{_text(run.status)}"
-        f'<td class="number">{run.indexes_written}<td class="number">{run.entries_deleted}'
-        f'<td class="number">{format_size(run.bytes_deleted)}\n'
+def _summarize(rows: Sequence[_Row]) -> tuple[str, str]:
+    """Return the level of the worst target, and how many there are of each."""
+    counts = {level: sum(1 for row in rows if row.level == level) for level in _ORDER}
+    names = {**LEVELS, "none": "not known yet"}
+    parts = [f"{number} {names[level].lower()}" for level, number in counts.items() if number]
+    worst = next((level for level in _ORDER if counts[level]), "none")
+    return worst, f"{format_count(len(rows), 'target')}: {', '.join(parts) or 'none'}."
+
+
+def _title_of_unknown(rows: Sequence[_Row]) -> str:
+    return "Nothing has run yet" if all(row.level == "none" for row in rows) else "Not all have run"
+
+
+def _row(known: TargetFigures, now: datetime) -> _Row:
+    status, last = known.status, known.last
+    level = known.level(now)
+    space = last.figures.space if last else None
+    used = space.used if space else sum(one.size for one in last.figures.entries) if last else 0
+    quota = f" of {format_size(space.quota)}" if space else ""
+    return _Row(
+        name=status.name,
+        level=level,
+        health=_health(known, level),
+        why="" if level == "none" else _why(known, now),
+        results=last.figures.results.after if last and last.figures.readable else None,
+        used=used,
+        stored=f"{format_size(used)}{quota}" if last else "",
+        path=_path(known.stored),
+        ran=_moment(status.last_finished_at, now),
+        next=Cell(
+            "running" if status.running_since else format_in(status.next_run_at, now),
+            status.next_run_at.timestamp(),
+            format_moment(status.next_run_at),
+        ),
+        rule=status.rule,
     )
 
 
-def _time(moment: datetime | None) -> str:
-    return "" if moment is None else format_moment(moment)
+def _health(known: TargetFigures, level: str) -> str:
+    if level == "none":
+        return "running" if known.status.running_since else "has not run yet"
+    return LEVELS[level]
 
 
-def _text(text: str) -> str:
-    return escape(printable(text, limit=1_000))
+def _why(known: TargetFigures, now: datetime) -> str:
+    if complaint := known.status.complaint(now):
+        return complaint
+    verdict = known.last.figures.verdict if known.last else None
+    return verdict.message if verdict and verdict.level != "good" else ""
+
+
+def _moment(moment: datetime | None, now: datetime) -> Cell:
+    if moment is None:
+        return Cell("", 0)
+    return Cell(format_ago(moment, now), moment.timestamp(), format_moment(moment))
+
+
+def _path(values: Sequence[int]) -> str:
+    """Draw values as steps that start at zero."""
+    if len(values) < 2:  # noqa: PLR2004 - a line has two ends
+        return ""
+    most, width = max(*values, 1), _WIDTH / (len(values) - 1)
+    heights = [round(1 + _HEIGHT * (1 - value / most), 1) for value in values]
+    return f"M0 {heights[0]}" + "".join(f"h{width:.2f}V{height}" for height in heights[1:])
