@@ -1,7 +1,9 @@
-"""Fills an emulated cache with the recorded history, and does a run on it."""
+"""Fills an emulated cache with the recorded history, day by day, and does runs on it."""
 
 import shutil
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -9,23 +11,26 @@ from random import Random
 import anyio
 from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from maintainer.cacheconfig import Generation, IndexKey, parse_key
 from maintainer.collect import collect
 from maintainer.demo.history import (
+    RecordedEntry,
     evict_least_recently_used,
     evict_named_layers,
     load_history,
-    seed,
+    scale,
 )
 from maintainer.emulator.server import Running, serve_in_thread
 from maintainer.emulator.state import ActionsCache
 from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.report.terminal import render_report
-from maintainer.report.verdict import format_done
-from maintainer.report.words import format_size
+from maintainer.report.verdict import LEVELS, format_done
+from maintainer.report.words import format_count, format_size
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector
 from maintainer.stores.github.cache import GitHubCache
@@ -34,56 +39,157 @@ from maintainer.stores.github.store import open_store
 _DATABASE = Path("maintainer-demo.db")
 _QUERY = "SELECT state, count(*) AS blobs, sum(size) AS bytes FROM blobs GROUP BY state"
 _MAIN = "refs/heads/main"
+_FACTOR = 1_140
+"""The recorded images are tiny; their layers are shown so many times as large."""
+_QUOTA = 10_000_000_000
+_SETTINGS = {"quota": _QUOTA, "verify_after": timedelta(0)}
+"""To download a byte of each layer would take longer than all the rest."""
 _LOST = 4
+_LASTED = timedelta(hours=20)
+"""How long the builds of a day take in all."""
+_MOMENT = timedelta(microseconds=1)
 _SEED = 1
-_QUOTA_SHARE = 0.8
-"""The quota of the demo, as a share of all bytes of the history."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """What happens on a day: builds, then a run."""
+
+    ago: timedelta
+    share: float
+    """Of all entries: those that exist at the end of this day."""
+    since_builds: timedelta = timedelta(0)
+    """How long before the run the last build ended."""
+    dry_run: bool = False
+
+
+_DAYS = (
+    _Day(timedelta(days=6), 0.6, timedelta(hours=2), dry_run=True),
+    _Day(timedelta(days=4), 0.85, timedelta(hours=2), dry_run=True),
+    _Day(timedelta(days=2), 0.97, timedelta(hours=25)),
+    _Day(timedelta(days=1), 0.97),
+    _Day(timedelta(0), 1.0, timedelta(hours=2)),
+)
+"""Somebody first looks on, and then lets runs happen."""
+_FIRST = 2
+"""The first of them that changes the cache."""
 
 
 def run_demo(console: Console) -> None:
-    """Show a run, and leave its database behind. Raises MaintainerError."""
+    """Show runs on several days, and leave their database behind. Raises MaintainerError."""
     for leftover in ("", "-wal", "-shm", ".lock"):
         Path(f"{_DATABASE}{leftover}").unlink(missing_ok=True)
-    history = load_history()
-    cache = ActionsCache()
-    ends_at = datetime.now(UTC) - timedelta(hours=30)
-    seed(cache, history, ends_at=ends_at, lasted=timedelta(days=5))
+    story = _Story(scale(load_history(), _FACTOR))
+    size = format_size(story.size)
     console.print(
-        f"1. A repository's cache: {len(history)} entries, {format_size(cache.usage)}, "
-        "written by 226 builds of four images (recorded from a real BuildKit)."
+        f"226 builds of four images, recorded from a real BuildKit, store {story.entries} entries, "
+        f"{size} (shown {_FACTOR:,} times as large as they are). GitHub keeps "
+        f"{format_size(_QUOTA)}, and evicts the entries that were used least recently."
     )
-    quota = int(cache.usage * _QUOTA_SHARE)
-    evicted = evict_least_recently_used(cache, quota)
-    lost = evict_named_layers(cache, _MAIN, count=_LOST, random=Random(_SEED))  # noqa: S311 - a demo, the same each time
-    console.print(
-        f"2. Its quota is {format_size(quota)}, so GitHub evicts the {len(evicted)} entries that "
-        f"were used least recently, even if an index references them; to show the effect, also "
-        f"{len(lost)} layers that the newest indexes reference."
-    )
-    with serve_in_thread(cache) as running:
-        first = anyio.run(_run, running, quota)
-        console.print("3. `maintainer gc`, over HTTP:\n")
-        console.print(render_report(first))
-        second = anyio.run(_run, running, quota)
-    console.print(f"\n4. `maintainer gc` once more: {format_done(second)}.\n")
-    console.print(_before_and_after(first))
+    reports: list[Report] = []
+    with serve_in_thread(story.cache) as running:
+        for number, day in enumerate(_DAYS, 1):
+            evicted = story.live(day)
+            report = anyio.run(_run, running, story.clock, day.dry_run)
+            reports.append(report)
+            console.print(f"\n{number}. {_tell(day, report, evicted)}", soft_wrap=True)
+            if number == _FIRST + 1:
+                console.print(Padding(render_report(report), (1, 0, 0, 3)))
+    console.print(_before_and_after(reports[_FIRST]))
     console.print(
         f"The graph is in {_DATABASE}. Look at it with\n"
-        f"    {_program()} report --run 1 --database sqlite:///{_DATABASE}\n"
+        f"    {_program()} report --database {_DATABASE}\n"
+        f"    {_program()} report --html report.html --open --database {_DATABASE}\n"
+        f"    {_program()} diff 1 3 --database {_DATABASE}\n"
         f"    sqlite3 -box {_DATABASE} '{_QUERY}'",
         soft_wrap=True,
     )
 
 
-async def _run(running: Running, quota: int) -> Report:
+class _Story:
+    """A cache on which days pass."""
+
+    def __init__(self, history: Sequence[RecordedEntry]) -> None:
+        self._history = sorted(history, key=lambda entry: entry.created_at)
+        self._ago = _DAYS[0].ago
+        self._stored = 0
+        self.entries = len(self._history)
+        self.size = sum(entry.size_in_bytes for entry in self._history)
+        self.cache = ActionsCache(clock=self.clock)
+
+    def clock(self) -> datetime:
+        """Return the time on the current day of the story."""
+        return datetime.now(UTC) - self._ago
+
+    def live(self, day: _Day) -> int:
+        """Let the builds of a day run, and GitHub evict; return how many entries it has evicted."""
+        self._ago = day.ago
+        until = round(len(self._history) * day.share)
+        new = self._history[self._stored : until]
+        if new:
+            now = self.clock() - day.since_builds
+            self._use(self._history[: self._stored], since=new[0].created_at)
+            first, last = new[0].created_at, new[-1].created_at
+            for entry in new:
+                at = now - _LASTED * ((last - entry.created_at) / max(last - first, _MOMENT))
+                self._put(entry, at)
+        self._stored = until
+        evicted = evict_least_recently_used(self.cache, _QUOTA)
+        if day is _DAYS[_FIRST]:
+            chance = Random(_SEED)  # noqa: S311 - a demo, the same each time
+            evicted += evict_named_layers(self.cache, _MAIN, count=_LOST, random=chance)
+        return len(evicted)
+
+    def _use(self, entries: Iterable[RecordedEntry], since: datetime) -> None:
+        """Look up what builds have used since, so that GitHub takes it for used."""
+        for entry in entries:
+            if entry.last_accessed_at >= since:
+                self.cache.look_up([entry.ref], entry.key, [], entry.version)
+
+    def _put(self, entry: RecordedEntry, at: datetime) -> None:
+        key = parse_key(entry.key)
+        if isinstance(key, IndexKey):
+            key = self._next(key, entry.ref)
+        self.cache.put(
+            entry.key if key is None else str(key),
+            None if entry.content is None else entry.content.encode(),
+            ref=entry.ref,
+            version=entry.version,
+            size=entry.size_in_bytes,
+            created_at=at,
+        )
+
+    def _next(self, key: IndexKey, ref: str) -> IndexKey:
+        """Return the key that a build takes for an index, after those that are stored."""
+        same = [
+            other.generation
+            for entry in self.cache.entries()
+            if entry.ref == ref
+            for other in [parse_key(entry.key)]
+            if isinstance(other, IndexKey) and replace(other, generation=key.generation) == key
+        ]
+        return replace(key, generation=Generation(max([*same, key.generation - 1]) + 1))
+
+
+def _tell(day: _Day, report: Report, evicted: int) -> str:
+    when = f"{day.ago.days} days ago" if day.ago.days > 1 else "Yesterday" if day.ago else "Today"
+    verdict = report.verdict
+    level = LEVELS[verdict.level] if verdict else report.status
+    away = f"GitHub has evicted {format_count(evicted, 'entry')} since. " if evicted else ""
+    command = "`maintainer gc --dry-run`" if day.dry_run else "`maintainer gc`"
+    return f"{when}. {away}{command}: {format_done(report)}. {level}."
+
+
+async def _run(running: Running, clock: Callable[[], datetime], dry_run: bool) -> Report:
     environment = running.environment(_MAIN)
     database = Database(f"sqlite:///{_DATABASE}")
     try:
         database.upgrade()
         async with open_store(GitHubSettings.read(environment)) as store:
             with database.lock():
-                settings = Settings.defaults().model_copy(update={"quota": quota})
-                return await collect(Collector(GitHubCache(store), database, settings))
+                settings = Settings.defaults().model_copy(update=_SETTINGS)
+                collector = Collector(GitHubCache(store), database, settings, clock=clock)
+                return await collect(collector, dry_run=dry_run)
     finally:
         database.close()
 

@@ -4,6 +4,7 @@ Index entries contain their text; layers only their sizes.
 """
 
 import gzip
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import cache
@@ -16,6 +17,7 @@ from maintainer.cacheconfig import BlobKey, IndexKey, Scope, decode, parse_key
 from maintainer.emulator.state import ActionsCache, Entry
 
 _HISTORY = Path(__file__).with_name("history.jsonl.gz")
+_SIZE = re.compile(r'"size":(\d+)')
 
 
 class RecordedEntry(msgspec.Struct, frozen=True):
@@ -37,6 +39,18 @@ def load_history() -> tuple[RecordedEntry, ...]:
     """Return all entries in the order in which they were created."""
     with gzip.open(_HISTORY) as lines:
         return tuple(msgspec.json.decode(line, type=RecordedEntry) for line in lines)
+
+
+def scale(history: Iterable[RecordedEntry], factor: int) -> list[RecordedEntry]:
+    """Return a history whose layers are so many times as large, in indexes too."""
+    return [_scaled(entry, factor) for entry in history]
+
+
+def _scaled(entry: RecordedEntry, factor: int) -> RecordedEntry:
+    if entry.content is None:
+        return msgspec.structs.replace(entry, size_in_bytes=entry.size_in_bytes * factor)
+    content = _SIZE.sub(lambda size: f'"size":{int(size[1]) * factor}', entry.content)
+    return msgspec.structs.replace(entry, content=content, size_in_bytes=len(content))
 
 
 def seed(

@@ -335,8 +335,7 @@ def next_table(report: Report, limit: int) -> Table:
     groups = defaultdict[tuple[datetime, str], list[ActionReport]](list)
     for action in report.actions:
         if action.kind == "keep" and isinstance(action.reason, Grace):
-            until = action.reason.until.replace(second=0, microsecond=0)
-            groups[until, action.reason.state].append(action)
+            groups[_full_hour(action.reason.until), action.reason.state].append(action)
     rows = [
         (
             Cell(_in(until, report.finished_at), until.timestamp(), format_moment(until)),
@@ -348,6 +347,12 @@ def next_table(report: Report, limit: int) -> Table:
     ]
     columns = ("when", "what", "entries", "size")
     return _table("Will be deleted next, unless a build uses it", columns, columns[2:], rows, limit)
+
+
+def _full_hour(moment: datetime) -> datetime:
+    """Return the next full hour, so that what is due at about the same time is one row."""
+    hour = moment.replace(minute=0, second=0, microsecond=0)
+    return hour if hour == moment else hour + timedelta(hours=1)
 
 
 def _in(moment: datetime, now: datetime) -> str:

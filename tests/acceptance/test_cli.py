@@ -600,10 +600,19 @@ def test_the_demo_tells_before_and_after_and_leaves_a_database_to_look_at(bare: 
         *("api", "buildkit", "tools", "web", "worker", "maintained")
     ]
     assert all(int(before) < int(after) for _, before, after in rows)
-    assert "`maintainer gc` once more: nothing to do" in outcome.out
+    assert "12.2 GB" in outcome.out
+    assert "GitHub has evicted" in outcome.out
     # What it says can be typed.
-    (command,) = re.findall(r"^ *\S*maintainer (report .*)$", outcome.out, re.MULTILINE)
-    assert bare(*command.split()).status == 0
+    commands = re.findall(r"^ *\S*maintainer ((?:report|diff) .*)$", outcome.out, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        assert bare(*command.replace(" --open", "").split()).status == 0
+    runs = bare("runs", "--json", "--database", "maintainer-demo.db").json
+    assert [run["dry_run"] for run in reversed(runs)] == [True, True, False, False, False]
+    last = bare("report", "--json", "--database", "maintainer-demo.db").json
+    assert len(last["trend"]["points"]) == 5
+    assert last["trend"]["evictions"]
+    assert {one["reason"]["code"] for one in last["actions"] if one["kind"] == "keep"} >= {"grace"}
 
 
 @pytest.mark.soak

@@ -186,8 +186,8 @@ def test_what_is_deleted_next_is_listed_by_the_time_at_which_it_is_due() -> None
     table = page.next_table(a_report(actions=actions), 10)
 
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["2026-08-01 14:00 UTC, 2 hours after this run", "superseded", "1", "1 B"],
-        ["2026-08-02 18:00 UTC, 30 hours after this run", "dangling", "2", "12 B"],
+        ["2026-08-01 15:00 UTC, 3 hours after this run", "superseded", "1", "1 B"],
+        ["2026-08-02 19:00 UTC, 31 hours after this run", "dangling", "2", "12 B"],
     ]
     assert page.kept_table(a_report(actions=actions), 10).rows == ()
 
