@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # uv is quick, but it does not read pip's configuration, such as the address of a mirror.
 install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(BIN)/pip install --quiet $(1)
 
-.PHONY: help demo dist test check audit coverage soak fuzz bench docs act lock clean
+.PHONY: help demo dist test check audit coverage soak fuzz bench docs site act lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -71,6 +71,13 @@ bench: $(VENV)/.installed ## measure against the least that any program needs; h
 docs: $(VENV)/.installed ## write the generated parts of the documentation
 	$(BIN)/python -m tests.documents
 
+site: $(VENV)/.runs config/site/requirements.txt ## build the site of the documents into build/site; a broken link fails
+	$(PYTHON) -m venv $(VENV)/site
+	$(BIN)/uv pip install --quiet --python $(VENV)/site/bin/python --require-hashes -r config/site/requirements.txt \
+	  || $(VENV)/site/bin/pip install --quiet --require-hashes -r config/site/requirements.txt
+	$(BIN)/python config/site/collect.py build/site
+	cd build/site && ../../$(VENV)/site/bin/zensical build --strict --clean
+
 act: $(VENV)/.installed ## run the workflows of REPOSITORY by `act`, on an emulated cache
 	@$(BIN)/python -m tests.acceptance.try_workflow "$(REPOSITORY)" "$(EVENT)"
 
@@ -78,6 +85,7 @@ lock: $(VENV)/.runs ## lock the newest versions that pyproject.toml allows
 	$(LOCK) --upgrade --group dev --group third-party pyproject.toml -o requirements.txt
 	$(LOCK) --constraint requirements.txt --group build pyproject.toml -o config/action/requirements.txt
 	echo uv | $(LOCK) --upgrade - -o config/action/uv.txt
+	echo zensical | $(LOCK) --upgrade - -o config/site/requirements.txt
 
 clean: ## remove the files that the targets above made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage dist build
