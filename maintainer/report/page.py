@@ -14,6 +14,7 @@ from maintainer.model.reason import Grace
 from maintainer.report.model import ActionReport, IndexReport, Report, RoomReport, Space, TrendPoint
 from maintainer.report.reasons import format_cause
 from maintainer.report.space import KINDS, kind_of
+from maintainer.report.verdict import format_lost
 from maintainer.report.words import (
     format_ago,
     format_count,
@@ -183,6 +184,8 @@ def format_changes(report: Report) -> list[str]:
         )
     if report.contents.checked:
         lines.append(_format_contents(report))
+    if lost := format_lost(report):
+        lines.append(f"{lost}: only a build can bring them back.")
     lines.append(_format_actions(report))
     if report.room and report.room.departures:
         lines.append(_format_room(report.room, dry_run=report.dry_run))

@@ -302,7 +302,7 @@ def _full(report: Report) -> Verdict | None:
     if report.space is None or not report.space.quota:
         return None
     share = report.space.used / report.space.quota
-    lost = _say_lost(report)
+    lost = format_lost(report)
     if share < (_ROOMY if lost else _NEARLY_FULL):
         return None
     return Verdict(
@@ -340,15 +340,15 @@ def _good(report: Report) -> Verdict:
         return Verdict("good", "The cache is empty.")
     results = format_count(report.results_usable, "result")
     usable = f"Builds can use every cached result that still exists: {results}"
-    lost = _say_lost(report)
     free = ""
     if report.space and report.space.quota:
         share = max(0.0, 1 - report.space.used / report.space.quota)
         free = f"; {format_share(share)} of the quota is free"
-    return Verdict("good", f"{usable}{free}{f'; {lost}' if lost else ''}.")
+    return Verdict("good", f"{usable}{free}.")
 
 
-def _say_lost(report: Report) -> str:
+def format_lost(report: Report) -> str:
+    """Return how many results were lost, and with what; empty if none was."""
     if not report.results_lost:
         return ""
     were = "was" if report.results_lost == 1 else "were"

@@ -28,7 +28,8 @@ from maintainer.report.model import (
     Space,
     SpacePart,
 )
-from maintainer.report.verdict import format_done, judge
+from maintainer.report.page import format_changes
+from maintainer.report.verdict import format_done, format_lost, judge
 from tests.reports import AT, DIRECTORY, a_report, an_index
 
 GB = 10**9
@@ -169,11 +170,14 @@ def test_a_full_cache_names_what_fills_it(parts: dict[str, int], advice: str) ->
     assert advice in verdict.advice
 
 
-def test_losses_in_a_cache_with_room_are_told_and_need_nothing() -> None:
-    verdict = judge(_report(indexes=(an_index(results_lost=1),)))
+def test_losses_in_a_cache_with_room_need_nothing_and_spoil_no_praise() -> None:
+    report = _report(indexes=(an_index(results_lost=1),))
 
-    assert verdict.level == "good"
-    assert "1 result was lost" in verdict.message
+    assert judge(report).level == "good"
+    assert "lost" not in judge(report).message
+    assert format_lost(report) == "1 result was lost with blobs that GitHub evicted"
+    assert "only a build can bring them back" in format_changes(report)[-2]
+    assert format_lost(_report()) == ""
 
 
 def test_losses_in_a_rather_full_cache_need_attention() -> None:
@@ -305,7 +309,7 @@ def test_several_refs_that_cannot_be_written_are_counted() -> None:
 def test_losses_are_told_with_what_took_them(more: dict[str, object], who: str) -> None:
     report = _report(**({"indexes": (an_index(results_lost=1),)} | more))
 
-    assert f"{who}." in judge(report).message
+    assert format_lost(report).endswith(who)
 
 
 @pytest.mark.parametrize(
