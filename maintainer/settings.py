@@ -588,11 +588,17 @@ class GitHubSettings(BaseModel):
             raise UsageError(_format_problem(error, None)) from None
 
     @classmethod
-    def of_target(cls, target: TargetSettings, environment: Mapping[str, str] = os.environ) -> Self:
+    def of_target(
+        cls,
+        target: TargetSettings,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        needs_tokens: bool = True,
+    ) -> Self:
         """Return the location of a target's cache, with the tokens from its variables.
 
         The environment's own runtime token is valid only for the environment's own repository.
-        Raises UsageError if there is no token.
+        Raises UsageError if there is no token, unless only the location is needed.
         """
         token = environment.get(target.token_env, "")
         runtime: dict[str, str] = {}
@@ -603,13 +609,14 @@ class GitHubSettings(BaseModel):
                 "ACTIONS_CACHE_URL": target.cache_url or "",
                 "ACTIONS_CACHE_SERVICE_V2": "true" if target.results_url else "",
             }
-            if not runtime["ACTIONS_RUNTIME_TOKEN"]:
+            if needs_tokens and not runtime["ACTIONS_RUNTIME_TOKEN"]:
                 raise UsageError(
                     _format_unset(target.name, "runtime_token_env", target.runtime_token_env)
                 )
         elif _is_own(target, environment):
             runtime = {k: v for k, v in environment.items() if k.startswith("ACTIONS_")}
-        if not token and ("token_env" in target.model_fields_set or not target.runtime_token_env):
+        wants_token = "token_env" in target.model_fields_set or not target.runtime_token_env
+        if needs_tokens and wants_token and not token:
             raise UsageError(_format_unset(target.name, "token_env", target.token_env))
         api_url = target.api_url or environment.get("GITHUB_API_URL", "")
         place = {"GITHUB_REPOSITORY": target.repository or "", "GITHUB_API_URL": api_url}

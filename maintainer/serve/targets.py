@@ -2,16 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import anyio
 
 from maintainer.errors import UsageError
 from maintainer.serve.clock import Rule
-from maintainer.settings import Settings
+from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.kind import Connection
 from maintainer.stores.registry import can_be_opened_early, check, connect, for_target
+
+log = logging.getLogger(__name__)
 
 OWN = "default"
 """The name of the environment's own target, if no target is configured."""
@@ -38,7 +41,8 @@ class ServedTarget:
 def read_targets(settings: Settings) -> Mapping[str, ServedTarget]:
     """Return the configured targets, in order, by name.
 
-    Raises UsageError if the settings are not enough to open a store. This sends no requests.
+    Raises UsageError if the settings are invalid, or not enough to open any store. This sends no
+    requests.
     """
     check(settings)
     targets = _read(settings)
@@ -50,28 +54,30 @@ def _read(settings: Settings) -> dict[str, ServedTarget]:
     if not settings.targets:
         rule = Rule.of(settings.serve, None)
         return {OWN: ServedTarget(OWN, rule, settings, connect(settings))}
-    targets = {}
-    unset = []
-    for target in settings.targets:
-        rule = Rule.of(settings.serve, target)
-        ours = for_target(settings, target)
-        try:
-            connection = connect(ours, target)
-        except UsageError as error:
-            unset.append(str(error))
-            continue
-        targets[target.name] = ServedTarget(target.name, rule, ours, connection)
-    if unset:
-        raise UsageError("; ".join(unset))
-    return targets
+    return {target.name: _served(settings, target) for target in settings.targets}
 
 
-async def _try_to_open(targets: Iterable[ServedTarget]) -> None:
-    for target in targets:
-        try:
-            # A directory may still be created before the target is due.
-            if can_be_opened_early(target.settings):
-                async with target.connection.open():
-                    pass
-        except UsageError as error:
-            raise UsageError(f"target {target.name}: {error}") from None
+def _served(settings: Settings, target: TargetSettings) -> ServedTarget:
+    ours, rule = for_target(settings, target), Rule.of(settings.serve, target)
+    return ServedTarget(target.name, rule, ours, connect(ours, target))
+
+
+async def _try_to_open(targets: Collection[ServedTarget]) -> None:
+    """Raise UsageError if no target can be opened; one of several fails alone, in each attempt."""
+    problems = [problem for target in targets if (problem := await _find_problem(target))]
+    if problems and len(problems) == len(targets):
+        raise UsageError("; ".join(problems))
+    for problem in problems:
+        log.error("%s", problem)
+
+
+async def _find_problem(target: ServedTarget) -> str:
+    """Return why a target cannot be opened with these settings; empty if nobody knows yet."""
+    # A directory may still be created before the target is due.
+    if not can_be_opened_early(target.settings):
+        return ""
+    try:
+        async with target.connection.open():
+            return ""
+    except UsageError as error:
+        return f"target {target.name}: {str(error).removeprefix(f'target {target.name}: ')}"

@@ -145,4 +145,4 @@ def test_every_target_of_the_service_is_checked(
 
     assert levels["app: list"] == "ok"
     assert levels["disk: local"] == "problem"
-    assert levels["site: github"] == "problem"
+    assert levels["site: token"] == "problem"

@@ -515,6 +515,29 @@ def test_a_run_that_does_not_begin_is_overdue(place: Place) -> None:
 # Another repository's cache.
 
 
+def test_a_target_without_its_token_fails_alone(place: Place) -> None:
+    place.configure(f"{TWO_TARGETS}token_env = 'NOT_SET'\n")
+    with place.serving() as service:
+        wait_until(lambda: all(status.last_status for status in place.statuses()))
+        ready, index = service.get("readyz"), service.get("").text
+        metrics = service.metrics()
+
+    why = "token_env names NOT_SET, which is not set"
+    assert ready.status_code == 503
+    assert ready.text == f"stranger: the last attempt failed: target stranger: {why}\n"
+    assert (
+        metrics["maintainer_target_up", "own"],
+        metrics["maintainer_target_up", "stranger"],
+    ) == (
+        1,
+        0,
+    )
+    assert metrics["maintainer_verdict", "bad", "stranger"] == 1
+    # Problems come first.
+    assert index.index("/targets/stranger") < index.index("/targets/own")
+    assert why in index
+
+
 def test_without_a_runtime_token_a_target_is_only_told_of(place: Place, world: World) -> None:
     place.configure(TWO_TARGETS)
     before = len(world.entries())

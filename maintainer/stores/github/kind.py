@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from maintainer.errors import UsageError
 from maintainer.model.finding import Finding
 from maintainer.settings import GitHubSettings, Settings, TargetSettings
 from maintainer.stores.kind import StoreKind
@@ -20,6 +21,8 @@ class _Connection:
 
     github: GitHubSettings
     max_index_size: int
+    problem: str = ""
+    """Why it cannot be opened: a token is not set."""
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -30,6 +33,8 @@ class _Connection:
     @asynccontextmanager
     async def open(self) -> AsyncIterator["GitHubCache"]:
         """Connect to the cache service and the REST API."""
+        if self.problem:
+            raise UsageError(self.problem)
         from maintainer.stores.github.cache import GitHubCache  # noqa: PLC0415
         from maintainer.stores.github.store import open_store  # noqa: PLC0415
 
@@ -38,8 +43,14 @@ class _Connection:
 
 
 def _connect(settings: Settings, target: TargetSettings | None) -> _Connection:
-    github = GitHubSettings.of_target(target) if target else GitHubSettings.read()
-    return _Connection(github, settings.max_index_size)
+    size = settings.max_index_size
+    if target is None:
+        return _Connection(GitHubSettings.read(), size)
+    try:
+        return _Connection(GitHubSettings.of_target(target), size)
+    except UsageError as error:
+        located = GitHubSettings.of_target(target, needs_tokens=False)
+        return _Connection(located, size, str(error))
 
 
 async def _diagnose(
