@@ -133,7 +133,9 @@ def _split(value: object) -> object:
 def _check_store(place: str) -> str:
     """Accept any text of the right form; the registry of stores checks the kind."""
     if not _STORE.match(place):
-        hint = suggest_store(place) or "use github, or local:DIR for a directory"
+        hint = (
+            suggest_store(place) or "use github, local:DIR for a directory, or s3://BUCKET/PREFIX"
+        )
         raise ValueError(f"is not a valid store; {hint}")
     return place
 
@@ -345,7 +347,7 @@ class TargetSettings(BaseModel):
     )
     store: _Store = Field(
         default=_DEFAULT_STORE,
-        description="or a directory instead of a repository: local:DIR",
+        description="or a directory instead of a repository: local:DIR; or a bucket: s3://…",
     )
     merged_tag: _Scope | None = Field(
         default=None, description="overrides the `merged_tag` of all targets"
@@ -422,8 +424,9 @@ class Settings(BaseSettings):
     )
     store: _Store = Field(
         default=_DEFAULT_STORE,
-        description="the location of the cache: github (as in the environment), or local:DIR, a "
-        "directory that BuildKit exports to with type=local",
+        description="the location of the cache: github (as in the environment), local:DIR, a "
+        "directory that BuildKit exports to with type=local, or s3://BUCKET/PREFIX?region=REGION, "
+        "a bucket that it exports to with type=s3",
     )
     merged_tag: _Scope = Field(
         default="maintained",

@@ -59,8 +59,9 @@ def gc(
     store: Annotated[
         str | None,
         typer.Option(
-            help="Where the cache is: github, as the environment says, or local:DIR, a "
-            "directory that BuildKit exports to with type=local. [default: github]",
+            help="Where the cache is: github, as the environment says; local:DIR, a directory that "
+            "BuildKit exports to with type=local; or s3://BUCKET/PREFIX, a bucket. "
+            "[default: github]",
             metavar="STORE",
             rich_help_panel=WHERE,
         ),
@@ -137,8 +138,8 @@ def gc(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Do one full run on a cache: the GitHub Actions cache that the environment names, or a
-    directory.
+    """Do one full run on a cache: the GitHub Actions cache that the environment names, a directory,
+    or a bucket.
     """
     if json and github:
         raise UsageError("--json and --github exclude each other: both write to stdout")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import Digest, IndexId, Ref
 from maintainer.model.index import BrokenTag
@@ -25,7 +25,9 @@ class Abilities:
     evicted_by: str | None = None
     """Who evicts entries automatically, for sentences; None if nobody does."""
     shows_exports: bool = False
-    """Whether `activity` sees an export in progress; otherwise young unreferenced blobs show it."""
+    """Whether `activity` or `delete` sees an export in progress; otherwise young unreferenced blobs
+    show it.
+    """
     looks_cheaply: bool = False
     """Whether all blobs are checked for existence, and not only uncertain ones."""
     checks_contents: bool = False
@@ -40,6 +42,8 @@ class Abilities:
     """How many entries may be deleted per minute; None if there is no limit."""
     max_concurrent_deletions: int = 1
     """How many deletions may be concurrent."""
+    least_grace: timedelta = timedelta(0)
+    """How long a build may rely on a blob without a sign of it. A grace period is never shorter."""
 
 
 @dataclass(frozen=True, slots=True)

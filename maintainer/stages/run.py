@@ -109,6 +109,9 @@ class Run:
 def begin(collector: Collector, mode: Mode) -> Run:
     now = collector.clock()
     name, settings = collector.store.name, collector.settings
+    grace = max(settings.grace, collector.store.abilities.least_grace)
+    settings = settings.model_copy(update={"grace": grace})
+    collector = replace(collector, settings=settings)
     with collector.database.begin() as connection:
         target_id = find_target(connection, name)
         now = next_moment(connection, target_id, now)

@@ -45,6 +45,9 @@ class StoreKind:
     """Whether it uses the setting `verify`."""
     diagnose: "Diagnose | None" = None
     """Checks what a run needs of it, in more detail than by opening and listing it."""
+    blobs_of: Callable[[str], tuple[str, ...]] | None = None
+    """Returns where the blobs of a setting `store` are, if several caches could share them; raises
+    UsageError."""
 
 
 Diagnose = Callable[

@@ -5,8 +5,9 @@ from maintainer.settings import Settings, TargetSettings, suggest_store
 from maintainer.stores.github.kind import GITHUB
 from maintainer.stores.kind import Connection, StoreKind
 from maintainer.stores.local.kind import LOCAL
+from maintainer.stores.s3.kind import S3
 
-KINDS: tuple[StoreKind, ...] = (GITHUB, LOCAL)
+KINDS: tuple[StoreKind, ...] = (GITHUB, LOCAL, S3)
 
 
 def connect(settings: Settings, target: TargetSettings | None = None) -> Connection:
@@ -23,7 +24,8 @@ def connect(settings: Settings, target: TargetSettings | None = None) -> Connect
 
 def check(settings: Settings) -> None:
     """Raise UsageError if the settings name a store that cannot exist."""
-    kind_of(settings.store)
+    _blobs_of(settings.store)
+    seen: dict[tuple[str, ...], str] = {}
     for number, target in enumerate(settings.targets, 1):
         key = f"[[targets]] number {number}"
         kind = kind_of(target.store, f"store in {key}")
@@ -31,6 +33,13 @@ def check(settings: Settings) -> None:
             raise UsageError(f"setting {key}: repository or store must be set")
         if target.repository is not None and not kind.uses_repository:
             raise UsageError(f"setting {key}: repository and store exclude each other")
+        if (blobs := _blobs_of(target.store, f"store in {key}")) is None:
+            continue
+        if blobs in seen:
+            raise UsageError(
+                f"setting {key}: its blobs are those of {seen[blobs]}: make one target of both"
+            )
+        seen[blobs] = f"target {target.name}"
 
 
 def for_target(settings: Settings, target: TargetSettings) -> Settings:
@@ -51,6 +60,11 @@ def for_target(settings: Settings, target: TargetSettings) -> Settings:
 def can_be_opened_early(settings: Settings) -> bool:
     """Whether settings that are not enough to open the cache are detected at once."""
     return kind_of(settings.store).can_be_opened_early
+
+
+def _blobs_of(store: str, key: str = "store") -> tuple[str, ...] | None:
+    find = kind_of(store, key).blobs_of
+    return find(store) if find else None
 
 
 def kind_of(store: str, key: str = "store") -> StoreKind:

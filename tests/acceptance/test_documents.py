@@ -36,6 +36,7 @@ from tests.documents import (
     queries,
 )
 from tests.recorded import DATA
+from tests.stores.s3 import ENVIRONMENT, a_server
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FOR_DEVELOPERS = ("add-a-policy.md", "add-a-store.md", "benchmarks.md", "policies.md")
@@ -56,7 +57,7 @@ _TESTED_ELSEWHERE = {query for _, query in queries()}
 _QUERIES = [text for text in _blocks("sql") if text.strip() not in _TESTED_ELSEWHERE]
 _SETTINGS = sorted(set(_blocks("toml", DOCUMENTS)))
 _ELSEWHERE = re.compile(
-    r"make (\w+)|python3 -m venv .*|\. .*/activate|pip install \.|maintainer demo > demo.txt"
+    r"make (\w+)|python3 -m venv .*|\. .*/activate|pip install '?\..*|maintainer demo > demo.txt"
 )
 """Lines of a shell block that another test or a fixture runs, or that run this one."""
 
@@ -99,11 +100,24 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return database, printed.read_text()
 
 
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[dict[str, str]]:
+    """Return what leads to the bucket of the documents."""
+    with a_server("my-bucket") as server:
+        yield ENVIRONMENT | {"AWS_ENDPOINT_URL_S3": server.url}
+
+
 @pytest.mark.parametrize("block", _SHELL, ids=lambda block: block.splitlines()[-1])
 def test_every_shell_block_runs_without_an_error(
-    block: str, environment: dict[str, str], tmp_path: Path, demo: tuple[Path, str]
+    block: str,
+    environment: dict[str, str],
+    tmp_path: Path,
+    demo: tuple[Path, str],
+    request: pytest.FixtureRequest,
 ) -> None:
     shutil.copy(demo[0], tmp_path)
+    if "s3://" in block:
+        environment |= request.getfixturevalue("bucket")
     here = [line for line in block.splitlines() if not _ELSEWHERE.fullmatch(line)]
     if "curl" in block and shutil.which("curl") is None:
         pytest.skip("there is no curl")

@@ -37,8 +37,8 @@ Begin = Callable[[], Place]
 Found = tuple[set[str], list[set[str]]]
 """The layers that are stored, and those that builders of each image find."""
 
-_NO_GRACE = How(timedelta(0))
-_A_LOT_TO_DO: tuple[Event, ...] = (
+NO_GRACE = How(timedelta(0))
+A_LOT_TO_DO: tuple[Event, ...] = (
     Build("api", "test"),
     Passes(1),
     Build("web", "web", other_form=True),
@@ -54,12 +54,13 @@ _UNUSED_FOR_DAYS: tuple[Event, ...] = (
     Passes(200),
     Build("web", "web"),
 )
-_RUN_LATER: tuple[Event, ...] = (Passes(1), Run(_NO_GRACE))
+_RUN_LATER: tuple[Event, ...] = (Passes(1), Run(NO_GRACE))
 # Every store runs the same test, each from a class of its own.
 _suppressed = [HealthCheck.differing_executors, HealthCheck.too_slow]
 
 
-def _tell(begin: Begin, *told: Event) -> Place:
+def tell(begin: Begin, *told: Event) -> Place:
+    """Tell a story in a new place, which is checked to its end."""
     story = Story(begin())
     story.tell(*told)
     story.end()
@@ -68,7 +69,7 @@ def _tell(begin: Begin, *told: Event) -> Place:
 
 def _count_steps(begin: Begin, how: How) -> int:
     story = Story(begin())
-    story.tell(*_A_LOT_TO_DO)
+    story.tell(*A_LOT_TO_DO)
     seen: list[int] = []
     story.place.run(how, {step: partial(seen.append, step) for step in range(1, 100)})
     return len(seen)
@@ -91,7 +92,7 @@ class Contract:
     def test_whatever_happens_in_whatever_order_no_promise_is_broken(
         self, begin: Begin, told: list[Event]
     ) -> None:
-        _tell(begin, *told)
+        tell(begin, *told)
 
     @pytest.mark.soak
     @pytest.mark.timeout(7_200)
@@ -100,14 +101,14 @@ class Contract:
     def test_whatever_happens_in_thousands_of_stories_no_promise_is_broken(
         self, begin: Begin, told: list[Event]
     ) -> None:
-        _tell(begin, *told)
+        tell(begin, *told)
 
     @settings(max_examples=4, suppress_health_check=_suppressed)
     @given(told=st.lists(in_a_full_cache, min_size=4, max_size=10))
     def test_whatever_leaves_a_full_cache_no_promise_is_broken(
         self, begin: Begin, told: list[Event]
     ) -> None:
-        _tell(begin, *_UNUSED_FOR_DAYS, *told)
+        tell(begin, *_UNUSED_FOR_DAYS, *told)
 
     @pytest.mark.soak
     @pytest.mark.timeout(7_200)
@@ -116,7 +117,7 @@ class Contract:
     def test_whatever_leaves_in_a_thousand_full_caches_no_promise_is_broken(
         self, begin: Begin, told: list[Event]
     ) -> None:
-        _tell(begin, *_UNUSED_FOR_DAYS, *told)
+        tell(begin, *_UNUSED_FOR_DAYS, *told)
 
     def test_what_leaves_a_full_cache_is_deleted_a_grace_period_later(self, begin: Begin) -> None:
         story = Story(begin())
@@ -143,7 +144,7 @@ class Contract:
         _skip_after_the_last(steps, step)
         how = How(timedelta(0), other_way=step % 8 == 2)
 
-        _tell(begin, *_A_LOT_TO_DO, Run(how, {step: Build("api", "docs")}))
+        tell(begin, *A_LOT_TO_DO, Run(how, {step: Build("api", "docs")}))
 
     @pytest.mark.parametrize("step", range(1, 50, 6))
     def test_another_run_at_any_step_of_a_run_gets_in_nobodys_way(
@@ -152,28 +153,28 @@ class Contract:
         _skip_after_the_last(steps, step)
         second = How(timedelta(0), other_way=step % 4 == 1)
 
-        _tell(begin, *_A_LOT_TO_DO, TwoRuns(_NO_GRACE, second, step))
+        tell(begin, *A_LOT_TO_DO, TwoRuns(NO_GRACE, second, step))
 
     @pytest.fixture(scope="class")
     @classmethod
     def undisturbed(cls, begin: Begin) -> Found:
         """Return what builders find after a run that nobody killed."""
-        return _found_in(_tell(begin, *_A_LOT_TO_DO, *_RUN_LATER))
+        return _found_in(tell(begin, *A_LOT_TO_DO, *_RUN_LATER))
 
     @pytest.mark.parametrize("step", range(1, 36, 4))
     def test_killed_at_any_step_a_run_can_simply_be_run_again(
         self, begin: Begin, undisturbed: Found, steps: int, step: int
     ) -> None:
         _skip_after_the_last(steps, step)
-        place = _tell(begin, *_A_LOT_TO_DO, Killed(_NO_GRACE, step), *_RUN_LATER)
+        place = tell(begin, *A_LOT_TO_DO, Killed(NO_GRACE, step), *_RUN_LATER)
 
         assert _found_in(place) == undisturbed
 
     @pytest.mark.parametrize("what", ["evicted", "spoiled"])
     def test_a_layer_lost_during_a_run_harms_nothing_else(self, begin: Begin, what: str) -> None:
-        run = Run(_NO_GRACE, {5: Layer(what, "api")})
+        run = Run(NO_GRACE, {5: Layer(what, "api")})
 
-        place = _tell(begin, *_A_LOT_TO_DO, run)
+        place = tell(begin, *A_LOT_TO_DO, run)
 
         assert set(map(blob_of, steps_up_to("web"))) <= place.usable("web")
 
@@ -181,11 +182,11 @@ class Contract:
     def test_an_index_that_nobody_can_read_costs_no_other_image_its_layers(
         self, begin: Begin, image: str
     ) -> None:
-        _tell(begin, *_A_LOT_TO_DO, Garbled(image), Run(_NO_GRACE), Passes(25), Run(_NO_GRACE))
+        tell(begin, *A_LOT_TO_DO, Garbled(image), Run(NO_GRACE), Passes(25), Run(NO_GRACE))
 
     def test_what_happens_between_two_steps_does_happen(self, begin: Begin) -> None:
         story = Story(begin())
-        story.tell(*_A_LOT_TO_DO)
+        story.tell(*A_LOT_TO_DO)
 
         story.tell(Run(How(timedelta(hours=24)), {3: Build("docs", "docs")}))
 

@@ -1,6 +1,6 @@
 """A store in memory: all that a store has to be. It stands for those that are still to come."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -30,9 +30,9 @@ from maintainer.stores.requests import RequestLog
 class Vault:
     """What is stored: blobs with their times, and indexes under names, with versions that count."""
 
-    blobs: dict[str, datetime] = field(default_factory=dict)
+    blobs: MutableMapping[str, datetime] = field(default_factory=dict)
     """By digest; what other tools store goes by a name."""
-    indexes: dict[str, tuple[int, bytes, datetime]] = field(default_factory=dict)
+    indexes: MutableMapping[str, tuple[int, bytes, datetime]] = field(default_factory=dict)
     exports: int = 0
     """How often an index was written."""
     step: Callable[[], None] = lambda: None

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -84,8 +83,10 @@ class Room:
 
     replaces = True
 
-    def __init__(self, folder: Path, memories: Sequence[Memory]) -> None:
-        self._vault = Vault()
+    def __init__(
+        self, folder: Path, memories: Sequence[Memory], vault: Vault | None = None
+    ) -> None:
+        self._vault = vault or Vault()
         self._watcher = Watcher(self._vault)
         self._memories = memories
         self._spare = folder / "kept.db"
@@ -167,25 +168,28 @@ class Room:
         self._vault.step = before
         try:
             name = "maintained" if how.other_way else ""
-            store = MemoryStore(self._vault)
             more = {"merged_tag": name} | how.settings_of_room
-            return anyio.run(partial(run_on, store, memory, how, now, **more))
+            return anyio.run(partial(self._collect, memory, how, now, **more))
         finally:
             self._watcher.look(now, how.grace)
             self._vault.step = outer
 
+    async def _collect(self, memory: Memory, how: How, now: datetime, **settings: object) -> Report:
+        return await run_on(MemoryStore(self._vault), memory, how, now, **settings)
+
     def keep(self) -> Callable[[], None]:
         """Copy all that is stored."""
         self._memories[0].copy(self._spare)
-        kept = replace(
-            self._vault, blobs=dict(self._vault.blobs), indexes=dict(self._vault.indexes)
-        )
+        blobs, indexes = dict(self._vault.blobs), dict(self._vault.indexes)
+        exports = self._vault.exports
         seen = collections_of(self._watcher, but="problems")
 
         def put_back() -> None:
-            self._vault.blobs = dict(kept.blobs)
-            self._vault.indexes = dict(kept.indexes)
-            self._vault.exports = kept.exports
+            self._vault.blobs.clear()
+            self._vault.blobs.update(blobs)
+            self._vault.indexes.clear()
+            self._vault.indexes.update(indexes)
+            self._vault.exports = exports
             vars(self._watcher).update(seen)
             self._memories[0].replace(self._spare)
 

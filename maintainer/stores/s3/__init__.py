@@ -1,0 +1,1 @@
+"""Caches in buckets of S3, and of services that speak its protocol."""

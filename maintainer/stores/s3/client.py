@@ -1,0 +1,174 @@
+"""Requests to a bucket, with the credentials that the AWS SDK finds; none of them is kept here."""
+
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from maintainer.errors import StoreError, UnreadableError
+from maintainer.model.doubt import Cause
+from maintainer.sanitize import printable
+from maintainer.stores.objects import Object
+from maintainer.stores.requests import RequestLog
+from maintainer.stores.s3.address import Address
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+_T = TypeVar("_T")
+
+_MISSING = frozenset({"404", "NoSuchKey"})
+_NOT_AS_EXPECTED = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
+_CHUNK = 1024 * 1024
+_ATTEMPTS = 5
+
+
+class Bucket:
+    """One bucket."""
+
+    def __init__(self, client: "S3Client", name: str) -> None:
+        self.requests = RequestLog()
+        self._client = client
+        self._name = name
+
+    async def list(self, prefix: str) -> AsyncIterator[Sequence[Object]]:
+        """List objects, up to a thousand at a time, in the order of their keys."""
+        after: dict[str, Any] = {}
+        while True:
+            call = self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, **after)
+            page = await self._send("list", prefix, call)
+            yield [
+                Object(one["Key"], one["Size"], _second(one["LastModified"]), one["ETag"])
+                for one in page.get("Contents", [])
+            ]
+            if not page.get("IsTruncated"):
+                return
+            if "NextContinuationToken" not in page:
+                raise StoreError(f"the list of {printable(prefix)} breaks off")
+            after = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def look(self, key: str) -> Object | None:
+        """Look an object up."""
+        try:
+            call = self._client.head_object(Bucket=self._name, Key=key)
+            found = await self._send("look-up", key, call)
+        except _MissingError:
+            return None
+        return Object(key, found["ContentLength"], _second(found["LastModified"]), found["ETag"])
+
+    async def get(self, key: str, *, limit: int) -> tuple[Object, bytes] | None:
+        """Read an object of at most so many bytes."""
+        try:
+            call = self._client.get_object(Bucket=self._name, Key=key)
+            found = await self._send("download", key, call)
+        except _MissingError:
+            return None
+        content = bytearray()
+        with _in_one_line(key):
+            async with found["Body"] as body:
+                while piece := await body.read(_CHUNK):
+                    content += piece
+                    if len(content) > limit:
+                        problem = f"{printable(key)} has more than {limit:,} bytes: not read"
+                        raise UnreadableError(Cause.TOO_LARGE, problem)
+        if len(content) != found["ContentLength"]:
+            raise StoreError(f"the download of {printable(key)} broke off")
+        at = _second(found["LastModified"])
+        return Object(key, len(content), at, found["ETag"]), bytes(content)
+
+    async def put(self, key: str, content: bytes, *, over: str | None) -> bool:
+        """Write an object on condition."""
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if over is None else {"IfMatch": over}
+        call = self._client.put_object(Bucket=self._name, Key=key, Body=content, **condition)
+        try:
+            await self._send("upload", key, call)
+        except (_MissingError, _OtherError):
+            return False
+        return True
+
+    async def overwrite(self, key: str, content: bytes) -> None:
+        """Write an object, whatever is there."""
+        call = self._client.put_object(Bucket=self._name, Key=key, Body=content)
+        await self._send("upload", key, call)
+
+    async def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Delete up to a thousand objects."""
+        call = self._client.delete_objects(
+            Bucket=self._name, Delete={"Objects": [{"Key": key} for key in keys]}
+        )
+        done = await self._send("delete", keys[0], call)
+        failed = {one.get("Key", ""): one for one in done.get("Errors", [])}
+        gone = {one.get("Key", "") for one in done.get("Deleted", [])}
+        problems = {
+            key: f"{one.get('Code', '')}: {one.get('Message', '')}" for key, one in failed.items()
+        }
+        unknown = "the service did not say whether it was deleted"
+        return {key: printable(problems.get(key, unknown)) for key in keys if key not in gone}
+
+    async def _send(self, kind: str, what: str, call: Awaitable[_T]) -> _T:
+        self.requests.count(kind, again=False)
+        with _in_one_line(what):
+            return await call
+
+
+class _MissingError(StoreError):
+    """There is no such object."""
+
+
+class _OtherError(StoreError):
+    """There is something else than expected."""
+
+
+@contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
+    """Turn the errors of the SDK into ours."""
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        said = str(error.response.get("Error", {}).get("Message", ""))
+        problem = f"{printable(what)}: {printable(code)}: {printable(said)}"
+        if code in _MISSING:
+            raise _MissingError(problem) from None
+        if code in _NOT_AS_EXPECTED:
+            raise _OtherError(problem) from None
+        raise StoreError(problem) from None
+    except NoCredentialsError:
+        raise StoreError(
+            "there are no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or run where a role is attached"
+        ) from None
+    except (BotoCoreError, OSError) as error:
+        raise StoreError(f"{printable(what)}: {printable(str(error))}") from None
+
+
+def _second(moment: datetime) -> datetime:
+    """Return a time without fractions: look-ups have none."""
+    return moment.replace(microsecond=0)
+
+
+@asynccontextmanager
+async def open_bucket(address: Address) -> AsyncIterator[Bucket]:
+    """Connect to the bucket of a cache."""
+    config = AioConfig(
+        connect_timeout=10,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        s3={"addressing_style": "path" if address.path_style else "auto"},
+        # As BuildKit does, for services that do not know newer checksums.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    opening = get_session().create_client(
+        "s3", region_name=address.region, endpoint_url=address.endpoint_url, config=config
+    )
+    with _in_one_line(address.name):
+        client = await opening.__aenter__()
+    try:
+        yield Bucket(client, address.bucket)
+    finally:
+        await opening.__aexit__(None, None, None)

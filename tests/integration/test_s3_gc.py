@@ -1,0 +1,183 @@
+"""Runs on a bucket, over HTTP, against moto's server."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from typer.testing import CliRunner
+
+from maintainer.cacheconfig import encode
+from maintainer.cli.app import app
+from maintainer.model.outcome import Skipped
+from maintainer.report import Report
+from maintainer.stores.objects import ObjectStore
+from maintainer.stores.s3.client import open_bucket
+from tests.integration.invariants import import_index
+from tests.integration.simulated_runs import Memory
+from tests.integration.world import START, blob_of, built
+from tests.stores.contract import NO_GRACE
+from tests.stores.runs import run_on
+from tests.stores.s3 import BLOBS, MANIFESTS, Moto, a_server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Moto]:
+    with a_server() as moto:
+        yield moto
+
+
+@pytest.fixture
+def moto(server: Moto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Moto:
+    monkeypatch.chdir(tmp_path)
+    server.empty()
+    server.now = START
+    server.ignores_conditions = False
+    return server
+
+
+def _export(moto: Moto, name: str, *steps: str) -> None:
+    for step in steps:
+        moto.put(BLOBS + blob_of(step), step.encode())
+    _write(moto, name, *steps)
+
+
+def _write(moto: Moto, name: str, *steps: str) -> None:
+    moto.put(MANIFESTS + name, encode(built(*steps, at=moto.now)))
+
+
+def _blobs(moto: Moto, name: str) -> frozenset[str]:
+    return import_index(moto.keys[MANIFESTS + name].value).blobs
+
+
+def test_a_run_of_the_command_line_repairs_merges_and_keeps_all_that_is_young(
+    moto: Moto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moto.put(BLOBS + blob_of("old"), b"old")
+    moto.now = datetime.now(UTC)
+    _export(moto, "api", "base", "api", "test")
+    _export(moto, "web", "base", "web")
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    del moto.keys[BLOBS + blob_of("test")]
+    place = f"s3://cache/app/?region=us-east-1&endpoint_url={moto.url}&path_style=true"
+
+    monkeypatch.setenv("MAINTAINER_EXPORT_WAIT", "0")
+    done = CliRunner().invoke(app, ["gc", "--store", place])
+
+    assert done.exit_code == 0, done.output
+    assert _blobs(moto, "api") == {blob_of("base"), blob_of("api")}
+    assert _blobs(moto, "maintained") == {blob_of(step) for step in ("base", "api", "web")}
+    assert BLOBS + blob_of("orphan") in moto.keys
+    assert BLOBS + blob_of("old") in moto.keys  # An index may have referenced it until now.
+    assert not [key for key in moto.keys if "probe" in key]
+
+
+Event = tuple[str, int, Callable[[], None]]
+"""What happens before which request of a kind."""
+
+
+async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event | None) -> Report:
+    address = moto.address(**more)
+    async with open_bucket(address) as bucket:
+
+        def act() -> None:
+            if event and bucket.requests.counts[event[0]] == event[1]:
+                moto.before = lambda: None
+                event[2]()
+
+        moto.before = act
+        store = ObjectStore(bucket, address.layout, max_index_size=2**20)
+        report = await run_on(store, memory, NO_GRACE, moto.now)
+    assert report.status == "done", report.problems
+    return report
+
+
+def _gc(moto: Moto, memory: Memory, event: Event | None = None, **more: Any) -> Report:
+    """Do a run without a grace period."""
+    return anyio.run(_run, moto, memory, more, event)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Memory:
+    return Memory.make(tmp_path, 1)[0]
+
+
+def _keys(moto: Moto) -> set[str]:
+    return set(moto.keys)
+
+
+def test_without_a_grace_period_a_blob_stays_as_long_as_a_build_may_rely_on_it(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "api", "base", "api")
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    orphan = BLOBS + blob_of("orphan")
+
+    for hours, stays in ((0, True), (25, True), (2, False)):
+        moto.now += timedelta(hours=hours)
+        report = _gc(moto, memory)
+
+        assert (orphan in moto.keys) == stays
+        assert report.grace_seconds == 26 * 3600
+    assert {BLOBS + blob_of("base"), BLOBS + blob_of("api")} <= _keys(moto)
+
+
+@pytest.mark.parametrize("how", ["touched", "referenced"])
+def test_a_blob_that_a_build_needs_since_the_run_began_stays(
+    moto: Moto, memory: Memory, how: str
+) -> None:
+    _export(moto, "api", "base", "api")
+    moto.put(BLOBS + blob_of("test"), b"test")
+    needed = BLOBS + blob_of("test")
+    _gc(moto, memory)
+    moto.now += timedelta(hours=48)
+    happens: dict[str, Event] = {
+        "touched": ("list", 3, lambda: moto.touch(needed)),
+        "referenced": ("list", 3, lambda: _write(moto, "web", "base", "test")),
+    }
+
+    report = _gc(moto, memory, happens[how])
+
+    assert needed in moto.keys
+    assert [a for a in report.actions if a.kind == "delete" and isinstance(a.outcome, Skipped)]
+
+
+def test_a_name_that_a_build_overwrites_while_it_is_repaired_keeps_the_export(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "api", "base", "api", "test")
+    del moto.keys[BLOBS + blob_of("test")]
+
+    _gc(moto, memory, ("upload", 1, lambda: _export(moto, "api", "base", "web")))
+
+    assert blob_of("web") in _blobs(moto, "api")
+    assert blob_of("test") not in _blobs(moto, "api")
+
+
+def test_a_server_that_ignores_conditions_is_found_out(moto: Moto, memory: Memory) -> None:
+    _export(moto, "api", "base", "api", "test")
+    del moto.keys[BLOBS + blob_of("test")]
+    moto.ignores_conditions = True
+
+    _gc(moto, memory, ("upload", 1, lambda: _export(moto, "api", "base", "web")))
+
+    assert blob_of("web") in _blobs(moto, "api")
+    assert _blobs(moto, "maintained")
+
+
+def test_manifests_under_another_prefix_protect_the_blobs_that_they_share(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "api", "base", "api")
+    moto.put(BLOBS + blob_of("web"), b"web")
+    moto.put("app/others/web", encode(built("web", at=moto.now)))
+    both = ("manifests/", "others/")
+    _gc(moto, memory, manifests_prefixes=both)
+    moto.now += timedelta(hours=48)
+
+    _gc(moto, memory, manifests_prefixes=both)
+
+    assert BLOBS + blob_of("web") in moto.keys
+    assert blob_of("web") in _blobs(moto, "maintained")

@@ -1,0 +1,215 @@
+"""A bucket of moto's server: real HTTP, the real SDK, and a clock of ours.
+
+Builds write to the server's storage directly, in the way of BuildKit's `type=s3`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3 import models
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from maintainer.report import Report
+from maintainer.stores.objects import ObjectStore
+from maintainer.stores.s3.address import Address
+from maintainer.stores.s3.client import open_bucket
+from tests.integration.simulated_runs import Memory
+from tests.integration.world import START
+from tests.stores.memory import Vault
+from tests.stores.memory_place import Room
+from tests.stores.place import How
+from tests.stores.runs import run_on
+
+BUCKET = "cache"
+BLOBS = "app/blobs/"
+MANIFESTS = "app/manifests/"
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+class _Quiet(WSGIRequestHandler):
+    """Answers without a word."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
+        """Log nothing."""
+
+
+class Moto:
+    """The server, and its storage."""
+
+    def __init__(self, bucket: str = BUCKET) -> None:
+        self._bucket = bucket
+        self.before: Callable[[], None] = lambda: None
+        """Called before each request."""
+        self.now = START
+        """The time of the server."""
+        self.ignores_conditions = False
+        """Whether it takes every write, as some servers do."""
+        self.failures: list[BaseException] = []
+        """What `before` has raised."""
+        self.url = ""
+
+    @property
+    def backend(self) -> models.S3Backend:
+        """The storage."""
+        return models.s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+
+    @property
+    def keys(self) -> Any:
+        """The objects of the bucket, by key."""
+        return self.backend.buckets[self._bucket].keys
+
+    def empty(self) -> None:
+        """Begin with one empty bucket."""
+        self.backend.reset()
+        self.backend.create_bucket(self._bucket, "us-east-1")
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object."""
+        self.backend.put_object(self._bucket, key, content)
+
+    def touch(self, key: str) -> None:
+        """Copy an object onto itself, as exports do with old blobs."""
+        self.keys[key].last_modified = self.now.replace(tzinfo=None)
+
+    @contextmanager
+    def serving(self) -> Iterator["Moto"]:
+        """Serve on loopback."""
+        app = DomainDispatcherApplication(create_backend_app)
+
+        def answer(environment: dict[str, Any], start: Any) -> Iterable[bytes]:
+            try:
+                self.before()
+            except BaseException as error:  # noqa: BLE001 - it belongs to the test, not the server
+                self.failures.append(error)
+            if self.ignores_conditions:
+                environment.pop("HTTP_IF_MATCH", None)
+                environment.pop("HTTP_IF_NONE_MATCH", None)
+            answered: Iterable[bytes] = app(environment, start)
+            return answered
+
+        server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=_Quiet)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(models, "utcnow", lambda: self.now.replace(tzinfo=None))
+            for name, value in ENVIRONMENT.items():
+                patch.setenv(name, value)
+            try:
+                yield self
+            finally:
+                server.shutdown()
+                thread.join()
+                server.server_close()
+
+    def address(self, **more: Any) -> Address:
+        """Return where the cache is."""
+        return Address(self._bucket, "app/", "us-east-1", self.url, path_style=True, **more)
+
+
+@contextmanager
+def a_server(bucket: str = BUCKET) -> Iterator[Moto]:
+    """Serve one empty bucket."""
+    moto = Moto(bucket)
+    with moto.serving():
+        moto.empty()
+        yield moto
+
+
+class _Blobs(MutableMapping[str, datetime]):
+    """The blobs of the bucket, with the times of their last writes."""
+
+    def __init__(self, moto: Moto) -> None:
+        self._moto = moto
+
+    def __getitem__(self, digest: str) -> datetime:
+        modified: datetime = self._moto.keys[BLOBS + digest].last_modified
+        return modified.replace(tzinfo=UTC)
+
+    def __setitem__(self, digest: str, at: datetime) -> None:
+        self._moto.put(BLOBS + digest, b"0123456789")
+        self._moto.keys[BLOBS + digest].last_modified = at.replace(tzinfo=None)
+
+    def __delitem__(self, digest: str) -> None:
+        del self._moto.keys[BLOBS + digest]
+
+    def __iter__(self) -> Iterator[str]:
+        return (key.removeprefix(BLOBS) for key in list(self._moto.keys) if key.startswith(BLOBS))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def setdefault(self, digest: str, default: datetime = START) -> datetime:
+        """Upload a blob, or touch it if it is there."""
+        self[digest] = default
+        return default
+
+
+class _Indexes(MutableMapping[str, tuple[int, bytes, datetime]]):
+    """The indexes of the bucket: their versions are hashes of their contents."""
+
+    def __init__(self, moto: Moto) -> None:
+        self._moto = moto
+
+    def __getitem__(self, name: str) -> tuple[int, bytes, datetime]:
+        found = self._moto.keys[MANIFESTS + name]
+        return hash(found.value), found.value, found.last_modified.replace(tzinfo=UTC)
+
+    def __setitem__(self, name: str, index: tuple[int, bytes, datetime]) -> None:
+        self._moto.put(MANIFESTS + name, index[1])
+        self._moto.keys[MANIFESTS + name].last_modified = index[2].replace(tzinfo=None)
+
+    def __delitem__(self, name: str) -> None:
+        del self._moto.keys[MANIFESTS + name]
+
+    def __iter__(self) -> Iterator[str]:
+        names = [key for key in list(self._moto.keys) if key.startswith(MANIFESTS)]
+        return (key.removeprefix(MANIFESTS) for key in names)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class _Bucket(Vault):
+    """The bucket, as builders and watchers see it."""
+
+    def __init__(self, moto: Moto) -> None:
+        super().__init__(_Blobs(moto), _Indexes(moto))
+
+
+class BucketRoom(Room):
+    """Steps are requests; of two runs, all of the second is one step of the first."""
+
+    def __init__(self, folder: Path, memories: Sequence[Memory], moto: Moto) -> None:
+        moto.empty()
+        super().__init__(folder, memories, _Bucket(moto))
+        self._moto = moto
+
+    async def _collect(self, memory: Memory, how: How, now: datetime, **settings: object) -> Report:
+        """Do a run over HTTP."""
+        self._moto.now = now
+        self._moto.before = self._vault.step
+        address = self._moto.address(touch_refresh=timedelta(0), longest_export=timedelta(0))
+        try:
+            async with open_bucket(address) as bucket:
+                store = ObjectStore(bucket, address.layout, max_index_size=2**20)
+                more = settings | {"export_wait": 0}
+                report = await run_on(store, memory, how, now, **more)
+        finally:
+            self._moto.before = lambda: None
+        for failure in self._moto.failures:
+            raise failure
+        return report

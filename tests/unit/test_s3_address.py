@@ -1,0 +1,72 @@
+"""The setting `store` of a bucket, in the words of BuildKit's `type=s3`."""
+
+from datetime import timedelta
+
+import pytest
+
+from maintainer.errors import UsageError
+from maintainer.settings import Settings, TargetSettings
+from maintainer.stores.registry import check
+from maintainer.stores.s3.address import Address, read_address
+
+
+def test_the_path_is_the_prefix_to_the_letter_and_the_rest_has_buildkits_defaults() -> None:
+    address = read_address("s3://cache/app//v%201/?region=eu-central-1")
+
+    assert address == Address("cache", "app//v 1/", "eu-central-1")
+    assert address.layout.blobs == "app//v 1/blobs/"
+    assert address.layout.manifests == ("app//v 1/manifests/",)
+    assert address.layout.least_grace == timedelta(hours=26)
+
+
+def test_everything_that_a_build_can_set_can_be_set() -> None:
+    address = read_address(
+        "s3://cache?endpoint_url=http://localhost:9000/&path_style=true&blobs_prefix=b/"
+        "&manifests_prefix=m/&manifests_prefix=n/&touch_refresh=12h&longest_export=30m"
+    )
+
+    assert address == Address(
+        bucket="cache",
+        endpoint_url="http://localhost:9000",
+        path_style=True,
+        blobs_prefix="b/",
+        manifests_prefixes=("m/", "n/"),
+        touch_refresh=timedelta(hours=12),
+        longest_export=timedelta(minutes=30),
+    )
+
+
+def test_the_name_of_a_cache_does_not_depend_on_how_it_is_reached() -> None:
+    here, there = "s3://cache/app/", "s3://cache/app/?path_style=true&touch_refresh=1h&region=x"
+
+    assert read_address(here).name == read_address(there).name == "s3://cache/app/"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("s3:cache", "must be s3://BUCKET/PREFIX"),
+        ("s3://key:secret@cache/app/", "credentials are those of the AWS SDK"),
+        ("s3://cache/app/?secret_access_key=hush", "secret_access_key is unknown"),
+        ("s3://cache/?region=a&region=b", "region is given 2 times"),
+        ("s3://cache/?region", "must be NAME=VALUE"),
+        ("s3://cache/?path_style=perhaps", "path_style must be true or false"),
+        ("s3://cache/?touch_refresh=soon", "touch_refresh is not a valid duration"),
+        ("s3://cache/?endpoint_url=ftp://x", "endpoint_url must be a URL"),
+        ("s3://cache/?endpoint_url=http://key:hush@x", "without a user"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_in_one_line(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem) as error:
+        read_address(text)
+
+    assert "hush" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_two_targets_that_share_their_blobs_are_refused() -> None:
+    first = TargetSettings(name="web", store="s3://cache/app/?manifests_prefix=web/")
+    second = TargetSettings(name="api", store="s3://cache/app/?manifests_prefix=api/")
+
+    with pytest.raises(UsageError, match="its blobs are those of target web"):
+        check(Settings(targets=(first, second)))
