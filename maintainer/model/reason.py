@@ -696,6 +696,28 @@ class ClosedRefsDeferred(Base, frozen=True):
     refs: int
 
 
+class VersionsKept(Base, frozen=True):
+    """The store keeps old versions of what is deleted, so a deletion frees nothing at once."""
+
+
+class BlobsExpire(Base, frozen=True):
+    """A rule of the store deletes blobs by their age, also those that indexes reference."""
+
+    days: int
+
+
+class UploadsLeft(Base, frozen=True):
+    """Uploads that began long ago and never ended: they take space, and no list shows them."""
+
+    uploads: int
+    days: int
+    """The age from which they count."""
+
+
+StoreNote = VersionsKept | BlobsExpire | UploadsLeft
+"""What the owner of a store should change there: it lasts, whatever runs do."""
+
+
 class SweepUnchecked(Base, frozen=True):
     """It could not be checked whether builds reference deleted blobs."""
 
@@ -737,6 +759,9 @@ Note = (
     | ContentUndeletable
     | ClosedRefsUnknown
     | ClosedRefsDeferred
+    | VersionsKept
+    | BlobsExpire
+    | UploadsLeft
     | SweepUnchecked
     | Unfinished
 )

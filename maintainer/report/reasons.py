@@ -605,6 +605,29 @@ def _(reason: reasons.ClosedRefsDeferred) -> str:
 
 
 @format_reason.register
+def _(_reason: reasons.VersionsKept) -> str:
+    return (
+        "the store keeps old versions of what is deleted, so deletions free nothing by themselves"
+    )
+
+
+@format_reason.register
+def _(reason: reasons.BlobsExpire) -> str:
+    days = format_count(reason.days, "day")
+    return (
+        f"a rule of the store deletes blobs after {days}, also those that indexes reference: "
+        "builds will fail"
+    )
+
+
+@format_reason.register
+def _(reason: reasons.UploadsLeft) -> str:
+    uploads = format_count(reason.uploads, "upload")
+    days = format_count(reason.days, "day")
+    return f"{uploads} began more than {days} ago and did not end: they take space unseen"
+
+
+@format_reason.register
 def _(reason: reasons.SweepUnchecked) -> str:
     return "it could not be checked whether builds reference what was deleted: " + reason.problem
 

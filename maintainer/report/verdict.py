@@ -7,10 +7,14 @@ from datetime import timedelta
 from maintainer.model.marks import State
 from maintainer.model.outcome import Planned
 from maintainer.model.reason import (
+    BlobsExpire,
     ClosedRefsUnknown,
     Note,
     ProtectedExceedsLimit,
     QuotaUnknown,
+    StoreNote,
+    UploadsLeft,
+    VersionsKept,
 )
 from maintainer.report.model import BrokenTagReport, Report, Space, SpacePart, Verdict
 from maintainer.report.words import format_count, format_share, format_size
@@ -191,10 +195,29 @@ def _only_planned(report: Report) -> Verdict | None:
 
 
 def _left_over(report: Report) -> Verdict | None:
-    if not report.notes:
+    left = [note for note in report.notes if not isinstance(note.reason, StoreNote)]
+    if not left:
         return None
-    first = report.notes[0]
-    return Verdict("attention", first.sentence, _how_to_do_more(first.reason))
+    return Verdict("attention", left[0].sentence, _how_to_do_more(left[0].reason))
+
+
+def _advised(report: Report) -> Verdict | None:
+    """Return what the owner of the store should change there: it matters least."""
+    for note in report.notes:
+        if isinstance(note.reason, StoreNote):
+            sentence = f"{note.sentence[0].upper()}{note.sentence[1:]}."
+            return Verdict("attention", sentence, _how_to_change_the_store(note.reason))
+    return None
+
+
+def _how_to_change_the_store(note: StoreNote) -> str:
+    match note:
+        case VersionsKept():
+            return "Add a rule that deletes versions a day after they were replaced or deleted."
+        case BlobsExpire():
+            return "Remove the rule: runs delete the blobs that no index references."
+        case UploadsLeft():
+            return "Add a rule that ends unfinished uploads after a week."
 
 
 def _how_to_do_more(note: Note) -> str:
@@ -409,5 +432,6 @@ _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
     _broken_tags,
     _repaired,
     _unreachable,
+    _advised,
     _full,
 )

@@ -8,7 +8,7 @@ from maintainer.graph.idle import load_idle, next_forgetting, note_look, save_id
 from maintainer.graph.reports import read_report
 from maintainer.graph.runs import finish_idle_run
 from maintainer.graph.trends import compare_with_previous, with_trend
-from maintainer.model.reason import NothingChanged
+from maintainer.model.reason import NothingChanged, StoreNote
 from maintainer.report import Report
 from maintainer.report.model import NoteReport, RequestReport
 from maintainer.report.reasons import format_reason
@@ -61,6 +61,7 @@ def remember_idle(run: Run, report: Report) -> None:
 def _had_nothing_to_do(run: Run, report: Report) -> bool:
     """Whether a run saw everything, and neither did anything nor left anything to the next."""
     plan, marks = run.report.plan, run.report.marks
+    left = [note for note in report.notes if not isinstance(note.reason, StoreNote)]
     return bool(
         plan
         and marks
@@ -69,5 +70,5 @@ def _had_nothing_to_do(run: Run, report: Report) -> bool:
         and not run.report.entries.deletions
         and not run.mode.repair
         and report.status == "done"
-        and not (report.problems or report.notes or report.contents.checked)
+        and not (report.problems or left or report.contents.checked)
     )

@@ -30,6 +30,7 @@ from maintainer.model import reason as reasons
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.memory import Memory
+from maintainer.model.reason import StoreNote
 from maintainer.model.store import Abilities, StoreFacts
 from maintainer.sanitize import printable
 from maintainer.spool import Spool
@@ -99,6 +100,9 @@ class Objects(Protocol):
 
     async def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
         """Delete objects; return what went wrong, by key."""
+
+    async def notes(self, layout: Layout, now: datetime) -> tuple[StoreNote, ...]:
+        """Return what the owner should change at the bucket; nothing if it may not be read."""
 
 
 class _Deletion:
@@ -190,7 +194,6 @@ class ObjectStore:
 
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Read the indexes that are new."""
-        del now
         context.progress.stage("probe: read indexes", len(self._indexes))
         read: list[ReadGeneration] = []
         unread: list[UnreadGeneration] = []
@@ -222,7 +225,8 @@ class ObjectStore:
             found=frozenset(found),
             gone=frozenset(gone - found),
             facts=StoreFacts(
-                quiet_since=max((one.modified_at for one in self._indexes.values()), default=None)
+                quiet_since=max((one.modified_at for one in self._indexes.values()), default=None),
+                notes=await self._objects.notes(self._layout, now),
             ),
         )
 

@@ -1,5 +1,6 @@
 """Runs on a bucket, over HTTP, against moto's server."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,9 @@ from typer.testing import CliRunner
 
 from maintainer.cacheconfig import encode
 from maintainer.cli.app import app
+from maintainer.errors import StoreError
 from maintainer.model.outcome import Skipped
+from maintainer.model.reason import BlobsExpire, UploadsLeft, VersionsKept
 from maintainer.report import Report
 from maintainer.stores.objects import ObjectStore
 from maintainer.stores.s3.client import open_bucket
@@ -21,6 +24,8 @@ from tests.integration.world import START, blob_of, built
 from tests.stores.contract import NO_GRACE
 from tests.stores.runs import run_on
 from tests.stores.s3 import BLOBS, MANIFESTS, Moto, a_server
+
+_PAGE = Path(__file__).parents[2] / "docs" / "s3.md"
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +186,57 @@ def test_manifests_under_another_prefix_protect_the_blobs_that_they_share(
 
     assert BLOBS + blob_of("web") in moto.keys
     assert blob_of("web") in _blobs(moto, "maintained")
+
+
+def test_what_the_owner_should_change_at_the_bucket_is_in_the_report(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "api", "base", "api")
+    moto.backend.put_bucket_versioning("cache", "Enabled")
+    moto.backend.put_bucket_lifecycle(
+        "cache",
+        [
+            {
+                "ID": "all",
+                "Filter": {"Prefix": "app/"},
+                "Status": "Enabled",
+                "Expiration": {"Days": "30"},
+            }
+        ],
+    )
+    moto.begin_upload(BLOBS + "x")
+    moto.now += timedelta(days=8)
+
+    report = _gc(moto, memory)
+
+    assert [type(note.reason) for note in report.notes] == [
+        VersionsKept,
+        BlobsExpire,
+        UploadsLeft,
+    ]
+    assert report.verdict
+    assert "deletions free nothing" in report.verdict.message
+
+
+def test_the_documented_permissions_are_enough_and_fewer_are_reported(
+    moto: Moto, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _export(moto, "api", "base", "api", "test")
+    del moto.keys[BLOBS + blob_of("test")]
+    policy = re.search(r"```json\n(.*?)```", _PAGE.read_text(), re.DOTALL)
+    assert policy
+    own = policy[1].replace("my-bucket", "cache")
+    with moto.authorizing(own) as credentials:
+        for name, value in credentials.items():
+            monkeypatch.setenv(name, value)
+
+        _gc(moto, memory)
+
+        assert blob_of("test") not in _blobs(moto, "api")
+        with pytest.raises(StoreError, match="AccessDenied"):
+            anyio.run(_look, moto, "elsewhere/blobs/x")
+
+
+async def _look(moto: Moto, key: str) -> None:
+    async with open_bucket(moto.address()) as bucket:
+        await bucket.get(key, limit=1)

@@ -11,9 +11,12 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from moto import settings as moto_settings
 from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.iam.models import iam_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3 import models
+from requests.structures import CaseInsensitiveDict
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from maintainer.report import Report
@@ -80,6 +83,13 @@ class Moto:
         """Write an object."""
         self.backend.put_object(self._bucket, key, content)
 
+    def begin_upload(self, key: str) -> None:
+        """Begin an upload of several parts."""
+        nothing = CaseInsensitiveDict[Any]()
+        self.backend.create_multipart_upload(
+            self._bucket, key, nothing, "STANDARD", {}, None, "", ""
+        )
+
     def touch(self, key: str) -> None:
         """Copy an object onto itself, as exports do with old blobs."""
         self.keys[key].last_modified = self.now.replace(tzinfo=None)
@@ -114,6 +124,21 @@ class Moto:
                 server.shutdown()
                 thread.join()
                 server.server_close()
+
+    @contextmanager
+    def authorizing(self, policy: str) -> Iterator[dict[str, str]]:
+        """Allow from now on only what a policy allows; return the credentials of its user."""
+        users = iam_backends[DEFAULT_ACCOUNT_ID]["aws"]
+        users.create_user("aws", "maintainer")
+        users.put_user_policy("maintainer", "least", policy)
+        key = users.create_access_key("maintainer")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(moto_settings, "INITIAL_NO_AUTH_ACTION_COUNT", 0)
+            yield {
+                "AWS_ACCESS_KEY_ID": key.access_key_id,
+                "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
+            }
+        users.reset()
 
     def address(self, **more: Any) -> Address:
         """Return where the cache is."""

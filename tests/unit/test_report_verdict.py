@@ -8,6 +8,7 @@ import pytest
 from maintainer.cacheconfig import NO_REF
 from maintainer.model.outcome import Done, Failed, Outcome, Planned
 from maintainer.model.reason import (
+    BlobsExpire,
     ClosedRefsUnknown,
     DeadlinePassed,
     DropUnused,
@@ -16,6 +17,8 @@ from maintainer.model.reason import (
     Unfinished,
     UnreadIndex,
     Unreferenced,
+    UploadsLeft,
+    VersionsKept,
 )
 from maintainer.report import EntryTotal, Report
 from maintainer.report.actions import make_action
@@ -29,6 +32,7 @@ from maintainer.report.model import (
     SpacePart,
 )
 from maintainer.report.page import format_changes
+from maintainer.report.reasons import format_reason
 from maintainer.report.verdict import format_done, format_lost, judge
 from tests.reports import AT, DIRECTORY, a_report, an_index
 
@@ -342,3 +346,17 @@ def test_how_long_deletions_take_is_said_if_it_is_a_while(pace: int | None, said
     report = _report(actions=(DELETE, DELETE), dry_run=True, deletions_a_minute=pace)
 
     assert format_done(report).endswith(f"(180 B){said}")
+
+
+@pytest.mark.parametrize("note", [VersionsKept(), BlobsExpire(30), UploadsLeft(2, 7)])
+def test_what_the_owner_should_change_at_a_store_is_advised_if_nothing_else_is_wrong(
+    note: VersionsKept | BlobsExpire | UploadsLeft,
+) -> None:
+    notes = (NoteReport(note, format_reason(note)),)
+
+    advised = judge(_report(notes=notes))
+    interrupted = judge(_report(notes=(*notes, NoteReport(UNFINISHED, "a signal"))))
+
+    assert advised.message == f"{notes[0].sentence.capitalize()}."
+    assert "rule" in advised.advice
+    assert interrupted.message == "a signal"

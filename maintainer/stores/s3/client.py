@@ -1,8 +1,9 @@
 """Requests to a bucket, with the credentials that the AWS SDK finds; none of them is kept here."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiobotocore.config import AioConfig
@@ -11,13 +12,18 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.model.doubt import Cause
+from maintainer.model.reason import BlobsExpire, StoreNote, UploadsLeft, VersionsKept
 from maintainer.sanitize import printable
+from maintainer.stores.layout import Layout
 from maintainer.stores.objects import Object
 from maintainer.stores.requests import RequestLog
 from maintainer.stores.s3.address import Address
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import LifecycleRuleOutputTypeDef
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -25,6 +31,8 @@ _MISSING = frozenset({"404", "NoSuchKey"})
 _NOT_AS_EXPECTED = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
 _CHUNK = 1024 * 1024
 _ATTEMPTS = 5
+_LONG_AGO = timedelta(days=7)
+"""An upload that began before this was abandoned."""
 
 
 class Bucket:
@@ -109,6 +117,34 @@ class Bucket:
         unknown = "the service did not say whether it was deleted"
         return {key: printable(problems.get(key, unknown)) for key in keys if key not in gone}
 
+    async def notes(self, layout: Layout, now: datetime) -> tuple[StoreNote, ...]:
+        """Read how the bucket is set up, as far as that is allowed."""
+        found: list[StoreNote | None] = []
+        rules = self._client.get_bucket_lifecycle_configuration(Bucket=self._name)
+        known = await self._ask(rules)
+        active = [one for one in (known["Rules"] if known else []) if one["Status"] == "Enabled"]
+        versions = await self._ask(self._client.get_bucket_versioning(Bucket=self._name))
+        if versions and versions.get("Status") == "Enabled":
+            expires = any("NoncurrentVersionExpiration" in rule for rule in active)
+            found.append(None if expires else VersionsKept())
+        days = min(filter(None, (_days_of(rule, layout.blobs) for rule in active)), default=None)
+        found.append(BlobsExpire(days) if days else None)
+        uploads = await self._ask(
+            self._client.list_multipart_uploads(Bucket=self._name, Prefix=layout.blobs)
+        )
+        begun = [one["Initiated"] for one in uploads.get("Uploads", [])] if uploads else []
+        old = sum(now - at > _LONG_AGO for at in begun)
+        found.append(UploadsLeft(old, _LONG_AGO.days) if old else None)
+        return tuple(note for note in found if note)
+
+    async def _ask(self, call: Awaitable[_T]) -> _T | None:
+        """Ask for something that is good to know; None if the service does not say."""
+        try:
+            return await self._send("look-up", self._name, call)
+        except StoreError as error:
+            log.debug("not known: %s", error)
+            return None
+
     async def _send(self, kind: str, what: str, call: Awaitable[_T]) -> _T:
         self.requests.count(kind, again=False)
         with _in_one_line(what):
@@ -121,6 +157,17 @@ class _MissingError(StoreError):
 
 class _OtherError(StoreError):
     """There is something else than expected."""
+
+
+def _days_of(rule: "LifecycleRuleOutputTypeDef", blobs: str) -> int | None:
+    """Return after how many days a rule deletes some blobs; builds set no tags on them."""
+    chosen = rule.get("Filter", {})
+    both = chosen.get("And", {})
+    prefix = both.get("Prefix") or chosen.get("Prefix") or rule.get("Prefix") or ""
+    may_match = blobs.startswith(prefix) or prefix.startswith(blobs)
+    if "Tag" in chosen or "Tags" in both or not may_match:
+        return None
+    return rule.get("Expiration", {}).get("Days")
 
 
 @contextmanager
