@@ -7,6 +7,7 @@ was read.
 """
 
 import hashlib
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ from maintainer.stores.base import (
 from maintainer.stores.decoding import read_content
 from maintainer.stores.layout import Layout
 from maintainer.stores.requests import RequestLog
+
+log = logging.getLogger(__name__)
 
 NUMBER = 1
 """A name has one index at a time, and keeps no count of them."""
@@ -345,6 +348,12 @@ class ObjectStore:
                 )
             finally:
                 await self._objects.delete([key])
+            if not self._is_conditional:
+                log.warning(
+                    "%s ignores conditions of writes: a build that exports to a name in the moment "
+                    "in which it is written loses its export",
+                    self.name,
+                )
         return self._is_conditional
 
     def activity(self, since: Since, context: RunContext) -> None:

@@ -84,7 +84,9 @@ Event = tuple[str, int, Callable[[], None]]
 
 
 async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event | None) -> Report:
-    address = moto.address(**more)
+    chosen = dict(more)
+    limit = chosen.pop("max_requests", None)
+    address = moto.address(**chosen)
     async with open_bucket(address) as bucket:
 
         def act() -> None:
@@ -94,7 +96,7 @@ async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event
 
         moto.before = act
         store = ObjectStore(bucket, address.layout, max_index_size=2**20)
-        report = await run_on(store, memory, NO_GRACE, moto.now)
+        report = await run_on(store, memory, NO_GRACE, moto.now, max_requests=limit)
     assert report.status == "done", report.problems
     return report
 
@@ -161,7 +163,9 @@ def test_a_name_that_a_build_overwrites_while_it_is_repaired_keeps_the_export(
     assert blob_of("test") not in _blobs(moto, "api")
 
 
-def test_a_server_that_ignores_conditions_is_found_out(moto: Moto, memory: Memory) -> None:
+def test_a_server_that_ignores_conditions_is_found_out(
+    moto: Moto, memory: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
     _export(moto, "api", "base", "api", "test")
     del moto.keys[BLOBS + blob_of("test")]
     moto.ignores_conditions = True
@@ -170,6 +174,7 @@ def test_a_server_that_ignores_conditions_is_found_out(moto: Moto, memory: Memor
 
     assert blob_of("web") in _blobs(moto, "api")
     assert _blobs(moto, "maintained")
+    assert "ignores conditions of writes" in caplog.text
 
 
 def test_manifests_under_another_prefix_protect_the_blobs_that_they_share(
@@ -253,3 +258,27 @@ def test_blobs_without_any_index_are_a_wrong_prefix_and_nothing_is_deleted(
         _gc(moto, memory, manifests_prefixes=("indexes/",))
 
     assert _keys(moto) == before
+
+
+def test_a_run_that_has_nothing_to_do_lists_twice_and_ends(moto: Moto, memory: Memory) -> None:
+    _export(moto, "api", "base", "api")
+    for _ in range(2):
+        _gc(moto, memory)
+        moto.now += timedelta(minutes=10)
+
+    report = _gc(moto, memory)
+
+    assert report.requests.counts == {"list": 2}
+
+
+def test_a_budget_that_ends_during_the_sweep_defers_the_rest(moto: Moto, memory: Memory) -> None:
+    _export(moto, "api", "base", "api")
+    for name in "abc":
+        moto.put(BLOBS + blob_of(name), b"orphan")
+    _gc(moto, memory)
+    moto.now += timedelta(hours=27)
+
+    report = _gc(moto, memory, max_requests=12)
+
+    assert {BLOBS + blob_of("base"), BLOBS + blob_of("api")} <= _keys(moto)
+    assert sum(report.requests.counts.values()) <= 12
