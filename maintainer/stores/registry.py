@@ -74,5 +74,5 @@ def kind_of(store: str, key: str = "store") -> StoreKind:
         if kind.name == name and bool(colon and place) == kind.has_place:
             return kind
     forms = [kind.form for kind in KINDS]
-    problem = suggest_store(store) or f"must be {', or '.join(forms)}"
+    problem = suggest_store(store) or f"must be {', '.join(forms[:-1])}, or {forms[-1]}"
     raise UsageError(f"setting {key}: {problem}")

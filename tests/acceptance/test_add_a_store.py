@@ -51,7 +51,7 @@ def test_a_store_that_joins_in_one_line_is_maintained_by_the_command_line(
 
 
 def test_a_store_that_is_not_in_the_registry_is_refused_with_those_that_are() -> None:
-    with pytest.raises(UsageError, match="must be github, or local:DIR"):
+    with pytest.raises(UsageError, match="must be github, local:DIR"):
         registry.connect(Settings(store="memory:mine"))
 
 
