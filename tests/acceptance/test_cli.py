@@ -201,8 +201,8 @@ def test_every_example_of_the_help_can_be_parsed(name: str) -> None:
     [
         ("/var/cache", "did you mean local:/var/cache?"),
         ("here", "did you mean local:here?"),
-        ("nowhere", "must be github, local:DIR for the directory DIR, or s3://BUCKET/PREFIX"),
-        ("Nowhere", "is not a valid store; use github, local:DIR for a directory, or s3://"),
+        ("nowhere", "s3://BUCKET/PREFIX?region=REGION for a bucket"),
+        ("Nowhere", "use github, local:DIR for a directory, or s3://BUCKET/PREFIX"),
     ],
 )
 def test_a_directory_without_its_prefix_is_recognized(bare: Shell, store: str, hint: str) -> None:
