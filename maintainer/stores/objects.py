@@ -11,7 +11,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import anyio
@@ -28,6 +28,7 @@ from maintainer.cacheconfig import (
 from maintainer.concurrency import for_each
 from maintainer.errors import ChangedError, StoreError, UnfinishedError, UnreadableError
 from maintainer.model import reason as reasons
+from maintainer.model.decision import Keep
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.memory import Memory
@@ -71,6 +72,8 @@ class Object:
     modified_at: datetime
     tag: str
     """Of its content: another content has another one."""
+    answered_at: datetime | None = None
+    """The time of the service's clock at a look-up, if it reports that."""
 
 
 class Objects(Protocol):
@@ -121,8 +124,6 @@ class _Deletion:
 class ObjectStore:
     """A cache in an object storage, as a run sees it."""
 
-    ignored = ()
-
     def __init__(self, objects: Objects, layout: Layout, *, max_index_size: int) -> None:
         self.name = layout.name
         self.abilities = Abilities(
@@ -138,6 +139,8 @@ class ObjectStore:
         self._limit = max_index_size
         self._indexes: dict[str, Object] = {}
         """The indexes that the run has read or written, by key."""
+        self._ignored: dict[str, Keep] = {}
+        """What is stored among the indexes and is none, by key."""
         self._keys: dict[IndexId, str] = {}
         self._met: dict[str, str] = {}
         """The indexes that builds have written since, and the run has not merged in: tags, by key.
@@ -155,6 +158,11 @@ class ObjectStore:
         """The requests so far."""
         return self._objects.requests
 
+    @property
+    def ignored(self) -> Sequence[Keep]:
+        """What the last probe found among the indexes that BuildKit has not written."""
+        return [keep for _, keep in sorted(self._ignored.items())]
+
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
         """Return what the settings allow; an object storage itself evicts nothing."""
         del now
@@ -166,6 +174,7 @@ class ObjectStore:
         del now
         spool = Spool()
         self._has_blobs = False
+        self._ignored = {}
         async for page in self._objects.list(self._layout.blobs):
             entries = [self._entry(one) for one in page]
             self._has_blobs = self._has_blobs or any(one.parsed for one in entries)
@@ -201,13 +210,6 @@ class ObjectStore:
 
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Read the indexes that are new."""
-        if self._has_blobs and not self._indexes:
-            places = " or ".join(map(printable, self._layout.manifests))
-            blobs = printable(self._layout.blobs)
-            raise StoreError(
-                f"blobs are stored under {blobs}, but no index could be read under {places}: check "
-                "the prefixes, or delete the blobs if no build needs them"
-            )
         context.progress.stage("probe: read indexes", len(self._indexes))
         read: list[ReadGeneration] = []
         unread: list[UnreadGeneration] = []
@@ -233,6 +235,7 @@ class ObjectStore:
             context.progress.advance()
 
         await for_each(look, list(self._indexes.values()))
+        self._refuse_no_index()
         return Versions(
             read=tuple(sorted(read, key=lambda one: one.index)),
             unread=tuple(unread),
@@ -244,12 +247,27 @@ class ObjectStore:
             ),
         )
 
+    def _refuse_no_index(self) -> None:
+        """Raise StoreError if blobs are stored, and no index that might reference them."""
+        if self._has_blobs and not self._indexes:
+            places = " or ".join(map(printable, self._layout.manifests))
+            blobs = printable(self._layout.blobs)
+            raise StoreError(
+                f"blobs are stored under {blobs}, but no index could be read under {places}: check "
+                "the prefixes, or delete the blobs if no build needs them"
+            )
+
     async def _read(self, key: str) -> ReadGeneration | None:
-        """Read an index; None if it is gone."""
+        """Read an index; None if it is gone, or is no index at all."""
         found = await self._objects.get(key, limit=self._limit)
         if found is None:
             return None
         seen, content = found
+        if not content.lstrip().startswith(_BEGINNINGS):
+            # Writes are atomic, so this is not half of an index: somebody keeps it here.
+            self._ignored[key] = Keep(printable(key), NO_REF, reasons.Unrecognized())
+            self._indexes.pop(key, None)
+            return None
         index = self._layout.index_of(key)
         return read_content(index, NUMBER, content, seen.modified_at, location=seen.tag)
 
@@ -326,7 +344,7 @@ class ObjectStore:
         return True
 
     async def _read_back(self, change: Change, key: str, content: bytes) -> SwapResult:
-        found = await self._objects.get(key, limit=len(content))
+        found = await self._objects.get(key, limit=max(len(content), self._limit))
         if found is None or found[1] != content:
             return Refused(reason=reasons.Exported())
         seen = self._indexes[key] = found[0]
@@ -414,10 +432,17 @@ class ObjectStore:
             deletion.error = ChangedError("a build has used it since the run began")
         elif digest in self._protected:
             deletion.error = ChangedError("a build has exported since, and needs it")
-        elif self._clock and self._clock() - seen.modified_at < self._layout.least_grace:
+        elif self._age(seen) < self._layout.least_grace:
             deletion.error = ChangedError("a build may have found it before it exports")
 
+    def _age(self, seen: Object) -> timedelta:
+        """Return how old an object is, by our clock or that of the service: the earlier one."""
+        clocks = (self._clock and self._clock(), seen.answered_at)
+        return min((now for now in clocks if now), default=seen.modified_at) - seen.modified_at
 
+
+_BEGINNINGS = (b"{", b"[")
+"""The first characters of JSON; an index of BuildKit is some, even if it was spoiled."""
 _NO_TAG = '"00000000000000000000000000000000"'
 
 

@@ -17,13 +17,14 @@ from maintainer.model.outcome import Skipped
 from maintainer.model.reason import BlobsExpire, UploadsLeft, VersionsKept
 from maintainer.report import Report
 from maintainer.stores.objects import ObjectStore
+from maintainer.stores.s3.address import Address
 from maintainer.stores.s3.client import open_bucket
 from tests.integration.invariants import import_index
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built
 from tests.stores.contract import NO_GRACE
 from tests.stores.runs import run_on
-from tests.stores.s3 import BLOBS, MANIFESTS, Moto, a_server
+from tests.stores.s3 import BLOBS, BUCKET, MANIFESTS, Moto, a_server, half_a_body
 
 _PAGE = Path(__file__).parents[2] / "docs" / "s3.md"
 
@@ -85,7 +86,7 @@ Event = tuple[str, int, Callable[[], None]]
 
 async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event | None) -> Report:
     chosen = dict(more)
-    limit = chosen.pop("max_requests", None)
+    limit, ahead = chosen.pop("max_requests", None), chosen.pop("ahead", timedelta(0))
     address = moto.address(**chosen)
     async with open_bucket(address) as bucket:
 
@@ -96,7 +97,7 @@ async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event
 
         moto.before = act
         store = ObjectStore(bucket, address.layout, max_index_size=2**20)
-        report = await run_on(store, memory, NO_GRACE, moto.now, max_requests=limit)
+        report = await run_on(store, memory, NO_GRACE, moto.now + ahead, max_requests=limit)
     assert report.status == "done", report.problems
     return report
 
@@ -282,3 +283,59 @@ def test_a_budget_that_ends_during_the_sweep_defers_the_rest(moto: Moto, memory:
 
     assert {BLOBS + blob_of("base"), BLOBS + blob_of("api")} <= _keys(moto)
     assert sum(report.requests.counts.values()) <= 12
+
+
+def test_what_is_no_index_does_not_count_as_one(moto: Moto, memory: Memory) -> None:
+    moto.put(MANIFESTS + "README.md", b"# read me")
+    moto.put(BLOBS + blob_of("base"), b"base")
+    moto.now += timedelta(days=30)
+
+    with pytest.raises(AssertionError, match="no index could be read"):
+        _gc(moto, memory)
+
+    assert BLOBS + blob_of("base") in moto.keys
+
+
+def test_what_is_among_the_indexes_and_is_none_stays_as_it_is(moto: Moto, memory: Memory) -> None:
+    _export(moto, "api", "base", "api")
+    _export(moto, "web", "base", "web")
+    moto.put(MANIFESTS + "maintained", b"# read me")
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    _gc(moto, memory)
+    moto.now += timedelta(days=2)
+
+    report = _gc(moto, memory)
+
+    assert moto.keys[MANIFESTS + "maintained"].value == b"# read me"
+    assert "app/manifests/maintained" in {one.subject for one in report.actions}
+    assert BLOBS + blob_of("orphan") not in moto.keys
+
+
+def test_a_clock_that_runs_ahead_makes_no_blob_older(moto: Moto, memory: Memory) -> None:
+    _export(moto, "api", "base", "api")
+    moto.now += timedelta(days=2)
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+
+    report = _gc(moto, memory, ahead=timedelta(days=3))
+
+    assert BLOBS + blob_of("orphan") in moto.keys
+    assert [a for a in report.actions if a.kind == "delete" and isinstance(a.outcome, Skipped)]
+
+
+def test_a_larger_export_before_an_index_is_read_back_is_kept(moto: Moto, memory: Memory) -> None:
+    _export(moto, "api", "base", "api", "test")
+    del moto.keys[BLOBS + blob_of("test")]
+    larger: Event = ("download", 2, lambda: _export(moto, "api", *("base", "lib", "web", "docs")))
+
+    _gc(moto, memory, larger)
+
+    assert {blob_of("web"), blob_of("docs")} <= _blobs(moto, "api")
+
+
+def test_a_download_that_breaks_off_is_an_error_in_one_line() -> None:
+    async def download(url: str) -> None:
+        async with open_bucket(Address(BUCKET, "", "us-east-1", url, path_style=True)) as bucket:
+            await bucket.get("key", limit=10_000)
+
+    with half_a_body() as url, pytest.raises(StoreError, match=r"^key: "):
+        anyio.run(download, url)

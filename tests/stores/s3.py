@@ -6,6 +6,8 @@ Builds write to the server's storage directly, in the way of BuildKit's `type=s3
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -107,7 +109,13 @@ class Moto:
             if self.ignores_conditions:
                 environment.pop("HTTP_IF_MATCH", None)
                 environment.pop("HTTP_IF_NONE_MATCH", None)
-            answered: Iterable[bytes] = app(environment, start)
+
+            def start_at(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+                others = [one for one in headers if one[0].lower() != "date"]
+                date = format_datetime(self.now, usegmt=True)
+                return start(status, [*others, ("Date", date)], *more)
+
+            answered: Iterable[bytes] = app(environment, start_at)
             return answered
 
         server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=_Quiet)
@@ -238,3 +246,35 @@ class BucketRoom(Room):
         for failure in self._moto.failures:
             raise failure
         return report
+
+
+class _HalfABody(BaseHTTPRequestHandler):
+    """Promises a body and ends the connection."""
+
+    def do_GET(self) -> None:
+        """Send the beginning of an object."""
+        self.send_response(200)
+        self.send_header("Content-Length", "5000")
+        self.send_header("ETag", '"half"')
+        self.send_header("Last-Modified", "Wed, 01 Jan 2025 00:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Log nothing."""
+
+
+@contextmanager
+def half_a_body() -> Iterator[str]:
+    """Serve downloads that break off; returns the URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _HalfABody) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in ENVIRONMENT.items():
+                patch.setenv(name, value)
+            try:
+                yield f"http://127.0.0.1:{server.server_port}"
+            finally:
+                server.shutdown()
+                thread.join()

@@ -83,13 +83,17 @@ def read_address(text: str) -> Address:
     prefix = unquote(parts.path).removeprefix("/")
     if not all(map(is_unicode, (prefix, *manifests, *once.values()))):
         raise _wrong("must be UTF-8")
+    blobs = once.get("blobs_prefix", _BLOBS)
+    for one in manifests:
+        if one.startswith(blobs) or blobs.startswith(one):
+            raise _wrong("neither of blobs_prefix and manifests_prefix may begin with the other")
     return Address(
         bucket=parts.netloc,
         prefix=prefix,
         region=once.get("region") or None,
         endpoint_url=_endpoint(once.get("endpoint_url", "")),
         path_style=_flag(once.get("path_style", "false")),
-        blobs_prefix=once.get("blobs_prefix", _BLOBS),
+        blobs_prefix=blobs,
         manifests_prefixes=manifests,
         touch_refresh=_duration("touch_refresh", once.get("touch_refresh", "24h")),
         longest_export=_duration("longest_export", once.get("longest_export", "2h")),

@@ -4,10 +4,12 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
+from aiohttp import ClientError as BodyError
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from maintainer.errors import StoreError, UnreadableError
@@ -66,7 +68,11 @@ class Bucket:
             found = await self._send("look-up", key, call)
         except _MissingError:
             return None
-        return Object(key, found["ContentLength"], _second(found["LastModified"]), found["ETag"])
+        at, date = (
+            _second(found["LastModified"]),
+            found["ResponseMetadata"]["HTTPHeaders"].get("date"),
+        )
+        return Object(key, found["ContentLength"], at, found["ETag"], _clock(date or ""))
 
     async def get(self, key: str, *, limit: int) -> tuple[Object, bytes] | None:
         """Read an object of at most so many bytes."""
@@ -189,8 +195,17 @@ def _in_one_line(what: str) -> Iterator[None]:
             "there are no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or run where a role is attached"
         ) from None
-    except (BotoCoreError, OSError) as error:
+    except (BotoCoreError, BodyError, OSError) as error:
         raise StoreError(f"{printable(what)}: {printable(str(error))}") from None
+
+
+def _clock(header: str) -> datetime | None:
+    """Return the time at the service, if it reports one."""
+    try:
+        moment = parsedate_to_datetime(header)
+    except (ValueError, TypeError):
+        return None
+    return moment if moment.tzinfo else None
 
 
 def _second(moment: datetime) -> datetime:
