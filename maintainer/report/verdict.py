@@ -13,7 +13,6 @@ from maintainer.model.reason import (
     ProtectedExceedsLimit,
     QuotaUnknown,
     StoreNote,
-    UploadsLeft,
     VersionsKept,
 )
 from maintainer.report.model import BrokenTagReport, Report, Space, SpacePart, Verdict
@@ -203,20 +202,20 @@ def _left_over(report: Report) -> Verdict | None:
 
 def _advised(report: Report) -> Verdict | None:
     """Return what the owner of the store should change there: it matters least."""
-    for note in report.notes:
-        if isinstance(note.reason, StoreNote):
-            sentence = f"{note.sentence[0].upper()}{note.sentence[1:]}."
-            return Verdict("attention", sentence, _how_to_change_the_store(note.reason))
-    return None
+    notes = [note for note in report.notes if isinstance(note.reason, StoreNote)]
+    if not notes:
+        return None
+    sentence = f"{notes[0].sentence[0].upper()}{notes[0].sentence[1:]}."
+    return Verdict("attention", sentence, _how_to_change_the_store(notes[0].reason))
 
 
-def _how_to_change_the_store(note: StoreNote) -> str:
+def _how_to_change_the_store(note: Note) -> str:
     match note:
         case VersionsKept():
             return "Add a rule that deletes versions a day after they were replaced or deleted."
         case BlobsExpire():
             return "Remove the rule: runs delete the blobs that no index references."
-        case UploadsLeft():
+        case _:
             return "Add a rule that ends unfinished uploads after a week."
 
 

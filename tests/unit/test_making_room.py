@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import msgspec
 
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Record, Result, Scope
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Record, Result, Scope, Sink
 from maintainer.cacheconfig.timestamps import Nanoseconds
 from maintainer.making_room import choose
 from maintainer.mark import mark
@@ -163,6 +163,20 @@ def test_a_merge_is_not_counted_again_but_keeps_what_it_references_if_a_build_ha
     )
 
     assert room.departed.keys() == {blob("b")}
+
+
+def test_a_merge_that_could_not_be_read_keeps_what_it_may_reference() -> None:
+    world = a_snapshot().with_blobs("a", "b").with_generation(1, "a", "b")
+    world.with_generation(1, "a", of=MERGE).with_unread_generation(2, of=MERGE)
+    snapshot = replace(world.build(), merged_scope=MERGE.scope)
+    merge = replace(snapshot.generations[1], sink=Sink.MERGE)
+    marks = mark(replace(snapshot, generations=(snapshot.generations[0], merge)))
+
+    room = choose(
+        marks, _stock(marks, Rules(grace=DAY)), Needs({}, {}), Limit(30, 30), timedelta(0)
+    )
+
+    assert blob("a") not in room.departed
 
 
 def test_the_newest_export_is_the_last_one_that_a_build_wrote() -> None:

@@ -17,9 +17,12 @@ from maintainer.cacheconfig import (
 )
 from maintainer.cacheconfig.timestamps import Nanoseconds
 from maintainer.mark import mark
+from maintainer.model.decision import Rules
 from maintainer.model.marks import Index, Mark, State
+from maintainer.model.reason import Forgotten
 from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
+from maintainer.plan import make_plan
 from maintainer.report.reasons import format_reason
 from tests.snapshots import (
     MAIN,
@@ -710,3 +713,14 @@ def test_marks_keep_to_the_order_of_the_entries_and_hold_the_snapshot() -> None:
 
     assert tuple(one.entry for one in marks.marks) == snapshot.entries
     assert marks.snapshot is snapshot
+
+
+def test_what_its_owner_had_forgotten_leads_to_nothing_and_is_written_without_it() -> None:
+    snapshot = a_snapshot().with_blobs("base").with_generation(3, "base").build()
+    known = replace(snapshot.memory[WEB], forgotten=True)
+
+    marks = mark(replace(snapshot, memory={WEB: known}))
+
+    assert marks.indexes[0].merged.records == ()
+    (write,) = make_plan(marks, Rules(grace=hours(24))).writes
+    assert write.reason == Forgotten()

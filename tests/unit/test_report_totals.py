@@ -101,6 +101,17 @@ def test_a_deleted_blob_is_counted_neither_as_stored_nor_as_due(outcome: Outcome
     assert not table(totals.due([]))
 
 
+def test_a_blob_in_a_closed_ref_is_no_blob_that_builds_could_read() -> None:
+    orphan = delete(blob_key("orphan"))
+    closed = replace(orphan, state=State.CLOSED)
+    totals = planned(orphan)
+
+    totals.sweep(Deletion(closed, Done()), wanted=[blob("orphan")])
+
+    assert totals.blobs_deleted == 0
+    assert totals.deleted_blobs == set()
+
+
 def test_only_wanted_blobs_are_recorded() -> None:
     orphan, other = delete(blob_key("orphan")), delete(blob_key("other orphan"))
     totals = planned(orphan, other)

@@ -13,6 +13,10 @@ from maintainer.model.reason import (
     DeadlinePassed,
     DropUnused,
     ExportInProgress,
+    LeftForRoom,
+    Note,
+    ProtectedExceedsLimit,
+    QuotaUnknown,
     RefDeleted,
     Unfinished,
     UnreadIndex,
@@ -26,8 +30,10 @@ from maintainer.report.model import (
     Blocked,
     BrokenTagReport,
     ContentReport,
+    DepartureReport,
     NoteReport,
     ResultTotals,
+    RoomReport,
     Space,
     SpacePart,
 )
@@ -121,6 +127,36 @@ def test_refs_that_nobody_may_ask_about_need_a_permission() -> None:
 
     assert verdict.message == "it is not known …"
     assert "pull-requests: read" in verdict.advice
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        (QuotaUnknown(is_assumed=True), "Set `quota` to what the cache may store, such as 10GB."),
+        (
+            ProtectedExceedsLimit(9 * GB, 8 * GB, 2 * GB),
+            "Raise the quota, lower `keep_free`, or store less beside the build cache.",
+        ),
+    ],
+)
+def test_where_no_room_can_be_made_another_run_is_not_what_helps(reason: Note, advice: str) -> None:
+    verdict = judge(_report(notes=(NoteReport(reason, format_reason(reason)),)))
+
+    assert verdict.level == "attention"
+    assert verdict.advice == advice
+
+
+def test_results_that_left_to_make_room_are_named_with_what_brings_them_back() -> None:
+    left = DepartureReport(
+        "sha256:a", 2, ("web",), LeftForRoom(needed_at=AT, size=10, place=1, freed=10), "it left"
+    )
+    room = RoomReport(10 * GB, 9 * GB, 10 * GB, 8 * GB, departures=(left,), results=2)
+
+    verdict = judge(_report(room=room))
+
+    assert verdict.message == "2 results left the indexes, so that 1.0 GB of 10.0 GB will be free."
+    assert "raise the quota" in verdict.advice
+    assert judge(_report(room=room, dry_run=True)).advice == ""
 
 
 @pytest.mark.parametrize(

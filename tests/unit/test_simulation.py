@@ -5,11 +5,13 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maintainer.cacheconfig import Digest
-from maintainer.model.history import Build, History, Stack
+from maintainer.cacheconfig import CacheConfig, Digest, Result
+from maintainer.cacheconfig.timestamps import Nanoseconds
+from maintainer.model.history import Build, History, Stack, stack_of
 from maintainer.model.limits import KeepFree
 from maintainer.simulation import Policy, Stored, policies, replay, simulate
 from tests.snapshots import NOW
+from tests.worlds import BLOBS, describe
 
 HOUR = timedelta(hours=1)
 EVERY = policies(KeepFree(share=0.15), evicts=True)
@@ -105,3 +107,14 @@ def test_a_curve_has_few_points_that_add_up() -> None:
     assert sum(point.found for point in cache.points) == cache.found
     assert cache.largest == max(point.size for point in cache.points)
     assert cache.size == cache.points[-1].size
+
+
+def test_a_result_needs_all_below_its_layer_or_its_layers_alone() -> None:
+    low, high = BLOBS[1], BLOBS[2]
+    layers = (describe(low, -1), describe(high, 0))
+    stack = Result((1,), with_parents=True, created_at=Nanoseconds(0))
+    chain = Result((0, 1), with_parents=False, created_at=Nanoseconds(0))
+
+    needed = [stack_of(CacheConfig(layers, ()), result) for result in (stack, chain)]
+
+    assert needed == [(low, high), (low, high)]
