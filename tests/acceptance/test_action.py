@@ -178,6 +178,7 @@ def _reads_only(builder: Newcomer) -> list[str]:
     return sorted(builder.builds()[known:])
 
 
+@pytest.mark.soak
 def test_without_the_action_only_the_image_that_was_built_last_finds_its_cache(
     builder: Newcomer,
 ) -> None:
