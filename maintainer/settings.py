@@ -650,9 +650,12 @@ class StepSettings(BaseModel):
 def target_of(repository: str) -> TargetSettings:
     """Return the target for a repository that the command line names. Raises UsageError."""
     try:
-        return TargetSettings(name="repository", repository=repository)
+        target = TargetSettings(name="repository", repository=repository)
     except ValidationError:
-        raise UsageError("--repository: is not a valid repository; use OWNER/NAME") from None
+        raise UsageError("--repository is not a valid repository; use OWNER/NAME") from None
+    if not os.environ.get(target.token_env):
+        raise UsageError(f"{target.token_env} is not set: `gh auth token` prints one")
+    return target
 
 
 def _is_own(target: TargetSettings, environment: Mapping[str, str]) -> bool:

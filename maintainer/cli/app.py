@@ -90,9 +90,9 @@ def _print_usage_error(error: typer.TyperException) -> None:
     if "\n" in message:  # The help of a group, which was named without a command.
         typer.echo(message, err=True)
         return
-    pause = "" if message.endswith("?") else ";"
-    where = f"{pause} see `{context.command_path} --help`" if context else ""
-    _print_error(f"{message[:1].lower()}{message[1:]}{where}")
+    see = " See" if message.endswith("?") else "; see"
+    where = f"{see} `{context.command_path} --help`" if context else ""
+    _print_error(f"{message}{where}")
 
 
 def _find_message(error: typer.TyperException) -> str:
@@ -101,9 +101,17 @@ def _find_message(error: typer.TyperException) -> str:
         from maintainer.validation import explain
 
         (problem, *_) = find()
-        name = error.param.opts[0] if error.param else "a value"
-        return f"{name}: {explain(problem)}"
-    return error.format_message().rstrip(".")
+        return f"{_find_name(error)} {explain(problem)}"
+    message = error.format_message()
+    return message if "\n" in message else f"{message[:1].lower()}{message[1:].rstrip('.')}"
+
+
+def _find_name(error: typer.BadParameter) -> str:
+    """Return the name of an option or an argument, as the help has it."""
+    if error.param is None:
+        return "a value"
+    is_argument = error.param.param_type_name == "argument"
+    return (is_argument and error.param.metavar) or error.param.opts[0]
 
 
 def _print_error(text: str) -> None:

@@ -22,6 +22,8 @@ WHAT, WHERE, HOW_MUCH, OUTPUT = "What to do", "Which cache", "How much at most",
 """Groups of options."""
 
 _RANGE = re.compile(r" *\[x[<>]=?\d+\]|; x[<>]=?\d+(?=\])")
+_TYPE = re.compile(r" <[a-z\[\] ]+>$")
+"""The type of a value, in Python's words, after its name."""
 _EXAMPLE_WIDTH, _WIDTH = 46, 26
 _WHOLE = 200
 """Characters of a sentence in a list of commands: none is cut off."""
@@ -37,7 +39,7 @@ _ENVIRONMENT: Rows = (
 )
 _STATUSES: Rows = (
     ("0", "Done."),
-    ("1", "Failed, or a problem was found: the last line says what."),
+    ("1", "Failed, or a problem was found: the last lines say what."),
     ("2", "The command line or the configuration is invalid; nothing was done."),
     ("130, 143", "Interrupted by Ctrl-C or SIGTERM, between two steps."),
 )
@@ -94,7 +96,7 @@ def _grouped(params: Iterable[Any], ctx: "Context") -> dict[str, list[tuple[str,
         record = param.get_help_record(ctx)
         if record is None:
             continue
-        row = (record[0], _RANGE.sub("", record[1]))
+        row = (_TYPE.sub("", record[0]), _RANGE.sub("", record[1]))
         panel = getattr(param, "rich_help_panel", None)
         if panel is None and param.param_type_name == "argument":
             panel = "Arguments"

@@ -111,7 +111,9 @@ def why(
 
 def tree(
     *,
-    scope: Annotated[str | None, typer.Argument(help="A scope. [default: all]")] = None,
+    scope: Annotated[
+        str | None, typer.Argument(help="A scope. [default: all]", metavar="SCOPE")
+    ] = None,
     config: ConfigOption = None,
     database: DatabaseOption = None,
     json: JsonOption = False,

@@ -10,7 +10,9 @@ from maintainer.cli.output import print_json
 
 def forget(
     *,
-    scope: Annotated[str, typer.Argument(help="The scope, or the tag of a directory.")],
+    scope: Annotated[
+        str, typer.Argument(help="The scope, or the tag of a directory.", metavar="SCOPE")
+    ],
     config: ConfigOption = None,
     database: DatabaseOption = None,
     dry_run: Annotated[

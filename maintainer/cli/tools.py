@@ -42,9 +42,13 @@ def emulator(
     ] = None,
     quota: Annotated[
         int | None,
-        typer.Option(help="Bytes above which entries are evicted. [default: 10 GB]", min=0),
+        typer.Option(
+            help="Bytes above which entries are evicted. [default: 10 GB]", min=0, metavar="BYTES"
+        ),
     ] = None,
-    ref: Annotated[str, typer.Option(help="The ref that the token writes.")] = "refs/heads/main",
+    ref: Annotated[
+        str, typer.Option(help="The ref that the token writes.", metavar="REF")
+    ] = "refs/heads/main",
     service: Annotated[
         ServiceVersion, typer.Option(help="The protocol for the client to speak.")
     ] = ServiceVersion.V2,

@@ -158,7 +158,10 @@ def test_the_commands_are_those_that_people_know(bare: Shell) -> None:
         pytest.param(["gc", "--nonsense"], "--nonsense", id="unknown option"),
         pytest.param(["db", "nonsense"], "nonsense", id="unknown command"),
         pytest.param(["gc", "nonsense"], "nonsense", id="argument where there is none"),
-        pytest.param(["runs", "--limit", "0"], "--limit", id="number out of range"),
+        pytest.param(["runs", "--limit", "0"], "--limit must be at least 1", id="out of range"),
+        pytest.param(["diff", "a", "b"], "RUN is not a whole number", id="not a number"),
+        pytest.param(["forget"], "'SCOPE'", id="missing argument"),
+        pytest.param(["repot"], "Did you mean 'report'? See `", id="typing error"),
     ],
 )
 def test_bad_usage_is_told_on_stderr_with_status_2(
@@ -182,7 +185,7 @@ def test_help_has_groups_examples_variables_and_statuses(bare: Shell) -> None:
         assert f"\n{title}\n" in bare("gc", "--help").out
     for path in COMMANDS:
         out = bare(*path, "--help").out
-        assert "<bool>" not in out
+        assert not any(f"<{kind}>" in out for kind in ("bool", "str", "int range", "list[str]"))
         assert "x>=" not in out
 
 

@@ -171,9 +171,13 @@ def test_names_of_strangers_are_harmless(shell: Shell, cache: ActionsCache, name
 @pytest.mark.parametrize(
     ("arguments", "variables", "problem"),
     [
-        (["-R", "nonsense"], {}, "--repository: is not a valid repository; use OWNER/NAME"),
+        (["-R", "nonsense"], {}, "--repository is not a valid repository; use OWNER/NAME"),
         ([], {"GITHUB_TOKEN": ""}, "no cache to work on: set "),
-        (["-R", "a/b"], {"GITHUB_TOKEN": ""}, "target repository: token_env names GITHUB_TOKEN"),
+        (
+            ["-R", "a/b"],
+            {"GITHUB_TOKEN": ""},
+            "GITHUB_TOKEN is not set: `gh auth token` prints one",
+        ),
         ([], {"GITHUB_TOKEN": "wrong"}, "GitHub's API refused the list of caches (HTTP 401)"),
     ],
 )
