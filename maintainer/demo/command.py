@@ -82,20 +82,21 @@ def run_demo(console: Console) -> None:
     story = _Story(scale(load_history(), _FACTOR))
     size = format_size(story.size)
     console.print(
-        f"226 builds of four images, recorded from a real BuildKit, store {story.entries} entries, "
-        f"{size} (shown {_FACTOR:,} times as large as they are). GitHub keeps "
-        f"{format_size(_QUOTA)}, and evicts the entries that were used least recently."
+        "226 builds of four images, recorded from a real BuildKit, store "
+        f"{format_count(story.entries, 'entry')}, {size} (shown {_FACTOR:,} times as large as "
+        f"they are). GitHub keeps {format_size(_QUOTA)}, and evicts the entries that were used "
+        "least recently."
     )
     reports: list[Report] = []
     with serve_in_thread(story.cache) as running:
         for number, day in enumerate(_DAYS, 1):
-            evicted = story.live(day)
+            story.live(day)
             report = anyio.run(_run, running, story.clock, day.dry_run)
             reports.append(report)
-            console.print(f"\n{number}. {_tell(day, report, evicted)}", soft_wrap=True)
+            console.print(f"\n{number}. {_tell(day, report)}", soft_wrap=True)
             if number == _FIRST + 1:
                 console.print(Padding(render_report(report), (1, 0, 0, 3)))
-    console.print(_before_and_after(reports[_FIRST]))
+    console.print(_before_and_after(_FIRST + 1, reports[_FIRST]))
     console.print(
         f"The graph is in {_DATABASE}. Look at it with\n"
         f"    {_program()} report --database {_DATABASE}\n"
@@ -121,8 +122,8 @@ class _Story:
         """Return the time on the current day of the story."""
         return datetime.now(UTC) - self._ago
 
-    def live(self, day: _Day) -> int:
-        """Let the builds of a day run, and GitHub evict; return how many entries it has evicted."""
+    def live(self, day: _Day) -> None:
+        """Let the builds of a day run, and GitHub evict."""
         self._ago = day.ago
         until = round(len(self._history) * day.share)
         new = self._history[self._stored : until]
@@ -134,11 +135,10 @@ class _Story:
                 at = now - _LASTED * ((last - entry.created_at) / max(last - first, _MOMENT))
                 self._put(entry, at)
         self._stored = until
-        evicted = evict_least_recently_used(self.cache, _QUOTA)
+        evict_least_recently_used(self.cache, _QUOTA)
         if day is _DAYS[_FIRST]:
             chance = Random(_SEED)  # noqa: S311 - a demo, the same each time
-            evicted += evict_named_layers(self.cache, _MAIN, count=_LOST, random=chance)
-        return len(evicted)
+            evict_named_layers(self.cache, _MAIN, count=_LOST, random=chance)
 
     def _use(self, entries: Iterable[RecordedEntry], since: datetime) -> None:
         """Look up what builds have used since, so that GitHub takes it for used."""
@@ -171,9 +171,9 @@ class _Story:
         return replace(key, generation=Generation(max([*same, key.generation - 1]) + 1))
 
 
-def _tell(day: _Day, report: Report, evicted: int) -> str:
+def _tell(day: _Day, report: Report) -> str:
     when = f"{day.ago.days} days ago" if day.ago.days > 1 else "Yesterday" if day.ago else "Today"
-    verdict = report.verdict
+    verdict, evicted = report.verdict, report.changes.gone_entries
     level = LEVELS[verdict.level] if verdict else report.status
     away = f"GitHub has evicted {format_count(evicted, 'entry')} since. " if evicted else ""
     command = "`maintainer gc --dry-run`" if day.dry_run else "`maintainer gc`"
@@ -200,8 +200,9 @@ def _program() -> str:
     return name if shutil.which(name) else sys.argv[0]
 
 
-def _before_and_after(report: Report) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="before → after", title_style="bold", pad_edge=False)
+def _before_and_after(number: int, report: Report) -> Table:
+    title = f"before → after run {number}"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_style="bold", pad_edge=False)
     table.title_justify = "left"
     for name in ("scope", "keys with a usable result", "dangling", "generations"):
         table.add_column(name, justify="left" if name == "scope" else "right")

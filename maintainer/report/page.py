@@ -303,8 +303,9 @@ def gone_table(report: Report, limit: int) -> Table:
     ]
     by = report.store.evicted_by
     how = f"Evicted by {by}" if by else "Deleted by others"
-    title = f"{how} since, largest first"
-    return _table(title, ("entry", "ref", "size"), ("size",), rows, limit)
+    gone = report.changes.gone_entries
+    which = f": the {len(rows)} largest of {gone:,}" if gone > len(rows) else ", largest first"
+    return _table(f"{how} since{which}", ("entry", "ref", "size"), ("size",), rows, limit)
 
 
 def deleted_table(report: Report, limit: int) -> Table:

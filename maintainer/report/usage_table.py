@@ -87,7 +87,7 @@ def _left(parts: Sequence[object]) -> Iterator[Text]:
 
 def _grid(title: str, *columns: str) -> Table:
     table = Table(
-        title=Text(title, style="italic"),
+        title=Text(f"\n{title}", style="italic"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),

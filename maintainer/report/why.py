@@ -111,7 +111,8 @@ def _shortened(steps: Sequence[PathStep]) -> Sequence[PathStep | None]:
 
 def _format_step(step: PathStep) -> str:
     if step.kind == "result":
-        return f"→ a result of {step.name}"
+        to_the_minute = step.name[: len("2026-08-01T12:20")].replace("T", " ")
+        return f"→ a result of {to_the_minute} UTC"
     size = "" if step.size is None else f", {format_size(step.size)}"
     return f"→ {step.kind} {format_digest(step.name)}{size}"
 
