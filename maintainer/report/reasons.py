@@ -306,7 +306,7 @@ def _(reason: reasons.Invalid) -> str:
 
 @format_reason.register
 def _(reason: reasons.Merge) -> str:
-    merged = f"merge {_generations(reason.generations)} into generation {reason.into}"
+    merged = f"merge {_generations(reason.generations)} with generation {reason.into}"
     dropped = _dropped(reason)
     return _with_omitted("; ".join([merged, *dropped]), reason.omitted)
 

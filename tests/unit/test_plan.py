@@ -107,13 +107,13 @@ def test_generations_that_hide_each_other_are_merged_into_the_next_one() -> None
     assert write.index == WEB
     assert str(write.key) == "index-web-1-f921bd05#7"
     assert write.content == merge([an_index("a", "b")])
-    assert format_reason(write.reason) == "merge generation 5 into generation 6"
+    assert format_reason(write.reason) == "merge generation 5 with generation 6"
 
 
 def test_generations_are_merged_in_whenever_they_came_to_be_known() -> None:
     world = a_snapshot().with_blobs("a", "b").with_generation(6, "b").with_generation(5, "a")
 
-    assert format_reason(_write(world).reason) == "merge generation 5 into generation 6"
+    assert format_reason(_write(world).reason) == "merge generation 5 with generation 6"
 
 
 def test_a_few_merged_generations_are_named() -> None:
@@ -121,7 +121,7 @@ def test_a_few_merged_generations_are_named() -> None:
     world.with_generation(1, "a").with_generation(2, "b")
     world.with_generation(4, "c").with_generation(9, "d")
 
-    assert format_reason(_write(world).reason) == "merge generation 1 and 2 and 4 into generation 9"
+    assert format_reason(_write(world).reason) == "merge generation 1 and 2 and 4 with generation 9"
 
 
 def test_many_merged_generations_are_counted() -> None:
@@ -129,7 +129,7 @@ def test_many_merged_generations_are_counted() -> None:
     world.with_generation(1, "a").with_generation(2, "b").with_generation(4, "c")
     world.with_generation(7, "d").with_generation(9, "e")
 
-    assert format_reason(_write(world).reason) == "merge 4 generations (1 to 7) into generation 9"
+    assert format_reason(_write(world).reason) == "merge 4 generations (1 to 7) with generation 9"
 
 
 def test_blobs_that_are_gone_are_dropped_and_what_is_left_is_written() -> None:
@@ -149,7 +149,7 @@ def test_merging_and_dropping_are_told_together() -> None:
     world = a_snapshot().with_blobs("a", "b").with_generation(1, "a").with_generation(2, "b", "x")
 
     assert format_reason(_write(world).reason) == (
-        "merge generation 1 into generation 2; drop 1 blob that is gone or not needed"
+        "merge generation 1 with generation 2; drop 1 blob that is gone or not needed"
     )
 
 
@@ -329,7 +329,7 @@ def test_an_older_generation_that_could_not_be_read_does_not_keep_the_others_fro
     world = a_snapshot().with_blobs("a", "b").with_generation(2, "a").with_generation(3, "b")
     world.with_unread_generation(1)
 
-    assert format_reason(_write(world).reason) == "merge generation 2 into generation 3"
+    assert format_reason(_write(world).reason) == "merge generation 2 with generation 3"
 
 
 def test_the_next_number_is_behind_all_that_was_ever_seen() -> None:
@@ -389,7 +389,7 @@ def test_what_the_token_cannot_write_is_reported_with_what_is_left_to_do() -> No
 
     assert _about(RELEASED_WEB, world) == (
         "the token cannot write refs/heads/release; "
-        "still to do: merge generation 1 into generation 2"
+        "still to do: merge generation 1 with generation 2"
     )
     assert _plan(world).up_to_date == ()
 
