@@ -216,7 +216,7 @@ def test_the_picture_of_the_first_page_shows_the_numbers_of_the_demo(
     drawn = re.search(r"(\d+) cache keys have a result +(\d+) cache keys have", README.read_text())
     assert drawn
     assert drawn.groups() == found.groups()
-    assert f"{len(load_history())} entries" in demo[1]
+    assert f"{len(load_history()):,} entries" in demo[1]
 
 
 def test_the_first_page_is_short_and_leads_to_every_page() -> None:
