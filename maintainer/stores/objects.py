@@ -196,14 +196,18 @@ class ObjectStore:
         found: dict[str, Object] = {}
         for prefix in self._layout.manifests:
             async for page in self._objects.list(prefix):
-                # Consoles show an empty object as a folder.
-                found |= {one.key: one for one in page if one.key != prefix or one.size}
+                found |= {one.key: one for one in page if self._may_be_index(one, prefix)}
         names = {self._layout.index_of(key): key for key in found}
         if len(names) < len(found):
             twice = min(found.keys() - names.values())
             raise StoreError(f"{printable(twice)} has the same name as another index: rename it")
         self._keys = names
         return found
+
+    def _may_be_index(self, one: Object, prefix: str) -> bool:
+        """Whether it is neither a blob nor an empty object, which consoles show as a folder."""
+        is_folder = one.key == prefix and not one.size
+        return not is_folder and self._layout.digest_of(one.key) is None
 
     def _key(self, index: IndexId) -> str:
         return self._keys.get(index, self._layout.manifests[0] + index.scope)
@@ -228,8 +232,8 @@ class ObjectStore:
                     if one := await self._read(seen.key):
                         read.append(one)
                 except UnreadableError as error:
-                    why = reasons.Problem(str(error))
-                    unread.append(UnreadGeneration(index, 0, why, error.cause))
+                    # Builds have no limit: they import what is too large for us.
+                    unread.append(UnreadGeneration(index, 0, reasons.Problem(str(error))))
                     if place:
                         gone.discard(place.generation_id)
             context.progress.advance()

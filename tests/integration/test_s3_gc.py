@@ -24,7 +24,7 @@ from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built
 from tests.stores.contract import NO_GRACE
 from tests.stores.runs import run_on
-from tests.stores.s3 import BLOBS, BUCKET, MANIFESTS, Moto, a_server, half_a_body
+from tests.stores.s3 import BLOBS, BUCKET, MANIFESTS, Moto, a_server, half_a_body, one_page
 
 _PAGE = Path(__file__).parents[2] / "docs" / "s3.md"
 
@@ -339,3 +339,43 @@ def test_a_download_that_breaks_off_is_an_error_in_one_line() -> None:
 
     with half_a_body() as url, pytest.raises(StoreError, match=r"^key: "):
         anyio.run(download, url)
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"), [("app/blobs/x", "breaks off"), ("other/x", "ignores prefixes")]
+)
+def test_a_list_that_cannot_be_right_is_an_error(key: str, problem: str) -> None:
+    async def read(url: str) -> None:
+        async with open_bucket(Address(BUCKET, "", "us-east-1", url, path_style=True)) as bucket:
+            with anyio.fail_after(10):
+                async for _ in bucket.list("app/blobs/"):
+                    pass
+
+    with one_page(key) as url, pytest.raises(StoreError, match=problem):
+        anyio.run(read, url)
+
+
+def test_what_an_index_needs_that_only_builds_can_read_stays(moto: Moto, memory: Memory) -> None:
+    _export(moto, "api", "base", "api")
+    _export(moto, "web", "base", "web")
+    large = encode(built("base", "web", at=moto.now)) + b" " * 2**20
+    moto.put(MANIFESTS + "web", large)
+
+    for _ in range(4):
+        _gc(moto, memory)
+        moto.now += timedelta(hours=30)
+
+    assert BLOBS + blob_of("web") in moto.keys
+    assert moto.keys[MANIFESTS + "web"].value == large
+
+
+def test_indexes_may_be_beside_the_folder_of_the_blobs(moto: Moto, memory: Memory) -> None:
+    _export(moto, "api", "base", "api", "test")
+    moto.put("app/web", encode(built("base", "api", "test", at=moto.now)))
+    del moto.keys[BLOBS + blob_of("test")]
+
+    report = _gc(moto, memory, manifests_prefixes=("",))
+
+    assert import_index(moto.keys["app/web"].value).blobs == {blob_of("base"), blob_of("api")}
+    assert moto.keys[BLOBS + blob_of("base")].value == b"base"
+    assert not [one for one in report.actions if BLOBS in str(one.subject)]

@@ -267,7 +267,35 @@ class _HalfABody(BaseHTTPRequestHandler):
 @contextmanager
 def half_a_body() -> Iterator[str]:
     """Serve downloads that break off; returns the URL."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _HalfABody) as server:
+    with _serving(_HalfABody) as url:
+        yield url
+
+
+@contextmanager
+def one_page(*keys: str) -> Iterator[str]:
+    """Serve a list that never ends: the same page, and the same place to go on."""
+    objects = "".join(
+        f"<Contents><Key>{key}</Key><Size>1</Size><ETag>e</ETag>"
+        "<LastModified>2025-01-01T00:00:00Z</LastModified></Contents>"
+        for key in keys
+    )
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>1</NextContinuationToken>"
+    page = f"<ListBucketResult>{more}{objects}</ListBucketResult>".encode()
+
+    class Page(_HalfABody):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+    with _serving(Page) as url:
+        yield url
+
+
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         with pytest.MonkeyPatch.context() as patch:

@@ -51,15 +51,22 @@ class Bucket:
         while True:
             call = self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, **after)
             page = await self._send("list", prefix, call)
+            for one in page.get("Contents", []):
+                if not one["Key"].startswith(prefix):
+                    raise StoreError(
+                        f"the list of {printable(prefix)} shows {printable(one['Key'])}: the "
+                        "service ignores prefixes"
+                    )
             yield [
                 Object(one["Key"], one["Size"], _second(one["LastModified"]), one["ETag"])
                 for one in page.get("Contents", [])
             ]
             if not page.get("IsTruncated"):
                 return
-            if "NextContinuationToken" not in page:
+            token = page.get("NextContinuationToken")
+            if not token or token == after.get("ContinuationToken"):
                 raise StoreError(f"the list of {printable(prefix)} breaks off")
-            after = {"ContinuationToken": page["NextContinuationToken"]}
+            after = {"ContinuationToken": token}
 
     async def look(self, key: str) -> Object | None:
         """Look an object up."""
@@ -89,7 +96,7 @@ class Bucket:
                     if len(content) > limit:
                         problem = f"{printable(key)} has more than {limit:,} bytes: not read"
                         raise UnreadableError(Cause.TOO_LARGE, problem)
-        if len(content) != found["ContentLength"]:
+        if len(content) != found.get("ContentLength", len(content)):
             raise StoreError(f"the download of {printable(key)} broke off")
         at = _second(found["LastModified"])
         return Object(key, len(content), at, found["ETag"]), bytes(content)
