@@ -332,10 +332,10 @@ class ObjectStore:
         if found is None:
             self._indexes.pop(key, None)
             return Refused(reason=reasons.ManifestGone(f"{printable(key)} was deleted"))
-        self._indexes[key] = found[0]
-        seen = found[0]
+        seen, other = found
+        self._indexes[key] = seen
         return Conflict(
-            read_content(change.index, NUMBER, found[1], seen.modified_at, location=seen.tag)
+            read_content(change.index, NUMBER, other, seen.modified_at, location=seen.tag)
         )
 
     async def _put(self, key: str, content: bytes, *, over: str | None) -> bool:

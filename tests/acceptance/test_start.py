@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from maintainer.graph.database import Database
+from tests.empty_database import make_empty
 
 _DATABASE = {"sqlalchemy", "sqlalchemy.orm", "alembic"}
 _CACHE = {"httpx2", "stamina"}
@@ -46,9 +46,7 @@ def _imported(folder: Path, *arguments: str, status: int = 0, **variables: str) 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder with a database that knows no run yet."""
-    database = Database(f"sqlite:///{tmp_path}/maintainer.db")
-    database.upgrade()
-    database.close()
+    make_empty(tmp_path / "maintainer.db")
     return tmp_path
 
 

@@ -51,7 +51,8 @@ class Bucket:
         while True:
             call = self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, **after)
             page = await self._send("list", prefix, call)
-            for one in page.get("Contents", []):
+            contents = page.get("Contents", [])
+            for one in contents:
                 if not one["Key"].startswith(prefix):
                     raise StoreError(
                         f"the list of {printable(prefix)} shows {printable(one['Key'])}: the "
@@ -59,7 +60,7 @@ class Bucket:
                     )
             yield [
                 Object(one["Key"], one["Size"], _second(one["LastModified"]), one["ETag"])
-                for one in page.get("Contents", [])
+                for one in contents
             ]
             if not page.get("IsTruncated"):
                 return
@@ -75,11 +76,9 @@ class Bucket:
             found = await self._send("look-up", key, call)
         except _MissingError:
             return None
-        at, date = (
-            _second(found["LastModified"]),
-            found["ResponseMetadata"]["HTTPHeaders"].get("date"),
-        )
-        return Object(key, found["ContentLength"], at, found["ETag"], _clock(date or ""))
+        at = _second(found["LastModified"])
+        date = found["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        return Object(key, found["ContentLength"], at, found["ETag"], _clock(date))
 
     async def get(self, key: str, *, limit: int) -> tuple[Object, bytes] | None:
         """Read an object of at most so many bytes."""
