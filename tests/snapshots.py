@@ -215,11 +215,6 @@ class World:
         """Remember a generation that is not stored any more."""
         return self._add(number, of, an_index(*chains), None)
 
-    def having_found(self, *names: str) -> Self:
-        """Know of blobs by look-ups only, as where the store cannot list."""
-        self._live |= set(map(blob, names))
-        return self
-
     def without(self, *names: str) -> Self:
         """Take blobs out of the store."""
         gone = set(map(blob_key, names))

@@ -311,13 +311,6 @@ def a_directory(tmp_path: Path) -> World:
     return world
 
 
-def begin_anew(folder: Path, number: int) -> World:
-    """Make another empty layout in a folder, with a database of its own."""
-    place = folder / str(number)
-    place.mkdir()
-    return a_directory(place)
-
-
 def content_of(step: str) -> bytes:
     """Return the layer of a step: what `blob_of` is the digest of."""
     return step.encode()
