@@ -19,12 +19,12 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from maintainer.demo import load_history, seed
 from maintainer.emulator import ActionsCache, serve_in_thread
 from maintainer.settings import load_settings
 from tests import processes
+from tests.acceptance.demo import Demo
 from tests.documents import (
     DOCS,
     DOCUMENTS,
@@ -78,28 +78,6 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield clean | running.environment("refs/heads/main")
 
 
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Return the database that the demo leaves, and what it prints; processes share it."""
-    place = tmp_path_factory.getbasetemp()
-    folder = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "demo"
-    database, printed = folder / "maintainer-demo.db", folder / "printed.txt"
-    with FileLock(folder.with_suffix(".lock")):
-        if not printed.exists():
-            folder.mkdir()
-            command = Path(sys.executable).with_name("maintainer")
-            ran = subprocess.run(
-                [command, "demo"],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=120,
-            )
-            printed.write_text(ran.stdout)
-    return database, printed.read_text()
-
-
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[dict[str, str]]:
     """Return what leads to the bucket of the documents."""
@@ -112,10 +90,10 @@ def test_every_shell_block_runs_without_an_error(
     block: str,
     environment: dict[str, str],
     tmp_path: Path,
-    demo: tuple[Path, str],
+    demo: Demo,
     request: pytest.FixtureRequest,
 ) -> None:
-    shutil.copy(demo[0], tmp_path)
+    shutil.copy(demo.database, tmp_path)
     if "s3://" in block:
         environment |= request.getfixturevalue("bucket")
     here = [line for line in block.splitlines() if not _ELSEWHERE.fullmatch(line)]
@@ -173,10 +151,8 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 @pytest.mark.parametrize("query", _QUERIES, ids=lambda query: query.splitlines()[0])
-def test_every_query_gives_rows_on_the_database_of_the_demo(
-    query: str, demo: tuple[Path, str]
-) -> None:
-    with closing(sqlite3.connect(demo[0])) as connection:
+def test_every_query_gives_rows_on_the_database_of_the_demo(query: str, demo: Demo) -> None:
+    with closing(sqlite3.connect(demo.database)) as connection:
         assert connection.execute(query).fetchall()
 
 
@@ -209,14 +185,14 @@ def test_there_are_queries_and_shell_blocks_to_run() -> None:
 
 
 def test_the_picture_of_the_first_page_shows_the_numbers_of_the_demo(
-    demo: tuple[Path, str],
+    demo: Demo,
 ) -> None:
-    found = re.search(r"^ *buildkit +(\d+) → (\d+) ", demo[1], re.MULTILINE)
+    found = re.search(r"^ *buildkit +(\d+) → (\d+) ", demo.out, re.MULTILINE)
     assert found
     drawn = re.search(r"(\d+) cache keys have a result +(\d+) cache keys have", README.read_text())
     assert drawn
     assert drawn.groups() == found.groups()
-    assert f"{len(load_history()):,} entries" in demo[1]
+    assert f"{len(load_history()):,} entries" in demo.out
 
 
 def test_the_first_page_is_short_and_leads_to_every_page() -> None:

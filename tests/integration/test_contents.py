@@ -325,7 +325,7 @@ def test_a_run_that_does_not_sweep_leaves_the_entry_to_one_that_does(world: Worl
 
 def test_our_own_look_ups_do_not_keep_the_sweep_from_its_work(world: World) -> None:
     """The hundred blobs used last are all ours, which says nothing of what builds use."""
-    steps = [f"step {number}" for number in range(250)]
+    steps = [f"step {number}" for number in range(120)]
     world.build(*steps)
     world.put(key("dangling"), size=5)
     world.gc(**CHECKED)
@@ -334,7 +334,7 @@ def test_our_own_look_ups_do_not_keep_the_sweep_from_its_work(world: World) -> N
 
     report = world.gc(**CHECKED)
 
-    assert report.requests.counts["download"] == 250
+    assert report.requests.counts["download"] == 120
     assert next(iter(deleted(report).values()))[1] == "done"
 
 

@@ -32,8 +32,8 @@ LOOK_AND_LOAD = 2
 PER_WRITTEN_INDEX = 8
 
 
-def _seed(world: World, builds: int | None = None) -> None:
-    seed(world.cache, load_history()[:builds], ends_at=START, lasted=timedelta(days=5))
+def _seed(world: World, entries: int | None = None) -> None:
+    seed(world.cache, load_history()[:entries], ends_at=START, lasted=timedelta(days=5))
     for number in range(3):
         world.put(f"setup-node-Linux-{number}", b"other tool", ref=MAIN)
     world.put("buildkit-blob-1-sha256:short", b"near miss", ref=MAIN)
@@ -54,14 +54,21 @@ class Story:
 
 @pytest.fixture(
     scope="module",
-    params=[*(pytest.param(share, marks=pytest.mark.soak) for share in (0, 0.05)), 0.3, 1],
-    ids="{:.0%} evicted".format,
+    params=[
+        pytest.param((0.3, None), id="30% evicted"),
+        pytest.param((1, 300), id="all of 300 entries evicted"),
+        *(
+            pytest.param((share, None), id=f"{share:.0%} evicted", marks=pytest.mark.soak)
+            for share in (0, 0.05, 1)
+        ),
+    ],
 )
 def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    share, entries = request.param
     with a_world(tmp_path_factory.mktemp("story")) as world:
-        _seed(world)
+        _seed(world, entries)
         blobs = [entry for entry in world.entries() if isinstance(parse_key(entry.key), BlobKey)]
-        world.evict_entries(Random(7).sample(blobs, int(len(blobs) * request.param)))
+        world.evict_entries(Random(7).sample(blobs, int(len(blobs) * share)))
         before = world.entries()
         first = world.gc(grace=timedelta(0))
         requests = Counter(world.requests)
@@ -140,10 +147,10 @@ def test_a_second_run_finds_nothing_to_do_and_only_lists(story: Story) -> None:
     assert story.at_the_end == story.after
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+@pytest.fixture(params=[300, pytest.param(None, marks=pytest.mark.soak)])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     with a_world(tmp_path) as world:
-        _seed(world)
+        _seed(world, request.param)
         yield world
 
 

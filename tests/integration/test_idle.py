@@ -90,16 +90,17 @@ def test_its_report_is_that_of_the_run_before(world: World) -> None:
     assert seen == [("2026-01-01 01:00:00.000000",)]
 
 
-def test_it_goes_on_where_it_was_after_many_idle_runs(world: World) -> None:
+@pytest.mark.parametrize("many", [20, pytest.param(120, marks=pytest.mark.soak)])
+def test_it_goes_on_where_it_was_after_many_idle_runs(world: World, many: int) -> None:
     world.build("base", "api")
     last = world.gc()
-    for _ in range(120):
+    for _ in range(many):
         world.passes(minutes=10)
         last = world.gc()
         assert is_idle(last)
 
     assert last.indexes
-    assert [point.run for point in last.trend.points] == list(range(1, 122))
+    assert [point.run for point in last.trend.points] == list(range(1, many + 2))
 
 
 def test_it_writes_as_few_rows_and_statements_whatever_the_cache(tmp_path: Path) -> None:
@@ -330,7 +331,7 @@ _steps = st.lists(st.sampled_from([*_EVENTS, *[_RUN] * len(_EVENTS)]), max_size=
 
 
 @_graces
-@settings(max_examples=15, suppress_health_check=_suppressed)
+@settings(max_examples=8, suppress_health_check=_suppressed)
 @given(steps=_steps)
 @example(steps=["build api", "leave an orphan", *["run", "run", "half a day passes"] * 3, "run"])
 def test_a_run_that_is_idle_would_have_planned_nothing(
