@@ -6,14 +6,14 @@ import sys
 from maintainer.signals import RELOAD, hold
 
 _INTERRUPTED = 130
-_NEW_OBJECTS = 10_000
+NEW_OBJECTS = 10_000
 """How many are made between two searches for garbage. Imports leave none, and a search after every
 700 objects, as by default, takes a tenth of a start."""
 
 
 def main() -> None:
     """Run the command line."""
-    gc.set_threshold(_NEW_OBJECTS)
+    gc.set_threshold(NEW_OBJECTS)
     try:
         if sys.argv[1:2] == ["serve"] and "--once" not in sys.argv:
             # The service handles it once it has started.

@@ -23,7 +23,7 @@ settings.register_profile(
     "test",
     deadline=None,
     derandomize=True,
-    max_examples=50,
+    max_examples=25,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("coverage", settings.get_profile("test"), max_examples=5)
