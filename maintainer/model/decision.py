@@ -49,11 +49,14 @@ class DeleteEntry:
         """Its place in the order: harmful entries first, then superseded indexes, dangling ones,
         closed refs, and what rules of other tools select.
 
-        Uploads come last: to the sweep, deleting one looks like an active build.
+        In a closed ref, indexes come before what they reference: somebody may use the ref again
+        before all of it is deleted. Uploads come last: to the sweep, deleting one looks like an
+        active build.
         """
         if isinstance(self.entry.parsed, UploadKey):
-            return len(_ORDER)
-        return _ORDER.index(self.state)
+            return 2 * len(_ORDER)
+        is_index = isinstance(self.entry.parsed, IndexKey)
+        return 2 * _ORDER.index(self.state) + (self.state is State.CLOSED and not is_index)
 
 
 _ORDER = (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from maintainer.cacheconfig import decode
 from maintainer.emulator.requests import Request
 from maintainer.emulator.server import Running
 from maintainer.model import reason as reasons
@@ -211,6 +212,72 @@ def test_a_ref_that_is_in_use_again_is_left_alone_whenever_that_happens(
     outcomes = [action.outcome for action in report.deletions if action.ref == ref]
     assert set(outcomes) <= {Skipped(reasons.RefInUse(ref))}
     assert asked
+
+
+@pytest.mark.parametrize("deleted", [1, 2, 3])
+def test_a_ref_that_is_in_use_again_between_two_deletions_keeps_no_index_of_what_is_deleted(
+    world: World, deleted: int
+) -> None:
+    world.build("base", "newer", ref=CLOSED)
+    close(world, hours=1)
+    world.passes(hours=2)
+    left = [deleted]
+
+    def use_again(request: Request) -> None:
+        if request.kind == "delete":
+            left[0] -= 1
+            world.passes(seconds=31)
+        if left[0] == 0:
+            world.cache.repository.reopen(7)
+
+    world.running.observe(after=use_again)
+    report = world.gc(room=ROOM)
+
+    kept = [entry for entry in world.entries() if entry.ref == CLOSED]
+    indexes = [decode(entry.content or b"") for entry in kept if entry.key.startswith("index-")]
+    assert all(index.blobs <= world.blobs(CLOSED) for index in indexes)
+    assert len(kept) == 6 - deleted
+    assert {type(a.outcome) for a in report.deletions} == {Done, Skipped}
+
+
+def test_a_ref_that_is_in_use_again_is_not_asked_for_with_each_of_its_entries(
+    world: World,
+) -> None:
+    for number in range(20):
+        world.put(f"tool-{number}", ref=CLOSED, size=1)
+    close(world, hours=3)
+    world.passes(hours=2)
+    asked: list[str] = []
+
+    def use_again(request: Request) -> None:
+        if request.path.endswith("pulls/7"):
+            asked.append(request.path)
+            world.cache.repository.reopen(7)
+
+    world.running.observe(after=use_again)
+    report = world.gc(room=ROOM)
+
+    assert {one.outcome for one in report.deletions} == {Skipped(reasons.RefInUse(CLOSED))}
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("questions", range(1, 6))
+def test_a_branch_counts_as_deleted_only_while_the_default_branch_is_found(
+    world: World, questions: int
+) -> None:
+    """A token that loses its permission is told that nothing exists."""
+    left = [questions]
+
+    def lose(request: Request) -> None:
+        left[0] -= request.kind == "refs"
+        if left[0] == 0:
+            for ref in (MAIN, TOPIC, TAG):
+                world.cache.repository.delete(ref)
+
+    world.running.observe(after=lose)
+    world.gc(room=ROOM)
+
+    assert {MAIN, TOPIC, TAG} <= refs_of(world)
 
 
 def test_a_ref_that_cannot_be_asked_for_again_is_left_alone(world: World) -> None:

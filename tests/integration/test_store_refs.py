@@ -115,6 +115,13 @@ async def test_no_other_answer_about_a_branch_proves_anything(
     assert isinstance(found.notes[0], ClosedRefsUnknown)
 
 
+@pytest.mark.parametrize("closed_at", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00"])
+async def test_a_time_that_cannot_be_proves_nothing(server: Server, closed_at: str) -> None:
+    server.on("7", json({"number": 7, "state": "closed", "closed_at": closed_at}))
+
+    assert await find(server, PULL) == ClosedRefs({})
+
+
 async def test_the_default_branch_is_never_closed(server: Server) -> None:
     found = await find(server, Ref("refs/heads/main"))
     server.on("main", NOT_FOUND)

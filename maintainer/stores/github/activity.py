@@ -24,7 +24,7 @@ from maintainer.stores.github.keyed import KeyedService
 
 _RECHECKS = 2
 """Requests that tell what builds have done since the run began."""
-_REF_REQUESTS = 2
+_REF_REQUESTS = 3
 """The most requests that tell whether a ref is still closed."""
 _PAGE = 100
 """The number of entries on a page of those that were used last."""
@@ -91,6 +91,7 @@ class CheckPeriodically:
         """Up to this many pages of the blobs used last may be filled by the run's own look-ups."""
         self._closed_refs = since.marks.snapshot.facts.closed_refs
         self._asked_at: dict[_Subject | None, datetime] = {}
+        self._vetoes: dict[_Subject | None, Reason] = {}
         self._questions: Joint[_Subject | None, Reason | None] = Joint()
 
     def requests(self, entry: KnownEntry) -> int:
@@ -163,7 +164,9 @@ class CheckPeriodically:
     ) -> Reason | None:
         """Ask what speaks against a deletion, unless nothing did a moment ago.
 
-        An error other than of the budget speaks against it, too.
+        An error other than of the budget speaks against it, too. What speaks against one deletion
+        speaks against all others of its subject, until the run ends: nothing is half deleted, and
+        a server in trouble is not asked again for each entry.
         """
 
         async def send() -> Reason | None:
@@ -172,16 +175,20 @@ class CheckPeriodically:
             except BudgetExhaustedError:
                 raise
             except StoreError as error:
-                return unchecked(str(error))
+                reason = unchecked(str(error))
             if reason is None:
                 self._asked_at[what] = self._clock()
+            else:
+                self._vetoes[what] = reason
             return reason
 
+        if what in self._vetoes:
+            return self._vetoes[what]
         return None if self._is_fresh(what) else await self._questions.run(what, send)
 
     def _is_asked(self, what: _Subject | None) -> bool:
-        """Whether there is a fresh answer, or a request for one."""
-        return self._is_fresh(what) or what in self._questions
+        """Whether there is an answer that still counts, or a request for one."""
+        return what in self._vetoes or self._is_fresh(what) or what in self._questions
 
     def _is_fresh(self, what: _Subject | None) -> bool:
         asked_at = self._asked_at.get(what)

@@ -1,6 +1,7 @@
 """Responses, and how to describe them without revealing secrets."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import httpx2
@@ -12,6 +13,7 @@ from maintainer.sanitize import printable
 _T = TypeVar("_T")
 
 _PORTS = 2**16
+_LAST_YEAR = 9000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,17 @@ def is_web_url(text: str) -> bool:
     except httpx2.InvalidURL:
         return False
     return url.scheme in {"http", "https"} and bool(url.host) and (url.port or 0) < _PORTS
+
+
+def to_utc(moment: datetime | None) -> datetime | None:
+    """Return a time in UTC; None if it is not known, or no grace period can be added to it."""
+    if moment is None:
+        return None
+    try:
+        utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        return None
+    return utc if utc.year <= _LAST_YEAR else None
 
 
 def place(request: httpx2.Request) -> str:

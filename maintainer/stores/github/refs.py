@@ -7,7 +7,7 @@ Source: https://docs.github.com/rest/pulls/pulls and https://docs.github.com/res
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Literal, Protocol, TypeVar
 from urllib.parse import quote
@@ -23,7 +23,7 @@ from maintainer.model.reason import (
     PullRequestClosed,
     RefDeleted,
 )
-from maintainer.stores.github.answers import Answer, malformed, parse, refused
+from maintainer.stores.github.answers import Answer, malformed, parse, refused, to_utc
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH, ClosedRefs
 
 _T = TypeVar("_T")
@@ -89,12 +89,17 @@ class RefFinder:
         known = [ref for ref in refs if _number_of(ref) or _git_refs_of(ref)]
         await self._find_pulls([ref for ref in known if _number_of(ref)], findings)
         await findings.add([ref for ref in known if not _number_of(ref)], self._deleted)
+        await findings.confirm_deleted(self._check_default_branch)
         return findings.result()
 
     async def is_still_closed(self, ref: Ref) -> bool:
         """Ask again about a ref. Raises StoreError."""
-        find = self._closed_pull if _number_of(ref) else self._deleted
-        return await find(ref) is not None
+        if _number_of(ref):
+            return await self._closed_pull(ref) is not None
+        if await self._deleted(ref) is None:
+            return False
+        await self._check_default_branch()
+        return True
 
     async def check_permissions(self) -> None:
         """Ask for what shows whether the token may ask which refs are closed. Raises StoreError."""
@@ -127,17 +132,21 @@ class RefFinder:
         """Return that a branch or a tag does not exist.
 
         A token that may not read the repository gets the same answer. So the default branch must be
-        found first, by the same request.
+        found before and after it, by the same request.
         """
         if self._default is None:
             name = await self._api.ask("", _read_default_branch)
-            if not await self._exists(f"heads/{name}"):
-                raise StoreError("GitHub's API shows no default branch")
+            await self._check_default_branch(name)
             self._default = name
         for git_ref in _git_refs_of(ref):
             if git_ref == f"heads/{self._default}" or await self._exists(git_ref):
                 return None
         return RefDeleted(ref)
+
+    async def _check_default_branch(self, name: str | None = None) -> None:
+        """Find the default branch, by default the one that was found before. Raises StoreError."""
+        if not await self._exists(f"heads/{name or self._default}"):
+            raise StoreError("GitHub's API shows no default branch")
 
     async def _exists(self, git_ref: str) -> bool:
         return await self._api.ask(f"git/ref/{quote(git_ref)}", _Existence(git_ref).read)
@@ -177,6 +186,23 @@ class _Findings:
             remaining.popleft()
         self._deferred += len(remaining)
 
+    async def confirm_deleted(self, check: Callable[[], Awaitable[None]]) -> None:
+        """Drop that branches and tags do not exist if a check fails, or cannot be made."""
+        deleted = [ref for ref, why in self._closed.items() if isinstance(why, RefDeleted)]
+        if not deleted:
+            return
+        try:
+            if self._may_ask():
+                await check()
+                return
+            self._deferred += len(deleted)
+        except BudgetExhaustedError:
+            self._deferred += len(deleted)
+        except StoreError as error:
+            self._problems += [str(error)] * len(deleted)
+        for ref in deleted:
+            del self._closed[ref]
+
     def result(self) -> ClosedRefs:
         """Return all of it, as a value."""
         notes: list[ClosedRefsUnknown | ClosedRefsDeferred] = []
@@ -209,10 +235,11 @@ def _git_refs_of(ref: Ref) -> tuple[str, ...]:
 
 
 def _reason(pull: _Pull) -> ClosedRef | None:
-    if pull.state != "closed":
+    closed_at = to_utc(pull.closed_at)
+    # A time that cannot be proves nothing; without one, the pull request is closed all the same.
+    if pull.state != "closed" or (pull.closed_at and not closed_at):
         return None
-    at = pull.closed_at
-    return PullRequestClosed(pull.number, at and at.replace(tzinfo=at.tzinfo or UTC))
+    return PullRequestClosed(pull.number, closed_at)
 
 
 def _read_default_branch(answer: Answer) -> str:

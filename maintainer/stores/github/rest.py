@@ -22,7 +22,7 @@ from maintainer.concurrency import MAX_CONCURRENT, for_each
 from maintainer.errors import StoreError, UnknownCacheError
 from maintainer.model.entry import Listing, StoredEntry, StoreLimits
 from maintainer.spool import Mapped, NumberSet, Spool
-from maintainer.stores.github.answers import Answer, malformed, parse, refused
+from maintainer.stores.github.answers import Answer, malformed, parse, refused, to_utc
 from maintainer.stores.github.http import Call, Http
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH
 
@@ -36,7 +36,6 @@ MAX_PAGES = 10_000
 DELETIONS_A_MINUTE = 180
 """GitHub's secondary limit is 900 points a minute, of which a deletion costs five."""
 
-_LAST_YEAR = 9000
 _PASSES = 3
 _MAX_PAGES_READ = 4 * MAX_CONCURRENT
 """The most pages in memory: more than are read concurrently, so that few wait for a slow one."""
@@ -429,7 +428,7 @@ def _entry(entry: _Entry) -> StoredEntry | None:
     Of another tool's entry, what is not known is taken for nothing, or for long ago; it is listed
     under a number by which nobody deletes it.
     """
-    created_at, accessed_at = _time(entry.created_at), _time(entry.last_accessed_at)
+    created_at, accessed_at = to_utc(entry.created_at), to_utc(entry.last_accessed_at)
     times = created_at, accessed_at
     known = (entry.id, entry.key, entry.ref, entry.version, entry.size_in_bytes, *times)
     if entry.may_be_ours and None in known:
@@ -454,14 +453,3 @@ def _stand_in(entry: _Entry) -> int:
     """
     name = repr((entry.ref, entry.key, entry.version)).encode("utf-8", "surrogatepass")
     return -1 - (int.from_bytes(hashlib.sha256(name).digest()[:8]) >> 1)
-
-
-def _time(moment: datetime | None) -> datetime | None:
-    """Return a time in UTC; None if it is not known, or no grace period can be added to it."""
-    if moment is None:
-        return None
-    try:
-        utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError:
-        return None
-    return utc if utc.year <= _LAST_YEAR else None
