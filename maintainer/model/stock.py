@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from maintainer.cacheconfig import BlobKey, Digest, IndexId
+from maintainer.cacheconfig import BlobKey, Digest, IndexId, Sink
 from maintainer.model.decision import Plan
 from maintainer.model.index import KnownGeneration
 from maintainer.model.marks import Mark, State
@@ -49,23 +49,37 @@ class Stock:
 
 
 @dataclass(frozen=True, slots=True)
+class LastExport:
+    """The newest export of an index."""
+
+    blobs: frozenset[Digest]
+    """Those that it references."""
+    at: datetime
+    """When it was written."""
+
+
+@dataclass(frozen=True, slots=True)
 class Needs:
     """What builds have needed, and when."""
 
     needed_at: Mapping[Digest, datetime]
     """When a build last exported each blob, as far as known."""
-    exports: Mapping[IndexId, frozenset[Digest]]
-    """The blobs that the newest export of each index references."""
+    exports: Mapping[IndexId, LastExport]
 
 
 def newest_exports(generations: Iterable[KnownGeneration]) -> dict[IndexId, KnownGeneration]:
-    """Return the newest generation of each numbered index that a build has exported.
+    """Return the newest generation of each index that a build has exported.
 
-    An index that we have written contains a sink record.
+    An index that we have written contains a sink record. It counts if no export is known, as after
+    the loss of the database: it contains what the newest export needed.
     """
     newest: dict[IndexId, KnownGeneration] = {}
     for one in generations:
-        if one.sink is None and one.violation is None and not one.index.is_named:
+        if one.violation is None and one.sink is not Sink.MERGE:
             known = newest.get(one.index, one)
-            newest[one.index] = max(known, one, key=lambda one: (one.created_at, one.number))
+            newest[one.index] = max(known, one, key=_by_export)
     return newest
+
+
+def _by_export(one: KnownGeneration) -> tuple[bool, datetime, int]:
+    return one.sink is None, one.created_at, one.number

@@ -26,11 +26,9 @@ def protect(
     protected = set(_referenced_anyway(marks))
     for times in (needs.needed_at, stock.used_at):
         protected |= {blob for blob, at in times.items() if now - at < grace}
-    for blobs in needs.exports.values():
-        # A blob that only this scope needs was exported when the scope was.
-        exported_at = min((needs.needed_at.get(blob, now) for blob in blobs), default=now)
-        if now - exported_at < _BUILT_WITHIN:
-            protected |= blobs
+    for export in needs.exports.values():
+        if now - export.at < _BUILT_WITHIN:
+            protected |= export.blobs
     for blob, below in reversed(inventory.layers):
         if blob in protected and below != NO_PARENT:
             protected.add(inventory.layers[below].blob)

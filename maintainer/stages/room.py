@@ -1,10 +1,12 @@
 """Room: what leaves a cache that holds too much, before the plan is made."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 
 import anyio.lowlevel
 
-from maintainer.cacheconfig import Digest, IndexId
+from maintainer.cacheconfig import Digest
 from maintainer.graph.arrivals import load_arrivals
 from maintainer.graph.room import load_blobs, load_needed_at
 from maintainer.making_room import choose
@@ -13,7 +15,7 @@ from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Marks
 from maintainer.model.reason import QuotaUnknown
 from maintainer.model.room import Limit, Room
-from maintainer.model.stock import Needs, Stock, newest_exports
+from maintainer.model.stock import LastExport, Needs, Stock, newest_exports
 from maintainer.plan import Planner
 from maintainer.policy.headroom import forecast
 from maintainer.report.room import report_room
@@ -86,14 +88,28 @@ async def _take_stock(run: Run, marked: Marked) -> Stock:
 
 def _find_needs(run: Run, marks: Marks) -> Needs:
     newest = newest_exports(marks.snapshot.generations)
-    ids = {index: one.generation_id for index, one in newest.items()}
     with run.database.reading() as connection:
         needed_at = load_needed_at(connection, run.target_id)
-        blobs = load_blobs(connection, list(ids.values()))
-    exports: dict[IndexId, frozenset[Digest]] = {
-        index: blobs.get(number, frozenset()) for index, number in ids.items()
+        blobs = load_blobs(connection, [one.generation_id for one in newest.values()])
+    exports = {
+        index: LastExport(blobs.get(one.generation_id, frozenset()), one.created_at)
+        for index, one in newest.items()
     }
     for index, known in marks.snapshot.memory.items():
         if index.is_named:
-            exports[index] = known.config.blobs
+            exports[index] = _export_of(known.config.blobs, exports.get(index), needed_at, marks)
     return Needs(needed_at, exports)
+
+
+def _export_of(
+    blobs: frozenset[Digest],
+    stored: LastExport | None,
+    needed_at: Mapping[Digest, datetime],
+    marks: Marks,
+) -> LastExport:
+    """Return the newest export of a tag; `stored` is what it leads to now.
+
+    A blob that only this tag needs was exported when the tag was.
+    """
+    known = (needed_at[blob] for blob in blobs if blob in needed_at)
+    return LastExport(blobs, min(known, default=stored.at if stored else marks.snapshot.now))

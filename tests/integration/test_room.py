@@ -316,6 +316,29 @@ def test_the_newest_export_of_a_scope_is_protected_for_a_week(cache: Cache) -> N
     assert report.notes == ()
 
 
+def test_if_the_database_was_lost_what_the_newest_index_needs_counts_as_its_newest_export(
+    cache: Cache,
+) -> None:
+    """Nobody knows then what builds have exported, and when."""
+    cache.build("old", "base", "old-1")
+    cache.run()
+    cache.passes(timedelta(hours=1))
+    cache.build("old", *OLD)
+    cache.passes(timedelta(hours=1))
+    cache.run()
+    cache.build("old", *OLD[:3], "other")
+    cache.run()
+    cache.memory.lose()
+    cache.passes(6 * DAY)
+
+    kept = cache.run(quota="45B", room={"keep_free": "1B"})
+    cache.passes(7 * DAY)
+    left = cache.run(quota="45B", room={"keep_free": "1B"})
+
+    assert [note.reason for note in kept.notes] == [ProtectedExceedsLimit(44, 50, 0)]
+    assert sum(_left(left).values()) > 0
+
+
 def test_of_a_scope_that_is_built_only_results_leave_that_its_newest_export_does_not_need(
     cache: Cache,
 ) -> None:

@@ -19,7 +19,7 @@ from maintainer.model.reason import (
     ProtectedExceedsLimit,
 )
 from maintainer.model.room import Limit, Room
-from maintainer.model.stock import Needs, Stock, newest_exports
+from maintainer.model.stock import LastExport, Needs, Stock, newest_exports
 from maintainer.plan import make_plan
 from tests.snapshots import (
     MAIN,
@@ -56,7 +56,7 @@ def _choose(
     most: int,
     *,
     needed: Mapping[str, timedelta] = {},
-    exports: Mapping[IndexId, frozenset[Digest]] = {},
+    exports: Mapping[IndexId, LastExport] = {},
     grace: timedelta = DAY,
 ) -> Room:
     """Return what leaves, so that no more than so many bytes stay; a blob and an index take 10."""
@@ -125,21 +125,13 @@ def test_what_a_build_exported_a_grace_period_ago_may_leave() -> None:
 
 
 def test_the_newest_export_of_an_index_is_protected_for_seven_days() -> None:
-    exports = {WEB: _digests("base", "a")}
-    week = 7 * DAY
-    just_within = dict.fromkeys(("base", "a", "b"), week - timedelta(microseconds=1))
-
-    assert _choose(_old(), 30, needed=just_within, exports=exports).departed.keys() == {blob("b")}
-
-    # Another index has exported the shared layer since: this one is as old as its own layer.
+    blobs, week = _digests("base", "a"), timedelta(days=7)
     needed = {"base": 2 * DAY, "a": week, "b": 2 * DAY}
-    assert _choose(_old(), 30, needed=needed, exports=exports).departed.keys() == {blob("a")}
 
+    for at, gone in ((ago(week - timedelta(microseconds=1)), "b"), (ago(week), "a")):
+        room = _choose(_old(), 30, needed=needed, exports={WEB: LastExport(blobs, at)})
 
-def test_an_export_of_nothing_protects_nothing() -> None:
-    room = _choose(_old(), 10, exports={WEB: frozenset()})
-
-    assert room.departed.keys() == _digests("base", "a", "b")
+        assert room.departed.keys() == {blob(gone)}
 
 
 def test_what_an_index_references_that_cannot_be_written_stays() -> None:
@@ -184,11 +176,23 @@ def test_the_newest_export_is_the_last_one_that_a_build_wrote() -> None:
     world.with_generation(1, "a", age=3 * DAY).by_a_build()
     world.with_generation(2, "a", age=2 * DAY).by_a_build().with_generation(3, "a", age=DAY)
     world.with_invalid_generation(4, age=hours(1))
-    world.with_generation(1, "a", of=API)
 
     newest = newest_exports(world.build().generations)
 
     assert {index: one.number for index, one in newest.items()} == {WEB: 2}
+
+
+def test_what_a_run_wrote_counts_as_the_newest_export_if_no_other_is_known() -> None:
+    world = a_snapshot().with_blobs("a").with_generation(1, "a", age=2 * DAY, of=API)
+    world.with_generation(2, "a", age=DAY, of=API).with_generation(1, "a", of=MERGE)
+    generations = [
+        replace(one, sink=Sink.MERGE) if one.index == MERGE else one
+        for one in world.build().generations
+    ]
+
+    newest = newest_exports(generations)
+
+    assert {index: one.number for index, one in newest.items()} == {API: 2}
 
 
 def _departed(world: World, *names: str) -> Marks:
