@@ -13,6 +13,13 @@ def forget(
     scope: Annotated[
         str, typer.Argument(help="The scope, or the tag of a directory.", metavar="SCOPE")
     ],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="The cache, as `maintainer runs` names it. [default: the only one with the scope]",
+            metavar="TARGET",
+        ),
+    ] = None,
     config: ConfigOption = None,
     database: DatabaseOption = None,
     dry_run: Annotated[
@@ -30,7 +37,7 @@ def forget(
     from maintainer.stages.run import now_utc
 
     with changing(find_database(config, database)) as connection:
-        found = forget_scope(connection, scope, now_utc(), dry_run=dry_run)
+        found = forget_scope(connection, scope, now_utc(), dry_run=dry_run, target=target)
     if json:
         print_json(found)
     else:

@@ -1,6 +1,6 @@
 """Forget: drop a scope that builds write no longer, or show what would be dropped."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -13,7 +13,10 @@ from maintainer.graph.memory import forget_scope, load_memory
 from maintainer.graph.tables import ENTRY, TARGET
 from maintainer.graph.values import each, to_json
 from maintainer.model.remembered import Remembered
-from maintainer.sanitize import is_unicode, printable
+from maintainer.sanitize import printable
+
+_NAMED = 10
+"""So many names are listed in an error."""
 
 
 class ForgottenIndex(msgspec.Struct, frozen=True):
@@ -31,24 +34,48 @@ class ForgottenIndex(msgspec.Struct, frozen=True):
 
 
 def forget(
-    connection: Connection, scope: str, now: datetime, *, dry_run: bool
+    connection: Connection, scope: str, now: datetime, *, dry_run: bool, target: str | None = None
 ) -> tuple[ForgottenIndex, ...]:
-    """Forget the indexes of a scope in all caches; return them. A dry run changes nothing.
+    """Forget the indexes of a scope in a cache; return them. A dry run changes nothing.
 
-    Raises MaintainerError if nothing of the scope is remembered.
+    Raises MaintainerError if nothing of the scope is remembered, or if several caches have it and
+    `target` does not say which one is meant.
     """
-    found: list[ForgottenIndex] = []
-    if is_unicode(scope):
-        for target in connection.execute(_TARGETS).all():
-            memory = load_memory(connection, target.id)
-            indexes = {i: one for i, one in memory.items() if i.scope == scope and one.blobs}
-            found += _describe(connection, target.id, target.name, indexes, memory)
-            if indexes and not dry_run:
-                forget_scope(connection, target.id, Scope(scope), now)
-                save_idle(connection, target.id, None)
+    found: dict[int, list[ForgottenIndex]] = {}
+    names: list[str] = []
+    known: set[str] = set()
+    for row in connection.execute(_TARGETS).all():
+        if target in (None, row.name):
+            memory = load_memory(connection, row.id)
+            stored = {index: one for index, one in memory.items() if one.blobs}
+            known |= {index.scope for index in stored}
+            if indexes := [index for index in stored if index.scope == scope]:
+                found[row.id] = list(_describe(connection, row.id, row.name, indexes, memory))
+                names.append(row.name)
     if not found:
-        raise MaintainerError(f"the database remembers nothing of the scope {printable(scope)}")
-    return tuple(found)
+        raise MaintainerError(_nothing_of(scope, known))
+    if len(found) > 1:
+        raise MaintainerError(
+            f"several caches have the scope {printable(scope)}: choose one with --target: "
+            f"{_some(names)}"
+        )
+    ((target_id, forgotten),) = found.items()
+    if not dry_run:
+        forget_scope(connection, target_id, Scope(scope), now)
+        save_idle(connection, target_id, None)
+    return tuple(forgotten)
+
+
+def _nothing_of(scope: str, known: Iterable[str]) -> str:
+    return (
+        f"the database remembers nothing of the scope {printable(scope)}; it remembers: "
+        f"{_some(sorted(known)) or 'none'}"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = ", …" if len(names) > _NAMED else ""
+    return ", ".join(map(printable, names[:_NAMED])) + more
 
 
 def _describe(

@@ -124,6 +124,40 @@ def test_a_scope_of_which_nothing_is_remembered_is_an_error(world: World) -> Non
         _forget(world, "old")
 
 
+def test_a_scope_of_several_caches_is_forgotten_in_the_one_that_is_chosen(world: World) -> None:
+    """One database may serve many repositories, and most of them use the default scope."""
+    _two_scopes(world)
+    for repository in ("example/app", "example/other"):
+        environment = world.running.environment(MAIN) | {"GITHUB_REPOSITORY": repository}
+        world.gc_in(environment)
+    call = ["forget", "old", "--database", str(world.database)]
+
+    several = CliRunner().invoke(app, call)
+    wrong = CliRunner().invoke(app, [*call, "--target", "github:example/none"])
+    done = CliRunner().invoke(app, [*call, "--target", "github:example/other"])
+    rest = CliRunner().invoke(app, [*call, "--dry-run"])
+
+    assert str(several.exception) == (
+        "several caches have the scope old: choose one with --target: github:example/app, "
+        "github:example/other"
+    )
+    assert isinstance(wrong.exception, MaintainerError)
+    assert done.output.startswith("github:example/other: old in ")
+    assert rest.output.startswith("github:example/app: old in ")
+
+
+def test_a_scope_that_is_misspelled_is_answered_with_those_that_are_known(world: World) -> None:
+    world.build("base", scope="\x1b[31mred\n")
+    _two_scopes(world)
+
+    with pytest.raises(MaintainerError) as raised:
+        _forget(world, "o*")
+
+    assert str(raised.value) == (
+        "the database remembers nothing of the scope o*; it remembers: \\x1b[31mred\\n, old, web"
+    )
+
+
 def test_a_tag_of_a_store_with_names_is_written_empty(tmp_path: Path) -> None:
     (memory,) = Memory.make(tmp_path, 1)
     cache = Cache(memory, Vault())
