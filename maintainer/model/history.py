@@ -34,6 +34,23 @@ class History:
     """Of each key that a build needs."""
     sizes: Mapping[Digest, int]
 
+    def latest(self, most: int) -> "History":
+        """Return the last builds, but no more than `most` when multiplied by their results: the
+        time of a simulation grows with that.
+        """
+        keys: set[int] = set()
+        count = 0
+        for build in reversed(self.builds):
+            keys.update(build.keys)
+            if count and (count + 1) * len(keys) > most:
+                break
+            count += 1
+        if count == len(self.builds):
+            return self
+        builds = self.builds[-count:]
+        stacks = {key: self.stacks[key] for build in builds for key in build.keys}
+        return History(builds, stacks, self.sizes)
+
     @cached_property
     def written(self) -> int:
         """Bytes of all blobs."""

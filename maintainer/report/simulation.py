@@ -74,7 +74,7 @@ def simulate_cache(
         findable=history.findable,
         written=history.written,
         others=sum(part.size for part in parts if part.kind in _NOT_OURS),
-        caches=simulate(history, quotas or _some_quotas(report, history), chosen),
+        caches=simulate(history, dict.fromkeys(quotas) or _some_quotas(report, history), chosen),
         notes=tuple(_notes(report, chosen, keep_free)),
     )
 

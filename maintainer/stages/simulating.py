@@ -6,8 +6,14 @@ from maintainer.graph.history import load_history
 from maintainer.report import Report
 from maintainer.report.simulation import Simulation, simulate_cache
 
+_MOST = 200_000
+"""Builds times results: some seconds."""
+
 
 def simulate_reported(connection: Connection, report: Report) -> Simulation | None:
-    """Return what caches of other sizes would have kept; None if nothing is known of builds."""
-    history = load_history(connection, report.target)
+    """Return what caches of other sizes would have kept; None if nothing is known of builds.
+
+    A page must not take minutes, so of a long history only the last builds count.
+    """
+    history = load_history(connection, report.target).latest(_MOST)
     return simulate_cache(report, history) if history.builds else None

@@ -81,7 +81,7 @@ def test_a_layer_that_was_made_again_counts_once(world: World) -> None:
 
 
 def test_it_shows_what_builds_would_have_found(six_days: World) -> None:
-    shown = _simulate(six_days, "--quota", "2kB,1MB")
+    shown = _simulate(six_days, "--quota", "2kB,1MB,2kB")
     one = json.loads(_simulate(six_days, "--quota", "1MB", "--policy", "room", "--json").output)
 
     lines = shown.output.splitlines()

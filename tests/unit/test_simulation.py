@@ -109,6 +109,19 @@ def test_a_curve_has_few_points_that_add_up() -> None:
     assert cache.size == cache.points[-1].size
 
 
+@given(histories(), st.integers(0, 30))
+def test_of_a_long_history_the_last_builds_remain(history: History, most: int) -> None:
+    latest = history.latest(most)
+
+    count = len(latest.builds)
+    assert latest.builds == history.builds[-count:]
+    assert latest.stacks == {key: history.stacks[key] for one in latest.builds for key in one.keys}
+    assert count == 1 or count * len(latest.stacks) <= most
+    one_more = history.builds[-count - 1 :]
+    needed = len({key for build in one_more for key in build.keys})
+    assert one_more == latest.builds or len(one_more) * needed > most
+
+
 def test_a_result_needs_all_below_its_layer_or_its_layers_alone() -> None:
     low, high = BLOBS[1], BLOBS[2]
     layers = (describe(low, -1), describe(high, 0))
