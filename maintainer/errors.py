@@ -93,11 +93,13 @@ class WriteRefusedError(StoreError):
 class MassDeletionError(MaintainerError):
     """Most known entries are gone, and neither the quota nor our own deletions explain it."""
 
-    def __init__(self, what: str) -> None:
-        """Take how much was found."""
+    def __init__(self, what: str, assumed: str = "") -> None:
+        """Take how much was found, and the quota, if it is assumed."""
+        smaller = f"; if its quota is less than {assumed}, which is assumed, set `quota`"
         super().__init__(
             f"{what}, in two listings: probably an outage, not an eviction, so nothing is "
             "written or deleted; if the cache was emptied on purpose, run with --accept-loss"
+            f"{smaller if assumed else ''}"
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, func, or_, select
+from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, case, func, or_, select
 
 from maintainer.cacheconfig import (
     Digest,
@@ -115,10 +115,10 @@ def recall_entries(
     """
     asked = {"target": target_id, "refs": to_json(access.readable), "at": at}
     gone, size_gone = connection.execute(_COUNT_GONE, asked).one()
-    stored = connection.execute(_SIZE_LISTED, {"target": target_id}).scalar_one()
+    stored, arrived = connection.execute(_SIZE_LISTED, {"target": target_id, "at": at}).one()
     rows = connection.execute(_GONE, asked)
     return ExpectedEntries(
-        expected - gone, (RememberedEntry(*row) for row in rows), stored + size_gone
+        expected - gone, (RememberedEntry(*row) for row in rows), stored + size_gone, arrived
     )
 
 
@@ -377,4 +377,7 @@ _GONE = (
     .where(*_is_gone)
     .order_by(ENTRY.c.last_accessed_at, ENTRY.c.store_id)
 )
-_SIZE_LISTED = select(_size).where(_here, ENTRY.c.last_seen_at.is_(None))
+_is_new = ENTRY.c.first_seen_at == bindparam("at")
+_SIZE_LISTED = select(_size, func.coalesce(func.sum(case((_is_new, ENTRY.c.size))), 0)).where(
+    _here, ENTRY.c.last_seen_at.is_(None)
+)

@@ -108,3 +108,5 @@ class ExpectedEntries:
     """The others, least recently used first."""
     size: int
     """Bytes of all stored entries, and of the missing ones."""
+    arrived: int = 0
+    """Bytes of the entries that are new."""

@@ -40,9 +40,11 @@ def _count_unexplained(remembered: ExpectedEntries, now: datetime, limits: Store
     """Count the missing entries that the store had no reason to evict.
 
     The store evicts entries that were unused for its retention. If new entries exceed its quota, it
-    evicts the least recently used ones.
+    evicts the least recently used ones. A quota that it exceeded by far at the last look is not
+    its own: somebody has misspelled it, or it was assumed.
     """
-    excess = remembered.size - limits.quota
+    before = remembered.size - remembered.arrived
+    excess = remembered.size - (limits.quota if before <= 2 * limits.quota else before)
     retention = limits.retention or _RETENTION
     unexplained = 0
     for entry in remembered.gone:

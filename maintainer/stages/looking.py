@@ -20,6 +20,7 @@ from maintainer.plan import Planner
 from maintainer.policy.loss import find_loss
 from maintainer.probe import list_entries, probe, wait_for_index
 from maintainer.report.reasons import format_reason
+from maintainer.report.words import format_size
 from maintainer.stages.run import Listed, Marked, Probed, Recorded, Run
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,8 @@ def _record(run: Run, looked: Probed) -> Recorded:
         limits = run.report.limits or StoreLimits()
         loss = find_loss(looked.known, remembered, probed, snapshot, limits)
         if loss and not run.mode.accept_loss:
-            raise MassDeletionError(loss)
+            is_assumed = limits.is_assumed and probed.abilities.evicted_by
+            raise MassDeletionError(loss, format_size(limits.quota) if is_assumed else "")
     entries = Entries(run.database, target_id, probed.at, run.report.started_at)
     if not probed.abilities.shows_exports:
         since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)

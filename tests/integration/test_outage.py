@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from maintainer.cacheconfig import BlobKey, parse_key
-from maintainer.emulator import Entry, Request
+from maintainer.emulator import Entry, Fault, FaultPlan, Request
 from maintainer.report import Report
 from tests.integration.small import NO_GRACE, Stage, a_stage
 from tests.integration.world import World, blob_of, leads_to
@@ -177,6 +177,25 @@ def test_what_the_quota_had_no_room_for_is_no_outage(stage: Stage) -> None:
     report = stage.gc(quota=sizes)
 
     assert report.status == "done", report.problems
+
+
+def test_a_quota_that_is_much_too_small_does_not_hide_an_outage(stage: Stage) -> None:
+    kept = [entry for entry in stage.world.entries() if entry.key.startswith("index-docs")]
+    stage.world.evict_entries(e for e in stage.world.entries() if e not in kept)
+
+    _check_stopped(stage, stage.gc(quota=1), kept)
+
+
+def test_if_the_quota_is_assumed_the_run_says_that_it_may_be_less(stage: Stage) -> None:
+    stage.world.evict_entries(stage.world.entries())
+
+    report = stage.gc(
+        quota=None, faults=FaultPlan((Fault(kind="status", request="limit", times=99),))
+    )
+
+    assert report.problems[0].endswith(
+        "; if its quota is less than 10.0 GB, which is assumed, set `quota`"
+    )
 
 
 def test_what_was_idle_for_a_week_is_no_outage(stage: Stage) -> None:

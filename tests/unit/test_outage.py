@@ -81,6 +81,7 @@ def _outage(
         found=len(entries) - len(gone),
         gone=sorted(gone, key=lambda one: one.last_accessed_at),
         size=sum(one.size for one in entries) + SIZE * len(new),
+        arrived=SIZE * len(new),
     )
     return find_loss(Memory(), found, _probe(), _NOTHING, StoreLimits(quota=quota))
 
@@ -137,6 +138,16 @@ def test_a_quota_explains_the_whole_entry_that_makes_room_for_a_byte() -> None:
     assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE) == (
         "only 1 of 4 known entries were found"
     )
+
+
+@pytest.mark.parametrize(("quota", "is_outage"), [(1, True), (199, True), (200, False)])
+def test_a_quota_that_was_exceeded_by_far_at_the_last_look_explains_nothing(
+    quota: int, is_outage: bool
+) -> None:
+    """Somebody wrote 10MB instead of 10GB: an outage must not look like an eviction."""
+    hidden = _outage(_hours(1, 2, 3, 4), (4, 11), quota=quota)
+
+    assert (hidden is not None) == is_outage
 
 
 def _without_list(
