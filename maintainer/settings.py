@@ -214,7 +214,7 @@ _Cron = Annotated[str, AfterValidator(check_cron)]
 _TimeZone = Annotated[str, AfterValidator(_check_timezone)]
 _Store = Annotated[str, AfterValidator(_check_store)]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-_Quota = Annotated[ByteSize, Field(gt=0)]
+_Quota = Annotated[ByteSize, Field(gt=0, le=10**18)]
 _SIZES = TypeAdapter(Annotated[list[_Quota], Field(min_length=1)])
 _Scope = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,256}$")]
 _Url = Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]

@@ -146,7 +146,7 @@ def test_a_report_without_builds_has_nothing_to_simulate(world: World) -> None:
     assert str(error).startswith("the database remembers no export")
 
 
-@pytest.mark.parametrize("sizes", ["", "much", "5GB,-1GB", "0", "[", "\udcff"])
+@pytest.mark.parametrize("sizes", ["", "much", "5GB,-1GB", "0", "[", "\udcff", "99999EB"])
 def test_sizes_that_are_none_are_refused(world: World, sizes: str) -> None:
     error = _simulate(world, "--quota", sizes).exception
 

@@ -371,6 +371,7 @@ def test_an_unknown_key_of_a_table_is_named(file: Write) -> None:
         ("scopes", "'[\"SECRET]'", "is not a valid JSON list"),
         ("quota", '"much"', "is not a valid size; use 10GB"),
         ("quota", "0", "must be more than 0"),
+        ("quota", '"99999EB"', "must be at most 1000000000000000000"),
         ("rest_share", "1.5", "must be at most 1"),
         ("max_requests", "0", "must be at least 1"),
         ("deadline", '"0s"', "must be more than 0 seconds"),
