@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId
 from maintainer.cacheconfig.shrink import ResultId, results_of
 from maintainer.model.marks import Marks
-from maintainer.model.room import Inventory, Limit, Room
+from maintainer.model.room import Inventory, Room
 from maintainer.model.stock import Needs, Stock
 from maintainer.policy.protected import protect
 from maintainer.policy.room import make_room
 
 
-def choose(marks: Marks, stock: Stock, needs: Needs, limit: Limit, grace: timedelta) -> Room:
+def choose(marks: Marks, stock: Stock, needs: Needs, limit: int, grace: timedelta) -> Room:
     """Return what leaves; nothing if there is room enough."""
     now = marks.snapshot.now
     indexes = {index.id: index.merged for index in marks.indexes if not index.is_merge}

@@ -13,7 +13,7 @@ import msgspec
 from maintainer.cacheconfig import Digest
 from maintainer.model.history import Build, History
 from maintainer.model.limits import KeepFree
-from maintainer.model.room import Branch, Inventory, Limit
+from maintainer.model.room import Branch, Inventory
 from maintainer.policy.room import make_room
 
 PolicyName = Literal["github", "room", "daily"]
@@ -99,7 +99,7 @@ def github(stored: Stored, quota: int) -> Collection[Digest]:
     return staying
 
 
-def room(limit: Callable[[int], Limit]) -> Order:
+def room(limit: Callable[[int], int]) -> Order:
     """Return the order of a run that makes room; `limit` is what a quota allows."""
 
     def keep(stored: Stored, quota: int) -> Collection[Digest]:
@@ -155,15 +155,11 @@ class Policy:
 
 def policies(keep_free: KeepFree, *, evicts: bool) -> tuple[Policy, ...]:
     """Return what may keep a cache within its quota; `evicts` is whether its store does that."""
-
-    def limit(quota: int) -> Limit:
-        return Limit.of(quota, keep_free.of(quota))
-
     alone = (Policy("github", github),) if evicts else ()
     return (
         *alone,
-        Policy("daily", github if evicts else None, room(limit)),
-        Policy("room", room(Limit.of)),
+        Policy("daily", github if evicts else None, room(keep_free.limit)),
+        Policy("room", room(lambda quota: quota)),
     )
 
 

@@ -19,7 +19,6 @@ ORDERS: Mapping[str, Callable[[], Order]] = {
     "GDSF": orders.GreedyDualSizeFrequency,
     "uses/age/bytes": lambda: orders.uses_by_age_and_bytes,
     "**chosen**": lambda: orders.room,
-    "chosen, down to 90 %": lambda: orders.room_with_headroom,
 }
 
 

@@ -8,17 +8,15 @@ from datetime import timedelta
 from maintainer import simulation
 from maintainer.cacheconfig import Digest
 from maintainer.model.history import History
-from maintainer.model.room import Limit
+from maintainer.model.limits import KeepFree
 from maintainer.simulation import Order, Stored, replay
 
 _A_DAY = timedelta(days=1)
 
 
-room = simulation.room(lambda quota: Limit(quota, quota))
-"""Keep what the product's policy keeps, down to the quota."""
-room_with_headroom = simulation.room(Limit.of)
-"""Keep what the product's policy keeps, down to 90 % of the quota."""
-room_with_15_percent_free = simulation.room(lambda quota: Limit.of(quota, quota * 15 // 100))
+room = simulation.room(lambda quota: quota)
+"""Keep what the product's policy keeps."""
+room_with_15_percent_free = simulation.room(KeepFree(share=0.15).limit)
 """Keep what the product's policy keeps if 15 % of the quota must be free."""
 
 

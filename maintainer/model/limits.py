@@ -19,6 +19,10 @@ class KeepFree:
         """
         return max(self.size or round(quota * self.share), min(expected, quota // 2))
 
+    def limit(self, quota: int, expected: int = 0) -> int:
+        """Return how many bytes a cache may hold then."""
+        return max(quota - self.of(quota, expected), 0)
+
 
 @dataclass(frozen=True, slots=True)
 class ToolRule:

@@ -17,22 +17,6 @@ from maintainer.cacheconfig.timestamps import to_datetime
 from maintainer.model.reason import LeftForRoom, ProtectedExceedsLimit
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """How much a cache may hold."""
-
-    most: int
-    """Bytes. As long as a cache holds no more, nothing leaves."""
-    target: int
-    """Bytes to which a cache is brought down that holds more, so that the next builds fit."""
-
-    @classmethod
-    def of(cls, quota: int, keep_free: int = 0) -> Self:
-        """Return the limit that leaves so many bytes of a quota free; its target is 90 % of it."""
-        most = max(quota - keep_free, 0)
-        return cls(most, most * 9 // 10)
-
-
 class StackedLayer(NamedTuple):
     """A layer, and the one below."""
 

@@ -1,7 +1,6 @@
-"""When a cache holds more than its limit, whole results leave it until it holds 90 % of that: first
-those for which the time since a build needed them, times their bytes, is largest (less than a fifth
-of the limit counts as a fifth). What would leave last is taken first, and whatever still fits stays
-with all that it needs; if less than half as much fits into 90 % as into all of it, all is filled.
+"""When a cache holds more than its limit, whole results leave it: first those for which the time
+since a build needed them, times their bytes, is largest (less than a fifth of the limit counts as a
+fifth). What would leave last is taken first, and whatever still fits stays with all that it needs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from datetime import datetime, timedelta
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.model.reason import LeftForRoom, ProtectedExceedsLimit
-from maintainer.model.room import Branch, Departure, Inventory, Limit, Room, size_of
+from maintainer.model.room import Branch, Departure, Inventory, Room, size_of
 
 NAME = "room"
 
@@ -27,32 +26,28 @@ _MAX_LAYERS = 1_000
 
 def make_room(
     inventory: Inventory,
-    limit: Limit,
+    limit: int,
     now: datetime,
     *,
     protected: AbstractSet[Digest] = frozenset(),
     others: int = 0,
 ) -> Room:
-    """Return what leaves a cache, so that it does not hold more than its limit.
+    """Return what leaves a cache, so that it holds no more bytes than its limit.
 
     `protected` are the blobs that must stay, and `others` are the bytes of everything stored that
     no result needs. Nearly linear in the layers and results, whatever they are.
     """
-    ranking = _Ranking(inventory, now, limit.most // _PARTS)
+    ranking = _Ranking(inventory, now, limit // _PARTS)
     blobs = ranking.needed
     stored = others + size_of(blobs, inventory.sizes)
-    if stored <= limit.most:
+    if stored <= limit:
         return Room(stored, stored, frozenset(blobs))
     kept = blobs & protected
     size = size_of(kept, inventory.sizes)
-    if others + size > limit.most:
-        blocked = ProtectedExceedsLimit(limit.most, size, others)
+    if others + size > limit:
+        blocked = ProtectedExceedsLimit(limit, size, others)
         return Room(stored, stored, frozenset(blobs), blocked=blocked)
-    order = ranking.order()
-    # One layer may take most of the limit, and most results may stand on it.
-    some = _Filling(inventory, order, kept, limit.target - others - size)
-    full = _Filling(inventory, order, kept, limit.most - others - size)
-    filling = full if 2 * some.branches < full.branches else some
+    filling = _Filling(inventory, ranking.order(), kept, limit - others - size)
     remaining = others + size_of(filling.kept, inventory.sizes)
     departures = _departures(inventory, filling.leaving, filling.kept)
     return Room(stored, remaining, frozenset(filling.kept), departures)
@@ -150,7 +145,6 @@ class _Filling:
             if blob in kept and below in self._complete:
                 self._complete.add(number)
         self.leaving = [one for one in order if not self._keep(one.branch)]
-        self.branches = len(order) - len(self.leaving)
 
     def _keep(self, branch: Branch) -> bool:
         """Keep a branch if it fits; return whether it does."""
@@ -162,7 +156,7 @@ class _Filling:
                 missing.add(blob)
                 size += self._inventory.sizes[blob]
             walked.append(layer)
-            if layer in self._too_large or len(walked) > _MAX_LAYERS or size > max(self._room, 0):
+            if layer in self._too_large or len(walked) > _MAX_LAYERS or size > self._room:
                 if len(branch.layers) == 1:
                     self._too_large.update(branch.layers)
                 return False

@@ -1,6 +1,6 @@
 """Room, as a report shows it: how full a cache may be, and what leaves it. Pure."""
 
-from maintainer.model.room import Departure, Limit, Room
+from maintainer.model.room import Departure, Room
 from maintainer.report.model import DepartureReport, RoomReport
 from maintainer.report.reasons import format_reason
 
@@ -8,12 +8,12 @@ _LISTED = 20
 """Up to this many departures are listed."""
 
 
-def report_room(room: Room, limit: Limit, quota: int, stored: int) -> RoomReport:
+def report_room(room: Room, limit: int, quota: int, stored: int) -> RoomReport:
     """Return what a report shows of a decision; `stored` are the bytes of all entries."""
     departures = room.departures
     return RoomReport(
         quota=quota,
-        limit=limit.most,
+        limit=limit,
         stored=stored,
         remaining=room.remaining,
         departures=tuple(_departure(one) for one in departures[:_LISTED]),

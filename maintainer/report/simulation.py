@@ -89,7 +89,7 @@ def _some_quotas(report: Report, history: History) -> Sequence[int]:
 _BY_NAME: Mapping[PolicyName, str] = {
     "github": "GitHub alone: it evicts single layers, those used longest ago first.",
     "daily": "Once a day, a run lets whole results leave, so that {free} is free.",
-    "room": "After each build, whole results leave if the quota is exceeded, down to 90 % of it.",
+    "room": "After each build, whole results leave if the quota is exceeded.",
 }
 
 

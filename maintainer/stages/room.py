@@ -14,7 +14,7 @@ from maintainer.mark import mark
 from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Marks
 from maintainer.model.reason import QuotaUnknown
-from maintainer.model.room import Limit, Room
+from maintainer.model.room import Room
 from maintainer.model.stock import LastExport, Needs, Stock, newest_exports
 from maintainer.plan import Planner
 from maintainer.policy.headroom import forecast
@@ -32,7 +32,7 @@ async def find_room(run: Run, marked: Marked) -> tuple[Marked, Room | None]:
         return marked, None
     quota = (run.report.limits or StoreLimits()).quota
     stored = marked.entries.total_size()
-    if stored <= limit.most:
+    if stored <= limit:
         run.report.room = report_room(Room(stored, stored, frozenset()), limit, quota, stored)
         return marked, None
     stock = await _take_stock(run, marked)
@@ -55,7 +55,7 @@ def begin_plan(run: Run, marked: Marked) -> Planner:
     return Planner(marked.marks, run.rules, others)
 
 
-def _find_limit(run: Run, marked: Marked) -> Limit | None:
+def _find_limit(run: Run, marked: Marked) -> int | None:
     """Return how much the cache may hold, if this run may make room."""
     keep_free, abilities = run.rules.keep_free, run.store.abilities
     if keep_free is None or run.mode.no_sweep or run.mode.repair:
@@ -67,7 +67,7 @@ def _find_limit(run: Run, marked: Marked) -> Limit | None:
         run.report.notes.append(QuotaUnknown(is_assumed=abilities.evicted_by is not None))
         return None
     expected = _forecast(run) if abilities.evicted_by else None
-    return Limit.of(limits.quota, keep_free.of(limits.quota, expected or 0))
+    return keep_free.limit(limits.quota, expected or 0)
 
 
 def _forecast(run: Run) -> int | None:

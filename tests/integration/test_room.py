@@ -40,8 +40,8 @@ class Free(TypedDict):
     room: Mapping[str, str]
 
 
-FREE: Free = {"quota": "100B", "room": {"keep_free": "40B"}}
-"""Each blob takes 10 bytes: six may be stored, and five remain after room was made."""
+FREE: Free = {"quota": "100B", "room": {"keep_free": "50B"}}
+"""Each blob takes 10 bytes, so five may be stored."""
 
 
 @dataclass
@@ -306,7 +306,7 @@ def test_the_newest_export_of_a_scope_is_protected_for_a_week(cache: Cache) -> N
 
     assert blocked.room
     assert blocked.room.results == 0
-    assert [note.reason for note in blocked.notes] == [ProtectedExceedsLimit(60, 70, 0)]
+    assert [note.reason for note in blocked.notes] == [ProtectedExceedsLimit(50, 70, 0)]
     assert cache.offers("old", *OLD)
 
     cache.passes(DAY)
@@ -376,7 +376,7 @@ def test_if_other_tools_alone_exceed_the_limit_nothing_leaves(cache: Cache) -> N
 
     report = cache.run(**FREE)
 
-    assert [note.reason for note in report.notes] == [ProtectedExceedsLimit(60, 0, 70)]
+    assert [note.reason for note in report.notes] == [ProtectedExceedsLimit(50, 0, 70)]
     assert cache.offers("old", *OLD)
 
 

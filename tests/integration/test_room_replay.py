@@ -48,13 +48,11 @@ def test_builds_find_no_less_than_by_the_order_of_github(name: str, percent: int
     quota = past.written * percent // 100
     row = _rows(name)[QUOTAS.index(percent)]
 
-    by = (orders.room, orders.room_with_headroom, github)
-    chosen, down, alone = (count_found(past, quota, order) for order in by)
+    chosen, alone = (count_found(past, quota, order) for order in (orders.room, github))
 
     assert chosen >= alone
     assert row["quota"] == f"{percent} %"
     assert row["chosen"] == f"{100 * chosen / past.findable:.1f}"
-    assert row["chosen, down to 90 %"] == f"{100 * down / past.findable:.1f}"
     assert row["GitHub's"] == f"{100 * alone / past.findable:.1f}"
 
 

@@ -38,3 +38,8 @@ def test_what_is_expected_stays_free_up_to_half_of_the_quota(
     keep_free: KeepFree, expected: int, free: int
 ) -> None:
     assert keep_free.of(1_000, expected) == free
+    assert keep_free.limit(1_000, expected) == 1_000 - free
+
+
+def test_a_limit_is_never_negative() -> None:
+    assert KeepFree(size=11).limit(10) == 0

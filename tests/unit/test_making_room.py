@@ -18,7 +18,7 @@ from maintainer.model.reason import (
     Merge,
     ProtectedExceedsLimit,
 )
-from maintainer.model.room import Limit, Room
+from maintainer.model.room import Room
 from maintainer.model.stock import LastExport, Needs, Stock, newest_exports
 from maintainer.plan import make_plan
 from tests.snapshots import (
@@ -63,7 +63,7 @@ def _choose(
     marks = mark(world.build())
     needs = Needs({blob(name): ago(age) for name, age in needed.items()}, exports)
     stock = _stock(marks, Rules(grace=grace))
-    return choose(marks, stock, needs, Limit(most, most), grace)
+    return choose(marks, stock, needs, most, grace)
 
 
 def _old() -> World:
@@ -150,9 +150,7 @@ def test_a_merge_is_not_counted_again_but_keeps_what_it_references_if_a_build_ha
     snapshot = replace(world.build(), merged_scope=Scope("maintained"))
     marks = mark(snapshot)
 
-    room = choose(
-        marks, _stock(marks, Rules(grace=DAY)), Needs({}, {}), Limit(30, 30), timedelta(0)
-    )
+    room = choose(marks, _stock(marks, Rules(grace=DAY)), Needs({}, {}), 30, timedelta(0))
 
     assert room.departed.keys() == {blob("b")}
 
@@ -164,9 +162,7 @@ def test_a_merge_that_could_not_be_read_keeps_what_it_may_reference() -> None:
     merge = replace(snapshot.generations[1], sink=Sink.MERGE)
     marks = mark(replace(snapshot, generations=(snapshot.generations[0], merge)))
 
-    room = choose(
-        marks, _stock(marks, Rules(grace=DAY)), Needs({}, {}), Limit(30, 30), timedelta(0)
-    )
+    room = choose(marks, _stock(marks, Rules(grace=DAY)), Needs({}, {}), 30, timedelta(0))
 
     assert blob("a") not in room.departed
 

@@ -30,7 +30,6 @@ from maintainer.model.room import (
     Branch,
     CachedResult,
     Inventory,
-    Limit,
     Room,
     StackedLayer,
     size_of,
@@ -97,8 +96,7 @@ def _needs(inventory: Inventory, branch: Branch) -> frozenset[Digest]:
 def _room(
     inventory: Inventory, most: int, protected: Iterable[Digest] = (), others: int = 0
 ) -> Room:
-    limit = Limit(most, most * 9 // 10)
-    return make_room(inventory, limit, NOW, protected=frozenset(protected), others=others)
+    return make_room(inventory, most, NOW, protected=frozenset(protected), others=others)
 
 
 @given(caches(), _LIMITS, _BLOBS)
@@ -156,7 +154,7 @@ def test_builders_find_all_that_stays(
 
 
 @given(caches(), _LIMITS, _BLOBS, st.integers(min_value=0, max_value=500))
-def test_a_cache_that_is_too_large_is_brought_down_to_its_target(
+def test_a_cache_that_is_too_large_is_brought_down_to_its_limit(
     cache: tuple[Mapping[IndexId, CacheConfig], Inventory],
     most: int,
     protected: set[Digest],
@@ -182,16 +180,6 @@ def test_a_cache_that_is_too_large_is_brought_down_to_its_target(
     else:
         assert room.blocked is None
         assert room.remaining <= most
-        if room.remaining > max(most * 9 // 10, fixed):
-            brought_down = make_room(
-                inventory,
-                Limit(most - 1, most * 9 // 10),
-                NOW,
-                protected=frozenset(protected),
-                others=others,
-            )
-            kept = len(inventory.branches) - len(room.departures)
-            assert len(inventory.branches) - len(brought_down.departures) <= kept
 
 
 @given(caches(), _LIMITS)
@@ -204,7 +192,7 @@ def test_nothing_leaves_that_would_still_fit(
 
     for departure in room.departures:
         missing = _needs(inventory, departure.branch) - room.staying
-        assert room.remaining + size_of(missing, SIZES) > most * 9 // 10
+        assert room.remaining + size_of(missing, SIZES) > most
 
 
 @given(caches(), _LIMITS)
@@ -278,7 +266,7 @@ def test_of_equal_results_the_one_that_was_needed_longest_ago_leaves() -> None:
     inventory = _inventory(new=(1, {"a": 40}), old=(3, {"b": 40}), older=(4, {"c": 40}))
 
     assert _leaving(_room(inventory, 100)) == ["older"]
-    assert _leaving(_room(inventory, 80)) == ["older", "old"]
+    assert _leaving(_room(inventory, 79)) == ["older", "old"]
 
 
 def test_of_results_needed_at_the_same_time_the_largest_leaves() -> None:
@@ -372,29 +360,11 @@ def test_nothing_leaves_if_what_is_protected_exceeds_the_limit_alone() -> None:
     assert room.blocked == ProtectedExceedsLimit(limit=100, protected=60, others=41)
 
 
-def test_the_limit_is_filled_if_most_results_stand_on_a_layer_that_fills_it() -> None:
-    on_it = {name: (1.0, {"base": 90, name: 1}) for name in ("a", "b", "c")}
-    others = {name: (0.0, {name: 2}) for name in ("d", "e", "f")}
-
-    full = _room(_inventory(**on_it, old=(20, {"x": 10})), 100)
-    half = _room(_inventory(**on_it, **others, old=(20, {"x": 10})), 100)
-
-    assert _leaving(full) == ["old"]
-    assert full.remaining == 93
-    assert sorted(_leaving(half)) == ["a", "b", "c"]
-
-
 def test_a_stack_that_no_builder_can_mount_leaves() -> None:
     stack = {str(number): 0 for number in range(1_001)}
     inventory = _inventory(deep=(0, stack), deeper=(0, {**stack, "more": 0}), old=(1, {"a": 50}))
 
     assert _leaving(_room(inventory, 49)) == ["old", "deeper", "deep"]
-
-
-def test_the_limit_leaves_room_free_and_its_target_is_nine_tenths() -> None:
-    assert Limit.of(10_000) == Limit(10_000, 9_000)
-    assert Limit.of(10_000, keep_free=1_500) == Limit(8_500, 7_650)
-    assert Limit.of(10, keep_free=11) == Limit(0, 0)
 
 
 def test_a_result_of_unknown_use_was_last_needed_when_it_was_made() -> None:
