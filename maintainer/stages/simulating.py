@@ -3,6 +3,7 @@
 from sqlalchemy import Connection
 
 from maintainer.graph.history import load_history
+from maintainer.graph.schedule import last_reported_run
 from maintainer.report import Report
 from maintainer.report.simulation import Simulation, simulate_cache
 
@@ -11,9 +12,13 @@ _MOST = 200_000
 
 
 def simulate_reported(connection: Connection, report: Report) -> Simulation | None:
-    """Return what caches of other sizes would have kept; None if nothing is known of builds.
+    """Return what caches of other sizes would have kept.
 
-    A page must not take minutes, so of a long history only the last builds count.
+    None if nothing is known of builds, or if the report is not the last one of its cache: the
+    database does not know what it knew before. A page must not take minutes, so of a long history
+    only the last builds count.
     """
+    if last_reported_run(connection, report.target) != report.run:
+        return None
     history = load_history(connection, report.target).latest(_MOST)
     return simulate_cache(report, history) if history.builds else None

@@ -13,7 +13,9 @@ from maintainer.cacheconfig import BlobKey
 from maintainer.cli.app import app
 from maintainer.errors import MaintainerError, UsageError
 from maintainer.graph.history import load_history
+from maintainer.graph.reports import load_report
 from maintainer.model.history import History
+from maintainer.serve.web.simulations import Simulations
 from tests.integration.directories import a_directory
 from tests.integration.world import MAIN, World, a_world, blob_of, built
 
@@ -120,6 +122,19 @@ def test_the_html_report_draws_it(six_days: World) -> None:
     assert "What would a cache of another size keep?" in text
     assert '<figure data-chart="found"></figure>' in text
     assert '<table class="wide stored uncaptioned">' in text
+
+
+def test_a_service_simulates_once_for_each_cache_and_nothing_for_an_old_report(
+    six_days: World,
+) -> None:
+    simulations = Simulations()
+    with six_days.databases[six_days.database].reading() as connection:
+        last, old = load_report(connection), load_report(connection, 3)
+        found = simulations.of(connection, last)
+
+        assert found is not None
+        assert simulations.of(connection, old) is None
+        assert simulations.of(connection, last) is found
 
 
 def test_the_page_of_a_workflow_shows_it(world: World, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from maintainer.serve.web.figures import read_figures
 from maintainer.serve.web.guard import policy
 from maintainer.serve.web.metrics import CONTENT_TYPE, render_metrics
 from maintainer.serve.web.pages import index_sources, render_index
-from maintainer.stages.simulating import simulate_reported
+from maintainer.serve.web.simulations import Simulations
 
 _MAX_RUNS = 50
 """How many runs the index page lists."""
@@ -53,6 +53,7 @@ class Pages:
         self._is_alive = is_alive
         self._clock = clock
         self._trouble = trouble
+        self._simulations = Simulations()
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
@@ -105,18 +106,28 @@ class Pages:
             run = last_reported_run(connection, statuses[name].target)
             why = statuses[name].complaint(self._clock())
             if run is not None:
-                return _report(connection, run, f"{name}: {why}" if why else "")
+                return self._report(connection, run, f"{name}: {why}" if why else "")
         why = why or "it has not run yet"
         return PlainTextResponse(f"{name}: {why}\n")
 
     def _run(self, request: Request) -> Response:
         with self._database.reading() as connection:
-            return _report(connection, _number(request))
+            return self._report(connection, _number(request))
 
     def _run_as_json(self, request: Request) -> Response:
         with self._database.reading() as connection:
             report = load_report(connection, _number(request))
         return Response(to_json(report), media_type="application/json")
+
+    def _report(self, connection: Connection, run: int, notice: str = "") -> Response:
+        report = load_report(connection, run)
+        links = (("all targets", "/"), ("JSON", f"/runs/{run}.json"))
+        simulation = self._simulations.of(connection, report)
+        # The page itself allows its own scripts and styles only, by their digests.
+        inline = "'unsafe-inline'"
+        allowed = policy(style=inline, script=inline, img="data:")
+        content = render_html(report, simulation, links=links, notice=notice)
+        return HTMLResponse(content, headers=allowed)
 
     def _statuses(self) -> list[TargetStatus]:
         with self._database.reading() as connection:
@@ -129,17 +140,6 @@ def _number(request: Request) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise HTTPException(404, "no such run")
     return int(text)
-
-
-def _report(connection: Connection, run: int, notice: str = "") -> Response:
-    report = load_report(connection, run)
-    links = (("all targets", "/"), ("JSON", f"/runs/{run}.json"))
-    simulation = simulate_reported(connection, report)
-    # The page itself allows its own scripts and styles only, by their digests.
-    inline = "'unsafe-inline'"
-    allowed = policy(style=inline, script=inline, img="data:")
-    content = render_html(report, simulation, links=links, notice=notice)
-    return HTMLResponse(content, headers=allowed)
 
 
 def _not_found(_: Request, error: Exception) -> Response:
