@@ -123,6 +123,12 @@ def count_unlisted(connection: Connection, run: int) -> tuple[ActionTotal, ...]:
     return tuple(ActionTotal("delete", *row) for row in rows)
 
 
+def find_neighbours(connection: Connection, report: Report) -> tuple[int | None, int | None]:
+    """Return the runs with a report before and after this one, on the same cache."""
+    row = connection.execute(_NEIGHBOURS, {"target": report.target, "run": report.run}).one()
+    return row.before, row.after
+
+
 def list_runs(connection: Connection, limit: int) -> list[RunSummary]:
     """Return the last runs, newest first."""
     rows = connection.execute(_RUNS, {"limit": min(limit, _MAX_INTEGER)})
@@ -138,6 +144,15 @@ _LAST_OF = _LAST.join(TARGET, TARGET.c.id == RUN.c.target_id).where(
 _SOME_TARGETS = select(TARGET.c.name).order_by(TARGET.c.name).limit(_NAMED + 1)
 _THIS = select(RUN.c.id).where(RUN.c.id == _run)
 _CONTENT = select(RUN.c.report, RUN.c.same_as).where(RUN.c.id == _run)
+
+_NEIGHBOURS = (
+    select(
+        func.max(RUN.c.id).filter(RUN.c.id < _run).label("before"),
+        func.min(RUN.c.id).filter(RUN.c.id > _run).label("after"),
+    )
+    .join(TARGET, TARGET.c.id == RUN.c.target_id)
+    .where(TARGET.c.name == bindparam("target"), RUN.c.report.is_not(None))
+)
 
 _numbered = (
     select(

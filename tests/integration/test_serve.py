@@ -493,7 +493,9 @@ def test_a_target_whose_time_has_not_come_is_ready_and_said_not_to_have_run(plac
     assert '<span class="tone none">has not run yet</span>' in index.text
     assert "<h1>Nothing has run yet</h1>" in index.text
     assert status["next_run_at"].endswith(":00:00Z")
-    assert page.text == "hourly: it has not run yet\n"
+    assert "<h1>Not known yet</h1>" in page.text
+    assert "There is no report yet: it has not run yet." in page.text
+    assert '<tr><th scope="row">runs</th><td>cron 0 * * * *' in page.text
 
 
 def test_a_run_that_does_not_begin_is_overdue(place: Place) -> None:
@@ -520,6 +522,7 @@ def test_a_target_without_its_token_fails_alone(place: Place) -> None:
     with place.serving() as service:
         wait_until(lambda: all(status.last_status for status in place.statuses()))
         ready, index = service.get("readyz"), service.get("").text
+        page = service.get("targets/stranger").text
         metrics = service.metrics()
 
     why = "token_env names NOT_SET, which is not set"
@@ -536,6 +539,11 @@ def test_a_target_without_its_token_fails_alone(place: Place) -> None:
     # Problems come first.
     assert index.index("/targets/stranger") < index.index("/targets/own")
     assert why in index
+    assert "<h1>Broken</h1>" in page
+    assert f"There is no report yet: the last attempt failed: target stranger: {why}." in page
+    assert "<strong>To do:</strong>" in page
+    assert '<a href="/">all targets</a>' in page
+    assert "next attempt</th><td title=" in page
 
 
 def test_without_a_runtime_token_a_target_is_only_told_of(place: Place, world: World) -> None:
@@ -650,6 +658,8 @@ def test_the_report_of_each_target_and_run_is_a_page(served: Service) -> None:
     assert 'href="/runs/1"' in index.text
     assert target.text == run.text
     assert '<a href="/">all targets</a>' in run.text
+    assert '<a href="/targets/default">last report of default</a>' in run.text
+    assert '<a href="/targets/default">github:example/app</a>' in index.text
     assert "<h1>Healthy</h1>" in index.text
     assert "<title>Healthy" in run.text
     assert "What would a cache of another size keep?" in run.text
@@ -672,7 +682,13 @@ def test_the_report_of_each_target_and_run_is_a_page(served: Service) -> None:
     ],
 )
 def test_what_is_not_there_is_not_found(served: Service, path: str) -> None:
-    assert served.get(path).status_code == 404
+    line = served.get(path)
+    page = served.get(path, accept="text/html,*/*;q=0.8")
+
+    assert line.status_code == page.status_code == 404
+    assert line.text.startswith(("There is no", "The database holds no run "))
+    assert "<h1>Not found</h1>" in page.text
+    assert '<a href="/">all targets</a>' in page.text
 
 
 @pytest.mark.parametrize("path", ["", "runs/1", "metrics", "readyz", "healthz", "nothing"])

@@ -13,7 +13,7 @@ from maintainer.cacheconfig import BlobKey
 from maintainer.cli.app import app
 from maintainer.errors import MaintainerError, UsageError
 from maintainer.graph.history import load_history
-from maintainer.graph.reports import load_report
+from maintainer.graph.reports import find_neighbours, load_report
 from maintainer.model.history import History
 from maintainer.serve.web.simulations import Simulations
 from tests.integration.directories import a_directory
@@ -135,6 +135,8 @@ def test_a_service_simulates_once_for_each_cache_and_nothing_for_an_old_report(
         assert found is not None
         assert simulations.of(connection, old) is None
         assert simulations.of(connection, last) is found
+        assert find_neighbours(connection, old) == (2, 4)
+        assert find_neighbours(connection, last) == (5, None)
 
 
 def test_the_page_of_a_workflow_shows_it(world: World, tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 """The pages for people, probes and Prometheus. They only read the database."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from sqlalchemy import Connection
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import (
     HTMLResponse,
@@ -18,15 +17,22 @@ from starlette.routing import Route
 
 from maintainer.errors import DatabaseError, NoReportError
 from maintainer.graph.database import Database
-from maintainer.graph.reports import list_runs, load_report
+from maintainer.graph.reports import find_neighbours, list_runs, load_report
 from maintainer.graph.schedule import TargetStatus, last_reported_run, load_statuses
+from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.json import to_json
 from maintainer.sanitize import printable
 from maintainer.serve.web.figures import read_figures
 from maintainer.serve.web.guard import policy
 from maintainer.serve.web.metrics import CONTENT_TYPE, render_metrics
-from maintainer.serve.web.pages import index_sources, render_index
+from maintainer.serve.web.pages import (
+    Message,
+    page_sources,
+    render_index,
+    render_message,
+    render_target,
+)
 from maintainer.serve.web.simulations import Simulations
 
 _MAX_RUNS = 50
@@ -67,7 +73,11 @@ class Pages:
                 Route("/runs/{run}.json", self._run_as_json),
                 Route("/runs/{run}", self._run),
             ],
-            exception_handlers={NoReportError: _not_found, DatabaseError: _unavailable},
+            exception_handlers={
+                404: self._not_found,
+                NoReportError: self._not_found,
+                DatabaseError: self._unavailable,
+            },
         )
 
     def _index(self, _: Request) -> Response:
@@ -75,7 +85,7 @@ class Pages:
             targets = [read_figures(connection, one) for one in load_statuses(connection)]
             runs = list_runs(connection, _MAX_RUNS)
         content = render_index(targets, runs, self._clock())
-        return HTMLResponse(content, headers=policy(**index_sources()))
+        return self._page(content)
 
     def _healthz(self, _: Request) -> Response:
         if self._is_alive():
@@ -102,13 +112,12 @@ class Pages:
         with self._database.reading() as connection:
             statuses = {one.name: one for one in load_statuses(connection)}
             if name not in statuses:
-                raise HTTPException(404, "no such target")
+                raise NoReportError(f"there is no target {printable(name)}")
             run = last_reported_run(connection, statuses[name].target)
             why = statuses[name].complaint(self._clock())
             if run is not None:
                 return self._report(connection, run, f"{name}: {why}" if why else "")
-        why = why or "it has not run yet"
-        return PlainTextResponse(f"{name}: {why}\n")
+        return self._page(render_target(statuses[name], self._clock()))
 
     def _run(self, request: Request) -> Response:
         with self._database.reading() as connection:
@@ -121,13 +130,33 @@ class Pages:
 
     def _report(self, connection: Connection, run: int, notice: str = "") -> Response:
         report = load_report(connection, run)
-        links = (("all targets", "/"), ("JSON", f"/runs/{run}.json"))
+        links = list(_links(connection, report))
         simulation = self._simulations.of(connection, report)
         # The page itself allows its own scripts and styles only, by their digests.
         inline = "'unsafe-inline'"
         allowed = policy(style=inline, script=inline, img="data:")
         content = render_html(report, simulation, links=links, notice=notice)
         return HTMLResponse(content, headers=allowed)
+
+    def _page(self, content: str, status: int = 200) -> Response:
+        return HTMLResponse(content, status, headers=policy(**page_sources()))
+
+    def _not_found(self, request: Request, error: Exception) -> Response:
+        known = isinstance(error, NoReportError)
+        text = _sentence(error) if known else "There is no page at this address."
+        message = Message("Not found", text, "The page of all targets links to what there is.")
+        return self._message(request, message, 404)
+
+    def _unavailable(self, request: Request, error: Exception) -> Response:
+        log.warning("%s", error)
+        advice = "Try again in a minute. If this stays, read the log of the service."
+        return self._message(request, Message("Not available", _sentence(error), advice), 503)
+
+    def _message(self, request: Request, message: Message, status: int) -> Response:
+        """Answer programs in one line, and browsers by a page."""
+        if "text/html" not in request.headers.get("accept", ""):
+            return PlainTextResponse(f"{printable(message.text)}\n", status)
+        return self._page(render_message(message, self._clock()), status)
 
     def _statuses(self) -> list[TargetStatus]:
         with self._database.reading() as connection:
@@ -138,14 +167,24 @@ def _number(request: Request) -> int:
     text = request.path_params["run"]
     # Python refuses to parse very long numbers.
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
-        raise HTTPException(404, "no such run")
+        raise NoReportError("there is no such run")
     return int(text)
 
 
-def _not_found(_: Request, error: Exception) -> Response:
-    return PlainTextResponse(f"{error}\n", 404)
+def _links(connection: Connection, report: Report) -> Iterator[tuple[str, str]]:
+    """Return where a reader of a report may want to go."""
+    yield "all targets", "/"
+    for status in load_statuses(connection):
+        if status.target == report.target:
+            yield f"last report of {status.name}", f"/targets/{status.name}"
+    before, after = find_neighbours(connection, report)
+    if before is not None:
+        yield f"previous: run {before}", f"/runs/{before}"
+    if after is not None:
+        yield f"next: run {after}", f"/runs/{after}"
+    yield "JSON", f"/runs/{report.run}.json"
 
 
-def _unavailable(_: Request, error: Exception) -> Response:
-    log.warning("%s", error)
-    return PlainTextResponse(f"{error}\n", 503)
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."

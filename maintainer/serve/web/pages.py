@@ -1,21 +1,22 @@
-"""The index page in the design of the report, with links to all reports. Texts are escaped."""
+"""The pages of the service that are no report, in its design. Texts are escaped."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
 
-from jinja2 import Template
+from jinja2 import Environment, FileSystemLoader
 
 from maintainer.graph.reports import RunSummary
+from maintainer.graph.schedule import TargetStatus
 from maintainer.report.html import environment, hashes_of, read_part
 from maintainer.report.page import Cell
 from maintainer.report.verdict import LEVELS
 from maintainer.report.words import format_ago, format_count, format_in, format_moment, format_size
 from maintainer.serve.web.figures import TargetFigures
 
-_TEMPLATE = Path(__file__).with_name("index.html.j2")
+_HERE = Path(__file__).parent
 _PARTS = ("report.css", "report.js")
 _ORDER = ("bad", "attention", "none", "good")
 """Problems come first."""
@@ -24,8 +25,8 @@ _NUMBERS = ("results", "stored", "last run", "next run")
 _WIDTH, _HEIGHT = 100, 22
 
 
-def index_sources() -> dict[str, str]:
-    """Return what a content security policy must allow: the page's own style and script."""
+def page_sources() -> dict[str, str]:
+    """Return what a content security policy must allow: the pages' own style and script."""
     style, script = (hashes_of([read_part(name)]) for name in _PARTS)
     return {"style": style, "script": script, "img": "data:"}
 
@@ -51,30 +52,100 @@ def render_index(
     targets: Iterable[TargetFigures], runs: Iterable[RunSummary], now: datetime
 ) -> str:
     """Return the page: the status of each target, problems first, and the last runs."""
+    targets = tuple(targets)
+    names = {one.status.target: one.status.name for one in targets}
     rows = sorted(
         (_row(one, now) for one in targets), key=lambda row: (_ORDER.index(row.level), row.name)
     )
-    style, script = map(read_part, _PARTS)
     level, message = _summarize(rows)
-    return _template().render(
+    return _render(
+        "index.html.j2",
+        now,
         title=LEVELS.get(level, _title_of_unknown(rows)),
         question="Are all caches healthy?",
         level=level,
         message=message,
-        now=now,
-        style=style,
-        script=script,
+        advice="",
+        links=(("metrics", "/metrics"), ("readiness", "/readyz")),
         columns=_COLUMNS,
         numbers=_NUMBERS,
         rows=rows,
+        names=names,
         runs=list(runs),
         ago=partial(format_ago, now=now),
     )
 
 
+def render_target(status: TargetStatus, now: datetime) -> str:
+    """Return the page of a target that has no report yet: what happened, and what to do."""
+    failed = status.last_status == "failed"
+    return _render(
+        "message.html.j2",
+        now,
+        title=LEVELS["bad"] if failed else "Not known yet",
+        question=f"Is the cache of {status.name} healthy?",
+        level="bad" if failed else "none",
+        message=f"There is no report yet: {status.complaint(now) or 'it has not run yet'}.",
+        advice=_ADVICE_IF_FAILED if failed else "",
+        links=_BACK,
+        facts=tuple(_facts(status, now)),
+    )
+
+
+_ADVICE_IF_FAILED = (
+    "Correct what the message names. `maintainer doctor`, with the configuration and the "
+    "environment of the service, checks tokens, permissions and addresses."
+)
+_BACK = (("all targets", "/"),)
+
+
+def _facts(status: TargetStatus, now: datetime) -> Iterator[tuple[str, str, str]]:
+    """Return the name, the text and the full text of what is known of a target."""
+    yield "runs", status.rule, ""
+    if status.last_finished_at:
+        last = _moment(status.last_finished_at, now)
+        yield "last attempt", f"{status.last_status}, {last.text}", last.title
+    if status.running_since:
+        since = _moment(status.running_since, now)
+        yield "running", f"since {since.text}", since.title
+    else:
+        wait = format_in(status.next_run_at, now)
+        yield "next attempt", wait, format_moment(status.next_run_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a page says that has nothing else to show."""
+
+    title: str
+    text: str
+    advice: str
+
+
+def render_message(message: Message, now: datetime) -> str:
+    """Return a page for what does not exist, or cannot be shown."""
+    return _render(
+        "message.html.j2",
+        now,
+        title=message.title,
+        question="What is here?",
+        level="none",
+        message=message.text,
+        advice=message.advice,
+        links=_BACK,
+        facts=(),
+    )
+
+
+def _render(template: str, now: datetime, **values: object) -> str:
+    style, script = map(read_part, _PARTS)
+    values |= {"now": now, "style": style, "script": script}
+    return _templates().get_template(template).render(values)
+
+
 @cache
-def _template() -> Template:
-    return environment().from_string(_TEMPLATE.read_text(encoding="utf-8"))
+def _templates() -> Environment:
+    return environment().overlay(loader=FileSystemLoader(_HERE))
 
 
 def _summarize(rows: Sequence[_Row]) -> tuple[str, str]:
