@@ -21,6 +21,16 @@ class UsageError(MaintainerError):
     exit_status = 2
 
 
+class SettingError(UsageError):
+    """The value of a setting is wrong."""
+
+    def __init__(self, key: str, problem: str, *, name: str = "") -> None:
+        """Take the key, and what people call it: an option of the command line has another name."""
+        self.key = key
+        self.problem = problem
+        super().__init__(f"{name or f'setting {key}'}: {problem}")
+
+
 class AddressBusyError(MaintainerError):
     """An address is in use; it may be available later."""
 

@@ -40,7 +40,7 @@ from pydantic_settings import (
 
 from maintainer.cacheconfig import BLOB_PREFIX
 from maintainer.database_url import DEFAULT, PREFIX, check_database
-from maintainer.errors import UsageError
+from maintainer.errors import SettingError, UsageError
 from maintainer.model.limits import KeepFree, ToolRule
 from maintainer.sanitize import printable
 from maintainer.validation import explain
@@ -108,6 +108,14 @@ def parse_keep_free(value: object) -> object:
     except ValidationError:
         pass
     raise ValueError("is not a valid amount; use 15% or 1.5GB")
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as `10GB`. Raises ValueError."""
+    try:
+        return int(_SIZE.validate_python(text.strip()))
+    except ValidationError:
+        raise ValueError("is not a valid size; use 10GB or 256MiB") from None
 
 
 def parse_sizes(text: str) -> list[int]:
@@ -215,6 +223,7 @@ _TimeZone = Annotated[str, AfterValidator(_check_timezone)]
 _Store = Annotated[str, AfterValidator(_check_store)]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _Quota = Annotated[ByteSize, Field(gt=0, le=10**18)]
+_SIZE = TypeAdapter(_Quota)
 _SIZES = TypeAdapter(Annotated[list[_Quota], Field(min_length=1)])
 _Scope = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,256}$")]
 _Url = Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]
@@ -588,7 +597,7 @@ class GitHubSettings(BaseModel):
         try:
             return cls.model_validate({k: v for k, v in environment.items() if v})
         except ValidationError as error:
-            raise UsageError(_format_problem(error, None)) from None
+            raise _explained(error, None) from None
 
     @classmethod
     def of_target(
@@ -732,7 +741,7 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
     try:
         return Configured(**overrides)
     except ValidationError as error:
-        raise UsageError(_format_problem(error, path)) from None
+        raise _explained(error, path) from None
     except SettingsError as error:
         field = _FIELD.search(str(error))
         variable = f"{PREFIX}{field[1].upper()}" if field else "a variable"
@@ -747,15 +756,16 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
         raise UsageError(f"{path} is not a valid TOML file{where}") from None
 
 
-def _format_problem(error: ValidationError, path: Path | None) -> str:
-    """Format the first problem in one line, without the value: it may be a secret."""
+def _explained(error: ValidationError, path: Path | None) -> UsageError:
+    """Return the first problem as an error, without the value: it may be a secret."""
     problem = error.errors(include_url=False, include_input=False)[0]
     if problem["type"] == "extra_forbidden":
-        return f"{path or 'environment'}: unknown key {'.'.join(map(str, problem['loc']))!r}"
-    setting = f"setting {_format_key(problem['loc'])}"
+        unknown = ".".join(map(str, problem["loc"]))
+        return UsageError(f"{path or 'environment'}: unknown key {unknown!r}")
+    key = _format_key(problem["loc"])
     if problem["type"] == "missing":
-        return f"{setting} is missing"
-    return f"{setting}: {explain(problem)}"
+        return UsageError(f"setting {key} is missing")
+    return SettingError(key, explain(problem))
 
 
 def _format_key(path: tuple[int | str, ...]) -> str:

@@ -7,7 +7,7 @@ import typer
 
 from maintainer.cli.help import OUTPUT
 from maintainer.database_url import DEFAULT, check_database, is_configured
-from maintainer.errors import UsageError
+from maintainer.errors import SettingError, UsageError
 from maintainer.sanitize import printable
 
 if TYPE_CHECKING:
@@ -50,6 +50,16 @@ LogFormatOption = Annotated[
 ]
 
 
+_OPTIONS = {
+    "log_format": "--log-format",
+    "max_requests": "--max-requests",
+    "merged_scope": "--merged-scope",
+    "merged_tag": "--merged-tag",
+    "scopes": "--scope",
+}
+"""Those that have another name than their setting."""
+
+
 def read_settings(config: Path | None, database: str | None, **more: Any) -> "Settings":  # noqa: ANN401
     """Read the settings; an option that is None leaves its setting as it is.
 
@@ -58,9 +68,16 @@ def read_settings(config: Path | None, database: str | None, **more: Any) -> "Se
     from maintainer.settings import load_settings
     from maintainer.stores.registry import check
 
-    overrides = {"database": database} | more
-    settings = load_settings(config, {k: v for k, v in overrides.items() if v is not None})
-    check(settings)
+    given = {"database": database} | more
+    overrides = {key: value for key, value in given.items() if value is not None}
+    try:
+        settings = load_settings(config, overrides)
+        check(settings)
+    except SettingError as error:
+        table, _, key = error.key.rpartition(".")
+        if (table or key) not in overrides:
+            raise
+        raise SettingError(error.key, error.problem, name=_OPTIONS.get(key, f"--{key}")) from None
     return settings
 
 
@@ -75,7 +92,17 @@ def find_database(config: Path | None, database: str | None) -> str:
     try:
         return check_database(DEFAULT if database is None else database)
     except ValueError as error:
-        raise UsageError(f"setting database: {error}") from None
+        raise SettingError("database", str(error), name="--database") from None
+
+
+def read_size(option: str, text: str) -> int:
+    """Read the value of an option such as `--quota 10GB`. Raises UsageError."""
+    from maintainer.settings import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {printable(text)} {error}") from None
 
 
 def read_sizes(option: str, text: str) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from maintainer.cli.options import VerboseOption
+from maintainer.cli.options import VerboseOption, read_size
 
 
 class ServiceVersion(StrEnum):
@@ -41,9 +41,10 @@ def emulator(
         ),
     ] = None,
     quota: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            help="Bytes above which entries are evicted. [default: 10 GB]", min=0, metavar="BYTES"
+            help="The size above which entries are evicted, such as 500MB. [default: 10GB]",
+            metavar="SIZE",
         ),
     ] = None,
     ref: Annotated[
@@ -77,7 +78,7 @@ def emulator(
 
     status = run_emulator(
         listen or ("127.0.0.1:0" if command else "127.0.0.1:8080"),
-        quota,
+        None if quota is None else read_size("--quota", quota),
         ref=ref,
         service=service.value,
         faults=faults,

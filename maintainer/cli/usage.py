@@ -34,7 +34,8 @@ def usage(
 
     from maintainer.console import set_up_logging
 
-    set_up_logging(verbose=verbose, quiet=not verbose)
+    # Retries are logged, so that it is not silent without a network.
+    set_up_logging(verbose=verbose, quiet=False)
     found = anyio.run(_measure, read_settings(config, None), repository)
     if json:
         print_json(found)

@@ -28,7 +28,7 @@ def run_emulator(
     quota: int | None = None,
     *,
     ref: str = "refs/heads/main",
-    repository: str = REPOSITORY,
+    repository: str = "",
     service: Service = "v2",
     faults: Path | None = None,
     history: bool = False,
@@ -40,6 +40,9 @@ def run_emulator(
 
     With a `command`, run it with these variables instead, serve as long as it runs, and return its
     exit status; it is that of a shell if a signal ended it.
+
+    Without a `repository`, its name contains the time: a database that knows an earlier emulator
+    would take this one's empty cache for an outage.
 
     `history` starts with the recorded builds. Pull requests, branches and tags that are not named
     are open, or exist. `faults` is the file of a fault plan. Ctrl-C and
@@ -62,7 +65,8 @@ def run_emulator(
     except OSError as error:
         raise UsageError(f"cannot listen on {listen}: {error.strerror}") from None
     emulator.faults.inject(plan)
-    environment = emulator.environment(ref, service=service, repository=repository)
+    name = repository or f"{REPOSITORY}-{cache.clock():%m%d-%H%M%S}"
+    environment = emulator.environment(ref, service=service, repository=name)
     with received(*STOP) as signals, emulator.serving():
         if command:
             return _run(command, environment, signals)

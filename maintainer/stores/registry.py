@@ -1,6 +1,6 @@
 """The kinds of stores. A new one is added by one line of `KINDS`."""
 
-from maintainer.errors import UsageError
+from maintainer.errors import SettingError, UsageError
 from maintainer.settings import Settings, TargetSettings, suggest_store
 from maintainer.stores.github.kind import GITHUB
 from maintainer.stores.kind import Connection, StoreKind
@@ -75,4 +75,4 @@ def kind_of(store: str, key: str = "store") -> StoreKind:
             return kind
     forms = [kind.form for kind in KINDS]
     problem = suggest_store(store) or f"must be {', '.join(forms[:-1])}, or {forms[-1]}"
-    raise UsageError(f"setting {key}: {problem}")
+    raise SettingError(key, problem)

@@ -215,7 +215,7 @@ def test_a_directory_without_its_prefix_is_recognized(bare: Shell, store: str, h
     outcome = bare("gc", "--store", store)
 
     assert outcome.status == 2
-    assert outcome.problem == f"setting store: {hint}" or outcome.problem.endswith(hint)
+    assert outcome.problem == f"--store: {hint}" or outcome.problem.endswith(hint)
 
 
 @pytest.mark.parametrize("store", ["local:here", "local:nowhere"])
@@ -255,10 +255,10 @@ def test_the_version_is_told(bare: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("gc", "--deadline", "9999999w"), "setting deadline: "),
+        (("gc", "--deadline", "9999999w"), "--deadline: "),
         (
             ("report", "--database", "sqlite:///m.db?timeout=x"),
-            "setting database: is not a valid SQLite file",
+            "--database: is not a valid SQLite file",
         ),
         (("report", "--database", f"sqlite:///{'m' * 300}.db"), "the database mmm"),
     ],
@@ -298,9 +298,10 @@ def test_without_an_environment_one_line_says_what_to_set(bare: Shell) -> None:
     ("arguments", "variables", "problem"),
     [
         (["gc", "--grace", "soon"], {}, "--grace: soon is not a valid duration; use 90s, 30m, 24h"),
-        (["gc", "--database", "redis://x"], {}, "setting database: "),
+        (["gc", "--database", "redis://x"], {}, "--database: "),
         (["runs"], {"MAINTAINER_GRACEE": "1h"}, "environment: MAINTAINER_GRACEE is not a setting"),
         (["gc"], {"GITHUB_REPOSITORY": "nonsense"}, "setting GITHUB_REPOSITORY: "),
+        (["emulator", "--quota", "much"], {}, "--quota: much is not a valid size; use 10GB or"),
         (["emulator", "--listen", "0.0.0.0:80"], {}, "the emulator only listens on loopback"),
     ],
 )

@@ -37,6 +37,8 @@ def test_it_serves_with_what_it_prints_until_it_is_told_to_stop(number: signal.S
         process.send_signal(number)
         assert process.wait(timeout=10) == 0
         assert process.stderr.read() == ""
+    # A database that knows an emulator must not take the next one for it.
+    assert re.fullmatch(r"example/app-\d{4}-\d{6}", environment["GITHUB_REPOSITORY"])
     assert environment["GITHUB_REF"] == "refs/heads/main"
 
 

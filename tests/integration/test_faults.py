@@ -262,7 +262,7 @@ def test_a_service_that_refuses_connections_is_one_line_and_nothing_is_done(
 
     assert report.status == "failed"
     assert len(report.problems) == 1
-    assert "ConnectError" in report.problems[0]
+    assert report.problems[0].endswith(" failed: Connection refused")
     assert stage.world.entries() == before
     stage.world.passes(minutes=5)
     assert stage.gc().status == "done"

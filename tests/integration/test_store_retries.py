@@ -109,9 +109,7 @@ async def test_a_refused_connection_is_tried_again_and_told() -> None:
         url = server.url
 
     async with store_rest(url) as store:
-        with pytest.raises(
-            StoreError, match=r"/…/caches failed: ConnectError: Connection refused$"
-        ):
+        with pytest.raises(StoreError, match=r"/…/caches failed: Connection refused$"):
             await store.list_entries()
 
     assert store.requests.counts == {"list": 6}
@@ -119,7 +117,7 @@ async def test_a_refused_connection_is_tried_again_and_told() -> None:
 
 async def test_a_host_that_is_not_known_is_said_to_be_that() -> None:
     async with store_rest("http://cache.invalid") as store:
-        with pytest.raises(StoreError, match=r"ConnectError: host name does not resolve$"):
+        with pytest.raises(StoreError, match=r"failed: host name does not resolve$"):
             await store.list_entries()
 
 

@@ -60,6 +60,7 @@ class Attempts:
         self.in_doubt = False
         """Whether one may have been carried out although its answer was lost."""
         self._policy = policy
+        self._failed = 0
 
     def since(self, elapsed: float) -> AsyncIterator[stamina.Attempt]:
         """Return the attempts, if the first began so many seconds ago."""
@@ -77,8 +78,9 @@ class Attempts:
 
     def _again(self, error: Exception) -> bool | timedelta:
         again = self._decide(error)
-        if again is not False:
-            log.info("%s: %s", self.place, say(error))
+        self._failed += 1
+        if again is not False and self._failed < self._policy.attempts:
+            log.info("%s: %s; retrying", self.place, say(error))
         return again
 
     def _decide(self, error: Exception) -> bool | timedelta:
@@ -103,7 +105,7 @@ def say(error: Exception) -> str:
     if isinstance(error, (TryAgainError, MalformedAnswerError)):
         return str(error)
     cause = _cause(error)
-    return f"{type(error).__name__}: {cause}" if cause else type(error).__name__
+    return cause or type(error).__name__
 
 
 def _cause(error: BaseException) -> str:
