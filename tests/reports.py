@@ -19,6 +19,7 @@ from maintainer.report.model import (
     StoreReport,
     Trend,
     TrendPoint,
+    UsedDay,
     Verdict,
 )
 
@@ -54,10 +55,11 @@ def an_index(name: str = "web", /, **more: object) -> IndexReport:
         "newest_at": AT,
         "oldest_at": AT,
         "chains": (
-            ChainRow(0, f"sha256:{name}", 2, 4_000, 0.8, 5),
+            ChainRow(0, f"sha256:{name}", 2, 4_000, 0.8, 5, (name, "other"), 3),
             ChainRow(1, f"sha256:above {name}", 1, 1_000, 0.2, 4),
         ),
         "chains_omitted": 1,
+        "bytes_own": 1_000,
     }
     return IndexReport(**(values | more))  # type: ignore[arg-type]
 
@@ -87,7 +89,7 @@ def a_report(name: str = "web", /, **more: object) -> Report:
             make_action("keep", f"kept-{name}", f"ref {name}", why, Kept(), store_id=8, size=80),
         ),
         "requests": RequestReport({"list": 1}, 0),
-        "results": ResultTotals(4, 9, 9),
+        "results": ResultTotals(4, 9, 9, size=5_000),
         "verdict": Verdict("attention", f"message {name}", f"advice {name}"),
         "space": Space(
             10_000,
@@ -97,6 +99,7 @@ def a_report(name: str = "web", /, **more: object) -> Report:
                 SpacePart("foreign", name, 1, 3_000),
                 SpacePart("free", "free", 0, 2_000),
             ),
+            used_days=(UsedDay(date(2026, 8, 1), 5, 5_000), UsedDay(None, 1, 3_000)),
         ),
         "changes": Changes(2, AT, 1, 10, 1, 10, (GoneEntry(f"key {name}", f"ref {name}", 10),)),
         "trend": Trend(

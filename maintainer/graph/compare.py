@@ -136,12 +136,16 @@ def _indexes(before: Report, after: Report) -> tuple[IndexChange, ...]:
 
 
 def _numbers(report: Report, index: IndexReport | None) -> tuple[int | None, ...]:
-    """Return generations, usable results and bytes, as the run left them."""
+    """Return generations, usable results and bytes, as the run left them.
+
+    An index that a dry run has only planned does not exist, nor does one that was not written.
+    """
     if index is None:
-        return None, None, None
+        return _NONE
+    generations, usable = index.generations_after, index.usable_after
     if report.dry_run:
-        return index.generations, index.usable_before, index.bytes_usable
-    return index.generations_after, index.usable_after, index.bytes_usable
+        generations, usable = index.generations, index.usable_before
+    return (generations, usable, index.bytes_usable) if generations else _NONE
 
 
 def _happened(connection: Connection, before: Report, after: Report) -> list[Tally]:
@@ -201,6 +205,7 @@ def _actions(connection: Connection, before: Report, after: Report) -> list[Tall
     return [Tally(what, *counts.get(kind, (0, 0))) for kind, what in said.items()]
 
 
+_NONE = (None, None, None)
 _EARLIER = (
     select(func.max(RUN.c.id))
     .join(TARGET, TARGET.c.id == RUN.c.target_id)

@@ -1,6 +1,6 @@
 """Builds a report from what a run has seen and done. Pure."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -181,6 +181,7 @@ class ReportBuilder:
             way_before=way_before,
             way_after=way_after,
             gone=self.entries.deleted_generations,
+            needs=_needs(self.marks.indexes, after),
             reasons={(keep.subject, keep.ref): keep.reason for keep in self.plan.keeps},
         )
         return tuple(
@@ -201,10 +202,12 @@ class ReportBuilder:
         indexes = self.marks.indexes
         before = [index.usable for index in indexes]
         after = [self._after(index, writes.get(index.id)) for index in indexes]
+        blobs = frozenset[Digest]().union(*(config.blobs for config in after))
         results = ResultTotals(
             before=_count_results(before),
             after=_count_results(after),
             possible=_count_results(index.merged for index in indexes),
+            size=_Sizes(self.marks, self.blob_sizes).of(blobs),
         )
         dropped = _count_results([*before, *after]) - results.after
         return msgspec.structs.replace(results, dropped=dropped)
@@ -219,19 +222,22 @@ class ReportBuilder:
         bytes_usable = context.sizes.of(after.blobs)
         outcome = _outcome(outcome_of_write) if write else Kept()
         reason = write.reason if write else context.reasons[_place(index)]
-        chains, chains_omitted = largest_chains(after, context.sizes.of_blob, bytes_usable)
+        chains, chains_omitted = largest_chains(
+            after, context.sizes.of_blob, bytes_usable, context.scopes_of
+        )
         ages = [one.created_at for one in index.generations]
         return IndexReport(
             scope=index.id.scope,
             ref=index.id.ref,
             signed=index.id.signed,
             generations=stored,
-            generations_after=stored if index.id.is_named else self._left_of(index, context),
+            generations_after=self._left_of(index, context),
             merged_from=() if index.id.is_named else tuple(one.number for one in index.inputs),
             usable_before=index.usable.result_count,
             usable_after=after.result_count,
             blobs_missing=len(index.named - context.live),
             bytes_usable=bytes_usable,
+            bytes_own=context.sizes.of(context.own_of(index.id, after)),
             bytes_dangling_before=context.sizes.of(named - context.way_before),
             bytes_dangling_after=context.sizes.of(named - context.way_after),
             written=_written_key(write, outcome_of_write) if write else None,
@@ -257,6 +263,8 @@ class ReportBuilder:
         outcome_of_write = self.rewritten.get(index.id)
         written = bool(outcome_of_write and outcome_of_write.written)
         stored = len(index.generations) + len(index.unread)
+        if index.id.is_named:
+            return max(stored, int(written))
         return stored - context.gone[index.id] + written
 
     def _space(self, totals: Iterable[EntryTotal]) -> Space | None:
@@ -265,7 +273,10 @@ class ReportBuilder:
         limits = self.limits or StoreLimits()
         due = self.entries.due(self._written)
         space = divide(limits.quota, totals, due=due, foreign=self.entries.foreign.values())
-        return msgspec.structs.replace(space, quota_is_assumed=limits.is_assumed)
+        days = self.entries.used_days(self.started_at) if self.abilities.evicted_by else ()
+        return msgspec.structs.replace(
+            space, quota_is_assumed=limits.is_assumed, used_days=tuple(days)
+        )
 
     def _after(self, index: Index, write: WriteIndex | None) -> CacheConfig:
         """Return what builders can use after the run; for a plan, what they could."""
@@ -304,8 +315,28 @@ class _Context:
     """The blobs that they can reach now, or that are gone."""
     gone: Counter[IndexId | None]
     """How many generations the sweep deleted."""
+    needs: Mapping[Digest, Sequence[IndexId]]
+    """The indexes that need a blob, without merges of others."""
     reasons: Mapping[tuple[str, Ref], Reason]
     """Why indexes are not written, by name and ref."""
+
+    def scopes_of(self, blob: Digest) -> frozenset[str]:
+        """Return the scopes that need a blob."""
+        return frozenset(index.scope for index in self.needs.get(blob, ()))
+
+    def own_of(self, index: IndexId, after: CacheConfig) -> frozenset[Digest]:
+        """Return the blobs that only this index needs."""
+        return frozenset(blob for blob in after.blobs if {*self.needs.get(blob, ())} <= {index})
+
+
+def _needs(
+    indexes: Iterable[Index], after: Mapping[IndexId, CacheConfig]
+) -> Mapping[Digest, Sequence[IndexId]]:
+    needs = defaultdict[Digest, list[IndexId]](list)
+    for index in indexes:
+        for blob in () if index.is_merge else after[index.id].blobs:
+            needs[blob].append(index.id)
+    return needs
 
 
 class _Sizes:

@@ -10,19 +10,24 @@ from maintainer.report.model import ChainRow, LostBlob
 
 _CHAINS = 5
 """Up to this many chains, the largest, are in a tree."""
+_NEEDED_BY = 8
+"""Up to this many scopes that need a chain are named."""
 _LOST = 20
 """Up to this many missing blobs are named."""
 
 
 def largest_chains(
-    config: CacheConfig, size_of: Callable[[Digest], int], whole: int
+    config: CacheConfig,
+    size_of: Callable[[Digest], int],
+    whole: int,
+    needed_by: Callable[[Digest], Collection[str]],
 ) -> tuple[tuple[ChainRow, ...], int]:
     """Return the tree of the largest layer chains, and how many chains are not in it.
 
-    `whole` is the number of bytes that the shares refer to. Layers without a branch between them
-    are one row.
+    `whole` is the number of bytes that the shares refer to; `needed_by` returns the scopes that
+    need a blob. Layers without a branch between them are one row.
     """
-    forest = _Forest(config.layers, size_of)
+    forest = _Forest(config.layers, size_of, needed_by)
     ends = Counter(
         layer for record in config.records for result in record.results for layer in result.layers
     )
@@ -42,8 +47,14 @@ def largest_chains(
 class _Forest:
     """Layers, and their children."""
 
-    def __init__(self, layers: Sequence[Layer], size_of: Callable[[Digest], int]) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        size_of: Callable[[Digest], int],
+        needed_by: Callable[[Digest], Collection[str]],
+    ) -> None:
         self.layers = layers
+        self._needed_by = needed_by
         self.sizes = [size_of(layer.blob) for layer in layers]
         self.totals = list(self.sizes)
         """Bytes of each layer with all layers below it."""
@@ -88,13 +99,17 @@ class _Forest:
     def _row(self, run: Sequence[int], depth: int, results: int, whole: int) -> ChainRow:
         largest = max(run, key=lambda layer: (self.sizes[layer], self.layers[layer].blob))
         size = sum(self.sizes[layer] for layer in run)
+        digest = self.layers[largest].blob
+        names = sorted(self._needed_by(digest))
         return ChainRow(
             depth=depth,
-            digest=self.layers[largest].blob,
+            digest=digest,
             layers=len(run),
             size=size,
             share=size / whole if whole else 0.0,
             results=results,
+            needed_by=tuple(names[:_NEEDED_BY]),
+            needed_by_omitted=len(names[_NEEDED_BY:]),
         )
 
 

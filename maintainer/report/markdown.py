@@ -24,7 +24,9 @@ _LONGEST = 600
 _CUT = "\n\n… the rest is too long for a job summary: see `maintainer report`\n"
 _HARMFUL = re.compile(r"[!-\+\--/:<-@\[-`{-~]")
 _SYMBOLS = {"good": "✅", "attention": "⚠️", "bad": "❌"}
-_NAMES = frozenset({"index", "ref", "missing blob", "entry", "scope", "scopes", "layers"})
+_NAMES = frozenset(
+    {"index", "ref", "missing blob", "entry", "scope", "scopes", "layers", "needed by"}
+)
 """The columns with untrusted names."""
 
 
@@ -71,6 +73,7 @@ def _space(report: Report) -> Iterator[str]:
         return
     yield f"**{format_size(report.space.used)}** of {page.format_quota(report.space)} are used."
     yield from _table(table)
+    yield from _table(page.used_table(report))
 
 
 def _happened(report: Report) -> Iterator[str]:
@@ -93,6 +96,8 @@ def _scopes(report: Report) -> Iterator[str]:
     if not report.indexes:
         yield page.why_no_scopes(report)
         return
+    if line := page.format_scopes(report):
+        yield _say(line)
     yield from _table(page.scopes_table(report, _ROWS))
     yield _say(page.SCOPES_NOTE)
     largest = sorted(report.indexes, key=lambda index: (-index.bytes_usable, index.scope))

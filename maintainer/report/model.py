@@ -60,6 +60,16 @@ class SpacePart(msgspec.Struct, frozen=True):
     """Bytes."""
 
 
+class UsedDay(msgspec.Struct, frozen=True):
+    """What exists when the run ends, and was last used on a day (UTC)."""
+
+    day: date | None
+    """None for all days before the others."""
+    entries: int
+    size: int
+    """Bytes."""
+
+
 class Space(msgspec.Struct, frozen=True):
     """What takes the space at the end of the run."""
 
@@ -71,6 +81,9 @@ class Space(msgspec.Struct, frozen=True):
     """All except the last, which is free, add up to `used`."""
     quota_is_assumed: bool = False
     """Whether the quota is unknown, so that GitHub's default is assumed."""
+    used_days: tuple[UsedDay, ...] = ()
+    """When the entries were last used, without our look-ups; newest first. What a build reads
+    counts as used only where the store reports that."""
 
 
 class GoneEntry(msgspec.Struct, frozen=True):
@@ -130,6 +143,10 @@ class ChainRow(msgspec.Struct, frozen=True):
     """Share of all bytes that the results of the index need, 0 to 1."""
     results: int
     """The results whose last layer is one of these."""
+    needed_by: tuple[str, ...] = ()
+    """The scopes that need the largest of them, without merges of others, up to a limit."""
+    needed_by_omitted: int = 0
+    """How many of them are not listed."""
 
 
 class IndexReport(msgspec.Struct, frozen=True):
@@ -178,6 +195,8 @@ class IndexReport(msgspec.Struct, frozen=True):
     smaller depth."""
     chains_omitted: int = 0
     """The chains that are too small to be in the tree."""
+    bytes_own: int = 0
+    """The part of `bytes_usable` that no other index needs, apart from merges of others."""
     is_merge: bool = False
     """Whether it holds the merge of all other indexes of its ref, for builds to import."""
     omitted: int = 0
@@ -212,6 +231,8 @@ class ResultTotals(msgspec.Struct, frozen=True):
     """Those whose blobs exist, even if the token cannot write the indexes."""
     dropped: int = 0
     """Those that builders could use before, but not after, although their blobs exist."""
+    size: int = 0
+    """Bytes of the blobs that those after the run need, each counted once."""
 
 
 class ActionReport(msgspec.Struct, frozen=True):

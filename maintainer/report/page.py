@@ -7,11 +7,19 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from maintainer.model.outcome import Done, Planned
 from maintainer.model.reason import Grace
-from maintainer.report.model import ActionReport, IndexReport, Report, RoomReport, Space, TrendPoint
+from maintainer.report.model import (
+    ActionReport,
+    ChainRow,
+    IndexReport,
+    Report,
+    RoomReport,
+    Space,
+    TrendPoint,
+)
 from maintainer.report.reasons import format_cause
 from maintainer.report.space import KINDS, kind_of
 from maintainer.report.verdict import format_lost
@@ -33,7 +41,7 @@ COMMAND = re.compile(r"`(maintainer [a-z -]+|--[a-z-]+)`", re.ASCII)
 
 SCOPES_NOTE = (
     "Keys: cache keys that builders look up. Usable: those whose result exists. Lost: results that "
-    "this run dropped."
+    "this run dropped. Own: the part of the size that no other index needs, apart from a merge."
 )
 QUESTIONS = (
     "Is my cache healthy?",
@@ -93,7 +101,7 @@ def _tile_of_results(report: Report) -> Tile:
     elif results.before == results.after:
         note = "as before this run"
     else:
-        note = f"{results.before:,} before this run"
+        note = f"{results.before:,} when it began"
     return Tile(name, f"{report.results_usable:,}", note)
 
 
@@ -163,6 +171,23 @@ def space_table(report: Report) -> Table | None:
     return _table("", columns, columns[1:], rows, len(rows))
 
 
+def used_table(report: Report) -> Table:
+    """Return when what is stored was last used, the newest first."""
+    days = report.space.used_days if report.space else ()
+    used = sum(day.size for day in days)
+    rows = [
+        (
+            Cell("earlier", 0) if one.day is None else _day(one.day),
+            _number(one.entries),
+            _size(one.size),
+            Cell(format_share(one.size / used), one.size / used) if used else Cell("", 0),
+        )
+        for one in days
+    ]
+    columns = ("last used on", "entries", "size", "of what is stored")
+    return _table("When it was last used", columns, columns, rows, len(rows))
+
+
 def format_changes(report: Report) -> list[str]:
     """Return in lines what happened since the previous run, and what this run did."""
     if report.saw_nothing:
@@ -224,7 +249,9 @@ def _format_actions(report: Report) -> str:
     wrote = f"This run wrote {report.indexes_written} of " + format_count(
         len(writes), "index", "indexes"
     )
-    if not report.tried_to_delete and deletes.actions:
+    if not deletes.actions:
+        return f"{wrote}, and had nothing to delete."
+    if not report.tried_to_delete:
         entries = f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})"
         return f"{wrote}, and deferred {entries} to a run that may delete."
     return (
@@ -335,35 +362,31 @@ def _not_listed(report: Report, outcomes: Collection[str]) -> Iterator[tuple[Cel
 
 
 def next_table(report: Report, limit: int) -> Table:
-    """Return what will be deleted next, and when: what is in its grace period, the first first."""
-    groups = defaultdict[tuple[datetime, str], list[ActionReport]](list)
+    """Return what will be deleted next, by day: what is in its grace period, the first first."""
+    groups = defaultdict[tuple[date, str], list[tuple[datetime, int]]](list)
     for action in report.actions:
         if action.kind == "keep" and isinstance(action.reason, Grace):
-            groups[_full_hour(action.reason.until), action.reason.state].append(action)
+            until = max(action.reason.until, report.finished_at).astimezone(UTC)
+            groups[until.date(), action.reason.state].append((until, action.size or 0))
     rows = [
         (
-            Cell(_in(until, report.finished_at), until.timestamp(), format_moment(until)),
+            _due(min(until for until, _ in members), report.finished_at),
             Cell(state),
             _number(len(members)),
-            _size(sum(one.size or 0 for one in members)),
+            _size(sum(size for _, size in members)),
         )
-        for (until, state), members in sorted(groups.items())
+        for (_, state), members in sorted(groups.items())
     ]
     columns = ("when", "what", "entries", "size")
     return _table("Will be deleted next, unless a build uses it", columns, columns[2:], rows, limit)
 
 
-def _full_hour(moment: datetime) -> datetime:
-    """Return the next full hour, so that what is due at about the same time is one row."""
-    hour = moment.replace(minute=0, second=0, microsecond=0)
-    return hour if hour == moment else hour + timedelta(hours=1)
-
-
-def _in(moment: datetime, now: datetime) -> str:
-    """Return when something will happen, for a reader who may read it much later."""
-    if moment <= now:
-        return "in the next run"
-    return f"{format_moment(moment)}, {format_duration(moment - now)} after this run"
+def _due(first: datetime, now: datetime) -> Cell:
+    """Return when the first entry of a day is due, for a reader who may read it much later."""
+    title, value = format_moment(first), first.timestamp()
+    if first <= now:
+        return Cell("in the next run", value, title)
+    return Cell(f"{first:%Y-%m-%d}, from {first:%H:%M} UTC", value, title)
 
 
 def kept_table(report: Report, limit: int) -> Table:
@@ -404,11 +427,12 @@ def scopes_table(report: Report, limit: int) -> Table:
             _change(index.usable_before, index.usable_after),
             _number(index.results_lost),
             _size(index.bytes_usable),
+            _size(index.bytes_own),
             _age(index.newest_at, report.finished_at),
         )
         for index in report.indexes
     ]
-    columns = ("scope", "ref", "generations", "keys", "usable", "lost", "size", "newest")
+    columns = ("scope", "ref", "generations", "keys", "usable", "lost", "size", "own", "newest")
     return _table("", columns, columns[2:], rows, limit)
 
 
@@ -423,11 +447,31 @@ def chains_table(index: IndexReport) -> Table:
             _size(row.size),
             Cell(format_share(row.share), row.share),
             _number(row.results),
+            Cell(format_needed_by(row)),
         )
         for row in index.chains
     ]
-    columns = ("layers", "size", "share", "results here")
-    return _table("", columns, columns[1:], rows, len(rows))
+    columns = ("layers", "size", "share", "results here", "needed by")
+    return _table("", columns, columns[1:4], rows, len(rows))
+
+
+def format_needed_by(row: ChainRow) -> str:
+    """Return the scopes that need a chain."""
+    more = f" and {row.needed_by_omitted:,} more" if row.needed_by_omitted else ""
+    return f"{', '.join(row.needed_by)}{more}"
+
+
+def format_scopes(report: Report) -> str:
+    """Return in one line what all indexes have together; nothing if that is one index."""
+    if len(report.indexes) < 2:  # noqa: PLR2004 - together they are several
+        return ""
+    results = report.results
+    began = "" if results.before == results.after else f" ({results.before:,} when the run began)"
+    have = "would have" if report.dry_run else "have"
+    return (
+        f"Together they {have} {format_count(results.after, 'result')} that builds can use{began}, "
+        f"in {format_size(results.size)}: each counts once here, although indexes share them."
+    )
 
 
 def format_trend(report: Report) -> str:
@@ -530,7 +574,7 @@ def _of_kind(point: TrendPoint, kind: str) -> int:
 def evictions_table(report: Report, limit: int) -> Table:
     """List the evictions per day, newest first."""
     rows = [
-        (Cell(day.day.isoformat(), day.day.toordinal()), _number(day.entries), _size(day.size))
+        (_day(day.day), _number(day.entries), _size(day.size))
         for day in reversed(report.trend.evictions)
     ]
     columns = ("day", "entries", "size")
@@ -582,6 +626,10 @@ def _format_deletion(action: ActionReport) -> str:
 
 def _entries(entries: int, size: int) -> str:
     return f"{format_count(entries, 'entry')} ({format_size(size)})" if entries else "nothing"
+
+
+def _day(day: date) -> Cell:
+    return Cell(day.isoformat(), day.toordinal())
 
 
 def _number(number: int) -> Cell:

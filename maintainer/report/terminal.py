@@ -165,6 +165,7 @@ def _space(report: Report) -> Iterator[RenderableType]:
     for part, row in zip(report.space.parts, table.rows, strict=True):
         grid.add_row(Text(_block(part), style=_COLOURS[part.kind]), *map(_cell, row))
     yield grid
+    yield from titled(page.used_table(report))
 
 
 def _bar(space: Space) -> Text:
@@ -216,6 +217,8 @@ def _scopes(report: Report) -> Iterator[RenderableType]:
     if not report.indexes:
         yield Text(page.why_no_scopes(report))
         return
+    if line := page.format_scopes(report):
+        yield Text(line)
     yield from titled(page.scopes_table(report, _ROWS * 2))
     yield Text(page.SCOPES_NOTE, style="dim")
     largest = max(report.indexes, key=lambda index: index.bytes_usable)

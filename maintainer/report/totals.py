@@ -2,16 +2,22 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import date, datetime
 
 from maintainer.cacheconfig import BlobKey, Digest, IndexId
 from maintainer.model.decision import DeleteEntry, Deletion
+from maintainer.model.entry import KnownEntry
 from maintainer.model.index import index_of
 from maintainer.model.marks import Mark, State
-from maintainer.report.model import EntryTotal
+from maintainer.report.model import EntryTotal, UsedDay
 from maintainer.report.space import count_tool
 
 _Place = tuple[State, IndexId | None]
 """A state; for the newest generation of an index, also the index."""
+
+
+_DAYS = 7
+"""What was last used on so many days is counted by day: GitHub evicts what is older."""
 
 
 class EntryTotals:
@@ -20,6 +26,8 @@ class EntryTotals:
     def __init__(self) -> None:
         self._stored: dict[_Place, EntryTotal] = {}
         self._due: dict[_Place, EntryTotal] = {}
+        self._used: dict[int, tuple[int, int]] = {}
+        """Entries and bytes, by the day of their last use."""
         self.foreign: dict[str, EntryTotal] = {}
         """Entries of other tools, by the beginning of their keys."""
         self.deleted_blobs: set[Digest] = set()
@@ -37,6 +45,7 @@ class EntryTotals:
             entry = marked.entry
             place = marked.state, marked.index if marked.state is State.NEWEST else None
             _add(self._stored, place, entry.size, 1)
+            self._use(entry, 1)
             if entry.store_id in due:
                 _add(self._due, place, entry.size, 1)
             elif marked.state is State.FOREIGN:
@@ -50,6 +59,7 @@ class EntryTotals:
         state = State(entry.state)
         place = state, min(one.delete.after) if state is State.NEWEST else None
         _add(self._stored, place, -entry.size, -1)
+        self._use(entry, -1)
         _add(self._due, place, -entry.size, -1)
         if one.delete.state is State.CLOSED:
             return
@@ -59,6 +69,24 @@ class EntryTotals:
                 self.deleted_blobs.add(entry.parsed.digest)
         elif index := index_of(entry.ref, entry.parsed):
             self.deleted_generations[index] += 1
+
+    def _use(self, entry: KnownEntry, number: int) -> None:
+        day = (entry.used_at or entry.last_use_at).toordinal()
+        entries, size = self._used.get(day, (0, 0))
+        self._used[day] = entries + number, size + number * entry.size
+
+    def used_days(self, now: datetime) -> Iterator[UsedDay]:
+        """Return what exists by the day of its last use, the newest first."""
+        first = now.toordinal() - _DAYS
+        older = [0, 0]
+        for day, (entries, size) in sorted(self._used.items(), reverse=True):
+            if day >= first and entries > 0:
+                yield UsedDay(date.fromordinal(day), entries, size)
+            elif day < first:
+                older[0] += entries
+                older[1] += size
+        if older[0] > 0:
+            yield UsedDay(None, *older)
 
     def stored(self, written: Collection[IndexId]) -> Iterator[EntryTotal]:
         """Return what exists, by state; the old entry of a rewritten index is superseded."""

@@ -13,11 +13,9 @@ from maintainer.model.finding import Finding, Level, note, ok, problem
 from maintainer.report.words import format_count
 from maintainer.sanitize import loggable
 from maintainer.settings import Settings
-from maintainer.setup.workflows import CacheUse, Workflow, find_root, read_workflows
+from maintainer.setup.workflows import SCHEDULES, CacheUse, Workflow, find_root, read_workflows
 from maintainer.stores.diagnose import diagnose
 from maintainer.stores.registry import for_target
-
-_SCHEDULES = "in public repositories, GitHub stops schedules 60 days after the last commit"
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
@@ -72,7 +70,7 @@ def _workflows(workflows: Iterable[Workflow], merged: str) -> Iterator[Finding]:
     ours = [one for one in workflows if one.maintainer]
     if ours:
         names = ", ".join(one.file for one in ours)
-        yield ok("workflows", f"the cache is maintained by {names}; {_SCHEDULES}")
+        yield ok("workflows", f"the cache is maintained by {names}; {SCHEDULES}")
     else:
         yield note("workflows", "none maintains the cache", "`maintainer init` writes one")
     for workflow in workflows:

@@ -8,7 +8,7 @@ import maintainer
 from maintainer.errors import UsageError
 from maintainer.report.files import write_atomically
 from maintainer.sanitize import printable
-from maintainer.setup.workflows import CacheUse, find_root, read_workflows
+from maintainer.setup.workflows import SCHEDULES, CacheUse, find_root, read_workflows
 
 PLACE = Path(".github", "workflows", "maintain-cache.yml")
 _USES = f"{maintainer.REPOSITORY}@v0"
@@ -77,7 +77,7 @@ def format_next_steps(root: Path) -> Iterator[str]:
         yield "   No workflow here exports a cache with `cache-to: type=gha` yet."
     yield "2. Commit the workflow on the default branch: GitHub runs schedules only from there."
     yield "3. Run it once by hand with `Only report what would be done`, and read the job summary."
-    yield "   In a public repository, GitHub stops schedules 60 days after the last commit."
+    yield f"   {SCHEDULES[:1].upper()}{SCHEDULES[1:]}."
     if not maintainer.COMMIT:
         yield (
             f"   This is not a release, so the workflow names the tag v{maintainer.__version__}. "

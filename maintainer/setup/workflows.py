@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+SCHEDULES = "in public repositories, GitHub stops schedules 60 days after the last commit"
 _MAX_SIZE = 1024 * 1024
 _VALUE = r"type=(?:\$\{\{.*?\}\}|[^\s\"'\]])+"
 _KEY = re.compile(r"^(?P<indent>\s*(?:-\s+)?)cache[-_](?P<way>to|from)\s*:(?P<rest>.*)$")

@@ -370,6 +370,19 @@ class TestDiff:
             (index.scope, index.usable_before, index.usable_after) for index in diff.indexes
         ] == [("other", 2, 3)]
 
+    def test_what_dry_runs_have_only_planned_is_not_there(self, world: World) -> None:
+        for layer in ("api", "web"):
+            world.build("base", layer, scope=layer)
+            world.gc(dry_run=True, merged_scope="maintained")
+        world.gc(merged_scope="maintained")
+
+        planned, written = _compare(world, 1, 2), _compare(world, 2, 3)
+
+        assert [one.scope for one in planned.indexes] == ["web"]
+        (merge,) = (one for one in written.indexes if one.scope == "maintained")
+        assert (merge.generations_before, merge.generations_after) == (None, 1)
+        assert (merge.usable_before, merge.usable_after) == (None, 3)
+
     def test_a_run_is_no_different_from_itself(self, world: World) -> None:
         world.build("base", "api")
         world.gc()

@@ -14,7 +14,7 @@ from maintainer.graph.reports import load_report
 from maintainer.graph.trends import compare_with_previous
 from maintainer.report import IndexReport, Report
 from maintainer.report.model import Space
-from maintainer.report.page import format_changes, format_trend
+from maintainer.report.page import format_changes, format_scopes, format_trend
 from tests.integration.world import MAIN, World, a_world, blob_of
 
 PULL = "refs/pull/7/merge"
@@ -145,6 +145,25 @@ def test_the_largest_chain_is_drawn_from_the_bottom_up(world: World) -> None:
         (1, blob_of("api")),
     ]
     assert sum(row.size for row in index.chains) == index.bytes_usable
+
+
+def test_layers_that_several_images_need_are_told_apart_from_those_of_one(world: World) -> None:
+    world.build("base", "api", scope="api")
+    world.build("base", "web step", scope="web")
+
+    report = world.gc(merged_scope="maintained")
+
+    own = {index.scope: index.bytes_own for index in report.indexes}
+    sizes = {index.scope: index.bytes_usable for index in report.indexes}
+    base = sizes["api"] - own["api"]
+    assert base == sizes["web"] - own["web"] > 0
+    assert report.results.size == sizes["maintained"] == base + own["api"] + own["web"]
+    assert own["maintained"] == 0
+    (web,) = (index for index in report.indexes if index.scope == "web")
+    assert web.chains[0].needed_by in (("web",), ("api", "web"))
+    assert report.space
+    assert [day.day for day in report.space.used_days] == [world.now.date()]
+    assert format_scopes(report).startswith("Together they have 3 results that builds can use, in")
 
 
 def test_what_others_did_since_the_run_before_is_told(world: World) -> None:

@@ -41,8 +41,14 @@ def _size(blob: Digest) -> int:
     return SIZES[blob]
 
 
+def _names(blob: Digest) -> frozenset[str]:
+    return frozenset(f"{number} needs {blob}" for number in range(SIZES.get(blob, 0) // 100))
+
+
 def test_what_stands_on_something_follows_it_and_is_deeper_only_behind_a_branch() -> None:
-    rows, left = largest_chains(_config("base run api", "base run web", "tiny"), _size, 1_151)
+    rows, left = largest_chains(
+        _config("base run api", "base run web", "tiny"), _size, 1_151, _names
+    )
 
     assert [(row.depth, row.digest, row.layers, row.size, row.results) for row in rows] == [
         (0, "base", 2, 1_100, 0),
@@ -51,25 +57,29 @@ def test_what_stands_on_something_follows_it_and_is_deeper_only_behind_a_branch(
         (0, "tiny", 1, 1, 1),
     ]
     assert rows[0].share == 1_100 / 1_151
+    assert (rows[0].needed_by[0], len(rows[0].needed_by)) == ("0 needs base", 8)
+    assert [row.needed_by_omitted for row in rows] == [2, 0, 0, 0]
     assert left == 0
 
 
 def test_only_the_largest_chains_are_drawn_and_the_others_are_counted() -> None:
-    rows, left = largest_chains(_config(*(f"base step{n}" for n in range(10))), _size, 1_000)
+    rows, left = largest_chains(
+        _config(*(f"base step{n}" for n in range(10))), _size, 1_000, _names
+    )
 
     assert [row.digest for row in rows] == ["base", "step9", "step8", "step7", "step6", "step5"]
     assert left == 5
 
 
 def test_a_result_within_a_longer_chain_is_no_chain_of_its_own() -> None:
-    rows, left = largest_chains(_config("base", "base run", "base run api"), _size, 1_130)
+    rows, left = largest_chains(_config("base", "base run", "base run api"), _size, 1_130, _names)
 
     assert [(row.layers, row.results) for row in rows] == [(3, 3)]
     assert left == 0
 
 
 def test_nothing_has_no_tree() -> None:
-    assert largest_chains(CacheConfig(), _size, 0) == ((), 0)
+    assert largest_chains(CacheConfig(), _size, 0, _names) == ((), 0)
 
 
 def test_a_lost_result_is_put_down_to_the_lowest_missing_blob() -> None:
@@ -102,7 +112,7 @@ def test_every_lost_result_has_one_cause_that_is_missing(
 def test_a_tree_holds_each_layer_once_and_goes_one_branch_deeper_at_a_time(
     config: CacheConfig,
 ) -> None:
-    rows, _ = largest_chains(config, lambda _: 1, len(config.layers) or 1)
+    rows, _ = largest_chains(config, lambda _: 1, len(config.layers) or 1, _names)
 
     assert sum(row.layers for row in rows) <= len(config.layers)
     depths = [row.depth for row in rows]

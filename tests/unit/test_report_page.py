@@ -153,7 +153,7 @@ def test_four_tiles_show_distinct_things() -> None:
     tiles = page.tiles(a_report())
 
     assert [(tile.name, tile.figure, tile.note) for tile in tiles] == [
-        ("results that builds can use", "9", "4 before this run"),
+        ("results that builds can use", "9", "4 when it began"),
         ("stored", "8.0 kB", "80.0 % of 10.0 kB"),
         ("freed by this run", "90 B", "1 entry"),
         ("evicted since the last run", "10 B", "1 entry"),
@@ -177,17 +177,21 @@ def test_tiles_do_not_name_what_a_run_cannot_know() -> None:
     assert directory[3].name == "deleted by others since"
 
 
-def test_what_is_deleted_next_is_listed_by_the_time_at_which_it_is_due() -> None:
-    def kept(hours: int, state: str, size: int) -> ActionReport:
-        reason = Grace(state, AT, AT + timedelta(hours=hours, seconds=hours))
-        return make_action("keep", f"{hours}", "main", reason, Kept(), store_id=hours, size=size)
+def test_what_is_deleted_next_is_listed_by_the_day_on_which_it_is_due() -> None:
+    def kept(hours: float, state: str, size: int) -> ActionReport:
+        reason = Grace(state, AT, AT + timedelta(hours=hours))
+        return make_action("keep", f"{hours}", "main", reason, Kept(), store_id=7, size=size)
 
-    actions = (kept(30, "dangling", 5), kept(30, "dangling", 7), kept(2, "superseded", 1))
+    actions = (
+        *(kept(30, "dangling", 5), kept(30.5, "dangling", 7), kept(2, "superseded", 1)),
+        *(kept(5, "superseded", 2), kept(-9, "dangling", 3)),
+    )
     table = page.next_table(a_report(actions=actions), 10)
 
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["2026-08-01 15:00 UTC, 3 hours after this run", "superseded", "1", "1 B"],
-        ["2026-08-02 19:00 UTC, 31 hours after this run", "dangling", "2", "12 B"],
+        ["in the next run", "dangling", "1", "3 B"],
+        ["2026-08-01, from 14:00 UTC", "superseded", "2", "3 B"],
+        ["2026-08-02, from 18:00 UTC", "dangling", "2", "12 B"],
     ]
     assert page.kept_table(a_report(actions=actions), 10).rows == ()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -12,6 +13,7 @@ from maintainer.model.marks import State
 from maintainer.model.outcome import AlreadyGone, Done, Failed, Outcome, Skipped
 from maintainer.model.reason import LookedUp, Unreferenced
 from maintainer.report import EntryTotal
+from maintainer.report.model import UsedDay
 from maintainer.report.totals import EntryTotals
 from tests.snapshots import WEB, a_snapshot, blob, blob_key
 
@@ -75,6 +77,20 @@ def test_what_is_to_be_deleted_is_counted_over_all_batches() -> None:
     assert totals.deletions == 2
     assert table(totals.due([])) == {State.SUPERSEDED: (1, 10), State.DANGLING: (1, 10)}
     assert table(totals.stored([])) == table(planned().stored([]))
+
+
+def test_what_exists_is_counted_by_the_day_of_its_last_use() -> None:
+    orphan = delete(blob_key("orphan"))
+    totals = planned(orphan)
+    used_at = orphan.entry.last_use_at
+    everything = UsedDay(used_at.date(), 6, 60)
+
+    assert list(totals.used_days(used_at + timedelta(days=7))) == [everything]
+    assert list(totals.used_days(used_at + timedelta(days=8))) == [UsedDay(None, 6, 60)]
+
+    totals.sweep(Deletion(orphan, Done()), wanted=[])
+
+    assert list(totals.used_days(used_at)) == [UsedDay(used_at.date(), 5, 50)]
 
 
 def test_entries_of_other_tools_are_counted_by_tool_unless_they_are_to_be_deleted() -> None:

@@ -79,6 +79,7 @@ def render_html(
             scripts=scripts,
             tiles=page.tiles(report),
             space=page.space_table(report),
+            used=page.used_table(report),
             no_space=page.why_no_space(report),
             bar=_bar(report.space) if report.space else (),
             quota_mark=_quota_mark(report.space) if report.space else None,
@@ -94,6 +95,7 @@ def render_html(
                 page.kept_table(report, _ROWS),
             ],
             actions=page.actions_table(report, _ROWS),
+            scopes_line=page.format_scopes(report),
             scopes=page.scopes_table(report, _ROWS),
             no_scopes=page.why_no_scopes(report),
             scopes_note=page.SCOPES_NOTE,
@@ -193,6 +195,7 @@ def environment() -> Environment:
         "count": format_count,
         "digest": format_digest,
         "coded": _coded,
+        "needed_by": page.format_needed_by,
     }
     return environment
 
