@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # The first step of a release: writes the commit into the package, so that `maintainer init` can pin
-# it, and the notes of this version to notes.md. Needs GITHUB_REF_NAME, the tag, and GITHUB_SHA.
+# it, and the notes of this version to notes.md. Needs GITHUB_REF_NAME, the tag, GITHUB_SHA and
+# GITHUB_REPOSITORY.
 set -euo pipefail
 
 version="${GITHUB_REF_NAME#v}"
 module=maintainer/__init__.py
 if ! grep -qxF "__version__ = \"$version\"" "$module"; then
   echo "::error title=release::the tag is $GITHUB_REF_NAME, but $module names another version"
+  exit 1
+fi
+if ! grep -qxF "REPOSITORY = \"$GITHUB_REPOSITORY\"" "$module"; then
+  echo "::error title=release::this is $GITHUB_REPOSITORY, but $module names another repository: change it, run \`make docs\` and commit"
   exit 1
 fi
 if [[ ! "$GITHUB_SHA" =~ ^[0-9a-f]{40}$ ]]; then

@@ -12,6 +12,8 @@ from maintainer.setup.workflows import SCHEDULES, CacheUse, find_root, read_work
 
 PLACE = Path(".github", "workflows", "maintain-cache.yml")
 _USES = f"{maintainer.REPOSITORY}@v0"
+_NOBODY = "OWNER"
+"""Before somebody publishes this project, this stands for the owner."""
 _CRON = 'cron: "17 3 * * *"'
 _IMPORT = "type=gha,scope=maintained"
 
@@ -83,6 +85,8 @@ def format_next_steps(root: Path) -> Iterator[str]:
             f"   This is not a release, so the workflow names the tag v{maintainer.__version__}. "
             "Pin it to the commit that you have reviewed."
         )
+    if maintainer.REPOSITORY.startswith(f"{_NOBODY}/"):
+        yield f"   {_NOBODY} stands for the account that this Action will be published by."
 
 
 def _imports(exports: list[CacheUse]) -> list[str]:

@@ -20,7 +20,7 @@ _PARTS = ("maintainer", "migrations", "examples", "config", "docs")
 _RUN = re.compile(r"^ +run: (.+)$", re.MULTILINE)
 _GH = """#!/usr/bin/env bash
 echo "$@" >> "$RECORD"
-[[ "$*" != "api repos/octo/maintainer/git/refs/tags/v0" ]]
+[[ "$*" != "api repos/"*"/git/refs/tags/v0" ]]
 """
 
 
@@ -46,7 +46,9 @@ def _steps() -> list[str]:
     return [step for step in _RUN.findall(text) if step != "make test" and "login" not in step]
 
 
-def _run(checkout: Path, step: str, tag: str) -> subprocess.CompletedProcess[str]:
+def _run(
+    checkout: Path, step: str, tag: str, repository: str = maintainer.REPOSITORY
+) -> subprocess.CompletedProcess[str]:
     installed = sys.prefix
     return subprocess.run(
         [
@@ -59,7 +61,7 @@ def _run(checkout: Path, step: str, tag: str) -> subprocess.CompletedProcess[str
             "PATH": f"{checkout.parent}{os.pathsep}{os.environ['PATH']}",
             "GH_TOKEN": "none",
             "GITHUB_REF_NAME": tag,
-            "GITHUB_REPOSITORY": "octo/maintainer",
+            "GITHUB_REPOSITORY": repository,
             "GITHUB_SHA": _COMMIT,
             "RECORD": str(checkout.parent / "record"),
             "SOURCE_DATE_EPOCH": "1700000000",
@@ -97,7 +99,8 @@ def test_every_step_of_a_release_does_its_part(checkout: Path) -> None:
     assert f"release create v{_VERSION} --verify-tag" in record
     assert f"dist/{wheel.name}" in record
     assert record.endswith(
-        f"api --method POST repos/octo/maintainer/git/refs -f ref=refs/tags/v0 -f sha={_COMMIT}\n"
+        f"api --method POST repos/{maintainer.REPOSITORY}/git/refs -f ref=refs/tags/v0 "
+        f"-f sha={_COMMIT}\n"
     )
 
 
@@ -107,6 +110,13 @@ def test_a_tag_that_is_not_the_version_ends_the_release(checkout: Path) -> None:
     assert ran.returncode == 1
     assert "::error title=release::the tag is v9.9.9" in ran.stdout
     assert 'COMMIT = ""\n' in (checkout / "maintainer" / "__init__.py").read_text()
+
+
+def test_a_release_in_a_repository_that_it_does_not_name_ends(checkout: Path) -> None:
+    ran = _run(checkout, _steps()[0], f"v{_VERSION}", "octo/fork")
+
+    assert ran.returncode == 1
+    assert "this is octo/fork, but maintainer/__init__.py names another repository" in ran.stdout
 
 
 def test_the_owner_is_named_in_one_place() -> None:
