@@ -89,4 +89,4 @@ lock: $(VENV)/.runs ## lock the newest versions that pyproject.toml allows
 	echo zensical | $(LOCK) --upgrade - -o config/site/requirements.txt
 
 clean: ## remove the files that the targets above made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage dist build
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage dist bundle build

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The Action's own first step: installs this checkout and its locked dependencies into a separate
-# environment. Needs PYTHON, RUNNER_TEMP and GITHUB_ACTION_PATH.
+# The Action's own first step: unpacks what a release has added for this machine, or else installs
+# this checkout and its locked dependencies into a separate environment. Needs PYTHON, RUNNER_TEMP and
+# GITHUB_ACTION_PATH.
 set -euo pipefail
 unset PYTHONPATH PYTHONHOME # these are for the job's own Python
 unset PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_CONSTRAINT PIP_REQUIREMENT PIP_DRY_RUN PIP_REQUIRE_VIRTUALENV
@@ -13,6 +14,20 @@ home="$RUNNER_TEMP/maintainer"
 installed="$home/installed" # contains the path that was installed
 if [ -e "$installed" ] && [ "$(cat "$installed")" = "$GITHUB_ACTION_PATH" ]; then
   exit 0 # an earlier step of this job has installed it
+fi
+
+machine="$("$PYTHON" -I -c 'import platform, sys, sysconfig
+print(sys.implementation.cache_tag, sysconfig.get_platform(), platform.libc_ver()[0], sep="-")')"
+bundle="$GITHUB_ACTION_PATH/config/action/bundle/$machine.tar.gz"
+if [ -f "$bundle" ]; then
+  rm -rf "$home"
+  mkdir -p "$home/bundle" "$home/venv/bin"
+  tar -xzf "$bundle" -C "$home/bundle"
+  printf '#!/usr/bin/env bash\nexec %q -I %q "$@"\n' "$PYTHON" "$home/bundle/start.py" \
+    >"$home/venv/bin/maintainer"
+  chmod +x "$home/venv/bin/maintainer"
+  printf '%s' "$GITHUB_ACTION_PATH" >"$installed"
+  exit 0
 fi
 
 "$PYTHON" -m venv --clear --without-pip "$home/venv"

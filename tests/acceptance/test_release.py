@@ -1,5 +1,8 @@
 """What release.yml runs itself, on this machine: the notes, the builds, the release and the tag."""
 
+import base64
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -20,8 +23,11 @@ _PARTS = ("maintainer", "migrations", "examples", "config", "docs")
 _RUN = re.compile(r"^ +run: (.+)$", re.MULTILINE)
 _GH = """#!/usr/bin/env bash
 echo "$@" >> "$RECORD"
+[[ "$*" == *"--input -"* ]] && cat >> "$RECORD.sent" && echo >> "$RECORD.sent"
+[[ "$*" == *"--jq"* ]] && echo "$*" | sha1sum | cut -d " " -f 1
 [[ "$*" != "api repos/"*"/git/refs/tags/v0" ]]
 """
+_BUNDLE = "bundle/cpython-311-linux-x86_64-glibc.tar.gz"
 
 
 @pytest.fixture
@@ -42,12 +48,13 @@ def checkout(tmp_path: Path) -> Path:
 
 def _steps() -> list[str]:
     text = (ROOT / ".github" / "workflows" / "release.yml").read_text()
-    # The tests are this one; and nobody logs in here.
-    return [step for step in _RUN.findall(text) if step != "make test" and "login" not in step]
+    # The tests are this one, nobody logs in here, and another test builds the archive.
+    elsewhere = ("make test", "login", "bundle.sh")
+    return [step for step in _RUN.findall(text) if not any(name in step for name in elsewhere)]
 
 
 def _run(
-    checkout: Path, step: str, tag: str, repository: str = maintainer.REPOSITORY
+    checkout: Path, step: str, tag: str, repository: str = maintainer.REPOSITORY, **more: str
 ) -> subprocess.CompletedProcess[str]:
     installed = sys.prefix
     return subprocess.run(
@@ -65,7 +72,8 @@ def _run(
             "GITHUB_SHA": _COMMIT,
             "RECORD": str(checkout.parent / "record"),
             "SOURCE_DATE_EPOCH": "1700000000",
-        },
+        }
+        | more,
         capture_output=True,
         text=True,
         check=False,
@@ -74,6 +82,8 @@ def _run(
 
 
 def test_every_step_of_a_release_does_its_part(checkout: Path) -> None:
+    (checkout / "bundle").mkdir()
+    (checkout / _BUNDLE).write_bytes(b"all of it")
     for step in _steps():
         ran = _run(checkout, step, f"v{_VERSION}")
         assert ran.returncode == 0, step + ran.stdout + ran.stderr
@@ -98,10 +108,63 @@ def test_every_step_of_a_release_does_its_part(checkout: Path) -> None:
     record = (checkout.parent / "record").read_text()
     assert f"release create v{_VERSION} --verify-tag" in record
     assert f"dist/{wheel.name}" in record
-    assert record.endswith(
-        f"api --method POST repos/{maintainer.REPOSITORY}/git/refs -f ref=refs/tags/v0 "
-        f"-f sha={_COMMIT}\n"
+    _check_the_tag(checkout, record)
+
+
+def _check_the_tag(checkout: Path, record: str) -> None:
+    """Check that the tag is moved to a commit that adds the archive to the released one."""
+    git = f"repos/{maintainer.REPOSITORY}/git"
+    create = f"api --method POST {git}/%s --input - --jq .sha"
+    blob, tree, commit = (
+        hashlib.sha1(f"{create % what}\n".encode(), usedforsecurity=False).hexdigest()
+        for what in ("blobs", "trees", "commits")
     )
+    assert record.endswith(f"api --method POST {git}/refs -f ref=refs/tags/v0 -f sha={commit}\n")
+    sent = (checkout.parent / "record.sent").read_text().splitlines()
+    content, files, made = map(json.loads, sent)
+    assert base64.b64decode(content["content"]) == b"all of it"
+    (file,) = files["tree"]
+    assert (file["path"], file["sha"]) == (f"config/action/{_BUNDLE}", blob)
+    assert (made["tree"], made["parents"]) == (tree, [_COMMIT])
+
+
+@pytest.mark.soak
+def test_the_archive_for_the_action_runs_without_being_installed(
+    checkout: Path, tmp_path: Path
+) -> None:
+    for step in ("make dist", "config/release/bundle.sh"):
+        ran = _run(checkout, step, f"v{_VERSION}", PYTHON=sys.executable)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    (archive,) = (checkout / "bundle").iterdir()
+    if sys.version_info[:2] == (3, 11):
+        assert archive.name == Path(_BUNDLE).name
+    place = checkout / "config" / "action"
+    archive.parent.rename(place / "bundle")
+    runner = tmp_path / "a runner's folder"
+    runner.mkdir()
+
+    ran = _run(
+        checkout,
+        'config/action/install.sh && "$RUNNER_TEMP/maintainer/venv/bin/maintainer" demo',
+        f"v{_VERSION}",
+        PYTHON=sys.executable,
+        PIP_NO_INDEX="1",
+        UV_OFFLINE="1",
+        RUNNER_TEMP=str(runner),
+        GITHUB_ACTION_PATH=str(checkout),
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "5. Today. " in ran.stdout
+    assert not (runner / "maintainer" / "venv" / "bin" / "python").exists()
+
+
+def test_the_archive_is_for_the_python_that_the_action_runs_by_default() -> None:
+    job = (ROOT / ".github" / "workflows" / "release.yml").read_text().partition("\n  bundle:\n")[2]
+    found = re.search(r'python-version: "(.+)"', job)
+    action = (ROOT / "action.yml").read_text()
+    assert found
+    assert f'it, 3.11 or newer.\n    default: "{found[1]}"\n' in action
 
 
 def test_a_tag_that_is_not_the_version_ends_the_release(checkout: Path) -> None:
