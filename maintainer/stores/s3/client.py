@@ -17,7 +17,7 @@ from maintainer.model.doubt import Cause
 from maintainer.model.reason import BlobsExpire, StoreNote, UploadsLeft, VersionsKept
 from maintainer.sanitize import printable
 from maintainer.stores.layout import Layout
-from maintainer.stores.objects import Object
+from maintainer.stores.object_requests import Object
 from maintainer.stores.requests import RequestLog
 from maintainer.stores.s3.address import Address
 

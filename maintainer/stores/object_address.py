@@ -1,0 +1,97 @@
+"""`KIND://HOST/PATH?NAME=VALUE&…`: how people write where a cache in an object storage is. Pure."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+
+from maintainer.errors import UsageError
+from maintainer.sanitize import is_unicode, printable
+from maintainer.settings import parse_duration
+
+_REPEATED = "manifests_prefix"
+_LONGEST = timedelta(days=366)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What was written."""
+
+    host: str
+    path: str
+    """Without the slash that it begins with."""
+    values: Mapping[str, Sequence[str]]
+
+    def one(self, name: str, default: str = "") -> str:
+        """Return a value that is given at most once."""
+        return self.values.get(name, (default,))[0]
+
+    def manifests(self, default: str) -> tuple[str, ...]:
+        """Return all prefixes of manifests, the first one first."""
+        return tuple(dict.fromkeys(self.values.get(_REPEATED, (default,))))
+
+    def url(self, name: str, example: str) -> str | None:
+        """Return the URL of a service."""
+        text = self.one(name)
+        if not text:
+            return None
+        parts = urlsplit(text)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise wrong(f"{name} must be a URL such as {example}, without a user")
+        return text.rstrip("/")
+
+    def flag(self, name: str) -> bool:
+        """Return whether something is on."""
+        text = self.one(name, "false").lower()
+        if text not in ("true", "false", "1", "0"):
+            raise wrong(f"{name} must be true or false")
+        return text in ("true", "1")
+
+    def duration(self, name: str, default: str) -> timedelta:
+        """Return a time."""
+        try:
+            read = parse_duration(self.one(name, default))
+        except ValueError as error:
+            raise wrong(f"{name} {error}") from None
+        if not isinstance(read, timedelta) or read > _LONGEST:
+            raise wrong(f"{name} is too long")
+        return read
+
+
+def take_apart(text: str, known: Collection[str], form: str, credentials: str) -> Given:
+    """Take a setting `store` apart. Raises UsageError, which says whose credentials are used."""
+    parts = urlsplit(text)
+    if not parts.netloc or "@" in parts.netloc or parts.fragment:
+        raise wrong(f"must be {form}; credentials are those of {credentials}, never a part of it")
+    try:
+        values = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise wrong("what follows the question mark must be NAME=VALUE&NAME=VALUE") from None
+    for name, given in values.items():
+        if name not in known:
+            raise wrong(f"{printable(name)} is unknown; use {', '.join(sorted(known))}")
+        if name != _REPEATED and len(given) > 1:
+            raise wrong(f"{name} is given {len(given)} times")
+    path = unquote(parts.path).removeprefix("/")
+    if not all(map(is_unicode, (path, *(one for given in values.values() for one in given)))):
+        raise wrong("must be UTF-8")
+    return Given(parts.netloc, path, values)
+
+
+def refuse_overlap(blobs: str, manifests: Collection[str]) -> None:
+    """Raise UsageError if blobs could pass for manifests."""
+    if any(one.startswith(blobs) or blobs.startswith(one) for one in manifests):
+        raise wrong("neither of blobs_prefix and manifests_prefix may begin with the other")
+
+
+def write_address(
+    kind: str, host: str, path: str, values: Collection[tuple[str, str | None]]
+) -> str:
+    """Return such a setting, without the values that are empty."""
+    query = urlencode([pair for pair in values if pair[1]], safe=":/")
+    return f"{kind}://{host}/{quote(path)}" + (f"?{query}" if query else "")
+
+
+def wrong(problem: str) -> UsageError:
+    """Return the error."""
+    return UsageError(f"setting store: {problem}")

@@ -1,0 +1,136 @@
+"""The indexes of a cache in an object storage: one object for each name.
+
+An index is written only if it is still the one that was read.
+"""
+
+import logging
+import secrets
+
+from maintainer.cacheconfig import NO_REF, IndexId, encode, with_sink
+from maintainer.errors import StoreError
+from maintainer.model import reason as reasons
+from maintainer.model.decision import Keep
+from maintainer.model.index import ReadGeneration
+from maintainer.sanitize import printable
+from maintainer.stores.base import Change, Conflict, Refused, Swapped, SwapResult
+from maintainer.stores.decoding import read_content
+from maintainer.stores.layout import Layout
+from maintainer.stores.object_requests import Object, Objects
+
+log = logging.getLogger(__name__)
+
+NUMBER = 1
+"""A name has one index at a time, and keeps no count of them."""
+
+
+class Indexes:
+    """The indexes, as a run has seen and written them."""
+
+    def __init__(self, objects: Objects, layout: Layout, *, max_size: int) -> None:
+        self.known: dict[str, Object] = {}
+        """The indexes that the run has read or written, by key."""
+        self.ignored: dict[str, Keep] = {}
+        """What is stored among the indexes and is none, by key."""
+        self._objects = objects
+        self._layout = layout
+        self._limit = max_size
+        self._keys: dict[IndexId, str] = {}
+        self._is_conditional: bool | None = None
+
+    async def list(self) -> dict[str, Object]:
+        """List what may be an index, by key."""
+        found: dict[str, Object] = {}
+        for prefix in self._layout.manifests:
+            async for page in self._objects.list(prefix):
+                found |= {one.key: one for one in page if self._may_be_index(one, prefix)}
+        names = {self._layout.index_of(key): key for key in found}
+        if len(names) < len(found):
+            twice = min(found.keys() - names.values())
+            raise StoreError(f"{printable(twice)} has the same name as another index: rename it")
+        self._keys = names
+        return found
+
+    def _may_be_index(self, one: Object, prefix: str) -> bool:
+        """Whether it is neither a blob nor an empty object, which consoles show as a folder."""
+        is_folder = one.key == prefix and not one.size
+        return not is_folder and self._layout.digest_of(one.key) is None
+
+    async def read(self, key: str) -> ReadGeneration | None:
+        """Read an index; None if it is gone, or is no index at all."""
+        found = await self._objects.get(key, limit=self._limit)
+        if found is None:
+            return None
+        seen, content = found
+        if not content.lstrip().startswith(_BEGINNINGS):
+            # Writes are atomic, so this is not half of an index: somebody keeps it here.
+            self.ignored[key] = Keep(printable(key), NO_REF, reasons.Unrecognized())
+            self.known.pop(key, None)
+            return None
+        index = self._layout.index_of(key)
+        return read_content(index, NUMBER, content, seen.modified_at, location=seen.tag)
+
+    async def swap(self, change: Change) -> SwapResult:
+        """Write an index over the one that was read."""
+        key = self._keys.get(change.index, self._layout.manifests[0] + change.index.scope)
+        content = encode(with_sink(change.content, change.sink))
+        if await self._put(key, content, over=tag_of(self.known.get(key))):
+            return await self._read_back(change, key, content)
+        found = await self._objects.get(key, limit=self._limit)
+        if found is None:
+            self.known.pop(key, None)
+            return Refused(reason=reasons.ManifestGone(f"{printable(key)} was deleted"))
+        seen, other = found
+        self.known[key] = seen
+        return Conflict(
+            read_content(change.index, NUMBER, other, seen.modified_at, location=seen.tag)
+        )
+
+    async def _put(self, key: str, content: bytes, *, over: str | None) -> bool:
+        """Write an index if nobody else has; the check is ours if the service makes none."""
+        if await self._has_conditions():
+            return await self._objects.put(key, content, over=over)
+        if tag_of(await self._objects.look(key)) != over:
+            return False
+        await self._objects.overwrite(key, content)
+        return True
+
+    async def _read_back(self, change: Change, key: str, content: bytes) -> SwapResult:
+        found = await self._objects.get(key, limit=max(len(content), self._limit))
+        if found is None or found[1] != content:
+            return Refused(reason=reasons.Exported())
+        seen = self.known[key] = found[0]
+        written = read_content(change.index, NUMBER, content, seen.modified_at, location=seen.tag)
+        return Swapped(written, (len(content),))
+
+    async def _has_conditions(self) -> bool:
+        """Whether the service keeps to conditions of writes; some ignore them without a word."""
+        if self._is_conditional is None:
+            key = f"{self._layout.prefix}.maintainer-probe-{secrets.token_hex(8)}"
+            try:
+                self._is_conditional = (
+                    await self._objects.put(key, b"1", over=None)
+                    and not await self._objects.put(key, b"2", over=None)
+                    and not await self._objects.put(key, b"3", over=_NO_TAG)
+                    and await self._objects.put(
+                        key, b"4", over=tag_of(await self._objects.look(key)) or _NO_TAG
+                    )
+                )
+            finally:
+                await self._objects.delete([key])
+            if not self._is_conditional:
+                log.warning(
+                    "%s ignores conditions of writes: a build that exports to a name in the moment "
+                    "in which it is written loses its export",
+                    self._layout.name,
+                )
+        return self._is_conditional
+
+
+_BEGINNINGS = (b"{", b"[")
+"""The first characters of JSON; an index of BuildKit is some, even if it was spoiled."""
+_NO_TAG = '"00000000000000000000000000000000"'
+
+
+def tag_of(one: Object | None) -> str | None:
+    """Return the tag of an object, if there is one."""
+    return one.tag if one else None

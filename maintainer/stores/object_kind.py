@@ -1,0 +1,91 @@
+"""Kinds of object storages; what they work with is imported when one is opened."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from maintainer.errors import UsageError
+from maintainer.settings import Settings, TargetSettings
+from maintainer.stores.kind import StoreKind
+from maintainer.stores.layout import Layout
+
+if TYPE_CHECKING:
+    from maintainer.stores.object_requests import Objects
+    from maintainer.stores.objects import ObjectStore
+
+
+class Address(Protocol):
+    """Where a cache is."""
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The place of its blobs: two caches must not share it."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where it keeps what."""
+
+
+_A = TypeVar("_A", bound=Address)
+
+Open = Callable[[_A], "AbstractAsyncContextManager[Objects]"]
+"""Connects to the storage of a cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectKind(Generic[_A]):
+    """What is different about one kind."""
+
+    name: str
+    form: str
+    read: Callable[[str], _A]
+    """Reads the setting `store`; raises UsageError."""
+    load: Callable[[], Open[_A]]
+    """Imports what it works with."""
+
+    @property
+    def store_kind(self) -> StoreKind:
+        """The declaration."""
+        return StoreKind(
+            self.name,
+            form=self.form,
+            has_place=True,
+            connect=self._connect,
+            can_be_opened_early=True,
+            blobs_of=lambda store: self.read(store).identity,
+        )
+
+    def _connect(self, settings: Settings, target: TargetSettings | None) -> "_Connection[_A]":
+        del target
+        return _Connection(self, self.read(settings.store), settings.max_index_size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection(Generic[_A]):
+    """The location of a cache."""
+
+    kind: ObjectKind[_A]
+    address: _A
+    max_index_size: int
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The place of its blobs."""
+        return self.address.identity
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["ObjectStore"]:
+        """Connect to the storage."""
+        layout, extra = self.address.layout, self.kind.name
+        try:
+            connect = self.kind.load()
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"a bucket needs the extra {extra} ({error.name} is missing): install "
+                f"maintainer[{extra}], such as by pip install '.[{extra}]'"
+            ) from None
+        from maintainer.stores.objects import ObjectStore  # noqa: PLC0415
+
+        async with connect(self.address) as objects:
+            yield ObjectStore(objects, layout, max_index_size=self.max_index_size)

@@ -1,0 +1,59 @@
+"""The requests to an object storage: what differs between services."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from maintainer.model.reason import StoreNote
+from maintainer.stores.layout import Layout
+from maintainer.stores.requests import RequestLog
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An object, as a list or a look-up shows it."""
+
+    key: str
+    size: int
+    """Bytes."""
+    modified_at: datetime
+    tag: str
+    """Of its content: another content has another one."""
+    answered_at: datetime | None = None
+    """The time of the service's clock at a look-up, if it reports that."""
+
+
+class Objects(Protocol):
+    """The requests to one bucket. Each may raise StoreError."""
+
+    @property
+    def requests(self) -> RequestLog:
+        """The requests so far."""
+
+    def list(self, prefix: str) -> AsyncIterator[Sequence[Object]]:
+        """List the objects whose keys begin like this, some at a time."""
+
+    async def look(self, key: str) -> Object | None:
+        """Look an object up; None if there is none."""
+
+    async def get(self, key: str, *, limit: int) -> tuple[Object, bytes] | None:
+        """Read an object of at most so many bytes; None if there is none.
+
+        Raises UnreadableError if it is larger.
+        """
+
+    async def put(self, key: str, content: bytes, *, over: str | None) -> bool:
+        """Write an object over the one with this tag, or where there is none.
+
+        Return False if there is something else. A service may ignore that condition.
+        """
+
+    async def overwrite(self, key: str, content: bytes) -> None:
+        """Write an object, whatever is there."""
+
+    async def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Delete objects; return what went wrong, by key."""
+
+    async def notes(self, layout: Layout, now: datetime) -> tuple[StoreNote, ...]:
+        """Return what the owner should change at the bucket; nothing if it may not be read."""

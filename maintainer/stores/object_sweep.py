@@ -1,0 +1,110 @@
+"""Deletes blobs in an object storage, some at a time.
+
+A blob is deleted only if nobody has written it for `Layout.least_grace`, and if neither it nor an
+index has changed in a way that needs it, as looked up directly before.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import anyio
+
+from maintainer.cacheconfig import Digest
+from maintainer.concurrency import for_each
+from maintainer.errors import ChangedError, StoreError
+from maintainer.model.entry import KnownEntry
+from maintainer.sanitize import printable
+from maintainer.stores.layout import Layout
+from maintainer.stores.object_indexes import Indexes, tag_of
+from maintainer.stores.object_requests import Object, Objects
+
+BATCH = 100
+"""How many blobs are looked up again before they are deleted by one request."""
+
+
+class _Deletion:
+    """A blob to delete, and the result."""
+
+    def __init__(self, entry: KnownEntry) -> None:
+        self.entry = entry
+        self.found = False
+        self.error: StoreError | None = None
+        self.is_done = False
+
+
+class Deletions:
+    """The deletions of a run."""
+
+    def __init__(self, objects: Objects, layout: Layout, indexes: Indexes) -> None:
+        self.clock: Callable[[], datetime] | None = None
+        self._objects = objects
+        self._layout = layout
+        self._indexes = indexes
+        self._met: dict[str, str] = {}
+        """The indexes that builds have written since, and the run has not merged in: tags, by key.
+        """
+        self._protected: set[Digest] = set()
+        """The blobs that they reference."""
+        self._pending: list[_Deletion] = []
+        self._deleting = anyio.Lock()
+
+    async def delete(self, entry: KnownEntry) -> bool:
+        """Delete a blob together with those that wait, if no build needs them by now."""
+        deletion = _Deletion(entry)
+        self._pending.append(deletion)
+        async with self._deleting:
+            if not deletion.is_done:
+                batch, self._pending = self._pending, []
+                await self._delete(batch)
+        if deletion.error:
+            raise deletion.error
+        return deletion.found
+
+    async def _delete(self, batch: Sequence[_Deletion]) -> None:
+        try:
+            await self._look_again()
+            await for_each(self._check, batch)
+            keys = [one.entry.key for one in batch if one.found and not one.error]
+            problems = await self._objects.delete(keys) if keys else {}
+            for one in batch:
+                if problem := problems.get(one.entry.key):
+                    one.error = StoreError(problem)
+        except StoreError as error:
+            for one in batch:
+                one.error = one.error or error
+        finally:
+            for one in batch:
+                one.is_done = True
+
+    async def _look_again(self) -> None:
+        """Read the indexes that builds have written since the run read or wrote them."""
+        for key, seen in (await self._indexes.list()).items():
+            if seen.tag in (tag_of(self._indexes.known.get(key)), self._met.get(key)):
+                continue
+            found = await self._indexes.read(key)
+            if found is None:
+                continue
+            if found.config is None:
+                raise ChangedError(f"a build has written {printable(key)}, which cannot be read")
+            self._protected |= found.config.blobs
+            self._met[key] = found.location or ""
+
+    async def _check(self, deletion: _Deletion) -> None:
+        """Look a blob up, directly before it is deleted."""
+        entry = deletion.entry
+        digest = self._layout.digest_of(entry.key)
+        seen = await self._objects.look(entry.key)
+        if seen is None:
+            return
+        deletion.found = True
+        if (seen.modified_at, seen.size) != (entry.created_at, entry.size):
+            deletion.error = ChangedError("a build has used it since the run began")
+        elif digest in self._protected:
+            deletion.error = ChangedError("a build has exported since, and needs it")
+        elif self._age(seen) < self._layout.least_grace:
+            deletion.error = ChangedError("a build may have found it before it exports")
+
+    def _age(self, seen: Object) -> timedelta:
+        """Return how old an object is, by our clock or that of the service: the earlier one."""
+        clocks = (self.clock and self.clock(), seen.answered_at)
+        return min((now for now in clocks if now), default=seen.modified_at) - seen.modified_at
