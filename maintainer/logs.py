@@ -21,6 +21,8 @@ _LOUD = {
     "httpx2": logging.WARNING,
     # The headers of each answer, at DEBUG: a redirect's Location is a signed URL too.
     "httpcore2": logging.WARNING,
+    # Each source of credentials that is not configured, at WARNING; the error says it in one line.
+    "azure": logging.ERROR,
     # Each retry, at WARNING: the store logs it itself, with its context.
     "stamina": logging.ERROR,
     # Starts, stops, and disconnected clients.

@@ -356,7 +356,7 @@ class TargetSettings(BaseModel):
     )
     store: _Store = Field(
         default=_DEFAULT_STORE,
-        description="or a directory instead of a repository: local:DIR; or a bucket: s3://…",
+        description="or a directory instead of a repository: local:DIR; or a bucket: s3://… or azblob://…",
     )
     merged_tag: _Scope | None = Field(
         default=None, description="overrides the `merged_tag` of all targets"
@@ -434,8 +434,9 @@ class Settings(BaseSettings):
     store: _Store = Field(
         default=_DEFAULT_STORE,
         description="the location of the cache: github (as in the environment), local:DIR, a "
-        "directory that BuildKit exports to with type=local, or s3://BUCKET/PREFIX?region=REGION, "
-        "a bucket that it exports to with type=s3",
+        "directory that BuildKit exports to with type=local, s3://BUCKET/PREFIX?region=REGION, a "
+        "bucket that it exports to with type=s3, or azblob://ACCOUNT/CONTAINER/PREFIX, a "
+        "container that it exports to with type=azblob",
     )
     merged_tag: _Scope = Field(
         default="maintained",

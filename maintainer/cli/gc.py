@@ -60,7 +60,8 @@ def gc(
         str | None,
         typer.Option(
             help="Where the cache is: github, as the environment says; local:DIR, a directory that "
-            "BuildKit exports to with type=local; or s3://BUCKET/PREFIX, a bucket. "
+            "BuildKit exports to with type=local; s3://BUCKET/PREFIX, a bucket; or "
+            "azblob://ACCOUNT/CONTAINER/PREFIX, a container. "
             "[default: github]",
             metavar="STORE",
             rich_help_panel=WHERE,

@@ -714,7 +714,19 @@ class UploadsLeft(Base, frozen=True):
     """The age from which they count."""
 
 
-StoreNote = VersionsKept | BlobsExpire | UploadsLeft
+class DeletedKept(Base, frozen=True):
+    """The store keeps what is deleted for a while, so a deletion frees nothing at once."""
+
+    days: int
+
+
+class BlobsArchived(Base, frozen=True):
+    """Blobs that builds find and cannot download."""
+
+    blobs: int
+
+
+StoreNote = VersionsKept | BlobsExpire | UploadsLeft | DeletedKept | BlobsArchived
 """What the owner of a store should change there: it lasts, whatever runs do."""
 
 
@@ -762,6 +774,8 @@ Note = (
     | VersionsKept
     | BlobsExpire
     | UploadsLeft
+    | DeletedKept
+    | BlobsArchived
     | SweepUnchecked
     | Unfinished
 )

@@ -628,6 +628,21 @@ def _(reason: reasons.UploadsLeft) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.DeletedKept) -> str:
+    days = format_count(reason.days, "day")
+    return f"the store keeps what is deleted for {days}, so deletions free nothing until then"
+
+
+@format_reason.register
+def _(reason: reasons.BlobsArchived) -> str:
+    blobs = format_count(reason.blobs, "blob")
+    return (
+        f"{blobs} in the archive tier cannot be downloaded: a build fails that finds one of them "
+        "stored and needs it"
+    )
+
+
+@format_reason.register
 def _(reason: reasons.SweepUnchecked) -> str:
     return "it could not be checked whether builds reference what was deleted: " + reason.problem
 

@@ -7,8 +7,10 @@ from datetime import timedelta
 from maintainer.model.marks import State
 from maintainer.model.outcome import Planned
 from maintainer.model.reason import (
+    BlobsArchived,
     BlobsExpire,
     ClosedRefsUnknown,
+    DeletedKept,
     Note,
     ProtectedExceedsLimit,
     QuotaUnknown,
@@ -202,7 +204,11 @@ def _left_over(report: Report) -> Verdict | None:
 
 def _advised(report: Report) -> Verdict | None:
     """Return what the owner of the store should change there: it matters least."""
-    notes = [note for note in report.notes if isinstance(note.reason, StoreNote)]
+    notes = [
+        note
+        for note in report.notes
+        if isinstance(note.reason, StoreNote) and not isinstance(note.reason, DeletedKept)
+    ]
     if not notes:
         return None
     sentence = f"{notes[0].sentence[0].upper()}{notes[0].sentence[1:]}."
@@ -215,6 +221,8 @@ def _how_to_change_the_store(note: Note) -> str:
             return "Add a rule that deletes versions a day after they were replaced or deleted."
         case BlobsExpire():
             return "Remove the rule: runs delete the blobs that no index references."
+        case BlobsArchived():
+            return "Delete these blobs, or rehydrate them, and remove the rule that archives them."
         case _:
             return "Add a rule that ends unfinished uploads after a week."
 

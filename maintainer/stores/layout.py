@@ -20,7 +20,11 @@ class Layout:
     manifests: tuple[str, ...]
     """The beginnings of the keys of all indexes that reference these blobs."""
     least_grace: timedelta = timedelta(0)
-    """How long a build may rely on a blob that it found stored, and did not write."""
+    """How long a build may rely on a blob that was written before."""
+    noun: str = "bucket"
+    """What people call the storage."""
+    touches: bool = True
+    """Whether an export writes old blobs anew that it finds; otherwise their age shows no use."""
 
     def index_of(self, key: str) -> IndexId:
         """Return the index with this key: under the first prefix, only the rest is its name."""

@@ -35,9 +35,8 @@ class Given:
         text = self.one(name)
         if not text:
             return None
-        parts = urlsplit(text)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise wrong(f"{name} must be a URL such as {example}, without a user")
+        if not _is_plain_url(text):
+            raise wrong(f"{name} must be a URL such as {example}, without a user or a query")
         return text.rstrip("/")
 
     def flag(self, name: str) -> bool:
@@ -58,13 +57,33 @@ class Given:
         return read
 
 
+def _is_plain_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return is_url and not ("@" in parts.netloc or parts.query or parts.fragment)
+
+
 def take_apart(text: str, known: Collection[str], form: str, credentials: str) -> Given:
     """Take a setting `store` apart. Raises UsageError, which says whose credentials are used."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise wrong(f"must be {form}") from None
     if not parts.netloc or "@" in parts.netloc or parts.fragment:
         raise wrong(f"must be {form}; credentials are those of {credentials}, never a part of it")
     try:
-        values = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        path = unquote(parts.path, errors="strict").removeprefix("/")
+        values = parse_qs(
+            parts.query,
+            keep_blank_values=True,
+            strict_parsing=bool(parts.query),
+            errors="strict",
+        )
+    except UnicodeDecodeError:
+        raise wrong("must be UTF-8") from None
     except ValueError:
         raise wrong("what follows the question mark must be NAME=VALUE&NAME=VALUE") from None
     for name, given in values.items():
@@ -72,7 +91,6 @@ def take_apart(text: str, known: Collection[str], form: str, credentials: str) -
             raise wrong(f"{printable(name)} is unknown; use {', '.join(sorted(known))}")
         if name != _REPEATED and len(given) > 1:
             raise wrong(f"{name} is given {len(given)} times")
-    path = unquote(parts.path).removeprefix("/")
     if not all(map(is_unicode, (path, *(one for given in values.values() for one in given)))):
         raise wrong("must be UTF-8")
     return Given(parts.netloc, path, values)

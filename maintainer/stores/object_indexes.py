@@ -116,7 +116,7 @@ class Indexes:
                     )
                 )
             finally:
-                await self._objects.delete([key])
+                await self._objects.delete({key: None})
             if not self._is_conditional:
                 log.warning(
                     "%s ignores conditions of writes: a build that exports to a name in the moment "

@@ -38,6 +38,8 @@ class ObjectKind(Generic[_A]):
     """What is different about one kind."""
 
     name: str
+    extra: str
+    """The optional dependencies."""
     form: str
     read: Callable[[str], _A]
     """Reads the setting `store`; raises UsageError."""
@@ -77,12 +79,12 @@ class _Connection(Generic[_A]):
     @asynccontextmanager
     async def open(self) -> AsyncIterator["ObjectStore"]:
         """Connect to the storage."""
-        layout, extra = self.address.layout, self.kind.name
+        layout, extra = self.address.layout, self.kind.extra
         try:
             connect = self.kind.load()
         except ModuleNotFoundError as error:
             raise UsageError(
-                f"a bucket needs the extra {extra} ({error.name} is missing): install "
+                f"a {layout.noun} needs the extra {extra} ({error.name} is missing): install "
                 f"maintainer[{extra}], such as by pip install '.[{extra}]'"
             ) from None
         from maintainer.stores.objects import ObjectStore  # noqa: PLC0415

@@ -3,9 +3,12 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 
+from maintainer.errors import StoreError
 from maintainer.model.reason import StoreNote
+from maintainer.sanitize import printable
 from maintainer.stores.layout import Layout
 from maintainer.stores.requests import RequestLog
 
@@ -22,6 +25,8 @@ class Object:
     """Of its content: another content has another one."""
     answered_at: datetime | None = None
     """The time of the service's clock at a look-up, if it reports that."""
+    is_readable: bool = True
+    """Whether builds can download it."""
 
 
 class Objects(Protocol):
@@ -52,8 +57,25 @@ class Objects(Protocol):
     async def overwrite(self, key: str, content: bytes) -> None:
         """Write an object, whatever is there."""
 
-    async def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
-        """Delete objects; return what went wrong, by key."""
+    async def delete(self, tags: Mapping[str, str | None]) -> Mapping[str, StoreError]:
+        """Delete objects; return what went wrong, by key.
+
+        An object with a tag is deleted only if it still has that one, if the service can do that.
+        """
 
     async def notes(self, layout: Layout, now: datetime) -> tuple[StoreNote, ...]:
         """Return what the owner should change at the bucket; nothing if it may not be read."""
+
+
+def malformed(key: str) -> StoreError:
+    """Return the error for an answer that lacks something: it proves nothing."""
+    return StoreError(f"{printable(key)}: the answer of the service is malformed")
+
+
+def read_clock(header: str) -> datetime | None:
+    """Return the time at the service, by the header `Date`, if it reports one."""
+    try:
+        moment = parsedate_to_datetime(header)
+    except (ValueError, TypeError):
+        return None
+    return moment if moment.tzinfo else None

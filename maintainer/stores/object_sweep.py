@@ -27,7 +27,7 @@ class _Deletion:
 
     def __init__(self, entry: KnownEntry) -> None:
         self.entry = entry
-        self.found = False
+        self.found: Object | None = None
         self.error: StoreError | None = None
         self.is_done = False
 
@@ -58,23 +58,35 @@ class Deletions:
                 await self._delete(batch)
         if deletion.error:
             raise deletion.error
-        return deletion.found
+        return deletion.found is not None
 
     async def _delete(self, batch: Sequence[_Deletion]) -> None:
         try:
-            await self._look_again()
-            await for_each(self._check, batch)
-            keys = [one.entry.key for one in batch if one.found and not one.error]
-            problems = await self._objects.delete(keys) if keys else {}
+            await self._look_at(batch)
+            found = [one.found for one in batch if one.found and not one.error]
+            tags = {one.key: one.tag for one in found}
+            problems = await self._objects.delete(tags) if tags else {}
             for one in batch:
-                if problem := problems.get(one.entry.key):
-                    one.error = StoreError(problem)
+                one.error = one.error or problems.get(one.entry.key)
         except StoreError as error:
             for one in batch:
                 one.error = one.error or error
         finally:
             for one in batch:
                 one.is_done = True
+
+    async def _look_at(self, batch: Sequence[_Deletion]) -> None:
+        """Look at blobs and indexes, last at those that show whether builds use a blob."""
+        if self._layout.touches:
+            await self._look_again()
+        await for_each(self._look_up, batch)
+        if not self._layout.touches:
+            await self._look_again()
+        for one in batch:
+            one.error = self._veto(one.entry, one.found) if one.found else None
+
+    async def _look_up(self, deletion: _Deletion) -> None:
+        deletion.found = await self._objects.look(deletion.entry.key)
 
     async def _look_again(self) -> None:
         """Read the indexes that builds have written since the run read or wrote them."""
@@ -89,20 +101,15 @@ class Deletions:
             self._protected |= found.config.blobs
             self._met[key] = found.location or ""
 
-    async def _check(self, deletion: _Deletion) -> None:
-        """Look a blob up, directly before it is deleted."""
-        entry = deletion.entry
-        digest = self._layout.digest_of(entry.key)
-        seen = await self._objects.look(entry.key)
-        if seen is None:
-            return
-        deletion.found = True
-        if (seen.modified_at, seen.size) != (entry.created_at, entry.size):
-            deletion.error = ChangedError("a build has used it since the run began")
-        elif digest in self._protected:
-            deletion.error = ChangedError("a build has exported since, and needs it")
-        elif self._age(seen) < self._layout.least_grace:
-            deletion.error = ChangedError("a build may have found it before it exports")
+    def _veto(self, entry: KnownEntry, found: Object) -> ChangedError | None:
+        """Return why a blob stays, if so."""
+        if (found.modified_at, found.size) != (entry.created_at, entry.size):
+            return ChangedError("a build has used it since the run began")
+        if self._layout.digest_of(entry.key) in self._protected:
+            return ChangedError("a build has exported since, and needs it")
+        if self._age(found) < self._layout.least_grace:
+            return ChangedError("a build may have found it before it exports")
+        return None
 
     def _age(self, seen: Object) -> timedelta:
         """Return how old an object is, by our clock or that of the service: the earlier one."""

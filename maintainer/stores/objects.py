@@ -44,8 +44,8 @@ class ObjectStore:
     def __init__(self, objects: Objects, layout: Layout, *, max_index_size: int) -> None:
         self.name = layout.name
         self.abilities = Abilities(
-            noun="bucket",
-            shows_exports=True,
+            noun=layout.noun,
+            shows_exports=layout.touches,
             max_concurrent_deletions=BATCH,
             least_grace=layout.least_grace,
         )
@@ -90,7 +90,7 @@ class ObjectStore:
         return Listing(spool, complete=True, state=hashlib.sha256(seen.encode()).digest())
 
     def _entry(self, found: Object) -> StoredEntry:
-        digest = self._layout.digest_of(found.key)
+        digest = self._layout.digest_of(found.key) if found.is_readable else None
         number = int(content_digest(found.key.encode())[7:23], 16) >> 1
         at = found.modified_at
         parsed = BlobKey(digest) if digest else None
@@ -125,13 +125,15 @@ class ObjectStore:
 
         await for_each(look, list(indexes.values()))
         self._refuse_no_index()
+        # Where nothing shows a use, a blob may have been in use until a run first saw it.
+        written_at = max((one.modified_at for one in indexes.values()), default=None)
         return Versions(
             read=tuple(sorted(read, key=lambda one: one.index)),
             unread=tuple(unread),
             found=frozenset(found),
             gone=frozenset(gone - found),
             facts=StoreFacts(
-                quiet_since=max((one.modified_at for one in indexes.values()), default=None),
+                quiet_since=written_at if self._layout.touches else now,
                 notes=await self._objects.notes(self._layout, now),
             ),
         )
@@ -154,7 +156,7 @@ class ObjectStore:
         async def look(blob: Digest) -> None:
             if context.budget.reserve(1):
                 unasked.add(blob)
-            elif await self._objects.look(self._layout.blobs + blob):
+            elif (await self.check(blob)).is_readable:
                 found.add(blob)
             context.progress.advance()
 
@@ -162,9 +164,9 @@ class ObjectStore:
         return Existing(frozenset(found), frozenset(unasked))
 
     async def check(self, blob: Digest) -> ContentCheck:
-        """Look a blob up: what exists can be read."""
-        is_there = await self._objects.look(self._layout.blobs + blob) is not None
-        return ContentCheck(is_there, is_readable=is_there)
+        """Look a blob up."""
+        seen = await self._objects.look(self._layout.blobs + blob)
+        return ContentCheck(seen is not None, is_readable=seen is not None and seen.is_readable)
 
     async def touch(self, key: str) -> bool:
         """Do nothing: nobody evicts by use."""

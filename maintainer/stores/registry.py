@@ -2,12 +2,13 @@
 
 from maintainer.errors import SettingError, UsageError
 from maintainer.settings import Settings, TargetSettings, suggest_store
+from maintainer.stores.azblob.kind import AZBLOB
 from maintainer.stores.github.kind import GITHUB
 from maintainer.stores.kind import Connection, StoreKind
 from maintainer.stores.local.kind import LOCAL
 from maintainer.stores.s3.kind import S3
 
-KINDS: tuple[StoreKind, ...] = (GITHUB, LOCAL, S3)
+KINDS: tuple[StoreKind, ...] = (GITHUB, LOCAL, S3, AZBLOB)
 
 
 def connect(settings: Settings, target: TargetSettings | None = None) -> Connection:

@@ -34,7 +34,7 @@ def test_a_store_that_joins_in_one_line_is_maintained_by_the_command_line(
 ) -> None:
     kind, line, _ = _blocks()
     followed = _run(kind)
-    known = {name: getattr(registry, name) for name in ("GITHUB", "LOCAL", "S3")}
+    known = {name: getattr(registry, name) for name in ("GITHUB", "LOCAL", "S3", "AZBLOB")}
     monkeypatch.setattr(registry, "KINDS", _run(line, **known, **followed)["KINDS"])
     vault = followed["VAULTS"]["memory:mine"] = Vault()
     for step in ("base", "api"):

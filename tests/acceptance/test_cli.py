@@ -205,7 +205,7 @@ def test_every_example_of_the_help_can_be_parsed(name: str) -> None:
     [
         ("/var/cache", "did you mean local:/var/cache?"),
         ("here", "did you mean local:here?"),
-        ("nowhere", "s3://BUCKET/PREFIX?region=REGION for a bucket"),
+        ("nowhere", "azblob://ACCOUNT/CONTAINER/PREFIX for a container of Azure"),
         ("Nowhere", "use github, local:DIR for a directory, or s3://BUCKET/PREFIX"),
     ],
 )

@@ -36,6 +36,7 @@ from tests.documents import (
     queries,
 )
 from tests.recorded import DATA
+from tests.stores import azblob
 from tests.stores.s3 import ENVIRONMENT, a_server
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -85,6 +86,13 @@ def bucket() -> Iterator[dict[str, str]]:
         yield ENVIRONMENT | {"AWS_ENDPOINT_URL_S3": server.url}
 
 
+@pytest.fixture(scope="module")
+def container(request: pytest.FixtureRequest) -> Iterator[azblob.Azurite]:
+    """Serve the container of the documents."""
+    with azblob.a_server(request.config.cache.mkdir("azurite"), "my-container") as server:
+        yield server
+
+
 @pytest.mark.parametrize("block", _SHELL, ids=lambda block: block.splitlines()[-1])
 def test_every_shell_block_runs_without_an_error(
     block: str,
@@ -96,6 +104,11 @@ def test_every_shell_block_runs_without_an_error(
     shutil.copy(demo.database, tmp_path)
     if "s3://" in block:
         environment |= request.getfixturevalue("bucket")
+    if "azblob://" in block:
+        server = request.getfixturevalue("container")
+        environment["AZURE_STORAGE_KEY"] = azblob.ACCOUNT_KEY
+        there = f"azblob://{azblob.ACCOUNT}/my-container/app?account_url={server.url}"
+        block = block.replace("azblob://myaccount/my-container/app", there)
     here = [line for line in block.splitlines() if not _ELSEWHERE.fullmatch(line)]
     if "curl" in block and shutil.which("curl") is None:
         pytest.skip("there is no curl")

@@ -128,7 +128,7 @@ def test_a_run_repairs_merges_and_sweeps_and_the_server_keeps_to_conditions(
             await _export(bucket, address, "api", "base", "api", "test")
             await _export(bucket, address, "feature/x", "base", "web")
             await bucket.overwrite(blobs + blob_of("orphan"), b"orphan")
-            assert not await bucket.delete([blobs + blob_of("test")])
+            assert not await bucket.delete({blobs + blob_of("test"): None})
             assert not await bucket.put(blobs + blob_of("orphan"), b"other", over=None)
 
             await _gc(bucket, address, memory, datetime.now(UTC))

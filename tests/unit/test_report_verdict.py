@@ -8,9 +8,11 @@ import pytest
 from maintainer.cacheconfig import NO_REF
 from maintainer.model.outcome import Done, Failed, Outcome, Planned
 from maintainer.model.reason import (
+    BlobsArchived,
     BlobsExpire,
     ClosedRefsUnknown,
     DeadlinePassed,
+    DeletedKept,
     DropUnused,
     ExportInProgress,
     LeftForRoom,
@@ -18,6 +20,7 @@ from maintainer.model.reason import (
     ProtectedExceedsLimit,
     QuotaUnknown,
     RefDeleted,
+    StoreNote,
     Unfinished,
     UnreadIndex,
     Unreferenced,
@@ -384,9 +387,11 @@ def test_how_long_deletions_take_is_said_if_it_is_a_while(pace: int | None, said
     assert format_done(report).endswith(f"(180 B){said}")
 
 
-@pytest.mark.parametrize("note", [VersionsKept(), BlobsExpire(30), UploadsLeft(2, 7)])
+@pytest.mark.parametrize(
+    "note", [VersionsKept(), BlobsExpire(30), UploadsLeft(2, 7), BlobsArchived(3)]
+)
 def test_what_the_owner_should_change_at_a_store_is_advised_if_nothing_else_is_wrong(
-    note: VersionsKept | BlobsExpire | UploadsLeft,
+    note: StoreNote,
 ) -> None:
     notes = (NoteReport(note, format_reason(note)),)
 
@@ -396,3 +401,9 @@ def test_what_the_owner_should_change_at_a_store_is_advised_if_nothing_else_is_w
     assert advised.message == f"{notes[0].sentence.capitalize()}."
     assert "rule" in advised.advice
     assert interrupted.message == "a signal"
+
+
+def test_a_store_that_keeps_for_a_while_what_is_deleted_is_healthy() -> None:
+    kept = DeletedKept(7)
+
+    assert judge(_report(notes=(NoteReport(kept, format_reason(kept)),))) == judge(_report())

@@ -4,7 +4,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiobotocore.config import AioConfig
@@ -17,7 +16,7 @@ from maintainer.model.doubt import Cause
 from maintainer.model.reason import BlobsExpire, StoreNote, UploadsLeft, VersionsKept
 from maintainer.sanitize import printable
 from maintainer.stores.layout import Layout
-from maintainer.stores.object_requests import Object
+from maintainer.stores.object_requests import Object, malformed, read_clock
 from maintainer.stores.requests import RequestLog
 from maintainer.stores.s3.address import Address
 
@@ -52,16 +51,14 @@ class Bucket:
             call = self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, **after)
             page = await self._send("list", prefix, call)
             contents = page.get("Contents", [])
-            for one in contents:
-                if not one["Key"].startswith(prefix):
+            found = [_object(one.get("Key", ""), one.get("Size"), one) for one in contents]
+            for one in found:
+                if not one.key.startswith(prefix):
                     raise StoreError(
-                        f"the list of {printable(prefix)} shows {printable(one['Key'])}: the "
+                        f"the list of {printable(prefix)} shows {printable(one.key)}: the "
                         "service ignores prefixes"
                     )
-            yield [
-                Object(one["Key"], one["Size"], _second(one["LastModified"]), one["ETag"])
-                for one in contents
-            ]
+            yield found
             if not page.get("IsTruncated"):
                 return
             token = page.get("NextContinuationToken")
@@ -76,9 +73,8 @@ class Bucket:
             found = await self._send("look-up", key, call)
         except _MissingError:
             return None
-        at = _second(found["LastModified"])
         date = found["ResponseMetadata"]["HTTPHeaders"].get("date", "")
-        return Object(key, found["ContentLength"], at, found["ETag"], _clock(date))
+        return _object(key, found.get("ContentLength"), found, read_clock(date))
 
     async def get(self, key: str, *, limit: int) -> tuple[Object, bytes] | None:
         """Read an object of at most so many bytes."""
@@ -97,8 +93,7 @@ class Bucket:
                         raise UnreadableError(Cause.TOO_LARGE, problem)
         if len(content) != found.get("ContentLength", len(content)):
             raise StoreError(f"the download of {printable(key)} broke off")
-        at = _second(found["LastModified"])
-        return Object(key, len(content), at, found["ETag"]), bytes(content)
+        return _object(key, len(content), found), bytes(content)
 
     async def put(self, key: str, content: bytes, *, over: str | None) -> bool:
         """Write an object on condition."""
@@ -115,19 +110,23 @@ class Bucket:
         call = self._client.put_object(Bucket=self._name, Key=key, Body=content)
         await self._send("upload", key, call)
 
-    async def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
-        """Delete up to a thousand objects."""
+    async def delete(self, tags: Mapping[str, str | None]) -> Mapping[str, StoreError]:
+        """Delete up to a thousand objects; a touch leaves their tags as they are."""
         call = self._client.delete_objects(
-            Bucket=self._name, Delete={"Objects": [{"Key": key} for key in keys]}
+            Bucket=self._name, Delete={"Objects": [{"Key": key} for key in tags]}
         )
-        done = await self._send("delete", keys[0], call)
+        done = await self._send("delete", min(tags), call)
         failed = {one.get("Key", ""): one for one in done.get("Errors", [])}
         gone = {one.get("Key", "") for one in done.get("Deleted", [])}
         problems = {
             key: f"{one.get('Code', '')}: {one.get('Message', '')}" for key, one in failed.items()
         }
         unknown = "the service did not say whether it was deleted"
-        return {key: printable(problems.get(key, unknown)) for key in keys if key not in gone}
+        return {
+            key: StoreError(printable(problems.get(key, unknown)))
+            for key in tags
+            if key not in gone
+        }
 
     async def notes(self, layout: Layout, now: datetime) -> tuple[StoreNote, ...]:
         """Read how the bucket is set up, as far as that is allowed."""
@@ -205,18 +204,14 @@ def _in_one_line(what: str) -> Iterator[None]:
         raise StoreError(f"{printable(what)}: {printable(str(error))}") from None
 
 
-def _clock(header: str) -> datetime | None:
-    """Return the time at the service, if it reports one."""
-    try:
-        moment = parsedate_to_datetime(header)
-    except (ValueError, TypeError):
-        return None
-    return moment if moment.tzinfo else None
-
-
-def _second(moment: datetime) -> datetime:
-    """Return a time without fractions: look-ups have none."""
-    return moment.replace(microsecond=0)
+def _object(
+    key: str, size: int | None, answer: Mapping[str, Any], answered_at: datetime | None = None
+) -> Object:
+    """Return what the service says about an object; the times of look-ups have no fractions."""
+    at, tag = answer.get("LastModified"), answer.get("ETag")
+    if not key or size is None or not at or not tag:
+        raise malformed(key)
+    return Object(key, size, at.replace(microsecond=0), tag, answered_at)
 
 
 @asynccontextmanager

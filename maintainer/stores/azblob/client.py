@@ -1,0 +1,283 @@
+"""Requests to a container, with the credentials that BuildKit takes; none of them is kept here."""
+
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import datetime
+from typing import Any, TypeVar
+
+from aiohttp import ClientError as BodyError
+from azure.core import MatchConditions
+from azure.core.async_paging import AsyncItemPaged
+from azure.core.credentials import AzureNamedKeyCredential
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.core.pipeline import PipelineResponse
+from azure.core.rest import AsyncHttpResponse, HttpRequest
+from azure.identity.aio import DefaultAzureCredential
+from azure.storage.blob import BlobProperties
+from azure.storage.blob.aio import ContainerClient, ExponentialRetry, StorageStreamDownloader
+
+from maintainer.concurrency import for_each
+from maintainer.errors import ChangedError, StoreError, UnreadableError
+from maintainer.model.doubt import Cause
+from maintainer.model.reason import BlobsArchived, DeletedKept, StoreNote, VersionsKept
+from maintainer.sanitize import printable
+from maintainer.stores.azblob.address import Address
+from maintainer.stores.layout import Layout
+from maintainer.stores.object_requests import Object, malformed, read_clock
+from maintainer.stores.requests import RequestLog
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_Response = PipelineResponse[HttpRequest, AsyncHttpResponse]
+
+KEY = "AZURE_STORAGE_KEY"
+"""The variable of the account key; Azure's own command line reads it, too."""
+_WRONG_KEY = f"{KEY} is not a valid account key"
+_NO_CREDENTIALS = (
+    f"there are no Azure credentials: set {KEY} or AZURE_CLIENT_ID, AZURE_TENANT_ID and "
+    "AZURE_CLIENT_SECRET, run `az login`, or run where an identity is attached"
+)
+_NOT_AS_EXPECTED = frozenset({"ConditionNotMet", "BlobAlreadyExists"})
+_KEPT = {
+    "LeaseIdMissing": "somebody holds a lease on it",
+    "SnapshotsPresent": "it has snapshots, which would be deleted with it",
+    "BlobImmutableDueToPolicy": "an immutability policy protects it",
+}
+"""Why the service deletes one blob and not another."""
+_PAGE = 5000
+_RETRIES = 4
+
+
+class Container:
+    """One container."""
+
+    def __init__(self, client: ContainerClient) -> None:
+        self.requests = RequestLog()
+        self._client = client
+        self._archived: dict[str, int] = {}
+        """How many blobs nobody can read, by the beginning of the names that were listed."""
+
+    async def list(self, prefix: str) -> AsyncIterator[Sequence[Object]]:
+        """List blobs, up to 5,000 at a time, in the order of their names."""
+        marker: str | None = None
+        self._archived[prefix] = 0
+        while True:
+            listed = self._client.list_blobs(prefix, results_per_page=_PAGE)
+            page, after = await self._send("list", prefix, _read_page(listed, marker))
+            found = [_object(one.name, one) for one in page if not _has_dots(one.name)]
+            for one in found:
+                if not one.key.startswith(prefix):
+                    raise StoreError(
+                        f"the list of {printable(prefix)} shows {printable(one.key)}: the "
+                        "service ignores prefixes"
+                    )
+            self._archived[prefix] += sum(not one.is_readable for one in found)
+            yield found
+            if not after:
+                return
+            if after == marker:
+                raise StoreError(f"the list of {printable(prefix)} breaks off")
+            marker = after
+
+    async def look(self, key: str) -> Object | None:
+        """Look a blob up."""
+        headers: dict[str, str] = {}
+        blob = self._client.get_blob_client(key)
+        try:
+            call = blob.get_blob_properties(raw_response_hook=_keep_headers(headers))
+            found = await self._send("look-up", key, call)
+        except _MissingError:
+            return None
+        return _object(key, found, read_clock(headers.get("date", "")))
+
+    async def get(self, key: str, *, limit: int) -> tuple[Object, bytes] | None:
+        """Read a blob of at most so many bytes."""
+        try:
+            call = self._client.download_blob(key)
+            body: StorageStreamDownloader[bytes] = await self._send("download", key, call)
+            found = _object(key, body.properties)
+            if found.size > limit:
+                problem = f"{printable(key)} has more than {limit:,} bytes: not read"
+                raise UnreadableError(Cause.TOO_LARGE, problem)
+            with _in_one_line(key):
+                content = await body.readall()
+        except _MissingError:
+            return None
+        if len(content) != found.size:
+            raise StoreError(f"the download of {printable(key)} broke off")
+        return found, content
+
+    async def put(self, key: str, content: bytes, *, over: str | None) -> bool:
+        """Write a blob on condition."""
+        nothing = {"match_condition": MatchConditions.IfMissing}
+        try:
+            await self._upload(key, content, _only_over(over) or nothing)
+        except (_MissingError, _OtherError):
+            return False
+        return True
+
+    async def overwrite(self, key: str, content: bytes) -> None:
+        """Write a blob, whatever is there."""
+        await self._upload(key, content, {})
+
+    async def _upload(self, key: str, content: bytes, condition: Mapping[str, Any]) -> None:
+        blob = self._client.get_blob_client(key)
+        call = blob.upload_blob(content, overwrite=True, length=len(content), **condition)
+        await self._send("upload", key, call)
+
+    async def delete(self, tags: Mapping[str, str | None]) -> Mapping[str, StoreError]:
+        """Delete blobs that nobody has written, or written about, since they were looked up."""
+        problems: dict[str, StoreError] = {}
+
+        async def delete(key: str) -> None:
+            call = self._client.get_blob_client(key).delete_blob(**_only_over(tags[key]))
+            try:
+                await self._send("delete", key, call)
+            except _MissingError:
+                pass
+            except _OtherError:
+                problems[key] = ChangedError("a build has written it since it was looked up")
+            except _KeptError as error:
+                problems[key] = ChangedError(str(error))
+            except StoreError as error:
+                problems[key] = error
+
+        await for_each(delete, tags)
+        return problems
+
+    async def notes(self, layout: Layout, now: datetime) -> tuple[StoreNote, ...]:
+        """Read how the account is set up, as far as that is allowed; rules are not readable."""
+        del now
+        found: list[StoreNote] = []
+        newest = self._client.list_blobs(layout.blobs, include=["versions"], results_per_page=1)
+        page = await self._ask(_read_page(newest))
+        if page and page[0] and page[0][0].version_id:
+            found.append(VersionsKept())
+        # The SDK has no other way from a container to its account.
+        account = self._client._get_blob_service_client()  # noqa: SLF001
+        properties = await self._ask(account.get_service_properties()) or {}
+        kept = properties.get("delete_retention_policy")
+        if kept and kept.enabled:
+            found.append(DeletedKept(kept.days or 1))
+        if archived := self._archived.get(layout.blobs, 0):
+            found.append(BlobsArchived(archived))
+        return tuple(found)
+
+    async def _ask(self, call: Awaitable[_T]) -> _T | None:
+        """Ask for something that is good to know; None if the service does not say."""
+        try:
+            return await self._send("look-up", self._client.container_name, call)
+        except StoreError as error:
+            log.debug("not known: %s", error)
+            return None
+
+    async def _send(self, kind: str, what: str, call: Awaitable[_T]) -> _T:
+        self.requests.count(kind, again=False)
+        with _in_one_line(what):
+            return await call
+
+
+async def _read_page(
+    listed: AsyncItemPaged[BlobProperties], marker: str | None = None
+) -> tuple[list[BlobProperties], str | None]:
+    """Read one page; return it, and the marker of the next one."""
+    pages = listed.by_page(marker)
+    page = [one async for one in await anext(pages)]
+    return page, getattr(pages, "continuation_token", None)
+
+
+def _only_over(tag: str | None) -> dict[str, Any]:
+    return {"match_condition": MatchConditions.IfNotModified, "etag": tag} if tag else {}
+
+
+def _has_dots(name: str) -> bool:
+    """Whether a URL cannot express a name; BuildKit writes none of these."""
+    return any(part in (".", "..") for part in name.split("/"))
+
+
+def _object(key: str, found: BlobProperties, answered_at: datetime | None = None) -> Object:
+    """Return what the service says about a blob; lists show its tag without quotes."""
+    parts: tuple[object, ...] = (found.etag, found.last_modified, found.size)
+    if None in parts or not found.etag:
+        raise malformed(key)
+    tag = '"' + found.etag.strip('"') + '"'
+    readable = str(found.blob_tier) != "Archive"
+    return Object(key, found.size, found.last_modified, tag, answered_at, is_readable=readable)
+
+
+def _keep_headers(headers: dict[str, str]) -> Callable[[_Response], None]:
+    def keep(response: _Response) -> None:
+        headers.update({k.lower(): v for k, v in response.http_response.headers.items()})
+
+    return keep
+
+
+class _MissingError(StoreError):
+    """There is no such blob."""
+
+
+class _OtherError(StoreError):
+    """There is something else than expected."""
+
+
+class _KeptError(StoreError):
+    """The service does not delete or write this one blob."""
+
+
+@contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
+    """Turn the errors of the SDK into ours."""
+    try:
+        yield
+    except HttpResponseError as error:
+        raise _translate(what, error) from None
+    except (AzureError, BodyError, OSError) as error:
+        raise StoreError(f"{printable(what)}: {_first_line(error)}") from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # The SDK takes answers apart without a check.
+        log.debug("the SDK failed", exc_info=True)
+        raise malformed(what) from None
+
+
+def _translate(what: str, error: HttpResponseError) -> StoreError:
+    if isinstance(error, ClientAuthenticationError) and error.response is None:
+        return StoreError(_WRONG_KEY if KEY in os.environ else _NO_CREDENTIALS)
+    code = getattr(error, "error_code", None) or error.status_code or ""
+    code = str(getattr(code, "value", code))
+    problem = f"{printable(what)}: {printable(code)}: {_first_line(error)}"
+    if code == "BlobArchived":
+        archived = f"{printable(what)} is archived: nobody can read it"
+        return UnreadableError(Cause.NO_CONTENT, archived)
+    if code in _KEPT:
+        return _KeptError(f"{printable(what)}: {_KEPT[code]}")
+    if code in _NOT_AS_EXPECTED:
+        return _OtherError(problem)
+    return _MissingError(problem) if code == "BlobNotFound" else StoreError(problem)
+
+
+def _first_line(error: Exception) -> str:
+    return printable((str(getattr(error, "message", "") or error).splitlines() or [""])[0])
+
+
+@asynccontextmanager
+async def open_container(address: Address) -> AsyncIterator[Container]:
+    """Connect to the container of a cache."""
+    key = os.environ.get(KEY)
+    async with AsyncExitStack() as stack:
+        with _in_one_line(address.name):
+            client = ContainerClient(
+                address.url,
+                address.container,
+                AzureNamedKeyCredential(address.account, key)
+                if key
+                else await stack.enter_async_context(DefaultAzureCredential()),
+                connection_timeout=10,
+                read_timeout=60,
+                # A policy belongs to one client: it knows where that sends requests.
+                retry_policy=ExponentialRetry(1, increment_base=2, retry_total=_RETRIES),
+                permit_redirects=False,
+            )
+        yield Container(await stack.enter_async_context(client))
