@@ -1,0 +1,204 @@
+"""Answers of a bucket or container that break the protocol prove nothing: each is one line."""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import anyio
+import pytest
+from azure.core.pipeline.transport import AsyncHttpTransport
+
+from maintainer.errors import StoreError, UnreadableError
+from maintainer.stores.azblob import client as azblob
+from maintainer.stores.azblob.address import Address
+from maintainer.stores.object_requests import Objects
+from maintainer.stores.s3 import client as s3
+from maintainer.stores.s3.address import Address as S3Address
+from tests.stores.scripted import Answer, Scripted, answering
+
+_DATE = "Wed, 01 Jan 2025 00:00:00 GMT"
+_TAGGED = {"ETag": '"x"', "Last-Modified": _DATE}
+_LARGE = _TAGGED | {"Content-Range": "bytes 0-199/200"}
+_SERVER_BUSY = Answer(503, {"x-ms-error-code": "ServerBusy"})
+
+
+def _azure_page(parts: str, marker: str = "") -> Answer:
+    blob = f"<Blob><Name>app/x</Name><Properties>{parts}</Properties></Blob>"
+    page = f"<Blobs>{blob}</Blobs><NextMarker>{marker}</NextMarker>"
+    body = f'<?xml version="1.0"?><EnumerationResults>{page}</EnumerationResults>'
+    return Answer(200, {"Content-Type": "application/xml"}, body.encode())
+
+
+def _s3_page(parts: str) -> Answer:
+    body = f"<ListBucketResult><Contents><Key>app/x</Key>{parts}</Contents></ListBucketResult>"
+    return Answer(200, {"Content-Type": "application/xml"}, body.encode())
+
+
+_MODIFIED = f"<Last-Modified>{_DATE}</Last-Modified>"
+_SIZE = "<Content-Length>1</Content-Length>"
+_TYPE = "<BlobType>BlockBlob</BlobType>"
+_COMPLETE = f"{_MODIFIED}<Etag>x</Etag>{_SIZE}{_TYPE}"
+_S3_TIME = "<LastModified>2025-01-01T00:00:00Z</LastModified>"
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv(azblob.KEY, "aGVsbG8=")
+
+
+@asynccontextmanager
+async def _azure(url: str) -> AsyncIterator[Objects]:
+    address = Address("account", "cache", "app", f"{url}/account")
+    async with azblob.open_container(address) as container:
+        yield container
+
+
+@asynccontextmanager
+async def _s3(url: str) -> AsyncIterator[Objects]:
+    address = S3Address("cache", "app/", "us-east-1", url, path_style=True)
+    async with s3.open_bucket(address) as bucket:
+        yield bucket
+
+
+Open = Callable[[str], AbstractAsyncContextManager[Objects]]
+
+
+async def _list(objects: Objects) -> None:
+    with anyio.fail_after(10):
+        async for _ in objects.list("app/"):
+            pass
+
+
+async def _look(objects: Objects) -> None:
+    assert await objects.look("app/x") is None, "it was found"
+
+
+async def _get(objects: Objects) -> None:
+    assert await objects.get("app/x", limit=100) is None, "it was found"
+
+
+async def _put(objects: Objects) -> None:
+    await objects.put("app/x", b"{}", over='"x"')
+
+
+async def _delete(objects: Objects) -> None:
+    for error in (await objects.delete({"app/x": '"x"'})).values():
+        raise error
+
+
+def _error(
+    open_it: Open, do: Callable[[Objects], object], *answers: Answer
+) -> tuple[str, Scripted]:
+    """Return the error that an answer leads to."""
+
+    async def ask(url: str) -> None:
+        async with open_it(url) as objects:
+            await do(objects)  # type: ignore[misc]
+
+    with answering(*answers) as server, pytest.raises(StoreError) as error:
+        anyio.run(ask, server.url)
+    assert "\n" not in str(error.value)
+    return str(error.value), server
+
+
+@pytest.mark.parametrize(
+    ("open_it", "do", "answer", "problem"),
+    [
+        (_azure, _list, _azure_page(f"{_MODIFIED}{_SIZE}{_TYPE}"), "malformed"),
+        (_azure, _list, _azure_page(f"<Etag>x</Etag>{_SIZE}{_TYPE}"), "malformed"),
+        (_azure, _list, _azure_page(f"{_MODIFIED}<Etag>x</Etag>{_TYPE}"), "malformed"),
+        (_azure, _list, _azure_page(_COMPLETE.replace(_DATE, "soon")), "^app/: "),
+        (_azure, _list, _azure_page(_COMPLETE.replace(">1<", ">many<")), "^app/: "),
+        (_azure, _list, _azure_page(_COMPLETE, marker="1"), "breaks off"),
+        (_azure, _list, Answer(200, {}, b"<html>hello</html>"), "^app/: "),
+        (_azure, _list, Answer(200, {"Content-Type": "application/json"}, b"[1]"), "^app/: "),
+        (_azure, _list, Answer(200, {}, b""), "^app/: "),
+        (_azure, _list, Answer(404, {}, b"not here"), "^app/: "),
+        (_azure, _look, Answer(200, {"Last-Modified": _DATE}), "malformed"),
+        (_azure, _look, Answer(200, {"ETag": '"x"'}), "malformed"),
+        (_azure, _look, Answer(404), "^app/x: "),
+        (_azure, _look, Answer(404, {"x-ms-error-code": "ContainerNotFound"}), "ContainerNotFound"),
+        (_azure, _look, Answer(302, {"Location": "http://127.0.0.1:1/"}), "^app/x: "),
+        (_azure, _get, Answer(200, {"Last-Modified": _DATE}), "malformed"),
+        (_azure, _get, Answer(206, _LARGE, b"{}" * 100), "more than 100 bytes"),
+        (_azure, _get, Answer(200, _TAGGED | {"Content-Length": "50"}, b"{}"), "^app/x: "),
+        (_azure, _get, Answer(404), "^app/x: "),
+        (_azure, _put, Answer(412), "^app/x: 412"),
+        (_azure, _put, Answer(403, {"x-ms-error-code": "AuthorizationPermissionMismatch"}), "Auth"),
+        (_azure, _delete, Answer(403, {"x-ms-error-code": "AuthorizationFailure"}), "Auth"),
+        (_azure, _delete, Answer(404), "^app/x: "),
+        (_s3, _list, _s3_page(f"{_S3_TIME}<Size>1</Size>"), "malformed"),
+        (_s3, _list, _s3_page("<ETag>e</ETag><Size>1</Size>"), "malformed"),
+        (_s3, _list, _s3_page(f"{_S3_TIME}<ETag>e</ETag>"), "malformed"),
+        (_s3, _look, Answer(200, {"Last-Modified": _DATE}), "malformed"),
+        (_s3, _look, Answer(200, {"ETag": '"x"'}), "malformed"),
+        (_s3, _get, Answer(200, {"Last-Modified": _DATE}, b"{}"), "malformed"),
+    ],
+)
+def test_an_answer_that_breaks_the_protocol_is_an_error_in_one_line(
+    open_it: Open,
+    do: Callable[[Objects], object],
+    answer: Answer,
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(AsyncHttpTransport, "sleep", _no_sleep)
+
+    said, _ = _error(open_it, do, answer)
+
+    assert re.search(problem, said), said
+
+
+async def _no_sleep(_transport: object, _seconds: float) -> None:
+    """Wait for nobody."""
+
+
+def test_a_service_that_is_busy_is_asked_again_and_then_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(_transport: object, seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(AsyncHttpTransport, "sleep", sleep)
+    gone = Answer(404, {"x-ms-error-code": "BlobNotFound"})
+
+    async def ask(url: str) -> None:
+        async with _azure(url) as objects:
+            await _look(objects)
+
+    with answering(_SERVER_BUSY, _SERVER_BUSY, gone) as server:
+        anyio.run(ask, server.url)
+        assert len(server.asked) == 3
+    assert all(0 < wait < 20 for wait in waits)
+
+    said, server = _error(_azure, _look, _SERVER_BUSY)
+    assert "ServerBusy" in said
+    assert len(server.asked) == 4
+    assert sum(waits) < 60
+
+
+def test_what_a_url_cannot_express_is_not_listed() -> None:
+    page = _azure_page(_COMPLETE)
+    dots = Answer(200, page.headers, page.body.replace(b"app/x", b"app/../other/x"))
+
+    async def ask(url: str) -> None:
+        async with _azure(url) as objects:
+            assert [list(one) async for one in objects.list("app/")] == [[]]
+
+    with answering(dots) as server:
+        anyio.run(ask, server.url)
+
+
+def test_what_is_archived_is_unreadable_and_not_gone() -> None:
+    archived = Answer(409, {"x-ms-error-code": "BlobArchived"})
+
+    async def ask(url: str) -> None:
+        async with _azure(url) as objects:
+            await _get(objects)
+
+    with answering(archived) as server, pytest.raises(UnreadableError, match="nobody can read it"):
+        anyio.run(ask, server.url)
