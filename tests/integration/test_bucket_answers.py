@@ -1,6 +1,8 @@
 """Answers of a bucket or container that break the protocol prove nothing: each is one line."""
 
+import gc
 import re
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -99,8 +101,13 @@ def _error(
 
     with answering(*answers) as server, pytest.raises(StoreError) as error:
         anyio.run(ask, server.url)
-    assert "\n" not in str(error.value)
-    return str(error.value), server
+    message = str(error.value)
+    del error
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        # aiobotocore leaves a connection open if it cannot parse a list.
+        gc.collect()
+    assert "\n" not in message
+    return message, server
 
 
 @pytest.mark.parametrize(

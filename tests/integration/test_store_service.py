@@ -631,4 +631,4 @@ async def test_retries_are_logged_in_words(
 
     messages: list[Any] = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2
-    assert messages[0].endswith(f"/…/{version.look_up}: HTTP 503")
+    assert messages[0].endswith(f"/…/{version.look_up}: HTTP 503; retrying")
