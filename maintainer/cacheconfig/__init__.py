@@ -22,7 +22,7 @@ from maintainer.cacheconfig.keys import (
     hash_ref,
     parse_key,
 )
-from maintainer.cacheconfig.merge import merge
+from maintainer.cacheconfig.merge import count_results, merge
 from maintainer.cacheconfig.model import CacheConfig, Layer, Link, Record, Result
 from maintainer.cacheconfig.prune import forget, prune
 from maintainer.cacheconfig.sink import Sink, loses_links, with_sink
@@ -50,6 +50,7 @@ __all__ = [
     "Sink",
     "UploadKey",
     "content_digest",
+    "count_results",
     "decode",
     "decode_whole",
     "encode",

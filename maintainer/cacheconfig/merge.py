@@ -1,6 +1,7 @@
 """Merging: several indexes into one, with everything that any of them leads to."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
 
 from maintainer.cacheconfig.loops import leave_out_loops
 from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Link, Record, Result
@@ -33,6 +34,38 @@ def merge(configs: Iterable[CacheConfig]) -> CacheConfig:
     for config in configs:
         union.add(config)
     return normalize(union.config())
+
+
+def count_results(configs: Iterable[CacheConfig]) -> int:
+    """Return how many records of the merge of some indexes have a result, without building it.
+
+    A record whose digest no other one has is not the same as any. So only the others are united,
+    with those that they build on: indexes that share little take little memory.
+    """
+    read = list(configs)
+    times = Counter(record.digest for config in read for record in config.records)
+    union = _Union()
+    alone = 0
+    for config in read:
+        shared = [at for at, record in enumerate(config.records) if times[record.digest] > 1]
+        alone += sum(bool(record.results) for record in config.records if times[record.digest] == 1)
+        if shared:
+            union.add(config, _with_sources(config.records, shared))
+    return alone + sum(
+        number == into and bool(node.results) and times[node.digest] > 1
+        for number, (into, node) in enumerate(zip(union.united_into, union.nodes, strict=True))
+    )
+
+
+def _with_sources(records: Sequence[Record], some: Iterable[int]) -> set[int]:
+    """Return the positions of some records, and of all that they build on."""
+    found = set(some)
+    left = list(found)
+    while left:
+        sources = {link.source for links in records[left.pop()].inputs for link in links}
+        left += sources - found
+        found |= sources
+    return found
 
 
 class _Node:
@@ -75,10 +108,13 @@ class _Union:
         self.known: dict[tuple[str, _Inputs], int] = {}
         self.changed: list[tuple[int, int, _Edge]] = []
 
-    def add(self, config: CacheConfig) -> None:
+    def add(self, config: CacheConfig, only: Container[int] | None = None) -> None:
+        """Add the records of an index, or only some; they must include all that these build on."""
         layer_ids = self.layers.add(config.layers)
         node_ids = [0] * len(config.records)
         for position in dependency_order(sources_of(config.records)) or ():
+            if only is not None and position not in only:
+                continue
             record = config.records[position]
             number = node_ids[position] = self.add_record(record, node_ids)
             for result in record.results:

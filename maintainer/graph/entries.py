@@ -25,8 +25,10 @@ _T = TypeVar("_T")
 
 _BATCH = 5_000
 """Entries: some megabytes."""
-_MAX_IN_QUERY = 500
-"""The number of values that one query compares with."""
+_MAX_IN_QUERY = _BATCH
+"""The number of values that one query compares with. Each query reads all entries of the target."""
+_MAX_SIZES_IN_QUERY = 50_000
+"""As many digests have some megabytes, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,15 @@ class Entries:
         """Return the entries that hold one of these blobs, by store id within some blobs."""
         for some in _batched(sorted(blobs)):
             yield from self._read(_HOLDING, {"blobs": to_json(some)})
+
+    def sizes(self, blobs: Collection[Digest]) -> dict[Digest, int]:
+        """Return the sizes of those of some blobs that are stored."""
+        found: dict[Digest, int] = {}
+        for some in _batched(sorted(blobs), _MAX_SIZES_IN_QUERY):
+            with self.database.reading() as connection:
+                asked = self._look | {"blobs": to_json(some)}
+                found |= {Digest(row.digest): row.size for row in connection.execute(_SIZES, asked)}
+        return found
 
     def by_id(self, ids: Collection[int]) -> Iterator[KnownEntry]:
         """Return the entries with these ids."""
@@ -146,6 +157,7 @@ _NEXT = _FIRST.where(ENTRY.c.store_id > bindparam("after"))
 _YOUNG = _in_order.where(ENTRY.c.created_at >= bindparam("moment"), ENTRY.c.kind != "foreign")
 _FOREIGN = _in_order.where(ENTRY.c.kind == "foreign")
 _HOLDING = _in_order.where(ENTRY.c.kind == "blob", ENTRY.c.digest.in_(each("blobs")))
+_SIZES = _HOLDING.with_only_columns(ENTRY.c.digest, ENTRY.c.size)
 _BY_ID = _in_order.where(ENTRY.c.store_id.in_(each("ids")))
 _ACCESSED = select(ENTRY.c.store_id, ENTRY.c.last_accessed_at).where(
     _here, *_shown, ENTRY.c.store_id.in_(each("ids"))
@@ -185,8 +197,8 @@ def to_entry(row: Row[Any], began_at: datetime) -> KnownEntry:
     )
 
 
-def _batched(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    return (values[place : place + _MAX_IN_QUERY] for place in range(0, len(values), _MAX_IN_QUERY))
+def _batched(values: Sequence[_T], size: int = _MAX_IN_QUERY) -> Iterator[Sequence[_T]]:
+    return (values[place : place + size] for place in range(0, len(values), size))
 
 
 def _parsed(row: Row[Any]) -> Key:

@@ -9,7 +9,7 @@ from functools import cached_property
 import msgspec
 
 from maintainer import __version__
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, merge
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, count_results
 from maintainer.cacheconfig.timestamps import to_datetime
 from maintainer.model.checks import CheckTotals
 from maintainer.model.decision import Deletion, Heal, Keep, Plan, RewriteResult, WriteIndex
@@ -203,13 +203,14 @@ class ReportBuilder:
         before = [index.usable for index in indexes]
         after = [self._after(index, writes.get(index.id)) for index in indexes]
         blobs = frozenset[Digest]().union(*(config.blobs for config in after))
+        counts = _ResultCounts()
         results = ResultTotals(
-            before=_count_results(before),
-            after=_count_results(after),
-            possible=_count_results(index.merged for index in indexes),
+            before=counts.of(before),
+            after=counts.of(after),
+            possible=counts.of(index.merged for index in indexes),
             size=_Sizes(self.marks, self.blob_sizes).of(blobs),
         )
-        dropped = _count_results([*before, *after]) - results.after
+        dropped = counts.of([*before, *after]) - results.after
         return msgspec.structs.replace(results, dropped=dropped)
 
     def _index(
@@ -371,12 +372,18 @@ def _contents(checks: CheckTotals | None) -> ContentReport:
     )
 
 
-def _count_results(configs: Iterable[CacheConfig]) -> int:
-    """Count the keys with a result, each once, even if several indexes contain it."""
-    distinct = {id(config): config for config in configs if config.records}
-    if len(distinct) == 1:
-        return next(iter(distinct.values())).result_count
-    return merge(distinct.values()).result_count
+class _ResultCounts:
+    """Counts the keys with a result in some indexes, each once, and the same indexes once."""
+
+    def __init__(self) -> None:
+        self._known: dict[frozenset[int], int] = {}
+
+    def of(self, configs: Iterable[CacheConfig]) -> int:
+        distinct = {id(config): config for config in configs if config.records}
+        which = frozenset(distinct)
+        if which not in self._known:
+            self._known[which] = count_results(distinct.values())
+        return self._known[which]
 
 
 def _newest_at(index: Index, outcome_of_write: RewriteResult | None) -> datetime | None:

@@ -2,7 +2,7 @@
 
 import logging
 
-from maintainer.cacheconfig import BlobKey, Digest
+from maintainer.cacheconfig import Digest
 from maintainer.graph.actions import count_deferred
 from maintainer.graph.entries import Entries
 from maintainer.graph.forget import forget
@@ -59,11 +59,7 @@ def _stored_sizes(run: Run) -> dict[Digest, int]:
     referenced = frozenset[Digest]().union(
         *(index.remembered.blobs | index.named for index in marks.indexes)
     )
-    return {
-        entry.parsed.digest: entry.size
-        for entry in entries.holding(referenced)
-        if isinstance(entry.parsed, BlobKey)
-    }
+    return entries.sizes(referenced)
 
 
 def _status(run: Run) -> str:

@@ -5,7 +5,16 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maintainer.cacheconfig import CacheConfig, Link, Record, Result, decode, encode, merge
+from maintainer.cacheconfig import (
+    CacheConfig,
+    Link,
+    Record,
+    Result,
+    count_results,
+    decode,
+    encode,
+    merge,
+)
 from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.timestamps import Nanoseconds
 from tests.worlds import BLOBS, any_index, describe, meaning
@@ -42,6 +51,14 @@ def test_the_grouping_of_merging_does_not_matter(
 
     assert merge([merge([a, b]), c]) == together
     assert merge([a, merge([b, c])]) == together
+
+
+@given(st.lists(any_index(), max_size=4))
+def test_the_results_of_a_merge_are_counted_without_it(configs: list[CacheConfig]) -> None:
+    merged = [merge([config]) for config in configs]
+
+    assert count_results(merged) == merge(configs).result_count
+    assert count_results(configs) == merge(configs).result_count
 
 
 @given(st.lists(any_index(), max_size=3))
