@@ -20,6 +20,7 @@ from maintainer.cacheconfig.keys import (
     UploadKey,
     content_digest,
     hash_ref,
+    may_be_buildkits,
     parse_key,
 )
 from maintainer.cacheconfig.merge import count_results, merge
@@ -57,6 +58,7 @@ __all__ = [
     "forget",
     "hash_ref",
     "loses_links",
+    "may_be_buildkits",
     "merge",
     "parse_key",
     "prune",

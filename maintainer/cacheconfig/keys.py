@@ -39,6 +39,10 @@ _INDEX = re.compile(
     re.ASCII | re.DOTALL,
 )
 
+_OF_ANY_VERSION = re.compile(
+    r"buildkit-blob-\d|index-.*-\d+-[0-9a-f]{8}(-sig)?#\d", re.ASCII | re.DOTALL | re.IGNORECASE
+)
+
 
 def is_digest(text: str) -> bool:
     """Return whether `text` is a digest of a registered algorithm, with all its digits."""
@@ -136,6 +140,11 @@ def content_digest(content: bytes) -> Digest:
 def hash_ref(ref: Ref) -> str:
     """Return the eight hexadecimal digits that stand for `ref` in an index key."""
     return hashlib.sha256(ref.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def may_be_buildkits(key: str) -> bool:
+    """Whether some version of BuildKit may write this key, which is perhaps not one of ours."""
+    return _OF_ANY_VERSION.match(key) is not None
 
 
 def parse_key(key: str) -> BlobKey | SignatureKey | IndexKey | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from maintainer.cacheconfig import Ref, parse_key
+from maintainer.cacheconfig import Ref, may_be_buildkits
 from maintainer.model.decision import DeleteEntry, Keep
 from maintainer.model.entry import KnownEntry
 from maintainer.model.limits import ToolRule
@@ -43,7 +43,7 @@ def select(entries: Iterable[KnownEntry], context: PlanContext) -> Mapping[int, 
 
 def _is_of_other_tool(entry: KnownEntry) -> bool:
     """Whether an entry is another tool's, and not BuildKit's of any version."""
-    return entry.parsed is None and parse_key(entry.key) is None and entry.can_be_deleted
+    return entry.parsed is None and not may_be_buildkits(entry.key) and entry.can_be_deleted
 
 
 def _beyond_newest(rule: ToolRule, entries: Sequence[KnownEntry], _now: datetime) -> _Excluded:

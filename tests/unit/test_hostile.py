@@ -18,7 +18,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from maintainer.cacheconfig import Ref, decode, encode, merge, parse_key, prune
+from maintainer.cacheconfig import (
+    Ref,
+    decode,
+    encode,
+    may_be_buildkits,
+    merge,
+    parse_key,
+    prune,
+)
 from maintainer.cacheconfig.keys import MAX_KEY_LENGTH, IndexKey, hash_ref
 from maintainer.errors import InvalidIndexError, UsageError
 from maintainer.settings import Settings, check_cron, load_settings, parse_duration
@@ -257,6 +265,7 @@ def test_a_key_that_could_be_split_in_many_ways_takes_no_longer_for_it() -> None
     # A regular expression that tried all of them would not come to an end.
     assert parse_key("index-" + "-1-00000000" * 45 + "#") is None
     assert parse_key("index-" + "-1-00000000-sig" * 30 + "#0") is None
+    assert not may_be_buildkits("index-" + "-1-00000000-sig" * 2_000)
 
 
 # Tokens

@@ -134,9 +134,15 @@ def test_no_entry_of_buildkit_leaves_whatever_the_prefix_says() -> None:
     world.with_entry("index-other-1-00000000#1").with_blob("c", ref=PULL)
     # Another version of BuildKit, or of its client, wrote this.
     world.with_other_version(blob_key("d"))
+    for key in (
+        "buildkit-blob-2-sha256:00",
+        "index-web-2-00000000#1",
+        "Index-a\nb-10-0000000A-sig#9",
+    ):
+        world.with_entry(key)
     rules = [
         ToolRule(prefix, keep_newest=1, unused_for=timedelta(seconds=1), max_bytes=1)
-        for prefix in ("buildkit", "index-", "i", "b")
+        for prefix in ("buildkit", "index-", "Index-", "i", "b")
     ]
 
     assert _plan(world, *rules).deletes == _plan(world).deletes
