@@ -287,6 +287,31 @@ def test_the_age_alone_decides_about_what_takes_less_than_a_fifth_of_the_limit()
     assert _leaving(_room(inventory, 93)) == ["small"]
 
 
+def test_the_fifth_is_a_fifth_and_all_above_counts_in_full() -> None:
+    def leaving(days: float) -> list[str]:
+        a, b, new = (days, {"a": 17}), (0.75, {"b": 24}), (0, {"c": 60})
+        return _leaving(_room(_inventory(a=a, b=b, new=new), 100))
+
+    assert leaving(0.85) == ["b"]
+    assert leaving(1.05) == ["a"]
+
+
+def test_six_hours_are_added_to_each_age() -> None:
+    def leaving(hours: float) -> list[str]:
+        return _leaving(_room(_inventory(new=(0, {"a": 60}), old=(hours / 24, {"b": 30})), 80))
+
+    assert leaving(5.5) == ["new"]
+    assert leaving(6.5) == ["old"]
+
+
+def test_a_blob_in_two_stacks_was_needed_when_either_was() -> None:
+    inventory = _inventory(
+        below=(9, {"x": 40}), above=(0, {"b": 10, "x": 40}), other=(5, {"other": 55})
+    )
+
+    assert _leaving(_room(inventory, 100)) == ["other"]
+
+
 def test_a_result_that_still_fits_stays_although_a_newer_one_has_to_leave() -> None:
     inventory = _inventory(new=(0, {"a": 50}), large=(1, {"b": 60}), old=(9, {"c": 30}))
 
@@ -325,8 +350,8 @@ def test_bytes_that_two_results_share_count_once_and_the_last_one_frees_them() -
 def test_nothing_leaves_while_the_cache_is_within_its_limit() -> None:
     inventory = _inventory(one=(90, {"a": 50}), two=(0, {"b": 50}))
 
-    assert _room(inventory, 100).departures == ()
-    assert _leaving(_room(inventory, 99)) == ["one"]
+    assert make_room(inventory, 100, NOW).departures == ()
+    assert _leaving(make_room(inventory, 99, NOW)) == ["one"]
 
 
 def test_layers_that_no_result_needs_take_no_room() -> None:
@@ -365,6 +390,9 @@ def test_a_stack_that_no_builder_can_mount_leaves() -> None:
     inventory = _inventory(deep=(0, stack), deeper=(0, {**stack, "more": 0}), old=(1, {"a": 50}))
 
     assert _leaving(_room(inventory, 49)) == ["old", "deeper", "deep"]
+    del stack["1000"]
+    inventory = _inventory(deep=(0, stack), old=(1, {"a": 50}))
+    assert _leaving(_room(inventory, 49)) == ["old"]
 
 
 def test_a_result_of_unknown_use_was_last_needed_when_it_was_made() -> None:
