@@ -312,6 +312,57 @@ def test_a_blob_in_two_stacks_was_needed_when_either_was() -> None:
     assert _leaving(_room(inventory, 100)) == ["other"]
 
 
+def test_a_need_in_the_future_counts_as_one_now() -> None:
+    inventory = _inventory(ahead=(-1, {"a": 60}), now=(0, {"b": 40}))
+
+    assert _leaving(_room(inventory, 60)) == ["ahead"]
+
+
+def _with_both(inventory: Inventory, days: float) -> Inventory:
+    """Add a result that needs the layers of the first two."""
+    (first,), (second,) = (one.layers for one in inventory.branches[:2])
+    results = (CachedResult(WEB, "both"),)
+    both = Branch((first, second), NOW - days * DAY, results)
+    return replace(inventory, branches=(*inventory.branches, both))
+
+
+def test_a_result_of_two_layers_is_as_old_as_the_older_one_and_makes_both_young() -> None:
+    old = _inventory(b=(9, {"b": 30}), a=(0, {"a": 10}), other=(5, {"other": 45}))
+    young = _with_both(old, 0)
+    old = _with_both(replace(old, branches=(old.branches[1], *old.branches[::2])), 9)
+
+    assert _leaving(_room(young, 80)) == ["other"]
+    leaving = _room(old, 80).departures
+    assert [one.branch.results[0].record for one in leaving] == ["both", "b"]
+    assert leaving[0].digest == _layer("a")
+
+
+def test_a_layer_that_fits_stays_although_a_result_that_needs_another_one_too_leaves() -> None:
+    inventory = _inventory(
+        a=(0, {"a": 30}), b=(0, {"b": 80}), c=(3, {"a": 30, "c": 5}), new=(0, {"new": 50})
+    )
+    every = _with_both(inventory, 0).branches
+
+    assert _leaving(_room(replace(inventory, branches=every[2:]), 100)) == ["both"]
+
+
+def test_a_blob_that_stays_anyway_takes_no_room_in_another_stack() -> None:
+    inventory = _inventory(
+        one=(0, {"a": 10, "x": 60}), two=(0, {"b": 10, "x": 60}), old=(9, {"old": 30})
+    )
+
+    assert _leaving(_room(inventory, 80)) == ["old"]
+
+
+def test_a_result_does_not_stay_if_only_its_upper_layer_is_protected() -> None:
+    inventory = _inventory(top=(90, {"base": 50, "top": 10}), new=(0, {"new": 60}))
+
+    room = _room(inventory, 100, protected=[_layer("top")])
+
+    assert _leaving(room) == ["top"]
+    assert room.staying == {_layer("top"), _layer("new")}
+
+
 def test_a_result_that_still_fits_stays_although_a_newer_one_has_to_leave() -> None:
     inventory = _inventory(new=(0, {"a": 50}), large=(1, {"b": 60}), old=(9, {"c": 30}))
 
