@@ -427,6 +427,11 @@ class Settings(BaseSettings):
         description="where the graph is stored: an SQLite file or its URL, relative to the working "
         "directory",
     )
+    database_key: _Scope = Field(
+        default="",
+        description="the beginning of the keys of the cache entries in which the Action saves the "
+        "database: in the run's own ref the two newest ones stay; an empty name turns it off",
+    )
     grace: _Grace = Field(
         default=timedelta(hours=24),
         description="how long an entry must be unreferenced before it is deleted",

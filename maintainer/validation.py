@@ -32,6 +32,7 @@ _FORMS = {
     "GITHUB_REPOSITORY": "use OWNER/NAME",
     "api_url": "use https://HOST/PATH, without a user or a query",
     "cache_url": "use https://HOST/PATH, without a user or a query",
+    "database_key": "use at most 256 characters, without control characters",
     "merged_scope": "use at most 256 characters, without control characters",
     "merged_tag": "use at most 256 characters, without control characters",
     "name": "use up to 63 letters, digits, dots, dashes and underscores",

@@ -1,7 +1,14 @@
 """The limits that the owner of a cache sets: how full it gets, and what other tools store. Pure."""
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Self
+
+from maintainer.cacheconfig import Ref
+
+_KEPT = 2
+"""Databases: the one that the next run restores, and one that another run may just have read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +43,22 @@ class ToolRule:
     """How long an entry stays after its last use."""
     max_bytes: int | None = None
     """How much it may store, in all refs."""
+    form: str = ""
+    """A regular expression that all of a key must match, if set."""
+    refs: frozenset[Ref] | None = None
+    """Where it applies; None for all refs."""
+
+    @classmethod
+    def of_saved(cls, key: str, refs: frozenset[Ref]) -> Self:
+        """Return the rule for the database that the Action saves with each run, in its own refs.
+
+        Its keys go on with the numbers of a run and of its attempt, and the name of a job.
+        """
+        form = rf"{re.escape(key)}-\d+-\d+-.+"
+        return cls(f"{key}-", keep_newest=_KEPT, form=form, refs=refs)
+
+    def is_about(self, ref: Ref, key: str) -> bool:
+        """Whether an entry of another tool is this tool's."""
+        if not key.startswith(self.prefix) or (self.refs is not None and ref not in self.refs):
+            return False
+        return not self.form or re.fullmatch(self.form, key, re.ASCII | re.DOTALL) is not None

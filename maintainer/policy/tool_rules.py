@@ -27,7 +27,7 @@ def select(entries: Iterable[KnownEntry], context: PlanContext) -> Mapping[int, 
     keeps: dict[int, Keep] = {}
     deletes: dict[int, DeleteEntry] = {}
     for rule in rules:
-        left = [one for one in others if one.key.startswith(rule.prefix)]
+        left = [one for one in others if rule.is_about(one.ref, one.key)]
         left = [one for one in left if one.store_id not in deletes]
         for limit in _LIMITS:
             excluded = limit(rule, left, context.now)

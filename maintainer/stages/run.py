@@ -16,6 +16,7 @@ from maintainer.mark import Marker
 from maintainer.model.decision import Rules
 from maintainer.model.entry import Listing, StoreLimits
 from maintainer.model.idle import Outlook
+from maintainer.model.limits import ToolRule
 from maintainer.model.marks import Marks
 from maintainer.model.memory import Memory, Probe
 from maintainer.model.snapshot import Snapshot
@@ -95,6 +96,10 @@ class Run:
     def rules(self) -> Rules:
         """What the owner of the cache has decided."""
         settings = self.collector.settings
+        tools = [rule.value for rule in settings.room.rules]
+        if settings.database_key and self.report.marks:
+            access = self.report.marks.snapshot.access
+            tools.append(ToolRule.of_saved(settings.database_key, access.writable))
         return Rules(
             grace=settings.grace,
             max_index_size=settings.max_index_size,
@@ -102,7 +107,7 @@ class Run:
             retention=(self.report.limits or StoreLimits()).retention,
             repair=self.mode.repair,
             keep_free=settings.room.keep_free,
-            tools=tuple(rule.value for rule in settings.room.rules),
+            tools=tuple(tools),
         )
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maintainer.cacheconfig import Ref
 from maintainer.mark import mark
 from maintainer.model.decision import DeleteEntry, Keep, Plan, Rules
 from maintainer.model.limits import ToolRule
@@ -52,6 +53,22 @@ def _nodes(*ages: float) -> World:
     for number, age in enumerate(ages):
         world.with_entry(f"{NODE}{number}", age=hours(age))
     return world
+
+
+def test_older_databases_of_the_action_are_deleted_and_nothing_that_looks_like_one() -> None:
+    rule = ToolRule.of_saved("maintainer-db", frozenset({Ref(MAIN)}))
+    world = a_snapshot()
+    # The numbers of runs are no times.
+    for age, run in enumerate((7, 12, 5, 90), 1):
+        world.with_entry(f"maintainer-db-{run}-1-maintain", age=hours(age))
+    for name in ("", "-web-1-1-job", "x-1-1-job", "-1-job"):
+        world.with_entry(f"maintainer-db{name}", age=hours(99))
+    world.with_entry("maintainer-db-1-1-maintain", ref=RELEASE, age=hours(99))
+
+    assert _deleted(world, rule) == dict.fromkeys(
+        ("maintainer-db-5-1-maintain", "maintainer-db-90-1-maintain"),
+        BeyondNewest("maintainer-db-", 2),
+    )
 
 
 def test_the_newest_of_each_ref_stay() -> None:
