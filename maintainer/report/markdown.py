@@ -8,6 +8,7 @@ links.
 import re
 from collections.abc import Iterable, Iterator
 
+from maintainer.cacheconfig import NO_REF
 from maintainer.report import page
 from maintainer.report.model import IndexReport, Report
 from maintainer.report.page import Cell, Table
@@ -25,7 +26,7 @@ _CUT = "\n\n… the rest is too long for a job summary: see `maintainer report`\
 _HARMFUL = re.compile(r"[!-\+\--/:<-@\[-`{-~]")
 _SYMBOLS = {"good": "✅", "attention": "⚠️", "bad": "❌"}
 _NAMES = frozenset(
-    {"index", "ref", "missing blob", "entry", "scope", "scopes", "layers", "needed by"}
+    {"index", "ref", "missing blob", "entry", "scope", "scopes", "tag", "layers", "needed by"}
 )
 """The columns with untrusted names."""
 
@@ -106,7 +107,8 @@ def _scopes(report: Report) -> Iterator[str]:
 
 
 def _chains(index: IndexReport) -> Iterator[str]:
-    title = f"{_code(index.scope)} in {_code(index.ref)}: {format_size(index.bytes_usable)}"
+    place = f" in {_code(index.ref)}" if index.ref != NO_REF else ""
+    title = f"{_code(index.scope)}{place}: {format_size(index.bytes_usable)}"
     yield f"<details><summary>The largest layer chains of {title}</summary>"
     yield from _table(page.chains_table(index))
     if index.chains_omitted:

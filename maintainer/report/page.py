@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
+from maintainer.cacheconfig import NO_REF
 from maintainer.model.outcome import Done, Planned
 from maintainer.model.reason import Grace
 from maintainer.report.model import (
@@ -30,6 +31,7 @@ from maintainer.report.words import (
     format_duration,
     format_key,
     format_moment,
+    format_part,
     format_share,
     format_size,
 )
@@ -101,7 +103,7 @@ def _tile_of_results(report: Report) -> Tile:
     elif results.before == results.after:
         note = "as before this run"
     else:
-        note = f"{results.before:,} when it began"
+        note = f"{results.before:,} when this run began"
     return Tile(name, f"{report.results_usable:,}", note)
 
 
@@ -122,7 +124,7 @@ def _tiles_of_deletions(report: Report) -> Iterator[Tile]:
         entries = format_count(report.entries_deleted, "entry")
         yield Tile("freed by this run", format_size(report.bytes_freed), entries)
     changes, by = report.changes, report.store.evicted_by
-    name = "evicted since the last run" if by else "deleted by others since"
+    name = "evicted since the last run" if by else "deleted by others since the last run"
     if changes.previous_run is None:
         yield Tile(name, "not known", "this is the first run")
     else:
@@ -137,7 +139,15 @@ def why_no_space(report: Report) -> str:
     noun = report.store.noun
     if report.store.evicted_by:
         return f"This {noun} cannot list what it stores."
-    parts = [f"{format_size(one.size)} in {one.entries:,} {one.state}" for one in report.entries]
+    entries, sizes = Counter[str](), Counter[str]()
+    for one in report.entries:
+        entries[kind_of(one.state)] += one.entries
+        sizes[kind_of(one.state)] += one.size
+    parts = [
+        f"{format_size(sizes[kind])} in {format_count(entries[kind], f'{kind} entry')}"
+        for kind in KINDS
+        if entries[kind]
+    ]
     return f"A {noun} has no quota. It stores {', '.join(parts) or 'nothing'}."
 
 
@@ -184,8 +194,8 @@ def used_table(report: Report) -> Table:
         )
         for one in days
     ]
-    columns = ("last used on", "entries", "size", "of what is stored")
-    return _table("When it was last used", columns, columns, rows, len(rows))
+    columns = ("day", "entries", "size", "share")
+    return _table("When it was last used", columns, columns[1:], rows, len(rows))
 
 
 def format_changes(report: Report) -> list[str]:
@@ -246,18 +256,14 @@ def _format_actions(report: Report) -> str:
         )
     if not writes and not deletes.actions:
         return "There was nothing to write or delete."
-    wrote = f"This run wrote {report.indexes_written} of " + format_count(
-        len(writes), "index", "indexes"
-    )
+    wrote = format_part(report.indexes_written, len(writes), "index", "indexes")
     if not deletes.actions:
-        return f"{wrote}, and had nothing to delete."
+        return f"This run wrote {wrote}, and had nothing to delete."
     if not report.tried_to_delete:
         entries = f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})"
-        return f"{wrote}, and deferred {entries} to a run that may delete."
-    return (
-        f"{wrote} and deleted {report.entries_deleted:,} of "
-        f"{format_count(deletes.actions, 'entry')} ({format_size(report.bytes_freed)})."
-    )
+        return f"This run wrote {wrote}, and deferred {entries} to a run that may delete."
+    entries = format_part(report.entries_deleted, deletes.actions, "entry")
+    return f"This run wrote {wrote} and deleted {entries} ({format_size(report.bytes_freed)})."
 
 
 def written_table(report: Report, limit: int) -> Table:
@@ -275,7 +281,8 @@ def written_table(report: Report, limit: int) -> Table:
     ]
     written = any(isinstance(index.outcome, Done) for index in report.indexes)
     title = "Would be written" if report.dry_run else "Written" if written else "Not written"
-    return _table(title, ("scope", "ref", "generation", "outcome", "why"), (), rows, limit)
+    table = _table(title, ("scope", "ref", "generation", "outcome", "why"), (), rows, limit)
+    return _of_store(report, table)
 
 
 def room_table(report: Report, limit: int) -> Table:
@@ -433,7 +440,26 @@ def scopes_table(report: Report, limit: int) -> Table:
         for index in report.indexes
     ]
     columns = ("scope", "ref", "generations", "keys", "usable", "lost", "size", "own", "newest")
-    return _table("", columns, columns[2:], rows, limit)
+    return _of_store(report, _table("", columns, columns[2:], rows, limit))
+
+
+_OF_NUMBERED = frozenset({"ref", "generation", "generations"})
+"""The columns that are only about stores with refs and generations."""
+
+
+def _of_store(report: Report, table: Table) -> Table:
+    """Return a table of indexes with the columns and words of its store."""
+    if report.store.numbered:
+        return table
+    kept = [at for at, name in enumerate(table.columns) if name not in _OF_NUMBERED]
+    names = tuple("tag" if at == 0 else table.columns[at] for at in kept)
+    rows = tuple(tuple(row[at] for at in kept) for row in table.rows)
+    return replace(table, columns=names, rows=rows)
+
+
+def format_place(index: IndexReport) -> str:
+    """Return the name of an index, with its ref if there are refs."""
+    return index.scope if index.ref == NO_REF else f"{index.scope} in {index.ref}"
 
 
 def chains_table(index: IndexReport) -> Table:
@@ -578,7 +604,7 @@ def evictions_table(report: Report, limit: int) -> Table:
         for day in reversed(report.trend.evictions)
     ]
     columns = ("day", "entries", "size")
-    return _table("Evictions per day", columns, columns, rows, limit)
+    return _table("Evictions per day", columns, columns[1:], rows, limit)
 
 
 def _table(

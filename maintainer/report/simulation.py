@@ -144,6 +144,29 @@ def caches_table(simulation: Simulation) -> Table:
     return Table("", columns, numbers, rows)
 
 
+def quotas_table(simulation: Simulation) -> Table:
+    """Return the results that builds would have found: a row for each quota, and a column for each
+    policy.
+    """
+    found = {(one.quota, one.policy): one.found for one in simulation.caches}
+    quotas = dict.fromkeys(one.quota for one in simulation.caches)
+    policies = dict.fromkeys(one.policy for one in simulation.caches)
+    rows = tuple(
+        (
+            _size(quota),
+            *(_found(found[quota, policy], simulation.findable) for policy in policies),
+        )
+        for quota in quotas
+    )
+    columns = ("quota", *policies)
+    return Table("Results found", columns, frozenset(columns[1:]), rows)
+
+
+def _found(some: int, of: int) -> Cell:
+    share = f" ({format_share(some / of)})" if of else ""
+    return Cell(f"{some:,}{share}", some)
+
+
 def found_table(simulation: Simulation) -> Table:
     """Return the share of the results that builds found up to each time, newest first, in caches
     with a daily run.

@@ -206,9 +206,10 @@ def _written(report: Report) -> Iterator[RenderableType]:
     if not table.rows:
         return
     yield Text(f"\n{table.title}", style="italic")
-    for scope, ref, number, outcome, why in table.rows:
-        generation = f", generation {number.text}" if number.text else ""
-        ours = f"{scope.text} in {ref.text}{generation}, {outcome.text}: {why.text}"
+    for row in table.rows:
+        one = {name: cell.text for name, cell in zip(table.columns, row, strict=True)}
+        place = f" in {one['ref']}, generation {one['generation']}" if "ref" in one else ""
+        ours = f"{row[0].text}{place}, {one['outcome']}: {one['why']}"
         yield Padding(Text(loggable(ours, limit=400)), (0, 0, 0, 2))
     yield from _left(table)
 
@@ -235,7 +236,7 @@ def _chains(index: IndexReport) -> Iterator[RenderableType]:
         else ""
     )
     yield Text(
-        f"\nThe largest layer chains of {loggable(index.scope)} in {loggable(index.ref)}{left}",
+        f"\nThe largest layer chains of {loggable(page.format_place(index))}{left}",
         style="italic",
     )
     table = page.chains_table(index)

@@ -18,7 +18,7 @@ from maintainer.model.reason import (
     VersionsKept,
 )
 from maintainer.report.model import BrokenTagReport, Report, Space, SpacePart, Verdict
-from maintainer.report.words import format_count, format_share, format_size
+from maintainer.report.words import format_count, format_part, format_share, format_size
 
 LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
 
@@ -58,13 +58,14 @@ def format_done(report: Report) -> str:
         return _say_nothing_done(report)
     if report.dry_run:
         return f"would {_say_plan(report)}"
-    wrote = f"wrote {report.indexes_written} of {format_count(len(writes), 'index', 'indexes')}"
-    if deletes and not report.tried_to_delete:
+    written = format_part(report.indexes_written, len(writes), "index", "indexes")
+    wrote = f"wrote {written}"
+    if not deletes:
+        return f"{wrote}, had nothing to delete"
+    if not report.tried_to_delete:
         return f"{wrote}, deferred {format_count(deletes, 'entry')} to a run that may delete"
-    return (
-        f"{wrote}, deleted {report.entries_deleted} of {format_count(deletes, 'entry')} "
-        f"({format_size(report.bytes_freed)})"
-    )
+    deleted = format_part(report.entries_deleted, deletes, "entry")
+    return f"{wrote}, deleted {deleted} ({format_size(report.bytes_freed)})"
 
 
 def _say_nothing_done(report: Report) -> str:

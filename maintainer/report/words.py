@@ -29,6 +29,12 @@ def format_count(number: int, what: str, several: str | None = None) -> str:
     return f"{number:,} {what if number == 1 else plural}"
 
 
+def format_part(number: int, whole: int, what: str, several: str | None = None) -> str:
+    """Format how many of some things: `3 of 5 entries`; `5 entries` if it is all of them."""
+    some = f"{number:,} of " if number < whole else ""
+    return f"{some}{format_count(whole, what, several)}"
+
+
 def format_share(share: float) -> str:
     """Format a share of a whole in per cent."""
     if 0 < share < _LEAST_SHARE:

@@ -1,4 +1,4 @@
-"""The HTML report in a real browser: Chromium, without a network.
+"""The HTML report and the pages of a service in a real browser: Chromium, without a network.
 
 `SCREENSHOTS=1 pytest tests/third_party/test_html_in_a_browser.py` takes the pictures in
 tests/screenshots anew. Look at them.
@@ -25,12 +25,13 @@ from maintainer.report.html import render_html
 from maintainer.report.page import QUESTIONS
 from maintainer.report.simulation import Simulation, simulate_cache
 from tests.nasty import NASTY
+from tests.pages import broken_page, first_page
 from tests.reports import a_report
 from tests.snapshots import NOW
 from tests.weeks import AFTER, BEFORE, LAST, tell_a_week
 
 SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
-DESKTOP: ViewportSize = {"width": 1100, "height": 800}
+DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 FLAGS = (
     "--no-sandbox",
@@ -93,17 +94,18 @@ Visitor = Callable[..., Visit]
 
 @pytest.fixture
 def visit(browser: Browser, tmp_path: Path) -> Iterator[Visitor]:
-    """Open reports as files."""
+    """Open reports and pages as files."""
     contexts: list[BrowserContext] = []
 
     def visit(
-        report: Report,
+        report: Report | str,
         viewport: ViewportSize = DESKTOP,
         simulation: Simulation | None = None,
         **settings: object,
     ) -> Visit:
         file = tmp_path / "report.html"
-        file.write_text(render_html(report, simulation), encoding="utf-8")
+        html = report if isinstance(report, str) else render_html(report, simulation)
+        file.write_text(html, encoding="utf-8")
         context = browser.new_context(viewport=viewport, **settings)  # type: ignore[arg-type]
         contexts.append(context)
         visit = Visit(context.new_page())
@@ -252,7 +254,8 @@ def test_what_other_sizes_would_keep_is_drawn(visit: Visitor, week: dict[int, Re
         "Results found so far, with a daily run",
         "Bytes stored, with a daily run",
     ]
-    assert section.locator("table").first.locator("tbody tr").count() == 12
+    tables = [table.locator("tbody tr").count() for table in section.locator("table").all()]
+    assert tables[:2] == [4, 12], "a row for each quota; and for each policy too"
 
 
 def test_it_can_be_read_without_javascript(visit: Visitor, week: dict[int, Report]) -> None:
@@ -320,28 +323,41 @@ def test_the_colours_follow_the_system(visit: Visitor, week: dict[int, Report]) 
     assert page.locator("figure canvas").count() == 3
 
 
+_PAGES: dict[str, Callable[[dict[int, Report]], str]] = {
+    "before": lambda week: render_html(week[BEFORE]),
+    "after": lambda week: render_html(week[AFTER]),
+    "later": lambda week: render_html(week[LAST]),
+    "service": lambda _: first_page(),
+    "broken": lambda _: broken_page(),
+}
+
+
 @pytest.mark.parametrize(
-    ("run", "told", "look"),
+    ("told", "look"),
     [
-        (BEFORE, "before", "desktop-light"),
-        (BEFORE, "before", "phone-light"),
-        (AFTER, "after", "desktop-light"),
-        (AFTER, "after", "desktop-dark"),
-        (LAST, "later", "desktop-light"),
-        (LAST, "later", "phone-dark"),
+        ("before", "desktop-light"),
+        ("before", "phone-light"),
+        ("after", "desktop-light"),
+        ("after", "desktop-dark"),
+        ("later", "desktop-light"),
+        ("later", "phone-dark"),
+        ("service", "desktop-dark"),
+        ("service", "phone-light"),
+        ("broken", "phone-dark"),
     ],
 )
 def test_pictures_of_it_are_kept_and_show_what_it_looks_like_now(
-    request: pytest.FixtureRequest, week: dict[int, Report], *, run: int, told: str, look: str
+    request: pytest.FixtureRequest, week: dict[int, Report], *, told: str, look: str
 ) -> None:
     kept = SCREENSHOTS / f"{told}-{look}.png"
     of_page = SCREENSHOTS / f"{told}-{look}.sha256"
-    digest = hashlib.sha256(render_html(week[run]).encode()).hexdigest()
+    html = _PAGES[told](week)
+    digest = hashlib.sha256(html.encode()).hexdigest()
     if os.environ.get("SCREENSHOTS"):
         device, scheme = look.split("-")
         visit: Visitor = request.getfixturevalue("visit")
         viewport = DESKTOP if device == "desktop" else PHONE
-        page = visit(week[run], viewport, color_scheme=scheme).page
+        page = visit(html, viewport, color_scheme=scheme).page
         page.screenshot(full_page=True, path=kept)
         of_page.write_text(f"{digest}  the page in {kept.name}\n")
 

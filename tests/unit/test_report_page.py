@@ -61,9 +61,9 @@ def test_what_a_run_without_a_sweep_leaves_is_not_called_deleted() -> None:
     assert _why(report) == ([], [f"2 {WHY}"])
     assert deferred_table(report, 9).title == "Not deleted"
     assert format_changes(report)[-1] == (
-        "This run wrote 1 of 1 index, and deferred 2 entries (20 B) to a run that may delete."
+        "This run wrote 1 index, and deferred 2 entries (20 B) to a run that may delete."
     )
-    assert format_done(report) == "wrote 1 of 1 index, deferred 2 entries to a run that may delete"
+    assert format_done(report) == "wrote 1 index, deferred 2 entries to a run that may delete"
 
 
 def test_what_was_deleted_and_what_was_not_stand_apart() -> None:
@@ -153,7 +153,7 @@ def test_four_tiles_show_distinct_things() -> None:
     tiles = page.tiles(a_report())
 
     assert [(tile.name, tile.figure, tile.note) for tile in tiles] == [
-        ("results that builds can use", "9", "4 when it began"),
+        ("results that builds can use", "9", "4 when this run began"),
         ("stored", "8.0 kB", "80.0 % of 10.0 kB"),
         ("freed by this run", "90 B", "1 entry"),
         ("evicted since the last run", "10 B", "1 entry"),
@@ -174,7 +174,24 @@ def test_tiles_do_not_name_what_a_run_cannot_know() -> None:
     assert (blind[0].figure, blind[0].note) == ("not known", "without a runtime token")
     directory = page.tiles(a_report(store=DIRECTORY, space=None))
     assert (directory[1].figure, directory[1].note) == ("8.0 kB", "no quota")
-    assert directory[3].name == "deleted by others since"
+    assert directory[3].name == "deleted by others since the last run"
+
+
+def test_a_store_without_refs_has_tags_and_no_generations() -> None:
+    index = an_index(ref="-", scope="latest")
+    report = a_report(store=DIRECTORY, space=None, indexes=(index,))
+
+    assert page.scopes_table(report, 10).columns[:3] == ("tag", "keys", "usable")
+    assert page.written_table(report, 10).columns == ("tag", "outcome", "why")
+    assert page.scopes_table(a_report(), 10).columns[:3] == ("scope", "ref", "generations")
+    for text in (render_html(report), render_markdown(report)):
+        assert " in -" not in text
+        assert "<code>-</code>" not in text
+    assert "The token reads" not in render_html(report)
+    assert page.why_no_space(report) == (
+        "A directory has no quota. It stores 5.0 kB in 5 reachable entries, 3.0 kB in 1 foreign "
+        "entry."
+    )
 
 
 def test_what_is_deleted_next_is_listed_by_the_day_on_which_it_is_due() -> None:

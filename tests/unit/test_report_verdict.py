@@ -369,9 +369,9 @@ def test_losses_are_told_with_what_took_them(more: dict[str, object], who: str) 
         ({"actions": (WRITE, DELETE), "dry_run": True}, "would write 1 index and delete 1 entry"),
         (
             {"actions": (WRITE, msgspec.structs.replace(DELETE, outcome=Planned()))},
-            "wrote 1 of 1 index, deferred 1 entry to a run that may delete",
+            "wrote 1 index, deferred 1 entry to a run that may delete",
         ),
-        ({"actions": (WRITE, DELETE)}, "wrote 1 of 1 index, deleted 1 of 1 entry (90 B)"),
+        ({"actions": (WRITE, DELETE)}, "wrote 1 index, deleted 1 entry (90 B)"),
     ],
 )
 def test_what_a_run_did_is_said_in_one_line(more: dict[str, object], said: str) -> None:

@@ -23,6 +23,7 @@ from maintainer.report.simulation import (
     caches_table,
     format_simulation,
     found_table,
+    quotas_table,
     stored_table,
 )
 from maintainer.report.verdict import LEVELS, judge
@@ -117,16 +118,22 @@ class _Simulated:
     """What is shown of a simulation."""
 
     lines: tuple[str, ...]
+    found: page.Table
     caches: page.Table
     charts: tuple[tuple[str, page.Table], ...]
     """Those over time, by the kind of their chart."""
+    policies: tuple[str, ...]
+    """What each of them does."""
     notes: tuple[str, ...]
 
 
 def _simulated(simulation: Simulation) -> _Simulated:
     charts = ("found", found_table(simulation)), ("stored", stored_table(simulation))
     lines = tuple(format_simulation(simulation))
-    return _Simulated(lines, caches_table(simulation), charts, simulation.notes)
+    found, caches = quotas_table(simulation), caches_table(simulation)
+    policies = len({one.policy for one in simulation.caches})
+    notes = simulation.notes
+    return _Simulated(lines, found, caches, charts, notes[:policies], notes[policies:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ class Pages:
     def _not_found(self, request: Request, error: Exception) -> Response:
         known = isinstance(error, NoReportError)
         text = _sentence(error) if known else "There is no page at this address."
-        message = Message("Not found", text, "The page of all targets links to what there is.")
+        message = Message("Not found", text, "Choose one of the targets, or of the last runs.")
         return self._message(request, message, 404)
 
     def _unavailable(self, request: Request, error: Exception) -> Response:
