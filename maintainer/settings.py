@@ -238,7 +238,7 @@ class RuleSettings(BaseModel):
         min_length=1,
         max_length=512,
         description="the beginning of the keys that the rule is about; it never selects entries of "
-        "BuildKit",
+        "BuildKit, except names of a bucket or container if it begins with the prefix of manifests",
     )
     keep_newest: int | None = Field(
         default=None,

@@ -64,7 +64,7 @@ class Deletions:
         try:
             await self._look_at(batch)
             found = [one.found for one in batch if one.found and not one.error]
-            tags = {one.key: one.tag for one in found}
+            tags = {one.key: self._tag(one) for one in found}
             problems = await self._objects.delete(tags) if tags else {}
             for one in batch:
                 one.error = one.error or problems.get(one.entry.key)
@@ -74,6 +74,14 @@ class Deletions:
         finally:
             for one in batch:
                 one.is_done = True
+
+    def _tag(self, found: Object) -> str | None:
+        """Return the tag that shows whether something has been written since it was looked up.
+
+        What is written anew under its digest has the same tag, where the tag is one of content.
+        """
+        is_blob = self._layout.digest_of(found.key) is not None
+        return None if is_blob and self._layout.touches else found.tag
 
     async def _look_at(self, batch: Sequence[_Deletion]) -> None:
         """Look at blobs and indexes, last at those that show whether builds use a blob."""

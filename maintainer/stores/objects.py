@@ -5,7 +5,7 @@ What differs between services is behind `Objects`. The guards are here, in `obje
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from maintainer.cacheconfig import NO_REF, BlobKey, Digest, content_digest
@@ -86,8 +86,23 @@ class ObjectStore:
             if reason := context.budget.reserve(0):
                 raise UnfinishedError("the entries could not all be listed", reason)
         known = self._indexes.known = await self._indexes.list()
+        spool.add([self._entry(one) for one in self._names_with_rules(known, context)])
         seen = "\n".join(f"{one.tag} {key}" for key, one in sorted(known.items()))
         return Listing(spool, complete=True, state=hashlib.sha256(seen.encode()).digest())
+
+    def _names_with_rules(
+        self, indexes: Mapping[str, Object], context: RunContext
+    ) -> Iterator[Object]:
+        """Return the indexes that a rule may let expire: they are entries like those of tools."""
+        settings = context.settings
+        prefixes = tuple(
+            rule.prefix
+            for rule in settings.room.rules
+            if rule.prefix.startswith(self._layout.manifests)
+        )
+        for key, one in sorted(indexes.items()):
+            if key.startswith(prefixes) and self._layout.index_of(key).scope != settings.merged_tag:
+                yield one
 
     def _entry(self, found: Object) -> StoredEntry:
         digest = self._layout.digest_of(found.key) if found.is_readable else None

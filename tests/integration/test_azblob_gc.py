@@ -84,8 +84,12 @@ async def _run(
     more: Mapping[str, Any],
 ) -> Report:
     chosen = dict(more)
-    settings = {"max_requests": chosen.pop("max_requests", None), "export_wait": 0}
-    ahead = chosen.pop("ahead", timedelta(0))
+    settings: dict[str, object] = {
+        "max_requests": chosen.pop("max_requests", None),
+        "export_wait": 0,
+    }
+    ahead, rules = chosen.pop("ahead", timedelta(0)), chosen.pop("rules", ())
+    settings["room"] = {"rules": rules}
     pending = [event] if event else []
     async with opened as container:
 
@@ -284,6 +288,45 @@ def test_an_index_that_is_archived_keeps_everything_that_it_may_need(
         azurite.now += timedelta(hours=30)
 
     assert BLOBS + blob_of("web") in azurite.listed
+
+
+def test_names_that_a_rule_lets_expire_go_and_then_what_only_they_need(
+    azurite: Azurite, memory: Memory
+) -> None:
+    for name in ("sha-1", "sha-2", "sha-3", "main"):
+        _export(azurite, name, "base", name)
+        azurite.now += timedelta(hours=1)
+    azurite.now += timedelta(hours=1)
+    rules = [{"prefix": MANIFESTS + "sha-", "keep_newest": 1}]
+
+    report = _gc(azurite, memory, rules=rules)
+
+    names = {key.removeprefix(MANIFESTS) for key in azurite.listed if key.startswith(MANIFESTS)}
+    assert names == {"sha-3", "main", "maintained"}
+    gone = [one.sentence for one in report.actions if one.kind == "delete"]
+    assert gone == ["its ref has 1 newer entry app/manifests/sha-…, and a rule keeps no more"] * 2
+    for _ in range(3):
+        azurite.now += timedelta(hours=30)
+        _gc(azurite, memory, rules=rules)
+    left = {blob_of(one) for one in ("base", "sha-3", "main")}
+    assert {key.removeprefix(BLOBS) for key in azurite.listed if key.startswith(BLOBS)} == left
+    assert _blobs(azurite, "maintained") == left
+
+
+def test_a_name_that_expires_while_a_build_exports_to_it_stays(
+    azurite: Azurite, memory: Memory
+) -> None:
+    _export(azurite, "api", "base", "api")
+    _gc(azurite, memory)
+    azurite.now += timedelta(days=31)
+    rules = [{"prefix": MANIFESTS, "unused_for": "30d"}]
+    export: Event = ("delete", 1, lambda: _export(azurite, "api", "base", "web"))
+
+    report = _gc(azurite, memory, export, rules=rules)
+
+    assert blob_of("web") in _blobs(azurite, "api")
+    assert _blobs(azurite, "maintained")
+    assert _skipped(report) == ["skipped: a build has written it since it was looked up"]
 
 
 def test_soft_delete_is_in_the_report(azurite: Azurite, memory: Memory) -> None:

@@ -87,6 +87,7 @@ Event = tuple[str, int, Callable[[], None]]
 async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event | None) -> Report:
     chosen = dict(more)
     limit, ahead = chosen.pop("max_requests", None), chosen.pop("ahead", timedelta(0))
+    room = {"rules": chosen.pop("rules", ())}
     address = moto.address(**chosen)
     async with open_bucket(address) as bucket:
 
@@ -97,7 +98,9 @@ async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event
 
         moto.before = act
         store = ObjectStore(bucket, address.layout, max_index_size=2**20)
-        report = await run_on(store, memory, NO_GRACE, moto.now + ahead, max_requests=limit)
+        report = await run_on(
+            store, memory, NO_GRACE, moto.now + ahead, max_requests=limit, room=room
+        )
     assert report.status == "done", report.problems
     return report
 
@@ -246,6 +249,25 @@ def test_the_documented_permissions_are_enough_and_fewer_are_reported(
 async def _look(moto: Moto, key: str) -> None:
     async with open_bucket(moto.address()) as bucket:
         await bucket.get(key, limit=1)
+
+
+def test_a_name_that_a_rule_lets_expire_goes_unless_a_build_exports_to_it(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "api", "base", "api")
+    _export(moto, "web", "base", "web")
+    _gc(moto, memory)
+    moto.now += timedelta(days=31)
+    rules = [{"prefix": MANIFESTS, "unused_for": "30d"}]
+    export: Event = ("delete", 1, lambda: _export(moto, "api", "base", "docs"))
+
+    report = _gc(moto, memory, export, rules=rules)
+
+    assert {key.removeprefix(MANIFESTS) for key in _keys(moto) if MANIFESTS in key} == {
+        "api", "maintained",
+    }  # fmt: skip
+    assert blob_of("docs") in _blobs(moto, "api")
+    assert [a for a in report.actions if a.kind == "delete" and isinstance(a.outcome, Skipped)]
 
 
 def test_blobs_without_any_index_are_a_wrong_prefix_and_nothing_is_deleted(

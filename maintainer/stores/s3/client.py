@@ -11,7 +11,7 @@ from aiobotocore.session import get_session
 from aiohttp import ClientError as BodyError
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-from maintainer.errors import StoreError, UnreadableError
+from maintainer.errors import ChangedError, StoreError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import BlobsExpire, StoreNote, UploadsLeft, VersionsKept
 from maintainer.sanitize import printable
@@ -111,11 +111,32 @@ class Bucket:
         await self._send("upload", key, call)
 
     async def delete(self, tags: Mapping[str, str | None]) -> Mapping[str, StoreError]:
-        """Delete up to a thousand objects; a touch leaves their tags as they are."""
+        """Delete up to a thousand objects, those without a tag by one request."""
+        problems: dict[str, StoreError] = {}
+        for key, tag in tags.items():
+            if tag is not None and (problem := await self._delete_over(key, tag)):
+                problems[key] = problem
+        others = [key for key, tag in tags.items() if tag is None]
+        return {**problems, **(await self._delete_all(others) if others else {})}
+
+    async def _delete_over(self, key: str, tag: str) -> StoreError | None:
+        """Delete an object on condition; a service may ignore that."""
+        try:
+            call = self._client.delete_object(Bucket=self._name, Key=key, IfMatch=tag)
+            await self._send("delete", key, call)
+        except _MissingError:
+            pass
+        except _OtherError:
+            return ChangedError("a build has written it since it was looked up")
+        except StoreError as error:
+            return error
+        return None
+
+    async def _delete_all(self, keys: Sequence[str]) -> Mapping[str, StoreError]:
         call = self._client.delete_objects(
-            Bucket=self._name, Delete={"Objects": [{"Key": key} for key in tags]}
+            Bucket=self._name, Delete={"Objects": [{"Key": key} for key in keys]}
         )
-        done = await self._send("delete", min(tags), call)
+        done = await self._send("delete", keys[0], call)
         failed = {one.get("Key", ""): one for one in done.get("Errors", [])}
         gone = {one.get("Key", "") for one in done.get("Deleted", [])}
         problems = {
@@ -124,7 +145,7 @@ class Bucket:
         unknown = "the service did not say whether it was deleted"
         return {
             key: StoreError(printable(problems.get(key, unknown)))
-            for key in tags
+            for key in keys
             if key not in gone
         }
 
