@@ -80,6 +80,8 @@ TARGET = Table(
     _optional("idle_until", UtcDateTime),
     # Since when no run could delete blobs, if so; runs that could not list entries do not count.
     _optional("blocked_since", UtcDateTime),
+    # What a run has found out by trying that the store can do, and when, as JSON.
+    _optional("tried", Text),
 )
 """One cache that is maintained."""
 

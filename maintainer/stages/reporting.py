@@ -9,6 +9,7 @@ from maintainer.graph.forget import forget
 from maintainer.graph.reports import count_unlisted, load_actions
 from maintainer.graph.runs import finish_run
 from maintainer.graph.trends import compare_with_previous, with_trend
+from maintainer.graph.tried import save_tried
 from maintainer.model import reason as reasons
 from maintainer.report import Report
 from maintainer.stages.run import Run
@@ -45,6 +46,7 @@ def report_run(run: Run, status: str | None = None) -> Report:
         )
         finish_run(connection, built)
         forget(connection, run.target_id, began_at, run.report.grace)
+        save_tried(connection, run.target_id, run.context.tried)
         report = with_trend(connection, built)
     log.info("run %d on %s: %s", report.run, report.target, report.status)
     return report

@@ -11,6 +11,7 @@ from maintainer.graph.database import Database
 from maintainer.graph.entries import Entries
 from maintainer.graph.record import find_target
 from maintainer.graph.runs import begin_run, next_moment
+from maintainer.graph.tried import load_tried
 from maintainer.logs import StagesInLogs
 from maintainer.mark import Marker
 from maintainer.model.decision import Rules
@@ -121,6 +122,7 @@ def begin(collector: Collector, mode: Mode) -> Run:
         target_id = find_target(connection, name)
         now = next_moment(connection, target_id, now)
         number = begin_run(connection, target_id, now, dry_run=mode.dry_run)
+        tried = load_tried(connection, target_id)
     report = ReportBuilder(
         number,
         name,
@@ -133,7 +135,7 @@ def begin(collector: Collector, mode: Mode) -> Run:
     requests = collector.store.requests
     budget = collector.budget or Budget(requests, settings, collector.clock)
     progress = StagesInLogs(collector.progress)
-    context = RunContext(settings, budget, progress, collector.clock, collector.sleep)
+    context = RunContext(settings, budget, progress, collector.clock, collector.sleep, tried)
     return Run(collector, context, mode, target_id, report, Outlook(now))
 
 

@@ -28,6 +28,8 @@ class RunContext:
     progress: Progress
     clock: Callable[[], datetime]
     sleep: Callable[[float], Awaitable[None]]
+    tried: dict[str, datetime] = field(default_factory=dict)
+    """What the store has found out by trying that it can do, and when. Later runs know it, too."""
 
 
 @dataclass(frozen=True, slots=True)

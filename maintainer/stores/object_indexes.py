@@ -5,14 +5,16 @@ An index is written only if it is still the one that was read.
 
 import logging
 import secrets
+from datetime import timedelta
 
+from maintainer import __version__
 from maintainer.cacheconfig import NO_REF, IndexId, encode, with_sink
 from maintainer.errors import StoreError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
 from maintainer.model.index import ReadGeneration
 from maintainer.sanitize import printable
-from maintainer.stores.base import Change, Conflict, Refused, Swapped, SwapResult
+from maintainer.stores.base import Change, Conflict, Refused, RunContext, Swapped, SwapResult
 from maintainer.stores.decoding import read_content
 from maintainer.stores.layout import Layout
 from maintainer.stores.object_requests import Object, Objects
@@ -69,10 +71,12 @@ class Indexes:
         index = self._layout.index_of(key)
         return read_content(index, NUMBER, content, seen.modified_at, location=seen.tag)
 
-    async def swap(self, change: Change) -> SwapResult:
+    async def swap(self, change: Change, context: RunContext) -> SwapResult:
         """Write an index over the one that was read."""
         key = self._keys.get(change.index, self._layout.manifests[0] + change.index.scope)
         content = encode(with_sink(change.content, change.sink))
+        if self._is_conditional is None:
+            self._is_conditional = await self._has_conditions(context)
         if await self._put(key, content, over=tag_of(self.known.get(key))):
             return await self._read_back(change, key, content)
         found = await self._objects.get(key, limit=self._limit)
@@ -87,7 +91,7 @@ class Indexes:
 
     async def _put(self, key: str, content: bytes, *, over: str | None) -> bool:
         """Write an index if nobody else has; the check is ours if the service makes none."""
-        if await self._has_conditions():
+        if self._is_conditional:
             return await self._objects.put(key, content, over=over)
         if tag_of(await self._objects.look(key)) != over:
             return False
@@ -102,32 +106,46 @@ class Indexes:
         written = read_content(change.index, NUMBER, content, seen.modified_at, location=seen.tag)
         return Swapped(written, (len(content),))
 
-    async def _has_conditions(self) -> bool:
-        """Whether the service keeps to conditions of writes; some ignore them without a word."""
-        if self._is_conditional is None:
-            key = f"{self._layout.prefix}.maintainer-probe-{secrets.token_hex(8)}"
-            try:
-                self._is_conditional = (
-                    await self._objects.put(key, b"1", over=None)
-                    and not await self._objects.put(key, b"2", over=None)
-                    and not await self._objects.put(key, b"3", over=_NO_TAG)
-                    and await self._objects.put(
-                        key, b"4", over=tag_of(await self._objects.look(key)) or _NO_TAG
-                    )
+    async def _has_conditions(self, context: RunContext) -> bool:
+        """Whether the service keeps to conditions of writes; some ignore them without a word.
+
+        That it does is remembered for a while, of this version; that it does not is tried again.
+        """
+        now = context.clock()
+        tried_at = context.tried.get(_TRIED)
+        if tried_at and timedelta(0) <= now - tried_at < _TRUSTED_FOR:
+            return True
+        if await self._try_conditions():
+            context.tried[_TRIED] = now
+            return True
+        context.tried.pop(_TRIED, None)
+        log.warning(
+            "%s ignores conditions of writes: a build that exports to a name in the moment in "
+            "which it is written loses its export",
+            self._layout.name,
+        )
+        return False
+
+    async def _try_conditions(self) -> bool:
+        key = f"{self._layout.prefix}.maintainer-probe-{secrets.token_hex(8)}"
+        try:
+            return (
+                await self._objects.put(key, b"1", over=None)
+                and not await self._objects.put(key, b"2", over=None)
+                and not await self._objects.put(key, b"3", over=_NO_TAG)
+                and await self._objects.put(
+                    key, b"4", over=tag_of(await self._objects.look(key)) or _NO_TAG
                 )
-            finally:
-                await self._objects.delete({key: None})
-            if not self._is_conditional:
-                log.warning(
-                    "%s ignores conditions of writes: a build that exports to a name in the moment "
-                    "in which it is written loses its export",
-                    self._layout.name,
-                )
-        return self._is_conditional
+            )
+        finally:
+            await self._objects.delete({key: None})
 
 
 _BEGINNINGS = (b"{", b"[")
 """The first characters of JSON; an index of BuildKit is some, even if it was spoiled."""
+_TRIED = f"conditions of writes, by {__version__}"
+_TRUSTED_FOR = timedelta(days=7)
+"""The service behind an address may change."""
 _NO_TAG = '"00000000000000000000000000000000"'
 
 

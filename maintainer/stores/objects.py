@@ -208,8 +208,7 @@ class ObjectStore:
 
     async def swap(self, changes: Sequence[Change], context: RunContext) -> Sequence[SwapResult]:
         """Write indexes, each over the one that was read."""
-        del context
-        return [await self._indexes.swap(change) for change in changes]
+        return [await self._indexes.swap(change, context) for change in changes]
 
     def activity(self, since: Since, context: RunContext) -> None:
         """Return nothing: `delete` looks itself."""

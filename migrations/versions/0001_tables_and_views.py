@@ -186,6 +186,7 @@ def _make_roots() -> None:
         sa.Column("idle_since", sa.Integer(), nullable=True),
         sa.Column("idle_until", sa.Integer(), nullable=True),
         sa.Column("blocked_since", sa.Integer(), nullable=True),
+        sa.Column("tried", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_target"),
         sa.UniqueConstraint("name", name="uq_target_name"),
     )

@@ -181,6 +181,23 @@ def test_a_server_that_ignores_conditions_is_found_out(
     assert "ignores conditions of writes" in caplog.text
 
 
+def test_that_a_server_keeps_to_conditions_is_remembered_for_a_week(
+    moto: Moto, memory: Memory
+) -> None:
+    uploads: list[int] = []
+    for hours in (0, 1, 24 * 8, 0):
+        moto.now += timedelta(hours=hours)
+        _export(moto, "api", "base", f"api-{len(uploads)}")
+        uploads.append(_gc(moto, memory).requests.counts["upload"])
+    moto.ignores_conditions = True
+    moto.now += timedelta(days=8)
+    for step in ("web", "docs"):
+        _export(moto, "api", "base", step)
+        uploads.append(_gc(moto, memory).requests.counts["upload"])
+
+    assert uploads == [5, 2, 6, 2, 4, 4]
+
+
 def test_manifests_under_another_prefix_protect_the_blobs_that_they_share(
     moto: Moto, memory: Memory
 ) -> None:
