@@ -139,7 +139,7 @@ def _split(value: object) -> object:
 
 
 def _check_store(place: str) -> str:
-    """Accept any text of the right form; the registry of stores checks the kind."""
+    """Accept any text of the right form; `stores.kinds` checks the kind."""
     if not _STORE.match(place):
         hint = (
             suggest_store(place) or "use github, local:DIR for a directory, or s3://BUCKET/PREFIX"

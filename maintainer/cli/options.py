@@ -66,7 +66,7 @@ def read_settings(config: Path | None, database: str | None, **more: Any) -> "Se
     Raises UsageError, in one line that names the key.
     """
     from maintainer.settings import load_settings
-    from maintainer.stores.registry import check
+    from maintainer.stores.kinds import check
 
     given = {"database": database} | more
     overrides = {key: value for key, value in given.items() if value is not None}

@@ -12,7 +12,7 @@ from maintainer.report import Report
 from maintainer.settings import Settings
 from maintainer.signals import Interrupted, interruptible
 from maintainer.stages.run import Collector, Mode, now_utc
-from maintainer.stores.registry import connect
+from maintainer.stores.kinds import connect
 
 _STEP_TIMEOUT = 2.0
 """Seconds that the request under way may take after SIGINT or SIGTERM, before it is cut off."""

@@ -56,7 +56,7 @@ async def _measure(settings: "Settings", repository: str | None) -> "Usage":
     from maintainer.settings import target_of
     from maintainer.stages.run import now_utc
     from maintainer.stores.base import RunContext
-    from maintainer.stores.registry import connect
+    from maintainer.stores.kinds import connect
 
     room = settings.room.model_copy(update={"closed_refs": True})
     settings = settings.model_copy(update={"room": room})

@@ -12,7 +12,7 @@ from maintainer.errors import UsageError
 from maintainer.serve.clock import Rule
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.kind import Connection
-from maintainer.stores.registry import can_be_opened_early, check, connect, for_target
+from maintainer.stores.kinds import can_be_opened_early, check, connect, for_target
 
 log = logging.getLogger(__name__)
 

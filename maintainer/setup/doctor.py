@@ -15,7 +15,7 @@ from maintainer.sanitize import loggable
 from maintainer.settings import Settings
 from maintainer.setup.workflows import SCHEDULES, CacheUse, Workflow, find_root, read_workflows
 from maintainer.stores.diagnose import diagnose
-from maintainer.stores.registry import for_target
+from maintainer.stores.kinds import for_target
 
 
 class Diagnosis(msgspec.Struct, frozen=True):

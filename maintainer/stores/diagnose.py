@@ -11,7 +11,7 @@ from maintainer.model.finding import Finding, ok, problem
 from maintainer.progress import Unwatched
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.base import RunContext
-from maintainer.stores.registry import connect, kind_of
+from maintainer.stores.kinds import connect, kind_of
 
 
 async def diagnose(

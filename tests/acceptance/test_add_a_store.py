@@ -11,7 +11,7 @@ from maintainer.cacheconfig import encode
 from maintainer.cli.app import app
 from maintainer.errors import UsageError
 from maintainer.settings import Settings
-from maintainer.stores import registry
+from maintainer.stores import kinds
 from tests.integration.world import START, blob_of, built
 from tests.stores.contract import Contract
 from tests.stores.memory import Vault
@@ -34,8 +34,8 @@ def test_a_store_that_joins_in_one_line_is_maintained_by_the_command_line(
 ) -> None:
     kind, line, _ = _blocks()
     followed = _run(kind)
-    known = {name: getattr(registry, name) for name in ("GITHUB", "LOCAL", "S3", "AZBLOB")}
-    monkeypatch.setattr(registry, "KINDS", _run(line, **known, **followed)["KINDS"])
+    known = {name: getattr(kinds, name) for name in ("GITHUB", "LOCAL", "S3", "AZBLOB")}
+    monkeypatch.setattr(kinds, "KINDS", _run(line, **known, **followed)["KINDS"])
     vault = followed["VAULTS"]["memory:mine"] = Vault()
     for step in ("base", "api"):
         vault.blobs[blob_of(step)] = START
@@ -50,9 +50,9 @@ def test_a_store_that_joins_in_one_line_is_maintained_by_the_command_line(
     assert "maintained" in vault.indexes
 
 
-def test_a_store_that_is_not_in_the_registry_is_refused_with_those_that_are() -> None:
+def test_a_store_that_is_not_in_the_list_is_refused_with_those_that_are() -> None:
     with pytest.raises(UsageError, match="must be github, local:DIR"):
-        registry.connect(Settings(store="memory:mine"))
+        kinds.connect(Settings(store="memory:mine"))
 
 
 def test_the_test_on_the_page_runs_the_contract() -> None:

@@ -14,9 +14,9 @@ from maintainer.cacheconfig import Digest
 from maintainer.errors import MaintainerError, StoreError, UsageError
 from maintainer.report.terminal import render_report
 from maintainer.settings import Settings
+from maintainer.stores.kinds import connect
 from maintainer.stores.local.files import Files, FileState
 from maintainer.stores.local.tags import Replacement, read_tags, replace_tags
-from maintainer.stores.registry import connect
 from tests.integration.directories import (
     CONFIG,
     INDEX,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from maintainer.errors import UsageError
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.azblob.address import Address, read_address
-from maintainer.stores.registry import check
+from maintainer.stores.kinds import check
 
 
 def test_the_path_is_the_container_and_the_prefix_and_the_rest_has_buildkits_defaults() -> None:

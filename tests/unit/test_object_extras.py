@@ -7,7 +7,7 @@ import pytest
 
 from maintainer.errors import UsageError
 from maintainer.settings import Settings
-from maintainer.stores.registry import connect
+from maintainer.stores.kinds import connect
 
 
 @pytest.mark.parametrize(

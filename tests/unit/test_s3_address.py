@@ -6,7 +6,7 @@ import pytest
 
 from maintainer.errors import UsageError
 from maintainer.settings import Settings, TargetSettings
-from maintainer.stores.registry import check
+from maintainer.stores.kinds import check
 from maintainer.stores.s3.address import Address, read_address
 
 

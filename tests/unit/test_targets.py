@@ -13,7 +13,7 @@ from maintainer.settings import (
     TargetSettings,
     split_listen,
 )
-from maintainer.stores.registry import connect
+from maintainer.stores.kinds import connect
 
 SECRET = "ghs_0123456789abcdefSECRET"
 OWN = {
