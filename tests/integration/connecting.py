@@ -8,8 +8,8 @@ import jwt
 import msgspec
 
 from maintainer.settings import GitHubSettings, TargetSettings
-from maintainer.stores.github.retry import RetryPolicy
 from maintainer.stores.github.store import GitHubStore, open_store
+from maintainer.stores.retry import RetryPolicy
 
 RUNTIME_TOKEN = jwt.encode(
     {"ac": msgspec.json.encode([{"Scope": "refs/heads/main", "Permission": 3}]).decode()},

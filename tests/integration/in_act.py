@@ -12,8 +12,8 @@ from typing import Any
 
 from maintainer.errors import AlreadyExistsError, StoreError
 from maintainer.settings import GitHubSettings
-from maintainer.stores.github.retry import RetryPolicy
 from maintainer.stores.github.store import GitHubStore, open_store
+from maintainer.stores.retry import RetryPolicy
 
 SCOPE = "index-Web-1-49C8F7D5"
 BLOBS = {f"buildkit-blob-1-sha256:{number:064x}": bytes([number]) * number for number in (1, 2, 3)}

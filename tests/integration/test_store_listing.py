@@ -12,8 +12,8 @@ import pytest
 from maintainer.cacheconfig import ENTRY_VERSION, BlobKey, content_digest
 from maintainer.errors import StoreError
 from maintainer.model.entry import Listing, StoreLimits
-from maintainer.stores.github.http import Http
 from maintainer.stores.github.rest import Rest
+from maintainer.stores.http import Http
 from maintainer.stores.requests import RequestLog
 from tests.integration.connecting import store_rest
 from tests.integration.scripted import Reply, Request, Server, html, json, serve

@@ -12,11 +12,11 @@ import stamina
 
 from maintainer.concurrency import MAX_CONCURRENT
 from maintainer.errors import StoreError
-from maintainer.stores.github import http
-from maintainer.stores.github.http import Http
+from maintainer.stores import http
 from maintainer.stores.github.keyed import CacheHit
-from maintainer.stores.github.retry import RetryPolicy
+from maintainer.stores.http import Http
 from maintainer.stores.requests import RequestLog
+from maintainer.stores.retry import RetryPolicy
 from tests.integration.connecting import AT_ONCE, store_rest, store_v1, store_v2
 from tests.integration.scripted import RESET, Reply, Server, html, json, serve
 

@@ -39,8 +39,8 @@ from maintainer.report.why import format_what_frees
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector
 from maintainer.stores.github.cache import GitHubCache
-from maintainer.stores.github.retry import RetryPolicy
 from maintainer.stores.github.store import open_store
+from maintainer.stores.retry import RetryPolicy
 from tests.empty_database import make_empty
 
 MAIN = "refs/heads/main"

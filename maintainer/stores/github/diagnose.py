@@ -13,9 +13,9 @@ from maintainer.errors import MaintainerError, UsageError
 from maintainer.model.finding import Finding, Level, note, ok, problem
 from maintainer.sanitize import printable
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.github.retry import RetryPolicy
 from maintainer.stores.github.store import GitHubStore, open_store
 from maintainer.stores.github.token import read_expiry
+from maintainer.stores.retry import RetryPolicy
 
 _NO_ENTRY = 0
 _NO_KEY = "maintainer-doctor"

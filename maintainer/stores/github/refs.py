@@ -23,7 +23,7 @@ from maintainer.model.reason import (
     PullRequestClosed,
     RefDeleted,
 )
-from maintainer.stores.github.answers import Answer, malformed, parse, refused, to_utc
+from maintainer.stores.answers import Answer, malformed, parse, refused, to_utc
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH, ClosedRefs
 
 _T = TypeVar("_T")

@@ -22,9 +22,9 @@ from maintainer.concurrency import MAX_CONCURRENT, for_each
 from maintainer.errors import StoreError, UnknownCacheError
 from maintainer.model.entry import Listing, StoredEntry, StoreLimits
 from maintainer.spool import Mapped, NumberSet, Spool
-from maintainer.stores.github.answers import Answer, malformed, parse, refused, to_utc
-from maintainer.stores.github.http import Call, Http
+from maintainer.stores.answers import Answer, malformed, parse, refused, to_utc
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH
+from maintainer.stores.http import Call, Http
 
 log = logging.getLogger(__name__)
 

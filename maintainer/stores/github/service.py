@@ -9,7 +9,7 @@ from typing import Protocol
 
 from maintainer.errors import AlreadyExistsError, StoreError
 from maintainer.sanitize import printable
-from maintainer.stores.github.answers import Answer
+from maintainer.stores.answers import Answer
 from maintainer.stores.github.keyed import CacheHit
 
 

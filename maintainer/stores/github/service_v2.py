@@ -11,10 +11,10 @@ import msgspec
 
 from maintainer.cacheconfig import ENTRY_VERSION
 from maintainer.errors import StoreError, WriteRefusedError
-from maintainer.stores.github.answers import Answer, content_url, malformed, parse, refused
-from maintainer.stores.github.http import Call, Http
+from maintainer.stores.answers import Answer, content_url, malformed, parse, refused
 from maintainer.stores.github.keyed import CacheHit
 from maintainer.stores.github.service import InDoubtError, check_token, key_taken
+from maintainer.stores.http import Call, Http
 
 _T = TypeVar("_T")
 

@@ -16,17 +16,17 @@ from maintainer.model.doubt import Cause
 from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
 from maintainer.sanitize import printable
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.github.answers import is_web_url
-from maintainer.stores.github.http import ExpiredError, GoneError, Http
+from maintainer.stores.answers import is_web_url
 from maintainer.stores.github.keyed import CacheHit, ClosedRefs
 from maintainer.stores.github.refs import RefFinder
 from maintainer.stores.github.rest import DELETIONS_A_MINUTE, Rest
-from maintainer.stores.github.retry import RetryPolicy
 from maintainer.stores.github.service import CacheService, InDoubtError
 from maintainer.stores.github.service_v1 import ServiceV1
 from maintainer.stores.github.service_v2 import ServiceV2
 from maintainer.stores.github.token import read_access
+from maintainer.stores.http import ExpiredError, GoneError, Http
 from maintainer.stores.requests import RequestLog
+from maintainer.stores.retry import RetryPolicy
 
 DEFAULT_MAX_INDEX_SIZE: int = Settings.defaults().max_index_size
 

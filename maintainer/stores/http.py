@@ -15,16 +15,16 @@ from maintainer.concurrency import MAX_CONCURRENT
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.logs import keep_secrets_out_of_logs
 from maintainer.model.doubt import Cause
-from maintainer.stores.github.answers import (
+from maintainer.stores.answers import (
     Answer,
     MalformedAnswerError,
     is_web_url,
     malformed,
     place,
 )
-from maintainer.stores.github.limits import is_rate_limited, note_rate_limit, requested_wait
-from maintainer.stores.github.retry import FAILURES, Attempts, RetryPolicy, TryAgainError, say
+from maintainer.stores.limits import is_rate_limited, note_rate_limit, requested_wait
 from maintainer.stores.requests import REST_KINDS, RequestLog
+from maintainer.stores.retry import FAILURES, Attempts, RetryPolicy, TryAgainError, say
 
 _T = TypeVar("_T")
 

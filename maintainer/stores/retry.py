@@ -11,7 +11,7 @@ from datetime import timedelta
 import httpx2
 import stamina
 
-from maintainer.stores.github.answers import MalformedAnswerError
+from maintainer.stores.answers import MalformedAnswerError
 
 log = logging.getLogger(__name__)
 

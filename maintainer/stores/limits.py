@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 import httpx2
 
-from maintainer.stores.github.answers import Answer
+from maintainer.stores.answers import Answer
 from maintainer.stores.requests import RequestLog
 
 _SECONDARY = b"secondary rate limit"
