@@ -1,6 +1,5 @@
 """Reads the tags of a directory: which are caches, what they point to, what else is needed."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -9,12 +8,10 @@ from maintainer.cacheconfig import (
     Digest,
     IndexId,
     Scope,
-    encode,
-    with_sink,
 )
 from maintainer.cacheconfig.codec import Decoded
-from maintainer.cacheconfig.oci import IMPORT_LIMIT, CacheManifest, decode_oci, read_manifest
-from maintainer.errors import InvalidIndexError, StoreError
+from maintainer.cacheconfig.oci import CacheManifest, read_manifest
+from maintainer.errors import StoreError
 from maintainer.model import reason as reasons
 from maintainer.model.index import BrokenTag, ReadGeneration, UnreadGeneration
 from maintainer.model.memory import KnownPlace
@@ -24,9 +21,7 @@ from maintainer.stores.local.files import Files, FileState, MissingError, TooLar
 from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.references import References
 from maintainer.stores.local.tags import Named
-
-NUMBER = 1
-"""A tag has one manifest at a time, and keeps no count of them."""
+from maintainer.stores.oci import NUMBER, decode_tag, matches, read_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +145,6 @@ class Tags:
 
     def _read(self, tag: CacheTag, manifest: CacheManifest) -> ReadGeneration:
         decoded: Decoded | None = None
-        violation: str | None = None
         content = b""
         try:
             content, _ = self._files.read_blob(manifest.config, limit=self._limit)
@@ -159,19 +153,9 @@ class Tags:
         except TooLargeError as error:
             violation = f"its config is too large: {error}"
         else:
-            decoded, violation = _decode(manifest, content)
-            violation = violation or _why_too_large(tag.seen.size, len(content))
-        return ReadGeneration(
-            index=tag.index,
-            number=NUMBER,
-            content=content if decoded is None else _described(decoded),
-            config=decoded.config if decoded else None,
-            violation=violation,
-            created_at=tag.seen.modified_at,
-            store_id=None,
-            location=tag.digest,
-            sink=decoded.sink if decoded else None,
-        )
+            decoded, violation = decode_tag(manifest, content, tag.seen.size)
+        seen_at = tag.seen.modified_at
+        return read_tag(tag.index, tag.digest, decoded, violation, seen_at, undecoded=content)
 
 
 def is_tag_whole(files: Files, named: Named, *, limit: int) -> bool:
@@ -202,32 +186,3 @@ def _is_whole(files: Files, config: Digest, *, limit: int) -> bool:
 def live_of(files: Files, blobs: Iterable[Digest]) -> frozenset[Digest]:
     """Return which blobs exist."""
     return frozenset(blob for blob in blobs if files.look(blob))
-
-
-def _why_too_large(manifest: int, config: int) -> str | None:
-    """Return why importers refuse an otherwise valid index, if they do; sizes are in bytes."""
-    for what, size in (("manifest", manifest), ("config", config)):
-        if size > IMPORT_LIMIT:
-            return f"its {what} has {size:,} bytes, and importers read {IMPORT_LIMIT:,}"
-    return None
-
-
-def _described(decoded: Decoded) -> bytes:
-    """Return an index in the form of the graph: with the layers' data from the manifest."""
-    return encode(with_sink(decoded.config, decoded.sink) if decoded.sink else decoded.config)
-
-
-def _decode(manifest: CacheManifest, content: bytes) -> tuple[Decoded | None, str | None]:
-    """Decode an index, or return why an importer would refuse it."""
-    if not matches(manifest.config, content):
-        return None, f"the content of its config is not {manifest.config}"
-    try:
-        return decode_oci(manifest, content), None
-    except InvalidIndexError as error:
-        return None, str(error)
-
-
-def matches(digest: Digest, content: bytes) -> bool:
-    """Whether content matches its digest."""
-    algorithm, _, digits = digest.partition(":")
-    return hashlib.new(algorithm, content).hexdigest() == digits

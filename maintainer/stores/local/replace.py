@@ -17,7 +17,6 @@ from maintainer.cacheconfig.oci import (
     CacheManifest,
     Descriptor,
     Encoded,
-    encode_oci,
     read_manifest,
 )
 from maintainer.errors import StoreError
@@ -28,8 +27,9 @@ from maintainer.stores.decoding import read_content
 from maintainer.stores.local.files import Files, FileState, MissingError
 from maintainer.stores.local.index import IndexFile, Sleep
 from maintainer.stores.local.lock import LockedError
-from maintainer.stores.local.look import NUMBER, CacheTag, Tags, live_of
+from maintainer.stores.local.look import CacheTag, Tags, live_of
 from maintainer.stores.local.tags import Replacement, read_tags, replace_tags
+from maintainer.stores.oci import NUMBER, encode_tag
 
 _ATTEMPTS = 10
 """How often `index.json` may be written concurrently before a tag is deferred to the next run."""
@@ -120,7 +120,9 @@ class Replacer:
             descriptors = form.descriptors if form else {}
             named = {Digest(blob) for blob in descriptors if is_digest(blob)}
             attempt.missing = frozenset(named.intersection(self._missing))
-            attempt.encoded = self._encode(attempt, form, {**self._described, **descriptors})
+            described = {**self._described, **descriptors}
+            change = attempt.change
+            attempt.encoded = encode_tag(change.content, change.sink, form, described)
             if attempt.encoded is None:
                 attempt.defer(reasons.ImportLimit(IMPORT_LIMIT))
                 return
@@ -131,18 +133,6 @@ class Replacer:
             attempt.defer(reasons.ManifestGone(str(error)))
         except StoreError as error:
             attempt.fail(str(error))
-
-    def _encode(
-        self, attempt: _Attempt, form: CacheManifest | None, described: Mapping[str, Descriptor]
-    ) -> Encoded | None:
-        """Return a manifest that fits into importers' limits, perhaps without optional parts."""
-        for known in (described, {}):
-            encoded = encode_oci(
-                attempt.change.content, form=form, described=known, sink=attempt.change.sink
-            )
-            if max(len(encoded.config), len(encoded.manifest)) <= IMPORT_LIMIT:
-                return encoded
-        return None
 
     def _form(self, tag: CacheTag) -> CacheManifest:
         """Read a manifest again, for the fields that an index does not have."""

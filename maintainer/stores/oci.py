@@ -1,0 +1,95 @@
+"""Indexes as a manifest and a config, as tags of directories and of registries have them."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+
+from maintainer.cacheconfig import Digest, IndexId, Sink, encode, with_sink
+from maintainer.cacheconfig.codec import Decoded
+from maintainer.cacheconfig.model import CacheConfig
+from maintainer.cacheconfig.oci import (
+    IMPORT_LIMIT,
+    CacheManifest,
+    Descriptor,
+    Encoded,
+    decode_oci,
+    encode_oci,
+)
+from maintainer.errors import InvalidIndexError
+from maintainer.model.index import ReadGeneration
+
+NUMBER = 1
+"""A tag has one manifest at a time, and keeps no count of them."""
+
+
+def matches(digest: Digest, content: bytes) -> bool:
+    """Whether content matches its digest."""
+    algorithm, _, digits = digest.partition(":")
+    return hashlib.new(algorithm, content).hexdigest() == digits
+
+
+def decode_tag(manifest: CacheManifest, config: bytes, size: int) -> tuple[Decoded | None, str]:
+    """Decode an index, whose manifest has `size` bytes; also return why importers would refuse it.
+
+    The reason is empty if they would not.
+    """
+    if not matches(manifest.config, config):
+        return None, f"the content of its config is not {manifest.config}"
+    try:
+        decoded = decode_oci(manifest, config)
+    except InvalidIndexError as error:
+        return None, str(error)
+    return decoded, _why_too_large(size, len(config))
+
+
+def _why_too_large(manifest: int, config: int) -> str:
+    """Return why importers refuse an otherwise valid index, if they do; sizes are in bytes."""
+    for what, size in (("manifest", manifest), ("config", config)):
+        if size > IMPORT_LIMIT:
+            return f"its {what} has {size:,} bytes, and importers read {IMPORT_LIMIT:,}"
+    return ""
+
+
+def read_tag(
+    index: IndexId,
+    digest: Digest,
+    decoded: Decoded | None,
+    violation: str,
+    created_at: datetime,
+    *,
+    undecoded: bytes = b"",
+) -> ReadGeneration:
+    """Return what was read of a tag, in the form of the graph: with the data from the manifest.
+
+    `digest` is that of its manifest. `undecoded` is a config that could not be decoded.
+    """
+    content = undecoded if decoded is None else _encode(decoded)
+    return ReadGeneration(
+        index=index,
+        number=NUMBER,
+        content=content,
+        config=decoded.config if decoded else None,
+        violation=violation or None,
+        created_at=created_at,
+        store_id=None,
+        location=digest,
+        sink=decoded.sink if decoded else None,
+    )
+
+
+def _encode(decoded: Decoded) -> bytes:
+    return encode(with_sink(decoded.config, decoded.sink) if decoded.sink else decoded.config)
+
+
+def encode_tag(
+    content: CacheConfig,
+    sink: Sink,
+    form: CacheManifest | None,
+    described: Mapping[str, Descriptor],
+) -> Encoded | None:
+    """Return a manifest that fits into importers' limits, perhaps without optional parts."""
+    for known in (described, {}):
+        encoded = encode_oci(content, form=form, described=known, sink=sink)
+        if max(len(encoded.config), len(encoded.manifest)) <= IMPORT_LIMIT:
+            return encoded
+    return None
