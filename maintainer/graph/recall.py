@@ -98,6 +98,12 @@ def _checked(connection: Connection, target_id: int) -> dict[str, Any]:
     }
 
 
+def recall_keys(connection: Connection, target_id: int) -> dict[str, datetime]:
+    """Return when the entries that were stored at the last probe were created, by key."""
+    rows = connection.execute(_KEYS, {"target": target_id})
+    return {row.key: row.created_at for row in rows}
+
+
 def count_expected(connection: Connection, target_id: int, access: Access) -> int:
     """Count the entries that ought to exist, before a look is recorded; see `recall_entries`."""
     asked = {"target": target_id, "refs": to_json(access.readable)}
@@ -349,6 +355,7 @@ _PROBED_AT = select(func.max(RUN.c.started_at)).where(
 )
 
 _here = ENTRY.c.target_id == _target
+_KEYS = select(ENTRY.c.key, ENTRY.c.created_at).where(_here, ENTRY.c.missing_since.is_(None))
 _BROKEN_ENTRIES = select(ENTRY.c.store_id).where(
     _here, ENTRY.c.missing_since.is_(None), ENTRY.c.content_missing_since.is_not(None)
 )

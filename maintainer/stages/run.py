@@ -1,6 +1,6 @@
 """One active run: its tools, and its results so far."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -9,6 +9,7 @@ import anyio.lowlevel
 from maintainer.budget import Budget
 from maintainer.graph.database import Database
 from maintainer.graph.entries import Entries
+from maintainer.graph.recall import recall_keys
 from maintainer.graph.record import find_target
 from maintainer.graph.runs import begin_run, next_moment
 from maintainer.graph.tried import load_tried
@@ -135,7 +136,15 @@ def begin(collector: Collector, mode: Mode) -> Run:
     requests = collector.store.requests
     budget = collector.budget or Budget(requests, settings, collector.clock)
     progress = StagesInLogs(collector.progress)
-    context = RunContext(settings, budget, progress, collector.clock, collector.sleep, tried)
+    database = collector.database
+
+    def remembered() -> Mapping[str, datetime]:
+        with database.reading() as connection:
+            return recall_keys(connection, target_id)
+
+    context = RunContext(
+        settings, budget, progress, collector.clock, collector.sleep, tried, remembered
+    )
     return Run(collector, context, mode, target_id, report, Outlook(now))
 
 

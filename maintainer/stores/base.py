@@ -30,6 +30,10 @@ class RunContext:
     sleep: Callable[[float], Awaitable[None]]
     tried: dict[str, datetime] = field(default_factory=dict)
     """What the store has found out by trying that it can do, and when. Later runs know it, too."""
+    remembered: Callable[[], Mapping[str, datetime]] = dict
+    """Returns when the entries that were stored at the last probe were created, by key: for a store
+    that cannot list what nothing references.
+    """
 
 
 @dataclass(frozen=True, slots=True)
