@@ -87,6 +87,12 @@ class NeededByOtherTag(Base, frozen=True):
     tag: str
 
 
+class Undeletable(Base, frozen=True):
+    """The registry does not delete manifests."""
+
+    problem: str
+
+
 class NeededByDamagedTag(Base, frozen=True):
     """A tag whose manifest is damaged may need it."""
 
@@ -726,8 +732,30 @@ class BlobsArchived(Base, frozen=True):
     blobs: int
 
 
-StoreNote = VersionsKept | BlobsExpire | UploadsLeft | DeletedKept | BlobsArchived
-"""What the owner of a store should change there: it lasts, whatever runs do."""
+class DeletionRefused(Base, frozen=True):
+    """The registry does not delete manifests, so superseded ones stay."""
+
+    manifests: int
+    problem: str
+
+
+class InlineCaches(Base, frozen=True):
+    """Tags that are images with inline caches, which runs never rewrite."""
+
+    tags: int
+
+
+class UntaggedUnknown(Base, frozen=True):
+    """There may be manifests without a tag that no run has seen."""
+
+    problem: str
+
+
+Remark = DeletedKept | InlineCaches | UntaggedUnknown
+"""What is good to know of a store, and needs no change."""
+
+StoreNote = VersionsKept | BlobsExpire | UploadsLeft | BlobsArchived | DeletionRefused | Remark
+"""What the owner of a store should change there, or know: it lasts, whatever runs do."""
 
 
 class SweepUnchecked(Base, frozen=True):
@@ -774,8 +802,9 @@ Note = (
     | VersionsKept
     | BlobsExpire
     | UploadsLeft
-    | DeletedKept
     | BlobsArchived
+    | DeletionRefused
+    | Remark
     | SweepUnchecked
     | Unfinished
 )
@@ -789,6 +818,7 @@ Reason = (
     | NoContent
     | Needed
     | NeededByOtherTag
+    | Undeletable
     | NeededByDamagedTag
     | ReadByBuilds
     | Signs

@@ -128,6 +128,11 @@ def _(reason: reasons.NeededByOtherTag) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.Undeletable) -> str:
+    return f"the registry does not delete manifests: {reason.problem}"
+
+
+@format_reason.register
 def _(reason: reasons.NeededByDamagedTag) -> str:
     return f"{reason.tag}, whose manifest is damaged, may need it"
 
@@ -639,6 +644,26 @@ def _(reason: reasons.BlobsArchived) -> str:
     return (
         f"{blobs} in the archive tier cannot be downloaded: a build fails that finds one of them "
         "stored and needs it"
+    )
+
+
+@format_reason.register
+def _(reason: reasons.DeletionRefused) -> str:
+    manifests = format_count(reason.manifests, "superseded manifest")
+    return f"{manifests} cannot be deleted: {reason.problem}"
+
+
+@format_reason.register
+def _(reason: reasons.InlineCaches) -> str:
+    tags = format_count(reason.tags, "tag")
+    return f"{tags} with inline caches: runs never rewrite or delete images"
+
+
+@format_reason.register
+def _(reason: reasons.UntaggedUnknown) -> str:
+    return (
+        "manifests that builds replaced between two runs are unknown, so they are not deleted: "
+        f"{reason.problem}"
     )
 
 

@@ -10,10 +10,11 @@ from maintainer.model.reason import (
     BlobsArchived,
     BlobsExpire,
     ClosedRefsUnknown,
-    DeletedKept,
+    DeletionRefused,
     Note,
     ProtectedExceedsLimit,
     QuotaUnknown,
+    Remark,
     StoreNote,
     VersionsKept,
 )
@@ -208,7 +209,7 @@ def _advised(report: Report) -> Verdict | None:
     notes = [
         note
         for note in report.notes
-        if isinstance(note.reason, StoreNote) and not isinstance(note.reason, DeletedKept)
+        if isinstance(note.reason, StoreNote) and not isinstance(note.reason, Remark)
     ]
     if not notes:
         return None
@@ -224,6 +225,8 @@ def _how_to_change_the_store(note: Note) -> str:
             return "Remove the rule: runs delete the blobs that no index references."
         case BlobsArchived():
             return "Delete these blobs, or rehydrate them, and remove the rule that archives them."
+        case DeletionRefused():
+            return "Allow deletion in the registry, or for the credentials; docs/registries.md."
         case _:
             return "Add a rule that ends unfinished uploads after a week."
 

@@ -6,9 +6,10 @@ from maintainer.stores.azblob.kind import AZBLOB
 from maintainer.stores.github.kind import GITHUB
 from maintainer.stores.kind import Connection, StoreKind
 from maintainer.stores.local.kind import LOCAL
+from maintainer.stores.registry.kind import REGISTRY
 from maintainer.stores.s3.kind import S3
 
-KINDS: tuple[StoreKind, ...] = (GITHUB, LOCAL, S3, AZBLOB)
+KINDS: tuple[StoreKind, ...] = (GITHUB, LOCAL, S3, AZBLOB, REGISTRY)
 
 
 def connect(settings: Settings, target: TargetSettings | None = None) -> Connection:

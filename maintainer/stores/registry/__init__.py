@@ -1,0 +1,1 @@
+"""Caches in repositories of OCI registries."""

@@ -1,0 +1,134 @@
+"""`registry://HOST/REPOSITORY?…`: where a cache of BuildKit's `type=registry` is. Pure."""
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from maintainer.errors import UsageError
+from maintainer.sanitize import printable
+
+FORM = "registry://HOST/REPOSITORY for a repository of a registry"
+_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_PATTERN = re.compile(r"[A-Za-z0-9_*?][A-Za-z0-9._*?-]{0,127}")
+_MAX_REPOSITORY = 255
+_KNOWN = frozenset({"tags", "insecure", "packages_url"})
+_HUB = "docker.io"
+_GHCR = "ghcr.io"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a cache is."""
+
+    host: str
+    """With the port, if it is not the usual one."""
+    repository: str
+    tags: tuple[str, ...] = ()
+    """The tags to maintain, with `*` and `?` as in names of files; all if empty."""
+    insecure: bool = False
+    """Whether the registry speaks HTTP without TLS."""
+    packages_url: str | None = None
+    """The REST API of the GitHub that the registry belongs to, if it does."""
+
+    @property
+    def url(self) -> str:
+        """The URL of the registry."""
+        host = "registry-1.docker.io" if self.host == _HUB else self.host
+        return f"{'http' if self.insecure else 'https'}://{host}"
+
+    @property
+    def login(self) -> str:
+        """The name by which Docker's configuration knows the registry."""
+        return "https://index.docker.io/v1/" if self.host == _HUB else self.host
+
+    @property
+    def name(self) -> str:
+        """Return the parts that identify it, in their shortest form."""
+        query = urlencode([("tags", ",".join(self.tags))] if self.tags else [], safe=",*?")
+        return f"registry://{self.host}/{self.repository}" + (f"?{query}" if query else "")
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The repository: two caches must not share it."""
+        return ("registry", self.host, self.repository)
+
+    def selects(self, tag: str) -> bool:
+        """Whether a tag is one of those to maintain."""
+        return not self.tags or any(fnmatchcase(tag, one) for one in self.tags)
+
+
+def is_tag(text: str) -> bool:
+    """Whether a text can be a tag."""
+    return _TAG.fullmatch(text) is not None
+
+
+def read_address(text: str) -> Address:
+    """Read the setting `store`. Raises UsageError."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise _wrong(f"must be {FORM}") from None
+    if "@" in parts.netloc or parts.fragment:
+        raise _wrong(f"must be {FORM}; credentials are those of `docker login`, never a part of it")
+    host, repository = parts.netloc.lower(), parts.path.removeprefix("/").removesuffix("/")
+    if not _HOST.fullmatch(host) or not repository:
+        raise _wrong(f"must be {FORM}")
+    if host == _HUB and "/" not in repository:
+        repository = f"library/{repository}"
+    if ":" in repository:
+        raise _wrong("names a tag: write it behind the question mark, such as ?tags=main,pr-*")
+    if not _REPOSITORY.fullmatch(repository) or len(repository) > _MAX_REPOSITORY:
+        raise _wrong(f"{printable(repository)} is not the name of a repository")
+    given = _read_query(parts.query)
+    url = given.get("packages_url")
+    return Address(
+        host=host,
+        repository=repository,
+        tags=_tags(given.get("tags", "")),
+        insecure=_flag(given.get("insecure", "false")),
+        packages_url=_url(url) if url else ("https://api.github.com" if host == _GHCR else None),
+    )
+
+
+def _read_query(query: str) -> dict[str, str]:
+    try:
+        given = parse_qs(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError:
+        raise _wrong("what follows the question mark must be NAME=VALUE&NAME=VALUE") from None
+    for name, values in given.items():
+        if name not in _KNOWN:
+            raise _wrong(f"{printable(name)} is unknown; use {', '.join(sorted(_KNOWN))}")
+        if len(values) > 1:
+            raise _wrong(f"{name} is given {len(values)} times")
+    return {name: values[0] for name, values in given.items()}
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    tags = tuple(dict.fromkeys(filter(None, text.split(","))))
+    for one in tags:
+        if not _PATTERN.fullmatch(one):
+            raise _wrong(f"{printable(one)} is not a tag, nor a pattern of tags such as pr-*")
+    return tags
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise _wrong("insecure must be true or false")
+    return text.lower() in ("true", "1")
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise _wrong(
+            "packages_url must be a URL such as https://github.example.com/api/v3, without a user"
+        )
+    return text.rstrip("/")
+
+
+def _wrong(problem: str) -> UsageError:
+    return UsageError(f"setting store: {problem}")

@@ -1,0 +1,272 @@
+"""Requests to one repository of a registry.
+
+Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+
+import httpx2
+import msgspec
+
+from maintainer.cacheconfig import Digest, content_digest
+from maintainer.cacheconfig.keys import is_digest
+from maintainer.cacheconfig.oci import MANIFEST_TYPES
+from maintainer.errors import StoreError, UnreadableError
+from maintainer.model.doubt import Cause
+from maintainer.sanitize import printable
+from maintainer.stores.answers import Answer, malformed, parse, refused
+from maintainer.stores.http import Call, Http
+from maintainer.stores.oci import matches
+from maintainer.stores.registry.address import Address, is_tag
+from maintainer.stores.registry.auth import Authorizer
+from maintainer.stores.registry.credentials import Credentials
+from maintainer.stores.requests import RequestLog
+
+PULL, PUSH, DELETE = "pull", "pull,push", "delete"
+MANIFEST_LIMIT = 4 * 1024 * 1024
+"""Bytes; registries take no larger manifests."""
+_MAX_PAGES = 1_000
+_MAX_TAGS = 100_000
+_NEXT = re.compile(r'\s*<([^>]*)>\s*;\s*(?:[^,]*;\s*)?rel="?next"?', re.IGNORECASE)
+_ACCEPT = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
+_PLAIN = {"Accept-Encoding": "identity"}
+_NO_SUCH = frozenset({HTTPStatus.NOT_FOUND})
+_ANY_REFUSAL = frozenset(range(400, 500))
+_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a tag points to."""
+
+    digest: Digest
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A manifest, as it is stored."""
+
+    digest: Digest
+    content: bytes
+
+
+class DeletionRefusedError(StoreError):
+    """The registry, or this user, may not delete manifests."""
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None = None
+
+
+class _Type(msgspec.Struct, rename="camel"):
+    media_type: str = ""
+
+
+class _Error(msgspec.Struct):
+    message: str = ""
+
+
+class _Errors(msgspec.Struct):
+    errors: list[_Error] | None = None
+
+
+class Client:
+    """One repository."""
+
+    def __init__(
+        self, http: Http, address: Address, find: Callable[[], Awaitable[Credentials | None]]
+    ) -> None:
+        self._http = http
+        self._base = httpx2.URL(f"{address.url}/v2/{address.repository}/")
+        self._authorizer = Authorizer(http, address, find)
+
+    @property
+    def requests(self) -> RequestLog:
+        """The requests so far."""
+        return self._http.requests
+
+    async def tags(self) -> list[str] | None:
+        """List all tags, in order; None if there is no such repository."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        url: httpx2.URL | None = self._base.join("tags/list")
+        while url:
+            if str(url) in seen or len(seen) == _MAX_PAGES:
+                raise StoreError(f"the list of tags of {self._base.host} does not end")
+            seen.add(str(url))
+            answer = await self._send(Call(kind="list", method="GET", url=url), PULL, _NO_SUCH)
+            if answer.status == HTTPStatus.NOT_FOUND:
+                return None
+            found.update(filter(is_tag, parse(answer, _Tags).tags or ()))
+            if len(found) > _MAX_TAGS:
+                raise StoreError(f"{self._base.path} has more than {_MAX_TAGS:,} tags")
+            url = self._next(answer, url)
+        return sorted(found)
+
+    def _next(self, answer: Answer, here: httpx2.URL) -> httpx2.URL | None:
+        """Return the next page, which is a part of the same list."""
+        link = _NEXT.match(answer.headers.get("link", "")[:4096])
+        if link is None:
+            return None
+        try:
+            url = here.join(link[1])
+        except httpx2.InvalidURL:
+            raise malformed(answer, "it links to no page") from None
+        if not self._is_ours(url) or url.path != here.path:
+            raise malformed(answer, "it links to another list")
+        return url
+
+    def _is_ours(self, url: httpx2.URL) -> bool:
+        ours = self._base
+        return (url.scheme, url.host, url.port) == (ours.scheme, ours.host, ours.port)
+
+    async def head(self, reference: str) -> Head | None:
+        """Return what a tag or digest points to; None if there is nothing."""
+        url = self._base.join(f"manifests/{reference}")
+        call = Call(kind="look-up", method="HEAD", url=url, headers=_ACCEPT, start=True)
+        answer = await self._send(call, PULL, _NO_SUCH)
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return None
+        media_type = answer.headers.get("content-type", "").partition(";")[0].strip()
+        if digest := _digest_of(answer):
+            return Head(digest, media_type)
+        document = await self.manifest(reference)
+        return Head(document.digest, media_type) if document else None
+
+    async def manifest(self, reference: str) -> Document | None:
+        """Read the manifest of a tag or digest; None if there is none.
+
+        Raises UnreadableError if it is too large.
+        """
+        url = self._base.join(f"manifests/{reference}")
+        headers = _ACCEPT | _PLAIN
+        call = Call(
+            kind="download",
+            method="GET",
+            url=url,
+            headers=headers,
+            limit=MANIFEST_LIMIT,
+            whole=True,
+        )
+        answer = await self._send(call, PULL, _NO_SUCH)
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return None
+        wanted = Digest(reference) if is_digest(reference) else _digest_of(answer)
+        digest = wanted or content_digest(answer.content)
+        if not matches(digest, answer.content):
+            problem = f"the content of {digest} is another one"
+            raise UnreadableError(Cause.OTHER_SIZE, problem)
+        return Document(digest, answer.content)
+
+    async def has_blob(self, digest: Digest) -> bool:
+        """Whether a blob is stored."""
+        url = self._base.join(f"blobs/{digest}")
+        call = Call(kind="look-up", method="HEAD", url=url, follow=True, start=True)
+        return (await self._send(call, PULL, _NO_SUCH)).is_success
+
+    async def blob(self, digest: Digest, *, limit: int) -> bytes | None:
+        """Read a small blob, unchecked; None if there is none. Raises UnreadableError."""
+        url = self._base.join(f"blobs/{digest}")
+        call = Call(
+            kind="download",
+            method="GET",
+            url=url,
+            headers=_PLAIN,
+            follow=True,
+            limit=limit,
+            whole=True,
+        )
+        answer = await self._send(call, PULL, _NO_SUCH)
+        return answer.content if answer.is_success else None
+
+    async def push_blob(self, content: bytes) -> None:
+        """Store a small blob."""
+        digest = content_digest(content)
+        if await self.has_blob(digest):
+            return
+        begin = Call(kind="reserve", method="POST", url=self._base.join("blobs/uploads/"))
+        answer = await self._send(begin, PUSH)
+        url = self._place_of_upload(answer).copy_merge_params({"digest": digest})
+        headers = {"Content-Type": "application/octet-stream"}
+        call = Call(kind="upload", method="PUT", url=url, headers=headers, content=content)
+        await self._send(call, PUSH)
+
+    def _place_of_upload(self, answer: Answer) -> httpx2.URL:
+        """Return where to send a blob: it may be another host, which gets no token."""
+        location = answer.headers.get("location", "")
+        try:
+            url = self._base.join(location)
+        except httpx2.InvalidURL:
+            url = httpx2.URL("")
+        if not location or not url.host or url.scheme not in (self._base.scheme, "https"):
+            raise malformed(answer, "it names no place for the upload")
+        return url
+
+    async def push_manifest(self, tag: str, content: bytes) -> None:
+        """Store a manifest under a tag, whatever is there."""
+        url = self._base.join(f"manifests/{tag}")
+        media_type = msgspec.json.decode(content, type=_Type).media_type
+        headers = {"Content-Type": media_type}
+        call = Call(kind="finalize", method="PUT", url=url, headers=headers, content=content)
+        await self._send(call, PUSH)
+
+    async def delete_manifest(self, digest: Digest) -> bool:
+        """Delete a manifest, and all tags that point to it; return False if there was none.
+
+        Raises DeletionRefusedError if the registry, or this user, may not delete any.
+        """
+        call = Call(kind="delete", method="DELETE", url=self._base.join(f"manifests/{digest}"))
+        answer = await self._send(call, DELETE, _ANY_REFUSAL)
+        if answer.is_success or answer.status == HTTPStatus.NOT_FOUND:
+            return answer.is_success
+        raise DeletionRefusedError(str(refused(answer, _message(answer))))
+
+    async def why_not_deletable(self, unknown: Digest) -> str | None:
+        """Return why manifests cannot be deleted, by asking for one that does not exist."""
+        try:
+            await self.delete_manifest(unknown)
+        except DeletionRefusedError as error:
+            return str(error)
+        return None
+
+    async def _send(self, call: Call, actions: str, also: Collection[int] = ()) -> Answer:
+        """Send a request, with the token that it needs. Raises StoreError for other answers."""
+        header = self._authorizer.header(actions)
+        answer = await self._http.send(self._authorized(call, header), _unread)
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            header = await self._authorizer.renew(actions, header, answer)
+            answer = await self._http.send(self._authorized(call, header), _unread)
+        if answer.status in _REFUSED and answer.status not in also:
+            raise self._authorizer.denied(answer)
+        if not answer.is_success and answer.status not in also:
+            raise refused(answer, _message(answer))
+        return answer
+
+    def _authorized(self, call: Call, header: str | None) -> Call:
+        """Add a token to a request, if it goes to the registry itself."""
+        if header is None or not self._is_ours(httpx2.URL(call.url)):
+            return call
+        headers: Mapping[str, str] = {**call.headers, "Authorization": header}
+        return replace(call, headers=headers)
+
+
+def _unread(answer: Answer) -> Answer:
+    return answer
+
+
+def _digest_of(answer: Answer) -> Digest | None:
+    said = answer.headers.get("docker-content-digest", "")
+    return Digest(said) if is_digest(said) else None
+
+
+def _message(answer: Answer) -> str:
+    """Return what the registry says about an error, if it says it in the form of the protocol."""
+    try:
+        errors = msgspec.json.decode(answer.content, type=_Errors).errors or []
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
+    return printable(", ".join(one.message for one in errors[:3])[:300])

@@ -1,0 +1,35 @@
+"""Inline caches: a cache in the config of an image, which runs count and never rewrite."""
+
+import msgspec
+
+from maintainer.cacheconfig import Digest
+from maintainer.errors import UnreadableError
+from maintainer.stores.registry.client import Client, Document
+from maintainer.stores.registry.look import children_of, config_of
+
+_MAX_CONFIG = 4 * 1024 * 1024
+_MAX_PLATFORMS = 4
+"""Of an image of several platforms, so many are looked at: builds write all or none."""
+
+
+class _Config(msgspec.Struct):
+    cache: msgspec.Raw | None = msgspec.field(default=None, name="moby.buildkit.cache.v0")
+
+
+async def has_inline_cache(client: Client, document: Document) -> bool:
+    """Whether an image, of one platform or of several, has an inline cache."""
+    if config := config_of(document.content):
+        return await _has_cache(client, config)
+    for digest in children_of(document.content, images=True)[:_MAX_PLATFORMS]:
+        child = await client.manifest(digest)
+        if child and (config := config_of(child.content)) and await _has_cache(client, config):
+            return True
+    return False
+
+
+async def _has_cache(client: Client, digest: Digest) -> bool:
+    try:
+        content = await client.blob(digest, limit=_MAX_CONFIG)
+        return content is not None and bool(msgspec.json.decode(content, type=_Config).cache)
+    except (UnreadableError, msgspec.DecodeError, UnicodeError, RecursionError):
+        return False

@@ -1,0 +1,127 @@
+"""GitHub's API for packages, which lists and deletes the manifests without a tag of its registry.
+
+Source: https://docs.github.com/rest/packages/packages
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
+from urllib.parse import quote
+
+import msgspec
+
+from maintainer.cacheconfig import Digest
+from maintainer.cacheconfig.keys import is_digest
+from maintainer.errors import ChangedError, StoreError
+from maintainer.stores.answers import Answer, parse, refused
+from maintainer.stores.http import Call, Http
+
+_A_PAGE = 100
+_MAX_PAGES = 1_000
+_KEPT = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY})
+"""The answers of GitHub if it wants to keep a version, such as one with many downloads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One manifest, as GitHub lists it."""
+
+    id: int
+    changed_at: datetime
+    """When it was pushed, or its tags have changed."""
+    is_tagged: bool
+
+
+class _Container(msgspec.Struct):
+    tags: list[str] = []
+
+
+class _Metadata(msgspec.Struct):
+    container: _Container = msgspec.field(default_factory=_Container)
+
+
+class _Version(msgspec.Struct):
+    id: int
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+
+
+class _Message(msgspec.Struct):
+    message: str = ""
+
+
+@dataclass
+class Packages:
+    """The versions of one package."""
+
+    http: Http
+    url: str
+    """Of the API."""
+    repository: str
+    token: str = field(repr=False)
+    _place: str = ""
+
+    async def versions(self) -> dict[Digest, Version]:
+        """List all versions. Raises StoreError, also if the token does not allow it."""
+        owner, _, package = self.repository.partition("/")
+        name = quote(package, safe="")
+        for place in (f"orgs/{owner}", f"users/{owner}"):
+            self._place = f"{self.url}/{place}/packages/container/{name}/versions"
+            if (found := await self._list()) is not None:
+                return found
+        raise StoreError(
+            f"{self.url} knows no package {self.repository}, or GITHUB_TOKEN may not read it: it "
+            "needs read:packages and delete:packages, or `packages: write` and the role Admin"
+        )
+
+    async def _list(self) -> dict[Digest, Version] | None:
+        found: dict[Digest, Version] = {}
+        for page in range(1, _MAX_PAGES + 1):
+            params = {"per_page": str(_A_PAGE), "page": str(page), "state": "active"}
+            answer = await self._send("list", "GET", self._place, params)
+            if answer.status == HTTPStatus.NOT_FOUND and page == 1:
+                return None
+            if not answer.is_success:
+                raise refused(answer, _message(answer))
+            listed = parse(answer, list[_Version])
+            found |= {Digest(one.name): _read(one) for one in listed if is_digest(one.name)}
+            if len(listed) < _A_PAGE:
+                return found
+        raise StoreError(f"{self.repository} has more than {_MAX_PAGES * _A_PAGE:,} versions")
+
+    async def delete(self, version: Version) -> bool:
+        """Delete a version; return False if it is gone. Raises ChangedError if GitHub keeps it."""
+        answer = await self._send("delete", "DELETE", f"{self._place}/{version.id}")
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return False
+        if answer.status in _KEPT:
+            raise ChangedError(str(refused(answer, _message(answer))))
+        if not answer.is_success:
+            raise refused(answer, _message(answer))
+        return True
+
+    async def _send(
+        self, kind: str, method: str, url: str, params: Mapping[str, str] | None = None
+    ) -> Answer:
+        headers = {
+            "Accept": "application/vnd.github+json",
+            "Authorization": f"Bearer {self.token}",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+        call = Call(kind=kind, method=method, url=url, headers=headers, params=params)
+        return await self.http.send(call, lambda answer: answer)
+
+
+def _read(one: _Version) -> Version:
+    changed_at = max(one.created_at, one.updated_at)
+    return Version(one.id, changed_at, bool(one.metadata.container.tags))
+
+
+def _message(answer: Answer) -> str:
+    try:
+        return parse(answer, _Message).message
+    except StoreError:
+        return ""

@@ -1,0 +1,331 @@
+"""A cache in a repository of a registry: a manifest for each tag, and the blobs that these need.
+
+The guards are here. Blobs are never deleted: a registry collects those that no manifest references,
+so a blob counts as deleted when runs let go of it. A manifest is deleted only if it is that of a
+cache, if no tag and no index leads to it, as looked up directly before, and if tags hold all that
+is needed of it.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId, Scope
+from maintainer.cacheconfig.oci import IMPORT_LIMIT
+from maintainer.concurrency import for_each
+from maintainer.errors import ChangedError, StoreError, UnfinishedError, UnknownCacheError
+from maintainer.model import reason as reasons
+from maintainer.model.decision import Keep
+from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
+from maintainer.model.index import ReadGeneration, UnreadGeneration
+from maintainer.model.memory import Memory
+from maintainer.model.reason import Note, Reason
+from maintainer.model.store import Abilities, StoreFacts
+from maintainer.stores.base import (
+    Change,
+    ContentCheck,
+    Existing,
+    NewVersion,
+    RunContext,
+    Since,
+    SwapResult,
+    Versions,
+)
+from maintainer.stores.batches import Batches
+from maintainer.stores.oci import NUMBER
+from maintainer.stores.registry.address import Address
+from maintainer.stores.registry.client import Client, DeletionRefusedError
+from maintainer.stores.registry.inline import has_inline_cache
+from maintainer.stores.registry.look import CacheDocument, Tagged, look_at_tags
+from maintainer.stores.registry.packages import Packages
+from maintainer.stores.registry.untagged import MANIFESTS, Untagged, find_untagged
+from maintainer.stores.registry.write import Tags
+from maintainer.stores.requests import RequestLog
+
+_BLOBS = "blobs/"
+_BATCH = 20
+"""How many deletions share one look at the tags."""
+
+
+class RegistryStore:
+    """A repository, as a run sees it."""
+
+    def __init__(
+        self,
+        client: Client,
+        address: Address,
+        packages: Packages | None,
+        why_none: str,
+        *,
+        max_index_size: int,
+    ) -> None:
+        """Begin; `why_none` is why there are no `packages`."""
+        self.name = address.name
+        refs = frozenset({NO_REF})
+        self.access = Access(refs, refs)
+        self.ignored: Sequence[Keep] = ()
+        self._client = client
+        self._address = address
+        self._packages = packages
+        self._why_none = why_none
+        self._limit = max_index_size
+        self._tags = Tags(client, Tagged(), limit=max_index_size)
+        self._untagged = Untagged()
+        self._caches: dict[Digest, CacheDocument] = {}
+        """The manifests of caches that existed when the run began."""
+        self._merged_tag = ""
+        self._needed: frozenset[Digest] = frozenset()
+        """The blobs that live results need."""
+        self._deletions = Batches(self._delete)
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the registry allows."""
+        return Abilities(
+            noun="registry",
+            deletes=self._untagged.refusal is None,
+            shows_exports=True,
+            looks_cheaply=True,
+            max_concurrent_deletions=_BATCH,
+        )
+
+    @property
+    def requests(self) -> RequestLog:
+        """The requests so far."""
+        return self._client.requests
+
+    @property
+    def _tagged(self) -> Tagged:
+        return self._tags.tagged
+
+    async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
+        """Return what the settings allow; a registry evicts nothing that has a tag."""
+        del now
+        quota = context.settings.quota
+        return StoreLimits(int(quota), is_assumed=False) if quota else StoreLimits()
+
+    async def entries(self, now: datetime, context: RunContext) -> Listing:
+        """List the manifests of caches, and the blobs that they reference."""
+        tags = await self._client.tags()
+        if tags is None:
+            raise UnknownCacheError(
+                f"{self.name} does not exist, or these credentials may not read it"
+            )
+        self._merged_tag = context.settings.merged_tag
+        tagged = await look_at_tags(self._client, tags, self._is_selected)
+        self._tags = Tags(self._client, tagged, limit=self._limit)
+        remembered = context.remembered()
+        self._untagged = await find_untagged(
+            self._client, self._packages, self._why_none, tagged, remembered
+        )
+        self._caches = self._untagged.caches | {one.digest: one for one in tagged.caches.values()}
+        if reason := context.budget.reserve(0):
+            raise UnfinishedError("the entries could not all be listed", reason)
+        return Listing(tuple(self._entries(now, remembered)), complete=True, state=self._state())
+
+    def _is_selected(self, tag: str) -> bool:
+        return self._address.selects(tag) or tag == self._merged_tag
+
+    def _entries(self, now: datetime, remembered: Mapping[str, datetime]) -> Iterator[StoredEntry]:
+        sizes: dict[Digest, int] = {}
+        for digest, cache in sorted(self._caches.items()):
+            version = self._untagged.versions.get(digest)
+            key = f"{MANIFESTS}{digest}"
+            at = version.changed_at if version else remembered.get(key, now)
+            yield _entry(digest, key, len(cache.content), at)
+            for blob, size in cache.manifest.sizes():
+                sizes[blob] = max(size, sizes.get(blob, 0))
+        for blob, size in sorted(sizes.items()):
+            key = f"{_BLOBS}{blob}"
+            yield _entry(blob, key, size, remembered.get(key, now))
+
+    def _state(self) -> bytes | None:
+        """Return what the tags point to; None if that is not known of all."""
+        if self._tagged.unread:
+            return None
+        tags = "\n".join(f"{tag} {digest}" for tag, digest in sorted(self._tagged.tags.items()))
+        return hashlib.sha256(tags.encode()).digest()
+
+    async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
+        """Read the indexes of the tags that are new."""
+        caches = self._tagged.caches
+        context.progress.stage("probe: read tags", len(caches))
+        read: list[ReadGeneration] = []
+        found: set[int] = set()
+        unread = {index_of(tag): problem for tag, problem in self._tagged.unread.items()}
+
+        async def look(tag: str) -> None:
+            if reason := context.budget.reserve(1):
+                raise UnfinishedError("the tags could not all be read", reason)
+            index = index_of(tag)
+            place = known.places.get(index, {}).get(NUMBER)
+            if place and place.location == caches[tag].digest and place.valid:
+                found.add(place.generation_id)
+            else:
+                read.append(await self._tags.read(index, caches[tag], now))
+            context.progress.advance()
+
+        await for_each(look, sorted(caches))
+        stored = {
+            place.generation_id
+            for index, places in known.places.items()
+            if index not in unread
+            for place in places.values()
+        }
+        return Versions(
+            read=tuple(sorted(read, key=lambda one: one.index)),
+            unread=tuple(
+                UnreadGeneration(index, 0, reasons.Problem(problem))
+                for index, problem in sorted(unread.items())
+            ),
+            found=frozenset(found),
+            gone=frozenset(stored - found),
+            facts=await self._facts(),
+        )
+
+    async def _facts(self) -> StoreFacts:
+        holders: dict[Digest, set[IndexId]] = {}
+        for tag, cache in self._tagged.caches.items():
+            holders.setdefault(cache.digest, set()).add(index_of(tag))
+        versions = self._untagged.versions
+        changed = [versions[one].changed_at for one in holders if one in versions]
+        others = self._tagged.tags.keys() - self._tagged.caches.keys()
+        return StoreFacts(
+            quiet_since=max(changed, default=None),
+            manifest_blobs={digest: frozenset(names) for digest, names in holders.items()},
+            pinned=self._pinned(),
+            others=frozenset(map(index_of, others)),
+            index_limit=IMPORT_LIMIT,
+            notes=tuple([note async for note in self._notes()]),
+        )
+
+    def _pinned(self) -> dict[Digest, Reason]:
+        """Return what stays because the registry deletes no manifests."""
+        if self._untagged.refusal is None:
+            return {}
+        reason = reasons.Undeletable(self._untagged.refusal)
+        caches = self._untagged.caches.values()
+        blobs = {blob for cache in caches for blob, _ in cache.manifest.sizes()}
+        return dict.fromkeys([*self._untagged.caches, *sorted(blobs)], reason)
+
+    async def _notes(self) -> AsyncIterator[Note]:
+        inline = await for_each(
+            lambda document: has_inline_cache(self._client, document),
+            self._tagged.images.values(),
+        )
+        if any(inline):
+            yield reasons.InlineCaches(sum(inline))
+        if self._untagged.refusal is not None:
+            yield reasons.DeletionRefused(len(self._untagged.caches), self._untagged.refusal)
+        if self._untagged.problem is not None:
+            yield reasons.UntaggedUnknown(self._untagged.problem)
+
+    async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
+        """Look up which blobs exist."""
+        found: set[Digest] = set()
+        unasked: set[Digest] = set()
+
+        async def look(blob: Digest) -> None:
+            if context.budget.reserve(1):
+                unasked.add(blob)
+            elif await self._client.has_blob(blob):
+                found.add(blob)
+            context.progress.advance()
+
+        await for_each(look, sorted(blobs))
+        self._tags.missing |= blobs - found - unasked
+        self._tags.missing -= found
+        return Existing(frozenset(found), frozenset(unasked))
+
+    async def check(self, blob: Digest) -> ContentCheck:
+        """Look a blob up: what exists can be read."""
+        is_there = await self._client.has_blob(blob)
+        return ContentCheck(is_there, is_readable=is_there)
+
+    async def touch(self, key: str) -> bool:
+        """Do nothing: nobody evicts by use."""
+        del key
+        return True
+
+    async def new_versions(self) -> Sequence[NewVersion]:
+        """Return none: no blob is deleted."""
+        return ()
+
+    async def read(self, version: NewVersion) -> ReadGeneration:
+        """Refuse: there are no new versions."""
+        raise StoreError(f"{version.index} is not new")
+
+    async def swap(self, changes: Sequence[Change], context: RunContext) -> Sequence[SwapResult]:
+        """Write tags, each if it still points to what was read."""
+        return [await self._tags.write(change, context.clock()) for change in changes]
+
+    def activity(self, since: Since, context: RunContext) -> None:
+        """Return nothing: `delete` looks itself."""
+        del context
+        indexes = since.marks.indexes
+        self._needed = frozenset[Digest]().union(
+            *(one.merged.blobs for one in indexes if not one.is_merge)
+        )
+
+    async def delete(self, entry: KnownEntry) -> bool:
+        """Delete a manifest; or let go of a blob, which the registry deletes then."""
+        return await self._deletions.add(entry)
+
+    async def _delete(self, entries: Sequence[KnownEntry]) -> list[bool | Exception]:
+        try:
+            await self._look_again()
+        except StoreError as error:
+            return [error] * len(entries)
+
+        return await for_each(self._try_to_delete, entries)
+
+    async def _try_to_delete(self, entry: KnownEntry) -> bool | Exception:
+        try:
+            return await self._delete_one(entry)
+        except StoreError as error:
+            return error
+
+    async def _look_again(self) -> None:
+        """Look what tags lead to now, and read those that have changed."""
+        seen = self._tagged
+        tags = await self._client.tags() or []
+        now = await look_at_tags(self._client, tags, self._is_selected, seen.tags)
+        if now.unread:
+            raise ChangedError(f"a build has written {min(now.unread)}, which cannot be read")
+        seen.caches = {
+            tag: now.caches.get(tag, cache)
+            for tag, cache in (seen.caches | now.caches).items()
+            if tag in now.tags and tag not in now.images
+        }
+        seen.tags = now.tags
+        seen.reached |= now.reached
+
+    async def _delete_one(self, entry: KnownEntry) -> bool:
+        digest = Digest(getattr(entry.parsed, "digest", ""))
+        if entry.key.startswith(_BLOBS):
+            if digest in self._tags.blobs:
+                raise ChangedError("a build has exported since, and needs it")
+            return True
+        cache = self._caches.get(digest)
+        if cache is None or self._tagged.leads_to(digest):
+            raise ChangedError("a tag leads to it")
+        if cache.blobs & self._needed - self._tags.blobs:
+            raise ChangedError("only this manifest references blobs that results need")
+        version = self._untagged.versions.get(digest)
+        if version and self._packages:
+            return await self._packages.delete(version)
+        try:
+            return await self._client.delete_manifest(digest)
+        except DeletionRefusedError as error:
+            raise ChangedError(str(error)) from None
+
+
+def index_of(tag: str) -> IndexId:
+    """Return the index of a tag."""
+    return IndexId(NO_REF, Scope(tag))
+
+
+def _entry(digest: Digest, key: str, size: int, at: datetime) -> StoredEntry:
+    number = int(digest.partition(":")[2][:16], 16) >> 1
+    kind = key.partition("/")[0]
+    return StoredEntry(number, NO_REF, key, kind, size, at, at, BlobKey(digest))

@@ -1,0 +1,79 @@
+"""The manifests of caches that no tag leads to, as far as anybody knows of them."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from maintainer.cacheconfig import Digest, content_digest
+from maintainer.cacheconfig.keys import is_digest
+from maintainer.concurrency import for_each
+from maintainer.errors import StoreError, UnreadableError
+from maintainer.stores.registry.client import Client
+from maintainer.stores.registry.look import CacheDocument, Tagged, digests_in, read_document
+from maintainer.stores.registry.packages import Packages, Version
+
+MANIFESTS = "manifests/"
+"""The beginning of the key of an entry that is a manifest."""
+ONLY_TAGS = "the protocol of registries lists only what has a tag"
+
+
+@dataclass(slots=True)
+class Untagged:
+    """The manifests of caches that no tag leads to."""
+
+    caches: dict[Digest, CacheDocument] = field(default_factory=dict)
+    versions: Mapping[Digest, Version] = field(default_factory=dict)
+    """All manifests, if the registry has an API that lists them."""
+    problem: str | None = None
+    """Why there may be others, if so."""
+    refusal: str | None = None
+    """Why none of them can be deleted, if so."""
+
+
+async def find_untagged(
+    client: Client,
+    packages: Packages | None,
+    why_none: str,
+    tagged: Tagged,
+    remembered: Mapping[str, datetime],
+) -> Untagged:
+    """Find them by the API of the registry; or without one, those that earlier runs have seen.
+
+    `why_none` is why there is no such API.
+    """
+    found = Untagged(problem=why_none)
+    if packages:
+        try:
+            found.versions, found.problem = await packages.versions(), None
+        except StoreError as error:
+            found.problem = str(error)
+    keys = (Digest(key.removeprefix(MANIFESTS)) for key in remembered if key.startswith(MANIFESTS))
+    known = {one for one in keys if is_digest(one)}
+    listed = {one for one, version in found.versions.items() if not version.is_tagged}
+    candidates = listed if found.versions else known
+    await _read(client, {one for one in candidates if not tagged.leads_to(one)}, found, tagged)
+    if found.caches and not found.versions:
+        # Nothing has this digest, so nothing is deleted.
+        nothing = content_digest(secrets.token_bytes(32))
+        found.refusal = await client.why_not_deletable(nothing)
+    return found
+
+
+async def _read(client: Client, candidates: set[Digest], found: Untagged, tagged: Tagged) -> None:
+    """Read manifests without a tag: what is not a cache may be an index that leads to one."""
+
+    async def read(digest: Digest) -> None:
+        try:
+            document = await client.manifest(digest)
+        except UnreadableError:
+            return
+        if document is None:
+            return
+        if cache := read_document(document):
+            found.caches[digest] = cache
+        else:
+            tagged.reached |= digests_in(document.content)
+
+    await for_each(read, sorted(candidates))
+    found.caches = {k: cache for k, cache in found.caches.items() if not tagged.leads_to(k)}

@@ -1,0 +1,112 @@
+"""Writes tags: the blobs of an index first, then its manifest, which appears in one step.
+
+A tag is written only if it still points to the manifest that was read. No registry has conditions
+for that: a build that exports between that look-up and the write is overwritten.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from maintainer.cacheconfig import Digest, IndexId, Sink, encode, with_sink
+from maintainer.cacheconfig.oci import IMPORT_LIMIT, Descriptor
+from maintainer.errors import UnreadableError
+from maintainer.model import reason as reasons
+from maintainer.model.index import ReadGeneration
+from maintainer.sanitize import printable
+from maintainer.stores.base import Change, Conflict, Refused, Swapped, SwapResult
+from maintainer.stores.decoding import read_content
+from maintainer.stores.oci import NUMBER, decode_tag, encode_tag, read_tag
+from maintainer.stores.registry.address import is_tag
+from maintainer.stores.registry.client import Client
+from maintainer.stores.registry.look import CacheDocument, Tagged, read_document
+
+
+class Tags:
+    """The tags of one repository that are caches, as this run has read or written them."""
+
+    def __init__(self, client: Client, tagged: Tagged, *, limit: int) -> None:
+        self.tagged = tagged
+        self._client = client
+        self._limit = limit
+        self.missing: set[Digest] = set()
+        """The blobs that the run did not find."""
+
+    @property
+    def blobs(self) -> frozenset[Digest]:
+        """The blobs that they reference."""
+        return frozenset[Digest]().union(*(one.blobs for one in self.tagged.caches.values()))
+
+    async def read(self, index: IndexId, cache: CacheDocument, now: datetime) -> ReadGeneration:
+        """Read the index of a tag, or return why an importer would refuse it."""
+        config = cache.manifest.config
+        decoded, content = None, b""
+        try:
+            found = await self._client.blob(config, limit=self._limit)
+        except UnreadableError as error:
+            violation = f"its config is too large: {error}"
+        else:
+            violation = f"its config {config} is missing"
+            if found is not None:
+                content = found
+                decoded, violation = decode_tag(cache.manifest, content, len(cache.content))
+        return read_tag(index, cache.digest, decoded, violation, now, undecoded=content)
+
+    async def write(self, change: Change, now: datetime) -> SwapResult:
+        """Write a tag, if it still points to what was read."""
+        tag = str(change.index)
+        if not is_tag(tag):
+            return Refused(f"{printable(tag)} cannot be a tag")
+        cache = self.tagged.caches.get(tag)
+        encoded = encode_tag(
+            change.content, change.sink, cache.manifest if cache else None, self._described(change)
+        )
+        if encoded is None:
+            return Refused(reason=reasons.ImportLimit(IMPORT_LIMIT))
+        await self._client.push_blob(encoded.config)
+        if cache and change.sink is not Sink.MERGE and await self._is_back(cache):
+            return Conflict(await self.read(change.index, cache, now))
+        head = await self._client.head(tag)
+        if (head.digest if head else None) != self.tagged.tags.get(tag):
+            return await self._meet(change.index, now)
+        await self._client.push_manifest(tag, encoded.manifest)
+        written = await self._client.manifest(tag)
+        cache = read_document(written) if written else None
+        if cache is None or cache.content != encoded.manifest:
+            return Refused(reason=reasons.Exported())
+        self._note(tag, cache)
+        content = encode(with_sink(change.content, change.sink))
+        generation = read_content(change.index, NUMBER, content, now, location=cache.digest)
+        return Swapped(generation, (len(encoded.manifest),))
+
+    def _described(self, change: Change) -> Mapping[str, Descriptor]:
+        """Return what manifests say of blobs: for a merge, those of all tags."""
+        described: dict[str, Descriptor] = {}
+        for tag, cache in self.tagged.caches.items():
+            if change.sink is Sink.MERGE or tag == str(change.index):
+                described |= cache.manifest.descriptors
+        return described
+
+    async def _is_back(self, cache: CacheDocument) -> bool:
+        """Whether a build has restored missing blobs, by an export that has not moved the tag."""
+        gone = sorted(cache.blobs & self.missing)
+        back = {one for one in gone if await self._client.has_blob(one)}
+        self.missing -= back
+        return bool(back)
+
+    async def _meet(self, index: IndexId, now: datetime) -> SwapResult:
+        """Read what a build has exported since; this becomes the known content of the tag."""
+        tag = str(index)
+        document = await self._client.manifest(tag)
+        if document is None:
+            self.tagged.tags.pop(tag, None)
+            self.tagged.caches.pop(tag, None)
+            return Refused(reason=reasons.ManifestGone(f"{tag} was deleted"))
+        cache = read_document(document)
+        if cache is None:
+            return Refused(reason=reasons.NotACache())
+        self._note(tag, cache)
+        return Conflict(await self.read(index, cache, now))
+
+    def _note(self, tag: str, cache: CacheDocument) -> None:
+        self.tagged.tags[tag] = cache.digest
+        self.tagged.caches[tag] = cache
