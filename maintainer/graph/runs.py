@@ -167,9 +167,9 @@ def save_rewritten(
         written = record_generations(connection, target_id, [rewritten.written], now).ids
     if rewritten.index.is_named:
         # A tag leads to one generation: the last of these.
-        forget_generations(
-            connection, {*merged, *concurrent} - {*(written or concurrent[-1:] or merged)}
-        )
+        replaced = {*merged, *concurrent} - {*(written or concurrent[-1:] or merged)}
+        _start_clocks(connection, target_id, replaced, now, of_manifests=True)
+        forget_generations(connection, replaced)
     elif written:
         _start_clocks(connection, target_id, {*merged, *concurrent} - {*written}, now)
     if written:
@@ -177,11 +177,16 @@ def save_rewritten(
 
 
 def _start_clocks(
-    connection: Connection, target_id: int, generations: Iterable[int], now: datetime
+    connection: Connection,
+    target_id: int,
+    generations: Iterable[int],
+    now: datetime,
+    *,
+    of_manifests: bool = False,
 ) -> None:
     """Record that builders no longer read these generations, unless already recorded."""
     rows = [{"target": target_id, "row": number, "now": now} for number in sorted(generations)]
-    execute_each(connection, _START_CLOCK, rows)
+    execute_each(connection, _START_CLOCK_OF_MANIFEST if of_manifests else _START_CLOCK, rows)
 
 
 def save_swept(
@@ -317,6 +322,17 @@ _START_CLOCK = (
         ENTRY.c.unreferenced_since.is_(None),
     )
     .values(unreferenced_since=_now, state=State.SUPERSEDED.value)
+)
+_START_CLOCK_OF_MANIFEST = (
+    update(ENTRY)
+    .where(
+        ENTRY.c.target_id == _target,
+        ENTRY.c.kind == "blob",
+        ENTRY.c.digest
+        == select(GENERATION.c.location).where(GENERATION.c.id == _row).scalar_subquery(),
+        ENTRY.c.unreferenced_since.is_(None),
+    )
+    .values(unreferenced_since=_now)
 )
 _MISS_BLOB = (
     update(BLOB)
