@@ -60,6 +60,10 @@ class DockerRegistry:
         """Begin without any repository."""
         shutil.rmtree(self._root, ignore_errors=True)
 
+    def create(self) -> None:
+        """Create the repository, without a tag."""
+        (self._place / "_manifests" / "tags").mkdir(parents=True)
+
     def put_blob(self, content: bytes) -> Digest:
         """Store a blob in the repository."""
         digest = hashlib.sha256(content).hexdigest()

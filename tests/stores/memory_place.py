@@ -94,7 +94,7 @@ class Room:
         for memory in memories:
             memory.lose()
 
-    def build(self, image: str, step: str, *, other_form: bool) -> Results:
+    def build(self, image: str, step: str, *, other_form: bool) -> Results | None:
         """Export; there is one form."""
         del other_form
         for one in steps_up_to(step):

@@ -35,19 +35,19 @@ IMAGE = "application/vnd.oci.image.config.v1+json"
 
 
 class Watched(RequestLog):
-    """Calls something before each request."""
+    """Calls something before each request, with the kind of the request."""
 
-    before: Callable[[], None] = staticmethod(lambda: None)
+    before: Callable[[str], None] = staticmethod(lambda _kind: None)
 
     def count(self, kind: str, *, again: bool) -> None:
         """Count a request that is about to be sent."""
         super().count(kind, again=again)
-        self.before()
+        self.before(kind)
 
 
 @asynccontextmanager
 async def a_store(
-    address: Address, before: Callable[[], None], packages_url: str | None = None
+    address: Address, before: Callable[[str], None], packages_url: str | None = None
 ) -> AsyncIterator[RegistryStore]:
     """Open a repository without credentials."""
 
@@ -159,23 +159,38 @@ class _Indexes(MutableMapping[str, tuple[int, bytes, datetime]]):
 
 
 class Repository(Room):
-    """Steps are requests; of two runs, all of the second is one step of the first."""
+    """Steps are requests; of two runs, all of the second is one step of the first.
+
+    Registries have no conditions of writes: an export in the moment between the look at a tag and
+    its write is lost (docs/registries.md). Nothing else is.
+    """
 
     def __init__(self, folder: Path, memories: Sequence[Memory], registry: DockerRegistry) -> None:
         registry.empty()
+        registry.create()
         self._registry = registry
         self._blobs, self._indexes = _Blobs(registry), _Indexes(registry)
         self._kept = folder / "kept"
+        self._writes_tag = False
+        """Whether a run is about to write a tag that it has just looked at."""
         super().__init__(folder, memories, Vault(self._blobs, self._indexes))
 
-    def build(self, image: str, step: str, *, other_form: bool) -> Results:
+    def build(self, image: str, step: str, *, other_form: bool) -> Results | None:
         """Export; the other form is that of older builders."""
         self._indexes.form = INDEX if other_form else MANIFEST
-        return super().build(image, step, other_form=other_form)
+        results = super().build(image, step, other_form=other_form)
+        return None if self._writes_tag else results
 
     async def _collect(self, memory: Memory, how: How, now: datetime, **settings: object) -> Report:
         """Do a run over HTTP."""
-        async with a_store(self._registry.address(), self._vault.step) as store:
+        step = self._vault.step
+
+        def before(kind: str) -> None:
+            self._writes_tag = kind == "finalize"
+            step()
+            self._writes_tag = False
+
+        async with a_store(self._registry.address(), before) as store:
             return await run_on(store, memory, how, now, **settings)
 
     def keep(self) -> Callable[[], None]:
