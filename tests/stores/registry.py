@@ -25,6 +25,7 @@ from tests.integration.invariants import RefusedIndexError
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of
 from tests.stores.docker_registry import DockerRegistry
+from tests.stores.ghcr import TOKEN
 from tests.stores.memory import Vault
 from tests.stores.memory_place import Room
 from tests.stores.place import STEPS, TOOLS, How, Results, collections_of
@@ -60,7 +61,7 @@ async def a_store(
         client = Client(http, address, nobody)
         packages = None
         if packages_url:
-            packages = Packages(http, packages_url, address.repository, "token")
+            packages = Packages(http, packages_url, address.repository, TOKEN)
         yield RegistryStore(client, address, packages, ONLY_TAGS, max_index_size=2**20)
 
 

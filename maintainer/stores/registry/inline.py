@@ -11,9 +11,11 @@ _MAX_CONFIG = 4 * 1024 * 1024
 _MAX_PLATFORMS = 4
 """Of an image of several platforms, so many are looked at: builds write all or none."""
 
+_NONE = msgspec.Raw(b"null")
+
 
 class _Config(msgspec.Struct):
-    cache: msgspec.Raw | None = msgspec.field(default=None, name="moby.buildkit.cache.v0")
+    cache: msgspec.Raw = msgspec.field(default=_NONE, name="moby.buildkit.cache.v0")
 
 
 async def has_inline_cache(client: Client, document: Document) -> bool:
@@ -30,6 +32,6 @@ async def has_inline_cache(client: Client, document: Document) -> bool:
 async def _has_cache(client: Client, digest: Digest) -> bool:
     try:
         content = await client.blob(digest, limit=_MAX_CONFIG)
-        return content is not None and bool(msgspec.json.decode(content, type=_Config).cache)
+        return content is not None and msgspec.json.decode(content, type=_Config).cache != _NONE
     except (UnreadableError, msgspec.DecodeError, UnicodeError, RecursionError):
         return False

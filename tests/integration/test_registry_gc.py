@@ -1,0 +1,391 @@
+"""Runs on a repository of Debian's docker-registry, over HTTP."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from typer.testing import CliRunner
+
+from maintainer.cli.app import app
+from maintainer.errors import UnknownCacheError
+from maintainer.model.outcome import Done, Outcome, Skipped
+from maintainer.model.reason import DeletionRefused, InlineCaches, UntaggedUnknown
+from maintainer.report import Report
+from tests.integration.directories import INDEX, MANIFEST
+from tests.integration.simulated_runs import Memory
+from tests.integration.world import START, blob_of, built
+from tests.stores.docker_registry import DockerRegistry, a_registry
+from tests.stores.ghcr import TOKEN, Packages, packages_of
+from tests.stores.place import How
+from tests.stores.registry import a_store, put_image
+from tests.stores.runs import run_on
+
+Event = tuple[str, int, Callable[[], object]]
+"""What happens before which request of a kind."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+    with a_registry(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def server_without_deletion(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[DockerRegistry]:
+    with a_registry(tmp_path_factory.mktemp("without"), deletes=False) as registry:
+        yield registry
+
+
+@pytest.fixture
+def registry(server: DockerRegistry) -> DockerRegistry:
+    server.empty()
+    return server
+
+
+@pytest.fixture
+def undeletable(server_without_deletion: DockerRegistry) -> DockerRegistry:
+    server_without_deletion.empty()
+    return server_without_deletion
+
+
+@pytest.fixture
+def ghcr(undeletable: DockerRegistry) -> Iterator[Packages]:
+    with packages_of(undeletable) as packages:
+        yield packages
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Memory:
+    return Memory.make(tmp_path, 1)[0]
+
+
+class Clock:
+    """The time of runs."""
+
+    now = START
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def _export(registry: DockerRegistry, tag: str, *steps: str, form: str = MANIFEST) -> str:
+    for step in steps:
+        registry.put_blob(step.encode())
+    return registry.export(tag, built(*steps), form)
+
+
+def _blobs(registry: DockerRegistry, tag: str) -> set[str]:
+    return set(registry.read(tag).blobs)
+
+
+async def _run(
+    registry: DockerRegistry, memory: Memory, clock: Clock, chosen: dict[str, Any]
+) -> Report:
+    more = dict(chosen)
+    event: Event | None = more.pop("event")
+    how = How(more.pop("grace", timedelta(0)))
+    address = registry.address(tags=more.pop("tags", ()))
+    waiting = [event] if event else []
+    counts: dict[str, int] = {}
+
+    def before(kind: str) -> None:
+        counts[kind] = counts.get(kind, 0) + 1
+        if waiting and (kind, counts[kind]) == waiting[0][:2]:
+            waiting.pop()[2]()
+
+    async with a_store(address, before, more.pop("packages_url", None)) as store:
+        report = await run_on(store, memory, how, clock.now, **more)
+    assert report.status == "done", report.problems
+    assert not waiting, counts
+    return report
+
+
+def _gc(
+    registry: DockerRegistry,
+    memory: Memory,
+    clock: Clock,
+    event: Event | None = None,
+    **more: Any,
+) -> Report:
+    """Do a run without a grace period, an hour after the one before."""
+    report = anyio.run(_run, registry, memory, clock, {"event": event, **more})
+    clock.now += timedelta(hours=1)
+    return report
+
+
+def _deletions(report: Report, kind: type[Outcome]) -> list[Outcome]:
+    """Return the outcomes of deletions that are of a kind."""
+    outcomes = [one.outcome for one in report.actions if one.kind == "delete"]
+    return [one for one in outcomes if isinstance(one, kind)]
+
+
+def test_a_run_of_the_command_line_repairs_merges_and_keeps_the_forms(
+    registry: DockerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _export(registry, "api", "base", "api", "test", form=INDEX)
+    _export(registry, "web", "base", "web")
+    registry.delete_blob(blob_of("test"))
+    place = f"registry://{registry.host}/{registry.repository}?insecure=true"
+
+    done = CliRunner().invoke(app, ["gc", "--store", place])
+
+    assert done.exit_code == 0, done.output
+    assert _blobs(registry, "api") == {blob_of("base"), blob_of("api")}
+    assert json.loads(registry.content(registry.tags()["api"]))["mediaType"] == INDEX
+    assert _blobs(registry, "maintained") == {blob_of(step) for step in ("base", "api", "web")}
+    assert "manifests that builds replaced between two runs are unknown" in done.output
+
+
+def test_a_superseded_manifest_is_deleted_a_grace_period_later_and_no_blob_ever(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    day = timedelta(days=1)
+    old = _export(registry, "api", "base", "api")
+    _gc(registry, memory, clock, grace=day)
+    new = _export(registry, "api", "base", "web")
+    blobs = registry.blobs()
+    _gc(registry, memory, clock, grace=day)
+    assert {old, new} <= registry.manifests()
+    merged = registry.tags()["api"]
+    assert _blobs(registry, "api") == {blob_of(step) for step in ("base", "api", "web")}
+
+    clock.now += timedelta(hours=25)
+    _gc(registry, memory, clock, grace=day)
+
+    assert not {old, new} & registry.manifests()
+    assert registry.tags()["api"] == merged
+    assert blobs <= registry.blobs()
+
+
+def test_a_manifest_to_which_a_build_lets_a_tag_point_again_stays(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    old = _export(registry, "api", "base", "api")
+    _gc(registry, memory, clock)
+    _export(registry, "api", "base", "web")
+    _gc(registry, memory, clock, grace=timedelta(days=1))
+
+    def tag_again() -> None:
+        registry.put_manifest(registry.content(old), "web")
+
+    report = _gc(registry, memory, clock, ("list", 2, tag_again))
+
+    assert registry.tags()["web"] == old
+    assert old in registry.manifests()
+    assert _deletions(report, Skipped)
+
+
+def _index_of(registry: DockerRegistry, *digests: str) -> bytes:
+    listed = [
+        {"mediaType": MANIFEST, "digest": one, "size": len(registry.content(one))}
+        for one in digests
+    ]
+    return json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}).encode()
+
+
+def test_what_another_manifest_or_a_signature_leads_to_stays(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    listed = _export(registry, "api", "base", "api")
+    signed = _export(registry, "web", "base", "web")
+    free = _export(registry, "docs", "base", "docs")
+    _gc(registry, memory, clock)
+    inner = registry.put_manifest(_index_of(registry, listed))
+    outer = {"mediaType": INDEX, "digest": inner, "size": 1}
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [outer]}
+    registry.put_manifest(json.dumps(index).encode(), "release")
+    put_image(registry, f"{signed.replace(':', '-')}.sig", "signature")
+    for tag in ("api", "web", "docs"):
+        _export(registry, tag, "base", "test")
+
+    for tags in ((), ("api", "web", "docs"), ()):
+        _gc(registry, memory, clock, tags=tags)
+
+    assert {listed, signed} <= registry.manifests()
+    assert free not in registry.manifests()
+
+
+def test_a_registry_that_deletes_nothing_is_reported_with_what_to_do(
+    undeletable: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    old = _export(undeletable, "api", "base", "api")
+    for steps in (("base", "web"), ("base", "docs"), ("base", "lib")):
+        _gc(undeletable, memory, clock)
+        _export(undeletable, "api", *steps)
+
+    report = _gc(undeletable, memory, clock)
+
+    assert old in undeletable.manifests()
+    (note,) = [one for one in report.notes if isinstance(one.reason, DeletionRefused)]
+    assert "HTTP 405" in note.sentence
+    assert report.verdict
+    assert "Allow deletion" in (report.verdict.advice or "")
+    assert not _deletions(report, Done)
+
+
+def test_an_image_is_never_touched_and_inline_caches_are_counted(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    cache = {"moby.buildkit.cache.v0": "W10="}
+    one = put_image(registry, None, "amd64", **cache)
+    put_image(registry, None, "arm64", **cache)
+    registry.put_manifest(_index_of(registry, one), "latest")
+    put_image(registry, "plain", "plain")
+    put_image(registry, "maintained", "inline", **cache)
+    _export(registry, "api", "base", "api")
+    before, manifests = registry.tags(), registry.manifests()
+
+    report = _gc(registry, memory, clock)
+
+    assert registry.tags() == before
+    assert manifests <= registry.manifests()
+    (note,) = [note for note in report.notes if isinstance(note.reason, InlineCaches)]
+    assert "2 tags" in note.sentence
+
+
+def test_only_the_tags_that_the_setting_names_are_maintained(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    _export(registry, "main", "base", "api")
+    _export(registry, "pr-1", "base", "web", "test")
+    _export(registry, "other", "base", "docs", "test")
+    registry.delete_blob(blob_of("test"))
+    other = registry.tags()["other"]
+
+    _gc(registry, memory, clock, tags=("main", "pr-*"))
+
+    assert registry.tags()["other"] == other
+    assert _blobs(registry, "pr-1") == {blob_of("base"), blob_of("web")}
+    assert _blobs(registry, "maintained") == {blob_of(step) for step in ("base", "api", "web")}
+
+
+def test_a_tag_that_goes_during_the_run_is_no_error(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    _export(registry, "api", "base", "api")
+    _export(registry, "web", "base", "web")
+
+    _gc(registry, memory, clock, ("download", 1, lambda: registry.untag("web")))
+
+    assert _blobs(registry, "maintained") == {blob_of("base"), blob_of("api")}
+
+
+@pytest.mark.parametrize("again", [("base", "web"), ("base", "api", "test")])
+def test_a_tag_to_which_a_build_exports_while_it_is_repaired_keeps_the_export(
+    registry: DockerRegistry, memory: Memory, clock: Clock, again: tuple[str, ...]
+) -> None:
+    _export(registry, "api", "base", "api", "test")
+    registry.delete_blob(blob_of("test"))
+
+    _gc(registry, memory, clock, ("reserve", 1, lambda: _export(registry, "api", *again)))
+
+    assert set(map(blob_of, again)) <= _blobs(registry, "api")
+
+
+def test_a_larger_export_before_a_tag_is_read_back_is_kept(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    _export(registry, "api", "base", "api", "test")
+    registry.delete_blob(blob_of("test"))
+    larger = ("base", "lib", "web", "docs")
+
+    _gc(registry, memory, clock, ("download", 3, lambda: _export(registry, "api", *larger)))
+
+    assert _blobs(registry, "api") == set(map(blob_of, larger))
+
+
+def test_a_run_that_has_nothing_to_do_lists_and_ends(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    _export(registry, "api", "base", "api")
+    for _ in range(2):
+        _gc(registry, memory, clock)
+
+    report = _gc(registry, memory, clock)
+
+    assert report.requests.counts == {"list": 1, "download": 2}
+
+
+def test_a_repository_that_does_not_exist_is_not_remembered(
+    registry: DockerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    done = CliRunner().invoke(
+        app, ["gc", "--store", f"registry://{registry.host}/octo/nothing?insecure=true"]
+    )
+
+    assert isinstance(done.exception, UnknownCacheError)
+
+
+def test_on_github_manifests_without_a_tag_are_found_and_deleted_by_its_api(
+    undeletable: DockerRegistry, ghcr: Packages, memory: Memory, clock: Clock
+) -> None:
+    old = [_export(undeletable, "api", "base", step) for step in ("lib", "docs", "api")][:-1]
+    child = put_image(undeletable, None, "amd64")
+    undeletable.put_manifest(_index_of(undeletable, child), "latest")
+    orphan = put_image(undeletable, None, "nobody's")
+    ghcr.kept = {old[0]}
+    clock.now += timedelta(days=2)
+
+    report = _gc(undeletable, memory, clock, packages_url=ghcr.url)
+
+    assert undeletable.manifests() == {
+        old[0],
+        child,
+        orphan,
+        *undeletable.tags().values(),
+    }
+    assert not [one for one in report.notes if isinstance(one.reason, UntaggedUnknown)]
+    (kept,) = _deletions(report, Skipped)
+    assert "more than 5000 downloads" in str(kept)
+
+
+def test_on_github_what_is_young_stays(
+    undeletable: DockerRegistry, ghcr: Packages, memory: Memory, clock: Clock
+) -> None:
+    old = _export(undeletable, "api", "base", "lib")
+    new = _export(undeletable, "api", "base", "api")
+    clock.now += timedelta(days=2)
+    ghcr.changed = {new: clock.now - timedelta(hours=3)}
+
+    _gc(undeletable, memory, clock, packages_url=ghcr.url, grace=timedelta(days=1))
+    assert old in undeletable.manifests()
+    clock.now += timedelta(days=1)
+    _gc(undeletable, memory, clock, packages_url=ghcr.url, grace=timedelta(days=1))
+
+    assert old not in undeletable.manifests()
+
+
+@pytest.mark.parametrize(
+    ("owner", "repository"),
+    [("orgs", "octo/app-cache"), ("users", "octo/team/cache"), ("none", "octo/x")],
+)
+def test_the_package_of_a_user_or_an_organization_is_found(
+    undeletable: DockerRegistry,
+    memory: Memory,
+    clock: Clock,
+    owner: str,
+    repository: str,
+) -> None:
+    undeletable.repository = repository
+    try:
+        _export(undeletable, "api", "base", "lib")
+        with packages_of(undeletable, owner) as packages:
+            report = _gc(undeletable, memory, clock, packages_url=packages.url)
+    finally:
+        undeletable.repository = "octo/app-cache"
+
+    unknown = [note for note in report.notes if isinstance(note.reason, UntaggedUnknown)]
+    assert bool(unknown) == (owner == "none")
+    assert not unknown or "knows no package octo/x" in unknown[0].sentence
+    assert {authorization for *_, authorization in packages.asked} == {f"Bearer {TOKEN}"}
