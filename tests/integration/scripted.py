@@ -106,7 +106,7 @@ def serve(host: str = "127.0.0.1") -> Iterator[Server]:
             request = Request(self.command, url.path, parse_qs(url.query), headers, body)
             _send(self, server.reply(request))
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             """Log nothing."""
@@ -137,6 +137,7 @@ def _send(handler: BaseHTTPRequestHandler, reply: Reply) -> None:
     for name, value in reply.headers.items():
         handler.send_header(name, value)
     handler.end_headers()
-    handler.wfile.write(reply.body)
+    if handler.command != "HEAD":
+        handler.wfile.write(reply.body)
     handler.wfile.flush()
     handler.close_connection = reply.length is not None

@@ -1,0 +1,288 @@
+"""Registries that say too much, the wrong thing, or want what is not theirs."""
+
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable, Iterator
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import anyio
+import httpx2
+import pytest
+
+from maintainer.cacheconfig import Digest
+from maintainer.errors import StoreError, UnreadableError
+from maintainer.stores.answers import Answer, MalformedAnswerError
+from maintainer.stores.http import Http
+from maintainer.stores.registry.address import Address
+from maintainer.stores.registry.auth import Authorizer
+from maintainer.stores.registry.client import MANIFEST_LIMIT, Client
+from maintainer.stores.registry.credentials import Credentials
+from maintainer.stores.requests import RequestLog
+from tests.integration.scripted import Reply, Request, Server, json, serve
+from tests.integration.world import AT_ONCE
+
+_T = TypeVar("_T")
+
+_ME = Credentials("me", "secret-password")
+_BASIC = f"Basic {base64.b64encode(b'me:secret-password').decode()}"
+_BLOB = Digest(f"sha256:{hashlib.sha256(b'{}').hexdigest()}")
+_OTHER = Digest(f"sha256:{'0' * 64}")
+_SECRETS = ("secret", "tok-")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def other() -> Iterator[Server]:
+    with serve("localhost") as server:
+        yield server
+
+
+def _ask(
+    server: Server, ask: Callable[[Client], Awaitable[_T]], known: Credentials | None = None
+) -> _T:
+    """Send one request to a registry."""
+
+    async def find() -> Credentials | None:
+        return known
+
+    async def run() -> _T:
+        async with Http(RequestLog(), AT_ONCE) as http:
+            address = Address(server.url.removeprefix("http://"), "octo/cache", insecure=True)
+            return await ask(Client(http, address, find))
+
+    return anyio.run(run)
+
+
+def _wants_token(server: Server, service: Server, status: int = 401) -> Callable[[Request], Reply]:
+    """Answer what needs a token; return the script of a page."""
+
+    def script(request: Request) -> Reply:
+        if request.headers.get("authorization") == "Bearer tok-1":
+            return json({"tags": ["a"]})
+        challenge = f'Bearer realm="{service.url}/token",service="reg",scope="repository:evil:*"'
+        return Reply(status, b"", {"WWW-Authenticate": challenge})
+
+    server.on("list", script)
+    return script
+
+
+def test_a_token_is_fetched_once_with_the_password_and_for_our_repository_only(
+    server: Server, other: Server
+) -> None:
+    _wants_token(server, other)
+    other.on("token", json({"token": "tok-1"}))
+
+    async def ask(client: Client) -> object:
+        return [await client.tags(), await client.tags()]
+
+    assert _ask(server, ask, _ME) == [["a"], ["a"]]
+    (asked,) = other.requests
+    assert asked.query == {"service": ["reg"], "scope": ["repository:octo/cache:pull"]}
+    assert asked.headers["authorization"] == _BASIC
+    assert {one.headers.get("authorization") for one in server.requests} == {None, "Bearer tok-1"}
+
+
+def test_an_identity_token_is_exchanged_in_the_body(server: Server, other: Server) -> None:
+    _wants_token(server, other)
+    other.on("token", json({"access_token": "tok-1"}))
+
+    assert _ask(server, Client.tags, Credentials(identity_token="secret-id")) == ["a"]
+    (asked,) = other.requests
+    assert asked.method == "POST"
+    assert b"grant_type=refresh_token&refresh_token=secret-id" in asked.body
+    assert not asked.query
+
+
+def test_a_password_is_sent_only_where_it_is_asked_for(server: Server) -> None:
+    wants = Reply(401, b"", {"WWW-Authenticate": 'Basic realm="r"'})
+    server.on("list", wants, json({"tags": None}))
+
+    assert _ask(server, Client.tags, _ME) == []
+    assert [one.headers.get("authorization") for one in server.requests] == [None, _BASIC]
+
+
+@pytest.mark.parametrize(
+    ("answers", "known", "problem"),
+    [
+        ([json({"token": ""})], _ME, "it has no token"),
+        ([json({"token": "tok-1\r\nX: y"})], _ME, "it has no token"),
+        ([Reply(200, b"secret")], _ME, "malformed"),
+        ([Reply(401)], _ME, "do not allow it"),
+        ([Reply(403)], None, "run `docker login"),
+        ([json({"token": "tok-2"})], _ME, "do not allow it"),
+        ([Reply(200, b"x" * 300_000)], _ME, "more than"),
+    ],
+)
+def test_a_token_service_that_fails_is_reported_without_secrets(
+    server: Server, other: Server, answers: list[Reply], known: Credentials | None, problem: str
+) -> None:
+    _wants_token(server, other)
+    other.on("token", *answers)
+
+    with pytest.raises(StoreError, match=problem) as error:
+        _ask(server, Client.tags, known)
+
+    assert not any(secret in str(error.value) for secret in _SECRETS)
+
+
+@pytest.mark.parametrize(
+    "realm", ["http://a.example/", "https://me:pw@a.example/", "file:///etc", "//a.example", ""]
+)
+def test_no_password_goes_to_a_token_service_without_tls(realm: str) -> None:
+    headers = httpx2.Headers({"WWW-Authenticate": f'Bearer realm="{realm}"'})
+    request = httpx2.Request("GET", "https://reg.example/v2/")
+    answer = Answer(HTTPStatus.UNAUTHORIZED, headers, b"", request)
+
+    async def find() -> Credentials:
+        return _ME
+
+    async def renew() -> None:
+        async with Http(RequestLog(), AT_ONCE) as http:
+            authorizer = Authorizer(http, Address("reg.example", "octo/cache"), find)
+            await authorizer.renew("pull", None, answer)
+
+    with pytest.raises(MalformedAnswerError, match="names no token service"):
+        anyio.run(renew)
+
+
+def test_a_token_does_not_follow_a_blob_to_another_host(server: Server, other: Server) -> None:
+    def script(request: Request) -> Reply:
+        if "authorization" not in request.headers:
+            return Reply(401, b"", {"WWW-Authenticate": "Basic"})
+        return Reply(307, b"", {"Location": f"{other.url}/content?signature=secret"})
+
+    server.on(_BLOB, script)
+    other.on("content", Reply(200, b"{}"))
+
+    async def ask(client: Client) -> object:
+        return [await client.has_blob(_BLOB), await client.blob(_BLOB, limit=10)]
+
+    assert _ask(server, ask, _ME) == [True, b"{}"]
+    assert all("authorization" not in one.headers for one in other.requests)
+
+
+def test_a_token_does_not_follow_an_upload_to_another_host(server: Server, other: Server) -> None:
+    wants = Reply(401, b"", {"WWW-Authenticate": "Basic"})
+    server.on(_BLOB, Reply(404))
+    server.on("", wants, Reply(202, b"", {"Location": f"{other.url}/put?state=secret"}))
+    other.on("put", Reply(201))
+
+    _ask(server, lambda client: client.push_blob(b"{}"), _ME)
+
+    (sent,) = other.requests
+    assert "authorization" not in sent.headers
+    assert sent.query == {"state": ["secret"], "digest": [_BLOB]}
+
+
+@pytest.mark.parametrize("location", ["", "ftp://x/", "http://[", "//:0"])
+def test_an_upload_to_nowhere_is_refused(server: Server, location: str) -> None:
+    server.on(_BLOB, Reply(404))
+    server.on("", Reply(202, b"", {"Location": location}))
+
+    with pytest.raises(StoreError):
+        _ask(server, lambda client: client.push_blob(b"{}"))
+
+
+def _page(link: str, *tags: str) -> Reply:
+    return json({"name": "octo/cache", "tags": list(tags)}, link=link)
+
+
+def test_the_list_of_tags_is_read_page_by_page(server: Server) -> None:
+    server.on(
+        "list",
+        _page('</v2/octo/cache/tags/list?last=b>; rel="next"', "b", "a"),
+        _page(f"<{server.url}/v2/octo/cache/tags/list?last=c>;rel=next", "c", "-no", "x" * 129),
+        _page('<list?last=d>; title="x"; rel="next"', "d"),
+        json({"tags": ["e"]}, link='<other>; rel="prev"'),
+    )
+
+    assert _ask(server, Client.tags) == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize(
+    ("link", "problem"),
+    [
+        ("<list?last=a>; rel=next", "does not end"),
+        ("</v2/secret/other/tags/list>; rel=next", "links to another list"),
+        ("<http://localhost:1/v2/octo/cache/tags/list>; rel=next", "links to another list"),
+        ("<http://[>; rel=next", "links to"),
+    ],
+)
+def test_a_list_that_loops_or_leaves_is_refused(server: Server, link: str, problem: str) -> None:
+    server.on("list", _page(link, "a"))
+
+    with pytest.raises(StoreError, match=problem):
+        _ask(server, Client.tags)
+
+
+def test_a_repository_that_does_not_exist_has_no_list(server: Server) -> None:
+    server.on("list", json({"errors": [{"message": "unknown"}]}, 404))
+
+    assert _ask(server, Client.tags) is None
+
+
+def _manifest(reference: str) -> Callable[[Client], Awaitable[Any]]:
+    return lambda client: client.manifest(reference)
+
+
+def test_a_manifest_that_is_too_large_is_not_read(server: Server) -> None:
+    server.on("a", Reply(200, b" " * (MANIFEST_LIMIT + 1)))
+
+    with pytest.raises(UnreadableError, match="more than 4,194,304 bytes"):
+        _ask(server, _manifest("a"))
+
+
+def test_a_manifest_with_another_content_is_not_believed(server: Server) -> None:
+    server.on("a", Reply(200, b"{}", {"Docker-Content-Digest": _OTHER}))
+    server.on(_OTHER, Reply(200, b"{}"))
+
+    for reference in ("a", _OTHER):
+        with pytest.raises(UnreadableError, match="another one"):
+            _ask(server, _manifest(reference))
+
+
+@pytest.mark.parametrize("said", ["", "garbage", "md5:00"])
+def test_a_registry_that_names_no_digest_is_read_instead(server: Server, said: str) -> None:
+    server.on("a", Reply(200, b"{}", {"Docker-Content-Digest": said, "Content-Type": "x/y; q=1"}))
+
+    head = _ask(server, lambda client: client.head("a"))
+
+    assert head
+    assert (head.digest, head.media_type) == (_BLOB, "x/y")
+
+
+def test_too_many_requests_are_tried_again_when_the_registry_says_so(server: Server) -> None:
+    server.on("list", Reply(429, b"", {"Retry-After": "0"}), json({"tags": ["a"]}))
+
+    assert _ask(server, Client.tags) == ["a"]
+    assert len(server.requests) == 2
+
+
+def test_what_a_registry_says_is_shown_in_one_short_line(server: Server) -> None:
+    server.on("a", json({"errors": [{"message": "no\n\x1b[31m" + "x" * 9_999}]}, 400))
+
+    with pytest.raises(StoreError, match=r"HTTP 400: no\\n") as error:
+        _ask(server, _manifest("a"))
+
+    assert len(str(error.value)) < 500
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "refused"), [(202, False), (404, False), (405, True), (403, True), (400, True)]
+)
+def test_whether_manifests_can_be_deleted_is_asked_with_one_that_does_not_exist(
+    server: Server, status: int, refused: bool
+) -> None:
+    server.on(_OTHER, Reply(status))
+
+    problem = _ask(server, lambda client: client.why_not_deletable(_OTHER))
+
+    assert (problem is not None) == refused
+    assert [one.method for one in server.requests] == ["DELETE"]
