@@ -142,7 +142,9 @@ def _check_store(place: str) -> str:
     """Accept any text of the right form; `stores.kinds` checks the kind."""
     if not _STORE.match(place):
         hint = (
-            suggest_store(place) or "use github, local:DIR for a directory, or s3://BUCKET/PREFIX"
+            suggest_store(place)
+            or "use github, local:DIR for a directory, s3://BUCKET/PREFIX, "
+            "azblob://ACCOUNT/CONTAINER/PREFIX, or registry://HOST/REPOSITORY"
         )
         raise ValueError(f"is not a valid store; {hint}")
     return place
@@ -356,7 +358,8 @@ class TargetSettings(BaseModel):
     )
     store: _Store = Field(
         default=_DEFAULT_STORE,
-        description="or a directory instead of a repository: local:DIR; or a bucket: s3://… or azblob://…",
+        description="or a directory instead of a repository: local:DIR; or a bucket: s3://… or "
+        "azblob://…; or a repository of a registry: registry://…",
     )
     merged_tag: _Scope | None = Field(
         default=None, description="overrides the `merged_tag` of all targets"
@@ -440,8 +443,9 @@ class Settings(BaseSettings):
         default=_DEFAULT_STORE,
         description="the location of the cache: github (as in the environment), local:DIR, a "
         "directory that BuildKit exports to with type=local, s3://BUCKET/PREFIX?region=REGION, a "
-        "bucket that it exports to with type=s3, or azblob://ACCOUNT/CONTAINER/PREFIX, a "
-        "container that it exports to with type=azblob",
+        "bucket that it exports to with type=s3, azblob://ACCOUNT/CONTAINER/PREFIX, a container "
+        "that it exports to with type=azblob, or registry://HOST/REPOSITORY, a repository of a "
+        "registry that it exports to with type=registry",
     )
     merged_tag: _Scope = Field(
         default="maintained",

@@ -60,8 +60,8 @@ def gc(
         str | None,
         typer.Option(
             help="Where the cache is: github, as the environment says; local:DIR, a directory that "
-            "BuildKit exports to with type=local; s3://BUCKET/PREFIX, a bucket; or "
-            "azblob://ACCOUNT/CONTAINER/PREFIX, a container. "
+            "BuildKit exports to with type=local; s3://BUCKET/PREFIX, a bucket; "
+            "azblob://ACCOUNT/CONTAINER/PREFIX, a container; or registry://HOST/REPOSITORY. "
             "[default: github]",
             metavar="STORE",
             rich_help_panel=WHERE,

@@ -34,7 +34,8 @@ def test_a_store_that_joins_in_one_line_is_maintained_by_the_command_line(
 ) -> None:
     kind, line, _ = _blocks()
     followed = _run(kind)
-    known = {name: getattr(kinds, name) for name in ("GITHUB", "LOCAL", "S3", "AZBLOB")}
+    names = ("GITHUB", "LOCAL", "S3", "AZBLOB", "REGISTRY")
+    known = {name: getattr(kinds, name) for name in names}
     monkeypatch.setattr(kinds, "KINDS", _run(line, **known, **followed)["KINDS"])
     vault = followed["VAULTS"]["memory:mine"] = Vault()
     for step in ("base", "api"):

@@ -205,8 +205,11 @@ def test_every_example_of_the_help_can_be_parsed(name: str) -> None:
     [
         ("/var/cache", "did you mean local:/var/cache?"),
         ("here", "did you mean local:here?"),
-        ("nowhere", "azblob://ACCOUNT/CONTAINER/PREFIX for a container of Azure"),
-        ("Nowhere", "use github, local:DIR for a directory, or s3://BUCKET/PREFIX"),
+        ("nowhere", "registry://HOST/REPOSITORY for a repository of a registry"),
+        (
+            "Nowhere",
+            "use github, local:DIR for a directory, s3://BUCKET/PREFIX, azblob://ACCOUNT",
+        ),
     ],
 )
 def test_a_directory_without_its_prefix_is_recognized(bare: Shell, store: str, hint: str) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from maintainer.cacheconfig import CacheConfig
 from maintainer.demo import load_history, seed
 from maintainer.emulator import ActionsCache, serve_in_thread
 from maintainer.settings import load_settings
@@ -37,6 +38,7 @@ from tests.documents import (
 )
 from tests.recorded import DATA
 from tests.stores import azblob
+from tests.stores.docker_registry import DockerRegistry, a_registry
 from tests.stores.s3 import ENVIRONMENT, a_server
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -93,6 +95,19 @@ def container(request: pytest.FixtureRequest) -> Iterator[azblob.Azurite]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+    """Return the registry of the documents."""
+    with a_registry(tmp_path_factory.mktemp("registry")) as registry:
+        registry.export("web", CacheConfig())
+        yield registry
+
+
+def _on_loopback(block: str, registry: DockerRegistry) -> str:
+    here = f"{registry.host}/{registry.repository}?insecure=true"
+    return re.sub(r"ghcr\.io/octo/app-cache(\?)?", lambda at: here + ("&" if at[1] else ""), block)
+
+
 @pytest.mark.parametrize("block", _SHELL, ids=lambda block: block.splitlines()[-1])
 def test_every_shell_block_runs_without_an_error(
     block: str,
@@ -109,6 +124,8 @@ def test_every_shell_block_runs_without_an_error(
         environment["AZURE_STORAGE_KEY"] = azblob.ACCOUNT_KEY
         there = f"azblob://{azblob.ACCOUNT}/my-container/app?account_url={server.url}"
         block = block.replace("azblob://myaccount/my-container/app", there)
+    if "registry://" in block:
+        block = _on_loopback(block, request.getfixturevalue("repository"))
     here = [line for line in block.splitlines() if not _ELSEWHERE.fullmatch(line)]
     if "curl" in block and shutil.which("curl") is None:
         pytest.skip("there is no curl")

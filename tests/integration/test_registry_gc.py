@@ -1,6 +1,7 @@
 """Runs on a repository of Debian's docker-registry, over HTTP."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +24,9 @@ from tests.stores.ghcr import TOKEN, Packages, packages_of
 from tests.stores.place import How
 from tests.stores.registry import a_store, put_image
 from tests.stores.runs import run_on
+from tests.stores.token_service import a_token_service
+
+_PAGE = Path(__file__).parents[2] / "docs" / "registries.md"
 
 Event = tuple[str, int, Callable[[], object]]
 """What happens before which request of a kind."""
@@ -313,6 +317,42 @@ def test_a_run_that_has_nothing_to_do_lists_and_ends(
     report = _gc(registry, memory, clock)
 
     assert report.requests.counts == {"list": 1, "download": 2}
+
+
+def _act(registry: DockerRegistry, monkeypatch: pytest.MonkeyPatch, grace: str) -> str:
+    monkeypatch.setenv("MAINTAINER_GRACE", grace)
+    place = f"registry://{registry.host}/{registry.repository}?insecure=true"
+    done = CliRunner().invoke(app, ["gc", "--store", place])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_the_documented_actions_are_enough_and_fewer_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = _PAGE.read_text().partition("## Permissions")[2]
+    documented = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    with (
+        a_token_service(tmp_path) as service,
+        a_registry(tmp_path, more=service.config) as registry,
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(service.login(registry.host)))
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        old = _export(registry, "api", "base", "api")
+        service.granted = documented - {"delete"}
+        _act(registry, monkeypatch, "0s")
+        _export(registry, "api", "base", "web")
+        output = _act(registry, monkeypatch, "0s")
+
+        assert "superseded manifest cannot be deleted" in output
+        assert old in registry.manifests()
+
+        service.granted = documented
+        output = _act(registry, monkeypatch, "0s")
+
+        assert old not in registry.manifests()
+        assert service.password not in output
 
 
 def test_a_repository_that_does_not_exist_is_not_remembered(

@@ -193,8 +193,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def a_registry(folder: Path, *, deletes: bool = True) -> Iterator[DockerRegistry]:
-    """Serve an empty registry."""
+def a_registry(folder: Path, *, deletes: bool = True, more: str = "") -> Iterator[DockerRegistry]:
+    """Serve an empty registry, with more in its configuration."""
     program = shutil.which("docker-registry")
     if program is None:
         assert os.environ.get("CI") != "true", ".ci/run installs docker-registry"
@@ -204,7 +204,8 @@ def a_registry(folder: Path, *, deletes: bool = True) -> Iterator[DockerRegistry
         port = one.getsockname()[1]
     host, data = f"127.0.0.1:{port}", folder / "data"
     path = folder / "config.yml"
-    path.write_text(_CONFIG.format(folder=data, deletes=str(deletes).lower(), host=host))
+    config = _CONFIG.format(folder=data, deletes=str(deletes).lower(), host=host)
+    path.write_text(config + more)
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen([program, "serve", str(path)], stdout=log, stderr=log) as process,

@@ -1,11 +1,16 @@
 """The setting `store` of a repository of a registry."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from maintainer.errors import UsageError
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.kinds import check
 from maintainer.stores.registry.address import Address, read_address
+
+_PAGE = Path(__file__).parents[2] / "docs" / "registries.md"
 
 
 def test_the_path_is_the_repository_and_the_rest_follows_the_question_mark() -> None:
@@ -74,6 +79,14 @@ def test_a_setting_that_cannot_be_meant_is_refused_in_one_line(text: str, proble
     assert problem in str(error.value)
     assert "hush" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_everything_that_can_be_set_is_on_the_page() -> None:
+    table = _PAGE.read_text().partition("## The setting")[2].partition("## What")[0]
+    documented = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+    with pytest.raises(UsageError, match=f"use {', '.join(sorted(documented))}$"):
+        read_address("registry://host/a?else=b")
 
 
 def test_two_targets_in_one_repository_are_refused() -> None:
