@@ -10,12 +10,13 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from maintainer.cacheconfig import CacheConfig, Digest, encode
@@ -181,10 +182,10 @@ class DockerRegistry:
         return {one["digest"] for one in listed}
 
 
-def sized(config: CacheConfig, sizes: dict[str, int]) -> CacheConfig:
+def sized(config: CacheConfig, sizes: Mapping[Digest, int]) -> CacheConfig:
     """Return an index whose layers have their real sizes."""
-    layers = tuple(replace(one, size=sizes[one.blob]) for one in config.layers)
-    return replace(config, layers=layers)
+    layers = [msgspec.structs.replace(one, size=sizes[one.blob]) for one in config.layers]
+    return msgspec.structs.replace(config, layers=tuple(layers))
 
 
 def _write(path: Path, content: bytes) -> None:

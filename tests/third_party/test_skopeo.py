@@ -1,4 +1,4 @@
-"""What a run leaves is an OCI image layout still: skopeo, which nobody here wrote, reads it."""
+"""What a run leaves can be read by others: skopeo, which nobody here wrote, copies it."""
 
 import hashlib
 import io
@@ -11,9 +11,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from maintainer.cli.app import app
 from tests.integration.directories import INDEX, World
+from tests.integration.world import built
 from tests.recorded import DATA
+from tests.stores.docker_registry import a_registry, sized
 
 TAGS = ["api", "web", "worker", "tools"]
 
@@ -107,3 +111,24 @@ def test_the_layout_keeps_the_rules_of_oci(world: World) -> None:
         assert len(content) == descriptor["size"]
     for path in world.blobs.iterdir():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+
+
+def test_skopeo_copies_the_merge_from_a_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with a_registry(tmp_path) as registry:
+        for tag, steps in (("api", ("base", "api")), ("web", ("base", "web"))):
+            sizes = {registry.put_blob(step.encode()): len(step) for step in steps}
+            registry.export(tag, sized(built(*steps), sizes))
+        place = f"{registry.host}/{registry.repository}"
+
+        done = CliRunner().invoke(app, ["gc", "--store", f"registry://{place}?insecure=true"])
+
+        assert done.exit_code == 0, done.output
+        target = tmp_path / "copied"
+        options = ("--quiet", "--src-tls-verify=false", "--preserve-digests")
+        _skopeo("copy", *options, f"docker://{place}:maintained", f"dir:{target}")
+        manifest = (target / "manifest.json").read_bytes()
+        assert f"sha256:{hashlib.sha256(manifest).hexdigest()}" == registry.tags()["maintained"]
+        assert {path.read_bytes() for path in target.iterdir()} >= {b"base", b"api", b"web"}
