@@ -6,7 +6,18 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, case, func, or_, select
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    union,
+)
 
 from maintainer.cacheconfig import (
     Digest,
@@ -99,7 +110,10 @@ def _checked(connection: Connection, target_id: int) -> dict[str, Any]:
 
 
 def recall_keys(connection: Connection, target_id: int) -> dict[str, datetime]:
-    """Return when the entries that were stored at the last probe were created, by key."""
+    """Return when the entries that were stored at the last probe were created, by key.
+
+    Also the indexes that were read or written since, by their locations.
+    """
     rows = connection.execute(_KEYS, {"target": target_id})
     return {row.key: row.created_at for row in rows}
 
@@ -355,7 +369,12 @@ _PROBED_AT = select(func.max(RUN.c.started_at)).where(
 )
 
 _here = ENTRY.c.target_id == _target
-_KEYS = select(ENTRY.c.key, ENTRY.c.created_at).where(_here, ENTRY.c.missing_since.is_(None))
+_KEYS = union(
+    select(ENTRY.c.key, ENTRY.c.created_at).where(_here, ENTRY.c.missing_since.is_(None)),
+    select(GENERATION.c.location.label("key"), GENERATION.c.first_seen_at).where(
+        _of_target, GENERATION.c.missing_since.is_(None), GENERATION.c.location.is_not(None)
+    ),
+)
 _BROKEN_ENTRIES = select(ENTRY.c.store_id).where(
     _here, ENTRY.c.missing_since.is_(None), ENTRY.c.content_missing_since.is_not(None)
 )

@@ -31,8 +31,9 @@ class RunContext:
     tried: dict[str, datetime] = field(default_factory=dict)
     """What the store has found out by trying that it can do, and when. Later runs know it, too."""
     remembered: Callable[[], Mapping[str, datetime]] = dict
-    """Returns when the entries that were stored at the last probe were created, by key: for a store
-    that cannot list what nothing references.
+    """Returns when the entries that were stored at the last probe were created, by key, and the
+    indexes that were read or written since, by their locations: for a store that cannot list what
+    nothing references.
     """
 
 

@@ -208,7 +208,7 @@ def test_every_example_of_the_help_can_be_parsed(name: str) -> None:
         ("nowhere", "registry://HOST/REPOSITORY for a repository of a registry"),
         (
             "Nowhere",
-            "use github, local:DIR for a directory, s3://BUCKET/PREFIX, azblob://ACCOUNT",
+            "azblob://ACCOUNT/CONTAINER/PREFIX, or registry://HOST/REPOSITORY",
         ),
     ],
 )

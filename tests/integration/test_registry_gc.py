@@ -170,6 +170,27 @@ def test_a_superseded_manifest_is_deleted_a_grace_period_later_and_no_blob_ever(
     assert blobs <= registry.blobs()
 
 
+def test_what_a_run_has_written_is_deleted_once_a_build_has_replaced_it(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    day = timedelta(days=1)
+    _export(registry, "api", "base", "api")
+    _gc(registry, memory, clock)
+    _export(registry, "api", "base", "web")
+    _gc(registry, memory, clock)
+    ours = registry.tags()["api"]
+    clock.now += 2 * day
+    _export(registry, "api", "base", "docs")
+
+    _gc(registry, memory, clock, grace=day)
+    assert ours in registry.manifests()  # A build may have read it until just now.
+    clock.now += day
+    _gc(registry, memory, clock, grace=day)
+
+    assert ours not in registry.manifests()
+    assert registry.manifests() == set(registry.tags().values())
+
+
 def test_a_manifest_to_which_a_build_lets_a_tag_point_again_stays(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:

@@ -48,7 +48,8 @@ async def find_untagged(
             found.versions, found.problem = await packages.versions(), None
         except StoreError as error:
             found.problem = str(error)
-    keys = (Digest(key.removeprefix(MANIFESTS)) for key in remembered if key.startswith(MANIFESTS))
+    # Also what earlier runs have written: their locations are digests.
+    keys = (Digest(key.removeprefix(MANIFESTS)) for key in remembered)
     known = {one for one in keys if is_digest(one)}
     listed = {one for one, version in found.versions.items() if not version.is_tagged}
     candidates = listed if found.versions else known
