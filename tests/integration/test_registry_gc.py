@@ -16,6 +16,7 @@ from maintainer.errors import UnknownCacheError
 from maintainer.model.outcome import Done, Outcome, Skipped
 from maintainer.model.reason import DeletionRefused, InlineCaches, UntaggedUnknown
 from maintainer.report import Report
+from maintainer.stores.registry.client import Client
 from tests.integration.directories import INDEX, MANIFEST
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built
@@ -291,6 +292,42 @@ def test_only_the_tags_that_the_setting_names_are_maintained(
     assert registry.tags()["other"] == other
     assert _blobs(registry, "pr-1") == {blob_of("base"), blob_of("web")}
     assert _blobs(registry, "maintained") == {blob_of(step) for step in ("base", "api", "web")}
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut off"])
+def test_a_tag_whose_config_is_damaged_is_restored_from_memory(
+    registry: DockerRegistry, memory: Memory, clock: Clock, damage: str
+) -> None:
+    _export(registry, "api", "base", "api")
+    _gc(registry, memory, clock)
+    _export(registry, "web", "base")  # Otherwise the run would be idle.
+    config = json.loads(registry.content(registry.tags()["api"]))["config"]["digest"]
+    if damage == "gone":
+        registry.delete_blob(config)
+    else:
+        registry.spoil(config)
+
+    _gc(registry, memory, clock)
+
+    assert _blobs(registry, "api") == {blob_of("base"), blob_of("api")}
+
+
+def test_a_list_that_lacks_a_tag_ends_the_run(
+    registry: DockerRegistry, memory: Memory, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tag in ("api", "web", "docs"):
+        _export(registry, tag, "base", tag)
+    _gc(registry, memory, clock)
+    manifests, everything = registry.manifests(), Client.tags
+
+    async def some(client: Client) -> list[str] | None:
+        return [tag for tag in await everything(client) or [] if tag != "web"]
+
+    monkeypatch.setattr(Client, "tags", some)
+    with pytest.raises(AssertionError, match="does not show web, which exists"):
+        _gc(registry, memory, clock)
+
+    assert registry.manifests() == manifests
 
 
 def test_a_tag_that_goes_during_the_run_is_no_error(

@@ -274,6 +274,20 @@ def test_what_a_registry_says_is_shown_in_one_short_line(server: Server) -> None
     assert "\n" not in str(error.value)
 
 
+def test_a_token_service_that_grants_no_deletion_is_a_refusal(
+    server: Server, other: Server
+) -> None:
+    challenge = {"WWW-Authenticate": f'Bearer realm="{other.url}/token"'}
+    server.on(_OTHER, Reply(401, b"", challenge))
+    other.on("token", Reply(403))
+
+    problem = _ask(server, lambda client: client.why_not_deletable(_OTHER), _ME)
+
+    assert problem
+    assert "do not allow it" in problem
+    assert other.requests[0].query == {"scope": ["repository:octo/cache:delete"]}
+
+
 @pytest.mark.parametrize(
     ("status", "refused"), [(202, False), (404, False), (405, True), (403, True), (400, True)]
 )

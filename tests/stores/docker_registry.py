@@ -85,6 +85,11 @@ class DockerRegistry:
         """Lose a blob, as by a collection of the registry's own."""
         shutil.rmtree(self._place / "_layers" / "sha256" / digest[7:], ignore_errors=True)
 
+    def spoil(self, digest: str) -> None:
+        """Cut the content of a blob off."""
+        data = self._root / "blobs" / "sha256" / digest[7:9] / digest[7:] / "data"
+        data.write_bytes(data.read_bytes()[:-10])
+
     def put_manifest(self, content: bytes, tag: str | None = None) -> Digest:
         """Store a manifest, and let a tag point to it."""
         digest = hashlib.sha256(content).hexdigest()

@@ -36,6 +36,10 @@ class Challenge:
     parameters: Mapping[str, str]
 
 
+class DeniedError(StoreError):
+    """The credentials do not allow a request, or there are none."""
+
+
 class _Token(msgspec.Struct):
     token: str = ""
     access_token: str = ""
@@ -96,23 +100,22 @@ class Authorizer:
             return self._credentials.basic
         raise self.denied(answer)
 
-    def denied(self, answer: Answer) -> StoreError:
+    def denied(self, answer: Answer) -> DeniedError:
         """Return the error for a request that is not allowed, with what to do."""
         host = self._address.host
         advice = f"run `docker login {host}`"
         if self._credentials:
             advice = f"the credentials of `docker login {host}` do not allow it"
-        return StoreError(f"{answer.place} answered HTTP {answer.status}: {advice}")
+        return DeniedError(f"{answer.place} answered HTTP {answer.status}: {advice}")
 
     async def _get_token(self, parameters: Mapping[str, str], actions: str, answer: Answer) -> str:
         realm = parameters.get("realm", "")
         is_safe = realm.startswith("https://") or self._address.insecure
         if not is_web_url(realm) or not is_safe or httpx2.URL(realm).userinfo:
             raise malformed(answer, f"it names no token service: {printable(realm)}")
-        asked = {
-            "service": parameters.get("service", ""),
-            "scope": f"repository:{self._address.repository}:{actions}",
-        }
+        asked = {"scope": f"repository:{self._address.repository}:{actions}"}
+        if service := parameters.get("service"):
+            asked["service"] = service
         return await self._http.send(self._call(realm, asked), self._read_token)
 
     def _call(self, realm: str, asked: Mapping[str, str]) -> Call:

@@ -21,7 +21,7 @@ from maintainer.stores.answers import Answer, malformed, parse, refused
 from maintainer.stores.http import Call, Http
 from maintainer.stores.oci import matches
 from maintainer.stores.registry.address import Address, is_tag
-from maintainer.stores.registry.auth import Authorizer
+from maintainer.stores.registry.auth import Authorizer, DeniedError
 from maintainer.stores.registry.credentials import Credentials
 from maintainer.stores.requests import RequestLog
 
@@ -220,7 +220,10 @@ class Client:
         Raises DeletionRefusedError if the registry, or this user, may not delete any.
         """
         call = Call(kind="delete", method="DELETE", url=self._base.join(f"manifests/{digest}"))
-        answer = await self._send(call, DELETE, _ANY_REFUSAL)
+        try:
+            answer = await self._send(call, DELETE, _ANY_REFUSAL)
+        except DeniedError as error:
+            raise DeletionRefusedError(str(error)) from None
         if answer.is_success or answer.status == HTTPStatus.NOT_FOUND:
             return answer.is_success
         raise DeletionRefusedError(str(refused(answer, _message(answer))))

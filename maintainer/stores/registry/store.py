@@ -159,13 +159,15 @@ class RegistryStore:
                 raise UnfinishedError("the tags could not all be read", reason)
             index = index_of(tag)
             place = known.places.get(index, {}).get(NUMBER)
-            if place and place.location == caches[tag].digest and place.valid:
+            is_known = place and place.location == caches[tag].digest and place.valid
+            if place and is_known and await self._tags.is_whole(caches[tag]):
                 found.add(place.generation_id)
             else:
                 read.append(await self._tags.read(index, caches[tag], now))
             context.progress.advance()
 
         await for_each(look, sorted(caches))
+        await self._check_gone(known)
         stored = {
             place.generation_id
             for index, places in known.places.items()
@@ -182,6 +184,13 @@ class RegistryStore:
             gone=frozenset(stored - found),
             facts=await self._facts(),
         )
+
+    async def _check_gone(self, known: Memory) -> None:
+        """Raise StoreError if a tag is not listed and exists: then others may be missing, too."""
+        seen = self._tagged.tags.keys() | self._tagged.unread.keys()
+        for index, places in sorted(known.places.items()):
+            if places and str(index) not in seen and await self._client.head(str(index)):
+                raise StoreError(f"the list of tags does not show {index}, which exists")
 
     async def _facts(self) -> StoreFacts:
         holders: dict[Digest, set[IndexId]] = {}
@@ -288,7 +297,9 @@ class RegistryStore:
     async def _look_again(self) -> None:
         """Look what tags lead to now, and read those that have changed."""
         seen = self._tagged
-        tags = await self._client.tags() or []
+        tags = await self._client.tags()
+        if tags is None:
+            raise ChangedError("the list of tags is gone")
         now = await look_at_tags(self._client, tags, self._is_selected, seen.tags)
         if now.unread:
             raise ChangedError(f"a build has written {min(now.unread)}, which cannot be read")

@@ -15,7 +15,7 @@ from maintainer.model.index import ReadGeneration
 from maintainer.sanitize import printable
 from maintainer.stores.base import Change, Conflict, Refused, Swapped, SwapResult
 from maintainer.stores.decoding import read_content
-from maintainer.stores.oci import NUMBER, decode_tag, encode_tag, read_tag
+from maintainer.stores.oci import NUMBER, decode_tag, encode_tag, matches, read_tag
 from maintainer.stores.registry.address import is_tag
 from maintainer.stores.registry.client import Client
 from maintainer.stores.registry.look import CacheDocument, Tagged, read_document
@@ -50,6 +50,15 @@ class Tags:
                 content = found
                 decoded, violation = decode_tag(cache.manifest, content, len(cache.content))
         return read_tag(index, cache.digest, decoded, violation, now, undecoded=content)
+
+    async def is_whole(self, cache: CacheDocument) -> bool:
+        """Whether a config matches its digest. It is read, because it may be gone or damaged."""
+        config = cache.manifest.config
+        try:
+            content = await self._client.blob(config, limit=self._limit)
+        except UnreadableError:
+            return False
+        return content is not None and matches(config, content)
 
     async def write(self, change: Change, now: datetime) -> SwapResult:
         """Write a tag, if it still points to what was read."""
