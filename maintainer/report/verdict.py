@@ -226,7 +226,7 @@ def _how_to_change_the_store(note: Note) -> str:
         case BlobsArchived():
             return "Delete these blobs, or rehydrate them, and remove the rule that archives them."
         case DeletionRefused():
-            return "Allow deletion in the registry, or for the credentials; docs/registries.md."
+            return "Allow deletion in the registry, or for the credentials: see docs/registries.md."
         case _:
             return "Add a rule that ends unfinished uploads after a week."
 

@@ -13,8 +13,10 @@ from maintainer.model.reason import (
     ClosedRefsUnknown,
     DeadlinePassed,
     DeletedKept,
+    DeletionRefused,
     DropUnused,
     ExportInProgress,
+    InlineCaches,
     LeftForRoom,
     Note,
     ProtectedExceedsLimit,
@@ -24,6 +26,7 @@ from maintainer.model.reason import (
     Unfinished,
     UnreadIndex,
     Unreferenced,
+    UntaggedUnknown,
     UploadsLeft,
     VersionsKept,
 )
@@ -403,7 +406,15 @@ def test_what_the_owner_should_change_at_a_store_is_advised_if_nothing_else_is_w
     assert interrupted.message == "a signal"
 
 
-def test_a_store_that_keeps_for_a_while_what_is_deleted_is_healthy() -> None:
-    kept = DeletedKept(7)
+def test_a_registry_that_deletes_nothing_may_be_changed() -> None:
+    note = DeletionRefused(3, "HTTP 405")
 
-    assert judge(_report(notes=(NoteReport(kept, format_reason(kept)),))) == judge(_report())
+    verdict = judge(_report(notes=(NoteReport(note, format_reason(note)),)))
+
+    assert verdict.message == "3 superseded manifests cannot be deleted: HTTP 405."
+    assert verdict.advice.startswith("Allow deletion")
+
+
+@pytest.mark.parametrize("remark", [DeletedKept(7), InlineCaches(2), UntaggedUnknown("only tags")])
+def test_what_is_only_good_to_know_of_a_store_leaves_it_healthy(remark: StoreNote) -> None:
+    assert judge(_report(notes=(NoteReport(remark, format_reason(remark)),))) == judge(_report())

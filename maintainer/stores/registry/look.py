@@ -19,6 +19,8 @@ _DIGEST_TAG = re.compile(r"(sha256|sha512)-([0-9a-f]{64,128})(?![0-9a-f])")
 _INDEXES = frozenset(one for one in MANIFEST_TYPES if "index" in one or "list" in one)
 _IMAGES = MANIFEST_TYPES - _INDEXES
 _MAX_DEPTH = 8
+_MAX_BELOW = 1_000
+"""Indexes below one tag."""
 
 
 class _Listed(msgspec.Struct, rename="camel"):
@@ -133,7 +135,7 @@ async def look_at_tags(
             await _read_tag(client, tag, seen)
         else:
             seen.tags[tag] = head.digest
-            if head.media_type in _INDEXES:
+            if head.media_type not in _IMAGES:
                 await _reach(client, [head.digest], seen.reached)
 
     await for_each(look, tags)
@@ -171,5 +173,7 @@ async def _reach(client: Client, digests: Iterable[Digest], reached: set[Digest]
                 reached |= digests_in(document.content)
                 below |= set(children_of(document.content))
         waiting = below - waiting
+        if len(waiting) > _MAX_BELOW:
+            break
     if waiting:
-        raise StoreError(f"an index leads more than {_MAX_DEPTH} indexes deep")
+        raise StoreError("an index leads to more indexes than a run follows")
