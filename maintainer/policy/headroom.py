@@ -8,8 +8,10 @@ NAME = "headroom"
 
 INTERVALS = 30
 """So many of the last intervals between two runs count."""
-_FEWEST = 5
-"""Fewer intervals tell nothing."""
+_FEWEST = 10
+"""Of fewer intervals, the largest one would decide: a cache that was filled on its first day must
+not lose results for that.
+"""
 
 
 def forecast(arrived: Sequence[int]) -> int | None:

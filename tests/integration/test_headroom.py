@@ -30,9 +30,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 def _days(world: World, *kilobytes: int, **settings: Any) -> Report:
     """Let another tool store so much each day, and a run come after it."""
     report = world.gc(**settings)
-    for day, size in enumerate(kilobytes):
+    for size in kilobytes:
         world.passes(hours=23)
-        world.put(f"tool-{day}", size=size * KB)
+        world.put(f"tool-{world.now:%m-%d}", size=size * KB)
         world.passes(hours=1)
         report = world.gc(**settings)
     return report
@@ -41,12 +41,12 @@ def _days(world: World, *kilobytes: int, **settings: Any) -> Report:
 def test_a_report_says_what_is_expected_and_what_became_of_the_last_forecast(
     world: World,
 ) -> None:
-    report = _days(world, 1, 2, 3, 9, 5, 7, quota=40 * KB)
+    report = _days(world, 1, 2, 3, 1, 1, 1, 1, 1, 9, 5, 7, quota=40 * KB)
 
-    assert report.trend.headroom == Headroom(9 * KB, 6, 9 * KB, 7 * KB)
+    assert report.trend.headroom == Headroom(7 * KB, 11, 5 * KB, 7 * KB)
     line = (
-        "Until the next run, 9.0 kB are expected: no more arrived in 9 of 10 of the last 6 "
-        "intervals between two runs. The last forecast was 9.0 kB, and 7.0 kB arrived."
+        "Until the next run, 7.0 kB are expected: no more arrived in 9 of 10 of the last 11 "
+        "intervals between two runs. The last forecast was 5.0 kB, and 7.0 kB arrived."
     )
     assert format_headroom(report).startswith(line)
     assert line in html.unescape(render_markdown(report))
@@ -54,9 +54,9 @@ def test_a_report_says_what_is_expected_and_what_became_of_the_last_forecast(
 
 
 def test_the_report_warns_if_less_is_free_than_is_expected(world: World) -> None:
-    report = _days(world, 1, 1, 1, 1, 9, quota=20 * KB)
+    report = _days(world, 1, 1, 1, 1, 1, 1, 1, 1, 9, 9, quota=34 * KB)
 
-    assert report.trend.headroom == Headroom(9 * KB, 5, None, 9 * KB)
+    assert report.trend.headroom == Headroom(9 * KB, 10, None, 9 * KB)
     assert report.space
     free = report.space.quota - report.space.used
     assert 0 < free < 9 * KB
@@ -65,14 +65,14 @@ def test_the_report_warns_if_less_is_free_than_is_expected(world: World) -> None
 
 
 def test_nothing_is_expected_after_a_few_runs(world: World) -> None:
-    report = _days(world, 1, 2, 3, 4)
+    report = _days(world, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 
     assert report.trend.headroom is None
     assert format_headroom(report) == ""
 
 
 def test_nothing_is_expected_where_entries_are_not_listed(world: World) -> None:
-    report = _days(world, 1, 1, 1, 1, 1, rest=False)
+    report = _days(world, *[1] * 10, rest=False)
 
     assert report.trend.headroom is None
 
@@ -97,23 +97,18 @@ def test_dry_runs_end_no_interval_and_what_runs_write_does_not_count(world: Worl
 def test_what_is_expected_stays_free_where_that_is_more_than_keep_free(world: World) -> None:
     settings: dict[str, Any] = {"quota": 100 * KB, "room": {"keep_free": "10%"}}
 
-    few = _days(world, 1, 2, 3, 4, **settings)
-    more = _days(world, **settings)
-    world.put("large", size=30 * KB)
-    world.passes(hours=1)
-    large = world.gc(**settings)
+    few = _days(world, 30, 1, 1, 1, 1, 1, 1, 1, **settings)
+    more = _days(world, 1, **settings)
+    large = _days(world, 30, **settings)
 
-    assert few.room
-    assert few.room.keep_free == 10 * KB
-    assert more.room
-    assert large.room
-    assert large.room.keep_free == 30 * KB
+    reports = (few, more, large)
+    assert [one.room and one.room.keep_free for one in reports] == [10 * KB, 10 * KB, 30 * KB]
 
 
 def test_nothing_is_expected_in_a_directory_as_nobody_evicts(tmp_path: Path) -> None:
     directory = a_directory(tmp_path)
     reports = []
-    for day in range(7):
+    for day in range(12):
         directory.build("base", f"code {day}")
         reports.append(directory.gc(quota="1MB", room={"keep_free": "10%"}))
         directory.passes(days=1)

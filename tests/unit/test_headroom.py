@@ -8,7 +8,7 @@ from maintainer.model.limits import KeepFree
 from maintainer.policy.headroom import INTERVALS, forecast
 
 
-@given(st.lists(st.integers(0, 100), min_size=5, max_size=2 * INTERVALS))
+@given(st.lists(st.integers(0, 100), min_size=10, max_size=2 * INTERVALS))
 def test_what_is_expected_was_enough_nine_times_out_of_ten(arrived: list[int]) -> None:
     expected, last = forecast(arrived), arrived[-INTERVALS:]
 
@@ -18,7 +18,12 @@ def test_what_is_expected_was_enough_nine_times_out_of_ten(arrived: list[int]) -
     assert sum(one < expected for one in last) < 0.9 * len(last)
 
 
-@pytest.mark.parametrize("arrived", [[], [100], [1, 2, 3, 4]])
+@given(st.lists(st.integers(0, 100), min_size=9, max_size=INTERVALS))
+def test_one_interval_alone_decides_nothing(arrived: list[int]) -> None:
+    assert forecast([10**9, *arrived]) == forecast([100, *arrived])
+
+
+@pytest.mark.parametrize("arrived", [[], [100], [1, 2, 3, 4, 5, 6, 7, 8, 9]])
 def test_a_short_past_tells_nothing(arrived: list[int]) -> None:
     assert forecast(arrived) is None
 
