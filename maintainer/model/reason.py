@@ -329,6 +329,12 @@ class DropMissing(_Write, frozen=True):
     leaving: int = 0
 
 
+class AddAgain(_Write, frozen=True):
+    """Add results of blobs that were gone, or that had left to make room."""
+
+    blobs: int
+
+
 class DropUnused(_Write, frozen=True):
     """Drop unused keys and results."""
 
@@ -369,6 +375,7 @@ WriteReason = (
     | Invalid
     | Merge
     | DropMissing
+    | AddAgain
     | DropUnused
     | Forgotten
     | AddSink

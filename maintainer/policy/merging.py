@@ -157,4 +157,6 @@ def _merge_or_drop(
         return reasons.DropMissing(
             without_content=without_content, missing=missing, leaving=len(leaving - broken)
         )
+    if more := index.merged.blobs - config.blobs:
+        return reasons.AddAgain(blobs=len(more))
     return reasons.DropUnused()

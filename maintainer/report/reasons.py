@@ -295,6 +295,13 @@ def _others(ref: str, count: int) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.AddAgain) -> str:
+    blobs = format_count(reason.blobs, "blob")
+    are = "that is there again" if reason.blobs == 1 else "that are there again"
+    return _with_omitted(f"add the results of {blobs} {are}", reason.omitted)
+
+
+@format_reason.register
 def _(reason: reasons.Restore) -> str:
     are = "is" if reason.results == 1 else "are"
     sentence = (

@@ -42,7 +42,7 @@ async def plan_actions(run: Run, marked: Marked) -> Plan:
         save_index_marks(connection, run.target_id, marks, plan)
         number_actions(connection, run.report.run)
         if not run.mode.dry_run:
-            _save_room(connection, run, room)
+            _save_room(connection, run, marks, room)
         save_keeps(connection, run.report.run, kept)
         run.report.blocked_since = note_blocked(
             connection, run.target_id, marks.snapshot.now, blocked=plan.blocked is not None
@@ -50,9 +50,9 @@ async def plan_actions(run: Run, marked: Marked) -> Plan:
     return plan
 
 
-def _save_room(connection: Connection, run: Run, room: Room | None) -> None:
-    """Record what leaves; without `keep_free`, what has left and still exists is there again."""
-    if run.rules.keep_free is None:
+def _save_room(connection: Connection, run: Run, marks: Marks, room: Room | None) -> None:
+    """Record what leaves; what has left and still exists may be there again."""
+    if not marks.snapshot.departed:
         forget_departed(connection, run.target_id)
     elif room:
         save_departed(connection, run.target_id, room.departed)

@@ -13,7 +13,7 @@ from maintainer.making_room import choose
 from maintainer.mark import mark
 from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Marks
-from maintainer.model.reason import QuotaUnknown
+from maintainer.model.reason import LeftForRoom, QuotaUnknown
 from maintainer.model.room import Room
 from maintainer.model.stock import LastExport, Needs, Stock, newest_exports
 from maintainer.plan import Planner
@@ -25,7 +25,8 @@ from maintainer.stages.run import Marked, Run
 async def find_room(run: Run, marked: Marked) -> tuple[Marked, Room | None]:
     """Return the marks without what leaves to make room, and what leaves.
 
-    Nothing leaves in a run that deletes nothing, or that has not seen everything.
+    What has left comes back if all that is stored fits. Nothing leaves in a run that deletes
+    nothing, or that has not seen everything.
     """
     limit = _find_limit(run, marked)
     if limit is None:
@@ -34,7 +35,7 @@ async def find_room(run: Run, marked: Marked) -> tuple[Marked, Room | None]:
     stored = marked.entries.total_size()
     if stored <= limit:
         run.report.room = report_room(Room(stored, stored, frozenset()), limit, quota, stored)
-        return marked, None
+        return _without_departures(marked), None
     stock = await _take_stock(run, marked)
     needs = _find_needs(run, marked.marks)
     room = choose(marked.marks, stock, needs, limit, run.rules.grace)
@@ -43,10 +44,18 @@ async def find_room(run: Run, marked: Marked) -> tuple[Marked, Room | None]:
         run.report.notes.append(room.blocked)
     if not room.departures:
         return marked, None
-    snapshot = marked.marks.snapshot
-    departed = {**snapshot.departed, **room.departed}
-    marks = mark(replace(snapshot, departed=departed))
-    return replace(marked, marks=marks), room
+    departed = {**marked.marks.snapshot.departed, **room.departed}
+    return _with_departed(marked, departed), room
+
+
+def _without_departures(marked: Marked) -> Marked:
+    """Return the marks if nothing has left, because all that is stored fits."""
+    return _with_departed(marked, {}) if marked.marks.snapshot.departed else marked
+
+
+def _with_departed(marked: Marked, departed: Mapping[Digest, LeftForRoom]) -> Marked:
+    marks = mark(replace(marked.marks.snapshot, departed=departed))
+    return replace(marked, marks=marks)
 
 
 def begin_plan(run: Run, marked: Marked) -> Planner:

@@ -296,6 +296,25 @@ def test_without_the_setting_what_has_left_and_still_exists_is_there_again(cache
     assert cache.offers("old", *OLD)
 
 
+def test_what_has_left_and_still_exists_is_there_again_once_all_fits(cache: Cache) -> None:
+    """Somebody wrote a quota that was too small, and has a grace period to notice it."""
+    _fill(cache)
+    cache.run(**FREE)
+    cache.passes(timedelta(hours=7))
+
+    dry = cache.run(quota="70B", room={"keep_free": "0B"}, dry_run=True)
+    still = cache.usable("old")
+    report = cache.run(quota="70B", room={"keep_free": "0B"})
+    cache.passes(2 * DAY)
+    cache.run(quota="70B", room={"keep_free": "0B"})
+
+    (written,) = [one for one in report.actions if one.kind == "write" and one.subject == "old"]
+    assert written.sentence == "add the results of 2 blobs that are there again"
+    assert still == {blob_of(step) for step in OLD[:2]}
+    assert dry.room == report.room
+    assert cache.offers("old", *OLD)
+
+
 def test_the_newest_export_of_a_scope_is_protected_for_a_week(cache: Cache) -> None:
     cache.build("old", *OLD)
     cache.run()

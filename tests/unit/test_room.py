@@ -322,7 +322,8 @@ def _with_both(inventory: Inventory, days: float) -> Inventory:
     """Add a result that needs the layers of the first two."""
     (first,), (second,) = (one.layers for one in inventory.branches[:2])
     results = (CachedResult(WEB, "both"),)
-    both = Branch((first, second), NOW - days * DAY, results)
+    layers = min(first, second), max(first, second)
+    both = Branch(layers, NOW - days * DAY, results)
     return replace(inventory, branches=(*inventory.branches, both))
 
 
@@ -396,6 +397,16 @@ def test_bytes_that_two_results_share_count_once_and_the_last_one_frees_them() -
         LeftForRoom(needed_at=NOW - 2 * DAY, size=70, place=1, freed=10),
         LeftForRoom(needed_at=NOW - DAY, size=70, place=2, freed=70),
     ]
+
+
+def test_a_blob_in_two_stacks_is_freed_once() -> None:
+    inventory = _inventory(
+        one=(2, {"a": 10, "x": 50}), two=(1, {"b": 10, "x": 50}), new=(0, {"new": 50})
+    )
+
+    freed = [one.reason.freed for one in _room(inventory, 100).departures]
+
+    assert freed == [10, 60]
 
 
 def test_nothing_leaves_while_the_cache_is_within_its_limit() -> None:
