@@ -19,7 +19,7 @@ class RequestLog:
 
     counts: Counter[str] = field(default_factory=Counter)
     """Requests by kind: list, refs, recheck, look-up, download, reserve, upload, finalize, delete,
-    limits.
+    limits; to a package API also packages.
     """
     retries: int = 0
     """How many of them were retries."""

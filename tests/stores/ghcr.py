@@ -26,8 +26,9 @@ class Packages:
     url: str = ""
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     """Method, path, and Authorization of each request."""
+    now: datetime = START
     changed: dict[str, datetime] = field(default_factory=dict)
-    """When manifests were pushed, if not at the beginning."""
+    """When manifests were pushed; the others at the time of the first list that shows them."""
     kept: set[str] = field(default_factory=set)
     """The manifests that GitHub refuses to delete."""
 
@@ -64,7 +65,7 @@ class Packages:
         ]
 
     def _at(self, digest: str) -> str:
-        return self.changed.get(digest, START).isoformat()
+        return self.changed.setdefault(digest, self.now).isoformat()
 
     def _delete(self, number: int) -> tuple[int, object]:
         found = [one for one in self.registry.manifests() if _number(one) == number]

@@ -26,6 +26,7 @@ from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of
 from tests.stores.docker_registry import DockerRegistry
 from tests.stores.ghcr import TOKEN
+from tests.stores.ghcr import Packages as PackagesApi
 from tests.stores.memory import Vault
 from tests.stores.memory_place import Room
 from tests.stores.place import STEPS, TOOLS, How, Results, collections_of
@@ -132,6 +133,7 @@ class _Indexes(MutableMapping[str, tuple[int, bytes, datetime]]):
     def __init__(self, registry: DockerRegistry) -> None:
         self._registry = registry
         self.form = MANIFEST
+        self.pushed: dict[str, datetime] = {}
 
     def __getitem__(self, name: str) -> tuple[int, bytes, datetime]:
         digest = self._registry.tags()[name]
@@ -143,7 +145,8 @@ class _Indexes(MutableMapping[str, tuple[int, bytes, datetime]]):
 
     def __setitem__(self, name: str, index: tuple[int, bytes, datetime]) -> None:
         try:
-            self._registry.export(name, decode(index[1]), self.form)
+            digest = self._registry.export(name, decode(index[1]), self.form)
+            self.pushed[digest] = index[2]
         except InvalidIndexError:
             head = {"mediaType": CONFIG, "digest": self._registry.put_blob(index[1]), "size": 1}
             manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": head, "layers": []}
@@ -166,7 +169,13 @@ class Repository(Room):
     its write is lost (docs/registries.md). Nothing else is.
     """
 
-    def __init__(self, folder: Path, memories: Sequence[Memory], registry: DockerRegistry) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        memories: Sequence[Memory],
+        registry: DockerRegistry,
+        packages: PackagesApi | None = None,
+    ) -> None:
         registry.empty()
         registry.create()
         self._registry = registry
@@ -174,6 +183,9 @@ class Repository(Room):
         self._kept = folder / "kept"
         self._writes_tag = False
         """Whether a run is about to write a tag that it has just looked at."""
+        self._packages = packages
+        if packages:
+            packages.changed = self._indexes.pushed
         super().__init__(folder, memories, Vault(self._blobs, self._indexes))
 
     def build(self, image: str, step: str, *, other_form: bool) -> Results | None:
@@ -191,7 +203,10 @@ class Repository(Room):
             step()
             self._writes_tag = False
 
-        async with a_store(self._registry.address(), before) as store:
+        url = None
+        if self._packages:
+            self._packages.now, url = now, self._packages.url
+        async with a_store(self._registry.address(), before, url) as store:
             return await run_on(store, memory, how, now, **settings)
 
     def keep(self) -> Callable[[], None]:

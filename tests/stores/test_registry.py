@@ -7,6 +7,7 @@ import pytest
 from tests.integration.simulated_runs import Memory
 from tests.stores.contract import A_LOT_TO_DO, NO_GRACE, Begin, Contract, tell
 from tests.stores.docker_registry import a_registry
+from tests.stores.ghcr import packages_of
 from tests.stores.registry import Repository
 from tests.stores.story import Build, Event, Garbled, Killed, Layer, Passes, Run, TwoRuns
 
@@ -23,6 +24,20 @@ def begin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begin]:
 @pytest.mark.soak
 class TestRegistry(Contract):
     """Run the contract on `registry:`; a story takes a second, because its requests are real."""
+
+
+@pytest.mark.soak
+class TestGhcr(Contract):
+    """Run it where manifests without a tag are listed and deleted by GitHub's API for packages."""
+
+    @pytest.fixture(scope="module")
+    @classmethod
+    def begin(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begin]:
+        """Serve one registry that deletes nothing, and the API."""
+        folder = tmp_path_factory.mktemp("ghcr")
+        memories = Memory.make(folder, 2)
+        with a_registry(folder, deletes=False) as registry, packages_of(registry) as packages:
+            yield lambda: Repository(folder, memories, registry, packages)
 
 
 def test_in_one_long_story_builds_accidents_runs_and_kills_lose_nothing(begin: Begin) -> None:

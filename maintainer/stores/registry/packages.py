@@ -10,6 +10,7 @@ from http import HTTPStatus
 from urllib.parse import quote
 
 import msgspec
+from aiolimiter import AsyncLimiter
 
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
@@ -19,6 +20,8 @@ from maintainer.stores.http import Call, Http
 
 _A_PAGE = 100
 _MAX_PAGES = 1_000
+_DELETIONS_A_MINUTE = 150
+"""GitHub's secondary limits allow 180."""
 _KEPT = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY})
 """The answers of GitHub if it wants to keep a version, such as one with many downloads."""
 
@@ -63,6 +66,7 @@ class Packages:
     repository: str
     token: str = field(repr=False)
     _place: str = ""
+    _pace: AsyncLimiter = field(default_factory=lambda: AsyncLimiter(_DELETIONS_A_MINUTE / 6, 10))
 
     async def versions(self) -> dict[Digest, Version]:
         """List all versions. Raises StoreError, also if the token does not allow it."""
@@ -81,7 +85,7 @@ class Packages:
         found: dict[Digest, Version] = {}
         for page in range(1, _MAX_PAGES + 1):
             params = {"per_page": str(_A_PAGE), "page": str(page), "state": "active"}
-            answer = await self._send("list", "GET", self._place, params)
+            answer = await self._send("GET", self._place, params)
             if answer.status == HTTPStatus.NOT_FOUND and page == 1:
                 return None
             if not answer.is_success:
@@ -94,7 +98,8 @@ class Packages:
 
     async def delete(self, version: Version) -> bool:
         """Delete a version; return False if it is gone. Raises ChangedError if GitHub keeps it."""
-        answer = await self._send("delete", "DELETE", f"{self._place}/{version.id}")
+        await self._pace.acquire()
+        answer = await self._send("DELETE", f"{self._place}/{version.id}")
         if answer.status == HTTPStatus.NOT_FOUND:
             return False
         if answer.status in _KEPT:
@@ -103,15 +108,13 @@ class Packages:
             raise refused(answer, _message(answer))
         return True
 
-    async def _send(
-        self, kind: str, method: str, url: str, params: Mapping[str, str] | None = None
-    ) -> Answer:
+    async def _send(self, method: str, url: str, params: Mapping[str, str] | None = None) -> Answer:
         headers = {
             "Accept": "application/vnd.github+json",
             "Authorization": f"Bearer {self.token}",
             "X-GitHub-Api-Version": "2022-11-28",
         }
-        call = Call(kind=kind, method=method, url=url, headers=headers, params=params)
+        call = Call(kind="packages", method=method, url=url, headers=headers, params=params)
         return await self.http.send(call, lambda answer: answer)
 
 
