@@ -18,6 +18,7 @@ from maintainer.stores.registry.address import Address
 from maintainer.stores.registry.auth import Authorizer
 from maintainer.stores.registry.client import MANIFEST_LIMIT, Client
 from maintainer.stores.registry.credentials import Credentials
+from maintainer.stores.registry.packages import Packages, Version
 from maintainer.stores.requests import RequestLog
 from tests.integration.scripted import Reply, Request, Server, json, serve
 from tests.integration.world import AT_ONCE
@@ -286,6 +287,65 @@ def test_a_token_service_that_grants_no_deletion_is_a_refusal(
     assert problem
     assert "do not allow it" in problem
     assert other.requests[0].query == {"scope": ["repository:octo/cache:delete"]}
+
+
+def _version(number: int, **more: object) -> dict[str, object]:
+    at = "2026-01-01T00:00:00Z"
+    name = f"sha256:{number:064x}"
+    return {"id": number, "name": name, "created_at": at, "updated_at": at, **more}
+
+
+def _list_versions(server: Server) -> dict[Digest, Version]:
+    async def run() -> dict[Digest, Version]:
+        async with Http(RequestLog(), AT_ONCE) as http:
+            return await Packages(http, server.url, "octo/team/cache", "secret-token").versions()
+
+    return anyio.run(run)
+
+
+def test_the_versions_of_a_package_are_read_page_by_page(server: Server) -> None:
+    def script(request: Request) -> Reply:
+        first = 100 * (int(request.query["page"][0]) - 1)
+        return json([_version(number) for number in range(first, min(first + 100, 230))])
+
+    server.on("versions", script)
+
+    assert len(_list_versions(server)) == 230
+    assert {one.path for one in server.requests} == {
+        "/orgs/octo/packages/container/team%2Fcache/versions"
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (Reply(401, b'{"message": "Bad credentials"}'), "HTTP 401: Bad credentials"),
+        (Reply(403, b"secret-token"), "HTTP 403$"),
+        (Reply(404), "GITHUB_TOKEN may not read it"),
+        (json([_version(number) for number in range(100)]), "does not end"),
+        (json([{"name": "x"}]), "malformed"),
+        (json({"message": "x"}), "malformed"),
+        (Reply(200, b"[" * 100_000), "malformed"),
+    ],
+)
+def test_what_github_says_of_packages_is_an_error_without_the_token(
+    server: Server, answer: Reply, problem: str
+) -> None:
+    server.on("versions", answer)
+
+    with pytest.raises(StoreError, match=problem) as error:
+        _list_versions(server)
+
+    assert "secret-token" not in str(error.value)
+
+
+def test_what_is_no_manifest_is_not_a_version(server: Server) -> None:
+    names = ({"name": "v1"}, {"name": "sha256:"}, {"metadata": {"container": {"tags": ["a"]}}})
+    server.on("versions", json([_version(number, **names[number]) for number in range(3)]))
+
+    (version,) = _list_versions(server).values()
+
+    assert version.is_tagged
 
 
 @pytest.mark.parametrize(

@@ -91,10 +91,13 @@ class Packages:
             if not answer.is_success:
                 raise refused(answer, _message(answer))
             listed = parse(answer, list[_Version])
+            known = len(found)
             found |= {Digest(one.name): _read(one) for one in listed if is_digest(one.name)}
             if len(listed) < _A_PAGE:
                 return found
-        raise StoreError(f"{self.repository} has more than {_MAX_PAGES * _A_PAGE:,} versions")
+            if len(found) == known:
+                break
+        raise StoreError(f"the list of versions of {self.repository} does not end")
 
     async def delete(self, version: Version) -> bool:
         """Delete a version; return False if it is gone. Raises ChangedError if GitHub keeps it."""
