@@ -49,7 +49,7 @@ def checkout(tmp_path: Path) -> Path:
 def _steps() -> list[str]:
     text = (ROOT / ".github" / "workflows" / "release.yml").read_text()
     # The tests are this one, nobody logs in here, and another test builds the archive.
-    elsewhere = ("make test", "login", "bundle.sh")
+    elsewhere = ("apt-get", "make test", "login", "bundle.sh")
     return [step for step in _RUN.findall(text) if not any(name in step for name in elsewhere)]
 
 
