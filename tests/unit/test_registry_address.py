@@ -69,6 +69,7 @@ def test_an_image_of_docker_hub_without_an_owner_is_one_of_the_library() -> None
         ("registry://host/a?tags=[ab]", "is not a tag"),
         ("registry://host/a?insecure=perhaps", "insecure must be true or false"),
         ("registry://host/a?packages_url=ftp://x", "packages_url must be a URL"),
+        ("registry://host/a?packages_url=http://x", "packages_url must be a URL"),
         ("registry://host/a?packages_url=https://me:hush@x", "without a user"),
     ],
 )

@@ -17,7 +17,7 @@ _PATTERN = re.compile(r"[A-Za-z0-9_*?][A-Za-z0-9._*?-]{0,127}")
 _MAX_REPOSITORY = 255
 _KNOWN = frozenset({"tags", "insecure", "packages_url"})
 _HUB = "docker.io"
-_GHCR = "ghcr.io"
+_URLS = {"ghcr.io": "https://api.github.com"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +84,13 @@ def read_address(text: str) -> Address:
     if not _REPOSITORY.fullmatch(repository) or len(repository) > _MAX_REPOSITORY:
         raise _wrong(f"{printable(repository)} is not the name of a repository")
     given = _read_query(parts.query)
-    url = given.get("packages_url")
+    insecure, url = _flag(given.get("insecure", "false")), given.get("packages_url")
     return Address(
         host=host,
         repository=repository,
         tags=_tags(given.get("tags", "")),
-        insecure=_flag(given.get("insecure", "false")),
-        packages_url=_url(url) if url else ("https://api.github.com" if host == _GHCR else None),
+        insecure=insecure,
+        packages_url=_url(url, insecure=insecure) if url else _URLS.get(host),
     )
 
 
@@ -121,9 +121,10 @@ def _flag(text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
-def _url(text: str) -> str:
+def _url(text: str, *, insecure: bool) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+    is_safe = parts.scheme == "https" or (parts.scheme == "http" and insecure)
+    if not (is_safe and parts.hostname) or "@" in parts.netloc:
         raise _wrong(
             "packages_url must be a URL such as https://github.example.com/api/v3, without a user"
         )

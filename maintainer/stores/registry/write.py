@@ -90,7 +90,7 @@ class Tags:
     def _described(self, change: Change) -> Mapping[str, Descriptor]:
         """Return what manifests say of blobs: for a merge, those of all tags."""
         described: dict[str, Descriptor] = {}
-        for tag, cache in self.tagged.caches.items():
+        for tag, cache in sorted(self.tagged.caches.items()):
             if change.sink is Sink.MERGE or tag == str(change.index):
                 described |= cache.manifest.descriptors
         return described
