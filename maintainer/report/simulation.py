@@ -150,15 +150,15 @@ def quotas_table(simulation: Simulation) -> Table:
     """
     found = {(one.quota, one.policy): one.found for one in simulation.caches}
     quotas = dict.fromkeys(one.quota for one in simulation.caches)
-    policies = dict.fromkeys(one.policy for one in simulation.caches)
+    names = dict.fromkeys(one.policy for one in simulation.caches)
     rows = tuple(
         (
             _size(quota),
-            *(_found(found[quota, policy], simulation.findable) for policy in policies),
+            *(_found(found[quota, policy], simulation.findable) for policy in names),
         )
         for quota in quotas
     )
-    columns = ("quota", *policies)
+    columns = ("quota", *names)
     return Table("Results found", columns, frozenset(columns[1:]), rows)
 
 

@@ -45,7 +45,7 @@ def serve(load: Callable[[], Settings]) -> None:
         worker = Worker(database, targets, now_utc)
         clock = Clock(worker.run_due, ended=lambda: events.put(None))
         server = PageServer(
-            settings.serve, database, lambda: clock.is_alive, lambda: worker.trouble
+            settings.serve, database, lambda: clock.is_alive, lambda: worker.trouble, worker.ended
         )
         with closing(server):
             start(database, targets.values(), now_utc())

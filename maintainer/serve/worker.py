@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ class Worker:
         self.targets = targets
         self.trouble: Mapping[str, str] = {}
         """The target, or the schedule, whose state cannot be recorded now, and why."""
+        self.ended = Counter[tuple[str, str]]()
+        """How many runs have ended since the start, by target and status."""
         self.interrupted_by: str | None = None
         self._database = database
         self._clock = clock
@@ -74,6 +77,7 @@ class Worker:
                     lambda c: claim(c, target.name, target.cache, self._clock(), next_run_at),
                 )
                 result = self._attempt(target)
+                self.ended[target.name, result.status] += 1
                 self._record(target, lambda c: self._release(c, target, result))
             except MaintainerError as error:
                 log.error("%s", error)  # noqa: TRY400 - one line is enough

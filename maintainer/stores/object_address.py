@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
-from maintainer.errors import UsageError
+from maintainer.errors import SettingError, UsageError
 from maintainer.sanitize import is_unicode, printable
 from maintainer.settings import parse_duration
 
@@ -112,4 +112,4 @@ def write_address(
 
 def wrong(problem: str) -> UsageError:
     """Return the error."""
-    return UsageError(f"setting store: {problem}")
+    return SettingError("store", problem)

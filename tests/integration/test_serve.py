@@ -444,7 +444,7 @@ def test_a_failing_target_is_told_and_tried_again_later_and_later(
     assert "403" in as_json.json()["reasons"]["default"]
     assert metrics["maintainer_target_up", "default"] == 0
     assert metrics["maintainer_consecutive_failures", "default"] == 1
-    assert metrics["maintainer_runs", "failed", "default"] == 1
+    assert metrics["maintainer_runs_total", "failed", "default"] == 1
 
 
 def test_a_target_that_does_well_again_is_green_again(place: Place, world: World) -> None:
@@ -746,7 +746,7 @@ def test_the_metrics_tell_what_the_last_run_found(served: Service) -> None:
 
     name = "default"
     assert metrics["maintainer_target_up", name] == 1
-    assert metrics["maintainer_runs", "done", name] == 1
+    assert metrics["maintainer_runs_total", "done", name] == 1
     assert metrics["maintainer_entries", "reachable", name] == 3
     assert metrics["maintainer_entries", "superseded", name] == 2
     assert metrics["maintainer_bytes", "reachable", name] == sum(

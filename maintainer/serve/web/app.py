@@ -53,12 +53,16 @@ class Pages:
         is_alive: Callable[[], bool],
         clock: Callable[[], datetime],
         trouble: Callable[[], Mapping[str, str]],
+        ended: Mapping[tuple[str, str], int],
     ) -> None:
-        """Show the database, and what could not be recorded there, by target."""
+        """Show the database, what could not be recorded there, by target, and how many runs have
+        ended since the start, by target and status.
+        """
         self._database = database
         self._is_alive = is_alive
         self._clock = clock
         self._trouble = trouble
+        self._ended = ended
         self._simulations = Simulations()
 
     def app(self) -> Starlette:
@@ -105,7 +109,8 @@ class Pages:
 
     def _metrics(self, _: Request) -> Response:
         with self._database.reading() as connection:
-            return Response(render_metrics(connection, self._clock()), media_type=CONTENT_TYPE)
+            metrics = render_metrics(connection, self._clock(), self._ended)
+        return Response(metrics, media_type=CONTENT_TYPE)
 
     def _target(self, request: Request) -> Response:
         name = request.path_params["name"]

@@ -43,8 +43,6 @@ class TargetFigures:
     """What the database contains about a target."""
 
     status: TargetStatus
-    runs: dict[str, int]
-    """By status."""
     last: LastRun | None
     stored: tuple[int, ...]
     """Bytes at the end of the last runs, oldest first."""
@@ -62,12 +60,6 @@ class TargetFigures:
 def read_figures(connection: Connection, status: TargetStatus) -> TargetFigures:
     """Read the figures of a target."""
     of_target = TARGET.c.name == status.target
-    runs = connection.execute(
-        select(RUN.c.status, func.count().label("number"))
-        .join(TARGET, TARGET.c.id == RUN.c.target_id)
-        .where(of_target, RUN.c.dry_run.is_(False))
-        .group_by(RUN.c.status)
-    )
     stored = connection.execute(
         select(func.sum(RUN_STATE.c.size))
         .join(RUN, RUN.c.id == RUN_STATE.c.run_id)
@@ -79,7 +71,6 @@ def read_figures(connection: Connection, status: TargetStatus) -> TargetFigures:
     )
     return TargetFigures(
         status,
-        {row.status: row.number for row in runs},
         _last_run(connection, status),
         tuple(reversed([size for (size,) in stored])),
     )

@@ -3,11 +3,11 @@
 Labels are names from the configuration and our own constants, so there are few of each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Connection
@@ -20,21 +20,25 @@ from maintainer.serve.web.figures import LastRun, TargetFigures, read_figures
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def render_metrics(connection: Connection, now: datetime) -> bytes:
-    """Return all metrics in Prometheus' text format."""
+def render_metrics(
+    connection: Connection, now: datetime, ended: Mapping[tuple[str, str], int]
+) -> bytes:
+    """Return all metrics in Prometheus' text format; `ended` counts the runs since the start."""
     registry = CollectorRegistry()
-    registry.register(
-        _Metrics([read_figures(connection, one) for one in load_statuses(connection)], now)
-    )
+    targets = [read_figures(connection, one) for one in load_statuses(connection)]
+    registry.register(_Metrics(targets, now, ended))
     return generate_latest(registry)
 
 
 class _Metrics(Collector):
     """All metrics of one moment."""
 
-    def __init__(self, targets: list[TargetFigures], now: datetime) -> None:
+    def __init__(
+        self, targets: list[TargetFigures], now: datetime, ended: Mapping[tuple[str, str], int]
+    ) -> None:
         self._targets = targets
         self._now = now
+        self._ended = ended
 
     def describe(self) -> list[Metric]:
         """Return no metrics in advance."""
@@ -97,12 +101,16 @@ class _Metrics(Collector):
         )
 
     def _runs(self) -> Iterator[Metric]:
-        # A gauge, not a counter: the database forgets old runs.
-        runs = _family("runs", "Runs in the database, by status.", "status")
+        # Not from the database, which forgets old runs: a counter never falls, except at a start.
+        runs = CounterMetricFamily(
+            "maintainer_runs",
+            "Runs that have ended since the service started, by status.",
+            labels=["target", "status"],
+        )
+        for (name, status), number in sorted(self._ended.items()):
+            runs.add_metric([name, status], number)
         requests = _family("last_run_requests", "Requests of the last run, by kind.", "kind")
         for known in self._targets:
-            for status, number in sorted(known.runs.items()):
-                runs.add_metric([known.status.name, status], number)
             if known.last:
                 for kind, number in sorted(known.last.figures.requests.counts.items()):
                     requests.add_metric([known.status.name, kind], number)
