@@ -1,6 +1,6 @@
 """The report as Markdown, for a workflow's job summary (`GITHUB_STEP_SUMMARY`).
 
-All characters except letters, digits and harmless ones become numeric entities, which Markdown
+Only characters that would be syntax where they stand become numeric entities, which Markdown
 parsers never treat as syntax. Keys and refs are in `<code>`, where GitHub creates no mentions or
 links.
 """
@@ -23,7 +23,14 @@ _ROWS = 50
 _TREES = 20
 _LONGEST = 600
 _CUT = "\n\n… the rest is too long for a job summary: see `maintainer report`\n"
-_HARMFUL = re.compile(r"[!-\+\--/:<-@\[-`{-~]")
+_SYNTAX = re.compile(
+    r"[*<\[\\|~$`@]"
+    r"|&(?=#?\w+;)"  # an entity
+    r"|(?<![^\W_])_|_(?![^\W_])"  # within a word it is none
+    r"|\.(?=[^\W\d_])|:(?=//)"  # links without brackets
+)
+_START = re.compile(r"^(\d*)(>|[-+.)](?=[-\s]|$)|=(?=[=\s]|$))")
+"""What makes a list, a heading or a quotation of a paragraph that begins with it."""
 _SYMBOLS = {"good": "✅", "attention": "⚠️", "bad": "❌"}
 _NAMES = frozenset(
     {"index", "ref", "missing blob", "entry", "scope", "scopes", "tag", "layers", "needed by"}
@@ -157,7 +164,8 @@ def _cell(cell: Cell, column: str) -> str:
 def _say(text: str) -> str:
     """Format a sentence; words that GitHub would turn into mentions or links become code."""
     pieces = page.COMMAND.split(printable(text, _LONGEST))
-    return "".join(_code(one) if at % 2 else _words(one) for at, one in enumerate(pieces))
+    said = "".join(_code(one) if at % 2 else _words(one) for at, one in enumerate(pieces))
+    return _START.sub(lambda match: f"{match[1]}&#{ord(match[2])};", said)
 
 
 def _words(text: str) -> str:
@@ -170,4 +178,4 @@ def _code(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return _HARMFUL.sub(lambda match: f"&#{ord(match[0])};", text)
+    return _SYNTAX.sub(lambda match: f"&#{ord(match[0])};", text)

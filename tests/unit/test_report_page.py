@@ -141,9 +141,29 @@ def test_a_command_in_a_summary_is_code_as_a_whole() -> None:
     report = a_report(verdict=Verdict("attention", "message", advice))
 
     assert (
-        "**To do:** Run <code>maintainer gc</code> without <code>&#45;&#45;dry&#45;run</code>, "
-        "or ask <code>&#64;octo&#46;</code>"
+        "**To do:** Run <code>maintainer gc</code> without <code>--dry-run</code>, "
+        "or ask <code>&#64;octo.</code>"
     ) in render_markdown(report)
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("41.3 % are free (5.9 GB), from 16:38 UTC; 2026-11-28!", None),
+        ("max_index_size, a-b, \"c\" = 'd' + e?", None),
+        ("see www.example.com", "see www&#46;example&#46;com"),
+        ("http://x a:b _a_ a*b", "http&#58;//x a:b &#95;a&#95; a&#42;b"),
+        ("a|b <i> [x](y) &amp; R&D", "a&#124;b &#60;i> &#91;x](y) &#38;amp; R&D"),
+        ("- a list", "&#45; a list"),
+        ("2) a list", "2&#41; a list"),
+        ("> a quotation", "&#62; a quotation"),
+        ("---", "&#45;--"),
+    ],
+)
+def test_markdown_escapes_only_what_would_be_syntax_there(text: str, escaped: str | None) -> None:
+    report = a_report(verdict=Verdict("good", text))
+
+    assert f"Healthy\n\n{escaped or text}\n\nRun 3" in render_markdown(report)
 
 
 # The figures that matter most, and what comes next.
