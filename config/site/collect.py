@@ -36,7 +36,8 @@ def _with_links(document: Path, names: dict[Path, str]) -> str:
         target = (document.parent / match[1]).resolve()
         if target in names:
             return names[target]
-        return f"https://github.com/{REPOSITORY}/blob/main/{target.relative_to(ROOT)}"
+        view = "raw" if target.suffix == ".png" else "blob"
+        return f"https://github.com/{REPOSITORY}/{view}/main/{target.relative_to(ROOT)}"
 
     text, blocks = document.read_text(encoding="utf-8"), list[str]()
 

@@ -33,6 +33,8 @@ from tests.weeks import AFTER, BEFORE, LAST, tell_a_week
 SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
+TOP: ViewportSize = {"width": 1120, "height": 640}
+"""What the first page of the documentation shows of a report."""
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -337,6 +339,8 @@ _PAGES: dict[str, Callable[[dict[int, Report]], str]] = {
     [
         ("before", "desktop-light"),
         ("before", "phone-light"),
+        ("before", "top-light"),
+        ("after", "top-light"),
         ("after", "desktop-light"),
         ("after", "desktop-dark"),
         ("later", "desktop-light"),
@@ -356,9 +360,9 @@ def test_pictures_of_it_are_kept_and_show_what_it_looks_like_now(
     if os.environ.get("SCREENSHOTS"):
         device, scheme = look.split("-")
         visit: Visitor = request.getfixturevalue("visit")
-        viewport = DESKTOP if device == "desktop" else PHONE
+        viewport = {"desktop": DESKTOP, "phone": PHONE, "top": TOP}[device]
         page = visit(html, viewport, color_scheme=scheme).page
-        page.screenshot(full_page=True, path=kept)
+        page.screenshot(full_page=device != "top", path=kept)
         of_page.write_text(f"{digest}  the page in {kept.name}\n")
 
     assert kept.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
