@@ -276,7 +276,10 @@ class ReportBuilder:
         space = divide(limits.quota, totals, due=due, foreign=self.entries.foreign.values())
         days = self.entries.used_days(self.started_at) if self.abilities.evicted_by else ()
         return msgspec.structs.replace(
-            space, quota_is_assumed=limits.is_assumed, used_days=tuple(days)
+            space,
+            quota_is_assumed=limits.is_assumed,
+            used_days=tuple(days),
+            refs=tuple(self.entries.refs()),
         )
 
     def _after(self, index: Index, write: WriteIndex | None) -> CacheConfig:

@@ -81,6 +81,7 @@ def _space(report: Report) -> Iterator[str]:
         return
     yield f"**{format_size(report.space.used)}** of {page.format_quota(report.space)} are used."
     yield from _table(table)
+    yield from _table(page.refs_table(report))
     yield from _table(page.used_table(report))
 
 

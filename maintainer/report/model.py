@@ -70,6 +70,16 @@ class UsedDay(msgspec.Struct, frozen=True):
     """Bytes."""
 
 
+class RefSpace(msgspec.Struct, frozen=True):
+    """What a ref takes."""
+
+    name: str
+    """Empty for all refs that are not listed."""
+    entries: int
+    size: int
+    """Bytes."""
+
+
 class Space(msgspec.Struct, frozen=True):
     """What takes the space at the end of the run."""
 
@@ -84,6 +94,9 @@ class Space(msgspec.Struct, frozen=True):
     used_days: tuple[UsedDay, ...] = ()
     """When the entries were last used, without our look-ups; newest first. What a build reads
     counts as used only where the store reports that."""
+    refs: tuple[RefSpace, ...] = ()
+    """The refs that take the most, the largest first; those that are not listed are one, the last.
+    """
 
 
 class GoneEntry(msgspec.Struct, frozen=True):

@@ -181,6 +181,23 @@ def space_table(report: Report) -> Table | None:
     return _table("", columns, columns[1:], rows, len(rows))
 
 
+def refs_table(report: Report) -> Table:
+    """Return which refs take the space; nothing if it is all in one."""
+    refs = report.space.refs if report.space else ()
+    used = sum(one.size for one in refs)
+    rows = [
+        (
+            Cell(one.name or "all other refs"),
+            _number(one.entries),
+            _size(one.size),
+            Cell(format_share(one.size / used), one.size / used) if used else Cell("", 0),
+        )
+        for one in (refs if len(refs) > 1 else ())
+    ]
+    columns = ("ref", "entries", "size", "share")
+    return _table("By branch, tag and pull request", columns, columns[1:], rows, len(rows))
+
+
 def used_table(report: Report) -> Table:
     """Return when what is stored was last used, the newest first."""
     days = report.space.used_days if report.space else ()

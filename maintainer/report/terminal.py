@@ -165,6 +165,7 @@ def _space(report: Report) -> Iterator[RenderableType]:
     for part, row in zip(report.space.parts, table.rows, strict=True):
         grid.add_row(Text(_block(part), style=_COLOURS[part.kind]), *map(_cell, row))
     yield grid
+    yield from titled(page.refs_table(report))
     yield from titled(page.used_table(report))
 
 

@@ -4,18 +4,20 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime
 
-from maintainer.cacheconfig import BlobKey, Digest, IndexId
+from maintainer.cacheconfig import BlobKey, Digest, IndexId, Ref
 from maintainer.model.decision import DeleteEntry, Deletion
 from maintainer.model.entry import KnownEntry
 from maintainer.model.index import index_of
 from maintainer.model.marks import Mark, State
-from maintainer.report.model import EntryTotal, UsedDay
+from maintainer.report.model import EntryTotal, RefSpace, UsedDay
 from maintainer.report.space import count_tool
 
 _Place = tuple[State, IndexId | None]
 """A state; for the newest generation of an index, also the index."""
 
 
+_REFS = 8
+"""Up to this many refs are listed one by one."""
 _DAYS = 7
 """What was last used on so many days is counted by day: GitHub evicts what is older."""
 
@@ -28,6 +30,8 @@ class EntryTotals:
         self._due: dict[_Place, EntryTotal] = {}
         self._used: dict[int, tuple[int, int]] = {}
         """Entries and bytes, by the day of their last use."""
+        self._refs: dict[Ref, tuple[int, int]] = {}
+        """Entries and bytes, by ref."""
         self.foreign: dict[str, EntryTotal] = {}
         """Entries of other tools, by the beginning of their keys."""
         self.deleted_blobs: set[Digest] = set()
@@ -45,7 +49,7 @@ class EntryTotals:
             entry = marked.entry
             place = marked.state, marked.index if marked.state is State.NEWEST else None
             _add(self._stored, place, entry.size, 1)
-            self._use(entry, 1)
+            self._count(entry, 1)
             if entry.store_id in due:
                 _add(self._due, place, entry.size, 1)
             elif marked.state is State.FOREIGN:
@@ -59,7 +63,7 @@ class EntryTotals:
         state = State(entry.state)
         place = state, min(one.delete.after) if state is State.NEWEST else None
         _add(self._stored, place, -entry.size, -1)
-        self._use(entry, -1)
+        self._count(entry, -1)
         _add(self._due, place, -entry.size, -1)
         if one.delete.state is State.CLOSED:
             return
@@ -70,10 +74,22 @@ class EntryTotals:
         elif index := index_of(entry.ref, entry.parsed):
             self.deleted_generations[index] += 1
 
-    def _use(self, entry: KnownEntry, number: int) -> None:
+    def _count(self, entry: KnownEntry, number: int) -> None:
+        size = number * entry.size
         day = (entry.used_at or entry.last_use_at).toordinal()
-        entries, size = self._used.get(day, (0, 0))
-        self._used[day] = entries + number, size + number * entry.size
+        known = self._used.get(day, (0, 0))
+        self._used[day] = known[0] + number, known[1] + size
+        known = self._refs.get(entry.ref, (0, 0))
+        self._refs[entry.ref] = known[0] + number, known[1] + size
+
+    def refs(self) -> Iterator[RefSpace]:
+        """Return what each ref takes, the largest first."""
+        stored = [RefSpace(ref, *known) for ref, known in self._refs.items() if known[0] > 0]
+        stored.sort(key=lambda one: (-one.size, one.name))
+        yield from stored[:_REFS]
+        if others := stored[_REFS:]:
+            entries, size = sum(one.entries for one in others), sum(one.size for one in others)
+            yield RefSpace("", entries, size)
 
     def used_days(self, now: datetime) -> Iterator[UsedDay]:
         """Return what exists by the day of its last use, the newest first."""

@@ -6,16 +6,16 @@ from datetime import timedelta
 
 import pytest
 
-from maintainer.cacheconfig import IndexId
+from maintainer.cacheconfig import IndexId, Ref
 from maintainer.mark import mark
 from maintainer.model.decision import DeleteEntry, Deletion
 from maintainer.model.marks import State
 from maintainer.model.outcome import AlreadyGone, Done, Failed, Outcome, Skipped
 from maintainer.model.reason import LookedUp, Unreferenced
 from maintainer.report import EntryTotal
-from maintainer.report.model import UsedDay
+from maintainer.report.model import RefSpace, UsedDay
 from maintainer.report.totals import EntryTotals
-from tests.snapshots import WEB, a_snapshot, blob, blob_key
+from tests.snapshots import MAIN, WEB, a_snapshot, blob, blob_key
 
 TOOL = "setup-node-linux-0123456789"
 OLD, NEW = str(WEB.key(1)), str(WEB.key(2))
@@ -91,6 +91,22 @@ def test_what_exists_is_counted_by_the_day_of_its_last_use() -> None:
     totals.sweep(Deletion(orphan, Done()), wanted=[])
 
     assert list(totals.used_days(used_at)) == [UsedDay(used_at.date(), 5, 50)]
+    assert list(totals.refs()) == [RefSpace(MAIN, 5, 50)]
+
+
+def test_small_refs_are_counted_together() -> None:
+    world = a_snapshot()
+    for number in range(10):
+        for entry in range(number + 1):
+            world.with_entry(f"{TOOL}-{number}-{entry}", ref=Ref(f"refs/pull/{number}/merge"))
+    totals = EntryTotals()
+    totals.plan(mark(world.build()).marks, [])
+
+    refs = list(totals.refs())
+
+    assert refs[0] == RefSpace("refs/pull/9/merge", 10, 100)
+    assert [one.size for one in refs] == [100, 90, 80, 70, 60, 50, 40, 30, 30]
+    assert refs[-1] == RefSpace("", 3, 30)
 
 
 def test_entries_of_other_tools_are_counted_by_tool_unless_they_are_to_be_deleted() -> None:

@@ -80,7 +80,7 @@ def render_html(
             scripts=scripts,
             tiles=page.tiles(report),
             space=page.space_table(report),
-            used=page.used_table(report),
+            more_space=(page.refs_table(report), page.used_table(report)),
             no_space=page.why_no_space(report),
             bar=_bar(report.space) if report.space else (),
             quota_mark=_quota_mark(report.space) if report.space else None,
