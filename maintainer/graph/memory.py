@@ -38,6 +38,7 @@ from maintainer.cacheconfig import (
     encode,
 )
 from maintainer.errors import DatabaseError, InvalidIndexError
+from maintainer.graph.shared_names import note_exports
 from maintainer.graph.tables import BLOB, CACHE_INDEX, GENERATION, MEMORY, REF, SCOPE
 from maintainer.graph.values import each, execute_each, to_json
 from maintainer.model.entry import Access
@@ -95,6 +96,7 @@ def remember(
     changes = []
     rows = connection.execute(_INDEXES, {"target": target_id}).all()
     of_these = [row for row in rows if exports.get(to_index(row))]
+    _note_exports_to_names(connection, of_these, exports)
     parts = _load_parts(connection, of_these)
     for row in of_these:
         index = to_index(row)
@@ -110,6 +112,20 @@ def remember(
             new = known.with_generations(config for config, _ in exports[index])
         changes.append(_Change(row, known, new))
     return _save(connection, changes)
+
+
+def _note_exports_to_names(
+    connection: Connection,
+    rows: Iterable[Row[Any]],
+    exports: Mapping[IndexId, Iterable[tuple[CacheConfig, Sink | None]]],
+) -> None:
+    of_names = {
+        row.id: [config for config, sink in exports[to_index(row)] if sink is None]
+        for row in rows
+        if to_index(row).is_named
+    }
+    if of_names:
+        note_exports(connection, of_names)
 
 
 def forget_scope(connection: Connection, target_id: int, scope: Scope, now: datetime) -> None:

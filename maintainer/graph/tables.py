@@ -238,6 +238,8 @@ CACHE_INDEX = Table(
     _optional("marked_at", UtcDateTime),
     # When its owner had it forgotten; none once a build has exported to it again.
     _optional("forgotten_at", UtcDateTime),
+    # Of a name: sketches of the last exports of builds, as JSON.
+    _optional("recent", Text),
     UniqueConstraint("ref_id", "scope_id", "signed"),
 )
 """One index, with all its generations: what is remembered of it hangs below."""

@@ -746,6 +746,12 @@ class DeletionRefused(Base, frozen=True):
     problem: str
 
 
+class SharedNames(Base, frozen=True):
+    """Names to which builds of several images export: each replaces what the others export."""
+
+    names: tuple[str, ...]
+
+
 class InlineCaches(Base, frozen=True):
     """Tags that are images with inline caches, which runs never rewrite."""
 
@@ -761,7 +767,15 @@ class UntaggedUnknown(Base, frozen=True):
 Remark = DeletedKept | InlineCaches | UntaggedUnknown
 """What is good to know of a store, and needs no change."""
 
-StoreNote = VersionsKept | BlobsExpire | UploadsLeft | BlobsArchived | DeletionRefused | Remark
+StoreNote = (
+    VersionsKept
+    | BlobsExpire
+    | UploadsLeft
+    | BlobsArchived
+    | DeletionRefused
+    | SharedNames
+    | Remark
+)
 """What the owner of a store should change there, or know: it lasts, whatever runs do."""
 
 
@@ -806,6 +820,7 @@ Note = (
     | ContentUndeletable
     | ClosedRefsUnknown
     | ClosedRefsDeferred
+    | SharedNames
     | VersionsKept
     | BlobsExpire
     | UploadsLeft

@@ -675,6 +675,14 @@ def _(reason: reasons.UntaggedUnknown) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.SharedNames) -> str:
+    some = ", ".join(reason.names[:_FEW])
+    more = len(reason.names) - _FEW
+    names = f"{some} and {more} more" if more > 0 else some
+    return f"builds of several images seem to export to {names}: each replaces what others export"
+
+
+@format_reason.register
 def _(reason: reasons.SweepUnchecked) -> str:
     return "it could not be checked whether builds reference what was deleted: " + reason.problem
 

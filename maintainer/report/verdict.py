@@ -15,6 +15,7 @@ from maintainer.model.reason import (
     ProtectedExceedsLimit,
     QuotaUnknown,
     Remark,
+    SharedNames,
     StoreNote,
     VersionsKept,
 )
@@ -219,6 +220,8 @@ def _advised(report: Report) -> Verdict | None:
 
 def _how_to_change_the_store(note: Note) -> str:
     match note:
+        case SharedNames():
+            return "Give each image a name of its own, and let all import `maintained`, too."
         case VersionsKept():
             return "Add a rule that deletes versions a day after they were replaced or deleted."
         case BlobsExpire():

@@ -11,11 +11,13 @@ from maintainer.exports import LONGEST_EXPORT, find_export
 from maintainer.graph.entries import Entries
 from maintainer.graph.recall import count_expected, load_snapshot, recall, recall_entries
 from maintainer.graph.record import record
+from maintainer.graph.shared_names import find_shared_names
 from maintainer.mark import mark
 from maintainer.model.entry import StoreLimits
 from maintainer.model.export import Export
 from maintainer.model.fingerprint import fingerprint
 from maintainer.model.memory import Probe
+from maintainer.model.reason import SharedNames
 from maintainer.plan import Planner
 from maintainer.policy.loss import find_loss
 from maintainer.probe import list_entries, probe, wait_for_index
@@ -68,6 +70,7 @@ async def record_probe(run: Run, looked: Probed) -> Recorded:
     if not (run.mode.dry_run or run.mode.no_sweep):
         seen = await _wait_for_exports(run, seen)
     run.report.notes += seen.probe.facts.notes
+    _note_shared_names(run)
     _log_unseen(run, seen)
     return seen
 
@@ -149,6 +152,14 @@ def _pauses(total: timedelta) -> Iterator[timedelta]:
     while total > timedelta(0):
         yield min(total, _PAUSE)
         total -= _PAUSE
+
+
+def _note_shared_names(run: Run) -> None:
+    if not run.store.abilities.numbered:
+        with run.database.begin() as connection:
+            names = find_shared_names(connection, run.target_id)
+        if names:
+            run.report.notes.append(SharedNames(names))
 
 
 def _log_unseen(run: Run, seen: Recorded) -> None:

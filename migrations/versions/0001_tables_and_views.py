@@ -433,6 +433,7 @@ def _make_generations() -> None:
         sa.Column("up_to_date_at", sa.Integer(), nullable=True),
         sa.Column("marked_at", sa.Integer(), nullable=True),
         sa.Column("forgotten_at", sa.Integer(), nullable=True),
+        sa.Column("recent", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(
             ["ref_id"], ["ref.id"], name="fk_cache_index_ref_id", ondelete="CASCADE"
         ),

@@ -16,7 +16,7 @@ from maintainer.cacheconfig import encode
 from maintainer.cli.app import app
 from maintainer.errors import StoreError
 from maintainer.model.outcome import Skipped
-from maintainer.model.reason import BlobsArchived, DeletedKept
+from maintainer.model.reason import BlobsArchived, DeletedKept, SharedNames
 from maintainer.report import Report
 from maintainer.stores.azblob.client import KEY, Container, open_container
 from maintainer.stores.objects import ObjectStore
@@ -327,6 +327,19 @@ def test_a_name_that_expires_while_a_build_exports_to_it_stays(
     assert blob_of("web") in _blobs(azurite, "api")
     assert _blobs(azurite, "maintained")
     assert _skipped(report) == ["skipped: a build has written it since it was looked up"]
+
+
+def test_two_images_that_export_to_one_name_are_reported(azurite: Azurite, memory: Memory) -> None:
+    for commit in range(4):
+        image = ("api", "docs")[commit % 2]
+        of_image = (f"{image}-packages", f"{image}-config", f"{image}-{commit}")
+        _export(azurite, "web", "base", *of_image)
+        _export(azurite, "alone", "base", "alone", f"alone-{commit}")
+        azurite.now += timedelta(hours=1)
+        report = _gc(azurite, memory)
+
+        shared = [SharedNames(("web",))] if commit == 3 else []
+        assert [note.reason for note in report.notes] == shared
 
 
 def test_soft_delete_is_in_the_report(azurite: Azurite, memory: Memory) -> None:

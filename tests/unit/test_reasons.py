@@ -54,7 +54,7 @@ def _value(fact: Any) -> Any:
     if isinstance(fact, type) and issubclass(fact, msgspec.Struct):
         return next(_examples(fact))
     if _is_tuple(fact):
-        return (3, 4, 5, 7)
+        return ("web", "api", "docs", "test") if str in get_args(fact) else (3, 4, 5, 7)
     fixed = {int: 12_345, float: 0.5, bool: True, datetime: AT, str: "some text"}
     return fixed.get(fact, "refs/heads/some")
 

@@ -22,6 +22,7 @@ from maintainer.model.reason import (
     ProtectedExceedsLimit,
     QuotaUnknown,
     RefDeleted,
+    SharedNames,
     StoreNote,
     Unfinished,
     UnreadIndex,
@@ -413,6 +414,16 @@ def test_a_registry_that_deletes_nothing_may_be_changed() -> None:
 
     assert verdict.message == "3 superseded manifests cannot be deleted: HTTP 405."
     assert verdict.advice.startswith("Allow deletion")
+
+
+@pytest.mark.parametrize(("names", "said"), [(1, "n0"), (5, "n0, n1, n2 and 2 more")])
+def test_a_name_that_images_share_is_named_and_advised_about(names: int, said: str) -> None:
+    note = SharedNames(tuple(f"n{number}" for number in range(names)))
+
+    advised = judge(_report(notes=(NoteReport(note, format_reason(note)),)))
+
+    assert f"seem to export to {said}: each replaces" in advised.message
+    assert advised.advice.startswith("Give each image a name of its own")
 
 
 @pytest.mark.parametrize("remark", [DeletedKept(7), InlineCaches(2), UntaggedUnknown("only tags")])
