@@ -40,6 +40,7 @@ _NO_CREDENTIALS = (
     f"there are no Azure credentials: set {KEY} or AZURE_CLIENT_ID, AZURE_TENANT_ID and "
     "AZURE_CLIENT_SECRET, run `az login`, or run where an identity is attached"
 )
+_SCOPE = "https://storage.azure.com/.default"
 _NOT_AS_EXPECTED = frozenset({"ConditionNotMet", "BlobAlreadyExists"})
 _KEPT = {
     "LeaseIdMissing": "somebody holds a lease on it",
@@ -265,15 +266,12 @@ def _first_line(error: Exception) -> str:
 @asynccontextmanager
 async def open_container(address: Address) -> AsyncIterator[Container]:
     """Connect to the container of a cache."""
-    key = os.environ.get(KEY)
     async with AsyncExitStack() as stack:
         with _in_one_line(address.name):
             client = ContainerClient(
                 address.url,
                 address.container,
-                AzureNamedKeyCredential(address.account, key)
-                if key
-                else await stack.enter_async_context(DefaultAzureCredential()),
+                await _find_credential(address.account, stack),
                 connection_timeout=10,
                 read_timeout=60,
                 # A policy belongs to one client: it knows where that sends requests.
@@ -281,3 +279,14 @@ async def open_container(address: Address) -> AsyncIterator[Container]:
                 permit_redirects=False,
             )
         yield Container(await stack.enter_async_context(client))
+
+
+async def _find_credential(
+    account: str, stack: AsyncExitStack
+) -> AzureNamedKeyCredential | DefaultAzureCredential:
+    if key := os.environ.get(KEY):
+        return AzureNamedKeyCredential(account, key)
+    found = await stack.enter_async_context(DefaultAzureCredential())
+    # Requests would be retried without a token, as if the service were busy.
+    await found.get_token(_SCOPE)
+    return found
