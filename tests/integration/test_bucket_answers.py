@@ -188,6 +188,21 @@ def test_a_service_that_is_busy_is_asked_again_and_then_believed(
     assert sum(waits) < 60
 
 
+def test_the_token_of_an_identity_is_never_sent_without_tls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(azblob.KEY)
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential")
+    monkeypatch.setenv("IDENTITY_HEADER", "hush")
+    with answering(Answer(200)) as server:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{server.url}/identity")
+        said, service = _error(_azure, _look, Answer(200, _TAGGED))
+
+        assert not server.asked
+    assert said.startswith("account_url must begin with https")
+    assert not service.asked
+
+
 def test_what_a_url_cannot_express_is_not_listed() -> None:
     page = _azure_page(_COMPLETE)
     dots = Answer(200, page.headers, page.body.replace(b"app/x", b"app/../other/x"))

@@ -245,6 +245,7 @@ def _in_one_line(what: str) -> Iterator[None]:
 
 def _translate(what: str, error: HttpResponseError) -> StoreError:
     if isinstance(error, ClientAuthenticationError) and error.response is None:
+        log.debug("the SDK found no credentials: %s", printable(str(error)))
         return StoreError(_WRONG_KEY if KEY in os.environ else _NO_CREDENTIALS)
     code = getattr(error, "error_code", None) or error.status_code or ""
     code = str(getattr(code, "value", code))
@@ -271,7 +272,7 @@ async def open_container(address: Address) -> AsyncIterator[Container]:
             client = ContainerClient(
                 address.url,
                 address.container,
-                await _find_credential(address.account, stack),
+                await _find_credential(address, stack),
                 connection_timeout=10,
                 read_timeout=60,
                 # A policy belongs to one client: it knows where that sends requests.
@@ -282,10 +283,12 @@ async def open_container(address: Address) -> AsyncIterator[Container]:
 
 
 async def _find_credential(
-    account: str, stack: AsyncExitStack
+    address: Address, stack: AsyncExitStack
 ) -> AzureNamedKeyCredential | DefaultAzureCredential:
     if key := os.environ.get(KEY):
-        return AzureNamedKeyCredential(account, key)
+        return AzureNamedKeyCredential(address.account, key)
+    if not address.url.startswith("https:"):
+        raise StoreError(f"account_url must begin with https: without TLS only {KEY} is used")
     found = await stack.enter_async_context(DefaultAzureCredential())
     # Requests would be retried without a token, as if the service were busy.
     await found.get_token(_SCOPE)
