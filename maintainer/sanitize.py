@@ -47,8 +47,13 @@ def loggable(text: str, limit: int = 200) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether text can be stored. Bytes that are not UTF-8 become lone surrogates, which cannot."""
-    return not any(unicodedata.category(character) == "Cs" for character in text)
+    """Whether text can be stored. Bytes that are not UTF-8 become lone surrogates, which cannot.
+
+    Neither can NUL, in PostgreSQL.
+    """
+    return "\0" not in text and not any(
+        unicodedata.category(character) == "Cs" for character in text
+    )
 
 
 def _cut(shown: list[str], limit: int) -> str:

@@ -428,7 +428,7 @@ class Settings(BaseSettings):
     database: Annotated[str, AfterValidator(check_database)] = Field(
         default=DEFAULT,
         description="where the graph is stored: an SQLite file or its URL, relative to the working "
-        "directory",
+        "directory, or a database of a PostgreSQL server, postgresql+psycopg://USER@HOST/NAME",
     )
     database_key: _Scope = Field(
         default="",

@@ -12,6 +12,7 @@ import msgspec
 from maintainer.cacheconfig import BlobKey, Digest, Key, Ref, SignatureKey, UploadKey, parse_key
 from maintainer.errors import StoreError
 from maintainer.model.entry import StoredEntry
+from maintainer.sanitize import printable
 
 _RECENT = 5_000
 """The number of entries in memory: some megabytes."""
@@ -46,7 +47,10 @@ class Spool:
         self._lengths: list[int] = []
 
     def add(self, entries: Sequence[StoredEntry]) -> None:
-        """Append some entries."""
+        """Append some entries. Raises StoreError if a name has NUL, for PostgreSQL has none."""
+        for entry in entries:
+            if "\0" in entry.key or "\0" in entry.ref:
+                raise StoreError(f"the list shows a name with NUL: {printable(entry.key)}")
         self._recent += entries
         if len(self._recent) >= _RECENT:
             content = msgspec.msgpack.encode([_to_row(entry) for entry in self._recent])

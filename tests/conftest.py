@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import httpcore2
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.empty_database import on_postgresql
 from tests.statements import compile_once
 
 # The assertions of the contract say what they compared, as those of test modules do.
@@ -44,6 +46,21 @@ def _keep_files_in_memory() -> None:
 
 
 _keep_files_in_memory()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `each_database` on SQLite and on PostgreSQL."""
+    if metafunc.definition.get_closest_marker("each_database"):
+        # Before anything else is set up.
+        metafunc.fixturenames.insert(0, "kind_of_database")
+        metafunc.parametrize("kind_of_database", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture
+def kind_of_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Make every database of a test one of this kind."""
+    with on_postgresql() if request.param == "postgresql" else nullcontext():
+        yield request.param
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -132,7 +132,12 @@ def _queries() -> str:
 
 def queries() -> Iterator[tuple[str, str]]:
     """Return the published queries, each with its question."""
-    for piece in re.split(r"(?m)^-- \d\. ", QUERIES.read_text())[1:]:
+    yield from read_queries(QUERIES)
+
+
+def read_queries(file: Path) -> Iterator[tuple[str, str]]:
+    """Return the queries of a file, each with its question."""
+    for piece in re.split(r"(?m)^-- \d\. ", file.read_text())[1:]:
         question, query = piece.split("\n", maxsplit=1)
         yield question, query.strip()
 

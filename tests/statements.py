@@ -1,16 +1,36 @@
-"""Statements compiled once for each process, whatever number of SQLite files a test opens.
+"""Statements compiled once for each process, whatever number of databases a test opens.
 
 A run sends about fifty different statements. To compile them takes as long as all else that a run
 in a small world does, and an engine of SQLAlchemy keeps what it compiled for itself.
 """
 
 from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import Engine
 from sqlalchemy.sql.compiler import Compiled
 from sqlalchemy.util import LRUCache
 
 _COMPILED: LRUCache[object, Compiled] = LRUCache(2_000)
+
+
+class Postgresql(PGDialect_psycopg):
+    """The same for the one server that the tests of this process have."""
+
+    supports_statement_cache = True
+
+    @classmethod
+    def engine_created(cls, engine: Engine) -> None:
+        """Have all engines keep in one place what they compile."""
+        engine.update_execution_options(compiled_cache=_COMPILED)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are of this class."""
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        """Follow from the class alone."""
+        return hash(type(self))
 
 
 class Sqlite(SQLiteDialect_pysqlite):
@@ -33,5 +53,6 @@ class Sqlite(SQLiteDialect_pysqlite):
 
 
 def compile_once() -> None:
-    """Have every engine for SQLite that is made from now on be of this dialect."""
+    """Have every engine that is made from now on be of one of these dialects."""
     registry.register("sqlite", __name__, Sqlite.__name__)
+    registry.register("postgresql.psycopg", __name__, Postgresql.__name__)

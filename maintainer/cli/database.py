@@ -16,7 +16,7 @@ def upgrade(*, config: ConfigOption = None, database: DatabaseOption = None) -> 
     from maintainer.cli.opening import open_database
 
     with open_database(find_database(config, database)) as opened:
-        typer.echo(f"{opened.path} is at revision {opened.revision()}")
+        typer.echo(f"{opened.name} is at revision {opened.revision()}")
 
 
 @db.command(cls=Command)
@@ -29,4 +29,4 @@ def current(*, config: ConfigOption = None, database: DatabaseOption = None) -> 
         revision = opened.revision() or "none: there is no database yet"
     finally:
         opened.close()
-    typer.echo(f"{opened.path} is at revision {revision}")
+    typer.echo(f"{opened.name} is at revision {revision}")

@@ -1,7 +1,7 @@
 """Open the database, for the commands that need one."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -25,10 +25,7 @@ def open_database(url: str) -> Iterator[Database]:
 @contextmanager
 def changing(url: str) -> Iterator[Connection]:
     """Open an existing database to change it, while no run does."""
-    unopened = Database(url)
-    if not unopened.exists():
-        raise UsageError(f"there is no database {unopened.path}: run `maintainer gc` first")
-    with open_database(url) as opened, opened.lock(), opened.begin() as connection:
+    with _open_existing(url, "gc") as opened, opened.lock(), opened.begin() as connection:
         yield connection
 
 
@@ -38,8 +35,15 @@ def reading(
 ) -> Iterator[Connection]:
     """Open an existing database to read it: a wrong path is an error, not a new file."""
     url = find_database(config, database)
-    unopened = Database(url)
-    if not unopened.exists():
-        raise UsageError(f"there is no database {unopened.path}: run `maintainer {made_by}` first")
-    with open_database(url) as opened, opened.reading() as connection:
+    with _open_existing(url, made_by) as opened, opened.reading() as connection:
         yield connection
+
+
+@contextmanager
+def _open_existing(url: str, made_by: str) -> Iterator[Database]:
+    with closing(Database(url)) as database:
+        if not database.exists():
+            what = f"there is no database {database.name}"
+            raise UsageError(f"{what}: run `maintainer {made_by}` first")
+        database.upgrade()
+        yield database

@@ -21,7 +21,8 @@ DatabaseOption = Annotated[
     str | None,
     typer.Option(
         "--database",
-        help="The file of the graph; or MAINTAINER_DATABASE. [default: maintainer.db]",
+        help="The graph: a file, or the URL of a PostgreSQL database; or MAINTAINER_DATABASE. "
+        "[default: maintainer.db]",
         metavar="FILE",
     ),
 ]

@@ -30,7 +30,11 @@ async def _collect(
     loop = asyncio.get_running_loop()
     async with connect(settings).open() as store:
         watching = watch(quiet=quiet, log_format=settings.log_format)
-        with open_database(settings.database) as database, database.lock(), watching as progress:
+        with (
+            open_database(settings.database) as database,
+            database.lock(store.name),
+            watching as progress,
+        ):
             budget = Budget(store.requests, settings, now_utc)
             collector = Collector(store, database, settings, progress=progress, budget=budget)
             with (

@@ -1,1 +1,1 @@
-"""The SQLite graph of generations and layers: what maintainer remembers between runs."""
+"""The graph of generations and layers: what maintainer remembers between runs."""

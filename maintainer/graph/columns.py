@@ -7,12 +7,11 @@ from functools import lru_cache
 import msgspec
 from sqlalchemy import (
     Dialect,
-    Integer,
     LargeBinary,
-    Text,
     TypeDecorator,
 )
 
+from maintainer.graph.dialect import TEXT, WHOLE
 from maintainer.model.outcome import Outcome
 from maintainer.model.reason import Reason
 
@@ -23,7 +22,7 @@ _MICROSECOND = timedelta(microseconds=1)
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware time, kept as microseconds since 1970; the views show it as text."""
 
-    impl = Integer
+    impl = WHOLE
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
@@ -71,7 +70,7 @@ _LEVEL = 1
 class ReasonText(TypeDecorator[Reason]):
     """A reason, kept as the text of a JSON object."""
 
-    impl = Text
+    impl = TEXT
     cache_ok = True
 
     def process_bind_param(self, value: Reason | None, dialect: Dialect) -> str | None:
@@ -88,7 +87,7 @@ class ReasonText(TypeDecorator[Reason]):
 class OutcomeText(TypeDecorator[Outcome]):
     """An outcome, kept as the text of a JSON object."""
 
-    impl = Text
+    impl = TEXT
     cache_ok = True
 
     def process_bind_param(self, value: Outcome | None, dialect: Dialect) -> str | None:

@@ -1,86 +1,71 @@
-"""The SQLite file: opened, migrated, and held by one run at a time."""
+"""The database: opened, migrated, and locked by runs."""
 
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, inspect, make_url, select
+from sqlalchemy import Connection, inspect, select
 from sqlalchemy.exc import DatabaseError as SqlError
 
+from maintainer.database_url import is_postgresql
 from maintainer.errors import DatabaseError
+from maintainer.graph.place import HeldError, Place
 from maintainer.graph.revision import NEWEST, read_revision
-from maintainer.graph.tables import RUN
-
-_PATIENCE = 10.0
-"""Seconds to wait for another writer."""
-_READS = {"reads": True}
+from maintainer.graph.sqlite import SqliteFile
+from maintainer.graph.tables import METADATA, RUN, TARGET
 
 
 class Database:
-    """One SQLite file. Every method raises DatabaseError, in one line, if it is unusable."""
+    """A database. Every method raises DatabaseError, in one line, if it is unusable."""
 
     def __init__(self, url: str) -> None:
-        self.path = Path(make_url(url).database or "")
-        self._engine = create_engine(url, connect_args={"timeout": _PATIENCE})
-        event.listen(self._engine, "connect", _configure)
-        event.listen(self._engine, "begin", _begin)
-        self._readers = self._engine.execution_options(**_READS)
-
-    @property
-    def file(self) -> Path:
-        """The file itself, with links resolved; locks are named after it."""
-        return self.path.resolve()
+        self._place = _find_place(url)
+        self.name = self._place.name
+        """What messages call it: a path, or a URL without a password."""
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self._place.engine.dispose()
 
     def upgrade(self) -> None:
-        """Upgrade the schema to this version; creates the file if it does not exist."""
+        """Upgrade the schema to this version; creates it, and a file, if it does not exist."""
         with self._translate_errors():
             self._migrate()
-            self._let_others_read()
+            self._place.finish_migration()
 
     def _migrate(self) -> None:
-        with self._readers.begin() as connection:
+        with self._place.readers.begin() as connection:
             if read_revision(connection) == NEWEST:
                 return
         from maintainer.graph.migrate import migrate  # noqa: PLC0415 - it imports Alembic
 
-        with self._engine.begin() as connection:
+        with self._place.engine.begin() as connection:
+            self._place.begin_migration(connection)
             revision = read_revision(connection)
-            if revision is None and inspect(connection).get_table_names():
-                raise DatabaseError(f"the database {self.path} belongs to another program")
+            if revision is None and self._belongs_to_others(connection):
+                raise DatabaseError(f"the database {self.name} belongs to another program")
             if not migrate(connection):
                 raise DatabaseError(
-                    f"the database {self.path} was made by a newer version: upgrade maintainer"
+                    f"the database {self.name} was made by a newer version: upgrade maintainer"
                 )
 
-    def _let_others_read(self) -> None:
-        """Switch to a write-ahead log, which the file remembers; only a file of ours is changed."""
-        connection = self._engine.raw_connection()
-        try:
-            connection.cursor().execute("PRAGMA journal_mode=WAL")
-        finally:
-            connection.close()
+    def _belongs_to_others(self, connection: Connection) -> bool:
+        """Whether there are tables that another program has made, in whose way ours would be."""
+        names = inspect(connection).get_table_names()
+        return bool(
+            names if connection.dialect.name == "sqlite" else METADATA.tables.keys() & names
+        )
 
     def exists(self) -> bool:
-        """Whether there is a file."""
-        try:
-            return self.path.exists()
-        except OSError as error:
-            raise DatabaseError(
-                f"the database {self.path} cannot be used: {error.strerror or error}"
-            ) from None
+        """Whether there is a file, or, on a server, whether it has our tables."""
+        return self._place.exists()
 
     def revision(self) -> str | None:
         """Return the revision of the schema; None if the file has none yet."""
         if not self.exists():
             return None
-        with self._translate_errors(), self._readers.connect() as connection:
+        with self._translate_errors(), self._place.readers.connect() as connection:
             return read_revision(connection)
 
     @contextmanager
@@ -90,72 +75,82 @@ class Database:
         It waits for other writers. A transaction that reads first and writes later cannot wait: if
         somebody has written in between, SQLite reports at once that the database is locked.
         """
-        with self._translate_errors(), self._engine.begin() as connection:
+        with self._translate_errors(), self._place.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a read-only transaction: it never waits, even for concurrent writers."""
-        with self._translate_errors(), self._readers.begin() as connection:
+        with self._translate_errors(), self._place.readers.begin() as connection:
             yield connection
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other runs off this file. Raises DatabaseError, which says who holds it."""
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - readers take no lock
+    def lock(self, target: str | None = None) -> Iterator[None]:
+        """Keep other runs off a target, or off all of them; a file is always locked as a whole.
 
-        lock = FileLock(f"{self.file}.lock", timeout=0)
+        Raises DatabaseError, which says who holds it.
+        """
         try:
-            lock.acquire()
-        except Timeout:
+            with self._place.lock(target):
+                yield
+        except HeldError:
+            what = self.name if target is None else f"{self.name}{self._part(target)}"
             raise DatabaseError(
-                f"another run holds the database {self.path}{self._holder()}: wait until it ends"
+                f"another run holds the database {what}{self._holder(target)}: wait until it ends"
             ) from None
-        except OSError as error:
-            raise DatabaseError(
-                f"the database {self.path} cannot be used: {error.strerror or error}"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
 
-    def _holder(self) -> str:
-        """Return who is running, as far as the file shows."""
+    @property
+    def is_shared(self) -> bool:
+        """Whether runs on different targets may work on it at the same time."""
+        return not isinstance(self._place, SqliteFile)
+
+    def _part(self, target: str) -> str:
+        return f" for {target}" if self.is_shared else ""
+
+    @contextmanager
+    def lock_service(self) -> Iterator[None]:
+        """Keep other services off. Raises DatabaseError."""
         try:
-            with self._translate_errors(), self._readers.connect() as connection:
-                row = connection.execute(
-                    select(RUN.c.process, RUN.c.started_at)
-                    .where(RUN.c.status == "running")
-                    .order_by(RUN.c.id.desc())
-                ).first()
+            with self._place.lock_service():
+                yield
+        except HeldError:
+            raise DatabaseError(f"another service works on the database {self.name}") from None
+
+    def _holder(self, target: str | None) -> str:
+        """Return who is running, as far as the database shows."""
+        running = select(RUN.c.process, RUN.c.started_at).where(RUN.c.status == "running")
+        if target is not None and self.is_shared:
+            running = running.join(TARGET, TARGET.c.id == RUN.c.target_id).where(
+                TARGET.c.name == target
+            )
+        try:
+            with self._translate_errors(), self._place.readers.connect() as connection:
+                row = connection.execute(running.order_by(RUN.c.id.desc())).first()
         except DatabaseError:
             return ""
         return f" ({row.process}, since {row.started_at:%Y-%m-%d %H:%M:%S} UTC)" if row else ""
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Format an SQLite error in one line."""
+        """Format an error of the database in one line."""
         try:
             yield
         except SqlError as error:
-            raise DatabaseError(
-                f"the database {self.path} cannot be used: {error.orig or error}"
-            ) from None
+            raise DatabaseError(self._place.explain(error)) from None
+
+
+def _find_place(url: str) -> Place:
+    if not is_postgresql(url):
+        return SqliteFile(url)
+    try:
+        from maintainer.graph.postgresql import PostgresqlDatabase  # noqa: PLC0415 - optional
+    except ImportError:
+        raise DatabaseError(
+            "PostgreSQL needs psycopg: pip install 'buildkit-maintainer[postgresql]'"
+        ) from None
+    return PostgresqlDatabase(url)
 
 
 def this_process() -> str:
     """Return the process and host of this run, for others to read."""
     return f"process {os.getpid()} on {socket.gethostname()}"
-
-
-def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
-    # Python's sqlite3 begins no transaction for DDL, so a migration could be half done.
-    connection.isolation_level = None
-    connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _begin(connection: Connection) -> None:
-    reads = connection.get_execution_options().get("reads")
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

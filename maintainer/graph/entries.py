@@ -17,8 +17,9 @@ from maintainer.cacheconfig import (
     parse_key,
 )
 from maintainer.graph.database import Database
+from maintainer.graph.dialect import each_number, each_text
 from maintainer.graph.tables import ENTRY, REF, listed_at
-from maintainer.graph.values import each, to_json
+from maintainer.graph.values import to_json
 from maintainer.model.entry import KnownEntry
 
 _T = TypeVar("_T")
@@ -156,11 +157,11 @@ _FIRST = _in_order.limit(bindparam("batch"))
 _NEXT = _FIRST.where(ENTRY.c.store_id > bindparam("after"))
 _YOUNG = _in_order.where(ENTRY.c.created_at >= bindparam("moment"), ENTRY.c.kind != "foreign")
 _FOREIGN = _in_order.where(ENTRY.c.kind == "foreign")
-_HOLDING = _in_order.where(ENTRY.c.kind == "blob", ENTRY.c.digest.in_(each("blobs")))
+_HOLDING = _in_order.where(ENTRY.c.kind == "blob", ENTRY.c.digest.in_(each_text("blobs")))
 _SIZES = _HOLDING.with_only_columns(ENTRY.c.digest, ENTRY.c.size)
-_BY_ID = _in_order.where(ENTRY.c.store_id.in_(each("ids")))
+_BY_ID = _in_order.where(ENTRY.c.store_id.in_(each_number("ids")))
 _ACCESSED = select(ENTRY.c.store_id, ENTRY.c.last_accessed_at).where(
-    _here, *_shown, ENTRY.c.store_id.in_(each("ids"))
+    _here, *_shown, ENTRY.c.store_id.in_(each_number("ids"))
 )
 _TOTAL_SIZE = _stored.with_only_columns(func.coalesce(func.sum(ENTRY.c.size), 0))
 _these = (
@@ -169,8 +170,8 @@ _these = (
     .where(
         _here,
         ENTRY.c.kind == "blob",
-        REF.c.name.in_(each("refs")),
-        ENTRY.c.digest.in_(each("blobs")),
+        REF.c.name.in_(each_text("refs")),
+        ENTRY.c.digest.in_(each_text("blobs")),
     )
 )
 _DELETED = _these.where(ENTRY.c.state == "deleted", *_shown)

@@ -4,19 +4,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from maintainer.cacheconfig import IndexId, Ref, Scope, content_digest
 from maintainer.graph.columns import to_number
+from maintainer.graph.dialect import (
+    Ids,
+    each_text,
+    execute_rows,
+    insert_new,
+    insert_rows,
+)
 from maintainer.graph.memory import remember
 from maintainer.graph.tables import (
     BLOB,
     GENERATION,
+    GENERATION_BLOB,
     REF,
     SCOPE,
 )
-from maintainer.graph.values import each, execute_each, to_json
+from maintainer.graph.values import execute_each, to_json
 from maintainer.model.index import ReadGeneration
 from maintainer.model.remembered import Remembered
 
@@ -71,7 +78,7 @@ class _Writer:
         self._known: dict[_Identity, int] = {
             (row.ref_id, row.key, row.content_digest): row.id for row in rows
         }
-        self._following = int(connection.execute(_HIGHEST).scalar_one()) + 1
+        self._ids = Ids(connection, GENERATION)
         self._new: dict[int, _Row] = {}
         self._seen: dict[int, _Row] = {}
         self._configs: dict[int, frozenset[str]] = {}
@@ -96,8 +103,7 @@ class _Writer:
         if number is not None:
             self._seen[number] = {"row": number, **seen}
             return number
-        number = self._known[identity] = self._following
-        self._following += 1
+        number = self._known[identity] = self._ids.take()
         self._new[number] = {
             **seen,
             "id": number,
@@ -130,8 +136,7 @@ class _Writer:
             for number, digests in self._configs.items()
             for blob in sorted(blobs[digest] for digest in digests)
         ]
-        if rows:
-            self._connection.exec_driver_sql(_HOLD, rows)
+        insert_rows(self._connection, GENERATION_BLOB, rows)
 
     def _find_blobs(self) -> dict[str, int]:
         """Return the ids of all blobs that the new generations reference."""
@@ -139,16 +144,15 @@ class _Writer:
         asked = {"target": self._target_id, "names": to_json(digests)}
         found = {row.digest: row.id for row in self._connection.execute(_BLOBS, asked)}
         again = [
-            (to_number(at), found[digest])
+            (to_number(at), to_number(at), found[digest])
             for digest, at in self._needed_at.items()
             if digest in found
         ]
-        if again:
-            self._connection.exec_driver_sql(_NEED, again)
+        execute_rows(self._connection, _NEED, again)
         new = sorted(digests - found.keys())
         if new:
-            first = int(self._connection.execute(_HIGHEST_BLOB).scalar_one()) + 1
-            found |= {digest: number for number, digest in enumerate(new, first)}
+            ids = Ids(self._connection, BLOB)
+            found |= {digest: ids.take() for digest in new}
             self._connection.execute(
                 _ADD_BLOB,
                 [
@@ -188,25 +192,23 @@ def _find_scopes(connection: Connection, target_id: int, names: set[Scope]) -> d
 
 _KNOWN = select(
     GENERATION.c.id, GENERATION.c.ref_id, GENERATION.c.key, GENERATION.c.content_digest
-).where(GENERATION.c.target_id == bindparam("target"), GENERATION.c.key.in_(each("keys")))
-_HIGHEST = select(func.coalesce(func.max(GENERATION.c.id), 0))
-_HIGHEST_BLOB = select(func.coalesce(func.max(BLOB.c.id), 0))
+).where(GENERATION.c.target_id == bindparam("target"), GENERATION.c.key.in_(each_text("keys")))
 _BLOBS = select(BLOB.c.digest, BLOB.c.id).where(
-    BLOB.c.target_id == bindparam("target"), BLOB.c.digest.in_(each("names"))
+    BLOB.c.target_id == bindparam("target"), BLOB.c.digest.in_(each_text("names"))
 )
 _REFS = select(REF.c.name, REF.c.id).where(
-    REF.c.target_id == bindparam("target"), REF.c.name.in_(each("names"))
+    REF.c.target_id == bindparam("target"), REF.c.name.in_(each_text("names"))
 )
 _SCOPES = select(SCOPE.c.name, SCOPE.c.id).where(
-    SCOPE.c.target_id == bindparam("target"), SCOPE.c.name.in_(each("names"))
+    SCOPE.c.target_id == bindparam("target"), SCOPE.c.name.in_(each_text("names"))
 )
-_ADD_REF = upsert(REF).on_conflict_do_nothing()
-_ADD_SCOPE = upsert(SCOPE).on_conflict_do_nothing()
+_ADD_REF = insert_new(REF)
+_ADD_SCOPE = insert_new(SCOPE)
 _ADD = insert(GENERATION)
 _SEE = update(GENERATION).where(GENERATION.c.id == bindparam("row"))
 _ADD_BLOB = insert(BLOB)
 _NEED = """
-    UPDATE blob SET needed_at = max(?1, coalesce(needed_at, ?1)), departure = NULL WHERE id = ?2
+    UPDATE blob SET needed_at = CASE WHEN needed_at > ? THEN needed_at ELSE ? END, departure = NULL
+    WHERE id = ?
 """
 """What a build has exported is of use again, if it had left."""
-_HOLD = "INSERT INTO generation_blob (generation_id, blob_id) VALUES (?, ?)"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import count
 
 from sqlalchemy import (
     BindParameter,
@@ -9,7 +10,6 @@ from sqlalchemy import (
     Connection,
     Exists,
     Index,
-    Integer,
     MetaData,
     Table,
     Text,
@@ -22,10 +22,10 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from maintainer.cacheconfig import BlobKey, IndexKey, Ref, SignatureKey, UploadKey
 from maintainer.graph.columns import ReasonText, UtcDateTime, to_number
+from maintainer.graph.dialect import TEXT, WHOLE, Ids, drop_repeated, insert_or_update, insert_rows
 from maintainer.graph.tables import (
     ACTION,
     ENTRY,
@@ -50,14 +50,15 @@ _BATCH = 5_000
 _listed = Table(
     "listed",
     MetaData(),
-    Column("ref_id", Integer),
-    Column("store_id", Integer),
-    Column("key", Text),
-    Column("kind", Text),
-    Column("digest", Text),
-    Column("size", Integer),
-    Column("created_at", Integer),
-    Column("last_accessed_at", Integer),
+    Column("position", WHOLE, primary_key=True, autoincrement=False),
+    Column("ref_id", WHOLE),
+    Column("store_id", WHOLE),
+    Column("key", TEXT),
+    Column("kind", TEXT),
+    Column("digest", TEXT),
+    Column("size", WHOLE),
+    Column("created_at", WHOLE),
+    Column("last_accessed_at", WHOLE),
     Index("listed_entry", "store_id", "key"),
     prefixes=["TEMPORARY"],
 )
@@ -73,8 +74,11 @@ def record_entries(
         refs.save()
         return
     _listed.create(connection, checkfirst=False)
+    position = count()
     for some in in_batches(probe.entries, _BATCH):
-        connection.exec_driver_sql(_ADD, [_row(entry, refs) for entry in some])
+        rows = [(next(position), *_row(entry, refs)) for entry in some]
+        insert_rows(connection, _listed, rows)
+    drop_repeated(connection, _listed, "store_id", "position")
     refs.save()
     connection.execute(_RECORD, {"target": target_id, "now": probe.at})
     connection.execute(_NOT_SHOWN, {"target": target_id, "previous": previous or probe.at})
@@ -94,14 +98,13 @@ class _Refs:
             Ref(row.name): row for row in connection.execute(_REFS, {"target": target_id})
         }
         self._ids: dict[Ref, int] = {name: row.id for name, row in self._known.items()}
-        self._following = _next_id(connection)
+        self._new = Ids(connection, REF)
         self._used = set(probe.access.readable)
 
     def __getitem__(self, name: Ref) -> int:
         self._used.add(name)
         if name not in self._ids:
-            self._ids[name] = self._following
-            self._following += 1
+            self._ids[name] = self._new.take()
         return self._ids[name]
 
     def save(self) -> None:
@@ -127,20 +130,10 @@ class _Refs:
         )
 
 
-def _next_id(connection: Connection) -> int:
-    """Return the first free id: the run that holds the file is the only one that writes."""
-    return int(connection.execute(_HIGHEST_REF).scalar_one()) + 1
-
-
 _REFS = select(REF.c.id, REF.c.name, REF.c.readable, REF.c.writable).where(
     REF.c.target_id == bindparam("target")
 )
-_HIGHEST_REF = select(func.coalesce(func.max(REF.c.id), 0))
-_new_ref = upsert(REF)
-_SAVE_REFS = _new_ref.on_conflict_do_update(
-    index_elements=["id"],
-    set_={"readable": _new_ref.excluded.readable, "writable": _new_ref.excluded.writable},
-)
+_SAVE_REFS = insert_or_update(REF, ["id"], ["readable", "writable"])
 
 
 def _row(entry: StoredEntry, refs: _Refs) -> tuple[object, ...]:
@@ -167,8 +160,6 @@ def _kind(key: object) -> tuple[str, str | None]:
     return ("index" if isinstance(key, IndexKey) else "foreign"), None
 
 
-_ADD = f"INSERT INTO listed VALUES ({', '.join('?' * len(_listed.columns))})"  # noqa: S608 - ours
-
 _not_marked = NotMarked()
 _skew = int(SKEW.total_seconds()) * 1_000_000
 _RECORD = text(
@@ -180,7 +171,7 @@ _RECORD = text(
                        last_accessed_at, used_at, first_seen_at, state, reason, facts)
     SELECT :target, ref_id, store_id, key, kind, digest, size, created_at, last_accessed_at,
            last_accessed_at, :now, :state, :reason, :facts
-    FROM listed WHERE true ORDER BY rowid
+    FROM listed WHERE true ORDER BY position
     ON CONFLICT (target_id, store_id) DO UPDATE
     SET ref_id = excluded.ref_id, size = excluded.size, created_at = excluded.created_at,
         used_at = CASE WHEN excluded.last_accessed_at = entry.last_accessed_at

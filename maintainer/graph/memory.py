@@ -24,7 +24,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from maintainer.cacheconfig import (
     NO_REF,
@@ -38,9 +37,10 @@ from maintainer.cacheconfig import (
     encode,
 )
 from maintainer.errors import DatabaseError, InvalidIndexError
+from maintainer.graph.dialect import each_number, each_text, insert_or_update
 from maintainer.graph.shared_names import note_exports
 from maintainer.graph.tables import BLOB, CACHE_INDEX, GENERATION, MEMORY, REF, SCOPE
-from maintainer.graph.values import each, execute_each, to_json
+from maintainer.graph.values import execute_each, to_json
 from maintainer.model.entry import Access
 from maintainer.model.index import ReadGeneration
 from maintainer.model.remembered import Remembered
@@ -320,7 +320,7 @@ _INDEXES: Select[*tuple[Any, ...]] = (
     .where(CACHE_INDEX.c.target_id == _target)
     .order_by(CACHE_INDEX.c.id)
 )
-_READABLE = _INDEXES.where(REF.c.name.in_(each("refs")))
+_READABLE = _INDEXES.where(REF.c.name.in_(each_text("refs")))
 _REPLACED = _READABLE.where(
     exists().where(
         MEMORY.c.index_id == CACHE_INDEX.c.id,
@@ -343,7 +343,9 @@ _NOTE_UP_TO_DATE = (
 _NOTE_MARKED = (
     update(CACHE_INDEX).where(CACHE_INDEX.c.id == _row).values(marked_at=bindparam("now"))
 )
-_new_index = upsert(CACHE_INDEX).values(
+_ADD_INDEX = insert_or_update(
+    CACHE_INDEX, ["ref_id", "scope_id", "signed"], ["highest"], grows="highest"
+).values(
     target_id=_target,
     ref_id=select(REF.c.id)
     .where(REF.c.target_id == _target, REF.c.name == bindparam("ref"))
@@ -354,11 +356,6 @@ _new_index = upsert(CACHE_INDEX).values(
     signed=bindparam("signed"),
     highest=bindparam("highest"),
     up_to_date_id=0,
-)
-_ADD_INDEX = _new_index.on_conflict_do_update(
-    index_elements=["ref_id", "scope_id", "signed"],
-    set_={"highest": _new_index.excluded.highest},
-    where=_new_index.excluded.highest > CACHE_INDEX.c.highest,
 )
 
 _MISSING = select(BLOB.c.digest, BLOB.c.missing_since).where(
@@ -377,7 +374,7 @@ _FORGOTTEN = select(BLOB.c.digest).where(
 
 _MERGES = (
     select(MEMORY.c.index_id, MEMORY.c.day, MEMORY.c.content)
-    .where(MEMORY.c.index_id.in_(each("indexes")))
+    .where(MEMORY.c.index_id.in_(each_number("indexes")))
     .execution_options(yield_per=_FEW)
 )
 _ADD = insert(MEMORY)

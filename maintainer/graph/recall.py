@@ -31,6 +31,7 @@ from maintainer.cacheconfig import (
 )
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.exports import LONGEST_EXPORT
+from maintainer.graph.dialect import each_number, each_text
 from maintainer.graph.listing import was_planned
 from maintainer.graph.memory import load_memory, missing_blobs, to_index
 from maintainer.graph.room import load_departed
@@ -45,7 +46,7 @@ from maintainer.graph.tables import (
     SCOPE,
     probed_at,
 )
-from maintainer.graph.values import each, to_json
+from maintainer.graph.values import to_json
 from maintainer.model.doubt import Cause, Doubt
 from maintainer.model.entry import Access, KnownEntry, RememberedEntry
 from maintainer.model.index import KnownGeneration, read_until
@@ -318,7 +319,7 @@ _CONTENTS = (
     .where(
         _of_target,
         GENERATION.c.content.is_not(None),
-        GENERATION.c.id.in_(each("wanted")),
+        GENERATION.c.id.in_(each_number("wanted")),
     )
     .execution_options(yield_per=_FEW)
 )
@@ -356,7 +357,7 @@ _NAMED = (
     .join(REF, REF.c.id == _by_age.c.ref_id)
     .where(BLOB.c.target_id == _target, (_by_age.c.place == 1) | _by_age.c.signed)
 )
-_NAMED_IN_REFS = _NAMED.where(REF.c.name.in_(each("refs")))
+_NAMED_IN_REFS = _NAMED.where(REF.c.name.in_(each_text("refs")))
 
 _CHECKED = select(BLOB.c.digest, BLOB.c.checked_at, BLOB.c.content_missing_since).where(
     BLOB.c.target_id == _target, BLOB.c.checked_at.is_not(None)
@@ -384,7 +385,7 @@ _expected = (
     ENTRY.c.unreferenced_since.is_(None),
     ENTRY.c.content_missing_since.is_(None),
     ~was_planned(_target),
-    REF.c.name.in_(each("refs")),
+    REF.c.name.in_(each_text("refs")),
 )
 _is_gone = (
     *_expected,

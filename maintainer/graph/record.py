@@ -15,15 +15,15 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from maintainer.cacheconfig import Digest, IndexId
+from maintainer.graph.dialect import each_number, insert_new
 from maintainer.graph.generations import record_generations
 from maintainer.graph.idle import note_look, save_idle
 from maintainer.graph.listing import record_entries
 from maintainer.graph.memory import forget_results, forget_tags
 from maintainer.graph.tables import BLOB, DOUBT, ENTRY, GENERATION, TARGET
-from maintainer.graph.values import each, execute_each, to_json
+from maintainer.graph.values import execute_each, to_json
 from maintainer.model.doubt import Cause
 from maintainer.model.memory import Probe
 from maintainer.model.remembered import Remembered
@@ -194,7 +194,7 @@ _target: BindParameter[int] = bindparam("target")
 _row: BindParameter[int] = bindparam("row")
 _now: BindParameter[datetime] = bindparam("now")
 
-_ADD_TARGET = upsert(TARGET).on_conflict_do_nothing()
+_ADD_TARGET = insert_new(TARGET)
 _TARGET = select(TARGET.c.id).where(TARGET.c.name == bindparam("wanted"))
 _LOOKS = select(TARGET.c.probed_at, TARGET.c.listed_at).where(TARGET.c.id == _target)
 
@@ -230,14 +230,14 @@ _is_listed = exists().where(
     ENTRY.c.last_seen_at.is_(None),
 )
 _LISTED = _Presence(_is_listed)
-_FOUND_BY_NAME = _Presence(GENERATION.c.id.in_(each("found")))
+_FOUND_BY_NAME = _Presence(GENERATION.c.id.in_(each_number("found")))
 _miss = (
     update(GENERATION)
     .where(GENERATION.c.target_id == _target, GENERATION.c.missing_since.is_(None))
     .values(missing_since=_now)
 )
 _UNLISTED = _miss.where(~_is_listed)
-_GONE = _miss.where(GENERATION.c.id.in_(each("gone")))
+_GONE = _miss.where(GENERATION.c.id.in_(each_number("gone")))
 
 _BLOBS = select(BLOB.c.id, BLOB.c.digest, BLOB.c.is_found, BLOB.c.missing_since).where(
     BLOB.c.target_id == _target

@@ -21,7 +21,7 @@ REPORTS = 100
 _NAMED = 5
 """Up to this many targets are named."""
 _MAX_INTEGER = 2**63 - 1
-"""The highest number that SQLite holds."""
+"""The highest number that a database holds."""
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -195,7 +195,7 @@ _KEPT = (
         KEEP.c.first_run <= _run,
         or_(KEEP.c.last_run.is_(None), KEEP.c.last_run >= _run),
     )
-    .order_by(KEEP.c.store_id, KEEP.c.id)
+    .order_by(KEEP.c.store_id.nulls_first(), KEEP.c.id)
 )
 _rest = (
     select(ACTION.c.outcome, ACTION.c.size)

@@ -7,8 +7,9 @@ from datetime import datetime
 from sqlalchemy import BindParameter, Connection, bindparam, select, update
 
 from maintainer.cacheconfig import Digest
+from maintainer.graph.dialect import each_number
 from maintainer.graph.tables import BLOB, GENERATION_BLOB
-from maintainer.graph.values import each, execute_each, to_json
+from maintainer.graph.values import execute_each, to_json
 from maintainer.model.reason import LeftForRoom
 
 
@@ -72,5 +73,5 @@ _NEEDED_AT = select(BLOB.c.digest, BLOB.c.needed_at).where(
 _BLOBS = (
     select(GENERATION_BLOB.c.generation_id, BLOB.c.digest)
     .join(BLOB, BLOB.c.id == GENERATION_BLOB.c.blob_id)
-    .where(GENERATION_BLOB.c.generation_id.in_(each("generations")))
+    .where(GENERATION_BLOB.c.generation_id.in_(each_number("generations")))
 )

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey
 from maintainer.graph.database import this_process
+from maintainer.graph.dialect import is_shared
 from maintainer.graph.generations import record_generations
 from maintainer.graph.memory import note_marked, note_up_to_date
 from maintainer.graph.record import forget_generations, mark_missing
@@ -46,9 +47,20 @@ _RUNS = 10_000
 """At most this many runs of a target are remembered."""
 
 
-def end_killed_runs(connection: Connection, now: datetime) -> None:
-    """Record that runs still `running` were killed; only the holder of the lock can know that."""
-    connection.execute(_END_KILLED, {"now": now})
+def end_killed_runs(connection: Connection, target_id: int, now: datetime) -> None:
+    """Record that runs still `running` were killed; only the holder of the lock can know that.
+
+    Whoever holds the lock of a file knows it of all targets, otherwise only of this one.
+    """
+    if is_shared(connection):
+        connection.execute(_END_KILLED_ON_TARGET, {"now": now, "target": target_id})
+    else:
+        connection.execute(_END_KILLED, {"now": now})
+
+
+def targets_running(connection: Connection) -> dict[int, str]:
+    """Return the names of the targets with a run that is `running`, whether or not it still is."""
+    return {row.id: row.name for row in connection.execute(_RUNNING)}
 
 
 _MOMENT = timedelta(microseconds=1)
@@ -65,7 +77,7 @@ def next_moment(connection: Connection, target_id: int, now: datetime) -> dateti
 
 def begin_run(connection: Connection, target_id: int, now: datetime, *, dry_run: bool) -> int:
     """Add a run, while holding the lock."""
-    end_killed_runs(connection, now)
+    end_killed_runs(connection, target_id, now)
     values = {
         "target_id": target_id,
         "started_at": now,
@@ -283,6 +295,14 @@ _at: BindParameter[int] = bindparam("at")
 _reason: dict[str, BindParameter[Any]] = {"reason": bindparam("code"), "facts": bindparam("all")}
 
 _END_KILLED = update(RUN).where(RUN.c.status == "running").values(status="killed", finished_at=_now)
+_END_KILLED_ON_TARGET = _END_KILLED.where(RUN.c.target_id == _target)
+_RUNNING = (
+    select(TARGET.c.id, TARGET.c.name)
+    .join(RUN, RUN.c.target_id == TARGET.c.id)
+    .where(RUN.c.status == "running")
+    .distinct()
+    .order_by(TARGET.c.id)
+)
 _LISTED_AT = select(TARGET.c.listed_at).where(TARGET.c.id == _target)
 _HAS_GONE = select(
     exists().where(ENTRY.c.target_id == _target, ENTRY.c.missing_since == bindparam("at"))

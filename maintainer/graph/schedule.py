@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
+from maintainer.graph.dialect import insert_or_update
 from maintainer.graph.tables import RUN, SCHEDULED, TARGET
 from maintainer.report.words import format_count
 
@@ -132,9 +132,9 @@ def save_target(
         "due_at": next_run_at,
     }
     connection.execute(
-        upsert(SCHEDULED)
-        .values(values | {"name": name, "cache": cache, "failures": 0})
-        .on_conflict_do_update(index_elements=["name"], set_=values)
+        insert_or_update(SCHEDULED, ["name"], values).values(
+            values | {"name": name, "cache": cache, "failures": 0}
+        )
     )
 
 

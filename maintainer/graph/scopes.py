@@ -8,10 +8,11 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from maintainer.cacheconfig import Digest, IndexId, Scope
 from maintainer.errors import MaintainerError
+from maintainer.graph.dialect import each_text
 from maintainer.graph.idle import save_idle
 from maintainer.graph.memory import forget_scope, load_memory
 from maintainer.graph.tables import ENTRY, TARGET
-from maintainer.graph.values import each, to_json
+from maintainer.graph.values import to_json
 from maintainer.model.remembered import Remembered
 from maintainer.sanitize import printable
 
@@ -102,5 +103,5 @@ _STORED = select(
     ENTRY.c.target_id == bindparam("target"),
     ENTRY.c.kind == "blob",
     ENTRY.c.missing_since.is_(None),
-    ENTRY.c.digest.in_(each("blobs")),
+    ENTRY.c.digest.in_(each_text("blobs")),
 )

@@ -16,12 +16,10 @@ from sqlalchemy import (
     ColumnElement,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     SQLColumnExpression,
     Table,
-    Text,
     UniqueConstraint,
     select,
     text,
@@ -29,11 +27,14 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from maintainer.graph.columns import OutcomeText, Packed, ReasonText, UtcDateTime
+from maintainer.graph.dialect import TEXT, WHOLE
 from maintainer.model.outcome import AlreadyGone, Done
 from maintainer.model.reason import Reason, code_of
 
 CARRIED_OUT = tuple(code_of(outcome) for outcome in (Done(), AlreadyGone()))
 """The codes of the outcomes after which what was decided is so."""
+
+_Type = type[TypeEngine[Any]] | TypeEngine[Any]
 
 
 def reason_columns(reason: Reason) -> dict[str, object]:
@@ -41,11 +42,11 @@ def reason_columns(reason: Reason) -> dict[str, object]:
     return {"reason": code_of(reason), "facts": reason}
 
 
-def _column(name: str, of: type[TypeEngine[Any]], **more: Any) -> Column[Any]:  # noqa: ANN401
+def _column(name: str, of: _Type, **more: Any) -> Column[Any]:  # noqa: ANN401
     return Column(name, of, nullable=False, **more)
 
 
-def _optional(name: str, of: type[TypeEngine[Any]], **more: Any) -> Column[Any]:  # noqa: ANN401
+def _optional(name: str, of: _Type, **more: Any) -> Column[Any]:  # noqa: ANN401
     return Column(name, of, **more)
 
 
@@ -65,14 +66,14 @@ METADATA = MetaData(
 TARGET = Table(
     "target",
     METADATA,
-    _column("id", Integer, primary_key=True),
-    _column("name", Text, unique=True),
+    _column("id", WHOLE, primary_key=True),
+    _column("name", TEXT, unique=True),
     # When a run last looked what there is, and recorded it.
     _optional("probed_at", UtcDateTime),
     # The same, of the last look that could list entries.
     _optional("listed_at", UtcDateTime),
     # The last run, if it did everything and had nothing to do.
-    _optional("idle_run", Integer),
+    _optional("idle_run", WHOLE),
     # Of what it depended on.
     _optional("idle_fingerprint", LargeBinary),
     _optional("idle_since", UtcDateTime),
@@ -81,16 +82,16 @@ TARGET = Table(
     # Since when no run could delete blobs, if so; runs that could not list entries do not count.
     _optional("blocked_since", UtcDateTime),
     # What a run has found out by trying that the store can do, and when, as JSON.
-    _optional("tried", Text),
+    _optional("tried", TEXT),
 )
 """One cache that is maintained."""
 
 REF = Table(
     "ref",
     METADATA,
-    _column("id", Integer, primary_key=True),
+    _column("id", WHOLE, primary_key=True),
     _parent("target_id", "target"),
-    _column("name", Text),
+    _column("name", TEXT),
     _column("readable", Boolean),
     _column("writable", Boolean),
     UniqueConstraint("target_id", "name"),
@@ -100,9 +101,9 @@ REF = Table(
 SCOPE = Table(
     "scope",
     METADATA,
-    _column("id", Integer, primary_key=True),
+    _column("id", WHOLE, primary_key=True),
     _parent("target_id", "target"),
-    _column("name", Text),
+    _column("name", TEXT),
     UniqueConstraint("target_id", "name"),
 )
 """A scope of BuildKit's."""
@@ -110,18 +111,18 @@ SCOPE = Table(
 ENTRY = Table(
     "entry",
     METADATA,
-    _column("id", Integer, primary_key=True),
+    _column("id", WHOLE, primary_key=True),
     _parent("target_id", "target"),
     _parent("ref_id", "ref", index=True),
     # The id by which the store knows it.
-    _column("store_id", Integer),
-    _column("key", Text),
+    _column("store_id", WHOLE),
+    _column("key", TEXT),
     # `blob`, `index`, `signature`, `upload`, or `foreign`.
-    _column("kind", Text),
+    _column("kind", TEXT),
     # Of a blob, or of the index that a signature signs.
-    _optional("digest", Text, index=True),
+    _optional("digest", TEXT, index=True),
     # Bytes.
-    _column("size", Integer),
+    _column("size", WHOLE),
     _column("created_at", UtcDateTime),
     _column("last_accessed_at", UtcDateTime),
     _column("first_seen_at", UtcDateTime),
@@ -140,9 +141,9 @@ ENTRY = Table(
     _optional("unreferenced_since", UtcDateTime),
     # As marked by the last run that saw it; `evicted` by GitHub, `removed` from a directory by
     # others, or `deleted` by a run.
-    _column("state", Text),
+    _column("state", TEXT),
     # The code of the reason.
-    _column("reason", Text),
+    _column("reason", TEXT),
     # The whole reason, as JSON.
     _column("facts", ReasonText),
     UniqueConstraint("target_id", "store_id"),
@@ -152,12 +153,14 @@ ENTRY = Table(
         "target_id",
         "missing_since",
         sqlite_where=text("missing_since IS NOT NULL"),
+        postgresql_where=text("missing_since IS NOT NULL"),
     ),
     Index(
         "ix_entry_content_missing_since",
         "target_id",
         "content_missing_since",
         sqlite_where=text("content_missing_since IS NOT NULL"),
+        postgresql_where=text("content_missing_since IS NOT NULL"),
     ),
 )
 """An entry of the store, ours or not, as the last listing showed it."""
@@ -165,9 +168,9 @@ ENTRY = Table(
 BLOB = Table(
     "blob",
     METADATA,
-    _column("id", Integer, primary_key=True),
+    _column("id", WHOLE, primary_key=True),
     _parent("target_id", "target"),
-    _column("digest", Text),
+    _column("digest", TEXT),
     _column("first_seen_at", UtcDateTime),
     # Whether it existed at the last look.
     _column("is_found", Boolean, default=False),
@@ -183,39 +186,44 @@ BLOB = Table(
     # Why the results that need it have left, as JSON; none once a build has exported it again.
     _optional("departure", ReasonText),
     UniqueConstraint("target_id", "digest"),
-    Index("ix_blob_departure", "target_id", sqlite_where=text("departure IS NOT NULL")),
+    Index(
+        "ix_blob_departure",
+        "target_id",
+        sqlite_where=text("departure IS NOT NULL"),
+        postgresql_where=text("departure IS NOT NULL"),
+    ),
 )
 """A blob that an index references, whether it exists or not."""
 
 GENERATION = Table(
     "generation",
     METADATA,
-    _column("id", Integer, primary_key=True),
+    _column("id", WHOLE, primary_key=True),
     _parent("target_id", "target", index=True),
     _parent("scope_id", "scope"),
     _parent("ref_id", "ref"),
-    _column("key", Text),
+    _column("key", TEXT),
     # Its entry, where the store lists entries.
-    _optional("store_id", Integer),
+    _optional("store_id", WHOLE),
     # Shows, where it does not, whether a look-up still finds the same content.
-    _optional("location", Text),
-    _column("number", Integer),
+    _optional("location", TEXT),
+    _column("number", WHOLE),
     _column("signed", Boolean),
     # The index as it was read; none if it is not valid, or is gone and needed no more.
     _optional("content", Packed),
-    _column("content_digest", Text),
+    _column("content_digest", TEXT),
     # Bytes of the index as it was read; none if it is not valid.
-    _optional("size", Integer),
-    _column("records", Integer),
-    _column("results", Integer),
+    _optional("size", WHOLE),
+    _column("records", WHOLE),
+    _column("results", WHOLE),
     # The rule that makes it invalid.
-    _optional("violation", Text),
+    _optional("violation", TEXT),
     _column("first_seen_at", UtcDateTime),
     # When it was last known to be stored; none if the last look showed it.
     _optional("last_seen_at", UtcDateTime),
     _optional("missing_since", UtcDateTime),
     # The digest of the sink record, which only indexes that we write have.
-    _optional("sink", Text),
+    _optional("sink", TEXT),
     # Numbers start again once all generations were evicted, so a key alone may repeat.
     UniqueConstraint("ref_id", "key", "content_digest"),
 )
@@ -224,15 +232,15 @@ GENERATION = Table(
 CACHE_INDEX = Table(
     "cache_index",
     METADATA,
-    _column("id", Integer, primary_key=True),
+    _column("id", WHOLE, primary_key=True),
     _parent("target_id", "target", index=True),
     _parent("ref_id", "ref"),
     _parent("scope_id", "scope", index=True),
     _column("signed", Boolean),
     # The highest generation that was ever seen.
-    _column("highest", Integer),
+    _column("highest", WHOLE),
     # The generation that was the last one seen to hold all that was live; 0 if none was.
-    _column("up_to_date_id", Integer, default=0),
+    _column("up_to_date_id", WHOLE, default=0),
     _optional("up_to_date_at", UtcDateTime),
     # When a run that had seen everything last recorded since when each entry is unreferenced.
     _optional("marked_at", UtcDateTime),
@@ -250,7 +258,7 @@ MEMORY = Table(
     _parent("index_id", "cache_index", primary_key=True),
     # Of what a tag has led to: the day on which another export was seen in its place. Empty for
     # the newest export of a tag, and for all that was read of a numbered index.
-    _column("day", Text, primary_key=True),
+    _column("day", TEXT, primary_key=True),
     # As JSON.
     _column("content", Packed),
 )
@@ -268,11 +276,11 @@ GENERATION_BLOB = Table(
 DOUBT = Table(
     "doubt",
     METADATA,
-    _column("id", Integer, primary_key=True),
+    _column("id", WHOLE, primary_key=True),
     _parent("target_id", "target"),
-    _column("ref", Text),
-    _column("key", Text),
-    _column("cause", Text),
+    _column("ref", TEXT),
+    _column("key", TEXT),
+    _column("cause", TEXT),
     _column("since", UtcDateTime),
     UniqueConstraint("target_id", "ref", "key"),
 )
@@ -281,33 +289,33 @@ DOUBT = Table(
 RUN = Table(
     "run",
     METADATA,
-    _column("id", Integer, primary_key=True),
+    _column("id", WHOLE, primary_key=True),
     _parent("target_id", "target", index=True),
     _column("started_at", UtcDateTime),
     _optional("finished_at", UtcDateTime),
     # Of maintainer.
-    _column("version", Text),
+    _column("version", TEXT),
     # Who runs it: process number and host.
-    _column("process", Text),
+    _column("process", TEXT),
     _column("dry_run", Boolean),
     # Whether the file has what it decided to keep.
     _column("has_plan", Boolean, default=False),
     # `running`, `done`, `failed`, `interrupted`, or `killed`: found running by a later run.
-    _column("status", Text),
-    _column("entries", Integer, default=0),
-    _column("indexes_read", Integer, default=0),
-    _column("indexes_written", Integer, default=0),
-    _column("entries_deleted", Integer, default=0),
-    _column("bytes_deleted", Integer, default=0),
+    _column("status", TEXT),
+    _column("entries", WHOLE, default=0),
+    _column("indexes_read", WHOLE, default=0),
+    _column("indexes_written", WHOLE, default=0),
+    _column("entries_deleted", WHOLE, default=0),
+    _column("bytes_deleted", WHOLE, default=0),
     # Referenced by an index that was merged, and gone.
-    _column("blobs_missing", Integer, default=0),
-    _column("requests", Integer, default=0),
+    _column("blobs_missing", WHOLE, default=0),
+    _column("requests", WHOLE, default=0),
     # Results that builds could use when the run ended; none if it could read no index.
-    _optional("results_usable", Integer),
+    _optional("results_usable", WHOLE),
     # The report as JSON, without its actions; of an idle run, what differs from `same_as`.
     _optional("report", Packed),
     # Of an idle run: the run that did everything, and whose report it repeats.
-    _optional("same_as", Integer),
+    _optional("same_as", WHOLE),
 )
 """One run and its result."""
 
@@ -315,28 +323,28 @@ RUN_STATE = Table(
     "run_state",
     METADATA,
     _parent("run_id", "run", primary_key=True),
-    _column("state", Text, primary_key=True),
-    _column("entries", Integer),
+    _column("state", TEXT, primary_key=True),
+    _column("entries", WHOLE),
     # Bytes.
-    _column("size", Integer),
+    _column("size", WHOLE),
 )
 """What was stored when a run ended, by state. None for a run that could not list entries."""
 
 KEEP = Table(
     "keep",
     METADATA,
-    _column("id", Integer, primary_key=True),
+    _column("id", WHOLE, primary_key=True),
     _parent("target_id", "target"),
-    _column("first_run", Integer),
+    _column("first_run", WHOLE),
     # None if the last run that decided about anything decided this too.
-    _optional("last_run", Integer),
+    _optional("last_run", WHOLE),
     # The key, or what the decision is about.
-    _column("subject", Text),
-    _column("ref", Text),
-    _optional("store_id", Integer),
-    _optional("size", Integer),
+    _column("subject", TEXT),
+    _column("ref", TEXT),
+    _optional("store_id", WHOLE),
+    _optional("size", WHOLE),
     # The code of the reason.
-    _column("reason", Text),
+    _column("reason", TEXT),
     # The whole reason, as JSON.
     _column("facts", ReasonText),
     Index("ix_keep_target_id_last_run", "target_id", "last_run"),
@@ -346,29 +354,29 @@ KEEP = Table(
 ACTION = Table(
     "action",
     METADATA,
-    _column("id", Integer, primary_key=True),
+    _column("id", WHOLE, primary_key=True),
     _parent("run_id", "run"),
     # From 0, in the order in which the run carries them out; negative while the plan is made.
-    _column("position", Integer),
+    _column("position", WHOLE),
     # `write`, `delete`, or `keep`.
-    _column("kind", Text),
+    _column("kind", TEXT),
     # The key, or what the decision is about.
-    _column("subject", Text),
-    _column("ref", Text),
-    _optional("store_id", Integer),
-    _optional("size", Integer),
+    _column("subject", TEXT),
+    _column("ref", TEXT),
+    _optional("store_id", WHOLE),
+    _optional("size", WHOLE),
     # What a deleted entry was.
-    _optional("state", Text),
+    _optional("state", TEXT),
     # Of a deletion: those of lower ranks come first.
-    _optional("rank", Integer),
+    _optional("rank", WHOLE),
     # Of a deletion: the indexes that must have been rewritten before, as JSON.
-    _optional("after", Text),
+    _optional("after", TEXT),
     # The code of the reason.
-    _column("reason", Text),
+    _column("reason", TEXT),
     # The whole reason, as JSON.
     _column("facts", ReasonText),
     # `planned`, `done`, `already_gone`, `kept`, `skipped`, `deferred` or `failed`.
-    _column("outcome", Text),
+    _column("outcome", TEXT),
     # The whole outcome, as JSON.
     _column("outcome_facts", OutcomeText),
     UniqueConstraint("run_id", "position"),
@@ -378,31 +386,31 @@ ACTION = Table(
 SCHEDULED = Table(
     "scheduled",
     METADATA,
-    _column("name", Text, primary_key=True),
+    _column("name", TEXT, primary_key=True),
     # Its place in the configuration.
-    _column("position", Integer),
+    _column("position", WHOLE),
     # A digest of the location of its cache; another cache makes it another target.
-    _column("cache", Text),
+    _column("cache", TEXT),
     # When it runs, in words; a changed rule changes the next run.
-    _column("rule", Text),
-    _column("misfire_grace_seconds", Integer),
+    _column("rule", TEXT),
+    _column("misfire_grace_seconds", WHOLE),
     # When the next run begins; in the past while it waits for another one.
     _column("next_run_at", UtcDateTime),
     # The same, but a run that is skipped leaves it in the past: the target is then overdue.
     _column("due_at", UtcDateTime),
     # The name of its cache, known after the first run.
-    _optional("target", Text),
+    _optional("target", TEXT),
     _optional("running_since", UtcDateTime),
     _optional("finished_at", UtcDateTime),
     # Of the last attempt: `done`, `failed` or `interrupted`.
-    _optional("status", Text),
+    _optional("status", TEXT),
     # Why it failed.
-    _optional("problem", Text),
+    _optional("problem", TEXT),
     Column("run_id", ForeignKey("run.id", ondelete="SET NULL")),
     # In a row.
-    _column("failures", Integer),
+    _column("failures", WHOLE),
     # Requests that the REST API allows the token, as last reported.
-    _optional("rate_limit_remaining", Integer),
+    _optional("rate_limit_remaining", WHOLE),
 )
 """A target of a service, when it runs next, and the result of its last attempt.
 

@@ -8,7 +8,6 @@ import msgspec
 from sqlalchemy import (
     BindParameter,
     Connection,
-    Integer,
     Row,
     and_,
     bindparam,
@@ -16,10 +15,10 @@ from sqlalchemy import (
     func,
     insert,
     select,
-    type_coerce,
 )
 
 from maintainer.graph.arrivals import HAS_LOOKED, OURS, load_arrivals
+from maintainer.graph.dialect import day_of
 from maintainer.graph.tables import ENTRY, REF, RUN, RUN_STATE, TARGET
 from maintainer.graph.values import execute_each
 from maintainer.policy.headroom import INTERVALS, forecast
@@ -178,7 +177,7 @@ _CHOSEN = (
     .where((_numbered.c.number - 1) % _step == 0)
     .order_by(_numbered.c.id, RUN_STATE.c.state)
 )
-_day = func.date(type_coerce(ENTRY.c.missing_since, Integer) // 1_000_000, "unixepoch")
+_day = day_of(ENTRY.c.missing_since)
 _EVICTIONS = (
     select(_day.label("day"), func.count().label("entries"), func.sum(ENTRY.c.size))
     .join(TARGET, TARGET.c.id == ENTRY.c.target_id)

@@ -3,17 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
-from sqlalchemy import Connection, Delete, Insert, Select, Update, bindparam, func, select
+from sqlalchemy import Connection, Delete, Insert, Update
 
 
 def to_json(values: Collection[int] | Collection[str]) -> str:
-    """Return some values as the parameter of `each`."""
+    """Return some values as the parameter of `each_text` or `each_number`."""
     return msgspec.json.encode(sorted(values)).decode()
-
-
-def each(name: str) -> Select[int]:
-    """Select the values of a parameter, which holds them as JSON."""
-    return select(func.json_each(bindparam(name)).table_valued("value").c.value)
 
 
 def execute_each(

@@ -8,11 +8,8 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from maintainer.errors import DatabaseError, MaintainerError
+from maintainer.errors import MaintainerError
 from maintainer.graph.database import Database
 from maintainer.report.words import format_count
 from maintainer.serve.clock import Clock
@@ -56,18 +53,11 @@ def serve(load: Callable[[], Settings]) -> None:
 def open_alone(settings: Settings) -> Iterator[Database]:
     """Open the database, at this version's revision, for the only service that uses it."""
     database = Database(settings.database)
-    database.upgrade()
-    lock = FileLock(Path(f"{database.file}.serve.lock"), timeout=0)
     try:
-        lock.acquire()
-    except Timeout:
-        raise DatabaseError(f"another service works on the database {database.path}") from None
-    except OSError as error:
-        raise DatabaseError(f"{lock.lock_file} cannot be used: {error.strerror or error}") from None
-    try:
-        yield database
+        database.upgrade()
+        with database.lock_service():
+            yield database
     finally:
-        lock.release()
         database.close()
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from maintainer.errors import DatabaseError
 from maintainer.graph.database import Database
-from maintainer.graph.runs import end_killed_runs
+from maintainer.graph.runs import end_killed_runs, targets_running
 from maintainer.graph.schedule import (
     Scheduled,
     end_killed_attempts,
@@ -78,12 +78,15 @@ def _save(
 
 
 def _end_killed_runs(database: Database, now: datetime) -> None:
-    try:
-        with database.lock(), database.begin() as connection:
-            end_killed_runs(connection, now)
-    except DatabaseError as error:
-        # The process with the lock did this before its active run.
-        log.debug("%s", error)
+    with database.reading() as connection:
+        running = targets_running(connection)
+    for target_id, name in running.items():
+        try:
+            with database.lock(name), database.begin() as connection:
+                end_killed_runs(connection, target_id, now)
+        except DatabaseError as error:
+            # The process with the lock did this before its active run.
+            log.debug("%s", error)
 
 
 def _next_run_at(target: ServedTarget, known: Scheduled | None, now: datetime) -> datetime:

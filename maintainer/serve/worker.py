@@ -182,7 +182,7 @@ class Worker:
             report: Report | None = None
             with (
                 anyio.CancelScope() as scope,
-                self._database.lock(),
+                self._database.lock(store.name),
                 self._activate(budget, scope),
             ):
                 report = await collect(collector)

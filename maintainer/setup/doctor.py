@@ -1,6 +1,7 @@
 """Check the set-up: the cache, the database and the workflows. Nothing is changed."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -53,11 +54,11 @@ def _database(url: str) -> Finding:
     database = Database(url)
     try:
         if not database.exists():
-            return note("database", f"{database.path} does not exist: no run has used it yet")
+            return note("database", f"{database.name} does not exist: no run has used it yet")
         if database.revision() != NEWEST:
-            return note("database", f"{database.path} is of another version: a run upgrades it")
-        with database.lock():
-            return ok("database", f"{database.path} can be used")
+            return note("database", f"{database.name} is of another version: a run upgrades it")
+        with nullcontext() if database.is_shared else database.lock():
+            return ok("database", f"{database.name} can be used")
     except DatabaseError as error:
         return problem("database", str(error))
     finally:

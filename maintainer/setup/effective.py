@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, ByteSize
 
+from maintainer.database_url import public_url
 from maintainer.model.limits import KeepFree
 from maintainer.sanitize import printable
 from maintainer.settings import (
@@ -117,7 +118,9 @@ def _list(settings: Settings, sources: _Sources) -> Iterator[Setting]:
                 shown = spell(getattr(value, inner))
                 yield Setting(f"{key}.{inner}", shown, *sources.find(key, inner))
         else:
-            yield Setting(key, spell(value), *sources.find(key))
+            # A URL may contain a password.
+            shown = public_url(value) if key == "database" else spell(value)
+            yield Setting(key, shown, *sources.find(key))
 
 
 def spell(value: Any) -> Any:  # noqa: ANN401

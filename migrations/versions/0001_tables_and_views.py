@@ -11,6 +11,8 @@ down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
+_WHOLE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 # Nobody reads a generation once a newer one is stored, unless it is signed.
 _SUPERSEDED_AT = """
@@ -74,7 +76,7 @@ _VIEWS = {
             WHERE NOT EXISTS (
                 SELECT 1 FROM entry
                 WHERE entry.target_id = blob.target_id AND entry.digest = blob.digest
-                  AND entry.kind = 'blob'))
+                  AND entry.kind = 'blob')) AS unlisted
     """,
     # Every generation of every index, stored or remembered.
     "generations": """
@@ -104,7 +106,7 @@ _VIEWS = {
     # Every scope in every ref: how many generations, and what the newest stored one offers.
     "scopes": """
         SELECT target, scope, ref, signed, count(*) AS generations,
-               sum(is_stored) AS generations_stored,
+               count(CASE WHEN is_stored THEN 1 END) AS generations_stored,
                max(CASE WHEN is_stored THEN generation END) AS newest_generation,
                sum(CASE WHEN is_stored THEN size ELSE 0 END) AS size,
                max(last_seen_at) AS last_seen_at
@@ -167,6 +169,9 @@ def _with_times(query: str) -> str:
 def _as_text(match: re.Match[str]) -> str:
     time = match[1]
     name = match[2] or time.rpartition(".")[2]
+    if op.get_bind().dialect.name == "postgresql":
+        moment = f"timestamp 'epoch' + ({time}) * interval '1 microsecond'"
+        return f"to_char({moment}, 'YYYY-MM-DD HH24\\:MI\\:SS.US') AS {name}"
     # Microseconds since 1970, or before.
     rest = f"((({time}) % 1000000 + 1000000) % 1000000)"
     seconds = f"((({time}) - {rest}) / 1000000)"
@@ -177,32 +182,32 @@ def _as_text(match: re.Match[str]) -> str:
 def _make_roots() -> None:
     op.create_table(
         "target",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("probed_at", sa.Integer(), nullable=True),
-        sa.Column("listed_at", sa.Integer(), nullable=True),
-        sa.Column("idle_run", sa.Integer(), nullable=True),
+        sa.Column("id", _WHOLE, nullable=False),
+        sa.Column("name", _TEXT, nullable=False),
+        sa.Column("probed_at", _WHOLE, nullable=True),
+        sa.Column("listed_at", _WHOLE, nullable=True),
+        sa.Column("idle_run", _WHOLE, nullable=True),
         sa.Column("idle_fingerprint", sa.LargeBinary(), nullable=True),
-        sa.Column("idle_since", sa.Integer(), nullable=True),
-        sa.Column("idle_until", sa.Integer(), nullable=True),
-        sa.Column("blocked_since", sa.Integer(), nullable=True),
-        sa.Column("tried", sa.Text(), nullable=True),
+        sa.Column("idle_since", _WHOLE, nullable=True),
+        sa.Column("idle_until", _WHOLE, nullable=True),
+        sa.Column("blocked_since", _WHOLE, nullable=True),
+        sa.Column("tried", _TEXT, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_target"),
         sa.UniqueConstraint("name", name="uq_target_name"),
     )
     op.create_table(
         "blob",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("target_id", sa.Integer(), nullable=False),
-        sa.Column("digest", sa.Text(), nullable=False),
-        sa.Column("first_seen_at", sa.Integer(), nullable=False),
+        sa.Column("id", _WHOLE, nullable=False),
+        sa.Column("target_id", _WHOLE, nullable=False),
+        sa.Column("digest", _TEXT, nullable=False),
+        sa.Column("first_seen_at", _WHOLE, nullable=False),
         sa.Column("is_found", sa.Boolean(), nullable=False),
-        sa.Column("last_seen_at", sa.Integer(), nullable=True),
-        sa.Column("missing_since", sa.Integer(), nullable=True),
-        sa.Column("checked_at", sa.Integer(), nullable=True),
-        sa.Column("content_missing_since", sa.Integer(), nullable=True),
-        sa.Column("needed_at", sa.Integer(), nullable=True),
-        sa.Column("departure", sa.Text(), nullable=True),
+        sa.Column("last_seen_at", _WHOLE, nullable=True),
+        sa.Column("missing_since", _WHOLE, nullable=True),
+        sa.Column("checked_at", _WHOLE, nullable=True),
+        sa.Column("content_missing_since", _WHOLE, nullable=True),
+        sa.Column("needed_at", _WHOLE, nullable=True),
+        sa.Column("departure", _TEXT, nullable=True),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_blob_target_id", ondelete="CASCADE"
         ),
@@ -214,12 +219,13 @@ def _make_roots() -> None:
         "blob",
         ["target_id"],
         sqlite_where=sa.text("departure IS NOT NULL"),
+        postgresql_where=sa.text("departure IS NOT NULL"),
     )
     op.create_table(
         "ref",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("target_id", sa.Integer(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("id", _WHOLE, nullable=False),
+        sa.Column("target_id", _WHOLE, nullable=False),
+        sa.Column("name", _TEXT, nullable=False),
         sa.Column("readable", sa.Boolean(), nullable=False),
         sa.Column("writable", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -230,12 +236,12 @@ def _make_roots() -> None:
     )
     op.create_table(
         "doubt",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("target_id", sa.Integer(), nullable=False),
-        sa.Column("ref", sa.Text(), nullable=False),
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("cause", sa.Text(), nullable=False),
-        sa.Column("since", sa.Integer(), nullable=False),
+        sa.Column("id", _WHOLE, nullable=False),
+        sa.Column("target_id", _WHOLE, nullable=False),
+        sa.Column("ref", _TEXT, nullable=False),
+        sa.Column("key", _TEXT, nullable=False),
+        sa.Column("cause", _TEXT, nullable=False),
+        sa.Column("since", _WHOLE, nullable=False),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_doubt_target_id", ondelete="CASCADE"
         ),
@@ -244,25 +250,25 @@ def _make_roots() -> None:
     )
     op.create_table(
         "run",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("target_id", sa.Integer(), nullable=False),
-        sa.Column("started_at", sa.Integer(), nullable=False),
-        sa.Column("finished_at", sa.Integer(), nullable=True),
-        sa.Column("version", sa.Text(), nullable=False),
-        sa.Column("process", sa.Text(), nullable=False),
+        sa.Column("id", _WHOLE, nullable=False),
+        sa.Column("target_id", _WHOLE, nullable=False),
+        sa.Column("started_at", _WHOLE, nullable=False),
+        sa.Column("finished_at", _WHOLE, nullable=True),
+        sa.Column("version", _TEXT, nullable=False),
+        sa.Column("process", _TEXT, nullable=False),
         sa.Column("dry_run", sa.Boolean(), nullable=False),
         sa.Column("has_plan", sa.Boolean(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("entries", sa.Integer(), nullable=False),
-        sa.Column("indexes_read", sa.Integer(), nullable=False),
-        sa.Column("indexes_written", sa.Integer(), nullable=False),
-        sa.Column("entries_deleted", sa.Integer(), nullable=False),
-        sa.Column("bytes_deleted", sa.Integer(), nullable=False),
-        sa.Column("blobs_missing", sa.Integer(), nullable=False),
-        sa.Column("requests", sa.Integer(), nullable=False),
-        sa.Column("results_usable", sa.Integer(), nullable=True),
+        sa.Column("status", _TEXT, nullable=False),
+        sa.Column("entries", _WHOLE, nullable=False),
+        sa.Column("indexes_read", _WHOLE, nullable=False),
+        sa.Column("indexes_written", _WHOLE, nullable=False),
+        sa.Column("entries_deleted", _WHOLE, nullable=False),
+        sa.Column("bytes_deleted", _WHOLE, nullable=False),
+        sa.Column("blobs_missing", _WHOLE, nullable=False),
+        sa.Column("requests", _WHOLE, nullable=False),
+        sa.Column("results_usable", _WHOLE, nullable=True),
         sa.Column("report", sa.LargeBinary(), nullable=True),
-        sa.Column("same_as", sa.Integer(), nullable=True),
+        sa.Column("same_as", _WHOLE, nullable=True),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_run_target_id", ondelete="CASCADE"
         ),
@@ -271,16 +277,16 @@ def _make_roots() -> None:
     op.create_index("ix_run_target_id", "run", ["target_id"])
     op.create_table(
         "keep",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("target_id", sa.Integer(), nullable=False),
-        sa.Column("first_run", sa.Integer(), nullable=False),
-        sa.Column("last_run", sa.Integer(), nullable=True),
-        sa.Column("subject", sa.Text(), nullable=False),
-        sa.Column("ref", sa.Text(), nullable=False),
-        sa.Column("store_id", sa.Integer(), nullable=True),
-        sa.Column("size", sa.Integer(), nullable=True),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("facts", sa.Text(), nullable=False),
+        sa.Column("id", _WHOLE, nullable=False),
+        sa.Column("target_id", _WHOLE, nullable=False),
+        sa.Column("first_run", _WHOLE, nullable=False),
+        sa.Column("last_run", _WHOLE, nullable=True),
+        sa.Column("subject", _TEXT, nullable=False),
+        sa.Column("ref", _TEXT, nullable=False),
+        sa.Column("store_id", _WHOLE, nullable=True),
+        sa.Column("size", _WHOLE, nullable=True),
+        sa.Column("reason", _TEXT, nullable=False),
+        sa.Column("facts", _TEXT, nullable=False),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_keep_target_id", ondelete="CASCADE"
         ),
@@ -289,10 +295,10 @@ def _make_roots() -> None:
     op.create_index("ix_keep_target_id_last_run", "keep", ["target_id", "last_run"])
     op.create_table(
         "run_state",
-        sa.Column("run_id", sa.Integer(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("entries", sa.Integer(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("run_id", _WHOLE, nullable=False),
+        sa.Column("state", _TEXT, nullable=False),
+        sa.Column("entries", _WHOLE, nullable=False),
+        sa.Column("size", _WHOLE, nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"], ["run.id"], name="fk_run_state_run_id", ondelete="CASCADE"
         ),
@@ -301,9 +307,9 @@ def _make_roots() -> None:
 
     op.create_table(
         "scope",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("target_id", sa.Integer(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("id", _WHOLE, nullable=False),
+        sa.Column("target_id", _WHOLE, nullable=False),
+        sa.Column("name", _TEXT, nullable=False),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_scope_target_id", ondelete="CASCADE"
         ),
@@ -312,21 +318,21 @@ def _make_roots() -> None:
     )
     op.create_table(
         "action",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("run_id", sa.Integer(), nullable=False),
-        sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("subject", sa.Text(), nullable=False),
-        sa.Column("ref", sa.Text(), nullable=False),
-        sa.Column("store_id", sa.Integer(), nullable=True),
-        sa.Column("size", sa.Integer(), nullable=True),
-        sa.Column("state", sa.Text(), nullable=True),
-        sa.Column("rank", sa.Integer(), nullable=True),
-        sa.Column("after", sa.Text(), nullable=True),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("facts", sa.Text(), nullable=False),
-        sa.Column("outcome", sa.Text(), nullable=False),
-        sa.Column("outcome_facts", sa.Text(), nullable=False),
+        sa.Column("id", _WHOLE, nullable=False),
+        sa.Column("run_id", _WHOLE, nullable=False),
+        sa.Column("position", _WHOLE, nullable=False),
+        sa.Column("kind", _TEXT, nullable=False),
+        sa.Column("subject", _TEXT, nullable=False),
+        sa.Column("ref", _TEXT, nullable=False),
+        sa.Column("store_id", _WHOLE, nullable=True),
+        sa.Column("size", _WHOLE, nullable=True),
+        sa.Column("state", _TEXT, nullable=True),
+        sa.Column("rank", _WHOLE, nullable=True),
+        sa.Column("after", _TEXT, nullable=True),
+        sa.Column("reason", _TEXT, nullable=False),
+        sa.Column("facts", _TEXT, nullable=False),
+        sa.Column("outcome", _TEXT, nullable=False),
+        sa.Column("outcome_facts", _TEXT, nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"], ["run.id"], name="fk_action_run_id", ondelete="CASCADE"
         ),
@@ -338,27 +344,27 @@ def _make_roots() -> None:
 def _make_entries() -> None:
     op.create_table(
         "entry",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("target_id", sa.Integer(), nullable=False),
-        sa.Column("ref_id", sa.Integer(), nullable=False),
-        sa.Column("store_id", sa.Integer(), nullable=False),
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False),
-        sa.Column("digest", sa.Text(), nullable=True),
-        sa.Column("size", sa.Integer(), nullable=False),
-        sa.Column("created_at", sa.Integer(), nullable=False),
-        sa.Column("last_accessed_at", sa.Integer(), nullable=False),
-        sa.Column("first_seen_at", sa.Integer(), nullable=False),
-        sa.Column("last_seen_at", sa.Integer(), nullable=True),
-        sa.Column("missing_since", sa.Integer(), nullable=True),
-        sa.Column("used_at", sa.Integer(), nullable=False),
-        sa.Column("looked_up_at", sa.Integer(), nullable=True),
-        sa.Column("checked_at", sa.Integer(), nullable=True),
-        sa.Column("content_missing_since", sa.Integer(), nullable=True),
-        sa.Column("unreferenced_since", sa.Integer(), nullable=True),
-        sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("facts", sa.Text(), nullable=False),
+        sa.Column("id", _WHOLE, nullable=False),
+        sa.Column("target_id", _WHOLE, nullable=False),
+        sa.Column("ref_id", _WHOLE, nullable=False),
+        sa.Column("store_id", _WHOLE, nullable=False),
+        sa.Column("key", _TEXT, nullable=False),
+        sa.Column("kind", _TEXT, nullable=False),
+        sa.Column("digest", _TEXT, nullable=True),
+        sa.Column("size", _WHOLE, nullable=False),
+        sa.Column("created_at", _WHOLE, nullable=False),
+        sa.Column("last_accessed_at", _WHOLE, nullable=False),
+        sa.Column("first_seen_at", _WHOLE, nullable=False),
+        sa.Column("last_seen_at", _WHOLE, nullable=True),
+        sa.Column("missing_since", _WHOLE, nullable=True),
+        sa.Column("used_at", _WHOLE, nullable=False),
+        sa.Column("looked_up_at", _WHOLE, nullable=True),
+        sa.Column("checked_at", _WHOLE, nullable=True),
+        sa.Column("content_missing_since", _WHOLE, nullable=True),
+        sa.Column("unreferenced_since", _WHOLE, nullable=True),
+        sa.Column("state", _TEXT, nullable=False),
+        sa.Column("reason", _TEXT, nullable=False),
+        sa.Column("facts", _TEXT, nullable=False),
         sa.ForeignKeyConstraint(["ref_id"], ["ref.id"], name="fk_entry_ref_id", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
             ["target_id"], ["target.id"], name="fk_entry_target_id", ondelete="CASCADE"
@@ -373,12 +379,14 @@ def _make_entries() -> None:
         "entry",
         ["target_id", "missing_since"],
         sqlite_where=sa.text("missing_since IS NOT NULL"),
+        postgresql_where=sa.text("missing_since IS NOT NULL"),
     )
     op.create_index(
         "ix_entry_content_missing_since",
         "entry",
         ["target_id", "content_missing_since"],
         sqlite_where=sa.text("content_missing_since IS NOT NULL"),
+        postgresql_where=sa.text("content_missing_since IS NOT NULL"),
     )
     op.create_index("ix_entry_ref_id", "entry", ["ref_id"])
 
@@ -386,25 +394,25 @@ def _make_entries() -> None:
 def _make_generations() -> None:
     op.create_table(
         "generation",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("target_id", sa.Integer(), nullable=False),
-        sa.Column("scope_id", sa.Integer(), nullable=False),
-        sa.Column("ref_id", sa.Integer(), nullable=False),
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("store_id", sa.Integer(), nullable=True),
-        sa.Column("location", sa.Text(), nullable=True),
-        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("id", _WHOLE, nullable=False),
+        sa.Column("target_id", _WHOLE, nullable=False),
+        sa.Column("scope_id", _WHOLE, nullable=False),
+        sa.Column("ref_id", _WHOLE, nullable=False),
+        sa.Column("key", _TEXT, nullable=False),
+        sa.Column("store_id", _WHOLE, nullable=True),
+        sa.Column("location", _TEXT, nullable=True),
+        sa.Column("number", _WHOLE, nullable=False),
         sa.Column("signed", sa.Boolean(), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=True),
-        sa.Column("content_digest", sa.Text(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=True),
-        sa.Column("records", sa.Integer(), nullable=False),
-        sa.Column("results", sa.Integer(), nullable=False),
-        sa.Column("violation", sa.Text(), nullable=True),
-        sa.Column("first_seen_at", sa.Integer(), nullable=False),
-        sa.Column("last_seen_at", sa.Integer(), nullable=True),
-        sa.Column("missing_since", sa.Integer(), nullable=True),
-        sa.Column("sink", sa.Text(), nullable=True),
+        sa.Column("content_digest", _TEXT, nullable=False),
+        sa.Column("size", _WHOLE, nullable=True),
+        sa.Column("records", _WHOLE, nullable=False),
+        sa.Column("results", _WHOLE, nullable=False),
+        sa.Column("violation", _TEXT, nullable=True),
+        sa.Column("first_seen_at", _WHOLE, nullable=False),
+        sa.Column("last_seen_at", _WHOLE, nullable=True),
+        sa.Column("missing_since", _WHOLE, nullable=True),
+        sa.Column("sink", _TEXT, nullable=True),
         sa.ForeignKeyConstraint(
             ["ref_id"], ["ref.id"], name="fk_generation_ref_id", ondelete="CASCADE"
         ),
@@ -423,17 +431,17 @@ def _make_generations() -> None:
 
     op.create_table(
         "cache_index",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("target_id", sa.Integer(), nullable=False),
-        sa.Column("ref_id", sa.Integer(), nullable=False),
-        sa.Column("scope_id", sa.Integer(), nullable=False),
+        sa.Column("id", _WHOLE, nullable=False),
+        sa.Column("target_id", _WHOLE, nullable=False),
+        sa.Column("ref_id", _WHOLE, nullable=False),
+        sa.Column("scope_id", _WHOLE, nullable=False),
         sa.Column("signed", sa.Boolean(), nullable=False),
-        sa.Column("highest", sa.Integer(), nullable=False),
-        sa.Column("up_to_date_id", sa.Integer(), nullable=False),
-        sa.Column("up_to_date_at", sa.Integer(), nullable=True),
-        sa.Column("marked_at", sa.Integer(), nullable=True),
-        sa.Column("forgotten_at", sa.Integer(), nullable=True),
-        sa.Column("recent", sa.Text(), nullable=True),
+        sa.Column("highest", _WHOLE, nullable=False),
+        sa.Column("up_to_date_id", _WHOLE, nullable=False),
+        sa.Column("up_to_date_at", _WHOLE, nullable=True),
+        sa.Column("marked_at", _WHOLE, nullable=True),
+        sa.Column("forgotten_at", _WHOLE, nullable=True),
+        sa.Column("recent", _TEXT, nullable=True),
         sa.ForeignKeyConstraint(
             ["ref_id"], ["ref.id"], name="fk_cache_index_ref_id", ondelete="CASCADE"
         ),
@@ -452,8 +460,8 @@ def _make_generations() -> None:
     op.create_index("ix_cache_index_scope_id", "cache_index", ["scope_id"])
     op.create_table(
         "memory",
-        sa.Column("index_id", sa.Integer(), nullable=False),
-        sa.Column("day", sa.Text(), nullable=False),
+        sa.Column("index_id", _WHOLE, nullable=False),
+        sa.Column("day", _TEXT, nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(
             ["index_id"], ["cache_index.id"], name="fk_memory_index_id", ondelete="CASCADE"
@@ -463,8 +471,8 @@ def _make_generations() -> None:
 
     op.create_table(
         "generation_blob",
-        sa.Column("generation_id", sa.Integer(), nullable=False),
-        sa.Column("blob_id", sa.Integer(), nullable=False),
+        sa.Column("generation_id", _WHOLE, nullable=False),
+        sa.Column("blob_id", _WHOLE, nullable=False),
         sa.ForeignKeyConstraint(
             ["blob_id"], ["blob.id"], name="fk_generation_blob_blob_id", ondelete="CASCADE"
         ),
@@ -483,21 +491,21 @@ def _make_generations() -> None:
 def _make_schedule() -> None:
     op.create_table(
         "scheduled",
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("cache", sa.Text(), nullable=False),
-        sa.Column("rule", sa.Text(), nullable=False),
-        sa.Column("misfire_grace_seconds", sa.Integer(), nullable=False),
-        sa.Column("next_run_at", sa.Integer(), nullable=False),
-        sa.Column("due_at", sa.Integer(), nullable=False),
-        sa.Column("target", sa.Text(), nullable=True),
-        sa.Column("running_since", sa.Integer(), nullable=True),
-        sa.Column("finished_at", sa.Integer(), nullable=True),
-        sa.Column("status", sa.Text(), nullable=True),
-        sa.Column("problem", sa.Text(), nullable=True),
-        sa.Column("run_id", sa.Integer(), nullable=True),
-        sa.Column("failures", sa.Integer(), nullable=False),
-        sa.Column("rate_limit_remaining", sa.Integer(), nullable=True),
+        sa.Column("name", _TEXT, nullable=False),
+        sa.Column("position", _WHOLE, nullable=False),
+        sa.Column("cache", _TEXT, nullable=False),
+        sa.Column("rule", _TEXT, nullable=False),
+        sa.Column("misfire_grace_seconds", _WHOLE, nullable=False),
+        sa.Column("next_run_at", _WHOLE, nullable=False),
+        sa.Column("due_at", _WHOLE, nullable=False),
+        sa.Column("target", _TEXT, nullable=True),
+        sa.Column("running_since", _WHOLE, nullable=True),
+        sa.Column("finished_at", _WHOLE, nullable=True),
+        sa.Column("status", _TEXT, nullable=True),
+        sa.Column("problem", _TEXT, nullable=True),
+        sa.Column("run_id", _WHOLE, nullable=True),
+        sa.Column("failures", _WHOLE, nullable=False),
+        sa.Column("rate_limit_remaining", _WHOLE, nullable=True),
         sa.ForeignKeyConstraint(
             ["run_id"], ["run.id"], name="fk_scheduled_run_id", ondelete="SET NULL"
         ),

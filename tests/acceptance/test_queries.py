@@ -2,12 +2,16 @@
 
 import json
 import re
-import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
 
-from tests.documents import QUERIES, queries
+from maintainer.graph.database import Database
+from maintainer.graph.tables import METADATA
+from tests.documents import QUERIES, read_queries
+from tests.empty_database import on_postgresql, url_of
 from tests.integration.world import MAIN, a_world, blob_of
 
 PULL = "refs/pull/7/merge"
@@ -15,9 +19,16 @@ PULL = "refs/pull/7/merge"
 Row = dict[str, object]
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """Let two scopes share a base, GitHub evict a step, and a layer dangle; then look."""
+    with on_postgresql() if request.param == "postgresql" else nullcontext():
+        yield _fill(tmp_path_factory)
+
+
+def _fill(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with a_world(tmp_path_factory.mktemp("queries")) as world:
         world.build("base", "api", "test", scope="api")
         world.build("base", "web", scope="web")
@@ -35,11 +46,14 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def answers(database: Path) -> dict[str, list[Row]]:
-    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-        connection.row_factory = sqlite3.Row
+    url = url_of(database)
+    file = QUERIES if url.startswith("sqlite") else QUERIES.with_stem("queries-postgresql")
+    with closing(Database(url)) as opened, opened.reading() as connection:
         return {
-            f"{question.partition('?')[0]}?": [dict(row) for row in connection.execute(query)]
-            for question, query in queries()
+            f"{question.partition('?')[0]}?": [
+                dict(row) for row in connection.exec_driver_sql(query).mappings()
+            ]
+            for question, query in read_queries(file)
         }
 
 
@@ -47,10 +61,8 @@ def test_there_are_six_queries_and_each_is_a_question(answers: dict[str, list[Ro
     assert len(answers) == 6
 
 
-def test_only_views_are_queried(database: Path) -> None:
-    with sqlite3.connect(database) as connection:
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        names = {name for (name,) in tables}
+def test_only_views_are_queried() -> None:
+    names = METADATA.tables.keys()
 
     used = set(re.findall(r"(?:FROM|JOIN) (\w+)", QUERIES.read_text()))
 

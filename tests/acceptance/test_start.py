@@ -12,13 +12,14 @@ from tests.empty_database import make_empty
 
 _DATABASE = {"sqlalchemy", "sqlalchemy.orm", "alembic"}
 _CACHE = {"httpx2", "stamina"}
+_POSTGRESQL = {"psycopg", "sqlalchemy.dialects.postgresql"}
 _SERVICE = {"apscheduler", "starlette", "uvicorn"}
 _PAGES = {"jinja2"}
 _TERMINAL = {"rich"}
 _SETTINGS = {"pydantic_settings", "cronsim"}
 _OPTIONS = {"pydantic"}
 """Typer checks the options of a command with it, if any is given."""
-_HEAVY = _DATABASE | _CACHE | _SERVICE | _PAGES | _TERMINAL | _SETTINGS | _OPTIONS
+_HEAVY = _DATABASE | _POSTGRESQL | _CACHE | _SERVICE | _PAGES | _TERMINAL | _SETTINGS | _OPTIONS
 
 _COUNTING = (
     "import atexit, json, sys\n"
@@ -96,5 +97,5 @@ def test_a_run_imports_neither_the_service_nor_pages_nor_another_store(tmp_path:
     imported = _imported(tmp_path, "gc", "--store", "local:nowhere", status=1)
 
     assert not imported & (
-        _SERVICE | _PAGES | _TERMINAL | {"alembic", "sqlalchemy.orm", "httpx2", "jwt"}
+        _POSTGRESQL | _SERVICE | _PAGES | _TERMINAL | {"alembic", "sqlalchemy.orm", "httpx2", "jwt"}
     )

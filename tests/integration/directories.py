@@ -28,7 +28,7 @@ from maintainer.report import Report
 from maintainer.settings import Settings
 from maintainer.stages.run import Collector
 from maintainer.stores.local.directory import open_directory
-from tests.empty_database import make_empty
+from tests.empty_database import make_empty, url_of
 from tests.integration.invariants import ReadIndex, RefusedIndexError, import_index
 from tests.integration.world import START, blob_of, built
 
@@ -196,7 +196,7 @@ class World:
         """Do a run."""
 
         async def run() -> Report:
-            opened = Database(f"sqlite:///{database or self.database}")
+            opened = Database(url_of(database or self.database))
             size = settings.get("max_index_size", 2**20)
             opening = open_directory(self.path, max_index_size=int(str(size)), verify=verify)
             try:

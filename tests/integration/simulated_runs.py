@@ -22,7 +22,7 @@ from maintainer.stores.github.cache import GitHubCache
 from maintainer.stores.github.keyed import CacheHit, ClosedRefs, KeyedService
 from maintainer.stores.github.store import open_store
 from maintainer.stores.requests import RequestLog
-from tests.empty_database import make_empty
+from tests.empty_database import make_empty, need_sqlite, url_of
 from tests.integration.world import AT_ONCE, MAIN
 
 MERGED = "maintained"
@@ -79,7 +79,7 @@ class Memory:
         self.path = path
         self.lose()
         # Kept open for all sequences: so statements are compiled once.
-        self.database = Database(f"sqlite:///{path}")
+        self.database = Database(url_of(path))
 
     @classmethod
     def make(cls, folder: Path, count: int) -> list["Memory"]:
@@ -93,6 +93,7 @@ class Memory:
 
     def copy(self, to: Path) -> None:
         """Keep what is there now, as a process leaves it that is killed now."""
+        need_sqlite()
         shutil.copy(self.path, to)
         log, copied_log = self._log(self.path), self._log(to)
         copied_log.unlink(missing_ok=True)

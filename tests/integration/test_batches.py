@@ -1,8 +1,6 @@
 """A cache may hold more entries than a run can hold at once: they are taken in batches."""
 
 import os
-import sqlite3
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 
 from maintainer.stores.local.files import Files
 from maintainer.stores.local.recent import read_recent_roots
+from tests.empty_database import query
 from tests.integration.directories import World, a_directory, layer_of
 
 _ORPHANS = 23
@@ -33,11 +32,11 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def _outcomes(world: World) -> list[tuple[str, int]]:
-    with closing(sqlite3.connect(world.database)) as connection:
-        return connection.execute(
-            "SELECT substr(outcome, 1, 4), count(*) FROM action WHERE kind = 'delete' "
-            "AND run_id = (SELECT max(id) FROM run) GROUP BY 1 ORDER BY 1"
-        ).fetchall()
+    return query(
+        world.database,
+        "SELECT substr(outcome, 1, 4), count(*) FROM action WHERE kind = 'delete' "
+        "AND run_id = (SELECT max(id) FROM run) GROUP BY 1 ORDER BY 1",
+    )
 
 
 def test_a_run_can_be_ended_while_it_looks_for_former_exports(world: World) -> None:
@@ -50,6 +49,7 @@ def test_a_run_can_be_ended_while_it_looks_for_former_exports(world: World) -> N
     assert found == [frozenset()] * ((_ORPHANS + 4) // 3)
 
 
+@pytest.mark.each_database
 def test_some_deletions_are_told_one_by_one_and_all_are_counted(world: World) -> None:
     world.passes(days=2)
 
@@ -77,16 +77,16 @@ def test_a_dry_run_counts_all_that_would_go(world: World) -> None:
     assert _outcomes(world) == [("plan", _ORPHANS)]
 
 
+@pytest.mark.each_database
 def test_what_is_left_alone_is_counted_but_does_not_fill_the_database(world: World) -> None:
     report = world.gc()
 
     kept = [total for total in report.more_actions if total.kind == "keep"]
     assert [total.actions for total in kept] == [_ORPHANS - 5]
-    with closing(sqlite3.connect(world.database)) as connection:
-        rows = connection.execute("SELECT count(*) FROM actions WHERE kind = 'keep'").fetchone()
-        reasons = connection.execute("SELECT count(*) FROM entry WHERE reason = 'grace'").fetchone()
-    assert rows == (6,)
-    assert reasons == (_ORPHANS,)
+    rows = query(world.database, "SELECT count(*) FROM actions WHERE kind = 'keep'")
+    reasons = query(world.database, "SELECT count(*) FROM entry WHERE reason = 'grace'")
+    assert rows == [(6,)]
+    assert reasons == [(_ORPHANS,)]
 
 
 def test_a_deadline_ends_between_two_files_and_the_next_run_does_the_rest(

@@ -59,6 +59,7 @@ def key(step: str) -> str:
     return str(BlobKey(blob_of(step)))
 
 
+@pytest.mark.each_database
 def test_what_cannot_be_downloaded_is_dropped_and_its_entry_deleted(world: World) -> None:
     world.build("base", "api")
     world.build("base", "web")

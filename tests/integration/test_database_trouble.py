@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from maintainer.errors import DatabaseError
-from maintainer.graph import database as database_module
+from maintainer.graph import sqlite as sqlite_module
 from tests.integration.small import Arrival, Stage, a_small_world, a_stage
 from tests.integration.world import MAIN, World, blob_of, leads_to
 from tests.privileges import bound_by_modes
@@ -214,7 +214,7 @@ def test_a_file_that_somebody_else_has_locked_stops_the_run(
 ) -> None:
     path = _used(stage)
     stage.world.passes(minutes=1)
-    monkeypatch.setattr(database_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(sqlite_module, "_PATIENCE", 0.2)
     monkeypatch.setattr(stage.world, "databases", {})  # Those that are open wait longer.
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -19,6 +19,7 @@ from maintainer.graph.forest import ScopeTree, TreeLayer, load_forest
 from maintainer.report.diff import render_diff
 from maintainer.report.tree import render_forest
 from maintainer.report.why import render_why
+from tests.empty_database import url_of
 from tests.integration.world import MAIN, World, a_world, blob_of
 from tests.nasty import NASTY
 
@@ -51,7 +52,7 @@ def _storable(name: str) -> str:
 
 def _read(world: World, question: Callable[[Connection], T]) -> T:
     """Ask what the runs so far have left in the database."""
-    database = Database(f"sqlite:///{world.database}")
+    database = Database(url_of(world.database))
     try:
         with database.begin() as connection:
             return question(connection)
@@ -84,6 +85,7 @@ def _shown(renderable: RenderableType) -> str:
 
 
 class TestWhy:
+    @pytest.mark.each_database
     def test_a_layer_is_kept_by_the_results_that_stand_on_it(self, world: World) -> None:
         world.build("base", "api", "test")
         world.gc()
@@ -119,6 +121,7 @@ class TestWhy:
         assert told.last_referenced.key == "index-buildkit-1-f921bd05#1"
         assert "the first run after 2026-01-02 00:00 UTC" in _shown(_why(told))
 
+    @pytest.mark.each_database
     def test_it_tells_what_the_next_run_then_does(self, world: World) -> None:
         world.put(f"buildkit-blob-1-{blob_of('orphan')}", size=10)
         world.gc(grace=timedelta(hours=5))
@@ -203,6 +206,7 @@ class TestWhy:
 
         assert f"it signs {signed.key}" in _shown(_why(_ask(world, bundle)))
 
+    @pytest.mark.each_database
     def test_the_beginning_of_a_digest_is_enough_if_it_begins_only_one(self, world: World) -> None:
         world.build("base", "api")
         world.gc()
@@ -235,6 +239,7 @@ class TestWhy:
             with pytest.raises(MaintainerError, match="too short to tell digests apart"):
                 _ask(world, asked)
 
+    @pytest.mark.each_database
     def test_a_key_without_its_number_is_the_newest_generation(self, world: World) -> None:
         keys = [str(world.build("base", "api").key) for _ in range(11)]
         world.gc()
@@ -275,6 +280,7 @@ class TestTree:
         assert {line.strip(" ├└─").split()[0] for line in lines[2:]} == {api, web}
         assert lines[0].startswith("buildkit in refs/heads/main: 3.0 kB in 3 layers, 3 results")
 
+    @pytest.mark.each_database
     def test_what_another_scope_has_shown_is_not_shown_again(self, world: World) -> None:
         world.build("base", "api", scope="api")
         world.build("base", "web", scope="web")
@@ -324,6 +330,7 @@ class TestTree:
 
 
 class TestDiff:
+    @pytest.mark.each_database
     def test_what_runs_did_in_between_is_counted(self, world: World) -> None:
         world.build("base", "api")
         world.build("base", "web")

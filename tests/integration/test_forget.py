@@ -13,6 +13,7 @@ from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
 from maintainer.graph.scopes import ForgottenIndex, forget
 from maintainer.model.reason import Forgotten
+from tests.empty_database import url_of
 from tests.integration.simulated_runs import Memory
 from tests.integration.test_room import Cache
 from tests.integration.world import MAIN, World, a_world, blob_of
@@ -26,7 +27,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def _forget(world: World, scope: str, *, dry_run: bool = False) -> tuple[ForgottenIndex, ...]:
-    database = Database(f"sqlite:///{world.database}")
+    database = Database(url_of(world.database))
     try:
         with database.lock(), database.begin() as connection:
             return forget(connection, scope, world.now, dry_run=dry_run)
@@ -80,6 +81,7 @@ def test_a_dry_run_changes_nothing(world: World) -> None:
     assert blob_of("old") in decode(_newest(world, "old")).blobs
 
 
+@pytest.mark.each_database
 def test_what_a_build_exports_after_that_is_remembered_again(world: World) -> None:
     _two_scopes(world)
     _forget(world, "old")
@@ -185,9 +187,10 @@ def test_a_tag_of_a_store_with_names_is_written_empty(tmp_path: Path) -> None:
     memory.database.close()
 
 
+@pytest.mark.each_database
 def test_the_command_says_what_is_dropped(world: World) -> None:
     _two_scopes(world)
-    call = ["forget", "old", "--database", str(world.database)]
+    call = ["forget", "old", "--database", url_of(world.database)]
 
     dry = CliRunner().invoke(app, [*call, "--dry-run"])
     done = CliRunner().invoke(app, call)
@@ -202,12 +205,13 @@ def test_the_command_says_what_is_dropped(world: World) -> None:
     ]
 
 
+@pytest.mark.each_database
 def test_the_command_waits_for_no_run(world: World) -> None:
     _two_scopes(world)
-    database = Database(f"sqlite:///{world.database}")
+    database = Database(url_of(world.database))
 
     with database.lock():
-        result = CliRunner().invoke(app, ["forget", "old", "--database", str(world.database)])
+        result = CliRunner().invoke(app, ["forget", "old", "--database", url_of(world.database)])
 
     database.close()
     assert isinstance(result.exception, DatabaseError)

@@ -53,6 +53,7 @@ def test_every_image_finds_its_cache_again_whoever_exported_last(world: World) -
     assert world.generations() == [1, 2, 3]
 
 
+@pytest.mark.each_database
 def test_what_an_evicted_index_knew_is_remembered_while_its_blobs_survive(world: World) -> None:
     lost = world.build("base", "api")
     world.build("base", "web")
@@ -130,6 +131,7 @@ def test_no_index_points_at_an_evicted_blob_any_more(world: World) -> None:
     assert report.blobs_missing == 1
 
 
+@pytest.mark.each_database
 def test_when_nothing_is_left_the_index_is_written_empty(world: World) -> None:
     world.build("base", "api")
     world.evict("base")
@@ -258,6 +260,7 @@ def test_nothing_in_an_unreadable_ref_and_nothing_of_others_is_ever_deleted(worl
     assert [entry for entry in world.entries() if entry in others] == others
 
 
+@pytest.mark.each_database
 def test_signed_indexes_protect_their_blobs_and_signatures_and_are_never_rewritten(
     world: World,
 ) -> None:
@@ -380,6 +383,7 @@ def test_a_build_that_writes_its_reserved_key_after_it_was_passed_over_is_merged
     assert leads_to(world.newest()) == _blobs("base", "api", "web", "docs")
 
 
+@pytest.mark.each_database
 def test_an_index_that_cannot_be_read_this_time_stops_the_sweep_of_blobs(world: World) -> None:
     unread = world.build("base", "api")
     world.build("base", "web")

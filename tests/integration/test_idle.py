@@ -16,9 +16,11 @@ from sqlalchemy import Engine, event
 
 from maintainer.cacheconfig import ENTRY_VERSION, BlobKey
 from maintainer.emulator import ActionsCache
+from maintainer.graph.tables import METADATA
 from maintainer.model import fingerprint as fingerprint_module
 from maintainer.model.reason import NothingChanged
 from maintainer.report import Report
+from tests.empty_database import need_sqlite, query
 from tests.integration import directories
 from tests.integration.world import MAIN, World, a_world, blob_of
 
@@ -67,6 +69,7 @@ def test_a_run_after_one_that_had_nothing_to_do_lists_and_stops(world: World) ->
     )
 
 
+@pytest.mark.each_database
 def test_its_report_is_that_of_the_run_before(world: World) -> None:
     world.build("base", "api")
     world.put(f"buildkit-blob-1-{blob_of('orphan')}", size=10)
@@ -82,10 +85,9 @@ def test_its_report_is_that_of_the_run_before(world: World) -> None:
     assert report.actions
     assert report.changes.previous_run == 1
     assert [point.run for point in report.trend.points] == [1, 2]
-    with closing(sqlite3.connect(world.database)) as connection:
-        actions = "SELECT position, subject, facts FROM actions WHERE run = ? ORDER BY position"
-        kept = [connection.execute(actions, (run,)).fetchall() for run in (1, 2)]
-        seen = connection.execute("SELECT DISTINCT last_seen_at FROM entries").fetchall()
+    actions = "SELECT position, subject, facts FROM actions WHERE run = {} ORDER BY position"
+    kept = [query(world.database, actions.format(run)) for run in (1, 2)]
+    seen = query(world.database, "SELECT DISTINCT last_seen_at FROM entries")
     assert kept[0] == kept[1]
     assert seen == [("2026-01-01 01:00:00.000000",)]
 
@@ -103,6 +105,7 @@ def test_it_goes_on_where_it_was_after_many_idle_runs(world: World, many: int) -
     assert [point.run for point in last.trend.points] == list(range(1, many + 2))
 
 
+@pytest.mark.each_database
 def test_it_writes_as_few_rows_and_statements_whatever_the_cache(tmp_path: Path) -> None:
     def count(steps: int, name: str) -> tuple[int, int]:
         statements: list[str] = []
@@ -132,15 +135,9 @@ def test_it_writes_as_few_rows_and_statements_whatever_the_cache(tmp_path: Path)
 
 
 def _rows(database: Path) -> set[tuple[object, ...]]:
-    with closing(sqlite3.connect(database)) as connection:
-        tables = connection.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table'"
-        ).fetchall()
-        return {
-            (name, *row)
-            for (name,) in tables
-            for row in connection.execute(f"SELECT * FROM {name}").fetchall()
-        }
+    return {
+        (name, *row) for name in METADATA.tables for row in query(database, f"SELECT * FROM {name}")
+    }
 
 
 # What it does not skip.
@@ -374,6 +371,7 @@ def _run_and_compare(world: World, grace: timedelta) -> None:
     """Do a run; if it is idle, do everything on a copy of its database, and compare."""
     how = {"grace": grace, "merged_scope": "maintained", "verify_after": timedelta(hours=6)}
     copy = world.database.with_name("copy.db")
+    need_sqlite()
     shutil.copy(world.database, copy)
     with closing(sqlite3.connect(copy)) as connection, connection:
         connection.execute("UPDATE target SET idle_run = NULL")

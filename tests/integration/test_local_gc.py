@@ -49,6 +49,7 @@ def _written(report: Report) -> list[str]:
     return [a.subject for a in report.actions if a.kind == "write" and a.outcome_sentence == "done"]
 
 
+@pytest.mark.each_database
 def test_every_tag_keeps_its_own_index_and_orphans_go_after_the_grace_period(world: World) -> None:
     world.build("base", "api")
     world.build("base", "web", tag="web")
@@ -92,6 +93,7 @@ def test_what_an_export_has_replaced_goes_once_the_graph_has_seen_it_unneeded_fo
 
 
 @pytest.mark.parametrize("days", [0, 8])
+@pytest.mark.each_database
 def test_what_tags_have_needed_between_two_runs_only_has_a_grace_period(
     world: World, days: int
 ) -> None:

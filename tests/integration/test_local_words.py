@@ -18,6 +18,7 @@ from maintainer.report.json import to_json
 from maintainer.report.markdown import render_markdown
 from maintainer.report.terminal import render_report
 from maintainer.report.why import render_why
+from tests.empty_database import url_of
 from tests.integration.directories import World, a_directory, layer_of
 
 _FORBIDDEN = re.compile(r"evict|the host", re.IGNORECASE)
@@ -47,7 +48,7 @@ def _printed(what: RenderableType) -> str:
 
 
 def test_no_form_of_a_report_on_a_directory_says_that_anything_was_evicted(world: World) -> None:
-    database = Database(f"sqlite:///{world.database}")
+    database = Database(url_of(world.database))
     try:
         with database.reading() as connection:
             for run in (1, 2, 3):
@@ -84,7 +85,7 @@ def _values(value: object) -> str:
 def test_the_database_says_that_what_others_have_deleted_was_removed(
     world: World,
 ) -> None:
-    database = Database(f"sqlite:///{world.database}")
+    database = Database(url_of(world.database))
     try:
         with database.reading() as connection:
             rows = connection.execute(text("SELECT key, state, reason FROM entry")).all()

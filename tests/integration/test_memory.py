@@ -1,13 +1,12 @@
 """What the graph forgets of runs, so that a service can run for years on one file."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.empty_database import change, query
 from tests.integration.world import MAIN, World, a_world, blob_of
 
 
@@ -18,20 +17,20 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-def _ask(world: World, query: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(world.database)) as connection:
-        return connection.execute(query).fetchall()
+def _ask(world: World, sql: str) -> list[tuple[object, ...]]:
+    return query(world.database, sql)
 
 
 def _leave_as_killed(world: World, *, dry_run: bool) -> None:
     """Leave the only run so far as one that was killed behind its plan."""
-    with closing(sqlite3.connect(world.database)) as connection:
-        connection.execute(
-            "UPDATE run SET status = 'running', finished_at = NULL, dry_run = ?", (dry_run,)
-        )
-        connection.commit()
+    is_dry = "true" if dry_run else "false"
+    change(
+        world.database,
+        f"UPDATE run SET status = 'running', finished_at = NULL, dry_run = {is_dry}",
+    )
 
 
+@pytest.mark.each_database
 def test_of_runs_that_changed_nothing_only_the_newest_keep_their_report(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -41,16 +40,17 @@ def test_of_runs_that_changed_nothing_only_the_newest_keep_their_report(
         world.gc()
         world.passes(minutes=1)
 
-    assert _ask(world, "SELECT id, report IS NOT NULL FROM run") == [
+    assert _ask(world, "SELECT id, report IS NOT NULL FROM run ORDER BY id") == [
         (1, 1),
         (2, 1),  # Those after it were idle: their reports are what differs from this one.
         (3, 0),
         (4, 1),
         (5, 1),
     ]
-    assert _ask(world, "SELECT DISTINCT run FROM actions") == [(1,), (2,), (4,), (5,)]
+    assert _ask(world, "SELECT DISTINCT run FROM actions ORDER BY run") == [(1,), (2,), (4,), (5,)]
 
 
+@pytest.mark.each_database
 def test_runs_of_long_ago_and_beyond_a_number_are_forgotten(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +77,7 @@ def test_a_generation_is_forgotten_a_month_after_it_was_replaced_and_deleted(wor
         assert numbers == [(number,) for number in expected]
 
 
+@pytest.mark.each_database
 def test_of_each_index_only_the_last_generations_are_remembered_that_were_replaced_and_deleted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_generation_that_is_gone_and_that_nothing_has_replaced_is_not_forgotte
 
 
 @pytest.mark.parametrize(("dry_run", "state"), [(True, "evicted"), (False, "deleted")])
+@pytest.mark.each_database
 def test_only_a_killed_run_that_deletes_explains_what_is_gone(
     world: World, dry_run: bool, state: str
 ) -> None:

@@ -15,6 +15,7 @@ from maintainer.graph.trends import compare_with_previous
 from maintainer.report import IndexReport, Report
 from maintainer.report.model import Space
 from maintainer.report.page import format_changes, format_scopes, format_trend
+from tests.empty_database import need_sqlite, url_of
 from tests.integration.world import MAIN, World, a_world, blob_of
 
 PULL = "refs/pull/7/merge"
@@ -29,7 +30,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def _stored(world: World, run: int | None = None) -> Report:
-    database = Database(f"sqlite:///{world.database}")
+    database = Database(url_of(world.database))
     try:
         with database.begin() as connection:
             return load_report(connection, run)
@@ -47,6 +48,7 @@ def _only_index(report: Report) -> IndexReport:
     return index
 
 
+@pytest.mark.each_database
 def test_what_a_run_reports_is_what_is_read_again(world: World) -> None:
     world.build("base", "api")
     world.build("base", "web")
@@ -166,6 +168,7 @@ def test_layers_that_several_images_need_are_told_apart_from_those_of_one(world:
     assert format_scopes(report).startswith("Together they have 3 results that builds can use, in")
 
 
+@pytest.mark.each_database
 def test_what_others_did_since_the_run_before_is_told(world: World) -> None:
     world.build("base", "api")
     assert world.gc().changes.previous_run is None
@@ -182,10 +185,11 @@ def test_what_others_did_since_the_run_before_is_told(world: World) -> None:
 
 
 def test_to_look_back_no_query_goes_through_all_entries(world: World) -> None:
+    need_sqlite()
     world.build("base", "api")
     world.gc()
     report = world.gc()
-    database = Database(f"sqlite:///{world.database}")
+    database = Database(url_of(world.database))
     asked: list[tuple[str, Any]] = []
 
     with database.reading() as connection:
@@ -233,6 +237,7 @@ def test_what_a_run_deleted_is_not_taken_for_evicted(world: World) -> None:
     assert report.trend.evictions == ()
 
 
+@pytest.mark.each_database
 def test_evictions_are_counted_by_the_day_on_which_they_were_noticed(world: World) -> None:
     world.build("base", "api", "test", "docs")
     world.gc()
@@ -249,6 +254,7 @@ def test_evictions_are_counted_by_the_day_on_which_they_were_noticed(world: Worl
     ]
 
 
+@pytest.mark.each_database
 def test_a_trend_of_many_runs_is_thinned_and_keeps_the_newest(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def _left(report: Report) -> dict[str, int]:
     return left
 
 
+@pytest.mark.each_database
 def test_what_leaves_is_dropped_from_the_index_first_and_deleted_a_grace_period_later(
     cache: Cache,
 ) -> None:
@@ -282,6 +283,7 @@ def test_a_run_that_deletes_nothing_lets_nothing_leave_but_does_not_bring_back_w
     assert cache.usable("old") == {blob_of(step) for step in OLD[:2]}
 
 
+@pytest.mark.each_database
 def test_without_the_setting_what_has_left_and_still_exists_is_there_again(cache: Cache) -> None:
     _fill(cache)
     cache.run(**FREE)

@@ -55,6 +55,7 @@ def used_by(report: Report) -> dict[str, int]:
     return {name: round(size / MB) for name, size in parts}
 
 
+@pytest.mark.each_database
 def test_a_full_cache_gets_room(world: World) -> None:
     # Before: nothing is turned on.
     before = world.gc()

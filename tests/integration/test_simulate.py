@@ -16,6 +16,7 @@ from maintainer.graph.history import load_history
 from maintainer.graph.reports import find_neighbours, load_report
 from maintainer.model.history import History
 from maintainer.serve.web.simulations import Simulations
+from tests.empty_database import url_of
 from tests.integration.directories import a_directory
 from tests.integration.world import MAIN, World, a_world, blob_of, built
 
@@ -45,7 +46,7 @@ def _history(world: World) -> History:
 
 
 def _simulate(world: World, *options: str) -> Result:
-    return CliRunner().invoke(app, ["simulate", "--database", str(world.database), *options])
+    return CliRunner().invoke(app, ["simulate", "--database", url_of(world.database), *options])
 
 
 def test_the_history_consists_of_the_exports_of_builds_whose_content_is_forgotten(
@@ -62,6 +63,7 @@ def test_the_history_consists_of_the_exports_of_builds_whose_content_is_forgotte
     assert history.sizes[blob_of("code 2")] == 1_006
 
 
+@pytest.mark.each_database
 def test_a_layer_that_was_made_again_counts_once(world: World) -> None:
     world.build("base", "api")
     world.gc()
@@ -143,7 +145,7 @@ def test_the_page_of_a_workflow_shows_it(world: World, tmp_path: Path) -> None:
     world.build("base", "api")
     environment = world.running.environment(MAIN) | {"RUNNER_TEMP": str(tmp_path)}
 
-    call = ["gc", "--github", "--database", str(world.database)]
+    call = ["gc", "--github", "--database", url_of(world.database)]
     result = CliRunner().invoke(app, call, env=environment)
 
     assert result.exit_code == 0, result.output
@@ -154,7 +156,7 @@ def test_a_report_without_builds_has_nothing_to_simulate(world: World) -> None:
     world.gc()
     page = world.database.with_suffix(".html")
 
-    report = ["report", "--database", str(world.database), "--html", str(page)]
+    report = ["report", "--database", url_of(world.database), "--html", str(page)]
     assert CliRunner().invoke(app, report).exit_code == 0
 
     assert "of another size" not in page.read_text()

@@ -26,7 +26,7 @@ from maintainer.serve.timetable import reload, start
 from maintainer.serve.worker import Worker
 from maintainer.settings import load_settings
 from maintainer.stages.run import now_utc
-from tests.empty_database import make_empty
+from tests.empty_database import make_empty, url_of
 from tests.integration.service import PATIENCE, wait_until
 from tests.integration.world import MAIN, World, a_world
 
@@ -155,7 +155,7 @@ class Timetables:
         path = self.folder / "served.db"
         if not path.exists():
             make_empty(path)
-        database = Database(f"sqlite:///{path}")
+        database = Database(url_of(path))
         worker = Worker(database, {}, self.clock)
         self.made.append(Timetable(self.folder, database, worker, self.clock))
         return self.made[-1]
@@ -306,6 +306,7 @@ def test_a_retry_may_be_late_and_the_run_after_it_may_not(
     assert timetable.runs == ["failed", "done"]
 
 
+@pytest.mark.each_database
 def test_a_failing_target_is_retried_later_and_later(timetable: Timetable, world: World) -> None:
     world.running.inject(FORBIDDEN)
     timetable.start(APP)
@@ -320,6 +321,7 @@ def test_a_failing_target_is_retried_later_and_later(timetable: Timetable, world
 # Another cache.
 
 
+@pytest.mark.each_database
 def test_a_target_with_another_cache_forgets_the_old_one_and_runs_at_once(
     timetable: Timetable,
 ) -> None:
@@ -420,6 +422,7 @@ def _leave_as_killed(timetable: Timetable, *, run: bool = True) -> None:
             begin_run(connection, target, now, dry_run=False)
 
 
+@pytest.mark.each_database
 def test_a_killed_run_is_a_failure_with_its_own_number_and_tried_again_later(
     timetables: Timetables, timetable: Timetable
 ) -> None:
@@ -452,6 +455,7 @@ def test_an_attempt_that_was_killed_before_its_run_is_a_failure_without_a_number
     assert (again.status.last_status, again.status.last_run) == ("failed", None)
 
 
+@pytest.mark.each_database
 def test_a_run_that_somebody_else_does_meanwhile_is_not_held_for_killed(
     timetables: Timetables, timetable: Timetable
 ) -> None:
@@ -501,12 +505,12 @@ def test_a_time_that_a_wrong_clock_has_set_is_not_waited_for(
 def test_an_attempt_that_cannot_be_written_down_is_told_and_written_as_soon_as_it_can(
     timetables: Timetables, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maintainer.graph.database._PATIENCE", 0.1)
+    monkeypatch.setattr("maintainer.graph.sqlite._PATIENCE", 0.1)
     monkeypatch.setattr("maintainer.serve.worker._RETRY_AFTER", 0.1)
     timetable = timetables.make()
     timetable.start(APP)
     timetable.clock.ahead += 6 * HOUR
-    path = timetable.database.path
+    path = timetable.database.name
     with closing(sqlite3.connect(path)) as other, a_run_held_up(world, timetable) as gate:
         other.execute("BEGIN IMMEDIATE")
         gate.open()
@@ -522,7 +526,7 @@ def test_a_schedule_that_cannot_be_read_is_trouble_until_it_can_be(
     timetable: Timetable, caplog: pytest.LogCaptureFixture
 ) -> None:
     timetable.start(f"{APP}interval = '1h'")
-    with closing(sqlite3.connect(timetable.database.path)) as other:
+    with closing(sqlite3.connect(timetable.database.name)) as other:
         other.execute("ALTER TABLE scheduled RENAME TO elsewhere")
         timetable.run_due(later=HOUR)
         timetable.run_due()

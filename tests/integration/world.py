@@ -41,7 +41,7 @@ from maintainer.stages.run import Collector
 from maintainer.stores.github.cache import GitHubCache
 from maintainer.stores.github.store import open_store
 from maintainer.stores.retry import RetryPolicy
-from tests.empty_database import make_empty
+from tests.empty_database import make_empty, url_of
 
 MAIN = "refs/heads/main"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -126,7 +126,7 @@ class World:
         settings: dict[str, object],
     ) -> Report:
         if path not in self.databases:
-            self.databases[path] = Database(f"sqlite:///{path}")
+            self.databases[path] = Database(url_of(path))
         database = self.databases[path]
         try:
             database.upgrade()

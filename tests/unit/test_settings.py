@@ -358,8 +358,8 @@ def test_an_unknown_key_of_a_table_is_named(file: Write) -> None:
         ("grace", '"999999d"', "must be at most 3650 days"),
         (
             "database",
-            '"postgresql://user:SECRET@host/db"',
-            "is not a valid SQLite file; use",
+            '"mysql://user:SECRET@host/db"',
+            "is not a valid SQLite file or PostgreSQL database; use",
         ),
         ("database", '"sqlite:///"', "is not a valid SQLite file"),
         ("database", '"sqlite:///:memory:"', "is not a valid SQLite file"),
@@ -391,7 +391,7 @@ def test_a_bad_value_in_the_file_is_named_and_not_shown(
 def test_a_bad_value_of_the_environment_is_named_and_not_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("MAINTAINER_DATABASE", f"postgresql://me:{SECRET}@host/db")
+    monkeypatch.setenv("MAINTAINER_DATABASE", f"mysql://me:{SECRET}@host/db")
 
     problem = _problem()
 

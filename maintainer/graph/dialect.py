@@ -1,0 +1,251 @@
+"""What SQLite and PostgreSQL spell differently: types, statements, and rows in bulk.
+
+Everything else that the graph says is understood by both. How a database is opened and locked, and
+what its errors mean, is in `sqlite.py` and `postgresql.py`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ClauseElement,
+    ColumnElement,
+    Connection,
+    Insert,
+    Integer,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    column,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    type_coerce,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import SyntaxExtension
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.visitors import InternalTraversal
+from sqlalchemy.types import TypeEngine
+
+WHOLE = BigInteger().with_variant(Integer(), "sqlite")
+"""A number of up to 64 bits, such as a size or a time; SQLite's integers are never smaller."""
+TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text, compared by its characters' numbers, whatever the language of the database is."""
+
+_IDS_AT_ONCE = 100
+
+
+def is_shared(connection: Connection) -> bool:
+    """Whether several runs may write at once, each of which holds its own target only."""
+    return connection.dialect.name == "postgresql"
+
+
+# Statements.
+
+
+class _OnConflict(SyntaxExtension, ClauseElement):
+    """The end of an INSERT, which both dialects spell alike."""
+
+    inherit_cache = True
+    _traverse_internals = [("clause", InternalTraversal.dp_string)]  # noqa: RUF012 - as its base
+
+    def __init__(self, clause: str) -> None:
+        self.clause = clause
+
+    def apply_to_insert(self, insert_stmt: Insert) -> None:
+        """Append it."""
+        insert_stmt.apply_syntax_extension_point(lambda _: [self], "post_values")
+
+
+@compiles(_OnConflict)
+def _spell_on_conflict(element: _OnConflict, compiler: SQLCompiler, **_more: object) -> str:
+    del compiler
+    return element.clause
+
+
+def insert_new(table: Table) -> Insert:
+    """Insert rows, except those that are there already."""
+    return insert(table).ext(_OnConflict("ON CONFLICT DO NOTHING"))
+
+
+def insert_or_update(
+    table: Table, key: Sequence[str], columns: Iterable[str], *, grows: str | None = None
+) -> Insert:
+    """Insert rows; of those that are there already, by their key, update some columns.
+
+    With `grows`, only if this column becomes larger.
+    """
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns)
+    condition = f" WHERE excluded.{grows} > {table.name}.{grows}" if grows else ""
+    clause = f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changes}{condition}"
+    return insert(table).ext(_OnConflict(clause))
+
+
+class _Elements(FunctionElement[Any]):
+    """The elements of a JSON array, as rows of one column, `value`."""
+
+    inherit_cache = True
+    name = "json_each"
+
+
+@compiles(_Elements, "sqlite")
+def _spell_elements(element: _Elements, compiler: SQLCompiler, **more: Any) -> str:  # noqa: ANN401
+    return f"json_each({compiler.process(element.clauses, **more)})"
+
+
+@compiles(_Elements, "postgresql")
+def _spell_text_elements(
+    element: _Elements,
+    compiler: SQLCompiler,
+    **more: Any,  # noqa: ANN401
+) -> str:
+    return f"json_array_elements_text(CAST({compiler.process(element.clauses, **more)} AS JSON))"
+
+
+class _Element(ColumnElement[Any]):
+    """An element of a JSON array as a value of the column that it is compared with."""
+
+    inherit_cache = True
+    _traverse_internals = [  # noqa: RUF012 - as its base
+        ("element", InternalTraversal.dp_clauseelement),
+        ("type", InternalTraversal.dp_type),
+    ]
+
+    def __init__(self, element: ColumnElement[Any], of: TypeEngine[Any]) -> None:
+        self.element = element
+        self.type = of
+
+
+@compiles(_Element, "sqlite")
+def _spell_element(element: _Element, compiler: SQLCompiler, **more: Any) -> str:  # noqa: ANN401
+    return compiler.process(element.element, **more)
+
+
+@compiles(_Element, "postgresql")
+def _spell_typed_element(
+    element: _Element,
+    compiler: SQLCompiler,
+    **more: Any,  # noqa: ANN401
+) -> str:
+    value = compiler.process(element.element, **more)
+    return value if isinstance(element.type, Text) else f"CAST({value} AS BIGINT)"
+
+
+def each_text(name: str) -> Select[str]:
+    """Select the texts in a parameter, which holds them as a JSON array."""
+    return _each(name, Text())
+
+
+def each_number(name: str) -> Select[int]:
+    """Select the numbers in a parameter, which holds them as a JSON array."""
+    return _each(name, BigInteger())
+
+
+def _each(name: str, of: TypeEngine[Any]) -> Select[Any]:
+    rows = _Elements(bindparam(name, type_=Text())).table_valued(column("value", Text()))
+    return select(_Element(rows.c.value, of)).select_from(rows)
+
+
+class day_of(FunctionElement[str]):  # noqa: N801 - used like a function
+    """The day of a time, in UTC, as text such as 2026-08-01."""
+
+    inherit_cache = True
+    type = Text()
+
+    def __init__(self, time: ColumnElement[Any]) -> None:
+        super().__init__(type_coerce(time, WHOLE))
+
+
+@compiles(day_of, "sqlite")
+def _spell_day(element: day_of, compiler: SQLCompiler, **more: Any) -> str:  # noqa: ANN401
+    time = compiler.process(element.clauses, **more)
+    return f"date({time} / 1000000, 'unixepoch')"
+
+
+@compiles(day_of, "postgresql")
+def _spell_day_of_timestamp(
+    element: day_of,
+    compiler: SQLCompiler,
+    **more: Any,  # noqa: ANN401
+) -> str:
+    time = compiler.process(element.clauses, **more)
+    since_1970 = f"{time} * interval '1 microsecond'"
+    return f"to_char(timestamp 'epoch' + {since_1970}, 'YYYY-MM-DD')"
+
+
+# Rows in bulk.
+
+
+class Ids:
+    """The ids of new rows, which are known before the rows are written."""
+
+    def __init__(self, connection: Connection, table: Table) -> None:
+        self._connection = connection
+        self._table = table
+        self._next: Iterator[int] = iter(())
+
+    def take(self) -> int:
+        """Return an id that no other row has, higher than those of all rows before."""
+        found = next(self._next, None)
+        if found is None:
+            self._next = self._reserve()
+            found = next(self._next)
+        return found
+
+    def _reserve(self) -> Iterator[int]:
+        if is_shared(self._connection):
+            asked = {"table": self._table.name, "ids": _IDS_AT_ONCE}
+            return iter(self._connection.scalars(_RESERVE, asked).all())
+        # The run that holds the file is the only one that writes.
+        highest = select(func.coalesce(func.max(self._table.c.id), 0))
+        return _count_from(self._connection.execute(highest).scalar_one() + 1)
+
+
+def _count_from(number: int) -> Iterator[int]:
+    while True:
+        yield number
+        number += 1
+
+
+_RESERVE = select(
+    func.nextval(func.pg_get_serial_sequence(bindparam("table", type_=Text()), "id"))
+).select_from(func.generate_series(1, bindparam("ids", type_=Integer())))
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[Sequence[object]]) -> None:
+    """Insert many rows, each with a value for every column, as the database holds it."""
+    if not rows:
+        return
+    names = ", ".join(one.name for one in table.columns)
+    if is_shared(connection):
+        from maintainer.graph.postgresql import copy_rows  # noqa: PLC0415 - it imports psycopg
+
+        copy_rows(connection, f"COPY {table.name} ({names}) FROM STDIN", rows)
+    else:
+        places = ", ".join("?" * len(table.columns))
+        sql = f"INSERT INTO {table.name} ({names}) VALUES ({places})"  # noqa: S608 - our names
+        connection.exec_driver_sql(sql, [tuple(row) for row in rows])
+
+
+def execute_rows(connection: Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Execute a statement, with `?` for each value, for many rows."""
+    if rows:
+        sql = sql.replace("?", "%s") if is_shared(connection) else sql
+        connection.exec_driver_sql(sql, list(rows))
+
+
+def drop_repeated(connection: Connection, table: Table, key: str, position: str) -> None:
+    """Drop rows with the key of an earlier one, where one statement cannot change a row twice."""
+    if is_shared(connection):
+        rows, earlier = table.alias(), table.alias()
+        is_repeated = exists().where(
+            earlier.c[key] == rows.c[key], earlier.c[position] < rows.c[position]
+        )
+        again = select(rows.c[position]).where(is_repeated)
+        connection.execute(delete(table).where(table.c[position].in_(again)))

@@ -1,0 +1,45 @@
+"""What a kind of database has to offer: how it is opened and locked, and what its errors mean."""
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DatabaseError as SqlError
+
+
+class HeldError(Exception):
+    """Another process holds the lock."""
+
+
+class Place(Protocol):
+    """An SQLite file, or a database of a PostgreSQL server."""
+
+    name: str
+    """What messages call it; never with a password."""
+    engine: Engine
+    readers: Engine
+    """The same, for transactions that only read: each of them sees one state of the database."""
+
+    def exists(self) -> bool:
+        """Whether there is something to read. Raises DatabaseError."""
+        ...
+
+    def begin_migration(self, connection: Connection) -> None:
+        """Wait for the migrations of other processes, in a transaction that migrates."""
+        ...
+
+    def finish_migration(self) -> None:
+        """Do what cannot be done in a transaction."""
+        ...
+
+    def lock(self, name: str | None) -> AbstractContextManager[None]:
+        """Keep other runs off a target, or off all of them. Raises HeldError or DatabaseError."""
+        ...
+
+    def lock_service(self) -> AbstractContextManager[None]:
+        """Be the only service. Raises HeldError or DatabaseError."""
+        ...
+
+    def explain(self, error: SqlError) -> str:
+        """Return what an error means, in one line."""
+        ...

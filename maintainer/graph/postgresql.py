@@ -1,0 +1,183 @@
+"""A database of a PostgreSQL server: opened, locked target by target, and its errors.
+
+Only this module needs psycopg, which is an optional dependency.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import Any
+
+from psycopg import errors
+from psycopg.adapt import Loader
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy.exc import DatabaseError as SqlError
+
+from maintainer.database_url import public_url
+from maintainer.errors import DatabaseError
+from maintainer.graph.place import HeldError
+from maintainer.graph.revision import read_revision
+from maintainer.sanitize import printable
+
+_CONNECT_TIMEOUT = 10
+"""Seconds."""
+_LOCKS = zlib.crc32(b"buildkit-maintainer") & 0x7FFF_FFFF
+"""The first number of all our advisory locks."""
+_ALL, _SERVICE, _MIGRATION = 1, 2, 3
+_SECOND = re.compile(r"^(?:.*?(?:FATAL|ERROR): +)?(?P<problem>[^\n]*)", re.DOTALL)
+_UTF8 = ("UTF8", "UNICODE")
+_CONNECTING = ("08", "28", "3D", "53", "57")
+"""The classes of errors that concern a connection."""
+
+
+class PostgresqlDatabase:
+    """Where the graph is, if it is on a server: runs on different targets work side by side."""
+
+    def __init__(self, url: str) -> None:
+        self.name = public_url(url)
+        self.engine = create_engine(
+            url,
+            connect_args={
+                "application_name": "maintainer",
+                "client_encoding": "utf8",
+                "connect_timeout": _CONNECT_TIMEOUT,
+            },
+            # A connection that a restart of the server has ended is replaced.
+            pool_pre_ping=True,
+            hide_parameters=True,
+        )
+        event.listen(self.engine, "connect", _configure)
+        self.readers: Engine = self.engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        self._locks: Engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def exists(self) -> bool:
+        """Whether the database has our tables."""
+        try:
+            with self.readers.connect() as connection:
+                return read_revision(connection) is not None
+        except SqlError as error:
+            raise DatabaseError(self.explain(error)) from None
+
+    def begin_migration(self, connection: Connection) -> None:
+        """Wait for the migrations of other processes; refuse a database that cannot hold names."""
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCKS, _MIGRATION)))
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+        if encoding not in _UTF8:
+            raise DatabaseError(
+                f"the database {self.name} has the encoding {encoding}: create one with UTF8"
+            )
+
+    def finish_migration(self) -> None:
+        """Do nothing more."""
+
+    @contextmanager
+    def lock(self, name: str | None) -> Iterator[None]:
+        """Hold a target, or all of them. Raises HeldError if another process holds one of them."""
+        if name is None:
+            with self._locked(_ALL):
+                yield
+        else:
+            target = zlib.crc32(name.encode()) - 2**31
+            with (
+                self._locked(_ALL, how="_shared"),
+                self._locked(target),
+            ):
+                yield
+
+    @contextmanager
+    def lock_service(self) -> Iterator[None]:
+        """Be the only service on the database. Raises HeldError if there is another one."""
+        with self._locked(_SERVICE):
+            yield
+
+    @contextmanager
+    def _locked(self, number: int, how: str = "") -> Iterator[None]:
+        """Hold an advisory lock, which ends with its connection at the latest."""
+        take = select(func.pg_try_advisory_lock(_LOCKS, number))
+        if how:
+            take = select(func.pg_try_advisory_lock_shared(_LOCKS, number))
+        try:
+            connection = self._locks.connect()
+        except SqlError as error:
+            raise DatabaseError(self.explain(error)) from None
+        with closing(connection):
+            try:
+                taken = connection.scalar(take)
+            except SqlError as error:
+                raise DatabaseError(self.explain(error)) from None
+            if not taken:
+                raise HeldError
+            try:
+                yield
+            finally:
+                # If that fails, the connection has ended, and with it the lock.
+                with suppress(SqlError):
+                    connection.execute(select(func.pg_advisory_unlock_all()))
+
+    def explain(self, error: SqlError) -> str:
+        """Return what an error means, in one line."""
+        return f"the database {self.name} cannot be used: {_explain(error)}"
+
+
+def _explain(error: SqlError) -> str:
+    cause = error.orig
+    if isinstance(cause, errors.InsufficientPrivilege):
+        return f"{_shorten(cause)}: grant it to this user"
+    if isinstance(cause, errors.DataError) and "NUL" in str(cause):
+        return "a name contains NUL, which PostgreSQL cannot store"
+    text = str(cause)
+    state = getattr(cause, "sqlstate", None) or "08"
+    # Otherwise the connection is fine: what does not exist is not the database.
+    for sign, explanation in _EXPLANATIONS.items():
+        if sign in text and state[:2] in _CONNECTING:
+            return explanation
+    return _shorten(cause)
+
+
+_EXPLANATIONS = {
+    "authentication failed": "the server refused the user or the password",
+    "no password supplied": "the server asked for a password: put it into the URL or PGPASSWORD",
+    "no pg_hba.conf entry": "the server does not allow this user to connect from here",
+    "does not exist": "there is no such database or user on the server: create it",
+    "permission denied for database": "this user may not connect to it: grant CONNECT",
+    "too many clients": "the server has no connection left",
+    "the database system is": "the server is starting or shutting down",
+    "failed to resolve host": "the name of its host does not resolve",
+    "could not translate host name": "the name of its host does not resolve",
+    "timeout expired": "the server does not answer",
+    "Connection refused": "no server answers there",
+    "No such file or directory": "no server answers there",
+    "server closed the connection": "the server closed the connection",
+    "connection is lost": "the server closed the connection",
+    "terminating connection": "the server closed the connection",
+}
+"""What psycopg and libpq say, in any language for what the server adds; the first match counts."""
+
+
+def _shorten(cause: object) -> str:
+    """Return the first line of a message, without what names the place again."""
+    match = _SECOND.match(str(cause))
+    return printable(match["problem"] if match else str(cause))
+
+
+class _Sum(Loader):
+    """Reads a number without an upper limit: a sum of sizes is always whole."""
+
+    def load(self, data: Any) -> int:  # noqa: ANN401 - some buffer
+        """Return the number."""
+        return int(bytes(data).partition(b".")[0])
+
+
+def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
+    connection.adapters.register_loader("numeric", _Sum)
+
+
+def copy_rows(connection: Connection, sql: str, rows: Sequence[Sequence[object]]) -> None:
+    """Write many rows by COPY: there is no faster way."""
+    driver: Any = connection.connection.cursor()
+    with driver as cursor, cursor.copy(sql) as copy:
+        for row in rows:
+            copy.write_row(row)

@@ -1,0 +1,101 @@
+"""An SQLite file: opened, locked by one run at a time, and its errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DatabaseError as SqlError
+
+from maintainer.errors import DatabaseError
+from maintainer.graph.place import HeldError
+
+_PATIENCE = 10.0
+"""Seconds to wait for another writer."""
+_READS = {"reads": True}
+
+
+class SqliteFile:
+    """Where the graph is, if it is an SQLite file: only one run at a time works on it."""
+
+    def __init__(self, url: str) -> None:
+        self._path = Path(make_url(url).database or "")
+        self.name = str(self._path)
+        self.engine = create_engine(url, connect_args={"timeout": _PATIENCE})
+        event.listen(self.engine, "connect", _configure)
+        event.listen(self.engine, "begin", _begin)
+        self.readers: Engine = self.engine.execution_options(**_READS)
+
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        try:
+            return self._path.exists()
+        except OSError as error:
+            raise _unusable(f"the database {self.name}", error) from None
+
+    def begin_migration(self, connection: Connection) -> None:
+        """Wait for other migrations: the transaction has done that already."""
+
+    def finish_migration(self) -> None:
+        """Switch to a write-ahead log, which the file remembers; only a file of ours is changed."""
+        connection = self.engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA journal_mode=WAL")
+        finally:
+            connection.close()
+
+    @contextmanager
+    def lock(self, name: str | None) -> Iterator[None]:
+        """Hold the file, whatever is to be locked. Raises HeldError if another process does."""
+        del name
+        with self._locked(f"{self._file}.lock", f"the database {self.name}"):
+            yield
+
+    @contextmanager
+    def lock_service(self) -> Iterator[None]:
+        """Be the only service on the file. Raises HeldError if there is another one."""
+        path = f"{self._file}.serve.lock"
+        with self._locked(path, path):
+            yield
+
+    @contextmanager
+    def _locked(self, path: str, what: str) -> Iterator[None]:
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - readers take no lock
+
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise HeldError from None
+        except OSError as error:
+            raise _unusable(what, error) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def _file(self) -> Path:
+        """The file itself, with links resolved; locks are named after it."""
+        return self._path.resolve()
+
+    def explain(self, error: SqlError) -> str:
+        """Return why the database cannot be used, in one line."""
+        return f"the database {self.name} cannot be used: {error.orig or error}"
+
+
+def _unusable(what: str, error: OSError) -> DatabaseError:
+    return DatabaseError(f"{what} cannot be used: {error.strerror or error}")
+
+
+def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
+    # Python's sqlite3 begins no transaction for DDL, so a migration could be half done.
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _begin(connection: Connection) -> None:
+    reads = connection.get_execution_options().get("reads")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

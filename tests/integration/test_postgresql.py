@@ -1,0 +1,376 @@
+"""A PostgreSQL database: opened, shared by runs, and what goes wrong, without a secret."""
+
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from urllib.parse import quote
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import insert, select, text
+from typer.testing import CliRunner
+
+from maintainer.cli.app import app
+from maintainer.database_url import check_database
+from maintainer.errors import DatabaseError, MaintainerError
+from maintainer.graph.database import Database
+from maintainer.graph.dialect import Ids
+from maintainer.graph.record import find_target
+from maintainer.graph.revision import NEWEST
+from maintainer.graph.runs import begin_run, end_killed_runs, targets_running
+from maintainer.graph.schedule import load_statuses
+from maintainer.graph.tables import BLOB, METADATA, RUN, SCOPE, TARGET
+from tests.postgresql import PASSWORD, Server, create_database, opened, require_postgresql, server
+from tests.snapshots import NOW
+
+_ENCODED = quote(PASSWORD, safe="")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place() -> Server:
+    """Have a server with a guest, who may connect and read nothing."""
+    require_postgresql()
+    found = server()
+    found.execute(f"DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
+    return found
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    with opened(create_database()) as database:
+        yield database
+
+
+def _name(url: str) -> str:
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+# Revisions.
+
+
+def test_several_processes_migrate_an_empty_database_once() -> None:
+    url = create_database(empty=True)
+
+    def upgrade(_: int) -> str | None:
+        with opened(url) as database:
+            database.upgrade()
+            return database.revision()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(upgrade, range(4))) == [NEWEST] * 4
+    with opened(url) as database, database.begin() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def test_tables_of_other_programs_are_no_obstacle_unless_they_have_our_names() -> None:
+    url, taken = create_database(empty=True), create_database(empty=True)
+    server().execute("CREATE TABLE moz_bookmarks (url TEXT)", _name(url))
+    server().execute("CREATE TABLE run (distance INTEGER)", _name(taken))
+
+    with opened(url) as database:
+        database.upgrade()
+        assert database.revision() == NEWEST
+    with opened(taken) as database, pytest.raises(DatabaseError, match="belongs to another"):
+        database.upgrade()
+
+
+def test_a_newer_one_is_left_alone(database: Database) -> None:
+    with database.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with pytest.raises(DatabaseError, match="made by a newer version: upgrade maintainer"):
+        database.upgrade()
+
+
+# Trouble.
+
+
+def _in_no_server(_: Server) -> str:
+    return f"postgresql+psycopg://guest:{_ENCODED}@127.0.0.1:1/graph"
+
+
+def _with_a_wrong_password(place: Server) -> str:
+    return place.loopback_url(_name(create_database()), "guest", f"{_ENCODED}x")
+
+
+def _without_a_password(place: Server) -> str:
+    url = place.loopback_url(_name(create_database()), "guest", "")
+    return url.replace("guest:@", "guest@")
+
+
+def _of_no_name(place: Server) -> str:
+    return place.loopback_url("nowhere", "guest", _ENCODED)
+
+
+def _without_a_right(place: Server) -> str:
+    return place.loopback_url(_name(create_database(empty=True)), "guest", _ENCODED)
+
+
+def _without_a_right_to_read(place: Server) -> str:
+    return place.loopback_url(_name(create_database()), "guest", _ENCODED)
+
+
+def _without_names(place: Server) -> str:
+    place.execute("CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C'")
+    return place.url("ascii")
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (_in_no_server, "no server answers there"),
+        (_with_a_wrong_password, "the server refused the user or the password"),
+        (_without_a_password, "the server asked for a password: put it into the URL or PGPASSWORD"),
+        (_of_no_name, "there is no such database or user on the server: create it"),
+        (_without_a_right, "permission denied for schema public: grant it to this user"),
+        (_without_a_right_to_read, "permission denied for table .*: grant it to this user"),
+        (_without_names, "has the encoding SQL_ASCII: create one with UTF8"),
+    ],
+)
+def test_trouble_is_one_line_without_the_password(
+    place: Server,
+    make: Callable[[Server], str],
+    problem: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    url = make(place)
+
+    with opened(url) as database, pytest.raises(DatabaseError, match=problem) as caught:
+        _upgrade_and_read(database)
+
+    said = str(caught.value)
+    assert said.startswith("the database postgresql+psycopg://")
+    assert "\n" not in said
+    for secret in (PASSWORD, _ENCODED):
+        assert secret not in said + caplog.text
+        assert secret not in repr(caught.getrepr(chain=False))
+
+
+def _upgrade_and_read(database: Database) -> None:
+    database.upgrade()
+    with database.reading() as connection:
+        load_statuses(connection)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["report"],
+        ["runs", "--json"],
+        ["why", "something"],
+        ["db", "current"],
+        ["db", "upgrade"],
+        ["schedule"],
+        ["doctor"],
+        ["config", "show"],
+        ["config", "show", "--json"],
+        ["gc", "--store", "local:nowhere", "--verbose"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_shows_the_password(command: list[str]) -> None:
+    url = f"postgresql://guest:{_ENCODED}@127.0.0.1:1/graph"
+
+    result = CliRunner().invoke(app, [*command, "--database", url])
+
+    shown = result.output + str(result.exception)
+    assert isinstance(result.exception, MaintainerError | SystemExit | None)
+    assert _ENCODED not in shown
+    assert PASSWORD not in shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgresql://host",
+        "postgresql://host/",
+        "postgresql://user:s3cr3t/word@host/graph",
+        "postgresql://user:s3cr3t@@host/graph",
+        "postgresql://host/graph?password=s3cr3t",
+        "postgresql://host/graph?sslmode=require&password=s3cr3t",
+        "postgresql+asyncpg://user:s3cr3t@host/graph",
+        "mysql://user:s3cr3t@host/graph",
+        "postgresql://user:s3cr3t@host/gr\0aph",
+    ],
+)
+def test_a_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ValueError, match="is not a valid") as caught:
+        check_database(url)
+
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "postgresql", "postgres"])
+def test_a_url_may_be_spelled_as_others_spell_it(scheme: str) -> None:
+    assert check_database(f"{scheme}://u@h/graph") == "postgresql+psycopg://u@h/graph"
+
+
+def test_without_psycopg_one_line_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from maintainer.__main__ import main\n"
+        "sys.argv = ['maintainer', 'runs', '--database', 'postgresql://u:s3cr3t@h/graph']\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False, timeout=60
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "maintainer: PostgreSQL needs psycopg: pip install 'buildkit-maintainer[postgresql]'"
+    ]
+
+
+def test_who_may_only_read_can_read_reports(place: Server) -> None:
+    url = create_database()
+    place.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest", _name(url))
+
+    with opened(place.loopback_url(_name(url), "guest", _ENCODED)) as database:
+        database.upgrade()
+        with database.reading() as connection:
+            assert load_statuses(connection) == []
+        with (
+            pytest.raises(DatabaseError, match="permission denied"),
+            database.begin() as connection,
+        ):
+            find_target(connection, "github:octo/cache")
+
+
+def test_a_name_with_nul_is_refused_and_numbers_of_64_bits_are_not(database: Database) -> None:
+    with pytest.raises(DatabaseError, match="a name contains NUL, which PostgreSQL cannot store"):
+        _add_scope(database, "a\0b")
+
+    with database.begin() as connection:
+        target = find_target(connection, "github:octo/cache")
+        begin_run(connection, target, NOW, dry_run=False)
+        connection.execute(RUN.update().values(bytes_deleted=2**63 - 1, entries=2**63 - 1))
+        connection.execute(insert(RUN).from_select(_COPIED, select(*(RUN.c[n] for n in _COPIED))))
+    with database.reading() as connection:
+        assert connection.scalars(select(RUN.c.bytes_deleted)).all() == [2**63 - 1] * 2
+        assert (
+            connection.exec_driver_sql("SELECT sum(bytes_deleted) FROM run").scalar() == 2**64 - 2
+        )
+
+
+_COPIED = [one.name for one in RUN.columns if one.name != "id"]
+
+
+def _add_scope(database: Database, name: str) -> None:
+    with database.begin() as connection:
+        target = find_target(connection, "github:octo/cache")
+        connection.execute(insert(SCOPE).values(target_id=target, name=name))
+
+
+def test_a_server_that_is_started_again_is_used_again(place: Server, database: Database) -> None:
+    with database.reading() as connection:
+        load_statuses(connection)
+    place.stop()
+    with pytest.raises(DatabaseError, match=r"no server answers there|closed the connection"):
+        database.revision()
+
+    place.start()
+
+    assert database.revision() == NEWEST
+
+
+# Several runs.
+
+
+def _hold(database: Database, target: str | None) -> None:
+    with database.lock(target):
+        pass
+
+
+def test_runs_on_different_targets_work_side_by_side(database: Database) -> None:
+    with database.lock("a"):
+        _hold(database, "b")
+        with database.begin() as connection:
+            begin_run(connection, find_target(connection, "a"), NOW, dry_run=False)
+        with pytest.raises(DatabaseError, match=r"graph_\d+ for a \(process \d+ on .*, since 20"):
+            _hold(database, "a")
+        with pytest.raises(DatabaseError, match="another run holds the database"):
+            _hold(database, None)
+    _hold(database, "a")
+    with database.lock(), pytest.raises(DatabaseError, match="for b: wait until it ends"):
+        _hold(database, "b")
+
+
+def test_a_run_on_one_target_says_nothing_of_runs_on_another(database: Database) -> None:
+    with database.begin() as connection:
+        here, there = (find_target(connection, name) for name in ("here", "there"))
+        for target in (here, there):
+            begin_run(connection, target, NOW, dry_run=False)
+        assert targets_running(connection) == {here: "here", there: "there"}
+        end_killed_runs(connection, here, NOW)
+
+        assert targets_running(connection) == {there: "there"}
+
+
+HOLDER = """
+import sys
+from maintainer.graph.database import Database
+
+with Database(sys.argv[1]).lock("a"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_process_holds_nothing(database: Database, place: Server) -> None:
+    url = place.url(database.name.rpartition("/")[2])
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(DatabaseError, match="another run holds"):
+            _hold(database, "a")
+        process.kill()
+    # The server notices the end of the connection, which takes it a moment.
+    with database.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = '20s'"))
+        connection.execute(
+            text(
+                "SELECT pg_advisory_xact_lock(classid::int, objid::int) FROM pg_locks"
+                " WHERE locktype = 'advisory' AND granted"
+            )
+        )
+
+    _hold(database, "a")
+
+
+def test_concurrent_transactions_give_new_rows_different_ids(database: Database) -> None:
+    ready = threading.Barrier(2, timeout=30)
+
+    def write(name: str) -> set[int]:
+        with database.begin() as connection:
+            target = find_target(connection, name)
+            ready.wait()
+            ids = Ids(connection, BLOB)
+            rows = [
+                {"id": ids.take(), "target_id": target, "digest": f"{name} {number}",
+                 "first_seen_at": NOW - timedelta(days=number)}
+                for number in range(150)
+            ]  # fmt: skip
+            ready.wait()
+            connection.execute(insert(BLOB), rows)
+            return {int(str(row["id"])) for row in rows}
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(write, ["a", "b"])
+
+    assert not one & other
+    with database.reading() as connection:
+        assert len(connection.scalars(select(BLOB.c.id)).all()) == 300
+        assert connection.scalars(select(TARGET.c.name).order_by(TARGET.c.name)).all() == ["a", "b"]
