@@ -18,6 +18,7 @@ from maintainer.database_url import public_url
 from maintainer.errors import DatabaseError
 from maintainer.graph.place import HeldError
 from maintainer.graph.revision import read_revision
+from maintainer.graph.tables import METADATA
 from maintainer.sanitize import printable
 
 _CONNECT_TIMEOUT = 10
@@ -29,6 +30,12 @@ _SECOND = re.compile(r"^(?:.*?(?:FATAL|ERROR): +)?(?P<problem>[^\n]*)", re.DOTAL
 _UTF8 = ("UTF8", "UNICODE")
 _CONNECTING = ("08", "28", "3D", "53", "57")
 """The classes of errors that concern a connection."""
+
+# What only some rows have is indexed for these rows. The tables say so for SQLite: to say it for
+# PostgreSQL would import all of its dialect.
+for _table in METADATA.tables.values():
+    for _index in _table.indexes:
+        _index.dialect_options["postgresql"]["where"] = _index.dialect_options["sqlite"]["where"]
 
 
 class PostgresqlDatabase:

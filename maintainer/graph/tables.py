@@ -153,14 +153,12 @@ ENTRY = Table(
         "target_id",
         "missing_since",
         sqlite_where=text("missing_since IS NOT NULL"),
-        postgresql_where=text("missing_since IS NOT NULL"),
     ),
     Index(
         "ix_entry_content_missing_since",
         "target_id",
         "content_missing_since",
         sqlite_where=text("content_missing_since IS NOT NULL"),
-        postgresql_where=text("content_missing_since IS NOT NULL"),
     ),
 )
 """An entry of the store, ours or not, as the last listing showed it."""
@@ -190,7 +188,6 @@ BLOB = Table(
         "ix_blob_departure",
         "target_id",
         sqlite_where=text("departure IS NOT NULL"),
-        postgresql_where=text("departure IS NOT NULL"),
     ),
 )
 """A blob that an index references, whether it exists or not."""
