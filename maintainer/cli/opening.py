@@ -25,7 +25,7 @@ def open_database(url: str) -> Iterator[Database]:
 @contextmanager
 def changing(url: str) -> Iterator[Connection]:
     """Open an existing database to change it, while no run does."""
-    with _open_existing(url, "gc") as opened, opened.lock(), opened.begin() as connection:
+    with open_existing(url, "gc") as opened, opened.lock(), opened.begin() as connection:
         yield connection
 
 
@@ -35,12 +35,13 @@ def reading(
 ) -> Iterator[Connection]:
     """Open an existing database to read it: a wrong path is an error, not a new file."""
     url = find_database(config, database)
-    with _open_existing(url, made_by) as opened, opened.reading() as connection:
+    with open_existing(url, made_by) as opened, opened.reading() as connection:
         yield connection
 
 
 @contextmanager
-def _open_existing(url: str, made_by: str) -> Iterator[Database]:
+def open_existing(url: str, made_by: str) -> Iterator[Database]:
+    """Open a database that exists, at this version's revision. Raises UsageError if it does not."""
     with closing(Database(url)) as database:
         if not database.exists():
             what = f"there is no database {database.name}"

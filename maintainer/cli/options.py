@@ -96,6 +96,14 @@ def find_database(config: Path | None, database: str | None) -> str:
         raise SettingError("database", str(error), name="--database") from None
 
 
+def read_database(argument: str, place: str) -> str:
+    """Return the URL of a database, given as a URL or a path. Raises UsageError."""
+    try:
+        return check_database(place)
+    except ValueError as error:
+        raise UsageError(f"{argument} {error}") from None
+
+
 def read_size(option: str, text: str) -> int:
     """Read the value of an option such as `--quota 10GB`. Raises UsageError."""
     from maintainer.settings import parse_size

@@ -23,6 +23,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal,
     select,
     type_coerce,
 )
@@ -249,3 +250,11 @@ def drop_repeated(connection: Connection, table: Table, key: str, position: str)
         )
         again = select(rows.c[position]).where(is_repeated)
         connection.execute(delete(table).where(table.c[position].in_(again)))
+
+
+def advance_ids(connection: Connection, table: Table) -> None:
+    """Have the ids of new rows follow those of the rows that were inserted with theirs."""
+    if is_shared(connection) and "id" in table.c:
+        sequence = func.pg_get_serial_sequence(literal(table.name, Text()), "id")
+        highest = func.max(table.c.id)
+        connection.execute(select(func.setval(sequence, highest)).having(highest.is_not(None)))

@@ -185,6 +185,9 @@ def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
 def copy_rows(connection: Connection, sql: str, rows: Sequence[Sequence[object]]) -> None:
     """Write many rows by COPY: there is no faster way."""
     driver: Any = connection.connection.cursor()
-    with driver as cursor, cursor.copy(sql) as copy:
-        for row in rows:
-            copy.write_row(row)
+    try:
+        with driver as cursor, cursor.copy(sql) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except errors.Error as error:
+        raise SqlError(sql, None, error) from None

@@ -149,7 +149,7 @@ def test_the_commands_are_those_that_people_know(bare: Shell) -> None:
 
     assert names >= {
         *("gc", "report", "runs", "demo", "emulator"),
-        *("db upgrade", "db current"),
+        *("db upgrade", "db current", "db copy"),
     }
 
 
