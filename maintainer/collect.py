@@ -53,7 +53,7 @@ async def collect(
                     await rewrite_indexes(run, marked, plan)
                     await sweep_entries(run, marked)
         except UnknownCacheError as error:
-            with run.database.begin() as connection:
+            with run.begin() as connection:
                 was_first = forget_run(connection, run.report.run)
             if was_first:
                 raise  # A name that was never right needs no history.

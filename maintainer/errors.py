@@ -117,5 +117,16 @@ class DatabaseError(MaintainerError):
     """The database could not be read or written."""
 
 
+class LeaseLostError(DatabaseError):
+    """Another run works on the target now: this one must not change anything more."""
+
+    def __init__(self, target: str) -> None:
+        """Take the name of the target, or of its database."""
+        super().__init__(
+            f"another run has taken {printable(target)} over, because this one did not answer for "
+            "too long: it changes nothing more"
+        )
+
+
 class NoReportError(DatabaseError):
     """There is no report of such a run."""

@@ -141,6 +141,7 @@ class _Rewriter:
     async def _try(self, pending: Sequence[_Attempt]) -> None:
         with self._ending(pending):
             changes = [one.change for one in pending]
+            self._context.confirm()
             results = await self._store.swap(changes, self._context)
             for attempt, result in zip(pending, results, strict=True):
                 # One by one: each swap counts, whatever happens to the others.

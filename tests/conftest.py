@@ -51,16 +51,15 @@ _keep_files_in_memory()
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is marked `each_database` on SQLite and on PostgreSQL."""
     if metafunc.definition.get_closest_marker("each_database"):
-        # Before anything else is set up.
-        metafunc.fixturenames.insert(0, "kind_of_database")
         metafunc.parametrize("kind_of_database", ["sqlite", "postgresql"], indirect=True)
 
 
-@pytest.fixture
-def kind_of_database(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Make every database of a test one of this kind."""
-    with on_postgresql() if request.param == "postgresql" else nullcontext():
-        yield request.param
+@pytest.fixture(autouse=True)
+def kind_of_database(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Make every database of a test one of its kind, before anything else is set up."""
+    kind = getattr(request, "param", "")
+    with on_postgresql() if kind == "postgresql" else nullcontext():
+        yield
 
 
 @pytest.hookimpl(optionalhook=True)

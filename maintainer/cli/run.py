@@ -32,11 +32,13 @@ async def _collect(
         watching = watch(quiet=quiet, log_format=settings.log_format)
         with (
             open_database(settings.database) as database,
-            database.lock(store.name),
+            database.lease(store.name) as lease,
             watching as progress,
         ):
             budget = Budget(store.requests, settings, now_utc)
-            collector = Collector(store, database, settings, progress=progress, budget=budget)
+            collector = Collector(
+                store, database, settings, progress=progress, budget=budget, lease=lease
+            )
             with (
                 anyio.CancelScope() as scope,
                 interruptible(

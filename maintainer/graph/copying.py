@@ -9,10 +9,13 @@ from sqlalchemy import Boolean, Connection, Table, exists, select
 from maintainer.errors import DatabaseError
 from maintainer.graph.database import Database
 from maintainer.graph.dialect import advance_ids, insert_rows
-from maintainer.graph.tables import METADATA
+from maintainer.graph.tables import LEASE, METADATA
 
 _BATCH = 500
 """Rows, some of which hold a whole index."""
+
+TABLES = [table for table in METADATA.sorted_tables if table is not LEASE]
+"""A lease is of one database: nobody who had one there has it here."""
 
 Row = list[object]
 
@@ -37,13 +40,13 @@ def copy_history(source: Database, target: Database) -> tuple[CopiedTable, ...]:
         source.reading() as known,
         target.begin() as new,
     ):
-        for table in METADATA.sorted_tables:
+        for table in TABLES:
             if new.scalar(select(exists().select_from(table))):
                 raise DatabaseError(
                     f"the database {target.name} is not empty: copy to one that no run has used"
                 )
-        copied = [_copy(known, new, table) for table in METADATA.sorted_tables]
-        for table, one in zip(METADATA.sorted_tables, copied, strict=True):
+        copied = [_copy(known, new, table) for table in TABLES]
+        for table, one in zip(TABLES, copied, strict=True):
             if _Digest().of(_read(new, table)) != (one.rows, one.sha256):
                 raise DatabaseError(
                     f"the database {target.name} does not return what was copied to its table "

@@ -1,15 +1,14 @@
 """The database: opened, migrated, and locked by runs."""
 
-import os
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from sqlalchemy import Connection, inspect, select
 from sqlalchemy.exc import DatabaseError as SqlError
 
 from maintainer.database_url import is_postgresql
 from maintainer.errors import DatabaseError
+from maintainer.graph.lease import Lease, take
 from maintainer.graph.place import HeldError, Place
 from maintainer.graph.revision import NEWEST, read_revision
 from maintainer.graph.sqlite import SqliteFile
@@ -85,27 +84,55 @@ class Database:
             yield connection
 
     @contextmanager
-    def lock(self, target: str | None = None) -> Iterator[None]:
-        """Keep other runs off a target, or off all of them; a file is always locked as a whole.
+    def lock(self) -> Iterator[None]:
+        """Keep runs off all targets. Raises DatabaseError, which says who works on one."""
+        with ExitStack() as stack:
+            if self.is_shared:
+                self._enter(stack, self._place.lock_all(), None)
+            else:
+                stack.enter_context(self.lease(""))
+            yield
+
+    @contextmanager
+    def lease(self, target: str) -> Iterator[Lease]:
+        """Have the right to work on a target; a file is always held as a whole.
 
         Raises DatabaseError, which says who holds it.
         """
+        name = target if self.is_shared else ""
+        with ExitStack() as stack:
+            self._enter(stack, self._place.lock_out(), target)
+            try:
+                stack.enter_context(self._place.lock(name))
+                is_locked = True
+            except HeldError:
+                is_locked = False  # By a run that may be paused: then its lease is over.
+            with self.begin() as connection:
+                token = take(connection, name, is_locked=is_locked)
+            if token is None:
+                raise self._held(target)
+            held = Lease(name, token, self.begin, name or self.name)
+            with held.renewing():
+                yield held
+
+    def _enter(
+        self, stack: ExitStack, lock: AbstractContextManager[None], target: str | None
+    ) -> None:
         try:
-            with self._place.lock(target):
-                yield
+            stack.enter_context(lock)
         except HeldError:
-            what = self.name if target is None else f"{self.name}{self._part(target)}"
-            raise DatabaseError(
-                f"another run holds the database {what}{self._holder(target)}: wait until it ends"
-            ) from None
+            raise self._held(target) from None
+
+    def _held(self, target: str | None) -> DatabaseError:
+        what = f"{self.name} for {target}" if target and self.is_shared else self.name
+        return DatabaseError(
+            f"another run holds the database {what}{self._holder(target)}: wait until it ends"
+        )
 
     @property
     def is_shared(self) -> bool:
         """Whether runs on different targets may work on it at the same time."""
         return not isinstance(self._place, SqliteFile)
-
-    def _part(self, target: str) -> str:
-        return f" for {target}" if self.is_shared else ""
 
     @contextmanager
     def lock_service(self) -> Iterator[None]:
@@ -149,8 +176,3 @@ def _find_place(url: str) -> Place:
             "PostgreSQL needs psycopg: pip install 'buildkit-maintainer[postgresql]'"
         ) from None
     return PostgresqlDatabase(url)
-
-
-def this_process() -> str:
-    """Return the process and host of this run, for others to read."""
-    return f"process {os.getpid()} on {socket.gethostname()}"

@@ -180,6 +180,25 @@ def _spell_day_of_timestamp(
     return f"to_char(timestamp 'epoch' + {since_1970}, 'YYYY-MM-DD')"
 
 
+class database_now(FunctionElement[int]):  # noqa: N801 - used like a function
+    """The time by the clock of the database, in microseconds since 1970."""
+
+    inherit_cache = True
+    type = BigInteger()
+
+
+@compiles(database_now, "sqlite")
+def _spell_now(element: database_now, compiler: SQLCompiler, **_more: object) -> str:
+    del element, compiler
+    return "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
+
+
+@compiles(database_now, "postgresql")
+def _spell_clock(element: database_now, compiler: SQLCompiler, **_more: object) -> str:
+    del element, compiler
+    return "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
+
+
 # Rows in bulk.
 
 

@@ -32,8 +32,16 @@ class Place(Protocol):
         """Do what cannot be done in a transaction."""
         ...
 
-    def lock(self, name: str | None) -> AbstractContextManager[None]:
-        """Keep other runs off a target, or off all of them. Raises HeldError or DatabaseError."""
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Lock a target until this process ends at the latest. Raises HeldError, DatabaseError."""
+        ...
+
+    def lock_all(self) -> AbstractContextManager[None]:
+        """Keep out whoever wants to lock a target. Raises HeldError or DatabaseError."""
+        ...
+
+    def lock_out(self) -> AbstractContextManager[None]:
+        """Keep out whoever wants to lock all targets. Raises HeldError or DatabaseError."""
         ...
 
     def lock_service(self) -> AbstractContextManager[None]:

@@ -23,6 +23,8 @@ from maintainer.sanitize import printable
 
 _CONNECT_TIMEOUT = 10
 """Seconds."""
+_IDLE_TIMEOUT = 120_000
+"""Milliseconds."""
 _LOCKS = zlib.crc32(b"buildkit-maintainer") & 0x7FFF_FFFF
 """The first number of all our advisory locks."""
 _ALL, _SERVICE, _MIGRATION = 1, 2, 3
@@ -49,6 +51,9 @@ class PostgresqlDatabase:
                 "application_name": "maintainer",
                 "client_encoding": "utf8",
                 "connect_timeout": _CONNECT_TIMEOUT,
+                # What a paused process had begun ends, so that another one may take over.
+                "options": f"-c idle_in_transaction_session_timeout={_IDLE_TIMEOUT}",
+                "tcp_user_timeout": _IDLE_TIMEOUT,
             },
             # A connection that a restart of the server has ended is replaced.
             pool_pre_ping=True,
@@ -81,18 +86,22 @@ class PostgresqlDatabase:
         """Do nothing more."""
 
     @contextmanager
-    def lock(self, name: str | None) -> Iterator[None]:
-        """Hold a target, or all of them. Raises HeldError if another process holds one of them."""
-        if name is None:
-            with self._locked(_ALL):
-                yield
-        else:
-            target = zlib.crc32(name.encode()) - 2**31
-            with (
-                self._locked(_ALL, how="_shared"),
-                self._locked(target),
-            ):
-                yield
+    def lock(self, name: str) -> Iterator[None]:
+        """Lock a target. Raises HeldError if another process has."""
+        with self._locked(zlib.crc32(name.encode()) - 2**31):
+            yield
+
+    @contextmanager
+    def lock_all(self) -> Iterator[None]:
+        """Keep out whoever wants to lock a target. Raises HeldError if somebody has."""
+        with self._locked(_ALL):
+            yield
+
+    @contextmanager
+    def lock_out(self) -> Iterator[None]:
+        """Keep out whoever wants to lock all targets. Raises HeldError if somebody has."""
+        with self._locked(_ALL, how="_shared"):
+            yield
 
     @contextmanager
     def lock_service(self) -> Iterator[None]:
@@ -123,6 +132,7 @@ class PostgresqlDatabase:
                 # If that fails, the connection has ended, and with it the lock.
                 with suppress(SqlError):
                     connection.execute(select(func.pg_advisory_unlock_all()))
+                connection.invalidate()
 
     def explain(self, error: SqlError) -> str:
         """Return what an error means, in one line."""

@@ -19,7 +19,6 @@ from sqlalchemy import (
 
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey
-from maintainer.graph.database import this_process
 from maintainer.graph.dialect import is_shared
 from maintainer.graph.generations import record_generations
 from maintainer.graph.memory import note_marked, note_up_to_date
@@ -36,7 +35,7 @@ from maintainer.graph.tables import (
     TARGET,
 )
 from maintainer.graph.trends import save_states
-from maintainer.graph.values import execute_each
+from maintainer.graph.values import execute_each, this_process
 from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.model.marks import Marks, State
 from maintainer.model.reason import code_of

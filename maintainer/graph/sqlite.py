@@ -46,11 +46,22 @@ class SqliteFile:
             connection.close()
 
     @contextmanager
-    def lock(self, name: str | None) -> Iterator[None]:
-        """Hold the file, whatever is to be locked. Raises HeldError if another process does."""
+    def lock(self, name: str) -> Iterator[None]:
+        """Lock the file, whatever the target. Raises HeldError if another process has."""
         del name
         with self._locked(f"{self._file}.lock", f"the database {self.name}"):
             yield
+
+    @contextmanager
+    def lock_all(self) -> Iterator[None]:
+        """Lock the file."""
+        with self.lock(""):
+            yield
+
+    @contextmanager
+    def lock_out(self) -> Iterator[None]:
+        """Do nothing more: each lock is one of the whole file."""
+        yield
 
     @contextmanager
     def lock_service(self) -> Iterator[None]:

@@ -414,6 +414,22 @@ SCHEDULED = Table(
 An attempt can fail before there is a run, for example without a token.
 """
 
+LEASE = Table(
+    "lease",
+    METADATA,
+    # Of the target; empty in a file, which is held as a whole.
+    _column("name", TEXT, primary_key=True),
+    # Higher with each lease: who states an older one has lost it.
+    _column("token", WHOLE),
+    # Who has it, or had it last: process number and host.
+    _column("holder", TEXT),
+    # Whether the holder had the lock of the target, too, which ends with its process.
+    _column("is_locked", Boolean),
+    # By the clock of the database, in microseconds since 1970; none if it was given back.
+    _optional("expires_at", WHOLE),
+)
+"""The right to work on a target."""
+
 
 def listed_at(target_id: SQLColumnExpression[int] | int) -> ColumnElement[datetime | None]:
     """Return when entries of a target were last listed."""

@@ -1,5 +1,7 @@
 """Values of statements, whatever their number: lists in one parameter, and many rows at once."""
 
+import os
+import socket
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
@@ -19,3 +21,8 @@ def execute_each(
     """Execute a statement for each of some rows, if there are any."""
     if rows:
         connection.execute(statement, rows)
+
+
+def this_process() -> str:
+    """Return the process and host of this run, for others to read."""
+    return f"process {os.getpid()} on {socket.gethostname()}"

@@ -82,7 +82,7 @@ def _end_killed_runs(database: Database, now: datetime) -> None:
         running = targets_running(connection)
     for target_id, name in running.items():
         try:
-            with database.lock(name), database.begin() as connection:
+            with database.lease(name), database.begin() as connection:
                 end_killed_runs(connection, target_id, now)
         except DatabaseError as error:
             # The process with the lock did this before its active run.

@@ -176,15 +176,20 @@ class Worker:
     async def _collect(self, target: ServedTarget) -> AttemptResult:
         async with target.connection.open() as store:
             budget = Budget(store.requests, target.settings, now_utc)
-            collector = Collector(
-                store, self._database, target.settings, progress=LoggedProgress(), budget=budget
-            )
             report: Report | None = None
             with (
                 anyio.CancelScope() as scope,
-                self._database.lock(store.name),
+                self._database.lease(store.name) as lease,
                 self._activate(budget, scope),
             ):
+                collector = Collector(
+                    store,
+                    self._database,
+                    target.settings,
+                    progress=LoggedProgress(),
+                    budget=budget,
+                    lease=lease,
+                )
                 report = await collect(collector)
             if report is None:
                 return AttemptResult("interrupted", store.name)

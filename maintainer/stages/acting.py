@@ -40,7 +40,7 @@ async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
 
     def save(result: RewriteResult) -> None:
         results[result.index] = result
-        with run.database.begin() as connection:
+        with run.begin() as connection:
             now = run.collector.clock()
             merged = indexes[result.index].generation_ids
             save_rewritten(connection, run.target_id, result, merged, now)
@@ -87,7 +87,7 @@ async def sweep_entries(run: Run, marked: Marked) -> None:
             _save_swept(run, swept)
         after = planned[-1].position
     if run.budget.exhausted:
-        with run.database.begin() as connection:
+        with run.begin() as connection:
             defer_rest(connection, run.report.run, run.budget.exhausted)
     if run.report.entries.blobs_deleted and not run.store.abilities.shows_exports:
         await _heal(run, marked)
@@ -100,7 +100,7 @@ def _save_swept(run: Run, swept: Mapping[int, Deletion]) -> None:
         run.report.sweep(one)
         if one.failure:
             run.report.problems.append(f"{one.delete.entry.key} was not deleted: {one.failure}")
-    with run.database.begin() as connection:
+    with run.begin() as connection:
         now = run.collector.clock()
         save_swept(connection, run.target_id, [one for _, one in in_order], now)
         outcomes = [(position, one.outcome) for position, one in in_order]
@@ -115,7 +115,7 @@ async def _heal(run: Run, marked: Marked) -> None:
     healer = Healer(run.store, marked.marks, rewritten, marked.entries, run.context)
     try:
         async for planned in healer.find():
-            with run.database.begin() as connection:
+            with run.begin() as connection:
                 position = add_heal(connection, run.report.run, planned)
             heal = await healer.heal(planned)
             run.report.heals.append(heal)
@@ -125,7 +125,7 @@ async def _heal(run: Run, marked: Marked) -> None:
                 run.report.problems.append(f"{format_reason(heal.reason)}; {heal.result.error}")
             index = indexes.get(heal.index)
             merged = index.generation_ids if index else ()
-            with run.database.begin() as connection:
+            with run.begin() as connection:
                 now = run.collector.clock()
                 save_rewritten(connection, run.target_id, heal.result, merged, now)
                 save_written(connection, run.report.run, position, heal.result)

@@ -22,7 +22,7 @@ def repeat_report(run: Run) -> Report | None:
     if run.mode.repair:
         return None
     number, now = run.report.run, run.report.started_at
-    with run.database.begin() as connection:
+    with run.begin() as connection:
         idle = load_idle(connection, run.target_id)
         if idle is None or not idle.holds(run.outlook.fingerprint, now):
             return None
@@ -52,7 +52,7 @@ def remember_idle(run: Run, report: Report) -> None:
     if not _had_nothing_to_do(run, report):
         return
     settings, now = run.collector.settings, run.report.started_at
-    with run.database.begin() as connection:
+    with run.begin() as connection:
         forgets_at = next_forgetting(connection, run.target_id, now, settings.remember_exports)
         run.outlook.expect(forgets_at)
         save_idle(connection, run.target_id, run.outlook.idle(report.run))

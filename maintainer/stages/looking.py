@@ -54,7 +54,7 @@ async def list_cache(run: Run, at: datetime) -> Listed:
 
 async def probe_cache(run: Run, listed: Listed) -> Probed:
     """Probe the store."""
-    with run.database.begin() as connection:
+    with run.begin() as connection:
         known = recall(connection, run.target_id, run.store.access)
     seen = await probe(run.store, listed.listing, known, listed.at, run.context)
     return Probed(known, seen)
@@ -88,7 +88,7 @@ def _record(run: Run, looked: Probed) -> Recorded:
     """Record a probe; record nothing if implausibly much is gone."""
     probed, target_id = looked.probe, run.target_id
     run.context.progress.stage("record")
-    with run.database.begin() as connection:
+    with run.begin() as connection:
         remember_exports = run.collector.settings.remember_exports
         expected = count_expected(connection, target_id, probed.access)
         merged = record(connection, target_id, probed, remember_exports=remember_exports)

@@ -32,7 +32,7 @@ async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
     while True:
         checked = await checker.check(marks, seen.entries)
         back = checked.readable_blobs & probed.broken_blobs
-        with run.database.begin() as connection:
+        with run.begin() as connection:
             save_contents(connection, run.target_id, checked, probed.at)
             if not checked.changes_anything and not back:
                 break

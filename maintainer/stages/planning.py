@@ -38,7 +38,7 @@ async def plan_actions(run: Run, marked: Marked) -> Plan:
         plan = replace(plan, blocked=part.blocked, deferred=part.deferred)
         await anyio.lowlevel.checkpoint()
     run.report.plan = plan
-    with run.database.begin() as connection:
+    with run.begin() as connection:
         save_index_marks(connection, run.target_id, marks, plan)
         number_actions(connection, run.report.run)
         if not run.mode.dry_run:
@@ -60,6 +60,6 @@ def _save_room(connection: Connection, run: Run, marks: Marks, room: Room | None
 
 def _store_plan(run: Run, marks: Marks, plan: Plan) -> None:
     """Store a part of the plan, and what was marked."""
-    with run.database.begin() as connection:
+    with run.begin() as connection:
         save_marks(connection, run.target_id, marks, plan)
         save_plan(connection, run.report.run, plan)

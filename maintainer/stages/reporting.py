@@ -21,7 +21,7 @@ def report_run(run: Run, status: str | None = None) -> Report:
     """Return what the run found, did and kept."""
     run.context.progress.stage("report")
     number, began_at = run.report.run, run.report.started_at
-    with run.database.begin() as connection:
+    with run.begin() as connection:
         if run.budget.exhausted:
             deferred = run.deferred
             run.report.notes.append(

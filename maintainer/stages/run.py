@@ -1,14 +1,17 @@
 """One active run: its tools, and its results so far."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import anyio.lowlevel
+from sqlalchemy import Connection
 
 from maintainer.budget import Budget
 from maintainer.graph.database import Database
 from maintainer.graph.entries import Entries
+from maintainer.graph.lease import Lease
 from maintainer.graph.recall import recall_keys
 from maintainer.graph.record import find_target
 from maintainer.graph.runs import begin_run, next_moment
@@ -45,6 +48,16 @@ class Collector:
     progress: Progress = field(default_factory=Unwatched)
     budget: Budget | None = None
     """The budget, which an interrupt may end; by default that of the settings."""
+    lease: Lease | None = None
+    """The right to work on the cache, where others may take it."""
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Open a transaction that records a step. Raises LeaseLostError."""
+        with self.database.begin() as connection:
+            if self.lease:
+                self.lease.check(connection)
+            yield connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +102,10 @@ class Run:
         """The graph."""
         return self.collector.database
 
+    def begin(self) -> AbstractContextManager[Connection]:
+        """Open a transaction that records a step. Raises LeaseLostError."""
+        return self.collector.begin()
+
     @property
     def budget(self) -> Budget:
         """How much the run may still do."""
@@ -119,7 +136,7 @@ def begin(collector: Collector, mode: Mode) -> Run:
     grace = max(settings.grace, collector.store.abilities.least_grace)
     settings = settings.model_copy(update={"grace": grace})
     collector = replace(collector, settings=settings)
-    with collector.database.begin() as connection:
+    with collector.begin() as connection:
         target_id = find_target(connection, name)
         now = next_moment(connection, target_id, now)
         number = begin_run(connection, target_id, now, dry_run=mode.dry_run)
@@ -145,6 +162,8 @@ def begin(collector: Collector, mode: Mode) -> Run:
     context = RunContext(
         settings, budget, progress, collector.clock, collector.sleep, tried, remembered
     )
+    if collector.lease:
+        context = replace(context, confirm=collector.lease.confirm)
     return Run(collector, context, mode, target_id, report, Outlook(now))
 
 

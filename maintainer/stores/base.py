@@ -35,6 +35,8 @@ class RunContext:
     indexes that were read or written since, by their locations: for a store that cannot list what
     nothing references.
     """
+    confirm: Callable[[], None] = lambda: None
+    """Called before each change of the cache: raises LeaseLostError if this run may make none."""
 
 
 @dataclass(frozen=True, slots=True)

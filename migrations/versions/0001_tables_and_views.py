@@ -181,6 +181,15 @@ def _as_text(match: re.Match[str]) -> str:
 
 def _make_roots() -> None:
     op.create_table(
+        "lease",
+        sa.Column("name", _TEXT, nullable=False),
+        sa.Column("token", _WHOLE, nullable=False),
+        sa.Column("holder", _TEXT, nullable=False),
+        sa.Column("is_locked", sa.Boolean(), nullable=False),
+        sa.Column("expires_at", _WHOLE, nullable=True),
+        sa.PrimaryKeyConstraint("name", name="pk_lease"),
+    )
+    op.create_table(
         "target",
         sa.Column("id", _WHOLE, nullable=False),
         sa.Column("name", _TEXT, nullable=False),

@@ -201,13 +201,14 @@ class World:
             opening = open_directory(self.path, max_index_size=int(str(size)), verify=verify)
             try:
                 opened.upgrade()
-                with opening as directory, opened.lock():
+                with opening as directory, opened.lease(directory.name) as lease:
                     collector = Collector(
                         directory,
                         opened,
                         Settings.model_validate(STORY | settings | {"merged_tag": merged_tag}),
                         clock=lambda: self.now,
                         sleep=self._sleep,
+                        lease=lease,
                     )
                     return await collect(
                         collector,

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import anyio
 
 from maintainer.collect import collect
+from maintainer.errors import DatabaseError
+from maintainer.graph import lease as lease_module
 from maintainer.graph.database import Database
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector
@@ -45,6 +48,40 @@ def run(errand: Errand) -> None:
     """Do a run with no grace period."""
     logging.disable()
     anyio.run(_run, errand)
+
+
+@dataclass(frozen=True)
+class LeasedErrand:
+    """A run over a cache service, on a database that another run may take over."""
+
+    environment: dict[str, str]
+    url: str
+    now: datetime
+    problem: Path
+    """Where to write how it has failed."""
+
+
+def run_leased(errand: LeasedErrand) -> None:
+    """Do a run with no grace period, which checks its lease each time that it has to."""
+    logging.disable()
+    lease_module._TRUSTED = 0
+    try:
+        anyio.run(_run_leased, errand)
+    except DatabaseError as error:
+        errand.problem.write_text(str(error))
+        sys.exit(1)
+
+
+async def _run_leased(errand: LeasedErrand) -> None:
+    async with open_store(GitHubSettings.read(errand.environment)) as opened:
+        store, settings = (
+            GitHubCache(opened),
+            Settings(grace=timedelta(0), verify_after=timedelta(0)),
+        )
+        with closing(Database(errand.url)) as database, database.lease(store.name) as lease:
+            await collect(
+                Collector(store, database, settings, clock=lambda: errand.now, lease=lease)
+            )
 
 
 async def _run(errand: Errand) -> None:

@@ -12,13 +12,14 @@ from typer.testing import CliRunner, Result
 from maintainer.cli.app import app
 from maintainer.errors import DatabaseError, MaintainerError, UsageError
 from maintainer.graph.compare import compare
+from maintainer.graph.copying import TABLES
 from maintainer.graph.database import Database
 from maintainer.graph.explain import explain
 from maintainer.graph.forest import load_forest
 from maintainer.graph.history import load_history
 from maintainer.graph.record import find_target
 from maintainer.graph.reports import list_runs, load_report
-from maintainer.graph.tables import METADATA, SCOPE
+from maintainer.graph.tables import SCOPE
 from tests.empty_database import make_empty
 from tests.integration.test_idle import is_idle, settle
 from tests.integration.world import World, a_world, blob_of
@@ -56,7 +57,7 @@ def _dump(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
         table.name: [
             tuple(row) for row in connection.execute(table.select().order_by(*table.primary_key))
         ]
-        for table in METADATA.sorted_tables
+        for table in TABLES
     }
 
 

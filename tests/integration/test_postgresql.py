@@ -285,12 +285,12 @@ def test_a_server_that_is_started_again_is_used_again(place: Server, database: D
 
 
 def _hold(database: Database, target: str | None) -> None:
-    with database.lock(target):
+    with database.lock() if target is None else database.lease(target):
         pass
 
 
 def test_runs_on_different_targets_work_side_by_side(database: Database) -> None:
-    with database.lock("a"):
+    with database.lease("a"):
         _hold(database, "b")
         with database.begin() as connection:
             begin_run(connection, find_target(connection, "a"), NOW, dry_run=False)
@@ -318,7 +318,7 @@ HOLDER = """
 import sys
 from maintainer.graph.database import Database
 
-with Database(sys.argv[1]).lock("a"):
+with Database(sys.argv[1]).lease("a"):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -136,14 +136,16 @@ class World:
                 self.patience,
                 max_index_size=chosen.max_index_size,
             ) as store:
-                collector = Collector(
-                    GitHubCache(store),
-                    database,
-                    chosen,
-                    clock=lambda: self.now,
-                    sleep=_no_sleep,
-                )
-                with database.lock():
+                cache = GitHubCache(store)
+                with database.lease(cache.name) as lease:
+                    collector = Collector(
+                        cache,
+                        database,
+                        chosen,
+                        clock=lambda: self.now,
+                        sleep=_no_sleep,
+                        lease=lease,
+                    )
                     return await collect(collector, **how)
         finally:
             database.close()
@@ -244,7 +246,11 @@ def a_world(tmp_path: Path) -> Iterator[World]:
             world.requests[request.kind] += 1
 
         running.observe(after=count)
-        yield world
+        try:
+            yield world
+        finally:
+            for database in world.databases.values():
+                database.close()
 
 
 def blob_of(step: str) -> Digest:
