@@ -91,6 +91,7 @@ act: $(VENV)/.installed ## run the workflows of REPOSITORY by `act`, on an emula
 lock: $(VENV)/.runs ## lock the newest versions that pyproject.toml allows
 	$(LOCK) --upgrade --extra azure --extra postgresql --extra s3 --group dev --group third-party pyproject.toml -o requirements.txt
 	$(LOCK) --constraint requirements.txt --group build pyproject.toml -o config/action/requirements.txt
+	$(LOCK) --constraint requirements.txt --extra postgresql --group build pyproject.toml -o config/postgresql/requirements.txt
 	echo uv | $(LOCK) --upgrade - -o config/action/uv.txt
 	echo zensical | $(LOCK) --upgrade - -o config/site/requirements.txt
 

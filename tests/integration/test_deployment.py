@@ -1,19 +1,33 @@
 """The unit for systemd and the recipe for a container, as far as they can be checked here."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
+from sqlalchemy import make_url
+from starlette.testclient import TestClient
 
 import maintainer
+from maintainer.database_url import check_database
+from maintainer.graph.database import Database
+from maintainer.serve.web.app import Pages
+from maintainer.serve.web.guard import Guard
+from maintainer.settings import Settings, load_settings
+from maintainer.stages.run import now_utc
 from tests.commands import run_here
 
 ROOT = Path(maintainer.__file__).parents[1]
 UNIT = ROOT / "config" / "maintainer.service"
 DOCKERFILE = ROOT / "config" / "Dockerfile"
+COMPOSE = ROOT / "config" / "compose.yml"
+KUBERNETES = ROOT / "config" / "kubernetes.yml"
+WITH_POSTGRESQL = "config/postgresql/requirements.txt"
 BINARY = "/opt/maintainer/bin/maintainer"
 MOST_EXPOSED = 20
 """Tenths of what `systemd-analyze security` counts up to 10; a plain service has 9.6."""
@@ -49,7 +63,9 @@ def _analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_image_copies_what_there_is_and_installs_what_is_locked() -> None:
     text = DOCKERFILE.read_text()
+    default = re.findall(r"^ARG REQUIREMENTS=(\S+)$", text, re.MULTILINE)
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+    copied[copied.index("${REQUIREMENTS}")] = " ".join([*default, str(WITH_POSTGRESQL)])
 
     for name in " ".join(copied).split():
         assert (ROOT / name).exists(), name
@@ -89,3 +105,110 @@ def test_the_dashboard_has_a_place_for_each_panel() -> None:
 
     assert len(places) == len({one["id"] for one in panels}) == len(panels)
     assert all(target["expr"] for one in panels for target in one["targets"])
+
+
+def test_the_image_for_a_server_has_psycopg_and_nothing_else_that_is_new() -> None:
+    locks = ("config/action/requirements.txt", WITH_POSTGRESQL)
+    plain, more = (
+        set(re.findall(r"^([a-z0-9-]+)==", (ROOT / one).read_text(), re.MULTILINE)) for one in locks
+    )
+
+    assert plain <= more
+    assert more - plain == {"psycopg", "psycopg-binary"}
+    for path in (COMPOSE, ROOT / "docs" / "fleet.md"):
+        assert f"REQUIREMENTS={WITH_POSTGRESQL}" in path.read_text()
+
+
+def test_the_compose_file_gives_the_service_what_it_needs_and_nothing_else() -> None:
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    service, server = services["service"], services["database"]
+    given = service["environment"]
+    place = make_url(check_database(given["MAINTAINER_DATABASE"]))
+
+    assert (place.host, place.username, place.password) == (
+        "database",
+        server["environment"]["POSTGRES_USER"],
+        None,
+    )
+    assert place.database == server["environment"]["POSTGRES_DB"]
+    assert given["PGPASSWORD"] == server["environment"]["POSTGRES_PASSWORD"]
+    _assert_settings(given)
+    assert service["ports"] == ["127.0.0.1:9309:9309"]
+    assert "ports" not in server
+    assert "outside" not in server["networks"]
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    assert "privileged" not in COMPOSE.read_text()
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="docker is not there")
+def test_docker_understands_the_compose_file() -> None:
+    given = {"POSTGRES_PASSWORD": "x", "GITHUB_TOKEN": "x", "GITHUB_REPOSITORY": "octo/app"}
+    done = subprocess.run(
+        ["docker", "compose", "-f", str(COMPOSE), "config", "--quiet"],
+        env={"PATH": os.environ["PATH"], **given},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    if "is not a docker command" in done.stderr or "unknown shorthand flag" in done.stderr:
+        pytest.skip("docker compose is not there")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_manifests_are_of_one_service_with_least_privileges() -> None:
+    parts = {one["kind"]: one for one in yaml.safe_load_all(KUBERNETES.read_text())}
+    assert set(parts) == {"ConfigMap", "Deployment", "Service", "NetworkPolicy"}
+    spec = parts["Deployment"]["spec"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    labels = spec["template"]["metadata"]["labels"]
+
+    # One service for each database.
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert spec["selector"]["matchLabels"] == labels
+    assert parts["Service"]["spec"]["selector"] == labels
+    assert parts["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
+    assert parts["NetworkPolicy"]["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert str(pod["securityContext"]["runAsUser"]) in DOCKERFILE.read_text()
+    assert pod["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    # Every secret is one that the first lines say how to make.
+    keys = [one["valueFrom"]["secretKeyRef"]["key"] for one in container["env"]]
+    made = re.findall(r"--from-literal=([a-z-]+)=", KUBERNETES.read_text())
+    assert keys == made
+    _assert_settings({one["name"]: "" for one in container["env"]})
+
+
+def test_the_manifests_configure_a_service_that_answers_its_probes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = {one["kind"]: one for one in yaml.safe_load_all(KUBERNETES.read_text())}
+    file = tmp_path / "maintainer.toml"
+    file.write_text(parts["ConfigMap"]["data"][file.name])
+    monkeypatch.setenv("GITHUB_TOKEN", "x")
+    settings = load_settings(file, {})
+    (container,) = parts["Deployment"]["spec"]["template"]["spec"]["containers"]
+    pages = Pages(Database("sqlite:///nowhere.db"), lambda: True, now_utc, dict)
+    host, _, port = settings.serve.listen.rpartition(":")
+    guarded = Guard(pages.app(), host=host, hosts=settings.serve.hosts)
+    client = TestClient(guarded, base_url="http://10.1.2.3:9309")
+
+    assert port == str(container["ports"][0]["containerPort"])
+    for kind in ("livenessProbe", "startupProbe"):
+        assert client.get(container[kind]["httpGet"]["path"]).status_code == 200
+    for name, status in (("maintainer:9309", 200), ("elsewhere.example", 421)):
+        assert client.get("/healthz", headers={"Host": name}).status_code == status
+
+
+def _assert_settings(variables: Mapping[str, str]) -> None:
+    """Check that all variables of ours are settings."""
+    ours = {name for name in variables if name.startswith("MAINTAINER_")}
+    assert ours
+    assert ours <= {f"MAINTAINER_{name.upper()}" for name in Settings.model_fields}
