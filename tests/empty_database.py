@@ -33,7 +33,7 @@ def on_postgresql() -> Iterator[None]:
 
 
 def make_empty(path: Path) -> None:
-    """Make a database that knows nothing."""
+    """Make a database that knows nothing, whatever was there."""
     if _on_postgresql:
         from tests.postgresql import create_database, empty_database
 
@@ -42,6 +42,8 @@ def make_empty(path: Path) -> None:
         else:
             path.write_text(create_database())
     else:
+        for log in ("-wal", "-shm"):
+            path.with_name(f"{path.name}{log}").unlink(missing_ok=True)
         path.write_bytes(_content())
 
 

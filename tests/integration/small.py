@@ -55,8 +55,6 @@ class Stage:
         world.running.call(ActionsCache.clear)
         world.now = START
         world.database = self.folder / "maintainer.db"
-        for left in self.folder.glob(f"{world.database.name}*"):
-            left.unlink()
         make_empty(world.database)
         self.watcher.problems.clear()
         self.setting_up(world)

@@ -132,7 +132,7 @@ def test_a_scope_of_several_caches_is_forgotten_in_the_one_that_is_chosen(world:
     for repository in ("example/app", "example/other"):
         environment = world.running.environment(MAIN) | {"GITHUB_REPOSITORY": repository}
         world.gc_in(environment)
-    call = ["forget", "old", "--database", str(world.database)]
+    call = ["forget", "old", "--database", url_of(world.database)]
 
     several = CliRunner().invoke(app, call)
     wrong = CliRunner().invoke(app, [*call, "--target", "github:example/none"])

@@ -60,7 +60,6 @@ def _check_stopped(stage: Stage, report: Report, before: list[Entry], looks: int
     assert [entry.id for entry in stage.world.entries()] == [entry.id for entry in before]
 
 
-@pytest.mark.each_database
 def test_a_cache_that_seems_empty_is_looked_at_twice_and_then_left_alone(stage: Stage) -> None:
     kept = stage.world.entries()
     stage.world.running.call(lambda cache: [cache.evict(entry.id) for entry in kept])

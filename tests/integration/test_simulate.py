@@ -118,7 +118,9 @@ def test_without_sizes_it_takes_some_around_what_was_written(six_days: World) ->
 def test_the_html_report_draws_it(six_days: World) -> None:
     page = six_days.database.with_suffix(".html")
 
-    CliRunner().invoke(app, ["report", "--database", str(six_days.database), "--html", str(page)])
+    CliRunner().invoke(
+        app, ["report", "--database", url_of(six_days.database), "--html", str(page)]
+    )
 
     text = page.read_text()
     assert "What would a cache of another size keep?" in text
@@ -178,7 +180,7 @@ def test_nothing_evicts_from_a_directory(tmp_path: Path) -> None:
     directory.build("base", "api")
     directory.gc()
 
-    call = ["simulate", "--database", str(directory.database), "--policy", "github"]
+    call = ["simulate", "--database", url_of(directory.database), "--policy", "github"]
     error = CliRunner().invoke(app, call).exception
 
     assert isinstance(error, MaintainerError)

@@ -26,7 +26,7 @@ from maintainer.serve.timetable import reload, start
 from maintainer.serve.worker import Worker
 from maintainer.settings import load_settings
 from maintainer.stages.run import now_utc
-from tests.empty_database import make_empty, url_of
+from tests.empty_database import make_empty, need_sqlite, url_of
 from tests.integration.service import PATIENCE, wait_until
 from tests.integration.world import MAIN, World, a_world
 
@@ -505,6 +505,7 @@ def test_a_time_that_a_wrong_clock_has_set_is_not_waited_for(
 def test_an_attempt_that_cannot_be_written_down_is_told_and_written_as_soon_as_it_can(
     timetables: Timetables, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    need_sqlite()
     monkeypatch.setattr("maintainer.graph.sqlite._PATIENCE", 0.1)
     monkeypatch.setattr("maintainer.serve.worker._RETRY_AFTER", 0.1)
     timetable = timetables.make()
@@ -525,6 +526,7 @@ def test_an_attempt_that_cannot_be_written_down_is_told_and_written_as_soon_as_i
 def test_a_schedule_that_cannot_be_read_is_trouble_until_it_can_be(
     timetable: Timetable, caplog: pytest.LogCaptureFixture
 ) -> None:
+    need_sqlite()
     timetable.start(f"{APP}interval = '1h'")
     with closing(sqlite3.connect(timetable.database.name)) as other:
         other.execute("ALTER TABLE scheduled RENAME TO elsewhere")
