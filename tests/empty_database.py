@@ -32,6 +32,11 @@ def on_postgresql() -> Iterator[None]:
         _on_postgresql = before
 
 
+def uses_postgresql() -> bool:
+    """Whether paths stand for databases on a server now."""
+    return _on_postgresql
+
+
 def make_empty(path: Path) -> None:
     """Make a database that knows nothing, whatever was there."""
     if _on_postgresql:

@@ -6,8 +6,9 @@ import msgspec
 from sqlalchemy import Connection, bindparam, exists, select, update
 
 from maintainer.cacheconfig import CacheConfig
+from maintainer.graph.dialect import each_number
 from maintainer.graph.tables import CACHE_INDEX, GENERATION, SCOPE
-from maintainer.graph.values import each, execute_each, to_json
+from maintainer.graph.values import execute_each, to_json
 from maintainer.model.shared_names import MAX_EXPORTS, Sketch, is_shared, sketch
 from maintainer.sanitize import printable
 
@@ -42,7 +43,9 @@ def _read(text: str | None) -> _Sketches:
         return []
 
 
-_LOAD = select(CACHE_INDEX.c.id, CACHE_INDEX.c.recent).where(CACHE_INDEX.c.id.in_(each("indexes")))
+_LOAD = select(CACHE_INDEX.c.id, CACHE_INDEX.c.recent).where(
+    CACHE_INDEX.c.id.in_(each_number("indexes"))
+)
 _SAVE = (
     update(CACHE_INDEX).where(CACHE_INDEX.c.id == bindparam("row")).values(recent=bindparam("text"))
 )

@@ -244,7 +244,7 @@ CACHE_INDEX = Table(
     # When its owner had it forgotten; none once a build has exported to it again.
     _optional("forgotten_at", UtcDateTime),
     # Of a name: sketches of the last exports of builds, as JSON.
-    _optional("recent", Text),
+    _optional("recent", TEXT),
     UniqueConstraint("ref_id", "scope_id", "signed"),
 )
 """One index, with all its generations: what is remembered of it hangs below."""
