@@ -67,6 +67,24 @@ class Objects(Protocol):
         """Return what the owner should change at the bucket; nothing if it may not be read."""
 
 
+class MissingError(StoreError):
+    """There is no such object."""
+
+
+class OtherError(StoreError):
+    """There is something else than expected."""
+
+
+def refuse_others(found: Sequence[Object], prefix: str) -> None:
+    """Raise StoreError if a list shows what was not asked for."""
+    for one in found:
+        if not one.key.startswith(prefix):
+            raise StoreError(
+                f"the list of {printable(prefix)} shows {printable(one.key)}: the service ignores "
+                "prefixes"
+            )
+
+
 def malformed(key: str) -> StoreError:
     """Return the error for an answer that lacks something: it proves nothing."""
     return StoreError(f"{printable(key)}: the answer of the service is malformed")

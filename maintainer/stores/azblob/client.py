@@ -25,7 +25,14 @@ from maintainer.model.reason import BlobsArchived, DeletedKept, StoreNote, Versi
 from maintainer.sanitize import printable
 from maintainer.stores.azblob.address import Address
 from maintainer.stores.layout import Layout
-from maintainer.stores.object_requests import Object, malformed, read_clock
+from maintainer.stores.object_requests import (
+    MissingError,
+    Object,
+    OtherError,
+    malformed,
+    read_clock,
+    refuse_others,
+)
 from maintainer.stores.requests import RequestLog
 
 log = logging.getLogger(__name__)
@@ -69,12 +76,7 @@ class Container:
             listed = self._client.list_blobs(prefix, results_per_page=_PAGE)
             page, after = await self._send("list", prefix, _read_page(listed, marker))
             found = [_object(one.name, one) for one in page if not _has_dots(one.name)]
-            for one in found:
-                if not one.key.startswith(prefix):
-                    raise StoreError(
-                        f"the list of {printable(prefix)} shows {printable(one.key)}: the "
-                        "service ignores prefixes"
-                    )
+            refuse_others(found, prefix)
             self._archived[prefix] += sum(not one.is_readable for one in found)
             yield found
             if not after:
@@ -90,7 +92,7 @@ class Container:
         try:
             call = blob.get_blob_properties(raw_response_hook=_keep_headers(headers))
             found = await self._send("look-up", key, call)
-        except _MissingError:
+        except MissingError:
             return None
         return _object(key, found, read_clock(headers.get("date", "")))
 
@@ -105,7 +107,7 @@ class Container:
                 raise UnreadableError(Cause.TOO_LARGE, problem)
             with _in_one_line(key):
                 content = await body.readall()
-        except _MissingError:
+        except MissingError:
             return None
         if len(content) != found.size:
             raise StoreError(f"the download of {printable(key)} broke off")
@@ -116,7 +118,7 @@ class Container:
         nothing = {"match_condition": MatchConditions.IfMissing}
         try:
             await self._upload(key, content, _only_over(over) or nothing)
-        except (_MissingError, _OtherError):
+        except (MissingError, OtherError):
             return False
         return True
 
@@ -137,9 +139,9 @@ class Container:
             call = self._client.get_blob_client(key).delete_blob(**_only_over(tags[key]))
             try:
                 await self._send("delete", key, call)
-            except _MissingError:
+            except MissingError:
                 pass
-            except _OtherError:
+            except OtherError:
                 problems[key] = ChangedError("a build has written it since it was looked up")
             except _KeptError as error:
                 problems[key] = ChangedError(str(error))
@@ -216,14 +218,6 @@ def _keep_headers(headers: dict[str, str]) -> Callable[[_Response], None]:
     return keep
 
 
-class _MissingError(StoreError):
-    """There is no such blob."""
-
-
-class _OtherError(StoreError):
-    """There is something else than expected."""
-
-
 class _KeptError(StoreError):
     """The service does not delete or write this one blob."""
 
@@ -256,8 +250,8 @@ def _translate(what: str, error: HttpResponseError) -> StoreError:
     if code in _KEPT:
         return _KeptError(f"{printable(what)}: {_KEPT[code]}")
     if code in _NOT_AS_EXPECTED:
-        return _OtherError(problem)
-    return _MissingError(problem) if code == "BlobNotFound" else StoreError(problem)
+        return OtherError(problem)
+    return MissingError(problem) if code == "BlobNotFound" else StoreError(problem)
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,14 @@ from maintainer.model.doubt import Cause
 from maintainer.model.reason import BlobsExpire, StoreNote, UploadsLeft, VersionsKept
 from maintainer.sanitize import printable
 from maintainer.stores.layout import Layout
-from maintainer.stores.object_requests import Object, malformed, read_clock
+from maintainer.stores.object_requests import (
+    MissingError,
+    Object,
+    OtherError,
+    malformed,
+    read_clock,
+    refuse_others,
+)
 from maintainer.stores.requests import RequestLog
 from maintainer.stores.s3.address import Address
 
@@ -52,12 +59,7 @@ class Bucket:
             page = await self._send("list", prefix, call)
             contents = page.get("Contents", [])
             found = [_object(one.get("Key", ""), one.get("Size"), one) for one in contents]
-            for one in found:
-                if not one.key.startswith(prefix):
-                    raise StoreError(
-                        f"the list of {printable(prefix)} shows {printable(one.key)}: the "
-                        "service ignores prefixes"
-                    )
+            refuse_others(found, prefix)
             yield found
             if not page.get("IsTruncated"):
                 return
@@ -71,7 +73,7 @@ class Bucket:
         try:
             call = self._client.head_object(Bucket=self._name, Key=key)
             found = await self._send("look-up", key, call)
-        except _MissingError:
+        except MissingError:
             return None
         date = found["ResponseMetadata"]["HTTPHeaders"].get("date", "")
         return _object(key, found.get("ContentLength"), found, read_clock(date))
@@ -81,7 +83,7 @@ class Bucket:
         try:
             call = self._client.get_object(Bucket=self._name, Key=key)
             found = await self._send("download", key, call)
-        except _MissingError:
+        except MissingError:
             return None
         content = bytearray()
         with _in_one_line(key):
@@ -101,7 +103,7 @@ class Bucket:
         call = self._client.put_object(Bucket=self._name, Key=key, Body=content, **condition)
         try:
             await self._send("upload", key, call)
-        except (_MissingError, _OtherError):
+        except (MissingError, OtherError):
             return False
         return True
 
@@ -124,9 +126,9 @@ class Bucket:
         try:
             call = self._client.delete_object(Bucket=self._name, Key=key, IfMatch=tag)
             await self._send("delete", key, call)
-        except _MissingError:
+        except MissingError:
             pass
-        except _OtherError:
+        except OtherError:
             return ChangedError("a build has written it since it was looked up")
         except StoreError as error:
             return error
@@ -183,14 +185,6 @@ class Bucket:
             return await call
 
 
-class _MissingError(StoreError):
-    """There is no such object."""
-
-
-class _OtherError(StoreError):
-    """There is something else than expected."""
-
-
 def _days_of(rule: "LifecycleRuleOutputTypeDef", blobs: str) -> int | None:
     """Return after how many days a rule deletes some blobs; builds set no tags on them."""
     chosen = rule.get("Filter", {})
@@ -212,9 +206,9 @@ def _in_one_line(what: str) -> Iterator[None]:
         said = str(error.response.get("Error", {}).get("Message", ""))
         problem = f"{printable(what)}: {printable(code)}: {printable(said)}"
         if code in _MISSING:
-            raise _MissingError(problem) from None
+            raise MissingError(problem) from None
         if code in _NOT_AS_EXPECTED:
-            raise _OtherError(problem) from None
+            raise OtherError(problem) from None
         raise StoreError(problem) from None
     except NoCredentialsError:
         raise StoreError(
