@@ -1,5 +1,7 @@
 """`maintainer db`: the schema of the database."""
 
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -27,17 +29,29 @@ def upgrade(*, config: ConfigOption = None, database: DatabaseOption = None) -> 
         typer.echo(f"{opened.name} is at revision {opened.revision()}")
 
 
+@dataclass(frozen=True)
+class Schema:
+    """The schema of a database; no revision if there is no database yet."""
+
+    database: str
+    revision: str | None
+
+
 @db.command(cls=Command)
-def current(*, config: ConfigOption = None, database: DatabaseOption = None) -> None:
+def current(
+    *, config: ConfigOption = None, database: DatabaseOption = None, json: JsonOption = False
+) -> None:
     """Print the revision of the schema."""
+    from maintainer.cli.output import print_json
     from maintainer.graph.database import Database
 
-    opened = Database(find_database(config, database))
-    try:
-        revision = opened.revision() or "none: there is no database yet"
-    finally:
-        opened.close()
-    typer.echo(f"{opened.name} is at revision {revision}")
+    with closing(Database(find_database(config, database))) as opened:
+        schema = Schema(opened.name, opened.revision())
+    if json:
+        print_json(schema)
+        return
+    revision = schema.revision or "none: there is no database yet"
+    typer.echo(f"{schema.database} is at revision {revision}")
 
 
 @db.command(cls=Command)

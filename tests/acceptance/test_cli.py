@@ -571,6 +571,8 @@ def test_the_database_is_upgraded_and_its_revision_told(bare: Shell) -> None:
     assert (upgraded.status, upgraded.err) == (0, "")
     assert re.fullmatch(r"maintainer\.db is at revision \d{4}\n", upgraded.out)
     assert bare("db", "current").out == upgraded.out
+    schema = bare("db", "current", "--json").json
+    assert f"{schema['database']} is at revision {schema['revision']}\n" == upgraded.out
 
 
 # Secrets.
