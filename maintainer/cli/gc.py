@@ -140,7 +140,7 @@ def gc(
     verbose: VerboseOption = False,
 ) -> None:
     """Do one full run on a cache: the GitHub Actions cache that the environment names, a directory,
-    or a bucket.
+    a bucket of S3, a container of Azure, or a repository of a registry.
     """
     if json and github:
         raise UsageError("--json and --github exclude each other: both write to stdout")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from maintainer.errors import UsageError
+from maintainer.errors import SettingError, UsageError
 from maintainer.sanitize import printable
 
 FORM = "registry://HOST/REPOSITORY for a repository of a registry"
@@ -132,4 +132,4 @@ def _url(text: str, *, insecure: bool) -> str:
 
 
 def _wrong(problem: str) -> UsageError:
-    return UsageError(f"setting store: {problem}")
+    return SettingError("store", problem)
