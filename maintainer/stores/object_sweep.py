@@ -5,15 +5,15 @@ index has changed in a way that needs it, as looked up directly before.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-
-import anyio
 
 from maintainer.cacheconfig import Digest
 from maintainer.concurrency import for_each
 from maintainer.errors import ChangedError, StoreError
 from maintainer.model.entry import KnownEntry
 from maintainer.sanitize import printable
+from maintainer.stores.batches import Batches
 from maintainer.stores.layout import Layout
 from maintainer.stores.object_indexes import Indexes, tag_of
 from maintainer.stores.object_requests import Object, Objects
@@ -22,14 +22,18 @@ BATCH = 100
 """How many blobs are looked up again before they are deleted by one request."""
 
 
+@dataclass(slots=True)
 class _Deletion:
-    """A blob to delete, and the result."""
+    """A blob to delete, what is there, and why it stays."""
 
-    def __init__(self, entry: KnownEntry) -> None:
-        self.entry = entry
-        self.found: Object | None = None
-        self.error: StoreError | None = None
-        self.is_done = False
+    entry: KnownEntry
+    found: Object | None = None
+    error: StoreError | None = None
+
+    @property
+    def result(self) -> bool | StoreError:
+        """Whether it was there, or what went wrong."""
+        return self.error or self.found is not None
 
 
 class Deletions:
@@ -45,22 +49,14 @@ class Deletions:
         """
         self._protected: set[Digest] = set()
         """The blobs that they reference."""
-        self._pending: list[_Deletion] = []
-        self._deleting = anyio.Lock()
+        self._batches = Batches(self._delete)
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete a blob together with those that wait, if no build needs them by now."""
-        deletion = _Deletion(entry)
-        self._pending.append(deletion)
-        async with self._deleting:
-            if not deletion.is_done:
-                batch, self._pending = self._pending, []
-                await self._delete(batch)
-        if deletion.error:
-            raise deletion.error
-        return deletion.found is not None
+        return await self._batches.add(entry)
 
-    async def _delete(self, batch: Sequence[_Deletion]) -> None:
+    async def _delete(self, entries: Sequence[KnownEntry]) -> list[bool | Exception]:
+        batch = [_Deletion(entry) for entry in entries]
         try:
             await self._look_at(batch)
             found = [one.found for one in batch if one.found and not one.error]
@@ -71,9 +67,7 @@ class Deletions:
         except StoreError as error:
             for one in batch:
                 one.error = one.error or error
-        finally:
-            for one in batch:
-                one.is_done = True
+        return [one.result for one in batch]
 
     def _tag(self, found: Object) -> str | None:
         """Return the tag that shows whether something has been written since it was looked up.
