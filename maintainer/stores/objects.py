@@ -30,6 +30,7 @@ from maintainer.stores.base import (
     Versions,
 )
 from maintainer.stores.layout import Layout
+from maintainer.stores.looking import configured_limits, look_up
 from maintainer.stores.object_indexes import NUMBER, Indexes, tag_of
 from maintainer.stores.object_requests import Object, Objects
 from maintainer.stores.object_sweep import BATCH, Deletions
@@ -70,8 +71,7 @@ class ObjectStore:
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
         """Return what the settings allow; an object storage itself evicts nothing."""
         del now
-        quota = context.settings.quota
-        return StoreLimits(int(quota), is_assumed=False) if quota else StoreLimits()
+        return configured_limits(context)
 
     async def entries(self, now: datetime, context: RunContext) -> Listing:
         """List the blobs; then the indexes, which builds write last."""
@@ -165,18 +165,11 @@ class ObjectStore:
 
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
         """Look up which blobs exist."""
-        found: set[Digest] = set()
-        unasked: set[Digest] = set()
 
-        async def look(blob: Digest) -> None:
-            if context.budget.reserve(1):
-                unasked.add(blob)
-            elif (await self.check(blob)).is_readable:
-                found.add(blob)
-            context.progress.advance()
+        async def is_readable(blob: Digest) -> bool:
+            return (await self.check(blob)).is_readable
 
-        await for_each(look, sorted(blobs))
-        return Existing(frozenset(found), frozenset(unasked))
+        return await look_up(blobs, context, is_readable)
 
     async def check(self, blob: Digest) -> ContentCheck:
         """Look a blob up."""

@@ -54,6 +54,7 @@ from maintainer.stores.local.replace import Replacer
 from maintainer.stores.local.tags import read_tags
 from maintainer.stores.local.uploads import Upload, delete_upload, find_abandoned
 from maintainer.stores.local.verify import is_whole
+from maintainer.stores.looking import configured_limits
 from maintainer.stores.requests import RequestLog
 
 log = logging.getLogger(__name__)
@@ -116,8 +117,7 @@ class Directory:
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
         """Return what the settings allow; directories themselves do not evict."""
         del now
-        quota = context.settings.quota
-        return StoreLimits(int(quota), is_assumed=False) if quota else StoreLimits()
+        return configured_limits(context)
 
     async def entries(self, now: datetime, context: RunContext) -> Listing:
         """List the files; then the uploads that builds left."""

@@ -32,6 +32,7 @@ from maintainer.stores.base import (
     Versions,
 )
 from maintainer.stores.batches import Batches
+from maintainer.stores.looking import configured_limits, look_up
 from maintainer.stores.oci import NUMBER
 from maintainer.stores.registry.address import Address
 from maintainer.stores.registry.client import Client, DeletionRefusedError
@@ -101,8 +102,7 @@ class RegistryStore:
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
         """Return what the settings allow; a registry evicts nothing that has a tag."""
         del now
-        quota = context.settings.quota
-        return StoreLimits(int(quota), is_assumed=False) if quota else StoreLimits()
+        return configured_limits(context)
 
     async def entries(self, now: datetime, context: RunContext) -> Listing:
         """List the manifests of caches, and the blobs that they reference."""
@@ -231,20 +231,10 @@ class RegistryStore:
 
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
         """Look up which blobs exist."""
-        found: set[Digest] = set()
-        unasked: set[Digest] = set()
-
-        async def look(blob: Digest) -> None:
-            if context.budget.reserve(1):
-                unasked.add(blob)
-            elif await self._client.has_blob(blob):
-                found.add(blob)
-            context.progress.advance()
-
-        await for_each(look, sorted(blobs))
-        self._tags.missing |= blobs - found - unasked
-        self._tags.missing -= found
-        return Existing(frozenset(found), frozenset(unasked))
+        looked = await look_up(blobs, context, self._client.has_blob)
+        self._tags.missing |= blobs - looked.found - looked.unasked
+        self._tags.missing -= looked.found
+        return looked
 
     async def check(self, blob: Digest) -> ContentCheck:
         """Look a blob up: what exists can be read."""
