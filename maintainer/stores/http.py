@@ -67,6 +67,25 @@ class Call:
     """Do not retry, because nothing depends on the answer."""
 
 
+def download_of(
+    url: httpx2.URL | str,
+    *,
+    limit: int,
+    headers: Mapping[str, str] | None = None,
+    follow: bool = True,
+) -> Call:
+    """Return the request that downloads all of at most `limit` bytes, as they are stored."""
+    return Call(
+        kind="download",
+        method="GET",
+        url=url,
+        headers={**headers, **_PLAIN} if headers else _PLAIN,
+        follow=follow,
+        limit=limit,
+        whole=True,
+    )
+
+
 class Http:
     """The one client of a run: a shared pool, bounded concurrency, time-outs and retries."""
 
@@ -128,16 +147,7 @@ class Http:
 
         Raises ExpiredError if the URL has expired; StoreError for all else.
         """
-        call = Call(
-            kind="download",
-            method="GET",
-            url=url,
-            headers=_PLAIN,
-            follow=True,
-            limit=limit,
-            whole=True,
-        )
-        return await self.send(call, _content)
+        return await self.send(download_of(url, limit=limit), _content)
 
     async def has_content(self, url: str) -> bool:
         """Whether there is anything to download: fetches one byte, or a little more.

@@ -18,7 +18,7 @@ from maintainer.errors import StoreError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.sanitize import printable
 from maintainer.stores.answers import Answer, malformed, parse, refused
-from maintainer.stores.http import Call, Http
+from maintainer.stores.http import Call, Http, download_of
 from maintainer.stores.oci import matches
 from maintainer.stores.registry.address import Address, is_tag
 from maintainer.stores.registry.auth import Authorizer, DeniedError
@@ -32,7 +32,6 @@ _MAX_PAGES = 1_000
 _MAX_TAGS = 100_000
 _NEXT = re.compile(r'\s*<([^>]*)>\s*;\s*(?:[^,]*;\s*)?rel="?next"?', re.IGNORECASE)
 _ACCEPT = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
-_PLAIN = {"Accept-Encoding": "identity"}
 _NO_SUCH = frozenset({HTTPStatus.NOT_FOUND})
 _ANY_REFUSAL = frozenset(range(400, 500))
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
@@ -143,15 +142,7 @@ class Client:
         Raises UnreadableError if it is too large.
         """
         url = self._base.join(f"manifests/{reference}")
-        headers = _ACCEPT | _PLAIN
-        call = Call(
-            kind="download",
-            method="GET",
-            url=url,
-            headers=headers,
-            limit=MANIFEST_LIMIT,
-            whole=True,
-        )
+        call = download_of(url, limit=MANIFEST_LIMIT, headers=_ACCEPT, follow=False)
         answer = await self._send(call, PULL, _NO_SUCH)
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
@@ -171,16 +162,7 @@ class Client:
     async def blob(self, digest: Digest, *, limit: int) -> bytes | None:
         """Read a small blob, unchecked; None if there is none. Raises UnreadableError."""
         url = self._base.join(f"blobs/{digest}")
-        call = Call(
-            kind="download",
-            method="GET",
-            url=url,
-            headers=_PLAIN,
-            follow=True,
-            limit=limit,
-            whole=True,
-        )
-        answer = await self._send(call, PULL, _NO_SUCH)
+        answer = await self._send(download_of(url, limit=limit), PULL, _NO_SUCH)
         return answer.content if answer.is_success else None
 
     async def push_blob(self, content: bytes) -> None:
