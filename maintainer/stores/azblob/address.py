@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+from maintainer.stores.address import refuse_overlap, take_apart, write_address, wrong
 from maintainer.stores.layout import Layout
-from maintainer.stores.object_address import refuse_overlap, take_apart, write_address, wrong
 
 FORM = "azblob://ACCOUNT/CONTAINER/PREFIX for a container of Azure"
 _BLOBS = "blobs"

@@ -3,10 +3,10 @@
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
-from maintainer.errors import SettingError, UsageError
 from maintainer.sanitize import printable
+from maintainer.stores.address import Given, read_query, wrong
 
 FORM = "registry://HOST/REPOSITORY for a repository of a registry"
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
@@ -71,65 +71,42 @@ def read_address(text: str) -> Address:
     try:
         parts = urlsplit(text)
     except ValueError:
-        raise _wrong(f"must be {FORM}") from None
+        raise wrong(f"must be {FORM}") from None
     if "@" in parts.netloc or parts.fragment:
-        raise _wrong(f"must be {FORM}; credentials are those of `docker login`, never a part of it")
+        raise wrong(f"must be {FORM}; credentials are those of `docker login`, never a part of it")
     host, repository = parts.netloc.lower(), parts.path.removeprefix("/").removesuffix("/")
     if not _HOST.fullmatch(host) or not repository:
-        raise _wrong(f"must be {FORM}")
+        raise wrong(f"must be {FORM}")
     if host == _HUB and "/" not in repository:
         repository = f"library/{repository}"
     if ":" in repository:
-        raise _wrong("names a tag: write it behind the question mark, such as ?tags=main,pr-*")
+        raise wrong("names a tag: write it behind the question mark, such as ?tags=main,pr-*")
     if not _REPOSITORY.fullmatch(repository) or len(repository) > _MAX_REPOSITORY:
-        raise _wrong(f"{printable(repository)} is not the name of a repository")
-    given = _read_query(parts.query)
-    insecure, url = _flag(given.get("insecure", "false")), given.get("packages_url")
+        raise wrong(f"{printable(repository)} is not the name of a repository")
+    given = Given(host, repository, read_query(parts.query, _KNOWN))
+    insecure, url = given.flag("insecure"), given.one("packages_url")
     return Address(
         host=host,
         repository=repository,
-        tags=_tags(given.get("tags", "")),
+        tags=_tags(given.one("tags")),
         insecure=insecure,
         packages_url=_url(url, insecure=insecure) if url else _URLS.get(host),
     )
-
-
-def _read_query(query: str) -> dict[str, str]:
-    try:
-        given = parse_qs(query, keep_blank_values=True, strict_parsing=bool(query))
-    except ValueError:
-        raise _wrong("what follows the question mark must be NAME=VALUE&NAME=VALUE") from None
-    for name, values in given.items():
-        if name not in _KNOWN:
-            raise _wrong(f"{printable(name)} is unknown; use {', '.join(sorted(_KNOWN))}")
-        if len(values) > 1:
-            raise _wrong(f"{name} is given {len(values)} times")
-    return {name: values[0] for name, values in given.items()}
 
 
 def _tags(text: str) -> tuple[str, ...]:
     tags = tuple(dict.fromkeys(filter(None, text.split(","))))
     for one in tags:
         if not _PATTERN.fullmatch(one):
-            raise _wrong(f"{printable(one)} is not a tag, nor a pattern of tags such as pr-*")
+            raise wrong(f"{printable(one)} is not a tag, nor a pattern of tags such as pr-*")
     return tags
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise _wrong("insecure must be true or false")
-    return text.lower() in ("true", "1")
 
 
 def _url(text: str, *, insecure: bool) -> str:
     parts = urlsplit(text)
     is_safe = parts.scheme == "https" or (parts.scheme == "http" and insecure)
     if not (is_safe and parts.hostname) or "@" in parts.netloc:
-        raise _wrong(
+        raise wrong(
             "packages_url must be a URL such as https://github.example.com/api/v3, without a user"
         )
     return text.rstrip("/")
-
-
-def _wrong(problem: str) -> UsageError:
-    return SettingError("store", problem)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from maintainer.stores.address import refuse_overlap, take_apart, write_address
 from maintainer.stores.layout import Layout
-from maintainer.stores.object_address import refuse_overlap, take_apart, write_address
 
 FORM = "s3://BUCKET/PREFIX?region=REGION for a bucket"
 _BLOBS = "blobs/"

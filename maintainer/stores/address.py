@@ -1,4 +1,4 @@
-"""`KIND://HOST/PATH?NAME=VALUE&…`: how people write where a cache in an object storage is. Pure."""
+"""`KIND://HOST/PATH?NAME=VALUE&…`: how people write where a cache is. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from maintainer.sanitize import is_unicode, printable
 from maintainer.settings import parse_duration
 
 _REPEATED = "manifests_prefix"
+_NOT_UTF_8 = "must be UTF-8"
 _LONGEST = timedelta(days=366)
 
 
@@ -76,14 +77,21 @@ def take_apart(text: str, known: Collection[str], form: str, credentials: str) -
         raise wrong(f"must be {form}; credentials are those of {credentials}, never a part of it")
     try:
         path = unquote(parts.path, errors="strict").removeprefix("/")
+    except UnicodeDecodeError:
+        raise wrong(_NOT_UTF_8) from None
+    if not is_unicode(path):
+        raise wrong(_NOT_UTF_8)
+    return Given(parts.netloc, path, read_query(parts.query, known))
+
+
+def read_query(query: str, known: Collection[str]) -> Mapping[str, Sequence[str]]:
+    """Read what follows the question mark. Raises UsageError."""
+    try:
         values = parse_qs(
-            parts.query,
-            keep_blank_values=True,
-            strict_parsing=bool(parts.query),
-            errors="strict",
+            query, keep_blank_values=True, strict_parsing=bool(query), errors="strict"
         )
     except UnicodeDecodeError:
-        raise wrong("must be UTF-8") from None
+        raise wrong(_NOT_UTF_8) from None
     except ValueError:
         raise wrong("what follows the question mark must be NAME=VALUE&NAME=VALUE") from None
     for name, given in values.items():
@@ -91,9 +99,9 @@ def take_apart(text: str, known: Collection[str], form: str, credentials: str) -
             raise wrong(f"{printable(name)} is unknown; use {', '.join(sorted(known))}")
         if name != _REPEATED and len(given) > 1:
             raise wrong(f"{name} is given {len(given)} times")
-    if not all(map(is_unicode, (path, *(one for given in values.values() for one in given)))):
-        raise wrong("must be UTF-8")
-    return Given(parts.netloc, path, values)
+    if not all(is_unicode(one) for given in values.values() for one in given):
+        raise wrong(_NOT_UTF_8)
+    return values
 
 
 def refuse_overlap(blobs: str, manifests: Collection[str]) -> None:
