@@ -72,29 +72,8 @@ class World:
 
     def export(self, config: CacheConfig, *, tag: str, form: str = MANIFEST) -> Digest:
         """Write the config and the manifest of an index, and let the tag lead there."""
-        content = json.loads(encode(config))
-        descriptors = []
-        for layer, described in zip(content.get("layers", []), config.layers, strict=True):
-            del layer["annotations"]
-            descriptors.append(
-                {
-                    "mediaType": described.media_type,
-                    "digest": described.blob,
-                    "size": self._size(described),
-                    "annotations": {
-                        "buildkit/createdat": format_time(described.created_at),
-                        "containerd.io/uncompressed": described.diff_id,
-                    },
-                }
-            )
-        written = json.dumps(content).encode()
-        head = {"mediaType": CONFIG, "digest": self.upload(written), "size": len(written)}
-        manifest: dict[str, Any] = {"schemaVersion": 2, "mediaType": form}
-        if form == MANIFEST:
-            manifest |= {"config": head, "layers": descriptors}
-        else:
-            manifest |= {"manifests": [*descriptors, head]}
-        return self.name(tag, json.dumps(manifest).encode(), form)
+        manifest = manifest_of(config, form, self.upload, self._size)
+        return self.name(tag, manifest, form)
 
     def _size(self, layer: Layer) -> int:
         place = self.blobs / layer.blob[7:]
@@ -310,6 +289,38 @@ def a_directory(tmp_path: Path) -> World:
     world.touch(path / "index.json")
     make_empty(world.database)
     return world
+
+
+def manifest_of(
+    config: CacheConfig,
+    form: str,
+    upload: Callable[[bytes], Digest],
+    size_of: Callable[[Layer], int],
+) -> bytes:
+    """Return the manifest of an index, as BuildKit writes it, after its config was uploaded."""
+    content = json.loads(encode(config))
+    descriptors = []
+    for layer, described in zip(content.get("layers", []), config.layers, strict=True):
+        del layer["annotations"]
+        descriptors.append(
+            {
+                "mediaType": described.media_type,
+                "digest": described.blob,
+                "size": size_of(described),
+                "annotations": {
+                    "buildkit/createdat": format_time(described.created_at),
+                    "containerd.io/uncompressed": described.diff_id,
+                },
+            }
+        )
+    written = json.dumps(content).encode()
+    head = {"mediaType": CONFIG, "digest": upload(written), "size": len(written)}
+    manifest: dict[str, Any] = {"schemaVersion": 2, "mediaType": form}
+    if form == MANIFEST:
+        manifest |= {"config": head, "layers": descriptors}
+    else:
+        manifest |= {"manifests": [*descriptors, head]}
+    return json.dumps(manifest).encode()
 
 
 def content_of(step: str) -> bytes:

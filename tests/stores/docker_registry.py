@@ -19,10 +19,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from maintainer.cacheconfig import CacheConfig, Digest, encode
-from maintainer.cacheconfig.timestamps import format_time
+from maintainer.cacheconfig import CacheConfig, Digest
 from maintainer.stores.registry.address import Address
-from tests.integration.directories import CONFIG, INDEX, MANIFEST
+from tests.integration.directories import CONFIG, MANIFEST, manifest_of
 from tests.integration.invariants import ReadIndex, RefusedIndexError, import_index
 
 REPOSITORY = "octo/app-cache"
@@ -129,29 +128,8 @@ class DockerRegistry:
 
     def export(self, tag: str, config: CacheConfig, form: str = MANIFEST) -> Digest:
         """Write the config and the manifest of an index, as BuildKit does."""
-        content = json.loads(encode(config))
-        descriptors = []
-        for layer, described in zip(content.get("layers", []), config.layers, strict=True):
-            del layer["annotations"]
-            descriptors.append(
-                {
-                    "mediaType": described.media_type,
-                    "digest": described.blob,
-                    "size": described.size,
-                    "annotations": {
-                        "buildkit/createdat": format_time(described.created_at),
-                        "containerd.io/uncompressed": described.diff_id,
-                    },
-                }
-            )
-        written = json.dumps(content).encode()
-        head = {"mediaType": CONFIG, "digest": self.put_blob(written), "size": len(written)}
-        manifest: dict[str, Any] = {"schemaVersion": 2, "mediaType": form}
-        if form == INDEX:
-            manifest |= {"manifests": [*descriptors, head]}
-        else:
-            manifest |= {"config": head, "layers": descriptors}
-        return self.put_manifest(json.dumps(manifest).encode(), tag)
+        manifest = manifest_of(config, form, self.put_blob, lambda layer: layer.size)
+        return self.put_manifest(manifest, tag)
 
     def read(self, tag: str) -> ReadIndex:
         """Read what a tag leads to as BuildKit's importer does. Raises RefusedIndexError."""
