@@ -1,16 +1,22 @@
 """The requests to an object storage: what differs between services."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from maintainer.errors import StoreError
 from maintainer.model.reason import StoreNote
 from maintainer.sanitize import printable
 from maintainer.stores.layout import Layout
 from maintainer.stores.requests import RequestLog
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,32 @@ class Objects(Protocol):
 
     async def notes(self, layout: Layout, now: datetime) -> tuple[StoreNote, ...]:
         """Return what the owner should change at the bucket; nothing if it may not be read."""
+
+
+class Sender:
+    """Sends requests through the SDK of a service, and counts them."""
+
+    def __init__(
+        self, name: str, in_one_line: Callable[[str], AbstractContextManager[None]]
+    ) -> None:
+        """Begin; `name` is the bucket's, and `in_one_line` turns errors of the SDK into ours."""
+        self.requests = RequestLog()
+        self._name = name
+        self._in_one_line = in_one_line
+
+    async def send(self, kind: str, what: str, call: Awaitable[_T]) -> _T:
+        """Send a request about some object. Raises StoreError."""
+        self.requests.count(kind, again=False)
+        with self._in_one_line(what):
+            return await call
+
+    async def ask(self, call: Awaitable[_T]) -> _T | None:
+        """Ask for something that is good to know; None if the service does not say."""
+        try:
+            return await self.send("look-up", self._name, call)
+        except StoreError as error:
+            log.debug("not known: %s", error)
+            return None
 
 
 class MissingError(StoreError):

@@ -2,10 +2,10 @@
 
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import ClientError as BodyError
 from azure.core import MatchConditions
@@ -29,15 +29,14 @@ from maintainer.stores.object_requests import (
     MissingError,
     Object,
     OtherError,
+    Sender,
     malformed,
     read_clock,
     refuse_others,
 )
-from maintainer.stores.requests import RequestLog
 
 log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
 _Response = PipelineResponse[HttpRequest, AsyncHttpResponse]
 
 KEY = "AZURE_STORAGE_KEY"
@@ -59,11 +58,11 @@ _PAGE = 5000
 _RETRIES = 4
 
 
-class Container:
+class Container(Sender):
     """One container."""
 
     def __init__(self, client: ContainerClient) -> None:
-        self.requests = RequestLog()
+        super().__init__(client.container_name, _in_one_line)
         self._client = client
         self._archived: dict[str, int] = {}
         """How many blobs nobody can read, by the beginning of the names that were listed."""
@@ -74,7 +73,7 @@ class Container:
         self._archived[prefix] = 0
         while True:
             listed = self._client.list_blobs(prefix, results_per_page=_PAGE)
-            page, after = await self._send("list", prefix, _read_page(listed, marker))
+            page, after = await self.send("list", prefix, _read_page(listed, marker))
             found = [_object(one.name, one) for one in page if not _has_dots(one.name)]
             refuse_others(found, prefix)
             self._archived[prefix] += sum(not one.is_readable for one in found)
@@ -91,7 +90,7 @@ class Container:
         blob = self._client.get_blob_client(key)
         try:
             call = blob.get_blob_properties(raw_response_hook=_keep_headers(headers))
-            found = await self._send("look-up", key, call)
+            found = await self.send("look-up", key, call)
         except MissingError:
             return None
         return _object(key, found, read_clock(headers.get("date", "")))
@@ -100,7 +99,7 @@ class Container:
         """Read a blob of at most so many bytes."""
         try:
             call = self._client.download_blob(key)
-            body: StorageStreamDownloader[bytes] = await self._send("download", key, call)
+            body: StorageStreamDownloader[bytes] = await self.send("download", key, call)
             found = _object(key, body.properties)
             if found.size > limit:
                 problem = f"{printable(key)} has more than {limit:,} bytes: not read"
@@ -129,7 +128,7 @@ class Container:
     async def _upload(self, key: str, content: bytes, condition: Mapping[str, Any]) -> None:
         blob = self._client.get_blob_client(key)
         call = blob.upload_blob(content, overwrite=True, length=len(content), **condition)
-        await self._send("upload", key, call)
+        await self.send("upload", key, call)
 
     async def delete(self, tags: Mapping[str, str | None]) -> Mapping[str, StoreError]:
         """Delete blobs that nobody has written, or written about, since they were looked up."""
@@ -138,7 +137,7 @@ class Container:
         async def delete(key: str) -> None:
             call = self._client.get_blob_client(key).delete_blob(**_only_over(tags[key]))
             try:
-                await self._send("delete", key, call)
+                await self.send("delete", key, call)
             except MissingError:
                 pass
             except OtherError:
@@ -156,31 +155,18 @@ class Container:
         del now
         found: list[StoreNote] = []
         newest = self._client.list_blobs(layout.blobs, include=["versions"], results_per_page=1)
-        page = await self._ask(_read_page(newest))
+        page = await self.ask(_read_page(newest))
         if page and page[0] and page[0][0].version_id:
             found.append(VersionsKept())
         # The SDK has no other way from a container to its account.
         account = self._client._get_blob_service_client()  # noqa: SLF001
-        properties = await self._ask(account.get_service_properties()) or {}
+        properties = await self.ask(account.get_service_properties()) or {}
         kept = properties.get("delete_retention_policy")
         if kept and kept.enabled:
             found.append(DeletedKept(kept.days or 1))
         if archived := self._archived.get(layout.blobs, 0):
             found.append(BlobsArchived(archived))
         return tuple(found)
-
-    async def _ask(self, call: Awaitable[_T]) -> _T | None:
-        """Ask for something that is good to know; None if the service does not say."""
-        try:
-            return await self._send("look-up", self._client.container_name, call)
-        except StoreError as error:
-            log.debug("not known: %s", error)
-            return None
-
-    async def _send(self, kind: str, what: str, call: Awaitable[_T]) -> _T:
-        self.requests.count(kind, again=False)
-        with _in_one_line(what):
-            return await call
 
 
 async def _read_page(

@@ -1,10 +1,9 @@
 """Requests to a bucket, with the credentials that the AWS SDK finds; none of them is kept here."""
 
-import logging
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
@@ -20,20 +19,16 @@ from maintainer.stores.object_requests import (
     MissingError,
     Object,
     OtherError,
+    Sender,
     malformed,
     read_clock,
     refuse_others,
 )
-from maintainer.stores.requests import RequestLog
 from maintainer.stores.s3.address import Address
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import LifecycleRuleOutputTypeDef
-
-log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 _MISSING = frozenset({"404", "NoSuchKey"})
 _NOT_AS_EXPECTED = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
@@ -43,20 +38,19 @@ _LONG_AGO = timedelta(days=7)
 """An upload that began before this was abandoned."""
 
 
-class Bucket:
+class Bucket(Sender):
     """One bucket."""
 
     def __init__(self, client: "S3Client", name: str) -> None:
-        self.requests = RequestLog()
+        super().__init__(name, _in_one_line)
         self._client = client
-        self._name = name
 
     async def list(self, prefix: str) -> AsyncIterator[Sequence[Object]]:
         """List objects, up to a thousand at a time, in the order of their keys."""
         after: dict[str, Any] = {}
         while True:
             call = self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, **after)
-            page = await self._send("list", prefix, call)
+            page = await self.send("list", prefix, call)
             contents = page.get("Contents", [])
             found = [_object(one.get("Key", ""), one.get("Size"), one) for one in contents]
             refuse_others(found, prefix)
@@ -72,7 +66,7 @@ class Bucket:
         """Look an object up."""
         try:
             call = self._client.head_object(Bucket=self._name, Key=key)
-            found = await self._send("look-up", key, call)
+            found = await self.send("look-up", key, call)
         except MissingError:
             return None
         date = found["ResponseMetadata"]["HTTPHeaders"].get("date", "")
@@ -82,7 +76,7 @@ class Bucket:
         """Read an object of at most so many bytes."""
         try:
             call = self._client.get_object(Bucket=self._name, Key=key)
-            found = await self._send("download", key, call)
+            found = await self.send("download", key, call)
         except MissingError:
             return None
         content = bytearray()
@@ -102,7 +96,7 @@ class Bucket:
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if over is None else {"IfMatch": over}
         call = self._client.put_object(Bucket=self._name, Key=key, Body=content, **condition)
         try:
-            await self._send("upload", key, call)
+            await self.send("upload", key, call)
         except (MissingError, OtherError):
             return False
         return True
@@ -110,7 +104,7 @@ class Bucket:
     async def overwrite(self, key: str, content: bytes) -> None:
         """Write an object, whatever is there."""
         call = self._client.put_object(Bucket=self._name, Key=key, Body=content)
-        await self._send("upload", key, call)
+        await self.send("upload", key, call)
 
     async def delete(self, tags: Mapping[str, str | None]) -> Mapping[str, StoreError]:
         """Delete up to a thousand objects, those without a tag by one request."""
@@ -125,7 +119,7 @@ class Bucket:
         """Delete an object on condition; a service may ignore that."""
         try:
             call = self._client.delete_object(Bucket=self._name, Key=key, IfMatch=tag)
-            await self._send("delete", key, call)
+            await self.send("delete", key, call)
         except MissingError:
             pass
         except OtherError:
@@ -138,7 +132,7 @@ class Bucket:
         call = self._client.delete_objects(
             Bucket=self._name, Delete={"Objects": [{"Key": key} for key in keys]}
         )
-        done = await self._send("delete", keys[0], call)
+        done = await self.send("delete", keys[0], call)
         failed = {one.get("Key", ""): one for one in done.get("Errors", [])}
         gone = {one.get("Key", "") for one in done.get("Deleted", [])}
         problems = {
@@ -155,34 +149,21 @@ class Bucket:
         """Read how the bucket is set up, as far as that is allowed."""
         found: list[StoreNote | None] = []
         rules = self._client.get_bucket_lifecycle_configuration(Bucket=self._name)
-        known = await self._ask(rules)
+        known = await self.ask(rules)
         active = [one for one in (known["Rules"] if known else []) if one["Status"] == "Enabled"]
-        versions = await self._ask(self._client.get_bucket_versioning(Bucket=self._name))
+        versions = await self.ask(self._client.get_bucket_versioning(Bucket=self._name))
         if versions and versions.get("Status") == "Enabled":
             expires = any("NoncurrentVersionExpiration" in rule for rule in active)
             found.append(None if expires else VersionsKept())
         days = min(filter(None, (_days_of(rule, layout.blobs) for rule in active)), default=None)
         found.append(BlobsExpire(days) if days else None)
-        uploads = await self._ask(
+        uploads = await self.ask(
             self._client.list_multipart_uploads(Bucket=self._name, Prefix=layout.blobs)
         )
         begun = [one["Initiated"] for one in uploads.get("Uploads", [])] if uploads else []
         old = sum(now - at > _LONG_AGO for at in begun)
         found.append(UploadsLeft(old, _LONG_AGO.days) if old else None)
         return tuple(note for note in found if note)
-
-    async def _ask(self, call: Awaitable[_T]) -> _T | None:
-        """Ask for something that is good to know; None if the service does not say."""
-        try:
-            return await self._send("look-up", self._name, call)
-        except StoreError as error:
-            log.debug("not known: %s", error)
-            return None
-
-    async def _send(self, kind: str, what: str, call: Awaitable[_T]) -> _T:
-        self.requests.count(kind, again=False)
-        with _in_one_line(what):
-            return await call
 
 
 def _days_of(rule: "LifecycleRuleOutputTypeDef", blobs: str) -> int | None:
