@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.integration.world import START
 from tests.stores.docker_registry import DockerRegistry
+from tests.stores.scripted import serving
 
 TOKEN = "ghs_packages"
 
@@ -112,12 +112,5 @@ def packages_of(registry: DockerRegistry, owner: str = "users") -> Iterator[Pack
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Log nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        packages.url = f"http://127.0.0.1:{server.server_port}"
-        try:
-            yield packages
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as packages.url:
+        yield packages

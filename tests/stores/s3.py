@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequen
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -31,6 +31,7 @@ from tests.stores.memory import Vault
 from tests.stores.memory_place import Room
 from tests.stores.place import How
 from tests.stores.runs import run_on
+from tests.stores.scripted import serving
 
 BUCKET = "cache"
 BLOBS = "app/blobs/"
@@ -295,14 +296,7 @@ def one_page(*keys: str) -> Iterator[str]:
 
 @contextmanager
 def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in ENVIRONMENT.items():
-                patch.setenv(name, value)
-            try:
-                yield f"http://127.0.0.1:{server.server_port}"
-            finally:
-                server.shutdown()
-                thread.join()
+    with serving(handler) as url, pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield url

@@ -53,12 +53,18 @@ def answering(*answers: Answer) -> Iterator[Scripted]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             """Log nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with serving(Handler) as scripted.url:
+        yield scripted
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on loopback; return the URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        scripted.url = f"http://127.0.0.1:{server.server_port}"
         try:
-            yield scripted
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()
