@@ -18,15 +18,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from benchmarks.handlers import serving
 from maintainer.cacheconfig import ENTRY_VERSION, BlobKey, Digest, IndexId, Ref, Scope, encode
 from maintainer.emulator.tokens import Tokens
 from tests.integration.world import MAIN, blob_of, built
@@ -106,17 +106,9 @@ def _key(number: int) -> str:
     return str(BlobKey(Digest(f"sha256:{digest}")))
 
 
-@contextmanager
-def _serving(count: int, age: timedelta) -> Iterator[str]:
+def _serve(count: int, age: timedelta) -> AbstractContextManager[str]:
     created_at = f"{datetime.now(UTC) - age:%Y-%m-%dT%H:%M:%SZ}"
-    handler = type("Counted", (_Service,), {"count": count, "created_at": created_at})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    return serving(_Service, count=count, created_at=created_at)
 
 
 def _variables(url: str) -> dict[str, str]:
@@ -134,7 +126,7 @@ def _variables(url: str) -> dict[str, str]:
 
 def measure(count: int) -> int:
     """Return the peak of memory, in bytes, of a process that does a dry run on so many entries."""
-    with _serving(count, _OLD) as url, tempfile.TemporaryDirectory() as folder:
+    with _serve(count, _OLD) as url, tempfile.TemporaryDirectory() as folder:
         environment = os.environ | _variables(url)
         environment["PYTHONPATH"] = str(Path(__file__).parents[1])
         run = [sys.executable, "-c", _RUN]
@@ -144,7 +136,7 @@ def measure(count: int) -> int:
 
 def serve(count: int) -> None:
     """Serve so many young entries until stdin ends."""
-    with _serving(count, _YOUNG) as url:
+    with _serve(count, _YOUNG) as url:
         print(json.dumps(_variables(url)), flush=True)
         sys.stdin.read()
 

@@ -12,16 +12,16 @@ import os
 import resource
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
 
+from benchmarks.handlers import serving
 from maintainer.budget import Budget
 from maintainer.progress import Unwatched
 from maintainer.settings import Settings
@@ -99,22 +99,10 @@ def _digest(number: int) -> str:
     return f"sha256:{hashlib.sha256(str(number).encode()).hexdigest()}"
 
 
-@contextmanager
-def _serving(count: int) -> Iterator[str]:
-    handler = type("Counted", (_Service,), {"count": count})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def measure(kind: str, count: int) -> Mapping[str, tuple[float, int]]:
     """List so many blobs in both ways; return CPU seconds and bytes of memory of each."""
     measured = {}
-    with _serving(count) as url:
+    with serving(_Service, count=count) as url:
         for way in ("sdk", "run"):
             command = [sys.executable, "-m", "benchmarks.many_objects", kind, way, url, str(count)]
             environment = os.environ | _ENVIRONMENT
