@@ -25,7 +25,7 @@ _IMPORTED = (
     *("maintainer.report.html", "maintainer.report.json", "maintainer.report.terminal"),
     *("maintainer.serve.once", "maintainer.serve.service", "maintainer.serve.web.server"),
     *("anyio._backends._asyncio", "filelock", "httpcore2", "sqlalchemy.dialects.sqlite"),
-    *("sqlite3", "tests.integration.killed", "tests.processes"),
+    *("sqlite3", "tests.integration.killed", "tests.processes", "tests.trusted"),
 )
 """With what they import only when they run: that took longer than their work."""
 

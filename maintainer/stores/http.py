@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http import HTTPStatus
+from ssl import SSLContext
 from typing import Self, TypeVar
 
 import anyio
@@ -86,6 +88,12 @@ def download_of(
     )
 
 
+@cache
+def trusted_certificates() -> SSLContext:
+    """Return what a client trusts, read once: it takes as long as fifty requests."""
+    return httpx2.create_ssl_context()
+
+
 class Http:
     """The one client of a run: a shared pool, bounded concurrency, time-outs and retries."""
 
@@ -97,6 +105,7 @@ class Http:
             headers={"User-Agent": f"maintainer/{__version__}"},
             timeout=httpx2.Timeout(30.0, connect=10.0),
             limits=httpx2.Limits(max_connections=MAX_CONCURRENT),
+            verify=trusted_certificates(),
         )
         self._places = anyio.CapacityLimiter(MAX_CONCURRENT)
         self.uploads = AsyncLimiter(UPLOADS, UPLOADS_WITHIN.total_seconds())
