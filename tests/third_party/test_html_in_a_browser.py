@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from filelock import FileLock
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from maintainer.cacheconfig import Digest
 from maintainer.graph.database import Database
@@ -31,6 +32,8 @@ from tests.snapshots import NOW
 from tests.weeks import AFTER, BEFORE, LAST, tell_a_week
 
 SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
+Scheme = Literal["light", "dark"]
+
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 TOP: ViewportSize = {"width": 1120, "height": 640}
@@ -91,36 +94,52 @@ class Visit:
     requested: list[str] = field(default_factory=list)
 
 
+class Tab:
+    """A tab of the browser, which shows one page after the other: each new tab takes a second."""
+
+    def __init__(self, browser: Browser, *, javascript: bool) -> None:
+        self._page = browser.new_context(java_script_enabled=javascript).new_page()
+        self._visit = Visit(self._page)
+        self._page.on("console", lambda message: self._visit.said.append(message.text))
+        self._page.on("pageerror", lambda error: self._visit.said.append(str(error)))
+        self._page.on("dialog", lambda dialog: self._visit.said.append(f"dialog {dialog.message}"))
+        self._page.on("request", lambda request: self._visit.requested.append(request.url))
+
+    def visit(self, file: Path, viewport: ViewportSize, scheme: Scheme) -> Visit:
+        self._page.goto("about:blank")
+        self._page.set_viewport_size(viewport)
+        self._page.emulate_media(color_scheme=scheme)
+        self._visit = Visit(self._page)
+        self._page.goto(file.as_uri())
+        return self._visit
+
+
 Visitor = Callable[..., Visit]
 
 
+@pytest.fixture(scope="module")
+def tabs(browser: Browser) -> dict[bool, Tab]:
+    return {javascript: Tab(browser, javascript=javascript) for javascript in (True, False)}
+
+
 @pytest.fixture
-def visit(browser: Browser, tmp_path: Path) -> Iterator[Visitor]:
+def visit(tabs: dict[bool, Tab], tmp_path: Path) -> Visitor:
     """Open reports and pages as files."""
-    contexts: list[BrowserContext] = []
 
     def visit(
         report: Report | str,
         viewport: ViewportSize = DESKTOP,
         simulation: Simulation | None = None,
-        **settings: object,
+        *,
+        scheme: Scheme = "light",
+        javascript: bool = True,
     ) -> Visit:
         file = tmp_path / "report.html"
         html = report if isinstance(report, str) else render_html(report, simulation)
         file.write_text(html, encoding="utf-8")
-        context = browser.new_context(viewport=viewport, **settings)  # type: ignore[arg-type]
-        contexts.append(context)
-        visit = Visit(context.new_page())
-        visit.page.on("console", lambda message: visit.said.append(message.text))
-        visit.page.on("pageerror", lambda error: visit.said.append(str(error)))
-        visit.page.on("dialog", lambda dialog: visit.said.append(f"dialog {dialog.message}"))
-        visit.page.on("request", lambda request: visit.requested.append(request.url))
-        visit.page.goto(file.as_uri())
-        return visit
+        return tabs[javascript].visit(file, viewport, scheme)
 
-    yield visit
-    for context in contexts:
-        context.close()
+    return visit
 
 
 def _only_itself(requested: list[str]) -> bool:
@@ -151,7 +170,6 @@ def test_no_name_does_anything(visit: Visitor) -> None:
         assert visited.said == []
         assert _only_itself(visited.requested)
         assert visited.page.locator("h2").all_inner_texts() == list(QUESTIONS[1:])
-        visited.page.close()
 
 
 def test_a_script_that_is_not_ours_would_not_run(visit: Visitor, week: dict[int, Report]) -> None:
@@ -261,7 +279,7 @@ def test_what_other_sizes_would_keep_is_drawn(visit: Visitor, week: dict[int, Re
 
 
 def test_it_can_be_read_without_javascript(visit: Visitor, week: dict[int, Report]) -> None:
-    page = visit(week[AFTER], java_script_enabled=False).page
+    page = visit(week[AFTER], javascript=False).page
 
     assert page.locator("h1, h2").all_inner_texts() == ["Healthy", *QUESTIONS[1:]]
     for table in ("table.legend", "#scopes table", "table.trend", "table.evictions"):
@@ -290,10 +308,10 @@ def test_the_longest_names_break_rather_than_widen_a_phone(visit: Visitor) -> No
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_stand_out_from_what_is_behind_them(
-    visit: Visitor, week: dict[int, Report], scheme: str
+    visit: Visitor, week: dict[int, Report], scheme: Scheme
 ) -> None:
     """WCAG 2.2 asks for 4.5 to 1, and for 3 to 1 of parts of pictures."""
-    page = visit(week[LAST], color_scheme=scheme).page
+    page = visit(week[LAST], scheme=scheme).page
 
     def luminance(name: str) -> float:
         text = page.evaluate(
@@ -361,7 +379,7 @@ def test_pictures_of_it_are_kept_and_show_what_it_looks_like_now(
         device, scheme = look.split("-")
         visit: Visitor = request.getfixturevalue("visit")
         viewport = {"desktop": DESKTOP, "phone": PHONE, "top": TOP}[device]
-        page = visit(html, viewport, color_scheme=scheme).page
+        page = visit(html, viewport, scheme=scheme).page
         page.screenshot(full_page=device != "top", path=kept)
         of_page.write_text(f"{digest}  the page in {kept.name}\n")
 
