@@ -25,7 +25,7 @@ settings.register_profile(
     "test",
     deadline=None,
     derandomize=True,
-    max_examples=25,
+    max_examples=10,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("coverage", settings.get_profile("test"), max_examples=5)
