@@ -28,6 +28,8 @@ class Answer:
     """The variable that holds the token which the request carried, for messages."""
     in_doubt: bool = False
     """Whether an earlier attempt may have been carried out although its answer was lost."""
+    redirected_to: httpx2.URL | None = field(repr=False, default=None)
+    """Where the answer comes from, if redirects led there."""
 
     @property
     def place(self) -> str:

@@ -218,6 +218,7 @@ class Http:
                         request,
                         call.token_env,
                         in_doubt,
+                        None if at is request else at.url,
                     )
             finally:
                 await response.aclose()

@@ -9,15 +9,18 @@ from typing import Any, TypeVar
 import anyio
 import httpx2
 import pytest
+from msgspec.json import encode
 
 from maintainer.cacheconfig import Digest
+from maintainer.cacheconfig.oci import MANIFEST_TYPE
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.stores.answers import Answer, MalformedAnswerError
 from maintainer.stores.http import Http
 from maintainer.stores.registry.address import Address
 from maintainer.stores.registry.auth import Authorizer
-from maintainer.stores.registry.client import MANIFEST_LIMIT, Client
+from maintainer.stores.registry.client import MANIFEST_LIMIT, Client, Document
 from maintainer.stores.registry.credentials import Credentials
+from maintainer.stores.registry.inline import has_inline_cache
 from maintainer.stores.registry.packages import Packages, Version
 from maintainer.stores.requests import RequestLog
 from tests.integration.scripted import Reply, Request, Server, json, serve
@@ -181,6 +184,23 @@ def test_a_token_does_not_follow_an_upload_to_another_host(server: Server, other
     assert sent.query == {"state": ["secret"], "digest": [_BLOB]}
 
 
+def test_another_host_cannot_ask_for_the_password(server: Server, other: Server) -> None:
+    wants = Reply(401, b"", {"WWW-Authenticate": "Basic"})
+    elsewhere = {"Location": f"{other.url}/content"}
+    server.on(_BLOB, wants, Reply(307, b"", elsewhere), Reply(404))
+    server.on("", wants, Reply(202, b"", elsewhere))
+    other.on("content", Reply(401, b"", {"WWW-Authenticate": f'Bearer realm="{other.url}/token"'}))
+    other.on("token", json({"token": "tok-1"}))
+
+    for ask in (lambda client: client.has_blob(_BLOB), lambda client: client.push_blob(b"{}")):
+        with pytest.raises(StoreError):
+            _ask(server, ask, _ME)
+
+    assert len(other.asked("content")) == 2
+    assert not other.asked("token")
+    assert all("authorization" not in one.headers for one in other.requests)
+
+
 @pytest.mark.parametrize("location", ["", "ftp://x/", "http://[", "//:0"])
 def test_an_upload_to_nowhere_is_refused(server: Server, location: str) -> None:
     server.on(_BLOB, Reply(404))
@@ -188,6 +208,15 @@ def test_an_upload_to_nowhere_is_refused(server: Server, location: str) -> None:
 
     with pytest.raises(StoreError):
         _ask(server, lambda client: client.push_blob(b"{}"))
+
+
+def test_an_image_that_cannot_be_read_is_only_not_counted(server: Server) -> None:
+    child = {"mediaType": MANIFEST_TYPE, "digest": _OTHER}
+    server.on(_OTHER, Reply(200, b"{}"))
+    document = Document(_BLOB, encode({"manifests": [child]}))
+
+    assert not _ask(server, lambda client: has_inline_cache(client, document))
+    assert server.requests
 
 
 def _page(link: str, *tags: str) -> Reply:
@@ -199,7 +228,7 @@ def test_the_list_of_tags_is_read_page_by_page(server: Server) -> None:
         "list",
         _page('</v2/octo/cache/tags/list?last=b>; rel="next"', "b", "a"),
         _page(f"<{server.url}/v2/octo/cache/tags/list?last=c>;rel=next", "c", "-no", "x" * 129),
-        _page('<list?last=d>; title="x"; rel="next"', "d"),
+        _page('<list>; rel="first", <list?last=d>; title="x"; rel="next"', "d"),
         json({"tags": ["e"]}, link='<other>; rel="prev"'),
     )
 

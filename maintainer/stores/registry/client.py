@@ -30,7 +30,7 @@ MANIFEST_LIMIT = 4 * 1024 * 1024
 """Bytes; registries take no larger manifests."""
 _MAX_PAGES = 1_000
 _MAX_TAGS = 100_000
-_NEXT = re.compile(r'\s*<([^>]*)>\s*;\s*(?:[^,]*;\s*)?rel="?next"?', re.IGNORECASE)
+_NEXT = re.compile(r'<([^>]*)>\s*;\s*(?:[^,]*;\s*)?rel="?next"?', re.IGNORECASE)
 _ACCEPT = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
 _NO_SUCH = frozenset({HTTPStatus.NOT_FOUND})
 _ANY_REFUSAL = frozenset(range(400, 500))
@@ -108,7 +108,7 @@ class Client:
 
     def _next(self, answer: Answer, here: httpx2.URL) -> httpx2.URL | None:
         """Return the next page, which is a part of the same list."""
-        link = _NEXT.match(answer.headers.get("link", "")[:4096])
+        link = _NEXT.search(answer.headers.get("link", "")[:4096])
         if link is None:
             return None
         try:
@@ -222,7 +222,9 @@ class Client:
         """Send a request, with the token that it needs. Raises StoreError for other answers."""
         header = self._authorizer.header(actions)
         answer = await self._http.send(self._authorized(call, header), _unread)
-        if answer.status == HTTPStatus.UNAUTHORIZED:
+        # Another host, to which a blob was redirected, must not say where a password goes.
+        is_theirs = self._is_ours(answer.redirected_to or answer.request.url)
+        if answer.status == HTTPStatus.UNAUTHORIZED and is_theirs:
             header = await self._authorizer.renew(actions, header, answer)
             answer = await self._http.send(self._authorized(call, header), _unread)
         if answer.status in _REFUSED and answer.status not in also:

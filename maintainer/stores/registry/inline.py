@@ -3,7 +3,7 @@
 import msgspec
 
 from maintainer.cacheconfig import Digest
-from maintainer.errors import UnreadableError
+from maintainer.errors import StoreError
 from maintainer.stores.registry.client import Client, Document
 from maintainer.stores.registry.look import children_of, config_of
 
@@ -19,7 +19,14 @@ class _Config(msgspec.Struct):
 
 
 async def has_inline_cache(client: Client, document: Document) -> bool:
-    """Whether an image, of one platform or of several, has an inline cache."""
+    """Whether an image, of one platform or of several, has an inline cache, as far as it shows."""
+    try:
+        return await _has_inline_cache(client, document)
+    except (StoreError, msgspec.DecodeError, UnicodeError, RecursionError):
+        return False  # It is only counted.
+
+
+async def _has_inline_cache(client: Client, document: Document) -> bool:
     if config := config_of(document.content):
         return await _has_cache(client, config)
     for digest in children_of(document.content, images=True)[:_MAX_PLATFORMS]:
@@ -30,8 +37,5 @@ async def has_inline_cache(client: Client, document: Document) -> bool:
 
 
 async def _has_cache(client: Client, digest: Digest) -> bool:
-    try:
-        content = await client.blob(digest, limit=_MAX_CONFIG)
-        return content is not None and msgspec.json.decode(content, type=_Config).cache != _NONE
-    except (UnreadableError, msgspec.DecodeError, UnicodeError, RecursionError):
-        return False
+    content = await client.blob(digest, limit=_MAX_CONFIG)
+    return content is not None and msgspec.json.decode(content, type=_Config).cache != _NONE
