@@ -36,6 +36,8 @@ IMPORT_LIMIT = 1024 * 1024
 """Bytes. Importers of `type=local` and `type=registry` refuse a larger manifest or config."""
 _ROOM = 1024
 """Bytes that the form of a manifest may take beyond the one that is measured."""
+_LARGEST = 1 << 42
+"""Bytes. Whoever pushes a manifest states sizes, and nobody checks them: their sum must fit."""
 
 Descriptor = dict[str, msgspec.Raw]
 """A descriptor with all its fields, known or not."""
@@ -82,7 +84,7 @@ class CacheManifest:
         for digest, descriptor in self.descriptors.items():
             size = _describe(descriptor).size
             if is_digest(digest) and size > 0:
-                yield Digest(digest), size
+                yield Digest(digest), min(size, _LARGEST)
 
 
 def read_manifest(content: bytes) -> CacheManifest | None:
@@ -126,9 +128,10 @@ def _cache_manifest(
         return None
     if not is_digest(config.digest):
         return None
+    default = INDEX_TYPE if lists_all else MANIFEST_TYPE
     return CacheManifest(
         lists_all=lists_all,
-        media_type=wire.media_type or (INDEX_TYPE if lists_all else MANIFEST_TYPE),
+        media_type=wire.media_type if wire.media_type in MANIFEST_TYPES else default,
         config=Digest(config.digest),
         descriptors={one.digest: each for each, one in described},
     )

@@ -9,10 +9,12 @@ from typing import Any
 
 import anyio
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from maintainer.cli.app import app
 from maintainer.errors import UnknownCacheError
+from maintainer.graph.tables import ENTRY
 from maintainer.model.outcome import Done, Outcome, Skipped
 from maintainer.model.reason import DeletionRefused, InlineCaches, UntaggedUnknown
 from maintainer.report import Report
@@ -276,6 +278,26 @@ def test_an_image_is_never_touched_and_inline_caches_are_counted(
     assert manifests <= registry.manifests()
     (note,) = [note for note in report.notes if isinstance(note.reason, InlineCaches)]
     assert "2 tags" in note.sentence
+
+
+def test_a_manifest_that_claims_too_much_spoils_no_run(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    also_a_blob = _export(registry, "api", "base", "api")
+    registry.put_blob(registry.content(also_a_blob))
+    _export(registry, "web", "base", "web", "test")
+    manifest = json.loads(registry.content(registry.tags()["web"]))
+    manifest["layers"] += [{**manifest["layers"][0], "digest": also_a_blob}]
+    for layer in manifest["layers"]:
+        layer["size"] = 2**62
+    registry.put_manifest(json.dumps(manifest).encode(), "web")
+
+    _gc(registry, memory, clock)
+
+    # Each entry has a number of its own.
+    with memory.database.reading() as connection:
+        keys = set(connection.scalars(select(ENTRY.c.key)))
+    assert keys >= {f"manifests/{also_a_blob}", f"blobs/{also_a_blob}"}
 
 
 def test_only_the_tags_that_the_setting_names_are_maintained(

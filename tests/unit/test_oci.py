@@ -114,6 +114,17 @@ def test_the_sink_that_is_asked_for_is_written(sink: Sink, config: CacheConfig) 
     assert decode_oci(manifest, encoded.config).sink == (sink if config.records else None)
 
 
+def test_what_a_manifest_claims_neither_overflows_nor_becomes_a_header() -> None:
+    claimed = _manifest(*({**_described(blob), "size": 2**63 - 1} for blob in BLOBS[1:4]))
+
+    assert sum(size for _, size in claimed.sizes()) < 2**45
+    for media_type in ("\u00fc", "a\r\nX: y", "text/html"):
+        head = {"mediaType": CONFIG_TYPE, "digest": BLOBS[0], "size": 2}
+        odd = read_manifest(json.dumps({"mediaType": media_type, "config": head}).encode())
+        assert odd
+        assert odd.media_type == MANIFEST_TYPE
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId, Scope
+from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId, Scope, content_digest
 from maintainer.cacheconfig.oci import IMPORT_LIMIT
 from maintainer.concurrency import for_each
 from maintainer.errors import ChangedError, StoreError, UnfinishedError, UnknownCacheError
@@ -327,6 +327,7 @@ def index_of(tag: str) -> IndexId:
 
 
 def _entry(digest: Digest, key: str, size: int, at: datetime) -> StoredEntry:
-    number = int(digest.partition(":")[2][:16], 16) >> 1
+    # Of the key: a manifest may be stored as a blob, too.
+    number = int(content_digest(key.encode())[7:23], 16) >> 1
     kind = key.partition("/")[0]
     return StoredEntry(number, NO_REF, key, kind, size, at, at, BlobKey(digest))
