@@ -5,11 +5,12 @@ transaction that records a step, and before it changes the cache: a worker that 
 long that another one took over has an old token, and does nothing more, whatever its clock says.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import BindParameter, Connection, bindparam, or_, select, true, update
@@ -64,7 +65,7 @@ class Lease:
     """Opens a transaction."""
     target: str
     """What errors call it."""
-    _checked_at: float = field(default_factory=_elapsed)
+    _checked_at: float = -math.inf
 
     def check(self, connection: Connection) -> None:
         """Renew it in a transaction, which nobody can take it during. Raises LeaseLostError."""
@@ -73,9 +74,11 @@ class Lease:
             "mine": self.token,
             "duration": DURATION // timedelta(microseconds=1),
         }
+        # The time before: a pause may begin at any moment, also after the answer.
+        now = _elapsed()
         if connection.execute(_RENEW, asked).rowcount != 1:
             raise LeaseLostError(self.target)
-        self._checked_at = _elapsed()
+        self._checked_at = now
 
     def confirm(self) -> None:
         """Check it, unless that was done a moment ago. Raises LeaseLostError or DatabaseError."""

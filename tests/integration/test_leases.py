@@ -84,6 +84,34 @@ def test_who_has_lost_a_lease_records_nothing_and_is_told(
         assert query(path, "SELECT token, expires_at FROM lease") == [(second.token, None)]
 
 
+def test_a_pause_right_after_a_check_is_noticed(
+    path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 0.0
+    monkeypatch.setattr("maintainer.graph.lease._elapsed", lambda: clock)
+
+    @contextmanager
+    def begin_and_pause() -> Iterator[Connection]:
+        with database.begin() as connection:
+            execute = connection.execute
+            monkeypatch.setattr(connection, "execute", lambda *asked: pause(execute(*asked)))
+            yield connection
+
+    def pause(result: object) -> object:
+        nonlocal clock
+        clock += 600
+        return result
+
+    with _leased(path) as taken:
+        lease = Lease("", taken.token, begin_and_pause, TARGET)
+        lease.confirm()
+        change(path, "UPDATE lease SET token = token + 1")
+
+        for one in (taken, lease):
+            with pytest.raises(LeaseLostError):
+                one.confirm()
+
+
 @pytest.mark.each_database
 def test_a_lease_that_is_over_and_that_nobody_has_taken_goes_on(
     path: Path, monkeypatch: pytest.MonkeyPatch
