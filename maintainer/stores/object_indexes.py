@@ -5,6 +5,7 @@ An index is written only if it is still the one that was read.
 
 import logging
 import secrets
+from dataclasses import replace
 from datetime import timedelta
 
 from maintainer import __version__
@@ -57,6 +58,15 @@ class Indexes:
         is_folder = one.key == prefix and not one.size
         return not is_folder and self._layout.digest_of(one.key) is None
 
+    async def read_listed(self, listed: Object) -> ReadGeneration | None:
+        """Read an index that was listed, and know it as it was read: a list may be newer."""
+        found = await self.read(listed.key)
+        if found and found.location:
+            self.known[listed.key] = replace(listed, tag=found.location)
+        else:
+            self.known.pop(listed.key, None)
+        return found
+
     async def read(self, key: str) -> ReadGeneration | None:
         """Read an index; None if it is gone, or is no index at all."""
         found = await self._objects.get(key, limit=self._limit)
@@ -77,7 +87,7 @@ class Indexes:
         content = encode(with_sink(change.content, change.sink))
         if self._is_conditional is None:
             self._is_conditional = await self._has_conditions(context)
-        if await self._put(key, content, over=tag_of(self.known.get(key))):
+        if await self._put(key, content, context, over=tag_of(self.known.get(key))):
             return await self._read_back(change, key, content)
         found = await self._objects.get(key, limit=self._limit)
         if found is None:
@@ -89,12 +99,15 @@ class Indexes:
             read_content(change.index, NUMBER, other, seen.modified_at, location=seen.tag)
         )
 
-    async def _put(self, key: str, content: bytes, *, over: str | None) -> bool:
+    async def _put(
+        self, key: str, content: bytes, context: RunContext, *, over: str | None
+    ) -> bool:
         """Write an index if nobody else has; the check is ours if the service makes none."""
+        if not self._is_conditional and tag_of(await self._objects.look(key)) != over:
+            return False
+        context.confirm()
         if self._is_conditional:
             return await self._objects.put(key, content, over=over)
-        if tag_of(await self._objects.look(key)) != over:
-            return False
         await self._objects.overwrite(key, content)
         return True
 

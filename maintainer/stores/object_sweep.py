@@ -41,6 +41,7 @@ class Deletions:
 
     def __init__(self, objects: Objects, layout: Layout, indexes: Indexes) -> None:
         self.clock: Callable[[], datetime] | None = None
+        self.confirm: Callable[[], None] = lambda: None
         self._objects = objects
         self._layout = layout
         self._indexes = indexes
@@ -61,6 +62,8 @@ class Deletions:
             await self._look_at(batch)
             found = [one.found for one in batch if one.found and not one.error]
             tags = {one.key: self._tag(one) for one in found}
+            # They may have waited for long.
+            self.confirm()
             problems = await self._objects.delete(tags) if tags else {}
             for one in batch:
                 one.error = one.error or problems.get(one.entry.key)

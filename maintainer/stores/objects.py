@@ -129,7 +129,7 @@ class ObjectStore:
                 found.add(place.generation_id)
             else:
                 try:
-                    if one := await self._indexes.read(seen.key):
+                    if one := await self._indexes.read_listed(seen):
                         read.append(one)
                 except UnreadableError as error:
                     # Builds have no limit: they import what is too large for us.
@@ -206,7 +206,7 @@ class ObjectStore:
     def activity(self, since: Since, context: RunContext) -> None:
         """Return nothing: `delete` looks itself."""
         del since
-        self._deletions.clock = context.clock
+        self._deletions.clock, self._deletions.confirm = context.clock, context.confirm
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete a blob, if no build needs it by now."""

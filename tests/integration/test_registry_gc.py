@@ -13,7 +13,7 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from maintainer.cli.app import app
-from maintainer.errors import UnknownCacheError
+from maintainer.errors import LeaseLostError, UnknownCacheError
 from maintainer.graph.tables import ENTRY
 from maintainer.model.outcome import Done, Outcome, Skipped
 from maintainer.model.reason import DeletionRefused, InlineCaches, UntaggedUnknown
@@ -26,7 +26,7 @@ from tests.stores.docker_registry import DockerRegistry, a_registry
 from tests.stores.ghcr import TOKEN, Packages, packages_of
 from tests.stores.place import How
 from tests.stores.registry import a_store, put_image
-from tests.stores.runs import run_on
+from tests.stores.runs import run_leased, run_on, take_over
 from tests.stores.token_service import a_token_service
 
 _PAGE = Path(__file__).parents[2] / "docs" / "registries.md"
@@ -100,7 +100,7 @@ async def _run(
     event: Event | None = more.pop("event")
     how = How(more.pop("grace", timedelta(0)))
     address = registry.address(tags=more.pop("tags", ()))
-    waiting = [event] if event else []
+    waiting, is_leased = [event] if event else [], more.pop("leased", False)
     counts: dict[str, int] = {}
 
     def before(kind: str) -> None:
@@ -109,6 +109,8 @@ async def _run(
             waiting.pop()[2]()
 
     async with a_store(address, before, more.pop("packages_url", None)) as store:
+        if is_leased:
+            return await run_leased(store, memory, clock.now)
         report = await run_on(store, memory, how, clock.now, **more)
     assert report.status == "done", report.problems
     assert not waiting, counts
@@ -350,6 +352,25 @@ def test_a_list_that_lacks_a_tag_ends_the_run(
         _gc(registry, memory, clock)
 
     assert registry.manifests() == manifests
+
+
+def test_a_run_that_lost_its_lease_on_the_way_neither_writes_nor_deletes(
+    registry: DockerRegistry, memory: Memory, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maintainer.graph.lease._TRUSTED", 0)
+    _export(registry, "api", "base", "api")
+
+    def lose(kind: str, number: int) -> None:
+        with pytest.raises(LeaseLostError):
+            _gc(registry, memory, clock, (kind, number, lambda: take_over(memory)), leased=True)
+
+    lose("upload", 1)  # The config, right before the tag.
+    assert set(registry.tags()) == {"api"}
+    _gc(registry, memory, clock)
+    old = registry.tags()["api"]
+    _export(registry, "api", "base", "web")
+    lose("list", 2)  # Which tags there are, right before the deletion.
+    assert old in registry.manifests()
 
 
 def test_a_tag_that_goes_during_the_run_is_no_error(

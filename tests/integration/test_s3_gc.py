@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from maintainer.cacheconfig import encode
 from maintainer.cli.app import app
-from maintainer.errors import StoreError
+from maintainer.errors import LeaseLostError, StoreError
 from maintainer.model.outcome import Skipped
 from maintainer.model.reason import BlobsExpire, UploadsLeft, VersionsKept
 from maintainer.report import Report
@@ -23,7 +23,7 @@ from tests.integration.invariants import import_index
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built
 from tests.stores.contract import NO_GRACE
-from tests.stores.runs import run_on
+from tests.stores.runs import run_leased, run_on, take_over
 from tests.stores.s3 import BLOBS, BUCKET, MANIFESTS, Moto, a_server, half_a_body, one_page
 
 _PAGE = Path(__file__).parents[2] / "docs" / "s3.md"
@@ -87,7 +87,7 @@ Event = tuple[str, int, Callable[[], None]]
 async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event | None) -> Report:
     chosen = dict(more)
     limit, ahead = chosen.pop("max_requests", None), chosen.pop("ahead", timedelta(0))
-    room = {"rules": chosen.pop("rules", ())}
+    room, is_leased = {"rules": chosen.pop("rules", ())}, chosen.pop("leased", False)
     address = moto.address(**chosen)
     async with open_bucket(address) as bucket:
 
@@ -98,9 +98,10 @@ async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event
 
         moto.before = act
         store = ObjectStore(bucket, address.layout, max_index_size=2**20)
-        report = await run_on(
-            store, memory, NO_GRACE, moto.now + ahead, max_requests=limit, room=room
-        )
+        now = moto.now + ahead
+        if is_leased:
+            return await run_leased(store, memory, now)
+        report = await run_on(store, memory, NO_GRACE, now, max_requests=limit, room=room)
     assert report.status == "done", report.problems
     return report
 
@@ -165,6 +166,30 @@ def test_a_name_that_a_build_overwrites_while_it_is_repaired_keeps_the_export(
 
     assert blob_of("web") in _blobs(moto, "api")
     assert blob_of("test") not in _blobs(moto, "api")
+
+
+@pytest.mark.parametrize("old", [("base", "api", "test"), ()])
+def test_an_export_that_a_stale_answer_hides_is_not_overwritten(
+    moto: Moto, memory: Memory, old: tuple[str, ...]
+) -> None:
+    _export(moto, "api", "base", "api", "test")
+    _gc(moto, memory)
+    del moto.keys[BLOBS + blob_of("test")]
+    _export(moto, "api", "base", "web")
+
+    def answer_once_from_a_copy() -> None:
+        def catch_up() -> None:
+            moto.before = lambda: None
+            _write(moto, "api", "base", "web")
+
+        del moto.keys[MANIFESTS + "api"]
+        if old:
+            _write(moto, "api", *old)
+        moto.before = catch_up
+
+    _gc(moto, memory, ("download", 1, answer_once_from_a_copy))
+
+    assert blob_of("web") in _blobs(moto, "api")
 
 
 def test_a_server_that_ignores_conditions_is_found_out(
@@ -322,6 +347,27 @@ def test_a_budget_that_ends_during_the_sweep_defers_the_rest(moto: Moto, memory:
 
     assert {BLOBS + blob_of("base"), BLOBS + blob_of("api")} <= _keys(moto)
     assert sum(report.requests.counts.values()) <= 12
+
+
+def test_a_run_that_lost_its_lease_on_the_way_neither_writes_nor_deletes(
+    moto: Moto, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maintainer.graph.lease._TRUSTED", 0)
+    _export(moto, "api", "base", "api")
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+
+    def lose(kind: str, number: int) -> None:
+        before = _keys(moto)
+        with pytest.raises(LeaseLostError):
+            _gc(moto, memory, (kind, number, lambda: take_over(memory)), leased=True)
+        assert _keys(moto) == before
+
+    lose("upload", 4)  # The last one that tries conditions.
+    moto.ignores_conditions = True
+    lose("look-up", 4)  # Whether the index is still the one that was read.
+    _gc(moto, memory)
+    moto.now += timedelta(days=2)
+    lose("look-up", 4)  # Whether a build has touched the blob.
 
 
 def test_what_is_no_index_does_not_count_as_one(moto: Moto, memory: Memory) -> None:

@@ -1,8 +1,11 @@
 """A run in this process, on a database that is migrated already."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
+
+from sqlalchemy import update
 
 from maintainer.collect import collect
+from maintainer.graph.tables import LEASE
 from maintainer.report import Report
 from maintainer.settings import Settings
 from maintainer.stages.run import Collector
@@ -21,6 +24,22 @@ async def run_on(
         return await collect(
             collector, dry_run=how.dry_run, no_sweep=how.no_sweep, accept_loss=True
         )
+
+
+async def run_leased(store: Store, memory: Memory, now: datetime) -> Report:
+    """Do a run without a grace period that has a lease, which `take_over` takes from it."""
+    chosen = Settings.model_validate({"grace": timedelta(0)})
+    with memory.database.lease(store.name) as lease:
+        collector = Collector(
+            store, memory.database, chosen, clock=lambda: now, sleep=_no_sleep, lease=lease
+        )
+        return await collect(collector, accept_loss=True)
+
+
+def take_over(memory: Memory) -> None:
+    """Take the lease, as another run would after a long pause of the one that has it."""
+    with memory.database.begin() as connection:
+        connection.execute(update(LEASE).values(token=LEASE.c.token + 1))
 
 
 async def _no_sleep(_seconds: float) -> None:

@@ -7,7 +7,7 @@ is needed of it.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId, Scope, content_digest
@@ -78,6 +78,7 @@ class RegistryStore:
         self._needed: frozenset[Digest] = frozenset()
         """The blobs that live results need."""
         self._deletions = Batches(self._delete)
+        self._confirm: Callable[[], None] = lambda: None
 
     @property
     def abilities(self) -> Abilities:
@@ -256,11 +257,11 @@ class RegistryStore:
 
     async def swap(self, changes: Sequence[Change], context: RunContext) -> Sequence[SwapResult]:
         """Write tags, each if it still points to what was read."""
-        return [await self._tags.write(change, context.clock()) for change in changes]
+        return [await self._tags.write(change, context) for change in changes]
 
     def activity(self, since: Since, context: RunContext) -> None:
         """Return nothing: `delete` looks itself."""
-        del context
+        self._confirm = context.confirm
         indexes = since.marks.indexes
         self._needed = frozenset[Digest]().union(
             *(one.merged.blobs for one in indexes if not one.is_merge)
@@ -312,6 +313,7 @@ class RegistryStore:
             raise ChangedError("a tag leads to it")
         if cache.blobs & self._needed - self._tags.blobs:
             raise ChangedError("only this manifest references blobs that results need")
+        self._confirm()
         version = self._untagged.versions.get(digest)
         if version and self._packages:
             return await self._packages.delete(version)

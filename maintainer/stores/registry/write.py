@@ -13,7 +13,7 @@ from maintainer.errors import UnreadableError
 from maintainer.model import reason as reasons
 from maintainer.model.index import ReadGeneration
 from maintainer.sanitize import printable
-from maintainer.stores.base import Change, Conflict, Refused, Swapped, SwapResult
+from maintainer.stores.base import Change, Conflict, Refused, RunContext, Swapped, SwapResult
 from maintainer.stores.decoding import read_content
 from maintainer.stores.oci import NUMBER, decode_tag, encode_tag, matches, read_tag
 from maintainer.stores.registry.address import is_tag
@@ -60,9 +60,9 @@ class Tags:
             return False
         return content is not None and matches(config, content)
 
-    async def write(self, change: Change, now: datetime) -> SwapResult:
+    async def write(self, change: Change, context: RunContext) -> SwapResult:
         """Write a tag, if it still points to what was read."""
-        tag = str(change.index)
+        tag, now = str(change.index), context.clock()
         if not is_tag(tag):
             return Refused(f"{printable(tag)} cannot be a tag")
         cache = self.tagged.caches.get(tag)
@@ -77,6 +77,7 @@ class Tags:
         head = await self._client.head(tag)
         if (head.digest if head else None) != self.tagged.tags.get(tag):
             return await self._meet(change.index, now)
+        context.confirm()
         await self._client.push_manifest(tag, encoded.manifest)
         written = await self._client.manifest(tag)
         cache = read_document(written) if written else None
