@@ -10,12 +10,14 @@ PREFIX = "MAINTAINER_"
 DEFAULT = "sqlite:///maintainer.db"
 
 _SQLITE = "sqlite:///"
-_OTHER = re.compile(r":memory:|[a-z][a-z0-9+]+:", re.IGNORECASE)
+_OTHER = re.compile(r"\s*(?::memory:|[a-z][a-z0-9+]+:)", re.IGNORECASE)
 """What SQLite, or SQLAlchemy, would not take for the path of a file."""
 _POSTGRESQL = "postgresql+psycopg://"
 _SPELLED = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://", re.IGNORECASE)
 """How people spell the URL of a PostgreSQL database."""
-_REST = re.compile(r"(?P<before>(?:[^/@?]*@)?)(?P<place>[^/@?]*/[^/?#]+)(?P<query>\?.*)?")
+_HOST = r"(?:\[[^\]/@?]*\]|[^/@?:]*)(?::[0-9]+)?"
+"""What follows its colon is a number, not the password of somebody who forgot the host."""
+_REST = re.compile(rf"(?P<before>(?:[^/@?]*@)?)(?P<place>{_HOST}/[^/?#]+)(?P<query>\?.*)?")
 """`user:password@host:port/name?options`; a password with other characters is percent-encoded."""
 _SECRET_OPTIONS = re.compile(r"[?&](?:password|passfile|sslpassword)=", re.IGNORECASE)
 
