@@ -126,6 +126,6 @@ def read_clock(header: str) -> datetime | None:
     """Return the time at the service, by the header `Date`, if it reports one."""
     try:
         moment = parsedate_to_datetime(header)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return moment if moment.tzinfo else None

@@ -5,6 +5,8 @@ import re
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 import anyio
 import pytest
@@ -13,6 +15,7 @@ from azure.core.pipeline.transport import AsyncHttpTransport
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.stores.azblob import client as azblob
 from maintainer.stores.azblob.address import Address
+from maintainer.stores.layout import Layout
 from maintainer.stores.object_requests import Objects
 from maintainer.stores.s3 import client as s3
 from maintainer.stores.s3.address import Address as S3Address
@@ -41,6 +44,10 @@ _SIZE = "<Content-Length>1</Content-Length>"
 _TYPE = "<BlobType>BlockBlob</BlobType>"
 _COMPLETE = f"{_MODIFIED}<Etag>x</Etag>{_SIZE}{_TYPE}"
 _S3_TIME = "<LastModified>2025-01-01T00:00:00Z</LastModified>"
+_S3_SOON, _S3_LATEST = _S3_TIME.replace("2025", "soon"), _S3_TIME.replace("2025", "9999")
+_NEVER = "Wed, 01 Jan 99999999999999 00:00:00 GMT"
+_DAYS = "<Rule><Status>Enabled</Status><Expiration><Days>x</Days></Expiration></Rule>"
+_XML = {"Content-Type": "application/xml"}
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +146,13 @@ def _error(
         (_s3, _list, _s3_page(f"{_S3_TIME}<Size>1</Size>"), "malformed"),
         (_s3, _list, _s3_page("<ETag>e</ETag><Size>1</Size>"), "malformed"),
         (_s3, _list, _s3_page(f"{_S3_TIME}<ETag>e</ETag>"), "malformed"),
+        (_s3, _list, _s3_page(f"{_S3_TIME}<ETag>e</ETag><Size>-1</Size>"), "malformed"),
+        (_s3, _list, _s3_page(f"{_S3_TIME}<ETag>e</ETag><Size>many</Size>"), "malformed"),
+        (_s3, _list, _s3_page(f"{_S3_SOON}<ETag>e</ETag><Size>1</Size>"), "malformed"),
+        (_s3, _list, _s3_page(f"{_S3_LATEST}<ETag>e</ETag><Size>1</Size>"), "malformed"),
+        (_s3, _list, Answer(200, {}, b""), "malformed"),
         (_s3, _look, Answer(200, {"Last-Modified": _DATE}), "malformed"),
+        (_s3, _look, Answer(200, {"Last-Modified": "soon", "ETag": "e"}), "malformed"),
         (_s3, _look, Answer(200, {"ETag": '"x"'}), "malformed"),
         (_s3, _get, Answer(200, {"Last-Modified": _DATE}, b"{}"), "malformed"),
     ],
@@ -156,6 +169,61 @@ def test_an_answer_that_breaks_the_protocol_is_an_error_in_one_line(
     said, _ = _error(open_it, do, answer)
 
     assert re.search(problem, said), said
+
+
+@pytest.mark.parametrize(
+    ("rule", "upload"),
+    [("", ""), ("<Rule/>", "<Upload/>"), (_DAYS, "<Upload><Initiated>soon</Initiated></Upload>")],
+)
+def test_a_bucket_whose_set_up_cannot_be_read_has_no_notes(rule: str, upload: str) -> None:
+    rules = f"<LifecycleConfiguration>{rule}</LifecycleConfiguration>"
+    uploads = f"<ListMultipartUploadsResult>{upload}</ListMultipartUploadsResult>"
+    bodies = (rules, "<VersioningConfiguration/>", uploads)
+
+    async def ask(url: str) -> None:
+        async with _s3(url) as bucket:
+            layout = Layout("bucket", "app/", "app/blobs/", ("app/manifests/",))
+            assert not await bucket.notes(layout, datetime.now(UTC))
+
+    with answering(*(Answer(200, _XML, one.encode()) for one in bodies)) as server:
+        anyio.run(ask, server.url)
+
+
+@pytest.mark.parametrize(
+    ("program", "problem"),
+    [
+        ("echo secret", "configuration or credentials"),
+        ("echo '[1]'", "configuration or credentials"),
+        ("echo secret >&2; exit 1", "custom-process of the AWS SDK failed"),
+    ],
+)
+def test_a_program_that_gives_no_credentials_is_reported_without_what_it_says(
+    program: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    helper, config = tmp_path / "helper", tmp_path / "config"
+    helper.write_text(f"#!/bin/sh\n{program}\n")
+    helper.chmod(0o755)
+    config.write_text(f"[default]\ncredential_process = {helper}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+
+    said, server = _error(_s3, _look, Answer(404))
+
+    assert problem in said
+    assert "secret" not in said
+    assert not server.asked
+
+
+def test_a_clock_of_a_service_beyond_all_times_is_none() -> None:
+    async def ask(url: str) -> None:
+        async with _s3(url) as bucket:
+            found = await bucket.look("app/x")
+            assert found
+            assert found.answered_at is None
+
+    with answering(Answer(200, _TAGGED | {"Date": _NEVER})) as server:
+        anyio.run(ask, server.url)
 
 
 async def _no_sleep(_transport: object, _seconds: float) -> None:

@@ -23,6 +23,7 @@ from maintainer.errors import ChangedError, StoreError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import BlobsArchived, DeletedKept, StoreNote, VersionsKept
 from maintainer.sanitize import printable
+from maintainer.stores.answers import to_utc
 from maintainer.stores.azblob.address import Address
 from maintainer.stores.layout import Layout
 from maintainer.stores.object_requests import (
@@ -189,12 +190,12 @@ def _has_dots(name: str) -> bool:
 
 def _object(key: str, found: BlobProperties, answered_at: datetime | None = None) -> Object:
     """Return what the service says about a blob; lists show its tag without quotes."""
-    parts: tuple[object, ...] = (found.etag, found.last_modified, found.size)
-    if None in parts or not found.etag:
+    at = to_utc(found.last_modified)
+    if at is None or not found.etag or (found.size or 0) < 0 or found.size is None:
         raise malformed(key)
     tag = '"' + found.etag.strip('"') + '"'
     readable = str(found.blob_tier) != "Archive"
-    return Object(key, found.size, found.last_modified, tag, answered_at, is_readable=readable)
+    return Object(key, found.size, at, tag, answered_at, is_readable=readable)
 
 
 def _keep_headers(headers: dict[str, str]) -> Callable[[_Response], None]:

@@ -146,7 +146,7 @@ def _clock(store: GitHubStore, now: datetime) -> Finding | None:
     try:
         date = email.utils.parsedate_to_datetime(store.requests.date)
         skew = now - date
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     if abs(skew) <= _MAX_SKEW:
         return ok("clock", "it agrees with GitHub's")

@@ -1,5 +1,6 @@
 """Requests to a bucket, with the credentials that the AWS SDK finds; none of them is kept here."""
 
+import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
@@ -8,12 +9,18 @@ from typing import TYPE_CHECKING, Any
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from aiohttp import ClientError as BodyError
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+)
 
 from maintainer.errors import ChangedError, StoreError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import BlobsExpire, StoreNote, UploadsLeft, VersionsKept
 from maintainer.sanitize import printable
+from maintainer.stores.answers import to_utc
 from maintainer.stores.layout import Layout
 from maintainer.stores.object_requests import (
     MissingError,
@@ -29,6 +36,8 @@ from maintainer.stores.s3.address import Address
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import LifecycleRuleOutputTypeDef
+
+log = logging.getLogger(__name__)
 
 _MISSING = frozenset({"404", "NoSuchKey"})
 _NOT_AS_EXPECTED = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
@@ -51,6 +60,8 @@ class Bucket(Sender):
         while True:
             call = self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, **after)
             page = await self.send("list", prefix, call)
+            if not page.keys() & {"Name", "IsTruncated", "Contents"}:
+                raise malformed(prefix)  # Nothing at all is not an empty list.
             contents = page.get("Contents", [])
             found = [_object(one.get("Key", ""), one.get("Size"), one) for one in contents]
             refuse_others(found, prefix)
@@ -148,9 +159,10 @@ class Bucket(Sender):
     async def notes(self, layout: Layout, now: datetime) -> tuple[StoreNote, ...]:
         """Read how the bucket is set up, as far as that is allowed."""
         found: list[StoreNote | None] = []
-        rules = self._client.get_bucket_lifecycle_configuration(Bucket=self._name)
-        known = await self.ask(rules)
-        active = [one for one in (known["Rules"] if known else []) if one["Status"] == "Enabled"]
+        call = self._client.get_bucket_lifecycle_configuration(Bucket=self._name)
+        known = await self.ask(call)
+        rules = known.get("Rules", []) if known else []
+        active = [one for one in rules if one.get("Status") == "Enabled"]
         versions = await self.ask(self._client.get_bucket_versioning(Bucket=self._name))
         if versions and versions.get("Status") == "Enabled":
             expires = any("NoncurrentVersionExpiration" in rule for rule in active)
@@ -160,8 +172,8 @@ class Bucket(Sender):
         uploads = await self.ask(
             self._client.list_multipart_uploads(Bucket=self._name, Prefix=layout.blobs)
         )
-        begun = [one["Initiated"] for one in uploads.get("Uploads", [])] if uploads else []
-        old = sum(now - at > _LONG_AGO for at in begun)
+        begun = [one.get("Initiated") for one in uploads.get("Uploads", [])] if uploads else []
+        old = sum(now - at > _LONG_AGO for at in begun if at)
         found.append(UploadsLeft(old, _LONG_AGO.days) if old else None)
         return tuple(note for note in found if note)
 
@@ -196,16 +208,24 @@ def _in_one_line(what: str) -> Iterator[None]:
             "there are no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or run where a role is attached"
         ) from None
+    except CredentialRetrievalError as error:
+        # What a program has said may be a secret.
+        by = printable(str(error.kwargs.get("provider")))
+        raise StoreError(f"there are no AWS credentials: {by} of the AWS SDK failed") from None
     except (BotoCoreError, BodyError, OSError) as error:
         raise StoreError(f"{printable(what)}: {printable(str(error))}") from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # The SDK takes answers apart without a check.
+        log.debug("the SDK failed", exc_info=True)
+        raise malformed(what) from None
 
 
 def _object(
     key: str, size: int | None, answer: Mapping[str, Any], answered_at: datetime | None = None
 ) -> Object:
     """Return what the service says about an object; the times of look-ups have no fractions."""
-    at, tag = answer.get("LastModified"), answer.get("ETag")
-    if not key or size is None or not at or not tag:
+    at, tag = to_utc(answer.get("LastModified")), answer.get("ETag")
+    if not key or size is None or size < 0 or not at or not tag:
         raise malformed(key)
     return Object(key, size, at.replace(microsecond=0), tag, answered_at)
 
@@ -226,7 +246,10 @@ async def open_bucket(address: Address) -> AsyncIterator[Bucket]:
         "s3", region_name=address.region, endpoint_url=address.endpoint_url, config=config
     )
     with _in_one_line(address.name):
-        client = await opening.__aenter__()
+        try:
+            client = await opening.__aenter__()
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise StoreError("the AWS SDK cannot use its configuration or credentials") from None
     try:
         yield Bucket(client, address.bucket)
     finally:
