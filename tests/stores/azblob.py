@@ -253,3 +253,8 @@ class ContainerRoom(Room):
                 return await run_on(store, memory, how, now, **(settings | {"export_wait": 0}))
             finally:
                 self._seen.forget()
+
+    def look(self) -> None:
+        """Look at the server anew."""
+        self._seen.forget()
+        super().look()

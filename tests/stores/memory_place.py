@@ -212,6 +212,15 @@ class Room:
         read, stored = self._watcher.read(image), self.stored()
         return {b for result in read.results if result <= stored for b in result} if read else set()
 
+    def missing(self, image: str) -> set[str]:
+        """Return the layers that the index of an image references, and that are not stored."""
+        read = self._watcher.read(image)
+        return set(read.blobs) - self.stored() if read else set()
+
+    def look(self) -> None:
+        """Look what a run without a grace period has done, in a process of its own."""
+        self._watcher.look(self._now, timedelta(0))
+
     def everything(self) -> object:
         """Return all that is stored."""
         indexes = {name: content for name, (_, content, _) in self._vault.indexes.items()}
