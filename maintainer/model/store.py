@@ -28,6 +28,10 @@ class Abilities:
     """Whether `activity` or `delete` sees an export in progress; otherwise young unreferenced blobs
     show it.
     """
+    excludes_exports: bool = False
+    """Whether no export can end between a check and the deletion that it allows; otherwise a run
+    checks again after the sweep.
+    """
     looks_cheaply: bool = False
     """Whether all blobs are checked for existence, and not only uncertain ones."""
     checks_contents: bool = False

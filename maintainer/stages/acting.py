@@ -89,7 +89,7 @@ async def sweep_entries(run: Run, marked: Marked) -> None:
     if run.budget.exhausted:
         with run.begin() as connection:
             defer_rest(connection, run.report.run, run.budget.exhausted)
-    if run.report.entries.blobs_deleted and not run.store.abilities.shows_exports:
+    if run.report.entries.blobs_deleted and not run.store.abilities.excludes_exports:
         await _heal(run, marked)
 
 

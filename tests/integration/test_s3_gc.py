@@ -223,6 +223,18 @@ def test_that_a_server_keeps_to_conditions_is_remembered_for_a_week(
     assert uploads == [5, 2, 6, 2, 4, 4]
 
 
+def test_an_index_that_is_written_during_the_sweep_is_healed(moto: Moto, memory: Memory) -> None:
+    _export(moto, "api", "base", "api")
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    _gc(moto, memory)
+    moto.now += timedelta(hours=48)
+
+    _gc(moto, memory, ("list", 4, lambda: _write(moto, "web", "base", "orphan")))
+
+    assert BLOBS + blob_of("orphan") not in moto.keys
+    assert _blobs(moto, "web") == {blob_of("base")}
+
+
 def test_manifests_under_another_prefix_protect_the_blobs_that_they_share(
     moto: Moto, memory: Memory
 ) -> None:

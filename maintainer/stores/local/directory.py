@@ -86,7 +86,11 @@ class Directory:
     """A directory with tags, which evicts nothing."""
 
     abilities = Abilities(
-        noun="directory", shows_exports=True, looks_cheaply=True, writes_together=True
+        noun="directory",
+        shows_exports=True,
+        excludes_exports=True,
+        looks_cheaply=True,
+        writes_together=True,
     )
 
     def __init__(self, path: Path, *, max_index_size: int, verify: bool = False) -> None:

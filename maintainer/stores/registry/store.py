@@ -87,6 +87,7 @@ class RegistryStore:
             noun="registry",
             deletes=self._untagged.refusal is None,
             shows_exports=True,
+            excludes_exports=True,
             looks_cheaply=True,
             max_concurrent_deletions=_BATCH,
         )
