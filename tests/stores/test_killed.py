@@ -119,7 +119,7 @@ def test_killed_while_it_writes_and_while_it_deletes_a_run_can_simply_be_run_aga
 @pytest.mark.soak
 @pytest.mark.timeout(7_200)
 def test_killed_at_any_request_a_run_can_simply_be_run_again(
-    victim: Victim, record_property: Callable[[str, object], None]
+    victim: Victim, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     victim.set_up()
     arrival = _end(victim)
@@ -130,5 +130,5 @@ def test_killed_at_any_request_a_run_can_simply_be_run_again(
             kills += _kill(victim, Kill(moment, number))
             assert _end(victim) == arrival, (moment, number)
             assert victim.statuses()[2:] in ([], ["done"])
-    record_property("kills", f"{kills} at {requests} requests")
+    record_testsuite_property(victim.store, f"{kills} kills at {requests} requests")
     assert kills > requests
