@@ -330,7 +330,9 @@ class _Context:
 
     def own_of(self, index: IndexId, after: CacheConfig) -> frozenset[Digest]:
         """Return the blobs that only this index needs."""
-        return frozenset(blob for blob in after.blobs if {*self.needs.get(blob, ())} <= {index})
+        none: Sequence[IndexId] = ()
+        needs = ((blob, self.needs.get(blob, none)) for blob in after.blobs)
+        return frozenset(blob for blob, who in needs if not who or (len(who) == 1 and index in who))
 
 
 def _needs(

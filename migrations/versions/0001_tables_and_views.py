@@ -437,6 +437,7 @@ def _make_generations() -> None:
         ),
     )
     op.create_index("ix_generation_target_id", "generation", ["target_id"])
+    op.create_index("ix_generation_ref_id_scope_id", "generation", ["ref_id", "scope_id"])
 
     op.create_table(
         "cache_index",
