@@ -12,13 +12,14 @@ from typer.testing import CliRunner
 
 from maintainer.cacheconfig import encode
 from maintainer.cli.app import app
-from maintainer.errors import LeaseLostError, StoreError
+from maintainer.errors import LeaseLostError, StoreError, UnknownCacheError
 from maintainer.model.outcome import Skipped
 from maintainer.model.reason import BlobsExpire, UploadsLeft, VersionsKept
 from maintainer.report import Report
 from maintainer.stores.objects import ObjectStore
 from maintainer.stores.s3.address import Address
 from maintainer.stores.s3.client import open_bucket
+from tests.empty_database import query
 from tests.integration.invariants import import_index
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built
@@ -78,6 +79,24 @@ def test_a_run_of_the_command_line_repairs_merges_and_keeps_all_that_is_young(
     assert BLOBS + blob_of("orphan") in moto.keys
     assert BLOBS + blob_of("old") in moto.keys  # An index may have referenced it until now.
     assert not [key for key in moto.keys if "probe" in key]
+
+
+def test_without_credentials_and_without_a_bucket_no_run_is_recorded(
+    moto: Moto, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = f"s3://cache/app/?region=us-east-1&endpoint_url={moto.url}&path_style=true"
+    other = place.replace("cache", "cahce", 1)
+
+    misspelled = CliRunner().invoke(app, ["gc", "--store", other])
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "nothing"))
+    refused = CliRunner().invoke(app, ["gc", "--store", place, "--database", "other.db"])
+
+    assert isinstance(misspelled.exception, UnknownCacheError)
+    assert query(tmp_path / "maintainer.db", "SELECT count(*) FROM run") == [(0,)]
+    assert "there are no AWS credentials: set AWS_PROFILE" in str(refused.exception)
+    assert not (tmp_path / "other.db").exists()
 
 
 Event = tuple[str, int, Callable[[], None]]

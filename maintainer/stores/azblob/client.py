@@ -19,7 +19,7 @@ from azure.storage.blob import BlobProperties
 from azure.storage.blob.aio import ContainerClient, ExponentialRetry, StorageStreamDownloader
 
 from maintainer.concurrency import for_each
-from maintainer.errors import ChangedError, StoreError, UnreadableError
+from maintainer.errors import ChangedError, StoreError, UnknownCacheError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import BlobsArchived, DeletedKept, StoreNote, VersionsKept
 from maintainer.sanitize import printable
@@ -234,6 +234,8 @@ def _translate(what: str, error: HttpResponseError) -> StoreError:
     if code == "BlobArchived":
         archived = f"{printable(what)} is archived: nobody can read it"
         return UnreadableError(Cause.NO_CONTENT, archived)
+    if code == "ContainerNotFound":
+        return UnknownCacheError(problem)
     if code in _KEPT:
         return _KeptError(f"{printable(what)}: {_KEPT[code]}")
     if code in _NOT_AS_EXPECTED:

@@ -17,7 +17,7 @@ from botocore.exceptions import (
 )
 from botocore.utils import parse_timestamp
 
-from maintainer.errors import ChangedError, StoreError, UnreadableError
+from maintainer.errors import ChangedError, StoreError, UnknownCacheError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import BlobsExpire, StoreNote, UploadsLeft, VersionsKept
 from maintainer.sanitize import printable
@@ -199,6 +199,8 @@ def _in_one_line(what: str) -> Iterator[None]:
         code = str(error.response.get("Error", {}).get("Code", ""))
         said = str(error.response.get("Error", {}).get("Message", ""))
         problem = f"{printable(what)}: {printable(code)}: {printable(said)}"
+        if code == "NoSuchBucket":
+            raise UnknownCacheError(problem) from None
         if code in _MISSING:
             raise MissingError(problem) from None
         if code in _NOT_AS_EXPECTED:
@@ -256,11 +258,13 @@ async def open_bucket(address: Address) -> AsyncIterator[Bucket]:
     session = get_session()
     parsers = session.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=_read_time)
-    opening = session.create_client(
-        "s3", region_name=address.region, endpoint_url=address.endpoint_url, config=config
-    )
     with _in_one_line(address.name):
         try:
+            if await session.get_credentials() is None:
+                raise NoCredentialsError
+            opening = session.create_client(
+                "s3", region_name=address.region, endpoint_url=address.endpoint_url, config=config
+            )
             client = await opening.__aenter__()
         except (AttributeError, KeyError, TypeError, ValueError):
             raise StoreError("the AWS SDK cannot use its configuration or credentials") from None
