@@ -3,6 +3,7 @@
 import re
 import unicodedata
 
+NUL = "\0"
 _ELLIPSIS = "…"
 _HIDING = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
@@ -46,12 +47,17 @@ def loggable(text: str, limit: int = 200) -> str:
     return _COMMAND.sub(lambda match: rf"\x{ord(match[0]):02x}", printable(text, limit))
 
 
+def show_nul(text: str) -> str:
+    r"""Return `text` with `\x00` in place of each NUL, which databases cannot store."""
+    return text.replace(NUL, r"\x00")
+
+
 def is_unicode(text: str) -> bool:
     """Whether text can be stored. Bytes that are not UTF-8 become lone surrogates, which cannot.
 
     Neither can NUL, in PostgreSQL.
     """
-    return "\0" not in text and not any(
+    return NUL not in text and not any(
         unicodedata.category(character) == "Cs" for character in text
     )
 

@@ -5,6 +5,7 @@ import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from maintainer.cacheconfig import BlobKey, Digest, Key, Ref, SignatureKey, UploadKey, parse_key
 from maintainer.errors import StoreError
 from maintainer.model.entry import StoredEntry
-from maintainer.sanitize import printable
+from maintainer.sanitize import NUL, printable, show_nul
 
 _RECENT = 5_000
 """The number of entries in memory: some megabytes."""
@@ -47,11 +48,11 @@ class Spool:
         self._lengths: list[int] = []
 
     def add(self, entries: Sequence[StoredEntry]) -> None:
-        """Append some entries. Raises StoreError if a name has NUL, for PostgreSQL has none."""
-        for entry in entries:
-            if "\0" in entry.key or "\0" in entry.ref:
-                raise StoreError(f"the list shows a name with NUL: {printable(entry.key)}")
-        self._recent += entries
+        """Append some entries; those whose names have NUL under other names, which show it.
+
+        Raises StoreError if one is an index, which must not be read under another name.
+        """
+        self._recent += map(_storable, entries)
         if len(self._recent) >= _RECENT:
             content = msgspec.msgpack.encode([_to_row(entry) for entry in self._recent])
             try:
@@ -100,6 +101,15 @@ class Mapped:
 
     def __iter__(self) -> Iterator[StoredEntry]:
         return map(self._change, self._entries)
+
+
+def _storable(entry: StoredEntry) -> StoredEntry:
+    """Return an entry as databases can store it: PostgreSQL stores no NUL."""
+    if NUL not in entry.key and NUL not in entry.ref:
+        return entry
+    if entry.parsed is not None:
+        raise StoreError(f"the list shows an index whose name has NUL: {printable(entry.key)}")
+    return replace(entry, key=show_nul(entry.key), ref=Ref(show_nul(entry.ref)))
 
 
 def _to_row(entry: StoredEntry) -> _Row:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from maintainer.cacheconfig import NO_REF, Digest, IndexId, Scope
 from maintainer.cacheconfig.keys import is_digest
+from maintainer.sanitize import show_nul
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Layout:
 
     def index_of(self, key: str) -> IndexId:
         """Return the index with this key: under the first prefix, only the rest is its name."""
-        return IndexId(NO_REF, Scope(key.removeprefix(self.manifests[0])))
+        return IndexId(NO_REF, Scope(show_nul(key.removeprefix(self.manifests[0]))))
 
     def digest_of(self, key: str) -> Digest | None:
         """Return the digest of the blob with this key; None if it is something else."""

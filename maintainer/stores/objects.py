@@ -10,7 +10,7 @@ from datetime import datetime
 
 from maintainer.cacheconfig import NO_REF, BlobKey, Digest, content_digest
 from maintainer.concurrency import for_each
-from maintainer.errors import StoreError, UnfinishedError, UnreadableError
+from maintainer.errors import ChangedError, StoreError, UnfinishedError, UnreadableError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
@@ -106,10 +106,11 @@ class ObjectStore:
 
     def _entry(self, found: Object) -> StoredEntry:
         digest = self._layout.digest_of(found.key) if found.is_readable else None
-        number = int(content_digest(found.key.encode())[7:23], 16) >> 1
         at = found.modified_at
         parsed = BlobKey(digest) if digest else None
-        return StoredEntry(number, NO_REF, found.key, _OBJECT, found.size, at, at, parsed)
+        return StoredEntry(
+            _number(found.key), NO_REF, found.key, _OBJECT, found.size, at, at, parsed
+        )
 
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Read the indexes that are new."""
@@ -210,4 +211,11 @@ class ObjectStore:
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete a blob, if no build needs it by now."""
+        if entry.store_id != _number(entry.key):
+            raise ChangedError("its name has a character that cannot be stored")
         return await self._deletions.delete(entry)
+
+
+def _number(key: str) -> int:
+    """Return the number that identifies an entry."""
+    return int(content_digest(key.encode())[7:23], 16) >> 1

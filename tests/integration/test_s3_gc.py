@@ -448,6 +448,27 @@ def test_a_larger_export_before_an_index_is_read_back_is_kept(moto: Moto, memory
     assert {blob_of("web"), blob_of("docs")} <= _blobs(moto, "api")
 
 
+def test_names_with_nul_are_like_all_others_and_no_rule_lets_them_expire(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "a\0b", "base", "api", "test")
+    _export(moto, "web", "base", "web")
+    moto.put(BLOBS + "other\0tool", b"other")
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    del moto.keys[BLOBS + blob_of("test")]
+    _gc(moto, memory)
+    moto.now += timedelta(days=31)
+    _write(moto, "web", "base", "web")
+
+    report = _gc(moto, memory, rules=[{"prefix": "app/", "unused_for": "30d"}])
+
+    assert _blobs(moto, "a\0b") == {blob_of("base"), blob_of("api")}
+    assert BLOBS + blob_of("orphan") not in moto.keys
+    assert moto.keys[BLOBS + "other\0tool"].value == b"other"
+    skipped = [one.subject for one in report.actions if isinstance(one.outcome, Skipped)]
+    assert BLOBS + r"other\x00tool" in skipped
+
+
 def test_a_download_that_breaks_off_is_an_error_in_one_line() -> None:
     async def download(url: str) -> None:
         async with open_bucket(Address(BUCKET, "", "us-east-1", url, path_style=True)) as bucket:

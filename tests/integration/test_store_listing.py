@@ -106,6 +106,20 @@ def _ids(listing: Listing) -> set[int]:
     return {entry.id for entry in listing.entries}
 
 
+async def test_a_name_with_nul_is_listed_under_a_name_that_shows_it(server: Server) -> None:
+    world = World(3)
+    world.entries[2]["key"] = "other\0tool"
+
+    listing = await _list(server, world)
+
+    assert [entry.key for entry in listing.entries if entry.id == 2] == [r"other\x00tool"]
+    assert listing.complete
+    world = World(3)
+    world.entries[2] |= {"key": "index-we\0b-1-49c8f7d5#1", "version": ENTRY_VERSION}
+    with pytest.raises(StoreError, match="an index whose name has NUL"):
+        await _list(server, world)
+
+
 @pytest.mark.parametrize("links", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 199, 200, 201, 350, 1000])
 async def test_needs_one_request_for_each_hundred(server: Server, count: int, links: bool) -> None:
