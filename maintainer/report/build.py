@@ -280,6 +280,7 @@ class ReportBuilder:
             quota_is_assumed=limits.is_assumed,
             used_days=tuple(days),
             refs=tuple(self.entries.refs()),
+            scopes=tuple(self.entries.scopes()),
         )
 
     def _after(self, index: Index, write: WriteIndex | None) -> CacheConfig:

@@ -104,6 +104,7 @@ def _happened(report: Report) -> Iterator[str]:
 def _scopes(report: Report) -> Iterator[str]:
     if not report.indexes:
         yield page.why_no_scopes(report)
+        yield from _table(page.listed_scopes_table(report))
         return
     if line := page.format_scopes(report):
         yield _say(line)

@@ -70,11 +70,11 @@ class UsedDay(msgspec.Struct, frozen=True):
     """Bytes."""
 
 
-class RefSpace(msgspec.Struct, frozen=True):
-    """What a ref takes."""
+class NamedSpace(msgspec.Struct, frozen=True):
+    """What a ref or a scope takes."""
 
     name: str
-    """Empty for all refs that are not listed."""
+    """Empty for all that are not listed."""
     entries: int
     size: int
     """Bytes."""
@@ -94,8 +94,12 @@ class Space(msgspec.Struct, frozen=True):
     used_days: tuple[UsedDay, ...] = ()
     """When the entries were last used, without our look-ups; newest first. What a build reads
     counts as used only where the store reports that."""
-    refs: tuple[RefSpace, ...] = ()
+    refs: tuple[NamedSpace, ...] = ()
     """The refs that take the most, the largest first; those that are not listed are one, the last.
+    """
+    scopes: tuple[NamedSpace, ...] = ()
+    """What the indexes of each scope take, in the same order. The list of entries is enough to know
+    it, but not which layers an index references.
     """
 
 

@@ -16,6 +16,7 @@ from maintainer.report.model import (
     ActionReport,
     ChainRow,
     IndexReport,
+    NamedSpace,
     Report,
     RoomReport,
     Space,
@@ -43,7 +44,8 @@ COMMAND = re.compile(r"`(maintainer [a-z -]+|--[a-z-]+)`", re.ASCII)
 
 SCOPES_NOTE = (
     "Keys: cache keys that builders look up. Usable: those whose result exists. Lost: results that "
-    "this run dropped. Own: the part of the size that no other index needs, apart from a merge."
+    "this run dropped. Own: the part of the size that no other index needs, apart from a merge. "
+    "Shared: the rest of it."
 )
 QUESTIONS = (
     "Is my cache healthy?",
@@ -184,18 +186,30 @@ def space_table(report: Report) -> Table | None:
 def refs_table(report: Report) -> Table:
     """Return which refs take the space; nothing if it is all in one."""
     refs = report.space.refs if report.space else ()
-    used = sum(one.size for one in refs)
+    title = "By branch, tag and pull request"
+    return _named_table(title, "ref", refs if len(refs) > 1 else ())
+
+
+def listed_scopes_table(report: Report) -> Table:
+    """Return what the indexes of each scope take, if the list of entries is all that is known."""
+    scopes = report.space.scopes if report.space and not report.indexes else ()
+    return _named_table("Indexes by scope, without layers", "scope", scopes)
+
+
+def _named_table(title: str, name: str, parts: Sequence[NamedSpace]) -> Table:
+    """Return what each part takes, and its share of all of them."""
+    used = sum(one.size for one in parts)
     rows = [
         (
-            Cell(one.name or "all other refs"),
+            Cell(one.name or f"all other {name}s"),
             _number(one.entries),
             _size(one.size),
             Cell(format_share(one.size / used), one.size / used) if used else Cell("", 0),
         )
-        for one in (refs if len(refs) > 1 else ())
+        for one in parts
     ]
-    columns = ("ref", "entries", "size", "share")
-    return _table("By branch, tag and pull request", columns, columns[1:], rows, len(rows))
+    columns = (name, "entries", "size", "share")
+    return _table(title, columns, columns[1:], rows, len(rows))
 
 
 def used_table(report: Report) -> Table:
@@ -440,6 +454,20 @@ def actions_table(report: Report, limit: int) -> Table:
     return _table("All actions and decisions", columns, ("size",), rows, limit)
 
 
+_OF_SCOPES = (
+    "scope",
+    "ref",
+    "generations",
+    "keys",
+    "usable",
+    "lost",
+    "size",
+    "own",
+    "shared",
+    "newest",
+)
+
+
 def scopes_table(report: Report, limit: int) -> Table:
     """Return the state of each scope in each ref."""
     rows = [
@@ -452,12 +480,12 @@ def scopes_table(report: Report, limit: int) -> Table:
             _number(index.results_lost),
             _size(index.bytes_usable),
             _size(index.bytes_own),
+            _size(index.bytes_usable - index.bytes_own),
             _age(index.newest_at, report.finished_at),
         )
         for index in report.indexes
     ]
-    columns = ("scope", "ref", "generations", "keys", "usable", "lost", "size", "own", "newest")
-    return _of_store(report, _table("", columns, columns[2:], rows, limit))
+    return _of_store(report, _table("", _OF_SCOPES, _OF_SCOPES[2:], rows, limit))
 
 
 _OF_NUMBERED = frozenset({"ref", "generation", "generations"})

@@ -218,6 +218,7 @@ def _written(report: Report) -> Iterator[RenderableType]:
 def _scopes(report: Report) -> Iterator[RenderableType]:
     if not report.indexes:
         yield Text(page.why_no_scopes(report))
+        yield from titled(page.listed_scopes_table(report))
         return
     if line := page.format_scopes(report):
         yield Text(line)

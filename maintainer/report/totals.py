@@ -3,21 +3,23 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime
+from typing import TypeVar
 
-from maintainer.cacheconfig import BlobKey, Digest, IndexId, Ref
+from maintainer.cacheconfig import BlobKey, Digest, IndexId, IndexKey
 from maintainer.model.decision import DeleteEntry, Deletion
 from maintainer.model.entry import KnownEntry
 from maintainer.model.index import index_of
 from maintainer.model.marks import Mark, State
-from maintainer.report.model import EntryTotal, RefSpace, UsedDay
+from maintainer.report.model import EntryTotal, NamedSpace, UsedDay
 from maintainer.report.space import count_tool
 
 _Place = tuple[State, IndexId | None]
 """A state; for the newest generation of an index, also the index."""
 
 
-_REFS = 8
-"""Up to this many refs are listed one by one."""
+_Name = TypeVar("_Name", int, str)
+_NAMES = 8
+"""Up to this many refs or scopes are listed one by one."""
 _DAYS = 7
 """What was last used on so many days is counted by day: GitHub evicts what is older."""
 
@@ -30,8 +32,10 @@ class EntryTotals:
         self._due: dict[_Place, EntryTotal] = {}
         self._used: dict[int, tuple[int, int]] = {}
         """Entries and bytes, by the day of their last use."""
-        self._refs: dict[Ref, tuple[int, int]] = {}
+        self._refs: dict[str, tuple[int, int]] = {}
         """Entries and bytes, by ref."""
+        self._scopes: dict[str, tuple[int, int]] = {}
+        """Indexes and their bytes, by scope."""
         self.foreign: dict[str, EntryTotal] = {}
         """Entries of other tools, by the beginning of their keys."""
         self.deleted_blobs: set[Digest] = set()
@@ -76,20 +80,18 @@ class EntryTotals:
 
     def _count(self, entry: KnownEntry, number: int) -> None:
         size = number * entry.size
-        day = (entry.used_at or entry.last_use_at).toordinal()
-        known = self._used.get(day, (0, 0))
-        self._used[day] = known[0] + number, known[1] + size
-        known = self._refs.get(entry.ref, (0, 0))
-        self._refs[entry.ref] = known[0] + number, known[1] + size
+        _count(self._used, (entry.used_at or entry.last_use_at).toordinal(), number, size)
+        _count(self._refs, entry.ref, number, size)
+        if isinstance(entry.parsed, IndexKey):
+            _count(self._scopes, entry.parsed.scope, number, size)
 
-    def refs(self) -> Iterator[RefSpace]:
+    def refs(self) -> Iterator[NamedSpace]:
         """Return what each ref takes, the largest first."""
-        stored = [RefSpace(ref, *known) for ref, known in self._refs.items() if known[0] > 0]
-        stored.sort(key=lambda one: (-one.size, one.name))
-        yield from stored[:_REFS]
-        if others := stored[_REFS:]:
-            entries, size = sum(one.entries for one in others), sum(one.size for one in others)
-            yield RefSpace("", entries, size)
+        return _largest(self._refs)
+
+    def scopes(self) -> Iterator[NamedSpace]:
+        """Return what the indexes of each scope take, the largest first."""
+        return _largest(self._scopes)
 
     def used_days(self, now: datetime) -> Iterator[UsedDay]:
         """Return what exists by the day of its last use, the newest first."""
@@ -111,6 +113,20 @@ class EntryTotals:
     def due(self, written: Collection[IndexId]) -> Iterator[EntryTotal]:
         """Return the part that is due for deletion and still exists."""
         return _by_state(self._due, written)
+
+
+def _count(sums: dict[_Name, tuple[int, int]], name: _Name, entries: int, size: int) -> None:
+    known = sums.get(name, (0, 0))
+    sums[name] = known[0] + entries, known[1] + size
+
+
+def _largest(sums: Mapping[str, tuple[int, int]]) -> Iterator[NamedSpace]:
+    """Return what is stored under each name, the largest first; small ones are added up."""
+    stored = [NamedSpace(name, *known) for name, known in sums.items() if known[0] > 0]
+    stored.sort(key=lambda one: (-one.size, one.name))
+    yield from stored[:_NAMES]
+    if others := stored[_NAMES:]:
+        yield NamedSpace("", sum(one.entries for one in others), sum(one.size for one in others))
 
 
 def _add(totals: dict[_Place, EntryTotal], place: _Place, size: int, entries: int) -> None:

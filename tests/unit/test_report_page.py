@@ -16,6 +16,7 @@ from maintainer.report.model import (
     ActionReport,
     ActionTotal,
     Changes,
+    NamedSpace,
     Space,
     SpacePart,
     Trend,
@@ -246,3 +247,25 @@ def test_the_quota_is_a_mark_on_a_bar_that_shows_what_is_stored(
 
     assert (f'x1="{mark}"' in html) == (mark is not None)
     assert f'class="k-reachable" x="0.0" y="0" width="{width}"' in html
+
+
+def test_without_a_runtime_token_the_list_says_what_the_indexes_of_a_scope_take() -> None:
+    space = a_report().space
+    assert space
+    scopes = (NamedSpace("api", 3, 300), NamedSpace("", 9, 100))
+    space = msgspec.structs.replace(space, scopes=scopes)
+    listed = a_report(indexes=(), readable=(), space=space)
+    text = render_markdown(listed)
+
+    assert "**Indexes by scope, without layers**" in text
+    assert "| <code>api</code> | 3 | 300 B | 75.0 % |" in text
+    assert "| <code>all other scopes</code> | 9 | 100 B | 25.0 % |" in text
+    assert "Indexes by scope" in render_html(listed)
+    assert not page.listed_scopes_table(a_report(space=space)).rows, "its indexes say more"
+
+
+def test_what_an_index_shares_stands_beside_what_only_it_needs() -> None:
+    table = page.scopes_table(a_report(), 9)
+    row = dict(zip(table.columns, (cell.text for cell in table.rows[0]), strict=True))
+
+    assert (row["size"], row["own"], row["shared"]) == ("5.0 kB", "1.0 kB", "4.0 kB")

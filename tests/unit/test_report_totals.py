@@ -13,7 +13,7 @@ from maintainer.model.marks import State
 from maintainer.model.outcome import AlreadyGone, Done, Failed, Outcome, Skipped
 from maintainer.model.reason import LookedUp, Unreferenced
 from maintainer.report import EntryTotal
-from maintainer.report.model import RefSpace, UsedDay
+from maintainer.report.model import NamedSpace, UsedDay
 from maintainer.report.totals import EntryTotals
 from tests.snapshots import MAIN, WEB, a_snapshot, blob, blob_key
 
@@ -91,7 +91,7 @@ def test_what_exists_is_counted_by_the_day_of_its_last_use() -> None:
     totals.sweep(Deletion(orphan, Done()), wanted=[])
 
     assert list(totals.used_days(used_at)) == [UsedDay(used_at.date(), 5, 50)]
-    assert list(totals.refs()) == [RefSpace(MAIN, 5, 50)]
+    assert list(totals.refs()) == [NamedSpace(MAIN, 5, 50)]
 
 
 def test_small_refs_are_counted_together() -> None:
@@ -104,9 +104,20 @@ def test_small_refs_are_counted_together() -> None:
 
     refs = list(totals.refs())
 
-    assert refs[0] == RefSpace("refs/pull/9/merge", 10, 100)
+    assert refs[0] == NamedSpace("refs/pull/9/merge", 10, 100)
     assert [one.size for one in refs] == [100, 90, 80, 70, 60, 50, 40, 30, 30]
-    assert refs[-1] == RefSpace("", 3, 30)
+    assert refs[-1] == NamedSpace("", 3, 30)
+
+
+def test_the_indexes_of_a_scope_are_counted_until_they_are_deleted() -> None:
+    old = delete(OLD, WEB)
+    totals = planned(old)
+
+    assert list(totals.scopes()) == [NamedSpace("web", 2, 20)]
+
+    totals.sweep(Deletion(old, Done()), wanted=[])
+
+    assert list(totals.scopes()) == [NamedSpace("web", 1, 10)]
 
 
 def test_entries_of_other_tools_are_counted_by_tool_unless_they_are_to_be_deleted() -> None:

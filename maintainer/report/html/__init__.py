@@ -99,6 +99,7 @@ def render_html(
             scopes_line=page.format_scopes(report),
             scopes=page.scopes_table(report, _ROWS),
             no_scopes=page.why_no_scopes(report),
+            listed_scopes=page.listed_scopes_table(report),
             scopes_note=page.SCOPES_NOTE,
             trees=_trees(report),
             trend=page.trend_table(report, _ROWS),
