@@ -34,7 +34,7 @@ def usage(
 
     from maintainer.console import set_up_logging
 
-    # Retries are logged, so that it is not silent without a network.
+    # Retries are logged, so that it is not silent while a service asks to wait.
     set_up_logging(verbose=verbose, quiet=False)
     found = anyio.run(_measure, read_settings(config, None), repository)
     if json:
@@ -61,7 +61,7 @@ async def _measure(settings: "Settings", repository: str | None) -> "Usage":
     room = settings.room.model_copy(update={"closed_refs": True})
     settings = settings.model_copy(update={"room": room})
     target = None if repository is None else target_of(repository)
-    async with connect(settings, target).open() as store:
+    async with connect(settings, target).open(hasty=True) as store:
         if not store.abilities.lists:
             raise UsageError("this cache cannot be listed: set GITHUB_TOKEN and GITHUB_REPOSITORY")
         budget, now = Budget(store.requests, settings, now_utc), now_utc()

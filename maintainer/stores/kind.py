@@ -18,8 +18,9 @@ class Connection(Protocol):
     def identity(self) -> tuple[str, ...]:
         """Identifies the cache by its location. It may contain secrets."""
 
-    def open(self) -> AbstractAsyncContextManager[Store]:
-        """Open it for one run.
+    def open(self, *, hasty: bool = False) -> AbstractAsyncContextManager[Store]:
+        """Open it for one run; if `hasty`, somebody waits, so a service that cannot be reached is
+        not tried for long.
 
         Raises UsageError if the settings are not enough, StoreError if it does not exist.
         """

@@ -77,8 +77,9 @@ class _Connection(Generic[_A]):
         return self.address.identity
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator["ObjectStore"]:
+    async def open(self, *, hasty: bool = False) -> AsyncIterator["ObjectStore"]:
         """Connect to the storage."""
+        del hasty
         layout, extra = self.address.layout, self.kind.extra
         try:
             connect = self.kind.load()

@@ -28,6 +28,8 @@ class RetryPolicy:
     """How often, and for how long, one request is retried."""
 
     attempts: int = 6
+    connection_attempts: int = 6
+    """As long as the host cannot be reached."""
     total: timedelta = timedelta(minutes=5)
     """No attempt begins later than this after the first, and none takes longer."""
     first_wait: timedelta = timedelta(seconds=0.5)
@@ -35,6 +37,10 @@ class RetryPolicy:
     longest_wait: timedelta = timedelta(seconds=30)
     longest_asked_wait: timedelta = timedelta(minutes=5)
     """If a service asks for more, as for an exhausted rate limit, there is no retry."""
+
+
+HASTY = RetryPolicy(connection_attempts=2)
+"""For somebody who waits: without a network, nothing is gained by patience."""
 
 
 class TryAgainError(Exception):
@@ -92,7 +98,7 @@ class Attempts:
         if isinstance(error, _OUR_MISTAKE):
             return False
         if isinstance(error, _NOT_SENT):
-            return True
+            return self._failed + 1 < self._policy.connection_attempts
         lost = isinstance(error, _LOST)
         self.in_doubt |= lost
         return lost

@@ -113,6 +113,15 @@ def test_it_shows_another_repository(shell: Shell) -> None:
     assert measured(shell, "-R", "octo/other").target == "github:octo/other"
 
 
+def test_without_a_network_nobody_waits_long(shell: Shell) -> None:
+    outcome = shell("usage", GITHUB_API_URL="http://127.0.0.1:9")
+
+    assert outcome.status == 1
+    retried, failed = outcome.err.splitlines()
+    assert "Connection refused; retrying" in retried
+    assert failed.endswith("failed: Connection refused")
+
+
 def test_it_reads_and_changes_nothing_even_with_a_runtime_token(
     shell: Shell, running: Running, cache: ActionsCache
 ) -> None:

@@ -31,14 +31,16 @@ class _Connection:
         return ("github", (self.github.repository or "").lower(), *(url or "" for url in urls))
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator["GitHubCache"]:
+    async def open(self, *, hasty: bool = False) -> AsyncIterator["GitHubCache"]:
         """Connect to the cache service and the REST API."""
         if self.problem:
             raise UsageError(self.problem)
         from maintainer.stores.github.cache import GitHubCache  # noqa: PLC0415
         from maintainer.stores.github.store import open_store  # noqa: PLC0415
+        from maintainer.stores.retry import HASTY  # noqa: PLC0415
 
-        async with open_store(self.github, max_index_size=self.max_index_size) as store:
+        policy, size = HASTY if hasty else None, self.max_index_size
+        async with open_store(self.github, policy, max_index_size=size) as store:
             yield GitHubCache(store)
 
 

@@ -25,8 +25,9 @@ class _Connection:
         return (self.settings.store,)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator["Directory"]:
+    async def open(self, *, hasty: bool = False) -> AsyncIterator["Directory"]:
         """Open the directory."""
+        del hasty
         from maintainer.stores.local.directory import open_directory  # noqa: PLC0415
 
         settings = self.settings

@@ -32,8 +32,9 @@ class _Connection:
         return self.address.identity
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator["RegistryStore"]:
+    async def open(self, *, hasty: bool = False) -> AsyncIterator["RegistryStore"]:
         """Connect to the registry."""
+        del hasty
         from maintainer.stores.http import Http  # noqa: PLC0415
         from maintainer.stores.registry.client import Client  # noqa: PLC0415
         from maintainer.stores.registry.credentials import find_credentials  # noqa: PLC0415
