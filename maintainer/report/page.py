@@ -610,6 +610,13 @@ def format_evictions(report: Report) -> str:
     )
 
 
+def format_took(report: Report) -> str:
+    """Return how long the run took."""
+    took = report.finished_at - report.started_at
+    second = timedelta(seconds=1)
+    return "in less than a second" if took < second else f"in {format_duration(took)}"
+
+
 def format_requests(report: Report) -> str:
     """Return in one line which requests the run sent."""
     asked = report.requests

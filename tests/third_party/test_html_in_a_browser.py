@@ -15,7 +15,13 @@ from typing import Literal
 
 import pytest
 from filelock import FileLock
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    FloatRect,
+    Page,
+    ViewportSize,
+    sync_playwright,
+)
 
 from maintainer.cacheconfig import Digest
 from maintainer.graph.database import Database
@@ -37,7 +43,7 @@ Scheme = Literal["light", "dark"]
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 TOP: ViewportSize = {"width": 1120, "height": 640}
-"""What the first page of the documentation shows of a report."""
+"""What the first page of the documentation shows of a report, down to the bar."""
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -380,7 +386,9 @@ def test_pictures_of_it_are_kept_and_show_what_it_looks_like_now(
         visit: Visitor = request.getfixturevalue("visit")
         viewport = {"desktop": DESKTOP, "phone": PHONE, "top": TOP}[device]
         page = visit(html, viewport, scheme=scheme).page
-        page.screenshot(full_page=device != "top", path=kept)
+        bar = page.locator(".bar").bounding_box() if device == "top" else None
+        clip = bar and FloatRect(x=0, y=0, width=TOP["width"], height=bar["y"] + bar["height"] + 24)
+        page.screenshot(full_page=clip is None, clip=clip, path=kept)
         of_page.write_text(f"{digest}  the page in {kept.name}\n")
 
     assert kept.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")

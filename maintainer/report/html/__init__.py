@@ -30,7 +30,6 @@ from maintainer.report.verdict import LEVELS, judge
 from maintainer.report.words import (
     format_count,
     format_digest,
-    format_duration,
     format_moment,
     format_share,
     format_size,
@@ -109,7 +108,7 @@ def render_html(
             evictions_line=page.format_evictions(report),
             headroom_line=page.format_headroom(report),
             simulated=_simulated(simulation) if simulation else None,
-            took=report.finished_at - report.started_at,
+            took=page.format_took(report),
         )
     )
 
@@ -199,7 +198,6 @@ def environment() -> Environment:
         "size": format_size,
         "share": format_share,
         "time": format_moment,
-        "duration": format_duration,
         "count": format_count,
         "digest": format_digest,
         "coded": _coded,

@@ -96,17 +96,20 @@
   }
 
   // Without a pointer on the chart, the legend shows the last value.
-  const shownIndex = (values, index) => (index == null ? values.length - 1 : index);
+  const shownIndex = (values, index) => Math.min(index ?? Infinity, values.length - 1);
 
-  function sayTime(chart, _, __, index) {
-    const seconds = chart.data[0][shownIndex(chart.data[0], index)];
-    return seconds == null ? "" : new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");
-  }
+  const sayMoment = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");
+  const sayDay = (seconds) => sayMoment(seconds).slice(0, 10);
 
   const saySeries = (say) => (chart, _, series, index) => {
     const value = chart.data[series][shownIndex(chart.data[series], index)];
     return value == null ? "" : say(value);
   };
+
+  // What the last run found is still so: its line goes on for a bit, or nobody would see it.
+  const LATER = 0.04;
+  const later = (times) => [...times, times.at(-1) + Math.max(1, (times.at(-1) - times[0]) * LATER)];
+  const still = (values) => [...values, values.at(-1)];
 
   // What a run found stays so until the next one: lines step.
   const steps = () => uPlot.paths.stepped({ align: 1 });
@@ -121,18 +124,20 @@
         ticks: grid,
         incrs: increments,
         space: 64,
+        size: 32,
         values: (_, ticks, __, ___, step) => ticks.map((tick) => sayTick(tick, step)),
       },
       { stroke, grid, ticks: grid, size: 72, values: (_, ticks) => ticks.map(say) },
     ];
   }
 
-  function draw(figure, title, data, series, say, { increments = [...MINUTES, ...HOURS, ...DAYS], pad = 0, quota = 0, marks = [] } = {}) {
+  function draw(figure, title, data, series, say, { increments = [...MINUTES, ...HOURS, ...DAYS], pad = 0, quota = 0, marks = [], when = "time", sayWhen = sayMoment, goesOn = false } = {}) {
     const heading = document.createElement("h3");
     heading.textContent = title;
     const place = document.createElement("div");
     figure.append(heading, place);
     const width = figure.clientWidth;
+    const times = data[0];
     const chart = new uPlot(
       {
         width,
@@ -143,11 +148,11 @@
           x: { range: (_, first, last) => [first - pad, last + pad] },
           y: { range: (_, __, most) => [0, Math.max(most * 1.05, quota < 2 * most ? quota * 1.12 : 0, 1)] },
         },
-        series: [{ label: "time", value: sayTime }, ...series],
+        series: [{ label: when, value: (_, __, ___, index) => sayWhen(times[shownIndex(times, index)]) }, ...series],
         cursor: { y: false, drag: { x: false, y: false } },
         tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       },
-      data,
+      goesOn ? [later(times), ...data.slice(1).map(still)] : data,
       place,
     );
     place.setAttribute("role", "img");
@@ -167,9 +172,16 @@
     ctx.moveTo(bbox.left, y);
     ctx.lineTo(bbox.left + bbox.width, y);
     ctx.stroke();
+    const label = `quota ${saySize(quota)}`;
+    const left = bbox.left + 6 * devicePixelRatio;
     ctx.textAlign = "left";
+    ctx.textBaseline = "middle";
     ctx.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
-    ctx.fillText("quota", bbox.left + 6 * devicePixelRatio, y - 5 * devicePixelRatio);
+    const width = ctx.measureText(label).width;
+    ctx.fillStyle = colour("paper");
+    ctx.fillRect(left - 3 * devicePixelRatio, y - 8 * devicePixelRatio, width + 6 * devicePixelRatio, 16 * devicePixelRatio);
+    ctx.fillStyle = colour("ink");
+    ctx.fillText(label, left, y);
     ctx.restore();
   }
 
@@ -209,19 +221,23 @@
     const times = values[names.indexOf("time")];
     if (times.length < 2) return false;
     const usable = values[names.indexOf("usable")];
+    const ofRuns = (_chart, _series, isShown) => (isShown ? [...times.keys()] : null);
     const lines = [
-      { label: "usable results", stroke: colour("reachable"), width: 2, paths: steps(), value: saySeries(sayNumber) },
+      { label: "usable results", stroke: colour("reachable"), width: 2, paths: steps(), points: { filter: ofRuns }, value: saySeries(sayNumber) },
     ];
     const marks = evictionDays().map((day) => day + DAY / 2);
     if (usable.some((results) => results !== null)) {
-      draw(figure, "Results that builds can use", [times, usable], lines, sayNumber, { marks });
+      draw(figure, "Results that builds can use", [times, usable], lines, sayNumber, { marks, goesOn: true });
     }
     const quota = Number(figure.dataset.quota ?? 0);
-    drawStates(figure, times, names.slice(4), values.slice(4), { quota, marks });
+    drawStates(figure, times, names.slice(4), values.slice(4), { quota, marks, goesOn: true });
     if (marks.length) {
       const note = document.createElement("p");
       note.className = "hint";
-      note.textContent = "▲ A day on which entries were evicted.";
+      const mark = document.createElement("span");
+      mark.className = "mark";
+      mark.textContent = "▲";
+      note.append(mark, " Entries were evicted on this day.");
       figure.append(note);
     }
     return true;
@@ -259,7 +275,7 @@
       { label: "evicted", stroke: colour("unread"), fill: colour("unread"), paths: bars, points: { show: false }, value: saySeries(saySize) },
     ];
     const sizes = values[names.indexOf("size")];
-    draw(figure, "Bytes evicted per day", [days, sizes], series, saySize, { increments: DAYS, pad: DAY / 2 });
+    draw(figure, "Bytes evicted per day", [days, sizes], series, saySize, { increments: DAYS, pad: DAY / 2, when: "day", sayWhen: sayDay });
     return true;
   }
 
