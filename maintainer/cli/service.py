@@ -47,7 +47,7 @@ def serve(
     set_up_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
     if not once:
         run_service(load)
-    elif any(outcome.status != "done" for outcome in run_what_is_due(settings)):
+    elif any(outcome.status not in ("done", "skipped") for outcome in run_what_is_due(settings)):
         raise typer.Exit(1)
 
 

@@ -47,6 +47,12 @@ def is_shared(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
 
 
+def lock_table(connection: Connection, table: Table) -> None:
+    """Keep others from changing a table until this transaction ends: a file has one writer."""
+    if is_shared(connection):
+        connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
+
+
 # Statements.
 
 

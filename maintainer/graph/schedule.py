@@ -1,13 +1,27 @@
 """The targets of a service: when they run next, and the results of their last attempts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    update,
+)
 
-from maintainer.graph.dialect import insert_or_update
-from maintainer.graph.tables import RUN, SCHEDULED, TARGET
+from maintainer.graph.dialect import database_now, insert_or_update, is_shared, lock_table
+from maintainer.graph.tables import LEASE, RUN, SCHEDULED, TARGET
+from maintainer.graph.values import execute_each
 from maintainer.report.words import format_count
 
 
@@ -90,69 +104,113 @@ class TargetStatus(msgspec.Struct, frozen=True):
 
 def load_schedule(connection: Connection) -> dict[str, Scheduled]:
     """Return when each target runs next, by name."""
-    rows = connection.execute(select(SCHEDULED))
-    return {
-        row.name: Scheduled(
-            name=row.name,
-            cache=row.cache,
-            rule=row.rule,
-            misfire_grace_seconds=row.misfire_grace_seconds,
-            next_run_at=row.next_run_at,
-            due_at=row.due_at,
-            failures=row.failures,
-            is_running=row.running_since is not None,
-            is_retried=row.failures > 0 or row.status == "interrupted",
-        )
-        for row in rows
-    }
+    return {row.name: _scheduled(row) for row in connection.execute(select(SCHEDULED))}
+
+
+def load_scheduled(connection: Connection, name: str) -> Scheduled | None:
+    """Return when one target runs next; None if it is not scheduled."""
+    row = connection.execute(select(SCHEDULED).where(SCHEDULED.c.name == name)).first()
+    return _scheduled(row) if row else None
+
+
+def _scheduled(row: Row[tuple[object, ...]]) -> Scheduled:
+    return Scheduled(
+        name=row.name,
+        cache=row.cache,
+        rule=row.rule,
+        misfire_grace_seconds=row.misfire_grace_seconds,
+        next_run_at=row.next_run_at,
+        due_at=row.due_at,
+        failures=row.failures,
+        is_running=row.running_since is not None,
+        is_retried=row.failures > 0 or row.status == "interrupted",
+    )
+
+
+def lock_schedule(connection: Connection) -> None:
+    """Keep others from changing the schedule until this transaction ends: workers claim targets."""
+    lock_table(connection, SCHEDULED)
 
 
 def forget_other_targets(connection: Connection, caches: Mapping[str, str]) -> None:
     """Delete the targets that are not configured, or have another cache than in `caches`."""
-    target = tuple_(SCHEDULED.c.name, SCHEDULED.c.cache)
-    connection.execute(delete(SCHEDULED).where(target.not_in(list(caches.items()))))
+    known = connection.execute(select(SCHEDULED.c.name, SCHEDULED.c.cache))
+    others = [{"other": row.name} for row in known if caches.get(row.name) != row.cache]
+    execute_each(connection, _FORGET, others)
 
 
-def save_target(
-    connection: Connection,
-    name: str,
-    *,
-    position: int,
-    cache: str,
-    rule: str,
-    misfire_grace: timedelta,
-    next_run_at: datetime,
-) -> None:
-    """Record when a target runs next; the results of its attempts stay."""
-    values = {
-        "position": position,
-        "rule": rule,
-        "misfire_grace_seconds": int(misfire_grace.total_seconds()),
-        "next_run_at": next_run_at,
-        "due_at": next_run_at,
+class NextRun(msgspec.Struct, frozen=True):
+    """When a target runs next, by which rule, and its place in the configuration."""
+
+    name: str
+    position: int
+    cache: str
+    rule: str
+    misfire_grace: timedelta
+    at: datetime
+
+
+def save_next_runs(connection: Connection, targets: Iterable[NextRun]) -> None:
+    """Record when targets run next; the results of their attempts stay."""
+    rows = [
+        {
+            "name": one.name,
+            "position": one.position,
+            "cache": one.cache,
+            "rule": one.rule,
+            "misfire_grace_seconds": int(one.misfire_grace.total_seconds()),
+            "next_run_at": one.at,
+            "due_at": one.at,
+            "failures": 0,
+        }
+        for one in targets
+    ]
+    execute_each(connection, _SAVE, rows)
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What an attempt claims: a target at the time at which it is due."""
+
+    name: str
+    cache: str
+    due_at: datetime
+    """The time of this run, as the schedule has it."""
+    next_run_at: datetime
+    """The time of the run after this."""
+
+
+def claim(connection: Connection, claimed: Claim, now: datetime, target: str | None = None) -> bool:
+    """Record that a target runs from now on, in the cache of this name, and when it runs next.
+
+    Return whether it is: somebody else may have claimed it, or changed its time.
+    """
+    values: dict[str, object] = {
+        "running_since": now,
+        "next_run_at": claimed.next_run_at,
+        "due_at": claimed.next_run_at,
     }
-    connection.execute(
-        insert_or_update(SCHEDULED, ["name"], values).values(
-            values | {"name": name, "cache": cache, "failures": 0}
-        )
+    if target:
+        values["target"] = target
+    is_free = and_(SCHEDULED.c.running_since.is_(None), SCHEDULED.c.next_run_at == claimed.due_at)
+    done = connection.execute(
+        update(SCHEDULED).where(_is(claimed.name, claimed.cache), is_free).values(values)
     )
+    return done.rowcount == 1
 
 
-def claim(
-    connection: Connection, name: str, cache: str, now: datetime, next_run_at: datetime
-) -> None:
-    """Record that a target runs from now on, and when it runs next."""
-    connection.execute(
-        update(SCHEDULED)
-        .where(_is(name, cache))
-        .values(running_since=now, next_run_at=next_run_at, due_at=next_run_at)
-    )
+def caches_running(connection: Connection, *, only_without_lease: bool = False) -> set[str]:
+    """Return the names of the caches on which attempts are recorded as running."""
+    query = select(SCHEDULED.c.target).where(SCHEDULED.c.running_since.is_not(None))
+    if only_without_lease:
+        query = query.where(~_HAS_LEASE)
+    return {name for name in connection.scalars(query) if name}
 
 
 def end_killed_attempts(connection: Connection, now: datetime) -> set[str]:
-    """Record the targets that seem to be running as killed, which is a failure; return their names.
+    """Record attempts that seem to be running as killed, which is a failure; return their targets.
 
-    Their runs, if they had begun, must be recorded as killed already.
+    On a server, only those whose lease is free: others may be at work on another machine. Their
+    runs, if they had begun, must be recorded as killed already.
     """
     run = (
         select(func.min(RUN.c.id))
@@ -164,9 +222,10 @@ def end_killed_attempts(connection: Connection, now: datetime) -> set[str]:
         )
         .scalar_subquery()
     )
+    is_over = ~_HAS_LEASE if is_shared(connection) else true()
     killed = connection.execute(
         update(SCHEDULED)
-        .where(SCHEDULED.c.running_since.is_not(None))
+        .where(SCHEDULED.c.running_since.is_not(None), is_over)
         .values(
             running_since=None,
             finished_at=now,
@@ -198,9 +257,17 @@ class Released(msgspec.Struct, frozen=True):
 
 
 def release(
-    connection: Connection, name: str, cache: str, result: AttemptResult, now: datetime
+    connection: Connection,
+    claimed: Claim,
+    result: AttemptResult,
+    since: datetime,
+    now: datetime,
 ) -> Released | None:
-    """Record the result of a run; None if the target does not exist any more."""
+    """Record the result of an attempt that began at `since`.
+
+    Return None if it is not the target's any more: the target has another cache, or the attempt
+    was held for killed.
+    """
     failed = result.status == "failed"
     values: dict[str, object] = {
         "running_since": None,
@@ -216,7 +283,7 @@ def release(
         values["failures"] = 0
     row = connection.execute(
         update(SCHEDULED)
-        .where(_is(name, cache))
+        .where(_is(claimed.name, claimed.cache), SCHEDULED.c.running_since == since)
         .values(values | ({"failures": SCHEDULED.c.failures + 1} if failed else {}))
         .returning(SCHEDULED.c.failures, SCHEDULED.c.next_run_at)
     ).first()
@@ -237,6 +304,15 @@ def skip(connection: Connection, name: str, cache: str, until: datetime) -> None
 def _is(name: str, cache: str) -> ColumnElement[bool]:
     """Match a target, unless it was given another cache during its run."""
     return and_(SCHEDULED.c.name == name, SCHEDULED.c.cache == cache)
+
+
+_HAS_LEASE = exists().where(LEASE.c.name == SCHEDULED.c.target, LEASE.c.expires_at > database_now())
+_FORGET = delete(SCHEDULED).where(SCHEDULED.c.name == bindparam("other"))
+_SAVE = insert_or_update(
+    SCHEDULED,
+    ["name"],
+    ("position", "rule", "misfire_grace_seconds", "next_run_at", "due_at"),
+)
 
 
 def load_statuses(connection: Connection) -> list[TargetStatus]:

@@ -36,7 +36,8 @@ def serve_once(settings: Settings) -> list[AttemptResult]:
                 if worker.interrupted_by:
                     results.append(AttemptResult("interrupted"))
                 else:
-                    results.append(worker.run(target, following(target.rule, due_at, now)))
+                    next_run_at = following(target.rule, due_at, now)
+                    results.append(worker.run(target, due_at, next_run_at))
     return results
 
 

@@ -18,10 +18,14 @@ from maintainer.collect import collect
 from maintainer.console import LoggedProgress
 from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
+from maintainer.graph.lease import Lease
 from maintainer.graph.schedule import (
     AttemptResult,
+    Claim,
+    Scheduled,
     claim,
     load_schedule,
+    load_scheduled,
     postpone,
     release,
     skip,
@@ -30,6 +34,7 @@ from maintainer.logs import log_context
 from maintainer.report import Report
 from maintainer.serve.targets import ServedTarget
 from maintainer.stages.run import Collector, now_utc
+from maintainer.stores.base import Store
 
 _FIRST_BACKOFF = timedelta(seconds=30)
 _RETRY_AFTER = 5.0
@@ -43,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Runs targets, one at a time. Errors are recorded, not raised."""
+    """Runs targets: one after the other, or one in each thread. Errors are recorded, not raised."""
 
     def __init__(
         self, database: Database, targets: Mapping[str, ServedTarget], clock: Callable[[], datetime]
@@ -57,7 +62,7 @@ class Worker:
         self._database = database
         self._clock = clock
         self._stopping = threading.Event()
-        self._active: _Active | None = None
+        self._active: set[_Active] = set()
 
     def run_due(self) -> None:
         """Run all targets that are due, until none is or a signal interrupts the worker."""
@@ -68,60 +73,97 @@ class Worker:
         except DatabaseError as error:
             self._report_trouble("the schedule", error)
 
-    def run(self, target: ServedTarget, next_run_at: datetime) -> AttemptResult:
-        """Claim a target, run it and release it; it runs next at this time, unless it fails."""
+    def run_due_at(self, name: str, due_at: datetime) -> None:
+        """Run a target, if it is still due at this time, and nobody else runs it.
+
+        Raises DatabaseError.
+        """
+        with self._database.reading() as connection:
+            due = load_scheduled(connection, name)
+        if due is None or due.next_run_at != due_at or due.is_running or self.interrupted_by:
+            return
+        if ready := self._prepare(due):
+            self.run(*ready)
+
+    def run(self, target: ServedTarget, due_at: datetime, next_run_at: datetime) -> AttemptResult:
+        """Claim a target, run it and release it; it runs next at this time, unless it fails.
+
+        The result is `skipped` if somebody else has claimed it, or changed its time.
+        """
+        claimed = Claim(target.name, target.cache, due_at, next_run_at)
         with log_context(target=target.name):
             try:
-                self._record(
-                    target,
-                    lambda c: claim(c, target.name, target.cache, self._clock(), next_run_at),
-                )
-                result = self._attempt(target)
-                self.ended[target.name, result.status] += 1
-                self._record(target, lambda c: self._release(c, target, result))
+                result = self._attempt(target, claimed)
             except MaintainerError as error:
                 log.error("%s", error)  # noqa: TRY400 - one line is enough
                 return AttemptResult("failed", problem=str(error))
-            return result
+            except Exception as error:  # noqa: BLE001 - it is logged, and others run
+                return _explain(error)
+        if result is None:
+            return AttemptResult("skipped")
+        self.ended[target.name, result.status] += 1
+        return result
 
     def interrupt(self, signal: str) -> None:
-        """End the active run after its current step, and start no other."""
+        """End the active runs after their current steps, and start no other."""
         self.interrupted_by = self.interrupted_by or signal
         self._stopping.set()
-        if active := self._active:
+        for active in tuple(self._active):
             active.budget.interrupt(signal)
 
     def cut_off(self) -> None:
-        """End the active run in the middle of its current step."""
-        if active := self._active:
+        """End the active runs in the middle of their current steps."""
+        for active in tuple(self._active):
             log.warning("the current step is cut off")
             with suppress(RuntimeError):  # its loop has ended
                 active.loop.call_soon_threadsafe(active.scope.cancel)
 
-    def _next_due(self) -> tuple[ServedTarget, datetime] | None:
-        """Return the target that has been due longest, and the time of its run after that."""
+    def pause(self, seconds: float) -> None:
+        """Wait, at most until a signal interrupts the worker."""
+        self._stopping.wait(seconds)
+
+    def _next_due(self) -> tuple[ServedTarget, datetime, datetime] | None:
+        """Return the target that has been due longest, and the times of its next two runs."""
         now = self._clock()
         with self._database.reading() as connection:
             schedule = load_schedule(connection)
         for due in sorted(schedule.values(), key=lambda one: one.next_run_at):
-            target = self.targets.get(due.name)
             if due.next_run_at > now or self.interrupted_by:
                 return None
-            if target is None or not due.is_of(target.cache, str(target.rule)):
-                continue  # The configuration is being reloaded.
-            next_run_at = target.rule.next(due.next_run_at, now)
-            if not (target.rule.cron and due.is_misfired(now)):
-                return target, next_run_at
-            log.warning("%s: the run is more than misfire_grace late, so it is skipped", due.name)
-            self._skip(target, next_run_at)
+            # What is running, a worker of the fleet has claimed.
+            if not due.is_running and (ready := self._prepare(due)):
+                return ready
+        return None
+
+    def _prepare(self, due: Scheduled) -> tuple[ServedTarget, datetime, datetime] | None:
+        """Return a target that is due, and the times of its next two runs; None if it may not run.
+
+        A run that is too late is skipped.
+        """
+        now = self._clock()
+        target = self.targets.get(due.name)
+        if target is None or not due.is_of(target.cache, str(target.rule)):
+            return None  # The configuration is being reloaded, or that of another machine is newer.
+        next_run_at = target.rule.next(due.next_run_at, now)
+        if not (target.rule.cron and due.is_misfired(now)):
+            return target, due.next_run_at, next_run_at
+        log.warning("%s: the run is more than misfire_grace late, so it is skipped", due.name)
+        self._skip(target, next_run_at)
         return None
 
     def _skip(self, target: ServedTarget, until: datetime) -> None:
         self._record(target, lambda c: skip(c, target.name, target.cache, until))
 
-    def _release(self, connection: Connection, target: ServedTarget, result: AttemptResult) -> None:
+    def _release(
+        self,
+        connection: Connection,
+        target: ServedTarget,
+        claimed: Claim,
+        result: AttemptResult,
+        since: datetime,
+    ) -> None:
         now = self._clock()
-        released = release(connection, target.name, target.cache, result, now)
+        released = release(connection, claimed, result, since, now)
         if released is None:
             return
         if result.status == "interrupted":
@@ -164,53 +206,91 @@ class Worker:
             log.error("%s: %s; retrying until it can", name, error)
         self.trouble = {name: str(error)}
 
-    def _attempt(self, target: ServedTarget) -> AttemptResult:
-        try:
-            return anyio.run(self._collect, target)
-        except MaintainerError as error:
-            return AttemptResult("failed", problem=str(error))
-        except Exception as error:
-            log.exception("this is a bug in maintainer")
-            return AttemptResult("failed", problem=f"a bug in maintainer: {error!r}")
+    def _attempt(self, target: ServedTarget, claimed: Claim) -> AttemptResult | None:
+        """Return the result, once it is recorded; None if the target could not be claimed.
 
-    async def _collect(self, target: ServedTarget) -> AttemptResult:
+        Raises DatabaseError if it cannot be recorded when the worker is interrupted.
+        """
+        attempt = _Attempt(claimed)
+        try:
+            return anyio.run(self._open, target, attempt)
+        except Exception as error:
+            if attempt.is_claimed is not None:
+                raise
+            result = _explain(error)
+        # It could not be opened, or somebody else has the lease.
+        since = self._clock()
+
+        def record(connection: Connection) -> bool:
+            is_ours = claim(connection, claimed, since)
+            if is_ours:
+                self._release(connection, target, claimed, result, since)
+            return is_ours
+
+        return result if self._record(target, record) else None
+
+    async def _open(self, target: ServedTarget, attempt: "_Attempt") -> AttemptResult | None:
+        """Claim a target, run and release it, while having the lease.
+
+        Without the lease, others may hold the attempt for killed.
+        """
         async with target.connection.open() as store:
-            budget = Budget(store.requests, target.settings, now_utc)
-            report: Report | None = None
-            with (
-                anyio.CancelScope() as scope,
-                self._database.lease(store.name) as lease,
-                self._activate(budget, scope),
-            ):
-                collector = Collector(
-                    store,
-                    self._database,
-                    target.settings,
-                    progress=LoggedProgress(),
-                    budget=budget,
-                    lease=lease,
+            with self._database.lease(store.name) as lease:
+                claimed, since = attempt.claimed, self._clock()
+                attempt.is_claimed = self._record(
+                    target, lambda c: claim(c, claimed, since, store.name)
                 )
-                report = await collect(collector)
-            if report is None:
-                return AttemptResult("interrupted", store.name)
-            return AttemptResult(
-                status=report.status,
-                target=store.name,
-                run=report.run,
-                problem=next(iter(report.problems), None),
-                rate_limit_remaining=store.requests.rate_limit_remaining,
-            )
+                if not attempt.is_claimed:
+                    return None
+                try:
+                    result = await self._collect(target, store, lease)
+                except Exception as error:  # noqa: BLE001 - it is recorded
+                    result = _explain(error)
+                self._record(target, lambda c: self._release(c, target, claimed, result, since))
+                return result
+
+    async def _collect(self, target: ServedTarget, store: Store, lease: Lease) -> AttemptResult:
+        budget = Budget(store.requests, target.settings, now_utc)
+        report: Report | None = None
+        collector = Collector(
+            store,
+            self._database,
+            target.settings,
+            progress=LoggedProgress(),
+            budget=budget,
+            lease=lease,
+        )
+        with anyio.CancelScope() as scope, self._activate(budget, scope):
+            report = await collect(collector)
+        if report is None:
+            return AttemptResult("interrupted", store.name)
+        return AttemptResult(
+            status=report.status,
+            target=store.name,
+            run=report.run,
+            problem=next(iter(report.problems), None),
+            rate_limit_remaining=store.requests.rate_limit_remaining,
+        )
 
     @contextmanager
     def _activate(self, budget: Budget, scope: anyio.CancelScope) -> Iterator[None]:
         """Let other threads interrupt the run inside."""
-        self._active = _Active(budget, asyncio.get_running_loop(), scope)
+        active = _Active(budget, asyncio.get_running_loop(), scope)
+        self._active.add(active)
         if self.interrupted_by:
             budget.interrupt(self.interrupted_by)
         try:
             yield
         finally:
-            self._active = None
+            self._active.remove(active)
+
+
+def _explain(error: Exception) -> AttemptResult:
+    """Return an error as the result of an attempt."""
+    if isinstance(error, MaintainerError):
+        return AttemptResult("failed", problem=str(error))
+    log.error("this is a bug in maintainer", exc_info=error)
+    return AttemptResult("failed", problem=f"a bug in maintainer: {error!r}")
 
 
 def backoff(failures: int, maximum: timedelta) -> timedelta:
@@ -219,7 +299,16 @@ def backoff(failures: int, maximum: timedelta) -> timedelta:
     return min(_FIRST_BACKOFF * (1 << doublings), maximum)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class _Attempt:
+    """A claim, and what has become of it."""
+
+    claimed: Claim
+    is_claimed: bool | None = None
+    """Whether the target was; None if that was not tried yet."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Active:
     """A run that other threads may interrupt."""
 

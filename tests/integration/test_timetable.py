@@ -18,11 +18,11 @@ from maintainer.graph.database import Database
 from maintainer.graph.record import find_target
 from maintainer.graph.reports import list_runs
 from maintainer.graph.runs import begin_run
-from maintainer.graph.schedule import TargetStatus, claim, load_statuses, postpone
+from maintainer.graph.schedule import Claim, TargetStatus, claim, load_statuses, postpone
 from maintainer.serve.clock import Rule
 from maintainer.serve.once import early, following
 from maintainer.serve.targets import ServedTarget, read_targets
-from maintainer.serve.timetable import reload, start
+from maintainer.serve.timetable import end_killed, reload, start
 from maintainer.serve.worker import Worker
 from maintainer.settings import load_settings
 from maintainer.stages.run import now_utc
@@ -416,7 +416,8 @@ def _leave_as_killed(timetable: Timetable, *, run: bool = True) -> None:
     """Write what a process leaves that is killed during a run, or just before there is one."""
     now = timetable.clock()
     with timetable.database.begin() as connection:
-        claim(connection, "own", timetable.cache, now, timetable.status.next_run_at)
+        due_at = timetable.status.next_run_at
+        claim(connection, Claim("own", timetable.cache, due_at, due_at), now, "github:example/app")
         if run:
             target = find_target(connection, "github:example/app")
             begin_run(connection, target, now, dry_run=False)
@@ -472,6 +473,30 @@ def test_a_run_that_somebody_else_does_meanwhile_is_not_held_for_killed(
 
     assert again.runs == ["done", "killed", "running"]
     assert again.status.last_run == 2
+
+
+@pytest.mark.parametrize("kind_of_database", ["postgresql"], indirect=True)
+def test_an_attempt_on_another_machine_is_killed_once_its_lease_is_free_and_not_before(
+    timetables: Timetables, timetable: Timetable
+) -> None:
+    timetable.start(APP)
+    _leave_as_killed(timetable)
+    since = timetable.status.running_since
+    with (
+        closing(Database(url_of(timetable.folder / "served.db"))) as elsewhere,
+        elsewhere.lease("github:example/app"),
+    ):
+        again = timetables.make()
+        again.start(APP)
+        end_killed(again.database, again.worker.targets.values(), again.clock())
+
+        assert again.status.running_since == since
+        assert again.runs == ["done", "running"]
+    end_killed(again.database, again.worker.targets.values(), again.clock())
+
+    assert again.runs == ["done", "killed"]
+    assert (again.status.last_status, again.status.failures) == ("failed", 1)
+    assert timedelta(0) < again.status.next_run_at - again.clock() <= 30 * SECOND
 
 
 def test_an_interrupted_cron_run_is_made_up_for_however_late_that_is(
