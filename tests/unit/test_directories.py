@@ -36,6 +36,7 @@ from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
 from maintainer.model.store import StoreFacts
 from maintainer.plan import make_plan
+from maintainer.report.reasons import format_reason
 from tests.snapshots import (
     LONG_AGO,
     MAIN,
@@ -300,6 +301,16 @@ def test_a_blob_without_content_goes_at_once_and_after_its_index(names: tuple[st
     assert first.after == {plan.writes[0].index}
     assert isinstance(plan.writes[0].reason, DropMissing)
     assert plan.writes[0].reason.without_content == len(names)
+
+
+def test_what_is_remembered_of_a_tag_and_there_again_is_added() -> None:
+    snapshot = _tagged(_a_directory("a", "b").remembering(1, "a", of=API))
+    earlier = snapshot.memory[API].with_export(an_index("b"), None, NOW.date())
+
+    (write,) = _plan(replace(snapshot, memory={API: earlier})).writes
+
+    assert write.content == merge([an_index("a"), an_index("b")])
+    assert format_reason(write.reason) == "add the results of 1 blob that is there again"
 
 
 def test_what_importers_have_no_room_for_is_left_out_and_counted() -> None:

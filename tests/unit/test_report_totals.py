@@ -94,6 +94,16 @@ def test_what_exists_is_counted_by_the_day_of_its_last_use() -> None:
     assert list(totals.refs()) == [NamedSpace(MAIN, 5, 50)]
 
 
+def test_a_day_of_which_nothing_is_left_is_not_told() -> None:
+    orphan = delete(blob_key("orphan"))
+    totals = planned(orphan)
+    used_at = orphan.entry.last_use_at
+    for _ in range(6):
+        totals.sweep(Deletion(orphan, Done()), wanted=[])
+
+    assert list(totals.used_days(used_at)) == []
+
+
 def test_small_refs_are_counted_together() -> None:
     world = a_snapshot()
     for number in range(10):

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maintainer.sanitize import is_unicode, printable
+from maintainer.errors import LeaseLostError
+from maintainer.sanitize import is_unicode, printable, show_nul
 
 _ANY_TEXT = st.text(st.characters())
 _ORDINARY = st.text(
@@ -72,3 +73,11 @@ def test_what_is_too_long_ends_in_an_ellipsis() -> None:
 def test_bytes_that_are_no_text_are_told_apart() -> None:
     assert is_unicode("naïve 😀")
     assert not is_unicode(b"\xff".decode("utf-8", "surrogateescape"))
+
+
+def test_nul_is_shown_because_databases_cannot_store_it() -> None:
+    assert show_nul("a\0b") == r"a\x00b"
+
+
+def test_the_name_of_a_target_that_another_run_has_taken_over_stays_in_one_line() -> None:
+    assert str(LeaseLostError("a\nb")).startswith(r"another run has taken a\nb over")
