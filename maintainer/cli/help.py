@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 if TYPE_CHECKING:
     # Typer has its own Click inside, and names these types nowhere else.
-    from typer._click import Context, HelpFormatter
+    from typer._click import Context, HelpFormatter, Parameter
 
 Rows = tuple[tuple[str, str], ...]
 
@@ -119,8 +119,23 @@ def _write_epilog(ctx: "Context", formatter: "HelpFormatter") -> None:
         _write(formatter, "Exit status", _STATUSES)
 
 
+def _with_values(params: "list[Parameter]") -> "list[Parameter]":
+    """Set Typer's own switches to off by default: to check that they are unset, it needs Pydantic.
+
+    Importing that takes longer than everything else that a usage error needs.
+    """
+    for param in params:
+        if isinstance(param, TyperOption) and param.type_descriptor.annotation is bool:
+            param.default = param.default or False
+    return params
+
+
 class Command(TyperCommand):
     """A command whose help has groups and examples."""
+
+    def get_params(self, ctx: "Context") -> "list[Parameter]":
+        """Return the options and arguments, and Typer's own options."""
+        return _with_values(super().get_params(ctx))
 
     def format_options(self, ctx: "Context", formatter: "HelpFormatter") -> None:
         """Format the options, in groups."""
@@ -134,6 +149,10 @@ class Command(TyperCommand):
 
 class Group(TyperGroup):
     """A group of commands whose help lists them by what they are for."""
+
+    def get_params(self, ctx: "Context") -> "list[Parameter]":
+        """Return the options, and Typer's own."""
+        return _with_values(super().get_params(ctx))
 
     def format_options(self, ctx: "Context", formatter: "HelpFormatter") -> None:
         """Format the commands, then the options."""
