@@ -5,6 +5,7 @@ means 0, a missing list is empty, a missing `selector` is "". `decode` enforces 
 an importer refuses the whole index, so that nothing we write can switch a cache off.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -191,7 +192,7 @@ def _read_layer(position: int, wire: _Layer, count: int) -> Layer:
         blob=Digest(wire.blob),
         parent=wire.parent,
         diff_id=Digest(wire.annotations.diff_id),
-        media_type=wire.annotations.media_type,
+        media_type=sys.intern(wire.annotations.media_type),  # Nearly all layers have the same.
         size=wire.annotations.size,
         created_at=_read_time(where, _ZERO_TIME if created_at is msgspec.UNSET else created_at),
     )

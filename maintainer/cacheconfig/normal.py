@@ -39,7 +39,7 @@ def normalize(config: CacheConfig, kept: Sequence[int] | None = None) -> CacheCo
     record_at = _inverse(record_order)
     layers = [config.layers[old] for old in layer_order]
     records = [config.records[old] for old in record_order]
-    return CacheConfig(
+    normal = CacheConfig(
         layers=tuple([layer.on(layer_at.get(layer.parent, NO_PARENT)) for layer in layers]),
         records=tuple(
             [
@@ -52,6 +52,7 @@ def normalize(config: CacheConfig, kept: Sequence[int] | None = None) -> CacheCo
             ]
         ),
     )
+    return config if normal == config else normal  # Most are normal; one copy is enough.
 
 
 def _needed_layers(config: CacheConfig) -> set[int]:

@@ -35,7 +35,8 @@ def _keep(config: CacheConfig, results: Sequence[tuple[Result, ...]]) -> CacheCo
         Record(record.digest, kept, record.inputs)
         for record, kept in zip(config.records, results, strict=True)
     ]
-    return normalize(CacheConfig(config.layers, tuple(records)), kept=_staying(records))
+    pruned = normalize(CacheConfig(config.layers, tuple(records)), kept=_staying(records))
+    return config if pruned == config else pruned
 
 
 def _live_layers(layers: Sequence[Layer], is_live: Callable[[Digest], bool]) -> list[bool]:

@@ -1,6 +1,5 @@
 """The types of columns: how the tables hold times, contents, reasons and outcomes."""
 
-import zlib
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -12,6 +11,7 @@ from sqlalchemy import (
 )
 
 from maintainer.graph.dialect import TEXT, WHOLE
+from maintainer.model.content import Content, pack, unpack
 from maintainer.model.outcome import Outcome
 from maintainer.model.reason import Reason
 
@@ -49,22 +49,17 @@ class Packed(TypeDecorator[bytes]):
     impl = LargeBinary
     cache_ok = True
 
-    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> bytes | None:
-        """Compress it."""
+    def process_bind_param(self, value: bytes | Content | None, dialect: Dialect) -> bytes | None:
+        """Compress it, unless it is compressed."""
         del dialect
-        return None if value is None else zlib.compress(value, _LEVEL)
+        if isinstance(value, Content):
+            return value.packed
+        return None if value is None else pack(value)
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> bytes | None:
-        """Return what was compressed; a malformed value as it is, for its reader to refuse."""
+        """Return what was compressed."""
         del dialect
-        try:
-            return None if value is None else zlib.decompress(value)
-        except (TypeError, zlib.error):
-            return value
-
-
-_LEVEL = 1
-"""The fastest: what cannot be compressed are digests."""
+        return None if value is None else unpack(value)
 
 
 class ReasonText(TypeDecorator[Reason]):

@@ -34,12 +34,16 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import InternalTraversal
 from sqlalchemy.types import TypeEngine
 
+from maintainer.model.entry import in_batches
+
 WHOLE = BigInteger().with_variant(Integer(), "sqlite")
 """A number of up to 64 bits, such as a size or a time; SQLite's integers are never smaller."""
 TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 """Text, compared by its characters' numbers, whatever the language of the database is."""
 
 _IDS_AT_ONCE = 100
+_BATCH = 5_000
+"""Rows: all of them may not fit into memory."""
 
 
 def is_shared(connection: Connection) -> bool:
@@ -244,10 +248,8 @@ _RESERVE = select(
 ).select_from(func.generate_series(1, bindparam("ids", type_=Integer())))
 
 
-def insert_rows(connection: Connection, table: Table, rows: Sequence[Sequence[object]]) -> None:
+def insert_rows(connection: Connection, table: Table, rows: Iterable[Sequence[object]]) -> None:
     """Insert many rows, each with a value for every column, as the database holds it."""
-    if not rows:
-        return
     names = ", ".join(one.name for one in table.columns)
     if is_shared(connection):
         from maintainer.graph.postgresql import copy_rows  # noqa: PLC0415 - it imports psycopg
@@ -256,7 +258,8 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Sequence[ob
     else:
         places = ", ".join("?" * len(table.columns))
         sql = f"INSERT INTO {table.name} ({names}) VALUES ({places})"  # noqa: S608 - our names
-        connection.exec_driver_sql(sql, [tuple(row) for row in rows])
+        for some in in_batches(map(tuple, rows), _BATCH):
+            connection.exec_driver_sql(sql, some)
 
 
 def execute_rows(connection: Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> None:

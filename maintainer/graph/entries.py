@@ -24,9 +24,9 @@ from maintainer.model.entry import KnownEntry
 
 _T = TypeVar("_T")
 
-_BATCH = 5_000
-"""Entries: some megabytes."""
-_MAX_IN_QUERY = _BATCH
+_BATCH = 2_000
+"""Entries: some megabytes, with their marks and their rows."""
+_MAX_IN_QUERY = 5_000
 """The number of values that one query compares with. Each query reads all entries of the target."""
 _MAX_SIZES_IN_QUERY = 50_000
 """As many digests have some megabytes, too."""

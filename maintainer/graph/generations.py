@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from maintainer.cacheconfig import IndexId, Ref, Scope, content_digest
+from maintainer.cacheconfig import IndexId, Ref, Scope
 from maintainer.graph.columns import to_number
 from maintainer.graph.dialect import (
     Ids,
@@ -88,7 +88,7 @@ class _Writer:
     def add(self, generation: ReadGeneration, last_seen_at: datetime | None) -> int:
         """Add a generation; return its id."""
         config, index = generation.config, generation.index
-        digest = content_digest(generation.content)
+        digest = generation.content.digest
         key = str(index.key(generation.number))
         identity = self._refs[index.ref], key, digest
         number = self._known.get(identity)
@@ -114,7 +114,7 @@ class _Writer:
             "number": generation.number,
             "signed": index.signed,
             "content_digest": digest,
-            "size": len(generation.content) if config else None,
+            "size": generation.content.size if config else None,
             "records": len(config.records) if config else 0,
             "results": sum(len(one.results) for one in config.records) if config else 0,
             "sink": generation.sink,
@@ -128,14 +128,14 @@ class _Writer:
 
     def save(self) -> None:
         """Write down what was added."""
-        execute_each(self._connection, _ADD, list(self._new.values()))
-        execute_each(self._connection, _SEE, list(self._seen.values()))
+        execute_each(self._connection, _ADD, self._new.values())
+        execute_each(self._connection, _SEE, self._seen.values())
         blobs = self._find_blobs()
-        rows = [
+        rows = (
             (number, blob)
             for number, digests in self._configs.items()
             for blob in sorted(blobs[digest] for digest in digests)
-        ]
+        )
         insert_rows(self._connection, GENERATION_BLOB, rows)
 
     def _find_blobs(self) -> dict[str, int]:
@@ -153,20 +153,18 @@ class _Writer:
         if new:
             ids = Ids(self._connection, BLOB)
             found |= {digest: ids.take() for digest in new}
-            self._connection.execute(
-                _ADD_BLOB,
-                [
-                    {
-                        "id": found[digest],
-                        "target_id": self._target_id,
-                        "digest": digest,
-                        "first_seen_at": self._now,
-                        "is_found": False,
-                        "needed_at": self._needed_at.get(digest),
-                    }
-                    for digest in new
-                ],
+            rows = (
+                {
+                    "id": found[digest],
+                    "target_id": self._target_id,
+                    "digest": digest,
+                    "first_seen_at": self._now,
+                    "is_found": False,
+                    "needed_at": self._needed_at.get(digest),
+                }
+                for digest in new
             )
+            execute_each(self._connection, _ADD_BLOB, rows)
         return found
 
 

@@ -41,6 +41,7 @@ from maintainer.graph.dialect import each_number, each_text, insert_or_update
 from maintainer.graph.shared_names import note_exports
 from maintainer.graph.tables import BLOB, CACHE_INDEX, GENERATION, MEMORY, REF, SCOPE
 from maintainer.graph.values import execute_each, to_json
+from maintainer.model.content import Content
 from maintainer.model.entry import Access
 from maintainer.model.index import ReadGeneration
 from maintainer.model.remembered import Remembered
@@ -257,7 +258,7 @@ class _Change:
 def _save(connection: Connection, changes: Sequence[_Change]) -> dict[IndexId, Remembered]:
     """Record what has changed; return all of it."""
     past: list[dict[str, object]] = []
-    new: list[dict[str, object]] = []
+    new: list[tuple[int, str, CacheConfig]] = []
     for one in changes:
         before, after = _by_day(one.known), _by_day(one.new)
         for day in sorted(before.keys() | after.keys()):
@@ -266,10 +267,13 @@ def _save(connection: Connection, changes: Sequence[_Change]) -> dict[IndexId, R
             if day in before:
                 past.append({"index": one.row.id, "of_day": day})
             if day in after:
-                row = {"index_id": one.row.id, "day": day, "content": encode(after[day])}
-                new.append(row)
+                new.append((one.row.id, day, after[day]))
     execute_each(connection, _FORGET, past)
-    execute_each(connection, _ADD, new)
+    rows = (
+        {"index_id": number, "day": day, "content": Content.of(encode(config))}
+        for number, day, config in new
+    )
+    execute_each(connection, _ADD, rows)
     return {to_index(one.row): one.new for one in changes}
 
 

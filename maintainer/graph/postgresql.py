@@ -5,7 +5,7 @@ Only this module needs psycopg, which is an optional dependency.
 
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
@@ -192,7 +192,7 @@ def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
     connection.adapters.register_loader("numeric", _Sum)
 
 
-def copy_rows(connection: Connection, sql: str, rows: Sequence[Sequence[object]]) -> None:
+def copy_rows(connection: Connection, sql: str, rows: Iterable[Sequence[object]]) -> None:
     """Write many rows by COPY: there is no faster way."""
     driver: Any = connection.connection.cursor()
     try:

@@ -171,7 +171,11 @@ def load_snapshot(
         listing_complete=probe.listing_complete,
         facts=probe.facts,
         merged_scope=merged_scope,
-        recent_references=_references(connection, target_id, probe.at - LONGEST_EXPORT),
+        recent_references=(
+            {}
+            if probe.abilities.shows_exports
+            else _references(connection, target_id, probe.at - LONGEST_EXPORT)
+        ),
         memory=memory,
         broken_blobs=probe.broken_blobs,
         departed=load_departed(connection, target_id) if makes_room else {},
@@ -208,7 +212,7 @@ def _generations(
     decoded: dict[int, KnownGeneration] = {}
     for one in known:
         now = read.get((one.index, one.number)) if one.generation_id in wanted else None
-        if now and content_digest(now.content) == one.content_digest:
+        if now and now.content.digest == one.content_digest:
             decoded[one.generation_id] = replace(one, config=now.config, sink=now.sink)
     by_id = {one.generation_id: one for one in known}
     for number, content in _contents(connection, target_id, wanted - decoded.keys()):

@@ -90,7 +90,9 @@ def _record_doubts(connection: Connection, target_id: int, probe: Probe) -> None
     # Temporary trouble proves nothing; and what proved unreadable stays so.
     lasting = {place for place, cause in doubts.items() if cause is not Cause.TRANSIENT}
     refused = {
-        (one.index.ref, str(one.index.key(one.number))) for one in probe.read if not one.content
+        (one.index.ref, str(one.index.key(one.number)))
+        for one in probe.read
+        if not one.content.size
     }
     new = {place for place in lasting if known.get(place) != doubts[place]}
     # A run knows nothing of what it could not probe.
@@ -156,7 +158,7 @@ def _record_blobs(
     known = {row.digest for row in rows}
     referenced = frozenset[Digest]().union(*(one.config.blobs for one in probe.read if one.config))
     new = probe.missing_blobs | (probe.live_blobs & referenced)
-    rows_of_new = [
+    rows_of_new = (
         {
             "target": target_id,
             "name": digest,
@@ -165,7 +167,7 @@ def _record_blobs(
             "missing": None if digest in probe.live_blobs else probe.at,
         }
         for digest in sorted(new - known)
-    ]
+    )
     execute_each(connection, _ADD_BLOB, rows_of_new)
     found, lost, missing = [], [], []
     for row in rows:

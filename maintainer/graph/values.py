@@ -2,10 +2,15 @@
 
 import os
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 from sqlalchemy import Connection, Delete, Insert, Update
+
+from maintainer.model.entry import in_batches
+
+_BATCH = 5_000
+"""Rows: all of them may not fit into memory."""
 
 
 def to_json(values: Collection[int] | Collection[str]) -> str:
@@ -16,11 +21,11 @@ def to_json(values: Collection[int] | Collection[str]) -> str:
 def execute_each(
     connection: Connection,
     statement: Insert | Update | Delete,
-    rows: Sequence[Mapping[str, object]],
+    rows: Iterable[Mapping[str, object]],
 ) -> None:
     """Execute a statement for each of some rows, if there are any."""
-    if rows:
-        connection.execute(statement, rows)
+    for some in in_batches(rows, _BATCH):
+        connection.execute(statement, some)
 
 
 def this_process() -> str:

@@ -165,7 +165,7 @@ class RewriteResult:
     def sizes(self) -> tuple[int, ...]:
         """Bytes of each of the entries that were written."""
         if self.files is None and self.written:
-            return (len(self.written.content),)
+            return (self.written.content.size,)
         return self.files or ()
 
     @property

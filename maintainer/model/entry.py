@@ -4,9 +4,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import TypeVar
 
 from maintainer.cacheconfig import Key, Ref
 from maintainer.model.reason import Reason
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +115,8 @@ class KnownEntry:
         return self.store_id >= 0
 
 
-def in_batches(entries: Iterable[StoredEntry], size: int) -> Iterator[list[StoredEntry]]:
-    """Return entries in their order, at most so many at a time."""
-    remaining = iter(entries)
+def in_batches(values: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """Return values in their order, at most so many at a time."""
+    remaining = iter(values)
     while batch := list(islice(remaining, size)):
         yield batch

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, IndexKey, Key, Ref, Sink, hash_ref
+from maintainer.model.content import Content
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import WhyUnread
 
@@ -134,7 +135,7 @@ class ReadGeneration:
 
     index: IndexId
     number: int
-    content: bytes
+    content: Content
     config: CacheConfig | None
     """None if it is invalid."""
     violation: str | None

@@ -110,7 +110,8 @@ def _record(run: Run, looked: Probed) -> Recorded:
     if not probed.abilities.shows_exports:
         since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)
         snapshot = replace(snapshot, entries=entries.created_since(since))
-    return Recorded(looked.known, probed, snapshot, entries)
+    # What was read is in the graph, and decoded in the snapshot.
+    return Recorded(looked.known, replace(probed, read=()), snapshot, entries)
 
 
 def _merged_scope(run: Run, probed: Probe) -> Scope | None:

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from maintainer.cacheconfig import IndexId, decode_whole
 from maintainer.errors import InvalidIndexError
+from maintainer.model.content import Content
 from maintainer.model.index import ReadGeneration
 
 
@@ -23,5 +24,13 @@ def read_content(
     except InvalidIndexError as error:
         violation = str(error)
     return ReadGeneration(
-        index, number, content, config, violation, created_at, store_id, location, sink
+        index,
+        number,
+        Content.of(content),
+        config,
+        violation,
+        created_at,
+        store_id,
+        location,
+        sink,
     )

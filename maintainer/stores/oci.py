@@ -16,6 +16,7 @@ from maintainer.cacheconfig.oci import (
     encode_oci,
 )
 from maintainer.errors import InvalidIndexError
+from maintainer.model.content import Content
 from maintainer.model.index import ReadGeneration
 
 NUMBER = 1
@@ -67,7 +68,7 @@ def read_tag(
     return ReadGeneration(
         index=index,
         number=NUMBER,
-        content=content,
+        content=Content.of(content),
         config=decoded.config if decoded else None,
         violation=violation or None,
         created_at=created_at,

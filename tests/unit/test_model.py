@@ -14,6 +14,7 @@ from maintainer.cacheconfig import (
 from maintainer.errors import MassDeletionError, UnreadableError, WriteRefusedError
 from maintainer.exports import find_new_export
 from maintainer.model.checks import CheckedContents
+from maintainer.model.content import Content
 from maintainer.model.decision import DeleteEntry, Deletion, Heal, RewriteResult
 from maintainer.model.doubt import Cause, Doubt
 from maintainer.model.entry import KnownEntry, StoredEntry
@@ -37,7 +38,7 @@ GRACE = timedelta(hours=24)
 
 
 def _read(number: int = 4, config: CacheConfig | None = None) -> ReadGeneration:
-    return ReadGeneration(WEB, number, b"1234", config, None, NOW, None, None)
+    return ReadGeneration(WEB, number, Content.of(b"1234"), config, None, NOW, None, None)
 
 
 def _swept(outcome: Outcome) -> Deletion:

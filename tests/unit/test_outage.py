@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from maintainer.cacheconfig import Digest, IndexId, Scope
+from maintainer.model.content import Content
 from maintainer.model.entry import Access, RememberedEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.memory import ExpectedEntries, KnownPlace, Memory, Probe
@@ -215,7 +216,7 @@ def _tag(number: int) -> IndexId:
 
 
 def _read(number: int) -> ReadGeneration:
-    return ReadGeneration(_tag(number), 1, b"", None, None, NOW, None, None)
+    return ReadGeneration(_tag(number), 1, Content.of(b""), None, None, NOW, None, None)
 
 
 def test_where_nothing_is_evicted_less_than_half_of_the_tags_is_an_outage() -> None:

@@ -22,6 +22,7 @@ from maintainer.cacheconfig import (
 from maintainer.concurrency import for_each
 from maintainer.errors import BudgetExhaustedError, StoreError, UnreadableError
 from maintainer.model import reason as reasons
+from maintainer.model.content import Content
 from maintainer.model.doubt import Cause
 from maintainer.model.entry import Access, StoredEntry
 from maintainer.model.index import ReadGeneration, UnreadGeneration, index_of
@@ -109,7 +110,8 @@ class _Reader:
             return UnreadGeneration(index, number, _why_unread(error), cause)
         violation = f"nobody has been able to read it since {doubt.since:%Y-%m-%d %H:%M}: {error}"
         created_at, store_id = (entry.created_at, entry.id) if entry else (self.now, None)
-        return ReadGeneration(index, number, b"", None, violation, created_at, store_id, None)
+        nothing = Content.of(b"")
+        return ReadGeneration(index, number, nothing, None, violation, created_at, store_id, None)
 
 
 def _why_unread(error: StoreError) -> reasons.WhyUnread:
@@ -310,7 +312,7 @@ class _Search:
             self.indexes.unread.append(outcome)
             return
         self.indexes.read.append(outcome)
-        if place and place.content_digest != content_digest(outcome.content):
+        if place and place.content_digest != outcome.content.digest:
             self.indexes.gone.add(place.generation_id)
 
 

@@ -171,7 +171,7 @@ class Directory:
         self._index.expect(content)
         named = read_tags(content)
         context.progress.stage("probe: read tags", len(named))
-        tags = Tags(self._files, known.places, limit=self._limit)
+        tags = Tags(self._files, known.places, limit=self._limit, with_sizes=self._verify)
         for one in named:
             if reason := context.budget.reserve(0):
                 raise UnfinishedError("the tags could not all be read", reason)

@@ -39,11 +39,17 @@ class Tags:
     """The tags of a directory, as read."""
 
     def __init__(
-        self, files: Files, known: Mapping[IndexId, Mapping[int, KnownPlace]], *, limit: int
+        self,
+        files: Files,
+        known: Mapping[IndexId, Mapping[int, KnownPlace]],
+        *,
+        limit: int,
+        with_sizes: bool,
     ) -> None:
         self._files = files
         self._known = known
         self._limit = limit
+        self._with_sizes = with_sizes
         self._references = References(files, limit=limit)
         self.caches: list[CacheTag] = []
         self.read: list[ReadGeneration] = []
@@ -51,7 +57,7 @@ class Tags:
         self.found: set[int] = set()
         self.manifest_blobs: dict[Digest, set[IndexId]] = {}
         self.sizes: dict[Digest, set[int]] = {}
-        """The sizes of blobs, according to manifests."""
+        """The sizes of blobs, according to manifests, if asked for."""
         self.others: set[IndexId] = set()
         """The tags that are not caches."""
         self.ignored = Ignored()
@@ -119,7 +125,7 @@ class Tags:
             return
         tag = CacheTag(index, digest, manifest.config, seen)
         self.caches.append(tag)
-        for blob, size in manifest.sizes():
+        for blob, size in manifest.sizes() if self._with_sizes else ():
             self.sizes.setdefault(blob, set()).add(size)
         for held in (digest, manifest.config):
             self.manifest_blobs.setdefault(held, set()).add(index)

@@ -1,0 +1,80 @@
+"""What a run holds of the indexes that it reads, until its end."""
+
+import tracemalloc
+from datetime import UTC, date, datetime
+from hashlib import sha256
+
+from maintainer.cacheconfig import (
+    NO_REF,
+    CacheConfig,
+    Digest,
+    IndexId,
+    Layer,
+    Link,
+    Record,
+    Result,
+    Scope,
+    content_digest,
+    prune,
+)
+from maintainer.cacheconfig.model import NO_PARENT
+from maintainer.cacheconfig.oci import encode_oci, read_manifest
+from maintainer.cacheconfig.timestamps import Nanoseconds
+from maintainer.model.remembered import Remembered
+from maintainer.stores.oci import decode_tag, read_tag
+
+_RESULTS = 100
+_INDEXES = 10
+_AT = Nanoseconds(1_600_000_000 * 10**9)
+_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _digest(name: str) -> Digest:
+    return Digest(f"sha256:{sha256(name.encode()).hexdigest()}")
+
+
+def _tag(number: int) -> tuple[bytes, bytes]:
+    """Return the manifest and the config of a tag: one chain of layers, as a build exports it."""
+    layers = tuple(
+        Layer(_digest(f"{number} {n}"), n - 1 if n else NO_PARENT, _digest(f"{n}"), _TYPE, n, _AT)
+        for n in range(_RESULTS)
+    )
+    records = tuple(
+        Record(
+            _digest(f"key {number} {n}"),
+            (Result((n,), with_parents=True, created_at=_AT),),
+            ((Link(n - 1),),) if n else (),
+        )
+        for n in range(_RESULTS)
+    )
+    encoded = encode_oci(CacheConfig(layers, records))
+    return encoded.manifest, encoded.config
+
+
+def _hold(manifest: bytes, config: bytes, live: frozenset[Digest]) -> object:
+    """Return what the stages of a run hold of one tag."""
+    known = read_manifest(manifest)
+    assert known
+    index = IndexId(NO_REF, Scope("web"))
+    decoded, violation = decode_tag(known, config, len(manifest))
+    read = read_tag(index, content_digest(manifest), decoded, violation, _NOW)
+    assert read.config
+    remembered = Remembered().with_export(read.config, None, date(2026, 1, 1))
+    return read, remembered, prune(remembered.merged(), live), remembered.blobs
+
+
+def test_all_stages_hold_each_result_once() -> None:
+    tags = [_tag(number) for number in range(_INDEXES)]
+    live = frozenset(_digest(f"{tag} {n}") for tag in range(_INDEXES) for n in range(_RESULTS))
+    _hold(*tags[0], live)  # What is made once does not count.
+
+    tracemalloc.start()
+    try:
+        held = [_hold(*tag, live) for tag in tags]
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(held) == _INDEXES
+    assert used / (_INDEXES * _RESULTS) < 1_200  # Bytes; a copy has 600.
