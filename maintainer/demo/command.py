@@ -164,9 +164,9 @@ class _Story:
         same = [
             other.generation
             for entry in self.cache.entries()
-            if entry.ref == ref
+            if entry.ref == ref and entry.key.startswith(key.prefix)
             for other in [parse_key(entry.key)]
-            if isinstance(other, IndexKey) and replace(other, generation=key.generation) == key
+            if isinstance(other, IndexKey)
         ]
         return replace(key, generation=Generation(max([*same, key.generation - 1]) + 1))
 
