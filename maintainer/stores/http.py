@@ -1,6 +1,6 @@
 """Requests that are counted, limited and retried."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -67,6 +67,8 @@ class Call:
     """What each attempt waits for, where the service allows so many in a minute."""
     once: bool = False
     """Do not retry, because nothing depends on the answer."""
+    recheck: Callable[[], Awaitable[None]] | None = None
+    """Called before each retry, which may be minutes later: raises StoreError if it must not be."""
 
 
 def download_of(
@@ -148,6 +150,8 @@ class Http:
             with attempt:
                 if attempt.num == 1:
                     raise first
+                if call.recheck:
+                    await call.recheck()
                 return parse_answer(await self._once(call, request, attempts))
         raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -256,6 +256,27 @@ def test_a_service_that_is_busy_is_asked_again_and_then_believed(
     assert sum(waits) < 60
 
 
+def test_only_what_the_service_checks_is_repeated_without_a_new_look() -> None:
+    busy = Answer(503, _XML, b"<Error><Code>SlowDown</Code><Message>wait</Message></Error>")
+    refused = Answer(403, _XML, b"<Error><Code>AccessDenied</Code></Error>")
+
+    async def delete(bucket: Objects) -> None:
+        await bucket.delete({"app/x": None})
+
+    async def overwrite(bucket: Objects) -> None:
+        await bucket.overwrite("app/x", b"{}")
+
+    for do, times, problem in (
+        (delete, 1, "SlowDown: wait"),
+        (overwrite, 1, "SlowDown: wait"),
+        (_put, 2, "AccessDenied"),
+    ):
+        said, server = _error(_s3, do, busy, refused)
+
+        assert problem in said
+        assert len(server.asked) == times
+
+
 def test_the_token_of_an_identity_is_never_sent_without_tls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from msgspec.json import encode
 
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.oci import MANIFEST_TYPE
-from maintainer.errors import StoreError, UnreadableError
+from maintainer.errors import ChangedError, StoreError, UnreadableError
 from maintainer.stores.answers import Answer, MalformedAnswerError
 from maintainer.stores.http import Http
 from maintainer.stores.registry.address import Address
@@ -210,6 +211,42 @@ def test_an_upload_to_nowhere_is_refused(server: Server, location: str) -> None:
         _ask(server, lambda client: client.push_blob(b"{}"))
 
 
+@pytest.mark.parametrize("what", ["write", "delete", "delete by an API"])
+def test_what_was_looked_at_right_before_is_looked_at_again_before_each_retry(
+    server: Server, what: str
+) -> None:
+    version = Version(1, datetime(2026, 1, 1, tzinfo=UTC), is_tagged=False)
+    wants = Reply(401, b"", {"WWW-Authenticate": "Basic"})
+    answers = [Reply(503), Reply(503)] if what == "delete by an API" else [wants, Reply(503)]
+    for name in ("a", _OTHER, "1"):
+        server.on(name, *answers, Reply(201))
+    looks = 0
+
+    async def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise ChangedError("a build has exported")
+
+    async def ask(client: Client) -> None:
+        if what == "write":
+            await client.push_manifest("a", b"{}", look)
+        elif what == "delete":
+            await client.delete_manifest(_OTHER, look)
+        else:
+            packages = Packages(client._http, "", "", "t", _place=server.url)
+            await packages.delete(version, look)
+
+    _ask(server, ask, _ME)
+    assert (looks, len(server.requests)) == (2, 3)
+
+    for name in ("a", _OTHER, "1"):
+        server.on(name, Reply(503))
+    with pytest.raises(ChangedError):
+        _ask(server, ask, _ME)
+    assert len(server.requests) == 4
+
+
 def test_an_image_that_cannot_be_read_is_only_not_counted(server: Server) -> None:
     child = {"mediaType": MANIFEST_TYPE, "digest": _OTHER}
     server.on(_OTHER, Reply(200, b"{}"))
@@ -366,6 +403,17 @@ def test_what_github_says_of_packages_is_an_error_without_the_token(
         _list_versions(server)
 
     assert "secret-token" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("at", "year"), [("2026-01-01T00:00:00", 2026), ("9999-12-31T23:59:59Z", 9000)]
+)
+def test_a_version_without_a_plausible_time_is_not_old(server: Server, at: str, year: int) -> None:
+    server.on("versions", json([_version(1, created_at=at, updated_at=at)]))
+
+    (version,) = _list_versions(server).values()
+
+    assert (version.changed_at.year, version.changed_at.tzinfo) == (year, UTC)
 
 
 def test_what_is_no_manifest_is_not_a_version(server: Server) -> None:

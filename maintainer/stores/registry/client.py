@@ -25,6 +25,8 @@ from maintainer.stores.registry.auth import Authorizer, DeniedError
 from maintainer.stores.registry.credentials import Credentials
 from maintainer.stores.requests import RequestLog
 
+Recheck = Callable[[], Awaitable[None]]
+"""Raises StoreError if a request must not be sent again."""
 PULL, PUSH, DELETE = "pull", "pull,push", "delete"
 MANIFEST_LIMIT = 4 * 1024 * 1024
 """Bytes; registries take no larger manifests."""
@@ -188,20 +190,21 @@ class Client:
             raise malformed(answer, "it names no place for the upload")
         return url
 
-    async def push_manifest(self, tag: str, content: bytes) -> None:
+    async def push_manifest(self, tag: str, content: bytes, recheck: Recheck) -> None:
         """Store a manifest under a tag, whatever is there."""
         url = self._base.join(f"manifests/{tag}")
         media_type = msgspec.json.decode(content, type=_Type).media_type
         headers = {"Content-Type": media_type}
         call = Call(kind="finalize", method="PUT", url=url, headers=headers, content=content)
-        await self._send(call, PUSH)
+        await self._send(replace(call, recheck=recheck), PUSH)
 
-    async def delete_manifest(self, digest: Digest) -> bool:
+    async def delete_manifest(self, digest: Digest, recheck: Recheck | None = None) -> bool:
         """Delete a manifest, and all tags that point to it; return False if there was none.
 
         Raises DeletionRefusedError if the registry, or this user, may not delete any.
         """
-        call = Call(kind="delete", method="DELETE", url=self._base.join(f"manifests/{digest}"))
+        url = self._base.join(f"manifests/{digest}")
+        call = Call(kind="delete", method="DELETE", url=url, recheck=recheck)
         try:
             answer = await self._send(call, DELETE, _ANY_REFUSAL)
         except DeniedError as error:
@@ -226,6 +229,8 @@ class Client:
         is_theirs = self._is_ours(answer.redirected_to or answer.request.url)
         if answer.status == HTTPStatus.UNAUTHORIZED and is_theirs:
             header = await self._authorizer.renew(actions, header, answer)
+            if call.recheck:
+                await call.recheck()
             answer = await self._http.send(self._authorized(call, header), _unread)
         if answer.status in _REFUSED and answer.status not in also:
             raise self._authorizer.denied(answer)

@@ -4,8 +4,8 @@ Source: https://docs.github.com/rest/packages/packages
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -15,8 +15,9 @@ from aiolimiter import AsyncLimiter
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import ChangedError, StoreError
-from maintainer.stores.answers import Answer, parse, refused
+from maintainer.stores.answers import Answer, parse, refused, to_utc
 from maintainer.stores.http import Call, Http
+from maintainer.stores.registry.client import Recheck
 
 _A_PAGE = 100
 _MAX_PAGES = 1_000
@@ -24,6 +25,8 @@ _DELETIONS_A_MINUTE = 150
 """GitHub's secondary limits allow 180."""
 _KEPT = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY})
 """The answers of GitHub if it wants to keep a version, such as one with many downloads."""
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+"""For a version without a plausible time: it never seems to be old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +102,10 @@ class Packages:
                 break
         raise StoreError(f"the list of versions of {self.repository} does not end")
 
-    async def delete(self, version: Version) -> bool:
+    async def delete(self, version: Version, recheck: Recheck | None = None) -> bool:
         """Delete a version; return False if it is gone. Raises ChangedError if GitHub keeps it."""
         await self._pace.acquire()
-        answer = await self._send("DELETE", f"{self._place}/{version.id}")
+        answer = await self._send("DELETE", f"{self._place}/{version.id}", recheck=recheck)
         if answer.status == HTTPStatus.NOT_FOUND:
             return False
         if answer.status in _KEPT:
@@ -111,18 +114,24 @@ class Packages:
             raise refused(answer, _message(answer))
         return True
 
-    async def _send(self, method: str, url: str, params: Mapping[str, str] | None = None) -> Answer:
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, str] | None = None,
+        recheck: Recheck | None = None,
+    ) -> Answer:
         headers = {
             "Accept": "application/vnd.github+json",
             "Authorization": f"Bearer {self.token}",
             "X-GitHub-Api-Version": "2022-11-28",
         }
         call = Call(kind="packages", method=method, url=url, headers=headers, params=params)
-        return await self.http.send(call, lambda answer: answer)
+        return await self.http.send(replace(call, recheck=recheck), lambda answer: answer)
 
 
 def _read(one: _Version) -> Version:
-    changed_at = max(one.created_at, one.updated_at)
+    changed_at = max(filter(None, map(to_utc, (one.created_at, one.updated_at))), default=_LATEST)
     return Version(one.id, changed_at, bool(one.metadata.container.tags))
 
 

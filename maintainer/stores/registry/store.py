@@ -309,19 +309,28 @@ class RegistryStore:
             if digest in self._tags.blobs:
                 raise ChangedError("a build has exported since, and needs it")
             return True
+        self._refuse_needed(digest)
+        self._confirm()
+        version = self._untagged.versions.get(digest)
+
+        async def recheck() -> None:
+            await self._look_again()
+            self._refuse_needed(digest)
+
+        if version and self._packages:
+            return await self._packages.delete(version, recheck)
+        try:
+            return await self._client.delete_manifest(digest, recheck)
+        except DeletionRefusedError as error:
+            raise ChangedError(str(error)) from None
+
+    def _refuse_needed(self, digest: Digest) -> None:
+        """Raise ChangedError if a manifest must stay."""
         cache = self._caches.get(digest)
         if cache is None or self._tagged.leads_to(digest):
             raise ChangedError("a tag leads to it")
         if cache.blobs & self._needed - self._tags.blobs:
             raise ChangedError("only this manifest references blobs that results need")
-        self._confirm()
-        version = self._untagged.versions.get(digest)
-        if version and self._packages:
-            return await self._packages.delete(version)
-        try:
-            return await self._client.delete_manifest(digest)
-        except DeletionRefusedError as error:
-            raise ChangedError(str(error)) from None
 
 
 def index_of(tag: str) -> IndexId:

@@ -7,9 +7,9 @@ for that: a build that exports between that look-up and the write is overwritten
 from collections.abc import Mapping
 from datetime import datetime
 
-from maintainer.cacheconfig import Digest, IndexId, Sink, encode, with_sink
-from maintainer.cacheconfig.oci import IMPORT_LIMIT, Descriptor
-from maintainer.errors import UnreadableError
+from maintainer.cacheconfig import Digest, IndexId, Sink, content_digest, encode, with_sink
+from maintainer.cacheconfig.oci import IMPORT_LIMIT, Descriptor, Encoded
+from maintainer.errors import ChangedError, UnreadableError
 from maintainer.model import reason as reasons
 from maintainer.model.index import ReadGeneration
 from maintainer.sanitize import printable
@@ -78,7 +78,15 @@ class Tags:
         if (head.digest if head else None) != self.tagged.tags.get(tag):
             return await self._meet(change.index, now)
         context.confirm()
-        await self._client.push_manifest(tag, encoded.manifest)
+        return await self._replace(change, encoded, now)
+
+    async def _replace(self, change: Change, encoded: Encoded, now: datetime) -> SwapResult:
+        """Write a tag that was looked at, and read it back."""
+        tag = str(change.index)
+        try:
+            await self._push(tag, encoded.manifest)
+        except ChangedError:
+            return await self._meet(change.index, now)
         written = await self._client.manifest(tag)
         cache = read_document(written) if written else None
         if cache is None or cache.content != encoded.manifest:
@@ -87,6 +95,17 @@ class Tags:
         content = encode(with_sink(change.content, change.sink))
         generation = read_content(change.index, NUMBER, content, now, location=cache.digest)
         return Swapped(generation, (len(encoded.manifest),))
+
+    async def _push(self, tag: str, manifest: bytes) -> None:
+        """Write a tag. Raises ChangedError if it must be tried again, and a build has exported."""
+        expected = {self.tagged.tags.get(tag), content_digest(manifest)}
+
+        async def recheck() -> None:
+            head = await self._client.head(tag)
+            if (head.digest if head else None) not in expected:
+                raise ChangedError(f"a build has written {tag}")
+
+        await self._client.push_manifest(tag, manifest, recheck)
 
     def _described(self, change: Change) -> Mapping[str, Descriptor]:
         """Return what manifests say of blobs: for a merge, those of all tags."""

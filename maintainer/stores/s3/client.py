@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 _MISSING = frozenset({"404", "NoSuchKey"})
 _NOT_AS_EXPECTED = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
+_CONDITIONS = frozenset({"If-Match", "If-None-Match"})
 _CHUNK = 1024 * 1024
 _ATTEMPTS = 5
 _LONG_AGO = timedelta(days=7)
@@ -192,6 +193,21 @@ def _days_of(rule: "LifecycleRuleOutputTypeDef", blobs: str) -> int | None:
     return rule.get("Expiration", {}).get("Days")
 
 
+def _never_again(
+    response: tuple[object, Any] | None,
+    caught_exception: Exception | None,
+    request_dict: Mapping[str, Any],
+    **_: object,
+) -> None:
+    """Let the SDK not repeat what is right only directly after a look-up, such as a deletion."""
+    if request_dict["headers"].keys() & _CONDITIONS:
+        return
+    if caught_exception:
+        raise caught_exception
+    if response and "Error" in response[1]:
+        raise ClientError(response[1], "")
+
+
 @contextmanager
 def _in_one_line(what: str) -> Iterator[None]:
     """Turn the errors of the SDK into ours."""
@@ -278,6 +294,8 @@ async def open_bucket(address: Address) -> AsyncIterator[Bucket]:
             client = await opening.__aenter__()
         except (AttributeError, KeyError, TypeError, ValueError):
             raise StoreError("the AWS SDK cannot use its configuration or credentials") from None
+    for name in ("DeleteObjects", "DeleteObject", "PutObject"):
+        client.meta.events.register(f"needs-retry.s3.{name}", _never_again)
     try:
         yield Bucket(client, address.bucket)
     finally:
