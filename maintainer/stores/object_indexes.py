@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from maintainer import __version__
 from maintainer.cacheconfig import NO_REF, IndexId, encode, with_sink
+from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import StoreError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
@@ -56,7 +57,15 @@ class Indexes:
     def _may_be_index(self, one: Object, prefix: str) -> bool:
         """Whether it is neither a blob nor an empty object, which consoles show as a folder."""
         is_folder = one.key == prefix and not one.size
-        return not is_folder and self._layout.digest_of(one.key) is None
+        if is_folder or self._layout.digest_of(one.key):
+            return False
+        if is_digest(one.key[-_DIGEST_LENGTH:]):
+            # Its indexes would be taken for ours, whose blobs are missing.
+            raise StoreError(
+                f"under {printable(prefix)} are blobs of another cache: check the prefixes, of "
+                f"which none may lead into another cache ({printable(one.key)})"
+            )
+        return True
 
     async def read_listed(self, listed: Object) -> ReadGeneration | None:
         """Read an index that was listed, and know it as it was read: a list may be newer."""
@@ -159,6 +168,7 @@ _BEGINNINGS = (b"{", b"[")
 _TRIED = f"conditions of writes, by {__version__}"
 _TRUSTED_FOR = timedelta(days=7)
 """The service behind an address may change."""
+_DIGEST_LENGTH = len("sha256:") + 64
 _NO_TAG = '"00000000000000000000000000000000"'
 
 

@@ -506,6 +506,21 @@ def test_what_an_index_needs_that_only_builds_can_read_stays(moto: Moto, memory:
     assert moto.keys[MANIFESTS + "web"].value == large
 
 
+def test_another_cache_below_the_indexes_is_refused_and_stays_as_it_is(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "api", "base", "api")
+    other = MANIFESTS + "team/"
+    moto.put(f"{other}blobs/{blob_of('web')}", b"web")
+    moto.put(f"{other}manifests/web", encode(built("web", at=moto.now)))
+    before = {key: moto.keys[key].value for key in moto.keys}
+
+    with pytest.raises(AssertionError, match="are blobs of another cache: check"):
+        _gc(moto, memory)
+
+    assert {key: moto.keys[key].value for key in moto.keys} == before
+
+
 def test_indexes_may_be_beside_the_folder_of_the_blobs(moto: Moto, memory: Memory) -> None:
     _export(moto, "api", "base", "api", "test")
     moto.put("app/web", encode(built("base", "api", "test", at=moto.now)))
