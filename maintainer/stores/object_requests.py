@@ -1,12 +1,14 @@
 """The requests to an object storage: what differs between services."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Protocol, TypeVar
+
+import anyio
 
 from maintainer.errors import StoreError
 from maintainer.model.reason import StoreNote
@@ -17,6 +19,9 @@ from maintainer.stores.requests import RequestLog
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+
+_LONGEST = timedelta(minutes=10)
+"""The longest time that a request may take, with its retries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +92,17 @@ class Sender:
     async def send(self, kind: str, what: str, call: Awaitable[_T]) -> _T:
         """Send a request about some object. Raises StoreError."""
         self.requests.count(kind, again=False)
-        with self._in_one_line(what):
+        with self.limited(what):
             return await call
+
+    @contextmanager
+    def limited(self, what: str) -> Iterator[None]:
+        """End what takes too long: the SDKs' limits begin anew with each byte that arrives."""
+        try:
+            with anyio.fail_after(_LONGEST.total_seconds()), self._in_one_line(what):
+                yield
+        except TimeoutError:
+            raise StoreError(f"{printable(what)}: timed out") from None
 
     async def ask(self, call: Awaitable[_T]) -> _T | None:
         """Ask for something that is good to know; None if the service does not say."""

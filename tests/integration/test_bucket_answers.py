@@ -2,10 +2,11 @@
 
 import gc
 import re
+import socket
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -254,6 +255,34 @@ def test_a_service_that_is_busy_is_asked_again_and_then_believed(
     assert "ServerBusy" in said
     assert len(server.asked) == 4
     assert sum(waits) < 60
+
+
+def test_a_list_that_goes_round_ends() -> None:
+    token = "<IsTruncated>true</IsTruncated><NextContinuationToken>{}</NextContinuationToken>"
+    azure = [_azure_page(_COMPLETE, marker=one) for one in "1212"]
+    page = "<ListBucketResult>{}</ListBucketResult>"
+    s3_pages = [Answer(200, _XML, page.format(token.format(one)).encode()) for one in "1212"]
+
+    for open_it, pages in ((_azure, azure), (_s3, s3_pages)):
+        said, server = _error(open_it, _list, *pages)
+
+        assert "breaks off" in said
+        assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize("open_it", [_azure, _s3])
+def test_a_service_that_never_answers_is_given_up(
+    open_it: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maintainer.stores.object_requests._LONGEST", timedelta(milliseconds=50))
+
+    async def ask() -> None:
+        async with open_it(f"http://127.0.0.1:{silent.getsockname()[1]}") as objects:
+            await _look(objects)
+
+    silent = socket.create_server(("127.0.0.1", 0))
+    with silent, pytest.raises(StoreError, match=r"^app/x: timed out$"):
+        anyio.run(ask)
 
 
 def test_only_what_the_service_checks_is_repeated_without_a_new_look() -> None:

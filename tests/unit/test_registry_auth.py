@@ -83,6 +83,18 @@ def test_without_a_configuration_there_are_none(tmp_path: Path) -> None:
         assert anyio.run(find_credentials, "ghcr.io", environment) is None
 
 
+def test_a_user_without_a_home_has_no_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "~" / ".docker").mkdir(parents=True)
+    (tmp_path / "~" / ".docker" / "config.json").write_text('{"credsStore": "theirs"}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+
+    assert anyio.run(find_credentials, "ghcr.io", {}) is None
+
+
 @pytest.mark.parametrize(
     ("config", "problem"),
     [

@@ -71,6 +71,7 @@ class Container(Sender):
     async def list(self, prefix: str) -> AsyncIterator[Sequence[Object]]:
         """List blobs, up to 5,000 at a time, in the order of their names."""
         marker: str | None = None
+        seen: set[str] = set()
         self._archived[prefix] = 0
         while True:
             listed = self._client.list_blobs(prefix, results_per_page=_PAGE)
@@ -81,8 +82,9 @@ class Container(Sender):
             yield found
             if not after:
                 return
-            if after == marker:
+            if after in seen:
                 raise StoreError(f"the list of {printable(prefix)} breaks off")
+            seen.add(after)
             marker = after
 
     async def look(self, key: str) -> Object | None:
@@ -105,7 +107,7 @@ class Container(Sender):
             if found.size > limit:
                 problem = f"{printable(key)} has more than {limit:,} bytes: not read"
                 raise UnreadableError(Cause.TOO_LARGE, problem)
-            with _in_one_line(key):
+            with self.limited(key):
                 content = await body.readall()
         except MissingError:
             return None

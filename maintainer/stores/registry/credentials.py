@@ -81,7 +81,9 @@ async def find_credentials(
 def _config_path(environment: Mapping[str, str]) -> Path:
     if folder := environment.get("DOCKER_CONFIG"):
         return Path(folder) / "config.json"
-    return Path(environment.get("HOME") or "~").expanduser() / ".docker" / "config.json"
+    # Some users of containers have no home; what is in the current folder is nobody's.
+    home = environment.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - Path raises
+    return Path("/", home, ".docker", "config.json")
 
 
 def _read_config(path: Path) -> _Config:

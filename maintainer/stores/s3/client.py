@@ -61,6 +61,7 @@ class Bucket(Sender):
     async def list(self, prefix: str) -> AsyncIterator[Sequence[Object]]:
         """List objects, up to a thousand at a time, in the order of their keys."""
         after: dict[str, Any] = {}
+        seen: set[str] = set()
         while True:
             call = self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, **after)
             page = await self.send("list", prefix, call)
@@ -73,8 +74,9 @@ class Bucket(Sender):
             if not page.get("IsTruncated"):
                 return
             token = page.get("NextContinuationToken")
-            if not token or token == after.get("ContinuationToken"):
+            if not token or token in seen:
                 raise StoreError(f"the list of {printable(prefix)} breaks off")
+            seen.add(token)
             after = {"ContinuationToken": token}
 
     async def look(self, key: str) -> Object | None:
@@ -95,7 +97,7 @@ class Bucket(Sender):
         except MissingError:
             return None
         content = bytearray()
-        with _in_one_line(key):
+        with self.limited(key):
             async with found["Body"] as body:
                 while piece := await body.read(_CHUNK):
                     content += piece
