@@ -68,9 +68,17 @@ def test_a_setting_that_cannot_be_meant_is_refused_in_one_line(text: str, proble
     assert "\n" not in str(error.value)
 
 
-def test_two_targets_that_share_their_blobs_are_refused() -> None:
-    first = TargetSettings(name="web", store="s3://cache/app/?manifests_prefix=web/")
-    second = TargetSettings(name="api", store="s3://cache/app/?manifests_prefix=api/")
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("", ""),
+        ("", "&endpoint_url=https://s3.eu-central-1.amazonaws.com"),
+        ("&endpoint_url=https://S3.example.com/", "&endpoint_url=http://s3.example.com"),
+    ],
+)
+def test_two_targets_that_share_their_blobs_are_refused(one: str, other: str) -> None:
+    first = TargetSettings(name="web", store=f"s3://cache/app/?manifests_prefix=web/{one}")
+    second = TargetSettings(name="api", store=f"s3://cache/app/?manifests_prefix=api/{other}")
 
     with pytest.raises(UsageError, match="its blobs are those of target web"):
         check(Settings(targets=(first, second)))

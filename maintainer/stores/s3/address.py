@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from maintainer.stores.address import refuse_overlap, take_apart, write_address
 from maintainer.stores.layout import Layout
 
 FORM = "s3://BUCKET/PREFIX?region=REGION for a bucket"
+_AWS = (".amazonaws.com", ".amazonaws.com.cn")
 _BLOBS = "blobs/"
 _MANIFESTS = "manifests/"
 _KNOWN = (
@@ -63,7 +65,10 @@ class Address:
     @property
     def identity(self) -> tuple[str, ...]:
         """The place of its blobs: two caches must not share it."""
-        return ("s3", self.endpoint_url or "", self.bucket, self.prefix + self.blobs_prefix)
+        url = urlsplit(self.endpoint_url or "")
+        is_aws = (url.hostname or "").endswith(_AWS)  # In each region a bucket is the same.
+        service = "" if is_aws else url.netloc.lower() + url.path
+        return ("s3", service, self.bucket, self.prefix + self.blobs_prefix)
 
 
 def read_address(text: str) -> Address:
