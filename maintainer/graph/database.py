@@ -5,11 +5,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from sqlalchemy import Connection, inspect, select
 from sqlalchemy.exc import DatabaseError as SqlError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from maintainer.database_url import is_postgresql
 from maintainer.errors import DatabaseError
 from maintainer.graph.lease import Lease, take
-from maintainer.graph.place import HeldError, Place
+from maintainer.graph.place import NO_PLACE, HeldError, Place
 from maintainer.graph.revision import NEWEST, read_revision
 from maintainer.graph.sqlite import SqliteFile
 from maintainer.graph.tables import METADATA, RUN, TARGET
@@ -164,6 +165,8 @@ class Database:
             yield
         except SqlError as error:
             raise DatabaseError(self._place.explain(error)) from None
+        except PoolTimeoutError:
+            raise DatabaseError(f"the database {self.name} cannot be used: {NO_PLACE}") from None
 
 
 def _find_place(url: str) -> Place:

@@ -6,6 +6,9 @@ from typing import Protocol
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError as SqlError
 
+NO_PLACE = "this process has too many transactions at once: try again"
+"""Why a transaction does not begin if all connections are in use."""
+
 
 class HeldError(Exception):
     """Another process holds the lock."""

@@ -13,10 +13,11 @@ from psycopg import errors
 from psycopg.adapt import Loader
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.exc import DatabaseError as SqlError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from maintainer.database_url import public_url
 from maintainer.errors import DatabaseError
-from maintainer.graph.place import HeldError
+from maintainer.graph.place import NO_PLACE, HeldError
 from maintainer.graph.revision import read_revision
 from maintainer.graph.tables import METADATA
 from maintainer.sanitize import printable
@@ -117,6 +118,8 @@ class PostgresqlDatabase:
             take = select(func.pg_try_advisory_lock_shared(_LOCKS, number))
         try:
             connection = self._locks.connect()
+        except PoolTimeoutError:
+            raise DatabaseError(f"the database {self.name} cannot be used: {NO_PLACE}") from None
         except SqlError as error:
             raise DatabaseError(self.explain(error)) from None
         with closing(connection):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -43,7 +43,7 @@ from maintainer.model.reason import OtherTool, Reason, Unreferenced, code_of
 from maintainer.model.store import Abilities
 from maintainer.plan import make_plan
 from maintainer.stores.decoding import read_content
-from tests.empty_database import make_empty
+from tests.empty_database import make_empty, url_of
 from tests.privileges import bound_by_modes
 from tests.snapshots import MAIN, NOW, WEB, an_index, blob, blob_key, hours
 
@@ -175,6 +175,23 @@ def _insert_ref(database: Database, *, target_id: int) -> None:
     with database.begin() as connection:
         values = {"target_id": target_id, "name": "main", "readable": True, "writable": True}
         connection.execute(insert(REF).values(values))
+
+
+@pytest.mark.each_database
+def test_too_many_transactions_at_once_are_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "busy.db"
+    make_empty(path)
+    with closing(Database(url_of(path))) as database, ExitStack() as all_of_them:
+        monkeypatch.setattr(database._place.engine.pool, "_timeout", 0.01)
+        for _ in range(15):
+            all_of_them.enter_context(database.reading())
+        with pytest.raises(DatabaseError, match="too many transactions"), database.reading():
+            pass
+        if database.is_shared:
+            with pytest.raises(DatabaseError, match="too many transactions"), database.lease("x"):
+                pass
 
 
 def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
