@@ -35,6 +35,8 @@ class Indexes:
         """The indexes that the run has read or written, by key."""
         self.ignored: dict[str, Keep] = {}
         """What is stored among the indexes and is none, by key."""
+        self.others: dict[str, str] = {}
+        """The tags of these, by key."""
         self._objects = objects
         self._layout = layout
         self._limit = max_size
@@ -85,6 +87,7 @@ class Indexes:
         if not content.lstrip().startswith(_BEGINNINGS):
             # Writes are atomic, so this is not half of an index: somebody keeps it here.
             self.ignored[key] = Keep(printable(key), NO_REF, reasons.Unrecognized())
+            self.others[key] = seen.tag
             self.known.pop(key, None)
             return None
         index = self._layout.index_of(key)

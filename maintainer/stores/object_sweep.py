@@ -96,7 +96,8 @@ class Deletions:
     async def _look_again(self) -> None:
         """Read the indexes that builds have written since the run read or wrote them."""
         for key, seen in (await self._indexes.list()).items():
-            if seen.tag in (tag_of(self._indexes.known.get(key)), self._met.get(key)):
+            tags = (tag_of(self._indexes.known.get(key)), self._indexes.others.get(key))
+            if seen.tag in (*tags, self._met.get(key)):
                 continue
             found = await self._indexes.read(key)
             if found is None:

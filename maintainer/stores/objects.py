@@ -184,9 +184,13 @@ class ObjectStore:
 
     async def new_versions(self) -> Sequence[NewVersion]:
         """List the indexes again; those with another content are new."""
-        before = self._indexes.known
+        before, others = self._indexes.known, self._indexes.others
         now = await self._indexes.list()
-        changed = [one for key, one in now.items() if tag_of(before.get(key)) != one.tag]
+        changed = [
+            one
+            for key, one in now.items()
+            if one.tag not in (tag_of(before.get(key)), others.get(key))
+        ]
         changed.sort(key=lambda one: one.modified_at)
         # The number of what this run has written is `NUMBER`, and these came later.
         return [

@@ -16,7 +16,7 @@ from maintainer.cacheconfig import encode
 from maintainer.cli.app import app
 from maintainer.errors import StoreError
 from maintainer.model.outcome import Skipped
-from maintainer.model.reason import BlobsArchived, DeletedKept, SharedNames
+from maintainer.model.reason import BlobsArchived, DeletedKept, SharedNames, SweepUnchecked
 from maintainer.report import Report
 from maintainer.stores.azblob.client import KEY, Container, open_container
 from maintainer.stores.objects import ObjectStore
@@ -162,6 +162,19 @@ def test_a_blob_goes_only_after_it_was_seen_unreferenced_for_as_long_as_an_expor
         assert report.grace_seconds == 2 * 3600
         assert report.store.noun == "container"
     assert {BLOBS + blob_of("base"), BLOBS + blob_of("api")} <= azurite.listed.keys()
+
+
+def test_what_is_among_the_indexes_and_is_none_is_read_once_and_is_no_export(
+    azurite: Azurite, memory: Memory
+) -> None:
+    azurite.put(MANIFESTS + "README.md", b"# read me")
+    _orphan_that_is_due(azurite, memory)
+
+    report = _gc(azurite, memory)
+
+    assert _ORPHAN not in azurite.listed
+    assert not [one for one in report.notes if isinstance(one.reason, SweepUnchecked)]
+    assert report.requests.counts["download"] == 1
 
 
 @pytest.mark.parametrize("how", ["touched", "written", "referenced"])
