@@ -60,8 +60,13 @@ def malformed(answer: Answer, problem: str) -> MalformedAnswerError:
 
 
 def refused(answer: Answer, message: str = "") -> StoreError:
-    """Return the error for an unexpected answer, with the service's own message."""
-    said = f": {printable(message)}" if message else ""
+    """Return the error for an unexpected answer, with the service's own message.
+
+    A message that repeats the token of the request is left out.
+    """
+    token = answer.request.headers.get("authorization", "").partition(" ")[2]
+    is_safe = message and not (token and token in message)
+    said = f": {printable(message)}" if is_safe else ""
     return StoreError(f"{answer.place} answered HTTP {answer.status}{said}")
 
 

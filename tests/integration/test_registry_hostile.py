@@ -24,7 +24,7 @@ from maintainer.stores.registry.credentials import Credentials
 from maintainer.stores.registry.inline import has_inline_cache
 from maintainer.stores.registry.packages import Packages, Version
 from maintainer.stores.requests import RequestLog
-from tests.integration.scripted import Reply, Request, Server, json, serve
+from tests.integration.scripted import Reply, Request, Server, html, json, serve
 from tests.integration.world import AT_ONCE
 
 _T = TypeVar("_T")
@@ -245,6 +245,24 @@ def test_what_was_looked_at_right_before_is_looked_at_again_before_each_retry(
     with pytest.raises(ChangedError):
         _ask(server, ask, _ME)
     assert len(server.requests) == 4
+
+
+def test_a_page_of_a_proxy_is_neither_a_blob_nor_a_manifest(server: Server) -> None:
+    for name in ("a", _BLOB):
+        server.on(name, html())
+
+    for ask in (_manifest("a"), lambda client: client.has_blob(_BLOB)):
+        with pytest.raises(StoreError, match="a page for people"):
+            _ask(server, ask)
+
+
+def test_a_message_that_repeats_the_token_is_not_shown(server: Server) -> None:
+    wants = Reply(401, b"", {"WWW-Authenticate": "Basic"})
+    said = json({"errors": [{"message": f"{'x' * 290} {_BASIC} is wrong"}]}, 400)
+    server.on("a", wants, said)
+
+    with pytest.raises(StoreError, match=r"answered HTTP 400$"):
+        _ask(server, _manifest("a"), _ME)
 
 
 def test_an_image_that_cannot_be_read_is_only_not_counted(server: Server) -> None:

@@ -16,7 +16,6 @@ from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import MANIFEST_TYPES
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.model.doubt import Cause
-from maintainer.sanitize import printable
 from maintainer.stores.answers import Answer, malformed, parse, refused
 from maintainer.stores.http import Call, Http, download_of
 from maintainer.stores.oci import matches
@@ -247,6 +246,9 @@ class Client:
 
 
 def _unread(answer: Answer) -> Answer:
+    if answer.is_success and answer.headers.get("content-type", "").startswith("text/html"):
+        # A proxy's: it would pass for a blob that exists, or a tag that is no cache.
+        raise malformed(answer, "it is a page for people")
     return answer
 
 
@@ -261,4 +263,4 @@ def _message(answer: Answer) -> str:
         errors = msgspec.json.decode(answer.content, type=_Errors).errors or []
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return ""
-    return printable(", ".join(one.message for one in errors[:3])[:300])
+    return ", ".join(one.message for one in errors[:3])
