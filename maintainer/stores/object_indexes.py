@@ -19,7 +19,7 @@ from maintainer.sanitize import printable
 from maintainer.stores.base import Change, Conflict, Refused, RunContext, Swapped, SwapResult
 from maintainer.stores.decoding import read_content
 from maintainer.stores.layout import Layout
-from maintainer.stores.object_requests import Object, Objects
+from maintainer.stores.object_requests import Object, Objects, UnsupportedError
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +162,8 @@ class Indexes:
                     key, b"4", over=tag_of(await self._objects.look(key)) or _NO_TAG
                 )
             )
+        except UnsupportedError:
+            return False
         finally:
             await self._objects.delete({key: None})
 

@@ -121,6 +121,10 @@ class OtherError(StoreError):
     """There is something else than expected."""
 
 
+class UnsupportedError(StoreError):
+    """The service does not know what was asked for, such as a condition."""
+
+
 def refuse_others(found: Sequence[Object], prefix: str) -> None:
     """Raise StoreError if a list shows what was not asked for."""
     for one in found:

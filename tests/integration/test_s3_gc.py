@@ -41,7 +41,7 @@ def moto(server: Moto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Moto:
     monkeypatch.chdir(tmp_path)
     server.empty()
     server.now = START
-    server.ignores_conditions = False
+    server.ignores_conditions = server.refuses_conditions = False
     return server
 
 
@@ -211,12 +211,13 @@ def test_an_export_that_a_stale_answer_hides_is_not_overwritten(
     assert blob_of("web") in _blobs(moto, "api")
 
 
+@pytest.mark.parametrize("how", ["ignores_conditions", "refuses_conditions"])
 def test_a_server_that_ignores_conditions_is_found_out(
-    moto: Moto, memory: Memory, caplog: pytest.LogCaptureFixture
+    moto: Moto, memory: Memory, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     _export(moto, "api", "base", "api", "test")
     del moto.keys[BLOBS + blob_of("test")]
-    moto.ignores_conditions = True
+    setattr(moto, how, True)
 
     _gc(moto, memory, ("upload", 1, lambda: _export(moto, "api", "base", "web")))
 

@@ -43,6 +43,9 @@ ENVIRONMENT = {
 }
 
 
+_CONDITIONS = {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"}
+
+
 class _Quiet(WSGIRequestHandler):
     """Answers without a word."""
 
@@ -63,6 +66,8 @@ class Moto:
         """The time of the server."""
         self.ignores_conditions = False
         """Whether it takes every write, as some servers do."""
+        self.refuses_conditions = False
+        """Whether it answers that it does not know them."""
         self.failures: list[BaseException] = []
         """What `before` has raised."""
         self.url = ""
@@ -107,9 +112,12 @@ class Moto:
                 self.before()
             except BaseException as error:  # noqa: BLE001 - it belongs to the test, not the server
                 self.failures.append(error)
+            if self.refuses_conditions and environment.keys() & _CONDITIONS:
+                start("501 Not Implemented", [("Content-Type", "application/xml")])
+                return [b"<Error><Code>NotImplemented</Code></Error>"]
             if self.ignores_conditions:
-                environment.pop("HTTP_IF_MATCH", None)
-                environment.pop("HTTP_IF_NONE_MATCH", None)
+                for name in _CONDITIONS:
+                    environment.pop(name, None)
 
             def start_at(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
                 others = [one for one in headers if one[0].lower() != "date"]

@@ -30,6 +30,7 @@ from maintainer.stores.object_requests import (
     Object,
     OtherError,
     Sender,
+    UnsupportedError,
     malformed,
     read_clock,
     refuse_others,
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 _MISSING = frozenset({"404", "NoSuchKey"})
 _NOT_AS_EXPECTED = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
+_UNSUPPORTED = frozenset({"501", "NotImplemented"})
 _CONDITIONS = frozenset({"If-Match", "If-None-Match"})
 _CHUNK = 1024 * 1024
 _ATTEMPTS = 5
@@ -225,6 +227,8 @@ def _in_one_line(what: str) -> Iterator[None]:
             raise MissingError(problem) from None
         if code in _NOT_AS_EXPECTED:
             raise OtherError(problem) from None
+        if code in _UNSUPPORTED:
+            raise UnsupportedError(problem) from None
         raise StoreError(problem) from None
     except NoCredentialsError:
         raise StoreError(
