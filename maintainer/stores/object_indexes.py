@@ -5,6 +5,7 @@ An index is written only if it is still the one that was read.
 
 import logging
 import secrets
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -55,6 +56,15 @@ class Indexes:
             raise StoreError(f"{printable(twice)} has the same name as another index: rename it")
         self._keys = names
         return found
+
+    async def list_changed(self) -> Iterator[Object]:
+        """List the indexes that builds have written since the run read or wrote them."""
+        listed = await self.list()
+        return (
+            one
+            for key, one in listed.items()
+            if one.tag not in (tag_of(self.known.get(key)), self.others.get(key))
+        )
 
     def _may_be_index(self, one: Object, prefix: str) -> bool:
         """Whether it is neither a blob nor an empty object, which consoles show as a folder."""

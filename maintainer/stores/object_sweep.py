@@ -15,7 +15,7 @@ from maintainer.model.entry import KnownEntry
 from maintainer.sanitize import printable
 from maintainer.stores.batches import Batches
 from maintainer.stores.layout import Layout
-from maintainer.stores.object_indexes import Indexes, tag_of
+from maintainer.stores.object_indexes import Indexes
 from maintainer.stores.object_requests import Object, Objects
 
 BATCH = 100
@@ -94,18 +94,17 @@ class Deletions:
         deletion.found = await self._objects.look(deletion.entry.key)
 
     async def _look_again(self) -> None:
-        """Read the indexes that builds have written since the run read or wrote them."""
-        for key, seen in (await self._indexes.list()).items():
-            tags = (tag_of(self._indexes.known.get(key)), self._indexes.others.get(key))
-            if seen.tag in (*tags, self._met.get(key)):
-                continue
-            found = await self._indexes.read(key)
+        """Read the indexes that builds have written since, and the run has not read yet."""
+        for seen in await self._indexes.list_changed():
+            is_known = seen.tag == self._met.get(seen.key)
+            found = None if is_known else await self._indexes.read(seen.key)
             if found is None:
                 continue
             if found.config is None:
-                raise ChangedError(f"a build has written {printable(key)}, which cannot be read")
+                problem = f"a build has written {printable(seen.key)}, which cannot be read"
+                raise ChangedError(problem)
             self._protected |= found.config.blobs
-            self._met[key] = found.location or ""
+            self._met[seen.key] = found.location or ""
 
     def _veto(self, entry: KnownEntry, found: Object) -> ChangedError | None:
         """Return why a blob stays, if so."""

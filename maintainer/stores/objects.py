@@ -31,7 +31,7 @@ from maintainer.stores.base import (
 )
 from maintainer.stores.layout import Layout
 from maintainer.stores.looking import configured_limits, look_up
-from maintainer.stores.object_indexes import NUMBER, Indexes, tag_of
+from maintainer.stores.object_indexes import NUMBER, Indexes
 from maintainer.stores.object_requests import Object, Objects
 from maintainer.stores.object_sweep import BATCH, Deletions
 from maintainer.stores.requests import RequestLog
@@ -184,14 +184,8 @@ class ObjectStore:
 
     async def new_versions(self) -> Sequence[NewVersion]:
         """List the indexes again; those with another content are new."""
-        before, others = self._indexes.known, self._indexes.others
-        now = await self._indexes.list()
-        changed = [
-            one
-            for key, one in now.items()
-            if one.tag not in (tag_of(before.get(key)), others.get(key))
-        ]
-        changed.sort(key=lambda one: one.modified_at)
+        listed = await self._indexes.list_changed()
+        changed = sorted(listed, key=lambda one: one.modified_at)
         # The number of what this run has written is `NUMBER`, and these came later.
         return [
             NewVersion(self._layout.index_of(one.key), NUMBER + 1, self._entry(one))
