@@ -13,7 +13,7 @@ import anyio
 import pytest
 from azure.core.pipeline.transport import AsyncHttpTransport
 
-from maintainer.errors import StoreError, UnreadableError
+from maintainer.errors import ChangedError, StoreError, UnreadableError
 from maintainer.stores.azblob import client as azblob
 from maintainer.stores.azblob.address import Address
 from maintainer.stores.layout import Layout
@@ -304,6 +304,45 @@ def test_only_what_the_service_checks_is_repeated_without_a_new_look() -> None:
 
         assert problem in said
         assert len(server.asked) == times
+
+
+def _parts(*statuses: tuple[int, str]) -> Answer:
+    """Answer a batch."""
+    parts = "".join(
+        f"--b\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 {status} -\r\n"
+        f"x-ms-error-code: {code}\r\n\r\n"
+        for status, code in statuses
+    )
+    kind = {"Content-Type": "multipart/mixed; boundary=b"}
+    return Answer(202, kind, f"{parts}--b--\r\n".encode())
+
+
+def test_deletions_of_a_batch_that_fail_alone_are_tried_again_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("anyio.sleep", sleep)
+    first = _parts((202, ""), (503, "ServerBusy"), (412, "ConditionNotMet"), (404, "BlobNotFound"))
+
+    async def delete(url: str) -> None:
+        async with _azure(url) as objects:
+            problems = await objects.delete(dict.fromkeys("abcd", '"x"'))
+            assert {key: type(one) for key, one in problems.items()} == {"c": ChangedError}
+            problems = await objects.delete({"e": None, "f": None})
+            assert {k: str(v) for k, v in problems.items()} == {
+                "e": "e: AuthorizationFailure",
+                "f": "f: the answer of the service is malformed",
+            }
+
+    forbidden = _parts((403, "AuthorizationFailure"))
+    with answering(first, _parts((202, "")), forbidden, _parts()) as server:
+        anyio.run(delete, server.url)
+        assert len(server.asked) == 5
+    assert waits == [0, 2, 0, 2, 10]
 
 
 def test_the_token_of_an_identity_is_never_sent_without_tls(

@@ -107,7 +107,9 @@ def test_killed_while_it_writes_and_while_it_deletes_a_run_can_simply_be_run_aga
     victim: Victim,
 ) -> None:
     assert _kill(victim, Kill(AFTER, 3, "PUT"))
-    assert _kill(victim, Kill(AFTER, 2, "POST" if victim.store.startswith("s3:") else "DELETE"))
+    assert _kill(
+        victim, Kill(AFTER, 2, "DELETE" if victim.store.startswith("registry:") else "POST")
+    )
 
     arrival = _end(victim)
 

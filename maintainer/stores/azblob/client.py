@@ -5,20 +5,22 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
+import anyio
 from aiohttp import ClientError as BodyError
 from azure.core import MatchConditions
 from azure.core.async_paging import AsyncItemPaged
 from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.core.pipeline import PipelineResponse
+from azure.core.pipeline.transport import AsyncHttpResponse as AsyncHttpPart
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.identity.aio import DefaultAzureCredential
 from azure.storage.blob import BlobProperties
 from azure.storage.blob.aio import ContainerClient, ExponentialRetry, StorageStreamDownloader
 
-from maintainer.concurrency import for_each
 from maintainer.errors import ChangedError, StoreError, UnknownCacheError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import BlobsArchived, DeletedKept, StoreNote, VersionsKept
@@ -57,6 +59,8 @@ _KEPT = {
 """Why the service deletes one blob and not another."""
 _PAGE = 5000
 _RETRIES = 4
+_WAITS = (0, 2, 10)
+"""Seconds before each attempt to delete blobs: some of one request may fail, and others not."""
 
 
 class Container(Sender):
@@ -134,24 +138,21 @@ class Container(Sender):
         await self.send("upload", key, call)
 
     async def delete(self, tags: Mapping[str, str | None]) -> Mapping[str, StoreError]:
-        """Delete blobs that nobody has written, or written about, since they were looked up."""
-        problems: dict[str, StoreError] = {}
+        """Delete up to 256 blobs that nobody has written, or written about, since a look-up."""
+        answers: dict[str, AsyncHttpPart] = {}
+        for wait in _WAITS:
+            if left := [key for key in tags if _is_open(answers.get(key))]:
+                await anyio.sleep(wait)
+                call = self._delete_all({key: tags[key] for key in left})
+                answers |= await self.send("delete", left[0], call)
+        problems = {key: _problem(key, answers.get(key)) for key in tags}
+        return {key: problem for key, problem in problems.items() if problem}
 
-        async def delete(key: str) -> None:
-            call = self._client.get_blob_client(key).delete_blob(**_only_over(tags[key]))
-            try:
-                await self.send("delete", key, call)
-            except MissingError:
-                pass
-            except OtherError:
-                problems[key] = ChangedError("a build has written it since it was looked up")
-            except _KeptError as error:
-                problems[key] = ChangedError(str(error))
-            except StoreError as error:
-                problems[key] = error
-
-        await for_each(delete, tags)
-        return problems
+    async def _delete_all(self, tags: Mapping[str, str | None]) -> Mapping[str, AsyncHttpPart]:
+        """Delete blobs by one request; return the answer for each: they come in its order."""
+        deletions = [{"name": key, **_only_over(tag)} for key, tag in tags.items()]
+        parts = await self._client.delete_blobs(*deletions, raise_on_any_failure=False)
+        return dict(zip(tags, [part async for part in parts], strict=False))
 
     async def notes(self, layout: Layout, now: datetime) -> tuple[StoreNote, ...]:
         """Read how the account is set up, as far as that is allowed; rules are not readable."""
@@ -243,6 +244,25 @@ def _translate(what: str, error: HttpResponseError) -> StoreError:
     if code in _NOT_AS_EXPECTED:
         return OtherError(problem)
     return MissingError(problem) if code == "BlobNotFound" else StoreError(problem)
+
+
+def _is_open(answer: AsyncHttpPart | None) -> bool:
+    """Whether a deletion was not done, and may be if it is tried again."""
+    return answer is None or answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _problem(key: str, answer: AsyncHttpPart | None) -> StoreError | None:
+    """Return what went wrong with a deletion, if something did."""
+    if answer is None:
+        return malformed(key)
+    code = answer.headers.get("x-ms-error-code", str(answer.status_code))
+    if answer.status_code == HTTPStatus.ACCEPTED or code == "BlobNotFound":
+        return None
+    if code in _NOT_AS_EXPECTED:
+        return ChangedError("a build has written it since it was looked up")
+    if code in _KEPT:
+        return ChangedError(f"{printable(key)}: {_KEPT[code]}")
+    return StoreError(f"{printable(key)}: {printable(code)}")
 
 
 def _first_line(error: Exception) -> str:
