@@ -173,6 +173,12 @@ def gc(
         raise typer.Exit(interrupted.exit_status)
     if report is None or report.status != "done":
         raise typer.Exit(1)
+    if repair and report.indexes_broken:
+        raise typer.Exit(_REPAIRED)
+
+
+_REPAIRED = 3
+"""The exit status of a repair that was needed."""
 
 
 def _report_to_workflow() -> AbstractContextManager["Workflow | None"]:

@@ -41,6 +41,7 @@ _STATUSES: Rows = (
     ("0", "Done."),
     ("1", "Failed, or a problem was found: the last lines say what."),
     ("2", "The command line or the configuration is invalid; nothing was done."),
+    ("3", "A repair (--repair) is done, and was needed."),
     ("130, 143", "Interrupted by Ctrl-C or SIGTERM, between two steps."),
 )
 EXAMPLES: Mapping[str, Rows] = {

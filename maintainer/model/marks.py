@@ -100,6 +100,10 @@ class Index:
         """The blobs that its current generations reference, live or not."""
         return frozenset().union(*(generation.blobs for generation in self.current))
 
+    def is_broken(self, live: frozenset[Digest]) -> bool:
+        """Whether what builders read makes them fail, or references blobs that are not live."""
+        return not self.named <= live or any(one.violation for one in self.current)
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:

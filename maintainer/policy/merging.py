@@ -51,19 +51,13 @@ def _why_never(index: Index) -> Reason | None:
 
 def _find_veto(index: Index, reason: WriteReason, context: PlanContext) -> Reason | None:
     """Return why an index is not written although there is a reason to write it."""
-    if context.rules.repair and not _is_broken(index, context):
+    if context.rules.repair and not index.is_broken(context.snapshot.live_blobs):
         return reasons.NotBroken(reason)
     if index.unread and index.newest is None:
         return reasons.NewestUnread(index.unread[-1].why)
     if index.id.ref not in context.snapshot.access.writable:
         return reasons.NotWritable(index.id.ref, reason)
     return _why_it_cannot_be(index, context)
-
-
-def _is_broken(index: Index, context: PlanContext) -> bool:
-    """Whether the index that builders read makes them fail, or references missing blobs."""
-    missing = index.named - context.snapshot.live_blobs
-    return bool(missing) or any(one.violation for one in index.current)
 
 
 def _why_it_cannot_be(index: Index, context: PlanContext) -> Reason | None:

@@ -120,12 +120,19 @@ class ReportBuilder:
             blocked=self._blocked(),
             deletions_a_minute=self.abilities.deletions_a_minute,
             broken_tags=self._broken_tags(),
+            indexes_broken=self._count_broken(),
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
             space=self._space(totals) if requests.counts["list"] else None,
             changes=changes,
             room=self.room,
         )
         return msgspec.structs.replace(report, verdict=judge(report))
+
+    def _count_broken(self) -> int:
+        if self.marks is None:
+            return 0
+        live = self.marks.snapshot.live_blobs
+        return sum(index.is_broken(live) for index in self.marks.indexes)
 
     def _broken_tags(self) -> tuple[BrokenTagReport, ...]:
         if self.marks is None:

@@ -457,6 +457,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Of a directory with many blobs: what else was done or kept."""
     broken_tags: tuple[BrokenTagReport, ...] = ()
     """Of a directory: tags that builders cannot import, or that the run could not read."""
+    indexes_broken: int = 0
+    """How many indexes were invalid or referenced missing blobs when the run began."""
     repair: bool = False
     """Whether the run only rewrote what was broken: it merged and deleted nothing."""
     room: RoomReport | None = None

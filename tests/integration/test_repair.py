@@ -61,6 +61,7 @@ def test_a_tag_with_missing_blobs_is_repaired_and_nothing_else_is_touched(
     again = folder.gc(repair=True, merged_tag=MERGED)
     assert _writes(again) == {}
     assert "Nothing was broken" in _level(again)[1]
+    assert (report.indexes_broken, again.indexes_broken) == (1, 0)
 
 
 def test_a_tag_that_importers_refuse_is_repaired(folder: directories.World) -> None:

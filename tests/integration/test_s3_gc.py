@@ -71,8 +71,11 @@ def test_a_run_of_the_command_line_repairs_merges_and_keeps_all_that_is_young(
     place = f"s3://cache/app/?region=us-east-1&endpoint_url={moto.url}&path_style=true"
 
     monkeypatch.setenv("MAINTAINER_EXPORT_WAIT", "0")
+    needed = CliRunner().invoke(app, ["gc", "--store", place, "--repair", "--dry-run"])
     done = CliRunner().invoke(app, ["gc", "--store", place])
+    needed_no_more = CliRunner().invoke(app, ["gc", "--store", place, "--repair"])
 
+    assert (needed.exit_code, needed_no_more.exit_code) == (3, 0)
     assert done.exit_code == 0, done.output
     assert _blobs(moto, "api") == {blob_of("base"), blob_of("api")}
     assert _blobs(moto, "maintained") == {blob_of(step) for step in ("base", "api", "web")}

@@ -755,6 +755,7 @@ def test_the_metrics_tell_what_the_last_run_found(served: Service) -> None:
     assert metrics["maintainer_last_run_requests", "list", name] >= 1
     assert metrics["maintainer_last_run_retries", name] == 0
     assert metrics["maintainer_blobs_vanished", name] == 0
+    assert metrics["maintainer_indexes_broken", name] == 0
     assert metrics["maintainer_results_usable", name] > 0
     assert (
         metrics["maintainer_results_possible", name] >= metrics["maintainer_results_usable", name]

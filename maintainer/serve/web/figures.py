@@ -23,6 +23,7 @@ class Figures(msgspec.Struct, frozen=True):
     requests: RequestReport
     readable: tuple[str, ...] = ()
     results: ResultTotals = ResultTotals()
+    indexes_broken: int = 0
     space: Space | None = None
     verdict: Verdict | None = None
 

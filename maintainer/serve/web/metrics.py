@@ -148,6 +148,11 @@ class _Metrics(Collector):
                 if last.figures.space
             ),
         )
+        yield _gauge(
+            "indexes_broken",
+            "Indexes that were invalid or referenced missing blobs when the last run began.",
+            ((known, last.figures.indexes_broken) for known, last in self._last()),
+        )
         yield from self._results()
         yield _gauge(
             "blobs_vanished",
