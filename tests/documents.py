@@ -37,6 +37,7 @@ NAMING_THE_OWNER = [
 ]
 """Generated documents, and files to copy: all that says where this project is."""
 QUERIES = ROOT / "config" / "queries.sql"
+QUERIES_ON_POSTGRESQL = QUERIES.with_stem("queries-postgresql")
 
 _OWNER = re.compile(r"(?<=uses: )[\w.-]+/maintainer(?=[@/])|(?<=github\.com/)[\w.-]+/maintainer\b")
 _CODE_OWNER = re.compile(r"(?<=^\* @)[\w-]+", re.MULTILINE)
@@ -135,6 +136,33 @@ def queries() -> Iterator[tuple[str, str]]:
     yield from read_queries(QUERIES)
 
 
+_ON_POSTGRESQL = (
+    ("group_concat(DISTINCT blob_uses.scope)", "string_agg(DISTINCT blob_uses.scope, ',')"),
+    (
+        "(SELECT datetime(max(started_at), '-7 days') FROM runs)",
+        """(
+      SELECT to_char(max(started_at)::timestamp - interval '7 days', 'YYYY-MM-DD HH24:MI:SS')
+      FROM runs)""",
+    ),
+)
+_HEAD_ON_POSTGRESQL = """\
+-- The six queries of queries.sql, for a database on a PostgreSQL server:
+--
+--     psql -e -d "$URL" -f config/queries-postgresql.sql     # postgresql://USER@HOST/NAME
+"""
+
+
+def queries_on_postgresql() -> str:
+    """Return the queries as PostgreSQL spells them: two functions have other names there."""
+    text = QUERIES.read_text()
+    for ours, theirs in _ON_POSTGRESQL:
+        assert text.count(ours) == 1, ours
+        text = text.replace(ours, theirs)
+    head, _, rest = text.partition("queries.sql\n--\n-- The views")
+    assert head.endswith("config/"), "its first lines say how to run it"
+    return f"{_HEAD_ON_POSTGRESQL}--\n-- The views{rest}"
+
+
 def read_queries(file: Path) -> Iterator[tuple[str, str]]:
     """Return the queries of a file, each with its question."""
     for piece in re.split(r"(?m)^-- \d\. ", file.read_text())[1:]:
@@ -181,3 +209,4 @@ PARTS: Mapping[str, Callable[[], str]] = {
 if __name__ == "__main__":
     for document in NAMING_THE_OWNER:
         document.write_text(generated(document.read_text()))
+    QUERIES_ON_POSTGRESQL.write_text(queries_on_postgresql())

@@ -42,7 +42,13 @@ from tests.stores.docker_registry import DockerRegistry, a_registry
 from tests.stores.s3 import ENVIRONMENT, a_server
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_FOR_DEVELOPERS = ("add-a-policy.md", "add-a-store.md", "benchmarks.md", "policies.md")
+_FOR_DEVELOPERS = (
+    "add-a-policy.md",
+    "add-a-store.md",
+    "benchmarks.md",
+    "development.md",
+    "policies.md",
+)
 """Commands there are tested elsewhere, or measure for minutes."""
 _FOR_USERS = [one for one in DOCUMENTS if one.name not in _FOR_DEVELOPERS]
 _ALL = [*DOCUMENTS, *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "SAFETY", "SECURITY"))]

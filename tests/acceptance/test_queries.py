@@ -10,7 +10,7 @@ import pytest
 
 from maintainer.graph.database import Database
 from maintainer.graph.tables import METADATA
-from tests.documents import QUERIES, read_queries
+from tests.documents import QUERIES, QUERIES_ON_POSTGRESQL, queries_on_postgresql, read_queries
 from tests.empty_database import on_postgresql, url_of
 from tests.integration.world import MAIN, a_world, blob_of
 
@@ -47,7 +47,7 @@ def _fill(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def answers(database: Path) -> dict[str, list[Row]]:
     url = url_of(database)
-    file = QUERIES if url.startswith("sqlite") else QUERIES.with_stem("queries-postgresql")
+    file = QUERIES if url.startswith("sqlite") else QUERIES_ON_POSTGRESQL
     with closing(Database(url)) as opened, opened.reading() as connection:
         return {
             f"{question.partition('?')[0]}?": [
@@ -59,6 +59,10 @@ def answers(database: Path) -> dict[str, list[Row]]:
 
 def test_there_are_six_queries_and_each_is_a_question(answers: dict[str, list[Row]]) -> None:
     assert len(answers) == 6
+
+
+def test_the_queries_for_postgresql_are_the_same_but_for_their_functions() -> None:
+    assert QUERIES_ON_POSTGRESQL.read_text() == queries_on_postgresql(), "run `make docs`"
 
 
 def test_only_views_are_queried() -> None:
