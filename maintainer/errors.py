@@ -28,7 +28,9 @@ class SettingError(UsageError):
         """Take the key, and what people call it: an option of the command line has another name."""
         self.key = key
         self.problem = problem
-        super().__init__(f"{name or f'setting {key}'}: {problem}")
+        # A problem that is a predicate goes on where the name ends: `--grace is not a valid …`.
+        colon = "" if problem.startswith(("is ", "must ")) else ":"
+        super().__init__(f"{name or f'setting {key}'}{colon} {problem}")
 
 
 class AddressBusyError(MaintainerError):

@@ -68,7 +68,7 @@ EXAMPLES: Mapping[str, Rows] = {
         ("maintainer usage -R octo/app --json", "another one, for programs"),
     ),
     "simulate": (("maintainer simulate --quota 5GB,10GB,20GB", "would another limit pay off?"),),
-    "forget": (("maintainer forget -n old-image", "what a scope that is built no longer frees"),),
+    "forget": (("maintainer forget -n old-image", "what a scope that is no longer built frees"),),
     "doctor": (
         ("maintainer doctor", "before the first run, or after one that failed"),
         ("maintainer doctor --store local:build-cache", "a directory"),

@@ -27,7 +27,7 @@ def forget(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Forget a scope that is built no longer: the next run drops its results, and then its blobs.
+    """Forget a scope that is no longer built: the next run drops its results, and then its blobs.
 
     This changes only the database. `maintainer gc --dry-run` shows what the next run does.
     """

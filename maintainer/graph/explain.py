@@ -152,7 +152,7 @@ def _find(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
     Return its kind and its full name in each target that knows it, by the target's number.
     """
     if not is_unicode(subject):
-        raise MaintainerError(f"the database knows nothing of {printable(subject)}")
+        raise MaintainerError(f"the database has no entry or layer {printable(subject)}")
     found: dict[int, tuple[str, str]] = {}
     entries = connection.execute(
         select(ENTRY.c.target_id, ENTRY.c.kind, ENTRY.c.key, ENTRY.c.digest)
@@ -183,7 +183,7 @@ def _find_newest(connection: Connection, subject: str) -> dict[int, tuple[str, s
 def _find_digest(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
     match = _SHORT_DIGEST.fullmatch(subject)
     if match is None:
-        raise MaintainerError(f"the database knows nothing of {printable(subject)}")
+        raise MaintainerError(f"the database has no entry or layer {printable(subject)}")
     if len(match[2]) < _FEWEST_DIGITS:
         raise MaintainerError(f"{subject} is too short to tell digests apart: give six digits")
     pattern = f"{match[1] or '%:'}{match[2]}%"
@@ -195,7 +195,7 @@ def _find_digest(connection: Connection, subject: str) -> dict[int, tuple[str, s
     found: set[tuple[int, str]] = {(row.target_id, row.digest) for row in rows}
     digests = sorted({digest for _, digest in found})
     if not digests:
-        raise MaintainerError(f"the database knows nothing of {printable(subject)}")
+        raise MaintainerError(f"the database has no entry or layer {printable(subject)}")
     if len(digests) > 1:
         some = ", ".join(digests[:_NAMED])
         raise MaintainerError(f"{subject} begins {len(digests)} digests: {some}…")

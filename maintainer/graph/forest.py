@@ -55,7 +55,7 @@ def load_forest(connection: Connection, scope: str | None) -> list[ScopeTree]:
     Raises MaintainerError if the database knows no index of the scope.
     """
     if scope is not None and not is_unicode(scope):
-        raise MaintainerError(f"the database knows no index of the scope {printable(scope)}")
+        raise MaintainerError(f"the database has no index of the scope {printable(scope)}")
     rows = connection.execute(_newest(scope)).all()
     if not rows:
         what = "no index" if scope is None else f"no index of the scope {printable(scope)}"

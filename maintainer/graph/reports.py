@@ -53,12 +53,12 @@ def load_report(
     elif run is None:
         row = connection.execute(_LAST).first()
         if row is None:
-            raise NoReportError("the database holds no report yet: run `maintainer gc` first")
+            raise NoReportError("the database has no report yet: run `maintainer gc` first")
     else:
         known = abs(run) <= _MAX_INTEGER
         row = connection.execute(_THIS, {"run": run}).first() if known else None
         if row is None:
-            raise NoReportError(f"the database holds no run {run}: see `maintainer runs`")
+            raise NoReportError(f"the database has no run {run}: see `maintainer runs`")
     report = read_report(connection, row.id)
     if report is None:
         raise NoReportError(
@@ -71,7 +71,7 @@ def load_report(
 def _no_report_of(connection: Connection, target: str) -> str:
     known = [printable(name) for name in connection.execute(_SOME_TARGETS).scalars()]
     some = ", ".join(known[:_NAMED]) + (", …" if len(known) > _NAMED else "")
-    return f"the database holds no report of {printable(target)}; it holds: {some or 'none'}"
+    return f"the database has no report of {printable(target)}; it has: {some or 'none'}"
 
 
 def read_report(connection: Connection, run: int) -> Report | None:

@@ -69,7 +69,7 @@ def forget(
 
 def _nothing_of(scope: str, known: Iterable[str]) -> str:
     return (
-        f"the database remembers nothing of the scope {printable(scope)}; it remembers: "
+        f"the database has nothing of the scope {printable(scope)}; it has: "
         f"{_some(sorted(known)) or 'none'}"
     )
 

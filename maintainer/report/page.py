@@ -159,6 +159,8 @@ def why_no_scopes(report: Report) -> str:
         return "The run ended before it had read an index."
     if not report.store.numbered:
         return f"The {report.store.noun} has no tags."
+    if not report.readable:
+        return "Without a runtime token, a run cannot read indexes."
     return "The token cannot read any index."
 
 

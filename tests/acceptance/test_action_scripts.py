@@ -97,8 +97,8 @@ _BUILDS = ((1, ("base", "one")), (2, ("base", "two")))
         ("INPUT_NO_SWEEP", "1", "input no-sweep must be true or false"),
         ("INPUT_ACCEPT_LOSS", HOSTILE, "input accept-loss must be true or false"),
         ("INPUT_SAVE_DATABASE", "yes", "input save-database must be true or false"),
-        ("MAINTAINER_GRACE", HOSTILE, "setting grace: "),
-        ("MAINTAINER_SCOPES", "[", "setting scopes: "),
+        ("MAINTAINER_GRACE", HOSTILE, "setting grace "),
+        ("MAINTAINER_SCOPES", "[", "setting scopes "),
         ("MAINTAINER_CONFIG", "missing.toml", "the configuration file missing.toml does not exist"),
     ],
 )

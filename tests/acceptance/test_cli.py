@@ -258,10 +258,10 @@ def test_the_version_is_told(bare: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("gc", "--deadline", "9999999w"), "--deadline: "),
+        (("gc", "--deadline", "9999999w"), "--deadline "),
         (
             ("report", "--database", "sqlite:///m.db?timeout=x"),
-            "--database: is not a valid SQLite file",
+            "--database is not a valid SQLite file",
         ),
         (("report", "--database", f"sqlite:///{'m' * 300}.db"), "the database mmm"),
     ],
@@ -301,9 +301,9 @@ def test_without_an_environment_one_line_says_what_to_set(bare: Shell) -> None:
     ("arguments", "variables", "problem"),
     [
         (["gc", "--grace", "soon"], {}, "--grace: soon is not a valid duration; use 90s, 30m, 24h"),
-        (["gc", "--database", "redis://x"], {}, "--database: "),
+        (["gc", "--database", "redis://x"], {}, "--database "),
         (["runs"], {"MAINTAINER_GRACEE": "1h"}, "environment: MAINTAINER_GRACEE is not a setting"),
-        (["gc"], {"GITHUB_REPOSITORY": "nonsense"}, "setting GITHUB_REPOSITORY: "),
+        (["gc"], {"GITHUB_REPOSITORY": "nonsense"}, "setting GITHUB_REPOSITORY "),
         (["emulator", "--quota", "much"], {}, "--quota: much is not a valid size; use 10GB or"),
         (["emulator", "--listen", "0.0.0.0:80"], {}, "the emulator only listens on loopback"),
     ],
@@ -492,7 +492,7 @@ def test_a_stored_report_is_the_one_that_was_printed(workflow: Shell) -> None:
     assert whole.replace("\n", " ").startswith(verdict.replace("\n", " "))
     missing = workflow("report", "--run", "99")
     assert missing.status == 1
-    assert missing.problem == "the database holds no run 99: see `maintainer runs`"
+    assert missing.problem == "the database has no run 99: see `maintainer runs`"
 
 
 def test_the_report_of_one_cache_is_shown_by_its_name_and_others_are_named(
@@ -503,7 +503,7 @@ def test_the_report_of_one_cache_is_shown_by_its_name_and_others_are_named(
     assert workflow("report", "--target", ran["target"], "--json").json["run"] == ran["run"]
     missing = workflow("report", "--target", "octo/\x1b[31m")
     assert missing.problem == (
-        f"the database holds no report of octo/\\x1b[31m; it holds: {ran['target']}"
+        f"the database has no report of octo/\\x1b[31m; it has: {ran['target']}"
     )
     assert workflow("report", "--target", "x", "--run", "1").status == 2
 

@@ -248,7 +248,7 @@ class TestWhy:
         name = keys[0].partition("#")[0]
 
         assert _ask(world, name).subject == keys[-1]
-        with pytest.raises(MaintainerError, match="knows nothing of"):
+        with pytest.raises(MaintainerError, match="has no entry or layer"):
             _ask(world, name[:-1])
 
     def test_a_beginning_of_several_digests_is_refused(self, world: World) -> None:
@@ -261,7 +261,9 @@ class TestWhy:
 
     @pytest.mark.parametrize("name", [*NASTY.values(), "abcdef0123", "%", "_" * 8])
     def test_what_nobody_knows_is_one_line(self, known: World, name: str) -> None:
-        with pytest.raises(MaintainerError, match=r"^the database knows nothing of [^\n\x1b]*$"):
+        with pytest.raises(
+            MaintainerError, match=r"^the database has no entry or layer [^\n\x1b]*$"
+        ):
             _ask(known, name)
 
 

@@ -1,4 +1,4 @@
-"""`maintainer forget`: a scope that is built no longer leaves, and its own blobs after it."""
+"""`maintainer forget`: a scope that is no longer built leaves, and its own blobs after it."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -118,11 +118,11 @@ def test_a_scope_of_which_nothing_is_remembered_is_an_error(world: World) -> Non
     _two_scopes(world)
 
     for name in ("unknown", "maintained", "\udcff"):
-        with pytest.raises(MaintainerError, match="remembers nothing of the scope"):
+        with pytest.raises(MaintainerError, match="has nothing of the scope"):
             _forget(world, name)
 
     _forget(world, "old")
-    with pytest.raises(MaintainerError, match="remembers nothing of the scope old"):
+    with pytest.raises(MaintainerError, match="has nothing of the scope old"):
         _forget(world, "old")
 
 
@@ -156,7 +156,7 @@ def test_a_scope_that_is_misspelled_is_answered_with_those_that_are_known(world:
         _forget(world, "o*")
 
     assert str(raised.value) == (
-        "the database remembers nothing of the scope o*; it remembers: \\x1b[31mred\\n, old, web"
+        "the database has nothing of the scope o*; it has: \\x1b[31mred\\n, old, web"
     )
 
 

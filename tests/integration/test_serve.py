@@ -305,11 +305,11 @@ def _mapped(service: Service) -> str:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("[serve]\nlisten = '127.0.0.1'", "setting serve.listen: is not a valid address"),
-        ("[serve]\nlisten = 'example.com:80'", "setting serve.listen: is not a valid address"),
+        ("[serve]\nlisten = '127.0.0.1'", "setting serve.listen is not a valid address"),
+        ("[serve]\nlisten = 'example.com:80'", "setting serve.listen is not a valid address"),
         ("[serve]\nworkers = 3", "unknown key 'serve.workers'"),
-        ("[serve]\ntimezone = 'Mars/Olympus'", "setting serve.timezone: is not a valid time zone"),
-        ("[serve]\ninterval = '0s'", "setting serve.interval: "),
+        ("[serve]\ntimezone = 'Mars/Olympus'", "setting serve.timezone is not a valid time zone"),
+        ("[serve]\ninterval = '0s'", "setting serve.interval "),
         ("[[targets]]\nstore = 'local:a'", "setting name in [[targets]] number 1 is missing"),
         (
             "[[targets]]\nname = 'a'",
@@ -317,11 +317,11 @@ def _mapped(service: Service) -> str:
         ),
         (
             "[[targets]]\nname = '../a'\nrepository = 'a/b'",
-            "setting name in [[targets]] number 1: ",
+            "setting name in [[targets]] number 1 ",
         ),
         (
             "[[targets]]\nname = 'a'\nrepository = 'a'",
-            "setting repository in [[targets]] number 1: ",
+            "setting repository in [[targets]] number 1 ",
         ),
         (f"{ONE_HOURLY}interval = '1h'", "setting [[targets]] number 1: cron and interval exclude"),
         (f"{ONE_HOURLY}{ONE_HOURLY}", "setting targets: there are 2 with the name hourly"),
@@ -686,7 +686,7 @@ def test_what_is_not_there_is_not_found(served: Service, path: str) -> None:
     page = served.get(path, accept="text/html,*/*;q=0.8")
 
     assert line.status_code == page.status_code == 404
-    assert line.text.startswith(("There is no", "The database holds no run "))
+    assert line.text.startswith(("There is no", "The database has no run "))
     assert "<h1>Not found</h1>" in page.text
     assert '<a href="/">all targets</a>' in page.text
 

@@ -95,7 +95,7 @@ def test_no_secret_is_shown() -> None:
 
 
 def test_what_is_wrong_is_reported_as_a_run_reports_it() -> None:
-    with pytest.raises(UsageError, match="setting grace: "):
+    with pytest.raises(UsageError, match="setting grace is not"):
         find_effective(None, {"grace": "soon"})
 
 
