@@ -1,9 +1,10 @@
 """The report on a terminal: one page with the five answers, or a summary of at most ten lines."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -22,6 +23,9 @@ _LINES, _PROBLEMS = 8, 3
 """Of a summary: the lines above the two of the verdict, and the problems among them."""
 _BAR = 60
 """The width of the quota bar."""
+_FEW_COLUMNS = 5
+"""So many columns fit on a narrow terminal, if it wraps their texts."""
+_UNBOUNDED = 10_000
 _STEPS = "▁▂▃▄▅▆▇█"
 _STYLES = {"good": "bold green", "attention": "bold yellow", "bad": "bold red"}
 _COLOURS = {
@@ -273,11 +277,29 @@ def titled(table: Table) -> Iterator[RenderableType]:
         return
     if table.title:
         yield Text(f"\n{table.title}", style="italic")
-    grid = _grid(table.columns, table.numbers)
-    for row in table.rows:
-        grid.add_row(*map(_cell, row))
-    yield grid
+    yield _Fitting(table)
     yield from _left(table)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    """A table. If a terminal is too narrow for many columns, each row is a few words instead."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        grid = _grid(self.table.columns, self.table.numbers)
+        for row in self.table.rows:
+            grid.add_row(*map(_cell, row))
+        needed = console.measure(grid, options=options.update_width(_UNBOUNDED)).maximum
+        if len(self.table.columns) <= _FEW_COLUMNS or needed <= options.max_width:
+            yield grid
+            return
+        for row in self.table.rows:
+            cells = zip(self.table.columns[1:], row[1:], strict=True)
+            yield Text.assemble((loggable(row[0].text, limit=300), "bold"))
+            words = ", ".join(f"{name} {cell.text}" for name, cell in cells if cell.text)
+            yield Padding(Text(loggable(words, limit=1_000)), (0, 0, 0, 2))
 
 
 def _left(table: Table) -> Iterator[Text]:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from maintainer.model.outcome import AlreadyGone, Done, Failed, Kept, Outcome, Planned, Skipped
 from maintainer.model.reason import DropUnused, Grace, NoContent, WrittenByOtherRun
@@ -32,6 +33,7 @@ from maintainer.report.page import (
     lost_table,
     written_table,
 )
+from maintainer.report.terminal import render_report
 from maintainer.report.verdict import format_done
 from tests.reports import AT, DIRECTORY, a_report, an_index
 
@@ -269,3 +271,14 @@ def test_what_an_index_shares_stands_beside_what_only_it_needs() -> None:
     row = dict(zip(table.columns, (cell.text for cell in table.rows[0]), strict=True))
 
     assert (row["size"], row["own"], row["shared"]) == ("5.0 kB", "1.0 kB", "4.0 kB")
+
+
+@pytest.mark.parametrize(("width", "line"), [(80, "  ref refs/heads/web, "), (160, "web  ")])
+def test_a_narrow_terminal_is_not_shown_columns_of_single_letters(width: int, line: str) -> None:
+    console = Console(width=width, force_terminal=False)
+
+    with console.capture() as shown:
+        console.print(render_report(a_report(indexes=(an_index("web"),))))
+
+    assert any(one.startswith(line) for one in shown.get().splitlines())
+    assert "shared 4.0 kB" in " ".join(shown.get().split()) or width > 80
