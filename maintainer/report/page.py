@@ -282,9 +282,11 @@ def _format_contents(report: Report) -> str:
 def _format_actions(report: Report) -> str:
     writes = [a for a in report.actions if a.kind == "write"]
     deletes = report.planned_deletions
+    if report.dry_run and not writes and not deletes.actions:
+        return "A run would have nothing to write or delete."
     if report.dry_run:
         return (
-            f"It would write {format_count(len(writes), 'index', 'indexes')} and delete "
+            f"A run would write {format_count(len(writes), 'index', 'indexes')} and delete "
             f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})."
         )
     if not writes and not deletes.actions:

@@ -103,6 +103,9 @@ def test_a_dry_run_says_what_would_be() -> None:
     assert len(deleted_table(report, 9).rows) == 1
     assert not deferred_table(report, 9).rows
     assert lost_table(report, 9).title == "Would be dropped, because a blob is gone"
+    assert "A run would write 1 index and delete 1 entry (10 B)." in format_changes(report)
+    idle = a_report(actions=(), dry_run=True)
+    assert "A run would have nothing to write or delete." in format_changes(idle)
 
 
 @pytest.mark.parametrize(
