@@ -25,6 +25,9 @@ _LOUD = {
     "azure": logging.ERROR,
     # Each retry, at WARNING: the store logs it itself, with its context.
     "stamina": logging.ERROR,
+    # Each job, at INFO, and each lost connection, at WARNING: the worker logs what people need.
+    "procrastinate": logging.ERROR,
+    "psycopg.pool": logging.ERROR,
     # Starts, stops, and disconnected clients.
     "uvicorn": logging.WARNING,
 }

@@ -340,6 +340,13 @@ class ServeSettings(BaseModel):
         description="the longest pause before a failed target is retried; the first pause is 30 s, "
         "and each one is twice as long as the one before",
     )
+    runs_per_host: int = Field(
+        default=50,
+        ge=1,
+        le=10_000,
+        description="how many targets of one host, such as api.github.com, all workers together "
+        "run at once",
+    )
 
 
 class TargetSettings(BaseModel):

@@ -24,6 +24,7 @@ _IMPORTED = (
     *("maintainer.cli.app", "maintainer.cli.run", "maintainer.demo", "maintainer.graph.migrate"),
     *("maintainer.report.html", "maintainer.report.json", "maintainer.report.terminal"),
     *("maintainer.serve.once", "maintainer.serve.service", "maintainer.serve.web.server"),
+    *("maintainer.serve.fleet", "maintainer.serve.work", "sqlalchemy.dialects.postgresql"),
     *("anyio._backends._asyncio", "filelock", "httpcore2", "sqlalchemy.dialects.sqlite"),
     *("sqlite3", "tests.integration.killed", "tests.processes", "tests.trusted"),
 )
@@ -90,7 +91,7 @@ class Forked:
 
 def start(command: Command) -> Forked:
     """Start a command; output is written to its files."""
-    process = processes().Process(target=_run, args=(command,))
+    process = processes().Process(target=become, args=(command,))
     process.start()
     return Forked(process)
 
@@ -103,7 +104,7 @@ def run(folder: Path, variables: Mapping[str, str], *arguments: str) -> Outcome:
         return Outcome(status, *(path.read_bytes().decode() for path in (out, err)))
 
 
-def _run(command: Command) -> None:
+def become(command: Command) -> None:
     """Become the command, in the process that was forked for it."""
     from maintainer.__main__ import main
 

@@ -26,7 +26,7 @@ from maintainer.errors import MaintainerError
 
 _COMMANDS = {
     SET_UP: (setup.init, setup.doctor),
-    MAINTAIN: (gc.gc, scopes.forget, service.serve, service.schedule),
+    MAINTAIN: (gc.gc, scopes.forget, service.serve, service.worker, service.schedule),
     LOOK: (
         usage.usage,
         simulate.simulate,

@@ -1,4 +1,4 @@
-"""`maintainer serve` and `maintainer schedule`."""
+"""`maintainer serve`, `maintainer worker` and `maintainer schedule`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +24,10 @@ _NOT_SERVED = "No service has run yet: start `maintainer serve`."
 def serve(
     *,
     once: Annotated[bool, typer.Option("--once", help="Run what is due, and exit.")] = False,
+    pages_only: Annotated[
+        bool,
+        typer.Option("--pages-only", help="Serve pages, and leave the runs to workers."),
+    ] = False,
     listen: Annotated[
         str | None,
         typer.Option(help="Where to serve pages. [default: 127.0.0.1:9309]", metavar="HOST:PORT"),
@@ -36,6 +40,7 @@ def serve(
 ) -> None:
     """Run targets on schedule, and serve reports and metrics."""
     from maintainer.console import set_up_logging
+    from maintainer.errors import UsageError
     from maintainer.serve import serve as run_service
     from maintainer.serve import serve_once as run_what_is_due
 
@@ -45,10 +50,35 @@ def serve(
 
     settings = load()
     set_up_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
+    if once and pages_only:
+        raise UsageError("--once and --pages-only exclude each other")
     if not once:
-        run_service(load)
+        run_service(load, pages_only=pages_only)
     elif any(outcome.status not in ("done", "skipped") for outcome in run_what_is_due(settings)):
         raise typer.Exit(1)
+
+
+def worker(
+    *,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=64, help="How many targets it runs at once.", metavar="N")
+    ] = 4,
+    config: ConfigOption = None,
+    database: DatabaseOption = None,
+    log_format: LogFormatOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Run targets on schedule, as one of several workers on one PostgreSQL database."""
+    from maintainer.console import set_up_logging
+    from maintainer.serve.work import work
+
+    def load() -> "Settings":
+        return read_settings(config, database, log_format=log_format)
+
+    settings = load()
+    set_up_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
+    work(load, concurrency)
 
 
 def schedule(

@@ -33,7 +33,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """Return the time, in UTC."""
         del dialect
-        return None if value is None else _EPOCH + timedelta(microseconds=value)
+        return None if value is None else from_number(value)
 
 
 def to_number(moment: datetime) -> int:
@@ -41,6 +41,11 @@ def to_number(moment: datetime) -> int:
     if moment.tzinfo is None:
         raise ValueError("a time without a zone")
     return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_number(number: int) -> datetime:
+    """Return a time that the tables hold as a number."""
+    return _EPOCH + timedelta(microseconds=number)
 
 
 class Packed(TypeDecorator[bytes]):

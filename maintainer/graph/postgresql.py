@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg import errors
 from psycopg.adapt import Loader
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import DatabaseError as SqlError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -28,7 +28,7 @@ _IDLE_TIMEOUT = 120_000
 """Milliseconds."""
 _LOCKS = zlib.crc32(b"buildkit-maintainer") & 0x7FFF_FFFF
 """The first number of all our advisory locks."""
-_ALL, _SERVICE, _MIGRATION = 1, 2, 3
+_ALL, _SERVICE, _MIGRATION, QUEUE, DISPATCH = 1, 2, 3, 4, 5
 _SECOND = re.compile(r"^(?:.*?(?:FATAL|ERROR): +)?(?P<problem>[^\n]*)", re.DOTALL)
 _UTF8 = ("UTF8", "UNICODE")
 _CONNECTING = ("08", "28", "3D", "53", "57")
@@ -41,6 +41,35 @@ for _table in METADATA.tables.values():
         _index.dialect_options["postgresql"]["where"] = _index.dialect_options["sqlite"]["where"]
 
 
+_OPTIONS = f"-c idle_in_transaction_session_timeout={_IDLE_TIMEOUT}"
+"""What a paused process had begun ends, so that another one may take over."""
+_CONNECT_ARGUMENTS = {
+    "application_name": "maintainer",
+    "client_encoding": "utf8",
+    "connect_timeout": _CONNECT_TIMEOUT,
+    "options": _OPTIONS,
+    "tcp_user_timeout": _IDLE_TIMEOUT,
+}
+
+
+def driver_arguments(url: str, schema: str) -> dict[str, Any]:
+    """Return what psycopg connects with, to find the tables of a schema of ours."""
+    place = make_url(url)
+    _, arguments = place.get_dialect()().create_connect_args(place)
+    options = {"options": f"{_OPTIONS} -c search_path={schema}"}
+    return {**arguments, **_CONNECT_ARGUMENTS, **options}
+
+
+def lock_until_the_end(connection: Connection, number: int) -> None:
+    """Take a lock until the transaction ends; wait for it."""
+    connection.execute(select(func.pg_advisory_xact_lock(_LOCKS, number)))
+
+
+def try_lock_until_the_end(connection: Connection, number: int) -> bool:
+    """Take a lock until the transaction ends; return whether it was free."""
+    return bool(connection.scalar(select(func.pg_try_advisory_xact_lock(_LOCKS, number))))
+
+
 class PostgresqlDatabase:
     """Where the graph is, if it is on a server: runs on different targets work side by side."""
 
@@ -48,14 +77,7 @@ class PostgresqlDatabase:
         self.name = public_url(url)
         self.engine = create_engine(
             url,
-            connect_args={
-                "application_name": "maintainer",
-                "client_encoding": "utf8",
-                "connect_timeout": _CONNECT_TIMEOUT,
-                # What a paused process had begun ends, so that another one may take over.
-                "options": f"-c idle_in_transaction_session_timeout={_IDLE_TIMEOUT}",
-                "tcp_user_timeout": _IDLE_TIMEOUT,
-            },
+            connect_args=_CONNECT_ARGUMENTS,
             # A connection that a restart of the server has ended is replaced.
             pool_pre_ping=True,
             hide_parameters=True,
@@ -76,7 +98,7 @@ class PostgresqlDatabase:
 
     def begin_migration(self, connection: Connection) -> None:
         """Wait for the migrations of other processes; refuse a database that cannot hold names."""
-        connection.execute(select(func.pg_advisory_xact_lock(_LOCKS, _MIGRATION)))
+        lock_until_the_end(connection, _MIGRATION)
         encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
         if encoding not in _UTF8:
             raise DatabaseError(

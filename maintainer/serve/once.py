@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 
 from maintainer.graph.schedule import AttemptResult, load_schedule
 from maintainer.serve.clock import Rule
-from maintainer.serve.service import STEP_TIMEOUT, open_alone
+from maintainer.serve.service import open_alone
 from maintainer.serve.targets import read_targets
 from maintainer.serve.timetable import start
-from maintainer.serve.worker import Worker
+from maintainer.serve.worker import STEP_TIMEOUT, Worker
 from maintainer.settings import Settings
 from maintainer.signals import interruptible
 from maintainer.stages.run import now_utc

@@ -11,26 +11,26 @@ from dataclasses import dataclass
 
 from maintainer.errors import MaintainerError
 from maintainer.graph.database import Database
-from maintainer.report.words import format_count
 from maintainer.serve.clock import Clock
+from maintainer.serve.reloading import read_again
 from maintainer.serve.targets import read_targets
-from maintainer.serve.timetable import reload, start
+from maintainer.serve.timetable import join, start
 from maintainer.serve.web.server import PageServer
-from maintainer.serve.worker import Worker
+from maintainer.serve.worker import STEP_TIMEOUT, Worker
 from maintainer.settings import Settings
 from maintainer.signals import RELOAD, Queue, interruptible, received
 from maintainer.stages.run import now_utc
 
-STEP_TIMEOUT = 5.0
-"""Seconds for the active run to end its current step."""
 _END_TIMEOUT = 60.0
 """Seconds for a run that was cut off to record what it has done."""
 
 log = logging.getLogger(__name__)
 
 
-def serve(load: Callable[[], Settings]) -> None:
+def serve(load: Callable[[], Settings], *, pages_only: bool = False) -> None:
     """Run targets when they are due, and serve pages, until SIGINT or SIGTERM.
+
+    With `pages_only`, workers run the targets, and there may be several services.
 
     `load` reads the configuration: now, and again at each SIGHUP. Raises UsageError if it is
     invalid now; AddressBusyError if the address of the pages is not available now; DatabaseError if
@@ -38,27 +38,33 @@ def serve(load: Callable[[], Settings]) -> None:
     """
     settings = load()
     targets = read_targets(settings)
-    with open_alone(settings) as database, received(RELOAD) as events:
+    opened = open_upgraded if pages_only else open_alone
+    with opened(settings) as database, received(RELOAD) as events:
         worker = Worker(database, targets, now_utc)
-        clock = Clock(worker.run_due, ended=lambda: events.put(None))
+        clock = Clock(
+            worker.check if pages_only else worker.run_due, ended=lambda: events.put(None)
+        )
         server = PageServer(
             settings.serve, database, lambda: clock.is_alive, lambda: worker.trouble, worker.ended
         )
         with closing(server):
-            start(database, targets.values(), now_utc())
+            (join if pages_only else start)(database, targets.values(), now_utc())
             _Service(load, settings, database, worker, clock, server, events).run()
 
 
 @contextmanager
-def open_alone(settings: Settings) -> Iterator[Database]:
-    """Open the database, at this version's revision, for the only service that uses it."""
-    database = Database(settings.database)
-    try:
+def open_upgraded(settings: Settings) -> Iterator[Database]:
+    """Open the database, at this version's revision."""
+    with closing(Database(settings.database)) as database:
         database.upgrade()
-        with database.lock_service():
-            yield database
-    finally:
-        database.close()
+        yield database
+
+
+@contextmanager
+def open_alone(settings: Settings) -> Iterator[Database]:
+    """Open the database, at this version's revision, for the only service that runs targets."""
+    with open_upgraded(settings) as database, database.lock_service():
+        yield database
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +103,5 @@ class _Service:
         self.events.put(None)
 
     def _reload(self) -> None:
-        try:
-            self._read_again()
-        except MaintainerError as error:
-            log.error("the old configuration stays: %s", error)  # noqa: TRY400
-        except Exception:
-            log.exception("the old configuration stays: this is a bug in maintainer")
-
-    def _read_again(self) -> None:
-        settings = self.load()
-        targets = read_targets(settings)
-        for what in ("database", "log_format"):
-            if getattr(settings, what) != getattr(self.settings, what):
-                log.warning("a change of %s needs a restart", what)
-        if settings.serve.listen != self.settings.serve.listen:
-            log.warning("a change of serve.listen needs a restart")
-        # Everything that can fail comes first.
-        reload(self.database, targets.values(), now_utc())
-        self.worker.targets = targets
+        settings = read_again(self.load, self.settings, self.database, self.worker)
         self.server.reload(settings.serve)
-        log.info("the configuration is reloaded: %s", format_count(len(targets), "target"))

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -36,6 +37,12 @@ class ServedTarget:
         """An identifier of its cache. It is a digest, because a URL may contain a secret."""
         place = json.dumps(self.connection.identity)
         return hashlib.sha256(place.encode()).hexdigest()
+
+    @property
+    def host(self) -> str:
+        """The host of its cache, of which several targets may be; empty for a directory."""
+        urls = (part for part in self.connection.identity if "://" in part)
+        return urlsplit(next(urls, self.settings.store)).netloc.lower()
 
 
 def read_targets(settings: Settings) -> Mapping[str, ServedTarget]:

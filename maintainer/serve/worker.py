@@ -36,6 +36,8 @@ from maintainer.serve.targets import ServedTarget
 from maintainer.stages.run import Collector, now_utc
 from maintainer.stores.base import Store
 
+STEP_TIMEOUT = 5.0
+"""Seconds for active runs to end their current step."""
 _FIRST_BACKOFF = timedelta(seconds=30)
 _RETRY_AFTER = 5.0
 """Seconds until the database is retried."""
@@ -84,6 +86,15 @@ class Worker:
             return
         if ready := self._prepare(due):
             self.run(*ready)
+
+    def check(self) -> None:
+        """Check that the schedule can be read, while others run what is due."""
+        try:
+            with self._database.reading() as connection:
+                load_scheduled(connection, "")
+            self.trouble = {}
+        except DatabaseError as error:
+            self._report_trouble("the schedule", error)
 
     def run(self, target: ServedTarget, due_at: datetime, next_run_at: datetime) -> AttemptResult:
         """Claim a target, run it and release it; it runs next at this time, unless it fails.
@@ -165,6 +176,8 @@ class Worker:
         now = self._clock()
         released = release(connection, claimed, result, since, now)
         if released is None:
+            if result.problem:
+                log.error("%s: %s", target.name, result.problem)
             return
         if result.status == "interrupted":
             next_run_at = now

@@ -5,8 +5,9 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -107,14 +108,15 @@ def test_the_dashboard_has_a_place_for_each_panel() -> None:
     assert all(target["expr"] for one in panels for target in one["targets"])
 
 
-def test_the_image_for_a_server_has_psycopg_and_nothing_else_that_is_new() -> None:
+def test_the_image_for_a_server_has_what_workers_need_and_nothing_else_that_is_new() -> None:
     locks = ("config/action/requirements.txt", WITH_POSTGRESQL)
     plain, more = (
         set(re.findall(r"^([a-z0-9-]+)==", (ROOT / one).read_text(), re.MULTILINE)) for one in locks
     )
 
     assert plain <= more
-    assert more - plain == {"psycopg", "psycopg-binary"}
+    engine = {"asgiref", "attrs", "croniter", "procrastinate", "python-dateutil", "six"}
+    assert more - plain == {"psycopg", "psycopg-binary", "psycopg-pool"} | engine
     for path in (COMPOSE, ROOT / "docs" / "fleet.md"):
         assert f"REQUIREMENTS={WITH_POSTGRESQL}" in path.read_text()
 
@@ -133,6 +135,11 @@ def test_the_compose_file_gives_the_service_what_it_needs_and_nothing_else() -> 
     assert place.database == server["environment"]["POSTGRES_DB"]
     assert given["PGPASSWORD"] == server["environment"]["POSTGRES_PASSWORD"]
     _assert_settings(given)
+    assert services["worker"]["environment"] == given
+    assert (services["worker"]["scale"], service["scale"]) == (2, 1)
+    assert "ports" not in services["worker"]
+    _assert_options(services["worker"]["command"])
+    _assert_options(service["command"])
     assert service["ports"] == ["127.0.0.1:9309:9309"]
     assert "ports" not in server
     assert "outside" not in server["networks"]
@@ -157,20 +164,33 @@ def test_docker_understands_the_compose_file() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_manifests_are_of_one_service_with_least_privileges() -> None:
-    parts = {one["kind"]: one for one in yaml.safe_load_all(KUBERNETES.read_text())}
-    assert set(parts) == {"ConfigMap", "Deployment", "Service", "NetworkPolicy"}
-    spec = parts["Deployment"]["spec"]
+def _manifests() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the deployments of the service and the workers, and what else there is by its kind."""
+    parts = list(yaml.safe_load_all(KUBERNETES.read_text()))
+    service, workers = (one for one in parts if one["kind"] == "Deployment")
+    return service, workers, {one["kind"]: one for one in parts if one["kind"] != "Deployment"}
+
+
+def test_the_manifests_are_of_workers_and_a_service_with_least_privileges() -> None:
+    service, workers, parts = _manifests()
+    assert set(parts) == {"ConfigMap", "Service", "NetworkPolicy"}
+    labels = service["spec"]["template"]["metadata"]["labels"]
+    selected = parts["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"]
+
+    assert (service["spec"]["replicas"], workers["spec"]["replicas"]) == (1, 2)
+    assert parts["Service"]["spec"]["selector"] == labels
+    assert parts["NetworkPolicy"]["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    for deployment in (service, workers):
+        _assert_least_privileges(deployment["spec"])
+        assert selected.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    assert workers["spec"]["selector"] != service["spec"]["selector"]
+
+
+def _assert_least_privileges(spec: Mapping[str, Any]) -> None:
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
-    labels = spec["template"]["metadata"]["labels"]
-
-    # One service for each database.
-    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
-    assert spec["selector"]["matchLabels"] == labels
-    assert parts["Service"]["spec"]["selector"] == labels
-    assert parts["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
-    assert parts["NetworkPolicy"]["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"]
+    _assert_options(container["args"])
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert str(pod["securityContext"]["runAsUser"]) in DOCKERFILE.read_text()
     assert pod["automountServiceAccountToken"] is False
@@ -189,12 +209,12 @@ def test_the_manifests_are_of_one_service_with_least_privileges() -> None:
 def test_the_manifests_configure_a_service_that_answers_its_probes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = {one["kind"]: one for one in yaml.safe_load_all(KUBERNETES.read_text())}
+    service, _, parts = _manifests()
     file = tmp_path / "maintainer.toml"
     file.write_text(parts["ConfigMap"]["data"][file.name])
     monkeypatch.setenv("GITHUB_TOKEN", "x")
     settings = load_settings(file, {})
-    (container,) = parts["Deployment"]["spec"]["template"]["spec"]["containers"]
+    (container,) = service["spec"]["template"]["spec"]["containers"]
     pages = Pages(Database("sqlite:///nowhere.db"), lambda: True, now_utc, dict, {})
     host, _, port = settings.serve.listen.rpartition(":")
     guarded = Guard(pages.app(), host=host, hosts=settings.serve.hosts)
@@ -205,6 +225,14 @@ def test_the_manifests_configure_a_service_that_answers_its_probes(
         assert client.get(container[kind]["httpGet"]["path"]).status_code == 200
     for name, status in (("maintainer:9309", 200), ("elsewhere.example", 421)):
         assert client.get("/healthz", headers={"Host": name}).status_code == status
+
+
+def _assert_options(line: Sequence[str]) -> None:
+    """Check that a command has all its options."""
+    command, *rest = line
+    help_text = run_here(ROOT, {}, command, "--help").out
+    for option in rest:
+        assert not option.startswith("--") or option in help_text
 
 
 def _assert_settings(variables: Mapping[str, str]) -> None:

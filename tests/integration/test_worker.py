@@ -1,0 +1,274 @@
+"""`maintainer worker`: real processes on one database, which end, hang, and come back."""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maintainer.emulator import Fault, FaultPlan, Request
+from maintainer.graph.database import Database
+from maintainer.graph.schedule import TargetStatus, load_statuses
+from maintainer.serve.work import work
+from maintainer.settings import load_settings
+from tests.integration.hasty import start_hastily
+from tests.integration.service import PATIENCE, wait_until
+from tests.integration.world import MAIN, World, a_world
+from tests.postgresql import create_database, server
+from tests.processes import Command, Forked
+
+PATIENCE_PLEASE = FaultPlan((Fault(kind="status", request="list", status=429, retry_after=200),))
+"""The store asks for more patience than a worker has that somebody wants to end."""
+_OVERLAPPING = "SELECT a.id, b.id FROM run a JOIN run b ON a.id < b.id"
+AT_ONCE = 5.0
+"""Seconds that a worker may take to end its current step, and as many to record that."""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Return a cache in which an index needs a rewrite."""
+    with a_world(tmp_path) as world:
+        world.now = datetime.now(UTC)
+        world.build("base", "api")
+        world.build("base", "web")
+        yield world
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, world: World) -> Iterator["Fleet"]:
+    with closing(Database(create_database())) as database:
+        fleet = Fleet(tmp_path, world, database)
+        yield fleet
+        fleet.end()
+
+
+@dataclass
+class Fleet:
+    """Workers on one database."""
+
+    folder: Path
+    world: World
+    database: Database
+    workers: list[Forked] = field(default_factory=list)
+
+    def configure(self, repositories: dict[str, str], interval: str = "1d", more: str = "") -> None:
+        """Write the configuration of all workers: repositories by the names of their targets."""
+        targets = (
+            f'[[targets]]\nname = "{name}"\nrepository = "example/{repository}"\n'
+            for name, repository in repositories.items()
+        )
+        text = f'[serve]\ninterval = "{interval}"\n{more}\n{"".join(targets)}'
+        (self.folder / "maintainer.toml").write_text(text)
+
+    def start(self, concurrency: int = 2) -> Forked:
+        """Start a worker, and wait until it works."""
+        variables = {
+            "PATH": os.environ["PATH"],
+            "MAINTAINER_DATABASE": server().url(self._name),
+            **self.world.running.environment(MAIN),
+        }
+        line = ("worker", "--config", "maintainer.toml", "--concurrency", str(concurrency), "-v")
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        log.touch()
+        worker = start_hastily(Command(line, self.folder, variables, Path(os.devnull), log))
+        self.workers.append(worker)
+        wait_until(lambda: "working, up to" in self._alive(worker))
+        return worker
+
+    @property
+    def _name(self) -> str:
+        return self.database.name.partition("?")[0].rpartition("/")[2]
+
+    def _alive(self, worker: Forked) -> str:
+        log = self.log(worker)
+        assert worker.poll() is None, log
+        return log
+
+    def log(self, worker: Forked) -> str:
+        """Return the log of a worker."""
+        return (self.folder / f"worker-{self.workers.index(worker)}.log").read_text()
+
+    def end(self) -> None:
+        """End all workers."""
+        for worker in self.workers:
+            worker.send_signal(signal.SIGCONT)
+            worker.terminate()
+        for worker in self.workers:
+            worker.wait(PATIENCE)
+
+    def statuses(self) -> dict[str, TargetStatus]:
+        """Return the status of each target by name."""
+        with self.database.reading() as connection:
+            return {one.name: one for one in load_statuses(connection)}
+
+    def results(self) -> Counter[str | None]:
+        """Count the results of the last attempts."""
+        return Counter(one.last_status for one in self.statuses().values())
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Ask the database."""
+        with self.database.reading() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(sql)]
+
+    def runs(self) -> list[str]:
+        """List how the runs ended, the oldest first."""
+        return [status for (status,) in self.query("SELECT status FROM run ORDER BY id")]
+
+    def overlapping(self) -> list[tuple[Any, ...]]:
+        """List runs of one target at the same time."""
+        return self.query(
+            f"{_OVERLAPPING} WHERE b.started_at < a.finished_at AND a.target_id = b.target_id"
+        )
+
+    def due_now(self) -> None:
+        """Let every target be due."""
+        with self.database.begin() as connection:
+            connection.exec_driver_sql("UPDATE scheduled SET next_run_at = 1, due_at = 1")
+
+
+class Gate:
+    """Holds one run up at its first request, until it is opened."""
+
+    def __init__(self, world: World) -> None:
+        self.is_reached = threading.Event()
+        self._opened = threading.Event()
+        world.running.observe(before=self._wait)
+
+    def _wait(self, request: Request) -> None:
+        if request.kind == "list" and not self.is_reached.is_set():
+            self.is_reached.set()
+            assert self._opened.wait(PATIENCE)
+
+    def open(self) -> None:
+        """Let it go on."""
+        self._opened.set()
+
+
+@contextmanager
+def a_run_held_up(fleet: Fleet) -> Iterator[tuple[Forked, Gate]]:
+    """Start a worker whose first run waits in the middle of its first request."""
+    gate = Gate(fleet.world)
+    try:
+        worker = fleet.start()
+        assert gate.is_reached.wait(PATIENCE)
+        yield worker, gate
+    finally:
+        gate.open()
+
+
+def _seconds_to_end(worker: Forked) -> float:
+    began = time.monotonic()
+    worker.terminate()
+    assert worker.wait(PATIENCE) == 0
+    return time.monotonic() - began
+
+
+def test_two_workers_run_each_target_once_and_end_at_once(fleet: Fleet) -> None:
+    fleet.configure({f"t{number}": f"r{number}" for number in range(6)})
+    first, second = fleet.start(), fleet.start()
+    wait_until(lambda: fleet.results()["done"] == 6)
+
+    assert fleet.runs() == ["done"] * 6
+    fleet.due_now()
+    wait_until(lambda: fleet.runs() == ["done"] * 12)
+    assert fleet.overlapping() == []
+    assert _seconds_to_end(first) < AT_ONCE
+    assert _seconds_to_end(second) < AT_ONCE
+    (jobs,) = fleet.query(f"SELECT count(*) FROM {_schema(fleet)}.procrastinate_jobs")
+    assert jobs[0] <= 2  # Nothing is left but what is periodic.
+
+
+def _schema(fleet: Fleet) -> str:
+    ((schema,),) = fleet.query(
+        "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'maintainer_queue_%%'"
+    )
+    return str(schema)
+
+
+def test_no_host_has_more_runs_at_once_than_the_limit(fleet: Fleet) -> None:
+    fleet.configure({f"t{number}": f"r{number}" for number in range(8)}, more="runs_per_host = 1")
+    fleet.start(concurrency=4)
+    fleet.start(concurrency=4)
+    wait_until(lambda: fleet.results()["done"] == 8)
+
+    assert fleet.runs() == ["done"] * 8
+    assert fleet.query(f"{_OVERLAPPING} WHERE b.started_at < a.finished_at") == []
+
+
+def test_a_signal_ends_a_run_between_two_steps_and_another_worker_does_it(fleet: Fleet) -> None:
+    fleet.configure({"app": "app"})
+    fleet.world.running.inject(PATIENCE_PLEASE)
+    first = fleet.start()
+    wait_until(lambda: fleet.runs() == ["running"])
+
+    assert _seconds_to_end(first) < 2 * AT_ONCE
+    assert fleet.runs() == ["interrupted"]
+    fleet.world.running.inject()
+    fleet.start()
+    wait_until(lambda: fleet.results()["done"])
+
+    assert fleet.runs() == ["interrupted", "done"]
+
+
+def test_what_a_killed_worker_ran_another_one_runs_once_its_lease_is_over(fleet: Fleet) -> None:
+    fleet.configure({"app": "app"})
+    with a_run_held_up(fleet) as (first, gate):
+        second = fleet.start()
+        first.kill()
+        gate.open()
+        first.wait(PATIENCE)
+        wait_until(lambda: fleet.results()["done"])
+
+    assert fleet.runs() == ["killed", "done"]
+    assert "app: the process was killed during the last run" in fleet.log(second)
+    assert fleet.statuses()["app"].failures == 0
+
+
+def test_a_worker_that_was_paused_and_replaced_does_nothing_more(fleet: Fleet) -> None:
+    fleet.configure({"app": "app"})
+    with a_run_held_up(fleet) as (first, gate):
+        first.send_signal(signal.SIGSTOP)
+        gate.open()
+        fleet.start()
+        wait_until(lambda: fleet.results()["done"])
+        entries, rows = fleet.world.entries(), fleet.query("SELECT * FROM scheduled")
+        runs = fleet.query("SELECT * FROM run ORDER BY id")
+        first.send_signal(signal.SIGCONT)
+        wait_until(lambda: "another run has taken" in fleet.log(first))
+
+    assert fleet.runs() == ["killed", "done"]
+    assert fleet.overlapping() == []
+    assert fleet.query("SELECT * FROM scheduled") == rows
+    assert fleet.query("SELECT * FROM run ORDER BY id") == runs
+    assert fleet.world.entries() == entries
+    assert _seconds_to_end(first) < AT_ONCE
+
+
+def test_workers_go_on_after_the_server_was_restarted(fleet: Fleet) -> None:
+    fleet.configure({f"t{number}": f"r{number}" for number in range(3)}, interval="1s")
+    first, second = fleet.start(), fleet.start()
+    wait_until(lambda: fleet.results()["done"] == 3)
+    server().stop()
+    server().start()
+    before = len(fleet.runs())
+
+    wait_until(lambda: len(fleet.runs()) >= before + 9 and fleet.results()["done"] == 3)
+
+    assert fleet.overlapping() == []
+    for worker in (first, second):
+        assert _seconds_to_end(worker) < 2 * AT_ONCE
+
+
+def test_a_file_is_not_for_workers(tmp_path: Path) -> None:
+    from maintainer.errors import UsageError
+
+    with pytest.raises(UsageError, match="workers need a database of a PostgreSQL server"):
+        work(lambda: load_settings(None, {"database": f"sqlite:///{tmp_path}/m.db"}), 1)
