@@ -6,7 +6,7 @@ Only this module needs psycopg, which is an optional dependency.
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import Any
 
 from psycopg import errors
@@ -24,6 +24,7 @@ from maintainer.sanitize import printable
 
 _CONNECT_TIMEOUT = 10
 """Seconds."""
+_KEPT_CONNECTIONS = 12
 _IDLE_TIMEOUT = 120_000
 """Milliseconds."""
 _LOCKS = zlib.crc32(b"buildkit-maintainer") & 0x7FFF_FFFF
@@ -78,6 +79,9 @@ class PostgresqlDatabase:
         self.engine = create_engine(
             url,
             connect_args=_CONNECT_ARGUMENTS,
+            # A worker needs up to four for each run, and a new one takes as long as a quiet run.
+            pool_size=_KEPT_CONNECTIONS,
+            max_overflow=-1,
             # A connection that a restart of the server has ended is replaced.
             pool_pre_ping=True,
             hide_parameters=True,
@@ -154,10 +158,10 @@ class PostgresqlDatabase:
             try:
                 yield
             finally:
-                # If that fails, the connection has ended, and with it the lock.
-                with suppress(SqlError):
+                try:
                     connection.execute(select(func.pg_advisory_unlock_all()))
-                connection.invalidate()
+                except SqlError:
+                    connection.invalidate()  # It has ended, and with it the lock.
 
     def explain(self, error: SqlError) -> str:
         """Return what an error means, in one line."""
