@@ -13,11 +13,10 @@ from psycopg import errors
 from psycopg.adapt import Loader
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import DatabaseError as SqlError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from maintainer.database_url import public_url
 from maintainer.errors import DatabaseError
-from maintainer.graph.place import NO_PLACE, HeldError
+from maintainer.graph.place import HeldError
 from maintainer.graph.revision import read_revision
 from maintainer.graph.tables import METADATA
 from maintainer.sanitize import printable
@@ -142,10 +141,9 @@ class PostgresqlDatabase:
         take = select(func.pg_try_advisory_lock(_LOCKS, number))
         if how:
             take = select(func.pg_try_advisory_lock_shared(_LOCKS, number))
+        pool = self.engine.pool
         try:
             connection = self._locks.connect()
-        except PoolTimeoutError:
-            raise DatabaseError(f"the database {self.name} cannot be used: {NO_PLACE}") from None
         except SqlError as error:
             raise DatabaseError(self.explain(error)) from None
         with closing(connection):
@@ -160,8 +158,11 @@ class PostgresqlDatabase:
             finally:
                 try:
                     connection.execute(select(func.pg_advisory_unlock_all()))
+                    is_kept = self.engine.pool is pool
                 except SqlError:
-                    connection.invalidate()  # It has ended, and with it the lock.
+                    is_kept = False  # It has ended, and with it the lock.
+                if not is_kept:  # Nobody would end it any more, if the database was closed.
+                    connection.invalidate()
 
     def explain(self, error: SqlError) -> str:
         """Return what an error means, in one line."""

@@ -177,7 +177,6 @@ def _insert_ref(database: Database, *, target_id: int) -> None:
         connection.execute(insert(REF).values(values))
 
 
-@pytest.mark.each_database
 def test_too_many_transactions_at_once_are_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,9 +188,6 @@ def test_too_many_transactions_at_once_are_told_in_one_line(
             all_of_them.enter_context(database.reading())
         with pytest.raises(DatabaseError, match="too many transactions"), database.reading():
             pass
-        if database.is_shared:
-            with pytest.raises(DatabaseError, match="too many transactions"), database.lease("x"):
-                pass
 
 
 def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
