@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What tells of the graph, and may run on either kind of database.
 ON_POSTGRESQL := $(addprefix tests/integration/test_,$(addsuffix .py,batches budgets closed_refs contents explain \
   exports forget gc idle local_gc memory merged_scope merged_tag outage regressions remember_exports repair report \
-  room room_story simulate sweep timetable))
+  room room_story serve simulate sweep timetable))
 
 # Python's own pip installs into an environment, too: to put a copy of pip there takes longer than all the rest.
 PIP = $$(test -x $(BIN)/pip && echo $(BIN)/pip || echo $(PYTHON) -m pip --python $(BIN)/python)

@@ -4,12 +4,11 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from maintainer.graph.database import Database
 from maintainer.graph.schedule import TargetStatus, load_statuses
 from tests.commands import Outcome, run_here
+from tests.empty_database import change, query, url_of, uses_postgresql
 from tests.processes import Command, Forked, start
 
 PATIENCE = 60.0
@@ -64,6 +64,8 @@ class Place:
     def variables(self) -> dict[str, str]:
         """Return the variables of every command here."""
         machine = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        if uses_postgresql():
+            machine["MAINTAINER_DATABASE"] = url_of(self.database)
         return machine | dict(self.environment) | {"MAINTAINER_LOG_FORMAT": "json"}
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -124,8 +126,11 @@ class Place:
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Ask the database."""
-        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
-            return connection.execute(sql).fetchall()
+        return query(self.database, sql)
+
+    def change(self, sql: str) -> None:
+        """Change the database behind the back of the service."""
+        change(self.database, sql)
 
     def runs(self) -> list[tuple[Any, ...]]:
         """List the runs: status, cache, start, end; the oldest first."""
@@ -133,7 +138,7 @@ class Place:
 
     def statuses(self) -> list[TargetStatus]:
         """Return how the targets are doing, as the database says."""
-        database = Database(f"sqlite:///{self.database}")
+        database = Database(url_of(self.database))
         try:
             with database.reading() as connection:
                 return load_statuses(connection)

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,8 +15,10 @@ import pytest
 
 from maintainer.emulator import Fault, FaultPlan
 from maintainer.errors import UsageError
+from maintainer.graph.database import Database
 from maintainer.serve.targets import read_targets
 from maintainer.settings import load_settings
+from tests.empty_database import need_sqlite, url_of, uses_postgresql
 from tests.integration.service import PATIENCE, Place, Service, wait_until
 from tests.integration.world import MAIN, World, a_world
 
@@ -86,6 +87,7 @@ def _next_run(place: Place) -> float:
 # Life.
 
 
+@pytest.mark.each_database
 def test_it_runs_by_itself_and_says_that_all_is_well(place: Place, world: World) -> None:
     with place.serving() as service:
         service.wait_until_ready()
@@ -204,6 +206,7 @@ def test_a_second_service_on_the_same_database_is_told_so(place: Place) -> None:
 
 
 def test_a_lock_that_cannot_be_opened_is_told_in_one_line(place: Place) -> None:
+    need_sqlite()
     lock = place.path / "maintainer.db.serve.lock"
     lock.mkdir()
 
@@ -253,14 +256,18 @@ def test_sighup_with_a_wrong_configuration_leaves_the_old_one(place: Place) -> N
         assert service.is_ready()
 
 
+_REFUSE = (
+    "CREATE TRIGGER refuse BEFORE INSERT ON scheduled WHEN NEW.name = 'stranger' "
+    "BEGIN SELECT RAISE(ABORT, 'full'); END"
+)
+_REFUSE_ON_A_SERVER = "ALTER TABLE scheduled ADD CHECK (name <> 'stranger')"
+
+
+@pytest.mark.each_database
 def test_sighup_that_the_database_refuses_half_way_changes_nothing(place: Place) -> None:
     with place.serving() as service:
         service.wait_until_ready()
-        with closing(sqlite3.connect(place.database)) as connection, connection:
-            connection.execute(
-                "CREATE TRIGGER refuse BEFORE INSERT ON scheduled WHEN NEW.name = 'stranger' "
-                "BEGIN SELECT RAISE(ABORT, 'full'); END"
-            )
+        place.change(_REFUSE_ON_A_SERVER if uses_postgresql() else _REFUSE)
         place.configure(TWO_TARGETS)
         service.send(signal.SIGHUP)
         wait_until(lambda: service.says("the old configuration stays: the database"))
@@ -272,6 +279,7 @@ def test_sighup_that_the_database_refuses_half_way_changes_nothing(place: Place)
 
 
 def test_sighup_tells_of_what_needs_a_restart_only_while_it_does(place: Place) -> None:
+    need_sqlite()
     with place.serving() as service:
         place.configure('database = "sqlite:///another.db"')
         service.send(signal.SIGHUP)
@@ -366,7 +374,7 @@ def test_a_wrong_configuration_is_one_line_and_exit_status_2(place: Place, text:
 
     assert done.status == 2
     assert done.err.count("\n") == 1
-    assert not place.database.exists(), "there is nothing to keep yet"
+    assert uses_postgresql() or not place.database.exists(), "there is nothing to keep yet"
 
 
 def test_a_schedule_that_no_service_has_kept_yet_is_told_as_that(
@@ -498,12 +506,12 @@ def test_a_target_whose_time_has_not_come_is_ready_and_said_not_to_have_run(plac
     assert '<tr><th scope="row">runs</th><td>cron 0 * * * *' in page.text
 
 
+@pytest.mark.each_database
 def test_a_run_that_does_not_begin_is_overdue(place: Place) -> None:
     place.configure('[serve]\ninterval = "6h"')
     with place.serving() as service:
         service.wait_until_ready()
-        with closing(sqlite3.connect(place.database)) as connection, connection:
-            connection.execute("UPDATE scheduled SET due_at = 1767225600000000")
+        place.change("UPDATE scheduled SET due_at = 1767225600000000")
 
         ready = service.get("readyz")
 
@@ -593,12 +601,12 @@ def test_once_tells_by_its_exit_status_that_a_run_failed(place: Place, world: Wo
     assert "403" in done.stderr
 
 
+@pytest.mark.each_database
 def test_once_runs_what_a_service_has_left(place: Place) -> None:
     place.configure('[serve]\ninterval = "6h"')
     with place.serving() as service:
         service.wait_until_ready()
-    with closing(sqlite3.connect(place.database)) as connection, connection:
-        connection.execute("UPDATE scheduled SET due_at = 1767225600000000")
+    place.change("UPDATE scheduled SET due_at = 1767225600000000")
 
     assert place.run("serve", "--once").returncode == 0
 
@@ -628,9 +636,10 @@ def test_once_ends_soon_after_a_signal_though_a_request_hangs(place: Place, worl
 
 
 def _is_running(place: Place) -> bool:
-    return bool(place.query("SELECT 1 FROM sqlite_master WHERE name = 'runs'")) and any(
-        status == "running" for status, *_ in place.runs()
-    )
+    with closing(Database(url_of(place.database))) as database:
+        return database.revision() is not None and any(
+            status == "running" for status, *_ in place.runs()
+        )
 
 
 # Pages.
