@@ -376,7 +376,9 @@ class Marker:
             # A merge keeps nothing alive: the merged indexes need its blobs.
             for blob in () if index.is_merge else index.merged.blobs:
                 self.needed.setdefault(blob, index.id)
-            for blob in index.named:
+        # Whatever is needed is reachable, so only the rest can be dangling since some time.
+        for index in indexes:
+            for blob in self._not_needed(index.named):
                 self.named_now.setdefault(blob, index.id)
         self._remember_what_builders_read()
         self.signed_content = {
@@ -390,8 +392,11 @@ class Marker:
         for one in self.snapshot.generations:
             if until := times.get(one.generation_id):
                 self.read_until[one.store_id] = until
-                for blob in one.blobs:
+                for blob in self._not_needed(one.blobs):
                     self.named_until[blob] = max(until, self.named_until.get(blob, until))
+
+    def _not_needed(self, blobs: Iterable[Digest]) -> list[Digest]:
+        return [blob for blob in blobs if blob not in self.needed]
 
     def mark(self, entry: KnownEntry) -> Mark:
         """Return the state of one entry, and the reason."""

@@ -262,11 +262,11 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Sequence[ob
             connection.exec_driver_sql(sql, some)
 
 
-def execute_rows(connection: Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+def execute_rows(connection: Connection, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
     """Execute a statement, with `?` for each value, for many rows."""
-    if rows:
-        sql = sql.replace("?", "%s") if is_shared(connection) else sql
-        connection.exec_driver_sql(sql, list(rows))
+    sql = sql.replace("?", "%s") if is_shared(connection) else sql
+    for some in in_batches(rows, _BATCH):
+        connection.exec_driver_sql(sql, some)
 
 
 def drop_repeated(connection: Connection, table: Table, key: str, position: str) -> None:

@@ -72,7 +72,9 @@ class Entries:
         for some in _batched(sorted(blobs), _MAX_SIZES_IN_QUERY):
             with self.database.reading() as connection:
                 asked = self._look | {"blobs": to_json(some)}
-                found |= {Digest(row.digest): row.size for row in connection.execute(_SIZES, asked)}
+                sizes = {row.digest: row.size for row in connection.execute(_SIZES, asked)}
+            # With the caller's digests: those of the rows would be copies.
+            found |= {digest: sizes[digest] for digest in some if digest in sizes}
         return found
 
     def by_id(self, ids: Collection[int]) -> Iterator[KnownEntry]:

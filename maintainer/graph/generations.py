@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from maintainer.cacheconfig import IndexId, Ref, Scope
+from maintainer.cacheconfig import CacheConfig, IndexId, Ref, Scope
 from maintainer.graph.columns import to_number
 from maintainer.graph.dialect import (
     Ids,
@@ -81,7 +81,7 @@ class _Writer:
         self._ids = Ids(connection, GENERATION)
         self._new: dict[int, _Row] = {}
         self._seen: dict[int, _Row] = {}
-        self._configs: dict[int, frozenset[str]] = {}
+        self._configs: dict[int, CacheConfig] = {}
         self._needed_at: dict[str, datetime] = {}
         """When builds last needed the blobs of the indexes that they have exported."""
 
@@ -120,11 +120,15 @@ class _Writer:
             "sink": generation.sink,
             "first_seen_at": self._now,
         }
-        self._configs[number] = blobs = config.blobs if config else frozenset()
-        if generation.sink is None:
-            at = generation.created_at
-            self._needed_at |= {blob: max(at, self._needed_at.get(blob, at)) for blob in blobs}
+        if config:
+            self._configs[number] = config
+            if generation.sink is None:
+                self._note_need(config, generation.created_at)
         return number
+
+    def _note_need(self, config: CacheConfig, at: datetime) -> None:
+        for blob in config.blobs:
+            self._needed_at[blob] = max(at, self._needed_at.get(blob, at))
 
     def save(self) -> None:
         """Write down what was added."""
@@ -133,21 +137,21 @@ class _Writer:
         blobs = self._find_blobs()
         rows = (
             (number, blob)
-            for number, digests in self._configs.items()
-            for blob in sorted(blobs[digest] for digest in digests)
+            for number, config in self._configs.items()
+            for blob in sorted(blobs[digest] for digest in config.blobs)
         )
         insert_rows(self._connection, GENERATION_BLOB, rows)
 
     def _find_blobs(self) -> dict[str, int]:
         """Return the ids of all blobs that the new generations reference."""
-        digests = frozenset[str]().union(*self._configs.values())
+        digests = frozenset[str]().union(*(config.blobs for config in self._configs.values()))
         asked = {"target": self._target_id, "names": to_json(digests)}
         found = {row.digest: row.id for row in self._connection.execute(_BLOBS, asked)}
-        again = [
+        again = (
             (to_number(at), to_number(at), found[digest])
             for digest, at in self._needed_at.items()
             if digest in found
-        ]
+        )
         execute_rows(self._connection, _NEED, again)
         new = sorted(digests - found.keys())
         if new:
