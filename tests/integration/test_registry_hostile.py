@@ -22,6 +22,7 @@ from maintainer.stores.registry.auth import Authorizer
 from maintainer.stores.registry.client import MANIFEST_LIMIT, Client, Document
 from maintainer.stores.registry.credentials import Credentials
 from maintainer.stores.registry.inline import has_inline_cache
+from maintainer.stores.registry.look import digests_in
 from maintainer.stores.registry.packages import Packages, Version
 from maintainer.stores.requests import RequestLog
 from tests.integration.scripted import Reply, Request, Server, html, json, serve
@@ -272,6 +273,15 @@ def test_an_image_that_cannot_be_read_is_only_not_counted(server: Server) -> Non
 
     assert not _ask(server, lambda client: has_inline_cache(client, document))
     assert server.requests
+
+
+@pytest.mark.parametrize("digest", [_BLOB, f"sha384:{'1' * 96}", f"sha512:{'2' * 128}"])
+def test_a_digest_is_found_however_it_is_spelled(digest: str) -> None:
+    escaped = "".join(f"\\u{ord(character):04x}" for character in digest)
+
+    for spelled in (digest, digest.replace("a", r"\u0061"), escaped):
+        assert digests_in(f'{{"x": [{{"y": "{spelled}"}}]}}'.encode()) == {digest}
+    assert not digests_in(b'{"x": "\\ud800", "y": "sha256\\u003a00"}')
 
 
 def _page(link: str, *tags: str) -> Reply:

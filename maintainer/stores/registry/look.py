@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -13,8 +14,10 @@ from maintainer.concurrency import for_each
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.stores.registry.client import Client, Document
 
-_DIGEST = re.compile(rb"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})(?![0-9a-f])")
-_DIGEST_TAG = re.compile(r"(sha256|sha512)-([0-9a-f]{64,128})(?![0-9a-f])")
+_DIGEST = re.compile(
+    rb"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})(?![0-9a-f])"
+)
+_DIGEST_TAG = re.compile(r"(sha256|sha384|sha512)-([0-9a-f]{64,128})(?![0-9a-f])")
 """The tag of a signature, or of another thing that belongs to a manifest, names the manifest."""
 _INDEXES = frozenset(one for one in MANIFEST_TYPES if "index" in one or "list" in one)
 _IMAGES = MANIFEST_TYPES - _INDEXES
@@ -83,8 +86,12 @@ def read_document(document: Document) -> CacheDocument | None:
 
 
 def digests_in(content: bytes) -> set[Digest]:
-    """Return every digest in a document, whatever its field."""
-    return {Digest(one.decode()) for one in _DIGEST.findall(content)}
+    """Return every digest in a document, whatever its field, and however it is spelled."""
+    plain = b""
+    if b"\\u" in content:
+        with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+            plain = msgspec.json.encode(msgspec.json.decode(content))
+    return {Digest(one.decode()) for one in _DIGEST.findall(content + b"\n" + plain)}
 
 
 def children_of(content: bytes, *, images: bool = False) -> list[Digest]:
