@@ -1,6 +1,6 @@
 """The declaration of a kind of store."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,6 +49,9 @@ class StoreKind:
     blobs_of: Callable[[str], tuple[str, ...]] | None = None
     """Returns where the blobs of a setting `store` are, if several caches could share them; raises
     UsageError."""
+    indexes_of: Callable[[str], Sequence[tuple[str, ...]]] | None = None
+    """Returns where its indexes are, if another cache could be below: places, whose last part is
+    the beginning of their keys; raises UsageError."""
 
 
 Diagnose = Callable[

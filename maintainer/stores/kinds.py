@@ -28,6 +28,7 @@ def check(settings: Settings) -> None:
     """Raise UsageError if the settings name a store that cannot exist."""
     _blobs_of(settings.store)
     seen: dict[tuple[str, ...], str] = {}
+    indexes: dict[tuple[str, ...], str] = {}
     for number, target in enumerate(settings.targets, 1):
         key = f"[[targets]] number {number}"
         kind = kind_of(target.store, f"store in {key}")
@@ -42,6 +43,20 @@ def check(settings: Settings) -> None:
                 f"setting {key}: its blobs are those of {seen[blobs]}: make one target of both"
             )
         seen[blobs] = f"target {target.name}"
+        for place in kind.indexes_of(target.store) if kind.indexes_of else ():
+            for other, name in indexes.items():
+                if _leads_into(place, other) or _leads_into(other, place):
+                    raise UsageError(
+                        f"setting {key}: its indexes are among those of {name}, or the other way "
+                        "round, and their blobs are not: choose prefixes that are apart"
+                    )
+        if kind.indexes_of:
+            indexes |= dict.fromkeys(kind.indexes_of(target.store), seen[blobs])
+
+
+def _leads_into(place: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether the keys of some indexes begin like those of others."""
+    return place[:-1] == other[:-1] and other[-1].startswith(place[-1])
 
 
 def for_target(settings: Settings, target: TargetSettings) -> Settings:

@@ -56,7 +56,12 @@ class ObjectKind(Generic[_A]):
             connect=self._connect,
             can_be_opened_early=True,
             blobs_of=lambda store: self.read(store).identity,
+            indexes_of=self._indexes_of,
         )
+
+    def _indexes_of(self, store: str) -> list[tuple[str, ...]]:
+        address = self.read(store)
+        return [(*address.identity[:-1], one) for one in address.layout.manifests]
 
     def _connect(self, settings: Settings, target: TargetSettings | None) -> "_Connection[_A]":
         del target

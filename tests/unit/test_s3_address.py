@@ -1,6 +1,8 @@
 """The setting `store` of a bucket, in the words of BuildKit's `type=s3`."""
 
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -81,4 +83,27 @@ def test_two_targets_that_share_their_blobs_are_refused(one: str, other: str) ->
     second = TargetSettings(name="api", store=f"s3://cache/app/?manifests_prefix=api/{other}")
 
     with pytest.raises(UsageError, match="its blobs are those of target web"):
+        check(Settings(targets=(first, second)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_refused"),
+    [
+        ("manifests_prefix=m/", "blobs_prefix=b/&manifests_prefix=m/team/", True),
+        ("manifests_prefix=m/team/", "blobs_prefix=b/&manifests_prefix=m/", True),
+        ("manifests_prefix=m/", "blobs_prefix=b/&manifests_prefix=m/", True),
+        ("manifests_prefix=m/", "blobs_prefix=b/&manifests_prefix=n/", False),
+        ("manifests_prefix=m/", "endpoint_url=http://x&manifests_prefix=m/team/", False),
+    ],
+)
+def test_two_targets_of_which_one_is_among_the_indexes_of_the_other_are_refused(
+    one: str, other: str, *, is_refused: bool
+) -> None:
+    first = TargetSettings(name="web", store=f"s3://cache/app/?{one}")
+    second = TargetSettings(name="api", store=f"s3://cache/app/?{other}")
+
+    told: AbstractContextManager[Any] = nullcontext()
+    if is_refused:
+        told = pytest.raises(UsageError, match="among those of target web")
+    with told:
         check(Settings(targets=(first, second)))
