@@ -65,6 +65,7 @@ _LONGEST_NAME = 32
 _DURATION = re.compile(r"(?:(\d{1,9})\s*(w|d|h|m|s)\s*)+", re.ASCII)
 _PART = re.compile(r"(\d+)\s*(\w)", re.ASCII)
 _STORE = re.compile(r"[a-z][a-z0-9]*(:|$)", re.ASCII)
+_DISCOVERY = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII | re.IGNORECASE)
 _SHARE = re.compile(r"(\d{1,2}(?:\.\d{1,6})?)\s*%", re.ASCII)
 _HAS_UNIT = re.compile(r"\d[\d.]*\s*[a-zA-Z]+", re.ASCII)
 _FIELD = re.compile(r'"(\w+)"')
@@ -177,6 +178,12 @@ def check_cron(text: str) -> str:
     if first is None:
         raise ValueError("names a day that never comes")
     return text
+
+
+def _check_discovery(name: str) -> str:
+    if not _DISCOVERY.fullmatch(name):
+        raise ValueError("is not valid; use up to 32 letters, digits, dashes and underscores")
+    return name
 
 
 def _check_timezone(name: str) -> str:
@@ -335,6 +342,10 @@ class ServeSettings(BaseModel):
         description="how late a cron run may start; later runs are skipped. A target whose run is "
         "later than this is overdue",
     )
+    discover_interval: _Interval = Field(
+        default=timedelta(hours=1),
+        description="how often the places of `[[discover]]` are searched",
+    )
     backoff_max: _Interval = Field(
         default=timedelta(hours=1),
         description="the longest pause before a failed target is retried; the first pause is 30 s, "
@@ -342,25 +353,11 @@ class ServeSettings(BaseModel):
     )
 
 
-class TargetSettings(BaseModel):
-    """A table `[[targets]]`: one cache that the service maintains."""
+class _Overrides(BaseModel):
+    """What a target may have instead of the common settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        description="its name in pages, metrics and logs",
-    )
-    repository: str | None = Field(
-        default=None,
-        pattern=r"^[\w.-]+/[\w.-]+$",
-        description="the repository of the Actions cache: owner/name",
-    )
-    store: _Store = Field(
-        default=_DEFAULT_STORE,
-        description="or a directory instead of a repository: local:DIR; or a bucket: s3://… or "
-        "azblob://…; or a repository of a registry: registry://…",
-    )
     merged_tag: _Scope | None = Field(
         default=None, description="overrides the `merged_tag` of all targets"
     )
@@ -394,6 +391,36 @@ class TargetSettings(BaseModel):
         default="GITHUB_TOKEN",
         description="the variable that holds the token for the REST API (actions: write)",
     )
+
+    @model_validator(mode="after")
+    def _has_one_rule(self) -> Self:
+        if self.cron is not None and self.interval is not None:
+            raise ValueError("cron and interval exclude each other")
+        return self
+
+
+class _Place(BaseModel):
+    """The name of a target, and where its cache is."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+        description="its name in pages, metrics and logs",
+    )
+    repository: str | None = Field(
+        default=None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="the repository of the Actions cache: owner/name",
+    )
+    store: _Store = Field(
+        default=_DEFAULT_STORE,
+        description="or a directory instead of a repository: local:DIR; or a bucket: s3://… or "
+        "azblob://…; or a repository of a registry: registry://…",
+    )
+
+
+class TargetSettings(_Overrides, _Place):
+    """A table `[[targets]]`: one cache that the service maintains."""
+
     runtime_token_env: _Variable | None = Field(
         default=None,
         description="the variable that holds a runtime token of this repository's cache service; "
@@ -410,12 +437,33 @@ class TargetSettings(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _has_one_rule(self) -> Self:
-        if self.cron is not None and self.interval is not None:
-            raise ValueError("cron and interval exclude each other")
+    def _has_a_service(self) -> Self:
         if self.runtime_token_env and not (self.results_url or self.cache_url):
             raise ValueError("runtime_token_env needs results_url or cache_url")
         return self
+
+
+class _Search(BaseModel):
+    """The name of a discovery, where it searches, and what it selects."""
+
+    name: Annotated[str, AfterValidator(_check_discovery)] = Field(
+        description="its name, with which the names of its targets begin, such as builders.web",
+    )
+    store: _Store = Field(
+        default=_DEFAULT_STORE,
+        description="where caches are searched: local:DIR/*, directories that match a pattern",
+    )
+    include: tuple[str, ...] = Field(
+        default=("*",),
+        description="patterns of names: a cache becomes a target if one of them matches",
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(), description="patterns of names that become no targets"
+    )
+
+
+class DiscoverSettings(_Overrides, _Search):
+    """A table `[[discover]]`: a place where caches are found that become targets."""
 
 
 class Settings(BaseSettings):
@@ -547,6 +595,19 @@ class Settings(BaseSettings):
         default=(),
         description="the caches that the service maintains; by default the environment's own",
     )
+    discover: tuple[DiscoverSettings, ...] = Field(
+        default=(), description="places where the service finds more caches to maintain"
+    )
+
+    @field_validator("discover")
+    @classmethod
+    def _have_different_names(
+        cls, tables: tuple[DiscoverSettings, ...]
+    ) -> tuple[DiscoverSettings, ...]:
+        for name, times in Counter(table.name.lower() for table in tables).items():
+            if times > 1:
+                raise ValueError(f"there are {times} with the name {printable(name)}")
+        return tables
 
     @field_validator("targets")
     @classmethod
@@ -781,8 +842,8 @@ def _explained(error: ValidationError, path: Path | None) -> UsageError:
 def _format_key(path: tuple[int | str, ...]) -> str:
     """Return the key of a setting, such as `serve.listen`; people count tables from one."""
     match path:
-        case ["targets", int(position), *key]:
-            return _format_place(key, "targets", position)
+        case [("targets" | "discover") as table, int(position), *key]:
+            return _format_place(key, str(table), position)
         case ["room", "rules", int(position), *key]:
             return _format_place(key, "room.rules", position)
     return ".".join(map(str, path))

@@ -35,7 +35,7 @@ _FORMS = {
     "database_key": "use at most 256 characters, without control characters",
     "merged_scope": "use at most 256 characters, without control characters",
     "merged_tag": "use at most 256 characters, without control characters",
-    "name": "use up to 63 letters, digits, dots, dashes and underscores",
+    "name": "use up to 128 letters, digits, dots, dashes and underscores",
     "repository": "use OWNER/NAME",
     "results_url": "use https://HOST/PATH, without a user or a query",
     "runtime_token_env": "use the name of a variable",

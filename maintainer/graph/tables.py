@@ -415,6 +415,38 @@ SCHEDULED = Table(
 An attempt can fail before there is a run, for example without a token.
 """
 
+DISCOVERY = Table(
+    "discovery",
+    METADATA,
+    _column("name", TEXT, primary_key=True),
+    # A digest of the place that is searched.
+    _column("source", TEXT),
+    _column("searched_at", UtcDateTime),
+    # When a search last found everything.
+    _optional("completed_at", UtcDateTime),
+    # Why the last search may not have.
+    _optional("problem", TEXT),
+)
+"""The last search of a place for caches."""
+
+DISCOVERED = Table(
+    "discovered",
+    METADATA,
+    # Of the discovery.
+    _column("source", TEXT, primary_key=True),
+    # The settings of a target.
+    _column("store", TEXT, primary_key=True),
+    _column("repository", TEXT, primary_key=True),
+    # Within the place that is searched.
+    _column("name", TEXT),
+    _column("found_at", UtcDateTime),
+    # Since when searches do not find it any more, if so.
+    _optional("gone_since", UtcDateTime),
+    # Of a cache that is gone: the name of its part of the graph, which is kept for a month.
+    _optional("target", TEXT),
+)
+"""A cache that a search has found."""
+
 LEASE = Table(
     "lease",
     METADATA,

@@ -5,16 +5,19 @@ current step, or is cut off; then the pages close.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from maintainer.errors import MaintainerError
 from maintainer.graph.database import Database
 from maintainer.report.words import format_count
 from maintainer.serve.clock import Clock
-from maintainer.serve.targets import read_targets
-from maintainer.serve.timetable import reload, start
+from maintainer.serve.discovery import load_recorded, retire
+from maintainer.serve.searcher import Searcher
+from maintainer.serve.targets import combine, read_targets
+from maintainer.serve.timetable import join, reload, start
 from maintainer.serve.web.server import PageServer
 from maintainer.serve.worker import Worker
 from maintainer.settings import Settings
@@ -37,16 +40,26 @@ def serve(load: Callable[[], Settings]) -> None:
     the database is unusable.
     """
     settings = load()
-    targets = read_targets(settings)
+    read_targets(settings)
     with open_alone(settings) as database, received(RELOAD) as events:
+        retire(database, settings, now_utc())
+        targets = combine(settings, load_recorded(database, settings))
         worker = Worker(database, targets, now_utc)
         clock = Clock(worker.run_due, ended=lambda: events.put(None))
+        changes = _Changes(database, worker)
+        searcher = Searcher(
+            database, settings, now_utc, lambda: changes.apply_found(searcher.settings)
+        )
         server = PageServer(
-            settings.serve, database, lambda: clock.is_alive, lambda: worker.trouble, worker.ended
+            settings.serve,
+            database,
+            lambda: clock.is_alive,
+            lambda: {**searcher.trouble, **worker.trouble},
+            worker.ended,
         )
         with closing(server):
             start(database, targets.values(), now_utc())
-            _Service(load, settings, database, worker, clock, server, events).run()
+            _Service(load, settings, changes, searcher, clock, server, events).run()
 
 
 @contextmanager
@@ -62,14 +75,43 @@ def open_alone(settings: Settings) -> Iterator[Database]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Changes:
+    """Changes the targets: the main thread does, and the searcher, one at a time."""
+
+    database: Database
+    worker: Worker
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def apply(self, settings: Settings) -> int:
+        """Apply another configuration; return how many targets there are. Raises MaintainerError.
+
+        Everything that can fail comes first.
+        """
+        with self.lock:
+            read_targets(settings)
+            retire(self.database, settings, now_utc())
+            targets = combine(settings, load_recorded(self.database, settings))
+            reload(self.database, targets.values(), now_utc())
+            self.worker.targets = targets
+            return len(targets)
+
+    def apply_found(self, settings: Settings) -> None:
+        """Apply what a search has found; the targets that were there keep their times."""
+        with self.lock:
+            targets = combine(settings, load_recorded(self.database, settings))
+            join(self.database, targets.values(), now_utc())
+            self.worker.targets = targets
+
+
+@dataclass(frozen=True, slots=True)
 class _Service:
     """The service between start and end."""
 
     load: Callable[[], Settings]
     settings: Settings
     """The settings that it started with."""
-    database: Database
-    worker: Worker
+    changes: _Changes
+    searcher: Searcher
     clock: Clock
     server: PageServer
     events: Queue
@@ -77,23 +119,25 @@ class _Service:
 
     def run(self) -> None:
         """Serve until a signal ends it, or the clock stops."""
+        worker = self.changes.worker
         with (
-            interruptible(self._stop, self.worker.cut_off, patience=STEP_TIMEOUT),
+            interruptible(self._stop, worker.cut_off, patience=STEP_TIMEOUT),
             self.server.serving(),
             self.clock.ticking(STEP_TIMEOUT + _END_TIMEOUT),
+            self.searcher.searching(STEP_TIMEOUT),
         ):
             try:
                 while self.events.get():
                     self._reload()
             finally:
-                is_bug = self.worker.interrupted_by is None
-                self.worker.interrupt("the end of the service")
+                is_bug = worker.interrupted_by is None
+                worker.interrupt("the end of the service")
         if is_bug:
             raise MaintainerError("the clock has stopped: see the log, and restart the service")
 
     def _stop(self, signal: str) -> None:
         log.info("%s: stopping", signal)
-        self.worker.interrupt(signal)
+        self.changes.worker.interrupt(signal)
         self.events.put(None)
 
     def _reload(self) -> None:
@@ -106,14 +150,12 @@ class _Service:
 
     def _read_again(self) -> None:
         settings = self.load()
-        targets = read_targets(settings)
+        number = self.changes.apply(settings)
         for what in ("database", "log_format"):
             if getattr(settings, what) != getattr(self.settings, what):
                 log.warning("a change of %s needs a restart", what)
         if settings.serve.listen != self.settings.serve.listen:
             log.warning("a change of serve.listen needs a restart")
-        # Everything that can fail comes first.
-        reload(self.database, targets.values(), now_utc())
-        self.worker.targets = targets
+        self.searcher.reload(settings)
         self.server.reload(settings.serve)
-        log.info("the configuration is reloaded: %s", format_count(len(targets), "target"))
+        log.info("the configuration is reloaded: %s", format_count(number, "target"))

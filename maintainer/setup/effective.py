@@ -176,7 +176,7 @@ def format_effective(found: EffectiveSettings) -> Iterator[str]:
             yield ""
             yield f"[{table}]"
         rows = one.value if isinstance(one.value, list) else []
-        if one.key in ("targets", "room.rules"):
+        if one.key in ("targets", "discover", "room.rules"):
             for row in rows:
                 yield ""
                 yield _with_note(f"[[{one.key}]]", one)

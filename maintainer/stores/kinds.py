@@ -1,8 +1,9 @@
 """The kinds of stores. A new one is added by one line of `KINDS`."""
 
 from maintainer.errors import SettingError, UsageError
-from maintainer.settings import Settings, TargetSettings, suggest_store
+from maintainer.settings import DiscoverSettings, Settings, TargetSettings, suggest_store
 from maintainer.stores.azblob.kind import AZBLOB
+from maintainer.stores.discovery import Discoverer
 from maintainer.stores.github.kind import GITHUB
 from maintainer.stores.kind import Connection, StoreKind
 from maintainer.stores.local.kind import LOCAL
@@ -26,7 +27,7 @@ def connect(settings: Settings, target: TargetSettings | None = None) -> Connect
 
 def check(settings: Settings) -> None:
     """Raise UsageError if the settings name a store that cannot exist."""
-    _blobs_of(settings.store)
+    blobs_of(settings.store)
     seen: dict[tuple[str, ...], str] = {}
     for number, target in enumerate(settings.targets, 1):
         key = f"[[targets]] number {number}"
@@ -35,13 +36,25 @@ def check(settings: Settings) -> None:
             raise UsageError(f"setting {key}: repository or store must be set")
         if target.repository is not None and not kind.uses_repository:
             raise UsageError(f"setting {key}: repository and store exclude each other")
-        if (blobs := _blobs_of(target.store, f"store in {key}")) is None:
+        if (blobs := blobs_of(target.store, f"store in {key}")) is None:
             continue
         if blobs in seen:
             raise UsageError(
                 f"setting {key}: its blobs are those of {seen[blobs]}: make one target of both"
             )
         seen[blobs] = f"target {target.name}"
+    for table in settings.discover:
+        discoverer_of(table).source(table)
+
+
+def discoverer_of(table: DiscoverSettings) -> Discoverer:
+    """Return what searches the place of a table. Raises UsageError if nothing does."""
+    key = f"store in [[discover]] {table.name}"
+    kind = kind_of(table.store, key)
+    if kind.discoverer is None:
+        forms = ", ".join(one.name for one in KINDS if one.discoverer)
+        raise SettingError(key, f"caches of the kind {kind.name} cannot be found: use {forms}")
+    return kind.discoverer
 
 
 def for_target(settings: Settings, target: TargetSettings) -> Settings:
@@ -64,7 +77,8 @@ def can_be_opened_early(settings: Settings) -> bool:
     return kind_of(settings.store).can_be_opened_early
 
 
-def _blobs_of(store: str, key: str = "store") -> tuple[str, ...] | None:
+def blobs_of(store: str, key: str = "store") -> tuple[str, ...] | None:
+    """Return where the blobs of a place are, if several caches could share them."""
     find = kind_of(store, key).blobs_of
     return find(store) if find else None
 

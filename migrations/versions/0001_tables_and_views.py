@@ -521,3 +521,23 @@ def _make_schedule() -> None:
         ),
         sa.PrimaryKeyConstraint("name", name="pk_scheduled"),
     )
+    op.create_table(
+        "discovery",
+        sa.Column("name", _TEXT, nullable=False),
+        sa.Column("source", _TEXT, nullable=False),
+        sa.Column("searched_at", _WHOLE, nullable=False),
+        sa.Column("completed_at", _WHOLE, nullable=True),
+        sa.Column("problem", _TEXT, nullable=True),
+        sa.PrimaryKeyConstraint("name", name="pk_discovery"),
+    )
+    op.create_table(
+        "discovered",
+        sa.Column("source", _TEXT, nullable=False),
+        sa.Column("store", _TEXT, nullable=False),
+        sa.Column("repository", _TEXT, nullable=False),
+        sa.Column("name", _TEXT, nullable=False),
+        sa.Column("found_at", _WHOLE, nullable=False),
+        sa.Column("gone_since", _WHOLE, nullable=True),
+        sa.Column("target", _TEXT, nullable=True),
+        sa.PrimaryKeyConstraint("source", "store", "repository", name="pk_discovered"),
+    )
