@@ -60,6 +60,8 @@ VARIABLES = {
 """GitHub's own variables, and whether the value of each may be shown: URLs may contain secrets."""
 _CONFIG = "MAINTAINER_CONFIG"
 _MAX_PORT = 65_535
+_LARGEST_KEY = 64 * 1024
+"""Bytes of a private key."""
 _LONGEST_NAME = 32
 """Characters of a variable's name; tokens have more."""
 _DURATION = re.compile(r"(?:(\d{1,9})\s*(w|d|h|m|s)\s*)+", re.ASCII)
@@ -353,6 +355,46 @@ class ServeSettings(BaseModel):
     )
 
 
+class AppSettings(BaseModel):
+    """An installation of a GitHub App, and where the App's private key is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    app_id: int
+    installation: int
+    key_env: str | None = None
+    key_file: str | None = None
+
+    @property
+    def key_name(self) -> str:
+        """What messages call the place of the key."""
+        if self.key_file is not None:
+            return printable(self.key_file)
+        return shown_variable(self.key_env or "", "app_key_env")
+
+    def read_key(self) -> str:
+        """Read the private key; it is never kept. Raises UsageError, without it."""
+        if self.key_file is None:
+            # Where a variable has only one line, line breaks are often spelled so.
+            key = os.environ.get(self.key_env or "", "").replace("\\n", "\n")
+        else:
+            key = _read_text(self.key_file)
+        if not key.strip():
+            raise UsageError(f"the private key of the GitHub App: {self.key_name} is not set")
+        return key
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:  # noqa: PTH123 - it may be a device
+            return file.read(_LARGEST_KEY)
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    except ValueError:
+        problem = "it is not text"
+    raise UsageError(f"the private key of the GitHub App: {printable(path)}: {problem}")
+
+
 class _Overrides(BaseModel):
     """What a target may have instead of the common settings."""
 
@@ -391,6 +433,44 @@ class _Overrides(BaseModel):
         default="GITHUB_TOKEN",
         description="the variable that holds the token for the REST API (actions: write)",
     )
+    app_id: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**53,
+        description="instead of a token: the ID of a GitHub App (with `actions: write`)",
+    )
+    installation: int | None = Field(
+        default=None, ge=1, le=2**53, description="the ID of the App's installation in an account"
+    )
+    app_key_env: _Variable | None = Field(
+        default=None, description="the variable that holds the App's private key, in PEM format"
+    )
+    app_key_file: str | None = Field(
+        default=None, min_length=1, description="or the file that holds it"
+    )
+
+    @property
+    def app(self) -> AppSettings | None:
+        """The installation of a GitHub App that is used instead of a token, if so."""
+        if self.app_id is None or self.installation is None:
+            return None
+        return AppSettings(
+            app_id=self.app_id,
+            installation=self.installation,
+            key_env=self.app_key_env,
+            key_file=self.app_key_file,
+        )
+
+    @model_validator(mode="after")
+    def _has_a_whole_app(self) -> Self:
+        keys = [key for key in (self.app_key_env, self.app_key_file) if key is not None]
+        if not keys and self.app_id is None and self.installation is None:
+            return self
+        if self.app_id is None or self.installation is None or len(keys) != 1:
+            raise ValueError(
+                "a GitHub App needs app_id, installation, and one of app_key_env and app_key_file"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_one_rule(self) -> Self:
@@ -452,6 +532,11 @@ class _Search(BaseModel):
     store: _Store = Field(
         default=_DEFAULT_STORE,
         description="where caches are searched: local:DIR/*, directories that match a pattern",
+    )
+    organization: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = Field(
+        default=None,
+        description="or an organization of GitHub, whose repositories are searched; or "
+        "`app_id` and `installation` of a GitHub App, whose repositories are",
     )
     include: tuple[str, ...] = Field(
         default=("*",),
@@ -654,6 +739,8 @@ class GitHubSettings(BaseModel):
         default=None, alias="GITHUB_REPOSITORY", pattern=r"^[\w.-]+/[\w.-]+$"
     )
     api_url: str = Field(default=DEFAULT_API_URL, alias="GITHUB_API_URL")
+    app: AppSettings | None = Field(default=None, init=False)
+    """What is used instead of `token`."""
     token_env: str = Field(default="GITHUB_TOKEN", init=False)
     """The variable that holds `token`, for messages."""
     runtime_token_env: str = Field(default="ACTIONS_RUNTIME_TOKEN", init=False)
@@ -683,7 +770,7 @@ class GitHubSettings(BaseModel):
         The environment's own runtime token is valid only for the environment's own repository.
         Raises UsageError if there is no token, unless only the location is needed.
         """
-        token = environment.get(target.token_env, "")
+        token = "" if target.app else environment.get(target.token_env, "")
         runtime: dict[str, str] = {}
         if target.runtime_token_env:
             runtime = {
@@ -699,11 +786,14 @@ class GitHubSettings(BaseModel):
         elif _is_own(target, environment):
             runtime = {k: v for k, v in environment.items() if k.startswith("ACTIONS_")}
         wants_token = "token_env" in target.model_fields_set or not target.runtime_token_env
-        if needs_tokens and wants_token and not token:
+        if needs_tokens and wants_token and not token and not target.app:
             raise UsageError(_format_unset(target.name, "token_env", target.token_env))
         api_url = target.api_url or environment.get("GITHUB_API_URL", "")
         place = {"GITHUB_REPOSITORY": target.repository or "", "GITHUB_API_URL": api_url}
-        names = {"token_env": shown_variable(target.token_env, "token_env")}
+        names: dict[str, object] = {
+            "token_env": shown_variable(target.token_env, "token_env"),
+            "app": target.app,
+        }
         if target.runtime_token_env:
             names["runtime_token_env"] = shown_variable(
                 target.runtime_token_env, "runtime_token_env"

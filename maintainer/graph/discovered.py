@@ -13,6 +13,8 @@ from maintainer.model.discovery import FoundCache, name_target
 
 _KEPT_FOR = timedelta(days=30)
 """How long the history of a cache is kept that is gone."""
+_DOUBTED_FOR = timedelta(days=1)
+"""How long a search is not believed that finds too little: a disk may not be mounted."""
 
 
 class DiscoveryStatus(msgspec.Struct, frozen=True):
@@ -66,7 +68,7 @@ def load_found(connection: Connection, sources: Collection[str]) -> dict[str, li
 def record_search(connection: Connection, search: Search, now: datetime) -> Recorded:
     """Record what a search has found. What is not found is gone, if the search found everything.
 
-    In doubt all stay: a search that finds nothing where something was is not believed.
+    In doubt all stay: a search that finds less than half of what was there is believed after a day.
     """
     known = {
         (row.store, row.repository): row
@@ -74,14 +76,22 @@ def record_search(connection: Connection, search: Search, now: datetime) -> Reco
     }
     active = {key for key, row in known.items() if row.gone_since is None}
     found = {(one.store, one.repository): one for one in search.found}
-    problem = search.problem
-    if active and not found and problem is None:
-        problem = f"it finds none of the {len(active)} caches that it knows"
+    missing = active - found.keys()
+    problem, doubted_since = search.problem, None
+    if problem is None and len(missing) > len(active) / 2:
+        doubted_since = connection.execute(_DOUBTED, {"of_name": search.name}).scalar() or now
+        if now - doubted_since < _DOUBTED_FOR:
+            problem = f"it finds only {len(active) - len(missing)} of the {len(active)} it knows"
     new = [one for key, one in found.items() if key not in active or known[key].name != one.name]
     _save(connection, search.source, new, now)
-    gone = [] if problem else [known[key] for key in active - found.keys()]
+    gone = [] if problem else [known[key] for key in missing]
     _retire(connection, search.name, gone, now)
-    values = {"source": search.source, "searched_at": now, "problem": problem}
+    values = {
+        "source": search.source,
+        "searched_at": now,
+        "problem": problem,
+        "doubted_since": doubted_since if problem else None,
+    }
     if problem is None:
         values["completed_at"] = now
     statement = insert_or_update(DISCOVERY, ["name"], values)
@@ -147,6 +157,7 @@ _ACTIVE = (
     .order_by(DISCOVERED.c.source, DISCOVERED.c.name)
 )
 _OF_SOURCE = select(DISCOVERED).where(DISCOVERED.c.source == bindparam("of_source"))
+_DOUBTED = select(DISCOVERY.c.doubted_since).where(DISCOVERY.c.name == bindparam("of_name"))
 _SAVE = insert_or_update(
     DISCOVERED, ["source", "store", "repository"], ["name", "gone_since", "target"]
 )

@@ -426,6 +426,8 @@ DISCOVERY = Table(
     _optional("completed_at", UtcDateTime),
     # Why the last search may not have.
     _optional("problem", TEXT),
+    # Since when searches find so little that they are not believed.
+    _optional("doubted_since", UtcDateTime),
 )
 """The last search of a place for caches."""
 

@@ -54,6 +54,8 @@ def discoverer_of(table: DiscoverSettings) -> Discoverer:
     if kind.discoverer is None:
         forms = ", ".join(one.name for one in KINDS if one.discoverer)
         raise SettingError(key, f"caches of the kind {kind.name} cannot be found: use {forms}")
+    if table.organization is not None and not kind.uses_repository:
+        raise SettingError(key, "organization and store exclude each other")
     return kind.discoverer
 
 

@@ -528,6 +528,7 @@ def _make_schedule() -> None:
         sa.Column("searched_at", _WHOLE, nullable=False),
         sa.Column("completed_at", _WHOLE, nullable=True),
         sa.Column("problem", _TEXT, nullable=True),
+        sa.Column("doubted_since", _WHOLE, nullable=True),
         sa.PrimaryKeyConstraint("name", name="pk_discovery"),
     )
     op.create_table(

@@ -82,12 +82,18 @@ def test_a_search_that_is_not_complete_adds_and_retires_nothing(database: Databa
     assert (status.problem, status.completed_at) == ("HTTP 500", NOW)
 
 
-def test_a_place_that_seems_empty_is_not_believed(database: Database) -> None:
-    _record(database, "a", "b")
+def test_a_search_that_finds_less_than_half_is_believed_after_a_day(database: Database) -> None:
+    hour = timedelta(hours=1)
+    _record(database, "a", "b", "c")
 
-    assert _record(database).problem == "it finds none of the 2 caches that it knows"
+    assert _record(database).problem == "it finds only 0 of the 3 it knows"
+    _record(database, problem="HTTP 500", now=NOW + DAY)
+    assert _record(database, "a", now=NOW + DAY).problem == "it finds only 1 of the 3 it knows"
+    assert _record(database, "a", now=NOW + 2 * DAY - hour).gone == 0
+    assert _active(database) == ["a", "b", "c"]
 
-    assert _active(database) == ["a", "b"]
+    assert _record(database, "a", now=NOW + 2 * DAY) == Recorded(gone=2)
+    assert _active(database) == ["a"]
 
 
 def test_a_place_that_is_searched_no_more_retires_its_caches(database: Database) -> None:

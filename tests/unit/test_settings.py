@@ -473,7 +473,7 @@ def test_the_example_without_its_comments_is_valid_and_gives_the_defaults(file: 
     assert settings.room.model_copy(update={"rules": ()}) == RoomSettings()
     assert [rule.prefix for rule in settings.room.rules] == ["setup-node-"]
     assert [target.name for target in settings.targets] == ["app", "site", "builder"]
-    assert [table.name for table in settings.discover] == ["builders"]
+    assert [table.name for table in settings.discover] == ["builders", "octo"]
 
 
 def test_the_example_names_every_setting() -> None:
