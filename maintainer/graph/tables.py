@@ -328,6 +328,28 @@ RUN_STATE = Table(
 )
 """What was stored when a run ended, by state. None for a run that could not list entries."""
 
+SUMMARY = Table(
+    "summary",
+    METADATA,
+    _parent("target_id", "target", primary_key=True),
+    _column("run_id", WHOLE),
+    # Of that run.
+    _column("status", TEXT),
+    # The level and the sentence of its verdict.
+    _optional("level", TEXT),
+    _column("message", TEXT),
+    # Bytes.
+    _column("used", WHOLE),
+    _optional("quota", WHOLE),
+    # Results that builds can use; none if the run could read no index.
+    _optional("results", WHOLE),
+    # What takes the space, as JSON.
+    _optional("space", Packed),
+    # When a run last succeeded.
+    _optional("succeeded_at", UtcDateTime),
+)
+"""The figures of the last run on a target that succeeded, or else of the last one."""
+
 KEEP = Table(
     "keep",
     METADATA,
