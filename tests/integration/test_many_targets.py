@@ -65,7 +65,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.mark.each_database
 def test_pages_of_many_targets_take_as_few_statements_as_those_of_few(tmp_path: Path) -> None:
-    paths = ("/", "/?show=all&page=2", "/metrics", "/metrics?target=octo.app-2")
+    paths = ("/", "/?show=all&page=2", "/fleet", "/metrics", "/metrics?target=octo.app-2")
     counts: dict[int, list[int]] = {}
     for number in (3, 199):
         with _a_site(tmp_path / str(number), number) as site:
@@ -81,12 +81,12 @@ def test_only_problems_are_shown_first_and_everything_can_be_found(site: Site) -
     first = site.get("/")
 
     assert "1,200 targets: " in first
-    assert first.count('data-label="target"') == 50
+    assert first.count('<td data-label="target"') == 50
     assert ">octo.app-1<" not in first
     assert "page 1 of" in first
     assert 'href="/?show=all"' in first
 
-    assert site.get("/?q=APP-119").count('data-label="target"') == 11
+    assert site.get("/?q=APP-119").count('<td data-label="target"') == 11
     last = site.get("/?show=all&page=99999")
     assert "page 24 of 24" in last
     assert "previous" in last
@@ -122,3 +122,16 @@ def test_a_program_can_count_what_is_not_ready(site: Site) -> None:
     assert len(answer.text.splitlines()) <= 101
     asked = httpx2.get(f"{site.url}/readyz", headers={"Accept": "application/json"})
     assert len(asked.json()["reasons"]) > 0
+
+
+def test_all_caches_are_added_up_on_one_page(site: Site) -> None:
+    page = site.get("/fleet").replace("\xa0", " ")
+
+    used = sum(one % 10 for one in range(1, MANY + 1) if one % 60)
+    assert f"{used / 1000:.1f} TB of 11.8 TB" in page
+    assert page.count('<td data-label="health"') == 20
+    assert page.index("entries of other tools: setup-node-…") > 0
+    # Of a cache of 10 GB, what exceeds 9 GB; a rule finds what was used longest ago.
+    nothing = '<td class="n" data-label="bytes" data-v="0">'
+    assert page.count(nothing) == 2
+    assert page.count("Broken") == 20

@@ -19,16 +19,18 @@ from maintainer.errors import DatabaseError, NoReportError
 from maintainer.graph.database import Database
 from maintainer.graph.reports import find_neighbours, list_runs, load_report
 from maintainer.graph.schedule import TargetStatus, last_reported_run, load_statuses
-from maintainer.graph.summaries import load_overviews, load_trends
+from maintainer.graph.summaries import load_overviews, load_spaces, load_trends
 from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.json import to_json
 from maintainer.sanitize import printable
+from maintainer.serve.web.fleet import measure_fleet
 from maintainer.serve.web.guard import policy
 from maintainer.serve.web.metrics import CONTENT_TYPE, render_metrics
 from maintainer.serve.web.pages import (
     Message,
     page_sources,
+    render_fleet,
     render_index,
     render_message,
     render_target,
@@ -74,6 +76,7 @@ class Pages:
         return Starlette(
             routes=[
                 Route("/", self._index),
+                Route("/fleet", self._fleet),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
@@ -97,6 +100,12 @@ class Pages:
             runs = list_runs(connection, _MAX_RUNS)
         content = render_index(selection, trends, runs, now)
         return self._page(content, has_form=True)
+
+    def _fleet(self, _: Request) -> Response:
+        now = self._clock()
+        with self._database.reading() as connection:
+            fleet = measure_fleet(load_overviews(connection), load_spaces(connection), now)
+        return self._page(render_fleet(fleet, now))
 
     def _healthz(self, _: Request) -> Response:
         if self._is_alive():

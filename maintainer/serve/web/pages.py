@@ -15,6 +15,7 @@ from maintainer.report.html import environment, hashes_of, read_part
 from maintainer.report.page import Cell
 from maintainer.report.verdict import LEVELS
 from maintainer.report.words import format_ago, format_count, format_in, format_moment, format_size
+from maintainer.serve.web.fleet import Fleet
 from maintainer.serve.web.selection import ORDER, Selection
 
 _HERE = Path(__file__).parent
@@ -62,7 +63,7 @@ def render_index(
         _row(level, one, trends.get(one.status.target or "", ()), now)
         for level, one in selection.shown
     ]
-    level, message = _summarize(selection)
+    level, message = _summarize(selection.counts)
     return _render(
         "index.html.j2",
         now,
@@ -79,6 +80,25 @@ def render_index(
         names=names,
         runs=list(runs),
         ago=partial(format_ago, now=now),
+    )
+
+
+def render_fleet(fleet: Fleet, now: datetime) -> str:
+    """Return the page of all caches together."""
+    level, message = _summarize(fleet.counts)
+    quota = f" of {format_size(fleet.quota)}" if fleet.quota else ""
+    return _render(
+        "fleet.html.j2",
+        now,
+        title=f"{format_size(fleet.used)}{quota}",
+        question="What do all caches take together?",
+        level=level,
+        message=message,
+        advice="",
+        links=(("all targets", "/"), ("metrics", "/metrics")),
+        fleet=fleet,
+        levels=LEVELS,
+        why=partial(_why, now=now),
     )
 
 
@@ -154,13 +174,13 @@ def _templates() -> Environment:
     return environment().overlay(loader=FileSystemLoader(_HERE))
 
 
-def _summarize(selection: Selection) -> tuple[str, str]:
+def _summarize(counts: Mapping[str, int]) -> tuple[str, str]:
     """Return the level of the worst target, and how many there are of each."""
-    counts = selection.counts
     names = {**LEVELS, "none": "not known yet"}
     parts = [f"{counts[one]:,} {names[one].lower()}" for one in ORDER if counts.get(one)]
     worst = next((level for level in ORDER if counts.get(level)), "none")
-    return worst, f"{format_count(selection.total, 'target')}: {', '.join(parts) or 'none'}."
+    targets = format_count(sum(counts.values()), "target")
+    return worst, f"{targets}: {', '.join(parts) or 'none'}."
 
 
 def _title_of_unknown(selection: Selection) -> str:
