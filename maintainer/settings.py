@@ -531,7 +531,8 @@ class _Search(BaseModel):
     )
     store: _Store = Field(
         default=_DEFAULT_STORE,
-        description="where caches are searched: local:DIR/*, directories that match a pattern",
+        description="where caches are searched: local:DIR/*, directories that match a pattern, "
+        "s3://BUCKET/*/ or azblob://ACCOUNT/CONTAINER/*, folders, or registry://HOST/OWNER/*",
     )
     organization: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = Field(
         default=None,

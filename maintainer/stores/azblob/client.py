@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import ClientError as BodyError
 from azure.core import MatchConditions
@@ -16,7 +16,12 @@ from azure.core.pipeline import PipelineResponse
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.identity.aio import DefaultAzureCredential
 from azure.storage.blob import BlobProperties
-from azure.storage.blob.aio import ContainerClient, ExponentialRetry, StorageStreamDownloader
+from azure.storage.blob.aio import (
+    BlobPrefix,
+    ContainerClient,
+    ExponentialRetry,
+    StorageStreamDownloader,
+)
 
 from maintainer.concurrency import for_each
 from maintainer.errors import ChangedError, StoreError, UnknownCacheError, UnreadableError
@@ -31,6 +36,7 @@ from maintainer.stores.object_requests import (
     Object,
     OtherError,
     Sender,
+    folder_names,
     malformed,
     read_clock,
     refuse_others,
@@ -38,6 +44,7 @@ from maintainer.stores.object_requests import (
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
 _Response = PipelineResponse[HttpRequest, AsyncHttpResponse]
 
 KEY = "AZURE_STORAGE_KEY"
@@ -79,6 +86,20 @@ class Container(Sender):
             refuse_others(found, prefix)
             self._archived[prefix] += sum(not one.is_readable for one in found)
             yield found
+            if not after:
+                return
+            if after == marker:
+                raise StoreError(f"the list of {printable(prefix)} breaks off")
+            marker = after
+
+    async def folders(self, prefix: str) -> AsyncIterator[Sequence[str]]:
+        """List folders, page by page."""
+        marker: str | None = None
+        while True:
+            listed = self._client.walk_blobs(prefix, delimiter="/", results_per_page=_PAGE)
+            page, after = await self.send("list", prefix, _read_page(listed, marker))
+            folders = [one.name for one in page if isinstance(one, BlobPrefix)]
+            yield folder_names(folders, prefix)
             if not after:
                 return
             if after == marker:
@@ -171,8 +192,8 @@ class Container(Sender):
 
 
 async def _read_page(
-    listed: AsyncItemPaged[BlobProperties], marker: str | None = None
-) -> tuple[list[BlobProperties], str | None]:
+    listed: AsyncItemPaged[_T], marker: str | None = None
+) -> tuple[list[_T], str | None]:
     """Read one page; return it, and the marker of the next one."""
     pages = listed.by_page(marker)
     page = [one async for one in await anext(pages)]
