@@ -29,7 +29,7 @@ from maintainer.stores.github.service_v1 import ServiceV1
 from maintainer.stores.github.service_v2 import ServiceV2
 from maintainer.stores.github.token import read_access
 from maintainer.stores.http import ExpiredError, GoneError, Http
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.requests import RateWindow, RequestLog, window_of
 from maintainer.stores.retry import RetryPolicy
 
 DEFAULT_MAX_INDEX_SIZE: int = Settings.defaults().max_index_size
@@ -190,7 +190,7 @@ async def open_store(
     at `ACTIONS_CACHE_URL` or, without one, at `ACTIONS_RESULTS_URL`. Raises UsageError if the
     environment names neither a service nor a repository, or something that is no URL or token.
     """
-    async with Http(RequestLog(), policy) as http:
+    async with Http(RequestLog(window=_window(settings)), policy) as http:
         service, access = _service(settings, http)
         rest = _rest(settings, http, access)
         if service and rest and not are_of_one_cache(settings.api_url, _service_url(settings)):
@@ -259,6 +259,19 @@ def _rest(settings: GitHubSettings, http: Http, access: Access) -> Rest | None:
         tags=frozenset(ref for ref in access.readable if ref.startswith("refs/tags/")),
         deletions_a_minute=pace,
     )
+
+
+def _window(settings: GitHubSettings) -> RateWindow:
+    """Return what all runs with the same token or installation share: GitHub limits them together.
+
+    Without either, nothing is shared.
+    """
+    if settings.app:
+        app = settings.app
+        return window_of(settings.api_url, str(app.app_id), str(app.installation))
+    if settings.token:
+        return window_of(settings.api_url, settings.token.get_secret_value())
+    return RateWindow()
 
 
 def _credentials(settings: GitHubSettings, api_url: str) -> Credentials:
