@@ -92,7 +92,7 @@ act: $(VENV)/.installed ## run the workflows of REPOSITORY by `act`, on an emula
 	@$(BIN)/python -m tests.acceptance.try_workflow "$(REPOSITORY)" "$(EVENT)"
 
 lock: $(VENV)/.runs ## lock the newest versions that pyproject.toml allows
-	$(LOCK) --upgrade --extra azure --extra postgresql --extra s3 --extra workers --group dev --group third-party pyproject.toml -o requirements.txt
+	$(LOCK) --upgrade --extra azure --extra github-app --extra postgresql --extra s3 --extra workers --group dev --group third-party pyproject.toml -o requirements.txt
 	$(LOCK) --constraint requirements.txt --group build pyproject.toml -o config/action/requirements.txt
 	$(LOCK) --constraint requirements.txt --extra postgresql --extra workers --group build pyproject.toml -o config/postgresql/requirements.txt
 	echo uv | $(LOCK) --upgrade - -o config/action/uv.txt

@@ -11,7 +11,7 @@ from maintainer.model.reason import (
     RestShareExhausted,
 )
 from maintainer.settings import Settings
-from maintainer.stores.requests import REST_KINDS, RequestLog
+from maintainer.stores.requests import RequestLog
 
 
 class Budget:
@@ -79,21 +79,18 @@ class Budget:
             return RequestsExhausted(self._most)
         if self._ends_at is not None and self._clock() >= self._ends_at:
             return DeadlinePassed()
-        if rest and self._rest_used() + rest > self._rest_allowed():
+        if rest and self._requests.rest_used + rest > self._rest_allowed():
             return RestShareExhausted(self._rest_share)
         return None
 
     def _granted_so_far(self) -> int:
         return max(self._granted, self._requests.total)
 
-    def _rest_used(self) -> int:
-        return sum(self._requests.counts[kind] for kind in REST_KINDS)
-
     def _rest_allowed(self) -> float:
         remaining = self._requests.rate_limit_remaining
         if remaining is None:
             return float("inf")
-        return self._rest_share * (remaining + self._rest_used())
+        return self._rest_share * (remaining + self._requests.rest_used)
 
 
 class Spare:

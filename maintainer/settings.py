@@ -60,11 +60,14 @@ VARIABLES = {
 """GitHub's own variables, and whether the value of each may be shown: URLs may contain secrets."""
 _CONFIG = "MAINTAINER_CONFIG"
 _MAX_PORT = 65_535
+_LARGEST_KEY = 64 * 1024
+"""Bytes of a private key."""
 _LONGEST_NAME = 32
 """Characters of a variable's name; tokens have more."""
 _DURATION = re.compile(r"(?:(\d{1,9})\s*(w|d|h|m|s)\s*)+", re.ASCII)
 _PART = re.compile(r"(\d+)\s*(\w)", re.ASCII)
 _STORE = re.compile(r"[a-z][a-z0-9]*(:|$)", re.ASCII)
+_DISCOVERY = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII | re.IGNORECASE)
 _SHARE = re.compile(r"(\d{1,2}(?:\.\d{1,6})?)\s*%", re.ASCII)
 _HAS_UNIT = re.compile(r"\d[\d.]*\s*[a-zA-Z]+", re.ASCII)
 _FIELD = re.compile(r'"(\w+)"')
@@ -177,6 +180,12 @@ def check_cron(text: str) -> str:
     if first is None:
         raise ValueError("names a day that never comes")
     return text
+
+
+def _check_discovery(name: str) -> str:
+    if not _DISCOVERY.fullmatch(name):
+        raise ValueError("is not valid; use up to 32 letters, digits, dashes and underscores")
+    return name
 
 
 def _check_timezone(name: str) -> str:
@@ -335,6 +344,10 @@ class ServeSettings(BaseModel):
         description="how late a cron run may start; later runs are skipped. A target whose run is "
         "later than this is overdue",
     )
+    discover_interval: _Interval = Field(
+        default=timedelta(hours=1),
+        description="how often the places of `[[discover]]` are searched",
+    )
     backoff_max: _Interval = Field(
         default=timedelta(hours=1),
         description="the longest pause before a failed target is retried; the first pause is 30 s, "
@@ -349,25 +362,51 @@ class ServeSettings(BaseModel):
     )
 
 
-class TargetSettings(BaseModel):
-    """A table `[[targets]]`: one cache that the service maintains."""
+class AppSettings(BaseModel):
+    """An installation of a GitHub App, and where the App's private key is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    app_id: int
+    installation: int
+    key_env: str | None = None
+    key_file: str | None = None
+
+    @property
+    def key_name(self) -> str:
+        """What messages call the place of the key."""
+        if self.key_file is not None:
+            return printable(self.key_file)
+        return shown_variable(self.key_env or "", "app_key_env")
+
+    def read_key(self) -> str:
+        """Read the private key; it is never kept. Raises UsageError, without it."""
+        if self.key_file is None:
+            # Where a variable has only one line, line breaks are often spelled so.
+            key = os.environ.get(self.key_env or "", "").replace("\\n", "\n")
+        else:
+            key = _read_text(self.key_file)
+        if not key.strip():
+            raise UsageError(f"the private key of the GitHub App: {self.key_name} is not set")
+        return key
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:  # noqa: PTH123 - it may be a device
+            return file.read(_LARGEST_KEY)
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    except ValueError:
+        problem = "it is not text"
+    raise UsageError(f"the private key of the GitHub App: {printable(path)}: {problem}")
+
+
+class _Overrides(BaseModel):
+    """What a target may have instead of the common settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        description="its name in pages, metrics and logs",
-    )
-    repository: str | None = Field(
-        default=None,
-        pattern=r"^[\w.-]+/[\w.-]+$",
-        description="the repository of the Actions cache: owner/name",
-    )
-    store: _Store = Field(
-        default=_DEFAULT_STORE,
-        description="or a directory instead of a repository: local:DIR; or a bucket: s3://… or "
-        "azblob://…; or a repository of a registry: registry://…",
-    )
     merged_tag: _Scope | None = Field(
         default=None, description="overrides the `merged_tag` of all targets"
     )
@@ -401,6 +440,74 @@ class TargetSettings(BaseModel):
         default="GITHUB_TOKEN",
         description="the variable that holds the token for the REST API (actions: write)",
     )
+    app_id: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**53,
+        description="instead of a token: the ID of a GitHub App (with `actions: write`)",
+    )
+    installation: int | None = Field(
+        default=None, ge=1, le=2**53, description="the ID of the App's installation in an account"
+    )
+    app_key_env: _Variable | None = Field(
+        default=None, description="the variable that holds the App's private key, in PEM format"
+    )
+    app_key_file: str | None = Field(
+        default=None, min_length=1, description="or the file that holds it"
+    )
+
+    @property
+    def app(self) -> AppSettings | None:
+        """The installation of a GitHub App that is used instead of a token, if so."""
+        if self.app_id is None or self.installation is None:
+            return None
+        return AppSettings(
+            app_id=self.app_id,
+            installation=self.installation,
+            key_env=self.app_key_env,
+            key_file=self.app_key_file,
+        )
+
+    @model_validator(mode="after")
+    def _has_a_whole_app(self) -> Self:
+        keys = [key for key in (self.app_key_env, self.app_key_file) if key is not None]
+        if not keys and self.app_id is None and self.installation is None:
+            return self
+        if self.app_id is None or self.installation is None or len(keys) != 1:
+            raise ValueError(
+                "a GitHub App needs app_id, installation, and one of app_key_env and app_key_file"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_rule(self) -> Self:
+        if self.cron is not None and self.interval is not None:
+            raise ValueError("cron and interval exclude each other")
+        return self
+
+
+class _Place(BaseModel):
+    """The name of a target, and where its cache is."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+        description="its name in pages, metrics and logs",
+    )
+    repository: str | None = Field(
+        default=None,
+        pattern=r"^[\w.-]+/[\w.-]+$",
+        description="the repository of the Actions cache: owner/name",
+    )
+    store: _Store = Field(
+        default=_DEFAULT_STORE,
+        description="or a directory instead of a repository: local:DIR; or a bucket: s3://… or "
+        "azblob://…; or a repository of a registry: registry://…",
+    )
+
+
+class TargetSettings(_Overrides, _Place):
+    """A table `[[targets]]`: one cache that the service maintains."""
+
     runtime_token_env: _Variable | None = Field(
         default=None,
         description="the variable that holds a runtime token of this repository's cache service; "
@@ -417,12 +524,39 @@ class TargetSettings(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _has_one_rule(self) -> Self:
-        if self.cron is not None and self.interval is not None:
-            raise ValueError("cron and interval exclude each other")
+    def _has_a_service(self) -> Self:
         if self.runtime_token_env and not (self.results_url or self.cache_url):
             raise ValueError("runtime_token_env needs results_url or cache_url")
         return self
+
+
+class _Search(BaseModel):
+    """The name of a discovery, where it searches, and what it selects."""
+
+    name: Annotated[str, AfterValidator(_check_discovery)] = Field(
+        description="its name, with which the names of its targets begin, such as builders.web",
+    )
+    store: _Store = Field(
+        default=_DEFAULT_STORE,
+        description="where caches are searched: local:DIR/*, directories that match a pattern, "
+        "s3://BUCKET/*/ or azblob://ACCOUNT/CONTAINER/*, folders, or registry://HOST/OWNER/*",
+    )
+    organization: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = Field(
+        default=None,
+        description="or an organization of GitHub, whose repositories are searched; or "
+        "`app_id` and `installation` of a GitHub App, whose repositories are",
+    )
+    include: tuple[str, ...] = Field(
+        default=("*",),
+        description="patterns of names: a cache becomes a target if one of them matches",
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(), description="patterns of names that become no targets"
+    )
+
+
+class DiscoverSettings(_Overrides, _Search):
+    """A table `[[discover]]`: a place where caches are found that become targets."""
 
 
 class Settings(BaseSettings):
@@ -554,6 +688,19 @@ class Settings(BaseSettings):
         default=(),
         description="the caches that the service maintains; by default the environment's own",
     )
+    discover: tuple[DiscoverSettings, ...] = Field(
+        default=(), description="places where the service finds more caches to maintain"
+    )
+
+    @field_validator("discover")
+    @classmethod
+    def _have_different_names(
+        cls, tables: tuple[DiscoverSettings, ...]
+    ) -> tuple[DiscoverSettings, ...]:
+        for name, times in Counter(table.name.lower() for table in tables).items():
+            if times > 1:
+                raise ValueError(f"there are {times} with the name {printable(name)}")
+        return tables
 
     @field_validator("targets")
     @classmethod
@@ -600,6 +747,8 @@ class GitHubSettings(BaseModel):
         default=None, alias="GITHUB_REPOSITORY", pattern=r"^[\w.-]+/[\w.-]+$"
     )
     api_url: str = Field(default=DEFAULT_API_URL, alias="GITHUB_API_URL")
+    app: AppSettings | None = Field(default=None, init=False)
+    """What is used instead of `token`."""
     token_env: str = Field(default="GITHUB_TOKEN", init=False)
     """The variable that holds `token`, for messages."""
     runtime_token_env: str = Field(default="ACTIONS_RUNTIME_TOKEN", init=False)
@@ -629,7 +778,7 @@ class GitHubSettings(BaseModel):
         The environment's own runtime token is valid only for the environment's own repository.
         Raises UsageError if there is no token, unless only the location is needed.
         """
-        token = environment.get(target.token_env, "")
+        token = "" if target.app else environment.get(target.token_env, "")
         runtime: dict[str, str] = {}
         if target.runtime_token_env:
             runtime = {
@@ -645,11 +794,14 @@ class GitHubSettings(BaseModel):
         elif _is_own(target, environment):
             runtime = {k: v for k, v in environment.items() if k.startswith("ACTIONS_")}
         wants_token = "token_env" in target.model_fields_set or not target.runtime_token_env
-        if needs_tokens and wants_token and not token:
+        if needs_tokens and wants_token and not token and not target.app:
             raise UsageError(_format_unset(target.name, "token_env", target.token_env))
         api_url = target.api_url or environment.get("GITHUB_API_URL", "")
         place = {"GITHUB_REPOSITORY": target.repository or "", "GITHUB_API_URL": api_url}
-        names = {"token_env": shown_variable(target.token_env, "token_env")}
+        names: dict[str, object] = {
+            "token_env": shown_variable(target.token_env, "token_env"),
+            "app": target.app,
+        }
         if target.runtime_token_env:
             names["runtime_token_env"] = shown_variable(
                 target.runtime_token_env, "runtime_token_env"
@@ -788,8 +940,8 @@ def _explained(error: ValidationError, path: Path | None) -> UsageError:
 def _format_key(path: tuple[int | str, ...]) -> str:
     """Return the key of a setting, such as `serve.listen`; people count tables from one."""
     match path:
-        case ["targets", int(position), *key]:
-            return _format_place(key, "targets", position)
+        case [("targets" | "discover") as table, int(position), *key]:
+            return _format_place(key, str(table), position)
         case ["room", "rules", int(position), *key]:
             return _format_place(key, "room.rules", position)
     return ".".join(map(str, path))

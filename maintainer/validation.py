@@ -30,12 +30,14 @@ _LIMITS = {
 }
 _FORMS = {
     "GITHUB_REPOSITORY": "use OWNER/NAME",
+    "app_key_env": "use the name of a variable",
     "api_url": "use https://HOST/PATH, without a user or a query",
     "cache_url": "use https://HOST/PATH, without a user or a query",
     "database_key": "use at most 256 characters, without control characters",
     "merged_scope": "use at most 256 characters, without control characters",
     "merged_tag": "use at most 256 characters, without control characters",
-    "name": "use up to 63 letters, digits, dots, dashes and underscores",
+    "name": "use up to 128 letters, digits, dots, dashes and underscores",
+    "organization": "use the name of an organization",
     "repository": "use OWNER/NAME",
     "results_url": "use https://HOST/PATH, without a user or a query",
     "runtime_token_env": "use the name of a variable",

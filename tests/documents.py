@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from maintainer import REPOSITORY
 from maintainer.graph.database import Database
 from maintainer.settings import (
+    DiscoverSettings,
     RoomSettings,
     RuleSettings,
     ServeSettings,
@@ -70,7 +71,7 @@ def generated(text: str) -> str:
 
 def _settings() -> str:
     tables = [
-        _fields(Settings, "", skip={"room", "serve", "targets"}),
+        _fields(Settings, "", skip={"room", "serve", "targets", "discover"}),
         "The table `[room]`: [what leaves a full cache](policies.md).\n",
         _fields(RoomSettings, "room.", skip={"rules"}),
         "Each table `[[room.rules]]`, for entries of another tool:\n",
@@ -79,6 +80,8 @@ def _settings() -> str:
         _fields(ServeSettings, "serve."),
         "Each table `[[targets]]`, a cache that the service maintains:\n",
         _fields(TargetSettings, "targets."),
+        "Each table `[[discover]]`, a place where the service finds [more caches](discovery.md):\n",
+        _fields(DiscoverSettings, "discover."),
     ]
     return "\n".join(tables)
 

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 from maintainer.graph.reports import RunSummary
 from maintainer.graph.schedule import TargetStatus
-from maintainer.report import EntryTotal, RequestReport
-from maintainer.report.model import ResultTotals, Space, SpacePart, Verdict
-from maintainer.serve.web.figures import Figures, LastRun, TargetFigures
+from maintainer.graph.summaries import Overview, Summary
+from maintainer.report.model import Verdict
 from maintainer.serve.web.pages import render_index, render_target
+from maintainer.serve.web.selection import Query, choose
 
 NOW = datetime(2026, 8, 1, 12, tzinfo=UTC)
 _GB = 1_000_000_000
@@ -39,19 +39,9 @@ def _status(name: str, *, ran: int | None, problem: str | None = None) -> Target
 _BROKEN = _status("site", ran=1, problem="token_env names SITE_TOKEN, which is not set")
 
 
-def _target(name: str, verdict: Verdict, used: float, results: int) -> TargetFigures:
-    space = Space(10 * _GB, int(used * _GB), (SpacePart("free", "free", 0, 0),))
-    figures = Figures(
-        entries=(EntryTotal("reachable", 339, space.used),),
-        requests=RequestReport({"list": 4}, 0),
-        readable=("refs/heads/main",),
-        results=ResultTotals(after=results),
-        space=space,
-        verdict=verdict,
-    )
-    last = LastRun(1, NOW, NOW, 0, figures)
-    sizes = tuple(int(used * _GB * (20 + number % 7) / 23) for number in range(20))
-    return TargetFigures(_status(name, ran=2), last, sizes)
+def _target(name: str, verdict: Verdict, used: float, results: int) -> Overview:
+    summary = Summary(1, verdict.level, verdict.message, int(used * _GB), 10 * _GB, results)
+    return Overview(_status(name, ran=2), summary)
 
 
 def first_page() -> str:
@@ -59,9 +49,13 @@ def first_page() -> str:
     targets = (
         _target("app", _FULL, 9.7, 304),
         _target("docs", _HEALTHY, 1.2, 25),
-        TargetFigures(_BROKEN, None, ()),
-        TargetFigures(_status("new", ran=None), None, ()),
+        Overview(_BROKEN, None),
+        Overview(_status("new", ran=None), None),
     )
+    trends = {
+        f"github:octo/{name}": [int(used * _GB * (20 + number % 7) / 23) for number in range(20)]
+        for name, used in (("app", 9.7), ("docs", 1.2))
+    }
     runs = [
         RunSummary(
             run=number,
@@ -77,7 +71,7 @@ def first_page() -> str:
         )
         for number in range(9, 0, -1)
     ]
-    return render_index(targets, runs, NOW)
+    return render_index(choose(targets, Query(), NOW), trends, runs, NOW)
 
 
 def broken_page() -> str:

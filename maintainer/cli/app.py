@@ -18,6 +18,7 @@ from maintainer.cli import (
     service,
     setup,
     simulate,
+    targets,
     tools,
     usage,
 )
@@ -26,7 +27,14 @@ from maintainer.errors import MaintainerError
 
 _COMMANDS = {
     SET_UP: (setup.init, setup.doctor),
-    MAINTAIN: (gc.gc, scopes.forget, service.serve, service.worker, service.schedule),
+    MAINTAIN: (
+        gc.gc,
+        scopes.forget,
+        service.serve,
+        service.worker,
+        targets.targets,
+        service.schedule,
+    ),
     LOOK: (
         usage.usage,
         simulate.simulate,

@@ -81,6 +81,7 @@ EXAMPLES: Mapping[str, Rows] = {
         ("maintainer serve --config maintainer.toml", "until it is stopped; SIGHUP reloads"),
         ("maintainer serve --once", "what is due, for a timer of your own"),
     ),
+    "targets": (("maintainer targets --config maintainer.toml", "what `serve` would maintain"),),
     "emulator": (
         ("maintainer emulator --history -- maintainer gc", "a run on the builds of the demo"),
         ("maintainer emulator > emulator.env &", "for several commands: print the variables"),

@@ -7,6 +7,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from maintainer.emulator.accounts import Accounts
 from maintainer.emulator.blobs import Blobs
 from maintainer.emulator.refs import Refs
 from maintainer.emulator.requests import ARTIFACT_CACHE, BLOBS, TWIRP
@@ -35,6 +36,7 @@ def make_app(site: Site) -> Starlette:
             _mount("/repos/{owner}/{repo}/actions", Rest(site)),
             _mount("/repos/{owner}/{repo}", refs),
             Route("/repos/{owner}/{repo}", refs.repository, methods=["GET"]),
+            *Accounts(site).routes,
         ],
         exception_handlers={RefusedError: refs.refuse},
     )

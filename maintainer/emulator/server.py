@@ -77,6 +77,8 @@ class Running:
         self._emulator = emulator
         self._loop = loop
         self.url = emulator.url
+        self.account = emulator.site.account
+        """May only be changed between two requests, as the cache."""
         self.environment = emulator.environment
 
     def call(self, function: Callable[[ActionsCache], _T]) -> _T:

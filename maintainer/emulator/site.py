@@ -1,10 +1,11 @@
 """What all protocols share: the cache, and the permissions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from starlette.requests import Request as HttpRequest
 
+from maintainer.emulator.account import Account
 from maintainer.emulator.requests import BLOBS
 from maintainer.emulator.state import ActionsCache
 from maintainer.emulator.tokens import Permissions, Purpose, Signer, Tokens
@@ -21,6 +22,7 @@ class Site:
     cache: ActionsCache
     tokens: Tokens
     signer: Signer
+    account: Account = field(default_factory=Account)
 
     def permissions(self, request: HttpRequest) -> Permissions:
         """Return the permissions of a request's runtime token. Raises RefusedError."""

@@ -16,6 +16,9 @@ from maintainer.emulator.state import Clock
 READ: Final = 1
 WRITE: Final = 2
 
+_INSTALLATION = "installation"
+_INSTALLATION_PREFIX = "ghs_emulator_"
+
 Purpose = Literal["r", "w"]
 """The permission of a signed URL, as in Azure's `sp`."""
 
@@ -81,7 +84,22 @@ class Tokens:
 
     def is_rest_token(self, authorization: str) -> bool:
         """Whether an Authorization header of the REST API is valid."""
-        return hmac.compare_digest(_bearer(authorization).encode(), self.rest_token.encode())
+        is_ours = hmac.compare_digest(_bearer(authorization).encode(), self.rest_token.encode())
+        return is_ours or self.is_installation_token(authorization)
+
+    def make_installation_token(self, expires_at: datetime) -> str:
+        """Return a token of an installation, in GitHub's form: a JSON web token, with a prefix."""
+        claims = {"exp": expires_at, "aud": _INSTALLATION, "jti": secrets.token_hex(8)}
+        return f"{_INSTALLATION_PREFIX}{jwt.encode(claims, self.secret, algorithm='HS256')}"
+
+    def is_installation_token(self, authorization: str) -> bool:
+        """Whether an Authorization header has a token of an installation that is still valid."""
+        token = _bearer(authorization).removeprefix(_INSTALLATION_PREFIX)
+        try:
+            jwt.decode(token, self.secret, algorithms=["HS256"], audience=_INSTALLATION)
+        except (jwt.PyJWTError, ValueError):
+            return False
+        return True
 
 
 def _bearer(authorization: str) -> str:

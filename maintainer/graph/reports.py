@@ -1,5 +1,6 @@
 """Reports and runs, as they are read back."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -99,6 +100,24 @@ def load_content(connection: Connection, run: int) -> bytes | None:
     return msgspec.json.encode(known | changed)
 
 
+def load_contents(connection: Connection, runs: Sequence[int]) -> dict[int, bytes]:
+    """Return the same of several runs, by two statements; those without a report are missing."""
+    rows = connection.execute(_CONTENTS, {"runs": runs}).all()
+    others = sorted({row.same_as for row in rows if row.same_as is not None})
+    same = {row.id: row.report for row in connection.execute(_CONTENTS, {"runs": others})}
+    found = {}
+    for row in rows:
+        known = None if row.same_as is None else same.get(row.same_as)
+        if row.report is None or (row.same_as is not None and known is None):
+            continue
+        if known is None:
+            found[row.id] = row.report
+        else:
+            both = (msgspec.json.decode(one, type=Fields) for one in (known, row.report))
+            found[row.id] = msgspec.json.encode(next(both) | next(both))
+    return found
+
+
 def load_actions(connection: Connection, run: int) -> tuple[ActionReport, ...]:
     """Return what a run did, in order, and then what it kept: of many deletions the first ones."""
     done = connection.execute(_DONE, {"run": run, "listed": LISTED})
@@ -144,6 +163,9 @@ _LAST_OF = _LAST.join(TARGET, TARGET.c.id == RUN.c.target_id).where(
 _SOME_TARGETS = select(TARGET.c.name).order_by(TARGET.c.name).limit(_NAMED + 1)
 _THIS = select(RUN.c.id).where(RUN.c.id == _run)
 _CONTENT = select(RUN.c.report, RUN.c.same_as).where(RUN.c.id == _run)
+_CONTENTS = select(RUN.c.id, RUN.c.report, RUN.c.same_as).where(
+    RUN.c.id.in_(bindparam("runs", expanding=True))
+)
 
 _NEIGHBOURS = (
     select(

@@ -24,6 +24,7 @@ from maintainer.graph.generations import record_generations
 from maintainer.graph.memory import note_marked, note_up_to_date
 from maintainer.graph.record import forget_generations, mark_missing
 from maintainer.graph.reports import REPORTS, Fields, load_content
+from maintainer.graph.summaries import save_summary
 from maintainer.graph.tables import (
     ACTION,
     BLOB,
@@ -269,6 +270,7 @@ def _finish(connection: Connection, report: Report, more: Mapping[str, object]) 
         ),
         {"run": report.run},
     )
+    save_summary(connection, report)
     _forget_runs(connection, report)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
@@ -20,7 +21,7 @@ from sqlalchemy import (
 )
 
 from maintainer.graph.dialect import database_now, insert_or_update, is_shared, lock_table
-from maintainer.graph.tables import LEASE, RUN, SCHEDULED, TARGET
+from maintainer.graph.tables import LEASE, RUN, SCHEDULED, SUMMARY, TARGET
 from maintainer.graph.values import execute_each
 from maintainer.report.words import format_count
 
@@ -315,39 +316,39 @@ _SAVE = insert_or_update(
 )
 
 
-def load_statuses(connection: Connection) -> list[TargetStatus]:
-    """Return the status of all targets, in the order of the configuration."""
-    success = (
-        select(TARGET.c.name, func.max(RUN.c.finished_at).label("at"))
-        .join(TARGET, TARGET.c.id == RUN.c.target_id)
-        .where(RUN.c.status == "done", RUN.c.dry_run.is_(False))
-        .group_by(TARGET.c.name)
-        .subquery()
+def load_statuses(
+    connection: Connection, *, name: str | None = None, cache: str | None = None
+) -> list[TargetStatus]:
+    """Return the status of all targets, in the order of the configuration.
+
+    With a name, only that of this target; with the name of a cache, only those of its targets.
+    """
+    statement = _STATUSES
+    if name is not None:
+        statement = statement.where(SCHEDULED.c.name == name)
+    if cache is not None:
+        statement = statement.where(SCHEDULED.c.target == cache)
+    return [read_status(row) for row in connection.execute(statement)]
+
+
+def read_status(row: Row[Any]) -> TargetStatus:
+    """Return the status in a row that also has the time of the last success."""
+    return TargetStatus(
+        name=row.name,
+        target=row.target,
+        rule=row.rule,
+        next_run_at=row.next_run_at,
+        due_at=row.due_at,
+        misfire_grace_seconds=row.misfire_grace_seconds,
+        running_since=row.running_since,
+        last_status=row.status,
+        last_finished_at=row.finished_at,
+        last_run=row.run_id,
+        problem=row.problem,
+        failures=row.failures,
+        last_success_at=row.success_at,
+        rate_limit_remaining=row.rate_limit_remaining,
     )
-    rows = connection.execute(
-        select(SCHEDULED, success.c.at.label("success_at"))
-        .join(success, success.c.name == SCHEDULED.c.target, isouter=True)
-        .order_by(SCHEDULED.c.position, SCHEDULED.c.name)
-    )
-    return [
-        TargetStatus(
-            name=row.name,
-            target=row.target,
-            rule=row.rule,
-            next_run_at=row.next_run_at,
-            due_at=row.due_at,
-            misfire_grace_seconds=row.misfire_grace_seconds,
-            running_since=row.running_since,
-            last_status=row.status,
-            last_finished_at=row.finished_at,
-            last_run=row.run_id,
-            problem=row.problem,
-            failures=row.failures,
-            last_success_at=row.success_at,
-            rate_limit_remaining=row.rate_limit_remaining,
-        )
-        for row in rows
-    ]
 
 
 def last_reported_run(connection: Connection, target: str | None) -> int | None:
@@ -359,3 +360,11 @@ def last_reported_run(connection: Connection, target: str | None) -> int | None:
         .order_by((RUN.c.status == "done").desc(), RUN.c.id.desc())
         .limit(1)
     ).scalar()
+
+
+_STATUSES = (
+    select(SCHEDULED, SUMMARY.c.succeeded_at.label("success_at"))
+    .outerjoin(TARGET, TARGET.c.name == SCHEDULED.c.target)
+    .outerjoin(SUMMARY, SUMMARY.c.target_id == TARGET.c.id)
+    .order_by(SCHEDULED.c.position, SCHEDULED.c.name)
+)

@@ -328,6 +328,28 @@ RUN_STATE = Table(
 )
 """What was stored when a run ended, by state. None for a run that could not list entries."""
 
+SUMMARY = Table(
+    "summary",
+    METADATA,
+    _parent("target_id", "target", primary_key=True),
+    _column("run_id", WHOLE),
+    # Of that run.
+    _column("status", TEXT),
+    # The level and the sentence of its verdict.
+    _optional("level", TEXT),
+    _column("message", TEXT),
+    # Bytes.
+    _column("used", WHOLE),
+    _optional("quota", WHOLE),
+    # Results that builds can use; none if the run could read no index.
+    _optional("results", WHOLE),
+    # What takes the space, as JSON.
+    _optional("space", Packed),
+    # When a run last succeeded.
+    _optional("succeeded_at", UtcDateTime),
+)
+"""The figures of the last run on a target that succeeded, or else of the last one."""
+
 KEEP = Table(
     "keep",
     METADATA,
@@ -414,6 +436,40 @@ SCHEDULED = Table(
 
 An attempt can fail before there is a run, for example without a token.
 """
+
+DISCOVERY = Table(
+    "discovery",
+    METADATA,
+    _column("name", TEXT, primary_key=True),
+    # A digest of the place that is searched.
+    _column("source", TEXT),
+    _column("searched_at", UtcDateTime),
+    # When a search last found everything.
+    _optional("completed_at", UtcDateTime),
+    # Why the last search may not have.
+    _optional("problem", TEXT),
+    # Since when searches find so little that they are not believed.
+    _optional("doubted_since", UtcDateTime),
+)
+"""The last search of a place for caches."""
+
+DISCOVERED = Table(
+    "discovered",
+    METADATA,
+    # Of the discovery.
+    _column("source", TEXT, primary_key=True),
+    # The settings of a target.
+    _column("store", TEXT, primary_key=True),
+    _column("repository", TEXT, primary_key=True),
+    # Within the place that is searched.
+    _column("name", TEXT),
+    _column("found_at", UtcDateTime),
+    # Since when searches do not find it any more, if so.
+    _optional("gone_since", UtcDateTime),
+    # Of a cache that is gone: the name of its part of the graph, which is kept for a month.
+    _optional("target", TEXT),
+)
+"""A cache that a search has found."""
 
 LEASE = Table(
     "lease",

@@ -5,8 +5,10 @@ from datetime import datetime, timedelta
 
 from maintainer.graph.schedule import AttemptResult, load_schedule
 from maintainer.serve.clock import Rule
+from maintainer.serve.discovery import load_recorded
+from maintainer.serve.searcher import Searcher
 from maintainer.serve.service import open_alone
-from maintainer.serve.targets import read_targets
+from maintainer.serve.targets import combine, read_targets
 from maintainer.serve.timetable import start
 from maintainer.serve.worker import STEP_TIMEOUT, Worker
 from maintainer.settings import Settings
@@ -21,11 +23,21 @@ def serve_once(settings: Settings) -> list[AttemptResult]:
 
     Raises UsageError if the configuration is invalid, DatabaseError if the database is unusable.
     """
-    targets = read_targets(settings)
+    read_targets(settings)
     results = []
     with open_alone(settings) as database:
-        worker = Worker(database, targets, now_utc)
-        with interruptible(worker.interrupt, worker.cut_off, patience=STEP_TIMEOUT):
+        worker = Worker(database, {}, now_utc)
+        searcher = Searcher(database, settings, now_utc, searched=lambda: None)
+
+        def interrupt(signal: str) -> None:
+            worker.interrupt(signal)
+            searcher.cut_off()
+
+        with interruptible(interrupt, worker.cut_off, patience=STEP_TIMEOUT):
+            if settings.discover:
+                searcher.search_once()
+                results += [AttemptResult("failed", problem=x) for x in searcher.problems.values()]
+            targets = worker.targets = combine(settings, load_recorded(database, settings))
             start(database, targets.values(), now_utc())
             with database.reading() as connection:
                 schedule = load_schedule(connection)

@@ -1,13 +1,16 @@
-"""Applies a changed configuration to a process that runs targets."""
+"""Changes the targets of a process that runs or shows them: by settings, and by what was found."""
 
 import logging
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from maintainer.errors import MaintainerError
 from maintainer.graph.database import Database
 from maintainer.report.words import format_count
-from maintainer.serve.targets import read_targets
-from maintainer.serve.timetable import reload
+from maintainer.serve.discovery import load_recorded, retire
+from maintainer.serve.targets import combine, read_targets
+from maintainer.serve.timetable import join, reload
 from maintainer.serve.worker import Worker
 from maintainer.settings import Settings
 from maintainer.stages.run import now_utc
@@ -15,29 +18,55 @@ from maintainer.stages.run import now_utc
 log = logging.getLogger(__name__)
 
 
-def read_again(
-    load: Callable[[], Settings], before: Settings, database: Database, worker: Worker
-) -> Settings:
-    """Read the configuration, and let a worker and the schedule follow it.
+@dataclass(slots=True)
+class Changes:
+    """Changes the targets of a process: several threads do, one at a time."""
 
-    Return the settings: those of `before`, the start, if the new ones are invalid, which is logged.
+    settings: Settings
+    database: Database
+    worker: Worker
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def apply(self, settings: Settings) -> int:
+        """Apply other settings; return how many targets there are. Raises MaintainerError.
+
+        Everything that can fail comes first.
+        """
+        with self._lock:
+            read_targets(settings)
+            retire(self.database, settings, now_utc())
+            targets = combine(settings, load_recorded(self.database, settings))
+            reload(self.database, targets.values(), now_utc())
+            self.worker.targets, self.settings = targets, settings
+            return len(targets)
+
+    def follow(self) -> None:
+        """Apply what searches have found; the targets that were there keep their times."""
+        with self._lock:
+            targets = combine(self.settings, load_recorded(self.database, self.settings))
+            join(self.database, targets.values(), now_utc())
+            self.worker.targets = targets
+
+
+def read_again(load: Callable[[], Settings], started: Settings, changes: Changes) -> Settings:
+    """Read the configuration, and let the targets and the schedule follow it.
+
+    Return the settings that apply now: those of before if the new ones are invalid, which is
+    logged, as is what differs from the settings of the start and needs a restart.
     """
     try:
         settings = load()
-        targets = read_targets(settings)
-        # Everything that can fail comes first.
-        reload(database, targets.values(), now_utc())
+        number = changes.apply(settings)
     except MaintainerError as error:
         log.error("the old configuration stays: %s", error)  # noqa: TRY400
-        return before
+        return changes.settings
     except Exception:
         log.exception("the old configuration stays: this is a bug in maintainer")
-        return before
+        return changes.settings
     for what in ("database", "log_format"):
-        if getattr(settings, what) != getattr(before, what):
+        if getattr(settings, what) != getattr(started, what):
             log.warning("a change of %s needs a restart", what)
-    if settings.serve.listen != before.serve.listen:
+    if settings.serve.listen != started.serve.listen:
         log.warning("a change of serve.listen needs a restart")
-    worker.targets = targets
-    log.info("the configuration is reloaded: %s", format_count(len(targets), "target"))
+    log.info("the configuration is reloaded: %s", format_count(number, "target"))
     return settings

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from maintainer.errors import MaintainerError
 from maintainer.graph.database import Database
 from maintainer.serve.clock import Clock
-from maintainer.serve.reloading import read_again
-from maintainer.serve.targets import read_targets
+from maintainer.serve.discovery import load_recorded, retire
+from maintainer.serve.reloading import Changes, read_again
+from maintainer.serve.searcher import Searcher
+from maintainer.serve.targets import combine, read_targets
 from maintainer.serve.timetable import join, start
 from maintainer.serve.web.server import PageServer
 from maintainer.serve.worker import STEP_TIMEOUT, Worker
@@ -37,19 +39,27 @@ def serve(load: Callable[[], Settings], *, pages_only: bool = False) -> None:
     the database is unusable.
     """
     settings = load()
-    targets = read_targets(settings)
+    read_targets(settings)
     opened = open_upgraded if pages_only else open_alone
     with opened(settings) as database, received(RELOAD) as events:
+        retire(database, settings, now_utc())
+        targets = combine(settings, load_recorded(database, settings))
         worker = Worker(database, targets, now_utc)
         clock = Clock(
             worker.check if pages_only else worker.run_due, ended=lambda: events.put(None)
         )
+        changes = Changes(settings, database, worker)
+        searcher = Searcher(database, settings, now_utc, changes.follow)
         server = PageServer(
-            settings.serve, database, lambda: clock.is_alive, lambda: worker.trouble, worker.ended
+            settings.serve,
+            database,
+            lambda: clock.is_alive,
+            lambda: {**searcher.trouble, **worker.trouble},
+            worker.ended,
         )
         with closing(server):
             (join if pages_only else start)(database, targets.values(), now_utc())
-            _Service(load, settings, database, worker, clock, server, events).run()
+            _Service(load, settings, changes, searcher, clock, server, events).run()
 
 
 @contextmanager
@@ -74,8 +84,8 @@ class _Service:
     load: Callable[[], Settings]
     settings: Settings
     """The settings that it started with."""
-    database: Database
-    worker: Worker
+    changes: Changes
+    searcher: Searcher
     clock: Clock
     server: PageServer
     events: Queue
@@ -83,25 +93,28 @@ class _Service:
 
     def run(self) -> None:
         """Serve until a signal ends it, or the clock stops."""
+        worker = self.changes.worker
         with (
-            interruptible(self._stop, self.worker.cut_off, patience=STEP_TIMEOUT),
+            interruptible(self._stop, worker.cut_off, patience=STEP_TIMEOUT),
             self.server.serving(),
             self.clock.ticking(STEP_TIMEOUT + _END_TIMEOUT),
+            self.searcher.searching(STEP_TIMEOUT),
         ):
             try:
                 while self.events.get():
                     self._reload()
             finally:
-                is_bug = self.worker.interrupted_by is None
-                self.worker.interrupt("the end of the service")
+                is_bug = worker.interrupted_by is None
+                worker.interrupt("the end of the service")
         if is_bug:
             raise MaintainerError("the clock has stopped: see the log, and restart the service")
 
     def _stop(self, signal: str) -> None:
         log.info("%s: stopping", signal)
-        self.worker.interrupt(signal)
+        self.changes.worker.interrupt(signal)
         self.events.put(None)
 
     def _reload(self) -> None:
-        settings = read_again(self.load, self.settings, self.database, self.worker)
+        settings = read_again(self.load, self.settings, self.changes)
+        self.searcher.reload(settings)
         self.server.reload(settings.serve)

@@ -1,4 +1,4 @@
-"""The configured targets: caches with their settings, tokens and rules."""
+"""The targets, configured or found: caches with their settings, tokens and rules."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ import anyio
 
 from maintainer.errors import UsageError
 from maintainer.serve.clock import Rule
+from maintainer.serve.discovery import Found, select
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.kind import Connection
 from maintainer.stores.kinds import can_be_opened_early, check, connect, for_target
@@ -45,23 +46,37 @@ class ServedTarget:
         return urlsplit(next(urls, self.settings.store)).netloc.lower()
 
 
-def read_targets(settings: Settings) -> Mapping[str, ServedTarget]:
-    """Return the configured targets, in order, by name.
+def read_targets(settings: Settings, found: Found | None = None) -> Mapping[str, ServedTarget]:
+    """Return the configured targets, in order, and then those that were found, by name.
 
-    Raises UsageError if the settings are invalid, or not enough to open any store. This sends no
-    requests.
+    Raises UsageError if the settings are invalid, or not enough to open any configured store. This
+    sends no requests.
     """
     check(settings)
-    targets = _read(settings)
-    anyio.run(_try_to_open, targets.values())
-    return targets
+    anyio.run(_try_to_open, _read(settings).values())
+    return combine(settings, found or {})
+
+
+def combine(settings: Settings, found: Found) -> Mapping[str, ServedTarget]:
+    """Return the targets of checked settings, and those that were found, without opening any."""
+    return _read(settings) | _read_found(settings, found)
 
 
 def _read(settings: Settings) -> dict[str, ServedTarget]:
-    if not settings.targets:
+    if not settings.targets and not settings.discover:
         rule = Rule.of(settings.serve, None)
         return {OWN: ServedTarget(OWN, rule, settings, connect(settings))}
     return {target.name: _served(settings, target) for target in settings.targets}
+
+
+def _read_found(settings: Settings, found: Found) -> dict[str, ServedTarget]:
+    targets = {}
+    for one in select(settings, found).targets:
+        try:
+            targets[one.settings.name] = _served(settings, one.settings)
+        except UsageError as error:
+            log.error("target %s: %s", one.settings.name, error)  # noqa: TRY400 - one line is enough
+    return targets
 
 
 def _served(settings: Settings, target: TargetSettings) -> ServedTarget:

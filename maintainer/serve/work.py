@@ -1,19 +1,24 @@
 """`maintainer worker`: from the first connection to the last signal."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from maintainer.database_url import is_postgresql
-from maintainer.errors import UsageError
+from maintainer.errors import DatabaseError, UsageError
 from maintainer.graph.database import Database
-from maintainer.serve.reloading import read_again
+from maintainer.serve.reloading import Changes, read_again
 from maintainer.serve.targets import read_targets
-from maintainer.serve.timetable import join
 from maintainer.serve.worker import STEP_TIMEOUT, Worker
 from maintainer.settings import Settings
 from maintainer.signals import RELOAD, Queue, interruptible, received
 from maintainer.stages.run import now_utc
+
+_FOLLOWS_EVERY = 60.0
+"""Seconds until a worker knows what the service has found."""
+
+log = logging.getLogger(__name__)
 
 
 def work(load: Callable[[], Settings], concurrency: int) -> None:
@@ -34,11 +39,12 @@ def work(load: Callable[[], Settings], concurrency: int) -> None:
         raise UsageError(
             "workers need procrastinate: pip install 'buildkit-maintainer[workers]'"
         ) from None
-    targets = read_targets(settings)
+    read_targets(settings)
     with closing(Database(settings.database)) as database, received(RELOAD) as events:
         database.upgrade()
-        join(database, targets.values(), now_utc())
-        worker = Worker(database, targets, now_utc)
+        worker = Worker(database, {}, now_utc)
+        changes = Changes(settings, database, worker)
+        changes.follow()
         fleet = Fleet(
             database,
             settings.database,
@@ -49,7 +55,8 @@ def work(load: Callable[[], Settings], concurrency: int) -> None:
         )
         with (
             interruptible(worker.interrupt, worker.cut_off, patience=STEP_TIMEOUT),
-            _reloading(events, lambda: read_again(load, settings, database, worker)),
+            _reloading(events, lambda: read_again(load, settings, changes)),
+            _following(changes),
         ):
             fleet.work()
 
@@ -68,4 +75,26 @@ def _reloading(events: Queue, reload: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         events.put(None)
+        thread.join()
+
+
+@contextmanager
+def _following(changes: Changes) -> Iterator[None]:
+    """Run what the searches of a service find, too, from a minute after it was found."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(_FOLLOWS_EVERY):
+            try:
+                if changes.settings.discover:
+                    changes.follow()
+            except DatabaseError as error:
+                log.error("what was found: %s", error)  # noqa: TRY400
+
+    thread = threading.Thread(target=follow, name="follow", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
         thread.join()

@@ -42,7 +42,7 @@ async def examine(settings: Settings, folder: Path, clock: Callable[[], datetime
 
 
 async def _stores(settings: Settings, clock: Callable[[], datetime]) -> AsyncIterator[Finding]:
-    if not settings.targets:
+    if not settings.targets and not settings.discover:
         async for finding in diagnose(settings, None, clock):
             yield finding
     for target in settings.targets:

@@ -27,7 +27,7 @@ from maintainer.settings import (
 _DURATIONS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _TWO_DAYS = timedelta(days=2)
 _SIZES = {"GB": 10**9, "GiB": 2**30, "MB": 10**6, "MiB": 2**20, "kB": 10**3, "KiB": 2**10}
-_NAMES_OF_VARIABLES = ("token_env", "runtime_token_env")
+_NAMES_OF_VARIABLES = ("token_env", "runtime_token_env", "app_key_env")
 _TABLES = ("room", "serve", "targets")
 _NOTE_COLUMN = 44
 
@@ -176,7 +176,7 @@ def format_effective(found: EffectiveSettings) -> Iterator[str]:
             yield ""
             yield f"[{table}]"
         rows = one.value if isinstance(one.value, list) else []
-        if one.key in ("targets", "room.rules"):
+        if one.key in ("targets", "discover", "room.rules"):
             for row in rows:
                 yield ""
                 yield _with_note(f"[[{one.key}]]", one)

@@ -9,6 +9,7 @@ from typing import Protocol
 from maintainer.model.finding import Finding
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.base import Store
+from maintainer.stores.discovery import Discoverer
 
 
 class Connection(Protocol):
@@ -44,6 +45,8 @@ class StoreKind:
     """Whether a target names the repository that it belongs to."""
     verifies: bool = False
     """Whether it uses the setting `verify`."""
+    discoverer: Discoverer | None = None
+    """Finds caches of this kind."""
     diagnose: "Diagnose | None" = None
     """Checks what a run needs of it, in more detail than by opening and listing it."""
     blobs_of: Callable[[str], tuple[str, ...]] | None = None

@@ -1,8 +1,11 @@
 """The kinds of stores. A new one is added by one line of `KINDS`."""
 
+from collections.abc import Mapping, Sequence
+
 from maintainer.errors import SettingError, UsageError
-from maintainer.settings import Settings, TargetSettings, suggest_store
+from maintainer.settings import DiscoverSettings, Settings, TargetSettings, suggest_store
 from maintainer.stores.azblob.kind import AZBLOB
+from maintainer.stores.discovery import Discoverer
 from maintainer.stores.github.kind import GITHUB
 from maintainer.stores.kind import Connection, StoreKind
 from maintainer.stores.local.kind import LOCAL
@@ -26,7 +29,7 @@ def connect(settings: Settings, target: TargetSettings | None = None) -> Connect
 
 def check(settings: Settings) -> None:
     """Raise UsageError if the settings name a store that cannot exist."""
-    _blobs_of(settings.store)
+    blobs_of(settings.store)
     seen: dict[tuple[str, ...], str] = {}
     indexes: dict[tuple[str, ...], str] = {}
     for number, target in enumerate(settings.targets, 1):
@@ -36,22 +39,44 @@ def check(settings: Settings) -> None:
             raise UsageError(f"setting {key}: repository or store must be set")
         if target.repository is not None and not kind.uses_repository:
             raise UsageError(f"setting {key}: repository and store exclude each other")
-        if (blobs := _blobs_of(target.store, f"store in {key}")) is None:
+        if (blobs := blobs_of(target.store, f"store in {key}")) is None:
             continue
         if blobs in seen:
             raise UsageError(
                 f"setting {key}: its blobs are those of {seen[blobs]}: make one target of both"
             )
         seen[blobs] = f"target {target.name}"
-        for place in kind.indexes_of(target.store) if kind.indexes_of else ():
-            for other, name in indexes.items():
-                if _leads_into(place, other) or _leads_into(other, place):
-                    raise UsageError(
-                        f"setting {key}: its indexes are among those of {name}, or the other way "
-                        "round, and their blobs are not: choose prefixes that are apart"
-                    )
         if kind.indexes_of:
-            indexes |= dict.fromkeys(kind.indexes_of(target.store), seen[blobs])
+            places = kind.indexes_of(target.store)
+            _check_apart(key, places, indexes)
+            indexes |= dict.fromkeys(places, seen[blobs])
+    for table in settings.discover:
+        discoverer_of(table).source(table)
+
+
+def discoverer_of(table: DiscoverSettings) -> Discoverer:
+    """Return what searches the place of a table. Raises UsageError if nothing does."""
+    key = f"store in [[discover]] {table.name}"
+    kind = kind_of(table.store, key)
+    if kind.discoverer is None:
+        forms = ", ".join(one.name for one in KINDS if one.discoverer)
+        raise SettingError(key, f"caches of the kind {kind.name} cannot be found: use {forms}")
+    if table.organization is not None and not kind.uses_repository:
+        raise SettingError(key, "organization and store exclude each other")
+    return kind.discoverer
+
+
+def _check_apart(
+    key: str, places: Sequence[tuple[str, ...]], others: Mapping[tuple[str, ...], str]
+) -> None:
+    """Raise UsageError if indexes are among those of another target, which has other blobs."""
+    for place in places:
+        for other, name in others.items():
+            if _leads_into(place, other) or _leads_into(other, place):
+                raise UsageError(
+                    f"setting {key}: its indexes are among those of {name}, or the other way "
+                    "round, and their blobs are not: choose prefixes that are apart"
+                )
 
 
 def _leads_into(place: tuple[str, ...], other: tuple[str, ...]) -> bool:
@@ -79,7 +104,8 @@ def can_be_opened_early(settings: Settings) -> bool:
     return kind_of(settings.store).can_be_opened_early
 
 
-def _blobs_of(store: str, key: str = "store") -> tuple[str, ...] | None:
+def blobs_of(store: str, key: str = "store") -> tuple[str, ...] | None:
+    """Return where the blobs of a place are, if several caches could share them."""
     find = kind_of(store, key).blobs_of
     return find(store) if find else None
 

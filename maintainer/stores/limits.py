@@ -52,6 +52,7 @@ def note_rate_limit(answer: Answer, requests: RequestLog) -> None:
     requests.rate_limit = _number(answer.headers, "x-ratelimit-limit")
     reset = _number(answer.headers, "x-ratelimit-reset")
     requests.rate_limit_reset_at = None if reset is None else datetime.fromtimestamp(reset, UTC)
+    requests.window.note(requests.rate_limit_reset_at)
 
 
 def _retry_after(value: str, now: datetime) -> timedelta | None:

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from maintainer.errors import UsageError
-from maintainer.settings import Settings, TargetSettings
+from maintainer.model.discovery import FoundCache
+from maintainer.settings import DiscoverSettings, Settings, TargetSettings
+from maintainer.stores.discovery import Discoverer
 from maintainer.stores.kind import StoreKind
 from maintainer.stores.layout import Layout
+from maintainer.stores.object_discovery import check_pattern, search_folders
 
 if TYPE_CHECKING:
     from maintainer.stores.object_requests import Objects
@@ -55,6 +58,7 @@ class ObjectKind(Generic[_A]):
             has_place=True,
             connect=self._connect,
             can_be_opened_early=True,
+            discoverer=Discoverer(self._source, self._search),
             blobs_of=lambda store: self.read(store).identity,
             indexes_of=self._indexes_of,
         )
@@ -62,6 +66,32 @@ class ObjectKind(Generic[_A]):
     def _indexes_of(self, store: str) -> list[tuple[str, ...]]:
         address = self.read(store)
         return [(*address.identity[:-1], one) for one in address.layout.manifests]
+
+    def _source(self, table: DiscoverSettings) -> tuple[str, ...]:
+        check_pattern(table)
+        return (*self.read(table.store).identity, table.store)
+
+    async def _search(self, table: DiscoverSettings) -> AsyncIterator[FoundCache]:
+        address = self.read(table.store)
+        before = address.layout.prefix.partition("*")[0]
+        async with self.open(address) as objects:
+            async for one in search_folders(
+                table, objects, before, lambda store: self.read(store).layout.manifests[0]
+            ):
+                yield one
+
+    @asynccontextmanager
+    async def open(self, address: _A) -> AsyncIterator["Objects"]:
+        """Connect to the storage. Raises UsageError if what that needs is not installed."""
+        try:
+            connect = self.load()
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"a {address.layout.noun} needs the extra {self.extra} ({error.name} is missing): "
+                f"install maintainer[{self.extra}], such as by pip install '.[{self.extra}]'"
+            ) from None
+        async with connect(address) as objects:
+            yield objects
 
     def _connect(self, settings: Settings, target: TargetSettings | None) -> "_Connection[_A]":
         del target
@@ -85,15 +115,8 @@ class _Connection(Generic[_A]):
     async def open(self, *, hasty: bool = False) -> AsyncIterator["ObjectStore"]:
         """Connect to the storage."""
         del hasty
-        layout, extra = self.address.layout, self.kind.extra
-        try:
-            connect = self.kind.load()
-        except ModuleNotFoundError as error:
-            raise UsageError(
-                f"a {layout.noun} needs the extra {extra} ({error.name} is missing): install "
-                f"maintainer[{extra}], such as by pip install '.[{extra}]'"
-            ) from None
         from maintainer.stores.objects import ObjectStore  # noqa: PLC0415
 
-        async with connect(self.address) as objects:
+        layout = self.address.layout
+        async with self.kind.open(self.address) as objects:
             yield ObjectStore(objects, layout, max_index_size=self.max_index_size)

@@ -1,7 +1,15 @@
 """The requests to an object storage: what differs between services."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -49,6 +57,9 @@ class Objects(Protocol):
 
     def list(self, prefix: str) -> AsyncIterator[Sequence[Object]]:
         """List the objects whose keys begin like this, some at a time."""
+
+    def folders(self, prefix: str) -> AsyncIterator[Sequence[str]]:
+        """List what follows a prefix in keys up to the next slash: each name once."""
 
     async def look(self, key: str) -> Object | None:
         """Look an object up; None if there is none."""
@@ -147,3 +158,13 @@ def read_clock(header: str) -> datetime | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return moment if moment.tzinfo else None
+
+
+def folder_names(found: Iterable[str], prefix: str) -> list[str]:
+    """Return the names of folders that a list shows by their keys. Raises StoreError."""
+    names = []
+    for key in found:
+        if not key.startswith(prefix) or not key.endswith("/"):
+            raise StoreError(f"the list of {printable(prefix)} shows {printable(key)}")
+        names.append(key.removeprefix(prefix).removesuffix("/"))
+    return [one for one in names if one and "/" not in one]

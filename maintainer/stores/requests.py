@@ -1,5 +1,6 @@
 """The requests that a run has sent to a store."""
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,8 +10,35 @@ from maintainer.model.reason import RequestsExhausted
 
 REST_KINDS = frozenset({"list", "refs", "recheck", "delete", "limits"})
 """Requests to the REST API, whose rate limit a repository's workflows share."""
+_SAME_WINDOW = timedelta(minutes=1)
+"""How far the times of one reset may differ in two answers."""
 _ALWAYS = frozenset({"reserve", "upload", "finalize"})
 """Requests that are never refused: a write that has begun is finished."""
+
+
+@dataclass(slots=True)
+class RateWindow:
+    """What all runs of a process have used of a rate limit since it was reset."""
+
+    used: int = 0
+    """Requests."""
+    reset_at: datetime | None = None
+    """When it is reset next."""
+
+    def note(self, reset_at: datetime | None) -> None:
+        """Begin anew if the limit was reset since the last answer."""
+        if self.reset_at and reset_at and reset_at - self.reset_at > _SAME_WINDOW:
+            self.used = 1  # The request whose answer says so.
+        self.reset_at = reset_at or self.reset_at
+
+
+_WINDOWS: dict[str, RateWindow] = {}
+
+
+def window_of(*credentials: str) -> RateWindow:
+    """Return the window that everybody shares who has the same credentials."""
+    name = hashlib.sha256("\0".join(credentials).encode()).hexdigest()
+    return _WINDOWS.setdefault(name, RateWindow())
 
 
 @dataclass(slots=True)
@@ -33,6 +61,15 @@ class RequestLog:
     """The time on the service's clock, as last reported: the header `Date`."""
     limit: int | None = None
     """The number of requests that may be sent, besides those that finish a write."""
+    window: RateWindow = field(default_factory=RateWindow)
+    """What other runs have used of the same rate limit counts, too."""
+
+    @property
+    def rest_used(self) -> int:
+        """Requests to the REST API that this run, or all that share its limit, have sent."""
+        own = sum(self.counts[kind] for kind in REST_KINDS)
+        # Where nobody says when it is reset, older requests may not count any more.
+        return max(own, self.window.used) if self.window.reset_at else own
 
     @property
     def total(self) -> int:
@@ -47,4 +84,5 @@ class RequestLog:
         if self.limit is not None and self.total >= self.limit and kind not in _ALWAYS:
             raise BudgetExhaustedError(RequestsExhausted(self.limit))
         self.counts[kind] += 1
+        self.window.used += kind in REST_KINDS
         self.retries += again

@@ -521,3 +521,41 @@ def _make_schedule() -> None:
         ),
         sa.PrimaryKeyConstraint("name", name="pk_scheduled"),
     )
+    op.create_table(
+        "summary",
+        sa.Column("target_id", _WHOLE, nullable=False),
+        sa.Column("run_id", _WHOLE, nullable=False),
+        sa.Column("status", _TEXT, nullable=False),
+        sa.Column("level", _TEXT, nullable=True),
+        sa.Column("message", _TEXT, nullable=False),
+        sa.Column("used", _WHOLE, nullable=False),
+        sa.Column("quota", _WHOLE, nullable=True),
+        sa.Column("results", _WHOLE, nullable=True),
+        sa.Column("space", sa.LargeBinary(), nullable=True),
+        sa.Column("succeeded_at", _WHOLE, nullable=True),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["target.id"], name="fk_summary_target_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("target_id", name="pk_summary"),
+    )
+    op.create_table(
+        "discovery",
+        sa.Column("name", _TEXT, nullable=False),
+        sa.Column("source", _TEXT, nullable=False),
+        sa.Column("searched_at", _WHOLE, nullable=False),
+        sa.Column("completed_at", _WHOLE, nullable=True),
+        sa.Column("problem", _TEXT, nullable=True),
+        sa.Column("doubted_since", _WHOLE, nullable=True),
+        sa.PrimaryKeyConstraint("name", name="pk_discovery"),
+    )
+    op.create_table(
+        "discovered",
+        sa.Column("source", _TEXT, nullable=False),
+        sa.Column("store", _TEXT, nullable=False),
+        sa.Column("repository", _TEXT, nullable=False),
+        sa.Column("name", _TEXT, nullable=False),
+        sa.Column("found_at", _WHOLE, nullable=False),
+        sa.Column("gone_since", _WHOLE, nullable=True),
+        sa.Column("target", _TEXT, nullable=True),
+        sa.PrimaryKeyConstraint("source", "store", "repository", name="pk_discovered"),
+    )

@@ -136,7 +136,7 @@ def test_a_workflow_to_copy_says_nothing_about_the_repository_of_this_project(
 
 def test_every_setting_of_a_run_is_an_input_of_the_action_that_reaches_it() -> None:
     text = _ACTION.read_text()
-    elsewhere = {"database", "log_format", "serve", "targets"}
+    elsewhere = {"database", "log_format", "serve", "targets", "discover"}
     # A runner's directories do not outlive it.
     elsewhere |= {"store", "merged_tag", "verify", "remember_exports"}
     for name in Settings.model_fields.keys() - elsewhere:

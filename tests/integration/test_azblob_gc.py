@@ -18,6 +18,8 @@ from maintainer.errors import StoreError
 from maintainer.model.outcome import Skipped
 from maintainer.model.reason import BlobsArchived, DeletedKept, SharedNames, SweepUnchecked
 from maintainer.report import Report
+from maintainer.serve.discovery import search
+from maintainer.settings import DiscoverSettings
 from maintainer.stores.azblob.client import KEY, Container, open_container
 from maintainer.stores.objects import ObjectStore
 from tests.integration.invariants import import_index
@@ -516,3 +518,16 @@ def test_a_container_that_does_not_exist_is_not_empty(
 
     azurite.client.create_container()
     assert "ContainerNotFound" in problem
+
+
+def test_each_folder_of_a_container_with_an_index_is_found(azurite: Azurite) -> None:
+    for key in ("web/manifests/buildkit", "api/manifests/x", "old/blobs/sha256:0", "readme"):
+        azurite.put(f"caches/{key}", b"{}")
+    store = f"azblob://{azurite.address().account}/{CONTAINER}/caches/*?account_url={azurite.url}"
+
+    done = anyio.run(search, DiscoverSettings(name="found", store=store))
+
+    assert done.problem is None
+    assert [(one.name, one.store) for one in done.found] == [
+        (name, store.replace("*", name)) for name in ("api", "web")
+    ]

@@ -12,6 +12,7 @@ import pytest
 from maintainer.cacheconfig import ENTRY_VERSION, BlobKey, content_digest
 from maintainer.errors import StoreError
 from maintainer.model.entry import Listing, StoreLimits
+from maintainer.stores.github.credentials import Token
 from maintainer.stores.github.rest import Rest
 from maintainer.stores.http import Http
 from maintainer.stores.requests import RequestLog
@@ -541,7 +542,7 @@ async def test_deletions_are_paced_as_github_wants_them(server: Server) -> None:
     for number in range(4):
         server.on(str(number), Reply(204))
     async with Http(RequestLog()) as http:
-        rest = Rest(http, server.url, "octo/cache", "t", token_env="T", deletions_a_minute=1_200)
+        rest = Rest(http, server.url, "octo/cache", Token("t", "T"), deletions_a_minute=1_200)
         began = time.monotonic()
         for number in range(4):
             assert await rest.delete(number)

@@ -14,7 +14,7 @@ from maintainer.model.reason import (
     RestShareExhausted,
 )
 from maintainer.settings import Settings
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.requests import RequestLog, window_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -147,3 +147,26 @@ def test_the_limit_holds_for_every_request_but_those_that_end_a_write() -> None:
         assert refused.value.reason == RequestsExhausted(1)
     assert log.total == 4
     assert log.retries == 3
+
+
+def test_runs_that_share_a_rate_limit_share_its_budget_until_it_is_reset() -> None:
+    window = window_of("https://api.example.com", "token")
+    assert window_of("https://api.example.com", "token") is window
+    assert window_of("https://api.example.com", "other") is not window
+    reset_at = datetime(2026, 1, 1, 1, tzinfo=UTC)
+    first, second = RequestLog(window=window), RequestLog(window=window)
+    for _ in range(400):
+        first.count("list", again=False)
+    second.count("list", again=False)
+    second.count("download", again=False)
+    second.rate_limit_remaining = 599
+    window.note(reset_at)
+    settings = Settings.defaults().model_copy(update={"rest_share": 0.5})
+
+    assert Budget(second, settings, lambda: reset_at).reserve(99, rest=99) is None
+    assert Budget(second, settings, lambda: reset_at).reserve(100, rest=100) is not None
+
+    window.note(reset_at + timedelta(seconds=1))
+    assert second.rest_used == 401
+    window.note(reset_at + timedelta(hours=1))
+    assert second.rest_used == 1

@@ -15,6 +15,7 @@ import maintainer
 from maintainer.errors import UsageError
 from maintainer.model.limits import KeepFree, ToolRule
 from maintainer.settings import (
+    DiscoverSettings,
     GitHubSettings,
     RoomSettings,
     RuleSettings,
@@ -467,11 +468,12 @@ def test_the_example_without_its_comments_is_valid_and_gives_the_defaults(file: 
     settings = load_settings(file(_without_comments()), {})
 
     for name, field in Settings.model_fields.items():
-        if name not in ("room", "targets") and field.default is not None:
+        if name not in ("room", "targets", "discover") and field.default is not None:
             assert getattr(settings, name) == field.default, name
     assert settings.room.model_copy(update={"rules": ()}) == RoomSettings()
     assert [rule.prefix for rule in settings.room.rules] == ["setup-node-"]
     assert [target.name for target in settings.targets] == ["app", "site", "builder"]
+    assert [table.name for table in settings.discover] == ["builders", "octo"]
 
 
 def test_the_example_names_every_setting() -> None:
@@ -483,10 +485,13 @@ def test_the_example_names_every_setting() -> None:
     assert list(example["serve"]) == list(ServeSettings.model_fields)
     named = {key for target in example["targets"] for key in target}
     assert named == set(TargetSettings.model_fields)
+    own = DiscoverSettings.model_fields.keys() - TargetSettings.model_fields.keys()
+    assert {key for table in example["discover"] for key in table} >= own | {"name", "store"}
 
 
 @pytest.mark.parametrize(
-    "settings", [Settings, RoomSettings, RuleSettings, ServeSettings, TargetSettings]
+    "settings",
+    [Settings, RoomSettings, RuleSettings, ServeSettings, TargetSettings, DiscoverSettings],
 )
 def test_the_example_tells_what_every_setting_means(settings: type[BaseModel]) -> None:
     prose = re.findall(r"^# (.*)$", EXAMPLE.read_text(), flags=re.MULTILINE)

@@ -19,24 +19,30 @@ from maintainer.errors import DatabaseError, NoReportError
 from maintainer.graph.database import Database
 from maintainer.graph.reports import find_neighbours, list_runs, load_report
 from maintainer.graph.schedule import TargetStatus, last_reported_run, load_statuses
+from maintainer.graph.summaries import load_overviews, load_spaces, load_trends
 from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.json import to_json
 from maintainer.sanitize import printable
-from maintainer.serve.web.figures import read_figures
+from maintainer.serve.web.fleet import measure_fleet
 from maintainer.serve.web.guard import policy
 from maintainer.serve.web.metrics import CONTENT_TYPE, render_metrics
 from maintainer.serve.web.pages import (
     Message,
     page_sources,
+    render_fleet,
     render_index,
     render_message,
     render_target,
 )
+from maintainer.serve.web.selection import choose, read_query
 from maintainer.serve.web.simulations import Simulations
 
 _MAX_RUNS = 50
 """How many runs the index page lists."""
+
+_MAX_REASONS = 100
+"""How many lines of readiness are shown; JSON has all."""
 
 _MAX_DIGITS = 20
 """The maximum number of digits of a run's number in SQLite."""
@@ -70,6 +76,7 @@ class Pages:
         return Starlette(
             routes=[
                 Route("/", self._index),
+                Route("/fleet", self._fleet),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
@@ -84,12 +91,21 @@ class Pages:
             },
         )
 
-    def _index(self, _: Request) -> Response:
+    def _index(self, request: Request) -> Response:
+        now, query = self._clock(), read_query(request.query_params)
         with self._database.reading() as connection:
-            targets = [read_figures(connection, one) for one in load_statuses(connection)]
+            selection = choose(load_overviews(connection), query, now)
+            caches = [one.status.target for _, one in selection.shown if one.status.target]
+            trends = load_trends(connection, caches)
             runs = list_runs(connection, _MAX_RUNS)
-        content = render_index(targets, runs, self._clock())
-        return self._page(content)
+        content = render_index(selection, trends, runs, now)
+        return self._page(content, has_form=True)
+
+    def _fleet(self, _: Request) -> Response:
+        now = self._clock()
+        with self._database.reading() as connection:
+            fleet = measure_fleet(load_overviews(connection), load_spaces(connection), now)
+        return self._page(render_fleet(fleet, now))
 
     def _healthz(self, _: Request) -> Response:
         if self._is_alive():
@@ -104,25 +120,32 @@ class Pages:
         status = 503 if reasons else 200
         if "application/json" in request.headers.get("accept", ""):
             return JSONResponse({"ready": not reasons, "reasons": reasons}, status)
-        text = "".join(f"{name}: {why}\n" for name, why in reasons.items())
+        shown = list(reasons.items())[:_MAX_REASONS]
+        text = "".join(f"{name}: {why}\n" for name, why in shown)
+        if len(reasons) > len(shown):
+            text += f"and {len(reasons) - len(shown):,} more\n"
         return PlainTextResponse(text or "ready\n", status)
 
-    def _metrics(self, _: Request) -> Response:
+    def _metrics(self, request: Request) -> Response:
+        wanted = frozenset(request.query_params.getlist("target"))
+        every = request.query_params.get("targets") == "all"
         with self._database.reading() as connection:
-            metrics = render_metrics(connection, self._clock(), self._ended)
+            metrics = render_metrics(
+                connection, self._clock(), self._ended, wanted=wanted, every=every
+            )
         return Response(metrics, media_type=CONTENT_TYPE)
 
     def _target(self, request: Request) -> Response:
         name = request.path_params["name"]
         with self._database.reading() as connection:
-            statuses = {one.name: one for one in load_statuses(connection)}
-            if name not in statuses:
+            status = next(iter(load_statuses(connection, name=name)), None)
+            if status is None:
                 raise NoReportError(f"there is no target {printable(name)}")
-            run = last_reported_run(connection, statuses[name].target)
-            why = statuses[name].complaint(self._clock())
+            run = last_reported_run(connection, status.target)
+            why = status.complaint(self._clock())
             if run is not None:
                 return self._report(connection, run, f"{name}: {why}" if why else "")
-        return self._page(render_target(statuses[name], self._clock()))
+        return self._page(render_target(status, self._clock()))
 
     def _run(self, request: Request) -> Response:
         with self._database.reading() as connection:
@@ -143,8 +166,8 @@ class Pages:
         content = render_html(report, simulation, links=links, notice=notice)
         return HTMLResponse(content, headers=allowed)
 
-    def _page(self, content: str, status: int = 200) -> Response:
-        return HTMLResponse(content, status, headers=policy(**page_sources()))
+    def _page(self, content: str, status: int = 200, *, has_form: bool = False) -> Response:
+        return HTMLResponse(content, status, headers=policy(has_form=has_form, **page_sources()))
 
     def _not_found(self, request: Request, error: Exception) -> Response:
         known = isinstance(error, NoReportError)
@@ -179,9 +202,8 @@ def _number(request: Request) -> int:
 def _links(connection: Connection, report: Report) -> Iterator[tuple[str, str]]:
     """Return where a reader of a report may want to go."""
     yield "all targets", "/"
-    for status in load_statuses(connection):
-        if status.target == report.target:
-            yield f"last report of {status.name}", f"/targets/{status.name}"
+    for status in load_statuses(connection, cache=report.target):
+        yield f"last report of {status.name}", f"/targets/{status.name}"
     before, after = find_neighbours(connection, report)
     if before is not None:
         yield f"previous: run {before}", f"/runs/{before}"

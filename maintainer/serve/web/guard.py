@@ -20,13 +20,15 @@ _HEADERS = {
 }
 
 
-def policy(**sources: str) -> dict[str, str]:
+def policy(*, has_form: bool = False, **sources: str) -> dict[str, str]:
     """Return the header of a page that may use inline content, such as `style="'sha256-…'"`.
 
-    Nothing is loaded from other hosts. Without sources, a page cannot even have a style.
+    Nothing is loaded from other hosts. Without sources, a page cannot even have a style. A form may
+    only lead to this server.
     """
+    closed = _CLOSED.replace("form-action 'none'", "form-action 'self'") if has_form else _CLOSED
     opened = "".join(f"; {name}-src {source}" for name, source in sources.items())
-    return {_POLICY: f"{_CLOSED}{opened}"}
+    return {_POLICY: f"{closed}{opened}"}
 
 
 class Guard:

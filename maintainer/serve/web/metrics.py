@@ -3,7 +3,8 @@
 Labels are names from the configuration and our own constants, so there are few of each.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,30 +14,55 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from maintainer import __version__
-from maintainer.graph.schedule import load_statuses
+from maintainer.graph.discovered import DiscoveryStatus, load_discoveries
+from maintainer.graph.summaries import Overview, load_overviews
 from maintainer.report.verdict import LEVELS
 from maintainer.serve.web.figures import LastRun, TargetFigures, read_figures
+from maintainer.serve.web.selection import ORDER
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+MAX_TARGETS = 200
+"""Up to so many targets have metrics of their own, unless they are asked for."""
+
+
 def render_metrics(
-    connection: Connection, now: datetime, ended: Mapping[tuple[str, str], int]
+    connection: Connection,
+    now: datetime,
+    ended: Mapping[tuple[str, str], int],
+    *,
+    wanted: Collection[str] = (),
+    every: bool = False,
 ) -> bytes:
-    """Return all metrics in Prometheus' text format; `ended` counts the runs since the start."""
+    """Return metrics in Prometheus' text format; `ended` counts the runs since the start.
+
+    Those of all targets together come first. If there are many targets, only the `wanted` ones have
+    metrics of their own, unless `every` one is asked for.
+    """
     registry = CollectorRegistry()
-    targets = [read_figures(connection, one) for one in load_statuses(connection)]
-    registry.register(_Metrics(targets, now, ended))
+    targets = load_overviews(connection)
+    if wanted:
+        chosen = [one for one in targets if one.status.name in wanted]
+    else:
+        chosen = targets if every or len(targets) <= MAX_TARGETS else []
+    registry.register(_Fleet(targets, load_discoveries(connection), now, ended))
+    registry.register(_Metrics(read_figures(connection, chosen), now, ended))
     return generate_latest(registry)
 
 
-class _Metrics(Collector):
-    """All metrics of one moment."""
+class _Fleet(Collector):
+    """The metrics of all targets together."""
 
     def __init__(
-        self, targets: list[TargetFigures], now: datetime, ended: Mapping[tuple[str, str], int]
+        self,
+        targets: Sequence[Overview],
+        discoveries: Sequence[DiscoveryStatus],
+        now: datetime,
+        ended: Mapping[tuple[str, str], int],
     ) -> None:
         self._targets = targets
+        self._discoveries = discoveries
         self._now = now
         self._ended = ended
 
@@ -51,6 +77,75 @@ class _Metrics(Collector):
         )
         version.add_metric([__version__], 1)
         yield version
+        levels = Counter(one.level(self._now) for one in self._targets)
+        health = GaugeMetricFamily(
+            "maintainer_fleet_targets", "Targets, by the level of their verdict.", labels=["level"]
+        )
+        for level in ORDER:
+            health.add_metric([level], levels[level])
+        yield health
+        statuses = [one.status for one in self._targets]
+        for name, text, value in (
+            (
+                "failing",
+                "Targets whose last attempt failed.",
+                sum(one.last_status == "failed" for one in statuses),
+            ),
+            (
+                "overdue",
+                "Targets whose run should have started but has not.",
+                sum(one.is_overdue(self._now) for one in statuses),
+            ),
+            (
+                "running",
+                "Targets with an active run.",
+                sum(one.running_since is not None for one in statuses),
+            ),
+            (
+                "stored_bytes",
+                "Bytes at the end of the last runs.",
+                sum(one.summary.used for one in self._targets if one.summary),
+            ),
+        ):
+            yield GaugeMetricFamily(f"maintainer_fleet_{name}", text, value=value)
+        runs = CounterMetricFamily(
+            "maintainer_fleet_runs",
+            "Runs that have ended since the service started, by status.",
+            labels=["status"],
+        )
+        counts = Counter[str]()
+        for (_, status), number in self._ended.items():
+            counts[status] += number
+        for status, number in sorted(counts.items()):
+            runs.add_metric([status], number)
+        yield runs
+        up = GaugeMetricFamily(
+            "maintainer_discovery_up",
+            "Whether the last search found everything.",
+            labels=["discovery"],
+        )
+        for one in self._discoveries:
+            up.add_metric([one.name], one.problem is None)
+        yield up
+
+
+class _Metrics(Collector):
+    """The metrics of some targets."""
+
+    def __init__(
+        self, targets: list[TargetFigures], now: datetime, ended: Mapping[tuple[str, str], int]
+    ) -> None:
+        self._targets = targets
+        self._now = now
+        names = {one.status.name for one in targets}
+        self._ended = {key: number for key, number in ended.items() if key[0] in names}
+
+    def describe(self) -> list[Metric]:
+        """Return no metrics in advance."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metric families."""
         yield from self._attempts()
         yield from self._runs()
         yield from self._stored()

@@ -1,6 +1,6 @@
 """The pages of the service that are no report, in its design. Texts are escaped."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
@@ -10,16 +10,16 @@ from jinja2 import Environment, FileSystemLoader
 
 from maintainer.graph.reports import RunSummary
 from maintainer.graph.schedule import TargetStatus
+from maintainer.graph.summaries import Overview
 from maintainer.report.html import environment, hashes_of, read_part
 from maintainer.report.page import Cell
 from maintainer.report.verdict import LEVELS
 from maintainer.report.words import format_ago, format_count, format_in, format_moment, format_size
-from maintainer.serve.web.figures import TargetFigures
+from maintainer.serve.web.fleet import Fleet
+from maintainer.serve.web.selection import ORDER, Selection
 
 _HERE = Path(__file__).parent
 _PARTS = ("report.css", "report.js")
-_ORDER = ("bad", "attention", "none", "good")
-"""Problems come first."""
 _COLUMNS = ("target", "health", "results", "stored", "trend", "last run", "next run")
 _NUMBERS = ("results", "stored", "last run", "next run")
 _WIDTH, _HEIGHT = 100, 22
@@ -49,19 +49,25 @@ class _Row:
 
 
 def render_index(
-    targets: Iterable[TargetFigures], runs: Iterable[RunSummary], now: datetime
+    selection: Selection,
+    trends: Mapping[str, Sequence[int]],
+    runs: Iterable[RunSummary],
+    now: datetime,
 ) -> str:
-    """Return the page: the status of each target, problems first, and the last runs."""
-    targets = tuple(targets)
-    names = {one.status.target: one.status.name for one in targets}
-    rows = sorted(
-        (_row(one, now) for one in targets), key=lambda row: (_ORDER.index(row.level), row.name)
-    )
-    level, message = _summarize(rows)
+    """Return the page: the status of the selected targets, problems first, and the last runs.
+
+    `trends` are the bytes at the end of the last runs, by the names of caches.
+    """
+    names = {one.status.target: one.status.name for _, one in selection.shown}
+    rows = [
+        _row(level, one, trends.get(one.status.target or "", ()), now)
+        for level, one in selection.shown
+    ]
+    level, message = _summarize(selection.counts)
     return _render(
         "index.html.j2",
         now,
-        title=LEVELS.get(level, _title_of_unknown(rows)),
+        title=LEVELS.get(level, _title_of_unknown(selection)),
         question="Are all caches healthy?",
         level=level,
         message=message,
@@ -70,9 +76,29 @@ def render_index(
         columns=_COLUMNS,
         numbers=_NUMBERS,
         rows=rows,
+        selection=selection,
         names=names,
         runs=list(runs),
         ago=partial(format_ago, now=now),
+    )
+
+
+def render_fleet(fleet: Fleet, now: datetime) -> str:
+    """Return the page of all caches together."""
+    level, message = _summarize(fleet.counts)
+    quota = f" of {format_size(fleet.quota)}" if fleet.quota else ""
+    return _render(
+        "fleet.html.j2",
+        now,
+        title=f"{format_size(fleet.used)}{quota}",
+        question="What do all caches take together?",
+        level=level,
+        message=message,
+        advice="",
+        links=(("all targets", "/"), ("metrics", "/metrics")),
+        fleet=fleet,
+        levels=LEVELS,
+        why=partial(_why, now=now),
     )
 
 
@@ -148,34 +174,32 @@ def _templates() -> Environment:
     return environment().overlay(loader=FileSystemLoader(_HERE))
 
 
-def _summarize(rows: Sequence[_Row]) -> tuple[str, str]:
+def _summarize(counts: Mapping[str, int]) -> tuple[str, str]:
     """Return the level of the worst target, and how many there are of each."""
-    counts = {level: sum(1 for row in rows if row.level == level) for level in _ORDER}
     names = {**LEVELS, "none": "not known yet"}
-    parts = [f"{number} {names[level].lower()}" for level, number in counts.items() if number]
-    worst = next((level for level in _ORDER if counts[level]), "none")
-    return worst, f"{format_count(len(rows), 'target')}: {', '.join(parts) or 'none'}."
+    parts = [f"{counts[one]:,} {names[one].lower()}" for one in ORDER if counts.get(one)]
+    worst = next((level for level in ORDER if counts.get(level)), "none")
+    targets = format_count(sum(counts.values()), "target")
+    return worst, f"{targets}: {', '.join(parts) or 'none'}."
 
 
-def _title_of_unknown(rows: Sequence[_Row]) -> str:
-    return "Nothing has run yet" if all(row.level == "none" for row in rows) else "Not all have run"
+def _title_of_unknown(selection: Selection) -> str:
+    is_new = selection.total == selection.counts.get("none", 0)
+    return "Nothing has run yet" if is_new else "Not all have run"
 
 
-def _row(known: TargetFigures, now: datetime) -> _Row:
-    status, last = known.status, known.last
-    level = known.level(now)
-    space = last.figures.space if last else None
-    used = space.used if space else sum(one.size for one in last.figures.entries) if last else 0
-    quota = f" of {format_size(space.quota)}" if space else ""
+def _row(level: str, known: Overview, trend: Sequence[int], now: datetime) -> _Row:
+    status, last = known.status, known.summary
+    quota = f" of {format_size(last.quota)}" if last and last.quota is not None else ""
     return _Row(
         name=status.name,
         level=level,
         health=_health(known, level),
         why="" if level == "none" else _why(known, now),
-        results=last.figures.results.after if last and last.figures.readable else None,
-        used=used,
-        stored=f"{format_size(used)}{quota}" if last else "",
-        path=_path(known.stored),
+        results=last.results if last else None,
+        used=last.used if last else 0,
+        stored=f"{format_size(last.used)}{quota}" if last else "",
+        path=_path(trend),
         ran=_moment(status.last_finished_at, now),
         next=Cell(
             "running" if status.running_since else format_in(status.next_run_at, now),
@@ -186,17 +210,17 @@ def _row(known: TargetFigures, now: datetime) -> _Row:
     )
 
 
-def _health(known: TargetFigures, level: str) -> str:
+def _health(known: Overview, level: str) -> str:
     if level == "none":
         return "running" if known.status.running_since else "has not run yet"
     return LEVELS[level]
 
 
-def _why(known: TargetFigures, now: datetime) -> str:
+def _why(known: Overview, now: datetime) -> str:
     if complaint := known.status.complaint(now):
         return complaint
-    verdict = known.last.figures.verdict if known.last else None
-    return verdict.message if verdict and verdict.level != "good" else ""
+    summary = known.summary
+    return summary.message if summary and summary.level not in (None, "good") else ""
 
 
 def _moment(moment: datetime | None, now: datetime) -> Cell:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from aiohttp import ClientError as BodyError
@@ -19,7 +19,12 @@ from azure.core.pipeline.transport import AsyncHttpResponse as AsyncHttpPart
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.identity.aio import DefaultAzureCredential
 from azure.storage.blob import BlobProperties
-from azure.storage.blob.aio import ContainerClient, ExponentialRetry, StorageStreamDownloader
+from azure.storage.blob.aio import (
+    BlobPrefix,
+    ContainerClient,
+    ExponentialRetry,
+    StorageStreamDownloader,
+)
 
 from maintainer.errors import ChangedError, StoreError, UnknownCacheError, UnreadableError
 from maintainer.model.doubt import Cause
@@ -33,6 +38,7 @@ from maintainer.stores.object_requests import (
     Object,
     OtherError,
     Sender,
+    folder_names,
     malformed,
     read_clock,
     refuse_others,
@@ -40,6 +46,7 @@ from maintainer.stores.object_requests import (
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
 _Response = PipelineResponse[HttpRequest, AsyncHttpResponse]
 
 KEY = "AZURE_STORAGE_KEY"
@@ -84,6 +91,22 @@ class Container(Sender):
             refuse_others(found, prefix)
             self._archived[prefix] += sum(not one.is_readable for one in found)
             yield found
+            if not after:
+                return
+            if after in seen:
+                raise StoreError(f"the list of {printable(prefix)} breaks off")
+            seen.add(after)
+            marker = after
+
+    async def folders(self, prefix: str) -> AsyncIterator[Sequence[str]]:
+        """List folders, page by page."""
+        marker: str | None = None
+        seen: set[str] = set()
+        while True:
+            listed = self._client.walk_blobs(prefix, delimiter="/", results_per_page=_PAGE)
+            page, after = await self.send("list", prefix, _read_page(listed, marker))
+            folders = [one.name for one in page if isinstance(one, BlobPrefix)]
+            yield folder_names(folders, prefix)
             if not after:
                 return
             if after in seen:
@@ -174,8 +197,8 @@ class Container(Sender):
 
 
 async def _read_page(
-    listed: AsyncItemPaged[BlobProperties], marker: str | None = None
-) -> tuple[list[BlobProperties], str | None]:
+    listed: AsyncItemPaged[_T], marker: str | None = None
+) -> tuple[list[_T], str | None]:
     """Read one page; return it, and the marker of the next one."""
     pages = listed.by_page(marker)
     page = [one async for one in await anext(pages)]

@@ -37,12 +37,12 @@ async def diagnose(
             async for finding in _ask(store, github, settings, now):
                 yield finding
     except UsageError as error:
-        if github.token or github.runtime_token:
+        if github.token or github.app or github.runtime_token:
             yield problem("environment", str(error))
 
 
 def _rest_token(github: GitHubSettings) -> Finding | None:
-    if github.token:
+    if github.token or github.app:
         return None  # The requests show what it is good for.
     return problem(
         "token",
@@ -87,7 +87,7 @@ async def _ask(
         yield _writable(store.access.writable)
         yield await _try("cache service", _look_up(store))
     if not store.lists:
-        if github.token and github.repository:
+        if (github.token or github.app) and github.repository:
             yield problem(
                 "URLs",
                 "the REST API is not that of the cache service, so it is not used",

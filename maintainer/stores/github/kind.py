@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from maintainer.errors import UsageError
+from maintainer.model.discovery import FoundCache
 from maintainer.model.finding import Finding
-from maintainer.settings import GitHubSettings, Settings, TargetSettings
+from maintainer.settings import DiscoverSettings, GitHubSettings, Settings, TargetSettings
+from maintainer.stores.discovery import Discoverer
 from maintainer.stores.kind import StoreKind
 
 if TYPE_CHECKING:
@@ -64,6 +66,18 @@ async def _diagnose(
         yield finding
 
 
+def _source(table: DiscoverSettings) -> tuple[str, ...]:
+    from maintainer.stores.github.discovery import find_source  # noqa: PLC0415
+
+    return find_source(table)
+
+
+def _search(table: DiscoverSettings) -> AsyncIterator[FoundCache]:
+    from maintainer.stores.github.discovery import search  # noqa: PLC0415
+
+    return search(table)
+
+
 GITHUB = StoreKind(
     "github",
     form="github",
@@ -71,5 +85,6 @@ GITHUB = StoreKind(
     connect=_connect,
     can_be_opened_early=True,
     uses_repository=True,
+    discoverer=Discoverer(_source, _search),
     diagnose=_diagnose,
 )

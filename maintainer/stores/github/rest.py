@@ -5,15 +5,13 @@ Source: https://docs.github.com/rest/actions/cache
 
 import hashlib
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, TypeVar
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
-import httpx2
 import msgspec
 from aiolimiter import AsyncLimiter
 
@@ -23,7 +21,9 @@ from maintainer.errors import StoreError, UnknownCacheError
 from maintainer.model.entry import Listing, StoredEntry, StoreLimits
 from maintainer.spool import Mapped, NumberSet, Spool
 from maintainer.stores.answers import Answer, malformed, parse, refused, to_utc
+from maintainer.stores.github.credentials import Credentials
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH
+from maintainer.stores.github.pages import linked_pages
 from maintainer.stores.http import Call, Http
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,6 @@ DELETIONS_A_MINUTE = 180
 _PASSES = 3
 _MAX_PAGES_READ = 4 * MAX_CONCURRENT
 """The most pages in memory: more than are read concurrently, so that few wait for a slow one."""
-_NEXT_LINK = re.compile(r'<([^<>]*)>\s*;\s*rel="?(next|last)"?')
 
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -107,31 +106,23 @@ class Rest:
         http: Http,
         api_url: str,
         repository: str,
-        token: str,
+        credentials: Credentials,
         *,
-        token_env: str,
         tags: frozenset[Ref] = frozenset(),
         deletions_a_minute: int | None = DELETIONS_A_MINUTE,
     ) -> None:
-        """Speak for a repository with the token of a variable; `tags` are the tags that it reads.
+        """Speak for a repository, by credentials for this API; `tags` are the tags that it reads.
 
         `deletions_a_minute` are evenly paced; None for a server that sets no such limit.
         """
         self.deletions_a_minute = deletions_a_minute
         self._http = http
-        self._token_env = token_env
+        self._credentials = credentials
         self._reader = _Reader()
         self._tags = _Tags(tags)
         self._pace = AsyncLimiter(1, 60 / deletions_a_minute) if deletions_a_minute else None
         self._repository_url = f"{api_url.rstrip('/')}/repos/{quote(repository)}"
         self._url = f"{self._repository_url}/actions"
-        self._headers = httpx2.Headers(
-            {
-                "Authorization": f"Bearer {token}",
-                "Accept": "application/vnd.github+json",
-                "X-GitHub-Api-Version": "2022-11-28",
-            }
-        )
 
     async def list_entries(self) -> Listing:
         """List all entries, in as few pages as there can be, unless some come or go.
@@ -170,8 +161,8 @@ class Rest:
             kind="refs",
             method="GET",
             url=url,
-            headers=self._headers,
-            token_env=self._token_env,
+            headers=await self._credentials.headers(self._http),
+            token_env=self._credentials.name,
             follow=True,
         )
         return await self._http.send(call, parse_answer)
@@ -212,8 +203,8 @@ class Rest:
             kind="delete",
             method="DELETE",
             url=f"{self._url}/caches/{entry_id}",
-            headers=self._headers,
-            token_env=self._token_env,
+            headers=await self._credentials.headers(self._http),
+            token_env=self._credentials.name,
             pace=self._pace,
             follow=True,
         )
@@ -267,8 +258,8 @@ class Rest:
             kind=kind,
             method="GET",
             url=f"{self._url}/{path}",
-            headers=self._headers,
-            token_env=self._token_env,
+            headers=await self._credentials.headers(self._http),
+            token_env=self._credentials.name,
             params=params,
             follow=True,
             once=kind == "limits",
@@ -377,7 +368,7 @@ class _Reader:
         if answer.status != HTTPStatus.OK:
             raise refused(answer)
         body = parse(answer, _PageBody)
-        pages = max(1, -(-body.total_count // PAGE), _linked(answer))
+        pages = max(1, -(-body.total_count // PAGE), linked_pages(answer))
         if pages > MAX_PAGES:
             raise StoreError(
                 f"{answer.place} claims {body.total_count:,} entries on {pages:,} pages; "
@@ -410,16 +401,6 @@ class _Reader:
                 f"GitHub's API {what} (HTTP 403): the token in {answer.token_env} needs the "
                 f"permission `{permission}`"
             )
-
-
-def _linked(answer: Answer) -> int:
-    """Return the highest page number that the header `Link` names; 0 without one."""
-    highest = 0
-    for url, _ in _NEXT_LINK.findall(answer.headers.get("link", "")[:10_000]):
-        for number in parse_qs(urlsplit(url).query).get("page", []):
-            if number.isascii() and number.isdigit():
-                highest = max(highest, int(number[:9]))
-    return highest
 
 
 def _entry(entry: _Entry) -> StoredEntry | None:

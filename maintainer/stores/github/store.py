@@ -1,14 +1,12 @@
 """The Actions cache of one repository, through the cache service, the REST API, or both."""
 
 import logging
-import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from ipaddress import ip_address
 
 import httpx2
-from pydantic import SecretStr
 
 from maintainer.cacheconfig import Ref, why_too_large
 from maintainer.errors import StoreError, UnreadableError, UsageError
@@ -16,7 +14,13 @@ from maintainer.model.doubt import Cause
 from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
 from maintainer.sanitize import printable
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.answers import is_web_url
+from maintainer.stores.github.credentials import (
+    Credentials,
+    Installation,
+    Token,
+    read_token,
+    read_url,
+)
 from maintainer.stores.github.keyed import CacheHit, ClosedRefs
 from maintainer.stores.github.refs import RefFinder
 from maintainer.stores.github.rest import DELETIONS_A_MINUTE, Rest
@@ -25,13 +29,12 @@ from maintainer.stores.github.service_v1 import ServiceV1
 from maintainer.stores.github.service_v2 import ServiceV2
 from maintainer.stores.github.token import read_access
 from maintainer.stores.http import ExpiredError, GoneError, Http
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.requests import RateWindow, RequestLog, window_of
 from maintainer.stores.retry import RetryPolicy
 
 DEFAULT_MAX_INDEX_SIZE: int = Settings.defaults().max_index_size
 
 _GITHUB = "api.github.com"
-_TOKEN = re.compile(r"[!-~]+")
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +190,7 @@ async def open_store(
     at `ACTIONS_CACHE_URL` or, without one, at `ACTIONS_RESULTS_URL`. Raises UsageError if the
     environment names neither a service nor a repository, or something that is no URL or token.
     """
-    async with Http(RequestLog(), policy) as http:
+    async with Http(RequestLog(window=_window(settings)), policy) as http:
         service, access = _service(settings, http)
         rest = _rest(settings, http, access)
         if service and rest and not are_of_one_cache(settings.api_url, _service_url(settings)):
@@ -226,7 +229,7 @@ def are_of_one_cache(api_url: str, service_url: str) -> bool:
 
 
 def _service(settings: GitHubSettings, http: Http) -> tuple[CacheService | None, Access]:
-    token = _token(settings.runtime_token_env, settings.runtime_token)
+    token = read_token(settings.runtime_token_env, settings.runtime_token)
     url = _service_url(settings)
     if not token or not url:
         return None, Access()
@@ -237,44 +240,44 @@ def _service(settings: GitHubSettings, http: Http) -> tuple[CacheService | None,
 
 def _service_url(settings: GitHubSettings) -> str:
     """Choose the place of the cache service, as BuildKit does; empty if there is none."""
-    results_url = _url("ACTIONS_RESULTS_URL", settings.results_url)
-    cache_url = _url("ACTIONS_CACHE_URL", settings.cache_url)
+    results_url = read_url("ACTIONS_RESULTS_URL", settings.results_url)
+    cache_url = read_url("ACTIONS_CACHE_URL", settings.cache_url)
     return results_url if settings.cache_service_v2 and results_url else cache_url or results_url
 
 
 def _rest(settings: GitHubSettings, http: Http, access: Access) -> Rest | None:
-    token = _token(settings.token_env, settings.token)
-    if not token or not settings.repository:
+    if not settings.repository or not (settings.token or settings.app):
         return None
-    url = _url("GITHUB_API_URL", settings.api_url)
+    url = read_url("GITHUB_API_URL", settings.api_url)
     # An emulator has no secondary limits.
     pace = None if _is_loopback(httpx2.URL(url).host) else DELETIONS_A_MINUTE
     return Rest(
         http,
         url,
         settings.repository,
-        token,
-        token_env=settings.token_env,
+        _credentials(settings, url),
         tags=frozenset(ref for ref in access.readable if ref.startswith("refs/tags/")),
         deletions_a_minute=pace,
     )
 
 
-def _token(variable: str, value: SecretStr | None) -> str:
-    """Read a token. Raises UsageError, without it, if it cannot be sent in a header."""
-    token = value.get_secret_value() if value else ""
-    if token and not _TOKEN.fullmatch(token):
-        raise UsageError(f"{variable} holds white space or other characters that no token has")
-    return token
+def _window(settings: GitHubSettings) -> RateWindow:
+    """Return what all runs with the same token or installation share: GitHub limits them together.
+
+    Without either, nothing is shared.
+    """
+    if settings.app:
+        app = settings.app
+        return window_of(settings.api_url, str(app.app_id), str(app.installation))
+    if settings.token:
+        return window_of(settings.api_url, settings.token.get_secret_value())
+    return RateWindow()
 
 
-def _url(variable: str, value: str | None) -> str:
-    """Check a URL of the environment. Raises UsageError, without it: it may be a secret."""
-    if not value:
-        return ""
-    if not is_web_url(value) or httpx2.URL(value).userinfo or httpx2.URL(value).query:
-        raise UsageError(f"{variable} is not a valid service URL")
-    return value
+def _credentials(settings: GitHubSettings, api_url: str) -> Credentials:
+    if settings.app:
+        return Installation(settings.app, api_url)
+    return Token(read_token(settings.token_env, settings.token), settings.token_env)
 
 
 def _name(settings: GitHubSettings) -> str:

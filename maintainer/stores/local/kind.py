@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.kind import StoreKind
+from maintainer.stores.local.discovery import DIRECTORIES
 
 if TYPE_CHECKING:
     from maintainer.stores.local.directory import Directory
@@ -49,4 +50,5 @@ LOCAL = StoreKind(
     connect=_connect,
     can_be_opened_early=False,
     verifies=True,
+    discoverer=DIRECTORIES,
 )

@@ -66,6 +66,11 @@ def is_tag(text: str) -> bool:
     return _TAG.fullmatch(text) is not None
 
 
+def is_repository(text: str) -> bool:
+    """Whether a text can be the name of a repository."""
+    return len(text) <= _MAX_REPOSITORY and _REPOSITORY.fullmatch(text) is not None
+
+
 def read_address(text: str) -> Address:
     """Read the setting `store`. Raises UsageError."""
     try:
@@ -81,7 +86,7 @@ def read_address(text: str) -> Address:
         repository = f"library/{repository}"
     if ":" in repository:
         raise wrong("names a tag: write it behind the question mark, such as ?tags=main,pr-*")
-    if not _REPOSITORY.fullmatch(repository) or len(repository) > _MAX_REPOSITORY:
+    if not is_repository(repository):
         raise wrong(f"{printable(repository)} is not the name of a repository")
     given = Given(host, repository, read_query(parts.query, _KNOWN))
     insecure, url = given.flag("insecure"), given.one("packages_url")

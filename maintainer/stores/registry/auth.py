@@ -36,6 +36,10 @@ class Challenge:
     parameters: Mapping[str, str]
 
 
+CATALOG = "catalog"
+"""What a request does that lists the repositories of a registry."""
+
+
 class DeniedError(StoreError):
     """The credentials do not allow a request, or there are none."""
 
@@ -113,7 +117,8 @@ class Authorizer:
         is_safe = realm.startswith("https://") or self._address.insecure
         if not is_web_url(realm) or not is_safe or httpx2.URL(realm).userinfo:
             raise malformed(answer, f"it names no token service: {printable(realm)}")
-        asked = {"scope": f"repository:{self._address.repository}:{actions}"}
+        scope = f"repository:{self._address.repository}:{actions}"
+        asked = {"scope": "registry:catalog:*" if actions == CATALOG else scope}
         if service := parameters.get("service"):
             asked["service"] = service
         return await self._http.send(self._call(realm, asked), self._read_token)

@@ -19,8 +19,8 @@ from maintainer.model.doubt import Cause
 from maintainer.stores.answers import Answer, malformed, parse, refused
 from maintainer.stores.http import Call, Http, download_of
 from maintainer.stores.oci import matches
-from maintainer.stores.registry.address import Address, is_tag
-from maintainer.stores.registry.auth import Authorizer, DeniedError
+from maintainer.stores.registry.address import Address, is_repository, is_tag
+from maintainer.stores.registry.auth import CATALOG, Authorizer, DeniedError
 from maintainer.stores.registry.credentials import Credentials
 from maintainer.stores.requests import RequestLog
 
@@ -60,6 +60,10 @@ class DeletionRefusedError(StoreError):
 
 class _Tags(msgspec.Struct):
     tags: list[str] | None = None
+
+
+class _Catalog(msgspec.Struct):
+    repositories: list[str] | None = None
 
 
 class _Type(msgspec.Struct, rename="camel"):
@@ -104,6 +108,20 @@ class Client:
             found.update(filter(is_tag, parse(answer, _Tags).tags or ()))
             if len(found) > _MAX_TAGS:
                 raise StoreError(f"{self._base.path} has more than {_MAX_TAGS:,} tags")
+            url = self._next(answer, url)
+        return sorted(found)
+
+    async def catalog(self) -> list[str]:
+        """List the repositories of the registry that this user may see."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        url: httpx2.URL | None = self._base.join("/v2/_catalog?n=1000")
+        while url:
+            if str(url) in seen or len(seen) == _MAX_PAGES:
+                raise StoreError(f"the list of repositories of {self._base.host} does not end")
+            seen.add(str(url))
+            answer = await self._send(Call(kind="list", method="GET", url=url), CATALOG)
+            found.update(filter(is_repository, parse(answer, _Catalog).repositories or ()))
             url = self._next(answer, url)
         return sorted(found)
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from maintainer.settings import Settings, TargetSettings
+from maintainer.model.discovery import FoundCache
+from maintainer.settings import DiscoverSettings, Settings, TargetSettings
+from maintainer.stores.discovery import Discoverer
 from maintainer.stores.kind import StoreKind
 from maintainer.stores.registry.address import FORM, Address, read_address
 
@@ -61,11 +63,24 @@ def _connect(settings: Settings, target: TargetSettings | None) -> _Connection:
     return _Connection(read_address(settings.store), settings.max_index_size, token_env)
 
 
+def _source(table: DiscoverSettings) -> tuple[str, ...]:
+    from maintainer.stores.registry.discovery import find_source  # noqa: PLC0415
+
+    return find_source(table)
+
+
+def _search(table: DiscoverSettings) -> AsyncIterator[FoundCache]:
+    from maintainer.stores.registry.discovery import search  # noqa: PLC0415
+
+    return search(table)
+
+
 REGISTRY = StoreKind(
     "registry",
     form=FORM,
     has_place=True,
     connect=_connect,
     can_be_opened_early=True,
+    discoverer=Discoverer(_source, _search),
     blobs_of=lambda store: read_address(store).identity,
 )

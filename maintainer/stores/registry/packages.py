@@ -17,6 +17,7 @@ from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import ChangedError, StoreError
 from maintainer.stores.answers import Answer, parse, refused, to_utc
 from maintainer.stores.http import Call, Http
+from maintainer.stores.registry.address import is_repository
 from maintainer.stores.registry.client import Recheck
 
 _A_PAGE = 100
@@ -53,6 +54,10 @@ class _Version(msgspec.Struct):
     created_at: datetime
     updated_at: datetime
     metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+
+
+class _Package(msgspec.Struct):
+    name: str
 
 
 class _Message(msgspec.Struct):
@@ -121,13 +126,46 @@ class Packages:
         params: Mapping[str, str] | None = None,
         recheck: Recheck | None = None,
     ) -> Answer:
-        headers = {
-            "Accept": "application/vnd.github+json",
-            "Authorization": f"Bearer {self.token}",
-            "X-GitHub-Api-Version": "2022-11-28",
-        }
-        call = Call(kind="packages", method=method, url=url, headers=headers, params=params)
-        return await self.http.send(replace(call, recheck=recheck), lambda answer: answer)
+        return await _send(self.http, self.token, method, url, params=params, recheck=recheck)
+
+
+async def list_packages(http: Http, url: str, owner: str, token: str) -> list[str]:
+    """List the containers of an organization or a user. Raises StoreError."""
+    for place in (f"orgs/{owner}", f"users/{owner}"):
+        found: dict[str, None] = {}
+        for page in range(1, _MAX_PAGES + 1):
+            params = {"package_type": "container", "per_page": str(_A_PAGE), "page": str(page)}
+            answer = await _send(http, token, "GET", f"{url}/{place}/packages", params=params)
+            if answer.status == HTTPStatus.NOT_FOUND and page == 1:
+                break
+            if not answer.is_success:
+                raise refused(answer, _message(answer))
+            listed = parse(answer, list[_Package])
+            known = len(found)
+            found |= {one.name: None for one in listed if is_repository(one.name)}
+            if len(listed) < _A_PAGE:
+                return list(found)
+            if len(found) == known:
+                raise StoreError(f"the list of packages of {owner} does not end")
+    raise StoreError(f"{url} knows no packages of {owner}, or the token may not read them")
+
+
+async def _send(
+    http: Http,
+    token: str,
+    method: str,
+    url: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    recheck: Recheck | None = None,
+) -> Answer:
+    headers = {
+        "Accept": "application/vnd.github+json",
+        "Authorization": f"Bearer {token}",
+        "X-GitHub-Api-Version": "2022-11-28",
+    }
+    call = Call(kind="packages", method=method, url=url, headers=headers, params=params)
+    return await http.send(replace(call, recheck=recheck), lambda answer: answer)
 
 
 def _read(one: _Version) -> Version:

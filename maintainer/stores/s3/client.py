@@ -31,6 +31,7 @@ from maintainer.stores.object_requests import (
     OtherError,
     Sender,
     UnsupportedError,
+    folder_names,
     malformed,
     read_clock,
     refuse_others,
@@ -39,7 +40,10 @@ from maintainer.stores.s3.address import Address
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
-    from types_aiobotocore_s3.type_defs import LifecycleRuleOutputTypeDef
+    from types_aiobotocore_s3.type_defs import (
+        LifecycleRuleOutputTypeDef,
+        ListObjectsV2OutputTypeDef,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -62,17 +66,30 @@ class Bucket(Sender):
 
     async def list(self, prefix: str) -> AsyncIterator[Sequence[Object]]:
         """List objects, up to a thousand at a time, in the order of their keys."""
-        after: dict[str, Any] = {}
-        seen: set[str] = set()
-        while True:
-            call = self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, **after)
-            page = await self.send("list", prefix, call)
-            if not page.keys() & {"Name", "IsTruncated", "Contents"}:
-                raise malformed(prefix)  # Nothing at all is not an empty list.
+        async for page in self._pages(prefix):
             contents = page.get("Contents", [])
             found = [_object(one.get("Key", ""), one.get("Size"), one) for one in contents]
             refuse_others(found, prefix)
             yield found
+
+    async def folders(self, prefix: str) -> AsyncIterator[Sequence[str]]:
+        """List folders, up to a thousand at a time."""
+        async for page in self._pages(prefix, delimiter="/"):
+            common = page.get("CommonPrefixes", [])
+            yield folder_names([one.get("Prefix", "") for one in common], prefix)
+
+    async def _pages(
+        self, prefix: str, delimiter: str = ""
+    ) -> "AsyncIterator[ListObjectsV2OutputTypeDef]":
+        more: dict[str, Any] = {"Delimiter": delimiter} if delimiter else {}
+        after: dict[str, Any] = {}
+        seen: set[str] = set()
+        while True:
+            call = self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, **more, **after)
+            page = await self.send("list", prefix, call)
+            if not page.keys() & {"Name", "IsTruncated", "Contents", "CommonPrefixes"}:
+                raise malformed(prefix)  # Nothing at all is not an empty list.
+            yield page
             if not page.get("IsTruncated"):
                 return
             token = page.get("NextContinuationToken")

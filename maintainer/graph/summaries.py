@@ -1,0 +1,166 @@
+"""The summary of each cache: the figures of its last run, for pages that show thousands of them."""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import Connection, bindparam, func, select
+
+from maintainer.graph.dialect import insert_or_update
+from maintainer.graph.schedule import TargetStatus, read_status
+from maintainer.graph.tables import DISCOVERED, RUN, RUN_STATE, SCHEDULED, SUMMARY, TARGET
+from maintainer.report.model import Report, Space
+
+_POINTS = 40
+"""How many runs a trend has."""
+_CHUNK = 500
+"""Values in one statement."""
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The figures of the last run on a cache that succeeded, or else of the last one."""
+
+    run: int
+    level: str | None
+    """Of its verdict."""
+    message: str
+    used: int
+    """Bytes."""
+    quota: int | None
+    """Bytes above which the store evicts, if it does."""
+    results: int | None
+    """Results that builds can use; None if the run could read no index."""
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """A target, and the summary of its cache."""
+
+    status: TargetStatus
+    summary: Summary | None
+
+    def level(self, now: datetime) -> str:
+        """Return the level of its verdict: `bad` if its last attempt failed, `none` before one."""
+        known = self.summary.level if self.summary else None
+        if self.status.last_status == "failed":
+            return "bad"
+        if self.status.complaint(now):
+            return "attention" if known else "none"
+        return known or "none"
+
+
+def save_summary(connection: Connection, report: Report) -> None:
+    """Record the figures of a run, unless it failed and an earlier one on its cache did not."""
+    if report.dry_run:
+        return
+    row = connection.execute(_KNOWN, {"run": report.run}).one()
+    is_done = report.status == "done"
+    if row.status == "done" and not is_done:
+        return
+    verdict, space = report.verdict, report.space
+    stored = sum(one.size for one in report.entries)
+    values = {
+        "run_id": report.run,
+        "status": report.status,
+        "level": verdict.level if verdict else None,
+        "message": verdict.message if verdict else "",
+        "used": space.used if space else stored,
+        "quota": space.quota if space else None,
+        "results": report.results.after if report.readable else None,
+        "space": msgspec.json.encode(_trim(space)) if space else None,
+        "succeeded_at": report.finished_at if is_done else None,
+    }
+    statement = insert_or_update(SUMMARY, ["target_id"], values)
+    connection.execute(statement.values(values | {"target_id": row.target_id}))
+
+
+def _trim(space: Space) -> Space:
+    """Return what the page of all caches needs."""
+    return msgspec.structs.replace(space, refs=())
+
+
+def load_overviews(connection: Connection) -> list[Overview]:
+    """Return all targets, in the order of the configuration, by one statement."""
+    return [
+        Overview(
+            read_status(row),
+            None
+            if row.summary_run is None
+            else Summary(row.summary_run, row.level, row.message, row.used, row.quota, row.results),
+        )
+        for row in connection.execute(_OVERVIEWS)
+    ]
+
+
+def load_trends(connection: Connection, caches: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """Return the bytes at the end of the last runs, oldest first, by the names of caches."""
+    found: dict[str, list[int]] = {}
+    for names in _chunks(sorted(caches)):
+        for row in connection.execute(_TRENDS, {"caches": names}):
+            found.setdefault(row.name, []).append(int(row.size))
+    return {name: tuple(sizes) for name, sizes in found.items()}
+
+
+def load_spaces(connection: Connection) -> Iterator[tuple[str, Space]]:
+    """Yield the names of targets, and what takes the space of their caches."""
+    for row in connection.execute(_SPACES):
+        yield row.name, msgspec.json.decode(row.space, type=Space)
+
+
+def count_found(connection: Connection) -> dict[str, int]:
+    """Return how many caches each discovery has found that are not gone, by its source."""
+    return {row.source: row.number for row in connection.execute(_FOUND)}
+
+
+def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
+
+
+_KNOWN = (
+    select(RUN.c.target_id, SUMMARY.c.status)
+    .outerjoin(SUMMARY, SUMMARY.c.target_id == RUN.c.target_id)
+    .where(RUN.c.id == bindparam("run"))
+)
+_OVERVIEWS = (
+    select(
+        SCHEDULED,
+        SUMMARY.c.succeeded_at.label("success_at"),
+        SUMMARY.c.run_id.label("summary_run"),
+        *(SUMMARY.c[name] for name in ("level", "message", "used", "quota", "results")),
+    )
+    .outerjoin(TARGET, TARGET.c.name == SCHEDULED.c.target)
+    .outerjoin(SUMMARY, SUMMARY.c.target_id == TARGET.c.id)
+    .order_by(SCHEDULED.c.position, SCHEDULED.c.name)
+)
+_recent = RUN.alias("recent")
+_newest = (
+    select(_recent.c.id)
+    .where(_recent.c.target_id == TARGET.c.id)
+    .order_by(_recent.c.id.desc())
+    .limit(_POINTS)
+    .correlate(TARGET)
+    .subquery()
+)
+_since = (
+    select(TARGET.c.id, TARGET.c.name, select(func.min(_newest.c.id)).scalar_subquery().label("at"))
+    .where(TARGET.c.name.in_(bindparam("caches", expanding=True)))
+    .subquery()
+)
+_TRENDS = (
+    select(_since.c.name, RUN.c.id, func.sum(RUN_STATE.c.size).label("size"))
+    .join(RUN, (RUN.c.target_id == _since.c.id) & (RUN.c.id >= _since.c.at))
+    .join(RUN_STATE, RUN_STATE.c.run_id == RUN.c.id)
+    .group_by(_since.c.name, RUN.c.id)
+    .order_by(_since.c.name, RUN.c.id)
+)
+_SPACES = (
+    select(SCHEDULED.c.name, SUMMARY.c.space)
+    .join(TARGET, TARGET.c.name == SCHEDULED.c.target)
+    .join(SUMMARY, SUMMARY.c.target_id == TARGET.c.id)
+    .where(SUMMARY.c.space.is_not(None))
+)
+_FOUND = (
+    select(DISCOVERED.c.source, func.count().label("number"))
+    .where(DISCOVERED.c.gone_since.is_(None))
+    .group_by(DISCOVERED.c.source)
+)
