@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import anyio
 from anyio.to_thread import run_sync
@@ -29,6 +29,7 @@ from maintainer.graph.queue import (
     create_queue,
     delete_dead_jobs,
     load_due,
+    load_now,
     load_queued,
     lock_dispatch,
     schema_of,
@@ -55,6 +56,8 @@ _RETRY_AFTER = 5.0
 _ATTENTION = 0.5
 """Seconds until a worker notices at the latest that it must stop."""
 _CONNECTIONS = 3
+_SKEW = timedelta(minutes=5)
+"""How much our clock and the database's may differ."""
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +81,7 @@ class Fleet:
         self._clock = clock
         self._concurrency = concurrency
         self._limit = limit
+        self._was_on_time = True
         self._definition = SchemaManager.get_schema()
         self._schema = schema_of(self._definition)
         self._arguments = driver_arguments(url, self._schema)
@@ -133,8 +137,10 @@ class Fleet:
 
         @app.task(name="run", queue=_QUEUE)
         async def run(name: str, due_at: int) -> None:
-            await run_sync(self._run, name, from_number(due_at), limiter=threads)
-            await self._dispatch(app, _AFTER_A_RUN)  # Its host has room for another one.
+            # Its host has room for another one. Others may have targets that this worker does not
+            # know: to dispatch after each of these would put them into the queue again and again.
+            if await run_sync(self._run, name, from_number(due_at), limiter=threads):
+                await self._dispatch(app, _AFTER_A_RUN)
 
         # A lock would stay with a worker that is killed, and nobody would dispatch or sweep.
         @app.periodic(cron=_EVERY_FIVE_SECONDS)
@@ -152,11 +158,23 @@ class Fleet:
 
         return app
 
-    def _run(self, name: str, due_at: datetime) -> None:
+    def _run(self, name: str, due_at: datetime) -> bool:
         try:
-            self._worker.run_due_at(name, due_at)
+            return self._is_on_time() and self._worker.run_due_at(name, due_at)
         except DatabaseError as error:
             log.error("%s: %s", name, error)  # noqa: TRY400
+            return False
+
+    def _is_on_time(self) -> bool:
+        """Whether our clock is about right: another one would shorten grace periods, and pauses."""
+        with self._database.reading() as connection:
+            ahead = self._clock() - load_now(connection)
+        is_on_time = abs(ahead) <= _SKEW
+        if self._was_on_time and not is_on_time:
+            seconds = ahead.total_seconds()
+            log.error("no runs: this machine's clock is %+.0f s ahead of the database's", seconds)
+        self._was_on_time = is_on_time
+        return is_on_time
 
     async def _dispatch(self, app: App, limit: int | None) -> None:
         """Put what is due into the queue, or only some of it, unless somebody else does."""
@@ -171,7 +189,7 @@ class Fleet:
             with self._database.begin() as connection:
                 if lock_dispatch(connection):
                     queued = load_queued(connection, self._schema)
-                    due = load_due(connection, self._clock(), limit)
+                    due = load_due(connection, load_now(connection), limit)
                     defer(choose(due, queued, self._host_of, self._limit))
 
         try:
@@ -187,6 +205,8 @@ class Fleet:
 
     def _sweep(self) -> None:
         try:
+            if not self._is_on_time():
+                return
             end_killed(self._database, self._worker.targets.values(), self._clock())
             with self._database.begin() as connection:
                 dead = delete_dead_jobs(connection, self._schema)

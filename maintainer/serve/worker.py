@@ -75,17 +75,17 @@ class Worker:
         except DatabaseError as error:
             self._report_trouble("the schedule", error)
 
-    def run_due_at(self, name: str, due_at: datetime) -> None:
+    def run_due_at(self, name: str, due_at: datetime) -> bool:
         """Run a target, if it is still due at this time, and nobody else runs it.
 
-        Raises DatabaseError.
+        Return whether it was run. Raises DatabaseError.
         """
         with self._database.reading() as connection:
             due = load_scheduled(connection, name)
         if due is None or due.next_run_at != due_at or due.is_running or self.interrupted_by:
-            return
-        if ready := self._prepare(due):
-            self.run(*ready)
+            return False
+        ready = self._prepare(due)
+        return ready is not None and self.run(*ready).status != "skipped"
 
     def check(self) -> None:
         """Check that the schedule can be read, while others run what is due."""

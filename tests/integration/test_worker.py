@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,11 @@ import pytest
 from maintainer.emulator import Fault, FaultPlan, Request
 from maintainer.graph.database import Database
 from maintainer.graph.schedule import TargetStatus, load_statuses
+from maintainer.serve.fleet import Fleet as Member
 from maintainer.serve.work import work
+from maintainer.serve.worker import Worker
 from maintainer.settings import load_settings
+from maintainer.stages.run import now_utc
 from tests.integration.hasty import start_hastily
 from tests.integration.service import PATIENCE, wait_until
 from tests.integration.world import MAIN, World, a_world
@@ -28,6 +31,11 @@ from tests.processes import Command, Forked
 PATIENCE_PLEASE = FaultPlan((Fault(kind="status", request="list", status=429, retry_after=200),))
 """The store asks for more patience than a worker has that somebody wants to end."""
 _OVERLAPPING = "SELECT a.id, b.id FROM run a JOIN run b ON a.id < b.id"
+_UNKNOWN = """
+INSERT INTO scheduled
+  (name, position, cache, rule, misfire_grace_seconds, next_run_at, due_at, failures)
+VALUES ('unknown', 0, '', 'every 1d', 60, 0, 0, 0)
+"""
 AT_ONCE = 5.0
 """Seconds that a worker may take to end its current step, and as many to record that."""
 
@@ -72,7 +80,7 @@ class Fleet:
         """Start a worker, and wait until it works."""
         variables = {
             "PATH": os.environ["PATH"],
-            "MAINTAINER_DATABASE": server().url(self._name),
+            "MAINTAINER_DATABASE": server().url(self.name),
             **self.world.running.environment(MAIN),
         }
         line = ("worker", "--config", "maintainer.toml", "--concurrency", str(concurrency), "-v")
@@ -84,7 +92,7 @@ class Fleet:
         return worker
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
         return self.database.name.partition("?")[0].rpartition("/")[2]
 
     def _alive(self, worker: Forked) -> str:
@@ -265,6 +273,38 @@ def test_workers_go_on_after_the_server_was_restarted(fleet: Fleet) -> None:
     assert fleet.overlapping() == []
     for worker in (first, second):
         assert _seconds_to_end(worker) < 2 * AT_ONCE
+
+
+def test_a_worker_whose_clock_is_wrong_runs_nothing(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet.configure({"app": "app"})
+    ahead = timedelta(hours=1)
+    worker = Worker(fleet.database, {}, now_utc)
+    wrong = Member(
+        fleet.database,
+        server().url(fleet.name),
+        worker,
+        lambda: now_utc() + ahead,
+        concurrency=1,
+        limit=1,
+    )
+
+    assert not wrong._is_on_time()
+    assert not wrong._is_on_time()
+    assert caplog.messages == ["no runs: this machine's clock is +3600 s ahead of the database's"]
+    ahead = timedelta(minutes=-4)
+    assert wrong._is_on_time()
+
+
+def test_a_worker_says_whether_it_has_run_a_target(fleet: Fleet) -> None:
+    """Only then it dispatches: two targets that it does not know would go round for ever."""
+    with fleet.database.begin() as connection:
+        connection.exec_driver_sql(_UNKNOWN)
+
+    worker = Worker(fleet.database, {}, now_utc)
+
+    assert not worker.run_due_at("unknown", datetime(1970, 1, 1, tzinfo=UTC))
 
 
 def test_a_file_is_not_for_workers(tmp_path: Path) -> None:
