@@ -470,6 +470,8 @@ class _Overrides(BaseModel):
 
     @model_validator(mode="after")
     def _has_a_whole_app(self) -> Self:
+        if self.app_key_file and ("-----BEGIN" in self.app_key_file or "\n" in self.app_key_file):
+            raise ValueError("app_key_file must be the name of a file: it is a key itself")
         keys = [key for key in (self.app_key_env, self.app_key_file) if key is not None]
         if not keys and self.app_id is None and self.installation is None:
             return self

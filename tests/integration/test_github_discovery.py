@@ -44,15 +44,19 @@ def _pem() -> str:
     return _key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
+def _public() -> str:
+    public = _key().public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
 @pytest.fixture
 def github(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     """Return GitHub, with an organization that has 230 repositories, and an App."""
-    public = _key().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     with serve_in_thread(ActionsCache()) as running:
         account = running.account
         account.repositories = [f"app-{number}" for number in range(230)]
         account.archived = frozenset({"app-7"})
-        account.app = App(12345, INSTALLATION, public)
+        account.app = App(12345, INSTALLATION, _public().encode())
         for name, value in running.environment("refs/heads/main").items():
             if name.startswith("GITHUB_"):
                 monkeypatch.setenv(name, value)
@@ -104,6 +108,7 @@ def test_the_name_of_an_organization_has_no_case(github: Running) -> None:
         (APP | {"installation": 1}, {}, "HTTP 404: the App has no such installation"),
         (APP | {"app_id": 1}, {}, "HTTP 401: the private key is not that of the App"),
         (APP, {"APP_KEY": ""}, "the private key of the GitHub App: APP_KEY is not set"),
+        (APP, {"APP_KEY": _public()}, "APP_KEY is not a private key in PEM format"),
         (APP, {"APP_KEY": "s3cr3t"}, "APP_KEY is not a private key in PEM format"),
         (
             APP | {"app_key_env": None, "app_key_file": "/nowhere/key.pem"},
@@ -175,6 +180,15 @@ def test_a_token_is_renewed_before_it_ends(github: Running) -> None:
     assert anyio.run(ask) == first
     clock.now = 51 * 60
     assert anyio.run(ask) != first
+    assert github.account.tokens_made == 2
+
+
+def test_a_token_that_is_refused_is_not_used_again(github: Running) -> None:
+    assert _search(**APP).problem is None
+    github.inject(FaultPlan((Fault(kind="status", status=401, request="other", times=1),)))
+    assert "HTTP 401" in str(_search(**APP).problem)
+
+    assert _search(**APP).problem is None
     assert github.account.tokens_made == 2
 
 

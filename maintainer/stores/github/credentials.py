@@ -106,6 +106,14 @@ _KEPT: dict[tuple[str, int, int], _Kept] = {}
 """The tokens of this process, by API, App and installation: all runs use them."""
 
 
+def forget_token(answer: Answer) -> None:
+    """Forget the token that was refused, if it is one of an installation: the next one is new."""
+    refused_token = answer.request.headers.get("authorization")
+    for key, kept in list(_KEPT.items()):
+        if kept.headers["authorization"] == refused_token:
+            _KEPT.pop(key, None)
+
+
 class Installation:
     """An installation of a GitHub App, whose tokens are made when they are needed."""
 
@@ -139,14 +147,15 @@ class Installation:
     def _sign(self, now: datetime) -> str:
         """Return the App's own token."""
         claims = {"iat": now - _SKEW, "exp": now + _VALID_FOR, "iss": str(self._app.app_id)}
+        key = self._app.read_key()
         try:
-            return jwt.encode(claims, self._app.read_key(), algorithm="RS256")
+            return jwt.encode(claims, key, algorithm="RS256")
         except NotImplementedError:
             raise UsageError(
                 "a GitHub App needs the extra github-app (cryptography is missing): install "
                 "maintainer[github-app], such as by pip install '.[github-app]'"
             ) from None
-        except (jwt.PyJWTError, ValueError, TypeError):
+        except Exception:  # noqa: BLE001 - it is AttributeError for a public key, for one
             # The library's own message may have a part of the key.
             raise UsageError(
                 f"{self._app.key_name} is not a private key in PEM format: download one from the "

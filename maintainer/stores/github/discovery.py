@@ -24,6 +24,7 @@ from maintainer.stores.github.credentials import (
     Credentials,
     Installation,
     Token,
+    forget_token,
     read_token,
     read_url,
 )
@@ -48,11 +49,14 @@ class _Repository(msgspec.Struct, frozen=True):
     disabled: bool = False
 
 
+_Repositories = Annotated[list[_Repository], msgspec.Meta(max_length=_PAGE)]
+
+
 class _OfInstallation(msgspec.Struct, frozen=True):
     """A page of the list of an installation."""
 
     total_count: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
-    repositories: list[_Repository]
+    repositories: _Repositories
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,7 @@ def _is_maintained(repository: _Repository) -> bool:
 
 def _read_organization(answer: Answer) -> _Page:
     _check(answer)
-    return _Page(parse(answer, list[_Repository]), max(1, linked_pages(answer)))
+    return _Page(parse(answer, _Repositories), max(1, linked_pages(answer)))
 
 
 def _read_installation(answer: Answer) -> _Page:
@@ -190,6 +194,7 @@ def _check(answer: Answer) -> None:
             "see it"
         )
     if answer.status == HTTPStatus.UNAUTHORIZED:
+        forget_token(answer)
         raise StoreError(
             f"{answer.place} answered HTTP 401: {answer.token_env} holds no token that it knows, "
             "or one that has expired"

@@ -21,7 +21,7 @@ from maintainer.errors import StoreError, UnknownCacheError
 from maintainer.model.entry import Listing, StoredEntry, StoreLimits
 from maintainer.spool import Mapped, NumberSet, Spool
 from maintainer.stores.answers import Answer, malformed, parse, refused, to_utc
-from maintainer.stores.github.credentials import Credentials
+from maintainer.stores.github.credentials import Credentials, forget_token
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH
 from maintainer.stores.github.pages import linked_pages
 from maintainer.stores.http import Call, Http
@@ -392,6 +392,7 @@ class _Reader:
 
     def _check(self, answer: Answer, what: str, permission: str) -> None:
         if answer.status == HTTPStatus.UNAUTHORIZED:
+            forget_token(answer)
             raise StoreError(
                 f"GitHub's API {what} (HTTP 401): {answer.token_env} holds no token that it knows, "
                 "or one that has expired"
