@@ -4,7 +4,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-_VERBATIM = re.compile(r"[A-Za-z0-9._-]{1,80}", re.ASCII)
+_VERBATIM = re.compile(r"(?!.*-[0-9a-f]{12}\Z)[A-Za-z0-9._-]{1,80}", re.ASCII)
+"""A name that ends as a shortened one does is shortened too: it could be made to be the same."""
 _OTHER = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 _SHORTENED = 60
 _DIGITS = 12

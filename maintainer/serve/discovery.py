@@ -6,6 +6,7 @@ A place whose search fails keeps the targets that it had.
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,13 +26,15 @@ from maintainer.graph.discovered import (
 from maintainer.model.discovery import FoundCache, name_target
 from maintainer.report.words import format_count
 from maintainer.sanitize import loggable, printable
-from maintainer.settings import DiscoverSettings, Settings, TargetSettings
+from maintainer.settings import DEFAULT_API_URL, DiscoverSettings, Settings, TargetSettings
 from maintainer.stores.discovery import make_target
 from maintainer.stores.kinds import blobs_of, discoverer_of
 from maintainer.validation import explain
 
 _MAX_FOUND = 100_000
 """Caches of one place; a place that claims more is not believed."""
+_MAX_LOGGED = 10
+"""Names that are not valid."""
 _MAX_NAME = 512
 """Characters of a name."""
 
@@ -87,21 +90,22 @@ async def search(table: DiscoverSettings) -> Search:
     """Search a place. An error is part of the result. Raises UsageError if the table is invalid."""
     discoverer = discoverer_of(table)
     found: dict[tuple[str, str], FoundCache] = {}
+    invalid: list[str] = []
     problem = None
     try:
         async for one in discoverer.search(table):
-            if len(found) >= _MAX_FOUND:
+            if len(found) + len(invalid) >= _MAX_FOUND:
                 raise StoreError(f"there are more than {_MAX_FOUND:,} caches: use several tables")
             if is_valid(one):
                 found[one.store, one.repository] = one
             else:
-                log.warning(
-                    "discovery %s ignores %s: its name is not valid",
-                    table.name,
-                    loggable(one.name),
-                )
+                invalid.append(one.name)
     except MaintainerError as error:
         problem = str(error)
+    for name in invalid[:_MAX_LOGGED]:
+        log.warning("discovery %s ignores %s: its name is not valid", table.name, loggable(name))
+    if len(invalid) > _MAX_LOGGED:
+        log.warning("discovery %s ignores %d such names", table.name, len(invalid))
     return Search(table.name, _source(table), tuple(found.values()), problem)
 
 
@@ -157,7 +161,8 @@ def _choose(
 def _keys(target: TargetSettings) -> list[str]:
     """Return what two targets must not have in common."""
     if target.repository:
-        return [f"{target.api_url or ''} {target.repository.lower()}"]
+        api_url = target.api_url or os.environ.get("GITHUB_API_URL") or DEFAULT_API_URL
+        return [f"{api_url} {target.repository}".lower().replace("/ ", " ")]
     blobs = blobs_of(target.store)
     return [target.store, *([json.dumps(blobs)] if blobs else [])]
 

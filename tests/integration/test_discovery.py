@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from maintainer.errors import StoreError
 from maintainer.graph.database import Database
 from maintainer.graph.discovered import (
     Recorded,
@@ -23,7 +24,8 @@ from maintainer.graph.discovered import (
 )
 from maintainer.model.discovery import FoundCache
 from maintainer.serve.discovery import search
-from maintainer.settings import DiscoverSettings
+from maintainer.serve.targets import combine
+from maintainer.settings import DiscoverSettings, Settings
 from tests.commands import Outcome, run_here
 from tests.empty_database import make_empty, url_of
 from tests.integration.directories import a_directory
@@ -161,6 +163,17 @@ def test_a_directory_that_is_missing_or_closed_makes_the_search_incomplete(
     assert found.problem == f"{tmp_path}/a cannot be read: Permission denied"
 
 
+def test_many_names_that_are_not_valid_are_a_few_lines_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _make(tmp_path, "web", *(f"a\n{number}" for number in range(50)))
+
+    assert [one.name for one in _search(tmp_path / "*").found] == ["web"]
+
+    assert len(caplog.messages) == 11
+    assert "\n" not in "".join(caplog.messages)
+
+
 # The service.
 
 
@@ -262,6 +275,27 @@ def test_a_cache_that_comes_back_or_is_configured_keeps_its_history(place: Path)
     names = [one["name"] for one in _run(place, "schedule", "--json").json]
     assert names == ["own", "builders.api"]
     assert _forget(place, days=400) == []
+
+
+def test_a_link_in_the_place_of_a_found_directory_is_not_followed(place: Path) -> None:
+    table = {"name": "builders", "store": f"local:{place}/caches/*"}
+    settings = Settings.model_validate({"discover": [table]})
+    found = {"builders": [FoundCache("web", f"local:{place}/caches/web")]}
+    (target,) = combine(settings, found).values()
+    (place / "caches" / "web").rename(place / "away")
+    (place / "caches" / "web").symlink_to(place / "caches" / "tmp-1")
+
+    async def open_it() -> None:
+        async with target.connection.open():
+            pass
+
+    with pytest.raises(StoreError, match="it is a symbolic link"):
+        anyio.run(open_it)
+    (place / "caches").rename(place / "elsewhere")
+    (place / "caches").symlink_to(place / "elsewhere")  # The user may choose what is above.
+    (place / "caches" / "web").unlink()
+    (place / "away").rename(place / "caches" / "web")
+    anyio.run(open_it)
 
 
 def test_a_search_that_fails_retires_nothing_and_fails_the_command(place: Path) -> None:

@@ -1,8 +1,11 @@
 """Which of the caches that are found become targets, and what these are called."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from maintainer.errors import UsageError
 from maintainer.model.discovery import FoundCache, name_target
@@ -10,6 +13,7 @@ from maintainer.serve.discovery import is_valid, select
 from maintainer.serve.targets import combine
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.kinds import check
+from maintainer.validation import explain
 
 
 def _settings(*tables: dict[str, object], targets: tuple[dict[str, object], ...] = ()) -> Settings:
@@ -66,6 +70,46 @@ def test_a_name_that_is_taken_is_not_used_again() -> None:
     settings = _settings(_builders(), targets=({"name": "builders.web", "store": "local:/x"},))
 
     assert _names(settings, "api", "web") == ["builders.api"]
+
+
+@pytest.mark.parametrize("spelling", ["{}/web", "{}/web/", "{}//web", "{}/x/../web", "{}/link"])
+def test_a_target_takes_its_directory_out_however_it_is_spelled(
+    tmp_path: Path, spelling: str
+) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "web")
+    own: dict[str, object] = {"name": "own", "store": f"local:{spelling.format(tmp_path)}"}
+    found = {"builders": [FoundCache("web", f"local:{tmp_path}/web")]}
+
+    assert select(_settings(_builders(), targets=(own,)), found).targets == []
+
+
+@pytest.mark.parametrize("url", ["https://api.github.com", "https://API.github.com/"])
+def test_a_target_takes_its_repository_out_however_its_api_is_spelled(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.delenv("GITHUB_API_URL", raising=False)
+    own: dict[str, object] = {"name": "own", "repository": "Octo/App", "api_url": url}
+    settings = _settings({"name": "octo", "organization": "octo"}, targets=(own,))
+
+    assert select(settings, {"octo": [FoundCache("app", "github", "octo/app")]}).targets == []
+
+
+def test_a_name_cannot_be_made_to_be_that_of_another_target() -> None:
+    taken = name_target("builders", "my~cache").removeprefix("builders.")
+
+    assert name_target("builders", taken) != name_target("builders", "my~cache")
+
+
+def test_a_key_in_place_of_its_file_is_refused_and_never_shown() -> None:
+    key = "-----BEGIN PRIVATE KEY-----\ns3cr3t"
+    app = {"app_id": 1, "installation": 2, "app_key_file": key}
+
+    with pytest.raises(ValidationError) as refused:
+        _settings({"name": "octo", "organization": "octo"} | app)
+
+    assert "it is a key itself" in (problem := explain(refused.value.errors()[0]))
+    assert "s3cr3t" not in problem
 
 
 def test_a_configuration_that_only_discovers_does_not_maintain_the_environments_own_cache() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from maintainer.errors import SettingError, StoreError
 from maintainer.model.discovery import FoundCache
 from maintainer.sanitize import printable
-from maintainer.settings import DiscoverSettings
+from maintainer.settings import DiscoverSettings, Settings, TargetSettings
 from maintainer.stores.discovery import WILDCARD, Discoverer
 
 _PREFIX = "local:"
@@ -37,12 +37,31 @@ def _pattern(table: DiscoverSettings) -> Path:
 
 async def _search(table: DiscoverSettings) -> AsyncIterator[FoundCache]:
     parts = _pattern(table).parts
-    first = next(number for number, part in enumerate(parts) if WILDCARD.search(part))
+    first = _first_wildcard(parts)
     walk = _Walk(parts[first:])
     for path, name in walk.below(Path(*parts[:first]), 0, ()):
         yield FoundCache("/".join(name), f"{_PREFIX}{path}")
     if walk.problem:
         raise StoreError(walk.problem)
+
+
+def _first_wildcard(parts: tuple[str, ...]) -> int:
+    return next(number for number, part in enumerate(parts) if WILDCARD.search(part))
+
+
+def true_path(settings: Settings, target: TargetSettings | None) -> Path | None:
+    """Return the only directory that a target may be if a pattern has found it; else None.
+
+    Since then, others may have put a symbolic link to another cache in its place.
+    """
+    if target is None or any(one.name == target.name for one in settings.targets):
+        return None
+    for table in settings.discover:
+        if target.name.startswith(f"{table.name}."):
+            first = _first_wildcard(_pattern(table).parts)
+            parts = Path(target.store.removeprefix(_PREFIX)).parts
+            return Path(os.path.realpath(Path(*parts[:first])), *parts[first:])
+    return None
 
 
 class _Walk:

@@ -1,14 +1,17 @@
 """A directory as a kind of store; what it works with is imported when one is opened."""
 
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from maintainer.errors import StoreError
+from maintainer.sanitize import printable
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.kind import StoreKind
-from maintainer.stores.local.discovery import DIRECTORIES
+from maintainer.stores.local.discovery import DIRECTORIES, true_path
 
 if TYPE_CHECKING:
     from maintainer.stores.local.directory import Directory
@@ -19,6 +22,7 @@ class _Connection:
     """The location of a directory."""
 
     settings: Settings
+    target: TargetSettings | None
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -35,12 +39,22 @@ class _Connection:
         path = Path(settings.store.removeprefix(f"{LOCAL.name}:"))
         size = settings.max_index_size
         with open_directory(path, max_index_size=size, verify=settings.verify) as directory:
+            expected = true_path(settings, self.target)
+            if expected and directory.name != f"{LOCAL.name}:{expected}":
+                raise StoreError(f"{printable(str(path))} is not followed: it is a symbolic link")
             yield directory
 
 
 def _connect(settings: Settings, target: TargetSettings | None) -> _Connection:
-    del target
-    return _Connection(settings)
+    return _Connection(settings, target)
+
+
+def _blobs_of(store: str) -> tuple[str, ...]:
+    """Return what all spellings of a directory, and all links to it, have in common."""
+    path = Path(store.removeprefix(f"{LOCAL.name}:"))
+    with suppress(RuntimeError, ValueError):  # there is no such user, or it has a NUL
+        return (LOCAL.name, os.path.realpath(path.expanduser()))
+    return (LOCAL.name, str(path))
 
 
 LOCAL = StoreKind(
@@ -51,4 +65,5 @@ LOCAL = StoreKind(
     can_be_opened_early=False,
     verifies=True,
     discoverer=DIRECTORIES,
+    blobs_of=_blobs_of,
 )
