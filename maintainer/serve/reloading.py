@@ -40,6 +40,16 @@ class Changes:
             self.worker.targets, self.settings = targets, settings
             return len(targets)
 
+    def learn(self) -> None:
+        """Run what has been found, too; the schedule is for whoever searches to change.
+
+        Two processes with different settings would take turns in changing it back.
+        """
+        with self._lock:
+            self.worker.targets = combine(
+                self.settings, load_recorded(self.database, self.settings)
+            )
+
     def follow(self) -> None:
         """Apply what searches have found; the targets that were there keep their times."""
         with self._lock:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from maintainer.database_url import is_postgresql
-from maintainer.errors import DatabaseError, UsageError
+from maintainer.errors import MaintainerError, UsageError
 from maintainer.graph.database import Database
 from maintainer.serve.reloading import Changes, read_again
 from maintainer.serve.targets import read_targets
@@ -87,8 +87,8 @@ def _following(changes: Changes) -> Iterator[None]:
         while not ended.wait(_FOLLOWS_EVERY):
             try:
                 if changes.settings.discover:
-                    changes.follow()
-            except DatabaseError as error:
+                    changes.learn()
+            except MaintainerError as error:
                 log.error("what was found: %s", error)  # noqa: TRY400
 
     thread = threading.Thread(target=follow, name="follow", daemon=True)

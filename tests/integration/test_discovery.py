@@ -22,9 +22,12 @@ from maintainer.graph.discovered import (
     record_search,
     retire_others,
 )
+from maintainer.graph.schedule import load_schedule
 from maintainer.model.discovery import FoundCache
-from maintainer.serve.discovery import search
+from maintainer.serve.discovery import search, sources_of
+from maintainer.serve.reloading import Changes
 from maintainer.serve.targets import combine
+from maintainer.serve.worker import Worker
 from maintainer.settings import DiscoverSettings, Settings
 from tests.commands import Outcome, run_here
 from tests.empty_database import make_empty, url_of
@@ -110,6 +113,29 @@ def test_a_place_that_is_searched_no_more_retires_its_caches(database: Database)
         retire_others(connection, {"b": "another place"}, NOW)
         assert not load_discoveries(connection)
     assert _active(database) == []
+
+
+def test_a_worker_with_other_settings_learns_what_is_found_and_leaves_the_schedule_alone(
+    database: Database,
+) -> None:
+    def changes(interval: str) -> Changes:
+        table = {"name": "b", "store": "local:/srv/*", "interval": interval}
+        settings = Settings.model_validate({"discover": [table]})
+        return Changes(settings, database, Worker(database, {}, lambda: NOW))
+
+    service, worker = changes("1h"), changes("2h")
+    with database.begin() as connection:
+        (source,) = sources_of(service.settings).values()
+        record_search(connection, Search("b", source, _caches("a"), None), NOW)
+    service.follow()
+    with database.reading() as connection:
+        before = load_schedule(connection)
+
+    worker.learn()
+
+    with database.reading() as connection:
+        assert load_schedule(connection) == before
+    assert list(before) == list(worker.worker.targets) == ["b.a"]
 
 
 # Directories.
