@@ -34,6 +34,7 @@ from maintainer.graph.queue import (
     lock_dispatch,
     schema_of,
 )
+from maintainer.sanitize import printable
 from maintainer.serve.timetable import end_killed
 from maintainer.serve.worker import Worker
 
@@ -97,7 +98,8 @@ class Fleet:
             try:
                 asyncio.run(self._serve_queue())
             except (DriverError, ProcrastinateException, OSError) as error:
-                log.error("the queue cannot be used: %s", error)  # noqa: TRY400
+                why = printable(str(error.__cause__ or error).strip())
+                log.error("the queue cannot be used: %s", why)  # noqa: TRY400
             else:
                 if not self._worker.interrupted_by:
                     log.error("the connection to the queue was lost: connecting again")
