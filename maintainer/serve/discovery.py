@@ -28,7 +28,7 @@ from maintainer.report.words import format_count
 from maintainer.sanitize import loggable, printable
 from maintainer.settings import DEFAULT_API_URL, DiscoverSettings, Settings, TargetSettings
 from maintainer.stores.discovery import make_target
-from maintainer.stores.kinds import blobs_of, discoverer_of
+from maintainer.stores.kinds import blobs_of, check_apart, discoverer_of, indexes_of
 from maintainer.validation import explain
 
 _MAX_FOUND = 100_000
@@ -124,9 +124,12 @@ def select(settings: Settings, found: Found) -> Selection:
     selection = Selection()
     taken = {key: f"target {one.name}" for one in settings.targets for key in _keys(one)}
     names = {one.name for one in settings.targets}
+    indexes = {
+        place: f"target {one.name}" for one in settings.targets for place in indexes_of(one.store)
+    }
     for table in settings.discover:
         for one in sorted(found.get(table.name, ()), key=lambda one: one.name):
-            chosen = _choose(table, one, taken, names)
+            chosen = _choose(table, one, taken, names, indexes)
             if isinstance(chosen, str):
                 selection.ignored.append(IgnoredCache(table.name, one.name, chosen))
                 continue
@@ -137,7 +140,11 @@ def select(settings: Settings, found: Found) -> Selection:
 
 
 def _choose(
-    table: DiscoverSettings, found: FoundCache, taken: Mapping[str, str], names: set[str]
+    table: DiscoverSettings,
+    found: FoundCache,
+    taken: Mapping[str, str],
+    names: set[str],
+    indexes: Mapping[tuple[str, ...], str],
 ) -> TargetSettings | str:
     """Return the target for a cache, or why there is none."""
     if not any(fnmatchcase(found.name, pattern) for pattern in table.include):
@@ -151,6 +158,8 @@ def _choose(
     try:
         target = make_target(table, name, found)
         keys = _keys(target)
+        if not any(key in taken for key in keys):
+            check_apart("store", indexes_of(target.store), indexes)
     except ValidationError as error:
         return explain(error.errors(include_url=False)[0])
     except MaintainerError as error:

@@ -46,10 +46,9 @@ def check(settings: Settings) -> None:
                 f"setting {key}: its blobs are those of {seen[blobs]}: make one target of both"
             )
         seen[blobs] = f"target {target.name}"
-        if kind.indexes_of:
-            places = kind.indexes_of(target.store)
-            _check_apart(key, places, indexes)
-            indexes |= dict.fromkeys(places, seen[blobs])
+        places = indexes_of(target.store)
+        check_apart(key, places, indexes)
+        indexes |= dict.fromkeys(places, seen[blobs])
     for table in settings.discover:
         discoverer_of(table).source(table)
 
@@ -66,7 +65,13 @@ def discoverer_of(table: DiscoverSettings) -> Discoverer:
     return kind.discoverer
 
 
-def _check_apart(
+def indexes_of(store: str) -> Sequence[tuple[str, ...]]:
+    """Return where the indexes of a place are, if another cache could be below."""
+    find = kind_of(store).indexes_of
+    return find(store) if find else ()
+
+
+def check_apart(
     key: str, places: Sequence[tuple[str, ...]], others: Mapping[tuple[str, ...], str]
 ) -> None:
     """Raise UsageError if indexes are among those of another target, which has other blobs."""

@@ -95,6 +95,16 @@ def test_a_target_takes_its_repository_out_however_its_api_is_spelled(
     assert select(settings, {"octo": [FoundCache("app", "github", "octo/app")]}).targets == []
 
 
+def test_a_folder_among_the_indexes_of_a_target_is_ignored() -> None:
+    own: dict[str, object] = {"name": "own", "store": "s3://b/?manifests_prefix=caches/"}
+    settings = _settings({"name": "s3", "store": "s3://b/caches/*/"}, targets=(own,))
+
+    selection = select(settings, {"s3": [FoundCache("web", "s3://b/caches/web/")]})
+
+    assert selection.targets == []
+    assert "its indexes are among those of target own" in selection.ignored[0].reason
+
+
 def test_a_name_cannot_be_made_to_be_that_of_another_target() -> None:
     taken = name_target("builders", "my~cache").removeprefix("builders.")
 
