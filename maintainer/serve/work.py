@@ -56,7 +56,7 @@ def work(load: Callable[[], Settings], concurrency: int) -> None:
         with (
             interruptible(worker.interrupt, worker.cut_off, patience=STEP_TIMEOUT),
             _reloading(events, lambda: read_again(load, settings, changes)),
-            _following(changes),
+            following(changes),
         ):
             fleet.work()
 
@@ -79,7 +79,7 @@ def _reloading(events: Queue, reload: Callable[[], object]) -> Iterator[None]:
 
 
 @contextmanager
-def _following(changes: Changes) -> Iterator[None]:
+def following(changes: Changes) -> Iterator[None]:
     """Run what the searches of a service find, too, from a minute after it was found."""
     ended = threading.Event()
 

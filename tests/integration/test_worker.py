@@ -18,10 +18,13 @@ from maintainer.emulator import Fault, FaultPlan, Request
 from maintainer.graph.database import Database
 from maintainer.graph.schedule import TargetStatus, load_statuses
 from maintainer.serve.fleet import Fleet as Member
-from maintainer.serve.work import work
+from maintainer.serve.reloading import Changes
+from maintainer.serve.searcher import Searcher
+from maintainer.serve.work import following, work
 from maintainer.serve.worker import Worker
-from maintainer.settings import load_settings
+from maintainer.settings import Settings, load_settings
 from maintainer.stages.run import now_utc
+from tests.integration.directories import a_directory
 from tests.integration.hasty import start_hastily
 from tests.integration.service import PATIENCE, wait_until
 from tests.integration.world import MAIN, World, a_world
@@ -312,3 +315,26 @@ def test_a_file_is_not_for_workers(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="workers need a database of a PostgreSQL server"):
         work(lambda: load_settings(None, {"database": f"sqlite:///{tmp_path}/m.db"}), 1)
+
+
+def test_a_worker_runs_what_a_service_has_found(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maintainer.serve.work._FOLLOWS_EVERY", 0.01)
+    settings = Settings.model_validate(
+        {"discover": [{"name": "disks", "store": f"local:{tmp_path}/*/cache"}]}
+    )
+    of_service = Changes(settings, fleet.database, Worker(fleet.database, {}, now_utc))
+    service = Searcher(fleet.database, settings, now_utc, searched=of_service.follow)
+    worker = Worker(fleet.database, {}, now_utc)
+
+    with following(Changes(settings, fleet.database, worker)):
+        for number in (1, 2):
+            a_directory(tmp_path / f"disk{number}").build("base")
+            service.search_once()
+            of_service.follow()
+            wait_until(lambda: worker.targets.keys() == of_service.worker.targets.keys())
+
+    worker.run_due()
+    assert sorted(fleet.statuses()) == ["disks.disk1", "disks.disk2"]
+    assert set(fleet.results()) == {"done"}
