@@ -51,7 +51,7 @@ _COMMANDS = {
 app = typer.Typer(
     name="maintainer",
     cls=Group,
-    help="Keep BuildKit's build caches whole, in GitHub Actions and in directories: merge their "
+    help="Keep BuildKit's build caches whole, wherever builds export them: merge their "
     "indexes, drop what is gone, delete what is unreferenced.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
