@@ -94,6 +94,9 @@ class Contract:
     ) -> None:
         tell(begin, *told)
 
+    def test_once_a_garbled_index_is_repaired_there_is_nothing_to_do(self, begin: Begin) -> None:
+        tell(begin, Build("api", "base"), Garbled("api"), Passes(240))
+
     @pytest.mark.soak
     @pytest.mark.timeout(7_200)
     @settings(max_examples=2_000, suppress_health_check=_suppressed)

@@ -152,6 +152,7 @@ class Story:
         self.place = place
         self._offers: list[Offer] = []
         self._hours = 0
+        self._garbled = False
 
     def tell(self, *told: Event) -> None:
         """Let these things happen, one after the other."""
@@ -167,6 +168,7 @@ class Story:
                 self._change_layer(what, step)
             case Garbled(image):
                 self._garble(image)
+                self._garbled = True
             case Other(name):
                 self.place.store_other(name)
             case Passes(hours):
@@ -265,6 +267,8 @@ class Story:
         """Find all that is owed, and nothing to do in a second run."""
         last = How(timedelta(hours=24))
         self._run(last, {})
+        if self._garbled:  # What it protected may go once it is repaired.
+            self._run(last, {})
         for offer in self._offers:
             owed = {blob for result in offer.results for blob in result}
             assert owed <= self.place.usable(offer.image), f"I3: {offer.image}"
