@@ -43,7 +43,7 @@ demo: $(VENV)/.runs ## see what a run does, on a recorded history; no account, n
 dist: $(VENV)/.runs ## build the sdist and the wheel into dist/
 	$(BIN)/python -m hatchling build --directory dist
 
-test: check $(VENV)/.installed ## everything that CI runs: format, lint, types, tests (about five minutes on two cores)
+test: check $(VENV)/.installed ## everything that CI runs: format, lint, types, tests (about four minutes on two cores)
 	$(BIN)/pytest -n auto -m "not soak"
 
 check: $(VENV)/.installed ## format, lint, layers, types, insecure calls, known vulnerabilities
