@@ -153,3 +153,8 @@ def test_a_name_that_cannot_be_shown_as_it_is_is_not_valid(name: str) -> None:
 def test_a_place_that_cannot_be_searched_is_an_error(store: str, problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         check(_settings(_builders(store=store)))
+
+
+def test_people_see_a_repository_rather_than_the_store_that_all_of_them_have() -> None:
+    assert FoundCache("app", "github", "octo/app").place == "octo/app"
+    assert FoundCache("web", "local:/srv/web").place == "local:/srv/web"

@@ -20,6 +20,7 @@ from maintainer.cacheconfig import (
 from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.oci import encode_oci, read_manifest
 from maintainer.cacheconfig.timestamps import Nanoseconds
+from maintainer.model.content import Content, unpack
 from maintainer.model.remembered import Remembered
 from maintainer.stores.oci import decode_tag, read_tag
 
@@ -78,3 +79,10 @@ def test_all_stages_hold_each_result_once() -> None:
 
     assert len(held) == _INDEXES
     assert used / (_INDEXES * _RESULTS) < 1_200  # Bytes; a copy has 600.
+
+
+def test_content_that_is_held_comes_back_and_what_is_not_compressed_is_left_to_its_reader() -> None:
+    content = b"{}" * 100
+
+    assert unpack(Content.of(content).packed) == content
+    assert unpack(content) == content
