@@ -42,7 +42,7 @@ TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 """Text, compared by its characters' numbers, whatever the language of the database is."""
 
 _IDS_AT_ONCE = 100
-_BATCH = 5_000
+ROWS_AT_ONCE = 5_000
 """Rows: all of them may not fit into memory."""
 
 
@@ -258,14 +258,14 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Sequence[ob
     else:
         places = ", ".join("?" * len(table.columns))
         sql = f"INSERT INTO {table.name} ({names}) VALUES ({places})"  # noqa: S608 - our names
-        for some in in_batches(map(tuple, rows), _BATCH):
+        for some in in_batches(map(tuple, rows), ROWS_AT_ONCE):
             connection.exec_driver_sql(sql, some)
 
 
 def execute_rows(connection: Connection, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
     """Execute a statement, with `?` for each value, for many rows."""
     sql = sql.replace("?", "%s") if is_shared(connection) else sql
-    for some in in_batches(rows, _BATCH):
+    for some in in_batches(rows, ROWS_AT_ONCE):
         connection.exec_driver_sql(sql, some)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, or_, select, updat
 
 from maintainer.graph.dialect import insert_or_update
 from maintainer.graph.tables import DISCOVERED, DISCOVERY, RUN, SCHEDULED, TARGET
+from maintainer.graph.values import execute_each
 from maintainer.model.discovery import FoundCache, name_target
 
 _KEPT_FOR = timedelta(days=30)
@@ -137,14 +138,12 @@ def _save(connection: Connection, source: str, found: Iterable[FoundCache], now:
         }
         for one in found
     ]
-    if rows:
-        connection.execute(_SAVE, rows)
+    execute_each(connection, _SAVE, rows)
 
 
 def _retire(connection: Connection, discovery: str, gone: Iterable[Any], now: datetime) -> None:
     rows = [_key(row) | {"now": now, "served_as": name_target(discovery, row.name)} for row in gone]
-    if rows:
-        connection.execute(_RETIRE, rows)
+    execute_each(connection, _RETIRE, rows)
 
 
 def _key(row: Any) -> dict[str, object]:  # noqa: ANN401 - a row of any statement

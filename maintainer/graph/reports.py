@@ -90,21 +90,15 @@ Fields = dict[str, msgspec.Raw]
 
 def load_content(connection: Connection, run: int) -> bytes | None:
     """Return the report of a run as JSON, without its actions and the trend, if it has one."""
-    row = connection.execute(_CONTENT, {"run": run}).first()
-    if row is None or row.report is None or row.same_as is None:
-        return row and row.report
-    same = connection.scalar(_CONTENT, {"run": row.same_as})
-    if same is None:
-        return None
-    known, changed = (msgspec.json.decode(one, type=Fields) for one in (same, row.report))
-    return msgspec.json.encode(known | changed)
+    return load_contents(connection, [run]).get(run)
 
 
 def load_contents(connection: Connection, runs: Sequence[int]) -> dict[int, bytes]:
-    """Return the same of several runs, by two statements; those without a report are missing."""
+    """Return the same of several runs, by two statements at most; some may have none."""
     rows = connection.execute(_CONTENTS, {"runs": runs}).all()
     others = sorted({row.same_as for row in rows if row.same_as is not None})
-    same = {row.id: row.report for row in connection.execute(_CONTENTS, {"runs": others})}
+    again = connection.execute(_CONTENTS, {"runs": others}) if others else ()
+    same = {row.id: row.report for row in again}
     found = {}
     for row in rows:
         known = None if row.same_as is None else same.get(row.same_as)
@@ -162,7 +156,6 @@ _LAST_OF = _LAST.join(TARGET, TARGET.c.id == RUN.c.target_id).where(
 )
 _SOME_TARGETS = select(TARGET.c.name).order_by(TARGET.c.name).limit(_NAMED + 1)
 _THIS = select(RUN.c.id).where(RUN.c.id == _run)
-_CONTENT = select(RUN.c.report, RUN.c.same_as).where(RUN.c.id == _run)
 _CONTENTS = select(RUN.c.id, RUN.c.report, RUN.c.same_as).where(
     RUN.c.id.in_(bindparam("runs", expanding=True))
 )

@@ -323,7 +323,7 @@ def load_statuses(
 
     With a name, only that of this target; with the name of a cache, only those of its targets.
     """
-    statement = _STATUSES
+    statement = STATUSES
     if name is not None:
         statement = statement.where(SCHEDULED.c.name == name)
     if cache is not None:
@@ -362,9 +362,10 @@ def last_reported_run(connection: Connection, target: str | None) -> int | None:
     ).scalar()
 
 
-_STATUSES = (
+STATUSES = (
     select(SCHEDULED, SUMMARY.c.succeeded_at.label("success_at"))
     .outerjoin(TARGET, TARGET.c.name == SCHEDULED.c.target)
     .outerjoin(SUMMARY, SUMMARY.c.target_id == TARGET.c.id)
     .order_by(SCHEDULED.c.position, SCHEDULED.c.name)
 )
+"""The rows that `read_status` reads, with those of the summaries beside them."""

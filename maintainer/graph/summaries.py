@@ -1,14 +1,15 @@
 """The summary of each cache: the figures of its last run, for pages that show thousands of them."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 import msgspec
 from sqlalchemy import Connection, bindparam, func, select
 
 from maintainer.graph.dialect import insert_or_update
-from maintainer.graph.schedule import TargetStatus, read_status
+from maintainer.graph.schedule import STATUSES, TargetStatus, read_status
 from maintainer.graph.tables import DISCOVERED, RUN, RUN_STATE, SCHEDULED, SUMMARY, TARGET
+from maintainer.model.entry import in_batches
 from maintainer.report.model import Report, Space
 
 _POINTS = 40
@@ -94,7 +95,7 @@ def load_overviews(connection: Connection) -> list[Overview]:
 def load_trends(connection: Connection, caches: Collection[str]) -> dict[str, tuple[int, ...]]:
     """Return the bytes at the end of the last runs, oldest first, by the names of caches."""
     found: dict[str, list[int]] = {}
-    for names in _chunks(sorted(caches)):
+    for names in in_batches(sorted(caches), _CHUNK):
         for row in connection.execute(_TRENDS, {"caches": names}):
             found.setdefault(row.name, []).append(int(row.size))
     return {name: tuple(sizes) for name, sizes in found.items()}
@@ -111,26 +112,14 @@ def count_found(connection: Connection) -> dict[str, int]:
     return {row.source: row.number for row in connection.execute(_FOUND)}
 
 
-def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]
-
-
 _KNOWN = (
     select(RUN.c.target_id, SUMMARY.c.status)
     .outerjoin(SUMMARY, SUMMARY.c.target_id == RUN.c.target_id)
     .where(RUN.c.id == bindparam("run"))
 )
-_OVERVIEWS = (
-    select(
-        SCHEDULED,
-        SUMMARY.c.succeeded_at.label("success_at"),
-        SUMMARY.c.run_id.label("summary_run"),
-        *(SUMMARY.c[name] for name in ("level", "message", "used", "quota", "results")),
-    )
-    .outerjoin(TARGET, TARGET.c.name == SCHEDULED.c.target)
-    .outerjoin(SUMMARY, SUMMARY.c.target_id == TARGET.c.id)
-    .order_by(SCHEDULED.c.position, SCHEDULED.c.name)
+_OVERVIEWS = STATUSES.add_columns(
+    SUMMARY.c.run_id.label("summary_run"),
+    *(SUMMARY.c[name] for name in ("level", "message", "used", "quota", "results")),
 )
 _recent = RUN.alias("recent")
 _newest = (

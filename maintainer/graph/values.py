@@ -7,10 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 import msgspec
 from sqlalchemy import Connection, Delete, Insert, Update
 
+from maintainer.graph.dialect import ROWS_AT_ONCE
 from maintainer.model.entry import in_batches
-
-_BATCH = 5_000
-"""Rows: all of them may not fit into memory."""
 
 
 def to_json(values: Collection[int] | Collection[str]) -> str:
@@ -24,7 +22,7 @@ def execute_each(
     rows: Iterable[Mapping[str, object]],
 ) -> None:
     """Execute a statement for each of some rows, if there are any."""
-    for some in in_batches(rows, _BATCH):
+    for some in in_batches(rows, ROWS_AT_ONCE):
         connection.execute(statement, some)
 
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from maintainer.serve.discovery import search, select
+from maintainer.serve.discovery import IgnoredCache, search, select
 from maintainer.serve.targets import combine
 from maintainer.settings import Settings
 
@@ -15,14 +15,6 @@ class ListedTarget(msgspec.Struct, frozen=True):
     rule: str
     discovery: str | None
     """What has found it; None if it is configured."""
-
-
-class IgnoredCache(msgspec.Struct, frozen=True):
-    """A cache that was found, and becomes no target."""
-
-    discovery: str
-    name: str
-    reason: str
 
 
 class SearchProblem(msgspec.Struct, frozen=True):
@@ -56,6 +48,6 @@ async def list_targets(settings: Settings) -> TargetList:
             )
             for name, one in served.items()
         ),
-        tuple(IgnoredCache(one.discovery, one.name, one.reason) for one in selection.ignored),
+        tuple(selection.ignored),
         tuple(SearchProblem(one.name, one.problem) for one in searches if one.problem),
     )

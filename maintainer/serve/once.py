@@ -5,10 +5,9 @@ from datetime import datetime, timedelta
 
 from maintainer.graph.schedule import AttemptResult, load_schedule
 from maintainer.serve.clock import Rule
-from maintainer.serve.discovery import load_recorded
 from maintainer.serve.searcher import Searcher
 from maintainer.serve.service import open_alone
-from maintainer.serve.targets import combine, read_targets
+from maintainer.serve.targets import known_targets, read_targets
 from maintainer.serve.timetable import start
 from maintainer.serve.worker import STEP_TIMEOUT, Worker
 from maintainer.settings import Settings
@@ -37,7 +36,7 @@ def serve_once(settings: Settings) -> list[AttemptResult]:
             if settings.discover:
                 searcher.search_once()
                 results += [AttemptResult("failed", problem=x) for x in searcher.problems.values()]
-            targets = worker.targets = combine(settings, load_recorded(database, settings))
+            targets = worker.targets = known_targets(database, settings)
             start(database, targets.values(), now_utc())
             with database.reading() as connection:
                 schedule = load_schedule(connection)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from maintainer.errors import MaintainerError
 from maintainer.graph.database import Database
 from maintainer.report.words import format_count
-from maintainer.serve.discovery import load_recorded, retire
-from maintainer.serve.targets import combine, read_targets
+from maintainer.serve.discovery import retire
+from maintainer.serve.targets import known_targets, read_targets
 from maintainer.serve.timetable import join, reload
 from maintainer.serve.worker import Worker
 from maintainer.settings import Settings
@@ -35,7 +35,7 @@ class Changes:
         with self._lock:
             read_targets(settings)
             retire(self.database, settings, now_utc())
-            targets = combine(settings, load_recorded(self.database, settings))
+            targets = known_targets(self.database, settings)
             reload(self.database, targets.values(), now_utc())
             self.worker.targets, self.settings = targets, settings
             return len(targets)
@@ -46,14 +46,12 @@ class Changes:
         Two processes with different settings would take turns in changing it back.
         """
         with self._lock:
-            self.worker.targets = combine(
-                self.settings, load_recorded(self.database, self.settings)
-            )
+            self.worker.targets = known_targets(self.database, self.settings)
 
     def follow(self) -> None:
         """Apply what searches have found; the targets that were there keep their times."""
         with self._lock:
-            targets = combine(self.settings, load_recorded(self.database, self.settings))
+            targets = known_targets(self.database, self.settings)
             join(self.database, targets.values(), now_utc())
             self.worker.targets = targets
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from maintainer.errors import MaintainerError
 from maintainer.graph.database import Database
 from maintainer.serve.clock import Clock
-from maintainer.serve.discovery import load_recorded, retire
+from maintainer.serve.discovery import retire
 from maintainer.serve.reloading import Changes, read_again
 from maintainer.serve.searcher import Searcher
-from maintainer.serve.targets import combine, read_targets
+from maintainer.serve.targets import known_targets, read_targets
 from maintainer.serve.timetable import join, start
 from maintainer.serve.web.server import PageServer
 from maintainer.serve.worker import STEP_TIMEOUT, Worker
@@ -43,7 +43,7 @@ def serve(load: Callable[[], Settings], *, pages_only: bool = False) -> None:
     opened = open_upgraded if pages_only else open_alone
     with opened(settings) as database, received(RELOAD) as events:
         retire(database, settings, now_utc())
-        targets = combine(settings, load_recorded(database, settings))
+        targets = known_targets(database, settings)
         worker = Worker(database, targets, now_utc)
         clock = Clock(
             worker.check if pages_only else worker.run_due, ended=lambda: events.put(None)

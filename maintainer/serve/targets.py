@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 import anyio
 
 from maintainer.errors import UsageError
+from maintainer.graph.database import Database
 from maintainer.serve.clock import Rule
-from maintainer.serve.discovery import Found, select
+from maintainer.serve.discovery import Found, load_recorded, select
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.kind import Connection
 from maintainer.stores.kinds import can_be_opened_early, check, connect, for_target
@@ -46,15 +47,21 @@ class ServedTarget:
         return urlsplit(next(urls, self.settings.store)).netloc.lower()
 
 
-def read_targets(settings: Settings, found: Found | None = None) -> Mapping[str, ServedTarget]:
-    """Return the configured targets, in order, and then those that were found, by name.
+def read_targets(settings: Settings) -> Mapping[str, ServedTarget]:
+    """Return the configured targets, in order, by name.
 
-    Raises UsageError if the settings are invalid, or not enough to open any configured store. This
-    sends no requests.
+    Raises UsageError if the settings are invalid, or not enough to open any store. This sends no
+    requests.
     """
     check(settings)
-    anyio.run(_try_to_open, _read(settings).values())
-    return combine(settings, found or {})
+    targets = _read(settings)
+    anyio.run(_try_to_open, targets.values())
+    return targets
+
+
+def known_targets(database: Database, settings: Settings) -> Mapping[str, ServedTarget]:
+    """Return the targets of checked settings, and those that were found, by the database."""
+    return combine(settings, load_recorded(database, settings))
 
 
 def combine(settings: Settings, found: Found) -> Mapping[str, ServedTarget]:

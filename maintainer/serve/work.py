@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 
 from maintainer.database_url import is_postgresql
 from maintainer.errors import MaintainerError, UsageError
@@ -61,25 +61,17 @@ def work(load: Callable[[], Settings], concurrency: int) -> None:
             fleet.work()
 
 
-@contextmanager
-def _reloading(events: Queue, reload: Callable[[], object]) -> Iterator[None]:
+def _reloading(events: Queue, reload: Callable[[], object]) -> AbstractContextManager[None]:
     """Reload the configuration at each signal, in a thread."""
 
     def wait() -> None:
         while events.get():
             reload()
 
-    thread = threading.Thread(target=wait, name="reload", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        events.put(None)
-        thread.join()
+    return _beside("reload", wait, end=lambda: events.put(None))
 
 
-@contextmanager
-def following(changes: Changes) -> Iterator[None]:
+def following(changes: Changes) -> AbstractContextManager[None]:
     """Run what the searches of a service find, too, from a minute after it was found."""
     ended = threading.Event()
 
@@ -91,10 +83,16 @@ def following(changes: Changes) -> Iterator[None]:
             except MaintainerError as error:
                 log.error("what was found: %s", error)  # noqa: TRY400
 
-    thread = threading.Thread(target=follow, name="follow", daemon=True)
+    return _beside("follow", follow, end=ended.set)
+
+
+@contextmanager
+def _beside(name: str, run: Callable[[], None], *, end: Callable[[], None]) -> Iterator[None]:
+    """Run something in a thread as long as the context lasts; `end` ends it."""
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        ended.set()
+        end()
         thread.join()

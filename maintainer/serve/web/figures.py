@@ -11,6 +11,7 @@ from maintainer.graph.reports import load_contents
 from maintainer.graph.schedule import TargetStatus
 from maintainer.graph.summaries import Overview
 from maintainer.graph.tables import ENTRY, RUN
+from maintainer.model.entry import in_batches
 from maintainer.report import EntryTotal, RequestReport
 from maintainer.report.model import ResultTotals, Space
 
@@ -60,8 +61,8 @@ def read_figures(connection: Connection, targets: Sequence[Overview]) -> list[Ta
     """Read the figures of targets, by a few statements for each 500 of them."""
     runs = [one.summary.run for one in targets if one.summary]
     last: dict[int, LastRun] = {}
-    for start in range(0, len(runs), _CHUNK):
-        last |= _read_runs(connection, runs[start : start + _CHUNK])
+    for some in in_batches(runs, _CHUNK):
+        last |= _read_runs(connection, some)
     return [
         TargetFigures(one, last.get(one.summary.run) if one.summary else None) for one in targets
     ]

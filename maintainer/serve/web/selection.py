@@ -64,7 +64,7 @@ class Selection:
     @property
     def pages(self) -> int:
         """How many pages there are."""
-        return max(1, -(-self.selected // PAGE))
+        return _count_pages(self.selected)
 
     @property
     def page(self) -> int:
@@ -90,11 +90,14 @@ def choose(targets: Sequence[Overview], query: Query, now: datetime) -> Selectio
         if (show == "all" or level in _PROBLEMS) and _matches(one, text)
     ]
     selected.sort(key=lambda pair: (ORDER.index(pair[0]), pair[1].status.name))
-    pages = max(1, -(-len(selected) // PAGE))
-    start = (min(query.page, pages) - 1) * PAGE
+    start = (min(query.page, _count_pages(len(selected))) - 1) * PAGE
     counts = Counter(level for level, _ in levels)
     shown = selected[start : start + PAGE]
     return Selection(query, show, counts, len(selected), shown)
+
+
+def _count_pages(selected: int) -> int:
+    return max(1, -(-selected // PAGE))
 
 
 def _matches(one: Overview, text: str) -> bool:
