@@ -860,6 +860,19 @@ def _is_name(variable: str) -> bool:
     return variable.isupper() and len(variable) <= _LONGEST_NAME
 
 
+def api_url_of(table: TargetSettings | DiscoverSettings) -> str:
+    """Return the URL of the REST API for the caches of a table."""
+    return table.api_url or os.environ.get("GITHUB_API_URL") or DEFAULT_API_URL
+
+
+def token_of(table: DiscoverSettings) -> str:
+    """Return the token with which a place is searched. Raises UsageError if it is not set."""
+    if token := os.environ.get(table.token_env, ""):
+        return token
+    variable = shown_variable(table.token_env, "token_env")
+    raise UsageError(f"token_env names {variable}, which is not set")
+
+
 def _format_unset(target: str, key: str, variable: str) -> str:
     """Return the error for a variable that is not set."""
     named = f"{variable}, which" if _is_name(variable) else "a variable that"

@@ -69,13 +69,12 @@ class Accounts:
 
     def _link(self, request: HttpRequest) -> dict[str, str]:
         """Return the header that says which page is the last, if there is more than one."""
-        per_page = min(_number(request, "per_page", _PER_PAGE), _MAX_PER_PAGE)
-        pages = -(-len(self._account.repositories) // per_page)
+        pages = -(-len(self._account.repositories) // _per_page(request))
         url = request.url.include_query_params(page=pages)
         return {"Link": f'<{url}>; rel="last"'} if pages > 1 else {}
 
     def _page(self, request: HttpRequest) -> list[dict[str, object]]:
-        per_page = min(_number(request, "per_page", _PER_PAGE), _MAX_PER_PAGE)
+        per_page = _per_page(request)
         start = (_number(request, "page", 1) - 1) * per_page
         account = self._account
         return [
@@ -106,6 +105,10 @@ def _is_of(app: App, token: str) -> bool:
     except jwt.PyJWTError:
         return False
     return bool(claims["exp"] <= (datetime.now(UTC) + _MAX_LIFETIME).timestamp())
+
+
+def _per_page(request: HttpRequest) -> int:
+    return min(_number(request, "per_page", _PER_PAGE), _MAX_PER_PAGE)
 
 
 def _number(request: HttpRequest, name: str, default: int) -> int:

@@ -6,7 +6,6 @@ A place whose search fails keeps the targets that it had.
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,7 +25,7 @@ from maintainer.graph.discovered import (
 from maintainer.model.discovery import FoundCache, name_target
 from maintainer.report.words import format_count
 from maintainer.sanitize import loggable, printable
-from maintainer.settings import DEFAULT_API_URL, DiscoverSettings, Settings, TargetSettings
+from maintainer.settings import DiscoverSettings, Settings, TargetSettings, api_url_of
 from maintainer.stores.discovery import make_target
 from maintainer.stores.kinds import blobs_of, check_apart, discoverer_of, indexes_of
 from maintainer.validation import explain
@@ -170,8 +169,7 @@ def _choose(
 def _keys(target: TargetSettings) -> list[str]:
     """Return what two targets must not have in common."""
     if target.repository:
-        api_url = target.api_url or os.environ.get("GITHUB_API_URL") or DEFAULT_API_URL
-        return [f"{api_url} {target.repository}".lower().replace("/ ", " ")]
+        return [f"{api_url_of(target)} {target.repository}".lower().replace("/ ", " ")]
     blobs = blobs_of(target.store)
     return [target.store, *([json.dumps(blobs)] if blobs else [])]
 

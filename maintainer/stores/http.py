@@ -90,6 +90,17 @@ def download_of(
     )
 
 
+def headers_for(token: str) -> httpx2.Headers:
+    """Return the headers of a request to GitHub's REST API."""
+    return httpx2.Headers(
+        {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+    )
+
+
 @cache
 def trusted_certificates() -> SSLContext:
     """Return what a client trusts, read once: it takes as long as fifty requests."""

@@ -2,10 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 
-from maintainer.cacheconfig import Digest
+from maintainer.cacheconfig import Digest, content_digest
 from maintainer.concurrency import for_each
 from maintainer.model.entry import StoreLimits
 from maintainer.stores.base import Existing, RunContext
+
+
+def number_of(key: str) -> int:
+    """Return the number that identifies an entry, where the store has none of its own."""
+    return int(content_digest(key.encode())[7:23], 16) >> 1
 
 
 def configured_limits(context: RunContext) -> StoreLimits:

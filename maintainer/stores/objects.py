@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from maintainer.cacheconfig import NO_REF, BlobKey, Digest, content_digest
+from maintainer.cacheconfig import NO_REF, BlobKey, Digest
 from maintainer.concurrency import for_each
 from maintainer.errors import ChangedError, StoreError, UnfinishedError, UnreadableError
 from maintainer.model import reason as reasons
@@ -30,7 +30,7 @@ from maintainer.stores.base import (
     Versions,
 )
 from maintainer.stores.layout import Layout
-from maintainer.stores.looking import configured_limits, look_up
+from maintainer.stores.looking import configured_limits, look_up, number_of
 from maintainer.stores.object_indexes import NUMBER, Indexes
 from maintainer.stores.object_requests import Object, Objects
 from maintainer.stores.object_sweep import BATCH, Deletions
@@ -108,9 +108,8 @@ class ObjectStore:
         digest = self._layout.digest_of(found.key) if found.is_readable else None
         at = found.modified_at
         parsed = BlobKey(digest) if digest else None
-        return StoredEntry(
-            _number(found.key), NO_REF, found.key, _OBJECT, found.size, at, at, parsed
-        )
+        number = number_of(found.key)
+        return StoredEntry(number, NO_REF, found.key, _OBJECT, found.size, at, at, parsed)
 
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Read the indexes that are new."""
@@ -209,11 +208,6 @@ class ObjectStore:
 
     async def delete(self, entry: KnownEntry) -> bool:
         """Delete a blob, if no build needs it by now."""
-        if entry.store_id != _number(entry.key):
+        if entry.store_id != number_of(entry.key):
             raise ChangedError("its name has a character that cannot be stored")
         return await self._deletions.delete(entry)
-
-
-def _number(key: str) -> int:
-    """Return the number that identifies an entry."""
-    return int(content_digest(key.encode())[7:23], 16) >> 1

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -81,32 +82,30 @@ class Container(Sender):
 
     async def list(self, prefix: str) -> AsyncIterator[Sequence[Object]]:
         """List blobs, up to 5,000 at a time, in the order of their names."""
-        marker: str | None = None
-        seen: set[str] = set()
         self._archived[prefix] = 0
-        while True:
-            listed = self._client.list_blobs(prefix, results_per_page=_PAGE)
-            page, after = await self.send("list", prefix, _read_page(listed, marker))
+        listed = partial(self._client.list_blobs, prefix, results_per_page=_PAGE)
+        async for page in self._pages(prefix, listed):
             found = [_object(one.name, one) for one in page if not _has_dots(one.name)]
             refuse_others(found, prefix)
             self._archived[prefix] += sum(not one.is_readable for one in found)
             yield found
-            if not after:
-                return
-            if after in seen:
-                raise StoreError(f"the list of {printable(prefix)} breaks off")
-            seen.add(after)
-            marker = after
 
     async def folders(self, prefix: str) -> AsyncIterator[Sequence[str]]:
         """List folders, page by page."""
+        listed = partial(self._client.walk_blobs, prefix, delimiter="/", results_per_page=_PAGE)
+        async for page in self._pages(prefix, listed):
+            folders = [one.name for one in page if isinstance(one, BlobPrefix)]
+            yield folder_names(folders, prefix)
+
+    async def _pages(
+        self, prefix: str, list_all: Callable[[], AsyncItemPaged[_T]]
+    ) -> AsyncIterator[Sequence[_T]]:
+        """Read a list page by page. Raises StoreError if it does not end."""
         marker: str | None = None
         seen: set[str] = set()
         while True:
-            listed = self._client.walk_blobs(prefix, delimiter="/", results_per_page=_PAGE)
-            page, after = await self.send("list", prefix, _read_page(listed, marker))
-            folders = [one.name for one in page if isinstance(one, BlobPrefix)]
-            yield folder_names(folders, prefix)
+            page, after = await self.send("list", prefix, _read_page(list_all(), marker))
+            yield page
             if not after:
                 return
             if after in seen:

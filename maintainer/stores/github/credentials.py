@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from maintainer.errors import StoreError, UsageError
 from maintainer.settings import AppSettings
 from maintainer.stores.answers import Answer, is_web_url, malformed, parse, refused
-from maintainer.stores.http import Call, Http
+from maintainer.stores.http import Call, Http, headers_for
 
 _TOKEN = re.compile(r"[!-~]+")
 _BEFORE_ITS_END = timedelta(minutes=5)
@@ -43,17 +43,6 @@ class Credentials(Protocol):
 
     async def headers(self, http: Http) -> httpx2.Headers:
         """Return the headers of a request. Raises StoreError or UsageError."""
-
-
-def headers_for(token: str) -> httpx2.Headers:
-    """Return the headers of a request to the REST API."""
-    return httpx2.Headers(
-        {
-            "Authorization": f"Bearer {token}",
-            "Accept": "application/vnd.github+json",
-            "X-GitHub-Api-Version": "2022-11-28",
-        }
-    )
 
 
 def read_token(variable: str, value: SecretStr | None) -> str:

@@ -5,7 +5,6 @@ https://docs.github.com/rest/apps/installations
 """
 
 import logging
-import os
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from typing import Annotated
 import msgspec
 from pydantic import SecretStr
 
-from maintainer.errors import SettingError, StoreError, UsageError
+from maintainer.errors import SettingError, StoreError
 from maintainer.model.discovery import FoundCache
 from maintainer.sanitize import loggable
-from maintainer.settings import DEFAULT_API_URL, DiscoverSettings, shown_variable
+from maintainer.settings import DiscoverSettings, api_url_of, shown_variable, token_of
 from maintainer.stores.answers import Answer, parse, refused
 from maintainer.stores.github.credentials import (
     Credentials,
@@ -84,8 +83,7 @@ def find_source(table: DiscoverSettings) -> tuple[str, ...]:
 
 
 def _api_url(table: DiscoverSettings) -> str:
-    url = table.api_url or os.environ.get("GITHUB_API_URL") or DEFAULT_API_URL
-    return read_url("GITHUB_API_URL", url).rstrip("/")
+    return read_url("GITHUB_API_URL", api_url_of(table)).rstrip("/")
 
 
 async def search(table: DiscoverSettings) -> AsyncIterator[FoundCache]:
@@ -110,10 +108,7 @@ def _credentials(table: DiscoverSettings, api_url: str) -> Credentials:
     if table.app:
         return Installation(table.app, api_url)
     variable = shown_variable(table.token_env, "token_env")
-    token = read_token(variable, SecretStr(os.environ.get(table.token_env, "")))
-    if not token:
-        raise UsageError(f"token_env names {variable}, which is not set")
-    return Token(token, variable)
+    return Token(read_token(variable, SecretStr(token_of(table))), variable)
 
 
 def _found(repository: _Repository) -> FoundCache:

@@ -4,7 +4,8 @@ Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
@@ -96,34 +97,35 @@ class Client:
     async def tags(self) -> list[str] | None:
         """List all tags, in order; None if there is no such repository."""
         found: set[str] = set()
-        seen: set[str] = set()
-        url: httpx2.URL | None = self._base.join("tags/list")
-        while url:
-            if str(url) in seen or len(seen) == _MAX_PAGES:
-                raise StoreError(f"the list of tags of {self._base.host} does not end")
-            seen.add(str(url))
-            answer = await self._send(Call(kind="list", method="GET", url=url), PULL, _NO_SUCH)
-            if answer.status == HTTPStatus.NOT_FOUND:
-                return None
-            found.update(filter(is_tag, parse(answer, _Tags).tags or ()))
-            if len(found) > _MAX_TAGS:
-                raise StoreError(f"{self._base.path} has more than {_MAX_TAGS:,} tags")
-            url = self._next(answer, url)
+        async with aclosing(self._pages("tags/list", "tags", PULL, _NO_SUCH)) as pages:
+            async for answer in pages:
+                if answer.status == HTTPStatus.NOT_FOUND:
+                    return None
+                found.update(filter(is_tag, parse(answer, _Tags).tags or ()))
+                if len(found) > _MAX_TAGS:
+                    raise StoreError(f"{self._base.path} has more than {_MAX_TAGS:,} tags")
         return sorted(found)
 
     async def catalog(self) -> list[str]:
         """List the repositories of the registry that this user may see."""
         found: set[str] = set()
+        async for answer in self._pages("/v2/_catalog?n=1000", "repositories", CATALOG):
+            found.update(filter(is_repository, parse(answer, _Catalog).repositories or ()))
+        return sorted(found)
+
+    async def _pages(
+        self, path: str, what: str, actions: str, also: Collection[int] = ()
+    ) -> AsyncGenerator[Answer]:
+        """Read a list page by page. Raises StoreError if it does not end."""
         seen: set[str] = set()
-        url: httpx2.URL | None = self._base.join("/v2/_catalog?n=1000")
+        url: httpx2.URL | None = self._base.join(path)
         while url:
             if str(url) in seen or len(seen) == _MAX_PAGES:
-                raise StoreError(f"the list of repositories of {self._base.host} does not end")
+                raise StoreError(f"the list of {what} of {self._base.host} does not end")
             seen.add(str(url))
-            answer = await self._send(Call(kind="list", method="GET", url=url), CATALOG)
-            found.update(filter(is_repository, parse(answer, _Catalog).repositories or ()))
+            answer = await self._send(Call(kind="list", method="GET", url=url), actions, also)
+            yield answer
             url = self._next(answer, url)
-        return sorted(found)
 
     def _next(self, answer: Answer, here: httpx2.URL) -> httpx2.URL | None:
         """Return the next page, which is a part of the same list."""

@@ -3,7 +3,6 @@
 Source: https://distribution.github.io/distribution/spec/api/#listing-repositories
 """
 
-import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from fnmatch import fnmatchcase
@@ -11,7 +10,7 @@ from functools import partial
 
 from maintainer.errors import SettingError, UsageError
 from maintainer.model.discovery import FoundCache
-from maintainer.settings import DiscoverSettings, shown_variable
+from maintainer.settings import DiscoverSettings, token_of
 from maintainer.stores.http import Http
 from maintainer.stores.registry.address import Address, read_address
 from maintainer.stores.registry.client import Client
@@ -67,9 +66,5 @@ async def _list_packages(http: Http, address: Address, table: DiscoverSettings) 
     owner = address.repository.partition("/")[0]
     if "*" in table.store.partition("://")[2].split("/")[1]:
         raise UsageError(f"{address.host} lists the repositories of one owner: name it")
-    token = os.environ.get(table.token_env, "")
-    if not token:
-        variable = shown_variable(table.token_env, "token_env")
-        raise UsageError(f"token_env names {variable}, which is not set")
-    packages = await list_packages(http, address.packages_url or "", owner, token)
+    packages = await list_packages(http, address.packages_url or "", owner, token_of(table))
     return [f"{owner}/{one}" for one in packages]

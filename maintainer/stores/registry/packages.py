@@ -4,7 +4,7 @@ Source: https://docs.github.com/rest/packages/packages
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from urllib.parse import quote
@@ -16,7 +16,7 @@ from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import ChangedError, StoreError
 from maintainer.stores.answers import Answer, parse, refused, to_utc
-from maintainer.stores.http import Call, Http
+from maintainer.stores.http import Call, Http, headers_for
 from maintainer.stores.registry.address import is_repository
 from maintainer.stores.registry.client import Recheck
 
@@ -159,13 +159,15 @@ async def _send(
     params: Mapping[str, str] | None = None,
     recheck: Recheck | None = None,
 ) -> Answer:
-    headers = {
-        "Accept": "application/vnd.github+json",
-        "Authorization": f"Bearer {token}",
-        "X-GitHub-Api-Version": "2022-11-28",
-    }
-    call = Call(kind="packages", method=method, url=url, headers=headers, params=params)
-    return await http.send(replace(call, recheck=recheck), lambda answer: answer)
+    call = Call(
+        kind="packages",
+        method=method,
+        url=url,
+        headers=headers_for(token),
+        params=params,
+        recheck=recheck,
+    )
+    return await http.send(call, lambda answer: answer)
 
 
 def _read(one: _Version) -> Version:

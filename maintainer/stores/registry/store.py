@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId, Scope, content_digest
+from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId, Scope
 from maintainer.cacheconfig.oci import IMPORT_LIMIT
 from maintainer.concurrency import for_each
 from maintainer.errors import ChangedError, StoreError, UnfinishedError, UnknownCacheError
@@ -32,7 +32,7 @@ from maintainer.stores.base import (
     Versions,
 )
 from maintainer.stores.batches import Batches
-from maintainer.stores.looking import configured_limits, look_up
+from maintainer.stores.looking import configured_limits, look_up, number_of
 from maintainer.stores.oci import NUMBER
 from maintainer.stores.registry.address import Address
 from maintainer.stores.registry.client import Client, DeletionRefusedError
@@ -340,6 +340,5 @@ def index_of(tag: str) -> IndexId:
 
 def _entry(digest: Digest, key: str, size: int, at: datetime) -> StoredEntry:
     # Of the key: a manifest may be stored as a blob, too.
-    number = int(content_digest(key.encode())[7:23], 16) >> 1
     kind = key.partition("/")[0]
-    return StoredEntry(number, NO_REF, key, kind, size, at, at, BlobKey(digest))
+    return StoredEntry(number_of(key), NO_REF, key, kind, size, at, at, BlobKey(digest))
