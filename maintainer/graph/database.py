@@ -9,6 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from maintainer.database_url import is_postgresql
 from maintainer.errors import DatabaseError
+from maintainer.graph.create import create
 from maintainer.graph.lease import Lease, take
 from maintainer.graph.place import NO_PLACE, HeldError, Place
 from maintainer.graph.revision import NEWEST, read_revision
@@ -38,17 +39,26 @@ class Database:
         with self._place.readers.begin() as connection:
             if read_revision(connection) == NEWEST:
                 return
-        from maintainer.graph.migrate import migrate  # noqa: PLC0415 - it imports Alembic
-
         with self._place.engine.begin() as connection:
             self._place.begin_migration(connection)
             revision = read_revision(connection)
-            if revision is None and self._belongs_to_others(connection):
-                raise DatabaseError(f"the database {self.name} belongs to another program")
-            if not migrate(connection):
-                raise DatabaseError(
-                    f"the database {self.name} was made by a newer version: upgrade maintainer"
-                )
+            if revision is None:
+                self._create(connection)
+            elif revision != NEWEST:
+                self._upgrade(connection)
+
+    def _create(self, connection: Connection) -> None:
+        if self._belongs_to_others(connection):
+            raise DatabaseError(f"the database {self.name} belongs to another program")
+        create(connection)
+
+    def _upgrade(self, connection: Connection) -> None:
+        from maintainer.graph.migrate import migrate  # noqa: PLC0415 - it imports Alembic
+
+        if not migrate(connection):
+            raise DatabaseError(
+                f"the database {self.name} was made by a newer version: upgrade maintainer"
+            )
 
     def _belongs_to_others(self, connection: Connection) -> bool:
         """Whether there are tables that another program has made, in whose way ours would be."""

@@ -1,17 +1,18 @@
-"""Migrations: Alembic owns the schema."""
+"""Migrations: Alembic owns the schema. It takes long to import, and upgrades what exists only."""
 
-from pathlib import Path
+import io
 
 import alembic.command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
+from maintainer.graph.create import DIALECTS, find_migrations, path_of_statements
+
 
 def migrate(connection: Connection) -> bool:
     """Bring a database to the newest revision; False if it has one that is not known here."""
-    config = Config()
-    config.set_main_option("script_location", str(_migrations()).replace("%", "%%"))
+    config = _configure()
     config.attributes["connection"] = connection
     try:
         alembic.command.upgrade(config, "head")
@@ -20,8 +21,21 @@ def migrate(connection: Connection) -> bool:
     return True
 
 
-def _migrations() -> Path:
-    """Return where the migrations are: in the package when installed, beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    inside = package / "migrations"
-    return inside if inside.is_dir() else package.parent / "migrations"
+def write_statements(dialect: str) -> str:
+    """Return all statements that Alembic would execute in an empty database."""
+    written = io.StringIO()
+    config = _configure(written)
+    config.attributes["dialect"] = dialect
+    alembic.command.upgrade(config, "head", sql=True)
+    return written.getvalue()
+
+
+def _configure(output: io.StringIO | None = None) -> Config:
+    config = Config(output_buffer=output)
+    config.set_main_option("script_location", str(find_migrations()).replace("%", "%%"))
+    return config
+
+
+if __name__ == "__main__":
+    for name in DIALECTS:
+        path_of_statements(name).write_text(write_statements(name), encoding="utf-8")

@@ -169,7 +169,7 @@ def _with_times(query: str) -> str:
 def _as_text(match: re.Match[str]) -> str:
     time = match[1]
     name = match[2] or time.rpartition(".")[2]
-    if op.get_bind().dialect.name == "postgresql":
+    if op.get_context().dialect.name == "postgresql":
         moment = f"timestamp 'epoch' + ({time}) * interval '1 microsecond'"
         return f"to_char({moment}, 'YYYY-MM-DD HH24\\:MI\\:SS.US') AS {name}"
     # Microseconds since 1970, or before.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.empty_database import make_empty
+from tests.empty_database import change, make_empty
 
 _DATABASE = {"sqlalchemy", "sqlalchemy.orm", "alembic"}
 _CACHE = {"httpx2", "stamina"}
@@ -85,12 +85,15 @@ def test_what_is_configured_costs_the_settings_only(folder: Path) -> None:
     assert imported & (_HEAVY - _OPTIONS) == {"sqlalchemy", *_SETTINGS}
 
 
-def test_alembic_is_for_migrations_only(folder: Path) -> None:
-    old = _imported(folder, "db", "upgrade")
+def test_alembic_is_for_migrations_of_what_exists_only(folder: Path) -> None:
+    current = _imported(folder, "db", "upgrade")
     new = _imported(folder, "db", "upgrade", "--database", "sqlite:///new.db")
+    change(folder / "maintainer.db", "UPDATE alembic_version SET version_num = '0000'")
+    other = _imported(folder, "db", "upgrade", status=1)
 
-    assert old & _DATABASE == {"sqlalchemy"}
-    assert new & _DATABASE == {"sqlalchemy", "alembic"}
+    assert current & _DATABASE == {"sqlalchemy"}
+    assert new & _DATABASE == {"sqlalchemy"}
+    assert other & _DATABASE == {"sqlalchemy", "alembic"}
 
 
 def test_a_run_imports_neither_the_service_nor_pages_nor_another_store(tmp_path: Path) -> None:

@@ -27,8 +27,10 @@ import maintainer
 from maintainer.cacheconfig import ENTRY_VERSION, BlobKey, Ref, encode, parse_key
 from maintainer.errors import DatabaseError
 from maintainer.graph.actions import number_actions, save_keeps, save_plan
+from maintainer.graph.create import DIALECTS, path_of_statements
 from maintainer.graph.database import Database
 from maintainer.graph.entries import ENTRY_COLUMNS, to_entry
+from maintainer.graph.migrate import migrate, write_statements
 from maintainer.graph.recall import load_snapshot
 from maintainer.graph.record import find_target, record
 from maintainer.graph.revision import NEWEST
@@ -43,7 +45,7 @@ from maintainer.model.reason import OtherTool, Reason, Unreferenced, code_of
 from maintainer.model.store import Abilities
 from maintainer.plan import make_plan
 from maintainer.stores.decoding import read_content
-from tests.empty_database import make_empty, url_of
+from tests.empty_database import make_empty, query, url_of
 from tests.privileges import bound_by_modes
 from tests.snapshots import MAIN, NOW, WEB, an_index, blob, blob_key, hours
 
@@ -136,6 +138,34 @@ def test_models_and_migrations_agree_wherever_an_upgrade_began(
         database.upgrade()
         with database.begin() as connection:
             assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_statements_for_a_new_database_are_those_of_the_migrations(dialect: str) -> None:
+    written = path_of_statements(dialect).read_text(encoding="utf-8")
+
+    assert written == write_statements(dialect), "run `python -m maintainer.graph.migrate`"
+
+
+def test_a_new_file_equals_the_one_that_alembic_makes(path: Path, tmp_path: Path) -> None:
+    migrated = tmp_path / "migrated.db"
+    engine = create_engine(f"sqlite:///{migrated}")
+    with engine.begin() as connection:
+        assert migrate(connection)
+    engine.dispose()
+
+    with opened(path) as database:
+        database.upgrade()
+
+    assert _schema(path) == _schema(migrated)
+    for file in (path, migrated):
+        assert query(file, "SELECT version_num FROM alembic_version") == [(NEWEST,)]
+
+
+def _schema(path: Path) -> list[list[str]]:
+    """Return how all tables, indexes and views were made, word by word: Alembic writes no tabs."""
+    made = query(path, "SELECT type, name, sql FROM sqlite_master ORDER BY type, name")
+    return [[kind, name, *(sql or "").split()] for kind, name, sql in made]
 
 
 def test_all_revisions_are_in_one_line_and_the_package_knows_the_newest() -> None:

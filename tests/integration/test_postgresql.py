@@ -20,6 +20,7 @@ from maintainer.database_url import check_database
 from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
 from maintainer.graph.dialect import Ids
+from maintainer.graph.migrate import migrate
 from maintainer.graph.record import find_target
 from maintainer.graph.revision import NEWEST
 from maintainer.graph.runs import begin_run, end_killed_runs, targets_running
@@ -65,6 +66,40 @@ def test_several_processes_migrate_an_empty_database_once() -> None:
         assert list(pool.map(upgrade, range(4))) == [NEWEST] * 4
     with opened(url) as database, database.begin() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def test_a_new_database_equals_the_one_that_alembic_makes() -> None:
+    new, migrated = create_database(empty=True), create_database(empty=True)
+
+    with opened(new) as database:
+        database.upgrade()
+    with opened(migrated) as database, database.begin() as connection:
+        assert migrate(connection)
+
+    assert _schema(new) == _schema(migrated)
+
+
+def _schema(url: str) -> list[list[tuple[object, ...]]]:
+    """Return all columns, keys and indexes, views, sequences, and the revision."""
+    with opened(url) as database, database.reading() as connection:
+        return [[tuple(row) for row in connection.execute(text(sql))] for sql in _SCHEMA]
+
+
+_SCHEMA = (
+    """
+    SELECT table_name, column_name, ordinal_position, data_type, is_nullable, column_default,
+           collation_name
+    FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 3
+    """,
+    """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+    FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2
+    """,
+    "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
+    "SELECT viewname, definition FROM pg_views WHERE schemaname = 'public' ORDER BY 1",
+    "SELECT sequencename, data_type::text FROM pg_sequences ORDER BY 1",
+    "SELECT version_num FROM alembic_version",
+)
 
 
 def test_tables_of_other_programs_are_no_obstacle_unless_they_have_our_names() -> None:
