@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup
+
+from maintainer.cli.values import check_only_what_needs_it
 
 if TYPE_CHECKING:
     # Typer has its own Click inside, and names these types nowhere else.
@@ -121,23 +123,14 @@ def _write_epilog(ctx: "Context", formatter: "HelpFormatter") -> None:
         _write(formatter, "Exit status", _STATUSES)
 
 
-def _with_values(params: "list[Parameter]") -> "list[Parameter]":
-    """Set Typer's own switches to off by default: to check that they are unset, it needs Pydantic.
-
-    Importing that takes longer than everything else that a usage error needs.
-    """
-    for param in params:
-        if isinstance(param, TyperOption) and param.type_descriptor.annotation is bool:
-            param.default = param.default or False
-    return params
-
-
 class Command(TyperCommand):
     """A command whose help has groups and examples."""
 
     def get_params(self, ctx: "Context") -> "list[Parameter]":
         """Return the options and arguments, and Typer's own options."""
-        return _with_values(super().get_params(ctx))
+        params = super().get_params(ctx)
+        check_only_what_needs_it(params)
+        return params
 
     def format_options(self, ctx: "Context", formatter: "HelpFormatter") -> None:
         """Format the options, in groups."""
@@ -154,7 +147,9 @@ class Group(TyperGroup):
 
     def get_params(self, ctx: "Context") -> "list[Parameter]":
         """Return the options, and Typer's own."""
-        return _with_values(super().get_params(ctx))
+        params = super().get_params(ctx)
+        check_only_what_needs_it(params)
+        return params
 
     def format_options(self, ctx: "Context", formatter: "HelpFormatter") -> None:
         """Format the commands, then the options."""

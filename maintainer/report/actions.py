@@ -1,10 +1,14 @@
 """Actions in reports: decisions, outcomes, and their sentences. Pure."""
 
-from maintainer.model.decision import DeleteEntry, Keep
+from typing import TYPE_CHECKING
+
 from maintainer.model.outcome import Kept, Outcome
 from maintainer.model.reason import Reason
 from maintainer.report.model import ActionKind, ActionReport
 from maintainer.report.reasons import format_outcome, format_reason
+
+if TYPE_CHECKING:
+    from maintainer.model.decision import DeleteEntry, Keep  # A report that is read needs neither.
 
 
 def make_action(
@@ -31,7 +35,7 @@ def make_action(
     )
 
 
-def delete_action(delete: DeleteEntry, outcome: Outcome) -> ActionReport:
+def delete_action(delete: "DeleteEntry", outcome: Outcome) -> ActionReport:
     """Return the report of a deletion."""
     entry = delete.entry
     return make_action(
@@ -45,7 +49,7 @@ def delete_action(delete: DeleteEntry, outcome: Outcome) -> ActionReport:
     )
 
 
-def keep_action(keep: Keep) -> ActionReport:
+def keep_action(keep: "Keep") -> ActionReport:
     """Return the report of a decision to keep something."""
     return make_action(
         "keep",

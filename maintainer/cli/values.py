@@ -1,0 +1,47 @@
+"""The values of options and arguments, without Pydantic where there is nothing to check.
+
+Typer asks Pydantic about each value, even about one that is unset or text, and importing Pydantic
+takes longer than everything else that a usage error needs, and a quarter of a report.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from typer.core import TyperArgument, TyperOption
+
+if TYPE_CHECKING:
+    # Typer has its own Click inside, and names these types nowhere else.
+    from typer._click import Context, Parameter
+
+
+def check_only_what_needs_it(params: "Sequence[Parameter]") -> None:
+    """Let Typer check only those values of parameters that their type does not vouch for."""
+    for param in params:
+        if not isinstance(param, TyperOption | TyperArgument):
+            continue
+        annotation = param.type_descriptor.annotation
+        if annotation is bool and isinstance(param, TyperOption):
+            param.default = param.default or False  # Typer's own switches are unset by default.
+        elif not isinstance(getattr(param.get_runtime_param, "__self__", None), _Check):
+            changed: Any = param
+            changed.get_runtime_param = _Check(annotation, param.get_runtime_param).get
+
+
+class _Check:
+    """What Typer calls to check a value."""
+
+    def __init__(self, annotation: object, find_check: Callable[[], Any]) -> None:
+        self._annotation = annotation
+        self._find_check = find_check
+
+    def get(self) -> "_Check":
+        """Return what checks."""
+        return self
+
+    def coerce(self, value: object, param: "Parameter", ctx: "Context") -> object:
+        """Return the value of a parameter. Raises BadParameter."""
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if isinstance(self._annotation, type) and isinstance(value, self._annotation):
+            return value
+        return self._find_check().coerce(value, param=param, ctx=ctx)
