@@ -19,6 +19,9 @@ PIP = $$(test -x $(BIN)/pip && echo $(BIN)/pip || echo $(PYTHON) -m pip --python
 install_uv = $(PIP) install --quiet --no-compile --require-hashes -r config/action/uv.txt
 # uv is quick, but it does not read pip's configuration, such as the address of a mirror.
 install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(PIP) install --quiet $(1)
+# What every command imports is compiled on another processor, while something else is installed.
+compile = $(BIN)/python -m compileall -q $(1) &
+SQLALCHEMY = $(VENV)/lib/python3*/site-packages/sqlalchemy
 
 .PHONY: help demo dist test check audit coverage soak fuzz bench docs site act lock clean
 
@@ -28,9 +31,11 @@ help: ## list these targets
 # What runs needs; `make test` adds what development needs.
 $(VENV)/.runs: config/action/uv.txt config/action/requirements.txt pyproject.toml
 	$(PYTHON) -m venv --without-pip $(VENV)
-	@$(install_uv) 2>/dev/null || { $(PYTHON) -m venv $(VENV) && $(install_uv); }  # Debian's Python has no pip.
+	@$(call compile,maintainer) \
+	  $(install_uv) 2>/dev/null || { $(PYTHON) -m venv $(VENV) && $(install_uv); }  # Debian's Python has no pip.
 	@$(call install,--require-hashes -r config/action/requirements.txt)
-	@$(call install,--no-deps --no-build-isolation -e .)
+	@$(call compile,$(SQLALCHEMY)/engine $(SQLALCHEMY)/sql) \
+	  $(call install,--no-deps --no-build-isolation -e .)
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.runs requirements.txt

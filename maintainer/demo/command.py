@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,10 +89,12 @@ def run_demo(console: Console) -> None:
         "least recently."
     )
     reports: list[Report] = []
-    with serve_in_thread(story.cache) as running:
+    database = Database(f"sqlite:///{_DATABASE}")
+    with closing(database), serve_in_thread(story.cache) as running:
+        database.upgrade()
         for number, day in enumerate(_DAYS, 1):
             story.live(day)
-            report = anyio.run(_run, running, story.clock, day.dry_run)
+            report = anyio.run(_run, running, database, story.clock, day.dry_run)
             reports.append(report)
             console.print(f"\n{number}. {_tell(day, report)}", soft_wrap=True)
             if number == _FIRST + 1:
@@ -180,18 +183,15 @@ def _tell(day: _Day, report: Report) -> str:
     return f"{when}. {away}{command}: {format_done(report)}. {level}."
 
 
-async def _run(running: Running, clock: Callable[[], datetime], dry_run: bool) -> Report:
+async def _run(
+    running: Running, database: Database, clock: Callable[[], datetime], dry_run: bool
+) -> Report:
     environment = running.environment(_MAIN)
-    database = Database(f"sqlite:///{_DATABASE}")
-    try:
-        database.upgrade()
-        async with open_store(GitHubSettings.read(environment)) as store:
-            with database.lock():
-                settings = Settings.defaults().model_copy(update=_SETTINGS)
-                collector = Collector(GitHubCache(store), database, settings, clock=clock)
-                return await collect(collector, dry_run=dry_run)
-    finally:
-        database.close()
+    async with open_store(GitHubSettings.read(environment)) as store:
+        with database.lock():
+            settings = Settings.defaults().model_copy(update=_SETTINGS)
+            collector = Collector(GitHubCache(store), database, settings, clock=clock)
+            return await collect(collector, dry_run=dry_run)
 
 
 def _program() -> str:
