@@ -66,7 +66,6 @@ _LONGEST_NAME = 32
 """Characters of a variable's name; tokens have more."""
 _DURATION = re.compile(r"(?:(\d{1,9})\s*(w|d|h|m|s)\s*)+", re.ASCII)
 _PART = re.compile(r"(\d+)\s*(\w)", re.ASCII)
-_STORE = re.compile(r"[a-z][a-z0-9]*(:|$)", re.ASCII)
 _DISCOVERY = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII | re.IGNORECASE)
 _SHARE = re.compile(r"(\d{1,2}(?:\.\d{1,6})?)\s*%", re.ASCII)
 _HAS_UNIT = re.compile(r"\d[\d.]*\s*[a-zA-Z]+", re.ASCII)
@@ -141,32 +140,6 @@ def _split(value: object) -> object:
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
-def _check_store(place: str) -> str:
-    """Accept any text of the right form; `stores.kinds` checks the kind."""
-    if not _STORE.match(place):
-        hint = (
-            suggest_store(place)
-            or "use github, local:DIR for a directory, s3://BUCKET/PREFIX, "
-            "azblob://ACCOUNT/CONTAINER/PREFIX, or registry://HOST/REPOSITORY"
-        )
-        raise ValueError(f"is not a valid store; {hint}")
-    return place
-
-
-def suggest_store(place: str) -> str:
-    """Return a question about something that is not a store, but looks like a directory."""
-    if place.startswith(("/", "./", "../", "~/")) or _is_directory(Path(place)):
-        return f"did you mean {printable(f'local:{place}')}?"
-    return ""
-
-
-def _is_directory(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
 def check_cron(text: str) -> str:
     """Return a cron expression of five fields. Raises ValueError."""
     if len(text.split()) != _CRON_FIELDS:
@@ -231,7 +204,6 @@ _Delay = Annotated[
 ]
 _Cron = Annotated[str, AfterValidator(check_cron)]
 _TimeZone = Annotated[str, AfterValidator(_check_timezone)]
-_Store = Annotated[str, AfterValidator(_check_store)]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _Quota = Annotated[ByteSize, Field(gt=0, le=10**18)]
 _SIZE = TypeAdapter(_Quota)
@@ -500,7 +472,7 @@ class _Place(BaseModel):
         pattern=r"^[\w.-]+/[\w.-]+$",
         description="the repository of the Actions cache: owner/name",
     )
-    store: _Store = Field(
+    store: str = Field(
         default=_DEFAULT_STORE,
         description="or a directory instead of a repository: local:DIR; or a bucket: s3://… or "
         "azblob://…; or a repository of a registry: registry://…",
@@ -538,7 +510,7 @@ class _Search(BaseModel):
     name: Annotated[str, AfterValidator(_check_discovery)] = Field(
         description="its name, with which the names of its targets begin, such as builders.web",
     )
-    store: _Store = Field(
+    store: str = Field(
         default=_DEFAULT_STORE,
         description="where caches are searched: local:DIR/*, directories that match a pattern, "
         "s3://BUCKET/*/ or azblob://ACCOUNT/CONTAINER/*, folders, or registry://HOST/OWNER/*",
@@ -582,7 +554,7 @@ class Settings(BaseSettings):
         default=timedelta(hours=24),
         description="how long an entry must be unreferenced before it is deleted",
     )
-    store: _Store = Field(
+    store: str = Field(
         default=_DEFAULT_STORE,
         description="the location of the cache: github (as in the environment), local:DIR, a "
         "directory that BuildKit exports to with type=local, s3://BUCKET/PREFIX?region=REGION, a "

@@ -23,6 +23,7 @@ from maintainer.settings import (
     read_sources,
     shown_variable,
 )
+from maintainer.stores.kinds import check
 
 _DURATIONS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _TWO_DAYS = timedelta(days=2)
@@ -75,6 +76,7 @@ def find_effective(
 ) -> EffectiveSettings:
     """Return what a run with these options would use. Raises UsageError."""
     settings = load_settings(config, overrides)
+    check(settings)
     sources = _Sources(read_sources(config, overrides), config_file(config))
     variables = (
         Variable(name, bool(value), value or None if is_public else None)

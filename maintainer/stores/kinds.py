@@ -1,9 +1,11 @@
 """The kinds of stores. A new one is added by one line of `KINDS`."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from maintainer.errors import SettingError, UsageError
-from maintainer.settings import DiscoverSettings, Settings, TargetSettings, suggest_store
+from maintainer.sanitize import printable
+from maintainer.settings import DiscoverSettings, Settings, TargetSettings
 from maintainer.stores.azblob.kind import AZBLOB
 from maintainer.stores.discovery import Discoverer
 from maintainer.stores.github.kind import GITHUB
@@ -122,5 +124,19 @@ def kind_of(store: str, key: str = "store") -> StoreKind:
         if kind.name == name and bool(colon and place) == kind.has_place:
             return kind
     forms = [kind.form for kind in KINDS]
-    problem = suggest_store(store) or f"must be {', '.join(forms[:-1])}, or {forms[-1]}"
+    problem = _suggest(store) or f"must be {', '.join(forms[:-1])}, or {forms[-1]}"
     raise SettingError(key, problem)
+
+
+def _suggest(place: str) -> str:
+    """Return a question about something that is not a store, but looks like a directory."""
+    if place.startswith(("/", "./", "../", "~/")) or _is_directory(Path(place)):
+        return f"did you mean {printable(f'local:{place}')}?"
+    return ""
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False

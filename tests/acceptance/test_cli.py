@@ -208,7 +208,7 @@ def test_every_example_of_the_help_can_be_parsed(name: str) -> None:
         ("nowhere", "registry://HOST/REPOSITORY for a repository of a registry"),
         (
             "Nowhere",
-            "azblob://ACCOUNT/CONTAINER/PREFIX, or registry://HOST/REPOSITORY",
+            "registry://HOST/REPOSITORY for a repository of a registry",
         ),
     ],
 )
