@@ -59,6 +59,11 @@ class Collector:
                 self.lease.check(connection)
             yield connection
 
+    def confirm(self) -> None:
+        """Check that the run may still change the cache. Raises LeaseLostError."""
+        if self.lease:
+            self.lease.confirm()
+
 
 @dataclass(frozen=True, slots=True)
 class Mode:
@@ -160,10 +165,15 @@ def begin(collector: Collector, mode: Mode) -> Run:
             return recall_keys(connection, target_id)
 
     context = RunContext(
-        settings, budget, progress, collector.clock, collector.sleep, tried, remembered
+        settings,
+        budget,
+        progress,
+        collector.clock,
+        collector.sleep,
+        tried,
+        remembered,
+        collector.confirm,
     )
-    if collector.lease:
-        context = replace(context, confirm=collector.lease.confirm)
     return Run(collector, context, mode, target_id, report, Outlook(now))
 
 
