@@ -90,7 +90,7 @@ class Indexes:
 
     async def read(self, key: str) -> ReadGeneration | None:
         """Read an index; None if it is gone, or is no index at all."""
-        found = await self._objects.get(key, limit=self._limit)
+        found = await self._objects.get(key, limit=self._limit, is_wanted=_may_be_json)
         if found is None:
             return None
         seen, content = found
@@ -185,6 +185,10 @@ _TRUSTED_FOR = timedelta(days=7)
 """The service behind an address may change."""
 _DIGEST_LENGTH = len("sha256:") + 64
 _NO_TAG = '"00000000000000000000000000000000"'
+
+
+def _may_be_json(beginning: bytes) -> bool:
+    return beginning.lstrip()[:1] in (b"", *_BEGINNINGS)
 
 
 def tag_of(one: Object | None) -> str | None:

@@ -18,7 +18,8 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from maintainer.errors import StoreError
+from maintainer.errors import StoreError, UnreadableError
+from maintainer.model.doubt import Cause
 from maintainer.model.reason import StoreNote
 from maintainer.sanitize import printable
 from maintainer.stores.layout import Layout
@@ -30,6 +31,8 @@ _T = TypeVar("_T")
 
 _LONGEST = timedelta(minutes=10)
 """The longest time that a request may take, with its retries."""
+_CONNECTING = timedelta(minutes=1)
+"""The longest time until there are credentials: an SDK waits for a program without a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,13 @@ class Objects(Protocol):
     async def look(self, key: str) -> Object | None:
         """Look an object up; None if there is none."""
 
-    async def get(self, key: str, *, limit: int) -> tuple[Object, bytes] | None:
+    async def get(
+        self, key: str, *, limit: int, is_wanted: Callable[[bytes], bool] = bool
+    ) -> tuple[Object, bytes] | None:
         """Read an object of at most so many bytes; None if there is none.
 
-        Raises UnreadableError if it is larger.
+        If its first bytes show that it is not wanted, only these are read. Raises UnreadableError
+        if it is larger.
         """
 
     async def put(self, key: str, content: bytes, *, over: str | None) -> bool:
@@ -109,11 +115,8 @@ class Sender:
     @contextmanager
     def limited(self, what: str) -> Iterator[None]:
         """End what takes too long: the SDKs' limits begin anew with each byte that arrives."""
-        try:
-            with anyio.fail_after(_LONGEST.total_seconds()), self._in_one_line(what):
-                yield
-        except TimeoutError:
-            raise StoreError(f"{printable(what)}: timed out") from None
+        with _within(_LONGEST, f"{printable(what)}: timed out"), self._in_one_line(what):
+            yield
 
     async def ask(self, call: Awaitable[_T]) -> _T | None:
         """Ask for something that is good to know; None if the service does not say."""
@@ -122,6 +125,23 @@ class Sender:
         except StoreError as error:
             log.debug("not known: %s", error)
             return None
+
+
+@contextmanager
+def connecting(name: str) -> Iterator[None]:
+    """End what takes too long before the first request: to find credentials."""
+    seconds = f"{_CONNECTING.total_seconds():.0f} s"
+    with _within(_CONNECTING, f"{printable(name)}: no credentials within {seconds}"):
+        yield
+
+
+@contextmanager
+def _within(longest: timedelta, problem: str) -> Iterator[None]:
+    try:
+        with anyio.fail_after(longest.total_seconds()):
+            yield
+    except TimeoutError:
+        raise StoreError(problem) from None
 
 
 class MissingError(StoreError):
@@ -144,6 +164,12 @@ def refuse_others(found: Sequence[Object], prefix: str) -> None:
                 f"the list of {printable(prefix)} shows {printable(one.key)}: the service ignores "
                 "prefixes"
             )
+
+
+def too_large(key: str, limit: int) -> UnreadableError:
+    """Return the error for an object that has more bytes than may be read."""
+    problem = f"{printable(key)} has more than {limit:,} bytes: not read"
+    return UnreadableError(Cause.TOO_LARGE, problem)
 
 
 def malformed(key: str) -> StoreError:

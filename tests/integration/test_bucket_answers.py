@@ -190,6 +190,48 @@ def test_a_bucket_whose_set_up_cannot_be_read_has_no_notes(rule: str, upload: st
         anyio.run(ask, server.url)
 
 
+_TEXT = b"text" * 2**20
+
+
+def _is_json(beginning: bytes) -> bool:
+    return beginning.startswith(b"{")
+
+
+@pytest.mark.parametrize(
+    ("open_it", "answer"),
+    [
+        (_azure, Answer(206, _TAGGED | {"Content-Range": "bytes 0-4194303/5000000"}, _TEXT)),
+        (_s3, Answer(200, _TAGGED | {"Content-Length": "5000000"}, _TEXT)),
+    ],
+)
+def test_of_what_is_not_wanted_only_the_beginning_is_read(open_it: Open, answer: Answer) -> None:
+    async def ask(url: str) -> None:
+        async with open_it(url) as objects:
+            found = await objects.get("app/x", limit=100, is_wanted=_is_json)
+            assert found
+            assert _TEXT.startswith(found[1])
+
+    with answering(answer) as server:
+        anyio.run(ask, server.url)
+        assert len(server.asked) == 1
+
+
+def test_a_program_that_never_gives_credentials_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maintainer.stores.object_requests._CONNECTING", timedelta(seconds=0.2))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    config = tmp_path / "config"
+    config.write_text("[default]\ncredential_process = sleep 60\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+
+    said, server = _error(_s3, _look, Answer(404))
+
+    assert "no credentials within" in said
+    assert not server.asked
+
+
 @pytest.mark.parametrize(
     ("program", "problem"),
     [

@@ -39,10 +39,12 @@ from maintainer.stores.object_requests import (
     Object,
     OtherError,
     Sender,
+    connecting,
     folder_names,
     malformed,
     read_clock,
     refuse_others,
+    too_large,
 )
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ _KEPT = {
 }
 """Why the service deletes one blob and not another."""
 _PAGE = 5000
+_CHUNK = 4 * 1024 * 1024
+"""Bytes that are read by one request; an index that has more may change between two."""
 _RETRIES = 4
 _WAITS = (0, 2, 10)
 """Seconds before each attempt to delete blobs: some of one request may fail, and others not."""
@@ -124,17 +128,21 @@ class Container(Sender):
             return None
         return _object(key, found, read_clock(headers.get("date", "")))
 
-    async def get(self, key: str, *, limit: int) -> tuple[Object, bytes] | None:
-        """Read a blob of at most so many bytes."""
+    async def get(
+        self, key: str, *, limit: int, is_wanted: Callable[[bytes], bool] = bool
+    ) -> tuple[Object, bytes] | None:
+        """Read a blob of at most so many bytes, or only its beginning if it is not wanted."""
         try:
             call = self._client.download_blob(key)
             body: StorageStreamDownloader[bytes] = await self.send("download", key, call)
             found = _object(key, body.properties)
-            if found.size > limit:
-                problem = f"{printable(key)} has more than {limit:,} bytes: not read"
-                raise UnreadableError(Cause.TOO_LARGE, problem)
             with self.limited(key):
-                content = await body.readall()
+                content = await body.read(_CHUNK)
+                if content and not is_wanted(content):
+                    return found, content
+                if found.size > limit:
+                    raise too_large(key, limit)
+                content += await body.readall()
         except MissingError:
             return None
         if len(content) != found.size:
@@ -295,7 +303,7 @@ def _first_line(error: Exception) -> str:
 async def open_container(address: Address) -> AsyncIterator[Container]:
     """Connect to the container of a cache."""
     async with AsyncExitStack() as stack:
-        with _in_one_line(address.name):
+        with connecting(address.name), _in_one_line(address.name):
             client = ContainerClient(
                 address.url,
                 address.container,
@@ -305,6 +313,7 @@ async def open_container(address: Address) -> AsyncIterator[Container]:
                 # A policy belongs to one client: it knows where that sends requests.
                 retry_policy=ExponentialRetry(1, increment_base=2, retry_total=_RETRIES),
                 permit_redirects=False,
+                max_single_get_size=_CHUNK,
             )
         yield Container(await stack.enter_async_context(client))
 

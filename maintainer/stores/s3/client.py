@@ -1,7 +1,7 @@
 """Requests to a bucket, with the credentials that the AWS SDK finds; none of them is kept here."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import cache
@@ -19,8 +19,7 @@ from botocore.exceptions import (
 from botocore.loaders import Loader, create_loader
 from botocore.utils import parse_timestamp
 
-from maintainer.errors import ChangedError, StoreError, UnknownCacheError, UnreadableError
-from maintainer.model.doubt import Cause
+from maintainer.errors import ChangedError, StoreError, UnknownCacheError
 from maintainer.model.reason import BlobsExpire, StoreNote, UploadsLeft, VersionsKept
 from maintainer.sanitize import printable
 from maintainer.stores.answers import to_utc
@@ -31,10 +30,12 @@ from maintainer.stores.object_requests import (
     OtherError,
     Sender,
     UnsupportedError,
+    connecting,
     folder_names,
     malformed,
     read_clock,
     refuse_others,
+    too_large,
 )
 from maintainer.stores.s3.address import Address
 
@@ -108,21 +109,26 @@ class Bucket(Sender):
         date = found["ResponseMetadata"]["HTTPHeaders"].get("date", "")
         return _object(key, found.get("ContentLength"), found, read_clock(date))
 
-    async def get(self, key: str, *, limit: int) -> tuple[Object, bytes] | None:
-        """Read an object of at most so many bytes."""
+    async def get(
+        self, key: str, *, limit: int, is_wanted: Callable[[bytes], bool] = bool
+    ) -> tuple[Object, bytes] | None:
+        """Read an object of at most so many bytes, or only its beginning if it is not wanted."""
         try:
             call = self._client.get_object(Bucket=self._name, Key=key)
             found = await self.send("download", key, call)
         except MissingError:
             return None
-        content = bytearray()
+        size = found.get("ContentLength", 0)
         with self.limited(key):
             async with found["Body"] as body:
-                while piece := await body.read(_CHUNK):
+                first = await body.read(_CHUNK)
+                if first and not is_wanted(first):
+                    return _object(key, size, found), first
+                content = bytearray(first)
+                while max(size, len(content)) <= limit and (piece := await body.read(_CHUNK)):
                     content += piece
-                    if len(content) > limit:
-                        problem = f"{printable(key)} has more than {limit:,} bytes: not read"
-                        raise UnreadableError(Cause.TOO_LARGE, problem)
+        if max(size, len(content)) > limit:
+            raise too_large(key, limit)
         if len(content) != found.get("ContentLength", len(content)):
             raise StoreError(f"the download of {printable(key)} broke off")
         return _object(key, len(content), found), bytes(content)
@@ -307,7 +313,7 @@ async def open_bucket(address: Address) -> AsyncIterator[Bucket]:
     session.register_component("data_loader", models)
     parsers = session.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=_read_time)
-    with _in_one_line(address.name):
+    with connecting(address.name), _in_one_line(address.name):
         try:
             if await session.get_credentials() is None:
                 raise NoCredentialsError
