@@ -18,7 +18,7 @@ from maintainer.graph.tables import ENTRY
 from maintainer.model.outcome import Done, Outcome, Skipped
 from maintainer.model.reason import DeletionRefused, InlineCaches, UntaggedUnknown
 from maintainer.report import Report
-from maintainer.stores.registry.client import Client
+from maintainer.stores.distribution.client import Client
 from tests.integration.directories import INDEX, MANIFEST
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built

@@ -13,10 +13,10 @@ from pathlib import Path
 from maintainer.cacheconfig import decode
 from maintainer.errors import InvalidIndexError
 from maintainer.report import Report
+from maintainer.stores.distribution.client import Client
+from maintainer.stores.distribution.packages import Packages
 from maintainer.stores.http import Http
 from maintainer.stores.registry.address import Address
-from maintainer.stores.registry.client import Client
-from maintainer.stores.registry.packages import Packages
 from maintainer.stores.registry.store import RegistryStore
 from maintainer.stores.registry.untagged import ONLY_TAGS
 from maintainer.stores.requests import RequestLog
@@ -59,7 +59,7 @@ async def a_store(
     requests = Watched()
     requests.before = before
     async with Http(requests) as http:
-        client = Client(http, address, nobody)
+        client = Client(http, address.remote, nobody)
         packages = None
         if packages_url:
             packages = Packages(http, packages_url, address.repository, TOKEN)

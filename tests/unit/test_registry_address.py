@@ -39,7 +39,7 @@ def test_the_path_is_the_repository_and_the_rest_follows_the_question_mark() -> 
 def test_a_registry_is_reached_and_known_as_docker_does_it(text: str, url: str, login: str) -> None:
     address = read_address(text)
 
-    assert (address.url, address.login) == (url, login)
+    assert (address.remote.url, address.remote.login) == (url, login)
     assert address.selects("anything")
     assert address.packages_url is None
 

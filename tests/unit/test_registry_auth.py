@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maintainer.errors import StoreError
-from maintainer.stores.registry import credentials
-from maintainer.stores.registry.auth import Challenge, read_challenges
-from maintainer.stores.registry.credentials import Credentials, find_credentials
+from maintainer.stores.distribution import credentials
+from maintainer.stores.distribution.auth import Challenge, read_challenges
+from maintainer.stores.distribution.credentials import Credentials, find_credentials
 
 _BEARER = 'Bearer realm="https://a.example/token",service="a, b",scope="repository:x:pull"'
 _READ = {"realm": "https://a.example/token", "service": "a, b", "scope": "repository:x:pull"}

@@ -7,16 +7,11 @@ from urllib.parse import urlencode, urlsplit
 
 from maintainer.sanitize import printable
 from maintainer.stores.address import Given, read_query, wrong
+from maintainer.stores.distribution.names import HUB, Repository, is_host, is_repository
 
 FORM = "registry://HOST/REPOSITORY for a repository of a registry"
-_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
-_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _PATTERN = re.compile(r"[A-Za-z0-9_*?][A-Za-z0-9._*?-]{0,127}")
-_MAX_REPOSITORY = 255
 _KNOWN = frozenset({"tags", "insecure", "packages_url"})
-_HUB = "docker.io"
 _URLS = {"ghcr.io": "https://api.github.com"}
 
 
@@ -35,15 +30,9 @@ class Address:
     """The REST API of the GitHub that the registry belongs to, if it does."""
 
     @property
-    def url(self) -> str:
-        """The URL of the registry."""
-        host = "registry-1.docker.io" if self.host == _HUB else self.host
-        return f"{'http' if self.insecure else 'https'}://{host}"
-
-    @property
-    def login(self) -> str:
-        """The name by which Docker's configuration knows the registry."""
-        return "https://index.docker.io/v1/" if self.host == _HUB else self.host
+    def remote(self) -> Repository:
+        """The repository."""
+        return Repository(self.host, self.repository, self.insecure)
 
     @property
     def name(self) -> str:
@@ -61,16 +50,6 @@ class Address:
         return not self.tags or any(fnmatchcase(tag, one) for one in self.tags)
 
 
-def is_tag(text: str) -> bool:
-    """Whether a text can be a tag."""
-    return _TAG.fullmatch(text) is not None
-
-
-def is_repository(text: str) -> bool:
-    """Whether a text can be the name of a repository."""
-    return len(text) <= _MAX_REPOSITORY and _REPOSITORY.fullmatch(text) is not None
-
-
 def read_address(text: str) -> Address:
     """Read the setting `store`. Raises UsageError."""
     try:
@@ -80,9 +59,9 @@ def read_address(text: str) -> Address:
     if "@" in parts.netloc or parts.fragment:
         raise wrong(f"must be {FORM}; credentials are those of `docker login`, never a part of it")
     host, repository = parts.netloc.lower(), parts.path.removeprefix("/").removesuffix("/")
-    if not _HOST.fullmatch(host) or not repository:
+    if not is_host(host) or not repository:
         raise wrong(f"must be {FORM}")
-    if host == _HUB and "/" not in repository:
+    if host == HUB and "/" not in repository:
         repository = f"library/{repository}"
     if ":" in repository:
         raise wrong("names a tag: write it behind the question mark, such as ?tags=main,pr-*")

@@ -11,11 +11,11 @@ from functools import partial
 from maintainer.errors import SettingError, UsageError
 from maintainer.model.discovery import FoundCache
 from maintainer.settings import DiscoverSettings, token_of
+from maintainer.stores.distribution.client import Client
+from maintainer.stores.distribution.credentials import find_credentials
+from maintainer.stores.distribution.packages import list_packages
 from maintainer.stores.http import Http
 from maintainer.stores.registry.address import Address, read_address
-from maintainer.stores.registry.client import Client
-from maintainer.stores.registry.credentials import find_credentials
-from maintainer.stores.registry.packages import list_packages
 from maintainer.stores.requests import RequestLog
 
 _PATTERN = re.compile(r"registry://([^/?*]+)/([^?]*\*[^?]*)(\?.*)?")
@@ -44,7 +44,7 @@ async def search(table: DiscoverSettings) -> AsyncIterator[FoundCache]:
         if address.packages_url:
             names = await _list_packages(http, address, table)
         else:
-            client = Client(http, address, partial(find_credentials, address.login))
+            client = Client(http, address.remote, partial(find_credentials, address.remote.login))
             names = await client.catalog()
     for one in _select(names, table.store):
         yield one

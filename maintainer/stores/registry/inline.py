@@ -1,28 +1,20 @@
 """Inline caches: a cache in the config of an image, which runs count and never rewrite."""
 
-import msgspec
-
 from maintainer.cacheconfig import Digest
+from maintainer.cacheconfig.images import children_of, config_of, holds_cache
 from maintainer.errors import StoreError
-from maintainer.stores.registry.client import Client, Document
-from maintainer.stores.registry.look import children_of, config_of
+from maintainer.stores.distribution.client import Client, Document
 
 _MAX_CONFIG = 4 * 1024 * 1024
 _MAX_PLATFORMS = 4
 """Of an image of several platforms, so many are looked at: builds write all or none."""
-
-_NONE = msgspec.Raw(b"null")
-
-
-class _Config(msgspec.Struct):
-    cache: msgspec.Raw = msgspec.field(default=_NONE, name="moby.buildkit.cache.v0")
 
 
 async def has_inline_cache(client: Client, document: Document) -> bool:
     """Whether an image, of one platform or of several, has an inline cache, as far as it shows."""
     try:
         return await _has_inline_cache(client, document)
-    except (StoreError, msgspec.DecodeError, UnicodeError, RecursionError):
+    except StoreError:
         return False  # It is only counted.
 
 
@@ -38,4 +30,4 @@ async def _has_inline_cache(client: Client, document: Document) -> bool:
 
 async def _has_cache(client: Client, digest: Digest) -> bool:
     content = await client.blob(digest, limit=_MAX_CONFIG)
-    return content is not None and msgspec.json.decode(content, type=_Config).cache != _NONE
+    return content is not None and holds_cache(content)

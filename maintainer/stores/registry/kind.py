@@ -37,17 +37,17 @@ class _Connection:
     async def open(self, *, hasty: bool = False) -> AsyncIterator["RegistryStore"]:
         """Connect to the registry."""
         del hasty
+        from maintainer.stores.distribution.client import Client  # noqa: PLC0415
+        from maintainer.stores.distribution.credentials import find_credentials  # noqa: PLC0415
+        from maintainer.stores.distribution.packages import Packages  # noqa: PLC0415
         from maintainer.stores.http import Http  # noqa: PLC0415
-        from maintainer.stores.registry.client import Client  # noqa: PLC0415
-        from maintainer.stores.registry.credentials import find_credentials  # noqa: PLC0415
-        from maintainer.stores.registry.packages import Packages  # noqa: PLC0415
         from maintainer.stores.registry.store import RegistryStore  # noqa: PLC0415
         from maintainer.stores.registry.untagged import ONLY_TAGS  # noqa: PLC0415
         from maintainer.stores.requests import RequestLog  # noqa: PLC0415
 
         address, token = self.address, os.environ.get(self.token_env, "")
         async with Http(RequestLog()) as http:
-            client = Client(http, address, partial(find_credentials, address.login))
+            client = Client(http, address.remote, partial(find_credentials, address.remote.login))
             packages, why_none = None, ONLY_TAGS
             if address.packages_url and token:
                 packages = Packages(http, address.packages_url, address.repository, token)

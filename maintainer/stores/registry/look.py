@@ -2,38 +2,20 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
-import msgspec
-
 from maintainer.cacheconfig import Digest
-from maintainer.cacheconfig.keys import is_digest
-from maintainer.cacheconfig.oci import MANIFEST_TYPES, CacheManifest, read_manifest
+from maintainer.cacheconfig.images import IMAGE_TYPES, children_of, digests_in
+from maintainer.cacheconfig.oci import CacheManifest, read_manifest
 from maintainer.concurrency import for_each
 from maintainer.errors import StoreError, UnreadableError
-from maintainer.stores.registry.client import Client, Document
+from maintainer.stores.distribution.client import Client, Document
 
-_DIGEST = re.compile(
-    rb"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})(?![0-9a-f])"
-)
 _DIGEST_TAG = re.compile(r"(sha256|sha384|sha512)-([0-9a-f]{64,128})(?![0-9a-f])")
 """The tag of a signature, or of another thing that belongs to a manifest, names the manifest."""
-_INDEXES = frozenset(one for one in MANIFEST_TYPES if "index" in one or "list" in one)
-_IMAGES = MANIFEST_TYPES - _INDEXES
 _MAX_DEPTH = 8
 _MAX_BELOW = 1_000
 """Indexes below one tag."""
-
-
-class _Listed(msgspec.Struct, rename="camel"):
-    media_type: str = ""
-    digest: str = ""
-
-
-class _Image(msgspec.Struct, rename="camel"):
-    manifests: list[_Listed] | None = None
-    config: _Listed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,38 +67,6 @@ def read_document(document: Document) -> CacheDocument | None:
     return CacheDocument(document, manifest) if manifest else None
 
 
-def digests_in(content: bytes) -> set[Digest]:
-    """Return every digest in a document, whatever its field, and however it is spelled."""
-    plain = b""
-    if b"\\u" in content:
-        with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
-            plain = msgspec.json.encode(msgspec.json.decode(content))
-    return {Digest(one.decode()) for one in _DIGEST.findall(content + b"\n" + plain)}
-
-
-def children_of(content: bytes, *, images: bool = False) -> list[Digest]:
-    """Return the indexes that an index lists; or its images, which list nothing further."""
-    listed = _read_image(content).manifests or []
-    return [
-        Digest(one.digest)
-        for one in listed
-        if is_digest(one.digest) and (one.media_type in _IMAGES) == images
-    ]
-
-
-def config_of(content: bytes) -> Digest | None:
-    """Return the config of an image."""
-    config = _read_image(content).config
-    return Digest(config.digest) if config and is_digest(config.digest) else None
-
-
-def _read_image(content: bytes) -> _Image:
-    try:
-        return msgspec.json.decode(content, type=_Image)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return _Image()
-
-
 async def look_at_tags(
     client: Client,
     tags: Iterable[str],
@@ -142,7 +92,7 @@ async def look_at_tags(
             await _read_tag(client, tag, seen)
         else:
             seen.tags[tag] = head.digest
-            if head.media_type not in _IMAGES:
+            if head.media_type not in IMAGE_TYPES:
                 await _reach(client, [head.digest], seen.reached)
 
     await for_each(look, tags)

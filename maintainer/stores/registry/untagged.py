@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from maintainer.cacheconfig import Digest, content_digest
+from maintainer.cacheconfig.images import digests_in
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.concurrency import for_each
 from maintainer.errors import StoreError, UnreadableError
-from maintainer.stores.registry.client import Client
-from maintainer.stores.registry.look import CacheDocument, Tagged, digests_in, read_document
-from maintainer.stores.registry.packages import Packages, Version
+from maintainer.stores.distribution.client import Client
+from maintainer.stores.distribution.packages import Packages, Version
+from maintainer.stores.registry.look import CacheDocument, Tagged, read_document
 
 MANIFESTS = "manifests/"
 """The beginning of the key of an entry that is a manifest."""

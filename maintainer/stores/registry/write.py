@@ -15,9 +15,9 @@ from maintainer.model.index import ReadGeneration
 from maintainer.sanitize import printable
 from maintainer.stores.base import Change, Conflict, Refused, RunContext, Swapped, SwapResult
 from maintainer.stores.decoding import read_content
+from maintainer.stores.distribution.client import Client
+from maintainer.stores.distribution.names import is_tag
 from maintainer.stores.oci import NUMBER, decode_tag, encode_tag, matches, read_tag
-from maintainer.stores.registry.address import is_tag
-from maintainer.stores.registry.client import Client
 from maintainer.stores.registry.look import CacheDocument, Tagged, read_document
 
 

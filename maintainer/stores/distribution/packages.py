@@ -16,9 +16,9 @@ from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import ChangedError, StoreError
 from maintainer.stores.answers import Answer, parse, refused, to_utc
+from maintainer.stores.distribution.client import Recheck
+from maintainer.stores.distribution.names import is_repository
 from maintainer.stores.http import Call, Http, headers_for
-from maintainer.stores.registry.address import is_repository
-from maintainer.stores.registry.client import Recheck
 
 _A_PAGE = 100
 _MAX_PAGES = 1_000

@@ -15,9 +15,9 @@ import msgspec
 from maintainer.errors import StoreError
 from maintainer.sanitize import printable
 from maintainer.stores.answers import Answer, is_web_url, malformed, parse
+from maintainer.stores.distribution.credentials import Credentials
+from maintainer.stores.distribution.names import Repository
 from maintainer.stores.http import Call, Http
-from maintainer.stores.registry.address import Address
-from maintainer.stores.registry.credentials import Credentials
 
 _SCHEME = re.compile(r"\s*,?\s*([A-Za-z]+)(?=\s|,|$)\s*")
 _PARAMETER = re.compile(r'\s*,?\s*([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
@@ -69,11 +69,11 @@ class Authorizer:
     """The header `Authorization` of each request to one registry, by what the request does."""
 
     def __init__(
-        self, http: Http, address: Address, find: Callable[[], Awaitable[Credentials | None]]
+        self, http: Http, repository: Repository, find: Callable[[], Awaitable[Credentials | None]]
     ) -> None:
         """Begin; `find` is called when the registry first wants to see credentials."""
         self._http = http
-        self._address = address
+        self._repository = repository
         self._find = find
         self._headers: dict[str, str] = {}
         self._credentials: Credentials | None = None
@@ -106,7 +106,7 @@ class Authorizer:
 
     def denied(self, answer: Answer) -> DeniedError:
         """Return the error for a request that is not allowed, with what to do."""
-        host = self._address.host
+        host = self._repository.host
         advice = f"run `docker login {host}`"
         if self._credentials:
             advice = f"the credentials of `docker login {host}` do not allow it"
@@ -114,10 +114,10 @@ class Authorizer:
 
     async def _get_token(self, parameters: Mapping[str, str], actions: str, answer: Answer) -> str:
         realm = parameters.get("realm", "")
-        is_safe = realm.startswith("https://") or self._address.insecure
+        is_safe = realm.startswith("https://") or self._repository.insecure
         if not is_web_url(realm) or not is_safe or httpx2.URL(realm).userinfo:
             raise malformed(answer, f"it names no token service: {printable(realm)}")
-        scope = f"repository:{self._address.repository}:{actions}"
+        scope = f"repository:{self._repository.name}:{actions}"
         asked = {"scope": "registry:catalog:*" if actions == CATALOG else scope}
         if service := parameters.get("service"):
             asked["service"] = service

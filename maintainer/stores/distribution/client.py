@@ -18,11 +18,11 @@ from maintainer.cacheconfig.oci import MANIFEST_TYPES
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.stores.answers import Answer, malformed, parse, refused
+from maintainer.stores.distribution.auth import CATALOG, Authorizer, DeniedError
+from maintainer.stores.distribution.credentials import Credentials
+from maintainer.stores.distribution.names import Repository, is_repository, is_tag
 from maintainer.stores.http import Call, Http, download_of
 from maintainer.stores.oci import matches
-from maintainer.stores.registry.address import Address, is_repository, is_tag
-from maintainer.stores.registry.auth import CATALOG, Authorizer, DeniedError
-from maintainer.stores.registry.credentials import Credentials
 from maintainer.stores.requests import RequestLog
 
 Recheck = Callable[[], Awaitable[None]]
@@ -83,11 +83,11 @@ class Client:
     """One repository."""
 
     def __init__(
-        self, http: Http, address: Address, find: Callable[[], Awaitable[Credentials | None]]
+        self, http: Http, repository: Repository, find: Callable[[], Awaitable[Credentials | None]]
     ) -> None:
         self._http = http
-        self._base = httpx2.URL(f"{address.url}/v2/{address.repository}/")
-        self._authorizer = Authorizer(http, address, find)
+        self._base = httpx2.URL(f"{repository.url}/v2/{repository.name}/")
+        self._authorizer = Authorizer(http, repository, find)
 
     @property
     def requests(self) -> RequestLog:
