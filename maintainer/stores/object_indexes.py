@@ -20,6 +20,7 @@ from maintainer.sanitize import printable
 from maintainer.stores.base import Change, Conflict, Refused, RunContext, Swapped, SwapResult
 from maintainer.stores.decoding import read_content
 from maintainer.stores.layout import Layout
+from maintainer.stores.object_claims import Claims
 from maintainer.stores.object_requests import Object, Objects, UnsupportedError
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ NUMBER = 1
 class Indexes:
     """The indexes, as a run has seen and written them."""
 
-    def __init__(self, objects: Objects, layout: Layout, *, max_size: int) -> None:
+    def __init__(self, objects: Objects, layout: Layout, claims: Claims, *, max_size: int) -> None:
         self.known: dict[str, Object] = {}
         """The indexes that the run has read or written, by key."""
         self.ignored: dict[str, Keep] = {}
@@ -40,6 +41,7 @@ class Indexes:
         """The tags of these, by key."""
         self._objects = objects
         self._layout = layout
+        self._claims = claims
         self._limit = max_size
         self._keys: dict[IndexId, str] = {}
         self._is_conditional: bool | None = None
@@ -110,6 +112,7 @@ class Indexes:
         if self._is_conditional is None:
             self._is_conditional = await self._has_conditions(context)
         if await self._put(key, content, context, over=tag_of(self.known.get(key))):
+            await self._claims.add()
             return await self._read_back(change, key, content)
         found = await self._objects.get(key, limit=self._limit)
         if found is None:

@@ -5,6 +5,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Coroutine,
     Iterable,
     Iterator,
     Mapping,
@@ -18,7 +19,7 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from maintainer.errors import StoreError, UnreadableError
+from maintainer.errors import BudgetExhaustedError, StoreError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import StoreNote
 from maintainer.sanitize import printable
@@ -108,7 +109,12 @@ class Sender:
 
     async def send(self, kind: str, what: str, call: Awaitable[_T]) -> _T:
         """Send a request about some object. Raises StoreError."""
-        self.requests.count(kind, again=False)
+        try:
+            self.requests.count(kind, again=False)
+        except BudgetExhaustedError:
+            if isinstance(call, Coroutine):
+                call.close()  # Python warns of one that is never awaited.
+            raise
         with self.limited(what):
             return await call
 

@@ -15,6 +15,7 @@ from maintainer.model.entry import KnownEntry
 from maintainer.sanitize import printable
 from maintainer.stores.batches import Batches
 from maintainer.stores.layout import Layout
+from maintainer.stores.object_claims import Claims
 from maintainer.stores.object_indexes import Indexes
 from maintainer.stores.object_requests import Object, Objects
 
@@ -39,11 +40,12 @@ class _Deletion:
 class Deletions:
     """The deletions of a run."""
 
-    def __init__(self, objects: Objects, layout: Layout, indexes: Indexes) -> None:
+    def __init__(self, objects: Objects, layout: Layout, claims: Claims, indexes: Indexes) -> None:
         self.clock: Callable[[], datetime] | None = None
         self.confirm: Callable[[], None] = lambda: None
         self._objects = objects
         self._layout = layout
+        self._claims = claims
         self._indexes = indexes
         self._met: dict[str, str] = {}
         """The indexes that builds have written since, and the run has not merged in: tags, by key.
@@ -59,6 +61,8 @@ class Deletions:
     async def _delete(self, entries: Sequence[KnownEntry]) -> list[bool | Exception]:
         batch = [_Deletion(entry) for entry in entries]
         try:
+            self.confirm()
+            await self._claims.refuse_others()
             await self._look_at(batch)
             found = [one.found for one in batch if one.found and not one.error]
             tags = {one.key: self._tag(one) for one in found}

@@ -31,6 +31,7 @@ from maintainer.stores.base import (
 )
 from maintainer.stores.layout import Layout
 from maintainer.stores.looking import configured_limits, look_up, number_of
+from maintainer.stores.object_claims import Claims
 from maintainer.stores.object_indexes import NUMBER, Indexes
 from maintainer.stores.object_requests import Object, Objects
 from maintainer.stores.object_sweep import BATCH, Deletions
@@ -54,8 +55,9 @@ class ObjectStore:
         self.access = Access(refs, refs)
         self._objects = objects
         self._layout = layout
-        self._indexes = Indexes(objects, layout, max_size=max_index_size)
-        self._deletions = Deletions(objects, layout, self._indexes)
+        claims = Claims(objects, layout)
+        self._indexes = Indexes(objects, layout, claims, max_size=max_index_size)
+        self._deletions = Deletions(objects, layout, claims, self._indexes)
         self._has_blobs = False
 
     @property

@@ -27,6 +27,7 @@ from tests.stores.contract import NO_GRACE
 from tests.stores.runs import run_leased, run_on, take_over
 from tests.stores.s3 import BLOBS, BUCKET, MANIFESTS, Moto, a_server, half_a_body, one_page
 
+_CLAIM = "app/blobs.maintainer"
 _PAGE = Path(__file__).parents[2] / "docs" / "s3.md"
 
 
@@ -243,7 +244,7 @@ def test_that_a_server_keeps_to_conditions_is_remembered_for_a_week(
         _export(moto, "api", "base", step)
         uploads.append(_gc(moto, memory).requests.counts["upload"])
 
-    assert uploads == [5, 2, 6, 2, 4, 4]
+    assert uploads == [6, 2, 6, 2, 4, 4]  # The first run says where its indexes are, too.
 
 
 def test_an_index_that_is_written_during_the_sweep_is_healed(moto: Moto, memory: Memory) -> None:
@@ -272,6 +273,61 @@ def test_manifests_under_another_prefix_protect_the_blobs_that_they_share(
 
     assert BLOBS + blob_of("web") in moto.keys
     assert blob_of("web") in _blobs(moto, "maintained")
+
+
+@pytest.mark.parametrize("theirs", ["others/", "manifests/theirs/"])
+def test_two_configurations_that_share_blobs_without_knowing_it_delete_none(
+    theirs: str, moto: Moto, memory: Memory, tmp_path: Path
+) -> None:
+    _export(moto, "api", "base", "api")
+    moto.put(BLOBS + blob_of("web"), b"web")
+    moto.put(f"app/{theirs}web", encode(built("web", at=moto.now)))
+    other = Memory(tmp_path / "other.db")
+    stored = {key for key in moto.keys if key.startswith(BLOBS)}
+    for whose, prefix in ((other, theirs), (memory, "manifests/")):
+        _gc(moto, whose, manifests_prefixes=(prefix,))
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    moto.now += timedelta(hours=48)
+
+    with pytest.raises(AssertionError, match="nothing is deleted until"):
+        _gc(moto, other, manifests_prefixes=(theirs,))
+    if theirs.startswith("manifests/"):
+        _gc(moto, memory)  # It reads theirs, too.
+    else:
+        with pytest.raises(AssertionError, match="nothing is deleted until"):
+            _gc(moto, memory)
+        _gc(moto, memory, manifests_prefixes=("manifests/", theirs))
+
+    assert {key for key in moto.keys if key.startswith(BLOBS)} == stored
+
+
+def test_a_configuration_that_is_gone_counts_no_longer(moto: Moto, memory: Memory) -> None:
+    _export(moto, "api", "base", "api")
+    moto.put(_CLAIM, b'["app/former/", "app/manifests/"]')
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    moto.now += timedelta(hours=48)
+
+    _gc(moto, memory)
+
+    assert BLOBS + blob_of("orphan") not in moto.keys
+    assert moto.keys[_CLAIM].value == b'["app/manifests/"]'
+
+
+@pytest.mark.parametrize(
+    "content", [b"# read me", b"{}", b"[1]", b'["a"' * 20_000, b"[" + b'"",' * 100 + b'""]']
+)
+def test_a_claim_that_no_run_has_written_is_not_believed(
+    content: bytes, moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "api", "base", "api")
+    moto.put(_CLAIM, content)
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    moto.now += timedelta(hours=48)
+
+    with pytest.raises(AssertionError, match=f"{_CLAIM} is not what runs have written"):
+        _gc(moto, memory)
+
+    assert BLOBS + blob_of("orphan") in moto.keys
 
 
 def test_what_the_owner_should_change_at_the_bucket_is_in_the_report(
