@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+CHUNK = 4 * 1024 * 1024
+"""Bytes that are read at once: of something large that is not wanted, no more are read."""
 _LONGEST = timedelta(minutes=10)
 """The longest time that a request may take, with its retries."""
 _CONNECTING = timedelta(minutes=1)
@@ -118,6 +120,50 @@ class Sender:
         with self.limited(what):
             return await call
 
+    async def pages(
+        self, prefix: str, read: Callable[[str | None], Awaitable[tuple[_T, str | None]]]
+    ) -> AsyncIterator[_T]:
+        """Read a list page by page; `read` returns one, and where the next one begins, if any.
+
+        Raises StoreError if the list does not end, or if the next page cannot be found.
+        """
+        marker: str | None = None
+        seen = {""}
+        while True:
+            page, marker = await self.send("list", prefix, read(marker))
+            yield page
+            if marker is None:
+                return
+            if marker in seen:
+                raise StoreError(f"the list of {printable(prefix)} breaks off")
+            seen.add(marker)
+
+    async def download(
+        self,
+        key: str,
+        size: int | None,
+        read: Callable[[int], Awaitable[bytes]],
+        *,
+        limit: int,
+        is_wanted: Callable[[bytes], bool],
+    ) -> bytes:
+        """Read a body of so many bytes, or only its beginning if it is not wanted.
+
+        Raises UnreadableError if it is too large.
+        """
+        with self.limited(key):
+            content = await read(CHUNK)
+            if content and not is_wanted(content):
+                return content
+            while max(size or 0, len(content)) <= limit and (piece := await read(CHUNK)):
+                content += piece
+        if max(size or 0, len(content)) > limit:
+            problem = f"{printable(key)} has more than {limit:,} bytes: not read"
+            raise UnreadableError(Cause.TOO_LARGE, problem)
+        if len(content) != (len(content) if size is None else size):
+            raise StoreError(f"the download of {printable(key)} broke off")
+        return content
+
     @contextmanager
     def limited(self, what: str) -> Iterator[None]:
         """End what takes too long: the SDKs' limits begin anew with each byte that arrives."""
@@ -170,12 +216,6 @@ def refuse_others(found: Sequence[Object], prefix: str) -> None:
                 f"the list of {printable(prefix)} shows {printable(one.key)}: the service ignores "
                 "prefixes"
             )
-
-
-def too_large(key: str, limit: int) -> UnreadableError:
-    """Return the error for an object that has more bytes than may be read."""
-    problem = f"{printable(key)} has more than {limit:,} bytes: not read"
-    return UnreadableError(Cause.TOO_LARGE, problem)
 
 
 def malformed(key: str) -> StoreError:

@@ -11,11 +11,14 @@ from tests.stores.story import Build, Event, Garbled, Killed, Layer, Passes, Run
 
 
 @pytest.fixture(scope="module")
-def begin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begin]:
-    """Serve one bucket, which each story empties."""
+def begin(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Begin]:
+    """Serve one bucket, which each story empties; its server may ignore conditions of writes."""
     folder = tmp_path_factory.mktemp("s3")
     memories = Memory.make(folder, 2)
     with a_server() as moto:
+        moto.ignores_conditions = getattr(request, "param", False)
         yield lambda: BucketRoom(folder, memories, moto)
 
 
@@ -24,6 +27,7 @@ class TestS3(Contract):
     """Run the contract on `s3:`; a story takes a second, because its requests are real."""
 
 
+@pytest.mark.parametrize("begin", [False, True], indirect=True, ids=["conditions", "without"])
 def test_in_one_long_story_builds_accidents_runs_and_kills_lose_nothing(begin: Begin) -> None:
     while_it_runs: dict[int, Event] = {
         4: Build("api", "docs"),

@@ -35,6 +35,7 @@ from maintainer.stores.answers import to_utc
 from maintainer.stores.azblob.address import Address
 from maintainer.stores.layout import Layout
 from maintainer.stores.object_requests import (
+    CHUNK,
     MissingError,
     Object,
     OtherError,
@@ -44,7 +45,6 @@ from maintainer.stores.object_requests import (
     malformed,
     read_clock,
     refuse_others,
-    too_large,
 )
 
 log = logging.getLogger(__name__)
@@ -68,8 +68,6 @@ _KEPT = {
 }
 """Why the service deletes one blob and not another."""
 _PAGE = 5000
-_CHUNK = 4 * 1024 * 1024
-"""Bytes that are read by one request; an index that has more may change between two."""
 _RETRIES = 4
 _WAITS = (0, 2, 10)
 """Seconds before each attempt to delete blobs: some of one request may fail, and others not."""
@@ -88,7 +86,7 @@ class Container(Sender):
         """List blobs, up to 5,000 at a time, in the order of their names."""
         self._archived[prefix] = 0
         listed = partial(self._client.list_blobs, prefix, results_per_page=_PAGE)
-        async for page in self._pages(prefix, listed):
+        async for page in self.pages(prefix, lambda marker: _read_page(listed(), marker)):
             found = [_object(one.name, one) for one in page if not _has_dots(one.name)]
             refuse_others(found, prefix)
             self._archived[prefix] += sum(not one.is_readable for one in found)
@@ -97,25 +95,9 @@ class Container(Sender):
     async def folders(self, prefix: str) -> AsyncIterator[Sequence[str]]:
         """List folders, page by page."""
         listed = partial(self._client.walk_blobs, prefix, delimiter="/", results_per_page=_PAGE)
-        async for page in self._pages(prefix, listed):
+        async for page in self.pages(prefix, lambda marker: _read_page(listed(), marker)):
             folders = [one.name for one in page if isinstance(one, BlobPrefix)]
             yield folder_names(folders, prefix)
-
-    async def _pages(
-        self, prefix: str, list_all: Callable[[], AsyncItemPaged[_T]]
-    ) -> AsyncIterator[Sequence[_T]]:
-        """Read a list page by page. Raises StoreError if it does not end."""
-        marker: str | None = None
-        seen: set[str] = set()
-        while True:
-            page, after = await self.send("list", prefix, _read_page(list_all(), marker))
-            yield page
-            if not after:
-                return
-            if after in seen:
-                raise StoreError(f"the list of {printable(prefix)} breaks off")
-            seen.add(after)
-            marker = after
 
     async def look(self, key: str) -> Object | None:
         """Look a blob up."""
@@ -136,17 +118,11 @@ class Container(Sender):
             call = self._client.download_blob(key)
             body: StorageStreamDownloader[bytes] = await self.send("download", key, call)
             found = _object(key, body.properties)
-            with self.limited(key):
-                content = await body.read(_CHUNK)
-                if content and not is_wanted(content):
-                    return found, content
-                if found.size > limit:
-                    raise too_large(key, limit)
-                content += await body.readall()
+            content = await self.download(
+                key, found.size, body.read, limit=limit, is_wanted=is_wanted
+            )
         except MissingError:
             return None
-        if len(content) != found.size:
-            raise StoreError(f"the download of {printable(key)} broke off")
         return found, content
 
     async def put(self, key: str, content: bytes, *, over: str | None) -> bool:
@@ -209,7 +185,7 @@ async def _read_page(
     """Read one page; return it, and the marker of the next one."""
     pages = listed.by_page(marker)
     page = [one async for one in await anext(pages)]
-    return page, getattr(pages, "continuation_token", None)
+    return page, getattr(pages, "continuation_token", None) or None
 
 
 def _only_over(tag: str | None) -> dict[str, Any]:
@@ -313,7 +289,7 @@ async def open_container(address: Address) -> AsyncIterator[Container]:
                 # A policy belongs to one client: it knows where that sends requests.
                 retry_policy=ExponentialRetry(1, increment_base=2, retry_total=_RETRIES),
                 permit_redirects=False,
-                max_single_get_size=_CHUNK,
+                max_single_get_size=CHUNK,
             )
         yield Container(await stack.enter_async_context(client))
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from aiobotocore.config import AioConfig
@@ -35,7 +35,6 @@ from maintainer.stores.object_requests import (
     malformed,
     read_clock,
     refuse_others,
-    too_large,
 )
 from maintainer.stores.s3.address import Address
 
@@ -52,7 +51,6 @@ _MISSING = frozenset({"404", "NoSuchKey"})
 _NOT_AS_EXPECTED = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
 _UNSUPPORTED = frozenset({"501", "NotImplemented"})
 _CONDITIONS = frozenset({"If-Match", "If-None-Match"})
-_CHUNK = 1024 * 1024
 _ATTEMPTS = 5
 _LONG_AGO = timedelta(days=7)
 """An upload that began before this was abandoned."""
@@ -67,7 +65,7 @@ class Bucket(Sender):
 
     async def list(self, prefix: str) -> AsyncIterator[Sequence[Object]]:
         """List objects, up to a thousand at a time, in the order of their keys."""
-        async for page in self._pages(prefix):
+        async for page in self.pages(prefix, partial(self._page, prefix, {})):
             contents = page.get("Contents", [])
             found = [_object(one.get("Key", ""), one.get("Size"), one) for one in contents]
             refuse_others(found, prefix)
@@ -75,29 +73,19 @@ class Bucket(Sender):
 
     async def folders(self, prefix: str) -> AsyncIterator[Sequence[str]]:
         """List folders, up to a thousand at a time."""
-        async for page in self._pages(prefix, delimiter="/"):
+        folders = {"Delimiter": "/"}
+        async for page in self.pages(prefix, partial(self._page, prefix, folders)):
             common = page.get("CommonPrefixes", [])
             yield folder_names([one.get("Prefix", "") for one in common], prefix)
 
-    async def _pages(
-        self, prefix: str, delimiter: str = ""
-    ) -> "AsyncIterator[ListObjectsV2OutputTypeDef]":
-        more: dict[str, Any] = {"Delimiter": delimiter} if delimiter else {}
-        after: dict[str, Any] = {}
-        seen: set[str] = set()
-        while True:
-            call = self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, **more, **after)
-            page = await self.send("list", prefix, call)
-            if not page.keys() & {"Name", "IsTruncated", "Contents", "CommonPrefixes"}:
-                raise malformed(prefix)  # Nothing at all is not an empty list.
-            yield page
-            if not page.get("IsTruncated"):
-                return
-            token = page.get("NextContinuationToken")
-            if not token or token in seen:
-                raise StoreError(f"the list of {printable(prefix)} breaks off")
-            seen.add(token)
-            after = {"ContinuationToken": token}
+    async def _page(
+        self, prefix: str, more: Mapping[str, Any], token: str | None
+    ) -> "tuple[ListObjectsV2OutputTypeDef, str | None]":
+        after: dict[str, Any] = {"ContinuationToken": token} if token else {}
+        page = await self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, **more, **after)
+        if not page.keys() & {"Name", "IsTruncated", "Contents", "CommonPrefixes"}:
+            raise malformed(prefix)  # Nothing at all is not an empty list.
+        return page, page.get("NextContinuationToken", "") if page.get("IsTruncated") else None
 
     async def look(self, key: str) -> Object | None:
         """Look an object up."""
@@ -118,20 +106,10 @@ class Bucket(Sender):
             found = await self.send("download", key, call)
         except MissingError:
             return None
-        size = found.get("ContentLength", 0)
-        with self.limited(key):
-            async with found["Body"] as body:
-                first = await body.read(_CHUNK)
-                if first and not is_wanted(first):
-                    return _object(key, size, found), first
-                content = bytearray(first)
-                while max(size, len(content)) <= limit and (piece := await body.read(_CHUNK)):
-                    content += piece
-        if max(size, len(content)) > limit:
-            raise too_large(key, limit)
-        if len(content) != found.get("ContentLength", len(content)):
-            raise StoreError(f"the download of {printable(key)} broke off")
-        return _object(key, len(content), found), bytes(content)
+        size: int | None = found.get("ContentLength")
+        async with found["Body"] as body:
+            content = await self.download(key, size, body.read, limit=limit, is_wanted=is_wanted)
+        return _object(key, len(content) if size is None else size, found), content
 
     async def put(self, key: str, content: bytes, *, over: str | None) -> bool:
         """Write an object on condition."""
