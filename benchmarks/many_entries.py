@@ -9,7 +9,8 @@ serves so many, does a dry run on them in a process of its own, and prints its p
     python -m benchmarks.many_entries serve 1000000
 
 prints the variables of a client, and serves until stdin ends. These entries are so new that a run
-has nothing to do, unless it merges: this service takes no writes.
+has nothing to do, unless it merges: this service takes no writes. No two were created at one time:
+of many that were, a list cannot know whether it is complete, and is read again.
 """
 
 import hashlib
@@ -35,7 +36,9 @@ _PAGE = 100
 _STEPS = [f"step {number}" for number in range(200)]
 _INDEX = encode(built(*_STEPS))
 _KEY = str(IndexId(Ref(MAIN), Scope("buildkit")).key(1))
-_OLD, _YOUNG = timedelta(days=30), timedelta(hours=1)
+_OLD, _YOUNG, _NOW = timedelta(days=30), timedelta(hours=2), timedelta(minutes=30)
+_SPACED = timedelta(hours=1)
+"""All were created within this time."""
 _RUN = """
 import atexit, resource, sys
 sys.argv = ["maintainer", "gc", "--dry-run", "--quiet"]
@@ -49,7 +52,7 @@ class _Service(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     count = 0
-    created_at = ""
+    first_at = datetime.now(UTC)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name upstream
         """Say nothing."""
@@ -86,14 +89,15 @@ class _Service(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _entry(self, number: int) -> dict[str, Any]:
+        created_at = f"{self.first_at + number / self.count * _SPACED:%Y-%m-%dT%H:%M:%S.%fZ}"
         return {
             "id": number,
             "ref": MAIN,
             "key": _key(number),
             "version": ENTRY_VERSION,
             "size_in_bytes": len(_INDEX) if number == 1 else 1_000,
-            "created_at": self.created_at,
-            "last_accessed_at": self.created_at,
+            "created_at": created_at,
+            "last_accessed_at": created_at,
         }
 
 
@@ -107,8 +111,7 @@ def _key(number: int) -> str:
 
 
 def _serve(count: int, age: timedelta) -> AbstractContextManager[str]:
-    created_at = f"{datetime.now(UTC) - age:%Y-%m-%dT%H:%M:%SZ}"
-    return serving(_Service, count=count, created_at=created_at)
+    return serving(_Service, count=count, first_at=datetime.now(UTC) - age)
 
 
 def _variables(url: str) -> dict[str, str]:
@@ -124,9 +127,13 @@ def _variables(url: str) -> dict[str, str]:
     }
 
 
-def measure(count: int) -> int:
-    """Return the peak of memory, in bytes, of a process that does a dry run on so many entries."""
-    with _serve(count, _OLD) as url, tempfile.TemporaryDirectory() as folder:
+def measure(count: int, *, are_new: bool = False) -> int:
+    """Return the peak of memory, in bytes, of a process that does a dry run on so many entries.
+
+    New ones are half an hour to an hour and a half old, so many may be of exports in progress.
+    """
+    age = _SPACED + _NOW if are_new else _OLD
+    with _serve(count, age) as url, tempfile.TemporaryDirectory() as folder:
         environment = os.environ | _variables(url)
         environment["PYTHONPATH"] = str(Path(__file__).parents[1])
         run = [sys.executable, "-c", _RUN]
@@ -135,7 +142,7 @@ def measure(count: int) -> int:
 
 
 def serve(count: int) -> None:
-    """Serve so many young entries until stdin ends."""
+    """Serve so many young entries until stdin ends: no export can be in progress any more."""
     with _serve(count, _YOUNG) as url:
         print(json.dumps(_variables(url)), flush=True)
         sys.stdin.read()

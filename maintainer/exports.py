@@ -30,9 +30,8 @@ def find_export(snapshot: Snapshot, *, unreadable_too: bool = True) -> Export | 
     young = [
         entry
         for entry in snapshot.entries
-        if isinstance(entry.parsed, BlobKey | SignatureKey)
-        and (unreadable_too or entry.ref in snapshot.access.readable)
-        and snapshot.now - entry.created_at < LONGEST_EXPORT
+        if (unreadable_too or entry.ref in snapshot.access.readable)
+        and _is_recent_upload(entry, snapshot.now)
     ]
     if not young:
         return None
@@ -41,6 +40,29 @@ def find_export(snapshot: Snapshot, *, unreadable_too: bool = True) -> Export | 
         (Export(entry.created_at, entry.ref) for entry in young if not finished.has(entry)),
         default=None,
     )
+
+
+def keep_signs(snapshot: Snapshot, uploads: Iterable[KnownEntry]) -> tuple[KnownEntry, ...]:
+    """Return those of some uploads that show exports in progress: of each ref the first.
+
+    `find_export` finds the same ones by them as by all uploads, of which there may be a million.
+    The snapshot has the indexes.
+    """
+    finished = _Finished(snapshot)
+    first: dict[Ref, KnownEntry] = {}
+    for entry in uploads:
+        known = first.get(entry.ref)
+        if known and known.created_at <= entry.created_at:
+            continue
+        if _is_recent_upload(entry, snapshot.now) and not finished.has(entry):
+            first[entry.ref] = entry
+    return tuple(first.values())
+
+
+def _is_recent_upload(entry: KnownEntry, now: datetime) -> bool:
+    """Whether a build that uploaded this, and may still be running, has to write an index yet."""
+    is_upload = isinstance(entry.parsed, BlobKey | SignatureKey)
+    return is_upload and now - entry.created_at < LONGEST_EXPORT
 
 
 def find_new_export(

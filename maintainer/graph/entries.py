@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, Row, Select, bindparam, func, or_, select
@@ -45,14 +46,16 @@ class Entries:
 
     def batches(self) -> Iterator[tuple[KnownEntry, ...]]:
         """Read all of them, some thousands at a time, by store id."""
-        batch = self._read(_FIRST, {"batch": _BATCH})
-        while batch:
-            yield batch
-            batch = self._read(_NEXT, {"batch": _BATCH, "after": batch[-1].store_id})
+        return self._read_in_batches(_FIRST, _NEXT, {})
 
-    def created_since(self, moment: datetime) -> tuple[KnownEntry, ...]:
-        """Return those of our own kinds that were created since then, by store id."""
-        return self._read(_YOUNG, {"moment": moment})
+    def indexes_since(self, moment: datetime) -> tuple[KnownEntry, ...]:
+        """Return the indexes that were created since then, by store id."""
+        return self._read(_YOUNG_INDEXES, {"moment": moment})
+
+    def uploads_since(self, moment: datetime) -> Iterator[KnownEntry]:
+        """Read the blobs and signatures that were created since then, by store id."""
+        batches = self._read_in_batches(_YOUNG_UPLOADS, _NEXT_YOUNG_UPLOADS, {"moment": moment})
+        return chain.from_iterable(batches)
 
     def of_other_tools(self, prefixes: Collection[str]) -> tuple[KnownEntry, ...]:
         """Return the entries of other tools whose keys begin like this, by store id."""
@@ -114,6 +117,17 @@ class Entries:
     def _look(self) -> dict[str, object]:
         return {"target": self.target_id, "look": self.at}
 
+    def _read_in_batches(
+        self,
+        first: Select[*tuple[Any, ...]],
+        following: Select[*tuple[Any, ...]],
+        asked: dict[str, object],
+    ) -> Iterator[tuple[KnownEntry, ...]]:
+        batch = self._read(first, asked | {"batch": _BATCH})
+        while batch:
+            yield batch
+            batch = self._read(following, asked | {"batch": _BATCH, "after": batch[-1].store_id})
+
     def _read(
         self, entries: Select[*tuple[Any, ...]], asked: dict[str, object]
     ) -> tuple[KnownEntry, ...]:
@@ -155,9 +169,13 @@ _stored = (
     .where(_here, *_shown, ENTRY.c.missing_since.is_(None))
 )
 _in_order = _stored.order_by(ENTRY.c.store_id)
+_is_after = ENTRY.c.store_id > bindparam("after")
 _FIRST = _in_order.limit(bindparam("batch"))
-_NEXT = _FIRST.where(ENTRY.c.store_id > bindparam("after"))
-_YOUNG = _in_order.where(ENTRY.c.created_at >= bindparam("moment"), ENTRY.c.kind != "foreign")
+_NEXT = _FIRST.where(_is_after)
+_young = _in_order.where(ENTRY.c.created_at >= bindparam("moment"))
+_YOUNG_INDEXES = _young.where(ENTRY.c.kind == "index")
+_YOUNG_UPLOADS = _young.where(ENTRY.c.kind.in_(("blob", "signature"))).limit(bindparam("batch"))
+_NEXT_YOUNG_UPLOADS = _YOUNG_UPLOADS.where(_is_after)
 _FOREIGN = _in_order.where(ENTRY.c.kind == "foreign")
 _HOLDING = _in_order.where(ENTRY.c.kind == "blob", ENTRY.c.digest.in_(each_text("blobs")))
 _SIZES = _HOLDING.with_only_columns(ENTRY.c.digest, ENTRY.c.size)

@@ -19,8 +19,8 @@ class Snapshot:
     now: datetime
     access: Access
     entries: tuple[KnownEntry, ...]
-    """Recent entries, which include exports in progress and opaque indexes. All others are read
-    from the graph in batches.
+    """Recent indexes, some of which may be opaque, and the uploads that show exports in progress.
+    All others are read from the graph in batches.
     """
     generations: tuple[KnownGeneration, ...]
     unread: tuple[UnreadGeneration, ...]

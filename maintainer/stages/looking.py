@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import Scope
 from maintainer.errors import BudgetExhaustedError, MassDeletionError
-from maintainer.exports import LONGEST_EXPORT, find_export
+from maintainer.exports import LONGEST_EXPORT, find_export, keep_signs
 from maintainer.graph.entries import Entries
 from maintainer.graph.recall import count_expected, load_snapshot, recall, recall_entries
 from maintainer.graph.record import record
@@ -109,7 +109,9 @@ def _record(run: Run, looked: Probed) -> Recorded:
     entries = Entries(run.database, target_id, probed.at, run.report.started_at)
     if not probed.abilities.shows_exports:
         since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)
-        snapshot = replace(snapshot, entries=entries.created_since(since))
+        snapshot = replace(snapshot, entries=entries.indexes_since(since))
+        signs = keep_signs(snapshot, entries.uploads_since(probed.at - LONGEST_EXPORT))
+        snapshot = replace(snapshot, entries=(*snapshot.entries, *signs))
     # What was read is in the graph, and decoded in the snapshot.
     return Recorded(looked.known, replace(probed, read=()), snapshot, entries)
 
