@@ -27,6 +27,8 @@ from maintainer.model.marks import Index, Mark, Marks, OpaqueIndex, State
 from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
 
+_NOTHING = CacheConfig()
+
 
 def mark(snapshot: Snapshot) -> Marks:
     """Return the merge of each index, and the state of each entry.
@@ -222,9 +224,7 @@ def _index(
     )
     read = found.read_by_builders
     state = _merge_state(index, found, known, snapshot)
-    usable = state.merged
-    if read != state.merged or index.signed:
-        usable = prune(read, snapshot.live_blobs)
+    usable = _usable(index, read, state, snapshot)
     merged, omitted = _fitting(snapshot, state.merged, read, usable, known)
     return Index(
         id=index,
@@ -241,6 +241,18 @@ def _index(
         is_forgotten=known.forgotten,
         used_by_builds=used_by_builds,
     )
+
+
+def _usable(
+    index: IndexId, read: CacheConfig, state: "_MergeState", snapshot: Snapshot
+) -> CacheConfig:
+    """Return the part of what builders read that they can use, in memory once if it is pruned."""
+    if not index.signed:
+        if read == state.merged:
+            return state.merged
+        if read == state.known:
+            return state.known_live
+    return prune(read, snapshot.live_blobs)
 
 
 def _fitting(
@@ -299,6 +311,10 @@ class _MergeState:
     remembered: CacheConfig
     """Without results that were lost before the index was last up to date."""
     merged: CacheConfig
+    known: CacheConfig
+    """All that is remembered."""
+    known_live: CacheConfig
+    """The part of it whose blobs exist."""
 
 
 def _merge_state(
@@ -309,21 +325,22 @@ def _merge_state(
         # Signed generations are never rewritten, so each is pruned on its own.
         configs = [one.config for one in found.stored if one.config]
         merged = merge(prune(config, snapshot.live_blobs) for config in configs)
-        return _MergeState(merge(configs), merged)
+        return _MergeState(merge(configs), merged, _NOTHING, _NOTHING)
     if known.forgotten:
-        return _MergeState(CacheConfig(), CacheConfig())
+        return _MergeState(_NOTHING, _NOTHING, _NOTHING, _NOTHING)
     remembered = known.merged()
     if index.is_named and not remembered.records:
         # A merge that we wrote under an earlier name: nothing else of its tag is known.
         remembered = found.read_by_builders
-    merged = prune(remembered, snapshot.live_blobs)
+    all_known = remembered
+    all_live = merged = prune(remembered, snapshot.live_blobs)
     if merged.blobs & snapshot.departed.keys():
         # The newest result of a record leaves, and no older one takes its place.
         merged = prune(merged, snapshot.staying_blobs)
         remembered = forget(remembered, snapshot.departed)
     if known.lost & remembered.blobs:
         remembered = forget(remembered, known.lost)
-    return _MergeState(remembered, merged)
+    return _MergeState(remembered, merged, all_known, all_live)
 
 
 def _shadowed_by(

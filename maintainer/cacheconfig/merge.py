@@ -30,10 +30,16 @@ def merge(configs: Iterable[CacheConfig]) -> CacheConfig:
 
     Nearly linear in the records and links, for what builds write.
     """
+    # The union is gone before the normal form is made: it takes more memory than all else.
+    return normalize(_unite(configs))
+
+
+def _unite(configs: Iterable[CacheConfig]) -> CacheConfig:
     union = _Union()
     for config in configs:
         union.add(config)
-    return normalize(union.config())
+    union.finish()
+    return union.config()
 
 
 def count_results(configs: Iterable[CacheConfig]) -> int:
@@ -234,22 +240,24 @@ class _Union:
                 self.attach(user, position, (kept, selector))
         return kept
 
+    def finish(self) -> None:
+        """Drop what only finds records that are the same: nothing is added any more."""
+        self.known.clear()
+        for node in self.nodes:
+            node.users.clear()
+
     def config(self) -> CacheConfig:
+        """Return all of them. Each is dropped once it is there in its final form."""
         numbers = [n for n, into in enumerate(self.united_into) if into == n]
         at = {number: position for position, number in enumerate(numbers)}
         nodes = [self.nodes[number] for number in numbers]
-        inputs = leave_out_loops(
-            [[{(at[s], selector) for s, selector in some} for some in n.inputs] for n in nodes]
-        )
-        return CacheConfig(
-            layers=self.layers.layers(),
-            records=tuple(
-                [
-                    _record(node, record_inputs)
-                    for node, record_inputs in zip(nodes, inputs, strict=True)
-                ]
-            ),
-        )
+        self.nodes.clear()
+        for node in nodes:
+            node.inputs = [{(at[s], selector) for s, selector in some} for some in node.inputs]
+        inputs = leave_out_loops([node.inputs for node in nodes])
+        records = [_record(nodes.pop(), record_inputs) for record_inputs in reversed(inputs)]
+        records.reverse()
+        return CacheConfig(layers=self.layers.layers(), records=tuple(records))
 
 
 def _record(node: _Node, inputs: Sequence[set[_Edge]]) -> Record:

@@ -5,9 +5,10 @@ results are there again. Nobody merges signed indexes, and merges that we wrote 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import (
@@ -65,16 +66,36 @@ def load_memory(
     What `merged` has of some is not read again.
     """
     missing = missing_blobs(connection, target_id)
-    rows = {
+    rows = _find_indexes(connection, target_id, access)
+    known = merged or {}
+    parts = _load_parts(connection, [row for index, row in rows.items() if index not in known])
+    lost = {
+        at: frozenset(blob for blob, since in missing.items() if at and since <= at)
+        for at in {row.up_to_date_at for row in rows.values()}
+    }
+    return {
+        index: _remembered(
+            row, known[index] if index in known else parts[row.id], lost[row.up_to_date_at]
+        )
+        for index, row in rows.items()
+    }
+
+
+def each_remembered(connection: Connection, target_id: int, access: Access) -> Iterator[Remembered]:
+    """Read the merges of each index that the token reads, one index after the other."""
+    rows = {row.id: row for row in _find_indexes(connection, target_id, access).values()}
+    found = connection.execute(_MERGES_IN_ORDER, {"indexes": to_json(rows.keys())})
+    for number, of_days in groupby(found, key=lambda one: one.index_id):
+        yield _united({one.day: _decode(one.content, rows[number]) for one in of_days})
+
+
+def _find_indexes(
+    connection: Connection, target_id: int, access: Access | None
+) -> dict[IndexId, Row[Any]]:
+    return {
         to_index(row): row
         for row in connection.execute(_INDEXES, {"target": target_id})
         if access is None or not access.readable or Ref(row.ref) in access.readable
-    }
-    known = merged or {}
-    parts = _load_parts(connection, [row for index, row in rows.items() if index not in known])
-    return {
-        index: _remembered(row, known[index] if index in known else parts[row.id], missing)
-        for index, row in rows.items()
     }
 
 
@@ -226,21 +247,22 @@ def _load_parts(
         parts[found.index_id][found.day] = _decode(found.content, by_id[found.index_id])
     known = defaultdict[int, Remembered](Remembered)
     for number, of_days in parts.items():
-        config = of_days.pop(_NEWEST, CacheConfig())
-        replaced = {date.fromisoformat(day): part for day, part in of_days.items()}
-        known[number] = Remembered(config, replaced)
+        known[number] = _united(of_days)
     return known
 
 
-def _remembered(
-    row: Row[Any], merged: Remembered, missing: Mapping[Digest, datetime]
-) -> Remembered:
-    at = row.up_to_date_at
+def _united(of_days: dict[str, CacheConfig]) -> Remembered:
+    """Return what was merged of an index, from its parts by day."""
+    config = of_days.pop(_NEWEST, CacheConfig())
+    return Remembered(config, {date.fromisoformat(day): one for day, one in of_days.items()})
+
+
+def _remembered(row: Row[Any], merged: Remembered, lost: frozenset[Digest]) -> Remembered:
     return replace(
         merged,
         highest=row.highest,
         up_to_date=row.up_to_date_id,
-        lost=frozenset(blob for blob, since in missing.items() if at and since <= at),
+        lost=lost,
         marked_at=row.marked_at,
         forgotten=row.forgotten_at is not None,
     )
@@ -381,6 +403,7 @@ _MERGES = (
     .where(MEMORY.c.index_id.in_(each_number("indexes")))
     .execution_options(yield_per=_FEW)
 )
+_MERGES_IN_ORDER = _MERGES.order_by(MEMORY.c.index_id)
 _ADD = insert(MEMORY)
 _FORGET = delete(MEMORY).where(
     MEMORY.c.index_id == bindparam("index"), MEMORY.c.day == bindparam("of_day")

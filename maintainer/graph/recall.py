@@ -33,7 +33,7 @@ from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.exports import LONGEST_EXPORT
 from maintainer.graph.dialect import each_number, each_text
 from maintainer.graph.listing import was_planned
-from maintainer.graph.memory import load_memory, missing_blobs, to_index
+from maintainer.graph.memory import each_remembered, load_memory, missing_blobs, to_index
 from maintainer.graph.room import load_departed
 from maintainer.graph.tables import (
     BLOB,
@@ -74,16 +74,18 @@ def recall(connection: Connection, target_id: int, access: Access) -> Memory:
         )
         places[to_index(row)][row.number] = place
     missing = frozenset(missing_blobs(connection, target_id))
-    memory = load_memory(connection, target_id, access).values()
-    current = _blobs_named(connection, target_id, access)
-    named = current.union(*(_needed(one, missing) for one in memory))
-    spare = frozenset[Digest]().union(*(one.blobs for one in memory)) - named
+    named = set(_blobs_named(connection, target_id, access))
+    remembered: set[Digest] = set()
+    for one in each_remembered(connection, target_id, access):
+        remembered |= one.blobs
+        named |= _needed(one, missing)
+    spare = remembered - named
     return Memory(
         store_ids=frozenset(store_ids),
         written=written,
         places=places,
-        named_blobs=named,
-        spare_blobs=spare,
+        named_blobs=frozenset(named),
+        spare_blobs=frozenset(spare),
         missing_blobs=missing & (named | spare),
         doubts=_doubts(connection, target_id),
         probed_at=connection.scalar(_PROBED_AT, here),
@@ -159,12 +161,11 @@ def load_snapshot(
     `makes_room` is whether results leave a full cache; if not, none has left.
     """
     memory = load_memory(connection, target_id, probe.access, merged)
-    marked_at = {index: one.marked_at for index, one in memory.items() if one.marked_at}
     return Snapshot(
         now=probe.at,
         access=probe.access,
         entries=entries,
-        generations=_generations(connection, target_id, probe, marked_at),
+        generations=_generations(connection, target_id, probe, memory),
         unread=probe.unread,
         live_blobs=probe.live_blobs,
         read_by_builders=probe.read_by_builders,
@@ -201,9 +202,10 @@ def _generations(
     connection: Connection,
     target_id: int,
     probe: Probe,
-    marked_at: Mapping[IndexId, datetime],
+    memory: Mapping[IndexId, Remembered],
 ) -> tuple[KnownGeneration, ...]:
     """Return the generations that the token reads; what the probe has read is not decoded again."""
+    marked_at = {index: one.marked_at for index, one in memory.items() if one.marked_at}
     rows = connection.execute(_GENERATIONS, {"target": target_id}).all()
     of_use = {row.id: row for row in rows if Ref(row.ref) in probe.access.readable}
     known = [_generation(row) for row in of_use.values()]
@@ -216,7 +218,10 @@ def _generations(
             decoded[one.generation_id] = replace(one, config=now.config, sink=now.sink)
     by_id = {one.generation_id: one for one in known}
     for number, content in _contents(connection, target_id, wanted - decoded.keys()):
-        decoded[number] = _decoded(by_id[number], of_use[number].key, content)
+        one = _decoded(by_id[number], of_use[number].key, content)
+        same = memory[one.index].config if one.index in memory else None
+        # The newest export of a name is all that is remembered of most: one copy is enough.
+        decoded[number] = replace(one, config=same) if same == one.config else one
     return tuple(decoded.get(one.generation_id, one) for one in known)
 
 

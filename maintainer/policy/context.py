@@ -1,6 +1,5 @@
 """The input and output of policies: the context of a plan, and decisions."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -64,12 +63,22 @@ class PlanContext:
 
 
 def _named_by(marks: Marks) -> Mapping[Digest, AbstractSet[IndexId]]:
-    named_by: defaultdict[Digest, set[IndexId]] = defaultdict(set)
+    """Return which indexes reference each blob. Those of one index alone share one set."""
+    named_by: dict[Digest, AbstractSet[IndexId]] = {}
+    several: dict[Digest, set[IndexId]] = {}
+
+    def add(blob: Digest, alone: frozenset[IndexId]) -> None:
+        if named_by.setdefault(blob, alone) is not alone:
+            if blob not in several:
+                named_by[blob] = several[blob] = set(named_by[blob])
+            several[blob] |= alone
+
     for index in marks.indexes:
+        alone = frozenset([index.id])
         for blob in index.named:
-            named_by[blob].add(index.id)
+            add(blob, alone)
     for blob, holders in marks.snapshot.facts.manifest_blobs.items():
-        named_by[blob].update(holders)
+        add(blob, frozenset(holders))
     return named_by
 
 

@@ -776,6 +776,20 @@ def test_the_views_hold_whole_reasons_and_outcomes(database: Database) -> None:
         assert code_of(msgspec.json.decode(row.outcome_facts, type=Outcome)) == row.outcome
 
 
+def test_what_is_stored_and_remembered_of_an_index_alike_is_in_memory_once(
+    database: Database,
+) -> None:
+    with database.begin() as connection:
+        target = find_target(connection, "github:octo/cache")
+        begin_run(connection, target, _probe().at, dry_run=False)
+        record(connection, target, _probe())
+        again = load_snapshot(connection, target, replace(_probe(), read=()))
+
+    (stored,) = again.generations
+    assert stored.config
+    assert stored.config is again.memory[WEB].config
+
+
 def test_a_reason_is_what_it_was_when_it_comes_back_from_the_graph(database: Database) -> None:
     with database.begin() as connection:
         _record_a_run(connection)
