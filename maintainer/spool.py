@@ -5,12 +5,10 @@ import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from datetime import datetime
 
 import msgspec
 
-from maintainer.cacheconfig import BlobKey, Digest, Key, Ref, SignatureKey, UploadKey, parse_key
+from maintainer.cacheconfig import Ref
 from maintainer.errors import StoreError
 from maintainer.model.entry import StoredEntry
 from maintainer.sanitize import NUL, printable, show_nul
@@ -23,18 +21,8 @@ _PARTS = 1_024
 """A set has so many parts, each sorted: few numbers move when one is added."""
 
 
-class _Row(msgspec.Struct, array_like=True):
-    """An entry in the format of the file."""
-
-    id: int
-    ref: str
-    key: str
-    version: str
-    size: int
-    created_at: datetime
-    last_accessed_at: datetime
-    kind: str
-    name: str
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list[StoredEntry])
 
 
 class Spool:
@@ -54,7 +42,7 @@ class Spool:
         """
         self._recent += map(_storable, entries)
         if len(self._recent) >= _RECENT:
-            content = msgspec.msgpack.encode([_to_row(entry) for entry in self._recent])
+            content = _ENCODER.encode(self._recent)
             try:
                 self._file.write(content)
             except OSError as error:
@@ -67,8 +55,7 @@ class Spool:
         place = 0
         for length in self._lengths:
             self._file.seek(place)
-            rows = msgspec.msgpack.decode(self._file.read(length), type=list[_Row])
-            yield from map(_to_entry, rows)
+            yield from _DECODER.decode(self._file.read(length))
             place += length
         self._file.seek(0, 2)
         yield from self._recent
@@ -109,55 +96,4 @@ def _storable(entry: StoredEntry) -> StoredEntry:
         return entry
     if entry.parsed is not None:
         raise StoreError(f"the list shows an index whose name has NUL: {printable(entry.key)}")
-    return replace(entry, key=show_nul(entry.key), ref=Ref(show_nul(entry.ref)))
-
-
-def _to_row(entry: StoredEntry) -> _Row:
-    kind, name = _describe(entry.parsed)
-    return _Row(
-        entry.id,
-        entry.ref,
-        entry.key,
-        entry.version,
-        entry.size,
-        entry.created_at,
-        entry.last_accessed_at,
-        kind,
-        name,
-    )
-
-
-def _to_entry(row: _Row) -> StoredEntry:
-    return StoredEntry(
-        id=row.id,
-        ref=Ref(row.ref),
-        key=row.key,
-        version=row.version,
-        size=row.size,
-        created_at=row.created_at,
-        last_accessed_at=row.last_accessed_at,
-        parsed=_parse(row),
-    )
-
-
-def _describe(key: Key) -> tuple[str, str]:
-    if isinstance(key, BlobKey):
-        return "blob", key.digest
-    if isinstance(key, SignatureKey):
-        return "signature", key.digest
-    if isinstance(key, UploadKey):
-        return "upload", key.name
-    return ("" if key is None else "index"), ""
-
-
-def _parse(row: _Row) -> Key:
-    match row.kind:
-        case "blob":
-            return BlobKey(Digest(row.name))
-        case "signature":
-            return SignatureKey(Digest(row.name))
-        case "upload":
-            return UploadKey(row.name)
-        case "index":
-            return parse_key(row.key)
-    return None
+    return msgspec.structs.replace(entry, key=show_nul(entry.key), ref=Ref(show_nul(entry.ref)))

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import NewType
 
+import msgspec
+
 Digest = NewType("Digest", str)
 """A content digest, `sha256:` and 64 hexadecimal digits for everything that BuildKit writes."""
 Ref = NewType("Ref", str)
@@ -30,10 +32,11 @@ ENTRY_VERSION = "693bb7016429d80366022f036f84856888c9f13e00145f5f6f4dce303a38d6f
 MAX_GENERATION = 10**18 - 1
 """The highest number that a key may have; 64 bits hold it."""
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}", re.ASCII)
+_OF_DIGEST = "sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}"
+_DIGEST = re.compile(_OF_DIGEST, re.ASCII)
 BLOB_PREFIX = "buildkit-blob-1-"
 """The beginning of the keys of layers and signatures."""
-_BLOB = re.compile(rf"{BLOB_PREFIX}(?P<digest>[a-z0-9]+:[0-9a-f]+)(?P<signature>-sig)?", re.ASCII)
+_BLOB = re.compile(rf"{BLOB_PREFIX}({_OF_DIGEST})(-sig)?", re.ASCII)
 _INDEX = re.compile(
     r"index-(?P<scope>.*)-1-(?P<ref_hash>[0-9a-f]{8})(?P<signed>-sig)?#(?P<generation>[1-9][0-9]{0,17})",
     re.ASCII | re.DOTALL,
@@ -49,8 +52,7 @@ def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class BlobKey:
+class BlobKey(msgspec.Struct, frozen=True, order=True, gc=False, array_like=True, tag="blob"):
     """The key of one compressed layer."""
 
     digest: Digest
@@ -59,8 +61,9 @@ class BlobKey:
         return f"{BLOB_PREFIX}{self.digest}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SignatureKey:
+class SignatureKey(
+    msgspec.Struct, frozen=True, order=True, gc=False, array_like=True, tag="signature"
+):
     """The key of the signature bundle of one signed index."""
 
     digest: Digest
@@ -70,8 +73,7 @@ class SignatureKey:
         return f"{BLOB_PREFIX}{self.digest}-sig"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class IndexKey:
+class IndexKey(msgspec.Struct, frozen=True, order=True, gc=False, array_like=True, tag="index"):
     """The key of one generation of the index of a scope, as written from one ref."""
 
     scope: Scope
@@ -117,8 +119,7 @@ class IndexId:
         return IndexKey(self.scope, ref_hash, number, self.signed, self.is_named)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class UploadKey:
+class UploadKey(msgspec.Struct, frozen=True, order=True, gc=False, array_like=True, tag="upload"):
     """An unfinished upload of a build to a directory."""
 
     name: str
@@ -152,10 +153,8 @@ def parse_key(key: str) -> BlobKey | SignatureKey | IndexKey | None:
     if len(key) > MAX_KEY_LENGTH:
         return None
     if match := _BLOB.fullmatch(key):
-        digest = Digest(match["digest"])
-        if not is_digest(digest):
-            return None
-        return SignatureKey(digest) if match["signature"] else BlobKey(digest)
+        digest = Digest(match[1])
+        return SignatureKey(digest) if match[2] else BlobKey(digest)
     if match := _INDEX.fullmatch(key):
         return IndexKey(
             scope=Scope(match["scope"]),

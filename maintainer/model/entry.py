@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
+import msgspec
+
 from maintainer.cacheconfig import Key, Ref
 from maintainer.model.reason import Reason
 
@@ -24,9 +26,8 @@ class Access:
     writable: frozenset[Ref] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEntry:
-    """One entry, or one file, as a listing shows it."""
+class StoredEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One entry, or one file, as a listing shows it. A million of them are written and read."""
 
     id: int
     ref: Ref

@@ -10,7 +10,7 @@ import msgspec
 
 from maintainer import __version__
 from maintainer.model.decision import Keep
-from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits, in_batches
+from maintainer.model.entry import Access, Listing, StoreLimits, in_batches
 from maintainer.model.store import Abilities
 
 _BATCH = 5_000
@@ -43,17 +43,5 @@ def fingerprint(
     )
     digest.update(msgspec.msgpack.encode(context))
     for some in in_batches(listing.entries, _BATCH):
-        digest.update(msgspec.msgpack.encode([_row(entry) for entry in some]))
+        digest.update(msgspec.msgpack.encode(some))
     return digest.digest()
-
-
-def _row(entry: StoredEntry) -> tuple[object, ...]:
-    return (
-        entry.id,
-        entry.ref,
-        entry.key,
-        entry.version,
-        entry.size,
-        entry.created_at,
-        entry.last_accessed_at,
-    )

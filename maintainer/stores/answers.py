@@ -91,10 +91,16 @@ def to_utc(moment: datetime | None) -> datetime | None:
     if moment is None:
         return None
     try:
-        utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        utc = _in_utc(moment)
     except OverflowError:
         return None
     return utc if utc.year <= _LAST_YEAR else None
+
+
+def _in_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is UTC:
+        return moment
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def place(request: httpx2.Request) -> str:

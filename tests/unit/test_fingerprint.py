@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as change
 
 from maintainer.cacheconfig import Key, parse_key
 from maintainer.model import fingerprint as module
@@ -108,7 +109,7 @@ def test_it_is_another_for_another_version(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("place", [0, 2])
 def test_it_is_another_if_an_entry_differs(place: int, changed: dict[str, Any]) -> None:
     entries = list(ENTRIES)
-    entries[place] = replace(entries[place], **changed)
+    entries[place] = change(entries[place], **changed)
 
     assert after(*entries) != BEFORE
 
@@ -131,14 +132,14 @@ def test_no_entry_of_a_long_list_is_left_out(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "_BATCH", 2)
     before = after(*ENTRIES)
 
-    assert after(*ENTRIES[:2], replace(ENTRIES[2], size=11)) != before
-    assert after(replace(ENTRIES[0], size=11), *ENTRIES[1:]) != before
+    assert after(*ENTRIES[:2], change(ENTRIES[2], size=11)) != before
+    assert after(change(ENTRIES[0], size=11), *ENTRIES[1:]) != before
     assert after(*ENTRIES) == before
 
 
 @given(st.lists(st.integers(1, 9), max_size=9), st.integers(1, 4))
 def test_batches_are_in_order_and_none_but_the_last_is_small(sizes: list[int], size: int) -> None:
-    entries = [replace(an_entry(number), size=one) for number, one in enumerate(sizes)]
+    entries = [change(an_entry(number), size=one) for number, one in enumerate(sizes)]
 
     batches = list(in_batches(iter(entries), size))
 

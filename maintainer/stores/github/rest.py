@@ -6,7 +6,7 @@ Source: https://docs.github.com/rest/actions/cache
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, TypeVar
@@ -57,12 +57,6 @@ class _Entry(msgspec.Struct, frozen=True):
     size_in_bytes: _Size | None = None
     created_at: datetime | None = None
     last_accessed_at: datetime | None = None
-
-    @property
-    def may_be_ours(self) -> bool:
-        """Whether BuildKit may have written it, as far as its key and version are known."""
-        of_our_kind = self.key is None or parse_key(self.key) is not None
-        return of_our_kind and self.version in (None, ENTRY_VERSION)
 
 
 class _PageBody(msgspec.Struct, frozen=True):
@@ -350,7 +344,7 @@ class _Tags:
             is_tag = entry.parsed.ref_hash == hash_ref(tag)
         else:
             is_tag = entry.ref not in self._branches
-        return replace(entry, ref=tag) if is_tag else entry
+        return msgspec.structs.replace(entry, ref=tag) if is_tag else entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +407,10 @@ def _entry(entry: _Entry) -> StoredEntry | None:
     created_at, accessed_at = to_utc(entry.created_at), to_utc(entry.last_accessed_at)
     times = created_at, accessed_at
     known = (entry.id, entry.key, entry.ref, entry.version, entry.size_in_bytes, *times)
-    if entry.may_be_ours and None in known:
+    parsed = None if entry.key is None else parse_key(entry.key)
+    of_our_kind = entry.key is None or parsed is not None
+    may_be_ours = of_our_kind and entry.version in (None, ENTRY_VERSION)
+    if may_be_ours and None in known:
         log.warning("entry %s of the list lacks what must be known of it", entry.id or "")
         return None
     return StoredEntry(
@@ -424,7 +421,7 @@ def _entry(entry: _Entry) -> StoredEntry | None:
         size=entry.size_in_bytes or 0,
         created_at=created_at or accessed_at or _LONG_AGO,
         last_accessed_at=accessed_at or created_at or _LONG_AGO,
-        parsed=parse_key(entry.key) if entry.may_be_ours and entry.key else None,
+        parsed=parsed if may_be_ours else None,
     )
 
 
