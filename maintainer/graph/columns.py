@@ -43,8 +43,9 @@ def to_number(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
+@lru_cache(maxsize=4096)
 def from_number(number: int) -> datetime:
-    """Return a time that the tables hold as a number."""
+    """Return a time that the tables hold as a number. Many rows have the same, one in several."""
     return _EPOCH + timedelta(microseconds=number)
 
 

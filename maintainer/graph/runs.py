@@ -19,7 +19,8 @@ from sqlalchemy import (
 
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey
-from maintainer.graph.dialect import is_shared
+from maintainer.graph.columns import to_number
+from maintainer.graph.dialect import execute_rows, is_shared
 from maintainer.graph.generations import record_generations
 from maintainer.graph.memory import note_marked, note_up_to_date
 from maintainer.graph.record import forget_generations, mark_missing
@@ -39,7 +40,7 @@ from maintainer.graph.trends import save_states
 from maintainer.graph.values import execute_each, this_process
 from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.model.marks import Marks, State
-from maintainer.model.reason import code_of
+from maintainer.model.reason import Reason, code_of
 from maintainer.report import Report
 
 _REMEMBERED_FOR = timedelta(days=90)
@@ -127,18 +128,16 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
             since if unreferenced else None,
         )
         if row != (entry.state, entry.reason, entry.unreferenced_since):
-            state, reason, since = row
-            rows.append(
-                {
-                    "target": target_id,
-                    "at": entry.store_id,
-                    "new_state": state,
-                    "since": since,
-                    "code": code_of(reason),
-                    "all": reason,
-                }
-            )
-    execute_each(connection, _MARK, rows)
+            rows.append(_mark_row(*row, target_id, entry.store_id))
+    execute_rows(connection, _MARK, rows)
+
+
+def _mark_row(
+    state: str, reason: Reason, since: datetime | None, target_id: int, store_id: int
+) -> tuple[object, ...]:
+    facts = msgspec.json.encode(reason).decode()
+    started = None if since is None else to_number(since)
+    return code_of(reason), facts, state, started, target_id, store_id
 
 
 def save_index_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan) -> None:
@@ -318,9 +317,10 @@ _FORGET_RUN = delete(RUN).where(RUN.c.id == bindparam("run"))
 _FORGET_TARGET = delete(TARGET).where(TARGET.c.id == bindparam("target"))
 
 _entry = update(ENTRY).where(ENTRY.c.target_id == _target, ENTRY.c.store_id == _at)
-_MARK = _entry.values(
-    **_reason, state=bindparam("new_state"), unreferenced_since=bindparam("since")
-)
+_MARK = """
+    UPDATE entry SET reason = ?, facts = ?, state = ?, unreferenced_since = ?
+    WHERE target_id = ? AND store_id = ?
+"""
 _DELETE = _entry.values(**_reason, state="deleted", missing_since=_now)
 _DELETE_GENERATIONS = (
     update(GENERATION)
