@@ -4,13 +4,16 @@ import hashlib
 import json
 import os
 import shutil
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from maintainer.report import ActionReport, Report
+from maintainer.stores.local.files import Files
+from maintainer.stores.local.look import Tags
+from maintainer.stores.local.tags import read_tags
 from tests.integration.directories import (
     INDEX,
     MANIFEST,
@@ -47,6 +50,18 @@ def _kept(report: Report, subject: str) -> list[ActionReport]:
 
 def _written(report: Report) -> list[str]:
     return [a.subject for a in report.actions if a.kind == "write" and a.outcome_sentence == "done"]
+
+
+def test_what_was_read_of_tags_is_held_by_its_reader_alone(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "web", tag="web")
+    with closing(Files(world.path)) as files:
+        tags = Tags(files, {}, limit=2**20, with_sizes=False)
+        for named in read_tags((world.path / "index.json").read_bytes()):
+            tags.add(named)
+
+    assert {one.index.scope for one in tags.take_read()} == {"api", "web"}
+    assert not tags.read
 
 
 @pytest.mark.each_database

@@ -184,7 +184,7 @@ class Directory:
         replacer = Replacer(self._files, self._index, tags, self._missing, limit=self._limit)
         self._seen = _LastProbe(tags, seen.modified_at, replacer)
         return Versions(
-            read=tuple(tags.read),
+            read=tags.take_read(),
             unread=tuple(tags.unread),
             found=frozenset(tags.found),
             gone=tags.gone,

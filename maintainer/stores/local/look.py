@@ -65,6 +65,12 @@ class Tags:
         self.vacant: dict[IndexId, Digest] = {}
         """The tags whose manifests are missing or damaged, and the digests of these manifests."""
 
+    def take_read(self) -> tuple[ReadGeneration, ...]:
+        """Return the contents that were read, which are not held any longer."""
+        read = tuple(self.read)
+        self.read.clear()
+        return read
+
     @property
     def pinned(self) -> Mapping[Digest, Reason]:
         """The blobs that other tags need, and why."""
