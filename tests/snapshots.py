@@ -11,6 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Self, TypedDict, Unpack
 
+from msgspec.structs import replace as change
+
 from maintainer.cacheconfig import (
     BlobKey,
     CacheConfig,
@@ -151,14 +153,14 @@ class World:
     def with_other_version(self, key: str) -> Self:
         """Add an entry with a key of BuildKit's, but of another version: another tool's."""
         self.with_entry(f"not {key}")
-        self._entries[-1] = replace(self._entries[-1], key=key)
+        self._entries[-1] = change(self._entries[-1], key=key)
         return self
 
     def with_unnumbered_entry(self, key: str, **age: Unpack[Age]) -> Self:
         """Add an entry of another tool that is listed without its number, or its times."""
         self.with_entry(key, **age)
         last = self._entries[-1]
-        self._entries[-1] = replace(last, store_id=-last.store_id)
+        self._entries[-1] = change(last, store_id=-last.store_id)
         return self
 
     def with_blob(self, name: str, **age: Unpack[Age]) -> Self:

@@ -4,12 +4,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
 import anyio
+import msgspec
 from rich import box
 from rich.console import Console
 from rich.padding import Padding
@@ -171,7 +172,9 @@ class _Story:
             for other in [parse_key(entry.key)]
             if isinstance(other, IndexKey)
         ]
-        return replace(key, generation=Generation(max([*same, key.generation - 1]) + 1))
+        return msgspec.structs.replace(
+            key, generation=Generation(max([*same, key.generation - 1]) + 1)
+        )
 
 
 def _tell(day: _Day, report: Report) -> str:

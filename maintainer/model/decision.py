@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
 
+import msgspec
+
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, IndexKey, Ref, Sink, UploadKey
 from maintainer.model.entry import KnownEntry
 from maintainer.model.export import Export
@@ -35,8 +37,7 @@ class WriteIndex:
     sink: Sink = Sink.REWRITE
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteEntry:
+class DeleteEntry(msgspec.Struct, frozen=True, gc=False):
     """Delete this entry, after the indexes in `after` were rewritten and read back."""
 
     entry: KnownEntry
@@ -68,8 +69,7 @@ _ORDER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(msgspec.Struct, frozen=True, gc=False):
     """Keep this as it is."""
 
     subject: str

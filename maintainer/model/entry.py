@@ -76,8 +76,7 @@ class RememberedEntry:
     last_accessed_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class KnownEntry:
+class KnownEntry(msgspec.Struct, frozen=True, gc=False):
     """An entry that exists, and what the graph remembers of it."""
 
     store_id: int

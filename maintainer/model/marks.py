@@ -105,8 +105,7 @@ class Index:
         return not self.named <= live or any(one.violation for one in self.current)
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True, gc=False):
     """The state of one entry, and the reason."""
 
     entry: KnownEntry

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as change
 
 from maintainer.cacheconfig import (
     NO_REF,
@@ -134,7 +135,7 @@ def test_what_something_else_needs_is_pinned() -> None:
 def test_an_upload_that_was_left_is_deleted_after_all_else() -> None:
     snapshot = _tagged(_a_directory("orphan"))
     (orphan,) = snapshot.entries
-    upload = replace(
+    upload = change(
         orphan, store_id=2, key="ingest/x", parsed=UploadKey("x"), created_at=ago(LONG_AGO * 2)
     )
     snapshot = replace(snapshot, entries=(upload, orphan))
@@ -274,7 +275,7 @@ def test_a_repair_writes_what_importers_refuse() -> None:
 
 
 def _without_content(entry: KnownEntry) -> KnownEntry:
-    return replace(entry, content_missing_since=ago(hours(1)))
+    return change(entry, content_missing_since=ago(hours(1)))
 
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b")])

@@ -1,10 +1,10 @@
 """Entries are counted by state, batch after batch, while a run plans and deletes them."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace as change
 
 from maintainer.cacheconfig import IndexId, Ref
 from maintainer.mark import mark
@@ -33,7 +33,7 @@ MARKS = {one.entry.key: one for one in mark(CACHE).marks}
 def delete(key: str, *after: IndexId) -> DeleteEntry:
     """Return the decision to delete an entry, as a sweep reads it back from the graph."""
     marked = MARKS[key]
-    entry = replace(marked.entry, state=marked.state)
+    entry = change(marked.entry, state=marked.state)
     return DeleteEntry(entry, marked.state, Unreferenced(), frozenset(after))
 
 
@@ -156,7 +156,7 @@ def test_a_deleted_blob_is_counted_neither_as_stored_nor_as_due(outcome: Outcome
 
 def test_a_blob_in_a_closed_ref_is_no_blob_that_builds_could_read() -> None:
     orphan = delete(blob_key("orphan"))
-    closed = replace(orphan, state=State.CLOSED)
+    closed = change(orphan, state=State.CLOSED)
     totals = planned(orphan)
 
     totals.sweep(Deletion(closed, Done()), wanted=[blob("orphan")])
