@@ -256,12 +256,12 @@ _WRITES = (
 )
 _DELETIONS: Select[*tuple[Any, ...]] = (
     select(
+        *ENTRY_COLUMNS,
         ACTION.c.position,
         ACTION.c.state.label("planned_state"),
         ACTION.c.facts.label("planned_reason"),
         ACTION.c.after,
         RUN.c.started_at,
-        *ENTRY_COLUMNS,
     )
     .select_from(ACTION)
     .join(RUN, RUN.c.id == ACTION.c.run_id)

@@ -77,7 +77,7 @@ class ReasonText(TypeDecorator[Reason]):
     def process_bind_param(self, value: Reason | None, dialect: Dialect) -> str | None:
         """Return the text of a reason."""
         del dialect
-        return None if value is None else msgspec.json.encode(value).decode()
+        return None if value is None else to_text(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Reason | None:
         """Return the reason of a text."""
@@ -100,6 +100,11 @@ class OutcomeText(TypeDecorator[Outcome]):
         """Return the outcome of a text."""
         del dialect
         return None if value is None else _OUTCOMES.decode(value)
+
+
+def to_text(reason: Reason) -> str:
+    """Return a reason as the tables hold it."""
+    return msgspec.json.encode(reason).decode()
 
 
 _REASONS: msgspec.json.Decoder[Reason] = msgspec.json.Decoder(Reason)

@@ -248,15 +248,24 @@ _RESERVE = select(
 ).select_from(func.generate_series(1, bindparam("ids", type_=Integer())))
 
 
-def insert_rows(connection: Connection, table: Table, rows: Iterable[Sequence[object]]) -> None:
-    """Insert many rows, each with a value for every column, as the database holds it."""
-    names = ", ".join(one.name for one in table.columns)
+def insert_rows(
+    connection: Connection,
+    table: Table,
+    rows: Iterable[Sequence[object]],
+    columns: Sequence[str] = (),
+) -> None:
+    """Insert many rows, each with a value for each of these columns, as the database holds it.
+
+    Without `columns`, they are those of the table.
+    """
+    columns = columns or table.columns.keys()
+    names = ", ".join(columns)
     if is_shared(connection):
         from maintainer.graph.postgresql import copy_rows  # noqa: PLC0415 - it imports psycopg
 
         copy_rows(connection, f"COPY {table.name} ({names}) FROM STDIN", rows)
     else:
-        places = ", ".join("?" * len(table.columns))
+        places = ", ".join("?" * len(columns))
         sql = f"INSERT INTO {table.name} ({names}) VALUES ({places})"  # noqa: S608 - our names
         for some in in_batches(map(tuple, rows), ROWS_AT_ONCE):
             connection.exec_driver_sql(sql, some)

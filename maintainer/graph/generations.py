@@ -1,12 +1,12 @@
 """Record: generations that were read or written, with the blobs that they reference."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from maintainer.cacheconfig import CacheConfig, IndexId, Ref, Scope
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope
 from maintainer.graph.columns import to_number
 from maintainer.graph.dialect import (
     Ids,
@@ -39,17 +39,19 @@ def record_generations(
     now: datetime,
     *,
     is_shown: bool = False,
+    found: Container[Digest] = (),
 ) -> "RecordedGenerations":
     """Record generations that were read or written, and merge them into what is remembered.
 
     `is_shown` is whether the last look showed them; if not, they were read or written since.
+    `found` are the blobs that it has found.
     """
     read = list(generations)
     if not read:
         return RecordedGenerations((), {})
     writer = _Writer(connection, target_id, now, read)
     numbers = [writer.add(one, None if is_shown else now) for one in read]
-    writer.save()
+    writer.save(found)
     return RecordedGenerations(tuple(numbers), remember(connection, target_id, read, now))
 
 
@@ -82,7 +84,7 @@ class _Writer:
         self._new: dict[int, _Row] = {}
         self._seen: dict[int, _Row] = {}
         self._configs: dict[int, CacheConfig] = {}
-        self._needed_at: dict[str, datetime] = {}
+        self._needed_at: dict[Digest, datetime] = {}
         """When builds last needed the blobs of the indexes that they have exported."""
 
     def add(self, generation: ReadGeneration, last_seen_at: datetime | None) -> int:
@@ -130,11 +132,11 @@ class _Writer:
         for blob in config.blobs:
             self._needed_at[blob] = max(at, self._needed_at.get(blob, at))
 
-    def save(self) -> None:
+    def save(self, found: Container[Digest]) -> None:
         """Write down what was added."""
         execute_each(self._connection, _ADD, self._new.values())
         execute_each(self._connection, _SEE, self._seen.values())
-        blobs = self._find_blobs()
+        blobs = self._save_blobs(found)
         rows = (
             (number, blob)
             for number, config in self._configs.items()
@@ -142,34 +144,25 @@ class _Writer:
         )
         insert_rows(self._connection, GENERATION_BLOB, rows)
 
-    def _find_blobs(self) -> dict[str, int]:
-        """Return the ids of all blobs that the new generations reference."""
-        digests = frozenset[str]().union(*(config.blobs for config in self._configs.values()))
+    def _save_blobs(self, live: Container[Digest]) -> dict[str, int]:
+        """Return the ids of all blobs that the new generations reference; add those that are new.
+
+        What a build has exported is of use again, if it had left.
+        """
+        digests = frozenset[Digest]().union(*(config.blobs for config in self._configs.values()))
         asked = {"target": self._target_id, "names": to_json(digests)}
-        found = {row.digest: row.id for row in self._connection.execute(_BLOBS, asked)}
-        again = (
-            (to_number(at), to_number(at), found[digest])
-            for digest, at in self._needed_at.items()
-            if digest in found
-        )
+        known = {row.digest: row.id for row in self._connection.execute(_BLOBS, asked)}
+        needed = {digest: to_number(at) for digest, at in self._needed_at.items()}
+        again = ((at, at, known[digest]) for digest, at in needed.items() if digest in known)
         execute_rows(self._connection, _NEED, again)
-        new = sorted(digests - found.keys())
-        if new:
-            ids = Ids(self._connection, BLOB)
-            found |= {digest: ids.take() for digest in new}
-            rows = (
-                {
-                    "id": found[digest],
-                    "target_id": self._target_id,
-                    "digest": digest,
-                    "first_seen_at": self._now,
-                    "is_found": False,
-                    "needed_at": self._needed_at.get(digest),
-                }
-                for digest in new
-            )
-            execute_each(self._connection, _ADD_BLOB, rows)
-        return found
+        ids, now = Ids(self._connection, BLOB), to_number(self._now)
+        new = {digest: ids.take() for digest in sorted(digests - known.keys())}
+        rows = (
+            (number, self._target_id, digest, now, digest in live, needed.get(digest))
+            for digest, number in new.items()
+        )
+        insert_rows(self._connection, BLOB, rows, _BLOB_COLUMNS)
+        return known | new
 
 
 def _find_refs(connection: Connection, target_id: int, names: set[Ref]) -> dict[Ref, int]:
@@ -208,9 +201,8 @@ _ADD_REF = insert_new(REF)
 _ADD_SCOPE = insert_new(SCOPE)
 _ADD = insert(GENERATION)
 _SEE = update(GENERATION).where(GENERATION.c.id == bindparam("row"))
-_ADD_BLOB = insert(BLOB)
+_BLOB_COLUMNS = ("id", "target_id", "digest", "first_seen_at", "is_found", "needed_at")
 _NEED = """
     UPDATE blob SET needed_at = CASE WHEN needed_at > ? THEN needed_at ELSE ? END, departure = NULL
     WHERE id = ?
 """
-"""What a build has exported is of use again, if it had left."""

@@ -49,8 +49,10 @@ def record(
     adopted = [{"row": row, "entry": entry} for row, entry in sorted(probe.adopted.items())]
     execute_each(connection, _ADOPT, adopted)
     _record_presence(connection, target_id, probe, probed_at)
+    read = record_generations(
+        connection, target_id, probe.read, probe.at, is_shown=True, found=probe.live_blobs
+    )
     _record_blobs(connection, target_id, probe, probed_at)
-    read = record_generations(connection, target_id, probe.read, probe.at, is_shown=True)
     _record_doubts(connection, target_id, probe)
     merged = forget_results(
         connection,

@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey
-from maintainer.graph.columns import to_number
+from maintainer.graph.columns import to_number, to_text
 from maintainer.graph.dialect import execute_rows, is_shared
 from maintainer.graph.generations import record_generations
 from maintainer.graph.memory import note_marked, note_up_to_date
@@ -40,7 +40,7 @@ from maintainer.graph.trends import save_states
 from maintainer.graph.values import execute_each, this_process
 from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.model.marks import Marks, State
-from maintainer.model.reason import Reason, code_of
+from maintainer.model.reason import code_of
 from maintainer.report import Report
 
 _REMEMBERED_FOR = timedelta(days=90)
@@ -128,16 +128,11 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
             since if unreferenced else None,
         )
         if row != (entry.state, entry.reason, entry.unreferenced_since):
-            rows.append(_mark_row(*row, target_id, entry.store_id))
+            state, reason, since = row
+            number = None if since is None else to_number(since)
+            where = target_id, entry.store_id
+            rows.append((state, number, code_of(reason), to_text(reason), *where))
     execute_rows(connection, _MARK, rows)
-
-
-def _mark_row(
-    state: str, reason: Reason, since: datetime | None, target_id: int, store_id: int
-) -> tuple[object, ...]:
-    facts = msgspec.json.encode(reason).decode()
-    started = None if since is None else to_number(since)
-    return code_of(reason), facts, state, started, target_id, store_id
 
 
 def save_index_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan) -> None:
@@ -318,7 +313,7 @@ _FORGET_TARGET = delete(TARGET).where(TARGET.c.id == bindparam("target"))
 
 _entry = update(ENTRY).where(ENTRY.c.target_id == _target, ENTRY.c.store_id == _at)
 _MARK = """
-    UPDATE entry SET reason = ?, facts = ?, state = ?, unreferenced_since = ?
+    UPDATE entry SET state = ?, unreferenced_since = ?, reason = ?, facts = ?
     WHERE target_id = ? AND store_id = ?
 """
 _DELETE = _entry.values(**_reason, state="deleted", missing_since=_now)

@@ -667,6 +667,20 @@ def test_the_number_of_statements_does_not_grow_with_the_entries_or_the_records(
     assert count(_probe(entries=3, records=1_000), "records.db") == few
 
 
+def test_a_first_look_adds_each_blob_as_it_was_found_and_changes_none_of_them(
+    database: Database,
+) -> None:
+    probe = _probe()
+    live = probe.live_blobs | probe.missing_blobs
+    probe = replace(probe, live_blobs=live, missing_blobs=frozenset())
+    with database.begin() as connection, counting_statements(connection) as statements:
+        record(connection, find_target(connection, "github:octo/cache"), probe)
+        rows = connection.execute(select(BLOB.c.is_found, BLOB.c.missing_since)).all()
+
+    assert set(rows) == {(True, None)}
+    assert not [one for one in statements if one.split()[:2] == ["UPDATE", "blob"]]
+
+
 def test_recording_what_is_known_writes_as_few_rows_whatever_the_cache(tmp_path: Path) -> None:
     def count(probe: Probe, name: str) -> tuple[int, int]:
         with opened(tmp_path / name) as database:
