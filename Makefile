@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 EVENT ?= workflow_dispatch
 AUDIT := $(BIN)/pip-audit --progress-spinner off --disable-pip --require-hashes -r requirements.txt
+BANDIT := $(BIN)/bandit --quiet --configfile pyproject.toml --severity-level medium --confidence-level medium
+SCANNED := $(shell find maintainer migrations -name "*.py")
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Otherwise each test process would compile all modules again, which takes five seconds.
@@ -23,7 +25,7 @@ install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(PIP) in
 compile = $(BIN)/python -m compileall -q $(1) &
 SQLALCHEMY = $(VENV)/lib/python3*/site-packages/sqlalchemy
 
-.PHONY: help demo dist test check audit coverage soak fuzz bench docs site act lock clean
+.PHONY: help demo dist test tests check static vulnerabilities audit coverage soak fuzz bench docs site act lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -48,15 +50,28 @@ demo: $(VENV)/.runs ## see what a run does, on a recorded history; no account, n
 dist: $(VENV)/.runs ## build the sdist and the wheel into dist/
 	$(BIN)/python -m hatchling build --directory dist
 
-test: check $(VENV)/.installed ## everything that CI runs: format, lint, types, tests (about four minutes on two cores)
+# pip-audit waits for pypi.org while the tests run.
+test: static $(VENV)/.installed ## everything that CI runs: format, lint, types, tests (about four minutes on two cores)
+	@$(MAKE) --no-print-directory --jobs=2 vulnerabilities tests
+
+check: static vulnerabilities ## format, lint, layers, types, insecure calls, known vulnerabilities
+
+tests: $(VENV)/.installed
 	$(BIN)/pytest -n auto -m "not soak"
 
-check: $(VENV)/.installed ## format, lint, layers, types, insecure calls, known vulnerabilities
+static: $(VENV)/.installed $(VENV)/.scanned
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
-	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml --severity-level medium --confidence-level medium maintainer migrations
+
+# Bandit looks at each file alone: one that has not changed since is not scanned again.
+$(VENV)/.scanned: $(VENV)/.installed pyproject.toml $(SCANNED)
+	@echo "$(BANDIT) [what has changed]"
+	@$(BANDIT) $(if $(filter-out $(SCANNED),$?),$(SCANNED),$?)
+	@touch $@
+
+vulnerabilities: $(VENV)/.installed
 	@output=$$($(AUDIT) --timeout 5 2>&1) && ! echo "$$output" | grep -q "could not be audited" \
 	  || if echo "$$output" | grep -q "^Found .* known"; then echo "$$output"; exit 1; \
 	  else echo "pip-audit could not check all locked dependencies with pypi.org"; fi

@@ -35,6 +35,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 compile_once()
 
+# Nothing that is imported or collected is garbage, and to look for it again and again takes long.
+gc.disable()
+
 _IN_MEMORY = Path("/dev/shm")
 _ROOM = 2**30
 
@@ -75,6 +78,7 @@ def _collections_are_cheap() -> None:
     All of pytest's tests are, and what was imported: one collection took a third of a second.
     """
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
