@@ -11,6 +11,7 @@ processes.
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -84,6 +85,14 @@ def _found_in(place: Place) -> Found:
     return place.stored(), [place.usable(image) for image in IMAGES]
 
 
+def _one_in(count: int, steps: range) -> list[Any]:
+    """Take one of so many steps in `make test`, and all of them in `make soak`."""
+    return [
+        pytest.param(step, marks=() if number % count == 0 else pytest.mark.soak)
+        for number, step in enumerate(steps)
+    ]
+
+
 class Contract:
     """The tests that every store passes."""
 
@@ -140,7 +149,7 @@ class Contract:
         """Return how many steps a run has that has a lot to do, in the way that has more."""
         return max(_count_steps(begin, How(timedelta(0), other_way=way)) for way in (False, True))
 
-    @pytest.mark.parametrize("step", range(2, 50, 4))
+    @pytest.mark.parametrize("step", _one_in(3, range(2, 50, 4)))  # in both ways
     def test_a_build_at_any_step_of_a_run_is_neither_hidden_nor_harmed(
         self, begin: Begin, steps: int, step: int
     ) -> None:
@@ -149,7 +158,7 @@ class Contract:
 
         tell(begin, *A_LOT_TO_DO, Run(how, {step: Build("api", "docs")}))
 
-    @pytest.mark.parametrize("step", range(1, 50, 6))
+    @pytest.mark.parametrize("step", _one_in(3, range(1, 50, 6)))  # in both ways
     def test_another_run_at_any_step_of_a_run_gets_in_nobodys_way(
         self, begin: Begin, steps: int, step: int
     ) -> None:
@@ -164,7 +173,7 @@ class Contract:
         """Return what builders find after a run that nobody killed."""
         return _found_in(tell(begin, *A_LOT_TO_DO, *_RUN_LATER))
 
-    @pytest.mark.parametrize("step", range(1, 36, 4))
+    @pytest.mark.parametrize("step", _one_in(2, range(1, 36, 4)))
     def test_killed_at_any_step_a_run_can_simply_be_run_again(
         self, begin: Begin, undisturbed: Found, steps: int, step: int
     ) -> None:
