@@ -14,6 +14,7 @@ import pytest
 from maintainer.cacheconfig import encode
 from maintainer.emulator import ActionsCache, serve_in_thread
 from tests.acceptance.action import LOCKS, ROOT, check_out, fetch_wheels
+from tests.commands import run_here
 from tests.snapshots import MAIN, an_index, blob_key
 from tests.steps import obeyed, read_outputs
 
@@ -53,6 +54,18 @@ class Step:
             timeout=60,
         )
         return ran.returncode, ran.stdout.splitlines()
+
+    def run_here(self, **more: str) -> tuple[int, list[str]]:
+        """Run it up to the start of Python; do in this process what it would have started."""
+        command = self.folder / "maintainer" / "venv" / "bin" / "maintainer"
+        command.parent.parent.unlink()
+        command.parent.mkdir(parents=True)
+        command.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+        command.chmod(0o755)
+        status, arguments = self.run(**more)
+        assert status == 0, arguments
+        done = run_here(self.folder, _clean() | FLAGS | self.environment | more, *arguments)
+        return done.status, [*done.out.splitlines(), *done.err.splitlines()]
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -105,7 +118,9 @@ _BUILDS = ((1, ("base", "one")), (2, ("base", "two")))
 def test_bad_input_is_one_annotation_that_names_it_and_nothing_is_asked_of_the_cache(
     step: Step, variable: str, value: str, named: str
 ) -> None:
-    status, lines = step.run(**{variable: value}, ACTIONS_RESULTS_URL="http://127.0.0.1:9/")
+    # One of our own settings is refused by a process, as the step starts it.
+    run = step.run if variable.startswith(("INPUT_", "MAINTAINER_GRACE")) else step.run_here
+    status, lines = run(**{variable: value}, ACTIONS_RESULTS_URL="http://127.0.0.1:9/")
     assert status == 2
     (line,) = obeyed(lines)
     assert line.startswith(f"::error title=maintainer::{named}")
@@ -133,7 +148,7 @@ def test_a_run_sets_its_own_outputs_whatever_the_names_the_job_and_missing_input
 
 @pytest.mark.parametrize(("flag", "written"), [("INPUT_DRY_RUN", "0"), ("INPUT_NO_SWEEP", "3")])
 def test_a_flag_does_what_its_name_says(step: Step, flag: str, written: str) -> None:
-    status, lines = step.run(**{"MAINTAINER_GRACE": "0s", flag: "true"})
+    status, lines = step.run_here(**{"MAINTAINER_GRACE": "0s", flag: "true"})
     assert status == 0, lines
     assert step.outputs["indexes-written"] == written
     assert step.outputs["entries-deleted"] == "0"
