@@ -436,15 +436,17 @@ class TestDiff:
 def test_no_scope_and_no_key_is_obeyed(known: World, name: str) -> None:
     scope = _storable(name)
 
-    shown = [
-        _shown(_why(_ask(known, str(IndexId(Ref(MAIN), Scope(scope)).key(1))))),
-        _shown(_why(_ask(known, f"other {scope}"))),
-        _shown(_why(_ask(known, blob_of("api")))),
-        _shown(render_forest(_forest(known, scope))),
-        _shown(render_diff(_compare(known, 1, 1))),
-    ]
+    def ask(connection: Connection) -> list[RenderableType]:
+        subjects = (str(IndexId(Ref(MAIN), Scope(scope)).key(1)), f"other {scope}", blob_of("api"))
+        told = [one for subject in subjects for one in explain(connection, subject)]
+        assert len(told) == len(subjects)
+        return [
+            *map(_why, told),
+            render_forest(load_forest(connection, scope)),
+            render_diff(compare(connection, 1, 1)),
+        ]
 
-    for text in shown:
+    for text in map(_shown, _read(known, ask)):
         assert text.replace("\n", "").isprintable()
         assert "::" not in text
         assert "##[" not in text
