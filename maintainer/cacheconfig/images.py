@@ -31,6 +31,10 @@ class _Config(msgspec.Struct):
     cache: msgspec.Raw = msgspec.field(default=_NONE, name="moby.buildkit.cache.v0")
 
 
+_IMAGE = msgspec.json.Decoder(_Image)
+_CONFIG = msgspec.json.Decoder(_Config)
+
+
 def digests_in(content: bytes) -> set[Digest]:
     """Return every digest in a document, whatever its field, and however it is spelled."""
     plain = b""
@@ -58,7 +62,7 @@ def config_of(content: bytes) -> Digest | None:
 
 def _read_image(content: bytes) -> _Image:
     try:
-        return msgspec.json.decode(content, type=_Image)
+        return _IMAGE.decode(content)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return _Image()
 
@@ -66,6 +70,6 @@ def _read_image(content: bytes) -> _Image:
 def holds_cache(config: bytes) -> bool:
     """Whether the config of an image holds an inline cache."""
     try:
-        return msgspec.json.decode(config, type=_Config).cache != _NONE
+        return _CONFIG.decode(config).cache != _NONE
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return False

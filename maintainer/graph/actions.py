@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from maintainer.cacheconfig import IndexId, Ref, Scope
+from maintainer.decoding import decode_json
 from maintainer.graph.entries import ENTRY_COLUMNS, to_entry
 from maintainer.graph.tables import (
     ACTION,
@@ -108,7 +109,7 @@ def load_deletions(
 
 
 def _deletion(row: Row[Any]) -> DeleteEntry:
-    after = msgspec.json.decode(row.after or "[]", type=list[tuple[str, str, bool]])
+    after = decode_json(row.after or "[]", list[tuple[str, str, bool]])
     return DeleteEntry(
         to_entry(row, row.started_at),
         State(row.planned_state),

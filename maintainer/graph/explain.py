@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, select, union
 from maintainer.cacheconfig import BLOB_PREFIX, CacheConfig, Digest, IndexId, decode, prune
 from maintainer.cacheconfig.needs import Need, layers_to, needs_of, records_to
 from maintainer.cacheconfig.timestamps import format_time
+from maintainer.decoding import decode_json
 from maintainer.errors import MaintainerError
 from maintainer.graph.memory import load_memory, to_index
 from maintainer.graph.reports import load_content
@@ -364,4 +365,4 @@ def _grace(connection: Connection, target_id: int) -> timedelta:
     report = None if run is None else load_content(connection, run)
     if report is None:
         return _DEFAULT_GRACE
-    return timedelta(seconds=msgspec.json.decode(report, type=_Settings).grace_seconds)
+    return timedelta(seconds=decode_json(report, _Settings).grace_seconds)

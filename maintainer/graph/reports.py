@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import BindParameter, Connection, bindparam, func, literal, or_, select
 
+from maintainer.decoding import decode_json
 from maintainer.errors import NoReportError
 from maintainer.graph.columns import OutcomeText
 from maintainer.graph.tables import ACTION, KEEP, RUN, TARGET
@@ -80,7 +81,7 @@ def read_report(connection: Connection, run: int) -> Report | None:
     content = load_content(connection, run)
     if content is None:
         return None
-    report = msgspec.json.decode(content, type=Report)
+    report = decode_json(content, Report)
     return msgspec.structs.replace(report, actions=load_actions(connection, run))
 
 
@@ -107,7 +108,7 @@ def load_contents(connection: Connection, runs: Sequence[int]) -> dict[int, byte
         if known is None:
             found[row.id] = row.report
         else:
-            both = (msgspec.json.decode(one, type=Fields) for one in (known, row.report))
+            both = (decode_json(one, Fields) for one in (known, row.report))
             found[row.id] = msgspec.json.encode(next(both) | next(both))
     return found
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
 
 from maintainer import __version__
 from maintainer.cacheconfig import BlobKey
+from maintainer.decoding import decode_json
 from maintainer.graph.columns import to_number, to_text
 from maintainer.graph.dialect import execute_rows, is_shared
 from maintainer.graph.generations import record_generations
@@ -234,8 +235,8 @@ def finish_run(connection: Connection, report: Report) -> None:
 
 def finish_idle_run(connection: Connection, report: Report, same_as: int) -> None:
     """Store what the report of an idle run has that the one which it repeats has not."""
-    last = msgspec.json.decode(load_content(connection, same_as) or b"{}", type=Fields)
-    new = msgspec.json.decode(_encode(report), type=Fields)
+    last = decode_json(load_content(connection, same_as) or b"{}", Fields)
+    new = decode_json(_encode(report), Fields)
     changed = {name: value for name, value in new.items() if last.get(name) != value}
     more = {"report": msgspec.json.encode(changed), "same_as": same_as, "has_plan": True}
     _finish(connection, report, more)

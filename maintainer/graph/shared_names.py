@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, exists, select, update
 
 from maintainer.cacheconfig import CacheConfig
+from maintainer.decoding import decode_json
 from maintainer.graph.dialect import each_number
 from maintainer.graph.tables import CACHE_INDEX, GENERATION, SCOPE
 from maintainer.graph.values import execute_each, to_json
@@ -38,7 +39,7 @@ def find_shared_names(connection: Connection, target_id: int) -> tuple[str, ...]
 
 def _read(text: str | None) -> _Sketches:
     try:
-        return msgspec.json.decode(text or "[]", type=_Sketches)
+        return decode_json(text or "[]", _Sketches)
     except msgspec.MsgspecError:
         return []
 

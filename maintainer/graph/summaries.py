@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection, bindparam, func, select
 
+from maintainer.decoding import decode_json
 from maintainer.graph.dialect import insert_or_update
 from maintainer.graph.schedule import STATUSES, TargetStatus, read_status
 from maintainer.graph.tables import DISCOVERED, RUN, RUN_STATE, SCHEDULED, SUMMARY, TARGET
@@ -104,7 +105,7 @@ def load_trends(connection: Connection, caches: Collection[str]) -> dict[str, tu
 def load_spaces(connection: Connection) -> Iterator[tuple[str, Space]]:
     """Yield the names of targets, and what takes the space of their caches."""
     for row in connection.execute(_SPACES):
-        yield row.name, msgspec.json.decode(row.space, type=Space)
+        yield row.name, decode_json(row.space, Space)
 
 
 def count_found(connection: Connection) -> dict[str, int]:

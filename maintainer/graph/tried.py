@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection, bindparam, select, update
 
+from maintainer.decoding import decode_json
 from maintainer.graph.tables import TARGET
 
 _Tried = dict[str, datetime]
@@ -15,7 +16,7 @@ def load_tried(connection: Connection, target_id: int) -> _Tried:
     """Return what was found out, and when."""
     text = connection.scalar(_LOAD, {"target": target_id})
     try:
-        return msgspec.json.decode(text or "{}", type=_Tried)
+        return decode_json(text or "{}", _Tried)
     except msgspec.MsgspecError:
         return {}  # It is tried anew.
 

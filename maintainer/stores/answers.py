@@ -7,6 +7,7 @@ from typing import TypeVar
 import httpx2
 import msgspec
 
+from maintainer.decoding import decode_json
 from maintainer.errors import StoreError
 from maintainer.sanitize import printable
 
@@ -49,7 +50,7 @@ class MalformedAnswerError(StoreError):
 def parse(answer: Answer, kind: type[_T]) -> _T:
     """Read the JSON of an answer. Raises MalformedAnswerError if it is malformed."""
     try:
-        return msgspec.json.decode(answer.content, type=kind)
+        return decode_json(answer.content, kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise malformed(answer, str(error)) from None
 

@@ -6,6 +6,7 @@ where the indexes are that their configuration knows: all that share the blobs f
 
 import msgspec
 
+from maintainer.decoding import decode_json
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.sanitize import printable
 from maintainer.stores.layout import Layout
@@ -55,7 +56,7 @@ class Claims:
     async def _read(self) -> list[str]:
         try:
             found = await self._objects.get(self._key, limit=_LIMIT)
-            claimed = msgspec.json.decode(found[1], type=list[str]) if found else []
+            claimed = decode_json(found[1], list[str]) if found else []
         except (UnreadableError, msgspec.DecodeError, UnicodeError, RecursionError):
             claimed = None
         if claimed is None or len(claimed) > _MAX_PREFIXES:

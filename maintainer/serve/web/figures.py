@@ -7,6 +7,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection, bindparam, func, select
 
+from maintainer.decoding import decode_json
 from maintainer.graph.reports import load_contents
 from maintainer.graph.schedule import TargetStatus
 from maintainer.graph.summaries import Overview
@@ -76,7 +77,7 @@ def _read_runs(connection: Connection, runs: Sequence[int]) -> dict[int, LastRun
             row.started_at,
             row.finished_at,
             vanished.get(row.id, 0),
-            msgspec.json.decode(contents[row.id], type=Figures),
+            decode_json(contents[row.id], Figures),
         )
         for row in connection.execute(_TIMES, {"runs": runs})
         if row.id in contents

@@ -15,6 +15,7 @@ import msgspec
 from maintainer.cacheconfig import Digest, content_digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import MANIFEST_TYPES
+from maintainer.decoding import decode_json
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.stores.answers import Answer, malformed, parse, refused
@@ -212,7 +213,7 @@ class Client:
     async def push_manifest(self, tag: str, content: bytes, recheck: Recheck) -> None:
         """Store a manifest under a tag, whatever is there."""
         url = self._base.join(f"manifests/{tag}")
-        media_type = msgspec.json.decode(content, type=_Type).media_type
+        media_type = decode_json(content, _Type).media_type
         headers = {"Content-Type": media_type}
         call = Call(kind="finalize", method="PUT", url=url, headers=headers, content=content)
         await self._send(replace(call, recheck=recheck), PUSH)
@@ -280,7 +281,7 @@ def _digest_of(answer: Answer) -> Digest | None:
 def _message(answer: Answer) -> str:
     """Return what the registry says about an error, if it says it in the form of the protocol."""
     try:
-        errors = msgspec.json.decode(answer.content, type=_Errors).errors or []
+        errors = decode_json(answer.content, _Errors).errors or []
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return ""
     return ", ".join(one.message for one in errors[:3])

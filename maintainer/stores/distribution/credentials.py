@@ -13,6 +13,7 @@ from typing import TypeVar
 import anyio
 import msgspec
 
+from maintainer.decoding import decode_json
 from maintainer.errors import StoreError
 from maintainer.sanitize import printable
 
@@ -104,7 +105,7 @@ def _read_config(path: Path) -> _Config:
 
 def _decode(content: bytes, kind: type[_T]) -> _T | None:
     try:
-        return msgspec.json.decode(content, type=kind)
+        return decode_json(content, kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 

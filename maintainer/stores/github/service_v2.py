@@ -10,6 +10,7 @@ import httpx2
 import msgspec
 
 from maintainer.cacheconfig import ENTRY_VERSION
+from maintainer.decoding import decode_json
 from maintainer.errors import StoreError, WriteRefusedError
 from maintainer.stores.answers import Answer, content_url, malformed, parse, refused
 from maintainer.stores.github.keyed import CacheHit
@@ -154,6 +155,6 @@ def _problem(answer: Answer) -> _Problem:
     """Read a Twirp error. Raises StoreError if it is none, as a proxy's page is."""
     check_token(answer)
     try:
-        return msgspec.json.decode(answer.content, type=_Problem)
+        return decode_json(answer.content, _Problem)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise refused(answer) from None

@@ -11,6 +11,7 @@ import jwt
 import msgspec
 
 from maintainer.cacheconfig import Ref
+from maintainer.decoding import decode_json
 from maintainer.errors import UsageError
 from maintainer.model.entry import Access
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH
@@ -30,7 +31,7 @@ def read_access(token: str, variable: str = "ACTIONS_RUNTIME_TOKEN") -> Access:
     """
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
-        grants = msgspec.json.decode(claims["ac"], type=list[_Grant])
+        grants = decode_json(claims["ac"], list[_Grant])
     except (jwt.PyJWTError, msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError):
         raise UsageError(
             f"{variable} is not the runtime token of a workflow: it names no caches"
