@@ -25,6 +25,7 @@ from maintainer.policy import (
 )
 from maintainer.policy.context import (
     Decider,
+    Decision,
     IndexDecider,
     LeaveAlone,
     PlanContext,
@@ -107,15 +108,20 @@ class Planner:
 
     def _decide(self, marked: Mark) -> None:
         """Decide about an entry."""
-        decisions = (one.decide(marked, self._context) for one in DECIDERS)
-        decision = next((one for one in decisions if one is not None), None)
-        decision = decision or self._of_tools.get(marked.entry.store_id) or LeaveAlone()
+        decision = self._first_decision(marked)
         if isinstance(decision, DeleteEntry) and (reason := self._veto(decision, marked)):
             decision = Keep.of(marked.entry, reason)
         if isinstance(decision, DeleteEntry):
             self._deletes.append(decision)
         elif isinstance(decision, Keep):
             self._keeps.append(decision)
+
+    def _first_decision(self, marked: Mark) -> Decision:
+        for policy in DECIDERS:
+            decision = policy.decide(marked, self._context)
+            if decision is not None:
+                return decision
+        return self._of_tools.get(marked.entry.store_id) or LeaveAlone()
 
     def _veto(self, delete: DeleteEntry, marked: Mark) -> Reason | None:
         """Return the first reason against a deletion."""

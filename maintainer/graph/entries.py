@@ -132,7 +132,7 @@ class Entries:
         self, entries: Select[*tuple[Any, ...]], asked: dict[str, object]
     ) -> tuple[KnownEntry, ...]:
         with self.database.reading() as connection:
-            rows = connection.execute(entries, self._look | asked)
+            rows = connection.execute(entries, self._look | asked).all()
             return tuple(to_entry(row, self.began_at) for row in rows)
 
 
