@@ -25,7 +25,7 @@ class Budget:
     ) -> None:
         self._requests = requests
         self._clock = clock
-        self._rest_share = settings.rest_share
+        self._rest_share = requests.rest_share = settings.rest_share
         self._most = requests.limit = settings.max_requests
         self._ends_at = None if settings.deadline is None else clock() + settings.deadline
         self._granted = 0
@@ -79,18 +79,12 @@ class Budget:
             return RequestsExhausted(self._most)
         if self._ends_at is not None and self._clock() >= self._ends_at:
             return DeadlinePassed()
-        if rest and self._requests.rest_used + rest > self._rest_allowed():
+        if rest and not self._requests.may_send(rest):
             return RestShareExhausted(self._rest_share)
         return None
 
     def _granted_so_far(self) -> int:
         return max(self._granted, self._requests.total)
-
-    def _rest_allowed(self) -> float:
-        remaining = self._requests.rate_limit_remaining
-        if remaining is None:
-            return float("inf")
-        return self._rest_share * (remaining + self._requests.rest_used)
 
 
 class Spare:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, ClassVar
 from maintainer.sanitize import printable
 
 if TYPE_CHECKING:  # The command line needs the errors before it needs any value.
+    from datetime import timedelta
+
     from maintainer.model.doubt import Cause
     from maintainer.model.reason import Exhausted
 
@@ -117,6 +119,17 @@ class MassDeletionError(MaintainerError):
 
 class DatabaseError(MaintainerError):
     """The database could not be read or written."""
+
+
+class ClockError(DatabaseError):
+    """The clock of this machine is wrong: grace periods would be too short."""
+
+    def __init__(self, ahead: "timedelta") -> None:
+        """Take how much it is ahead of the database's, which all machines share."""
+        super().__init__(
+            f"this machine's clock is {ahead.total_seconds():+,.0f} s ahead of the database's: "
+            "set it right, because grace periods are counted by both"
+        )
 
 
 class LeaseLostError(DatabaseError):

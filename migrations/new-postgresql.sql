@@ -14,6 +14,25 @@ CREATE TABLE lease (
     CONSTRAINT pk_lease PRIMARY KEY (name)
 );
 
+CREATE TABLE allowance (
+    name TEXT COLLATE "C" NOT NULL, 
+    resets BIGINT NOT NULL, 
+    most BIGINT, 
+    remaining BIGINT, 
+    answered BIGINT NOT NULL, 
+    taken BIGINT NOT NULL, 
+    reset_at BIGINT, 
+    paused_until BIGINT, 
+    CONSTRAINT pk_allowance PRIMARY KEY (name)
+);
+
+CREATE TABLE ended (
+    name TEXT COLLATE "C" NOT NULL, 
+    status TEXT COLLATE "C" NOT NULL, 
+    number BIGINT NOT NULL, 
+    CONSTRAINT pk_ended PRIMARY KEY (name, status)
+);
+
 CREATE TABLE target (
     id BIGSERIAL NOT NULL, 
     name TEXT COLLATE "C" NOT NULL, 

@@ -14,6 +14,25 @@ CREATE TABLE lease (
     CONSTRAINT pk_lease PRIMARY KEY (name)
 );
 
+CREATE TABLE allowance (
+    name TEXT NOT NULL, 
+    resets INTEGER NOT NULL, 
+    most INTEGER, 
+    remaining INTEGER, 
+    answered INTEGER NOT NULL, 
+    taken INTEGER NOT NULL, 
+    reset_at INTEGER, 
+    paused_until INTEGER, 
+    CONSTRAINT pk_allowance PRIMARY KEY (name)
+);
+
+CREATE TABLE ended (
+    name TEXT NOT NULL, 
+    status TEXT NOT NULL, 
+    number INTEGER NOT NULL, 
+    CONSTRAINT pk_ended PRIMARY KEY (name, status)
+);
+
 CREATE TABLE target (
     id INTEGER NOT NULL, 
     name TEXT NOT NULL, 

@@ -1,6 +1,7 @@
 """One run, as `maintainer gc` does it: SIGINT and SIGTERM end it after its current step."""
 
 import asyncio
+from contextlib import closing
 
 import anyio
 
@@ -8,6 +9,8 @@ from maintainer.budget import Budget
 from maintainer.cli.opening import open_database
 from maintainer.collect import collect
 from maintainer.console import watch
+from maintainer.graph.allowances import SharedLimits
+from maintainer.graph.clock import check_clock
 from maintainer.report import Report
 from maintainer.settings import Settings
 from maintainer.signals import Interrupted, interruptible
@@ -33,8 +36,11 @@ async def _collect(
         with (
             open_database(settings.database) as database,
             database.lease(store.name) as lease,
+            closing(SharedLimits(database)) as limits,
+            limits.sharing(store.requests.window),
             watching as progress,
         ):
+            check_clock(database, now_utc)
             budget = Budget(store.requests, settings, now_utc)
             collector = Collector(
                 store, database, settings, progress=progress, budget=budget, lease=lease

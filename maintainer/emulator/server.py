@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 from maintainer.emulator.app import make_app
 from maintainer.emulator.faults import NO_FAULTS, FaultPlan
 from maintainer.emulator.injection import Faults
+from maintainer.emulator.rate_limit import RateLimit
 from maintainer.emulator.requests import Observer
 from maintainer.emulator.site import Site
 from maintainer.emulator.state import ActionsCache
@@ -30,7 +31,8 @@ class Emulator:
     def __init__(self, cache: ActionsCache, *, host: str = LOOPBACK, port: int = 0) -> None:
         self.cache = cache
         self.site = Site(cache, Tokens(), Signer(cache.clock))
-        self.faults = Faults(make_app(self.site))
+        self.rate_limit = RateLimit(make_app(self.site))
+        self.faults = Faults(self.rate_limit)
         self.watch = Watch(self.faults, cache)
         self.socket = listen(host, port)
         self.url = url_of(self.socket)
@@ -79,6 +81,8 @@ class Running:
         self.url = emulator.url
         self.account = emulator.site.account
         """May only be changed between two requests, as the cache."""
+        self.rate_limit = emulator.rate_limit
+        """May only be changed between two requests, too."""
         self.environment = emulator.environment
 
     def call(self, function: Callable[[ActionsCache], _T]) -> _T:

@@ -9,13 +9,13 @@ from sqlalchemy import Boolean, Connection, Table, exists, select
 from maintainer.errors import DatabaseError
 from maintainer.graph.database import Database
 from maintainer.graph.dialect import advance_ids, insert_rows
-from maintainer.graph.tables import LEASE, METADATA
+from maintainer.graph.tables import ALLOWANCE, LEASE, METADATA
 
 _BATCH = 500
 """Rows, some of which hold a whole index."""
 
-TABLES = [table for table in METADATA.sorted_tables if table is not LEASE]
-"""A lease is of one database: nobody who had one there has it here."""
+TABLES = [table for table in METADATA.sorted_tables if table not in (ALLOWANCE, LEASE)]
+"""A lease is of one database, as a rate limit: nobody who had one there has it here."""
 
 Row = list[object]
 

@@ -98,6 +98,13 @@ def insert_or_update(
     return insert(table).ext(_OnConflict(clause))
 
 
+def insert_or_add(table: Table, key: Sequence[str], column: str) -> Insert:
+    """Insert rows; to those that are there already, by their key, add the number in a column."""
+    added = f"{column} = {table.name}.{column} + excluded.{column}"
+    clause = f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {added}"
+    return insert(table).ext(_OnConflict(clause))
+
+
 class _Elements(FunctionElement[Any]):
     """The elements of a JSON array, as rows of one column, `value`."""
 

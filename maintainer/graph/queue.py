@@ -10,8 +10,7 @@ from datetime import datetime, timedelta
 import msgspec
 from sqlalchemy import Connection, func, select, text, true, type_coerce
 
-from maintainer.graph.columns import from_number
-from maintainer.graph.dialect import WHOLE, database_now
+from maintainer.graph.dialect import WHOLE
 from maintainer.graph.postgresql import (
     DISPATCH,
     QUEUE,
@@ -59,11 +58,6 @@ def load_queued(connection: Connection, schema: str) -> set[str]:
     """Return the targets that are waiting in the queue or being run."""
     jobs = text(f"SELECT lock FROM {schema}.procrastinate_jobs WHERE lock IS NOT NULL")  # noqa: S608
     return set(connection.scalars(jobs))
-
-
-def load_now(connection: Connection) -> datetime:
-    """Return the time by the clock of the database, which all workers share."""
-    return from_number(connection.scalar(select(database_now())) or 0)
 
 
 def load_due(connection: Connection, now: datetime, limit: int | None) -> list[Waiting]:

@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from maintainer.graph.dialect import database_now, insert_or_update, is_shared, lock_table
+from maintainer.graph.ended import count_ended, move_ended
 from maintainer.graph.tables import LEASE, RUN, SCHEDULED, SUMMARY, TARGET
 from maintainer.graph.values import execute_each
 from maintainer.report.words import format_count
@@ -135,9 +136,10 @@ def lock_schedule(connection: Connection) -> None:
 
 def forget_other_targets(connection: Connection, caches: Mapping[str, str]) -> None:
     """Delete the targets that are not configured, or have another cache than in `caches`."""
-    known = connection.execute(select(SCHEDULED.c.name, SCHEDULED.c.cache))
+    known = connection.execute(select(SCHEDULED.c.name, SCHEDULED.c.cache)).all()
     others = [{"other": row.name} for row in known if caches.get(row.name) != row.cache]
     execute_each(connection, _FORGET, others)
+    move_ended(connection, [row.name for row in known if row.name not in caches])
 
 
 class NextRun(msgspec.Struct, frozen=True):
@@ -237,7 +239,9 @@ def end_killed_attempts(connection: Connection, now: datetime) -> set[str]:
         )
         .returning(SCHEDULED.c.name)
     )
-    return set(killed.scalars())
+    names = set(killed.scalars())
+    count_ended(connection, sorted(names), "failed")
+    return names
 
 
 class AttemptResult(msgspec.Struct, frozen=True):
@@ -288,7 +292,10 @@ def release(
         .values(values | ({"failures": SCHEDULED.c.failures + 1} if failed else {}))
         .returning(SCHEDULED.c.failures, SCHEDULED.c.next_run_at)
     ).first()
-    return Released(row.failures, row.next_run_at) if row else None
+    if row is None:
+        return None
+    count_ended(connection, [claimed.name], result.status)
+    return Released(row.failures, row.next_run_at)
 
 
 def postpone(connection: Connection, name: str, cache: str, until: datetime) -> None:

@@ -471,6 +471,17 @@ DISCOVERED = Table(
 )
 """A cache that a search has found."""
 
+ENDED = Table(
+    "ended",
+    METADATA,
+    # Of the target; empty for all that are not there any more.
+    _column("name", TEXT, primary_key=True),
+    # `done`, `failed` or `interrupted`.
+    _column("status", TEXT, primary_key=True),
+    _column("number", WHOLE),
+)
+"""How many attempts have ended, ever: runs are forgotten, and a counter must not fall."""
+
 LEASE = Table(
     "lease",
     METADATA,
@@ -486,6 +497,22 @@ LEASE = Table(
     _optional("expires_at", WHOLE),
 )
 """The right to work on a target."""
+
+ALLOWANCE = Table(
+    "allowance",
+    METADATA,
+    # A digest of the token or installation that it is for.
+    _column("name", TEXT, primary_key=True),
+    # The rest as in `model/allowance.py`, by the clock of the database.
+    _column("resets", WHOLE),
+    _optional("most", WHOLE),
+    _optional("remaining", WHOLE),
+    _column("answered", WHOLE),
+    _column("taken", WHOLE),
+    _optional("reset_at", UtcDateTime),
+    _optional("paused_until", UtcDateTime),
+)
+"""Rate limits that several processes share. A file has none: it is for one process."""
 
 
 def listed_at(target_id: SQLColumnExpression[int] | int) -> ColumnElement[datetime | None]:

@@ -8,8 +8,8 @@ to one worker at once, in order, and to another one if there is no answer.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 
 import anyio
 from anyio.to_thread import run_sync
@@ -20,7 +20,9 @@ from procrastinate.schema import SchemaManager
 from procrastinate.worker import Worker as Engine
 from psycopg import Error as DriverError
 
-from maintainer.errors import DatabaseError
+from maintainer.errors import ClockError, DatabaseError
+from maintainer.graph.allowances import KnownLimits, load_limits
+from maintainer.graph.clock import check_clock, load_now
 from maintainer.graph.columns import from_number, to_number
 from maintainer.graph.database import Database
 from maintainer.graph.postgresql import driver_arguments
@@ -29,7 +31,6 @@ from maintainer.graph.queue import (
     create_queue,
     delete_dead_jobs,
     load_due,
-    load_now,
     load_queued,
     lock_dispatch,
     schema_of,
@@ -57,8 +58,6 @@ _RETRY_AFTER = 5.0
 _ATTENTION = 0.5
 """Seconds until a worker notices at the latest that it must stop."""
 _CONNECTIONS = 3
-_SKEW = timedelta(minutes=5)
-"""How much our clock and the database's may differ."""
 
 log = logging.getLogger(__name__)
 
@@ -74,15 +73,20 @@ class Fleet:
         clock: Callable[[], datetime],
         *,
         concurrency: int,
-        limit: int,
+        limit: Callable[[], int],
     ) -> None:
-        """Run so many targets at once; of one host, all workers run so many as the limit allows."""
+        """Run so many targets at once; of one host, all workers run so many as the limit allows.
+
+        The limit is that of the configuration, which may be reloaded.
+        """
         self._database = database
         self._worker = worker
         self._clock = clock
         self._concurrency = concurrency
         self._limit = limit
         self._was_on_time = True
+        self._resting: set[str] = set()
+        """The hosts whose targets wait for a rate limit."""
         self._definition = SchemaManager.get_schema()
         self._schema = schema_of(self._definition)
         self._arguments = driver_arguments(url, self._schema)
@@ -169,14 +173,15 @@ class Fleet:
 
     def _is_on_time(self) -> bool:
         """Whether our clock is about right: another one would shorten grace periods, and pauses."""
-        with self._database.reading() as connection:
-            ahead = self._clock() - load_now(connection)
-        is_on_time = abs(ahead) <= _SKEW
-        if self._was_on_time and not is_on_time:
-            seconds = ahead.total_seconds()
-            log.error("no runs: this machine's clock is %+.0f s ahead of the database's", seconds)
-        self._was_on_time = is_on_time
-        return is_on_time
+        try:
+            check_clock(self._database, self._clock)
+        except ClockError as error:
+            if self._was_on_time:
+                log.error("no runs: %s", error)  # noqa: TRY400 - one line is enough
+            self._was_on_time = False
+        else:
+            self._was_on_time = True
+        return self._was_on_time
 
     async def _dispatch(self, app: App, limit: int | None) -> None:
         """Put what is due into the queue, or only some of it, unless somebody else does."""
@@ -192,7 +197,8 @@ class Fleet:
                 if lock_dispatch(connection):
                     queued = load_queued(connection, self._schema)
                     due = load_due(connection, load_now(connection), limit)
-                    defer(choose(due, queued, self._host_of, self._limit))
+                    ready = self._without_resting(due, load_limits(connection))
+                    defer(choose(ready, queued, self._host_of, self._limit()))
 
         try:
             await run_sync(dispatch)
@@ -200,6 +206,15 @@ class Fleet:
             log.error("the schedule: %s", error)  # noqa: TRY400
         except AlreadyEnqueued as error:
             log.debug("%s", error)  # The next dispatch is soon.
+
+    def _without_resting(self, due: Sequence[Waiting], known: KnownLimits) -> list[Waiting]:
+        """Return what is due, without what would need a rate limit that is exhausted."""
+        resting = {one.name for one in due if self._worker.is_resting(one.name, known)}
+        hosts = {self._host_of(name) for name in resting}
+        for host in sorted(hosts - self._resting):
+            log.warning("%s: the rate limit is exhausted: targets wait for its reset", host)
+        self._resting = hosts
+        return [one for one in due if one.name not in resting]
 
     def _host_of(self, name: str) -> str:
         target = self._worker.targets.get(name)

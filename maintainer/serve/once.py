@@ -1,8 +1,10 @@
 """`maintainer serve --once`: run what is due, for people with a cron of their own."""
 
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from maintainer.graph.clock import check_clock
 from maintainer.graph.schedule import AttemptResult, load_schedule
 from maintainer.serve.clock import Rule
 from maintainer.serve.searcher import Searcher
@@ -25,6 +27,7 @@ def serve_once(settings: Settings) -> list[AttemptResult]:
     read_targets(settings)
     results = []
     with open_alone(settings) as database:
+        check_clock(database, now_utc)
         worker = Worker(database, {}, now_utc)
         searcher = Searcher(database, settings, now_utc, searched=lambda: None)
 
@@ -32,7 +35,7 @@ def serve_once(settings: Settings) -> list[AttemptResult]:
             worker.interrupt(signal)
             searcher.cut_off()
 
-        with interruptible(interrupt, worker.cut_off, patience=STEP_TIMEOUT):
+        with closing(worker), interruptible(interrupt, worker.cut_off, patience=STEP_TIMEOUT):
             if settings.discover:
                 searcher.search_once()
                 results += [AttemptResult("failed", problem=x) for x in searcher.problems.values()]

@@ -55,9 +55,8 @@ def serve(load: Callable[[], Settings], *, pages_only: bool = False) -> None:
             database,
             lambda: clock.is_alive,
             lambda: {**searcher.trouble, **worker.trouble},
-            worker.ended,
         )
-        with closing(server):
+        with closing(worker), closing(server):
             (join if pages_only else start)(database, targets.values(), now_utc())
             _Service(load, settings, changes, searcher, clock, server, events).run()
 

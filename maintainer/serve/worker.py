@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from maintainer.budget import Budget
 from maintainer.collect import collect
 from maintainer.console import LoggedProgress
 from maintainer.errors import DatabaseError, MaintainerError
+from maintainer.graph.allowances import KnownLimits, SharedLimits, load_limits
+from maintainer.graph.clock import check_clock
 from maintainer.graph.database import Database
 from maintainer.graph.lease import Lease
 from maintainer.graph.schedule import (
@@ -58,13 +59,16 @@ class Worker:
         self.targets = targets
         self.trouble: Mapping[str, str] = {}
         """The target, or the schedule, whose state cannot be recorded now, and why."""
-        self.ended = Counter[tuple[str, str]]()
-        """How many runs have ended since the start, by target and status."""
         self.interrupted_by: str | None = None
         self._database = database
         self._clock = clock
         self._stopping = threading.Event()
         self._active: set[_Active] = set()
+        self._limits = SharedLimits(database)
+
+    def close(self) -> None:
+        """Give back what no run has used."""
+        self._limits.close()
 
     def run_due(self) -> None:
         """Run all targets that are due, until none is or a signal interrupts the worker."""
@@ -82,7 +86,14 @@ class Worker:
         """
         with self._database.reading() as connection:
             due = load_scheduled(connection, name)
-        if due is None or due.next_run_at != due_at or due.is_running or self.interrupted_by:
+            is_resting = self.is_resting(name, load_limits(connection))
+        if (
+            is_resting
+            or due is None
+            or due.next_run_at != due_at
+            or due.is_running
+            or self.interrupted_by
+        ):
             return False
         ready = self._prepare(due)
         return ready is not None and self.run(*ready).status != "skipped"
@@ -112,7 +123,6 @@ class Worker:
                 return _explain(error)
         if result is None:
             return AttemptResult("skipped")
-        self.ended[target.name, result.status] += 1
         return result
 
     def interrupt(self, signal: str) -> None:
@@ -138,13 +148,22 @@ class Worker:
         now = self._clock()
         with self._database.reading() as connection:
             schedule = load_schedule(connection)
+            limits = load_limits(connection)
         for due in sorted(schedule.values(), key=lambda one: one.next_run_at):
             if due.next_run_at > now or self.interrupted_by:
                 return None
             # What is running, a worker of the fleet has claimed.
-            if not due.is_running and (ready := self._prepare(due)):
+            if due.is_running or self.is_resting(due.name, limits):
+                continue
+            check_clock(self._database, self._clock)
+            if ready := self._prepare(due):
                 return ready
         return None
+
+    def is_resting(self, name: str, limits: KnownLimits) -> bool:
+        """Whether a target waits for a rate limit that others have exhausted."""
+        target = self.targets.get(name)
+        return target is not None and limits.are_exhausted(target.limit, target.settings.rest_share)
 
     def _prepare(self, due: Scheduled) -> tuple[ServedTarget, datetime, datetime] | None:
         """Return a target that is due, and the times of its next two runs; None if it may not run.
@@ -273,7 +292,11 @@ class Worker:
             budget=budget,
             lease=lease,
         )
-        with anyio.CancelScope() as scope, self._activate(budget, scope):
+        with (
+            self._limits.sharing(store.requests.window),
+            anyio.CancelScope() as scope,
+            self._activate(budget, scope),
+        ):
             report = await collect(collector)
         if report is None:
             return AttemptResult("interrupted", store.name)

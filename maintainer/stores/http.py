@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from http import HTTPStatus
 from ssl import SSLContext
@@ -16,6 +16,7 @@ from maintainer import __version__
 from maintainer.concurrency import MAX_CONCURRENT
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.logs import keep_secrets_out_of_logs
+from maintainer.model.allowance import Heard
 from maintainer.model.doubt import Cause
 from maintainer.stores.answers import (
     Answer,
@@ -24,9 +25,16 @@ from maintainer.stores.answers import (
     malformed,
     place,
 )
-from maintainer.stores.limits import is_rate_limited, note_rate_limit, requested_wait
+from maintainer.stores.limits import (
+    is_rate_limited,
+    note_rate_limit,
+    read_limit,
+    requested_wait,
+    service_now,
+)
 from maintainer.stores.requests import REST_KINDS, RequestLog
 from maintainer.stores.retry import FAILURES, Attempts, RetryPolicy, TryAgainError, say
+from maintainer.stores.shared_limit import SharedLimit
 
 _T = TypeVar("_T")
 
@@ -205,19 +213,57 @@ class Http:
     ) -> Answer:
         if call.pace:
             await call.pace.acquire()
+        shared = self.requests.window.shared if call.kind in REST_KINDS else None
+        if shared is None:
+            answer = await self._in_its_place(call, request, earlier)
+            if call.kind in REST_KINDS:
+                note_rate_limit(answer, self.requests)
+        else:
+            answer = await self._in_its_turn(shared, call, request, earlier)
+        if answer.status in _RETRIED or is_rate_limited(answer):
+            error = TryAgainError(answer.status, requested_wait(answer, service_now(answer)))
+            self.requests.asked_to_wait += error.wait or timedelta(0)
+            if shared and error.wait and is_rate_limited(answer):
+                shared.pause(error.wait)
+            raise error
+        return answer
+
+    async def _in_its_turn(
+        self, shared: SharedLimit, call: Call, request: httpx2.Request, earlier: Attempts | None
+    ) -> Answer:
+        """Send a request once the limit that other processes share allows it."""
+        window = await self._take(shared, request)
+        heard: Heard | None = None
+        try:
+            answer = await self._in_its_place(call, request, earlier)
+            note_rate_limit(answer, self.requests)
+            heard = read_limit(answer)
+        finally:
+            shared.answered(window, heard)
+        return answer
+
+    async def _take(self, shared: SharedLimit, request: httpx2.Request) -> int:
+        """Take a request of a shared limit; wait for that as long as for a service that asks to."""
+        while True:
+            window, wait = shared.send(self.requests.rest_share)
+            if not wait:
+                return window
+            if wait > self.policy.longest_asked_wait.total_seconds():
+                raise StoreError(
+                    f"{place(request)} was not sent: the rate limit is exhausted for another "
+                    f"{wait:,.0f} s, by all runs that share it"
+                )
+            self.requests.asked_to_wait += timedelta(seconds=wait)
+            await anyio.sleep(wait)
+
+    async def _in_its_place(
+        self, call: Call, request: httpx2.Request, earlier: Attempts | None
+    ) -> Answer:
+        """Send a request, of which so many are sent at once."""
         async with self._places:
             self.requests.count(call.kind, again=earlier is not None)
             with anyio.fail_after(self.policy.total.total_seconds()):
-                answer = await self._send(
-                    call, request, in_doubt=bool(earlier and earlier.in_doubt)
-                )
-        if call.kind in REST_KINDS:
-            note_rate_limit(answer, self.requests)
-        if answer.status in _RETRIED or is_rate_limited(answer):
-            error = TryAgainError(answer.status, requested_wait(answer, datetime.now(UTC)))
-            self.requests.asked_to_wait += error.wait or timedelta(0)
-            raise error
-        return answer
+                return await self._send(call, request, in_doubt=bool(earlier and earlier.in_doubt))
 
     async def _send(self, call: Call, request: httpx2.Request, *, in_doubt: bool) -> Answer:
         at = request

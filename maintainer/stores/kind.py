@@ -55,6 +55,9 @@ class StoreKind:
     indexes_of: Callable[[str], Sequence[tuple[str, ...]]] | None = None
     """Returns where its indexes are, if another cache could be below: places, whose last part is
     the beginning of their keys; raises UsageError."""
+    limit_of: Callable[[Settings, TargetSettings | None], str] | None = None
+    """Returns the name of the rate limit that its requests count against; empty if there is none.
+    """
 
 
 Diagnose = Callable[

@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 import httpx2
 
+from maintainer.model.allowance import Heard
 from maintainer.stores.answers import Answer
 from maintainer.stores.requests import RequestLog
 
@@ -28,6 +29,18 @@ def is_rate_limited(answer: Answer) -> bool:
         or _number(answer.headers, "x-ratelimit-remaining") == 0
         or _SECONDARY in answer.content.lower()
     )
+
+
+def service_now(answer: Answer) -> datetime:
+    """Return the time by the clock of the service, which its other times are of; ours may be wrong.
+
+    Without a header `Date`, it is our time.
+    """
+    try:
+        date = email.utils.parsedate_to_datetime(answer.headers.get("date", ""))
+    except (ValueError, TypeError, OverflowError):
+        return datetime.now(UTC)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def requested_wait(answer: Answer, now: datetime) -> timedelta | None:
@@ -53,6 +66,18 @@ def note_rate_limit(answer: Answer, requests: RequestLog) -> None:
     reset = _number(answer.headers, "x-ratelimit-reset")
     requests.rate_limit_reset_at = None if reset is None else datetime.fromtimestamp(reset, UTC)
     requests.window.note(requests.rate_limit_reset_at)
+
+
+def read_limit(answer: Answer) -> Heard:
+    """Return what an answer says about its rate limit."""
+    reset = _number(answer.headers, "x-ratelimit-reset")
+    return Heard(
+        most=_number(answer.headers, "x-ratelimit-limit"),
+        remaining=_number(answer.headers, "x-ratelimit-remaining"),
+        resets_in=None
+        if reset is None
+        else datetime.fromtimestamp(reset, UTC) - service_now(answer),
+    )
 
 
 def _retry_after(value: str, now: datetime) -> timedelta | None:

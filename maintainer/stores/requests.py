@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from maintainer.errors import BudgetExhaustedError
 from maintainer.model.reason import RequestsExhausted
+from maintainer.stores.shared_limit import SharedLimit
 
 REST_KINDS = frozenset({"list", "refs", "recheck", "delete", "limits"})
 """Requests to the REST API, whose rate limit a repository's workflows share."""
@@ -24,6 +25,10 @@ class RateWindow:
     """Requests."""
     reset_at: datetime | None = None
     """When it is reset next."""
+    name: str = ""
+    """A digest of what is limited; empty if nobody shares it."""
+    shared: SharedLimit | None = None
+    """What other processes use, too, where a server knows it."""
 
     def note(self, reset_at: datetime | None) -> None:
         """Begin anew if the limit was reset since the last answer."""
@@ -35,10 +40,14 @@ class RateWindow:
 _WINDOWS: dict[str, RateWindow] = {}
 
 
-def window_of(*credentials: str) -> RateWindow:
-    """Return the window that everybody shares who has the same credentials."""
-    name = hashlib.sha256("\0".join(credentials).encode()).hexdigest()
-    return _WINDOWS.setdefault(name, RateWindow())
+def name_limit(*credentials: str) -> str:
+    """Return what the rate limit of some credentials is called: a digest, which is no secret."""
+    return hashlib.sha256("\0".join(credentials).encode()).hexdigest()
+
+
+def window_of(name: str) -> RateWindow:
+    """Return the window that everybody in this process shares who has the same credentials."""
+    return _WINDOWS.setdefault(name, RateWindow(name=name))
 
 
 @dataclass(slots=True)
@@ -59,6 +68,8 @@ class RequestLog:
     rate_limit_reset_at: datetime | None = None
     date: str = ""
     """The time on the service's clock, as last reported: the header `Date`."""
+    rest_share: float = 1.0
+    """Which part of the rate limit may be used."""
     limit: int | None = None
     """The number of requests that may be sent, besides those that finish a write."""
     window: RateWindow = field(default_factory=RateWindow)
@@ -70,6 +81,15 @@ class RequestLog:
         own = sum(self.counts[kind] for kind in REST_KINDS)
         # Where nobody says when it is reset, older requests may not count any more.
         return max(own, self.window.used) if self.window.reset_at else own
+
+    def may_send(self, number: int) -> bool:
+        """Whether so many requests to the REST API are left of the share."""
+        if self.window.shared:
+            return self.window.shared.reserve(number, self.rest_share)
+        if self.rate_limit_remaining is None:
+            return True
+        used = self.rest_used
+        return used + number <= self.rest_share * (self.rate_limit_remaining + used)
 
     @property
     def total(self) -> int:

@@ -190,6 +190,25 @@ def _make_roots() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_lease"),
     )
     op.create_table(
+        "allowance",
+        sa.Column("name", _TEXT, nullable=False),
+        sa.Column("resets", _WHOLE, nullable=False),
+        sa.Column("most", _WHOLE, nullable=True),
+        sa.Column("remaining", _WHOLE, nullable=True),
+        sa.Column("answered", _WHOLE, nullable=False),
+        sa.Column("taken", _WHOLE, nullable=False),
+        sa.Column("reset_at", _WHOLE, nullable=True),
+        sa.Column("paused_until", _WHOLE, nullable=True),
+        sa.PrimaryKeyConstraint("name", name="pk_allowance"),
+    )
+    op.create_table(
+        "ended",
+        sa.Column("name", _TEXT, nullable=False),
+        sa.Column("status", _TEXT, nullable=False),
+        sa.Column("number", _WHOLE, nullable=False),
+        sa.PrimaryKeyConstraint("name", "status", name="pk_ended"),
+    )
+    op.create_table(
         "target",
         sa.Column("id", _WHOLE, nullable=False),
         sa.Column("name", _TEXT, nullable=False),

@@ -17,9 +17,11 @@ def start_hastily(command: Command) -> Forked:
 def _run(command: Command) -> None:
     from maintainer.graph import lease, queue
     from maintainer.serve import fleet, worker
+    from maintainer.stores import shared_limit
 
     lease.DURATION = LEASE
     queue._STALLED_AFTER = LEASE
+    shared_limit._FRESH = 0.2
     fleet._EVERY_FIVE_SECONDS = fleet._EVERY_HALF_MINUTE = "* * * * * *"
     worker._FIRST_BACKOFF = timedelta(seconds=0.1)
     worker._RETRY_AFTER = fleet._RETRY_AFTER = 0.5

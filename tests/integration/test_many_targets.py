@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event
 
 from maintainer.graph.database import Database
+from maintainer.graph.ended import count_ended
 from maintainer.serve.web.app import Pages
 from maintainer.webserver import listen, serving, url_of
 from tests.empty_database import make_empty
@@ -42,14 +43,14 @@ def _a_site(folder: Path, number: int) -> Iterator[Site]:
     database = Database(database_at(folder / "graph.db"))
     with database.begin() as connection:
         fill(connection, number, NOW)
+        count_ended(connection, [f"octo.app-{one}" for one in range(1, number + 1)], "done")
     statements: list[str] = []
     event.listen(
         database._place.readers,
         "before_cursor_execute",
         lambda *given: statements.append(given[2]),
     )
-    ended = {(f"octo.app-{one}", "done"): 1 for one in range(1, number + 1)}
-    pages = Pages(database, lambda: True, lambda: NOW, dict, ended)
+    pages = Pages(database, lambda: True, lambda: NOW, dict)
     socket = listen("127.0.0.1", 0)
     with serving(pages.app(), socket):
         yield Site(url_of(socket), statements)

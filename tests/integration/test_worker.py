@@ -16,14 +16,24 @@ import pytest
 
 from maintainer.emulator import Fault, FaultPlan, Request
 from maintainer.graph.database import Database
-from maintainer.graph.schedule import TargetStatus, load_statuses
+from maintainer.graph.schedule import (
+    Scheduled,
+    TargetStatus,
+    forget_other_targets,
+    load_schedule,
+    load_statuses,
+)
 from maintainer.serve.fleet import Fleet as Member
 from maintainer.serve.reloading import Changes
 from maintainer.serve.searcher import Searcher
+from maintainer.serve.targets import read_targets
+from maintainer.serve.timetable import join
+from maintainer.serve.web.metrics import render_metrics
 from maintainer.serve.work import following, work
 from maintainer.serve.worker import Worker
 from maintainer.settings import Settings, load_settings
 from maintainer.stages.run import now_utc
+from tests.commands import run_here
 from tests.integration.directories import a_directory
 from tests.integration.hasty import start_hastily
 from tests.integration.service import PATIENCE, wait_until
@@ -33,6 +43,7 @@ from tests.processes import Command, Forked
 
 PATIENCE_PLEASE = FaultPlan((Fault(kind="status", request="list", status=429, retry_after=200),))
 """The store asks for more patience than a worker has that somebody wants to end."""
+A_PAUSE = FaultPlan((Fault(kind="status", request="list", status=429, retry_after=4, times=1),))
 _OVERLAPPING = "SELECT a.id, b.id FROM run a JOIN run b ON a.id < b.id"
 _UNKNOWN = """
 INSERT INTO scheduled
@@ -214,6 +225,107 @@ def test_no_host_has_more_runs_at_once_than_the_limit(fleet: Fleet) -> None:
     assert fleet.query(f"{_OVERLAPPING} WHERE b.started_at < a.finished_at") == []
 
 
+def test_two_workers_together_send_no_more_than_the_rate_limit_allows(fleet: Fleet) -> None:
+    fleet.configure({f"t{number}": f"r{number}" for number in range(8)}, interval="1s")
+    limit = fleet.world.running.rate_limit
+    fleet.world.running.call(lambda _: limit.limit(most=30, seconds=5))
+    workers = [fleet.start(), fleet.start()]
+    wait_until(lambda: fleet.results()["done"] == 8)
+    before = len(fleet.runs())
+    wait_until(lambda: len(fleet.runs()) >= before + 16)
+
+    assert limit.resets >= 2
+    assert limit.refused == 0
+    assert set(fleet.runs()) <= {"done", "running"}
+    assert fleet.overlapping() == []
+    for worker in workers:
+        assert _seconds_to_end(worker) < 2 * AT_ONCE
+    ((taken,),) = fleet.query("SELECT taken FROM allowance")
+    assert taken == 0  # What a worker does not need, it gives back.
+
+
+def test_the_limit_of_a_host_follows_the_configuration(fleet: Fleet) -> None:
+    names = {f"t{number}": f"r{number}" for number in range(8)}
+    fleet.configure(names, more="runs_per_host = 4")
+    worker = fleet.start(concurrency=4)
+    wait_until(lambda: fleet.results()["done"] == 8)
+    fleet.configure(names, more="runs_per_host = 1")
+    worker.send_signal(signal.SIGHUP)
+    wait_until(lambda: "the configuration is reloaded" in fleet.log(worker))
+    fleet.due_now()
+    wait_until(lambda: fleet.runs() == ["done"] * 16)
+
+    assert fleet.query(f"{_OVERLAPPING} WHERE a.id > 8 AND b.started_at < a.finished_at") == []
+
+
+def test_pages_count_what_workers_have_run_and_what_is_there_no_more(fleet: Fleet) -> None:
+    fleet.configure({"app": "app", "web": "web"})
+    fleet.start()
+    wait_until(lambda: fleet.results()["done"] == 2)
+    with fleet.database.begin() as connection:
+        forget_other_targets(connection, {one.name: one.cache for one in _schedule(fleet, "app")})
+    with fleet.database.reading() as connection:
+        metrics = render_metrics(connection, now_utc()).decode()
+
+    assert 'maintainer_runs_total{status="done",target="app"} 1.0' in metrics
+    assert 'maintainer_fleet_runs_total{status="done"} 2.0' in metrics
+    assert 'target="web"' not in metrics
+
+
+def _schedule(fleet: Fleet, name: str) -> list[Scheduled]:
+    with fleet.database.reading() as connection:
+        return [one for one in load_schedule(connection).values() if one.name == name]
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_on_a_server_gc_and_serve_run_nothing_if_the_clock_is_wrong(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """On a file they do: there is no other machine whose clock could say something else."""
+
+    def wrong() -> datetime:
+        return now_utc() + timedelta(hours=hours)
+
+    monkeypatch.setattr("maintainer.cli.run.now_utc", wrong)
+    variables = fleet.world.running.environment(MAIN)
+    before = fleet.world.entries()
+    url = server().url(fleet.name)
+    done = run_here(fleet.folder, {**variables, "MAINTAINER_DATABASE": url}, "gc")
+    settings = load_settings(None, {"database": url})
+    cache = a_directory(fleet.folder / "cache")
+    cache.build("base")
+    place = settings.model_copy(update={"store": f"local:{fleet.folder}/cache"})
+    targets = read_targets(place)
+    join(fleet.database, targets.values(), now_utc() - timedelta(days=1))
+    worker = Worker(fleet.database, targets, wrong)
+    worker.run_due()
+
+    assert done.status == 1
+    assert f"this machine's clock is {hours * 3600:+,} s ahead of the database's: " in done.err
+    assert fleet.world.entries() == before
+    assert "this machine's clock" in worker.trouble["the schedule"]
+    assert fleet.runs() == []
+    on_a_file = {**variables, "MAINTAINER_DATABASE": f"sqlite:///{fleet.folder}/m.db"}
+    assert run_here(fleet.folder, on_a_file, "gc").status == 0
+
+
+def test_a_pause_that_one_worker_is_asked_for_is_one_for_all(fleet: Fleet) -> None:
+    fleet.configure({f"t{number}": f"r{number}" for number in range(8)}, interval="1s")
+    times: list[float] = []
+    fleet.world.running.observe(before=lambda _: times.append(time.monotonic()))
+    fleet.start()
+    fleet.start()
+    wait_until(lambda: fleet.results()["done"] == 8)
+    fleet.world.running.inject(A_PAUSE)
+    wait_until(lambda: bool(fleet.query("SELECT 1 FROM allowance WHERE paused_until > 0")))
+    asked_at = time.monotonic()
+    wait_until(lambda: times[-1] > asked_at + 3)
+
+    during = [at for at in times if asked_at + 0.5 < at < asked_at + 2.5]
+    assert during == []
+    wait_until(lambda: fleet.results()["done"] == 8)
+
+
 def test_a_signal_ends_a_run_between_two_steps_and_another_worker_does_it(fleet: Fleet) -> None:
     fleet.configure({"app": "app"})
     fleet.world.running.inject(PATIENCE_PLEASE)
@@ -223,6 +335,8 @@ def test_a_signal_ends_a_run_between_two_steps_and_another_worker_does_it(fleet:
     assert _seconds_to_end(first) < 2 * AT_ONCE
     assert fleet.runs() == ["interrupted"]
     fleet.world.running.inject()
+    with fleet.database.begin() as connection:
+        connection.exec_driver_sql("UPDATE allowance SET paused_until = 1")
     fleet.start()
     wait_until(lambda: fleet.results()["done"])
 
@@ -290,13 +404,14 @@ def test_a_worker_whose_clock_is_wrong_runs_nothing(
         worker,
         lambda: now_utc() + ahead,
         concurrency=1,
-        limit=1,
+        limit=lambda: 1,
     )
 
     assert not wrong._is_on_time()
     assert not wrong._is_on_time()
-    assert caplog.messages == ["no runs: this machine's clock is +3600 s ahead of the database's"]
-    ahead = timedelta(minutes=-4)
+    (message,) = caplog.messages
+    assert message.startswith("no runs: this machine's clock is +3,600 s ahead of the database's: ")
+    ahead = timedelta(seconds=-30)
     assert wrong._is_on_time()
 
 

@@ -14,7 +14,7 @@ from maintainer.model.reason import (
     RestShareExhausted,
 )
 from maintainer.settings import Settings
-from maintainer.stores.requests import RequestLog, window_of
+from maintainer.stores.requests import RequestLog, name_limit, window_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -150,9 +150,10 @@ def test_the_limit_holds_for_every_request_but_those_that_end_a_write() -> None:
 
 
 def test_runs_that_share_a_rate_limit_share_its_budget_until_it_is_reset() -> None:
-    window = window_of("https://api.example.com", "token")
-    assert window_of("https://api.example.com", "token") is window
-    assert window_of("https://api.example.com", "other") is not window
+    name = name_limit("https://api.example.com", "token")
+    window = window_of(name)
+    assert window_of(name_limit("https://api.example.com", "token")) is window
+    assert window_of(name_limit("https://api.example.com", "other")) is not window
     reset_at = datetime(2026, 1, 1, 1, tzinfo=UTC)
     first, second = RequestLog(window=window), RequestLog(window=window)
     for _ in range(400):

@@ -59,16 +59,12 @@ class Pages:
         is_alive: Callable[[], bool],
         clock: Callable[[], datetime],
         trouble: Callable[[], Mapping[str, str]],
-        ended: Mapping[tuple[str, str], int],
     ) -> None:
-        """Show the database, what could not be recorded there, by target, and how many runs have
-        ended since the start, by target and status.
-        """
+        """Show the database, and what could not be recorded there, by target."""
         self._database = database
         self._is_alive = is_alive
         self._clock = clock
         self._trouble = trouble
-        self._ended = ended
         self._simulations = Simulations()
 
     def app(self) -> Starlette:
@@ -130,9 +126,7 @@ class Pages:
         wanted = frozenset(request.query_params.getlist("target"))
         every = request.query_params.get("targets") == "all"
         with self._database.reading() as connection:
-            metrics = render_metrics(
-                connection, self._clock(), self._ended, wanted=wanted, every=every
-            )
+            metrics = render_metrics(connection, self._clock(), wanted=wanted, every=every)
         return Response(metrics, media_type=CONTENT_TYPE)
 
     def _target(self, request: Request) -> Response:

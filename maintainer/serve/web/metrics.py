@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from maintainer import __version__
 from maintainer.graph.discovered import DiscoveryStatus, load_discoveries
+from maintainer.graph.ended import load_ended
 from maintainer.graph.summaries import Overview, load_overviews
 from maintainer.report.verdict import LEVELS
 from maintainer.serve.web.figures import LastRun, TargetFigures, read_figures
@@ -30,17 +31,17 @@ MAX_TARGETS = 200
 def render_metrics(
     connection: Connection,
     now: datetime,
-    ended: Mapping[tuple[str, str], int],
     *,
     wanted: Collection[str] = (),
     every: bool = False,
 ) -> bytes:
-    """Return metrics in Prometheus' text format; `ended` counts the runs since the start.
+    """Return metrics in Prometheus' text format.
 
     Those of all targets together come first. If there are many targets, only the `wanted` ones have
     metrics of their own, unless `every` one is asked for.
     """
     registry = CollectorRegistry()
+    ended = load_ended(connection)
     targets = load_overviews(connection)
     if wanted:
         chosen = [one for one in targets if one.status.name in wanted]
@@ -110,7 +111,7 @@ class _Fleet(Collector):
             yield GaugeMetricFamily(f"maintainer_fleet_{name}", text, value=value)
         runs = CounterMetricFamily(
             "maintainer_fleet_runs",
-            "Runs that have ended since the service started, by status.",
+            "Runs that have ended, of all targets that there ever were, by status.",
             labels=["status"],
         )
         counts = Counter[str]()
@@ -196,10 +197,9 @@ class _Metrics(Collector):
         )
 
     def _runs(self) -> Iterator[Metric]:
-        # Not from the database, which forgets old runs: a counter never falls, except at a start.
         runs = CounterMetricFamily(
             "maintainer_runs",
-            "Runs that have ended since the service started, by status.",
+            "Runs that have ended, by status.",
             labels=["target", "status"],
         )
         for (name, status), number in sorted(self._ended.items()):

@@ -36,10 +36,9 @@ class PageServer:
         database: Database,
         is_alive: Callable[[], bool],
         trouble: Callable[[], Mapping[str, str]],
-        ended: Mapping[tuple[str, str], int],
     ) -> None:
         host, port = split_listen(settings.listen)
-        pages = Pages(database, is_alive, now_utc, trouble, ended)
+        pages = Pages(database, is_alive, now_utc, trouble)
         self._guard = Guard(pages.app(), host=host, hosts=settings.hosts)
         try:
             self._socket = listen(host, port)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Annotated, Protocol
 
@@ -21,6 +20,7 @@ from maintainer.errors import StoreError, UsageError
 from maintainer.settings import AppSettings
 from maintainer.stores.answers import Answer, is_web_url, malformed, parse, refused
 from maintainer.stores.http import Call, Http, headers_for
+from maintainer.stores.limits import service_now
 
 _TOKEN = re.compile(r"[!-~]+")
 _BEFORE_ITS_END = timedelta(minutes=5)
@@ -166,14 +166,6 @@ def _read(answer: Answer, began: float) -> _Kept:
     made = parse(answer, _Made)
     if not _TOKEN.fullmatch(made.token) or made.expires_at.tzinfo is None:
         raise malformed(answer, "it is not a token")
-    lifetime = made.expires_at - _date(answer)
+    lifetime = made.expires_at - service_now(answer)
     use = min(lifetime - min(_BEFORE_ITS_END, lifetime / 2), _LONGEST_USE)
     return _Kept(headers_for(made.token), began + max(use.total_seconds(), 0.0))
-
-
-def _date(answer: Answer) -> datetime:
-    try:
-        date = parsedate_to_datetime(answer.headers.get("date", ""))
-    except (ValueError, TypeError):
-        return datetime.now(UTC)
-    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -57,6 +57,12 @@ def _connect(settings: Settings, target: TargetSettings | None) -> _Connection:
         return _Connection(located, size, str(error))
 
 
+def _limit_of(settings: Settings, target: TargetSettings | None) -> str:
+    from maintainer.stores.github.limit import limit_of  # noqa: PLC0415
+
+    return limit_of(_connect(settings, target).github)
+
+
 async def _diagnose(
     settings: Settings, target: TargetSettings | None, clock: Callable[[], datetime]
 ) -> AsyncIterator[Finding]:
@@ -87,4 +93,5 @@ GITHUB = StoreKind(
     uses_repository=True,
     discoverer=Discoverer(_source, _search),
     diagnose=_diagnose,
+    limit_of=_limit_of,
 )

@@ -22,6 +22,7 @@ from maintainer.stores.github.credentials import (
     read_url,
 )
 from maintainer.stores.github.keyed import CacheHit, ClosedRefs
+from maintainer.stores.github.limit import limit_of
 from maintainer.stores.github.refs import RefFinder
 from maintainer.stores.github.rest import DELETIONS_A_MINUTE, Rest
 from maintainer.stores.github.service import CacheService, InDoubtError
@@ -190,7 +191,9 @@ async def open_store(
     at `ACTIONS_CACHE_URL` or, without one, at `ACTIONS_RESULTS_URL`. Raises UsageError if the
     environment names neither a service nor a repository, or something that is no URL or token.
     """
-    async with Http(RequestLog(window=_window(settings)), policy) as http:
+    limit = limit_of(settings)
+    window = window_of(limit) if limit else RateWindow()
+    async with Http(RequestLog(window=window), policy) as http:
         service, access = _service(settings, http)
         rest = _rest(settings, http, access)
         if service and rest and not are_of_one_cache(settings.api_url, _service_url(settings)):
@@ -259,19 +262,6 @@ def _rest(settings: GitHubSettings, http: Http, access: Access) -> Rest | None:
         tags=frozenset(ref for ref in access.readable if ref.startswith("refs/tags/")),
         deletions_a_minute=pace,
     )
-
-
-def _window(settings: GitHubSettings) -> RateWindow:
-    """Return what all runs with the same token or installation share: GitHub limits them together.
-
-    Without either, nothing is shared.
-    """
-    if settings.app:
-        app = settings.app
-        return window_of(settings.api_url, str(app.app_id), str(app.installation))
-    if settings.token:
-        return window_of(settings.api_url, settings.token.get_secret_value())
-    return RateWindow()
 
 
 def _credentials(settings: GitHubSettings, api_url: str) -> Credentials:

@@ -1,0 +1,114 @@
+"""The rate limits that all processes on one database share, one row for each."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, select, update
+
+from maintainer.errors import DatabaseError
+from maintainer.graph.clock import load_now
+from maintainer.graph.database import Database
+from maintainer.graph.dialect import insert_new, is_shared
+from maintainer.graph.tables import ALLOWANCE
+from maintainer.model.allowance import Allowance, Heard
+from maintainer.stores.requests import RateWindow
+from maintainer.stores.shared_limit import Asked, Granted, SharedLimit
+
+_NOTHING = timedelta(0)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class SharedLimits:
+    """The limits that the runs of this process share with other processes, on a server."""
+
+    database: Database
+    _limits: dict[str, SharedLimit] = field(default_factory=dict)
+    _users: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def sharing(self, window: RateWindow) -> Iterator[None]:
+        """Count what a run sends together with what others send, in this process and elsewhere."""
+        name = window.name
+        if not name or not self.database.is_shared:
+            yield
+            return
+        with self._lock:
+            self._users[name] += 1
+            window.shared = self._limits.setdefault(name, SharedLimit(name, self._exchange))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users[name] -= 1
+                if not self._users[name]:
+                    window.shared = None
+
+    def close(self) -> None:
+        """Give back what no run has sent."""
+        for limit in self._limits.values():
+            with suppress(DatabaseError):  # It counts as sent until the reset.
+                limit.give_back()
+
+    def _exchange(self, name: str, heard: Heard, asked: Asked) -> Granted:
+        with self.database.begin() as connection:
+            return exchange(connection, name, heard, asked)
+
+
+def exchange(connection: Connection, name: str, heard: Heard, asked: Asked) -> Granted:
+    """Record what a process has heard of a limit, and what it takes of it."""
+    connection.execute(_ADD, {"name": name, **asdict(Allowance())})
+    row = connection.execute(_LOCK, {"limit_name": name}).one()
+    now = load_now(connection)  # Others may have held the row for a while.
+    known = _allowance(row).after(heard, now)
+    after, taken, wait = known.take(asked.number, asked.share, now, is_needed=asked.is_needed)
+    connection.execute(_SAVE, {"limit_name": name, **asdict(after)})
+    resets_in = None if after.reset_at is None else after.reset_at - now
+    is_paused = known.wait(0, 1, now) > _NOTHING
+    return Granted(after.resets, taken, wait, is_paused=is_paused, resets_in=resets_in)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLimits:
+    """What is known of each limit, by its name."""
+
+    allowances: Mapping[str, Allowance]
+    now: datetime
+
+    def are_exhausted(self, name: str, share: float) -> bool:
+        """Whether no run should begin that needs a limit, of which all may use a share."""
+        known = self.allowances.get(name)
+        return known is not None and known.is_exhausted(share, self.now)
+
+
+def load_limits(connection: Connection) -> KnownLimits:
+    """Return what is known of each limit; of a file, nothing."""
+    if not is_shared(connection):
+        return KnownLimits({}, _EPOCH)
+    rows = connection.execute(select(ALLOWANCE)).all()
+    known = {row.name: _allowance(row) for row in rows}
+    return KnownLimits(known, load_now(connection) if known else _EPOCH)
+
+
+def _allowance(row: Row[Any]) -> Allowance:
+    return Allowance(
+        resets=row.resets,
+        most=row.most,
+        remaining=row.remaining,
+        answered=row.answered,
+        taken=row.taken,
+        reset_at=row.reset_at,
+        paused_until=row.paused_until,
+    )
+
+
+_ADD = insert_new(ALLOWANCE)
+_is_it = ALLOWANCE.c.name == bindparam("limit_name")
+_LOCK = select(ALLOWANCE).where(_is_it).with_for_update()
+_SAVE = update(ALLOWANCE).where(_is_it)

@@ -1,0 +1,150 @@
+"""A rate limit that several processes share: how many requests each of them may send.
+
+A process takes some requests at once, sends them, and says later how many were answered. What is
+taken and not yet answered counts as if it were still to come, so all processes together never send
+more than the service has said remain.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+_SAME_WINDOW = timedelta(minutes=1)
+"""How far the times of one reset may differ in two answers."""
+_MOST, _PARTS = 100, 50
+"""One process takes a fiftieth of what remains at once, and never more than a hundred requests."""
+_NOTHING = timedelta(0)
+_UNKNOWN_WAIT = timedelta(minutes=1)
+"""If nobody has said when the limit is reset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What one process has done and heard since it last said so."""
+
+    resets: int = 0
+    """How many there were when it took requests."""
+    answered: int = 0
+    """How many of them were answered."""
+    returned: int = 0
+    """How many of them it does not need any more."""
+    most: int | None = None
+    remaining: int | None = None
+    """The least that an answer has said."""
+    resets_in: timedelta | None = None
+    pause: timedelta = _NOTHING
+    """How long the service has asked to send nothing."""
+
+    def and_then(self, said: "Heard") -> "Heard":
+        """Return it with what a later answer has said."""
+        if said.remaining is None:
+            return self
+        is_reset = bool(
+            self.resets_in and said.resets_in and said.resets_in - self.resets_in > _SAME_WINDOW
+        )
+        before = said.remaining if is_reset or self.remaining is None else self.remaining
+        return replace(
+            self,
+            most=said.most,
+            remaining=min(said.remaining, before),
+            resets_in=said.resets_in,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What is known of a rate limit, and of who uses it. All times are of one clock."""
+
+    resets: int = 0
+    """How often it was reset, as far as anybody has noticed."""
+    most: int | None = None
+    """Requests from one reset to the next."""
+    remaining: int | None = None
+    """The least that answers have said since the last reset."""
+    answered: int = 0
+    """Requests of all processes, since the last reset."""
+    taken: int = 0
+    """What processes have taken, and that was not answered yet."""
+    reset_at: datetime | None = None
+    paused_until: datetime | None = None
+
+    def at(self, now: datetime) -> "Allowance":
+        """Return it as it is now: after a reset, all of the limit remains."""
+        return self if self.reset_at is None or now < self.reset_at else self.after_reset()
+
+    def after_reset(self) -> "Allowance":
+        """Return it without what was used: all of the limit remains."""
+        return Allowance(
+            self.resets + 1, self.most, remaining=self.most, paused_until=self.paused_until
+        )
+
+    def after(self, heard: Heard, now: datetime) -> "Allowance":
+        """Return it with what a process has heard."""
+        known = self.at(now)
+        reset_at = None if heard.resets_in is None else now + heard.resets_in
+        if reset_at and known.reset_at and reset_at - known.reset_at > _SAME_WINDOW:
+            known = known.after_reset()
+        if heard.resets == known.resets:
+            done = heard.answered + heard.returned
+            known = replace(
+                known,
+                answered=known.answered + heard.answered,
+                taken=max(0, known.taken - done),
+            )
+        if heard.pause > _NOTHING:
+            until = now + heard.pause
+            known = replace(known, paused_until=max(until, known.paused_until or until))
+        is_old = reset_at is not None and (
+            reset_at <= now
+            or (known.reset_at is not None and known.reset_at - reset_at > _SAME_WINDOW)
+        )
+        if heard.remaining is None or is_old:
+            return known
+        if known.remaining is None:  # What was answered before is no part of what remains.
+            known = replace(known, answered=0, remaining=heard.remaining)
+        return replace(
+            known,
+            most=heard.most or known.most,
+            remaining=min(heard.remaining, known.remaining or 0),
+            reset_at=known.reset_at or reset_at,
+        )
+
+    def wait(self, wanted: int, share: float, now: datetime) -> timedelta:
+        """Return how long to wait until so many requests may be taken; zero if they may be now.
+
+        `share` is which part of the limit all processes together may use.
+        """
+        pause = max(_NOTHING, self.paused_until - now) if self.paused_until else _NOTHING
+        if pause or not wanted or self._free(share) >= wanted:
+            return pause
+        return _UNKNOWN_WAIT if self.reset_at is None else max(_NOTHING, self.reset_at - now)
+
+    def take(
+        self, wanted: int, share: float, now: datetime, *, is_needed: bool = False
+    ) -> tuple["Allowance", int, timedelta]:
+        """Take so many requests, or more, or none; return how many, and how long to wait if none.
+
+        What is needed may be more than the share of all processes, but not more than the limit.
+        """
+        wait, some = self.wait(wanted, share, now), self._some(wanted, share)
+        if wait and is_needed:
+            wait, some = self.wait(wanted, 1, now), wanted
+        if wait or not wanted:
+            return self, 0, wait
+        return replace(self, taken=self.taken + some), some, wait
+
+    def is_exhausted(self, share: float, now: datetime) -> bool:
+        """Whether a run has no use to begin: answers have used the share, or there is a pause."""
+        untaken = replace(self.at(now), taken=0)
+        return untaken.wait(1, share, now) > _NOTHING
+
+    def _some(self, wanted: int, share: float) -> int:
+        if self.remaining is None:
+            return wanted  # Nobody knows yet how many there are.
+        return min(self._free(share), max(wanted, min(_MOST, self.remaining // _PARTS)))
+
+    def _free(self, share: float) -> int:
+        """Return how many requests may be taken."""
+        if self.remaining is None:
+            return _MOST
+        ours = int(share * (self.remaining + self.answered)) - self.answered
+        return min(ours, self.remaining) - self.taken
