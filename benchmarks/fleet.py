@@ -1,10 +1,12 @@
 """A fleet: workers on one PostgreSQL server that share the targets of one configuration.
 
     python -m benchmarks.fleet 500 10000
+    python -m benchmarks.fleet 10000 10000 2
 
 serves an emulated GitHub, starts a server of its own, which waits for no disk, and four workers,
-lets 500 of 10,000 targets run three times, and prints what a run cost: alone, in the fleet, and
-as an empty job of the engine, how much the database has grown, and how long pages took.
+lets 500 of 10,000 targets run three times, or all of them twice, and prints what a run cost: alone,
+in the fleet, and as an empty job of the engine, how much the database has grown, and how long pages
+took.
 """
 
 import os
@@ -16,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -35,7 +38,7 @@ _PAGES = 30
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def main(due: int, targets: int) -> None:
+def main(due: int, targets: int, periods: int = 3) -> None:
     """Measure, and print one line for each figure."""
     with empty_folder() as folder, a_world(folder) as world:
         world.now = datetime.now(UTC)
@@ -44,7 +47,7 @@ def main(due: int, targets: int) -> None:
         variables = world.running.environment(MAIN)
         _measure_alone(_Place(folder, variables, create_database(empty=True)))
         _measure_floor(create_database(empty=True), due)
-        _measure_fleet(_Place(folder, variables, create_database()), due, targets)
+        _measure_fleet(_Place(folder, variables, create_database()), due, targets, periods)
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,6 @@ def _wait(url: str, sql: str) -> None:
 
 
 _IN_2100 = 4_102_444_800_000_000
-_IN_2100 = 4_102_444_800_000_000
 _DUE = "UPDATE scheduled SET next_run_at = 1, due_at = 1"
 _ALL_DONE = (
     "SELECT bool_and(coalesce(status = 'done' AND finished_at > {since}, FALSE)) FROM scheduled"
@@ -177,7 +179,7 @@ def _measure_floor(url: str, jobs: int) -> None:
             process.terminate()
 
 
-def _measure_fleet(place: _Place, targets: int, configured: int) -> None:
+def _measure_fleet(place: _Place, targets: int, configured: int, periods: int) -> None:
     place.configure(configured)
     with place.running("serve", "--pages-only"):
         _wait(place.database, f"SELECT count(*) = {configured} FROM scheduled")
@@ -190,7 +192,8 @@ def _measure_fleet(place: _Place, targets: int, configured: int) -> None:
             for _ in range(_WORKERS)
         ]
         sizes = []
-        for period, name in enumerate(("first run", "quiet run", "quiet run"), 1):
+        for period in range(1, periods + 1):
+            name = "first run" if period == 1 else "quiet run"
             with _counting(f"in the fleet, {name}", targets, workers):
                 since = time.time_ns() // 1_000 if period > 1 else 0
                 if since:
@@ -203,9 +206,9 @@ def _measure_fleet(place: _Place, targets: int, configured: int) -> None:
         time.sleep(10)
         idle = _cpu(workers) - began[0], _server_cpu() - began[1]
         print(f"nothing is due: {idle[0] * 10:.1f} % CPU of all workers, {idle[1] * 10:.1f} %")
-    first, second, third = sizes
-    print(f"database: {first / targets:.0f} bytes a target after its first run; quiet runs add")
-    print(f"  {(second - first) / targets:.0f} and {(third - second) / targets:.0f} bytes each")
+    grown = [round((later - size) / targets) for size, later in pairwise(sizes)]
+    print(f"database: {sizes[0] / targets:.0f} bytes a target after its first run")
+    print(f"  bytes that each quiet run adds: {grown}")
     _measure_pages(place)
 
 
