@@ -90,12 +90,13 @@ class Fleet:
         text = f'[serve]\ninterval = "{interval}"\n{more}\n{"".join(targets)}'
         (self.folder / "maintainer.toml").write_text(text)
 
-    def start(self, concurrency: int = 2) -> Forked:
-        """Start a worker, and wait until it works."""
+    def start(self, concurrency: int = 2, **others: str) -> Forked:
+        """Start a worker, with other variables than usual, and wait until it works."""
         variables = {
             "PATH": os.environ["PATH"],
             "MAINTAINER_DATABASE": server().url(self.name),
             **self.world.running.environment(MAIN),
+            **others,
         }
         line = ("worker", "--config", "maintainer.toml", "--concurrency", str(concurrency), "-v")
         log = self.folder / f"worker-{len(self.workers)}.log"

@@ -1,11 +1,10 @@
 """A cache whose runs are processes of `maintainer gc`, any of which may be killed."""
 
-import sqlite3
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.empty_database import query, url_of, uses_postgresql
 from tests.integration.simulated_runs import Memory
 from tests.processes import Command, start
 from tests.stores.gate import Gate, Kill
@@ -77,7 +76,7 @@ class Victim:
         self.begin()
         arguments = ("gc", "--grace", "0s", "--store", self.store)
         variables = {
-            "MAINTAINER_DATABASE": str(self.memory.path),
+            "MAINTAINER_DATABASE": url_of(self.memory.path),
             "MAINTAINER_EXPORT_WAIT": "0",
             **self.variables,
         }
@@ -102,8 +101,8 @@ class Victim:
 
     def statuses(self) -> list[str]:
         """Return how the runs have ended, by a database that is whole."""
-        with closing(sqlite3.connect(self.memory.path)) as connection:
-            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            assert connection.execute("PRAGMA foreign_key_check").fetchone() is None
-            found = connection.execute("SELECT status FROM run ORDER BY id")
-            return [status for (status,) in found]
+        if not uses_postgresql():
+            assert query(self.memory.path, "PRAGMA integrity_check") == [("ok",)]
+            assert query(self.memory.path, "PRAGMA foreign_key_check") == []
+        found = query(self.memory.path, "SELECT status FROM run ORDER BY id")
+        return [status for (status,) in found]
