@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 
 def check_only_what_needs_it(params: "Sequence[Parameter]") -> None:
-    """Let Typer check only those values of parameters that their type does not vouch for."""
+    """Let Typer check only those values of parameters that their type does not vouch for.
+
+    A version of Typer that has no such place to do it checks all of them.
+    """
     for param in params:
         if not isinstance(param, TyperOption | TyperArgument):
+            continue
+        if not (hasattr(param, "type_descriptor") and hasattr(param, "get_runtime_param")):
             continue
         annotation = param.type_descriptor.annotation
         if annotation is bool and isinstance(param, TyperOption):

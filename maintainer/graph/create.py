@@ -16,9 +16,10 @@ _STATEMENT_END = ";\n\n"
 def create(connection: Connection) -> None:
     """Make all tables and views of the newest revision, and note which one it is."""
     statements = path_of_statements(connection.dialect.name).read_text(encoding="utf-8")
+    as_written = {"no_parameters": True}  # A percent sign is no place for a value.
     for statement in statements.split(_STATEMENT_END):
         if statement:
-            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(statement, execution_options=as_written)
 
 
 def path_of_statements(dialect: str) -> Path:

@@ -12,7 +12,7 @@ from maintainer.errors import DatabaseError
 from maintainer.graph.create import create
 from maintainer.graph.lease import Lease, take
 from maintainer.graph.place import NO_PLACE, HeldError, Place
-from maintainer.graph.revision import NEWEST, read_revision
+from maintainer.graph.revision import NEWEST, VERSIONS, read_revision
 from maintainer.graph.sqlite import SqliteFile
 from maintainer.graph.tables import METADATA, RUN, TARGET
 
@@ -63,9 +63,8 @@ class Database:
     def _belongs_to_others(self, connection: Connection) -> bool:
         """Whether there are tables that another program has made, in whose way ours would be."""
         names = inspect(connection).get_table_names()
-        return bool(
-            names if connection.dialect.name == "sqlite" else METADATA.tables.keys() & names
-        )
+        ours = {VERSIONS.name, *METADATA.tables}
+        return bool(names if connection.dialect.name == "sqlite" else ours & set(names))
 
     def exists(self) -> bool:
         """Whether there is a file, or, on a server, whether it has our tables."""

@@ -7,11 +7,12 @@ from sqlalchemy import Connection, Text, column, inspect, select, table
 
 NEWEST = "0001"
 """The revision that the last of the migrations leads to; a test compares the two."""
-_VERSIONS = table("alembic_version", column("version_num", Text))
+VERSIONS = table("alembic_version", column("version_num", Text))
+"""Alembic's, which other programs may have, too."""
 
 
 def read_revision(connection: Connection) -> str | None:
     """Return the revision of a database; None if it has none yet."""
-    if not inspect(connection).has_table(_VERSIONS.name):
+    if not inspect(connection).has_table(VERSIONS.name):
         return None
-    return connection.execute(select(_VERSIONS.c.version_num)).scalar()
+    return connection.execute(select(VERSIONS.c.version_num)).scalar()

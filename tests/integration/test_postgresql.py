@@ -102,14 +102,20 @@ _SCHEMA = (
 )
 
 
-def test_tables_of_other_programs_are_no_obstacle_unless_they_have_our_names() -> None:
-    url, taken = create_database(empty=True), create_database(empty=True)
+def test_tables_of_other_programs_are_no_obstacle() -> None:
+    url = create_database(empty=True)
     server().execute("CREATE TABLE moz_bookmarks (url TEXT)", _name(url))
-    server().execute("CREATE TABLE run (distance INTEGER)", _name(taken))
 
     with opened(url) as database:
         database.upgrade()
         assert database.revision() == NEWEST
+
+
+@pytest.mark.parametrize("table", ["run (distance INTEGER)", "alembic_version (version_num TEXT)"])
+def test_tables_of_other_programs_with_our_names_are_left_alone(table: str) -> None:
+    taken = create_database(empty=True)
+    server().execute(f"CREATE TABLE {table}", _name(taken))
+
     with opened(taken) as database, pytest.raises(DatabaseError, match="belongs to another"):
         database.upgrade()
 
