@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from maintainer.errors import DatabaseError
 from maintainer.graph.clock import load_now
@@ -21,6 +21,8 @@ from maintainer.stores.shared_limit import Asked, Granted, SharedLimit
 
 _NOTHING = timedelta(0)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_REMEMBERED_FOR = timedelta(days=1)
+"""After its reset, a limit is like one that nobody knows."""
 
 
 @dataclass(slots=True)
@@ -47,18 +49,25 @@ class SharedLimits:
         finally:
             with self._lock:
                 self._users[name] -= 1
-                if not self._users[name]:
+                is_last = not self._users[name]
+                if is_last:
                     window.shared = None
+            if is_last:
+                _give_back(self._limits[name])
 
     def close(self) -> None:
         """Give back what no run has sent."""
         for limit in self._limits.values():
-            with suppress(DatabaseError):  # It counts as sent until the reset.
-                limit.give_back()
+            _give_back(limit)
 
     def _exchange(self, name: str, heard: Heard, asked: Asked) -> Granted:
         with self.database.begin() as connection:
             return exchange(connection, name, heard, asked)
+
+
+def _give_back(limit: SharedLimit) -> None:
+    with suppress(DatabaseError):  # It counts as sent until the reset.
+        limit.give_back()
 
 
 def exchange(connection: Connection, name: str, heard: Heard, asked: Asked) -> Granted:
@@ -66,6 +75,8 @@ def exchange(connection: Connection, name: str, heard: Heard, asked: Asked) -> G
     connection.execute(_ADD, {"name": name, **asdict(Allowance())})
     row = connection.execute(_LOCK, {"limit_name": name}).one()
     now = load_now(connection)  # Others may have held the row for a while.
+    if row.reset_at is None:  # It may be new: each job of a workflow has a token of its own.
+        connection.execute(_FORGET, {"before": now - _REMEMBERED_FOR})
     known = _allowance(row).after(heard, now)
     after, taken, wait = known.take(asked.number, asked.share, now, is_needed=asked.is_needed)
     connection.execute(_SAVE, {"limit_name": name, **asdict(after)})
@@ -112,3 +123,4 @@ _ADD = insert_new(ALLOWANCE)
 _is_it = ALLOWANCE.c.name == bindparam("limit_name")
 _LOCK = select(ALLOWANCE).where(_is_it).with_for_update()
 _SAVE = update(ALLOWANCE).where(_is_it)
+_FORGET = delete(ALLOWANCE).where(ALLOWANCE.c.reset_at < bindparam("before"))

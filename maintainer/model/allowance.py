@@ -34,6 +34,14 @@ class Heard:
     pause: timedelta = _NOTHING
     """How long the service has asked to send nothing."""
 
+    def later(self, by: timedelta) -> "Heard":
+        """Return what of it still holds some time later: nothing of the limit after its reset."""
+        if self.resets_in is None:
+            return self
+        if self.resets_in <= by:
+            return replace(self, most=None, remaining=None, resets_in=None)
+        return replace(self, resets_in=self.resets_in - by)
+
     def and_then(self, said: "Heard") -> "Heard":
         """Return it with what a later answer has said."""
         if said.remaining is None:

@@ -1,6 +1,7 @@
 """Requests that are counted, limited and retried."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
@@ -11,10 +12,11 @@ from typing import Self, TypeVar
 import anyio
 import httpx2
 from aiolimiter import AsyncLimiter
+from anyio.to_thread import run_sync
 
 from maintainer import __version__
 from maintainer.concurrency import MAX_CONCURRENT
-from maintainer.errors import StoreError, UnreadableError
+from maintainer.errors import DatabaseError, StoreError, UnreadableError
 from maintainer.logs import keep_secrets_out_of_logs
 from maintainer.model.allowance import Heard
 from maintainer.model.doubt import Cause
@@ -224,7 +226,8 @@ class Http:
             error = TryAgainError(answer.status, requested_wait(answer, service_now(answer)))
             self.requests.asked_to_wait += error.wait or timedelta(0)
             if shared and error.wait and is_rate_limited(answer):
-                shared.pause(error.wait)
+                with suppress(DatabaseError):  # The next request says it again.
+                    await run_sync(shared.pause, error.wait)
             raise error
         return answer
 
@@ -244,11 +247,15 @@ class Http:
 
     async def _take(self, shared: SharedLimit, request: httpx2.Request) -> int:
         """Take a request of a shared limit; wait for that as long as for a service that asks to."""
+        waited = 0.0
         while True:
-            window, wait = shared.send(self.requests.rest_share)
+            window, wait = await run_sync(
+                shared.send, self.requests.rest_share, abandon_on_cancel=True
+            )
             if not wait:
                 return window
-            if wait > self.policy.longest_asked_wait.total_seconds():
+            waited += wait
+            if waited > self.policy.longest_asked_wait.total_seconds():
                 raise StoreError(
                     f"{place(request)} was not sent: the rate limit is exhausted for another "
                     f"{wait:,.0f} s, by all runs that share it"

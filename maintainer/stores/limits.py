@@ -15,6 +15,8 @@ from maintainer.stores.requests import RequestLog
 
 _SECONDARY = b"secondary rate limit"
 _SECONDARY_WAIT = timedelta(minutes=1)
+_LONGEST_WINDOW = timedelta(days=1)
+"""A limit that is reset later is not believed. GitHub's is reset each hour."""
 """What GitHub asks for where a secondary limit does not say it."""
 _LATEST = 2**33
 """A second of the year 2242: later ones are not plausible times."""
@@ -68,16 +70,20 @@ def note_rate_limit(answer: Answer, requests: RequestLog) -> None:
     requests.window.note(requests.rate_limit_reset_at)
 
 
-def read_limit(answer: Answer) -> Heard:
-    """Return what an answer says about its rate limit."""
+def read_limit(answer: Answer) -> Heard | None:
+    """Return what an answer says about its rate limit; None if it does not count.
+
+    Without the time of the reset nobody could tell when requests remain again: as if unlimited.
+    """
     reset = _number(answer.headers, "x-ratelimit-reset")
-    return Heard(
-        most=_number(answer.headers, "x-ratelimit-limit"),
-        remaining=_number(answer.headers, "x-ratelimit-remaining"),
-        resets_in=None
-        if reset is None
-        else datetime.fromtimestamp(reset, UTC) - service_now(answer),
-    )
+    remaining = _number(answer.headers, "x-ratelimit-remaining")
+    if reset is None or remaining is None:
+        return Heard() if answer.status < HTTPStatus.BAD_REQUEST else None
+    resets_in = timedelta(seconds=reset - service_now(answer).timestamp())
+    if not timedelta(0) < resets_in <= _LONGEST_WINDOW:
+        return None
+    most = _number(answer.headers, "x-ratelimit-limit")
+    return Heard(most=most, remaining=remaining, resets_in=resets_in)
 
 
 def _retry_after(value: str, now: datetime) -> timedelta | None:

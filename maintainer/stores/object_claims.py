@@ -23,42 +23,51 @@ class Claims:
     def __init__(self, objects: Objects, layout: Layout) -> None:
         self._objects = objects
         self._own = layout.manifests
-        self._key = f"{layout.blobs.rstrip('/')}.maintainer"
-        self._others: list[str] | None = None
+        self.key = f"{layout.blobs.rstrip('/')}.maintainer"
+        self._is_known = False
 
     async def add(self) -> None:
-        """Write where our indexes are, unless it is known."""
-        if self._others is not None:
-            return
-        claimed = await self._read()
-        others = [one for one in claimed if not one.startswith(self._own)]
-        self._others = [one for one in others if await self._is_used(one)]
-        wanted = sorted({*self._own, *self._others})
-        if wanted != claimed:
-            await self._objects.overwrite(self._key, msgspec.json.encode(wanted))
+        """Write where our indexes are, unless this run has done so."""
+        if not self._is_known:
+            await self._find_others()
 
     async def refuse_others(self) -> None:
         """Raise StoreError if others share the blobs, and this configuration does not know it."""
-        await self.add()
-        if self._others:
-            places = " and ".join(map(printable, self._others))
+        if others := await self._find_others():
+            places = " and ".join(map(printable, others))
             raise StoreError(
-                f"indexes under {places} use the same blobs, says {printable(self._key)}: nothing "
-                "is deleted until one configuration names all of them, each as manifests_prefix"
+                f"indexes under {places} use the same blobs, says {printable(self.key)}: nothing "
+                "is deleted until one configuration names all of them, each as manifests_prefix, "
+                "or these indexes are deleted"
             )
 
+    async def _find_others(self) -> list[str]:
+        """Return where others have indexes, after writing where ours are.
+
+        It is read each time: of two first runs at the same time, one may overwrite the other's.
+        """
+        claimed = await self._read()
+        others = [one for one in claimed if not one.startswith(self._own)]
+        others = [one for one in others if await self._is_used(one)]
+        wanted = sorted({*self._own, *others})
+        if wanted != claimed:
+            await self._objects.overwrite(self.key, msgspec.json.encode(wanted))
+        self._is_known = True
+        return others
+
     async def _is_used(self, prefix: str) -> bool:
+        """Whether something is there, and not only the mark of an empty folder."""
         async for page in self._objects.list(prefix):
-            if page:
+            if any(one.size for one in page):
                 return True
         return False
 
     async def _read(self) -> list[str]:
         try:
-            found = await self._objects.get(self._key, limit=_LIMIT)
+            found = await self._objects.get(self.key, limit=_LIMIT)
             claimed = decode_json(found[1], list[str]) if found else []
         except (UnreadableError, msgspec.DecodeError, UnicodeError, RecursionError):
             claimed = None
         if claimed is None or len(claimed) > _MAX_PREFIXES:
-            raise StoreError(f"{printable(self._key)} is not what runs have written: delete it")
+            raise StoreError(f"{printable(self.key)} is not what runs have written: delete it")
         return claimed

@@ -12,7 +12,7 @@ from datetime import timedelta
 from maintainer import __version__
 from maintainer.cacheconfig import NO_REF, IndexId, encode, with_sink
 from maintainer.cacheconfig.keys import is_digest
-from maintainer.errors import StoreError
+from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
 from maintainer.model.index import ReadGeneration
@@ -105,6 +105,13 @@ class Indexes:
         index = self._layout.index_of(key)
         return read_content(index, NUMBER, content, seen.modified_at, location=seen.tag)
 
+    async def _add_claim(self) -> None:
+        """Say where the indexes are; a run that cannot has still written its index."""
+        try:
+            await self._claims.add()
+        except (StoreError, BudgetExhaustedError) as error:
+            log.warning("%s", error)
+
     async def swap(self, change: Change, context: RunContext) -> SwapResult:
         """Write an index over the one that was read."""
         key = self._keys.get(change.index, self._layout.manifests[0] + change.index.scope)
@@ -112,7 +119,7 @@ class Indexes:
         if self._is_conditional is None:
             self._is_conditional = await self._has_conditions(context)
         if await self._put(key, content, context, over=tag_of(self.known.get(key))):
-            await self._claims.add()
+            await self._add_claim()
             return await self._read_back(change, key, content)
         found = await self._objects.get(key, limit=self._limit)
         if found is None:

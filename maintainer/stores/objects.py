@@ -55,9 +55,9 @@ class ObjectStore:
         self.access = Access(refs, refs)
         self._objects = objects
         self._layout = layout
-        claims = Claims(objects, layout)
-        self._indexes = Indexes(objects, layout, claims, max_size=max_index_size)
-        self._deletions = Deletions(objects, layout, claims, self._indexes)
+        self._claims = Claims(objects, layout)
+        self._indexes = Indexes(objects, layout, self._claims, max_size=max_index_size)
+        self._deletions = Deletions(objects, layout, self._claims, self._indexes)
         self._has_blobs = False
 
     @property
@@ -82,7 +82,7 @@ class ObjectStore:
         self._has_blobs = False
         self._indexes.ignored = {}
         async for page in self._objects.list(self._layout.blobs):
-            entries = [self._entry(one) for one in page]
+            entries = [self._entry(one) for one in page if one.key != self._claims.key]
             self._has_blobs = self._has_blobs or any(one.parsed for one in entries)
             spool.add(entries)
             if reason := context.budget.reserve(0):

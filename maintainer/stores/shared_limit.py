@@ -55,6 +55,7 @@ class SharedLimit:
     _held: int = 0
     """Requests that are taken, and not sent."""
     _heard: Heard = field(default_factory=Heard)
+    _heard_at: float = 0.0
     _valid_until: float = 0.0
     _paused_until: float = 0.0
     _unlimited_until: float = 0.0
@@ -79,7 +80,7 @@ class SharedLimit:
     def answered(self, resets: int, said: Heard | None) -> None:
         """Record that a request is over, and what its answer has said, if there is one."""
         with self._lock:
-            heard = self._heard
+            heard = self._heard_now()
             if resets == heard.resets:
                 heard = replace(heard, answered=heard.answered + 1)
             if said:
@@ -91,13 +92,14 @@ class SharedLimit:
     def pause(self, duration: timedelta) -> None:
         """Let all processes send nothing for a while, because the service has asked for it."""
         with self._lock:
-            self._heard = replace(self._heard, pause=duration)
+            self._heard = replace(self._heard_now(), pause=duration)
             self._ask(Asked())
 
     def give_back(self) -> None:
         """Give back what was taken and not sent."""
         with self._lock:
-            self._heard = replace(self._heard, returned=self._held)
+            heard = self._heard_now()
+            self._heard = replace(heard, returned=heard.returned + self._held)
             self._held = 0
             self._ask(Asked())
             self._valid_until = 0.0
@@ -112,12 +114,19 @@ class SharedLimit:
             is_fresh = True
         return max(0.0, self._paused_until - self.clock())
 
+    def _heard_now(self) -> Heard:
+        """Return what was heard, as it is now: the time of a reset is told from an answer on."""
+        now = self.clock()
+        self._heard = self._heard.later(timedelta(seconds=now - self._heard_at))
+        self._heard_at = now
+        return self._heard
+
     def _has(self, number: int) -> bool:
         return self._held >= number or self._is_unlimited
 
     def _ask(self, asked: Asked) -> Granted:
         """Say what is new, and ask for what is missing of so many requests."""
-        began, heard = self.clock(), self._heard
+        began, heard = self.clock(), self._heard_now()
         missing = 0 if self._has(asked.number) else asked.number - self._held
         granted = self.exchange(self.name, heard, replace(asked, number=missing))
         self._heard = Heard(granted.resets)

@@ -304,6 +304,7 @@ def test_two_configurations_that_share_blobs_without_knowing_it_delete_none(
 def test_a_configuration_that_is_gone_counts_no_longer(moto: Moto, memory: Memory) -> None:
     _export(moto, "api", "base", "api")
     moto.put(_CLAIM, b'["app/former/", "app/manifests/"]')
+    moto.put("app/former/", b"")  # The mark of a folder, which is left when all is deleted.
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     moto.now += timedelta(hours=48)
 
@@ -327,6 +328,25 @@ def test_a_claim_that_no_run_has_written_is_not_believed(
     with pytest.raises(AssertionError, match=f"{_CLAIM} is not what runs have written"):
         _gc(moto, memory)
 
+    assert BLOBS + blob_of("orphan") in moto.keys
+    assert moto.keys[_CLAIM].value == content
+    assert _blobs(moto, "maintained") == {blob_of("base"), blob_of("api")}
+
+
+def test_a_claim_that_another_run_has_overwritten_is_written_again_before_anything_is_deleted(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "api", "base", "api")
+    moto.put("app/others/web", encode(built("web", at=moto.now)))
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    _gc(moto, memory)
+    moto.now += timedelta(hours=48)
+    moto.put(_CLAIM, b'["app/others/"]')
+
+    with pytest.raises(AssertionError, match="nothing is deleted until"):
+        _gc(moto, memory)
+
+    assert moto.keys[_CLAIM].value == b'["app/manifests/","app/others/"]'
     assert BLOBS + blob_of("orphan") in moto.keys
 
 

@@ -2,11 +2,15 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
+import httpx2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maintainer.model.allowance import Allowance, Heard
+from maintainer.stores.answers import Answer
+from maintainer.stores.limits import read_limit
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
@@ -125,3 +129,21 @@ def test_whoever_sends_in_whatever_order_no_more_is_sent_than_the_limit(
             said = Heard(most=most, remaining=most - sent, resets_in=HOUR)
             unsaid[who] = replace(unsaid[who], answered=unsaid[who].answered + 1).and_then(said)
     assert sent <= most
+
+
+def test_a_limit_counts_only_with_the_time_of_its_reset() -> None:
+    def heard(*headers: tuple[str, str], status: int = 200) -> Heard | None:
+        told = httpx2.Headers([("date", format_datetime(NOW, usegmt=True)), *headers])
+        request = httpx2.Request("GET", "https://api.github.com/")
+        return read_limit(Answer(status, told, b"", request))
+
+    def reset_in(seconds: int) -> tuple[str, str]:
+        return "x-ratelimit-reset", f"{NOW.timestamp() + seconds:.0f}"
+
+    limit = "x-ratelimit-remaining", "7"
+
+    assert heard(limit, reset_in(60)) == Heard(remaining=7, resets_in=MINUTE)
+    assert heard(limit) == Heard(), "it would never be reset"
+    assert heard(status=502) is None, "a proxy has answered, which knows of no limit"
+    for past_or_absurd in (-1, 10**9):
+        assert heard(limit, reset_in(past_or_absurd)) is None

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import pytest
+
 from maintainer.model.allowance import Heard
 from maintainer.stores.shared_limit import Asked, Granted, SharedLimit
 
@@ -107,3 +109,29 @@ def test_a_pause_is_said_at_once_and_what_is_not_needed_given_back() -> None:
     assert limit.send(1) == (0, 30.0)
     limit.give_back()
     assert others.heard[-1].returned == 4
+
+
+def test_what_was_heard_long_ago_is_told_as_it_is_now() -> None:
+    others = Others([Granted(0, 9), Granted(0, 9), Granted(0, 9)])
+    limit = others.limit()
+    limit.send(1)
+    limit.answered(0, ANSWER)
+    others.now += 20 * 60
+    limit.send(1)
+    assert others.heard[-1].resets_in == timedelta(minutes=40), "another reset would seem to be"
+    limit.answered(0, ANSWER)
+    others.now += 3_600
+    limit.send(1)
+
+    assert others.heard[-1] == Heard(answered=1), "what remained before a reset says nothing"
+
+
+def test_what_could_not_be_given_back_is_given_back_later() -> None:
+    others = Others([Granted(0, 5)])
+    limit = others.limit()
+    limit.send(1)
+    for _ in range(2):
+        with pytest.raises(IndexError):  # No answer is left.
+            limit.give_back()
+
+    assert [one.returned for one in others.heard] == [0, 4, 4]
