@@ -249,7 +249,7 @@ def _measure_pages(place: _Place) -> None:
 
 
 def _get(client: httpx2.Client, url: str) -> None:
-    for _ in range(200):
+    for _ in range(1_200):
         try:
             expect(client.get(url).status_code == httpx2.codes.OK, url)
         except httpx2.ConnectError:

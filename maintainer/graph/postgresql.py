@@ -26,6 +26,8 @@ _CONNECT_TIMEOUT = 10
 _KEPT_CONNECTIONS = 12
 _IDLE_TIMEOUT = 120_000
 """Milliseconds."""
+_SILENCE = 30
+"""Seconds without a word from the server until it is asked whether it is there."""
 _LOCKS = zlib.crc32(b"buildkit-maintainer") & 0x7FFF_FFFF
 """The first number of all our advisory locks."""
 _ALL, _SERVICE, _MIGRATION, QUEUE, DISPATCH = 1, 2, 3, 4, 5
@@ -47,6 +49,9 @@ _CONNECT_ARGUMENTS = {
     "application_name": "maintainer",
     "client_encoding": "utf8",
     "connect_timeout": _CONNECT_TIMEOUT,
+    # Who waits for an answer when the network is lost would wait for two hours.
+    "keepalives_idle": _SILENCE,
+    "keepalives_interval": _SILENCE,
     "options": _OPTIONS,
     "tcp_user_timeout": _IDLE_TIMEOUT,
 }

@@ -65,9 +65,10 @@ class Link:
             _reset(writer)
         self._connected.clear()
 
-    async def listen(self) -> asyncio.Server:
-        """Listen on some port."""
-        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+    async def listen(self, place: socket.socket | None) -> asyncio.Server:
+        """Listen on a socket, or on some port of loopback."""
+        found = place or socket.create_server(("127.0.0.1", 0))
+        server = await asyncio.start_server(self._connect, sock=found)
         self.port = server.sockets[0].getsockname()[1]
         return server
 
@@ -120,17 +121,20 @@ class Network:
         self._loop = loop
         self._servers: list[asyncio.Server] = []
 
-    def to_port(self, port: int, *, delay: float = 0) -> Link:
+    def to_port(self, port: int, *, delay: float = 0, place: socket.socket | None = None) -> Link:
         """Return a link to a port on loopback; what passes takes so many seconds."""
-        return self._make(lambda: asyncio.open_connection("127.0.0.1", port), delay)
+        return self._make(lambda: asyncio.open_connection("127.0.0.1", port), delay, place)
 
-    def to_socket(self, path: str) -> Link:
+    def to_socket(self, path: str, *, place: socket.socket | None = None) -> Link:
         """Return a link to a server that listens on a file."""
-        return self._make(lambda: asyncio.open_unix_connection(path), 0)
+        return self._make(lambda: asyncio.open_unix_connection(path), 0, place)
 
-    def _make(self, reach: Callable[[], Awaitable[Streams]], delay: float) -> Link:
+    def _make(
+        self, reach: Callable[[], Awaitable[Streams]], delay: float, place: socket.socket | None
+    ) -> Link:
+        """Make a link, from a socket that listens already, or from some port of loopback."""
         link = Link(self._loop, reach, delay)
-        listening = asyncio.run_coroutine_threadsafe(link.listen(), self._loop)
+        listening = asyncio.run_coroutine_threadsafe(link.listen(place), self._loop)
         self._servers.append(listening.result())
         return link
 

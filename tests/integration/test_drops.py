@@ -27,6 +27,7 @@ from maintainer.graph.database import Database
 from tests.integration.hasty import LEASE
 from tests.integration.invariants import Watcher, watched
 from tests.integration.links import Link, Network, a_network
+from tests.integration.namespaces import HUB, Cable, cables
 from tests.integration.service import PATIENCE, wait_until
 from tests.integration.test_worker import Fleet, Gate, _schema
 from tests.integration.world import MAIN, World, a_world, blob_of, leads_to, read_newest
@@ -52,7 +53,11 @@ _BUGS = re.compile(r"this is a bug|Fatal Python error")
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    # Downloads take the link that the request for their URL took, and not the emulator's own port.
+    monkeypatch.setattr(
+        "maintainer.emulator.site.base_url", lambda r: f"http://{r.headers['host']}"
+    )
     with a_world(tmp_path) as world:
         world.cache.clock = system_clock
         world.now = datetime.now(UTC)
@@ -78,6 +83,12 @@ class Host:
     to_database: Link
     to_cache: Link
     worker: Forked
+    is_ending: bool = False
+
+    def end(self) -> None:
+        """Ask the worker to end."""
+        self.is_ending = True
+        self.worker.terminate()
 
 
 @dataclass
@@ -90,25 +101,26 @@ class Hosts:
     """Seconds that a request to the cache takes in either direction."""
     all: list[Host] = field(default_factory=list)
 
-    def add(self, number: int) -> list[Host]:
-        """Add so many, and start their workers."""
+    def add(self, cable: Cable | None = None) -> Host:
+        """Add one, at the end of a cable or on loopback, and start its worker."""
         place, cache = server(), self.fleet.world.running.url
-        for _ in range(number):
-            to_database = self.network.to_socket(f"{place.folder}/.s.PGSQL.{place.port}")
-            to_cache = self.network.to_port(int(cache.rpartition(":")[2]), delay=self.delay)
-            worker = self._start(to_database, to_cache)
-            self.all.append(Host(to_database, to_cache, worker))
-        return self.all
+        ends = [cable.listen() for _ in range(2)] if cable else [None, None]
+        to_database = self.network.to_socket(f"{place.folder}/.s.PGSQL.{place.port}", place=ends[0])
+        port = int(cache.rpartition(":")[2])
+        to_cache = self.network.to_port(port, delay=self.delay, place=ends[1])
+        self.all.append(Host(to_database, to_cache, self._start(to_database, to_cache, cable)))
+        return self.all[-1]
 
-    def _start(self, to_database: Link, to_cache: Link) -> Forked:
+    def _start(self, to_database: Link, to_cache: Link, cable: Cable | None = None) -> Forked:
         running = self.fleet.world.running
+        address = HUB if cable else "127.0.0.1"
         variables = {
-            name: value.replace(running.url, f"http://127.0.0.1:{to_cache.port}")
+            name: value.replace(running.url, f"http://{address}:{to_cache.port}")
             for name, value in running.environment(MAIN).items()
         }
-        name = f"owner@127.0.0.1:{to_database.port}/{self.fleet.name}"
+        name = f"owner@{address}:{to_database.port}/{self.fleet.name}"
         variables["MAINTAINER_DATABASE"] = f"postgresql+psycopg://{name}"
-        return self.fleet.start(1, **variables)
+        return self.fleet.start(1, namespace=cable.host if cable else "", **variables)
 
     def mend(self, *, restart: bool = True) -> None:
         """Let everything work again."""
@@ -118,6 +130,9 @@ class Hosts:
             host.worker.send_signal(signal.SIGCONT)
         if restart:
             for host in self.all:
+                if host.is_ending:
+                    host.worker.wait(PATIENCE)
+                    host.is_ending = False
                 if host.worker.poll() is not None:
                     host.worker = self._start(host.to_database, host.to_cache)
 
@@ -144,13 +159,14 @@ class Hosts:
 
 
 @contextmanager
-def _a_run_held_up(hosts: Hosts) -> Iterator[tuple[Host, Gate]]:
+def _a_run_held_up(hosts: Hosts, *cables: Cable | None) -> Iterator[tuple[Host, Gate]]:
     """Let the first of two workers wait in the middle of its first request."""
     gate = Gate(hosts.fleet.world)
+    first, second = cables or (None, None)
     try:
-        (host,) = hosts.add(1)
+        host = hosts.add(first)
         assert gate.is_reached.wait(PATIENCE)
-        hosts.add(1)
+        hosts.add(second)
         yield host, gate
     finally:
         gate.open()
@@ -170,6 +186,26 @@ def test_a_worker_that_lost_the_database_for_long_is_replaced_and_does_nothing_m
 
     assert fleet.world.entries() == entries
     assert fleet.query("SELECT * FROM run WHERE id = 1") == runs
+    assert fleet.overlapping() == []
+
+
+def test_a_host_whose_cable_was_cut_for_long_does_nothing_more_with_its_old_lease(
+    hosts: Hosts,
+) -> None:
+    fleet = hosts.fleet
+    with cables(2) as (first, second), _a_run_held_up(hosts, first, second) as (host, gate):
+        first.cut()
+        gate.open()
+        wait_until(lambda: fleet.runs()[:2] == ["killed", "done"])
+        entries, runs = fleet.world.entries(), fleet.query("SELECT * FROM run WHERE id = 1")
+        first.mend()
+        mended_at = datetime.now(UTC)
+        wait_until(lambda: "another run has taken" in fleet.log(host.worker))
+        assert fleet.world.entries() == entries
+        assert fleet.query("SELECT * FROM run WHERE id = 1") == runs
+        wait_until(lambda: hosts.is_done_since(mended_at), patience=2 * PERIOD)
+        fleet.end()
+
     assert fleet.overlapping() == []
 
 
@@ -276,7 +312,7 @@ def _restart(_: Host) -> None:
 
 _EVENTS: dict[str, Event] = {
     "killed": lambda host: host.worker.kill(),
-    "ended": lambda host: host.worker.terminate(),
+    "ended": lambda host: host.end(),
     "paused": lambda host: host.worker.send_signal(signal.SIGSTOP),
     "continued": lambda host: host.worker.send_signal(signal.SIGCONT),
     "server restarted": _restart,
@@ -360,7 +396,8 @@ def test_whatever_happens_to_workers_everything_is_done_within_two_periods(
     hosts.delay = 0.01
     builders = Builders(world, random)
     with watched(world, grace=GRACE, readable={MAIN}) as watcher:
-        hosts.add(3)
+        for _ in range(3):
+            hosts.add()
         soak = Soak(hosts, builders, watcher, random)
         end = time.monotonic() + MINUTES * 60
         try:

@@ -90,7 +90,7 @@ class Fleet:
         text = f'[serve]\ninterval = "{interval}"\n{more}\n{"".join(targets)}'
         (self.folder / "maintainer.toml").write_text(text)
 
-    def start(self, concurrency: int = 2, **others: str) -> Forked:
+    def start(self, concurrency: int = 2, *, namespace: str = "", **others: str) -> Forked:
         """Start a worker, with other variables than usual, and wait until it works."""
         variables = {
             "PATH": os.environ["PATH"],
@@ -101,7 +101,8 @@ class Fleet:
         line = ("worker", "--config", "maintainer.toml", "--concurrency", str(concurrency), "-v")
         log = self.folder / f"worker-{len(self.workers)}.log"
         log.touch()
-        worker = start_hastily(Command(line, self.folder, variables, Path(os.devnull), log))
+        command = Command(line, self.folder, variables, Path(os.devnull), log)
+        worker = start_hastily(command, namespace)
         self.workers.append(worker)
         wait_until(lambda: "working, up to" in self._alive(worker))
         return worker
