@@ -8,21 +8,21 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, or_, select, update
 
 from maintainer.errors import DatabaseError
 from maintainer.graph.clock import load_now
 from maintainer.graph.database import Database
-from maintainer.graph.dialect import insert_new, is_shared
+from maintainer.graph.dialect import insert_or_update, is_shared
 from maintainer.graph.tables import ALLOWANCE
 from maintainer.model.allowance import Allowance, Heard
 from maintainer.stores.requests import RateWindow
 from maintainer.stores.shared_limit import Asked, Granted, SharedLimit
 
 _NOTHING = timedelta(0)
+_KEPT = timedelta(days=1)
+"""After its reset, a limit that nobody uses is forgotten."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_REMEMBERED_FOR = timedelta(days=1)
-"""After its reset, a limit is like one that nobody knows."""
 
 
 @dataclass(slots=True)
@@ -72,12 +72,12 @@ def _give_back(limit: SharedLimit) -> None:
 
 def exchange(connection: Connection, name: str, heard: Heard, asked: Asked) -> Granted:
     """Record what a process has heard of a limit, and what it takes of it."""
-    connection.execute(_ADD, {"name": name, **asdict(Allowance())})
-    row = connection.execute(_LOCK, {"limit_name": name}).one()
+    connection.execute(_LOCK, {"name": name, **asdict(Allowance())})
+    before = _allowance(connection.execute(_LOAD, {"limit_name": name}).one())
     now = load_now(connection)  # Others may have held the row for a while.
-    if row.reset_at is None:  # It may be new: each job of a workflow has a token of its own.
-        connection.execute(_FORGET, {"before": now - _REMEMBERED_FOR})
-    known = _allowance(row).after(heard, now)
+    if before == Allowance():
+        connection.execute(_FORGET, {"limit_name": name, "now": now, "old": now - _KEPT})
+    known = before.after(heard, now)
     after, taken, wait = known.take(asked.number, asked.share, now, is_needed=asked.is_needed)
     connection.execute(_SAVE, {"limit_name": name, **asdict(after)})
     resets_in = None if after.reset_at is None else after.reset_at - now
@@ -119,8 +119,19 @@ def _allowance(row: Row[Any]) -> Allowance:
     )
 
 
-_ADD = insert_new(ALLOWANCE)
+_LOCK = insert_or_update(ALLOWANCE, ("name",), ("name",))
+"""Adds a row, or changes nothing in it: either way, it is ours until the transaction ends."""
 _is_it = ALLOWANCE.c.name == bindparam("limit_name")
-_LOCK = select(ALLOWANCE).where(_is_it).with_for_update()
+_LOAD = select(ALLOWANCE).where(_is_it)
 _SAVE = update(ALLOWANCE).where(_is_it)
-_FORGET = delete(ALLOWANCE).where(ALLOWANCE.c.reset_at < bindparam("before"))
+_unused = (
+    select(ALLOWANCE.c.name)
+    .where(
+        ~_is_it,
+        or_(ALLOWANCE.c.reset_at < bindparam("old"), ALLOWANCE.c.remaining.is_(None)),
+        or_(ALLOWANCE.c.paused_until.is_(None), ALLOWANCE.c.paused_until < bindparam("now")),
+    )
+    .with_for_update(skip_locked=True)
+)
+_FORGET = delete(ALLOWANCE).where(ALLOWANCE.c.name.in_(_unused))
+"""Every job of a workflow has a token of its own: what tells nothing any more must not stay."""

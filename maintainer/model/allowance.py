@@ -13,6 +13,8 @@ _SAME_WINDOW = timedelta(minutes=1)
 _MOST, _PARTS = 100, 50
 """One process takes a fiftieth of what remains at once, and never more than a hundred requests."""
 _NOTHING = timedelta(0)
+_LONGEST_PAUSE = timedelta(hours=1)
+"""Then somebody tries again, whatever the service has asked for."""
 _UNKNOWN_WAIT = timedelta(minutes=1)
 """If nobody has said when the limit is reset."""
 
@@ -99,7 +101,7 @@ class Allowance:
                 taken=max(0, known.taken - done),
             )
         if heard.pause > _NOTHING:
-            until = now + heard.pause
+            until = now + min(heard.pause, _LONGEST_PAUSE)
             known = replace(known, paused_until=max(until, known.paused_until or until))
         is_old = reset_at is not None and (
             reset_at <= now

@@ -213,7 +213,8 @@ class Fleet:
         hosts = {self._host_of(name) for name in resting}
         for host in sorted(hosts - self._resting):
             log.warning("%s: the rate limit is exhausted: targets wait for its reset", host)
-        self._resting = hosts
+        # Only some of what is due may be known: a host rests as long as others do not run.
+        self._resting = (self._resting - {self._host_of(one.name) for one in due}) | hosts
         return [one for one in due if one.name not in resting]
 
     def _host_of(self, name: str) -> str:

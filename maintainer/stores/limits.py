@@ -15,9 +15,9 @@ from maintainer.stores.requests import RequestLog
 
 _SECONDARY = b"secondary rate limit"
 _SECONDARY_WAIT = timedelta(minutes=1)
+"""What GitHub asks for where a secondary limit does not say it."""
 _LONGEST_WINDOW = timedelta(days=1)
 """A limit that is reset later is not believed. GitHub's is reset each hour."""
-"""What GitHub asks for where a secondary limit does not say it."""
 _LATEST = 2**33
 """A second of the year 2242: later ones are not plausible times."""
 

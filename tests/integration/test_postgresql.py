@@ -12,13 +12,12 @@ from urllib.parse import quote
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import insert, select, text
 from typer.testing import CliRunner
 
 from maintainer.cli.app import app
 from maintainer.database_url import check_database
 from maintainer.errors import DatabaseError, MaintainerError
-from maintainer.graph.allowances import exchange
 from maintainer.graph.database import Database
 from maintainer.graph.dialect import Ids
 from maintainer.graph.migrate import migrate
@@ -26,9 +25,7 @@ from maintainer.graph.record import find_target
 from maintainer.graph.revision import NEWEST
 from maintainer.graph.runs import begin_run, end_killed_runs, targets_running
 from maintainer.graph.schedule import load_statuses
-from maintainer.graph.tables import ALLOWANCE, BLOB, METADATA, RUN, SCOPE, TARGET
-from maintainer.model.allowance import Heard
-from maintainer.stores.shared_limit import Asked
+from maintainer.graph.tables import BLOB, METADATA, RUN, SCOPE, TARGET
 from tests.postgresql import PASSWORD, Server, create_database, opened, require_postgresql, server
 from tests.snapshots import NOW
 
@@ -129,21 +126,6 @@ def test_a_newer_one_is_left_alone(database: Database) -> None:
 
     with pytest.raises(DatabaseError, match="made by a newer version: upgrade maintainer"):
         database.upgrade()
-
-
-def test_a_rate_limit_that_was_reset_long_ago_is_forgotten_with_the_next_new_one(
-    database: Database,
-) -> None:
-    """Each job of a workflow has a token, and with it a limit, of its own."""
-    heard = Heard(most=5_000, remaining=4_000, resets_in=timedelta(hours=1))
-    with database.begin() as connection:
-        for name in ("old", "current"):
-            exchange(connection, name, heard, Asked(1))
-        connection.execute(update(ALLOWANCE).where(ALLOWANCE.c.name == "old").values(reset_at=NOW))
-        exchange(connection, "new", Heard(), Asked(1))
-        known = connection.scalars(select(ALLOWANCE.c.name)).all()
-
-    assert sorted(known) == ["current", "new"]
 
 
 # Trouble.
