@@ -115,7 +115,7 @@ class SharedLimit:
         return max(0.0, self._paused_until - self.clock())
 
     def _heard_now(self) -> Heard:
-        """Return what was heard, as it is now: the time of a reset is told from an answer on."""
+        """Return what was heard, as it is now: the time of a reset counts from an answer on."""
         now = self.clock()
         self._heard = self._heard.later(timedelta(seconds=now - self._heard_at))
         self._heard_at = now
