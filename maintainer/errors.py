@@ -126,8 +126,10 @@ class ClockError(DatabaseError):
 
     def __init__(self, ahead: "timedelta") -> None:
         """Take how much it is ahead of the database's, which all machines share."""
+        seconds = ahead.total_seconds()
+        direction = "ahead of" if seconds > 0 else "behind"
         super().__init__(
-            f"this machine's clock is {ahead.total_seconds():+,.0f} s ahead of the database's: "
+            f"this machine's clock is {abs(seconds):,.0f} s {direction} the database's: "
             "set it right, because grace periods are counted by both"
         )
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maintainer.errors import ClockError
 from maintainer.serve.clock import Clock, Rule
 from maintainer.serve.worker import backoff
 from maintainer.settings import ServeSettings, TargetSettings
@@ -331,3 +332,13 @@ def test_a_tick_that_hangs_does_not_keep_the_clock_from_being_stopped() -> None:
 
     assert not clock.is_alive
     ticks.may_end.set()
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(90, "90 s ahead of"), (-3_600, "3,600 s behind")])
+def test_a_wrong_clock_is_one_line_that_says_how_wrong_and_what_to_do(
+    seconds: int, said: str
+) -> None:
+    assert str(ClockError(timedelta(seconds=seconds))) == (
+        f"this machine's clock is {said} the database's: set it right, because grace periods "
+        "are counted by both"
+    )
