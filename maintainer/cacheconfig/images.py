@@ -5,15 +5,13 @@ from contextlib import suppress
 
 import msgspec
 
-from maintainer.cacheconfig.keys import Digest, is_digest
+from maintainer.cacheconfig.keys import DIGEST_FORM, Digest, is_digest
 from maintainer.cacheconfig.oci import MANIFEST_TYPES
 
 _INDEXES = frozenset(one for one in MANIFEST_TYPES if "index" in one or "list" in one)
 IMAGE_TYPES = MANIFEST_TYPES - _INDEXES
 """The media types of manifests that list no others."""
-_DIGEST = re.compile(
-    rb"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})(?![0-9a-f])"
-)
+_DIGEST = re.compile(rf"(?:{DIGEST_FORM})(?![0-9a-f])".encode())
 _NONE = msgspec.Raw(b"null")
 
 

@@ -32,11 +32,12 @@ ENTRY_VERSION = "693bb7016429d80366022f036f84856888c9f13e00145f5f6f4dce303a38d6f
 MAX_GENERATION = 10**18 - 1
 """The highest number that a key may have; 64 bits hold it."""
 
-_OF_DIGEST = "sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}"
-_DIGEST = re.compile(_OF_DIGEST, re.ASCII)
+DIGEST_FORM = "sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}"
+"""A regular expression: the algorithms that runs know, each with its number of digits."""
+_DIGEST = re.compile(DIGEST_FORM, re.ASCII)
 BLOB_PREFIX = "buildkit-blob-1-"
 """The beginning of the keys of layers and signatures."""
-_BLOB = re.compile(rf"{BLOB_PREFIX}({_OF_DIGEST})(-sig)?", re.ASCII)
+_BLOB = re.compile(rf"{BLOB_PREFIX}({DIGEST_FORM})(-sig)?", re.ASCII)
 _INDEX = re.compile(
     r"index-(?P<scope>.*)-1-(?P<ref_hash>[0-9a-f]{8})(?P<signed>-sig)?#(?P<generation>[1-9][0-9]{0,17})",
     re.ASCII | re.DOTALL,
