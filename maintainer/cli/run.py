@@ -1,7 +1,6 @@
 """One run, as `maintainer gc` does it: SIGINT and SIGTERM end it after its current step."""
 
 import asyncio
-from contextlib import closing
 
 import anyio
 
@@ -36,8 +35,7 @@ async def _collect(
         with (
             open_database(settings.database) as database,
             database.lease(store.name) as lease,
-            closing(SharedLimits(database)) as limits,
-            limits.sharing(store.requests.window),
+            SharedLimits(database).sharing(store.requests.window),
             watching as progress,
         ):
             check_clock(database, now_utc)

@@ -53,21 +53,12 @@ class SharedLimits:
                 if is_last:
                     window.shared = None
             if is_last:
-                _give_back(self._limits[name])
-
-    def close(self) -> None:
-        """Give back what no run has sent."""
-        for limit in self._limits.values():
-            _give_back(limit)
+                with suppress(DatabaseError):  # It counts as sent until the reset.
+                    self._limits[name].give_back()
 
     def _exchange(self, name: str, heard: Heard, asked: Asked) -> Granted:
         with self.database.begin() as connection:
             return exchange(connection, name, heard, asked)
-
-
-def _give_back(limit: SharedLimit) -> None:
-    with suppress(DatabaseError):  # It counts as sent until the reset.
-        limit.give_back()
 
 
 def exchange(connection: Connection, name: str, heard: Heard, asked: Asked) -> Granted:

@@ -1,6 +1,5 @@
 """`maintainer serve --once`: run what is due, for people with a cron of their own."""
 
-from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -35,7 +34,7 @@ def serve_once(settings: Settings) -> list[AttemptResult]:
             worker.interrupt(signal)
             searcher.cut_off()
 
-        with closing(worker), interruptible(interrupt, worker.cut_off, patience=STEP_TIMEOUT):
+        with interruptible(interrupt, worker.cut_off, patience=STEP_TIMEOUT):
             if settings.discover:
                 searcher.search_once()
                 results += [AttemptResult("failed", problem=x) for x in searcher.problems.values()]

@@ -56,7 +56,7 @@ def serve(load: Callable[[], Settings], *, pages_only: bool = False) -> None:
             lambda: clock.is_alive,
             lambda: {**searcher.trouble, **worker.trouble},
         )
-        with closing(worker), closing(server):
+        with closing(server):
             (join if pages_only else start)(database, targets.values(), now_utc())
             _Service(load, settings, changes, searcher, clock, server, events).run()
 

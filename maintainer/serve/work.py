@@ -40,12 +40,9 @@ def work(load: Callable[[], Settings], concurrency: int) -> None:
             "workers need procrastinate: pip install 'buildkit-maintainer[workers]'"
         ) from None
     read_targets(settings)
-    with (
-        closing(Database(settings.database)) as database,
-        closing(Worker(database, {}, now_utc)) as worker,
-        received(RELOAD) as events,
-    ):
+    with closing(Database(settings.database)) as database, received(RELOAD) as events:
         database.upgrade()
+        worker = Worker(database, {}, now_utc)
         changes = Changes(settings, database, worker)
         changes.follow()
         fleet = Fleet(

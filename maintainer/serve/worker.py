@@ -66,10 +66,6 @@ class Worker:
         self._active: set[_Active] = set()
         self._limits = SharedLimits(database)
 
-    def close(self) -> None:
-        """Give back what no run has used."""
-        self._limits.close()
-
     def run_due(self) -> None:
         """Run all targets that are due, until none is or a signal interrupts the worker."""
         try:
