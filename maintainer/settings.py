@@ -474,8 +474,8 @@ class _Place(BaseModel):
     )
     store: str = Field(
         default=_DEFAULT_STORE,
-        description="or a directory instead of a repository: local:DIR; or a bucket: s3://… or "
-        "azblob://…; or a repository of a registry: registry://…",
+        description="or the address of another store instead of a repository, such as local:DIR: "
+        "`maintainer gc --help` lists their forms",
     )
 
 
@@ -512,8 +512,8 @@ class _Search(BaseModel):
     )
     store: str = Field(
         default=_DEFAULT_STORE,
-        description="where caches are searched: local:DIR/*, directories that match a pattern, "
-        "s3://BUCKET/*/ or azblob://ACCOUNT/CONTAINER/*, folders, or registry://HOST/OWNER/*",
+        description="where caches are searched: the address of a store with a pattern, such as "
+        "local:DIR/*, the directories below DIR",
     )
     organization: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = Field(
         default=None,
@@ -556,11 +556,9 @@ class Settings(BaseSettings):
     )
     store: str = Field(
         default=_DEFAULT_STORE,
-        description="the location of the cache: github (as in the environment), local:DIR, a "
-        "directory that BuildKit exports to with type=local, s3://BUCKET/PREFIX?region=REGION, a "
-        "bucket that it exports to with type=s3, azblob://ACCOUNT/CONTAINER/PREFIX, a container "
-        "that it exports to with type=azblob, or registry://HOST/REPOSITORY, a repository of a "
-        "registry that it exports to with type=registry",
+        description="the location of the cache: github, the one that the environment names, or "
+        "the address of another store, such as local:DIR, a directory that BuildKit exports to: "
+        "`maintainer gc --help` lists their forms",
     )
     merged_tag: _Scope = Field(
         default="maintained",

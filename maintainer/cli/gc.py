@@ -59,10 +59,7 @@ def gc(
     store: Annotated[
         str | None,
         typer.Option(
-            help="Where the cache is: github, as the environment says; local:DIR, a directory that "
-            "BuildKit exports to with type=local; s3://BUCKET/PREFIX, a bucket; "
-            "azblob://ACCOUNT/CONTAINER/PREFIX, a container; or registry://HOST/REPOSITORY. "
-            "[default: github]",
+            help="Where the cache is; the forms are below. [default: github]",
             metavar="STORE",
             rich_help_panel=WHERE,
         ),
@@ -139,9 +136,7 @@ def gc(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Do one full run on a cache: the GitHub Actions cache that the environment names, a directory,
-    a bucket of S3, a container of Azure, or a repository of a registry.
-    """
+    """Do one full run on a cache, by default the Actions cache that the environment names."""
     if json and github:
         raise UsageError("--json and --github exclude each other: both write to stdout")
     with _report_to_workflow() if github else nullcontext() as workflow:

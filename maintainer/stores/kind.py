@@ -35,6 +35,8 @@ class StoreKind:
     """The prefix of the setting `store`, up to a colon."""
     form: str
     """The format of that setting, for messages."""
+    what: str
+    """What is there: a noun, for messages and help."""
     has_place: bool
     """Whether a location follows the name."""
     connect: Callable[[Settings, TargetSettings | None], Connection]

@@ -129,7 +129,7 @@ def kind_of(store: str, key: str = "store") -> StoreKind:
     for kind in KINDS:
         if kind.name == name and bool(colon and place) == kind.has_place:
             return kind
-    forms = [kind.form for kind in KINDS]
+    forms = [f"{kind.form} ({kind.what})" for kind in KINDS]
     problem = _suggest(store) or f"must be {', '.join(forms[:-1])}, or {forms[-1]}"
     raise SettingError(key, problem)
 

@@ -44,6 +44,7 @@ class ObjectKind(Generic[_A]):
     extra: str
     """The optional dependencies."""
     form: str
+    what: str
     read: Callable[[str], _A]
     """Reads the setting `store`; raises UsageError."""
     load: Callable[[], Open[_A]]
@@ -55,6 +56,7 @@ class ObjectKind(Generic[_A]):
         return StoreKind(
             self.name,
             form=self.form,
+            what=self.what,
             has_place=True,
             connect=self._connect,
             can_be_opened_early=True,

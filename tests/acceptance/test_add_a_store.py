@@ -52,7 +52,7 @@ def test_a_store_that_joins_in_one_line_is_maintained_by_the_command_line(
 
 
 def test_a_store_that_is_not_in_the_list_is_refused_with_those_that_are() -> None:
-    with pytest.raises(UsageError, match="must be github, local:DIR"):
+    with pytest.raises(UsageError, match=r"must be github \(.*\), local:DIR \("):
         kinds.connect(Settings(store="memory:mine"))
 
 

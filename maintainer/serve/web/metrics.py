@@ -78,6 +78,10 @@ class _Fleet(Collector):
         )
         version.add_metric([__version__], 1)
         yield version
+        yield from self._states()
+        yield from self._ends()
+
+    def _states(self) -> Iterator[Metric]:
         levels = Counter(one.level(self._now) for one in self._targets)
         health = GaugeMetricFamily(
             "maintainer_fleet_targets", "Targets, by the level of their verdict.", labels=["level"]
@@ -109,6 +113,8 @@ class _Fleet(Collector):
             ),
         ):
             yield GaugeMetricFamily(f"maintainer_fleet_{name}", text, value=value)
+
+    def _ends(self) -> Iterator[Metric]:
         runs = CounterMetricFamily(
             "maintainer_fleet_runs",
             "Runs that have ended, of all targets that there ever were, by status.",

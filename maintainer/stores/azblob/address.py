@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from maintainer.stores.address import refuse_overlap, take_apart, write_address, wrong
 from maintainer.stores.layout import Layout
 
-FORM = "azblob://ACCOUNT/CONTAINER/PREFIX for a container of Azure"
+FORM = "azblob://ACCOUNT/CONTAINER/PREFIX"
 _BLOBS = "blobs"
 _MANIFESTS = "manifests"
 _KNOWN = ("account_url", "blobs_prefix", "manifests_prefix", "longest_export")

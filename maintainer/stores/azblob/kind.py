@@ -10,4 +10,6 @@ def _load() -> Open[Address]:
     return open_container
 
 
-AZBLOB = ObjectKind("azblob", "azure", FORM, read_address, _load).store_kind
+AZBLOB = ObjectKind(
+    "azblob", "azure", FORM, "a container of Azure, for type=azblob", read_address, _load
+).store_kind

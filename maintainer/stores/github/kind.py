@@ -87,6 +87,7 @@ def _search(table: DiscoverSettings) -> AsyncIterator[FoundCache]:
 GITHUB = StoreKind(
     "github",
     form="github",
+    what="the Actions cache that the environment names, for type=gha",
     has_place=False,
     connect=_connect,
     can_be_opened_early=True,

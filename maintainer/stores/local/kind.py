@@ -59,7 +59,8 @@ def _blobs_of(store: str) -> tuple[str, ...]:
 
 LOCAL = StoreKind(
     "local",
-    form="local:DIR for the directory DIR",
+    form="local:DIR",
+    what="a directory, for type=local",
     has_place=True,
     connect=_connect,
     can_be_opened_early=False,

@@ -9,7 +9,7 @@ from maintainer.sanitize import printable
 from maintainer.stores.address import Given, read_query, wrong
 from maintainer.stores.distribution.names import HUB, Repository, is_host, is_repository
 
-FORM = "registry://HOST/REPOSITORY for a repository of a registry"
+FORM = "registry://HOST/REPOSITORY"
 _PATTERN = re.compile(r"[A-Za-z0-9_*?][A-Za-z0-9._*?-]{0,127}")
 _KNOWN = frozenset({"tags", "insecure", "packages_url"})
 _URLS = {"ghcr.io": "https://api.github.com"}

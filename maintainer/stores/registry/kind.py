@@ -78,6 +78,7 @@ def _search(table: DiscoverSettings) -> AsyncIterator[FoundCache]:
 REGISTRY = StoreKind(
     "registry",
     form=FORM,
+    what="a repository of a registry, for type=registry",
     has_place=True,
     connect=_connect,
     can_be_opened_early=True,

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from maintainer.stores.address import refuse_overlap, take_apart, write_address
 from maintainer.stores.layout import Layout
 
-FORM = "s3://BUCKET/PREFIX?region=REGION for a bucket"
+FORM = "s3://BUCKET/PREFIX?region=REGION"
 _AWS = (".amazonaws.com", ".amazonaws.com.cn")
 _BLOBS = "blobs/"
 _MANIFESTS = "manifests/"

@@ -10,4 +10,4 @@ def _load() -> Open[Address]:
     return open_bucket
 
 
-S3 = ObjectKind("s3", "s3", FORM, read_address, _load).store_kind
+S3 = ObjectKind("s3", "s3", FORM, "a bucket of S3, for type=s3", read_address, _load).store_kind
