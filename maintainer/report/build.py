@@ -44,6 +44,16 @@ from maintainer.sanitize import printable
 from maintainer.stores.requests import RequestLog
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The plan of a run, and the marks that it was made from."""
+
+    marks: Marks
+    plan: Plan
+    blocked_since: datetime | None
+    """Since when runs have deleted nothing, if they do not."""
+
+
 class ReportBuilder:
     """Collects what is known of a run so far; `build` works at any time."""
 
@@ -62,23 +72,20 @@ class ReportBuilder:
         self.target = target
         self.started_at = started_at
         self.grace = grace
-        self.limits: StoreLimits | None = None
-        """When the store evicts, once that is known."""
+        self.limits = StoreLimits()
+        """When the store evicts, as far as that is known."""
         self.abilities = abilities
         self.dry_run = dry_run
         self.repair = repair
-        self.marks: Marks | None = None
-        self.plan: Plan | None = None
+        self.decided: Decided | None = None
+        """None as long as the run has no plan, which it may never have."""
         self.rewritten: dict[IndexId, RewriteResult] = {}
         self.heals: list[Heal] = []
-        self.checks: CheckTotals | None = None
+        self.checks = CheckTotals()
         self.entries = EntryTotals()
-        self.blob_sizes: Mapping[Digest, int] = {}
-        """Bytes of the stored blobs that indexes reference, where the store lists them."""
         self.problems: list[str] = []
         self.notes: list[Note] = []
         self._unlisted = ActionTotal("keep", code_of(Kept()), 0, 0)
-        self.blocked_since: datetime | None = None
         self.room: RoomReport | None = None
 
     def build(
@@ -88,12 +95,18 @@ class ReportBuilder:
         requests: RequestLog,
         changes: Changes,
         *,
+        blob_sizes: Mapping[Digest, int],
         actions: tuple[ActionReport, ...],
         more_actions: tuple[ActionTotal, ...],
     ) -> Report:
-        """Return the report, with a verdict; `actions` are those to list one by one."""
-        access = self.marks.snapshot.access if self.marks else None
-        totals = self._totals()
+        """Return the report, with a verdict.
+
+        `actions` are those to list one by one; `blob_sizes` are the bytes of the stored blobs that
+        indexes reference, where the store lists them.
+        """
+        decided, totals = self.decided, self._totals()
+        access = decided.marks.snapshot.access if decided else None
+        sizes = _Sizes(decided.marks, blob_sizes) if decided else None
         report = Report(
             run=self.run,
             target=self.target,
@@ -112,32 +125,24 @@ class ReportBuilder:
             readable=tuple(sorted(access.readable)) if access else (),
             writable=tuple(sorted(access.writable)) if access else (),
             entries=totals,
-            indexes=self._indexes(),
+            indexes=self._indexes(decided, sizes) if decided and sizes else (),
             actions=actions,
             more_actions=(*more_actions, *([self._unlisted] if self._unlisted.actions else ())),
-            results=self._results(),
+            results=self._results(decided, sizes) if decided and sizes else ResultTotals(),
             contents=_contents(self.checks),
-            blocked=self._blocked(),
+            blocked=_blocked(decided) if decided else None,
             deletions_a_minute=self.abilities.deletions_a_minute,
-            broken_tags=self._broken_tags(),
-            indexes_broken=self._count_broken(),
+            broken_tags=self._broken_tags(decided.marks) if decided else (),
+            indexes_broken=_count_broken(decided.marks) if decided else 0,
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
-            space=self._space(totals) if requests.counts["list"] else None,
+            space=self._space(totals) if decided and requests.counts["list"] else None,
             changes=changes,
             room=self.room,
         )
         return msgspec.structs.replace(report, verdict=judge(report))
 
-    def _count_broken(self) -> int:
-        if self.marks is None:
-            return 0
-        live = self.marks.snapshot.live_blobs
-        return sum(index.is_broken(live) for index in self.marks.indexes)
-
-    def _broken_tags(self) -> tuple[BrokenTagReport, ...]:
-        if self.marks is None:
-            return ()
-        snapshot = self.marks.snapshot
+    def _broken_tags(self, marks: Marks) -> tuple[BrokenTagReport, ...]:
+        snapshot = marks.snapshot
         repaired = {index for index, one in self.rewritten.items() if one.done}
         names = {printable(str(index)) for index in repaired}
         return (
@@ -153,7 +158,7 @@ class ReportBuilder:
             ),
             *(
                 BrokenTagReport(printable(str(index.id)), index.newest.violation)
-                for index in self.marks.indexes
+                for index in marks.indexes
                 if index.id.is_named and index.newest and index.newest.violation
                 if index.id not in repaired
             ),
@@ -171,42 +176,33 @@ class ReportBuilder:
 
     @cached_property
     def _named(self) -> frozenset[Digest]:
-        indexes = self.marks.indexes if self.marks else ()
+        indexes = self.decided.marks.indexes if self.decided else ()
         return frozenset().union(*(index.remembered.blobs | index.named for index in indexes))
 
-    def _indexes(self) -> tuple[IndexReport, ...]:
-        if self.marks is None or self.plan is None:
-            return ()
-        writes = {write.index: write for write in self.plan.writes}
-        after = {index.id: self._after(index, writes.get(index.id)) for index in self.marks.indexes}
-        way_before = frozenset().union(*(index.usable.blobs for index in self.marks.indexes))
+    def _indexes(self, decided: Decided, sizes: "_Sizes") -> tuple[IndexReport, ...]:
+        marks, plan = decided.marks, decided.plan
+        writes = {write.index: write for write in plan.writes}
+        after = {index.id: self._after(index, writes.get(index.id)) for index in marks.indexes}
+        way_before = frozenset().union(*(index.usable.blobs for index in marks.indexes))
         way_after = frozenset().union(*(config.blobs for config in after.values()))
         way_after |= self.entries.deleted_blobs
         context = _Context(
-            live=self.marks.snapshot.live_blobs,
-            sizes=_Sizes(self.marks, self.blob_sizes),
+            live=marks.snapshot.live_blobs,
+            sizes=sizes,
             way_before=way_before,
             way_after=way_after,
             gone=self.entries.deleted_generations,
-            needs=_needs(self.marks.indexes, after),
-            reasons={(keep.subject, keep.ref): keep.reason for keep in self.plan.keeps},
+            needs=_needs(marks.indexes, after),
+            reasons={(keep.subject, keep.ref): keep.reason for keep in plan.keeps},
         )
         return tuple(
             self._index(index, after[index.id], writes.get(index.id), context)
-            for index in self.marks.indexes
+            for index in marks.indexes
         )
 
-    def _blocked(self) -> Blocked | None:
-        if self.plan is None or self.plan.blocked is None or self.blocked_since is None:
-            return None
-        reason = self.plan.blocked
-        return Blocked(reason, format_reason(reason), self.blocked_since)
-
-    def _results(self) -> ResultTotals:
-        if self.marks is None or self.plan is None:
-            return ResultTotals()
-        writes = {write.index: write for write in self.plan.writes}
-        indexes = self.marks.indexes
+    def _results(self, decided: Decided, sizes: "_Sizes") -> ResultTotals:
+        writes = {write.index: write for write in decided.plan.writes}
+        indexes = decided.marks.indexes
         before = [index.usable for index in indexes]
         after = [self._after(index, writes.get(index.id)) for index in indexes]
         blobs = frozenset[Digest]().union(*(config.blobs for config in after))
@@ -215,7 +211,7 @@ class ReportBuilder:
             before=counts.of(before),
             after=counts.of(after),
             possible=counts.of(index.merged for index in indexes),
-            size=_Sizes(self.marks, self.blob_sizes).of(blobs),
+            size=sizes.of(blobs),
         )
         dropped = counts.of([*before, *after]) - results.after
         return msgspec.structs.replace(results, dropped=dropped)
@@ -275,10 +271,8 @@ class ReportBuilder:
             return max(stored, int(written))
         return stored - context.gone[index.id] + written
 
-    def _space(self, totals: Iterable[EntryTotal]) -> Space | None:
-        if self.marks is None or self.plan is None:
-            return None
-        limits = self.limits or StoreLimits()
+    def _space(self, totals: Iterable[EntryTotal]) -> Space:
+        limits = self.limits
         due = self.entries.due(self._written)
         space = divide(limits.quota, totals, due=due, foreign=self.entries.foreign.values())
         days = self.entries.used_days(self.started_at) if self.abilities.evicted_by else ()
@@ -374,9 +368,17 @@ class _Sizes:
         return self._sizes.get(blob, 0)
 
 
-def _contents(checks: CheckTotals | None) -> ContentReport:
-    if checks is None:
-        return ContentReport()
+def _blocked(decided: Decided) -> Blocked | None:
+    reason, since = decided.plan.blocked, decided.blocked_since
+    return Blocked(reason, format_reason(reason), since) if reason and since else None
+
+
+def _count_broken(marks: Marks) -> int:
+    live = marks.snapshot.live_blobs
+    return sum(index.is_broken(live) for index in marks.indexes)
+
+
+def _contents(checks: CheckTotals) -> ContentReport:
     return ContentReport(
         checked=checks.readable + len(checks.broken),
         without_content=len(checks.broken),

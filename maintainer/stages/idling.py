@@ -60,12 +60,13 @@ def remember_idle(run: Run, report: Report) -> None:
 
 def _had_nothing_to_do(run: Run, report: Report) -> bool:
     """Whether a run saw everything, and neither did anything nor left anything to the next."""
-    plan, marks = run.report.plan, run.report.marks
+    decided = run.report.decided
+    if decided is None:
+        return False
+    plan = decided.plan
     left = [note for note in report.notes if not isinstance(note.reason, StoreNote)]
     return bool(
-        plan
-        and marks
-        and marks.certain
+        decided.marks.certain
         and not (plan.writes or plan.blocked or plan.deferred)
         and not run.report.entries.deletions
         and not run.mode.repair

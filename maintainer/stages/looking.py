@@ -35,10 +35,10 @@ _MOMENT = timedelta(microseconds=1)
 """Two probes differ in time by at least this."""
 
 
-async def list_cache(run: Run, at: datetime) -> Listed:
-    """List what exists, and when it is evicted."""
+async def list_cache(run: Run, at: datetime, limits: StoreLimits | None = None) -> Listed:
+    """List what exists, and ask when it is evicted, if these `limits` are not known."""
     listing = await list_entries(run.store, at, run.context)
-    run.report.limits = run.report.limits or await run.store.limits(at, run.context)
+    run.report.limits = limits or await run.store.limits(at, run.context)
     mode = run.mode
     run.outlook.fingerprint = fingerprint(
         listing,
@@ -80,7 +80,7 @@ async def _record_once(run: Run, looked: Probed) -> Recorded:
         return _record(run, looked)
     except MassDeletionError:
         log.warning("most known entries seem to be gone: listing them again")
-    listed = await list_cache(run, looked.probe.at)
+    listed = await list_cache(run, looked.probe.at, run.report.limits)
     return _record(run, await probe_cache(run, listed))
 
 
@@ -101,7 +101,7 @@ def _record(run: Run, looked: Probed) -> Recorded:
             makes_room=run.rules.keep_free is not None,
         )
         remembered = recall_entries(connection, target_id, probed.access, probed.at, expected)
-        limits = run.report.limits or StoreLimits()
+        limits = run.report.limits
         loss = find_loss(looked.known, remembered, probed, snapshot, limits)
         if loss and not run.mode.accept_loss:
             is_assumed = limits.is_assumed and probed.abilities.evicted_by
@@ -132,7 +132,7 @@ async def _wait_for_exports(run: Run, seen: Recorded) -> Recorded:
             break
         at = max(run.collector.clock(), seen.probe.at + _MOMENT)
         try:
-            listed = await list_cache(run, at)
+            listed = await list_cache(run, at, run.report.limits)
             seen = await _record_once(run, await probe_cache(run, listed))
         except BudgetExhaustedError as error:
             run.budget.stop(error.reason)

@@ -8,7 +8,6 @@ from maintainer.graph.recall import load_snapshot
 from maintainer.mark import mark
 from maintainer.model import reason as reasons
 from maintainer.model.checks import CheckTotals
-from maintainer.model.entry import StoreLimits
 from maintainer.stages.run import Marked, Recorded, Run
 
 
@@ -23,10 +22,9 @@ async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
         return None
     run.context.progress.stage("mark")
     marks, probed = mark(seen.snapshot), seen.probe
-    limits = run.report.limits or StoreLimits()
-    accept_loss = run.mode.accept_loss
+    quota, accept_loss = run.report.limits.quota, run.mode.accept_loss
     checker = ContentChecker(
-        run.store, seen.known, run.context, quota=limits.quota, accept_loss=accept_loss
+        run.store, seen.known, run.context, quota=quota, accept_loss=accept_loss
     )
     run.report.checks = checker.totals
     while True:

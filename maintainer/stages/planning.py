@@ -12,6 +12,7 @@ from maintainer.graph.runs import note_blocked, save_index_marks, save_marks
 from maintainer.model.decision import Plan
 from maintainer.model.marks import Marks
 from maintainer.model.room import Room
+from maintainer.report.build import Decided
 from maintainer.stages.room import begin_plan, find_room
 from maintainer.stages.run import Marked, Run
 
@@ -20,7 +21,7 @@ async def plan_actions(run: Run, marked: Marked) -> Plan:
     """Decide what to do, and store the plan: a run does nothing else."""
     run.context.progress.stage("plan")
     marked, room = await find_room(run, marked)
-    marks = run.report.marks = marked.marks
+    marks = marked.marks
     planner = begin_plan(run, marked)
     plan = planner.plan(())
     plan = replace(plan, keeps=(*plan.keeps, *run.store.ignored))
@@ -37,16 +38,16 @@ async def plan_actions(run: Run, marked: Marked) -> Plan:
         _store_plan(run, batch, replace(part, writes=()))
         plan = replace(plan, blocked=part.blocked, deferred=part.deferred)
         await anyio.lowlevel.checkpoint()
-    run.report.plan = plan
     with run.begin() as connection:
         save_index_marks(connection, run.target_id, marks, plan)
         number_actions(connection, run.report.run)
         if not run.mode.dry_run:
             _save_room(connection, run, marks, room)
         save_keeps(connection, run.report.run, kept)
-        run.report.blocked_since = note_blocked(
+        blocked_since = note_blocked(
             connection, run.target_id, marks.snapshot.now, blocked=plan.blocked is not None
         )
+    run.report.decided = Decided(marks, plan, blocked_since)
     return plan
 
 

@@ -34,13 +34,13 @@ def report_run(run: Run, status: str | None = None) -> Report:
                     actions=count_deferred(connection, number),
                 )
             )
-        run.report.blob_sizes = _stored_sizes(run)
         changes = compare_with_previous(connection, run.target_id, number, began_at)
         built = run.report.build(
             status or _status(run),
             run.collector.clock(),
             run.store.requests,
             changes,
+            blob_sizes=_stored_sizes(run),
             actions=load_actions(connection, number),
             more_actions=count_unlisted(connection, number),
         )
@@ -54,9 +54,9 @@ def report_run(run: Run, status: str | None = None) -> Report:
 
 def _stored_sizes(run: Run) -> dict[Digest, int]:
     """Return the sizes of the stored blobs that indexes reference."""
-    marks = run.report.marks
-    if marks is None:
+    if run.report.decided is None:
         return {}
+    marks = run.report.decided.marks
     entries = Entries(run.database, run.target_id, marks.snapshot.now, run.report.started_at)
     referenced = frozenset[Digest]().union(
         *(index.remembered.blobs | index.named for index in marks.indexes)

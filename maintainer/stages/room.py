@@ -11,7 +11,6 @@ from maintainer.graph.arrivals import load_arrivals
 from maintainer.graph.room import load_blobs, load_needed_at
 from maintainer.making_room import choose
 from maintainer.mark import mark
-from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Marks
 from maintainer.model.reason import LeftForRoom, QuotaUnknown
 from maintainer.model.room import Room
@@ -31,7 +30,7 @@ async def find_room(run: Run, marked: Marked) -> tuple[Marked, Room | None]:
     limit = _find_limit(run, marked)
     if limit is None:
         return marked, None
-    quota = (run.report.limits or StoreLimits()).quota
+    quota = run.report.limits.quota
     stored = marked.entries.total_size()
     if stored <= limit:
         run.report.room = report_room(Room(stored, stored, frozenset()), limit, quota, stored)
@@ -71,7 +70,7 @@ def _find_limit(run: Run, marked: Marked) -> int | None:
         return None
     if not (abilities.lists and abilities.deletes) or marked.marks.snapshot.gap:
         return None
-    limits = run.report.limits or StoreLimits()
+    limits = run.report.limits
     if limits.is_assumed:
         run.report.notes.append(QuotaUnknown(is_assumed=abilities.evicted_by is not None))
         return None

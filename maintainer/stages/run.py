@@ -19,7 +19,7 @@ from maintainer.graph.tried import load_tried
 from maintainer.logs import StagesInLogs
 from maintainer.mark import Marker
 from maintainer.model.decision import Rules
-from maintainer.model.entry import Listing, StoreLimits
+from maintainer.model.entry import Listing
 from maintainer.model.idle import Outlook
 from maintainer.model.limits import ToolRule
 from maintainer.model.marks import Marks
@@ -121,14 +121,13 @@ class Run:
         """What the owner of the cache has decided."""
         settings = self.collector.settings
         tools = [rule.value for rule in settings.room.rules]
-        if settings.database_key and self.report.marks:
-            access = self.report.marks.snapshot.access
-            tools.append(ToolRule.of_saved(settings.database_key, access.writable))
+        if settings.database_key:
+            tools.append(ToolRule.of_saved(settings.database_key, self.store.access.writable))
         return Rules(
             grace=settings.grace,
             max_index_size=settings.max_index_size,
             protects_unreadable_refs=settings.unreadable_refs == "protect",
-            retention=(self.report.limits or StoreLimits()).retention,
+            retention=self.report.limits.retention,
             repair=self.mode.repair,
             keep_free=settings.room.keep_free,
             tools=tuple(tools),
