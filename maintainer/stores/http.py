@@ -1,6 +1,6 @@
 """Requests that are counted, limited and retried."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -8,6 +8,7 @@ from functools import cache
 from http import HTTPStatus
 from ssl import SSLContext
 from typing import Self, TypeVar
+from urllib.request import getproxies
 
 import anyio
 import httpx2
@@ -23,7 +24,6 @@ from maintainer.model.doubt import Cause
 from maintainer.stores.answers import (
     Answer,
     MalformedAnswerError,
-    is_web_url,
     malformed,
     place,
 )
@@ -34,9 +34,11 @@ from maintainer.stores.limits import (
     requested_wait,
     service_now,
 )
+from maintainer.stores.redirects import redirected
 from maintainer.stores.requests import REST_KINDS, RequestLog
 from maintainer.stores.retry import FAILURES, Attempts, RetryPolicy, TryAgainError, say
 from maintainer.stores.shared_limit import SharedLimit
+from maintainer.stores.transport import Transport
 
 _T = TypeVar("_T")
 
@@ -48,6 +50,13 @@ in every minute, even if it was full when the minute began."""
 
 _PLAIN = httpx2.Headers({"Accept-Encoding": "identity"})
 _FIRST_BYTE = httpx2.Headers({"Accept-Encoding": "identity", "Range": "bytes=0-0"})
+_USUAL_HEADERS = {
+    "accept": (b"Accept", b"*/*"),
+    "accept-encoding": (b"Accept-Encoding", b"gzip, deflate"),
+    "user-agent": (b"User-Agent", f"maintainer/{__version__}".encode()),
+}
+"""What each request has, unless it has another one."""
+_TIMEOUTS = {"timeout": httpx2.Timeout(30.0, connect=10.0).as_dict()}
 _REDIRECTS = 5
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
@@ -111,6 +120,11 @@ def headers_for(token: str) -> httpx2.Headers:
     )
 
 
+def _may_need_proxy() -> bool:
+    """Whether the environment names a proxy. For which hosts it is, httpx2 knows."""
+    return bool(getproxies().keys() - {"no"})
+
+
 @cache
 def trusted_certificates() -> SSLContext:
     """Return what a client trusts, read once: it takes as long as fifty requests."""
@@ -124,11 +138,11 @@ class Http:
         keep_secrets_out_of_logs()
         self.requests = requests
         self.policy = policy or RetryPolicy()
+        self._transport = None if _may_need_proxy() else Transport(trusted_certificates())
         self._client = httpx2.AsyncClient(
-            headers={"User-Agent": f"maintainer/{__version__}"},
-            timeout=httpx2.Timeout(30.0, connect=10.0),
             limits=httpx2.Limits(max_connections=MAX_CONCURRENT),
             verify=trusted_certificates(),
+            transport=self._transport,
         )
         self._places = anyio.CapacityLimiter(MAX_CONCURRENT)
         self.uploads = AsyncLimiter(UPLOADS, UPLOADS_WITHIN.total_seconds())
@@ -199,15 +213,27 @@ class Http:
         return await self.send(call, _has_content)
 
     def _request(self, call: Call) -> httpx2.Request:
-        return self._client.build_request(
-            call.method, call.url, headers=call.headers, params=call.params, content=call.content
+        given = httpx2.Headers(call.headers)
+        names = given.keys()
+        usual = [header for name, header in _USUAL_HEADERS.items() if name not in names]
+        return httpx2.Request(
+            call.method,
+            call.url,
+            headers=[*usual, *given.raw],
+            params=call.params,
+            content=call.content,
+            extensions=_TIMEOUTS,
         )
 
-    async def _connect(self, request: httpx2.Request) -> httpx2.Response:
+    async def _connect(self, at: httpx2.Request, request: httpx2.Request) -> httpx2.Response:
+        """Send a request to where redirects of a first one have led."""
         try:
-            return await self._client.send(request, stream=True)
+            if self._transport:
+                # What the client adds would take half as long: cookies, events, authentication.
+                return await self._transport.handle_async_request(at)
+            return await self._client.send(at, stream=True)
         except ValueError:
-            # The resolver's, for an invalid host name; httpx2 lets it through.
+            # The resolver's, for an invalid host name.
             raise StoreError(f"{place(request)}: its host name does not resolve") from None
 
     async def _once(
@@ -275,9 +301,9 @@ class Http:
     async def _send(self, call: Call, request: httpx2.Request, *, in_doubt: bool) -> Answer:
         at = request
         for _ in range(_REDIRECTS + 1):
-            response = await self._connect(at)
+            response = await self._connect(at, request)
             try:
-                if not call.follow or response.next_request is None:
+                if not call.follow or not response.has_redirect_location:
                     content = await _read(response, call, request)
                     return Answer(
                         response.status_code,
@@ -290,9 +316,10 @@ class Http:
                     )
             finally:
                 await response.aclose()
-            at = response.next_request
-            if at.method != call.method or not is_web_url(str(at.url)):
+            following = redirected(at, response)
+            if following is None:
                 break
+            at = following
         where = place(request)
         raise StoreError(f"{where} was redirected too often, to another method, or to nowhere")
 
@@ -321,13 +348,20 @@ async def _read(response: httpx2.Response, call: Call, request: httpx2.Request) 
     if length.isascii() and length.isdigit() and int(length[:20]) > call.limit and not call.start:
         raise _too_large(call, request)
     content = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in _pieces(response, encoding):
         content += chunk
         if call.start and response.is_success and len(content) > 1:
             break
         if len(content) > call.limit:
             raise _too_large(call, request)
     return bytes(content)
+
+
+def _pieces(response: httpx2.Response, encoding: str) -> AsyncIterator[bytes]:
+    stream = response.stream
+    if encoding == "identity" and isinstance(stream, httpx2.AsyncByteStream):
+        return aiter(stream)  # Which saves two layers of generators.
+    return response.aiter_bytes()
 
 
 def _too_large(call: Call, request: httpx2.Request) -> UnreadableError:

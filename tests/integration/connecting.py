@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import jwt
 import msgspec
+import pytest
 
 from maintainer.settings import GitHubSettings, TargetSettings
 from maintainer.stores.github.store import GitHubStore, open_store
@@ -56,3 +57,18 @@ async def store_rest(
     settings = GitHubSettings.of_target(target, {token_env: API_TOKEN})
     async with open_store(settings, policy) as store:
         yield store
+
+
+WITH = ("aiohttp", "httpx2")
+"""What sends requests: aiohttp those of long runs, httpx2 the first ones."""
+
+
+def send_with(name: str, patch: pytest.MonkeyPatch) -> None:
+    """Send all requests by one of them."""
+    patch.setattr("maintainer.stores.transport.FIRST", 0 if name == WITH[0] else 1_000_000)
+
+
+def beside_a_proxy(patch: pytest.MonkeyPatch) -> None:
+    """Name a proxy that is for other hosts: then httpx2's client sends all requests."""
+    patch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    patch.setenv("NO_PROXY", "127.0.0.1,localhost")

@@ -17,7 +17,14 @@ from maintainer.stores.github.keyed import CacheHit
 from maintainer.stores.http import Http
 from maintainer.stores.requests import RequestLog
 from maintainer.stores.retry import RetryPolicy
-from tests.integration.connecting import AT_ONCE, store_rest, store_v1, store_v2
+from tests.integration.connecting import (
+    AT_ONCE,
+    WITH,
+    send_with,
+    store_rest,
+    store_v1,
+    store_v2,
+)
 from tests.integration.scripted import RESET, Reply, Server, html, json, serve
 
 pytestmark = pytest.mark.anyio
@@ -44,6 +51,12 @@ def no_waiting() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(params=WITH)
+def each_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send requests by each transport."""
+    send_with(request.param, monkeypatch)
+
+
 PASSING = {
     "too many": json({}, 429),
     "internal": json({}, 500),
@@ -63,7 +76,7 @@ PASSING = {
 
 
 @pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING.keys())
-@pytest.mark.usefixtures("no_waiting")
+@pytest.mark.usefixtures("no_waiting", "each_transport")
 async def test_what_may_pass_is_tried_again(server: Server, trouble: Reply) -> None:
     server.on("caches", trouble, trouble, EMPTY_LIST)
 
@@ -104,6 +117,7 @@ async def test_what_does_not_change_is_asked_once(server: Server, status: int) -
     assert len(server.requests) == 1
 
 
+@pytest.mark.usefixtures("each_transport")
 async def test_a_refused_connection_is_tried_again_and_told() -> None:
     with serve() as server:
         url = server.url
@@ -119,6 +133,18 @@ async def test_a_host_that_is_not_known_is_said_to_be_that() -> None:
     async with store_rest("http://cache.invalid") as store:
         with pytest.raises(StoreError, match=r"failed: host name does not resolve$"):
             await store.list_entries()
+
+
+async def test_a_proxy_of_the_environment_is_used(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    server.on("caches", EMPTY_LIST)
+
+    async with store_rest("http://cache.invalid") as store:
+        assert (await store.list_entries()).complete
+
+    assert server.requests[0].headers["host"] == "cache.invalid"
 
 
 async def test_an_answer_that_takes_too_long_is_given_up(
@@ -274,6 +300,7 @@ def _found(server: Server) -> CacheHit:
     ],
     ids=["reset", "500", "cut short", "no length", "encoded", "a page for people"],
 )
+@pytest.mark.usefixtures("each_transport")
 async def test_only_whole_downloads_count(server: Server, trouble: Reply) -> None:
     server.on("blob", trouble, Reply(200, b"content"))
 
@@ -300,6 +327,7 @@ async def test_a_chunked_download_tells_its_end(server: Server) -> None:
     ],
     ids=["larger", "announced", "chunked"],
 )
+@pytest.mark.usefixtures("each_transport")
 async def test_an_index_above_the_limit_is_refused_before_it_is_read_whole(
     server: Server, reply: Reply
 ) -> None:
@@ -323,6 +351,7 @@ async def test_an_index_that_inflates_is_refused(server: Server) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip"])
+@pytest.mark.usefixtures("each_transport")
 async def test_json_that_inflates_is_refused(server: Server, encoding: str) -> None:
     packed = gzip.compress(b"[" * (http.MAX_ANSWER_SIZE + 1), 9)
     if "," in encoding:

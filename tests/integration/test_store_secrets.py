@@ -13,7 +13,10 @@ from tests.integration.connecting import (
     API_TOKEN,
     AT_ONCE,
     RUNTIME_TOKEN,
+    WITH,
+    beside_a_proxy,
     in_environment,
+    send_with,
     store_rest,
     store_v1,
     store_v2,
@@ -50,10 +53,16 @@ def _see(request: Request) -> str:
     return f"{request.headers} {request.path} {request.query}"
 
 
+@pytest.mark.parametrize("transport", WITH)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_does_not_take_the_token_along(
-    server: Server, elsewhere: Server, status: int
+    server: Server,
+    elsewhere: Server,
+    status: int,
+    transport: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    send_with(transport, monkeypatch)
     server.on("caches", Reply(status, headers={"Location": f"{elsewhere.url}/caches"}))
     elsewhere.on("caches", json({"total_count": 0, "actions_caches": []}))
 
@@ -213,8 +222,9 @@ async def test_no_error_and_no_log_tells_a_secret(
 
 
 async def test_httpx_would_have_told_the_signature(
-    server: Server, caplog: pytest.LogCaptureFixture
+    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    beside_a_proxy(monkeypatch)  # Otherwise httpx2's client does not send it.
     caplog.set_level(logging.DEBUG)
     server.on("blob", Reply(200, b"content"))
 
