@@ -1,6 +1,7 @@
 """Runs of `maintainer gc` in one process: one at a time, or two that take turns at the store."""
 
 import shutil
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -80,6 +81,8 @@ class Memory:
         self.lose()
         # Kept open for all sequences: so statements are compiled once.
         self.database = Database(url_of(path))
+        # A server's connections must be closed, and stories of all kinds forget their memories.
+        weakref.finalize(self, self.database.close)
 
     @classmethod
     def make(cls, folder: Path, count: int) -> list["Memory"]:
