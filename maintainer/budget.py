@@ -48,23 +48,28 @@ class Budget:
         """Whether the number of requests or the duration of the run is limited."""
         return self._most is not None or self._ends_at is not None
 
-    def reserve(self, requests: int, *, rest: int = 0) -> Exhausted | None:
-        """Reserve requests, `rest` of them to the REST API; return a reason if too few are left.
+    def reserve(self, requests: int) -> Exhausted | None:
+        """Reserve requests; return a reason if too few are left.
 
         Steps may run concurrently, so reserved requests count before they are sent.
         """
         self._granted = self._granted_so_far()
-        self.exhausted = self.exhausted or self._why_not(requests, rest)
+        self.exhausted = self.exhausted or self._why_not(requests)
         if self.exhausted is None:
             self._granted += requests
         return self.exhausted
 
-    def allows(self, requests: int, *, rest: int = 0) -> bool:
-        """Whether so many requests are left, `rest` of them to the REST API.
+    async def reserve_rest(self, requests: int, rest: int) -> Exhausted | None:
+        """Reserve requests, `rest` of them to the REST API, whose limit others may share."""
+        reason = self.exhausted or await self._why_not_rest(requests, rest)
+        return self.stop(reason) if reason else self.reserve(requests)
+
+    async def allows_rest(self, requests: int) -> bool:
+        """Whether so many requests to the REST API are left.
 
         For optional work: False does not end the run, and True reserves nothing.
         """
-        return self.exhausted is None and self._why_not(requests, rest) is None
+        return self.exhausted is None and not await self._why_not_rest(requests, requests)
 
     def spare(self) -> "Spare":
         """Return half of the remaining requests: for work that can be deferred."""
@@ -74,13 +79,18 @@ class Budget:
         ends_at = None if self._ends_at is None else now + (self._ends_at - now) / 2
         return Spare(self, requests, ends_at, self._clock)
 
-    def _why_not(self, requests: int, rest: int) -> Exhausted | None:
+    async def _why_not_rest(self, requests: int, rest: int) -> Exhausted | None:
+        if reason := self._why_not(requests):
+            return reason
+        if rest and not await self._requests.may_send(rest):
+            return RestShareExhausted(self._rest_share)
+        return None
+
+    def _why_not(self, requests: int) -> Exhausted | None:
         if self._most is not None and self._granted_so_far() + requests > self._most:
             return RequestsExhausted(self._most)
         if self._ends_at is not None and self._clock() >= self._ends_at:
             return DeadlinePassed()
-        if rest and not self._requests.may_send(rest):
-            return RestShareExhausted(self._rest_share)
         return None
 
     def _granted_so_far(self) -> int:

@@ -48,7 +48,7 @@ class Healer:
         """
         unread: list[str] = []
         for version in await self._written_since():
-            self._reserve(_LOOK_UP_AND_READ)
+            await self._reserve(_LOOK_UP_AND_READ)
             try:
                 generation = await self._store.read(version)
             except BudgetExhaustedError:
@@ -65,7 +65,7 @@ class Healer:
 
     async def _written_since(self) -> list[NewVersion]:
         """List the current versions of the indexes that builds have written since the run began."""
-        self._reserve(1, rest=1)
+        await self._reserve(1, rest=1)
         ours = {
             (one.index, one.number)
             for result in self._rewritten.values()
@@ -79,8 +79,8 @@ class Healer:
         }
         return [newest[index] for index in sorted(newest)]
 
-    def _reserve(self, requests: int, *, rest: int = 0) -> None:
-        if reason := self._context.budget.reserve(requests, rest=rest):
+    async def _reserve(self, requests: int, *, rest: int = 0) -> None:
+        if reason := await self._context.budget.reserve_rest(requests, rest):
             raise BudgetExhaustedError(reason)
 
     def _plan(self, generation: ReadGeneration, blobs: frozenset[Digest]) -> Heal:

@@ -61,7 +61,7 @@ async def wait_for_index(
     """
     for wait in waits:
         await context.sleep(wait.total_seconds())
-        if not context.budget.allows(1, rest=1):
+        if not await context.budget.allows_rest(1):
             return False
         try:
             new = await store.new_versions()

@@ -85,7 +85,7 @@ class Sweeper:
             rechecks = self.recheck.requests(delete.entry)
         # One look-up for a superseded index; for all others, requests to the REST API.
         rest = 0 if delete.state is State.SUPERSEDED else rechecks
-        if exhausted := self.budget.reserve(rechecks + 1, rest=rest + 1):
+        if exhausted := await self.budget.reserve_rest(rechecks + 1, rest + 1):
             return Deferred(exhausted)
         try:
             return await self._delete(delete)

@@ -5,6 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from anyio.to_thread import run_sync
+
 from maintainer.errors import BudgetExhaustedError
 from maintainer.model.reason import RequestsExhausted
 from maintainer.stores.shared_limit import SharedLimit
@@ -82,10 +84,15 @@ class RequestLog:
         # Where nobody says when it is reset, older requests may not count any more.
         return max(own, self.window.used) if self.window.reset_at else own
 
-    def may_send(self, number: int) -> bool:
-        """Whether so many requests to the REST API are left of the share."""
+    async def may_send(self, number: int) -> bool:
+        """Whether so many requests to the REST API are left of the share.
+
+        What is shared with other processes is in a database, so a thread asks for it.
+        """
         if self.window.shared:
-            return self.window.shared.reserve(number, self.rest_share)
+            return await run_sync(
+                self.window.shared.reserve, number, self.rest_share, abandon_on_cancel=True
+            )
         if self.rate_limit_remaining is None:
             return True
         used = self.rest_used

@@ -2,7 +2,7 @@
 
 import shutil
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector
 from maintainer.stores.github.cache import GitHubCache
-from maintainer.stores.github.keyed import CacheHit, ClosedRefs, KeyedService
+from maintainer.stores.github.keyed import CacheHit, ClosedRefs, KeyedService, MayAsk
 from maintainer.stores.github.store import open_store
 from maintainer.stores.requests import RequestLog
 from tests.empty_database import make_empty, need_sqlite, url_of
@@ -199,7 +199,7 @@ class InTurn:
         async with self._turns.take(self._who):
             return await self._store.list_entries()
 
-    async def closed_refs(self, refs: Iterable[Ref], may_ask: Callable[[], bool]) -> ClosedRefs:
+    async def closed_refs(self, refs: Iterable[Ref], may_ask: MayAsk) -> ClosedRefs:
         """Find out which refs are closed."""
         async with self._turns.take(self._who):
             return await self._store.closed_refs(refs, may_ask)

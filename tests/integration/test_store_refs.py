@@ -35,9 +35,13 @@ def server() -> Iterator[Server]:
         yield started
 
 
+async def _always() -> bool:
+    return True
+
+
 async def find(server: Server, *refs: Ref) -> ClosedRefs:
     async with store_rest(server.url) as store:
-        return await store.closed_refs(refs, lambda: True)
+        return await store.closed_refs(refs, _always)
 
 
 async def test_what_exists_and_is_open_is_not_closed(server: Server) -> None:

@@ -16,6 +16,8 @@ from maintainer.model.reason import (
 from maintainer.settings import Settings
 from maintainer.stores.requests import RequestLog, name_limit, window_of
 
+pytestmark = pytest.mark.anyio
+
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -33,10 +35,10 @@ def _budget(log: RequestLog, clock: Clock | None = None, **settings: object) -> 
     return Budget(log, Settings.model_validate(settings), clock or Clock())
 
 
-def test_without_limits_everything_is_granted() -> None:
+async def test_without_limits_everything_is_granted() -> None:
     budget = _budget(RequestLog())
 
-    assert budget.reserve(10**9, rest=10**9) is None
+    assert await budget.reserve_rest(10**9, 10**9) is None
     assert budget.exhausted is None
     assert not budget.interrupted
 
@@ -98,18 +100,34 @@ def test_the_deadline_counts_from_the_beginning_and_by_the_clock() -> None:
         (0.1, 0, 0, 0, True),
     ],
 )
-def test_a_share_of_the_rest_apis_rate_limit_is_used(
+async def test_a_share_of_the_rest_apis_rate_limit_is_used(
     share: float, used: int, remaining: int | None, asked: int, granted: bool
 ) -> None:
     log = RequestLog(rate_limit_remaining=remaining)
     log.counts.update({"list": used, "look-up": 1000})
     budget = _budget(log, rest_share=share)
 
-    refused = budget.reserve(asked, rest=asked)
+    refused = await budget.reserve_rest(asked, asked)
 
     assert (refused is None) == granted
     if refused:
         assert refused == RestShareExhausted(share)
+
+
+async def test_what_the_share_does_not_allow_ends_the_run_only_if_it_is_not_optional() -> None:
+    budget = _budget(RequestLog(rate_limit_remaining=10), rest_share=0.5)
+
+    assert await budget.allows_rest(5)
+    assert not await budget.allows_rest(6)
+    assert budget.exhausted is None
+    assert await budget.reserve_rest(6, 6) == RestShareExhausted(0.5) == budget.exhausted
+    assert not await budget.allows_rest(1)
+
+
+async def test_more_requests_than_the_run_may_send_are_refused_whatever_the_share_allows() -> None:
+    budget = _budget(RequestLog(rate_limit_remaining=10), max_requests=3)
+
+    assert await budget.reserve_rest(4, 1) == RequestsExhausted(3)
 
 
 def test_an_interrupt_says_no_from_then_on() -> None:
@@ -149,7 +167,7 @@ def test_the_limit_holds_for_every_request_but_those_that_end_a_write() -> None:
     assert log.retries == 3
 
 
-def test_runs_that_share_a_rate_limit_share_its_budget_until_it_is_reset() -> None:
+async def test_runs_that_share_a_rate_limit_share_its_budget_until_it_is_reset() -> None:
     name = name_limit("https://api.example.com", "token")
     window = window_of(name)
     assert window_of(name_limit("https://api.example.com", "token")) is window
@@ -164,8 +182,8 @@ def test_runs_that_share_a_rate_limit_share_its_budget_until_it_is_reset() -> No
     window.note(reset_at)
     settings = Settings.defaults().model_copy(update={"rest_share": 0.5})
 
-    assert Budget(second, settings, lambda: reset_at).reserve(99, rest=99) is None
-    assert Budget(second, settings, lambda: reset_at).reserve(100, rest=100) is not None
+    assert await Budget(second, settings, lambda: reset_at).reserve_rest(99, 99) is None
+    assert await Budget(second, settings, lambda: reset_at).reserve_rest(100, 100) is not None
 
     window.note(reset_at + timedelta(seconds=1))
     assert second.rest_used == 401

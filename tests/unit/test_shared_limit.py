@@ -1,12 +1,16 @@
 """How one process uses a rate limit that it shares: few questions, and a pause is heard soon."""
 
+import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
 
 from maintainer.model.allowance import Heard
+from maintainer.stores.requests import RateWindow, RequestLog
 from maintainer.stores.shared_limit import Asked, Granted, SharedLimit
+
+pytestmark = pytest.mark.anyio
 
 ANSWER = Heard(most=5_000, remaining=4_000, resets_in=timedelta(hours=1))
 SOON = timedelta(seconds=30)
@@ -135,3 +139,17 @@ def test_what_could_not_be_given_back_is_given_back_later() -> None:
             limit.give_back()
 
     assert [one.returned for one in others.heard] == [0, 4, 4]
+
+
+async def test_nothing_else_waits_while_the_database_is_asked_how_much_is_left() -> None:
+    asked_by: list[int] = []
+
+    def exchange(_name: str, _heard: Heard, asked: Asked) -> Granted:
+        asked_by.append(threading.get_ident())
+        return Granted(0, asked.number)
+
+    log = RequestLog(window=RateWindow(shared=SharedLimit("octo", exchange)))
+
+    assert await log.may_send(3)
+    assert len(asked_by) == 1
+    assert threading.get_ident() not in asked_by

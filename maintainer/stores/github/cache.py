@@ -110,10 +110,11 @@ class GitHubCache:
             if entry.ref not in self.access.readable:
                 sizes[entry.ref] += entry.size
         spare = context.budget.spare()
-        return await self._service.closed_refs(
-            [ref for ref, _ in sizes.most_common()],
-            lambda: context.budget.allows(1, rest=1) and spare.reserve(1),
-        )
+
+        async def may_ask() -> bool:
+            return await context.budget.allows_rest(1) and spare.reserve(1)
+
+        return await self._service.closed_refs([ref for ref, _ in sizes.most_common()], may_ask)
 
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Read the new generations that are listed; or search them, if nothing lists."""

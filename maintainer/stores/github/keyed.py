@@ -1,7 +1,7 @@
 """A service that keeps entries under keys: what the Actions cache is to a run."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -14,6 +14,9 @@ from maintainer.stores.requests import RequestLog
 
 MAX_NAME_LENGTH = 4096
 """Characters of a key or a ref; git allows a quarter, GitHub an eighth of it."""
+
+MayAsk = Callable[[], Awaitable[bool]]
+"""Whether another request may be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class KeyedService(Protocol):
     async def list_entries(self) -> Listing:
         """List all entries, of every ref and tool."""
 
-    async def closed_refs(self, refs: Iterable[Ref], may_ask: Callable[[], bool]) -> ClosedRefs:
+    async def closed_refs(self, refs: Iterable[Ref], may_ask: MayAsk) -> ClosedRefs:
         """Find out which of some refs are closed, as long as `may_ask` allows another request.
 
         Raises no StoreError.

@@ -24,7 +24,7 @@ from maintainer.model.reason import (
     RefDeleted,
 )
 from maintainer.stores.answers import Answer, malformed, parse, refused, to_utc
-from maintainer.stores.github.keyed import MAX_NAME_LENGTH, ClosedRefs
+from maintainer.stores.github.keyed import MAX_NAME_LENGTH, ClosedRefs, MayAsk
 
 _T = TypeVar("_T")
 
@@ -80,7 +80,7 @@ class RefFinder:
         self._default: str | None = None
         """The default branch, once it was found by the request by which others are looked for."""
 
-    async def find(self, refs: Iterable[Ref], may_ask: Callable[[], bool]) -> ClosedRefs:
+    async def find(self, refs: Iterable[Ref], may_ask: MayAsk) -> ClosedRefs:
         """Return which of some refs are closed, and what could not be found out.
 
         They are asked for in this order, one request for each, as long as `may_ask` allows it.
@@ -155,7 +155,7 @@ class RefFinder:
 class _Findings:
     """What was found out of some refs so far."""
 
-    def __init__(self, may_ask: Callable[[], bool]) -> None:
+    def __init__(self, may_ask: MayAsk) -> None:
         self._may_ask = may_ask
         self._closed: dict[Ref, ClosedRef] = {}
         self._problems: list[str] = []
@@ -168,7 +168,7 @@ class _Findings:
         """Find out whether refs are closed. The first error ends it: others would be the same."""
         remaining = deque(refs)
         while remaining:
-            if self._asked >= MAX_REFS or not self._may_ask():
+            if self._asked >= MAX_REFS or not await self._may_ask():
                 break
             self._asked += 1
             try:
@@ -192,7 +192,7 @@ class _Findings:
         if not deleted:
             return
         try:
-            if self._may_ask():
+            if await self._may_ask():
                 await check()
                 return
             self._deferred += len(deleted)

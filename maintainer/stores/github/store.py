@@ -1,7 +1,7 @@
 """The Actions cache of one repository, through the cache service, the REST API, or both."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from ipaddress import ip_address
@@ -21,7 +21,7 @@ from maintainer.stores.github.credentials import (
     read_token,
     read_url,
 )
-from maintainer.stores.github.keyed import CacheHit, ClosedRefs
+from maintainer.stores.github.keyed import CacheHit, ClosedRefs, MayAsk
 from maintainer.stores.github.limit import limit_of
 from maintainer.stores.github.refs import RefFinder
 from maintainer.stores.github.rest import DELETIONS_A_MINUTE, Rest
@@ -81,7 +81,7 @@ class GitHubStore:
         """List all entries through the REST API."""
         return await self._need_rest("list entries").list_entries()
 
-    async def closed_refs(self, refs: Iterable[Ref], may_ask: Callable[[], bool]) -> ClosedRefs:
+    async def closed_refs(self, refs: Iterable[Ref], may_ask: MayAsk) -> ClosedRefs:
         """Find out through the REST API which refs are closed."""
         return await self._refs.find(refs, may_ask) if self._refs else ClosedRefs({})
 
