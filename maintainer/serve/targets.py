@@ -15,7 +15,7 @@ from maintainer.serve.clock import Rule
 from maintainer.serve.discovery import Found, load_recorded, select
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.kind import Connection
-from maintainer.stores.kinds import can_be_opened_early, check, connect, for_target, limit_of
+from maintainer.stores.kinds import can_be_opened_early, check, connect, for_target
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,6 @@ class ServedTarget:
     """The common settings, overridden by those of this target."""
     connection: Connection
     """Its location."""
-    limit: str = ""
-    """The name of the rate limit that its requests count against; empty if there is none."""
 
     @property
     def cache(self) -> str:
@@ -74,7 +72,7 @@ def combine(settings: Settings, found: Found) -> Mapping[str, ServedTarget]:
 def _read(settings: Settings) -> dict[str, ServedTarget]:
     if not settings.targets and not settings.discover:
         rule = Rule.of(settings.serve, None)
-        own = ServedTarget(OWN, rule, settings, connect(settings), limit_of(settings))
+        own = ServedTarget(OWN, rule, settings, connect(settings))
         return {OWN: own}
     return {target.name: _served(settings, target) for target in settings.targets}
 
@@ -91,8 +89,7 @@ def _read_found(settings: Settings, found: Found) -> dict[str, ServedTarget]:
 
 def _served(settings: Settings, target: TargetSettings) -> ServedTarget:
     ours, rule = for_target(settings, target), Rule.of(settings.serve, target)
-    limit = limit_of(ours, target)
-    return ServedTarget(target.name, rule, ours, connect(ours, target), limit)
+    return ServedTarget(target.name, rule, ours, connect(ours, target))
 
 
 async def _try_to_open(targets: Collection[ServedTarget]) -> None:

@@ -159,7 +159,9 @@ class Worker:
     def is_resting(self, name: str, limits: KnownLimits) -> bool:
         """Whether a target waits for a rate limit that others have exhausted."""
         target = self.targets.get(name)
-        return target is not None and limits.are_exhausted(target.limit, target.settings.rest_share)
+        if target is None:
+            return False
+        return limits.are_exhausted(target.connection.limit, target.settings.rest_share)
 
     def _prepare(self, due: Scheduled) -> tuple[ServedTarget, datetime, datetime] | None:
         """Return a target that is due, and the times of its next two runs; None if it may not run.

@@ -19,6 +19,10 @@ class Connection(Protocol):
     def identity(self) -> tuple[str, ...]:
         """Identifies the cache by its location. It may contain secrets."""
 
+    @property
+    def limit(self) -> str:
+        """The name of the rate limit that its requests count against; empty if none is shared."""
+
     def open(self, *, hasty: bool = False) -> AbstractAsyncContextManager[Store]:
         """Open it for one run; if `hasty`, somebody waits, so a service that cannot be reached is
         not tried for long.
@@ -57,9 +61,6 @@ class StoreKind:
     indexes_of: Callable[[str], Sequence[tuple[str, ...]]] | None = None
     """Returns where its indexes are, if another cache could be below: places, whose last part is
     the beginning of their keys; raises UsageError."""
-    limit_of: Callable[[Settings, TargetSettings | None], str] | None = None
-    """Returns the name of the rate limit that its requests count against; empty if there is none.
-    """
 
 
 Diagnose = Callable[

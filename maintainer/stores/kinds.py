@@ -117,12 +117,6 @@ def blobs_of(store: str, key: str = "store") -> tuple[str, ...] | None:
     return find(store) if find else None
 
 
-def limit_of(settings: Settings, target: TargetSettings | None = None) -> str:
-    """Return the name of the rate limit that a run's requests count against, if there is one."""
-    find = kind_of(settings.store).limit_of
-    return find(settings, target) if find else ""
-
-
 def kind_of(store: str, key: str = "store") -> StoreKind:
     """Return the kind of a place. Raises UsageError, which names the setting."""
     name, colon, place = store.partition(":")

@@ -107,6 +107,8 @@ class _Connection(Generic[_A]):
     kind: ObjectKind[_A]
     address: _A
     max_index_size: int
+    limit = ""
+    """Runs share none."""
 
     @property
     def identity(self) -> tuple[str, ...]:

@@ -32,6 +32,13 @@ class _Connection:
         urls = (self.github.api_url, self.github.results_url, self.github.cache_url)
         return ("github", (self.github.repository or "").lower(), *(url or "" for url in urls))
 
+    @property
+    def limit(self) -> str:
+        """That of the token or the installation."""
+        from maintainer.stores.github.limit import limit_of  # noqa: PLC0415
+
+        return limit_of(self.github)
+
     @asynccontextmanager
     async def open(self, *, hasty: bool = False) -> AsyncIterator["GitHubCache"]:
         """Connect to the cache service and the REST API."""
@@ -55,12 +62,6 @@ def _connect(settings: Settings, target: TargetSettings | None) -> _Connection:
     except UsageError as error:
         located = GitHubSettings.of_target(target, needs_tokens=False)
         return _Connection(located, size, str(error))
-
-
-def _limit_of(settings: Settings, target: TargetSettings | None) -> str:
-    from maintainer.stores.github.limit import limit_of  # noqa: PLC0415
-
-    return limit_of(_connect(settings, target).github)
 
 
 async def _diagnose(
@@ -94,5 +95,4 @@ GITHUB = StoreKind(
     uses_repository=True,
     discoverer=Discoverer(_source, _search),
     diagnose=_diagnose,
-    limit_of=_limit_of,
 )

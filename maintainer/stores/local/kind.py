@@ -23,6 +23,8 @@ class _Connection:
 
     settings: Settings
     target: TargetSettings | None
+    limit = ""
+    """Runs share none."""
 
     @property
     def identity(self) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ class _Connection:
     max_index_size: int
     token_env: str = _TOKEN
     """The variable with the token for GitHub's API for packages."""
+    limit = ""
+    """Runs share none."""
 
     @property
     def identity(self) -> tuple[str, ...]:
