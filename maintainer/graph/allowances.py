@@ -72,7 +72,7 @@ def exchange(connection: Connection, name: str, heard: Heard, asked: Asked) -> G
     after, taken, wait = known.take(asked.number, asked.share, now, is_needed=asked.is_needed)
     connection.execute(_SAVE, {"limit_name": name, **asdict(after)})
     resets_in = None if after.reset_at is None else after.reset_at - now
-    is_paused = known.wait(0, 1, now) > _NOTHING
+    is_paused = known.pause(now) > _NOTHING
     return Granted(after.resets, taken, wait, is_paused=is_paused, resets_in=resets_in)
 
 

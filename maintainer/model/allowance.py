@@ -118,43 +118,43 @@ class Allowance:
             reset_at=known.reset_at or reset_at,
         )
 
-    def wait(self, wanted: int, share: float, now: datetime) -> timedelta:
-        """Return how long to wait until so many requests may be taken; zero if they may be now.
-
-        `share` is which part of the limit all processes together may use.
-        """
-        pause = max(_NOTHING, self.paused_until - now) if self.paused_until else _NOTHING
-        if pause or not wanted or self._free(share) >= wanted:
-            return pause
-        return _UNKNOWN_WAIT if self.reset_at is None else max(_NOTHING, self.reset_at - now)
+    def pause(self, now: datetime) -> timedelta:
+        """Return how much longer the service has asked to send nothing."""
+        return max(_NOTHING, self.paused_until - now) if self.paused_until else _NOTHING
 
     def take(
         self, wanted: int, share: float, now: datetime, *, is_needed: bool = False
     ) -> tuple["Allowance", int, timedelta]:
         """Take so many requests, or more, or none; return how many, and how long to wait if none.
 
-        What is needed may be more than the share of all processes, but not more than the limit.
+        `share` is which part of the limit all processes together may use. What is needed may be
+        more than that, but not more than the limit.
         """
-        wait, some = self.wait(wanted, share, now), self._some(wanted, share)
-        if wait and is_needed:
-            wait, some = self.wait(wanted, 1, now), wanted
-        if wait or not wanted:
-            return self, 0, wait
-        return replace(self, taken=self.taken + some), some, wait
+        pause = self.pause(now)
+        if pause or not wanted:
+            return self, 0, pause
+        if some := self._some(wanted, share, is_needed=is_needed):
+            return replace(self, taken=self.taken + some), some, _NOTHING
+        wait = _UNKNOWN_WAIT if self.reset_at is None else max(_NOTHING, self.reset_at - now)
+        return self, 0, wait
 
     def is_exhausted(self, share: float, now: datetime) -> bool:
         """Whether a run has no use to begin: answers have used the share, or there is a pause."""
-        untaken = replace(self.at(now), taken=0)
-        return untaken.wait(1, share, now) > _NOTHING
+        _, some, _ = replace(self.at(now), taken=0).take(1, share, now)
+        return not some
 
-    def _some(self, wanted: int, share: float) -> int:
+    def _some(self, wanted: int, share: float, *, is_needed: bool) -> int:
+        """Return how many requests to take; none if so many are not left."""
         if self.remaining is None:
             return wanted  # Nobody knows yet how many there are.
-        return min(self._free(share), max(wanted, min(_MOST, self.remaining // _PARTS)))
+        free = self._free(self.remaining, share)
+        if free >= wanted:
+            return min(free, max(wanted, min(_MOST, self.remaining // _PARTS)))
+        # Who took all since a reset may have been killed. An answer will say when the next one is.
+        is_left = self.reset_at is None or self._free(self.remaining, 1) >= wanted
+        return wanted if is_needed and is_left else 0
 
-    def _free(self, share: float) -> int:
-        """Return how many requests may be taken."""
-        if self.remaining is None:
-            return _MOST
-        ours = int(share * (self.remaining + self.answered)) - self.answered
-        return min(ours, self.remaining) - self.taken
+    def _free(self, remaining: int, share: float) -> int:
+        """Return how many of those that remain may be taken."""
+        ours = int(share * (remaining + self.answered)) - self.answered
+        return min(ours, remaining) - self.taken

@@ -85,7 +85,7 @@ def test_a_pause_is_for_all_and_never_becomes_shorter() -> None:
     paused = _known().after(Heard(pause=5 * MINUTE), NOW).after(Heard(pause=MINUTE), NOW)
 
     assert paused.take(1, 1, NOW, is_needed=True)[1:] == (0, 5 * MINUTE)
-    assert paused.wait(0, 1, NOW) == 5 * MINUTE
+    assert paused.pause(NOW) == 5 * MINUTE
     assert paused.is_exhausted(1, NOW)
     assert paused.take(1, 1, NOW + 5 * MINUTE)[1] == 100
     assert paused.at(NOW + HOUR).paused_until == NOW + 5 * MINUTE
@@ -97,6 +97,20 @@ def test_who_asks_for_nothing_waits_for_nothing_but_a_pause() -> None:
 
 def test_without_a_time_of_the_reset_it_is_tried_again_after_a_minute() -> None:
     assert Allowance(remaining=0).take(1, 1, NOW)[1:] == (0, MINUTE)
+
+
+def test_who_took_everything_after_a_reset_and_was_killed_holds_up_the_others_until_the_next() -> (
+    None
+):
+    after = _known(0, answered=5_000).at(NOW + HOUR)
+    held = replace(after, taken=5_000)  # By processes that nobody hears of again.
+
+    assert held.take(1, 1, NOW + HOUR)[1:] == (0, MINUTE)
+    sent, number, _ = held.take(1, 0.5, NOW + HOUR, is_needed=True)
+    assert number == 1, "only an answer says when the next reset is"
+    heard = sent.after(replace(NEW, resets=1, answered=1), NOW + HOUR)
+    assert heard.take(1, 1, NOW + HOUR, is_needed=True)[1:] == (0, HOUR)
+    assert heard.at(NOW + 2 * HOUR).take(1, 1, NOW + 2 * HOUR)[1] == 100
 
 
 def test_what_others_hold_is_no_reason_not_to_begin() -> None:
