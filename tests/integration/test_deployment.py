@@ -9,8 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
+from compose_spec import PyOptions
+from lightkube.codecs import load_all_yaml
+from lightkube.core.exceptions import LoadResourceError
 from sqlalchemy import make_url
 from starlette.testclient import TestClient
 
@@ -147,6 +151,36 @@ def test_the_compose_file_gives_the_service_what_it_needs_and_nothing_else() -> 
     assert "privileged" not in COMPOSE.read_text()
 
 
+def _find_error(compose: str) -> str:
+    """Return what is wrong with a Compose file, by its specification."""
+    try:
+        PyOptions(apply_merge=True).from_yaml(compose).validate()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_the_compose_file_keeps_to_the_specification() -> None:
+    assert not _find_error(COMPOSE.read_text())
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("read_only:", "readonly:"),
+        ("condition:", "conditions:"),
+        ("restart: unless-stopped", "restart: unless-stoped"),
+        ("interval: 10s", "interval: often"),
+        ("networks: [inside]", "networks: [insde]"),
+    ],
+)
+def test_a_mistake_in_the_compose_file_would_be_found(right: str, wrong: str) -> None:
+    text = COMPOSE.read_text()
+    assert right in text
+
+    assert _find_error(text.replace(right, wrong))
+
+
 @pytest.mark.skipif(shutil.which("docker") is None, reason="docker is not there")
 def test_docker_understands_the_compose_file() -> None:
     given = {"POSTGRES_PASSWORD": "x", "GITHUB_TOKEN": "x", "GITHUB_REPOSITORY": "octo/app"}
@@ -169,6 +203,35 @@ def _manifests() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     parts = list(yaml.safe_load_all(KUBERNETES.read_text()))
     service, workers = (one for one in parts if one["kind"] == "Deployment")
     return service, workers, {one["kind"]: one for one in parts if one["kind"] != "Deployment"}
+
+
+def _check(manifests: str) -> None:
+    """Check them by the types of Kubernetes' API; keys that these do not have would be lost."""
+    checked = msgspec.to_builtins(load_all_yaml(manifests))
+    assert checked == list(yaml.safe_load_all(manifests))
+
+
+def test_the_manifests_keep_to_the_api_of_kubernetes() -> None:
+    _check(KUBERNETES.read_text())
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("readOnlyRootFilesystem:", "readonlyRootFilesystem:"),
+        ("podSelector:", "podSelectr:"),
+        ("secretKeyRef:", "secretKeyref:"),
+        ("periodSeconds: 30", "periodSeconds: 30s"),
+        ("apiVersion: apps/v1", "apiVersion: apps/v2"),
+        ("drop: [ALL]", "drop: ALL"),
+    ],
+)
+def test_a_mistake_in_the_manifests_would_be_found(right: str, wrong: str) -> None:
+    text = KUBERNETES.read_text()
+    assert right in text
+
+    with pytest.raises((AssertionError, LoadResourceError, msgspec.ValidationError)):
+        _check(text.replace(right, wrong))
 
 
 def test_the_manifests_are_of_workers_and_a_service_with_least_privileges() -> None:
