@@ -49,6 +49,8 @@ OTHER_HOURLY = ONE_HOURLY.replace('"hourly"', '"other"').replace("/app", "/other
 FORBIDDEN = FaultPlan((Fault(kind="status", request="list", status=403),))
 PATIENCE_PLEASE = FaultPlan((Fault(kind="status", request="list", status=429, retry_after=200),))
 """The store asks for more patience than somebody has who wants the process to end."""
+NO_ANSWER = FaultPlan((Fault(kind="stall", request="list", seconds=200),))
+"""It asks for none, so the next run need not wait."""
 
 
 @pytest.fixture
@@ -136,7 +138,7 @@ def test_a_signal_ends_a_run_between_two_steps(
 
 def test_an_interrupted_run_is_due_at_once_when_it_serves_again(place: Place, world: World) -> None:
     place.configure('[serve]\ninterval = "1d"')
-    world.running.inject(PATIENCE_PLEASE)
+    world.running.inject(NO_ANSWER)
     with place.serving() as service:
         wait_until(lambda: [run for run in place.runs() if run[0] == "running"])
         service.end()
@@ -154,7 +156,7 @@ def test_a_run_that_was_killed_is_not_ready_when_it_serves_again(
 ) -> None:
     with place.serving() as service:
         service.wait_until_ready()
-        world.running.inject(PATIENCE_PLEASE)
+        world.running.inject(NO_ANSWER)
         wait_until(lambda: place.runs()[-1][0] == "running")
         number = len(place.runs())
         service.end(signal.SIGKILL)
