@@ -15,7 +15,7 @@ _HEALTHY = Verdict("good", "Builds can use every cached result that still exists
 _FULL = Verdict("attention", "The cache is 97.1 % full, so GitHub evicts soon.", "Free some space.")
 
 
-def _status(name: str, *, ran: int | None, problem: str | None = None) -> TargetStatus:
+def status_of(name: str, *, ran: int | None, problem: str | None = None) -> TargetStatus:
     """Return the status of a target that ran so many hours ago."""
     ran_at = None if ran is None else NOW - timedelta(hours=ran)
     return TargetStatus(
@@ -36,12 +36,12 @@ def _status(name: str, *, ran: int | None, problem: str | None = None) -> Target
     )
 
 
-_BROKEN = _status("site", ran=1, problem="token_env names SITE_TOKEN, which is not set")
+_BROKEN = status_of("site", ran=1, problem="token_env names SITE_TOKEN, which is not set")
 
 
 def _target(name: str, verdict: Verdict, used: float, results: int) -> Overview:
     summary = Summary(1, verdict.level, verdict.message, int(used * _GB), 10 * _GB, results)
-    return Overview(_status(name, ran=2), summary)
+    return Overview(status_of(name, ran=2), summary)
 
 
 def first_page() -> str:
@@ -50,7 +50,7 @@ def first_page() -> str:
         _target("app", _FULL, 9.7, 304),
         _target("docs", _HEALTHY, 1.2, 25),
         Overview(_BROKEN, None),
-        Overview(_status("new", ran=None), None),
+        Overview(status_of("new", ran=None), None),
     )
     trends = {
         f"github:octo/{name}": [int(used * _GB * (20 + number % 7) / 23) for number in range(20)]

@@ -41,12 +41,18 @@ class Overview(msgspec.Struct, frozen=True):
     summary: Summary | None
 
     def level(self, now: datetime) -> str:
-        """Return the level of its verdict: `bad` if its last attempt failed, `none` before one."""
+        """Return the level of its verdict: `bad` if its last attempt failed, `none` before one.
+
+        It is `listed` if runs can read no index: nobody knows what builds find, and all is as it
+        was set up. Otherwise every repository of an organization would seem to have a problem.
+        """
         known = self.summary.level if self.summary else None
         if self.status.last_status == "failed":
             return "bad"
         if self.status.complaint(now):
             return "attention" if known else "none"
+        if known == "attention" and self.summary and self.summary.results is None:
+            return "listed"
         return known or "none"
 
 

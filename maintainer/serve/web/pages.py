@@ -67,7 +67,7 @@ def render_index(
     return _render(
         "index.html.j2",
         now,
-        title=LEVELS.get(level, _title_of_unknown(selection)),
+        title=_title_of_unknown(selection) if level == "none" else _NAMES[level],
         question="Are all caches healthy?",
         level=level,
         message=message,
@@ -97,7 +97,7 @@ def render_fleet(fleet: Fleet, now: datetime) -> str:
         advice="",
         links=(("all targets", "/"), ("metrics", "/metrics")),
         fleet=fleet,
-        levels=LEVELS,
+        levels=_NAMES,
         why=partial(_why, now=now),
     )
 
@@ -123,6 +123,7 @@ _ADVICE_IF_FAILED = (
     "environment of the service, checks tokens, permissions and addresses."
 )
 _BACK = (("all targets", "/"),)
+_NAMES = {**LEVELS, "none": "Not known yet", "listed": "Only listed"}
 
 
 def _facts(status: TargetStatus, now: datetime) -> Iterator[tuple[str, str, str]]:
@@ -176,11 +177,15 @@ def _templates() -> Environment:
 
 def _summarize(counts: Mapping[str, int]) -> tuple[str, str]:
     """Return the level of the worst target, and how many there are of each."""
-    names = {**LEVELS, "none": "not known yet"}
-    parts = [f"{counts[one]:,} {names[one].lower()}" for one in ORDER if counts.get(one)]
+    parts = [_format_level(one, counts[one]) for one in ORDER if counts.get(one)]
     worst = next((level for level in ORDER if counts.get(level)), "none")
     targets = format_count(sum(counts.values()), "target")
     return worst, f"{targets}: {', '.join(parts) or 'none'}."
+
+
+def _format_level(level: str, count: int) -> str:
+    name = "need attention" if level == "attention" and count > 1 else _NAMES[level].lower()
+    return f"{count:,} {name}"
 
 
 def _title_of_unknown(selection: Selection) -> str:
@@ -213,7 +218,7 @@ def _row(level: str, known: Overview, trend: Sequence[int], now: datetime) -> _R
 def _health(known: Overview, level: str) -> str:
     if level == "none":
         return "running" if known.status.running_since else "has not run yet"
-    return LEVELS[level]
+    return _NAMES[level]
 
 
 def _why(known: Overview, now: datetime) -> str:

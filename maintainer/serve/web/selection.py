@@ -11,7 +11,7 @@ from maintainer.graph.summaries import Overview
 
 PAGE = 50
 """Targets on a page."""
-ORDER = ("bad", "attention", "none", "good")
+ORDER = ("bad", "attention", "none", "listed", "good")
 """Problems come first."""
 _PROBLEMS = ("bad", "attention")
 _MAX_TEXT = 200
