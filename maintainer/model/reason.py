@@ -87,6 +87,12 @@ class NeededByOtherTag(Base, frozen=True):
     tag: str
 
 
+class NeededByOtherName(Base, frozen=True):
+    """An index needs it that is not one of the names to maintain."""
+
+    name: str
+
+
 class Undeletable(Base, frozen=True):
     """The registry does not delete manifests."""
 
@@ -840,6 +846,7 @@ Reason = (
     | NoContent
     | Needed
     | NeededByOtherTag
+    | NeededByOtherName
     | Undeletable
     | NeededByDamagedTag
     | ReadByBuilds

@@ -128,6 +128,11 @@ def _(reason: reasons.NeededByOtherTag) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.NeededByOtherName) -> str:
+    return f"{reason.name}, which is not one of the names to maintain, needs it"
+
+
+@format_reason.register
 def _(reason: reasons.Undeletable) -> str:
     return f"the registry does not delete manifests: {reason.problem}"
 

@@ -31,6 +31,11 @@ class Given:
         """Return all prefixes of manifests, the first one first."""
         return tuple(dict.fromkeys(self.values.get(_REPEATED, (default,))))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of indexes, written like BuildKit's attribute `name`."""
+        return tuple(dict.fromkeys(filter(None, self.one("names").split(";"))))
+
     def url(self, name: str, example: str) -> str | None:
         """Return the URL of a service."""
         text = self.one(name)
@@ -114,7 +119,7 @@ def write_address(
     kind: str, host: str, path: str, values: Collection[tuple[str, str | None]]
 ) -> str:
     """Return such a setting, without the values that are empty."""
-    query = urlencode([pair for pair in values if pair[1]], safe=":/")
+    query = urlencode([pair for pair in values if pair[1]], safe=":/;*?")
     return f"{kind}://{host}/{quote(path)}" + (f"?{query}" if query else "")
 
 

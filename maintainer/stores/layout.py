@@ -1,11 +1,16 @@
 """Where a cache in an object storage keeps what. Pure."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from fnmatch import fnmatchcase
 
 from maintainer.cacheconfig import NO_REF, Digest, IndexId, Scope
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.sanitize import show_nul
+
+_BRACKET = re.compile(r"\[")
+"""It has no meaning in names of indexes, other than in those of files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,22 @@ class Layout:
     """What people call the storage."""
     touches: bool = True
     """Whether an export writes old blobs anew that it finds; otherwise their age shows no use."""
+    names: tuple[str, ...] = ()
+    """The names of the indexes to maintain, with `*` and `?`; all if empty. The others keep their
+    blobs, and stay as they are.
+    """
+
+    def naming(self, name: str) -> "Layout":
+        """Return the same, but an index with this name is maintained, too."""
+        return replace(self, names=(*self.names, name)) if self.names and name else self
+
+    def maintains(self, key: str) -> bool:
+        """Whether the index with this key is one to maintain."""
+        if not self.names:
+            return True
+        within = (one for one in self.manifests if key.startswith(one))
+        name = key.removeprefix(max(within, key=len, default=""))
+        return any(fnmatchcase(name, _BRACKET.sub("[[]", one)) for one in self.names)
 
     def index_of(self, key: str) -> IndexId:
         """Return the index with this key: under the first prefix, only the rest is its name."""

@@ -97,7 +97,9 @@ class ObjectKind(Generic[_A]):
 
     def _connect(self, settings: Settings, target: TargetSettings | None) -> "_Connection[_A]":
         del target
-        return _Connection(self, self.read(settings.store), settings.max_index_size)
+        address = self.read(settings.store)
+        layout = address.layout.naming(settings.merged_tag)
+        return _Connection(self, address, layout, settings.max_index_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ class _Connection(Generic[_A]):
 
     kind: ObjectKind[_A]
     address: _A
+    layout: Layout
     max_index_size: int
     limit = ""
     """Runs share none."""
@@ -121,6 +124,5 @@ class _Connection(Generic[_A]):
         del hasty
         from maintainer.stores.objects import ObjectStore  # noqa: PLC0415
 
-        layout = self.address.layout
         async with self.kind.open(self.address) as objects:
-            yield ObjectStore(objects, layout, max_index_size=self.max_index_size)
+            yield ObjectStore(objects, self.layout, max_index_size=self.max_index_size)

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from maintainer.cacheconfig import NO_REF, BlobKey, Digest
+from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId
 from maintainer.concurrency import for_each
 from maintainer.errors import ChangedError, StoreError, UnfinishedError, UnreadableError
 from maintainer.model import reason as reasons
@@ -103,7 +103,8 @@ class ObjectStore:
             if rule.prefix.startswith(self._layout.manifests)
         )
         for key, one in sorted(indexes.items()):
-            if key.startswith(prefixes) and self._layout.index_of(key).scope != settings.merged_tag:
+            is_merge = self._layout.index_of(key).scope == settings.merged_tag
+            if key.startswith(prefixes) and self._layout.maintains(key) and not is_merge:
                 yield one
 
     def _entry(self, found: Object) -> StoredEntry:
@@ -120,6 +121,7 @@ class ObjectStore:
         read: list[ReadGeneration] = []
         unread: list[UnreadGeneration] = []
         found: set[int] = set()
+        pinned: dict[Digest, str] = {}
         gone = {one.generation_id for places in known.places.values() for one in places.values()}
 
         async def look(seen: Object) -> None:
@@ -127,7 +129,10 @@ class ObjectStore:
                 raise UnfinishedError("the indexes could not all be read", reason)
             index = self._layout.index_of(seen.key)
             place = known.places.get(index, {}).get(NUMBER)
-            if place and place.location == seen.tag and place.valid:
+            if not self._layout.maintains(seen.key):
+                if problem := await self._pin(seen, index, pinned):
+                    unread.append(UnreadGeneration(index, 0, reasons.Problem(problem)))
+            elif place and place.location == seen.tag and place.valid:
                 found.add(place.generation_id)
             else:
                 try:
@@ -151,9 +156,24 @@ class ObjectStore:
             gone=frozenset(gone - found),
             facts=StoreFacts(
                 quiet_since=written_at if self._layout.touches else now,
+                pinned={blob: reasons.NeededByOtherName(name) for blob, name in pinned.items()},
                 notes=await self._objects.notes(self._layout, now),
             ),
         )
+
+    async def _pin(self, seen: Object, index: IndexId, pinned: dict[Digest, str]) -> str | None:
+        """Keep the blobs of an index that stays as it is; return why they are unknown, if so."""
+        try:
+            found = await self._indexes.read_listed(seen)
+        except UnreadableError as error:
+            return str(error)
+        if found is None:
+            return None
+        if found.config is None:
+            return f"{printable(seen.key)} is not an index that builds can read"
+        for blob in found.config.blobs:
+            pinned[blob] = min(pinned.get(blob, index.scope), index.scope)
+        return None
 
     def _refuse_no_index(self) -> None:
         """Raise StoreError if blobs are stored, and no index that might reference them."""
@@ -186,7 +206,8 @@ class ObjectStore:
     async def new_versions(self) -> Sequence[NewVersion]:
         """List the indexes again; those with another content are new."""
         listed = await self._indexes.list_changed()
-        changed = sorted(listed, key=lambda one: one.modified_at)
+        ours = (one for one in listed if self._layout.maintains(one.key))
+        changed = sorted(ours, key=lambda one: one.modified_at)
         # The number of what this run has written is `NUMBER`, and these came later.
         return [
             NewVersion(self._layout.index_of(one.key), NUMBER + 1, self._entry(one))

@@ -120,7 +120,7 @@ async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event
                 event[2]()
 
         moto.before = act
-        store = ObjectStore(bucket, address.layout, max_index_size=2**20)
+        store = ObjectStore(bucket, address.layout.naming("maintained"), max_index_size=2**20)
         now = moto.now + ahead
         if is_leased:
             return await run_leased(store, memory, now)
@@ -273,6 +273,60 @@ def test_manifests_under_another_prefix_protect_the_blobs_that_they_share(
 
     assert BLOBS + blob_of("web") in moto.keys
     assert blob_of("web") in _blobs(moto, "maintained")
+
+
+def test_only_the_chosen_names_are_maintained_and_the_others_keep_their_blobs(
+    moto: Moto, memory: Memory
+) -> None:
+    for name in ("web", "api", "pr-1"):
+        _export(moto, name, "base", name, "test")
+    del moto.keys[BLOBS + blob_of("test")]
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    others = moto.keys[MANIFESTS + "api"].value
+    rules = [{"prefix": MANIFESTS, "unused_for": "30d"}]
+
+    merged = _gc(moto, memory, names=("web", "pr-*"), rules=rules)
+    blobs = _blobs(moto, "maintained")
+    moto.now += timedelta(days=31)
+    _export(moto, "web", "web")
+    _gc(moto, memory, names=("web", "pr-*"), rules=rules)
+
+    assert {one.scope for one in merged.indexes} == {"web", "pr-1", "maintained"}
+    assert blobs == {blob_of("base"), blob_of("web"), blob_of("pr-1")}
+    assert MANIFESTS + "pr-1" not in moto.keys
+    assert moto.keys[MANIFESTS + "api"].value == others
+    assert BLOBS + blob_of("api") in moto.keys
+    assert BLOBS + blob_of("orphan") not in moto.keys
+
+
+def test_a_build_of_another_name_protects_what_it_exports_during_the_sweep(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "web", "base", "web")
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    _gc(moto, memory, names=("web",))
+    moto.now += timedelta(hours=48)
+
+    export: Event = ("list", 3, lambda: _write(moto, "api", "orphan"))
+    _gc(moto, memory, export, names=("web",))
+
+    assert BLOBS + blob_of("orphan") in moto.keys
+
+
+@pytest.mark.parametrize("content", [b'{"layers": [', b"{}" + b" " * 2**20])
+def test_another_name_that_cannot_be_read_keeps_all_blobs(
+    content: bytes, moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "web", "base", "web")
+    moto.put(MANIFESTS + "api", content)
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    _gc(moto, memory, names=("web",))
+    moto.now += timedelta(days=90)
+
+    _gc(moto, memory, names=("web",))
+
+    assert BLOBS + blob_of("orphan") in moto.keys
+    assert moto.keys[MANIFESTS + "api"].value == content
 
 
 @pytest.mark.parametrize("theirs", ["others/", "manifests/theirs/"])

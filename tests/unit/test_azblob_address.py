@@ -1,6 +1,8 @@
 """The setting `store` of a container, in the words of BuildKit's `type=azblob`."""
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,8 @@ from maintainer.errors import UsageError
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.azblob.address import Address, read_address
 from maintainer.stores.kinds import check
+
+_PAGE = Path(__file__).parents[2] / "docs" / "azure.md"
 
 
 def test_the_path_is_the_container_and_the_prefix_and_the_rest_has_buildkits_defaults() -> None:
@@ -55,6 +59,22 @@ def test_everything_that_a_build_can_set_can_be_set() -> None:
     )
     assert address.layout.blobs == "b/"
     assert address.layout.manifests == ("m/", "n/")
+
+
+def test_names_to_maintain_are_a_part_of_the_name_of_a_cache() -> None:
+    address = read_address("azblob://account/cache/app?names=web;pr-*")
+
+    assert address.name == "azblob://account/cache/app?names=web;pr-*"
+    assert address.layout.maintains("app/manifests/pr-1")
+    assert not address.layout.maintains("app/manifests/api")
+
+
+def test_everything_that_can_be_set_is_on_the_page() -> None:
+    table = _PAGE.read_text().partition("## The setting")[2].partition("## What")[0]
+    documented = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+    with pytest.raises(UsageError, match=f"use {', '.join(sorted(documented))}$"):
+        read_address("azblob://account/cache?else=b")
 
 
 def test_the_name_of_a_cache_does_not_depend_on_how_it_is_written() -> None:

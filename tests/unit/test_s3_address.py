@@ -1,7 +1,9 @@
 """The setting `store` of a bucket, in the words of BuildKit's `type=s3`."""
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from maintainer.errors import UsageError
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.kinds import check
 from maintainer.stores.s3.address import Address, read_address
+
+_PAGE = Path(__file__).parents[2] / "docs" / "s3.md"
 
 
 def test_the_path_is_the_prefix_to_the_letter_and_the_rest_has_buildkits_defaults() -> None:
@@ -25,6 +29,7 @@ def test_everything_that_a_build_can_set_can_be_set() -> None:
     address = read_address(
         "s3://cache?endpoint_url=http://localhost:9000/&path_style=true&blobs_prefix=b/"
         "&manifests_prefix=m/&manifests_prefix=n/&touch_refresh=12h&longest_export=30m"
+        "&names=web;pr-*;;web"
     )
 
     assert address == Address(
@@ -33,6 +38,7 @@ def test_everything_that_a_build_can_set_can_be_set() -> None:
         path_style=True,
         blobs_prefix="b/",
         manifests_prefixes=("m/", "n/"),
+        names=("web", "pr-*"),
         touch_refresh=timedelta(hours=12),
         longest_export=timedelta(minutes=30),
     )
@@ -42,6 +48,40 @@ def test_the_name_of_a_cache_does_not_depend_on_how_it_is_reached() -> None:
     here, there = "s3://cache/app/", "s3://cache/app/?path_style=true&touch_refresh=1h&region=x"
 
     assert read_address(here).name == read_address(there).name == "s3://cache/app/"
+
+
+def test_a_cache_of_which_other_names_are_maintained_is_another_one() -> None:
+    place = "s3://cache/app/?names=web;pr-*"
+
+    assert read_address(place).name == place
+
+
+@pytest.mark.parametrize(
+    ("key", "is_maintained"),
+    [
+        ("app/m/web", True),
+        ("app/m/pr-1/x", True),
+        ("app/n/web", True),
+        ("app/n/[a]", True),
+        ("app/n/a", False),
+        ("app/m/website", False),
+        ("app/m/api", False),
+    ],
+)
+def test_names_are_those_after_the_prefix_and_brackets_mean_themselves(
+    key: str, *, is_maintained: bool
+) -> None:
+    given = "manifests_prefix=m/&manifests_prefix=n/&names=web;pr-?*;[a]"
+
+    assert read_address(f"s3://cache/app/?{given}").layout.maintains(key) is is_maintained
+
+
+def test_everything_that_can_be_set_is_on_the_page() -> None:
+    table = _PAGE.read_text().partition("## The setting")[2].partition("## What")[0]
+    documented = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+
+    with pytest.raises(UsageError, match=f"use {', '.join(sorted(documented))}$"):
+        read_address("s3://cache/?else=b")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from maintainer.stores.layout import Layout
 FORM = "azblob://ACCOUNT/CONTAINER/PREFIX"
 _BLOBS = "blobs"
 _MANIFESTS = "manifests"
-_KNOWN = ("account_url", "blobs_prefix", "manifests_prefix", "longest_export")
+_KNOWN = ("account_url", "names", "blobs_prefix", "manifests_prefix", "longest_export")
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _LONGEST_NAME = 1024 - len("/sha256:") - 64
@@ -31,6 +31,8 @@ class Address:
     blobs_prefix: str = _BLOBS
     manifests_prefixes: tuple[str, ...] = (_MANIFESTS,)
     """Of all indexes that share these blobs."""
+    names: tuple[str, ...] = ()
+    """Of the indexes to maintain, with `*` and `?`; all if empty."""
     longest_export: timedelta = timedelta(hours=2)
     """The time between the first blob that an export uploads and its index."""
 
@@ -50,6 +52,7 @@ class Address:
             least_grace=self.longest_export,
             noun="container",
             touches=False,
+            names=self.names,
         )
 
     @property
@@ -60,6 +63,7 @@ class Address:
             given.append(("blobs_prefix", self.blobs_prefix))
         if self.manifests_prefixes != (_MANIFESTS,):
             given += [("manifests_prefix", one) for one in self.manifests_prefixes]
+        given.append(("names", ";".join(self.names)))
         path = f"{self.container}/{_folder(self.prefix)}".rstrip("/")
         return write_address("azblob", self.account, path, given)
 
@@ -86,6 +90,7 @@ def read_address(text: str) -> Address:
         prefix=prefix,
         account_url=given.url("account_url", "https://ACCOUNT.blob.core.windows.net"),
         blobs_prefix=given.one("blobs_prefix", _BLOBS),
+        names=given.names,
         manifests_prefixes=given.manifests(_MANIFESTS),
         longest_export=given.duration("longest_export", "2h"),
     )

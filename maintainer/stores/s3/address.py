@@ -15,6 +15,7 @@ _KNOWN = (
     "region",
     "endpoint_url",
     "path_style",
+    "names",
     "blobs_prefix",
     "manifests_prefix",
     "touch_refresh",
@@ -36,6 +37,8 @@ class Address:
     blobs_prefix: str = _BLOBS
     manifests_prefixes: tuple[str, ...] = (_MANIFESTS,)
     """Of all indexes that share these blobs."""
+    names: tuple[str, ...] = ()
+    """Of the indexes to maintain, with `*` and `?`; all if empty."""
     touch_refresh: timedelta = timedelta(hours=24)
     """How old a blob may be before an export that finds it writes it anew."""
     longest_export: timedelta = timedelta(hours=2)
@@ -50,6 +53,7 @@ class Address:
             blobs=self.prefix + self.blobs_prefix,
             manifests=tuple(self.prefix + one for one in self.manifests_prefixes),
             least_grace=self.touch_refresh + self.longest_export,
+            names=self.names,
         )
 
     @property
@@ -60,6 +64,7 @@ class Address:
             given.append(("blobs_prefix", self.blobs_prefix))
         if self.manifests_prefixes != (_MANIFESTS,):
             given += [("manifests_prefix", one) for one in self.manifests_prefixes]
+        given.append(("names", ";".join(self.names)))
         return write_address("s3", self.bucket, self.prefix, given)
 
     @property
@@ -83,6 +88,7 @@ def read_address(text: str) -> Address:
         endpoint_url=given.url("endpoint_url", "https://s3.example.com"),
         path_style=given.flag("path_style"),
         blobs_prefix=blobs,
+        names=given.names,
         manifests_prefixes=manifests,
         touch_refresh=given.duration("touch_refresh", "24h"),
         longest_export=given.duration("longest_export", "2h"),
