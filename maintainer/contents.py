@@ -82,7 +82,7 @@ class ContentChecker:
         known: Memory,
         context: RunContext,
         *,
-        quota: int,
+        quota: int | None,
         accept_loss: bool,
     ) -> None:
         self.totals = CheckTotals()
@@ -159,7 +159,8 @@ class ContentChecker:
     def _due(self, blobs: Iterable[_Blob], marks: Marks, entries: Entries) -> list[_Blob]:
         """Choose blobs to check: new ones first, then those that were checked longest ago."""
         now, blobs = marks.snapshot.now, tuple(blobs)
-        is_full = entries.total_size() > _NEARLY_FULL * self._quota
+        limit = None if self._quota is None else _NEARLY_FULL * self._quota
+        is_full = limit is not None and entries.total_size() > limit
         again = bool(self._settings.keep_alive) and not is_full
 
         def is_alive(one: _Blob) -> bool:

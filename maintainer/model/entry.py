@@ -58,11 +58,13 @@ class Listing:
 class StoreLimits:
     """When a store evicts entries automatically."""
 
-    quota: int = 10 * 10**9
-    """Bytes, above which it evicts the least recently used entries; GitHub's default."""
+    quota: int | None = None
+    """Bytes, above which it evicts the least recently used entries, or that it may store by the
+    settings; None if nothing limits it.
+    """
     retention: timedelta | None = None
     """It evicts entries that were unused for this long; None if unknown."""
-    is_assumed: bool = True
+    is_assumed: bool = False
     """Whether the quota is assumed, because no service reports it."""
 
 

@@ -44,7 +44,8 @@ def _count_unexplained(remembered: ExpectedEntries, now: datetime, limits: Store
     its own: somebody has misspelled it, or it was assumed.
     """
     before = remembered.size - remembered.arrived
-    excess = remembered.size - (limits.quota if before <= 2 * limits.quota else before)
+    quota = limits.quota
+    excess = remembered.size - (before if quota is None or before > 2 * quota else quota)
     retention = limits.retention or _RETENTION
     unexplained = 0
     for entry in remembered.gone:

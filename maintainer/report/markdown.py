@@ -79,7 +79,7 @@ def _space(report: Report) -> Iterator[str]:
     if report.space is None or table is None:
         yield page.why_no_space(report)
         return
-    yield f"**{format_size(report.space.used)}** of {page.format_quota(report.space)} are used."
+    yield f"**{format_size(report.space.used)}** {page.format_use(report.space)}"
     yield from _table(table)
     yield from _table(page.refs_table(report))
     yield from _table(page.used_table(report))

@@ -48,7 +48,7 @@ Kind = Literal[
 
 
 class SpacePart(msgspec.Struct, frozen=True):
-    """A part of the quota."""
+    """A part of what is stored, or of the quota."""
 
     kind: Kind
     """`due` is what a run would delete; `foreign` is one other tool; `others` are all
@@ -83,12 +83,12 @@ class NamedSpace(msgspec.Struct, frozen=True):
 class Space(msgspec.Struct, frozen=True):
     """What takes the space at the end of the run."""
 
-    quota: int
-    """Bytes, above which the store evicts."""
+    quota: int | None
+    """Bytes, above which the store evicts or runs make room; None if nothing limits the cache."""
     used: int
     """Bytes."""
     parts: tuple[SpacePart, ...]
-    """All except the last, which is free, add up to `used`."""
+    """They add up to `used`. If there is a quota, one more follows: what is free."""
     quota_is_assumed: bool = False
     """Whether the quota is unknown, so that GitHub's default is assumed."""
     used_days: tuple[UsedDay, ...] = ()

@@ -112,7 +112,10 @@ def _tile_of_results(report: Report) -> Tile:
 def _tile_of_space(report: Report) -> Tile:
     if report.space is None:
         return Tile("stored", format_size(sum(one.size for one in report.entries)), "no quota")
-    share = report.space.used / report.space.quota if report.space.quota else 0.0
+    quota = report.space.quota
+    if quota is None:
+        return Tile("stored", format_size(report.space.used), "no quota")
+    share = report.space.used / quota if quota else 0.0
     note = f"{format_share(share)} of {format_quota(report.space)}"
     return Tile("stored", format_size(report.space.used), note)
 
@@ -166,8 +169,13 @@ def why_no_scopes(report: Report) -> str:
 
 def format_quota(space: Space) -> str:
     """Return how much may be stored, and whether that is only assumed."""
-    size = format_size(space.quota)
+    size = format_size(space.quota or 0)
     return f"an assumed {size}" if space.quota_is_assumed else size
+
+
+def format_use(space: Space) -> str:
+    """Return what follows the size of what is stored, in a sentence."""
+    return "are stored." if space.quota is None else f"of {format_quota(space)} are used."
 
 
 def space_table(report: Report) -> Table | None:
@@ -175,13 +183,14 @@ def space_table(report: Report) -> Table | None:
     if report.space is None:
         return None
     quota = report.space.quota
+    whole = report.space.used if quota is None else quota
     rows = []
     for part in report.space.parts:
         name = f"{part.name}… (another tool)" if part.kind == "foreign" else part.name
         entries = Cell("", 0) if part.kind == "free" else _number(part.entries)
-        share = part.size / quota if quota else 0.0
+        share = part.size / whole if whole else 0.0
         rows.append((Cell(name), entries, _size(part.size), Cell(format_share(share), share)))
-    columns = ("what", "entries", "size", "of the quota")
+    columns = ("what", "entries", "size", "of all" if quota is None else "of the quota")
     return _table("", columns, columns[1:], rows, len(rows))
 
 
@@ -585,7 +594,8 @@ def format_headroom(report: Report) -> str:
     if found.expected_before is not None:
         before, arrived = format_size(found.expected_before), format_size(found.arrived)
         line += f" The last forecast was {before}, and {arrived} arrived."
-    free = report.space.quota - report.space.used if report.space else found.expected
+    quota = report.space.quota if report.space else None
+    free = found.expected if report.space is None or quota is None else quota - report.space.used
     if free < found.expected:
         line += f" Only {format_size(max(free, 0))} are free, so {by} may evict."
     return line

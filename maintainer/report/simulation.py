@@ -81,7 +81,7 @@ def simulate_cache(
 
 def _some_quotas(report: Report, history: History) -> Sequence[int]:
     """Return parts of all that was written, and the quota if it is less than that."""
-    quota = report.space.quota if report.space else 0
+    quota = (report.space.quota if report.space else None) or 0
     parts = {max(history.written * share // 100, 1) for share in _SHARES}
     return sorted(parts | {quota} if 0 < quota < history.written else parts)
 

@@ -1,4 +1,4 @@
-"""What takes the space: the quota, divided by kinds of entries. Pure."""
+"""What takes the space, by kinds of entries; of a quota, also what is free. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -67,13 +67,13 @@ def count_tool(tools: dict[str, EntryTotal], key: str, size: int) -> None:
 
 
 def divide(
-    quota: int,
+    quota: int | None,
     totals: Iterable[EntryTotal],
     *,
     due: Iterable[EntryTotal],
     foreign: Iterable[EntryTotal],
 ) -> Space:
-    """Divide a quota.
+    """Divide what is stored, or the quota if there is one.
 
     `due` is what a run would delete; `foreign` are the totals of other tools without that, as
     `count_tool` has added them up.
@@ -93,7 +93,8 @@ def divide(
     ]
     parts += _tools(foreign)
     used = sum(part.size for part in parts)
-    parts.append(SpacePart("free", "free", 0, max(0, quota - used)))
+    if quota is not None:
+        parts.append(SpacePart("free", "free", 0, max(0, quota - used)))
     return Space(quota=quota, used=used, parts=tuple(parts))
 
 

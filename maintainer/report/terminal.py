@@ -139,8 +139,7 @@ def _problem(text: str) -> Text:
 def _summary(report: Report) -> Iterator[Text]:
     yield Text(_which(report), style="dim")
     if report.space:
-        used, quota = format_size(report.space.used), page.format_quota(report.space)
-        yield Text(f"{used} of {quota} are used.")
+        yield _used(report.space)
     for line in page.format_changes(report):
         yield Text(loggable(line, limit=1_000))
     if report.trend.evictions:
@@ -163,7 +162,7 @@ def _space(report: Report) -> Iterator[RenderableType]:
     if report.space is None or table is None:
         yield Text(page.why_no_space(report))
         return
-    yield Text(f"{format_size(report.space.used)} of {page.format_quota(report.space)} are used.")
+    yield _used(report.space)
     yield _bar(report.space)
     grid = _grid(("", *table.columns), table.numbers)
     for part, row in zip(report.space.parts, table.rows, strict=True):
@@ -173,11 +172,17 @@ def _space(report: Report) -> Iterator[RenderableType]:
     yield from titled(page.used_table(report))
 
 
+def _used(space: Space) -> Text:
+    return Text(f"{format_size(space.used)} {page.format_use(space)}")
+
+
 def _bar(space: Space) -> Text:
     """Draw the parts; each part that is not empty gets at least one character."""
-    whole = max(space.quota, space.used) or 1
+    whole = max(space.quota or 0, space.used) or 1
     bar = Text()
-    for part in space.parts[:-1]:
+    for part in space.parts:
+        if part.kind == "free":
+            continue
         width = max(1, round(part.size / whole * _BAR)) if part.size else 0
         bar.append(_block(part) * width, style=_COLOURS[part.kind])
     bar.truncate(_BAR)

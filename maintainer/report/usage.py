@@ -74,8 +74,8 @@ class Usage(msgspec.Struct, frozen=True):
 
     target: str
     at: datetime
-    quota: int
-    """Bytes, above which the store evicts."""
+    quota: int | None
+    """Bytes, above which the store evicts; None if nothing limits the cache."""
     quota_is_assumed: bool
     entries: int
     used: int

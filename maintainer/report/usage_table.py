@@ -21,13 +21,9 @@ def render_usage(usage: Usage) -> Group:
 
 
 def _parts(usage: Usage) -> Iterator[RenderableType]:
-    assumed = ", which is assumed" if usage.quota_is_assumed else ""
-    share = format_share(usage.used / usage.quota) if usage.quota else "all"
-    yield Text(
-        f"{loggable(usage.target)}: {format_size(usage.used)} of {format_size(usage.quota)}"
-        f"{assumed} are used ({share}), by {format_count(usage.entries, 'entry')}.",
-        style="bold",
-    )
+    entries = format_count(usage.entries, "entry")
+    line = f"{format_size(usage.used)} {_use(usage)} by {entries}."
+    yield Text(f"{loggable(usage.target)}: {line}", style="bold")
     for note in usage.notes:
         yield Text(f"Note: {loggable(note, limit=1_000)}")
     yield from _table("by tool", usage, usage.tools)
@@ -35,6 +31,14 @@ def _parts(usage: Usage) -> Iterator[RenderableType]:
     yield from _refs(usage)
     yield from _table("by scope of BuildKit, without layers", usage, usage.scopes)
     yield from _policies(usage)
+
+
+def _use(usage: Usage) -> str:
+    if usage.quota is None:
+        return "are stored,"
+    assumed = ", which is assumed" if usage.quota_is_assumed else ""
+    share = format_share(usage.used / usage.quota) if usage.quota else "all"
+    return f"of {format_size(usage.quota)}{assumed} are used ({share}),"
 
 
 def _table(title: str, usage: Usage, parts: Sequence[UsagePart]) -> Iterator[RenderableType]:

@@ -104,8 +104,8 @@ def _record(run: Run, looked: Probed) -> Recorded:
         limits = run.report.limits
         loss = find_loss(looked.known, remembered, probed, snapshot, limits)
         if loss and not run.mode.accept_loss:
-            is_assumed = limits.is_assumed and probed.abilities.evicted_by
-            raise MassDeletionError(loss, format_size(limits.quota) if is_assumed else "")
+            assumed = limits.quota if limits.is_assumed else None
+            raise MassDeletionError(loss, format_size(assumed) if assumed else "")
     entries = Entries(run.database, target_id, probed.at, run.report.started_at)
     if not probed.abilities.shows_exports:
         since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)

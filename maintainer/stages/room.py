@@ -27,10 +27,10 @@ async def find_room(run: Run, marked: Marked) -> tuple[Marked, Room | None]:
     What has left comes back if all that is stored fits. Nothing leaves in a run that deletes
     nothing, or that has not seen everything.
     """
-    limit = _find_limit(run, marked)
-    if limit is None:
-        return marked, None
     quota = run.report.limits.quota
+    limit = _find_limit(run, marked, quota)
+    if quota is None or limit is None:
+        return marked, None
     stored = marked.entries.total_size()
     if stored <= limit:
         run.report.room = report_room(Room(stored, stored, frozenset()), limit, quota, stored)
@@ -63,19 +63,19 @@ def begin_plan(run: Run, marked: Marked) -> Planner:
     return Planner(marked.marks, run.rules, others)
 
 
-def _find_limit(run: Run, marked: Marked) -> int | None:
+def _find_limit(run: Run, marked: Marked, quota: int | None) -> int | None:
     """Return how much the cache may hold, if this run may make room."""
     keep_free, abilities = run.rules.keep_free, run.store.abilities
     if keep_free is None or run.mode.no_sweep or run.mode.repair:
         return None
     if not (abilities.lists and abilities.deletes) or marked.marks.snapshot.gap:
         return None
-    limits = run.report.limits
-    if limits.is_assumed:
-        run.report.notes.append(QuotaUnknown(is_assumed=abilities.evicted_by is not None))
+    is_assumed = run.report.limits.is_assumed
+    if quota is None or is_assumed:
+        run.report.notes.append(QuotaUnknown(is_assumed=is_assumed))
         return None
     expected = _forecast(run) if abilities.evicted_by else None
-    return keep_free.limit(limits.quota, expected or 0)
+    return keep_free.limit(quota, expected or 0)
 
 
 def _forecast(run: Run) -> int | None:

@@ -16,7 +16,7 @@ def number_of(key: str) -> int:
 def configured_limits(context: RunContext) -> StoreLimits:
     """Return what the settings allow, where the store itself has no limit."""
     quota = context.settings.quota
-    return StoreLimits(int(quota), is_assumed=False) if quota else StoreLimits()
+    return StoreLimits(int(quota) if quota else None)
 
 
 async def look_up(

@@ -58,6 +58,7 @@ def test_the_report_warns_if_less_is_free_than_is_expected(world: World) -> None
 
     assert report.trend.headroom == Headroom(9 * KB, 10, None, 9 * KB)
     assert report.space
+    assert report.space.quota
     free = report.space.quota - report.space.used
     assert 0 < free < 9 * KB
     assert format_headroom(report).endswith(" are free, so GitHub may evict.")

@@ -78,6 +78,8 @@ def test_a_run_of_the_command_line_repairs_merges_and_keeps_all_that_is_young(
 
     assert (needed.exit_code, needed_no_more.exit_code) == (3, 0)
     assert done.exit_code == 0, done.output
+    assert "are stored." in done.output
+    assert "quota" not in done.output
     assert _blobs(moto, "api") == {blob_of("base"), blob_of("api")}
     assert _blobs(moto, "maintained") == {blob_of(step) for step in ("base", "api", "web")}
     assert BLOBS + blob_of("orphan") in moto.keys

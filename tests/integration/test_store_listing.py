@@ -13,7 +13,7 @@ from maintainer.cacheconfig import ENTRY_VERSION, BlobKey, content_digest
 from maintainer.errors import StoreError
 from maintainer.model.entry import Listing, StoreLimits
 from maintainer.stores.github.credentials import Token
-from maintainer.stores.github.rest import Rest
+from maintainer.stores.github.rest import ASSUMED, Rest
 from maintainer.stores.http import Http
 from maintainer.stores.requests import RequestLog
 from tests.integration.connecting import store_rest
@@ -417,7 +417,7 @@ async def test_a_refusal_names_the_variable_of_the_token_and_what_it_lacks(
                 "storage-limit": json({"max_cache_size_gb": 25}),
                 "retention-limit": json({"max_cache_retention_days": 14}),
             },
-            StoreLimits(25 * 10**9, timedelta(days=14), is_assumed=False),
+            StoreLimits(25 * 10**9, timedelta(days=14)),
             id="github.com",
         ),
         pytest.param(
@@ -426,7 +426,7 @@ async def test_a_refusal_names_the_variable_of_the_token_and_what_it_lacks(
                 "usage-policy": json({"repo_cache_size_limit_in_gb": 15}),
                 "retention-limit": json({}, 404),
             },
-            StoreLimits(15 * 10**9, None, is_assumed=False),
+            StoreLimits(15 * 10**9, None),
             id="Enterprise Server",
         ),
         pytest.param(
@@ -444,7 +444,7 @@ async def test_a_refusal_names_the_variable_of_the_token_and_what_it_lacks(
                 "usage-policy": json([]),
                 "retention-limit": Reply(500),
             },
-            StoreLimits(),
+            ASSUMED,
             id="answers that make no sense",
         ),
     ],

@@ -61,7 +61,7 @@ class MemoryStore:
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
         """Return those of the settings, or assume some."""
         quota = context.settings.quota
-        return StoreLimits(int(quota), is_assumed=False) if quota else StoreLimits()
+        return StoreLimits(int(quota) if quota else None)
 
     async def entries(self, now: datetime, context: RunContext) -> Listing:
         """List the blobs."""

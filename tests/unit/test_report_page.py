@@ -254,6 +254,23 @@ def test_the_quota_is_a_mark_on_a_bar_that_shows_what_is_stored(
     assert f'class="k-reachable" x="0.0" y="0" width="{width}"' in html
 
 
+def test_a_store_without_a_quota_shows_what_is_stored_and_no_quota() -> None:
+    space = Space(None, 50, (SpacePart("reachable", "reachable", 1, 50),))
+    report = a_report(store=DIRECTORY, space=space)
+
+    table = page.space_table(report)
+    assert table
+    assert (table.columns[-1], table.rows[0][-1].text) == ("of all", "100.0 %")
+    assert page.tiles(report)[1] == page.Tile("stored", "50 B", "no quota")
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(render_report(report))
+    for text in (render_html(report), render_markdown(report), shown.get()):
+        assert "are stored." in text
+        assert "assumed" not in text
+        assert "of the quota" not in text
+
+
 def test_without_a_runtime_token_the_list_says_what_the_indexes_of_a_scope_take() -> None:
     space = a_report().space
     assert space

@@ -41,6 +41,13 @@ def test_the_parts_add_up_to_what_is_used(
     assert free.size == max(0, quota - space.used)
 
 
+def test_nothing_is_free_of_what_has_no_limit() -> None:
+    space = divide(None, [EntryTotal("dangling", 5, 500)], due=(), foreign=())
+
+    assert (space.quota, space.used) == (None, 500)
+    assert [part.kind for part in space.parts] == ["reachable", "dangling"]
+
+
 @given(_TOTALS, _FOREIGN)
 def test_no_entry_is_counted_twice_and_none_is_left_out(
     totals: list[EntryTotal], foreign: list[tuple[str, int]]

@@ -12,7 +12,7 @@ from maintainer.model.store import NO_FACTS, StoreFacts
 from maintainer.report.usage import BUILDKIT, UsagePolicy, measure
 from tests.snapshots import MAIN, NOW, PULL, WEB, ago, blob, hours
 
-LIMITS = StoreLimits()
+LIMITS = StoreLimits(10 * 10**9, is_assumed=True)
 DAY = timedelta(days=1)
 
 

@@ -138,7 +138,7 @@ def _simulated(simulation: Simulation) -> _Simulated:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of the quota bar, which is a thousand wide."""
+    """A part of the bar, which is a thousand wide."""
 
     kind: str
     x: float
@@ -148,13 +148,14 @@ class Segment:
 
 def _scale(space: Space) -> int:
     """Return how many bytes the bar shows: a quota that is far away would leave nothing to see."""
-    return space.used if space.quota > _FAR * space.used > 0 else max(space.quota, space.used, 1)
+    quota = space.quota or 0
+    return space.used if quota > _FAR * space.used > 0 else max(quota, space.used, 1)
 
 
 def _quota_mark(space: Space) -> float | None:
     """Return where the quota is on the bar; None if it is at its end, or far behind it."""
-    at = space.quota / _scale(space) * 1_000
-    return round(at, 2) if at < _END else None
+    at = (space.quota or 0) / _scale(space) * 1_000
+    return round(at, 2) if space.quota is not None and at < _END else None
 
 
 def _bar(space: Space) -> list[Segment]:
@@ -194,7 +195,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "quota": page.format_quota,
+        "use": page.format_use,
         "size": format_size,
         "share": format_share,
         "time": format_moment,

@@ -124,7 +124,8 @@ class _Savings:
         """Add a cache."""
         due = sum(part.size for part in space.parts if part.kind == "due")
         self._add("due", due)
-        self._add("keep_free", max(0, space.used - int(space.quota * (1 - _KEPT_FREE))))
+        if space.quota is not None:
+            self._add("keep_free", max(0, space.used - int(space.quota * (1 - _KEPT_FREE))))
         old = sum(one.size for one in space.used_days if one.day is None or one.day < self._limit)
         foreign = sum(part.size for part in space.parts if part.kind in ("foreign", "others"))
         self._add("unused_for", min(old, foreign))

@@ -242,11 +242,11 @@ class _Metrics(Collector):
         yield size
         yield _gauge(
             "quota_bytes",
-            "Bytes above which the store evicts.",
+            "Bytes above which the store evicts or runs make room, if there are any.",
             (
-                (known, last.figures.space.quota)
+                (known, space.quota)
                 for known, last in self._last()
-                if last.figures.space
+                if (space := last.figures.space) and space.quota is not None
             ),
         )
         yield _gauge(

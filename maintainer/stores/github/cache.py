@@ -28,6 +28,7 @@ from maintainer.stores.base import (
 )
 from maintainer.stores.github.activity import CheckPeriodically
 from maintainer.stores.github.keyed import ClosedRefs, KeyedService
+from maintainer.stores.github.rest import ASSUMED
 from maintainer.stores.github.swap import Writer
 from maintainer.stores.github.versions import read_entry, read_listed, search
 
@@ -69,7 +70,7 @@ class GitHubCache:
         Then the retention matters only to blobs that a young index in another ref may need.
         """
         quota = context.settings.quota
-        limits = StoreLimits(quota=int(quota), is_assumed=False) if quota else StoreLimits()
+        limits = StoreLimits(int(quota)) if quota else ASSUMED
         matters = any(
             entry.ref not in self.access.readable
             and now - entry.created_at < context.settings.grace

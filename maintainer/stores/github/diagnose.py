@@ -160,7 +160,7 @@ def _clock(store: GitHubStore, now: datetime) -> Finding | None:
 
 async def _limits(store: GitHubStore) -> Finding:
     limits = await store.limits()
-    quota = f"{limits.quota / 10**9:g} GB"
+    quota = f"{(limits.quota or 0) / 10**9:g} GB"
     if limits.is_assumed:
         return note(
             "quota",

@@ -90,6 +90,8 @@ class _RetentionLimit(msgspec.Struct):
 
 
 _DEFAULT = _RetentionLimit(7)
+ASSUMED = StoreLimits(10 * 10**9, is_assumed=True)
+"""GitHub's default, where it may not be asked."""
 
 
 class Rest:
@@ -206,7 +208,6 @@ class Rest:
 
     async def limits(self) -> StoreLimits:
         """Ask for the quota and the retention: up to three requests. What is refused is assumed."""
-        assumed = StoreLimits()
         quota = await self._limit("cache/storage-limit", _StorageLimit)
         if quota is None:
             policy = await self._limit("cache/usage-policy", _UsagePolicy)
@@ -214,7 +215,7 @@ class Rest:
         else:
             size = quota.max_cache_size_gb
         return StoreLimits(
-            quota=size * 10**9 if size else assumed.quota,
+            quota=size * 10**9 if size else ASSUMED.quota,
             retention=await self.retention(),
             is_assumed=size is None,
         )

@@ -24,7 +24,7 @@ from maintainer.stores.github.credentials import (
 from maintainer.stores.github.keyed import CacheHit, ClosedRefs, MayAsk
 from maintainer.stores.github.limit import limit_of
 from maintainer.stores.github.refs import RefFinder
-from maintainer.stores.github.rest import DELETIONS_A_MINUTE, Rest
+from maintainer.stores.github.rest import ASSUMED, DELETIONS_A_MINUTE, Rest
 from maintainer.stores.github.service import CacheService, InDoubtError
 from maintainer.stores.github.service_v1 import ServiceV1
 from maintainer.stores.github.service_v2 import ServiceV2
@@ -159,7 +159,7 @@ class GitHubStore:
 
     async def limits(self) -> StoreLimits:
         """Ask through the REST API when GitHub evicts; what nobody may ask is assumed."""
-        return await self._rest.limits() if self._rest else StoreLimits()
+        return await self._rest.limits() if self._rest else ASSUMED
 
     async def retention(self) -> timedelta | None:
         """Ask through the REST API how long GitHub keeps what nobody uses."""
