@@ -24,9 +24,12 @@ from maintainer.graph.tables import (
     SCOPE,
 )
 from maintainer.graph.values import execute_each, to_json
+from maintainer.model.entry import in_batches
 from maintainer.model.index import ReadGeneration
 from maintainer.model.remembered import Remembered
 
+_AT_ONCE = 500
+"""Generations, whose rows and blobs are in memory together."""
 _Row = dict[str, object]
 _Identity = tuple[int, str, str]
 """A ref, a key, and the digest of the content."""
@@ -49,9 +52,11 @@ def record_generations(
     read = list(generations)
     if not read:
         return RecordedGenerations((), {})
-    writer = _Writer(connection, target_id, now, read)
-    numbers = [writer.add(one, None if is_shown else now) for one in read]
-    writer.save(found)
+    numbers: list[int] = []
+    for some in in_batches(read, _AT_ONCE):
+        writer = _Writer(connection, target_id, now, some)
+        numbers += [writer.add(one, None if is_shown else now) for one in some]
+        writer.save(found)
     return RecordedGenerations(tuple(numbers), remember(connection, target_id, read, now))
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 
 from maintainer.cacheconfig import Digest, IndexId
-from maintainer.graph.dialect import each_number, insert_new
+from maintainer.graph.dialect import ROWS_AT_ONCE, each_number, insert_new
 from maintainer.graph.generations import record_generations
 from maintainer.graph.idle import note_look, save_idle
 from maintainer.graph.listing import record_entries
@@ -156,23 +156,11 @@ def _record_blobs(
     connection: Connection, target_id: int, probe: Probe, previous: datetime | None
 ) -> None:
     """Record which of the blobs that an index references exist."""
-    rows = connection.execute(_BLOBS, {"target": target_id}).all()
-    known = {row.digest for row in rows}
     referenced = frozenset[Digest]().union(*(one.config.blobs for one in probe.read if one.config))
-    new = probe.missing_blobs | (probe.live_blobs & referenced)
-    rows_of_new = (
-        {
-            "target": target_id,
-            "name": digest,
-            "now": probe.at,
-            "found": digest in probe.live_blobs,
-            "missing": None if digest in probe.live_blobs else probe.at,
-        }
-        for digest in sorted(new - known)
-    )
-    execute_each(connection, _ADD_BLOB, rows_of_new)
+    new = {*probe.missing_blobs, *(probe.live_blobs & referenced)}
     found, lost, missing = [], [], []
-    for row in rows:
+    for row in connection.execute(_BLOBS, {"target": target_id}):
+        new.discard(row.digest)
         if row.digest in probe.live_blobs:
             if not row.is_found or row.missing_since is not None:
                 found.append({"row": row.id})
@@ -181,6 +169,17 @@ def _record_blobs(
             lost.append({"row": row.id, "previous": previous or probe.at})
         if row.missing_since is None and row.digest in probe.missing_blobs:
             missing.append({"row": row.id, "now": probe.at})
+    rows_of_new = (
+        {
+            "target": target_id,
+            "name": digest,
+            "now": probe.at,
+            "found": digest in probe.live_blobs,
+            "missing": None if digest in probe.live_blobs else probe.at,
+        }
+        for digest in sorted(new)
+    )
+    execute_each(connection, _ADD_BLOB, rows_of_new)
     execute_each(connection, _FOUND, found)
     execute_each(connection, _NOT_FOUND, lost)
     execute_each(connection, _MISSING, missing)
@@ -243,8 +242,10 @@ _miss = (
 _UNLISTED = _miss.where(~_is_listed)
 _GONE = _miss.where(GENERATION.c.id.in_(each_number("gone")))
 
-_BLOBS = select(BLOB.c.id, BLOB.c.digest, BLOB.c.is_found, BLOB.c.missing_since).where(
-    BLOB.c.target_id == _target
+_BLOBS = (
+    select(BLOB.c.id, BLOB.c.digest, BLOB.c.is_found, BLOB.c.missing_since)
+    .where(BLOB.c.target_id == _target)
+    .execution_options(yield_per=ROWS_AT_ONCE)
 )
 _ADD_BLOB = insert(BLOB).values(
     target_id=_target,

@@ -1,6 +1,6 @@
 """Builds a report from what a run has seen and done. Pure."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -292,9 +292,10 @@ class ReportBuilder:
         outcome_of_write = self.rewritten.get(index.id)
         if write is None or (outcome_of_write and not outcome_of_write.done):
             return index.usable
-        if outcome_of_write and outcome_of_write.written and outcome_of_write.written.config:
-            return outcome_of_write.written.config
-        return write.content
+        written = outcome_of_write.written if outcome_of_write else None
+        if written and written.config and written.config != write.content:
+            return written.config
+        return write.content  # Where both are equal, one of them is counted, and once.
 
     def _totals(self) -> tuple[EntryTotal, ...]:
         totals = {one.state: one for one in self.entries.stored(self._written)}
@@ -340,10 +341,17 @@ class _Context:
 def _needs(
     indexes: Iterable[Index], after: Mapping[IndexId, CacheConfig]
 ) -> Mapping[Digest, Sequence[IndexId]]:
-    needs = defaultdict[Digest, list[IndexId]](list)
+    needs: dict[Digest, Sequence[IndexId]] = {}
+    several: dict[Digest, list[IndexId]] = {}
     for index in indexes:
+        alone = (index.id,)  # Most blobs have one, and share this.
         for blob in () if index.is_merge else after[index.id].blobs:
-            needs[blob].append(index.id)
+            if blob in several:
+                several[blob].append(index.id)
+            elif blob in needs:
+                needs[blob] = several[blob] = [*needs[blob], index.id]
+            else:
+                needs[blob] = alone
     return needs
 
 
@@ -351,21 +359,24 @@ class _Sizes:
     """The sizes of blobs: as listed, or as an index says if the store cannot list."""
 
     def __init__(self, marks: Marks, stored: Mapping[Digest, int]) -> None:
+        self._stored = stored
         self._sizes: dict[Digest, int] = {}
+        """Of indexes that reference others, as they state it."""
         self._live = marks.snapshot.live_blobs
         for index in marks.indexes:
             current = (one.config for one in index.current if one.config)
             for config in (index.remembered, *current):
-                self._sizes |= {layer.blob: layer.size for layer in config.layers}
-        self._sizes |= stored
+                if not config.blobs <= stored.keys():
+                    self._sizes |= {one.blob: one.size for one in config.layers}
 
     def of(self, blobs: frozenset[Digest]) -> int:
         """Add up those that exist."""
-        return sum(self._sizes.get(blob, 0) for blob in blobs & self._live)
+        return sum(map(self.of_blob, blobs & self._live))
 
     def of_blob(self, blob: Digest) -> int:
         """Return the size of one."""
-        return self._sizes.get(blob, 0)
+        size = self._stored.get(blob)
+        return self._sizes.get(blob, 0) if size is None else size
 
 
 def _blocked(decided: Decided) -> Blocked | None:
