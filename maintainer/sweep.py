@@ -41,7 +41,7 @@ class Sweeper:
         self.rewritten = since.rewritten
         self.budget = context.budget
         self.progress = context.progress
-        self.confirm = context.confirm
+        self.context = context
         self.protected: frozenset[Digest] = frozenset().union(
             *(one.protected for one in since.rewritten.values())
         )
@@ -103,9 +103,9 @@ class Sweeper:
         # Another deletion may have failed while this one was checked.
         if reason := reason or self._find_veto(delete):
             return Skipped(reason)
-        self.confirm()
+        self.context.confirm()
         try:
-            return Done() if await self.store.delete(delete.entry) else AlreadyGone()
+            return Done() if await self.store.delete(delete.entry, self.context) else AlreadyGone()
         except ChangedError as change:
             return Skipped(Changed(str(change)))
 

@@ -213,8 +213,9 @@ class Store(Protocol):
         None if `delete` checks that itself.
         """
 
-    async def delete(self, entry: KnownEntry) -> bool:
-        """Delete an entry; return False if it was gone already.
+    async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
+        """Delete an entry, if the run may do so (`context.confirm`) by the time it is sent; return
+        False if it was gone already.
 
         Raises ChangedError if it has changed since the run saw it.
         """

@@ -4,7 +4,7 @@ A blob is deleted only if nobody has written it for `Layout.least_grace`, and if
 index has changed in a way that needs it, as looked up directly before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,6 +13,7 @@ from maintainer.concurrency import for_each
 from maintainer.errors import ChangedError, StoreError
 from maintainer.model.entry import KnownEntry
 from maintainer.sanitize import printable
+from maintainer.stores.base import RunContext
 from maintainer.stores.batches import Batches
 from maintainer.stores.layout import Layout
 from maintainer.stores.object_claims import Claims
@@ -28,6 +29,7 @@ class _Deletion:
     """A blob to delete, what is there, and why it stays."""
 
     entry: KnownEntry
+    context: RunContext
     found: Object | None = None
     error: StoreError | None = None
 
@@ -41,8 +43,6 @@ class Deletions:
     """The deletions of a run."""
 
     def __init__(self, objects: Objects, layout: Layout, claims: Claims, indexes: Indexes) -> None:
-        self.clock: Callable[[], datetime] | None = None
-        self.confirm: Callable[[], None] = lambda: None
         self._objects = objects
         self._layout = layout
         self._claims = claims
@@ -54,20 +54,20 @@ class Deletions:
         """The blobs that they reference."""
         self._batches = Batches(self._delete)
 
-    async def delete(self, entry: KnownEntry) -> bool:
+    async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
         """Delete a blob together with those that wait, if no build needs them by now."""
-        return await self._batches.add(entry)
+        return await self._batches.add(_Deletion(entry, context))
 
-    async def _delete(self, entries: Sequence[KnownEntry]) -> list[bool | Exception]:
-        batch = [_Deletion(entry) for entry in entries]
+    async def _delete(self, batch: Sequence[_Deletion]) -> list[bool | Exception]:
+        confirm = batch[0].context.confirm
         try:
-            self.confirm()
+            confirm()
             await self._claims.refuse_others()
             await self._look_at(batch)
             found = [one.found for one in batch if one.found and not one.error]
             tags = {one.key: self._tag(one) for one in found}
             # They may have waited for long.
-            self.confirm()
+            confirm()
             problems = await self._objects.delete(tags) if tags else {}
             for one in batch:
                 one.error = one.error or problems.get(one.entry.key)
@@ -92,7 +92,7 @@ class Deletions:
         if not self._layout.touches:
             await self._look_again()
         for one in batch:
-            one.error = self._veto(one.entry, one.found) if one.found else None
+            one.error = self._veto(one, one.found) if one.found else None
 
     async def _look_up(self, deletion: _Deletion) -> None:
         deletion.found = await self._objects.look(deletion.entry.key)
@@ -110,17 +110,18 @@ class Deletions:
             self._protected |= found.config.blobs
             self._met[seen.key] = found.location or ""
 
-    def _veto(self, entry: KnownEntry, found: Object) -> ChangedError | None:
+    def _veto(self, deletion: _Deletion, found: Object) -> ChangedError | None:
         """Return why a blob stays, if so."""
+        entry, now = deletion.entry, deletion.context.clock()
         if (found.modified_at, found.size) != (entry.created_at, entry.size):
             return ChangedError("a build has used it since the run began")
         if self._layout.digest_of(entry.key) in self._protected:
             return ChangedError("a build has exported since, and needs it")
-        if self._age(found) < self._layout.least_grace:
+        if _age(found, now) < self._layout.least_grace:
             return ChangedError("a build may have found it before it exports")
         return None
 
-    def _age(self, seen: Object) -> timedelta:
-        """Return how old an object is, by our clock or that of the service: the earlier one."""
-        clocks = (self.clock and self.clock(), seen.answered_at)
-        return min((now for now in clocks if now), default=seen.modified_at) - seen.modified_at
+
+def _age(seen: Object, now: datetime) -> timedelta:
+    """Return how old an object is, by our clock or that of the service: the earlier one."""
+    return min(now, seen.answered_at or now) - seen.modified_at

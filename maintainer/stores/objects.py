@@ -226,11 +226,10 @@ class ObjectStore:
 
     def activity(self, since: Since, context: RunContext) -> None:
         """Return nothing: `delete` looks itself."""
-        del since
-        self._deletions.clock, self._deletions.confirm = context.clock, context.confirm
+        del since, context
 
-    async def delete(self, entry: KnownEntry) -> bool:
+    async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
         """Delete a blob, if no build needs it by now."""
         if entry.store_id != number_of(entry.key):
             raise ChangedError("its name has a character that cannot be stored")
-        return await self._deletions.delete(entry)
+        return await self._deletions.delete(entry, context)

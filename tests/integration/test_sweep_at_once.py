@@ -61,7 +61,7 @@ class SlowStore(MemoryStore):
         self.under_way: list[frozenset[int]] = [frozenset()]
         """After each begin and end."""
 
-    async def delete(self, entry: KnownEntry) -> bool:
+    async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
         """Delete an entry after a while; raises StoreError if that is to fail."""
         self.requests.count("delete", again=False)
         step = self._steps[entry.store_id]
@@ -72,7 +72,7 @@ class SlowStore(MemoryStore):
                 await anyio.lowlevel.checkpoint()
             if step.fails:
                 raise StoreError("no room")
-            return await super().delete(entry)
+            return await super().delete(entry, context)
         finally:
             self.under_way.append(self.under_way[-1] - {entry.store_id})
 

@@ -133,8 +133,9 @@ class MemoryStore:
     def activity(self, since: base.Since, context: RunContext) -> None:
         """Return nothing: `delete` looks itself."""
 
-    async def delete(self, entry: KnownEntry) -> bool:
+    async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
         """Delete a blob, unless somebody else has written an index, or the blob, since."""
+        del context
         self._vault.step()
         versions = {name: version for name, (version, _, _) in self._vault.indexes.items()}
         at = self._vault.blobs.get(entry.key, entry.created_at)

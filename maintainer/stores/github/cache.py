@@ -190,6 +190,7 @@ class GitHubCache:
         prefixes = [rule.prefix for rule in context.settings.room.rules]
         return CheckPeriodically(self._service, self._listed, prefixes, since, context.clock)
 
-    async def delete(self, entry: KnownEntry) -> bool:
+    async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
         """Delete an entry by its id."""
+        del context
         return await self._service.delete(entry.store_id)

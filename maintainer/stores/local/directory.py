@@ -284,8 +284,9 @@ class Directory:
         exported_at = self._seen.exported_at if self._seen else since.marks.snapshot.now
         return CheckEachTime(self._files, self._index, context.clock, exported_at)
 
-    async def delete(self, entry: KnownEntry) -> bool:
+    async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
         """Delete a file, if it has not changed since the run saw it."""
+        del context
         if isinstance(entry.parsed, UploadKey):
             seen = FileState(entry.size, entry.created_at)
             return delete_upload(self._files, entry.parsed.name, seen)

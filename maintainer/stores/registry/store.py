@@ -7,7 +7,7 @@ is needed of it.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId, Scope
@@ -78,7 +78,6 @@ class RegistryStore:
         self._needed: frozenset[Digest] = frozenset()
         """The blobs that live results need."""
         self._deletions = Batches(self._delete)
-        self._confirm: Callable[[], None] = lambda: None
 
     @property
     def abilities(self) -> Abilities:
@@ -262,27 +261,29 @@ class RegistryStore:
 
     def activity(self, since: Since, context: RunContext) -> None:
         """Return nothing: `delete` looks itself."""
-        self._confirm = context.confirm
+        del context
         indexes = since.marks.indexes
         self._needed = frozenset[Digest]().union(
             *(one.merged.blobs for one in indexes if not one.is_merge)
         )
 
-    async def delete(self, entry: KnownEntry) -> bool:
+    async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
         """Delete a manifest; or let go of a blob, which the registry deletes then."""
-        return await self._deletions.add(entry)
+        return await self._deletions.add((entry, context))
 
-    async def _delete(self, entries: Sequence[KnownEntry]) -> list[bool | Exception]:
+    async def _delete(
+        self, waiting: Sequence[tuple[KnownEntry, RunContext]]
+    ) -> list[bool | Exception]:
         try:
             await self._look_again()
         except StoreError as error:
-            return [error] * len(entries)
+            return [error] * len(waiting)
 
-        return await for_each(self._try_to_delete, entries)
+        return await for_each(self._try_to_delete, waiting)
 
-    async def _try_to_delete(self, entry: KnownEntry) -> bool | Exception:
+    async def _try_to_delete(self, one: tuple[KnownEntry, RunContext]) -> bool | Exception:
         try:
-            return await self._delete_one(entry)
+            return await self._delete_one(*one)
         except StoreError as error:
             return error
 
@@ -303,14 +304,14 @@ class RegistryStore:
         seen.tags = now.tags
         seen.reached |= now.reached
 
-    async def _delete_one(self, entry: KnownEntry) -> bool:
+    async def _delete_one(self, entry: KnownEntry, context: RunContext) -> bool:
         digest = Digest(getattr(entry.parsed, "digest", ""))
         if entry.key.startswith(_BLOBS):
             if digest in self._tags.blobs:
                 raise ChangedError("a build has exported since, and needs it")
             return True
         self._refuse_needed(digest)
-        self._confirm()
+        context.confirm()
         version = self._untagged.versions.get(digest)
 
         async def recheck() -> None:
