@@ -4,6 +4,7 @@ import tempfile
 import weakref
 from array import array
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
@@ -65,7 +66,8 @@ class NumberSet:
     """A set of numbers that takes eight bytes for each; one of Python's takes nearly seventy."""
 
     def __init__(self) -> None:
-        self._parts = [array("q") for _ in range(_PARTS)]
+        # Each is made once it is needed: most lists are short, and a run has three of them.
+        self._parts: dict[int, array[int]] = defaultdict(lambda: array("q"))
 
     def add(self, number: int) -> bool:
         """Add a number; return whether it is new."""
