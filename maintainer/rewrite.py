@@ -167,8 +167,12 @@ class _Rewriter:
                 attempt.end(result)
             case Conflict():
                 await self._merge_in(attempt, result)
-            case Refused(problem=problem, reason=reason, unverified=unverified):
-                attempt.end(error=problem or None, deferred=reason, unverified=unverified)
+            case Refused():
+                attempt.end(
+                    error=result.problem or None,
+                    deferred=result.reason,
+                    unverified=result.unverified,
+                )
 
     async def _merge_in(self, attempt: _Attempt, conflict: Conflict) -> None:
         """Merge in what a build wrote concurrently; finish if that is already complete."""

@@ -81,8 +81,8 @@ def format_cause(reason: Reason) -> str:
 def format_outcome(outcome: Outcome) -> str:
     """Return the outcome of an action as a sentence."""
     match outcome:
-        case outcomes.Skipped(reason) | outcomes.Deferred(reason):
-            return f"{code_of(outcome)}: {format_reason(reason)}"
+        case outcomes.Skipped() | outcomes.Deferred():
+            return f"{code_of(outcome)}: {format_reason(outcome.reason)}"
         case outcomes.Failed(problem):
             return f"failed: {problem}"
         case _:
