@@ -55,7 +55,7 @@ def run_here(folder: Path, variables: Mapping[str, str], *arguments: str) -> Out
     out, err = (_pipe(errors) for errors in ("strict", "backslashreplace"))
     with (
         pytest.MonkeyPatch.context() as patch,
-        _logging_put_back(),
+        logging_put_back(),
         _signals_put_back(),
         redirect_stdout(out),
         redirect_stderr(err),
@@ -91,7 +91,8 @@ def _text(pipe: io.TextIOWrapper) -> str:
 
 
 @contextmanager
-def _logging_put_back() -> Iterator[None]:
+def logging_put_back() -> Iterator[None]:
+    """Have the handlers and levels that there were, whatever is set up meanwhile."""
     root, own = logging.getLogger(), logging.getLogger("maintainer")
     handlers, levels = root.handlers, (root.level, own.level)
     try:

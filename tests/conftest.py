@@ -6,15 +6,19 @@ Hypothesis takes the same examples every time in `make test`, new ones in `make 
 import gc
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import nullcontext
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import httpcore2
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.commands import logging_put_back
 from tests.empty_database import on_postgresql
 from tests.statements import compile_once
 
@@ -65,6 +69,30 @@ def kind_of_database(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _logging_is_put_back() -> Iterator[None]:
+    """Leave no handler of a command line: its stream is closed, so each later line is an error."""
+    with logging_put_back():
+        yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Import what is collected, but each process something else first.
+
+    What is imported for the first time, as in a fresh clone, is compiled, with assertions that
+    say what they compared: that takes three times as long as all else about collecting. So each
+    process does a part of it, and finds the rest done by the others.
+    """
+    number, count = (os.environ.get(f"PYTEST_XDIST_WORKER{one}") for one in ("", "_COUNT"))
+    if number and count and session.config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        files = sorted(session.path.glob("tests/*/test_*.py"))
+        for path in files[int(number.removeprefix("gw")) :: int(count)]:
+            # What cannot be imported is reported when it is collected.
+            with suppress(Exception):
+                import_module(".".join(path.relative_to(session.path).with_suffix("").parts))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Have one process more than there are processors: one of them always waits for something."""
@@ -85,8 +113,24 @@ def _collections_are_cheap() -> None:
 def _clients_are_cheap() -> Iterator[None]:
     """Read the trusted certificates once.
 
-    Every client does, and there are thousands: it is most of what they cost.
+    Every client does, and there are thousands: it is most of what they cost. The AWS SDK reads its
+    own for each client; no test gives it others.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(httpcore2, "default_ssl_context", cache(httpcore2.default_ssl_context))
+        if sdk := sys.modules.get("aiobotocore.httpsession"):
+            make = sdk.AIOHTTPSession._build_verify_context
+            patch.setattr(sdk.AIOHTTPSession, "_build_verify_context", _once_for_each_verify(make))
         yield
+
+
+def _once_for_each_verify(make: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Make one context for each kind of verification."""
+    made: dict[object, object] = {}
+
+    def find(session: Any) -> object:
+        if session._verify not in made:
+            made[session._verify] = make(session)
+        return made[session._verify]
+
+    return find
