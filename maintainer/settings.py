@@ -475,7 +475,7 @@ class _Place(BaseModel):
     store: str = Field(
         default=_DEFAULT_STORE,
         description="or the address of another store instead of a repository, such as local:DIR: "
-        "`maintainer gc --help` lists their forms",
+        "`maintainer gc --store help` lists them",
     )
 
 
@@ -558,7 +558,7 @@ class Settings(BaseSettings):
         default=_DEFAULT_STORE,
         description="the location of the cache: github, the one that the environment names, or "
         "the address of another store, such as local:DIR, a directory that BuildKit exports to: "
-        "`maintainer gc --help` lists their forms",
+        "`maintainer gc --store help` lists them",
     )
     merged_tag: _Scope = Field(
         default="maintained",

@@ -59,7 +59,8 @@ def gc(
     store: Annotated[
         str | None,
         typer.Option(
-            help="Where the cache is; the forms are below. [default: github]",
+            help="Where the cache is: github, or the address of another store, such as local:DIR; "
+            "`--store help` lists all kinds. [default: github]",
             metavar="STORE",
             rich_help_panel=WHERE,
         ),

@@ -116,10 +116,6 @@ def _write(formatter: "HelpFormatter", title: str, rows: Iterable[tuple[str, str
 
 def _write_epilog(ctx: "Context", formatter: "HelpFormatter") -> None:
     name = ctx.command_path.partition(" ")[2]
-    if name == "gc":
-        from maintainer.stores.kinds import KINDS
-
-        _write(formatter, "Stores", ((kind.form, kind.what) for kind in KINDS))
     _write(formatter, "Examples", EXAMPLES.get(name, ()))
     if not name:
         _write(formatter, "Environment", _ENVIRONMENT)

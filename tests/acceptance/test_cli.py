@@ -206,7 +206,7 @@ def test_every_example_of_the_help_can_be_parsed(name: str) -> None:
         ("/var/cache", "did you mean local:/var/cache?"),
         ("here", "did you mean local:here?"),
         ("nowhere", "registry://HOST/REPOSITORY (a repository of a registry, for type=registry)"),
-        ("Nowhere", "registry://HOST/REPOSITORY (a repository of a registry, for type=registry)"),
+        ("help", "registry://HOST/REPOSITORY (a repository of a registry, for type=registry)"),
     ],
 )
 def test_a_directory_without_its_prefix_is_recognized(bare: Shell, store: str, hint: str) -> None:

@@ -119,7 +119,7 @@ def test_the_image_for_a_server_has_what_workers_need_and_nothing_else_that_is_n
     )
 
     assert plain <= more
-    engine = {"asgiref", "attrs", "croniter", "procrastinate", "python-dateutil", "six"}
+    engine = {"asgiref", "croniter", "procrastinate", "python-dateutil", "six"}
     assert more - plain == {"psycopg", "psycopg-binary", "psycopg-pool"} | engine
     for path in (COMPOSE, ROOT / "docs" / "fleet.md"):
         assert f"REQUIREMENTS={WITH_POSTGRESQL}" in path.read_text()
