@@ -166,7 +166,8 @@ def _s3_page(
         (f"{prefix}{name(number)}", f"{number:032x}", number) for number in range(first, last)
     ]
     if last == count:
-        made_up += [(key, _tag(one)[1:-1], len(one)) for key, one in sorted(written.items())]
+        kept = [(key, one) for key, one in sorted(written.items()) if key.startswith(prefix)]
+        made_up += [(key, _tag(one)[1:-1], len(one)) for key, one in kept]
     objects = "".join(
         f"<Contents><Key>{key}</Key><LastModified>{time}</LastModified>"
         f"<ETag>&quot;{tag}&quot;</ETag><Size>{size}</Size>"
