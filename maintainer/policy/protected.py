@@ -43,6 +43,7 @@ def _can_be_rewritten(index: Index, marks: Marks) -> bool:
 
 def _referenced_anyway(marks: Marks) -> Iterator[Digest]:
     """Return the blobs that an index references which stays as it is."""
+    yield from marks.snapshot.facts.pinned
     for index in marks.indexes:
         if not _can_be_rewritten(index, marks):
             yield from index.named

@@ -337,7 +337,8 @@ async def _read(response: httpx2.Response, call: Call, request: httpx2.Request) 
     headers = response.headers
     encoding = headers.get("content-encoding", "identity").lower()
     if response.is_success and call.whole:
-        if "content-length" not in headers and "transfer-encoding" not in headers:
+        chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
+        if not chunked and "content-length" not in headers:
             where = place(request)
             raise MalformedAnswerError(f"{where} does not tell how long its answer is")
         if encoding != "identity":

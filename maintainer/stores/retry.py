@@ -120,7 +120,8 @@ def _cause(error: BaseException) -> str:
     below: BaseException | None = error
     for _ in range(_DEEPEST):
         if isinstance(below, ssl.SSLError):
-            return f"TLS, {below.reason}" if below.reason else "TLS"
+            reason = getattr(below, "reason", None)  # aiohttp's own has none.
+            return f"TLS, {reason}" if reason else "TLS"
         if isinstance(below, socket.gaierror):
             return "host name does not resolve"
         if isinstance(below, OSError) and below.errno:

@@ -7,6 +7,7 @@ first ones go by httpx2's own transport.
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 FIRST = 200
 """So many requests go by httpx2's transport."""
+_MAX_HEAD = 100 * 1024
+"""Bytes of a header of a response, as for httpx2; aiohttp's 8 kB are less than some redirects."""
 
 
 class Transport(httpx2.AsyncBaseTransport):
@@ -60,6 +63,8 @@ def _open_session(certificates: ssl.SSLContext) -> "ClientSession":
     return ClientSession(
         connector=TCPConnector(ssl=certificates, limit=0),
         auto_decompress=False,
+        max_line_size=_MAX_HEAD,
+        max_field_size=_MAX_HEAD,
         cookie_jar=DummyCookieJar(),
         middlewares=(_send_once,),
         skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
@@ -83,15 +88,20 @@ async def _send(session: "ClientSession", request: httpx2.Request) -> httpx2.Res
     from yarl import URL  # noqa: PLC0415
 
     timeouts: dict[str, float] = request.extensions["timeout"]
+    # aiohttp would send a user in the URL along as a password; httpx2 sends headers only.
+    url = request.url.copy_with(userinfo=b"") if request.url.userinfo else request.url
     with _errors_of_httpx():
         response = await session.request(
             request.method,
-            URL(str(request.url), encoded=True),
+            URL(str(url), encoded=True),
             headers=request.headers.multi_items(),
             data=BytesIO(request.content) if request.content else None,
             allow_redirects=False,
             timeout=ClientTimeout(sock_connect=timeouts["connect"], sock_read=timeouts["read"]),
         )
+    if response.status < HTTPStatus.OK:
+        response.close()
+        raise httpx2.RemoteProtocolError("another protocol")
     return httpx2.Response(response.status, headers=response.raw_headers, stream=_Content(response))
 
 

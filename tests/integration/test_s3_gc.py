@@ -112,7 +112,8 @@ Event = tuple[str, int, Callable[[], None]]
 async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event | None) -> Report:
     chosen = dict(more)
     limit, ahead = chosen.pop("max_requests", None), chosen.pop("ahead", timedelta(0))
-    room, is_leased = {"rules": chosen.pop("rules", ())}, chosen.pop("leased", False)
+    is_leased, quota = chosen.pop("leased", False), chosen.pop("quota", None)
+    room = {"rules": chosen.pop("rules", ())} | chosen.pop("room", {})
     address = moto.address(**chosen)
     async with open_bucket(address) as bucket:
 
@@ -126,7 +127,9 @@ async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event
         now = moto.now + ahead
         if is_leased:
             return await run_leased(store, memory, now)
-        report = await run_on(store, memory, NO_GRACE, now, max_requests=limit, room=room)
+        report = await run_on(
+            store, memory, NO_GRACE, now, max_requests=limit, quota=quota, room=room
+        )
     assert report.status == "done", report.problems
     return report
 
@@ -329,6 +332,20 @@ def test_another_name_that_cannot_be_read_keeps_all_blobs(
 
     assert BLOBS + blob_of("orphan") in moto.keys
     assert moto.keys[MANIFESTS + "api"].value == content
+
+
+def test_nothing_leaves_for_room_whose_blobs_another_name_keeps_anyway(
+    moto: Moto, memory: Memory
+) -> None:
+    for name in ("web", "api"):
+        _export(moto, name, "base", "test")
+    room: dict[str, Any] = {"names": ("web",), "quota": "5B", "room": {"keep_free": "0B"}}
+    _gc(moto, memory, **room)
+    moto.now += timedelta(days=31)
+
+    _gc(moto, memory, **room)
+
+    assert _blobs(moto, "web") == {blob_of("base"), blob_of("test")}
 
 
 @pytest.mark.parametrize("theirs", ["others/", "manifests/theirs/"])

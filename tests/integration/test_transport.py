@@ -16,6 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from maintainer.errors import StoreError
+from maintainer.stores.http import Http
+from maintainer.stores.requests import RequestLog
+from maintainer.stores.retry import RetryPolicy
 from maintainer.stores.transport import Transport
 
 pytestmark = pytest.mark.anyio
@@ -23,6 +27,7 @@ pytestmark = pytest.mark.anyio
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 TIMEOUTS = {"connect": 5.0, "write": 5.0, "read": 5.0}
 HASTY = TIMEOUTS | {"write": 0.05, "read": 0.05}
+NOT_AGAIN = RetryPolicy(attempts=1, connection_attempts=1)
 Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
@@ -184,6 +189,9 @@ BROKEN = {
     "half the content": b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nok",
     "half the chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
     "another protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "a switch to another": (
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+    ),
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
     "a length and chunks": (
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
@@ -436,3 +444,43 @@ async def test_no_request_is_repeated_without_being_counted(
             await ask(transport, server.url, method)
 
         assert len(server.requests) == 1
+
+
+async def test_a_redirect_may_be_as_long_as_signed_urls_are(transport: Transport) -> None:
+    place = "https://example.com/?signature=" + "a" * 20_000
+    head = f"HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n"
+    async with answering(head.encode()) as server:
+        request = httpx2.Request("GET", server.url, extensions={"timeout": TIMEOUTS})
+        response = await transport.handle_async_request(request)
+        await response.aclose()
+
+    assert response.headers["Location"] == place
+
+
+async def test_a_user_in_a_url_is_never_sent(transport: Transport) -> None:
+    async with answering(OK) as server:
+        await ask(transport, server.url.replace("http://", "http://user:secret@"))
+
+        assert b"authorization" not in server.requests[0].lower()
+
+
+async def test_a_refused_certificate_is_told_in_one_line(tmp_path: Path) -> None:
+    server_side, _ = a_certificate(tmp_path)
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        del writer
+        await reader.read()
+
+    async with serve(speak, server_side) as server, Http(RequestLog(), NOT_AGAIN) as http:
+        with pytest.raises(StoreError, match=r"failed: TLS"):
+            await http.download(server.url, limit=100)
+
+
+@pytest.mark.parametrize("encoding", [b"identity", b"gzip", b"chunked, identity"])
+async def test_a_download_that_only_the_end_of_its_connection_ends_is_not_whole(
+    encoding: bytes,
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + encoding + b"\r\n\r\nok"
+    async with answering(head, then_close=True) as server, Http(RequestLog(), NOT_AGAIN) as http:
+        with pytest.raises(StoreError):
+            await http.download(server.url, limit=100)
