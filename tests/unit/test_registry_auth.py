@@ -145,6 +145,16 @@ def test_a_helper_is_asked_first(tmp_path: Path, script: str, found: Credentials
     assert _find(tmp_path, _MINE) == found
 
 
+def test_a_helper_that_answers_without_reading_its_input_is_heard(tmp_path: Path) -> None:
+    path = tmp_path / "docker-credential-mine"
+    path.write_text('#!/bin/sh\necho \'{"Username": "me", "Secret": "pw"}\'\n')
+    path.chmod(0o755)
+
+    found = [_find(tmp_path, _MINE) for _ in range(10)]  # It often ends before it is written to.
+
+    assert found == [Credentials("me", "pw")] * 10
+
+
 @pytest.mark.parametrize(
     ("script", "problem"),
     [

@@ -5,6 +5,7 @@ import binascii
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -164,16 +165,15 @@ async def _run(program: str, stdin: bytes, environment: Mapping[str, str]) -> tu
     answer = b""
     try:
         if process.stdin and process.stdout:
-            try:
+            with suppress(anyio.BrokenResourceError):  # It may answer without reading.
                 await process.stdin.send(stdin)
                 await process.stdin.aclose()
+            with suppress(anyio.BrokenResourceError):  # Its status says why.
                 async for piece in process.stdout:
                     answer += piece
                     if len(answer) > _MAX_ANSWER:
                         process.kill()
                         break
-            except (anyio.BrokenResourceError, anyio.EndOfStream):
-                pass  # It ended without reading; its status says why.
         return await process.wait(), answer
     finally:
         if process.returncode is None:
