@@ -562,8 +562,9 @@ class Settings(BaseSettings):
     )
     merged_tag: _Scope = Field(
         default="maintained",
-        description="the tag of a directory to which each run writes the merge of all others, for "
-        "builds to import but not to export to; an empty name turns it off",
+        description="the tag of a directory or registry, or the name in a bucket or container, to "
+        "which each run writes the merge of all others, for builds to import but not to export "
+        "to; an empty name turns it off",
     )
     verify: bool = Field(
         default=False,
@@ -572,7 +573,7 @@ class Settings(BaseSettings):
     )
     remember_exports: _Delay = Field(
         default=timedelta(days=30),
-        description="how long a replaced export of a tag of a directory is still merged into it, "
+        description="how long a replaced export of a tag or name is still merged into it, "
         "in whole days; 0 keeps the newest export only",
     )
     scopes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(

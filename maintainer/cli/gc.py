@@ -68,8 +68,8 @@ def gc(
     merged_tag: Annotated[
         str | None,
         typer.Option(
-            help="The tag of a directory to write the merge of all others to, for builds to "
-            "import; '' turns it off. [default: maintained]",
+            help="The tag, or the name in a bucket or container, to write the merge of all "
+            "others to, for builds to import; '' turns it off. [default: maintained]",
             metavar="TAG",
             rich_help_panel=WHERE,
         ),
