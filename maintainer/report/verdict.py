@@ -26,7 +26,7 @@ LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
 
 _NEARLY_FULL = 0.9
 _ROOMY = 0.8
-_LET_IT_RUN = "Run the same without `--dry-run`, or the workflow with dry-run off."
+_LET_IT_RUN = "Run `maintainer gc` without `--dry-run`, or the workflow with dry-run off."
 _HOW_TO_KNOW_REFS = (
     "Give the token the permissions `pull-requests: read` and `contents: read`, or turn "
     "`closed_refs` off."
