@@ -5,29 +5,19 @@ first ones go by httpx2's own transport.
 """
 
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from http import HTTPStatus
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import httpx2
 
 if TYPE_CHECKING:
-    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession
+    from maintainer.stores.aiohttp_transport import AiohttpTransport
 
 FIRST = 200
 """So many requests go by httpx2's transport."""
-_MAX_HEAD = 100 * 1024
-"""Bytes of a header of a response, as for httpx2; aiohttp's 8 kB are less than some redirects."""
 
 
 class Transport(httpx2.AsyncBaseTransport):
-    """Sends requests without a proxy, over connections that stay open.
-
-    It opens a connection for each request that is sent at once with others; whoever uses it bounds
-    how many these are.
-    """
+    """Sends requests without a proxy; whoever uses it bounds how many at once."""
 
     def __init__(self, certificates: ssl.SSLContext) -> None:
         """Trust the servers that these certificates vouch for."""
@@ -35,7 +25,7 @@ class Transport(httpx2.AsyncBaseTransport):
         self._left = FIRST
         """How many more requests go by httpx2's transport."""
         self._first = httpx2.AsyncHTTPTransport(verify=certificates)
-        self._session: ClientSession | None = None
+        self._others: AiohttpTransport | None = None
         """That of a long run."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -46,105 +36,14 @@ class Transport(httpx2.AsyncBaseTransport):
         if self._left:
             self._left -= 1
             return await self._first.handle_async_request(request)
-        if self._session is None:
-            self._session = _open_session(self._certificates)
-        return await _send(self._session, request)
+        if self._others is None:
+            from maintainer.stores.aiohttp_transport import AiohttpTransport  # noqa: PLC0415
+
+            self._others = AiohttpTransport(self._certificates)
+        return await self._others.handle_async_request(request)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._first.aclose()
-        if self._session is not None:
-            await self._session.close()
-
-
-def _open_session(certificates: ssl.SSLContext) -> "ClientSession":
-    from aiohttp import ClientSession, DummyCookieJar, TCPConnector  # noqa: PLC0415
-
-    return ClientSession(
-        connector=TCPConnector(ssl=certificates, limit=0),
-        auto_decompress=False,
-        max_line_size=_MAX_HEAD,
-        max_field_size=_MAX_HEAD,
-        cookie_jar=DummyCookieJar(),
-        middlewares=(_send_once,),
-        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-    )
-
-
-async def _send_once(request: "ClientRequest", send: "ClientHandlerType") -> "ClientResponse":
-    """Send a request once: aiohttp would repeat a deletion whose answer was lost."""
-    import aiohttp  # noqa: PLC0415
-
-    try:
-        return await send(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise httpx2.ReadError("") from error
-
-
-async def _send(session: "ClientSession", request: httpx2.Request) -> httpx2.Response:
-    from aiohttp import ClientTimeout  # noqa: PLC0415
-    from yarl import URL  # noqa: PLC0415
-
-    timeouts: dict[str, float] = request.extensions["timeout"]
-    # aiohttp would send a user in the URL along as a password; httpx2 sends headers only.
-    url = request.url.copy_with(userinfo=b"") if request.url.userinfo else request.url
-    with _errors_of_httpx():
-        response = await session.request(
-            request.method,
-            URL(str(url), encoded=True),
-            headers=request.headers.multi_items(),
-            data=BytesIO(request.content) if request.content else None,
-            allow_redirects=False,
-            timeout=ClientTimeout(sock_connect=timeouts["connect"], sock_read=timeouts["read"]),
-        )
-    if response.status < HTTPStatus.OK:
-        response.close()
-        raise httpx2.RemoteProtocolError("another protocol")
-    return httpx2.Response(response.status, headers=response.raw_headers, stream=_Content(response))
-
-
-class _Content(httpx2.AsyncByteStream):
-    """The content of a response. Whoever has it must close it."""
-
-    def __init__(self, response: "ClientResponse") -> None:
-        self._response = response
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _errors_of_httpx():
-            async for piece in self._response.content.iter_any():
-                yield piece
-
-    async def aclose(self) -> None:
-        """Keep the connection for another request if all was read; else, close it."""
-        self._response.close()
-
-
-@contextmanager
-def _errors_of_httpx() -> Iterator[None]:
-    """Raise the errors of httpx2 instead of those of aiohttp.
-
-    httpx-aiohttp does that too, but calls a connection that was lost one that was never made:
-    whoever has asked for a deletion would believe that it was not carried out.
-    """
-    import aiohttp  # noqa: PLC0415
-
-    try:
-        yield
-    except aiohttp.ConnectionTimeoutError as error:
-        raise httpx2.ConnectTimeout("") from error
-    except (aiohttp.ServerTimeoutError, TimeoutError) as error:
-        raise httpx2.ReadTimeout("") from error
-    except aiohttp.ClientConnectorError as error:
-        raise httpx2.ConnectError("") from error
-    except aiohttp.NonHttpUrlClientError as error:
-        raise httpx2.UnsupportedProtocol("") from error
-    except aiohttp.ClientOSError as error:
-        raise httpx2.ReadError("") from error
-    except aiohttp.ClientError as error:
-        raise httpx2.RemoteProtocolError("the server does not follow the protocol") from error
-    except UnicodeError:
-        raise  # The host name cannot be one.
-    except ValueError as error:
-        raise httpx2.LocalProtocolError("a header has more than one line") from error
+        if self._others is not None:
+            await self._others.aclose()
