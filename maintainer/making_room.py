@@ -19,7 +19,7 @@ from maintainer.policy.room import make_room
 def choose(marks: Marks, stock: Stock, needs: Needs, limit: int, grace: timedelta) -> Room:
     """Return what leaves; nothing if there is room enough."""
     now = marks.snapshot.now
-    indexes = {index.id: index.merged for index in marks.indexes if not index.is_merge}
+    indexes = {index.id: index.needs for index in marks.indexes if index.needs.records}
     needed = frozenset[Digest]().union(*(config.blobs for config in indexes.values()))
     sizes = {blob: stock.sizes.get(blob, 0) for blob in needed}
     others = stock.stored - stock.leaving - sum(sizes.values())

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from maintainer.cacheconfig import (
@@ -146,18 +146,22 @@ def _merge(
 ) -> Index | None:
     """Return the merge of all other indexes of a ref; None if there is nothing to hold."""
     here = [one for one in others if one.id.ref == index.ref and not one.is_merge]
+    from_others = tuple(snapshot.memory.get(index, Remembered()).replaced.values())
+    taken_over = prune(merge(from_others), snapshot.staying_blobs)
     sources = [one.merged for one in here if one.merged.records]
+    sources += [taken_over] if taken_over.records else []
     if not snapshot.listing_complete or any(one.unread for one in here):
         # An index that was not seen this time may still exist, so nothing of it is dropped.
         sources += [one.config for one in found.stored[-1:] if one.config and one.config.records]
     merged = prune(merge(sources), snapshot.staying_blobs)
-    merged, omitted = _fit(snapshot, merged, _exports(here, snapshot))
+    merged, omitted = _fit(snapshot, merged, (*_exports(here, snapshot), *from_others))
     if not (merged.records or found.stored or found.unread):
         return None
     others_merged = sum(1 for one in here if one.merged.records)
-    return _index_of_merge(
+    of_all = _index_of_merge(
         index, found, snapshot, merged, omitted=omitted, merged_with=others_merged
     )
+    return replace(of_all, taken_over=taken_over)
 
 
 def _exports(indexes: Iterable[Index], snapshot: Snapshot) -> Iterator[CacheConfig]:
@@ -271,7 +275,7 @@ def _fitting(
     smaller, omitted = _fit(snapshot, merged, known.parts)
     if usable.blobs & snapshot.departed.keys():
         return smaller, omitted
-    if omitted and _is_whole(read, usable) and not only_new(smaller, usable).records:
+    if omitted and _is_whole(read, usable) and not only_new(smaller, [usable]).records:
         return usable, merged.result_count - usable.result_count
     return smaller, omitted
 
@@ -329,9 +333,9 @@ def _merge_state(
     if known.forgotten:
         return _MergeState(_NOTHING, _NOTHING, _NOTHING, _NOTHING)
     remembered = known.merged()
-    if index.is_named and not remembered.records:
-        # A merge that we wrote under an earlier name: nothing else of its tag is known.
-        remembered = found.read_by_builders
+    if index.is_named and (found.is_former_merge or not remembered.records):
+        # A merge that we wrote under an earlier name: only what it took over is remembered of it.
+        remembered = merge([found.read_by_builders, remembered])
     all_known = remembered
     all_live = merged = prune(remembered, snapshot.live_blobs)
     if merged.blobs & snapshot.departed.keys():
@@ -390,8 +394,7 @@ class Marker:
         self.read_until: dict[int | None, datetime] = {}
         self.facts = snapshot.facts
         for index in indexes:
-            # A merge keeps nothing alive: the merged indexes need its blobs.
-            for blob in () if index.is_merge else index.merged.blobs:
+            for blob in index.needs.blobs:
                 self.needed.setdefault(blob, index.id)
         # Whatever is needed is reachable, so only the rest can be dangling since some time.
         for index in indexes:

@@ -66,11 +66,13 @@ def shrink(
     return best
 
 
-def only_new(config: CacheConfig, known: CacheConfig) -> CacheConfig:
-    """Return what remains of `config` without the results that `known` has, in normal form."""
-    names = {name for name, _, _, _ in results_of(known)}
+def only_new(config: CacheConfig, known: Iterable[CacheConfig]) -> CacheConfig:
+    """Return what remains of `config` without the results that any other has, in normal form."""
+    new = {name for name, _, _, _ in results_of(config)}
+    for one in known:
+        new.difference_update(name for name, _, _, _ in results_of(one))
     return _only(
-        config, {(at, number) for name, at, _, number in results_of(config) if name not in names}
+        config, {(at, number) for name, at, _, number in results_of(config) if name in new}
     )
 
 

@@ -37,6 +37,7 @@ from maintainer.cacheconfig import (
     decode,
     encode,
 )
+from maintainer.cacheconfig.shrink import only_new
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.graph.dialect import each_number, each_text, insert_or_update
 from maintainer.graph.shared_names import note_exports
@@ -184,6 +185,26 @@ def forget_results(
         known = merged.get(to_index(row)) or parts[row.id]
         changes.append(_Change(row, known, known.since(first).without(gone)))
     return {**merged, **_save(connection, changes)}
+
+
+def take_over(
+    connection: Connection, target_id: int, access: Access, merge: ReadGeneration, now: datetime
+) -> tuple[CacheConfig, dict[IndexId, Remembered]]:
+    """Remember what the merge of all names contains that nothing else does.
+
+    Return that, and what is remembered of the merge if there is any.
+
+    A merge that this database did not know was written by another configuration, or by a run whose
+    database was lost: it may hold the only copy of what builds have overwritten since.
+    """
+    remembered = each_remembered(connection, target_id, access)
+    parts = (part for one in remembered for part in one.parts)
+    new = only_new(merge.config or CacheConfig(), parts)
+    if not new.records:
+        return new, {}
+    row = _find_indexes(connection, target_id, access)[merge.index]
+    known = _load_parts(connection, [row])[row.id]
+    return new, _save(connection, [_Change(row, known, known.with_merge(new, now.date()))])
 
 
 def forget_tags(connection: Connection, target_id: int, unread: Iterable[IndexId]) -> None:

@@ -13,6 +13,8 @@ from maintainer.model.index import KnownGeneration, UnreadGeneration
 from maintainer.model.reason import Overdue, Reason
 from maintainer.model.snapshot import Snapshot
 
+_NOTHING = CacheConfig()
+
 
 class State(StrEnum):
     """The state of an entry."""
@@ -64,6 +66,8 @@ class Index:
     """Of a merge: how many other indexes it contains."""
     is_merge: bool = False
     """Whether it is reserved for the merge of all other indexes of its ref."""
+    taken_over: CacheConfig = _NOTHING
+    """Of a merge: what only it contains, as others have written it."""
     sink: Sink = Sink.REWRITE
     """Its sink when it is written."""
     omitted: int = 0
@@ -72,6 +76,11 @@ class Index:
     """Whether its owner had it forgotten: then it is written without any result."""
     used_by_builds: str | None = None
     """Of the index reserved for the merge: the key that a build has exported to it, if so."""
+
+    @property
+    def needs(self) -> CacheConfig:
+        """What keeps blobs alive: the indexes of which a merge is made need the rest of it."""
+        return self.taken_over if self.is_merge else self.merged
 
     @property
     def newest(self) -> KnownGeneration | None:

@@ -758,6 +758,21 @@ class SharedNames(Base, frozen=True):
     names: tuple[str, ...]
 
 
+class MergeOverwritten(Base, frozen=True):
+    """Another configuration has overwritten the merge of all names with its own."""
+
+    name: str
+    results: int
+    """Those that only it contains; they stay for as long as what builds overwrite."""
+
+
+class MergeTakenOver(Base, frozen=True):
+    """The merge of all names contains what this database does not know, and keeps it."""
+
+    name: str
+    results: int
+
+
 class InlineCaches(Base, frozen=True):
     """Tags that are images with inline caches, which runs never rewrite."""
 
@@ -770,7 +785,7 @@ class UntaggedUnknown(Base, frozen=True):
     problem: str
 
 
-Remark = DeletedKept | InlineCaches | UntaggedUnknown
+Remark = DeletedKept | InlineCaches | MergeTakenOver | UntaggedUnknown
 """What is good to know of a store, and needs no change."""
 
 StoreNote = (
@@ -780,6 +795,7 @@ StoreNote = (
     | BlobsArchived
     | DeletionRefused
     | SharedNames
+    | MergeOverwritten
     | Remark
 )
 """What the owner of a store should change there, or know: it lasts, whatever runs do."""
@@ -827,6 +843,7 @@ Note = (
     | ClosedRefsUnknown
     | ClosedRefsDeferred
     | SharedNames
+    | MergeOverwritten
     | VersionsKept
     | BlobsExpire
     | UploadsLeft

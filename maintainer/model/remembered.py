@@ -58,7 +58,7 @@ class Remembered:
         if sink is not None and self.config.records:
             # An index that we wrote is not an export. Only results that are not remembered are new:
             # another run may have merged in an export that this one never saw.
-            new = only_new(config, self.merged())
+            new = only_new(config, [self.merged()])
             return replace(self, config=merge([self.config, new])) if new.records else self
         if config == self.config:
             return self
@@ -66,6 +66,11 @@ class Remembered:
             return replace(self, config=config)
         former = [self.config, *(one for day, one in self.replaced.items() if day == today)]
         return replace(self, config=config, replaced={**self.replaced, today: merge(former)})
+
+    def with_merge(self, config: CacheConfig, today: date) -> Self:
+        """Return the memory of a merge with what it alone contains, as if replaced today."""
+        former = (one for day, one in self.replaced.items() if day == today)
+        return replace(self, replaced={**self.replaced, today: merge([config, *former])})
 
     def without(self, gone: Container[Digest]) -> Self:
         """Return it without the results that need missing blobs."""

@@ -47,5 +47,4 @@ def _referenced_anyway(marks: Marks) -> Iterator[Digest]:
     for index in marks.indexes:
         if not _can_be_rewritten(index, marks):
             yield from index.named
-            if not index.is_merge:
-                yield from index.merged.blobs
+            yield from index.needs.blobs

@@ -345,7 +345,8 @@ def _needs(
     several: dict[Digest, list[IndexId]] = {}
     for index in indexes:
         alone = (index.id,)  # Most blobs have one, and share this.
-        for blob in () if index.is_merge else after[index.id].blobs:
+        blobs = after[index.id].blobs
+        for blob in blobs & index.needs.blobs if index.is_merge else blobs:
             if blob in several:
                 several[blob].append(index.id)
             elif blob in needs:

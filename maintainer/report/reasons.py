@@ -688,6 +688,24 @@ def _(reason: reasons.SharedNames) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.MergeOverwritten) -> str:
+    results = format_count(reason.results, "result")
+    return (
+        f"another configuration, or a run with another database, has overwritten {reason.name} "
+        f"with a merge of its own: {results} of it stay as long as overwritten exports"
+    )
+
+
+@format_reason.register
+def _(reason: reasons.MergeTakenOver) -> str:
+    results = format_count(reason.results, "result")
+    return (
+        f"{reason.name} contains {results} that this database does not know: they stay as long as "
+        "overwritten exports"
+    )
+
+
+@format_reason.register
 def _(reason: reasons.SweepUnchecked) -> str:
     return "it could not be checked whether builds reference what was deleted: " + reason.problem
 

@@ -1,7 +1,7 @@
 """Is the cache healthy? One line, and one thing to do if it is not. Pure."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from maintainer.model.marks import State
@@ -11,6 +11,7 @@ from maintainer.model.reason import (
     BlobsExpire,
     ClosedRefsUnknown,
     DeletionRefused,
+    MergeOverwritten,
     Note,
     ProtectedExceedsLimit,
     QuotaUnknown,
@@ -27,6 +28,17 @@ LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
 _NEARLY_FULL = 0.9
 _ROOMY = 0.8
 _LET_IT_RUN = "Run `maintainer gc` without `--dry-run`, or the workflow with dry-run off."
+_CHANGES: Mapping[type, str] = {
+    SharedNames: "Give each image a name of its own, and let all import `maintained`, too.",
+    MergeOverwritten: "Give each configuration a `merged_tag` of its own.",
+    VersionsKept: "Add a rule that deletes versions a day after they were replaced or deleted.",
+    BlobsExpire: "Remove the rule: runs delete the blobs that no index references.",
+    BlobsArchived: "Delete these blobs, or rehydrate them, and remove the rule that archives them.",
+    DeletionRefused: "Allow deletion in the registry, or for the credentials: see "
+    "docs/registries.md.",
+}
+"""What the owner of a store should change there."""
+_END_UPLOADS = "Add a rule that ends unfinished uploads after a week."
 _HOW_TO_KNOW_REFS = (
     "Give the token the permissions `pull-requests: read` and `contents: read`, or turn "
     "`closed_refs` off."
@@ -215,23 +227,8 @@ def _advised(report: Report) -> Verdict | None:
     if not notes:
         return None
     sentence = f"{notes[0].sentence[0].upper()}{notes[0].sentence[1:]}."
-    return Verdict("attention", sentence, _how_to_change_the_store(notes[0].reason))
-
-
-def _how_to_change_the_store(note: Note) -> str:
-    match note:
-        case SharedNames():
-            return "Give each image a name of its own, and let all import `maintained`, too."
-        case VersionsKept():
-            return "Add a rule that deletes versions a day after they were replaced or deleted."
-        case BlobsExpire():
-            return "Remove the rule: runs delete the blobs that no index references."
-        case BlobsArchived():
-            return "Delete these blobs, or rehydrate them, and remove the rule that archives them."
-        case DeletionRefused():
-            return "Allow deletion in the registry, or for the credentials: see docs/registries.md."
-        case _:
-            return "Add a rule that ends unfinished uploads after a week."
+    advice = _CHANGES.get(type(notes[0].reason), _END_UPLOADS)
+    return Verdict("attention", sentence, advice)
 
 
 def _how_to_do_more(note: Note) -> str:

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from maintainer.cacheconfig import Scope
+from sqlalchemy import Connection
+
+from maintainer.cacheconfig import NO_REF, IndexId, Scope, Sink
 from maintainer.errors import BudgetExhaustedError, MassDeletionError
 from maintainer.exports import LONGEST_EXPORT, find_export, keep_signs
 from maintainer.graph.entries import Entries
+from maintainer.graph.memory import take_over
 from maintainer.graph.recall import count_expected, load_snapshot, recall, recall_entries
 from maintainer.graph.record import record
 from maintainer.graph.shared_names import find_shared_names
@@ -17,12 +20,14 @@ from maintainer.model.entry import StoreLimits
 from maintainer.model.export import Export
 from maintainer.model.fingerprint import fingerprint
 from maintainer.model.memory import Probe
-from maintainer.model.reason import SharedNames
+from maintainer.model.reason import MergeOverwritten, MergeTakenOver, Note, SharedNames
+from maintainer.model.remembered import Remembered
 from maintainer.plan import Planner
 from maintainer.policy.loss import find_loss
 from maintainer.probe import list_entries, probe, wait_for_index
 from maintainer.report.reasons import format_reason
 from maintainer.report.words import format_size
+from maintainer.sanitize import printable
 from maintainer.stages.run import Listed, Marked, Probed, Recorded, Run
 
 log = logging.getLogger(__name__)
@@ -92,12 +97,13 @@ def _record(run: Run, looked: Probed) -> Recorded:
         remember_exports = run.collector.settings.remember_exports
         expected = count_expected(connection, target_id, probed.access)
         merged = record(connection, target_id, probed, remember_exports=remember_exports)
+        note, taken_over = _take_over_merge(run, connection, looked)
         snapshot = load_snapshot(
             connection,
             target_id,
             probed,
             merged_scope=_merged_scope(run, probed),
-            merged=merged,
+            merged=merged | taken_over,
             makes_room=run.rules.keep_free is not None,
         )
         remembered = recall_entries(connection, target_id, probed.access, probed.at, expected)
@@ -112,8 +118,28 @@ def _record(run: Run, looked: Probed) -> Recorded:
         snapshot = replace(snapshot, entries=entries.indexes_since(since))
         signs = keep_signs(snapshot, entries.uploads_since(probed.at - LONGEST_EXPORT))
         snapshot = replace(snapshot, entries=(*snapshot.entries, *signs))
+    run.report.notes += [note] if note else []
     # What was read is in the graph, and decoded in the snapshot.
     return Recorded(looked.known, replace(probed, read=()), snapshot, entries)
+
+
+def _take_over_merge(
+    run: Run, connection: Connection, looked: Probed
+) -> tuple[Note | None, dict[IndexId, Remembered]]:
+    """Keep what others have written into the merge of all names, unless exports are forgotten.
+
+    Return what to say of it, and what is remembered of it.
+    """
+    settings, probed = run.collector.settings, looked.probe
+    wanted = IndexId(NO_REF, Scope(settings.merged_tag))
+    merge = next((one for one in probed.read if one.index == wanted), None)
+    if merge is None or merge.sink is not Sink.MERGE or not settings.remember_exports:
+        return None, {}
+    new, taken_over = take_over(connection, run.target_id, probed.access, merge, probed.at)
+    if not new.records:
+        return None, {}
+    note = MergeOverwritten if looked.known.places.get(merge.index) else MergeTakenOver
+    return note(printable(settings.merged_tag), new.result_count), taken_over
 
 
 def _merged_scope(run: Run, probed: Probe) -> Scope | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from maintainer.model.reason import MergeOverwritten, MergeTakenOver
 from maintainer.report import Report
 from tests.integration.directories import (
     INDEX,
@@ -23,6 +24,7 @@ from tests.samples import every_other
 
 NO_GRACE = timedelta(0)
 MERGED = "maintained"
+MONTH = timedelta(days=30)
 
 
 @pytest.fixture
@@ -282,3 +284,74 @@ def _refuse_to_open(patch: pytest.MonkeyPatch, digest: str) -> None:
         return open_file(name, *how, **where)
 
     patch.setattr(os, "open", refuse)
+
+
+def test_what_only_it_contains_stays_for_a_month_if_the_database_is_lost(world: World) -> None:
+    world.build("base", "old")
+    _gc(world, remember_exports=MONTH)
+    world.build("base", "new")
+    world.passes(days=2)
+    later: dict[str, object] = {"remember_exports": MONTH, "database": world.path / "../new.db"}
+
+    report = _gc(world, **later)
+
+    assert world.leads_to(MERGED) == _layers("base", "old", "new")
+    assert [note.reason for note in report.notes] == [MergeTakenOver(MERGED, 1)]
+    assert report.verdict
+    assert report.verdict.level == "good"
+    for _ in range(30):
+        world.passes(days=1)
+        assert not _gc(world, **later).notes
+        assert world.leads_to(MERGED) == _layers("base", "old", "new")
+    world.passes(days=1)
+    _gc(world, **later)
+    assert world.leads_to(MERGED) == _layers("base", "new")
+    world.passes(hours=25)
+    _gc(world, **later)
+    assert not world.steps("old")
+
+
+def test_another_configuration_that_writes_it_hides_nothing_and_is_reported(world: World) -> None:
+    other: dict[str, object] = {"remember_exports": MONTH, "database": world.path / "../other.db"}
+    world.build("base", "first")
+    _gc(world, remember_exports=MONTH)
+    world.build("base", "second")
+    _gc(world, remember_exports=MONTH)
+    world.build("base", "third")
+    _gc(world, **other)
+    world.build("base", "fourth")
+
+    report = _gc(world, remember_exports=MONTH)
+
+    assert world.leads_to(MERGED) == _layers("base", "first", "second", "third", "fourth")
+    assert [note.reason for note in report.notes] == [MergeOverwritten(MERGED, 1)]
+    assert report.verdict
+    assert report.verdict.level == "attention"
+
+
+@pytest.mark.parametrize("how", [{"repair": True}, {"dry_run": True}], ids=["repair", "dry run"])
+def test_a_repair_or_a_dry_run_before_lets_nothing_of_it_go(
+    world: World, how: dict[str, bool]
+) -> None:
+    world.build("base", "old")
+    _gc(world, remember_exports=MONTH)
+    world.build("base", "new")
+    later: dict[str, object] = {"remember_exports": MONTH, "database": world.path / "../new.db"}
+    _gc(world, **how, **later)
+
+    _gc(world, **later)
+
+    assert world.leads_to(MERGED) == _layers("base", "old", "new")
+
+
+def test_under_a_new_name_the_old_one_keeps_what_was_taken_over(world: World) -> None:
+    world.build("base", "old")
+    _gc(world, remember_exports=MONTH)
+    world.build("base", "new")
+    later: dict[str, object] = {"remember_exports": MONTH, "database": world.path / "../new.db"}
+    _gc(world, **later)
+
+    world.gc(merged_tag="all", **later)  # type: ignore[arg-type]
+
+    assert world.leads_to(MERGED) == _layers("base", "old", "new")
+    assert world.leads_to("all") == _layers("base", "old", "new")

@@ -16,7 +16,13 @@ from maintainer.cli.app import app
 from maintainer.errors import LeaseLostError, UnknownCacheError
 from maintainer.graph.tables import ENTRY
 from maintainer.model.outcome import Done, Outcome, Skipped
-from maintainer.model.reason import DeletionRefused, InlineCaches, UntaggedUnknown
+from maintainer.model.reason import (
+    DeletionRefused,
+    InlineCaches,
+    MergeOverwritten,
+    MergeTakenOver,
+    UntaggedUnknown,
+)
 from maintainer.report import Report
 from maintainer.stores.distribution.client import Client
 from tests.integration.directories import INDEX, MANIFEST
@@ -33,6 +39,8 @@ _PAGE = Path(__file__).parents[2] / "docs" / "registries.md"
 
 Event = tuple[str, int, Callable[[], object]]
 """What happens before which request of a kind."""
+
+_OF_MERGES = (MergeOverwritten, MergeTakenOver)
 
 
 @pytest.fixture(scope="module")
@@ -316,6 +324,33 @@ def test_only_the_tags_that_the_setting_names_are_maintained(
     assert registry.tags()["other"] == other
     assert _blobs(registry, "pr-1") == {blob_of("base"), blob_of("web")}
     assert _blobs(registry, "maintained") == {blob_of(step) for step in ("base", "api", "web")}
+
+
+def test_configurations_that_write_one_merge_hide_nothing_of_each_other(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    _export(registry, "main", "base", "api")
+    _export(registry, "pr-1", "base", "web")
+    of_all = {blob_of(step) for step in ("base", "api", "web")}
+
+    first = _gc(registry, memory, clock, tags=("main",))
+    second = _gc(registry, memory, clock, tags=("pr-*",))
+    third = _gc(registry, memory, clock, tags=("nothing-*",))
+    _export(registry, "main", "base", "new")
+    fourth = _gc(registry, memory, clock, tags=("main",))
+    fifth = _gc(registry, memory, clock, tags=("pr-*",))
+
+    assert _blobs(registry, "maintained") == of_all | {blob_of("new")}
+    assert [
+        [note.reason for note in one.notes if isinstance(note.reason, _OF_MERGES)]
+        for one in (first, second, third, fourth, fifth)
+    ] == [
+        [],
+        [MergeTakenOver("maintained", 1)],
+        [MergeTakenOver("maintained", 3)],
+        [MergeOverwritten("maintained", 1)],
+        [MergeOverwritten("maintained", 1)],
+    ]
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut off"])

@@ -1,7 +1,8 @@
 """A run that makes room: what leaves a full cache, when it is deleted, and when it comes back."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -512,3 +513,28 @@ def test_a_run_is_idle_only_while_there_is_room(cache: Cache) -> None:
     assert enough.room.results == 0
     assert report.room
     assert report.room.results > 0
+
+
+def test_what_only_the_merge_of_a_lost_database_contains_leaves_like_all_else(
+    cache: Cache, tmp_path: Path
+) -> None:
+    merged = "maintained"
+    cache.build("old", *OLD)
+    cache.run(merged_tag=merged)
+    del cache.vault.indexes["old"]
+    (tmp_path / "another").mkdir()
+    (memory,) = Memory.make(tmp_path / "another", 1)
+    with closing(memory.database):
+        cache = replace(cache, memory=memory)
+        cache.passes(10 * DAY)
+        cache.build("new", *NEW)
+        cache.run(merged_tag=merged)
+        assert cache.offers(merged, *OLD, *NEW)
+
+        report = cache.run(merged_tag=merged, **FREE)
+
+        assert _left(report) == {merged: 2}
+        assert cache.usable(merged) == {blob_of(step) for step in STAYING}
+        cache.passes(DAY)
+        cache.run(merged_tag=merged, **FREE)
+        assert set(cache.vault.blobs) == {blob_of(step) for step in STAYING}

@@ -304,6 +304,22 @@ def test_only_the_chosen_names_are_maintained_and_the_others_keep_their_blobs(
     assert BLOBS + blob_of("orphan") not in moto.keys
 
 
+def test_configurations_that_write_one_merge_keep_each_others_blobs(
+    moto: Moto, memory: Memory
+) -> None:
+    for name in ("web", "api"):
+        _export(moto, name, "base", name)
+    _gc(moto, memory, names=("web",))
+    _gc(moto, memory, names=("api",))
+    _export(moto, "web", "base", "new")
+    for _ in range(20):
+        moto.now += timedelta(days=1)
+        for name in ("web", "api"):
+            _gc(moto, memory, names=(name,))
+            assert _blobs(moto, "maintained") == {blob_of(s) for s in ("base", "web", "api", "new")}
+    assert BLOBS + blob_of("web") in moto.keys
+
+
 def test_a_build_of_another_name_protects_what_it_exports_during_the_sweep(
     moto: Moto, memory: Memory
 ) -> None:

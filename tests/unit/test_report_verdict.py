@@ -18,6 +18,8 @@ from maintainer.model.reason import (
     ExportInProgress,
     InlineCaches,
     LeftForRoom,
+    MergeOverwritten,
+    MergeTakenOver,
     Note,
     ProtectedExceedsLimit,
     QuotaUnknown,
@@ -427,6 +429,23 @@ def test_a_name_that_images_share_is_named_and_advised_about(names: int, said: s
     assert advised.advice.startswith("Give each image a name of its own")
 
 
-@pytest.mark.parametrize("remark", [DeletedKept(7), InlineCaches(2), UntaggedUnknown("only tags")])
+def test_a_merge_that_another_configuration_has_overwritten_is_advised_about() -> None:
+    note = MergeOverwritten("maintained", 2)
+
+    advised = judge(_report(notes=(NoteReport(note, format_reason(note)),)))
+
+    assert "has overwritten maintained" in advised.message
+    assert advised.advice == "Give each configuration a `merged_tag` of its own."
+
+
+@pytest.mark.parametrize(
+    "remark",
+    [
+        DeletedKept(7),
+        InlineCaches(2),
+        MergeTakenOver("maintained", 2),
+        UntaggedUnknown("only tags"),
+    ],
+)
 def test_what_is_only_good_to_know_of_a_store_leaves_it_healthy(remark: StoreNote) -> None:
     assert judge(_report(notes=(NoteReport(remark, format_reason(remark)),))) == judge(_report())

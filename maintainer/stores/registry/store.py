@@ -263,9 +263,7 @@ class RegistryStore:
         """Return nothing: `delete` looks itself."""
         del context
         indexes = since.marks.indexes
-        self._needed = frozenset[Digest]().union(
-            *(one.merged.blobs for one in indexes if not one.is_merge)
-        )
+        self._needed = frozenset[Digest]().union(*(one.needs.blobs for one in indexes))
 
     async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
         """Delete a manifest; or let go of a blob, which the registry deletes then."""
