@@ -71,20 +71,21 @@ def refused(answer: Answer, message: str = "") -> StoreError:
     return StoreError(f"{answer.place} answered HTTP {answer.status}{said}")
 
 
-def content_url(answer: Answer, url: str) -> str:
-    """Check where a service says that content is. Raises MalformedAnswerError."""
-    if not is_web_url(url):
-        raise malformed(answer, "it names no URL for the content")
-    return url
+def content_url(answer: Answer, text: str) -> httpx2.URL:
+    """Return where a service says that content is. Raises MalformedAnswerError."""
+    if url := to_web_url(text):
+        return url
+    raise malformed(answer, "it names no URL for the content")
 
 
-def is_web_url(text: str) -> bool:
-    """Return whether `text` is an absolute URL that can be asked."""
+def to_web_url(text: str | httpx2.URL) -> httpx2.URL | None:
+    """Return an absolute URL that can be asked; None if `text` is none."""
     try:
         url = httpx2.URL(text)
     except httpx2.InvalidURL:
-        return False
-    return url.scheme in {"http", "https"} and bool(url.host) and (url.port or 0) < _PORTS
+        return None
+    can_be_asked = url.scheme in {"http", "https"} and url.host and (url.port or 0) < _PORTS
+    return url if can_be_asked else None
 
 
 def to_utc(moment: datetime | None) -> datetime | None:

@@ -190,14 +190,14 @@ class Http:
                 return parse_answer(await self._once(call, request, attempts))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def download(self, url: str, *, limit: int) -> bytes:
+    async def download(self, url: httpx2.URL | str, *, limit: int) -> bytes:
         """Download at most `limit` bytes. No header of ours goes along: the URL is the permission.
 
         Raises ExpiredError if the URL has expired; StoreError for all else.
         """
         return await self.send(download_of(url, limit=limit), _content)
 
-    async def has_content(self, url: str) -> bool:
+    async def has_content(self, url: httpx2.URL | str) -> bool:
         """Whether there is anything to download: fetches one byte, or a little more.
 
         Raises StoreError if the answer proves neither.

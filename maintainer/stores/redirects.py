@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 import httpx2
 
-from maintainer.stores.answers import is_web_url
+from maintainer.stores.answers import to_web_url
 
 _BECOMES_GET = {HTTPStatus.FOUND, HTTPStatus.SEE_OTHER}
 """Statuses after which clients ask with GET, whatever they have asked before."""
@@ -23,7 +23,7 @@ def redirected(request: httpx2.Request, response: httpx2.Response) -> httpx2.Req
         url = request.url.join(response.headers["Location"])
     except httpx2.InvalidURL:
         return None
-    if not is_web_url(str(url)):
+    if not to_web_url(url):
         return None
     headers = request.headers.copy()
     if url.origin != request.url.origin:

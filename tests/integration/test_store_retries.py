@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import httpx2
 import pytest
 import stamina
 
@@ -285,7 +286,7 @@ async def test_nonsense_about_the_rate_limit_is_no_problem(server: Server) -> No
 
 
 def _found(server: Server) -> CacheHit:
-    return CacheHit("index-x-1-49c8f7d5#1", f"{server.url}/blob?sig=SIGNATURE")
+    return CacheHit("index-x-1-49c8f7d5#1", httpx2.URL(f"{server.url}/blob?sig=SIGNATURE"))
 
 
 @pytest.mark.parametrize(

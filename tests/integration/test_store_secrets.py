@@ -4,6 +4,7 @@ import logging
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 
+import httpx2
 import pytest
 
 from maintainer.errors import StoreError, UsageError
@@ -199,7 +200,7 @@ async def test_no_error_and_no_log_tells_a_secret(
     told: list[str] = []
     for name in ("caches", "cache", "7", "blob", "GetCacheEntryDownloadURL", "CreateCacheEntry"):
         server.on(name, trouble)
-    signed = CacheHit(KEY, f"{url}/blob?sig={SIGNATURE}")
+    signed = CacheHit(KEY, httpx2.URL(f"{url}/blob?sig={SIGNATURE}"))
 
     async with store_v2(url) as v2, store_v1(url) as v1, store_rest(url) as rest:
         for ask in (
@@ -231,13 +232,13 @@ async def test_httpx_would_have_told_the_signature(
     async with store_v2(server.url) as store:
         # Whatever a program does to its own loggers, it takes this one to hear httpx2 again.
         caplog.set_level(logging.INFO, logger="httpx2")
-        await store.read(CacheHit(KEY, f"{server.url}/blob?sig={SIGNATURE}"))
+        await store.read(CacheHit(KEY, httpx2.URL(f"{server.url}/blob?sig={SIGNATURE}")))
         assert SIGNATURE in caplog.text
         caplog.clear()
 
     caplog.set_level(logging.DEBUG)
     async with store_v2(server.url) as store:
-        await store.read(CacheHit(KEY, f"{server.url}/blob?sig={SIGNATURE}"))
+        await store.read(CacheHit(KEY, httpx2.URL(f"{server.url}/blob?sig={SIGNATURE}")))
 
     assert SIGNATURE not in caplog.text
 
@@ -297,6 +298,6 @@ async def test_a_redirect_to_nowhere_is_one_line(server: Server, location: str) 
 
     async with store_v2(server.url) as store:
         with pytest.raises(StoreError) as caught:
-            await store.read(CacheHit(KEY, f"{server.url}/blob?sig={SIGNATURE}"))
+            await store.read(CacheHit(KEY, httpx2.URL(f"{server.url}/blob?sig={SIGNATURE}")))
 
     assert location not in str(caught.value)

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import httpx2
 import msgspec
 import pytest
 
@@ -111,7 +112,7 @@ async def test_an_entry_is_found_whatever_the_case(
 
     # Only version 1 says in which ref.
     ref = Ref("refs/heads/main") if version is V1 else None
-    assert found == CacheHit(KEY.lower(), f"{server.url}/blob", ref)
+    assert found == CacheHit(KEY.lower(), httpx2.URL(f"{server.url}/blob"), ref)
     [request] = server.requests
     assert request.headers["authorization"] == f"Bearer {RUNTIME_TOKEN}"
 
@@ -266,7 +267,7 @@ async def test_an_expired_url_is_looked_up_again(
     server.on("stale", Reply(status))
     server.on("fresh", Reply(200, CONTENT))
 
-    assert await store.read(CacheHit(KEY, f"{server.url}/stale?sig=1")) == CONTENT
+    assert await store.read(CacheHit(KEY, httpx2.URL(f"{server.url}/stale?sig=1"))) == CONTENT
     assert store.requests.counts == {"look-up": 1, "download": 2}
 
 
@@ -277,7 +278,7 @@ async def test_an_entry_that_went_is_an_error(
     server.on("stale", Reply(404))
 
     with pytest.raises(StoreError, match=r"#1 was deleted while"):
-        await store.read(CacheHit(KEY, f"{server.url}/stale?sig=1"))
+        await store.read(CacheHit(KEY, httpx2.URL(f"{server.url}/stale?sig=1")))
 
 
 async def test_an_url_that_is_always_stale_is_an_error(
@@ -287,7 +288,7 @@ async def test_an_url_that_is_always_stale_is_an_error(
     server.on("stale", Reply(403))
 
     with pytest.raises(StoreError, match=r"/stale answered HTTP 403$"):
-        await store.read(CacheHit(KEY, f"{server.url}/stale?sig=1"))
+        await store.read(CacheHit(KEY, httpx2.URL(f"{server.url}/stale?sig=1")))
 
     assert store.requests.counts == {"look-up": 1, "download": 2}
 
@@ -299,7 +300,7 @@ async def test_a_download_is_200_or_nothing(
     server.on("blob", Reply(status, b"" if status == 204 else CONTENT))
 
     with pytest.raises(StoreError, match=f"HTTP {status}"):
-        await store.read(CacheHit(KEY, f"{server.url}/blob"))
+        await store.read(CacheHit(KEY, httpx2.URL(f"{server.url}/blob")))
 
 
 async def test_an_entry_is_written_in_three_steps(

@@ -14,7 +14,7 @@ import msgspec
 
 from maintainer.errors import StoreError
 from maintainer.sanitize import printable
-from maintainer.stores.answers import Answer, is_web_url, malformed, parse
+from maintainer.stores.answers import Answer, malformed, parse, to_web_url
 from maintainer.stores.distribution.credentials import Credentials
 from maintainer.stores.distribution.names import Repository
 from maintainer.stores.http import Call, Http
@@ -115,7 +115,8 @@ class Authorizer:
     async def _get_token(self, parameters: Mapping[str, str], actions: str, answer: Answer) -> str:
         realm = parameters.get("realm", "")
         is_safe = realm.startswith("https://") or self._repository.insecure
-        if not is_web_url(realm) or not is_safe or httpx2.URL(realm).userinfo:
+        url = to_web_url(realm)
+        if url is None or not is_safe or url.userinfo:
             raise malformed(answer, f"it names no token service: {printable(realm)}")
         scope = f"repository:{self._repository.name}:{actions}"
         asked = {"scope": "registry:catalog:*" if actions == CATALOG else scope}

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from maintainer.errors import StoreError, UsageError
 from maintainer.settings import AppSettings
-from maintainer.stores.answers import Answer, is_web_url, malformed, parse, refused
+from maintainer.stores.answers import Answer, malformed, parse, refused, to_web_url
 from maintainer.stores.http import Call, Http, headers_for
 from maintainer.stores.limits import service_now
 
@@ -57,7 +57,8 @@ def read_url(variable: str, value: str | None) -> str:
     """Check a URL of the environment. Raises UsageError, without it: it may be a secret."""
     if not value:
         return ""
-    if not is_web_url(value) or httpx2.URL(value).userinfo or httpx2.URL(value).query:
+    url = to_web_url(value)
+    if url is None or url.userinfo or url.query:
         raise UsageError(f"{variable} is not a valid service URL")
     return value
 

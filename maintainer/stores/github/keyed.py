@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
-from urllib.parse import urlsplit
+
+import httpx2
 
 from maintainer.cacheconfig import Ref
 from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
@@ -25,7 +26,7 @@ class CacheHit:
 
     key: str
     """As the service spells it; some turn keys to lower case."""
-    url: str = field(repr=False)
+    url: httpx2.URL = field(repr=False)
     """Where its content is. A secret for some minutes: never logged or stored."""
     ref: Ref | None = None
     """Which ref it is in, if the service says so."""
@@ -35,7 +36,7 @@ class CacheHit:
         """A digest of the place that gives nothing of the URL away. Another place is another
         entry; the same place says nothing, for a server that was emptied may use it again.
         """
-        return hashlib.sha256(urlsplit(self.url).path.encode()).hexdigest()
+        return hashlib.sha256(self.url.path.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class ServiceV2:
         except StoreError as error:
             raise InDoubtError(error) from None
 
-    async def _upload(self, url: str, content: bytes) -> None:
+    async def _upload(self, url: httpx2.URL, content: bytes) -> None:
         call = Call(
             kind="upload",
             method="PUT",
@@ -122,7 +122,7 @@ def _found(answer: Answer) -> CacheHit | None:
     return CacheHit(found.matched_key, content_url(answer, found.signed_download_url))
 
 
-def _reserved(key: str, answer: Answer) -> str:
+def _reserved(key: str, answer: Answer) -> httpx2.URL:
     if answer.status != HTTPStatus.OK:
         problem = _problem(answer)
         if problem.code == "already_exists":
