@@ -35,7 +35,7 @@ def repeat_report(run: Run) -> Report | None:
             last,
             run=number,
             started_at=now,
-            finished_at=run.collector.clock(),
+            finished_at=max(now, run.collector.clock()),
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
             changes=compare_with_previous(connection, run.target_id, number, now),
             notes=(NoteReport(note, format_reason(note)),),

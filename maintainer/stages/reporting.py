@@ -37,7 +37,9 @@ def report_run(run: Run, status: str | None = None) -> Report:
         changes = compare_with_previous(connection, run.target_id, number, began_at)
         built = run.report.build(
             status or _status(run),
-            run.collector.clock(),
+            max(
+                began_at, run.collector.clock()
+            ),  # A clock that was set back gives no negative time.
             run.store.requests,
             changes,
             blob_sizes=_stored_sizes(run),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
 from maintainer.cacheconfig import ENTRY_VERSION, BlobKey
-from maintainer.emulator import ActionsCache
+from maintainer.emulator import ActionsCache, Request
 from maintainer.graph.tables import METADATA
 from maintainer.model import fingerprint as fingerprint_module
 from maintainer.model.reason import NothingChanged
@@ -50,6 +50,26 @@ def settle(world: World, **how: object) -> Report:
 
 
 # What it does.
+
+
+@pytest.mark.parametrize("idle", [False, True], ids=["whole", "idle"])
+def test_a_clock_that_is_set_back_during_a_run_gives_no_negative_duration(
+    world: World, idle: bool
+) -> None:
+    world.build("base", "api")
+    if idle:
+        settle(world)
+    world.passes(minutes=5)
+    began_at = world.now
+
+    def set_back(_request: Request) -> None:
+        world.now = began_at - timedelta(hours=10)
+
+    world.running.observe(after=set_back)
+    report = world.gc()
+
+    assert is_idle(report) == idle
+    assert report.started_at == report.finished_at == began_at
 
 
 def test_a_run_after_one_that_had_nothing_to_do_lists_and_stops(world: World) -> None:
