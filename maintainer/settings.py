@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -916,11 +917,19 @@ def _explained(error: ValidationError, path: Path | None) -> UsageError:
     problem = error.errors(include_url=False, include_input=False)[0]
     if problem["type"] == "extra_forbidden":
         unknown = ".".join(map(str, problem["loc"]))
-        return UsageError(f"{path or 'environment'}: unknown key {unknown!r}")
+        similar = get_close_matches(unknown.rpartition(".")[2], _keys(), n=1, cutoff=0.75)
+        advice = f": did you mean {similar[0]}?" if similar else ""
+        return UsageError(f"{path or 'environment'}: unknown key {unknown!r}{advice}")
     key = _format_key(problem["loc"])
     if problem["type"] == "missing":
         return UsageError(f"setting {key} is missing")
     return SettingError(key, explain(problem))
+
+
+def _keys() -> list[str]:
+    """Return the keys of all tables."""
+    tables = (Settings, ServeSettings, RoomSettings, RuleSettings, TargetSettings, DiscoverSettings)
+    return sorted({key for table in tables for key in table.model_fields})
 
 
 def _format_key(path: tuple[int | str, ...]) -> str:

@@ -339,10 +339,10 @@ def test_an_unknown_key_of_a_rule_is_named(file: Write) -> None:
 # What is wrong, in one line that names it.
 
 
-def test_an_unknown_key_of_the_file_is_named(file: Write) -> None:
+def test_an_unknown_key_of_the_file_is_named_with_the_one_that_was_meant(file: Write) -> None:
     path = file('gracee = "1h"')
 
-    assert _problem(path) == f"{path}: unknown key 'gracee'"
+    assert _problem(path) == f"{path}: unknown key 'gracee': did you mean grace?"
 
 
 def test_an_unknown_key_of_a_table_is_named(file: Write) -> None:
