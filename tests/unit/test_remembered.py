@@ -190,3 +190,17 @@ def test_what_is_gone_is_forgotten_in_all_parts() -> None:
     assert left.merged() == merge([an_index("a", "b")])
     assert [part.blobs for part in left.parts] == [{blob("b")}, {blob("a")}]
     assert left.blobs == {blob("a"), blob("b")}
+
+
+@given(_exports, st.integers(0, 80))
+def test_what_only_merges_contain_is_forgotten_by_the_days_on_which_they_were_taken_over(
+    merges: list[tuple[int, CacheConfig]], first: int
+) -> None:
+    known = Remembered()
+    for day, config in merges:
+        known = known.with_merge(config, TODAY + timedelta(days=day))
+
+    left = known.since(TODAY + timedelta(days=first))
+
+    assert left.merged() == merge(config for day, config in merges if day >= first)
+    assert not left.config.records
