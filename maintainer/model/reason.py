@@ -715,6 +715,14 @@ class ClosedRefsDeferred(Base, frozen=True):
     refs: int
 
 
+class NothingFound(Base, frozen=True):
+    """No cache is where it was looked for: no build has exported yet, or the address is wrong."""
+
+    place: str
+    names: tuple[str, ...] = ()
+    """The names to maintain, with `*` and `?`, if others may be there."""
+
+
 class VersionsKept(Base, frozen=True):
     """The store keeps old versions of what is deleted, so a deletion frees nothing at once."""
 
@@ -789,7 +797,8 @@ Remark = DeletedKept | InlineCaches | MergeTakenOver | UntaggedUnknown
 """What is good to know of a store, and needs no change."""
 
 StoreNote = (
-    VersionsKept
+    NothingFound
+    | VersionsKept
     | BlobsExpire
     | UploadsLeft
     | BlobsArchived
@@ -844,6 +853,7 @@ Note = (
     | ClosedRefsDeferred
     | SharedNames
     | MergeOverwritten
+    | NothingFound
     | VersionsKept
     | BlobsExpire
     | UploadsLeft

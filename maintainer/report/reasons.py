@@ -622,6 +622,13 @@ def _(reason: reasons.ClosedRefsDeferred) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.NothingFound) -> str:
+    if reason.names:
+        return f"no cache in {reason.place} has a name such as {', '.join(reason.names)}"
+    return f"no cache was found in {reason.place}"
+
+
+@format_reason.register
 def _(_reason: reasons.VersionsKept) -> str:
     return (
         "the store keeps old versions of what is deleted, so deletions free nothing by themselves"

@@ -13,6 +13,7 @@ from maintainer.model.reason import (
     DeletionRefused,
     MergeOverwritten,
     Note,
+    NothingFound,
     ProtectedExceedsLimit,
     QuotaUnknown,
     Remark,
@@ -39,6 +40,7 @@ _CHANGES: Mapping[type, str] = {
 }
 """What the owner of a store should change there."""
 _END_UPLOADS = "Add a rule that ends unfinished uploads after a week."
+_CHECK_ADDRESS = "Check the address, with its prefixes or names, unless no build has exported yet."
 _HOW_TO_KNOW_REFS = (
     "Give the token the permissions `pull-requests: read` and `contents: read`, or turn "
     "`closed_refs` off."
@@ -105,6 +107,13 @@ def _failed(report: Report) -> Verdict | None:
         f"The run failed: {_first(report.problems) or 'no reason given'}{more}",
         "Fix this and run it again; no blob that builds need was deleted.",
     )
+
+
+def _nothing_found(report: Report) -> Verdict | None:
+    for note in report.notes:
+        if isinstance(note.reason, NothingFound):
+            return Verdict("attention", _as_sentence(note.sentence), _CHECK_ADDRESS)
+    return None
 
 
 def _blind(report: Report) -> Verdict | None:
@@ -226,9 +235,12 @@ def _advised(report: Report) -> Verdict | None:
     ]
     if not notes:
         return None
-    sentence = f"{notes[0].sentence[0].upper()}{notes[0].sentence[1:]}."
     advice = _CHANGES.get(type(notes[0].reason), _END_UPLOADS)
-    return Verdict("attention", sentence, advice)
+    return Verdict("attention", _as_sentence(notes[0].sentence), advice)
+
+
+def _as_sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _how_to_do_more(note: Note) -> str:
@@ -429,6 +441,7 @@ def _first(lines: tuple[str, ...]) -> str:
 
 _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
     _failed,
+    _nothing_found,
     _left_over,
     _blind,
     _long_blocked,

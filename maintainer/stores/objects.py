@@ -5,7 +5,7 @@ What differs between services is behind `Objects`. The guards are here, in `obje
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId
@@ -16,6 +16,7 @@ from maintainer.model.decision import Keep
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.memory import Memory
+from maintainer.model.reason import Note
 from maintainer.model.store import Abilities, StoreFacts
 from maintainer.sanitize import printable
 from maintainer.spool import Spool
@@ -147,6 +148,7 @@ class ObjectStore:
 
         await for_each(look, list(indexes.values()))
         self._refuse_no_index()
+        nothing = self._nothing_found(context.settings.merged_tag)
         # Where nothing shows a use, a blob may have been in use until a run first saw it.
         written_at = max((one.modified_at for one in indexes.values()), default=None)
         return Versions(
@@ -157,7 +159,7 @@ class ObjectStore:
             facts=StoreFacts(
                 quiet_since=written_at if self._layout.touches else now,
                 pinned={blob: reasons.NeededByOtherName(name) for blob, name in pinned.items()},
-                notes=await self._objects.notes(self._layout, now),
+                notes=(*nothing, *await self._objects.notes(self._layout, now)),
             ),
         )
 
@@ -184,6 +186,18 @@ class ObjectStore:
                 f"blobs are stored under {blobs}, but no index could be read under {places}: check "
                 "the prefixes, or delete the blobs if no build needs them"
             )
+
+    def _nothing_found(self, merged_tag: str) -> tuple[Note, ...]:
+        """Return that there is no index to maintain; the merge alone counts only for all names."""
+        names = tuple(printable(one) for one in self._layout.names if one != merged_tag)
+        found = {self._layout.index_of(key).scope for key in self._maintained(self._indexes.known)}
+        if found - {merged_tag} if names else found:
+            return ()
+        places = " or ".join(map(printable, self._layout.manifests))
+        return (reasons.NothingFound(places, names),)
+
+    def _maintained(self, keys: Iterable[str]) -> Iterator[str]:
+        return (key for key in keys if self._layout.maintains(key))
 
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
         """Look up which blobs exist."""

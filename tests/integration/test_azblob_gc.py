@@ -509,6 +509,16 @@ def test_without_credentials_one_line_says_which_there_are(
     assert "there are no Azure credentials: set AZURE_STORAGE_KEY" in problem
 
 
+def test_where_no_cache_is_found_one_line_says_so(azurite: Azurite) -> None:
+    _export(azurite, "api", "base", "api")
+    place = f"azblob://{ACCOUNT}/{CONTAINER}/ap?account_url={azurite.url}"
+
+    done = CliRunner().invoke(app, ["gc", "--store", place])
+
+    assert done.exit_code == 0, done.output
+    assert "Needs attention: No cache was found in ap/manifests/." in done.output
+
+
 def test_a_container_that_does_not_exist_is_not_empty(
     azurite: Azurite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -326,6 +326,23 @@ def test_only_the_tags_that_the_setting_names_are_maintained(
     assert _blobs(registry, "maintained") == {blob_of(step) for step in ("base", "api", "web")}
 
 
+def test_where_no_tag_is_that_of_a_cache_the_report_says_so(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    put_image(registry, "latest", "image")
+    images = _gc(registry, memory, clock)
+    _export(registry, "main", "base", "api")
+    _gc(registry, memory, clock)
+
+    mistyped = _gc(registry, memory, clock, tags=("mian", "pr-*"))
+
+    where = f"in {registry.repository}"
+    assert images.verdict
+    assert images.verdict.message == f"No cache was found {where}."
+    assert mistyped.verdict
+    assert mistyped.verdict.message == f"No cache {where} has a name such as mian, pr-*."
+
+
 def test_configurations_that_write_one_merge_hide_nothing_of_each_other(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:

@@ -87,6 +87,28 @@ def test_a_run_of_the_command_line_repairs_merges_and_keeps_all_that_is_young(
     assert not [key for key in moto.keys if "probe" in key]
 
 
+@pytest.mark.parametrize(
+    ("path", "more", "place"),
+    [
+        ("ap/", "", "No cache was found in ap/manifests/."),
+        ("app", "", "No cache was found in appmanifests/."),
+        ("app/", "&names=api2;pr-*", "No cache in app/manifests/ has a name such as api2, pr-*."),
+    ],
+)
+def test_where_no_cache_is_found_one_line_says_so_and_the_exit_status_no_error(
+    moto: Moto, path: str, more: str, place: str
+) -> None:
+    _export(moto, "api", "base", "api")
+    _export(moto, "maintained", "base", "api")
+    service = f"?region=us-east-1&endpoint_url={moto.url}&path_style=true{more}"
+
+    done = CliRunner().invoke(app, ["gc", "--store", f"s3://cache/{path}{service}"])
+
+    assert done.exit_code == 0, done.output
+    assert f"Needs attention: {place}" in done.output
+    assert "To do: Check the address" in done.output
+
+
 def test_without_credentials_and_without_a_bucket_no_run_is_recorded(
     moto: Moto, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

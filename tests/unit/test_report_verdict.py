@@ -21,6 +21,7 @@ from maintainer.model.reason import (
     MergeOverwritten,
     MergeTakenOver,
     Note,
+    NothingFound,
     ProtectedExceedsLimit,
     QuotaUnknown,
     RefDeleted,
@@ -339,6 +340,24 @@ def test_without_a_quota_nothing_is_said_of_it() -> None:
 
 def test_an_empty_cache_is_all_right() -> None:
     assert judge(_report(entries=())).message == "The cache is empty."
+
+
+def test_an_address_where_nothing_was_found_is_named_before_anything_else() -> None:
+    planned = make_action("write", "index", "ref", DropUnused(), Planned())
+    nothing = NothingFound("ap/manifests/")
+    note = NoteReport(nothing, format_reason(nothing))
+
+    for repair, dry_run, actions in (
+        (False, False, ()),
+        (True, False, ()),
+        (False, True, (planned,)),
+    ):
+        report = _report(repair=repair, dry_run=dry_run, actions=actions, notes=(note,))
+        verdict = judge(report)
+
+        assert verdict.level == "attention"
+        assert verdict.message == "No cache was found in ap/manifests/."
+        assert verdict.advice.startswith("Check the address")
 
 
 def test_several_refs_that_cannot_be_written_are_counted() -> None:

@@ -218,7 +218,14 @@ class RegistryStore:
         blobs = {blob for cache in caches for blob, _ in cache.manifest.sizes()}
         return dict.fromkeys([*self._untagged.caches, *sorted(blobs)], reason)
 
+    def _has_caches(self) -> bool:
+        """Whether there is a cache to maintain; the merge alone counts only for all tags."""
+        tags = self._tagged.caches.keys() | self._tagged.unread.keys()
+        return bool(tags - {self._merged_tag} if self._address.tags else tags or self._caches)
+
     async def _notes(self) -> AsyncIterator[Note]:
+        if not self._has_caches():
+            yield reasons.NothingFound(self._address.repository, self._address.tags)
         inline = await for_each(
             lambda document: has_inline_cache(self._client, document),
             self._tagged.images.values(),
