@@ -213,7 +213,9 @@ class ReportBuilder:
             possible=counts.of(index.merged for index in indexes),
             size=sizes.of(blobs),
         )
-        dropped = counts.of([*before, *after]) - results.after
+        # What the merge of others loses, they have lost, or have been deleted with.
+        builds = [index.usable for index in indexes if not index.is_merge]
+        dropped = counts.of([*builds, *after]) - results.after
         return msgspec.structs.replace(results, dropped=dropped)
 
     def _index(

@@ -184,9 +184,10 @@ def space_table(report: Report) -> Table | None:
         return None
     quota = report.space.quota
     whole = report.space.used if quota is None else quota
+    whose = " (another tool)" if report.store.numbered else ""  # Names may expire by rules, too.
     rows = []
     for part in report.space.parts:
-        name = f"{part.name}… (another tool)" if part.kind == "foreign" else part.name
+        name = f"{part.name}…{whose}" if part.kind == "foreign" else part.name
         entries = Cell("", 0) if part.kind == "free" else _number(part.entries)
         share = part.size / whole if whole else 0.0
         rows.append((Cell(name), entries, _size(part.size), Cell(format_share(share), share)))

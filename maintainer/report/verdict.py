@@ -40,7 +40,7 @@ _CHANGES: Mapping[type, str] = {
 }
 """What the owner of a store should change there."""
 _END_UPLOADS = "Add a rule that ends unfinished uploads after a week."
-_CHECK_ADDRESS = "Check the address, with its prefixes or names, unless no build has exported yet."
+_CHECK_ADDRESS = "Check the address (prefixes, names, tags), unless no build has exported yet."
 _HOW_TO_KNOW_REFS = (
     "Give the token the permissions `pull-requests: read` and `contents: read`, or turn "
     "`closed_refs` off."

@@ -87,6 +87,18 @@ def test_a_run_of_the_command_line_repairs_merges_and_keeps_all_that_is_young(
     assert not [key for key in moto.keys if "probe" in key]
 
 
+def test_what_is_stored_is_the_same_before_and_after_indexes_are_written(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "api", "base", "api", "test")
+    del moto.keys[BLOBS + blob_of("test")]
+
+    reports = [_gc(moto, memory) for _ in range(2)]
+
+    assert [one.indexes_written for one in reports] == [2, 0]
+    assert [one.space.used for one in reports if one.space] == [len("base") + len("api")] * 2
+
+
 @pytest.mark.parametrize(
     ("path", "more", "place"),
     [
@@ -491,6 +503,24 @@ def test_what_the_owner_should_change_at_the_bucket_is_in_the_report(
     assert "deletions free nothing" in report.verdict.message
 
 
+@pytest.mark.parametrize(
+    ("prefix", "stays"),
+    [("", False), ("app/", False), ("other/", True), ("app/blobs/sha256:0", True)],
+)
+def test_only_a_rule_for_all_blobs_frees_their_old_versions(
+    moto: Moto, memory: Memory, prefix: str, stays: bool
+) -> None:
+    _export(moto, "api", "base", "api")
+    moto.backend.put_bucket_versioning("cache", "Enabled")
+    rule = {"ID": "old", "Filter": {"Prefix": prefix}, "Status": "Enabled"}
+    rule["NoncurrentVersionExpiration"] = {"NoncurrentDays": "1"}
+    moto.backend.put_bucket_lifecycle("cache", [rule])
+
+    notes = [type(note.reason) for note in _gc(moto, memory).notes]
+
+    assert notes == [VersionsKept] * stays
+
+
 def test_the_documented_permissions_are_enough_and_fewer_are_reported(
     moto: Moto, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -532,6 +562,20 @@ def test_a_name_that_a_rule_lets_expire_goes_unless_a_build_exports_to_it(
     }  # fmt: skip
     assert blob_of("docs") in _blobs(moto, "api")
     assert [a for a in report.actions if a.kind == "delete" and isinstance(a.outcome, Skipped)]
+
+
+def test_what_expires_with_its_name_is_not_reported_as_lost(moto: Moto, memory: Memory) -> None:
+    for name in ("api", "web"):
+        _export(moto, name, "base", name)
+    _gc(moto, memory)
+    moto.now += timedelta(days=31)
+    _write(moto, "web", "base", "web")
+
+    reports = [_gc(moto, memory, rules=[{"prefix": MANIFESTS, "unused_for": "30d"}]) for _ in "12"]
+
+    assert _blobs(moto, "maintained") == {blob_of("base"), blob_of("web")}
+    assert [one.results.dropped for one in reports] == [0, 0]
+    assert [one.verdict and one.verdict.level for one in reports] == ["good", "good"]
 
 
 def test_blobs_without_any_index_are_a_wrong_prefix_and_nothing_is_deleted(

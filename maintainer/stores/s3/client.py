@@ -174,7 +174,10 @@ class Bucket(Sender):
         active = [one for one in rules if one.get("Status") == "Enabled"]
         versions = await self.ask(self._client.get_bucket_versioning(Bucket=self._name))
         if versions and versions.get("Status") == "Enabled":
-            expires = any("NoncurrentVersionExpiration" in rule for rule in active)
+            expires = any(
+                "NoncurrentVersionExpiration" in rule and layout.blobs.startswith(_prefix_of(rule))
+                for rule in active
+            )
             found.append(None if expires else VersionsKept())
         days = min(filter(None, (_days_of(rule, layout.blobs) for rule in active)), default=None)
         found.append(BlobsExpire(days) if days else None)
@@ -191,11 +194,17 @@ def _days_of(rule: "LifecycleRuleOutputTypeDef", blobs: str) -> int | None:
     """Return after how many days a rule deletes some blobs; builds set no tags on them."""
     chosen = rule.get("Filter", {})
     both = chosen.get("And", {})
-    prefix = both.get("Prefix") or chosen.get("Prefix") or rule.get("Prefix") or ""
+    prefix = _prefix_of(rule)
     may_match = blobs.startswith(prefix) or prefix.startswith(blobs)
     if "Tag" in chosen or "Tags" in both or not may_match:
         return None
     return rule.get("Expiration", {}).get("Days")
+
+
+def _prefix_of(rule: "LifecycleRuleOutputTypeDef") -> str:
+    """Return how the keys begin that a rule is about."""
+    chosen = rule.get("Filter", {})
+    return chosen.get("And", {}).get("Prefix") or chosen.get("Prefix") or rule.get("Prefix") or ""
 
 
 def _never_again(
