@@ -185,7 +185,8 @@ class Indexes:
         except UnsupportedError:
             return False
         finally:
-            await self._objects.delete({key: None})
+            for problem in (await self._objects.delete({key: None})).values():
+                log.warning("%s stays: %s", printable(key), problem)
 
 
 _BEGINNINGS = (b"{", b"[")

@@ -1,7 +1,9 @@
 """Runs on a bucket, over HTTP, against moto's server."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -521,23 +523,59 @@ def test_only_a_rule_for_all_blobs_frees_their_old_versions(
     assert notes == [VersionsKept] * stays
 
 
+def _documented(without: str = "") -> str:
+    """Return the policy on the page, for our bucket.
+
+    AWS asks for each object of a deletion of several; moto asks for the bucket.
+    """
+    found = re.search(r"```json\n(.*?)```", _PAGE.read_text(), re.DOTALL)
+    assert found
+    policy = json.loads(found[1].replace("my-bucket", BUCKET))
+    listing, objects = policy["Statement"]
+    actions = [listing["Action"], *objects["Action"]]
+    assert not without or without in actions
+    listing["Action"] = [one for one in actions[:1] if one != without] or "s3:ListAllMyBuckets"
+    objects["Action"] = [one for one in actions[1:] if one != without]
+    if "s3:DeleteObject" in objects["Action"]:
+        objects["Resource"] = [objects["Resource"], listing["Resource"]]
+    return json.dumps(policy)
+
+
+def _allow(moto: Moto, monkeypatch: pytest.MonkeyPatch, policy: str) -> ExitStack:
+    stack = ExitStack()
+    for name, value in stack.enter_context(moto.authorizing(policy)).items():
+        monkeypatch.setenv(name, value)
+    return stack
+
+
 def test_the_documented_permissions_are_enough_and_fewer_are_reported(
-    moto: Moto, memory: Memory, monkeypatch: pytest.MonkeyPatch
+    moto: Moto, memory: Memory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     _export(moto, "api", "base", "api", "test")
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    _gc(moto, memory)
+    moto.now += timedelta(days=9)  # Conditions of writes are tried again.
     del moto.keys[BLOBS + blob_of("test")]
-    policy = re.search(r"```json\n(.*?)```", _PAGE.read_text(), re.DOTALL)
-    assert policy
-    own = policy[1].replace("my-bucket", "cache")
-    with moto.authorizing(own) as credentials:
-        for name, value in credentials.items():
-            monkeypatch.setenv(name, value)
 
+    def is_refused(without: str) -> None:
+        refused = pytest.raises(AssertionError, match=r"AccessDenied|Forbidden")
+        with _allow(moto, monkeypatch, _documented(without)), refused:
+            _gc(moto, memory)
+
+    for without in ("s3:ListBucket", "s3:GetObject", "s3:DeleteObject"):
+        is_refused(without)
+        assert BLOBS + blob_of("orphan") in moto.keys
+    assert re.search(r"maintainer-probe-\w+ stays: AccessDenied", caplog.text)
+
+    with _allow(moto, monkeypatch, _documented()):
         _gc(moto, memory)
-
-        assert blob_of("test") not in _blobs(moto, "api")
         with pytest.raises(StoreError, match="AccessDenied"):
             anyio.run(_look, moto, "elsewhere/blobs/x")
+
+    assert BLOBS + blob_of("orphan") not in moto.keys
+    assert blob_of("test") not in _blobs(moto, "api")
+    _export(moto, "web", "base", "web")
+    is_refused("s3:PutObject")
 
 
 async def _look(moto: Moto, key: str) -> None:
