@@ -213,8 +213,8 @@ class ReportBuilder:
             possible=counts.of(index.merged for index in indexes),
             size=sizes.of(blobs),
         )
-        # What the merge of others loses, they have lost, or have been deleted with.
-        builds = [index.usable for index in indexes if not index.is_merge]
+        # Under names, a merge loses what expired with a name, or was overwritten long ago.
+        builds = [one.usable for one in indexes if not (one.is_merge and one.id.is_named)]
         dropped = counts.of([*builds, *after]) - results.after
         return msgspec.structs.replace(results, dropped=dropped)
 
