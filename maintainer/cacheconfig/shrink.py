@@ -7,7 +7,7 @@ import msgspec
 
 from maintainer.cacheconfig.keys import Digest
 from maintainer.cacheconfig.model import CacheConfig, Record, Result
-from maintainer.cacheconfig.order import depths, sources_of
+from maintainer.cacheconfig.order import dependency_order, depths, sources_of
 from maintainer.cacheconfig.prune import prune
 from maintainer.cacheconfig.timestamps import Nanoseconds
 
@@ -73,6 +73,21 @@ def only_new(config: CacheConfig, known: Iterable[CacheConfig]) -> CacheConfig:
         new.difference_update(name for name, _, _, _ in results_of(one))
     return _only(
         config, {(at, number) for name, at, _, number in results_of(config) if name in new}
+    )
+
+
+def built_since(config: CacheConfig, first: Nanoseconds) -> CacheConfig:
+    """Return what remains of `config` if no build has used the rest since, in normal form.
+
+    A build has used a result when it made it, or another one that builds on it.
+    """
+    made = [max((one.created_at for one in record.results), default=0) for record in config.records]
+    sources = sources_of(config.records)
+    for position in reversed(dependency_order(sources) or ()):
+        for source in sources[position]:
+            made[source] = max(made[source], made[position])
+    return _only(
+        config, {(at, number) for _, at, _, number in results_of(config) if made[at] >= first}
     )
 
 

@@ -64,6 +64,11 @@ def format_time(moment: Nanoseconds) -> str:
     return f"{whole}{fraction}Z"
 
 
+def to_nanoseconds(moment: datetime) -> Nanoseconds:
+    """Return a time as nanoseconds since 1970."""
+    return Nanoseconds((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
+
+
 def to_datetime(moment: Nanoseconds) -> datetime:
     """Return a time in UTC, without its last three digits."""
     return _EPOCH + timedelta(microseconds=moment // 1_000)

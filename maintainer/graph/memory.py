@@ -37,7 +37,8 @@ from maintainer.cacheconfig import (
     decode,
     encode,
 )
-from maintainer.cacheconfig.shrink import only_new
+from maintainer.cacheconfig.shrink import built_since, only_new
+from maintainer.cacheconfig.timestamps import to_nanoseconds
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.graph.dialect import each_number, each_text, insert_or_update
 from maintainer.graph.shared_names import note_exports
@@ -188,18 +189,27 @@ def forget_results(
 
 
 def take_over(
-    connection: Connection, target_id: int, access: Access, merge: ReadGeneration, now: datetime
+    connection: Connection,
+    target_id: int,
+    access: Access,
+    merge: ReadGeneration,
+    *,
+    now: datetime,
+    used_since: datetime | None,
 ) -> tuple[CacheConfig, dict[IndexId, Remembered]]:
     """Remember what the merge of all names contains that nothing else does.
 
-    Return that, and what is remembered of the merge if there is any.
-
     A merge that this database did not know was written by another configuration, or by a run whose
-    database was lost: it may hold the only copy of what builds have overwritten since.
+    database was lost: it may hold the only copy of what builds have overwritten since. With
+    `used_since`, only what builds have used since: else two that write the same name in turn would
+    have it from each other for ever. Return that, and what is remembered of the merge if there is
+    any.
     """
+    config = merge.config or CacheConfig()
+    if used_since:
+        config = built_since(config, to_nanoseconds(used_since))
     remembered = each_remembered(connection, target_id, access)
-    parts = (part for one in remembered for part in one.parts)
-    new = only_new(merge.config or CacheConfig(), parts)
+    new = only_new(config, (part for one in remembered for part in one.parts))
     if not new.records:
         return new, {}
     row = _find_indexes(connection, target_id, access)[merge.index]

@@ -135,10 +135,18 @@ def _take_over_merge(
     merge = next((one for one in probed.read if one.index == wanted), None)
     if merge is None or merge.sink is not Sink.MERGE or not settings.remember_exports:
         return None, {}
-    new, taken_over = take_over(connection, run.target_id, probed.access, merge, probed.at)
+    is_known = bool(looked.known.places.get(merge.index))
+    new, taken_over = take_over(
+        connection,
+        run.target_id,
+        probed.access,
+        merge,
+        now=probed.at,
+        used_since=probed.at - settings.remember_exports if is_known else None,
+    )
     if not new.records:
         return None, {}
-    note = MergeOverwritten if looked.known.places.get(merge.index) else MergeTakenOver
+    note = MergeOverwritten if is_known else MergeTakenOver
     return note(printable(settings.merged_tag), new.result_count), taken_over
 
 

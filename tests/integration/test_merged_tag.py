@@ -355,3 +355,29 @@ def test_under_a_new_name_the_old_one_keeps_what_was_taken_over(world: World) ->
 
     assert world.leads_to(MERGED) == _layers("base", "old", "new")
     assert world.leads_to("all") == _layers("base", "old", "new")
+
+
+def test_two_databases_that_write_it_in_turn_do_not_have_it_from_each_other_for_ever(
+    world: World,
+) -> None:
+    databases = [world.database, world.path / "../other.db"]
+    world.build("base", "old")
+    for database in databases:
+        _gc(world, remember_exports=MONTH, database=database)
+    world.build("base", "new")
+    world.passes(days=1)
+    _gc(world, remember_exports=MONTH, database=databases[0])
+    assert "old" in _held(world)
+
+    for number in range(20):
+        world.passes(days=7)
+        world.build("base", "new")
+        _gc(world, remember_exports=MONTH, database=databases[number % 2])
+
+    assert _held(world) == {"base", "new"}
+    assert not world.steps("old")
+
+
+def _held(world: World) -> set[str]:
+    """Return the steps of which the merge has a layer."""
+    return {step for step in ("base", "old", "new") if layer_of(step) in world.leads_to(MERGED)}

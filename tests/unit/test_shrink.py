@@ -21,7 +21,7 @@ from maintainer.cacheconfig import (
 )
 from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.oci import IMPORT_LIMIT, encode_oci, fits_importers
-from maintainer.cacheconfig.shrink import ResultId, last_uses, shrink
+from maintainer.cacheconfig.shrink import ResultId, built_since, last_uses, results_of, shrink
 from maintainer.cacheconfig.timestamps import Nanoseconds
 from tests.worlds import BLOBS, any_index, leads_to
 
@@ -193,3 +193,25 @@ def test_what_is_said_to_fit_does_fit_whatever_its_names_are(
     size = max(len(encoded.config), len(encoded.manifest))
     assert size <= limit or not fits
     assert fits or size + 1_024 > limit
+
+
+def test_a_result_is_as_young_as_the_youngest_that_builds_on_it() -> None:
+    chain, alone = _chain(4, at=10), _chain(2, "alone", at=1)
+
+    left = built_since(merge([chain, alone]), Nanoseconds(13))
+
+    assert left == _normal(chain)
+    assert not built_since(left, Nanoseconds(14)).records
+
+
+@given(any_index(), st.integers(min_value=0, max_value=2**62).map(Nanoseconds))
+def test_what_builds_have_made_since_stays_with_all_that_it_stands_on(
+    config: CacheConfig, first: Nanoseconds
+) -> None:
+    normal = _normal(config)
+
+    left = built_since(normal, first)
+
+    young = {name for name, _, result, _ in results_of(normal) if result.created_at >= first}
+    assert young <= {name for name, _, _, _ in results_of(left)}
+    assert built_since(left, first) == left
