@@ -136,13 +136,15 @@ def _take_over_merge(
     if merge is None or merge.sink is not Sink.MERGE or not settings.remember_exports:
         return None, {}
     is_known = bool(looked.known.places.get(merge.index))
+    # What names that are left out still need may be old, and nothing shows that they need it.
+    is_bounded = is_known and not probed.facts.is_part
     new, taken_over = take_over(
         connection,
         run.target_id,
         probed.access,
         merge,
         now=probed.at,
-        used_since=probed.at - settings.remember_exports if is_known else None,
+        used_since=probed.at - settings.remember_exports if is_bounded else None,
     )
     if not new.records:
         return None, {}
