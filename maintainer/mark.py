@@ -150,6 +150,7 @@ def _merge(
     taken_over = prune(merge(from_others), snapshot.staying_blobs)
     sources = [one.merged for one in here if one.merged.records]
     sources += [taken_over] if taken_over.records else []
+    sources += _needed_by_others(found, snapshot)
     if not snapshot.listing_complete or any(one.unread for one in here):
         # An index that was not seen this time may still exist, so nothing of it is dropped.
         sources += [one.config for one in found.stored[-1:] if one.config and one.config.records]
@@ -162,6 +163,17 @@ def _merge(
         index, found, snapshot, merged, omitted=omitted, merged_with=others_merged
     )
     return replace(of_all, taken_over=taken_over)
+
+
+def _needed_by_others(found: _Generations, snapshot: Snapshot) -> Iterator[CacheConfig]:
+    """Return what names need that the settings leave out, if another configuration merged it in."""
+    theirs = {
+        blob
+        for blob, reason in snapshot.facts.pinned.items()
+        if isinstance(reason, reasons.NeededByOtherName)
+    }
+    if theirs and found.stored and (config := found.stored[-1].config):
+        yield prune(config, theirs)
 
 
 def _exports(indexes: Iterable[Index], snapshot: Snapshot) -> Iterator[CacheConfig]:

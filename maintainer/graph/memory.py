@@ -195,26 +195,28 @@ def take_over(
     merge: ReadGeneration,
     *,
     now: datetime,
-    used_since: datetime | None,
-) -> tuple[CacheConfig, dict[IndexId, Remembered]]:
+    used_since: datetime,
+) -> tuple[int, dict[IndexId, Remembered]]:
     """Remember what the merge of all names contains that nothing else does.
 
     A merge that this database did not know was written by another configuration, or by a run whose
-    database was lost: it may hold the only copy of what builds have overwritten since. With
-    `used_since`, only what builds have used since: else two that write the same name in turn would
-    have it from each other for ever. Return that, and what is remembered of the merge if there is
-    any.
+    database was lost: it may hold the only copy of what builds have overwritten since. Older
+    results than `used_since` are not remembered: else two databases that write the same merge in
+    turn would have them from each other for ever. Return how many of its results were not known,
+    and what is remembered of it if that has changed.
     """
-    config = merge.config or CacheConfig()
-    if used_since:
-        config = built_since(config, to_nanoseconds(used_since))
     remembered = each_remembered(connection, target_id, access)
-    new = only_new(config, (part for one in remembered for part in one.parts))
-    if not new.records:
-        return new, {}
+    parts = (part for one in remembered for part in one.parts)
+    config = merge.config or CacheConfig()
+    unknown = only_new(config, parts)
+    old = only_new(unknown, [built_since(config, to_nanoseconds(used_since))])
+    young = only_new(unknown, [old])
+    if not young.records:
+        return unknown.result_count, {}
     row = _find_indexes(connection, target_id, access)[merge.index]
     known = _load_parts(connection, [row])[row.id]
-    return new, _save(connection, [_Change(row, known, known.with_merge(new, now.date()))])
+    change = _Change(row, known, known.with_merge(young, now.date()))
+    return unknown.result_count, _save(connection, [change])
 
 
 def forget_tags(connection: Connection, target_id: int, unread: Iterable[IndexId]) -> None:

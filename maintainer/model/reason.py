@@ -771,11 +771,11 @@ class MergeOverwritten(Base, frozen=True):
 
     name: str
     results: int
-    """Those that only it contains; they stay for as long as what builds overwrite."""
+    """Those that this database does not know; of these, the younger ones are kept."""
 
 
 class MergeTakenOver(Base, frozen=True):
-    """The merge of all names contains what this database does not know, and keeps it."""
+    """The merge of all names contains results that this database does not know."""
 
     name: str
     results: int

@@ -62,8 +62,6 @@ class StoreFacts:
     """The blobs that something else needs, and why."""
     others: frozenset[IndexId] = frozenset()
     """The names that something else than a cache uses."""
-    is_part: bool = False
-    """Whether the setting leaves names out, from which another configuration may have merged."""
     recent_roots: frozenset[Digest] = frozenset()
     """The blobs that replaced indexes may have needed since the last run."""
     broken: tuple[BrokenTag, ...] = ()

@@ -699,7 +699,8 @@ def _(reason: reasons.MergeOverwritten) -> str:
     results = format_count(reason.results, "result")
     return (
         f"another configuration, or a run with another database, has overwritten {reason.name} "
-        f"with a merge of its own: {results} of it stay as long as overwritten exports"
+        f"with a merge of its own: {results} of it were unknown, and stay as long as overwritten "
+        "exports if builds used them lately"
     )
 
 
@@ -708,7 +709,7 @@ def _(reason: reasons.MergeTakenOver) -> str:
     results = format_count(reason.results, "result")
     return (
         f"{reason.name} contains {results} that this database does not know: they stay as long as "
-        "overwritten exports"
+        "overwritten exports if builds used them lately"
     )
 
 

@@ -135,21 +135,18 @@ def _take_over_merge(
     merge = next((one for one in probed.read if one.index == wanted), None)
     if merge is None or merge.sink is not Sink.MERGE or not settings.remember_exports:
         return None, {}
-    is_known = bool(looked.known.places.get(merge.index))
-    # What names that are left out still need may be old, and nothing shows that they need it.
-    is_bounded = is_known and not probed.facts.is_part
-    new, taken_over = take_over(
+    unknown, taken_over = take_over(
         connection,
         run.target_id,
         probed.access,
         merge,
         now=probed.at,
-        used_since=probed.at - settings.remember_exports if is_bounded else None,
+        used_since=probed.at - settings.remember_exports,
     )
-    if not new.records:
+    if not unknown:
         return None, {}
-    note = MergeOverwritten if is_known else MergeTakenOver
-    return note(printable(settings.merged_tag), new.result_count), taken_over
+    note = MergeOverwritten if looked.known.places.get(merge.index) else MergeTakenOver
+    return note(printable(settings.merged_tag), unknown), taken_over
 
 
 def _merged_scope(run: Run, probed: Probe) -> Scope | None:

@@ -158,7 +158,6 @@ class ObjectStore:
             gone=frozenset(gone - found),
             facts=StoreFacts(
                 quiet_since=written_at if self._layout.touches else now,
-                is_part=bool(self._layout.names),
                 pinned={blob: reasons.NeededByOtherName(name) for blob, name in pinned.items()},
                 notes=(*nothing, *await self._objects.notes(self._layout, now)),
             ),

@@ -370,21 +370,6 @@ def test_configurations_that_write_one_merge_hide_nothing_of_each_other(
     ]
 
 
-def test_what_another_configuration_needs_stays_in_the_merge_however_old_it_is(
-    registry: DockerRegistry, memory: Memory, clock: Clock
-) -> None:
-    for tag, step in (("main", "api"), ("pr-1", "web")):
-        _export(registry, tag, "base", step)
-    _gc(registry, memory, clock, tags=("main",))
-    for tags in (("pr-*",), ("main",)) * 3:
-        clock.now += timedelta(days=60)
-
-        _gc(registry, memory, clock, tags=tags)
-
-        of_all = {blob_of(step) for step in ("base", "api", "web")}
-        assert _blobs(registry, "maintained") == of_all
-
-
 @pytest.mark.parametrize("damage", ["gone", "cut off"])
 def test_a_tag_whose_config_is_damaged_is_restored_from_memory(
     registry: DockerRegistry, memory: Memory, clock: Clock, damage: str

@@ -348,12 +348,13 @@ def test_configurations_that_write_one_merge_keep_each_others_blobs(
     _gc(moto, memory, names=("web",))
     _gc(moto, memory, names=("api",))
     _export(moto, "web", "base", "new")
-    for _ in range(3):
-        moto.now += timedelta(days=9)
+    for days in (9, 9, 9, 40, 40):
+        moto.now += timedelta(days=days)
+        of_all = ("base", "web", "api", "new") if days < 40 else ("base", "api", "new")
         for name in ("web", "api"):
             _gc(moto, memory, names=(name,))
-            assert _blobs(moto, "maintained") == {blob_of(s) for s in ("base", "web", "api", "new")}
-    assert BLOBS + blob_of("web") in moto.keys
+            assert _blobs(moto, "maintained") == {blob_of(step) for step in of_all}
+    assert BLOBS + blob_of("web") not in moto.keys
 
 
 def test_a_build_of_another_name_protects_what_it_exports_during_the_sweep(

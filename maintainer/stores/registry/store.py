@@ -205,7 +205,6 @@ class RegistryStore:
             manifest_blobs={digest: frozenset(names) for digest, names in holders.items()},
             pinned=self._pinned(),
             others=frozenset(map(index_of, others)),
-            is_part=bool(self._address.tags),
             index_limit=IMPORT_LIMIT,
             notes=tuple([note async for note in self._notes()]),
         )
