@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler
+from itertools import count
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -72,6 +73,10 @@ class Moto:
         """The method and the path of the request that is answered, or was answered last."""
         self.failures: list[BaseException] = []
         """What `before` has raised."""
+        self.events = count()
+        """Numbers what happens, in its order."""
+        self.looks: dict[str, int] = {}
+        """The last look-up of each object, by its path."""
         self.url = ""
 
     @property
@@ -110,11 +115,13 @@ class Moto:
         app = DomainDispatcherApplication(create_backend_app)
 
         def answer(environment: dict[str, Any], start: Any) -> Iterable[bytes]:
-            self.request = (environment["REQUEST_METHOD"], environment["PATH_INFO"])
+            self.request = method, path = environment["REQUEST_METHOD"], environment["PATH_INFO"]
             try:
                 self.before()
             except BaseException as error:  # noqa: BLE001 - it belongs to the test, not the server
                 self.failures.append(error)
+            if method == "HEAD":
+                self.looks[path] = next(self.events)
             if self.refuses_conditions and environment.keys() & _CONDITIONS:
                 start("501 Not Implemented", [("Content-Type", "application/xml")])
                 return [b"<Error><Code>NotImplemented</Code></Error>"]
@@ -242,6 +249,11 @@ class BucketRoom(Room):
         moto.empty()
         super().__init__(folder, memories, _Bucket(moto))
         self._moto = moto
+        moto.looks.clear()
+        self._touches: dict[str, int] = {}
+        """The last export of each blob."""
+        self._late: set[str] = set()
+        """What was exported after the last look-up before a deletion."""
 
     def build(self, image: str, step: str, *, other_form: bool) -> Results | None:
         """Export; it counts as failed if the run overwrites it in the same moment.
@@ -250,13 +262,31 @@ class BucketRoom(Room):
         """
         results = super().build(image, step, other_form=other_form)
         has_conditions = not (self._moto.ignores_conditions or self._moto.refuses_conditions)
+        touched = next(self._moto.events)
+        self._touches |= {blob: touched for result in results or () for blob in result}
         is_lost = self._moto.request == ("PUT", f"/{BUCKET}/{MANIFESTS}{image}")
         return None if is_lost and not has_conditions else results
+
+    def problems(self) -> list[str]:
+        """Return what the watcher has seen, without touches that came too late (SAFETY.md)."""
+        excused = tuple(f"I1: {blob} was deleted" for blob in self._late)
+        return [one for one in super().problems() if not one.startswith(excused)]
+
+    def _step(self) -> None:
+        is_deletion = self._moto.request == ("POST", f"/{BUCKET}")
+        self._vault.step()
+        if is_deletion:
+            looks = self._moto.looks
+            self._late |= {
+                blob
+                for blob, touched in self._touches.items()
+                if touched > looks.get(f"/{BUCKET}/{BLOBS}{blob}", touched)
+            }
 
     async def _collect(self, memory: Memory, how: How, now: datetime, **settings: object) -> Report:
         """Do a run over HTTP."""
         self._moto.now = now
-        self._moto.before = self._vault.step
+        self._moto.before = self._step
         address = self._moto.address(touch_refresh=timedelta(0), longest_export=timedelta(0))
         try:
             async with open_bucket(address) as bucket:
