@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
+from maintainer.cacheconfig import NO_REF
 from maintainer.graph.explain import Explanation, Occurrence, PathStep
 from maintainer.model.reason import BeyondNewest, BeyondSize, Grace, Unused
 from maintainer.report.words import (
@@ -37,11 +38,18 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 def _kind(explanation: Explanation) -> str:
     kinds = {"blob": "a layer", "index": "a generation of an index", "signature": "a signature"}
-    return kinds.get(explanation.kind, "an entry of another tool")
+    # Where there are no refs, it may be a name that a rule lets expire.
+    has_refs = any(one.ref != NO_REF for one in explanation.occurrences)
+    return kinds.get(explanation.kind, "an entry of another tool" if has_refs else "no layer")
+
+
+def _in(ref: str) -> str:
+    return "" if ref == NO_REF else f" in {ref}"
 
 
 def _format_occurrence(one: Occurrence) -> str:
-    where = f"in {one.ref}, {format_size(one.size)}"
+    size = format_size(one.size)
+    where = size if one.ref == NO_REF else f"in {one.ref}, {size}"
     if one.deleted_by is not None and one.missing_since:
         since = format_moment(one.missing_since)
         return f"{where}: deleted by run {one.deleted_by} at {since}: {one.sentence}"
@@ -74,7 +82,7 @@ def _format_need(explanation: Explanation) -> Iterator[str]:
         yield f"Needed by {format_count(results, 'live result')}{when}:"
         for use in explanation.uses:
             remembered = "" if use.is_stored else ", remembered"
-            yield f"  {format_count(use.results, 'result')} of {use.key} in {use.ref}{remembered}"
+            yield f"  {format_count(use.results, 'result')} of {use.key}{_in(use.ref)}{remembered}"
         yield f"The shortest path to it from {explanation.uses[0].key}:"
         yield from _format_path(explanation)
     elif explanation.kind == "blob" and explanation.last_referenced:
@@ -85,7 +93,7 @@ def _format_need(explanation: Explanation) -> Iterator[str]:
             else f"last seen {format_moment(named.last_seen_at)}"
         )
         yield "No live result needs it."
-        yield f"  The last index that referenced it: {named.key} in {named.ref}, {stored}."
+        yield f"  The last index that referenced it: {named.key}{_in(named.ref)}, {stored}."
     elif explanation.kind == "blob":
         yield "No remembered index references it."
     if explanation.departure:

@@ -101,6 +101,23 @@ def test_what_is_stored_is_the_same_before_and_after_indexes_are_written(
     assert [one.space.used for one in reports if one.space] == [len("base") + len("api")] * 2
 
 
+def test_why_names_no_ref_and_no_other_tool_where_there_is_none(moto: Moto, tmp_path: Path) -> None:
+    moto.now = datetime.now(UTC)
+    _export(moto, "api", "base", "api")
+    place = f"s3://cache/app/?region=us-east-1&endpoint_url={moto.url}&path_style=true"
+    rule = '[[room.rules]]\nprefix = "app/manifests/"\nunused_for = "30d"\n'
+    (tmp_path / "rule.toml").write_text(rule)
+    CliRunner().invoke(app, ["gc", "--store", place, "--config", "rule.toml"])
+
+    name = CliRunner().invoke(app, ["why", "app/manifests/api"]).output
+    layer = CliRunner().invoke(app, ["why", blob_of("api")]).output
+
+    assert "app/manifests/api (no layer) on s3://cache/app/" in name
+    assert "1 result of api\n" in layer
+    assert "another tool" not in name.splitlines()[0]
+    assert "in -" not in name + layer
+
+
 @pytest.mark.parametrize(
     ("path", "more", "place"),
     [
