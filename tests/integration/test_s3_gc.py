@@ -515,12 +515,12 @@ def test_what_the_owner_should_change_at_the_bucket_is_in_the_report(
     report = _gc(moto, memory)
 
     assert [type(note.reason) for note in report.notes] == [
-        VersionsKept,
         BlobsExpire,
+        VersionsKept,
         UploadsLeft,
     ]
     assert report.verdict
-    assert "deletions free nothing" in report.verdict.message
+    assert "builds will fail" in report.verdict.message
 
 
 @pytest.mark.parametrize(

@@ -166,12 +166,14 @@ class Bucket(Sender):
         }
 
     async def notes(self, layout: Layout, now: datetime) -> tuple[StoreNote, ...]:
-        """Read how the bucket is set up, as far as that is allowed."""
+        """Read how the bucket is set up, as far as that is allowed; the worst comes first."""
         found: list[StoreNote | None] = []
         call = self._client.get_bucket_lifecycle_configuration(Bucket=self._name)
         known = await self.ask(call)
         rules = known.get("Rules", []) if known else []
         active = [one for one in rules if one.get("Status") == "Enabled"]
+        days = min(filter(None, (_days_of(rule, layout.blobs) for rule in active)), default=None)
+        found.append(BlobsExpire(days) if days else None)
         versions = await self.ask(self._client.get_bucket_versioning(Bucket=self._name))
         if versions and versions.get("Status") == "Enabled":
             expires = any(
@@ -179,8 +181,6 @@ class Bucket(Sender):
                 for rule in active
             )
             found.append(None if expires else VersionsKept())
-        days = min(filter(None, (_days_of(rule, layout.blobs) for rule in active)), default=None)
-        found.append(BlobsExpire(days) if days else None)
         uploads = await self.ask(
             self._client.list_multipart_uploads(Bucket=self._name, Prefix=layout.blobs)
         )
