@@ -40,7 +40,7 @@ def _kind(explanation: Explanation) -> str:
     kinds = {"blob": "a layer", "index": "a generation of an index", "signature": "a signature"}
     # Where there are no refs, it may be a name that a rule lets expire.
     has_refs = any(one.ref != NO_REF for one in explanation.occurrences)
-    return kinds.get(explanation.kind, "an entry of another tool" if has_refs else "no layer")
+    return kinds.get(explanation.kind, "an entry of another tool" if has_refs else "not a layer")
 
 
 def _in(ref: str) -> str:

@@ -112,7 +112,7 @@ def test_why_names_no_ref_and_no_other_tool_where_there_is_none(moto: Moto, tmp_
     name = CliRunner().invoke(app, ["why", "app/manifests/api"]).output
     layer = CliRunner().invoke(app, ["why", blob_of("api")]).output
 
-    assert "app/manifests/api (no layer) on s3://cache/app/" in name
+    assert "app/manifests/api (not a layer) on s3://cache/app/" in name
     assert "1 result of api\n" in layer
     assert "another tool" not in name.splitlines()[0]
     assert "in -" not in name + layer
