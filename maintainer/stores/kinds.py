@@ -124,8 +124,8 @@ def kind_of(store: str, key: str = "store") -> StoreKind:
         if kind.name == name and bool(colon and place) == kind.has_place:
             return kind
     forms = [f"{kind.form} ({kind.what})" for kind in KINDS]
-    problem = f"must be {', '.join(forms[:-1])}, or {forms[-1]}, and not {printable(name)}"
-    raise SettingError(key, _suggest(store) or problem)
+    problem = _suggest(store) or f"must be {', '.join(forms[:-1])}, or {forms[-1]}"
+    raise SettingError(key, problem)
 
 
 def _suggest(place: str) -> str:
