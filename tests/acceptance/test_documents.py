@@ -17,6 +17,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,17 @@ _ELSEWHERE = re.compile(
 """Lines of a shell block that another test or a fixture runs, or that run this one."""
 
 
+_AGAIN = "maintainer emulator --history -- maintainer gc --dry-run\n"
+"""The line below it does the same work on the same history, and more; `make soak` runs both."""
+
+
+def _in_turn(blocks: Iterable[str]) -> Iterator[Any]:
+    """Return the shell blocks as parameters, and what is left out of them as one for soak."""
+    for block in blocks:
+        yield pytest.param(block.replace(_AGAIN, ""), id=block.splitlines()[-1])
+    yield pytest.param(_AGAIN, id=_AGAIN.strip(), marks=pytest.mark.soak)
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Return the environment of a workflow's step, on a cache of some age, and a directory."""
@@ -114,7 +126,7 @@ def _on_loopback(block: str, registry: DockerRegistry) -> str:
     return re.sub(r"ghcr\.io/octo/app-cache(\?)?", lambda at: here + ("&" if at[1] else ""), block)
 
 
-@pytest.mark.parametrize("block", _SHELL, ids=lambda block: block.splitlines()[-1])
+@pytest.mark.parametrize("block", list(_in_turn(_SHELL)))
 def test_every_shell_block_runs_without_an_error(
     block: str,
     environment: dict[str, str],
@@ -218,6 +230,7 @@ def test_the_workflow_of_the_recipes_says_what_their_settings_say(
 def test_there_are_queries_and_shell_blocks_to_run() -> None:
     assert len(_QUERIES) >= 3
     assert len(_SHELL) >= 4
+    assert [_AGAIN in block for block in _SHELL].count(True) == 1
 
 
 def test_the_picture_of_the_first_page_shows_the_numbers_of_the_demo(

@@ -20,6 +20,7 @@ from maintainer.graph import sqlite as sqlite_module
 from tests.integration.small import Arrival, Stage, a_small_world, a_stage
 from tests.integration.world import MAIN, World, blob_of, leads_to
 from tests.privileges import bound_by_modes
+from tests.samples import every_other, once_each
 
 CHANGING = {"reserve", "upload", "finalize", "delete"}
 KIB = 1024
@@ -80,8 +81,9 @@ def _a_disk_with_room_for(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
-@pytest.mark.parametrize("size", [0, 4 * KIB, 40 * KIB, 100 * KIB])
-@pytest.mark.parametrize("new", [True, False], ids=["a new file", "a known file"])
+@pytest.mark.parametrize(
+    ("size", "new"), once_each([0, 4 * KIB, 40 * KIB, 100 * KIB], [True, False])
+)
 def test_a_disk_that_is_full_from_the_beginning_stops_the_run(
     stage: Stage, undisturbed: Arrival, size: int, *, new: bool
 ) -> None:
@@ -99,7 +101,7 @@ def test_a_disk_that_is_full_from_the_beginning_stops_the_run(
     assert stage.arrival().indexes == undisturbed.indexes
 
 
-@pytest.mark.parametrize("more", range(0, 120, 12))
+@pytest.mark.parametrize("more", every_other(range(0, 120, 12)))
 def test_a_disk_that_fills_up_meanwhile_leaves_a_valid_state(
     stage: Stage, undisturbed: Arrival, more: int
 ) -> None:

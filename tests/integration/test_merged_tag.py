@@ -20,7 +20,7 @@ from tests.integration.directories import (
     layer_of,
 )
 from tests.integration.watching import Watcher
-from tests.samples import every_other
+from tests.samples import once_each
 
 NO_GRACE = timedelta(0)
 MERGED = "maintained"
@@ -163,9 +163,8 @@ def test_an_export_to_it_after_it_was_written_is_left_alone(world: World) -> Non
     assert report.verdict.level == "attention"
 
 
-@pytest.mark.parametrize("there", [False, True], ids=["created", "replaced"])
-@pytest.mark.parametrize("step", every_other(range(5, 80, 5)))
-def test_an_export_to_it_meanwhile_is_not_hidden(world: World, there: bool, step: int) -> None:
+@pytest.mark.parametrize(("step", "there"), once_each(range(5, 80, 5), [False, True], of=2))
+def test_an_export_to_it_meanwhile_is_not_hidden(world: World, step: int, there: bool) -> None:
     world.build("base", "api")
     if there:
         _gc(world)

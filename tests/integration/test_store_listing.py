@@ -18,6 +18,7 @@ from maintainer.stores.http import Http
 from maintainer.stores.requests import RequestLog
 from tests.integration.connecting import store_rest
 from tests.integration.scripted import Reply, Request, Server, html, json, serve
+from tests.samples import once_each
 
 pytestmark = pytest.mark.anyio
 
@@ -134,8 +135,7 @@ async def test_needs_one_request_for_each_hundred(server: Server, count: int, li
     assert world.asked == max(1, math.ceil(count / 100))
 
 
-@pytest.mark.parametrize("count", [150, 200, 250, 1000])
-@pytest.mark.parametrize("at", [2, 3, 4, 10])
+@pytest.mark.parametrize(("count", "at"), once_each([150, 200, 250, 1000], [2, 3, 4, 10]))
 async def test_what_comes_meanwhile_hides_nothing(server: Server, count: int, at: int) -> None:
     world = World(count)
 
@@ -152,8 +152,10 @@ async def test_what_comes_meanwhile_hides_nothing(server: Server, count: int, at
     assert world.asked == math.ceil(count / 100)
 
 
-@pytest.mark.parametrize("gone", [1, 50, 100, 101, 150, 201, 250, 300, 450, 500, 550])
-@pytest.mark.parametrize("at", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize(
+    ("gone", "at"),
+    once_each([1, 50, 100, 101, 150, 201, 250, 300, 450, 500, 550], [2, 3, 4, 5, 6]),
+)
 async def test_what_goes_meanwhile_hides_nothing(server: Server, gone: int, at: int) -> None:
     world = World(550)
 
