@@ -26,6 +26,8 @@ _IMPORTED = (
     *("maintainer.serve.once", "maintainer.serve.service", "maintainer.serve.web.server"),
     *("maintainer.serve.fleet", "maintainer.serve.work", "sqlalchemy.dialects.postgresql"),
     *("anyio._backends._asyncio", "filelock", "httpcore2", "sqlalchemy.dialects.sqlite"),
+    *("maintainer.stores.azblob.client", "maintainer.stores.registry.store"),
+    *("maintainer.stores.s3.client", "aiobotocore.session"),
     *("sqlite3", "tests.integration.killed", "tests.processes", "tests.trusted"),
 )
 """With what they import only when they run: that took longer than their work."""
