@@ -18,6 +18,7 @@ from maintainer.emulator import ActionsCache, Entry, Request
 from tests.empty_database import make_empty
 from tests.integration.simulated_builds import read_by_builders
 from tests.integration.world import MAIN, START, World, a_world, built
+from tests.samples import examples
 
 QUOTA = 21_000
 TOLERANCE = timedelta(hours=1)
@@ -133,7 +134,7 @@ class Host:
 
 
 @settings(
-    max_examples=40,
+    max_examples=examples(few=12, many=40),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

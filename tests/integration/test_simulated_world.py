@@ -799,7 +799,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     "part", [0, *(pytest.param(part, marks=pytest.mark.soak) for part in (1, 2, 3))]
 )
 def test_whatever_happens_in_whatever_order_no_promise_is_broken(site: Site, part: int) -> None:
-    _simulate(site, sequences=12, steps=12, begin=part)
+    _simulate(site, sequences=8, steps=12, begin=part)
 
 
 @pytest.mark.soak

@@ -96,7 +96,7 @@ def _one_in(count: int, steps: range) -> list[Any]:
 class Contract:
     """The tests that every store passes."""
 
-    @settings(max_examples=12, suppress_health_check=_suppressed)
+    @settings(max_examples=8, suppress_health_check=_suppressed)
     @given(told=st.lists(events, min_size=2, max_size=12))
     def test_whatever_happens_in_whatever_order_no_promise_is_broken(
         self, begin: Begin, told: list[Event]
@@ -115,7 +115,7 @@ class Contract:
     ) -> None:
         tell(begin, *told)
 
-    @settings(max_examples=4, suppress_health_check=_suppressed)
+    @settings(max_examples=3, suppress_health_check=_suppressed)
     @given(told=st.lists(in_a_full_cache, min_size=4, max_size=10))
     def test_whatever_leaves_a_full_cache_no_promise_is_broken(
         self, begin: Begin, told: list[Event]

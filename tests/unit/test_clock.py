@@ -17,6 +17,7 @@ from maintainer.serve.clock import Clock, Rule
 from maintainer.serve.worker import backoff
 from maintainer.settings import ServeSettings, TargetSettings
 from tests.integration.service import wait_until
+from tests.samples import examples
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)  # a Tuesday
 HOUR = timedelta(hours=1)
@@ -111,7 +112,7 @@ def test_what_runs_in_each_hour_runs_on_while_the_clocks_change() -> None:
     minute=st.integers(0, 59),
     year=st.integers(2020, 2040),
 )
-@settings(max_examples=30)
+@settings(max_examples=examples(few=10, many=30))
 def test_what_runs_daily_runs_on_each_local_day_in_every_time_zone(
     timezone: str, hour: int, minute: int, year: int
 ) -> None:
