@@ -26,7 +26,7 @@ _REQUESTS = 56
 """What a run over the service takes; a test holds it."""
 _OPERATIONS = 87
 """What a run over the directory takes; a test holds it."""
-_ONE_IN = 24
+_ONE_IN = 12
 _ORPHANS = 8
 
 

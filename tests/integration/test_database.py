@@ -663,7 +663,7 @@ def test_the_number_of_statements_does_not_grow_with_the_entries_or_the_records(
     few = count(_probe(entries=3, records=2), "few.db")
 
     assert few > 20
-    assert count(_probe(entries=1_500, records=2), "entries.db") == few
+    assert count(_probe(entries=3_000, records=2), "entries.db") == few
     assert count(_probe(entries=3, records=1_000), "records.db") == few
 
 
@@ -696,7 +696,7 @@ def test_recording_what_is_known_writes_as_few_rows_whatever_the_cache(tmp_path:
     few = count(_probe(entries=3, records=2), "few.db")
 
     assert few[1] < 10
-    assert count(_probe(entries=1_500, records=2), "entries.db") == few
+    assert count(_probe(entries=3_000, records=2), "entries.db") == few
     assert count(_probe(entries=3, records=1_000), "records.db") == few
 
 

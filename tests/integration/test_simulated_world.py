@@ -47,6 +47,7 @@ from tests.integration.simulated_promises import (
 )
 from tests.integration.simulated_runs import MERGED, Memory, Runner, Turns, Workflow
 from tests.integration.world import MAIN, START, World, a_world
+from tests.samples import examples
 
 PULLS = ("refs/pull/7/merge", "refs/pull/8/merge")
 SCOPES = ("buildkit", "web")
@@ -799,7 +800,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     "part", [0, *(pytest.param(part, marks=pytest.mark.soak) for part in (1, 2, 3))]
 )
 def test_whatever_happens_in_whatever_order_no_promise_is_broken(site: Site, part: int) -> None:
-    _simulate(site, sequences=8, steps=12, begin=part)
+    _simulate(site, sequences=examples(few=8, many=12), steps=12, begin=part)
 
 
 @pytest.mark.soak
