@@ -76,11 +76,11 @@ def test_what_no_export_has_held_for_a_month_goes_and_its_blobs_after_the_grace_
     world.build("base", "old")
     _gc(world)
     world.passes(days=1)
-    for days in (8, 7, 5, 4, 3, 2, 1):
+    for _ in range(30):
         world.build("base", "new")
         _gc(world)
         assert world.leads_to() == _layers("base", "old", "new")
-        world.passes(days=days)
+        world.passes(days=1)
     world.passes(days=1)
     assert _gc(world).indexes_written == 1
     assert world.leads_to() == _layers("base", "new")
