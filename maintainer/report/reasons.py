@@ -699,8 +699,8 @@ def _(reason: reasons.MergeOverwritten) -> str:
     results = format_count(reason.results, "result")
     return (
         f"another configuration, or a run with another database, has overwritten {reason.name} "
-        f"with a merge of its own: {results} of it were unknown, and stay as long as overwritten "
-        "exports if builds used them lately"
+        f"with a merge of its own: what is unknown here ({results}) stays as long as overwritten "
+        "exports, if builds used it lately"
     )
 
 
@@ -708,8 +708,8 @@ def _(reason: reasons.MergeOverwritten) -> str:
 def _(reason: reasons.MergeTakenOver) -> str:
     results = format_count(reason.results, "result")
     return (
-        f"{reason.name} contains {results} that this database does not know: they stay as long as "
-        "overwritten exports if builds used them lately"
+        f"{reason.name} contains what this database does not know ({results}): it stays as long as "
+        "overwritten exports, if builds used it lately"
     )
 
 
