@@ -1,13 +1,18 @@
 """Signals: the only place that handles them, for every command.
 
-A handler runs between any two instructions of the main thread, even while it holds a lock. So the
-handler only puts the signal into a queue, and ordinary threads act on it.
+Python runs a handler between two instructions of the main thread, even while that holds a lock,
+and not before something else wakes the main thread up if the signal comes when it is just about to
+wait. So handlers do nothing: the interpreter writes each signal to a socket at once, in whatever
+thread it comes, and ordinary threads act on it.
+https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
 """
 
+import os
 import signal
+import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -15,6 +20,8 @@ STOP = (signal.SIGINT, signal.SIGTERM)
 RELOAD = signal.SIGHUP
 _SHELL = 128
 """Shells add this to the number of a signal."""
+_NOBODY = -1
+"""What the interpreter tells signals to by default."""
 
 Queue = SimpleQueue[signal.Signals | None]
 
@@ -41,17 +48,38 @@ def hold(number: signal.Signals) -> None:
 def received(*numbers: signal.Signals) -> Iterator[Queue]:
     """Put the signals into a queue as they come. Only the main thread may call this."""
     queue = Queue()
-
-    def receive(number: int, _: object) -> None:
-        queue.put(signal.Signals(number))
-
-    before = {number: signal.signal(number, receive) for number in numbers}
+    ours, interpreters = socket.socketpair()
+    interpreters.setblocking(False)
+    outer = signal.set_wakeup_fd(interpreters.fileno(), warn_on_full_buffer=False)
+    arguments = (ours, numbers, queue, outer)
+    thread = threading.Thread(target=_receive, args=arguments, name="receive", daemon=True)
+    thread.start()
+    before = {number: signal.signal(number, _ignore) for number in numbers}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     try:
         yield queue
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+        signal.set_wakeup_fd(outer)
+        interpreters.close()
+        thread.join()
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing: `_receive` is told of the signal."""
+
+
+def _receive(
+    ours: socket.socket, numbers: Collection[signal.Signals], queue: Queue, outer: int
+) -> None:
+    """Pass on what the interpreter tells; what is not ours goes to whoever receives around us."""
+    with closing(ours):
+        while told := ours.recv(1):
+            if (number := told[0]) in numbers:
+                queue.put(signal.Signals(number))
+            elif outer != _NOBODY:
+                os.write(outer, told)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 import os
 import signal
 import threading
+import time
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
@@ -71,6 +73,37 @@ def test_afterwards_the_handlers_are_what_they_were_and_no_thread_is_left() -> N
     assert [signal.getsignal(number) for number in STOP] == before
     assert threading.active_count() == threads
     assert command.calls.empty()
+
+
+def test_a_signal_is_received_though_nothing_wakes_the_main_thread_up() -> None:
+    with received(RELOAD) as signals:
+        waits = threading.Thread(
+            target=_send_to_itself_once_this_waits, args=(threading.get_native_id(),)
+        )
+        waits.start()
+        assert signals.get(timeout=PATIENCE) is RELOAD
+        waits.join()
+
+
+def _send_to_itself_once_this_waits(thread: int) -> None:
+    """Send a signal to this thread when another one waits: only this one is interrupted by it."""
+    state = Path(f"/proc/self/task/{thread}/stat")
+    while state.read_text().rpartition(") ")[2][0] != "S":
+        time.sleep(0.01)
+    signal.pthread_kill(threading.get_ident(), RELOAD)
+
+
+def test_whoever_receives_other_signals_within_leaves_ours_to_us() -> None:
+    with received(RELOAD) as ours:
+        with received(*STOP) as theirs:
+            _send(RELOAD)
+            assert ours.get(timeout=PATIENCE) is RELOAD
+            _send(signal.SIGTERM)
+            assert theirs.get(timeout=PATIENCE) is signal.SIGTERM
+        _send(RELOAD)
+        assert ours.get(timeout=PATIENCE) is RELOAD
+
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_a_signal_that_is_held_is_received_later() -> None:
