@@ -21,7 +21,7 @@ RELOAD = signal.SIGHUP
 _SHELL = 128
 """Shells add this to the number of a signal."""
 _NOBODY = -1
-"""What the interpreter tells signals to by default."""
+"""Where the interpreter writes signals by default."""
 
 Queue = SimpleQueue[signal.Signals | None]
 
@@ -67,19 +67,19 @@ def received(*numbers: signal.Signals) -> Iterator[Queue]:
 
 
 def _ignore(number: int, frame: object) -> None:
-    """Do nothing: `_receive` is told of the signal."""
+    """Do nothing: `_receive` reads the signal."""
 
 
 def _receive(
     ours: socket.socket, numbers: Collection[signal.Signals], queue: Queue, outer: int
 ) -> None:
-    """Pass on what the interpreter tells; what is not ours goes to whoever receives around us."""
+    """Pass on what the interpreter writes; what is not ours goes to whoever receives around us."""
     with closing(ours):
-        while told := ours.recv(1):
-            if (number := told[0]) in numbers:
+        while byte := ours.recv(1):
+            if (number := byte[0]) in numbers:
                 queue.put(signal.Signals(number))
             elif outer != _NOBODY:
-                os.write(outer, told)
+                os.write(outer, byte)
 
 
 @contextmanager
