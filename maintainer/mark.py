@@ -18,8 +18,9 @@ from maintainer.cacheconfig import (
     merge,
     prune,
 )
+from maintainer.cacheconfig.difference import only_new
 from maintainer.cacheconfig.oci import fits_importers
-from maintainer.cacheconfig.shrink import last_uses, only_new, shrink
+from maintainer.cacheconfig.shrink import last_uses, shrink
 from maintainer.model import reason as reasons
 from maintainer.model.entry import KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration, index_of, read_until

@@ -58,22 +58,12 @@ def shrink(
     kept, too_many, best = 0, len(ranked), CacheConfig()
     while too_many - kept > 1:
         middle = (kept + too_many) // 2
-        smaller = _only(config, {(at, number) for _, at, _, number in ranked[:middle]})
+        smaller = only(config, {(at, number) for _, at, _, number in ranked[:middle]})
         if fits(smaller):
             kept, best = middle, smaller
         else:
             too_many = middle
     return best
-
-
-def only_new(config: CacheConfig, known: Iterable[CacheConfig]) -> CacheConfig:
-    """Return what remains of `config` without the results that any other has, in normal form."""
-    new = {name for name, _, _, _ in results_of(config)}
-    for one in known:
-        new.difference_update(name for name, _, _, _ in results_of(one))
-    return _only(
-        config, {(at, number) for name, at, _, number in results_of(config) if name in new}
-    )
 
 
 def built_since(config: CacheConfig, first: Nanoseconds) -> CacheConfig:
@@ -86,7 +76,7 @@ def built_since(config: CacheConfig, first: Nanoseconds) -> CacheConfig:
     for position in reversed(dependency_order(sources) or ()):
         for source in sources[position]:
             made[source] = max(made[source], made[position])
-    return _only(
+    return only(
         config, {(at, number) for _, at, _, number in results_of(config) if made[at] >= first}
     )
 
@@ -99,8 +89,8 @@ def results_of(config: CacheConfig) -> Iterable[tuple[ResultId, int, Result, int
             yield ResultId(record.digest, result.with_parents, blobs), at, result, number
 
 
-def _only(config: CacheConfig, chosen: set[tuple[int, int]]) -> CacheConfig:
-    """Return what remains if only these results are kept."""
+def only(config: CacheConfig, chosen: set[tuple[int, int]]) -> CacheConfig:
+    """Return what remains if only these results are kept: positions of a record, and in it."""
     records = (
         msgspec.structs.replace(
             record,

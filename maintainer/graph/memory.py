@@ -37,7 +37,8 @@ from maintainer.cacheconfig import (
     decode,
     encode,
 )
-from maintainer.cacheconfig.shrink import built_since, only_new
+from maintainer.cacheconfig.difference import only_new
+from maintainer.cacheconfig.shrink import built_since
 from maintainer.cacheconfig.timestamps import to_nanoseconds
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.graph.dialect import each_number, each_text, insert_or_update

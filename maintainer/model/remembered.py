@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Self
 
 from maintainer.cacheconfig import CacheConfig, Digest, Sink, forget, merge
-from maintainer.cacheconfig.shrink import only_new
+from maintainer.cacheconfig.difference import only_newer
 
 _NOTHING = CacheConfig()
 
@@ -56,9 +56,9 @@ class Remembered:
     def with_export(self, config: CacheConfig, sink: Sink | None, today: date) -> Self:
         """Return it with the current content of a tag."""
         if sink is not None and self.config.records:
-            # An index that we wrote is not an export. Only results that are not remembered are new:
-            # another run may have merged in an export that this one never saw.
-            new = only_new(config, [self.merged()])
+            # An index that we wrote is not an export. Only what is not remembered is new: a run
+            # with another database may have merged in an export that this one never saw.
+            new = only_newer(config, [self.merged()])
             return replace(self, config=merge([self.config, new])) if new.records else self
         if config == self.config:
             return self

@@ -377,6 +377,22 @@ def test_two_databases_that_write_it_in_turn_do_not_have_it_from_each_other_for_
     assert not world.steps("old")
 
 
+def test_two_databases_in_turn_rest_once_each_has_read_what_the_other_wrote(world: World) -> None:
+    databases = [world.database, world.path / "../other.db"]
+    for number in range(3):
+        for database in databases:
+            world.build("base", f"step{number} for {database.stem}")
+            world.passes(hours=6)
+            _gc(world, remember_exports=MONTH, database=database)
+    world.passes(days=30)
+    for database in databases * 3:
+        world.passes(hours=24)
+        _gc(world, remember_exports=MONTH, database=database)
+
+    last = _gc(world, remember_exports=MONTH)
+    assert not [action for action in last.actions if action.kind in ("write", "delete")]
+
+
 def _held(world: World) -> set[str]:
     """Return the steps of which the merge has a layer."""
     return {step for step in ("base", "old", "new") if layer_of(step) in world.leads_to(MERGED)}

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 from random import Random
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from maintainer.cacheconfig import CacheConfig, Digest, Sink, forget, merge, prune
@@ -168,6 +168,34 @@ def test_of_what_another_run_has_written_is_remembered_what_nobody_has_seen() ->
 
     assert after.config == merge([an_index("b", "c")])
     assert after.replaced == known.replaced
+
+
+@given(_exports, _exports)
+def test_two_that_read_what_the_other_has_written_come_to_write_the_same(
+    exports: list[tuple[int, CacheConfig]], others: list[tuple[int, CacheConfig]]
+) -> None:
+    assume(_each_step_takes_as_many_inputs(config for _, config in [*exports, *others]))
+    as_builders_write_them = [(day, merge([config])) for day, config in [*exports, *others]]
+    ours = _seen(as_builders_write_them[: len(exports)])
+    theirs = _seen(
+        [*as_builders_write_them[len(exports) :], as_builders_write_them[len(exports) - 1]]
+    )
+    for _ in range(2):
+        theirs = theirs.with_export(_written(ours), Sink.REWRITE, TODAY)
+        ours = ours.with_export(_written(theirs), Sink.REWRITE, TODAY)
+
+    assert _written(ours) == _written(theirs)
+
+
+def _each_step_takes_as_many_inputs(configs: Iterable[CacheConfig]) -> bool:
+    """Return whether it does in each index that has it, as the steps of a Dockerfile do."""
+    inputs = {(one.digest, len(one.inputs)) for config in configs for one in config.records}
+    return len(inputs) == len({digest for digest, _ in inputs})
+
+
+def _written(known: Remembered) -> CacheConfig:
+    """Return what a run writes while no blob is gone."""
+    return prune(known.merged(), known.blobs)
 
 
 def test_without_a_memory_what_a_run_has_written_is_all_that_there_is() -> None:

@@ -1,0 +1,104 @@
+"""What one index has that others lack.
+
+Two results are the same if their steps are, and the layers that they stand on. An index has a
+result as another one does if every key that leads to it there leads to it here, too.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from maintainer.cacheconfig.keys import Digest
+from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Record
+from maintainer.cacheconfig.order import dependency_order, parents_of, sources_of
+from maintainer.cacheconfig.shrink import only
+from maintainer.cacheconfig.timestamps import Nanoseconds
+
+_Result = tuple[str, bool, tuple[int, ...]]
+"""The digest of a record, whether its layer brings its parents, and the numbers of its layers."""
+_Key = tuple[frozenset[tuple[str, str]], ...]
+"""For each input of a record the alternatives: the digest of the source, and the selector."""
+
+
+def only_new(config: CacheConfig, known: Iterable[CacheConfig]) -> CacheConfig:
+    """Return what remains of `config` without what all others together have, in normal form."""
+    return only(config, {place for place, _, made_at in _compare(config, known) if made_at is None})
+
+
+def only_newer(config: CacheConfig, known: Iterable[CacheConfig]) -> CacheConfig:
+    """Return what remains of `config` without what all others together have, and have not older.
+
+    In normal form.
+    """
+    return only(
+        config,
+        {
+            place
+            for place, created_at, made_at in _compare(config, known)
+            if made_at is None or created_at > made_at
+        },
+    )
+
+
+def _compare(
+    config: CacheConfig, known: Iterable[CacheConfig]
+) -> Iterator[tuple[tuple[int, int], Nanoseconds, Nanoseconds | None]]:
+    """Give each result: its position, its time, and the newest time that the others know of."""
+    stacks, times, keys = _Stacks(), dict[_Result, Nanoseconds](), defaultdict[str, set[_Key]](set)
+    for one in known:
+        for _, name, created_at in _results_of(one, stacks):
+            times[name] = max(created_at, times.get(name, created_at))
+        for record in one.records:
+            keys[record.digest].add(_key_of(one, record))
+    led = _led_to_by_others(config, keys)
+    for (at, number), name, created_at in _results_of(config, stacks):
+        yield (at, number), created_at, None if at in led else times.get(name)
+
+
+def _led_to_by_others(config: CacheConfig, known: Mapping[str, Iterable[_Key]]) -> set[int]:
+    """Return the records that are found by keys, of themselves or below, that are not known."""
+    sources = sources_of(config.records)
+    led: set[int] = set()
+    for at in dependency_order(sources) or ():
+        record = config.records[at]
+        key, alike = _key_of(config, record), known.get(record.digest, ())
+        if led.intersection(sources[at]) or not any(_includes(one, key) for one in alike):
+            led.add(at)
+    return led
+
+
+def _key_of(config: CacheConfig, record: Record) -> _Key:
+    return tuple(
+        frozenset((config.records[link.source].digest, link.selector) for link in links)
+        for links in record.inputs
+    )
+
+
+def _includes(larger: _Key, key: _Key) -> bool:
+    return len(larger) == len(key) and all(map(frozenset.issuperset, larger, key))
+
+
+def _results_of(
+    config: CacheConfig, stacks: "_Stacks"
+) -> Iterator[tuple[tuple[int, int], _Result, Nanoseconds]]:
+    """Give the position of each result, what it is, and its time."""
+    numbers = stacks.number(config)
+    for at, record in enumerate(config.records):
+        for number, result in enumerate(record.results):
+            layers = tuple(numbers[layer] for layer in result.layers)
+            yield (at, number), (record.digest, result.with_parents, layers), result.created_at
+
+
+class _Stacks:
+    """Numbers for layers, the same for the same blob on the same parents, whatever the index."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[Digest, int], int] = {}
+
+    def number(self, config: CacheConfig) -> Mapping[int, int]:
+        """Return the number of each layer of an index."""
+        found = {NO_PARENT: NO_PARENT}
+        for at in dependency_order(parents_of(config.layers)) or ():
+            layer = config.layers[at]
+            stack = layer.blob, found[layer.parent]
+            found[at] = self._numbers.setdefault(stack, len(self._numbers))
+        return found
