@@ -36,6 +36,7 @@ from maintainer.cacheconfig import (
     Sink,
     decode,
     encode,
+    forget,
 )
 from maintainer.cacheconfig.difference import only_new
 from maintainer.cacheconfig.shrink import built_since
@@ -154,11 +155,22 @@ def _note_exports_to_names(
 
 
 def forget_scope(connection: Connection, target_id: int, scope: Scope, now: datetime) -> None:
-    """Forget all that is remembered of the indexes of a scope that builds write no longer."""
-    for row in connection.execute(_INDEXES, {"target": target_id}).all():
-        if row.scope == scope and not row.signed:
-            connection.execute(_FORGET_ALL, {"row": row.id})
-            connection.execute(_NOTE_FORGOTTEN, {"row": row.id, "now": now})
+    """Forget all that is remembered of the indexes of a scope that builds write no longer.
+
+    So is what was taken over of a merge, if the scope has it, too.
+    """
+    rows = connection.execute(_INDEXES, {"target": target_id}).all()
+    parts = _load_parts(connection, [row for row in rows if not row.signed])
+    forgotten = [row.id for row in rows if row.scope == scope and not row.signed]
+    results = [part for number in forgotten for part in parts[number].parts]
+    for number in forgotten:
+        connection.execute(_FORGET_ALL, {"row": number})
+        connection.execute(_NOTE_FORGOTTEN, {"row": number, "now": now})
+    others = [row for row in rows if row.id not in forgotten]
+    _save(
+        connection,
+        [_Change(row, known := parts[row.id], known.without_taken_over(results)) for row in others],
+    )
 
 
 def forget_results(
@@ -203,8 +215,8 @@ def take_over(
     A merge that this database did not know was written by another configuration, or by a run whose
     database was lost: it may hold the only copy of what builds have overwritten since. Older
     results than `used_since` are not remembered: else two databases that write the same merge in
-    turn would have them from each other for ever. Return how many of its results were not known,
-    and what is remembered of it if that has changed.
+    turn would have them from each other for ever. Return how many of its results were not known
+    and lack no blob, and what is remembered of it if that has changed.
     """
     remembered = each_remembered(connection, target_id, access)
     parts = (part for one in remembered for part in one.parts)
@@ -212,12 +224,13 @@ def take_over(
     unknown = only_new(config, parts)
     old = only_new(unknown, [built_since(config, to_nanoseconds(used_since))])
     young = only_new(unknown, [old])
+    count = forget(unknown, missing_blobs(connection, target_id)).result_count
     if not young.records:
-        return unknown.result_count, {}
+        return count, {}
     row = _find_indexes(connection, target_id, access)[merge.index]
     known = _load_parts(connection, [row])[row.id]
     change = _Change(row, known, known.with_merge(young, now.date()))
-    return unknown.result_count, _save(connection, [change])
+    return count, _save(connection, [change])
 
 
 def forget_tags(connection: Connection, target_id: int, unread: Iterable[IndexId]) -> None:

@@ -87,7 +87,12 @@ def _describe(
     memory: Mapping[IndexId, Remembered],
 ) -> Iterable[ForgottenIndex]:
     forgotten = frozenset(indexes)
-    others = (one.blobs for index, one in memory.items() if index not in forgotten)
+    dropped = [part for index in forgotten for part in memory[index].parts]
+    others = (
+        one.without_taken_over(dropped).blobs
+        for index, one in memory.items()
+        if index not in forgotten
+    )
     needed = frozenset[Digest]().union(*others)
     for index in sorted(forgotten):
         own = to_json(memory[index].blobs - needed)

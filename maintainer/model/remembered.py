@@ -5,13 +5,13 @@ nothing is evicted. So replaced exports are remembered by the day on which a run
 replacement, and forgotten by whole days.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Self
 
 from maintainer.cacheconfig import CacheConfig, Digest, Sink, forget, merge
-from maintainer.cacheconfig.difference import only_newer
+from maintainer.cacheconfig.difference import only_new, only_newer
 
 _NOTHING = CacheConfig()
 
@@ -71,6 +71,13 @@ class Remembered:
         """Return the memory of a merge with what it alone contains, as if replaced today."""
         former = (one for day, one in self.replaced.items() if day == today)
         return replace(self, replaced={**self.replaced, today: merge([config, *former])})
+
+    def without_taken_over(self, results: Collection[CacheConfig]) -> Self:
+        """Return the memory of a merge without some results; any other memory as it is."""
+        if self.config.records or not self.replaced:
+            return self
+        replaced = {day: only_new(one, results) for day, one in self.replaced.items()}
+        return replace(self, replaced=replaced)
 
     def without(self, gone: Container[Digest]) -> Self:
         """Return it without the results that need missing blobs."""

@@ -144,7 +144,7 @@ def _take_over_merge(
         used_since=probed.at - settings.remember_exports,
     )
     if not unknown:
-        return None, {}
+        return None, taken_over
     note = MergeOverwritten if looked.known.places.get(merge.index) else MergeTakenOver
     return note(printable(settings.merged_tag), unknown), taken_over
 

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from maintainer.graph.database import Database
+from maintainer.graph.scopes import forget
 from maintainer.model.reason import MergeOverwritten, MergeTakenOver
 from maintainer.report import Report
+from tests.empty_database import url_of
 from tests.integration.directories import (
     INDEX,
     LockTakenError,
@@ -310,6 +313,26 @@ def test_what_only_it_contains_stays_for_a_month_if_the_database_is_lost(world: 
     assert not world.steps("old")
 
 
+def test_of_results_that_lack_a_blob_nothing_is_said_and_they_are_found_when_it_is_back(
+    world: World,
+) -> None:
+    world.build("base", "old")
+    _gc(world, remember_exports=MONTH)
+    world.build("base", "new")
+    later: dict[str, object] = {"remember_exports": MONTH, "database": world.path / "../new.db"}
+    away = world.blobs / layer_of("old").removeprefix("sha256:")
+    content = away.read_bytes()
+    away.unlink()
+
+    assert not _gc(world, **later).notes
+    assert world.leads_to(MERGED) == _layers("base", "new")
+
+    away.write_bytes(content)
+    world.passes(days=1)
+    _gc(world, **later)
+    assert world.leads_to(MERGED) == _layers("base", "old", "new")
+
+
 def test_another_configuration_that_writes_it_hides_nothing_and_is_reported(world: World) -> None:
     other: dict[str, object] = {"remember_exports": MONTH, "database": world.path / "../other.db"}
     world.build("base", "first")
@@ -354,6 +377,41 @@ def test_under_a_new_name_the_old_one_keeps_what_was_taken_over(world: World) ->
 
     assert world.leads_to(MERGED) == _layers("base", "old", "new")
     assert world.leads_to("all") == _layers("base", "old", "new")
+
+
+def test_what_was_taken_over_is_forgotten_with_the_tag_that_has_it_or_with_the_merge(
+    world: World,
+) -> None:
+    how: dict[str, object] = {"remember_exports": MONTH}
+    world.build("base", "web", tag="web")
+    for step in ("old", "older"):
+        world.build("base", step)
+        _gc(world, **how)
+    world.build("base", "new")
+    how["database"] = world.path / "../new.db"
+    _gc(world, **how)
+    world.build("base", "old")
+    _gc(world, **how)
+    assert world.leads_to(MERGED) == _layers("base", "old", "older", "new", "web")
+
+    _forget("api", world.path / "../new.db", world)
+    world.passes(days=1)
+    _gc(world, **how)
+    assert world.leads_to(MERGED) == _layers("base", "older", "web")
+
+    _forget(MERGED, world.path / "../new.db", world)
+    world.passes(days=1)
+    _gc(world, **how)
+    assert world.leads_to(MERGED) == _layers("base", "web")
+
+
+def _forget(name: str, path: Path, world: World) -> None:
+    database = Database(url_of(path))
+    try:
+        with database.lock(), database.begin() as connection:
+            forget(connection, name, world.now, dry_run=False)
+    finally:
+        database.close()
 
 
 def test_two_databases_that_write_it_in_turn_do_not_have_it_from_each_other_for_ever(
