@@ -147,8 +147,8 @@ def _merge(
 ) -> Index | None:
     """Return the merge of all other indexes of a ref; None if there is nothing to hold."""
     here = [one for one in others if one.id.ref == index.ref and not one.is_merge]
-    from_others = tuple(snapshot.memory.get(index, Remembered()).replaced.values())
-    taken_over = prune(merge(from_others), snapshot.staying_blobs)
+    from_others = snapshot.memory.get(index, Remembered()).replaced
+    taken_over = prune(merge(from_others.values()), snapshot.staying_blobs)
     sources = [one.merged for one in here if one.merged.records]
     sources += [taken_over] if taken_over.records else []
     sources += _needed_by_others(found, snapshot)
@@ -156,7 +156,7 @@ def _merge(
         # An index that was not seen this time may still exist, so nothing of it is dropped.
         sources += [one.config for one in found.stored[-1:] if one.config and one.config.records]
     merged = prune(merge(sources), snapshot.staying_blobs)
-    merged, omitted = _fit(snapshot, merged, (*_exports(here, snapshot), *from_others))
+    merged, omitted = _fit(snapshot, merged, _exports(here, snapshot))
     if not (merged.records or found.stored or found.unread):
         return None
     others_merged = sum(1 for one in here if one.merged.records)

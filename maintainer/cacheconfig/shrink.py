@@ -45,15 +45,22 @@ def shrink(
 
     Results that builds used longest ago go first; of those that one build used, those that lie
     furthest from the beginning: their keys take the most room, as they need all keys below, and the
-    others are of use without them. The outcome depends on the content alone. `fits` must accept an
+    others are of use without them. A result that `uses` lacks was last used when it, or another one
+    that builds on it, was made. The outcome depends on the content alone. `fits` must accept an
     index if it accepts one with more results.
     """
     if fits(config):
         return config
-    known, levels = uses or {}, depths(sources_of(config.records))
+    known, made, levels = uses or {}, _last_made(config), depths(sources_of(config.records))
     ranked = sorted(
         results_of(config),
-        key=lambda one: (-known.get(one[0], 0), levels[one[1]], -one[2].created_at, one[0], one[1]),
+        key=lambda one: (
+            -known.get(one[0], made[one[1]]),
+            levels[one[1]],
+            -one[2].created_at,
+            one[0],
+            one[1],
+        ),
     )
     kept, too_many, best = 0, len(ranked), CacheConfig()
     while too_many - kept > 1:
@@ -71,14 +78,20 @@ def built_since(config: CacheConfig, first: Nanoseconds) -> CacheConfig:
 
     A build has used a result when it made it, or another one that builds on it.
     """
+    made = _last_made(config)
+    return only(
+        config, {(at, number) for _, at, _, number in results_of(config) if made[at] >= first}
+    )
+
+
+def _last_made(config: CacheConfig) -> list[int]:
+    """Return for each record when the last result of it, or of another on top of it, was made."""
     made = [max((one.created_at for one in record.results), default=0) for record in config.records]
     sources = sources_of(config.records)
     for position in reversed(dependency_order(sources) or ()):
         for source in sources[position]:
             made[source] = max(made[source], made[position])
-    return only(
-        config, {(at, number) for _, at, _, number in results_of(config) if made[at] >= first}
-    )
+    return made
 
 
 def results_of(config: CacheConfig) -> Iterable[tuple[ResultId, int, Result, int]]:

@@ -144,6 +144,16 @@ def test_what_a_later_build_used_is_kept_although_it_was_made_long_ago() -> None
     assert {record.digest for record in left.records} == {"base 000000", "new 000000"}
 
 
+def test_of_what_no_export_is_known_only_that_stays_which_is_younger_than_other_builds() -> None:
+    export = _chain(2, "export", at=50)
+    unknown = merge([_chain(2, "older", at=40), _chain(2, "younger", at=60)])
+    everything = merge([export, unknown])
+
+    left = shrink(everything, lambda one: one.result_count <= 4, last_uses([export]))
+
+    assert left == _normal(merge([export, _chain(2, "younger", at=60)]))
+
+
 def test_an_index_that_is_too_large_for_importers_is_made_to_fit_and_filled() -> None:
     one = _wide(1_200)
     assert not fits_importers(one)
