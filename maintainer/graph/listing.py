@@ -228,7 +228,7 @@ def was_planned(target: BindParameter[int]) -> Exists:
     return exists().where(
         ACTION.c.run_id == RUN.c.id,
         RUN.c.target_id == target,
-        RUN.c.status.in_(("killed", "interrupted")),
+        RUN.c.status.in_(("killed", "interrupted", "failed")),
         RUN.c.id > last_look,
         ~RUN.c.dry_run,
         ACTION.c.kind == "delete",

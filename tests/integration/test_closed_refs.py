@@ -1,6 +1,8 @@
 """Entries of closed pull requests, deleted branches and tags go, on positive evidence only."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -383,3 +385,29 @@ def test_what_is_gone_does_not_look_like_an_outage_to_the_next_run(world: World)
     world.passes(hours=1)
     assert world.gc_in(environment, room=ROOM).status == "done"
     assert world.gc(room=ROOM).status == "done"
+
+
+@pytest.mark.parametrize("step", ["UPDATE ON entry", "UPDATE ON action"])
+def test_what_was_deleted_and_could_not_be_recorded_is_no_eviction(world: World, step: str) -> None:
+    for ref in (OPEN, TOPIC, TAG):
+        world.evict_entries([entry for entry in world.entries() if entry.ref == ref])
+    world.put("more-of-another-tool", ref=CLOSED, size=100)
+    world.gc(room=ROOM)
+    world.passes(days=1)
+    close(world, hours=1)
+    column = "state = 'deleted'" if step.endswith("entry") else "outcome = 'done'"
+    fails = f"CREATE TRIGGER fails BEFORE {step} WHEN NEW.{column}"
+    with closing(sqlite3.connect(world.database)) as connection, connection:
+        connection.execute(f"{fails} BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    failed = world.gc(room=ROOM)
+    with closing(sqlite3.connect(world.database)) as connection, connection:
+        connection.execute("DROP TRIGGER fails")
+
+    later = world.gc(room=ROOM)
+
+    assert failed.status == "failed"
+    assert refs_of(world) == {MAIN}
+    assert (later.status, later.problems) == ("done", ())
+    with closing(sqlite3.connect(world.database)) as connection:
+        gone = connection.execute("SELECT DISTINCT state FROM entry WHERE state = 'evicted'")
+        assert gone.fetchall() == []
