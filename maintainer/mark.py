@@ -20,7 +20,7 @@ from maintainer.cacheconfig import (
 )
 from maintainer.cacheconfig.difference import only_new
 from maintainer.cacheconfig.oci import fits_importers
-from maintainer.cacheconfig.shrink import last_uses, shrink
+from maintainer.cacheconfig.shrink import last_uses, shrink, used_now
 from maintainer.model import reason as reasons
 from maintainer.model.entry import KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration, index_of, read_until
@@ -285,7 +285,7 @@ def _fitting(
     """
     if _is_whole(read, merged):
         return merged, 0
-    smaller, omitted = _fit(snapshot, merged, known.parts)
+    smaller, omitted = _fit(snapshot, merged, known.parts, newest=known.config)
     if usable.blobs & snapshot.departed.keys():
         return smaller, omitted
     if omitted and _is_whole(read, usable) and not only_new(smaller, [usable]).records:
@@ -299,12 +299,19 @@ def _is_whole(read: CacheConfig, merged: CacheConfig) -> bool:
 
 
 def _fit(
-    snapshot: Snapshot, merged: CacheConfig, exports: Iterable[CacheConfig] = ()
+    snapshot: Snapshot,
+    merged: CacheConfig,
+    exports: Iterable[CacheConfig] = (),
+    *,
+    newest: CacheConfig = _NOTHING,
 ) -> tuple[CacheConfig, int]:
-    """Return what fits into importers' limits, and how many results are omitted."""
+    """Return what fits into importers' limits, and how many results are omitted.
+
+    What the newest export holds comes first: its build may have found all of it, and made nothing.
+    """
     if snapshot.facts.index_limit is None or fits_importers(merged):
         return merged, 0
-    smaller = shrink(merged, fits_importers, last_uses(exports))
+    smaller = shrink(merged, fits_importers, {**last_uses(exports), **used_now(newest)})
     return smaller, merged.result_count - smaller.result_count
 
 

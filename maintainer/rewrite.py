@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, loses_links, merge, prune
 from maintainer.cacheconfig.oci import fits_importers
-from maintainer.cacheconfig.shrink import shrink
+from maintainer.cacheconfig.shrink import shrink, used_now
 from maintainer.concurrency import for_each
 from maintainer.errors import BudgetExhaustedError, StoreError, UnfinishedError
 from maintainer.model import reason as reasons
@@ -202,7 +202,8 @@ class _Rewriter:
         ):
             attempt.end()
         elif not fits:
-            attempt.content = shrink(attempt.content, fits_importers)
+            uses = used_now(conflicting.config)
+            attempt.content = shrink(attempt.content, fits_importers, uses)
 
     def _replaces(self, index: IndexId) -> bool:
         """Whether an export replaces the content of the index."""

@@ -11,6 +11,8 @@ from maintainer.cacheconfig.order import dependency_order, depths, sources_of
 from maintainer.cacheconfig.prune import prune
 from maintainer.cacheconfig.timestamps import Nanoseconds
 
+_NOW = Nanoseconds(1 << 80)
+
 
 class ResultId(NamedTuple):
     """A result, whatever index holds it."""
@@ -34,6 +36,11 @@ def last_uses(exports: Iterable[CacheConfig]) -> Mapping[ResultId, Nanoseconds]:
         for name, _, _, _ in results:
             uses[name] = max(newest, uses.get(name, newest))
     return uses
+
+
+def used_now(export: CacheConfig) -> Mapping[ResultId, Nanoseconds]:
+    """Return that a build has just used all of its export: later than any time of a result."""
+    return {name: _NOW for name, _, _, _ in results_of(export)}
 
 
 def shrink(

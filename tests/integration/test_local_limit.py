@@ -98,6 +98,47 @@ def test_the_merged_tag_has_what_was_exported_last_and_no_tag_loses_anything(
     assert any("importers read" in a.sentence for a in again.actions if a.subject == MERGED)
 
 
+def test_an_export_whose_build_made_nothing_loses_nothing_to_newer_results(world: World) -> None:
+    _export(world, "old", 600)
+    exported = (world.blobs / dict(world.names())["api"][7:]).read_bytes()
+    world.gc(remember_exports="30d")
+    world.passes(hours=1)
+    _export(world, "new", 600)
+    world.gc(remember_exports="30d")
+    world.passes(hours=1)
+    world.name("api", exported)  # A change was taken back: all of that was found in the cache.
+
+    report = world.gc(remember_exports="30d")
+
+    assert max(_sizes(world, "api")) <= LIMIT
+    manifest = json.loads((world.blobs / dict(world.names())["api"][7:]).read_bytes())
+    config = (world.blobs / manifest["config"]["digest"][7:]).read_text()
+    assert config.count('"old ') == 600
+    assert 300 < config.count('"new ') < 600
+    assert report.results.dropped == 0
+    assert not _written(world.gc(remember_exports="30d"))
+
+
+def test_an_export_while_its_tag_is_written_loses_nothing_to_older_results(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _export(world, "old", 600)
+    world.build("base", "api", tag="web")
+    world.gc(remember_exports="30d")
+    world.passes(hours=1)
+    _export(world, "middle", 600)
+    world.passes(hours=1)
+    once_before_the_lock(monkeypatch, lambda: _export(world, "new", 600))
+
+    report = world.gc(remember_exports="30d")
+
+    assert report.status == "done", report.problems
+    assert max(_sizes(world, "api")) <= LIMIT
+    manifest = json.loads((world.blobs / dict(world.names())["api"][7:]).read_bytes())
+    config = (world.blobs / manifest["config"]["digest"][7:]).read_text()
+    assert config.count('"new ') == 600
+
+
 def test_a_manifest_that_is_too_large_is_written_without_what_importers_do_not_need(
     world: World,
 ) -> None:
