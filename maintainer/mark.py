@@ -518,13 +518,13 @@ class Marker:
         A build that finds a stored blob does not upload it again, and writes its index later. Until
         then, that look-up is the only sign that the build needs the blob.
         """
-        if entry.unreferenced_since is not None:
-            since = entry.unreferenced_since
-        elif entry.known_before:
+        if entry.unreferenced_since is None and entry.known_before:
             since = self.snapshot.now
-        else:
+        elif entry.unreferenced_since is None or entry.last_use_at > entry.unreferenced_since:
             # A tag may have pointed to it until the tag was last replaced.
             since = max(entry.last_use_at, self.facts.quiet_since or entry.last_use_at)
+        else:
+            since = entry.unreferenced_since
         return max(since, entry.last_use_at, needed_until or since)
 
 

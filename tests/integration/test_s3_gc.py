@@ -237,6 +237,27 @@ def test_a_blob_that_a_build_needs_since_the_run_began_stays(
     assert [a for a in report.actions if a.kind == "delete" and isinstance(a.outcome, Skipped)]
 
 
+def test_what_an_index_referenced_until_just_now_gets_its_grace_period_however_rare_runs_are(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "api", "base", "api")
+    moto.put(BLOBS + blob_of("test"), b"test")
+    moto.now += timedelta(days=2)
+    _gc(moto, memory)  # Nothing references it, and not yet for long.
+    moto.now += timedelta(hours=1)
+    _export(moto, "api", "base", "test")
+    moto.now += timedelta(days=6)
+    _export(moto, "api", "base", "web")
+    moto.now += timedelta(minutes=1)
+
+    _gc(moto, memory)
+
+    assert BLOBS + blob_of("test") in moto.keys
+    moto.now += timedelta(hours=27)
+    _gc(moto, memory)
+    assert BLOBS + blob_of("test") not in moto.keys
+
+
 def test_a_name_that_a_build_overwrites_while_it_is_repaired_keeps_the_export(
     moto: Moto, memory: Memory
 ) -> None:
