@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
+import msgspec
+
 from maintainer import __version__
 from maintainer.cacheconfig import NO_REF, IndexId, encode, with_sink
 from maintainer.cacheconfig.keys import is_digest
+from maintainer.decoding import decode_json
 from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
@@ -96,14 +99,16 @@ class Indexes:
         if found is None:
             return None
         seen, content = found
-        if not content.lstrip().startswith(_BEGINNINGS):
-            # Writes are atomic, so this is not half of an index: somebody keeps it here.
-            self.ignored[key] = Keep(printable(key), NO_REF, reasons.Unrecognized())
-            self.others[key] = seen.tag
-            self.known.pop(key, None)
-            return None
         index = self._layout.index_of(key)
-        return read_content(index, NUMBER, content, seen.modified_at, location=seen.tag)
+        if content.lstrip().startswith(_BEGINNINGS):
+            one = read_content(index, NUMBER, content, seen.modified_at, location=seen.tag)
+            if one.config is not None or not _is_manifest(content):
+                return one
+        # Writes are atomic, so this is not half of an index: somebody keeps it here.
+        self.ignored[key] = Keep(printable(key), NO_REF, reasons.Unrecognized())
+        self.others[key] = seen.tag
+        self.known.pop(key, None)
+        return None
 
     async def _add_claim(self) -> None:
         """Say where the indexes are; a run that cannot has still written its index."""
@@ -196,6 +201,18 @@ _TRUSTED_FOR = timedelta(days=7)
 """The service behind an address may change."""
 _DIGEST_LENGTH = len("sha256:") + 64
 _NO_TAG = '"00000000000000000000000000000000"'
+
+
+class _Manifest(msgspec.Struct):
+    schemaVersion: int  # noqa: N815 - the name in manifests
+
+
+def _is_manifest(content: bytes) -> bool:
+    """Whether it is a manifest of an image, which lists layers, too: no index has its version."""
+    try:
+        return bool(decode_json(content, _Manifest).schemaVersion)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
 
 
 def _may_be_json(beginning: bytes) -> bool:

@@ -258,6 +258,21 @@ def test_what_an_index_referenced_until_just_now_gets_its_grace_period_however_r
     assert BLOBS + blob_of("test") not in moto.keys
 
 
+def test_the_manifest_of_an_image_among_the_indexes_is_not_taken_for_a_broken_index(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "api", "base", "api")
+    layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": blob_of("x")}
+    image = json.dumps({"schemaVersion": 2, "layers": [layer]}).encode()
+    moto.put(MANIFESTS + "image", image)
+
+    _gc(moto, memory)
+    report = _gc(moto, memory)
+
+    assert moto.keys[MANIFESTS + "image"].value == image
+    assert report.indexes_written == 0
+
+
 def test_a_name_that_a_build_overwrites_while_it_is_repaired_keeps_the_export(
     moto: Moto, memory: Memory
 ) -> None:
