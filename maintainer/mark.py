@@ -519,13 +519,16 @@ class Marker:
         then, that look-up is the only sign that the build needs the blob.
         """
         if entry.unreferenced_since is None and entry.known_before:
-            since = self.snapshot.now
-        elif entry.unreferenced_since is None or entry.last_use_at > entry.unreferenced_since:
+            return max(self.snapshot.now, entry.last_use_at, needed_until or self.snapshot.now)
+        since = max(entry.unreferenced_since or entry.last_use_at, entry.last_use_at)
+        was_used_since = (
+            entry.unreferenced_since is None
+            or entry.unreferenced_since - entry.last_use_at < self.facts.unseen_for
+        )
+        if was_used_since and self.facts.quiet_since:
             # A tag may have pointed to it until the tag was last replaced.
-            since = max(entry.last_use_at, self.facts.quiet_since or entry.last_use_at)
-        else:
-            since = entry.unreferenced_since
-        return max(since, entry.last_use_at, needed_until or since)
+            since = max(since, self.facts.quiet_since)
+        return max(since, needed_until or since)
 
 
 def _closed_since(entry: KnownEntry, reason: reasons.ClosedRef) -> datetime:

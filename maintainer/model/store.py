@@ -56,6 +56,8 @@ class StoreFacts:
 
     quiet_since: datetime | None = None
     """When an index was last replaced: until then, any blob may have been in use."""
+    unseen_for: timedelta = timedelta(0)
+    """How long after its last use builds may use an entry again without a sign of it."""
     manifest_blobs: Mapping[Digest, frozenset[IndexId]] = field(default_factory=dict)
     """The blobs that contain an index itself, and which index."""
     pinned: Mapping[Digest, Reason] = field(default_factory=dict)

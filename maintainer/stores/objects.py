@@ -158,6 +158,7 @@ class ObjectStore:
             gone=frozenset(gone - found),
             facts=StoreFacts(
                 quiet_since=written_at if self._layout.touches else now,
+                unseen_for=self._layout.least_grace,
                 pinned={blob: reasons.NeededByOtherName(name) for blob, name in pinned.items()},
                 notes=(*nothing, *await self._objects.notes(self._layout, now)),
             ),
