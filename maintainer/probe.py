@@ -47,6 +47,7 @@ async def probe(
         read_by_builders=versions.read_by_builders,
         unasked_blobs=blobs.unasked,
         broken_blobs=blobs.broken,
+        damaged_blobs=blobs.damaged,
         facts=versions.facts,
     )
 
@@ -82,6 +83,7 @@ class _Blobs:
     listing_complete: bool
     unasked: frozenset[Digest] = frozenset()
     broken: frozenset[Digest] = frozenset()
+    damaged: frozenset[Digest] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,9 @@ class _BlobCheck:
             named |= known.spare_blobs
         if self.store.abilities.looks_cheaply:
             asked = await self._ask(named)
-            return _Blobs(named, asked.found, self.listing.complete, asked.unasked)
+            return _Blobs(
+                named, asked.found, self.listing.complete, asked.unasked, damaged=asked.damaged
+            )
         listed = _Listed(named, self.listing.entries, known, self.store.access.readable)
         broken = frozenset(listed.broken - listed.live)
         doubtful = named - listed.live - broken

@@ -53,6 +53,7 @@ def record(
         connection, target_id, probe.read, probe.at, is_shown=True, found=probe.live_blobs
     )
     _record_blobs(connection, target_id, probe, probed_at)
+    _record_damage(connection, target_id, probe)
     _record_doubts(connection, target_id, probe)
     merged = forget_results(
         connection,
@@ -185,6 +186,18 @@ def _record_blobs(
     execute_each(connection, _MISSING, missing)
 
 
+def _record_damage(connection: Connection, target_id: int, probe: Probe) -> None:
+    """Record which blobs are damaged, where a probe looks at all that are needed."""
+    if not probe.abilities.looks_cheaply:
+        return
+    known = set(connection.scalars(_DAMAGED, {"target": target_id}))
+    here = {"target": target_id, "now": probe.at}
+    ended = sorted(known & probe.live_blobs)
+    execute_each(connection, _NOT_DAMAGED, [here | {"blob": one} for one in ended])
+    new = sorted(probe.damaged_blobs - known)
+    execute_each(connection, _IS_DAMAGED, [here | {"blob": one} for one in new])
+
+
 def mark_missing(
     connection: Connection, target_id: int, blobs: Iterable[Digest], now: datetime
 ) -> None:
@@ -267,3 +280,13 @@ _MARK_MISSING = (
     )
     .values(missing_since=_now)
 )
+
+_DAMAGED = select(BLOB.c.digest).where(
+    BLOB.c.target_id == _target, BLOB.c.content_missing_since.is_not(None)
+)
+_IS_DAMAGED = (
+    update(BLOB)
+    .where(BLOB.c.target_id == _target, BLOB.c.digest == bindparam("blob"))
+    .values(checked_at=_now, content_missing_since=_now)
+)
+_NOT_DAMAGED = _IS_DAMAGED.values(content_missing_since=None)

@@ -95,6 +95,8 @@ class Probe:
     any, nothing can be planned."""
     broken_blobs: frozenset[Digest] = frozenset()
     """The blobs that are listed or found, but whose content cannot be downloaded: not live."""
+    damaged_blobs: frozenset[Digest] = frozenset()
+    """The blobs that exist with another content than they should have: not live."""
     facts: StoreFacts = NO_FACTS
 
 

@@ -63,6 +63,8 @@ class Existing:
     found: frozenset[Digest]
     unasked: frozenset[Digest] = frozenset()
     """Those that the budget did not allow to look up."""
+    damaged: frozenset[Digest] = frozenset()
+    """Those that are there with another content than they should have: not found."""
 
 
 @dataclass(frozen=True, slots=True)

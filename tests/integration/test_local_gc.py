@@ -332,6 +332,43 @@ def test_damaged_blobs_count_as_missing_if_they_are_looked_for(world: World) -> 
     assert not damaged.exists(), "the next export stores it anew"
 
 
+def test_a_damaged_blob_counts_as_missing_until_it_is_written_anew_or_read_and_found_whole(
+    world: World,
+) -> None:
+    below = "base", "tools", "packages"
+    world.build(*below, "api")
+    world.build(*below, "web", tag="web")
+    contents = {}
+    for step in ("api", "web"):
+        damaged = world.blobs / layer_of(step)[7:]
+        contents[damaged] = damaged.read_bytes()
+        damaged.chmod(0o644)
+        damaged.write_bytes(b"xyz")
+        world.touch(damaged)
+    world.passes(hours=1)
+    world.gc(verify=True)
+
+    world.passes(hours=1)
+    report = world.gc()
+
+    assert world.leads_to() == world.leads_to("web") == _layers(*below)
+    assert "does not match its digest" in _kept(report, layer_of("api"))[0].sentence
+
+    api, web = contents
+    api.write_bytes(contents[api])
+    world.touch(api)
+    world.gc()
+    assert world.leads_to() == _layers(*below, "api")
+
+    before = web.stat()
+    web.write_bytes(contents[web])
+    os.utime(web, ns=(before.st_atime_ns, before.st_mtime_ns))
+    world.gc()
+    assert world.leads_to("web") == _layers(*below)
+    world.gc(verify=True)
+    assert world.leads_to("web") == _layers(*below, "web")
+
+
 def test_damaged_blobs_of_another_size_are_told_without_reading_them(world: World) -> None:
     world.build("base", "api")
     damaged = world.blobs / layer_of("api")[7:]

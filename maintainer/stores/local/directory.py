@@ -102,6 +102,8 @@ class Directory:
         self._sizes: Mapping[Digest, set[int]] = {}
         self._limit = max_index_size
         self._verify = verify
+        self._damaged: Mapping[Digest, datetime] = {}
+        """The blobs that an earlier run found damaged, and when."""
         self._files = Files(path)
         self._index = IndexFile(self._files, limit=max_index_size)
         self._seen: _LastProbe | None = None
@@ -180,6 +182,7 @@ class Directory:
             await anyio.lowlevel.checkpoint()
         self._ignored = [*tags.ignored.keeps(), *self._ignored]
         self._sizes = tags.sizes
+        self._damaged = {blob: known.checked_blobs[blob] for blob in known.broken_blobs}
         self._missing.clear()
         replacer = Replacer(self._files, self._index, tags, self._missing, limit=self._limit)
         self._seen = _LastProbe(tags, seen.modified_at, replacer)
@@ -227,13 +230,23 @@ class Directory:
                 raise UnfinishedError("the blobs could not all be checked", reason)
             found = live_of(self._files, wanted[place : place + step])
             there |= found
-            live |= await self._whole(found, context) if self._verify else found
+            live |= await self._whole(found, context) if self._verify else self._not_damaged(found)
             context.progress.advance(step)
             await anyio.lowlevel.checkpoint()
         # A damaged blob still exists, so no build would store it again.
         self._missing |= blobs - there
         self._missing -= there
-        return Existing(frozenset(live))
+        return Existing(frozenset(live), damaged=frozenset(there - live))
+
+    def _not_damaged(self, blobs: frozenset[Digest]) -> frozenset[Digest]:
+        """Leave out what was damaged when it was last read, and has not been written since."""
+        damaged = {
+            blob
+            for blob in blobs & self._damaged.keys()
+            if (seen := self._files.look(blob)) and seen.modified_at <= self._damaged[blob]
+        }
+        self._ignored += [Keep(blob, NO_REF, reasons.Damaged()) for blob in sorted(damaged)]
+        return blobs - damaged
 
     async def _whole(self, blobs: frozenset[Digest], context: RunContext) -> frozenset[Digest]:
         """Return the blobs that are not damaged."""
