@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from maintainer.cacheconfig import IndexId, IndexKey
+from maintainer.cacheconfig import NO_REF, IndexId, IndexKey
 from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.graph.actions import (
     add_heal,
@@ -27,7 +27,11 @@ _DELETIONS = 500
 
 
 async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
-    """Write the planned indexes, and read them back."""
+    """Write the planned indexes, and read them back.
+
+    Raises StoreError if the store is one that this user may not write, and something is to be done.
+    """
+    _refuse_to_do_nothing(run, plan)
     marks = marked.marks
     with run.database.reading() as connection:
         planned = load_writes(connection, run.report.run)
@@ -52,6 +56,21 @@ async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
         await rewrite(run.store, writes, marks, run.context, save)
     finally:
         _report_rewritten(run, [results[one.index] for one in writes if one.index in results], keys)
+
+
+def _refuse_to_do_nothing(run: Run, plan: Plan) -> None:
+    """Raise StoreError where work is left because this user may not write.
+
+    That a token may not write a ref is normal; that a user may not write a directory is not.
+    """
+    held = any(
+        isinstance(one.reason, reasons.NotWritable) and one.reason.pending for one in plan.keeps
+    )
+    if NO_REF in run.store.access.readable - run.store.access.writable and (held or plan.deletes):
+        raise StoreError(
+            f"{run.store.name}: this user may not write it, so nothing was changed: run as the "
+            "user who builds, or with --dry-run"
+        )
 
 
 def _report_rewritten(

@@ -7,6 +7,7 @@ import shutil
 from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,7 @@ from tests.integration.directories import (
 )
 from tests.integration.watching import Watcher
 from tests.integration.world import built
+from tests.privileges import bound_by_modes
 
 NO_GRACE = timedelta(0)
 
@@ -367,6 +369,27 @@ def test_a_damaged_blob_counts_as_missing_until_it_is_written_anew_or_read_and_f
     assert world.leads_to("web") == _layers(*below)
     world.gc(verify=True)
     assert world.leads_to("web") == _layers(*below, "web")
+
+
+@pytest.mark.parametrize("how", [{"repair": True}, {"no_sweep": True}, {}], ids=str)
+def test_what_cannot_be_done_in_a_directory_that_is_read_only_is_an_error(
+    world: World, how: dict[str, Any]
+) -> None:
+    world.build("base", "tools", "api")
+    world.gc()
+    assert not world.gc(**how).problems
+    (world.blobs / layer_of("api")[7:]).unlink()
+    world.path.chmod(0o555)
+    try:
+        with bound_by_modes():
+            planned = world.gc(dry_run=True, **how)
+            report = world.gc(**how)
+    finally:
+        world.path.chmod(0o755)
+
+    assert planned.status == "done"
+    assert report.status == "failed"
+    assert "this user may not write it, so nothing was changed" in report.problems[0]
 
 
 def test_damaged_blobs_of_another_size_are_told_without_reading_them(world: World) -> None:

@@ -107,7 +107,7 @@ class Directory:
         self._files = Files(path)
         self._index = IndexFile(self._files, limit=max_index_size)
         self._seen: _LastProbe | None = None
-        can_write = os.access(path, os.W_OK | os.X_OK)
+        can_write = os.access(path, os.W_OK | os.X_OK, effective_ids=True)
         refs = frozenset({NO_REF})
         self.access = Access(refs, refs if can_write else frozenset())
 
