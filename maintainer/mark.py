@@ -285,7 +285,7 @@ def _fitting(
     """
     if _is_whole(read, merged):
         return merged, 0
-    smaller, omitted = _fit(snapshot, merged, known.parts, newest=known.config)
+    smaller, omitted = _fit(snapshot, merged, known.parts, read=read)
     if usable.blobs & snapshot.departed.keys():
         return smaller, omitted
     if omitted and _is_whole(read, usable) and not only_new(smaller, [usable]).records:
@@ -303,15 +303,16 @@ def _fit(
     merged: CacheConfig,
     exports: Iterable[CacheConfig] = (),
     *,
-    newest: CacheConfig = _NOTHING,
+    read: CacheConfig = _NOTHING,
 ) -> tuple[CacheConfig, int]:
     """Return what fits into importers' limits, and how many results are omitted.
 
-    What the newest export holds comes first: its build may have found all of it, and made nothing.
+    What builders read now comes first: it is the newest export, whose build may have found all of
+    it, and made nothing; or a run has written it, which may have seen exports that this one has not.
     """
     if snapshot.facts.index_limit is None or fits_importers(merged):
         return merged, 0
-    smaller = shrink(merged, fits_importers, {**last_uses(exports), **used_now(newest)})
+    smaller = shrink(merged, fits_importers, {**last_uses(exports), **used_now(read)})
     return smaller, merged.result_count - smaller.result_count
 
 

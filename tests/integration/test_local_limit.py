@@ -119,6 +119,31 @@ def test_an_export_whose_build_made_nothing_loses_nothing_to_newer_results(world
     assert not _written(world.gc(remember_exports="30d"))
 
 
+def test_an_export_loses_nothing_to_another_database_that_never_saw_it(
+    world: World, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.db"
+    _export(world, "old", 600)
+    exported = (world.blobs / dict(world.names())["api"][7:]).read_bytes()
+    world.gc(remember_exports="30d")
+    world.passes(hours=1)
+    _export(world, "new", 600)
+    world.gc(remember_exports="30d", database=other)
+    world.gc(remember_exports="30d")
+    world.passes(hours=1)
+    world.name("api", exported)
+    world.gc(remember_exports="30d")
+
+    world.gc(remember_exports="30d", database=other)
+
+    manifest = json.loads((world.blobs / dict(world.names())["api"][7:]).read_bytes())
+    config = (world.blobs / manifest["config"]["digest"][7:]).read_text()
+    assert config.count('"old ') == 600
+    assert 300 < config.count('"new ') < 600
+    for database in (world.database, other):
+        assert not _written(world.gc(remember_exports="30d", database=database))
+
+
 def test_an_export_while_its_tag_is_written_loses_nothing_to_older_results(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
