@@ -308,7 +308,7 @@ def _fit(
     """Return what fits into importers' limits, and how many results are omitted.
 
     What builders read now comes first: it is the newest export, whose build may have found all of
-    it, and made nothing; or a run has written it, which may have seen exports that this one has not.
+    it, and made nothing; or a run has written it, which may have seen exports that this has not.
     """
     if snapshot.facts.index_limit is None or fits_importers(merged):
         return merged, 0
