@@ -6,7 +6,7 @@ What differs between services is behind `Objects`. The guards are here, in `obje
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId
 from maintainer.concurrency import for_each
@@ -158,7 +158,7 @@ class ObjectStore:
             gone=frozenset(gone - found),
             facts=StoreFacts(
                 quiet_since=written_at if self._layout.touches else now,
-                unseen_for=self._layout.least_grace,
+                unseen_for=self._layout.least_grace if self._layout.touches else timedelta(0),
                 pinned={blob: reasons.NeededByOtherName(name) for blob, name in pinned.items()},
                 notes=(*nothing, *await self._objects.notes(self._layout, now)),
             ),

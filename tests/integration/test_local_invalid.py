@@ -251,19 +251,24 @@ def test_a_tag_that_a_run_has_repaired_needs_no_attention(world: World) -> None:
     assert verdict.level == "good"
 
 
-def test_an_invalid_tag_of_a_directory_that_cannot_be_written_needs_attention(
+def test_an_invalid_tag_of_a_directory_that_cannot_be_written_is_an_error_but_for_a_dry_run(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.build("base", "api")
     _lose(world)
     access = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: path != world.path and access(path, mode))
+    monkeypatch.setattr(
+        os, "access", lambda path, mode, **how: path != world.path and access(path, mode, **how)
+    )
 
-    verdict = world.gc().verdict
+    report, planned = world.gc().verdict, world.gc(dry_run=True).verdict
 
-    assert verdict
-    assert verdict.level == "attention"
-    assert "cannot import 1 tag: api (its config sha256:" in verdict.message
+    assert report
+    assert report.level == "bad"
+    assert "this user may not write it" in report.message
+    assert planned
+    assert planned.level == "attention"
+    assert "cannot import 1 tag: api (its config sha256:" in planned.message
 
 
 def test_a_tag_that_cannot_be_read_needs_attention_because_it_blocks_the_sweep(
