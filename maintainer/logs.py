@@ -23,6 +23,9 @@ _LOUD = {
     "httpcore2": logging.WARNING,
     # Each source of credentials that is not configured, at WARNING; the error says it in one line.
     "azure": logging.ERROR,
+    # Each failure to renew credentials, at WARNING, with a traceback.
+    "aiobotocore": logging.ERROR,
+    "botocore": logging.ERROR,
     # Each retry, at WARNING: the store logs it itself, with its context.
     "stamina": logging.ERROR,
     # Each job, at INFO, and each lost connection, at WARNING: the worker logs what people need.

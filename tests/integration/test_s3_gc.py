@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from maintainer.cacheconfig import encode
 from maintainer.cli.app import app
-from maintainer.errors import LeaseLostError, StoreError, UnknownCacheError
+from maintainer.errors import LeaseLostError, StoreError, UnknownCacheError, UsageError
 from maintainer.model.outcome import Skipped
 from maintainer.model.reason import BlobsExpire, UploadsLeft, VersionsKept
 from maintainer.report import Report
@@ -156,6 +156,43 @@ def test_without_credentials_and_without_a_bucket_no_run_is_recorded(
     assert query(tmp_path / "maintainer.db", "SELECT count(*) FROM run") == [(0,)]
     assert "there are no AWS credentials: set AWS_PROFILE" in str(refused.exception)
     assert not (tmp_path / "other.db").exists()
+
+
+@pytest.mark.usefixtures("moto")
+@pytest.mark.parametrize(
+    ("variable", "problem"),
+    [
+        ("AWS_PROFILE=nope", "there is no AWS profile nope: "),
+        ("AWS_CONFIG_FILE=broken", "broken is not a valid AWS configuration: correct it"),
+        ("AWS_SHARED_CREDENTIALS_FILE=broken", "broken is not a valid AWS configuration: "),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE=nothing", "cannot read nothing: No such file or dir"),
+        ("AWS_ACCESS_KEY_ID=key", "are incomplete: set AWS_SECRET_ACCESS_KEY too"),
+    ],
+)
+def test_an_invalid_configuration_of_the_sdk_is_a_usage_error_in_one_line_without_secrets(
+    variable: str,
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/maintainer")
+    monkeypatch.setenv(*variable.split("="))
+    Path("broken").write_text("password = secret\n[")
+
+    done = CliRunner().invoke(app, ["gc", "--store", "s3://cache/app/?region=us-east-1"])
+    examined = CliRunner().invoke(app, ["doctor", "--store", "s3://cache/app/?region=us-east-1"])
+
+    assert isinstance(done.exception, UsageError)
+    for said in (str(done.exception), examined.output):
+        assert problem in said
+        assert "secret" not in said
+    assert "\n" not in str(done.exception)
+    assert "Traceback" not in done.output + examined.output + capfd.readouterr().err
 
 
 Event = tuple[str, int, Callable[[], None]]

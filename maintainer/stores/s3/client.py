@@ -37,6 +37,7 @@ from maintainer.stores.object_requests import (
     refuse_others,
 )
 from maintainer.stores.s3.address import Address
+from maintainer.stores.s3.configuration import configuring
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -296,20 +297,18 @@ async def open_bucket(address: Address) -> AsyncIterator[Bucket]:
         response_checksum_validation="when_required",
     )
     session = get_session()
-    models = _models(session.get_config_variable("data_path"))
-    session.register_component("data_loader", models)
-    parsers = session.get_component("response_parser_factory")
-    parsers.set_parser_defaults(timestamp_parser=_read_time)
-    with connecting(address.name), _in_one_line(address.name):
-        try:
-            if await session.get_credentials() is None:
-                raise NoCredentialsError
-            opening = session.create_client(
-                "s3", region_name=address.region, endpoint_url=address.endpoint_url, config=config
-            )
-            client = await opening.__aenter__()
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise StoreError("the AWS SDK cannot use its configuration or credentials") from None
+    with connecting(address.name), _in_one_line(address.name), configuring():
+        models = _models(session.get_config_variable("data_path"))
+        session.register_component("data_loader", models)
+        parsers = session.get_component("response_parser_factory")
+        parsers.set_parser_defaults(timestamp_parser=_read_time)
+        if (credentials := await session.get_credentials()) is None:
+            raise NoCredentialsError
+        await credentials.get_frozen_credentials()  # Some are only read now.
+        opening = session.create_client(
+            "s3", region_name=address.region, endpoint_url=address.endpoint_url, config=config
+        )
+        client = await opening.__aenter__()
     for name in ("DeleteObjects", "DeleteObject", "PutObject"):
         client.meta.events.register(f"needs-retry.s3.{name}", _never_again)
     try:
