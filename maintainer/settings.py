@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from ipaddress import ip_address
@@ -917,8 +917,8 @@ def _explained(error: ValidationError, path: Path | None) -> UsageError:
     problem = error.errors(include_url=False, include_input=False)[0]
     if problem["type"] == "extra_forbidden":
         unknown = ".".join(map(str, problem["loc"]))
-        similar = get_close_matches(unknown.rpartition(".")[2], _keys(), n=1, cutoff=0.75)
-        advice = f": did you mean {similar[0]}?" if similar else ""
+        meant = _find_similar(problem["loc"])
+        advice = f": did you mean {meant}?" if meant else ""
         return UsageError(f"{path or 'environment'}: unknown key {unknown!r}{advice}")
     key = _format_key(problem["loc"])
     if problem["type"] == "missing":
@@ -926,10 +926,35 @@ def _explained(error: ValidationError, path: Path | None) -> UsageError:
     return SettingError(key, explain(problem))
 
 
-def _keys() -> list[str]:
-    """Return the keys of all tables."""
-    tables = (Settings, ServeSettings, RoomSettings, RuleSettings, TargetSettings, DiscoverSettings)
-    return sorted({key for table in tables for key in table.model_fields})
+_TABLES: Mapping[str, type[BaseModel]] = {
+    "": Settings,
+    "serve": ServeSettings,
+    "room": RoomSettings,
+    "room.rules": RuleSettings,
+    "targets": TargetSettings,
+    "discover": DiscoverSettings,
+}
+
+
+def _find_similar(path: Sequence[int | str]) -> str:
+    """Return the key that was meant instead of an unknown one, and where it belongs, if any."""
+    *tables, unknown = (str(key) for key in path if isinstance(key, str))
+    here = ".".join(tables)
+    if tables[:1] in (["targets"], ["discover"]) and len(tables) > 1:
+        here = ".".join(tables[1:])  # The `room` of a target has the keys of the other.
+    if here in _TABLES and (found := _closest(unknown, _TABLES[here].model_fields)):
+        return found
+    found = _closest(unknown, {key for one in _TABLES.values() for key in one.model_fields})
+    where = next((name for name, one in _TABLES.items() if found in one.model_fields), None)
+    if where in ("serve", "room"):
+        return f"{where}.{found}"
+    if where is None:
+        return ""
+    return f"{found} in [[{where}]]" if where else f"{found} at the top, above all tables"
+
+
+def _closest(unknown: str, keys: Collection[str]) -> str:
+    return next(iter(get_close_matches(unknown, sorted(keys), n=1, cutoff=0.75)), "")
 
 
 def _format_key(path: tuple[int | str, ...]) -> str:

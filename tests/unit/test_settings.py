@@ -352,6 +352,29 @@ def test_an_unknown_key_of_a_table_is_named(file: Write) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        ('[[rules]]\nprefix = "a"', "'rules': did you mean room.rules?"),
+        ('room.unused_for = "5d"', "'room.unused_for': did you mean unused_for in [[room.rules]]?"),
+        ('listen = "127.0.0.1:1"', "'listen': did you mean serve.listen?"),
+        ('room.quota = "1GB"', "'room.quota': did you mean quota at the top, above all tables?"),
+        ('[room]\nkeep_fre = "1GB"', "'room.keep_fre': did you mean keep_free?"),
+        (
+            '[[targets]]\nname = "a"\nstore = "local:a"\n[targets.room]\nkeep_fre = "1GB"',
+            "'targets.0.room.keep_fre': did you mean keep_free?",
+        ),
+        ('serve.cron = "0 3 * * *"', "'serve.cron': did you mean cron in [[targets]]?"),
+    ],
+)
+def test_a_key_in_the_wrong_table_is_reported_with_the_right_one(
+    file: Write, content: str, advice: str
+) -> None:
+    path = file(content)
+
+    assert _problem(path) == f"{path}: unknown key {advice}"
+
+
+@pytest.mark.parametrize(
     ("key", "value", "rule"),
     [
         ("grace", '"soon"', "is not a valid duration; use 90s, 30m, 24h, 7d, 2w or 1d12h"),
