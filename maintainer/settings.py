@@ -858,9 +858,23 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def config_file(config: Path | None) -> Path | None:
     """Return the configuration file: the one of the command line, or else of the environment."""
     return config or (Path(os.environ[_CONFIG]) if os.environ.get(_CONFIG) else None)
+
+
+def name_of_store() -> str:
+    """Return what messages call the setting `store`, unless the command line gives it."""
+    variable = f"{PREFIX}STORE"
+    is_set = any(name.upper() == variable and value for name, value in os.environ.items())
+    return f"setting store (from {variable})" if is_set else "setting store"
 
 
 def read_sources(
@@ -889,7 +903,8 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
         if variable.upper().startswith(PREFIX) and variable.upper() not in known:
             raise UsageError(f"environment: {variable} is not a setting")
     if path is not None and not _is_file(path):
-        raise UsageError(f"the configuration file {path} does not exist")
+        problem = "is a folder" if _is_folder(path) else "does not exist"
+        raise UsageError(f"the configuration file {path} {problem}")
 
     class Configured(Settings):
         model_config = SettingsConfigDict(toml_file=path)
@@ -897,7 +912,9 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
     try:
         return Configured(**overrides)
     except ValidationError as error:
-        raise _explained(error, path) from None
+        variables = EnvSettingsSource(Configured)()
+        environment = {key: variables[key] for key in variables.keys() - overrides.keys()}
+        raise _explained(error, path, environment) from None
     except SettingsError as error:
         field = _FIELD.search(str(error))
         variable = f"{PREFIX}{field[1].upper()}" if field else "a variable"
@@ -912,18 +929,38 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
         raise UsageError(f"{path} is not a valid TOML file{where}") from None
 
 
-def _explained(error: ValidationError, path: Path | None) -> UsageError:
-    """Return the first problem as an error, without the value: it may be a secret."""
+def _explained(
+    error: ValidationError, path: Path | None, environment: Mapping[str, Any] | None = None
+) -> UsageError:
+    """Return the first problem as an error, without the value: it may be a secret.
+
+    `environment` is what our own variables set, and the command line does not.
+    """
     problem = error.errors(include_url=False, include_input=False)[0]
+    place = problem["loc"]
+    variable = f"{PREFIX}{place[0]}".upper() if _is_set(environment or {}, place) else ""
     if problem["type"] == "extra_forbidden":
-        unknown = ".".join(map(str, problem["loc"]))
-        meant = _find_similar(problem["loc"])
+        unknown = ".".join(map(str, place))
+        meant = _find_similar(place)
         advice = f": did you mean {meant}?" if meant else ""
-        return UsageError(f"{path or 'environment'}: unknown key {unknown!r}{advice}")
-    key = _format_key(problem["loc"])
+        return UsageError(f"{variable or path or 'environment'}: unknown key {unknown!r}{advice}")
+    key = _format_key(place)
+    name = f"setting {key} (from {variable})" if variable else f"setting {key}"
     if problem["type"] == "missing":
-        return UsageError(f"setting {key} is missing")
-    return SettingError(key, explain(problem))
+        return UsageError(f"{name} is missing")
+    return SettingError(key, explain(problem), name=name)
+
+
+def _is_set(source: Mapping[str, Any], place: Sequence[int | str]) -> bool:
+    """Whether a source sets what is at a place, or a value that it would be a part of."""
+    value: Any = source
+    for key in place:
+        if not isinstance(value, Mapping):
+            break
+        if key not in value:
+            return False
+        value = value[key]
+    return bool(place)
 
 
 _TABLES: Mapping[str, type[BaseModel]] = {

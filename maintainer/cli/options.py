@@ -66,7 +66,7 @@ def read_settings(config: Path | None, database: str | None, **more: Any) -> "Se
 
     Raises UsageError, in one line that names the key.
     """
-    from maintainer.settings import load_settings
+    from maintainer.settings import load_settings, name_of_store
     from maintainer.stores.kinds import check
 
     given = {"database": database} | more
@@ -76,9 +76,13 @@ def read_settings(config: Path | None, database: str | None, **more: Any) -> "Se
         check(settings)
     except SettingError as error:
         table, _, key = error.key.rpartition(".")
-        if (table or key) not in overrides:
+        if (table or key) in overrides:
+            name = _OPTIONS.get(key, f"--{key}")
+        elif error.key == "store":
+            name = name_of_store()
+        else:
             raise
-        raise SettingError(error.key, error.problem, name=_OPTIONS.get(key, f"--{key}")) from None
+        raise SettingError(error.key, error.problem, name=name) from None
     return settings
 
 

@@ -301,6 +301,8 @@ def test_without_an_environment_one_line_says_what_to_set(bare: Shell) -> None:
         (["gc", "--database", "redis://x"], {}, "--database "),
         (["runs"], {"MAINTAINER_GRACEE": "1h"}, "environment: MAINTAINER_GRACEE is not a setting"),
         (["gc"], {"GITHUB_REPOSITORY": "nonsense"}, "setting GITHUB_REPOSITORY "),
+        (["gc"], {"MAINTAINER_GRACE": "x"}, "setting grace (from MAINTAINER_GRACE) is not a va"),
+        (["gc"], {"MAINTAINER_STORE": "x"}, "setting store (from MAINTAINER_STORE) must be git"),
         (["emulator", "--quota", "much"], {}, "--quota: much is not a valid size; use 10GB or"),
         (["emulator", "--listen", "0.0.0.0:80"], {}, "the emulator only listens on loopback"),
     ],

@@ -419,8 +419,36 @@ def test_a_bad_value_of_the_environment_is_named_and_not_shown(
 
     problem = _problem()
 
-    assert problem.startswith("setting database ")
+    assert problem.startswith("setting database (from MAINTAINER_DATABASE) is not a valid SQLite")
     assert SECRET not in problem
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("MAINTAINER_GRACE", "soon", "setting grace (from MAINTAINER_GRACE) is not a valid dur"),
+        ("maintainer_scopes", "[1]", "setting scopes.0 (from MAINTAINER_SCOPES) must be text"),
+        ("MAINTAINER_SERVE", '{"jitter": "x"}', "setting serve.jitter (from MAINTAINER_SERVE) is"),
+        ("MAINTAINER_TARGETS", "[{}]", "setting name in [[targets]] number 1 (from MAINTAINER_TA"),
+        ("MAINTAINER_ROOM", '{"keep": 1}', "MAINTAINER_ROOM: unknown key 'room.keep'"),
+    ],
+)
+def test_the_variable_that_sets_a_bad_value_is_named(
+    file: Write, variable: str, value: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    assert _problem(file('[serve]\nlisten = "127.0.0.1:1"')).startswith(problem)
+
+
+def test_no_variable_is_named_for_a_bad_value_of_the_file_or_the_command_line(
+    file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAINTAINER_GRACE", "1h")
+    monkeypatch.setenv("MAINTAINER_SERVE", '{"jitter": "1m"}')
+
+    assert _problem(grace="soon").startswith("setting grace is not")
+    assert _problem(file('[serve]\ninterval = "x"')).startswith("setting serve.interval is not")
 
 
 def test_a_bad_table_in_the_environment_is_named_and_not_shown(
@@ -469,7 +497,7 @@ def test_a_file_that_does_not_exist_is_named(
     missing = tmp_path / "missing.toml"
 
     assert _problem(missing) == f"the configuration file {missing} does not exist"
-    assert _problem(tmp_path) == f"the configuration file {tmp_path} does not exist"
+    assert _problem(tmp_path) == f"the configuration file {tmp_path} is a folder"
     monkeypatch.setenv("MAINTAINER_CONFIG", str(missing))
     assert _problem() == f"the configuration file {missing} does not exist"
 
