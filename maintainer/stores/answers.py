@@ -67,7 +67,7 @@ def refused(answer: Answer, message: str = "") -> StoreError:
     """
     token = answer.request.headers.get("authorization", "").partition(" ")[2]
     is_safe = message and not (token and token in message)
-    said = f": {printable(message)}" if is_safe else ""
+    said = f": {printable(message.rstrip(' .'))}" if is_safe else ""
     return StoreError(f"{answer.place} answered HTTP {answer.status}{said}")
 
 

@@ -36,7 +36,7 @@ from maintainer.stores.limits import (
 )
 from maintainer.stores.redirects import redirected
 from maintainer.stores.requests import REST_KINDS, RequestLog
-from maintainer.stores.retry import FAILURES, Attempts, RetryPolicy, TryAgainError, say
+from maintainer.stores.retry import FAILURES, Attempts, RetryPolicy, TryAgainError, failure
 from maintainer.stores.shared_limit import SharedLimit
 from maintainer.stores.transport import Transport
 
@@ -168,7 +168,7 @@ class Http:
             except FAILURES as error:
                 return await self._retry(call, request, parse_answer, error, began)
         except (httpx2.HTTPError, TryAgainError, TimeoutError) as error:
-            raise StoreError(f"{place(request)} failed: {say(error)}") from None
+            raise failure(place(request), error) from None
 
     async def _retry(
         self,

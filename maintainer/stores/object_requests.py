@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from maintainer.errors import BudgetExhaustedError, StoreError, UnreadableError
+from maintainer.errors import BudgetExhaustedError, StoreError, UnknownCacheError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import StoreNote
 from maintainer.sanitize import printable
@@ -104,7 +104,9 @@ class Sender:
     def __init__(
         self, name: str, in_one_line: Callable[[str], AbstractContextManager[None]]
     ) -> None:
-        """Begin; `name` is the bucket's, and `in_one_line` turns errors of the SDK into ours."""
+        """Begin; `name` is the bucket's, and `in_one_line` turns errors of the SDK into ours:
+        UnknownCacheError, with the service's code, if there is no such bucket.
+        """
         self.requests = RequestLog()
         self._name = name
         self._in_one_line = in_one_line
@@ -167,8 +169,14 @@ class Sender:
     @contextmanager
     def limited(self, what: str) -> Iterator[None]:
         """End what takes too long: the SDKs' limits begin anew with each byte that arrives."""
-        with _within(_LONGEST, f"{printable(what)}: timed out"), self._in_one_line(what):
-            yield
+        try:
+            with _within(_LONGEST, f"{printable(what)}: timed out"), self._in_one_line(what):
+                yield
+        except UnknownCacheError as error:
+            name = printable(self._name)
+            raise UnknownCacheError(
+                f"there is no bucket or container {name} ({error}): check the address"
+            ) from None
 
     async def ask(self, call: Awaitable[_T]) -> _T | None:
         """Ask for something that is good to know; None if the service does not say."""

@@ -11,11 +11,13 @@ from datetime import timedelta
 import httpx2
 import stamina
 
+from maintainer.errors import StoreError
 from maintainer.stores.answers import MalformedAnswerError
 
 log = logging.getLogger(__name__)
 
 _SERVER_ERROR = 500
+_NO_TLS = "TLS, WRONG_VERSION_NUMBER"
 _DEEPEST = 8
 """How many nested errors are searched for the cause."""
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -41,6 +43,10 @@ class RetryPolicy:
 
 HASTY = RetryPolicy(connection_attempts=2)
 """For somebody who waits: without a network, nothing is gained by patience."""
+
+
+class PlainHttpError(StoreError):
+    """The server does not speak TLS; perhaps it speaks plain HTTP."""
 
 
 class TryAgainError(Exception):
@@ -102,6 +108,13 @@ class Attempts:
         lost = isinstance(error, _LOST)
         self.in_doubt |= lost
         return lost
+
+
+def failure(place: str, error: Exception) -> StoreError:
+    """Return the error for a request whose last attempt has failed."""
+    said = say(error)
+    kind = PlainHttpError if said.endswith(_NO_TLS) else StoreError
+    return kind(f"{place} failed: {said}")
 
 
 def say(error: Exception) -> str:

@@ -527,7 +527,7 @@ def test_a_container_that_does_not_exist_is_not_empty(
     problem = _fails(azurite, monkeypatch, {})
 
     azurite.client.create_container()
-    assert "ContainerNotFound" in problem
+    assert f"no bucket or container {CONTAINER} (ContainerNotFound): check the addr" in problem
 
 
 def test_each_folder_of_a_container_with_an_index_is_found(azurite: Azurite) -> None:

@@ -49,7 +49,11 @@ def other() -> Iterator[Server]:
 
 
 def _ask(
-    server: Server, ask: Callable[[Client], Awaitable[_T]], known: Credentials | None = None
+    server: Server,
+    ask: Callable[[Client], Awaitable[_T]],
+    known: Credentials | None = None,
+    *,
+    insecure: bool = True,
 ) -> _T:
     """Send one request to a registry."""
 
@@ -58,7 +62,7 @@ def _ask(
 
     async def run() -> _T:
         async with Http(RequestLog(), AT_ONCE) as http:
-            repository = Repository(server.url.removeprefix("http://"), "octo/cache", insecure=True)
+            repository = Repository(server.url.removeprefix("http://"), "octo/cache", insecure)
             return await ask(Client(http, repository, find))
 
     return anyio.run(run)
@@ -357,6 +361,22 @@ def test_what_a_registry_says_is_shown_in_one_short_line(server: Server) -> None
 
     assert len(str(error.value)) < 500
     assert "\n" not in str(error.value)
+
+
+def test_a_registry_without_tls_is_reported_with_the_setting_that_allows_it(
+    server: Server,
+) -> None:
+    with pytest.raises(StoreError, match=r"TLS, WRONG_VERSION_NUMBER: .* add `insecure=true`"):
+        _ask(server, Client.tags, insecure=False)
+
+
+def test_a_sentence_of_a_registry_does_not_end_ours_with_a_second_dot(server: Server) -> None:
+    server.on(_OTHER, json({"errors": [{"message": "The operation is unsupported."}]}, 405))
+
+    problem = _ask(server, lambda client: client.why_not_deletable(_OTHER))
+
+    assert problem
+    assert problem.endswith("HTTP 405: The operation is unsupported")
 
 
 def test_a_token_service_that_grants_no_deletion_is_a_refusal(

@@ -153,6 +153,9 @@ def test_without_credentials_and_without_a_bucket_no_run_is_recorded(
     refused = CliRunner().invoke(app, ["gc", "--store", place, "--database", "other.db"])
 
     assert isinstance(misspelled.exception, UnknownCacheError)
+    assert str(misspelled.exception) == (
+        "there is no bucket or container cahce (NoSuchBucket): check the address"
+    )
     assert query(tmp_path / "maintainer.db", "SELECT count(*) FROM run") == [(0,)]
     assert "there are no AWS credentials: set AWS_PROFILE" in str(refused.exception)
     assert not (tmp_path / "other.db").exists()

@@ -244,7 +244,7 @@ def _translate(what: str, error: HttpResponseError) -> StoreError:
         archived = f"{printable(what)} is archived: nobody can read it"
         return UnreadableError(Cause.NO_CONTENT, archived)
     if code == "ContainerNotFound":
-        return UnknownCacheError(problem)
+        return UnknownCacheError(printable(code))
     if code in _KEPT:
         return _KeptError(f"{printable(what)}: {_KEPT[code]}")
     if code in _NOT_AS_EXPECTED:

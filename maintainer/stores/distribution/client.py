@@ -25,6 +25,7 @@ from maintainer.stores.distribution.names import Repository, is_repository, is_t
 from maintainer.stores.http import Call, Http, download_of
 from maintainer.stores.oci import matches
 from maintainer.stores.requests import RequestLog
+from maintainer.stores.retry import PlainHttpError
 
 Recheck = Callable[[], Awaitable[None]]
 """Raises StoreError if a request must not be sent again."""
@@ -244,19 +245,28 @@ class Client:
     async def _send(self, call: Call, actions: str, also: Collection[int] = ()) -> Answer:
         """Send a request, with the token that it needs. Raises StoreError for other answers."""
         header = self._authorizer.header(actions)
-        answer = await self._http.send(self._authorized(call, header), _unread)
+        answer = await self._ask(call, header)
         # Another host, to which a blob was redirected, must not say where a password goes.
         is_theirs = self._is_ours(answer.redirected_to or answer.request.url)
         if answer.status == HTTPStatus.UNAUTHORIZED and is_theirs:
             header = await self._authorizer.renew(actions, header, answer)
             if call.recheck:
                 await call.recheck()
-            answer = await self._http.send(self._authorized(call, header), _unread)
+            answer = await self._ask(call, header)
         if answer.status in _REFUSED and answer.status not in also:
             raise self._authorizer.denied(answer)
         if not answer.is_success and answer.status not in also:
             raise refused(answer, _message(answer))
         return answer
+
+    async def _ask(self, call: Call, header: str | None) -> Answer:
+        try:
+            return await self._http.send(self._authorized(call, header), _unread)
+        except PlainHttpError as error:
+            if not self._is_ours(httpx2.URL(call.url)):
+                raise
+            advice = "if it speaks plain HTTP, add `insecure=true` to `registry://`"
+            raise StoreError(f"{error}: {advice}") from None
 
     def _authorized(self, call: Call, header: str | None) -> Call:
         """Add a token to a request, if it goes to the registry itself."""

@@ -233,7 +233,7 @@ def _in_one_line(what: str) -> Iterator[None]:
         said = str(error.response.get("Error", {}).get("Message", ""))
         problem = f"{printable(what)}: {printable(code)}: {printable(said)}"
         if code == "NoSuchBucket":
-            raise UnknownCacheError(problem) from None
+            raise UnknownCacheError(printable(code)) from None
         if code in _MISSING:
             raise MissingError(problem) from None
         if code in _NOT_AS_EXPECTED:
