@@ -14,6 +14,12 @@ from maintainer.cacheconfig.needs import Need, layers_to, needs_of, records_to
 from maintainer.cacheconfig.timestamps import format_time
 from maintainer.decoding import decode_json
 from maintainer.errors import MaintainerError
+from maintainer.graph.index_state import (
+    IndexState,
+    find_name_of_manifest,
+    load_index_state,
+    load_missing,
+)
 from maintainer.graph.memory import load_memory, to_index
 from maintainer.graph.reports import load_content
 from maintainer.graph.tables import (
@@ -106,6 +112,12 @@ class Explanation(msgspec.Struct, frozen=True):
     """Of a blob: when a build last exported an index that references it, if known."""
     departure: str | None = None
     """Of a blob: why its results have left to make room, as a sentence, if so."""
+    index: IndexState | None = None
+    """Of an index: what was read of it."""
+    is_layer: bool = False
+    """Of a blob: whether an index that was read references it."""
+    manifest_of: str | None = None
+    """Of the manifest of an index: the name that leads to it."""
 
 
 def explain(connection: Connection, subject: str) -> tuple[Explanation, ...]:
@@ -144,6 +156,9 @@ def _explain(
         grace=_grace(connection, target_id),
         exported_at=blob and blob.needed_at,
         departure=format_reason(blob.departure) if blob and blob.departure else None,
+        index=load_index_state(connection, target_id, subject) if kind == "index" else None,
+        is_layer=blob is not None,
+        manifest_of=find_name_of_manifest(connection, target_id, digest) if digest else None,
     )
 
 
@@ -269,14 +284,7 @@ class _Need:
 def _needs(connection: Connection, target_id: int, digest: str) -> list[_Need]:
     """Find the indexes whose live results need a blob, those that are stored first."""
     blob = Digest(digest)
-    missing = frozenset(
-        connection.scalars(
-            select(BLOB.c.digest).where(
-                BLOB.c.target_id == target_id,
-                BLOB.c.missing_since.is_not(None) | BLOB.c.departure.is_not(None),
-            )
-        )
-    )
+    missing = load_missing(connection, target_id)
     found = []
     for row, config in _merges(connection, target_id):
         if blob not in config.blobs:

@@ -168,7 +168,9 @@ class Evicted(Base, frozen=True):
 
 
 class Removed(Base, frozen=True):
-    """A build with `reset=true`, or somebody else, deleted it from a directory."""
+    """Somebody else, or a rule of the store, deleted it; a build with `reset=true`, if it was in a
+    directory.
+    """
 
 
 class DeletedByUnfinishedRun(Base, frozen=True):

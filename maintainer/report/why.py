@@ -6,7 +6,8 @@ from rich.text import Text
 
 from maintainer.cacheconfig import NO_REF
 from maintainer.graph.explain import Explanation, Occurrence, PathStep
-from maintainer.model.reason import BeyondNewest, BeyondSize, Grace, Unused
+from maintainer.graph.index_state import IndexState
+from maintainer.model.reason import BeyondNewest, BeyondSize, Grace, ReadByBuilds, Removed, Unused
 from maintainer.report.words import (
     format_count,
     format_digest,
@@ -29,7 +30,7 @@ def render_why(explanation: Sequence[Explanation]) -> Text:
 def _lines(explanation: Explanation) -> Iterator[str]:
     yield f"{explanation.subject} ({_kind(explanation)}) on {explanation.target}"
     for occurrence in explanation.occurrences:
-        yield f"  {_format_occurrence(occurrence)}"
+        yield f"  {_format_occurrence(explanation, occurrence)}"
     if not explanation.occurrences:
         yield f"  {_format_unlisted(explanation)}"
     yield from _format_need(explanation)
@@ -37,17 +38,43 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 
 def _kind(explanation: Explanation) -> str:
-    kinds = {"blob": "a layer", "index": "a generation of an index", "signature": "a signature"}
+    kinds = {"index": "a generation of an index", "signature": "a signature"}
+    if explanation.kind == "blob":
+        return _kind_of_blob(explanation)
+    if explanation.index and explanation.index.ref == NO_REF:
+        return "an index"
     # Where there are no refs, it may be a name that a rule lets expire.
     has_refs = any(one.ref != NO_REF for one in explanation.occurrences)
     return kinds.get(explanation.kind, "an entry of another tool" if has_refs else "not a layer")
+
+
+def _kind_of_blob(explanation: Explanation) -> str:
+    """Directories and registries store more blobs than layers."""
+    if explanation.manifest_of:
+        return f"the manifest of {explanation.manifest_of}"
+    may_be_other = any(one.ref == NO_REF for one in explanation.occurrences)
+    if explanation.is_layer or not may_be_other:
+        return "a layer"
+    return "a part of an index" if _is_of_index(explanation) else "a blob"
+
+
+def _is_of_index(explanation: Explanation) -> bool:
+    """Whether builds read it to find layers: a manifest, or the config of one."""
+    reasons = (one.reason for one in explanation.occurrences)
+    return bool(explanation.manifest_of) or any(isinstance(one, ReadByBuilds) for one in reasons)
 
 
 def _in(ref: str) -> str:
     return "" if ref == NO_REF else f" in {ref}"
 
 
-def _format_occurrence(one: Occurrence) -> str:
+def _format_absence(explanation: Explanation, one: Occurrence) -> str:
+    if isinstance(one.reason, Removed) and explanation.target.startswith("local:"):
+        return f"a build with reset=true, or {one.sentence}"
+    return one.sentence
+
+
+def _format_occurrence(explanation: Explanation, one: Occurrence) -> str:
     size = format_size(one.size)
     where = size if one.ref == NO_REF else f"in {one.ref}, {size}"
     if one.deleted_by is not None and one.missing_since:
@@ -55,7 +82,8 @@ def _format_occurrence(one: Occurrence) -> str:
         return f"{where}: deleted by run {one.deleted_by} at {since}: {one.sentence}"
     if one.missing_since:
         return (
-            f"{where}: {one.state}, noticed at {format_moment(one.missing_since)}: {one.sentence}"
+            f"{where}: {one.state}, noticed at {format_moment(one.missing_since)}: "
+            f"{_format_absence(explanation, one)}"
         )
     since = f" since {format_moment(one.unreferenced_since)}" if one.unreferenced_since else ""
     reason = "kept for now" if isinstance(one.reason, Grace) else one.sentence
@@ -66,12 +94,31 @@ def _format_occurrence(one: Occurrence) -> str:
 
 
 def _format_unlisted(explanation: Explanation) -> str:
-    if explanation.kind == "index":
-        return "it is remembered, but was never listed"
+    if explanation.index:
+        return _format_index(explanation.index)
     if explanation.missing_since:
         noticed = format_moment(explanation.missing_since)
         return f"an index references it, but it does not exist; noticed at {noticed}"
     return "a look-up found it; it was never listed"
+
+
+def _format_index(index: IndexState) -> str:
+    """Format what is known of an index that no list of entries shows."""
+    if index.is_by_run:
+        written = f"last written by a run at {format_moment(index.first_seen_at)}"
+    elif index.written_at:
+        written = f"last written at {format_moment(index.written_at)}"
+    else:
+        written = f"last written before {format_moment(index.first_seen_at)}"
+    if index.missing_since:
+        return f"not stored, noticed at {format_moment(index.missing_since)}; {written}"
+    unlisted = "" if index.ref == NO_REF else ", never listed"
+    size = "" if index.size is None else f", {format_size(index.size)}"
+    if index.violation:
+        return f"stored{unlisted}{size}, {written}: builds cannot use it: {index.violation}"
+    results = format_count(index.results, "result")
+    usable = f"{index.usable:,} of {results} can be used"
+    return f"stored{unlisted}{size}, {written}: {usable}"
 
 
 def _format_need(explanation: Explanation) -> Iterator[str]:
@@ -94,7 +141,7 @@ def _format_need(explanation: Explanation) -> Iterator[str]:
         )
         yield "No live result needs it."
         yield f"  The last index that referenced it: {named.key}{_in(named.ref)}, {stored}."
-    elif explanation.kind == "blob":
+    elif explanation.kind == "blob" and not _is_of_index(explanation):
         yield "No remembered index references it."
     if explanation.departure:
         yield f"  Its results have left the cache: {explanation.departure}."
@@ -128,7 +175,9 @@ def _format_step(step: PathStep) -> str:
 def _format_frees(explanation: Explanation) -> Iterator[str]:
     stored = [one for one in explanation.occurrences if not one.missing_since]
     ways = {one.ref: format_what_frees(explanation, one) for one in stored}
-    if not explanation.occurrences:
+    if explanation.index and not explanation.occurrences:
+        yield f"What would free it: {_format_what_frees_index(explanation.index)}"
+    elif not explanation.occurrences:
         yield "What would free it: nothing, it is not stored."
     elif not ways:
         yield "What would free it: it is gone already."
@@ -138,6 +187,14 @@ def _format_frees(explanation: Explanation) -> Iterator[str]:
         yield "What would free it:"
         for ref, way in ways.items():
             yield f"  in {ref}: {way}"
+
+
+def _format_what_frees_index(index: IndexState) -> str:
+    if index.missing_since:
+        return "it is gone already."
+    if index.ref == NO_REF:
+        return "no run, unless `room.rules` lets its name expire; the next export overwrites it."
+    return "the next run that lists it decides."
 
 
 def format_what_frees(explanation: Explanation, one: Occurrence) -> str:
@@ -154,7 +211,8 @@ def format_what_frees(explanation: Explanation, one: Occurrence) -> str:
         return f"the first run after {format_moment(one.reason.until)}, if nobody uses it before."
     if isinstance(one.reason, BeyondNewest | Unused | BeyondSize):
         return "the next run that may delete."
-    return _FREED_BY.get(one.state, "the next run decides.").format(
+    state = "named" if isinstance(one.reason, ReadByBuilds) else one.state
+    return _FREED_BY.get(state, "the next run decides.").format(
         ref=one.ref, results=format_count(sum(use.results for use in explanation.uses), "result")
     )
 
@@ -163,6 +221,7 @@ _FREED_BY = {
     "reachable": "no run, as long as results need it. If it or a layer below it is gone, the next "
     "run drops the results that need it.",
     "newest": "a newer generation: a run writes one as soon as its content would differ.",
+    "named": "another export to its name, or a run that rewrites it.",
     "signed": "no run: builders would refuse an unsigned index in its place.",
     "unreadable ref": "no run from here: only a run in a workflow on {ref} can read it.",
     "closed ref": "the next run that may delete, unless the ref is in use again by then.",
