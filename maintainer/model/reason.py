@@ -168,9 +168,7 @@ class Evicted(Base, frozen=True):
 
 
 class Removed(Base, frozen=True):
-    """Somebody else, or a rule of the store, deleted it; a build with `reset=true`, if it was in a
-    directory.
-    """
+    """Something other than a run deleted it, such as a build with `reset=true` in a directory."""
 
 
 class DeletedByUnfinishedRun(Base, frozen=True):

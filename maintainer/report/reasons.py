@@ -22,7 +22,7 @@ _WITHOUT_FACTS: dict[type[reasons.Base], str] = {
     reasons.Signed: "signed indexes are never rewritten",
     reasons.Unread: "it could not be read this time",
     reasons.Evicted: "the store evicted it, or somebody else deleted it",
-    reasons.Removed: "somebody else, or a rule of the store, deleted it",
+    reasons.Removed: "something other than a run deleted it",
     reasons.DeletedByUnfinishedRun: "deleted by a run that was cut off",
     reasons.FoundByLookUp: "a look-up found it; it was never listed",
     reasons.Missing: "an index references it, but it does not exist",

@@ -7,7 +7,7 @@ from rich.text import Text
 from maintainer.cacheconfig import NO_REF
 from maintainer.graph.explain import Explanation, Occurrence, PathStep
 from maintainer.graph.index_state import IndexState
-from maintainer.model.reason import BeyondNewest, BeyondSize, Grace, ReadByBuilds, Removed, Unused
+from maintainer.model.reason import BeyondNewest, BeyondSize, Grace, ReadByBuilds, Unused
 from maintainer.report.words import (
     format_count,
     format_digest,
@@ -30,7 +30,7 @@ def render_why(explanation: Sequence[Explanation]) -> Text:
 def _lines(explanation: Explanation) -> Iterator[str]:
     yield f"{explanation.subject} ({_kind(explanation)}) on {explanation.target}"
     for occurrence in explanation.occurrences:
-        yield f"  {_format_occurrence(explanation, occurrence)}"
+        yield f"  {_format_occurrence(occurrence)}"
     if not explanation.occurrences:
         yield f"  {_format_unlisted(explanation)}"
     yield from _format_need(explanation)
@@ -68,13 +68,7 @@ def _in(ref: str) -> str:
     return "" if ref == NO_REF else f" in {ref}"
 
 
-def _format_absence(explanation: Explanation, one: Occurrence) -> str:
-    if isinstance(one.reason, Removed) and explanation.target.startswith("local:"):
-        return f"a build with reset=true, or {one.sentence}"
-    return one.sentence
-
-
-def _format_occurrence(explanation: Explanation, one: Occurrence) -> str:
+def _format_occurrence(one: Occurrence) -> str:
     size = format_size(one.size)
     where = size if one.ref == NO_REF else f"in {one.ref}, {size}"
     if one.deleted_by is not None and one.missing_since:
@@ -82,8 +76,7 @@ def _format_occurrence(explanation: Explanation, one: Occurrence) -> str:
         return f"{where}: deleted by run {one.deleted_by} at {since}: {one.sentence}"
     if one.missing_since:
         return (
-            f"{where}: {one.state}, noticed at {format_moment(one.missing_since)}: "
-            f"{_format_absence(explanation, one)}"
+            f"{where}: {one.state}, noticed at {format_moment(one.missing_since)}: {one.sentence}"
         )
     since = f" since {format_moment(one.unreferenced_since)}" if one.unreferenced_since else ""
     reason = "kept for now" if isinstance(one.reason, Grace) else one.sentence

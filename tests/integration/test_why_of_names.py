@@ -109,7 +109,7 @@ def test_a_name_of_a_bucket_is_stored_and_a_lost_blob_is_not_blamed_on_a_build(
     assert ": 1 of 2 results can be used" in name
     assert "removed, noticed at" in blob
     assert "reset=true" not in blob
-    assert "somebody else, or a rule of the store, deleted it" in blob
+    assert "something other than a run deleted it" in blob
 
 
 def test_a_generation_that_a_run_has_just_written_is_stored(tmp_path: Path) -> None:
