@@ -371,6 +371,26 @@ def test_a_damaged_blob_counts_as_missing_until_it_is_written_anew_or_read_and_f
     assert world.leads_to("web") == _layers(*below, "web")
 
 
+def test_a_blob_that_is_empty_after_a_power_cut_counts_as_missing_unless_nothing_is_its_content(
+    world: World,
+) -> None:
+    world.build("base", "tools", "packages", "api")
+    world.build("base", "tools", "packages", "", tag="web")
+    world.gc()
+    cut = world.blobs / layer_of("api")[7:]
+    cut.chmod(0o644)
+    os.truncate(cut, 0)
+
+    report = world.gc()
+
+    assert world.leads_to() == _layers("base", "tools", "packages")
+    assert world.leads_to("web") == _layers("base", "tools", "packages", "")
+    assert "does not match its digest" in _kept(report, layer_of("api"))[0].sentence
+    world.passes(hours=25)
+    world.gc()
+    assert not cut.exists(), "the next export stores it anew"
+
+
 @pytest.mark.parametrize("how", [{"repair": True}, {"no_sweep": True}, {}], ids=str)
 def test_what_cannot_be_done_in_a_directory_that_is_read_only_is_an_error(
     world: World, how: dict[str, Any]

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -47,13 +47,13 @@ from maintainer.stores.local.files import (
 )
 from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.index import IndexFile, Sleep
-from maintainer.stores.local.look import Tags, is_tag_whole, live_of
+from maintainer.stores.local.look import Tags, is_tag_whole, states_of
 from maintainer.stores.local.recent import read_recent_roots
 from maintainer.stores.local.recheck import CheckEachTime
 from maintainer.stores.local.replace import Replacer
 from maintainer.stores.local.tags import read_tags
 from maintainer.stores.local.uploads import Upload, delete_upload, find_abandoned
-from maintainer.stores.local.verify import is_whole
+from maintainer.stores.local.verify import is_empty, is_whole
 from maintainer.stores.looking import configured_limits
 from maintainer.stores.requests import RequestLog
 
@@ -228,8 +228,8 @@ class Directory:
         for place in range(0, len(wanted), step):
             if reason := context.budget.reserve(0):
                 raise UnfinishedError("the blobs could not all be checked", reason)
-            found = live_of(self._files, wanted[place : place + step])
-            there |= found
+            found = states_of(self._files, wanted[place : place + step])
+            there |= found.keys()
             live |= await self._whole(found, context) if self._verify else self._not_damaged(found)
             context.progress.advance(step)
             await anyio.lowlevel.checkpoint()
@@ -238,17 +238,21 @@ class Directory:
         self._missing -= there
         return Existing(frozenset(live), damaged=frozenset(there - live))
 
-    def _not_damaged(self, blobs: frozenset[Digest]) -> frozenset[Digest]:
-        """Leave out what was damaged when it was last read, and has not been written since."""
+    def _not_damaged(self, states: Mapping[Digest, FileState]) -> frozenset[Digest]:
+        """Leave out what is empty after a power cut, and what was damaged when it was last read.
+
+        What has been written since is whole again.
+        """
         damaged = {
             blob
-            for blob in blobs & self._damaged.keys()
-            if (seen := self._files.look(blob)) and seen.modified_at <= self._damaged[blob]
+            for blob, seen in states.items()
+            if not (seen.size or is_empty(blob))
+            or (blob in self._damaged and seen.modified_at <= self._damaged[blob])
         }
         self._ignored += [Keep(blob, NO_REF, reasons.Damaged()) for blob in sorted(damaged)]
-        return blobs - damaged
+        return frozenset(states.keys() - damaged)
 
-    async def _whole(self, blobs: frozenset[Digest], context: RunContext) -> frozenset[Digest]:
+    async def _whole(self, blobs: Iterable[Digest], context: RunContext) -> frozenset[Digest]:
         """Return the blobs that are not damaged."""
         sizes = self._sizes
         whole = set()

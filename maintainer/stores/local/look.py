@@ -195,6 +195,6 @@ def _is_whole(files: Files, config: Digest, *, limit: int) -> bool:
         return False
 
 
-def live_of(files: Files, blobs: Iterable[Digest]) -> frozenset[Digest]:
-    """Return which blobs exist."""
-    return frozenset(blob for blob in blobs if files.look(blob))
+def states_of(files: Files, blobs: Iterable[Digest]) -> dict[Digest, FileState]:
+    """Return the files of the blobs that exist."""
+    return {blob: seen for blob in blobs if (seen := files.look(blob))}

@@ -27,7 +27,7 @@ from maintainer.stores.decoding import read_content
 from maintainer.stores.local.files import Files, FileState, MissingError
 from maintainer.stores.local.index import IndexFile, Sleep
 from maintainer.stores.local.lock import LockedError
-from maintainer.stores.local.look import CacheTag, Tags, live_of
+from maintainer.stores.local.look import CacheTag, Tags, states_of
 from maintainer.stores.local.tags import Replacement, read_tags, replace_tags
 from maintainer.stores.oci import NUMBER, encode_tag
 
@@ -178,7 +178,7 @@ class Replacer:
                 return self._reader.read_cache(attempt.tag).violation is None
             except MissingError:
                 return False
-        return bool(live_of(self._files, attempt.missing))
+        return bool(states_of(self._files, attempt.missing))
 
     async def _read_back(self, pending: Mapping[str, _Attempt], sleep: Sleep) -> None:
         self._files.check_places()
