@@ -63,3 +63,25 @@ def test_what_others_have_older_is_newer_but_not_new() -> None:
     assert only_newer(_build(BASE, COPIED, made_at=6), known) == _build(BASE, COPIED, made_at=6)
     assert not only_new(_build(BASE, COPIED, made_at=6), known).records
     assert not only_newer(_build(BASE, COPIED, made_at=5), known).records
+
+
+def test_what_fewer_keys_lead_to_is_known_however_many_keys_one_step_has() -> None:
+    known = [_copies(Link(0, "/more"))]
+
+    assert not only_new(_copies(), known).records
+    assert only_new(_copies(Link(0, "/other")), known) == _copies(Link(0, "/other"))
+    assert only_new(_copies(), [_build(BASE)]) == _copies()
+
+
+def _copies(*more: Link) -> CacheConfig:
+    """Return an index of one step under a thousand keys, with further ways to satisfy each."""
+    steps = [
+        Record(
+            "copy",
+            (Result((0,), with_parents=True, created_at=Nanoseconds(1)),),
+            ((Link(0, ""),), (Link(0, f"/{number}"), *more)),
+        )
+        for number in range(1_000)
+    ]
+    layers = (describe(BASE, -1),)
+    return _normal(CacheConfig(layers, (Record("base", (), ()), *steps)))
