@@ -8,6 +8,7 @@ from maintainer.cacheconfig import NO_REF, IndexId, Scope, Sink, merge
 from maintainer.mark import mark
 from maintainer.model.decision import Plan, Rules
 from maintainer.model.marks import Index
+from maintainer.model.reason import NeededByOtherName, NeededByOtherTag, Reason
 from maintainer.model.snapshot import Snapshot
 from maintainer.model.store import StoreFacts
 from maintainer.plan import make_plan
@@ -183,6 +184,28 @@ def _tags(*, others: frozenset[IndexId] = frozenset()) -> Snapshot:
 
 def test_the_merge_of_all_tags_is_a_tag() -> None:
     assert _reason(_tags(), TOGETHER) == "merge the 2 other indexes"
+
+
+@pytest.mark.parametrize("reason", [NeededByOtherName("pr"), NeededByOtherTag("image")])
+def test_the_merge_keeps_what_names_need_that_the_settings_leave_out(reason: Reason) -> None:
+    world = a_snapshot(reading=(NO_REF,), writing=(NO_REF,))
+    for name in "abc":
+        world.with_blob(name, ref=NO_REF)
+    world.remembering(1, "a", of=TAG).remembering(1, "a", "b", "c", of=TOGETHER)
+    snapshot = world.build()
+    snapshot = replace(
+        snapshot,
+        generations=tuple(
+            replace(one, exists=True, sink=Sink.MERGE if one.index == TOGETHER else None)
+            for one in snapshot.generations
+        ),
+        memory={TAG: snapshot.memory[TAG]},
+        facts=StoreFacts(ago(hours(48)), pinned={blob("b"): reason}),
+        merged_scope=TOGETHER.scope,
+    )
+
+    kept = ("a", "b") if isinstance(reason, NeededByOtherName) else ("a",)
+    assert _merge_in(snapshot).merged == merge([an_index(*kept)])
 
 
 def test_no_merge_takes_the_place_of_a_tag_that_is_no_cache() -> None:

@@ -198,6 +198,17 @@ def _written(known: Remembered) -> CacheConfig:
     return prune(known.merged(), known.blobs)
 
 
+def test_what_was_taken_over_of_a_merge_is_forgotten_and_no_export_of_a_tag() -> None:
+    taken_over = Remembered().with_merge(an_index("a", "b"), TODAY)
+    tag = _seen([(0, an_index("a")), (1, an_index("c"))])
+
+    left = taken_over.without_taken_over([an_index("a")])
+
+    assert left.replaced == {TODAY: an_index("b")}
+    assert tag.without_taken_over([an_index("a")]) == tag
+    assert Remembered().without_taken_over([an_index("a")]) == Remembered()
+
+
 def test_without_a_memory_what_a_run_has_written_is_all_that_there_is() -> None:
     assert Remembered().with_export(an_index("a"), Sink.REWRITE, TODAY).config == an_index("a")
 

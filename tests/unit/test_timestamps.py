@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maintainer.cacheconfig.timestamps import Nanoseconds, format_time, parse_time, to_datetime
+from maintainer.cacheconfig.timestamps import (
+    Nanoseconds,
+    format_time,
+    parse_time,
+    to_datetime,
+    to_nanoseconds,
+)
 
 SECOND = 1_000_000_000
 FIRST = -62_135_596_800 * SECOND
@@ -104,6 +110,13 @@ def test_what_go_would_not_write_is_refused_and_the_message_says_what_is_wanted(
 @given(_moments)
 def test_writing_and_reading_a_time_loses_nothing(moment: Nanoseconds) -> None:
     assert parse_time(format_time(moment)) == moment
+
+
+@given(_moments)
+def test_a_time_is_the_same_in_nanoseconds_but_for_what_python_does_not_hold(
+    moment: Nanoseconds,
+) -> None:
+    assert to_nanoseconds(to_datetime(moment)) == moment // 1_000 * 1_000
 
 
 @given(_moments, _moments)
