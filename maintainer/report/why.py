@@ -186,7 +186,7 @@ def _format_what_frees_index(index: IndexState) -> str:
     if index.missing_since:
         return "it is gone already."
     if index.ref == NO_REF:
-        return "no run, unless `room.rules` lets its name expire; the next export overwrites it."
+        return _FREED_BY["named"]
     return "the next run that lists it decides."
 
 

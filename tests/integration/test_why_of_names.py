@@ -54,7 +54,7 @@ def test_the_name_of_a_directory_is_stored_and_its_usable_results_are_counted(
     assert "  stored, " in _why(world, "api")
     assert "last written at 2026-01-01 00:00 UTC: 2 of 2 results can be used" in _why(world, "api")
     assert ": 1 of 2 results can be used" in _why(world, "web")
-    assert "What would free it: no run, unless " in _why(world, "web")
+    assert "What would free it: another export to its name, or " in _why(world, "web")
 
 
 def test_the_merge_of_a_directory_was_written_by_a_run(world: World) -> None:
