@@ -96,7 +96,7 @@ class Probe:
     broken_blobs: frozenset[Digest] = frozenset()
     """The blobs that are listed or found, but whose content cannot be downloaded: not live."""
     damaged_blobs: frozenset[Digest] = frozenset()
-    """The blobs that exist with another content than they should have: not live."""
+    """The blobs that this probe found with another content than they should have: not live."""
     facts: StoreFacts = NO_FACTS
 
 

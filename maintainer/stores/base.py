@@ -64,7 +64,7 @@ class Existing:
     unasked: frozenset[Digest] = frozenset()
     """Those that the budget did not allow to look up."""
     damaged: frozenset[Digest] = frozenset()
-    """Those that are there with another content than they should have: not found."""
+    """Those that this look found with another content than they should have: not among `found`."""
 
 
 @dataclass(frozen=True, slots=True)

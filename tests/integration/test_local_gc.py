@@ -371,6 +371,22 @@ def test_a_damaged_blob_counts_as_missing_until_it_is_written_anew_or_read_and_f
     assert world.leads_to("web") == _layers(*below, "web")
 
 
+def test_a_blob_that_was_written_anew_and_is_damaged_again_counts_as_missing(world: World) -> None:
+    world.build("base", "tools", "packages", "api")
+    damaged = world.blobs / layer_of("api")[7:]
+    damaged.chmod(0o644)
+    for content in (b"xyz", b"zyx"):
+        world.passes(hours=1)
+        damaged.write_bytes(content)
+        world.touch(damaged)
+        world.passes(hours=1)
+        world.gc(verify=True)
+
+    world.gc()
+
+    assert world.leads_to() == _layers("base", "tools", "packages")
+
+
 def test_a_blob_that_is_empty_after_a_power_cut_counts_as_missing_unless_nothing_is_its_content(
     world: World,
 ) -> None:

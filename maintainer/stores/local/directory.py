@@ -223,6 +223,7 @@ class Directory:
         """Find out which blobs exist and, if requested, have the right content."""
         live: set[Digest] = set()
         there: set[Digest] = set()
+        remembered: set[Digest] = set()
         wanted = sorted(blobs)
         step = 1 if self._verify else _BATCH
         for place in range(0, len(wanted), step):
@@ -230,25 +231,27 @@ class Directory:
                 raise UnfinishedError("the blobs could not all be checked", reason)
             found = states_of(self._files, wanted[place : place + step])
             there |= found.keys()
-            live |= await self._whole(found, context) if self._verify else self._not_damaged(found)
+            if self._verify:
+                live |= await self._whole(found, context)
+            else:
+                remembered |= self._remembered(found)
+                live |= self._not_damaged(found)
             context.progress.advance(step)
             await anyio.lowlevel.checkpoint()
         # A damaged blob still exists, so no build would store it again.
         self._missing |= blobs - there
         self._missing -= there
-        return Existing(frozenset(live), damaged=frozenset(there - live))
+        return Existing(frozenset(live), damaged=frozenset(there - live - remembered))
+
+    def _remembered(self, states: Mapping[Digest, FileState]) -> frozenset[Digest]:
+        """Return what was damaged when it was last read: what was written since is whole again."""
+        known = states.keys() & self._damaged.keys()
+        return frozenset(one for one in known if states[one].modified_at <= self._damaged[one])
 
     def _not_damaged(self, states: Mapping[Digest, FileState]) -> frozenset[Digest]:
-        """Leave out what is empty after a power cut, and what was damaged when it was last read.
-
-        What has been written since is whole again.
-        """
-        damaged = {
-            blob
-            for blob, seen in states.items()
-            if not (seen.size or is_empty(blob))
-            or (blob in self._damaged and seen.modified_at <= self._damaged[blob])
-        }
+        """Leave out what is empty after a power cut, and what was damaged when it was last read."""
+        empty = {blob for blob, seen in states.items() if not (seen.size or is_empty(blob))}
+        damaged = empty | self._remembered(states)
         self._ignored += [Keep(blob, NO_REF, reasons.Damaged()) for blob in sorted(damaged)]
         return frozenset(states.keys() - damaged)
 
