@@ -14,6 +14,7 @@ from sqlalchemy import Engine, event
 from benchmarks.grown import generations
 from benchmarks.stopwatch import grown_cache, run
 from maintainer.cacheconfig import CacheConfig, Link, Record, merge
+from maintainer.cacheconfig.difference import only_new
 
 _ABOUT_TWICE = 2.3
 _STEPS = 100
@@ -80,6 +81,20 @@ def test_merging_takes_no_more_for_each_link_that_one_record_has_gathered() -> N
 
     few, many = builds(200), builds(400)
     assert _calls(lambda: merge(many)) < _ABOUT_TWICE * _calls(lambda: merge(few))
+
+
+def test_comparing_takes_about_twice_the_calls_for_twice_the_keys_of_one_step() -> None:
+    def compare(count: int) -> int:
+        def index(first: int) -> CacheConfig:
+            keys = [((Link(0, str(first + number)),),) for number in range(count)]
+            return CacheConfig(
+                records=(Record("source", (), ()), *(Record("step", (), key) for key in keys))
+            )
+
+        one, other = index(0), index(count)
+        return _calls(lambda: only_new(one, [other]))
+
+    assert compare(400) < 3 * compare(200)
 
 
 @pytest.fixture(scope="module")
