@@ -194,9 +194,8 @@ def _record_damage(connection: Connection, target_id: int, probe: Probe) -> None
     here = {"target": target_id, "now": probe.at}
     ended = sorted(known & probe.live_blobs)
     execute_each(connection, _NOT_DAMAGED, [here | {"blob": one} for one in ended])
-    # Also what was known: it may have been written anew, and damaged again.
-    found = sorted(probe.damaged_blobs)
-    execute_each(connection, _IS_DAMAGED, [here | {"blob": one} for one in found])
+    new = sorted(probe.damaged_blobs - known)
+    execute_each(connection, _IS_DAMAGED, [here | {"blob": one} for one in new])
 
 
 def mark_missing(

@@ -53,7 +53,7 @@ from maintainer.stores.local.recheck import CheckEachTime
 from maintainer.stores.local.replace import Replacer
 from maintainer.stores.local.tags import read_tags
 from maintainer.stores.local.uploads import Upload, delete_upload, find_abandoned
-from maintainer.stores.local.verify import is_empty, is_whole
+from maintainer.stores.local.verify import is_whole
 from maintainer.stores.looking import configured_limits
 from maintainer.stores.requests import RequestLog
 
@@ -102,8 +102,8 @@ class Directory:
         self._sizes: Mapping[Digest, set[int]] = {}
         self._limit = max_index_size
         self._verify = verify
-        self._damaged: Mapping[Digest, datetime] = {}
-        """The blobs that an earlier run found damaged, and when."""
+        self._damaged: frozenset[Digest] = frozenset()
+        """The blobs that an earlier run found damaged."""
         self._files = Files(path)
         self._index = IndexFile(self._files, limit=max_index_size)
         self._seen: _LastProbe | None = None
@@ -182,7 +182,7 @@ class Directory:
             await anyio.lowlevel.checkpoint()
         self._ignored = [*tags.ignored.keeps(), *self._ignored]
         self._sizes = tags.sizes
-        self._damaged = {blob: known.checked_blobs[blob] for blob in known.broken_blobs}
+        self._damaged = known.broken_blobs
         self._missing.clear()
         replacer = Replacer(self._files, self._index, tags, self._missing, limit=self._limit)
         self._seen = _LastProbe(tags, seen.modified_at, replacer)
@@ -223,7 +223,6 @@ class Directory:
         """Find out which blobs exist and, if requested, have the right content."""
         live: set[Digest] = set()
         there: set[Digest] = set()
-        remembered: set[Digest] = set()
         wanted = sorted(blobs)
         step = 1 if self._verify else _BATCH
         for place in range(0, len(wanted), step):
@@ -231,29 +230,19 @@ class Directory:
                 raise UnfinishedError("the blobs could not all be checked", reason)
             found = states_of(self._files, wanted[place : place + step])
             there |= found.keys()
-            if self._verify:
-                live |= await self._whole(found, context)
-            else:
-                remembered |= self._remembered(found)
-                live |= self._not_damaged(found)
+            doubtful = {blob for blob, seen in found.items() if self._is_doubtful(blob, seen)}
+            live |= found.keys() - doubtful
+            live |= await self._whole(doubtful, context)
             context.progress.advance(step)
             await anyio.lowlevel.checkpoint()
         # A damaged blob still exists, so no build would store it again.
         self._missing |= blobs - there
         self._missing -= there
-        return Existing(frozenset(live), damaged=frozenset(there - live - remembered))
+        return Existing(frozenset(live), damaged=frozenset(there - live))
 
-    def _remembered(self, states: Mapping[Digest, FileState]) -> frozenset[Digest]:
-        """Return what was damaged when it was last read: what was written since is whole again."""
-        known = states.keys() & self._damaged.keys()
-        return frozenset(one for one in known if states[one].modified_at <= self._damaged[one])
-
-    def _not_damaged(self, states: Mapping[Digest, FileState]) -> frozenset[Digest]:
-        """Leave out what is empty after a power cut, and what was damaged when it was last read."""
-        empty = {blob for blob, seen in states.items() if not (seen.size or is_empty(blob))}
-        damaged = empty | self._remembered(states)
-        self._ignored += [Keep(blob, NO_REF, reasons.Damaged()) for blob in sorted(damaged)]
-        return frozenset(states.keys() - damaged)
+    def _is_doubtful(self, blob: Digest, seen: FileState) -> bool:
+        """Whether to read a blob: it may be empty after a power cut, or was damaged before."""
+        return self._verify or not seen.size or blob in self._damaged
 
     async def _whole(self, blobs: Iterable[Digest], context: RunContext) -> frozenset[Digest]:
         """Return the blobs that are not damaged."""

@@ -14,12 +14,6 @@ from maintainer.stores.local.files import Files, MissingError, size_of
 _CHUNK = 1024 * 1024
 
 
-def is_empty(blob: Digest) -> bool:
-    """Whether it is the digest of nothing."""
-    algorithm, _, digits = blob.partition(":")
-    return hashlib.new(algorithm).hexdigest() == digits
-
-
 async def is_whole(files: Files, blob: Digest, sizes: Collection[int], budget: Budget) -> bool:
     """Return whether a blob matches its digest; it must have one of these sizes, if any are given.
 
