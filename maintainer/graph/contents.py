@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import BindParameter, Connection, bindparam, select, update
 
 from maintainer.cacheconfig import Digest
-from maintainer.graph.record import mark_missing
+from maintainer.graph.record import mark_missing, note_contents
 from maintainer.graph.tables import BLOB, ENTRY
 from maintainer.graph.values import execute_each
 from maintainer.model.checks import CheckedContents
@@ -28,7 +28,7 @@ def save_contents(
     ):
         found = here | {"since": since}
         execute_each(connection, _CHECK_ENTRY, [found | {"at": one} for one in sorted(ids)])
-        execute_each(connection, _CHECK_BLOB, [found | {"blob": one} for one in sorted(blobs)])
+        note_contents(connection, target_id, blobs, now, since=since)
     hidden, unseen = sorted(checked.hidden_entries), sorted(checked.hidden_blobs)
     execute_each(connection, _ASK_FOR_ENTRY, [here | {"at": one} for one in hidden])
     execute_each(connection, _ASK_FOR_BLOB, [here | {"blob": one} for one in unseen])
@@ -48,9 +48,11 @@ _entry = update(ENTRY).where(ENTRY.c.target_id == _target, ENTRY.c.store_id == b
 _LOOK_UP = _entry.values(looked_up_at=bindparam("when"))
 _ASK_FOR_ENTRY = _entry.values(checked_at=bindparam("now"))
 _CHECK_ENTRY = _ASK_FOR_ENTRY.values(content_missing_since=bindparam("since"))
-_blob = update(BLOB).where(BLOB.c.target_id == _target, BLOB.c.digest == bindparam("blob"))
-_ASK_FOR_BLOB = _blob.values(checked_at=bindparam("now"))
-_CHECK_BLOB = _ASK_FOR_BLOB.values(content_missing_since=bindparam("since"))
+_ASK_FOR_BLOB = (
+    update(BLOB)
+    .where(BLOB.c.target_id == _target, BLOB.c.digest == bindparam("blob"))
+    .values(checked_at=bindparam("now"))
+)
 _MISSING = select(BLOB.c.id, BLOB.c.digest).where(
     BLOB.c.target_id == _target, BLOB.c.missing_since.is_not(None)
 )

@@ -191,11 +191,21 @@ def _record_damage(connection: Connection, target_id: int, probe: Probe) -> None
     if not probe.abilities.looks_cheaply:
         return
     known = set(connection.scalars(_DAMAGED, {"target": target_id}))
-    here = {"target": target_id, "now": probe.at}
-    ended = sorted(known & probe.live_blobs)
-    execute_each(connection, _NOT_DAMAGED, [here | {"blob": one} for one in ended])
-    new = sorted(probe.damaged_blobs - known)
-    execute_each(connection, _IS_DAMAGED, [here | {"blob": one} for one in new])
+    note_contents(connection, target_id, known & probe.live_blobs, probe.at, since=None)
+    note_contents(connection, target_id, probe.damaged_blobs - known, probe.at, since=probe.at)
+
+
+def note_contents(
+    connection: Connection,
+    target_id: int,
+    blobs: Iterable[Digest],
+    now: datetime,
+    *,
+    since: datetime | None,
+) -> None:
+    """Record that blobs were checked, and since when their content is missing or wrong, if so."""
+    here = {"target": target_id, "now": now, "since": since}
+    execute_each(connection, _CHECKED, [here | {"blob": one} for one in sorted(blobs)])
 
 
 def mark_missing(
@@ -284,9 +294,8 @@ _MARK_MISSING = (
 _DAMAGED = select(BLOB.c.digest).where(
     BLOB.c.target_id == _target, BLOB.c.content_missing_since.is_not(None)
 )
-_IS_DAMAGED = (
+_CHECKED = (
     update(BLOB)
     .where(BLOB.c.target_id == _target, BLOB.c.digest == bindparam("blob"))
-    .values(checked_at=_now, content_missing_since=_now)
+    .values(checked_at=_now, content_missing_since=bindparam("since"))
 )
-_NOT_DAMAGED = _IS_DAMAGED.values(content_missing_since=None)
