@@ -5,12 +5,12 @@ result as another one does if every key that leads to it there leads to it here,
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from maintainer.cacheconfig.keys import Digest
-from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Record
-from maintainer.cacheconfig.order import dependency_order, parents_of, sources_of
+from maintainer.cacheconfig.model import CacheConfig, Record
+from maintainer.cacheconfig.order import dependency_order, number_layers, sources_of
 from maintainer.cacheconfig.shrink import only
 from maintainer.cacheconfig.timestamps import Nanoseconds
 
@@ -48,7 +48,7 @@ def _compare(
     config: CacheConfig, known: Iterable[CacheConfig]
 ) -> Iterator[tuple[tuple[int, int], Nanoseconds, Nanoseconds | None]]:
     """Give each result: its position, its time, and the newest time that the others know of."""
-    stacks, keys, times = _Stacks(), _Keys(), dict[_Result, Nanoseconds]()
+    stacks, keys, times = dict[tuple[Digest, int], int](), _Keys(), dict[_Result, Nanoseconds]()
     for one in known:
         for _, name, created_at in _results_of(one, stacks):
             times[name] = max(created_at, times.get(name, created_at))
@@ -113,27 +113,11 @@ def _includes(larger: _Key, key: _Key) -> bool:
 
 
 def _results_of(
-    config: CacheConfig, stacks: "_Stacks"
+    config: CacheConfig, stacks: dict[tuple[Digest, int], int]
 ) -> Iterator[tuple[tuple[int, int], _Result, Nanoseconds]]:
     """Give the position of each result, what it is, and its time."""
-    numbers = stacks.number(config)
+    numbers = number_layers(config.layers, stacks)
     for at, record in enumerate(config.records):
         for number, result in enumerate(record.results):
             layers = tuple(numbers[layer] for layer in result.layers)
             yield (at, number), (record.digest, result.with_parents, layers), result.created_at
-
-
-class _Stacks:
-    """Numbers for layers, the same for the same blob on the same parents, whatever the index."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[tuple[Digest, int], int] = {}
-
-    def number(self, config: CacheConfig) -> Mapping[int, int]:
-        """Return the number of each layer of an index."""
-        found = {NO_PARENT: NO_PARENT}
-        for at in dependency_order(parents_of(config.layers)) or ():
-            layer = config.layers[at]
-            stack = layer.blob, found[layer.parent]
-            found[at] = self._numbers.setdefault(stack, len(self._numbers))
-        return found

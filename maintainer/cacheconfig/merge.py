@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 
+from maintainer.cacheconfig.keys import Digest
 from maintainer.cacheconfig.loops import leave_out_loops
-from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Link, Record, Result
+from maintainer.cacheconfig.model import CacheConfig, Layer, Link, Record, Result
 from maintainer.cacheconfig.normal import normalize
-from maintainer.cacheconfig.order import dependency_order, parents_of, sources_of
+from maintainer.cacheconfig.order import dependency_order, number_layers, sources_of
 from maintainer.cacheconfig.timestamps import Nanoseconds
 
 _Edge = tuple[int, str]
@@ -279,18 +280,14 @@ class _LayerTable:
     """Layers of several indexes, each once: the same blob on the same parents is the same layer."""
 
     def __init__(self) -> None:
-        self.at: dict[tuple[str, int], int] = {}
+        self.at: dict[tuple[Digest, int], int] = {}
         self.newest: dict[str, Layer] = {}
 
     def add(self, layers: Sequence[Layer]) -> list[int]:
         """Return the place in the table for each of `layers`."""
-        places = [NO_PARENT] * len(layers)
-        for position in dependency_order(parents_of(layers)) or ():
-            layer = layers[position]
-            parent = NO_PARENT if layer.parent == NO_PARENT else places[layer.parent]
-            places[position] = self.at.setdefault((layer.blob, parent), len(self.at))
+        for layer in layers:
             self.describe(layer)
-        return places
+        return number_layers(layers, self.at)
 
     def describe(self, layer: Layer) -> None:
         """Keep one description for each blob, as BuildKit does: the newest."""

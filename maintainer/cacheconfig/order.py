@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from maintainer.cacheconfig.keys import Digest
 from maintainer.cacheconfig.model import NO_PARENT, Layer, Record
 
 
@@ -13,6 +14,20 @@ def sources_of(records: Sequence[Record]) -> list[list[int]]:
 def parents_of(layers: Sequence[Layer]) -> list[tuple[int, ...]]:
     """Return for each layer the one below, if there is one."""
     return [() if layer.parent == NO_PARENT else (layer.parent,) for layer in layers]
+
+
+def number_layers(layers: Sequence[Layer], known: dict[tuple[Digest, int], int]) -> list[int]:
+    """Give layers numbers: the same blob on the same parents is the same layer in any index.
+
+    `known` has the numbers of the layers of other indexes, by blob and the number of the layer
+    below, and gets the new ones. Return the number of each of `layers`.
+    """
+    numbers = [NO_PARENT] * len(layers)
+    for position in dependency_order(parents_of(layers)) or ():
+        layer = layers[position]
+        below = NO_PARENT if layer.parent == NO_PARENT else numbers[layer.parent]
+        numbers[position] = known.setdefault((layer.blob, below), len(known))
+    return numbers
 
 
 def dependency_order(sources: Sequence[Collection[int]]) -> list[int] | None:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Self
 
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Layer, prune
-from maintainer.cacheconfig.model import NO_PARENT
-from maintainer.cacheconfig.order import dependency_order
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, prune
+from maintainer.cacheconfig.order import number_layers
 from maintainer.cacheconfig.shrink import ResultId, results_of
 from maintainer.cacheconfig.timestamps import to_datetime
 from maintainer.model.reason import LeftForRoom, ProtectedExceedsLimit
@@ -69,20 +68,21 @@ class Inventory:
         for index, config in indexes.items():
             stacks.add(index, config, needed_at)
         branches = (Branch(one, *stacks.branches[one]) for one in stacks.branches)
-        return cls(tuple(stacks.numbers), tuple(branches), sizes)
+        layers = tuple(StackedLayer(*one) for one in stacks.numbers)
+        return cls(layers, tuple(branches), sizes)
 
 
 class _Stacks:
     """The layers and branches of some indexes: each once, however many indexes have it."""
 
     def __init__(self) -> None:
-        self.numbers: dict[StackedLayer, int] = {}
+        self.numbers: dict[tuple[Digest, int], int] = {}
         self.branches: dict[tuple[int, ...], tuple[datetime, tuple[CachedResult, ...]]] = {}
 
     def add(
         self, index: IndexId, config: CacheConfig, needed_at: Mapping[ResultId, datetime]
     ) -> None:
-        numbers = self._add_layers(config.layers)
+        numbers = number_layers(config.layers, self.numbers)
         for name, _, result, _ in results_of(config):
             layers = result.layers
             # A result that lists a layer and the one below needs no more than the upper one.
@@ -92,15 +92,6 @@ class _Stacks:
             before, results = self.branches.get(place, (needed, ()))
             one = CachedResult(index, name.record)
             self.branches[place] = max(before, needed), (*results, one)
-
-    def _add_layers(self, layers: tuple[Layer, ...]) -> Mapping[int, int]:
-        """Return the number of each layer."""
-        numbers = {NO_PARENT: NO_PARENT}
-        parents = [() if one.parent == NO_PARENT else (one.parent,) for one in layers]
-        for position in dependency_order(parents) or ():
-            layer = StackedLayer(layers[position].blob, numbers[layers[position].parent])
-            numbers[position] = self.numbers.setdefault(layer, len(self.numbers))
-        return numbers
 
 
 @dataclass(frozen=True, slots=True)
