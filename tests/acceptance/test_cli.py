@@ -230,6 +230,17 @@ def test_a_target_that_was_never_one_records_no_run(bare: Shell, store: str) -> 
     assert bare("runs", "--json").json == []
 
 
+@pytest.mark.parametrize("name", ["nowhere", "new"])
+def test_where_no_build_has_exported_yet_one_line_says_what_to_do(bare: Shell, name: str) -> None:
+    (bare.folder / "new" / "ingest").mkdir(parents=True)
+
+    outcome = bare("gc", "--store", f"local:{name}", "--quiet")
+
+    assert outcome.status == 1
+    advice = "check the path and whether its disk is mounted, or let a build export to it first"
+    assert outcome.problem.endswith(f": {advice}")
+
+
 def test_a_target_that_has_gone_records_a_run_that_failed(tmp_path: Path) -> None:
     with tarfile.open(DATA / "local-cache.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")

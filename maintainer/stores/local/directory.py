@@ -38,6 +38,7 @@ from maintainer.stores.base import (
 from maintainer.stores.local.files import (
     ALGORITHMS,
     TEMPORARY,
+    WHERE_NONE_IS,
     Files,
     FileState,
     MissingError,
@@ -351,7 +352,9 @@ async def _check_layout(files: Files, sleep: Sleep) -> None:
         try:
             content, _ = files.read("oci-layout", limit=4096)
         except MissingError as error:
-            raise UnknownCacheError(f"{files.path} is not an OCI image layout: {error}") from None
+            raise UnknownCacheError(
+                f"{files.path} is not an OCI image layout, {error}: {WHERE_NONE_IS}"
+            ) from None
         except StoreError as error:
             raise StoreError(f"{files.path} is not an OCI image layout: {error}") from None
         if b'"imageLayoutVersion"' in content:

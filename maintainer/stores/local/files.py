@@ -51,6 +51,10 @@ class FileState:
     modified_at: datetime
 
 
+WHERE_NONE_IS = "check the path and whether its disk is mounted, or let a build export to it first"
+"""What to do where no cache is."""
+
+
 class Files:
     """An open directory, and the directories of blobs in it."""
 
@@ -63,6 +67,9 @@ class Files:
                 self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except NotADirectoryError:
                 raise StoreError(f"{printable(str(path))} is not a directory") from None
+            except FileNotFoundError:
+                missing = f"there is no {printable(str(path))}: {WHERE_NONE_IS}"
+                raise MissingError(missing) from None
 
     def close(self) -> None:
         """Close it."""
