@@ -336,7 +336,7 @@ class DropMissing(_Write, frozen=True):
 
 
 class AddAgain(_Write, frozen=True):
-    """Add results of blobs that were gone, or that had left to make room."""
+    """Add results of earlier exports, which were overwritten, or whose blobs had gone or left."""
 
     blobs: int
 

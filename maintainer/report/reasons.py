@@ -302,8 +302,7 @@ def _others(ref: str, count: int) -> str:
 @format_reason.register
 def _(reason: reasons.AddAgain) -> str:
     blobs = format_count(reason.blobs, "blob")
-    are = "that is there again" if reason.blobs == 1 else "that are there again"
-    return _with_omitted(f"add the results of {blobs} {are}", reason.omitted)
+    return _with_omitted(f"add the results of {blobs} from earlier exports", reason.omitted)
 
 
 @format_reason.register
@@ -344,7 +343,8 @@ def _(
 def _generations(numbers: tuple[int, ...]) -> str:
     if len(numbers) > _FEW:
         return f"{len(numbers)} generations ({numbers[0]} to {numbers[-1]})"
-    return f"generation {' and '.join(map(str, numbers))}"
+    *others, last = map(str, numbers)
+    return f"generations {', '.join(others)} and {last}" if others else f"generation {last}"
 
 
 def _dropped(reason: reasons.Merge | reasons.DropMissing) -> list[str]:

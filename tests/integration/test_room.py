@@ -312,7 +312,7 @@ def test_what_has_left_and_still_exists_is_there_again_once_all_fits(cache: Cach
     cache.run(quota="70B", room={"keep_free": "0B"})
 
     (written,) = [one for one in report.actions if one.kind == "write" and one.subject == "old"]
-    assert written.sentence == "add the results of 2 blobs that are there again"
+    assert written.sentence == "add the results of 2 blobs from earlier exports"
     assert still == {blob_of(step) for step in OLD[:2]}
     assert dry.room == report.room
     assert cache.offers("old", *OLD)

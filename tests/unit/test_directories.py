@@ -304,14 +304,14 @@ def test_a_blob_without_content_goes_at_once_and_after_its_index(names: tuple[st
     assert plan.writes[0].reason.without_content == len(names)
 
 
-def test_what_is_remembered_of_a_tag_and_there_again_is_added() -> None:
+def test_what_a_build_has_overwritten_is_added_as_of_an_earlier_export() -> None:
     snapshot = _tagged(_a_directory("a", "b").remembering(1, "a", of=API))
     earlier = snapshot.memory[API].with_export(an_index("b"), None, NOW.date())
 
     (write,) = _plan(replace(snapshot, memory={API: earlier})).writes
 
     assert write.content == merge([an_index("a"), an_index("b")])
-    assert format_reason(write.reason) == "add the results of 1 blob that is there again"
+    assert format_reason(write.reason) == "add the results of 1 blob from earlier exports"
 
 
 def test_what_importers_have_no_room_for_is_left_out_and_counted() -> None:

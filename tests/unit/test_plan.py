@@ -121,7 +121,7 @@ def test_a_few_merged_generations_are_named() -> None:
     world.with_generation(1, "a").with_generation(2, "b")
     world.with_generation(4, "c").with_generation(9, "d")
 
-    assert format_reason(_write(world).reason) == "merge generation 1 and 2 and 4 with generation 9"
+    assert format_reason(_write(world).reason) == "merge generations 1, 2 and 4 with generation 9"
 
 
 def test_many_merged_generations_are_counted() -> None:
