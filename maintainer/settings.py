@@ -858,7 +858,8 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Whether a path is that of a folder; what cannot be one is not."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -874,7 +875,12 @@ def name_of_store() -> str:
     """Return what messages call the setting `store`, unless the command line gives it."""
     variable = f"{PREFIX}STORE"
     is_set = any(name.upper() == variable and value for name, value in os.environ.items())
-    return f"setting store (from {variable})" if is_set else "setting store"
+    return _name("store", variable if is_set else "")
+
+
+def _name(key: str, variable: str) -> str:
+    """Return what messages call a setting: with the variable that sets it, if one does."""
+    return f"setting {key} (from {variable})" if variable else f"setting {key}"
 
 
 def read_sources(
@@ -903,7 +909,7 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
         if variable.upper().startswith(PREFIX) and variable.upper() not in known:
             raise UsageError(f"environment: {variable} is not a setting")
     if path is not None and not _is_file(path):
-        problem = "is a folder" if _is_folder(path) else "does not exist"
+        problem = "is a folder" if is_folder(path) else "does not exist"
         raise UsageError(f"the configuration file {path} {problem}")
 
     class Configured(Settings):
@@ -945,7 +951,7 @@ def _explained(
         advice = f": did you mean {meant}?" if meant else ""
         return UsageError(f"{variable or path or 'environment'}: unknown key {unknown!r}{advice}")
     key = _format_key(place)
-    name = f"setting {key} (from {variable})" if variable else f"setting {key}"
+    name = _name(key, variable)
     if problem["type"] == "missing":
         return UsageError(f"{name} is missing")
     return SettingError(key, explain(problem), name=name)

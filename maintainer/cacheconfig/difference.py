@@ -65,8 +65,8 @@ def _led_to_by_others(config: CacheConfig, known: "_Keys") -> set[int]:
     led: set[int] = set()
     for at in dependency_order(sources) or ():
         record = config.records[at]
-        is_known = known.has(record.digest, _key_of(config, record))
-        if not is_known or not led.isdisjoint(sources[at]):
+        is_led = not led.isdisjoint(sources[at])
+        if is_led or not known.has(record.digest, _key_of(config, record)):
             led.add(at)
     return led
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from maintainer.errors import SettingError, UsageError
 from maintainer.sanitize import printable
-from maintainer.settings import DiscoverSettings, Settings, TargetSettings
+from maintainer.settings import DiscoverSettings, Settings, TargetSettings, is_folder
 from maintainer.stores.azblob.kind import AZBLOB
 from maintainer.stores.discovery import Discoverer
 from maintainer.stores.github.kind import GITHUB
@@ -130,13 +130,6 @@ def kind_of(store: str, key: str = "store") -> StoreKind:
 
 def _suggest(place: str) -> str:
     """Return a question about something that is not a store, but looks like a directory."""
-    if place.startswith(("/", "./", "../", "~/")) or _is_directory(Path(place)):
+    if place.startswith(("/", "./", "../", "~/")) or is_folder(Path(place)):
         return f"did you mean {printable(f'local:{place}')}?"
     return ""
-
-
-def _is_directory(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False

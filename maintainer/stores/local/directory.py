@@ -231,7 +231,7 @@ class Directory:
                 raise UnfinishedError("the blobs could not all be checked", reason)
             found = states_of(self._files, wanted[place : place + step])
             there |= found.keys()
-            doubtful = {blob for blob, seen in found.items() if self._is_doubtful(blob, seen)}
+            doubtful = [blob for blob, seen in found.items() if self._is_doubtful(blob, seen)]
             live |= found.keys() - doubtful
             live |= await self._whole(doubtful, context)
             context.progress.advance(step)
