@@ -95,12 +95,12 @@ class Indexes:
 
     async def read(self, key: str) -> ReadGeneration | None:
         """Read an index; None if it is gone, or is no index at all."""
-        found = await self._objects.get(key, limit=self._limit, is_wanted=_may_be_json)
+        found = await self._objects.get(key, limit=self._limit, is_wanted=_may_be_object)
         if found is None:
             return None
         seen, content = found
         index = self._layout.index_of(key)
-        if content.lstrip().startswith(_BEGINNINGS):
+        if content.lstrip().startswith(_BEGINNING):
             one = read_content(index, NUMBER, content, seen.modified_at, location=seen.tag)
             if one.config is not None or not _is_manifest(content):
                 return one
@@ -194,8 +194,8 @@ class Indexes:
                 log.warning("%s stays: %s", printable(key), problem)
 
 
-_BEGINNINGS = (b"{", b"[")
-"""The first characters of JSON; an index of BuildKit is some, even if it was spoiled."""
+_BEGINNING = b"{"
+"""An index of BuildKit is a JSON object, even if it was spoiled."""
 _TRIED = f"conditions of writes, by {__version__}"
 _TRUSTED_FOR = timedelta(days=7)
 """The service behind an address may change."""
@@ -215,8 +215,8 @@ def _is_manifest(content: bytes) -> bool:
         return False
 
 
-def _may_be_json(beginning: bytes) -> bool:
-    return beginning.lstrip()[:1] in (b"", *_BEGINNINGS)
+def _may_be_object(beginning: bytes) -> bool:
+    return beginning.lstrip()[:1] in (b"", _BEGINNING)
 
 
 def tag_of(one: Object | None) -> str | None:

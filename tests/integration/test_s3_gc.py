@@ -300,18 +300,24 @@ def test_what_an_index_referenced_until_just_now_gets_its_grace_period_however_r
     assert BLOBS + blob_of("test") not in moto.keys
 
 
-def test_the_manifest_of_an_image_among_the_indexes_is_not_taken_for_a_broken_index(
-    moto: Moto, memory: Memory
+_IMAGE = {
+    "schemaVersion": 2,
+    "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": blob_of("x")}],
+}
+
+
+@pytest.mark.parametrize("content", [_IMAGE, ["a", "list"]], ids=["an image", "a list"])
+def test_json_among_the_indexes_that_no_builder_wrote_is_not_taken_for_a_broken_index(
+    content: object, moto: Moto, memory: Memory
 ) -> None:
     _export(moto, "api", "base", "api")
-    layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": blob_of("x")}
-    image = json.dumps({"schemaVersion": 2, "layers": [layer]}).encode()
-    moto.put(MANIFESTS + "image", image)
+    kept = json.dumps(content).encode()
+    moto.put(MANIFESTS + "kept", kept)
 
     _gc(moto, memory)
     report = _gc(moto, memory)
 
-    assert moto.keys[MANIFESTS + "image"].value == image
+    assert moto.keys[MANIFESTS + "kept"].value == kept
     assert report.indexes_written == 0
 
 
