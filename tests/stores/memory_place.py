@@ -191,6 +191,7 @@ class Room:
             self._vault.indexes.update(indexes)
             self._vault.exports = exports
             vars(self._watcher).update(seen)
+            self._watcher.look(self._now)  # A server may count what is put back as written anew.
             self._memories[0].replace(self._spare)
 
         return put_back
