@@ -23,6 +23,11 @@ def test_one_interval_alone_decides_nothing(arrived: list[int]) -> None:
     assert forecast([10**9, *arrived]) == forecast([100, *arrived])
 
 
+@pytest.mark.parametrize("arrived", [[9, 9, 9, 9, *[1] * 27], [*[1] * 27, 9, 9, 9]])
+def test_of_a_long_past_the_last_thirty_intervals_count(arrived: list[int]) -> None:
+    assert forecast(arrived) == 1
+
+
 @pytest.mark.parametrize("arrived", [[], [100], [1, 2, 3, 4, 5, 6, 7, 8, 9]])
 def test_a_short_past_tells_nothing(arrived: list[int]) -> None:
     assert forecast(arrived) is None
