@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
+import pytest
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Record, Result, Scope, Sink
 from maintainer.cacheconfig.timestamps import Nanoseconds
@@ -226,6 +227,20 @@ def test_a_merge_of_generations_says_what_leaves() -> None:
     (write,) = make_plan(_departed(world, "a"), Rules(grace=DAY)).writes
 
     assert write.reason == Merge(generations=(1,), into=2, leaving=1)
+
+
+@pytest.mark.parametrize("generations", [(), (1,)], ids=["alone", "merged"])
+def test_a_blob_without_content_that_has_left_is_counted_once(generations: tuple[int, ...]) -> None:
+    world = a_snapshot().with_blobs("a", "kept").with_blob("b", lost_for=DAY)
+    for number in generations:
+        world.with_generation(number, "kept")
+    world.with_generation(2, "a", "b", "missing")
+
+    (write,) = make_plan(_departed(world, "a", "b"), Rules(grace=DAY)).writes
+
+    counts = {"without_content": 1, "missing": 1, "leaving": 1}
+    merged = Merge(generations=generations, into=2, **counts)
+    assert write.reason == (merged if generations else DropMissing(**counts))
 
 
 def test_a_blob_that_has_left_and_that_no_index_references_is_deleted_after_its_grace_period() -> (
