@@ -1,5 +1,6 @@
 """An SQLite file: opened, locked by one run at a time, and its errors."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,7 +94,20 @@ class SqliteFile:
 
     def explain(self, error: SqlError) -> str:
         """Return why the database cannot be used, in one line."""
-        return f"the database {self.name} cannot be used: {error.orig or error}"
+        why = self._misplaced() or error.orig or error
+        return f"the database {self.name} cannot be used: {why}"
+
+    def _misplaced(self) -> str:
+        """Return why no file can be there; empty if one can."""
+        if os.path.isdir(self._path):  # noqa: PTH112 - Path.is_dir() raises PermissionError
+            return "it is a folder"
+        try:
+            self._file.parent.stat()
+        except FileNotFoundError:
+            return "its folder does not exist"
+        except OSError:
+            pass
+        return ""
 
 
 def _unusable(what: str, error: OSError) -> DatabaseError:

@@ -69,25 +69,21 @@ def render_verdict(report: Report) -> RenderableType:
 
 def render_runs(runs: Iterable[RunSummary]) -> RenderableType:
     """Format a list of runs, newest first."""
-    table = _grid(
-        ("run", "target", "started", "took", "status", "written", "deleted", "freed"),
-        {"run", "took", "written", "deleted", "freed"},
-    )
-    for run in runs:
-        took = (
-            f"{(run.finished_at - run.started_at).total_seconds():.1f} s" if run.finished_at else ""
-        )
-        table.add_row(
-            str(run.run),
-            _text(run.target),
-            format_moment(run.started_at),
-            took,
-            f"{run.status}{', dry run' if run.dry_run else ''}",
-            str(run.indexes_written),
-            str(run.entries_deleted),
-            format_size(run.bytes_deleted),
-        )
-    return table
+    columns = ("run", "target", "started", "took", "status", "written", "deleted", "freed")
+    numbers = frozenset({"run", "took", "written", "deleted", "freed"})
+    rows = (map(Cell, _texts_of(run)) for run in runs)
+    return _Fitting(Table("", columns, numbers, tuple(map(tuple, rows))))
+
+
+def _texts_of(run: RunSummary) -> Iterator[str]:
+    yield str(run.run)
+    yield run.target
+    yield format_moment(run.started_at)
+    yield f"{(run.finished_at - run.started_at).total_seconds():.1f} s" if run.finished_at else ""
+    yield f"{run.status}{', dry run' if run.dry_run else ''}"
+    yield str(run.indexes_written)
+    yield str(run.entries_deleted)
+    yield format_size(run.bytes_deleted)
 
 
 def _parts(report: Report) -> Iterator[RenderableType]:
@@ -300,9 +296,11 @@ class _Fitting:
         if len(self.table.columns) <= _FEW_COLUMNS or needed <= options.max_width:
             yield grid
             return
+        first, *others = self.table.columns
+        number = f"{first} " if first in self.table.numbers else ""
         for row in self.table.rows:
-            cells = zip(self.table.columns[1:], row[1:], strict=True)
-            yield Text.assemble((loggable(row[0].text, limit=300), "bold"))
+            cells = zip(others, row[1:], strict=True)
+            yield Text.assemble((f"{number}{loggable(row[0].text, limit=300)}", "bold"))
             words = ", ".join(f"{name} {cell.text}" for name, cell in cells if cell.text)
             yield Padding(Text(loggable(words, limit=1_000)), (0, 0, 0, 2))
 

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
+from maintainer.cacheconfig import NO_REF
 from maintainer.graph.forest import ScopeTree, TreeLayer
 from maintainer.report.words import format_count, format_digest, format_size
 from maintainer.sanitize import loggable
@@ -54,8 +55,9 @@ def _title(tree: ScopeTree, place: str) -> str:
     sizes = {layer.digest: layer.size for layer in tree.layers if layer.is_stored}
     results = sum(layer.results for layer in tree.layers)
     size = format_size(sum(sizes.values()))
+    ref = "" if tree.ref == NO_REF else f" in {loggable(tree.ref)}"
     return (
-        f"{loggable(tree.scope)} in {loggable(tree.ref)}{place}: {size} in "
+        f"{loggable(tree.scope)}{ref}{place}: {size} in "
         f"{format_count(len(tree.layers), 'layer')}, {format_count(results, 'result')} "
         f"({loggable(tree.key)})"
     )

@@ -7,7 +7,7 @@ import anyio
 
 from maintainer.budget import Budget
 from maintainer.errors import MaintainerError
-from maintainer.model.finding import Finding, ok, problem
+from maintainer.model.finding import Finding, note, ok, problem
 from maintainer.progress import Unwatched
 from maintainer.settings import Settings, TargetSettings
 from maintainer.stores.base import RunContext
@@ -34,7 +34,14 @@ async def _open_and_list(
         budget = Budget(store.requests, settings, clock)
         context = RunContext(settings, budget, Unwatched(), clock, anyio.sleep)
         count = sum(1 for _ in (await store.entries(clock(), context)).entries)
-        yield ok(store.abilities.noun, f"{count:,} entries can be listed")
+        if count:
+            yield ok(store.abilities.noun, f"{count:,} entries can be listed")
+        else:
+            yield note(
+                store.abilities.noun,
+                "no cache was found there",
+                "check the address (prefixes, names, tags), unless no build has exported yet",
+            )
         if not store.access.writable:
             yield problem(
                 store.abilities.noun, "this user may not write it", "run as the user who builds"

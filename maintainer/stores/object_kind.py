@@ -90,7 +90,7 @@ class ObjectKind(Generic[_A]):
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"a {address.layout.noun} needs the extra {self.extra} ({error.name} is missing): "
-                f"install maintainer[{self.extra}], such as by pip install '.[{self.extra}]'"
+                f"pip install 'buildkit-maintainer[{self.extra}]', or '.[{self.extra}]' in a clone"
             ) from None
         async with connect(address) as objects:
             yield objects

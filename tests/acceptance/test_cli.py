@@ -241,6 +241,20 @@ def test_where_no_build_has_exported_yet_one_line_says_what_to_do(bare: Shell, n
     assert outcome.problem.endswith(f": {advice}")
 
 
+def test_an_address_where_no_cache_is_does_not_pass_for_a_good_one(bare: Shell) -> None:
+    folder = bare.folder / "mistyped"
+    folder.mkdir()
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (folder / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
+
+    found = bare("doctor", "--store", "local:mistyped", "--json")
+
+    assert found.status == 0, "no build may have exported yet"
+    (note,) = (one for one in found.json["findings"] if one["subject"] == "directory")
+    assert (note["level"], note["sentence"]) == ("note", "no cache was found there")
+    assert note["advice"].startswith("check the address")
+
+
 def test_a_target_that_has_gone_records_a_run_that_failed(tmp_path: Path) -> None:
     with tarfile.open(DATA / "local-cache.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")

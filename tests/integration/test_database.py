@@ -398,7 +398,7 @@ def test_a_folder_in_place_of_the_file_is_told_in_one_line(path: Path) -> None:
     with opened(path) as database, pytest.raises(DatabaseError) as caught:
         database.upgrade()
 
-    assert str(caught.value) == f"the database {path} cannot be used: unable to open database file"
+    assert str(caught.value) == f"the database {path} cannot be used: it is a folder"
     assert list(path.iterdir()) == []
 
 
@@ -429,7 +429,7 @@ def test_a_folder_that_does_not_exist_is_told_in_one_line(tmp_path: Path) -> Non
     path = tmp_path / "nowhere" / "maintainer.db"
     with (
         opened(path) as database,
-        pytest.raises(DatabaseError, match="cannot be used: unable to open database file"),
+        pytest.raises(DatabaseError, match=r"cannot be used: its folder does not exist$"),
     ):
         database.upgrade()
     assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,9 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from maintainer.cacheconfig import NO_REF
+from maintainer.graph.forest import ScopeTree
+from maintainer.graph.reports import RunSummary
 from maintainer.model.outcome import AlreadyGone, Done, Failed, Kept, Outcome, Planned, Skipped
 from maintainer.model.reason import DropUnused, Grace, NoContent, WrittenByOtherRun
 from maintainer.report import Report, page
@@ -33,7 +36,8 @@ from maintainer.report.page import (
     lost_table,
     written_table,
 )
-from maintainer.report.terminal import render_report
+from maintainer.report.terminal import render_report, render_runs
+from maintainer.report.tree import render_forest
 from maintainer.report.verdict import format_done
 from tests.reports import AT, DIRECTORY, a_report, an_index
 
@@ -302,3 +306,26 @@ def test_a_narrow_terminal_is_not_shown_columns_of_single_letters(width: int, li
 
     assert any(one.startswith(line) for one in shown.get().splitlines())
     assert "shared 4.0 kB" in " ".join(shown.get().split()) or width > 80
+
+
+def test_a_list_of_runs_does_not_break_names_and_times_on_a_narrow_terminal() -> None:
+    place = f"local:/var/{'x' * 30}/cache"
+    run = RunSummary(7, place, AT, AT + timedelta(seconds=1), "done", False, 1, 2, 3_000, 4)
+    console = Console(width=60, force_terminal=False)
+
+    with console.capture() as shown:
+        console.print(render_runs([run]))
+
+    lines = shown.get().splitlines()
+    assert lines[0].strip() == "run 7"
+    assert any(place in line for line in lines)
+
+
+@pytest.mark.parametrize(("ref", "title"), [("main", "web in main: "), (NO_REF, "web: ")])
+def test_a_tree_names_a_ref_only_where_there_are_refs(ref: str, title: str) -> None:
+    console = Console(width=99)
+
+    with console.capture() as shown:
+        console.print(render_forest([ScopeTree("cache", "web", ref, "index-web", ())]))
+
+    assert shown.get().startswith(title)

@@ -142,8 +142,8 @@ class Installation:
             return jwt.encode(claims, key, algorithm="RS256")
         except NotImplementedError:
             raise UsageError(
-                "a GitHub App needs the extra github-app (cryptography is missing): install "
-                "maintainer[github-app], such as by pip install '.[github-app]'"
+                "a GitHub App needs the extra github-app (cryptography is missing): "
+                "pip install 'buildkit-maintainer[github-app]', or '.[github-app]' in a clone"
             ) from None
         except Exception:  # noqa: BLE001 - it is AttributeError for a public key, for one
             # The library's own message may have a part of the key.
