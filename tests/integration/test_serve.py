@@ -653,6 +653,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     path = tmp_path_factory.mktemp("served")
     with a_world(path) as world:
         _build(world)
+        world.passes(hours=-1)
+        world.build("base", scope="earlier")
         place = Place(path, world.running.environment(MAIN))
         place.configure('[serve]\ninterval = "6h"\nhosts = ["cache.example"]')
         with place.serving() as service:

@@ -144,7 +144,10 @@ def test_a_service_simulates_once_for_each_cache_and_nothing_for_an_old_report(
 
 
 def test_the_page_of_a_workflow_shows_it(world: World, tmp_path: Path) -> None:
+    world.passes(hours=-1)
     world.build("base", "api")
+    world.passes(hours=1)
+    world.build("base", "web")
     environment = world.running.environment(MAIN) | {"RUNNER_TEMP": str(tmp_path)}
 
     call = ["gc", "--github", "--database", url_of(world.database)]
@@ -173,6 +176,21 @@ def test_sizes_that_are_none_are_refused(world: World, sizes: str) -> None:
 
     assert isinstance(error, UsageError)
     assert str(error).startswith("--quota: ")
+
+
+def test_the_first_report_on_a_directory_does_not_draw_days_of_which_it_knows_nothing(
+    tmp_path: Path,
+) -> None:
+    directory = a_directory(tmp_path)
+    directory.build("base", "api", tag="api")
+    directory.build("base", "web", tag="web")
+    directory.gc()
+    page = directory.database.with_suffix(".html")
+
+    report = ["report", "--database", url_of(directory.database), "--html", str(page)]
+    assert CliRunner().invoke(app, report).exit_code == 0
+
+    assert "of another size" not in page.read_text()
 
 
 def test_nothing_evicts_from_a_directory(tmp_path: Path) -> None:
