@@ -29,6 +29,7 @@ LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
 _NEARLY_FULL = 0.9
 _ROOMY = 0.8
 _LET_IT_RUN = "Run `maintainer gc` without `--dry-run`, or the workflow with dry-run off."
+_LET_IT_REPAIR = "Run `maintainer gc --repair` without `--dry-run`: it only does this."
 _CHANGES: Mapping[type, str] = {
     SharedNames: "Give each image a name of its own, and let all import `maintained`, too.",
     MergeOverwritten: "Give each configuration a `merged_tag` of its own.",
@@ -216,7 +217,7 @@ def _only_planned(report: Report) -> Verdict | None:
     message = f"This was a dry run; a run would {_say_plan(report)}."
     if found < exist:
         message = f"Builds find {found:,} of {format_count(exist, 'result')} that exist. {message}"
-    return Verdict("attention", message, _LET_IT_RUN)
+    return Verdict("attention", message, _LET_IT_REPAIR if report.repair else _LET_IT_RUN)
 
 
 def _left_over(report: Report) -> Verdict | None:

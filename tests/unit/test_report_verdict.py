@@ -120,6 +120,14 @@ def test_a_dry_run_says_what_builds_miss_and_how_to_change_it() -> None:
     assert "without `--dry-run`" in verdict.advice
 
 
+def test_a_dry_run_of_a_repair_does_not_advise_a_run_that_deletes() -> None:
+    planned = (make_action("write", "index", "ref", DropUnused(), Planned()),)
+
+    verdict = judge(_report(dry_run=True, repair=True, actions=planned))
+
+    assert verdict.advice.startswith("Run `maintainer gc --repair` without `--dry-run`")
+
+
 @pytest.mark.parametrize("readable", [(), ("refs/heads/main",)])
 def test_what_a_budget_left_is_done_by_another_run(readable: tuple[str, ...]) -> None:
     """A run that ends before it has marked anything does not know what the token reads."""
