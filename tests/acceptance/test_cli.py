@@ -241,6 +241,17 @@ def test_where_no_build_has_exported_yet_one_line_says_what_to_do(bare: Shell, n
     assert outcome.problem.endswith(f": {advice}")
 
 
+def test_a_directory_without_an_index_is_told_with_what_to_do(bare: Shell) -> None:
+    with tarfile.open(DATA / "local-cache.tar.gz") as archive:
+        archive.extractall(bare.folder, filter="data")
+    (bare.folder / "localcache" / "index.json").unlink()
+
+    outcome = bare("gc", "--store", "local:localcache")
+
+    assert outcome.status == 1
+    assert "there is no index.json: restore it, or let a build end an export" in outcome.out
+
+
 def test_an_address_where_no_cache_is_does_not_pass_for_a_good_one(bare: Shell) -> None:
     folder = bare.folder / "mistyped"
     folder.mkdir()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from maintainer.errors import StoreError
 from maintainer.stores.local import lock
-from maintainer.stores.local.files import Files, FileState, translate_errors
+from maintainer.stores.local.files import Files, FileState, MissingError, translate_errors
 from maintainer.stores.local.tags import add_exports, read_tags
 
 NAME = "index.json"
@@ -18,6 +18,8 @@ _LATE = 0.1
 """Seconds after which a build that has opened the file has written it."""
 _FRESH = 2.0
 """Seconds within which two writes may have the same time of modification on some file systems."""
+
+_WHERE_IT_IS = "restore it, or let a build end an export to this directory"
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -49,7 +51,10 @@ class IndexFile:
         problem = StoreError(f"{NAME} keeps changing")
         before: bytes | None = None
         for _ in range(_READS):
-            content, seen = self._files.read(NAME, limit=self._limit)
+            try:
+                content, seen = self._files.read(NAME, limit=self._limit)
+            except MissingError as error:
+                raise MissingError(f"{error}: {_WHERE_IT_IS}") from None
             if content == before:
                 try:
                     read_tags(content)
