@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 _SERVER_ERROR = 500
 _NO_TLS = "TLS, WRONG_VERSION_NUMBER"
+_STAYS_SO = (_NO_TLS, "TLS, CERTIFICATE_VERIFY_FAILED")
+"""What no patience helps against."""
 _DEEPEST = 8
 """How many nested errors are searched for the cause."""
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -101,7 +103,7 @@ class Attempts:
             if error.wait is None:
                 return True
             return error.wait if error.wait <= self._policy.longest_asked_wait else False
-        if isinstance(error, _OUR_MISTAKE):
+        if isinstance(error, _OUR_MISTAKE) or say(error).endswith(_STAYS_SO):
             return False
         if isinstance(error, _NOT_SENT):
             return self._failed + 1 < self._policy.connection_attempts

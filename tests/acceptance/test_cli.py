@@ -249,7 +249,9 @@ def test_a_directory_without_an_index_is_told_with_what_to_do(bare: Shell) -> No
     outcome = bare("gc", "--store", "local:localcache")
 
     assert outcome.status == 1
-    assert "there is no index.json: restore it, or let a build end an export" in outcome.out
+    advice = "there is no index.json: restore it, or let a build end an export"
+    assert advice in outcome.out
+    assert advice in bare("doctor", "--store", "local:localcache").out
 
 
 def test_an_address_where_no_cache_is_does_not_pass_for_a_good_one(bare: Shell) -> None:

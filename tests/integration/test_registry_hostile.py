@@ -363,11 +363,15 @@ def test_what_a_registry_says_is_shown_in_one_short_line(server: Server) -> None
     assert "\n" not in str(error.value)
 
 
-def test_a_registry_without_tls_is_reported_with_the_setting_that_allows_it(
-    server: Server,
+def test_a_registry_without_tls_is_reported_at_once_with_the_setting_that_allows_it(
+    server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
+
     with pytest.raises(StoreError, match=r"TLS, WRONG_VERSION_NUMBER: .* add `insecure=true`"):
         _ask(server, Client.tags, insecure=False)
+
+    assert "retrying" not in caplog.text
 
 
 def test_a_sentence_of_a_registry_does_not_end_ours_with_a_second_dot(server: Server) -> None:

@@ -146,6 +146,8 @@ class Directory:
         try:
             content, seen = await self._index.read(sleep)
             named = read_tags(content)
+        except MissingError:
+            raise  # Without its index, this is no cache.
         except StoreError:
             return None  # Whoever reads the tags says so.
         for one in named:
