@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import struct
+import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -508,3 +510,40 @@ def test_an_index_of_a_group_that_we_are_not_in_is_replaced_if_that_makes_no_dif
     assert (report.status == "done") == replaced
     assert replaced or "which this user is not in" in report.problems[0]
     assert index.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="these access control lists are Linux's")
+@pytest.mark.parametrize("permissions", [6, 4], ids=["may write", "may read"])
+def test_a_builder_whom_an_access_control_list_names_keeps_its_access_to_the_index(
+    world: World, permissions: int
+) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    index = world.path / "index.json"
+    index.chmod(0o640)
+    granted = _acl_of(builder=1234, permissions=permissions)
+    os.setxattr(index, _ACL, granted)
+    mode = index.stat().st_mode
+
+    report = world.gc()
+
+    assert report.status == "done", report.problems
+    assert world.leads_to() == {layer_of("base"), layer_of("api")}
+    assert os.getxattr(index, _ACL) == granted
+    assert index.stat().st_mode == mode
+
+
+_ACL = "system.posix_acl_access"
+
+
+def _acl_of(*, builder: int, permissions: int) -> bytes:
+    """Return a list, as Linux stores it: the owner writes, a user may do more than the group."""
+    owner, user, group, mask, other, nobody = 1, 2, 4, 16, 32, 2**32 - 1
+    entries = [
+        (owner, 6, nobody),
+        (user, permissions, builder),
+        (group, 0, nobody),
+        (mask, permissions, nobody),
+        (other, 0, nobody),
+    ]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in entries)

@@ -8,6 +8,7 @@ import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ _END_OF_TIME = datetime(9000, 1, 1, tzinfo=UTC)
 """The latest time of a file: any grace period after it fits into the calendar."""
 _LARGEST = 1 << 42
 """Bytes. Larger sizes count as this, so that sums of sizes fit into 64 bits."""
+_ACL = "system.posix_acl_access"
+"""The attribute with the access control list of a file, on Linux."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -142,6 +145,17 @@ class Files:
             there = os.stat(name, dir_fd=self._root, follow_symlinks=False)
         return os.path.samestat(there, os.fstat(number))
 
+    def acl(self, number: int) -> bytes:
+        """Return the access control list of an open file; nothing if it has only a mode."""
+        if sys.platform != "linux":
+            return b""
+        try:
+            return os.getxattr(number, _ACL)
+        except OSError as error:
+            if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+                return b""
+            raise StoreError(f"its access control list: {error.strerror}") from None
+
     def read_again(self, number: int, *, limit: int) -> bytes:
         """Read an open file from its beginning."""
         with translate_errors(str(self.path)):
@@ -214,7 +228,12 @@ class Files:
 
     @contextmanager
     def temporary(
-        self, content: bytes, *, mode: int, owner: tuple[int, int] | None = None
+        self,
+        content: bytes,
+        *,
+        mode: int,
+        owner: tuple[int, int] | None = None,
+        acl: bytes = b"",
     ) -> Iterator[str]:
         """Write a durable file under a temporary name; remove it at the end if it still exists."""
         name = f"{TEMPORARY}{secrets.token_hex(8)}.tmp"
@@ -227,6 +246,7 @@ class Files:
                     if owner:
                         _give_to(number, owner, mode)
                     os.fchmod(number, mode)
+                    _set_acl(number, acl)
                     os.fsync(number)
             yield name
         finally:
@@ -282,6 +302,16 @@ def _give_to(number: int, owner: tuple[int, int], mode: int) -> None:
             raise StoreError(
                 f"its group is {owner[1]}, which this user is not in: only a member can replace it"
             ) from None
+
+
+def _set_acl(number: int, acl: bytes) -> None:
+    """Let the same users read and write a new file as the one that it replaces.
+
+    With a list, the group's bits of a mode are the mask, so the mode alone would lock out the users
+    that the list names, and allow the group what it forbids.
+    """
+    if acl and sys.platform == "linux":
+        os.setxattr(number, _ACL, acl)
 
 
 def _read(name: str, number: int, limit: int) -> tuple[bytes, FileState]:

@@ -92,8 +92,10 @@ class IndexFile:
         if owner[0] != os.geteuid() != 0:
             raise StoreError(f"{NAME} belongs to user {owner[0]}: only that user can replace it")
         with (
-            self._files.temporary(content, mode=mode, owner=owner) as temporary,
             self._files.opened(NAME) as replaced,
+            self._files.temporary(
+                content, mode=mode, owner=owner, acl=self._files.acl(replaced)
+            ) as temporary,
         ):
             async with lock.hold(self._files.root, sleep):
                 is_there = self._files.is_at(replaced, NAME)
