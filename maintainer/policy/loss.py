@@ -58,7 +58,8 @@ def _find_loss_of_indexes(known: Memory, probe: Probe, snapshot: Snapshot) -> st
     """Return how much is gone, if it is more than half of the indexes, or of the blobs they need.
 
     A directory that was emptied, or whose disk is not mounted, looks like this. Blobs that only
-    replaced exports needed do not count: builders delete them.
+    replaced exports needed do not count: builders delete them. Nor do those that the budget did not
+    allow to look up.
     """
     expected = sum(1 for places in known.places.values() if places)
     named = {one.index for one in probe.read} | {one.index for one in probe.unread}
@@ -67,6 +68,7 @@ def _find_loss_of_indexes(known: Memory, probe: Probe, snapshot: Snapshot) -> st
     if problem := _format(still, expected, "known tags"):
         return problem
     needed = frozenset[object]().union(*(one.blobs for one in snapshot.generations if one.exists))
+    needed -= probe.unasked_blobs
     return _format(len(needed & snapshot.live_blobs), len(needed), "blobs that the tags need")
 
 

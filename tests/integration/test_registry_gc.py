@@ -162,6 +162,20 @@ def test_a_run_of_the_command_line_repairs_merges_and_keeps_the_forms(
     assert "manifests that builds replaced between two runs are unknown" in done.output
 
 
+def test_blobs_that_the_requests_did_not_suffice_to_look_for_are_not_taken_for_gone(
+    registry: DockerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _export(registry, "api", "base", "api", "test")
+    place = f"registry://{registry.host}/{registry.repository}?insecure=true"
+
+    done = CliRunner().invoke(app, ["gc", "--store", place, "--repair", "--max-requests", "4"])
+
+    assert done.exit_code == 0, done.output
+    assert "most known entries seem to be gone" not in done.output
+    assert re.search(r"deferred to the next run: \d blobs to look for", done.output)
+
+
 def test_a_superseded_manifest_is_deleted_a_grace_period_later_and_no_blob_ever(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:
