@@ -167,10 +167,17 @@ def gc(
                 workflow.tell(report, _simulate(settings.database, report))
     if interrupted.exit_status:
         raise typer.Exit(interrupted.exit_status)
-    if report is None or report.status != "done":
+    if report is None or not _is_done(report):
         raise typer.Exit(1)
     if repair and report.indexes_broken:
         raise typer.Exit(_REPAIRED)
+
+
+def _is_done(report: "Report") -> bool:
+    """Whether the run is done, and a repair has seen all that may be broken."""
+    from maintainer.report.verdict import cut_off
+
+    return report.status == "done" and not (report.repair and cut_off(report))
 
 
 _REPAIRED = 3
@@ -203,7 +210,7 @@ def _print_report(report: "Report", *, json: bool, quiet: bool, whole: bool) -> 
             print_layout(render_verdict(report), soft_wrap=True)
         else:
             print_layout(render_summary(report), soft_wrap=True)
-    elif report.status != "done":
+    elif not _is_done(report):
         from maintainer.console import print_error
         from maintainer.report.verdict import format_done
 

@@ -24,7 +24,7 @@ from maintainer.report.model import (
 )
 from maintainer.report.reasons import format_cause
 from maintainer.report.space import KINDS, kind_of
-from maintainer.report.verdict import format_lost
+from maintainer.report.verdict import cut_off, format_lost
 from maintainer.report.words import (
     format_ago,
     format_count,
@@ -289,18 +289,24 @@ def _format_contents(report: Report) -> str:
     return f"This run checked {checked}: {lost:,} cannot be downloaded and {are} treated as gone."
 
 
+def _format_no_action(report: Report) -> str:
+    if report.status != "done" or cut_off(report):
+        return "Nothing was written or deleted."
+    if report.dry_run:
+        return "A run would have nothing to write or delete."
+    return "There was nothing to write or delete."
+
+
 def _format_actions(report: Report) -> str:
     writes = [a for a in report.actions if a.kind == "write"]
     deletes = report.planned_deletions
-    if report.dry_run and not writes and not deletes.actions:
-        return "A run would have nothing to write or delete."
+    if not writes and not deletes.actions:
+        return _format_no_action(report)
     if report.dry_run:
         return (
             f"A run would write {format_count(len(writes), 'index', 'indexes')} and delete "
             f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})."
         )
-    if not writes and not deletes.actions:
-        return "There was nothing to write or delete."
     wrote = format_part(report.indexes_written, len(writes), "index", "indexes")
     if not deletes.actions:
         return f"This run wrote {wrote}, and had nothing to delete."

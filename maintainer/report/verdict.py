@@ -19,6 +19,7 @@ from maintainer.model.reason import (
     Remark,
     SharedNames,
     StoreNote,
+    Unfinished,
     VersionsKept,
 )
 from maintainer.report.model import BrokenTagReport, Report, Space, SpacePart, Verdict
@@ -85,7 +86,15 @@ def format_done(report: Report) -> str:
     return f"{wrote}, deleted {deleted} ({format_size(report.bytes_freed)})"
 
 
+def cut_off(report: Report) -> str | None:
+    """Return why the budget ended the run, if it did: what was not reached may be broken."""
+    notes = (one.sentence for one in report.notes if isinstance(one.reason, Unfinished))
+    return next(notes, None)
+
+
 def _say_nothing_done(report: Report) -> str:
+    if why := cut_off(report):
+        return f"nothing was written or deleted; {why}"
     if report.repair:
         return "nothing to repair: every index is valid, and every blob that it references exists"
     if report.blocked and report.blocked.by_export:
@@ -190,7 +199,7 @@ def _unread_tags(report: Report) -> Verdict | None:
         "attention",
         f"{format_count(len(unread), 'tag')} could not be read, so no blob was deleted: "
         f"{_name_tags(unread)}.",
-        "Repair the tag, or remove it from index.json.",
+        "Let the run read what builds write; if the tag is damaged, export to it again.",
     )
 
 
@@ -201,7 +210,7 @@ def _broken_tags(report: Report) -> Verdict | None:
         "attention",
         f"Builds cannot import {format_count(len(report.broken_tags), 'tag')}: "
         f"{_name_tags(report.broken_tags)}.",
-        "Export to the tag again, or remove it from index.json.",
+        "Export to the tag again, or delete it (in a directory, from index.json).",
     )
 
 

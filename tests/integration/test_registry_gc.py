@@ -162,18 +162,24 @@ def test_a_run_of_the_command_line_repairs_merges_and_keeps_the_forms(
     assert "manifests that builds replaced between two runs are unknown" in done.output
 
 
-def test_blobs_that_the_requests_did_not_suffice_to_look_for_are_not_taken_for_gone(
+def test_a_repair_that_runs_out_of_requests_fails_and_takes_for_gone_nothing_that_it_did_not_find(
     registry: DockerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     _export(registry, "api", "base", "api", "test")
     place = f"registry://{registry.host}/{registry.repository}?insecure=true"
 
-    done = CliRunner().invoke(app, ["gc", "--store", place, "--repair", "--max-requests", "4"])
+    few = ("--repair", "--max-requests", "4")
 
-    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(app, ["gc", "--store", place, *few])
+
+    assert done.exit_code == 1, done.output
     assert "most known entries seem to be gone" not in done.output
+    assert "Nothing was written or deleted." in done.output
     assert re.search(r"deferred to the next run: \d blobs to look for", done.output)
+    quiet = CliRunner().invoke(app, ["gc", "--store", place, *few, "--quiet"])
+    assert quiet.exit_code == 1
+    assert "nothing was written or deleted; the 4 requests of --max-requests are" in quiet.output
 
 
 def test_a_superseded_manifest_is_deleted_a_grace_period_later_and_no_blob_ever(
