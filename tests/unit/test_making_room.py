@@ -231,14 +231,15 @@ def test_a_merge_of_generations_says_what_leaves() -> None:
 
 @pytest.mark.parametrize("generations", [(), (1,)], ids=["alone", "merged"])
 def test_a_blob_without_content_that_has_left_is_counted_once(generations: tuple[int, ...]) -> None:
-    world = a_snapshot().with_blobs("a", "kept").with_blob("b", lost_for=DAY)
+    world = a_snapshot().with_blobs("a", "kept")
+    world.with_blob("b", lost_for=DAY).with_blob("c", lost_for=DAY)
     for number in generations:
         world.with_generation(number, "kept")
-    world.with_generation(2, "a", "b", "missing")
+    world.with_generation(2, "a", "b", "c", "missing")
 
     (write,) = make_plan(_departed(world, "a", "b"), Rules(grace=DAY)).writes
 
-    counts = {"without_content": 1, "missing": 1, "leaving": 1}
+    counts = {"without_content": 2, "missing": 1, "leaving": 1}
     merged = Merge(generations=generations, into=2, **counts)
     assert write.reason == (merged if generations else DropMissing(**counts))
 
