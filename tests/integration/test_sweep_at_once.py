@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from maintainer.budget import Budget
 from maintainer.cacheconfig import NO_REF, BlobKey, UploadKey
+from maintainer.emulator import Fault, FaultPlan
 from maintainer.errors import StoreError
 from maintainer.mark import mark
 from maintainer.model.decision import DeleteEntry, Deletion
@@ -267,6 +268,18 @@ def test_what_supersedes_others_is_looked_up_once_for_each_index(world: World) -
     assert superseded >= 15
     assert world.requests["look-up"] == 3
     assert report.requests.counts["recheck"] == 3
+
+
+def test_to_look_up_what_supersedes_others_takes_no_request_of_the_rest_api(world: World) -> None:
+    one_left = Fault(kind="headers", headers={"x-ratelimit-remaining": "1"})
+    world.running.inject(FaultPlan((one_left,)))
+
+    report = world.gc(grace=NO_GRACE, rest_share=1)
+
+    deleted = [one for one in report.actions if one.kind == "delete" and one.outcome == Done()]
+    assert len(deleted) >= 15
+    assert all(one.subject.startswith("index-") for one in deleted)
+    assert any(isinstance(one.outcome, Deferred) for one in report.actions)
 
 
 def test_a_report_lists_deletions_in_the_order_of_the_plan(world: World) -> None:
