@@ -129,8 +129,8 @@ def test_the_newest_export_of_an_index_is_protected_for_seven_days() -> None:
     blobs, week = _digests("base", "a"), timedelta(days=7)
     needed = {"base": 2 * DAY, "a": week, "b": 2 * DAY}
 
-    for at, gone in ((ago(week - timedelta(microseconds=1)), "b"), (ago(week), "a")):
-        room = _choose(_old(), 30, needed=needed, exports={WEB: LastExport(blobs, at)})
+    for age, gone in ((week - timedelta(microseconds=1), "b"), (week, "a"), (2 * week, "a")):
+        room = _choose(_old(), 30, needed=needed, exports={WEB: LastExport(blobs, ago(age))})
 
         assert room.departed.keys() == {blob(gone)}
 
