@@ -396,6 +396,10 @@ def test_losses_are_told_with_what_took_them(more: dict[str, object], who: str) 
             {"status": "interrupted", "notes": (NoteReport(UNFINISHED, "a signal"),)},
             "the run interrupted: a signal",
         ),
+        (
+            {"actions": (), "repair": True, "notes": (NoteReport(UNFINISHED, "time is up"),)},
+            "nothing was written or deleted; time is up",
+        ),
         ({"actions": (), "repair": True}, "nothing to repair"),
         ({"actions": (), "blocked": EXPORT}, "nothing was deleted; an export is in progress"),
         ({"actions": ()}, "nothing to do"),
