@@ -1,6 +1,5 @@
 """An SQLite file: opened, locked by one run at a time, and its errors."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,15 +98,13 @@ class SqliteFile:
 
     def _misplaced(self) -> str:
         """Return why no file can be there; empty if one can."""
-        if os.path.isdir(self._path):  # noqa: PTH112 - Path.is_dir() raises PermissionError
-            return "it is a folder"
         try:
             self._file.parent.stat()
+            return "it is a folder" if self._path.is_dir() else ""
         except FileNotFoundError:
             return "its folder does not exist"
         except OSError:
-            pass
-        return ""
+            return ""
 
 
 def _unusable(what: str, error: OSError) -> DatabaseError:

@@ -71,8 +71,8 @@ def render_runs(runs: Iterable[RunSummary]) -> RenderableType:
     """Format a list of runs, newest first."""
     columns = ("run", "target", "started", "took", "status", "written", "deleted", "freed")
     numbers = frozenset({"run", "took", "written", "deleted", "freed"})
-    rows = (map(Cell, _texts_of(run)) for run in runs)
-    return _Fitting(Table("", columns, numbers, tuple(map(tuple, rows))))
+    rows = tuple(tuple(map(Cell, _texts_of(run))) for run in runs)
+    return _Fitting(Table("", columns, numbers, rows))
 
 
 def _texts_of(run: RunSummary) -> Iterator[str]:
