@@ -1,6 +1,7 @@
 """The recorded CI history, and what BuildKit's own merge makes of it."""
 
 import gzip
+import tarfile
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,15 @@ def recorded_indexes() -> dict[str, bytes]:
         for entry in load_history()
         if entry.ref == MAIN and entry.content is not None
     }
+
+
+def unpack_directory(folder: Path) -> Path:
+    """Unpack the recorded cache in a directory into a folder, and return the path of the cache."""
+    with tarfile.open(DATA / "local-cache.tar.gz") as archive:
+        # Some versions of Python 3.11, such as Debian's, do not know the argument of this name.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(folder)
+    return folder / "localcache"
 
 
 def expected(case: str) -> Expected:

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,7 +26,7 @@ from maintainer.emulator.state import ActionsCache
 from tests import processes
 from tests.acceptance.demo import Demo
 from tests.commands import Outcome, run_here
-from tests.recorded import DATA
+from tests.recorded import unpack_directory
 from tests.snapshots import MAIN, MERGE, SIGNED_WEB, WEB, Chain, an_index, blob_key
 
 COMMAND = Path(sys.executable).with_name("maintainer")
@@ -242,9 +241,7 @@ def test_where_no_build_has_exported_yet_one_line_says_what_to_do(bare: Shell, n
 
 
 def test_a_directory_without_an_index_is_told_with_what_to_do(bare: Shell) -> None:
-    with tarfile.open(DATA / "local-cache.tar.gz") as archive:
-        archive.extractall(bare.folder, filter="data")
-    (bare.folder / "localcache" / "index.json").unlink()
+    (unpack_directory(bare.folder) / "index.json").unlink()
 
     outcome = bare("gc", "--store", "local:localcache")
 
@@ -269,11 +266,10 @@ def test_an_address_where_no_cache_is_does_not_pass_for_a_good_one(bare: Shell) 
 
 
 def test_a_target_that_has_gone_records_a_run_that_failed(tmp_path: Path) -> None:
-    with tarfile.open(DATA / "local-cache.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    folder = unpack_directory(tmp_path)
     shell = Shell(tmp_path, {})
     assert shell("gc", "--store", "local:localcache").status == 0
-    shutil.rmtree(tmp_path / "localcache")
+    shutil.rmtree(folder)
     (tmp_path / "localcache").mkdir()
 
     assert shell("gc", "--store", "local:localcache").status == 1

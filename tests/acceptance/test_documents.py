@@ -11,7 +11,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -37,7 +36,7 @@ from tests.documents import (
     generated,
     queries,
 )
-from tests.recorded import DATA
+from tests.recorded import unpack_directory
 from tests.stores import azblob
 from tests.stores.docker_registry import DockerRegistry, a_registry
 from tests.stores.s3 import ENVIRONMENT, a_server
@@ -86,9 +85,7 @@ def _in_turn(blocks: Iterable[str]) -> Iterator[Any]:
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Return the environment of a workflow's step, on a cache of some age, and a directory."""
-    with tarfile.open(DATA / "local-cache.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    (tmp_path / "localcache").rename(tmp_path / "build-cache")
+    unpack_directory(tmp_path).rename(tmp_path / "build-cache")
     cache = ActionsCache()
     ends_at = datetime.now(UTC) - timedelta(hours=30)
     seed(cache, load_history()[:60], ends_at=ends_at, lasted=timedelta(days=5))

@@ -6,7 +6,6 @@ requests is carried out, a directory is worked on by one that is killed before a
 
 import signal
 import sqlite3
-import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from tests.integration.small import a_stage
 from tests.integration.test_gc_recorded_history import _seed as seed_history
 from tests.integration.victims import AFTER, BEFORE, FolderVictim, Point, ServiceVictim, Victim
 from tests.integration.world import World, blob_of
-from tests.recorded import DATA
+from tests.recorded import unpack_directory
 
 _REQUESTS = 56
 """What a run over the service takes; a test holds it."""
@@ -57,10 +56,8 @@ def _two_tags(folder: Path) -> directories.World:
 
 
 def _recorded(folder: Path) -> directories.World:
-    with tarfile.open(DATA / "local-cache.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
     now = datetime(2026, 11, 25, 10, tzinfo=UTC)
-    return directories.World(folder / "localcache", folder / "maintainer.db", now)
+    return directories.World(unpack_directory(folder), folder / "maintainer.db", now)
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,20 @@
 """A directory that a real BuildKit has exported to, after 22 exports and with 4 tags."""
 
-import tarfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.integration.directories import World, import_tag
-from tests.recorded import DATA
+from tests.recorded import unpack_directory
 
 TAGS = ["api", "web", "worker", "tools"]
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    with tarfile.open(DATA / "local-cache.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
     now = datetime(2026, 11, 24, 8, 9, tzinfo=UTC)
-    return World(tmp_path / "localcache", tmp_path / "maintainer.db", now)
+    return World(unpack_directory(tmp_path), tmp_path / "maintainer.db", now)
 
 
 def _size(world: World) -> int:

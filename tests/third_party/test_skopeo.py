@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from maintainer.cli.app import app
 from tests.integration.directories import INDEX, World
 from tests.integration.world import built
-from tests.recorded import DATA
+from tests.recorded import unpack_directory
 from tests.stores.docker_registry import a_registry, sized
 
 TAGS = ["api", "web", "worker", "tools"]
@@ -29,10 +29,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    with tarfile.open(DATA / "local-cache.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
     now = datetime(2026, 11, 24, 8, 9, tzinfo=UTC)
-    return World(tmp_path / "localcache", tmp_path / "maintainer.db", now)
+    return World(unpack_directory(tmp_path), tmp_path / "maintainer.db", now)
 
 
 def _put_an_image(world: World) -> None:
