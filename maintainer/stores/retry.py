@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -17,9 +17,9 @@ from maintainer.stores.answers import MalformedAnswerError
 log = logging.getLogger(__name__)
 
 _SERVER_ERROR = 500
-_NO_TLS = "TLS, WRONG_VERSION_NUMBER"
-_STAYS_SO = (_NO_TLS, "TLS, CERTIFICATE_VERIFY_FAILED")
-"""What no patience helps against."""
+_NO_TLS = "WRONG_VERSION_NUMBER"
+_STAYS_SO = frozenset({_NO_TLS, "CERTIFICATE_VERIFY_FAILED"})
+"""What no patience helps against, by OpenSSL's names."""
 _DEEPEST = 8
 """How many nested errors are searched for the cause."""
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -103,7 +103,7 @@ class Attempts:
             if error.wait is None:
                 return True
             return error.wait if error.wait <= self._policy.longest_asked_wait else False
-        if isinstance(error, _OUR_MISTAKE) or say(error).endswith(_STAYS_SO):
+        if isinstance(error, _OUR_MISTAKE) or _tls_reason(error) in _STAYS_SO:
             return False
         if isinstance(error, _NOT_SENT):
             return self._failed + 1 < self._policy.connection_attempts
@@ -114,9 +114,8 @@ class Attempts:
 
 def failure(place: str, error: Exception) -> StoreError:
     """Return the error for a request whose last attempt has failed."""
-    said = say(error)
-    kind = PlainHttpError if said.endswith(_NO_TLS) else StoreError
-    return kind(f"{place} failed: {said}")
+    kind = PlainHttpError if _tls_reason(error) == _NO_TLS else StoreError
+    return kind(f"{place} failed: {say(error)}")
 
 
 def say(error: Exception) -> str:
@@ -132,14 +131,30 @@ def say(error: Exception) -> str:
 def _cause(error: BaseException) -> str:
     """Return the system's own message, without the wrapping of the libraries in between."""
     said = ""
-    below: BaseException | None = error
-    for _ in range(_DEEPEST):
+    for below in _nested(error):
         if isinstance(below, ssl.SSLError):
-            reason = getattr(below, "reason", None)  # aiohttp's own has none.
-            return f"TLS, {reason}" if reason else "TLS"
+            return ", ".join(filter(None, ("TLS", _tls_reason(below))))
         if isinstance(below, socket.gaierror):
             return "host name does not resolve"
         if isinstance(below, OSError) and below.errno:
             said = os.strerror(below.errno)
-        below = below and (below.__cause__ or below.__context__)
     return said
+
+
+def _tls_reason(error: BaseException) -> str | None:
+    """Return OpenSSL's name of what went wrong with TLS; None if it did not, or has no name."""
+    # An error of aiohttp's own has none, but the one below it has.
+    reasons = (
+        getattr(one, "reason", None) for one in _nested(error) if isinstance(one, ssl.SSLError)
+    )
+    return next(filter(None, reasons), None)
+
+
+def _nested(error: BaseException) -> Iterator[BaseException]:
+    """Return an error, and those that have led to it, the last first."""
+    below: BaseException | None = error
+    for _ in range(_DEEPEST):
+        if below is None:
+            return
+        yield below
+        below = below.__cause__ or below.__context__

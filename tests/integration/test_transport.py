@@ -464,16 +464,23 @@ async def test_a_user_in_a_url_is_never_sent(transport: Transport) -> None:
         assert b"authorization" not in server.requests[0].lower()
 
 
-async def test_a_refused_certificate_is_told_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [200, 0], ids=["httpcore", "aiohttp"])
+async def test_a_refused_certificate_is_told_at_once_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, first: int
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("maintainer.stores.transport.FIRST", first)
     server_side, _ = a_certificate(tmp_path)
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         del writer
         await reader.read()
 
-    async with serve(speak, server_side) as server, Http(RequestLog(), NOT_AGAIN) as http:
-        with pytest.raises(StoreError, match=r"failed: TLS"):
+    async with serve(speak, server_side) as server, Http(RequestLog()) as http:
+        with pytest.raises(StoreError, match=r"failed: TLS, CERTIFICATE_VERIFY_FAILED$"):
             await http.download(server.url, limit=100)
+
+    assert "retrying" not in caplog.text
 
 
 @pytest.mark.parametrize("encoding", [b"identity", b"gzip", b"chunked, identity"])
