@@ -67,13 +67,14 @@ def read_settings(config: Path | None, database: str | None, **more: Any) -> "Se
     Raises UsageError, in one line that names the key.
     """
     from maintainer.settings import load_settings, name_of_store
-    from maintainer.stores.kinds import check
+    from maintainer.stores.kinds import check, refuse_unused
 
     given = {"database": database} | more
     overrides = {key: value for key, value in given.items() if value is not None}
     try:
         settings = load_settings(config, overrides)
         check(settings)
+        refuse_unused(settings.store, overrides)
     except SettingError as error:
         table, _, key = error.key.rpartition(".")
         if (table or key) in overrides:

@@ -49,8 +49,8 @@ class StoreKind:
     """Whether incomplete settings are detected at once."""
     uses_repository: bool = False
     """Whether a target names the repository that it belongs to."""
-    verifies: bool = False
-    """Whether it uses the setting `verify`."""
+    uses: frozenset[str] = frozenset({"merged_tag"})
+    """The settings that it uses, of those that some kinds do not use."""
     discoverer: Discoverer | None = None
     """Finds caches of this kind."""
     diagnose: "Diagnose | None" = None

@@ -1,6 +1,6 @@
 """The kinds of stores. A new one is added by one line of `KINDS`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from maintainer.errors import SettingError, UsageError
@@ -22,11 +22,9 @@ def connect(settings: Settings, target: TargetSettings | None = None) -> Connect
 
     Raises UsageError if the settings are not valid.
     """
-    kind = kind_of(settings.store)
-    if settings.verify and not kind.verifies:
-        forms = " or ".join(one.form for one in KINDS if one.verifies)
-        raise UsageError(f"verify is for directories only: it needs store = {forms}")
-    return kind.connect(settings, target)
+    if settings.verify:
+        refuse_unused(settings.store, ["verify"])
+    return kind_of(settings.store).connect(settings, target)
 
 
 def check(settings: Settings) -> None:
@@ -41,6 +39,7 @@ def check(settings: Settings) -> None:
             raise UsageError(f"setting {key}: repository or store must be set")
         if target.repository is not None and not kind.uses_repository:
             raise UsageError(f"setting {key}: repository and store exclude each other")
+        refuse_unused(target.store, target.model_fields_set, f" in {key}")
         if (blobs := blobs_of(target.store, f"store in {key}")) is None:
             continue
         if blobs in seen:
@@ -55,6 +54,15 @@ def check(settings: Settings) -> None:
         discoverer_of(table).source(table)
 
 
+def refuse_unused(store: str, given: Iterable[str], where: str = "") -> None:
+    """Raise SettingError if one of some settings, given for one cache, has no effect there."""
+    kind = kind_of(store)
+    for key in sorted(frozenset(given) - kind.uses):
+        if names := [one.name for one in KINDS if key in one.uses]:
+            problem = f"is for {_any_of(names)}, and has no effect on {kind.name}: leave it out"
+            raise SettingError(f"{key}{where}", problem)
+
+
 def discoverer_of(table: DiscoverSettings) -> Discoverer:
     """Return what searches the place of a table. Raises UsageError if nothing does."""
     key = f"store in [[discover]] {table.name}"
@@ -64,6 +72,7 @@ def discoverer_of(table: DiscoverSettings) -> Discoverer:
         raise SettingError(key, f"caches of the kind {kind.name} cannot be found: use {forms}")
     if table.organization is not None and not kind.uses_repository:
         raise SettingError(key, "organization and store exclude each other")
+    refuse_unused(table.store, table.model_fields_set, f" in [[discover]] {table.name}")
     return kind.discoverer
 
 
@@ -124,8 +133,12 @@ def kind_of(store: str, key: str = "store") -> StoreKind:
         if kind.name == name and bool(colon and place) == kind.has_place:
             return kind
     forms = [f"{kind.form} ({kind.what})" for kind in KINDS]
-    problem = _suggest(store) or f"must be {', '.join(forms[:-1])}, or {forms[-1]}"
+    problem = _suggest(store) or f"must be {_any_of(forms)}"
     raise SettingError(key, problem)
+
+
+def _any_of(forms: Sequence[str]) -> str:
+    return ", or ".join(filter(None, (", ".join(forms[:-1]), forms[-1])))
 
 
 def _suggest(place: str) -> str:

@@ -176,6 +176,32 @@ def test_bad_usage_is_told_on_stderr_with_status_2(
     assert list(bare.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (
+            ["--merged-scope", "x", "--store", "local:."],
+            "is for github, and has no effect on local",
+        ),
+        (["--scope", "x", "--store", "local:."], "is for github, and has no effect on local"),
+        (["--verify"], "is for local, and has no effect on github"),
+        (
+            ["--merged-tag", ""],
+            "is for local, s3, azblob, or registry, and has no effect on github",
+        ),
+    ],
+    ids=["merged scope", "scope", "verify", "merged tag"],
+)
+def test_an_option_without_an_effect_is_refused(
+    bare: Shell, arguments: list[str], problem: str
+) -> None:
+    outcome = bare("gc", *arguments)
+
+    assert outcome.status == 2
+    assert outcome.problem == f"{arguments[0]} {problem}: leave it out"
+    assert list(bare.folder.iterdir()) == []
+
+
 def test_help_has_groups_examples_variables_and_statuses(bare: Shell) -> None:
     first = bare("--help").out
     for title in ("Set up:", "Maintain:", "Examples:", "Environment:", "Exit status:"):

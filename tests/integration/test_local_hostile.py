@@ -232,7 +232,9 @@ async def _open(settings: Settings) -> None:
 def test_what_is_for_directories_only_is_refused_elsewhere() -> None:
     import anyio
 
-    with pytest.raises(UsageError, match="verify is for directories only"):
+    with pytest.raises(
+        UsageError, match="setting verify is for local, and has no effect on github"
+    ):
         anyio.run(_open, Settings(verify=True))
 
 

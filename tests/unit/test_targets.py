@@ -13,7 +13,7 @@ from maintainer.settings import (
     TargetSettings,
     split_listen,
 )
-from maintainer.stores.kinds import connect
+from maintainer.stores.kinds import check, connect
 
 SECRET = "ghs_0123456789abcdefSECRET"
 OWN = {
@@ -157,6 +157,47 @@ def test_another_token_or_case_is_the_same_cache() -> None:
 
 def test_the_name_of_a_cache_gives_no_secret_away() -> None:
     assert SECRET not in _cache(PLACE | {"ACTIONS_CACHE_URL": f"https://example.com/{SECRET}/"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "known_to"),
+    [
+        ("merged_tag", "all", {"local", "s3", "azblob", "registry"}),
+        ("verify", True, {"local"}),
+        ("merged_scope", "all", {"github"}),
+        ("scopes", ("web",), {"github"}),
+    ],
+)
+@pytest.mark.parametrize(
+    "place",
+    [
+        "github",
+        "local:cache",
+        "s3://b/app/?region=eu-west-1",
+        "azblob://account/app/",
+        "registry://ghcr.io/octo/app",
+    ],
+)
+def test_a_setting_without_an_effect_on_the_store_of_a_target_is_refused(
+    key: str, value: object, known_to: set[str], place: str
+) -> None:
+    kind = place.partition(":")[0]
+    where = {"repository": "octo/app"} if kind == "github" else {"store": place}
+    target = TargetSettings.model_validate({"name": "app", key: value} | where)
+    settings = Settings(targets=(target,))
+
+    if kind in known_to:
+        check(settings)
+    else:
+        place = rf"setting {key} in \[\[targets\]\] number 1 is for .* on {kind}: leave it out$"
+        with pytest.raises(UsageError, match=place):
+            check(settings)
+
+
+def test_a_common_setting_may_be_for_some_targets_only() -> None:
+    target = TargetSettings(name="app", repository="octo/app")
+
+    check(Settings(merged_tag="all", merged_scope="all", targets=(target,)))
 
 
 def test_a_target_may_have_its_own_quota_and_room() -> None:

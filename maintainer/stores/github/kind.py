@@ -93,6 +93,7 @@ GITHUB = StoreKind(
     connect=_connect,
     can_be_opened_early=True,
     uses_repository=True,
+    uses=frozenset({"merged_scope", "scopes"}),
     discoverer=Discoverer(_source, _search),
     diagnose=_diagnose,
 )

@@ -66,7 +66,7 @@ LOCAL = StoreKind(
     has_place=True,
     connect=_connect,
     can_be_opened_early=False,
-    verifies=True,
+    uses=frozenset({"merged_tag", "verify"}),
     discoverer=DIRECTORIES,
     blobs_of=_blobs_of,
 )
