@@ -34,7 +34,17 @@ class Given:
     @property
     def names(self) -> tuple[str, ...]:
         """Return the names of indexes, written like BuildKit's attribute `name`."""
-        return tuple(dict.fromkeys(filter(None, self.one("names").split(";"))))
+        return self.selected("names", ";")
+
+    def selected(self, name: str, separator: str) -> tuple[str, ...]:
+        """Return what is to be maintained of a cache; nothing if that is all of it.
+
+        Raises UsageError if it is empty: a variable that is not set would select everything.
+        """
+        selected = tuple(dict.fromkeys(filter(None, self.one(name).split(separator))))
+        if name in self.values and not selected:
+            raise wrong(f"{name} is empty: leave it out to maintain all {name}")
+        return selected
 
     def url(self, name: str, example: str) -> str | None:
         """Return the URL of a service."""

@@ -98,6 +98,7 @@ def test_the_name_of_a_cache_does_not_depend_on_how_it_is_written() -> None:
         ("azblob://account/cache?secret_access_key=hush", "secret_access_key is unknown"),
         ("azblob://account/cache?sig=hush", "sig is unknown"),
         ("azblob://account/cache?account_url=a&account_url=b", "account_url is given 2 times"),
+        ("azblob://account/cache?names=;", "names is empty: leave it out to maintain all names"),
         ("azblob://account/cache?account_url=ftp://x", "account_url must be a URL"),
         ("azblob://account/cache?account_url=http://key:hush@x", "without a user"),
         ("azblob://account/cache?account_url=https://x/?sig=hush", "without a user or a query"),

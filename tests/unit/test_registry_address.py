@@ -65,6 +65,8 @@ def test_an_image_of_docker_hub_without_an_owner_is_one_of_the_library() -> None
         ("registry://host/a?tags=b&tags=c", "tags is given 2 times"),
         ("registry://host/a?tags", "must be NAME=VALUE"),
         ("registry://host/a?tags=b/c", "b/c is not a tag"),
+        ("registry://host/a?tags=", "tags is empty: leave it out to maintain all tags"),
+        ("registry://host/a?tags=,", "tags is empty: leave it out to maintain all tags"),
         ("registry://host/a?tags=-b", "-b is not a tag"),
         ("registry://host/a?tags=[ab]", "is not a tag"),
         ("registry://host/a?insecure=perhaps", "insecure must be true or false"),

@@ -91,6 +91,7 @@ def test_everything_that_can_be_set_is_on_the_page() -> None:
         ("s3://key:secret@cache/app/", "credentials are those of the AWS SDK"),
         ("s3://cache/app/?secret_access_key=hush", "secret_access_key is unknown"),
         ("s3://cache/?region=a&region=b", "region is given 2 times"),
+        ("s3://cache/?region=a&names=", "names is empty: leave it out to maintain all names"),
         ("s3://cache/?region", "must be NAME=VALUE"),
         ("s3://cache/?path_style=perhaps", "path_style must be true or false"),
         ("s3://cache/?touch_refresh=soon", "touch_refresh is not a valid duration"),

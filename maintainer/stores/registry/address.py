@@ -72,14 +72,14 @@ def read_address(text: str) -> Address:
     return Address(
         host=host,
         repository=repository,
-        tags=_tags(given.one("tags")),
+        tags=_tags(given),
         insecure=insecure,
         packages_url=_url(url, insecure=insecure) if url else _URLS.get(host),
     )
 
 
-def _tags(text: str) -> tuple[str, ...]:
-    tags = tuple(dict.fromkeys(filter(None, text.split(","))))
+def _tags(given: Given) -> tuple[str, ...]:
+    tags = given.selected("tags", ",")
     for one in tags:
         if not _PATTERN.fullmatch(one):
             raise wrong(f"{printable(one)} is not a tag, nor a pattern of tags such as pr-*")
