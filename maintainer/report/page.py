@@ -24,7 +24,7 @@ from maintainer.report.model import (
 )
 from maintainer.report.reasons import format_cause
 from maintainer.report.space import KINDS, kind_of
-from maintainer.report.verdict import cut_off, format_lost
+from maintainer.report.verdict import cut_off, format_lost, format_plan
 from maintainer.report.words import (
     format_ago,
     format_count,
@@ -303,10 +303,7 @@ def _format_actions(report: Report) -> str:
     if not writes and not deletes.actions:
         return _format_no_action(report)
     if report.dry_run:
-        return (
-            f"A run would write {format_count(len(writes), 'index', 'indexes')} and delete "
-            f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})."
-        )
+        return f"A run would {format_plan(report)}."
     wrote = format_part(report.indexes_written, len(writes), "index", "indexes")
     if not deletes.actions:
         return f"This run wrote {wrote}, and had nothing to delete."

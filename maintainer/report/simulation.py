@@ -116,12 +116,15 @@ def _notes(report: Report, chosen: Iterable[Policy], keep_free: KeepFree) -> Ite
 def format_simulation(simulation: Simulation) -> Iterator[str]:
     """Return in lines what was simulated."""
     exports, results = format_count(simulation.builds, "export"), f"{simulation.results:,} results"
+    since, until = format_moment(simulation.since), format_moment(simulation.until)
+    when = f"at {since}" if since == until else f"from {since} to {until}"
     yield (
-        f"{exports} from {format_moment(simulation.since)} to {format_moment(simulation.until)} "
-        f"needed {results} and wrote {format_size(simulation.written)}. "
+        f"{exports} {when} needed {results} and wrote {format_size(simulation.written)}. "
         f"{simulation.findable:,} of the results had been exported before: a cache without a quota "
         "returns these."
     )
+    if simulation.builds > 1 and simulation.since == simulation.until:
+        yield "All were found at one time, which says little: simulate again after more builds."
     if simulation.others:
         yield f"Everything else takes {format_size(simulation.others)} now, which comes on top."
 

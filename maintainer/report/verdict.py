@@ -75,7 +75,7 @@ def format_done(report: Report) -> str:
     if not writes and not deletes:
         return _say_nothing_done(report)
     if report.dry_run:
-        return f"would {_say_plan(report)}"
+        return f"would {format_plan(report)}"
     written = format_part(report.indexes_written, len(writes), "index", "indexes")
     wrote = f"wrote {written}"
     if not deletes:
@@ -223,7 +223,7 @@ def _only_planned(report: Report) -> Verdict | None:
     if not report.dry_run or not any(isinstance(a.outcome, Planned) for a in report.actions):
         return None
     found, exist = report.results.before, report.results.possible
-    message = f"This was a dry run; a run would {_say_plan(report)}."
+    message = f"This was a dry run; a run would {format_plan(report)}."
     if found < exist:
         message = f"Builds find {found:,} of {format_count(exist, 'result')} that exist. {message}"
     return Verdict("attention", message, _LET_IT_REPAIR if report.repair else _LET_IT_RUN)
@@ -421,17 +421,18 @@ def _who_took(report: Report) -> str:
     return f"{by} evicted"
 
 
-def _say_plan(report: Report) -> str:
+def format_plan(report: Report) -> str:
+    """Return what a run would do: it would "write 1 index and delete nothing"."""
     writes = sum(1 for action in report.actions if action.kind == "write")
+    written = format_count(writes, "index", "indexes") if writes else "nothing"
     deletes = report.planned_deletions
-    return (
-        f"write {format_count(writes, 'index', 'indexes')} and delete "
-        f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})"
-        f"{format_pace(report, deletes.actions)}"
-    )
+    if not deletes.actions:
+        return f"write {written} and delete nothing"
+    entries = f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})"
+    return f"write {written} and delete {entries}{_pace(report, deletes.actions)}"
 
 
-def format_pace(report: Report, deletions: int) -> str:
+def _pace(report: Report, deletions: int) -> str:
     """Return how long deletions take, if the store limits their rate and it takes a while."""
     if not report.deletions_a_minute:
         return ""

@@ -81,7 +81,7 @@ def test_a_full_cache_gets_room(world: World) -> None:
     kinds = [type(action.reason) for action in plan.deletions]
     assert kinds[:32] == [PullRequestClosed] * 32
     assert sorted(kinds[32:], key=str) == [*[BeyondNewest] * 5, Unused]
-    assert "would write 0 indexes and delete 38 entries" in judge(plan).message
+    assert "would write nothing and delete 38 entries" in judge(plan).message
 
     # Why: one entry of each kind.
     soon = "the next run that may delete."

@@ -1,6 +1,7 @@
 """`maintainer simulate`: what would a cache of another size have kept, by past builds?"""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -191,6 +192,9 @@ def test_the_first_report_on_a_directory_does_not_draw_days_of_which_it_knows_no
     assert CliRunner().invoke(app, report).exit_code == 0
 
     assert "of another size" not in page.read_text()
+    said = CliRunner().invoke(app, ["simulate", "--database", url_of(directory.database)]).output
+    assert re.search(r"2 exports at \S+ \S+ UTC needed", said)
+    assert "found at one time, which says little: simulate again after more builds" in said
 
 
 def test_nothing_evicts_from_a_directory(tmp_path: Path) -> None:

@@ -314,7 +314,7 @@ def test_a_dry_run_says_what_it_would_do(before: int) -> None:
     verdict = judge(_report(dry_run=True, actions=(planned,), results=results))
 
     assert ("Builds find 4 of 9" in verdict.message) == (before < 9)
-    assert "a run would write 1 index and delete 0 entries" in verdict.message
+    assert "a run would write 1 index and delete nothing." in verdict.message
 
 
 @pytest.mark.parametrize(("entries", "are"), [(1, "is"), (2, "are")])
