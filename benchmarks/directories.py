@@ -5,6 +5,7 @@ python -m benchmarks.directories PATH BLOBS TAGS
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from maintainer.cacheconfig.timestamps import Nanoseconds
 _OLD = Nanoseconds(1_600_000_000 * 10**9)
 _DOCUMENTS = 2
 """Of a tag: its manifest and its config."""
+_LAYER = 1000
+"""Bytes of a layer."""
 _DANGLING = 20
 """One blob in so many is dangling."""
 
@@ -29,7 +32,7 @@ def make(path: Path, blobs: int, tags: int) -> None:
     layers = (blobs - blobs // _DANGLING) // tags - _DOCUMENTS
     descriptors = [_tag(folder, number, layers) for number in range(tags)]
     for number in range(tags * (layers + _DOCUMENTS), blobs):
-        (folder / _digest(f"dangling {number}")[7:]).touch()
+        _write_layer(folder / _digest(f"dangling {number}")[7:])
     index = {"schemaVersion": 2, "manifests": descriptors}
     (path / "index.json").write_text(json.dumps(index))
 
@@ -41,13 +44,19 @@ def _tag(folder: Path, number: int, layers: int) -> dict[str, object]:
     for content in (encoded.config, encoded.manifest):
         (folder / content_digest(content)[7:]).write_bytes(content)
     for layer in config.layers:
-        (folder / layer.blob[7:]).touch()
+        _write_layer(folder / layer.blob[7:])
     return {
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "digest": content_digest(encoded.manifest),
         "size": len(encoded.manifest),
         "annotations": {"org.opencontainers.image.ref.name": f"tag{number}"},
     }
+
+
+def _write_layer(path: Path) -> None:
+    """Write a file without its content: an empty one would count as missing."""
+    path.touch()
+    os.truncate(path, _LAYER)
 
 
 def _layers(number: int, count: int) -> Iterator[Layer]:
@@ -57,7 +66,7 @@ def _layers(number: int, count: int) -> Iterator[Layer]:
             parent=place - 1 if place else NO_PARENT,
             diff_id=_digest(f"diff {number} {place}"),
             media_type="application/vnd.oci.image.layer.v1.tar+gzip",
-            size=1000,
+            size=_LAYER,
             created_at=_OLD,
         )
 

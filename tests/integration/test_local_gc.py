@@ -405,6 +405,23 @@ def test_a_blob_that_is_empty_after_a_power_cut_counts_as_missing_unless_nothing
     assert not cut.exists(), "the next export stores it anew"
 
 
+def test_of_many_damaged_blobs_a_few_are_logged_and_the_report_has_all(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"step {number}" for number in range(15)]
+    world.build(*names)
+    for name in names:
+        cut = world.blobs / layer_of(name)[7:]
+        cut.chmod(0o644)
+        os.truncate(cut, 0)
+
+    report = world.gc(accept_loss=True)
+
+    logged = [one.getMessage() for one in caplog.records if "digest" in one.getMessage()]
+    assert len(logged) == len(set(logged)) == 10
+    assert all(_kept(report, layer_of(name)) for name in names)
+
+
 @pytest.mark.parametrize("how", [{"repair": True}, {"no_sweep": True}, {}], ids=str)
 def test_what_cannot_be_done_in_a_directory_that_is_read_only_is_an_error(
     world: World, how: dict[str, Any]

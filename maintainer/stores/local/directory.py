@@ -61,6 +61,8 @@ from maintainer.stores.requests import RequestLog
 log = logging.getLogger(__name__)
 
 _BATCH = 5_000
+_TOLD = 10
+"""How many damaged blobs are logged, each in a line."""
 _SKEW = timedelta(hours=1)
 """The largest difference between the clock of the files and ours."""
 _ABANDONED = timedelta(days=1)
@@ -105,6 +107,8 @@ class Directory:
         self._verify = verify
         self._damaged: frozenset[Digest] = frozenset()
         """The blobs that an earlier run found damaged."""
+        self._told: set[Digest] = set()
+        """The damaged blobs that were logged."""
         self._files = Files(path)
         self._index = IndexFile(self._files, limit=max_index_size)
         self._seen: _LastProbe | None = None
@@ -255,9 +259,18 @@ class Directory:
             if await is_whole(self._files, digest, sizes.get(digest, ()), context.budget):
                 whole.add(digest)
                 continue
-            log.warning("%s: its content does not match its digest", digest)
             self._ignored.append(Keep(digest, NO_REF, reasons.Damaged()))
+            self._tell_of_damage(digest)
         return frozenset(whole)
+
+    def _tell_of_damage(self, blob: Digest) -> None:
+        """Log that a blob is damaged, unless many are: after a power cut it may be all of them."""
+        if blob in self._told or len(self._told) == _TOLD:
+            return
+        self._told.add(blob)
+        log.warning("%s: its content does not match its digest", blob)
+        if len(self._told) == _TOLD:
+            log.warning("if more blobs are damaged, only the report says so")
 
     def _algorithms(self) -> list[str]:
         where = self._files.directory("blobs")
