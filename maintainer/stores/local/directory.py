@@ -61,7 +61,7 @@ from maintainer.stores.requests import RequestLog
 log = logging.getLogger(__name__)
 
 _BATCH = 5_000
-_TOLD = 10
+_MOST_LOGGED = 10
 """How many damaged blobs are logged, each in a line."""
 _SKEW = timedelta(hours=1)
 """The largest difference between the clock of the files and ours."""
@@ -107,7 +107,7 @@ class Directory:
         self._verify = verify
         self._damaged: frozenset[Digest] = frozenset()
         """The blobs that an earlier run found damaged."""
-        self._told: set[Digest] = set()
+        self._logged: set[Digest] = set()
         """The damaged blobs that were logged."""
         self._files = Files(path)
         self._index = IndexFile(self._files, limit=max_index_size)
@@ -260,16 +260,16 @@ class Directory:
                 whole.add(digest)
                 continue
             self._ignored.append(Keep(digest, NO_REF, reasons.Damaged()))
-            self._tell_of_damage(digest)
+            self._log_damage(digest)
         return frozenset(whole)
 
-    def _tell_of_damage(self, blob: Digest) -> None:
+    def _log_damage(self, blob: Digest) -> None:
         """Log that a blob is damaged, unless many are: after a power cut it may be all of them."""
-        if blob in self._told or len(self._told) == _TOLD:
+        if blob in self._logged or len(self._logged) == _MOST_LOGGED:
             return
-        self._told.add(blob)
+        self._logged.add(blob)
         log.warning("%s: its content does not match its digest", blob)
-        if len(self._told) == _TOLD:
+        if len(self._logged) == _MOST_LOGGED:
             log.warning("if more blobs are damaged, only the report says so")
 
     def _algorithms(self) -> list[str]:
