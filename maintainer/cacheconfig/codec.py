@@ -188,11 +188,12 @@ def _read_layer(position: int, wire: _Layer, count: int) -> Layer:
     if wire.annotations.size not in _INT64:
         raise InvalidIndexError(where, "its size is not a 64-bit number")
     created_at = wire.annotations.created_at
+    # Most indexes name what others name, too: each text is in memory once.
     return Layer(
-        blob=Digest(wire.blob),
+        blob=Digest(sys.intern(wire.blob)),
         parent=wire.parent,
-        diff_id=Digest(wire.annotations.diff_id),
-        media_type=sys.intern(wire.annotations.media_type),  # Nearly all layers have the same.
+        diff_id=Digest(sys.intern(wire.annotations.diff_id)),
+        media_type=sys.intern(wire.annotations.media_type),
         size=wire.annotations.size,
         created_at=_read_time(where, _ZERO_TIME if created_at is msgspec.UNSET else created_at),
     )
@@ -209,7 +210,7 @@ def _read_record(position: int, wire: _Record, layers: int, records: int) -> Rec
             if not 0 <= layer < layers:
                 raise InvalidIndexError(where, "a layer of a result is out of range")
     return Record(
-        digest=wire.digest,
+        digest=sys.intern(wire.digest),
         results=tuple(
             [
                 Result(needed, with_parents, _read_time(where, created_at))

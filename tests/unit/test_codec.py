@@ -575,3 +575,14 @@ def test_a_damaged_index_is_read_or_refused(at: int, put: bytes) -> None:
 
 def test_what_the_damage_is_done_to_is_valid() -> None:
     assert _read(_WHOLE).result_count == 1
+
+
+def test_what_indexes_have_in_common_is_in_memory_once() -> None:
+    data = json.dumps({"layers": [_layer()], "records": [_record("sha256:common")]}).encode()
+
+    one, other = decode(data), decode(data)
+
+    assert one.layers[0].blob is other.layers[0].blob
+    assert one.layers[0].diff_id is other.layers[0].diff_id
+    assert one.layers[0].media_type is other.layers[0].media_type
+    assert one.records[0].digest is other.records[0].digest
