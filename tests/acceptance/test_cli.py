@@ -277,6 +277,16 @@ def test_a_directory_without_an_index_is_told_with_what_to_do(bare: Shell) -> No
     assert advice in bare("doctor", "--store", "local:localcache").out
 
 
+def test_a_directory_whose_index_is_cut_off_does_not_pass_for_a_good_one(bare: Shell) -> None:
+    os.truncate(unpack_directory(bare.folder) / "index.json", 100)
+
+    found = bare("doctor", "--store", "local:localcache")
+
+    assert found.status == 1
+    assert "restore it, or delete it" in found.out
+    assert "restore it, or delete it" in bare("gc", "--store", "local:localcache").out
+
+
 def test_an_address_where_no_cache_is_does_not_pass_for_a_good_one(bare: Shell) -> None:
     folder = bare.folder / "mistyped"
     folder.mkdir()

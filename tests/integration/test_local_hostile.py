@@ -129,6 +129,25 @@ def test_an_index_that_makes_no_sense_stops_a_run_in_one_line(world: World, cont
     assert world.steps("orphan")
 
 
+def test_a_directory_whose_index_was_cut_off_can_be_used_again_once_it_is_deleted(
+    world: World,
+) -> None:
+    for tag in ("api", "web", "docs"):
+        world.build("base", tag, tag=tag)
+    world.gc()
+    index = world.path / "index.json"
+    os.truncate(index, 300)  # As builders leave it that write it to a full disk.
+    (problem,) = world.gc().problems
+    assert "restore it, or delete it and let each of them export again" in problem
+
+    index.write_text('{"schemaVersion":2,"manifests":[]}')
+    world.build("base", "web", tag="web")
+    assert "--accept-loss" in world.gc().problems[0]
+    assert world.gc(accept_loss=True).status == "done"
+
+    assert world.leads_to("web") == {layer_of("base"), layer_of("web")}
+
+
 def test_a_manifest_that_is_too_large_is_not_read_and_stops_the_sweep(world: World) -> None:
     world.put("orphan")
     world.name("large", b"{" + b" " * 2**20 + b"}")

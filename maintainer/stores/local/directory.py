@@ -144,17 +144,14 @@ class Directory:
         return Listing(spool, complete=True, state=await self._state(context.sleep))
 
     async def _state(self, sleep: Sleep) -> bytes | None:
-        """Return what the tags point to; None if a run has to read it, as some may be damaged."""
+        """Return what the tags point to; None if a run has to read it, as some may be damaged.
+
+        Raises StoreError if nobody can read `index.json`: without it, this is no cache.
+        """
+        content, seen = await self._index.read(sleep)
         if self._verify:
             return None
-        try:
-            content, seen = await self._index.read(sleep)
-            named = read_tags(content)
-        except MissingError:
-            raise  # Without its index, this is no cache.
-        except StoreError:
-            return None  # Whoever reads the tags says so.
-        for one in named:
+        for one in read_tags(content):
             if not is_tag_whole(self._files, one, limit=self._limit):
                 return None
             await anyio.lowlevel.checkpoint()

@@ -20,6 +20,9 @@ _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[dict[str, msgspec.Raw] | None] | None)
 _ENCODER = msgspec.json.Encoder()
 _MANIFESTS = "manifests"
+_WHAT_TO_DO = (
+    "if builds cannot read it either, restore it, or delete it and let each of them export again"
+)
 _DESCRIBED = frozenset({"annotations", "artifactType", "data", "digest", "mediaType", "size"})
 _ESCAPED = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -170,7 +173,9 @@ def _parse(content: bytes) -> tuple[dict[str, msgspec.Raw], list[_Descriptor | N
         whole = _RAW.decode(_ESCAPED.sub(_whole_characters, content))
         descriptors = _LIST.decode(whole.get(_MANIFESTS, b"7")) or []
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise StoreError(f"index.json is not an index of an OCI image layout ({error})") from None
+        raise StoreError(
+            f"index.json is not an index of an OCI image layout ({error}): {_WHAT_TO_DO}"
+        ) from None
     if problem := _misspelt(whole, frozenset({_MANIFESTS})):
         raise StoreError(f"index.json cannot be interpreted: {problem}")
     if len(descriptors) > _MAX_DESCRIPTORS:
