@@ -251,6 +251,25 @@ def test_a_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
     assert "s3cr3t" not in str(caught.value)
 
 
+def test_a_schema_that_would_be_ignored_is_refused_and_that_of_the_user_is_used(
+    place: Server,
+) -> None:
+    url = create_database(empty=True)
+    with pytest.raises(ValueError, match="ALTER ROLE"):
+        check_database(f"{url}&options=-csearch_path%3Dci")
+
+    place.execute("CREATE SCHEMA ci; ALTER ROLE owner SET search_path = ci", _name(url))
+    try:
+        with opened(url) as database:
+            database.upgrade()
+            found = "SELECT DISTINCT schemaname FROM pg_tables WHERE tableowner = 'owner'"
+            found += " AND tablename IN ('run', 'alembic_version')"
+            with database.reading() as connection:
+                assert connection.execute(text(found)).scalars().all() == ["ci"]
+    finally:
+        place.execute("ALTER ROLE owner RESET search_path")
+
+
 @pytest.mark.parametrize("scheme", ["postgresql+psycopg", "postgresql", "postgres"])
 def test_a_url_may_be_spelled_as_others_spell_it(scheme: str) -> None:
     assert check_database(f"{scheme}://u@h/graph") == "postgresql+psycopg://u@h/graph"
