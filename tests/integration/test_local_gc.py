@@ -1,5 +1,6 @@
 """What a run does to a directory, story by story."""
 
+import errno
 import hashlib
 import json
 import os
@@ -914,6 +915,34 @@ def test_a_manifest_that_another_run_has_replaced_meanwhile_is_left_for_the_next
 
     assert report.status == "done", report.problems
     assert any(a.outcome_sentence.startswith("deferred: the manifest") for a in report.actions)
+
+
+def test_a_run_on_a_full_disk_frees_what_is_unreferenced_and_the_next_one_repairs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "tools", "api")
+    world.put("orphan")
+    world.evict("api")
+    world.passes(hours=25)
+    index = (world.path / "index.json").read_bytes()
+    open_file = os.open
+
+    def open_on_a_full_disk(name: str, *how: int, **where: int) -> int:
+        if str(name).startswith(".maintainer-"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return open_file(name, *how, **where)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_on_a_full_disk)
+        report = world.gc(grace=NO_GRACE)
+
+    assert "No space left on device" in report.problems[0]
+    assert not world.steps("orphan")
+    assert world.steps("base", "tools") == _layers("base", "tools")
+    assert (world.path / "index.json").read_bytes() == index
+
+    assert world.gc(grace=NO_GRACE).status == "done"
+    assert world.leads_to() == _layers("base", "tools")
 
 
 def test_a_layout_without_blobs_of_our_algorithm_gets_a_directory_for_them(world: World) -> None:
