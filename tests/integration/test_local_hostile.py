@@ -568,3 +568,27 @@ def _acl_of(*, builder: int, permissions: int) -> bytes:
         (other, 0, nobody),
     ]
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in entries)
+
+
+@pytest.mark.parametrize("mode_of_all", [0o755, 0o600])
+def test_a_file_system_with_one_mode_for_all_files_is_written_and_a_refused_mode_is_an_error(
+    world: World, monkeypatch: pytest.MonkeyPatch, mode_of_all: int
+) -> None:
+    world.build("base", "api")
+    open_file = os.open
+
+    def open_with_that_mode(name: str, flags: int, mode: int = 0, **where: int) -> int:
+        del mode
+        return open_file(name, flags, mode_of_all, **where)
+
+    def refuse(number: int, mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_with_that_mode)
+        patch.setattr(os, "fchmod", refuse)
+        report = world.gc(merged_tag="maintained")
+
+    is_written = mode_of_all != 0o600
+    assert ("maintained" in world.tags()) == is_written
+    assert bool(report.problems) != is_written

@@ -34,6 +34,8 @@ _ACL = "system.posix_acl_access"
 """The attribute with the access control list of a file, on Linux."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PRIVATE = 0o600
+"""The mode of a new file, until it is complete."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -239,13 +241,13 @@ class Files:
         name = f"{TEMPORARY}{secrets.token_hex(8)}.tmp"
         try:
             with translate_errors(f"{self.path}/{name}"):
-                number = os.open(name, _NEW, 0o600, dir_fd=self._root)
+                number = os.open(name, _NEW, _PRIVATE, dir_fd=self._root)
                 with os.fdopen(number, "wb") as file:
                     file.write(content)
                     file.flush()
                     if owner:
                         _give_to(number, owner, mode)
-                    os.fchmod(number, mode)
+                    _set_mode(number, mode)
                     _set_acl(number, acl)
                     os.fsync(number)
             yield name
@@ -302,6 +304,15 @@ def _give_to(number: int, owner: tuple[int, int], mode: int) -> None:
             raise StoreError(
                 f"its group is {owner[1]}, which this user is not in: only a member can replace it"
             ) from None
+
+
+def _set_mode(number: int, mode: int) -> None:
+    """Set the mode of a new file, unless its file system has one mode for all files and refuses."""
+    try:
+        os.fchmod(number, mode)
+    except OSError:
+        if stat.S_IMODE(os.fstat(number).st_mode) == _PRIVATE:
+            raise
 
 
 def _set_acl(number: int, acl: bytes) -> None:
