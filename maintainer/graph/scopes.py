@@ -6,12 +6,12 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection, bindparam, func, select
 
-from maintainer.cacheconfig import Digest, IndexId, Scope
+from maintainer.cacheconfig import Digest, IndexId, Scope, prune
 from maintainer.errors import MaintainerError
 from maintainer.graph.dialect import each_text
 from maintainer.graph.idle import save_idle
 from maintainer.graph.memory import forget_scope, load_memory
-from maintainer.graph.tables import ENTRY, TARGET
+from maintainer.graph.tables import BLOB, ENTRY, TARGET
 from maintainer.graph.values import to_json
 from maintainer.model.remembered import Remembered
 from maintainer.sanitize import printable
@@ -29,7 +29,7 @@ class ForgottenIndex(msgspec.Struct, frozen=True):
     results: int
     """Remembered results."""
     blobs: int
-    """Stored blobs that no other index needs: they are deleted after the grace period."""
+    """Stored blobs that only its usable results need: they are deleted after the grace period."""
     size: int
     """Bytes of these blobs."""
 
@@ -88,20 +88,24 @@ def _describe(
 ) -> Iterable[ForgottenIndex]:
     forgotten = frozenset(indexes)
     dropped = [part for index in forgotten for part in memory[index].parts]
+    live = frozenset(connection.execute(_LIVE, {"target": target_id}).scalars())
     others = (
-        one.without_taken_over(dropped).blobs
+        prune(one.without_taken_over(dropped).merged(), live).blobs
         for index, one in memory.items()
         if index not in forgotten
     )
     needed = frozenset[Digest]().union(*others)
     for index in sorted(forgotten):
-        own = to_json(memory[index].blobs - needed)
+        own = to_json(prune(memory[index].merged(), live).blobs - needed)
         stored = connection.execute(_STORED, {"target": target_id, "blobs": own}).one()
         results = memory[index].merged().result_count
         yield ForgottenIndex(target, index.scope, index.ref, results, *stored)
 
 
 _TARGETS = select(TARGET.c.id, TARGET.c.name).order_by(TARGET.c.name)
+_LIVE = select(BLOB.c.digest).where(
+    BLOB.c.target_id == bindparam("target"), BLOB.c.missing_since.is_(None), BLOB.c.is_found
+)
 _STORED = select(
     func.count(ENTRY.c.digest.distinct()), func.coalesce(func.sum(ENTRY.c.size), 0)
 ).where(

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from maintainer.cacheconfig import decode
+from maintainer.cacheconfig import BlobKey, decode
 from maintainer.cli.app import app
 from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
@@ -16,7 +17,7 @@ from maintainer.model.reason import Forgotten
 from tests.empty_database import url_of
 from tests.integration.simulated_runs import Memory
 from tests.integration.test_room import Cache
-from tests.integration.world import MAIN, World, a_world, blob_of
+from tests.integration.world import MAIN, World, a_world, blob_of, built
 from tests.stores.memory import Vault
 
 
@@ -79,6 +80,28 @@ def test_a_dry_run_changes_nothing(world: World) -> None:
 
     assert found.blobs == 1
     assert blob_of("old") in decode(_newest(world, "old")).blobs
+
+
+def test_what_another_scope_only_remembers_of_a_step_that_it_has_built_again_is_not_needed(
+    world: World,
+) -> None:
+    _two_scopes(world)
+    world.build("base", "old", scope="web")
+    world.gc(merged_scope="maintained")
+    world.passes(hours=1)
+    again = built("base", "old", at=world.now)
+    layers = (again.layers[0], msgspec.structs.replace(again.layers[1], blob=blob_of("again")))
+    world.put(str(BlobKey(blob_of("again"))), size=layers[1].size)
+    world.export(msgspec.structs.replace(again, layers=layers), scope="web", ref=MAIN)
+    world.gc(merged_scope="maintained")
+
+    (found,) = _forget(world, "old")
+    for _ in range(3):
+        world.gc(merged_scope="maintained")
+        world.passes(days=2)
+
+    assert blob_of("old") not in world.blobs(MAIN)
+    assert (found.blobs, found.size) == (1, 1_003)
 
 
 @pytest.mark.each_database
