@@ -75,12 +75,9 @@ def _workflows(workflows: Iterable[Workflow], merged: str) -> Iterator[Finding]:
     else:
         yield note("workflows", "none maintains the cache", "`maintainer init` writes one")
     for workflow in workflows:
-        uses = [use for use in workflow.caches if use.kind == "gha"]
-        exports = [use for use in uses if use.exports]
-        for use in exports:
+        for use in workflow.exports:
             yield from _export(use, merged)
-        imports_all = any(not use.exports and use.scope == merged for use in uses)
-        if exports and merged and not imports_all:
+        if workflow.exports and merged and not workflow.imports(merged):
             yield note(
                 workflow.file,
                 "it exports a cache, but does not import the merge of all caches",

@@ -15,7 +15,7 @@ _USES = f"{maintainer.REPOSITORY}@v0"
 _NOBODY = "OWNER"
 """Before somebody publishes this project, this stands for the owner."""
 _CRON = 'cron: "17 3 * * *"'
-_IMPORT = "type=gha,scope=maintained"
+_MERGE = "maintained"
 
 
 def make_workflow(name: str) -> str:
@@ -64,19 +64,12 @@ def write_workflow(root: Path, *, overwrite: bool) -> str:
 
 def format_next_steps(root: Path) -> Iterator[str]:
     """Format what remains to be done by hand."""
-    uses = [use for one in read_workflows(root) for use in one.caches if use.kind == "gha"]
-    exports = [use for use in uses if use.exports]
-    yield "1. Let builds import the merge of all caches, with one more line:"
-    yield ""
-    yield "     cache-from: |"
-    yield from (f"       {line}" for line in _imports(exports))
-    yield f"       {_IMPORT}"
-    yield ""
-    if exports:
-        places = ", ".join(f"{printable(use.file)}:{use.line}" for use in exports)
-        yield f"   These lines export a cache, so it belongs next to them: {places}"
+    workflows = read_workflows(root)
+    exports = [use for one in workflows if not one.imports(_MERGE) for use in one.exports]
+    if not exports and any(one.exports for one in workflows):
+        yield "1. All workflows that export a cache import the merge of all caches already."
     else:
-        yield "   No workflow here exports a cache with `cache-to: type=gha` yet."
+        yield from _format_imports(exports)
     yield "2. Commit the workflow on the default branch: GitHub runs schedules only from there."
     yield "3. Run it once by hand with `Only report what would be done`, and read the job summary."
     yield f"   {SCHEDULES[:1].upper()}{SCHEDULES[1:]}."
@@ -87,6 +80,21 @@ def format_next_steps(root: Path) -> Iterator[str]:
         )
     if maintainer.REPOSITORY.startswith(f"{_NOBODY}/"):
         yield f"   {_NOBODY} stands for the account that this Action will be published by."
+
+
+def _format_imports(exports: list[CacheUse]) -> Iterator[str]:
+    """Format the line that these exports lack, and where it belongs."""
+    yield "1. Let builds import the merge of all caches, with one more line:"
+    yield ""
+    yield "     cache-from: |"
+    yield from (f"       {line}" for line in _imports(exports))
+    yield f"       type=gha,scope={_MERGE}"
+    yield ""
+    if exports:
+        places = ", ".join(f"{printable(use.file)}:{use.line}" for use in exports)
+        yield f"   These lines export a cache, so it belongs next to them: {places}"
+    else:
+        yield "   No workflow here exports a cache with `cache-to: type=gha` yet."
 
 
 def _imports(exports: list[CacheUse]) -> list[str]:

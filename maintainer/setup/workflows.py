@@ -45,6 +45,16 @@ class Workflow(msgspec.Struct, frozen=True):
     maintainer: str | None
     """The version of the Action of this project that it runs."""
 
+    @property
+    def exports(self) -> tuple[CacheUse, ...]:
+        """The exports to the Actions cache."""
+        return tuple(use for use in self.caches if use.kind == "gha" and use.exports)
+
+    def imports(self, scope: str) -> bool:
+        """Whether it imports a scope of the Actions cache."""
+        uses = (use for use in self.caches if use.kind == "gha" and not use.exports)
+        return any(use.scope == scope for use in uses)
+
 
 def find_root(folder: Path) -> Path | None:
     """Return the root of the git repository that contains a folder."""

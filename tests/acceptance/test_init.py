@@ -53,13 +53,25 @@ def test_the_workflow_is_pinned_to_the_release_and_lint_clean(
 
 
 def test_the_line_to_add_is_printed_with_the_places_where_it_belongs(repository: Path) -> None:
+    workflow = repository / PLACE.parent / "build.yml"
+    lines = workflow.read_text().splitlines()
+    lines.remove("            type=gha,scope=maintained")
+    workflow.write_text("\n".join(lines))
+
     outcome = _init(repository)
 
     assert "\n       type=gha\n       type=gha,scope=maintained\n" in outcome.out
-    line = (EXAMPLES / "build-images.yml").read_text().splitlines().index
-    place = line("          cache-to: type=gha,mode=max") + 1
+    place = lines.index("          cache-to: type=gha,mode=max") + 1
     assert f"build.yml:{place}\n" in outcome.out
     assert "not a release" in outcome.out
+
+
+def test_a_line_that_all_workflows_have_is_not_asked_for(repository: Path) -> None:
+    outcome = _init(repository)
+
+    assert "1. All workflows that export a cache import the merge of all" in outcome.out
+    assert "cache-from" not in outcome.out
+    assert "2. Commit the workflow" in outcome.out
 
 
 def test_each_repository_has_a_minute_of_its_own(tmp_path: Path) -> None:
