@@ -19,7 +19,7 @@ from maintainer.emulator.web import Reason, RefusedError, json_response, read_id
 
 _PER_PAGE = 30
 _MAX_PER_PAGE = 100
-_GIB = 1024**3
+_GB = 10**9
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 _SORT: dict[str, Callable[[Entry], tuple[datetime | int, int]]] = {
@@ -116,7 +116,7 @@ class Rest:
 
     @property
     def _quota(self) -> int:
-        return max(1, self._site.cache.quota // _GIB)
+        return max(1, self._site.cache.quota // _GB)
 
     def _permit(self, request: HttpRequest) -> None:
         if not self._site.tokens.is_rest_token(request.headers.get("authorization", "")):

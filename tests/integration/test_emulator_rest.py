@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from maintainer.emulator import ActionsCache, Running, serve_in_thread
-from maintainer.settings import GitHubSettings
+from maintainer.settings import GitHubSettings, parse_size
 from maintainer.stores.github.store import open_store
 
 MAIN, TOPIC = "refs/heads/main", "refs/heads/topic"
@@ -131,4 +131,6 @@ def test_usage_and_limits_have_githubs_shape(rest: httpx2.Client, cache: Actions
         "active_caches_count": 250,
     }
     assert rest.get("cache/storage-limit").json() == {"max_cache_size_gb": 3}
+    cache.quota = parse_size("2GB")
+    assert rest.get("cache/storage-limit").json() == {"max_cache_size_gb": 2}
     assert rest.get("cache/retention-limit").json() == {"max_cache_retention_days": 7}

@@ -12,7 +12,6 @@ from tests.integration.test_report import _space
 from tests.integration.world import World, a_world, blob_of
 
 GB = 10**9
-GIB = 1024**3
 PULL = "refs/pull/7/merge"
 
 
@@ -33,7 +32,7 @@ def _gc(world: World, **how: object) -> Report:
 
 
 def test_the_report_divides_the_quota_that_github_reports(world: World) -> None:
-    world.cache.quota = 25 * GIB
+    world.cache.quota = 25 * GB
     world.build("base", "api")
 
     report = _gc(world)
@@ -67,7 +66,7 @@ def test_no_answer_about_limits_fails_a_run(world: World, status: int) -> None:
 
 
 def test_the_policy_of_enterprise_server_is_the_next_choice(world: World) -> None:
-    world.cache.quota = 14 * GIB
+    world.cache.quota = 14 * GB
     world.build("base", "api")
     _refuse(world, times=1, status=404)
 
@@ -75,7 +74,7 @@ def test_the_policy_of_enterprise_server_is_the_next_choice(world: World) -> Non
 
 
 def test_a_quota_that_is_set_wins_and_nothing_is_asked(world: World) -> None:
-    world.cache.quota = 25 * GIB
+    world.cache.quota = 25 * GB
     world.build("base", "api")
 
     report = world.gc(quota=3 * GB)
@@ -118,7 +117,7 @@ def test_what_the_reported_quota_had_no_room_for_is_no_outage(world: World) -> N
     world.gc()
     world.evict_entries(world.entries())
     world.put("setup-node-Linux", size=5 * GB)
-    world.cache.quota = 5 * GIB
+    world.cache.quota = 5 * GB
 
     assert _gc(world).status == "done"
 
@@ -128,7 +127,7 @@ def test_the_same_is_an_outage_where_github_reports_a_larger_quota(world: World)
     world.gc()
     world.evict_entries(world.entries())
     world.put("setup-node-Linux", size=5 * GB)
-    world.cache.quota = 25 * GIB
+    world.cache.quota = 25 * GB
 
     assert _gc(world).status == "failed"
 
