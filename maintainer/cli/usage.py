@@ -27,8 +27,8 @@ def usage(
     json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Show where the space of a cache goes, and which policy would free how much. It only lists
-    entries: it reads no index, changes nothing, and needs no database.
+    """Show where the space of an Actions cache goes, and which policy would free how much. It only
+    lists entries: it reads no index, changes nothing, and needs no database.
     """
     import anyio
 

@@ -611,7 +611,7 @@ def format_evictions(report: Report) -> str:
     if not days:
         if report.store.evicted_by is None:
             return (
-                "Only runs, and what people have set up, delete anything from a "
+                "Only runs, and jobs or rules of your own, delete anything from a "
                 f"{report.store.noun}."
             )
         if report.changes.previous_run is None:
