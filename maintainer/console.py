@@ -55,10 +55,16 @@ def set_up_logging(*, verbose: bool, quiet: bool, log_format: LogFormat = "text"
         handler = logging.StreamHandler()
         handler.setFormatter(JsonLines())
     elif sys.stderr.isatty():
+        from rich.highlighter import NullHighlighter
         from rich.logging import RichHandler
 
         handler = RichHandler(
-            console=stderr(), show_path=False, show_time=False, show_level=verbose
+            console=stderr(),
+            show_path=False,
+            show_time=False,
+            show_level=verbose,
+            # Its own takes the b:e in github:example for an address.
+            highlighter=NullHighlighter(),
         )
         handler.setFormatter(_Printable("%(asctime)s %(message)s"))
     else:

@@ -4,11 +4,13 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
 import pytest
 
+from maintainer.console import set_up_logging
 from maintainer.logs import JsonLines, StagesInLogs, log_context
 from maintainer.progress import Unwatched
 
@@ -98,3 +100,36 @@ def test_a_mistake_of_ours_is_one_line_too(log: Log) -> None:
 
     (line,) = log.lines()
     assert "ValueError: " in line["exception"]
+
+
+class _Terminal(io.StringIO):
+    """What people see, with its escape sequences."""
+
+    def isatty(self) -> bool:
+        """Pretend to be a terminal."""
+        return True
+
+
+@contextmanager
+def _logging_to(terminal: _Terminal, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    root, ours = logging.getLogger(), logging.getLogger("maintainer")
+    handlers, levels = root.handlers, (root.level, ours.level)
+    set_up_logging(verbose=False, quiet=False)
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        root.setLevel(levels[0])
+        ours.setLevel(levels[1])
+
+
+def test_on_a_terminal_no_part_of_a_name_is_highlighted(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _Terminal()
+
+    with _logging_to(terminal, monkeypatch):
+        logging.getLogger("maintainer").info("run 1 on github:example/app starts")
+
+    assert "run 1 on github:example/app starts" in terminal.getvalue()
