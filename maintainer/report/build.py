@@ -135,7 +135,7 @@ class ReportBuilder:
             broken_tags=self._broken_tags(decided.marks) if decided else (),
             indexes_broken=_count_broken(decided.marks) if decided else 0,
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
-            space=self._space(totals) if decided and requests.counts["list"] else None,
+            space=self._space(totals) if decided and self._divides_space(requests) else None,
             changes=changes,
             room=self.room,
         )
@@ -272,6 +272,11 @@ class ReportBuilder:
         if index.id.is_named:
             return max(stored, int(written))
         return stored - context.gone[index.id] + written
+
+    def _divides_space(self, requests: RequestLog) -> bool:
+        """Whether there is a list to add up; where nobody evicts, one may take no request."""
+        is_limited = self.limits.quota is not None and self.abilities.evicted_by is None
+        return requests.counts["list"] > 0 or is_limited
 
     def _space(self, totals: Iterable[EntryTotal]) -> Space:
         limits = self.limits

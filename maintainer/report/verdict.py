@@ -364,18 +364,20 @@ def _full(report: Report) -> Verdict | None:
     return Verdict(
         "attention",
         f"The cache is {format_share(share)} full{f', and {lost}' if lost else ''}.",
-        _how_to_make_room(report.space),
+        _how_to_make_room(report.space, evicts=report.store.evicted_by is not None),
     )
 
 
-def _how_to_make_room(space: Space) -> str:
+def _how_to_make_room(space: Space, *, evicts: bool) -> str:
     largest = max(
         (part for part in space.parts if part.kind not in ("free", "reachable")),
         key=lambda part: part.size,
         default=None,
     )
     if largest is None or largest.size < _LARGE * space.used:
-        return "Raise the repository's cache limit, or cache fewer images."
+        if evicts:
+            return "Raise the repository's cache limit, or cache fewer images."
+        return "Let runs keep more free (`keep_free`), raise `quota`, or cache fewer images."
     return _how_to_shrink(largest)
 
 

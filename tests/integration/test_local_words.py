@@ -94,3 +94,16 @@ def test_the_database_says_that_what_others_have_deleted_was_removed(
     removed = {row.key for row in rows if row.state == "removed"}
     assert removed == {layer_of("web"), layer_of("test")}
     assert not [row for row in rows if _FORBIDDEN.search(f"{row.state} {row.reason}")]
+
+
+def test_a_directory_with_a_quota_is_measured_by_it(tmp_path: Path) -> None:
+    world = a_directory(tmp_path)
+    world.build("base", "api")
+
+    limited = world.gc(quota=50_000_000)
+    unlimited = world.gc(quota=None)
+
+    assert limited.space
+    assert limited.space.used > 0
+    assert " of 50.0 MB are used." in render_markdown(limited)
+    assert "A directory has no quota." in render_markdown(unlimited)

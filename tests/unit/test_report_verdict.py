@@ -228,6 +228,14 @@ def test_a_full_cache_names_what_fills_it(parts: dict[str, int], advice: str) ->
     assert advice in verdict.advice
 
 
+def test_a_full_cache_that_nobody_evicts_from_has_only_limits_of_the_settings() -> None:
+    verdict = judge(_report(space=_space(reachable=9), store=DIRECTORY))
+
+    assert "90.0 % full" in verdict.message
+    assert "`keep_free`" in verdict.advice
+    assert "repository" not in verdict.advice
+
+
 def test_losses_in_a_cache_with_room_need_nothing_and_spoil_no_praise() -> None:
     report = _report(indexes=(an_index(results_lost=1),))
 
