@@ -65,6 +65,8 @@ _LARGEST_KEY = 64 * 1024
 """Bytes of a private key."""
 _LONGEST_NAME = 32
 """Characters of a variable's name; tokens have more."""
+_DEFAULT_VARIABLE = "GITHUB_TOKEN"
+_UNSET_BY_DEFAULT = "GITHUB_TOKEN is not set: set it, or name another variable by token_env"
 _DURATION = re.compile(r"(?:(\d{1,9})\s*(w|d|h|m|s)\s*)+", re.ASCII)
 _PART = re.compile(r"(\d+)\s*(\w)", re.ASCII)
 _DISCOVERY = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII | re.IGNORECASE)
@@ -410,7 +412,7 @@ class _Overrides(BaseModel):
         description="the URL of the REST API, if not that of the environment or github.com",
     )
     token_env: _Variable = Field(
-        default="GITHUB_TOKEN",
+        default=_DEFAULT_VARIABLE,
         description="the variable that holds the token for the REST API (actions: write)",
     )
     app_id: int | None = Field(
@@ -841,12 +843,16 @@ def token_of(table: DiscoverSettings) -> str:
     """Return the token with which a place is searched. Raises UsageError if it is not set."""
     if token := os.environ.get(table.token_env, ""):
         return token
+    if table.token_env == _DEFAULT_VARIABLE:
+        raise UsageError(_UNSET_BY_DEFAULT)
     variable = shown_variable(table.token_env, "token_env")
     raise UsageError(f"token_env names {variable}, which is not set")
 
 
 def _format_unset(target: str, key: str, variable: str) -> str:
     """Return the error for a variable that is not set."""
+    if variable == _DEFAULT_VARIABLE:
+        return f"target {target}: {_UNSET_BY_DEFAULT}"
     named = f"{variable}, which" if _is_name(variable) else "a variable that"
     return f"target {target}: {key} names {named} is not set"
 

@@ -103,7 +103,7 @@ def test_the_name_of_an_organization_has_no_case(github: Running) -> None:
     [
         ({"organization": "other"}, {}, "HTTP 404: check the name, and that GITHUB_TOKEN may see"),
         ({"organization": "octo"}, {"GITHUB_TOKEN": "wrong"}, "GITHUB_TOKEN holds no token that"),
-        ({"organization": "octo"}, {"GITHUB_TOKEN": ""}, "names GITHUB_TOKEN, which is not set"),
+        ({"organization": "octo"}, {"GITHUB_TOKEN": ""}, "GITHUB_TOKEN is not set: set it, or"),
         ({"organization": "octo", "token_env": "SECRET" * 9}, {}, "the variable of token_env"),
         (APP | {"installation": 1}, {}, "HTTP 404: the App has no such installation"),
         (APP | {"app_id": 1}, {}, "HTTP 401: the private key is not that of the App"),

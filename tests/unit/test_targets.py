@@ -80,7 +80,7 @@ def test_a_target_may_have_a_cache_service_of_its_own(place: str, version_2: boo
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        ({}, "token_env names GITHUB_TOKEN, which is not set"),
+        ({}, "GITHUB_TOKEN is not set: set it, or name another variable by token_env"),
         ({"token_env": SECRET}, "token_env names a variable that is not set"),
         ({"token_env": SECRET.upper() * 2}, "token_env names a variable that is not set"),
         (
