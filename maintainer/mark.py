@@ -152,8 +152,10 @@ def _merge(
     sources = [one.merged for one in here if one.merged.records]
     sources += [taken_over] if taken_over.records else []
     sources += _needed_by_others(found, snapshot)
-    if not snapshot.listing_complete or any(one.unread for one in here):
-        # An index that was not seen this time may still exist, so nothing of it is dropped.
+    may_be_mistyped = snapshot.facts.leaves_out and not any(one.merged.records for one in here)
+    if may_be_mistyped or not snapshot.listing_complete or any(one.unread for one in here):
+        # An index that was not seen this time may still exist, so nothing of it is dropped. Nor is
+        # anything if the settings choose none of those that exist: their names may be mistyped.
         sources += [one.config for one in found.stored[-1:] if one.config and one.config.records]
     merged = prune(merge(sources), snapshot.staying_blobs)
     merged, omitted = _fit(snapshot, merged, _exports(here, snapshot))

@@ -64,6 +64,8 @@ class StoreFacts:
     """The blobs that something else needs, and why."""
     others: frozenset[IndexId] = frozenset()
     """The names that something else than a cache uses."""
+    leaves_out: bool = False
+    """Whether names are there that the settings leave out."""
     recent_roots: frozenset[Digest] = frozenset()
     """The blobs that replaced indexes may have needed since the last run."""
     broken: tuple[BrokenTag, ...] = ()

@@ -159,6 +159,7 @@ class ObjectStore:
             facts=StoreFacts(
                 quiet_since=written_at if self._layout.touches else now,
                 unseen_for=self._layout.least_grace if self._layout.touches else timedelta(0),
+                leaves_out=not all(map(self._layout.maintains, self._indexes.known)),
                 pinned={blob: reasons.NeededByOtherName(name) for blob, name in pinned.items()},
                 notes=(*nothing, *await self._objects.notes(self._layout, now)),
             ),

@@ -363,6 +363,21 @@ def test_where_no_tag_is_that_of_a_cache_the_report_says_so(
     assert mistyped.verdict.message == f"No cache {where} has a name such as mian, pr-*."
 
 
+def test_tags_that_are_mistyped_leave_the_merge_as_it_is_however_old_its_results_are(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    _export(registry, "main", "base", "api")
+    _gc(registry, memory, clock)
+    clock.now += timedelta(days=60)
+
+    _gc(registry, memory, clock, tags=("mian", "pr-*"))
+
+    assert _blobs(registry, "maintained") == {blob_of("base"), blob_of("api")}
+    registry.delete_manifest(registry.tags()["main"])
+    _gc(registry, memory, clock)
+    assert _blobs(registry, "maintained") == frozenset()
+
+
 def test_configurations_that_write_one_merge_hide_nothing_of_each_other(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:

@@ -459,6 +459,17 @@ def test_configurations_that_write_one_merge_keep_each_others_blobs(
     assert BLOBS + blob_of("web") not in moto.keys
 
 
+def test_names_that_are_mistyped_leave_the_merge_as_it_is(moto: Moto, memory: Memory) -> None:
+    _export(moto, "web", "base", "web")
+    _gc(moto, memory)
+    _export(moto, "web", "base", "new")
+    moto.now += timedelta(days=60)
+
+    _gc(moto, memory, names=("wbe",))
+
+    assert _blobs(moto, "maintained") == {blob_of("base"), blob_of("web")}
+
+
 def test_a_build_of_another_name_protects_what_it_exports_during_the_sweep(
     moto: Moto, memory: Memory
 ) -> None:

@@ -97,6 +97,16 @@ def test_a_merge_of_nothing_is_emptied() -> None:
     assert _merge_in(_with_a_merge(world)).merged.records == ()
 
 
+def test_a_merge_stays_as_it_is_if_the_settings_choose_none_of_the_names_that_exist() -> None:
+    alone = a_snapshot().with_blobs("a", "b").with_generation(3, "a", of=MERGE)
+    with_another = a_snapshot().with_blobs("a", "b").with_generation(3, "a", of=MERGE)
+    with_another.with_generation(1, "b")
+    chosen = StoreFacts(leaves_out=True)
+
+    assert _merge_in(replace(_with_a_merge(alone), facts=chosen)).merged == an_index("a")
+    assert _merge_in(replace(_with_a_merge(with_another), facts=chosen)).merged == an_index("b")
+
+
 @pytest.mark.parametrize(
     ("held", "changes"),
     [

@@ -199,12 +199,14 @@ class RegistryStore:
             holders.setdefault(cache.digest, set()).add(index_of(tag))
         versions = self._untagged.versions
         changed = [versions[one].changed_at for one in holders if one in versions]
-        others = self._tagged.tags.keys() - self._tagged.caches.keys()
+        tags = self._tagged.tags.keys()
+        others = tags - self._tagged.caches.keys()
         return StoreFacts(
             quiet_since=max(changed, default=None),
             manifest_blobs={digest: frozenset(names) for digest, names in holders.items()},
             pinned=self._pinned(),
             others=frozenset(map(index_of, others)),
+            leaves_out=not all(map(self._is_selected, tags)),
             index_limit=IMPORT_LIMIT,
             notes=tuple([note async for note in self._notes()]),
         )
