@@ -29,7 +29,7 @@ LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
 
 _NEARLY_FULL = 0.9
 _ROOMY = 0.8
-_LET_IT_RUN = "Run the same command without `--dry-run`, or the workflow with dry-run off."
+_LET_IT_RUN = "Run `maintainer gc` without `--dry-run`, or the workflow with dry-run off."
 _LET_IT_REPAIR = "Run `maintainer gc --repair` without `--dry-run`: it only does this."
 _CHANGES: Mapping[type, str] = {
     SharedNames: "Give each image a name of its own, and let all import `maintained`, too.",

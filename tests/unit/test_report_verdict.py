@@ -117,7 +117,7 @@ def test_a_dry_run_says_what_builds_miss_and_how_to_change_it() -> None:
     verdict = judge(_report(dry_run=True, actions=planned, indexes=(index,)))
 
     assert verdict.message.startswith("Builds find 4 of 9 results that exist.")
-    assert verdict.advice.startswith("Run the same command without `--dry-run`")
+    assert "without `--dry-run`" in verdict.advice
 
 
 def test_a_dry_run_of_a_repair_does_not_advise_a_run_that_deletes() -> None:
