@@ -66,7 +66,7 @@ _LARGEST_KEY = 64 * 1024
 _LONGEST_NAME = 32
 """Characters of a variable's name; tokens have more."""
 _DEFAULT_VARIABLE = "GITHUB_TOKEN"
-_UNSET_BY_DEFAULT = "GITHUB_TOKEN is not set: set it, or name another variable by token_env"
+_UNSET_BY_DEFAULT = f"{_DEFAULT_VARIABLE} is not set: set it, or name another variable by token_env"
 _DURATION = re.compile(r"(?:(\d{1,9})\s*(w|d|h|m|s)\s*)+", re.ASCII)
 _PART = re.compile(r"(\d+)\s*(\w)", re.ASCII)
 _DISCOVERY = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII | re.IGNORECASE)
@@ -725,7 +725,7 @@ class GitHubSettings(BaseModel):
     api_url: str = Field(default=DEFAULT_API_URL, alias="GITHUB_API_URL")
     app: AppSettings | None = Field(default=None, init=False)
     """What is used instead of `token`."""
-    token_env: str = Field(default="GITHUB_TOKEN", init=False)
+    token_env: str = Field(default=_DEFAULT_VARIABLE, init=False)
     """The variable that holds `token`, for messages."""
     runtime_token_env: str = Field(default="ACTIONS_RUNTIME_TOKEN", init=False)
     """The variable that holds `runtime_token`."""

@@ -96,10 +96,10 @@ def _describe(
     )
     needed = frozenset[Digest]().union(*others)
     for index in sorted(forgotten):
-        own = to_json(prune(memory[index].merged(), live).blobs - needed)
+        merged = memory[index].merged()
+        own = to_json(prune(merged, live).blobs - needed)
         stored = connection.execute(_STORED, {"target": target_id, "blobs": own}).one()
-        results = memory[index].merged().result_count
-        yield ForgottenIndex(target, index.scope, index.ref, results, *stored)
+        yield ForgottenIndex(target, index.scope, index.ref, merged.result_count, *stored)
 
 
 _TARGETS = select(TARGET.c.id, TARGET.c.name).order_by(TARGET.c.name)

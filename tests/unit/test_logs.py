@@ -13,6 +13,7 @@ import pytest
 from maintainer.console import set_up_logging
 from maintainer.logs import JsonLines, StagesInLogs, log_context
 from maintainer.progress import Unwatched
+from tests.commands import logging_put_back
 
 
 class Log:
@@ -115,15 +116,9 @@ def _logging_to(terminal: _Terminal, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "120")
-    root, ours = logging.getLogger(), logging.getLogger("maintainer")
-    handlers, levels = root.handlers, (root.level, ours.level)
-    set_up_logging(verbose=False, quiet=False)
-    try:
+    with logging_put_back():
+        set_up_logging(verbose=False, quiet=False)
         yield
-    finally:
-        root.handlers = handlers
-        root.setLevel(levels[0])
-        ours.setLevel(levels[1])
 
 
 def test_on_a_terminal_no_part_of_a_name_is_highlighted(monkeypatch: pytest.MonkeyPatch) -> None:
