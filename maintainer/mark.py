@@ -19,8 +19,7 @@ from maintainer.cacheconfig import (
     prune,
 )
 from maintainer.cacheconfig.difference import only_new
-from maintainer.cacheconfig.oci import fits_importers
-from maintainer.cacheconfig.shrink import last_uses, shrink, used_now
+from maintainer.cacheconfig.shrink import last_uses, loses_results, shrink, used_now
 from maintainer.model import reason as reasons
 from maintainer.model.entry import KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration, index_of, read_until
@@ -182,8 +181,17 @@ def _needed_by_others(found: _Generations, snapshot: Snapshot) -> Iterator[Cache
 def _exports(indexes: Iterable[Index], snapshot: Snapshot) -> Iterator[CacheConfig]:
     """Return the known exports of builds, which show when builds used which results."""
     for index in indexes:
-        known = snapshot.memory.get(index.id)
-        yield from known.parts if known else (index.merged,)
+        known = snapshot.memory.get(index.id, Remembered(index.merged))
+        yield from _exports_to(index.id, index.generations, known)
+
+
+def _exports_to(
+    index: IndexId, stored: Iterable[KnownGeneration], known: Remembered
+) -> Iterable[CacheConfig]:
+    """Return the known exports to one index: all generations of one are remembered together."""
+    if index.is_named:
+        return known.parts
+    return [one.config for one in stored if one.config and one.sink is None]
 
 
 def _former_merge(
@@ -244,7 +252,8 @@ def _index(
     read = found.read_by_builders
     state = _merge_state(index, found, known, snapshot)
     usable = _usable(index, read, state, snapshot)
-    merged, omitted = _fitting(snapshot, state.merged, read, usable, known)
+    exports = _exports_to(index, found.stored, known)
+    merged, omitted = _fitting(snapshot, state.merged, read, usable, exports)
     return Index(
         id=index,
         generations=found.stored,
@@ -279,18 +288,25 @@ def _fitting(
     merged: CacheConfig,
     read: CacheConfig,
     usable: CacheConfig,
-    known: Remembered,
+    exports: Iterable[CacheConfig],
 ) -> tuple[CacheConfig, int]:
-    """Return what fits into importers' limits; an export that is complete stays unchanged.
+    """Return what there is room for; an export that is complete stays unchanged.
 
-    An export that is nearly as large as the limit leaves no room for anything else.
+    An export that is nearly as large as the limit leaves no room for anything else. What builders
+    find now stays, even if it is larger than its owner wants merges to be.
     """
     if _is_whole(read, merged):
         return merged, 0
-    smaller, omitted = _fit(snapshot, merged, known.parts, read=read)
+    smaller, omitted = _fit(snapshot, merged, exports, read=read)
+    if not omitted:
+        return smaller, 0
+    staying = merge([prune(usable, snapshot.staying_blobs)])
+    if snapshot.is_read(staying) and loses_results(smaller, staying):
+        # Of records that only the whole merge unites, each has a result here.
+        return staying, max(0, merged.result_count - staying.result_count)
     if usable.blobs & snapshot.departed.keys():
         return smaller, omitted
-    if omitted and _is_whole(read, usable) and not only_new(smaller, [usable]).records:
+    if _is_whole(read, usable) and not only_new(smaller, [usable]).records:
         return usable, merged.result_count - usable.result_count
     return smaller, omitted
 
@@ -307,14 +323,15 @@ def _fit(
     *,
     read: CacheConfig = _NOTHING,
 ) -> tuple[CacheConfig, int]:
-    """Return what fits into importers' limits, and how many results are omitted.
+    """Return what there is room for, and how many results are omitted.
 
     What builders read now comes first: it is the newest export, whose build may have found all of
     it, and made nothing; or a run has written it, which may have seen exports that this has not.
     """
-    if snapshot.facts.index_limit is None or fits_importers(merged):
+    if snapshot.has_room_for(merged):
         return merged, 0
-    smaller = shrink(merged, fits_importers, {**last_uses(exports), **used_now(read)})
+    uses = {**last_uses(exports), **used_now(read, merged)}
+    smaller = shrink(merged, snapshot.has_room_for, uses)
     return smaller, merged.result_count - smaller.result_count
 
 

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, loses_links, merge, prune
-from maintainer.cacheconfig.oci import fits_importers
-from maintainer.cacheconfig.shrink import shrink, used_now
+from maintainer.cacheconfig.shrink import loses_results, shrink, used_now
 from maintainer.concurrency import for_each
 from maintainer.errors import BudgetExhaustedError, StoreError, UnfinishedError
 from maintainer.model import reason as reasons
@@ -123,8 +122,7 @@ class _Rewriter:
         self._store = store
         self._context = context
         self._live = set(live)
-        self._broken = marks.snapshot.broken_blobs
-        self._limit = marks.snapshot.facts.index_limit
+        self._snapshot = marks.snapshot
 
     async def rewrite(self, attempts: Iterable[_Attempt]) -> None:
         """Write indexes, all in one step if the store can."""
@@ -192,18 +190,24 @@ class _Rewriter:
         exported = merge([conflicting.config])
         others = [] if self._replaces(attempt.index) else [attempt.content]
         attempt.content = prune(merge([*others, conflicting.config]), self._live)
-        fits = self._limit is None or fits_importers(attempt.content)
         says_it_all = attempt.content == exported and conflicting.violation is None
         # Importers can read the export as it is; near the limit, a sink would cost results.
         if (
             conflict.is_newest
             and says_it_all
-            and not (fits and loses_links(exported, conflicting.sink))
+            and not (self._snapshot.is_read(exported) and loses_links(exported, conflicting.sink))
         ):
             attempt.end()
-        elif not fits:
-            uses = used_now(conflicting.config)
-            attempt.content = shrink(attempt.content, fits_importers, uses)
+        else:
+            attempt.content = self._fit(attempt.content, prune(exported, self._live))
+
+    def _fit(self, merged: CacheConfig, exported: CacheConfig) -> CacheConfig:
+        """Return what there is room for, beginning with what a build has just exported."""
+        if self._snapshot.has_room_for(merged):
+            return merged
+        smaller = shrink(merged, self._snapshot.has_room_for, used_now(exported, merged))
+        keeps_export = self._snapshot.is_read(exported) and loses_results(smaller, exported)
+        return exported if keeps_export else smaller
 
     def _replaces(self, index: IndexId) -> bool:
         """Whether an export replaces the content of the index."""
@@ -212,7 +216,9 @@ class _Rewriter:
     async def _find_missing(self, blobs: Iterable[Digest]) -> set[Digest]:
         """Check the blobs that the probe did not find again; return those still missing."""
         missing = set(blobs) - self._live
-        asked = await self._store.existing(frozenset(missing - self._broken), self._context)
+        asked = await self._store.existing(
+            frozenset(missing - self._snapshot.broken_blobs), self._context
+        )
         if asked.unasked:
             raise BudgetExhaustedError(self._context.budget.exhausted or reasons.DeadlinePassed())
         self._live |= asked.found

@@ -633,6 +633,12 @@ class Settings(BaseSettings):
         gt=0,
         description="the largest index that is read or written, such as 256MiB",
     )
+    max_merge_size: ByteSize = Field(
+        default=ByteSize(8 * 1024 * 1024),
+        gt=0,
+        description="how large an index may become by what is merged into it, such as 8MiB: each "
+        "build that imports it takes longer; results that builds used longest ago are left out",
+    )
     max_requests: int | None = Field(
         default=None,
         ge=1,

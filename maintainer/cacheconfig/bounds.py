@@ -1,5 +1,9 @@
 """The size limits of an index: larger ones are neither read nor written."""
 
+from maintainer.cacheconfig.codec import encode
+from maintainer.cacheconfig.model import CacheConfig
+from maintainer.cacheconfig.sink import with_sink
+
 _BYTES_PER_BRACKET = 32
 _FEW_BRACKETS = 1_000_000
 
@@ -16,3 +20,24 @@ def why_too_large(content: bytes, limit: int) -> str | None:
     if content.count(b"{") + content.count(b"[") > most:
         return f"holds more than {most:,} objects and lists"
     return None
+
+
+def has_at_most(config: CacheConfig, limit: int) -> bool:
+    """Whether an index has at most `limit` bytes, as it is written."""
+    return is_small(config, limit) or len(encode(with_sink(config))) <= limit
+
+
+def is_small(config: CacheConfig, limit: int) -> bool:
+    """Whether an index fits whatever its names are: most do, and encoding them takes time.
+
+    A character takes six bytes at the most, and nothing else more than what is counted here. Half
+    of `limit` is left for the links of the sink, and for the manifest of a directory or registry.
+    """
+    size = sum(1_000 + 6 * len(layer.media_type) for layer in config.layers)
+    for record in config.records:
+        size += 100 + 6 * len(record.digest)
+        size += sum(100 + 20 * len(result.layers) for result in record.results)
+        size += sum(50 + 6 * len(link.selector) for links in record.inputs for link in links)
+        if size > limit // 2:
+            return False
+    return size <= limit // 2

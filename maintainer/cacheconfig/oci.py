@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from maintainer.cacheconfig.bounds import is_small
 from maintainer.cacheconfig.codec import Annotations, Decoded, annotate, decode_described, encode
 from maintainer.cacheconfig.keys import Digest, content_digest, is_digest
 from maintainer.cacheconfig.model import CacheConfig, Layer
@@ -202,26 +203,11 @@ def encode_oci(
 
 def fits_importers(config: CacheConfig) -> bool:
     """Whether importers read an index: neither its config nor its manifest is too large."""
-    if _is_small(config):
+    if is_small(config, IMPORT_LIMIT):
         return True
     encoded = encode_oci(config)
     largest = max(len(encoded.config), len(encoded.manifest) + _ROOM)
     return largest <= IMPORT_LIMIT
-
-
-def _is_small(config: CacheConfig) -> bool:
-    """Whether an index fits whatever its names are: most do, and encoding them takes time.
-
-    A character takes six bytes at the most, and nothing else more than what is counted here.
-    """
-    size = sum(1_000 + 6 * len(layer.media_type) for layer in config.layers)
-    for record in config.records:
-        size += 100 + 6 * len(record.digest)
-        size += sum(100 + 20 * len(result.layers) for result in record.results)
-        size += sum(50 + 6 * len(link.selector) for links in record.inputs for link in links)
-        if size > IMPORT_LIMIT // 2:
-            return False
-    return size <= IMPORT_LIMIT // 2
 
 
 def _descriptor(layer: Layer, known: Descriptor) -> Descriptor:

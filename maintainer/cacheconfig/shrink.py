@@ -38,9 +38,22 @@ def last_uses(exports: Iterable[CacheConfig]) -> Mapping[ResultId, Nanoseconds]:
     return uses
 
 
-def used_now(export: CacheConfig) -> Mapping[ResultId, Nanoseconds]:
-    """Return that a build has just used all of its export: later than any time of a result."""
-    return {name: _NOW for name, _, _, _ in results_of(export)}
+def used_now(export: CacheConfig, config: CacheConfig) -> Mapping[ResultId, Nanoseconds]:
+    """Return that a build has just used all of its export: later than any time of a result.
+
+    In `config`, a newer result of a key may have taken the place of the one that is in the export.
+    """
+    keys = _keys_with_results(export)
+    return {name: _NOW for name, _, _, _ in results_of(config) if name.record in keys}
+
+
+def loses_results(config: CacheConfig, former: CacheConfig) -> bool:
+    """Whether a key that leads to a result in `former` has none in `config`."""
+    return not _keys_with_results(former) <= _keys_with_results(config)
+
+
+def _keys_with_results(config: CacheConfig) -> set[str]:
+    return {record.digest for record in config.records if record.results}
 
 
 def shrink(

@@ -152,6 +152,7 @@ def load_snapshot(
     *,
     entries: tuple[KnownEntry, ...] = (),
     merged_scope: Scope | None = None,
+    max_merge_size: int | None = None,
     merged: Mapping[IndexId, Remembered] | None = None,
     makes_room: bool = False,
 ) -> Snapshot:
@@ -172,6 +173,7 @@ def load_snapshot(
         listing_complete=probe.listing_complete,
         facts=probe.facts,
         merged_scope=merged_scope,
+        max_merge_size=max_merge_size,
         recent_references=(
             {}
             if probe.abilities.shows_exports

@@ -71,7 +71,7 @@ class Index:
     sink: Sink = Sink.REWRITE
     """Its sink when it is written."""
     omitted: int = 0
-    """Of a tag: the results that do not fit into importers' limits."""
+    """The results used longest ago, which there is no room for."""
     is_forgotten: bool = False
     """Whether its owner had it forgotten: then it is written without any result."""
     used_by_builds: str | None = None

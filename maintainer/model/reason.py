@@ -275,7 +275,9 @@ WhyUnread = Problem | SameKeyElsewhere | Exhausted
 
 class _Write(Base, frozen=True, kw_only=True):
     omitted: int = 0
-    """The results of a tag used longest ago, which do not fit into importers' limits."""
+    """The results used longest ago, which there is no room for."""
+    max_merge_size: int | None = None
+    """The setting, in bytes, if it is what leaves no room; otherwise importers' limit does."""
 
 
 class MergeGenerations(_Write, frozen=True):
@@ -406,7 +408,9 @@ class UpToDate(Base, frozen=True):
 
     is_named: bool = False
     omitted: int = 0
-    """The results of a tag used longest ago, which do not fit into importers' limits."""
+    """The results used longest ago, which there is no room for."""
+    max_merge_size: int | None = None
+    """The setting, in bytes, if it is what leaves no room; otherwise importers' limit does."""
 
 
 class NothingLeft(Base, frozen=True):

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from maintainer.cacheconfig import Digest, IndexId, Ref, Scope
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope
+from maintainer.cacheconfig.bounds import has_at_most
+from maintainer.cacheconfig.oci import fits_importers
 from maintainer.model.entry import Access, KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration
 from maintainer.model.reason import IncompleteList, LeftForRoom, UnreadIndex
@@ -34,6 +36,8 @@ class Snapshot:
     """The scope, or the tag of a directory, that holds the merge of all others of its ref; None if
     that is turned off.
     """
+    max_merge_size: int | None = None
+    """Bytes that no index exceeds by what is merged into it; None if there is no such limit."""
     recent_references: Mapping[tuple[Ref, Digest], datetime] = field(default_factory=dict)
     """When the last index of a ref that references a blob was created, for at least an hour."""
     memory: Mapping[IndexId, Remembered] = field(default_factory=dict)
@@ -47,6 +51,15 @@ class Snapshot:
     def staying_blobs(self) -> frozenset[Digest]:
         """The existing blobs that results in an index may need."""
         return self.live_blobs - self.departed.keys()
+
+    def is_read(self, config: CacheConfig) -> bool:
+        """Whether importers read an index of this size."""
+        return self.facts.index_limit is None or fits_importers(config)
+
+    def has_room_for(self, config: CacheConfig) -> bool:
+        """Whether importers read an index, and read it fast enough for its owner."""
+        limit = self.max_merge_size
+        return self.is_read(config) and (limit is None or has_at_most(config, limit))
 
     @property
     def gap(self) -> UnreadIndex | IncompleteList | None:

@@ -15,7 +15,6 @@ from maintainer.cacheconfig import (
     why_too_large,
     with_sink,
 )
-from maintainer.cacheconfig.oci import fits_importers
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep, WriteIndex
 from maintainer.model.index import KnownGeneration
@@ -33,11 +32,13 @@ def decide(index: Index, context: PlanContext) -> WriteIndex | Keep:
         return Keep(str(index.id), index.id.ref, why_never)
     reason = _why_write(index, context)
     if reason is None:
-        return Keep(str(index.id), index.id.ref, _up_to_date(index))
+        return Keep(str(index.id), index.id.ref, _up_to_date(index, context.snapshot))
     if veto := _find_veto(index, reason, context):
         return Keep(str(index.id), index.id.ref, veto)
     key = index.id.key(index.highest + 1)
-    reason = msgspec.structs.replace(reason, omitted=index.omitted)
+    reason = msgspec.structs.replace(
+        reason, omitted=index.omitted, max_merge_size=_limit(index, context.snapshot)
+    )
     return WriteIndex(index.id, key, index.merged, reason, index.sink)
 
 
@@ -99,7 +100,7 @@ def _why_replace(
         if index.is_forgotten:
             return reasons.Forgotten()
         return _merge_or_drop(index, newest, config, context.snapshot)
-    if loses_links(index.merged, newest.sink) and _has_room_for_sink(index):
+    if loses_links(index.merged, newest.sink) and context.snapshot.is_read(index.merged):
         return reasons.AddSink()
     return _why_hidden(index.shadowed_by, newest, context) if index.shadowed_by else None
 
@@ -112,10 +113,16 @@ def _why_hidden(shadowed_by: str, newest: KnownGeneration, context: PlanContext)
     return reasons.Shadowed(by=shadowed_by)
 
 
-def _up_to_date(index: Index) -> Reason:
+def _up_to_date(index: Index, snapshot: Snapshot) -> Reason:
     if not index.newest:
         return reasons.NothingLeft()
-    return reasons.UpToDate(index.id.is_named, index.omitted)
+    return reasons.UpToDate(index.id.is_named, index.omitted, _limit(index, snapshot))
+
+
+def _limit(index: Index, snapshot: Snapshot) -> int | None:
+    """Return the setting that leaves no room for what is omitted, if it is not importers' limit."""
+    limit, importers = snapshot.max_merge_size, snapshot.facts.index_limit
+    return None if not index.omitted or (importers and limit and importers <= limit) else limit
 
 
 def _follow_others(index: Index, config: CacheConfig) -> reasons.FollowOthers:
@@ -125,11 +132,6 @@ def _follow_others(index: Index, config: CacheConfig) -> reasons.FollowOthers:
         more=len(index.merged.blobs - config.blobs),
         less=len(config.blobs - index.merged.blobs),
     )
-
-
-def _has_room_for_sink(index: Index) -> bool:
-    """Whether an index of a directory still fits into importers' limits with a sink."""
-    return not index.id.is_named or fits_importers(index.merged)
 
 
 def _merge_or_drop(

@@ -264,12 +264,16 @@ def _(reason: reasons.Interrupted) -> str:
 # Why an index is written.
 
 
-def _with_omitted(sentence: str, omitted: int) -> str:
-    """Add how many results were omitted: importers refuse an index that is too large."""
-    if not omitted:
+def _with_omitted(sentence: str, reason: reasons.WriteReason | reasons.UpToDate) -> str:
+    """Add how many results were omitted, because the index would be too large."""
+    if not reason.omitted:
         return sentence
-    results = format_count(omitted, "result")
-    return f"{sentence}; without {results} used longest ago: importers read {IMPORT_LIMIT:,} bytes"
+    results = format_count(reason.omitted, "result")
+    limit = reason.max_merge_size
+    why = (
+        f"max_merge_size is {limit:,} bytes" if limit else f"importers read {IMPORT_LIMIT:,} bytes"
+    )
+    return f"{sentence}; without {results} used longest ago: {why}"
 
 
 def _blobs(count: int) -> str:
@@ -278,7 +282,7 @@ def _blobs(count: int) -> str:
 
 @format_reason.register
 def _(reason: reasons.MergeOthers) -> str:
-    return _with_omitted(f"merge {_others(reason.ref, reason.others)}", reason.omitted)
+    return _with_omitted(f"merge {_others(reason.ref, reason.others)}", reason)
 
 
 @format_reason.register
@@ -289,9 +293,7 @@ def _(reason: reasons.FollowOthers) -> str:
         for how, count in (("more", reason.more), ("less", reason.less))
         if count
     ]
-    return _with_omitted(
-        f"{sentence}: {', '.join(changes)}" if changes else sentence, reason.omitted
-    )
+    return _with_omitted(f"{sentence}: {', '.join(changes)}" if changes else sentence, reason)
 
 
 def _others(ref: str, count: int) -> str:
@@ -302,7 +304,7 @@ def _others(ref: str, count: int) -> str:
 @format_reason.register
 def _(reason: reasons.AddAgain) -> str:
     blobs = format_count(reason.blobs, "blob")
-    return _with_omitted(f"add the results of {blobs} from earlier exports", reason.omitted)
+    return _with_omitted(f"add the results of {blobs} from earlier exports", reason)
 
 
 @format_reason.register
@@ -311,33 +313,33 @@ def _(reason: reasons.Restore) -> str:
     sentence = (
         f"all its generations are gone; {format_count(reason.results, 'result')} {are} remembered"
     )
-    return _with_omitted(sentence, reason.omitted)
+    return _with_omitted(sentence, reason)
 
 
 @format_reason.register
 def _(reason: reasons.Invalid) -> str:
     what = "its manifest" if reason.generation is None else f"generation {reason.generation}"
-    return _with_omitted(f"{what} is invalid: {reason.violation}", reason.omitted)
+    return _with_omitted(f"{what} is invalid: {reason.violation}", reason)
 
 
 @format_reason.register
 def _(reason: reasons.Merge) -> str:
     merged = f"merge {_generations(reason.generations)} with generation {reason.into}"
     dropped = _dropped(reason)
-    return _with_omitted("; ".join([merged, *dropped]), reason.omitted)
+    return _with_omitted("; ".join([merged, *dropped]), reason)
 
 
 @format_reason.register
 def _(reason: reasons.DropMissing) -> str:
     dropped = _dropped(reason)
-    return _with_omitted("; ".join(dropped), reason.omitted)
+    return _with_omitted("; ".join(dropped), reason)
 
 
 @format_reason.register
 def _(
     reason: reasons.DropUnused | reasons.Forgotten | reasons.AddSink | reasons.MergeGenerations,
 ) -> str:
-    return _with_omitted(_WITHOUT_FACTS[type(reason)], reason.omitted)
+    return _with_omitted(_WITHOUT_FACTS[type(reason)], reason)
 
 
 def _generations(numbers: tuple[int, ...]) -> str:
@@ -362,13 +364,13 @@ def _dropped(reason: reasons.Merge | reasons.DropMissing) -> list[str]:
 @format_reason.register
 def _(reason: reasons.Shadowed) -> str:
     sentence = f"builds read {reason.by} instead, which was created later"
-    return _with_omitted(sentence, reason.omitted)
+    return _with_omitted(sentence, reason)
 
 
 @format_reason.register
 def _(reason: reasons.Unlisted) -> str:
     sentence = f"{reason.key} is not in the list, so builds may read {reason.shadowed_by}"
-    return _with_omitted(sentence, reason.omitted)
+    return _with_omitted(sentence, reason)
 
 
 @format_reason.register
@@ -399,7 +401,7 @@ def _(reason: reasons.UsedByBuilds) -> str:
 @format_reason.register
 def _(reason: reasons.UpToDate) -> str:
     what = "manifest" if reason.is_named else "newest generation"
-    return _with_omitted(f"its {what} is up to date", reason.omitted)
+    return _with_omitted(f"its {what} is up to date", reason)
 
 
 @format_reason.register

@@ -103,6 +103,7 @@ def _record(run: Run, looked: Probed) -> Recorded:
             target_id,
             probed,
             merged_scope=_merged_scope(run, probed),
+            max_merge_size=int(run.collector.settings.max_merge_size),
             merged=merged | taken_over,
             makes_room=run.rules.keep_free is not None,
         )

@@ -43,6 +43,7 @@ async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
                 probed,
                 entries=seen.snapshot.entries,
                 merged_scope=seen.snapshot.merged_scope,
+                max_merge_size=seen.snapshot.max_merge_size,
                 makes_room=run.rules.keep_free is not None,
             )
         marks = mark(snapshot)
