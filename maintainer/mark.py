@@ -331,7 +331,7 @@ def _fit(
     if snapshot.has_room_for(merged):
         return merged, 0
     uses = {**last_uses(exports), **used_now(read, merged)}
-    smaller = shrink(merged, snapshot.has_room_for, uses)
+    smaller = shrink(merged, snapshot.room_taken, uses)
     return smaller, merged.result_count - smaller.result_count
 
 

@@ -205,7 +205,7 @@ class _Rewriter:
         """Return what there is room for, beginning with what a build has just exported."""
         if self._snapshot.has_room_for(merged):
             return merged
-        smaller = shrink(merged, self._snapshot.has_room_for, used_now(exported, merged))
+        smaller = shrink(merged, self._snapshot.room_taken, used_now(exported, merged))
         keeps_export = self._snapshot.is_read(exported) and loses_results(smaller, exported)
         return exported if keeps_export else smaller
 

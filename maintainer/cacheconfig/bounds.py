@@ -24,7 +24,12 @@ def why_too_large(content: bytes, limit: int) -> str | None:
 
 def has_at_most(config: CacheConfig, limit: int) -> bool:
     """Whether an index has at most `limit` bytes, as it is written."""
-    return is_small(config, limit) or len(encode(with_sink(config))) <= limit
+    return is_small(config, limit) or size_of(config) <= limit
+
+
+def size_of(config: CacheConfig) -> int:
+    """Return the bytes of an index, as it is written."""
+    return len(encode(with_sink(config)))
 
 
 def is_small(config: CacheConfig, limit: int) -> bool:

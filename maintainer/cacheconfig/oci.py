@@ -203,11 +203,13 @@ def encode_oci(
 
 def fits_importers(config: CacheConfig) -> bool:
     """Whether importers read an index: neither its config nor its manifest is too large."""
-    if is_small(config, IMPORT_LIMIT):
-        return True
+    return is_small(config, IMPORT_LIMIT) or importers_size(config) <= IMPORT_LIMIT
+
+
+def importers_size(config: CacheConfig) -> int:
+    """Return the bytes of what importers have a limit for: the larger of config and manifest."""
     encoded = encode_oci(config)
-    largest = max(len(encoded.config), len(encoded.manifest) + _ROOM)
-    return largest <= IMPORT_LIMIT
+    return max(len(encoded.config), len(encoded.manifest) + _ROOM)
 
 
 def _descriptor(layer: Layer, known: Descriptor) -> Descriptor:

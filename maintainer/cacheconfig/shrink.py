@@ -12,6 +12,9 @@ from maintainer.cacheconfig.prune import prune
 from maintainer.cacheconfig.timestamps import Nanoseconds
 
 _NOW = Nanoseconds(1 << 80)
+_FULL = 0.99
+"""The share of the room that is as good as all of it: each further try takes as long as a merge."""
+_GUESSES = 4
 
 
 class ResultId(NamedTuple):
@@ -58,39 +61,54 @@ def _keys_with_results(config: CacheConfig) -> set[str]:
 
 def shrink(
     config: CacheConfig,
-    fits: Callable[[CacheConfig], bool],
+    room: Callable[[CacheConfig], float],
     uses: Mapping[ResultId, Nanoseconds] | None = None,
 ) -> CacheConfig:
-    """Return an index that fits: `config` itself, or as many of its results as fit, in normal form.
+    """Return an index that fits: `config` itself, or most of the results that fit, in normal form.
 
-    Results that builds used longest ago go first; of those that one build used, those that lie
-    furthest from the beginning: their keys take the most room, as they need all keys below, and the
-    others are of use without them. A result that `uses` lacks was last used when it, or another one
-    that builds on it, was made. The outcome depends on the content alone. `fits` must accept an
-    index if it accepts one with more results.
+    `room` returns which share of the room an index takes, 1 if all of it; it must not return less
+    for an index with more results. Results that builds used longest ago go first; of those that one
+    build used, those that lie furthest from the beginning: their keys take the most room, as they
+    need all keys below, and the others are of use without them. A result that `uses` lacks was last
+    used when it, or another one that builds on it, was made. The outcome depends on the content
+    alone.
     """
-    if fits(config):
+    too_large = room(config)
+    if too_large <= 1:
         return config
-    known, made, levels = uses or {}, _last_made(config), depths(sources_of(config.records))
-    ranked = sorted(
+    ranked = _ranked(config, uses or {})
+    fits, small = CacheConfig(), 0.0
+    kept, too_many, tries = 0, len(ranked), 0
+    while too_many - kept > 1 and small < _FULL:
+        # An index grows with its results, but a hostile one may grow by leaps.
+        guess = ((1 + _FULL) / 2 - small) / (too_large - small)
+        share = guess if tries < _GUESSES else 0.5
+        count = min(max(kept + int(share * (too_many - kept)), kept + 1), too_many - 1)
+        smaller = only(config, {(at, number) for _, at, _, number in ranked[:count]})
+        size = room(smaller)
+        if size <= 1:
+            kept, small, fits = count, size, smaller
+        else:
+            too_many, too_large = count, size
+        tries += 1
+    return fits
+
+
+def _ranked(
+    config: CacheConfig, uses: Mapping[ResultId, Nanoseconds]
+) -> list[tuple[ResultId, int, Result, int]]:
+    """Return the results in the order in which they stay."""
+    made, levels = _last_made(config), depths(sources_of(config.records))
+    return sorted(
         results_of(config),
         key=lambda one: (
-            -known.get(one[0], made[one[1]]),
+            -uses.get(one[0], made[one[1]]),
             levels[one[1]],
             -one[2].created_at,
             one[0],
             one[1],
         ),
     )
-    kept, too_many, best = 0, len(ranked), CacheConfig()
-    while too_many - kept > 1:
-        middle = (kept + too_many) // 2
-        smaller = only(config, {(at, number) for _, at, _, number in ranked[:middle]})
-        if fits(smaller):
-            kept, best = middle, smaller
-        else:
-            too_many = middle
-    return best
 
 
 def built_since(config: CacheConfig, first: Nanoseconds) -> CacheConfig:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope
-from maintainer.cacheconfig.bounds import has_at_most
-from maintainer.cacheconfig.oci import fits_importers
+from maintainer.cacheconfig.bounds import has_at_most, size_of
+from maintainer.cacheconfig.oci import fits_importers, importers_size
 from maintainer.model.entry import Access, KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration
 from maintainer.model.reason import IncompleteList, LeftForRoom, UnreadIndex
@@ -60,6 +60,12 @@ class Snapshot:
         """Whether importers read an index, and read it fast enough for its owner."""
         limit = self.max_merge_size
         return self.is_read(config) and (limit is None or has_at_most(config, limit))
+
+    def room_taken(self, config: CacheConfig) -> float:
+        """Return which share of that room an index takes; more than 1 if there is none for it."""
+        importers = self.facts.index_limit
+        read = importers_size(config) / importers if importers else 0.0
+        return max(read, size_of(config) / self.max_merge_size if self.max_merge_size else 0.0)
 
     @property
     def gap(self) -> UnreadIndex | IncompleteList | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,17 +21,25 @@ from maintainer.cacheconfig import (
     prune,
 )
 from maintainer.cacheconfig.model import NO_PARENT
-from maintainer.cacheconfig.oci import IMPORT_LIMIT, encode_oci, fits_importers
+from maintainer.cacheconfig.oci import IMPORT_LIMIT, encode_oci, fits_importers, importers_size
 from maintainer.cacheconfig.shrink import ResultId, built_since, last_uses, results_of, shrink
 from maintainer.cacheconfig.timestamps import Nanoseconds
 from tests.worlds import BLOBS, any_index, leads_to
 
 _LIMITS = st.integers(min_value=0, max_value=4_000)
-_Fits = Callable[[CacheConfig], bool]
+_Room = Callable[[CacheConfig], float]
 
 
-def _in_bytes(limit: int) -> _Fits:
-    return lambda config: len(encode(config)) <= limit
+def _in_bytes(limit: int) -> _Room:
+    return lambda config: len(encode(config)) / (limit or 0.5)
+
+
+def _at_most(results: int) -> _Room:
+    return lambda config: config.result_count / (results or 0.5)
+
+
+def _of_importers(config: CacheConfig) -> float:
+    return importers_size(config) / IMPORT_LIMIT
 
 
 def _ids(config: CacheConfig) -> list[ResultId]:
@@ -68,14 +77,14 @@ def test_shrinking_again_changes_nothing(config: CacheConfig, limit: int) -> Non
 
 @given(any_index())
 def test_what_fits_stays_as_it_is(config: CacheConfig) -> None:
-    assert shrink(config, lambda _: True) is config
+    assert shrink(config, lambda _: 1) is config
 
 
 @given(any_index(), st.integers(min_value=0, max_value=6))
 def test_as_many_results_are_kept_as_fit(config: CacheConfig, results: int) -> None:
     normal = _normal(config)
 
-    left = shrink(normal, lambda one: one.result_count <= results)
+    left = shrink(normal, _at_most(results))
 
     assert left.result_count == min(results, normal.result_count)
 
@@ -88,25 +97,39 @@ def test_no_result_is_kept_that_was_used_before_one_that_is_dropped(
     times = st.integers(min_value=0, max_value=3).map(Nanoseconds)
     uses = {name: data.draw(times) for name in _ids(normal)}
 
-    left = shrink(normal, lambda one: one.result_count <= results, uses)
+    left = shrink(normal, _at_most(results), uses)
 
     kept = _ids(left)
     dropped = [name for name in _ids(normal) if name not in kept]
     assert all(uses[one] >= uses[other] for one in kept for other in dropped)
 
 
+@pytest.mark.parametrize("last", [1, 500, 999])
+def test_few_tries_are_enough_however_an_index_grows(last: int) -> None:
+    tries: list[int] = []
+
+    def leaps(config: CacheConfig) -> float:
+        tries.append(config.result_count)
+        return 1e9 if config.result_count > last else config.result_count / 1e9
+
+    left = shrink(_chain(1_000), leaps)
+
+    assert left.result_count == last
+    assert len(tries) <= 1 + 4 + 10
+
+
 def test_a_record_without_a_result_stays_if_it_is_the_way_to_one() -> None:
     chain = _chain(3)
     uses = {name: Nanoseconds(number) for number, name in enumerate(_ids(chain))}
 
-    left = shrink(chain, lambda one: one.result_count <= 1, uses)
+    left = shrink(chain, _at_most(1), uses)
 
     assert [bool(record.results) for record in left.records] == [False, False, True]
     assert len(left.layers) == 3
 
 
 def test_of_one_build_the_last_steps_go_first_for_they_need_the_keys_of_all_others() -> None:
-    left = shrink(_chain(9), lambda one: len(one.records) <= 4)
+    left = shrink(_chain(9), lambda one: len(one.records) / 4)
 
     assert left == _normal(_chain(4))
 
@@ -137,7 +160,7 @@ def test_what_a_later_build_used_is_kept_although_it_was_made_long_ago() -> None
 
     left = shrink(
         merge([between, later]),
-        lambda one: one.result_count <= 2,
+        _at_most(2),
         last_uses([between, later]),
     )
 
@@ -149,7 +172,7 @@ def test_of_what_no_export_is_known_only_that_stays_which_is_younger_than_other_
     unknown = merge([_chain(2, "older", at=40), _chain(2, "younger", at=60)])
     everything = merge([export, unknown])
 
-    left = shrink(everything, lambda one: one.result_count <= 4, last_uses([export]))
+    left = shrink(everything, _at_most(4), last_uses([export]))
 
     assert left == _normal(merge([export, _chain(2, "younger", at=60)]))
 
@@ -158,7 +181,7 @@ def test_an_index_that_is_too_large_for_importers_is_made_to_fit_and_filled() ->
     one = _wide(1_200)
     assert not fits_importers(one)
 
-    left = shrink(one, fits_importers)
+    left = shrink(one, _of_importers)
 
     encoded = encode_oci(left)
     assert len(encoded.manifest) <= IMPORT_LIMIT
