@@ -15,6 +15,8 @@ _T = TypeVar("_T")
 
 _PORTS = 2**16
 _LAST_YEAR = 9000
+LATEST = datetime(_LAST_YEAR, 1, 1, tzinfo=UTC)
+"""For what has no plausible time: it never seems to be old."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,12 @@ class Layout:
         """Return the index with this key: under the first prefix, only the rest is its name."""
         return IndexId(NO_REF, Scope(show_nul(key.removeprefix(self.manifests[0]))))
 
+    def keys_of(self, index: IndexId) -> tuple[str, ...]:
+        """Return where an index may be: `index_of` does not tell all of its keys apart."""
+        name = str(index.scope)
+        others = (name,) if name.startswith(self.manifests[1:]) else ()
+        return (self.manifests[0] + name, *others)
+
     def digest_of(self, key: str) -> Digest | None:
         """Return the digest of the blob with this key; None if it is something else."""
         digest = Digest(key.removeprefix(self.blobs))

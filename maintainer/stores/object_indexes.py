@@ -15,9 +15,10 @@ from maintainer import __version__
 from maintainer.cacheconfig import NO_REF, IndexId, encode, with_sink
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.decoding import decode_json
-from maintainer.errors import BudgetExhaustedError, StoreError
+from maintainer.errors import BudgetExhaustedError, ChangedError, StoreError, UnreadableError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
+from maintainer.model.doubt import Cause
 from maintainer.model.index import ReadGeneration
 from maintainer.sanitize import printable
 from maintainer.stores.base import Change, Conflict, Refused, RunContext, Swapped, SwapResult
@@ -85,25 +86,52 @@ class Indexes:
         return True
 
     async def read_listed(self, listed: Object) -> ReadGeneration | None:
-        """Read an index that was listed, and know it as it was read: a list may be newer."""
-        found = await self.read(listed.key)
+        """Read an index that was listed, and know it as it was read: a list may be newer.
+
+        Raises UnreadableError, also if it is not there: a service may show it only later.
+        """
+        found = await self._read(listed.key, listed)
         if found and found.location:
             self.known[listed.key] = replace(listed, tag=found.location)
-        else:
-            self.known.pop(listed.key, None)
+        elif listed.key not in self.ignored:
+            raise UnreadableError(
+                Cause.NOT_FOUND, f"{printable(listed.key)} is listed, and not there"
+            )
         return found
 
     async def read(self, key: str) -> ReadGeneration | None:
         """Read an index; None if it is gone, or is no index at all."""
+        return await self._read(key, None)
+
+    async def read_changed(self, listed: Object) -> ReadGeneration | None:
+        """Read an index that a list shows anew; None if it is no index at all.
+
+        Raises ChangedError if the answer is older than the list, or there is none: then nobody
+        knows what the index references.
+        """
+        found = await self._read(listed.key, listed)
+        is_old = found is not None and found.created_at < listed.modified_at
+        if is_old or (found is None and listed.key not in self.ignored):
+            raise ChangedError(f"a build has written {printable(listed.key)}, which is not shown")
+        return found
+
+    async def _read(self, key: str, listed: Object | None) -> ReadGeneration | None:
         found = await self._objects.get(key, limit=self._limit, is_wanted=_may_be_object)
         if found is None:
             return None
         seen, content = found
         index = self._layout.index_of(key)
+        one = None
         if content.lstrip().startswith(_BEGINNING):
             one = read_content(index, NUMBER, content, seen.modified_at, location=seen.tag)
-            if one.config is not None or not _is_manifest(content):
+            if one.config is not None:
                 return one
+        if listed and not _is_same(listed, seen):
+            # A part of it, or a page about an error.
+            problem = f"{printable(key)} is another one than the list shows"
+            raise UnreadableError(Cause.TRANSIENT, problem)
+        if one and not _is_manifest(content):
+            return one
         # Writes are atomic, so this is not half of an index: somebody keeps it here.
         self.ignored[key] = Keep(printable(key), NO_REF, reasons.Unrecognized())
         self.others[key] = seen.tag
@@ -213,6 +241,12 @@ def _is_manifest(content: bytes) -> bool:
         return bool(decode_json(content, _Manifest).schemaVersion)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return False
+
+
+def _is_same(listed: Object, seen: Object) -> bool:
+    """Whether an answer is about what a list shows; some services quote tags in one of them."""
+    tags = {one.tag.strip('"') for one in (listed, seen)}
+    return len(tags) == 1 and listed.size == seen.size
 
 
 def _may_be_object(beginning: bytes) -> bool:

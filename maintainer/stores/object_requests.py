@@ -32,6 +32,8 @@ _T = TypeVar("_T")
 
 CHUNK = 4 * 1024 * 1024
 """Bytes that are read at once: of something large that is not wanted, no more are read."""
+MAX_SIZE = 2**50
+"""Bytes; no service stores larger objects."""
 _LONGEST = timedelta(minutes=10)
 """The longest time that a request may take, with its retries."""
 _CONNECTING = timedelta(minutes=1)

@@ -101,7 +101,7 @@ class Deletions:
         """Read the indexes that builds have written since, and the run has not read yet."""
         for seen in await self._indexes.list_changed():
             is_known = seen.tag == self._met.get(seen.key)
-            found = None if is_known else await self._indexes.read(seen.key)
+            found = None if is_known else await self._indexes.read_changed(seen)
             if found is None:
                 continue
             if found.config is None:

@@ -118,6 +118,7 @@ class ObjectStore:
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Read the indexes that are new."""
         indexes = self._indexes.known
+        listed = frozenset(indexes)
         context.progress.stage("probe: read indexes", len(indexes))
         read: list[ReadGeneration] = []
         unread: list[UnreadGeneration] = []
@@ -148,6 +149,7 @@ class ObjectStore:
 
         await for_each(look, list(indexes.values()))
         self._refuse_no_index()
+        await self._refuse_unlisted(known, listed)
         nothing = self._nothing_found(context.settings.merged_tag)
         # Where nothing shows a use, a blob may have been in use until a run first saw it.
         written_at = max((one.modified_at for one in indexes.values()), default=None)
@@ -164,6 +166,14 @@ class ObjectStore:
                 notes=(*nothing, *await self._objects.notes(self._layout, now)),
             ),
         )
+
+    async def _refuse_unlisted(self, known: Memory, listed: frozenset[str]) -> None:
+        """Raise StoreError if an index is not listed and exists: others may be missing, too."""
+        for index in sorted(index for index, places in known.places.items() if places):
+            keys = self._layout.keys_of(index)
+            for key in () if listed.intersection(keys) else keys:
+                if await self._objects.look(key):
+                    raise StoreError(f"the list does not show {printable(key)}, which exists")
 
     async def _pin(self, seen: Object, index: IndexId, pinned: dict[Digest, str]) -> str | None:
         """Keep the blobs of an index that stays as it is; return why they are unknown, if so."""

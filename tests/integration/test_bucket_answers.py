@@ -1,6 +1,7 @@
 """Answers of a bucket or container that break the protocol prove nothing: each is one line."""
 
 import gc
+import json
 import re
 import socket
 import threading
@@ -407,6 +408,33 @@ def test_the_token_of_an_identity_is_never_sent_without_tls(
         assert not server.asked
     assert said.startswith("account_url must begin with https")
     assert not service.asked
+
+
+@pytest.mark.parametrize("method", ["get_token", "get_token_info"])
+def test_a_service_gets_no_token_for_another_service_that_it_names_in_a_challenge(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.delenv(azblob.KEY)
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential")
+    monkeypatch.setenv("IDENTITY_HEADER", "hush")
+    token = {"access_token": "secret", "expires_on": "9999999999", "token_type": "Bearer"}
+    body = json.dumps({**token, "resource": "any"}).encode()
+
+    async def ask() -> None:
+        address = Address("account", "cache", "app", "https://127.0.0.1:1/account")
+        async with azblob.open_container(address) as container:
+            # The SDK asks it for the scope of a challenge.
+            credential = container._client.credential
+            with pytest.raises(StoreError, match="https://vault") as error:
+                await getattr(credential, method)("https://vault.example/.default")
+            assert "secret" not in str(error.value)
+
+    with answering(Answer(200, {"Content-Type": "application/json"}, body)) as server:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{server.url}/identity")
+        anyio.run(ask)
+
+        assert len(server.asked) == 1
+        assert "storage.azure.com" in server.asked[0]
 
 
 def test_what_a_url_cannot_express_is_not_listed() -> None:

@@ -46,6 +46,11 @@ ENVIRONMENT = {
 
 _CONDITIONS = {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"}
 
+Reply = tuple[str, dict[str, str], bytes]
+"""The status of an answer, its headers by their names in lower case, and its body."""
+Lie = Callable[[str, Reply], Reply]
+"""Makes another answer of a true one; it also gets the method and the path with the query."""
+
 
 class _Quiet(WSGIRequestHandler):
     """Answers without a word."""
@@ -54,6 +59,24 @@ class _Quiet(WSGIRequestHandler):
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
         """Log nothing."""
+
+
+def _lie(app: Any, environment: dict[str, Any], start: Any, lie: Lie) -> Iterable[bytes]:
+    """Answer with what a lie makes of the true answer."""
+    true: list[tuple[str, dict[str, str]]] = []
+
+    def hear(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
+        true.append((status, {name.lower(): value for name, value in headers}))
+
+    body = b"".join(app(environment, hear))
+    what = (
+        f"{environment['REQUEST_METHOD']} {environment['PATH_INFO']}?{environment['QUERY_STRING']}"
+    )
+    status, headers, said = lie(what, (*true[0], body))
+    if "content-length" in headers and said != body:
+        headers |= {"content-length": str(len(said))}
+    start(status, list(headers.items()))
+    return [said]
 
 
 class Moto:
@@ -69,6 +92,8 @@ class Moto:
         """Whether it takes every write, as some servers do."""
         self.refuses_conditions = False
         """Whether it answers that it does not know them."""
+        self.lie: Lie | None = None
+        """What it answers in place of the truth."""
         self.request = ("", "")
         """The method and the path of the request that is answered, or was answered last."""
         self.failures: list[BaseException] = []
@@ -134,6 +159,8 @@ class Moto:
                 date = format_datetime(self.now, usegmt=True)
                 return start(status, [*others, ("Date", date)], *more)
 
+            if self.lie:
+                return _lie(app, environment, start_at, self.lie)
             answered: Iterable[bytes] = app(environment, start_at)
             return answered
 

@@ -13,7 +13,7 @@ import anyio
 from aiohttp import ClientError as BodyError
 from azure.core import MatchConditions
 from azure.core.async_paging import AsyncItemPaged
-from azure.core.credentials import AzureNamedKeyCredential
+from azure.core.credentials import AccessToken, AccessTokenInfo, AzureNamedKeyCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.core.pipeline import PipelineResponse
 from azure.core.pipeline.transport import AsyncHttpResponse as AsyncHttpPart
@@ -36,6 +36,7 @@ from maintainer.stores.azblob.address import Address
 from maintainer.stores.layout import Layout
 from maintainer.stores.object_requests import (
     CHUNK,
+    MAX_SIZE,
     MissingError,
     Object,
     OtherError,
@@ -200,7 +201,7 @@ def _has_dots(name: str) -> bool:
 def _object(key: str, found: BlobProperties, answered_at: datetime | None = None) -> Object:
     """Return what the service says about a blob; lists show its tag without quotes."""
     at = to_utc(found.last_modified)
-    if at is None or not found.etag or (found.size or 0) < 0 or found.size is None:
+    if at is None or not found.etag or not 0 <= (found.size or 0) <= MAX_SIZE or found.size is None:
         raise malformed(key)
     tag = '"' + found.etag.strip('"') + '"'
     readable = str(found.blob_tier) != "Archive"
@@ -294,14 +295,32 @@ async def open_container(address: Address) -> AsyncIterator[Container]:
         yield Container(await stack.enter_async_context(client))
 
 
+class _StorageCredential(DefaultAzureCredential):
+    """Gives tokens for storage only: the SDK asks for whatever the service names in a challenge."""
+
+    async def get_token(self, *scopes: str, **more: Any) -> AccessToken:  # noqa: ANN401 - the SDK's
+        _refuse_others(scopes)
+        return await super().get_token(*scopes, **more)
+
+    async def get_token_info(self, *scopes: str, **more: Any) -> AccessTokenInfo:  # noqa: ANN401
+        _refuse_others(scopes)
+        return await super().get_token_info(*scopes, **more)
+
+
+def _refuse_others(scopes: Sequence[str]) -> None:
+    if scopes != (_SCOPE,):
+        named = printable(", ".join(scopes))
+        raise StoreError(f"the service wants a token for {named}, which is not its own")
+
+
 async def _find_credential(
     address: Address, stack: AsyncExitStack
-) -> AzureNamedKeyCredential | DefaultAzureCredential:
+) -> AzureNamedKeyCredential | _StorageCredential:
     if key := os.environ.get(KEY):
         return AzureNamedKeyCredential(address.account, key)
     if not address.url.startswith("https:"):
         raise StoreError(f"account_url must begin with https: without TLS only {KEY} is used")
-    found = await stack.enter_async_context(DefaultAzureCredential())
+    found = await stack.enter_async_context(_StorageCredential())
     # Requests would be retried without a token, as if the service were busy.
     await found.get_token(_SCOPE)
     return found

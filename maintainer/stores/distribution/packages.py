@@ -5,7 +5,7 @@ Source: https://docs.github.com/rest/packages/packages
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -15,7 +15,7 @@ from aiolimiter import AsyncLimiter
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import ChangedError, StoreError
-from maintainer.stores.answers import Answer, parse, refused, to_utc
+from maintainer.stores.answers import LATEST, Answer, parse, refused, to_utc
 from maintainer.stores.distribution.client import Recheck
 from maintainer.stores.distribution.names import is_repository
 from maintainer.stores.http import Call, Http, headers_for
@@ -26,8 +26,6 @@ _DELETIONS_A_MINUTE = 150
 """GitHub's secondary limits allow 180."""
 _KEPT = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY})
 """The answers of GitHub if it wants to keep a version, such as one with many downloads."""
-_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
-"""For a version without a plausible time: it never seems to be old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +169,7 @@ async def _send(
 
 
 def _read(one: _Version) -> Version:
-    changed_at = max(filter(None, map(to_utc, (one.created_at, one.updated_at))), default=_LATEST)
+    changed_at = max(filter(None, map(to_utc, (one.created_at, one.updated_at))), default=LATEST)
     return Version(one.id, changed_at, bool(one.metadata.container.tags))
 
 

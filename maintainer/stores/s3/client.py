@@ -22,9 +22,10 @@ from botocore.utils import parse_timestamp
 from maintainer.errors import ChangedError, StoreError, UnknownCacheError
 from maintainer.model.reason import BlobsExpire, StoreNote, UploadsLeft, VersionsKept
 from maintainer.sanitize import printable
-from maintainer.stores.answers import to_utc
+from maintainer.stores.answers import LATEST, to_utc
 from maintainer.stores.layout import Layout
 from maintainer.stores.object_requests import (
+    MAX_SIZE,
     MissingError,
     Object,
     OtherError,
@@ -53,6 +54,8 @@ _NOT_AS_EXPECTED = frozenset({"412", "PreconditionFailed", "ConditionalRequestCo
 _UNSUPPORTED = frozenset({"501", "NotImplemented"})
 _CONDITIONS = frozenset({"If-Match", "If-None-Match"})
 _ATTEMPTS = 5
+_FIRST_YEAR = 2006
+"""The protocol is as old: a service that shows earlier times, such as 1970, does not know them."""
 _LONG_AGO = timedelta(days=7)
 """An upload that began before this was abandoned."""
 
@@ -263,9 +266,10 @@ def _object(
 ) -> Object:
     """Return what the service says about an object; the times of look-ups have no fractions."""
     at, tag = to_utc(answer.get("LastModified")), answer.get("ETag")
-    if not key or size is None or size < 0 or not at or not tag:
+    if not key or size is None or not 0 <= size <= MAX_SIZE or not at or not tag:
         raise malformed(key)
-    return Object(key, size, at.replace(microsecond=0), tag, answered_at)
+    at = at.replace(microsecond=0) if at.year >= _FIRST_YEAR else LATEST
+    return Object(key, size, at, tag, answered_at)
 
 
 def _read_time(value: str) -> datetime:

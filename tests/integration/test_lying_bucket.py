@@ -1,0 +1,274 @@
+"""Object storages that answer in time, in form, and wrongly."""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import anyio
+import pytest
+
+from maintainer.cacheconfig import encode
+from maintainer.model.outcome import Skipped
+from maintainer.report import Report
+from maintainer.stores.objects import ObjectStore
+from maintainer.stores.s3.client import open_bucket
+from tests.integration.invariants import import_index
+from tests.integration.simulated_runs import Memory
+from tests.integration.world import START, blob_of, built
+from tests.stores.contract import NO_GRACE
+from tests.stores.runs import run_on
+from tests.stores.s3 import BLOBS, BUCKET, MANIFESTS, Lie, Moto, Reply, a_server
+
+_LIST = "list-type=2"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Moto]:
+    with a_server() as moto:
+        yield moto
+
+
+@pytest.fixture
+def moto(server: Moto) -> Moto:
+    server.empty()
+    server.now = START
+    server.lie, server.before = None, lambda: None
+    return server
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Memory:
+    return Memory.make(tmp_path, 1)[0]
+
+
+def _gc(moto: Moto, memory: Memory, prefixes: tuple[str, ...] = ("manifests/",)) -> Report:
+    """Do a run without a grace period."""
+
+    async def run() -> Report:
+        address = moto.address(manifests_prefixes=prefixes)
+        async with open_bucket(address) as bucket:
+            store = ObjectStore(bucket, address.layout.naming("maintained"), max_index_size=2**20)
+            return await run_on(store, memory, NO_GRACE, moto.now, export_wait=0)
+
+    return anyio.run(run)
+
+
+def _export(moto: Moto, name: str, *steps: str) -> None:
+    for step in steps:
+        moto.put(BLOBS + blob_of(step), step.encode())
+    _write(moto, name, *steps)
+
+
+def _write(moto: Moto, name: str, *steps: str) -> None:
+    moto.put(MANIFESTS + name, encode(built(*steps, at=moto.now)))
+
+
+def _blobs(moto: Moto, name: str) -> frozenset[str]:
+    return import_index(moto.keys[MANIFESTS + name].value).blobs
+
+
+def _of_objects(pattern: bytes, other: bytes) -> Lie:
+    """Say something else of all objects, in lists and look-ups."""
+
+    def lie(what: str, true: Reply) -> Reply:
+        status, headers, body = true
+        return status, headers, re.sub(pattern, other, body) if _LIST in what else body
+
+    return lie
+
+
+def _without(key: str) -> Lie:
+    """Leave an object out of all lists."""
+    name = f"<Key>{key}</Key>".encode()
+
+    def keep(one: re.Match[bytes]) -> bytes:
+        return b"" if name in one[0] else one[0]
+
+    def lie(what: str, true: Reply) -> Reply:
+        status, headers, body = true
+        said = re.sub(rb"<Contents>.*?</Contents>", keep, body, flags=re.DOTALL)
+        return status, headers, said if _LIST in what else body
+
+    return lie
+
+
+def _instead(key: str, answer: Callable[[Reply], Reply]) -> Lie:
+    """Answer a download in another way."""
+
+    def lie(what: str, true: Reply) -> Reply:
+        return answer(true) if what.startswith(f"GET /{BUCKET}/{key}?") else true
+
+    return lie
+
+
+def _run_for_days(moto: Moto, memory: Memory) -> list[Report]:
+    """Do runs for longer than any grace period."""
+    reports = []
+    for hours in (0, 30, 30):
+        moto.now += timedelta(hours=hours)
+        reports.append(_gc(moto, memory))
+    return reports
+
+
+def test_an_index_that_a_list_leaves_out_ends_the_run_and_is_not_forgotten(
+    moto: Moto, memory: Memory
+) -> None:
+    for prefix in ("manifests/", "others/"):
+        moto.put(f"app/{prefix}web", encode(built("web", at=moto.now)))
+    _export(moto, "api", "base", "api")
+    _export(moto, "web", "base", "web")
+    both = ("manifests/", "others/")
+    _gc(moto, memory, both)
+
+    for key in (MANIFESTS + "web", "app/others/web"):
+        before = dict(moto.keys)
+        moto.lie = _without(key)
+        moto.now += timedelta(days=2)
+        report = _gc(moto, memory, both)
+
+        assert report.problems == (f"the list does not show {key}, which exists",)
+        assert dict(moto.keys) == before
+    moto.lie = None
+    assert blob_of("web") in _blobs(moto, "maintained")
+
+
+def test_an_index_that_was_deleted_or_replaced_by_something_else_ends_no_run(
+    moto: Moto, memory: Memory
+) -> None:
+    for name in ("api", "web", "docs", "base"):
+        _export(moto, name, "base", name)
+    _gc(moto, memory)
+    del moto.keys[MANIFESTS + "web"]
+    moto.put(MANIFESTS + "docs", b"a text")
+
+    reports = [_gc(moto, memory) for _ in range(2)]
+
+    assert [one.status for one in reports] == ["done", "done"]
+    assert _blobs(moto, "maintained") == {blob_of("base"), blob_of("api")}
+
+
+def _gone(_true: Reply) -> Reply:
+    body = b"<Error><Code>NoSuchKey</Code></Error>"
+    return "404 Not Found", {"content-type": "application/xml"}, body
+
+
+def _cut(true: Reply) -> Reply:
+    headers = {k: v for k, v in true[1].items() if k != "content-length"}
+    return true[0], headers | {"connection": "close"}, true[2][:-30]
+
+
+def _error(true: Reply) -> Reply:
+    return true[0], true[1], b"<Error><Code>InternalError</Code></Error>"
+
+
+@pytest.mark.parametrize("answer", [_gone, _cut, _error])
+def test_an_export_that_is_listed_and_not_shown_is_neither_overwritten_nor_forgotten(
+    moto: Moto, memory: Memory, answer: Callable[[Reply], Reply]
+) -> None:
+    _export(moto, "api", "base", "api")
+    _export(moto, "web", "base", "web")
+    _gc(moto, memory)
+    _export(moto, "web", "base", "docs")
+    before = dict(moto.keys)
+    moto.lie = _instead(MANIFESTS + "web", answer)
+
+    _run_for_days(moto, memory)
+
+    assert dict(moto.keys) == before
+    moto.lie = None
+    _run_for_days(moto, memory)
+    assert _blobs(moto, "web") == {blob_of(step) for step in ("base", "web", "docs")}
+    assert _blobs(moto, "maintained") == _blobs(moto, "web") | {blob_of("api")}
+
+
+@pytest.mark.parametrize("answer", ["gone", "old"])
+def test_nothing_is_deleted_while_an_export_is_listed_and_not_shown(
+    moto: Moto, memory: Memory, answer: str
+) -> None:
+    _export(moto, "api", "base", "api")
+    _export(moto, "web", "base", "web")
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    _gc(moto, memory)
+    moto.now += timedelta(days=2)
+    old = moto.keys[MANIFESTS + "web"].value, moto.keys[MANIFESTS + "web"].etag
+
+    def export() -> None:
+        moto.before = lambda: None
+        moto.lie = _instead(MANIFESTS + "web", show)
+        _write(moto, "web", "base", "orphan")
+
+    def show(true: Reply) -> Reply:
+        times = {"etag": old[1], "last-modified": format_datetime(START, usegmt=True)}
+        return _gone(true) if answer == "gone" else (true[0], true[1] | times, old[0])
+
+    def before() -> None:
+        if moto.request == ("GET", f"/{BUCKET}/app/blobs.maintainer"):
+            export()
+
+    moto.before = before
+    report = _gc(moto, memory)
+
+    assert BLOBS + blob_of("orphan") in moto.keys
+    skipped = [one.outcome for one in report.actions if isinstance(one.outcome, Skipped)]
+    assert "which is not shown" in str(skipped)
+
+
+def test_a_service_that_knows_no_times_makes_nothing_old(moto: Moto, memory: Memory) -> None:
+    _export(moto, "api", "base", "api")
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    times = {"last-modified": "Thu, 01 Jan 1970 00:00:00 GMT"}
+    of_lists = _of_objects(rb"<LastModified>[^<]*", b"<LastModified>1970-01-01T00:00:00Z")
+
+    def lie(what: str, true: Reply) -> Reply:
+        status, headers, body = of_lists(what, true)
+        return status, headers | (times if "last-modified" in headers else {}), body
+
+    moto.lie = lie
+    reports = _run_for_days(moto, memory)
+
+    assert BLOBS + blob_of("orphan") in moto.keys
+    assert [one.status for one in reports] == ["done"] * 3
+    assert _blobs(moto, "maintained") == {blob_of("base"), blob_of("api")}
+
+
+@pytest.mark.parametrize("size", [2**50 + 1, 2**63, 2**70])
+def test_an_object_that_no_service_can_store_is_an_answer_that_proves_nothing(
+    moto: Moto, memory: Memory, size: int
+) -> None:
+    _export(moto, "api", "base", "api")
+    moto.lie = _of_objects(rb"<Size>\d+", f"<Size>{size}".encode())
+
+    report = _gc(moto, memory)
+
+    (problem,) = report.problems
+    assert "the answer of the service is malformed" in problem
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        _of_objects(rb"(<Contents>.*?</Contents>)", rb"\1\1"),
+        _of_objects(
+            rb"(<Contents>.*?<LastModified>)([^<]*)(.*?</Contents>)",
+            rb"\1\2\g<3>\g<1>2025-12-01T00:00:00Z\3",
+        ),
+        _of_objects(rb"&quot;|\"(?=</ETag>)|(?<=<ETag>)\"", b""),
+    ],
+    ids=["twice", "with two times", "tags without quotes"],
+)
+def test_lists_that_repeat_or_spell_in_another_way_cost_nothing(
+    moto: Moto, memory: Memory, lie: Lie
+) -> None:
+    _export(moto, "api", "base", "api", "test")
+    _export(moto, "web", "base", "web")
+    moto.put(MANIFESTS + "notes", b"a text")
+    del moto.keys[BLOBS + blob_of("test")]
+    moto.lie = lie
+
+    reports = _run_for_days(moto, memory)
+
+    assert [one.status for one in reports] == ["done"] * 3
+    assert _blobs(moto, "api") == {blob_of("base"), blob_of("api")}
+    assert _blobs(moto, "maintained") == {blob_of(step) for step in ("base", "api", "web")}
