@@ -1,5 +1,7 @@
 """Responses, and how to describe them without revealing secrets."""
 
+from base64 import b64decode
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -65,12 +67,21 @@ def malformed(answer: Answer, problem: str) -> MalformedAnswerError:
 def refused(answer: Answer, message: str = "") -> StoreError:
     """Return the error for an unexpected answer, with the service's own message.
 
-    A message that repeats the token of the request is left out.
+    A message that repeats the token or password of the request is left out.
     """
-    token = answer.request.headers.get("authorization", "").partition(" ")[2]
-    is_safe = message and not (token and token in message)
+    secrets = _secrets(answer.request.headers.get("authorization", ""))
+    is_safe = message and not any(one in message for one in secrets)
     said = f": {printable(message.rstrip(' .'))}" if is_safe else ""
     return StoreError(f"{answer.place} answered HTTP {answer.status}{said}")
+
+
+def _secrets(authorization: str) -> Iterator[str]:
+    """Return what a message must not repeat of a header: a token, or also a password."""
+    scheme, _, token = authorization.partition(" ")
+    if token:
+        yield token
+    if scheme == "Basic" and (password := b64decode(token).decode().partition(":")[2]):
+        yield password
 
 
 def content_url(answer: Answer, text: str) -> httpx2.URL:

@@ -490,7 +490,7 @@ def test_a_larger_export_before_a_tag_is_read_back_is_kept(
     registry.delete_blob(blob_of("test"))
     larger = ("base", "lib", "web", "docs")
 
-    _gc(registry, memory, clock, ("download", 3, lambda: _export(registry, "api", *larger)))
+    _gc(registry, memory, clock, ("download", 4, lambda: _export(registry, "api", *larger)))
 
     assert _blobs(registry, "api") == set(map(blob_of, larger))
 

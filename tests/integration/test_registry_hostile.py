@@ -260,9 +260,12 @@ def test_a_page_of_a_proxy_is_neither_a_blob_nor_a_manifest(server: Server) -> N
             _ask(server, ask)
 
 
-def test_a_message_that_repeats_the_token_is_not_shown(server: Server) -> None:
+@pytest.mark.parametrize("secret", [_BASIC, _ME.password])
+def test_a_message_that_repeats_the_token_or_the_password_is_not_shown(
+    server: Server, secret: str
+) -> None:
     wants = Reply(401, b"", {"WWW-Authenticate": "Basic"})
-    said = json({"errors": [{"message": f"{'x' * 290} {_BASIC} is wrong"}]}, 400)
+    said = json({"errors": [{"message": f"{'x' * 290} {secret} is wrong"}]}, 400)
     server.on("a", wants, said)
 
     with pytest.raises(StoreError, match=r"answered HTTP 400$"):
@@ -456,6 +459,19 @@ def test_a_version_without_a_plausible_time_is_not_old(server: Server, at: str, 
     (version,) = _list_versions(server).values()
 
     assert (version.changed_at.year, version.changed_at.tzinfo) == (year, UTC)
+
+
+def test_a_manifest_that_is_listed_twice_has_the_tags_and_the_later_time_of_both(
+    server: Server,
+) -> None:
+    tags = {"container": {"tags": ["a"]}}
+    later = _version(1, updated_at="2026-02-01T00:00:00Z", metadata=tags)
+    server.on("versions", json([later, _version(1)]))
+
+    (version,) = _list_versions(server).values()
+
+    assert version.is_tagged
+    assert version.changed_at.month == 2
 
 
 def test_what_is_no_manifest_is_not_a_version(server: Server) -> None:

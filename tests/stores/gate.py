@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -15,6 +15,14 @@ from tests.integration.victims import AFTER, BEFORE
 from tests.stores.scripted import serving
 
 _OF_A_CONNECTION = frozenset({"connection", "expect", "keep-alive", "transfer-encoding"})
+
+
+Reply = tuple[int, dict[str, str], bytes]
+"""The status of an answer, its headers by their names in lower case, and its body."""
+
+
+def _truth(_what: str, true: Reply) -> Reply:
+    return true
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class Gate:
     url: str = ""
     asked: list[str] = field(default_factory=list)
     """The methods of the requests so far."""
+    lie: Callable[[str, Reply], Reply] = _truth
+    """Makes another answer of a true one; it also gets the method and the path with the query."""
     _kill: Kill | None = None
     _done: list[str] = field(default_factory=list)
     _process: int = 0
@@ -90,11 +100,14 @@ def a_gate(upstream: str) -> Iterator[Gate]:
             finally:
                 connection.close()
             gate.after(self.command)
-            self.send_response_only(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in {*_OF_A_CONNECTION, "content-length"}:
+            known = {name.lower(): value for name, value in answer.getheaders()}
+            true = answer.status, known, body
+            status, told, body = gate.lie(f"{self.command} {self.path}", true)
+            self.send_response_only(status)
+            for name, value in told.items():
+                if name not in {*_OF_A_CONNECTION, "content-length"}:
                     self.send_header(name, value)
-            length = answer.getheader("Content-Length") if self.command == "HEAD" else None
+            length = told.get("content-length") if self.command == "HEAD" else None
             self.send_header("Content-Length", length or str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -98,7 +98,10 @@ class Packages:
                 raise refused(answer, _message(answer))
             listed = parse(answer, list[_Version])
             known = len(found)
-            found |= {Digest(one.name): _read(one) for one in listed if is_digest(one.name)}
+            for one in listed:
+                if is_digest(one.name):
+                    digest = Digest(one.name)
+                    found[digest] = _read(one, found.get(digest))
             if len(listed) < _A_PAGE:
                 return found
             if len(found) == known:
@@ -168,9 +171,13 @@ async def _send(
     return await http.send(call, lambda answer: answer)
 
 
-def _read(one: _Version) -> Version:
+def _read(one: _Version, other: Version | None) -> Version:
+    """Read a version; `other` is what the list has shown of the same manifest before."""
     changed_at = max(filter(None, map(to_utc, (one.created_at, one.updated_at))), default=LATEST)
-    return Version(one.id, changed_at, bool(one.metadata.container.tags))
+    is_tagged = bool(one.metadata.container.tags)
+    if other:
+        changed_at, is_tagged = max(changed_at, other.changed_at), is_tagged or other.is_tagged
+    return Version(one.id, changed_at, is_tagged)
 
 
 def _message(answer: Answer) -> str:

@@ -52,7 +52,7 @@ class Tagged:
     images: dict[str, Document] = field(default_factory=dict)
     """The tags to maintain that are something else."""
     unread: dict[str, str] = field(default_factory=dict)
-    """The tags to maintain whose manifests could not be read, and why not."""
+    """The tags whose manifests could not be read, and why not."""
     reached: set[Digest] = field(default_factory=set)
     """What the manifests of tags, and their names, lead to."""
 
@@ -93,7 +93,7 @@ async def look_at_tags(
         else:
             seen.tags[tag] = head.digest
             if head.media_type not in IMAGE_TYPES:
-                await _reach(client, [head.digest], seen.reached)
+                await _follow(client, tag, head.digest, seen)
 
     await for_each(look, tags)
     for tag in seen.tags:
@@ -109,6 +109,8 @@ async def _read_tag(client: Client, tag: str, seen: Tagged) -> None:
         seen.unread[tag] = str(error)
         return
     if document is None:
+        if await client.head(tag):
+            seen.unread[tag] = f"{tag} exists, and its manifest is not there"
         return
     seen.tags[tag] = document.digest
     seen.reached |= digests_in(document.content)
@@ -117,6 +119,16 @@ async def _read_tag(client: Client, tag: str, seen: Tagged) -> None:
     else:
         seen.images[tag] = document
         await _reach(client, children_of(document.content), seen.reached)
+
+
+async def _follow(client: Client, tag: str, digest: Digest, seen: Tagged) -> None:
+    """Collect everything that an index leads to whose tag is not one to maintain."""
+    document = await client.manifest(digest)
+    if document is None:
+        seen.unread[tag] = f"{tag} points to {digest}, which is not there"
+        return
+    seen.reached |= digests_in(document.content)
+    await _reach(client, children_of(document.content), seen.reached)
 
 
 async def _reach(client: Client, digests: Iterable[Digest], reached: set[Digest]) -> None:

@@ -161,7 +161,7 @@ class RegistryStore:
             index = index_of(tag)
             place = known.places.get(index, {}).get(NUMBER)
             is_known = place and place.location == caches[tag].digest and place.valid
-            if place and is_known and await self._tags.is_whole(caches[tag]):
+            if place and is_known and await self._tags.is_whole(caches[tag].manifest.config):
                 found.add(place.generation_id)
             else:
                 read.append(await self._tags.read(index, caches[tag], now))

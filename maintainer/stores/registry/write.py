@@ -51,9 +51,8 @@ class Tags:
                 decoded, violation = decode_tag(cache.manifest, content, len(cache.content))
         return read_tag(index, cache.digest, decoded, violation, now, undecoded=content)
 
-    async def is_whole(self, cache: CacheDocument) -> bool:
+    async def is_whole(self, config: Digest) -> bool:
         """Whether a config matches its digest. It is read, because it may be gone or damaged."""
-        config = cache.manifest.config
         try:
             content = await self._client.blob(config, limit=self._limit)
         except UnreadableError:
@@ -72,6 +71,8 @@ class Tags:
         if encoded is None:
             return Refused(reason=reasons.ImportLimit(IMPORT_LIMIT))
         await self._client.push_blob(encoded.config)
+        if not await self.is_whole(content_digest(encoded.config)):
+            return Refused("its config was stored, and cannot be read")
         if cache and change.sink is not Sink.MERGE and await self._is_back(cache):
             return Conflict(await self.read(change.index, cache, now))
         head = await self._client.head(tag)
