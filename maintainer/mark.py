@@ -541,6 +541,8 @@ class Marker:
         if entry.unreferenced_since is None and entry.known_before:
             return max(self.snapshot.now, entry.last_use_at, needed_until or self.snapshot.now)
         since = max(entry.unreferenced_since or entry.last_use_at, entry.last_use_at)
+        if not entry.known_before and self.snapshot.listed_before:
+            since = max(since, min(self.snapshot.listed_before, self.snapshot.now))
         was_used_since = (
             entry.unreferenced_since is None
             or entry.unreferenced_since - entry.last_use_at < self.facts.unseen_for

@@ -155,6 +155,7 @@ def load_snapshot(
     max_merge_size: int | None = None,
     merged: Mapping[IndexId, Remembered] | None = None,
     makes_room: bool = False,
+    listed_before: datetime | None = None,
 ) -> Snapshot:
     """Return what a run knows once it has recorded its probe.
 
@@ -182,6 +183,7 @@ def load_snapshot(
         memory=memory,
         broken_blobs=probe.broken_blobs,
         departed=load_departed(connection, target_id) if makes_room else {},
+        listed_before=listed_before,
     )
 
 

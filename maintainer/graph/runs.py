@@ -68,10 +68,16 @@ def targets_running(connection: Connection) -> dict[int, str]:
 _MOMENT = timedelta(microseconds=1)
 
 
+def load_listed_at(connection: Connection, target_id: int) -> datetime | None:
+    """Return when the entries were last listed, if ever."""
+    last: datetime | None = connection.scalar(_LISTED_AT, {"target": target_id})
+    return last
+
+
 def next_moment(connection: Connection, target_id: int, now: datetime) -> datetime:
     """Return the first moment from now on that is not the time of an earlier list of entries."""
     here = {"target": target_id}
-    last = connection.execute(_LISTED_AT, here).scalar_one()
+    last = load_listed_at(connection, target_id)
     while now == last or connection.execute(_HAS_GONE, here | {"at": now}).scalar_one():
         now += _MOMENT
     return now

@@ -106,6 +106,7 @@ def _record(run: Run, looked: Probed) -> Recorded:
             max_merge_size=int(run.collector.settings.max_merge_size),
             merged=merged | taken_over,
             makes_room=run.rules.keep_free is not None,
+            listed_before=run.listed_before,
         )
         remembered = recall_entries(connection, target_id, probed.access, probed.at, expected)
         limits = run.report.limits

@@ -45,6 +45,7 @@ async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
                 merged_scope=seen.snapshot.merged_scope,
                 max_merge_size=seen.snapshot.max_merge_size,
                 makes_room=run.rules.keep_free is not None,
+                listed_before=run.listed_before,
             )
         marks = mark(snapshot)
     run.outlook.expect(checker.next_at)

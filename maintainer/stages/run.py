@@ -14,7 +14,7 @@ from maintainer.graph.entries import Entries
 from maintainer.graph.lease import Lease
 from maintainer.graph.recall import recall_keys
 from maintainer.graph.record import find_target
-from maintainer.graph.runs import begin_run, next_moment
+from maintainer.graph.runs import begin_run, load_listed_at, next_moment
 from maintainer.graph.tried import load_tried
 from maintainer.logs import StagesInLogs
 from maintainer.mark import Marker
@@ -95,6 +95,8 @@ class Run:
     target_id: int
     report: ReportBuilder
     outlook: Outlook
+    listed_before: datetime | None = None
+    """When an earlier run last listed the entries."""
     deferred: Deferred = field(default_factory=Deferred)
 
     @property
@@ -145,6 +147,7 @@ def begin(collector: Collector, mode: Mode) -> Run:
         now = next_moment(connection, target_id, now)
         number = begin_run(connection, target_id, now, dry_run=mode.dry_run)
         tried = load_tried(connection, target_id)
+        listed_before = load_listed_at(connection, target_id)
     report = ReportBuilder(
         number,
         name,
@@ -173,7 +176,7 @@ def begin(collector: Collector, mode: Mode) -> Run:
         remembered,
         collector.confirm,
     )
-    return Run(collector, context, mode, target_id, report, Outlook(now))
+    return Run(collector, context, mode, target_id, report, Outlook(now), listed_before)
 
 
 @dataclass(frozen=True, slots=True)

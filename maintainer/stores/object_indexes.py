@@ -124,13 +124,13 @@ class Indexes:
         one = None
         if content.lstrip().startswith(_BEGINNING):
             one = read_content(index, NUMBER, content, seen.modified_at, location=seen.tag)
-            if one.config is not None:
+            if one.config is not None and one.config.records:
                 return one
         if listed and not _is_same(listed, seen):
             # A part of it, or a page about an error.
             problem = f"{printable(key)} is another one than the list shows"
             raise UnreadableError(Cause.TRANSIENT, problem)
-        if one and not _is_manifest(content):
+        if one and (one.config is not None or not _is_manifest(content)):
             return one
         # Writes are atomic, so this is not half of an index: somebody keeps it here.
         self.ignored[key] = Keep(printable(key), NO_REF, reasons.Unrecognized())

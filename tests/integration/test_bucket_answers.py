@@ -47,6 +47,7 @@ _SIZE = "<Content-Length>1</Content-Length>"
 _TYPE = "<BlobType>BlockBlob</BlobType>"
 _COMPLETE = f"{_MODIFIED}<Etag>x</Etag>{_SIZE}{_TYPE}"
 _S3_TIME = "<LastModified>2025-01-01T00:00:00Z</LastModified>"
+_S3_CUT = b"<ListBucketResult><Contents><Key>app/x</Key></Contents>"
 _S3_SOON, _S3_LATEST = _S3_TIME.replace("2025", "soon"), _S3_TIME.replace("2025", "9999")
 _NEVER = "Wed, 01 Jan 99999999999999 00:00:00 GMT"
 _DAYS = "<Rule><Status>Enabled</Status><Expiration><Days>x</Days></Expiration></Rule>"
@@ -98,6 +99,10 @@ async def _put(objects: Objects) -> None:
 async def _delete(objects: Objects) -> None:
     for error in (await objects.delete({"app/x": '"x"'})).values():
         raise error
+
+
+async def _delete_by_key(objects: Objects) -> None:
+    await objects.delete({"app/x": None})
 
 
 def _error(
@@ -154,6 +159,9 @@ def _error(
         (_s3, _list, _s3_page(f"{_S3_SOON}<ETag>e</ETag><Size>1</Size>"), "malformed"),
         (_s3, _list, _s3_page(f"{_S3_LATEST}<ETag>e</ETag><Size>1</Size>"), "malformed"),
         (_s3, _list, Answer(200, {}, b""), "malformed"),
+        (_s3, _list, Answer(200, {}, _S3_CUT), "^app/: 500"),
+        (_s3, _list, Answer(206, {}, _S3_CUT), "malformed"),
+        (_s3, _delete_by_key, Answer(206, {}, b"<DeleteResult><Deleted>"), "malformed"),
         (_s3, _look, Answer(200, {"Last-Modified": _DATE}), "malformed"),
         (_s3, _look, Answer(200, {"Last-Modified": "soon", "ETag": "e"}), "malformed"),
         (_s3, _look, Answer(200, {"ETag": '"x"'}), "malformed"),

@@ -163,7 +163,11 @@ def _error(true: Reply) -> Reply:
     return true[0], true[1], b"<Error><Code>InternalError</Code></Error>"
 
 
-@pytest.mark.parametrize("answer", [_gone, _cut, _error])
+def _nothing(true: Reply) -> Reply:
+    return true[0], true[1], b"{}"
+
+
+@pytest.mark.parametrize("answer", [_gone, _cut, _error, _nothing])
 def test_an_export_that_is_listed_and_not_shown_is_neither_overwritten_nor_forgotten(
     moto: Moto, memory: Memory, answer: Callable[[Reply], Reply]
 ) -> None:
@@ -272,3 +276,21 @@ def test_lists_that_repeat_or_spell_in_another_way_cost_nothing(
     assert [one.status for one in reports] == ["done"] * 3
     assert _blobs(moto, "api") == {blob_of("base"), blob_of("api")}
     assert _blobs(moto, "maintained") == {blob_of(step) for step in ("base", "api", "web")}
+
+
+def test_a_blob_that_is_new_is_not_old_because_the_clock_of_the_service_was_wrong(
+    moto: Moto, memory: Memory
+) -> None:
+    _export(moto, "api", "base", "api")
+    moto.now += timedelta(days=9)
+    _gc(moto, memory)
+    moto.now -= timedelta(days=8)
+    moto.put(BLOBS + blob_of("exported"), b"exported")
+    moto.now += timedelta(days=8, hours=1)
+
+    _gc(moto, memory)
+
+    assert BLOBS + blob_of("exported") in moto.keys
+    moto.now += timedelta(hours=27)
+    _gc(moto, memory)
+    assert BLOBS + blob_of("exported") not in moto.keys

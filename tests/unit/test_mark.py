@@ -1,6 +1,7 @@
 """Marking: what every entry is, why, and since when nothing has needed it."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -370,6 +371,17 @@ def _dangling_since(world: World) -> Mark:
 
 def test_without_memory_a_blob_is_unneeded_since_it_was_created() -> None:
     assert _dangling_since(a_snapshot().with_blob("a", age=hours(9))).since == ago(hours(9))
+
+
+@pytest.mark.parametrize(("listed", "since"), [(hours(2), hours(2)), (-hours(2), hours(0))])
+def test_a_new_blob_came_after_the_last_list_whatever_its_time_says(
+    listed: timedelta, since: timedelta
+) -> None:
+    snapshot = a_snapshot().with_blob("a", age=hours(9)).build()
+
+    (marked,) = mark(replace(snapshot, listed_before=ago(listed))).marks
+
+    assert marked.since == ago(since)
 
 
 def test_without_memory_a_blob_is_unneeded_since_it_was_used_if_that_was_later() -> None:

@@ -17,6 +17,7 @@ from botocore.exceptions import (
     NoCredentialsError,
 )
 from botocore.loaders import Loader, create_loader
+from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
 from maintainer.errors import ChangedError, StoreError, UnknownCacheError
@@ -255,7 +256,7 @@ def _in_one_line(what: str) -> Iterator[None]:
         raise StoreError(f"there are no AWS credentials: {by} of the AWS SDK failed") from None
     except (BotoCoreError, BodyError, OSError) as error:
         raise StoreError(f"{printable(what)}: {printable(str(error))}") from None
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, ResponseParserError):
         # The SDK takes answers apart without a check.
         log.debug("the SDK failed", exc_info=True)
         raise malformed(what) from None
