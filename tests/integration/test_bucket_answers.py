@@ -42,6 +42,11 @@ def _s3_page(parts: str) -> Answer:
     return Answer(200, {"Content-Type": "application/xml"}, body.encode())
 
 
+_NO_STATUS = Answer(
+    202,
+    {"Content-Type": "multipart/mixed; boundary=b"},
+    b"--b\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 abc -\r\n\r\n--b--\r\n",
+)
 _MODIFIED = f"<Last-Modified>{_DATE}</Last-Modified>"
 _SIZE = "<Content-Length>1</Content-Length>"
 _TYPE = "<BlobType>BlockBlob</BlobType>"
@@ -151,6 +156,7 @@ def _error(
         (_azure, _put, Answer(403, {"x-ms-error-code": "AuthorizationPermissionMismatch"}), "Auth"),
         (_azure, _delete, Answer(403, {"x-ms-error-code": "AuthorizationFailure"}), "Auth"),
         (_azure, _delete, Answer(404), "^app/x: "),
+        (_azure, _delete, _NO_STATUS, "malformed"),
         (_s3, _list, _s3_page(f"{_S3_TIME}<Size>1</Size>"), "malformed"),
         (_s3, _list, _s3_page("<ETag>e</ETag><Size>1</Size>"), "malformed"),
         (_s3, _list, _s3_page(f"{_S3_TIME}<ETag>e</ETag>"), "malformed"),

@@ -282,8 +282,9 @@ def test_a_blob_that_is_new_is_not_old_because_the_clock_of_the_service_was_wron
     moto: Moto, memory: Memory
 ) -> None:
     _export(moto, "api", "base", "api")
-    moto.now += timedelta(days=9)
-    _gc(moto, memory)
+    for days in (0, 9):
+        moto.now += timedelta(days=days)
+        _gc(moto, memory)
     moto.now -= timedelta(days=8)
     moto.put(BLOBS + blob_of("exported"), b"exported")
     moto.now += timedelta(days=8, hours=1)

@@ -135,3 +135,30 @@ def test_no_tag_is_written_whose_config_nobody_can_read(
 
     assert registry.tags() == before
     assert report.problems[0] == "api was not written: its config was stored, and cannot be read"
+
+
+_OF_ANOTHER: Reply = (200, {"content-type": MANIFEST}, b'{"schemaVersion": 2, "layers": []}')
+
+
+@pytest.mark.parametrize("answer", [_MISSING, _OF_ANOTHER], ids=["missing", "another"])
+@pytest.mark.parametrize("what", ["manifests", "blobs"])
+def test_one_wrong_answer_loses_nothing_of_an_export(
+    registry: DockerRegistry, gate: Gate, memory: Memory, what: str, answer: Reply
+) -> None:
+    _export(registry, "api", "base", "api")
+    _gc(registry, gate, memory)
+    exported = _export(registry, "api", "base", "web")
+    config = json.loads(registry.content(exported))["config"]["digest"]
+    asked = f"GET {_PLACE}/{what}/{config if what == 'blobs' else 'api'}"
+    answers = [answer]
+
+    def lie(what: str, true: Reply) -> Reply:
+        return answers.pop() if answers and what == asked else true
+
+    gate.lie = lie
+    for hours in (1, 30):
+        _gc(registry, gate, memory, hours)
+
+    assert not answers
+    assert _blobs(registry, "api") == {blob_of(step) for step in ("base", "api", "web")}
+    assert _blobs(registry, "maintained") == _blobs(registry, "api")

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any, TypeVar
 
 import anyio
@@ -228,7 +229,7 @@ def _in_one_line(what: str) -> Iterator[None]:
         raise _translate(what, error) from None
     except (AzureError, BodyError, OSError) as error:
         raise StoreError(f"{printable(what)}: {_first_line(error)}") from None
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, HTTPException):
         # The SDK takes answers apart without a check.
         log.debug("the SDK failed", exc_info=True)
         raise malformed(what) from None

@@ -148,9 +148,7 @@ class Client:
 
     async def head(self, reference: str) -> Head | None:
         """Return what a tag or digest points to; None if there is nothing."""
-        url = self._base.join(f"manifests/{reference}")
-        call = Call(kind="look-up", method="HEAD", url=url, headers=_ACCEPT, start=True)
-        answer = await self._send(call, PULL, _NO_SUCH)
+        answer = await self._head(reference)
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
         media_type = answer.headers.get("content-type", "").partition(";")[0].strip()
@@ -158,6 +156,11 @@ class Client:
             return Head(digest, media_type)
         document = await self.manifest(reference)
         return Head(document.digest, media_type) if document else None
+
+    async def _head(self, reference: str) -> Answer:
+        url = self._base.join(f"manifests/{reference}")
+        call = Call(kind="look-up", method="HEAD", url=url, headers=_ACCEPT, start=True)
+        return await self._send(call, PULL, _NO_SUCH)
 
     async def manifest(self, reference: str) -> Document | None:
         """Read the manifest of a tag or digest; None if there is none.
@@ -170,6 +173,9 @@ class Client:
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
         wanted = Digest(reference) if is_digest(reference) else _digest_of(answer)
+        if wanted is None:
+            # An answer without a digest may be anybody's: a second one must not contradict it.
+            wanted = _digest_of(await self._head(reference))
         digest = wanted or content_digest(answer.content)
         if not matches(digest, answer.content):
             problem = f"the content of {digest} is another one"
