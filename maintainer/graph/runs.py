@@ -74,11 +74,15 @@ def load_listed_at(connection: Connection, target_id: int) -> datetime | None:
     return last
 
 
-def next_moment(connection: Connection, target_id: int, now: datetime) -> datetime:
-    """Return the first moment from now on that is not the time of an earlier list of entries."""
+def next_moment(
+    connection: Connection, target_id: int, now: datetime, listed_at: datetime | None
+) -> datetime:
+    """Return the first moment from now on that is not the time of an earlier list of entries.
+
+    They were last listed at `listed_at`.
+    """
     here = {"target": target_id}
-    last = load_listed_at(connection, target_id)
-    while now == last or connection.execute(_HAS_GONE, here | {"at": now}).scalar_one():
+    while now == listed_at or connection.execute(_HAS_GONE, here | {"at": now}).scalar_one():
         now += _MOMENT
     return now
 

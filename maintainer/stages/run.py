@@ -144,10 +144,10 @@ def begin(collector: Collector, mode: Mode) -> Run:
     collector = replace(collector, settings=settings)
     with collector.begin() as connection:
         target_id = find_target(connection, name)
-        now = next_moment(connection, target_id, now)
+        listed_before = load_listed_at(connection, target_id)
+        now = next_moment(connection, target_id, now, listed_before)
         number = begin_run(connection, target_id, now, dry_run=mode.dry_run)
         tried = load_tried(connection, target_id)
-        listed_before = load_listed_at(connection, target_id)
     report = ReportBuilder(
         number,
         name,
