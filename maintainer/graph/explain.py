@@ -167,6 +167,10 @@ def _find(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
 
     Return its kind and its full name in each target that knows it, by the target's number.
     """
+    if not subject.strip() or subject == "sha256:":
+        raise MaintainerError(
+            "the database has no entry or layer without a name: use a key or a digest"
+        )
     if not is_unicode(subject):
         raise MaintainerError(f"the database has no entry or layer {printable(subject)}")
     found: dict[int, tuple[str, str]] = {}

@@ -266,6 +266,11 @@ class TestWhy:
         ):
             _ask(known, name)
 
+    @pytest.mark.parametrize("name", ["", " ", "sha256:"])
+    def test_an_empty_name_is_not_looked_for(self, known: World, name: str) -> None:
+        with pytest.raises(MaintainerError, match="without a name: use a key or a digest"):
+            _ask(known, name)
+
 
 class TestTree:
     def test_layers_stand_on_each_other_and_are_shown_once(self, world: World) -> None:
