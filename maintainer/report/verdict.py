@@ -396,13 +396,26 @@ def _how_to_shrink(part: SpacePart) -> str:
 def _good(report: Report) -> Verdict:
     if not report.entries:
         return Verdict("good", "The cache is empty.")
-    results = format_count(report.results_usable, "result")
-    usable = f"Builds can use every cached result that still exists: {results}"
     free = ""
     if report.space and report.space.quota:
         share = max(0.0, 1 - report.space.used / report.space.quota)
         free = f"; {format_share(share)} of the quota is free"
-    return Verdict("good", f"{usable}{free}.")
+    return Verdict("good", f"{_usable(report)}{free}.")
+
+
+def _usable(report: Report) -> str:
+    """Return what builds can use, and what indexes have no room for."""
+    results = format_count(report.results_usable, "result")
+    omitted = sum(index.omitted for index in report.indexes if not index.is_merge)
+    if omitted:
+        have = "has" if omitted == 1 else "have"
+        older = format_count(omitted, "older one")
+        return f"Builds can use {results}; {older} {have} no room in an index"
+    for merge in report.indexes:
+        if merge.is_merge and merge.omitted:
+            without = f"{merge.scope} has no room for {merge.omitted:,} of them"
+            return f"Builds can use every cached result that still exists: {results}; {without}"
+    return f"Builds can use every cached result that still exists: {results}"
 
 
 def format_lost(report: Report) -> str:

@@ -213,8 +213,11 @@ def test_the_merge_of_all_tags_leaves_out_what_builds_used_longest_ago() -> None
         assert together.omitted == 1_200 - together.merged.result_count > 0
 
 
-def test_no_export_is_written_anew_if_there_is_no_room_for_anything_else_beside_it() -> None:
-    newest = merge([_large("new", 950, at=2)])
+@pytest.mark.parametrize("results", [950, 1_100])
+def test_no_export_is_written_anew_if_there_is_no_room_for_anything_else_beside_it(
+    results: int,
+) -> None:
+    newest = merge([_large("new", results, at=2)])
     former = CacheConfig(newest.layers, (Record("x" * 60_000, newest.records[0].results, ()),))
     snapshot = _tagged(_a_directory("a").remembering(1, of=API))
     (tag,) = snapshot.generations

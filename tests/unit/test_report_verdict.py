@@ -77,6 +77,15 @@ def _space(quota: int = 10, **parts: int) -> Space:
     return Space(quota * GB, used * GB, (*given, free))
 
 
+def test_what_has_no_room_in_an_index_is_not_said_to_be_usable() -> None:
+    own, merge = an_index(omitted=12), an_index(scope="maintained", is_merge=True, omitted=1_234)
+
+    said = [judge(_report(indexes=some)).message for some in ((own, merge), (merge,))]
+
+    assert said[0].startswith("Builds can use 9 results; 12 older ones have no room in an index;")
+    assert "still exists: 9 results; maintained has no room for 1,234 of them;" in said[1]
+
+
 def test_a_cache_that_needs_nothing_is_all_right_and_nothing_is_to_be_done() -> None:
     verdict = judge(_report())
 
