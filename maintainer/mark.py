@@ -19,7 +19,8 @@ from maintainer.cacheconfig import (
     prune,
 )
 from maintainer.cacheconfig.difference import only_new
-from maintainer.cacheconfig.shrink import last_uses, loses_results, shrink, used_now
+from maintainer.cacheconfig.shrink import Export, last_uses, loses_results, shrink, used_now
+from maintainer.cacheconfig.timestamps import to_nanoseconds
 from maintainer.model import reason as reasons
 from maintainer.model.entry import KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration, index_of, read_until
@@ -178,7 +179,7 @@ def _needed_by_others(found: _Generations, snapshot: Snapshot) -> Iterator[Cache
         yield prune(config, theirs)
 
 
-def _exports(indexes: Iterable[Index], snapshot: Snapshot) -> Iterator[CacheConfig]:
+def _exports(indexes: Iterable[Index], snapshot: Snapshot) -> Iterator[Export]:
     """Return the known exports of builds, which show when builds used which results."""
     for index in indexes:
         known = snapshot.memory.get(index.id, Remembered(index.merged))
@@ -187,11 +188,14 @@ def _exports(indexes: Iterable[Index], snapshot: Snapshot) -> Iterator[CacheConf
 
 def _exports_to(
     index: IndexId, stored: Iterable[KnownGeneration], known: Remembered
-) -> Iterable[CacheConfig]:
+) -> Iterator[Export]:
     """Return the known exports to one index: all generations of one are remembered together."""
     if index.is_named:
-        return known.parts
-    return [one.config for one in stored if one.config and one.sink is None]
+        yield from map(Export, known.parts)
+        return
+    for one in stored:
+        if one.config and one.sink is None:
+            yield Export(one.config, to_nanoseconds(one.created_at))
 
 
 def _former_merge(
@@ -288,7 +292,7 @@ def _fitting(
     merged: CacheConfig,
     read: CacheConfig,
     usable: CacheConfig,
-    exports: Iterable[CacheConfig],
+    exports: Iterable[Export],
 ) -> tuple[CacheConfig, int]:
     """Return what there is room for; an export that is complete stays unchanged.
 
@@ -319,7 +323,7 @@ def _is_whole(read: CacheConfig, merged: CacheConfig) -> bool:
 def _fit(
     snapshot: Snapshot,
     merged: CacheConfig,
-    exports: Iterable[CacheConfig] = (),
+    exports: Iterable[Export] = (),
     *,
     read: CacheConfig = _NOTHING,
 ) -> tuple[CacheConfig, int]:

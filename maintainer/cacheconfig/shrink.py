@@ -26,18 +26,26 @@ class ResultId(NamedTuple):
     blobs: tuple[Digest, ...]
 
 
-def last_uses(exports: Iterable[CacheConfig]) -> Mapping[ResultId, Nanoseconds]:
+class Export(NamedTuple):
+    """What a build has exported."""
+
+    config: CacheConfig
+    at: Nanoseconds = Nanoseconds(0)
+    """When, if that is known: the time of a file changes when an index is rewritten."""
+
+
+def last_uses(exports: Iterable[Export]) -> Mapping[ResultId, Nanoseconds]:
     """Return when a build last used each result, as far as the exports of builds show it.
 
-    An export holds every result that its build used, cached or not. A build is as old as the newest
-    result that it made: unlike the time of a file, that does not change when an index is rewritten.
+    An export holds every result that its build used, cached or not. A build is as old as its
+    export; if that time is not known, as old as the newest result that it made.
     """
     uses: dict[ResultId, Nanoseconds] = {}
-    for config in exports:
+    for config, at in exports:
         results = list(results_of(config))
-        newest = max((result.created_at for _, _, result, _ in results), default=Nanoseconds(0))
+        used_at = max([at, *(result.created_at for _, _, result, _ in results)])
         for name, _, _, _ in results:
-            uses[name] = max(newest, uses.get(name, newest))
+            uses[name] = max(used_at, uses.get(name, used_at))
     return uses
 
 

@@ -101,6 +101,15 @@ def test_what_a_build_has_found_again_stays_although_it_is_older() -> None:
     assert leads_to(old) < leads_to(index.merged)
 
 
+def test_what_a_build_has_exported_counts_as_used_then_although_it_made_nothing() -> None:
+    base, newer = built(*"abcd", at=ago(hours(99))), built(*"uvwxyz", at=ago(hours(50)))
+
+    index = _index(_limited(_of(newer, base, built("last"))))
+
+    assert leads_to(base) < leads_to(index.merged)
+    assert not leads_to(newer) <= leads_to(index.merged)
+
+
 def test_what_leaves_to_make_room_is_not_written_again_for_want_of_room_for_the_rest() -> None:
     snapshot = _limited(_of(built(*"abcdefghi"), built(*"xyz")))
 

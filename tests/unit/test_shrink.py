@@ -22,7 +22,14 @@ from maintainer.cacheconfig import (
 )
 from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.oci import IMPORT_LIMIT, encode_oci, fits_importers, importers_size
-from maintainer.cacheconfig.shrink import ResultId, built_since, last_uses, results_of, shrink
+from maintainer.cacheconfig.shrink import (
+    Export,
+    ResultId,
+    built_since,
+    last_uses,
+    results_of,
+    shrink,
+)
 from maintainer.cacheconfig.timestamps import Nanoseconds
 from tests.worlds import BLOBS, any_index, leads_to
 
@@ -43,7 +50,7 @@ def _of_importers(config: CacheConfig) -> float:
 
 
 def _ids(config: CacheConfig) -> list[ResultId]:
-    return list(last_uses([config]))
+    return list(last_uses(map(Export, [config])))
 
 
 def _normal(config: CacheConfig) -> CacheConfig:
@@ -161,7 +168,7 @@ def test_what_a_later_build_used_is_kept_although_it_was_made_long_ago() -> None
     left = shrink(
         merge([between, later]),
         _at_most(2),
-        last_uses([between, later]),
+        last_uses(map(Export, [between, later])),
     )
 
     assert {record.digest for record in left.records} == {"base 000000", "new 000000"}
@@ -172,7 +179,7 @@ def test_of_what_no_export_is_known_only_that_stays_which_is_younger_than_other_
     unknown = merge([_chain(2, "older", at=40), _chain(2, "younger", at=60)])
     everything = merge([export, unknown])
 
-    left = shrink(everything, _at_most(4), last_uses([export]))
+    left = shrink(everything, _at_most(4), last_uses(map(Export, [export])))
 
     assert left == _normal(merge([export, _chain(2, "younger", at=60)]))
 
