@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 import pytest
 from azure.core.pipeline.transport import AsyncHttpTransport
+from botocore.retries.standard import ExponentialBackoff
 
 from maintainer.errors import ChangedError, StoreError, UnreadableError
 from maintainer.stores.azblob import client as azblob
@@ -64,6 +65,12 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv(azblob.KEY, "aGVsbG8=")
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the SDK of S3 try again without a wait, which is seconds for some answers."""
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.0)
 
 
 @asynccontextmanager
