@@ -115,6 +115,13 @@ def parse_keep_free(value: object) -> object:
     raise ValueError("is not a valid amount; use 15% or 1.5GB")
 
 
+def _check_size(value: object) -> object:
+    """Refuse `true`, which would be one byte: a quota of that deletes all. Raises ValueError."""
+    if isinstance(value, bool):
+        raise ValueError("is not a valid size; use 10GB or 256MiB")  # noqa: TRY004 - Pydantic's
+    return value
+
+
 def parse_size(text: str) -> int:
     """Read a size such as `10GB`. Raises ValueError."""
     try:
@@ -208,7 +215,8 @@ _Delay = Annotated[
 _Cron = Annotated[str, AfterValidator(check_cron)]
 _TimeZone = Annotated[str, AfterValidator(_check_timezone)]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-_Quota = Annotated[ByteSize, Field(gt=0, le=10**18)]
+_Size = Annotated[ByteSize, BeforeValidator(_check_size)]
+_Quota = Annotated[_Size, Field(gt=0, le=10**18)]
 _SIZE = TypeAdapter(_Quota)
 _SIZES = TypeAdapter(Annotated[list[_Quota], Field(min_length=1)])
 _Scope = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,256}$")]
@@ -628,12 +636,12 @@ class Settings(BaseSettings):
         description="how much the cache may store, such as 10GB; by default GitHub is asked when "
         "it evicts, and 10GB are assumed if the token is not allowed to ask; a directory has none",
     )
-    max_index_size: ByteSize = Field(
+    max_index_size: _Size = Field(
         default=ByteSize(256 * 1024 * 1024),
         gt=0,
         description="the largest index that is read or written, such as 256MiB",
     )
-    max_merge_size: ByteSize = Field(
+    max_merge_size: _Size = Field(
         default=ByteSize(8 * 1024 * 1024),
         gt=0,
         description="how large an index may become by what is merged into it, such as 8MiB: each "
