@@ -18,6 +18,9 @@ from maintainer.setup.workflows import SCHEDULES, CacheUse, Workflow, find_root,
 from maintainer.stores.diagnose import diagnose
 from maintainer.stores.kinds import for_target
 
+_CACHE_ITSELF = "`maintainer gc --repair --dry-run` looks for damage in the cache"
+"""Who asks because builds fail must not take a sound set-up for a sound cache."""
+
 
 class Diagnosis(msgspec.Struct, frozen=True):
     """All that was checked, and the caches that the workflows name."""
@@ -120,4 +123,5 @@ def _verdict(diagnosis: Diagnosis) -> str:
     notes = sum(1 for one in diagnosis.findings if one.level == Level.NOTE)
     if diagnosis.problems:
         return f"{format_count(diagnosis.problems, 'problem')} and {format_count(notes, 'note')}."
-    return f"No problems, and {format_count(notes, 'note')}." if notes else "All is well."
+    noted = f", and {format_count(notes, 'note')}" if notes else ""
+    return f"No problems with the set-up{noted}; {_CACHE_ITSELF}."

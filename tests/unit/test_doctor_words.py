@@ -22,6 +22,8 @@ def test_problems_come_first_and_the_verdict_last() -> None:
     ]
 
 
-def test_a_set_up_without_problems_is_told_so() -> None:
-    assert _lines(_OK, _NOTE)[-1] == "No problems, and 1 note."
-    assert _lines(_OK)[-1] == "All is well."
+def test_a_set_up_without_problems_is_told_so_and_what_looks_for_damage() -> None:
+    rest = "`maintainer gc --repair --dry-run` looks for damage in the cache."
+
+    assert _lines(_OK, _NOTE)[-1] == f"No problems with the set-up, and 1 note; {rest}"
+    assert _lines(_OK)[-1] == f"No problems with the set-up; {rest}"
