@@ -91,8 +91,16 @@ def _format_unlisted(explanation: Explanation) -> str:
         return _format_index(explanation.index)
     if explanation.missing_since:
         noticed = format_moment(explanation.missing_since)
-        return f"an index references it, but it does not exist; noticed at {noticed}"
+        if _is_referenced(explanation):
+            return f"an index references it, but it does not exist; noticed at {noticed}"
+        return f"an index referenced it, but it did not exist; noticed at {noticed}"
     return "a look-up found it; it was never listed"
+
+
+def _is_referenced(explanation: Explanation) -> bool:
+    """Whether an index that is stored references it."""
+    last = explanation.last_referenced
+    return bool(explanation.uses) or (last is not None and last.is_stored)
 
 
 def _format_index(index: IndexState) -> str:

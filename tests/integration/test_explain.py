@@ -147,9 +147,20 @@ class TestWhy:
         world.evict("api")
         world.gc()
 
-        assert "an index references it, but it does not exist" in _shown(
-            _why(_ask(world, blob_of("api")))
-        )
+        shown = _shown(_why(_ask(world, blob_of("api"))))
+        assert "an index references it, but it does not exist" in shown
+
+    def test_a_missing_layer_is_not_said_to_be_referenced_after_a_repair(
+        self, world: World
+    ) -> None:
+        world.build("base", "api")
+        world.evict("api")
+        world.gc()
+        world.passes(days=2)
+        world.gc()
+
+        shown = _shown(_why(_ask(world, blob_of("api"))))
+        assert "an index referenced it, but it did not exist" in shown
 
     @pytest.mark.parametrize(
         ("key", "said"),
