@@ -319,14 +319,25 @@ def _used_by_builds(report: Report) -> Verdict | None:
     return None
 
 
+def _if_it_lasts(report: Report, message: str) -> Verdict:
+    """Return what a repair says: the store may go on to delete or archive what builds need."""
+    for note in report.notes:
+        if isinstance(note.reason, BlobsExpire | BlobsArchived):
+            breaks = _as_sentence(note.sentence)
+            return Verdict("attention", f"{message} {breaks}", _CHANGES[type(note.reason)])
+    return Verdict("good", message)
+
+
 def _repaired(report: Report) -> Verdict | None:
     if not report.repair:
         return None
     writes = sum(1 for action in report.actions if action.kind == "write")
     if not writes:
-        return Verdict("good", "Nothing was broken: every index is valid, and its blobs exist.")
+        return _if_it_lasts(
+            report, "Nothing was broken: every index is valid, and its blobs exist."
+        )
     if report.indexes_written == writes:
-        return Verdict("good", f"{format_count(writes, 'index', 'indexes')} repaired.")
+        return _if_it_lasts(report, f"{format_count(writes, 'index', 'indexes')} repaired.")
     return Verdict(
         "attention",
         f"{report.indexes_written} of {format_count(writes, 'index', 'indexes')} repaired.",

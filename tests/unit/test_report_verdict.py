@@ -358,6 +358,21 @@ def test_a_repair_says_how_many_indexes_are_whole_again() -> None:
     assert (half.level, half.message) == ("attention", "1 of 2 indexes repaired.")
 
 
+@pytest.mark.parametrize("note", [BlobsExpire(30), BlobsArchived(3)])
+def test_a_repair_does_not_call_a_cache_healthy_whose_store_goes_on_to_break_it(
+    note: StoreNote,
+) -> None:
+    notes = (NoteReport(note, format_reason(note)),)
+
+    for actions, said in (((), "Nothing was broken: "), ((WRITE,), "1 index repaired. ")):
+        verdict = judge(_report(repair=True, actions=actions, notes=notes))
+
+        assert verdict.level == "attention"
+        assert verdict.message.startswith(said)
+        assert verdict.message.endswith(f" {notes[0].sentence.capitalize()}.")
+        assert "rule" in verdict.advice
+
+
 def test_without_a_quota_nothing_is_said_of_it() -> None:
     assert "quota" not in judge(_report(space=_space(quota=0, reachable=2))).message
     assert "quota" not in judge(_report(space=None)).message
