@@ -217,7 +217,7 @@ class IndexReport(msgspec.Struct, frozen=True):
     is_merge: bool = False
     """Whether it holds the merge of all other indexes of its ref, for builds to import."""
     omitted: int = 0
-    """Of a tag: existing results that do not fit into importers' limits."""
+    """Existing results for which it has no room, by `max_merge_size` or importers' limits."""
     used_by_builds: str | None = None
     """The key that a build has exported to an index reserved for such a merge, if so."""
 
