@@ -120,6 +120,11 @@ class _Generations:
         return _sinks(self.ordered) == {Sink.MERGE}
 
     @property
+    def named(self) -> frozenset[Digest]:
+        """Every blob that a stored one references."""
+        return frozenset[Digest]().union(*(one.blobs for one in self.stored))
+
+    @property
     def read_by_builders(self) -> CacheConfig:
         """The content of the generation that builders read, as far as it was decoded."""
         read = [one for one in self.stored if str(one.key) == self.shadowed_by] or self.stored[-1:]
@@ -386,8 +391,9 @@ def _merge_state(
         # The newest result of a record leaves, and no older one takes its place.
         merged = prune(merged, snapshot.staying_blobs)
         remembered = forget(remembered, snapshot.departed)
-    if known.lost & remembered.blobs:
-        remembered = forget(remembered, known.lost)
+    gone = known.lost | (known.deleted - found.named)
+    if gone & remembered.blobs:
+        remembered = forget(remembered, gone)
     return _MergeState(remembered, merged, all_known, all_live)
 
 

@@ -44,7 +44,7 @@ from maintainer.cacheconfig.timestamps import to_nanoseconds
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.graph.dialect import each_number, each_text, insert_or_update
 from maintainer.graph.shared_names import note_exports
-from maintainer.graph.tables import BLOB, CACHE_INDEX, GENERATION, MEMORY, REF, SCOPE
+from maintainer.graph.tables import BLOB, CACHE_INDEX, ENTRY, GENERATION, MEMORY, REF, SCOPE
 from maintainer.graph.values import execute_each, to_json
 from maintainer.model.content import Content
 from maintainer.model.entry import Access
@@ -77,9 +77,10 @@ def load_memory(
         at: frozenset(blob for blob, since in missing.items() if at and since <= at)
         for at in {row.up_to_date_at for row in rows.values()}
     }
+    deleted = frozenset(map(Digest, connection.scalars(_DELETED, {"target": target_id})))
     return {
         index: _remembered(
-            row, known[index] if index in known else parts[row.id], lost[row.up_to_date_at]
+            row, known[index] if index in known else parts[row.id], lost[row.up_to_date_at], deleted
         )
         for index, row in rows.items()
     }
@@ -304,12 +305,15 @@ def _united(of_days: dict[str, CacheConfig]) -> Remembered:
     return Remembered(config, {date.fromisoformat(day): one for day, one in of_days.items()})
 
 
-def _remembered(row: Row[Any], merged: Remembered, lost: frozenset[Digest]) -> Remembered:
+def _remembered(
+    row: Row[Any], merged: Remembered, lost: frozenset[Digest], deleted: frozenset[Digest]
+) -> Remembered:
     return replace(
         merged,
         highest=row.highest,
         up_to_date=row.up_to_date_id,
         lost=lost,
+        deleted=deleted,
         marked_at=row.marked_at,
         forgotten=row.forgotten_at is not None,
     )
@@ -434,6 +438,20 @@ _ADD_INDEX = insert_or_update(
 _MISSING = select(BLOB.c.digest, BLOB.c.missing_since).where(
     BLOB.c.target_id == _target, BLOB.c.missing_since.is_not(None)
 )
+_LAST_STATE = (
+    select(ENTRY.c.state)
+    .where(
+        ENTRY.c.target_id == BLOB.c.target_id,
+        ENTRY.c.digest == BLOB.c.digest,
+        ENTRY.c.kind == "blob",
+        ENTRY.c.missing_since.is_not(None),
+    )
+    .order_by(ENTRY.c.missing_since.desc(), ENTRY.c.id.desc())
+    .limit(1)
+    .correlate(BLOB)
+    .scalar_subquery()
+)
+_DELETED = _MISSING.with_only_columns(BLOB.c.digest).where(_LAST_STATE == "deleted")
 _before: BindParameter[datetime] = bindparam("before")
 _FORGOTTEN = select(BLOB.c.digest).where(
     BLOB.c.target_id == _target,

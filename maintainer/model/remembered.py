@@ -30,6 +30,8 @@ class Remembered:
     """The last generation that contained all live results; 0 if there was none."""
     lost: frozenset[Digest] = frozenset()
     """The blobs that were known to be gone then."""
+    deleted: frozenset[Digest] = frozenset()
+    """The blobs that are gone because runs have deleted them: nothing needed them."""
     marked_at: datetime | None = None
     """When the grace periods of its generations' blobs were last recorded."""
     forgotten: bool = False

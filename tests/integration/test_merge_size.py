@@ -70,6 +70,21 @@ def test_a_merge_grows_to_the_size_that_its_owner_allows_and_has_what_builds_use
     assert leads_to(world.newest()) >= _blobs(_steps("a", 3))
 
 
+def test_what_runs_delete_because_it_was_left_out_is_not_said_to_be_lost(world: World) -> None:
+    for build in "abcdefgh":
+        world.build(*_steps(build, 3))
+        world.passes(hours=1)
+    world.passes(days=2)
+    world.running.observe(before=lambda _: world.passes(seconds=1))
+
+    first, second = [world.gc(max_merge_size=_SIZE) for _ in range(2)]
+
+    assert sum(one.kind == "delete" for one in first.actions) > 10
+    assert [first.results_lost, second.results_lost] == [0, 0]
+    assert second.verdict
+    assert second.verdict.level == "good"
+
+
 def test_an_export_that_is_larger_than_that_stays_and_loses_only_what_is_gone(
     world: World,
 ) -> None:
