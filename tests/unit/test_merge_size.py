@@ -110,6 +110,17 @@ def test_what_a_build_has_exported_counts_as_used_then_although_it_made_nothing(
     assert not leads_to(newer) <= leads_to(index.merged)
 
 
+def test_what_a_run_has_written_shows_no_use() -> None:
+    base, newer = built(*"abcd", at=ago(hours(99))), built(*"uvwxyz", at=ago(hours(50)))
+    world = a_snapshot().with_index(1, merge([base, newer]), age=hours(2))
+    world.with_index(2, built("last"), age=hours(1)).by_a_build()
+
+    index = _index(_limited(world))
+
+    assert leads_to(newer) < leads_to(index.merged)
+    assert not leads_to(base) <= leads_to(index.merged)
+
+
 def test_what_leaves_to_make_room_is_not_written_again_for_want_of_room_for_the_rest() -> None:
     snapshot = _limited(_of(built(*"abcdefghi"), built(*"xyz")))
 

@@ -362,14 +362,15 @@ def test_a_repair_says_how_many_indexes_are_whole_again() -> None:
 def test_a_repair_does_not_call_a_cache_healthy_whose_store_goes_on_to_break_it(
     note: StoreNote,
 ) -> None:
-    notes = (NoteReport(note, format_reason(note)),)
+    other = UploadsLeft(1, 10)
+    notes = tuple(NoteReport(one, format_reason(one)) for one in (other, note))
 
     for actions, said in (((), "Nothing was broken: "), ((WRITE,), "1 index repaired. ")):
         verdict = judge(_report(repair=True, actions=actions, notes=notes))
 
         assert verdict.level == "attention"
         assert verdict.message.startswith(said)
-        assert verdict.message.endswith(f" {notes[0].sentence.capitalize()}.")
+        assert verdict.message.endswith(f" {notes[1].sentence.capitalize()}.")
         assert "rule" in verdict.advice
 
 
