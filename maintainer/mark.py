@@ -391,8 +391,9 @@ def _merge_state(
         # The newest result of a record leaves, and no older one takes its place.
         merged = prune(merged, snapshot.staying_blobs)
         remembered = forget(remembered, snapshot.departed)
-    gone = known.lost | (known.deleted - found.named)
-    if gone & remembered.blobs:
+    blobs = remembered.blobs
+    gone = (known.lost & blobs) | ((known.deleted & blobs) - found.named)
+    if gone:
         remembered = forget(remembered, gone)
     return _MergeState(remembered, merged, all_known, all_live)
 

@@ -199,12 +199,13 @@ class _Rewriter:
         ):
             attempt.end()
         else:
-            attempt.content = self._fit(attempt.content, prune(exported, self._live))
+            attempt.content = self._fit(attempt.content, exported)
 
-    def _fit(self, merged: CacheConfig, exported: CacheConfig) -> CacheConfig:
+    def _fit(self, merged: CacheConfig, export: CacheConfig) -> CacheConfig:
         """Return what there is room for, beginning with what a build has just exported."""
         if self._snapshot.has_room_for(merged):
             return merged
+        exported = prune(export, self._live)
         smaller = shrink(merged, self._snapshot.room_taken, used_now(exported, merged))
         keeps_export = self._snapshot.is_read(exported) and loses_results(smaller, exported)
         return exported if keeps_export else smaller

@@ -422,11 +422,11 @@ def _usable(report: Report) -> str:
         have = "has" if omitted == 1 else "have"
         older = format_count(omitted, "older one")
         return f"Builds can use {results}; {older} {have} no room in an index"
-    for merge in report.indexes:
-        if merge.is_merge and merge.omitted:
-            without = f"{merge.scope} has no room for {merge.omitted:,} of them"
-            return f"Builds can use every cached result that still exists: {results}; {without}"
-    return f"Builds can use every cached result that still exists: {results}"
+    usable = f"Builds can use every cached result that still exists: {results}"
+    merge = next((index for index in report.indexes if index.omitted), None)
+    if merge is None:
+        return usable
+    return f"{usable}; {merge.scope} has no room for {merge.omitted:,} of them"
 
 
 def format_lost(report: Report) -> str:

@@ -14,7 +14,6 @@ from maintainer.model.outcome import Skipped
 from maintainer.report import Report
 from maintainer.stores.objects import ObjectStore
 from maintainer.stores.s3.client import open_bucket
-from tests.integration.invariants import import_index
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built
 from tests.stores.contract import NO_GRACE
@@ -53,20 +52,6 @@ def _gc(moto: Moto, memory: Memory, prefixes: tuple[str, ...] = ("manifests/",))
             return await run_on(store, memory, NO_GRACE, moto.now, export_wait=0)
 
     return anyio.run(run)
-
-
-def _export(moto: Moto, name: str, *steps: str) -> None:
-    for step in steps:
-        moto.put(BLOBS + blob_of(step), step.encode())
-    _write(moto, name, *steps)
-
-
-def _write(moto: Moto, name: str, *steps: str) -> None:
-    moto.put(MANIFESTS + name, encode(built(*steps, at=moto.now)))
-
-
-def _blobs(moto: Moto, name: str) -> frozenset[str]:
-    return import_index(moto.keys[MANIFESTS + name].value).blobs
 
 
 def _of_objects(pattern: bytes, other: bytes) -> Lie:
@@ -117,8 +102,8 @@ def test_an_index_that_a_list_leaves_out_ends_the_run_and_is_not_forgotten(
 ) -> None:
     for prefix in ("manifests/", "others/"):
         moto.put(f"app/{prefix}web", encode(built("web", at=moto.now)))
-    _export(moto, "api", "base", "api")
-    _export(moto, "web", "base", "web")
+    moto.export("api", "base", "api")
+    moto.export("web", "base", "web")
     both = ("manifests/", "others/")
     _gc(moto, memory, both)
 
@@ -131,14 +116,14 @@ def test_an_index_that_a_list_leaves_out_ends_the_run_and_is_not_forgotten(
         assert report.problems == (f"the list does not show {key}, which exists",)
         assert dict(moto.keys) == before
     moto.lie = None
-    assert blob_of("web") in _blobs(moto, "maintained")
+    assert blob_of("web") in moto.blobs_of("maintained")
 
 
 def test_an_index_that_was_deleted_or_replaced_by_something_else_ends_no_run(
     moto: Moto, memory: Memory
 ) -> None:
     for name in ("api", "web", "docs", "base"):
-        _export(moto, name, "base", name)
+        moto.export(name, "base", name)
     _gc(moto, memory)
     del moto.keys[MANIFESTS + "web"]
     moto.put(MANIFESTS + "docs", b"a text")
@@ -146,7 +131,7 @@ def test_an_index_that_was_deleted_or_replaced_by_something_else_ends_no_run(
     reports = [_gc(moto, memory) for _ in range(2)]
 
     assert [one.status for one in reports] == ["done", "done"]
-    assert _blobs(moto, "maintained") == {blob_of("base"), blob_of("api")}
+    assert moto.blobs_of("maintained") == {blob_of("base"), blob_of("api")}
 
 
 def _gone(_true: Reply) -> Reply:
@@ -171,10 +156,10 @@ def _nothing(true: Reply) -> Reply:
 def test_an_export_that_is_listed_and_not_shown_is_neither_overwritten_nor_forgotten(
     moto: Moto, memory: Memory, answer: Callable[[Reply], Reply]
 ) -> None:
-    _export(moto, "api", "base", "api")
-    _export(moto, "web", "base", "web")
+    moto.export("api", "base", "api")
+    moto.export("web", "base", "web")
     _gc(moto, memory)
-    _export(moto, "web", "base", "docs")
+    moto.export("web", "base", "docs")
     before = dict(moto.keys)
     moto.lie = _instead(MANIFESTS + "web", answer)
 
@@ -183,16 +168,16 @@ def test_an_export_that_is_listed_and_not_shown_is_neither_overwritten_nor_forgo
     assert dict(moto.keys) == before
     moto.lie = None
     _run_for_days(moto, memory)
-    assert _blobs(moto, "web") == {blob_of(step) for step in ("base", "web", "docs")}
-    assert _blobs(moto, "maintained") == _blobs(moto, "web") | {blob_of("api")}
+    assert moto.blobs_of("web") == {blob_of(step) for step in ("base", "web", "docs")}
+    assert moto.blobs_of("maintained") == moto.blobs_of("web") | {blob_of("api")}
 
 
 @pytest.mark.parametrize("answer", ["gone", "old"])
 def test_nothing_is_deleted_while_an_export_is_listed_and_not_shown(
     moto: Moto, memory: Memory, answer: str
 ) -> None:
-    _export(moto, "api", "base", "api")
-    _export(moto, "web", "base", "web")
+    moto.export("api", "base", "api")
+    moto.export("web", "base", "web")
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     _gc(moto, memory)
     moto.now += timedelta(days=2)
@@ -201,7 +186,7 @@ def test_nothing_is_deleted_while_an_export_is_listed_and_not_shown(
     def export() -> None:
         moto.before = lambda: None
         moto.lie = _instead(MANIFESTS + "web", show)
-        _write(moto, "web", "base", "orphan")
+        moto.write("web", "base", "orphan")
 
     def show(true: Reply) -> Reply:
         times = {"etag": old[1], "last-modified": format_datetime(START, usegmt=True)}
@@ -220,7 +205,7 @@ def test_nothing_is_deleted_while_an_export_is_listed_and_not_shown(
 
 
 def test_a_service_that_knows_no_times_makes_nothing_old(moto: Moto, memory: Memory) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     times = {"last-modified": "Thu, 01 Jan 1970 00:00:00 GMT"}
     of_lists = _of_objects(rb"<LastModified>[^<]*", b"<LastModified>1970-01-01T00:00:00Z")
@@ -234,14 +219,14 @@ def test_a_service_that_knows_no_times_makes_nothing_old(moto: Moto, memory: Mem
 
     assert BLOBS + blob_of("orphan") in moto.keys
     assert [one.status for one in reports] == ["done"] * 3
-    assert _blobs(moto, "maintained") == {blob_of("base"), blob_of("api")}
+    assert moto.blobs_of("maintained") == {blob_of("base"), blob_of("api")}
 
 
 @pytest.mark.parametrize("size", [2**50 + 1, 2**63, 2**70])
 def test_an_object_that_no_service_can_store_is_an_answer_that_proves_nothing(
     moto: Moto, memory: Memory, size: int
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.lie = _of_objects(rb"<Size>\d+", f"<Size>{size}".encode())
 
     report = _gc(moto, memory)
@@ -265,8 +250,8 @@ def test_an_object_that_no_service_can_store_is_an_answer_that_proves_nothing(
 def test_lists_that_repeat_or_spell_in_another_way_cost_nothing(
     moto: Moto, memory: Memory, lie: Lie
 ) -> None:
-    _export(moto, "api", "base", "api", "test")
-    _export(moto, "web", "base", "web")
+    moto.export("api", "base", "api", "test")
+    moto.export("web", "base", "web")
     moto.put(MANIFESTS + "notes", b"a text")
     del moto.keys[BLOBS + blob_of("test")]
     moto.lie = lie
@@ -274,14 +259,14 @@ def test_lists_that_repeat_or_spell_in_another_way_cost_nothing(
     reports = _run_for_days(moto, memory)
 
     assert [one.status for one in reports] == ["done"] * 3
-    assert _blobs(moto, "api") == {blob_of("base"), blob_of("api")}
-    assert _blobs(moto, "maintained") == {blob_of(step) for step in ("base", "api", "web")}
+    assert moto.blobs_of("api") == {blob_of("base"), blob_of("api")}
+    assert moto.blobs_of("maintained") == {blob_of(step) for step in ("base", "api", "web")}
 
 
 def test_a_blob_that_is_new_is_not_old_because_the_clock_of_the_service_was_wrong(
     moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     for days in (0, 9):
         moto.now += timedelta(days=days)
         _gc(moto, memory)

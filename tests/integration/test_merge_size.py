@@ -144,9 +144,7 @@ def test_in_a_bucket_the_merge_of_all_names_is_small_and_each_name_keeps_its_exp
     (memory,) = Memory.make(tmp_path, 1)
     for name in "abcdefgh":
         server.now += timedelta(hours=1)
-        for step in _steps(name, 3):
-            server.put(BLOBS + blob_of(step), step.encode())
-        server.put(MANIFESTS + name, encode(built(*_steps(name, 3), at=server.now)))
+        server.export(name, *_steps(name, 3))
 
     async def run() -> Report:
         address = server.address()
@@ -162,7 +160,7 @@ def test_in_a_bucket_the_merge_of_all_names_is_small_and_each_name_keeps_its_exp
     assert len(content) <= _SIZE
     assert _blobs(_steps("h", 3)) < import_index(content).blobs
     for name in "abcdefgh":
-        assert import_index(server.keys[MANIFESTS + name].value).blobs == _blobs(_steps(name, 3))
+        assert server.blobs_of(name) == _blobs(_steps(name, 3))
     assert {BLOBS + blob for name in "abcdefgh" for blob in _blobs(_steps(name, 3))} <= set(
         server.keys
     )

@@ -48,27 +48,13 @@ def moto(server: Moto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Moto:
     return server
 
 
-def _export(moto: Moto, name: str, *steps: str) -> None:
-    for step in steps:
-        moto.put(BLOBS + blob_of(step), step.encode())
-    _write(moto, name, *steps)
-
-
-def _write(moto: Moto, name: str, *steps: str) -> None:
-    moto.put(MANIFESTS + name, encode(built(*steps, at=moto.now)))
-
-
-def _blobs(moto: Moto, name: str) -> frozenset[str]:
-    return import_index(moto.keys[MANIFESTS + name].value).blobs
-
-
 def test_a_run_of_the_command_line_repairs_merges_and_keeps_all_that_is_young(
     moto: Moto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moto.put(BLOBS + blob_of("old"), b"old")
     moto.now = datetime.now(UTC)
-    _export(moto, "api", "base", "api", "test")
-    _export(moto, "web", "base", "web")
+    moto.export("api", "base", "api", "test")
+    moto.export("web", "base", "web")
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     del moto.keys[BLOBS + blob_of("test")]
     place = f"s3://cache/app/?region=us-east-1&endpoint_url={moto.url}&path_style=true"
@@ -82,8 +68,8 @@ def test_a_run_of_the_command_line_repairs_merges_and_keeps_all_that_is_young(
     assert done.exit_code == 0, done.output
     assert "are stored." in done.output
     assert "quota" not in done.output
-    assert _blobs(moto, "api") == {blob_of("base"), blob_of("api")}
-    assert _blobs(moto, "maintained") == {blob_of(step) for step in ("base", "api", "web")}
+    assert moto.blobs_of("api") == {blob_of("base"), blob_of("api")}
+    assert moto.blobs_of("maintained") == {blob_of(step) for step in ("base", "api", "web")}
     assert BLOBS + blob_of("orphan") in moto.keys
     assert BLOBS + blob_of("old") in moto.keys  # An index may have referenced it until now.
     assert not [key for key in moto.keys if "probe" in key]
@@ -92,7 +78,7 @@ def test_a_run_of_the_command_line_repairs_merges_and_keeps_all_that_is_young(
 def test_what_is_stored_is_the_same_before_and_after_indexes_are_written(
     moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "api", "base", "api", "test")
+    moto.export("api", "base", "api", "test")
     del moto.keys[BLOBS + blob_of("test")]
 
     reports = [_gc(moto, memory) for _ in range(2)]
@@ -103,7 +89,7 @@ def test_what_is_stored_is_the_same_before_and_after_indexes_are_written(
 
 def test_why_names_no_ref_and_no_other_tool_where_there_is_none(moto: Moto, tmp_path: Path) -> None:
     moto.now = datetime.now(UTC)
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     place = f"s3://cache/app/?region=us-east-1&endpoint_url={moto.url}&path_style=true"
     rule = '[[room.rules]]\nprefix = "app/manifests/"\nunused_for = "30d"\n'
     (tmp_path / "rule.toml").write_text(rule)
@@ -129,8 +115,8 @@ def test_why_names_no_ref_and_no_other_tool_where_there_is_none(moto: Moto, tmp_
 def test_where_no_cache_is_found_one_line_says_so_and_the_exit_status_no_error(
     moto: Moto, path: str, more: str, place: str
 ) -> None:
-    _export(moto, "api", "base", "api")
-    _export(moto, "maintained", "base", "api")
+    moto.export("api", "base", "api")
+    moto.export("maintained", "base", "api")
     service = f"?region=us-east-1&endpoint_url={moto.url}&path_style=true{more}"
 
     done = CliRunner().invoke(app, ["gc", "--store", f"s3://cache/{path}{service}"])
@@ -244,7 +230,7 @@ def _keys(moto: Moto) -> set[str]:
 def test_without_a_grace_period_a_blob_stays_as_long_as_a_build_may_rely_on_it(
     moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     orphan = BLOBS + blob_of("orphan")
 
@@ -261,14 +247,14 @@ def test_without_a_grace_period_a_blob_stays_as_long_as_a_build_may_rely_on_it(
 def test_a_blob_that_a_build_needs_since_the_run_began_stays(
     moto: Moto, memory: Memory, how: str
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.put(BLOBS + blob_of("test"), b"test")
     needed = BLOBS + blob_of("test")
     _gc(moto, memory)
     moto.now += timedelta(hours=48)
     happens: dict[str, Event] = {
         "touched": ("list", 3, lambda: moto.touch(needed)),
-        "referenced": ("list", 3, lambda: _write(moto, "web", "base", "test")),
+        "referenced": ("list", 3, lambda: moto.write("web", "base", "test")),
     }
 
     report = _gc(moto, memory, happens[how])
@@ -281,15 +267,15 @@ def test_a_blob_that_a_build_needs_since_the_run_began_stays(
 def test_what_an_index_referenced_until_just_now_gets_its_grace_period_however_rare_runs_are(
     moto: Moto, memory: Memory, *, is_young: bool
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.put(BLOBS + blob_of("test"), b"test")
     moto.now += timedelta(days=0 if is_young else 2)
     _gc(moto, memory)  # Nothing references it, and not yet for long.
     moto.now += timedelta(hours=1)
     # An export does not write anew what it finds that is young.
-    (_write if is_young else _export)(moto, "api", "base", "test")
+    (moto.write if is_young else moto.export)("api", "base", "test")
     moto.now += timedelta(days=6)
-    _export(moto, "api", "base", "web")
+    moto.export("api", "base", "web")
     moto.now += timedelta(minutes=1)
 
     _gc(moto, memory)
@@ -310,7 +296,7 @@ _IMAGE = {
 def test_json_among_the_indexes_that_no_builder_wrote_is_not_taken_for_a_broken_index(
     content: object, moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     kept = json.dumps(content).encode()
     moto.put(MANIFESTS + "kept", kept)
 
@@ -324,51 +310,51 @@ def test_json_among_the_indexes_that_no_builder_wrote_is_not_taken_for_a_broken_
 def test_a_name_that_a_build_overwrites_while_it_is_repaired_keeps_the_export(
     moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "api", "base", "api", "test")
+    moto.export("api", "base", "api", "test")
     del moto.keys[BLOBS + blob_of("test")]
 
-    _gc(moto, memory, ("upload", 1, lambda: _export(moto, "api", "base", "web")))
+    _gc(moto, memory, ("upload", 1, lambda: moto.export("api", "base", "web")))
 
-    assert blob_of("web") in _blobs(moto, "api")
-    assert blob_of("test") not in _blobs(moto, "api")
+    assert blob_of("web") in moto.blobs_of("api")
+    assert blob_of("test") not in moto.blobs_of("api")
 
 
 @pytest.mark.parametrize("old", [("base", "api", "test"), ()])
 def test_an_export_that_a_stale_answer_hides_is_not_overwritten(
     moto: Moto, memory: Memory, old: tuple[str, ...]
 ) -> None:
-    _export(moto, "api", "base", "api", "test")
+    moto.export("api", "base", "api", "test")
     _gc(moto, memory)
     del moto.keys[BLOBS + blob_of("test")]
-    _export(moto, "api", "base", "web")
+    moto.export("api", "base", "web")
 
     def answer_once_from_a_copy() -> None:
         def catch_up() -> None:
             moto.before = lambda: None
-            _write(moto, "api", "base", "web")
+            moto.write("api", "base", "web")
 
         del moto.keys[MANIFESTS + "api"]
         if old:
-            _write(moto, "api", *old)
+            moto.write("api", *old)
         moto.before = catch_up
 
     _gc(moto, memory, ("download", 1, answer_once_from_a_copy))
 
-    assert blob_of("web") in _blobs(moto, "api")
+    assert blob_of("web") in moto.blobs_of("api")
 
 
 @pytest.mark.parametrize("how", ["ignores_conditions", "refuses_conditions"])
 def test_a_server_that_ignores_conditions_is_found_out(
     moto: Moto, memory: Memory, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    _export(moto, "api", "base", "api", "test")
+    moto.export("api", "base", "api", "test")
     del moto.keys[BLOBS + blob_of("test")]
     setattr(moto, how, True)
 
-    _gc(moto, memory, ("upload", 1, lambda: _export(moto, "api", "base", "web")))
+    _gc(moto, memory, ("upload", 1, lambda: moto.export("api", "base", "web")))
 
-    assert blob_of("web") in _blobs(moto, "api")
-    assert _blobs(moto, "maintained")
+    assert blob_of("web") in moto.blobs_of("api")
+    assert moto.blobs_of("maintained")
     assert "ignores conditions of writes" in caplog.text
 
 
@@ -378,33 +364,33 @@ def test_that_a_server_keeps_to_conditions_is_remembered_for_a_week(
     uploads: list[int] = []
     for hours in (0, 1, 24 * 8, 0):
         moto.now += timedelta(hours=hours)
-        _export(moto, "api", "base", f"api-{len(uploads)}")
+        moto.export("api", "base", f"api-{len(uploads)}")
         uploads.append(_gc(moto, memory).requests.counts["upload"])
     moto.ignores_conditions = True
     moto.now += timedelta(days=8)
     for step in ("web", "docs"):
-        _export(moto, "api", "base", step)
+        moto.export("api", "base", step)
         uploads.append(_gc(moto, memory).requests.counts["upload"])
 
     assert uploads == [6, 2, 6, 2, 4, 4]  # The first run says where its indexes are, too.
 
 
 def test_an_index_that_is_written_during_the_sweep_is_healed(moto: Moto, memory: Memory) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     _gc(moto, memory)
     moto.now += timedelta(hours=48)
 
-    _gc(moto, memory, ("list", 4, lambda: _write(moto, "web", "base", "orphan")))
+    _gc(moto, memory, ("list", 4, lambda: moto.write("web", "base", "orphan")))
 
     assert BLOBS + blob_of("orphan") not in moto.keys
-    assert _blobs(moto, "web") == {blob_of("base")}
+    assert moto.blobs_of("web") == {blob_of("base")}
 
 
 def test_manifests_under_another_prefix_protect_the_blobs_that_they_share(
     moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.put(BLOBS + blob_of("web"), b"web")
     moto.put("app/others/web", encode(built("web", at=moto.now)))
     both = ("manifests/", "others/")
@@ -414,7 +400,7 @@ def test_manifests_under_another_prefix_protect_the_blobs_that_they_share(
     _gc(moto, memory, manifests_prefixes=both)
 
     assert BLOBS + blob_of("web") in moto.keys
-    assert blob_of("web") in _blobs(moto, "maintained")
+    assert blob_of("web") in moto.blobs_of("maintained")
 
 
 def test_only_the_chosen_names_are_maintained_and_the_others_keep_their_blobs(
@@ -423,15 +409,15 @@ def test_only_the_chosen_names_are_maintained_and_the_others_keep_their_blobs(
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     moto.now += timedelta(days=2)
     for name in ("web", "api", "pr-1"):
-        _export(moto, name, "base", name, "test")
+        moto.export(name, "base", name, "test")
     del moto.keys[BLOBS + blob_of("test")]
     others = moto.keys[MANIFESTS + "api"].value
     rules = [{"prefix": MANIFESTS, "unused_for": "30d"}]
 
     merged = _gc(moto, memory, names=("web", "pr-*"), rules=rules)
-    blobs = _blobs(moto, "maintained")
+    blobs = moto.blobs_of("maintained")
     moto.now += timedelta(days=31)
-    _export(moto, "web", "web")
+    moto.export("web", "web")
     _gc(moto, memory, names=("web", "pr-*"), rules=rules)
 
     assert {one.scope for one in merged.indexes} == {"web", "pr-1", "maintained"}
@@ -446,39 +432,39 @@ def test_configurations_that_write_one_merge_keep_each_others_blobs(
     moto: Moto, memory: Memory
 ) -> None:
     for name in ("web", "api"):
-        _export(moto, name, "base", name)
+        moto.export(name, "base", name)
     _gc(moto, memory, names=("web",))
     _gc(moto, memory, names=("api",))
-    _export(moto, "web", "base", "new")
+    moto.export("web", "base", "new")
     for days in (9, 9, 9, 40, 40):
         moto.now += timedelta(days=days)
         of_all = ("base", "web", "api", "new") if days < 40 else ("base", "api", "new")
         for name in ("web", "api"):
             _gc(moto, memory, names=(name,))
-            assert _blobs(moto, "maintained") == {blob_of(step) for step in of_all}
+            assert moto.blobs_of("maintained") == {blob_of(step) for step in of_all}
     assert BLOBS + blob_of("web") not in moto.keys
 
 
 def test_names_that_are_mistyped_leave_the_merge_as_it_is(moto: Moto, memory: Memory) -> None:
-    _export(moto, "web", "base", "web")
+    moto.export("web", "base", "web")
     _gc(moto, memory)
-    _export(moto, "web", "base", "new")
+    moto.export("web", "base", "new")
     moto.now += timedelta(days=60)
 
     _gc(moto, memory, names=("wbe",))
 
-    assert _blobs(moto, "maintained") == {blob_of("base"), blob_of("web")}
+    assert moto.blobs_of("maintained") == {blob_of("base"), blob_of("web")}
 
 
 def test_a_build_of_another_name_protects_what_it_exports_during_the_sweep(
     moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "web", "base", "web")
+    moto.export("web", "base", "web")
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     _gc(moto, memory, names=("web",))
     moto.now += timedelta(hours=48)
 
-    export: Event = ("list", 3, lambda: _write(moto, "api", "orphan"))
+    export: Event = ("list", 3, lambda: moto.write("api", "orphan"))
     _gc(moto, memory, export, names=("web",))
 
     assert BLOBS + blob_of("orphan") in moto.keys
@@ -488,7 +474,7 @@ def test_a_build_of_another_name_protects_what_it_exports_during_the_sweep(
 def test_another_name_that_cannot_be_read_keeps_all_blobs(
     content: bytes, moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "web", "base", "web")
+    moto.export("web", "base", "web")
     moto.put(MANIFESTS + "api", content)
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     _gc(moto, memory, names=("web",))
@@ -504,21 +490,21 @@ def test_nothing_leaves_for_room_whose_blobs_another_name_keeps_anyway(
     moto: Moto, memory: Memory
 ) -> None:
     for name in ("web", "api"):
-        _export(moto, name, "base", "test")
+        moto.export(name, "base", "test")
     room: dict[str, Any] = {"names": ("web",), "quota": "5B", "room": {"keep_free": "0B"}}
     _gc(moto, memory, **room)
     moto.now += timedelta(days=31)
 
     _gc(moto, memory, **room)
 
-    assert _blobs(moto, "web") == {blob_of("base"), blob_of("test")}
+    assert moto.blobs_of("web") == {blob_of("base"), blob_of("test")}
 
 
 @pytest.mark.parametrize("theirs", ["others/", "manifests/theirs/"])
 def test_two_configurations_that_share_blobs_without_knowing_it_delete_none(
     theirs: str, moto: Moto, memory: Memory, tmp_path: Path
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.put(BLOBS + blob_of("web"), b"web")
     moto.put(f"app/{theirs}web", encode(built("web", at=moto.now)))
     other = Memory(tmp_path / "other.db")
@@ -541,7 +527,7 @@ def test_two_configurations_that_share_blobs_without_knowing_it_delete_none(
 
 
 def test_a_configuration_that_is_gone_counts_no_longer(moto: Moto, memory: Memory) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.put(_CLAIM, b'["app/former/", "app/manifests/"]')
     moto.put("app/former/", b"")  # The mark of a folder, which is left when all is deleted.
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
@@ -559,7 +545,7 @@ def test_a_configuration_that_is_gone_counts_no_longer(moto: Moto, memory: Memor
 def test_a_claim_that_no_run_has_written_is_not_believed(
     content: bytes, moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.put(_CLAIM, content)
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     moto.now += timedelta(hours=48)
@@ -569,13 +555,13 @@ def test_a_claim_that_no_run_has_written_is_not_believed(
 
     assert BLOBS + blob_of("orphan") in moto.keys
     assert moto.keys[_CLAIM].value == content
-    assert _blobs(moto, "maintained") == {blob_of("base"), blob_of("api")}
+    assert moto.blobs_of("maintained") == {blob_of("base"), blob_of("api")}
 
 
 def test_a_claim_that_another_run_has_overwritten_is_written_again_before_anything_is_deleted(
     moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.put("app/others/web", encode(built("web", at=moto.now)))
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     _gc(moto, memory)
@@ -592,7 +578,7 @@ def test_a_claim_that_another_run_has_overwritten_is_written_again_before_anythi
 def test_what_the_owner_should_change_at_the_bucket_is_in_the_report(
     moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.backend.put_bucket_versioning("cache", "Enabled")
     moto.backend.put_bucket_lifecycle(
         "cache",
@@ -626,7 +612,7 @@ def test_what_the_owner_should_change_at_the_bucket_is_in_the_report(
 def test_only_a_rule_for_all_blobs_frees_their_old_versions(
     moto: Moto, memory: Memory, prefix: str, stays: bool
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.backend.put_bucket_versioning("cache", "Enabled")
     rule = {"ID": "old", "Filter": {"Prefix": prefix}, "Status": "Enabled"}
     rule["NoncurrentVersionExpiration"] = {"NoncurrentDays": "1"}
@@ -667,7 +653,7 @@ def test_the_documented_permissions_are_enough_and_fewer_are_reported(
 ) -> None:
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     moto.now += timedelta(days=2)
-    _export(moto, "api", "base", "api", "test")
+    moto.export("api", "base", "api", "test")
     _gc(moto, memory)
     moto.now += timedelta(days=9)  # Conditions of writes are tried again.
     del moto.keys[BLOBS + blob_of("test")]
@@ -688,8 +674,8 @@ def test_the_documented_permissions_are_enough_and_fewer_are_reported(
             anyio.run(_look, moto, "elsewhere/blobs/x")
 
     assert BLOBS + blob_of("orphan") not in moto.keys
-    assert blob_of("test") not in _blobs(moto, "api")
-    _export(moto, "web", "base", "web")
+    assert blob_of("test") not in moto.blobs_of("api")
+    moto.export("web", "base", "web")
     is_refused("s3:PutObject")
 
 
@@ -701,32 +687,32 @@ async def _look(moto: Moto, key: str) -> None:
 def test_a_name_that_a_rule_lets_expire_goes_unless_a_build_exports_to_it(
     moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "api", "base", "api")
-    _export(moto, "web", "base", "web")
+    moto.export("api", "base", "api")
+    moto.export("web", "base", "web")
     _gc(moto, memory)
     moto.now += timedelta(days=31)
     rules = [{"prefix": MANIFESTS, "unused_for": "30d"}]
-    export: Event = ("delete", 1, lambda: _export(moto, "api", "base", "docs"))
+    export: Event = ("delete", 1, lambda: moto.export("api", "base", "docs"))
 
     report = _gc(moto, memory, export, rules=rules)
 
     assert {key.removeprefix(MANIFESTS) for key in _keys(moto) if MANIFESTS in key} == {
         "api", "maintained",
     }  # fmt: skip
-    assert blob_of("docs") in _blobs(moto, "api")
+    assert blob_of("docs") in moto.blobs_of("api")
     assert [a for a in report.actions if a.kind == "delete" and isinstance(a.outcome, Skipped)]
 
 
 def test_what_expires_with_its_name_is_not_reported_as_lost(moto: Moto, memory: Memory) -> None:
     for name in ("api", "web"):
-        _export(moto, name, "base", name)
+        moto.export(name, "base", name)
     _gc(moto, memory)
     moto.now += timedelta(days=31)
-    _write(moto, "web", "base", "web")
+    moto.write("web", "base", "web")
 
     reports = [_gc(moto, memory, rules=[{"prefix": MANIFESTS, "unused_for": "30d"}]) for _ in "12"]
 
-    assert _blobs(moto, "maintained") == {blob_of("base"), blob_of("web")}
+    assert moto.blobs_of("maintained") == {blob_of("base"), blob_of("web")}
     assert [one.results.dropped for one in reports] == [0, 0]
     assert [one.verdict and one.verdict.level for one in reports] == ["good", "good"]
 
@@ -734,7 +720,7 @@ def test_what_expires_with_its_name_is_not_reported_as_lost(moto: Moto, memory: 
 def test_blobs_without_any_index_are_a_wrong_prefix_and_nothing_is_deleted(
     moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.now += timedelta(days=30)
     before = _keys(moto)
 
@@ -745,7 +731,7 @@ def test_blobs_without_any_index_are_a_wrong_prefix_and_nothing_is_deleted(
 
 
 def test_a_run_that_has_nothing_to_do_lists_twice_and_ends(moto: Moto, memory: Memory) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     for _ in range(2):
         _gc(moto, memory)
         moto.now += timedelta(minutes=10)
@@ -756,7 +742,7 @@ def test_a_run_that_has_nothing_to_do_lists_twice_and_ends(moto: Moto, memory: M
 
 
 def test_a_budget_that_ends_during_the_sweep_defers_the_rest(moto: Moto, memory: Memory) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     for name in "abc":
         moto.put(BLOBS + blob_of(name), b"orphan")
     _gc(moto, memory)
@@ -772,7 +758,7 @@ def test_a_run_that_lost_its_lease_on_the_way_neither_writes_nor_deletes(
     moto: Moto, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("maintainer.graph.lease._TRUSTED", 0)
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
 
     def lose(kind: str, number: int) -> None:
@@ -801,8 +787,8 @@ def test_what_is_no_index_does_not_count_as_one(moto: Moto, memory: Memory) -> N
 
 
 def test_what_is_among_the_indexes_and_is_none_stays_as_it_is(moto: Moto, memory: Memory) -> None:
-    _export(moto, "api", "base", "api")
-    _export(moto, "web", "base", "web")
+    moto.export("api", "base", "api")
+    moto.export("web", "base", "web")
     moto.put(MANIFESTS + "maintained", b"# read me")
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     _gc(moto, memory)
@@ -816,7 +802,7 @@ def test_what_is_among_the_indexes_and_is_none_stays_as_it_is(moto: Moto, memory
 
 
 def test_a_clock_that_runs_ahead_makes_no_blob_older(moto: Moto, memory: Memory) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     moto.now += timedelta(days=2)
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
 
@@ -827,13 +813,13 @@ def test_a_clock_that_runs_ahead_makes_no_blob_older(moto: Moto, memory: Memory)
 
 
 def test_a_larger_export_before_an_index_is_read_back_is_kept(moto: Moto, memory: Memory) -> None:
-    _export(moto, "api", "base", "api", "test")
+    moto.export("api", "base", "api", "test")
     del moto.keys[BLOBS + blob_of("test")]
-    larger: Event = ("download", 2, lambda: _export(moto, "api", *("base", "lib", "web", "docs")))
+    larger: Event = ("download", 2, lambda: moto.export("api", *("base", "lib", "web", "docs")))
 
     _gc(moto, memory, larger)
 
-    assert {blob_of("web"), blob_of("docs")} <= _blobs(moto, "api")
+    assert {blob_of("web"), blob_of("docs")} <= moto.blobs_of("api")
 
 
 def test_names_with_nul_are_like_all_others_and_no_rule_lets_them_expire(
@@ -841,17 +827,17 @@ def test_names_with_nul_are_like_all_others_and_no_rule_lets_them_expire(
 ) -> None:
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     moto.now += timedelta(days=2)
-    _export(moto, "a\0b", "base", "api", "test")
-    _export(moto, "web", "base", "web")
+    moto.export("a\0b", "base", "api", "test")
+    moto.export("web", "base", "web")
     moto.put(BLOBS + "other\0tool", b"other")
     del moto.keys[BLOBS + blob_of("test")]
     _gc(moto, memory)
     moto.now += timedelta(days=31)
-    _write(moto, "web", "base", "web")
+    moto.write("web", "base", "web")
 
     report = _gc(moto, memory, rules=[{"prefix": "app/", "unused_for": "30d"}])
 
-    assert _blobs(moto, "a\0b") == {blob_of("base"), blob_of("api")}
+    assert moto.blobs_of("a\0b") == {blob_of("base"), blob_of("api")}
     assert BLOBS + blob_of("orphan") not in moto.keys
     assert moto.keys[BLOBS + "other\0tool"].value == b"other"
     skipped = [one.subject for one in report.actions if isinstance(one.outcome, Skipped)]
@@ -882,8 +868,8 @@ def test_a_list_that_cannot_be_right_is_an_error(key: str, problem: str) -> None
 
 
 def test_what_an_index_needs_that_only_builds_can_read_stays(moto: Moto, memory: Memory) -> None:
-    _export(moto, "api", "base", "api")
-    _export(moto, "web", "base", "web")
+    moto.export("api", "base", "api")
+    moto.export("web", "base", "web")
     large = encode(built("base", "web", at=moto.now)) + b" " * 2**20
     moto.put(MANIFESTS + "web", large)
 
@@ -898,7 +884,7 @@ def test_what_an_index_needs_that_only_builds_can_read_stays(moto: Moto, memory:
 def test_another_cache_below_the_indexes_is_refused_and_stays_as_it_is(
     moto: Moto, memory: Memory
 ) -> None:
-    _export(moto, "api", "base", "api")
+    moto.export("api", "base", "api")
     other = MANIFESTS + "team/"
     moto.put(f"{other}blobs/{blob_of('web')}", b"web")
     moto.put(f"{other}manifests/web", encode(built("web", at=moto.now)))
@@ -911,7 +897,7 @@ def test_another_cache_below_the_indexes_is_refused_and_stays_as_it_is(
 
 
 def test_indexes_may_be_beside_the_folder_of_the_blobs(moto: Moto, memory: Memory) -> None:
-    _export(moto, "api", "base", "api", "test")
+    moto.export("api", "base", "api", "test")
     moto.put("app/web", encode(built("base", "api", "test", at=moto.now)))
     del moto.keys[BLOBS + blob_of("test")]
 

@@ -22,12 +22,14 @@ from moto.s3 import models
 from requests.structures import CaseInsensitiveDict
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from maintainer.cacheconfig import encode
 from maintainer.report import Report
 from maintainer.stores.objects import ObjectStore
 from maintainer.stores.s3.address import Address
 from maintainer.stores.s3.client import open_bucket
+from tests.integration.invariants import import_index
 from tests.integration.simulated_runs import Memory
-from tests.integration.world import START
+from tests.integration.world import START, blob_of, built
 from tests.stores.memory import Vault
 from tests.stores.memory_place import Room
 from tests.stores.place import How, Results
@@ -118,6 +120,20 @@ class Moto:
         """Begin with one empty bucket."""
         self.backend.reset()
         self.backend.create_bucket(self._bucket, "us-east-1")
+
+    def export(self, name: str, *steps: str) -> None:
+        """Store the blobs of a build, and then its index, under a name."""
+        for step in steps:
+            self.put(BLOBS + blob_of(step), step.encode())
+        self.write(name, *steps)
+
+    def write(self, name: str, *steps: str) -> None:
+        """Write the index of a build, and nothing else."""
+        self.put(MANIFESTS + name, encode(built(*steps, at=self.now)))
+
+    def blobs_of(self, name: str) -> frozenset[str]:
+        """Return the blobs that an importer finds by a name."""
+        return import_index(self.keys[MANIFESTS + name].value).blobs
 
     def put(self, key: str, content: bytes) -> None:
         """Write an object."""
