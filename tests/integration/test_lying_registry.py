@@ -12,7 +12,7 @@ import pytest
 from maintainer.report import Report
 from tests.integration.directories import INDEX, MANIFEST
 from tests.integration.simulated_runs import Memory
-from tests.integration.world import START, blob_of, built
+from tests.integration.world import START, blob_of
 from tests.stores.docker_registry import DockerRegistry, a_registry
 from tests.stores.gate import Gate, Reply, a_gate
 from tests.stores.place import How
@@ -46,16 +46,6 @@ def memory(tmp_path: Path) -> Memory:
     return Memory.make(tmp_path, 1)[0]
 
 
-def _export(registry: DockerRegistry, tag: str, *steps: str) -> str:
-    for step in steps:
-        registry.put_blob(step.encode())
-    return registry.export(tag, built(*steps))
-
-
-def _blobs(registry: DockerRegistry, tag: str) -> set[str]:
-    return set(registry.read(tag).blobs)
-
-
 def _gc(
     registry: DockerRegistry, gate: Gate, memory: Memory, hours: int = 0, tags: tuple[str, ...] = ()
 ) -> Report:
@@ -77,20 +67,20 @@ def _answering(what: str, reply: Reply) -> Callable[[str, Reply], Reply]:
 def test_a_blob_that_builds_can_download_is_not_missing(
     registry: DockerRegistry, gate: Gate, memory: Memory
 ) -> None:
-    _export(registry, "api", "base", "api", "test")
+    registry.build("api", "base", "api", "test")
     gate.lie = _answering(f"HEAD {_PLACE}/blobs/{blob_of('test')}", _MISSING)
 
     _gc(registry, gate, memory)
 
-    assert _blobs(registry, "api") == {blob_of(step) for step in ("base", "api", "test")}
+    assert registry.blobs_of("api") == {blob_of(step) for step in ("base", "api", "test")}
 
 
 def test_what_an_index_may_lead_to_that_is_not_shown_stays(
     registry: DockerRegistry, gate: Gate, memory: Memory
 ) -> None:
-    old = _export(registry, "api", "base", "api")
+    old = registry.build("api", "base", "api")
     _gc(registry, gate, memory, tags=("api",))
-    _export(registry, "api", "base", "web")
+    registry.build("api", "base", "web")
     size = len(registry.content(old))
     listed = [{"mediaType": MANIFEST, "digest": old, "size": size}]
     above = {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}
@@ -107,9 +97,9 @@ def test_what_an_index_may_lead_to_that_is_not_shown_stays(
 def test_a_tag_that_exists_and_is_not_shown_is_not_deleted_with_its_manifest(
     registry: DockerRegistry, gate: Gate, memory: Memory
 ) -> None:
-    old = _export(registry, "api", "base", "api")
+    old = registry.build("api", "base", "api")
     _gc(registry, gate, memory)
-    _export(registry, "api", "base", "web")
+    registry.build("api", "base", "web")
     registry.put_manifest(registry.content(old), "keep")
     gate.lie = _answering(f"GET {_PLACE}/manifests/keep", _MISSING)
 
@@ -122,7 +112,7 @@ def test_a_tag_that_exists_and_is_not_shown_is_not_deleted_with_its_manifest(
 def test_no_tag_is_written_whose_config_nobody_can_read(
     registry: DockerRegistry, gate: Gate, memory: Memory
 ) -> None:
-    _export(registry, "api", "base", "api", "test")
+    registry.build("api", "base", "api", "test")
     registry.delete_blob(blob_of("test"))
     before, known = registry.tags(), registry.blobs()
 
@@ -145,9 +135,9 @@ _OF_ANOTHER: Reply = (200, {"content-type": MANIFEST}, b'{"schemaVersion": 2, "l
 def test_one_wrong_answer_loses_nothing_of_an_export(
     registry: DockerRegistry, gate: Gate, memory: Memory, what: str, answer: Reply
 ) -> None:
-    _export(registry, "api", "base", "api")
+    registry.build("api", "base", "api")
     _gc(registry, gate, memory)
-    exported = _export(registry, "api", "base", "web")
+    exported = registry.build("api", "base", "web")
     config = json.loads(registry.content(exported))["config"]["digest"]
     asked = f"GET {_PLACE}/{what}/{config if what == 'blobs' else 'api'}"
     answers = [answer]
@@ -160,5 +150,5 @@ def test_one_wrong_answer_loses_nothing_of_an_export(
         _gc(registry, gate, memory, hours)
 
     assert not answers
-    assert _blobs(registry, "api") == {blob_of(step) for step in ("base", "api", "web")}
-    assert _blobs(registry, "maintained") == _blobs(registry, "api")
+    assert registry.blobs_of("api") == {blob_of(step) for step in ("base", "api", "web")}
+    assert registry.blobs_of("maintained") == registry.blobs_of("api")

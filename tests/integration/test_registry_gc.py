@@ -27,7 +27,7 @@ from maintainer.report import Report
 from maintainer.stores.distribution.client import Client
 from tests.integration.directories import INDEX, MANIFEST
 from tests.integration.simulated_runs import Memory
-from tests.integration.world import START, blob_of, built
+from tests.integration.world import START, blob_of
 from tests.stores.docker_registry import DockerRegistry, a_registry
 from tests.stores.ghcr import TOKEN, Packages, packages_of
 from tests.stores.place import How
@@ -91,16 +91,6 @@ def clock() -> Clock:
     return Clock()
 
 
-def _export(registry: DockerRegistry, tag: str, *steps: str, form: str = MANIFEST) -> str:
-    for step in steps:
-        registry.put_blob(step.encode())
-    return registry.export(tag, built(*steps), form)
-
-
-def _blobs(registry: DockerRegistry, tag: str) -> set[str]:
-    return set(registry.read(tag).blobs)
-
-
 async def _run(
     registry: DockerRegistry, memory: Memory, clock: Clock, chosen: dict[str, Any]
 ) -> Report:
@@ -148,17 +138,17 @@ def test_a_run_of_the_command_line_repairs_merges_and_keeps_the_forms(
     registry: DockerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _export(registry, "api", "base", "api", "test", form=INDEX)
-    _export(registry, "web", "base", "web")
+    registry.build("api", "base", "api", "test", form=INDEX)
+    registry.build("web", "base", "web")
     registry.delete_blob(blob_of("test"))
     place = f"registry://{registry.host}/{registry.repository}?insecure=true"
 
     done = CliRunner().invoke(app, ["gc", "--store", place])
 
     assert done.exit_code == 0, done.output
-    assert _blobs(registry, "api") == {blob_of("base"), blob_of("api")}
+    assert registry.blobs_of("api") == {blob_of("base"), blob_of("api")}
     assert json.loads(registry.content(registry.tags()["api"]))["mediaType"] == INDEX
-    assert _blobs(registry, "maintained") == {blob_of(step) for step in ("base", "api", "web")}
+    assert registry.blobs_of("maintained") == {blob_of(step) for step in ("base", "api", "web")}
     assert "manifests that builds replaced between two runs are unknown" in done.output
 
 
@@ -166,7 +156,7 @@ def test_a_repair_that_runs_out_of_requests_fails_and_takes_for_gone_nothing_tha
     registry: DockerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _export(registry, "api", "base", "api", "test")
+    registry.build("api", "base", "api", "test")
     place = f"registry://{registry.host}/{registry.repository}?insecure=true"
 
     few = ("--repair", "--max-requests", "4")
@@ -186,14 +176,14 @@ def test_a_superseded_manifest_is_deleted_a_grace_period_later_and_no_blob_ever(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:
     day = timedelta(days=1)
-    old = _export(registry, "api", "base", "api")
+    old = registry.build("api", "base", "api")
     _gc(registry, memory, clock, grace=day)
-    new = _export(registry, "api", "base", "web")
+    new = registry.build("api", "base", "web")
     blobs = registry.blobs()
     _gc(registry, memory, clock, grace=day)
     assert {old, new} <= registry.manifests()
     merged = registry.tags()["api"]
-    assert _blobs(registry, "api") == {blob_of(step) for step in ("base", "api", "web")}
+    assert registry.blobs_of("api") == {blob_of(step) for step in ("base", "api", "web")}
 
     clock.now += timedelta(hours=25)
     _gc(registry, memory, clock, grace=day)
@@ -207,13 +197,13 @@ def test_what_a_run_has_written_is_deleted_once_a_build_has_replaced_it(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:
     day = timedelta(days=1)
-    _export(registry, "api", "base", "api")
+    registry.build("api", "base", "api")
     _gc(registry, memory, clock)
-    _export(registry, "api", "base", "web")
+    registry.build("api", "base", "web")
     _gc(registry, memory, clock)
     ours = registry.tags()["api"]
     clock.now += 2 * day
-    _export(registry, "api", "base", "docs")
+    registry.build("api", "base", "docs")
 
     _gc(registry, memory, clock, grace=day)
     assert ours in registry.manifests()  # A build may have read it until just now.
@@ -227,9 +217,9 @@ def test_what_a_run_has_written_is_deleted_once_a_build_has_replaced_it(
 def test_a_manifest_to_which_a_build_lets_a_tag_point_again_stays(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:
-    old = _export(registry, "api", "base", "api")
+    old = registry.build("api", "base", "api")
     _gc(registry, memory, clock)
-    _export(registry, "api", "base", "web")
+    registry.build("api", "base", "web")
     _gc(registry, memory, clock, grace=timedelta(days=1))
 
     def tag_again() -> None:
@@ -253,9 +243,9 @@ def _index_of(registry: DockerRegistry, *digests: str) -> bytes:
 def test_what_another_manifest_or_a_signature_leads_to_stays(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:
-    listed = _export(registry, "api", "base", "api")
-    signed = _export(registry, "web", "base", "web")
-    free = _export(registry, "docs", "base", "docs")
+    listed = registry.build("api", "base", "api")
+    signed = registry.build("web", "base", "web")
+    free = registry.build("docs", "base", "docs")
     _gc(registry, memory, clock)
     inner = registry.put_manifest(_index_of(registry, listed))
     outer = {"mediaType": INDEX, "digest": inner, "size": 1}
@@ -263,7 +253,7 @@ def test_what_another_manifest_or_a_signature_leads_to_stays(
     registry.put_manifest(json.dumps(index).encode(), "release")
     put_image(registry, f"{signed.replace(':', '-')}.sig", "signature")
     for tag in ("api", "web", "docs"):
-        _export(registry, tag, "base", "test")
+        registry.build(tag, "base", "test")
 
     for tags in ((), ("api", "web", "docs"), ()):
         _gc(registry, memory, clock, tags=tags)
@@ -275,10 +265,10 @@ def test_what_another_manifest_or_a_signature_leads_to_stays(
 def test_a_registry_that_deletes_nothing_is_reported_with_what_to_do(
     undeletable: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:
-    old = _export(undeletable, "api", "base", "api")
+    old = undeletable.build("api", "base", "api")
     for steps in (("base", "web"), ("base", "docs"), ("base", "lib")):
         _gc(undeletable, memory, clock)
-        _export(undeletable, "api", *steps)
+        undeletable.build("api", *steps)
 
     report = _gc(undeletable, memory, clock)
 
@@ -299,7 +289,7 @@ def test_an_image_is_never_touched_and_inline_caches_are_counted(
     registry.put_manifest(_index_of(registry, one), "latest")
     put_image(registry, "plain", "plain")
     put_image(registry, "maintained", "inline", **cache)
-    _export(registry, "api", "base", "api")
+    registry.build("api", "base", "api")
     before, manifests = registry.tags(), registry.manifests()
 
     report = _gc(registry, memory, clock)
@@ -313,9 +303,9 @@ def test_an_image_is_never_touched_and_inline_caches_are_counted(
 def test_a_manifest_that_claims_too_much_spoils_no_run(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:
-    also_a_blob = _export(registry, "api", "base", "api")
+    also_a_blob = registry.build("api", "base", "api")
     registry.put_blob(registry.content(also_a_blob))
-    _export(registry, "web", "base", "web", "test")
+    registry.build("web", "base", "web", "test")
     manifest = json.loads(registry.content(registry.tags()["web"]))
     manifest["layers"] += [{**manifest["layers"][0], "digest": also_a_blob}]
     for layer in manifest["layers"]:
@@ -333,17 +323,17 @@ def test_a_manifest_that_claims_too_much_spoils_no_run(
 def test_only_the_tags_that_the_setting_names_are_maintained(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:
-    _export(registry, "main", "base", "api")
-    _export(registry, "pr-1", "base", "web", "test")
-    _export(registry, "other", "base", "docs", "test")
+    registry.build("main", "base", "api")
+    registry.build("pr-1", "base", "web", "test")
+    registry.build("other", "base", "docs", "test")
     registry.delete_blob(blob_of("test"))
     other = registry.tags()["other"]
 
     _gc(registry, memory, clock, tags=("main", "pr-*"))
 
     assert registry.tags()["other"] == other
-    assert _blobs(registry, "pr-1") == {blob_of("base"), blob_of("web")}
-    assert _blobs(registry, "maintained") == {blob_of(step) for step in ("base", "api", "web")}
+    assert registry.blobs_of("pr-1") == {blob_of("base"), blob_of("web")}
+    assert registry.blobs_of("maintained") == {blob_of(step) for step in ("base", "api", "web")}
 
 
 def test_where_no_tag_is_that_of_a_cache_the_report_says_so(
@@ -351,7 +341,7 @@ def test_where_no_tag_is_that_of_a_cache_the_report_says_so(
 ) -> None:
     put_image(registry, "latest", "image")
     images = _gc(registry, memory, clock)
-    _export(registry, "main", "base", "api")
+    registry.build("main", "base", "api")
     _gc(registry, memory, clock)
 
     mistyped = _gc(registry, memory, clock, tags=("mian", "pr-*"))
@@ -366,33 +356,33 @@ def test_where_no_tag_is_that_of_a_cache_the_report_says_so(
 def test_tags_that_are_mistyped_leave_the_merge_as_it_is_however_old_its_results_are(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:
-    _export(registry, "main", "base", "api")
+    registry.build("main", "base", "api")
     _gc(registry, memory, clock)
     clock.now += timedelta(days=60)
 
     _gc(registry, memory, clock, tags=("mian", "pr-*"))
 
-    assert _blobs(registry, "maintained") == {blob_of("base"), blob_of("api")}
+    assert registry.blobs_of("maintained") == {blob_of("base"), blob_of("api")}
     registry.delete_manifest(registry.tags()["main"])
     _gc(registry, memory, clock)
-    assert _blobs(registry, "maintained") == frozenset()
+    assert registry.blobs_of("maintained") == frozenset()
 
 
 def test_configurations_that_write_one_merge_hide_nothing_of_each_other(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:
-    _export(registry, "main", "base", "api")
-    _export(registry, "pr-1", "base", "web")
+    registry.build("main", "base", "api")
+    registry.build("pr-1", "base", "web")
     of_all = {blob_of(step) for step in ("base", "api", "web")}
 
     first = _gc(registry, memory, clock, tags=("main",))
     second = _gc(registry, memory, clock, tags=("pr-*",))
     third = _gc(registry, memory, clock, tags=("nothing-*",))
-    _export(registry, "main", "base", "new")
+    registry.build("main", "base", "new")
     fourth = _gc(registry, memory, clock, tags=("main",))
     fifth = _gc(registry, memory, clock, tags=("pr-*",))
 
-    assert _blobs(registry, "maintained") == of_all | {blob_of("new")}
+    assert registry.blobs_of("maintained") == of_all | {blob_of("new")}
     assert [
         [note.reason for note in one.notes if isinstance(note.reason, _OF_MERGES)]
         for one in (first, second, third, fourth, fifth)
@@ -409,9 +399,9 @@ def test_configurations_that_write_one_merge_hide_nothing_of_each_other(
 def test_a_tag_whose_config_is_damaged_is_restored_from_memory(
     registry: DockerRegistry, memory: Memory, clock: Clock, damage: str
 ) -> None:
-    _export(registry, "api", "base", "api")
+    registry.build("api", "base", "api")
     _gc(registry, memory, clock)
-    _export(registry, "web", "base")  # Otherwise the run would be idle.
+    registry.build("web", "base")  # Otherwise the run would be idle.
     config = json.loads(registry.content(registry.tags()["api"]))["config"]["digest"]
     if damage == "gone":
         registry.delete_blob(config)
@@ -420,14 +410,14 @@ def test_a_tag_whose_config_is_damaged_is_restored_from_memory(
 
     _gc(registry, memory, clock)
 
-    assert _blobs(registry, "api") == {blob_of("base"), blob_of("api")}
+    assert registry.blobs_of("api") == {blob_of("base"), blob_of("api")}
 
 
 def test_a_list_that_lacks_a_tag_ends_the_run(
     registry: DockerRegistry, memory: Memory, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for tag in ("api", "web", "docs"):
-        _export(registry, tag, "base", tag)
+        registry.build(tag, "base", tag)
     _gc(registry, memory, clock)
     manifests, everything = registry.manifests(), Client.tags
 
@@ -445,7 +435,7 @@ def test_a_run_that_lost_its_lease_on_the_way_neither_writes_nor_deletes(
     registry: DockerRegistry, memory: Memory, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("maintainer.graph.lease._TRUSTED", 0)
-    _export(registry, "api", "base", "api")
+    registry.build("api", "base", "api")
 
     def lose(kind: str, number: int) -> None:
         with pytest.raises(LeaseLostError):
@@ -455,7 +445,7 @@ def test_a_run_that_lost_its_lease_on_the_way_neither_writes_nor_deletes(
     assert set(registry.tags()) == {"api"}
     _gc(registry, memory, clock)
     old = registry.tags()["api"]
-    _export(registry, "api", "base", "web")
+    registry.build("api", "base", "web")
     lose("list", 2)  # Which tags there are, right before the deletion.
     assert old in registry.manifests()
 
@@ -463,42 +453,42 @@ def test_a_run_that_lost_its_lease_on_the_way_neither_writes_nor_deletes(
 def test_a_tag_that_goes_during_the_run_is_no_error(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:
-    _export(registry, "api", "base", "api")
-    _export(registry, "web", "base", "web")
+    registry.build("api", "base", "api")
+    registry.build("web", "base", "web")
 
     _gc(registry, memory, clock, ("download", 1, lambda: registry.untag("web")))
 
-    assert _blobs(registry, "maintained") == {blob_of("base"), blob_of("api")}
+    assert registry.blobs_of("maintained") == {blob_of("base"), blob_of("api")}
 
 
 @pytest.mark.parametrize("again", [("base", "web"), ("base", "api", "test")])
 def test_a_tag_to_which_a_build_exports_while_it_is_repaired_keeps_the_export(
     registry: DockerRegistry, memory: Memory, clock: Clock, again: tuple[str, ...]
 ) -> None:
-    _export(registry, "api", "base", "api", "test")
+    registry.build("api", "base", "api", "test")
     registry.delete_blob(blob_of("test"))
 
-    _gc(registry, memory, clock, ("reserve", 1, lambda: _export(registry, "api", *again)))
+    _gc(registry, memory, clock, ("reserve", 1, lambda: registry.build("api", *again)))
 
-    assert set(map(blob_of, again)) <= _blobs(registry, "api")
+    assert set(map(blob_of, again)) <= registry.blobs_of("api")
 
 
 def test_a_larger_export_before_a_tag_is_read_back_is_kept(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:
-    _export(registry, "api", "base", "api", "test")
+    registry.build("api", "base", "api", "test")
     registry.delete_blob(blob_of("test"))
     larger = ("base", "lib", "web", "docs")
 
-    _gc(registry, memory, clock, ("download", 4, lambda: _export(registry, "api", *larger)))
+    _gc(registry, memory, clock, ("download", 4, lambda: registry.build("api", *larger)))
 
-    assert _blobs(registry, "api") == set(map(blob_of, larger))
+    assert registry.blobs_of("api") == set(map(blob_of, larger))
 
 
 def test_a_run_that_has_nothing_to_do_lists_and_ends(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:
-    _export(registry, "api", "base", "api")
+    registry.build("api", "base", "api")
     for _ in range(2):
         _gc(registry, memory, clock)
 
@@ -527,10 +517,10 @@ def test_the_documented_actions_are_enough_and_fewer_are_reported(
     ):
         (tmp_path / "config.json").write_text(json.dumps(service.login(registry.host)))
         monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-        old = _export(registry, "api", "base", "api")
+        old = registry.build("api", "base", "api")
         service.granted = documented - {"delete"}
         _act(registry, monkeypatch, "0s")
-        _export(registry, "api", "base", "web")
+        registry.build("api", "base", "web")
         output = _act(registry, monkeypatch, "0s")
 
         assert "superseded manifest cannot be deleted" in output
@@ -558,7 +548,7 @@ def test_a_repository_that_does_not_exist_is_not_remembered(
 def test_on_github_manifests_without_a_tag_are_found_and_deleted_by_its_api(
     undeletable: DockerRegistry, ghcr: Packages, memory: Memory, clock: Clock
 ) -> None:
-    old = [_export(undeletable, "api", "base", step) for step in ("lib", "docs", "api")][:-1]
+    old = [undeletable.build("api", "base", step) for step in ("lib", "docs", "api")][:-1]
     child = put_image(undeletable, None, "amd64")
     undeletable.put_manifest(_index_of(undeletable, child), "latest")
     orphan = put_image(undeletable, None, "nobody's")
@@ -581,8 +571,8 @@ def test_on_github_manifests_without_a_tag_are_found_and_deleted_by_its_api(
 def test_on_github_what_is_young_stays(
     undeletable: DockerRegistry, ghcr: Packages, memory: Memory, clock: Clock
 ) -> None:
-    old = _export(undeletable, "api", "base", "lib")
-    new = _export(undeletable, "api", "base", "api")
+    old = undeletable.build("api", "base", "lib")
+    new = undeletable.build("api", "base", "api")
     clock.now += timedelta(days=2)
     ghcr.changed = {new: clock.now - timedelta(hours=3)}
 
@@ -607,7 +597,7 @@ def test_the_package_of_a_user_or_an_organization_is_found(
 ) -> None:
     undeletable.repository = repository
     try:
-        _export(undeletable, "api", "base", "lib")
+        undeletable.build("api", "base", "lib")
         with packages_of(undeletable, owner) as packages:
             report = _gc(undeletable, memory, clock, packages_url=packages.url)
     finally:

@@ -23,6 +23,7 @@ from maintainer.cacheconfig import CacheConfig, Digest
 from maintainer.stores.registry.address import Address
 from tests.integration.directories import CONFIG, MANIFEST, manifest_of
 from tests.integration.invariants import ReadIndex, RefusedIndexError, import_index
+from tests.integration.world import built
 
 REPOSITORY = "octo/app-cache"
 _PATIENCE = 30.0
@@ -130,6 +131,16 @@ class DockerRegistry:
         """Write the config and the manifest of an index, as BuildKit does."""
         manifest = manifest_of(config, form, self.put_blob, lambda layer: layer.size)
         return self.put_manifest(manifest, tag)
+
+    def build(self, tag: str, *steps: str, form: str = MANIFEST) -> Digest:
+        """Store the blobs of a build, and then its index, at a tag."""
+        for step in steps:
+            self.put_blob(step.encode())
+        return self.export(tag, built(*steps), form)
+
+    def blobs_of(self, tag: str) -> set[str]:
+        """Return the blobs that an importer finds by a tag."""
+        return set(self.read(tag).blobs)
 
     def read(self, tag: str) -> ReadIndex:
         """Read what a tag leads to as BuildKit's importer does. Raises RefusedIndexError."""
