@@ -1,0 +1,100 @@
+"""What is wrong with a setting, in one line that names the key and never the value."""
+
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from maintainer.database_url import PREFIX
+from maintainer.errors import SettingError, UsageError
+from maintainer.settings.common import Settings
+from maintainer.settings.tables import RoomSettings, RuleSettings, ServeSettings
+from maintainer.settings.targets import DiscoverSettings, TargetSettings
+from maintainer.validation import explain
+
+
+def explained(
+    error: ValidationError, path: Path | None, environment: Mapping[str, Any] | None = None
+) -> UsageError:
+    """Return the first problem as an error, without the value: it may be a secret.
+
+    `environment` is what our own variables set, and the command line does not.
+    """
+    problem = error.errors(include_url=False, include_input=False)[0]
+    place = problem["loc"]
+    variable = f"{PREFIX}{place[0]}".upper() if _is_set(environment or {}, place) else ""
+    if problem["type"] == "extra_forbidden":
+        unknown = ".".join(map(str, place))
+        meant = _find_similar(place)
+        advice = f": did you mean {meant}?" if meant else ""
+        return UsageError(f"{variable or path or 'environment'}: unknown key {unknown!r}{advice}")
+    key = _format_key(place)
+    name = name_setting(key, variable)
+    if problem["type"] == "missing":
+        return UsageError(f"{name} is missing")
+    return SettingError(key, explain(problem), name=name)
+
+
+def name_setting(key: str, variable: str) -> str:
+    """Return what messages call a setting: with the variable that sets it, if one does."""
+    return f"setting {key} (from {variable})" if variable else f"setting {key}"
+
+
+def _is_set(source: Mapping[str, Any], place: Sequence[int | str]) -> bool:
+    """Whether a source sets what is at a place, or a value that it would be a part of."""
+    value: Any = source
+    for key in place:
+        if not isinstance(value, Mapping):
+            break
+        if key not in value:
+            return False
+        value = value[key]
+    return bool(place)
+
+
+_TABLES: Mapping[str, type[BaseModel]] = {
+    "": Settings,
+    "serve": ServeSettings,
+    "room": RoomSettings,
+    "room.rules": RuleSettings,
+    "targets": TargetSettings,
+    "discover": DiscoverSettings,
+}
+
+
+def _find_similar(path: Sequence[int | str]) -> str:
+    """Return the key that was meant instead of an unknown one, and where it belongs, if any."""
+    *tables, unknown = (str(key) for key in path if isinstance(key, str))
+    here = ".".join(tables)
+    if tables[:1] in (["targets"], ["discover"]) and len(tables) > 1:
+        here = ".".join(tables[1:])  # The `room` of a target has the keys of the other.
+    if here in _TABLES and (found := _closest(unknown, _TABLES[here].model_fields)):
+        return found
+    found = _closest(unknown, {key for one in _TABLES.values() for key in one.model_fields})
+    where = next((name for name, one in _TABLES.items() if found in one.model_fields), None)
+    if where in ("serve", "room"):
+        return f"{where}.{found}"
+    if where is None:
+        return ""
+    return f"{found} in [[{where}]]" if where else f"{found} at the top, above all tables"
+
+
+def _closest(unknown: str, keys: Collection[str]) -> str:
+    return next(iter(get_close_matches(unknown, sorted(keys), n=1, cutoff=0.75)), "")
+
+
+def _format_key(path: tuple[int | str, ...]) -> str:
+    """Return the key of a setting, such as `serve.listen`; people count tables from one."""
+    match path:
+        case [("targets" | "discover") as table, int(position), *key]:
+            return _format_place(key, str(table), position)
+        case ["room", "rules", int(position), *key]:
+            return _format_place(key, "room.rules", position)
+    return ".".join(map(str, path))
+
+
+def _format_place(key: Sequence[int | str], table: str, position: int) -> str:
+    place = f"[[{table}]] number {position + 1}"
+    return f"{'.'.join(map(str, key))} in {place}" if key else place
