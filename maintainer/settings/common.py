@@ -19,11 +19,13 @@ from maintainer.settings.tables import RoomSettings, ServeSettings
 from maintainer.settings.targets import DiscoverSettings, TargetSettings
 from maintainer.settings.values import (
     DEFAULT_STORE,
+    Count,
     Deadline,
     Delay,
     Grace,
     Name,
     Quota,
+    Share,
     Size,
     split_list,
 )
@@ -92,7 +94,7 @@ class Settings(BaseSettings):
         description="how long after its last use by a build a blob is still checked, which keeps "
         "GitHub from evicting it; 0 checks a blob only once",
     )
-    generation_gap: int = Field(
+    generation_gap: Count = Field(
         default=20,
         ge=1,
         le=10_000,
@@ -132,7 +134,7 @@ class Settings(BaseSettings):
         description="how large an index may become by what is merged into it, such as 8MiB: each "
         "build that imports it takes longer; results that builds used longest ago are left out",
     )
-    max_requests: int | None = Field(
+    max_requests: Count | None = Field(
         default=None,
         ge=1,
         description="how many requests a run may send; the rest is deferred to the next run",
@@ -141,10 +143,8 @@ class Settings(BaseSettings):
         default=None,
         description="after how long a run starts nothing new; the rest is deferred to the next run",
     )
-    rest_share: float = Field(
+    rest_share: Share = Field(
         default=0.5,
-        gt=0,
-        le=1,
         description="the share of the REST API's remaining rate limit that a run may use, so that "
         "the rest is available to other workflows of the repository",
     )

@@ -18,6 +18,7 @@ from maintainer.cacheconfig import BLOB_PREFIX
 from maintainer.model.limits import KeepFree, ToolRule
 from maintainer.sanitize import printable
 from maintainer.settings.values import (
+    Count,
     Delay,
     Interval,
     Quota,
@@ -38,7 +39,7 @@ class RuleSettings(BaseModel):
         description="the beginning of the keys that the rule is about; it never selects entries of "
         "BuildKit, except names of a bucket or container if it begins with the prefix of manifests",
     )
-    keep_newest: int | None = Field(
+    keep_newest: Count | None = Field(
         default=None,
         ge=1,
         le=1_000_000,
@@ -140,7 +141,7 @@ class ServeSettings(BaseModel):
         description="the longest pause before a failed target is retried; the first pause is 30 s, "
         "and each one is twice as long as the one before",
     )
-    runs_per_host: int = Field(
+    runs_per_host: Count = Field(
         default=50,
         ge=1,
         le=10_000,

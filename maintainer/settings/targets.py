@@ -8,6 +8,7 @@ from maintainer.settings.app import AppSettings
 from maintainer.settings.tables import RoomSettings
 from maintainer.settings.values import (
     DEFAULT_STORE,
+    Count,
     Cron,
     Delay,
     Grace,
@@ -60,13 +61,13 @@ class _Overrides(BaseModel):
         default=DEFAULT_VARIABLE,
         description="the variable that holds the token for the REST API (actions: write)",
     )
-    app_id: int | None = Field(
+    app_id: Count | None = Field(
         default=None,
         ge=1,
         le=2**53,
         description="instead of a token: the ID of a GitHub App (with `actions: write`)",
     )
-    installation: int | None = Field(
+    installation: Count | None = Field(
         default=None, ge=1, le=2**53, description="the ID of the App's installation in an account"
     )
     app_key_env: Variable | None = Field(

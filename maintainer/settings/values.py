@@ -26,6 +26,7 @@ _PART = re.compile(r"(\d+)\s*(\w)", re.ASCII)
 _DISCOVERY = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII | re.IGNORECASE)
 _SHARE = re.compile(r"(\d{1,2}(?:\.\d{1,6})?)\s*%", re.ASCII)
 _HAS_UNIT = re.compile(r"\d[\d.]*\s*[a-zA-Z]+", re.ASCII)
+_SMALL_NUMBER = re.compile(r"0*[1-9]\d{0,5}", re.ASCII)
 _CRON_FIELDS = 5
 _CRON_FORM = "of five fields such as '30 3 * * *'"
 _ANY_DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -67,9 +68,21 @@ def parse_keep_free(value: object) -> object:
 
 
 def _check_size(value: object) -> object:
-    """Refuse `true`, which would be one byte: a quota of that deletes all. Raises ValueError."""
+    """Refuse `true`, and `10` where 10GB is meant: so small a quota deletes all.
+
+    A number without a unit is bytes, so a small one is a mistake. Raises ValueError.
+    """
     if isinstance(value, bool):
         raise ValueError("is not a valid size; use 10GB or 256MiB")  # noqa: TRY004 - Pydantic's
+    if _SMALL_NUMBER.fullmatch(str(value).strip()):
+        raise ValueError("has no unit; use 10GB or 256MiB")
+    return value
+
+
+def _check_number(value: object) -> object:
+    """Refuse `true`, which would be one. Raises ValueError."""
+    if isinstance(value, bool):
+        raise ValueError("is not a number")  # noqa: TRY004 - Pydantic's
     return value
 
 
@@ -166,6 +179,8 @@ Delay = Annotated[
 Cron = Annotated[str, AfterValidator(check_cron)]
 TimeZone = Annotated[str, AfterValidator(_check_timezone)]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Count = Annotated[int, BeforeValidator(_check_number)]
+Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(_check_number)]
 Size = Annotated[ByteSize, BeforeValidator(_check_size)]
 Quota = Annotated[Size, Field(gt=0, le=10**18)]
 _SIZE = TypeAdapter(Quota)

@@ -25,9 +25,9 @@ from maintainer.cacheconfig.timestamps import format_time
 from maintainer.collect import collect
 from maintainer.graph.database import Database
 from maintainer.report import Report
-from maintainer.settings import Settings
 from maintainer.stages.run import Collector
 from maintainer.stores.local.directory import open_directory
+from tests.chosen import choose
 from tests.empty_database import make_empty, url_of
 from tests.integration.invariants import ReadIndex, RefusedIndexError, import_index
 from tests.integration.world import START, blob_of, built
@@ -184,7 +184,7 @@ class World:
                     collector = Collector(
                         directory,
                         opened,
-                        Settings.model_validate(STORY | settings | {"merged_tag": merged_tag}),
+                        choose(STORY | settings | {"merged_tag": merged_tag}),
                         clock=lambda: self.now,
                         sleep=self._sleep,
                         lease=lease,

@@ -23,6 +23,7 @@ from maintainer.stores.github.cache import GitHubCache
 from maintainer.stores.github.keyed import CacheHit, ClosedRefs, KeyedService, MayAsk
 from maintainer.stores.github.store import open_store
 from maintainer.stores.requests import RequestLog
+from tests.chosen import choose
 from tests.empty_database import make_empty, need_sqlite, url_of
 from tests.integration.world import AT_ONCE, MAIN
 
@@ -58,7 +59,7 @@ class Workflow:
     @property
     def settings(self) -> Settings:
         """What is set."""
-        return Settings.model_validate(
+        return choose(
             {
                 "grace": self.grace,
                 "max_requests": self.max_requests,

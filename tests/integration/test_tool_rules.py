@@ -26,7 +26,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def a_rule(prefix: str = NODE, **limits: object) -> dict[str, object]:
-    return {"rules": [{"prefix": prefix, **limits}]}
+    sizes = {key: f"{size}B" for key, size in limits.items() if key == "max_bytes"}
+    return {"rules": [{"prefix": prefix, **limits, **sizes}]}
 
 
 def put(world: World, keys: Sequence[str], *, ref: str = MAIN, size: int = 100) -> None:

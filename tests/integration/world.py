@@ -36,11 +36,12 @@ from maintainer.graph.database import Database
 from maintainer.graph.explain import explain
 from maintainer.report import Report
 from maintainer.report.why import format_what_frees
-from maintainer.settings import GitHubSettings, Settings
+from maintainer.settings import GitHubSettings
 from maintainer.stages.run import Collector
 from maintainer.stores.github.cache import GitHubCache
 from maintainer.stores.github.store import open_store
 from maintainer.stores.retry import RetryPolicy
+from tests.chosen import choose
 from tests.empty_database import make_empty, url_of
 
 MAIN = "refs/heads/main"
@@ -130,7 +131,7 @@ class World:
         database = self.databases[path]
         try:
             database.upgrade()
-            chosen = Settings.model_validate(STORY | settings)
+            chosen = choose(STORY | settings)
             async with open_store(
                 GitHubSettings.read(environment),
                 self.patience,

@@ -7,9 +7,9 @@ from sqlalchemy import update
 from maintainer.collect import collect
 from maintainer.graph.tables import LEASE
 from maintainer.report import Report
-from maintainer.settings import Settings
 from maintainer.stages.run import Collector
 from maintainer.stores.base import Store
+from tests.chosen import choose
 from tests.integration.simulated_runs import Memory
 from tests.stores.place import How
 
@@ -18,7 +18,7 @@ async def run_on(
     store: Store, memory: Memory, how: How, now: datetime, **settings: object
 ) -> Report:
     """Do a run that nobody keeps waiting."""
-    chosen = Settings.model_validate({"grace": how.grace} | settings)
+    chosen = choose({"grace": how.grace} | settings)
     collector = Collector(store, memory.database, chosen, clock=lambda: now, sleep=_no_sleep)
     with memory.database.lock():
         return await collect(
@@ -28,7 +28,7 @@ async def run_on(
 
 async def run_leased(store: Store, memory: Memory, now: datetime) -> Report:
     """Do a run without a grace period that has a lease, which `take_over` takes from it."""
-    chosen = Settings.model_validate({"grace": timedelta(0)})
+    chosen = choose({"grace": timedelta(0)})
     with memory.database.lease(store.name) as lease:
         collector = Collector(
             store, memory.database, chosen, clock=lambda: now, sleep=_no_sleep, lease=lease
