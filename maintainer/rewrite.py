@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, loses_links, merge, prune
-from maintainer.cacheconfig.shrink import loses_results, shrink, used_now
 from maintainer.concurrency import for_each
 from maintainer.errors import BudgetExhaustedError, StoreError, UnfinishedError
+from maintainer.mark.fitting import fit, omitted_of, takes_results_away
 from maintainer.model import reason as reasons
 from maintainer.model.decision import RewriteResult, WriteIndex
 from maintainer.model.index import ReadGeneration
@@ -203,12 +203,11 @@ class _Rewriter:
 
     def _fit(self, merged: CacheConfig, export: CacheConfig) -> CacheConfig:
         """Return what there is room for, beginning with what a build has just exported."""
-        if self._snapshot.has_room_for(merged):
-            return merged
         exported = prune(export, self._live)
-        smaller = shrink(merged, self._snapshot.room_taken, used_now(exported, merged))
-        keeps_export = self._snapshot.is_read(exported) and loses_results(smaller, exported)
-        return exported if keeps_export else smaller
+        fitting = fit(self._snapshot, merged, read=exported)
+        if omitted_of(merged, fitting) and takes_results_away(self._snapshot, fitting, exported):
+            return exported
+        return fitting
 
     def _replaces(self, index: IndexId) -> bool:
         """Whether an export replaces the content of the index."""

@@ -1,0 +1,91 @@
+"""What the index comes to that is reserved for the merge of all others of its ref."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, merge, prune
+from maintainer.cacheconfig.shrink import Export
+from maintainer.mark.fitting import exports_to, fit, omitted_of
+from maintainer.mark.generations import Generations
+from maintainer.model import reason as reasons
+from maintainer.model.marks import Index
+from maintainer.model.remembered import Remembered
+from maintainer.model.snapshot import Snapshot
+
+
+def merge_others(
+    index: IndexId, found: Generations, snapshot: Snapshot, others: Iterable[Index]
+) -> Index | None:
+    """Return the merge of all other indexes of a ref; None if there is nothing to hold."""
+    here = [one for one in others if one.id.ref == index.ref and not one.is_merge]
+    from_others = snapshot.memory.get(index, Remembered()).replaced
+    taken_over = prune(merge(from_others.values()), snapshot.staying_blobs)
+    sources = [one.merged for one in here if one.merged.records]
+    sources += [taken_over] if taken_over.records else []
+    sources += _needed_by_others(found, snapshot)
+    may_be_mistyped = snapshot.facts.leaves_out and not any(one.merged.records for one in here)
+    if may_be_mistyped or not snapshot.listing_complete or any(one.unread for one in here):
+        # An index that was not seen this time may still exist, so nothing of it is dropped. Nor is
+        # anything if the settings choose none of those that exist: their names may be mistyped.
+        sources += [one.config for one in found.stored[-1:] if one.config and one.config.records]
+    merged = prune(merge(sources), snapshot.staying_blobs)
+    fitting = fit(snapshot, merged, _exports(here, snapshot))
+    if not (fitting.records or found.stored or found.unread):
+        return None
+    return replace(
+        _index_of_merge(index, found, snapshot, fitting),
+        omitted=omitted_of(merged, fitting),
+        merged_with=sum(1 for one in here if one.merged.records),
+        taken_over=taken_over,
+    )
+
+
+def _needed_by_others(found: Generations, snapshot: Snapshot) -> Iterator[CacheConfig]:
+    """Return what names need that the settings leave out, if another configuration merged it in."""
+    theirs = {
+        blob
+        for blob, reason in snapshot.facts.pinned.items()
+        if isinstance(reason, reasons.NeededByOtherName)
+    }
+    if theirs and found.stored and (config := found.stored[-1].config):
+        yield prune(config, theirs)
+
+
+def _exports(indexes: Iterable[Index], snapshot: Snapshot) -> Iterator[Export]:
+    """Return the known exports of builds, which show when builds used which results."""
+    for index in indexes:
+        known = snapshot.memory.get(index.id, Remembered(index.merged))
+        yield from exports_to(index.id, index.generations, known)
+
+
+def former_merge(
+    index: IndexId, found: Generations, snapshot: Snapshot, others: Iterable[Index]
+) -> Index | None:
+    """Return the rest of a merge that runs no longer write: it keeps no blob alive.
+
+    Builds may still import it, so results are dropped from it before blobs are deleted.
+    """
+    if not found.stored and not found.unread:
+        return None
+    needed = frozenset[Digest]().union(*(one.merged.blobs for one in others))
+    config = (found.stored[-1].config if found.stored else None) or CacheConfig()
+    merged = prune(config, needed & snapshot.live_blobs)
+    return _index_of_merge(index, found, snapshot, merged)
+
+
+def _index_of_merge(
+    index: IndexId, found: Generations, snapshot: Snapshot, merged: CacheConfig
+) -> Index:
+    return Index(
+        id=index,
+        generations=found.stored,
+        inputs=(),
+        unread=found.unread,
+        merged=merged,
+        remembered=merged,
+        usable=prune(found.read_by_builders, snapshot.live_blobs),
+        highest=found.highest,
+        shadowed_by=found.shadowed_by,
+        is_merge=True,
+        sink=Sink.MERGE,
+    )
