@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from maintainer.cacheconfig import NO_REF
-from maintainer.report import page
 from maintainer.report.model import IndexReport, Report
-from maintainer.report.page import Cell, Table
+from maintainer.report.page import COMMAND, QUESTIONS, changes, scopes, storage, trend
+from maintainer.report.page.cells import Cell, Table
 from maintainer.report.verdict import LEVELS, judge
 from maintainer.report.words import format_count, format_moment, format_size
 from maintainer.sanitize import printable
@@ -54,9 +54,9 @@ def _within_limit(text: str) -> str:
 def _parts(report: Report) -> Iterator[str]:
     yield from _verdict(report)
     for number, answer in enumerate((_space, _happened, _scopes, _trend), 1):
-        yield f"### {page.QUESTIONS[number]}"
+        yield f"### {QUESTIONS[number]}"
         yield from answer(report)
-    yield f"<sub>{_say(page.format_requests(report))}</sub>"
+    yield f"<sub>{_say(trend.format_requests(report))}</sub>"
 
 
 def _verdict(report: Report) -> Iterator[str]:
@@ -75,41 +75,41 @@ def _verdict(report: Report) -> Iterator[str]:
 
 
 def _space(report: Report) -> Iterator[str]:
-    table = page.space_table(report)
+    table = storage.space_table(report)
     if report.space is None or table is None:
-        yield page.why_no_space(report)
+        yield storage.why_no_space(report)
         return
-    yield f"**{format_size(report.space.used)}** {page.format_use(report.space)}"
+    yield f"**{format_size(report.space.used)}** {storage.format_use(report.space)}"
     yield from _table(table)
-    yield from _table(page.refs_table(report))
-    yield from _table(page.used_table(report))
+    yield from _table(storage.refs_table(report))
+    yield from _table(storage.used_table(report))
 
 
 def _happened(report: Report) -> Iterator[str]:
-    for line in page.format_changes(report):
+    for line in changes.format_changes(report):
         yield _say(line)
     for table in (
-        page.written_table(report, _ROWS),
-        page.room_table(report, _ROWS),
-        page.lost_table(report, _ROWS),
-        page.gone_table(report, _ROWS),
-        page.deleted_table(report, _ROWS),
-        page.deferred_table(report, _ROWS),
-        page.next_table(report, _ROWS),
-        page.kept_table(report, _ROWS),
+        changes.written_table(report, _ROWS),
+        changes.room_table(report, _ROWS),
+        changes.lost_table(report, _ROWS),
+        changes.gone_table(report, _ROWS),
+        changes.deleted_table(report, _ROWS),
+        changes.deferred_table(report, _ROWS),
+        changes.next_table(report, _ROWS),
+        changes.kept_table(report, _ROWS),
     ):
         yield from _table(table)
 
 
 def _scopes(report: Report) -> Iterator[str]:
     if not report.indexes:
-        yield page.why_no_scopes(report)
-        yield from _table(page.listed_scopes_table(report))
+        yield scopes.why_no_scopes(report)
+        yield from _table(storage.listed_scopes_table(report))
         return
-    if line := page.format_scopes(report):
+    if line := scopes.format_scopes(report):
         yield _say(line)
-    yield from _table(page.scopes_table(report, _ROWS))
-    yield _say(page.SCOPES_NOTE)
+    yield from _table(scopes.scopes_table(report, _ROWS))
+    yield _say(scopes.SCOPES_NOTE)
     largest = sorted(report.indexes, key=lambda index: (-index.bytes_usable, index.scope))
     for index in [one for one in largest if one.chains][:_TREES]:
         yield from _chains(index)
@@ -119,20 +119,20 @@ def _chains(index: IndexReport) -> Iterator[str]:
     place = f" in {_code(index.ref)}" if index.ref != NO_REF else ""
     title = f"{_code(index.scope)}{place}: {format_size(index.bytes_usable)}"
     yield f"<details><summary>The largest layer chains of {title}</summary>"
-    yield from _table(page.chains_table(index))
+    yield from _table(scopes.chains_table(index))
     if index.chains_omitted:
         yield f"… and {format_count(index.chains_omitted, 'smaller chain')}"
     yield "</details>"
 
 
 def _trend(report: Report) -> Iterator[str]:
-    yield _say(page.format_trend(report))
-    yield _say(page.format_evictions(report))
-    if line := page.format_headroom(report):
+    yield _say(trend.format_trend(report))
+    yield _say(trend.format_evictions(report))
+    if line := trend.format_headroom(report):
         yield _say(line)
     yield "<details><summary>The numbers</summary>"
-    yield from _table(page.trend_table(report, _ROWS))
-    yield from _table(page.evictions_table(report, _ROWS))
+    yield from _table(trend.trend_table(report, _ROWS))
+    yield from _table(trend.evictions_table(report, _ROWS))
     yield "</details>"
 
 
@@ -165,7 +165,7 @@ def _cell(cell: Cell, column: str) -> str:
 
 def _say(text: str) -> str:
     """Format a sentence; words that GitHub would turn into mentions or links become code."""
-    pieces = page.COMMAND.split(printable(text, _LONGEST))
+    pieces = COMMAND.split(printable(text, _LONGEST))
     said = "".join(_code(one) if at % 2 else _words(one) for at, one in enumerate(pieces))
     return _START.sub(lambda match: f"{match[1]}&#{ord(match[2])};", said)
 

@@ -10,7 +10,7 @@ from maintainer.errors import MaintainerError
 from maintainer.model.history import History
 from maintainer.model.limits import KeepFree
 from maintainer.report.model import Report
-from maintainer.report.page import Cell, Table
+from maintainer.report.page.cells import Cell, Table
 from maintainer.report.words import format_count, format_moment, format_share, format_size
 from maintainer.simulation import Policy, PolicyName, SimulatedCache, policies, simulate
 

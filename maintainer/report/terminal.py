@@ -10,9 +10,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from maintainer.graph.reports import RunSummary
-from maintainer.report import page
 from maintainer.report.model import IndexReport, Report, Space, SpacePart
-from maintainer.report.page import Cell, Table
+from maintainer.report.page import QUESTIONS, changes, scopes, storage, trend
+from maintainer.report.page.cells import Cell, Table
 from maintainer.report.verdict import LEVELS, judge
 from maintainer.report.words import format_count, format_moment, format_size
 from maintainer.sanitize import loggable
@@ -96,11 +96,11 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     yield from _scopes(report)
     yield _question(4)
     yield from _trend(report)
-    yield Text(f"\n{page.format_requests(report)}", style="dim")
+    yield Text(f"\n{trend.format_requests(report)}", style="dim")
 
 
 def _question(number: int) -> Text:
-    return Text(f"\n{page.QUESTIONS[number]}", style="bold")
+    return Text(f"\n{QUESTIONS[number]}", style="bold")
 
 
 def _verdict(report: Report) -> Iterator[RenderableType]:
@@ -136,10 +136,10 @@ def _summary(report: Report) -> Iterator[Text]:
     yield Text(_which(report), style="dim")
     if report.space:
         yield _used(report.space)
-    for line in page.format_changes(report):
+    for line in changes.format_changes(report):
         yield Text(loggable(line, limit=1_000))
     if report.trend.evictions:
-        yield Text(page.format_evictions(report))
+        yield Text(trend.format_evictions(report))
 
 
 def _more(report: Report) -> Iterator[Text]:
@@ -154,9 +154,9 @@ def _more(report: Report) -> Iterator[Text]:
 
 
 def _space(report: Report) -> Iterator[RenderableType]:
-    table = page.space_table(report)
+    table = storage.space_table(report)
     if report.space is None or table is None:
-        yield Text(page.why_no_space(report))
+        yield Text(storage.why_no_space(report))
         return
     yield _used(report.space)
     yield _bar(report.space)
@@ -164,12 +164,12 @@ def _space(report: Report) -> Iterator[RenderableType]:
     for part, row in zip(report.space.parts, table.rows, strict=True):
         grid.add_row(Text(_block(part), style=_COLOURS[part.kind]), *map(_cell, row))
     yield grid
-    yield from titled(page.refs_table(report))
-    yield from titled(page.used_table(report))
+    yield from titled(storage.refs_table(report))
+    yield from titled(storage.used_table(report))
 
 
 def _used(space: Space) -> Text:
-    return Text(f"{format_size(space.used)} {page.format_use(space)}")
+    return Text(f"{format_size(space.used)} {storage.format_use(space)}")
 
 
 def _bar(space: Space) -> Text:
@@ -191,24 +191,24 @@ def _block(part: SpacePart) -> str:
 
 
 def _happened(report: Report) -> Iterator[RenderableType]:
-    for line in page.format_changes(report):
+    for line in changes.format_changes(report):
         yield Text(loggable(line, limit=1_000))
     yield from _written(report)
     for table in (
-        page.room_table(report, _ROWS),
-        page.lost_table(report, _ROWS),
-        page.gone_table(report, _ROWS),
-        page.deleted_table(report, _ROWS),
-        page.deferred_table(report, _ROWS),
-        page.next_table(report, _ROWS),
-        page.kept_table(report, _ROWS),
+        changes.room_table(report, _ROWS),
+        changes.lost_table(report, _ROWS),
+        changes.gone_table(report, _ROWS),
+        changes.deleted_table(report, _ROWS),
+        changes.deferred_table(report, _ROWS),
+        changes.next_table(report, _ROWS),
+        changes.kept_table(report, _ROWS),
     ):
         yield from titled(table)
 
 
 def _written(report: Report) -> Iterator[RenderableType]:
     """Return written indexes as lines: the reasons are too long for a column."""
-    table = page.written_table(report, _ROWS)
+    table = changes.written_table(report, _ROWS)
     if not table.rows:
         return
     yield Text(f"\n{table.title}", style="italic")
@@ -222,13 +222,13 @@ def _written(report: Report) -> Iterator[RenderableType]:
 
 def _scopes(report: Report) -> Iterator[RenderableType]:
     if not report.indexes:
-        yield Text(page.why_no_scopes(report))
-        yield from titled(page.listed_scopes_table(report))
+        yield Text(scopes.why_no_scopes(report))
+        yield from titled(storage.listed_scopes_table(report))
         return
-    if line := page.format_scopes(report):
+    if line := scopes.format_scopes(report):
         yield Text(line)
-    yield from titled(page.scopes_table(report, _ROWS * 2))
-    yield Text(page.SCOPES_NOTE, style="dim")
+    yield from titled(scopes.scopes_table(report, _ROWS * 2))
+    yield Text(scopes.SCOPES_NOTE, style="dim")
     largest = max(report.indexes, key=lambda index: index.bytes_usable)
     if largest.chains:
         yield from _chains(largest)
@@ -243,10 +243,10 @@ def _chains(index: IndexReport) -> Iterator[RenderableType]:
         else ""
     )
     yield Text(
-        f"\nThe largest layer chains of {loggable(page.format_place(index))}{left}",
+        f"\nThe largest layer chains of {loggable(scopes.format_place(index))}{left}",
         style="italic",
     )
-    table = page.chains_table(index)
+    table = scopes.chains_table(index)
     grid = _grid(table.columns, table.numbers)
     for row in table.rows[:_ROWS]:
         grid.add_row(*map(_cell, row))
@@ -254,14 +254,14 @@ def _chains(index: IndexReport) -> Iterator[RenderableType]:
 
 
 def _trend(report: Report) -> Iterator[RenderableType]:
-    yield Text(page.format_trend(report))
+    yield Text(trend.format_trend(report))
     points = report.trend.points
     if len(points) > 1:
         if usable := [point.usable for point in points if point.usable is not None]:
             yield Text(f"usable  {_spark(usable)}")
         yield Text(f"stored  {_spark([sum(point.bytes.values()) for point in points])}")
-    yield Text(page.format_evictions(report))
-    if line := page.format_headroom(report):
+    yield Text(trend.format_evictions(report))
+    if line := trend.format_headroom(report):
         yield Text(line)
 
 

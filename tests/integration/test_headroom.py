@@ -13,7 +13,7 @@ from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.markdown import render_markdown
 from maintainer.report.model import Headroom
-from maintainer.report.page import format_headroom
+from maintainer.report.page.trend import format_headroom
 from tests.integration.directories import a_directory
 from tests.integration.world import World, a_world
 

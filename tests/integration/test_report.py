@@ -14,7 +14,9 @@ from maintainer.graph.reports import load_report
 from maintainer.graph.trends import compare_with_previous
 from maintainer.report import IndexReport, Report
 from maintainer.report.model import Space
-from maintainer.report.page import format_changes, format_scopes, format_trend
+from maintainer.report.page.changes import format_changes
+from maintainer.report.page.scopes import format_scopes
+from maintainer.report.page.trend import format_trend
 from tests.empty_database import need_sqlite, url_of
 from tests.integration.world import MAIN, World, a_world, blob_of
 

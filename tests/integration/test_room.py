@@ -22,7 +22,7 @@ from maintainer.model.reason import (
 from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.markdown import render_markdown
-from maintainer.report.page import room_table
+from maintainer.report.page.changes import room_table
 from maintainer.report.why import render_why
 from tests.integration.invariants import import_index
 from tests.integration.simulated_runs import Memory

@@ -11,7 +11,7 @@ from maintainer.graph.forest import ScopeTree
 from maintainer.graph.reports import RunSummary
 from maintainer.model.outcome import AlreadyGone, Done, Failed, Kept, Outcome, Planned, Skipped
 from maintainer.model.reason import DropUnused, Grace, NoContent, WrittenByOtherRun
-from maintainer.report import Report, page
+from maintainer.report import Report
 from maintainer.report.actions import make_action
 from maintainer.report.github import outputs
 from maintainer.report.html import render_html
@@ -27,15 +27,7 @@ from maintainer.report.model import (
     TrendPoint,
     Verdict,
 )
-from maintainer.report.page import (
-    deferred_table,
-    deleted_table,
-    format_changes,
-    format_evictions,
-    format_trend,
-    lost_table,
-    written_table,
-)
+from maintainer.report.page import changes, health, scopes, storage, trend
 from maintainer.report.terminal import render_report, render_runs
 from maintainer.report.tree import render_forest
 from maintainer.report.verdict import format_done
@@ -57,7 +49,7 @@ def _with(*outcomes: Outcome, **more: object) -> Report:
 
 def _why(report: Report) -> tuple[list[str], list[str]]:
     """Return what is said to be deleted, and what is said to be left."""
-    tables = (deleted_table(report, 9), deferred_table(report, 9))
+    tables = (changes.deleted_table(report, 9), changes.deferred_table(report, 9))
     deleted, left = ([f"{row[0].text} {row[2].text}" for row in one.rows] for one in tables)
     return deleted, left
 
@@ -66,8 +58,8 @@ def test_what_a_run_without_a_sweep_leaves_is_not_called_deleted() -> None:
     report = _with(Planned(), Planned())
 
     assert _why(report) == ([], [f"2 {WHY}"])
-    assert deferred_table(report, 9).title == "Not deleted"
-    assert format_changes(report)[-1] == (
+    assert changes.deferred_table(report, 9).title == "Not deleted"
+    assert changes.format_changes(report)[-1] == (
         "This run wrote 1 index, and deferred 2 entries (20 B) to a run that may delete."
     )
     assert format_done(report) == "wrote 1 index, deferred 2 entries to a run that may delete"
@@ -80,7 +72,7 @@ def test_what_was_deleted_and_what_was_not_stand_apart() -> None:
         [f"1 already gone: {WHY}", f"1 {WHY}"],
         [f"1 failed: HTTP 500: {WHY}", f"1 {WHY}"],
     )
-    assert "deleted 2 of 4 entries (20 B)" in format_changes(report)[-1]
+    assert "deleted 2 of 4 entries (20 B)" in changes.format_changes(report)[-1]
     assert "deleted 2 of 4 entries (20 B)" in format_done(report)
 
 
@@ -88,14 +80,17 @@ def test_deletions_that_are_told_in_a_total_only_were_tried_too() -> None:
     more = (ActionTotal("delete", "done", 7, 70),)
     report = msgspec.structs.replace(_with(Planned()), more_actions=more)
 
-    assert "deleted 7 of 8 entries (70 B)" in format_changes(report)[-1]
+    assert "deleted 7 of 8 entries (70 B)" in changes.format_changes(report)[-1]
 
 
 def test_what_is_told_in_a_total_only_is_counted_everywhere() -> None:
     more = (ActionTotal("delete", "done", 1_500, 70), ActionTotal("delete", "deferred", 4, 8))
     report = msgspec.structs.replace(_with(Done()), more_actions=more)
 
-    (others, *_), (left, *_) = deleted_table(report, 9).rows, deferred_table(report, 9).rows
+    (others, *_), (left, *_) = (
+        changes.deleted_table(report, 9).rows,
+        changes.deferred_table(report, 9).rows,
+    )
     assert (others[0].text, left[0].text) == ("1,500", "4")
     assert outputs(report)["entries-deleted"] == "1501"
 
@@ -103,13 +98,13 @@ def test_what_is_told_in_a_total_only_is_counted_everywhere() -> None:
 def test_a_dry_run_says_what_would_be() -> None:
     report = _with(Planned(), dry_run=True)
 
-    assert deleted_table(report, 9).title == "Would be deleted"
-    assert len(deleted_table(report, 9).rows) == 1
-    assert not deferred_table(report, 9).rows
-    assert lost_table(report, 9).title == "Would be dropped, because a blob is gone"
-    assert "A run would write 1 index and delete 1 entry (10 B)." in format_changes(report)
+    assert changes.deleted_table(report, 9).title == "Would be deleted"
+    assert len(changes.deleted_table(report, 9).rows) == 1
+    assert not changes.deferred_table(report, 9).rows
+    assert changes.lost_table(report, 9).title == "Would be dropped, because a blob is gone"
+    assert "A run would write 1 index and delete 1 entry (10 B)." in changes.format_changes(report)
     idle = a_report(actions=(), dry_run=True)
-    assert "A run would have nothing to write or delete." in format_changes(idle)
+    assert "A run would have nothing to write or delete." in changes.format_changes(idle)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +119,7 @@ def test_an_index_that_was_not_written_is_not_called_written(
 ) -> None:
     indexes = tuple(an_index(outcome=outcome) for outcome in outcomes)
 
-    assert written_table(a_report(indexes=indexes), 9).title == title
+    assert changes.written_table(a_report(indexes=indexes), 9).title == title
 
 
 def test_of_evictions_before_the_first_run_nothing_is_claimed() -> None:
@@ -132,18 +127,18 @@ def test_of_evictions_before_the_first_run_nothing_is_claimed() -> None:
     second = a_report(trend=Trend(), changes=Changes(previous_run=1, previous_at=AT))
     failed = a_report(store=DIRECTORY, trend=Trend(), readable=(), entries=(), status="failed")
 
-    assert "No eviction history before the first run" in format_evictions(first)
-    assert "The database records no evictions" in format_evictions(second)
-    assert format_evictions(failed).endswith("delete anything from a directory.")
+    assert "No eviction history before the first run" in trend.format_evictions(first)
+    assert "The database records no evictions" in trend.format_evictions(second)
+    assert trend.format_evictions(failed).endswith("delete anything from a directory.")
 
 
 def test_a_later_run_that_saw_nothing_is_not_called_the_first() -> None:
     points = (TrendPoint(1, AT - timedelta(days=1), {}, 3),)
 
-    told = format_trend(a_report(run=2, trend=Trend(points, 1)))
+    told = trend.format_trend(a_report(run=2, trend=Trend(points, 1)))
 
     assert told == "Run 1 is the only completed run on this cache so far."
-    assert "first run" in format_trend(a_report(run=1, trend=Trend(points, 1)))
+    assert "first run" in trend.format_trend(a_report(run=1, trend=Trend(points, 1)))
 
 
 def test_a_command_in_a_summary_is_code_as_a_whole() -> None:
@@ -180,7 +175,7 @@ def test_markdown_escapes_only_what_would_be_syntax_there(text: str, escaped: st
 
 
 def test_four_tiles_show_distinct_things() -> None:
-    tiles = page.tiles(a_report())
+    tiles = health.tiles(a_report())
 
     assert [(tile.name, tile.figure, tile.note) for tile in tiles] == [
         ("results that builds can use", "9", "4 when this run began"),
@@ -191,7 +186,7 @@ def test_four_tiles_show_distinct_things() -> None:
 
 
 def test_tiles_of_a_plan_say_what_a_run_would_do() -> None:
-    results, _, freed, evicted = page.tiles(a_report(dry_run=True, changes=Changes()))
+    results, _, freed, evicted = health.tiles(a_report(dry_run=True, changes=Changes()))
 
     assert (results.figure, results.note) == ("4", "9 after a run")
     assert (freed.name, freed.note) == ("would be freed", "1 entry")
@@ -199,10 +194,10 @@ def test_tiles_of_a_plan_say_what_a_run_would_do() -> None:
 
 
 def test_tiles_do_not_name_what_a_run_cannot_know() -> None:
-    assert page.tiles(a_report(status="failed", entries=())) == ()
-    blind = page.tiles(a_report(readable=()))
+    assert health.tiles(a_report(status="failed", entries=())) == ()
+    blind = health.tiles(a_report(readable=()))
     assert (blind[0].figure, blind[0].note) == ("not known", "without a runtime token")
-    directory = page.tiles(a_report(store=DIRECTORY, space=None))
+    directory = health.tiles(a_report(store=DIRECTORY, space=None))
     assert (directory[1].figure, directory[1].note) == ("8.0 kB", "no quota")
     assert directory[3].name == "deleted by others since the last run"
 
@@ -211,14 +206,14 @@ def test_a_store_without_refs_has_tags_and_no_generations() -> None:
     index = an_index(ref="-", scope="latest")
     report = a_report(store=DIRECTORY, space=None, indexes=(index,))
 
-    assert page.scopes_table(report, 10).columns[:3] == ("tag", "keys", "usable")
-    assert page.written_table(report, 10).columns == ("tag", "outcome", "why")
-    assert page.scopes_table(a_report(), 10).columns[:3] == ("scope", "ref", "generations")
+    assert scopes.scopes_table(report, 10).columns[:3] == ("tag", "keys", "usable")
+    assert changes.written_table(report, 10).columns == ("tag", "outcome", "why")
+    assert scopes.scopes_table(a_report(), 10).columns[:3] == ("scope", "ref", "generations")
     for text in (render_html(report), render_markdown(report)):
         assert " in -" not in text
         assert "<code>-</code>" not in text
     assert "The token reads" not in render_html(report)
-    assert page.why_no_space(report) == (
+    assert storage.why_no_space(report) == (
         "A directory has no quota. It stores 5.0 kB in 5 reachable entries, 3.0 kB in 1 foreign "
         "entry."
     )
@@ -233,14 +228,14 @@ def test_what_is_deleted_next_is_listed_by_the_day_on_which_it_is_due() -> None:
         *(kept(30, "dangling", 5), kept(30.5, "dangling", 7), kept(2, "superseded", 1)),
         *(kept(5, "superseded", 2), kept(-9, "dangling", 3)),
     )
-    table = page.next_table(a_report(actions=actions), 10)
+    table = changes.next_table(a_report(actions=actions), 10)
 
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["in the next run", "dangling", "1", "3 B"],
         ["2026-08-01, from 14:00 UTC", "superseded", "2", "3 B"],
         ["2026-08-02, from 18:00 UTC", "dangling", "2", "12 B"],
     ]
-    assert page.kept_table(a_report(actions=actions), 10).rows == ()
+    assert changes.kept_table(a_report(actions=actions), 10).rows == ()
 
 
 @pytest.mark.parametrize(
@@ -262,10 +257,10 @@ def test_a_store_without_a_quota_shows_what_is_stored_and_no_quota() -> None:
     space = Space(None, 50, (SpacePart("reachable", "reachable", 1, 50),))
     report = a_report(store=DIRECTORY, space=space)
 
-    table = page.space_table(report)
+    table = storage.space_table(report)
     assert table
     assert (table.columns[-1], table.rows[0][-1].text) == ("of all", "100.0 %")
-    assert page.tiles(report)[1] == page.Tile("stored", "50 B", "no quota")
+    assert health.tiles(report)[1] == health.Tile("stored", "50 B", "no quota")
     console = Console(width=200)
     with console.capture() as shown:
         console.print(render_report(report))
@@ -287,11 +282,11 @@ def test_without_a_runtime_token_the_list_says_what_the_indexes_of_a_scope_take(
     assert "| <code>api</code> | 3 | 300 B | 75.0 % |" in text
     assert "| <code>all other scopes</code> | 9 | 100 B | 25.0 % |" in text
     assert "Indexes by scope" in render_html(listed)
-    assert not page.listed_scopes_table(a_report(space=space)).rows, "its indexes say more"
+    assert not storage.listed_scopes_table(a_report(space=space)).rows, "its indexes say more"
 
 
 def test_what_an_index_shares_stands_beside_what_only_it_needs() -> None:
-    table = page.scopes_table(a_report(), 9)
+    table = scopes.scopes_table(a_report(), 9)
     row = dict(zip(table.columns, (cell.text for cell in table.rows[0]), strict=True))
 
     assert (row["size"], row["own"], row["shared"]) == ("5.0 kB", "1.0 kB", "4.0 kB")

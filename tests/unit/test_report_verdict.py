@@ -47,7 +47,7 @@ from maintainer.report.model import (
     Space,
     SpacePart,
 )
-from maintainer.report.page import format_changes
+from maintainer.report.page.changes import format_changes
 from maintainer.report.reasons import format_reason
 from maintainer.report.verdict import format_done, format_lost, judge
 from tests.reports import AT, DIRECTORY, a_report, an_index

@@ -16,8 +16,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from maintainer.report import page
 from maintainer.report.model import IndexReport, Report, Space
+from maintainer.report.page import COMMAND, QUESTIONS, changes, health, scopes, storage, trend
+from maintainer.report.page.cells import Table
 from maintainer.report.simulation import (
     Simulation,
     caches_table,
@@ -73,42 +74,42 @@ def render_html(
             notice=notice,
             verdict=verdict,
             level=LEVELS[verdict.level],
-            questions=page.QUESTIONS,
+            questions=QUESTIONS,
             policy=_policy(styles, scripts),
             styles=styles,
             scripts=scripts,
-            tiles=page.tiles(report),
-            space=page.space_table(report),
-            more_space=(page.refs_table(report), page.used_table(report)),
-            no_space=page.why_no_space(report),
+            tiles=health.tiles(report),
+            space=storage.space_table(report),
+            more_space=(storage.refs_table(report), storage.used_table(report)),
+            no_space=storage.why_no_space(report),
             bar=_bar(report.space) if report.space else (),
             quota_mark=_quota_mark(report.space) if report.space else None,
-            changes=page.format_changes(report),
+            changes=changes.format_changes(report),
             happened=[
-                page.written_table(report, _ROWS),
-                page.room_table(report, _ROWS),
-                page.lost_table(report, _ROWS),
-                page.gone_table(report, _ROWS),
-                page.deleted_table(report, _ROWS),
-                page.deferred_table(report, _ROWS),
-                page.next_table(report, _ROWS),
-                page.kept_table(report, _ROWS),
+                changes.written_table(report, _ROWS),
+                changes.room_table(report, _ROWS),
+                changes.lost_table(report, _ROWS),
+                changes.gone_table(report, _ROWS),
+                changes.deleted_table(report, _ROWS),
+                changes.deferred_table(report, _ROWS),
+                changes.next_table(report, _ROWS),
+                changes.kept_table(report, _ROWS),
             ],
-            actions=page.actions_table(report, _ROWS),
-            scopes_line=page.format_scopes(report),
-            scopes=page.scopes_table(report, _ROWS),
-            no_scopes=page.why_no_scopes(report),
-            listed_scopes=page.listed_scopes_table(report),
-            scopes_note=page.SCOPES_NOTE,
+            actions=changes.actions_table(report, _ROWS),
+            scopes_line=scopes.format_scopes(report),
+            scopes=scopes.scopes_table(report, _ROWS),
+            no_scopes=scopes.why_no_scopes(report),
+            listed_scopes=storage.listed_scopes_table(report),
+            scopes_note=scopes.SCOPES_NOTE,
             trees=_trees(report),
-            trend=page.trend_table(report, _ROWS),
-            trend_line=page.format_trend(report),
-            evictions=page.evictions_table(report, _ROWS),
-            requests=page.format_requests(report),
-            evictions_line=page.format_evictions(report),
-            headroom_line=page.format_headroom(report),
+            trend=trend.trend_table(report, _ROWS),
+            trend_line=trend.format_trend(report),
+            evictions=trend.evictions_table(report, _ROWS),
+            requests=trend.format_requests(report),
+            evictions_line=trend.format_evictions(report),
+            headroom_line=trend.format_headroom(report),
             simulated=_simulated(simulation) if simulation else None,
-            took=page.format_took(report),
+            took=trend.format_took(report),
         )
     )
 
@@ -118,9 +119,9 @@ class _Simulated:
     """What is shown of a simulation."""
 
     lines: tuple[str, ...]
-    found: page.Table
-    caches: page.Table
-    charts: tuple[tuple[str, page.Table], ...]
+    found: Table
+    caches: Table
+    charts: tuple[tuple[str, Table], ...]
     """Those over time, by the kind of their chart."""
     policies: tuple[str, ...]
     """What each of them does."""
@@ -195,14 +196,14 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "use": page.format_use,
+        "use": storage.format_use,
         "size": format_size,
         "share": format_share,
         "time": format_moment,
         "count": format_count,
         "digest": format_digest,
         "coded": _coded,
-        "needed_by": page.format_needed_by,
+        "needed_by": scopes.format_needed_by,
     }
     return environment
 
@@ -219,7 +220,7 @@ def _shown(value: object) -> object:
 
 def _coded(text: str) -> Markup:
     """Mark our commands up as code, but no other text in backticks."""
-    pieces = page.COMMAND.split(_UNIT.sub("\N{NO-BREAK SPACE}", printable(text, _LONGEST)))
+    pieces = COMMAND.split(_UNIT.sub("\N{NO-BREAK SPACE}", printable(text, _LONGEST)))
     templates = (Markup("<code>{}</code>") if at % 2 else Markup("{}") for at in range(len(pieces)))
     shown = (template.format(piece) for template, piece in zip(templates, pieces, strict=True))
     return Markup("").join(shown)

@@ -12,7 +12,7 @@ from maintainer.graph.reports import RunSummary
 from maintainer.graph.schedule import TargetStatus
 from maintainer.graph.summaries import Overview
 from maintainer.report.html import environment, hashes_of, read_part
-from maintainer.report.page import Cell
+from maintainer.report.page.cells import Cell
 from maintainer.report.verdict import LEVELS
 from maintainer.report.words import format_ago, format_count, format_in, format_moment, format_size
 from maintainer.serve.web.fleet import Fleet
