@@ -404,6 +404,18 @@ def _how_to_shrink(part: SpacePart) -> str:
     return f"Wait, or shorten the grace period: {size} of {part.name} will be deleted when it ends."
 
 
+def _nothing_usable(report: Report) -> Verdict | None:
+    if report.results_usable or not any(one.generations_after for one in report.indexes):
+        return None
+    lost = format_lost(report)
+    return Verdict(
+        "attention",
+        "Builds find nothing in this cache: no index has a result whose blobs exist"
+        f"{f'; {lost}' if lost else ''}.",
+        "The next export of a build fills it again. If this repeats, find out what deletes blobs.",
+    )
+
+
 def _good(report: Report) -> Verdict:
     if not report.entries:
         return Verdict("good", "The cache is empty.")
@@ -495,4 +507,5 @@ _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
     _unreachable,
     _advised,
     _full,
+    _nothing_usable,
 )

@@ -94,6 +94,21 @@ def test_a_cache_that_needs_nothing_is_all_right_and_nothing_is_to_be_done() -> 
     assert "9 results; 80.0 % of the quota is free" in verdict.message
 
 
+def test_a_cache_in_which_builds_find_nothing_is_not_healthy() -> None:
+    nothing = {"usable_after": 0, "usable_possible": 0}
+    lost, empty = (an_index(**nothing, results_lost=count) for count in (3, 0))
+    none = an_index(**nothing, generations_after=0, results_lost=0)
+
+    verdicts = [
+        judge(_report(indexes=(one,), results=ResultTotals(3, 0))) for one in (lost, empty, none)
+    ]
+
+    assert [one.level for one in verdicts] == ["attention", "attention", "good"]
+    assert "Builds find nothing in this cache" in verdicts[0].message
+    assert "exist; 3 results were lost with blobs that" in verdicts[0].message
+    assert verdicts[1].message.endswith("no index has a result whose blobs exist.")
+
+
 def test_a_failed_run_is_the_worst() -> None:
     verdict = judge(_report(status="failed", problems=("the store is away", "and more")))
 
