@@ -232,8 +232,8 @@ def _scopes(report: Report) -> Iterator[RenderableType]:
     largest = max(report.indexes, key=lambda index: index.bytes_usable)
     if largest.chains:
         yield from _chains(largest)
-    if len(report.indexes) > 1:
-        yield Text("  … and so on for the others: see `maintainer tree`", style="dim")
+        if len(report.indexes) > 1:
+            yield Text("  … and so on for the others: see `maintainer tree`", style="dim")
 
 
 def _chains(index: IndexReport) -> Iterator[RenderableType]:

@@ -303,6 +303,20 @@ def test_a_narrow_terminal_is_not_shown_columns_of_single_letters(width: int, li
     assert "shared 4.0 kB" in " ".join(shown.get().split()) or width > 80
 
 
+def test_a_terminal_refers_to_other_chains_only_after_it_has_shown_some() -> None:
+    console = Console(width=200)
+    with_chains = (an_index("web"), an_index("api"))
+    without = tuple(msgspec.structs.replace(one, chains=()) for one in with_chains)
+
+    shown = []
+    for indexes in (with_chains, without):
+        with console.capture() as one:
+            console.print(render_report(a_report(indexes=indexes)))
+        shown.append("and so on for the others" in one.get())
+
+    assert shown == [True, False]
+
+
 def test_a_list_of_runs_does_not_break_names_and_times_on_a_narrow_terminal() -> None:
     place = f"local:/var/{'x' * 30}/cache"
     run = RunSummary(7, place, AT, AT + timedelta(seconds=1), "done", False, 1, 2, 3_000, 4)

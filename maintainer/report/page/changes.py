@@ -40,7 +40,7 @@ def format_changes(report: Report) -> list[str]:
     changes = report.changes
     lines = []
     if changes.previous_run is None or changes.previous_at is None:
-        lines.append("This is the first run on this cache.")
+        lines.append("This is the first run on this cache that the database knows.")
     else:
         ago = format_duration(report.started_at - changes.previous_at)
         came = _entries(changes.new_entries, changes.new_bytes)
