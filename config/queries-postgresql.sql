@@ -1,4 +1,4 @@
--- The six queries of queries.sql, for a database on a PostgreSQL server:
+-- The seven queries of queries.sql, for a database on a PostgreSQL server:
 --
 --     psql -e -d "$URL" -f config/queries-postgresql.sql     # postgresql://USER@HOST/NAME
 --
@@ -56,3 +56,13 @@ FROM generations
 WHERE is_stored AND blobs_missing > 0
 ORDER BY blobs_missing DESC, scope, generation DESC
 LIMIT 20;
+
+-- 7. What did runs delete in the week before the last run, and why?
+SELECT run, started_at, subject, ref, size, reason, facts
+FROM actions
+WHERE kind = 'delete' AND outcome = 'done'
+  AND started_at > (
+      SELECT to_char(max(started_at)::timestamp - interval '7 days', 'YYYY-MM-DD HH24:MI:SS')
+      FROM runs)
+ORDER BY run DESC, size DESC, subject
+LIMIT 50;

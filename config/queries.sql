@@ -1,4 +1,4 @@
--- Six queries for the database. They work with any SQLite tool; queries-postgresql.sql is for
+-- Seven queries for the database. They work with any SQLite tool; queries-postgresql.sql is for
 -- PostgreSQL:
 --
 --     sqlite3 -box -echo maintainer.db < config/queries.sql
@@ -55,3 +55,11 @@ FROM generations
 WHERE is_stored AND blobs_missing > 0
 ORDER BY blobs_missing DESC, scope, generation DESC
 LIMIT 20;
+
+-- 7. What did runs delete in the week before the last run, and why?
+SELECT run, started_at, subject, ref, size, reason, facts
+FROM actions
+WHERE kind = 'delete' AND outcome = 'done'
+  AND started_at > (SELECT datetime(max(started_at), '-7 days') FROM runs)
+ORDER BY run DESC, size DESC, subject
+LIMIT 50;

@@ -149,7 +149,7 @@ _ON_POSTGRESQL = (
     ),
 )
 _HEAD_ON_POSTGRESQL = """\
--- The six queries of queries.sql, for a database on a PostgreSQL server:
+-- The seven queries of queries.sql, for a database on a PostgreSQL server:
 --
 --     psql -e -d "$URL" -f config/queries-postgresql.sql     # postgresql://USER@HOST/NAME
 """
@@ -159,7 +159,7 @@ def queries_on_postgresql() -> str:
     """Return the queries as PostgreSQL spells them: two functions have other names there."""
     text = QUERIES.read_text()
     for ours, theirs in _ON_POSTGRESQL:
-        assert text.count(ours) == 1, ours
+        assert ours in text, ours
         text = text.replace(ours, theirs)
     head, _, rest = text.partition("queries.sql\n--\n-- The views")
     assert head.endswith("config/"), "its first lines say how to run it"

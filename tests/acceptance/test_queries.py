@@ -30,6 +30,10 @@ def database(
 
 def _fill(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with a_world(tmp_path_factory.mktemp("queries")) as world:
+        world.put(f"buildkit-blob-1-{blob_of('deleted')}", size=60_000)
+        world.gc()
+        world.passes(days=2)
+        world.gc()
         world.build("base", "api", "test", scope="api")
         world.build("base", "web", scope="web")
         world.build("pull", ref=PULL)
@@ -57,8 +61,8 @@ def answers(database: Path) -> dict[str, list[Row]]:
         }
 
 
-def test_there_are_six_queries_and_each_is_a_question(answers: dict[str, list[Row]]) -> None:
-    assert len(answers) == 6
+def test_there_are_seven_queries_and_each_is_a_question(answers: dict[str, list[Row]]) -> None:
+    assert len(answers) == 7
 
 
 def test_the_queries_for_postgresql_are_the_same_but_for_their_functions() -> None:
@@ -94,8 +98,8 @@ def test_evictions_are_counted_by_day_and_kind(answers: dict[str, list[Row]]) ->
     rows = answers["What was evicted in the week before the last run?"]
 
     assert [(row["day"], row["kind"], row["entries"]) for row in rows] == [
-        ("2026-01-04", "blob", 1),
-        ("2026-01-04", "foreign", 1),
+        ("2026-01-06", "blob", 1),
+        ("2026-01-06", "foreign", 1),
     ]
 
 
@@ -110,9 +114,16 @@ def test_the_next_deletions_are_in_the_order_of_deletion(answers: dict[str, list
     rows = answers["What will be deleted next, and how much space does that free?"]
 
     assert [(row["state"], row["since"]) for row in rows] == [
-        ("dangling", "2026-01-01 00:00:00"),
-        ("dangling", "2026-01-04 00:00:00"),
+        ("dangling", "2026-01-03 00:00:00"),
+        ("dangling", "2026-01-06 00:00:00"),
     ]
+
+
+def test_what_runs_have_deleted_is_named_with_the_reason(answers: dict[str, list[Row]]) -> None:
+    [row] = answers["What did runs delete in the week before the last run, and why?"]
+
+    assert (row["run"], row["size"], row["reason"]) == (2, 60_000, "unreferenced")
+    assert blob_of("deleted") in str(row["subject"])
 
 
 def test_indexes_that_reference_missing_layers_are_found(answers: dict[str, list[Row]]) -> None:
