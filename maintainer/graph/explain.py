@@ -36,6 +36,7 @@ from maintainer.graph.tables import (
     listed_at,
     probed_at,
 )
+from maintainer.model.marks import State
 from maintainer.model.reason import Reason
 from maintainer.model.remembered import Remembered
 from maintainer.report.reasons import format_reason
@@ -104,6 +105,8 @@ class Explanation(msgspec.Struct, frozen=True):
     """The indexes that need it, those that are stored first."""
     path: tuple[PathStep, ...]
     """From the first of those indexes to it: records, a result, and layers from the bottom up."""
+    left_out: tuple[Reference, ...]
+    """Indexes that have no room for the results that need it."""
     last_referenced: Reference | None
     """If it is unreferenced: the last index that referenced it."""
     grace: timedelta
@@ -137,7 +140,12 @@ def _explain(
     connection: Connection, target: str, target_id: int, kind: str, subject: str
 ) -> Explanation:
     digest = subject if kind == "blob" else None
-    needs = _needs(connection, target_id, digest) if digest else []
+    occurrences = _occurrences(connection, target_id, kind, subject)
+    remembered = _needs(connection, target_id, digest) if digest else []
+    states = {one.state for one in occurrences if one.missing_since is None}
+    # A run decides at the end of which results there is room for; until the next one, that holds.
+    nothing_fits = states == {State.DANGLING}
+    needs = [one for one in remembered if not (one.is_left_out or nothing_fits)]
     last = _last_named(connection, target_id, digest) if digest and not needs else None
     blob = connection.execute(
         select(BLOB.c.missing_since, BLOB.c.needed_at, BLOB.c.departure).where(
@@ -148,10 +156,11 @@ def _explain(
         target=target,
         subject=subject,
         kind=kind,
-        occurrences=_occurrences(connection, target_id, kind, subject),
+        occurrences=occurrences,
         missing_since=blob and blob.missing_since,
         uses=tuple(need.use for need in needs),
         path=needs[0].path() if needs else (),
+        left_out=() if needs else tuple(one.use for one in remembered),
         last_referenced=last,
         grace=_grace(connection, target_id),
         exported_at=blob and blob.needed_at,
@@ -272,6 +281,8 @@ class _Need:
     use: Reference
     config: CacheConfig
     needs: tuple[Need, ...]
+    is_left_out: bool
+    """Whether a run wrote the index last, and without it."""
 
     def path(self) -> tuple[PathStep, ...]:
         """Go from the index to the blob by the result that is nearest to it."""
@@ -298,8 +309,16 @@ def _needs(connection: Connection, target_id: int, digest: str) -> list[_Need]:
         if needs:
             is_stored = row.missing_since is None
             use = Reference(row.key, row.ref, is_stored, len(needs), row.last_seen_at)
-            found.append(_Need(use, merged, needs))
+            found.append(_Need(use, merged, needs, _is_left_out(connection, row, blob)))
     return sorted(found, key=lambda one: (not one.use.is_stored, -one.use.results))
+
+
+def _is_left_out(connection: Connection, row: Row[Any], blob: Digest) -> bool:
+    """Whether the newest generation of an index is one that a run wrote without a blob."""
+    if row.sink is None or row.missing_since is not None:
+        return False
+    content = connection.scalar(select(GENERATION.c.content).where(GENERATION.c.id == row.id))
+    return content is not None and blob not in decode(content).blobs
 
 
 def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], CacheConfig]]:
@@ -314,6 +333,7 @@ def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], 
             GENERATION.c.key,
             GENERATION.c.signed,
             GENERATION.c.missing_since,
+            GENERATION.c.sink,
             _last_seen_at(target_id).label("last_seen_at"),
             REF.c.name.label("ref"),
             SCOPE.c.name.label("scope"),

@@ -144,6 +144,10 @@ def _format_need(explanation: Explanation) -> Iterator[str]:
         yield f"  The last index that referenced it: {named.key}{_in(named.ref)}, {stored}."
     elif explanation.kind == "blob" and not _is_of_index(explanation):
         yield "No remembered index references it."
+    for full in explanation.left_out:
+        need = "needs" if full.results == 1 else "need"
+        omitted = f"{format_count(full.results, 'result')} that {need} it"
+        yield f"  {full.key}{_in(full.ref)} has no room for {omitted}."
     if explanation.departure:
         yield f"  Its results have left the cache: {explanation.departure}."
 

@@ -1,6 +1,7 @@
 """What is merged into an index keeps it as small as `max_merge_size`; no export loses anything."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,9 +10,13 @@ import pytest
 
 from maintainer.cacheconfig import IndexId, Ref, Scope, encode
 from maintainer.emulator.requests import Request
+from maintainer.graph.database import Database
+from maintainer.graph.explain import explain
 from maintainer.report import Report
+from maintainer.report.why import render_why
 from maintainer.stores.objects import ObjectStore
 from maintainer.stores.s3.client import open_bucket
+from tests.empty_database import url_of
 from tests.integration.invariants import import_index
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import MAIN, World, a_world, blob_of, built, leads_to
@@ -49,6 +54,11 @@ def _written(report: Report) -> list[str]:
     return [one.sentence for one in report.actions if one.kind == "write"]
 
 
+def _why(world: World, subject: str) -> str:
+    with closing(Database(url_of(world.database))) as database, database.reading() as connection:
+        return render_why(explain(connection, subject)).plain
+
+
 def test_a_merge_grows_to_the_size_that_its_owner_allows_and_has_what_builds_used_last(
     world: World,
 ) -> None:
@@ -68,6 +78,24 @@ def test_a_merge_grows_to_the_size_that_its_owner_allows_and_has_what_builds_use
     assert any(_REASON in one.sentence for one in again.actions)
     assert world.gc(max_merge_size=10 * _SIZE).indexes_written == 1
     assert leads_to(world.newest()) >= _blobs(_steps("a", 3))
+
+
+def test_why_says_of_what_was_left_out_that_there_is_no_room_and_not_that_it_is_needed(
+    world: World,
+) -> None:
+    for build in "abcdefgh":
+        world.build(*_steps(build, 3))
+        world.passes(hours=1)
+    for _ in range(2):
+        world.gc(max_merge_size=_SIZE)
+        world.passes(hours=1)
+
+    left_out, needed = (_why(world, blob_of(step)) for step in ("a 1", "h 1"))
+
+    assert "Needed by" not in left_out
+    assert "#9 in refs/heads/main has no room for 2 results that need it." in left_out
+    assert "has no room" not in needed
+    assert "Needed by 2 live results" in needed
 
 
 def test_what_runs_delete_because_it_was_left_out_is_not_said_to_be_lost(world: World) -> None:
