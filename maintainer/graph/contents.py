@@ -7,8 +7,8 @@ from sqlalchemy import BindParameter, Connection, bindparam, select, update
 
 from maintainer.cacheconfig import Digest
 from maintainer.graph.record import mark_missing, note_contents
+from maintainer.graph.rows import execute_each
 from maintainer.graph.tables import BLOB, ENTRY
-from maintainer.graph.values import execute_each
 from maintainer.model.checks import CheckedContents
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Boolean, Connection, Table, exists, select
 
 from maintainer.errors import DatabaseError
 from maintainer.graph.database import Database
-from maintainer.graph.dialect import advance_ids, insert_rows
+from maintainer.graph.rows import advance_ids, insert_rows
 from maintainer.graph.tables import ALLOWANCE, LEASE, METADATA
 
 _BATCH = 500

@@ -1,10 +1,10 @@
-"""What SQLite and PostgreSQL spell differently: types, statements, and rows in bulk.
+"""What SQLite and PostgreSQL spell differently: types and statements; `rows.py` writes in bulk.
 
 Everything else that the graph says is understood by both. How a database is opened and locked, and
 what its errors mean, is in `sqlite.py` and `postgresql.py`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -19,11 +19,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     column,
-    delete,
-    exists,
-    func,
     insert,
-    literal,
     select,
     type_coerce,
 )
@@ -34,16 +30,10 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import InternalTraversal
 from sqlalchemy.types import TypeEngine
 
-from maintainer.model.entry import in_batches
-
 WHOLE = BigInteger().with_variant(Integer(), "sqlite")
 """A number of up to 64 bits, such as a size or a time; SQLite's integers are never smaller."""
 TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 """Text, compared by its characters' numbers, whatever the language of the database is."""
-
-_IDS_AT_ONCE = 100
-ROWS_AT_ONCE = 5_000
-"""Rows: all of them may not fit into memory."""
 
 
 def is_shared(connection: Connection) -> bool:
@@ -214,91 +204,3 @@ def _spell_now(element: database_now, compiler: SQLCompiler, **_more: object) ->
 def _spell_clock(element: database_now, compiler: SQLCompiler, **_more: object) -> str:
     del element, compiler
     return "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
-
-
-# Rows in bulk.
-
-
-class Ids:
-    """The ids of new rows, which are known before the rows are written."""
-
-    def __init__(self, connection: Connection, table: Table) -> None:
-        self._connection = connection
-        self._table = table
-        self._next: Iterator[int] = iter(())
-
-    def take(self) -> int:
-        """Return an id that no other row has, higher than those of all rows before."""
-        found = next(self._next, None)
-        if found is None:
-            self._next = self._reserve()
-            found = next(self._next)
-        return found
-
-    def _reserve(self) -> Iterator[int]:
-        if is_shared(self._connection):
-            asked = {"table": self._table.name, "ids": _IDS_AT_ONCE}
-            return iter(self._connection.scalars(_RESERVE, asked).all())
-        # The run that holds the file is the only one that writes.
-        highest = select(func.coalesce(func.max(self._table.c.id), 0))
-        return _count_from(self._connection.execute(highest).scalar_one() + 1)
-
-
-def _count_from(number: int) -> Iterator[int]:
-    while True:
-        yield number
-        number += 1
-
-
-_RESERVE = select(
-    func.nextval(func.pg_get_serial_sequence(bindparam("table", type_=Text()), "id"))
-).select_from(func.generate_series(1, bindparam("ids", type_=Integer())))
-
-
-def insert_rows(
-    connection: Connection,
-    table: Table,
-    rows: Iterable[Sequence[object]],
-    columns: Sequence[str] = (),
-) -> None:
-    """Insert many rows, each with a value for each of these columns, as the database holds it.
-
-    Without `columns`, they are those of the table.
-    """
-    columns = columns or table.columns.keys()
-    names = ", ".join(columns)
-    if is_shared(connection):
-        from maintainer.graph.postgresql import copy_rows  # noqa: PLC0415 - it imports psycopg
-
-        copy_rows(connection, f"COPY {table.name} ({names}) FROM STDIN", rows)
-    else:
-        places = ", ".join("?" * len(columns))
-        sql = f"INSERT INTO {table.name} ({names}) VALUES ({places})"  # noqa: S608 - our names
-        for some in in_batches(map(tuple, rows), ROWS_AT_ONCE):
-            connection.exec_driver_sql(sql, some)
-
-
-def execute_rows(connection: Connection, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
-    """Execute a statement, with `?` for each value, for many rows."""
-    sql = sql.replace("?", "%s") if is_shared(connection) else sql
-    for some in in_batches(rows, ROWS_AT_ONCE):
-        connection.exec_driver_sql(sql, some)
-
-
-def drop_repeated(connection: Connection, table: Table, key: str, position: str) -> None:
-    """Drop rows with the key of an earlier one, where one statement cannot change a row twice."""
-    if is_shared(connection):
-        rows, earlier = table.alias(), table.alias()
-        is_repeated = exists().where(
-            earlier.c[key] == rows.c[key], earlier.c[position] < rows.c[position]
-        )
-        again = select(rows.c[position]).where(is_repeated)
-        connection.execute(delete(table).where(table.c[position].in_(again)))
-
-
-def advance_ids(connection: Connection, table: Table) -> None:
-    """Have the ids of new rows follow those of the rows that were inserted with theirs."""
-    if is_shared(connection) and "id" in table.c:
-        sequence = func.pg_get_serial_sequence(literal(table.name, Text()), "id")
-        highest = func.max(table.c.id)
-        connection.execute(select(func.setval(sequence, highest)).having(highest.is_not(None)))

@@ -8,8 +8,8 @@ import msgspec
 from sqlalchemy import Connection, bindparam, delete, exists, or_, select, update
 
 from maintainer.graph.dialect import insert_or_update
+from maintainer.graph.rows import execute_each
 from maintainer.graph.tables import DISCOVERED, DISCOVERY, RUN, SCHEDULED, TARGET
-from maintainer.graph.values import execute_each
 from maintainer.model.discovery import FoundCache, name_target
 
 _KEPT_FOR = timedelta(days=30)

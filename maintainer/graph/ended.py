@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, bindparam, delete, select
 
 from maintainer.graph.dialect import insert_or_add
+from maintainer.graph.rows import execute_each
 from maintainer.graph.tables import ENDED
-from maintainer.graph.values import execute_each
 
 _OTHERS = ""
 """The name of all targets together that are not there any more."""

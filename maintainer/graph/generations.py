@@ -8,14 +8,9 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope
 from maintainer.graph.columns import to_number
-from maintainer.graph.dialect import (
-    Ids,
-    each_text,
-    execute_rows,
-    insert_new,
-    insert_rows,
-)
+from maintainer.graph.dialect import each_text, insert_new
 from maintainer.graph.memory import remember
+from maintainer.graph.rows import Ids, execute_each, execute_rows, insert_rows
 from maintainer.graph.tables import (
     BLOB,
     GENERATION,
@@ -23,7 +18,7 @@ from maintainer.graph.tables import (
     REF,
     SCOPE,
 )
-from maintainer.graph.values import execute_each, to_json
+from maintainer.graph.values import to_json
 from maintainer.model.entry import in_batches
 from maintainer.model.index import ReadGeneration
 from maintainer.model.remembered import Remembered

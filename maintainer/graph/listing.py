@@ -25,14 +25,14 @@ from sqlalchemy import (
 
 from maintainer.cacheconfig import BlobKey, IndexKey, Ref, SignatureKey, UploadKey
 from maintainer.graph.columns import ReasonText, UtcDateTime, to_number
-from maintainer.graph.dialect import TEXT, WHOLE, Ids, drop_repeated, insert_or_update, insert_rows
+from maintainer.graph.dialect import TEXT, WHOLE, insert_or_update
+from maintainer.graph.rows import Ids, drop_repeated, execute_each, insert_rows
 from maintainer.graph.tables import (
     ACTION,
     ENTRY,
     REF,
     RUN,
 )
-from maintainer.graph.values import execute_each
 from maintainer.model.entry import StoredEntry, in_batches
 from maintainer.model.memory import SKEW, Probe
 from maintainer.model.reason import (

@@ -43,9 +43,10 @@ from maintainer.cacheconfig.shrink import built_since
 from maintainer.cacheconfig.timestamps import to_nanoseconds
 from maintainer.errors import DatabaseError, InvalidIndexError
 from maintainer.graph.dialect import each_number, each_text, insert_or_update
+from maintainer.graph.rows import execute_each
 from maintainer.graph.shared_names import note_exports
 from maintainer.graph.tables import BLOB, CACHE_INDEX, ENTRY, GENERATION, MEMORY, REF, SCOPE
-from maintainer.graph.values import execute_each, to_json
+from maintainer.graph.values import to_json
 from maintainer.model.content import Content
 from maintainer.model.entry import Access
 from maintainer.model.index import ReadGeneration

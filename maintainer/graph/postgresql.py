@@ -5,7 +5,7 @@ Only this module needs psycopg, which is an optional dependency.
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -225,14 +225,3 @@ class _Sum(Loader):
 
 def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
     connection.adapters.register_loader("numeric", _Sum)
-
-
-def copy_rows(connection: Connection, sql: str, rows: Iterable[Sequence[object]]) -> None:
-    """Write many rows by COPY: there is no faster way."""
-    driver: Any = connection.connection.cursor()
-    try:
-        with driver as cursor, cursor.copy(sql) as copy:
-            for row in rows:
-                copy.write_row(row)
-    except errors.Error as error:
-        raise SqlError(sql, None, error) from None

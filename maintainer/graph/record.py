@@ -17,13 +17,14 @@ from sqlalchemy import (
 )
 
 from maintainer.cacheconfig import Digest, IndexId
-from maintainer.graph.dialect import ROWS_AT_ONCE, each_number, insert_new
+from maintainer.graph.dialect import each_number, insert_new
 from maintainer.graph.generations import record_generations
 from maintainer.graph.idle import note_look, save_idle
 from maintainer.graph.listing import record_entries
 from maintainer.graph.memory import forget_results, forget_tags
+from maintainer.graph.rows import ROWS_AT_ONCE, execute_each
 from maintainer.graph.tables import BLOB, DOUBT, ENTRY, GENERATION, TARGET
-from maintainer.graph.values import execute_each, to_json
+from maintainer.graph.values import to_json
 from maintainer.model.doubt import Cause
 from maintainer.model.memory import Probe
 from maintainer.model.remembered import Remembered

@@ -8,8 +8,9 @@ from sqlalchemy import BindParameter, Connection, bindparam, select, update
 
 from maintainer.cacheconfig import Digest
 from maintainer.graph.dialect import each_number
+from maintainer.graph.rows import execute_each
 from maintainer.graph.tables import BLOB, GENERATION_BLOB
-from maintainer.graph.values import execute_each, to_json
+from maintainer.graph.values import to_json
 from maintainer.model.reason import LeftForRoom
 
 

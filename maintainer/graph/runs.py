@@ -21,11 +21,12 @@ from maintainer import __version__
 from maintainer.cacheconfig import BlobKey
 from maintainer.decoding import decode_json
 from maintainer.graph.columns import to_number, to_text
-from maintainer.graph.dialect import execute_rows, is_shared
+from maintainer.graph.dialect import is_shared
 from maintainer.graph.generations import record_generations
 from maintainer.graph.memory import note_marked, note_up_to_date
 from maintainer.graph.record import forget_generations, mark_missing
 from maintainer.graph.reports import REPORTS, Fields, load_content
+from maintainer.graph.rows import execute_each, execute_rows
 from maintainer.graph.summaries import save_summary
 from maintainer.graph.tables import (
     ACTION,
@@ -38,7 +39,7 @@ from maintainer.graph.tables import (
     TARGET,
 )
 from maintainer.graph.trends import save_states
-from maintainer.graph.values import execute_each, this_process
+from maintainer.graph.values import this_process
 from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.model.marks import Marks, State
 from maintainer.model.reason import code_of

@@ -22,8 +22,8 @@ from sqlalchemy import (
 
 from maintainer.graph.dialect import database_now, insert_or_update, is_shared, lock_table
 from maintainer.graph.ended import count_ended, move_ended
+from maintainer.graph.rows import execute_each
 from maintainer.graph.tables import LEASE, RUN, SCHEDULED, SUMMARY, TARGET
-from maintainer.graph.values import execute_each
 from maintainer.report.words import format_count
 
 

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, bindparam, exists, select, update
 from maintainer.cacheconfig import CacheConfig
 from maintainer.decoding import decode_json
 from maintainer.graph.dialect import each_number
+from maintainer.graph.rows import execute_each
 from maintainer.graph.tables import CACHE_INDEX, GENERATION, SCOPE
-from maintainer.graph.values import execute_each, to_json
+from maintainer.graph.values import to_json
 from maintainer.model.shared_names import MAX_EXPORTS, Sketch, is_shared, sketch
 from maintainer.sanitize import printable
 

@@ -19,8 +19,8 @@ from sqlalchemy import (
 
 from maintainer.graph.arrivals import HAS_LOOKED, OURS, load_arrivals
 from maintainer.graph.dialect import day_of
+from maintainer.graph.rows import execute_each
 from maintainer.graph.tables import ENTRY, REF, RUN, RUN_STATE, TARGET
-from maintainer.graph.values import execute_each
 from maintainer.policy.headroom import INTERVALS, forecast
 from maintainer.report.model import (
     Changes,

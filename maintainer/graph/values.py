@@ -1,29 +1,15 @@
-"""Values of statements, whatever their number: lists in one parameter, and many rows at once."""
+"""Values of statements: lists in one parameter, and who writes."""
 
 import os
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 
 import msgspec
-from sqlalchemy import Connection, Delete, Insert, Update
-
-from maintainer.graph.dialect import ROWS_AT_ONCE
-from maintainer.model.entry import in_batches
 
 
 def to_json(values: Collection[int] | Collection[str]) -> str:
     """Return some values as the parameter of `each_text` or `each_number`."""
     return msgspec.json.encode(sorted(values)).decode()
-
-
-def execute_each(
-    connection: Connection,
-    statement: Insert | Update | Delete,
-    rows: Iterable[Mapping[str, object]],
-) -> None:
-    """Execute a statement for each of some rows, if there are any."""
-    for some in in_batches(rows, ROWS_AT_ONCE):
-        connection.execute(statement, some)
 
 
 def this_process() -> str:

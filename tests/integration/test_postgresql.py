@@ -19,10 +19,10 @@ from maintainer.cli.app import app
 from maintainer.database_url import check_database
 from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
-from maintainer.graph.dialect import Ids
 from maintainer.graph.migrate import migrate
 from maintainer.graph.record import find_target
 from maintainer.graph.revision import NEWEST
+from maintainer.graph.rows import Ids
 from maintainer.graph.runs import begin_run, end_killed_runs, targets_running
 from maintainer.graph.schedule import load_statuses
 from maintainer.graph.tables import BLOB, METADATA, RUN, SCOPE, TARGET
