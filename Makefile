@@ -52,7 +52,7 @@ dist: $(VENV)/.runs ## build the sdist and the wheel into dist/
 
 # What takes a second comes first. The rest runs beside the tests, which leave processors idle at
 # times: mypy takes a minute in a fresh clone, and pip-audit waits for pypi.org.
-test: style ## everything that CI runs: format, lint, types, tests (about four minutes on two cores)
+test: style ## everything that CI runs: format, lint, types, tests (four to eight minutes on two cores)
 	@$(MAKE) --no-print-directory --jobs=2 tests types vulnerabilities
 
 check: style types vulnerabilities ## format, lint, layers, types, insecure calls, known vulnerabilities

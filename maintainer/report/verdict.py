@@ -20,9 +20,11 @@ from maintainer.model.reason import (
     SharedNames,
     StoreNote,
     Unfinished,
+    UpToDate,
     VersionsKept,
+    WriteReason,
 )
-from maintainer.report.model import BrokenTagReport, Report, Space, SpacePart, Verdict
+from maintainer.report.model import BrokenTagReport, IndexReport, Report, Space, SpacePart, Verdict
 from maintainer.report.words import format_count, format_part, format_share, format_size
 
 LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
@@ -429,16 +431,24 @@ def _good(report: Report) -> Verdict:
 def _usable(report: Report) -> str:
     """Return what builds can use, and what indexes have no room for."""
     results = format_count(report.results_usable, "result")
-    omitted = sum(index.omitted for index in report.indexes if not index.is_merge)
-    if omitted:
+    full = [index for index in report.indexes if index.omitted and not index.is_merge]
+    if full:
+        omitted = sum(index.omitted for index in full)
         have = "has" if omitted == 1 else "have"
         older = format_count(omitted, "older one")
-        return f"Builds can use {results}; {older} {have} no room in an index"
+        return f"Builds can use {results}; {older} {have} no room in an index{_limit(full[0])}"
     usable = f"Builds can use every cached result that still exists: {results}"
     merge = next((index for index in report.indexes if index.omitted), None)
     if merge is None:
         return usable
-    return f"{usable}; {merge.scope} has no room for {merge.omitted:,} of them"
+    return f"{usable}; {merge.scope} has no room for {merge.omitted:,} of them{_limit(merge)}"
+
+
+def _limit(index: IndexReport) -> str:
+    """Return the setting that leaves no room in an index, if it is not importers' own limit."""
+    reason = index.reason
+    is_ours = isinstance(reason, WriteReason | UpToDate) and reason.max_merge_size
+    return " (`max_merge_size`)" if is_ours else ""
 
 
 def format_lost(report: Report) -> str:

@@ -32,6 +32,7 @@ from maintainer.model.reason import (
     Unreferenced,
     UntaggedUnknown,
     UploadsLeft,
+    UpToDate,
     VersionsKept,
 )
 from maintainer.report import EntryTotal, Report
@@ -79,11 +80,13 @@ def _space(quota: int = 10, **parts: int) -> Space:
 
 def test_what_has_no_room_in_an_index_is_not_said_to_be_usable() -> None:
     own, merge = an_index(omitted=12), an_index(scope="maintained", is_merge=True, omitted=1_234)
+    limited = an_index(omitted=1, reason=UpToDate(omitted=1, max_merge_size=4_000))
 
-    said = [judge(_report(indexes=some)).message for some in ((own, merge), (merge,))]
+    said = [judge(_report(indexes=some)).message for some in ((own, merge), (merge,), (limited,))]
 
     assert said[0].startswith("Builds can use 9 results; 12 older ones have no room in an index;")
     assert "still exists: 9 results; maintained has no room for 1,234 of them;" in said[1]
+    assert "1 older one has no room in an index (`max_merge_size`);" in said[2]
 
 
 def test_a_cache_that_needs_nothing_is_all_right_and_nothing_is_to_be_done() -> None:
