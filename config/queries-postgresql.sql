@@ -15,7 +15,7 @@ LIMIT 10;
 
 -- 2. Which layers do several scopes share? Losing one of these hurts most.
 SELECT blob_uses.digest, count(DISTINCT blob_uses.scope) AS scopes,
-       string_agg(DISTINCT blob_uses.scope, ',') AS which, max(blobs.size) AS size
+       string_agg(DISTINCT blob_uses.scope, ',') AS which, coalesce(max(blobs.size), 0) AS size
 FROM blob_uses
 JOIN blobs ON blobs.target = blob_uses.target AND blobs.digest = blob_uses.digest
 WHERE blob_uses.is_stored AND NOT blob_uses.is_superseded AND blobs.missing_since IS NULL

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select
 
-from maintainer.graph.tables import ACTION, ENTRY, RUN, RUN_STATE
+from maintainer.graph.tables import ACTION, CARRIED_OUT, ENTRY, RUN, RUN_STATE
 from maintainer.policy.headroom import INTERVALS
 
 _RUNS = 4 * INTERVALS
@@ -44,7 +44,11 @@ HAS_LOOKED = or_(RUN.c.status == "done", RUN.c.id.in_(select(RUN_STATE.c.run_id)
 OURS = (
     select(ACTION.c.subject)
     .join(RUN, RUN.c.id == ACTION.c.run_id)
-    .where(RUN.c.target_id == _target, ACTION.c.kind == "write")
+    .where(
+        RUN.c.target_id == _target,
+        ACTION.c.kind == "write",
+        ACTION.c.outcome.in_(CARRIED_OUT),
+    )
 )
 """The keys that runs have written."""
 _LAST_RUNS = (

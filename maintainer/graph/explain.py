@@ -110,7 +110,7 @@ class Explanation(msgspec.Struct, frozen=True):
     last_referenced: Reference | None
     """If it is unreferenced: the last index that referenced it."""
     grace: timedelta
-    """As in the last run."""
+    """As in the last run; dry runs count only if there is no other."""
     exported_at: datetime | None = None
     """Of a blob: when a build last exported an index that references it, if known."""
     departure: str | None = None
@@ -391,9 +391,9 @@ class _Settings(msgspec.Struct, frozen=True):
 
 
 def _grace(connection: Connection, target_id: int) -> timedelta:
-    run = connection.execute(
-        select(func.max(RUN.c.id)).where(RUN.c.target_id == target_id, RUN.c.report.is_not(None))
-    ).scalar()
+    newest = select(RUN.c.id).where(RUN.c.target_id == target_id, RUN.c.report.is_not(None))
+    # A dry run may try another one.
+    run = connection.execute(newest.order_by(RUN.c.dry_run, RUN.c.id.desc()).limit(1)).scalar()
     report = None if run is None else load_content(connection, run)
     if report is None:
         return _DEFAULT_GRACE

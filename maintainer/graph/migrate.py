@@ -4,6 +4,7 @@ import io
 
 import alembic.command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
@@ -16,6 +17,15 @@ def migrate(connection: Connection) -> bool:
     config.attributes["connection"] = connection
     try:
         alembic.command.upgrade(config, "head")
+    except CommandError:
+        return False
+    return True
+
+
+def is_known(revision: str) -> bool:
+    """Whether this version has a revision, and so can bring a database from it to the newest."""
+    try:
+        ScriptDirectory.from_config(_configure()).get_revision(revision)
     except CommandError:
         return False
     return True

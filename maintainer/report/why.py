@@ -7,7 +7,15 @@ from rich.text import Text
 from maintainer.cacheconfig import NO_REF
 from maintainer.graph.explain import Explanation, Occurrence, PathStep
 from maintainer.graph.index_state import IndexState
-from maintainer.model.reason import BeyondNewest, BeyondSize, Grace, ReadByBuilds, Unused
+from maintainer.model.reason import (
+    BeyondNewest,
+    BeyondSize,
+    Grace,
+    Overdue,
+    ReadByBuilds,
+    Replaced,
+    Unused,
+)
 from maintainer.report.words import (
     format_count,
     format_digest,
@@ -204,22 +212,29 @@ def _format_what_frees_index(index: IndexState) -> str:
 
 def format_what_frees(explanation: Explanation, one: Occurrence) -> str:
     """Return in a sentence what would free a stored entry."""
-    grace = format_duration(explanation.grace)
     if one.state in ("dangling", "superseded"):
-        if one.unreferenced_since is None:
-            return f"the first run that finds it unreferenced for {grace}."
-        due = format_moment(one.unreferenced_since + explanation.grace)
-        if not isinstance(one.reason, Grace):
-            return f"the first run after {due}, once this no longer keeps it: {one.sentence}."
-        return f"the first run after {due}, if it is still unreferenced (grace period: {grace})."
+        return _format_due(explanation, one)
     if isinstance(one.reason, Grace):
         return f"the first run after {format_moment(one.reason.until)}, if nobody uses it before."
     if isinstance(one.reason, BeyondNewest | Unused | BeyondSize):
         return "the next run that may delete."
-    state = "named" if isinstance(one.reason, ReadByBuilds) else one.state
-    return _FREED_BY.get(state, "the next run decides.").format(
+    is_named = isinstance(one.reason, ReadByBuilds) and one.ref == NO_REF
+    return _FREED_BY.get("named" if is_named else one.state, "the next run decides.").format(
         ref=one.ref, results=format_count(sum(use.results for use in explanation.uses), "result")
     )
+
+
+def _format_due(explanation: Explanation, one: Occurrence) -> str:
+    """Return when something unreferenced is deleted."""
+    grace = format_duration(explanation.grace)
+    if one.unreferenced_since is None:
+        return f"the first run that finds it unreferenced for {grace}."
+    if isinstance(one.reason, Overdue | Replaced):
+        return "the next run that may delete, if it is still unreferenced."
+    due = format_moment(one.unreferenced_since + explanation.grace)
+    if isinstance(one.reason, Grace):
+        return f"the first run after {due}, if it is still unreferenced (grace period: {grace})."
+    return f"the first run after {due}, once this no longer keeps it: {one.sentence}."
 
 
 _FREED_BY = {

@@ -53,13 +53,22 @@ async def _stores(settings: Settings, clock: Callable[[], datetime]) -> AsyncIte
             yield msgspec.structs.replace(finding, subject=f"{target.name}: {finding.subject}")
 
 
+def _of_another_version(database: str, revision: str) -> Finding:
+    from maintainer.graph.migrate import is_known  # noqa: PLC0415 - it imports Alembic
+
+    if is_known(revision):
+        return note("database", f"{database} was made by an older version: a run upgrades it")
+    return problem("database", f"{database} was made by a newer version: upgrade maintainer")
+
+
 def _database(url: str) -> Finding:
     database = Database(url)
     try:
         if not database.exists():
             return note("database", f"{database.name} does not exist: no run has used it yet")
-        if database.revision() != NEWEST:
-            return note("database", f"{database.name} is of another version: a run upgrades it")
+        revision = database.revision()
+        if revision not in (None, NEWEST):
+            return _of_another_version(database.name, str(revision))
         with nullcontext() if database.is_shared else database.lock():
             return ok("database", f"{database.name} can be used")
     except DatabaseError as error:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from maintainer.emulator import ActionsCache, serve_in_thread
 from maintainer.emulator.server import Running
+from maintainer.graph.database import Database
 from maintainer.settings import load_settings
 from maintainer.setup.doctor import Diagnosis, examine
 from tests.acceptance.action import EXAMPLES
@@ -86,6 +88,20 @@ def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
     assert "gh auth token" in lines[1]
     assert "runtime token" in outcome.out
     assert lines[-1] == "2 problems and 2 notes."
+
+
+def test_a_database_of_a_newer_version_is_a_problem_as_every_run_refuses_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/maintainer.db"
+    with closing(Database(url)) as database:
+        database.upgrade()
+        with database.begin() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0099'")
+
+    outcome = run_here(tmp_path, {"MAINTAINER_DATABASE": url}, "doctor")
+
+    (line,) = (one for one in outcome.out.splitlines() if "database" in one)
+    assert line.startswith("problem  database: ")
+    assert "was made by a newer version: upgrade maintainer" in line
 
 
 def test_a_wrong_token_and_a_wrong_clock_are_problems(

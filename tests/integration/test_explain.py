@@ -46,6 +46,43 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_why_says_of_what_is_planned_that_the_next_run_deletes_it(
+    world: World, dry_run: bool
+) -> None:
+    world.build("base", "api")
+    world.put(f"buildkit-blob-1-{blob_of('orphan')}", size=10)
+    world.gc()
+    world.passes(days=2)
+    world.gc(dry_run=dry_run, no_sweep=not dry_run)
+
+    shown = _read(world, lambda database: render_why(explain(database, blob_of("orphan"))).plain)
+
+    assert "once this no longer keeps it" not in shown
+    assert "What would free it: the next run that may delete, if it is still unref" in shown
+
+
+def test_why_reckons_with_the_grace_period_of_runs_that_may_delete(world: World) -> None:
+    world.build("base", "api")
+    world.put(f"buildkit-blob-1-{blob_of('orphan')}", size=10)
+    world.gc(grace=timedelta(days=3))
+    world.gc(grace=timedelta(hours=1), dry_run=True)
+
+    (known,) = _read(world, lambda connection: explain(connection, blob_of("orphan")))
+
+    assert known.grace == timedelta(days=3)
+
+
+def test_why_says_how_the_newest_generation_is_replaced(world: World) -> None:
+    world.build("base", "api")
+    world.gc()
+    (index,) = (one.key for one in world.entries() if one.key.startswith("index-"))
+
+    shown = _read(world, lambda connection: render_why(explain(connection, index)).plain)
+
+    assert "What would free it: a newer generation: " in shown
+
+
 def _storable(name: str) -> str:
     return name.encode("utf-8", "replace").decode()[:400]
 

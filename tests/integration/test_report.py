@@ -227,6 +227,21 @@ def test_what_a_run_wrote_is_not_taken_for_what_others_stored(world: World) -> N
     assert report.changes.new_entries == 0
 
 
+def test_what_a_dry_run_only_planned_to_write_is_counted_when_a_build_stores_it(
+    world: World,
+) -> None:
+    world.build("base", "api")
+    world.build("base", "web")
+    (planned,) = (one.subject for one in world.gc(dry_run=True).actions if one.kind == "write")
+    world.passes(hours=1)
+    world.build("base", "tools")
+    assert planned in {one.key for one in world.entries()}
+
+    report = world.gc(dry_run=True)
+
+    assert report.changes.new_entries == 2  # The layer and the index.
+
+
 def test_what_a_run_deleted_is_not_taken_for_evicted(world: World) -> None:
     world.build("base", "api")
     world.build("base", "web")
