@@ -36,6 +36,7 @@ from maintainer.graph.tables import (
     listed_at,
     probed_at,
 )
+from maintainer.model.limits import DEFAULT_GRACE
 from maintainer.model.marks import State
 from maintainer.model.reason import Reason
 from maintainer.model.remembered import Remembered
@@ -44,7 +45,6 @@ from maintainer.sanitize import is_unicode, printable
 
 _SHORT_DIGEST = re.compile(r"(sha256:|sha384:|sha512:)?([0-9a-f]{1,128})", re.ASCII)
 _FEWEST_DIGITS = 6
-_DEFAULT_GRACE = timedelta(hours=24)
 _NAMED = 3
 
 
@@ -396,5 +396,5 @@ def _grace(connection: Connection, target_id: int) -> timedelta:
     run = connection.execute(newest.order_by(RUN.c.dry_run, RUN.c.id.desc()).limit(1)).scalar()
     report = None if run is None else load_content(connection, run)
     if report is None:
-        return _DEFAULT_GRACE
+        return DEFAULT_GRACE
     return timedelta(seconds=decode_json(report, _Settings).grace_seconds)

@@ -7,6 +7,8 @@ from typing import Self
 
 from maintainer.cacheconfig import Ref
 
+DEFAULT_GRACE = timedelta(hours=24)
+"""How long an entry must be unreferenced before it is deleted, if no setting says it."""
 _KEPT = 2
 """Databases: the one that the next run restores, and one that another run may just have read."""
 

@@ -14,6 +14,7 @@ from pydantic_settings import (
 )
 
 from maintainer.database_url import DEFAULT, PREFIX, check_database
+from maintainer.model.limits import DEFAULT_GRACE
 from maintainer.sanitize import printable
 from maintainer.settings.tables import RoomSettings, ServeSettings
 from maintainer.settings.targets import DiscoverSettings, TargetSettings
@@ -49,7 +50,7 @@ class Settings(BaseSettings):
         "database: in the run's own ref the two newest ones stay; an empty name turns it off",
     )
     grace: Grace = Field(
-        default=timedelta(hours=24),
+        default=DEFAULT_GRACE,
         description="how long an entry must be unreferenced before it is deleted",
     )
     store: str = Field(

@@ -303,6 +303,13 @@ def test_a_narrow_terminal_is_not_shown_columns_of_single_letters(width: int, li
     assert "shared 4.0 kB" in " ".join(shown.get().split()) or width > 80
 
 
+def test_a_grace_period_that_is_not_a_day_is_told() -> None:
+    usual, short = (a_report(grace_seconds=hours * 3_600) for hours in (24, 2))
+
+    assert not any("The grace period" in line for line in changes.format_changes(usual))
+    assert "The grace period of this run was 2 hours." in changes.format_changes(short)
+
+
 def test_a_terminal_refers_to_other_chains_only_after_it_has_shown_some() -> None:
     console = Console(width=200)
     with_chains = (an_index("web"), an_index("api"))

@@ -3,8 +3,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
+from maintainer.model.limits import DEFAULT_GRACE
 from maintainer.model.outcome import Done, Planned
 from maintainer.model.reason import Grace
 from maintainer.report.model import (
@@ -56,6 +57,9 @@ def format_changes(report: Report) -> list[str]:
         lines.append(_format_contents(report))
     if lost := format_lost(report):
         lines.append(f"{lost}: only a build can bring them back.")
+    if report.grace_seconds != DEFAULT_GRACE.total_seconds():
+        grace = format_duration(timedelta(seconds=report.grace_seconds))
+        lines.append(f"The grace period of this run was {grace}.")
     lines.append(_format_actions(report))
     if report.room and report.room.departures:
         lines.append(_format_room(report.room, dry_run=report.dry_run))
