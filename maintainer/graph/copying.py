@@ -34,6 +34,8 @@ def copy_history(source: Database, target: Database) -> tuple[CopiedTable, ...]:
 
     Both are at the newest revision. Raises DatabaseError, also if a run works on one of them.
     """
+    if source.name == target.name:
+        raise DatabaseError(f"the database {source.name} cannot be copied to itself")
     with (
         source.lock(),
         target.lock(),

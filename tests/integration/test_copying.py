@@ -119,7 +119,13 @@ def test_a_database_that_a_run_has_used_is_not_overwritten(world: World, tmp_pat
     assert str(result.exception) == (
         f"the database {used} is not empty: copy to one that no run has used"
     )
-    assert isinstance(_copy(str(used), str(used)).exception, DatabaseError)
+
+
+def test_a_database_is_not_copied_to_itself(world: World) -> None:
+    outcome = _copy(str(world.database), str(world.database))
+
+    assert outcome.exit_code == 1
+    assert "cannot be copied to itself" in str(outcome.exception)
 
 
 def test_what_cannot_be_copied_leaves_an_empty_database(world: World) -> None:
