@@ -242,6 +242,7 @@ def test_a_tag_that_leads_nowhere_is_named_in_the_verdict(
 
 
 def test_a_tag_that_a_run_has_repaired_needs_no_attention(world: World) -> None:
+    world.build("base", "web", tag="web")
     world.build("base", "api")
     _lose(world)
 
