@@ -155,7 +155,11 @@ def _happened(connection: Connection, before: Report, after: Report) -> list[Tal
     ours = (
         select(ACTION.c.subject)
         .join(RUN, RUN.c.id == ACTION.c.run_id)
-        .where(RUN.c.target_id == target, ACTION.c.kind == "write")
+        .where(
+            RUN.c.target_id == target,
+            ACTION.c.kind == "write",
+            ACTION.c.outcome.in_(CARRIED_OUT),
+        )
     )
     came = and_(
         here,

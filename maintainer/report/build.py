@@ -213,8 +213,14 @@ class ReportBuilder:
             possible=counts.of(index.merged for index in indexes),
             size=sizes.of(blobs),
         )
-        # Under names, a merge loses what expired with a name, or was overwritten long ago.
-        builds = [one.usable for one in indexes if not (one.is_merge and one.id.is_named)]
+        # Under names, a merge loses what expired with a name, or was overwritten long ago. What is
+        # forgotten leaves at its owner's wish, merges included.
+        forgets = any(one.is_forgotten for one in indexes)
+        builds = [
+            one.usable
+            for one in indexes
+            if not (one.is_forgotten or (one.is_merge and (one.id.is_named or forgets)))
+        ]
         dropped = counts.of([*builds, *after]) - results.after
         return msgspec.structs.replace(results, dropped=dropped)
 

@@ -59,6 +59,9 @@ def test_the_next_run_drops_the_scope_and_its_own_blobs_follow_after_the_grace_p
     assert (found.scope, found.ref, found.results, found.blobs) == ("old", MAIN, 2, 1)
     (write,) = [one for one in first.actions if one.kind == "write" and "old" in one.subject]
     assert write.reason == Forgotten()
+    assert first.results.dropped == 0, "its owner wants that"
+    assert first.verdict
+    assert first.verdict.level == "good"
     assert decode(_newest(world, "old")).result_count == 0
     assert blob_of("old") not in decode(_newest(world, "maintained")).blobs
     assert blob_of("old") in world.blobs(MAIN)

@@ -1,6 +1,7 @@
 """What a report tells after a story, and that it tells the same when it is read again."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import event
 
 from maintainer.graph import trends
+from maintainer.graph.compare import compare
 from maintainer.graph.database import Database
 from maintainer.graph.reports import load_report
 from maintainer.graph.trends import compare_with_previous
@@ -240,6 +242,9 @@ def test_what_a_dry_run_only_planned_to_write_is_counted_when_a_build_stores_it(
     report = world.gc(dry_run=True)
 
     assert report.changes.new_entries == 2  # The layer and the index.
+    with closing(Database(url_of(world.database))) as database, database.reading() as connection:
+        happened = {tally.what: tally.entries for tally in compare(connection, 1, 2).happened}
+    assert happened["new"] == 2
 
 
 def test_what_a_run_deleted_is_not_taken_for_evicted(world: World) -> None:
