@@ -141,24 +141,26 @@ def gc(
     if json and github:
         raise UsageError("--json and --github exclude each other: both write to stdout")
     with _report_to_workflow() if github else nullcontext() as workflow:
-        settings = read_settings(
-            config,
-            database,
-            store=store,
-            merged_tag=merged_tag,
-            verify=verify or None,
-            grace=read_duration("--grace", grace),
-            scopes=scope or None,
-            merged_scope=merged_scope,
-            max_requests=max_requests,
-            deadline=read_duration("--deadline", deadline),
-            log_format=log_format,
-        )
+        given = {
+            "store": store,
+            "merged_tag": merged_tag,
+            "verify": verify or None,
+            "grace": read_duration("--grace", grace),
+            "scopes": scope or None,
+            "merged_scope": merged_scope,
+            "max_requests": max_requests,
+            "deadline": read_duration("--deadline", deadline),
+            "log_format": log_format,
+        }
+        settings = read_settings(config, database, **given)
         from maintainer.cli.run import run_once
         from maintainer.console import set_up_logging
         from maintainer.stages.run import Mode
+        from maintainer.stores.kinds import with_those_of_its_target
 
         set_up_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
+        on_command_line = [key for key, value in given.items() if value is not None]
+        settings = with_those_of_its_target(settings, on_command_line)
         mode = Mode(dry_run, no_sweep, accept_loss, repair)
         report, interrupted = run_once(settings, mode, quiet=quiet)
         if report:

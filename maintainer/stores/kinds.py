@@ -1,6 +1,8 @@
 """The kinds of stores. A new one is added by one line of `KINDS`."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from maintainer.errors import SettingError, UsageError
@@ -14,6 +16,10 @@ from maintainer.stores.local.kind import LOCAL
 from maintainer.stores.registry.kind import REGISTRY
 from maintainer.stores.s3.kind import S3
 
+log = logging.getLogger(__name__)
+
+_OVERRIDES = frozenset({"grace", "scopes", "merged_scope", "merged_tag", "verify"})
+"""What both the command line and a target may set."""
 KINDS: tuple[StoreKind, ...] = (GITHUB, LOCAL, S3, AZBLOB, REGISTRY)
 
 
@@ -113,6 +119,33 @@ def for_target(settings: Settings, target: TargetSettings) -> Settings:
         "verify": target.verify,
     }
     return settings.model_copy(update={k: v for k, v in given.items() if v is not None})
+
+
+def with_those_of_its_target(settings: Settings, given: Iterable[str]) -> Settings:
+    """Return the settings for the cache of `store`: with those of the target that it is, if any.
+
+    What is `given` for this run counts for more.
+    """
+    target = _find_target(settings)
+    if target is None:
+        return settings
+    log.info("the settings of target %s apply", target.name)
+    rest = target.model_copy(update=dict.fromkeys(_OVERRIDES.intersection(given)))
+    return for_target(settings, rest).model_copy(update={"store": settings.store})
+
+
+def _find_target(settings: Settings) -> TargetSettings | None:
+    place = _place(settings) if settings.targets else ()
+    for target in settings.targets:
+        # Others may need tokens that are not here.
+        with suppress(UsageError):
+            if _place(for_target(settings, target), target) == place:
+                return target
+    return None
+
+
+def _place(settings: Settings, target: TargetSettings | None = None) -> tuple[str, ...]:
+    return blobs_of(settings.store) or connect(settings, target).identity
 
 
 def can_be_opened_early(settings: Settings) -> bool:

@@ -547,6 +547,40 @@ def test_a_configuration_file_counts_for_less_than_an_option(
     assert not (workflow.folder / "maintainer.db").exists()
 
 
+def test_a_run_by_hand_has_the_settings_of_the_target_that_its_cache_is(bare: Shell) -> None:
+    unpack_directory(bare.folder)
+    (bare.folder / "settings.toml").write_text(
+        'grace = "0s"\n[[targets]]\nname = "builder"\nstore = "local:localcache"\n'
+        'grace = "30d"\nmerged_tag = "all"\n'
+    )
+    run = ("gc", "--json", "--config", "settings.toml", "--store")
+
+    outcome = bare(*run, "local:./localcache/")
+    assert outcome.json["grace_seconds"] == 30 * 24 * 3600
+    assert not [one for one in outcome.json["actions"] if one["kind"] == "delete"]
+    assert "all" in {one["scope"] for one in outcome.json["indexes"]}
+    assert "maintained" not in {one["scope"] for one in outcome.json["indexes"]}
+    assert "the settings of target builder apply" in outcome.err
+
+    again = bare(*run, "local:localcache", "--grace", "2d", "--dry-run")
+    assert again.json["grace_seconds"] == 2 * 24 * 3600
+    assert "all" in {one["scope"] for one in again.json["indexes"]}
+
+
+def test_a_workflow_has_the_settings_of_the_target_that_its_repository_is(
+    workflow: Shell, running: Running
+) -> None:
+    repository = running.environment(MAIN)["GITHUB_REPOSITORY"]
+    (workflow.folder / "settings.toml").write_text(
+        f'[[targets]]\nname = "other"\nrepository = "octo/other"\ngrace = "1h"\n'
+        f'[[targets]]\nname = "own"\nrepository = "{repository}"\ngrace = "9d"\n'
+    )
+
+    outcome = workflow("gc", "--json", "--dry-run", "--config", "settings.toml")
+
+    assert outcome.json["grace_seconds"] == 9 * 24 * 3600
+
+
 # What is remembered.
 
 
