@@ -56,9 +56,7 @@ class Database:
         from maintainer.graph.migrate import migrate  # noqa: PLC0415 - it imports Alembic
 
         if not migrate(connection):
-            raise DatabaseError(
-                f"the database {self.name} was made by a newer version: upgrade maintainer"
-            )
+            raise self._made_by_newer()
 
     def _belongs_to_others(self, connection: Connection) -> bool:
         """Whether there are tables that another program has made, in whose way ours would be."""
@@ -76,6 +74,16 @@ class Database:
             return None
         with self._translate_errors(), self._place.readers.connect() as connection:
             return read_revision(connection)
+
+    def refuse_newer(self) -> None:
+        """Raise DatabaseError if a newer version has migrated it since this process began."""
+        if self.revision() != NEWEST:
+            raise self._made_by_newer()
+
+    def _made_by_newer(self) -> DatabaseError:
+        return DatabaseError(
+            f"the database {self.name} was made by a newer version: upgrade maintainer"
+        )
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:

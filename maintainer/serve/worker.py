@@ -78,8 +78,10 @@ class Worker:
     def run_due_at(self, name: str, due_at: datetime) -> bool:
         """Run a target, if it is still due at this time, and nobody else runs it.
 
-        Return whether it was run. Raises DatabaseError.
+        Return whether it was run. Raises DatabaseError, also if a newer version has migrated the
+        database.
         """
+        self._database.refuse_newer()
         with self._database.reading() as connection:
             due = load_scheduled(connection, name)
             is_resting = self.is_resting(name, load_limits(connection))
@@ -151,6 +153,7 @@ class Worker:
             # What is running, a worker of the fleet has claimed.
             if due.is_running or self.is_resting(due.name, limits):
                 continue
+            self._database.refuse_newer()
             check_clock(self._database, self._clock)
             if ready := self._prepare(due):
                 return ready

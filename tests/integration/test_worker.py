@@ -246,6 +246,24 @@ def test_two_workers_together_send_no_more_than_the_rate_limit_allows(fleet: Fle
     assert taken == 0  # What a worker does not need, it gives back.
 
 
+def test_a_worker_starts_no_run_once_a_newer_version_has_migrated_the_database(
+    fleet: Fleet,
+) -> None:
+    fleet.configure({"app": "app", "web": "web"})
+    worker = fleet.start()
+    wait_until(lambda: fleet.results()["done"] == 2)
+    before = fleet.runs()
+    with fleet.database.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0099'")
+    fleet.due_now()
+
+    wait_until(lambda: "made by a newer version: upgrade maintainer" in fleet.log(worker))
+
+    assert fleet.runs() == before
+    assert fleet.results()["done"] == 2
+    assert _seconds_to_end(worker) < 2 * AT_ONCE
+
+
 def test_the_limit_of_a_host_follows_the_configuration(fleet: Fleet) -> None:
     names = {f"t{number}": f"r{number}" for number in range(8)}
     fleet.configure(names, more="runs_per_host = 4")
