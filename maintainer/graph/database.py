@@ -77,7 +77,7 @@ class Database:
 
     def refuse_newer(self) -> None:
         """Raise DatabaseError if a newer version has migrated it since this process began."""
-        if self.revision() != NEWEST:
+        if self.revision() not in (None, NEWEST):
             raise self._made_by_newer()
 
     def _made_by_newer(self) -> DatabaseError:
