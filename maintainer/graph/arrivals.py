@@ -3,7 +3,17 @@
 from bisect import bisect_right
 from datetime import datetime
 
-from sqlalchemy import BindParameter, Connection, and_, bindparam, func, or_, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+)
 
 from maintainer.graph.tables import ACTION, CARRIED_OUT, ENTRY, RUN, RUN_STATE
 from maintainer.policy.headroom import INTERVALS
@@ -37,20 +47,24 @@ def load_arrivals(
     return tuple(arrived)
 
 
+def written_by_runs(target_id: ColumnElement[int]) -> Select[str]:
+    """Return the keys that runs have written to a cache, not only planned to write."""
+    return (
+        select(ACTION.c.subject)
+        .join(RUN, RUN.c.id == ACTION.c.run_id)
+        .where(
+            RUN.c.target_id == target_id,
+            ACTION.c.kind == "write",
+            ACTION.c.outcome.in_(CARRIED_OUT),
+        )
+    )
+
+
 _target: BindParameter[int] = bindparam("target")
 _run: BindParameter[int] = bindparam("run")
 HAS_LOOKED = or_(RUN.c.status == "done", RUN.c.id.in_(select(RUN_STATE.c.run_id)))
 """Whether a run knew what is stored. An empty cache has no states."""
-OURS = (
-    select(ACTION.c.subject)
-    .join(RUN, RUN.c.id == ACTION.c.run_id)
-    .where(
-        RUN.c.target_id == _target,
-        ACTION.c.kind == "write",
-        ACTION.c.outcome.in_(CARRIED_OUT),
-    )
-)
-"""The keys that runs have written."""
+OURS = written_by_runs(_target)
 _LAST_RUNS = (
     select(RUN.c.id, RUN.c.started_at, RUN.c.dry_run)
     .where(RUN.c.target_id == _target, or_(RUN.c.id == _run, and_(RUN.c.id < _run, HAS_LOOKED)))

@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select
 
 from maintainer.errors import MaintainerError, NoReportError
+from maintainer.graph.arrivals import written_by_runs
 from maintainer.graph.reports import load_report
 from maintainer.graph.tables import ACTION, CARRIED_OUT, ENTRY, RUN, TARGET
 from maintainer.report.model import IndexReport, Report
@@ -152,18 +153,9 @@ def _happened(connection: Connection, before: Report, after: Report) -> list[Tal
     target = select(TARGET.c.id).where(TARGET.c.name == after.target).scalar_subquery()
     here = ENTRY.c.target_id == target
     # The earlier one's too: what a run writes is seen by the next.
-    ours = (
-        select(ACTION.c.subject)
-        .join(RUN, RUN.c.id == ACTION.c.run_id)
-        .where(
-            RUN.c.target_id == target,
-            ACTION.c.kind == "write",
-            ACTION.c.outcome.in_(CARRIED_OUT),
-        )
-    )
     came = and_(
         here,
-        ENTRY.c.key.not_in(ours),
+        ENTRY.c.key.not_in(written_by_runs(target)),
         ENTRY.c.first_seen_at > before.started_at,
         ENTRY.c.first_seen_at <= after.started_at,
     )

@@ -317,8 +317,16 @@ def _is_left_out(connection: Connection, row: Row[Any], blob: Digest) -> bool:
     """Whether the newest generation of an index is one that a run wrote without a blob."""
     if row.sink is None or row.missing_since is not None:
         return False
-    content = connection.scalar(select(GENERATION.c.content).where(GENERATION.c.id == row.id))
-    return content is not None and blob not in decode(content).blobs
+    config = _load_config(connection, row.id)
+    return config is not None and blob not in config.blobs
+
+
+def _load_config(connection: Connection, generation_id: int) -> CacheConfig | None:
+    """Return what a generation contains; None if it is not valid, or not kept."""
+    content = connection.scalar(
+        select(GENERATION.c.content).where(GENERATION.c.id == generation_id)
+    )
+    return None if content is None else decode(content)
 
 
 def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], CacheConfig]]:
@@ -357,12 +365,8 @@ def _merges(connection: Connection, target_id: int) -> Iterator[tuple[Row[Any], 
         remembered = memory.get(index, Remembered()).merged()
         if remembered.records:
             yield row, remembered
-        elif row.missing_since is None:
-            content = connection.scalar(
-                select(GENERATION.c.content).where(GENERATION.c.id == row.id)
-            )
-            if content is not None:
-                yield row, decode(content)
+        elif row.missing_since is None and (config := _load_config(connection, row.id)):
+            yield row, config
 
 
 def _last_named(connection: Connection, target_id: int, digest: str) -> Reference | None:

@@ -88,16 +88,8 @@ def _space(report: Report) -> Iterator[str]:
 def _happened(report: Report) -> Iterator[str]:
     for line in changes.format_changes(report):
         yield _say(line)
-    for table in (
-        changes.written_table(report, _ROWS),
-        changes.room_table(report, _ROWS),
-        changes.lost_table(report, _ROWS),
-        changes.gone_table(report, _ROWS),
-        changes.deleted_table(report, _ROWS),
-        changes.deferred_table(report, _ROWS),
-        changes.next_table(report, _ROWS),
-        changes.kept_table(report, _ROWS),
-    ):
+    yield from _table(changes.written_table(report, _ROWS))
+    for table in changes.happened_tables(report, _ROWS):
         yield from _table(table)
 
 

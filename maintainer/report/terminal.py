@@ -194,15 +194,7 @@ def _happened(report: Report) -> Iterator[RenderableType]:
     for line in changes.format_changes(report):
         yield Text(loggable(line, limit=1_000))
     yield from _written(report)
-    for table in (
-        changes.room_table(report, _ROWS),
-        changes.lost_table(report, _ROWS),
-        changes.gone_table(report, _ROWS),
-        changes.deleted_table(report, _ROWS),
-        changes.deferred_table(report, _ROWS),
-        changes.next_table(report, _ROWS),
-        changes.kept_table(report, _ROWS),
-    ):
+    for table in changes.happened_tables(report, _ROWS):
         yield from titled(table)
 
 

@@ -129,6 +129,17 @@ def written_table(report: Report, limit: int) -> Table:
     return of_store(report, table)
 
 
+def happened_tables(report: Report, limit: int) -> Iterator[Table]:
+    """Return the tables of what happened besides what was written, in the order of the report."""
+    yield room_table(report, limit)
+    yield lost_table(report, limit)
+    yield gone_table(report, limit)
+    yield deleted_table(report, limit)
+    yield deferred_table(report, limit)
+    yield next_table(report, limit)
+    yield kept_table(report, limit)
+
+
 def room_table(report: Report, limit: int) -> Table:
     """Return what leaves to make room, in order."""
     room = report.room
