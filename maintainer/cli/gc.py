@@ -1,6 +1,6 @@
 """`maintainer gc`: one run."""
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from maintainer.report import Report
     from maintainer.report.github import Workflow
     from maintainer.report.simulation import Simulation
+    from maintainer.settings import Settings, TargetSettings
 
 
 def gc(
@@ -160,7 +161,7 @@ def gc(
 
         set_up_logging(verbose=verbose, quiet=quiet, log_format=settings.log_format)
         on_command_line = [key for key, value in given.items() if value is not None]
-        settings = with_those_of_its_target(settings, on_command_line)
+        settings = with_those_of_its_target(settings, _find_targets(settings), on_command_line)
         mode = Mode(dry_run, no_sweep, accept_loss, repair)
         report, interrupted = run_once(settings, mode, quiet=quiet)
         if report:
@@ -191,6 +192,21 @@ def _report_to_workflow() -> AbstractContextManager["Workflow | None"]:
     from maintainer.settings import StepSettings
 
     return open_workflow(StepSettings.read())
+
+
+def _find_targets(settings: "Settings") -> "list[TargetSettings]":
+    """Return the targets that a service has found by `[[discover]]`, according to its database."""
+    if not settings.discover:
+        return []
+    from maintainer.graph.database import Database
+    from maintainer.serve.discovery import load_recorded, select
+
+    with closing(Database(settings.database)) as database:
+        if not database.exists():
+            return []
+        database.upgrade()
+        found = load_recorded(database, settings)
+    return [one.settings for one in select(settings, found).targets]
 
 
 def _simulate(database: str, report: "Report") -> "Simulation | None":

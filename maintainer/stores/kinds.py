@@ -121,12 +121,14 @@ def for_target(settings: Settings, target: TargetSettings) -> Settings:
     return settings.model_copy(update={k: v for k, v in given.items() if v is not None})
 
 
-def with_those_of_its_target(settings: Settings, given: Iterable[str]) -> Settings:
+def with_those_of_its_target(
+    settings: Settings, found: Sequence[TargetSettings], given: Iterable[str]
+) -> Settings:
     """Return the settings for the cache of `store`: with those of the target that it is, if any.
 
-    What is `given` for this run counts for more.
+    `found` are the targets that no table configures. What is `given` for this run counts for more.
     """
-    target = _find_target(settings)
+    target = _find_target(settings, (*settings.targets, *found))
     if target is None:
         return settings
     log.info("the settings of target %s apply", target.name)
@@ -134,9 +136,9 @@ def with_those_of_its_target(settings: Settings, given: Iterable[str]) -> Settin
     return for_target(settings, rest).model_copy(update={"store": settings.store})
 
 
-def _find_target(settings: Settings) -> TargetSettings | None:
-    place = _place(settings) if settings.targets else ()
-    for target in settings.targets:
+def _find_target(settings: Settings, targets: Sequence[TargetSettings]) -> TargetSettings | None:
+    place = _place(settings) if targets else ()
+    for target in targets:
         # Others may need tokens that are not here.
         with suppress(UsageError):
             if _place(for_target(settings, target), target) == place:

@@ -261,6 +261,25 @@ def test_targets_shows_what_the_service_would_maintain(place: Path) -> None:
     assert "discovery builders: caches cannot be read: No such file or directory" in failed.out
 
 
+def test_a_run_by_hand_on_a_cache_that_was_found_has_the_settings_of_its_table(
+    place: Path,
+) -> None:
+    text = CONFIGURATION + 'grace = "30d"\nmerged_tag = "all"\n'
+    (place / "maintainer.toml").write_text(f'grace = "0s"\n{text}')
+    assert _run(place, "serve", "--once").status == 0
+
+    outcome = _run(place, "gc", "--json", "--store", "local:./caches/web")
+    other = _run(place, "gc", "--json", "--store", "local:caches/tmp-1")
+
+    assert outcome.json["grace_seconds"] == 30 * 24 * 3600
+    assert "maintained" not in {one["scope"] for one in outcome.json["indexes"]}
+    assert "the settings of target builders.web apply" in outcome.err
+    assert other.json["grace_seconds"] == 0
+    (place / "maintainer.db").unlink()
+    unknown = _run(place, "gc", "--json", "--dry-run", "--store", "local:./caches/web")
+    assert unknown.json["grace_seconds"] == 0
+
+
 @pytest.mark.each_database
 def test_a_cache_that_vanishes_is_retired_and_its_history_is_kept_for_a_month(place: Path) -> None:
     assert _run(place, "serve", "--once").status == 0
