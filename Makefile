@@ -32,7 +32,7 @@ help: ## list these targets
 
 # What runs needs; `make test` adds what development needs.
 $(VENV)/.runs: config/action/uv.txt config/action/requirements.txt pyproject.toml
-	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PYTHON) -m venv --clear --without-pip $(VENV)
 	@$(call compile,maintainer) \
 	  $(install_uv) 2>/dev/null || { $(PYTHON) -m venv $(VENV) && $(install_uv); }  # Debian's Python has no pip.
 	@$(call install,--require-hashes -r config/action/requirements.txt)
