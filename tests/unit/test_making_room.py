@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Record, Result, Scope, Sink
-from maintainer.cacheconfig.timestamps import Nanoseconds
+from maintainer.cacheconfig.timestamps import Nanoseconds, to_datetime
 from maintainer.making_room import choose
 from maintainer.mark import mark
 from maintainer.model.decision import Rules
@@ -107,6 +107,20 @@ def test_a_look_up_by_a_build_counts_as_a_need() -> None:
     room = _choose(world, 30, needed={"base": 5 * DAY, "a": 9 * DAY, "b": 5 * DAY})
 
     assert room.departed.keys() == {blob("b")}
+
+
+def test_a_result_of_which_nobody_knows_when_it_was_needed_counts_as_needed_when_it_was_made() -> (
+    None
+):
+    marks = mark(_old().build())
+    stock = _stock(marks, Rules(grace=DAY))
+    stock.used_at.clear()
+
+    room = choose(marks, stock, Needs({}, {}), 10, DAY)
+
+    assert {departure.branch.needed_at for departure in room.departures} == {
+        to_datetime(Nanoseconds(0))
+    }
 
 
 def test_what_a_build_exported_within_the_grace_period_stays_with_what_it_stands_on() -> None:

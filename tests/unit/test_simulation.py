@@ -2,14 +2,28 @@
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maintainer.cacheconfig import CacheConfig, Digest, Result
 from maintainer.cacheconfig.timestamps import Nanoseconds
+from maintainer.errors import MaintainerError
 from maintainer.model.history import Build, History, Stack, stack_of
 from maintainer.model.limits import KeepFree
+from maintainer.report.model import Space
+from maintainer.report.page.cells import Table
+from maintainer.report.simulation import (
+    Simulation,
+    caches_table,
+    format_simulation,
+    found_table,
+    quotas_table,
+    simulate_cache,
+    stored_table,
+)
 from maintainer.simulation import Policy, Stored, policies, replay, simulate
+from tests.reports import DIRECTORY, a_report
 from tests.snapshots import NOW
 from tests.worlds import BLOBS, describe
 
@@ -131,3 +145,103 @@ def test_a_result_needs_all_below_its_layer_or_its_layers_alone() -> None:
     needed = [stack_of(CacheConfig(layers, ()), result) for result in (stack, chain)]
 
     assert needed == [(low, high), (low, high)]
+
+
+# What is said of it.
+
+
+def _simulation(builds: int = 3, **more: object) -> Simulation:
+    history = History(
+        tuple(Build(NOW + number * HOUR, (number % 2,)) for number in range(builds)),
+        {key: (_BLOBS[key + 1],) for key in range(min(builds, 2))},
+        _SIZES,
+    )
+    return simulate_cache(a_report(), history, **more)  # type: ignore[arg-type]
+
+
+def test_nothing_is_simulated_if_no_export_is_known() -> None:
+    with pytest.raises(MaintainerError, match="remembers no export: run `maintainer gc` after"):
+        _simulation(builds=0)
+
+
+def test_a_policy_of_a_store_that_evicts_needs_one() -> None:
+    history = History((Build(NOW, (1,)),), {1: (_BLOBS[1],)}, _SIZES)
+
+    with pytest.raises(MaintainerError, match="from a directory: use daily or room"):
+        simulate_cache(a_report(store=DIRECTORY), history, policy="github")
+
+
+def test_quotas_are_parts_of_what_was_written_and_the_quota_of_the_cache_if_it_is_less() -> None:
+    assert sorted({one.quota for one in _simulation().caches}) == [30, 75, 150, 300]
+    space = Space(200, 100, ())
+    history = History((Build(NOW, (2,)),), {2: (_BLOBS[2], _BLOBS[1])}, _SIZES)
+
+    report = a_report(space=space)
+
+    assert {one.quota for one in simulate_cache(report, history).caches} == {30, 75, 150, 200, 300}
+    assert {one.quota for one in _simulation(quotas=(7, 7)).caches} == {7}
+
+
+def test_notes_say_what_each_policy_does_and_what_is_not_simulated() -> None:
+    notes = _simulation(keep_free=KeepFree(size=50_000_000)).notes
+    assert notes[1] == (
+        "daily: Once a day, a run lets whole results leave, so that 50.0 MB is free. In between, "
+        "GitHub evicts."
+    )
+    assert notes[-1] == (
+        "GitHub also evicts what nobody has used for a week. That is not simulated."
+    )
+
+    history = History((Build(NOW, (1,)),), {1: (_BLOBS[1],)}, _SIZES)
+    alone = simulate_cache(a_report(store=DIRECTORY), history, policy="room").notes
+
+    assert alone[0] == "room: After each build, whole results leave if the quota is exceeded."
+    assert "GitHub" not in "".join(alone)
+
+
+def test_lines_say_how_many_exports_at_which_time_and_what_comes_on_top() -> None:
+    what, rest = format_simulation(_simulation())
+    assert what == (
+        "3 exports from 2026-08-01 12:00 UTC to 2026-08-01 14:00 UTC needed 3 results and "
+        "wrote 300 B. 1 of the results had been exported before: a cache without a quota returns "
+        "these."
+    )
+    assert rest == "Everything else takes 3.0 kB now, which comes on top."
+
+    history = History((Build(NOW, (1,)), Build(NOW, (1,))), {1: (_BLOBS[1],)}, _SIZES)
+    once = list(format_simulation(simulate_cache(a_report(space=None), history)))
+
+    assert once[0].startswith("2 exports at 2026-08-01 12:00 UTC needed 2 results")
+    assert once[1:] == [
+        "All were found at one time, which says little: simulate again after more builds."
+    ]
+
+
+def _texts(table: Table) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in table.rows]
+
+
+def test_tables_show_what_was_found_by_quota_policy_and_time() -> None:
+    simulation = _simulation(quotas=(1, 300))
+
+    assert _texts(caches_table(simulation))[-1] == [
+        "300 B",
+        "room",
+        "1",
+        "100.0 %",
+        "300 B",
+        "300 B",
+    ]
+    quotas = quotas_table(simulation)
+    assert quotas.columns == ("quota", "github", "daily", "room")
+    assert _texts(quotas)[0] == ["1 B", "0 (0.0 %)", "0 (0.0 %)", "0 (0.0 %)"]
+    assert _texts(found_table(simulation))[0] == ["2026-08-01 14:00 UTC", "0.0 %", "100.0 %"]
+    assert _texts(stored_table(simulation))[0] == ["2026-08-01 14:00 UTC", "0 B", "300 B"]
+
+
+def test_nothing_that_could_be_found_has_no_share() -> None:
+    simulation = _simulation(builds=1, quotas=(300,), policy="room")
+
+    assert _texts(caches_table(simulation)) == [["300 B", "room", "0", "", "100 B", "100 B"]]
+    assert _texts(quotas_table(simulation)) == [["300 B", "0"]]
+    assert _texts(found_table(simulation)) == []
