@@ -1,4 +1,4 @@
-"""Builds a report from what a run has seen and done. Pure."""
+"""Builds a report from what a run has seen and done."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`KIND://HOST/PATH?NAME=VALUE&…`: how people write where a cache is. Pure."""
+"""`KIND://HOST/PATH?NAME=VALUE&…`: how people write where a cache is."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Generations, decoded as they are read. Pure."""
+"""Generations, decoded as they are read."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Where a cache in an object storage keeps what. Pure."""
+"""Where a cache in an object storage keeps what."""
 
 import re
 from dataclasses import dataclass, replace

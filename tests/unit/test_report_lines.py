@@ -5,8 +5,10 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from maintainer.cacheconfig import NO_REF, Digest, IndexId, Scope
 from maintainer.model.outcome import Done, Outcome, Planned
 from maintainer.model.reason import DropUnused, LeftForRoom, NoContent
+from maintainer.model.room import Branch, CachedResult, Departure, Room
 from maintainer.report.actions import make_action
 from maintainer.report.model import (
     ActionReport,
@@ -22,6 +24,8 @@ from maintainer.report.model import (
     TrendPoint,
 )
 from maintainer.report.page import changes, health, scopes, storage, trend
+from maintainer.report.reasons import format_reason
+from maintainer.report.room import report_room
 from tests.reports import AT, DIRECTORY, a_report
 
 DAY = timedelta(days=1)
@@ -150,3 +154,25 @@ def test_a_report_without_evictions_says_why_there_are_none() -> None:
 
 def test_a_store_that_cannot_list_says_so() -> None:
     assert storage.why_no_space(a_report()) == "This service cannot list what it stores."
+
+
+def test_the_first_departures_are_listed_and_the_others_counted() -> None:
+    layer = Digest("sha256:a")
+    results = tuple(CachedResult(IndexId(NO_REF, Scope(name)), name) for name in ("web", "api"))
+    why = LeftForRoom(needed_at=AT, size=900, place=1, freed=30)
+    one = Departure(Branch((0,), AT, results), why, layer, frozenset({layer}))
+    room = Room(stored=9_500, remaining=8_600, staying=frozenset(), departures=(one,) * 21)
+
+    shown = report_room(room, limit=9_000, quota=10_000, stored=9_700)
+
+    assert (shown.quota, shown.limit, shown.stored, shown.remaining) == (
+        10_000,
+        9_000,
+        9_700,
+        8_600,
+    )
+    assert (len(shown.departures), shown.departures_omitted) == (20, 1)
+    assert (shown.results, shown.freed) == (42, 630)
+    assert shown.departures[0].indexes == ("api", "web")
+    assert (shown.departures[0].digest, shown.departures[0].results) == (layer, 2)
+    assert shown.departures[0].sentence == format_reason(why)

@@ -1,4 +1,4 @@
-"""All caches together: what takes their space, which are worst, what policies would free. Pure."""
+"""All caches together: what takes their space, which are worst, what policies would free."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which targets the first page shows: all of a few, and of thousands those with problems. Pure."""
+"""Which targets the first page shows: all of a few, and of thousands those with problems."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

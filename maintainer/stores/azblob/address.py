@@ -1,4 +1,4 @@
-"""`azblob://ACCOUNT/CONTAINER/PREFIX?…`: where a cache is, in the words of `type=azblob`. Pure."""
+"""`azblob://ACCOUNT/CONTAINER/PREFIX?…`: where a cache is, in the words of `type=azblob`."""
 
 import posixpath
 import re

@@ -1,4 +1,4 @@
-"""What hosts, repositories and tags may be called, and where a repository is. Pure.
+"""What hosts, repositories and tags may be called, and where a repository is.
 
 Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """

@@ -1,4 +1,4 @@
-"""`index.json`: which tag points to which manifest. Pure.
+"""`index.json`: which tag points to which manifest.
 
 Unknown parts of it are kept byte for byte.
 """

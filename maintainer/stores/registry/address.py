@@ -1,4 +1,4 @@
-"""`registry://HOST/REPOSITORY?…`: where a cache of BuildKit's `type=registry` is. Pure."""
+"""`registry://HOST/REPOSITORY?…`: where a cache of BuildKit's `type=registry` is."""
 
 import re
 from dataclasses import dataclass

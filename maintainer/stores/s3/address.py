@@ -1,4 +1,4 @@
-"""`s3://BUCKET/PREFIX?…`: where a cache is, in the words of BuildKit's `type=s3`. Pure."""
+"""`s3://BUCKET/PREFIX?…`: where a cache is, in the words of BuildKit's `type=s3`."""
 
 from dataclasses import dataclass
 from datetime import timedelta
