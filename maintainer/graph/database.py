@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, delete, false, inspect, select
 from sqlalchemy.exc import DatabaseError as SqlError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -14,7 +14,7 @@ from maintainer.graph.lease import Lease, take
 from maintainer.graph.place import NO_PLACE, HeldError, Place
 from maintainer.graph.revision import NEWEST, VERSIONS, read_revision
 from maintainer.graph.sqlite import SqliteFile
-from maintainer.graph.tables import METADATA, RUN, TARGET
+from maintainer.graph.tables import LEASE, METADATA, RUN, TARGET
 
 
 class Database:
@@ -94,6 +94,11 @@ class Database:
         """
         with self._translate_errors(), self._place.engine.begin() as connection:
             yield connection
+
+    def check_writable(self) -> None:
+        """Raise DatabaseError if nothing can be written there, as runs do. Nothing is."""
+        with self.begin() as connection:
+            connection.execute(delete(LEASE).where(false()))
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

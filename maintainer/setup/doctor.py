@@ -70,6 +70,8 @@ def _database(url: str) -> Finding:
         if revision not in (None, NEWEST):
             return _of_another_version(database.name, str(revision))
         with nullcontext() if database.is_shared else database.lock():
+            if revision is not None:
+                database.check_writable()
             return ok("database", f"{database.name} can be used")
     except DatabaseError as error:
         return problem("database", str(error))

@@ -16,6 +16,8 @@ from maintainer.settings import load_settings
 from maintainer.setup.doctor import Diagnosis, examine
 from tests.acceptance.action import EXAMPLES
 from tests.commands import run_here
+from tests.empty_database import make_empty
+from tests.privileges import bound_by_modes
 from tests.snapshots import MAIN
 
 
@@ -102,6 +104,19 @@ def test_a_database_of_a_newer_version_is_a_problem_as_every_run_refuses_it(tmp_
     (line,) = (one for one in outcome.out.splitlines() if "database" in one)
     assert line.startswith("problem  database: ")
     assert "was made by a newer version: upgrade maintainer" in line
+
+
+def test_a_file_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
+    file = tmp_path / "maintainer.db"
+    make_empty(file)
+    file.chmod(0o400)
+
+    with bound_by_modes():
+        outcome = run_here(tmp_path, {"MAINTAINER_DATABASE": f"sqlite:///{file}"}, "doctor")
+
+    (line,) = (one for one in outcome.out.splitlines() if "database" in one)
+    assert line.startswith("problem  database: ")
+    assert "attempt to write a readonly database" in line
 
 
 def test_a_wrong_token_and_a_wrong_clock_are_problems(

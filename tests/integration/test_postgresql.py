@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -26,6 +27,7 @@ from maintainer.graph.rows import Ids
 from maintainer.graph.runs import begin_run, end_killed_runs, targets_running
 from maintainer.graph.schedule import load_statuses
 from maintainer.graph.tables import BLOB, METADATA, RUN, SCOPE, TARGET
+from tests.commands import run_here
 from tests.postgresql import PASSWORD, Server, create_database, opened, require_postgresql, server
 from tests.snapshots import NOW
 
@@ -292,11 +294,19 @@ def test_without_psycopg_one_line_says_what_to_install() -> None:
     ]
 
 
-def test_who_may_only_read_can_read_reports(place: Server) -> None:
+def test_who_may_only_read_can_read_reports_and_is_told_that_runs_cannot_write(
+    place: Server, tmp_path: Path
+) -> None:
     url = create_database()
     place.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest", _name(url))
 
-    with opened(place.loopback_url(_name(url), "guest", _ENCODED)) as database:
+    as_guest = place.loopback_url(_name(url), "guest", _ENCODED)
+
+    checked = run_here(tmp_path, {}, "doctor", "--database", as_guest)
+
+    assert "problem  database: " in checked.out
+    assert "permission denied for table lease" in checked.out
+    with opened(as_guest) as database:
         database.upgrade()
         with database.reading() as connection:
             assert load_statuses(connection) == []
