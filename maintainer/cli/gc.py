@@ -139,6 +139,9 @@ def gc(
     verbose: VerboseOption = False,
 ) -> None:
     """Do one full run on a cache, by default the Actions cache that the environment names."""
+    if store == "help":
+        _print_kinds()
+        return
     if json and github:
         raise UsageError("--json and --github exclude each other: both write to stdout")
     with _report_to_workflow() if github else nullcontext() as workflow:
@@ -174,6 +177,14 @@ def gc(
         raise typer.Exit(1)
     if repair and report.indexes_broken:
         raise typer.Exit(_REPAIRED)
+
+
+def _print_kinds() -> None:
+    from maintainer.stores.kinds import KINDS
+
+    width = max(len(kind.form) for kind in KINDS)
+    for kind in KINDS:
+        typer.echo(f"{kind.form:{width}}  {kind.what}")
 
 
 def _is_done(report: "Report") -> bool:

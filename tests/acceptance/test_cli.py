@@ -23,6 +23,7 @@ from maintainer.cli.help import EXAMPLES
 from maintainer.demo import load_history, seed
 from maintainer.emulator.server import Running, serve_in_thread
 from maintainer.emulator.state import ActionsCache
+from maintainer.stores.kinds import KINDS
 from tests import processes
 from tests.acceptance.demo import Demo
 from tests.commands import Outcome, run_here
@@ -231,7 +232,6 @@ def test_every_example_of_the_help_can_be_parsed(name: str) -> None:
         ("/var/cache", "did you mean local:/var/cache?"),
         ("here", "did you mean local:here?"),
         ("nowhere", "registry://HOST/REPOSITORY (a repository of a registry, for type=registry)"),
-        ("help", "registry://HOST/REPOSITORY (a repository of a registry, for type=registry)"),
     ],
 )
 def test_a_directory_without_its_prefix_is_recognized(bare: Shell, store: str, hint: str) -> None:
@@ -241,6 +241,13 @@ def test_a_directory_without_its_prefix_is_recognized(bare: Shell, store: str, h
 
     assert outcome.status == 2
     assert outcome.problem == f"--store: {hint}" or outcome.problem.endswith(hint)
+
+
+def test_help_lists_the_kinds_of_stores_and_is_no_error(bare: Shell) -> None:
+    outcome = bare("gc", "--store", "help")
+
+    assert (outcome.status, outcome.err) == (0, "")
+    assert [line.split()[0] for line in outcome.out.splitlines()] == [one.form for one in KINDS]
 
 
 @pytest.mark.parametrize("store", ["local:here", "local:nowhere"])
