@@ -9,8 +9,13 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from maintainer.model.marks import State
+from maintainer.model.outcome import Outcome
+from maintainer.model.reason import to_code
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "architecture.md"
@@ -95,6 +100,12 @@ def test_the_glossary_is_a_sorted_table() -> None:
 
     assert words == sorted(words)
     assert len(words) == GLOSSARY.read_text().partition("\n## Glossary\n")[2].count("\n| ") - 1
+
+
+def test_every_word_for_a_state_or_an_outcome_is_explained() -> None:
+    outcomes = {to_code(one.__name__).replace("_", " ") for one in get_args(Outcome)}
+
+    assert {*State, *outcomes, "killed", "interrupted"} <= {word for word, _ in _rows()}
 
 
 @pytest.mark.parametrize(
