@@ -673,6 +673,13 @@ class ProtectedExceedsLimit(Base, frozen=True):
 # What kept a run from doing more.
 
 
+class LossAccepted(Base, frozen=True):
+    """Most known entries are gone, and whoever started the run said that they should be."""
+
+    what: str
+    """How much was found."""
+
+
 class StorageOutage(Base, frozen=True):
     """Too many blobs could not be downloaded, so none of them counts as gone."""
 
@@ -848,6 +855,7 @@ Note = (
     NothingChanged
     | QuotaUnknown
     | ProtectedExceedsLimit
+    | LossAccepted
     | StorageOutage
     | ChecksFailed
     | ChecksDeferred

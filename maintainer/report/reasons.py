@@ -578,6 +578,11 @@ def _(reason: reasons.NothingChanged) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.LossAccepted) -> str:
+    return f"{reason.what}, and --accept-loss let the run go on"
+
+
+@format_reason.register
 def _(reason: reasons.StorageOutage) -> str:
     return (
         f"{reason.blobs} of {reason.checked} checked blobs could not be downloaded: that looks "

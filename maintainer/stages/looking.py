@@ -20,7 +20,13 @@ from maintainer.model.entry import StoreLimits
 from maintainer.model.export import Export
 from maintainer.model.fingerprint import fingerprint
 from maintainer.model.memory import Probe
-from maintainer.model.reason import MergeOverwritten, MergeTakenOver, Note, SharedNames
+from maintainer.model.reason import (
+    LossAccepted,
+    MergeOverwritten,
+    MergeTakenOver,
+    Note,
+    SharedNames,
+)
 from maintainer.model.remembered import Remembered
 from maintainer.plan import Planner
 from maintainer.policy.loss import find_loss
@@ -114,13 +120,14 @@ def _record(run: Run, looked: Probed) -> Recorded:
         if loss and not run.mode.accept_loss:
             assumed = limits.quota if limits.is_assumed else None
             raise MassDeletionError(loss, format_size(assumed) if assumed else "")
+        accepted = [LossAccepted(loss)] if loss else []
     entries = Entries(run.database, target_id, probed.at, run.report.started_at)
     if not probed.abilities.shows_exports:
         since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)
         snapshot = replace(snapshot, entries=entries.indexes_since(since))
         signs = keep_signs(snapshot, entries.uploads_since(probed.at - LONGEST_EXPORT))
         snapshot = replace(snapshot, entries=(*snapshot.entries, *signs))
-    run.report.notes += [note] if note else []
+    run.report.notes += [*accepted, *([note] if note else [])]
     # What was read is in the graph, and decoded in the snapshot.
     return Recorded(looked.known, replace(probed, read=()), snapshot, entries)
 

@@ -8,6 +8,7 @@ import pytest
 
 from maintainer.cacheconfig import BlobKey, parse_key
 from maintainer.emulator import Entry, Fault, FaultPlan, Request
+from maintainer.model.reason import LossAccepted
 from maintainer.report import Report
 from tests.integration.small import NO_GRACE, Stage, a_stage
 from tests.integration.world import World, blob_of, leads_to
@@ -124,11 +125,15 @@ def test_who_accepts_the_loss_goes_on_and_remembers_it(stage: Stage) -> None:
     report = stage.gc(accept_loss=True)
 
     assert report.status == "done", report.problems
+    (note,) = (one.sentence for one in report.notes if isinstance(one.reason, LossAccepted))
+    assert note.endswith(", and --accept-loss let the run go on")
     assert stage.world.newest().blobs == frozenset()
     assert stage.world.newest("docs").blobs == frozenset()
     assert report.requests.counts["list"] <= 2  # One is the look before the sweep.
     stage.world.passes(hours=1)
-    assert stage.gc().status == "done"
+    after = stage.gc()
+    assert after.status == "done"
+    assert not [one for one in after.notes if isinstance(one.reason, LossAccepted)]
 
 
 def test_what_is_at_least_half_there_is_an_eviction(stage: Stage) -> None:
