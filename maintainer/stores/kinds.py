@@ -38,8 +38,8 @@ def check(settings: Settings) -> None:
     blobs_of(settings.store)
     seen: dict[tuple[str, ...], str] = {}
     indexes: dict[tuple[str, ...], str] = {}
-    for number, target in enumerate(settings.targets, 1):
-        key = f"[[targets]] number {number}"
+    for target in settings.targets:
+        key = f"[[targets]] {target.name}"
         kind = kind_of(target.store, f"store in {key}")
         if kind.uses_repository and target.repository is None:
             raise UsageError(f"setting {key}: repository or store must be set")

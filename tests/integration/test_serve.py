@@ -323,7 +323,7 @@ def _mapped(service: Service) -> str:
         ("[[targets]]\nstore = 'local:a'", "setting name in [[targets]] number 1 is missing"),
         (
             "[[targets]]\nname = 'a'",
-            "setting [[targets]] number 1: repository or store must be set",
+            "setting [[targets]] a: repository or store must be set",
         ),
         (
             "[[targets]]\nname = '../a'\nrepository = 'a/b'",

@@ -233,7 +233,7 @@ def test_a_setting_without_an_effect_on_the_store_of_a_target_is_refused(
     if kind in known_to:
         check(settings)
     else:
-        place = rf"setting {key} in \[\[targets\]\] number 1 is for .* on {kind}: leave it out$"
+        place = rf"setting {key} in \[\[targets\]\] app is for .* on {kind}: leave it out$"
         with pytest.raises(UsageError, match=place):
             check(settings)
 
