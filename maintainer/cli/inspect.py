@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maintainer.cli.options import ConfigOption, DatabaseOption, JsonOption
+from maintainer.cli.options import ConfigOption, DatabaseOption, JsonOption, TargetOption
 from maintainer.cli.output import print_json, print_layout
 from maintainer.errors import MaintainerError, UsageError
 
@@ -21,12 +21,7 @@ def report(
     run: Annotated[
         int | None, typer.Option(help="Its number. [default: the last one]", metavar="NUMBER")
     ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            help="Show the last run on this cache, as `maintainer runs` names it.", metavar="TARGET"
-        ),
-    ] = None,
+    target: TargetOption = None,
     config: ConfigOption = None,
     database: DatabaseOption = None,
     json: JsonOption = False,
@@ -41,7 +36,7 @@ def report(
     ] = False,
 ) -> None:
     """Show the report of a run: is the cache healthy, and if not, what is there to do?"""
-    from maintainer.cli.opening import reading
+    from maintainer.cli.opening import find_cache, reading
     from maintainer.graph.reports import load_report
 
     if json + markdown + (html is not None) > 1:
@@ -51,7 +46,7 @@ def report(
     if open_it and html is None:
         raise UsageError("--open needs --html FILE")
     with reading(config, database) as connection:
-        found = load_report(connection, run, target=target)
+        found = load_report(connection, run, target=find_cache(connection, target))
         page = "" if html is None else _render_page(connection, found)
     if json:
         print_json(found)
@@ -140,20 +135,23 @@ def diff(
     last: Annotated[
         bool, typer.Option("--last", help="The last two runs that have a report, on one cache.")
     ] = False,
+    target: TargetOption = None,
     config: ConfigOption = None,
     database: DatabaseOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show what changed between two runs."""
-    from maintainer.cli.opening import reading
+    from maintainer.cli.opening import find_cache, reading
     from maintainer.graph.compare import compare, find_last_two
     from maintainer.report.diff import render_diff
 
     if last == (one is not None) or (one is None) != (other is None):
         raise UsageError("name two runs, or use --last: `maintainer runs` lists them")
+    if target is not None and not last:
+        raise UsageError("--target needs --last")
     with reading(config, database) as connection:
         if one is None or other is None:
-            one, other = find_last_two(connection)
+            one, other = find_last_two(connection, find_cache(connection, target))
         found = compare(connection, one, other)
     if json:
         print_json(found)
@@ -164,16 +162,17 @@ def diff(
 def runs(
     *,
     limit: Annotated[int, typer.Option(help="How many at most.", min=1, metavar="NUMBER")] = 20,
+    target: TargetOption = None,
     config: ConfigOption = None,
     database: DatabaseOption = None,
     json: JsonOption = False,
 ) -> None:
     """List the last runs, newest first."""
-    from maintainer.cli.opening import reading
+    from maintainer.cli.opening import find_cache, reading
     from maintainer.graph.reports import list_runs
 
     with reading(config, database) as connection:
-        found = list_runs(connection, limit)
+        found = list_runs(connection, limit, target=find_cache(connection, target))
     if json:
         print_json(found)
     else:

@@ -39,6 +39,13 @@ def reading(
         yield connection
 
 
+def find_cache(connection: Connection, name: str | None) -> str | None:
+    """Return the name of a cache that `--target` names, or its target; None if it names none."""
+    from maintainer.graph import caches
+
+    return None if name is None else caches.find_cache(connection, name)
+
+
 @contextmanager
 def open_existing(url: str, made_by: str) -> Iterator[Database]:
     """Open a database that exists, at this version's revision. Raises UsageError if it does not."""

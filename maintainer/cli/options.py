@@ -26,6 +26,14 @@ DatabaseOption = Annotated[
         metavar="FILE",
     ),
 ]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help="Only this cache, as `maintainer runs` names it, or this target of the service.",
+        metavar="TARGET",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=OUTPUT)
 ]

@@ -16,7 +16,8 @@ def forget(
     target: Annotated[
         str | None,
         typer.Option(
-            help="The cache, as `maintainer runs` names it. [default: the only one with the scope]",
+            help="The cache, as `maintainer runs` names it, or a target of the service. "
+            "[default: the only one with the scope]",
             metavar="TARGET",
         ),
     ] = None,
@@ -31,13 +32,14 @@ def forget(
 
     This changes only the database. `maintainer gc --dry-run` shows what the next run does.
     """
-    from maintainer.cli.opening import changing
+    from maintainer.cli.opening import changing, find_cache
     from maintainer.graph.scopes import forget as forget_scope
     from maintainer.report.scopes import format_forgotten
     from maintainer.stages.run import now_utc
 
     with changing(find_database(config, database)) as connection:
-        found = forget_scope(connection, scope, now_utc(), dry_run=dry_run, target=target)
+        cache = find_cache(connection, target)
+        found = forget_scope(connection, scope, now_utc(), dry_run=dry_run, target=cache)
     if json:
         print_json(found)
     else:

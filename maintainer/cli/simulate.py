@@ -30,7 +30,8 @@ def simulate(
     target: Annotated[
         str | None,
         typer.Option(
-            help="A cache, as `maintainer runs` names it. [default: of the last run]",
+            help="A cache, as `maintainer runs` names it, or a target of the service. "
+            "[default: that of the last run]",
             metavar="TARGET",
         ),
     ] = None,
@@ -39,7 +40,7 @@ def simulate(
     json: JsonOption = False,
 ) -> None:
     """Show what builds would have found in a cache of another size, by the database's history."""
-    from maintainer.cli.opening import reading
+    from maintainer.cli.opening import find_cache, reading
     from maintainer.graph.history import load_history
     from maintainer.graph.reports import load_report
     from maintainer.report.simulation import DEFAULT_KEEP_FREE, simulate_cache
@@ -47,7 +48,7 @@ def simulate(
     keep_free = read_settings(config, database).room.keep_free or DEFAULT_KEEP_FREE
     quotas = [] if quota is None else read_sizes("--quota", quota)
     with reading(config, database) as connection:
-        report = load_report(connection, target=target)
+        report = load_report(connection, target=find_cache(connection, target))
         history = load_history(connection, report.target)
     found = simulate_cache(report, history, quotas=quotas, policy=policy, keep_free=keep_free)
     if json:

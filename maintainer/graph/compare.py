@@ -64,12 +64,12 @@ class RunDiff(msgspec.Struct, frozen=True):
     """What came, what went without a run, and what the runs since the earlier one did."""
 
 
-def find_last_two(connection: Connection) -> tuple[int, int]:
-    """Return the last two runs that have a report, on the cache of the last one.
+def find_last_two(connection: Connection, target: str | None = None) -> tuple[int, int]:
+    """Return the last two runs that have a report, on a cache, by default that of the last one.
 
     Raises NoReportError if there are none.
     """
-    last = load_report(connection)
+    last = load_report(connection, target=target)
     place = {"target": last.target, "run": last.run}
     earlier = connection.execute(_EARLIER, place).scalar()
     if earlier is None:

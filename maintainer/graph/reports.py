@@ -20,8 +20,6 @@ LISTED = 5_000
 """Up to this many deletions, and this many kept entries, are listed one by one."""
 REPORTS = 100
 """This many of the newest runs keep their report and decisions, whatever they did."""
-_NAMED = 5
-"""Up to this many targets are named."""
 _MAX_INTEGER = 2**63 - 1
 """The highest number that a database holds."""
 
@@ -51,7 +49,7 @@ def load_report(
     if target is not None:
         row = connection.execute(_LAST_OF, {"target": target}).first()
         if row is None:
-            raise NoReportError(_no_report_of(connection, target))
+            raise NoReportError(f"the database has no report of {printable(target)} yet")
     elif run is None:
         row = connection.execute(_LAST).first()
         if row is None:
@@ -68,12 +66,6 @@ def load_report(
             f"one of the last {REPORTS}"
         )
     return with_trend(connection, report)
-
-
-def _no_report_of(connection: Connection, target: str) -> str:
-    known = [printable(name) for name in connection.execute(_SOME_TARGETS).scalars()]
-    some = ", ".join(known[:_NAMED]) + (", …" if len(known) > _NAMED else "")
-    return f"the database has no report of {printable(target)}; it has: {some or 'none'}"
 
 
 def read_report(connection: Connection, run: int) -> Report | None:
@@ -143,9 +135,10 @@ def find_neighbours(connection: Connection, report: Report) -> tuple[int | None,
     return row.before, row.after
 
 
-def list_runs(connection: Connection, limit: int) -> list[RunSummary]:
-    """Return the last runs, newest first."""
-    rows = connection.execute(_RUNS, {"limit": min(limit, _MAX_INTEGER)})
+def list_runs(connection: Connection, limit: int, *, target: str | None = None) -> list[RunSummary]:
+    """Return the last runs, newest first; with a target, those on that cache."""
+    runs = _RUNS if target is None else _RUNS.where(TARGET.c.name == target)
+    rows = connection.execute(runs, {"limit": min(limit, _MAX_INTEGER)})
     return [RunSummary(*row) for row in rows]
 
 
@@ -155,7 +148,6 @@ _LAST = select(RUN.c.id).where(RUN.c.report.is_not(None)).order_by(RUN.c.id.desc
 _LAST_OF = _LAST.join(TARGET, TARGET.c.id == RUN.c.target_id).where(
     TARGET.c.name == bindparam("target")
 )
-_SOME_TARGETS = select(TARGET.c.name).order_by(TARGET.c.name).limit(_NAMED + 1)
 _THIS = select(RUN.c.id).where(RUN.c.id == _run)
 _CONTENTS = select(RUN.c.id, RUN.c.report, RUN.c.same_as).where(
     RUN.c.id.in_(bindparam("runs", expanding=True))

@@ -613,7 +613,7 @@ def test_the_report_of_one_cache_is_shown_by_its_name_and_others_are_named(
     assert workflow("report", "--target", ran["target"], "--json").json["run"] == ran["run"]
     missing = workflow("report", "--target", "octo/\x1b[31m")
     assert missing.problem == (
-        f"the database has no report of octo/\\x1b[31m; it has: {ran['target']}"
+        f"the database has nothing of octo/\\x1b[31m; it has: {ran['target']}"
     )
     assert workflow("report", "--target", "x", "--run", "1").status == 2
 

@@ -280,6 +280,31 @@ def test_a_run_by_hand_on_a_cache_that_was_found_has_the_settings_of_its_table(
     assert unknown.json["grace_seconds"] == 0
 
 
+def test_a_cache_is_found_by_the_name_of_its_target_too(place: Path) -> None:
+    for name in ("web", "api", "web"):
+        assert _run(place, "gc", "--store", f"local:caches/{name}").status == 0
+    assert _run(place, "serve", "--once").status == 0
+    web = f"local:{place}/caches/web"
+
+    by_name, by_place = (
+        [one["run"] for one in _run(place, "runs", "--json", "--target", target).json]
+        for target in ("builders.web", web)
+    )
+
+    assert by_name == by_place == [5, 3, 1]
+    assert _run(place, "report", "--json", "--target", "builders.api").json["run"] == 4
+    diff = _run(place, "diff", "--json", "--last", "--target", "builders.web").json
+    assert diff["after"] == 5
+    assert _run(place, "simulate", "--json", "--target", "builders.web").json["target"] == web
+    assert _run(place, "forget", "-n", "api", "--target", "builders.web").status == 0
+    unknown = _run(place, "runs", "--target", "web")
+    assert unknown.status == 1
+    assert unknown.problem == (
+        f"the database has nothing of web; it has: local:{place}/caches/api, {web}"
+    )
+    assert _run(place, "diff", "1", "3", "--target", "builders.web").status == 2
+
+
 @pytest.mark.each_database
 def test_a_cache_that_vanishes_is_retired_and_its_history_is_kept_for_a_month(place: Path) -> None:
     assert _run(place, "serve", "--once").status == 0

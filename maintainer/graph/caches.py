@@ -1,0 +1,38 @@
+"""The caches that a database knows, by the names that people have for them."""
+
+from sqlalchemy import BindParameter, Connection, bindparam, or_, select
+
+from maintainer.errors import NoReportError
+from maintainer.graph.tables import SCHEDULED, TARGET
+from maintainer.sanitize import is_unicode, printable
+
+_NAMED = 5
+"""So many names are listed in an error."""
+
+
+def find_cache(connection: Connection, name: str) -> str:
+    """Return the name of a cache, given that, or the name of the service's target that it is.
+
+    Raises NoReportError if the database has nothing of it.
+    """
+    asked = {"asked": name}
+    found = list(connection.scalars(_FIND, asked)) if is_unicode(name) else []
+    if not found:
+        raise NoReportError(f"the database has nothing of {printable(name)}; {_format(connection)}")
+    return name if name in found else found[0]
+
+
+def _format(connection: Connection) -> str:
+    some = select(TARGET.c.name).order_by(TARGET.c.name).limit(_NAMED + 1)
+    known = [printable(name) for name in connection.scalars(some)]
+    more = ", …" if len(known) > _NAMED else ""
+    return f"it has: {', '.join(known[:_NAMED]) or 'none'}{more}"
+
+
+_asked: BindParameter[str] = bindparam("asked")
+_FIND = select(TARGET.c.name).where(
+    or_(
+        TARGET.c.name == _asked,
+        TARGET.c.name.in_(select(SCHEDULED.c.target).where(SCHEDULED.c.name == _asked)),
+    )
+)
