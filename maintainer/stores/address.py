@@ -53,7 +53,7 @@ class Given:
             return None
         if not _is_plain_url(text):
             raise wrong(f"{name} must be a URL such as {example}, without a user or a query")
-        return text.rstrip("/")
+        return _without_usual_port(text.rstrip("/"))
 
     def flag(self, name: str) -> bool:
         """Return whether something is on."""
@@ -80,6 +80,17 @@ def _is_plain_url(text: str) -> bool:
     except ValueError:
         return False
     return is_url and not ("@" in parts.netloc or parts.query or parts.fragment)
+
+
+def _without_usual_port(url: str) -> str:
+    """Return a URL without the port that it has anyway: that would make two caches of one."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=usual_host(parts.scheme, parts.netloc)).geturl()
+
+
+def usual_host(scheme: str, host: str) -> str:
+    """Return a host without the port that a scheme has anyway."""
+    return host.removesuffix(":443" if scheme == "https" else ":80")
 
 
 def take_apart(text: str, known: Collection[str], form: str, credentials: str) -> Given:

@@ -143,6 +143,7 @@ def test_whatever_is_written_is_an_address_or_refused(host: str, path: str, quer
         "azblob://account/cache//app/.?manifests_prefix=api",
         "azblob://account/cache?blobs_prefix=app/blobs&manifests_prefix=api",
         "azblob://account/cache/app?account_url=https://Account.blob.core.windows.net/",
+        "azblob://account/cache/app?account_url=https://account.blob.core.windows.net:443",
     ],
 )
 def test_two_targets_that_share_their_blobs_are_refused(second: str) -> None:

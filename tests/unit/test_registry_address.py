@@ -44,6 +44,24 @@ def test_a_registry_is_reached_and_known_as_docker_does_it(text: str, url: str, 
     assert address.packages_url is None
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("registry://ghcr.io:443/octo/a", "registry://ghcr.io/octo/a"),
+        ("registry://host:80/a?insecure=1", "registry://host/a?insecure=1"),
+        ("registry://[::1]:443/a", "registry://[::1]/a"),
+    ],
+)
+def test_the_usual_port_makes_no_other_cache(text: str, same: str) -> None:
+    address, other = read_address(text), read_address(same)
+
+    assert (address.name, address.identity) == (other.name, other.identity)
+    assert (
+        read_address("registry://host:80/a").identity != read_address("registry://host/a").identity
+    )
+    assert address.remote.login == text.split("/")[2], "as `docker login` has stored it"
+
+
 def test_an_image_of_docker_hub_without_an_owner_is_one_of_the_library() -> None:
     assert read_address("registry://docker.io/app").repository == "library/app"
 

@@ -117,6 +117,8 @@ def test_a_setting_that_cannot_be_meant_is_refused_in_one_line(text: str, proble
         ("", ""),
         ("", "&endpoint_url=https://s3.eu-central-1.amazonaws.com"),
         ("&endpoint_url=https://S3.example.com/", "&endpoint_url=http://s3.example.com"),
+        ("&endpoint_url=https://s3.example.com:443", "&endpoint_url=https://s3.example.com"),
+        ("&endpoint_url=http://s3.example.com:80/x/", "&endpoint_url=http://s3.example.com/x"),
     ],
 )
 def test_two_targets_that_share_their_blobs_are_refused(one: str, other: str) -> None:

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from urllib.parse import urlencode, urlsplit
 
 from maintainer.sanitize import printable
-from maintainer.stores.address import Given, read_query, wrong
+from maintainer.stores.address import Given, read_query, usual_host, wrong
 from maintainer.stores.distribution.names import HUB, Repository, is_host, is_repository
 
 FORM = "registry://HOST/REPOSITORY"
@@ -38,12 +38,17 @@ class Address:
     def name(self) -> str:
         """Return the parts that identify it, in their shortest form."""
         query = urlencode([("tags", ",".join(self.tags))] if self.tags else [], safe=",*?")
-        return f"registry://{self.host}/{self.repository}" + (f"?{query}" if query else "")
+        return f"registry://{self._usual_host}/{self.repository}" + (f"?{query}" if query else "")
 
     @property
     def identity(self) -> tuple[str, ...]:
         """The repository: two caches must not share it."""
-        return ("registry", self.host, self.repository)
+        return ("registry", self._usual_host, self.repository)
+
+    @property
+    def _usual_host(self) -> str:
+        """The host without the port that it has anyway; Docker's configuration may have it."""
+        return usual_host("http" if self.insecure else "https", self.host)
 
     def selects(self, tag: str) -> bool:
         """Whether a tag is one of those to maintain."""
