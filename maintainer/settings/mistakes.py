@@ -27,8 +27,7 @@ def explained(
     variable = f"{PREFIX}{place[0]}".upper() if _is_set(environment or {}, place) else ""
     if problem["type"] == "extra_forbidden":
         unknown = ".".join(map(str, place))
-        meant = _find_similar(place)
-        advice = f": did you mean {meant}?" if meant else ""
+        advice = _advise(place)
         return UsageError(f"{variable or path or 'environment'}: unknown key {unknown!r}{advice}")
     key = _format_key(place)
     name = name_setting(key, variable)
@@ -62,6 +61,19 @@ _TABLES: Mapping[str, type[BaseModel]] = {
     "targets": TargetSettings,
     "discover": DiscoverSettings,
 }
+
+
+_OF_ONE_RUN = frozenset({"accept_loss", "dry_run", "no_sweep", "repair"})
+"""Options of `maintainer gc` that are not settings: each holds for one run."""
+
+
+def _advise(path: Sequence[int | str]) -> str:
+    """Return what to do about an unknown key, if anybody knows."""
+    key = str(path[-1])
+    if key in _OF_ONE_RUN:
+        return f": it is an option of one run, `maintainer gc --{key.replace('_', '-')}`"
+    meant = _find_similar(path)
+    return f": did you mean {meant}?" if meant else ""
 
 
 def _find_similar(path: Sequence[int | str]) -> str:

@@ -363,6 +363,10 @@ def test_an_unknown_key_of_a_table_is_named(file: Write) -> None:
             '[[targets]]\nname = "a"\nstore = "local:a"\n[targets.room]\nkeep_fre = "1GB"',
             "'targets.0.room.keep_fre': did you mean keep_free?",
         ),
+        (
+            "no_sweep = true",
+            "'no_sweep': it is an option of one run, `maintainer gc --no-sweep`",
+        ),
         ('serve.cron = "0 3 * * *"', "'serve.cron': did you mean cron in [[targets]]?"),
     ],
 )
