@@ -11,6 +11,7 @@ from maintainer.model.reason import (
     BlobsExpire,
     ClosedRefsUnknown,
     DeletionRefused,
+    LossAccepted,
     MergeOverwritten,
     Note,
     NothingFound,
@@ -232,7 +233,8 @@ def _only_planned(report: Report) -> Verdict | None:
 
 
 def _left_over(report: Report) -> Verdict | None:
-    left = [note for note in report.notes if not isinstance(note.reason, StoreNote)]
+    known = StoreNote | LossAccepted
+    left = [note for note in report.notes if not isinstance(note.reason, known)]
     if not left:
         return None
     return Verdict("attention", left[0].sentence, _how_to_do_more(left[0].reason))

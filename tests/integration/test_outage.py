@@ -10,6 +10,7 @@ from maintainer.cacheconfig import BlobKey, parse_key
 from maintainer.emulator import Entry, Fault, FaultPlan, Request
 from maintainer.model.reason import LossAccepted
 from maintainer.report import Report
+from maintainer.report.verdict import judge
 from tests.integration.small import NO_GRACE, Stage, a_stage
 from tests.integration.world import World, blob_of, leads_to
 
@@ -127,6 +128,7 @@ def test_who_accepts_the_loss_goes_on_and_remembers_it(stage: Stage) -> None:
     assert report.status == "done", report.problems
     (note,) = (one.sentence for one in report.notes if isinstance(one.reason, LossAccepted))
     assert note.endswith(", and --accept-loss let the run go on")
+    assert "accept-loss" not in (report.verdict or judge(report)).message, "its owner knows"
     assert stage.world.newest().blobs == frozenset()
     assert stage.world.newest("docs").blobs == frozenset()
     assert report.requests.counts["list"] <= 2  # One is the look before the sweep.
