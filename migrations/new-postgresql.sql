@@ -287,7 +287,6 @@ CREATE TABLE scheduled (
     position BIGINT NOT NULL, 
     cache TEXT COLLATE "C" NOT NULL, 
     rule TEXT COLLATE "C" NOT NULL, 
-    settings_digest TEXT COLLATE "C" NOT NULL, 
     misfire_grace_seconds BIGINT NOT NULL, 
     next_run_at BIGINT NOT NULL, 
     due_at BIGINT NOT NULL, 

@@ -288,7 +288,6 @@ CREATE TABLE scheduled (
     position INTEGER NOT NULL, 
     cache TEXT NOT NULL, 
     rule TEXT NOT NULL, 
-    settings_digest TEXT NOT NULL, 
     misfire_grace_seconds INTEGER NOT NULL, 
     next_run_at INTEGER NOT NULL, 
     due_at INTEGER NOT NULL, 

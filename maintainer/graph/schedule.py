@@ -33,7 +33,6 @@ class Scheduled(msgspec.Struct, frozen=True):
     name: str
     cache: str
     rule: str
-    settings_digest: str
     misfire_grace_seconds: int
     next_run_at: datetime
     due_at: datetime
@@ -42,10 +41,9 @@ class Scheduled(msgspec.Struct, frozen=True):
     is_retried: bool
     """Whether its last run failed or was interrupted; the next one may then be late."""
 
-    def is_of(self, cache: str, rule: str, settings_digest: str) -> bool:
-        """Whether the target still has this cache, this rule and these settings."""
-        ours = (cache, rule, settings_digest)
-        return (self.cache, self.rule, self.settings_digest) == ours
+    def is_of(self, cache: str, rule: str) -> bool:
+        """Whether the target still has this cache and this rule."""
+        return (self.cache, self.rule) == (cache, rule)
 
     def is_misfired(self, now: datetime) -> bool:
         """Whether it is too late for the run."""
@@ -122,7 +120,6 @@ def _scheduled(row: Row[tuple[object, ...]]) -> Scheduled:
         name=row.name,
         cache=row.cache,
         rule=row.rule,
-        settings_digest=row.settings_digest,
         misfire_grace_seconds=row.misfire_grace_seconds,
         next_run_at=row.next_run_at,
         due_at=row.due_at,
@@ -146,13 +143,12 @@ def forget_other_targets(connection: Connection, caches: Mapping[str, str]) -> N
 
 
 class NextRun(msgspec.Struct, frozen=True):
-    """When a target runs next, by which rule and settings, and its place in the configuration."""
+    """When a target runs next, by which rule, and its place in the configuration."""
 
     name: str
     position: int
     cache: str
     rule: str
-    settings_digest: str
     misfire_grace: timedelta
     at: datetime
 
@@ -165,7 +161,6 @@ def save_next_runs(connection: Connection, targets: Iterable[NextRun]) -> None:
             "position": one.position,
             "cache": one.cache,
             "rule": one.rule,
-            "settings_digest": one.settings_digest,
             "misfire_grace_seconds": int(one.misfire_grace.total_seconds()),
             "next_run_at": one.at,
             "due_at": one.at,
@@ -324,7 +319,7 @@ _FORGET = delete(SCHEDULED).where(SCHEDULED.c.name == bindparam("other"))
 _SAVE = insert_or_update(
     SCHEDULED,
     ["name"],
-    ("position", "rule", "settings_digest", "misfire_grace_seconds", "next_run_at", "due_at"),
+    ("position", "rule", "misfire_grace_seconds", "next_run_at", "due_at"),
 )
 
 

@@ -413,8 +413,6 @@ SCHEDULED = Table(
     _column("cache", TEXT),
     # When it runs, in words; a changed rule changes the next run.
     _column("rule", TEXT),
-    # A digest of its settings: a worker that has others for it leaves it alone.
-    _column("settings_digest", TEXT),
     _column("misfire_grace_seconds", WHOLE),
     # When the next run begins; in the past while it waits for another one.
     _column("next_run_at", UtcDateTime),

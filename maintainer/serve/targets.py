@@ -22,9 +22,6 @@ log = logging.getLogger(__name__)
 OWN = "default"
 """The name of the environment's own target, if no target is configured."""
 
-_OF_A_PROCESS = {"database", "database_key", "discover", "log_format", "serve", "store", "targets"}
-"""The settings that may differ between two machines; where a cache is counts for itself."""
-
 
 @dataclass(frozen=True, slots=True)
 class ServedTarget:
@@ -42,15 +39,6 @@ class ServedTarget:
         """An identifier of its cache. It is a digest, because a URL may contain a secret."""
         place = json.dumps(self.connection.identity)
         return hashlib.sha256(place.encode()).hexdigest()
-
-    @property
-    def settings_digest(self) -> str:
-        """An identifier of what its runs do: of all settings that are not those of a process.
-
-        Settings that have their defaults do not count, so a new one changes nothing.
-        """
-        chosen = self.settings.model_dump(mode="json", exclude=_OF_A_PROCESS, exclude_defaults=True)
-        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
 
     @property
     def host(self) -> str:

@@ -117,15 +117,7 @@ def _forget_others(
 
 def _next_run(position: int, target: ServedTarget, at: datetime) -> NextRun:
     rule = target.rule
-    return NextRun(
-        target.name,
-        position,
-        target.cache,
-        str(rule),
-        target.settings_digest,
-        rule.misfire_grace,
-        at,
-    )
+    return NextRun(target.name, position, target.cache, str(rule), rule.misfire_grace, at)
 
 
 def _end_killed_runs(database: Database, caches: Collection[str], now: datetime) -> None:
@@ -160,8 +152,7 @@ def _next_run_at(target: ServedTarget, known: Scheduled | None, now: datetime) -
 
 
 def _is_unchanged(target: ServedTarget, known: Scheduled | None) -> bool:
-    return (
-        known is not None
-        and known.is_of(target.cache, str(target.rule), target.settings_digest)
-        and known.misfire_grace_seconds == int(target.rule.misfire_grace.total_seconds())
+    return known is not None and (known.rule, known.misfire_grace_seconds) == (
+        str(target.rule),
+        int(target.rule.misfire_grace.total_seconds()),
     )

@@ -65,8 +65,6 @@ class Worker:
         self._stopping = threading.Event()
         self._active: set[_Active] = set()
         self._limits = SharedLimits(database)
-        self._ignored: set[str] = set()
-        """The targets that are scheduled with other settings than ours."""
 
     def run_due(self) -> None:
         """Run all targets that are due, until none is or a signal interrupts the worker."""
@@ -175,28 +173,14 @@ class Worker:
         """
         now = self._clock()
         target = self.targets.get(due.name)
-        if target is None:
+        if target is None or not due.is_of(target.cache, str(target.rule)):
             return None  # The configuration is being reloaded, or that of another machine is newer.
-        if not due.is_of(target.cache, str(target.rule), target.settings_digest):
-            self._ignore(target.name)
-            return None
-        self._ignored.discard(target.name)
         next_run_at = target.rule.next(due.next_run_at, now)
         if not (target.rule.cron and due.is_misfired(now)):
             return target, due.next_run_at, next_run_at
         log.warning("%s: the run is more than misfire_grace late, so it is skipped", due.name)
         self._skip(target, next_run_at)
         return None
-
-    def _ignore(self, name: str) -> None:
-        """Say once that a process with another configuration has scheduled a target."""
-        if name not in self._ignored:
-            log.warning(
-                "%s: ignored: it is scheduled with other settings than this process has: give "
-                "all workers the same configuration",
-                name,
-            )
-        self._ignored.add(name)
 
     def _skip(self, target: ServedTarget, until: datetime) -> None:
         self._record(target, lambda c: skip(c, target.name, target.cache, until))

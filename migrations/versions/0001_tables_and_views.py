@@ -524,7 +524,6 @@ def _make_schedule() -> None:
         sa.Column("position", _WHOLE, nullable=False),
         sa.Column("cache", _TEXT, nullable=False),
         sa.Column("rule", _TEXT, nullable=False),
-        sa.Column("settings_digest", _TEXT, nullable=False),
         sa.Column("misfire_grace_seconds", _WHOLE, nullable=False),
         sa.Column("next_run_at", _WHOLE, nullable=False),
         sa.Column("due_at", _WHOLE, nullable=False),

@@ -88,7 +88,6 @@ def _scheduled(number: int, name: str, run: int, now: datetime) -> dict[str, Any
         "position": number,
         "cache": f"{number}",
         "rule": "every 6h",
-        "settings_digest": "",
         "misfire_grace_seconds": 3600,
         "next_run_at": now + timedelta(hours=5),
         "due_at": now + timedelta(hours=5),

@@ -35,7 +35,6 @@ APP = '[[targets]]\nname = "own"\nrepository = "example/app"\n'
 OTHER = APP.replace("/app", "/other")
 STRANGER = OTHER.replace("own", "stranger")
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-DAY = timedelta(days=1)
 YEARLY = f"[serve]\nmisfire_grace = '1s'\n{APP}cron = '0 3 1 1 *'"
 FORBIDDEN = FaultPlan((Fault(kind="status", request="list", status=403),))
 
@@ -413,32 +412,6 @@ def test_what_is_left_out_during_a_run_is_not_overdue_once_it_has_ended(
     assert timetable.runs == ["done", "done"]
     assert timetable.complaint is None
     assert timetable.status.due_at == timetable.status.next_run_at > timetable.clock()
-
-
-# Settings that differ.
-
-
-@pytest.mark.each_database
-def test_a_target_is_ignored_by_a_process_whose_settings_for_it_are_not_the_last_ones(
-    timetable: Timetable, caplog: pytest.LogCaptureFixture
-) -> None:
-    timetable.start(APP)
-    ours = timetable.worker.targets
-    timetable.reload(f"{APP}grace = '9d'\n")
-    theirs, timetable.worker.targets = timetable.worker.targets, ours
-
-    timetable.run_due(later=2 * DAY)
-    timetable.run_due(later=2 * DAY)
-
-    assert timetable.runs == ["done"]
-    assert caplog.text.count("own: ignored: it is scheduled with other settings") == 1
-    assert "overdue" in (timetable.complaint or "")
-
-    timetable.worker.targets = theirs
-    timetable.run_due()
-
-    assert timetable.runs == ["done", "done"]
-    assert timetable.complaint is None
 
 
 # Killed.

@@ -47,9 +47,8 @@ A_PAUSE = FaultPlan((Fault(kind="status", request="list", status=429, retry_afte
 _OVERLAPPING = "SELECT a.id, b.id FROM run a JOIN run b ON a.id < b.id"
 _UNKNOWN = """
 INSERT INTO scheduled
-  (name, position, cache, rule, settings_digest, misfire_grace_seconds, next_run_at, due_at,
-   failures)
-VALUES ('unknown', 0, '', 'every 1d', '', 60, 0, 0, 0)
+  (name, position, cache, rule, misfire_grace_seconds, next_run_at, due_at, failures)
+VALUES ('unknown', 0, '', 'every 1d', 60, 0, 0, 0)
 """
 AT_ONCE = 5.0
 """Seconds that a worker may take to end its current step, and as many to record that."""

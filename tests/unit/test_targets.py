@@ -1,7 +1,5 @@
 """Which tokens a target is given, what is said when there are none, and which cache it is."""
 
-import tomllib
-
 import pytest
 
 from maintainer.errors import UsageError
@@ -15,7 +13,7 @@ from maintainer.settings import (
     TargetSettings,
     split_listen,
 )
-from maintainer.stores.kinds import check, connect, for_target
+from maintainer.stores.kinds import check, connect
 
 SECRET = "ghs_0123456789abcdefSECRET"
 OWN = {
@@ -119,48 +117,6 @@ def test_where_to_listen_is_an_address_and_a_port(text: str, place: tuple[str, i
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a valid address"):
         split_listen(text)
-
-
-# Which settings.
-
-
-def _digest(text: str) -> str:
-    settings = Settings.model_validate(tomllib.loads(text))
-    target = settings.targets[0]
-    ours = for_target(settings, target)
-    return ServedTarget(
-        target.name, Rule.of(ours.serve, target), ours, connect(ours, target)
-    ).settings_digest
-
-
-_TARGET = '[[targets]]\nname = "a"\nstore = "local:a"\n'
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        'grace = "3d"\n' + _TARGET,
-        _TARGET + 'grace = "3d"\n',
-        _TARGET + 'room = { keep_free = "10%" }\n',
-        "max_requests = 9\n" + _TARGET,
-    ],
-)
-def test_settings_of_runs_that_differ_have_other_digests(other: str) -> None:
-    assert _digest(other) != _digest(_TARGET)
-
-
-@pytest.mark.parametrize(
-    "same",
-    [
-        'grace = "24h"\n' + _TARGET,
-        _TARGET + 'grace = "1d"\ntoken_env = "ANOTHER"\n',
-        'log_format = "json"\ndatabase = "other.db"\n' + _TARGET,
-        '[serve]\nlisten = "127.0.0.1:1"\n' + _TARGET,
-        f'{_TARGET}[[targets]]\nname = "b"\nstore = "local:b"\n',
-    ],
-)
-def test_what_may_differ_between_machines_changes_no_digest(same: str) -> None:
-    assert _digest(same) == _digest(_TARGET)
 
 
 # Which cache.
