@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from sqlalchemy import Connection, delete, false, inspect, select
+from sqlalchemy import Connection, delete, false, insert, inspect, select
 from sqlalchemy.exc import DatabaseError as SqlError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -96,9 +96,12 @@ class Database:
             yield connection
 
     def check_writable(self) -> None:
-        """Raise DatabaseError if nothing can be written there, as runs do. Nothing is."""
-        with self.begin() as connection:
+        """Raise DatabaseError if a run could not begin there. Whatever it writes is rolled back."""
+        with self._translate_errors(), self._place.engine.connect() as connection:
             connection.execute(delete(LEASE).where(false()))
+            connection.execute(insert(TARGET).values(name=""))
+            connection.exec_driver_sql("CREATE TEMPORARY TABLE listed_by_doctor (id INTEGER)")
+            connection.rollback()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -67,11 +67,12 @@ def _database(url: str) -> Finding:
         if not database.exists():
             return note("database", f"{database.name} does not exist: no run has used it yet")
         revision = database.revision()
-        if revision not in (None, NEWEST):
-            return _of_another_version(database.name, str(revision))
+        if revision is None:
+            return note("database", f"{database.name} has no tables yet: a run makes them")
+        if revision != NEWEST:
+            return _of_another_version(database.name, revision)
         with nullcontext() if database.is_shared else database.lock():
-            if revision is not None:
-                database.check_writable()
+            database.check_writable()
             return ok("database", f"{database.name} can be used")
     except DatabaseError as error:
         return problem("database", str(error))

@@ -106,6 +106,18 @@ def test_a_database_of_a_newer_version_is_a_problem_as_every_run_refuses_it(tmp_
     assert "was made by a newer version: upgrade maintainer" in line
 
 
+def test_a_file_without_tables_is_no_problem_and_stays_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "maintainer.db"
+    file.touch()
+
+    outcome = run_here(tmp_path, {"MAINTAINER_DATABASE": f"sqlite:///{file}"}, "doctor")
+
+    (line,) = (one for one in outcome.out.splitlines() if "database" in one)
+    assert line.startswith("note")
+    assert line.endswith("has no tables yet: a run makes them")
+    assert file.read_bytes() == b""
+
+
 def test_a_file_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
     file = tmp_path / "maintainer.db"
     make_empty(file)

@@ -317,6 +317,23 @@ def test_who_may_only_read_can_read_reports_and_is_told_that_runs_cannot_write(
             find_target(connection, "github:octo/cache")
 
 
+def test_doctor_says_what_a_run_is_not_allowed_to_do_and_leaves_nothing(
+    place: Server, tmp_path: Path
+) -> None:
+    url = create_database()
+    place.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO guest", _name(url))
+    as_guest = place.loopback_url(_name(url), "guest", _ENCODED)
+
+    denied = run_here(tmp_path, {}, "doctor", "--database", as_guest)
+    place.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO guest", _name(url))
+    allowed = run_here(tmp_path, {}, "doctor", "--database", as_guest)
+
+    assert "permission denied for sequence target_id_seq" in denied.out
+    assert "can be used" in allowed.out
+    with opened(url) as database, database.reading() as connection:
+        assert connection.scalars(select(TARGET.c.name)).all() == []
+
+
 def test_a_name_with_nul_is_refused_and_numbers_of_64_bits_are_not(database: Database) -> None:
     with pytest.raises(DatabaseError, match="a name contains NUL, which PostgreSQL cannot store"):
         _add_scope(database, "a\0b")
