@@ -23,7 +23,7 @@ from maintainer.model.checks import CheckedContents, CheckTotals
 from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import Marks
 from maintainer.model.memory import Memory
-from maintainer.model.reason import StorageOutage
+from maintainer.model.reason import LossAccepted, StorageOutage
 from maintainer.stores.base import RunContext, Store
 
 _LOOK_UP_AND_DOWNLOAD = 2
@@ -281,7 +281,11 @@ class ContentChecker:
 
     def _beware_of_an_outage(self, round_: CheckedContents) -> None:
         answered = self.totals.readable + self._broken
-        if self._accept_loss or self._broken < _MIN_OUTAGE or self._broken * 2 <= answered:
+        if self._broken < _MIN_OUTAGE or self._broken * 2 <= answered:
+            return
+        if self._accept_loss:
+            what = f"{self._broken} of {answered} checked blobs could not be downloaded"
+            self.totals.accepted = LossAccepted(what)
             return
         self.totals.outage = StorageOutage(self._broken, answered)
         round_.broken_entries.clear()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from maintainer.cacheconfig import Digest
-from maintainer.model.reason import StorageOutage
+from maintainer.model.reason import LossAccepted, StorageOutage
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +44,5 @@ class CheckTotals:
     """Blobs that several entries have, one of which has no content; it is unknown which one."""
     outage: StorageOutage | None = None
     """Why no blob counts as gone, if this looks like an outage."""
+    accepted: LossAccepted | None = None
+    """What was lost, if that looked like one, and whoever started the run says that it is none."""

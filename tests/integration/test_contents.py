@@ -228,7 +228,11 @@ def test_if_most_seems_to_be_gone_it_is_an_outage(world: World) -> None:
             "storage, so none counts as gone"
         ),
     )
-    assert world.gc(accept_loss=True, **CHECKED).entries_deleted == 7
+    accepted = world.gc(accept_loss=True, **CHECKED)
+    assert accepted.entries_deleted == 7
+    assert [one.sentence for one in accepted.notes] == [
+        "7 of 7 checked blobs could not be downloaded, and --accept-loss let the run go on"
+    ]
 
 
 def test_where_the_newest_result_has_no_content_an_older_one_takes_its_place(world: World) -> None:
