@@ -16,6 +16,11 @@ ON_POSTGRESQL := $(addprefix tests/integration/test_,$(addsuffix .py,batches bud
   exports forget gc idle local_gc memory merged_scope merged_tag outage regressions remember_exports repair report \
   room room_story serve simulate sweep timetable))
 
+# Two Pythons in one environment are a broken one.
+drop_environment_of_another_python = test ! -f $(VENV)/pyvenv.cfg \
+  || grep -qxF "executable = $$($(PYTHON) -c 'import os, sys; print(os.path.realpath(sys.executable))')" $(VENV)/pyvenv.cfg \
+  || rm -rf $(VENV)
+
 # Python's own pip installs into an environment, too: to put a copy of pip there takes longer than all the rest.
 PIP = $$(test -x $(BIN)/pip && echo $(BIN)/pip || echo $(PYTHON) -m pip --python $(BIN)/python)
 install_uv = $(PIP) install --quiet --no-compile --require-hashes -r config/action/uv.txt
@@ -32,7 +37,8 @@ help: ## list these targets
 
 # What runs needs; `make test` adds what development needs.
 $(VENV)/.runs: config/action/uv.txt config/action/requirements.txt pyproject.toml
-	$(PYTHON) -m venv --clear --without-pip $(VENV)
+	@$(drop_environment_of_another_python)
+	$(PYTHON) -m venv --without-pip $(VENV)
 	@$(call compile,maintainer) \
 	  $(install_uv) 2>/dev/null || { $(PYTHON) -m venv $(VENV) && $(install_uv); }  # Debian's Python has no pip.
 	@$(call install,--require-hashes -r config/action/requirements.txt)
