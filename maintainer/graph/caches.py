@@ -15,11 +15,16 @@ def find_cache(connection: Connection, name: str) -> str:
 
     Raises NoReportError if the database has nothing of it.
     """
-    asked = {"asked": name}
-    found = list(connection.scalars(_FIND, asked)) if is_unicode(name) else []
-    if not found:
-        raise NoReportError(f"the database has nothing of {printable(name)}; {_format(connection)}")
-    return name if name in found else found[0]
+    found: str | None = connection.scalar(_FIND, {"asked": name}) if is_unicode(name) else None
+    if found is None:
+        raise NoReportError(_explain(connection, name))
+    return found
+
+
+def _explain(connection: Connection, name: str) -> str:
+    if is_unicode(name) and connection.scalar(_IS_TARGET, {"asked": name}):
+        return f"target {printable(name)} has not run yet"
+    return f"the database has nothing of {printable(name)}; {_format(connection)}"
 
 
 def _format(connection: Connection) -> str:
@@ -29,7 +34,9 @@ def _format(connection: Connection) -> str:
     return f"it has: {', '.join(known[:_NAMED]) or 'none'}{more}"
 
 
+# No target can have the name of a cache: that has a colon.
 _asked: BindParameter[str] = bindparam("asked")
+_IS_TARGET = select(SCHEDULED.c.name).where(SCHEDULED.c.name == _asked)
 _FIND = select(TARGET.c.name).where(
     or_(
         TARGET.c.name == _asked,

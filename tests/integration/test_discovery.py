@@ -276,6 +276,8 @@ def test_a_run_by_hand_on_a_cache_that_was_found_has_the_settings_of_its_table(
     assert "the settings of target builders.web apply" in outcome.err
     assert other.json["grace_seconds"] == 0
     (place / "maintainer.db").unlink()
+    assert _run(place, "gc", "--store", "local:nowhere").status == 1
+    assert not (place / "maintainer.db").exists(), "no run was recorded"
     unknown = _run(place, "gc", "--json", "--dry-run", "--store", "local:./caches/web")
     assert unknown.json["grace_seconds"] == 0
 
@@ -303,6 +305,11 @@ def test_a_cache_is_found_by_the_name_of_its_target_too(place: Path) -> None:
         f"the database has nothing of web; it has: local:{place}/caches/api, {web}"
     )
     assert _run(place, "diff", "1", "3", "--target", "builders.web").status == 2
+    database = Database(url_of(place / "maintainer.db"))
+    with closing(database), database.begin() as connection:
+        connection.exec_driver_sql("UPDATE scheduled SET target = NULL WHERE name = 'builders.web'")
+    new = _run(place, "report", "--target", "builders.web")
+    assert new.problem == "target builders.web has not run yet"
 
 
 @pytest.mark.each_database
