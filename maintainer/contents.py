@@ -284,8 +284,8 @@ class ContentChecker:
         if self._broken < _MIN_OUTAGE or self._broken * 2 <= answered:
             return
         if self._accept_loss:
-            what = f"{self._broken} of {answered} checked blobs could not be downloaded"
-            self.totals.accepted = LossAccepted(what)
+            found = self.totals.readable
+            self.totals.accepted = LossAccepted(found, answered, "contents of checked blobs")
             return
         self.totals.outage = StorageOutage(self._broken, answered)
         round_.broken_entries.clear()

@@ -674,10 +674,12 @@ class ProtectedExceedsLimit(Base, frozen=True):
 
 
 class LossAccepted(Base, frozen=True):
-    """Most known entries are gone, and whoever started the run said that they should be."""
+    """Most of what is known is gone, and whoever started the run said that it should be."""
 
-    what: str
-    """How much was found."""
+    found: int
+    expected: int
+    of: str
+    """What was counted, such as known entries."""
 
 
 class StorageOutage(Base, frozen=True):

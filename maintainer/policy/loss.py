@@ -2,6 +2,7 @@
 it, the run assumes an outage and changes nothing. `--accept-loss` turns it off for one run.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from maintainer.model.entry import StoreLimits
@@ -14,13 +15,23 @@ _RETENTION = timedelta(days=7)
 """GitHub's default, used if the quota is unknown."""
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Most of what is known is gone."""
+
+    found: int
+    expected: int
+    of: str
+    """What was counted, such as known entries."""
+
+
 def find_loss(
     known: Memory,
     remembered: ExpectedEntries,
     probe: Probe,
     snapshot: Snapshot,
     limits: StoreLimits,
-) -> str | None:
+) -> Loss | None:
     """Return how much is gone, if a probe found less than half of the known entries.
 
     Entries that the store deletes by its own rules do not count.
@@ -30,10 +41,10 @@ def find_loss(
     if not probe.abilities.lists:
         expected = known.named_blobs - known.missing_blobs - probe.unasked_blobs
         found = len(expected & probe.live_blobs)
-        return _format(found, len(expected), "known blobs")
+        return _measure(found, len(expected), "known blobs")
     unexplained = _count_unexplained(remembered, probe.at, limits)
     expected_entries = remembered.found + unexplained
-    return _format(remembered.found, expected_entries, "known entries")
+    return _measure(remembered.found, expected_entries, "known entries")
 
 
 def _count_unexplained(remembered: ExpectedEntries, now: datetime, limits: StoreLimits) -> int:
@@ -54,7 +65,7 @@ def _count_unexplained(remembered: ExpectedEntries, now: datetime, limits: Store
     return unexplained
 
 
-def _find_loss_of_indexes(known: Memory, probe: Probe, snapshot: Snapshot) -> str | None:
+def _find_loss_of_indexes(known: Memory, probe: Probe, snapshot: Snapshot) -> Loss | None:
     """Return how much is gone, if it is more than half of the indexes, or of the blobs they need.
 
     A directory that was emptied, or whose disk is not mounted, looks like this. Blobs that only
@@ -65,14 +76,12 @@ def _find_loss_of_indexes(known: Memory, probe: Probe, snapshot: Snapshot) -> st
     named = {one.index for one in probe.read} | {one.index for one in probe.unread}
     named |= {one.index for one in snapshot.generations if one.exists}
     still = sum(1 for index, places in known.places.items() if places and index in named)
-    if problem := _format(still, expected, "known tags"):
-        return problem
+    if loss := _measure(still, expected, "known tags"):
+        return loss
     needed = frozenset[object]().union(*(one.blobs for one in snapshot.generations if one.exists))
     needed -= probe.unasked_blobs
-    return _format(len(needed & snapshot.live_blobs), len(needed), "blobs that the tags need")
+    return _measure(len(needed & snapshot.live_blobs), len(needed), "blobs that the tags need")
 
 
-def _format(found: int, expected: int, what: str) -> str | None:
-    if found * 2 >= expected:
-        return None
-    return f"only {found} of {expected} {what} were found"
+def _measure(found: int, expected: int, of: str) -> Loss | None:
+    return None if found * 2 >= expected else Loss(found, expected, of)

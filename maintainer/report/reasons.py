@@ -579,7 +579,13 @@ def _(reason: reasons.NothingChanged) -> str:
 
 @format_reason.register
 def _(reason: reasons.LossAccepted) -> str:
-    return f"{reason.what}, and --accept-loss let the run go on"
+    what = format_loss(reason.found, reason.expected, reason.of)
+    return f"{what}, and --accept-loss let the run go on"
+
+
+def format_loss(found: int, expected: int, of: str) -> str:
+    """Return how much of something was found."""
+    return f"only {found} of {expected} {of} were found"
 
 
 @format_reason.register

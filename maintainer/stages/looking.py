@@ -31,7 +31,7 @@ from maintainer.model.remembered import Remembered
 from maintainer.plan import Planner
 from maintainer.policy.loss import find_loss
 from maintainer.probe import list_entries, probe, wait_for_index
-from maintainer.report.reasons import format_reason
+from maintainer.report.reasons import format_loss, format_reason
 from maintainer.report.words import format_size
 from maintainer.sanitize import printable
 from maintainer.stages.run import Listed, Marked, Probed, Recorded, Run
@@ -119,8 +119,9 @@ def _record(run: Run, looked: Probed) -> Recorded:
         loss = find_loss(looked.known, remembered, probed, snapshot, limits)
         if loss and not run.mode.accept_loss:
             assumed = limits.quota if limits.is_assumed else None
-            raise MassDeletionError(loss, format_size(assumed) if assumed else "")
-        accepted = [LossAccepted(loss)] if loss else []
+            what = format_loss(loss.found, loss.expected, loss.of)
+            raise MassDeletionError(what, format_size(assumed) if assumed else "")
+        accepted = [LossAccepted(loss.found, loss.expected, loss.of)] if loss else []
     entries = Entries(run.database, target_id, probed.at, run.report.started_at)
     if not probed.abilities.shows_exports:
         since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)

@@ -231,7 +231,7 @@ def test_if_most_seems_to_be_gone_it_is_an_outage(world: World) -> None:
     accepted = world.gc(accept_loss=True, **CHECKED)
     assert accepted.entries_deleted == 7
     assert [one.sentence for one in accepted.notes] == [
-        "7 of 7 checked blobs could not be downloaded, and --accept-loss let the run go on"
+        "only 0 of 7 contents of checked blobs were found, and --accept-loss let the run go on"
     ]
 
 

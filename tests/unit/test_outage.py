@@ -15,7 +15,7 @@ from maintainer.model.memory import ExpectedEntries, KnownPlace, Memory, Probe
 from maintainer.model.reason import Problem
 from maintainer.model.snapshot import Snapshot
 from maintainer.model.store import Abilities
-from maintainer.policy.loss import find_loss
+from maintainer.policy.loss import Loss, find_loss
 from tests.snapshots import MAIN, a_snapshot
 
 NOW = datetime(2026, 1, 20, tzinfo=UTC)
@@ -74,7 +74,7 @@ def _probe(
 
 def _outage(
     remembered: Iterable[RememberedEntry], present: Iterable[int], quota: int = PLENTY
-) -> str | None:
+) -> Loss | None:
     entries, there = list(remembered), set(present)
     new = [number for number in there if number not in {one.store_id for one in entries}]
     gone = [one for one in entries if one.store_id not in there]
@@ -92,13 +92,13 @@ def _outage(
     [
         ((1, 2, 3, 4), None),
         ((1, 2), None),
-        ((1,), "only 1 of 4 known entries were found"),
-        ((), "only 0 of 4 known entries were found"),
-        ((7, 8, 9), "only 0 of 4 known entries were found"),
+        ((1,), Loss(1, 4, "known entries")),
+        ((), Loss(0, 4, "known entries")),
+        ((7, 8, 9), Loss(0, 4, "known entries")),
     ],
 )
 def test_less_than_half_of_what_is_remembered_is_an_outage(
-    present: tuple[int, ...], told: str | None
+    present: tuple[int, ...], told: Loss | None
 ) -> None:
     assert _outage(_hours(1, 2, 3, 4), present) == told
 
@@ -133,12 +133,8 @@ def test_a_quota_that_is_not_full_explains_nothing() -> None:
 
 def test_a_quota_explains_the_whole_entry_that_makes_room_for_a_byte() -> None:
     # Three of four are gone; a byte too much takes one of them, two remain to be explained.
-    assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE - 1) == (
-        "only 1 of 3 known entries were found"
-    )
-    assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE) == (
-        "only 1 of 4 known entries were found"
-    )
+    assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE - 1) == Loss(1, 3, "known entries")
+    assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE) == Loss(1, 4, "known entries")
 
 
 @pytest.mark.parametrize(("quota", "is_outage"), [(1, True), (199, True), (200, False)])
@@ -153,7 +149,7 @@ def test_a_quota_that_was_exceeded_by_far_at_the_last_look_explains_nothing(
 
 def _without_list(
     live: Iterable[int], missing: Iterable[int] = (), unasked: Iterable[int] = ()
-) -> str | None:
+) -> Loss | None:
     known = Memory(
         named_blobs=frozenset(map(_digest, range(6))),
         missing_blobs=frozenset(map(_digest, missing)),
@@ -169,7 +165,7 @@ def _without_list(
 
 def test_without_a_list_the_blobs_that_indexes_name_are_counted() -> None:
     assert _without_list(live=(0, 1, 2)) is None
-    assert _without_list(live=(0, 1, 9)) == ("only 2 of 6 known blobs were found")
+    assert _without_list(live=(0, 1, 9)) == Loss(2, 6, "known blobs")
 
 
 def test_without_a_list_blobs_that_were_missing_before_are_not_missed_again() -> None:
@@ -191,7 +187,7 @@ def _of_tags(
     present: str = "",
     read: Iterable[int] = (),
     unread: Iterable[int] = (),
-) -> str | None:
+) -> Loss | None:
     """Report about a directory of which so many tags were known, and so many exist."""
     world = a_snapshot().with_blobs(*present)
     for number in range(stored):
@@ -221,7 +217,7 @@ def _read(number: int) -> ReadGeneration:
 
 def test_where_nothing_is_evicted_less_than_half_of_the_tags_is_an_outage() -> None:
     assert _of_tags(4, 2) is None
-    assert _of_tags(4, 1) == "only 1 of 4 known tags were found"
+    assert _of_tags(4, 1) == Loss(1, 4, "known tags")
 
 
 def test_a_tag_that_was_found_counts_whether_or_not_it_could_be_read() -> None:
@@ -234,6 +230,4 @@ def test_a_tag_that_was_found_counts_whether_or_not_it_could_be_read() -> None:
 
 def test_where_nothing_is_evicted_less_than_half_of_what_tags_need_is_an_outage() -> None:
     assert _of_tags(1, 1, needed="abcd", present="ab") is None
-    assert _of_tags(1, 1, needed="abcd", present="a") == (
-        "only 1 of 4 blobs that the tags need were found"
-    )
+    assert _of_tags(1, 1, needed="abcd", present="a") == Loss(1, 4, "blobs that the tags need")
