@@ -162,8 +162,15 @@ def _take_over_merge(
 def _merged_scope(run: Run, probed: Probe) -> Scope | None:
     settings = run.collector.settings
     name = settings.merged_scope if probed.abilities.numbered else settings.merged_tag
-    # A repair merges nothing, so the merge is an index like any other.
-    return Scope(name) if name and not run.mode.repair else None
+    if not name or (run.mode.repair and not _is_lost(Scope(name), probed)):
+        # A repair merges nothing, so the merge is an index like any other.
+        return None
+    return Scope(name)
+
+
+def _is_lost(scope: Scope, probed: Probe) -> bool:
+    """Whether the content of an index is lost: a merge can only be made again."""
+    return any(one.index.scope == scope and one.config is None for one in probed.read)
 
 
 async def _wait_for_exports(run: Run, seen: Recorded) -> Recorded:

@@ -286,3 +286,102 @@ def test_a_tag_that_cannot_be_read_needs_attention_because_it_blocks_the_sweep(
     assert verdict
     assert verdict.level == "attention"
     assert "1 tag could not be read, so no blob was deleted: web (" in verdict.message
+
+
+# The manifest of a tag is lost, or the merge.
+
+MERGED = "maintained"
+
+
+def _lose_manifest(world: World, tag: str = "api") -> None:
+    (world.blobs / dict(world.names())[tag][7:]).unlink()
+
+
+def _damage_manifest(world: World, tag: str = "api") -> None:
+    _write(world, world.blobs / dict(world.names())[tag][7:], b"{}")
+
+
+def _merged(world: World) -> None:
+    """Do runs until there is a merge of what builds have exported to two tags, one of it twice."""
+    world.build("base", "old")
+    world.build("base", "web", tag="web")
+    assert world.gc(merged_tag=MERGED, remember_exports="30d").status == "done"
+    world.passes(hours=1)
+    world.build("base", "new")
+    assert world.gc(merged_tag=MERGED, remember_exports="30d").status == "done"
+    assert world.leads_to(MERGED) == set(map(layer_of, ("base", "old", "new", "web")))
+
+
+@pytest.mark.parametrize("repair", [False, True])
+@pytest.mark.parametrize("damage", [_lose_manifest, _damage_manifest])
+def test_a_lost_manifest_of_a_known_tag_is_made_again_and_no_merge_loses_anything(
+    world: World, damage: Callable[[World], None], repair: bool
+) -> None:
+    _merged(world)
+    merge = world.leads_to(MERGED)
+    damage(world)
+
+    planned = world.gc(merged_tag=MERGED, remember_exports="30d", dry_run=True)
+    report = world.gc(merged_tag=MERGED, remember_exports="30d", repair=repair)
+
+    assert [one.subject for one in planned.actions if one.kind == "write"] == ["api"]
+    assert report.status == "done", report.problems
+    assert report.indexes_broken == 1
+    assert not report.broken_tags
+    assert world.leads_to("api") == set(map(layer_of, ("base", "old", "new")))
+    assert world.leads_to(MERGED) == merge
+    world.passes(days=3)
+    assert world.gc(merged_tag=MERGED, remember_exports="30d", grace=NO_GRACE).status == "done"
+    assert world.leads_to(MERGED) == merge
+    assert not world.gc(merged_tag=MERGED, remember_exports="30d", repair=True).indexes_broken
+
+
+def test_a_lost_manifest_of_an_unknown_tag_is_reported_and_no_merge_loses_anything(
+    world: World, tmp_path: Path
+) -> None:
+    _merged(world)
+    merge = world.leads_to(MERGED)
+    _lose_manifest(world)
+
+    report = world.gc(
+        merged_tag=MERGED, remember_exports="30d", database=tmp_path / "new.db", grace=NO_GRACE
+    )
+
+    assert report.status == "done", report.problems
+    assert [one.name for one in report.broken_tags] == ["api"]
+    assert world.leads_to(MERGED) == merge
+
+
+@pytest.mark.parametrize(
+    "lose", [_lose_manifest, lambda world, tag: _config_file(world, tag).unlink()]
+)
+def test_a_repair_makes_a_lost_merge_again_from_all_that_is_known(
+    world: World, lose: Callable[[World, str], None]
+) -> None:
+    _merged(world)
+    merge = world.leads_to(MERGED)
+    lose(world, MERGED)
+
+    report = world.gc(merged_tag=MERGED, remember_exports="30d", repair=True)
+
+    assert report.status == "done", report.problems
+    assert report.indexes_broken == report.indexes_written == 1
+    assert world.leads_to(MERGED) == merge
+
+
+@pytest.mark.parametrize("damage", [_lose, _cut_off, _lose_manifest, _damage_manifest])
+def test_a_repair_that_writes_the_same_manifest_again_is_done(
+    world: World, damage: Callable[[World], None]
+) -> None:
+    _merged(world)
+    world.evict("new")
+    assert world.gc(merged_tag=MERGED, remember_exports="30d").indexes_written
+    before = world.leads_to("api")
+    damage(world)
+
+    report = world.gc(merged_tag=MERGED, remember_exports="30d", repair=True)
+
+    assert report.verdict
+    assert report.verdict.message == "1 index repaired."
+    assert report.indexes_written == 1
+    assert world.leads_to("api") == before

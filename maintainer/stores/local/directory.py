@@ -177,7 +177,13 @@ class Directory:
         self._index.expect(content)
         named = read_tags(content)
         context.progress.stage("probe: read tags", len(named))
-        tags = Tags(self._files, known.places, limit=self._limit, with_sizes=self._verify)
+        tags = Tags(
+            self._files,
+            known.places,
+            seen_at=seen.modified_at,
+            limit=self._limit,
+            with_sizes=self._verify,
+        )
         for one in named:
             if reason := context.budget.reserve(0):
                 raise UnfinishedError("the tags could not all be read", reason)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from maintainer.cacheconfig import (
     NO_REF,
@@ -43,10 +44,13 @@ class Tags:
         files: Files,
         known: Mapping[IndexId, Mapping[int, KnownPlace]],
         *,
+        seen_at: datetime,
         limit: int,
         with_sizes: bool,
     ) -> None:
+        """Begin; builds have last written `index.json` at `seen_at`."""
         self._files = files
+        self._seen_at = seen_at
         self._known = known
         self._limit = limit
         self._with_sizes = with_sizes
@@ -101,11 +105,22 @@ class Tags:
         try:
             self._add(index, named)
         except MissingError:
-            self._report_broken(named, name, f"its manifest {named.digest} is missing")
-            if named.tag is not None:
-                self.vacant[index] = named.digest
+            self._report_lost(index, named, f"its manifest {named.digest} is missing")
         except StoreError as error:
             self.unread.append(UnreadGeneration(index, 0, reasons.Problem(str(error))))
+
+    def _report_lost(self, index: IndexId, named: Named, problem: str) -> None:
+        """Report a tag whose manifest is lost. If its content is remembered, it is only invalid."""
+        if named.tag is None or named.digest is None:
+            self._report_broken(named, str(index), problem)
+            return
+        self.vacant[index] = named.digest
+        place = self._known.get(index, {}).get(NUMBER)
+        if place and place.location == named.digest:
+            lost = read_tag(index, named.digest, None, problem, self._seen_at)
+            self.read.append(lost)
+        else:
+            self._report_broken(named, str(index), problem)
 
     def _report_broken(self, named: Named, name: str, problem: str) -> None:
         """Ignore a tag without a readable manifest: its former content is unknown."""
@@ -119,9 +134,7 @@ class Tags:
         whole = matches(digest, content)
         manifest = read_manifest(content) if whole and named.tag is not None else None
         if not whole:
-            self._report_broken(named, str(index), f"the content of its manifest is not {digest}")
-            if named.tag is not None:
-                self.vacant[index] = digest
+            self._report_lost(index, named, f"the content of its manifest is not {digest}")
             self._references.pin(digest, reasons.NeededByDamagedTag(str(index)))
             return
         if manifest is None:

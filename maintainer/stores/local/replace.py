@@ -174,6 +174,8 @@ class Replacer:
         if attempt.tag is None or attempt.is_merge:
             return False
         if attempt.refused:
+            if self._replacement(attempt).new == attempt.tag.digest:
+                return False  # What was written just now for this tag has made it whole.
             try:
                 return self._reader.read_cache(attempt.tag).violation is None
             except MissingError:
