@@ -65,7 +65,7 @@ class UnreadGeneration:
 
 @dataclass(frozen=True, slots=True)
 class BrokenTag:
-    """A tag of a directory without a readable manifest, which no run can repair."""
+    """A tag without a readable manifest, which no run can repair."""
 
     name: str
     problem: str

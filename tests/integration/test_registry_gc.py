@@ -363,7 +363,7 @@ def test_tags_that_are_mistyped_leave_the_merge_as_it_is_however_old_its_results
     _gc(registry, memory, clock, tags=("mian", "pr-*"))
 
     assert registry.blobs_of("maintained") == {blob_of("base"), blob_of("api")}
-    registry.delete_manifest(registry.tags()["main"])
+    registry.untag("main")
     _gc(registry, memory, clock)
     assert registry.blobs_of("maintained") == frozenset()
 
@@ -448,6 +448,47 @@ def test_a_run_that_lost_its_lease_on_the_way_neither_writes_nor_deletes(
     registry.build("api", "base", "web")
     lose("list", 2)  # Which tags there are, right before the deletion.
     assert old in registry.manifests()
+
+
+def test_a_tag_whose_manifest_is_lost_is_reported_and_the_merge_keeps_what_it_held(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    registry.build("api", "base", "api")
+    registry.build("web", "base", "web")
+    for _ in range(2):
+        _gc(registry, memory, clock)
+    registry.delete_manifest(registry.tags()["api"])
+
+    report = _gc(registry, memory, clock)
+
+    everything = {blob_of("base"), blob_of("api"), blob_of("web")}
+    assert [(one.name, one.problem) for one in report.broken_tags] == [
+        ("api", "its manifest is missing")
+    ]
+    assert report.verdict
+    assert "Builds cannot import 1 tag: api" in report.verdict.message
+    assert registry.blobs_of("maintained") == everything
+    clock.now += timedelta(days=40)
+    _gc(registry, memory, clock)
+    assert registry.blobs_of("maintained") == everything
+
+    registry.build("api", "base", "api", "test")
+    assert not _gc(registry, memory, clock).broken_tags
+    registry.untag("api")
+    _gc(registry, memory, clock)
+    assert registry.blobs_of("maintained") == {blob_of("base"), blob_of("web")}
+
+
+def test_a_merge_whose_manifest_is_lost_is_made_again(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    registry.build("api", "base", "api")
+    _gc(registry, memory, clock)
+    registry.delete_manifest(registry.tags()["maintained"])
+
+    assert not _gc(registry, memory, clock).broken_tags
+
+    assert registry.blobs_of("maintained") == {blob_of("base"), blob_of("api")}
 
 
 def test_a_tag_that_goes_during_the_run_is_no_error(

@@ -53,6 +53,8 @@ class Tagged:
     """The tags to maintain that are something else."""
     unread: dict[str, str] = field(default_factory=dict)
     """The tags whose manifests could not be read, and why not."""
+    absent: set[str] = field(default_factory=set)
+    """The tags to maintain that were listed, and whose manifests do not exist."""
     reached: set[Digest] = field(default_factory=set)
     """What the manifests of tags, and their names, lead to."""
 
@@ -111,6 +113,8 @@ async def _read_tag(client: Client, tag: str, seen: Tagged) -> None:
     if document is None:
         if await client.head(tag):
             seen.unread[tag] = f"{tag} exists, and its manifest is not there"
+        else:
+            seen.absent.add(tag)
         return
     seen.tags[tag] = document.digest
     seen.reached |= digests_in(document.content)

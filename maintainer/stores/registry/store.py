@@ -17,10 +17,11 @@ from maintainer.errors import ChangedError, StoreError, UnfinishedError, Unknown
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
-from maintainer.model.index import ReadGeneration, UnreadGeneration
+from maintainer.model.index import BrokenTag, ReadGeneration, UnreadGeneration
 from maintainer.model.memory import Memory
 from maintainer.model.reason import Note, Reason
 from maintainer.model.store import Abilities, StoreFacts
+from maintainer.sanitize import printable
 from maintainer.stores.base import (
     Change,
     ContentCheck,
@@ -75,6 +76,8 @@ class RegistryStore:
         self._caches: dict[Digest, CacheDocument] = {}
         """The manifests of caches that existed when the run began."""
         self._merged_tag = ""
+        self._lost: frozenset[str] = frozenset()
+        """The tags whose manifests are lost."""
         self._needed: frozenset[Digest] = frozenset()
         """The blobs that live results need."""
         self._deletions = Batches(self._delete)
@@ -115,6 +118,7 @@ class RegistryStore:
         self._merged_tag = context.settings.merged_tag
         tagged = await look_at_tags(self._client, tags, self._is_selected)
         self._tags = Tags(self._client, tagged, limit=self._limit)
+        self._lost = await self._find_lost(tagged)
         remembered = context.remembered()
         self._untagged = await find_untagged(
             self._client, self._packages, self._why_none, tagged, remembered
@@ -123,6 +127,18 @@ class RegistryStore:
         if reason := context.budget.reserve(0):
             raise UnfinishedError("the entries could not all be listed", reason)
         return Listing(tuple(self._entries(now, remembered)), complete=True, state=self._state())
+
+    async def _find_lost(self, tagged: Tagged) -> frozenset[str]:
+        """Return the tags that stay listed although their manifests are lost.
+
+        A tag that was deleted since the first list is not in the second one. The merge is made
+        again in any case.
+        """
+        if not tagged.absent:
+            return frozenset()
+        return frozenset(tagged.absent - {self._merged_tag}).intersection(
+            await self._client.tags() or ()
+        )
 
     def _is_selected(self, tag: str) -> bool:
         return self._address.selects(tag) or tag == self._merged_tag
@@ -169,6 +185,9 @@ class RegistryStore:
 
         await for_each(look, sorted(caches))
         await self._check_gone(known)
+        for index in map(index_of, self._lost):
+            # Builds cannot import it, but nobody has deleted it: the merge keeps what it held.
+            found.update(place.generation_id for place in known.places.get(index, {}).values())
         stored = {
             place.generation_id
             for index, places in known.places.items()
@@ -207,6 +226,9 @@ class RegistryStore:
             pinned=self._pinned(),
             others=frozenset(map(index_of, others)),
             leaves_out=not all(map(self._is_selected, tags)),
+            broken=tuple(
+                BrokenTag(printable(tag), "its manifest is missing") for tag in sorted(self._lost)
+            ),
             index_limit=IMPORT_LIMIT,
             notes=tuple([note async for note in self._notes()]),
         )
