@@ -177,12 +177,14 @@ def encode_oci(
     form: CacheManifest | None = None,
     described: Mapping[str, Descriptor] | None = None,
     sink: Sink = Sink.REWRITE,
+    padding: int = 0,
 ) -> Encoded:
     """Return an index in normal form and with a sink, with a manifest of the same form as `form`.
 
-    What `described` says of a blob beyond what an index knows is kept.
+    What `described` says of a blob beyond what an index knows is kept. With `padding`, the config
+    has so many empty lines at its end, and another digest.
     """
-    content = encode(with_sink(normalize(config), sink), described=False)
+    content = encode(with_sink(normalize(config), sink), described=False) + b"\n" * padding
     known = described or {}
     layers = {layer.blob: layer for layer in config.layers}
     blobs = [_descriptor(layers[blob], known.get(blob, {})) for blob in sorted(layers)]

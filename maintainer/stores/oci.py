@@ -87,10 +87,12 @@ def encode_tag(
     sink: Sink,
     form: CacheManifest | None,
     described: Mapping[str, Descriptor],
+    *,
+    padding: int = 0,
 ) -> Encoded | None:
     """Return a manifest that fits into importers' limits, perhaps without optional parts."""
     for known in (described, {}):
-        encoded = encode_oci(content, form=form, described=known, sink=sink)
+        encoded = encode_oci(content, form=form, described=known, sink=sink, padding=padding)
         if max(len(encoded.config), len(encoded.manifest)) <= IMPORT_LIMIT:
             return encoded
     return None

@@ -479,6 +479,24 @@ def test_a_tag_whose_manifest_is_lost_is_reported_and_the_merge_keeps_what_it_he
     assert registry.blobs_of("maintained") == {blob_of("base"), blob_of("web")}
 
 
+def test_a_config_that_a_run_wrote_and_that_is_damaged_is_written_in_another_way(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    registry.build("api", "base", "api", "test")
+    _gc(registry, memory, clock)
+    registry.delete_blob(blob_of("test"))
+    _gc(registry, memory, clock)
+
+    for tag in ("api", "maintained", "api"):
+        registry.spoil(json.loads(registry.content(registry.tags()[tag]))["config"]["digest"])
+        report = _gc(registry, memory, clock)
+        assert report.status == "done", report.problems
+        assert report.indexes_written == 1
+        assert registry.blobs_of(tag) == {blob_of("base"), blob_of("api")}
+
+    assert not _gc(registry, memory, clock).indexes_written
+
+
 def test_a_merge_whose_manifest_is_lost_is_made_again(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:

@@ -20,6 +20,9 @@ from maintainer.stores.distribution.names import is_tag
 from maintainer.stores.oci import NUMBER, decode_tag, encode_tag, matches, read_tag
 from maintainer.stores.registry.look import CacheDocument, Tagged, read_document
 
+_ENCODINGS = 3
+"""So many encodings of a config are tried, if those before are damaged in the registry."""
+
 
 class Tags:
     """The tags of one repository that are caches, as this run has read or written them."""
@@ -68,14 +71,9 @@ class Tags:
         if not is_tag(tag):
             return Refused(f"{printable(tag)} cannot be a tag")
         cache = self.tagged.caches.get(tag)
-        encoded = encode_tag(
-            change.content, change.sink, cache.manifest if cache else None, self._described(change)
-        )
-        if encoded is None:
-            return Refused(reason=reasons.ImportLimit(IMPORT_LIMIT))
-        await self._client.push_blob(encoded.config)
-        if not await self.is_whole(content_digest(encoded.config)):
-            return Refused("its config was stored, and cannot be read")
+        encoded = await self._store_config(change, cache)
+        if not isinstance(encoded, Encoded):
+            return encoded
         if cache and change.sink is not Sink.MERGE and await self._is_back(cache):
             return Conflict(await self.read(change.index, cache, now))
         head = await self._client.head(tag)
@@ -83,6 +81,21 @@ class Tags:
             return await self._meet(change.index, now)
         context.confirm()
         return await self._replace(change, encoded, now)
+
+    async def _store_config(self, change: Change, cache: CacheDocument | None) -> Encoded | Refused:
+        """Store the config of a tag, and read it back; or return why it cannot be.
+
+        A registry that holds other content under its digest, such as half of it, keeps that.
+        """
+        form, described = cache.manifest if cache else None, self._described(change)
+        for padding in range(_ENCODINGS):
+            encoded = encode_tag(change.content, change.sink, form, described, padding=padding)
+            if encoded is None:
+                return Refused(reason=reasons.ImportLimit(IMPORT_LIMIT))
+            await self._client.push_blob(encoded.config)
+            if await self.is_whole(content_digest(encoded.config)):
+                return encoded
+        return Refused("its config was stored, and cannot be read")
 
     async def _replace(self, change: Change, encoded: Encoded, now: datetime) -> SwapResult:
         """Write a tag that was looked at, and read it back."""
