@@ -1,4 +1,4 @@
-"""Which names builds of several images export to, according to what runs have read."""
+"""Which names several images, or branches, share, according to what runs have read."""
 
 from collections.abc import Iterable, Mapping
 
@@ -33,7 +33,7 @@ def note_exports(connection: Connection, exports: Mapping[int, Iterable[CacheCon
 
 
 def find_shared_names(connection: Connection, target_id: int) -> tuple[str, ...]:
-    """Return the stored names to which builds of several images seem to export."""
+    """Return the stored names to which builds of several images, or branches, seem to export."""
     rows = connection.execute(_STORED, {"target": target_id})
     return tuple(printable(row.name) for row in rows if is_shared(_read(row.recent)))
 

@@ -774,7 +774,7 @@ class DeletionRefused(Base, frozen=True):
 
 
 class SharedNames(Base, frozen=True):
-    """Names to which builds of several images export: each replaces what the others export."""
+    """Names to which builds of several images, or branches, export: each replaces the others."""
 
     names: tuple[str, ...]
 

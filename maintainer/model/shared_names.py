@@ -1,4 +1,4 @@
-"""Names to which builds of several images export: each replaces what the others export. Pure."""
+"""Names to which builds of several images, or branches, export: each replaces the others. Pure."""
 
 from collections.abc import Iterable, Sequence
 

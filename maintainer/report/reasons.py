@@ -704,7 +704,10 @@ def _(reason: reasons.SharedNames) -> str:
     some = ", ".join(reason.names[:_FEW])
     more = len(reason.names) - _FEW
     names = f"{some} and {more} more" if more > 0 else some
-    return f"builds of several images seem to export to {names}: each replaces what others export"
+    return (
+        f"builds of several images, or of several branches, seem to export to {names}: each "
+        "replaces what the others export"
+    )
 
 
 @format_reason.register

@@ -35,7 +35,8 @@ _ROOMY = 0.8
 _LET_IT_RUN = "Run `maintainer gc` without `--dry-run`, or the workflow with dry-run off."
 _LET_IT_REPAIR = "Run `maintainer gc --repair` without `--dry-run`: it only does this."
 _CHANGES: Mapping[type, str] = {
-    SharedNames: "Give each image a name of its own, and let all import `maintained`, too.",
+    SharedNames: "Give each image, and each branch, a name of its own, and let all import "
+    "`maintained`, too.",
     MergeOverwritten: "Give each configuration a `merged_tag` of its own.",
     VersionsKept: "Add a rule that deletes versions a day after they were replaced or deleted.",
     BlobsExpire: "Remove the rule: runs delete the blobs that no index references.",

@@ -508,7 +508,7 @@ def test_a_name_that_images_share_is_named_and_advised_about(names: int, said: s
     advised = judge(_report(notes=(NoteReport(note, format_reason(note)),)))
 
     assert f"seem to export to {said}: each replaces" in advised.message
-    assert advised.advice.startswith("Give each image a name of its own")
+    assert advised.advice.startswith("Give each image, and each branch, a name of its own")
 
 
 def test_a_merge_that_another_configuration_has_overwritten_is_advised_about() -> None:
