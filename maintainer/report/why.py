@@ -135,7 +135,9 @@ def _format_need(explanation: Explanation) -> Iterator[str]:
         results = sum(use.results for use in explanation.uses)
         exported = explanation.exported_at
         when = f", last exported {format_moment(exported)}" if exported else ""
-        yield f"Needed by {format_count(results, 'live result')}{when}:"
+        several = len(explanation.uses) > 1
+        counted = f" (counted in each of {len(explanation.uses):,} indexes)" if several else ""
+        yield f"Needed by {format_count(results, 'live result')}{counted}{when}:"
         for use in explanation.uses:
             remembered = "" if use.is_stored else ", remembered"
             yield f"  {format_count(use.results, 'result')} of {use.key}{_in(use.ref)}{remembered}"
