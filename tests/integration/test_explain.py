@@ -73,6 +73,16 @@ def test_why_reckons_with_the_grace_period_of_runs_that_may_delete(world: World)
     assert known.grace == timedelta(days=3)
 
 
+def test_why_says_that_it_counts_a_result_in_each_index(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", scope="docs")
+    world.gc()
+
+    shown = str(_why(_ask(world, blob_of("base"))))
+
+    assert "Needed by 3 live results (counted in each of 2 indexes)" in shown
+
+
 def test_why_says_how_the_newest_generation_is_replaced(world: World) -> None:
     world.build("base", "api")
     world.gc()
