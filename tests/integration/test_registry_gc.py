@@ -497,16 +497,31 @@ def test_a_config_that_a_run_wrote_and_that_is_damaged_is_written_in_another_way
     assert not _gc(registry, memory, clock).indexes_written
 
 
+@pytest.mark.parametrize("how", [(), ("--repair",)])
 def test_a_merge_whose_manifest_is_lost_is_made_again(
-    registry: DockerRegistry, memory: Memory, clock: Clock
+    registry: DockerRegistry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: tuple[str, ...],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = f"registry://{registry.host}/{registry.repository}?insecure=true"
+
+    def run(*options: str) -> dict[str, Any]:
+        done = CliRunner().invoke(app, ["gc", "--json", "--store", place, *options])
+        report: dict[str, Any] = json.loads(done.stdout)
+        assert report["status"] == "done", report["problems"]
+        return report
+
     registry.build("api", "base", "api")
-    _gc(registry, memory, clock)
+    run()
     registry.delete_manifest(registry.tags()["maintained"])
 
-    assert not _gc(registry, memory, clock).broken_tags
+    report = run(*how)
 
+    assert (report["indexes_broken"], report["broken_tags"]) == (1, [])
     assert registry.blobs_of("maintained") == {blob_of("base"), blob_of("api")}
+    assert not run("--repair")["indexes_broken"]
 
 
 def test_a_tag_that_goes_during_the_run_is_no_error(

@@ -36,7 +36,7 @@ from maintainer.stores.batches import Batches
 from maintainer.stores.distribution.client import Client, DeletionRefusedError
 from maintainer.stores.distribution.packages import Packages
 from maintainer.stores.looking import configured_limits, look_up, number_of
-from maintainer.stores.oci import NUMBER
+from maintainer.stores.oci import NUMBER, read_tag
 from maintainer.stores.registry.address import Address
 from maintainer.stores.registry.inline import has_inline_cache
 from maintainer.stores.registry.look import CacheDocument, Tagged, look_at_tags
@@ -45,6 +45,7 @@ from maintainer.stores.registry.write import Tags
 from maintainer.stores.requests import RequestLog
 
 _BLOBS = "blobs/"
+_LOST = "its manifest is missing"
 _BATCH = 20
 """How many deletions share one look at the tags."""
 
@@ -131,14 +132,11 @@ class RegistryStore:
     async def _find_lost(self, tagged: Tagged) -> frozenset[str]:
         """Return the tags that stay listed although their manifests are lost.
 
-        A tag that was deleted since the first list is not in the second one. The merge is made
-        again in any case.
+        A tag that was deleted since the first list is not in the second one.
         """
         if not tagged.absent:
             return frozenset()
-        return frozenset(tagged.absent - {self._merged_tag}).intersection(
-            await self._client.tags() or ()
-        )
+        return frozenset(tagged.absent.intersection(await self._client.tags() or ()))
 
     def _is_selected(self, tag: str) -> bool:
         return self._address.selects(tag) or tag == self._merged_tag
@@ -186,8 +184,13 @@ class RegistryStore:
         await for_each(look, sorted(caches))
         await self._check_gone(known)
         for index in map(index_of, self._lost):
-            # Builds cannot import it, but nobody has deleted it: the merge keeps what it held.
-            found.update(place.generation_id for place in known.places.get(index, {}).values())
+            for place in known.places.get(index, {}).values():
+                if str(index) == self._merged_tag:
+                    # It can be made again, and no build exports to it.
+                    read.append(read_tag(index, Digest(place.location or ""), None, _LOST, now))
+                else:
+                    # Nobody has deleted it: the merge keeps what it held.
+                    found.add(place.generation_id)
         stored = {
             place.generation_id
             for index, places in known.places.items()
@@ -227,7 +230,7 @@ class RegistryStore:
             others=frozenset(map(index_of, others)),
             leaves_out=not all(map(self._is_selected, tags)),
             broken=tuple(
-                BrokenTag(printable(tag), "its manifest is missing") for tag in sorted(self._lost)
+                BrokenTag(printable(tag), _LOST) for tag in sorted(self._lost - {self._merged_tag})
             ),
             index_limit=IMPORT_LIMIT,
             notes=tuple([note async for note in self._notes()]),
