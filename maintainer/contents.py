@@ -285,7 +285,7 @@ class ContentChecker:
             return
         if self._accept_loss:
             found = self.totals.readable
-            self.totals.accepted = LossAccepted(found, answered, "contents of checked blobs")
+            self.totals.outage = LossAccepted(found, answered, "contents of checked blobs")
             return
         self.totals.outage = StorageOutage(self._broken, answered)
         round_.broken_entries.clear()

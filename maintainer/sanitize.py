@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 NUL = "\0"
 _ELLIPSIS = "…"
@@ -45,6 +46,11 @@ def loggable(text: str, limit: int = 200) -> str:
     `##[error]…` anywhere.
     """
     return _COMMAND.sub(lambda match: rf"\x{ord(match[0]):02x}", printable(text, limit))
+
+
+def printable_names(names: Sequence[str], most: int) -> str:
+    """Return the first names of a list, each of them printable; an ellipsis stands for others."""
+    return ", ".join(map(printable, names[:most])) + (", …" if len(names) > most else "")
 
 
 def show_nul(text: str) -> str:

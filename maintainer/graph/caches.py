@@ -4,7 +4,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, or_, select
 
 from maintainer.errors import NoReportError
 from maintainer.graph.tables import SCHEDULED, TARGET
-from maintainer.sanitize import is_unicode, printable
+from maintainer.sanitize import is_unicode, printable, printable_names
 
 _NAMED = 5
 """So many names are listed in an error."""
@@ -29,9 +29,8 @@ def _explain(connection: Connection, name: str) -> str:
 
 def _format(connection: Connection) -> str:
     some = select(TARGET.c.name).order_by(TARGET.c.name).limit(_NAMED + 1)
-    known = [printable(name) for name in connection.scalars(some)]
-    more = ", …" if len(known) > _NAMED else ""
-    return f"it has: {', '.join(known[:_NAMED]) or 'none'}{more}"
+    known = connection.scalars(some).all()
+    return f"it has: {printable_names(known, _NAMED) or 'none'}"
 
 
 # No target can have the name of a cache: that has a colon.

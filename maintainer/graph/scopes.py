@@ -1,6 +1,6 @@
 """Forget: drop a scope that builds write no longer, or show what would be dropped."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 import msgspec
@@ -14,7 +14,7 @@ from maintainer.graph.memory import forget_scope, load_memory
 from maintainer.graph.tables import BLOB, ENTRY, TARGET
 from maintainer.graph.values import to_json
 from maintainer.model.remembered import Remembered
-from maintainer.sanitize import printable
+from maintainer.sanitize import printable, printable_names
 
 _NAMED = 10
 """So many names are listed in an error."""
@@ -58,7 +58,7 @@ def forget(
     if len(found) > 1:
         raise MaintainerError(
             f"several caches have the scope {printable(scope)}: choose one with --target: "
-            f"{_some(names)}"
+            f"{printable_names(names, _NAMED)}"
         )
     ((target_id, forgotten),) = found.items()
     if not dry_run:
@@ -70,13 +70,8 @@ def forget(
 def _nothing_of(scope: str, known: Iterable[str]) -> str:
     return (
         f"the database has nothing of the scope {printable(scope)}; it has: "
-        f"{_some(sorted(known)) or 'none'}"
+        f"{printable_names(sorted(known), _NAMED) or 'none'}"
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = ", …" if len(names) > _NAMED else ""
-    return ", ".join(map(printable, names[:_NAMED])) + more
 
 
 def _describe(

@@ -42,7 +42,7 @@ class CheckTotals:
     """Due checks that were deferred to the next run."""
     ambiguous: set[Digest] = field(default_factory=set)
     """Blobs that several entries have, one of which has no content; it is unknown which one."""
-    outage: StorageOutage | None = None
-    """Why no blob counts as gone, if this looks like an outage."""
-    accepted: LossAccepted | None = None
-    """What was lost, if that looked like one, and whoever started the run says that it is none."""
+    outage: StorageOutage | LossAccepted | None = None
+    """Why no blob counts as gone, if this looks like an outage; or what counts as gone all the
+    same, because whoever started the run says that it is none.
+    """

@@ -55,7 +55,8 @@ async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
 
 def _note_what_was_not_checked(run: Run, checks: CheckTotals) -> None:
     notes = run.report.notes
-    notes += [one for one in (checks.outage, checks.accepted) if one]
+    if checks.outage:
+        notes.append(checks.outage)
     if checks.failures:
         notes.append(reasons.ChecksFailed(len(checks.failures), checks.failures[0]))
     if checks.deferred:

@@ -294,13 +294,17 @@ def test_without_psycopg_one_line_says_what_to_install() -> None:
     ]
 
 
+def _let_guest(place: Server, url: str, what: str) -> str:
+    """Grant rights in a database to a guest; return the URL by which the guest opens it."""
+    place.execute(f"GRANT {what} IN SCHEMA public TO guest", _name(url))
+    return place.loopback_url(_name(url), "guest", _ENCODED)
+
+
 def test_who_may_only_read_can_read_reports_and_is_told_that_runs_cannot_write(
     place: Server, tmp_path: Path
 ) -> None:
     url = create_database()
-    place.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest", _name(url))
-
-    as_guest = place.loopback_url(_name(url), "guest", _ENCODED)
+    as_guest = _let_guest(place, url, "SELECT ON ALL TABLES")
 
     checked = run_here(tmp_path, {}, "doctor", "--database", as_guest)
 
@@ -321,11 +325,10 @@ def test_doctor_says_what_a_run_is_not_allowed_to_do_and_leaves_nothing(
     place: Server, tmp_path: Path
 ) -> None:
     url = create_database()
-    place.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO guest", _name(url))
-    as_guest = place.loopback_url(_name(url), "guest", _ENCODED)
+    as_guest = _let_guest(place, url, "ALL ON ALL TABLES")
 
     denied = run_here(tmp_path, {}, "doctor", "--database", as_guest)
-    place.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO guest", _name(url))
+    _let_guest(place, url, "ALL ON ALL SEQUENCES")
     allowed = run_here(tmp_path, {}, "doctor", "--database", as_guest)
 
     assert "permission denied for sequence target_id_seq" in denied.out

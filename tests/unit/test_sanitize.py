@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maintainer.errors import LeaseLostError
-from maintainer.sanitize import is_unicode, printable, show_nul
+from maintainer.sanitize import is_unicode, printable, printable_names, show_nul
 
 _ANY_TEXT = st.text(st.characters())
 _ORDINARY = st.text(
@@ -81,3 +81,13 @@ def test_nul_is_shown_because_databases_cannot_store_it() -> None:
 
 def test_the_name_of_a_target_that_another_run_has_taken_over_stays_in_one_line() -> None:
     assert str(LeaseLostError("a\nb")).startswith(r"another run has taken a\nb over")
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [([], ""), (["a", "b\n"], "a, b\\n"), (["a", "b", "c"], "a, b, …")],
+)
+def test_of_a_list_of_names_the_first_are_shown_and_that_there_are_others(
+    names: list[str], shown: str
+) -> None:
+    assert printable_names(names, 2) == shown
