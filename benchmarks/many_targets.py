@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
             fill(connection, number, now, runs=_RUNS)
         size = Path(folder, "graph.db").stat().st_size
         print(f"{number:,} targets, {_RUNS} runs of each, {size / 1e6:.0f} MB")
-        pages = Pages(graph, lambda: True, lambda: now, dict)
+        pages = Pages(graph, lambda: True, lambda: now, dict, str)
         socket = listen("127.0.0.1", 0)
         with serving(pages.app(), socket), httpx2.Client(base_url=url_of(socket)) as client:
             for path in _PATHS:

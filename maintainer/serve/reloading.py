@@ -25,6 +25,8 @@ class Changes:
     settings: Settings
     database: Database
     worker: Worker
+    refused: str = ""
+    """Why the configuration that was read last does not apply; empty if it does."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def apply(self, settings: Settings) -> int:
@@ -60,17 +62,21 @@ def read_again(load: Callable[[], Settings], started: Settings, changes: Changes
     """Read the configuration, and let the targets and the schedule follow it.
 
     Return the settings that apply now: those of before if the new ones are invalid, which is
-    logged, as is what differs from the settings of the start and needs a restart.
+    logged and noted in `changes`. What differs from the settings of the start and needs a restart
+    is logged, too.
     """
     try:
         settings = load()
         number = changes.apply(settings)
     except MaintainerError as error:
         log.error("the old configuration stays: %s", error)  # noqa: TRY400
+        changes.refused = str(error)
         return changes.settings
     except Exception:
         log.exception("the old configuration stays: this is a bug in maintainer")
+        changes.refused = "this is a bug in maintainer: see the log"
         return changes.settings
+    changes.refused = ""
     for what in ("database", "log_format"):
         if getattr(settings, what) != getattr(started, what):
             log.warning("a change of %s needs a restart", what)

@@ -55,6 +55,7 @@ def serve(load: Callable[[], Settings], *, pages_only: bool = False) -> None:
             database,
             lambda: clock.is_alive,
             lambda: {**searcher.trouble, **worker.trouble},
+            lambda: changes.refused,
         )
         with closing(server):
             (join if pages_only else start)(database, targets.values(), now_utc())

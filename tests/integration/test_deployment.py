@@ -278,7 +278,7 @@ def test_the_manifests_configure_a_service_that_answers_its_probes(
     monkeypatch.setenv("GITHUB_TOKEN", "x")
     settings = load_settings(file, {})
     (container,) = service["spec"]["template"]["spec"]["containers"]
-    pages = Pages(Database("sqlite:///nowhere.db"), lambda: True, now_utc, dict)
+    pages = Pages(Database("sqlite:///nowhere.db"), lambda: True, now_utc, dict, str)
     host, _, port = settings.serve.listen.rpartition(":")
     guarded = Guard(pages.app(), host=host, hosts=settings.serve.hosts)
     client = TestClient(guarded, base_url="http://10.1.2.3:9309")

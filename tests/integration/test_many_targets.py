@@ -50,7 +50,7 @@ def _a_site(folder: Path, number: int) -> Iterator[Site]:
         "before_cursor_execute",
         lambda *given: statements.append(given[2]),
     )
-    pages = Pages(database, lambda: True, lambda: NOW, dict)
+    pages = Pages(database, lambda: True, lambda: NOW, dict, str)
     socket = listen("127.0.0.1", 0)
     with serving(pages.app(), socket):
         yield Site(url_of(socket), statements)

@@ -256,6 +256,14 @@ def test_sighup_with_a_wrong_configuration_leaves_the_old_one(place: Place) -> N
         wait_until(lambda: len(place.runs()) > runs)
 
         assert service.is_ready()
+        assert "The configuration of before still applies: setting cron in" in service.get("").text
+        assert "\nmaintainer_configuration_up 0.0\n" in service.get("metrics").text
+
+        place.configure(TWO_TARGETS)
+        service.send(signal.SIGHUP)
+        wait_until(lambda: service.says("the configuration is reloaded: 2 targets"))
+        assert "still applies" not in service.get("").text
+        assert "\nmaintainer_configuration_up 1.0\n" in service.get("metrics").text
 
 
 _REFUSE = (

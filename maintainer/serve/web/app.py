@@ -59,12 +59,17 @@ class Pages:
         is_alive: Callable[[], bool],
         clock: Callable[[], datetime],
         trouble: Callable[[], Mapping[str, str]],
+        refused: Callable[[], str],
     ) -> None:
-        """Show the database, and what could not be recorded there, by target."""
+        """Show the database, and what could not be recorded there, by target.
+
+        `refused` returns why the configuration that was read last does not apply, if so.
+        """
         self._database = database
         self._is_alive = is_alive
         self._clock = clock
         self._trouble = trouble
+        self._refused = refused
         self._simulations = Simulations()
 
     def app(self) -> Starlette:
@@ -94,7 +99,7 @@ class Pages:
             caches = [one.status.target for _, one in selection.shown if one.status.target]
             trends = load_trends(connection, caches)
             runs = list_runs(connection, _MAX_RUNS)
-        content = render_index(selection, trends, runs, now)
+        content = render_index(selection, trends, runs, now, refused=self._refused())
         return self._page(content, has_form=True)
 
     def _fleet(self, _: Request) -> Response:
@@ -126,7 +131,13 @@ class Pages:
         wanted = frozenset(request.query_params.getlist("target"))
         every = request.query_params.get("targets") == "all"
         with self._database.reading() as connection:
-            metrics = render_metrics(connection, self._clock(), wanted=wanted, every=every)
+            metrics = render_metrics(
+                connection,
+                self._clock(),
+                wanted=wanted,
+                every=every,
+                has_read_settings=not self._refused(),
+            )
         return Response(metrics, media_type=CONTENT_TYPE)
 
     def _target(self, request: Request) -> Response:

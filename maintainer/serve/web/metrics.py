@@ -34,8 +34,11 @@ def render_metrics(
     *,
     wanted: Collection[str] = (),
     every: bool = False,
+    has_read_settings: bool = True,
 ) -> bytes:
     """Return metrics in Prometheus' text format.
+
+    `has_read_settings` is whether the configuration that was read last applies.
 
     Those of all targets together come first. If there are many targets, only the `wanted` ones have
     metrics of their own, unless `every` one is asked for.
@@ -47,7 +50,7 @@ def render_metrics(
         chosen = [one for one in targets if one.status.name in wanted]
     else:
         chosen = targets if every or len(targets) <= MAX_TARGETS else []
-    registry.register(_Fleet(targets, load_discoveries(connection), now, ended))
+    registry.register(_Fleet(targets, load_discoveries(connection), now, ended, has_read_settings))
     registry.register(_Metrics(read_figures(connection, chosen), now, ended))
     return generate_latest(registry)
 
@@ -61,11 +64,13 @@ class _Fleet(Collector):
         discoveries: Sequence[DiscoveryStatus],
         now: datetime,
         ended: Mapping[tuple[str, str], int],
+        has_read_settings: bool,
     ) -> None:
         self._targets = targets
         self._discoveries = discoveries
         self._now = now
         self._ended = ended
+        self._has_read_settings = has_read_settings
 
     def describe(self) -> list[Metric]:
         """Return no metrics in advance."""
@@ -78,6 +83,11 @@ class _Fleet(Collector):
         )
         version.add_metric([__version__], 1)
         yield version
+        yield GaugeMetricFamily(
+            "maintainer_configuration_up",
+            "Whether the configuration that was read last applies.",
+            value=self._has_read_settings,
+        )
         yield from self._states()
         yield from self._ends()
 

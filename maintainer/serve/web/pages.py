@@ -15,6 +15,7 @@ from maintainer.report.html import environment, hashes_of, read_part
 from maintainer.report.page.cells import Cell
 from maintainer.report.verdict import LEVELS
 from maintainer.report.words import format_ago, format_count, format_in, format_moment, format_size
+from maintainer.sanitize import printable
 from maintainer.serve.web.fleet import Fleet
 from maintainer.serve.web.selection import ORDER, Selection
 
@@ -53,10 +54,13 @@ def render_index(
     trends: Mapping[str, Sequence[int]],
     runs: Iterable[RunSummary],
     now: datetime,
+    *,
+    refused: str = "",
 ) -> str:
     """Return the page: the status of the selected targets, problems first, and the last runs.
 
-    `trends` are the bytes at the end of the last runs, by the names of caches.
+    `trends` are the bytes at the end of the last runs, by the names of caches; `refused` is why the
+    configuration that was read last does not apply.
     """
     names = {one.status.target: one.status.name for _, one in selection.shown}
     rows = [
@@ -79,6 +83,7 @@ def render_index(
         selection=selection,
         names=names,
         runs=list(runs),
+        refused=printable(refused, limit=1_000),
         ago=partial(format_ago, now=now),
     )
 

@@ -36,9 +36,10 @@ class PageServer:
         database: Database,
         is_alive: Callable[[], bool],
         trouble: Callable[[], Mapping[str, str]],
+        refused: Callable[[], str],
     ) -> None:
         host, port = split_listen(settings.listen)
-        pages = Pages(database, is_alive, now_utc, trouble)
+        pages = Pages(database, is_alive, now_utc, trouble, refused)
         self._guard = Guard(pages.app(), host=host, hosts=settings.hosts)
         try:
             self._socket = listen(host, port)
