@@ -189,7 +189,7 @@ def _print_kinds() -> None:
 
 def _is_done(report: "Report") -> bool:
     """Whether the run is done, and a repair has seen all that may be broken."""
-    from maintainer.report.verdict import cut_off
+    from maintainer.report.done import cut_off
 
     return report.status == "done" and not (report.repair and cut_off(report))
 
@@ -241,6 +241,6 @@ def _print_report(report: "Report", *, json: bool, quiet: bool, whole: bool) -> 
             print_layout(render_summary(report), soft_wrap=True)
     elif not _is_done(report):
         from maintainer.console import print_error
-        from maintainer.report.verdict import format_done
+        from maintainer.report.done import format_done
 
         print_error(format_done(report))

@@ -30,8 +30,9 @@ from maintainer.emulator.server import Running, serve_in_thread
 from maintainer.emulator.state import ActionsCache
 from maintainer.graph.database import Database
 from maintainer.report import Report
+from maintainer.report.done import format_done
 from maintainer.report.terminal import render_report
-from maintainer.report.verdict import LEVELS, format_done
+from maintainer.report.verdict import LEVELS
 from maintainer.report.words import format_count, format_size
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector

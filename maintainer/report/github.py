@@ -12,12 +12,13 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from maintainer.errors import MaintainerError
+from maintainer.report.done import format_done
 from maintainer.report.files import write_atomically
 from maintainer.report.html import render_html
 from maintainer.report.markdown import MAX_BYTES, render_markdown
 from maintainer.report.model import Report
 from maintainer.report.simulation import Simulation
-from maintainer.report.verdict import format_done, judge
+from maintainer.report.verdict import judge
 from maintainer.sanitize import loggable
 from maintainer.settings import StepSettings
 

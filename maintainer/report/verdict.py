@@ -1,6 +1,5 @@
 """Is the cache healthy? One line, and one thing to do if it is not. Pure."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
@@ -20,13 +19,13 @@ from maintainer.model.reason import (
     Remark,
     SharedNames,
     StoreNote,
-    Unfinished,
     UpToDate,
     VersionsKept,
     WriteReason,
 )
+from maintainer.report.done import format_done_blindly, format_lost, format_plan
 from maintainer.report.model import BrokenTagReport, IndexReport, Report, Space, SpacePart, Verdict
-from maintainer.report.words import format_count, format_part, format_share, format_size
+from maintainer.report.words import format_count, format_share, format_size
 
 LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
 
@@ -53,8 +52,6 @@ _HOW_TO_KNOW_REFS = (
 )
 _LONG = timedelta(days=7)
 """A sweep that is blocked for longer than this needs attention."""
-_A_WHILE = 0.25
-"""Minutes; anything faster is not mentioned."""
 _NAMED = 3
 """Up to this many tags are named."""
 _LARGE = 0.3
@@ -70,42 +67,6 @@ def judge(report: Report) -> Verdict:
     return _good(report)
 
 
-def format_done(report: Report) -> str:
-    """Return in one line what a run did."""
-    if report.status != "done":
-        return f"the run {report.status}: {_first(report.problems) or _note(report)}"
-    writes = [action for action in report.actions if action.kind == "write"]
-    deletes = report.planned_deletions.actions
-    if not writes and not deletes:
-        return _say_nothing_done(report)
-    if report.dry_run:
-        return f"would {format_plan(report)}"
-    written = format_part(report.indexes_written, len(writes), "index", "indexes")
-    wrote = f"wrote {written}"
-    if not deletes:
-        return f"{wrote}, had nothing to delete"
-    if not report.tried_to_delete:
-        return f"{wrote}, deferred {format_count(deletes, 'entry')} to a run that may delete"
-    deleted = format_part(report.entries_deleted, deletes, "entry")
-    return f"{wrote}, deleted {deleted} ({format_size(report.bytes_freed)})"
-
-
-def cut_off(report: Report) -> str | None:
-    """Return why the budget ended the run, if it did: what was not reached may be broken."""
-    notes = (one.sentence for one in report.notes if isinstance(one.reason, Unfinished))
-    return next(notes, None)
-
-
-def _say_nothing_done(report: Report) -> str:
-    if why := cut_off(report):
-        return f"nothing was written or deleted; {why}"
-    if report.repair:
-        return "nothing to repair: every index is valid, and every blob that it references exists"
-    if report.blocked and report.blocked.by_export:
-        return f"nothing was deleted; {report.blocked.sentence}"
-    return "nothing to do: every index is up to date, and nothing is overdue"
-
-
 def _failed(report: Report) -> Verdict | None:
     if report.status == "interrupted":
         return Verdict(
@@ -118,7 +79,7 @@ def _failed(report: Report) -> Verdict | None:
     more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
     return Verdict(
         "bad",
-        f"The run failed: {_first(report.problems) or 'no reason given'}{more}",
+        f"The run failed: {next(iter(report.problems), 'no reason given')}{more}",
         "Fix this and run it again; no blob that builds need was deleted.",
     )
 
@@ -135,21 +96,9 @@ def _blind(report: Report) -> Verdict | None:
         return None
     return Verdict(
         "attention",
-        f"Without a runtime token this run could only list entries: {_say_done_blindly(report)}.",
+        f"Without a runtime token this run could only list entries: {format_done_blindly(report)}.",
         "Run `maintainer gc` as a step of a workflow in this repository.",
     )
-
-
-def _say_done_blindly(report: Report) -> str:
-    """Return what a run did, or would do, that cannot read indexes."""
-    deletes = report.planned_deletions
-    if not deletes.actions:
-        return "it merged and deleted nothing"
-    if report.dry_run:
-        entries = format_count(deletes.actions, "entry")
-        return f"it would merge nothing and delete {entries} ({format_size(deletes.size)})"
-    entries = format_count(report.entries_deleted, "entry")
-    return f"it merged nothing and deleted {entries} ({format_size(report.bytes_freed)})"
 
 
 def _long_blocked(report: Report) -> Verdict | None:
@@ -452,53 +401,6 @@ def _limit(index: IndexReport) -> str:
     reason = index.reason
     is_ours = isinstance(reason, WriteReason | UpToDate) and reason.max_merge_size
     return " (`max_merge_size`)" if is_ours else ""
-
-
-def format_lost(report: Report) -> str:
-    """Return how many results were lost, and with what; empty if none was."""
-    if not report.results_lost:
-        return ""
-    were = "was" if report.results_lost == 1 else "were"
-    results = format_count(report.results_lost, "result")
-    return f"{results} {were} lost with blobs that {_who_took(report)}"
-
-
-def _who_took(report: Report) -> str:
-    by = report.store.evicted_by
-    if by is None:
-        return "are gone or damaged"
-    if report.contents.without_content:
-        return f"{by} evicted, or whose content it lost"
-    return f"{by} evicted"
-
-
-def format_plan(report: Report) -> str:
-    """Return what a run would do: it would "write 1 index and delete nothing"."""
-    writes = sum(1 for action in report.actions if action.kind == "write")
-    written = format_count(writes, "index", "indexes") if writes else "nothing"
-    deletes = report.planned_deletions
-    if not deletes.actions:
-        return f"write {written} and delete nothing"
-    entries = f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})"
-    return f"write {written} and delete {entries}{_pace(report, deletes.actions)}"
-
-
-def _pace(report: Report, deletions: int) -> str:
-    """Return how long deletions take, if the store limits their rate and it takes a while."""
-    if not report.deletions_a_minute:
-        return ""
-    minutes = deletions / report.deletions_a_minute
-    if minutes < _A_WHILE:
-        return ""
-    return f", which takes at least {format_count(math.ceil(minutes), 'minute')}"
-
-
-def _note(report: Report) -> str:
-    return report.notes[0].sentence if report.notes else ""
-
-
-def _first(lines: tuple[str, ...]) -> str:
-    return lines[0] if lines else ""
 
 
 _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (

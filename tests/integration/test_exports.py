@@ -11,7 +11,7 @@ from maintainer.cacheconfig import CacheConfig, IndexId, Ref, Scope, merge
 from maintainer.emulator import Fault, FaultPlan
 from maintainer.emulator.requests import Request
 from maintainer.report import ActionReport, Report
-from maintainer.report.verdict import format_done
+from maintainer.report.done import format_done
 from tests.integration.simulated_builds import Build
 from tests.integration.world import MAIN, World, a_world, blob_of, built, leads_to
 

@@ -13,6 +13,7 @@ from maintainer.model.outcome import AlreadyGone, Done, Failed, Kept, Outcome, P
 from maintainer.model.reason import DropUnused, Grace, NoContent, WrittenByOtherRun
 from maintainer.report import Report
 from maintainer.report.actions import make_action
+from maintainer.report.done import format_done
 from maintainer.report.github import outputs
 from maintainer.report.html import render_html
 from maintainer.report.markdown import render_markdown
@@ -30,7 +31,6 @@ from maintainer.report.model import (
 from maintainer.report.page import changes, health, scopes, storage, trend
 from maintainer.report.terminal import render_report, render_runs
 from maintainer.report.tree import render_forest
-from maintainer.report.verdict import format_done
 from tests.reports import AT, DIRECTORY, a_report, an_index
 
 WRITE = make_action("write", "index-web", "main", DropUnused(), Done(), size=9)

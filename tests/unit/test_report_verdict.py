@@ -37,6 +37,7 @@ from maintainer.model.reason import (
 )
 from maintainer.report import EntryTotal, Report
 from maintainer.report.actions import make_action
+from maintainer.report.done import format_done, format_lost
 from maintainer.report.model import (
     Blocked,
     BrokenTagReport,
@@ -50,7 +51,7 @@ from maintainer.report.model import (
 )
 from maintainer.report.page.changes import format_changes
 from maintainer.report.reasons import format_reason
-from maintainer.report.verdict import format_done, format_lost, judge
+from maintainer.report.verdict import judge
 from tests.reports import AT, DIRECTORY, a_report, an_index
 
 GB = 10**9

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from maintainer.model.limits import DEFAULT_GRACE
 from maintainer.model.outcome import Done, Planned
 from maintainer.model.reason import Grace
+from maintainer.report.done import cut_off, format_lost, format_plan
 from maintainer.report.model import (
     ActionReport,
     Report,
@@ -22,7 +23,6 @@ from maintainer.report.page.cells import (
     table_of,
 )
 from maintainer.report.reasons import format_cause
-from maintainer.report.verdict import cut_off, format_lost, format_plan
 from maintainer.report.words import (
     format_count,
     format_digest,

@@ -1,0 +1,98 @@
+"""What a run did, or would do, and what was lost: each in one line. Pure."""
+
+import math
+
+from maintainer.model.reason import Unfinished
+from maintainer.report.model import Report
+from maintainer.report.words import format_count, format_part, format_size
+
+_A_WHILE = 0.25
+"""Minutes; anything faster is not mentioned."""
+
+
+def format_done(report: Report) -> str:
+    """Return in one line what a run did."""
+    if report.status != "done":
+        why = (*report.problems, *(note.sentence for note in report.notes))
+        return f"the run {report.status}: {next(iter(why), '')}"
+    writes = [action for action in report.actions if action.kind == "write"]
+    deletes = report.planned_deletions.actions
+    if not writes and not deletes:
+        return _say_nothing_done(report)
+    if report.dry_run:
+        return f"would {format_plan(report)}"
+    written = format_part(report.indexes_written, len(writes), "index", "indexes")
+    wrote = f"wrote {written}"
+    if not deletes:
+        return f"{wrote}, had nothing to delete"
+    if not report.tried_to_delete:
+        return f"{wrote}, deferred {format_count(deletes, 'entry')} to a run that may delete"
+    deleted = format_part(report.entries_deleted, deletes, "entry")
+    return f"{wrote}, deleted {deleted} ({format_size(report.bytes_freed)})"
+
+
+def format_done_blindly(report: Report) -> str:
+    """Return what a run did, or would do, that cannot read indexes."""
+    deletes = report.planned_deletions
+    if not deletes.actions:
+        return "it merged and deleted nothing"
+    if report.dry_run:
+        entries = format_count(deletes.actions, "entry")
+        return f"it would merge nothing and delete {entries} ({format_size(deletes.size)})"
+    entries = format_count(report.entries_deleted, "entry")
+    return f"it merged nothing and deleted {entries} ({format_size(report.bytes_freed)})"
+
+
+def format_plan(report: Report) -> str:
+    """Return what a run would do: it would "write 1 index and delete nothing"."""
+    writes = sum(1 for action in report.actions if action.kind == "write")
+    written = format_count(writes, "index", "indexes") if writes else "nothing"
+    deletes = report.planned_deletions
+    if not deletes.actions:
+        return f"write {written} and delete nothing"
+    entries = f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})"
+    return f"write {written} and delete {entries}{_pace(report, deletes.actions)}"
+
+
+def format_lost(report: Report) -> str:
+    """Return how many results were lost, and with what; empty if none was."""
+    if not report.results_lost:
+        return ""
+    were = "was" if report.results_lost == 1 else "were"
+    results = format_count(report.results_lost, "result")
+    return f"{results} {were} lost with blobs that {_who_took(report)}"
+
+
+def cut_off(report: Report) -> str | None:
+    """Return why the budget ended the run, if it did: what was not reached may be broken."""
+    notes = (one.sentence for one in report.notes if isinstance(one.reason, Unfinished))
+    return next(notes, None)
+
+
+def _say_nothing_done(report: Report) -> str:
+    if why := cut_off(report):
+        return f"nothing was written or deleted; {why}"
+    if report.repair:
+        return "nothing to repair: every index is valid, and every blob that it references exists"
+    if report.blocked and report.blocked.by_export:
+        return f"nothing was deleted; {report.blocked.sentence}"
+    return "nothing to do: every index is up to date, and nothing is overdue"
+
+
+def _pace(report: Report, deletions: int) -> str:
+    """Return how long deletions take, if the store limits their rate and it takes a while."""
+    if not report.deletions_a_minute:
+        return ""
+    minutes = deletions / report.deletions_a_minute
+    if minutes < _A_WHILE:
+        return ""
+    return f", which takes at least {format_count(math.ceil(minutes), 'minute')}"
+
+
+def _who_took(report: Report) -> str:
+    by = report.store.evicted_by
+    if by is None:
+        return "are gone or damaged"
+    if report.contents.without_content:
+        return f"{by} evicted, or whose content it lost"
+    return f"{by} evicted"
