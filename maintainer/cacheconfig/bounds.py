@@ -1,6 +1,6 @@
 """The size limits of an index: larger ones are neither read nor written."""
 
-from maintainer.cacheconfig.codec import encode
+from maintainer.cacheconfig.codec import encoded_size
 from maintainer.cacheconfig.model import CacheConfig
 from maintainer.cacheconfig.sink import with_sink
 
@@ -29,7 +29,7 @@ def has_at_most(config: CacheConfig, limit: int) -> bool:
 
 def size_of(config: CacheConfig) -> int:
     """Return the bytes of an index, as it is written."""
-    return len(encode(with_sink(config)))
+    return encoded_size(with_sink(config))
 
 
 def is_small(config: CacheConfig, limit: int) -> bool:

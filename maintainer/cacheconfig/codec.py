@@ -13,6 +13,7 @@ import msgspec
 
 from maintainer.cacheconfig.keys import Digest, is_digest
 from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Link, Record, Result
+from maintainer.cacheconfig.normal import put_in_order
 from maintainer.cacheconfig.order import dependency_order, parents_of, sources_of
 from maintainer.cacheconfig.prune import prune
 from maintainer.cacheconfig.sink import Sink, without_sink
@@ -78,7 +79,7 @@ class Decoded(NamedTuple):
 
 
 def decode(data: bytes) -> CacheConfig:
-    """Return an index without its sink.
+    """Return an index without its sink, in the order of `put_in_order`.
 
     Raises InvalidIndexError, which names the layer or record and the rule, if an importer would
     refuse it.
@@ -88,7 +89,8 @@ def decode(data: bytes) -> CacheConfig:
 
 def decode_whole(data: bytes) -> Decoded:
     """Return an index, and its sink. Raises InvalidIndexError as `decode` does."""
-    return Decoded(*without_sink(_read(_parse(data))))
+    config, sink = without_sink(_read(_parse(data)))
+    return Decoded(put_in_order(config), sink)
 
 
 def decode_described(data: bytes, descriptions: Mapping[str, Annotations]) -> Decoded:
@@ -105,7 +107,7 @@ def decode_described(data: bytes, descriptions: Mapping[str, Annotations]) -> De
     described = config.blobs & descriptions.keys()
     if described != config.blobs:
         config = prune(config, described)
-    return Decoded(config, sink)
+    return Decoded(put_in_order(config), sink)
 
 
 def _parse(data: bytes) -> "_Config":
@@ -163,6 +165,20 @@ def encode(config: CacheConfig, *, described: bool = True) -> bytes:
             records=[_write_record(record) for record in config.records] or None,
         )
     )
+
+
+def encoded_size(config: CacheConfig) -> int:
+    """Return how many bytes `encode` writes, without having all of them in memory."""
+    lists = {
+        "layers": [
+            len(_ENCODER.encode(_write_layer(layer, described=True))) for layer in config.layers
+        ],
+        "records": [len(_ENCODER.encode(_write_record(record))) for record in config.records],
+    }
+    fields = [
+        len(f'"{name}":[]') + sum(sizes) + len(sizes) - 1 for name, sizes in lists.items() if sizes
+    ]
+    return len("{}") + sum(fields) + max(0, len(fields) - 1)
 
 
 def _read_layers(wire: list[_Layer]) -> tuple[Layer, ...]:

@@ -55,6 +55,16 @@ def normalize(config: CacheConfig, kept: Sequence[int] | None = None) -> CacheCo
     return config if normal == config else normal  # Most are normal; one copy is enough.
 
 
+def put_in_order(config: CacheConfig) -> CacheConfig:
+    """Return `config` in normal form, unless it names layers that no result needs.
+
+    What is left of an index after pruning is then the same object as long as nothing is lost, and
+    in memory once.
+    """
+    normal = normalize(config)
+    return normal if len(normal.layers) == len(config.layers) else config
+
+
 def _needed_layers(config: CacheConfig) -> set[int]:
     needed: set[int] = set()
     for record in config.records:

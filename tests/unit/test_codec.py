@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maintainer.cacheconfig import CacheConfig, Link, Record, Result, decode, encode
+from maintainer.cacheconfig import CacheConfig, Link, Record, Result, decode, encode, merge, prune
+from maintainer.cacheconfig.codec import encoded_size
 from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.normal import normalize
 from maintainer.cacheconfig.timestamps import Nanoseconds, parse_time
@@ -411,23 +412,30 @@ def test_everything_that_an_index_says_is_read() -> None:
         )
     )
 
-    assert config.layers[1].blob == BLOBS[1]
-    assert config.layers[1].parent == 0
-    assert config.layers[1].diff_id == BLOBS[2]
-    assert config.layers[1].media_type == "x/y"
-    assert config.layers[1].size == 7
-    assert config.layers[1].created_at == CREATED
+    upper = config.layers[0]  # In normal form: its digest is the smaller one.
+    assert upper.blob == BLOBS[1]
+    assert upper.parent == 1
+    assert upper.diff_id == BLOBS[2]
+    assert upper.media_type == "x/y"
+    assert upper.size == 7
+    assert upper.created_at == CREATED
     assert config.records == (
         Record(
             digest="sha256:a",
             results=(
-                Result((1,), with_parents=True, created_at=CREATED),
-                Result((1, 0), with_parents=False, created_at=CREATED),
+                Result((0,), with_parents=True, created_at=CREATED),
+                Result((0, 1), with_parents=False, created_at=CREATED),
             ),
             inputs=(),
         ),
-        Record("sha256:b", (), ((Link(0, "/src"), Link(0, "")),)),
+        Record("sha256:b", (), ((Link(0, ""), Link(0, "/src")),)),
     )
+
+
+def test_a_layer_that_no_result_needs_is_read_too() -> None:
+    config = _read(_index(_record(layers=[_result(0)]), layers=[_layer(0), _layer(1)]))
+
+    assert config.blobs == {BLOBS[0], BLOBS[1]}
     assert config.blobs == set(BLOBS[:2])
     assert config.result_count == 1
 
@@ -491,6 +499,11 @@ def test_reading_what_was_written_gives_the_same_index_in_normal_form(config: Ca
     normal = normalize(config)
 
     assert decode(encode(normal)) == normal
+
+
+@given(any_index())
+def test_the_size_of_an_index_is_that_of_what_is_written(config: CacheConfig) -> None:
+    assert encoded_size(config) == len(encode(config))
 
 
 _texts = st.text(st.characters(codec="utf-8"))
@@ -586,3 +599,34 @@ def test_what_indexes_have_in_common_is_in_memory_once() -> None:
     assert one.layers[0].diff_id is other.layers[0].diff_id
     assert one.layers[0].media_type is other.layers[0].media_type
     assert one.records[0].digest is other.records[0].digest
+
+
+def _reversed(config: CacheConfig) -> CacheConfig:
+    """Return the same index with its layers and records in the opposite order."""
+    last_layer, last = len(config.layers) - 1, len(config.records) - 1
+    layers = tuple(
+        layer if layer.parent == NO_PARENT else layer.on(last_layer - layer.parent)
+        for layer in reversed(config.layers)
+    )
+    records = tuple(
+        Record(
+            one.digest,
+            tuple(
+                Result(tuple(last_layer - at for at in r.layers), r.with_parents, r.created_at)
+                for r in one.results
+            ),
+            tuple(tuple(Link(last - x.source, x.selector) for x in links) for links in one.inputs),
+        )
+        for one in reversed(config.records)
+    )
+    return CacheConfig(layers, records)
+
+
+@given(any_index())
+def test_an_index_of_which_nothing_is_lost_is_in_memory_once(config: CacheConfig) -> None:
+    written = prune(merge([config]), config.blobs)
+
+    read = decode(encode(_reversed(written)))
+
+    assert read == written
+    assert prune(read, read.blobs) is read
