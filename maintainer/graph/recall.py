@@ -70,7 +70,11 @@ def recall(connection: Connection, target_id: int, access: Access) -> Memory:
         elif row.size is not None:
             written[Ref(row.ref), row.key] = WrittenGeneration(row.id, row.size, row.first_seen_at)
         place = KnownPlace(
-            row.id, row.location, Digest(row.content_digest), valid=row.violation is None
+            row.id,
+            row.location,
+            Digest(row.content_digest),
+            valid=row.violation is None,
+            created_at=row.created_at,
         )
         places[to_index(row)][row.number] = place
     missing = frozenset(missing_blobs(connection, target_id))

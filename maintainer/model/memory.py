@@ -23,6 +23,8 @@ class KnownPlace:
     content_digest: Digest
     valid: bool = True
     """Whether importers accept the content that was read."""
+    created_at: datetime | None = None
+    """When its entry was created, where the store lists entries."""
 
 
 @dataclass(frozen=True, slots=True)

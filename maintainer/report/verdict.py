@@ -371,7 +371,7 @@ def _nothing_usable(report: Report) -> Verdict | None:
 
 
 def _good(report: Report) -> Verdict:
-    if not report.entries:
+    if not (report.entries or report.results_usable):
         return Verdict("good", "The cache is empty.")
     free = ""
     if report.space and report.space.quota:

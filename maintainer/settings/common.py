@@ -87,8 +87,8 @@ class Settings(BaseSettings):
     verify_after: Delay = Field(
         default=timedelta(days=3),
         description="how often the blobs that indexes need are checked: each is looked up and one "
-        "byte of it downloaded, first when it is new and again after this time; 0 "
-        "turns this off",
+        "byte of it downloaded, first when it is new and again after this time; so often the "
+        "newest index of each scope is read again, too; 0 turns this off",
     )
     keep_alive: Delay = Field(
         default=timedelta(days=14),

@@ -1,5 +1,6 @@
 """Responses, and how to describe them without revealing secrets."""
 
+import re
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from maintainer.sanitize import printable
 
 _T = TypeVar("_T")
 
+_RECOGNIZED = 40
+"""So many characters of a token are as secret as all of it."""
+_QUERY = re.compile(r"(?<=\S)\?\S*=\S*")
 _PORTS = 2**16
 _LAST_YEAR = 9000
 LATEST = datetime(_LAST_YEAR, 1, 1, tzinfo=UTC)
@@ -65,14 +69,20 @@ def malformed(answer: Answer, problem: str) -> MalformedAnswerError:
 
 
 def refused(answer: Answer, message: str = "") -> StoreError:
-    """Return the error for an unexpected answer, with the service's own message.
+    """Return the error for an unexpected answer, with what may be shown of its message."""
+    shown = without_secrets(answer, message).rstrip(" .")
+    said = f": {printable(shown)}" if shown else ""
+    return StoreError(f"{answer.place} answered HTTP {answer.status}{said}")
 
-    A message that repeats the token or password of the request is left out.
+
+def without_secrets(answer: Answer, message: str) -> str:
+    """Return what may be shown of a service's message: nothing if it repeats the token or password
+    of the request, or the beginning of it; and of URLs no query, which may be a signature.
     """
     secrets = _secrets(answer.request.headers.get("authorization", ""))
-    is_safe = message and not any(one in message for one in secrets)
-    said = f": {printable(message.rstrip(' .'))}" if is_safe else ""
-    return StoreError(f"{answer.place} answered HTTP {answer.status}{said}")
+    if any(one[:_RECOGNIZED] in message for one in secrets):
+        return ""
+    return _QUERY.sub("?…", message)
 
 
 def _secrets(authorization: str) -> Iterator[str]:

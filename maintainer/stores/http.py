@@ -1,5 +1,6 @@
 """Requests that are counted, limited and retried."""
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -58,6 +59,10 @@ _USUAL_HEADERS = {
 """What each request has, unless it has another one."""
 _TIMEOUTS = {"timeout": httpx2.Timeout(30.0, connect=10.0).as_dict()}
 _REDIRECTS = 5
+_NO_CONTENT = {"BlobNotFound", "NoSuchKey", "NoSuchVersion"}
+_ERROR_CODE = re.compile(rb"<Code>(\w{1,64})</Code>", re.ASCII)
+_ERROR_SIZE = 16 * 1024
+"""Bytes of an error that are looked at."""
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -378,6 +383,9 @@ def _has_content(answer: Answer) -> bool:
     if answer.headers.get("content-type", "").lower().startswith("text/html"):
         raise malformed(answer, "it is a page for people")
     if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+        if not _names_content(answer):
+            where = f"{answer.place} answered HTTP {answer.status}"
+            raise StoreError(f"{where}, which may not be the storage's answer")
         return False
     if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return True
@@ -386,6 +394,15 @@ def _has_content(answer: Answer) -> bool:
     if not answer.content and answer.headers.get("content-length") != "0":
         raise malformed(answer, "it is empty")
     return True
+
+
+def _names_content(answer: Answer) -> bool:
+    """Whether an error of a storage (Azure's, S3, or one that speaks as they do) says that it lacks
+    the content. A proxy without a backend answers 404, too, and so does Azure without a container.
+    """
+    codes = _ERROR_CODE.findall(answer.content[:_ERROR_SIZE])
+    said = {answer.headers.get("x-ms-error-code", ""), *(one.decode() for one in codes)}
+    return not said.isdisjoint(_NO_CONTENT)
 
 
 def _content(answer: Answer) -> bytes:

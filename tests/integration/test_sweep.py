@@ -46,7 +46,8 @@ def test_superseded_generations_go_first_then_blobs_the_oldest_first(world: Worl
     ] * 3
     assert _outcomes(report) == ["done"] * 5
     # At the end it asks what builds have written meanwhile.
-    assert kinds[-7:] == ["delete", "list", "list", "delete", "delete", "delete", "list"]
+    asked = ["list", "list", "look-up"]
+    assert kinds[-8:] == ["delete", *asked, "delete", "delete", "delete", "list"]
 
 
 def test_what_builds_did_meanwhile_is_asked_once_and_only_for_blobs(
@@ -242,15 +243,15 @@ def swept_but_for_blobs(world: World) -> World:
     return world
 
 
-# After the list; it takes two requests to ask what builds did, and one for each deletion.
-@pytest.mark.parametrize(("budget", "requests"), [(3, 1), (4, 4), (5, 5), (6, 6)])
+# After the list; it takes three requests to ask what builds did, and one for each deletion.
+@pytest.mark.parametrize(("budget", "requests"), [(4, 1), (5, 5), (6, 6), (7, 7)])
 def test_nothing_is_asked_if_the_budget_does_not_reach_for_a_deletion_too(
     swept_but_for_blobs: World, budget: int, requests: int
 ) -> None:
     report = swept_but_for_blobs.gc(grace=NO_GRACE, max_requests=budget)
 
     assert report.requests.total == requests
-    assert len(report.deleted) == max(0, requests - 3)
+    assert len(report.deleted) == max(0, requests - 4)
 
 
 def test_a_generation_is_not_looked_up_if_the_budget_does_not_reach_for_its_deletion_too(
@@ -270,10 +271,10 @@ def test_a_look_up_that_uses_the_budget_up_leaves_the_rest(world: World) -> None
     world.passes(minutes=1)
     world.running.inject(FaultPlan((Fault(kind="status", request="look-up", times=99),)))
 
-    report = world.gc(grace=NO_GRACE, max_requests=3)
+    report = world.gc(grace=NO_GRACE, max_requests=4)
 
-    assert world.requests == {"list": 1, "look-up": 2}
-    reason = "deferred: the 3 requests of --max-requests are spent"
+    assert world.requests == {"list": 1, "look-up": 3}
+    reason = "deferred: the 4 requests of --max-requests are spent"
     assert _outcomes(report) == [reason] * 5
     assert (report.status, report.deleted) == ("done", ())
 
@@ -281,13 +282,14 @@ def test_a_look_up_that_uses_the_budget_up_leaves_the_rest(world: World) -> None
 def test_what_the_budget_leaves_is_for_the_next_run(world: World) -> None:
     world.gc(no_sweep=True)
 
-    report = world.gc(grace=NO_GRACE, max_requests=4)
+    # The list, a byte of the newest generation, two deletions.
+    report = world.gc(grace=NO_GRACE, max_requests=5)
 
-    reason = "deferred: the 4 requests of --max-requests are spent"
+    reason = "deferred: the 5 requests of --max-requests are spent"
     assert _outcomes(report) == ["done", "done", reason, reason, reason]
     assert report.status == "done"
     assert tuple(one.sentence for one in report.notes) == (
-        "the 4 requests of --max-requests are spent: deferred to the next run: 3 actions",
+        "the 5 requests of --max-requests are spent: deferred to the next run: 3 actions",
     )
 
 

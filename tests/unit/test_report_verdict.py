@@ -399,7 +399,9 @@ def test_without_a_quota_nothing_is_said_of_it() -> None:
 
 
 def test_an_empty_cache_is_all_right() -> None:
-    assert judge(_report(entries=())).message == "The cache is empty."
+    assert judge(_report(entries=(), indexes=(), results=ResultTotals())).message == (
+        "The cache is empty."
+    )
 
 
 def test_an_address_where_nothing_was_found_is_named_before_anything_else() -> None:

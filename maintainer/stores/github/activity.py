@@ -13,15 +13,18 @@ from maintainer.cacheconfig import (
     SignatureKey,
 )
 from maintainer.concurrency import Joint
-from maintainer.errors import BudgetExhaustedError, StoreError
+from maintainer.errors import BudgetExhaustedError, StoreError, UnreadableError
 from maintainer.exports import find_new_export
 from maintainer.model import reason as reasons
+from maintainer.model.decision import RewriteResult
 from maintainer.model.entry import KnownEntry, StoredEntry
 from maintainer.model.index import index_of
 from maintainer.model.reason import Reason
 from maintainer.stores.base import Since
 from maintainer.stores.github.keyed import KeyedService
+from maintainer.stores.github.versions import generation_of
 
+_LOOK_UP_AND_READ = 2
 _RECHECKS = 2
 """Requests that tell what builds have done since the run began."""
 _REF_REQUESTS = 3
@@ -70,6 +73,14 @@ class CheckPeriodically:
         """The blobs that builds have stored since the run began."""
         indexes = since.marks.indexes
         self._newest = {one.id: str(one.newest.key) for one in indexes if one.newest}
+        self._highest = {
+            one.id: max(one.highest, _number_written(since.rewritten.get(one.id)))
+            for one in indexes
+            if not one.id.signed
+        }
+        self._has_blobs = bool(since.marks.snapshot.live_blobs)
+        self._is_looked_up = not service.reads
+        """Whether it is known that the list has shown the newest generation of each index."""
         # A generation that cannot be read may need any blob.
         self._ours = {
             (one.index.ref, str(one.index.key(one.number)))
@@ -101,9 +112,10 @@ class CheckPeriodically:
         if entry.parsed is None:
             return 0 if self._is_asked(self._tool_of(entry)) else 1
         if not isinstance(entry.parsed, IndexKey):
-            return 0 if self._is_asked(None) else _RECHECKS + self._more_pages
+            look_ups = 0 if self._is_looked_up else len(self._highest)
+            return 0 if self._is_asked(None) else _RECHECKS + self._more_pages + look_ups
         index = index_of(entry.ref, entry.parsed)
-        return 0 if index in self._rewritten or self._is_asked(index) else 1
+        return 0 if index in self._rewritten or self._is_asked(index) else _LOOK_UP_AND_READ
 
     async def veto(self, entry: KnownEntry) -> Reason | None:
         """Return why an entry must not be deleted, if so.
@@ -195,13 +207,15 @@ class CheckPeriodically:
         return asked_at is not None and self._clock() - asked_at < _FRESH
 
     async def _veto_superseded(self, index: IndexId) -> Reason | None:
-        """Check whether what supersedes it still exists: if not, builders fall back to it."""
+        """Check whether what supersedes it can still be read: if not, builders fall back to it."""
         if index in self._rewritten:
             return None
         newest = self._newest.get(index, "the newest generation")
 
         async def ask() -> Reason | None:
-            return None if await self._service.look_up(newest) else reasons.NewestGone(newest)
+            found = await self._service.look_up(newest)
+            is_read = found and await self._service.has_content(found)
+            return None if is_read else reasons.NewestGone(newest)
 
         return await self._check(index, ask, lambda error: reasons.NewestUnchecked(newest, error))
 
@@ -213,10 +227,13 @@ class CheckPeriodically:
         has listed them when it began, and looks nothing up. Then a new blob shows that it is there.
         """
         try:
-            for entry in await self._service.newest_indexes():
+            newest = await self._service.newest_indexes()
+            if not newest and self._listed_indexes:
+                return reasons.BuildsUnknown("the list of indexes is empty, and was not before")
+            for entry in newest:
                 if not (entry.id in self._listed_indexes or (entry.ref, entry.key) in self._ours):
                     return reasons.NewIndex(entry.key, entry.ref)
-            if reason := await self._find_uses():
+            if reason := await self._find_uses() or await self._find_hidden_index():
                 return reason
         except BudgetExhaustedError:
             raise
@@ -230,6 +247,19 @@ class CheckPeriodically:
         export = find_new_export(uploads, self._referenced)
         return export.reason if export else None
 
+    async def _find_hidden_index(self) -> Reason | None:
+        """Look up the newest generation of each index: a list may lack it. Once is enough."""
+        for index, highest in self._highest.items() if not self._is_looked_up else ():
+            try:
+                found = await self._service.look_up_newest(index.prefix)
+            except UnreadableError:
+                continue  # Nobody can look it up, so builds do not find it either.
+            number = generation_of(index, found.key) if found else None
+            if found and number and number > highest:
+                return reasons.NewIndex(found.key, index.ref)
+        self._is_looked_up = True
+        return None
+
     async def _find_uses(self) -> Reason | None:
         """Record which blobs were used since the run began; return why none may be deleted, if so.
 
@@ -239,6 +269,8 @@ class CheckPeriodically:
         shown: dict[int, datetime] = {}
         for page in range(1, 2 + self._more_pages):
             blobs = await self._service.last_used(BLOB_PREFIX, page)
+            if not blobs and page == 1 and self._has_blobs:
+                return reasons.BuildsUnknown("the list of blobs is empty, and was not before")
             listed = self._accessed_when_listed([one.id for one in blobs])
             known = {**listed, **self._accessed}
             used = {one.id for one in blobs if known.get(one.id) != one.last_accessed_at}
@@ -252,3 +284,11 @@ class CheckPeriodically:
             if used.isdisjoint(self._looked_up):
                 break
         return reasons.TooManyUsed()
+
+
+def _number_written(result: RewriteResult | None) -> int:
+    """Return the highest number of an index that is known from rewriting it."""
+    if result is None:
+        return 0
+    known = (*result.concurrent, *([result.written] if result.written else []))
+    return max((one.number for one in known), default=0)

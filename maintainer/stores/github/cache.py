@@ -177,8 +177,7 @@ class GitHubCache:
 
     async def read(self, version: NewVersion) -> ReadGeneration:
         """Read an index that is listed."""
-        key = version.index.key(version.number)
-        return await read_entry(self._service, version.entry, version.index, key)
+        return await read_entry(self._service, version.entry, version.index, version.number)
 
     async def swap(self, changes: Sequence[Change], context: RunContext) -> Sequence[SwapResult]:
         """Write each index as the next generation."""

@@ -44,6 +44,10 @@ _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Gigabytes = Annotated[int, msgspec.Meta(gt=0, le=10**9)]
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_LARGEST = 2**40
+"""Bytes. A sum of sizes is stored, too."""
+_FIRST_YEAR = 2019
+"""Of GitHub's cache: an earlier time is none."""
 _UNKNOWN_REF = Ref("unknown")
 
 
@@ -169,16 +173,24 @@ class Rest:
         shown = _Pass(first, in_order=False)
         older = range(first.pages - 1, 0, -1)
         for start in range(0, len(older), _MAX_PAGES_READ):
-            for page in await for_each(self._older, older[start : start + _MAX_PAGES_READ]):
+            pages = await for_each(self._older, older[start : start + _MAX_PAGES_READ])
+            for page in pages:
                 shown.add(page)
+            if not any(page.entries for page in pages):
+                break  # The total, or the link to the last page, is wrong.
         return shown
 
     async def _read_in_order(self) -> "_Pass":
         """Read all pages one by one, including the entries that should be on the first."""
         first = await self._page(1, "desc")
         shown = _Pass(first, in_order=True)
+        empty = 0
         for number in range(first.pages, 0, -1):
-            shown.add(await self._older(number))
+            page = await self._older(number)
+            shown.add(page)
+            empty = 0 if page.entries else empty + 1
+            if empty == MAX_CONCURRENT:
+                break
         return shown
 
     async def _older(self, number: int) -> _Page:
@@ -405,7 +417,7 @@ def _entry(entry: _Entry) -> StoredEntry | None:
     Of another tool's entry, what is not known is taken for nothing, or for long ago; it is listed
     under a number by which nobody deletes it.
     """
-    created_at, accessed_at = to_utc(entry.created_at), to_utc(entry.last_accessed_at)
+    created_at, accessed_at = _known_time(entry.created_at), _known_time(entry.last_accessed_at)
     times = created_at, accessed_at
     known = (entry.id, entry.key, entry.ref, entry.version, entry.size_in_bytes, *times)
     parsed = None if entry.key is None else parse_key(entry.key)
@@ -419,11 +431,16 @@ def _entry(entry: _Entry) -> StoredEntry | None:
         ref=Ref(entry.ref or _UNKNOWN_REF),
         key=entry.key or "",
         version=entry.version or "",
-        size=entry.size_in_bytes or 0,
+        size=min(entry.size_in_bytes or 0, _LARGEST),
         created_at=created_at or accessed_at or _LONG_AGO,
         last_accessed_at=accessed_at or created_at or _LONG_AGO,
         parsed=parsed if may_be_ours else None,
     )
+
+
+def _known_time(moment: datetime | None) -> datetime | None:
+    at = to_utc(moment)
+    return at if at and at.year >= _FIRST_YEAR else None
 
 
 def _stand_in(entry: _Entry) -> int:

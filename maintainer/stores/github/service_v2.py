@@ -12,7 +12,14 @@ import msgspec
 from maintainer.cacheconfig import ENTRY_VERSION
 from maintainer.decoding import decode_json
 from maintainer.errors import StoreError, WriteRefusedError
-from maintainer.stores.answers import Answer, content_url, malformed, parse, refused
+from maintainer.stores.answers import (
+    Answer,
+    content_url,
+    malformed,
+    parse,
+    refused,
+    without_secrets,
+)
 from maintainer.stores.github.keyed import CacheHit
 from maintainer.stores.github.service import InDoubtError, check_token, key_taken
 from maintainer.stores.http import Call, Http
@@ -134,7 +141,7 @@ def _reserved(key: str, answer: Answer) -> httpx2.URL:
     if reserved.ok:
         return content_url(answer, reserved.signed_upload_url)
     if _MAY_NOT.search(reserved.message):
-        raise WriteRefusedError(key, reserved.message)
+        raise WriteRefusedError(key, without_secrets(answer, reserved.message))
     raise key_taken(key, answer)
 
 

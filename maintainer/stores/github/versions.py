@@ -5,9 +5,9 @@ A look-up makes an entry look used, which changes what the service evicts first;
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 
 from maintainer.cacheconfig import (
@@ -35,6 +35,7 @@ from maintainer.stores.github.keyed import CacheHit, KeyedService
 _REF_HASH = re.compile(r"(?=(-1-[0-9a-f]{8}))", re.ASCII)
 
 _LOOK_UP_AND_READ = 2
+_IDLE = timedelta(days=1)
 
 
 async def read_listed(
@@ -48,7 +49,7 @@ async def read_listed(
 
     `entries` are those that may be indexes, or hide one. What the budget does not allow to read
     counts as not read. An index that gave the same answer for the whole grace period, and cannot be
-    read, counts as read and not valid: builders cannot read it either.
+    read while another one can, counts as read and not valid: builders cannot read it either.
     """
     look = _Reader(service, known, now, context)
     return (await _read_listed(look, sorted(entries, key=lambda one: one.id))).versions
@@ -95,66 +96,157 @@ class _Reader:
     now: datetime
     context: RunContext
 
-    def unread(
-        self,
-        index: IndexId,
-        number: int,
-        error: StoreError,
-        *,
-        entry: StoredEntry | None = None,
-    ) -> ReadGeneration | UnreadGeneration:
-        """Return what a generation counts as that could not be read."""
-        cause = error.cause if isinstance(error, UnreadableError) else Cause.TRANSIENT
-        doubt = self.known.doubts.get((index.ref, str(index.key(number))))
-        if doubt is None or not doubt.has_ended(cause, self.now, self.context.settings.grace):
-            return UnreadGeneration(index, number, _why_unread(error), cause)
-        violation = f"nobody has been able to read it since {doubt.since:%Y-%m-%d %H:%M}: {error}"
+    def place_of(self, entry: StoredEntry, index: IndexId) -> KnownPlace | None:
+        """Return what is known of the generation that an entry holds, if it was read before."""
+        if entry.id not in self.known.store_ids or not isinstance(entry.parsed, IndexKey):
+            return None
+        return self.known.places.get(index, {}).get(entry.parsed.generation)
+
+    def is_another(self, entry: StoredEntry, place: KnownPlace) -> bool:
+        """Whether an entry has a number and a key that another one had before.
+
+        That is so when a server was restored from a backup, and counts on from there.
+        """
+        return place.created_at not in (None, entry.created_at)
+
+    def is_due(self, entry: StoredEntry, place: KnownPlace) -> bool:
+        """Whether an index that builders read is to be read again: it may lose its content.
+
+        It is read again at each multiple of `verify_after` since it was created, for the time of
+        `keep_alive`, as reading is a use; and while it is in doubt. A run that had nothing to do,
+        less than a day ago, has read nothing.
+        """
+        settings, before = self.context.settings, self.known.probed_at
+        every, age = settings.verify_after, self.now - entry.created_at
+        if not every or before is None or age > settings.keep_alive or not place.valid:
+            return False
+        if self.context.budget.is_limited or entry.ref not in self.service.access.writable:
+            return False
+        last = max(before - _IDLE - entry.created_at, timedelta(0))
+        return age // every > last // every or (entry.ref, entry.key) in self.known.doubts
+
+    def given_up(
+        self, one: UnreadGeneration, entry: StoredEntry | None = None
+    ) -> ReadGeneration | None:
+        """Return what a generation counts as whose doubt has ended; None if it goes on."""
+        doubt = self.known.doubts.get((one.index.ref, str(one.index.key(one.number))))
+        if doubt is None or not doubt.has_ended(one.cause, self.now, self.context.settings.grace):
+            return None
+        if one.index.ref not in self.service.access.writable:
+            return None  # It would stay, and need what is deleted.
+        violation = f"nobody has been able to read it since {doubt.since:%Y-%m-%d %H:%M}"
+        if isinstance(one.why, reasons.Problem):
+            violation += f": {one.why.problem}"
         created_at, store_id = (entry.created_at, entry.id) if entry else (self.now, None)
-        nothing = Content.of(b"")
-        return ReadGeneration(index, number, nothing, None, violation, created_at, store_id, None)
+        return ReadGeneration(
+            one.index, one.number, Content.of(b""), None, violation, created_at, store_id, None
+        )
+
+    async def reads_another(self, entries: Iterable[StoredEntry]) -> bool:
+        """Whether an index that was read before can be read again: if not, it is an outage."""
+        for entry in sorted(entries, key=lambda one: one.id, reverse=True):
+            index, key = index_of(entry.ref, entry.parsed), entry.parsed
+            place = self.place_of(entry, index) if index else None
+            if not index or not isinstance(key, IndexKey) or place is None or not place.valid:
+                continue
+            if self.context.budget.reserve(_LOOK_UP_AND_READ):
+                return False
+            try:
+                read = await read_entry(self.service, entry, index, key.generation)
+            except StoreError:
+                return False
+            return read.content.digest == place.content_digest
+        return False
+
+
+def _unread(index: IndexId, number: int, error: StoreError) -> UnreadGeneration:
+    cause = error.cause if isinstance(error, UnreadableError) else Cause.TRANSIENT
+    return UnreadGeneration(index, number, _why_unread(error), cause)
 
 
 def _why_unread(error: StoreError) -> reasons.WhyUnread:
     return error.reason if isinstance(error, BudgetExhaustedError) else reasons.Problem(str(error))
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A generation to read."""
+
+    entry: StoredEntry
+    index: IndexId
+    number: int
+    place: KnownPlace | None
+    """What is known of it, if it is read again."""
+
+
 async def _read_listed(look: _Reader, entries: Iterable[StoredEntry]) -> _Indexes:
-    """Read every listed generation that the graph does not know and the token can read."""
+    """Read every listed generation that the graph does not know and the token can read.
+
+    What builders read is read again from time to time.
+    """
     indexes = _Indexes()
-    wanted: list[tuple[StoredEntry, IndexId, IndexKey]] = []
-    for entry in entries:
-        key = entry.parsed
-        index = index_of(entry.ref, key)
-        readable = (
-            entry.ref in look.service.access.readable and entry.id not in look.known.store_ids
-        )
-        written = look.known.written.get((entry.ref, entry.key))
-        if readable and written and written.is_in(entry):
-            indexes.adopted[written.generation_id] = entry.id
-        elif readable and index and isinstance(key, IndexKey):
-            wanted.append((entry, index, key))
-    look.context.progress.stage("probe: read new generations", len(wanted))
+    indexes.read_by_builders = _created_last(entries, look.service.access)
+    jobs = list(_jobs(look, entries, indexes))
+    look.context.progress.stage("probe: read new generations", len(jobs))
     refs = _refs_of_indexes(entries, look.service.access)
 
-    async def read(job: tuple[StoredEntry, IndexId, IndexKey]) -> ReadGeneration | UnreadGeneration:
-        entry, index, key = job
+    async def read(job: _Job) -> ReadGeneration | UnreadGeneration:
         look.context.progress.advance()
-        if others := refs[entry.key.casefold()] - {entry.ref}:
-            return UnreadGeneration(index, key.generation, reasons.SameKeyElsewhere(min(others)))
+        if others := refs[job.entry.key.casefold()] - {job.entry.ref}:
+            return UnreadGeneration(job.index, job.number, reasons.SameKeyElsewhere(min(others)))
         if reason := look.context.budget.reserve(_LOOK_UP_AND_READ):
-            return UnreadGeneration(index, key.generation, reason)
+            return UnreadGeneration(job.index, job.number, reason)
         try:
-            return await read_entry(look.service, entry, index, key)
+            return await read_entry(look.service, job.entry, job.index, job.number)
         except StoreError as error:
-            return look.unread(index, key.generation, error, entry=entry)
+            return _unread(job.index, job.number, error)
 
-    for outcome in await for_each(read, wanted):
-        if isinstance(outcome, ReadGeneration):
-            indexes.read.append(outcome)
-        else:
+    outcomes = await _give_up(look, entries, jobs, await for_each(read, jobs))
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        if isinstance(outcome, UnreadGeneration):
             indexes.unread.append(outcome)
-    indexes.read_by_builders = _created_last(entries, look.service.access)
+        elif not job.place or job.place.content_digest != outcome.content.digest:
+            indexes.read.append(outcome)
+            indexes.gone |= {job.place.generation_id} if job.place else set()
     return indexes
+
+
+def _jobs(look: _Reader, entries: Iterable[StoredEntry], indexes: _Indexes) -> Iterator[_Job]:
+    """Return which generations to read; note in `indexes` which of them runs have written."""
+    for entry in entries:
+        key, index = entry.parsed, index_of(entry.ref, entry.parsed)
+        written = look.known.written.get((entry.ref, entry.key))
+        if entry.ref not in look.service.access.readable:
+            continue
+        if entry.id not in look.known.store_ids and written and written.is_in(entry):
+            indexes.adopted[written.generation_id] = entry.id
+        elif index and isinstance(key, IndexKey):
+            place = look.place_of(entry, index)
+            is_read = indexes.read_by_builders.get(index) == entry.key
+            if (
+                place is None
+                or look.is_another(entry, place)
+                or (is_read and look.is_due(entry, place))
+            ):
+                yield _Job(entry, index, key.generation, place)
+
+
+async def _give_up(
+    look: _Reader,
+    entries: Iterable[StoredEntry],
+    jobs: Sequence[_Job],
+    outcomes: Sequence[ReadGeneration | UnreadGeneration],
+) -> Sequence[ReadGeneration | UnreadGeneration]:
+    """Return the outcomes, those given up whose doubt has ended, unless nothing can be read."""
+    ended = {
+        at: end
+        for at, (job, one) in enumerate(zip(jobs, outcomes, strict=True))
+        if isinstance(one, UnreadGeneration) and (end := look.given_up(one, job.entry))
+    }
+    is_read = any(isinstance(one, ReadGeneration) and one.config for one in outcomes)
+    if not ended or not (is_read or await look.reads_another(entries)):
+        return outcomes
+    return [ended.get(at, one) for at, one in enumerate(outcomes)]
 
 
 def _refs_of_indexes(entries: Iterable[StoredEntry], access: Access) -> Mapping[str, set[Ref]]:
@@ -171,21 +263,40 @@ def _refs_of_indexes(entries: Iterable[StoredEntry], access: Access) -> Mapping[
 
 
 async def read_entry(
-    service: KeyedService, entry: StoredEntry, index: IndexId, key: IndexKey
+    service: KeyedService, entry: StoredEntry, index: IndexId, number: int
 ) -> ReadGeneration:
-    """Read a generation that is listed. Raises StoreError if it is not what the list says."""
+    """Read a generation that is listed; what importers would refuse is downloaded twice.
+
+    Raises StoreError if it is not what the list says.
+    """
+    read = await _read_once(service, entry, index, number)
+    if read.violation:
+        again = await _read_once(service, entry, index, number)
+        if again.violation and again.content.digest != read.content.digest:
+            raise StoreError(f"each download of it is another one; now: {again.violation}")
+        return again
+    return read
+
+
+async def _read_once(
+    service: KeyedService, entry: StoredEntry, index: IndexId, number: int
+) -> ReadGeneration:
     found = await service.look_up(entry.key)
     if found is None:
         raise UnreadableError(Cause.NOT_FOUND, "it is listed, but a look-up did not find it")
     if found.ref not in (None, entry.ref):
         raise StoreError(f"a look-up found an entry of the same key in {printable(found.ref)}")
     content = await service.read(found)
+    read = read_content(index, number, content, entry.created_at, store_id=entry.id)
     if len(content) != entry.size:
-        # An entry of the same key in another ref that the token reads, or half an answer.
+        # An entry of the same key in another ref that the token reads, or half an answer; or the
+        # list is wrong, and builders find what is in it.
+        is_of_use = read.config and read.config.records
         raise UnreadableError(
-            Cause.OTHER_SIZE, f"it has {len(content):,} bytes where the list says {entry.size:,}"
+            Cause.TRANSIENT if is_of_use else Cause.OTHER_SIZE,
+            f"it has {len(content):,} bytes where the list says {entry.size:,}",
         )
-    return read_content(index, key.generation, content, entry.created_at, store_id=entry.id)
+    return read
 
 
 def _created_last(entries: Iterable[StoredEntry], access: Access) -> dict[IndexId, str]:
@@ -294,7 +405,8 @@ class _Search:
         try:
             content = await self.service.read(found)
         except StoreError as error:
-            self._note_unread(self.look.unread(index, number, error), place)
+            unread = _unread(index, number, error)
+            self._note_unread(self.look.given_up(unread) or unread, place)
             return found
         same = place is not None and place.content_digest == content_digest(content)
         if place:
