@@ -68,7 +68,7 @@ async def _measure(settings: "Settings", repository: str | None) -> "Usage":
         context = RunContext(settings, budget, Unwatched(), now_utc, anyio.sleep)
         entries = (await store.entries(now, context)).entries
         # What counts as known is not read.
-        known = Memory(store_ids=frozenset(entry.id for entry in entries))
+        known = Memory(read_entries=dict.fromkeys(entry.id for entry in entries))
         versions = await store.versions(known, now, context)
         limits = await store.limits(now, context)
         return measure(store.name, entries, versions.facts, limits, now)

@@ -62,20 +62,21 @@ def recall(connection: Connection, target_id: int, access: Access) -> Memory:
     """Return the memory that saves a probe requests."""
     places: defaultdict[IndexId, dict[int, KnownPlace]] = defaultdict(dict)
     written: dict[tuple[Ref, str], WrittenGeneration] = {}
-    store_ids: set[int] = set()
+    read_entries: dict[int, KnownPlace] = {}
     here = {"target": target_id}
     for row in connection.execute(_STORED, here):
-        if row.store_id is not None:
-            store_ids.add(row.store_id)
-        elif row.size is not None:
-            written[Ref(row.ref), row.key] = WrittenGeneration(row.id, row.size, row.first_seen_at)
         place = KnownPlace(
             row.id,
             row.location,
             Digest(row.content_digest),
             valid=row.violation is None,
+            key=row.key,
             created_at=row.created_at,
         )
+        if row.store_id is not None:
+            read_entries[row.store_id] = place
+        elif row.size is not None:
+            written[Ref(row.ref), row.key] = WrittenGeneration(row.id, row.size, row.first_seen_at)
         places[to_index(row)][row.number] = place
     missing = frozenset(missing_blobs(connection, target_id))
     named = set(_blobs_named(connection, target_id, access))
@@ -85,7 +86,7 @@ def recall(connection: Connection, target_id: int, access: Access) -> Memory:
         named |= _needed(one, missing)
     spare = remembered - named
     return Memory(
-        store_ids=frozenset(store_ids),
+        read_entries=read_entries,
         written=written,
         places=places,
         named_blobs=frozenset(named),

@@ -348,6 +348,7 @@ _START_CLOCK = (
         ENTRY.c.store_id
         == select(GENERATION.c.store_id).where(GENERATION.c.id == _row).scalar_subquery(),
         ENTRY.c.unreferenced_since.is_(None),
+        ENTRY.c.missing_since.is_(None),
     )
     .values(unreferenced_since=_now, state=State.SUPERSEDED.value)
 )

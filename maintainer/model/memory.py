@@ -23,6 +23,7 @@ class KnownPlace:
     content_digest: Digest
     valid: bool = True
     """Whether importers accept the content that was read."""
+    key: str = ""
     created_at: datetime | None = None
     """When its entry was created, where the store lists entries."""
 
@@ -45,8 +46,10 @@ class WrittenGeneration:
 class Memory:
     """What the graph remembers, to save requests."""
 
-    store_ids: frozenset[int] = frozenset()
-    """The entries of the generations that were read."""
+    read_entries: Mapping[int, KnownPlace | None] = field(default_factory=dict)
+    """The entries of the generations that were read, and what is known of them. If that is nothing,
+    they count as read whatever they are.
+    """
     written: Mapping[tuple[Ref, str], WrittenGeneration] = field(default_factory=dict)
     """By ref and key."""
     places: Mapping[IndexId, Mapping[int, KnownPlace]] = field(default_factory=dict)

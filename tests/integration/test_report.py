@@ -247,6 +247,20 @@ def test_what_a_dry_run_only_planned_to_write_is_counted_when_a_build_stores_it(
     assert happened["new"] == 2
 
 
+def test_an_evicted_index_counts_as_evicted(world: World) -> None:
+    world.build("base", "api")
+    world.gc()
+    world.passes(hours=1)
+    newest = world.build("base", "api", "more")
+    world.gc()
+    world.passes(hours=1)
+    world.evict_entries([newest])
+
+    changes = world.gc().changes
+
+    assert [one.key for one in changes.gone_largest] == [newest.key]
+
+
 def test_what_a_run_deleted_is_not_taken_for_evicted(world: World) -> None:
     world.build("base", "api")
     world.build("base", "web")

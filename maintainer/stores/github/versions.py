@@ -96,19 +96,6 @@ class _Reader:
     now: datetime
     context: RunContext
 
-    def place_of(self, entry: StoredEntry, index: IndexId) -> KnownPlace | None:
-        """Return what is known of the generation that an entry holds, if it was read before."""
-        if entry.id not in self.known.store_ids or not isinstance(entry.parsed, IndexKey):
-            return None
-        return self.known.places.get(index, {}).get(entry.parsed.generation)
-
-    def is_another(self, entry: StoredEntry, place: KnownPlace) -> bool:
-        """Whether an entry has a number and a key that another one had before.
-
-        That is so when a server was restored from a backup, and counts on from there.
-        """
-        return place.created_at not in (None, entry.created_at)
-
     def is_due(self, entry: StoredEntry, place: KnownPlace) -> bool:
         """Whether an index that builders read is to be read again: it may lose its content.
 
@@ -146,7 +133,7 @@ class _Reader:
         """Whether an index that was read before can be read again: if not, it is an outage."""
         for entry in sorted(entries, key=lambda one: one.id, reverse=True):
             index, key = index_of(entry.ref, entry.parsed), entry.parsed
-            place = self.place_of(entry, index) if index else None
+            place = self.known.read_entries.get(entry.id)
             if not index or not isinstance(key, IndexKey) or place is None or not place.valid:
                 continue
             if self.context.budget.reserve(_LOOK_UP_AND_READ):
@@ -218,17 +205,27 @@ def _jobs(look: _Reader, entries: Iterable[StoredEntry], indexes: _Indexes) -> I
         written = look.known.written.get((entry.ref, entry.key))
         if entry.ref not in look.service.access.readable:
             continue
-        if entry.id not in look.known.store_ids and written and written.is_in(entry):
+        if entry.id in look.known.read_entries:
+            place = look.known.read_entries[entry.id]
+            if place is None or not (index and isinstance(key, IndexKey)):
+                continue
+            is_read = indexes.read_by_builders.get(index) == entry.key
+            if place.key != entry.key:
+                yield _Job(entry, index, key.generation, None)
+            elif _is_another(entry, place) or (is_read and look.is_due(entry, place)):
+                yield _Job(entry, index, key.generation, place)
+        elif written and written.is_in(entry):
             indexes.adopted[written.generation_id] = entry.id
         elif index and isinstance(key, IndexKey):
-            place = look.place_of(entry, index)
-            is_read = indexes.read_by_builders.get(index) == entry.key
-            if (
-                place is None
-                or look.is_another(entry, place)
-                or (is_read and look.is_due(entry, place))
-            ):
-                yield _Job(entry, index, key.generation, place)
+            yield _Job(entry, index, key.generation, None)
+
+
+def _is_another(entry: StoredEntry, place: KnownPlace) -> bool:
+    """Whether an entry has a number that another one had before.
+
+    That is so when a server was restored from a backup, and counts on from there.
+    """
+    return place.created_at not in (None, entry.created_at)
 
 
 async def _give_up(
