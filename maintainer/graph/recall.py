@@ -126,6 +126,12 @@ def recall_keys(connection: Connection, target_id: int) -> dict[str, datetime]:
     return {row.key: row.created_at for row in rows}
 
 
+def swept_since(connection: Connection, target_id: int, since: datetime) -> tuple[str, ...]:
+    """Return the keys of the entries that runs have deleted since a time."""
+    asked = {"target": target_id, "since": since}
+    return tuple(connection.scalars(_SWEPT, asked))
+
+
 def count_expected(connection: Connection, target_id: int, access: Access) -> int:
     """Count the entries that ought to exist, before a look is recorded; see `recall_entries`."""
     asked = {"target": target_id, "refs": to_json(access.readable)}
@@ -388,6 +394,9 @@ _PROBED_AT = select(func.max(RUN.c.started_at)).where(
 )
 
 _here = ENTRY.c.target_id == _target
+_SWEPT = select(ENTRY.c.key).where(
+    _here, ENTRY.c.state == "deleted", ENTRY.c.missing_since >= bindparam("since")
+)
 _KEYS = union(
     select(ENTRY.c.key, ENTRY.c.created_at).where(_here, ENTRY.c.missing_since.is_(None)),
     select(GENERATION.c.location.label("key"), GENERATION.c.first_seen_at).where(

@@ -794,6 +794,12 @@ class MergeTakenOver(Base, frozen=True):
     results: int
 
 
+class NamesDeleted(Base, frozen=True):
+    """Names, or tags, that somebody else than a run has deleted since the last run."""
+
+    names: tuple[str, ...]
+
+
 class InlineCaches(Base, frozen=True):
     """Tags that are images with inline caches, which runs never rewrite."""
 
@@ -806,7 +812,7 @@ class UntaggedUnknown(Base, frozen=True):
     problem: str
 
 
-Remark = DeletedKept | InlineCaches | MergeTakenOver | UntaggedUnknown
+Remark = DeletedKept | InlineCaches | MergeTakenOver | NamesDeleted | UntaggedUnknown
 """What is good to know of a store, and needs no change."""
 
 StoreNote = (

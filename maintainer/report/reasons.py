@@ -1,5 +1,6 @@
 """Reasons and outcomes in plain English: the only place that turns them into sentences. Pure."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import singledispatch
 
@@ -701,13 +702,15 @@ def _(reason: reasons.UntaggedUnknown) -> str:
 
 @format_reason.register
 def _(reason: reasons.SharedNames) -> str:
-    some = ", ".join(reason.names[:_FEW])
-    more = len(reason.names) - _FEW
-    names = f"{some} and {more} more" if more > 0 else some
     return (
-        f"builds of several images, or of several branches, seem to export to {names}: each "
-        "replaces what the others export"
+        "builds of several images, or of several branches, seem to export to "
+        f"{_some(reason.names)}: each replaces what the others export"
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _FEW
+    return ", ".join(names[:_FEW]) + (f" and {more} more" if more > 0 else "")
 
 
 @format_reason.register
@@ -717,6 +720,15 @@ def _(reason: reasons.MergeOverwritten) -> str:
         f"another configuration, or a run with another database, has overwritten {reason.name} "
         f"with a merge of its own: what is unknown here ({results}) stays as long as overwritten "
         "exports, if builds used it lately"
+    )
+
+
+@format_reason.register
+def _(reason: reasons.NamesDeleted) -> str:
+    was, its = ("was", "its") if len(reason.names) == 1 else ("were", "their")
+    return (
+        f"{_some(reason.names)} {was} deleted, and not by a run: what only {its} results need is "
+        "kept no longer"
     )
 
 

@@ -12,7 +12,13 @@ from maintainer.errors import BudgetExhaustedError, MassDeletionError
 from maintainer.exports import LONGEST_EXPORT, find_export, keep_signs
 from maintainer.graph.entries import Entries
 from maintainer.graph.memory import take_over
-from maintainer.graph.recall import count_expected, load_snapshot, recall, recall_entries
+from maintainer.graph.recall import (
+    count_expected,
+    load_snapshot,
+    recall,
+    recall_entries,
+    swept_since,
+)
 from maintainer.graph.record import record
 from maintainer.graph.shared_names import find_shared_names
 from maintainer.mark import mark
@@ -24,6 +30,7 @@ from maintainer.model.reason import (
     LossAccepted,
     MergeOverwritten,
     MergeTakenOver,
+    NamesDeleted,
     Note,
     SharedNames,
 )
@@ -122,15 +129,36 @@ def _record(run: Run, looked: Probed) -> Recorded:
             what = format_loss(loss.found, loss.expected, loss.of)
             raise MassDeletionError(what, format_size(assumed) if assumed else "")
         accepted = [LossAccepted(loss.found, loss.expected, loss.of)] if loss else []
+        deleted = _deleted_names(run, connection, looked)
     entries = Entries(run.database, target_id, probed.at, run.report.started_at)
     if not probed.abilities.shows_exports:
         since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)
         snapshot = replace(snapshot, entries=entries.indexes_since(since))
         signs = keep_signs(snapshot, entries.uploads_since(probed.at - LONGEST_EXPORT))
         snapshot = replace(snapshot, entries=(*snapshot.entries, *signs))
-    run.report.notes += [*accepted, *([note] if note else [])]
+    notes = [note, NamesDeleted(deleted) if deleted else None]
+    run.report.notes += [*accepted, *(one for one in notes if one)]
     # What was read is in the graph, and decoded in the snapshot.
     return Recorded(looked.known, replace(probed, read=()), snapshot, entries)
+
+
+def _deleted_names(run: Run, connection: Connection, looked: Probed) -> tuple[str, ...]:
+    """Return the names that were stored when the last run ended, and are not any more."""
+    known, probed, merged = looked.known, looked.probe, run.collector.settings.merged_tag
+    present = {one.index for one in probed.read} | {one.index for one in probed.unread}
+    gone = [
+        index.scope
+        for index, places in known.places.items()
+        if index.is_named and index not in present and index.scope != merged
+        if places and all(place.generation_id in probed.gone for place in places.values())
+    ]
+    if not gone or known.probed_at is None:
+        return ()
+    # Runs delete by keys, in which the name is the last part.
+    by_runs = {
+        key.rpartition("/")[2] for key in swept_since(connection, run.target_id, known.probed_at)
+    }
+    return tuple(sorted(printable(name) for name in gone if name.rpartition("/")[2] not in by_runs))
 
 
 def _take_over_merge(

@@ -16,7 +16,13 @@ from maintainer.cacheconfig import encode
 from maintainer.cli.app import app
 from maintainer.errors import StoreError
 from maintainer.model.outcome import Skipped
-from maintainer.model.reason import BlobsArchived, DeletedKept, SharedNames, SweepUnchecked
+from maintainer.model.reason import (
+    BlobsArchived,
+    DeletedKept,
+    NamesDeleted,
+    SharedNames,
+    SweepUnchecked,
+)
 from maintainer.report import Report
 from maintainer.serve.discovery import search
 from maintainer.settings import DiscoverSettings
@@ -342,6 +348,27 @@ def test_a_name_that_expires_while_a_build_exports_to_it_stays(
     assert blob_of("web") in _blobs(azurite, "api")
     assert _blobs(azurite, "maintained")
     assert _skipped(report) == ["skipped: a build has written it since it was looked up"]
+
+
+def test_what_a_rule_lets_expire_is_not_called_deleted_by_others_and_the_rest_is(
+    azurite: Azurite, memory: Memory
+) -> None:
+    for name in ("sha-1", "sha-2", "web", "api"):
+        _export(azurite, name, "base", name)
+        azurite.now += timedelta(hours=1)
+    azurite.now += timedelta(hours=1)
+    rules = [{"prefix": MANIFESTS + "sha-", "keep_newest": 1}]
+    _gc(azurite, memory, rules=rules)
+    azurite.delete(MANIFESTS + "web")
+    azurite.now += timedelta(hours=1)
+
+    report = _gc(azurite, memory, rules=rules)
+    azurite.now += timedelta(hours=1)
+    after = _gc(azurite, memory, rules=rules)
+
+    assert [one.reason for one in report.notes] == [NamesDeleted(("web",))]
+    assert after.notes == ()
+    assert blob_of("web") not in _blobs(azurite, "maintained")
 
 
 def test_two_images_that_export_to_one_name_are_reported(azurite: Azurite, memory: Memory) -> None:
