@@ -84,7 +84,9 @@ class ContentChecker:
         *,
         quota: int | None,
         accept_loss: bool,
+        every: bool = False,
     ) -> None:
+        """`every` is whether all that indexes need is due, whenever it was last checked."""
         self.totals = CheckTotals()
         self.next_at: datetime | None = None
         """When a blob that is not due now is checked again, if so."""
@@ -93,6 +95,7 @@ class ContentChecker:
         self._settings = context.settings
         self._quota = quota
         self._accept_loss = accept_loss
+        self._every = every
         self._budget = context.budget
         self._progress = context.progress
         self._clock = context.clock
@@ -167,7 +170,7 @@ class ContentChecker:
             return again and not (one.entries and now - one.used_at > self._settings.keep_alive)
 
         def is_due(one: _Blob) -> bool:
-            if one.named_anew or (one.checked_at is None and not one.is_suspect):
+            if self._every or one.named_anew or (one.checked_at is None and not one.is_suspect):
                 return True
             if not is_alive(one):
                 return False

@@ -213,11 +213,12 @@ class ReportBuilder:
             possible=counts.of(index.merged for index in indexes),
             size=sizes.of(blobs),
         )
-        # Under names, a merge loses what expired with a name, or was overwritten long ago. What is
-        # forgotten leaves at its owner's wish, merges included.
+        # Under names, a merge loses what expired with a name, or was overwritten long ago, and so
+        # does a name that a run has written. What is forgotten leaves at its owner's wish, merges
+        # included.
         forgets = any(one.is_forgotten for one in indexes)
         builds = [
-            one.usable
+            one.merged if _is_rewritten(one) else one.usable
             for one in indexes
             if not (one.is_forgotten or (one.is_merge and (one.id.is_named or forgets)))
         ]
@@ -443,6 +444,11 @@ def _written_key(write: WriteIndex, outcome_of_write: RewriteResult | None) -> s
     if outcome_of_write and outcome_of_write.written:
         return str(write.index.key(outcome_of_write.written.number))
     return str(write.key)
+
+
+def _is_rewritten(index: Index) -> bool:
+    """Whether a name holds what a run has written: also what builds overwrote before that."""
+    return index.id.is_named and bool(index.generations) and index.generations[-1].sink is not None
 
 
 def _outcome(outcome_of_write: RewriteResult | None) -> Outcome:

@@ -250,7 +250,8 @@ def _without_content(report: Report) -> Verdict | None:
         "attention",
         f"{format_count(left, 'entry')} cannot be downloaded, and {'is' if left == 1 else 'are'} "
         "still listed: builds that find such an entry fail.",
-        "Run `maintainer gc` without `--no-sweep`, with a token that may delete entries.",
+        f"Run `maintainer gc` without `{'--repair' if report.repair else '--no-sweep'}`, with a "
+        "token that may delete entries.",
     )
 
 

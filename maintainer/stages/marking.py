@@ -24,7 +24,12 @@ async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
     marks, probed = mark(seen.snapshot), seen.probe
     quota, accept_loss = run.report.limits.quota, run.mode.accept_loss
     checker = ContentChecker(
-        run.store, seen.known, run.context, quota=quota, accept_loss=accept_loss
+        run.store,
+        seen.known,
+        run.context,
+        quota=quota,
+        accept_loss=accept_loss,
+        every=run.mode.repair,
     )
     run.report.checks = checker.totals
     while True:

@@ -13,7 +13,7 @@ from maintainer.emulator import ActionsCache, Fault, FaultPlan
 from maintainer.emulator.faults import FaultKind
 from maintainer.report import Report
 from tests.integration.simulated_builds import built
-from tests.integration.world import MAIN, World, a_world, blob_of
+from tests.integration.world import MAIN, World, a_world, blob_of, leads_to
 
 CHECKED: dict[str, Any] = {"verify_after": "3d"}
 PULL = "refs/pull/7/merge"
@@ -132,6 +132,25 @@ def test_checks_are_due_again_after_a_while(world: World) -> None:
 
     # Two blobs, and their index.
     assert report.requests.counts == {"list": 1, "look-up": 3, "download": 3}
+
+
+def test_a_repair_checks_every_content_whenever_that_was_done_last(world: World) -> None:
+    world.build("base", "api")
+    world.gc(**CHECKED)
+    world.passes(minutes=5)
+    lose(world, "api")
+
+    report = world.gc(repair=True, **CHECKED)
+
+    assert leads_to(world.newest()) == {blob_of("base")}
+    assert report.verdict
+    assert "cannot be downloaded" in report.verdict.message
+    assert "without `--repair`" in report.verdict.advice
+    world.passes(minutes=5)
+    after = world.gc(**CHECKED)
+    assert blob_of("api") not in world.blobs()
+    assert after.verdict
+    assert after.verdict.level == "good"
 
 
 def test_without_use_by_builds_nothing_is_kept_alive_for_ever(world: World) -> None:
