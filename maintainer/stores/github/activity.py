@@ -12,7 +12,7 @@ from maintainer.cacheconfig import (
     Ref,
     SignatureKey,
 )
-from maintainer.concurrency import Joint
+from maintainer.concurrency import Joint, for_each
 from maintainer.errors import BudgetExhaustedError, StoreError, UnreadableError
 from maintainer.exports import find_new_export
 from maintainer.model import reason as reasons
@@ -249,14 +249,20 @@ class CheckPeriodically:
 
     async def _find_hidden_index(self) -> Reason | None:
         """Look up the newest generation of each index: a list may lack it. Once is enough."""
-        for index, highest in self._highest.items() if not self._is_looked_up else ():
+        if self._is_looked_up:
+            return None
+
+        async def newest(index: IndexId) -> str:
             try:
                 found = await self._service.look_up_newest(index.prefix)
             except UnreadableError:
-                continue  # Nobody can look it up, so builds do not find it either.
-            number = generation_of(index, found.key) if found else None
-            if found and number and number > highest:
-                return reasons.NewIndex(found.key, index.ref)
+                found = None  # Nobody can look it up, so builds do not find it either.
+            return found.key if found else ""
+
+        keys = await for_each(newest, self._highest)
+        for (index, highest), key in zip(self._highest.items(), keys, strict=True):
+            if (generation_of(index, key) or 0) > highest:
+                return reasons.NewIndex(key, index.ref)
         self._is_looked_up = True
         return None
 
