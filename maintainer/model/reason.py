@@ -532,6 +532,12 @@ class NewIndex(Base, frozen=True):
     ref: str
 
 
+class IndexNotListed(Base, frozen=True):
+    """A look-up finds this index, which no list has shown, and it may need any blob."""
+
+    key: str
+
+
 class BuildsUnknown(Base, frozen=True):
     """It could not be checked what builds have done since the run began."""
 
@@ -942,6 +948,7 @@ Reason = (
     | NewestGone
     | NewestUnchecked
     | NewIndex
+    | IndexNotListed
     | BuildsUnknown
     | UseUnchecked
     | TooManyUsed

@@ -477,6 +477,11 @@ def _(reason: reasons.NewIndex) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.IndexNotListed) -> str:
+    return f"a look-up finds {reason.key}, which the list does not show and which may need it"
+
+
+@format_reason.register
 def _(reason: reasons.BuildsUnknown) -> str:
     return f"it could not be checked what builds have done since the run began ({reason.problem})"
 

@@ -262,7 +262,7 @@ class CheckPeriodically:
         keys = await for_each(newest, self._highest)
         for (index, highest), key in zip(self._highest.items(), keys, strict=True):
             if (generation_of(index, key) or 0) > highest:
-                return reasons.NewIndex(key, index.ref)
+                return reasons.IndexNotListed(key)
         self._is_looked_up = True
         return None
 
