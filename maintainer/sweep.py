@@ -83,7 +83,7 @@ class Sweeper:
         rechecks = 0
         if self.recheck and not _is_broken(delete):
             rechecks = self.recheck.requests(delete.entry)
-        # None to the REST API for a superseded index; for others, all count as such: most are.
+        # None to the REST API for a superseded index; for all others, all are.
         rest = 0 if delete.state is State.SUPERSEDED else rechecks
         if exhausted := await self.budget.reserve_rest(rechecks + 1, rest + 1):
             return Deferred(exhausted)

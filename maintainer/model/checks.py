@@ -1,10 +1,17 @@
 """The results of checks of contents. Pure."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from maintainer.cacheconfig import Digest
 from maintainer.model.reason import LossAccepted, StorageOutage
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def next_reading(after: datetime, every: timedelta) -> datetime:
+    """Return when indexes are read again after a time: at each multiple of a period since 1970."""
+    return _EPOCH + ((after - _EPOCH) // every + 1) * every
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,7 +187,9 @@ class Settings(BaseSettings):
             del counts[DEFAULT_STORE]
             for value, times in counts.items():
                 if times > 1:
-                    raise ValueError(f"there are {times} with the {what} {printable(value)}")
+                    # A store that is not valid may hold a secret.
+                    which = "same store" if what == "store" else f"{what} {printable(value)}"
+                    raise ValueError(f"there are {times} with the {which}")
         return targets
 
     @classmethod

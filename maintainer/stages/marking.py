@@ -7,7 +7,7 @@ from maintainer.graph.contents import save_contents
 from maintainer.graph.recall import load_snapshot
 from maintainer.mark import mark
 from maintainer.model import reason as reasons
-from maintainer.model.checks import CheckTotals
+from maintainer.model.checks import CheckTotals, next_reading
 from maintainer.stages.run import Marked, Recorded, Run
 
 
@@ -54,6 +54,8 @@ async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
             )
         marks = mark(snapshot)
     run.outlook.expect(checker.next_at)
+    if run.store.abilities.checks_contents and (every := run.collector.settings.verify_after):
+        run.outlook.expect(next_reading(run.report.started_at, every))
     _note_what_was_not_checked(run, checker.totals)
     return Marked(marks, seen.entries, checker.looked_up)
 

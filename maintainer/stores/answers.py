@@ -18,7 +18,9 @@ _T = TypeVar("_T")
 
 _RECOGNIZED = 40
 """So many characters of a token are as secret as all of it."""
-_QUERY = re.compile(r"(?<=\S)\?\S*=\S*")
+_QUERY = re.compile(r"\?[^\s?]+")
+_SHOWN = 1_000
+"""Characters of a message that are looked at."""
 _PORTS = 2**16
 _LAST_YEAR = 9000
 LATEST = datetime(_LAST_YEAR, 1, 1, tzinfo=UTC)
@@ -82,7 +84,7 @@ def without_secrets(answer: Answer, message: str) -> str:
     secrets = _secrets(answer.request.headers.get("authorization", ""))
     if any(one[:_RECOGNIZED] in message for one in secrets):
         return ""
-    return _QUERY.sub("?…", message)
+    return _QUERY.sub("?…", message[:_SHOWN])
 
 
 def _secrets(authorization: str) -> Iterator[str]:

@@ -337,6 +337,10 @@ class GoneError(ExpiredError):
     """There is no content at a signed URL."""
 
 
+class UnclearError(StoreError):
+    """There is nothing at a signed URL, and it is not clear that the storage says so."""
+
+
 async def _read(response: httpx2.Response, call: Call, request: httpx2.Request) -> bytes:
     """Read an answer. A truncated one of known length raises; others cannot be detected."""
     headers = response.headers
@@ -385,7 +389,7 @@ def _has_content(answer: Answer) -> bool:
     if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         if not _names_content(answer):
             where = f"{answer.place} answered HTTP {answer.status}"
-            raise StoreError(f"{where}, which may not be the storage's answer")
+            raise UnclearError(f"{where}, which may not be the storage's answer")
         return False
     if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return True

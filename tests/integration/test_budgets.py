@@ -154,7 +154,7 @@ def test_attempts_count_and_a_budget_that_they_use_up_is_no_failure(
 
     report = stage.gc(max_requests=REQUESTS, faults=FaultPlan((fault,)))
 
-    # The last deletion, with the three questions before it, may be too much.
+    # The last deletion, with the questions before it, may be too much.
     assert REQUESTS - 2 <= len(stage.requests) <= REQUESTS
     assert report.status == "done", report.problems
     assert len(report.notes) == 1

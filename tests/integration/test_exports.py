@@ -333,12 +333,12 @@ def test_an_index_of_which_nothing_was_deleted_is_left_to_the_next_run(world: Wo
 def test_what_the_budget_does_not_allow_to_heal_is_for_the_next_run(world: World) -> None:
     _finish_when(world, _export(world, built("reverted")))
 
-    # The list, a generation to look up and read, three questions, a deletion.
-    report = world.gc(grace=GRACE, max_requests=7)
+    # The list, a generation to look up and read, two questions, a deletion.
+    report = world.gc(grace=GRACE, max_requests=6)
 
     (note,) = (one.sentence for one in report.notes)
     assert note == (
-        "the 7 requests of --max-requests are spent: deferred to the next run: a check of what "
+        "the 6 requests of --max-requests are spent: deferred to the next run: a check of what "
         "builds have written during the sweep"
     )
     world.passes(minutes=1)

@@ -1,6 +1,6 @@
 """What builds have done since a run began, as far as the list of entries shows it."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,7 +16,6 @@ from maintainer.concurrency import Joint, for_each
 from maintainer.errors import BudgetExhaustedError, StoreError, UnreadableError
 from maintainer.exports import find_new_export
 from maintainer.model import reason as reasons
-from maintainer.model.decision import RewriteResult
 from maintainer.model.entry import KnownEntry, StoredEntry
 from maintainer.model.index import index_of
 from maintainer.model.reason import Reason
@@ -59,8 +58,12 @@ class CheckPeriodically:
         prefixes: Sequence[str],
         since: Since,
         clock: Callable[[], datetime],
+        *,
+        is_limited: bool,
     ) -> None:
-        """`prefixes` are those of the rules for other tools."""
+        """`prefixes` are those of the rules for other tools. If the run `is_limited`, it only sends
+        what it must.
+        """
         self._service = service
         self._prefixes = prefixes
         self._clock = clock
@@ -73,14 +76,10 @@ class CheckPeriodically:
         """The blobs that builds have stored since the run began."""
         indexes = since.marks.indexes
         self._newest = {one.id: str(one.newest.key) for one in indexes if one.newest}
-        self._highest = {
-            one.id: max(one.highest, _number_written(since.rewritten.get(one.id)))
-            for one in indexes
-            if not one.id.signed
-        }
+        self._highest = _highest_numbers(since)
         self._has_blobs = bool(since.marks.snapshot.live_blobs)
-        self._is_looked_up = not service.reads
-        """Whether it is known that the list has shown the newest generation of each index."""
+        self._is_looked_up = not service.reads or is_limited
+        """Whether the list has shown the newest generation of each index, or nobody asks that."""
         # A generation that cannot be read may need any blob.
         self._ours = {
             (one.index.ref, str(one.index.key(one.number)))
@@ -112,8 +111,7 @@ class CheckPeriodically:
         if entry.parsed is None:
             return 0 if self._is_asked(self._tool_of(entry)) else 1
         if not isinstance(entry.parsed, IndexKey):
-            look_ups = 0 if self._is_looked_up else len(self._highest)
-            return 0 if self._is_asked(None) else _RECHECKS + self._more_pages + look_ups
+            return 0 if self._is_asked(None) else _RECHECKS + self._more_pages
         index = index_of(entry.ref, entry.parsed)
         return 0 if index in self._rewritten or self._is_asked(index) else _LOOK_UP_AND_READ
 
@@ -136,8 +134,11 @@ class CheckPeriodically:
         return self._veto_of_all
 
     async def _ask_what_was_done(self) -> None:
-        self._veto_of_all = await self._find_activity()
-        self._asked_at[None] = self._clock()
+        """Ask for what the list may lack first: the lists must be as young as they can be."""
+        hidden = await self._find_hidden_index()
+        began = self._clock()
+        self._veto_of_all = hidden or await self._find_activity()
+        self._asked_at[None] = began
 
     async def _veto_closed(self, ref: Ref) -> Reason | None:
         """Check whether a ref is still closed."""
@@ -233,7 +234,7 @@ class CheckPeriodically:
             for entry in newest:
                 if not (entry.id in self._listed_indexes or (entry.ref, entry.key) in self._ours):
                     return reasons.NewIndex(entry.key, entry.ref)
-            if reason := await self._find_uses() or await self._find_hidden_index():
+            if reason := await self._find_uses():
                 return reason
         except BudgetExhaustedError:
             raise
@@ -259,9 +260,16 @@ class CheckPeriodically:
                 found = None  # Nobody can look it up, so builds do not find it either.
             return found.key if found else ""
 
-        keys = await for_each(newest, self._highest)
-        for (index, highest), key in zip(self._highest.items(), keys, strict=True):
-            if (generation_of(index, key) or 0) > highest:
+        indexes = [one for one in self._newest if not one.signed]
+        try:
+            keys = await for_each(newest, indexes)
+        except BudgetExhaustedError:
+            raise
+        except StoreError as error:
+            return reasons.BuildsUnknown(str(error))
+        for index, key in zip(indexes, keys, strict=True):
+            # Some services ignore the case of keys.
+            if (generation_of(index, key) or 0) > self._highest.get(index.prefix.casefold(), 0):
                 return reasons.IndexNotListed(key)
         self._is_looked_up = True
         return None
@@ -292,9 +300,13 @@ class CheckPeriodically:
         return reasons.TooManyUsed()
 
 
-def _number_written(result: RewriteResult | None) -> int:
-    """Return the highest number of an index that is known from rewriting it."""
-    if result is None:
-        return 0
-    known = (*result.concurrent, *([result.written] if result.written else []))
-    return max((one.number for one in known), default=0)
+def _highest_numbers(since: Since) -> Mapping[str, int]:
+    """Return the highest known number of each index, by its prefix in lower case."""
+    highest: dict[str, int] = {}
+    for one in since.marks.indexes:
+        result = since.rewritten.get(one.id)
+        written = (*result.concurrent, result.written) if result else ()
+        numbers = [one.highest, *(each.number for each in written if each)]
+        name = one.id.prefix.casefold()
+        highest[name] = max(highest.get(name, 0), *numbers)
+    return highest

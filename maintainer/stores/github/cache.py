@@ -31,6 +31,7 @@ from maintainer.stores.github.keyed import ClosedRefs, KeyedService
 from maintainer.stores.github.rest import ASSUMED
 from maintainer.stores.github.swap import Writer
 from maintainer.stores.github.versions import read_entry, read_listed, search
+from maintainer.stores.http import UnclearError
 
 _REQUESTS_TO_WRITE = 7
 """Two look-ups, three to write, two to read back."""
@@ -158,7 +159,12 @@ class GitHubCache:
         found = await self._service.look_up(str(BlobKey(blob)))
         if found is None:
             return ContentCheck(is_found=False)
-        is_readable = await self._service.has_content(found)
+        try:
+            is_readable = await self._service.has_content(found)
+        except UnclearError:
+            if self.abilities.deletes:
+                raise
+            is_readable = False  # Servers of one's own answer so; nothing is deleted there.
         return ContentCheck(is_found=True, is_readable=is_readable, ref=found.ref)
 
     async def touch(self, key: str) -> bool:
@@ -187,7 +193,14 @@ class GitHubCache:
     def activity(self, since: Since, context: RunContext) -> Recheck:
         """Return a check that lists the newest indexes, and looks up what supersedes others."""
         prefixes = [rule.prefix for rule in context.settings.room.rules]
-        return CheckPeriodically(self._service, self._listed, prefixes, since, context.clock)
+        return CheckPeriodically(
+            self._service,
+            self._listed,
+            prefixes,
+            since,
+            context.clock,
+            is_limited=context.budget.is_limited,
+        )
 
     async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
         """Delete an entry by its id."""

@@ -5,11 +5,13 @@ A look-up makes an entry look used, which changes what the service evicts first;
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 
+from maintainer.budget import Spare
 from maintainer.cacheconfig import (
     ENTRY_VERSION,
     IndexId,
@@ -22,6 +24,7 @@ from maintainer.cacheconfig import (
 from maintainer.concurrency import for_each
 from maintainer.errors import BudgetExhaustedError, StoreError, UnreadableError
 from maintainer.model import reason as reasons
+from maintainer.model.checks import next_reading
 from maintainer.model.content import Content
 from maintainer.model.doubt import Cause
 from maintainer.model.entry import Access, StoredEntry
@@ -35,7 +38,8 @@ from maintainer.stores.github.keyed import CacheHit, KeyedService
 _REF_HASH = re.compile(r"(?=(-1-[0-9a-f]{8}))", re.ASCII)
 
 _LOOK_UP_AND_READ = 2
-_IDLE = timedelta(days=1)
+_PROOFS = 5
+"""So many other indexes are tried, before it counts as an outage that one cannot be read."""
 
 
 async def read_listed(
@@ -51,7 +55,7 @@ async def read_listed(
     counts as not read. An index that gave the same answer for the whole grace period, and cannot be
     read while another one can, counts as read and not valid: builders cannot read it either.
     """
-    look = _Reader(service, known, now, context)
+    look = _Reader(service, known, now, context, context.budget.spare())
     return (await _read_listed(look, sorted(entries, key=lambda one: one.id))).versions
 
 
@@ -59,7 +63,7 @@ async def search(
     service: KeyedService, known: Memory, scopes: Sequence[str], now: datetime, context: RunContext
 ) -> Versions:
     """Find the generations of some scopes by look-ups, newest first."""
-    look = _Reader(service, known, now, context)
+    look = _Reader(service, known, now, context, context.budget.spare())
     return (await _Search(look, context.settings.generation_gap).find(scopes)).versions
 
 
@@ -95,22 +99,25 @@ class _Reader:
     known: Memory
     now: datetime
     context: RunContext
+    spare: Spare
+    """What may be spent on indexes that are read again."""
 
     def is_due(self, entry: StoredEntry, place: KnownPlace) -> bool:
         """Whether an index that builders read is to be read again: it may lose its content.
 
-        It is read again at each multiple of `verify_after` since it was created, for the time of
-        `keep_alive`, as reading is a use; and while it is in doubt. A run that had nothing to do,
-        less than a day ago, has read nothing.
+        All of them are read again by the first run after each multiple of `verify_after`, as long
+        as they are younger than `keep_alive`, because reading is a use; and in each run while they
+        are in doubt, so that no doubt is forgotten.
         """
         settings, before = self.context.settings, self.known.probed_at
-        every, age = settings.verify_after, self.now - entry.created_at
-        if not every or before is None or age > settings.keep_alive or not place.valid:
+        if not settings.verify_after or before is None or not place.valid:
             return False
-        if self.context.budget.is_limited or entry.ref not in self.service.access.writable:
+        if (entry.ref, entry.key) in self.known.doubts:
+            return True
+        if self.now - entry.created_at > settings.keep_alive:
             return False
-        last = max(before - _IDLE - entry.created_at, timedelta(0))
-        return age // every > last // every or (entry.ref, entry.key) in self.known.doubts
+        is_due = next_reading(before, settings.verify_after) <= self.now
+        return is_due and self.spare.reserve(_LOOK_UP_AND_READ)
 
     def given_up(
         self, one: UnreadGeneration, entry: StoredEntry | None = None
@@ -129,20 +136,26 @@ class _Reader:
             one.index, one.number, Content.of(b""), None, violation, created_at, store_id, None
         )
 
-    async def reads_another(self, entries: Iterable[StoredEntry]) -> bool:
-        """Whether an index that was read before can be read again: if not, it is an outage."""
+    async def reads_another(self, entries: Iterable[StoredEntry], unread: Container[int]) -> bool:
+        """Whether an index that was read before can be read again: if none, it is an outage.
+
+        `unread` are the entries that could not be read just now.
+        """
+        attempts = 0
         for entry in sorted(entries, key=lambda one: one.id, reverse=True):
             index, key = index_of(entry.ref, entry.parsed), entry.parsed
             place = self.known.read_entries.get(entry.id)
             if not index or not isinstance(key, IndexKey) or place is None or not place.valid:
                 continue
+            if entry.id in unread or attempts == _PROOFS:
+                continue
             if self.context.budget.reserve(_LOOK_UP_AND_READ):
                 return False
-            try:
+            attempts += 1
+            with suppress(StoreError):
                 read = await read_entry(self.service, entry, index, key.generation)
-            except StoreError:
-                return False
-            return read.content.digest == place.content_digest
+                if read.content.digest == place.content_digest:
+                    return True
         return False
 
 
@@ -181,7 +194,7 @@ async def _read_listed(look: _Reader, entries: Iterable[StoredEntry]) -> _Indexe
         look.context.progress.advance()
         if others := refs[job.entry.key.casefold()] - {job.entry.ref}:
             return UnreadGeneration(job.index, job.number, reasons.SameKeyElsewhere(min(others)))
-        if reason := look.context.budget.reserve(_LOOK_UP_AND_READ):
+        if not job.place and (reason := look.context.budget.reserve(_LOOK_UP_AND_READ)):
             return UnreadGeneration(job.index, job.number, reason)
         try:
             return await read_entry(look.service, job.entry, job.index, job.number)
@@ -241,7 +254,12 @@ async def _give_up(
         if isinstance(one, UnreadGeneration) and (end := look.given_up(one, job.entry))
     }
     is_read = any(isinstance(one, ReadGeneration) and one.config for one in outcomes)
-    if not ended or not (is_read or await look.reads_another(entries)):
+    unread = {
+        job.entry.id
+        for job, one in zip(jobs, outcomes, strict=True)
+        if isinstance(one, UnreadGeneration)
+    }
+    if not ended or not (is_read or await look.reads_another(entries, unread)):
         return outcomes
     return [ended.get(at, one) for at, one in enumerate(outcomes)]
 
