@@ -59,10 +59,10 @@ class CheckPeriodically:
         since: Since,
         clock: Callable[[], datetime],
         *,
-        is_limited: bool,
+        looks_up_since: datetime | None,
     ) -> None:
-        """`prefixes` are those of the rules for other tools. If the run `is_limited`, it only sends
-        what it must.
+        """`prefixes` are those of the rules for other tools. The newest generation of each index
+        whose newest known one was created since `looks_up_since` is looked up; of none without it.
         """
         self._service = service
         self._prefixes = prefixes
@@ -78,8 +78,14 @@ class CheckPeriodically:
         self._newest = {one.id: str(one.newest.key) for one in indexes if one.newest}
         self._highest = _highest_numbers(since)
         self._has_blobs = bool(since.marks.snapshot.live_blobs)
-        self._is_looked_up = not service.reads or is_limited
-        """Whether the list has shown the newest generation of each index, or nobody asks that."""
+        self._unsure = [
+            one.id
+            for one in indexes
+            if looks_up_since and one.newest and one.newest.created_at >= looks_up_since
+            if service.reads and not one.id.signed
+        ]
+        """The indexes of which it is not known whether the list has shown their newest generation.
+        """
         # A generation that cannot be read may need any blob.
         self._ours = {
             (one.index.ref, str(one.index.key(one.number)))
@@ -250,8 +256,6 @@ class CheckPeriodically:
 
     async def _find_hidden_index(self) -> Reason | None:
         """Look up the newest generation of each index: a list may lack it. Once is enough."""
-        if self._is_looked_up:
-            return None
 
         async def newest(index: IndexId) -> str:
             try:
@@ -260,18 +264,17 @@ class CheckPeriodically:
                 found = None  # Nobody can look it up, so builds do not find it either.
             return found.key if found else ""
 
-        indexes = [one for one in self._newest if not one.signed]
         try:
-            keys = await for_each(newest, indexes)
+            keys = await for_each(newest, self._unsure)
         except BudgetExhaustedError:
             raise
         except StoreError as error:
             return reasons.BuildsUnknown(str(error))
-        for index, key in zip(indexes, keys, strict=True):
+        for index, key in zip(self._unsure, keys, strict=True):
             # Some services ignore the case of keys.
             if (generation_of(index, key) or 0) > self._highest.get(index.prefix.casefold(), 0):
                 return reasons.IndexNotListed(key)
-        self._is_looked_up = True
+        self._unsure = []
         return None
 
     async def _find_uses(self) -> Reason | None:

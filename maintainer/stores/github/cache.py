@@ -193,13 +193,14 @@ class GitHubCache:
     def activity(self, since: Since, context: RunContext) -> Recheck:
         """Return a check that lists the newest indexes, and looks up what supersedes others."""
         prefixes = [rule.prefix for rule in context.settings.room.rules]
+        keep_alive = context.settings.keep_alive  # A look-up is a use.
         return CheckPeriodically(
             self._service,
             self._listed,
             prefixes,
             since,
             context.clock,
-            is_limited=context.budget.is_limited,
+            looks_up_since=None if context.budget.is_limited else context.clock() - keep_alive,
         )
 
     async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
