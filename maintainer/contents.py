@@ -113,7 +113,9 @@ class ContentChecker:
     async def check(self, marks: Marks, entries: Entries) -> CheckedContents:
         """Check what the indexes need and this run has not checked. Never raises StoreError."""
         round_ = CheckedContents()
-        if not self._settings.verify_after or not self._store.abilities.checks_contents:
+        # Without checks, what an earlier run found to be broken would stay so for ever.
+        may_be_due = self._settings.verify_after or marks.snapshot.broken_blobs
+        if not may_be_due or not self._store.abilities.checks_contents:
             return round_
         blobs = [one for one in self._needed(marks, entries) if one.digest not in self._seen]
         due = self._within_budget(self._due(blobs, marks, entries))
@@ -170,6 +172,8 @@ class ContentChecker:
             return again and not (one.entries and now - one.used_at > self._settings.keep_alive)
 
         def is_due(one: _Blob) -> bool:
+            if not self._settings.verify_after:
+                return one.is_suspect and one.named_anew
             if self._every or one.named_anew or (one.checked_at is None and not one.is_suspect):
                 return True
             if not is_alive(one):

@@ -134,6 +134,25 @@ def test_checks_are_due_again_after_a_while(world: World) -> None:
     assert report.requests.counts == {"list": 1, "look-up": 3, "download": 3}
 
 
+@pytest.mark.parametrize("rest", [True, False], ids=["listed", "looked up"])
+def test_without_checks_a_blob_that_a_build_has_uploaded_again_is_not_broken_for_ever(
+    world: World, rest: bool
+) -> None:
+    world.build("base", "api")
+    lose(world, "base")
+    world.gc(rest=rest, **CHECKED)
+    assert not leads_to(world.newest())
+    world.passes(hours=1)
+    world.evict("base")
+    world.build("base", "web")
+
+    world.gc(rest=rest, verify_after="0")
+    world.passes(hours=1)
+    world.gc(rest=rest, verify_after="0")
+
+    assert blob_of("web") in leads_to(world.newest())
+
+
 def test_a_repair_checks_every_content_whenever_that_was_done_last(world: World) -> None:
     world.build("base", "api")
     world.gc(**CHECKED)
