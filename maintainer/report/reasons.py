@@ -1,6 +1,5 @@
 """Reasons and outcomes in plain English: the only place that turns them into sentences. Pure."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 from functools import singledispatch
 
@@ -10,7 +9,13 @@ from maintainer.model import outcome as outcomes
 from maintainer.model import reason as reasons
 from maintainer.model.outcome import Outcome
 from maintainer.model.reason import Reason, code_of
-from maintainer.report.words import format_count, format_duration, format_moment, format_size
+from maintainer.report.words import (
+    format_count,
+    format_duration,
+    format_few,
+    format_moment,
+    format_size,
+)
 
 _FEW = 3
 """The maximum number of generations that are listed one by one."""
@@ -709,13 +714,8 @@ def _(reason: reasons.UntaggedUnknown) -> str:
 def _(reason: reasons.SharedNames) -> str:
     return (
         "builds of several images, or of several branches, seem to export to "
-        f"{_some(reason.names)}: each replaces what the others export"
+        f"{format_few(reason.names)}: each replaces what the others export"
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _FEW
-    return ", ".join(names[:_FEW]) + (f" and {more} more" if more > 0 else "")
 
 
 @format_reason.register
@@ -732,8 +732,8 @@ def _(reason: reasons.MergeOverwritten) -> str:
 def _(reason: reasons.NamesDeleted) -> str:
     was, its = ("was", "its") if len(reason.names) == 1 else ("were", "their")
     return (
-        f"{_some(reason.names)} {was} deleted, and not by a run: what only {its} results need is "
-        "kept no longer"
+        f"{format_few(reason.names)} {was} deleted, and not by a run: what only {its} results need "
+        "is kept no longer"
     )
 
 

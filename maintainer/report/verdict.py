@@ -25,7 +25,7 @@ from maintainer.model.reason import (
 )
 from maintainer.report.done import format_done_blindly, format_lost, format_plan
 from maintainer.report.model import BrokenTagReport, IndexReport, Report, Space, SpacePart, Verdict
-from maintainer.report.words import format_count, format_share, format_size
+from maintainer.report.words import format_count, format_few, format_share, format_size
 
 LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
 
@@ -52,8 +52,6 @@ _HOW_TO_KNOW_REFS = (
 )
 _LONG = timedelta(days=7)
 """A sweep that is blocked for longer than this needs attention."""
-_NAMED = 3
-"""Up to this many tags are named."""
 _LARGE = 0.3
 """The share of the used space above which a part deserves advice."""
 
@@ -168,8 +166,7 @@ def _broken_tags(report: Report) -> Verdict | None:
 
 
 def _name_tags(tags: Sequence[BrokenTagReport]) -> str:
-    some = ", ".join(f"{tag.name} ({tag.problem})" for tag in tags[:_NAMED])
-    return f"{some} and {len(tags) - _NAMED} more" if len(tags) > _NAMED else some
+    return format_few([f"{tag.name} ({tag.problem})" for tag in tags])
 
 
 def _only_planned(report: Report) -> Verdict | None:

@@ -1,5 +1,6 @@
 """The format of numbers and times, the same in every form of the report."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from maintainer.cacheconfig import BLOB_PREFIX
@@ -10,6 +11,8 @@ _THREE_DIGITS = 99.95
 _LEAST_SHARE = 0.001
 _DIGEST_DIGITS = 12
 _A_MOMENT = timedelta(minutes=1)
+_NAMED = 3
+"""Up to this many names are listed."""
 
 
 def format_size(size: int) -> str:
@@ -33,6 +36,12 @@ def format_part(number: int, whole: int, what: str, several: str | None = None) 
     """Format how many of some things: `3 of 5 entries`; `5 entries` if it is all of them."""
     some = f"{number:,} of " if number < whole else ""
     return f"{some}{format_count(whole, what, several)}"
+
+
+def format_few(names: Sequence[str]) -> str:
+    """Format a list of names: the first of them, and how many others there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def format_share(share: float) -> str:

@@ -128,22 +128,21 @@ def _record(run: Run, looked: Probed) -> Recorded:
             assumed = limits.quota if limits.is_assumed else None
             what = format_loss(loss.found, loss.expected, loss.of)
             raise MassDeletionError(what, format_size(assumed) if assumed else "")
-        accepted = [LossAccepted(loss.found, loss.expected, loss.of)] if loss else []
-        deleted = _deleted_names(run, connection, looked)
+        accepted = LossAccepted(loss.found, loss.expected, loss.of) if loss else None
+        deleted = _find_deleted_names(run, connection, looked)
     entries = Entries(run.database, target_id, probed.at, run.report.started_at)
     if not probed.abilities.shows_exports:
         since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)
         snapshot = replace(snapshot, entries=entries.indexes_since(since))
         signs = keep_signs(snapshot, entries.uploads_since(probed.at - LONGEST_EXPORT))
         snapshot = replace(snapshot, entries=(*snapshot.entries, *signs))
-    notes = [note, NamesDeleted(deleted) if deleted else None]
-    run.report.notes += [*accepted, *(one for one in notes if one)]
+    run.report.notes += [one for one in (accepted, note, deleted) if one]
     # What was read is in the graph, and decoded in the snapshot.
     return Recorded(looked.known, replace(probed, read=()), snapshot, entries)
 
 
-def _deleted_names(run: Run, connection: Connection, looked: Probed) -> tuple[str, ...]:
-    """Return the names that were stored when the last run ended, and are not any more."""
+def _find_deleted_names(run: Run, connection: Connection, looked: Probed) -> NamesDeleted | None:
+    """Return which names were stored when the last run ended, and are not any more."""
     known, probed, merged = looked.known, looked.probe, run.collector.settings.merged_tag
     present = {one.index for one in probed.read} | {one.index for one in probed.unread}
     gone = [
@@ -153,12 +152,13 @@ def _deleted_names(run: Run, connection: Connection, looked: Probed) -> tuple[st
         if places and all(place.generation_id in probed.gone for place in places.values())
     ]
     if not gone or known.probed_at is None:
-        return ()
+        return None
     # Runs delete by keys, in which the name is the last part.
     by_runs = {
         key.rpartition("/")[2] for key in swept_since(connection, run.target_id, known.probed_at)
     }
-    return tuple(sorted(printable(name) for name in gone if name.rpartition("/")[2] not in by_runs))
+    names = sorted(printable(name) for name in gone if name.rpartition("/")[2] not in by_runs)
+    return NamesDeleted(tuple(names)) if names else None
 
 
 def _take_over_merge(

@@ -104,29 +104,37 @@ def answer(status: int, text: str = "", **headers: str) -> Answered:
     )
 
 
-def of_entries(change: Callable[[dict[str, Any]], object]) -> Callable[[Asked, Answered], Answered]:
+_Page = dict[str, Any]
+_Lie = Callable[[Asked, Answered], Answered]
+
+
+def of_lists(change: Callable[[_Page], _Page]) -> _Lie:
+    """Change each page of each list."""
+
+    def lie(asked: Asked, true: Answered) -> Answered:
+        is_page = asked.kind == "list" and true.status == 200
+        return true.saying(change(json.loads(true.body))) if is_page else true
+
+    return lie
+
+
+def of_entries(change: Callable[[dict[str, Any]], object]) -> _Lie:
     """Change each entry of each list."""
 
-    def lie(asked: Asked, true: Answered) -> Answered:
-        if asked.kind != "list" or true.status != 200:
-            return true
-        page = json.loads(true.body)
+    def change_all(page: _Page) -> _Page:
         for one in page["actions_caches"]:
             change(one)
-        return true.saying(page)
+        return page
 
-    return lie
+    return of_lists(change_all)
 
 
-def without(key: str) -> Callable[[Asked, Answered], Answered]:
+def without(key: str) -> _Lie:
     """Leave an entry out of each list, and count it not."""
 
-    def lie(asked: Asked, true: Answered) -> Answered:
-        if asked.kind != "list" or true.status != 200:
-            return true
-        page = json.loads(true.body)
+    def leave_out(page: _Page) -> _Page:
         shown = [one for one in page["actions_caches"] if one["key"] != key]
         hidden = len(page["actions_caches"]) - len(shown)
-        return true.saying({"total_count": page["total_count"] - hidden, "actions_caches": shown})
+        return {"total_count": page["total_count"] - hidden, "actions_caches": shown}
 
-    return lie
+    return of_lists(leave_out)

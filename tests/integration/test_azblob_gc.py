@@ -72,6 +72,14 @@ def _export(azurite: Azurite, name: str, *steps: str) -> None:
     _write(azurite, name, *steps)
 
 
+def _export_hourly(azurite: Azurite, *names: str) -> None:
+    """Export to one name after the other; the last export is two hours ago."""
+    for name in names:
+        _export(azurite, name, "base", name)
+        azurite.now += timedelta(hours=1)
+    azurite.now += timedelta(hours=1)
+
+
 def _write(azurite: Azurite, name: str, *steps: str) -> None:
     azurite.put(MANIFESTS + name, encode(built(*steps, at=azurite.now)))
 
@@ -314,10 +322,7 @@ def test_an_index_that_is_archived_keeps_everything_that_it_may_need(
 def test_names_that_a_rule_lets_expire_go_and_then_what_only_they_need(
     azurite: Azurite, memory: Memory
 ) -> None:
-    for name in ("sha-1", "sha-2", "sha-3", "main"):
-        _export(azurite, name, "base", name)
-        azurite.now += timedelta(hours=1)
-    azurite.now += timedelta(hours=1)
+    _export_hourly(azurite, "sha-1", "sha-2", "sha-3", "main")
     rules = [{"prefix": MANIFESTS + "sha-", "keep_newest": 1}]
 
     report = _gc(azurite, memory, rules=rules)
@@ -353,10 +358,7 @@ def test_a_name_that_expires_while_a_build_exports_to_it_stays(
 def test_what_a_rule_lets_expire_is_not_called_deleted_by_others_and_the_rest_is(
     azurite: Azurite, memory: Memory
 ) -> None:
-    for name in ("sha-1", "sha-2", "web", "api"):
-        _export(azurite, name, "base", name)
-        azurite.now += timedelta(hours=1)
-    azurite.now += timedelta(hours=1)
+    _export_hourly(azurite, "sha-1", "sha-2", "web", "api")
     rules = [{"prefix": MANIFESTS + "sha-", "keep_newest": 1}]
     _gc(azurite, memory, rules=rules)
     azurite.delete(MANIFESTS + "web")

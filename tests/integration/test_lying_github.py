@@ -1,7 +1,7 @@
 """GitHub's cache, answering in time, in form, and wrongly: nothing that builds find is lost."""
 
-import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.integration.lying import (
     a_lying_world,
     answer,
     of_entries,
+    of_lists,
     without,
 )
 from tests.integration.world import MAIN, World, blob_of, built, leads_to
@@ -61,6 +62,20 @@ def _runs(world: World, *hours: float, **how: Any) -> list[Report]:
 def _is_whole(world: World, scope: str = "buildkit") -> bool:
     """Whether all that the newest index of a scope needs is stored."""
     return leads_to(world.newest(scope)) <= world.blobs()
+
+
+def _damage_once(liar: Liar, content: bytes) -> list[Asked]:
+    """Let the first download of an index of `buildkit` have another content; return it then."""
+    damaged: list[Asked] = []
+
+    def lie(asked: Asked, true: Answered) -> Answered:
+        if asked.kind != "download" or not asked.key.startswith("index-b") or damaged:
+            return true
+        damaged.append(asked)
+        return Answered(true.status, true.headers, content)
+
+    liar.lie = lie
+    return damaged
 
 
 def _of_blobs(said: Answered) -> Callable[[Asked], Answered | None]:
@@ -125,17 +140,9 @@ def test_if_no_index_at_all_can_be_read_twice_it_is_an_outage(lying: _Lying, wha
 
 def test_one_download_of_garbage_is_not_final(lying: _Lying) -> None:
     world, liar = lying
-    world.build("base", "api")
+    index = world.build("base", "api")
     world.build("base", "web", scope="web")
-    damaged: list[Asked] = []
-
-    def lie(asked: Asked, true: Answered) -> Answered:
-        if asked.kind != "download" or not asked.key.startswith("index-b") or damaged:
-            return true
-        damaged.append(asked)
-        return Answered(true.status, true.headers, bytes(len(true.body)))
-
-    liar.lie = lie
+    damaged = _damage_once(liar, bytes(index.size))
     _runs(world, 1, 25)
 
     assert damaged
@@ -148,15 +155,7 @@ def test_an_index_that_was_read_wrong_once_is_right_when_it_is_read_again(lying:
     world, liar = lying
     world.build("base", "api")
     other = world.build("base", "web", scope="web").content or b""
-    damaged: list[Asked] = []
-
-    def lie(asked: Asked, true: Answered) -> Answered:
-        if asked.kind != "download" or not asked.key.startswith("index-b") or damaged:
-            return true
-        damaged.append(asked)
-        return Answered(true.status, true.headers, other)
-
-    liar.lie = lie
+    damaged = _damage_once(liar, other)
     _runs(world, 1, 25, 25, grace=timedelta(days=3), verify_after="1d")
 
     assert damaged
@@ -355,15 +354,13 @@ def test_a_list_that_claims_many_pages_is_not_asked_for_all_of_them(
     world, liar = lying
     world.build("base", "api")
 
-    def lie(asked: Asked, true: Answered) -> Answered:
-        if asked.kind != "list":
-            return true
-        if how == "link":
-            link = {"link": '<http://x/?page=600>; rel="last"'}
-            return Answered(true.status, true.headers | link, true.body)
-        return true.saying(json.loads(true.body) | {"total_count": 60_000})
-
-    liar.lie = lie
+    link = {"link": '<http://x/?page=600>; rel="last"'}
+    liar.lie = {
+        "total": of_lists(lambda page: page | {"total_count": 60_000}),
+        "link": lambda asked, true: (
+            replace(true, headers=true.headers | link) if asked.kind == "list" else true
+        ),
+    }[how]
     (report,) = _runs(world, 1)
 
     assert report.requests.counts["list"] <= 100

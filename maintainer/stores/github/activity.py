@@ -21,9 +21,8 @@ from maintainer.model.index import index_of
 from maintainer.model.reason import Reason
 from maintainer.stores.base import Since
 from maintainer.stores.github.keyed import KeyedService
-from maintainer.stores.github.versions import generation_of
+from maintainer.stores.github.versions import LOOK_UP_AND_READ, generation_of
 
-_LOOK_UP_AND_READ = 2
 _RECHECKS = 2
 """Requests that tell what builds have done since the run began."""
 _REF_REQUESTS = 3
@@ -119,7 +118,7 @@ class CheckPeriodically:
         if not isinstance(entry.parsed, IndexKey):
             return 0 if self._is_asked(None) else _RECHECKS + self._more_pages
         index = index_of(entry.ref, entry.parsed)
-        return 0 if index in self._rewritten or self._is_asked(index) else _LOOK_UP_AND_READ
+        return 0 if index in self._rewritten or self._is_asked(index) else LOOK_UP_AND_READ
 
     async def veto(self, entry: KnownEntry) -> Reason | None:
         """Return why an entry must not be deleted, if so.
@@ -141,9 +140,9 @@ class CheckPeriodically:
 
     async def _ask_what_was_done(self) -> None:
         """Ask for what the list may lack first: the lists must be as young as they can be."""
-        hidden = await self._find_hidden_index()
+        hidden = await _answer(self._find_hidden_index, reasons.BuildsUnknown)
         began = self._clock()
-        self._veto_of_all = hidden or await self._find_activity()
+        self._veto_of_all = hidden or await _answer(self._find_activity, reasons.BuildsUnknown)
         self._asked_at[None] = began
 
     async def _veto_closed(self, ref: Ref) -> Reason | None:
@@ -189,12 +188,7 @@ class CheckPeriodically:
         """
 
         async def send() -> Reason | None:
-            try:
-                reason = await ask()
-            except BudgetExhaustedError:
-                raise
-            except StoreError as error:
-                reason = unchecked(str(error))
+            reason = await _answer(ask, unchecked)
             if reason is None:
                 self._asked_at[what] = self._clock()
             else:
@@ -233,19 +227,14 @@ class CheckPeriodically:
         it writes its index it looks up the blobs, and does not upload those that it finds; or it
         has listed them when it began, and looks nothing up. Then a new blob shows that it is there.
         """
-        try:
-            newest = await self._service.newest_indexes()
-            if not newest and self._listed_indexes:
-                return reasons.BuildsUnknown("the list of indexes is empty, and was not before")
-            for entry in newest:
-                if not (entry.id in self._listed_indexes or (entry.ref, entry.key) in self._ours):
-                    return reasons.NewIndex(entry.key, entry.ref)
-            if reason := await self._find_uses():
-                return reason
-        except BudgetExhaustedError:
-            raise
-        except StoreError as error:
-            return reasons.BuildsUnknown(str(error))
+        newest = await self._service.newest_indexes()
+        if not newest and self._listed_indexes:
+            return reasons.BuildsUnknown("the list of indexes is empty, and was not before")
+        for entry in newest:
+            if not (entry.id in self._listed_indexes or (entry.ref, entry.key) in self._ours):
+                return reasons.NewIndex(entry.key, entry.ref)
+        if reason := await self._find_uses():
+            return reason
         uploads = (
             (blob.ref, blob.parsed.digest, blob.created_at)
             for blob in self._uploaded.values()
@@ -264,12 +253,7 @@ class CheckPeriodically:
                 found = None  # Nobody can look it up, so builds do not find it either.
             return found.key if found else ""
 
-        try:
-            keys = await for_each(newest, self._unsure)
-        except BudgetExhaustedError:
-            raise
-        except StoreError as error:
-            return reasons.BuildsUnknown(str(error))
+        keys = await for_each(newest, self._unsure)
         for index, key in zip(self._unsure, keys, strict=True):
             # Some services ignore the case of keys.
             if (generation_of(index, key) or 0) > self._highest.get(index.prefix.casefold(), 0):
@@ -301,6 +285,18 @@ class CheckPeriodically:
             if used.isdisjoint(self._looked_up):
                 break
         return reasons.TooManyUsed()
+
+
+async def _answer(
+    ask: Callable[[], Awaitable[Reason | None]], unchecked: Callable[[str], Reason]
+) -> Reason | None:
+    """Return what speaks against a deletion: an error does, other than of the budget."""
+    try:
+        return await ask()
+    except BudgetExhaustedError:
+        raise
+    except StoreError as error:
+        return unchecked(str(error))
 
 
 def _highest_numbers(since: Since) -> Mapping[str, int]:

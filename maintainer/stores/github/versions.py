@@ -37,7 +37,8 @@ from maintainer.stores.github.keyed import CacheHit, KeyedService
 
 _REF_HASH = re.compile(r"(?=(-1-[0-9a-f]{8}))", re.ASCII)
 
-_LOOK_UP_AND_READ = 2
+LOOK_UP_AND_READ = 2
+"""Requests that it takes to read a generation, or a byte of it."""
 _PROOFS = 5
 """So many other indexes are tried, before it counts as an outage that one cannot be read."""
 
@@ -117,7 +118,7 @@ class _Reader:
         if self.now - entry.created_at > settings.keep_alive:
             return False
         is_due = next_reading(before, settings.verify_after) <= self.now
-        return is_due and self.spare.reserve(_LOOK_UP_AND_READ)
+        return is_due and self.spare.reserve(LOOK_UP_AND_READ)
 
     def given_up(
         self, one: UnreadGeneration, entry: StoredEntry | None = None
@@ -149,7 +150,7 @@ class _Reader:
                 continue
             if entry.id in unread or attempts == _PROOFS:
                 continue
-            if self.context.budget.reserve(_LOOK_UP_AND_READ):
+            if self.context.budget.reserve(LOOK_UP_AND_READ):
                 return False
             attempts += 1
             with suppress(StoreError):
@@ -194,7 +195,7 @@ async def _read_listed(look: _Reader, entries: Iterable[StoredEntry]) -> _Indexe
         look.context.progress.advance()
         if others := refs[job.entry.key.casefold()] - {job.entry.ref}:
             return UnreadGeneration(job.index, job.number, reasons.SameKeyElsewhere(min(others)))
-        if not job.place and (reason := look.context.budget.reserve(_LOOK_UP_AND_READ)):
+        if not job.place and (reason := look.context.budget.reserve(LOOK_UP_AND_READ)):
             return UnreadGeneration(job.index, job.number, reason)
         try:
             return await read_entry(look.service, job.entry, job.index, job.number)
@@ -216,21 +217,20 @@ def _jobs(look: _Reader, entries: Iterable[StoredEntry], indexes: _Indexes) -> I
     for entry in entries:
         key, index = entry.parsed, index_of(entry.ref, entry.parsed)
         written = look.known.written.get((entry.ref, entry.key))
+        is_known = entry.id in look.known.read_entries
+        place = look.known.read_entries.get(entry.id)
         if entry.ref not in look.service.access.readable:
             continue
-        if entry.id in look.known.read_entries:
-            place = look.known.read_entries[entry.id]
-            if place is None or not (index and isinstance(key, IndexKey)):
-                continue
-            is_read = indexes.read_by_builders.get(index) == entry.key
-            if place.key != entry.key:
-                yield _Job(entry, index, key.generation, None)
-            elif _is_another(entry, place) or (is_read and look.is_due(entry, place)):
-                yield _Job(entry, index, key.generation, place)
-        elif written and written.is_in(entry):
+        if not is_known and written and written.is_in(entry):
             indexes.adopted[written.generation_id] = entry.id
-        elif index and isinstance(key, IndexKey):
+        elif not index or not isinstance(key, IndexKey):
+            continue
+        elif not is_known or (place and place.key != entry.key):
             yield _Job(entry, index, key.generation, None)
+        elif place:
+            is_read = indexes.read_by_builders.get(index) == entry.key
+            if _is_another(entry, place) or (is_read and look.is_due(entry, place)):
+                yield _Job(entry, index, key.generation, place)
 
 
 def _is_another(entry: StoredEntry, place: KnownPlace) -> bool:
@@ -392,7 +392,7 @@ class _Search:
 
     async def _newest(self, index: IndexId) -> int:
         """Find the newest generation as a builder does, with the checks that a builder omits."""
-        if reason := self.budget.reserve(_LOOK_UP_AND_READ):
+        if reason := self.budget.reserve(LOOK_UP_AND_READ):
             raise BudgetExhaustedError(reason)
         found = await self.service.look_up_newest(str(index))
         if found is None:
@@ -410,7 +410,7 @@ class _Search:
 
     async def _read(self, index: IndexId, number: int, place: KnownPlace | None) -> CacheHit | None:
         """Read a generation, if it exists."""
-        if reason := self.budget.reserve(_LOOK_UP_AND_READ):
+        if reason := self.budget.reserve(LOOK_UP_AND_READ):
             raise BudgetExhaustedError(reason)
         found = await self.service.look_up(str(index.key(number)))
         if found is None:
