@@ -71,7 +71,7 @@ def a_report(name: str = "web", /, **more: object) -> Report:
     values: dict[str, object] = {
         "run": 3,
         "target": f"github:example/{name}",
-        "store": StoreReport("service", "GitHub", numbered=True),
+        "store": StoreReport("service", evicted_by="GitHub", numbered=True),
         "version": "0",
         "started_at": AT,
         "finished_at": AT,

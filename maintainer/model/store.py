@@ -22,6 +22,8 @@ class Abilities:
     """Whether an index is a series of numbered generations; otherwise it has a name."""
     noun: str = "store"
     """What people call it: a directory, a service."""
+    noun_of_name: str = "tag"
+    """What people call the name of an index, where indexes have names."""
     evicted_by: str | None = None
     """Who evicts entries automatically, for sentences; None if nobody does."""
     shows_exports: bool = False

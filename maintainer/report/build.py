@@ -9,7 +9,7 @@ from functools import cached_property
 import msgspec
 
 from maintainer import __version__
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, count_results
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, count_results, prune
 from maintainer.cacheconfig.timestamps import to_datetime
 from maintainer.model.checks import CheckTotals
 from maintainer.model.decision import Deletion, Heal, Keep, Plan, RewriteResult, WriteIndex
@@ -110,9 +110,7 @@ class ReportBuilder:
         report = Report(
             run=self.run,
             target=self.target,
-            store=StoreReport(
-                self.abilities.noun, self.abilities.evicted_by, self.abilities.numbered
-            ),
+            store=_store(self.abilities),
             version=__version__,
             started_at=self.started_at,
             finished_at=finished_at,
@@ -212,6 +210,7 @@ class ReportBuilder:
             after=counts.of(after),
             possible=counts.of(index.merged for index in indexes),
             size=sizes.of(blobs),
+            lost=_count_lost(decided.marks),
         )
         # Under names, a merge loses what expired with a name, or was overwritten long ago, and so
         # does a name that a run has written. What is forgotten leaves at its owner's wish, merges
@@ -394,6 +393,15 @@ class _Sizes:
         return self._sizes.get(blob, 0) if size is None else size
 
 
+def _store(abilities: Abilities) -> StoreReport:
+    return StoreReport(
+        noun=abilities.noun,
+        noun_of_name=abilities.noun_of_name,
+        evicted_by=abilities.evicted_by,
+        numbered=abilities.numbered,
+    )
+
+
 def _blocked(decided: Decided) -> Blocked | None:
     reason, since = decided.plan.blocked, decided.blocked_since
     return Blocked(reason, format_reason(reason), since) if reason and since else None
@@ -425,6 +433,15 @@ class _ResultCounts:
         if which not in self._known:
             self._known[which] = count_results(distinct.values())
         return self._known[which]
+
+
+def _count_lost(marks: Marks) -> int:
+    """Count the results of which no index has a live one left."""
+    indexes, live = marks.indexes, marks.snapshot.live_blobs
+    if all(one.remembered.result_count <= one.merged.result_count + one.omitted for one in indexes):
+        return 0
+    left = [prune(one.remembered, live) if one.omitted else one.merged for one in indexes]
+    return max(0, count_results(one.remembered for one in indexes) - count_results(left))
 
 
 def _newest_at(index: Index, outcome_of_write: RewriteResult | None) -> datetime | None:

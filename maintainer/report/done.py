@@ -56,10 +56,11 @@ def format_plan(report: Report) -> str:
 
 def format_lost(report: Report) -> str:
     """Return how many results were lost, and with what; empty if none was."""
-    if not report.results_lost:
+    lost = report.results.lost
+    if not lost:
         return ""
-    were = "was" if report.results_lost == 1 else "were"
-    results = format_count(report.results_lost, "result")
+    were = "was" if lost == 1 else "were"
+    results = format_count(lost, "result")
     return f"{results} {were} lost with blobs that {_who_took(report)}"
 
 

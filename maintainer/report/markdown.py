@@ -33,7 +33,18 @@ _START = re.compile(r"^(\d*)(>|[-+.)](?=[-\s]|$)|=(?=[=\s]|$))")
 """What makes a list, a heading or a quotation of a paragraph that begins with it."""
 _SYMBOLS = {"good": "✅", "attention": "⚠️", "bad": "❌"}
 _NAMES = frozenset(
-    {"index", "ref", "missing blob", "entry", "scope", "scopes", "tag", "layers", "needed by"}
+    {
+        "index",
+        "ref",
+        "missing blob",
+        "entry",
+        "scope",
+        "scopes",
+        "tag",
+        "name",
+        "layers",
+        "needed by",
+    }
 )
 """The columns with untrusted names."""
 

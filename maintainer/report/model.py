@@ -248,6 +248,8 @@ class ResultTotals(msgspec.Struct, frozen=True):
     """Those whose blobs exist, even if the token cannot write the indexes."""
     dropped: int = 0
     """Those that builders could use before, but not after, although their blobs exist."""
+    lost: int = 0
+    """Those that this run dropped from all indexes because a blob is gone."""
     size: int = 0
     """Bytes of the blobs that those after the run need, each counted once."""
 
@@ -407,6 +409,8 @@ class StoreReport(msgspec.Struct, frozen=True):
 
     noun: str = "store"
     """What people call it: a directory, a service."""
+    noun_of_name: str = "tag"
+    """What people call the name of an index, where indexes have names."""
     evicted_by: str | None = None
     """Who evicts entries automatically; None if nobody does."""
     numbered: bool = False
@@ -519,11 +523,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def results_usable(self) -> int:
         """Results that builds can use after the run, each counted once."""
         return self.results.before if self.dry_run else self.results.after
-
-    @property
-    def results_lost(self) -> int:
-        """Results that were dropped because a blob is gone."""
-        return sum(index.results_lost for index in self.indexes)
 
     @property
     def indexes_written(self) -> int:

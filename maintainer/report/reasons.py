@@ -395,8 +395,8 @@ def _written_during_sweep(key: str, blobs: int) -> str:
 def _(reason: reasons.UsedByBuilds) -> str:
     if reason.is_named:
         return (
-            "somebody else has written it, so runs do not write it: let builds export to "
-            "another tag, or choose another merged_tag"
+            "somebody else has written it, so runs do not write it: let builds only import it, or "
+            "choose another merged_tag"
         )
     return (
         f"a build has exported {reason.key}, so runs do not write it: let builds export to "

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
+import msgspec
+
 from maintainer.model.marks import State
 from maintainer.model.outcome import Planned
 from maintainer.model.reason import (
@@ -148,20 +150,21 @@ def _unread_tags(report: Report) -> Verdict | None:
         return None
     return Verdict(
         "attention",
-        f"{format_count(len(unread), 'tag')} could not be read, so no blob was deleted: "
-        f"{_name_tags(unread)}.",
-        "Let the run read what builds write; if the tag is damaged, export to it again.",
+        f"{format_count(len(unread), report.store.noun_of_name)} could not be read, so no blob "
+        f"was deleted: {_name_tags(unread)}.",
+        "Let the run read what builds write; if the manifest is damaged, export to it again.",
     )
 
 
 def _broken_tags(report: Report) -> Verdict | None:
     if not report.broken_tags:
         return None
+    name = report.store.noun_of_name
     return Verdict(
         "attention",
-        f"Builds cannot import {format_count(len(report.broken_tags), 'tag')}: "
+        f"Builds cannot import {format_count(len(report.broken_tags), name)}: "
         f"{_name_tags(report.broken_tags)}.",
-        "Export to the tag again, or delete it (in a directory, from index.json).",
+        "Export to it again, or delete it (in a directory, from index.json).",
     )
 
 
@@ -257,8 +260,8 @@ def _used_by_builds(report: Report) -> Verdict | None:
         if index.used_by_builds and not report.store.numbered:
             return Verdict(
                 "attention",
-                f"Somebody else has written the tag {index.scope}, which is reserved for the merge "
-                "of all other tags: the merge is not written.",
+                f"Somebody else has written to {index.scope}, which is reserved for the merge of "
+                "all others: the merge is not written.",
                 "Let builds only import it, or choose another `merged_tag`.",
             )
         if index.used_by_builds:
@@ -289,7 +292,11 @@ def _repaired(report: Report) -> Verdict | None:
             report, "Nothing was broken: every index is valid, and its blobs exist."
         )
     if report.indexes_written == writes:
-        return _if_it_lasts(report, f"{format_count(writes, 'index', 'indexes')} repaired.")
+        repaired = f"{format_count(writes, 'index', 'indexes')} repaired"
+        if empty := _nothing_usable(report):
+            return msgspec.structs.replace(empty, message=f"{repaired}. {empty.message}")
+        lost = format_lost(report)
+        return _if_it_lasts(report, f"{repaired}{f'; {lost}' if lost else ''}.")
     return Verdict(
         "attention",
         f"{report.indexes_written} of {format_count(writes, 'index', 'indexes')} repaired.",

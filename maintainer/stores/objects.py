@@ -48,6 +48,7 @@ class ObjectStore:
         self.name = layout.name
         self.abilities = Abilities(
             noun=layout.noun,
+            noun_of_name="name",
             shows_exports=layout.touches,
             max_concurrent_deletions=BATCH,
             least_grace=layout.least_grace,

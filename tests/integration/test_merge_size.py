@@ -108,7 +108,7 @@ def test_what_runs_delete_because_it_was_left_out_is_not_said_to_be_lost(world: 
     first, second = [world.gc(max_merge_size=_SIZE) for _ in range(2)]
 
     assert sum(one.kind == "delete" for one in first.actions) > 10
-    assert [first.results_lost, second.results_lost] == [0, 0]
+    assert [first.results.lost, second.results.lost] == [0, 0]
     assert second.verdict
     assert second.verdict.level == "good"
 

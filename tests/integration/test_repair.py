@@ -52,7 +52,8 @@ def test_a_tag_with_missing_blobs_is_repaired_and_nothing_else_is_touched(
         report = folder.gc(repair=True, merged_tag=MERGED, grace=NO_GRACE)
 
     assert _writes(report) == {"api": "done"}
-    assert _level(report) == ("good", "1 index repaired.")
+    lost = "1 result was lost with blobs that are gone or damaged."
+    assert _level(report) == ("good", f"1 index repaired; {lost}")
     assert folder.tags() == ["api", "web"]
     assert import_tag(folder.path, "api").blobs == {layer_of("base"), layer_of("api")}
     gone = before.keys() - folder.files().keys()

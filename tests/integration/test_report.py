@@ -6,9 +6,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import event
 
+from maintainer.cacheconfig import BlobKey
 from maintainer.graph import trends
 from maintainer.graph.compare import compare
 from maintainer.graph.database import Database
@@ -20,7 +22,7 @@ from maintainer.report.page.changes import format_changes
 from maintainer.report.page.scopes import format_scopes
 from maintainer.report.page.trend import format_trend
 from tests.empty_database import need_sqlite, url_of
-from tests.integration.world import MAIN, World, a_world, blob_of
+from tests.integration.world import MAIN, World, a_world, blob_of, built
 
 PULL = "refs/pull/7/merge"
 
@@ -128,6 +130,33 @@ def test_lost_results_are_put_down_to_the_blob_that_is_gone(world: World) -> Non
     assert [(blob.digest, blob.results) for blob in index.lost] == [(blob_of("api"), 2)]
     assert (index.usable_before, index.usable_after, index.usable_possible) == (2, 2, 2)
     assert "2 results were lost" in " ".join(format_changes(report))
+
+
+def test_what_several_indexes_lose_counts_once(world: World) -> None:
+    for scope, last in (("api", "test"), ("web", "page"), ("cli", "run")):
+        world.build("base", "common", last, scope=scope)
+    world.evict("common")
+
+    report = world.gc()
+
+    assert [index.results_lost for index in report.indexes] == [2, 2, 2]
+    assert report.results.lost == 4
+    assert "4 results were lost" in " ".join(format_changes(report))
+
+
+def test_what_one_index_lost_and_another_has_is_not_lost(world: World) -> None:
+    world.build("base", "api", scope="api")
+    again = built("base", "api", at=world.now)
+    base, layer = again.layers
+    layers = (base, msgspec.structs.replace(layer, blob=blob_of("api again")))
+    world.put(str(BlobKey(blob_of("api again"))), size=layer.size)
+    world.export(msgspec.structs.replace(again, layers=layers), scope="web", ref=MAIN)
+    world.evict("api")
+
+    report = world.gc()
+
+    assert [index.results_lost for index in report.indexes] == [1, 0]
+    assert report.results.lost == 0
 
 
 def test_what_is_lost_is_told_once(world: World) -> None:

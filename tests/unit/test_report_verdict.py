@@ -48,8 +48,10 @@ from maintainer.report.model import (
     RoomReport,
     Space,
     SpacePart,
+    StoreReport,
 )
 from maintainer.report.page.changes import format_changes
+from maintainer.report.page.scopes import scopes_table, why_no_scopes
 from maintainer.report.reasons import format_reason
 from maintainer.report.verdict import judge
 from tests.reports import AT, DIRECTORY, a_report, an_index
@@ -62,7 +64,8 @@ def _report(**more: object) -> Report:
         "problems": (),
         "notes": (),
         "verdict": None,
-        "indexes": (an_index(results_lost=0),),
+        "indexes": (an_index(),),
+        "results": ResultTotals(before=4, after=9, possible=9),
         "space": _space(reachable=2),
     }
     return a_report(**(values | more))
@@ -100,11 +103,13 @@ def test_a_cache_that_needs_nothing_is_all_right_and_nothing_is_to_be_done() -> 
 
 def test_a_cache_in_which_builds_find_nothing_is_not_healthy() -> None:
     nothing = {"usable_after": 0, "usable_possible": 0}
-    lost, empty = (an_index(**nothing, results_lost=count) for count in (3, 0))
-    none = an_index(**nothing, generations_after=0, results_lost=0)
+    index = an_index(**nothing)
+    none = an_index(**nothing, generations_after=0)
+    lost, empty = ResultTotals(3, 0, lost=3), ResultTotals(3, 0)
 
     verdicts = [
-        judge(_report(indexes=(one,), results=ResultTotals(3, 0))) for one in (lost, empty, none)
+        judge(_report(indexes=(one,), results=results))
+        for one, results in ((index, lost), (index, empty), (none, empty))
     ]
 
     assert [one.level for one in verdicts] == ["attention", "attention", "good"]
@@ -234,7 +239,7 @@ def test_results_in_a_ref_that_cannot_be_written_name_the_ref() -> None:
 
 
 def test_signed_indexes_are_nothing_to_be_done_about() -> None:
-    index = an_index(signed=True, usable_after=4, usable_possible=9, results_lost=0)
+    index = an_index(signed=True, usable_after=4, usable_possible=9)
 
     assert judge(_report(indexes=(index,))).level == "good"
 
@@ -265,7 +270,7 @@ def test_a_full_cache_that_nobody_evicts_from_has_only_limits_of_the_settings() 
 
 
 def test_losses_in_a_cache_with_room_need_nothing_and_spoil_no_praise() -> None:
-    report = _report(indexes=(an_index(results_lost=1),))
+    report = _report(results=ResultTotals(4, 9, lost=1))
 
     assert judge(report).level == "good"
     assert "lost" not in judge(report).message
@@ -277,7 +282,7 @@ def test_losses_in_a_cache_with_room_need_nothing_and_spoil_no_praise() -> None:
 def test_losses_in_a_rather_full_cache_need_attention() -> None:
     assert judge(_report(space=_space(reachable=8))).level == "good"
 
-    full = _report(space=_space(reachable=8), indexes=(an_index(results_lost=3),))
+    full = _report(space=_space(reachable=8), results=ResultTotals(4, 9, lost=3))
 
     assert judge(full).level == "attention"
 
@@ -304,7 +309,7 @@ def test_results_that_we_lost_ourselves_are_never_all_right() -> None:
 
 
 def test_a_build_that_exports_where_the_merge_belongs_is_named() -> None:
-    index = an_index("maintained", used_by_builds="index-maintained-1-0#3", results_lost=0)
+    index = an_index("maintained", used_by_builds="index-maintained-1-0#3")
 
     verdict = judge(_report(indexes=(index,)))
 
@@ -361,11 +366,11 @@ def test_entries_without_content_that_stay_are_told(entries: int, are: str) -> N
 
 
 def test_a_tag_that_somebody_else_writes_where_the_merge_belongs_is_named() -> None:
-    tag = an_index("maintained", ref=NO_REF, used_by_builds="maintained", results_lost=0)
+    tag = an_index("maintained", ref=NO_REF, used_by_builds="maintained")
 
     verdict = judge(_report(indexes=(tag,), store=DIRECTORY))
 
-    assert "Somebody else has written the tag maintained" in verdict.message
+    assert "Somebody else has written to maintained" in verdict.message
 
 
 def test_a_repair_says_how_many_indexes_are_whole_again() -> None:
@@ -375,6 +380,29 @@ def test_a_repair_says_how_many_indexes_are_whole_again() -> None:
     assert judge(_report(repair=True, actions=(WRITE,))).message == "1 index repaired."
     half = judge(_report(repair=True, actions=(WRITE, failed)))
     assert (half.level, half.message) == ("attention", "1 of 2 indexes repaired.")
+
+
+def test_a_repair_says_what_was_lost_and_does_not_call_an_empty_cache_healthy() -> None:
+    lost, empty = (ResultTotals(9, left, lost=9 - left) for left in (4, 0))
+
+    some = judge(_report(repair=True, actions=(WRITE,), results=lost))
+    none = judge(_report(repair=True, actions=(WRITE,), results=empty))
+
+    assert some.level == "good"
+    assert some.message == "1 index repaired; 5 results were lost with blobs that GitHub evicted."
+    assert none.level == "attention"
+    assert none.message.startswith("1 index repaired. Builds find nothing in this cache: ")
+
+
+def test_a_bucket_s_reports_speak_of_names_and_a_directory_s_of_tags() -> None:
+    damaged = (BrokenTagReport("main", "its manifest is damaged"),)
+    bucket = StoreReport(noun="bucket", noun_of_name="name")
+
+    for store, noun in ((bucket, "name"), (DIRECTORY, "tag")):
+        report = _report(store=store, broken_tags=damaged)
+        assert judge(report).message.startswith(f"Builds cannot import 1 {noun}: main")
+        assert scopes_table(report, 9).columns[0] == noun
+        assert why_no_scopes(_report(store=store, indexes=())).endswith(f" has no {noun}s.")
 
 
 @pytest.mark.parametrize("note", [BlobsExpire(30), BlobsArchived(3)])
@@ -437,7 +465,7 @@ def test_several_refs_that_cannot_be_written_are_counted() -> None:
     ],
 )
 def test_losses_are_told_with_what_took_them(more: dict[str, object], who: str) -> None:
-    report = _report(**({"indexes": (an_index(results_lost=1),)} | more))
+    report = _report(**({"results": ResultTotals(4, 9, lost=1)} | more))
 
     assert format_lost(report).endswith(who)
 

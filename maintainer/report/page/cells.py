@@ -80,6 +80,6 @@ def of_store(report: Report, table: Table) -> Table:
     if report.store.numbered:
         return table
     kept = [at for at, name in enumerate(table.columns) if name not in _OF_NUMBERED]
-    names = tuple("tag" if at == 0 else table.columns[at] for at in kept)
+    names = tuple(report.store.noun_of_name if at == 0 else table.columns[at] for at in kept)
     rows = tuple(tuple(row[at] for at in kept) for row in table.rows)
     return replace(table, columns=names, rows=rows)

@@ -49,7 +49,7 @@ def why_no_scopes(report: Report) -> str:
     if report.saw_nothing:
         return "The run ended before it had read an index."
     if not report.store.numbered:
-        return f"The {report.store.noun} has no tags."
+        return f"The {report.store.noun} has no {report.store.noun_of_name}s."
     if not report.readable:
         return "Without a runtime token, a run cannot read indexes."
     return "The token cannot read any index."
