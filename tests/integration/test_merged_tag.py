@@ -151,7 +151,7 @@ def test_a_tag_of_its_name_that_somebody_else_has_written_is_left_alone_and_repo
     assert others <= world.stored()
     assert report.verdict
     assert report.verdict.level == "attention"
-    assert f"Somebody else has written the tag {MERGED}" in report.verdict.message
+    assert f"Somebody else has written to {MERGED}" in report.verdict.message
 
 
 def test_an_export_to_it_after_it_was_written_is_left_alone(world: World) -> None:
