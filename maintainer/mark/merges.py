@@ -17,7 +17,7 @@ def merge_others(
     index: IndexId, found: Generations, snapshot: Snapshot, others: Iterable[Index]
 ) -> Index | None:
     """Return the merge of all other indexes of a ref; None if there is nothing to hold."""
-    here = [one for one in others if one.id.ref == index.ref and not one.is_merge]
+    here = [one for one in others if one.id.ref == index.ref]
     from_others = snapshot.memory.get(index, Remembered()).replaced
     taken_over = prune(merge(from_others.values()), snapshot.staying_blobs)
     sources = [one.merged for one in here if one.merged.records]

@@ -151,6 +151,19 @@ def test_what_a_tag_may_have_needed_is_needed_until_a_tag_was_replaced() -> None
     assert (found.state, found.since) == (State.DANGLING, ago(hours(3)))
 
 
+@pytest.mark.parametrize(("used", "since"), [(29.5, 3), (30, 26), (40, 26)])
+def test_what_builds_may_have_used_without_a_sign_was_needed_until_an_index_was_replaced(
+    used: float, since: float
+) -> None:
+    # A build touches a blob at most every four hours.
+    facts = StoreFacts(ago(hours(3)), unseen_for=hours(4))
+    age = hours(used)
+    world = _a_directory()
+    world.with_blob("orphan", ref=NO_REF, age=age, used=age, unreferenced_for=hours(26))
+
+    assert _mark_of("orphan", _tagged(world, facts)).since == ago(hours(since))
+
+
 def test_what_a_tag_named_stays_while_the_tag_cannot_be_written() -> None:
     world = a_snapshot(reading=(NO_REF,), writing=())
     world.with_blob("a", ref=NO_REF).remembering(1, "a", "gone", of=API)

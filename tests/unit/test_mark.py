@@ -128,6 +128,20 @@ def test_what_was_lost_before_the_index_was_up_to_date_is_not_lost_again() -> No
     assert index.remembered == merge([an_index("gone")])
 
 
+def test_what_runs_have_deleted_is_not_lost_unless_an_index_still_references_it() -> None:
+    snapshot = a_snapshot().with_generation(1, "swept", "gone").with_generation(2, "gone").build()
+    rewritten = tuple(one for one in snapshot.generations if one.number == 2)
+    known = replace(snapshot.memory[WEB], deleted=frozenset({blob("swept")}))
+
+    before, after = (
+        mark(replace(snapshot, generations=stored, memory={WEB: known})).indexes[0]
+        for stored in (snapshot.generations, rewritten)
+    )
+
+    assert before.remembered == merge([an_index("swept", "gone")])
+    assert after.remembered == merge([an_index("gone")])
+
+
 def test_an_invalid_generation_does_not_take_part() -> None:
     world = a_snapshot().with_blobs("a").with_generation(1, "a").with_invalid_generation(2)
 

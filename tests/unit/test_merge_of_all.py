@@ -9,6 +9,7 @@ from maintainer.mark import mark
 from maintainer.model.decision import Plan, Rules
 from maintainer.model.marks import Index
 from maintainer.model.reason import NeededByOtherName, NeededByOtherTag, Reason
+from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
 from maintainer.model.store import StoreFacts
 from maintainer.plan import make_plan
@@ -16,6 +17,8 @@ from maintainer.report.reasons import format_reason
 from tests.snapshots import (
     MAIN,
     MERGE,
+    NOW,
+    RELEASE,
     WEB,
     Chain,
     World,
@@ -79,6 +82,67 @@ def test_the_merge_of_all_indexes_is_written_once_there_are_some() -> None:
 
     assert _merge_in(snapshot).merged == merge([an_index("a", "b")])
     assert _reason(snapshot) == "merge the 2 other indexes of refs/heads/main"
+
+
+def test_a_merge_holds_nothing_of_another_ref() -> None:
+    world = a_snapshot(reading=(MAIN, RELEASE), writing=(MAIN, RELEASE)).with_blobs("a")
+    world.with_blob("b", ref=RELEASE).with_generation(1, "a")
+    world.with_generation(1, "b", of=IndexId(RELEASE, Scope("web")))
+
+    merges = [one for one in mark(_with_a_merge(world)).indexes if one.is_merge]
+
+    assert {one.id.ref: one.merged for one in merges} == {
+        MAIN: an_index("a"),
+        RELEASE: an_index("b"),
+    }
+    assert [one.merged_with for one in merges] == [1, 1]
+
+
+def test_a_merge_holds_what_only_an_earlier_merge_of_others_held() -> None:
+    snapshot = _with_a_merge(a_snapshot().with_blobs("a", "b").with_generation(1, "a"))
+    taken_over = Remembered(replaced={NOW.date(): merge([an_index("b", "gone")])})
+    snapshot = replace(snapshot, memory={**snapshot.memory, MERGE: taken_over})
+
+    index = _merge_in(snapshot)
+
+    assert index.merged == merge([an_index("a", "b")])
+    assert index.taken_over == index.needs == an_index("b")
+    assert index.merged_with == 1
+
+
+def test_while_not_all_is_seen_a_merge_keeps_what_its_newest_generation_has_and_no_older_one() -> (
+    None
+):
+    world = a_snapshot().with_blobs("a", "old", "new").with_generation(1, "a")
+    world.with_generation(4, "old", of=MERGE).with_generation(5, "new", of=MERGE)
+
+    index = _merge_in(_with_a_merge(world.listed_in_part()))
+
+    assert index.merged == merge([an_index("a", "new")])
+
+
+def test_while_not_all_is_seen_a_merge_whose_newest_generation_is_invalid_follows_the_others() -> (
+    None
+):
+    world = _two_images().with_invalid_generation(4, of=MERGE).listed_in_part()
+
+    assert _merge_in(_with_a_merge(world)).merged == merge([an_index("a", "b")])
+
+
+def test_a_former_merge_is_what_its_newest_generation_says() -> None:
+    world = _two_images().with_generation(4, "b", of=MERGE).with_generation(5, "a", of=MERGE)
+
+    assert _merge_in(_written_by_us(world.build())).merged == merge([an_index("a")])
+
+
+def test_a_former_merge_has_a_sink_of_merges_until_a_build_exports_to_it() -> None:
+    world = a_snapshot(writing=()).with_blobs("a", "b").with_generation(4, "a", of=API)
+    theirs = world.with_generation(5, "b", of=API).by_a_build().build()
+    ours = a_snapshot(writing=()).with_blobs("a").with_generation(4, "a", of=API).build()
+
+    mixed, alone = (mark(_written_by_us(one, "api")).indexes for one in (theirs, ours))
+
+    assert [one.sink for one in (*mixed, *alone)] == [Sink.REWRITE, Sink.MERGE]
 
 
 def test_one_other_index_is_not_counted() -> None:
@@ -216,6 +280,14 @@ def test_the_merge_keeps_what_names_need_that_the_settings_leave_out(reason: Rea
 
     kept = ("a", "b") if isinstance(reason, NeededByOtherName) else ("a",)
     assert _merge_in(snapshot).merged == merge([an_index(*kept)])
+
+
+def test_a_merge_under_a_former_tag_stays_a_merge() -> None:
+    former = _written_by_us(_tags(), TAG.scope)
+
+    sinks = {one.id.scope: one.sink for one in mark(former).indexes if not one.is_merge}
+
+    assert sinks == {"api": Sink.MERGE, "web": Sink.REWRITE}
 
 
 def test_no_merge_takes_the_place_of_a_tag_that_is_no_cache() -> None:
