@@ -66,6 +66,10 @@ class UnreadableError(StoreError):
         super().__init__(problem)
 
 
+class TokenRefusedError(StoreError):
+    """The service does not know the token, so it will refuse whatever else it is asked."""
+
+
 class BudgetExhaustedError(StoreError):
     """The run has no requests left; the rest is deferred to the next run."""
 

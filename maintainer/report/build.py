@@ -16,7 +16,7 @@ from maintainer.model.decision import Deletion, Heal, Keep, Plan, RewriteResult,
 from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Index, Marks, State
 from maintainer.model.outcome import Kept, Outcome, Planned
-from maintainer.model.reason import Note, Reason, code_of
+from maintainer.model.reason import Note, Reason, UnreadIndex, code_of
 from maintainer.model.store import Abilities
 from maintainer.report.chains import find_losses, largest_chains
 from maintainer.report.model import (
@@ -404,7 +404,11 @@ def _store(abilities: Abilities) -> StoreReport:
 
 def _blocked(decided: Decided) -> Blocked | None:
     reason, since = decided.plan.blocked, decided.blocked_since
-    return Blocked(reason, format_reason(reason), since) if reason and since else None
+    if reason is None or since is None:
+        return None
+    unread = decided.marks.snapshot.unread if isinstance(reason, UnreadIndex) else ()
+    cause = format_reason(unread[0].why) if unread else ""
+    return Blocked(reason, format_reason(reason), since, cause)
 
 
 def _count_broken(marks: Marks) -> int:

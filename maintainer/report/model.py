@@ -230,6 +230,8 @@ class Blocked(msgspec.Struct, frozen=True):
     """The reason as a sentence."""
     since: datetime
     """The first of the consecutive runs that deleted none."""
+    cause: str = ""
+    """Why an index could not be read, if that is the reason."""
 
     @property
     def by_export(self) -> bool:

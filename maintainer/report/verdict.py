@@ -107,7 +107,8 @@ def _long_blocked(report: Report) -> Verdict | None:
         return None
     days = (report.started_at - blocked.since).days
     long = format_count(days, "day")
-    message = f"No run has been able to delete a blob for {long}: {blocked.sentence}."
+    cause = f" ({blocked.cause})" if blocked.cause else ""
+    message = f"No run has been able to delete a blob for {long}: {blocked.sentence}{cause}."
     if blocked.by_export:
         return Verdict(
             "attention",
@@ -117,8 +118,8 @@ def _long_blocked(report: Report) -> Verdict | None:
     return Verdict(
         "attention",
         message,
-        "Delete the unreadable entries (`gh cache delete`), or make them readable: "
-        "raise `max_index_size` or `max_requests`, or repair the service.",
+        "Make them readable: raise `max_index_size` or `max_requests`, or repair the service. Only "
+        "if builds cannot read them either, delete them (`gh cache delete`).",
     )
 
 
@@ -126,10 +127,11 @@ def _unread(report: Report) -> Verdict | None:
     unread = sum(total.entries for total in report.entries if total.state == State.UNREAD)
     if not unread:
         return None
+    cause = f": {report.blocked.cause}" if report.blocked and report.blocked.cause else ""
     return Verdict(
         "attention",
         f"{format_count(unread, 'index', 'indexes')} could not be read this time, so no blob was "
-        "deleted.",
+        f"deleted{cause}.",
         "Run `maintainer gc` again in a few minutes.",
     )
 

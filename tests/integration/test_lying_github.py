@@ -30,6 +30,7 @@ GRACE = timedelta(hours=24)
 PULL = "refs/pull/7/merge"
 NO_ENTRIES = answer(200, '{"total_count":0,"actions_caches":[]}', content_type="application/json")
 MISS = answer(200, '{"ok":false}', content_type="application/json")
+REFUSED = answer(401, '{"code":"unauthenticated"}', content_type="application/json")
 NO_BACKEND = answer(404, "no healthy upstream", content_type="text/plain")
 _Lying = tuple[World, Liar]
 
@@ -115,6 +116,30 @@ def test_an_index_is_not_given_up_in_a_ref_that_the_token_cannot_write(lying: _L
     _runs(world, 1, 25, ref=PULL, readable=[MAIN])
 
     assert _is_whole(world)
+
+
+@pytest.mark.parametrize("what", ["new indexes", "known indexes"])
+def test_a_token_that_has_expired_fails_the_run_and_says_so(lying: _Lying, what: str) -> None:
+    world, liar = lying
+    world.build("base", "api")
+    _runs(world, 1)
+    if what == "new indexes":
+        world.build("base", "web")
+    _unused(world)
+    stored = world.blobs()
+    liar.instead = lambda asked: REFUSED if asked.kind not in ("list", "delete") else None
+
+    # After three days, what builders read is read again.
+    refused = _runs(world, 24 * 4, verify_after="3d")[-1]
+    liar.instead = lambda _: None
+    after = _runs(world, 1)[-1]
+
+    assert refused.status == "failed"
+    (problem,) = refused.problems
+    assert "did not accept ACTIONS_RUNTIME_TOKEN (HTTP 401): a runtime token is" in problem
+    assert after.status == "done"
+    assert refused.entries_deleted == 0
+    assert stored - world.blobs() <= {blob_of("unused")}
 
 
 @pytest.mark.parametrize("what", ["look-up", "download"])

@@ -11,7 +11,13 @@ import msgspec
 import pytest
 
 from maintainer.cacheconfig import Ref
-from maintainer.errors import AlreadyExistsError, StoreError, UsageError, WriteRefusedError
+from maintainer.errors import (
+    AlreadyExistsError,
+    StoreError,
+    TokenRefusedError,
+    UsageError,
+    WriteRefusedError,
+)
 from maintainer.stores.github.keyed import CacheHit
 from maintainer.stores.github.rest import ASSUMED
 from maintainer.stores.github.service_v1 import CHUNK
@@ -391,7 +397,7 @@ async def test_other_refusals_are_no_word_about_the_key(
     with pytest.raises(StoreError, match=f"HTTP {status}") as caught:
         await store.write(KEY, CONTENT)
 
-    assert type(caught.value) is StoreError
+    assert type(caught.value) is (TokenRefusedError if status == 401 else StoreError)
     assert str(caught.value).isprintable()
 
 

@@ -298,7 +298,21 @@ def test_a_sweep_that_has_been_blocked_for_a_week_says_by_what_and_what_to_do() 
     assert judge(for_long).message == (
         f"No run has been able to delete a blob for 9 days: {reason}."
     )
-    assert "gh cache delete" in judge(for_long).advice
+    assert "if builds cannot read them either, delete them (`gh cache" in judge(for_long).advice
+
+
+def test_an_index_that_could_not_be_read_is_reported_with_the_cause() -> None:
+    unread = (EntryTotal("unread", 1, 500),)
+    why = UnreadIndex("index-web-1-0#1"), "index-web-1-0#1 could not be read this time"
+    lately, for_long = (
+        judge(_report(entries=unread, blocked=Blocked(*why, AT - timedelta(days=days), "HTTP 503")))
+        for days in (0, 9)
+    )
+
+    assert lately.message == (
+        "1 index could not be read this time, so no blob was deleted: HTTP 503."
+    )
+    assert for_long.message.endswith(f"for 9 days: {why[1]} (HTTP 503).")
 
 
 def test_results_that_we_lost_ourselves_are_never_all_right() -> None:

@@ -7,7 +7,7 @@ only, never to a download or upload URL, and service requests follow no redirect
 from http import HTTPStatus
 from typing import Protocol
 
-from maintainer.errors import AlreadyExistsError, StoreError
+from maintainer.errors import AlreadyExistsError, StoreError, TokenRefusedError
 from maintainer.sanitize import printable
 from maintainer.stores.answers import Answer
 from maintainer.stores.github.keyed import CacheHit
@@ -42,9 +42,9 @@ def key_taken(key: str, answer: Answer) -> StoreError:
 
 
 def check_token(answer: Answer) -> None:
-    """Raise StoreError if the service does not know the token."""
+    """Raise TokenRefusedError if the service does not know the token."""
     if answer.status == HTTPStatus.UNAUTHORIZED:
-        raise StoreError(
+        raise TokenRefusedError(
             f"{answer.place} did not accept {answer.token_env} (HTTP 401): a runtime token is "
             "valid only while its workflow runs, for a few hours"
         )

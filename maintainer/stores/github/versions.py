@@ -22,7 +22,12 @@ from maintainer.cacheconfig import (
     parse_key,
 )
 from maintainer.concurrency import for_each
-from maintainer.errors import BudgetExhaustedError, StoreError, UnreadableError
+from maintainer.errors import (
+    BudgetExhaustedError,
+    StoreError,
+    TokenRefusedError,
+    UnreadableError,
+)
 from maintainer.model import reason as reasons
 from maintainer.model.checks import next_reading
 from maintainer.model.content import Content
@@ -199,6 +204,8 @@ async def _read_listed(look: _Reader, entries: Iterable[StoredEntry]) -> _Indexe
             return UnreadGeneration(job.index, job.number, reason)
         try:
             return await read_entry(look.service, job.entry, job.index, job.number)
+        except TokenRefusedError:
+            raise
         except StoreError as error:
             return _unread(job.index, job.number, error)
 
@@ -354,6 +361,8 @@ class _Search:
         for index in wanted:
             try:
                 await self._find_index(index)
+            except TokenRefusedError:
+                raise
             except StoreError as error:
                 self.indexes.unread.append(UnreadGeneration(index, 0, _why_unread(error)))
             self.progress.advance()
