@@ -67,6 +67,25 @@ class Imported:
                 return found
             found |= new
 
+    def ids(self) -> dict[int, str]:
+        """Return by which ID a builder knows each item, whichever index it has read it from.
+
+        Go hashes the links of an input in any order; here it is always the same.
+        """
+        found: dict[int, str] = {}
+
+        def find(item: Item) -> str:
+            if item.number not in found:
+                links = sorted(
+                    (one.input, find(self.items[one.source]), one.selector) for one in item.links
+                )
+                found[item.number] = str(hash((item.digest, *links))) if links else item.digest
+            return found[item.number]
+
+        for item in self.items.values():
+            find(item)
+        return found
+
     def _is_found(self, item: Item, found: set[int]) -> bool:
         inputs = {link.input for link in item.links}
         ways = {

@@ -209,8 +209,11 @@ def fits_importers(config: CacheConfig) -> bool:
 
 
 def importers_size(config: CacheConfig) -> int:
-    """Return the bytes of what importers have a limit for: the larger of config and manifest."""
-    encoded = encode_oci(config)
+    """Return the bytes of what importers have a limit for: the larger of config and manifest.
+
+    As a merge, which has a mark, it is largest.
+    """
+    encoded = encode_oci(config, sink=Sink.MERGE)
     return max(len(encoded.config), len(encoded.manifest) + _ROOM)
 
 

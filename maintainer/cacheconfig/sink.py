@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Sequence
 from enum import StrEnum
 
+from maintainer.cacheconfig.apart import set_apart, without_mark
 from maintainer.cacheconfig.model import CacheConfig, Link, Record
 
 
@@ -51,7 +52,8 @@ def with_sink(config: CacheConfig, sink: Sink = Sink.REWRITE) -> CacheConfig:
     if not config.records:
         return config
     ways = tuple(Link(leaf, "") for leaf in leaves(config.records))
-    return CacheConfig(config.layers, (*config.records, Record(sink.value, (), (ways,))))
+    whole = CacheConfig(config.layers, (*config.records, Record(sink.value, (), (ways,))))
+    return set_apart(whole) if sink is Sink.MERGE else whole
 
 
 def without_sink(config: CacheConfig) -> tuple[CacheConfig, Sink | None]:
@@ -59,6 +61,7 @@ def without_sink(config: CacheConfig) -> tuple[CacheConfig, Sink | None]:
 
     A record that has the digest of the sink and another shape is an ordinary record.
     """
+    config = without_mark(config)
     position = _find_sink(config.records)
     if position is None:
         return config, None

@@ -68,7 +68,7 @@ def _why_it_cannot_be(index: Index, context: PlanContext) -> Reason | None:
     if not index.id.is_named and parse_key(key) is None:
         return reasons.KeyTooLong(len(key), MAX_KEY_LENGTH)
     if context.rules.max_index_size and not index.id.is_named:
-        content = encode(with_sink(index.merged))
+        content = encode(with_sink(index.merged, index.sink))
         problem = why_too_large(content, context.rules.max_index_size)
         return reasons.TooLarge(problem, len(content)) if problem else None
     return None

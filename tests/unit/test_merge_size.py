@@ -13,6 +13,7 @@ from maintainer.cacheconfig import (
     Digest,
     IndexId,
     Scope,
+    Sink,
     encode,
     merge,
     with_sink,
@@ -62,7 +63,7 @@ def _with_results(config: CacheConfig) -> set[str]:
 
 
 def _size(config: CacheConfig) -> int:
-    return len(encode(with_sink(config)))
+    return len(encode(with_sink(config, Sink.MERGE)))
 
 
 @given(any_index(), st.integers(min_value=200, max_value=20_000))

@@ -1,0 +1,80 @@
+"""Sets the records of a merge apart, so that it hides nothing of what else a builder imports.
+
+BuildKit (since v0.25) computes the ID of a record from its digest and from the IDs of the records
+that it links to. Of several caches that a builder imports, those that hold the same record have the
+same ID for it, and the builder keeps the record of the cache that answers first. If one of its
+inputs has a key of its own beside that of its content, as what COPY copies has, the other caches
+cannot tell which record it is: all that builds on it, and that only they have, is never found.
+Where the IDs differ, the builder keeps both records, and finds in each cache what builds on its
+own.
+
+So in a merge each record that builds on nothing but records without inputs has one link more, to
+the mark: a record that no build step has. Whatever builds on it then has another ID as well.
+The selector of that link comes from the record, because records with the same link are united.
+The digest of the mark is none, so a builder leaves it out of what it exports.
+
+Source: `computeID` in `cache/remotecache/v1/chains.go`, `Query` in `solver/combinedcache.go`,
+`getIDFromDeps` in `solver/cachemanager.go`, and `addBacklinks` in `solver/exporter.go` of
+moby/buildkit.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+from maintainer.cacheconfig.model import CacheConfig, Link, Record
+
+MARK = "maintainer:merge"
+"""The digest of the mark. It has the form of one, and an algorithm that nobody knows."""
+
+_MARK = Record(MARK, (), ())
+
+
+def set_apart(config: CacheConfig) -> CacheConfig:
+    """Return `config` with the mark as its last record, if anything is to be set apart."""
+    records, mark = config.records, len(config.records)
+    marked = [_linked_to(record, mark, records) for record in records]
+    if marked == list(records):
+        return config
+    return CacheConfig(config.layers, (*marked, _MARK))
+
+
+def _linked_to(record: Record, mark: int, records: Sequence[Record]) -> Record:
+    """Return a record with a link to the mark, if it builds on nothing but what has no inputs."""
+    if not record.inputs or any(records[link.source].inputs for link in _links_of(record)):
+        return record
+    first, *others = record.inputs
+    link = Link(mark, _selector(record, records))
+    return Record(record.digest, record.results, ((*first, link), *others))
+
+
+def _selector(record: Record, records: Sequence[Record]) -> str:
+    """Return what no other record has: one with the same links is the same record."""
+    links = [
+        sorted([records[link.source].digest, link.selector] for link in links)
+        for links in record.inputs
+    ]
+    return hashlib.sha256(repr([record.digest, links]).encode()).hexdigest()[:32]
+
+
+def _links_of(record: Record) -> list[Link]:
+    return [link for links in record.inputs for link in links]
+
+
+def without_mark(config: CacheConfig) -> CacheConfig:
+    """Return `config` without the mark, and without the links to it."""
+    marks = {at for at, record in enumerate(config.records) if record == _MARK}
+    if not marks:
+        return config
+    kept = [at for at in range(len(config.records)) if at not in marks]
+    place = {old: new for new, old in enumerate(kept)}
+    records = []
+    for at in kept:
+        record = config.records[at]
+        inputs = tuple(
+            tuple(Link(place[one.source], one.selector) for one in links if one.source in place)
+            for links in record.inputs
+        )
+        if not all(inputs):
+            return config  # It links to nothing else, so we have not written it.
+        records.append(Record(record.digest, record.results, inputs))
+    return CacheConfig(config.layers, tuple(records))
