@@ -40,7 +40,8 @@ def set_apart(config: CacheConfig) -> CacheConfig:
 
 def _linked_to(record: Record, mark: int, records: Sequence[Record]) -> Record:
     """Return a record with a link to the mark, if it builds on nothing but what has no inputs."""
-    if not record.inputs or any(records[link.source].inputs for link in _links_of(record)):
+    sources = [records[link.source] for links in record.inputs for link in links]
+    if not sources or any(one.inputs or one.digest == MARK for one in sources):
         return record
     first, *others = record.inputs
     link = Link(mark, _selector(record, records))
@@ -56,25 +57,33 @@ def _selector(record: Record, records: Sequence[Record]) -> str:
     return hashlib.sha256(repr([record.digest, links]).encode()).hexdigest()[:32]
 
 
-def _links_of(record: Record) -> list[Link]:
-    return [link for links in record.inputs for link in links]
-
-
 def without_mark(config: CacheConfig) -> CacheConfig:
-    """Return `config` without the mark, and without the links to it."""
+    """Return `config` without the mark, and without the links to it.
+
+    We write no input that has nothing else. In what others have written it stays as it is.
+    """
     marks = {at for at, record in enumerate(config.records) if record == _MARK}
     if not marks:
         return config
-    kept = [at for at in range(len(config.records)) if at not in marks]
-    place = {old: new for new, old in enumerate(kept)}
-    records = []
-    for at in kept:
-        record = config.records[at]
-        inputs = tuple(
-            tuple(Link(place[one.source], one.selector) for one in links if one.source in place)
+    inputs = [
+        tuple(
+            tuple(link for link in links if link.source not in marks) or links
             for links in record.inputs
         )
-        if not all(inputs):
-            return config  # It links to nothing else, so we have not written it.
-        records.append(Record(record.digest, record.results, inputs))
+        for record in config.records
+    ]
+    marks -= {link.source for ways in inputs for links in ways for link in links}
+    kept = [at for at in range(len(config.records)) if at not in marks]
+    place = {old: new for new, old in enumerate(kept)}
+    records = (
+        Record(
+            config.records[at].digest,
+            config.records[at].results,
+            tuple(
+                tuple(Link(place[link.source], link.selector) for link in links)
+                for links in inputs[at]
+            ),
+        )
+        for at in kept
+    )
     return CacheConfig(config.layers, tuple(records))

@@ -12,12 +12,12 @@ _CLOSER = 0.2
 _RETURNS = 2
 
 Sketch = tuple[str, ...]
-"""The beginnings of the first blobs of an export by digest: a sample, as digests are random."""
+"""The beginnings of the first layers of an export by digest: a sample, as digests are random."""
 
 
-def sketch(blobs: Iterable[Digest]) -> Sketch:
-    """Return what is remembered of an export."""
-    digests = sorted(blob.rpartition(":")[2] for blob in blobs)
+def sketch(layers: Iterable[Digest]) -> Sketch:
+    """Return what is remembered of an export with these layers."""
+    digests = sorted(layer.rpartition(":")[2] for layer in layers)
     return tuple(one[:_LENGTH] for one in digests[:_SKETCHED])
 
 
@@ -35,6 +35,6 @@ def is_shared(exports: Sequence[Sketch]) -> bool:
 
 
 def _likeness(one: Sketch, other: Sketch) -> float:
-    """Estimate the share of blobs that two exports have in common: 0 to 1."""
+    """Estimate the share of layers that two exports have in common: 0 to 1."""
     sample = sorted({*one, *other})[:_SKETCHED]
-    return sum(blob in one and blob in other for blob in sample) / max(len(sample), 1)
+    return sum(layer in one and layer in other for layer in sample) / max(len(sample), 1)

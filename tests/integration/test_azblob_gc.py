@@ -10,6 +10,7 @@ import anyio
 import pytest
 from azure.storage.blob import BlobLeaseClient, RetentionPolicy, generate_container_sas
 from azure.storage.blob.aio import ContainerClient
+from msgspec.structs import replace as change
 from typer.testing import CliRunner
 
 from maintainer.cacheconfig import encode
@@ -384,6 +385,22 @@ def test_two_images_that_export_to_one_name_are_reported(azurite: Azurite, memor
 
         shared = [SharedNames(("web",))] if commit == 3 else []
         assert [note.reason for note in report.notes] == shared
+
+
+def test_one_image_whose_layers_are_compressed_in_two_ways_is_one_image(
+    azurite: Azurite, memory: Memory
+) -> None:
+    for commit in range(6):
+        form = ("gzip", "zstd")[commit % 2]
+        config = built("base", "packages", "config", f"{commit}", at=azurite.now)
+        blobs = {layer.blob: blob_of(f"{layer.blob} as {form}") for layer in config.layers}
+        layers = tuple(change(layer, blob=blobs[layer.blob]) for layer in config.layers)
+        for blob in blobs.values():
+            azurite.put(BLOBS + blob, blob.encode())
+        azurite.put(MANIFESTS + "web", encode(change(config, layers=layers)))
+        azurite.now += timedelta(hours=1)
+
+        assert _gc(azurite, memory).notes == ()
 
 
 def test_soft_delete_is_in_the_report(azurite: Azurite, memory: Memory) -> None:

@@ -120,7 +120,27 @@ def test_an_index_in_which_nothing_builds_on_anything_needs_no_mark() -> None:
 def test_a_record_with_the_digest_of_the_mark_and_another_place_is_an_ordinary_record(
     records: tuple[Record, ...],
 ) -> None:
-    config = CacheConfig((), records)
+    config = CacheConfig((), (Record("base", (), ()), _step("other", 0), *_moved(records, 2)))
+
+    written = with_sink(config, Sink.MERGE)
 
     assert without_mark(config) == config
     assert decode_whole(encode(config)).config == normalize(config)
+    assert decode_whole(encode(written)) == (normalize(config), Sink.MERGE)
+
+
+def _moved(records: tuple[Record, ...], by: int) -> list[Record]:
+    """Put records behind others."""
+    return [
+        _step(record.digest, *(link.source + by for links in record.inputs for link in links))
+        for record in records
+    ]
+
+
+def test_of_a_mark_that_a_builder_has_exported_nothing_is_left() -> None:
+    """BuildKit before v0.25 exports it, too."""
+    records = (Record(MARK, (), ()), Record("base", (), ()), _step("a", 0, 1), Record(MARK, (), ()))
+
+    left = without_mark(CacheConfig((), records))
+
+    assert left.records == (Record("base", (), ()), _step("a", 0))
