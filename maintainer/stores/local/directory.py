@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,7 +36,7 @@ from maintainer.stores.base import (
 )
 from maintainer.stores.local.files import (
     ALGORITHMS,
-    TEMPORARY,
+    LEFT_OVER,
     WHERE_NONE_IS,
     Files,
     FileState,
@@ -71,7 +70,6 @@ _UPLOADS = 1 << 32
 """How many of the highest ids are for uploads, which come after all blobs."""
 _ATTEMPTS = 10
 _PAUSE = 0.02
-_LEFT_OVER = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}\.tmp", re.ASCII)
 _FILE = "file"
 
 
@@ -324,9 +322,7 @@ class Directory:
 
     def _delete_left_overs(self, before: datetime) -> None:
         """Delete temporary files that killed runs left."""
-        with translate_errors(self.name), os.scandir(self._files.root) as found:
-            names = [entry.name for entry in found if _LEFT_OVER.fullmatch(entry.name)]
-        for name in names:
+        for name in filter(LEFT_OVER.fullmatch, self._files.names()):
             try:
                 with translate_errors(name):
                     status = os.stat(name, dir_fd=self._files.root, follow_symlinks=False)

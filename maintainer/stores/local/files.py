@@ -6,6 +6,7 @@ run cannot redirect us. Every function raises StoreError, in one line.
 
 import errno
 import os
+import re
 import secrets
 import stat
 import sys
@@ -21,8 +22,10 @@ from maintainer.errors import ChangedError, StoreError
 from maintainer.sanitize import printable
 
 ALGORITHMS = ("sha256", "sha384", "sha512")
-TEMPORARY = ".maintainer-"
+_TEMPORARY = ".maintainer-"
 """The beginning of the names of our temporary files, which are only in DIR itself."""
+LEFT_OVER = re.compile(re.escape(_TEMPORARY) + r"[0-9a-f]{16}\.tmp", re.ASCII)
+"""The names of our temporary files."""
 
 _CHUNK = 1024 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -66,6 +69,8 @@ class Files:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._open: dict[str, int] = {}
+        self._kept: set[str] = set()
+        """The temporary files that are not removed: they hold what exists nowhere else."""
         with translate_errors(str(path)):
             # The user has chosen this path, so links in it are followed.
             try:
@@ -238,7 +243,7 @@ class Files:
         acl: bytes = b"",
     ) -> Iterator[str]:
         """Write a durable file under a temporary name; remove it at the end if it still exists."""
-        name = f"{TEMPORARY}{secrets.token_hex(8)}.tmp"
+        name = f"{_TEMPORARY}{secrets.token_hex(8)}.tmp"
         try:
             with translate_errors(f"{self.path}/{name}"):
                 number = os.open(name, _NEW, _PRIVATE, dir_fd=self._root)
@@ -252,8 +257,26 @@ class Files:
                     os.fsync(number)
             yield name
         finally:
-            with suppress(OSError):
-                os.unlink(name, dir_fd=self._root)
+            if name not in self._kept:
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=self._root)
+
+    def keep(self, temporary: str) -> None:
+        """Do not remove a temporary file."""
+        self._kept.add(temporary)
+
+    def is_there(self, name: str) -> bool:
+        """Whether anything has this name in the directory itself."""
+        try:
+            with translate_errors(name):
+                return bool(os.stat(name, dir_fd=self._root, follow_symlinks=False))
+        except MissingError:
+            return False
+
+    def names(self) -> list[str]:
+        """Return the names of everything in the directory itself."""
+        with translate_errors(str(self.path)), os.scandir(self._root) as found:
+            return sorted(entry.name for entry in found)
 
     def sync(self) -> None:
         """Make renames in the directory itself durable."""

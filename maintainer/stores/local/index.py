@@ -7,8 +7,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from maintainer.errors import StoreError
+from maintainer.sanitize import printable
 from maintainer.stores.local import lock
-from maintainer.stores.local.files import Files, FileState, MissingError, translate_errors
+from maintainer.stores.local.files import (
+    LEFT_OVER,
+    Files,
+    FileState,
+    MissingError,
+    translate_errors,
+)
 from maintainer.stores.local.tags import add_exports, read_tags
 
 NAME = "index.json"
@@ -20,6 +27,8 @@ _FRESH = 2.0
 """Seconds within which two writes may have the same time of modification on some file systems."""
 
 _WHERE_IT_IS = "restore it, or let a build end an export to this directory"
+_HIDDEN = ".fuse_hidden"
+"""The beginning of the names that FUSE gives to files that are replaced or removed while open."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -54,7 +63,7 @@ class IndexFile:
             try:
                 content, seen = self._files.read(NAME, limit=self._limit)
             except MissingError as error:
-                raise MissingError(f"{error}: {_WHERE_IT_IS}") from None
+                raise MissingError(f"{error}: {self._where_it_is()}") from None
             if content == before:
                 try:
                     read_tags(content)
@@ -137,9 +146,40 @@ class IndexFile:
         return self._files.read_again(number, limit=self._limit)
 
     def _rename(self, temporary: str) -> None:
+        """Replace it by a temporary file, which is kept if it is the only index that is left.
+
+        FUSE renames an open file that is to be replaced to another name, and then the new one to
+        the name that is free. If the second step fails, nothing has the name any more.
+        """
         root = self._files.root
         with translate_errors(NAME):
+            try:
+                os.rename(temporary, NAME, src_dir_fd=root, dst_dir_fd=root)
+            except OSError:
+                if self._files.is_there(NAME):
+                    raise
+            else:
+                return
+        try:
             os.rename(temporary, NAME, src_dir_fd=root, dst_dir_fd=root)
+        except OSError as error:
+            self._files.keep(temporary)
+            raise StoreError(
+                f"{NAME} is gone, because this file system removed it and could not put the new "
+                f"one in its place ({error.strerror or error}): rename {temporary} to {NAME}"
+            ) from None
+
+    def _where_it_is(self) -> str:
+        """Return what to do about a missing index: a replacement may have left it elsewhere."""
+        names = self._files.names()
+        ours = [name for name in names if LEFT_OVER.fullmatch(name)]
+        for name in (*ours, *(name for name in names if name.startswith(_HIDDEN))):
+            try:
+                read_tags(self._files.read(name, limit=self._limit)[0])
+            except StoreError:
+                continue
+            return f"{printable(name)} may be it: if so, rename it to {NAME}; or {_WHERE_IT_IS}"
+        return _WHERE_IT_IS
 
     def has_changed(self) -> bool:
         """Whether somebody else has written it since a plan was based on it."""
