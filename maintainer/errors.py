@@ -92,6 +92,10 @@ class ChangedError(StoreError):
     """The entry to delete has changed since the run saw it, so it is kept."""
 
 
+class EntryError(StoreError):
+    """This entry cannot be deleted; others may be, and none depends on it."""
+
+
 class AlreadyExistsError(StoreError):
     """Somebody else has reserved or written this key."""
 

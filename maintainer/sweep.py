@@ -14,7 +14,7 @@ from itertools import groupby
 
 from maintainer.cacheconfig import Digest
 from maintainer.concurrency import for_each
-from maintainer.errors import BudgetExhaustedError, ChangedError, StoreError
+from maintainer.errors import BudgetExhaustedError, ChangedError, EntryError, StoreError
 from maintainer.model.decision import DeleteEntry, Deletion
 from maintainer.model.marks import State
 from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
@@ -32,7 +32,7 @@ class Sweeper:
     """Deletes entries, unless there is a reason against it.
 
     The first failed deletion ends the sweep: the store may have a problem. Concurrent deletions
-    are completed.
+    are completed. If only the one entry is refused, the sweep goes on.
     """
 
     def __init__(self, store: Store, since: Since, context: RunContext) -> None:
@@ -92,7 +92,7 @@ class Sweeper:
         except BudgetExhaustedError as error:
             return Deferred(self.budget.stop(error.reason))
         except StoreError as error:
-            self.failed = True
+            self.failed = self.failed or not isinstance(error, EntryError)
             return Failed(str(error))
 
     async def _delete(self, delete: DeleteEntry) -> Outcome:

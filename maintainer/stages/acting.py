@@ -17,6 +17,7 @@ from maintainer.heal import Healer
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.report.reasons import format_reason
+from maintainer.report.words import format_count
 from maintainer.rewrite import rewrite
 from maintainer.stages.run import Marked, Run
 from maintainer.stores.base import Since
@@ -24,6 +25,8 @@ from maintainer.sweep import Sweeper
 
 _DELETIONS = 500
 """How many deletions are read from the plan at a time."""
+_FAILURES = 10
+"""How many failed deletions are problems of their own; the others are counted in one more."""
 
 
 async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
@@ -93,6 +96,44 @@ async def sweep_entries(run: Run, marked: Marked) -> None:
     rewritten = run.report.rewritten
     since = Since(marked.marks, rewritten, marked.looked_up, marked.entries.accessed)
     sweeper = Sweeper(run.store, since, run.context)
+    failures = _Failures()
+    try:
+        await _sweep_all(run, sweeper, failures)
+    finally:
+        run.report.problems += failures.problems()
+    if run.budget.exhausted:
+        with run.begin() as connection:
+            defer_rest(connection, run.report.run, run.budget.exhausted)
+    if run.report.entries.blobs_deleted and not run.store.abilities.excludes_exports:
+        await _heal(run, marked)
+
+
+class _Failures:
+    """The deletions that failed: some of them, and how many others."""
+
+    def __init__(self) -> None:
+        self._some: list[str] = []
+        self._more = 0
+
+    def add(self, one: Deletion) -> None:
+        """Add a deletion, if it failed."""
+        if not one.failure:
+            return
+        if len(self._some) < _FAILURES:
+            self._some.append(f"{one.delete.entry.key} was not deleted: {one.failure}")
+        else:
+            self._more += 1
+
+    def problems(self) -> list[str]:
+        """Return the problems to report."""
+        if not self._more:
+            return self._some
+        were = format_count(self._more, "more entry was", "more entries were")
+        return [*self._some, f"{were} not deleted: the actions of the report say why"]
+
+
+async def _sweep_all(run: Run, sweeper: Sweeper, failures: _Failures) -> None:
+    """Carry out the stored deletions, batch by batch."""
     after = -1
     while not run.budget.exhausted:
         with run.database.reading() as connection:
@@ -103,22 +144,16 @@ async def sweep_entries(run: Run, marked: Marked) -> None:
         try:
             await sweeper.sweep({one.position: one.delete for one in planned}, swept)
         finally:
-            _save_swept(run, swept)
+            _save_swept(run, swept, failures)
         after = planned[-1].position
-    if run.budget.exhausted:
-        with run.begin() as connection:
-            defer_rest(connection, run.report.run, run.budget.exhausted)
-    if run.report.entries.blobs_deleted and not run.store.abilities.excludes_exports:
-        await _heal(run, marked)
 
 
-def _save_swept(run: Run, swept: Mapping[int, Deletion]) -> None:
+def _save_swept(run: Run, swept: Mapping[int, Deletion], failures: _Failures) -> None:
     """Record the deletions in the order of the plan, however the sweep ends."""
     in_order = sorted(swept.items())
     for _, one in in_order:
         run.report.sweep(one)
-        if one.failure:
-            run.report.problems.append(f"{one.delete.entry.key} was not deleted: {one.failure}")
+        failures.add(one)
     with run.begin() as connection:
         now = run.collector.clock()
         save_swept(connection, run.target_id, [one for _, one in in_order], now)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.directories import World, a_directory, layer_of
+from tests.privileges import bound_by_modes
 
 NO_GRACE = timedelta(0)
 
@@ -101,3 +102,82 @@ def test_an_index_that_only_the_file_system_still_has_is_named(world: World) -> 
 
     assert f"{hidden.name} may be it" in problem
     assert world.files() == before
+
+
+# Files that cannot be deleted: immutable ones, and another user's in a sticky directory.
+
+
+def _refuses_to_delete(*paths: Path, number: int = errno.EPERM) -> Callable[..., None]:
+    unlink, places = os.unlink, {(path.name, path.parent.stat().st_ino) for path in paths}
+
+    def refuse(name: str, **where: int) -> None:
+        if where and (name, os.fstat(where["dir_fd"]).st_ino) in places:
+            raise _fails(number)
+        unlink(name, **where)
+
+    return refuse
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
+def test_a_blob_that_cannot_be_deleted_does_not_keep_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    orphans = sorted((world.put(f"orphan {number}") for number in range(5)), key=str)
+    world.passes(days=2)
+    monkeypatch.setattr(os, "unlink", _refuses_to_delete(*orphans[:2], number=number))
+
+    report = world.gc()
+
+    assert report.status == "failed"
+    assert [path for path in orphans if path.exists()] == orphans[:2]
+    assert report.problems == tuple(
+        f"sha256:{path.name} was not deleted: {os.strerror(number)}: "
+        "only its owner may delete it, or it is immutable (`lsattr`)"
+        for path in orphans[:2]
+    )
+    assert report.entries_deleted == 3
+
+
+def test_an_upload_that_cannot_be_deleted_does_not_keep_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads = sorted((world.begin_upload(str(number)).parent for number in range(3)), key=str)
+    world.passes(days=3)
+    monkeypatch.setattr(os, "unlink", _refuses_to_delete(uploads[0] / "data"))
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert [path for path in uploads if path.exists()] == uploads[:1]
+    (problem,) = report.problems
+    assert problem.startswith(f"ingest/{uploads[0].name} was not deleted: Operation not permitted")
+
+
+def test_a_directory_that_cannot_be_written_ends_the_sweep_at_its_first_blob(world: World) -> None:
+    for number in range(5):
+        world.put(f"orphan {number}")
+    world.passes(days=2)
+    world.blobs.chmod(0o555)
+    try:
+        with bound_by_modes():
+            report = world.gc()
+    finally:
+        world.blobs.chmod(0o755)
+
+    (problem,) = report.problems
+    assert problem.endswith("was not deleted: blobs/sha256 cannot be written: Permission denied")
+    assert len(world.stored()) == 5
+
+
+def test_of_many_blobs_that_cannot_be_deleted_some_are_problems_and_the_others_are_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphans = [world.put(f"orphan {number}") for number in range(520)]
+    world.passes(days=2)
+    monkeypatch.setattr(os, "unlink", _refuses_to_delete(*orphans))
+
+    report = world.gc()
+
+    assert len(report.problems) == 11
+    assert report.problems[-1].startswith("510 more entries were not deleted: ")
+    deletions = [one for one in report.actions if one.kind == "delete"]
+    assert all(one.outcome_sentence.startswith("failed: ") for one in deletions)

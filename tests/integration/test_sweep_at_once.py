@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from maintainer.budget import Budget
 from maintainer.cacheconfig import NO_REF, BlobKey, UploadKey
 from maintainer.emulator import Fault, FaultPlan
-from maintainer.errors import StoreError
+from maintainer.errors import EntryError, StoreError
 from maintainer.mark import mark
 from maintainer.model.decision import DeleteEntry, Deletion
 from maintainer.model.entry import KnownEntry
@@ -45,6 +45,8 @@ class Step:
     waits: int = 1
     """How many other things happen before it answers."""
     fails: bool = False
+    is_refused: bool = False
+    """Whether it alone cannot be deleted."""
     is_there: bool = True
 
 
@@ -73,6 +75,8 @@ class SlowStore(MemoryStore):
                 await anyio.lowlevel.checkpoint()
             if step.fails:
                 raise StoreError("no room")
+            if step.is_refused:
+                raise EntryError("not this one")
             return await super().delete(entry, context)
         finally:
             self.under_way.append(self.under_way[-1] - {entry.store_id})
@@ -161,6 +165,17 @@ def test_nothing_goes_at_once_until_one_entry_is_gone() -> None:
     assert _kinds(outcomes) == [Failed] + [Skipped] * 9
     assert outcomes[1] == Skipped(EarlierFailure())
     assert sweep.store.began == [0]
+
+
+def test_an_entry_that_alone_is_refused_ends_nothing_and_is_no_success() -> None:
+    steps = [Step(BLOB, is_refused=True), Step(BLOB, is_refused=True), *[Step(BLOB, waits=3)] * 5]
+    steps += [Step(BLOB, is_refused=True), Step(UPLOAD)]
+
+    sweep = Sweep(steps)
+
+    assert _kinds(sweep.run()) == [Failed] * 2 + [Done] * 5 + [Failed, Done]
+    assert [len(places) for places in sweep.store.under_way][:6] == [0, 1, 0, 1, 0, 1]
+    assert max(map(len, sweep.store.under_way)) == AT_ONCE
 
 
 def test_those_under_way_end_when_another_fails_and_no_more_begin() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
-from maintainer.errors import ChangedError, StoreError
+from maintainer.errors import ChangedError, EntryError, StoreError
 from maintainer.sanitize import printable
 
 ALGORITHMS = ("sha256", "sha384", "sha512")
@@ -286,13 +286,13 @@ class Files:
     def delete_blob(self, digest: Digest, seen: FileState) -> bool:
         """Delete a blob if it is still the same file; return False if it is gone already.
 
-        Raises ChangedError if it is another one.
+        Raises ChangedError if it is another one, and EntryError if it alone cannot be deleted.
         """
         where, name = self._place(digest)
         if where is None:
             return False
         try:
-            with translate_errors(digest):
+            with translate_refusals(where, f"blobs/{digest.partition(':')[0]}"):
                 found = os.stat(name, dir_fd=where, follow_symlinks=False)
                 if not stat.S_ISREG(found.st_mode) or _seen(found) != seen:
                     raise ChangedError("it was rewritten since the run began")
@@ -384,6 +384,26 @@ def translate_errors(what: str) -> Iterator[None]:
                 f"{printable(what)} is a symbolic link or not a directory: not followed"
             ) from None
         raise StoreError(f"{printable(what)}: {error.strerror or error}") from None
+
+
+@contextmanager
+def translate_refusals(where: int, directory: str) -> Iterator[None]:
+    """Format an error of a deletion in one line, which does not say what was to be deleted.
+
+    Raises EntryError if the directory can be written, so that other deletions may be allowed.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise MissingError("it is gone") from None
+    except PermissionError as error:
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=where, effective_ids=True):
+            raise StoreError(f"{directory} cannot be written: {error.strerror}") from None
+        raise EntryError(
+            f"{error.strerror}: only its owner may delete it, or it is immutable (`lsattr`)"
+        ) from None
+    except OSError as error:
+        raise StoreError(error.strerror or str(error)) from None
 
 
 def _seen(found: os.stat_result) -> FileState:

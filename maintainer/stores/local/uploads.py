@@ -21,6 +21,7 @@ from maintainer.stores.local.files import (
     from_nanoseconds,
     size_of,
     translate_errors,
+    translate_refusals,
 )
 
 _FOLDER = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -60,7 +61,7 @@ def find_abandoned(files: Files, before: datetime) -> Iterator[Upload]:
 def delete_upload(files: Files, name: str, seen: FileState) -> bool:
     """Delete an upload that has not changed; return False if it has ended.
 
-    Raises ChangedError if a build has continued it.
+    Raises ChangedError if a build has continued it, and EntryError if it alone cannot be deleted.
     """
     ingest = files.directory("ingest")
     if ingest is None:
@@ -69,7 +70,7 @@ def delete_upload(files: Files, name: str, seen: FileState) -> bool:
         with _opened(name, ingest) as folder:
             if _stat(name, folder) != seen:
                 raise ChangedError("a build has continued it")
-            with translate_errors(f"ingest/{name}"):
+            with translate_refusals(ingest, "ingest"):
                 for file in _names(folder):
                     os.unlink(file, dir_fd=folder)
                 try:
