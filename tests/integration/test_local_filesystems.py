@@ -181,3 +181,33 @@ def test_of_many_blobs_that_cannot_be_deleted_some_are_problems_and_the_others_a
     assert report.problems[-1].startswith("510 more entries were not deleted: ")
     deletions = [one for one in report.actions if one.kind == "delete"]
     assert all(one.outcome_sentence.startswith("failed: ") for one in deletions)
+
+
+# Errors that say nothing about what was done.
+
+
+def test_an_error_of_closing_what_was_only_read_is_no_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _a_tag_to_repair(world)
+    upload = world.begin_upload("left").parent
+    orphan = world.put("orphan")
+    world.passes(days=3)
+    close, failed = os.close, []
+
+    def fail(number: int) -> None:
+        there = os.fstat(number).st_ino
+        close(number)
+        if there in {path.lstat().st_ino for path in (world.path, *world.path.rglob("*"))}:
+            failed.append(there)
+            raise _fails(errno.EIO)
+
+    monkeypatch.setattr(os, "close", fail)
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert report.status == "done", report.problems
+    assert world.leads_to() == _layers("base", "tools")
+    assert failed
+    assert not upload.exists()
+    assert not orphan.exists()

@@ -84,7 +84,7 @@ class Files:
     def close(self) -> None:
         """Close it."""
         for number in (*self._open.values(), self._root):
-            os.close(number)
+            close(number)
 
     @property
     def root(self) -> int:
@@ -144,7 +144,7 @@ class Files:
         try:
             yield number
         finally:
-            os.close(number)
+            close(number)
 
     def is_at(self, number: int, name: str) -> bool:
         """Whether an open file still has this name."""
@@ -368,6 +368,12 @@ def _opened(name: str, where: int) -> Iterator[int]:
     try:
         yield number
     finally:
+        close(number)
+
+
+def close(number: int) -> None:
+    """Close what was only read: an error, as on a network, says nothing about what was read."""
+    with suppress(OSError):
         os.close(number)
 
 

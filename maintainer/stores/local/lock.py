@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from maintainer.errors import StoreError
-from maintainer.stores.local.files import translate_errors
+from maintainer.stores.local.files import close, translate_errors
 
 NAME = "index.json.lock"
 
@@ -44,7 +44,7 @@ async def hold(
             # Removed while it is locked: others who open it from now on open another file.
             with suppress(OSError):
                 os.unlink(NAME, dir_fd=root)
-        os.close(number)
+        close(number)
 
 
 def _try(root: int) -> tuple[int, bool] | None:
@@ -62,9 +62,9 @@ def _try(root: int) -> tuple[int, bool] | None:
         except BlockingIOError:
             pass
         except BaseException:
-            os.close(number)
+            close(number)
             raise
-        os.close(number)
+        close(number)
         return None
 
 

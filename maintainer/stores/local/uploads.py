@@ -18,6 +18,7 @@ from maintainer.stores.local.files import (
     Files,
     FileState,
     MissingError,
+    close,
     from_nanoseconds,
     size_of,
     translate_errors,
@@ -96,7 +97,7 @@ def _opened(name: str, ingest: int) -> Iterator[int]:
     try:
         yield folder
     finally:
-        os.close(folder)
+        close(folder)
 
 
 def _stat(name: str, folder: int) -> FileState | None:
