@@ -5,6 +5,8 @@ the settings, which take long to import, need not be read.
 import os
 import re
 
+from maintainer.sanitize import NUL, is_unicode
+
 PREFIX = "MAINTAINER_"
 """What the names of all our variables begin with."""
 DEFAULT = "sqlite:///maintainer.db"
@@ -43,11 +45,13 @@ def check_database(place: str) -> str:
             )
         return _POSTGRESQL + rest
     path = place.removeprefix(_SQLITE)
-    if not path or "?" in path or _OTHER.match(path):
+    if not path or "?" in path or NUL in path or _OTHER.match(path):
         raise ValueError(
             "is not a valid SQLite file or PostgreSQL database; use maintainer.db, "
             "sqlite:///maintainer.db or postgresql+psycopg://USER@HOST/NAME"
         )
+    if not is_unicode(path):
+        raise ValueError("is a path that is not UTF-8, so no report can contain it: rename it")
     return _SQLITE + path
 
 

@@ -273,6 +273,20 @@ def test_where_no_build_has_exported_yet_one_line_says_what_to_do(bare: Shell, n
     assert outcome.problem.endswith(f": {advice}")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all names are Unicode")
+def test_a_path_that_is_not_unicode_is_refused_in_one_line(bare: Shell) -> None:
+    unpack_directory(bare.folder).rename(bare.folder / "\udcffcache")
+    (bare.folder / "link").symlink_to("\udcffcache")
+
+    for store in ("local:\udcffcache", "local:link"):
+        outcome = bare("gc", "--store", store)
+        assert outcome.status == 2
+        assert "cache is not a valid directory: its path is not UTF-8" in outcome.problem
+    outcome = bare("gc", "--store", "local:nowhere", "--database", "\udcff.db")
+    assert outcome.status == 2
+    assert "--database is a path that is not UTF-8" in outcome.problem
+
+
 def test_a_directory_without_an_index_is_told_with_what_to_do(bare: Shell) -> None:
     (unpack_directory(bare.folder) / "index.json").unlink()
 

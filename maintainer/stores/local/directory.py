@@ -21,7 +21,7 @@ from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, Sto
 from maintainer.model.index import ReadGeneration
 from maintainer.model.memory import Memory
 from maintainer.model.store import Abilities, StoreFacts
-from maintainer.sanitize import printable
+from maintainer.sanitize import is_unicode, printable
 from maintainer.spool import Spool
 from maintainer.stores.base import (
     Change,
@@ -354,10 +354,16 @@ def _resolved(path: Path) -> Path:
             f"local:{printable(str(path))} is not a valid directory: {error}"
         ) from None
     try:
-        return path.resolve()
+        path = path.resolve()
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "it is a symbolic link to itself"
         raise StoreError(f"local:{printable(str(path))} cannot be opened: {reason}") from None
+    if not is_unicode(str(path)):
+        raise UsageError(
+            f"local:{printable(str(path))} is not a valid directory: its path is not UTF-8, so no "
+            "database can store it"
+        )
+    return path
 
 
 async def _check_layout(files: Files, sleep: Sleep) -> None:
