@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -211,3 +212,20 @@ def test_an_error_of_closing_what_was_only_read_is_no_error(
     assert failed
     assert not upload.exists()
     assert not orphan.exists()
+
+
+@pytest.mark.parametrize(("what", "status"), [("directory", "done"), ("file", "failed")])
+def test_a_file_system_that_can_make_only_files_durable_is_written(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str, status: str
+) -> None:
+    _a_tag_to_repair(world)
+    sync = os.fsync
+
+    def refuse(number: int) -> None:
+        if stat.S_ISDIR(os.fstat(number).st_mode) == (what == "directory"):
+            raise _fails(errno.EINVAL)
+        sync(number)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+    assert world.gc().status == status

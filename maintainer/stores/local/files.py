@@ -218,7 +218,7 @@ class Files:
             where = self._make_place(digest)
         with self.temporary(content, mode=0o444) as temporary, translate_errors(digest):
             os.rename(temporary, name, src_dir_fd=self._root, dst_dir_fd=where)
-            os.fsync(where)
+            _sync_directory(where)
 
     def _make_place(self, digest: Digest) -> int:
         """Create the directory of an algorithm that had no blobs yet."""
@@ -227,7 +227,7 @@ class Files:
             raise StoreError(f"{self.path} has no directory for blobs")
         with translate_errors(f"{self.path}/blobs"), suppress(FileExistsError):
             os.mkdir(digest.partition(":")[0], dir_fd=above)
-            os.fsync(above)
+            _sync_directory(above)
         where, _ = self._place(digest)
         if where is None:
             raise StoreError(f"{self.path} has no directory for {digest}")
@@ -281,7 +281,7 @@ class Files:
     def sync(self) -> None:
         """Make renames in the directory itself durable."""
         with translate_errors(str(self.path)):
-            os.fsync(self._root)
+            _sync_directory(self._root)
 
     def delete_blob(self, digest: Digest, seen: FileState) -> bool:
         """Delete a blob if it is still the same file; return False if it is gone already.
@@ -346,6 +346,15 @@ def _set_acl(number: int, acl: bytes) -> None:
     """
     if acl and sys.platform == "linux":
         os.setxattr(number, _ACL, acl)
+
+
+def _sync_directory(number: int) -> None:
+    """Make renames in a directory durable, unless its file system cannot (EINVAL)."""
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def _read(name: str, number: int, limit: int) -> tuple[bytes, FileState]:
