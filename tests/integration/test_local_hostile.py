@@ -554,6 +554,23 @@ def test_a_builder_whom_an_access_control_list_names_keeps_its_access_to_the_ind
     assert index.stat().st_mode == mode
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere these lists are other ones")
+def test_an_index_without_a_list_gets_none_from_its_directory(world: World) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    index = world.path / "index.json"
+    index.chmod(0o660)
+    os.setxattr(world.path, "system.posix_acl_default", _acl_of(builder=1234, permissions=6))
+
+    report = world.gc()
+
+    assert report.status == "done", report.problems
+    assert world.leads_to() == {layer_of("base"), layer_of("api")}
+    assert index.stat().st_mode & 0o777 == 0o660
+    with pytest.raises(OSError, match="No data available"):
+        os.getxattr(index, _ACL)
+
+
 _ACL = "system.posix_acl_access"
 
 

@@ -154,14 +154,8 @@ class Files:
 
     def acl(self, number: int) -> bytes:
         """Return the access control list of an open file; nothing if it has only a mode."""
-        if sys.platform != "linux":
-            return b""
-        try:
-            return os.getxattr(number, _ACL)
-        except OSError as error:
-            if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
-                return b""
-            raise StoreError(f"its access control list: {error.strerror}") from None
+        with translate_errors("its access control list"):
+            return _acl_of(number)
 
     def read_again(self, number: int, *, limit: int) -> bytes:
         """Read an open file from its beginning."""
@@ -240,9 +234,13 @@ class Files:
         *,
         mode: int,
         owner: tuple[int, int] | None = None,
-        acl: bytes = b"",
+        acl: bytes | None = None,
     ) -> Iterator[str]:
-        """Write a durable file under a temporary name; remove it at the end if it still exists."""
+        """Write a durable file under a temporary name; remove it at the end if it still exists.
+
+        Its access control list is `acl`, none if that is empty; if it is None, what the directory
+        gives to new files.
+        """
         name = f"{_TEMPORARY}{secrets.token_hex(8)}.tmp"
         try:
             with translate_errors(f"{self.path}/{name}"):
@@ -252,8 +250,8 @@ class Files:
                     file.flush()
                     if owner:
                         _give_to(number, owner, mode)
-                    _set_mode(number, mode)
                     _set_acl(number, acl)
+                    _set_mode(number, mode)
                     os.fsync(number)
             yield name
         finally:
@@ -338,14 +336,30 @@ def _set_mode(number: int, mode: int) -> None:
             raise
 
 
-def _set_acl(number: int, acl: bytes) -> None:
+def _acl_of(number: int) -> bytes:
+    if sys.platform != "linux":
+        return b""
+    try:
+        return os.getxattr(number, _ACL)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return b""
+        raise
+
+
+def _set_acl(number: int, acl: bytes | None) -> None:
     """Let the same users read and write a new file as the one that it replaces.
 
     With a list, the group's bits of a mode are the mask, so the mode alone would lock out the users
-    that the list names, and allow the group what it forbids.
+    that the list names, and allow the group what it forbids. A list that the new file inherited
+    from its directory would do the same to the group of a file that has none.
     """
-    if acl and sys.platform == "linux":
+    if acl is None or sys.platform != "linux":
+        return
+    if acl:
         os.setxattr(number, _ACL, acl)
+    elif _acl_of(number):
+        os.removexattr(number, _ACL)
 
 
 def _sync_directory(number: int) -> None:
