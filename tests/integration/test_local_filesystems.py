@@ -4,11 +4,14 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from maintainer.cacheconfig import content_digest
+from maintainer.stores.local.files import Files
 from tests.integration.directories import World, a_directory, layer_of
 from tests.privileges import bound_by_modes
 
@@ -229,3 +232,23 @@ def test_a_file_system_that_can_make_only_files_durable_is_written(
     monkeypatch.setattr(os, "fsync", refuse)
 
     assert world.gc().status == status
+
+
+def test_a_new_directory_of_blobs_can_be_written_by_all_who_write_those_beside_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api")
+    blobs = world.blobs.parent
+    world.blobs.rename(blobs / "gone")
+    blobs.chmod(0o2775)
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fchown", lambda number, *to: given.append(to))
+    before = os.umask(0o077)
+    try:
+        with closing(Files(world.path)) as files:
+            files.write_blob(content_digest(b"new"), b"new")
+    finally:
+        os.umask(before)
+
+    assert world.blobs.stat().st_mode & 0o7777 == 0o2775
+    assert given == [(blobs.stat().st_uid, blobs.stat().st_gid)]

@@ -215,16 +215,20 @@ class Files:
             _sync_directory(where)
 
     def _make_place(self, digest: Digest) -> int:
-        """Create the directory of an algorithm that had no blobs yet."""
+        """Create the directory of an algorithm that had no blobs yet, for all who use `blobs`."""
         above = self.directory("blobs")
         if above is None:
             raise StoreError(f"{self.path} has no directory for blobs")
+        is_ours = False
         with translate_errors(f"{self.path}/blobs"), suppress(FileExistsError):
             os.mkdir(digest.partition(":")[0], dir_fd=above)
+            is_ours = True
             _sync_directory(above)
         where, _ = self._place(digest)
         if where is None:
             raise StoreError(f"{self.path} has no directory for {digest}")
+        if is_ours:
+            _give_like(above, where)
         return where
 
     @contextmanager
@@ -325,6 +329,15 @@ def _give_to(number: int, owner: tuple[int, int], mode: int) -> None:
             raise StoreError(
                 f"its group is {owner[1]}, which this user is not in: only a member can replace it"
             ) from None
+
+
+def _give_like(directory: int, new: int) -> None:
+    """Let a new directory belong to whom another one belongs, if that is allowed, with its mode."""
+    there = os.fstat(directory)
+    with suppress(OSError):
+        os.fchown(new, there.st_uid, there.st_gid)
+    with suppress(OSError):
+        os.fchmod(new, stat.S_IMODE(there.st_mode))
 
 
 def _set_mode(number: int, mode: int) -> None:
