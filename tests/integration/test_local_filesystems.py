@@ -1,6 +1,7 @@
 """What a run does in a directory on a file system that is not as others: FUSE, NFS, shares."""
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Callable
@@ -252,3 +253,47 @@ def test_a_new_directory_of_blobs_can_be_written_by_all_who_write_those_beside_i
 
     assert world.blobs.stat().st_mode & 0o7777 == 0o2775
     assert given == [(blobs.stat().st_uid, blobs.stat().st_gid)]
+
+
+# What must not stay.
+
+
+def test_what_killed_runs_have_left_goes_even_if_nothing_is_to_be_written(world: World) -> None:
+    world.build("base", "api")
+    old, young = (world.path / f".maintainer-{digit * 16}.tmp" for digit in "01")
+    old.touch()
+    world.touch(old)
+    world.passes(hours=2)
+    young.touch()
+    world.touch(young)
+
+    world.gc(dry_run=True)
+    assert old.exists()
+    world.gc(grace=NO_GRACE)
+
+    assert not old.exists()
+    assert young.exists(), "its run may be alive"
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_lock_file_that_cannot_be_locked_stays_only_if_somebody_else_has_made_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_ours: bool
+) -> None:
+    _a_tag_to_repair(world)
+    lock = world.path / "index.json.lock"
+    if not is_ours:
+        lock.touch()
+
+    flock = fcntl.flock
+
+    def refuse(number: int, how: int) -> None:
+        if lock.exists() and os.path.samestat(os.fstat(number), lock.stat()):
+            raise _fails(errno.ENOLCK)
+        flock(number, how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", refuse)
+        (problem,) = world.gc().problems
+
+    assert problem == "api was not written: index.json.lock: No locks available"
+    assert lock.exists() != is_ours

@@ -66,6 +66,8 @@ _SKEW = timedelta(hours=1)
 """The largest difference between the clock of the files and ours."""
 _ABANDONED = timedelta(days=1)
 """An upload that has received no bytes for this long is no longer in progress."""
+_LEFT_OVER_AFTER = timedelta(minutes=2)
+"""No run has a temporary file for that long, however long it waits for the lock."""
 _UPLOADS = 1 << 32
 """How many of the highest ids are for uploads, which come after all blobs."""
 _ATTEMPTS = 10
@@ -302,11 +304,12 @@ class Directory:
         """Replace the targets of tags, all at once."""
         if self._seen is None:
             raise StoreError(f"{self.name} was not read")
-        self._delete_left_overs(context.clock() - context.settings.grace)
+        self._delete_left_overs(context)
         return await self._seen.replacer.swap(changes, context.sleep)
 
     def activity(self, since: Since, context: RunContext) -> Recheck:
         """Return a check of whether a build has exported since the run began, or is about to."""
+        self._delete_left_overs(context)
         exported_at = self._seen.exported_at if self._seen else since.marks.snapshot.now
         return CheckEachTime(self._files, self._index, context.clock, exported_at)
 
@@ -320,16 +323,11 @@ class Directory:
             raise StoreError(f"{printable(entry.key)} is not a blob")
         return self._files.delete_blob(entry.parsed.digest, FileState(entry.size, entry.created_at))
 
-    def _delete_left_overs(self, before: datetime) -> None:
-        """Delete temporary files that killed runs left."""
+    def _delete_left_overs(self, context: RunContext) -> None:
+        """Delete temporary files that killed runs left, not those of a run that is still alive."""
+        before = context.clock() - max(context.settings.grace, _LEFT_OVER_AFTER)
         for name in filter(LEFT_OVER.fullmatch, self._files.names()):
-            try:
-                with translate_errors(name):
-                    status = os.stat(name, dir_fd=self._files.root, follow_symlinks=False)
-            except MissingError:
-                continue  # The run that wrote it is still alive.
-            if stat.S_ISREG(status.st_mode) and from_nanoseconds(status.st_mtime_ns) < before:
-                self._files.delete_left_over(name)
+            self._files.delete_left_over(name, before)
 
 
 @contextmanager

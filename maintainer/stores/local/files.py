@@ -303,10 +303,12 @@ class Files:
             return False
         return True
 
-    def delete_left_over(self, name: str) -> None:
-        """Delete a temporary file of ours that a killed run left."""
+    def delete_left_over(self, name: str, before: datetime) -> None:
+        """Delete a temporary file that was last written before, if that is possible."""
         with suppress(OSError):
-            os.unlink(name, dir_fd=self._root)
+            found = os.stat(name, dir_fd=self._root, follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode) and from_nanoseconds(found.st_mtime_ns) < before:
+                os.unlink(name, dir_fd=self._root)
 
     def _place(self, digest: Digest) -> tuple[int | None, str]:
         """Return the directory and the name of a blob; the name is a valid digest."""

@@ -40,11 +40,15 @@ async def hold(
     try:
         yield
     finally:
-        if is_ours:
-            # Removed while it is locked: others who open it from now on open another file.
-            with suppress(OSError):
-                os.unlink(NAME, dir_fd=root)
-        close(number)
+        # Removed while it is locked: others who open it from now on open another file.
+        _release(number, root, is_ours=is_ours)
+
+
+def _release(number: int, root: int, *, is_ours: bool) -> None:
+    if is_ours:
+        with suppress(OSError):
+            os.unlink(NAME, dir_fd=root)
+    close(number)
 
 
 def _try(root: int) -> tuple[int, bool] | None:
@@ -62,7 +66,8 @@ def _try(root: int) -> tuple[int, bool] | None:
         except BlockingIOError:
             pass
         except BaseException:
-            close(number)
+            # As where nobody can lock it: builds must not find a file that only we have made.
+            _release(number, root, is_ours=is_ours)
             raise
         close(number)
         return None
