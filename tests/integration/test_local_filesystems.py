@@ -5,7 +5,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -253,6 +253,60 @@ def test_a_new_directory_of_blobs_can_be_written_by_all_who_write_those_beside_i
 
     assert world.blobs.stat().st_mode & 0o7777 == 0o2775
     assert given == [(blobs.stat().st_uid, blobs.stat().st_gid)]
+
+
+# Disks that fail.
+
+
+@pytest.mark.parametrize("operation", ["open", "read"])
+def test_a_blob_that_the_disk_cannot_read_counts_as_damaged(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    operation: str,
+) -> None:
+    world.build("base", "tools", "api")
+    bad = world.blobs / layer_of("api")[7:]
+    inode, work = bad.stat().st_ino, getattr(os, operation)
+
+    def fail(what: object, *how: int, **where: int) -> object:
+        if what == bad.name or (isinstance(what, int) and os.fstat(what).st_ino == inode):
+            raise _fails(errno.EIO)
+        return work(what, *how, **where)
+
+    monkeypatch.setattr(os, operation, fail)
+
+    report = world.gc(verify=True)
+
+    assert report.status == "done", report.problems
+    assert world.leads_to() == _layers("base", "tools")
+    assert f"{layer_of('api')}: it cannot be read (Input/output error)" in caplog.messages
+
+
+class _Unknown:
+    """A file that is listed, and cannot be looked at."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        raise _fails(errno.EIO)
+
+
+def test_a_file_that_cannot_be_looked_at_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api")
+    look, there = os.scandir, world.blobs.stat()
+
+    def list_one_more(where: int | str) -> object:
+        if isinstance(where, int) and os.path.samestat(os.fstat(where), there):
+            return nullcontext([*look(where), _Unknown("unknown")])
+        return look(where)
+
+    monkeypatch.setattr(os, "scandir", list_one_more)
+
+    assert world.gc().problems == ("blobs/sha256/unknown: Input/output error",)
 
 
 # What must not stay.

@@ -53,7 +53,7 @@ from maintainer.stores.local.recheck import CheckEachTime
 from maintainer.stores.local.replace import Replacer
 from maintainer.stores.local.tags import read_tags
 from maintainer.stores.local.uploads import Upload, delete_upload, find_abandoned
-from maintainer.stores.local.verify import is_whole
+from maintainer.stores.local.verify import find_damage
 from maintainer.stores.looking import configured_limits
 from maintainer.stores.requests import RequestLog
 
@@ -259,19 +259,20 @@ class Directory:
         sizes = self._sizes
         whole = set()
         for digest in blobs:
-            if await is_whole(self._files, digest, sizes.get(digest, ()), context.budget):
+            damage = await find_damage(self._files, digest, sizes.get(digest, ()), context.budget)
+            if not damage:
                 whole.add(digest)
                 continue
             self._ignored.append(Keep(digest, NO_REF, reasons.Damaged()))
-            self._log_damage(digest)
+            self._log_damage(digest, damage)
         return frozenset(whole)
 
-    def _log_damage(self, blob: Digest) -> None:
+    def _log_damage(self, blob: Digest, damage: str) -> None:
         """Log that a blob is damaged, unless many are: after a power cut it may be all of them."""
         if blob in self._logged or len(self._logged) == _MOST_LOGGED:
             return
         self._logged.add(blob)
-        log.warning("%s: its content does not match its digest", blob)
+        log.warning("%s: %s", blob, damage)
         if len(self._logged) == _MOST_LOGGED:
             log.warning("if more blobs are damaged, only the report says so")
 

@@ -46,6 +46,10 @@ class MissingError(StoreError):
     """The file does not exist."""
 
 
+class DiskError(StoreError):
+    """The disk cannot give back what it stores there."""
+
+
 class TooLargeError(StoreError):
     """The file is larger than the limit."""
 
@@ -113,8 +117,9 @@ class Files:
         with translate_errors(f"blobs/{algorithm}"), os.scandir(where) as found:
             for entry in found:
                 try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
+                    with translate_errors(f"blobs/{algorithm}/{entry.name}"):
+                        status = entry.stat(follow_symlinks=False)
+                except MissingError:
                     continue
                 yield entry.name, status
 
@@ -427,7 +432,8 @@ def translate_errors(what: str) -> Iterator[None]:
             raise StoreError(
                 f"{printable(what)} is a symbolic link or not a directory: not followed"
             ) from None
-        raise StoreError(f"{printable(what)}: {error.strerror or error}") from None
+        kind = DiskError if error.errno == errno.EIO else StoreError
+        raise kind(f"{printable(what)}: {error.strerror or error}") from None
 
 
 @contextmanager
