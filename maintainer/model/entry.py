@@ -15,6 +15,14 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a store without refs may not be written, and what to do, for people."""
+
+    why: str = "this user may not write it"
+    advice: str = "run as the user who builds"
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """The permissions of the token, by its own claims.
 
@@ -24,6 +32,7 @@ class Access:
 
     readable: frozenset[Ref] = frozenset()
     writable: frozenset[Ref] = frozenset()
+    refusal: Refusal = Refusal()
 
 
 class StoredEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):

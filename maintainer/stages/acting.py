@@ -62,17 +62,18 @@ async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
 
 
 def _refuse_to_do_nothing(run: Run, plan: Plan) -> None:
-    """Raise StoreError where work is left because this user may not write.
+    """Raise StoreError where work is left because nobody, or not this user, may write.
 
-    That a token may not write a ref is normal; that a user may not write a directory is not.
+    That a token may not write a ref is normal; that a directory may not be written is not.
     """
     held = any(
         isinstance(one.reason, reasons.NotWritable) and one.reason.pending for one in plan.keeps
     )
     if NO_REF in run.store.access.readable - run.store.access.writable and (held or plan.deletes):
+        refusal = run.store.access.refusal
         raise StoreError(
-            f"{run.store.name}: this user may not write it, so nothing was changed: run as the "
-            "user who builds, or with --dry-run"
+            f"{run.store.name}: {refusal.why}, so nothing was changed: {refusal.advice}, or run "
+            "with --dry-run"
         )
 
 

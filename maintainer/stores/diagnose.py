@@ -43,6 +43,5 @@ async def _open_and_list(
                 "check the address (prefixes, names, tags), unless no build has exported yet",
             )
         if not store.access.writable:
-            yield problem(
-                store.abilities.noun, "this user may not write it", "run as the user who builds"
-            )
+            refusal = store.access.refusal
+            yield problem(store.abilities.noun, refusal.why, refusal.advice)

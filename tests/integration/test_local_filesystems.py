@@ -9,10 +9,14 @@ from contextlib import closing, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
+import anyio
 import pytest
 
 from maintainer.cacheconfig import content_digest
+from maintainer.model.finding import Finding
+from maintainer.stores.diagnose import diagnose
 from maintainer.stores.local.files import Files
+from tests.chosen import choose
 from tests.integration.directories import World, a_directory, layer_of
 from tests.privileges import bound_by_modes
 
@@ -307,6 +311,33 @@ def test_a_file_that_cannot_be_looked_at_is_named(
     monkeypatch.setattr(os, "scandir", list_one_more)
 
     assert world.gc().problems == ("blobs/sha256/unknown: Input/output error",)
+
+
+def test_a_run_says_that_a_directory_is_mounted_read_only_and_not_whose_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _a_tag_to_repair(world)
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode, **how: path != world.path and access(path, mode, **how)
+    )
+    flags = os.statvfs_result((0, 0, 0, 0, 0, 0, 0, 0, os.ST_RDONLY, 255))
+    monkeypatch.setattr(os, "fstatvfs", lambda number: flags)
+
+    (problem,) = world.gc().problems
+
+    assert problem == (
+        f"local:{world.path}: it is mounted read-only, so nothing was changed: "
+        "mount it so that it can be written, or run with --dry-run"
+    )
+    settings = choose({"store": f"local:{world.path}"})
+
+    async def find() -> list[Finding]:
+        return [one async for one in diagnose(settings, None, lambda: world.now)]
+
+    found = anyio.run(find)[-1]
+    assert found.sentence == "it is mounted read-only"
+    assert found.advice == "mount it so that it can be written"
 
 
 # What must not stay.

@@ -17,7 +17,7 @@ from maintainer.cacheconfig.oci import IMPORT_LIMIT
 from maintainer.errors import StoreError, UnfinishedError, UnknownCacheError, UsageError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
-from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
+from maintainer.model.entry import Access, KnownEntry, Listing, Refusal, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration
 from maintainer.model.memory import Memory
 from maintainer.model.store import Abilities, StoreFacts
@@ -73,6 +73,7 @@ _UPLOADS = 1 << 32
 _ATTEMPTS = 10
 _PAUSE = 0.02
 _FILE = "file"
+_MOUNTED_READ_ONLY = Refusal("it is mounted read-only", "mount it so that it can be written")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,8 @@ class Directory:
         self._seen: _LastProbe | None = None
         can_write = os.access(path, os.W_OK | os.X_OK, effective_ids=True)
         refs = frozenset({NO_REF})
-        self.access = Access(refs, refs if can_write else frozenset())
+        refusal = _MOUNTED_READ_ONLY if self._files.is_mounted_read_only else Refusal()
+        self.access = Access(refs, refs if can_write else frozenset(), refusal)
 
     @property
     def ignored(self) -> Sequence[Keep]:

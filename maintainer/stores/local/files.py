@@ -95,6 +95,12 @@ class Files:
         """The directory itself."""
         return self._root
 
+    @property
+    def is_mounted_read_only(self) -> bool:
+        """Whether nobody can write it, whatever its mode is."""
+        with translate_errors(str(self.path)):
+            return bool(os.fstatvfs(self._root).f_flag & os.ST_RDONLY)
+
     def directory(self, name: str) -> int | None:
         """Open a directory below, `blobs/sha256` for one; None if there is none."""
         if name not in self._open:
