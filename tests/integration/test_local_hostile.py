@@ -234,10 +234,12 @@ def test_an_index_of_another_user_is_not_replaced(
 ) -> None:
     world.build("base", "api", "test")
     world.evict("test")
+    stored = world.stored()
     monkeypatch.setattr(os, "geteuid", lambda: world.path.stat().st_uid + 1)
 
     report = world.gc()
 
+    assert world.stored() == stored, "blobs that no tag would reference"
     assert report.status == "failed"
     assert "only that user can replace it" in report.problems[0]
     assert world.leads_to() == {layer_of("base"), layer_of("api")}
@@ -526,8 +528,11 @@ def test_an_index_of_a_group_that_we_are_not_in_is_replaced_if_that_makes_no_dif
 
     monkeypatch.setattr(os, "fchown", refuse)
 
+    stored = world.stored()
+
     report = world.gc()
 
+    assert (world.stored() != stored) == replaced
     assert (report.status == "done") == replaced
     assert replaced or "which this user is not in" in report.problems[0]
     assert index.stat().st_mode & 0o777 == mode

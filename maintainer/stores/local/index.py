@@ -79,6 +79,24 @@ class IndexFile:
         """Treat this as its content until somebody else writes it: a plan is based on it."""
         self._expected, self._trace = content, None
 
+    def check_owner(self) -> None:
+        """Raise StoreError if this user cannot give a new file to whom this one belongs."""
+        mode, owner = self._mode_and_owner()
+        if owner != (os.geteuid(), os.getegid()):
+            # Who may give what to whom depends on the directory too, so it is tried.
+            with self._files.temporary(b"", mode=mode, owner=owner):
+                pass
+
+    def _mode_and_owner(self) -> tuple[int, tuple[int, int]]:
+        """Return what a new file must have too. Raises StoreError if it cannot have the owner."""
+        with translate_errors(NAME):
+            found = os.stat(NAME, dir_fd=self._files.root, follow_symlinks=False)
+        if found.st_uid != os.geteuid() != 0:
+            raise StoreError(
+                f"{NAME} belongs to user {found.st_uid}: only that user can replace it"
+            )
+        return stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
+
     async def replace(
         self,
         expected: bytes,
@@ -95,11 +113,7 @@ class IndexFile:
         replaced file a moment later is restored, so read the file again afterwards.
         The lock is held only for the replacement. Raises LockedError if a build holds the lock.
         """
-        with translate_errors(NAME):
-            found = os.stat(NAME, dir_fd=self._files.root, follow_symlinks=False)
-        mode, owner = stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
-        if owner[0] != os.geteuid() != 0:
-            raise StoreError(f"{NAME} belongs to user {owner[0]}: only that user can replace it")
+        mode, owner = self._mode_and_owner()
         with (
             self._files.opened(NAME) as replaced,
             self._files.temporary(

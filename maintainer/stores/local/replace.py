@@ -86,6 +86,10 @@ class Replacer:
 
     async def swap(self, changes: Sequence[Change], sleep: Sleep) -> Sequence[SwapResult]:
         """Replace the tags that nobody else has replaced since the run began."""
+        try:
+            self._index.check_owner()  # Before blobs are written that no tag could reference.
+        except StoreError as error:
+            return [Refused(str(error))] * len(changes)
         attempts = [
             _Attempt(one, self._tags.get(one.index), one.index in self._refused) for one in changes
         ]
