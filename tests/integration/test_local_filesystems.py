@@ -382,3 +382,62 @@ def test_a_lock_file_that_cannot_be_locked_stays_only_if_somebody_else_has_made_
 
     assert problem == "api was not written: index.json.lock: No locks available"
     assert lock.exists() != is_ours
+
+
+# Words: what happened, to what, and what to do.
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_an_owner_who_cannot_be_kept_is_not_called_a_group(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _a_tag_to_repair(world)
+    owner = os.geteuid() + 1
+    os.chown(world.path / "index.json", owner, -1)
+
+    def refuse(*_: int) -> None:
+        raise _fails(errno.EPERM)  # As a server that takes root for nobody.
+
+    monkeypatch.setattr(os, "fchown", refuse)
+
+    (problem,) = world.gc().problems
+    assert problem == (
+        f"api was not written: the old file belongs to user {owner}, and this user cannot give "
+        f"that user the new one: run as user {owner}"
+    )
+
+
+def test_blobs_on_another_file_system_are_an_error_that_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _a_tag_to_repair(world)
+    rename = os.rename
+
+    def refuse(old: str, new: str, **where: int) -> None:
+        if len(new) == 64:
+            raise _fails(errno.EXDEV)
+        rename(old, new, **where)
+
+    monkeypatch.setattr(os, "rename", refuse)
+
+    (problem,) = world.gc().problems
+    assert problem == (
+        f"api was not written: blobs/sha256 is on another file system than {world.path}, and "
+        "nothing can be renamed from one to the other: mount the whole directory as one"
+    )
+
+
+def test_a_manifest_that_cannot_be_read_is_named_as_everywhere(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = world.build("base", "api")
+    open_file = os.open
+
+    def refuse(name: str, *how: int, **where: int) -> int:
+        if name == manifest[7:]:
+            raise _fails(errno.EIO)
+        return open_file(name, *how, **where)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+    assert f"{manifest}: Input/output error" in "".join(world.gc().problems)

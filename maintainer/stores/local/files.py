@@ -139,12 +139,9 @@ class Files:
             if not os.path.samestat(there, os.fstat(number)):
                 raise StoreError(f"{self.path}/{name} was replaced since the run began")
 
-    def read(self, name: str, *, limit: int, where: int | None = None) -> tuple[bytes, FileState]:
-        """Read a whole file of at most `limit` bytes."""
-        with (
-            translate_errors(name),
-            _opened(name, self._root if where is None else where) as number,
-        ):
+    def read(self, name: str, *, limit: int) -> tuple[bytes, FileState]:
+        """Read a whole file of the directory itself, of at most `limit` bytes."""
+        with translate_errors(name), _opened(name, self._root) as number:
             return _read(name, number, limit)
 
     @contextmanager
@@ -199,10 +196,8 @@ class Files:
 
     def read_blob(self, digest: Digest, *, limit: int) -> tuple[bytes, FileState]:
         """Read a blob of at most `limit` bytes."""
-        where, name = self._place(digest)
-        if where is None:
-            raise MissingError(f"there is no {digest}")
-        return self.read(name, limit=limit, where=where)
+        with self.open_blob(digest) as number:
+            return _read(digest, number, limit)
 
     @contextmanager
     def open_blob(self, digest: Digest) -> Iterator[int]:
@@ -222,8 +217,19 @@ class Files:
         if where is None:
             where = self._make_place(digest)
         with self.temporary(content, mode=0o444) as temporary, translate_errors(digest):
-            os.rename(temporary, name, src_dir_fd=self._root, dst_dir_fd=where)
+            try:
+                os.rename(temporary, name, src_dir_fd=self._root, dst_dir_fd=where)
+            except OSError as error:
+                if error.errno == errno.EXDEV:
+                    raise self._of_another_file_system(digest) from None
+                raise
             _sync_directory(where)
+
+    def _of_another_file_system(self, digest: Digest) -> StoreError:
+        return StoreError(
+            f"blobs/{digest.partition(':')[0]} is on another file system than {self.path}, and "
+            "nothing can be renamed from one to the other: mount the whole directory as one"
+        )
 
     def _make_place(self, digest: Digest) -> int:
         """Create the directory of an algorithm that had no blobs yet, for all who use `blobs`."""
@@ -337,8 +343,13 @@ def _give_to(number: int, owner: tuple[int, int], mode: int) -> None:
     try:
         os.fchown(number, *owner)
     except PermissionError:
+        if owner[0] != mine.st_uid:
+            raise StoreError(
+                f"the old file belongs to user {owner[0]}, and this user cannot give that user the "
+                f"new one: run as user {owner[0]}"
+            ) from None
         # It matters only if the group has other permissions than everyone else.
-        if owner[0] != mine.st_uid or (mode >> 3) & 7 != mode & 7:
+        if (mode >> 3) & 7 != mode & 7:
             raise StoreError(
                 f"its group is {owner[1]}, which this user is not in: only a member can replace it"
             ) from None
