@@ -18,6 +18,7 @@ from maintainer.stores.diagnose import diagnose
 from maintainer.stores.local.files import Files
 from tests.chosen import choose
 from tests.integration.directories import World, a_directory, layer_of
+from tests.integration.world import built
 from tests.privileges import bound_by_modes
 
 NO_GRACE = timedelta(0)
@@ -190,6 +191,96 @@ def test_of_many_blobs_that_cannot_be_deleted_some_are_problems_and_the_others_a
     assert report.problems[-1].startswith("510 more entries were not deleted: ")
     deletions = [one for one in report.actions if one.kind == "delete"]
     assert all(one.outcome_sentence.startswith("failed: ") for one in deletions)
+
+
+# What comes after a replacement.
+
+
+def test_an_index_that_was_replaced_and_may_not_last_is_not_called_unwritten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _a_tag_to_repair(world)
+    sync, root = os.fsync, world.path.stat()
+
+    def refuse(number: int) -> None:
+        if os.path.samestat(os.fstat(number), root):
+            raise _fails(errno.EIO)
+        sync(number)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+    (problem,) = world.gc().problems
+
+    assert problem == (
+        "api could not be read back: index.json was replaced, and that may not last "
+        f"({world.path}: Input/output error): check the disk, run again"
+    )
+    assert world.leads_to() == _layers("base", "tools")
+
+
+@pytest.mark.parametrize("exports", [False, True])
+def test_what_is_cut_off_in_the_file_that_was_replaced_is_waited_for_and_no_reason_for_advice(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, exports: bool
+) -> None:
+    _a_tag_to_repair(world)
+    index = world.path / "index.json"
+    before = index.read_bytes()
+    exported = world.export(built("base", "web", at=world.now), tag="web")
+    after = index.read_bytes()
+    index.write_bytes(before)
+    rename, seek, reads = os.rename, os.lseek, iter(range(100))
+
+    with index.open("r+b") as old:
+        inode = os.fstat(old.fileno()).st_ino
+
+        def cut_off(old_name: str, new: str, **where: int) -> None:
+            rename(old_name, new, **where)
+            if new == "index.json" and index.stat().st_ino != inode:
+                os.truncate(old.fileno(), 10)
+
+        def export_late(number: int, place: int, how: int) -> int:
+            is_old = os.fstat(number).st_ino == inode
+            if is_old and os.fstat(number).st_size == 10 and next(reads) == 5 and exports:
+                os.pwrite(old.fileno(), after, 0)
+            return seek(number, place, how)
+
+        monkeypatch.setattr(os, "rename", cut_off)
+        monkeypatch.setattr(os, "lseek", export_late)
+        report = world.gc()
+
+    assert report.status == "done", report.problems
+    assert world.leads_to() == _layers("base", "tools")
+    assert [one for one in world.names() if one[0] == "web"] == [("web", exported)] * exports
+
+
+def test_an_export_that_could_not_be_restored_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _a_tag_to_repair(world)
+    index = world.path / "index.json"
+    seek, sizes = os.lseek, iter(range(1_000))
+    with index.open("r+b") as old:
+        there = os.fstat(old.fileno())
+
+        def never_end(number: int, place: int, how: int) -> int:
+            if os.path.samestat(os.fstat(number), there) and not _is_at(there, index):
+                os.pwrite(old.fileno(), b" " * next(sizes) + b'{"manifests":[]}', there.st_size)
+                os.pwrite(old.fileno(), b" " * there.st_size, 0)
+            return seek(number, place, how)
+
+        monkeypatch.setattr(os, "lseek", never_end)
+        (problem,) = world.gc().problems
+
+    assert problem == (
+        "api could not be read back: index.json was replaced, and if a build has exported to the "
+        "old one at that moment, this could not be restored (it never stops changing): let it "
+        "export again"
+    )
+    assert world.leads_to() == _layers("base", "tools")
+
+
+def _is_at(file: os.stat_result, path: Path) -> bool:
+    return os.path.samestat(file, path.stat())
 
 
 # Errors that say nothing about what was done.

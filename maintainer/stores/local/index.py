@@ -3,7 +3,8 @@
 import os
 import stat
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from maintainer.errors import StoreError
@@ -29,6 +30,11 @@ _FRESH = 2.0
 _WHERE_IT_IS = "restore it, or let a build end an export to this directory"
 _HIDDEN = ".fuse_hidden"
 """The beginning of the names that FUSE gives to files that are replaced or removed while open."""
+
+
+class ReplacedError(StoreError):
+    """It was replaced, and then something failed."""
+
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -111,7 +117,8 @@ class IndexFile:
         With a `trace`, it must not have been written since either, not even with the same content.
         `foreign` content counts as written by somebody else. An export that was written to the
         replaced file a moment later is restored, so read the file again afterwards.
-        The lock is held only for the replacement. Raises LockedError if a build holds the lock.
+        The lock is held only for the replacement. Raises LockedError if a build holds the lock, and
+        ReplacedError if something fails after the replacement.
         """
         mode, owner = self._mode_and_owner()
         with (
@@ -127,11 +134,22 @@ class IndexFile:
                 if trace is not None and self.trace() != trace:
                     return False
                 self._rename(temporary)
-            self._files.sync()
             if self._expected == expected and not foreign:
                 self.expect(content)
-            await self._save_export(replaced, expected, sleep)
+            try:
+                self._make_durable()
+            finally:
+                with _after_replacing():
+                    await self._save_export(replaced, expected, sleep)
         return True
+
+    def _make_durable(self) -> None:
+        try:
+            self._files.sync()
+        except StoreError as error:
+            raise ReplacedError(
+                f"{NAME} was replaced, and that may not last ({error}): check the disk, run again"
+            ) from None
 
     async def _save_export(self, replaced: int, expected: bytes, sleep: Sleep) -> None:
         """Restore what a build has written into the replaced file, if one has.
@@ -146,15 +164,21 @@ class IndexFile:
             if content == current or await self.replace(current, content, sleep, foreign=True):
                 return
 
-    async def _read_after_replacing(self, replaced: int, before: bytes, sleep: Sleep) -> bytes:
-        """Read a file until it no longer changes: two reads are equal."""
+    async def _read_after_replacing(self, replaced: int, expected: bytes, sleep: Sleep) -> bytes:
+        """Read a file until two reads are equal and it is valid, as a build writes it in place.
+
+        If it never becomes valid, nobody has exported: then what was expected.
+        """
+        before = expected
         for _ in range(_READS):
             await sleep(_LATE)
             written = self._read_again(replaced)
-            if written == before:
+            if written == before and (written == expected or _is_index(written)):
                 return written
             before = written
-        raise StoreError(f"{NAME} was replaced and never stops changing")
+        if _is_index(before):
+            raise StoreError("it never stops changing")
+        return expected
 
     def _read_again(self, number: int) -> bytes:
         return self._files.read_again(number, limit=self._limit)
@@ -188,11 +212,10 @@ class IndexFile:
         names = self._files.names()
         ours = [name for name in names if LEFT_OVER.fullmatch(name)]
         for name in (*ours, *(name for name in names if name.startswith(_HIDDEN))):
-            try:
-                read_tags(self._files.read(name, limit=self._limit)[0])
-            except StoreError:
-                continue
-            return f"{printable(name)} may be it: if so, rename it to {NAME}; or {_WHERE_IT_IS}"
+            with suppress(StoreError):
+                if _is_index(self._files.read(name, limit=self._limit)[0]):
+                    may_be = f"{printable(name)} may be it: if so, rename it to {NAME}"
+                    return f"{may_be}; or {_WHERE_IT_IS}"
         return _WHERE_IT_IS
 
     def has_changed(self) -> bool:
@@ -211,3 +234,25 @@ class IndexFile:
         with translate_errors(NAME):
             found = os.stat(NAME, dir_fd=self._files.root, follow_symlinks=False)
         return Trace(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@contextmanager
+def _after_replacing() -> Iterator[None]:
+    """Say of an error that the file is replaced, and what may be lost."""
+    try:
+        yield
+    except ReplacedError:
+        raise
+    except StoreError as error:
+        raise ReplacedError(
+            f"{NAME} was replaced, and if a build has exported to the old one at that moment, this "
+            f"could not be restored ({error}): let it export again"
+        ) from None
+
+
+def _is_index(content: bytes) -> bool:
+    try:
+        read_tags(content)
+    except StoreError:
+        return False
+    return True

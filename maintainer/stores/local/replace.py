@@ -25,7 +25,7 @@ from maintainer.model.reason import Reason
 from maintainer.stores.base import Change, Conflict, Refused, Swapped, SwapResult
 from maintainer.stores.decoding import read_content
 from maintainer.stores.local.files import Files, FileState, MissingError
-from maintainer.stores.local.index import IndexFile, Sleep
+from maintainer.stores.local.index import IndexFile, ReplacedError, Sleep
 from maintainer.stores.local.lock import LockedError
 from maintainer.stores.local.look import CacheTag, Tags, states_of
 from maintainer.stores.local.tags import Replacement, read_tags, replace_tags
@@ -62,9 +62,9 @@ class _Attempt:
         """Defer it to the next run."""
         self.result = Refused(reason=reason)
 
-    def fail(self, problem: str) -> None:
-        """Finish without having written anything."""
-        self.result = Refused(problem)
+    def fail(self, problem: str, *, written: bool = False) -> None:
+        """Finish without having written anything, or without knowing whether it lasts."""
+        self.result = Refused(problem, unverified=self.name if written else None)
 
 
 class Replacer:
@@ -153,6 +153,7 @@ class Replacer:
 
         An export may replace a tag by the same manifest, and restore its missing blobs.
         """
+        is_written = False
         try:
             trace = self._index.trace()
             before, _ = await self._index.read(sleep)
@@ -164,14 +165,15 @@ class Replacer:
             if again or changed:
                 return
             self._files.check_places()
-            if await self._index.replace(before, after, sleep, trace=trace):
+            is_written = await self._index.replace(before, after, sleep, trace=trace)
+            if is_written:
                 await self._read_back(pending, sleep)
         except LockedError as error:
             for attempt in pending.values():
                 attempt.defer(reasons.Locked(str(error)))
         except StoreError as error:
             for attempt in pending.values():
-                attempt.fail(str(error))
+                attempt.fail(str(error), written=is_written or isinstance(error, ReplacedError))
 
     def _is_back(self, attempt: _Attempt) -> bool:
         """Whether a build has restored the missing blobs of the manifest that is replaced."""
@@ -194,7 +196,7 @@ class Replacer:
             if leads_to.get(name) != self._replacement(attempt).new:
                 attempt.defer(reasons.Exported())
             elif not self._is_stored(attempt.encoded):
-                attempt.fail(f"{name} was written, but its content is different when read back")
+                attempt.fail("its content is different", written=True)
             else:
                 self._succeed(attempt, seen)
 
