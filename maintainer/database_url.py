@@ -22,8 +22,6 @@ _HOST = r"(?:\[[^\]/@?]*\]|[^/@?:]*)(?::[0-9]+)?"
 _REST = re.compile(rf"(?P<before>(?:[^/@?]*@)?)(?P<place>{_HOST}/[^/?#]+)(?P<query>\?.*)?")
 """`user:password@host:port/name?options`; a password with other characters is percent-encoded."""
 _SECRET_OPTIONS = re.compile(r"[?&](?:password|passfile|sslpassword)=", re.IGNORECASE)
-_SERVER_OPTIONS = re.compile(r"[?&]options=")
-"""Ours replace them: tables would be in another schema than the one that is set there."""
 
 
 def check_database(place: str) -> str:
@@ -38,10 +36,6 @@ def check_database(place: str) -> str:
             raise ValueError(
                 "is not a valid PostgreSQL database; use postgresql+psycopg://USER@HOST/NAME, with "
                 "special characters percent-encoded"
-            )
-        if _SERVER_OPTIONS.search(rest):
-            raise ValueError(
-                "must not have `options=`, because runs set their own; use ALTER ROLE … SET"
             )
         return _POSTGRESQL + rest
     path = place.removeprefix(_SQLITE)

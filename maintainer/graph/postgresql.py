@@ -3,13 +3,15 @@
 Only this module needs psycopg, which is an optional dependency.
 """
 
+import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from psycopg import errors
+from psycopg import AsyncConnection, errors
+from psycopg import Connection as DriverConnection
 from psycopg.adapt import Loader
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import DatabaseError as SqlError
@@ -24,6 +26,8 @@ from maintainer.sanitize import printable
 _CONNECT_TIMEOUT = 10
 """Seconds."""
 _KEPT_CONNECTIONS = 12
+_ISOLATION = "READ COMMITTED"
+"""Whatever the server, the database or the user has: those who wait for each other go on."""
 _IDLE_TIMEOUT = 120_000
 """Milliseconds."""
 _SILENCE = 30
@@ -43,8 +47,6 @@ for _table in METADATA.tables.values():
         _index.dialect_options["postgresql"]["where"] = _index.dialect_options["sqlite"]["where"]
 
 
-_OPTIONS = f"-c idle_in_transaction_session_timeout={_IDLE_TIMEOUT}"
-"""What a paused process had begun ends, so that another one may take over."""
 _CONNECT_ARGUMENTS = {
     "application_name": "maintainer",
     "client_encoding": "utf8",
@@ -52,17 +54,32 @@ _CONNECT_ARGUMENTS = {
     # Who waits for an answer when the network is lost would wait for two hours.
     "keepalives_idle": _SILENCE,
     "keepalives_interval": _SILENCE,
-    "options": _OPTIONS,
     "tcp_user_timeout": _IDLE_TIMEOUT,
 }
+_SETTINGS = {
+    "default_transaction_isolation": _ISOLATION,
+    # What a paused process had begun ends, so that another one may take over.
+    "idle_in_transaction_session_timeout": str(_IDLE_TIMEOUT),
+}
+"""What each connection sets once it is there: a pooler refuses, or drops, what comes before."""
+_SET = "SELECT set_config(key, value, false) FROM json_each_text(%s::json)"
 
 
-def driver_arguments(url: str, schema: str) -> dict[str, Any]:
-    """Return what psycopg connects with, to find the tables of a schema of ours."""
+def driver_arguments(url: str) -> dict[str, Any]:
+    """Return what psycopg connects with."""
     place = make_url(url)
     _, arguments = place.get_dialect()().create_connect_args(place)
-    options = {"options": f"{_OPTIONS} -c search_path={schema}"}
-    return {**arguments, **_CONNECT_ARGUMENTS, **options}
+    return {**arguments, **_CONNECT_ARGUMENTS}
+
+
+def configuring(schema: str) -> Callable[[AsyncConnection[Any]], Awaitable[None]]:
+    """Return what prepares a connection of psycopg to find the tables of a schema of ours."""
+
+    async def configure(connection: AsyncConnection[Any]) -> None:
+        await connection.execute(_SET, [json.dumps({**_SETTINGS, "search_path": schema})])
+        await connection.commit()
+
+    return configure
 
 
 def lock_until_the_end(connection: Connection, number: int) -> None:
@@ -89,6 +106,7 @@ class PostgresqlDatabase:
             # A connection that a restart of the server has ended is replaced.
             pool_pre_ping=True,
             hide_parameters=True,
+            isolation_level=_ISOLATION,
         )
         event.listen(self.engine, "connect", _configure)
         self.readers: Engine = self.engine.execution_options(
@@ -223,5 +241,7 @@ class _Sum(Loader):
         return int(bytes(data).partition(b".")[0])
 
 
-def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
+def _configure(connection: DriverConnection[Any], _record: object) -> None:
     connection.adapters.register_loader("numeric", _Sum)
+    connection.execute(_SET, [json.dumps(_SETTINGS)])
+    connection.commit()

@@ -25,7 +25,7 @@ from maintainer.graph.allowances import KnownLimits, load_limits
 from maintainer.graph.clock import check_clock, load_now
 from maintainer.graph.columns import from_number, to_number
 from maintainer.graph.database import Database
-from maintainer.graph.postgresql import driver_arguments
+from maintainer.graph.postgresql import configuring, driver_arguments
 from maintainer.graph.queue import (
     Waiting,
     create_queue,
@@ -89,7 +89,7 @@ class Fleet:
         """The hosts whose targets wait for a rate limit."""
         self._definition = SchemaManager.get_schema()
         self._schema = schema_of(self._definition)
-        self._arguments = driver_arguments(url, self._schema)
+        self._arguments = driver_arguments(url)
 
     def work(self) -> None:
         """Run what is due until a signal interrupts the worker. Raises DatabaseError at the start.
@@ -136,7 +136,11 @@ class Fleet:
         """Return the engine's application: what may be in the queue, and what is periodic."""
         app = App(
             connector=PsycopgConnector(
-                kwargs=self._arguments, min_size=1, max_size=_CONNECTIONS, name="queue"
+                kwargs=self._arguments,
+                configure=configuring(self._schema),
+                min_size=1,
+                max_size=_CONNECTIONS,
+                name="queue",
             )
         )
         threads = anyio.CapacityLimiter(self._concurrency)

@@ -22,9 +22,8 @@ def _run(command: Command, namespace: str) -> None:
 
     lease.DURATION = LEASE
     seconds = int(LEASE.total_seconds())
-    postgresql._OPTIONS = f"-c idle_in_transaction_session_timeout={seconds}s"
+    postgresql._SETTINGS["idle_in_transaction_session_timeout"] = f"{seconds}s"
     postgresql._CONNECT_ARGUMENTS |= {
-        "options": postgresql._OPTIONS,
         "tcp_user_timeout": seconds * 1_000,
         "keepalives_idle": 1,
         "keepalives_interval": 1,

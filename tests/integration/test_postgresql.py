@@ -1,5 +1,6 @@
 """A PostgreSQL database: opened, shared by runs, and what goes wrong, without a secret."""
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import insert, select, text
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, insert, select, text
 from typer.testing import CliRunner
 
 from maintainer.cli.app import app
@@ -21,6 +24,7 @@ from maintainer.database_url import check_database
 from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
 from maintainer.graph.migrate import migrate
+from maintainer.graph.postgresql import configuring, driver_arguments
 from maintainer.graph.record import find_target
 from maintainer.graph.revision import NEWEST
 from maintainer.graph.rows import Ids
@@ -253,23 +257,88 @@ def test_a_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_a_schema_that_would_be_ignored_is_refused_and_that_of_the_user_is_used(
-    place: Server,
+_OURS = "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename IN ('run', 'alembic_version')"
+
+
+@pytest.mark.parametrize("where", ["role", "url"])
+def test_the_schema_that_is_set_for_the_user_or_in_the_url_is_used(
+    place: Server, where: str
 ) -> None:
     url = create_database(empty=True)
-    with pytest.raises(ValueError, match="ALTER ROLE"):
-        check_database(f"{url}&options=-csearch_path%3Dci")
+    place.execute("CREATE SCHEMA ci", _name(url))
+    if where == "role":
+        place.execute(f"ALTER ROLE owner IN DATABASE {_name(url)} SET search_path = ci")
+    else:
+        url = check_database(f"{url}&options=-csearch_path%3Dci")
 
-    place.execute("CREATE SCHEMA ci; ALTER ROLE owner SET search_path = ci", _name(url))
-    try:
-        with opened(url) as database:
-            database.upgrade()
-            found = "SELECT DISTINCT schemaname FROM pg_tables WHERE tableowner = 'owner'"
-            found += " AND tablename IN ('run', 'alembic_version')"
+    with opened(url) as database:
+        database.upgrade()
+        with database.reading() as connection:
+            assert connection.execute(text(_OURS)).scalars().all() == ["ci"]
+
+
+# What connections set.
+
+
+@pytest.mark.parametrize("isolation", ["serializable", "repeatable read"])
+def test_transactions_that_write_wait_for_each_other_whatever_the_server_has_set(
+    place: Server, isolation: str
+) -> None:
+    url = create_database()
+    place.execute(f"ALTER DATABASE {_name(url)} SET default_transaction_isolation = '{isolation}'")
+
+    with opened(url) as database:
+        # A connection that has read, or held a lock, is used again.
+        for _ in range(2):
+            with database.begin() as connection:
+                assert _show(connection, "transaction_isolation") == "read committed"
             with database.reading() as connection:
-                assert connection.execute(text(found)).scalars().all() == ["ci"]
-    finally:
-        place.execute("ALTER ROLE owner RESET search_path")
+                assert _show(connection, "transaction_isolation") == "repeatable read"
+            with database.lease("a"):
+                pass
+        with database._place.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            assert _show(connection, "transaction_isolation") == "read committed"
+
+
+def _show(connection: Connection, setting: str) -> str:
+    return str(connection.exec_driver_sql(f"SHOW {setting}").scalar_one())
+
+
+def test_connections_set_what_they_need_by_themselves_as_a_pooler_refuses_startup_options(
+    database: Database,
+) -> None:
+    with database.begin() as connection:
+        driver = connection.connection.driver_connection
+        assert driver
+        assert "options" not in driver.info.get_parameters()
+        driver.rollback()  # What was set stays.
+        assert _show(connection, "idle_in_transaction_session_timeout") == "2min"
+
+
+def test_connections_of_the_queue_set_what_they_need_by_themselves(place: Server) -> None:
+    url = create_database()
+    place.execute(f"ALTER DATABASE {_name(url)} SET default_transaction_isolation = 'serializable'")
+
+    for autocommit in (False, True):  # as in its pool, and as when it listens
+        shown = asyncio.run(_settings_of_the_queue(url, autocommit=autocommit))
+
+        assert shown == {
+            "search_path": "some_schema",
+            "transaction_isolation": "read committed",
+            "idle_in_transaction_session_timeout": "2min",
+        }
+
+
+async def _settings_of_the_queue(url: str, *, autocommit: bool) -> dict[str, str]:
+    arguments = driver_arguments(url)
+    assert "options" not in arguments
+    names = ("search_path", "transaction_isolation", "idle_in_transaction_session_timeout")
+    async with await psycopg.AsyncConnection.connect(**arguments, autocommit=autocommit) as opened:
+        await configuring("some_schema")(opened)
+        assert opened.info.transaction_status == TransactionStatus.IDLE
+        found = [await (await opened.execute(f"SHOW {name}")).fetchone() for name in names]
+    return {name: row[0] for name, row in zip(names, found, strict=True) if row}
 
 
 @pytest.mark.parametrize("scheme", ["postgresql+psycopg", "postgresql", "postgres"])

@@ -210,6 +210,22 @@ def test_two_workers_run_each_target_once_and_end_at_once(fleet: Fleet) -> None:
     assert jobs[0] <= 2  # Nothing is left but what is periodic.
 
 
+@pytest.mark.parametrize("isolation", ["serializable", "repeatable read"])
+def test_workers_run_whatever_isolation_the_server_has_set(fleet: Fleet, isolation: str) -> None:
+    fleet.configure({f"t{number}": f"r{number}" for number in range(6)}, interval="1s")
+    server().execute(
+        f"ALTER DATABASE {fleet.name} SET default_transaction_isolation = '{isolation}'"
+    )
+    workers = fleet.start(), fleet.start()
+    wait_until(lambda: len(fleet.runs()) >= 18)
+
+    assert set(fleet.runs()) <= {"done", "running"}
+    for worker in workers:
+        assert _seconds_to_end(worker) < 2 * AT_ONCE
+        assert "serialize" not in fleet.log(worker)
+        assert "Traceback" not in fleet.log(worker)
+
+
 def _schema(fleet: Fleet) -> str:
     ((schema,),) = fleet.query(
         "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'maintainer_queue_%%'"
