@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
+import httpx2
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -31,7 +34,10 @@ from maintainer.graph.rows import Ids
 from maintainer.graph.runs import begin_run, end_killed_runs, targets_running
 from maintainer.graph.schedule import load_statuses
 from maintainer.graph.tables import BLOB, METADATA, RUN, SCOPE, TARGET
+from maintainer.serve.web.server import PageServer
+from maintainer.settings import ServeSettings
 from tests.commands import run_here
+from tests.integration.service import wait_until
 from tests.postgresql import PASSWORD, Server, create_database, opened, require_postgresql, server
 from tests.snapshots import NOW
 
@@ -441,6 +447,51 @@ def test_a_server_that_is_started_again_is_used_again(place: Server, database: D
     place.start()
 
     assert database.revision() == NEWEST
+
+
+# Tables that another program has locked.
+
+
+@contextmanager
+def _locked(place: Server, url: str, table: str) -> Iterator[None]:
+    """Hold a table as VACUUM FULL does."""
+    where = f"host={place.folder} port={place.port} user=owner dbname={_name(url)}"
+    with psycopg.connect(where) as connection:
+        connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield
+        connection.rollback()
+
+
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+
+
+def _waiting(place: Server, url: str) -> int:
+    """Count the connections that wait for a lock."""
+    where = f"host={place.folder} port={place.port} user=owner dbname=postgres"
+    with psycopg.connect(where) as connection:
+        found = connection.execute(_WAITING, [_name(url)]).fetchone()
+    return int(found[0]) if found else 0
+
+
+_THREADS = 40
+"""So many requests wait for the database at most; others wait for them."""
+
+
+def test_a_service_whose_pages_all_wait_for_the_database_is_alive(place: Server) -> None:
+    url = create_database()
+    settings = ServeSettings(listen="127.0.0.1:0")
+    with ExitStack() as stack:
+        database = stack.enter_context(opened(url))
+        server = PageServer(settings, database, lambda: True, dict, str)
+        stack.enter_context(server.serving())
+        stack.enter_context(_locked(place, url, "scheduled"))
+        port = httpx2.URL(server.url).port or 0
+        for _ in range(_THREADS + 5):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until(lambda: _waiting(place, url) == _THREADS)
+
+        assert httpx2.get(f"{server.url}healthz", timeout=10).text == "ok\n"
 
 
 # Several runs.

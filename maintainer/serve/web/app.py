@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 class Pages:
-    """The handlers; each request runs in a separate thread."""
+    """The handlers; each request for what is in the database runs in a separate thread."""
 
     def __init__(
         self,
@@ -108,7 +108,8 @@ class Pages:
             fleet = measure_fleet(load_overviews(connection), load_spaces(connection), now)
         return self._page(render_fleet(fleet, now))
 
-    def _healthz(self, _: Request) -> Response:
+    async def _healthz(self, _: Request) -> Response:
+        # Not in a thread: all may wait for the database, and the service is alive all the same.
         if self._is_alive():
             return PlainTextResponse("ok\n")
         return PlainTextResponse("the clock has stopped: restart the service\n", 503)
