@@ -749,6 +749,7 @@ def test_head_is_get_without_a_body(served: Service) -> None:
         ("[::1]:9309", 200),
         ("cache.example:80", 200),
         ("Cache.Example", 200),
+        ("localhost:", 200),
         ("evil.example", 421),
         ("localhost.evil.example", 421),
         ("127.0.0.1.evil.example", 421),
@@ -756,6 +757,10 @@ def test_head_is_get_without_a_body(served: Service) -> None:
         ("[::2]", 421),
         ("[", 421),
         ("", 421),
+        ("127.0.0.1:9309@evil.example", 421),
+        ("127.0.0.1:abc", 421),
+        ("[::1]evil.example", 421),
+        ("[::1]:9309@evil.example", 421),
     ],
 )
 def test_only_our_own_names_are_answered(served: Service, host: str, status: int) -> None:

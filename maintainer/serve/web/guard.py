@@ -1,5 +1,6 @@
 """Checks every request and adds the security headers of every response."""
 
+import re
 from collections.abc import Collection
 from ipaddress import ip_address
 
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _METHODS = ("GET", "HEAD")
 _CLOSED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _POLICY = "Content-Security-Policy"
+_HOST = re.compile(r"(?:\[(?P<address>[^\]]*)\]|(?P<name>[^:\[]*))(?::[0-9]*)?")
 _HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -82,7 +84,9 @@ class Guard:
 
 
 def _name(header: str) -> str:
-    """Return the host without its port, and without the brackets of an IPv6 address."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.partition(":")[0]
+    """Return the host without its port, and without the brackets of an IPv6 address.
+
+    It is empty if the header has another form.
+    """
+    match = _HOST.fullmatch(header)
+    return (match["address"] or match["name"] or "") if match else ""
