@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TypeVar
 
 from sqlalchemy import Connection, delete, false, insert, inspect, select
 from sqlalchemy.exc import DatabaseError as SqlError
@@ -15,6 +16,8 @@ from maintainer.graph.place import NO_PLACE, HeldError, Place
 from maintainer.graph.revision import NEWEST, VERSIONS, read_revision
 from maintainer.graph.sqlite import SqliteFile
 from maintainer.graph.tables import LEASE, METADATA, RUN, TARGET
+
+_T = TypeVar("_T")
 
 
 class Database:
@@ -127,9 +130,9 @@ class Database:
         """
         name = target if self.is_shared else ""
         with ExitStack() as stack:
-            self._enter(stack, self._place.lock_out(), target)
+            keep = [self._enter(stack, self._place.lock_out(), target)]
             try:
-                stack.enter_context(self._place.lock(name))
+                keep.append(stack.enter_context(self._place.lock(name)))
                 is_locked = True
             except HeldError:
                 is_locked = False  # By a run that may be paused: then its lease is over.
@@ -138,14 +141,12 @@ class Database:
             if token is None:
                 raise self._held(target)
             held = Lease(name, token, self.begin, name or self.name)
-            with held.renewing():
+            with held.renewing(*keep):
                 yield held
 
-    def _enter(
-        self, stack: ExitStack, lock: AbstractContextManager[None], target: str | None
-    ) -> None:
+    def _enter(self, stack: ExitStack, lock: AbstractContextManager[_T], target: str | None) -> _T:
         try:
-            stack.enter_context(lock)
+            return stack.enter_context(lock)
         except HeldError:
             raise self._held(target) from None
 

@@ -17,6 +17,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, or_, select, true, 
 
 from maintainer.errors import DatabaseError, LeaseLostError
 from maintainer.graph.dialect import database_now, insert_new
+from maintainer.graph.place import Keep
 from maintainer.graph.tables import LEASE
 from maintainer.graph.values import this_process
 
@@ -87,8 +88,8 @@ class Lease:
                 self.check(connection)
 
     @contextmanager
-    def renewing(self) -> Iterator[None]:
-        """Renew it from time to time, in a thread; give it back at the end."""
+    def renewing(self, *keep: Keep) -> Iterator[None]:
+        """Renew it from time to time, in a thread, and keep locks; give it back at the end."""
         ended = threading.Event()
 
         def renew() -> None:
@@ -99,7 +100,9 @@ class Lease:
                 except LeaseLostError:
                     return  # The run notices it at its next step.
                 except DatabaseError:
-                    continue  # It may be busy, or away for a while.
+                    pass  # It may be busy, or away for a while.
+                for one in keep:
+                    one()
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
         thread.start()

@@ -1,5 +1,6 @@
 """What a kind of database has to offer: how it is opened and locked, and what its errors mean."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -8,6 +9,9 @@ from sqlalchemy.exc import DatabaseError as SqlError
 
 NO_PLACE = "this process has too many transactions at once: try again"
 """Why a transaction does not begin if all connections are in use."""
+
+Keep = Callable[[], None]
+"""Uses a lock, so that it stays; takes it again if it was lost and nobody has it. Never raises."""
 
 
 class HeldError(Exception):
@@ -35,7 +39,7 @@ class Place(Protocol):
         """Do what cannot be done in a transaction."""
         ...
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    def lock(self, name: str) -> AbstractContextManager[Keep]:
         """Lock a target until this process ends at the latest. Raises HeldError, DatabaseError."""
         ...
 
@@ -43,7 +47,7 @@ class Place(Protocol):
         """Keep out whoever wants to lock a target. Raises HeldError or DatabaseError."""
         ...
 
-    def lock_out(self) -> AbstractContextManager[None]:
+    def lock_out(self) -> AbstractContextManager[Keep]:
         """Keep out whoever wants to lock all targets. Raises HeldError or DatabaseError."""
         ...
 

@@ -7,18 +7,18 @@ import json
 import re
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from psycopg import AsyncConnection, errors
 from psycopg import Connection as DriverConnection
 from psycopg.adapt import Loader
-from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import Connection, Engine, Select, create_engine, event, func, make_url, select
 from sqlalchemy.exc import DatabaseError as SqlError
 
 from maintainer.database_url import public_url
 from maintainer.errors import DatabaseError
-from maintainer.graph.place import HeldError
+from maintainer.graph.place import HeldError, Keep
 from maintainer.graph.revision import read_revision
 from maintainer.graph.tables import METADATA
 from maintainer.sanitize import printable
@@ -135,10 +135,10 @@ class PostgresqlDatabase:
         """Do nothing more."""
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
+    def lock(self, name: str) -> Iterator[Keep]:
         """Lock a target. Raises HeldError if another process has."""
-        with self._locked(zlib.crc32(name.encode()) - 2**31):
-            yield
+        with self._locked(zlib.crc32(name.encode()) - 2**31) as keep:
+            yield keep
 
     @contextmanager
     def lock_all(self) -> Iterator[None]:
@@ -147,10 +147,10 @@ class PostgresqlDatabase:
             yield
 
     @contextmanager
-    def lock_out(self) -> Iterator[None]:
+    def lock_out(self) -> Iterator[Keep]:
         """Keep out whoever wants to lock all targets. Raises HeldError if somebody has."""
-        with self._locked(_ALL, how="_shared"):
-            yield
+        with self._locked(_ALL, how="_shared") as keep:
+            yield keep
 
     @contextmanager
     def lock_service(self) -> Iterator[None]:
@@ -159,37 +159,89 @@ class PostgresqlDatabase:
             yield
 
     @contextmanager
-    def _locked(self, number: int, how: str = "") -> Iterator[None]:
-        """Hold an advisory lock, which ends with its connection at the latest."""
+    def _locked(self, number: int, how: str = "") -> Iterator[Keep]:
+        """Hold an advisory lock."""
         take = select(func.pg_try_advisory_lock(_LOCKS, number))
         if how:
             take = select(func.pg_try_advisory_lock_shared(_LOCKS, number))
-        pool = self.engine.pool
+        lock = _Lock(self._locks, take)
         try:
-            connection = self._locks.connect()
+            is_taken = lock.take()
         except SqlError as error:
             raise DatabaseError(self.explain(error)) from None
-        with closing(connection):
-            try:
-                taken = connection.scalar(take)
-            except SqlError as error:
-                raise DatabaseError(self.explain(error)) from None
-            if not taken:
+        try:
+            if not is_taken:
                 raise HeldError
-            try:
-                yield
-            finally:
-                try:
-                    connection.execute(select(func.pg_advisory_unlock_all()))
-                    is_kept = self.engine.pool is pool
-                except SqlError:
-                    is_kept = False  # It has ended, and with it the lock.
-                if not is_kept:  # Nobody would end it any more, if the database was closed.
-                    connection.invalidate()
+            yield lock.keep
+        finally:
+            lock.end()
 
     def explain(self, error: SqlError) -> str:
         """Return what an error means, in one line."""
         return f"the database {self.name} cannot be used: {_explain(error)}"
+
+
+class _Lock:
+    """An advisory lock, which ends with its connection at the latest."""
+
+    def __init__(self, engine: Engine, take: Select[tuple[bool]]) -> None:
+        """Use the connections of an engine, and this statement."""
+        self._engine = engine
+        self._pool = engine.pool
+        self._take = take
+        self._connection: Connection | None = None
+        self._is_held = False
+
+    def take(self) -> bool:
+        """Take it, if nobody else has it; return whether that is so."""
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            self._is_held = bool(self._connection.scalar(self._take))
+        except SqlError:
+            self._disconnect()
+            raise
+        return self._is_held
+
+    def keep(self) -> None:
+        """Use its connection, so that nobody ends it as an idle one.
+
+        If it has ended, take the lock again on a new one, unless somebody else has taken it.
+        """
+        with suppress(SqlError):  # The database may be away for a while.
+            if not self._is_alive():
+                self.take()
+
+    def _is_alive(self) -> bool:
+        if not (self._connection and self._is_held):
+            return False
+        try:
+            self._connection.scalar(select(1))
+        except SqlError:
+            self._disconnect()
+            return False
+        return True
+
+    def end(self) -> None:
+        """Release it."""
+        if self._connection is None:
+            return
+        try:
+            self._connection.execute(select(func.pg_advisory_unlock_all()))
+            is_kept = self._engine.pool is self._pool
+        except SqlError:
+            is_kept = False  # It has ended, and with it the lock.
+        if is_kept:
+            self._connection.close()
+        else:  # Nobody would end it any more, if the database was closed.
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        self._is_held = False
+        if connection:
+            connection.invalidate()
+            connection.close()
 
 
 def _explain(error: SqlError) -> str:

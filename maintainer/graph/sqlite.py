@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError as SqlError
 
 from maintainer.errors import DatabaseError
-from maintainer.graph.place import HeldError
+from maintainer.graph.place import HeldError, Keep
 
 _PATIENCE = 10.0
 """Seconds to wait for another writer."""
@@ -46,11 +46,11 @@ class SqliteFile:
             connection.close()
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
+    def lock(self, name: str) -> Iterator[Keep]:
         """Lock the file, whatever the target. Raises HeldError if another process has."""
         del name
         with self._locked(f"{self._file}.lock", f"the database {self.name}"):
-            yield
+            yield _keep
 
     @contextmanager
     def lock_all(self) -> Iterator[None]:
@@ -59,9 +59,9 @@ class SqliteFile:
             yield
 
     @contextmanager
-    def lock_out(self) -> Iterator[None]:
+    def lock_out(self) -> Iterator[Keep]:
         """Do nothing more: each lock is one of the whole file."""
-        yield
+        yield _keep
 
     @contextmanager
     def lock_service(self) -> Iterator[None]:
@@ -105,6 +105,10 @@ class SqliteFile:
             return "its folder does not exist"
         except OSError:
             return ""
+
+
+def _keep() -> None:
+    """Do nothing: the lock of a file stays until its process ends."""
 
 
 def _unusable(what: str, error: OSError) -> DatabaseError:

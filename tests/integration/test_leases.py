@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -16,11 +16,14 @@ from maintainer.emulator import Request
 from maintainer.errors import DatabaseError, LeaseLostError
 from maintainer.graph.database import Database
 from maintainer.graph.lease import Lease
+from maintainer.graph.place import HeldError
 from maintainer.graph.tables import METADATA
 from maintainer.stages.run import Collector
 from tests.empty_database import change, make_empty, query, url_of
 from tests.integration.killed import LeasedErrand, run_leased
+from tests.integration.service import wait_until
 from tests.integration.world import MAIN, World, a_world, blob_of
+from tests.postgresql import create_database, opened, server
 from tests.processes import processes
 
 TARGET = "github:example/app"
@@ -140,6 +143,96 @@ def test_a_lease_is_renewed_while_its_run_is_busy(
     monkeypatch.setattr("maintainer.graph.lease.DURATION", timedelta(milliseconds=30))
     with database.lease(TARGET) as lease, Lease("", lease.token, begin, TARGET).renewing():
         assert renewed.wait(_PATIENCE)
+
+
+# The locks of a run, which end with their connections.
+
+_HOLDERS = """
+SELECT pid, state_change FROM pg_stat_activity WHERE pid IN (
+  SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
+"""
+_TERMINATE = f"SELECT pg_terminate_backend(pid) FROM ({_HOLDERS}) AS holder"
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """Return a database on a server, where leases are renewed ten times a second."""
+    monkeypatch.setattr("maintainer.graph.lease._BEATS", 600)
+    with opened(create_database()) as database:
+        yield database
+
+
+def _holders(database: Database) -> dict[int, datetime]:
+    """Return who holds locks, and when each of them did something last."""
+    with database.reading() as connection:
+        return {row.pid: row.state_change for row in connection.exec_driver_sql(_HOLDERS)}
+
+
+def _end_connections_of_locks(database: Database) -> None:
+    with database.begin() as connection:
+        connection.exec_driver_sql(_TERMINATE)
+    wait_until(lambda: not _holders(database))
+
+
+def _end_all_connections(database: Database, *, but: int) -> None:
+    """End also those on which a lock was only looked for."""
+    with database.begin() as connection:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+            f"WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), {but})"
+        )
+
+
+def test_a_run_uses_the_connections_of_its_locks_so_that_nobody_ends_them_as_idle(
+    shared: Database,
+) -> None:
+    with shared.lease(TARGET):
+        before = _holders(shared)
+        wait_until(lambda: min(_holders(shared).values()) > max(before.values()))
+
+        assert _holders(shared).keys() == before.keys()
+
+
+def test_a_run_takes_its_locks_again_if_their_connections_have_ended(shared: Database) -> None:
+    with closing(Database(_url(shared))) as other, shared.lease(TARGET) as lease:
+        before = _holders(shared)
+        with shared.begin() as connection:
+            connection.exec_driver_sql(_TERMINATE)
+        wait_until(lambda: len(_holders(shared).keys() - before.keys()) == len(before))
+
+        with pytest.raises(DatabaseError, match="another run holds"), other.lease(TARGET):
+            pass
+        with pytest.raises(DatabaseError, match="another run holds"), other.lock():
+            pass
+        lease.confirm()
+    assert not _holders(shared)
+    with shared.lease(TARGET) as second:
+        assert second.token == lease.token + 1
+
+
+def _url(database: Database) -> str:
+    return server().url(database.name.rpartition("/")[2])
+
+
+def test_a_lock_that_somebody_else_has_taken_meanwhile_stays_with_them(shared: Database) -> None:
+    with closing(Database(_url(shared))) as other, shared._place.lock("a") as keep:
+        _end_connections_of_locks(shared)
+        with other._place.lock("a"):
+            (theirs,) = _holders(shared)
+            keep()
+            assert list(_holders(shared)) == [theirs]
+            _end_all_connections(shared, but=theirs)
+            keep()
+            assert list(_holders(shared)) == [theirs]
+
+        keep()
+
+        assert theirs not in _holders(shared)
+        with pytest.raises(HeldError), other._place.lock("a"):
+            pass
+    assert not _holders(shared)
 
 
 class _Pause:
