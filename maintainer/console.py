@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from maintainer.logs import JsonLines, LogFormat, keep_secrets_out_of_logs
+from maintainer.logs import JsonLines, LogFormat, keep_secrets_out_of_logs, shorten_trouble
 from maintainer.progress import Progress as Watcher
 from maintainer.progress import Unwatched
 from maintainer.sanitize import printable
@@ -70,6 +70,7 @@ def set_up_logging(*, verbose: bool, quiet: bool, log_format: LogFormat = "text"
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(_Printable("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.addFilter(shorten_trouble)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)

@@ -35,6 +35,9 @@ _LOUD = {
     "uvicorn": logging.WARNING,
 }
 
+_LIBRARIES = frozenset({"asyncio", "procrastinate", "psycopg", "psycopg_pool"})
+"""They log, and raise, what is no bug: the connection to a server was lost."""
+
 
 @contextmanager
 def log_context(**fields: str | int) -> Iterator[None]:
@@ -81,6 +84,37 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
+
+
+def shorten_trouble(record: logging.LogRecord) -> bool:
+    """Let a library say in one line, without a traceback, that it has lost a connection.
+
+    Returns true, as a filter that drops nothing.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if error and _package(record.name) in _LIBRARIES and _is_trouble(error):
+        cause = error.__cause__ or error
+        message = _first_line(_before(_before(record.getMessage(), repr(error)), str(error)))
+        record.msg = f"{message.rstrip(' :')}: {type(cause).__name__}: {_first_line(str(cause))}"
+        record.args = record.exc_info = record.exc_text = None
+    return True
+
+
+def _is_trouble(error: BaseException) -> bool:
+    return isinstance(error, OSError) or _package(type(error).__module__) in _LIBRARIES
+
+
+def _before(message: str, error: str) -> str:
+    """Return a message without the error, and what follows it, if it says it itself."""
+    return message.partition(error)[0] if error else message
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
+
+
+def _package(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def keep_secrets_out_of_logs() -> None:

@@ -247,7 +247,7 @@ class _Lock:
 def _explain(error: SqlError) -> str:
     cause = error.orig
     if isinstance(cause, errors.InsufficientPrivilege):
-        return f"{_shorten(cause)}: grant it to this user"
+        return f"{shorten(cause)}: grant it to this user"
     if isinstance(cause, errors.DataError) and "NUL" in str(cause):
         return "a name contains NUL, which PostgreSQL cannot store"
     text = str(cause)
@@ -256,7 +256,7 @@ def _explain(error: SqlError) -> str:
     for sign, explanation in _EXPLANATIONS.items():
         if sign in text and state[:2] in _CONNECTING:
             return explanation
-    return _shorten(cause)
+    return shorten(cause)
 
 
 _EXPLANATIONS = {
@@ -279,7 +279,7 @@ _EXPLANATIONS = {
 """What psycopg and libpq say, in any language for what the server adds; the first match counts."""
 
 
-def _shorten(cause: object) -> str:
+def shorten(cause: object) -> str:
     """Return the first line of a message, without what names the place again."""
     match = _SECOND.match(str(cause))
     return printable(match["problem"] if match else str(cause))

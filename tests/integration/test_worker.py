@@ -426,6 +426,20 @@ def test_workers_go_on_after_the_server_was_restarted(fleet: Fleet) -> None:
     assert fleet.overlapping() == []
     for worker in (first, second):
         assert _seconds_to_end(worker) < 2 * AT_ONCE
+        assert "Traceback" not in fleet.log(worker)
+        assert r"\n" not in fleet.log(worker)
+
+
+def test_a_queue_without_its_tables_is_said_to_be_that_in_one_line(fleet: Fleet) -> None:
+    fleet.configure({"app": "app"})
+    worker = fleet.start()
+    with fleet.database.begin() as connection:
+        connection.exec_driver_sql(f"ALTER SCHEMA {_schema(fleet)} RENAME TO gone")
+
+    wait_until(lambda: "the queue cannot be used: " in fleet.log(worker))
+
+    assert "Traceback" not in fleet.log(worker)
+    assert r"\n" not in fleet.log(worker)
 
 
 def test_a_worker_whose_clock_is_wrong_runs_nothing(

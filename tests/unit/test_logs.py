@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import anyio
+import psycopg
 import pytest
+from procrastinate.exceptions import ConnectorException
 
 from maintainer.console import set_up_logging
 from maintainer.logs import JsonLines, StagesInLogs, log_context
@@ -128,3 +130,52 @@ def test_on_a_terminal_no_part_of_a_name_is_highlighted(monkeypatch: pytest.Monk
         logging.getLogger("maintainer").info("run 1 on github:example/app starts")
 
     assert "run 1 on github:example/app starts" in terminal.getvalue()
+
+
+def _logged(monkeypatch: pytest.MonkeyPatch, name: str, message: str, error: Exception) -> str:
+    pipe = io.StringIO()
+    monkeypatch.setattr("sys.stderr", pipe)
+    with logging_put_back():
+        set_up_logging(verbose=False, quiet=False, log_format="json")
+        try:
+            raise error
+        except type(error):
+            logging.getLogger(name).exception(message)
+    return pipe.getvalue()
+
+
+def _lost() -> Exception:
+    lost = ConnectorException("\n    Database error.\n")
+    lost.__cause__ = psycopg.OperationalError("the connection is lost\nLINE 1: SELECT")
+    return lost
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (_lost(), "OperationalError: the connection is lost"),
+        (ConnectionResetError("reset by peer"), "ConnectionResetError: reset by peer"),
+    ],
+)
+@pytest.mark.parametrize("name", ["procrastinate.worker", "asyncio", "psycopg.pool"])
+@pytest.mark.parametrize("more", ["\nfuture: <Task>", ": {error}, stopping", ": {error!r}"])
+def test_a_connection_that_a_library_has_lost_is_one_line_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, name: str, more: str, error: Exception, why: str
+) -> None:
+    logged = _logged(monkeypatch, name, f"it has failed{more.format(error=error)}", error)
+
+    line = json.loads(logged)
+    assert line["message"] == f"it has failed: {why}"
+    assert "exception" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("procrastinate.worker", KeyError("name")), ("maintainer.serve", OSError("full"))],
+)
+def test_a_mistake_of_ours_has_its_traceback_whoever_logs_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, error: Exception
+) -> None:
+    logged = _logged(monkeypatch, name, "a mistake", error)
+
+    assert "Traceback" in json.loads(logged)["exception"]
