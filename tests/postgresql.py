@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -113,9 +114,17 @@ class Server:
 
     def execute(self, statement: str | sql.Composed, database: str = "postgres") -> None:
         """Execute a statement as its owner."""
-        place = f"host={self.folder} port={self.port} user=owner dbname={database}"
-        with psycopg.connect(place, autocommit=True) as connection:
+        with psycopg.connect(self.conninfo(database), autocommit=True) as connection:
             connection.execute(statement)
+
+    def ask(self, query: LiteralString, *parameters: str) -> list[tuple[Any, ...]]:
+        """Ask something as its owner."""
+        with psycopg.connect(self.conninfo("postgres"), autocommit=True) as connection:
+            return connection.execute(query, parameters).fetchall()
+
+    def conninfo(self, database: str) -> str:
+        """Return what its owner connects with, other than Maintainer does."""
+        return f"host={self.folder} port={self.port} user=owner dbname={database}"
 
 
 def _free_port() -> int:

@@ -25,6 +25,8 @@ DURATION = timedelta(seconds=60)
 """How long a lease lasts that nobody renews."""
 _BEATS = 3
 """A lease is renewed so often within its duration."""
+_SOONER = 0.1
+"""What could not be renewed is tried again after this part of the time."""
 _TRUSTED = 1.0
 """For so many seconds after a check, the next one may be left out."""
 
@@ -93,14 +95,16 @@ class Lease:
         ended = threading.Event()
 
         def renew() -> None:
-            while not ended.wait(DURATION.total_seconds() / _BEATS):
+            beat = pause = DURATION.total_seconds() / _BEATS
+            while not ended.wait(pause):
+                pause = beat
                 try:
                     with self.begin() as connection:
                         self.check(connection)
                 except LeaseLostError:
                     return  # The run notices it at its next step.
-                except DatabaseError:
-                    pass  # It may be busy, or away for a while.
+                except DatabaseError:  # It may be busy, or away for a while.
+                    pause = beat * _SOONER
                 for one in keep:
                     one()
 

@@ -13,7 +13,17 @@ from typing import Any
 from psycopg import AsyncConnection, errors
 from psycopg import Connection as DriverConnection
 from psycopg.adapt import Loader
-from sqlalchemy import Connection, Engine, Select, create_engine, event, func, make_url, select
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Select,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+    true,
+)
 from sqlalchemy.exc import DatabaseError as SqlError
 
 from maintainer.database_url import public_url
@@ -29,6 +39,8 @@ _KEPT_CONNECTIONS = 12
 _ISOLATION = "READ COMMITTED"
 """Whatever the server, the database or the user has: those who wait for each other go on."""
 _IDLE_TIMEOUT = 120_000
+"""Milliseconds."""
+_LOCK_TIMEOUT = 30_000
 """Milliseconds."""
 _SILENCE = 30
 """Seconds without a word from the server until it is asked whether it is there."""
@@ -60,6 +72,8 @@ _SETTINGS = {
     "default_transaction_isolation": _ISOLATION,
     # What a paused process had begun ends, so that another one may take over.
     "idle_in_transaction_session_timeout": str(_IDLE_TIMEOUT),
+    # Our own transactions are short: what is locked for longer, another program holds.
+    "lock_timeout": str(_LOCK_TIMEOUT),
 }
 """What each connection sets once it is there: a pooler refuses, or drops, what comes before."""
 _SET = "SELECT set_config(key, value, false) FROM json_each_text(%s::json)"
@@ -83,8 +97,10 @@ def configuring(schema: str) -> Callable[[AsyncConnection[Any]], Awaitable[None]
 
 
 def lock_until_the_end(connection: Connection, number: int) -> None:
-    """Take a lock until the transaction ends; wait for it."""
+    """Take a lock until the transaction ends; wait for it, as a migration may take long."""
+    connection.execute(select(func.set_config("lock_timeout", "0", true())))
     connection.execute(select(func.pg_advisory_xact_lock(_LOCKS, number)))
+    connection.execute(select(func.set_config("lock_timeout", _SETTINGS["lock_timeout"], true())))
 
 
 def try_lock_until_the_end(connection: Connection, number: int) -> bool:
@@ -178,7 +194,7 @@ class PostgresqlDatabase:
 
     def explain(self, error: SqlError) -> str:
         """Return what an error means, in one line."""
-        return f"the database {self.name} cannot be used: {_explain(error)}"
+        return f"the database {self.name} cannot be used: {explain(error.orig)}"
 
 
 class _Lock:
@@ -244,10 +260,12 @@ class _Lock:
             connection.close()
 
 
-def _explain(error: SqlError) -> str:
-    cause = error.orig
+def explain(cause: object) -> str:
+    """Return what an error of the driver, or of the network, means, in one line."""
     if isinstance(cause, errors.InsufficientPrivilege):
-        return f"{shorten(cause)}: grant it to this user"
+        return f"{_shorten(cause)}: grant it to this user"
+    if isinstance(cause, errors.LockNotAvailable):
+        return "another program, such as VACUUM FULL, holds a lock on a table: try again later"
     if isinstance(cause, errors.DataError) and "NUL" in str(cause):
         return "a name contains NUL, which PostgreSQL cannot store"
     text = str(cause)
@@ -256,7 +274,7 @@ def _explain(error: SqlError) -> str:
     for sign, explanation in _EXPLANATIONS.items():
         if sign in text and state[:2] in _CONNECTING:
             return explanation
-    return shorten(cause)
+    return _shorten(cause)
 
 
 _EXPLANATIONS = {
@@ -279,7 +297,7 @@ _EXPLANATIONS = {
 """What psycopg and libpq say, in any language for what the server adds; the first match counts."""
 
 
-def shorten(cause: object) -> str:
+def _shorten(cause: object) -> str:
     """Return the first line of a message, without what names the place again."""
     match = _SECOND.match(str(cause))
     return printable(match["problem"] if match else str(cause))

@@ -25,7 +25,7 @@ from maintainer.graph.allowances import KnownLimits, load_limits
 from maintainer.graph.clock import check_clock, load_now
 from maintainer.graph.columns import from_number, to_number
 from maintainer.graph.database import Database
-from maintainer.graph.postgresql import configuring, driver_arguments, shorten
+from maintainer.graph.postgresql import configuring, driver_arguments, explain
 from maintainer.graph.queue import (
     Waiting,
     create_queue,
@@ -101,7 +101,7 @@ class Fleet:
             try:
                 asyncio.run(self._serve_queue())
             except (DriverError, ProcrastinateException, OSError) as error:
-                why = shorten(error.__cause__ or error)
+                why = explain(error.__cause__ or error)
                 log.error("the queue cannot be used: %s", why)  # noqa: TRY400
             else:
                 if not self._worker.interrupted_by:

@@ -25,9 +25,15 @@ from typer.testing import CliRunner
 from maintainer.cli.app import app
 from maintainer.database_url import check_database
 from maintainer.errors import DatabaseError, MaintainerError
+from maintainer.graph import postgresql
 from maintainer.graph.database import Database
 from maintainer.graph.migrate import migrate
-from maintainer.graph.postgresql import configuring, driver_arguments
+from maintainer.graph.postgresql import (
+    QUEUE,
+    configuring,
+    driver_arguments,
+    lock_until_the_end,
+)
 from maintainer.graph.record import find_target
 from maintainer.graph.revision import NEWEST
 from maintainer.graph.rows import Ids
@@ -37,6 +43,7 @@ from maintainer.graph.tables import BLOB, METADATA, RUN, SCOPE, TARGET
 from maintainer.serve.web.server import PageServer
 from maintainer.settings import ServeSettings
 from tests.commands import run_here
+from tests.integration.directories import a_directory
 from tests.integration.service import wait_until
 from tests.postgresql import PASSWORD, Server, create_database, opened, require_postgresql, server
 from tests.snapshots import NOW
@@ -320,6 +327,7 @@ def test_connections_set_what_they_need_by_themselves_as_a_pooler_refuses_startu
         assert "options" not in driver.info.get_parameters()
         driver.rollback()  # What was set stays.
         assert _show(connection, "idle_in_transaction_session_timeout") == "2min"
+        assert _show(connection, "lock_timeout") == "30s"
 
 
 def test_connections_of_the_queue_set_what_they_need_by_themselves(place: Server) -> None:
@@ -333,13 +341,19 @@ def test_connections_of_the_queue_set_what_they_need_by_themselves(place: Server
             "search_path": "some_schema",
             "transaction_isolation": "read committed",
             "idle_in_transaction_session_timeout": "2min",
+            "lock_timeout": "30s",
         }
 
 
 async def _settings_of_the_queue(url: str, *, autocommit: bool) -> dict[str, str]:
     arguments = driver_arguments(url)
     assert "options" not in arguments
-    names = ("search_path", "transaction_isolation", "idle_in_transaction_session_timeout")
+    names = [
+        "search_path",
+        "transaction_isolation",
+        "idle_in_transaction_session_timeout",
+        "lock_timeout",
+    ]
     async with await psycopg.AsyncConnection.connect(**arguments, autocommit=autocommit) as opened:
         await configuring("some_schema")(opened)
         assert opened.info.transaction_status == TransactionStatus.IDLE
@@ -455,24 +469,13 @@ def test_a_server_that_is_started_again_is_used_again(place: Server, database: D
 @contextmanager
 def _locked(place: Server, url: str, table: str) -> Iterator[None]:
     """Hold a table as VACUUM FULL does."""
-    where = f"host={place.folder} port={place.port} user=owner dbname={_name(url)}"
-    with psycopg.connect(where) as connection:
+    with psycopg.connect(place.conninfo(_name(url))) as connection:
         connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         yield
         connection.rollback()
 
 
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
-
-
-def _waiting(place: Server, url: str) -> int:
-    """Count the connections that wait for a lock."""
-    where = f"host={place.folder} port={place.port} user=owner dbname=postgres"
-    with psycopg.connect(where) as connection:
-        found = connection.execute(_WAITING, [_name(url)]).fetchone()
-    return int(found[0]) if found else 0
-
-
 _THREADS = 40
 """So many requests wait for the database at most; others wait for them."""
 
@@ -480,18 +483,66 @@ _THREADS = 40
 def test_a_service_whose_pages_all_wait_for_the_database_is_alive(place: Server) -> None:
     url = create_database()
     settings = ServeSettings(listen="127.0.0.1:0")
-    with ExitStack() as stack:
-        database = stack.enter_context(opened(url))
+    with opened(url) as database, ExitStack() as stack:
         server = PageServer(settings, database, lambda: True, dict, str)
         stack.enter_context(server.serving())
-        stack.enter_context(_locked(place, url, "scheduled"))
         port = httpx2.URL(server.url).port or 0
-        for _ in range(_THREADS + 5):
-            client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        wait_until(lambda: _waiting(place, url) == _THREADS)
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
+            for _ in range(_THREADS + 5)
+        ]
+        with _locked(place, url, "scheduled"):
+            for client in clients:
+                client.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            wait_until(lambda: place.ask(_WAITING, _name(url)) == [(_THREADS,)])
 
-        assert httpx2.get(f"{server.url}healthz", timeout=10).text == "ok\n"
+            assert httpx2.get(f"{server.url}healthz", timeout=10).text == "ok\n"
+        assert [client.recv(12) for client in clients] == [b"HTTP/1.1 200"] * len(clients)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a tenth of a second for what is locked."""
+    monkeypatch.setitem(postgresql._SETTINGS, "lock_timeout", "100ms")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("table", ["lease", "run", "blob"])
+def test_a_run_says_that_another_program_holds_a_lock_and_ends(
+    place: Server, tmp_path: Path, table: str
+) -> None:
+    url = create_database()
+    a_directory(tmp_path).build("base")
+    with _locked(place, url, table):
+        done = run_here(tmp_path, {}, "gc", "--store", "local:cache", "--database", url, "--quiet")
+
+    assert done.status == 1
+    (line,) = done.err.splitlines()
+    assert line.endswith(
+        "another program, such as VACUUM FULL, holds a lock on a table: try again later"
+    )
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_waits_for_a_migration_waits_as_long_as_it_takes(place: Server) -> None:
+    url = create_database(empty=True)
+    with opened(url) as database, opened(url) as other, ThreadPoolExecutor(1) as pool:
+        with database.begin() as connection:
+            database._place.begin_migration(connection)
+            waits = pool.submit(other.upgrade)
+            wait_until(lambda: place.ask(_WAITING_FOR_LONG, _name(url)) == [(1,)])
+            assert not waits.done()
+        waits.result()
+        assert other.revision() == NEWEST
+        with other.begin() as connection:
+            lock_until_the_end(connection, QUEUE)
+            assert _show(connection, "lock_timeout") == "100ms"
+
+
+_WAITING_FOR_LONG = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'
+AND query_start < clock_timestamp() - interval '300 ms'
+"""
 
 
 # Several runs.

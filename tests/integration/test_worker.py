@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from maintainer.emulator import Fault, FaultPlan, Request
@@ -428,6 +429,38 @@ def test_workers_go_on_after_the_server_was_restarted(fleet: Fleet) -> None:
         assert _seconds_to_end(worker) < 2 * AT_ONCE
         assert "Traceback" not in fleet.log(worker)
         assert r"\n" not in fleet.log(worker)
+
+
+@pytest.mark.parametrize("table", ["scheduled", "run"])
+def test_a_worker_goes_on_once_a_table_is_unlocked_and_ends_while_it_is_locked(
+    fleet: Fleet, table: str
+) -> None:
+    fleet.configure({f"t{number}": f"r{number}" for number in range(3)}, interval="1s")
+    worker = fleet.start()
+    wait_until(lambda: fleet.results()["done"] == 3)
+    with _locked(fleet, table):
+        wait_until(lambda: "another program, such as VACUUM FULL, holds" in fleet.log(worker))
+    before = len(fleet.runs())
+    wait_until(lambda: len(fleet.runs()) >= before + 6 and fleet.results()["done"] == 3)
+    with _locked(fleet, table):
+        wait_until(lambda: server().ask(_WAITING, fleet.name))
+        # Each wait of a run that ends lasts for seconds here.
+        assert _seconds_to_end(worker) < PATIENCE
+
+    assert fleet.overlapping() == []
+    assert "Traceback" not in fleet.log(worker)
+
+
+_WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+
+
+@contextmanager
+def _locked(fleet: Fleet, table: str) -> Iterator[None]:
+    """Hold a table as VACUUM FULL does."""
+    with psycopg.connect(server().conninfo(fleet.name)) as connection:
+        connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield
+        connection.rollback()
 
 
 def test_a_queue_without_its_tables_is_said_to_be_that_in_one_line(fleet: Fleet) -> None:
