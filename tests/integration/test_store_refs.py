@@ -119,6 +119,30 @@ async def test_no_other_answer_about_a_branch_proves_anything(
     assert isinstance(found.notes[0], ClosedRefsUnknown)
 
 
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (
+            UNAUTHORIZED,
+            "answers HTTP 401: GITHUB_TOKEN holds no token that it knows, or one that has expired",
+        ),
+        (
+            FORBIDDEN,
+            "answers HTTP 403: the token in GITHUB_TOKEN needs the permission `contents: read`",
+        ),
+    ],
+)
+async def test_an_unknown_token_needs_no_permission_but_another_token(
+    server: Server, reply: Reply, problem: str
+) -> None:
+    server.on("topic", reply)
+
+    [note] = (await find(server, BRANCH)).notes
+
+    assert isinstance(note, ClosedRefsUnknown)
+    assert note.problem.endswith(problem)
+
+
 @pytest.mark.parametrize("closed_at", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00"])
 async def test_a_time_that_cannot_be_proves_nothing(server: Server, closed_at: str) -> None:
     server.on("7", json({"number": 7, "state": "closed", "closed_at": closed_at}))

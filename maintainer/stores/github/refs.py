@@ -24,6 +24,7 @@ from maintainer.model.reason import (
     RefDeleted,
 )
 from maintainer.stores.answers import Answer, malformed, parse, refused, to_utc
+from maintainer.stores.github.credentials import forget_token
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH, ClosedRefs, MayAsk
 
 _T = TypeVar("_T")
@@ -279,7 +280,13 @@ class _Existence:
 
 
 def _check(answer: Answer, permission: str) -> None:
-    if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        forget_token(answer)
+        raise StoreError(
+            f"GitHub's API answers HTTP 401: {answer.token_env} holds no token that it knows, or "
+            "one that has expired"
+        )
+    if answer.status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
         raise StoreError(
             f"GitHub's API answers HTTP {answer.status}: the token in {answer.token_env} needs the "
             f"permission `{permission}`"
