@@ -45,6 +45,7 @@ from maintainer.settings import ServeSettings
 from tests.commands import run_here
 from tests.integration.directories import a_directory
 from tests.integration.service import wait_until
+from tests.integration.world import MAIN, a_world
 from tests.postgresql import PASSWORD, Server, create_database, opened, require_postgresql, server
 from tests.snapshots import NOW
 
@@ -440,6 +441,16 @@ def test_a_name_with_nul_is_refused_and_numbers_of_64_bits_are_not(database: Dat
         assert (
             connection.exec_driver_sql("SELECT sum(bytes_deleted) FROM run").scalar() == 2**64 - 2
         )
+
+
+def test_a_scope_of_the_token_with_nul_fails_no_run(tmp_path: Path) -> None:
+    with a_world(tmp_path) as world:
+        world.build("base")
+        variables = world.running.environment(MAIN, readable=["refs/heads/a\0b"])
+
+        done = run_here(tmp_path, variables, "gc", "--database", create_database())
+
+    assert done.status == 0, done.err
 
 
 _COPIED = [one.name for one in RUN.columns if one.name != "id"]

@@ -37,6 +37,11 @@ def _granting(*grants: object) -> str:
         ([{"Scope": MAIN, "Permission": 1}], Access(frozenset({MAIN}), frozenset())),
         ([{"Scope": "", "Permission": 2}], Access(frozenset({Ref("")}), frozenset({Ref("")}))),
         ([{"Scope": MAIN, "Permission": 0}], Access()),
+        # No ref is called that, and PostgreSQL cannot store it.
+        (
+            [{"Scope": "refs/heads/a\0b", "Permission": 3}, {"Scope": MAIN, "Permission": 1}],
+            Access(frozenset({MAIN}), frozenset()),
+        ),
         (
             [{"Scope": PULL, "Permission": 3}, {"Scope": MAIN, "Permission": 1, "More": 1}],
             Access(frozenset({MAIN, PULL}), frozenset({PULL})),

@@ -14,6 +14,7 @@ from maintainer.cacheconfig import Ref
 from maintainer.decoding import decode_json
 from maintainer.errors import UsageError
 from maintainer.model.entry import Access
+from maintainer.sanitize import NUL
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH
 
 _READ, _WRITE = 1, 2
@@ -36,6 +37,8 @@ def read_access(token: str, variable: str = "ACTIONS_RUNTIME_TOKEN") -> Access:
         raise UsageError(
             f"{variable} is not the runtime token of a workflow: it names no caches"
         ) from None
+    # No ref of git contains NUL, and not every database can store it.
+    grants = [grant for grant in grants if NUL not in grant.scope]
     # A token that may write a ref may read it too, even where only the write bit is set.
     return Access(
         readable=frozenset(Ref(g.scope) for g in grants if g.permission & (_READ | _WRITE)),
