@@ -1,6 +1,6 @@
 """Sets the records of a merge apart, so that it hides nothing of what else a builder imports.
 
-BuildKit (since v0.25) computes the ID of a record from its digest and from the IDs of the records
+BuildKit (master of August 2026) computes the ID of a record from its digest and the IDs of those
 that it links to. Of several caches that a builder imports, those that hold the same record have the
 same ID for it, and the builder keeps the record of the cache that answers first. If one of its
 inputs has a key of its own beside that of its content, as what COPY copies has, the other caches

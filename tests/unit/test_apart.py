@@ -138,7 +138,7 @@ def _moved(records: tuple[Record, ...], by: int) -> list[Record]:
 
 
 def test_of_a_mark_that_a_builder_has_exported_nothing_is_left() -> None:
-    """BuildKit before v0.25 exports it, too."""
+    """An exporter that checks no digests exports it, too."""
     records = (Record(MARK, (), ()), Record("base", (), ()), _step("a", 0, 1), Record(MARK, (), ()))
 
     left = without_mark(CacheConfig((), records))
