@@ -11,7 +11,8 @@ own.
 So in a merge each record that builds on nothing but records without inputs has one link more, to
 the mark: a record that no build step has. Whatever builds on it then has another ID as well.
 The selector of that link comes from the record, because records with the same link are united.
-The digest of the mark is none, so a builder leaves it out of what it exports.
+The digest of the mark is none, so this BuildKit leaves it out of what it exports; some that are
+older do not. Records without inputs, and those of two merges, may have the same ID as before.
 
 Source: `computeID` in `cache/remotecache/v1/chains.go`, `Query` in `solver/combinedcache.go`,
 `getIDFromDeps` in `solver/cachemanager.go`, and `addBacklinks` in `solver/exporter.go` of
@@ -30,8 +31,14 @@ _MARK = Record(MARK, (), ())
 
 
 def set_apart(config: CacheConfig) -> CacheConfig:
-    """Return `config` with the mark as its last record, if anything is to be set apart."""
+    """Return `config` with the mark as its last record, if anything is to be set apart.
+
+    Not beside a record with the digest of the mark, which only strangers write: importers would
+    unite the two, and could unite what links to them.
+    """
     records, mark = config.records, len(config.records)
+    if any(record.digest == MARK for record in records):
+        return config
     marked = [_linked_to(record, mark, records) for record in records]
     if marked == list(records):
         return config
@@ -41,7 +48,7 @@ def set_apart(config: CacheConfig) -> CacheConfig:
 def _linked_to(record: Record, mark: int, records: Sequence[Record]) -> Record:
     """Return a record with a link to the mark, if it builds on nothing but what has no inputs."""
     sources = [records[link.source] for links in record.inputs for link in links]
-    if not sources or any(one.inputs or one.digest == MARK for one in sources):
+    if not sources or any(one.inputs for one in sources):
         return record
     first, *others = record.inputs
     link = Link(mark, _selector(record, records))

@@ -52,25 +52,25 @@ def with_sink(config: CacheConfig, sink: Sink = Sink.REWRITE) -> CacheConfig:
     if not config.records:
         return config
     ways = tuple(Link(leaf, "") for leaf in leaves(config.records))
-    whole = CacheConfig(config.layers, (*config.records, Record(sink.value, (), (ways,))))
-    return set_apart(whole) if sink is Sink.MERGE else whole
+    records = set_apart(config).records if sink is Sink.MERGE else config.records
+    return CacheConfig(config.layers, (*records, Record(sink.value, (), (ways,))))
 
 
 def without_sink(config: CacheConfig) -> tuple[CacheConfig, Sink | None]:
-    """Return `config` without its sink, and which one it had.
+    """Return `config` without its sink and its mark, and which sink it had.
 
     A record that has the digest of the sink and another shape is an ordinary record.
     """
-    config = without_mark(config)
     position = _find_sink(config.records)
     if position is None:
-        return config, None
+        return without_mark(config), None
     records = (
         Record(record.digest, record.results, _move(record.inputs, position))
         for at, record in enumerate(config.records)
         if at != position
     )
-    return CacheConfig(config.layers, tuple(records)), Sink(config.records[position].digest)
+    sink = Sink(config.records[position].digest)
+    return without_mark(CacheConfig(config.layers, tuple(records))), sink
 
 
 def _find_sink(records: Sequence[Record]) -> int | None:

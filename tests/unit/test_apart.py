@@ -137,6 +137,26 @@ def _moved(records: tuple[Record, ...], by: int) -> list[Record]:
     ]
 
 
+def test_a_forged_mark_unites_nothing() -> None:
+    steps = (Record("base", (), ()), _step("run", 0))
+    selector = set_apart(CacheConfig((), steps)).records[1].inputs[0][-1].selector
+    forged = CacheConfig((), (Record(MARK, (), ()), _step("run", 0, selector=selector)))
+    merged = merge([CacheConfig((), steps), decode_whole(encode(forged)).config])
+
+    written = with_sink(merged, Sink.MERGE)
+
+    assert len(merged.records) == 4
+    assert len(_import(written).items) == 5
+    assert decode_whole(encode(written)).config == merged
+
+
+@pytest.mark.parametrize("sink", Sink)
+def test_a_mark_that_only_a_sink_links_to_leaves_nothing(sink: Sink) -> None:
+    forged = CacheConfig((), (Record(MARK, (), ()), _step(sink, 0)))
+
+    assert decode_whole(encode(forged)) == (CacheConfig(), sink)
+
+
 def test_of_a_mark_that_a_builder_has_exported_nothing_is_left() -> None:
     """An exporter that checks no digests exports it, too."""
     records = (Record(MARK, (), ()), Record("base", (), ()), _step("a", 0, 1), Record(MARK, (), ()))
