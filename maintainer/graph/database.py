@@ -130,9 +130,9 @@ class Database:
         """
         name = target if self.is_shared else ""
         with ExitStack() as stack:
-            keep = [self._enter(stack, self._place.lock_out(), target)]
+            locks = [self._enter(stack, self._place.lock_out(), target)]
             try:
-                keep.append(stack.enter_context(self._place.lock(name)))
+                locks.append(stack.enter_context(self._place.lock(name)))
                 is_locked = True
             except HeldError:
                 is_locked = False  # By a run that may be paused: then its lease is over.
@@ -141,7 +141,7 @@ class Database:
             if token is None:
                 raise self._held(target)
             held = Lease(name, token, self.begin, name or self.name)
-            with held.renewing(*keep):
+            with held.renewing(*locks):
                 yield held
 
     def _enter(self, stack: ExitStack, lock: AbstractContextManager[_T], target: str | None) -> _T:

@@ -17,7 +17,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, or_, select, true, 
 
 from maintainer.errors import DatabaseError, LeaseLostError
 from maintainer.graph.dialect import database_now, insert_new
-from maintainer.graph.place import Keep
+from maintainer.graph.place import Refresh
 from maintainer.graph.tables import LEASE
 from maintainer.graph.values import this_process
 
@@ -90,7 +90,7 @@ class Lease:
                 self.check(connection)
 
     @contextmanager
-    def renewing(self, *keep: Keep) -> Iterator[None]:
+    def renewing(self, *locks: Refresh) -> Iterator[None]:
         """Renew it from time to time, in a thread, and keep locks; give it back at the end."""
         ended = threading.Event()
 
@@ -105,8 +105,8 @@ class Lease:
                     return  # The run notices it at its next step.
                 except DatabaseError:  # It may be busy, or away for a while.
                     pause = beat * _SOONER
-                for one in keep:
-                    one()
+                for refresh in locks:
+                    refresh()
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
         thread.start()

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DatabaseError as SqlError
 NO_PLACE = "this process has too many transactions at once: try again"
 """Why a transaction does not begin if all connections are in use."""
 
-Keep = Callable[[], None]
+Refresh = Callable[[], None]
 """Uses a lock, so that it stays; takes it again if it was lost and nobody has it. Never raises."""
 
 
@@ -39,7 +39,7 @@ class Place(Protocol):
         """Do what cannot be done in a transaction."""
         ...
 
-    def lock(self, name: str) -> AbstractContextManager[Keep]:
+    def lock(self, name: str) -> AbstractContextManager[Refresh]:
         """Lock a target until this process ends at the latest. Raises HeldError, DatabaseError."""
         ...
 
@@ -47,7 +47,7 @@ class Place(Protocol):
         """Keep out whoever wants to lock a target. Raises HeldError or DatabaseError."""
         ...
 
-    def lock_out(self) -> AbstractContextManager[Keep]:
+    def lock_out(self) -> AbstractContextManager[Refresh]:
         """Keep out whoever wants to lock all targets. Raises HeldError or DatabaseError."""
         ...
 

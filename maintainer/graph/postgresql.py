@@ -28,7 +28,7 @@ from sqlalchemy.exc import DatabaseError as SqlError
 
 from maintainer.database_url import public_url
 from maintainer.errors import DatabaseError
-from maintainer.graph.place import HeldError, Keep
+from maintainer.graph.place import HeldError, Refresh
 from maintainer.graph.revision import read_revision
 from maintainer.graph.tables import METADATA
 from maintainer.sanitize import printable
@@ -151,10 +151,10 @@ class PostgresqlDatabase:
         """Do nothing more."""
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[Keep]:
+    def lock(self, name: str) -> Iterator[Refresh]:
         """Lock a target. Raises HeldError if another process has."""
-        with self._locked(zlib.crc32(name.encode()) - 2**31) as keep:
-            yield keep
+        with self._locked(zlib.crc32(name.encode()) - 2**31) as refresh:
+            yield refresh
 
     @contextmanager
     def lock_all(self) -> Iterator[None]:
@@ -163,10 +163,10 @@ class PostgresqlDatabase:
             yield
 
     @contextmanager
-    def lock_out(self) -> Iterator[Keep]:
+    def lock_out(self) -> Iterator[Refresh]:
         """Keep out whoever wants to lock all targets. Raises HeldError if somebody has."""
-        with self._locked(_ALL, how="_shared") as keep:
-            yield keep
+        with self._locked(_ALL, how="_shared") as refresh:
+            yield refresh
 
     @contextmanager
     def lock_service(self) -> Iterator[None]:
@@ -175,7 +175,7 @@ class PostgresqlDatabase:
             yield
 
     @contextmanager
-    def _locked(self, number: int, how: str = "") -> Iterator[Keep]:
+    def _locked(self, number: int, how: str = "") -> Iterator[Refresh]:
         """Hold an advisory lock."""
         take = select(func.pg_try_advisory_lock(_LOCKS, number))
         if how:
@@ -188,7 +188,7 @@ class PostgresqlDatabase:
         try:
             if not is_taken:
                 raise HeldError
-            yield lock.keep
+            yield lock.refresh
         finally:
             lock.end()
 
@@ -219,7 +219,7 @@ class _Lock:
             raise
         return self._is_held
 
-    def keep(self) -> None:
+    def refresh(self) -> None:
         """Use its connection, so that nobody ends it as an idle one.
 
         If it has ended, take the lock again on a new one, unless somebody else has taken it.

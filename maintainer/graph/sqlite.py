@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError as SqlError
 
 from maintainer.errors import DatabaseError
-from maintainer.graph.place import HeldError, Keep
+from maintainer.graph.place import HeldError, Refresh
 
 _PATIENCE = 10.0
 """Seconds to wait for another writer."""
@@ -46,11 +46,11 @@ class SqliteFile:
             connection.close()
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[Keep]:
+    def lock(self, name: str) -> Iterator[Refresh]:
         """Lock the file, whatever the target. Raises HeldError if another process has."""
         del name
         with self._locked(f"{self._file}.lock", f"the database {self.name}"):
-            yield _keep
+            yield _refresh
 
     @contextmanager
     def lock_all(self) -> Iterator[None]:
@@ -59,9 +59,9 @@ class SqliteFile:
             yield
 
     @contextmanager
-    def lock_out(self) -> Iterator[Keep]:
+    def lock_out(self) -> Iterator[Refresh]:
         """Do nothing more: each lock is one of the whole file."""
-        yield _keep
+        yield _refresh
 
     @contextmanager
     def lock_service(self) -> Iterator[None]:
@@ -107,7 +107,7 @@ class SqliteFile:
             return ""
 
 
-def _keep() -> None:
+def _refresh() -> None:
     """Do nothing: the lock of a file stays until its process ends."""
 
 
