@@ -20,9 +20,10 @@ moby/buildkit.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from maintainer.cacheconfig.model import CacheConfig, Link, Record
+from maintainer.cacheconfig.order import leave_out
 
 MARK = "maintainer:merge"
 """The digest of the mark. It has the form of one, and an algorithm that nobody knows."""
@@ -72,25 +73,14 @@ def without_mark(config: CacheConfig) -> CacheConfig:
     marks = {at for at, record in enumerate(config.records) if record == _MARK}
     if not marks:
         return config
-    inputs = [
-        tuple(
-            tuple(link for link in links if link.source not in marks) or links
-            for links in record.inputs
-        )
-        for record in config.records
-    ]
-    marks -= {link.source for ways in inputs for links in ways for link in links}
-    kept = [at for at in range(len(config.records)) if at not in marks]
-    place = {old: new for new, old in enumerate(kept)}
-    records = (
-        Record(
-            config.records[at].digest,
-            config.records[at].results,
-            tuple(
-                tuple(Link(place[link.source], link.selector) for link in links)
-                for links in inputs[at]
-            ),
-        )
-        for at in kept
+    records = [_not_linked_to(record, marks) for record in config.records]
+    marks -= {link.source for one in records for links in one.inputs for link in links}
+    return CacheConfig(config.layers, leave_out(records, marks))
+
+
+def _not_linked_to(record: Record, marks: Collection[int]) -> Record:
+    inputs = tuple(
+        tuple(link for link in links if link.source not in marks) or links
+        for links in record.inputs
     )
-    return CacheConfig(config.layers, tuple(records))
+    return Record(record.digest, record.results, inputs)

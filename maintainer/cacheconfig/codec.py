@@ -14,7 +14,7 @@ import msgspec
 from maintainer.cacheconfig.keys import Digest, is_digest
 from maintainer.cacheconfig.model import NO_PARENT, CacheConfig, Layer, Link, Record, Result
 from maintainer.cacheconfig.normal import put_in_order
-from maintainer.cacheconfig.order import dependency_order, parents_of, sources_of
+from maintainer.cacheconfig.order import dependency_order, leave_out, parents_of, sources_of
 from maintainer.cacheconfig.prune import prune
 from maintainer.cacheconfig.sink import Sink, without_sink
 from maintainer.cacheconfig.timestamps import Nanoseconds, format_time, parse_time
@@ -140,18 +140,7 @@ def _skip_random(records: tuple[Record, ...]) -> tuple[Record, ...]:
         if skipped.intersection(sources):
             rule = f"it links to a record whose digest begins with {_RANDOM}"
             raise InvalidIndexError(f"record {position}", rule)
-    at = {old: new for new, old in enumerate(n for n in range(len(records)) if n not in skipped)}
-    return tuple(
-        Record(
-            records[old].digest,
-            records[old].results,
-            tuple(
-                tuple(Link(at[link.source], link.selector) for link in links)
-                for links in records[old].inputs
-            ),
-        )
-        for old in at
-    )
+    return leave_out(records, skipped)
 
 
 def encode(config: CacheConfig, *, described: bool = True) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from maintainer.cacheconfig.keys import Digest
-from maintainer.cacheconfig.model import NO_PARENT, Layer, Record
+from maintainer.cacheconfig.model import NO_PARENT, Layer, Link, Record
 
 
 def sources_of(records: Sequence[Record]) -> list[list[int]]:
@@ -14,6 +14,25 @@ def sources_of(records: Sequence[Record]) -> list[list[int]]:
 def parents_of(layers: Sequence[Layer]) -> list[tuple[int, ...]]:
     """Return for each layer the one below, if there is one."""
     return [() if layer.parent == NO_PARENT else (layer.parent,) for layer in layers]
+
+
+def leave_out(records: Sequence[Record], gone: Collection[int]) -> tuple[Record, ...]:
+    """Return the records at all other positions, none of which links to one that goes."""
+    kept = [position for position in range(len(records)) if position not in gone]
+    if not kept or kept[-1] == len(kept) - 1:
+        return tuple(records[: len(kept)])  # Only the last ones go, so no other moves.
+    at = {old: new for new, old in enumerate(kept)}
+    return tuple(
+        Record(
+            records[old].digest,
+            records[old].results,
+            tuple(
+                tuple(Link(at[link.source], link.selector) for link in links)
+                for links in records[old].inputs
+            ),
+        )
+        for old in kept
+    )
 
 
 def number_layers(layers: Sequence[Layer], known: dict[tuple[Digest, int], int]) -> list[int]:

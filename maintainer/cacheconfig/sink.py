@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from maintainer.cacheconfig.apart import set_apart, without_mark
 from maintainer.cacheconfig.model import CacheConfig, Link, Record
+from maintainer.cacheconfig.order import leave_out
 
 
 def _digest(sentence: bytes) -> str:
@@ -64,13 +65,8 @@ def without_sink(config: CacheConfig) -> tuple[CacheConfig, Sink | None]:
     position = _find_sink(config.records)
     if position is None:
         return without_mark(config), None
-    records = (
-        Record(record.digest, record.results, _move(record.inputs, position))
-        for at, record in enumerate(config.records)
-        if at != position
-    )
-    sink = Sink(config.records[position].digest)
-    return without_mark(CacheConfig(config.layers, tuple(records))), sink
+    rest = CacheConfig(config.layers, leave_out(config.records, {position}))
+    return without_mark(rest), Sink(config.records[position].digest)
 
 
 def _find_sink(records: Sequence[Record]) -> int | None:
@@ -91,10 +87,3 @@ def _find_sink(records: Sequence[Record]) -> int | None:
     }
     # Without the sink, exactly those that it links to are leaves.
     return None if any(link.source in others for link in sink.inputs[0]) else last[0]
-
-
-def _move(inputs: tuple[tuple[Link, ...], ...], gone: int) -> tuple[tuple[Link, ...], ...]:
-    return tuple(
-        tuple(Link(link.source - (link.source > gone), link.selector) for link in links)
-        for links in inputs
-    )

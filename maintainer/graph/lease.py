@@ -91,7 +91,7 @@ class Lease:
 
     @contextmanager
     def renewing(self, *locks: Refresh) -> Iterator[None]:
-        """Renew it from time to time, in a thread, and keep locks; give it back at the end."""
+        """Renew it from time to time, in a thread, and refresh locks; give it back at the end."""
         ended = threading.Event()
 
         def renew() -> None:

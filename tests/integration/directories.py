@@ -333,6 +333,11 @@ def layer_of(step: str) -> Digest:
     return blob_of(step)
 
 
+def layers_of(*steps: str) -> set[str]:
+    """Return the digests of the layers of some steps."""
+    return {layer_of(step) for step in steps}
+
+
 def import_tag(path: Path, tag: str) -> ReadIndex:
     """Read what a tag leads to as BuildKit's importer does. Raises RefusedIndexError."""
     index = json.loads((path / "index.json").read_bytes())

@@ -17,7 +17,7 @@ from maintainer.model.finding import Finding
 from maintainer.stores.diagnose import diagnose
 from maintainer.stores.local.files import Files
 from tests.chosen import choose
-from tests.integration.directories import World, a_directory, layer_of
+from tests.integration.directories import World, a_directory, layer_of, layers_of
 from tests.integration.world import built
 from tests.privileges import bound_by_modes
 
@@ -27,10 +27,6 @@ NO_GRACE = timedelta(0)
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return a_directory(tmp_path)
-
-
-def _layers(*steps: str) -> set[str]:
-    return {layer_of(step) for step in steps}
 
 
 def _fails(number: int) -> OSError:
@@ -70,7 +66,7 @@ def test_an_index_that_is_gone_halfway_through_its_replacement_is_written_at_onc
     report = world.gc()
 
     assert report.status == "done", report.problems
-    assert world.leads_to() == _layers("base", "tools")
+    assert world.leads_to() == layers_of("base", "tools")
     assert not list(world.path.glob(".maintainer-*"))
 
 
@@ -98,7 +94,7 @@ def test_an_index_that_stays_gone_is_kept_under_the_name_that_the_run_and_the_ne
     kept.rename(world.path / "index.json")
     report = world.gc()
     assert report.status == "done", report.problems
-    assert world.leads_to() == _layers("base", "tools")
+    assert world.leads_to() == layers_of("base", "tools")
 
 
 def test_an_index_that_only_the_file_system_still_has_is_named(world: World) -> None:
@@ -215,7 +211,7 @@ def test_an_index_that_was_replaced_and_may_not_last_is_not_called_unwritten(
         "api could not be read back: index.json was replaced, and that may not last "
         f"({world.path}: Input/output error): check the disk, run again"
     )
-    assert world.leads_to() == _layers("base", "tools")
+    assert world.leads_to() == layers_of("base", "tools")
 
 
 @pytest.mark.parametrize("exports", [False, True])
@@ -249,7 +245,7 @@ def test_what_is_cut_off_in_the_file_that_was_replaced_is_waited_for_and_no_reas
         report = world.gc()
 
     assert report.status == "done", report.problems
-    assert world.leads_to() == _layers("base", "tools")
+    assert world.leads_to() == layers_of("base", "tools")
     assert [one for one in world.names() if one[0] == "web"] == [("web", exported)] * exports
 
 
@@ -276,7 +272,7 @@ def test_an_export_that_could_not_be_restored_is_told(
         "old one at that moment, this could not be restored (it never stops changing): let it "
         "export again"
     )
-    assert world.leads_to() == _layers("base", "tools")
+    assert world.leads_to() == layers_of("base", "tools")
 
 
 def _is_at(file: os.stat_result, path: Path) -> bool:
@@ -307,7 +303,7 @@ def test_an_error_of_closing_what_was_only_read_is_no_error(
     report = world.gc(grace=NO_GRACE)
 
     assert report.status == "done", report.problems
-    assert world.leads_to() == _layers("base", "tools")
+    assert world.leads_to() == layers_of("base", "tools")
     assert failed
     assert not upload.exists()
     assert not orphan.exists()
@@ -374,7 +370,7 @@ def test_a_blob_that_the_disk_cannot_read_counts_as_damaged(
     report = world.gc(verify=True)
 
     assert report.status == "done", report.problems
-    assert world.leads_to() == _layers("base", "tools")
+    assert world.leads_to() == layers_of("base", "tools")
     assert f"{layer_of('api')}: it cannot be read (Input/output error)" in caplog.messages
 
 

@@ -24,6 +24,7 @@ from tests.integration.directories import (
     a_directory,
     import_tag,
     layer_of,
+    layers_of,
     locked,
     once_before_the_lock,
 )
@@ -37,10 +38,6 @@ NO_GRACE = timedelta(0)
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return a_directory(tmp_path)
-
-
-def _layers(*steps: str) -> set[str]:
-    return {layer_of(step) for step in steps}
 
 
 def _is(number: int, path: Path) -> bool:
@@ -81,9 +78,9 @@ def test_every_tag_keeps_its_own_index_and_orphans_go_after_the_grace_period(wor
     report = world.gc()
 
     assert report.status == "done", report.problems
-    assert world.steps("orphan", "base", "api", "web") == _layers("base", "api", "web")
-    assert world.leads_to("api") == _layers("base", "api")
-    assert world.leads_to("web") == _layers("base", "web")
+    assert world.steps("orphan", "base", "api", "web") == layers_of("base", "api", "web")
+    assert world.leads_to("api") == layers_of("base", "api")
+    assert world.leads_to("web") == layers_of("base", "web")
     assert (world.path / "index.json").read_bytes() == index
     assert [action.subject for action in report.deleted] == [layer_of("orphan")]
 
@@ -107,7 +104,7 @@ def test_what_an_export_has_replaced_goes_once_the_graph_has_seen_it_unneeded_fo
 
     assert not world.steps("old")
     assert len(world.stored()) == 2 + 2
-    assert world.leads_to() == _layers("base", "new")
+    assert world.leads_to() == layers_of("base", "new")
 
 
 @pytest.mark.parametrize("days", [0, 8])
@@ -129,7 +126,7 @@ def test_what_tags_have_needed_between_two_runs_only_has_a_grace_period(
 
     world.gc()
 
-    assert world.steps("old", "more") == _layers("old", "more")
+    assert world.steps("old", "more") == layers_of("old", "more")
     world.passes(hours=25)
     world.gc()
     world.passes(hours=25)
@@ -164,7 +161,7 @@ def test_an_index_is_pruned_and_written_back_in_the_form_that_was_found(
     report = world.gc()
 
     assert _written(report) == ["api"]
-    assert import_tag(world.path, "api").blobs == _layers("base", "api")
+    assert import_tag(world.path, "api").blobs == layers_of("base", "api")
     named = json.loads((world.path / "index.json").read_bytes())["manifests"]
     manifest = json.loads((world.blobs / named[0]["digest"][7:]).read_bytes())
     assert manifest["mediaType"] == named[0]["mediaType"] == form
@@ -194,7 +191,7 @@ def test_with_no_grace_what_a_run_replaces_goes_in_the_same_run(world: World) ->
 
     report = world.gc(grace=NO_GRACE)
 
-    assert world.stored() == _layers("base", "web") | _manifests(world)
+    assert world.stored() == layers_of("base", "web") | _manifests(world)
     assert len(world.stored()) == 2 + 2 * 2
     assert {total.state: total.entries for total in report.entries} == {
         "newest": 4,
@@ -212,7 +209,7 @@ def test_with_no_grace_what_a_run_replaces_goes_whatever_else_it_replaces(world:
 
     world.gc(grace=NO_GRACE)
 
-    assert world.stored() == _layers("base") | _manifests(world)
+    assert world.stored() == layers_of("base") | _manifests(world)
 
 
 def _manifests(world: World) -> set[str]:
@@ -328,7 +325,7 @@ def test_damaged_blobs_count_as_missing_if_they_are_looked_for(world: World) -> 
 
     report = world.gc(verify=True)
 
-    assert world.leads_to() == _layers("base")
+    assert world.leads_to() == layers_of("base")
     assert "does not match its digest" in _kept(report, layer_of("api"))[0].sentence
     world.passes(hours=25)
     world.gc(verify=True)
@@ -354,20 +351,20 @@ def test_a_damaged_blob_counts_as_missing_until_its_content_is_right_again(
     world.passes(hours=1)
     report = world.gc()
 
-    assert world.leads_to() == world.leads_to("web") == _layers(*below)
+    assert world.leads_to() == world.leads_to("web") == layers_of(*below)
     assert "does not match its digest" in _kept(report, layer_of("api"))[0].sentence
 
     api, web = contents
     api.write_bytes(contents[api])
     world.touch(api)
     world.gc()
-    assert world.leads_to() == _layers(*below, "api")
+    assert world.leads_to() == layers_of(*below, "api")
 
     before = web.stat()
     web.write_bytes(contents[web])
     os.utime(web, ns=(before.st_atime_ns, before.st_mtime_ns))
     world.gc()
-    assert world.leads_to("web") == _layers(*below, "web"), "as a backup restores it"
+    assert world.leads_to("web") == layers_of(*below, "web"), "as a backup restores it"
 
 
 def test_a_blob_that_was_written_anew_and_is_damaged_again_counts_as_missing(world: World) -> None:
@@ -383,7 +380,7 @@ def test_a_blob_that_was_written_anew_and_is_damaged_again_counts_as_missing(wor
 
     world.gc()
 
-    assert world.leads_to() == _layers("base", "tools", "packages")
+    assert world.leads_to() == layers_of("base", "tools", "packages")
 
 
 def test_a_blob_that_is_empty_after_a_power_cut_counts_as_missing_unless_nothing_is_its_content(
@@ -398,8 +395,8 @@ def test_a_blob_that_is_empty_after_a_power_cut_counts_as_missing_unless_nothing
 
     report = world.gc()
 
-    assert world.leads_to() == _layers("base", "tools", "packages")
-    assert world.leads_to("web") == _layers("base", "tools", "packages", "")
+    assert world.leads_to() == layers_of("base", "tools", "packages")
+    assert world.leads_to("web") == layers_of("base", "tools", "packages", "")
     assert "does not match its digest" in _kept(report, layer_of("api"))[0].sentence
     world.passes(hours=25)
     world.gc()
@@ -452,7 +449,7 @@ def test_damaged_blobs_of_another_size_are_told_without_reading_them(world: Worl
 
     world.gc(verify=True)
 
-    assert world.leads_to() == _layers("base")
+    assert world.leads_to() == layers_of("base")
 
 
 def test_a_large_blob_is_not_read_beyond_the_deadline(
@@ -529,7 +526,7 @@ def test_an_export_between_looking_and_replacing_is_not_hidden(
     report = world.gc()
 
     assert report.status == "done", report.problems
-    assert world.leads_to("api") == _layers("base", "newer")
+    assert world.leads_to("api") == layers_of("base", "newer")
 
 
 @pytest.mark.parametrize("step", range(5, 60, 5))
@@ -550,7 +547,7 @@ def test_an_export_meanwhile_that_brings_back_what_was_missing_is_not_hidden(
     world.gc(grace=timedelta(days=1))
 
     assert again in ([], [export])
-    assert world.leads_to() == (_layers("base", "api") if again else set())
+    assert world.leads_to() == (layers_of("base", "api") if again else set())
 
 
 def test_an_export_to_another_tag_meanwhile_is_kept(
@@ -562,8 +559,8 @@ def test_an_export_to_another_tag_meanwhile_is_kept(
 
     assert _written(world.gc()) == ["api"]
 
-    assert world.leads_to("api") == _layers("base", "api")
-    assert world.leads_to("web") == _layers("base", "web")
+    assert world.leads_to("api") == layers_of("base", "api")
+    assert world.leads_to("web") == layers_of("base", "web")
 
 
 @pytest.mark.parametrize("tag", ["web", "api"])
@@ -595,7 +592,7 @@ def test_an_export_into_the_file_that_was_just_replaced_is_not_lost(
 
     assert report.status == "done", report.problems
     assert dict(world.names())[tag] == exported
-    assert world.leads_to("api") == _layers("base", "api")
+    assert world.leads_to("api") == layers_of("base", "api")
     assert report.entries_deleted == 0
 
 
@@ -810,7 +807,7 @@ def test_no_tag_is_led_to_blobs_in_a_directory_that_was_replaced_meanwhile(
 
     assert "was replaced since the run began" in report.problems[0]
     assert (world.path / "index.json").read_bytes() == index
-    assert world.leads_to() == _layers("base", "api")
+    assert world.leads_to() == layers_of("base", "api")
 
 
 def test_a_file_that_was_written_anew_since_it_was_seen_stays(
@@ -938,11 +935,11 @@ def test_a_run_on_a_full_disk_frees_what_is_unreferenced_and_the_next_one_repair
 
     assert "No space left on device" in report.problems[0]
     assert not world.steps("orphan")
-    assert world.steps("base", "tools") == _layers("base", "tools")
+    assert world.steps("base", "tools") == layers_of("base", "tools")
     assert (world.path / "index.json").read_bytes() == index
 
     assert world.gc(grace=NO_GRACE).status == "done"
-    assert world.leads_to() == _layers("base", "tools")
+    assert world.leads_to() == layers_of("base", "tools")
 
 
 def test_a_layout_without_blobs_of_our_algorithm_gets_a_directory_for_them(world: World) -> None:
@@ -1025,7 +1022,7 @@ def test_tags_that_are_gone_all_at_once_are_taken_for_an_accident(world: World) 
 
     assert report.status == "failed"
     assert "only 0 of 3 known tags" in report.problems[0]
-    assert world.steps("base", "a", "b", "c") == _layers("base", "a", "b", "c")
+    assert world.steps("base", "a", "b", "c") == layers_of("base", "a", "b", "c")
 
 
 def test_what_builders_delete_themselves_with_reset_is_no_accident(world: World) -> None:

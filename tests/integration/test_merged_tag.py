@@ -21,6 +21,7 @@ from tests.integration.directories import (
     a_directory,
     import_tag,
     layer_of,
+    layers_of,
 )
 from tests.integration.watching import Watcher
 from tests.samples import once_each
@@ -33,10 +34,6 @@ MONTH = timedelta(days=30)
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return a_directory(tmp_path)
-
-
-def _layers(*steps: str) -> set[str]:
-    return {layer_of(step) for step in steps}
 
 
 def _gc(world: World, **how: object) -> Report:
@@ -61,7 +58,7 @@ def test_it_is_created_and_holds_all_that_other_tags_lead_to_which_stay_as_they_
     assert _written(report) == {MERGED: "merge the 2 other indexes"}
     assert world.names()[:2] == before
     assert world.tags() == ["api", "web", MERGED]
-    assert world.leads_to(MERGED) == _layers("base", "api", "web")
+    assert world.leads_to(MERGED) == layers_of("base", "api", "web")
     files = world.files()
     assert not _written(_gc(world))
     assert world.files() == files
@@ -76,7 +73,7 @@ def test_it_follows_the_exports_of_builds_and_forgets_what_they_replace(world: W
     report = _gc(world, grace=NO_GRACE)
 
     assert _written(report) == {MERGED: "follow the 2 other indexes: 1 blob more, 1 blob less"}
-    assert world.leads_to(MERGED) == _layers("base", "api", "new")
+    assert world.leads_to(MERGED) == layers_of("base", "api", "new")
     assert not world.steps("old")
 
 
@@ -96,7 +93,7 @@ def test_builds_in_turn_find_five_layers_however_many_runs_come_between(
         if number == 0:
             continue
         other = ("api", "web")[number % 2]
-        assert world.leads_to(MERGED) == _layers(
+        assert world.leads_to(MERGED) == layers_of(
             "base", "lib", "tools", f"{tag} {number}", f"{other} {number - 1}"
         )
         assert len(import_tag(world.path, MERGED).results) == 5
@@ -118,7 +115,7 @@ def test_it_keeps_no_blob_alive_by_itself(world: World) -> None:
     _gc(world)
 
     assert not world.steps("old")
-    assert world.leads_to(MERGED) == _layers("base", "new")
+    assert world.leads_to(MERGED) == layers_of("base", "new")
 
 
 def test_what_is_lost_goes_from_it_too(world: World) -> None:
@@ -130,7 +127,7 @@ def test_what_is_lost_goes_from_it_too(world: World) -> None:
     report = _gc(world)
 
     assert set(_written(report)) == {"api", MERGED}
-    assert import_tag(world.path, MERGED).blobs == _layers("base", "api", "web")
+    assert import_tag(world.path, MERGED).blobs == layers_of("base", "api", "web")
     assert not _written(_gc(world))
 
 
@@ -187,7 +184,7 @@ def test_an_export_to_it_meanwhile_is_not_hidden(world: World, step: int, there:
     if exported:
         assert dict(world.names())[MERGED] == exported[0]
     else:
-        assert world.leads_to(MERGED) == _layers("base", "api", "web")
+        assert world.leads_to(MERGED) == layers_of("base", "api", "web")
     assert not watcher.problems
 
 
@@ -208,7 +205,7 @@ def test_it_is_written_anew_when_it_was_lost(world: World, what: str, how: str) 
 
     report = _gc(world)
 
-    assert world.leads_to(MERGED) == _layers("base", "api", "web")
+    assert world.leads_to(MERGED) == layers_of("base", "api", "web")
     assert report.verdict
     assert report.verdict.level == "good"
     assert not _written(_gc(world))
@@ -270,10 +267,10 @@ def test_it_loses_nothing_when_a_tag_cannot_be_read_once(
         report = _gc(world)
 
     assert any("could not be read this time" in action.sentence for action in report.actions)
-    assert world.leads_to(MERGED) >= _layers("base", "web")
+    assert world.leads_to(MERGED) >= layers_of("base", "web")
     assert dict(world.names())["web"] == dict(before)["web"]
     _gc(world)
-    assert world.leads_to(MERGED) == _layers("base", "new", "web")
+    assert world.leads_to(MERGED) == layers_of("base", "new", "web")
 
 
 def _refuse_to_open(patch: pytest.MonkeyPatch, digest: str) -> None:
@@ -297,17 +294,17 @@ def test_what_only_it_contains_stays_for_a_month_if_the_database_is_lost(world: 
 
     report = _gc(world, **later)
 
-    assert world.leads_to(MERGED) == _layers("base", "old", "new")
+    assert world.leads_to(MERGED) == layers_of("base", "old", "new")
     assert [note.reason for note in report.notes] == [MergeTakenOver(MERGED, 1)]
     assert report.verdict
     assert report.verdict.level == "good"
     for days in (8, 7, 5, 4, 3, 2, 1):
         world.passes(days=days)
         assert not _gc(world, **later).notes
-        assert world.leads_to(MERGED) == _layers("base", "old", "new")
+        assert world.leads_to(MERGED) == layers_of("base", "old", "new")
     world.passes(days=1)
     _gc(world, **later)
-    assert world.leads_to(MERGED) == _layers("base", "new")
+    assert world.leads_to(MERGED) == layers_of("base", "new")
     world.passes(hours=25)
     _gc(world, **later)
     assert not world.steps("old")
@@ -325,12 +322,12 @@ def test_of_results_that_lack_a_blob_nothing_is_said_and_they_are_found_when_it_
     away.unlink()
 
     assert not _gc(world, **later).notes
-    assert world.leads_to(MERGED) == _layers("base", "new")
+    assert world.leads_to(MERGED) == layers_of("base", "new")
 
     away.write_bytes(content)
     world.passes(days=1)
     _gc(world, **later)
-    assert world.leads_to(MERGED) == _layers("base", "old", "new")
+    assert world.leads_to(MERGED) == layers_of("base", "old", "new")
 
 
 def test_another_configuration_that_writes_it_hides_nothing_and_is_reported(world: World) -> None:
@@ -345,7 +342,7 @@ def test_another_configuration_that_writes_it_hides_nothing_and_is_reported(worl
 
     report = _gc(world, remember_exports=MONTH)
 
-    assert world.leads_to(MERGED) == _layers("base", "first", "second", "third", "fourth")
+    assert world.leads_to(MERGED) == layers_of("base", "first", "second", "third", "fourth")
     assert [note.reason for note in report.notes] == [MergeOverwritten(MERGED, 1)]
     assert report.verdict
     assert report.verdict.level == "attention"
@@ -363,7 +360,7 @@ def test_a_repair_or_a_dry_run_before_lets_nothing_of_it_go(
 
     _gc(world, **later)
 
-    assert world.leads_to(MERGED) == _layers("base", "old", "new")
+    assert world.leads_to(MERGED) == layers_of("base", "old", "new")
 
 
 def test_under_a_new_name_the_old_one_keeps_what_was_taken_over(world: World) -> None:
@@ -375,8 +372,8 @@ def test_under_a_new_name_the_old_one_keeps_what_was_taken_over(world: World) ->
 
     world.gc(merged_tag="all", **later)  # type: ignore[arg-type]
 
-    assert world.leads_to(MERGED) == _layers("base", "old", "new")
-    assert world.leads_to("all") == _layers("base", "old", "new")
+    assert world.leads_to(MERGED) == layers_of("base", "old", "new")
+    assert world.leads_to("all") == layers_of("base", "old", "new")
 
 
 def test_what_was_taken_over_is_forgotten_with_the_tag_that_has_it_or_with_the_merge(
@@ -392,17 +389,17 @@ def test_what_was_taken_over_is_forgotten_with_the_tag_that_has_it_or_with_the_m
     _gc(world, **how)
     world.build("base", "old")
     _gc(world, **how)
-    assert world.leads_to(MERGED) == _layers("base", "old", "older", "new", "web")
+    assert world.leads_to(MERGED) == layers_of("base", "old", "older", "new", "web")
 
     _forget("api", world.path / "../new.db", world)
     world.passes(days=1)
     _gc(world, **how)
-    assert world.leads_to(MERGED) == _layers("base", "older", "web")
+    assert world.leads_to(MERGED) == layers_of("base", "older", "web")
 
     _forget(MERGED, world.path / "../new.db", world)
     world.passes(days=1)
     _gc(world, **how)
-    assert world.leads_to(MERGED) == _layers("base", "web")
+    assert world.leads_to(MERGED) == layers_of("base", "web")
 
 
 def _forget(name: str, path: Path, world: World) -> None:

@@ -13,6 +13,7 @@ from tests.integration.directories import (
     a_directory,
     import_tag,
     layer_of,
+    layers_of,
 )
 from tests.integration.watching import Watcher
 
@@ -33,10 +34,6 @@ def _gc(world: World, **how: object) -> Report:
     assert not watcher.problems
     world.passes(minutes=1)
     return report
-
-
-def _layers(*steps: str) -> set[str]:
-    return {layer_of(step) for step in steps}
 
 
 def _edit_tags(world: World, *, without: str) -> None:
@@ -64,7 +61,7 @@ def test_two_branches_that_export_in_turn_to_one_tag_find_each_others_results(wo
 
     steps = [f"{branch} {number}" for branch in ("main", "fix") for number in range(4)]
     for tag in ("api", "maintained"):
-        assert world.leads_to(tag) == _layers("base", *steps)
+        assert world.leads_to(tag) == layers_of("base", *steps)
     files = world.files()
     _gc(world, merged_tag="maintained")
     assert world.files() == files
@@ -79,18 +76,18 @@ def test_what_no_export_has_held_for_a_month_goes_and_its_blobs_after_the_grace_
     for _ in range(30):
         world.build("base", "new")
         _gc(world)
-        assert world.leads_to() == _layers("base", "old", "new")
+        assert world.leads_to() == layers_of("base", "old", "new")
         world.passes(days=1)
     world.passes(days=1)
     assert _gc(world).indexes_written == 1
-    assert world.leads_to() == _layers("base", "new")
+    assert world.leads_to() == layers_of("base", "new")
     assert world.steps("old")
     world.passes(hours=25)
 
     _gc(world)
 
     assert not world.steps("old")
-    assert world.steps("base", "new") == _layers("base", "new")
+    assert world.steps("base", "new") == layers_of("base", "new")
 
 
 def test_what_an_export_holds_again_is_remembered_from_then_on(world: World) -> None:
@@ -99,7 +96,7 @@ def test_what_an_export_holds_again_is_remembered_from_then_on(world: World) -> 
         world.build("base", *steps)
         _gc(world)
 
-    assert world.leads_to() == _layers("base", "a", "c", "d")
+    assert world.leads_to() == layers_of("base", "a", "c", "d")
 
 
 def test_the_newest_export_stays_however_old_it_is(world: World) -> None:
@@ -111,8 +108,8 @@ def test_the_newest_export_stays_however_old_it_is(world: World) -> None:
 
     report = _gc(world)
 
-    assert world.leads_to() == _layers("base", "new")
-    assert world.steps("base", "new") == _layers("base", "new")
+    assert world.leads_to() == layers_of("base", "new")
+    assert world.steps("base", "new") == layers_of("base", "new")
     # To run again would not bring back what was overwritten long ago.
     assert report.verdict
     assert report.verdict.level == "good"
@@ -125,13 +122,13 @@ def test_a_result_whose_blob_is_gone_is_dropped_and_comes_back_with_it(world: Wo
     _gc(world)
     world.evict("a")
     _gc(world)
-    assert world.leads_to() == import_tag(world.path, "api").blobs == _layers("base", "b")
+    assert world.leads_to() == import_tag(world.path, "api").blobs == layers_of("base", "b")
     world.passes(days=20)
     world.put("a")
 
     _gc(world)
 
-    assert world.leads_to() == _layers("base", "a", "b")
+    assert world.leads_to() == layers_of("base", "a", "b")
 
 
 def test_a_result_whose_blob_has_been_gone_for_a_month_does_not_come_back(world: World) -> None:
@@ -145,7 +142,7 @@ def test_a_result_whose_blob_has_been_gone_for_a_month_does_not_come_back(world:
 
     _gc(world)
 
-    assert world.leads_to() == _layers("base")
+    assert world.leads_to() == layers_of("base")
 
 
 def test_what_a_build_with_reset_has_deleted_is_dropped(world: World) -> None:
@@ -156,7 +153,7 @@ def test_what_a_build_with_reset_has_deleted_is_dropped(world: World) -> None:
 
     _gc(world)
 
-    assert import_tag(world.path, "api").blobs == _layers("base", "b")
+    assert import_tag(world.path, "api").blobs == layers_of("base", "b")
 
 
 def test_a_tag_that_a_person_has_deleted_is_not_written_again_and_its_memory_goes(
@@ -174,8 +171,8 @@ def test_a_tag_that_a_person_has_deleted_is_not_written_again_and_its_memory_goe
 
     _gc(world)
 
-    assert world.leads_to() == _layers("base", "c")
-    assert world.leads_to("web") == _layers("base", "web")
+    assert world.leads_to() == layers_of("base", "c")
+    assert world.leads_to("web") == layers_of("base", "web")
 
 
 def test_an_image_over_the_tag_is_left_alone_and_what_the_tag_held_is_forgotten(
@@ -193,7 +190,7 @@ def test_an_image_over_the_tag_is_left_alone_and_what_the_tag_held_is_forgotten(
 
     _gc(world)
 
-    assert world.leads_to() == _layers("base", "b")
+    assert world.leads_to() == layers_of("base", "b")
 
 
 def test_without_its_database_a_run_keeps_what_the_tag_holds(world: World, tmp_path: Path) -> None:
@@ -205,7 +202,7 @@ def test_without_its_database_a_run_keeps_what_the_tag_holds(world: World, tmp_p
     report = _gc(world, database=tmp_path / "other.db")
 
     assert report.indexes_written == 0
-    assert world.leads_to() == _layers("base", "a", "b")
+    assert world.leads_to() == layers_of("base", "a", "b")
 
 
 def test_what_another_run_has_merged_in_is_not_dropped(world: World, tmp_path: Path) -> None:
@@ -217,7 +214,7 @@ def test_what_another_run_has_merged_in_is_not_dropped(world: World, tmp_path: P
 
     _gc(world)
 
-    assert world.leads_to() == _layers("base", "a", "b", "c")
+    assert world.leads_to() == layers_of("base", "a", "b", "c")
 
 
 def test_0_keeps_the_newest_export_only(world: World) -> None:
@@ -228,7 +225,7 @@ def test_0_keeps_the_newest_export_only(world: World) -> None:
     report = _gc(world, remember_exports="0")
 
     assert report.indexes_written == 0
-    assert world.leads_to() == _layers("base", "b")
+    assert world.leads_to() == layers_of("base", "b")
 
 
 def test_importers_have_room_for_what_was_exported_last(world: World) -> None:

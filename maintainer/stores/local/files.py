@@ -186,13 +186,7 @@ class Files:
     def is_taken(self, digest: Digest) -> bool:
         """Whether anything has the name of a blob, even a link or a folder."""
         where, name = self._place(digest)
-        try:
-            with translate_errors(digest):
-                return where is not None and bool(
-                    os.stat(name, dir_fd=where, follow_symlinks=False)
-                )
-        except MissingError:
-            return False
+        return where is not None and _exists(name, where, digest)
 
     def read_blob(self, digest: Digest, *, limit: int) -> tuple[bytes, FileState]:
         """Read a blob of at most `limit` bytes."""
@@ -286,11 +280,7 @@ class Files:
 
     def is_there(self, name: str) -> bool:
         """Whether anything has this name in the directory itself."""
-        try:
-            with translate_errors(name):
-                return bool(os.stat(name, dir_fd=self._root, follow_symlinks=False))
-        except MissingError:
-            return False
+        return _exists(name, self._root, name)
 
     def names(self) -> list[str]:
         """Return the names of everything in the directory itself."""
@@ -420,6 +410,16 @@ def _read(name: str, number: int, limit: int) -> tuple[bytes, FileState]:
         if length > limit:
             raise TooLargeError(f"{printable(name)} has more than {limit:,} bytes: not read")
     return b"".join(pieces), _seen(found)
+
+
+def _exists(name: str, where: int, what: str) -> bool:
+    """Whether anything has a name in a directory; errors name it `what`."""
+    try:
+        with translate_errors(what):
+            os.stat(name, dir_fd=where, follow_symlinks=False)
+    except MissingError:
+        return False
+    return True
 
 
 @contextmanager
