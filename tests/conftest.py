@@ -99,13 +99,20 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that wait: at the end, nothing else would use the processors."""
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _collections_are_cheap() -> None:
     """Leave what is there when the first test begins out of all garbage collections.
 
     All of pytest's tests are, and what was imported: one collection took a third of a second.
+    There are fewer of them, too: they were a twentieth of all work.
     """
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     gc.enable()
 
 

@@ -25,6 +25,8 @@ from tests.acceptance.action import (
 )
 from tests.third_party.github_client import install_github_client
 
+pytestmark = pytest.mark.waits
+
 _BUILDS = (EXAMPLES / "build-images.yml").read_text()
 _MERGE = "\n  maintain:\n" + fill_in(_BUILDS).partition("\n  maintain:\n")[2]
 _EXPORT = "          cache-to: type=gha,mode=max\n"

@@ -123,6 +123,7 @@ def _on_loopback(block: str, registry: DockerRegistry) -> str:
     return re.sub(r"ghcr\.io/octo/app-cache(\?)?", lambda at: here + ("&" if at[1] else ""), block)
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("block", list(_in_turn(_SHELL)))
 def test_every_shell_block_runs_without_an_error(
     block: str,

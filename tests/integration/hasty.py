@@ -22,8 +22,8 @@ def _run(command: Command, namespace: str) -> None:
 
     lease.DURATION = LEASE
     seconds = int(LEASE.total_seconds())
-    for setting in ("idle_in_transaction_session_timeout", "lock_timeout"):
-        postgresql._SETTINGS[setting] = f"{seconds}s"
+    postgresql._SETTINGS["idle_in_transaction_session_timeout"] = f"{seconds}s"
+    postgresql._SETTINGS["lock_timeout"] = "1s"
     postgresql._CONNECT_ARGUMENTS |= {
         "tcp_user_timeout": seconds * 1_000,
         "keepalives_idle": 1,

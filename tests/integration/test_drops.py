@@ -34,6 +34,8 @@ from tests.integration.world import MAIN, World, a_world, blob_of, leads_to, rea
 from tests.postgresql import create_database, server
 from tests.processes import Forked
 
+pytestmark = pytest.mark.waits
+
 MINUTES = float(os.environ.get("SOAK_MINUTES", "30"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 PERIOD = 10.0

@@ -22,6 +22,8 @@ from tests.empty_database import need_sqlite, url_of, uses_postgresql
 from tests.integration.service import PATIENCE, Place, Service, wait_until
 from tests.integration.world import MAIN, World, a_world
 
+pytestmark = pytest.mark.waits
+
 EVERY_SECOND = """
 [serve]
 interval = "1s"

@@ -17,6 +17,8 @@ from tests.integration.simulated_runs import MERGED
 from tests.integration.small import Arrival, Stage, a_small_world, a_stage
 from tests.integration.world import MAIN
 
+pytestmark = pytest.mark.waits
+
 PROMISED = 5.0
 """Seconds from the signal to the end, on a machine that starts a run in two."""
 INT, TERM = signal.SIGINT, signal.SIGTERM

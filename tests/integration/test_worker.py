@@ -42,6 +42,8 @@ from tests.integration.world import MAIN, World, a_world
 from tests.postgresql import create_database, server
 from tests.processes import Command, Forked
 
+pytestmark = pytest.mark.waits
+
 PATIENCE_PLEASE = FaultPlan((Fault(kind="status", request="list", status=429, retry_after=200),))
 """The store asks for more patience than a worker has that somebody wants to end."""
 A_PAUSE = FaultPlan((Fault(kind="status", request="list", status=429, retry_after=4, times=1),))
@@ -246,7 +248,7 @@ def test_no_host_has_more_runs_at_once_than_the_limit(fleet: Fleet) -> None:
 def test_two_workers_together_send_no_more_than_the_rate_limit_allows(fleet: Fleet) -> None:
     fleet.configure({f"t{number}": f"r{number}" for number in range(8)}, interval="1s")
     limit = fleet.world.running.rate_limit
-    fleet.world.running.call(lambda _: limit.limit(most=30, seconds=5))
+    fleet.world.running.call(lambda _: limit.limit(most=30, seconds=3))
     workers = [fleet.start(), fleet.start()]
     wait_until(lambda: fleet.results()["done"] == 8)
     before = len(fleet.runs())
