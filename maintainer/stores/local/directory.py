@@ -34,16 +34,15 @@ from maintainer.stores.base import (
     SwapResult,
     Versions,
 )
+from maintainer.stores.local.disk import MissingError, translate_errors
 from maintainer.stores.local.files import (
     ALGORITHMS,
     LEFT_OVER,
     WHERE_NONE_IS,
     Files,
     FileState,
-    MissingError,
     from_nanoseconds,
     size_of,
-    translate_errors,
 )
 from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.index import IndexFile, Sleep

@@ -9,7 +9,6 @@ import os
 import re
 import secrets
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,8 +17,22 @@ from pathlib import Path
 
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
-from maintainer.errors import ChangedError, EntryError, StoreError
+from maintainer.errors import ChangedError, StoreError
 from maintainer.sanitize import printable
+from maintainer.stores.local.disk import (
+    MissingError,
+    TooLargeError,
+    translate_errors,
+    translate_refusals,
+)
+from maintainer.stores.local.permissions import (
+    PRIVATE,
+    acl_of,
+    give_like,
+    give_to,
+    set_acl,
+    set_mode,
+)
 
 ALGORITHMS = ("sha256", "sha384", "sha512")
 _TEMPORARY = ".maintainer-"
@@ -33,25 +46,9 @@ _END_OF_TIME = datetime(9000, 1, 1, tzinfo=UTC)
 """The latest time of a file: any grace period after it fits into the calendar."""
 _LARGEST = 1 << 42
 """Bytes. Larger sizes count as this, so that sums of sizes fit into 64 bits."""
-_ACL = "system.posix_acl_access"
-"""The attribute with the access control list of a file, on Linux."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_PRIVATE = 0o600
-"""The mode of a new file, until it is complete."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class MissingError(StoreError):
-    """The file does not exist."""
-
-
-class DiskError(StoreError):
-    """The disk cannot give back what it stores there."""
-
-
-class TooLargeError(StoreError):
-    """The file is larger than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +160,7 @@ class Files:
     def acl(self, number: int) -> bytes:
         """Return the access control list of an open file; nothing if it has only a mode."""
         with translate_errors("its access control list"):
-            return _acl_of(number)
+            return acl_of(number)
 
     def read_again(self, number: int, *, limit: int) -> bytes:
         """Read an open file from its beginning."""
@@ -239,7 +236,7 @@ class Files:
         if where is None:
             raise StoreError(f"{self.path} has no directory for {digest}")
         if is_ours:
-            _give_like(above, where)
+            give_like(above, where)
         return where
 
     @contextmanager
@@ -259,14 +256,14 @@ class Files:
         name = f"{_TEMPORARY}{secrets.token_hex(8)}.tmp"
         try:
             with translate_errors(f"{self.path}/{name}"):
-                number = os.open(name, _NEW, _PRIVATE, dir_fd=self._root)
+                number = os.open(name, _NEW, PRIVATE, dir_fd=self._root)
                 with os.fdopen(number, "wb") as file:
                     file.write(content)
                     file.flush()
                     if owner:
-                        _give_to(number, owner, mode)
-                    _set_acl(number, acl)
-                    _set_mode(number, mode)
+                        give_to(number, owner, mode)
+                    set_acl(number, acl)
+                    set_mode(number, mode)
                     os.fsync(number)
             yield name
         finally:
@@ -325,70 +322,6 @@ class Files:
         return self.directory(f"blobs/{algorithm}"), name
 
 
-def _give_to(number: int, owner: tuple[int, int], mode: int) -> None:
-    """Give a new file the user and group of the one that it replaces."""
-    mine = os.fstat(number)
-    if owner == (mine.st_uid, mine.st_gid):
-        return
-    try:
-        os.fchown(number, *owner)
-    except PermissionError:
-        if owner[0] != mine.st_uid:
-            raise StoreError(
-                f"the old file belongs to user {owner[0]}, and this user cannot give that user the "
-                f"new one: run as user {owner[0]}"
-            ) from None
-        # It matters only if the group has other permissions than everyone else.
-        if (mode >> 3) & 7 != mode & 7:
-            raise StoreError(
-                f"its group is {owner[1]}, which this user is not in: only a member can replace it"
-            ) from None
-
-
-def _give_like(directory: int, new: int) -> None:
-    """Let a new directory belong to whom another one belongs, if that is allowed, with its mode."""
-    there = os.fstat(directory)
-    with suppress(OSError):
-        os.fchown(new, there.st_uid, there.st_gid)
-    with suppress(OSError):
-        os.fchmod(new, stat.S_IMODE(there.st_mode))
-
-
-def _set_mode(number: int, mode: int) -> None:
-    """Set the mode of a new file, unless its file system has one mode for all files and refuses."""
-    try:
-        os.fchmod(number, mode)
-    except OSError:
-        if stat.S_IMODE(os.fstat(number).st_mode) == _PRIVATE:
-            raise
-
-
-def _acl_of(number: int) -> bytes:
-    if sys.platform != "linux":
-        return b""
-    try:
-        return os.getxattr(number, _ACL)
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
-            return b""
-        raise
-
-
-def _set_acl(number: int, acl: bytes | None) -> None:
-    """Let the same users read and write a new file as the one that it replaces.
-
-    With a list, the group's bits of a mode are the mask, so the mode alone would lock out the users
-    that the list names, and allow the group what it forbids. A list that the new file inherited
-    from its directory would do the same to the group of a file that has none.
-    """
-    if acl is None or sys.platform != "linux":
-        return
-    if acl:
-        os.setxattr(number, _ACL, acl)
-    elif _acl_of(number):
-        os.removexattr(number, _ACL)
-
-
 def _sync_directory(number: int) -> None:
     """Make renames in a directory durable, unless its file system cannot (EINVAL)."""
     try:
@@ -435,42 +368,6 @@ def close(number: int) -> None:
     """Close what was only read: an error, as on a network, says nothing about what was read."""
     with suppress(OSError):
         os.close(number)
-
-
-@contextmanager
-def translate_errors(what: str) -> Iterator[None]:
-    """Format a system error in one line."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise MissingError(f"there is no {printable(what)}") from None
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise StoreError(
-                f"{printable(what)} is a symbolic link or not a directory: not followed"
-            ) from None
-        kind = DiskError if error.errno == errno.EIO else StoreError
-        raise kind(f"{printable(what)}: {error.strerror or error}") from None
-
-
-@contextmanager
-def translate_refusals(where: int, directory: str) -> Iterator[None]:
-    """Format an error of a deletion in one line, which does not say what was to be deleted.
-
-    Raises EntryError if the directory can be written, so that other deletions may be allowed.
-    """
-    try:
-        yield
-    except FileNotFoundError:
-        raise MissingError("it is gone") from None
-    except PermissionError as error:
-        if not os.access(".", os.W_OK | os.X_OK, dir_fd=where, effective_ids=True):
-            raise StoreError(f"{directory} cannot be written: {error.strerror}") from None
-        raise EntryError(
-            f"{error.strerror}: only its owner may delete it, or it is immutable (`lsattr`)"
-        ) from None
-    except OSError as error:
-        raise StoreError(error.strerror or str(error)) from None
 
 
 def _seen(found: os.stat_result) -> FileState:

@@ -10,13 +10,8 @@ from dataclasses import dataclass
 from maintainer.errors import StoreError
 from maintainer.sanitize import printable
 from maintainer.stores.local import lock
-from maintainer.stores.local.files import (
-    LEFT_OVER,
-    Files,
-    FileState,
-    MissingError,
-    translate_errors,
-)
+from maintainer.stores.local.disk import MissingError, translate_errors
+from maintainer.stores.local.files import LEFT_OVER, Files, FileState
 from maintainer.stores.local.tags import add_exports, read_tags
 
 NAME = "index.json"

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from maintainer.errors import StoreError
-from maintainer.stores.local.files import close, translate_errors
+from maintainer.stores.local.disk import translate_errors
+from maintainer.stores.local.files import close
 
 NAME = "index.json.lock"
 

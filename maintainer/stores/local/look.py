@@ -18,7 +18,8 @@ from maintainer.model.index import BrokenTag, ReadGeneration, UnreadGeneration
 from maintainer.model.memory import KnownPlace
 from maintainer.model.reason import Reason
 from maintainer.sanitize import printable
-from maintainer.stores.local.files import Files, FileState, MissingError, TooLargeError
+from maintainer.stores.local.disk import MissingError, TooLargeError
+from maintainer.stores.local.files import Files, FileState
 from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.references import References
 from maintainer.stores.local.tags import Named

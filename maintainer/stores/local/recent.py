@@ -12,7 +12,8 @@ from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import read_manifest
 from maintainer.errors import StoreError
-from maintainer.stores.local.files import ALGORITHMS, Files, MissingError, from_nanoseconds
+from maintainer.stores.local.disk import MissingError
+from maintainer.stores.local.files import ALGORITHMS, Files, from_nanoseconds
 
 _LARGEST = 4 * 1024 * 1024
 """Bytes of a manifest that references tens of thousands of blobs."""

@@ -12,7 +12,8 @@ from maintainer.errors import StoreError
 from maintainer.model.entry import KnownEntry
 from maintainer.model.reason import BuildsUnknown, Exported, Reason, Uploaded, UploadInProgress
 from maintainer.sanitize import printable
-from maintainer.stores.local.files import Files, from_nanoseconds, translate_errors
+from maintainer.stores.local.disk import translate_errors
+from maintainer.stores.local.files import Files, from_nanoseconds
 from maintainer.stores.local.index import IndexFile
 
 _STALLED = timedelta(hours=1)

@@ -10,7 +10,8 @@ from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import StoreError
 from maintainer.model.reason import Reason
-from maintainer.stores.local.files import ALGORITHMS, Files, MissingError, translate_errors
+from maintainer.stores.local.disk import MissingError, translate_errors
+from maintainer.stores.local.files import ALGORITHMS, Files
 
 _DIGEST = re.compile(rb"(?:sha256|sha384|sha512):[0-9a-f]{64,128}")
 _STRING = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"?', re.DOTALL)

@@ -24,7 +24,8 @@ from maintainer.model import reason as reasons
 from maintainer.model.reason import Reason
 from maintainer.stores.base import Change, Conflict, Refused, Swapped, SwapResult
 from maintainer.stores.decoding import read_content
-from maintainer.stores.local.files import Files, FileState, MissingError
+from maintainer.stores.local.disk import MissingError
+from maintainer.stores.local.files import Files, FileState
 from maintainer.stores.local.index import IndexFile, ReplacedError, Sleep
 from maintainer.stores.local.lock import LockedError
 from maintainer.stores.local.look import CacheTag, Tags, states_of

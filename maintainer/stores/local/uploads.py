@@ -14,16 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from maintainer.errors import ChangedError, StoreError
-from maintainer.stores.local.files import (
-    Files,
-    FileState,
-    MissingError,
-    close,
-    from_nanoseconds,
-    size_of,
-    translate_errors,
-    translate_refusals,
-)
+from maintainer.stores.local.disk import MissingError, translate_errors, translate_refusals
+from maintainer.stores.local.files import Files, FileState, close, from_nanoseconds, size_of
 
 _FOLDER = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _FILES = frozenset({"data", "ref", "startedat", "total", "updatedat"})

@@ -10,7 +10,8 @@ import anyio.lowlevel
 from maintainer.budget import Budget
 from maintainer.cacheconfig import Digest
 from maintainer.errors import UnfinishedError
-from maintainer.stores.local.files import DiskError, Files, MissingError, size_of
+from maintainer.stores.local.disk import DiskError, MissingError
+from maintainer.stores.local.files import Files, size_of
 
 _DAMAGED = "its content does not match its digest"
 _CHUNK = 1024 * 1024
