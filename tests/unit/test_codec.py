@@ -507,10 +507,12 @@ def test_the_size_of_an_index_is_that_of_what_is_written(config: CacheConfig) ->
 
 
 _texts = st.text(st.characters(codec="utf-8"))
+# Importers skip records with a random digest.
+_digests = _texts.filter(lambda text: not text.startswith("random:"))
 _times = st.integers(ZERO_TIME, 10**18).map(Nanoseconds)
 
 
-@given(_texts, _texts, _times)
+@given(_digests, _texts, _times)
 def test_any_text_and_time_survive_writing_and_reading(
     digest: str, selector: str, created_at: Nanoseconds
 ) -> None:
