@@ -86,6 +86,11 @@ class Imported:
             find(item)
         return found
 
+    def step_ids(self) -> set[str]:
+        """Return the IDs of what builds on something: all else has its digest for an ID."""
+        ids = self.ids()
+        return {ids[item.number] for item in self.items.values() if item.links}
+
     def _is_found(self, item: Item, found: set[int]) -> bool:
         inputs = {link.input for link in item.links}
         ways = {

@@ -1,5 +1,6 @@
 """What an index is: keys, format, merging, pruning. Pure: no I/O, no clock, no logging."""
 
+from maintainer.cacheconfig.apart import mark_of
 from maintainer.cacheconfig.bounds import why_too_large
 from maintainer.cacheconfig.codec import decode, decode_whole, encode
 from maintainer.cacheconfig.keys import (
@@ -20,6 +21,7 @@ from maintainer.cacheconfig.keys import (
     UploadKey,
     content_digest,
     hash_ref,
+    matches,
     may_be_buildkits,
     parse_key,
 )
@@ -58,6 +60,8 @@ __all__ = [
     "forget",
     "hash_ref",
     "loses_links",
+    "mark_of",
+    "matches",
     "may_be_buildkits",
     "merge",
     "parse_key",

@@ -2,7 +2,7 @@
 
 from maintainer.cacheconfig.codec import encoded_size
 from maintainer.cacheconfig.model import CacheConfig
-from maintainer.cacheconfig.sink import Sink, with_sink
+from maintainer.cacheconfig.sink import with_sink
 
 _BYTES_PER_BRACKET = 32
 _FEW_BRACKETS = 1_000_000
@@ -28,8 +28,8 @@ def has_at_most(config: CacheConfig, limit: int) -> bool:
 
 
 def size_of(config: CacheConfig) -> int:
-    """Return the bytes of an index as it is written, at the most: as a merge, which has a mark."""
-    return encoded_size(with_sink(config, Sink.MERGE))
+    """Return the bytes of an index as it is written."""
+    return encoded_size(with_sink(config))
 
 
 def is_small(config: CacheConfig, limit: int) -> bool:

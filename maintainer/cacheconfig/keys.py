@@ -139,6 +139,12 @@ def content_digest(content: bytes) -> Digest:
     return Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
 
 
+def matches(digest: Digest, content: bytes) -> bool:
+    """Whether content matches its digest."""
+    algorithm, _, digits = digest.partition(":")
+    return hashlib.new(algorithm, content).hexdigest() == digits
+
+
 def hash_ref(ref: Ref) -> str:
     """Return the eight hexadecimal digits that stand for `ref` in an index key."""
     return hashlib.sha256(ref.encode("utf-8", "surrogatepass")).hexdigest()[:8]

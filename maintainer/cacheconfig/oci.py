@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from maintainer.cacheconfig.apart import ANY_MARK
 from maintainer.cacheconfig.bounds import is_small
 from maintainer.cacheconfig.codec import Annotations, Decoded, annotate, decode_described, encode
 from maintainer.cacheconfig.keys import Digest, content_digest, is_digest
@@ -177,14 +178,15 @@ def encode_oci(
     form: CacheManifest | None = None,
     described: Mapping[str, Descriptor] | None = None,
     sink: Sink = Sink.REWRITE,
+    mark: str = ANY_MARK,
     padding: int = 0,
 ) -> Encoded:
-    """Return an index in normal form and with a sink, with a manifest of the same form as `form`.
+    """Return an index in normal form, with a mark and a sink, and a manifest in the form of `form`.
 
     What `described` says of a blob beyond what an index knows is kept. With `padding`, the config
     has so many empty lines at its end, and another digest.
     """
-    content = encode(with_sink(normalize(config), sink), described=False) + b"\n" * padding
+    content = encode(with_sink(normalize(config), sink, mark), described=False) + b"\n" * padding
     known = described or {}
     layers = {layer.blob: layer for layer in config.layers}
     blobs = [_descriptor(layers[blob], known.get(blob, {})) for blob in sorted(layers)]
@@ -209,11 +211,8 @@ def fits_importers(config: CacheConfig) -> bool:
 
 
 def importers_size(config: CacheConfig) -> int:
-    """Return the bytes of what importers have a limit for: the larger of config and manifest.
-
-    As a merge, which has a mark, it is largest.
-    """
-    encoded = encode_oci(config, sink=Sink.MERGE)
+    """Return the bytes of what importers have a limit for: the larger of config and manifest."""
+    encoded = encode_oci(config)
     return max(len(encoded.config), len(encoded.manifest) + _ROOM)
 
 

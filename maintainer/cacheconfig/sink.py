@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Sequence
 from enum import StrEnum
 
-from maintainer.cacheconfig.apart import set_apart, without_mark
+from maintainer.cacheconfig.apart import ANY_MARK, set_apart, without_marks
 from maintainer.cacheconfig.model import CacheConfig, Link, Record
 from maintainer.cacheconfig.order import leave_out
 
@@ -48,12 +48,15 @@ def loses_links(config: CacheConfig, sink: Sink | None) -> bool:
     return sink is None and len(leaves(config.records)) > 1
 
 
-def with_sink(config: CacheConfig, sink: Sink = Sink.REWRITE) -> CacheConfig:
-    """Return `config` with a sink as its last record; an index without records stays as it is."""
+def with_sink(config: CacheConfig, sink: Sink = Sink.REWRITE, mark: str = ANY_MARK) -> CacheConfig:
+    """Return `config` set apart by a mark, with a sink as its last record.
+
+    An index without records stays as it is.
+    """
     if not config.records:
         return config
     ways = tuple(Link(leaf, "") for leaf in leaves(config.records))
-    records = set_apart(config).records if sink is Sink.MERGE else config.records
+    records = set_apart(config, mark).records
     return CacheConfig(config.layers, (*records, Record(sink.value, (), (ways,))))
 
 
@@ -64,9 +67,9 @@ def without_sink(config: CacheConfig) -> tuple[CacheConfig, Sink | None]:
     """
     position = _find_sink(config.records)
     if position is None:
-        return without_mark(config), None
+        return without_marks(config), None
     rest = CacheConfig(config.layers, leave_out(config.records, {position}))
-    return without_mark(rest), Sink(config.records[position].digest)
+    return without_marks(rest), Sink(config.records[position].digest)
 
 
 def _find_sink(records: Sequence[Record]) -> int | None:

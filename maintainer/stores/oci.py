@@ -1,12 +1,10 @@
 """Indexes as a manifest and a config, as tags of directories and of registries have them."""
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 
-from maintainer.cacheconfig import Digest, IndexId, Sink, encode, with_sink
+from maintainer.cacheconfig import Digest, IndexId, encode, mark_of, matches, with_sink
 from maintainer.cacheconfig.codec import Decoded
-from maintainer.cacheconfig.model import CacheConfig
 from maintainer.cacheconfig.oci import (
     IMPORT_LIMIT,
     CacheManifest,
@@ -18,15 +16,10 @@ from maintainer.cacheconfig.oci import (
 from maintainer.errors import InvalidIndexError
 from maintainer.model.content import Content
 from maintainer.model.index import ReadGeneration
+from maintainer.stores.base import Change
 
 NUMBER = 1
 """A tag has one manifest at a time, and keeps no count of them."""
-
-
-def matches(digest: Digest, content: bytes) -> bool:
-    """Whether content matches its digest."""
-    algorithm, _, digits = digest.partition(":")
-    return hashlib.new(algorithm, content).hexdigest() == digits
 
 
 def decode_tag(manifest: CacheManifest, config: bytes, size: int) -> tuple[Decoded | None, str]:
@@ -83,8 +76,7 @@ def _encode(decoded: Decoded) -> bytes:
 
 
 def encode_tag(
-    content: CacheConfig,
-    sink: Sink,
+    change: Change,
     form: CacheManifest | None,
     described: Mapping[str, Descriptor],
     *,
@@ -92,7 +84,14 @@ def encode_tag(
 ) -> Encoded | None:
     """Return a manifest that fits into importers' limits, perhaps without optional parts."""
     for known in (described, {}):
-        encoded = encode_oci(content, form=form, described=known, sink=sink, padding=padding)
+        encoded = encode_oci(
+            change.content,
+            form=form,
+            described=known,
+            sink=change.sink,
+            mark=mark_of(change.index),
+            padding=padding,
+        )
         if max(len(encoded.config), len(encoded.manifest)) <= IMPORT_LIMIT:
             return encoded
     return None

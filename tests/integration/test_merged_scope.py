@@ -79,6 +79,23 @@ def test_an_importer_finds_every_key_of_the_merge(world: World) -> None:
         assert imported.found() == set(imported.items)
 
 
+def test_of_indexes_that_a_run_has_written_none_hides_another_from_who_imports_both(
+    world: World,
+) -> None:
+    for scope in ("main", "branch"):
+        world.build("base", "api", scope=scope)
+        world.build("base", scope, scope=scope)
+    _gc(world)
+
+    known = [
+        import_index(_content(world, scope), Random(0)).step_ids()
+        for scope in ("main", "branch", MERGED)
+    ]
+
+    assert all(known)
+    assert len(set[str]().union(*known)) == sum(map(len, known))
+
+
 def test_a_single_scope_is_merged_too_so_that_its_next_export_hides_nothing(world: World) -> None:
     world.build("base", "api")
     world.build("base", "web")

@@ -1,4 +1,4 @@
-"""The mark of a merge: what a builder imports beside the merge is not hidden by it."""
+"""The marks of indexes: what a builder imports beside an index is not hidden by it."""
 
 from random import Random
 
@@ -7,16 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maintainer.cacheconfig import (
+    NO_REF,
     CacheConfig,
+    IndexId,
     Link,
     Record,
+    Ref,
+    Scope,
     Sink,
     decode_whole,
     encode,
+    mark_of,
     merge,
     with_sink,
 )
-from maintainer.cacheconfig.apart import MARK, set_apart, without_mark
+from maintainer.cacheconfig.apart import ANY_MARK, set_apart, without_marks
+from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.normal import normalize
 from tests.importer import Imported, import_index
 from tests.recorded import recorded_indexes
@@ -27,10 +33,8 @@ def _import(config: CacheConfig) -> Imported:
     return import_index(encode(config), Random(0))
 
 
-def _ids(imported: Imported) -> set[str]:
-    """Return the IDs of what has inputs; a record without any has the same one everywhere."""
-    ids = imported.ids()
-    return {ids[item.number] for item in imported.items.values() if item.links}
+def _ids(config: CacheConfig) -> set[str]:
+    return _import(config).step_ids()
 
 
 def _step(digest: str, *sources: int, selector: str = "") -> Record:
@@ -38,37 +42,62 @@ def _step(digest: str, *sources: int, selector: str = "") -> Record:
     return Record(digest, (), (ways,) if ways else ())
 
 
+MAIN, BRANCH, MERGE = (
+    mark_of(IndexId(Ref("refs/heads/main"), Scope(scope))) for scope in ("main", "branch", "merge")
+)
+
+
 @given(any_index(), st.sampled_from([None, Sink.REWRITE]))
 def test_no_step_has_the_same_id_in_a_merge_and_in_another_index(
     config: CacheConfig, sink: Sink | None
 ) -> None:
     merged = merge([config])
-    other = with_sink(merged, sink) if sink else merged
+    other = with_sink(merged, sink, MAIN) if sink else merged
 
-    assert not _ids(_import(with_sink(merged, Sink.MERGE))) & _ids(_import(other))
+    assert not _ids(with_sink(merged, Sink.MERGE, MERGE)) & _ids(other)
 
 
-def test_without_the_mark_a_merge_has_the_ids_of_what_it_holds() -> None:
+@given(any_index())
+def test_no_step_has_the_same_id_in_two_indexes_that_runs_have_written(config: CacheConfig) -> None:
+    merged = merge([config])
+    first, second = (_ids(with_sink(merged, mark=mark)) for mark in (MAIN, BRANCH))
+
+    # If nothing builds on anything, both have the same sink, which no builder asks for.
+    assert not first & second or not any(record.inputs for record in merged.records)
+
+
+def test_without_a_mark_a_merge_has_the_ids_of_what_it_holds() -> None:
     contents = [decode_whole(content).config for content in recorded_indexes().values()]
     merged = merge(contents)
 
-    shared = [_ids(_import(with_sink(merged, sink))) & _ids(_import(contents[0])) for sink in Sink]
+    shared = [_ids(one) & _ids(contents[0]) for one in (merged, with_sink(merged))]
 
     assert [bool(ids) for ids in shared] == [True, False]
+
+
+def test_the_mark_of_an_index_depends_on_its_ref_and_scope_alone_and_is_no_digest() -> None:
+    indexes = [IndexId(ref, Scope(scope)) for ref in (NO_REF, Ref("a")) for scope in ("a", "b")]
+
+    marks = [mark_of(index) for index in indexes]
+
+    assert marks == [mark_of(index) for index in indexes]
+    assert len({*marks, ANY_MARK}) == 5
+    assert {len(mark) for mark in marks} == {len(ANY_MARK)}
+    assert not any(map(is_digest, marks))
 
 
 @given(any_index())
 def test_the_mark_is_gone_once_an_index_is_read(config: CacheConfig) -> None:
     merged = merge([config])
 
-    assert without_mark(set_apart(merged)) == merged
-    assert decode_whole(encode(set_apart(merged))).config == merged
+    assert without_marks(set_apart(merged, MERGE)) == merged
+    assert decode_whole(encode(set_apart(merged, MERGE))).config == merged
 
 
 @given(any_index())
 def test_the_mark_unites_no_steps(config: CacheConfig) -> None:
     merged = merge([config])
-    marked = set_apart(merged)
+    marked = set_apart(merged, MERGE)
 
     assert len(_import(marked).items) == len(marked.records)
 
@@ -77,43 +106,46 @@ def test_steps_of_the_same_digest_on_different_bases_stay_two() -> None:
     bases = Record("base", (), ()), Record("other base", (), ())
     config = CacheConfig((), (*bases, _step("run", 0), _step("run", 1), _step("next", 2)))
 
-    marked = set_apart(config)
+    marked = set_apart(config, MERGE)
 
     links = [record.inputs[0][-1] for record in marked.records[2:4]]
-    assert [marked.records[link.source].digest for link in links] == [MARK, MARK]
+    assert [marked.records[link.source].digest for link in links] == [MERGE, MERGE]
     assert links[0].selector != links[1].selector
     assert marked.records[4] == config.records[4]
     assert len(_import(marked).items) == 6
 
 
-def test_the_mark_of_a_step_is_the_same_in_every_merge() -> None:
-    """A builder that imports two merges unites what has the same mark: only ever the same step."""
+def test_the_link_to_a_mark_is_the_same_for_the_same_step_and_for_no_other() -> None:
+    """A builder unites what has the same links: with one mark in two caches, only the same step."""
     few = CacheConfig((), (Record("base", (), ()), _step("run", 0)))
     more = CacheConfig((), (Record("a", (), ()), Record("base", (), ()), _step("run", 1)))
     others = (_step("run", 0, selector="/"), _step("walk", 0))
 
-    marks = {
-        set_apart(CacheConfig((), (Record("base", (), ()), one))).records[1].inputs[0][-1].selector
-        for one in others
-    }
+    base = Record("base", (), ())
+    marks = {_selector(CacheConfig((), (base, one)), 1) for one in others}
 
-    known = {set_apart(one).records[-2].inputs[0][-1].selector for one in (few, more)}
+    known = {_selector(few, 1), _selector(more, 2)}
     assert len(known) == 1
     assert len(marks | known) == 3
+
+
+def _selector(config: CacheConfig, position: int) -> str:
+    """Return the selector of the link from a record to the mark."""
+    return set_apart(config, MERGE).records[position].inputs[0][-1].selector
 
 
 def test_an_index_in_which_nothing_builds_on_anything_needs_no_mark() -> None:
     config = CacheConfig((), (Record("a", (), ()), Record("b", (), ())))
 
-    assert set_apart(config) == config
+    assert set_apart(config, MERGE) == config
 
 
 @pytest.mark.parametrize(
     "records",
     [
-        pytest.param((Record(MARK, (), ()), _step("a", 0)), id="the only source of a step"),
+        pytest.param((Record(MERGE, (), ()), _step("a", 0)), id="the only source of a step"),
         pytest.param(
-            (Record("base", (), ()), _step(MARK, 0), _step("a", 0, 1)), id="a mark with an input"
+            (Record("base", (), ()), _step(MERGE, 0), _step("a", 0, 1)), id="a mark with an input"
         ),
     ],
 )
@@ -122,9 +154,9 @@ def test_a_record_with_the_digest_of_the_mark_and_another_place_is_an_ordinary_r
 ) -> None:
     config = CacheConfig((), (Record("base", (), ()), _step("other", 0), *_moved(records, 2)))
 
-    written = with_sink(config, Sink.MERGE)
+    written = with_sink(config, Sink.MERGE, MERGE)
 
-    assert without_mark(config) == config
+    assert without_marks(config) == config
     assert decode_whole(encode(config)).config == normalize(config)
     assert decode_whole(encode(written)) == (normalize(config), Sink.MERGE)
 
@@ -139,11 +171,11 @@ def _moved(records: tuple[Record, ...], by: int) -> list[Record]:
 
 def test_a_forged_mark_unites_nothing() -> None:
     steps = (Record("base", (), ()), _step("run", 0))
-    selector = set_apart(CacheConfig((), steps)).records[1].inputs[0][-1].selector
-    forged = CacheConfig((), (Record(MARK, (), ()), _step("run", 0, selector=selector)))
+    selector = _selector(CacheConfig((), steps), 1)
+    forged = CacheConfig((), (Record(MERGE, (), ()), _step("run", 0, selector=selector)))
     merged = merge([CacheConfig((), steps), decode_whole(encode(forged)).config])
 
-    written = with_sink(merged, Sink.MERGE)
+    written = with_sink(merged, Sink.MERGE, MERGE)
 
     assert len(merged.records) == 4
     assert len(_import(written).items) == 5
@@ -152,15 +184,16 @@ def test_a_forged_mark_unites_nothing() -> None:
 
 @pytest.mark.parametrize("sink", Sink)
 def test_a_mark_that_only_a_sink_links_to_leaves_nothing(sink: Sink) -> None:
-    forged = CacheConfig((), (Record(MARK, (), ()), _step(sink, 0)))
+    forged = CacheConfig((), (Record(MERGE, (), ()), _step(sink, 0)))
 
     assert decode_whole(encode(forged)) == (CacheConfig(), sink)
 
 
-def test_of_a_mark_that_a_builder_has_exported_nothing_is_left() -> None:
-    """An exporter that checks no digests exports it, too."""
-    records = (Record(MARK, (), ()), Record("base", (), ()), _step("a", 0, 1), Record(MARK, (), ()))
+def test_of_marks_that_a_builder_has_exported_nothing_is_left() -> None:
+    """An exporter that checks no digests exports those of all indexes that it imported."""
+    marks = Record(MERGE, (), ()), Record(MAIN, (), ())
+    records = (*marks, Record("base", (), ()), _step("a", 0, 1, 2), marks[0])
 
-    left = without_mark(CacheConfig((), records))
+    left = without_marks(CacheConfig((), records))
 
     assert left.records == (Record("base", (), ()), _step("a", 0))

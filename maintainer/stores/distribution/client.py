@@ -12,7 +12,7 @@ from http import HTTPStatus
 import httpx2
 import msgspec
 
-from maintainer.cacheconfig import Digest, content_digest
+from maintainer.cacheconfig import Digest, content_digest, matches
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import MANIFEST_TYPES
 from maintainer.decoding import decode_json
@@ -23,7 +23,6 @@ from maintainer.stores.distribution.auth import CATALOG, Authorizer, DeniedError
 from maintainer.stores.distribution.credentials import Credentials
 from maintainer.stores.distribution.names import Repository, is_repository, is_tag
 from maintainer.stores.http import Call, Http, download_of
-from maintainer.stores.oci import matches
 from maintainer.stores.requests import RequestLog
 from maintainer.stores.retry import PlainHttpError
 

@@ -9,6 +9,7 @@ from maintainer.cacheconfig import (
     Digest,
     IndexId,
     Scope,
+    matches,
 )
 from maintainer.cacheconfig.codec import Decoded
 from maintainer.cacheconfig.oci import CacheManifest, read_manifest
@@ -23,7 +24,7 @@ from maintainer.stores.local.files import Files, FileState
 from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.references import References
 from maintainer.stores.local.tags import Named
-from maintainer.stores.oci import NUMBER, decode_tag, matches, read_tag
+from maintainer.stores.oci import NUMBER, decode_tag, read_tag
 
 
 @dataclass(frozen=True, slots=True)

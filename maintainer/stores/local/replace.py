@@ -127,7 +127,7 @@ class Replacer:
             attempt.missing = frozenset(named.intersection(self._missing))
             described = {**self._described, **descriptors}
             change = attempt.change
-            attempt.encoded = encode_tag(change.content, change.sink, form, described)
+            attempt.encoded = encode_tag(change, form, described)
             if attempt.encoded is None:
                 attempt.defer(reasons.ImportLimit(IMPORT_LIMIT))
                 return

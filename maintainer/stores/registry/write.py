@@ -7,7 +7,7 @@ for that: a build that exports between that look-up and the write is overwritten
 from collections.abc import Mapping
 from datetime import datetime
 
-from maintainer.cacheconfig import Digest, IndexId, Sink, content_digest, encode, with_sink
+from maintainer.cacheconfig import Digest, IndexId, Sink, content_digest, encode, matches, with_sink
 from maintainer.cacheconfig.oci import IMPORT_LIMIT, Descriptor, Encoded
 from maintainer.errors import ChangedError, UnreadableError
 from maintainer.model import reason as reasons
@@ -17,7 +17,7 @@ from maintainer.stores.base import Change, Conflict, Refused, RunContext, Swappe
 from maintainer.stores.decoding import read_content
 from maintainer.stores.distribution.client import Client
 from maintainer.stores.distribution.names import is_tag
-from maintainer.stores.oci import NUMBER, decode_tag, encode_tag, matches, read_tag
+from maintainer.stores.oci import NUMBER, decode_tag, encode_tag, read_tag
 from maintainer.stores.registry.look import CacheDocument, Tagged, read_document
 
 _ENCODINGS = 3
@@ -89,7 +89,7 @@ class Tags:
         """
         form, described = cache.manifest if cache else None, self._described(change)
         for padding in range(_ENCODINGS):
-            encoded = encode_tag(change.content, change.sink, form, described, padding=padding)
+            encoded = encode_tag(change, form, described, padding=padding)
             if encoded is None:
                 return Refused(reason=reasons.ImportLimit(IMPORT_LIMIT))
             await self._client.push_blob(encoded.config)
