@@ -19,6 +19,7 @@ from maintainer.cacheconfig import (
     SignatureKey,
     content_digest,
     hash_ref,
+    matches,
     parse_key,
 )
 from maintainer.cacheconfig.keys import MAX_KEY_LENGTH, is_digest
@@ -224,3 +225,11 @@ def test_the_digest_of_content_is_a_digest(content: bytes) -> None:
 
 def test_the_entry_version_is_what_buildkits_client_computes() -> None:
     assert hashlib.sha256(b"|go-actionscache-1.0").hexdigest() == ENTRY_VERSION
+
+
+@given(st.sampled_from(["sha256", "sha384", "sha512"]), st.binary(), st.binary())
+def test_content_matches_its_own_digest_only(name: str, content: bytes, other: bytes) -> None:
+    digest = Digest(f"{name}:{hashlib.new(name, content).hexdigest()}")
+
+    assert matches(digest, content)
+    assert matches(digest, other) is (other == content)
