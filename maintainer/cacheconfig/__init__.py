@@ -1,6 +1,6 @@
 """What an index is: keys, format, merging, pruning. Pure: no I/O, no clock, no logging."""
 
-from maintainer.cacheconfig.apart import mark_of
+from maintainer.cacheconfig.apart import stamp_of
 from maintainer.cacheconfig.bounds import why_too_large
 from maintainer.cacheconfig.codec import decode, decode_whole, encode
 from maintainer.cacheconfig.keys import (
@@ -60,12 +60,12 @@ __all__ = [
     "forget",
     "hash_ref",
     "loses_links",
-    "mark_of",
     "matches",
     "may_be_buildkits",
     "merge",
     "parse_key",
     "prune",
+    "stamp_of",
     "why_too_large",
     "with_sink",
 ]

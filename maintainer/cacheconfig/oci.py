@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from maintainer.cacheconfig.apart import ANY_MARK
+from maintainer.cacheconfig.apart import ANY_STAMP
 from maintainer.cacheconfig.bounds import is_small
 from maintainer.cacheconfig.codec import Annotations, Decoded, annotate, decode_described, encode
 from maintainer.cacheconfig.keys import Digest, content_digest, is_digest
@@ -178,15 +178,15 @@ def encode_oci(
     form: CacheManifest | None = None,
     described: Mapping[str, Descriptor] | None = None,
     sink: Sink = Sink.REWRITE,
-    mark: str = ANY_MARK,
+    stamp: str = ANY_STAMP,
     padding: int = 0,
 ) -> Encoded:
-    """Return an index in normal form, with a mark and a sink, and a manifest in the form of `form`.
+    """Return an index in normal form, with stamp and sink, and a manifest in the form of `form`.
 
     What `described` says of a blob beyond what an index knows is kept. With `padding`, the config
     has so many empty lines at its end, and another digest.
     """
-    content = encode(with_sink(normalize(config), sink, mark), described=False) + b"\n" * padding
+    content = encode(with_sink(normalize(config), sink, stamp), described=False) + b"\n" * padding
     known = described or {}
     layers = {layer.blob: layer for layer in config.layers}
     blobs = [_descriptor(layers[blob], known.get(blob, {})) for blob in sorted(layers)]

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Sequence
 from enum import StrEnum
 
-from maintainer.cacheconfig.apart import ANY_MARK, set_apart, without_marks
+from maintainer.cacheconfig.apart import ANY_STAMP, set_apart, without_stamps
 from maintainer.cacheconfig.model import CacheConfig, Link, Record
 from maintainer.cacheconfig.order import leave_out
 
@@ -48,28 +48,30 @@ def loses_links(config: CacheConfig, sink: Sink | None) -> bool:
     return sink is None and len(leaves(config.records)) > 1
 
 
-def with_sink(config: CacheConfig, sink: Sink = Sink.REWRITE, mark: str = ANY_MARK) -> CacheConfig:
-    """Return `config` set apart by a mark, with a sink as its last record.
+def with_sink(
+    config: CacheConfig, sink: Sink = Sink.REWRITE, stamp: str = ANY_STAMP
+) -> CacheConfig:
+    """Return `config` set apart by a stamp, with a sink as its last record.
 
     An index without records stays as it is.
     """
     if not config.records:
         return config
     ways = tuple(Link(leaf, "") for leaf in leaves(config.records))
-    records = set_apart(config, mark).records
+    records = set_apart(config, stamp).records
     return CacheConfig(config.layers, (*records, Record(sink.value, (), (ways,))))
 
 
 def without_sink(config: CacheConfig) -> tuple[CacheConfig, Sink | None]:
-    """Return `config` without its sink and its mark, and which sink it had.
+    """Return `config` without its sink and its stamp, and which sink it had.
 
     A record that has the digest of the sink and another shape is an ordinary record.
     """
     position = _find_sink(config.records)
     if position is None:
-        return without_marks(config), None
+        return without_stamps(config), None
     rest = CacheConfig(config.layers, leave_out(config.records, {position}))
-    return without_marks(rest), Sink(config.records[position].digest)
+    return without_stamps(rest), Sink(config.records[position].digest)
 
 
 def _find_sink(records: Sequence[Record]) -> int | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from maintainer.cacheconfig import Digest, IndexId, encode, mark_of, matches, with_sink
+from maintainer.cacheconfig import Digest, IndexId, encode, matches, stamp_of, with_sink
 from maintainer.cacheconfig.codec import Decoded
 from maintainer.cacheconfig.oci import (
     IMPORT_LIMIT,
@@ -89,7 +89,7 @@ def encode_tag(
             form=form,
             described=known,
             sink=change.sink,
-            mark=mark_of(change.index),
+            stamp=stamp_of(change.index),
             padding=padding,
         )
         if max(len(encoded.config), len(encoded.manifest)) <= IMPORT_LIMIT:

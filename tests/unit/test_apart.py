@@ -1,4 +1,4 @@
-"""The marks of indexes: what a builder imports beside an index is not hidden by it."""
+"""The stamps of indexes: what a builder imports beside an index is not hidden by it."""
 
 from random import Random
 
@@ -17,11 +17,11 @@ from maintainer.cacheconfig import (
     Sink,
     decode_whole,
     encode,
-    mark_of,
     merge,
+    stamp_of,
     with_sink,
 )
-from maintainer.cacheconfig.apart import ANY_MARK, set_apart, without_marks
+from maintainer.cacheconfig.apart import ANY_STAMP, set_apart, without_stamps
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.normal import normalize
 from tests.importer import Imported, import_index
@@ -43,7 +43,7 @@ def _step(digest: str, *sources: int, selector: str = "") -> Record:
 
 
 MAIN, BRANCH, MERGE = (
-    mark_of(IndexId(Ref("refs/heads/main"), Scope(scope))) for scope in ("main", "branch", "merge")
+    stamp_of(IndexId(Ref("refs/heads/main"), Scope(scope))) for scope in ("main", "branch", "merge")
 )
 
 
@@ -60,13 +60,13 @@ def test_no_step_has_the_same_id_in_a_merge_and_in_another_index(
 @given(any_index())
 def test_no_step_has_the_same_id_in_two_indexes_that_runs_have_written(config: CacheConfig) -> None:
     merged = merge([config])
-    first, second = (_ids(with_sink(merged, mark=mark)) for mark in (MAIN, BRANCH))
+    first, second = (_ids(with_sink(merged, stamp=stamp)) for stamp in (MAIN, BRANCH))
 
     # If nothing builds on anything, both have the same sink, which no builder asks for.
     assert not first & second or not any(record.inputs for record in merged.records)
 
 
-def test_without_a_mark_a_merge_has_the_ids_of_what_it_holds() -> None:
+def test_without_a_stamp_a_merge_has_the_ids_of_what_it_holds() -> None:
     contents = [decode_whole(content).config for content in recorded_indexes().values()]
     merged = merge(contents)
 
@@ -75,66 +75,66 @@ def test_without_a_mark_a_merge_has_the_ids_of_what_it_holds() -> None:
     assert [bool(ids) for ids in shared] == [True, False]
 
 
-def test_the_mark_of_an_index_depends_on_its_ref_and_scope_alone_and_is_no_digest() -> None:
+def test_the_stamp_of_an_index_depends_on_its_ref_and_scope_alone_and_is_no_digest() -> None:
     indexes = [IndexId(ref, Scope(scope)) for ref in (NO_REF, Ref("a")) for scope in ("a", "b")]
 
-    marks = [mark_of(index) for index in indexes]
+    stamps = [stamp_of(index) for index in indexes]
 
-    assert marks == [mark_of(index) for index in indexes]
-    assert len({*marks, ANY_MARK}) == 5
-    assert {len(mark) for mark in marks} == {len(ANY_MARK)}
-    assert not any(map(is_digest, marks))
+    assert stamps == [stamp_of(index) for index in indexes]
+    assert len({*stamps, ANY_STAMP}) == 5
+    assert {len(stamp) for stamp in stamps} == {len(ANY_STAMP)}
+    assert not any(map(is_digest, stamps))
 
 
 @given(any_index())
-def test_the_mark_is_gone_once_an_index_is_read(config: CacheConfig) -> None:
+def test_the_stamp_is_gone_once_an_index_is_read(config: CacheConfig) -> None:
     merged = merge([config])
 
-    assert without_marks(set_apart(merged, MERGE)) == merged
+    assert without_stamps(set_apart(merged, MERGE)) == merged
     assert decode_whole(encode(set_apart(merged, MERGE))).config == merged
 
 
 @given(any_index())
-def test_the_mark_unites_no_steps(config: CacheConfig) -> None:
+def test_the_stamp_unites_no_steps(config: CacheConfig) -> None:
     merged = merge([config])
-    marked = set_apart(merged, MERGE)
+    stamped = set_apart(merged, MERGE)
 
-    assert len(_import(marked).items) == len(marked.records)
+    assert len(_import(stamped).items) == len(stamped.records)
 
 
 def test_steps_of_the_same_digest_on_different_bases_stay_two() -> None:
     bases = Record("base", (), ()), Record("other base", (), ())
     config = CacheConfig((), (*bases, _step("run", 0), _step("run", 1), _step("next", 2)))
 
-    marked = set_apart(config, MERGE)
+    stamped = set_apart(config, MERGE)
 
-    links = [record.inputs[0][-1] for record in marked.records[2:4]]
-    assert [marked.records[link.source].digest for link in links] == [MERGE, MERGE]
+    links = [record.inputs[0][-1] for record in stamped.records[2:4]]
+    assert [stamped.records[link.source].digest for link in links] == [MERGE, MERGE]
     assert links[0].selector != links[1].selector
-    assert marked.records[4] == config.records[4]
-    assert len(_import(marked).items) == 6
+    assert stamped.records[4] == config.records[4]
+    assert len(_import(stamped).items) == 6
 
 
-def test_the_link_to_a_mark_is_the_same_for_the_same_step_and_for_no_other() -> None:
-    """A builder unites what has the same links: with one mark in two caches, only the same step."""
+def test_the_link_to_a_stamp_is_the_same_for_the_same_step_and_for_no_other() -> None:
+    """A builder unites what has the same links: if caches share a stamp, only the same step."""
     few = CacheConfig((), (Record("base", (), ()), _step("run", 0)))
     more = CacheConfig((), (Record("a", (), ()), Record("base", (), ()), _step("run", 1)))
     others = (_step("run", 0, selector="/"), _step("walk", 0))
 
     base = Record("base", (), ())
-    marks = {_selector(CacheConfig((), (base, one)), 1) for one in others}
+    stamps = {_selector(CacheConfig((), (base, one)), 1) for one in others}
 
     known = {_selector(few, 1), _selector(more, 2)}
     assert len(known) == 1
-    assert len(marks | known) == 3
+    assert len(stamps | known) == 3
 
 
 def _selector(config: CacheConfig, position: int) -> str:
-    """Return the selector of the link from a record to the mark."""
+    """Return the selector of the link from a record to the stamp."""
     return set_apart(config, MERGE).records[position].inputs[0][-1].selector
 
 
-def test_an_index_in_which_nothing_builds_on_anything_needs_no_mark() -> None:
+def test_an_index_in_which_nothing_builds_on_anything_needs_no_stamp() -> None:
     config = CacheConfig((), (Record("a", (), ()), Record("b", (), ())))
 
     assert set_apart(config, MERGE) == config
@@ -145,18 +145,18 @@ def test_an_index_in_which_nothing_builds_on_anything_needs_no_mark() -> None:
     [
         pytest.param((Record(MERGE, (), ()), _step("a", 0)), id="the only source of a step"),
         pytest.param(
-            (Record("base", (), ()), _step(MERGE, 0), _step("a", 0, 1)), id="a mark with an input"
+            (Record("base", (), ()), _step(MERGE, 0), _step("a", 0, 1)), id="a stamp with an input"
         ),
     ],
 )
-def test_a_record_with_the_digest_of_the_mark_and_another_place_is_an_ordinary_record(
+def test_a_record_with_the_digest_of_the_stamp_and_another_place_is_an_ordinary_record(
     records: tuple[Record, ...],
 ) -> None:
     config = CacheConfig((), (Record("base", (), ()), _step("other", 0), *_moved(records, 2)))
 
     written = with_sink(config, Sink.MERGE, MERGE)
 
-    assert without_marks(config) == config
+    assert without_stamps(config) == config
     assert decode_whole(encode(config)).config == normalize(config)
     assert decode_whole(encode(written)) == (normalize(config), Sink.MERGE)
 
@@ -169,7 +169,7 @@ def _moved(records: tuple[Record, ...], by: int) -> list[Record]:
     ]
 
 
-def test_a_forged_mark_unites_nothing() -> None:
+def test_a_forged_stamp_unites_nothing() -> None:
     steps = (Record("base", (), ()), _step("run", 0))
     selector = _selector(CacheConfig((), steps), 1)
     forged = CacheConfig((), (Record(MERGE, (), ()), _step("run", 0, selector=selector)))
@@ -183,17 +183,17 @@ def test_a_forged_mark_unites_nothing() -> None:
 
 
 @pytest.mark.parametrize("sink", Sink)
-def test_a_mark_that_only_a_sink_links_to_leaves_nothing(sink: Sink) -> None:
+def test_a_stamp_that_only_a_sink_links_to_leaves_nothing(sink: Sink) -> None:
     forged = CacheConfig((), (Record(MERGE, (), ()), _step(sink, 0)))
 
     assert decode_whole(encode(forged)) == (CacheConfig(), sink)
 
 
-def test_of_marks_that_a_builder_has_exported_nothing_is_left() -> None:
+def test_of_stamps_that_a_builder_has_exported_nothing_is_left() -> None:
     """An exporter that checks no digests exports those of all indexes that it imported."""
-    marks = Record(MERGE, (), ()), Record(MAIN, (), ())
-    records = (*marks, Record("base", (), ()), _step("a", 0, 1, 2), marks[0])
+    stamps = Record(MERGE, (), ()), Record(MAIN, (), ())
+    records = (*stamps, Record("base", (), ()), _step("a", 0, 1, 2), stamps[0])
 
-    left = without_marks(CacheConfig((), records))
+    left = without_stamps(CacheConfig((), records))
 
     assert left.records == (Record("base", (), ()), _step("a", 0))

@@ -19,7 +19,7 @@ from maintainer.cacheconfig import (
     prune,
     with_sink,
 )
-from maintainer.cacheconfig.apart import ANY_MARK
+from maintainer.cacheconfig.apart import ANY_STAMP
 from maintainer.cacheconfig.normal import normalize
 from maintainer.cacheconfig.oci import decode_oci, encode_oci, read_manifest
 from maintainer.cacheconfig.sink import leaves
@@ -50,7 +50,7 @@ def test_an_importer_finds_every_key_and_result_that_we_write(
 
     assert imported.lost_links() == []
     assert imported.found() == set(imported.items)
-    keys = [item for item in imported.items.values() if item.digest not in {*Sink, ANY_MARK}]
+    keys = [item for item in imported.items.values() if item.digest not in {*Sink, ANY_STAMP}]
     assert len(keys) == len(written.records)
     assert sum(len(item.results) for item in keys) == sum(len(r.results) for r in written.records)
 
