@@ -11,7 +11,7 @@ So in an index that we write each record that builds on nothing but records with
 link more, to the stamp of the index: a record that no build step has. Whatever builds on it has
 another ID then, too. The selector of that link comes from the record, because records with the same
 link are united. Records without inputs have the same ID as before. So have those of two indexes
-with the same ref and scope, or name, in two caches.
+with the same ref and scope, or name, in two caches, and a copy of a tag, until a run writes it.
 
 The digest of a stamp is none, so exporters since v0.25 leave it out. Older ones export the stamps
 of what they import. Older importers do not need them: they give each record an ID by chance.
@@ -47,13 +47,10 @@ def stamp_of(index: IndexId) -> str:
 def set_apart(config: CacheConfig, stamp: str) -> CacheConfig:
     """Return `config` with a stamp as its last record, if anything is to be set apart.
 
-    Not beside a record with the digest of a stamp, which only strangers write: importers would
-    unite the two, and could unite what links to them.
+    It has none yet: whoever reads an index removes all.
     """
-    records, position = config.records, len(config.records)
-    if any(record.digest.startswith(_ALGORITHM) for record in records):
-        return config
-    stamped = [_linked_to(record, position, records) for record in records]
+    records = config.records
+    stamped = [_linked_to(record, len(records), records) for record in records]
     if stamped == list(records):
         return config
     return CacheConfig(config.layers, (*stamped, Record(stamp, (), ())))
@@ -81,23 +78,38 @@ def _selector(record: Record, records: Sequence[Record]) -> str:
 def without_stamps(config: CacheConfig) -> CacheConfig:
     """Return `config` without stamps of any index, and without the links to them.
 
-    We write no input that has nothing else. In what others have written it stays as it is.
+    Strangers may have written stamps with results or inputs, or steps that build on nothing else.
+    No build step has such a digest, so no builder ever finds these: they go, too.
     """
-    stamps = {at for at, record in enumerate(config.records) if _is_stamp(record)}
+    records = config.records
+    stamps = [at for at, one in enumerate(records) if one.digest.startswith(_ALGORITHM)]
     if not stamps:
         return config
-    records = [_not_linked_to(record, stamps) for record in config.records]
-    stamps -= {link.source for one in records for links in one.inputs for link in links}
-    return CacheConfig(config.layers, leave_out(records, stamps))
+    gone = _only_behind(stamps, records)
+    left = [_not_linked_to(record, gone) for record in records]
+    return CacheConfig(config.layers, leave_out(left, gone))
 
 
-def _is_stamp(record: Record) -> bool:
-    return record.digest.startswith(_ALGORITHM) and not (record.results or record.inputs)
+def _only_behind(stamps: Sequence[int], records: Sequence[Record]) -> set[int]:
+    """Return the positions of stamps, and of what has an input that nothing else leads to."""
+    users: dict[int, list[tuple[int, int]]] = {}
+    ways = [[len(links) for links in record.inputs] for record in records]
+    for at, record in enumerate(records):
+        for number, links in enumerate(record.inputs):
+            for link in links:
+                users.setdefault(link.source, []).append((at, number))
+    gone, waiting = set(stamps), list(stamps)
+    while waiting:
+        for at, number in users.get(waiting.pop(), ()):
+            ways[at][number] -= 1
+            if not ways[at][number] and at not in gone:
+                gone.add(at)
+                waiting.append(at)
+    return gone
 
 
-def _not_linked_to(record: Record, stamps: Collection[int]) -> Record:
+def _not_linked_to(record: Record, gone: Collection[int]) -> Record:
     inputs = tuple(
-        tuple(link for link in links if link.source not in stamps) or links
-        for links in record.inputs
+        tuple(link for link in links if link.source not in gone) for links in record.inputs
     )
     return Record(record.digest, record.results, inputs)

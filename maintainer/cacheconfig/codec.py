@@ -73,13 +73,13 @@ class Decoded(NamedTuple):
     """An index as it was read."""
 
     config: CacheConfig
-    """Without its sink."""
+    """Without its sink and stamps."""
     sink: Sink | None
     """The sink that it had: every index that we write has one, and no export of a build does."""
 
 
 def decode(data: bytes) -> CacheConfig:
-    """Return an index without its sink, in the order of `put_in_order`.
+    """Return an index without its sink and stamps, in the order of `put_in_order`.
 
     Raises InvalidIndexError, which names the layer or record and the rule, if an importer would
     refuse it.

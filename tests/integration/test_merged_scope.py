@@ -8,10 +8,14 @@ from random import Random
 import pytest
 
 from maintainer.cacheconfig import (
+    BlobKey,
     CacheConfig,
     Digest,
     IndexId,
+    Link,
+    Record,
     Ref,
+    Result,
     Scope,
     Sink,
     decode_whole,
@@ -94,6 +98,36 @@ def test_of_indexes_that_a_run_has_written_none_hides_another_from_who_imports_b
 
     assert all(known)
     assert len(set[str]().union(*known)) == sum(map(len, known))
+
+
+def test_a_forged_stamp_makes_no_run_write_again_and_leaves_no_index_without_its_own(
+    world: World,
+) -> None:
+    """Once its result is lost, a record that has one looks like a stamp."""
+    lost, run = built("lost"), built("run")
+    created_at = run.records[0].results[0].created_at
+    in_second_layer = Result((1,), with_parents=True, created_at=created_at)
+    records = (
+        Record("maintainer:forged", lost.records[0].results, ()),
+        Record("base", (), ()),
+        Record("run", (in_second_layer,), ((Link(0, ""), Link(1, "")),)),
+    )
+    world.put(str(BlobKey(blob_of("run"))))
+    world.export(CacheConfig((*lost.layers, *run.layers), records), scope="evil", ref=MAIN)
+    world.build("base", "api", scope="api")
+    written = []
+
+    for _ in range(3):
+        written.append(_gc(world).indexes_written)
+        world.passes(hours=1)
+
+    assert written == [1, 0, 0]
+    merge, export = (
+        import_index(_content(world, scope), Random(0)).step_ids() for scope in (MERGED, "evil")
+    )
+    assert merge
+    assert export
+    assert not merge & export
 
 
 def test_a_single_scope_is_merged_too_so_that_its_next_export_hides_nothing(world: World) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from maintainer.cacheconfig import (
     NO_REF,
     CacheConfig,
+    Digest,
     IndexId,
     Link,
     Record,
@@ -18,15 +19,15 @@ from maintainer.cacheconfig import (
     decode_whole,
     encode,
     merge,
+    prune,
     stamp_of,
     with_sink,
 )
 from maintainer.cacheconfig.apart import ANY_STAMP, set_apart, without_stamps
 from maintainer.cacheconfig.keys import is_digest
-from maintainer.cacheconfig.normal import normalize
 from tests.importer import Imported, import_index
 from tests.recorded import recorded_indexes
-from tests.worlds import any_index
+from tests.worlds import BLOBS, any_index
 
 
 def _import(config: CacheConfig) -> Imported:
@@ -140,46 +141,29 @@ def test_an_index_in_which_nothing_builds_on_anything_needs_no_stamp() -> None:
     assert set_apart(config, MERGE) == config
 
 
-@pytest.mark.parametrize(
-    "records",
-    [
-        pytest.param((Record(MERGE, (), ()), _step("a", 0)), id="the only source of a step"),
-        pytest.param(
-            (Record("base", (), ()), _step(MERGE, 0), _step("a", 0, 1)), id="a stamp with an input"
-        ),
-    ],
-)
-def test_a_record_with_the_digest_of_the_stamp_and_another_place_is_an_ordinary_record(
-    records: tuple[Record, ...],
+@given(any_index(), st.sets(st.integers(0, 9)), st.frozensets(st.sampled_from(BLOBS)))
+def test_no_forged_stamp_makes_a_run_write_what_the_next_one_reads_otherwise(
+    config: CacheConfig, forged: set[int], gone: frozenset[Digest]
 ) -> None:
-    config = CacheConfig((), (Record("base", (), ()), _step("other", 0), *_moved(records, 2)))
+    records = tuple(
+        Record(f"maintainer:{at % 3}", one.results, one.inputs) if at in forged else one
+        for at, one in enumerate(config.records)
+    )
+    read = decode_whole(encode(CacheConfig(config.layers, records))).config
+    merged = prune(merge([read]), frozenset(BLOBS) - gone)
 
-    written = with_sink(config, Sink.MERGE, MERGE)
-
-    assert without_stamps(config) == config
-    assert decode_whole(encode(config)).config == normalize(config)
-    assert decode_whole(encode(written)) == (normalize(config), Sink.MERGE)
-
-
-def _moved(records: tuple[Record, ...], by: int) -> list[Record]:
-    """Put records behind others."""
-    return [
-        _step(record.digest, *(link.source + by for links in record.inputs for link in links))
-        for record in records
-    ]
+    assert not any(record.digest.startswith("maintainer:") for record in merged.records)
+    assert decode_whole(encode(with_sink(merged))).config == merged
 
 
-def test_a_forged_stamp_unites_nothing() -> None:
-    steps = (Record("base", (), ()), _step("run", 0))
-    selector = _selector(CacheConfig((), steps), 1)
-    forged = CacheConfig((), (Record(MERGE, (), ()), _step("run", 0, selector=selector)))
-    merged = merge([CacheConfig((), steps), decode_whole(encode(forged)).config])
+def test_of_forged_stamps_and_what_only_they_lead_to_nothing_is_left() -> None:
+    base, other = Record("base", (), ()), _step("other", 0)
+    stamps = _step(MERGE, 0), Record(MAIN, (), ()), _step(MAIN, 2, 3)
+    behind = _step("run", 2, 3), _step("next", 5), _step("twice", 1, 6)
 
-    written = with_sink(merged, Sink.MERGE, MERGE)
+    left = without_stamps(CacheConfig((), (base, other, *stamps, *behind)))
 
-    assert len(merged.records) == 4
-    assert len(_import(written).items) == 5
-    assert decode_whole(encode(written)).config == merged
+    assert left.records == (base, other, _step("twice", 1))
 
 
 @pytest.mark.parametrize("sink", Sink)

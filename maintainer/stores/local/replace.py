@@ -210,7 +210,7 @@ class Replacer:
     def _succeed(self, attempt: _Attempt, seen: FileState) -> None:
         change, encoded = attempt.change, attempt.encoded or Encoded(b"", b"")
         files = {content_digest(one): len(one) for one in (encoded.manifest, encoded.config)}
-        # Tags with the same content have the same config.
+        # What another tag has, too, is written once.
         sizes = tuple(size for digest, size in files.items() if digest not in self._written)
         self._written |= files.keys()
         written = read_content(
