@@ -26,7 +26,7 @@ from collections.abc import Collection, Sequence
 
 from maintainer.cacheconfig.keys import IndexId
 from maintainer.cacheconfig.model import CacheConfig, Link, Record
-from maintainer.cacheconfig.order import leave_out
+from maintainer.cacheconfig.order import dependency_order, leave_out, sources_of
 
 _ALGORITHM = "maintainer:"
 """With it, a stamp has the form of a digest, of an algorithm that nobody knows."""
@@ -82,29 +82,25 @@ def without_stamps(config: CacheConfig) -> CacheConfig:
     No build step has such a digest, so no builder ever finds these: they go, too.
     """
     records = config.records
-    stamps = [at for at, one in enumerate(records) if one.digest.startswith(_ALGORITHM)]
-    if not stamps:
+    if not any(map(_is_stamp, records)):
         return config
-    gone = _only_behind(stamps, records)
+    gone = _behind_stamps(records)
     left = [_not_linked_to(record, gone) for record in records]
     return CacheConfig(config.layers, leave_out(left, gone))
 
 
-def _only_behind(stamps: Sequence[int], records: Sequence[Record]) -> set[int]:
+def _is_stamp(record: Record) -> bool:
+    return record.digest.startswith(_ALGORITHM)
+
+
+def _behind_stamps(records: Sequence[Record]) -> set[int]:
     """Return the positions of stamps, and of what has an input that nothing else leads to."""
-    users: dict[int, list[tuple[int, int]]] = {}
-    ways = [[len(links) for links in record.inputs] for record in records]
-    for at, record in enumerate(records):
-        for number, links in enumerate(record.inputs):
-            for link in links:
-                users.setdefault(link.source, []).append((at, number))
-    gone, waiting = set(stamps), list(stamps)
-    while waiting:
-        for at, number in users.get(waiting.pop(), ()):
-            ways[at][number] -= 1
-            if not ways[at][number] and at not in gone:
-                gone.add(at)
-                waiting.append(at)
+    gone: set[int] = set()
+    for at in dependency_order(sources_of(records)) or ():
+        record = records[at]
+        lost = (all(link.source in gone for link in links) for links in record.inputs)
+        if _is_stamp(record) or any(lost):
+            gone.add(at)
     return gone
 
 

@@ -17,6 +17,7 @@ from maintainer.errors import InvalidIndexError
 from maintainer.model.content import Content
 from maintainer.model.index import ReadGeneration
 from maintainer.stores.base import Change
+from maintainer.stores.decoding import read_content
 
 NUMBER = 1
 """A tag has one manifest at a time, and keeps no count of them."""
@@ -69,6 +70,12 @@ def read_tag(
         location=digest,
         sink=decoded.sink if decoded else None,
     )
+
+
+def read_written(change: Change, written_at: datetime, digest: Digest) -> ReadGeneration:
+    """Return a tag that was just written, as `read_tag` would; `digest` is its manifest's."""
+    content = encode(with_sink(change.content, change.sink))
+    return read_content(change.index, NUMBER, content, written_at, location=digest)
 
 
 def _encode(decoded: Decoded) -> bytes:

@@ -53,6 +53,10 @@ def _content(world: World, scope: str = MERGED, ref: str = MAIN) -> bytes:
     return newest.content
 
 
+def _step_ids(world: World, scope: str) -> set[str]:
+    return import_index(_content(world, scope), Random(0)).step_ids()
+
+
 def _report_of(report: Report, scope: str) -> IndexReport:
     (found,) = [one for one in report.indexes if one.scope == scope]
     return found
@@ -91,10 +95,7 @@ def test_of_indexes_that_a_run_has_written_none_hides_another_from_who_imports_b
         world.build("base", scope, scope=scope)
     _gc(world)
 
-    known = [
-        import_index(_content(world, scope), Random(0)).step_ids()
-        for scope in ("main", "branch", MERGED)
-    ]
+    known = [_step_ids(world, scope) for scope in ("main", "branch", MERGED)]
 
     assert all(known)
     assert len(set[str]().union(*known)) == sum(map(len, known))
@@ -122,9 +123,7 @@ def test_a_forged_stamp_makes_no_run_write_again_and_leaves_no_index_without_its
         world.passes(hours=1)
 
     assert written == [1, 0, 0]
-    merge, export = (
-        import_index(_content(world, scope), Random(0)).step_ids() for scope in (MERGED, "evil")
-    )
+    merge, export = _step_ids(world, MERGED), _step_ids(world, "evil")
     assert merge
     assert export
     assert not merge & export

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import anyio.lowlevel
 
-from maintainer.cacheconfig import Digest, Sink, content_digest, encode, with_sink
+from maintainer.cacheconfig import Digest, Sink, content_digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import (
     IMPORT_LIMIT,
@@ -23,14 +23,13 @@ from maintainer.errors import StoreError
 from maintainer.model import reason as reasons
 from maintainer.model.reason import Reason
 from maintainer.stores.base import Change, Conflict, Refused, Swapped, SwapResult
-from maintainer.stores.decoding import read_content
 from maintainer.stores.local.disk import MissingError
 from maintainer.stores.local.files import Files, FileState
 from maintainer.stores.local.index import IndexFile, ReplacedError, Sleep
 from maintainer.stores.local.lock import LockedError
 from maintainer.stores.local.look import CacheTag, Tags, states_of
 from maintainer.stores.local.tags import Replacement, read_tags, replace_tags
-from maintainer.stores.oci import NUMBER, encode_tag
+from maintainer.stores.oci import encode_tag, read_written
 
 _ATTEMPTS = 10
 """How often `index.json` may be written concurrently before a tag is deferred to the next run."""
@@ -213,13 +212,7 @@ class Replacer:
         # What another tag has, too, is written once.
         sizes = tuple(size for digest, size in files.items() if digest not in self._written)
         self._written |= files.keys()
-        written = read_content(
-            change.index,
-            NUMBER,
-            encode(with_sink(change.content, change.sink)),
-            seen.modified_at,
-            location=content_digest(encoded.manifest),
-        )
+        written = read_written(change, seen.modified_at, content_digest(encoded.manifest))
         attempt.result = Swapped(written, sizes)
 
     def _meet(self, attempt: _Attempt, index: bytes) -> SwapResult:

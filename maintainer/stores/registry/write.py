@@ -7,17 +7,16 @@ for that: a build that exports between that look-up and the write is overwritten
 from collections.abc import Mapping
 from datetime import datetime
 
-from maintainer.cacheconfig import Digest, IndexId, Sink, content_digest, encode, matches, with_sink
+from maintainer.cacheconfig import Digest, IndexId, Sink, content_digest, matches
 from maintainer.cacheconfig.oci import IMPORT_LIMIT, Descriptor, Encoded
 from maintainer.errors import ChangedError, UnreadableError
 from maintainer.model import reason as reasons
 from maintainer.model.index import ReadGeneration
 from maintainer.sanitize import printable
 from maintainer.stores.base import Change, Conflict, Refused, RunContext, Swapped, SwapResult
-from maintainer.stores.decoding import read_content
 from maintainer.stores.distribution.client import Client
 from maintainer.stores.distribution.names import is_tag
-from maintainer.stores.oci import NUMBER, decode_tag, encode_tag, read_tag
+from maintainer.stores.oci import decode_tag, encode_tag, read_tag, read_written
 from maintainer.stores.registry.look import CacheDocument, Tagged, read_document
 
 _ENCODINGS = 3
@@ -109,9 +108,7 @@ class Tags:
         if cache is None or cache.content != encoded.manifest:
             return Refused(reason=reasons.Exported())
         self._note(tag, cache)
-        content = encode(with_sink(change.content, change.sink))
-        generation = read_content(change.index, NUMBER, content, now, location=cache.digest)
-        return Swapped(generation, (len(encoded.manifest),))
+        return Swapped(read_written(change, now, cache.digest), (len(encoded.manifest),))
 
     async def _push(self, tag: str, manifest: bytes) -> None:
         """Write a tag. Raises ChangedError if it must be tried again, and a build has exported."""
