@@ -3,7 +3,6 @@
 import atexit
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from psycopg import sql
 
 from maintainer.graph.database import Database
 from maintainer.graph.tables import METADATA
+from tests.ports import free_port
 
 _IN_MEMORY = Path("/dev/shm")
 _NOBODY = 65_534
@@ -58,7 +58,7 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="maintainer-postgresql-", dir=memory))
         self._user = _NOBODY if os.geteuid() == 0 else os.geteuid()
         os.chown(self.folder, self._user, -1)
-        self.port = _free_port()
+        self.port = free_port()
         atexit.register(self._remove)
         data = str(self.folder / "data")
         self._run("initdb", "-D", data, "-A", "trust", "-U", "owner", "-E", "UTF8", "--no-sync")
@@ -125,13 +125,6 @@ class Server:
     def conninfo(self, database: str) -> str:
         """Return what its owner connects with, other than Maintainer does."""
         return f"host={self.folder} port={self.port} user=owner dbname={database}"
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @cache

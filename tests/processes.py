@@ -28,7 +28,8 @@ _IMPORTED = (
     *("anyio._backends._asyncio", "filelock", "httpcore2", "sqlalchemy.dialects.sqlite"),
     *("maintainer.stores.azblob.client", "maintainer.stores.registry.store"),
     *("maintainer.stores.s3.client", "aiobotocore.session"),
-    *("sqlite3", "tests.integration.killed", "tests.processes", "tests.trusted"),
+    *("sqlite3", "tests.integration.killed", "tests.processes"),
+    *("tests.trusted", "tests.compiled"),
 )
 """With what they import only when they run: that took longer than their work."""
 

