@@ -8,7 +8,16 @@ depend on each other, so they may be written concurrently. The sweep starts afte
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, loses_links, merge, prune
+from maintainer.cacheconfig import (
+    CacheConfig,
+    Digest,
+    IndexId,
+    Sink,
+    loses_links,
+    merge,
+    prune,
+    stamp_of,
+)
 from maintainer.concurrency import for_each
 from maintainer.errors import BudgetExhaustedError, StoreError, UnfinishedError
 from maintainer.mark.fitting import fit, omitted_of, takes_results_away
@@ -47,7 +56,7 @@ async def rewrite(
     """
     rewriter = _Rewriter(store, marks, context, marks.snapshot.live_blobs if live is None else live)
     known = {index.id: index for index in marks.indexes}
-    attempts = [_Attempt(write, known.get(write.index)) for write in writes]
+    attempts = [_Attempt(write, known.get(write.index), store.name) for write in writes]
 
     async def write(group: Sequence[_Attempt]) -> None:
         await rewriter.rewrite(group)
@@ -62,8 +71,9 @@ async def rewrite(
 class _Attempt:
     """An index to write, which changes while builds write."""
 
-    def __init__(self, write: WriteIndex, index: Index | None) -> None:
+    def __init__(self, write: WriteIndex, index: Index | None, cache: str) -> None:
         self.index = write.index
+        self.stamp = stamp_of(write.index, cache)
         self.content: CacheConfig = write.content
         self.sink: Sink = write.sink
         self.number: int = write.key.generation
@@ -79,7 +89,7 @@ class _Attempt:
     def change(self) -> Change:
         """The current version to write."""
         known = frozenset(self.numbers)
-        return Change(self.index, self.number, self.content, self.sink, known)
+        return Change(self.index, self.number, self.content, self.sink, self.stamp, known)
 
     @property
     def result(self) -> RewriteResult:

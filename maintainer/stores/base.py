@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from maintainer.budget import Budget
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Sink
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Sink, with_sink
 from maintainer.model.decision import Keep, RewriteResult
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, UnreadGeneration
@@ -85,8 +85,15 @@ class Change:
     """The number of the new generation, if the store numbers them."""
     content: CacheConfig
     sink: Sink
+    stamp: str
+    """What sets it apart from all other indexes."""
     known: frozenset[int]
     """The numbers of the generations that are merged into it."""
+
+    @property
+    def stored(self) -> CacheConfig:
+        """The content as it is stored: with its stamp and its sink."""
+        return with_sink(self.content, self.sink, self.stamp)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from datetime import timedelta
 import msgspec
 
 from maintainer import __version__
-from maintainer.cacheconfig import NO_REF, IndexId, encode, stamp_of, with_sink
+from maintainer.cacheconfig import NO_REF, IndexId, encode
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.decoding import decode_json
 from maintainer.errors import BudgetExhaustedError, ChangedError, StoreError, UnreadableError
@@ -148,7 +148,7 @@ class Indexes:
     async def swap(self, change: Change, context: RunContext) -> SwapResult:
         """Write an index over the one that was read."""
         key = self._keys.get(change.index, self._layout.manifests[0] + change.index.scope)
-        content = encode(with_sink(change.content, change.sink, stamp_of(change.index)))
+        content = encode(change.stored)
         if self._is_conditional is None:
             self._is_conditional = await self._has_conditions(context)
         if await self._put(key, content, context, over=tag_of(self.known.get(key))):

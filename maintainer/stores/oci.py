@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from maintainer.cacheconfig import Digest, IndexId, encode, matches, stamp_of, with_sink
+from maintainer.cacheconfig import Digest, IndexId, encode, matches, with_sink
 from maintainer.cacheconfig.codec import Decoded
 from maintainer.cacheconfig.oci import (
     IMPORT_LIMIT,
@@ -96,7 +96,7 @@ def encode_tag(
             form=form,
             described=known,
             sink=change.sink,
-            stamp=stamp_of(change.index),
+            stamp=change.stamp,
             padding=padding,
         )
         if max(len(encoded.config), len(encoded.manifest)) <= IMPORT_LIMIT:

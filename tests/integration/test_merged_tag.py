@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -14,6 +15,7 @@ from maintainer.graph.scopes import forget
 from maintainer.model.reason import MergeOverwritten, MergeTakenOver
 from maintainer.report import Report
 from tests.empty_database import url_of
+from tests.importer import import_index
 from tests.integration.directories import (
     INDEX,
     LockTakenError,
@@ -46,6 +48,13 @@ def _written(report: Report) -> dict[str, str]:
     return {a.subject: a.sentence for a in report.actions if a.kind == "write"}
 
 
+def _step_ids(world: World) -> set[str]:
+    """Return by which IDs builders know the steps of the merge."""
+    manifest = json.loads((world.blobs / dict(world.names())[MERGED][7:]).read_bytes())
+    config = (world.blobs / manifest["config"]["digest"][7:]).read_bytes()
+    return import_index(config, Random(0)).step_ids()
+
+
 def test_it_is_created_and_holds_all_that_other_tags_lead_to_which_stay_as_they_are(
     world: World,
 ) -> None:
@@ -62,6 +71,20 @@ def test_it_is_created_and_holds_all_that_other_tags_lead_to_which_stay_as_they_
     files = world.files()
     assert not _written(_gc(world))
     assert world.files() == files
+
+
+def test_the_merges_of_two_caches_hide_nothing_of_each_other_from_who_imports_both(
+    tmp_path: Path,
+) -> None:
+    worlds = [a_directory(tmp_path / name) for name in ("one", "two")]
+    for world in worlds:
+        world.build("base", "api")
+        _gc(world)
+
+    one, two = map(_step_ids, worlds)
+
+    assert one
+    assert not one & two
 
 
 def test_it_follows_the_exports_of_builds_and_forgets_what_they_replace(world: World) -> None:

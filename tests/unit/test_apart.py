@@ -44,7 +44,8 @@ def _step(digest: str, *sources: int, selector: str = "") -> Record:
 
 
 MAIN, BRANCH, MERGE = (
-    stamp_of(IndexId(Ref("refs/heads/main"), Scope(scope))) for scope in ("main", "branch", "merge")
+    stamp_of(IndexId(Ref("refs/heads/main"), Scope(scope)), "github:octo/app")
+    for scope in ("main", "branch", "merge")
 )
 
 
@@ -76,13 +77,18 @@ def test_without_a_stamp_a_merge_has_the_ids_of_what_it_holds() -> None:
     assert [bool(ids) for ids in shared] == [True, False]
 
 
-def test_the_stamp_of_an_index_depends_on_its_ref_and_scope_alone_and_is_no_digest() -> None:
-    indexes = [IndexId(ref, Scope(scope)) for ref in (NO_REF, Ref("a")) for scope in ("a", "b")]
+def test_the_stamp_of_an_index_depends_on_cache_ref_and_scope_alone_and_is_no_digest() -> None:
+    indexes = [
+        (IndexId(ref, Scope(scope)), cache)
+        for ref in (NO_REF, Ref("a"))
+        for scope in ("a", "b")
+        for cache in ("local:/a", "local:/b")
+    ]
 
-    stamps = [stamp_of(index) for index in indexes]
+    stamps = [stamp_of(*index) for index in indexes]
 
-    assert stamps == [stamp_of(index) for index in indexes]
-    assert len({*stamps, ANY_STAMP}) == 5
+    assert stamps == [stamp_of(*index) for index in indexes]
+    assert len({*stamps, ANY_STAMP}) == 9
     assert {len(stamp) for stamp in stamps} == {len(ANY_STAMP)}
     assert not any(map(is_digest, stamps))
 

@@ -4,7 +4,7 @@ The order of the steps is the safety argument: nothing is written before it is k
 generation is, and nothing counts as written before it was read back.
 """
 
-from maintainer.cacheconfig import encode, parse_key, stamp_of, why_too_large, with_sink
+from maintainer.cacheconfig import encode, parse_key, why_too_large
 from maintainer.errors import AlreadyExistsError, BudgetExhaustedError, StoreError
 from maintainer.model import reason as reasons
 from maintainer.model.index import ReadGeneration
@@ -55,7 +55,7 @@ class Writer:
 
     async def _write(self, change: Change, number: int) -> SwapResult:
         key = str(change.index.key(number))
-        content = encode(with_sink(change.content, change.sink, stamp_of(change.index)))
+        content = encode(change.stored)
         if parse_key(key) is None:
             return Refused(reason=reasons.NumbersExhausted())
         if too_large := why_too_large(content, self._context.settings.max_index_size):
