@@ -371,12 +371,27 @@ class Soak:
         self.took.append(time.monotonic() - began)
         assert self.watcher.problems == []
         assert self.builders.lost() == []
-        assert self.builders.left(since - GRACE) == []
+        left = self.builders.left(since - GRACE)
+        assert left == [], [self._why(blob) for blob in left]
         assert fleet.overlapping() == []
         for host in self.hosts.all:
             assert host.worker.poll() is None
         for worker in fleet.workers:
             assert not _BUGS.search(fleet.log(worker)), fleet.log(worker)
+
+    def _why(self, blob: Digest) -> list[tuple[object, ...]]:
+        """Return what the database knows of a blob, and what runs have decided and done."""
+        query = self.hosts.fleet.query
+        subject = f"'buildkit-blob-1-{blob}'"
+        columns = "state, reason, facts, first_seen_at, unreferenced_since, missing_since"
+        return [
+            *query(f"SELECT {columns} FROM entry WHERE key = {subject}"),
+            *query(
+                "SELECT run_id, kind, reason, facts, outcome, outcome_facts FROM action "
+                f"WHERE subject = {subject} ORDER BY run_id"
+            ),
+            *query("SELECT id, started_at, finished_at, status FROM run ORDER BY id")[-6:],
+        ]
 
     def figures(self) -> str:
         """Return what has happened."""

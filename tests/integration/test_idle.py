@@ -373,6 +373,8 @@ def _follow(folder: Path, grace: timedelta, steps: list[str]) -> None:
     with a_world(folder) as world:
         for step in steps:
             if step == _RUN:
+                # A clock that goes back, as for three runs at one moment, makes entries younger.
+                world.passes(seconds=1)
                 _run_and_compare(world, grace)
             else:
                 _EVENTS[step](world)
