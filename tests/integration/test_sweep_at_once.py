@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maintainer.budget import Budget
-from maintainer.cacheconfig import NO_REF, BlobKey, UploadKey
+from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId, Scope, UploadKey
 from maintainer.emulator import Fault, FaultPlan
 from maintainer.errors import EntryError, StoreError
 from maintainer.mark import mark
-from maintainer.model.decision import DeleteEntry, Deletion
+from maintainer.model.decision import DeleteEntry, Deletion, RewriteResult
 from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import State
 from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
-from maintainer.model.reason import EarlierFailure, NotMarked
+from maintainer.model.reason import EarlierFailure, NotMarked, Reason
 from maintainer.model.store import Abilities
 from maintainer.progress import Unwatched
 from maintainer.settings import Settings
@@ -35,6 +35,7 @@ AT_ONCE = 4
 SUPERSEDED, BLOB, UPLOAD = State.SUPERSEDED, State.DANGLING, None
 """Three ranks, in their order."""
 Kind = State | None
+_INDEXES = [IndexId(NO_REF, Scope(name)) for name in ("api", "web")]
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ class Sweep:
     steps: list[Step]
     requests: int | None = None
     """How many it may send."""
+    after: frozenset[IndexId] = frozenset()
+    """The indexes that must have been rewritten before."""
     store: SlowStore = field(init=False)
     results: dict[int, Deletion] = field(default_factory=dict)
 
@@ -99,11 +102,11 @@ class Sweep:
         self.budget = Budget(self.store.requests, settings, lambda: START)
         context = RunContext(settings, self.budget, Unwatched(), lambda: START, anyio.sleep)
         since = Since(mark(a_snapshot().build()), {}, (), lambda _: {})
-        self._sweeper = Sweeper(self.store, since, context)
+        self.sweeper = Sweeper(self.store, since, context)
 
     async def begin(self) -> None:
-        planned = {place: _delete(place, step) for place, step in enumerate(self.steps)}
-        await self._sweeper.sweep(planned, self.results)
+        planned = {place: _delete(place, step, self.after) for place, step in enumerate(self.steps)}
+        await self.sweeper.sweep(planned, self.results)
 
     def run(self) -> list[Outcome]:
         """Sweep; return what has become of each entry."""
@@ -115,7 +118,7 @@ class Sweep:
         return _delete(place, self.steps[place]).rank
 
 
-def _delete(place: int, step: Step) -> DeleteEntry:
+def _delete(place: int, step: Step, after: frozenset[IndexId] = frozenset()) -> DeleteEntry:
     name = f"entry {place}"
     parsed = UploadKey(name) if step.kind is UPLOAD else BlobKey(blob_of(name))
     entry = KnownEntry(
@@ -131,7 +134,7 @@ def _delete(place: int, step: Step) -> DeleteEntry:
         state="",
         reason=NotMarked(),
     )
-    return DeleteEntry(entry, step.kind or BLOB, NotMarked())
+    return DeleteEntry(entry, step.kind or BLOB, NotMarked(), after)
 
 
 def _kinds(outcomes: list[Outcome]) -> list[type[Outcome]]:
@@ -184,6 +187,58 @@ def test_those_under_way_end_when_another_fails_and_no_more_begin() -> None:
     outcomes = Sweep(steps).run()
 
     assert _kinds(outcomes) == [Done, Failed, Done, Done, Done] + [Skipped] * 4
+
+
+def test_a_refusal_after_a_failure_does_not_let_the_next_rank_begin() -> None:
+    steps = [Step(SUPERSEDED), Step(SUPERSEDED, fails=True)]
+    steps += [Step(SUPERSEDED, is_refused=True, waits=3), Step(BLOB)]
+
+    assert _kinds(Sweep(steps).run()) == [Done, Failed, Failed, Skipped]
+
+
+class _SlowRecheck:
+    """Looks all entries but the first two up for so long that the second one is tried meanwhile."""
+
+    def requests(self, entry: KnownEntry) -> int:
+        """Return none."""
+        del entry
+        return 0
+
+    async def veto(self, entry: KnownEntry) -> Reason | None:
+        """Find nothing, after a while."""
+        if entry.store_id > 1:
+            await _turns(9)
+        return None
+
+
+def test_what_is_looked_up_while_another_fails_is_not_deleted() -> None:
+    sweep = Sweep([Step(BLOB), Step(BLOB, fails=True), Step(BLOB), Step(BLOB)])
+    sweep.sweeper.recheck = _SlowRecheck()
+
+    assert _kinds(sweep.run()) == [Done, Failed, Skipped, Skipped]
+    assert sweep.store.began == [0, 1]
+
+
+@pytest.mark.parametrize("failed", _INDEXES, ids=str)
+def test_what_two_indexes_referenced_stays_if_either_could_not_be_rewritten(
+    failed: IndexId,
+) -> None:
+    sweep = Sweep([Step(BLOB)], after=frozenset(_INDEXES))
+    sweep.sweeper.rewritten = {
+        index: RewriteResult(index, None, (), "no room" if index == failed else None)
+        for index in _INDEXES
+    }
+
+    assert _kinds(sweep.run()) == [Skipped]
+
+
+def test_a_blob_without_content_goes_although_a_build_has_named_it_meanwhile() -> None:
+    broken, whole = (Sweep([Step(kind)]) for kind in (State.WITHOUT_CONTENT, BLOB))
+    for sweep in (broken, whole):
+        sweep.sweeper.protected = frozenset({Digest(blob_of("entry 0"))})
+
+    assert _kinds(broken.run()) == [Done]
+    assert _kinds(whole.run()) == [Skipped]
 
 
 def test_one_at_a_time_where_only_its_answer_shows_how_many_requests_remain() -> None:

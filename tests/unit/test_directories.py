@@ -124,6 +124,24 @@ def test_a_manifest_stays_if_only_one_of_its_tags_is_rewritten() -> None:
     assert plan.deletes == ()
 
 
+@pytest.mark.parametrize("names", [("manifest", "other"), ("other", "manifest")])
+def test_so_it_does_beside_a_manifest_of_the_other_tag_alone(names: tuple[str, str]) -> None:
+    world = _a_directory("a", "manifest", "other").remembering(1, "a", "gone", of=API)
+    tags = {"manifest": frozenset({API, SITE}), "other": frozenset({SITE})}
+    facts = StoreFacts(ago(LONG_AGO), manifest_blobs={blob(name): tags[name] for name in names})
+    snapshot = replace(_tagged(world.remembering(1, "a", of=SITE)), facts=facts)
+
+    assert make_plan(mark(snapshot), Rules(hours(0))).deletes == ()
+
+
+def test_a_tag_is_written_however_small_indexes_without_names_have_to_be() -> None:
+    world = _a_directory("a").remembering(1, "a", "gone", of=API)
+
+    (write,) = make_plan(mark(_tagged(world)), Rules(hours(24), max_index_size=1)).writes
+
+    assert write.index == API
+
+
 def test_what_something_else_needs_is_pinned() -> None:
     facts = StoreFacts(ago(LONG_AGO), pinned={blob("image"): NeededByOtherTag("image")})
 

@@ -133,6 +133,23 @@ def test_what_a_build_exported_within_the_grace_period_stays_with_what_it_stands
     assert room.departed.keys() == {blob("b")}
 
 
+def test_so_does_what_a_build_looked_up_within_the_grace_period() -> None:
+    world = a_snapshot().with_blobs("base", "b").with_blob("a", used=hours(23))
+    world.with_generation(1, ("base", "a"), ("base", "b"))
+
+    room = _choose(world, 20, needed=dict.fromkeys(("base", "a", "b"), 9 * DAY))
+
+    assert room.blocked == ProtectedExceedsLimit(limit=20, protected=20, others=10)
+
+
+def test_what_it_stands_on_stays_down_to_the_lowest_layer() -> None:
+    world = a_snapshot().with_blobs("base", "mid", "top").with_generation(1, ("base", "mid", "top"))
+
+    room = _choose(world, 30, needed={"base": 9 * DAY, "mid": 9 * DAY, "top": hours(1)})
+
+    assert room.blocked == ProtectedExceedsLimit(limit=30, protected=30, others=10)
+
+
 def test_what_a_build_exported_a_grace_period_ago_may_leave() -> None:
     room = _choose(_old(), 10, needed={"base": DAY, "a": DAY, "b": DAY})
 
@@ -155,6 +172,15 @@ def test_what_an_index_references_that_cannot_be_written_stays() -> None:
     world.with_generation(1, "b", of=SIGNED_WEB).with_generation(1, "c", "d")
 
     assert _choose(world, 50).departed.keys() == _digests("c", "d")
+
+
+def test_so_does_what_only_its_older_generations_reference() -> None:
+    released = IndexId(RELEASE, Scope("web"))
+    world = a_snapshot(reading=(RELEASE,)).with_blobs("a", "b", "c", "d")
+    world.with_generation(1, "a", of=released).with_generation(2, "b", of=released)
+    world.with_generation(1, "c", "d")
+
+    assert _choose(world, 49).departed.keys() == _digests("c", "d")
 
 
 def test_a_merge_is_not_counted_again_but_keeps_what_it_references_if_a_build_has_written_it() -> (
@@ -241,6 +267,15 @@ def test_a_merge_of_generations_says_what_leaves() -> None:
     (write,) = make_plan(_departed(world, "a"), Rules(grace=DAY)).writes
 
     assert write.reason == Merge(generations=(1,), into=2, leaving=1)
+
+
+def test_what_leaves_another_index_only_is_not_counted() -> None:
+    world = a_snapshot().with_blobs("a", "b", "c").with_generation(1, "a", "c")
+    world.with_generation(1, "b", "c", of=API)
+
+    writes = make_plan(_departed(world, "a", "b"), Rules(grace=DAY)).writes
+
+    assert [write.reason for write in writes] == [DropMissing(leaving=1)] * 2
 
 
 @pytest.mark.parametrize("generations", [(), (1,)], ids=["alone", "merged"])

@@ -16,7 +16,7 @@ from maintainer.model.reason import Problem
 from maintainer.model.snapshot import Snapshot
 from maintainer.model.store import Abilities
 from maintainer.policy.loss import Loss, find_loss
-from tests.snapshots import MAIN, a_snapshot
+from tests.snapshots import MAIN, World, a_snapshot
 
 NOW = datetime(2026, 1, 20, tzinfo=UTC)
 PLENTY = 10**9
@@ -137,6 +137,14 @@ def test_a_quota_explains_the_whole_entry_that_makes_room_for_a_byte() -> None:
     assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE) == Loss(1, 4, "known entries")
 
 
+def test_the_quota_explains_first_what_was_used_longest_ago() -> None:
+    """It needs no explanation: it was idle for a week."""
+    idle, used = timedelta(days=14), timedelta(hours=1)
+    remembered = _remembered(idle, idle, used, used)
+
+    assert _outage(remembered, (11, 12), quota=4 * SIZE) == Loss(0, 2, "known entries")
+
+
 @pytest.mark.parametrize(("quota", "is_outage"), [(1, True), (199, True), (200, False)])
 def test_a_quota_that_was_exceeded_by_far_at_the_last_look_explains_nothing(
     quota: int, is_outage: bool
@@ -231,3 +239,22 @@ def test_a_tag_that_was_found_counts_whether_or_not_it_could_be_read() -> None:
 def test_where_nothing_is_evicted_less_than_half_of_what_tags_need_is_an_outage() -> None:
     assert _of_tags(1, 1, needed="abcd", present="ab") is None
     assert _of_tags(1, 1, needed="abcd", present="a") == Loss(1, 4, "blobs that the tags need")
+
+
+def test_blobs_that_no_tag_needs_hide_no_outage() -> None:
+    found = _of_tags(1, 1, needed="abcd", present="awxyz")
+
+    assert found == Loss(1, 4, "blobs that the tags need")
+
+
+def test_a_tag_that_is_only_remembered_is_not_there_and_needs_nothing() -> None:
+    known = Memory(places={_tag(number): {1: KnownPlace(1, None, _digest(1))} for number in (0, 1)})
+
+    def loss(world: World) -> Loss | None:
+        probe = replace(_probe(), abilities=Abilities())
+        return find_loss(known, ExpectedEntries(0, (), 0), probe, world.build(), StoreLimits())
+
+    remembered = a_snapshot().remembering(1, "a", of=_tag(0)).remembering(1, "a", of=_tag(1))
+    assert loss(remembered) == Loss(0, 2, "known tags")
+    stored = a_snapshot().with_blobs("a").with_generation(1, "a", of=_tag(0))
+    assert loss(stored.remembering(1, "b", "c", "d", of=_tag(1))) is None

@@ -829,6 +829,14 @@ def test_the_owner_may_let_unreadable_refs_protect_nothing() -> None:
     assert _deletes(world, protects_unreadable_refs=False)
 
 
+def test_an_older_index_of_ones_own_that_is_not_understood_protects_beside_one_that_may_not() -> (
+    None
+):
+    world = _used_beside_a_pull_request(2 * DAY).with_invalid_generation(1, age=hours(2))
+
+    assert not _deletes(world, protects_unreadable_refs=False)
+
+
 def test_an_index_of_ones_own_that_is_not_understood_protects_whatever_nobody_uses() -> None:
     world = a_snapshot().with_blob("a", used=29 * DAY).with_invalid_generation(1, age=hours(1))
 

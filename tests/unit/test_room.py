@@ -312,6 +312,22 @@ def test_a_blob_in_two_stacks_was_needed_when_either_was() -> None:
     assert _leaving(_room(inventory, 100)) == ["other"]
 
 
+def test_so_it_was_whichever_stack_comes_first() -> None:
+    inventory = _inventory(
+        above=(0, {"b": 10, "x": 40}), below=(9, {"x": 40}), other=(5, {"other": 55})
+    )
+
+    assert _leaving(_room(inventory, 100)) == ["other"]
+
+
+def test_a_stack_is_as_old_as_its_oldest_layer() -> None:
+    inventory = _inventory(
+        stack=(9, {"base": 40, "x": 10}), alone=(0, {"x": 10}), other=(5, {"other": 50})
+    )
+
+    assert _leaving(_room(inventory, 60)) == ["stack"]
+
+
 def test_a_need_in_the_future_counts_as_one_now() -> None:
     inventory = _inventory(ahead=(-1, {"a": 60}), now=(0, {"b": 40}))
 
@@ -336,6 +352,12 @@ def test_a_result_of_two_layers_is_as_old_as_the_older_one_and_makes_both_young(
     leaving = _room(old, 80).departures
     assert [one.branch.results[0].record for one in leaving] == ["both", "b"]
     assert leaving[0].digest == _layer("a")
+
+
+def test_nor_does_an_old_result_make_a_young_layer_of_it_old() -> None:
+    inventory = _inventory(b=(9, {"b": 30}), a=(0, {"a": 30}), other=(5, {"other": 35}))
+
+    assert _leaving(_room(_with_both(inventory, 9), 35))[-1] == "other"
 
 
 def test_a_layer_that_fits_stays_although_a_result_that_needs_another_one_too_leaves() -> None:
@@ -409,6 +431,19 @@ def test_a_blob_in_two_stacks_is_freed_once() -> None:
     assert freed == [10, 60]
 
 
+def test_a_blob_that_is_twice_in_one_stack_takes_its_room_once() -> None:
+    x, y = _layer("x"), _layer("y")
+    layers = (StackedLayer(x, -1), StackedLayer(x, 0), StackedLayer(y, -1))
+    twice, old = (
+        Branch((layer,), NOW - days * DAY, (CachedResult(WEB, name),))
+        for name, layer, days in (("twice", 1, 0), ("old", 2, 9))
+    )
+
+    room = _room(Inventory(layers, (twice, old), {x: 40, y: 60}), 60)
+
+    assert _leaving(room) == ["old"]
+
+
 def test_nothing_leaves_while_the_cache_is_within_its_limit() -> None:
     inventory = _inventory(one=(90, {"a": 50}), two=(0, {"b": 50}))
 
@@ -455,6 +490,12 @@ def test_a_stack_that_no_builder_can_mount_leaves() -> None:
     del stack["1000"]
     inventory = _inventory(deep=(0, stack), old=(1, {"a": 50}))
     assert _leaving(_room(inventory, 49)) == ["old"]
+
+
+def test_it_stays_while_the_cache_is_within_its_limit() -> None:
+    inventory = _inventory(deep=(0, {str(number): 0 for number in range(1_001)}), old=(1, {"a": 9}))
+
+    assert [_leaving(_room(inventory, most)) for most in (9, 10)] == [[], []]
 
 
 def test_a_result_of_unknown_use_was_last_needed_when_it_was_made() -> None:

@@ -114,6 +114,16 @@ def test_what_was_used_longest_ago_leaves_until_the_rest_fits() -> None:
     assert len(_deleted(world, ToolRule(NODE, max_bytes=9))) == 3
 
 
+def test_the_last_use_counts_more_than_the_age_which_decides_between_equals() -> None:
+    def leaves(used: timedelta) -> set[str]:
+        world = a_snapshot().with_entry(f"{NODE}new", age=5 * DAY, used=used)
+        world.with_entry(f"{NODE}old", age=9 * DAY, used=DAY)
+        return set(_deleted(world, ToolRule(NODE, max_bytes=10)))
+
+    assert leaves(3 * DAY) == {f"{NODE}new"}
+    assert leaves(DAY) == {f"{NODE}old"}
+
+
 def test_what_one_limit_excludes_does_not_count_for_the_next() -> None:
     world = _nodes(1, 30, 50, 4)
     rule = ToolRule(NODE, keep_newest=3, unused_for=DAY, max_bytes=20)
