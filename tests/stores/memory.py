@@ -12,7 +12,6 @@ from maintainer.cacheconfig import (
     Scope,
     content_digest,
     encode,
-    with_sink,
 )
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import ChangedError, StoreError
@@ -125,7 +124,7 @@ class MemoryStore:
         if current != self._seen.get(name, 0):
             self._seen[name] = current
             return base.Conflict(self._read(name))
-        content = encode(with_sink(change.content, change.sink))
+        content = encode(change.stored)
         self._vault.write(name, content, now)
         self._seen[name] = self._vault.exports
         return base.Swapped(self._read(name), (len(content),))
