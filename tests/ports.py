@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 
-_FIRST, _LAST = 20_000, 32_767
-"""Below those that the system gives to whoever asks for any: it gave some away before a server,
-which takes a second to start, listened there."""
+_FIRST, _LAST = 10_000, 22_767
+"""Below those that the system gives to whoever asks for any, and so are those 10,000 above: it gave
+some away before a server, which takes a second to start, listened there."""
 
 
 @cache

@@ -1,7 +1,8 @@
 """`maintainer` in a process of its own, forked from one that has imported all of it already.
 
-It is a process like any other, with signals, files and an exit status. Only the second of imports
-is saved; at least one test of each command starts Python itself, as people do.
+It is a process like any other, with signals, files and an exit status. Only the time in which
+modules are imported and statements are compiled is saved; at least one test of each command starts
+Python itself, as people do.
 """
 
 import multiprocessing

@@ -10,8 +10,8 @@ differ, the builder keeps both records, and finds in each cache what builds on i
 So in an index that we write each record that builds on nothing but records without inputs has one
 link more, to the stamp of the index: a record that no build step has. Whatever builds on it has
 another ID then, too. The selector of that link comes from the record, because records with the same
-link are united. Records without inputs have the same ID as before. So have those of a copy of a
-tag, until a run writes it.
+link are united. Records without inputs have the same ID as before. Two caches that runs call by the
+same name share their stamps, and so does a copy with its original, until a run writes it.
 
 The digest of a stamp is none, so exporters since v0.25 leave it out. Older ones export the stamps
 of what they import. Older importers do not need them: they give each record an ID by chance.
@@ -36,9 +36,9 @@ ANY_STAMP = _ALGORITHM + "0" * _DIGITS
 
 
 def stamp_of(index: IndexId, cache: str) -> str:
-    """Return the stamp of an index of a cache: the same one each time that it is written.
+    """Return the stamp of an index: the same one for all runs that call its cache by this name.
 
-    Otherwise old exporters would export more and more of them.
+    If it differed each time, old exporters would export more and more of them.
     """
     name = hashlib.sha256(repr((cache, index.ref, index.scope)).encode()).hexdigest()
     return _ALGORITHM + name[:_DIGITS]

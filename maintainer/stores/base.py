@@ -86,7 +86,7 @@ class Change:
     content: CacheConfig
     sink: Sink
     stamp: str
-    """What sets it apart from all other indexes."""
+    """What sets it apart from other indexes."""
     known: frozenset[int]
     """The numbers of the generations that are merged into it."""
 

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select
 from typer.testing import CliRunner
 
+from maintainer.cacheconfig import NO_REF, IndexId, Scope, stamp_of
 from maintainer.cli.app import app
 from maintainer.errors import LeaseLostError, UnknownCacheError
 from maintainer.graph.tables import ENTRY
@@ -150,6 +151,16 @@ def test_a_run_of_the_command_line_repairs_merges_and_keeps_the_forms(
     assert json.loads(registry.content(registry.tags()["api"]))["mediaType"] == INDEX
     assert registry.blobs_of("maintained") == {blob_of(step) for step in ("base", "api", "web")}
     assert "manifests that builds replaced between two runs are unknown" in done.output
+
+
+def test_what_a_run_writes_has_the_stamp_of_its_tag_in_this_repository(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    registry.build("api", "base", "api")
+    _gc(registry, memory, clock)
+
+    stamp = stamp_of(IndexId(NO_REF, Scope("maintained")), registry.address().name)
+    assert stamp.encode() in registry.index("maintained")
 
 
 def test_a_repair_that_runs_out_of_requests_fails_and_takes_for_gone_nothing_that_it_did_not_find(

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from typer.testing import CliRunner
 
-from maintainer.cacheconfig import encode
+from maintainer.cacheconfig import NO_REF, IndexId, Scope, encode, stamp_of
 from maintainer.cli.app import app
 from maintainer.errors import LeaseLostError, StoreError, UnknownCacheError, UsageError
 from maintainer.model.outcome import Skipped
@@ -73,6 +73,18 @@ def test_a_run_of_the_command_line_repairs_merges_and_keeps_all_that_is_young(
     assert BLOBS + blob_of("orphan") in moto.keys
     assert BLOBS + blob_of("old") in moto.keys  # An index may have referenced it until now.
     assert not [key for key in moto.keys if "probe" in key]
+
+
+def test_what_a_run_writes_has_the_stamp_of_its_name_in_this_bucket(
+    moto: Moto, memory: Memory
+) -> None:
+    moto.export("api", "base", "api", "test")
+    del moto.keys[BLOBS + blob_of("test")]
+    _gc(moto, memory)
+
+    for name in ("api", "maintained"):
+        stamp = stamp_of(IndexId(NO_REF, Scope(name)), moto.address().name)
+        assert stamp.encode() in moto.keys[MANIFESTS + name].value
 
 
 def test_what_is_stored_is_the_same_before_and_after_indexes_are_written(
