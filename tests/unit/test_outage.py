@@ -236,6 +236,10 @@ def test_a_tag_that_was_found_counts_whether_or_not_it_could_be_read() -> None:
     assert _of_tags(4, 0, read=[1, 2], unread=[2]) is None
 
 
+def test_a_tag_that_was_gone_before_and_is_back_makes_up_for_no_other() -> None:
+    assert _of_tags(2, 0, read=[9]) == Loss(0, 2, "known tags")
+
+
 def test_where_nothing_is_evicted_less_than_half_of_what_tags_need_is_an_outage() -> None:
     assert _of_tags(1, 1, needed="abcd", present="ab") is None
     assert _of_tags(1, 1, needed="abcd", present="a") == Loss(1, 4, "blobs that the tags need")
