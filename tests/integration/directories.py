@@ -240,6 +240,12 @@ class World:
             if self.stored() >= result
         }
 
+    def config_of(self, tag: str) -> bytes:
+        """Return the config that a tag leads to, by an image manifest."""
+        manifest = json.loads((self.blobs / dict(self.names())[tag][7:]).read_bytes())
+        digest: str = manifest["config"]["digest"]
+        return (self.blobs / digest[7:]).read_bytes()
+
     def tags(self) -> list[str]:
         """Return the tags in order."""
         return [tag for tag, _ in self.names()]

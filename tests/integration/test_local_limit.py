@@ -85,8 +85,7 @@ def test_the_merged_tag_has_what_was_exported_last_and_no_tag_loses_anything(
     assert world.names()[:2] == before
     assert "used longest ago: importers read" in _written(report)[MERGED]
     assert 0.99 * LIMIT < max(_sizes(world, MERGED)) <= LIMIT
-    manifest = json.loads((world.blobs / dict(world.names())[MERGED][7:]).read_bytes())
-    config = (world.blobs / manifest["config"]["digest"][7:]).read_text()
+    config = world.config_of(MERGED).decode()
     assert config.count('"new ') == 600
     assert 300 < config.count('"old ') < 600
     assert report.results_usable == 1_200
@@ -111,8 +110,7 @@ def test_an_export_whose_build_made_nothing_loses_nothing_to_newer_results(world
     report = world.gc(remember_exports="30d")
 
     assert max(_sizes(world, "api")) <= LIMIT
-    manifest = json.loads((world.blobs / dict(world.names())["api"][7:]).read_bytes())
-    config = (world.blobs / manifest["config"]["digest"][7:]).read_text()
+    config = world.config_of("api").decode()
     assert config.count('"old ') == 600
     assert 300 < config.count('"new ') < 600
     assert report.results.dropped == 0
@@ -136,8 +134,7 @@ def test_an_export_loses_nothing_to_another_database_that_never_saw_it(
 
     world.gc(remember_exports="30d", database=other)
 
-    manifest = json.loads((world.blobs / dict(world.names())["api"][7:]).read_bytes())
-    config = (world.blobs / manifest["config"]["digest"][7:]).read_text()
+    config = world.config_of("api").decode()
     assert config.count('"old ') == 600
     assert 300 < config.count('"new ') < 600
     for database in (world.database, other):
@@ -159,8 +156,7 @@ def test_an_export_while_its_tag_is_written_loses_nothing_to_older_results(
 
     assert report.status == "done", report.problems
     assert max(_sizes(world, "api")) <= LIMIT
-    manifest = json.loads((world.blobs / dict(world.names())["api"][7:]).read_bytes())
-    config = (world.blobs / manifest["config"]["digest"][7:]).read_text()
+    config = world.config_of("api").decode()
     assert config.count('"new ') == 600
 
 

@@ -50,9 +50,7 @@ def _written(report: Report) -> dict[str, str]:
 
 def _step_ids(world: World) -> set[str]:
     """Return by which IDs builders know the steps of the merge."""
-    manifest = json.loads((world.blobs / dict(world.names())[MERGED][7:]).read_bytes())
-    config = (world.blobs / manifest["config"]["digest"][7:]).read_bytes()
-    return import_index(config, Random(0)).step_ids()
+    return import_index(world.config_of(MERGED), Random(0)).step_ids()
 
 
 def test_it_is_created_and_holds_all_that_other_tags_lead_to_which_stay_as_they_are(

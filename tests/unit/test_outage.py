@@ -200,6 +200,13 @@ def _of_tags(
     world = a_snapshot().with_blobs(*present)
     for number in range(stored):
         world.with_generation(1, *needed, of=_tag(number))
+    return _of_known_tags(known, world, read=read, unread=unread)
+
+
+def _of_known_tags(
+    known: int, world: World, *, read: Iterable[int] = (), unread: Iterable[int] = ()
+) -> Loss | None:
+    """Report about a directory of which so many tags were known; another was gone before."""
     place = KnownPlace(1, None, _digest(1))
     return find_loss(
         Memory(places={_tag(number): {1: place} for number in range(known)} | {_tag(9): {}}),
@@ -252,13 +259,7 @@ def test_blobs_that_no_tag_needs_hide_no_outage() -> None:
 
 
 def test_a_tag_that_is_only_remembered_is_not_there_and_needs_nothing() -> None:
-    known = Memory(places={_tag(number): {1: KnownPlace(1, None, _digest(1))} for number in (0, 1)})
-
-    def loss(world: World) -> Loss | None:
-        probe = replace(_probe(), abilities=Abilities())
-        return find_loss(known, ExpectedEntries(0, (), 0), probe, world.build(), StoreLimits())
-
     remembered = a_snapshot().remembering(1, "a", of=_tag(0)).remembering(1, "a", of=_tag(1))
-    assert loss(remembered) == Loss(0, 2, "known tags")
+    assert _of_known_tags(2, remembered) == Loss(0, 2, "known tags")
     stored = a_snapshot().with_blobs("a").with_generation(1, "a", of=_tag(0))
-    assert loss(stored.remembering(1, "b", "c", "d", of=_tag(1))) is None
+    assert _of_known_tags(2, stored.remembering(1, "b", "c", "d", of=_tag(1))) is None
