@@ -1,5 +1,6 @@
 """An SQLite file: opened, locked by one run at a time, and its errors."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from sqlalchemy.exc import DatabaseError as SqlError
 
 from maintainer.errors import DatabaseError
 from maintainer.graph.place import HeldError, Refresh
+from maintainer.paths import resolve
 
 _PATIENCE = 10.0
 """Seconds to wait for another writer."""
@@ -28,11 +30,14 @@ class SqliteFile:
         self.readers: Engine = self.engine.execution_options(**_READS)
 
     def exists(self) -> bool:
-        """Whether there is a file."""
+        """Whether there is a file. From Python 3.14 on, `Path.exists` hides what is in the way."""
         try:
-            return self._path.exists()
+            self._path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
         except OSError as error:
             raise _unusable(f"the database {self.name}", error) from None
+        return True
 
     def begin_migration(self, connection: Connection) -> None:
         """Wait for other migrations: the transaction has done that already."""
@@ -89,7 +94,7 @@ class SqliteFile:
     @property
     def _file(self) -> Path:
         """The file itself, with links resolved; locks are named after it."""
-        return self._path.resolve()
+        return Path(os.path.realpath(self._path))
 
     def explain(self, error: SqlError) -> str:
         """Return why the database cannot be used, in one line."""
@@ -99,12 +104,12 @@ class SqliteFile:
     def _misplaced(self) -> str:
         """Return why no file can be there; empty if one can."""
         try:
-            self._file.parent.stat()
+            resolve(self._path).parent.stat()
             return "it is a folder" if self._path.is_dir() else ""
         except FileNotFoundError:
             return "its folder does not exist"
-        except OSError:
-            return ""
+        except OSError as error:
+            return error.strerror or ""
 
 
 def _refresh() -> None:

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from maintainer.errors import MaintainerError
+from maintainer.paths import resolve
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -15,7 +16,7 @@ def write_atomically(path: Path, text: str) -> None:
     """
     temporary: Path | None = None
     try:
-        path = path.resolve()
+        path = resolve(path)
         if path.exists() and not path.is_file():
             path.write_text(text, encoding="utf-8")
             return

@@ -435,6 +435,17 @@ def test_a_folder_that_does_not_exist_is_told_in_one_line(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_link_to_itself_is_told_in_one_line(path: Path) -> None:
+    path.symlink_to(path.name)
+
+    with opened(path) as database:
+        for use in (database.upgrade, lambda: _hold(database)):
+            with pytest.raises(DatabaseError, match=r"cannot be used: Too many levels of symbolic"):
+                use()
+
+    assert path.is_symlink()
+
+
 # Times.
 
 

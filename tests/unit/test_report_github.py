@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from maintainer.errors import UsageError
+from maintainer.errors import MaintainerError, UsageError
 from maintainer.report import Report
+from maintainer.report.files import write_atomically
 from maintainer.report.github import open_workflow, outputs
 from maintainer.report.markdown import MAX_BYTES
 from maintainer.settings import StepSettings
@@ -157,6 +158,15 @@ def test_a_file_that_cannot_be_written_is_one_line(
     assert ended.value.code == 1
     (line,) = obeyed(capsys.readouterr().out.splitlines())
     assert line.endswith("cannot be written: No such file or directory")
+
+
+def test_a_link_to_itself_is_no_place_for_a_file(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("loop", "loop/page"):
+        with pytest.raises(MaintainerError, match="cannot be written: Too many levels"):
+            write_atomically(tmp_path / name, "text")
+    assert (tmp_path / "loop").is_symlink()
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_where_the_runner_names_no_files_nothing_is_written(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from maintainer.model.entry import Access, KnownEntry, Listing, Refusal, StoredE
 from maintainer.model.index import ReadGeneration
 from maintainer.model.memory import Memory
 from maintainer.model.store import Abilities, StoreFacts
+from maintainer.paths import resolve
 from maintainer.sanitize import is_unicode, printable
 from maintainer.spool import Spool
 from maintainer.stores.base import (
@@ -354,10 +355,11 @@ def _resolved(path: Path) -> Path:
             f"local:{printable(str(path))} is not a valid directory: {error}"
         ) from None
     try:
-        path = path.resolve()
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "it is a symbolic link to itself"
-        raise StoreError(f"local:{printable(str(path))} cannot be opened: {reason}") from None
+        path = resolve(path)
+    except OSError as error:
+        raise StoreError(
+            f"local:{printable(str(path))} cannot be opened: {error.strerror}"
+        ) from None
     if not is_unicode(str(path)):
         raise UsageError(
             f"local:{printable(str(path))} is not a valid directory: its path is not UTF-8, so no "
