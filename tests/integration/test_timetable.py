@@ -468,8 +468,8 @@ def test_a_run_that_somebody_else_does_meanwhile_is_not_held_for_killed(
     timetable.start(APP)
     assert timetable.result == ("github:example/app", "done")
     _leave_as_killed(timetable)
-    with timetable.database.lock():
-        with timetable.database.begin() as connection:
+    with closing(Database(url_of(timetable.folder / "served.db"))) as elsewhere, elsewhere.lock():
+        with elsewhere.begin() as connection:
             target = find_target(connection, "github:example/app")
             begin_run(connection, target, now_utc(), dry_run=False)
 

@@ -311,7 +311,7 @@ def test_an_index_that_an_importer_refuses_is_refused_with_the_place_and_the_rul
         pytest.param(b'{"records": [{"digest": "\\udc00"}]}', id="lone low surrogate"),
         pytest.param(b'{"records": [{"digest": "\n"}]}', id="bare line end in a text"),
         pytest.param(b'{"records": [{"inputs": [[{"selector": 0}]]}]}', id="selector of a number"),
-        pytest.param(b'{"other": %s%s}' % (b"[" * 10**5, b"]" * 10**5), id="deep nesting"),
+        pytest.param(b'{"other": %s%s}' % (b"[" * 10**6, b"]" * 10**6), id="deep nesting"),
         pytest.param(b'{"a":' * 10**5, id="deep nesting without an end"),
     ],
 )
