@@ -121,9 +121,9 @@ act: $(VENV)/.installed ## run the workflows of REPOSITORY by `act`, on an emula
 	@$(BIN)/python -m tests.acceptance.try_workflow "$(REPOSITORY)" "$(EVENT)"
 
 lock: $(VENV)/.runs ## lock the newest versions that pyproject.toml allows
-	$(LOCK) --upgrade --extra azure --extra github-app --extra postgresql --extra s3 --extra workers --group dev --group third-party pyproject.toml -o requirements.txt
+	$(LOCK) --upgrade --all-extras --group dev --group third-party pyproject.toml -o requirements.txt
 	$(LOCK) --constraint requirements.txt --group build pyproject.toml -o config/action/requirements.txt
-	$(LOCK) --constraint requirements.txt --extra postgresql --extra workers --group build pyproject.toml -o config/postgresql/requirements.txt
+	$(LOCK) --constraint requirements.txt --all-extras --group build pyproject.toml -o config/extras/requirements.txt
 	echo uv | $(LOCK) --upgrade - -o config/action/uv.txt
 	echo zensical | $(LOCK) --upgrade - -o config/site/requirements.txt
 

@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ UNIT = ROOT / "config" / "maintainer.service"
 DOCKERFILE = ROOT / "config" / "Dockerfile"
 COMPOSE = ROOT / "config" / "compose.yml"
 KUBERNETES = ROOT / "config" / "kubernetes.yml"
-WITH_POSTGRESQL = "config/postgresql/requirements.txt"
+WITH_EXTRAS = "config/extras/requirements.txt"
 BINARY = "/opt/maintainer/bin/maintainer"
 MOST_EXPOSED = 20
 """Tenths of what `systemd-analyze security` counts up to 10; a plain service has 9.6."""
@@ -70,7 +72,7 @@ def test_the_image_copies_what_there_is_and_installs_what_is_locked() -> None:
     text = DOCKERFILE.read_text()
     default = re.findall(r"^ARG REQUIREMENTS=(\S+)$", text, re.MULTILINE)
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
-    copied[copied.index("${REQUIREMENTS}")] = " ".join([*default, str(WITH_POSTGRESQL)])
+    copied[copied.index("${REQUIREMENTS}")] = " ".join([*default, str(WITH_EXTRAS)])
 
     for name in " ".join(copied).split():
         assert (ROOT / name).exists(), name
@@ -112,17 +114,20 @@ def test_the_dashboard_has_a_place_for_each_panel() -> None:
     assert all(target["expr"] for one in panels for target in one["targets"])
 
 
-def test_the_image_for_a_server_has_what_workers_need_and_nothing_else_that_is_new() -> None:
-    locks = ("config/action/requirements.txt", WITH_POSTGRESQL)
-    plain, more = (
-        set(re.findall(r"^([a-z0-9-]+)==", (ROOT / one).read_text(), re.MULTILINE)) for one in locks
+def test_the_image_with_all_extras_has_what_each_of_them_needs_in_the_same_versions() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    plain, more, tested = (
+        dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / one).read_text(), re.MULTILINE))
+        for one in ("config/action/requirements.txt", WITH_EXTRAS, "requirements.txt")
     )
 
-    assert plain <= more
-    engine = {"asgiref", "croniter", "procrastinate", "python-dateutil", "six"}
-    assert more - plain == {"psycopg", "psycopg-binary", "psycopg-pool"} | engine
-    for path in (COMPOSE, ROOT / "docs" / "fleet.md"):
-        assert f"REQUIREMENTS={WITH_POSTGRESQL}" in path.read_text()
+    assert plain.items() < more.items() < tested.items()
+    for needed in chain.from_iterable(extras.values()):
+        assert re.split(r"[\[>]", needed)[0] in more, needed
+    for path in (COMPOSE, ROOT / "docs" / "fleet.md", ROOT / "docs" / "service.md"):
+        assert f"REQUIREMENTS={WITH_EXTRAS}" in path.read_text()
 
 
 def test_the_compose_file_gives_the_service_what_it_needs_and_nothing_else() -> None:
