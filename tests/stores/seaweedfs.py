@@ -55,6 +55,8 @@ def a_server(folder: Path) -> Iterator[Address]:
         "-filer", "-s3", f"-s3.port={port}", f"-s3.config={folder / 's3.json'}",
         f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
         "-volume.max=100",
+        # Servers of other protocols, on ports that another process may have.
+        "-s3.port.iceberg=0", "-s3.port.lance=0",
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch, (folder / "log").open("wb") as log:
         for name, value in ENVIRONMENT.items():
