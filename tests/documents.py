@@ -203,6 +203,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "queries": _queries,
     "workflow": lambda: _example("maintain-cache.yml"),
     "build workflow": lambda: _example("build-images.yml"),
+    "registry workflow": lambda: _example("maintain-registry.yml"),
     "inputs": _inputs,
     "outputs": _outputs,
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Action's own first step: unpacks what a release has added for this machine, or else installs
 # this checkout and its locked dependencies into a separate environment. Needs PYTHON, RUNNER_TEMP and
-# GITHUB_ACTION_PATH.
+# GITHUB_ACTION_PATH. STORE, if it is set, decides whether the SDK of a bucket or a container is one of them.
 set -euo pipefail
 unset PYTHONPATH PYTHONHOME # these are for the job's own Python
 unset PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_CONSTRAINT PIP_REQUIREMENT PIP_DRY_RUN PIP_REQUIRE_VIRTUALENV
@@ -10,23 +10,28 @@ unset UV_TARGET UV_PREFIX UV_CONSTRAINT UV_OVERRIDE UV_EXCLUDE UV_BUILD_CONSTRAI
 # Files of a killed run on this machine do not match the database that is restored next.
 rm -f .maintainer/maintainer.db*
 
+lock="$GITHUB_ACTION_PATH/config/action/requirements.txt"
+case "${STORE:-}" in
+  s3:* | azblob:*) lock="$GITHUB_ACTION_PATH/config/extras/requirements.txt" ;;
+esac
+
 home="$RUNNER_TEMP/maintainer"
-installed="$home/installed" # contains the path that was installed
-if [ -e "$installed" ] && [ "$(cat "$installed")" = "$GITHUB_ACTION_PATH" ]; then
+installed="$home/installed" # contains the list of what was installed
+if [ -e "$installed" ] && [ "$(cat "$installed")" = "$lock" ]; then
   exit 0 # an earlier step of this job has installed it
 fi
 
 machine="$("$PYTHON" -I -c 'import platform, sys, sysconfig
 print(sys.implementation.cache_tag, sysconfig.get_platform(), platform.libc_ver()[0], sep="-")')"
 bundle="$GITHUB_ACTION_PATH/config/action/bundle/$machine.tar.gz"
-if [ -f "$bundle" ]; then
+if [ -f "$bundle" ] && [ "$lock" = "$GITHUB_ACTION_PATH/config/action/requirements.txt" ]; then
   rm -rf "$home"
   mkdir -p "$home/bundle" "$home/venv/bin"
   tar -xzf "$bundle" -C "$home/bundle"
   printf '#!/usr/bin/env bash\nexec %q -I %q "$@"\n' "$PYTHON" "$home/bundle/start.py" \
     >"$home/venv/bin/maintainer"
   chmod +x "$home/venv/bin/maintainer"
-  printf '%s' "$GITHUB_ACTION_PATH" >"$installed"
+  printf '%s' "$lock" >"$installed"
   exit 0
 fi
 
@@ -40,6 +45,6 @@ install() {
 }
 locked=(--require-hashes --only-binary :all:)
 with_pip "${locked[@]}" --no-compile -r "$GITHUB_ACTION_PATH/config/action/uv.txt"
-install "${locked[@]}" -r "$GITHUB_ACTION_PATH/config/action/requirements.txt"
+install "${locked[@]}" -r "$lock"
 install --no-deps --no-index --no-build-isolation "$GITHUB_ACTION_PATH"
-printf '%s' "$GITHUB_ACTION_PATH" >"$installed"
+printf '%s' "$lock" >"$installed"

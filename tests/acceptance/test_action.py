@@ -23,6 +23,7 @@ from tests.acceptance.action import (
     fill_in,
     make_newcomer,
 )
+from tests.stores.docker_registry import a_registry
 from tests.third_party.github_client import install_github_client
 
 pytestmark = pytest.mark.waits
@@ -211,6 +212,30 @@ def test_without_the_action_only_the_image_that_was_built_last_finds_its_cache(
     builder.copies("build-images.yml", without=[_MERGE])
     assert builder.runs("push").status == 0
     assert _reads_only(builder) in (["api built", "web cached"], ["api cached", "web built"])
+
+
+@pytest.mark.soak
+def test_the_workflow_for_a_registry_merges_its_tags(builder: Newcomer, tmp_path: Path) -> None:
+    text = (EXAMPLES / "maintain-registry.yml").read_text()
+    login, here = re.search(r" +- name: Log in .*?\n\n", text, re.DOTALL), tmp_path / "registry"
+    assert login
+    here.mkdir()
+    with a_registry(here) as registry:
+        for tag in ("api", "web"):
+            registry.build(tag, "base", tag)
+        place = f"{registry.host}/{registry.repository}?insecure=true"
+        for old, new in ((login[0], ""), ("ghcr.io/octo/app-cache", place)):
+            assert old in text
+            text = text.replace(old, new)
+        builder.act.add("maintain-registry.yml", fill_in(text))
+
+        told = _run(builder, "schedule")
+
+        assert told.ran.status == 0, told.ran.log
+        both = registry.blobs_of("api") | registry.blobs_of("web")
+        assert registry.blobs_of("maintained") >= both
+    assert told.ran.outputs["indexes-written"] == "1"
+    assert [key.startswith("maintainer-registry-") for key in told.written] == [True]
 
 
 @pytest.mark.soak

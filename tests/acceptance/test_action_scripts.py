@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from tests.acceptance.action import LOCKS, ROOT, check_out, fetch_wheels
 from tests.commands import run_here
 from tests.snapshots import MAIN, an_index, blob_key
 from tests.steps import obeyed, read_outputs
+from tests.stores.docker_registry import a_registry
 
 SCRIPTS = ROOT / "config" / "action"
 FLAGS = {
@@ -135,7 +137,7 @@ def test_a_run_sets_its_own_outputs_whatever_the_names_the_job_and_missing_input
     # What the job does to Python does not reach the run.
     (step.folder / "maintainer.py").write_text("raise SystemExit('not this one')")
     # An input that is not given leaves the default.
-    unset = {f"MAINTAINER_{name}": "" for name in ("SCOPES", "QUOTA", "CONFIG")}
+    unset = {f"MAINTAINER_{name}": "" for name in ("SCOPES", "QUOTA", "CONFIG", "STORE")}
     unset["MAINTAINER_GRACE"] = "0s"
     status, lines = step.run(PYTHONPATH=str(step.folder), **unset)
     assert status == 0, lines
@@ -144,6 +146,23 @@ def test_a_run_sets_its_own_outputs_whatever_the_names_the_job_and_missing_input
     assert step.outputs["indexes-written"] == "3"
     assert step.outputs["entries-deleted"] != "0"
     assert set(step.outputs) == _named_outputs()
+
+
+def test_another_store_than_githubs_cache_is_an_input(step: Step) -> None:
+    names = ("CONFIG", "SCOPES", "MERGED_SCOPE", "MERGED_TAG", "REMEMBER_EXPORTS", "REST_SHARE")
+    unset = {f"MAINTAINER_{name}": "" for name in names}
+    with a_registry(step.folder) as registry:
+        for tag in ("api", "web"):
+            registry.build(tag, "base", tag)
+        store = f"registry://{registry.host}/{registry.repository}?insecure=true"
+
+        status, lines = step.run_here(**unset, MAINTAINER_STORE=store)
+
+        assert status == 0, lines
+        both = registry.blobs_of("api") | registry.blobs_of("web")
+        assert registry.blobs_of("maintained") >= both
+    assert (step.outputs["verdict"], step.outputs["indexes-written"]) == ("good", "1")
+    assert "maintained" in (step.folder / "summary").read_text()
 
 
 @pytest.mark.parametrize(("flag", "written"), [("INPUT_DRY_RUN", "0"), ("INPUT_NO_SWEEP", "3")])
@@ -165,11 +184,13 @@ def _named_outputs() -> set[str]:
 
 
 @pytest.mark.soak
-def test_a_real_installation_from_the_lock_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["", "s3://my-bucket/app/"])
+def test_a_real_installation_from_the_lock_runs(tmp_path: Path, store: str) -> None:
     environment = {
         "PYTHON": sys.executable,
         "RUNNER_TEMP": str(tmp_path),
         "GITHUB_ACTION_PATH": str(ROOT),
+        "STORE": store,
     }
     left = tmp_path / ".maintainer" / "maintainer.db-wal"
     left.parent.mkdir()
@@ -184,6 +205,64 @@ def test_a_real_installation_from_the_lock_runs(tmp_path: Path) -> None:
         [command, "--version"], cwd=tmp_path, env=_clean(), capture_output=True, check=True
     )
     assert told.stdout.strip()
+    python = str(command.with_name("python"))
+    found = subprocess.run([python, "-c", "import aiobotocore, azure.identity"], check=False)
+    assert (found.returncode == 0) == bool(store)
+
+
+_STAND_INS = {
+    "python": """#!/bin/sh
+case "$1 $2" in
+  "-I -c") echo this-machine ;;
+  "-m venv") mkdir -p "$5/bin" && cp "$STAND_INS/uv" "$5/bin" ;;
+esac
+""",
+    "uv": """#!/bin/sh
+echo "$@" >>"$STAND_INS/asked"
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("store", "wanted"),
+    [
+        ("", "bundle"),
+        ("registry://ghcr.io/octo/app-cache", "bundle"),
+        ("s3://my-bucket/app/", "config/extras/requirements.txt"),
+        ("azblob://account/container", "config/extras/requirements.txt"),
+    ],
+)
+def test_the_sdk_of_a_bucket_is_installed_though_a_release_has_added_all_else(
+    tmp_path: Path, store: str, wanted: str
+) -> None:
+    asked, action = tmp_path / "asked", tmp_path / "action"
+    for name, text in _STAND_INS.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "start.py").touch()
+    bundle = action / "config" / "action" / "bundle" / "this-machine.tar.gz"
+    bundle.parent.mkdir(parents=True)
+    with tarfile.open(bundle, "w:gz") as archive:
+        archive.add(tmp_path / "start.py", "start.py")
+    environment = {
+        "PYTHON": str(tmp_path / "python"),
+        "RUNNER_TEMP": str(tmp_path),
+        "GITHUB_ACTION_PATH": str(action),
+        "STAND_INS": str(tmp_path),
+        "STORE": store,
+    }
+
+    for _ in range(2):  # a second step of the same job finds it there
+        install = [SCRIPTS / "install.sh"]
+        subprocess.run(install, cwd=tmp_path, env=_clean() | environment, check=True)
+
+    lines = asked.read_text().splitlines() if asked.exists() else []
+    if wanted == "bundle":
+        assert lines == []
+        assert (tmp_path / "maintainer" / "bundle" / "start.py").exists()
+    else:
+        assert len(lines) == 2
+        assert lines[0].endswith(f"--require-hashes --only-binary :all: -r {action / wanted}")
 
 
 _TO_BUILD = ("hatchling", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers")
