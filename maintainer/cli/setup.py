@@ -14,13 +14,20 @@ def init(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a workflow that differs.")
     ] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the cache is, unless it is GitHub's Actions cache.",
+            metavar="registry://ghcr.io/OWNER/NAME",
+        ),
+    ] = None,
 ) -> None:
     """Write the workflow that maintains this repository's cache, and say what else to do."""
-    from maintainer.setup.init import find_repository, format_next_steps, write_workflow
+    from maintainer.setup.init import find_cache, find_repository, format_next_steps, write_workflow
 
-    root = find_repository(Path.cwd())
-    typer.echo(write_workflow(root, overwrite=overwrite))
-    for line in format_next_steps(root):
+    root, cache = find_repository(Path.cwd()), find_cache(store)
+    typer.echo(write_workflow(root, cache, overwrite=overwrite))
+    for line in format_next_steps(root, cache):
         typer.echo(line)
 
 

@@ -1,31 +1,90 @@
 """Write the workflow that maintains the cache of a repository."""
 
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import maintainer
 from maintainer.errors import UsageError
 from maintainer.report.files import write_atomically
 from maintainer.sanitize import printable
-from maintainer.setup.workflows import SCHEDULES, CacheUse, find_root, read_workflows
+from maintainer.setup.workflows import SCHEDULES, CacheUse, Workflow, find_root, read_workflows
 
-PLACE = Path(".github", "workflows", "maintain-cache.yml")
+FOLDER = Path(".github", "workflows")
 _USES = f"{maintainer.REPOSITORY}@v0"
 _NOBODY = "OWNER"
 """Before somebody publishes this project, this stands for the owner."""
-_CRON = 'cron: "17 3 * * *"'
+_CRON = re.compile(r'cron: "\d+ 3 \* \* \*"')
 _MERGE = "maintained"
+_FOR_REGISTRIES = "maintain-registry.yml"
+_STORE = "registry://ghcr.io/octo/app-cache"
+"""In the workflow to copy, this stands for the place of the cache."""
+_GHCR = re.compile(r"registry://(ghcr\.io/[a-z0-9._-]+(?:/[a-z0-9._-]+)+)", re.ASCII)
 
 
-def make_workflow(name: str) -> str:
-    """Return the workflow for a repository of some name.
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A cache that a workflow is to maintain."""
+
+    example: str
+    """The workflow to copy."""
+    repository: str = ""
+    """Where it is, such as `ghcr.io/octo/app-cache`; empty for GitHub's Actions cache."""
+
+    @property
+    def kind(self) -> str:
+        """The `type` by which builds export to it."""
+        return "registry" if self.repository else "gha"
+
+    @property
+    def merge(self) -> str:
+        """What builds are to import."""
+        at = f"ref={self.repository}:" if self.repository else "scope="
+        return f"type={self.kind},{at}{_MERGE}"
+
+    def has(self, use: CacheUse) -> bool:
+        """Whether this is the cache that a workflow names."""
+        return use.kind == self.kind and self.repository in ("", _repository(use))
+
+    def importing(self, use: CacheUse) -> str:
+        """Return the line by which a build imports what it exports."""
+        name = "ref" if self.repository else "scope"
+        value = use.attributes.get(name, "")
+        return f"type={self.kind},{name}={value}" if value else f"type={self.kind}"
+
+
+ACTIONS = Cache("maintain-cache.yml")
+
+
+def _repository(use: CacheUse) -> str:
+    """Return the repository of a registry that a workflow names, without its tag."""
+    return use.attributes.get("ref", "").partition(":")[0]
+
+
+def find_cache(store: str | None) -> Cache:
+    """Return the cache of a setting `store`. Raises UsageError if there is no workflow for it."""
+    if store is None:
+        return ACTIONS
+    found = _GHCR.fullmatch(store)
+    if found is None:
+        raise UsageError(
+            f"there is no workflow to write for {printable(store)}: only for GitHub's cache and "
+            "registry://ghcr.io/OWNER/NAME; docs/action.md says how to maintain others"
+        )
+    return Cache(_FOR_REGISTRIES, found[1])
+
+
+def make_workflow(cache: Cache, name: str) -> str:
+    """Return the workflow that maintains a cache, for a repository of some name.
 
     It runs at a minute of its own: GitHub delays schedules at minutes that many use.
     """
-    text = (_examples() / PLACE.name).read_text(encoding="utf-8")
+    text = (_examples() / cache.example).read_text(encoding="utf-8")
     minute = zlib.crc32(name.encode("utf-8", "surrogateescape")) % 60
-    return text.replace(_CRON, f'cron: "{minute} 3 * * *"').replace(_USES, _pinned())
+    text = _CRON.sub(f'cron: "{minute} 3 * * *"', text).replace(_USES, _pinned())
+    return text.replace(_STORE, f"registry://{cache.repository}")
 
 
 def _pinned() -> str:
@@ -50,27 +109,32 @@ def find_repository(folder: Path) -> Path:
     return root
 
 
-def write_workflow(root: Path, *, overwrite: bool) -> str:
+def write_workflow(root: Path, cache: Cache, *, overwrite: bool) -> str:
     """Write the workflow, and return what was done. Raises UsageError if another one is there."""
-    text, file = make_workflow(root.name), root / PLACE
+    text, place = make_workflow(cache, root.name), FOLDER / cache.example
+    file = root / place
     if file.is_file() and file.read_bytes() == text.encode():
-        return f"{PLACE} is up to date"
+        return f"{place} is up to date"
     if file.exists() and not overwrite:
-        raise UsageError(f"{PLACE} exists, and differs: --overwrite replaces it")
+        raise UsageError(f"{place} exists, and differs: --overwrite replaces it")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text)
-    return f"{PLACE} was written: it runs once a day, and by hand"
+    return f"{place} was written: it runs once a day, and by hand"
 
 
-def format_next_steps(root: Path) -> Iterator[str]:
+def format_next_steps(root: Path, cache: Cache) -> Iterator[str]:
     """Format what remains to be done by hand."""
     workflows = read_workflows(root)
-    exports = [use for one in workflows if not one.imports(_MERGE) for use in one.exports]
-    if not exports and any(one.exports for one in workflows):
+    exporting = [one for one in workflows if any(_exports(one, cache))]
+    lacking = [one for one in exporting if not _imports_merge(one, cache)]
+    if exporting and not lacking:
         yield "1. All workflows that export a cache import the merge of all caches already."
     else:
-        yield from _format_imports(exports)
+        yield from _format_imports(cache, [use for one in lacking for use in _exports(one, cache)])
     yield "2. Commit the workflow on the default branch: GitHub runs schedules only from there."
+    if cache.repository:
+        yield "   For its token to delete, this repository needs the role Admin for the package:"
+        yield "   Package settings, Manage Actions access."
     yield "3. Run it once by hand with `Only report what would be done`, and read the job summary."
     yield f"   {SCHEDULES[:1].upper()}{SCHEDULES[1:]}."
     if not maintainer.COMMIT:
@@ -80,24 +144,43 @@ def format_next_steps(root: Path) -> Iterator[str]:
         )
     if maintainer.REPOSITORY.startswith(f"{_NOBODY}/"):
         yield f"   {_NOBODY} stands for the account that this Action will be published by."
+    if not cache.repository:
+        yield from _format_registries(use for one in workflows for use in one.caches if use.exports)
 
 
-def _format_imports(exports: list[CacheUse]) -> Iterator[str]:
+def _format_registries(exports: Iterable[CacheUse]) -> Iterator[str]:
+    """Format which exports go to a registry, for which there is another workflow."""
+    for use in exports:
+        store = f"registry://{_repository(use)}"
+        if use.kind == "registry" and _GHCR.fullmatch(store):
+            yield f"{printable(use.file)}:{use.line} exports to a registry. For its workflow, use"
+            yield f"   maintainer init --store {store}"
+
+
+def _exports(workflow: Workflow, cache: Cache) -> Iterator[CacheUse]:
+    return (use for use in workflow.caches if use.exports and cache.has(use))
+
+
+def _imports_merge(workflow: Workflow, cache: Cache) -> bool:
+    uses = (use for use in workflow.caches if not use.exports and cache.has(use))
+    return any(cache.importing(use) == cache.merge for use in uses)
+
+
+def _format_imports(cache: Cache, exports: list[CacheUse]) -> Iterator[str]:
     """Format the line that these exports lack, and where it belongs."""
     yield "1. Let builds import the merge of all caches, with one more line:"
     yield ""
     yield "     cache-from: |"
-    yield from (f"       {line}" for line in _imports(exports))
-    yield f"       type=gha,scope={_MERGE}"
+    if exports:
+        lines = sorted({printable(cache.importing(use)) for use in exports})
+    else:
+        lines = [f"type=registry,ref={cache.repository}:TAG" if cache.repository else "type=gha"]
+    yield from (f"       {line}" for line in lines)
+    yield f"       {cache.merge}"
     yield ""
     if exports:
         places = ", ".join(f"{printable(use.file)}:{use.line}" for use in exports)
         yield f"   These lines export a cache, so it belongs next to them: {places}"
     else:
-        yield "   No workflow here exports a cache with `cache-to: type=gha` yet."
-
-
-def _imports(exports: list[CacheUse]) -> list[str]:
-    """Return the lines of `cache-from` that are there already, most likely."""
-    scopes = sorted({use.attributes.get("scope", "") for use in exports}) or [""]
-    return [f"type=gha,scope={printable(scope)}" if scope else "type=gha" for scope in scopes]
+        at = f",ref={cache.repository}:…" if cache.repository else ""
+        yield f"   No workflow here exports a cache with `cache-to: type={cache.kind}{at}` yet."
