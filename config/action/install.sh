@@ -20,6 +20,7 @@ installed="$home/installed" # contains the list of what was installed
 if [ -e "$installed" ] && [ "$(cat "$installed")" = "$lock" ]; then
   exit 0 # an earlier step of this job has installed it
 fi
+rm -f "$installed" # what it says is true no longer
 
 machine="$("$PYTHON" -I -c 'import platform, sys, sysconfig
 print(sys.implementation.cache_tag, sysconfig.get_platform(), platform.libc_ver()[0], sep="-")')"

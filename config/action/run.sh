@@ -6,7 +6,7 @@ unset PYTHONPATH PYTHONHOME # these are for the job's own Python
 
 options=(--github)
 fail() {
-  echo "::error title=maintainer::input $1 must be true or false"
+  echo "::error title=maintainer::input $1"
   echo "status=failed" >>"${GITHUB_OUTPUT:-/dev/null}"
   exit 2
 }
@@ -14,7 +14,7 @@ flag() { # NAME VALUE
   case "$2" in
     true) options+=("--$1") ;;
     false) ;;
-    *) fail "$1" ;;
+    *) fail "$1 must be true or false" ;;
   esac
 }
 flag dry-run "$INPUT_DRY_RUN"
@@ -22,7 +22,17 @@ flag no-sweep "$INPUT_NO_SWEEP"
 flag accept-loss "$INPUT_ACCEPT_LOSS"
 case "$INPUT_SAVE_DATABASE" in
   true | false) ;; # another step uses it
-  *) fail save-database ;;
+  *) fail "save-database must be true or false" ;;
+esac
+
+case "$MAINTAINER_DATABASE_KEY" in
+  *"#"*) fail "database-key must not contain a #" ;; # Another key would find these databases.
+esac
+case "$MAINTAINER_STORE" in
+  configured) unset MAINTAINER_STORE ;;
+  github) ;;
+  "") fail "store is empty: leave it out to maintain GitHub's cache" ;;
+  *) unset ACTIONS_RUNTIME_TOKEN ACTIONS_RESULTS_URL ACTIONS_CACHE_URL ;; # Another store needs none of them.
 esac
 
 # In the workspace, because the cache action restores a file only under the same path; hidden from

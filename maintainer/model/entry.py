@@ -33,6 +33,8 @@ class Access:
     readable: frozenset[Ref] = frozenset()
     writable: frozenset[Ref] = frozenset()
     refusal: Refusal = Refusal()
+    is_certain: bool = True
+    """Whether somebody has said so; otherwise only an attempt shows what is refused."""
 
 
 class StoredEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):

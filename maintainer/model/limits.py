@@ -54,10 +54,11 @@ class ToolRule:
     def of_saved(cls, key: str, refs: frozenset[Ref]) -> Self:
         """Return the rule for the database that the Action saves with each run, in its own refs.
 
-        Its keys go on with the numbers of a run and of its attempt, and the name of a job.
+        Its keys go on with a `#`, which no other such key contains, the numbers of a run and of its
+        attempt, and the name of a job.
         """
-        form = rf"{re.escape(key)}-\d+-\d+-.+"
-        return cls(f"{key}-", keep_newest=_KEPT, form=form, refs=refs)
+        form = rf"{re.escape(key)}#\d+-\d+-.+"
+        return cls(f"{key}#", keep_newest=_KEPT, form=form, refs=refs)
 
     def is_about(self, ref: Ref, key: str) -> bool:
         """Whether an entry of another tool is this tool's."""

@@ -16,7 +16,7 @@ from maintainer.sanitize import loggable
 from maintainer.settings import Settings
 from maintainer.setup.workflows import SCHEDULES, CacheUse, Workflow, find_root, read_workflows
 from maintainer.stores.diagnose import diagnose
-from maintainer.stores.kinds import for_target
+from maintainer.stores.kinds import for_target, kind_of
 
 _CACHE_ITSELF = "`maintainer gc --repair --dry-run` looks for damage in the cache"
 """Who asks because builds fail must not take a sound set-up for a sound cache."""
@@ -40,7 +40,9 @@ async def examine(settings: Settings, folder: Path, clock: Callable[[], datetime
     findings.append(_database(settings.database))
     root = find_root(folder)
     workflows = read_workflows(root) if root else ()
-    findings += _workflows(workflows, settings.merged_scope) if root else ()
+    stores = [one.store or settings.store for one in settings.targets] or [settings.store]
+    if root and any(kind_of(one).uses_repository for one in stores):
+        findings += _workflows(workflows, settings.merged_scope)
     return Diagnosis(tuple(findings), tuple(use for one in workflows for use in one.caches))
 
 

@@ -15,6 +15,7 @@ _VALUE = r"type=(?:\$\{\{.*?\}\}|[^\s\"'\]])+"
 _KEY = re.compile(r"^(?P<indent>\s*(?:-\s+)?)cache[-_](?P<way>to|from)\s*:(?P<rest>.*)$")
 _OPTION = re.compile(rf"cache-(to|from)[=\s]+[\"']?({_VALUE})")
 _COMMENT = re.compile(r"(^|\s)#.*")
+_STORE = re.compile(r"^\s+store:\s*[\"']?(?!(?:github|configured)\b)[\w$]")
 _USES = re.compile(
     r"^\s*(?:-\s+)?uses:\s*[\"']?[\w.-]+/maintainer(?:/[\w./-]*)?@(\S+?)[\"']?(?:\s|$)"
 )
@@ -43,7 +44,7 @@ class Workflow(msgspec.Struct, frozen=True):
     file: str
     caches: tuple[CacheUse, ...]
     maintainer: str | None
-    """The version of the Action of this project that it runs."""
+    """The version of the Action of this project that maintains GitHub's cache in it."""
 
     @property
     def exports(self) -> tuple[CacheUse, ...]:
@@ -81,7 +82,9 @@ def read_workflow(file: str, text: str) -> Workflow:
     """Read the caches that a workflow names."""
     lines = text.splitlines()
     found = [match[1] for line in lines if (match := _USES.match(line))]
-    return Workflow(file, tuple(_caches(file, lines)), found[0] if found else None)
+    others = sum(1 for line in lines if found and _STORE.match(line))
+    ours = found[0] if len(found) > others else None
+    return Workflow(file, tuple(_caches(file, lines)), ours)
 
 
 def _caches(file: str, lines: list[str]) -> Iterator[CacheUse]:

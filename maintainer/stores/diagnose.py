@@ -45,3 +45,9 @@ async def _open_and_list(
         if not store.access.writable:
             refusal = store.access.refusal
             yield problem(store.abilities.noun, refusal.why, refusal.advice)
+        elif not store.access.is_certain:
+            yield note(
+                store.abilities.noun,
+                "whether entries may be written and deleted was not tried",
+                "a run says what is refused",
+            )

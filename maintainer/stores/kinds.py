@@ -167,6 +167,8 @@ def kind_of(store: str, key: str = "store") -> StoreKind:
     for kind in KINDS:
         if kind.name == name and bool(colon and place) == kind.has_place:
             return kind
+    if not store:
+        raise SettingError(key, "is empty")
     forms = [f"{kind.form} ({kind.what})" for kind in KINDS]
     problem = _suggest(store) or f"must be {_any_of(forms)}"
     raise SettingError(key, problem)

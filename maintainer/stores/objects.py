@@ -54,7 +54,7 @@ class ObjectStore:
             least_grace=layout.least_grace,
         )
         refs = frozenset({NO_REF})
-        self.access = Access(refs, refs)
+        self.access = Access(refs, refs, is_certain=False)
         self._objects = objects
         self._layout = layout
         self._claims = Claims(objects, layout)

@@ -119,7 +119,7 @@ def the_report_is_left_as_a_page(days: Days) -> None:
 
 def the_database_is_kept_from_run_to_run_under_a_key_of_its_own(days: Days) -> None:
     others = [key for key in days.first.written if parse_key(key) is None]
-    assert [key.startswith("maintainer-db-") for key in others] == [True]
+    assert [key.startswith("maintainer-db#") for key in others] == [True]
     runs = [int(told.ran.outputs["run"]) for told in (days.first, days.builds)]
     assert runs[1] == runs[0] + 1
     assert [key for key in days.builds.written if parse_key(key) is None] == [], "by its setting"
@@ -168,7 +168,7 @@ def test_a_second_scheduled_run_finds_nothing_to_do(newcomer: Newcomer) -> None:
     assert second.ran.status == 0, second.ran.log
     outputs = second.ran.outputs
     assert outputs["indexes-written"] == outputs["entries-deleted"] == "0"
-    assert [key.startswith("maintainer-db-") for key in second.written] == [True]
+    assert [key.startswith("maintainer-db#") for key in second.written] == [True]
 
 
 @pytest.mark.soak
@@ -235,7 +235,7 @@ def test_the_workflow_for_a_registry_merges_its_tags(builder: Newcomer, tmp_path
         both = registry.blobs_of("api") | registry.blobs_of("web")
         assert registry.blobs_of("maintained") >= both
     assert told.ran.outputs["indexes-written"] == "1"
-    assert [key.startswith("maintainer-registry-") for key in told.written] == [True]
+    assert [key.startswith("maintainer-registry#") for key in told.written] == [True]
 
 
 @pytest.mark.soak

@@ -26,6 +26,8 @@ FLAGS = {
     "INPUT_NO_SWEEP": "false",
     "INPUT_ACCEPT_LOSS": "false",
     "INPUT_SAVE_DATABASE": "true",
+    "MAINTAINER_STORE": "configured",
+    "MAINTAINER_DATABASE_KEY": "",
 }
 HOSTILE = "x##[set-output name=run]666\n::set-output name=run::666\n::error::x$(touch pwned)"
 WRITTEN_AT = datetime.now(UTC) - timedelta(days=3)
@@ -62,11 +64,13 @@ class Step:
         command = self.folder / "maintainer" / "venv" / "bin" / "maintainer"
         command.parent.parent.unlink()
         command.parent.mkdir(parents=True)
-        command.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+        command.write_text("#!/bin/sh\nenv -0 >environment\nprintf '%s\\n' \"$@\"\n")
         command.chmod(0o755)
         status, arguments = self.run(**more)
         assert status == 0, arguments
-        done = run_here(self.folder, _clean() | FLAGS | self.environment | more, *arguments)
+        given = (self.folder / "environment").read_text().rstrip("\0").split("\0")
+        variables = dict(one.split("=", 1) for one in given)
+        done = run_here(self.folder, variables, *arguments)
         return done.status, [*done.out.splitlines(), *done.err.splitlines()]
 
     @property
@@ -112,6 +116,9 @@ _BUILDS = ((1, ("base", "one")), (2, ("base", "two")))
         ("INPUT_NO_SWEEP", "1", "input no-sweep must be true or false"),
         ("INPUT_ACCEPT_LOSS", HOSTILE, "input accept-loss must be true or false"),
         ("INPUT_SAVE_DATABASE", "yes", "input save-database must be true or false"),
+        ("MAINTAINER_STORE", "", "input store is empty: leave it out"),
+        ("MAINTAINER_DATABASE_KEY", "maintainer#db", "input database-key must not contain a #"),
+        ("MAINTAINER_STORE", HOSTILE, "setting store "),
         ("MAINTAINER_GRACE", HOSTILE, "setting grace "),
         ("MAINTAINER_SCOPES", "[", "setting scopes "),
         ("MAINTAINER_CONFIG", "missing.toml", "the configuration file missing.toml does not exist"),
@@ -120,8 +127,9 @@ _BUILDS = ((1, ("base", "one")), (2, ("base", "two")))
 def test_bad_input_is_one_annotation_that_names_it_and_nothing_is_asked_of_the_cache(
     step: Step, variable: str, value: str, named: str
 ) -> None:
-    # One of our own settings is refused by a process, as the step starts it.
-    run = step.run if variable.startswith(("INPUT_", "MAINTAINER_GRACE")) else step.run_here
+    # What our own settings refuse, a process refuses once, as the step starts it.
+    by_script = named.startswith("input ") or variable == "MAINTAINER_GRACE"
+    run = step.run if by_script else step.run_here
     status, lines = run(**{variable: value}, ACTIONS_RESULTS_URL="http://127.0.0.1:9/")
     assert status == 2
     (line,) = obeyed(lines)
@@ -137,7 +145,7 @@ def test_a_run_sets_its_own_outputs_whatever_the_names_the_job_and_missing_input
     # What the job does to Python does not reach the run.
     (step.folder / "maintainer.py").write_text("raise SystemExit('not this one')")
     # An input that is not given leaves the default.
-    unset = {f"MAINTAINER_{name}": "" for name in ("SCOPES", "QUOTA", "CONFIG", "STORE")}
+    unset = {f"MAINTAINER_{name}": "" for name in ("SCOPES", "QUOTA", "CONFIG")}
     unset["MAINTAINER_GRACE"] = "0s"
     status, lines = step.run(PYTHONPATH=str(step.folder), **unset)
     assert status == 0, lines
@@ -162,6 +170,7 @@ def test_another_store_than_githubs_cache_is_an_input(step: Step) -> None:
         both = registry.blobs_of("api") | registry.blobs_of("web")
         assert registry.blobs_of("maintained") >= both
     assert (step.outputs["verdict"], step.outputs["indexes-written"]) == ("good", "1")
+    assert "ACTIONS_RUNTIME_TOKEN" not in (step.folder / "environment").read_text()
     assert "maintained" in (step.folder / "summary").read_text()
 
 

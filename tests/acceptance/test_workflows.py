@@ -167,6 +167,6 @@ def test_the_token_of_the_cache_service_reaches_one_step_and_is_masked() -> None
 def test_the_database_is_kept_under_a_key_that_no_build_looks_for() -> None:
     keys = re.findall(r"^ +(?:restore-)?keys?: (.+)$", _ACTION.read_text(), re.MULTILINE)
     assert len(keys) == 3
-    assert all(key.startswith("${{ inputs.database-key }}-") for key in keys)
+    assert all(key.startswith("${{ inputs.database-key }}#") for key in keys)
     defaults = {name: default for name, _, default in action_part("inputs")}
     assert defaults["database-key"] == "maintainer-db"

@@ -19,6 +19,7 @@ from tests.commands import run_here
 from tests.empty_database import make_empty
 from tests.privileges import bound_by_modes
 from tests.snapshots import MAIN
+from tests.stores.docker_registry import a_registry
 
 
 @pytest.fixture
@@ -79,6 +80,22 @@ def test_a_set_up_that_is_complete_has_no_problems_and_stays_as_it_is(
     assert [one["attributes"] for one in exports] == [{"mode": "max"}]
     assert running.call(lambda cache: cache.entries()) == before
     assert {one.name for one in repository.iterdir()} == {".git", ".github"}
+
+
+def test_of_another_store_it_says_what_it_has_not_tried_and_nothing_of_githubs_cache(
+    repository: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "registry").mkdir()
+    with a_registry(tmp_path / "registry") as registry:
+        registry.build("api", "base", "api")
+        store = f"registry://{registry.host}/{registry.repository}?insecure=true"
+
+        outcome = run_here(repository, {}, "doctor", "--json", "--store", store)
+
+    assert outcome.status == 0, outcome.out
+    found = [(one["subject"], one["level"]) for one in outcome.json["findings"]]
+    assert found == [("registry", "ok"), ("registry", "note"), ("database", "note")]
+    assert "was not tried" in outcome.json["findings"][1]["sentence"]
 
 
 def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:

@@ -67,12 +67,12 @@ def test_the_newest_of_a_tool_stay_and_the_report_says_why_others_left(world: Wo
 
 
 def test_databases_that_the_action_saved_before_go_in_the_ref_of_the_run_only(world: World) -> None:
-    put(world, [f"maintainer-db-{number}-1-maintain" for number in range(4)])
-    put(world, ["maintainer-db-9-1-maintain"], ref=PULL)
+    put(world, [f"maintainer-db#{number}-1-maintain" for number in range(4)])
+    put(world, ["maintainer-db#9-1-maintain"], ref=PULL)
 
     report = world.gc(database_key="maintainer-db")
 
-    kept = [f"maintainer-db-{number}-1-maintain" for number in (2, 3, 9)]
+    kept = [f"maintainer-db#{number}-1-maintain" for number in (2, 3, 9)]
     assert others(world) == kept
     world.passes(hours=1)
     assert world.gc(database_key="maintainer-db").changes.gone_entries == 0

@@ -66,3 +66,15 @@ def test_workflows_that_are_not_text_do_no_harm(tmp_path: Path) -> None:
     assert [use.line for use in a.caches] == [2]
     assert b.caches == ()
     assert read_workflows(tmp_path / "nowhere") == ()
+
+
+@pytest.mark.parametrize("store", ["registry://ghcr.io/octo/a", "'s3://b/a/'", "${{ vars.CACHE }}"])
+def test_a_step_that_maintains_another_store_does_not_maintain_githubs_cache(store: str) -> None:
+    step = "    - uses: octo/maintainer@v0\n"
+    other = f"{step}      with:\n        store: {store} # where it is\n"
+    itself = f"{step}      with:\n        store: github\n"
+
+    assert read_workflow("a.yml", other).maintainer is None
+    assert read_workflow("a.yml", other + step).maintainer == "v0"
+    assert read_workflow("a.yml", other + itself).maintainer == "v0"
+    assert read_workflow("a.yml", "    store: x\n" + step).maintainer is None, "in doubt, none"

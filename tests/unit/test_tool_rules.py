@@ -60,14 +60,14 @@ def test_older_databases_of_the_action_are_deleted_and_nothing_that_looks_like_o
     world = a_snapshot()
     # The numbers of runs are no times.
     for age, run in enumerate((7, 12, 5, 90), 1):
-        world.with_entry(f"maintainer-db-{run}-1-maintain", age=hours(age))
-    for name in ("", "-web-1-1-job", "x-1-1-job", "-1-job"):
+        world.with_entry(f"maintainer-db#{run}-1-maintain", age=hours(age))
+    for name in ("", "-web#1-1-job", "x#1-1-job", "#1-job", "-1-1-job", "#web#1-1-job"):
         world.with_entry(f"maintainer-db{name}", age=hours(99))
-    world.with_entry("maintainer-db-1-1-maintain", ref=RELEASE, age=hours(99))
+    world.with_entry("maintainer-db#1-1-maintain", ref=RELEASE, age=hours(99))
 
     assert _deleted(world, rule) == dict.fromkeys(
-        ("maintainer-db-5-1-maintain", "maintainer-db-90-1-maintain"),
-        BeyondNewest("maintainer-db-", 2),
+        ("maintainer-db#5-1-maintain", "maintainer-db#90-1-maintain"),
+        BeyondNewest("maintainer-db#", 2),
     )
 
 

@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 
 HUB = "docker.io"
-_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
+_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(?::([0-9]{1,5}))?")
+_PORTS = range(1, 65_536)
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -38,7 +39,16 @@ class Repository:
 
 def is_host(text: str) -> bool:
     """Whether a text can be the host of a registry, with or without a port."""
-    return _HOST.fullmatch(text) is not None
+    found = _HOST.fullmatch(text)
+    return found is not None and (found[1] is None or int(found[1]) in _PORTS)
+
+
+def is_known_as_host(host: str) -> bool:
+    """Whether Docker takes a host for one: else, it is an owner of images on Docker Hub.
+
+    Source: `splitDockerDomain` in https://github.com/distribution/reference/blob/main/normalize.go
+    """
+    return "." in host or ":" in host or host == "localhost"
 
 
 def is_tag(text: str) -> bool:

@@ -7,7 +7,13 @@ from urllib.parse import urlencode, urlsplit
 
 from maintainer.sanitize import printable
 from maintainer.stores.address import Given, read_query, usual_host, wrong
-from maintainer.stores.distribution.names import HUB, Repository, is_host, is_repository
+from maintainer.stores.distribution.names import (
+    HUB,
+    Repository,
+    is_host,
+    is_known_as_host,
+    is_repository,
+)
 
 FORM = "registry://HOST/REPOSITORY"
 _PATTERN = re.compile(r"[A-Za-z0-9_*?][A-Za-z0-9._*?-]{0,127}")
@@ -28,6 +34,11 @@ class Address:
     """Whether the registry speaks HTTP without TLS."""
     packages_url: str | None = None
     """The REST API of the GitHub that the registry belongs to, if it does."""
+
+    @property
+    def has_usual_packages(self) -> bool:
+        """Whether nobody needs to say where that API is."""
+        return self.packages_url == _URLS.get(self.host)
 
     @property
     def remote(self) -> Repository:
@@ -61,13 +72,22 @@ def read_address(text: str) -> Address:
         parts = urlsplit(text)
     except ValueError:
         raise wrong(f"must be {FORM}") from None
-    if "@" in parts.netloc or parts.fragment:
+    if "@" in parts.netloc:
         raise wrong(f"must be {FORM}; credentials are those of `docker login`, never a part of it")
+    if parts.fragment:
+        raise wrong(f"must be {FORM}, without a #")
     host, repository = parts.netloc.lower(), parts.path.removeprefix("/").removesuffix("/")
     if not is_host(host) or not repository:
         raise wrong(f"must be {FORM}")
+    if not is_known_as_host(host):
+        raise wrong(
+            f"{host} is not a host, as Docker reads it: for Docker Hub, write "
+            f"registry://{HUB}/{host}/{printable(repository)}"
+        )
     if host == HUB and "/" not in repository:
         repository = f"library/{repository}"
+    if "@" in repository:
+        raise wrong("names a digest: runs maintain tags")
     if ":" in repository:
         raise wrong("names a tag: write it behind the question mark, such as ?tags=main,pr-*")
     if not is_repository(repository):
@@ -94,7 +114,7 @@ def _tags(given: Given) -> tuple[str, ...]:
 def _url(text: str, *, insecure: bool) -> str:
     parts = urlsplit(text)
     is_safe = parts.scheme == "https" or (parts.scheme == "http" and insecure)
-    if not (is_safe and parts.hostname) or "@" in parts.netloc:
+    if not (is_safe and is_host(parts.netloc.lower())):
         raise wrong(
             "packages_url must be a URL such as https://github.example.com/api/v3, without a user"
         )

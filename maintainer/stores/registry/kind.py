@@ -1,15 +1,18 @@
 """A repository of a registry as a kind of store; its tools are imported when one is opened."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from maintainer.errors import SettingError
 from maintainer.model.discovery import FoundCache
+from maintainer.sanitize import printable
 from maintainer.settings import DiscoverSettings, Settings, TargetSettings
 from maintainer.stores.discovery import Discoverer
+from maintainer.stores.distribution.names import is_tag
 from maintainer.stores.kind import StoreKind
 from maintainer.stores.registry.address import FORM, Address, read_address
 
@@ -47,20 +50,32 @@ class _Connection:
         from maintainer.stores.registry.untagged import ONLY_TAGS  # noqa: PLC0415
         from maintainer.stores.requests import RequestLog  # noqa: PLC0415
 
-        address, token = self.address, os.environ.get(self.token_env, "")
+        address = self.address
         async with Http(RequestLog()) as http:
             client = Client(http, address.remote, partial(find_credentials, address.remote.login))
             packages, why_none = None, ONLY_TAGS
-            if address.packages_url and token:
-                packages = Packages(http, address.packages_url, address.repository, token)
-            elif address.packages_url:
-                why_none = f"{self.token_env} is not set, so GitHub cannot be asked for them"
+            if address.packages_url:
+                token, why_none = find_token(address, self.token_env, os.environ)
+                if token:
+                    packages = Packages(http, address.packages_url, address.repository, token)
             yield RegistryStore(
                 client, address, packages, why_none, max_index_size=self.max_index_size
             )
 
 
+def find_token(address: Address, name: str, variables: Mapping[str, str]) -> tuple[str, str]:
+    """Return the token for the API that lists packages, or why there is none."""
+    token, api = variables.get(name, ""), variables.get("GITHUB_API_URL", "").rstrip("/")
+    if not token:
+        return "", f"{name} is not set, so GitHub cannot be asked for them"
+    if name == _TOKEN and api and address.has_usual_packages and api != address.packages_url:
+        return "", f"{name} is that of {printable(api)}, so GitHub cannot be asked for them"
+    return token, ""
+
+
 def _connect(settings: Settings, target: TargetSettings | None) -> _Connection:
+    if settings.merged_tag and not is_tag(settings.merged_tag):
+        raise SettingError("merged_tag", f"{printable(settings.merged_tag)} is not a tag")
     token_env = target.token_env if target else _TOKEN
     return _Connection(read_address(settings.store), settings.max_index_size, token_env)
 

@@ -65,7 +65,7 @@ class RegistryStore:
         """Begin; `why_none` is why there are no `packages`."""
         self.name = address.name
         refs = frozenset({NO_REF})
-        self.access = Access(refs, refs)
+        self.access = Access(refs, refs, is_certain=False)
         self.ignored: Sequence[Keep] = ()
         self._client = client
         self._address = address
