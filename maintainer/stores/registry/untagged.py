@@ -16,7 +16,7 @@ from maintainer.stores.registry.look import CacheDocument, Tagged, read_document
 
 MANIFESTS = "manifests/"
 """The beginning of the key of an entry that is a manifest."""
-ONLY_TAGS = "the protocol of registries lists only what has a tag"
+ONLY_TAGS = "the protocol of registries lists only what has a tag; a run after each build sees all"
 
 
 @dataclass(slots=True)
