@@ -133,7 +133,8 @@ def _in_utc(moment: datetime) -> datetime:
 def place(request: httpx2.Request) -> str:
     """Return what may be shown of a request: paths hold tokens too, queries hold signatures."""
     url = request.url
+    host = f"[{url.host}]" if ":" in url.host else url.host
     port = "" if url.port is None else f":{url.port}"
     *above, last = url.path.rstrip("/").split("/")
     path = f"/…/{last}" if any(above) else f"/{last}"
-    return printable(f"{request.method} {url.scheme}://{url.host}{port}{path}")
+    return printable(f"{request.method} {url.scheme}://{host}{port}{path}")

@@ -179,7 +179,10 @@ def _any_of(forms: Sequence[str]) -> str:
 
 
 def _suggest(place: str) -> str:
-    """Return a question about something that is not a store, but looks like a directory."""
+    """Return a question about something that is not a store, but nearly is one."""
+    name, _, rest = place.partition(":")
+    if rest and name.lower() != name and name.lower() in {kind.name for kind in KINDS}:
+        return f"did you mean {printable(f'{name.lower()}:{rest}')}?"
     if place.startswith(("/", "./", "../", "~/")) or is_folder(Path(place)):
         return f"did you mean {printable(f'local:{place}')}?"
     return ""

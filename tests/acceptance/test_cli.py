@@ -231,10 +231,12 @@ def test_every_example_of_the_help_can_be_parsed(name: str) -> None:
     [
         ("/var/cache", "did you mean local:/var/cache?"),
         ("here", "did you mean local:here?"),
+        ("S3://my-bucket/app", "did you mean s3://my-bucket/app?"),
+        ("", "--store is empty"),
         ("nowhere", "registry://HOST/REPOSITORY (a repository of a registry, for type=registry)"),
     ],
 )
-def test_a_directory_without_its_prefix_is_recognized(bare: Shell, store: str, hint: str) -> None:
+def test_what_is_nearly_a_store_is_recognized(bare: Shell, store: str, hint: str) -> None:
     (bare.folder / "here").mkdir()
 
     outcome = bare("gc", "--store", store)

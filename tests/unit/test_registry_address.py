@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from maintainer.errors import UsageError
 from maintainer.settings import Settings, TargetSettings
+from maintainer.stores.answers import place
 from maintainer.stores.kinds import check, connect
 from maintainer.stores.registry.address import Address, read_address
 from maintainer.stores.registry.kind import find_token
@@ -62,6 +64,12 @@ def test_the_usual_port_makes_no_other_cache(text: str, same: str) -> None:
         != read_address("registry://host.test/a").identity
     )
     assert address.remote.login == text.split("/")[2], "as `docker login` has stored it"
+
+
+def test_a_request_to_an_address_of_ipv6_is_named_as_it_can_be_sent() -> None:
+    request = httpx2.Request("GET", f"{read_address('registry://[::1]:5000/a').remote.url}/v2/list")
+
+    assert place(request) == "GET https://[::1]:5000/…/list"
 
 
 def test_an_image_of_docker_hub_without_an_owner_is_one_of_the_library() -> None:
