@@ -119,7 +119,7 @@ class _Attempt:
             deferred,
             frozenset(self.missing),
             unverified,
-            written.sizes if written else None,
+            written.entries if written else {},
         )
 
 

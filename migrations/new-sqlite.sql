@@ -90,6 +90,16 @@ CREATE TABLE doubt (
     CONSTRAINT uq_doubt_target_id_ref_key UNIQUE (target_id, ref, "key")
 );
 
+CREATE TABLE written (
+    id INTEGER NOT NULL, 
+    target_id INTEGER NOT NULL, 
+    "key" TEXT NOT NULL, 
+    written_at INTEGER NOT NULL, 
+    CONSTRAINT pk_written PRIMARY KEY (id), 
+    CONSTRAINT fk_written_target_id FOREIGN KEY(target_id) REFERENCES target (id) ON DELETE CASCADE, 
+    CONSTRAINT uq_written_target_id_key UNIQUE (target_id, "key")
+);
+
 CREATE TABLE run (
     id INTEGER NOT NULL, 
     target_id INTEGER NOT NULL, 

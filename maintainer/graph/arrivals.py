@@ -5,9 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import (
     BindParameter,
-    ColumnElement,
     Connection,
-    Select,
     and_,
     bindparam,
     func,
@@ -15,7 +13,8 @@ from sqlalchemy import (
     select,
 )
 
-from maintainer.graph.tables import ACTION, CARRIED_OUT, ENTRY, RUN, RUN_STATE
+from maintainer.graph.tables import ENTRY, RUN, RUN_STATE
+from maintainer.graph.written import written_by_runs
 from maintainer.policy.headroom import INTERVALS
 
 _RUNS = 4 * INTERVALS
@@ -45,19 +44,6 @@ def load_arrivals(
         if not one.dry_run and one.id != run:
             arrived.append(0)
     return tuple(arrived)
-
-
-def written_by_runs(target_id: ColumnElement[int]) -> Select[str]:
-    """Return the keys that runs have written to a cache, not only planned to write."""
-    return (
-        select(ACTION.c.subject)
-        .join(RUN, RUN.c.id == ACTION.c.run_id)
-        .where(
-            RUN.c.target_id == target_id,
-            ACTION.c.kind == "write",
-            ACTION.c.outcome.in_(CARRIED_OUT),
-        )
-    )
 
 
 _target: BindParameter[int] = bindparam("target")

@@ -6,9 +6,9 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select
 
 from maintainer.errors import MaintainerError, NoReportError
-from maintainer.graph.arrivals import written_by_runs
 from maintainer.graph.reports import load_report
 from maintainer.graph.tables import ACTION, CARRIED_OUT, ENTRY, RUN, TARGET
+from maintainer.graph.written import written_by_runs
 from maintainer.report.model import IndexReport, Report
 from maintainer.report.space import KINDS, kind_of
 

@@ -23,6 +23,7 @@ from maintainer.graph.tables import (
     GENERATION_BLOB,
     MEMORY,
 )
+from maintainer.graph.written import forget_written
 
 _ENTRIES_FOR = timedelta(days=90)
 """How long gone entries are remembered."""
@@ -49,6 +50,7 @@ def forget(connection: Connection, target_id: int, now: datetime, grace: timedel
     connection.execute(_FORGET_BLOBS, here | {"before": now - GONE_FOR})
     connection.execute(_FORGET_INDEXES, here)
     connection.execute(_FORGET_ENTRIES, here | {"before": now - _ENTRIES_FOR})
+    forget_written(connection, target_id, now - _ENTRIES_FOR)
 
 
 _target: BindParameter[int] = bindparam("target")

@@ -40,6 +40,7 @@ from maintainer.graph.tables import (
 )
 from maintainer.graph.trends import save_states
 from maintainer.graph.values import this_process
+from maintainer.graph.written import note_written
 from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.model.marks import Marks, State
 from maintainer.model.reason import code_of
@@ -182,6 +183,7 @@ def save_rewritten(
     mark_missing(connection, target_id, rewritten.missing, now)
     written: tuple[int, ...] = ()
     if rewritten.written:
+        note_written(connection, target_id, rewritten.entries, now)
         written = record_generations(connection, target_id, [rewritten.written], now).ids
     if rewritten.index.is_named:
         # A tag leads to one generation: the last of these.

@@ -284,6 +284,17 @@ DOUBT = Table(
 )
 """A generation that could not be read, and the answer in its place, always the same."""
 
+WRITTEN = Table(
+    "written",
+    METADATA,
+    _column("id", WHOLE, primary_key=True),
+    _parent("target_id", "target"),
+    _column("key", TEXT),
+    _column("written_at", UtcDateTime),
+    UniqueConstraint("target_id", "key"),
+)
+"""An entry that a run has written: others have added the rest."""
+
 RUN = Table(
     "run",
     METADATA,

@@ -1,6 +1,7 @@
 """Decisions: what to write, what to delete, what to keep, and the results. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Self
 
@@ -144,8 +145,8 @@ class RewriteResult:
     """The blobs that builds have referenced since the run began, and that were not found."""
     unverified: str | None = None
     """The key of what was written, but could not be read back."""
-    files: tuple[int, ...] | None = None
-    """Bytes of each of the files that hold what was written; by default it is one entry."""
+    entries: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of each of the entries that hold what was written, by key."""
 
     @property
     def done(self) -> bool:
@@ -164,9 +165,7 @@ class RewriteResult:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Bytes of each of the entries that were written."""
-        if self.files is None and self.written:
-            return (self.written.content.size,)
-        return self.files or ()
+        return tuple(self.entries.values())
 
     @property
     def protected(self) -> frozenset[Digest]:

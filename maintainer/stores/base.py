@@ -101,8 +101,8 @@ class Swapped:
     """An index that was written, and read back."""
 
     written: ReadGeneration
-    sizes: tuple[int, ...]
-    """Bytes of each of its entries."""
+    entries: Mapping[str, int]
+    """Bytes of each of its entries, by key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ class Indexes:
             return Refused(reason=reasons.Exported())
         seen = self.known[key] = found[0]
         written = read_content(change.index, NUMBER, content, seen.modified_at, location=seen.tag)
-        return Swapped(written, ())  # What is stored is what is listed: blobs.
+        return Swapped(written, {})  # What is stored is what is listed: blobs.
 
     async def _has_conditions(self, context: RunContext) -> bool:
         """Whether the service keeps to conditions of writes; some ignore them without a word.

@@ -277,6 +277,18 @@ def _make_roots() -> None:
         sa.UniqueConstraint("target_id", "ref", "key", name="uq_doubt_target_id_ref_key"),
     )
     op.create_table(
+        "written",
+        sa.Column("id", _WHOLE, nullable=False),
+        sa.Column("target_id", _WHOLE, nullable=False),
+        sa.Column("key", _TEXT, nullable=False),
+        sa.Column("written_at", _WHOLE, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["target_id"], ["target.id"], name="fk_written_target_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_written"),
+        sa.UniqueConstraint("target_id", "key", name="uq_written_target_id_key"),
+    )
+    op.create_table(
         "run",
         sa.Column("id", _WHOLE, nullable=False),
         sa.Column("target_id", _WHOLE, nullable=False),

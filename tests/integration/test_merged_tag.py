@@ -3,13 +3,14 @@
 import errno
 import json
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from maintainer.graph.compare import compare
 from maintainer.graph.database import Database
 from maintainer.graph.scopes import forget
 from maintainer.model.reason import MergeOverwritten, MergeTakenOver
@@ -96,6 +97,22 @@ def test_it_follows_the_exports_of_builds_and_forgets_what_they_replace(world: W
     assert _written(report) == {MERGED: "follow the 2 other indexes: 1 blob more, 1 blob less"}
     assert world.leads_to(MERGED) == layers_of("base", "api", "new")
     assert not world.steps("old")
+
+
+def test_what_a_run_has_written_is_not_taken_for_what_others_stored(world: World) -> None:
+    reports = []
+    for build in ("web", "web again", "web once more"):
+        world.build("base", build, tag="web")
+        reports.append(world.gc(merged_tag=MERGED))
+        world.passes(hours=1)
+    assert [one.indexes_written for one in reports] == [1, 1, 1]
+    # A build adds its last layer, its config and its manifest.
+    assert [one.changes.new_entries for one in reports] == [0, 3, 3]
+
+    assert world.gc(merged_tag=MERGED).changes.new_entries == 0
+    with closing(Database(url_of(world.database))) as database, database.reading() as connection:
+        happened = {tally.what: tally.entries for tally in compare(connection, 3, 4).happened}
+    assert happened["new"] == 0
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["without reset", "with reset"])

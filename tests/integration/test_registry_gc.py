@@ -163,6 +163,20 @@ def test_what_a_run_writes_has_the_stamp_of_its_tag_in_this_repository(
     assert stamp.encode() in registry.index("maintained")
 
 
+def test_what_a_run_has_written_is_not_taken_for_what_others_stored(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    reports = []
+    for build in ("web", "web again"):
+        registry.build("web", "base", build)
+        reports.append(_gc(registry, memory, clock))
+    assert all(one.indexes_written for one in reports)
+    # A build adds its last layer and its manifest; its config belongs to that.
+    assert [one.changes.new_entries for one in reports] == [0, 2]
+
+    assert _gc(registry, memory, clock).changes.new_entries == 0
+
+
 def test_a_repair_that_runs_out_of_requests_fails_and_takes_for_gone_nothing_that_it_did_not_find(
     registry: DockerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

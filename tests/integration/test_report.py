@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from maintainer.report.model import Space
 from maintainer.report.page.changes import format_changes
 from maintainer.report.page.scopes import format_scopes
 from maintainer.report.page.trend import format_trend
-from tests.empty_database import need_sqlite, url_of
+from tests.empty_database import need_sqlite, query, url_of
 from tests.integration.world import MAIN, World, a_world, blob_of, built
 
 PULL = "refs/pull/7/merge"
@@ -256,6 +256,28 @@ def test_what_a_run_wrote_is_not_taken_for_what_others_stored(world: World) -> N
 
     assert report.changes.previous_run == 1
     assert report.changes.new_entries == 0
+
+
+def test_what_a_run_wrote_is_forgotten_with_the_entry(world: World) -> None:
+    def written() -> set[str]:
+        return {key for (key,) in query(world.database, "SELECT key FROM written")}
+
+    world.build("base", "api")
+    world.build("base", "web")
+    world.gc()
+    before = written()
+    assert len(before) == 1
+    for _ in range(2):  # It is deleted, and its entry is forgotten 90 days later.
+        world.passes(days=91)
+        assert before <= written()
+        world.build("base", "new")
+        world.gc(accept_loss=True, grace=timedelta(0))
+
+    world.passes(days=91)
+    world.build("base", "newer")
+    world.gc(accept_loss=True, grace=timedelta(0))
+
+    assert not before & written()
 
 
 def test_what_a_dry_run_only_planned_to_write_is_counted_when_a_build_stores_it(

@@ -127,7 +127,7 @@ class MemoryStore:
         content = encode(change.stored)
         self._vault.write(name, content, now)
         self._seen[name] = self._vault.exports
-        return base.Swapped(self._read(name), (len(content),))
+        return base.Swapped(self._read(name), {name: len(content)})
 
     def activity(self, since: base.Since, context: RunContext) -> None:
         """Return nothing: `delete` looks itself."""

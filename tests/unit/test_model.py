@@ -104,8 +104,7 @@ def test_checks_change_something_if_content_is_missing() -> None:
 
 def test_a_rewrite_knows_how_much_it_has_written() -> None:
     assert RewriteResult(WEB, None, ()).sizes == ()
-    assert RewriteResult(WEB, _read(), ()).sizes == (4,)
-    assert RewriteResult(WEB, _read(), (), files=(3, 5)).sizes == (3, 5)
+    assert RewriteResult(WEB, _read(), (), entries={"a": 3, "b": 5}).sizes == (3, 5)
 
 
 def test_a_rewrite_protects_what_builds_have_named_meanwhile() -> None:

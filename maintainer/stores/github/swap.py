@@ -73,7 +73,7 @@ class Writer:
             return Refused(str(error), unverified=key)
         now = self._context.clock()
         written = read_content(change.index, number, content, now, location=found.location)
-        return Swapped(written, (len(content),))
+        return Swapped(written, {key: len(content)})
 
     async def _wait_for(self, key: str) -> CacheHit | None:
         """Wait until a builder that has reserved a key writes it; None if it does not.

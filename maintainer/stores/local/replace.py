@@ -82,7 +82,7 @@ class Replacer:
         self._missing = missing
         self._limit = limit
         self._described: dict[str, Descriptor] = {}
-        self._written: set[Digest] = set()
+        self._written: set[str] = set()
 
     async def swap(self, changes: Sequence[Change], sleep: Sleep) -> Sequence[SwapResult]:
         """Replace the tags that nobody else has replaced since the run began."""
@@ -208,12 +208,12 @@ class Replacer:
 
     def _succeed(self, attempt: _Attempt, seen: FileState) -> None:
         change, encoded = attempt.change, attempt.encoded or Encoded(b"", b"")
-        files = {content_digest(one): len(one) for one in (encoded.manifest, encoded.config)}
+        files = {str(content_digest(one)): len(one) for one in (encoded.manifest, encoded.config)}
         # What another tag has, too, is written once.
-        sizes = tuple(size for digest, size in files.items() if digest not in self._written)
+        entries = {key: size for key, size in files.items() if key not in self._written}
         self._written |= files.keys()
         written = read_written(change, seen.modified_at, content_digest(encoded.manifest))
-        attempt.result = Swapped(written, sizes)
+        attempt.result = Swapped(written, entries)
 
     def _meet(self, attempt: _Attempt, index: bytes) -> SwapResult:
         """Read what a build has exported to a tag since; this becomes its known content."""

@@ -18,6 +18,7 @@ from maintainer.stores.distribution.client import Client
 from maintainer.stores.distribution.names import is_tag
 from maintainer.stores.oci import decode_tag, encode_tag, read_tag, read_written
 from maintainer.stores.registry.look import CacheDocument, Tagged, read_document
+from maintainer.stores.registry.untagged import MANIFESTS
 
 _ENCODINGS = 3
 """So many encodings of a config are tried, if those before are damaged in the registry."""
@@ -108,7 +109,8 @@ class Tags:
         if cache is None or cache.content != encoded.manifest:
             return Refused(reason=reasons.Exported())
         self._note(tag, cache)
-        return Swapped(read_written(change, now, cache.digest), (len(encoded.manifest),))
+        entries = {f"{MANIFESTS}{cache.digest}": len(encoded.manifest)}
+        return Swapped(read_written(change, now, cache.digest), entries)
 
     async def _push(self, tag: str, manifest: bytes) -> None:
         """Write a tag. Raises ChangedError if it must be tried again, and a build has exported."""
