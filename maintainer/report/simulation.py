@@ -9,7 +9,7 @@ import msgspec
 from maintainer.errors import MaintainerError
 from maintainer.model.history import History
 from maintainer.model.limits import KeepFree
-from maintainer.report.model import Report
+from maintainer.report.model import Report, StoreReport
 from maintainer.report.page.cells import Cell, Table
 from maintainer.report.words import format_count, format_moment, format_share, format_size
 from maintainer.simulation import Policy, PolicyName, SimulatedCache, policies, simulate
@@ -58,7 +58,7 @@ def simulate_cache(
     Raises MaintainerError if there is nothing to simulate.
     """
     if not history.builds:
-        raise MaintainerError("the database remembers no export: run `maintainer gc` after a build")
+        raise MaintainerError(_why_no_export(report.store))
     known = policies(keep_free, evicts=report.store.evicted_by is not None)
     chosen = [one for one in known if policy in (None, one.name)]
     if not chosen:
@@ -76,6 +76,15 @@ def simulate_cache(
         others=sum(part.size for part in parts if part.kind in _NOT_OURS),
         caches=simulate(history, dict.fromkeys(quotas) or _some_quotas(report, history), chosen),
         notes=tuple(_notes(report, chosen, keep_free)),
+    )
+
+
+def _why_no_export(store: StoreReport) -> str:
+    if store.numbered:
+        return "the database remembers no export: run `maintainer gc` after a build"
+    return (
+        f"the database remembers no export: of a {store.noun_of_name} it knows the last one only, "
+        "until a run has written that itself"
     )
 
 

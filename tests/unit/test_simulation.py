@@ -160,8 +160,11 @@ def _simulation(builds: int = 3, **more: object) -> Simulation:
 
 
 def test_nothing_is_simulated_if_no_export_is_known() -> None:
+    nothing = History((), {}, {})
     with pytest.raises(MaintainerError, match="remembers no export: run `maintainer gc` after"):
-        _simulation(builds=0)
+        simulate_cache(a_report(), nothing)
+    with pytest.raises(MaintainerError, match="remembers no export: of a tag it knows the last"):
+        simulate_cache(a_report(store=DIRECTORY), nothing)
 
 
 def test_a_policy_of_a_store_that_evicts_needs_one() -> None:
