@@ -11,7 +11,12 @@ from maintainer.report import Report
 from tests.integration.world import blob_of
 from tests.stores.place import IMAGES, STEPS, TOOLS, How, Place, Results
 
-_IN_THE_WAY = ("holds the lock", "it is listed, but a look-up did not find it")
+_IN_THE_WAY = (
+    "holds the lock",
+    "it is listed, but a look-up did not find it",
+    # The other one has superseded it, and has no grace period.
+    "it was written, but a look-up finds nothing",
+)
 """Why a run may fail while another one is under way."""
 _A_WEEK = 7 * 24
 """Hours."""
