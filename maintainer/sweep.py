@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Mapping
 from itertools import groupby
 
-from maintainer.cacheconfig import Digest
+from maintainer.cacheconfig import Digest, IndexId
 from maintainer.concurrency import for_each
 from maintainer.errors import BudgetExhaustedError, ChangedError, EntryError, StoreError
-from maintainer.model.decision import DeleteEntry, Deletion
+from maintainer.model.decision import DeleteEntry, Deletion, RewriteResult
 from maintainer.model.marks import State
 from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
 from maintainer.model.reason import (
@@ -114,12 +114,17 @@ class Sweeper:
             return EarlierFailure()
         for index in sorted(delete.after):
             result = self.rewritten.get(index)
-            if result is None or not result.done:
+            if result is None or not result.done or _may_lead_to_the_same(index, result):
                 return IndexNotRewritten(str(index), index.ref)
         digest = getattr(delete.entry.parsed, "digest", None)
         if digest in self.protected and not _is_broken(delete):
             return ReferencedByNewIndex()
         return None
+
+
+def _may_lead_to_the_same(index: IndexId, result: RewriteResult) -> bool:
+    """Whether a build's export took the place of the write: maybe with the manifest of before."""
+    return index.is_named and result.written is None
 
 
 def _is_broken(delete: DeleteEntry) -> bool:
