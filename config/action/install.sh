@@ -10,7 +10,8 @@ unset UV_TARGET UV_PREFIX UV_CONSTRAINT UV_OVERRIDE UV_EXCLUDE UV_BUILD_CONSTRAI
 # Files of a killed run on this machine do not match the database that is restored next.
 rm -f .maintainer/maintainer.db*
 
-lock="$GITHUB_ACTION_PATH/config/action/requirements.txt"
+plain="$GITHUB_ACTION_PATH/config/action/requirements.txt"
+lock="$plain"
 case "${STORE:-}" in
   s3:* | azblob:*) lock="$GITHUB_ACTION_PATH/config/extras/requirements.txt" ;;
 esac
@@ -25,7 +26,7 @@ rm -f "$installed" # what it says is true no longer
 machine="$("$PYTHON" -I -c 'import platform, sys, sysconfig
 print(sys.implementation.cache_tag, sysconfig.get_platform(), platform.libc_ver()[0], sep="-")')"
 bundle="$GITHUB_ACTION_PATH/config/action/bundle/$machine.tar.gz"
-if [ -f "$bundle" ] && [ "$lock" = "$GITHUB_ACTION_PATH/config/action/requirements.txt" ]; then
+if [ -f "$bundle" ] && [ "$lock" = "$plain" ]; then
   rm -rf "$home"
   mkdir -p "$home/bundle" "$home/venv/bin"
   tar -xzf "$bundle" -C "$home/bundle"

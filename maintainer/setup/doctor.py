@@ -14,7 +14,14 @@ from maintainer.model.finding import Finding, Level, note, ok, problem
 from maintainer.report.words import format_count
 from maintainer.sanitize import loggable
 from maintainer.settings import Settings
-from maintainer.setup.workflows import SCHEDULES, CacheUse, Workflow, find_root, read_workflows
+from maintainer.setup.workflows import (
+    ACTIONS,
+    SCHEDULES,
+    CacheUse,
+    Workflow,
+    find_root,
+    read_workflows,
+)
 from maintainer.stores.diagnose import diagnose
 from maintainer.stores.kinds import for_target, kind_of
 
@@ -92,9 +99,10 @@ def _workflows(workflows: Iterable[Workflow], merged: str) -> Iterator[Finding]:
     else:
         yield note("workflows", "none maintains the cache", "`maintainer init` writes one")
     for workflow in workflows:
-        for use in workflow.exports:
+        exports = workflow.exports(ACTIONS)
+        for use in exports:
             yield from _export(use, merged)
-        if workflow.exports and merged and not workflow.imports(merged):
+        if exports and merged and not workflow.imports(ACTIONS, merged):
             yield note(
                 workflow.file,
                 "it exports a cache, but does not import the merge of all caches",

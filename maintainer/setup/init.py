@@ -3,14 +3,20 @@
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import maintainer
 from maintainer.errors import UsageError
 from maintainer.report.files import write_atomically
 from maintainer.sanitize import printable
-from maintainer.setup.workflows import SCHEDULES, CacheUse, Workflow, find_root, read_workflows
+from maintainer.setup.workflows import (
+    ACTIONS,
+    SCHEDULES,
+    Cache,
+    CacheUse,
+    find_root,
+    read_workflows,
+)
 
 FOLDER = Path(".github", "workflows")
 _USES = f"{maintainer.REPOSITORY}@v0"
@@ -18,49 +24,9 @@ _NOBODY = "OWNER"
 """Before somebody publishes this project, this stands for the owner."""
 _CRON = re.compile(r'cron: "\d+ 3 \* \* \*"')
 _MERGE = "maintained"
-_FOR_REGISTRIES = "maintain-registry.yml"
 _STORE = "registry://ghcr.io/octo/app-cache"
 """In the workflow to copy, this stands for the place of the cache."""
 _GHCR = re.compile(r"registry://(ghcr\.io/[a-z0-9._-]+(?:/[a-z0-9._-]+)+)", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Cache:
-    """A cache that a workflow is to maintain."""
-
-    example: str
-    """The workflow to copy."""
-    repository: str = ""
-    """Where it is, such as `ghcr.io/octo/app-cache`; empty for GitHub's Actions cache."""
-
-    @property
-    def kind(self) -> str:
-        """The `type` by which builds export to it."""
-        return "registry" if self.repository else "gha"
-
-    @property
-    def merge(self) -> str:
-        """What builds are to import."""
-        at = f"ref={self.repository}:" if self.repository else "scope="
-        return f"type={self.kind},{at}{_MERGE}"
-
-    def has(self, use: CacheUse) -> bool:
-        """Whether this is the cache that a workflow names."""
-        return use.kind == self.kind and self.repository in ("", _repository(use))
-
-    def importing(self, use: CacheUse) -> str:
-        """Return the line by which a build imports what it exports."""
-        name = "ref" if self.repository else "scope"
-        value = use.attributes.get(name, "")
-        return f"type={self.kind},{name}={value}" if value else f"type={self.kind}"
-
-
-ACTIONS = Cache("maintain-cache.yml")
-
-
-def _repository(use: CacheUse) -> str:
-    """Return the repository of a registry that a workflow names, without its tag."""
-    return use.attributes.get("ref", "").partition(":")[0]
 
 
 def find_cache(store: str | None) -> Cache:
@@ -73,7 +39,12 @@ def find_cache(store: str | None) -> Cache:
             f"there is no workflow to write for {printable(store)}: only for GitHub's cache and "
             "registry://ghcr.io/OWNER/NAME; docs/action.md says how to maintain others"
         )
-    return Cache(_FOR_REGISTRIES, found[1])
+    return Cache(found[1])
+
+
+def _example(cache: Cache) -> str:
+    """Return the name of the workflow to copy."""
+    return "maintain-registry.yml" if cache.repository else "maintain-cache.yml"
 
 
 def make_workflow(cache: Cache, name: str) -> str:
@@ -81,7 +52,7 @@ def make_workflow(cache: Cache, name: str) -> str:
 
     It runs at a minute of its own: GitHub delays schedules at minutes that many use.
     """
-    text = (_examples() / cache.example).read_text(encoding="utf-8")
+    text = (_examples() / _example(cache)).read_text(encoding="utf-8")
     minute = zlib.crc32(name.encode("utf-8", "surrogateescape")) % 60
     text = _CRON.sub(f'cron: "{minute} 3 * * *"', text).replace(_USES, _pinned())
     return text.replace(_STORE, f"registry://{cache.repository}")
@@ -111,7 +82,7 @@ def find_repository(folder: Path) -> Path:
 
 def write_workflow(root: Path, cache: Cache, *, overwrite: bool) -> str:
     """Write the workflow, and return what was done. Raises UsageError if another one is there."""
-    text, place = make_workflow(cache, root.name), FOLDER / cache.example
+    text, place = make_workflow(cache, root.name), FOLDER / _example(cache)
     file = root / place
     if file.is_file() and file.read_bytes() == text.encode():
         return f"{place} is up to date"
@@ -125,12 +96,12 @@ def write_workflow(root: Path, cache: Cache, *, overwrite: bool) -> str:
 def format_next_steps(root: Path, cache: Cache) -> Iterator[str]:
     """Format what remains to be done by hand."""
     workflows = read_workflows(root)
-    exporting = [one for one in workflows if any(_exports(one, cache))]
-    lacking = [one for one in exporting if not _imports_merge(one, cache)]
+    exporting = [one for one in workflows if one.exports(cache)]
+    lacking = [one for one in exporting if not one.imports(cache, _MERGE)]
     if exporting and not lacking:
         yield "1. All workflows that export a cache import the merge of all caches already."
     else:
-        yield from _format_imports(cache, [use for one in lacking for use in _exports(one, cache)])
+        yield from _format_imports(cache, [use for one in lacking for use in one.exports(cache)])
     yield "2. Commit the workflow on the default branch: GitHub runs schedules only from there."
     if cache.repository:
         yield "   For its token to delete, this repository needs the role Admin for the package:"
@@ -151,19 +122,10 @@ def format_next_steps(root: Path, cache: Cache) -> Iterator[str]:
 def _format_registries(exports: Iterable[CacheUse]) -> Iterator[str]:
     """Format which exports go to a registry, for which there is another workflow."""
     for use in exports:
-        store = f"registry://{_repository(use)}"
+        store = f"registry://{use.repository}"
         if use.kind == "registry" and _GHCR.fullmatch(store):
             yield f"{printable(use.file)}:{use.line} exports to a registry. For its workflow, use"
             yield f"   maintainer init --store {store}"
-
-
-def _exports(workflow: Workflow, cache: Cache) -> Iterator[CacheUse]:
-    return (use for use in workflow.caches if use.exports and cache.has(use))
-
-
-def _imports_merge(workflow: Workflow, cache: Cache) -> bool:
-    uses = (use for use in workflow.caches if not use.exports and cache.has(use))
-    return any(cache.importing(use) == cache.merge for use in uses)
 
 
 def _format_imports(cache: Cache, exports: list[CacheUse]) -> Iterator[str]:
@@ -172,11 +134,11 @@ def _format_imports(cache: Cache, exports: list[CacheUse]) -> Iterator[str]:
     yield ""
     yield "     cache-from: |"
     if exports:
-        lines = sorted({printable(cache.importing(use)) for use in exports})
+        lines = sorted({printable(cache.importing(cache.name(use))) for use in exports})
     else:
-        lines = [f"type=registry,ref={cache.repository}:TAG" if cache.repository else "type=gha"]
+        lines = [cache.importing("TAG" if cache.repository else "")]
     yield from (f"       {line}" for line in lines)
-    yield f"       {cache.merge}"
+    yield f"       {cache.importing(_MERGE)}"
     yield ""
     if exports:
         places = ", ".join(f"{printable(use.file)}:{use.line}" for use in exports)

@@ -37,6 +37,42 @@ class CacheUse(msgspec.Struct, frozen=True):
         """The scope of an Actions cache."""
         return self.attributes.get("scope", "buildkit")
 
+    @property
+    def repository(self) -> str:
+        """The repository of a registry, without its tag."""
+        return self.attributes.get("ref", "").partition(":")[0]
+
+
+class Cache(msgspec.Struct, frozen=True):
+    """A cache that a repository's builds may use."""
+
+    repository: str = ""
+    """Where it is, such as `ghcr.io/octo/app-cache`; empty for GitHub's Actions cache."""
+
+    @property
+    def kind(self) -> str:
+        """The `type` by which builds export to it."""
+        return "registry" if self.repository else "gha"
+
+    def has(self, use: CacheUse) -> bool:
+        """Whether this is the cache that a workflow names."""
+        return use.kind == self.kind and self.repository in ("", use.repository)
+
+    def name(self, use: CacheUse) -> str:
+        """Return the tag or scope that a workflow names; empty if it names none."""
+        if self.repository:
+            return use.attributes["ref"].partition(":")[2]
+        return use.attributes.get("scope", "")
+
+    def importing(self, name: str) -> str:
+        """Return the line by which a build imports a tag or scope."""
+        if self.repository:
+            return f"type={self.kind},ref={self.repository}" + (f":{name}" if name else "")
+        return f"type={self.kind}" + (f",scope={name}" if name else "")
+
+
+ACTIONS = Cache()
+
 
 class Workflow(msgspec.Struct, frozen=True):
     """What one workflow says."""
@@ -46,15 +82,14 @@ class Workflow(msgspec.Struct, frozen=True):
     maintainer: str | None
     """The version of the Action of this project that maintains GitHub's cache in it."""
 
-    @property
-    def exports(self) -> tuple[CacheUse, ...]:
-        """The exports to the Actions cache."""
-        return tuple(use for use in self.caches if use.kind == "gha" and use.exports)
+    def exports(self, cache: Cache) -> tuple[CacheUse, ...]:
+        """Return its exports to a cache."""
+        return tuple(use for use in self.caches if use.exports and cache.has(use))
 
-    def imports(self, scope: str) -> bool:
-        """Whether it imports a scope of the Actions cache."""
-        uses = (use for use in self.caches if use.kind == "gha" and not use.exports)
-        return any(use.scope == scope for use in uses)
+    def imports(self, cache: Cache, name: str) -> bool:
+        """Whether it imports a tag or scope of a cache."""
+        uses = (use for use in self.caches if not use.exports and cache.has(use))
+        return any((cache.name(use) or use.scope) == name for use in uses)
 
 
 def find_root(folder: Path) -> Path | None:
@@ -82,7 +117,7 @@ def read_workflow(file: str, text: str) -> Workflow:
     """Read the caches that a workflow names."""
     lines = text.splitlines()
     found = [match[1] for line in lines if (match := _USES.match(line))]
-    others = sum(1 for line in lines if found and _STORE.match(line))
+    others = sum(1 for line in lines if _STORE.match(line))
     ours = found[0] if len(found) > others else None
     return Workflow(file, tuple(_caches(file, lines)), ours)
 
