@@ -14,6 +14,7 @@ from maintainer.emulator.server import Running
 from maintainer.model import reason as reasons
 from maintainer.model.outcome import Done, Skipped
 from maintainer.report import Report
+from tests.empty_database import need_sqlite
 from tests.integration.test_idle import is_idle, settle
 from tests.integration.world import MAIN, World, a_world, blob_of
 
@@ -389,6 +390,7 @@ def test_what_is_gone_does_not_look_like_an_outage_to_the_next_run(world: World)
 
 @pytest.mark.parametrize("step", ["UPDATE ON entry", "UPDATE ON action"])
 def test_what_was_deleted_and_could_not_be_recorded_is_no_eviction(world: World, step: str) -> None:
+    need_sqlite()
     for ref in (OPEN, TOPIC, TAG):
         world.evict_entries([entry for entry in world.entries() if entry.ref == ref])
     world.put("more-of-another-tool", ref=CLOSED, size=100)
