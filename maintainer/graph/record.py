@@ -23,7 +23,7 @@ from maintainer.graph.idle import note_look, save_idle
 from maintainer.graph.listing import record_entries
 from maintainer.graph.memory import forget_results, forget_tags
 from maintainer.graph.rows import ROWS_AT_ONCE, execute_each
-from maintainer.graph.tables import BLOB, DOUBT, ENTRY, GENERATION, TARGET
+from maintainer.graph.tables import BLOB, DOUBT, ENTRY, GENERATION, GENERATION_BLOB, TARGET
 from maintainer.graph.values import to_json
 from maintainer.model.doubt import Cause
 from maintainer.model.memory import Probe
@@ -45,7 +45,10 @@ def record(
     save_idle(connection, target_id, None)
     probed_at, listed_at = _begin_look(connection, target_id, probe)
     record_entries(connection, target_id, probe, listed_at)
-    if not probe.abilities.numbered:
+    if not probe.abilities.numbered and probe.gone:
+        # Builds may have read them until just now, whatever earlier runs saw of what they need.
+        gone = {"target": target_id, "gone": to_json(probe.gone)}
+        connection.execute(_RESTART_CLOCKS, gone)
         forget_generations(connection, probe.gone)
     adopted = [{"row": row, "entry": entry} for row, entry in sorted(probe.adopted.items())]
     execute_each(connection, _ADOPT, adopted)
@@ -235,6 +238,20 @@ _END_DOUBT = delete(DOUBT).where(
 
 _ADOPT = update(GENERATION).where(GENERATION.c.id == _row).values(store_id=bindparam("entry"))
 _FORGET = delete(GENERATION).where(GENERATION.c.id == _row)
+_RESTART_CLOCKS = (
+    update(ENTRY)
+    .where(
+        ENTRY.c.target_id == _target,
+        ENTRY.c.kind == "blob",
+        ENTRY.c.unreferenced_since.is_not(None),
+        ENTRY.c.digest.in_(
+            select(BLOB.c.digest)
+            .join(GENERATION_BLOB, GENERATION_BLOB.c.blob_id == BLOB.c.id)
+            .where(GENERATION_BLOB.c.generation_id.in_(each_number("gone")))
+        ),
+    )
+    .values(unreferenced_since=None)
+)
 
 
 class _Presence:

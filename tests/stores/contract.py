@@ -9,6 +9,7 @@ processes.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -195,6 +196,23 @@ class Contract:
         self, begin: Begin, image: str
     ) -> None:
         tell(begin, *A_LOT_TO_DO, Garbled(image), Run(NO_GRACE), Passes(25), Run(NO_GRACE))
+
+    @pytest.mark.parametrize("other_way", [False, True])
+    def test_what_an_index_referenced_in_vain_has_its_grace_period_once_it_is_overwritten(
+        self, begin: Begin, *, other_way: bool
+    ) -> None:
+        day = How(timedelta(hours=24), other_way=other_way)
+        on_top_of_what_is_lost = (Build("docs", "test"), Layer("evicted", "api"))
+        overwritten = (Build("api", "lib"), Build("docs", "base"))
+
+        tell(
+            begin,
+            *on_top_of_what_is_lost,
+            Run(replace(day, dry_run=True)),
+            Passes(25),
+            *overwritten,
+            Run(day),
+        )
 
     def test_what_happens_between_two_steps_does_happen(self, begin: Begin) -> None:
         story = Story(begin())
