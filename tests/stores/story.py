@@ -16,6 +16,7 @@ _IN_THE_WAY = (
     "it is listed, but a look-up did not find it",
     # The other one has superseded it, and has no grace period.
     "it was written, but a look-up finds nothing",
+    "was deleted while it was being read",
 )
 """Why a run may fail while another one is under way."""
 _A_WEEK = 7 * 24
