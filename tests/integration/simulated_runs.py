@@ -42,6 +42,7 @@ class Workflow:
     dry_run: bool = False
     no_sweep: bool = False
     accept_loss: bool = True
+    repair: bool = False
     max_requests: int | None = None
     generation_gap: int = 20
     scopes: tuple[str, ...] = ("buildkit", "web")
@@ -317,6 +318,7 @@ async def _collect(
             dry_run=workflow.dry_run,
             no_sweep=workflow.no_sweep,
             accept_loss=workflow.accept_loss,
+            repair=workflow.repair,
         )
 
 

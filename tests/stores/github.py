@@ -203,6 +203,8 @@ def _workflow(how: How) -> Workflow:
         grace=how.grace,
         dry_run=how.dry_run,
         no_sweep=how.no_sweep,
+        accept_loss=not how.guarded,
+        repair=how.repair,
         scopes=("docs", "images"),
-        more=how.settings_of_room,
+        more=how.settings,
     )

@@ -125,7 +125,7 @@ class Folder:
     async def _collect(self, how: How, memory: Memory) -> Report:
         merged_tag = "maintained" if how.other_way else ""
         with open_directory(self._world.path, max_index_size=2**20) as directory:
-            more = {"merged_tag": merged_tag} | how.settings_of_room
+            more = {"merged_tag": merged_tag} | how.settings
             return await run_on(directory, memory, how, self._world.now, **more)
 
     def keep(self) -> Callable[[], None]:

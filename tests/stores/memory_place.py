@@ -29,13 +29,16 @@ from tests.stores.runs import run_on
 class Watcher:
     """Sees at each step what a run has done since the step before."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, *, exports_touch: bool) -> None:
         self.problems: list[str] = []
         self._vault = vault
+        self._exports_touch = exports_touch
         self._stored: set[str] = set()
         self._existed: set[str] = set()
         """All that was ever stored."""
         self._written: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
+        """The versions that a run has seen."""
         self._referenced_at: dict[str, datetime] = {}
 
     def look(self, now: datetime, grace: timedelta | None = None) -> None:
@@ -49,8 +52,11 @@ class Watcher:
             read = self.read(name)
             if grace is not None and self._written.get(name) != version:
                 self._check_written(name, read)
-            for blob in read.blobs if read else ():
-                self._referenced_at[blob] = now
+            if grace is not None:
+                self._seen[name] = version
+            # If exports touch nothing, one that another one replaces before a run leaves no trace.
+            if self._exports_touch or self._seen.get(name) == version:
+                self._referenced_at |= dict.fromkeys(read.blobs if read else (), now)
         self._stored, self._written = stored, written
         self._existed |= stored
 
@@ -82,12 +88,14 @@ class Room:
     """Steps are calls of the store; of two runs, all of the second is one step of the first."""
 
     replaces = True
+    exports_touch = False
+    """Whether an export leaves a trace at the blobs that it finds."""
 
     def __init__(
         self, folder: Path, memories: Sequence[Memory], vault: Vault | None = None
     ) -> None:
         self._vault = vault or Vault()
-        self._watcher = Watcher(self._vault)
+        self._watcher = Watcher(self._vault, exports_touch=self.exports_touch)
         self._memories = memories
         self._spare = folder / "kept.db"
         self._now = START
@@ -168,7 +176,7 @@ class Room:
         self._vault.step = before
         try:
             name = "maintained" if how.other_way else ""
-            more = {"merged_tag": name} | how.settings_of_room
+            more = {"merged_tag": name} | how.settings
             return anyio.run(partial(self._collect, memory, how, now, **more))
         finally:
             self._watcher.look(now, how.grace)

@@ -44,13 +44,26 @@ class How:
     """Whether to make room, so that a little less stays than would stay without that."""
     limit: int | None = None
     """How many bytes may be stored; if more stays, results leave."""
+    repair: bool = False
+    """Whether it only repairs."""
+    guarded: bool = False
+    """Whether an implausible loss ends it."""
+    requests: int | None = None
+    """How many requests it may send; None if that is not limited."""
+    remembers: timedelta | None = None
+    """How long it remembers overwritten exports; None if as usual."""
 
     @property
-    def settings_of_room(self) -> dict[str, object]:
-        """The settings that make room."""
-        if self.limit is None:
-            return {}
-        return {"quota": self.limit, "room": {"keep_free": "0B"}}
+    def settings(self) -> dict[str, object]:
+        """The settings that are not as usual, but for the grace period."""
+        chosen: dict[str, object] = {}
+        if self.limit is not None:
+            chosen |= {"quota": self.limit, "room": {"keep_free": "0B"}}
+        if self.requests is not None:
+            chosen["max_requests"] = self.requests
+        if self.remembers is not None:
+            chosen["remember_exports"] = self.remembers
+        return chosen
 
 
 Results = list[frozenset[str]]

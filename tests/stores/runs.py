@@ -22,7 +22,11 @@ async def run_on(
     collector = Collector(store, memory.database, chosen, clock=lambda: now, sleep=_no_sleep)
     with memory.database.lock():
         return await collect(
-            collector, dry_run=how.dry_run, no_sweep=how.no_sweep, accept_loss=True
+            collector,
+            dry_run=how.dry_run,
+            no_sweep=how.no_sweep,
+            accept_loss=not how.guarded,
+            repair=how.repair,
         )
 
 

@@ -288,6 +288,8 @@ class _Bucket(Vault):
 class BucketRoom(Room):
     """Steps are requests; of two runs, all of the second is one step of the first."""
 
+    exports_touch = True
+
     def __init__(self, folder: Path, memories: Sequence[Memory], moto: Moto) -> None:
         moto.empty()
         super().__init__(folder, memories, _Bucket(moto))

@@ -152,6 +152,8 @@ class _Indexes(_Objects, MutableMapping[str, tuple[int, bytes, datetime]]):
 class WeedRoom(Room):
     """Builders that export to the bucket; runs are processes of their own."""
 
+    exports_touch = True
+
     def __init__(self, folder: Path, memories: Sequence[Memory], address: Address) -> None:
         client, layout = _connect(address), address.layout
         vault = Vault(_Blobs(client, layout.blobs), _Indexes(client, layout.manifests[0]))
