@@ -1,6 +1,6 @@
 """Record: what a probe has shown, into the graph. What it shows again is not written again."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from sqlalchemy import (
@@ -45,10 +45,8 @@ def record(
     save_idle(connection, target_id, None)
     probed_at, listed_at = _begin_look(connection, target_id, probe)
     record_entries(connection, target_id, probe, listed_at)
-    if not probe.abilities.numbered and probe.gone:
-        # Builds may have read them until just now, whatever earlier runs saw of what they need.
-        gone = {"target": target_id, "gone": to_json(probe.gone)}
-        connection.execute(_RESTART_CLOCKS, gone)
+    if not probe.abilities.numbered:
+        restart_clocks(connection, target_id, probe.gone)
         forget_generations(connection, probe.gone)
     adopted = [{"row": row, "entry": entry} for row, entry in sorted(probe.adopted.items())]
     execute_each(connection, _ADOPT, adopted)
@@ -146,6 +144,16 @@ def _record_presence(
         connection.execute(_GONE, gone)
     elif probe.listing_complete:
         connection.execute(_UNLISTED, {"target": target_id, "now": probe.at})
+
+
+def restart_clocks(connection: Connection, target_id: int, generations: Collection[int]) -> None:
+    """Let grace periods of blobs begin again: these generations of names were read until just now.
+
+    A run may have noticed before that no result needs a blob, while an index referenced it.
+    """
+    if generations:
+        read = {"target": target_id, "read": to_json(generations)}
+        connection.execute(_RESTART_CLOCKS, read)
 
 
 def forget_generations(connection: Connection, generations: Iterable[int]) -> None:
@@ -247,7 +255,7 @@ _RESTART_CLOCKS = (
         ENTRY.c.digest.in_(
             select(BLOB.c.digest)
             .join(GENERATION_BLOB, GENERATION_BLOB.c.blob_id == BLOB.c.id)
-            .where(GENERATION_BLOB.c.generation_id.in_(each_number("gone")))
+            .where(GENERATION_BLOB.c.generation_id.in_(each_number("read")))
         ),
     )
     .values(unreferenced_since=None)

@@ -24,7 +24,7 @@ from maintainer.graph.columns import to_number, to_text
 from maintainer.graph.dialect import is_shared
 from maintainer.graph.generations import record_generations
 from maintainer.graph.memory import note_marked, note_up_to_date
-from maintainer.graph.record import forget_generations, mark_missing
+from maintainer.graph.record import forget_generations, mark_missing, restart_clocks
 from maintainer.graph.reports import REPORTS, Fields, load_content
 from maintainer.graph.rows import execute_each, execute_rows
 from maintainer.graph.summaries import save_summary
@@ -132,14 +132,13 @@ def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan)
     rows = []
     for marked in marks.marks:
         entry = marked.entry
-        unreferenced = marked.state in (State.DANGLING, State.SUPERSEDED)
         certain = marks.certain or (marked.state is State.SUPERSEDED and marked.index in up_to_date)
-        since = marked.since if certain or entry.unreferenced_since else None
-        row = (
-            marked.state.value,
-            decided.get(entry.store_id, marked.reason),
-            since if unreferenced else None,
-        )
+        since = None
+        if marked.state is State.UNREADABLE:
+            since = entry.unreferenced_since  # It belongs to the runs that can read the ref.
+        elif marked.state in (State.DANGLING, State.SUPERSEDED):
+            since = marked.since if certain or entry.unreferenced_since else None
+        row = (marked.state.value, decided.get(entry.store_id, marked.reason), since)
         if row != (entry.state, entry.reason, entry.unreferenced_since):
             state, reason, since = row
             number = None if since is None else to_number(since)
@@ -189,6 +188,7 @@ def save_rewritten(
         # A tag leads to one generation: the last of these.
         replaced = {*merged, *concurrent} - {*(written or concurrent[-1:] or merged)}
         _start_clocks(connection, target_id, replaced, now, of_manifests=True)
+        restart_clocks(connection, target_id, replaced.intersection(concurrent))
         forget_generations(connection, replaced)
     elif written:
         _start_clocks(connection, target_id, {*merged, *concurrent} - {*written}, now)
@@ -361,7 +361,6 @@ _START_CLOCK_OF_MANIFEST = (
         ENTRY.c.kind == "blob",
         ENTRY.c.digest
         == select(GENERATION.c.location).where(GENERATION.c.id == _row).scalar_subquery(),
-        ENTRY.c.unreferenced_since.is_(None),
     )
     .values(unreferenced_since=_now)
 )

@@ -86,7 +86,9 @@ def _format_occurrence(one: Occurrence) -> str:
         return (
             f"{where}: {one.state}, noticed at {format_moment(one.missing_since)}: {one.sentence}"
         )
-    since = f" since {format_moment(one.unreferenced_since)}" if one.unreferenced_since else ""
+    # A run that cannot read its ref does not know whether something needs it by now.
+    at = one.unreferenced_since if one.state != "unreadable" else None
+    since = f" since {format_moment(at)}" if at else ""
     reason = "kept for now" if isinstance(one.reason, Grace) else one.sentence
     return (
         f"{where}: {one.state}{since}: {reason} (created {format_moment(one.created_at)}, "

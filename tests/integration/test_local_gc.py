@@ -529,6 +529,31 @@ def test_an_export_between_looking_and_replacing_is_not_hidden(
     assert world.leads_to("api") == layers_of("base", "newer")
 
 
+def test_a_manifest_that_a_build_brings_back_during_a_run_has_its_grace_period_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = timedelta(days=1)
+    manifest = world.build("base", "one")
+    world.gc(grace=day, remember_exports=30 * day)
+    built_then = world.now
+    for step in ("two", "three"):
+        world.passes(hours=20)
+        world.build("base", step)
+        if step == "two":
+            world.gc(grace=day, remember_exports=30 * day)
+
+    def bring_it_back() -> None:
+        assert world.export(built("base", "one", at=built_then), tag="api") == manifest
+
+    once_before_the_lock(monkeypatch, bring_it_back)
+    world.gc(grace=day, remember_exports=30 * day)
+    monkeypatch.undo()
+    world.passes(hours=5)
+    world.gc(grace=day, remember_exports=30 * day)
+
+    assert manifest in world.stored()
+
+
 @pytest.mark.parametrize("step", range(5, 60, 5))
 def test_an_export_meanwhile_that_brings_back_what_was_missing_is_not_hidden(
     world: World, step: int

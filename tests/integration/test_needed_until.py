@@ -149,3 +149,17 @@ def test_what_an_evicted_generation_needed_was_needed_until_builders_read_the_ne
     world.passes(days=2)
     world.gc()
     assert blob_of("older") not in world.blobs()
+
+
+def test_runs_that_cannot_read_a_ref_do_not_restart_the_clocks_there(world: World) -> None:
+    other = "refs/heads/other"
+    world.build("base", "api", ref=other)
+    world.put(str(BlobKey(blob_of("orphan"))), ref=other)
+    for _ in range(3):
+        world.passes(hours=12)
+        world.gc(ref=other, readable=(other, MAIN), grace=DAY)
+        world.passes(hours=1)
+        world.build("base", "web")
+        world.gc(grace=DAY)
+
+    assert blob_of("orphan") not in world.blobs(other)
