@@ -16,6 +16,7 @@ from maintainer.cacheconfig import Digest, IndexId
 from maintainer.concurrency import for_each
 from maintainer.errors import BudgetExhaustedError, ChangedError, EntryError, StoreError
 from maintainer.model.decision import DeleteEntry, Deletion, RewriteResult
+from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import State
 from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
 from maintainer.model.reason import (
@@ -26,6 +27,8 @@ from maintainer.model.reason import (
     ReferencedByNewIndex,
 )
 from maintainer.stores.base import RunContext, Since, Store
+
+_LOOK_UP_AND_DOWNLOAD = 2
 
 
 class Sweeper:
@@ -39,6 +42,7 @@ class Sweeper:
         self.store = store
         self.recheck = store.activity(since, context)
         self.rewritten = since.rewritten
+        self.looked_up = since.looked_up
         self.budget = context.budget
         self.progress = context.progress
         self.context = context
@@ -81,7 +85,9 @@ class Sweeper:
         if veto := self._find_veto(delete):
             return Skipped(veto)
         rechecks = 0
-        if self.recheck and not _is_broken(delete):
+        if self._may_be_back(delete):
+            rechecks = _LOOK_UP_AND_DOWNLOAD
+        elif self.recheck and not _is_broken(delete):
             rechecks = self.recheck.requests(delete.entry)
         # None to the REST API for a superseded index; for all others, all are.
         rest = 0 if delete.state is State.SUPERSEDED else rechecks
@@ -97,8 +103,10 @@ class Sweeper:
 
     async def _delete(self, delete: DeleteEntry) -> Outcome:
         # An entry without content is useless even to builds that have begun to need it.
-        reason = None
-        if self.recheck and not _is_broken(delete):
+        reason: Reason | None = None
+        if self._may_be_back(delete):
+            reason = await self._find_content(delete.entry)
+        elif self.recheck and not _is_broken(delete):
             reason = await self.recheck.veto(delete.entry)
         # Another deletion may have failed while this one was checked.
         if reason := reason or self._find_veto(delete):
@@ -108,6 +116,22 @@ class Sweeper:
             return Done() if await self.store.delete(delete.entry, self.context) else AlreadyGone()
         except ChangedError as change:
             return Skipped(Changed(str(change)))
+
+    def _may_be_back(self, delete: DeleteEntry) -> bool:
+        """Whether an entry had no content in an earlier run, and this one has not looked."""
+        return (
+            _is_broken(delete)
+            and self.store.abilities.checks_contents
+            and delete.entry.store_id not in self.looked_up
+        )
+
+    async def _find_content(self, entry: KnownEntry) -> Changed | None:
+        """Look whether an entry has content by now: the storage may have had an outage."""
+        digest = getattr(entry.parsed, "digest", None)
+        found = await self.store.check(digest) if digest else None
+        if found and found.is_readable and found.ref in (None, entry.ref):
+            return Changed("its content is there again")
+        return None
 
     def _find_veto(self, delete: DeleteEntry) -> Reason | None:
         if self.failed:

@@ -119,7 +119,7 @@ def gc(
         bool,
         typer.Option(
             "--accept-loss",
-            help="Continue even if most known entries are gone.",
+            help="Continue even if most known entries are gone; not with --dry-run.",
             rich_help_panel=WHAT,
         ),
     ] = False,
@@ -144,6 +144,9 @@ def gc(
         return
     if json and github:
         raise UsageError("--json and --github exclude each other: both write to stdout")
+    if dry_run and accept_loss:
+        # What a run has seen is known, so the run after the dry one would not notice the loss.
+        raise UsageError("--dry-run and --accept-loss exclude each other: only a real run accepts")
     with _report_to_workflow() if github else nullcontext() as workflow:
         given = {
             "store": store,

@@ -184,11 +184,13 @@ def forget_results(
     unasked: frozenset[Digest],
     remember_exports: timedelta,
     merged: Mapping[IndexId, Remembered],
+    for_good: bool,
 ) -> dict[IndexId, Remembered]:
     """Forget what has been gone, or replaced in a tag, for too long to matter.
 
     A blob that no run has looked up in all that time counts as gone, unless this run could not look
-    it up. `merged` is what was remembered just now; return it with what has changed.
+    it up. `merged` is what was remembered just now; return it with what has changed, which is
+    recorded only if it is `for_good`.
     """
     found = connection.scalars(_FORGOTTEN, {"target": target_id, "before": now - GONE_FOR})
     gone = frozenset(map(Digest, found)) - unasked
@@ -200,7 +202,9 @@ def forget_results(
     for row in rows:
         known = merged.get(to_index(row)) or parts[row.id]
         changes.append(_Change(row, known, known.since(first).without(gone)))
-    return {**merged, **_save(connection, changes)}
+    if for_good:
+        _save(connection, changes)
+    return {**merged, **{to_index(one.row): one.new for one in changes}}
 
 
 def take_over(

@@ -36,11 +36,13 @@ def record(
     probe: Probe,
     *,
     remember_exports: timedelta = timedelta(0),
+    forgets: bool = True,
 ) -> dict[IndexId, Remembered]:
     """Record all that a probe has shown, in the caller's transaction.
 
     `remember_exports` is how long replaced exports of a tag are remembered. Return what is
-    remembered of the indexes that have changed.
+    remembered of the indexes that have changed. A dry run must not forget for good, because its
+    settings may be others.
     """
     save_idle(connection, target_id, None)
     probed_at, listed_at = _begin_look(connection, target_id, probe)
@@ -65,6 +67,7 @@ def record(
         unasked=probe.unasked_blobs,
         remember_exports=remember_exports,
         merged=read.merged,
+        for_good=forgets,
     )
     if not probe.abilities.numbered:
         forget_tags(connection, target_id, (one.index for one in probe.unread))

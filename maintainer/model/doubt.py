@@ -20,6 +20,10 @@ class Cause(StrEnum):
     """It is larger than the limit."""
 
 
+_SHORTEST = timedelta(days=1)
+"""An outage of the storage may last hours, whatever grace period its users have chosen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doubt:
     """The answer, always the same, that earlier runs got when they tried to read an index."""
@@ -28,9 +32,9 @@ class Doubt:
     since: datetime
 
     def has_ended(self, cause: Cause, now: datetime, grace: timedelta) -> bool:
-        """Whether the answer has been the same for a whole grace period, so that it is final.
+        """Whether the answer has been the same for a grace period and a day, so that it is final.
 
         Builders get that answer too: the index is useless to them.
         """
         lasts = cause is self.cause and cause is not Cause.TRANSIENT
-        return lasts and self.since < now and now - self.since >= grace
+        return lasts and now - self.since >= max(grace, _SHORTEST)

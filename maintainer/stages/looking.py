@@ -109,7 +109,13 @@ def _record(run: Run, looked: Probed) -> Recorded:
     with run.begin() as connection:
         remember_exports = run.collector.settings.remember_exports
         expected = count_expected(connection, target_id, probed.access)
-        merged = record(connection, target_id, probed, remember_exports=remember_exports)
+        merged = record(
+            connection,
+            target_id,
+            probed,
+            remember_exports=remember_exports,
+            forgets=not run.mode.dry_run,
+        )
         note, taken_over = _take_over_merge(run, connection, looked)
         snapshot = load_snapshot(
             connection,

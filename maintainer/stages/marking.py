@@ -49,6 +49,7 @@ async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
                 entries=seen.snapshot.entries,
                 merged_scope=seen.snapshot.merged_scope,
                 max_merge_size=seen.snapshot.max_merge_size,
+                merged=seen.snapshot.memory,
                 makes_room=run.rules.keep_free is not None,
                 listed_before=run.listed_before,
             )

@@ -245,6 +245,13 @@ def test_what_is_nearly_a_store_is_recognized(bare: Shell, store: str, hint: str
     assert outcome.problem == f"--store: {hint}" or outcome.problem.endswith(hint)
 
 
+def test_a_dry_run_accepts_no_loss_for_the_run_after_it(bare: Shell) -> None:
+    outcome = bare("gc", "--dry-run", "--accept-loss")
+
+    assert outcome.status == 2
+    assert outcome.problem.startswith("--dry-run and --accept-loss exclude each other")
+
+
 def test_help_lists_the_kinds_of_stores_and_is_no_error(bare: Shell) -> None:
     outcome = bare("gc", "--store", "help")
 

@@ -1,6 +1,7 @@
 """What cannot be downloaded does not exist: contents are checked, remembered, and let go."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,18 @@ def lose_entries(world: World, keys: Collection[str], ref: str = MAIN) -> None:
                 cache.lose(entry.id)
 
     world.running.call(let_go)
+
+
+def restore(world: World, *steps: str) -> None:
+    """Let the content of the layers of these steps be there again, as after an outage."""
+    keys = {key(step) for step in steps}
+
+    def put_back(cache: ActionsCache) -> None:
+        for entry in cache.entries():
+            if entry.key in keys:
+                cache._entries[entry.id] = replace(entry, lost=False)
+
+    world.running.call(put_back)
 
 
 def use(world: World, *steps: str) -> None:
@@ -362,8 +375,24 @@ def test_a_run_that_does_not_sweep_leaves_the_entry_to_one_that_does(world: Worl
     report = world.gc(**CHECKED)
 
     assert deleted(report)[key("api")] == ("its content cannot be downloaded", "done")
-    # After a deletion the run asks what builds have written meanwhile.
-    assert report.requests.counts == {"list": 1, "delete": 1, "recheck": 1}
+    # The content may be there again. After a deletion the run asks what builds have written.
+    look = {"look-up": 1, "download": 1}
+    assert report.requests.counts == {"list": 1, **look, "delete": 1, "recheck": 1}
+
+
+def test_what_had_no_content_when_a_run_looked_is_looked_up_again_before_it_is_deleted(
+    world: World,
+) -> None:
+    world.build("base", "api")
+    lose(world, "api")
+    full = sum(entry.size for entry in world.entries())  # Then checks would cost others their use.
+    world.gc(no_sweep=True, quota=full, **CHECKED)
+    restore(world, "api")
+
+    report = world.gc(quota=full, **CHECKED)
+
+    assert deleted(report)[key("api")][1].endswith("its content is there again")
+    assert blob_of("api") in world.blobs()
 
 
 def test_our_own_look_ups_do_not_keep_the_sweep_from_its_work(world: World) -> None:

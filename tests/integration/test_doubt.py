@@ -100,6 +100,21 @@ def test_the_newest_index_that_can_never_be_read_is_replaced_from_memory(world: 
     assert leads_to(world.newest("web")) == {blob_of(s) for s in ("base", "web 1", "web 2")}
 
 
+def test_an_outage_of_minutes_costs_no_export_whatever_the_grace_period(world: World) -> None:
+    _two_scopes(world)
+    world.gc(grace=GRACE)
+    world.build("base", "web 3", scope="web")
+    world.running.inject(_answers(404, max(world.generations("web"))))
+    for _ in range(2):
+        world.passes(minutes=1)
+        world.gc(grace=timedelta(0))
+    world.running.inject()
+
+    world.gc(grace=GRACE)
+
+    assert blob_of("web 3") in leads_to(world.newest("web"))
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -228,6 +228,20 @@ def test_0_keeps_the_newest_export_only(world: World) -> None:
     assert world.leads_to() == layers_of("base", "b")
 
 
+@pytest.mark.parametrize("merged_tag", ["", "maintained"])
+def test_a_dry_run_that_would_forget_exports_forgets_none(world: World, merged_tag: str) -> None:
+    world.build("base", "one")
+    _gc(world, merged_tag=merged_tag)
+    world.build("base", "two")
+
+    shown = _gc(world, merged_tag=merged_tag, remember_exports=timedelta(0), dry_run=True)
+    done = _gc(world, merged_tag=merged_tag)
+
+    assert [one.subject for one in shown.actions if one.kind == "write"] != ["api"]
+    assert [one.subject for one in done.actions if one.kind == "write"][:1] == ["api"]
+    assert layer_of("one") in world.leads_to("api")
+
+
 def test_importers_have_room_for_what_was_exported_last(world: World) -> None:
     for name in ("old", "new"):
         world.build(*(f"{name} {number}" for number in range(1_200)))

@@ -52,6 +52,7 @@ from tests.samples import examples
 PULLS = ("refs/pull/7/merge", "refs/pull/8/merge")
 SCOPES = ("buildkit", "web")
 MEMORIES = 2
+_A_DAY = timedelta(days=1)
 _OTHERS = (
     ("node-modules-linux", None),
     ("buildkit-blob-1-sha256:abc", None),
@@ -421,13 +422,13 @@ class SimulatedWorld(RuleBasedStateMachine):
 
     @rule(workflow=workflows, memory=st.integers(0, MEMORIES - 1), scope=st.sampled_from(SCOPES))
     def collect_until_doubt_ends(self, workflow: Workflow, memory: int, scope: str) -> None:
-        """Meet an index that can never be read: after a grace period it blocks nothing, where the
-        run can write, and as long as it can read another one.
+        """Meet an index that can never be read: after a grace period, and a day at least, it blocks
+        nothing, where the run can write, and as long as it can read another one.
         """
         key = self.lose_an_index(MAIN, scope)
         for _ in range(2):
             self.collect(workflow, memory, passed=0)
-            self.world.passes(seconds=workflow.grace.total_seconds() + 1_200)
+            self.world.passes(seconds=max(workflow.grace, _A_DAY).total_seconds() + 1_200)
         report = self.run(workflow, memory, complete=False)
         can_end = workflow.ref == MAIN and any(
             index_of(entry) and not entry.lost and entry.content and len(entry.content) > 100

@@ -138,8 +138,13 @@ def test_doubt_ends_when_the_same_answer_has_come_for_a_grace_period(
     assert Doubt(first, since).has_ended(cause, NOW, GRACE) == has_ended
 
 
-def test_doubt_that_has_just_begun_has_not_ended_even_without_a_grace_period() -> None:
-    assert not Doubt(Cause.NOT_FOUND, NOW).has_ended(Cause.NOT_FOUND, NOW, timedelta(0))
+@pytest.mark.parametrize(("hours", "has_ended"), [(0, False), (23, False), (24, True)])
+def test_doubt_lasts_for_a_day_at_least_even_without_a_grace_period(
+    hours: int, has_ended: bool
+) -> None:
+    doubt = Doubt(Cause.NOT_FOUND, NOW - timedelta(hours=hours))
+
+    assert doubt.has_ended(Cause.NOT_FOUND, NOW, timedelta(0)) == has_ended
 
 
 @pytest.mark.parametrize(
