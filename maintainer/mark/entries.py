@@ -90,6 +90,8 @@ class Marker:
         until = self.named_until.get(digest)
         if digest in self.facts.recent_roots and self.facts.quiet_since:
             until = max(self.facts.quiet_since, until or self.facts.quiet_since)
+        if digest in self.snapshot.leaving:
+            until = self.snapshot.now
         since = self._unreferenced_since(entry, until)
         return Mark(entry, State.DANGLING, departed or reasons.Unreferenced(), since)
 

@@ -46,6 +46,8 @@ class Snapshot:
     """The blobs that a look-up finds but that cannot be downloaded: they are not live."""
     departed: Mapping[Digest, LeftForRoom] = field(default_factory=dict)
     """The blobs whose results have left to make room, and why: no index is written with them."""
+    leaving: frozenset[Digest] = frozenset()
+    """Those of them whose results leave in this run: they were needed until now."""
     listed_before: datetime | None = None
     """When an earlier run last listed the entries: what is new came later, whatever its times say.
     """

@@ -12,6 +12,7 @@ from maintainer.graph.actions import (
     save_outcomes,
     save_written,
 )
+from maintainer.graph.room import save_departed
 from maintainer.graph.runs import save_rewritten, save_swept
 from maintainer.heal import Healer
 from maintainer.model import reason as reasons
@@ -59,6 +60,24 @@ async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
         await rewrite(run.store, writes, marks, run.context, save)
     finally:
         _report_rewritten(run, [results[one.index] for one in writes if one.index in results], keys)
+    if all(one.index in results and results[one.index].done for one in plan.writes):
+        _save_leaving(run)
+
+
+def _save_leaving(run: Run) -> None:
+    """Record what leaves to make room, once no index that builders read offers it any more.
+
+    Until then they may use it: then the next run chooses anew.
+    """
+    decided = run.report.decided
+    if decided is None:
+        return
+    departed, leaving = decided.marks.snapshot.departed, set(decided.marks.snapshot.leaving)
+    for result in run.report.rewritten.values():
+        leaving -= result.protected  # A build has exported it since.
+    if leaving:
+        with run.begin() as connection:
+            save_departed(connection, run.target_id, {one: departed[one] for one in leaving})
 
 
 def _refuse_to_do_nothing(run: Run, plan: Plan) -> None:

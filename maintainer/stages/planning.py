@@ -3,15 +3,13 @@
 from dataclasses import replace
 
 import anyio.lowlevel
-from sqlalchemy import Connection
 
 from maintainer.graph.actions import number_actions, save_keeps, save_plan
 from maintainer.graph.reports import LISTED
-from maintainer.graph.room import forget_departed, save_departed
+from maintainer.graph.room import forget_departed
 from maintainer.graph.runs import note_blocked, save_index_marks, save_marks
 from maintainer.model.decision import Plan
 from maintainer.model.marks import Marks
-from maintainer.model.room import Room
 from maintainer.report.build import Decided
 from maintainer.stages.room import begin_plan, find_room
 from maintainer.stages.run import Marked, Run
@@ -20,7 +18,7 @@ from maintainer.stages.run import Marked, Run
 async def plan_actions(run: Run, marked: Marked) -> Plan:
     """Decide what to do, and store the plan: a run does nothing else."""
     run.context.progress.stage("plan")
-    marked, room = await find_room(run, marked)
+    marked = await find_room(run, marked)
     marks = marked.marks
     planner = begin_plan(run, marked)
     plan = planner.plan(())
@@ -41,22 +39,14 @@ async def plan_actions(run: Run, marked: Marked) -> Plan:
     with run.begin() as connection:
         save_index_marks(connection, run.target_id, marks, plan)
         number_actions(connection, run.report.run)
-        if not run.mode.dry_run:
-            _save_room(connection, run, marks, room)
+        if not (run.mode.dry_run or marks.snapshot.departed):
+            forget_departed(connection, run.target_id)  # What still exists may be there again.
         save_keeps(connection, run.report.run, kept)
         blocked_since = note_blocked(
             connection, run.target_id, marks.snapshot.now, blocked=plan.blocked is not None
         )
     run.report.decided = Decided(marks, plan, blocked_since)
     return plan
-
-
-def _save_room(connection: Connection, run: Run, marks: Marks, room: Room | None) -> None:
-    """Record what leaves; what has left and still exists may be there again."""
-    if not marks.snapshot.departed:
-        forget_departed(connection, run.target_id)
-    elif room:
-        save_departed(connection, run.target_id, room.departed)
 
 
 def _store_plan(run: Run, marks: Marks, plan: Plan) -> None:

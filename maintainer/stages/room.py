@@ -1,6 +1,6 @@
 """Room: what leaves a cache that holds too much, before the plan is made."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -21,8 +21,8 @@ from maintainer.report.room import report_room
 from maintainer.stages.run import Marked, Run
 
 
-async def find_room(run: Run, marked: Marked) -> tuple[Marked, Room | None]:
-    """Return the marks without what leaves to make room, and what leaves.
+async def find_room(run: Run, marked: Marked) -> Marked:
+    """Return the marks without what leaves to make room.
 
     What has left comes back if all that is stored fits. Nothing leaves in a run that deletes
     nothing, or that has not seen everything.
@@ -30,11 +30,11 @@ async def find_room(run: Run, marked: Marked) -> tuple[Marked, Room | None]:
     quota = run.report.limits.quota
     limit = _find_limit(run, marked, quota)
     if quota is None or limit is None:
-        return marked, None
+        return marked
     stored = marked.entries.total_size()
     if stored <= limit:
         run.report.room = report_room(Room(stored, stored, frozenset()), limit, quota, stored)
-        return _without_departures(marked), None
+        return _without_departures(marked)
     stock = await _take_stock(run, marked)
     needs = _find_needs(run, marked.marks)
     room = choose(marked.marks, stock, needs, limit, run.rules.grace)
@@ -42,9 +42,10 @@ async def find_room(run: Run, marked: Marked) -> tuple[Marked, Room | None]:
     if room.blocked:
         run.report.notes.append(room.blocked)
     if not room.departures:
-        return marked, None
-    departed = {**marked.marks.snapshot.departed, **room.departed}
-    return _with_departed(marked, departed), room
+        return marked
+    left = marked.marks.snapshot.departed
+    leaving = room.departed.keys() - left.keys()
+    return _with_departed(marked, {**left, **room.departed}, leaving)
 
 
 def _without_departures(marked: Marked) -> Marked:
@@ -52,9 +53,11 @@ def _without_departures(marked: Marked) -> Marked:
     return _with_departed(marked, {}) if marked.marks.snapshot.departed else marked
 
 
-def _with_departed(marked: Marked, departed: Mapping[Digest, LeftForRoom]) -> Marked:
-    marks = mark(replace(marked.marks.snapshot, departed=departed))
-    return replace(marked, marks=marks)
+def _with_departed(
+    marked: Marked, departed: Mapping[Digest, LeftForRoom], leaving: Collection[Digest] = ()
+) -> Marked:
+    snapshot = replace(marked.marks.snapshot, departed=departed, leaving=frozenset(leaving))
+    return replace(marked, marks=mark(snapshot))
 
 
 def begin_plan(run: Run, marked: Marked) -> Planner:

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from maintainer.cacheconfig import encode
+from maintainer.errors import StoreError
 from maintainer.graph.explain import explain
 from maintainer.model.reason import (
     DropMissing,
@@ -264,6 +265,41 @@ def test_a_dry_run_shows_what_would_leave_and_changes_nothing(cache: Cache) -> N
     assert cache.vault.indexes == before
 
     cache.run()
+
+    assert cache.offers("old", *OLD)
+
+
+def test_what_leaves_has_its_grace_period_from_then_on_whatever_a_dry_run_has_shown(
+    cache: Cache,
+) -> None:
+    cache.build("api", *OLD)
+    cache.run()
+    cache.build("api", *NEW)
+    cache.passes(10 * DAY)
+    cache.run(dry_run=True, **FREE)
+    cache.passes(2 * DAY)
+
+    assert cache.run(**FREE).entries_deleted == 0
+    cache.passes(DAY)
+    assert cache.run(**FREE).entries_deleted > 0
+
+
+def test_nothing_has_left_before_the_indexes_are_written_without_it(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreError("503")
+
+    _fill(cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryStore, "_swap", refuse)
+        assert cache.run(**FREE).status == "failed"
+    cache.passes(3 * DAY)
+    for step in OLD:  # A build has found them.
+        cache.vault.blobs[blob_of(step)] = cache.now
+    cache.passes(timedelta(hours=1))
+
+    cache.run(**FREE)
 
     assert cache.offers("old", *OLD)
 

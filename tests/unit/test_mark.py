@@ -20,7 +20,7 @@ from maintainer.cacheconfig.timestamps import Nanoseconds
 from maintainer.mark import mark
 from maintainer.model.decision import Rules
 from maintainer.model.marks import Index, Mark, State
-from maintainer.model.reason import Forgotten
+from maintainer.model.reason import Forgotten, LeftForRoom
 from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
 from maintainer.plan import make_plan
@@ -418,6 +418,19 @@ def test_a_use_starts_the_time_of_a_blob_anew_for_a_build_may_have_found_it() ->
 
 def test_a_blob_that_was_needed_when_it_was_last_seen_is_unneeded_since_now() -> None:
     assert _dangling_since(a_snapshot().with_blob("a", known=True)).since == NOW
+
+
+@pytest.mark.parametrize(("leaving", "since"), [((), hours(500)), (("a",), hours(0))])
+def test_what_leaves_in_this_run_was_needed_until_now_and_what_has_left_was_not(
+    leaving: tuple[str, ...], since: timedelta
+) -> None:
+    snapshot = a_snapshot().with_blob("a", age=hours(900), unreferenced_for=hours(500)).build()
+    left = LeftForRoom(needed_at=ago(hours(900)), size=20, place=1, freed=10)
+    now_leaving = frozenset(map(blob, leaving))
+
+    (marked,) = mark(replace(snapshot, departed={blob("a"): left}, leaving=now_leaving)).marks
+
+    assert (marked.since, marked.reason) == (ago(since), left)
 
 
 def test_what_the_newest_generation_named_was_needed_until_now_whatever_its_age() -> None:
