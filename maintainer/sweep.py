@@ -29,6 +29,7 @@ from maintainer.model.reason import (
 from maintainer.stores.base import RunContext, Since, Store
 
 _LOOK_UP_AND_DOWNLOAD = 2
+_WITHOUT_REST = frozenset({State.SUPERSEDED, State.WITHOUT_CONTENT})
 
 
 class Sweeper:
@@ -89,8 +90,8 @@ class Sweeper:
             rechecks = _LOOK_UP_AND_DOWNLOAD
         elif self.recheck and not _is_broken(delete):
             rechecks = self.recheck.requests(delete.entry)
-        # None to the REST API for a superseded index; for all others, all are.
-        rest = 0 if delete.state is State.SUPERSEDED else rechecks
+        # None to the REST API for a superseded index, or for content; for all others, all are.
+        rest = 0 if delete.state in _WITHOUT_REST else rechecks
         if exhausted := await self.budget.reserve_rest(rechecks + 1, rest + 1):
             return Deferred(exhausted)
         try:

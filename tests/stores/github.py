@@ -27,6 +27,7 @@ class Service:
     """Steps are requests, counted where they come in; two runs take turns at the store."""
 
     replaces = False
+    deletes_unconditionally = True
 
     def __init__(self, world: World, memories: Sequence[Memory], spare: Path) -> None:
         self._world = world

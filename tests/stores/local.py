@@ -27,6 +27,7 @@ class Folder:
     """Steps are operations on files; of two runs, all of the second is one step of the first."""
 
     replaces = True
+    deletes_unconditionally = False
 
     def __init__(self, folder: Path, memories: Sequence[Memory]) -> None:
         shutil.rmtree(folder, ignore_errors=True)

@@ -88,6 +88,7 @@ class Room:
     """Steps are calls of the store; of two runs, all of the second is one step of the first."""
 
     replaces = True
+    deletes_unconditionally = False
     exports_touch = False
     """Whether an export leaves a trace at the blobs that it finds."""
 

@@ -77,6 +77,10 @@ class Place(Protocol):
     def replaces(self) -> bool:
         """Whether an export replaces what earlier exports of its image have offered."""
 
+    @property
+    def deletes_unconditionally(self) -> bool:
+        """Whether a deletion may hit what a build has found since the run asked (SAFETY.md)."""
+
     def build(self, image: str, step: str, *, other_form: bool) -> Results | None:
         """Export a build of an image up to a step.
 

@@ -1,13 +1,13 @@
 """What may happen to a cache, and what its builders are owed after it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from hypothesis import strategies as st
 
 from maintainer.model.reason import LeftForRoom
-from maintainer.report import Report
+from maintainer.report.model import ActionReport
 from tests.integration.world import blob_of
 from tests.stores.place import IMAGES, STEPS, TOOLS, How, Place, Results
 
@@ -236,11 +236,12 @@ class Story:
         problems = " ".join(report.problems)
         excused = any(reason in problems for reason in (_UNREADABLE, _IMPLAUSIBLE, _LOST_MEANWHILE))
         assert report.status == "done" or excused, problems
-        gone = _gone_for_room(report)
+        gone = _blobs_of(one for one in report.deleted if isinstance(one.reason, LeftForRoom))
         self._let_leave(how, gone=gone)
+        late = _blobs_of(report.deleted) if self.place.deletes_unconditionally else gone
         for offer in (one for one in self._offers if one not in earlier):
             # A build may look a blob up just before its deletion: SAFETY.md says when.
-            offer.results = [one for one in offer.results if not one & gone]
+            offer.results = [one for one in offer.results if not one & late]
 
     def _run_two(self, first: How, second: How, step: int) -> None:
         first, second = self._with_limit(first), self._with_limit(second)
@@ -294,7 +295,6 @@ class Story:
         assert self.place.problems() == []
 
 
-def _gone_for_room(report: Report) -> frozenset[str]:
-    """Return the blobs that a run has deleted because their results had left."""
-    keys = (one.subject for one in report.deleted if isinstance(one.reason, LeftForRoom))
-    return frozenset(f"sha256:{key[-64:]}" for key in keys)
+def _blobs_of(deleted: Iterable[ActionReport]) -> frozenset[str]:
+    """Return the blobs among what a run has deleted."""
+    return frozenset(f"sha256:{one.subject[-64:]}" for one in deleted)
