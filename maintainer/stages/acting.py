@@ -1,6 +1,7 @@
 """Rewrite, sweep and heal: carry out the stored plan, and nothing else."""
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 from maintainer.cacheconfig import NO_REF, IndexId, IndexKey
 from maintainer.errors import BudgetExhaustedError, StoreError
@@ -60,24 +61,25 @@ async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
         await rewrite(run.store, writes, marks, run.context, save)
     finally:
         _report_rewritten(run, [results[one.index] for one in writes if one.index in results], keys)
-    if all(one.index in results and results[one.index].done for one in plan.writes):
-        _save_leaving(run)
+    _save_leaving(run, {one.index for one in plan.writes})
 
 
-def _save_leaving(run: Run) -> None:
-    """Record what leaves to make room, once no index that builders read offers it any more.
+def _save_leaving(run: Run, planned: AbstractSet[IndexId]) -> None:
+    """Record what leaves to make room, as far as the planned indexes do not offer it any more.
 
-    Until then they may use it: then the next run chooses anew.
+    Builds may use what an index offers that was not written: the next run chooses anew then.
     """
-    decided = run.report.decided
-    if decided is None:
+    decided, rewritten = run.report.decided, run.report.rewritten
+    if decided is None or not decided.marks.snapshot.leaving:
         return
     departed, leaving = decided.marks.snapshot.departed, set(decided.marks.snapshot.leaving)
-    for result in run.report.rewritten.values():
+    for index in decided.marks.indexes:
+        if index.id in planned and not (index.id in rewritten and rewritten[index.id].done):
+            leaving -= index.named
+    for result in rewritten.values():
         leaving -= result.protected  # A build has exported it since.
-    if leaving:
-        with run.begin() as connection:
-            save_departed(connection, run.target_id, {one: departed[one] for one in leaving})
+    with run.begin() as connection:
+        save_departed(connection, run.target_id, {one: departed[one] for one in leaving})
 
 
 def _refuse_to_do_nothing(run: Run, plan: Plan) -> None:

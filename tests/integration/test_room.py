@@ -25,6 +25,7 @@ from maintainer.report.html import render_html
 from maintainer.report.markdown import render_markdown
 from maintainer.report.page.changes import room_table
 from maintainer.report.why import render_why
+from maintainer.stores.base import Change, Refused, SwapResult
 from tests.integration.invariants import import_index
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built
@@ -79,6 +80,10 @@ class Cache:
         store = MemoryStore(self.vault)
         settings = {"merged_tag": merged_tag, "room": room} | ({"quota": quota} if quota else {})
         return anyio.run(partial(run_on, store, self.memory, how, self.now, **settings))
+
+    def evict(self, step: str) -> None:
+        """Lose a blob."""
+        del self.vault.blobs[blob_of(step)]
 
     def has(self, *steps: str) -> bool:
         """Whether the blobs of all these steps are stored."""
@@ -302,6 +307,28 @@ def test_nothing_has_left_before_the_indexes_are_written_without_it(
     cache.run(**FREE)
 
     assert cache.offers("old", *OLD)
+
+
+def test_an_index_that_cannot_be_written_holds_up_only_what_it_offers(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fill(cache)
+    cache.build("broken", "broken-1", "broken-2")
+    cache.run()
+    cache.evict("broken-1")
+    swap = MemoryStore._swap
+
+    def refuse(store: MemoryStore, change: Change, now: datetime) -> SwapResult:
+        return Refused("503") if str(change.index) == "broken" else swap(store, change, now)
+
+    monkeypatch.setattr(MemoryStore, "_swap", refuse)
+    assert cache.run(**FREE).status == "failed"
+    cache.passes(DAY)
+
+    cache.run(**FREE)
+
+    assert not cache.has("old-3")
+    assert not cache.offers("old", "old-3")
 
 
 def test_a_run_that_deletes_nothing_lets_nothing_leave_but_does_not_bring_back_what_has_left(
