@@ -32,7 +32,7 @@ class Doubt:
     since: datetime
 
     def has_ended(self, cause: Cause, now: datetime, grace: timedelta) -> bool:
-        """Whether the answer has been the same for a grace period and a day, so that it is final.
+        """Whether the answer has been the same for a grace period, and a day at least: it is final.
 
         Builders get that answer too: the index is useless to them.
         """
