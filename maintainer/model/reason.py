@@ -609,6 +609,12 @@ class ManifestGone(Base, frozen=True):
     problem: str
 
 
+class BlobLost(Base, frozen=True):
+    """A blob that it would reference is gone since the run looked."""
+
+    blob: str
+
+
 class ImportLimit(Base, frozen=True):
     """Importers would not read the index."""
 
@@ -962,6 +968,7 @@ Reason = (
     | Contended
     | Locked
     | ManifestGone
+    | BlobLost
     | ImportLimit
     | NotACache
     | BeyondNewest

@@ -528,6 +528,11 @@ def _(reason: reasons.Locked | reasons.ManifestGone) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.BlobLost) -> str:
+    return f"{reason.blob}, which it would reference, is gone since the run looked"
+
+
+@format_reason.register
 def _(reason: reasons.ImportLimit) -> str:
     return f"importers would not read it: they read at most {reason.limit:,} bytes"
 

@@ -560,6 +560,23 @@ def test_a_tag_that_goes_during_the_run_is_no_error(
     assert registry.blobs_of("maintained") == {blob_of("base"), blob_of("api")}
 
 
+def test_what_references_a_layer_that_is_lost_during_the_run_is_left_to_the_next_run(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    registry.build("api", "base", "api")
+    registry.build("web", "base", "web")
+    lost = blob_of("api")
+
+    report = _gc(registry, memory, clock, ("reserve", 1, lambda: registry.delete_blob(lost)))
+
+    (write,) = [one for one in report.actions if one.kind == "write"]
+    assert write.outcome_sentence.endswith(
+        f"{lost}, which it would reference, is gone since the run looked"
+    )
+    _gc(registry, memory, clock)
+    assert registry.blobs_of("maintained") == {blob_of("base"), blob_of("web")}
+
+
 @pytest.mark.parametrize("again", [("base", "web"), ("base", "api", "test")])
 def test_a_tag_to_which_a_build_exports_while_it_is_repaired_keeps_the_export(
     registry: DockerRegistry, memory: Memory, clock: Clock, again: tuple[str, ...]

@@ -4,7 +4,7 @@ Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -36,6 +36,8 @@ _MAX_TAGS = 100_000
 _NEXT = re.compile(r'<([^>]*)>\s*;\s*(?:[^,]*;\s*)?rel="?next"?', re.IGNORECASE)
 _ACCEPT = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
 _NO_SUCH = frozenset({HTTPStatus.NOT_FOUND})
+_BLOB_UNKNOWN = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND})
+_UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
 _ANY_REFUSAL = frozenset(range(400, 500))
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
@@ -72,7 +74,12 @@ class _Type(msgspec.Struct, rename="camel"):
     media_type: str = ""
 
 
+class BlobUnknownError(StoreError):
+    """The registry has not all blobs that a manifest references."""
+
+
 class _Error(msgspec.Struct):
+    code: str = ""
     message: str = ""
 
 
@@ -220,12 +227,16 @@ class Client:
         return url
 
     async def push_manifest(self, tag: str, content: bytes, recheck: Recheck) -> None:
-        """Store a manifest under a tag, whatever is there."""
+        """Store a manifest under a tag, whatever is there. Raises BlobUnknownError."""
         url = self._base.join(f"manifests/{tag}")
         media_type = decode_json(content, _Type).media_type
         headers = {"Content-Type": media_type}
         call = Call(kind="finalize", method="PUT", url=url, headers=headers, content=content)
-        await self._send(replace(call, recheck=recheck), PUSH)
+        answer = await self._send(replace(call, recheck=recheck), PUSH, _BLOB_UNKNOWN)
+        if not answer.is_success:
+            problem = refused(answer, _message(answer))
+            is_unknown = any(one.code in _UNKNOWN for one in _errors(answer))
+            raise BlobUnknownError(str(problem)) if is_unknown else problem
 
     async def delete_manifest(self, digest: Digest, recheck: Recheck | None = None) -> bool:
         """Delete a manifest, and all tags that point to it; return False if there was none.
@@ -296,10 +307,13 @@ def _digest_of(answer: Answer) -> Digest | None:
     return Digest(said) if is_digest(said) else None
 
 
-def _message(answer: Answer) -> str:
-    """Return what the registry says about an error, if it says it in the form of the protocol."""
+def _errors(answer: Answer) -> Sequence[_Error]:
+    """Return the first errors that the registry reports in the form of the protocol."""
     try:
-        errors = decode_json(answer.content, _Errors).errors or []
+        return (decode_json(answer.content, _Errors).errors or [])[:3]
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return ""
-    return ", ".join(one.message for one in errors[:3])
+        return ()
+
+
+def _message(answer: Answer) -> str:
+    return ", ".join(one.message for one in _errors(answer))

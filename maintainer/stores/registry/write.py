@@ -7,14 +7,21 @@ for that: a build that exports between that look-up and the write is overwritten
 from collections.abc import Mapping
 from datetime import datetime
 
-from maintainer.cacheconfig import Digest, IndexId, Sink, content_digest, matches
+from maintainer.cacheconfig import (
+    CacheConfig,
+    Digest,
+    IndexId,
+    Sink,
+    content_digest,
+    matches,
+)
 from maintainer.cacheconfig.oci import IMPORT_LIMIT, Descriptor, Encoded
 from maintainer.errors import ChangedError, UnreadableError
 from maintainer.model import reason as reasons
 from maintainer.model.index import ReadGeneration
 from maintainer.sanitize import printable
 from maintainer.stores.base import Change, Conflict, Refused, RunContext, Swapped, SwapResult
-from maintainer.stores.distribution.client import Client
+from maintainer.stores.distribution.client import BlobUnknownError, Client
 from maintainer.stores.distribution.names import is_tag
 from maintainer.stores.oci import decode_tag, encode_tag, read_tag, read_written
 from maintainer.stores.registry.look import CacheDocument, Tagged, read_document
@@ -104,6 +111,10 @@ class Tags:
             await self._push(tag, encoded.manifest)
         except ChangedError:
             return await self._meet(change.index, now)
+        except BlobUnknownError:
+            if lost := await self._find_lost(change.content):
+                return Refused(reason=reasons.BlobLost(lost))
+            raise  # The registry contradicts itself.
         written = await self._client.manifest(tag)
         cache = read_document(written) if written else None
         if cache is None or cache.content != encoded.manifest:
@@ -122,6 +133,13 @@ class Tags:
                 raise ChangedError(f"a build has written {tag}")
 
         await self._client.push_manifest(tag, manifest, recheck)
+
+    async def _find_lost(self, content: CacheConfig) -> Digest | None:
+        """Return a blob that the registry had when the run looked, and has not any more."""
+        for blob in sorted(content.blobs):
+            if not await self._client.has_blob(blob):
+                return blob
+        return None
 
     def _described(self, change: Change) -> Mapping[str, Descriptor]:
         """Return what manifests say of blobs: for a merge, those of all tags."""
