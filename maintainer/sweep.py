@@ -15,6 +15,7 @@ from itertools import groupby
 from maintainer.cacheconfig import Digest, IndexId
 from maintainer.concurrency import for_each
 from maintainer.errors import BudgetExhaustedError, ChangedError, EntryError, StoreError
+from maintainer.model.checks import CheckedContents
 from maintainer.model.decision import DeleteEntry, Deletion, RewriteResult
 from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import State
@@ -51,6 +52,8 @@ class Sweeper:
             *(one.protected for one in since.rewritten.values())
         )
         self.failed = False
+        self.checked = CheckedContents()
+        """What look-ups before deletions have shown."""
 
     async def sweep(self, planned: Mapping[int, DeleteEntry], results: dict[int, Deletion]) -> None:
         """Delete entries, if that is still allowed, in the order of their positions in the plan.
@@ -129,10 +132,22 @@ class Sweeper:
     async def _find_content(self, entry: KnownEntry) -> Changed | None:
         """Look whether an entry has content by now: the storage may have had an outage."""
         digest = getattr(entry.parsed, "digest", None)
-        found = await self.store.check(digest) if digest else None
-        if found and found.is_readable and found.ref in (None, entry.ref):
-            return Changed("its content is there again")
-        return None
+        if digest is None:
+            return None
+        try:
+            found = await self.store.check(digest)
+        except BudgetExhaustedError:
+            raise
+        except StoreError as error:
+            return Changed(f"its content may be there again: {error}")
+        if not found.is_found or found.ref not in (None, entry.ref):
+            return None
+        self.checked.looked_up[entry.store_id] = self.context.clock()
+        if not found.is_readable:
+            return None
+        self.checked.readable_entries.add(entry.store_id)
+        self.checked.readable_blobs.add(digest)
+        return Changed("its content is there again")
 
     def _find_veto(self, delete: DeleteEntry) -> Reason | None:
         if self.failed:

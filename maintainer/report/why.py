@@ -7,6 +7,7 @@ from rich.text import Text
 from maintainer.cacheconfig import NO_REF
 from maintainer.graph.explain import Explanation, Occurrence, PathStep
 from maintainer.graph.index_state import IndexState
+from maintainer.model.marks import State
 from maintainer.model.reason import (
     BeyondNewest,
     BeyondSize,
@@ -87,7 +88,7 @@ def _format_occurrence(one: Occurrence) -> str:
             f"{where}: {one.state}, noticed at {format_moment(one.missing_since)}: {one.sentence}"
         )
     # A run that cannot read its ref does not know whether something needs it by now.
-    at = one.unreferenced_since if one.state != "unreadable" else None
+    at = one.unreferenced_since if one.state != State.UNREADABLE else None
     since = f" since {format_moment(at)}" if at else ""
     reason = "kept for now" if isinstance(one.reason, Grace) else one.sentence
     return (

@@ -13,6 +13,7 @@ from maintainer.graph.actions import (
     save_outcomes,
     save_written,
 )
+from maintainer.graph.contents import save_contents
 from maintainer.graph.room import save_departed
 from maintainer.graph.runs import save_rewritten, save_swept
 from maintainer.heal import Healer
@@ -167,6 +168,7 @@ async def _sweep_all(run: Run, sweeper: Sweeper, failures: _Failures) -> None:
             await sweeper.sweep({one.position: one.delete for one in planned}, swept)
         finally:
             _save_swept(run, swept, failures)
+            _save_checked(run, sweeper)
         after = planned[-1].position
 
 
@@ -181,6 +183,14 @@ def _save_swept(run: Run, swept: Mapping[int, Deletion], failures: _Failures) ->
         save_swept(connection, run.target_id, [one for _, one in in_order], now)
         outcomes = [(position, one.outcome) for position, one in in_order]
         save_outcomes(connection, run.report.run, outcomes)
+
+
+def _save_checked(run: Run, sweeper: Sweeper) -> None:
+    """Record what look-ups before deletions have shown: what has content again counts again."""
+    if sweeper.checked.looked_up:
+        with run.begin() as connection:
+            now = run.collector.clock()
+            save_contents(connection, run.target_id, sweeper.checked, now)
 
 
 async def _heal(run: Run, marked: Marked) -> None:

@@ -393,6 +393,28 @@ def test_what_had_no_content_when_a_run_looked_is_looked_up_again_before_it_is_d
 
     assert deleted(report)[key("api")][1].endswith("its content is there again")
     assert blob_of("api") in world.blobs()
+    assert not deleted(world.gc(quota=full, **CHECKED)).keys() & {key("api")}
+    assert blob_of("api") in leads_to(world.newest())
+
+
+@pytest.mark.parametrize("status", [503, 403, 404])
+def test_content_about_which_the_storage_says_nothing_clear_stays_and_ends_no_sweep(
+    world: World, status: int
+) -> None:
+    world.build("base", "api")
+    world.build("base", "web")
+    lose(world, "api")
+    full = sum(entry.size for entry in world.entries())
+    world.gc(no_sweep=True, quota=full, **CHECKED)
+    world.passes(days=2)
+    fault = Fault(kind="status", request="download", key=key("api"), status=status)
+    world.running.inject(FaultPlan((fault,)))
+
+    report = world.gc(quota=full, **CHECKED)
+
+    assert report.status == "done"
+    assert blob_of("api") in world.blobs()
+    assert "index-buildkit-1-f921bd05#1" in {one.subject for one in report.deleted}
 
 
 def test_our_own_look_ups_do_not_keep_the_sweep_from_its_work(world: World) -> None:

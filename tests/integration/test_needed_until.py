@@ -163,3 +163,16 @@ def test_runs_that_cannot_read_a_ref_do_not_restart_the_clocks_there(world: Worl
         world.gc(grace=DAY)
 
     assert blob_of("orphan") not in world.blobs(other)
+
+
+def test_why_does_not_say_since_when_something_is_unreferenced_where_the_run_cannot_read(
+    world: World,
+) -> None:
+    other = "refs/heads/other"
+    world.put(str(BlobKey(blob_of("orphan"))), ref=other)
+    world.build("base", "api", ref=other)
+    world.gc(ref=other, readable=(other, MAIN), grace=DAY)
+    world.build("base", "web")
+    world.gc(grace=DAY)
+
+    assert " since " not in world.why(blob_of("orphan"))
