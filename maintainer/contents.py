@@ -24,9 +24,8 @@ from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import Marks
 from maintainer.model.memory import Memory
 from maintainer.model.reason import LossAccepted, StorageOutage
-from maintainer.stores.base import RunContext, Store
+from maintainer.stores.base import REQUESTS_TO_CHECK, RunContext, Store
 
-_LOOK_UP_AND_DOWNLOAD = 2
 _ATTEMPTS = 2
 """How often the storage must report that there is no content, each time for a new URL."""
 _NEARLY_FULL = 0.9
@@ -195,7 +194,7 @@ class ContentChecker:
         self._spare = self._spare or self._budget.spare()
         chosen: list[_LookUp] = []
         for one in due:
-            if not self._spare.reserve(_LOOK_UP_AND_DOWNLOAD):
+            if not self._spare.reserve(REQUESTS_TO_CHECK):
                 break
             chosen.append(_LookUp(str(BlobKey(one.digest)), one.used_at, blob=one))
             self._seen.add(one.digest)

@@ -27,9 +27,8 @@ from maintainer.model.reason import (
     Reason,
     ReferencedByNewIndex,
 )
-from maintainer.stores.base import RunContext, Since, Store
+from maintainer.stores.base import REQUESTS_TO_CHECK, Recheck, RunContext, Since, Store
 
-_LOOK_UP_AND_DOWNLOAD = 2
 _WITHOUT_REST = frozenset({State.SUPERSEDED, State.WITHOUT_CONTENT})
 
 
@@ -52,8 +51,7 @@ class Sweeper:
             *(one.protected for one in since.rewritten.values())
         )
         self.failed = False
-        self.checked = CheckedContents()
-        """What look-ups before deletions have shown."""
+        self.contents = _ContentRecheck(store, context)
 
     async def sweep(self, planned: Mapping[int, DeleteEntry], results: dict[int, Deletion]) -> None:
         """Delete entries, if that is still allowed, in the order of their positions in the plan.
@@ -88,11 +86,8 @@ class Sweeper:
             return Deferred(self.budget.exhausted)
         if veto := self._find_veto(delete):
             return Skipped(veto)
-        rechecks = 0
-        if self._may_be_back(delete):
-            rechecks = _LOOK_UP_AND_DOWNLOAD
-        elif self.recheck and not _is_broken(delete):
-            rechecks = self.recheck.requests(delete.entry)
+        recheck = self._recheck_of(delete)
+        rechecks = recheck.requests(delete.entry) if recheck else 0
         # None to the REST API for a superseded index, or for content; for all others, all are.
         rest = 0 if delete.state in _WITHOUT_REST else rechecks
         if exhausted := await self.budget.reserve_rest(rechecks + 1, rest + 1):
@@ -106,12 +101,8 @@ class Sweeper:
             return Failed(str(error))
 
     async def _delete(self, delete: DeleteEntry) -> Outcome:
-        # An entry without content is useless even to builds that have begun to need it.
-        reason: Reason | None = None
-        if self._may_be_back(delete):
-            reason = await self._find_content(delete.entry)
-        elif self.recheck and not _is_broken(delete):
-            reason = await self.recheck.veto(delete.entry)
+        recheck = self._recheck_of(delete)
+        reason = await recheck.veto(delete.entry) if recheck else None
         # Another deletion may have failed while this one was checked.
         if reason := reason or self._find_veto(delete):
             return Skipped(reason)
@@ -121,33 +112,16 @@ class Sweeper:
         except ChangedError as change:
             return Skipped(Changed(str(change)))
 
-    def _may_be_back(self, delete: DeleteEntry) -> bool:
-        """Whether an entry had no content in an earlier run, and this one has not looked."""
-        return (
-            _is_broken(delete)
-            and self.store.abilities.checks_contents
-            and delete.entry.store_id not in self.looked_up
-        )
+    def _recheck_of(self, delete: DeleteEntry) -> Recheck | None:
+        """Return what checks an entry again before its deletion, if something does.
 
-    async def _find_content(self, entry: KnownEntry) -> Changed | None:
-        """Look whether an entry has content by now: the storage may have had an outage."""
-        digest = getattr(entry.parsed, "digest", None)
-        if digest is None:
-            return None
-        try:
-            found = await self.store.check(digest)
-        except BudgetExhaustedError:
-            raise
-        except StoreError as error:
-            return Changed(f"its content may be there again: {error}")
-        if not found.is_found or found.ref not in (None, entry.ref):
-            return None
-        self.checked.looked_up[entry.store_id] = self.context.clock()
-        if not found.is_readable:
-            return None
-        self.checked.readable_entries.add(entry.store_id)
-        self.checked.readable_blobs.add(digest)
-        return Changed("its content is there again")
+        One without content is useless even to builds that have begun to need it. But if an earlier
+        run found that, and this one has not looked, its content may be there again.
+        """
+        if not _is_broken(delete):
+            return self.recheck
+        has_looked = delete.entry.store_id in self.looked_up
+        return None if has_looked or not self.store.abilities.checks_contents else self.contents
 
     def _find_veto(self, delete: DeleteEntry) -> Reason | None:
         if self.failed:
@@ -160,6 +134,41 @@ class Sweeper:
         if digest in self.protected and not _is_broken(delete):
             return ReferencedByNewIndex()
         return None
+
+
+class _ContentRecheck:
+    """Looks whether an entry has content by now: the storage may have had an outage."""
+
+    def __init__(self, store: Store, context: RunContext) -> None:
+        self.checked = CheckedContents()
+        """What that has shown."""
+        self._store = store
+        self._clock = context.clock
+
+    def requests(self, entry: KnownEntry) -> int:
+        """Return how many requests it takes."""
+        del entry
+        return REQUESTS_TO_CHECK
+
+    async def veto(self, entry: KnownEntry) -> Changed | None:
+        """Return why the entry must not be deleted, if so. Raises BudgetExhaustedError."""
+        digest = getattr(entry.parsed, "digest", None)
+        if digest is None:
+            return None
+        try:
+            found = await self._store.check(digest)
+        except BudgetExhaustedError:
+            raise
+        except StoreError as error:
+            return Changed(f"its content may be there again: {error}")
+        if not found.is_found or found.ref not in (None, entry.ref):
+            return None
+        self.checked.looked_up[entry.store_id] = self._clock()
+        if not found.is_readable:
+            return None
+        self.checked.readable_entries.add(entry.store_id)
+        self.checked.readable_blobs.add(digest)
+        return Changed("its content is there again")
 
 
 def _may_lead_to_the_same(index: IndexId, result: RewriteResult) -> bool:

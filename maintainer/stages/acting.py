@@ -1,7 +1,6 @@
 """Rewrite, sweep and heal: carry out the stored plan, and nothing else."""
 
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
 
 from maintainer.cacheconfig import NO_REF, IndexId, IndexKey
 from maintainer.errors import BudgetExhaustedError, StoreError
@@ -62,10 +61,10 @@ async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
         await rewrite(run.store, writes, marks, run.context, save)
     finally:
         _report_rewritten(run, [results[one.index] for one in writes if one.index in results], keys)
-    _save_leaving(run, {one.index for one in plan.writes})
+    _save_leaving(run)
 
 
-def _save_leaving(run: Run, planned: AbstractSet[IndexId]) -> None:
+def _save_leaving(run: Run) -> None:
     """Record what leaves to make room, as far as the planned indexes do not offer it any more.
 
     Builds may use what an index offers that was not written: the next run chooses anew then.
@@ -74,8 +73,10 @@ def _save_leaving(run: Run, planned: AbstractSet[IndexId]) -> None:
     if decided is None or not decided.marks.snapshot.leaving:
         return
     departed, leaving = decided.marks.snapshot.departed, set(decided.marks.snapshot.leaving)
+    done = {index for index, result in rewritten.items() if result.done}
+    not_written = {one.index for one in decided.plan.writes} - done
     for index in decided.marks.indexes:
-        if index.id in planned and not (index.id in rewritten and rewritten[index.id].done):
+        if index.id in not_written:
             leaving -= index.named
     for result in rewritten.values():
         leaving -= result.protected  # A build has exported it since.
@@ -187,10 +188,10 @@ def _save_swept(run: Run, swept: Mapping[int, Deletion], failures: _Failures) ->
 
 def _save_checked(run: Run, sweeper: Sweeper) -> None:
     """Record what look-ups before deletions have shown: what has content again counts again."""
-    if sweeper.checked.looked_up:
+    checked = sweeper.contents.checked
+    if checked.looked_up:
         with run.begin() as connection:
-            now = run.collector.clock()
-            save_contents(connection, run.target_id, sweeper.checked, now)
+            save_contents(connection, run.target_id, checked, run.collector.clock())
 
 
 async def _heal(run: Run, marked: Marked) -> None:

@@ -129,6 +129,10 @@ class Refused:
 SwapResult = Swapped | Conflict | Refused
 
 
+REQUESTS_TO_CHECK = 2
+"""What the check of a content takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class ContentCheck:
     """The result of a look-up of a blob and of its first byte."""
