@@ -182,14 +182,15 @@ class Directory:
         tags = Tags(
             self._files,
             known.places,
-            seen_at=seen.modified_at,
+            written_at=min(seen.modified_at, now),
+            probed_at=known.probed_at,
             limit=self._limit,
             with_sizes=self._verify,
         )
         for one in named:
             if reason := context.budget.reserve(0):
                 raise UnfinishedError("the tags could not all be read", reason)
-            tags.add(one)
+            tags.add(one, is_last=one is named[-1])
             context.progress.advance()
             await anyio.lowlevel.checkpoint()
         self._ignored = [*tags.ignored.keeps(), *self._ignored]

@@ -35,7 +35,10 @@ class CacheTag:
     digest: Digest
     """Of its manifest."""
     config: Digest
-    seen: FileState
+    size: int
+    """Bytes of its manifest."""
+    exported_at: datetime
+    """When a build has exported it last, as far as the files show."""
 
 
 class Tags:
@@ -46,13 +49,15 @@ class Tags:
         files: Files,
         known: Mapping[IndexId, Mapping[int, KnownPlace]],
         *,
-        seen_at: datetime,
+        written_at: datetime,
+        probed_at: datetime | None,
         limit: int,
         with_sizes: bool,
     ) -> None:
-        """Begin; builds have last written `index.json` at `seen_at`."""
+        """Begin; `index.json` was last written at `written_at`, and last read at `probed_at`."""
         self._files = files
-        self._seen_at = seen_at
+        self._written_at = written_at
+        self._probed_at = probed_at
         self._known = known
         self._limit = limit
         self._with_sizes = with_sizes
@@ -94,8 +99,8 @@ class Tags:
         }
         return frozenset(known - self.found)
 
-    def add(self, named: Named) -> None:
-        """Read the tag of one descriptor."""
+    def add(self, named: Named, *, is_last: bool) -> None:
+        """Read the tag of one descriptor; an export moves its own behind all others."""
         name = named.tag if named.tag is not None else f"descriptor {named.position}"
         index = IndexId(NO_REF, Scope(name))
         if named.problem:
@@ -105,7 +110,7 @@ class Tags:
             self._report_broken(named, name, "it references no blob")
             return
         try:
-            self._add(index, named)
+            self._add(index, named, is_last=is_last)
         except MissingError:
             self._report_lost(index, named, f"its manifest {named.digest} is missing")
         except StoreError as error:
@@ -119,7 +124,7 @@ class Tags:
         self.vacant[index] = named.digest
         place = self._known.get(index, {}).get(NUMBER)
         if place and place.location == named.digest:
-            lost = read_tag(index, named.digest, None, problem, self._seen_at)
+            lost = read_tag(index, named.digest, None, problem, self._written_at)
             self.read.append(lost)
         else:
             self._report_broken(named, str(index), problem)
@@ -130,7 +135,7 @@ class Tags:
         if named.tag is not None:
             self.broken.append(BrokenTag(printable(name), problem))
 
-    def _add(self, index: IndexId, named: Named) -> None:
+    def _add(self, index: IndexId, named: Named, *, is_last: bool) -> None:
         digest = named.digest or Digest("")
         content, seen = self._files.read_blob(digest, limit=self._limit)
         whole = matches(digest, content)
@@ -144,24 +149,38 @@ class Tags:
                 self.others.add(index)
             self._references.pin(digest, reasons.NeededByOtherTag(str(index)))
             return
-        tag = CacheTag(index, digest, manifest.config, seen)
+        place = self._known.get(index, {}).get(NUMBER)
+        known = place if place and place.location == digest else None
+        again = self._is_exported_again(seen, is_known=known is not None, is_last=is_last)
+        exported_at = max(seen.modified_at, self._written_at) if again else seen.modified_at
+        tag = CacheTag(index, digest, manifest.config, seen.size, exported_at)
         self.caches.append(tag)
         for blob, size in manifest.sizes() if self._with_sizes else ():
             self.sizes.setdefault(blob, set()).add(size)
         for held in (digest, manifest.config):
             self.manifest_blobs.setdefault(held, set()).add(index)
-        place = self._known.get(index, {}).get(NUMBER)
-        known = place if place and place.location == digest and place.valid else None
-        if known and _is_whole(self._files, manifest.config, limit=self._limit):
+        is_read = known is not None and known.valid and not again
+        if known and is_read and _is_whole(self._files, manifest.config, limit=self._limit):
             self.found.add(known.generation_id)
         else:
             self.read.append(self._read(tag, manifest))
+
+    def _is_exported_again(self, seen: FileState, *, is_known: bool, is_last: bool) -> bool:
+        """Whether a build has exported a manifest since the last run that was stored before.
+
+        The manifest shows nothing of it, nor does its tag, if that has led to it already.
+        """
+        if self._probed_at is None or self._written_at <= self._probed_at:
+            return False
+        return is_last or (not is_known and seen.modified_at <= self._probed_at)
 
     def read_tag(self, index: IndexId, digest: Digest) -> CacheTag | None:
         """Read the manifest that a tag now points to; None if it is not a cache's."""
         content, seen = self._files.read_blob(digest, limit=self._limit)
         manifest = read_manifest(content) if matches(digest, content) else None
-        return CacheTag(index, digest, manifest.config, seen) if manifest else None
+        if manifest is None:
+            return None
+        return CacheTag(index, digest, manifest.config, seen.size, seen.modified_at)
 
     def read_cache(self, tag: CacheTag) -> ReadGeneration:
         """Read the target of a tag, or return why an importer would refuse it."""
@@ -180,9 +199,10 @@ class Tags:
         except TooLargeError as error:
             violation = f"its config is too large: {error}"
         else:
-            decoded, violation = decode_tag(manifest, content, tag.seen.size)
-        seen_at = tag.seen.modified_at
-        return read_tag(tag.index, tag.digest, decoded, violation, seen_at, undecoded=content)
+            decoded, violation = decode_tag(manifest, content, tag.size)
+        return read_tag(
+            tag.index, tag.digest, decoded, violation, tag.exported_at, undecoded=content
+        )
 
 
 def is_tag_whole(files: Files, named: Named, *, limit: int) -> bool:
