@@ -132,7 +132,8 @@ def remember(
         if row.forgotten_at is not None:
             # What runs have written of it is forgotten too.
             exports[index] = [(config, sink) for config, sink in exports[index] if sink is None]
-            execute_each(connection, _KNOW_AGAIN, [{"row": row.id}] * bool(exports[index]))
+            if exports[index]:
+                execute_each(connection, _KNOW_AGAIN, [{"row": row.id}])
         if index.is_named:
             for config, sink in exports[index]:
                 new = new.with_export(config, sink, now.date())

@@ -228,9 +228,9 @@ def _generations(
     read = {(one.index, one.number): one for one in probe.read if one.config}
     decoded: dict[int, KnownGeneration] = {}
     for one in known:
-        now = read.get((one.index, one.number)) if one.generation_id in wanted else None
-        if now and now.content.digest == one.content_digest:
-            decoded[one.generation_id] = replace(one, config=now.config, sink=now.sink)
+        again = read.get((one.index, one.number)) if one.generation_id in wanted else None
+        if again and again.content.digest == one.content_digest:
+            decoded[one.generation_id] = replace(one, config=again.config, sink=again.sink)
     by_id = {one.generation_id: one for one in known}
     for number, content in _contents(connection, target_id, wanted - decoded.keys()):
         one = _decoded(by_id[number], of_use[number].key, content)

@@ -160,9 +160,9 @@ def restart_clocks(connection: Connection, target_id: int, generations: Collecti
 
 
 def forget_generations(connection: Connection, generations: Iterable[int]) -> None:
-    """Drop the generations that a tag no longer leads to: directories do not evict anything.
+    """Drop the generations that a name or a tag no longer leads to: builds have overwritten them.
 
-    GitHub evicts indexes while their blobs survive, so there they are remembered.
+    Numbered generations are remembered: GitHub evicts indexes while their blobs survive.
     """
     rows = [{"row": number} for number in sorted(generations)]
     execute_each(connection, _FORGET, rows)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from maintainer.decoding import decode_json
 from maintainer.graph.dialect import insert_or_update
 from maintainer.graph.schedule import STATUSES, TargetStatus, read_status
-from maintainer.graph.tables import DISCOVERED, RUN, RUN_STATE, SCHEDULED, SUMMARY, TARGET
+from maintainer.graph.tables import RUN, RUN_STATE, SCHEDULED, SUMMARY, TARGET
 from maintainer.model.entry import in_batches
 from maintainer.report.model import Report, Space
 
@@ -114,11 +114,6 @@ def load_spaces(connection: Connection) -> Iterator[tuple[str, Space]]:
         yield row.name, decode_json(row.space, Space)
 
 
-def count_found(connection: Connection) -> dict[str, int]:
-    """Return how many caches each discovery has found that are not gone, by its source."""
-    return {row.source: row.number for row in connection.execute(_FOUND)}
-
-
 _KNOWN = (
     select(RUN.c.target_id, SUMMARY.c.status)
     .outerjoin(SUMMARY, SUMMARY.c.target_id == RUN.c.target_id)
@@ -154,9 +149,4 @@ _SPACES = (
     .join(TARGET, TARGET.c.name == SCHEDULED.c.target)
     .join(SUMMARY, SUMMARY.c.target_id == TARGET.c.id)
     .where(SUMMARY.c.space.is_not(None))
-)
-_FOUND = (
-    select(DISCOVERED.c.source, func.count().label("number"))
-    .where(DISCOVERED.c.gone_since.is_(None))
-    .group_by(DISCOVERED.c.source)
 )

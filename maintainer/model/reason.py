@@ -82,7 +82,7 @@ class Needed(_OfIndex, frozen=True):
 
 
 class NeededByOtherTag(Base, frozen=True):
-    """A tag of a directory that is not a cache needs it."""
+    """A tag that is not a cache needs it."""
 
     tag: str
 
@@ -164,7 +164,7 @@ class Replaced(Base, frozen=True):
 
 
 class Evicted(Base, frozen=True):
-    """GitHub evicted it, or somebody else deleted it."""
+    """The store evicted it, or somebody else deleted it."""
 
 
 class Removed(Base, frozen=True):
@@ -883,17 +883,9 @@ Note = (
     | ContentUndeletable
     | ClosedRefsUnknown
     | ClosedRefsDeferred
-    | SharedNames
-    | MergeOverwritten
-    | NothingFound
-    | VersionsKept
-    | BlobsExpire
-    | UploadsLeft
-    | BlobsArchived
-    | DeletionRefused
-    | Remark
     | SweepUnchecked
     | Unfinished
+    | StoreNote
 )
 
 Reason = (

@@ -1,8 +1,8 @@
 """The memory of an index: one merge of everything that was ever read of it. Pure.
 
-A numbered index is remembered as one merge. In a directory, each export overwrites its tag, and
-nothing is evicted. So replaced exports are remembered by the day on which a run noticed the
-replacement, and forgotten by whole days.
+A numbered index is remembered as one merge. Under a name or a tag, each export overwrites the one
+before, and nothing is evicted. So replaced exports are remembered by the day on which a run noticed
+the replacement, and forgotten by whole days.
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Self
 
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, prune
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId
 from maintainer.cacheconfig.order import number_layers
 from maintainer.cacheconfig.shrink import ResultId, results_of
 from maintainer.cacheconfig.timestamps import to_datetime
@@ -125,13 +125,6 @@ class Room:
     def departed(self) -> Mapping[Digest, LeftForRoom]:
         """The blobs that are unreferenced then, and why."""
         return {blob: one.reason for one in self.departures for blob in one.freed}
-
-    def without_departures(self, config: CacheConfig) -> CacheConfig:
-        """Return what remains of one of the indexes, in normal form.
-
-        Records without a result stay while they lead to one, as importers need them.
-        """
-        return prune(config, self.staying)
 
 
 def size_of(blobs: Iterable[Digest], sizes: Mapping[Digest, int]) -> int:

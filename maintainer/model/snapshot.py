@@ -33,8 +33,8 @@ class Snapshot:
     listing_complete: bool
     facts: StoreFacts = NO_FACTS
     merged_scope: Scope | None = None
-    """The scope, or the tag of a directory, that holds the merge of all others of its ref; None if
-    that is turned off.
+    """The scope, name or tag that holds the merge of all others of its ref; None if that is turned
+    off.
     """
     max_merge_size: int | None = None
     """Bytes that no index exceeds by what is merged into it; None if there is no such limit."""

@@ -1,14 +1,9 @@
 """Actions in reports: decisions, outcomes, and their sentences. Pure."""
 
-from typing import TYPE_CHECKING
-
-from maintainer.model.outcome import Kept, Outcome
+from maintainer.model.outcome import Outcome
 from maintainer.model.reason import Reason
 from maintainer.report.model import ActionKind, ActionReport
 from maintainer.report.reasons import format_outcome, format_reason
-
-if TYPE_CHECKING:
-    from maintainer.model.decision import DeleteEntry, Keep  # A report that is read needs neither.
 
 
 def make_action(
@@ -32,31 +27,4 @@ def make_action(
         outcome_sentence=format_outcome(outcome),
         store_id=store_id,
         size=size,
-    )
-
-
-def delete_action(delete: "DeleteEntry", outcome: Outcome) -> ActionReport:
-    """Return the report of a deletion."""
-    entry = delete.entry
-    return make_action(
-        "delete",
-        entry.key,
-        entry.ref,
-        delete.reason,
-        outcome,
-        store_id=entry.store_id,
-        size=entry.size,
-    )
-
-
-def keep_action(keep: "Keep") -> ActionReport:
-    """Return the report of a decision to keep something."""
-    return make_action(
-        "keep",
-        keep.subject,
-        keep.ref,
-        keep.reason,
-        Kept(),
-        store_id=keep.store_id,
-        size=keep.size,
     )

@@ -128,7 +128,7 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class BrokenTagReport(msgspec.Struct, frozen=True):
-    """A tag of a directory that builders cannot import, or that the run could not read."""
+    """A tag that builders cannot import, or that the run could not read."""
 
     name: str
     problem: str
@@ -460,9 +460,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     trend: Trend = Trend()
     """Not stored with the run; read from the database together with it."""
     more_actions: tuple[ActionTotal, ...] = ()
-    """Of a directory with many blobs: what else was done or kept."""
+    """Of a cache with many entries: what else was done or kept."""
     broken_tags: tuple[BrokenTagReport, ...] = ()
-    """Of a directory: tags that builders cannot import, or that the run could not read."""
+    """The tags that builders cannot import, or that the run could not read."""
     indexes_broken: int = 0
     """How many indexes were invalid or referenced missing blobs when the run began."""
     repair: bool = False

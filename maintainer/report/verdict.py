@@ -21,6 +21,7 @@ from maintainer.model.reason import (
     Remark,
     SharedNames,
     StoreNote,
+    UploadsLeft,
     UpToDate,
     VersionsKept,
     WriteReason,
@@ -35,19 +36,19 @@ _NEARLY_FULL = 0.9
 _ROOMY = 0.8
 _LET_IT_RUN = "Run `maintainer gc` without `--dry-run`, or the workflow with dry-run off."
 _LET_IT_REPAIR = "Run `maintainer gc --repair` without `--dry-run`: it only does this."
-_CHANGES: Mapping[type, str] = {
+CHANGES: Mapping[type, str] = {
+    NothingFound: "Check the address (prefixes, names, tags), unless no build has exported yet.",
     SharedNames: "Give each image, and each branch, a name of its own, and let all import "
     "`maintained`, too.",
     MergeOverwritten: "Give each configuration a `merged_tag` of its own.",
     VersionsKept: "Add a rule that deletes versions a day after they were replaced or deleted.",
     BlobsExpire: "Remove the rule: runs delete the blobs that no index references.",
+    UploadsLeft: "Add a rule that ends unfinished uploads after a week.",
     BlobsArchived: "Delete these blobs, or rehydrate them, and remove the rule that archives them.",
     DeletionRefused: "Allow deletion in the registry, or for the credentials: see "
     "docs/registries.md.",
 }
 """What the owner of a store should change there."""
-_END_UPLOADS = "Add a rule that ends unfinished uploads after a week."
-_CHECK_ADDRESS = "Check the address (prefixes, names, tags), unless no build has exported yet."
 _HOW_TO_KNOW_REFS = (
     "Give the token the permissions `pull-requests: read` and `contents: read`, or turn "
     "`closed_refs` off."
@@ -87,7 +88,7 @@ def _failed(report: Report) -> Verdict | None:
 def _nothing_found(report: Report) -> Verdict | None:
     for note in report.notes:
         if isinstance(note.reason, NothingFound):
-            return Verdict("attention", _as_sentence(note.sentence), _CHECK_ADDRESS)
+            return Verdict("attention", _as_sentence(note.sentence), CHANGES[NothingFound])
     return None
 
 
@@ -201,8 +202,7 @@ def _advised(report: Report) -> Verdict | None:
     ]
     if not notes:
         return None
-    advice = _CHANGES.get(type(notes[0].reason), _END_UPLOADS)
-    return Verdict("attention", _as_sentence(notes[0].sentence), advice)
+    return Verdict("attention", _as_sentence(notes[0].sentence), CHANGES[type(notes[0].reason)])
 
 
 def _as_sentence(text: str) -> str:
@@ -281,7 +281,7 @@ def _if_it_lasts(report: Report, message: str) -> Verdict:
     for note in report.notes:
         if isinstance(note.reason, BlobsExpire | BlobsArchived):
             breaks = _as_sentence(note.sentence)
-            return Verdict("attention", f"{message} {breaks}", _CHANGES[type(note.reason)])
+            return Verdict("attention", f"{message} {breaks}", CHANGES[type(note.reason)])
     return Verdict("good", message)
 
 

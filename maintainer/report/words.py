@@ -83,15 +83,6 @@ def format_key(key: str) -> str:
     return f"{BLOB_PREFIX}{format_digest(digest)}{signature}"
 
 
-def format_numbers(numbers: tuple[int, ...]) -> str:
-    """Format generations: `3`, `3 and 4`, `3 to 12`, `3 to 12 (8 of them)`."""
-    if len(numbers) <= 2:  # noqa: PLR2004 - up to "a and b"
-        return " and ".join(map(str, numbers)) or "none"
-    span = f"{numbers[0]} to {numbers[-1]}"
-    gaps = numbers[-1] - numbers[0] + 1 != len(numbers)
-    return f"{span} ({len(numbers)} of them)" if gaps else span
-
-
 def format_ago(moment: datetime, now: datetime) -> str:
     """Format how long ago something was."""
     age = now - moment

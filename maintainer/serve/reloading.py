@@ -30,7 +30,9 @@ class Changes:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def apply(self, settings: Settings) -> int:
-        """Apply other settings; return how many targets there are. Raises MaintainerError.
+        """Run and schedule by other settings; return how many targets there are.
+
+        Raises MaintainerError.
 
         Everything that can fail comes first.
         """
@@ -43,15 +45,15 @@ class Changes:
             return len(targets)
 
     def learn(self) -> None:
-        """Run what has been found, too; the schedule is for whoever searches to change.
+        """Run what another process has found, which has scheduled it.
 
-        Two processes with different settings would take turns in changing it back.
+        Two processes with different settings would take turns in changing the schedule back.
         """
         with self._lock:
             self.worker.targets = known_targets(self.database, self.settings)
 
     def follow(self) -> None:
-        """Apply what searches have found; the targets that were there keep their times."""
+        """Run and schedule what has been found; the targets that were there keep their times."""
         with self._lock:
             targets = known_targets(self.database, self.settings)
             join(self.database, targets.values(), now_utc())

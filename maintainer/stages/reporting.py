@@ -35,11 +35,11 @@ def report_run(run: Run, status: str | None = None) -> Report:
                 )
             )
         changes = compare_with_previous(connection, run.target_id, number, began_at)
+        # A clock that was set back gives no negative time.
+        ended_at = max(began_at, run.collector.clock())
         built = run.report.build(
             status or _status(run),
-            max(
-                began_at, run.collector.clock()
-            ),  # A clock that was set back gives no negative time.
+            ended_at,
             run.store.requests,
             changes,
             blob_sizes=_stored_sizes(run),

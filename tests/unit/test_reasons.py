@@ -2,22 +2,19 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, get_args, get_type_hints
 
 import msgspec
 import pytest
 
-from maintainer.mark import mark
 from maintainer.model import outcome as outcomes
 from maintainer.model import reason as reasons
-from maintainer.model.decision import DeleteEntry, Keep
 from maintainer.model.outcome import Outcome
 from maintainer.model.reason import Reason, code_of
-from maintainer.report.actions import delete_action, keep_action
+from maintainer.report.actions import make_action
 from maintainer.report.json import SCHEMA
 from maintainer.report.reasons import format_cause, format_outcome, format_reason
-from tests.snapshots import a_snapshot
 
 AT = datetime(2026, 8, 1, 12, tzinfo=UTC)
 _REASONS: tuple[type[reasons.Base], ...] = get_args(Reason)
@@ -109,17 +106,16 @@ def test_the_published_schema_has_every_reason_and_every_outcome() -> None:
 
 
 def test_an_action_is_reported_with_both_sentences() -> None:
-    (marked,) = mark(a_snapshot().with_blob("a", age=timedelta(days=9)).build()).marks
-    due = delete_action(
-        DeleteEntry(marked.entry, marked.state, reasons.Unreferenced(since=AT)),
+    action = make_action(
+        "delete",
+        "buildkit-blob-1-a",
+        "refs/heads/main",
+        reasons.Unreferenced(since=AT),
         outcomes.Skipped(reasons.LookedUp()),
+        size=9,
     )
-    kept = keep_action(Keep("index-web", marked.entry.ref, reasons.Signed()))
 
-    assert (due.kind, due.subject, due.size) == ("delete", marked.entry.key, marked.entry.size)
-    assert due.sentence == (
+    assert action.sentence == (
         "dangling since 2026-08-01 12:00 UTC: no live result of any index needs it"
     )
-    assert due.outcome_sentence == "skipped: somebody has looked it up since the run began"
-    assert (kept.kind, kept.sentence) == ("keep", "signed indexes are never rewritten")
-    assert (kept.outcome, kept.outcome_sentence) == (outcomes.Kept(), "kept")
+    assert action.outcome_sentence == "skipped: somebody has looked it up since the run began"

@@ -1,6 +1,7 @@
 """The one line says the worst that is so, and the one thing that helps."""
 
 from datetime import timedelta
+from typing import get_args
 
 import msgspec
 import pytest
@@ -25,6 +26,7 @@ from maintainer.model.reason import (
     ProtectedExceedsLimit,
     QuotaUnknown,
     RefDeleted,
+    Remark,
     SharedNames,
     StoreNote,
     Unfinished,
@@ -53,7 +55,7 @@ from maintainer.report.model import (
 from maintainer.report.page.changes import format_changes
 from maintainer.report.page.scopes import scopes_table, why_no_scopes
 from maintainer.report.reasons import format_reason
-from maintainer.report.verdict import judge
+from maintainer.report.verdict import CHANGES, judge
 from tests.reports import AT, DIRECTORY, a_report, an_index
 
 GB = 10**9
@@ -535,6 +537,10 @@ def test_what_the_owner_should_change_at_a_store_is_advised_if_nothing_else_is_w
     assert advised.message == f"{notes[0].sentence.capitalize()}."
     assert "rule" in advised.advice
     assert interrupted.message == "a signal"
+
+
+def test_whatever_a_store_notes_has_advice_of_its_own_unless_it_needs_none() -> None:
+    assert set(get_args(StoreNote)) - set(get_args(Remark)) == set(CHANGES)
 
 
 def test_a_registry_that_deletes_nothing_may_be_changed() -> None:

@@ -11,7 +11,6 @@ from maintainer.report.words import (
     format_duration,
     format_in,
     format_key,
-    format_numbers,
     format_share,
     format_size,
 )
@@ -67,20 +66,6 @@ def test_shares_are_nothing_or_all_only_if_they_are(share: float, said: str) -> 
 )
 def test_durations(duration: timedelta, said: str) -> None:
     assert format_duration(duration) == said
-
-
-@pytest.mark.parametrize(
-    ("numbers", "said"),
-    [
-        ((), "none"),
-        ((3,), "3"),
-        ((3, 5), "3 and 5"),
-        ((3, 4, 5), "3 to 5"),
-        ((3, 4, 9), "3 to 9 (3 of them)"),
-    ],
-)
-def test_generations(numbers: tuple[int, ...], said: str) -> None:
-    assert format_numbers(numbers) == said
 
 
 def test_only_digests_are_shortened() -> None:

@@ -108,7 +108,7 @@ def test_nothing_that_stays_needs_what_left(
     room = _room(inventory, most, protected)
 
     for config in indexes.values():
-        left = room.without_departures(config)
+        left = prune(config, room.staying)
         assert left.blobs <= room.staying
         assert decode(encode(left)) == left
         chains = leads_to(config)
@@ -135,7 +135,7 @@ def test_each_result_either_stays_with_all_that_it_needs_or_is_listed_as_leaving
     assert sorted(leaving, key=repr) == sorted(torn, key=repr)
     for config in indexes.values():
         whole = sum(needs <= room.staying for _, needs in _results(config))
-        assert room.without_departures(config).result_count == whole
+        assert prune(config, room.staying).result_count == whole
 
 
 @given(caches(), _LIMITS)
@@ -147,7 +147,7 @@ def test_builders_find_all_that_stays(
     room = _room(inventory, most)
 
     for config in indexes.values():
-        left = room.without_departures(config)
+        left = prune(config, room.staying)
         imported = import_index(encode(with_sink(left)), Random(1))
         found = [imported.items[number] for number in imported.found()]
         assert sum(bool(item.results) for item in found) == left.result_count
@@ -537,7 +537,7 @@ def test_a_record_whose_result_left_stays_while_it_leads_to_one_that_stays() -> 
     )
 
     room = _room(Inventory.of({WEB: config}, {}, SIZES), 500)
-    left = room.without_departures(config)
+    left = prune(config, room.staying)
 
     assert _leaving(room) == ["compile"]
     assert [(one.digest, bool(one.results)) for one in left.records] == [

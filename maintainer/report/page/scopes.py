@@ -16,8 +16,6 @@ from maintainer.report.page.cells import (
     size_cell,
     table_of,
 )
-
-#  format_place
 from maintainer.report.words import (
     format_count,
     format_digest,

@@ -23,8 +23,6 @@ from maintainer.report.words import (
     format_size,
 )
 
-#  format_quota
-
 
 def why_no_space(report: Report) -> str:
     """Return why there is no quota to divide; for a directory, also what it stores."""

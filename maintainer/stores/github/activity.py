@@ -20,14 +20,13 @@ from maintainer.model.entry import KnownEntry, StoredEntry
 from maintainer.model.index import index_of
 from maintainer.model.reason import Reason
 from maintainer.stores.base import Since
-from maintainer.stores.github.keyed import KeyedService
+from maintainer.stores.github.keyed import PAGE, KeyedService
 from maintainer.stores.github.versions import LOOK_UP_AND_READ, generation_of
 
 _RECHECKS = 2
 """Requests that tell what builds have done since the run began."""
 _REF_REQUESTS = 3
 """The most requests that tell whether a ref is still closed."""
-_PAGE = 100
 """The number of entries on a page of those that were used last."""
 _FRESH = timedelta(seconds=30)
 """Answers that are older are requested again."""
@@ -102,7 +101,7 @@ class CheckPeriodically:
         self._veto_of_all: Reason | None = None
         self._used: set[int] = set()
         self._looked_up = frozenset(since.looked_up)
-        self._more_pages = 1 + len(self._looked_up) // _PAGE if self._looked_up else 0
+        self._more_pages = 1 + len(self._looked_up) // PAGE if self._looked_up else 0
         """Up to this many pages of the blobs used last may be filled by the run's own look-ups."""
         self._closed_refs = since.marks.snapshot.facts.closed_refs
         self._asked_at: dict[_Subject | None, datetime] = {}
@@ -160,7 +159,7 @@ class CheckPeriodically:
         async def ask() -> Reason | None:
             used = self._used_since_listed(await self._service.last_used(tool.prefix))
             self._used |= used
-            return reasons.TooManyUsed() if len(used) == _PAGE else None
+            return reasons.TooManyUsed() if len(used) == PAGE else None
 
         veto = await self._check(tool, ask, reasons.UseUnchecked)
         return reasons.LookedUp() if entry.store_id in self._used else veto

@@ -27,6 +27,7 @@ from maintainer.stores.github.credentials import (
     read_token,
     read_url,
 )
+from maintainer.stores.github.keyed import PAGE
 from maintainer.stores.github.pages import linked_pages
 from maintainer.stores.http import Call, Http
 from maintainer.stores.requests import RequestLog
@@ -34,7 +35,6 @@ from maintainer.stores.requests import RequestLog
 log = logging.getLogger(__name__)
 
 _STORE = "github"
-_PAGE = 100
 _MAX_PAGES = 1_000
 _REPOSITORY = re.compile(r"[A-Za-z0-9_-]{1,64}/[A-Za-z0-9._-]{1,100}", re.ASCII)
 _NO_NAME = re.compile(r"\.+")
@@ -48,7 +48,7 @@ class _Repository(msgspec.Struct, frozen=True):
     disabled: bool = False
 
 
-_Repositories = Annotated[list[_Repository], msgspec.Meta(max_length=_PAGE)]
+_Repositories = Annotated[list[_Repository], msgspec.Meta(max_length=PAGE)]
 
 
 class _OfInstallation(msgspec.Struct, frozen=True):
@@ -134,7 +134,7 @@ class _Lists:
         seen: set[str] = set()
         first = await self._read_page(url, params, 1, read_page)
         if first.pages > _MAX_PAGES:
-            raise StoreError(f"GitHub lists more than {_PAGE * _MAX_PAGES:,} repositories")
+            raise StoreError(f"GitHub lists more than {PAGE * _MAX_PAGES:,} repositories")
         page = first
         for number in range(first.pages, 0, -1):
             if first.pages > 1:
@@ -155,7 +155,7 @@ class _Lists:
             url=url,
             headers=await self._credentials.headers(self._http),
             token_env=self._credentials.name,
-            params=params | {"per_page": str(_PAGE), "page": str(number)},
+            params=params | {"per_page": str(PAGE), "page": str(number)},
             follow=True,
         )
         return await self._http.send(call, read_page)
@@ -178,7 +178,7 @@ def _read_organization(answer: Answer) -> _Page:
 def _read_installation(answer: Answer) -> _Page:
     _check(answer)
     body = parse(answer, _OfInstallation)
-    pages = max(1, linked_pages(answer), -(-body.total_count // _PAGE))
+    pages = max(1, linked_pages(answer), -(-body.total_count // PAGE))
     return _Page(body.repositories, pages, body.total_count)
 
 

@@ -16,6 +16,9 @@ from maintainer.stores.requests import RequestLog
 MAX_NAME_LENGTH = 4096
 """Characters of a key or a ref; git allows a quarter, GitHub an eighth of it."""
 
+PAGE = 100
+"""How many items a page of a list has."""
+
 MayAsk = Callable[[], Awaitable[bool]]
 """Whether another request may be sent."""
 

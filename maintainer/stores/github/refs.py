@@ -25,7 +25,7 @@ from maintainer.model.reason import (
 )
 from maintainer.stores.answers import Answer, malformed, parse, refused, to_utc
 from maintainer.stores.github.credentials import forget_token
-from maintainer.stores.github.keyed import MAX_NAME_LENGTH, ClosedRefs, MayAsk
+from maintainer.stores.github.keyed import MAX_NAME_LENGTH, PAGE, ClosedRefs, MayAsk
 
 _T = TypeVar("_T")
 
@@ -33,7 +33,7 @@ MAX_REFS = 200
 """At most this many refs are asked for one by one; the others in later runs."""
 _FEW = 5
 """More pull requests than this are looked for in a list first."""
-_LAST_UPDATED = "pulls?state=all&sort=updated&direction=desc&per_page=100"
+_LAST_UPDATED = f"pulls?state=all&sort=updated&direction=desc&per_page={PAGE}"
 
 _PULL = re.compile(r"refs/pull/([1-9][0-9]{0,9})/merge", re.ASCII)
 _HEADS, _TAGS = "refs/heads/", "refs/tags/"

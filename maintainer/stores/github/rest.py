@@ -22,7 +22,7 @@ from maintainer.model.entry import Listing, StoredEntry, StoreLimits
 from maintainer.spool import Mapped, NumberSet, Spool
 from maintainer.stores.answers import Answer, malformed, parse, refused, to_utc
 from maintainer.stores.github.credentials import Credentials, forget_token
-from maintainer.stores.github.keyed import MAX_NAME_LENGTH
+from maintainer.stores.github.keyed import MAX_NAME_LENGTH, PAGE
 from maintainer.stores.github.pages import linked_pages
 from maintainer.stores.http import Call, Http
 
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-PAGE = 100
 MAX_PAGES = 10_000
 """A million entries; a list that claims more is refused."""
 DELETIONS_A_MINUTE = 180
