@@ -15,7 +15,7 @@ from maintainer.emulator import ActionsCache, Running, serve_in_thread
 from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stages.run import Collector
+from maintainer.stages.run import Collector, Mode
 from maintainer.stores.github.cache import GitHubCache
 from maintainer.stores.github.store import open_store
 
@@ -62,7 +62,7 @@ def run(running: Running, database: Path, *, dry_run: bool = False) -> tuple[Rep
                     collector = Collector(
                         GitHubCache(store), opened, Settings.defaults(), progress=stopwatch
                     )
-                    return await collect(collector, dry_run=dry_run)
+                    return await collect(collector, Mode(dry_run=dry_run))
         finally:
             opened.close()
 

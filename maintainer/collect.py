@@ -18,28 +18,21 @@ from maintainer.stages.looking import list_cache, probe_cache, record_probe
 from maintainer.stages.marking import mark_cache
 from maintainer.stages.planning import plan_actions
 from maintainer.stages.reporting import report_run
-from maintainer.stages.run import Collector, Mode, begin
+from maintainer.stages.run import Collector, Mode, start_run
 
 log = logging.getLogger(__name__)
 
+_WHOLE = Mode()
 
-async def collect(
-    collector: Collector,
-    *,
-    dry_run: bool = False,
-    no_sweep: bool = False,
-    accept_loss: bool = False,
-    repair: bool = False,
-) -> Report:
+
+async def collect(collector: Collector, mode: Mode = _WHOLE) -> Report:
     """Do one run, on a database that the caller has locked.
 
-    A dry run is the same run, which stops after the plan. `accept_loss` turns the mass-deletion
-    guard off. `repair` only rewrites indexes that are invalid or reference missing blobs. Errors
-    are in the report, whose status is then `failed`. Raises DatabaseError if the database cannot
-    be used,
-    UnknownCacheError if the first run on a cache finds none: then nothing is recorded.
+    Errors are in the report, whose status is then `failed`. Raises DatabaseError if the database
+    cannot be used, and UnknownCacheError if the first run on a cache finds none: then nothing is
+    recorded.
     """
-    run = begin(collector, Mode(dry_run, no_sweep or repair, accept_loss, repair))
+    run = start_run(collector, mode)
     with log_context(run=run.report.run, target=collector.store.name):
         log.info("run %d on %s starts", run.report.run, collector.store.name)
         try:
@@ -49,7 +42,7 @@ async def collect(
             seen = await record_probe(run, await probe_cache(run, listed))
             if marked := await mark_cache(run, seen):
                 plan = await plan_actions(run, marked)
-                if not dry_run:
+                if not mode.dry_run:
                     await rewrite_indexes(run, marked, plan)
                     await sweep_entries(run, marked)
         except UnknownCacheError as error:

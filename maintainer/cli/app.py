@@ -12,9 +12,9 @@ from maintainer import __version__
 from maintainer.cli import (
     config,
     database,
+    forget,
     gc,
     inspect,
-    scopes,
     service,
     setup,
     simulate,
@@ -29,7 +29,7 @@ _COMMANDS = {
     SET_UP: (setup.init, setup.doctor),
     MAINTAIN: (
         gc.gc,
-        scopes.forget,
+        forget.forget,
         service.serve,
         service.worker,
         targets.targets,

@@ -23,7 +23,7 @@ db = typer.Typer(
 @db.command(cls=Command)
 def upgrade(*, config: ConfigOption = None, database: DatabaseOption = None) -> None:
     """Upgrade the schema to this version; every run does so when it starts."""
-    from maintainer.cli.opening import open_database
+    from maintainer.graph.database import open_database
 
     with open_database(find_database(config, database)) as opened:
         typer.echo(f"{opened.name} is at revision {opened.revision()}")
@@ -68,9 +68,10 @@ def copy(
     Both are given as a file or as the URL of a PostgreSQL database. All is copied or nothing, and
     compared afterwards. Then let every run use the new database.
     """
-    from maintainer.cli.opening import open_database, open_existing
+    from maintainer.cli.opening import open_existing
     from maintainer.cli.output import print_json
     from maintainer.graph.copying import copy_history
+    from maintainer.graph.database import open_database
 
     urls = read_database("FROM", source), read_database("TO", target)
     with open_existing(urls[0], "gc") as known, open_database(urls[1]) as new:

@@ -226,7 +226,7 @@ def _find_targets(settings: "Settings") -> "list[TargetSettings]":
 
 
 def _simulate(database: str, report: "Report") -> "Simulation | None":
-    from maintainer.cli.opening import open_database
+    from maintainer.graph.database import open_database
     from maintainer.stages.simulating import simulate_reported
 
     with open_database(database) as opened, opened.reading() as connection:

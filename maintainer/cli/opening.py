@@ -12,17 +12,6 @@ from maintainer.graph.database import Database
 
 
 @contextmanager
-def open_database(url: str) -> Iterator[Database]:
-    """Open a database, at this version's revision."""
-    database = Database(url)
-    try:
-        database.upgrade()
-        yield database
-    finally:
-        database.close()
-
-
-@contextmanager
 def changing(url: str) -> Iterator[Connection]:
     """Open an existing database to change it, while no run does."""
     with open_existing(url, "gc") as opened, opened.lock(), opened.begin() as connection:

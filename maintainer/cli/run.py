@@ -5,15 +5,16 @@ import asyncio
 import anyio
 
 from maintainer.budget import Budget
-from maintainer.cli.opening import open_database
+from maintainer.clock import now_utc
 from maintainer.collect import collect
 from maintainer.console import watch
 from maintainer.graph.allowances import SharedLimits
 from maintainer.graph.clock import check_clock
+from maintainer.graph.database import open_database
 from maintainer.report import Report
 from maintainer.settings import Settings
 from maintainer.signals import Interrupted, interruptible
-from maintainer.stages.run import Collector, Mode, now_utc
+from maintainer.stages.run import Collector, Mode
 from maintainer.stores.kinds import connect
 
 _STEP_TIMEOUT = 2.0
@@ -51,11 +52,5 @@ async def _collect(
                     patience=_STEP_TIMEOUT,
                 ) as interrupted,
             ):
-                report = await collect(
-                    collector,
-                    dry_run=mode.dry_run,
-                    no_sweep=mode.no_sweep,
-                    accept_loss=mode.accept_loss,
-                    repair=mode.repair,
-                )
+                report = await collect(collector, mode)
     return report, interrupted

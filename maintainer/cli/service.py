@@ -86,9 +86,9 @@ def schedule(
 ) -> None:
     """Show each target's last result and next run."""
     from maintainer.cli.opening import reading
+    from maintainer.clock import now_utc
     from maintainer.graph.schedule import load_statuses
     from maintainer.serve.table import render_schedule
-    from maintainer.stages.run import now_utc
 
     with reading(config, database, made_by="serve") as connection:
         statuses = load_statuses(connection)

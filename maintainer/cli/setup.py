@@ -43,9 +43,9 @@ def doctor(
     """Check the set-up: token, permissions, URLs, clock, limits, database and workflows."""
     import anyio
 
+    from maintainer.clock import now_utc
     from maintainer.console import set_up_logging
     from maintainer.setup.doctor import examine, format_diagnosis
-    from maintainer.stages.run import now_utc
 
     set_up_logging(verbose=False, quiet=True)
     settings = read_settings(config, database, store=store)

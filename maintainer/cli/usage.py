@@ -49,12 +49,12 @@ async def _measure(settings: "Settings", repository: str | None) -> "Usage":
     import anyio
 
     from maintainer.budget import Budget
+    from maintainer.clock import now_utc
     from maintainer.errors import UsageError
     from maintainer.model.memory import Memory
     from maintainer.progress import Unwatched
     from maintainer.report.usage import measure
     from maintainer.settings import target_of
-    from maintainer.stages.run import now_utc
     from maintainer.stores.base import RunContext
     from maintainer.stores.kinds import connect
 

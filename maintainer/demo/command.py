@@ -35,7 +35,7 @@ from maintainer.report.terminal import render_report
 from maintainer.report.verdict import LEVELS
 from maintainer.report.words import format_count, format_size
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stages.run import Collector
+from maintainer.stages.run import Collector, Mode
 from maintainer.stores.github.cache import GitHubCache
 from maintainer.stores.github.store import open_store
 
@@ -195,7 +195,7 @@ async def _run(
         with database.lock():
             settings = Settings.defaults().model_copy(update=_SETTINGS)
             collector = Collector(GitHubCache(store), database, settings, clock=clock)
-            return await collect(collector, dry_run=dry_run)
+            return await collect(collector, Mode(dry_run=dry_run))
 
 
 def _program() -> str:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
+from maintainer.clock import now_utc
 from maintainer.emulator.repository import Repository
 from maintainer.emulator.uploads import Upload
 
@@ -51,18 +52,13 @@ class Entry:
             yield bytes(end - position) if self.content is None else self.content[position:end]
 
 
-def system_clock() -> datetime:
-    """Return the time, in UTC."""
-    return datetime.now(UTC)
-
-
 _Place = tuple[str, str, str]  # ref, key, version
 
 
 class ActionsCache:
     """Entries and reserved keys. Not thread-safe."""
 
-    def __init__(self, *, clock: Clock = system_clock, quota: int = DEFAULT_QUOTA) -> None:
+    def __init__(self, *, clock: Clock = now_utc, quota: int = DEFAULT_QUOTA) -> None:
         self.lists_tags_below_heads = False
         """Whether the list spells the ref of a tag `refs/heads/refs/tags/…`, as GitHub's may."""
         self.clock = clock

@@ -1,7 +1,7 @@
 """The database: opened, migrated, and locked by runs."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection, delete, false, insert, inspect, select
@@ -18,6 +18,14 @@ from maintainer.graph.sqlite import SqliteFile
 from maintainer.graph.tables import LEASE, METADATA, RUN, TARGET
 
 _T = TypeVar("_T")
+
+
+@contextmanager
+def open_database(url: str) -> Iterator["Database"]:
+    """Open a database, at this version's revision. Raises DatabaseError."""
+    with closing(Database(url)) as database:
+        database.upgrade()
+        yield database
 
 
 class Database:

@@ -1,101 +1,111 @@
-"""What the graph forgets, so that its file does not grow without limit."""
+"""Forget: drop a scope that builds write no longer, or show what would be dropped."""
 
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 
-from sqlalchemy import (
-    BindParameter,
-    Connection,
-    bindparam,
-    delete,
-    exists,
-    func,
-    or_,
-    select,
-    update,
-)
+import msgspec
+from sqlalchemy import Connection, bindparam, func, select
 
-from maintainer.graph.memory import GONE_FOR, IS_REMEMBERED, OF_ITS_INDEX
-from maintainer.graph.tables import (
-    BLOB,
-    CACHE_INDEX,
-    ENTRY,
-    GENERATION,
-    GENERATION_BLOB,
-    MEMORY,
-)
-from maintainer.graph.written import forget_written
+from maintainer.cacheconfig import Digest, IndexId, Scope, prune
+from maintainer.errors import MaintainerError
+from maintainer.graph.dialect import each_text
+from maintainer.graph.idle import save_idle
+from maintainer.graph.memory import forget_scope, load_memory
+from maintainer.graph.tables import BLOB, ENTRY, TARGET
+from maintainer.graph.values import to_json
+from maintainer.model.remembered import Remembered
+from maintainer.sanitize import printable, printable_names
 
-_ENTRIES_FOR = timedelta(days=90)
-"""How long gone entries are remembered."""
-_GENERATIONS_FOR = timedelta(days=30)
-_GENERATIONS = 50
-"""How many gone generations of each index are remembered, and for how long: they show the history.
-"""
+_NAMED = 10
+"""So many names are listed in an error."""
 
 
-def forget(connection: Connection, target_id: int, now: datetime, grace: timedelta) -> None:
-    """Drop what is neither stored nor useful.
+class ForgottenIndex(msgspec.Struct, frozen=True):
+    """An index of the scope, and what is dropped with it."""
 
-    A generation stays until it has been gone for the grace period, and the last one while anything
-    is remembered of its index.
+    target: str
+    scope: str
+    ref: str
+    results: int
+    """Remembered results."""
+    blobs: int
+    """Stored blobs that only its usable results need: they are deleted after the grace period."""
+    size: int
+    """Bytes of these blobs."""
+
+
+def forget(
+    connection: Connection, scope: str, now: datetime, *, dry_run: bool, target: str | None = None
+) -> tuple[ForgottenIndex, ...]:
+    """Forget the indexes of a scope in a cache; return them. A dry run changes nothing.
+
+    Raises MaintainerError if nothing of the scope is remembered, or if several caches have it and
+    `target` does not say which one is meant.
     """
-    here = {"target": target_id}
-    limits = {
-        "grace": now - grace,
-        "before": now - _GENERATIONS_FOR,
-        "generations": _GENERATIONS,
-    }
-    connection.execute(_FORGET_GENERATIONS, here | limits)
-    connection.execute(_DROP_CONTENTS, here)
-    connection.execute(_FORGET_BLOBS, here | {"before": now - GONE_FOR})
-    connection.execute(_FORGET_INDEXES, here)
-    connection.execute(_FORGET_ENTRIES, here | {"before": now - _ENTRIES_FOR})
-    forget_written(connection, target_id, now - _ENTRIES_FOR)
+    found: dict[int, list[ForgottenIndex]] = {}
+    names: list[str] = []
+    known: set[str] = set()
+    for row in connection.execute(_TARGETS).all():
+        if target in (None, row.name):
+            memory = load_memory(connection, row.id)
+            stored = {index: one for index, one in memory.items() if one.blobs}
+            known |= {index.scope for index in stored}
+            if indexes := [index for index in stored if index.scope == scope]:
+                found[row.id] = list(_describe(connection, row.id, row.name, indexes, memory))
+                names.append(row.name)
+    if not found:
+        raise MaintainerError(_nothing_of(scope, known))
+    if len(found) > 1:
+        raise MaintainerError(
+            f"several caches have the scope {printable(scope)}: choose one with --target: "
+            f"{printable_names(names, _NAMED)}"
+        )
+    ((target_id, forgotten),) = found.items()
+    if not dry_run:
+        forget_scope(connection, target_id, Scope(scope), now)
+        save_idle(connection, target_id, None)
+    return tuple(forgotten)
 
 
-_target: BindParameter[int] = bindparam("target")
-_before: BindParameter[datetime] = bindparam("before")
-_of_target = GENERATION.c.target_id == _target
-_index = (GENERATION.c.scope_id, GENERATION.c.ref_id, GENERATION.c.signed)
-_gone = (
-    select(
-        GENERATION.c.id,
-        func.row_number().over(partition_by=_index, order_by=GENERATION.c.id.desc()).label("rank"),
+def _nothing_of(scope: str, known: Iterable[str]) -> str:
+    return (
+        f"the database has nothing of the scope {printable(scope)}; it has: "
+        f"{printable_names(sorted(known), _NAMED) or 'none'}"
     )
-    .where(_of_target, GENERATION.c.missing_since.is_not(None))
-    .subquery()
-)
-_beyond = select(_gone.c.id).where(_gone.c.rank > bindparam("generations"))
-_last = select(func.max(GENERATION.c.id)).where(_of_target).group_by(*_index)
-_FORGET_GENERATIONS = delete(GENERATION).where(
-    _of_target,
-    GENERATION.c.missing_since < bindparam("grace"),
-    or_(GENERATION.c.missing_since < _before, GENERATION.c.id.in_(_beyond)),
-    or_(GENERATION.c.id.not_in(_last), ~IS_REMEMBERED),
-)
-# Once the clocks of their blobs are recorded, what can be used of them again is in the merge of
-# their index.
-_DROP_CONTENTS = (
-    update(GENERATION)
-    .where(
-        _of_target,
-        GENERATION.c.content.is_not(None),
-        GENERATION.c.missing_since.is_not(None),
-        exists().where(OF_ITS_INDEX, CACHE_INDEX.c.marked_at >= GENERATION.c.missing_since),
+
+
+def _describe(
+    connection: Connection,
+    target_id: int,
+    target: str,
+    indexes: Iterable[IndexId],
+    memory: Mapping[IndexId, Remembered],
+) -> Iterable[ForgottenIndex]:
+    forgotten = frozenset(indexes)
+    dropped = [part for index in forgotten for part in memory[index].parts]
+    live = frozenset(connection.execute(_LIVE, {"target": target_id}).scalars())
+    others = (
+        prune(one.without_taken_over(dropped).merged(), live).blobs
+        for index, one in memory.items()
+        if index not in forgotten
     )
-    .values(content=None)
+    needed = frozenset[Digest]().union(*others)
+    for index in sorted(forgotten):
+        merged = memory[index].merged()
+        own = to_json(prune(merged, live).blobs - needed)
+        stored = connection.execute(_STORED, {"target": target_id, "blobs": own}).one()
+        yield ForgottenIndex(target, index.scope, index.ref, merged.result_count, *stored)
+
+
+_TARGETS = select(TARGET.c.id, TARGET.c.name).order_by(TARGET.c.name)
+_LIVE = select(BLOB.c.digest).where(
+    BLOB.c.target_id == bindparam("target"), BLOB.c.missing_since.is_(None), BLOB.c.is_found
 )
-# Those that are forgotten too, and that no generation references.
-_FORGET_BLOBS = delete(BLOB).where(
-    BLOB.c.target_id == _target,
-    or_(BLOB.c.missing_since.is_not(None), BLOB.c.is_found.is_(False)),
-    func.coalesce(BLOB.c.missing_since, BLOB.c.last_seen_at, BLOB.c.first_seen_at) < _before,
-    ~exists().where(GENERATION_BLOB.c.blob_id == BLOB.c.id),
+_STORED = select(
+    func.count(ENTRY.c.digest.distinct()), func.coalesce(func.sum(ENTRY.c.size), 0)
+).where(
+    ENTRY.c.target_id == bindparam("target"),
+    ENTRY.c.kind == "blob",
+    ENTRY.c.missing_since.is_(None),
+    ENTRY.c.digest.in_(each_text("blobs")),
 )
-# Empty ones.
-_FORGET_INDEXES = delete(CACHE_INDEX).where(
-    CACHE_INDEX.c.target_id == _target,
-    ~exists().where(MEMORY.c.index_id == CACHE_INDEX.c.id),
-    ~exists().where(OF_ITS_INDEX),
-)
-_FORGET_ENTRIES = delete(ENTRY).where(ENTRY.c.target_id == _target, ENTRY.c.missing_since < _before)

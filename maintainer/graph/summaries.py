@@ -1,6 +1,7 @@
 """The summary of each cache: the figures of its last run, for pages that show thousands of them."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from maintainer.decoding import decode_json
 from maintainer.graph.dialect import insert_or_update
 from maintainer.graph.schedule import STATUSES, TargetStatus, read_status
-from maintainer.graph.tables import RUN, RUN_STATE, SCHEDULED, SUMMARY, TARGET
+from maintainer.graph.tables import ENTRY, RUN, RUN_STATE, SCHEDULED, SUMMARY, TARGET
 from maintainer.model.entry import in_batches
 from maintainer.report.model import Report, Space
 
@@ -114,6 +115,24 @@ def load_spaces(connection: Connection) -> Iterator[tuple[str, Space]]:
         yield row.name, decode_json(row.space, Space)
 
 
+@dataclass(frozen=True, slots=True)
+class RunTimes:
+    """When a run started and ended, and how many blobs it found evicted."""
+
+    started_at: datetime
+    finished_at: datetime
+    blobs_vanished: int
+
+
+def load_times(connection: Connection, runs: Collection[int]) -> dict[int, RunTimes]:
+    """Return the times of some runs, by their numbers."""
+    vanished = {row.id: row.number for row in connection.execute(_VANISHED, {"runs": runs})}
+    return {
+        row.id: RunTimes(row.started_at, row.finished_at, vanished.get(row.id, 0))
+        for row in connection.execute(_TIMES, {"runs": runs})
+    }
+
+
 _KNOWN = (
     select(RUN.c.target_id, SUMMARY.c.status)
     .outerjoin(SUMMARY, SUMMARY.c.target_id == RUN.c.target_id)
@@ -149,4 +168,16 @@ _SPACES = (
     .join(TARGET, TARGET.c.name == SCHEDULED.c.target)
     .join(SUMMARY, SUMMARY.c.target_id == TARGET.c.id)
     .where(SUMMARY.c.space.is_not(None))
+)
+_runs = RUN.c.id.in_(bindparam("runs", expanding=True))
+_TIMES = select(RUN.c.id, RUN.c.started_at, RUN.c.finished_at).where(_runs)
+# Everything that a run finds missing has the start of the run as its time.
+_VANISHED = (
+    select(RUN.c.id, func.count().label("number"))
+    .join(
+        ENTRY,
+        (ENTRY.c.target_id == RUN.c.target_id) & (ENTRY.c.missing_since == RUN.c.started_at),
+    )
+    .where(_runs, ENTRY.c.kind == "blob", ENTRY.c.state == "evicted")
+    .group_by(RUN.c.id)
 )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from maintainer.clock import now_utc
 from maintainer.graph.clock import check_clock
 from maintainer.graph.schedule import AttemptResult, load_schedule
 from maintainer.serve.clock import Rule
@@ -13,7 +14,6 @@ from maintainer.serve.timetable import start
 from maintainer.serve.worker import STEP_TIMEOUT, Worker
 from maintainer.settings import Settings
 from maintainer.signals import interruptible
-from maintainer.stages.run import now_utc
 
 _MAX_EARLY = timedelta(minutes=1)
 
@@ -25,7 +25,7 @@ def serve_once(settings: Settings) -> list[AttemptResult]:
     """
     read_targets(settings)
     results = []
-    with open_alone(settings) as database:
+    with open_alone(settings.database) as database:
         check_clock(database, now_utc)
         worker = Worker(database, {}, now_utc)
         searcher = Searcher(database, settings, now_utc, searched=lambda: None)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from maintainer.clock import now_utc
 from maintainer.errors import MaintainerError
 from maintainer.graph.database import Database
 from maintainer.report.words import format_count
@@ -13,7 +14,6 @@ from maintainer.serve.targets import known_targets, read_targets
 from maintainer.serve.timetable import join, reload
 from maintainer.serve.worker import Worker
 from maintainer.settings import Settings
-from maintainer.stages.run import now_utc
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
+from maintainer.clock import now_utc
 from maintainer.errors import MaintainerError
-from maintainer.graph.database import Database
+from maintainer.graph.database import Database, open_database
 from maintainer.serve.clock import Clock
 from maintainer.serve.discovery import retire
 from maintainer.serve.reloading import Changes, read_again
@@ -21,7 +22,6 @@ from maintainer.serve.web.server import PageServer
 from maintainer.serve.worker import STEP_TIMEOUT, Worker
 from maintainer.settings import Settings
 from maintainer.signals import RELOAD, Queue, interruptible, received
-from maintainer.stages.run import now_utc
 
 _END_TIMEOUT = 60.0
 """Seconds for a run that was cut off to record what it has done."""
@@ -40,8 +40,8 @@ def serve(load: Callable[[], Settings], *, pages_only: bool = False) -> None:
     """
     settings = load()
     read_targets(settings)
-    opened = open_upgraded if pages_only else open_alone
-    with opened(settings) as database, received(RELOAD) as events:
+    opened = open_database if pages_only else open_alone
+    with opened(settings.database) as database, received(RELOAD) as events:
         retire(database, settings, now_utc())
         targets = known_targets(database, settings)
         worker = Worker(database, targets, now_utc)
@@ -63,17 +63,9 @@ def serve(load: Callable[[], Settings], *, pages_only: bool = False) -> None:
 
 
 @contextmanager
-def open_upgraded(settings: Settings) -> Iterator[Database]:
-    """Open the database, at this version's revision."""
-    with closing(Database(settings.database)) as database:
-        database.upgrade()
-        yield database
-
-
-@contextmanager
-def open_alone(settings: Settings) -> Iterator[Database]:
+def open_alone(url: str) -> Iterator[Database]:
     """Open the database, at this version's revision, for the only service that runs targets."""
-    with open_upgraded(settings) as database, database.lock_service():
+    with open_database(url) as database, database.lock_service():
         yield database
 
 

@@ -3,17 +3,17 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
+from maintainer.clock import now_utc
 from maintainer.database_url import is_postgresql
 from maintainer.errors import MaintainerError, UsageError
-from maintainer.graph.database import Database
+from maintainer.graph.database import open_database
 from maintainer.serve.reloading import Changes, read_again
 from maintainer.serve.targets import read_targets
 from maintainer.serve.worker import STEP_TIMEOUT, Worker
 from maintainer.settings import Settings
 from maintainer.signals import RELOAD, Queue, interruptible, received
-from maintainer.stages.run import now_utc
 
 _FOLLOWS_EVERY = 60.0
 """Seconds until a worker knows what the service has found."""
@@ -40,8 +40,7 @@ def work(load: Callable[[], Settings], concurrency: int) -> None:
             "workers need procrastinate: pip install 'buildkit-maintainer[workers]'"
         ) from None
     read_targets(settings)
-    with closing(Database(settings.database)) as database, received(RELOAD) as events:
-        database.upgrade()
+    with open_database(settings.database) as database, received(RELOAD) as events:
         worker = Worker(database, {}, now_utc)
         changes = Changes(settings, database, worker)
         changes.follow()

@@ -13,6 +13,7 @@ import anyio
 from sqlalchemy import Connection
 
 from maintainer.budget import Budget
+from maintainer.clock import now_utc
 from maintainer.collect import collect
 from maintainer.console import LoggedProgress
 from maintainer.errors import DatabaseError, MaintainerError
@@ -34,7 +35,7 @@ from maintainer.graph.schedule import (
 from maintainer.logs import log_context
 from maintainer.report import Report
 from maintainer.serve.targets import ServedTarget
-from maintainer.stages.run import Collector, now_utc
+from maintainer.stages.run import Collector
 from maintainer.stores.base import Store
 
 STEP_TIMEOUT = 5.0

@@ -114,7 +114,7 @@ def _report_rewritten(
 
 async def sweep_entries(run: Run, marked: Marked) -> None:
     """Carry out the stored deletions; then heal the indexes that builds wrote concurrently."""
-    if run.mode.no_sweep:
+    if not run.mode.sweeps:
         return
     run.context.progress.stage("sweep", run.report.entries.deletions)
     rewritten = run.report.rewritten

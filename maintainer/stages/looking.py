@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -57,7 +57,6 @@ async def list_cache(run: Run, at: datetime, limits: StoreLimits | None = None) 
     """List what exists, and ask when it is evicted, if these `limits` are not known."""
     listing = await list_entries(run.store, at, run.context)
     run.report.limits = limits or await run.store.limits(at, run.context)
-    mode = run.mode
     run.outlook.fingerprint = fingerprint(
         listing,
         access=run.store.access,
@@ -65,7 +64,7 @@ async def list_cache(run: Run, at: datetime, limits: StoreLimits | None = None) 
         limits=run.report.limits,
         ignored=run.store.ignored,
         settings=run.collector.settings.model_dump_json(),
-        mode=(mode.dry_run, mode.no_sweep, mode.accept_loss),
+        mode=astuple(run.mode),
     )
     return Listed(at, listing)
 
@@ -85,7 +84,7 @@ async def record_probe(run: Run, looked: Probed) -> Recorded:
     Raises MassDeletionError.
     """
     seen = await _record_once(run, looked)
-    if not (run.mode.dry_run or run.mode.no_sweep):
+    if run.mode.sweeps:
         seen = await _wait_for_exports(run, seen)
     run.report.notes += seen.probe.facts.notes
     _note_shared_names(run)

@@ -5,7 +5,7 @@ import logging
 from maintainer.cacheconfig import Digest
 from maintainer.graph.actions import count_deferred
 from maintainer.graph.entries import Entries
-from maintainer.graph.forget import forget
+from maintainer.graph.expire import expire
 from maintainer.graph.reports import count_unlisted, load_actions
 from maintainer.graph.runs import finish_run
 from maintainer.graph.trends import compare_with_previous, with_trend
@@ -47,7 +47,7 @@ def report_run(run: Run, status: str | None = None) -> Report:
             more_actions=count_unlisted(connection, number),
         )
         finish_run(connection, built)
-        forget(connection, run.target_id, began_at, run.report.grace)
+        expire(connection, run.target_id, began_at, run.report.grace)
         save_tried(connection, run.target_id, run.context.tried)
         report = with_trend(connection, built)
     log.info("run %d on %s: %s", report.run, report.target, report.status)

@@ -3,12 +3,13 @@
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import anyio.lowlevel
 from sqlalchemy import Connection
 
 from maintainer.budget import Budget
+from maintainer.clock import now_utc
 from maintainer.graph.database import Database
 from maintainer.graph.entries import Entries
 from maintainer.graph.lease import Lease
@@ -29,11 +30,6 @@ from maintainer.progress import Progress, Unwatched
 from maintainer.report.build import ReportBuilder
 from maintainer.settings import Settings
 from maintainer.stores.base import RunContext, Store
-
-
-def now_utc() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +63,20 @@ class Collector:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """The options of the caller."""
+    """What a run may do; by default all of it."""
 
-    dry_run: bool
-    no_sweep: bool
-    accept_loss: bool
-    repair: bool
+    dry_run: bool = False
+    """It stops after the plan."""
+    no_sweep: bool = False
+    accept_loss: bool = False
+    """The mass-deletion guard is off."""
+    repair: bool = False
+    """It only rewrites indexes that are invalid or reference missing blobs."""
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether the run deletes what is due."""
+        return not (self.dry_run or self.no_sweep or self.repair)
 
 
 @dataclass(slots=True)
@@ -136,7 +140,8 @@ class Run:
         )
 
 
-def begin(collector: Collector, mode: Mode) -> Run:
+def start_run(collector: Collector, mode: Mode) -> Run:
+    """Record that a run starts, and return it. Raises DatabaseError."""
     now = collector.clock()
     name, settings = collector.store.name, collector.settings
     grace = max(settings.grace, collector.store.abilities.least_grace)

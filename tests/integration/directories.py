@@ -25,7 +25,7 @@ from maintainer.cacheconfig.timestamps import format_time
 from maintainer.collect import collect
 from maintainer.graph.database import Database
 from maintainer.report import Report
-from maintainer.stages.run import Collector
+from maintainer.stages.run import Collector, Mode
 from maintainer.stores.local.directory import open_directory
 from tests.chosen import choose
 from tests.empty_database import make_empty, url_of
@@ -189,13 +189,7 @@ class World:
                         sleep=self._sleep,
                         lease=lease,
                     )
-                    return await collect(
-                        collector,
-                        dry_run=dry_run,
-                        no_sweep=no_sweep,
-                        accept_loss=accept_loss,
-                        repair=repair,
-                    )
+                    return await collect(collector, Mode(dry_run, no_sweep, accept_loss, repair))
             finally:
                 opened.close()
 

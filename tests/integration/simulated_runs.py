@@ -18,7 +18,7 @@ from maintainer.graph.database import Database
 from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stages.run import Collector
+from maintainer.stages.run import Collector, Mode
 from maintainer.stores.github.cache import GitHubCache
 from maintainer.stores.github.keyed import CacheHit, ClosedRefs, KeyedService, MayAsk
 from maintainer.stores.github.store import open_store
@@ -315,10 +315,7 @@ async def _collect(
                 clock=lambda: now,
                 sleep=_no_sleep,
             ),
-            dry_run=workflow.dry_run,
-            no_sweep=workflow.no_sweep,
-            accept_loss=workflow.accept_loss,
-            repair=workflow.repair,
+            Mode(workflow.dry_run, workflow.no_sweep, workflow.accept_loss, workflow.repair),
         )
 
 

@@ -21,12 +21,12 @@ from sqlalchemy import make_url
 from starlette.testclient import TestClient
 
 import maintainer
+from maintainer.clock import now_utc
 from maintainer.database_url import check_database
 from maintainer.graph.database import Database
 from maintainer.serve.web.app import Pages
 from maintainer.serve.web.guard import Guard
 from maintainer.settings import Settings, load_settings
-from maintainer.stages.run import now_utc
 from tests.commands import run_here
 
 ROOT = Path(maintainer.__file__).parents[1]

@@ -21,7 +21,8 @@ import pytest
 
 from maintainer.cacheconfig import Digest, IndexKey, parse_key
 from maintainer.cacheconfig.keys import ENTRY_VERSION
-from maintainer.emulator.state import KeyTakenError, system_clock
+from maintainer.clock import now_utc
+from maintainer.emulator.state import KeyTakenError
 from maintainer.graph.columns import to_number
 from maintainer.graph.database import Database
 from tests.integration.hasty import LEASE
@@ -61,7 +62,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         "maintainer.emulator.site.base_url", lambda r: f"http://{r.headers['host']}"
     )
     with a_world(tmp_path) as world:
-        world.cache.clock = system_clock
+        world.cache.clock = now_utc
         world.now = datetime.now(UTC)
         world.build("base", "api")
         world.build("base", "web", scope="web")

@@ -12,7 +12,7 @@ from maintainer.cacheconfig import BlobKey, decode
 from maintainer.cli.app import app
 from maintainer.errors import DatabaseError, MaintainerError
 from maintainer.graph.database import Database
-from maintainer.graph.scopes import ForgottenIndex, forget
+from maintainer.graph.forget import ForgottenIndex, forget
 from maintainer.model.reason import Forgotten
 from tests.empty_database import url_of
 from tests.integration.simulated_runs import Memory

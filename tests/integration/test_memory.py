@@ -81,7 +81,7 @@ def test_a_generation_is_forgotten_a_month_after_it_was_replaced_and_deleted(wor
 def test_of_each_index_only_the_last_generations_are_remembered_that_were_replaced_and_deleted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maintainer.graph.forget._GENERATIONS", 2)
+    monkeypatch.setattr("maintainer.graph.expire._GENERATIONS", 2)
     for number in range(3):
         world.build("base", f"web {number}")
         world.build("base", f"tool {number}", scope="tools")
@@ -99,8 +99,8 @@ def test_of_each_index_only_the_last_generations_are_remembered_that_were_replac
 def test_however_many_they_are_none_is_forgotten_within_the_grace_period(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maintainer.graph.forget._GENERATIONS", 0)
-    monkeypatch.setattr("maintainer.graph.forget._GENERATIONS_FOR", timedelta(0))
+    monkeypatch.setattr("maintainer.graph.expire._GENERATIONS", 0)
+    monkeypatch.setattr("maintainer.graph.expire._GENERATIONS_FOR", timedelta(0))
     world.build("base", "web")
     world.gc()
     world.evict_entries(one for one in world.entries() if one.key.endswith(("#1", "#2")))

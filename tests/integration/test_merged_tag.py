@@ -12,7 +12,7 @@ import pytest
 
 from maintainer.graph.compare import compare
 from maintainer.graph.database import Database
-from maintainer.graph.scopes import forget
+from maintainer.graph.forget import forget
 from maintainer.model.reason import MergeOverwritten, MergeTakenOver
 from maintainer.report import Report
 from tests.empty_database import url_of

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from maintainer.clock import now_utc
 from maintainer.emulator import Fault, FaultPlan, Request
 from maintainer.graph import clock as database_clock
 from maintainer.graph.database import Database
@@ -26,7 +27,6 @@ from maintainer.serve.targets import ServedTarget, read_targets
 from maintainer.serve.timetable import end_killed, reload, start
 from maintainer.serve.worker import Worker
 from maintainer.settings import load_settings
-from maintainer.stages.run import now_utc
 from tests.empty_database import make_empty, need_sqlite, url_of
 from tests.integration.service import PATIENCE, wait_until
 from tests.integration.world import MAIN, World, a_world

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from maintainer.clock import now_utc
 from maintainer.emulator import Fault, FaultPlan, Request
 from maintainer.graph.database import Database
 from maintainer.graph.schedule import (
@@ -33,7 +34,6 @@ from maintainer.serve.web.metrics import render_metrics
 from maintainer.serve.work import following, work
 from maintainer.serve.worker import Worker
 from maintainer.settings import Settings, load_settings
-from maintainer.stages.run import now_utc
 from tests.commands import run_here
 from tests.integration.directories import a_directory
 from tests.integration.hasty import start_hastily

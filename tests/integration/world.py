@@ -37,7 +37,7 @@ from maintainer.graph.explain import explain
 from maintainer.report import Report
 from maintainer.report.why import format_what_frees
 from maintainer.settings import GitHubSettings
-from maintainer.stages.run import Collector
+from maintainer.stages.run import Collector, Mode
 from maintainer.stores.github.cache import GitHubCache
 from maintainer.stores.github.store import open_store
 from maintainer.stores.retry import RetryPolicy
@@ -147,7 +147,7 @@ class World:
                         sleep=_no_sleep,
                         lease=lease,
                     )
-                    return await collect(collector, **how)
+                    return await collect(collector, Mode(**how))
         finally:
             database.close()
 

@@ -7,7 +7,7 @@ from sqlalchemy import update
 from maintainer.collect import collect
 from maintainer.graph.tables import LEASE
 from maintainer.report import Report
-from maintainer.stages.run import Collector
+from maintainer.stages.run import Collector, Mode
 from maintainer.stores.base import Store
 from tests.chosen import choose
 from tests.integration.simulated_runs import Memory
@@ -21,13 +21,8 @@ async def run_on(
     chosen = choose({"grace": how.grace} | settings)
     collector = Collector(store, memory.database, chosen, clock=lambda: now, sleep=_no_sleep)
     with memory.database.lock():
-        return await collect(
-            collector,
-            dry_run=how.dry_run,
-            no_sweep=how.no_sweep,
-            accept_loss=not how.guarded,
-            repair=how.repair,
-        )
+        mode = Mode(how.dry_run, how.no_sweep, not how.guarded, how.repair)
+        return await collect(collector, mode)
 
 
 async def run_leased(store: Store, memory: Memory, now: datetime) -> Report:
@@ -37,7 +32,7 @@ async def run_leased(store: Store, memory: Memory, now: datetime) -> Report:
         collector = Collector(
             store, memory.database, chosen, clock=lambda: now, sleep=_no_sleep, lease=lease
         )
-        return await collect(collector, accept_loss=True)
+        return await collect(collector, Mode(accept_loss=True))
 
 
 def take_over(memory: Memory) -> None:

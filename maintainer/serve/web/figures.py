@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection
 
 from maintainer.decoding import decode_json
 from maintainer.graph.reports import load_contents
 from maintainer.graph.schedule import TargetStatus
-from maintainer.graph.summaries import Overview
-from maintainer.graph.tables import ENTRY, RUN
+from maintainer.graph.summaries import Overview, load_times
 from maintainer.model.entry import in_batches
 from maintainer.report import EntryTotal, RequestReport
 from maintainer.report.model import ResultTotals, Space
@@ -71,28 +70,10 @@ def read_figures(connection: Connection, targets: Sequence[Overview]) -> list[Ta
 
 def _read_runs(connection: Connection, runs: Sequence[int]) -> dict[int, LastRun]:
     contents = load_contents(connection, runs)
-    vanished = {row.id: row.number for row in connection.execute(_VANISHED, {"runs": runs})}
     return {
-        row.id: LastRun(
-            row.started_at,
-            row.finished_at,
-            vanished.get(row.id, 0),
-            decode_json(contents[row.id], Figures),
+        run: LastRun(
+            one.started_at, one.finished_at, one.blobs_vanished, decode_json(contents[run], Figures)
         )
-        for row in connection.execute(_TIMES, {"runs": runs})
-        if row.id in contents
+        for run, one in load_times(connection, runs).items()
+        if run in contents
     }
-
-
-_runs = RUN.c.id.in_(bindparam("runs", expanding=True))
-_TIMES = select(RUN.c.id, RUN.c.started_at, RUN.c.finished_at).where(_runs)
-# Everything that a run finds missing has the start of the run as its time.
-_VANISHED = (
-    select(RUN.c.id, func.count().label("number"))
-    .join(
-        ENTRY,
-        (ENTRY.c.target_id == RUN.c.target_id) & (ENTRY.c.missing_since == RUN.c.started_at),
-    )
-    .where(_runs, ENTRY.c.kind == "blob", ENTRY.c.state == "evicted")
-    .group_by(RUN.c.id)
-)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 
+from maintainer.clock import now_utc
 from maintainer.errors import AddressBusyError, UsageError
 from maintainer.graph.database import Database
 from maintainer.serve.web.app import Pages
 from maintainer.serve.web.guard import Guard
 from maintainer.settings import ServeSettings, split_listen
-from maintainer.stages.run import now_utc
 from maintainer.webserver import listen, serving, url_of
 
 _MAX_CONNECTIONS = 64

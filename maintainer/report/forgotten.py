@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from maintainer.cacheconfig import NO_REF
-from maintainer.graph.scopes import ForgottenIndex
+from maintainer.graph.forget import ForgottenIndex
 from maintainer.report.words import format_count, format_size
 from maintainer.sanitize import loggable
 

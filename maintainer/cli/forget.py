@@ -33,9 +33,9 @@ def forget(
     This changes only the database. `maintainer gc --dry-run` shows what the next run does.
     """
     from maintainer.cli.opening import changing, find_cache
-    from maintainer.graph.scopes import forget as forget_scope
-    from maintainer.report.scopes import format_forgotten
-    from maintainer.stages.run import now_utc
+    from maintainer.clock import now_utc
+    from maintainer.graph.forget import forget as forget_scope
+    from maintainer.report.forgotten import format_forgotten
 
     with changing(find_database(config, database)) as connection:
         cache = find_cache(connection, target)
