@@ -16,8 +16,8 @@ from maintainer.graph.database import Database
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector, Mode
-from maintainer.stores.github.cache import GitHubCache
-from maintainer.stores.github.store import open_store
+from maintainer.stores.github.client import open_client
+from maintainer.stores.github.store import GitHubStore
 
 
 class Stopwatch:
@@ -57,10 +57,10 @@ def run(running: Running, database: Path, *, dry_run: bool = False) -> tuple[Rep
         opened = Database(f"sqlite:///{database}")
         try:
             opened.upgrade()
-            async with open_store(GitHubSettings.read(running.environment(MAIN))) as store:
+            async with open_client(GitHubSettings.read(running.environment(MAIN))) as store:
                 with opened.lock():
                     collector = Collector(
-                        GitHubCache(store), opened, Settings.defaults(), progress=stopwatch
+                        GitHubStore(store), opened, Settings.defaults(), progress=stopwatch
                     )
                     return await collect(collector, Mode(dry_run=dry_run))
         finally:

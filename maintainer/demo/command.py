@@ -36,8 +36,8 @@ from maintainer.report.verdict import LEVELS
 from maintainer.report.words import format_count, format_size
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector, Mode
-from maintainer.stores.github.cache import GitHubCache
-from maintainer.stores.github.store import open_store
+from maintainer.stores.github.client import open_client
+from maintainer.stores.github.store import GitHubStore
 
 _DATABASE = Path("maintainer-demo.db")
 _QUERY = "SELECT state, count(*) AS blobs, sum(size) AS bytes FROM blobs GROUP BY state"
@@ -191,10 +191,10 @@ async def _run(
     running: Running, database: Database, clock: Callable[[], datetime], dry_run: bool
 ) -> Report:
     environment = running.environment(_MAIN)
-    async with open_store(GitHubSettings.read(environment)) as store:
+    async with open_client(GitHubSettings.read(environment)) as client:
         with database.lock():
             settings = Settings.defaults().model_copy(update=_SETTINGS)
-            collector = Collector(GitHubCache(store), database, settings, clock=clock)
+            collector = Collector(GitHubStore(client), database, settings, clock=clock)
             return await collect(collector, Mode(dry_run=dry_run))
 
 

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from maintainer.decoding import JSON_ERRORS
 from maintainer.emulator.injection import FAULT, NOTIFY, REQUEST
 from maintainer.emulator.requests import Observer, Request, classify, id_in
 from maintainer.emulator.state import ActionsCache
@@ -71,7 +72,7 @@ class Watch:
             try:
                 content = b"".join(message.get("body", b"") for message in body)
                 named = msgspec.json.decode(content, type=_Named).key
-            except (msgspec.DecodeError, UnicodeError, RecursionError):
+            except JSON_ERRORS:
                 named = None
             if named is not None:
                 return named

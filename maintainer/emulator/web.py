@@ -10,6 +10,8 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from maintainer.decoding import JSON_ERRORS
+
 MAX_JSON = 64 * 1024
 """Bytes of a JSON request; the longest key has 512 characters."""
 MAX_PIECE = 256 * 1024**2
@@ -74,7 +76,7 @@ async def read_json(request: HttpRequest, shape: type[_T]) -> _T:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         raise RefusedError(Reason.INVALID, str(error)) from None
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except JSON_ERRORS as error:
         raise RefusedError(Reason.MALFORMED, str(error)) from None
 
 

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import httpx2
-import msgspec
 
-from maintainer.decoding import decode_json
+from maintainer.decoding import JSON_ERRORS, decode_json
 from maintainer.errors import StoreError
 from maintainer.sanitize import printable
 
@@ -61,7 +60,7 @@ def parse(answer: Answer, kind: type[_T]) -> _T:
     """Read the JSON of an answer. Raises MalformedAnswerError if it is malformed."""
     try:
         return decode_json(answer.content, kind)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except JSON_ERRORS as error:
         raise malformed(answer, str(error)) from None
 
 

@@ -3,7 +3,6 @@
 Source: https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
 """
 
-import email.utils
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
@@ -11,6 +10,7 @@ import httpx2
 
 from maintainer.model.allowance import Heard
 from maintainer.stores.answers import Answer
+from maintainer.stores.dates import read_http_date
 from maintainer.stores.requests import RequestLog
 
 _SECONDARY = b"secondary rate limit"
@@ -38,11 +38,7 @@ def service_now(answer: Answer) -> datetime:
 
     Without a header `Date`, it is our time.
     """
-    try:
-        date = email.utils.parsedate_to_datetime(answer.headers.get("date", ""))
-    except (ValueError, TypeError, OverflowError):
-        return datetime.now(UTC)
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
+    return read_http_date(answer.headers.get("date", "")) or datetime.now(UTC)
 
 
 def requested_wait(answer: Answer, now: datetime) -> timedelta | None:
@@ -90,15 +86,12 @@ def _retry_after(value: str, now: datetime) -> timedelta | None:
     """Read seconds, or an HTTP date."""
     if value.isascii() and value.isdigit():
         return timedelta(seconds=min(int(value[:12]), _LATEST))
-    try:
-        return _until(email.utils.parsedate_to_datetime(value), now)
-    except (ValueError, TypeError, OverflowError):
-        return None
+    moment = read_http_date(value)
+    return _until(moment, now) if moment else None
 
 
 def _until(moment: datetime, now: datetime) -> timedelta:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(aware - now, timedelta(0))
+    return max(moment - now, timedelta(0))
 
 
 def _number(headers: httpx2.Headers, name: str) -> int | None:

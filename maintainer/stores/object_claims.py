@@ -6,7 +6,7 @@ where the indexes are that their configuration knows: all that share the blobs f
 
 import msgspec
 
-from maintainer.decoding import decode_json
+from maintainer.decoding import JSON_ERRORS, decode_json
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.sanitize import printable
 from maintainer.stores.layout import Layout
@@ -66,7 +66,7 @@ class Claims:
         try:
             found = await self._objects.get(self.key, limit=_LIMIT)
             claimed = decode_json(found[1], list[str]) if found else []
-        except (UnreadableError, msgspec.DecodeError, UnicodeError, RecursionError):
+        except (UnreadableError, *JSON_ERRORS):
             claimed = None
         if claimed is None or len(claimed) > _MAX_PREFIXES:
             raise StoreError(f"{printable(self.key)} is not what runs have written: delete it")

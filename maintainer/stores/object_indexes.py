@@ -14,7 +14,7 @@ import msgspec
 from maintainer import __version__
 from maintainer.cacheconfig import NO_REF, IndexId, encode
 from maintainer.cacheconfig.keys import is_digest
-from maintainer.decoding import decode_json
+from maintainer.decoding import JSON_ERRORS, decode_json
 from maintainer.errors import BudgetExhaustedError, ChangedError, StoreError, UnreadableError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
@@ -239,7 +239,7 @@ def _is_manifest(content: bytes) -> bool:
     """Whether it is a manifest of an image, which lists layers, too: no index has its version."""
     try:
         return bool(decode_json(content, _Manifest).schemaVersion)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except JSON_ERRORS:
         return False
 
 

@@ -14,7 +14,6 @@ from collections.abc import (
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Protocol, TypeVar
 
 import anyio
@@ -231,15 +230,6 @@ def refuse_others(found: Sequence[Object], prefix: str) -> None:
 def malformed(key: str) -> StoreError:
     """Return the error for an answer that lacks something: it proves nothing."""
     return StoreError(f"{printable(key)}: the answer of the service is malformed")
-
-
-def read_clock(header: str) -> datetime | None:
-    """Return the time at the service, by the header `Date`, if it reports one."""
-    try:
-        moment = parsedate_to_datetime(header)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return moment if moment.tzinfo else None
 
 
 def folder_names(found: Iterable[str], prefix: str) -> list[str]:

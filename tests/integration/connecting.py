@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from maintainer.settings import GitHubSettings, TargetSettings
-from maintainer.stores.github.store import GitHubStore, open_store
+from maintainer.stores.github.client import ActionsCacheClient, open_client
 from maintainer.stores.retry import RetryPolicy
 
 RUNTIME_TOKEN = jwt.encode(
@@ -29,33 +29,33 @@ def in_environment(**variables: str) -> GitHubSettings:
 @asynccontextmanager
 async def store_v2(
     url: str, policy: RetryPolicy = AT_ONCE, max_index_size: int = 10**6
-) -> AsyncIterator[GitHubStore]:
+) -> AsyncIterator[ActionsCacheClient]:
     """Open a store that speaks version 2 of the cache service."""
     settings = in_environment(
         ACTIONS_RESULTS_URL=url,
         ACTIONS_CACHE_SERVICE_V2="True",
         ACTIONS_RUNTIME_TOKEN=RUNTIME_TOKEN,
     )
-    async with open_store(settings, policy, max_index_size=max_index_size) as store:
+    async with open_client(settings, policy, max_index_size=max_index_size) as store:
         yield store
 
 
 @asynccontextmanager
-async def store_v1(url: str, policy: RetryPolicy = AT_ONCE) -> AsyncIterator[GitHubStore]:
+async def store_v1(url: str, policy: RetryPolicy = AT_ONCE) -> AsyncIterator[ActionsCacheClient]:
     """Open a store that speaks version 1 of the cache service."""
     settings = in_environment(ACTIONS_CACHE_URL=url, ACTIONS_RUNTIME_TOKEN=RUNTIME_TOKEN)
-    async with open_store(settings, policy) as store:
+    async with open_client(settings, policy) as store:
         yield store
 
 
 @asynccontextmanager
 async def store_rest(
     url: str, policy: RetryPolicy = AT_ONCE, token_env: str = "GITHUB_TOKEN"
-) -> AsyncIterator[GitHubStore]:
+) -> AsyncIterator[ActionsCacheClient]:
     """Open a store that speaks the REST API only, with the token that a variable holds."""
     target = TargetSettings(name="it", repository="octo/cache", api_url=url, token_env=token_env)
     settings = GitHubSettings.of_target(target, {token_env: API_TOKEN})
-    async with open_store(settings, policy) as store:
+    async with open_client(settings, policy) as store:
         yield store
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from maintainer.errors import AlreadyExistsError, StoreError
 from maintainer.settings import GitHubSettings
-from maintainer.stores.github.store import GitHubStore, open_store
+from maintainer.stores.github.client import ActionsCacheClient, open_client
 from maintainer.stores.retry import RetryPolicy
 
 SCOPE = "index-Web-1-49C8F7D5"
@@ -20,17 +20,17 @@ BLOBS = {f"buildkit-blob-1-sha256:{number:064x}": bytes([number]) * number for n
 LARGE = "buildkit-blob-1-sha256:" + "f" * 64
 
 
-async def _read(store: GitHubStore, key: str) -> str | None:
+async def _read(store: ActionsCacheClient, key: str) -> str | None:
     found = await store.look_up(key)
     return None if found is None else (await store.read(found)).decode("latin-1")
 
 
-async def _newest(store: GitHubStore, prefix: str) -> str | None:
+async def _newest(store: ActionsCacheClient, prefix: str) -> str | None:
     found = await store.look_up_newest(prefix)
     return None if found is None else found.key
 
 
-async def _try_to_overwrite(store: GitHubStore, key: str) -> str:
+async def _try_to_overwrite(store: ActionsCacheClient, key: str) -> str:
     try:
         await store.write(key, b"overwritten")
     except AlreadyExistsError as error:
@@ -38,7 +38,7 @@ async def _try_to_overwrite(store: GitHubStore, key: str) -> str:
     return "accepted"
 
 
-async def _use(store: GitHubStore) -> dict[str, Any]:
+async def _use(store: ActionsCacheClient) -> dict[str, Any]:
     told: dict[str, Any] = {"missing": await _read(store, f"{SCOPE}#1")}
     for key, content in BLOBS.items():
         await store.write(key, content)
@@ -73,7 +73,7 @@ async def _use(store: GitHubStore) -> dict[str, Any]:
 async def main() -> dict[str, Any]:
     """Use the cache, and tell what came of it."""
     settings = GitHubSettings.read()
-    async with open_store(settings, RetryPolicy(first_wait=timedelta(0))) as store:
+    async with open_client(settings, RetryPolicy(first_wait=timedelta(0))) as store:
         told = await _use(store)
         told["name"] = store.name
         told["readable"], told["writable"] = (

@@ -17,8 +17,8 @@ from maintainer.graph import lease as lease_module
 from maintainer.graph.database import Database
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector
-from maintainer.stores.github.cache import GitHubCache
-from maintainer.stores.github.store import open_store
+from maintainer.stores.github.client import open_client
+from maintainer.stores.github.store import GitHubStore
 from tests.integration.directories import World
 
 _OPERATIONS = frozenset({"open", "os.remove", "os.rename", "os.scandir", "os.chmod"})
@@ -73,9 +73,9 @@ def run_leased(errand: LeasedErrand) -> None:
 
 
 async def _run_leased(errand: LeasedErrand) -> None:
-    async with open_store(GitHubSettings.read(errand.environment)) as opened:
+    async with open_client(GitHubSettings.read(errand.environment)) as opened:
         store, settings = (
-            GitHubCache(opened),
+            GitHubStore(opened),
             Settings(grace=timedelta(0), verify_after=timedelta(0)),
         )
         with closing(Database(errand.url)) as database, database.lease(store.name) as lease:
@@ -88,11 +88,11 @@ async def _run(errand: Errand) -> None:
     database = Database(f"sqlite:///{errand.database}")
     try:
         database.upgrade()
-        async with open_store(GitHubSettings.read(errand.environment)) as store:
+        async with open_client(GitHubSettings.read(errand.environment)) as store:
             settings = Settings(grace=timedelta(0))
             with database.lock():
                 report = await collect(
-                    Collector(GitHubCache(store), database, settings, clock=lambda: errand.now)
+                    Collector(GitHubStore(store), database, settings, clock=lambda: errand.now)
                 )
     finally:
         database.close()

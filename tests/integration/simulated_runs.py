@@ -19,9 +19,9 @@ from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector, Mode
-from maintainer.stores.github.cache import GitHubCache
+from maintainer.stores.github.client import open_client
 from maintainer.stores.github.keyed import CacheHit, ClosedRefs, KeyedService, MayAsk
-from maintainer.stores.github.store import open_store
+from maintainer.stores.github.store import GitHubStore
 from maintainer.stores.requests import RequestLog
 from tests.chosen import choose
 from tests.empty_database import make_empty, need_sqlite, url_of
@@ -299,7 +299,7 @@ class Runner:
         # A workflow always knows its repository and where the API is, which name the cache.
         if not workflow.rest:
             del environment["GITHUB_TOKEN"]
-        async with open_store(GitHubSettings.read(environment), AT_ONCE) as store:
+        async with open_client(GitHubSettings.read(environment), AT_ONCE) as store:
             yield store
 
 
@@ -309,7 +309,7 @@ async def _collect(
     with memory.database.lock():
         return await collect(
             Collector(
-                GitHubCache(store),
+                GitHubStore(store),
                 memory.database,
                 workflow.settings,
                 clock=lambda: now,

@@ -9,7 +9,7 @@ import pytest
 
 from maintainer.emulator import ActionsCache, Running, serve_in_thread
 from maintainer.settings import GitHubSettings, parse_size
-from maintainer.stores.github.store import open_store
+from maintainer.stores.github.client import open_client
 
 MAIN, TOPIC = "refs/heads/main", "refs/heads/topic"
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -56,7 +56,7 @@ def test_our_client_lists_every_entry_in_as_few_pages_as_there_are(running: Runn
 
     async def listed() -> list[str]:
         settings = GitHubSettings.model_validate(running.environment(MAIN))
-        async with open_store(settings) as store:
+        async with open_client(settings) as store:
             listing = await store.list_entries()
         assert listing.complete
         entries = sorted(listing.entries, key=lambda entry: entry.id)

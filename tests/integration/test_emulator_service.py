@@ -12,7 +12,7 @@ from maintainer.emulator import ActionsCache, Request, Running, serve_in_thread
 from maintainer.emulator.server import Service
 from maintainer.errors import AlreadyExistsError, WriteRefusedError
 from maintainer.settings import GitHubSettings
-from maintainer.stores.github.store import GitHubStore, open_store
+from maintainer.stores.github.client import ActionsCacheClient, open_client
 
 MAIN, TOPIC = "refs/heads/main", "refs/heads/topic"
 _T = TypeVar("_T")
@@ -62,28 +62,28 @@ class Client:
         self.settings = GitHubSettings.model_validate(environment)
 
     def write(self, key: str, content: bytes) -> None:
-        async def call(store: GitHubStore) -> None:
+        async def call(store: ActionsCacheClient) -> None:
             await store.write(key, content)
 
         self._run(call)
 
     def read(self, key: str) -> bytes | None:
-        async def call(store: GitHubStore) -> bytes | None:
+        async def call(store: ActionsCacheClient) -> bytes | None:
             found = await store.look_up(key)
             return await store.read(found) if found else None
 
         return self._run(call)
 
     def newest(self, prefix: str) -> str | None:
-        async def call(store: GitHubStore) -> str | None:
+        async def call(store: ActionsCacheClient) -> str | None:
             found = await store.look_up_newest(prefix)
             return found.key if found else None
 
         return self._run(call)
 
-    def _run(self, call: Callable[[GitHubStore], Awaitable[_T]]) -> _T:
+    def _run(self, call: Callable[[ActionsCacheClient], Awaitable[_T]]) -> _T:
         async def with_store() -> _T:
-            async with open_store(self.settings) as store:
+            async with open_client(self.settings) as store:
                 return await call(store)
 
         return asyncio.run(with_store())

@@ -14,7 +14,7 @@ from maintainer.emulator.requests import Request
 from maintainer.errors import StoreError
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings
-from maintainer.stores.github.store import open_store
+from maintainer.stores.github.client import open_client
 from tests.integration.world import AT_ONCE, MAIN, World, a_world, blob_of, built, leads_to
 
 PULL = "refs/pull/7/merge"
@@ -124,7 +124,7 @@ def test_an_index_that_is_nothing_but_brackets_is_refused_before_it_is_decoded(
 
     async def read() -> None:
         settings = GitHubSettings.read(world.running.environment(MAIN))
-        async with open_store(settings, AT_ONCE, max_index_size=8 * 1024**2) as store:
+        async with open_client(settings, AT_ONCE, max_index_size=8 * 1024**2) as store:
             found = await store.look_up(entry.key)
             assert found
             with pytest.raises(StoreError, match=r"#1 holds more than 1,000,000 objects and lists"):

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from maintainer.errors import StoreError, UsageError
+from maintainer.stores.github.client import open_client
 from maintainer.stores.github.keyed import CacheHit
-from maintainer.stores.github.store import open_store
 from tests.integration.connecting import (
     API_TOKEN,
     AT_ONCE,
@@ -266,7 +266,7 @@ async def test_a_bad_environment_is_one_line_without_the_value(variable: str, va
     }
 
     with pytest.raises(UsageError) as caught:
-        async with open_store(in_environment(**good | {variable: value}), AT_ONCE):
+        async with open_client(in_environment(**good | {variable: value}), AT_ONCE):
             pass
 
     assert variable in str(caught.value)

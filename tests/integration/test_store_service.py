@@ -18,10 +18,10 @@ from maintainer.errors import (
     UsageError,
     WriteRefusedError,
 )
+from maintainer.stores.github.client import ActionsCacheClient, open_client
 from maintainer.stores.github.keyed import CacheHit
 from maintainer.stores.github.rest import ASSUMED
 from maintainer.stores.github.service_v1 import CHUNK
-from maintainer.stores.github.store import GitHubStore, open_store
 from tests.integration.connecting import (
     API_TOKEN,
     AT_ONCE,
@@ -51,7 +51,7 @@ def server() -> Iterator[Server]:
 
 
 class _Opens(Protocol):
-    def __call__(self, url: str) -> AbstractAsyncContextManager[GitHubStore]: ...
+    def __call__(self, url: str) -> AbstractAsyncContextManager[ActionsCacheClient]: ...
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,13 @@ def version(request: pytest.FixtureRequest) -> Version:
 
 
 @pytest.fixture
-async def store(server: Server, version: Version) -> AsyncIterator[GitHubStore]:
+async def store(server: Server, version: Version) -> AsyncIterator[ActionsCacheClient]:
     async with version.opens(server.url) as opened:
         yield opened
 
 
 async def test_an_entry_is_found_whatever_the_case(
-    server: Server, version: Version, store: GitHubStore
+    server: Server, version: Version, store: ActionsCacheClient
 ) -> None:
     server.on(version.look_up, version.hit(KEY.lower(), f"{server.url}/blob"))
 
@@ -134,7 +134,7 @@ async def test_an_entry_is_found_whatever_the_case(
     ],
 )
 async def test_a_loose_match_is_a_miss(
-    server: Server, version: Version, store: GitHubStore, asked: str, matched: str
+    server: Server, version: Version, store: ActionsCacheClient, asked: str, matched: str
 ) -> None:
     server.on(version.look_up, version.hit(matched, f"{server.url}/blob"))
 
@@ -142,7 +142,7 @@ async def test_a_loose_match_is_a_miss(
 
 
 async def test_the_newest_must_have_the_prefix(
-    server: Server, version: Version, store: GitHubStore
+    server: Server, version: Version, store: ActionsCacheClient
 ) -> None:
     server.on(
         version.look_up,
@@ -267,7 +267,7 @@ async def test_version_1_keeps_the_path_of_its_url(server: Server) -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 async def test_an_expired_url_is_looked_up_again(
-    server: Server, version: Version, store: GitHubStore, status: int
+    server: Server, version: Version, store: ActionsCacheClient, status: int
 ) -> None:
     server.on(version.look_up, version.hit(KEY, f"{server.url}/fresh?sig=2"))
     server.on("stale", Reply(status))
@@ -278,7 +278,7 @@ async def test_an_expired_url_is_looked_up_again(
 
 
 async def test_an_entry_that_went_is_an_error(
-    server: Server, version: Version, store: GitHubStore
+    server: Server, version: Version, store: ActionsCacheClient
 ) -> None:
     server.on(version.look_up, version.miss)
     server.on("stale", Reply(404))
@@ -288,7 +288,7 @@ async def test_an_entry_that_went_is_an_error(
 
 
 async def test_an_url_that_is_always_stale_is_an_error(
-    server: Server, version: Version, store: GitHubStore
+    server: Server, version: Version, store: ActionsCacheClient
 ) -> None:
     server.on(version.look_up, version.hit(KEY, f"{server.url}/stale?sig=2"))
     server.on("stale", Reply(403))
@@ -301,7 +301,7 @@ async def test_an_url_that_is_always_stale_is_an_error(
 
 @pytest.mark.parametrize("status", [201, 204, 206, 301, 400, 416])
 async def test_a_download_is_200_or_nothing(
-    server: Server, version: Version, store: GitHubStore, status: int
+    server: Server, version: Version, store: ActionsCacheClient, status: int
 ) -> None:
     server.on("blob", Reply(status, b"" if status == 204 else CONTENT))
 
@@ -310,7 +310,7 @@ async def test_a_download_is_200_or_nothing(
 
 
 async def test_an_entry_is_written_in_three_steps(
-    server: Server, version: Version, store: GitHubStore
+    server: Server, version: Version, store: ActionsCacheClient
 ) -> None:
     server.on(version.reserve, version.reserved(server.url))
     server.on(version.upload, Reply(201))
@@ -347,7 +347,7 @@ async def test_a_large_version_1_entry_is_split(server: Server) -> None:
 
 
 async def test_a_taken_key_is_said_to_be(
-    server: Server, version: Version, store: GitHubStore
+    server: Server, version: Version, store: ActionsCacheClient
 ) -> None:
     server.on(version.reserve, version.taken())
 
@@ -358,7 +358,7 @@ async def test_a_taken_key_is_said_to_be(
 
 
 async def test_a_token_that_may_not_write_is_told_what_could(
-    server: Server, version: Version, store: GitHubStore
+    server: Server, version: Version, store: ActionsCacheClient
 ) -> None:
     server.on(version.reserve, version.refusal())
 
@@ -390,7 +390,7 @@ async def test_version_2_refuses_with_a_message(
 
 @pytest.mark.parametrize("status", [400, 401, 404])
 async def test_other_refusals_are_no_word_about_the_key(
-    server: Server, version: Version, store: GitHubStore, status: int
+    server: Server, version: Version, store: ActionsCacheClient, status: int
 ) -> None:
     server.on(version.reserve, json({"code": "whatever", "msg": "no\x07"}, status))
 
@@ -413,7 +413,7 @@ def _holding(server: Server, version: Version, content: bytes | None) -> None:
 
 @pytest.mark.parametrize("lost", [RESET, Reply(500), Reply(200, b"{", length=99), html()])
 async def test_our_own_reservation_behind_a_lost_answer_is_taken(
-    server: Server, version: Version, store: GitHubStore, lost: Reply
+    server: Server, version: Version, store: ActionsCacheClient, lost: Reply
 ) -> None:
     server.on(version.reserve, lost, version.taken())
     _holding(server, version, None)
@@ -425,7 +425,7 @@ async def test_our_own_reservation_behind_a_lost_answer_is_taken(
 
 
 async def test_the_same_content_behind_a_lost_answer_is_written(
-    server: Server, version: Version, store: GitHubStore
+    server: Server, version: Version, store: ActionsCacheClient
 ) -> None:
     server.on(version.reserve, RESET, version.taken())
     _holding(server, version, CONTENT)
@@ -434,7 +434,7 @@ async def test_the_same_content_behind_a_lost_answer_is_written(
 
 
 async def test_other_content_behind_a_lost_answer_is_somebody_elses(
-    server: Server, version: Version, store: GitHubStore
+    server: Server, version: Version, store: ActionsCacheClient
 ) -> None:
     server.on(version.reserve, RESET, version.taken())
     _holding(server, version, b"{}")
@@ -445,7 +445,7 @@ async def test_other_content_behind_a_lost_answer_is_somebody_elses(
 
 @pytest.mark.parametrize("status", [429, 403])
 async def test_a_request_that_was_not_carried_out_leaves_no_doubt(
-    server: Server, version: Version, store: GitHubStore, status: int
+    server: Server, version: Version, store: ActionsCacheClient, status: int
 ) -> None:
     server.on(version.reserve, json({}, status, retry_after="0"), version.taken())
 
@@ -457,7 +457,7 @@ async def test_a_request_that_was_not_carried_out_leaves_no_doubt(
 
 @pytest.mark.parametrize("lost", [RESET, Reply(503), Reply(201, b"", length=99)])
 async def test_an_upload_whose_answer_was_lost_is_done_again(
-    server: Server, version: Version, store: GitHubStore, lost: Reply
+    server: Server, version: Version, store: ActionsCacheClient, lost: Reply
 ) -> None:
     server.on(version.reserve, version.reserved(server.url))
     server.on(version.upload, lost, Reply(201))
@@ -470,7 +470,7 @@ async def test_an_upload_whose_answer_was_lost_is_done_again(
 
 
 async def test_an_upload_that_fails_is_not_finished(
-    server: Server, version: Version, store: GitHubStore
+    server: Server, version: Version, store: ActionsCacheClient
 ) -> None:
     server.on(version.reserve, version.reserved(server.url))
     server.on(version.upload, Reply(403))
@@ -509,7 +509,7 @@ REPEATED = {
 
 @pytest.mark.parametrize("reply", REPEATED.values(), ids=REPEATED.keys())
 async def test_a_finalize_whose_answer_was_lost_is_looked_up(
-    server: Server, version: Version, store: GitHubStore, reply: Reply
+    server: Server, version: Version, store: ActionsCacheClient, reply: Reply
 ) -> None:
     _finalizing(server, version, RESET, reply)
     _holding(server, version, CONTENT)
@@ -522,7 +522,7 @@ async def test_a_finalize_whose_answer_was_lost_is_looked_up(
 @pytest.mark.parametrize("content", [None, b"{}", CONTENT[:-1]])
 @pytest.mark.parametrize("reply", REPEATED.values(), ids=REPEATED.keys())
 async def test_a_finalize_that_did_not_happen_is_an_error(
-    server: Server, version: Version, store: GitHubStore, reply: Reply, content: bytes | None
+    server: Server, version: Version, store: ActionsCacheClient, reply: Reply, content: bytes | None
 ) -> None:
     _finalizing(server, version, reply)
     _holding(server, version, content)
@@ -535,7 +535,7 @@ async def test_a_finalize_that_did_not_happen_is_an_error(
 
 
 async def test_a_doubt_that_cannot_be_cleared_is_an_error(
-    server: Server, version: Version, store: GitHubStore
+    server: Server, version: Version, store: ActionsCacheClient
 ) -> None:
     _finalizing(server, version, Reply(400))
     server.on(version.look_up, html())
@@ -584,7 +584,7 @@ async def test_the_version_is_chosen_as_builders_choose_it(
     urls = {k: f"{server.url}{v}" if k.endswith("URL") else v for k, v in environment.items()}
     settings = in_environment(ACTIONS_RUNTIME_TOKEN=RUNTIME_TOKEN, **urls)
 
-    async with open_store(settings, AT_ONCE) as store:
+    async with open_client(settings, AT_ONCE) as store:
         await store.look_up(KEY)
 
     assert server.requests[0].path.startswith(path)
@@ -624,12 +624,12 @@ async def test_the_service_alone_does_not_list(server: Server) -> None:
 )
 async def test_nothing_to_work_on_is_a_mistake(environment: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="no cache to work on: set"):
-        async with open_store(in_environment(**environment)):
+        async with open_client(in_environment(**environment)):
             pass
 
 
 async def test_retries_are_logged_in_words(
-    server: Server, version: Version, store: GitHubStore, caplog: pytest.LogCaptureFixture
+    server: Server, version: Version, store: ActionsCacheClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="maintainer")
     server.on(version.look_up, Reply(503), RESET, version.miss)

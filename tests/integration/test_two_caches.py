@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from maintainer.emulator.requests import Request
-from maintainer.stores.github.store import are_of_one_cache
+from maintainer.stores.github.client import are_of_one_cache
 from tests.integration.world import MAIN, World, a_world, blob_of, leads_to
 
 GITHUB = "https://api.github.com"

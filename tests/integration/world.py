@@ -38,8 +38,8 @@ from maintainer.report import Report
 from maintainer.report.why import format_what_frees
 from maintainer.settings import GitHubSettings
 from maintainer.stages.run import Collector, Mode
-from maintainer.stores.github.cache import GitHubCache
-from maintainer.stores.github.store import open_store
+from maintainer.stores.github.client import open_client
+from maintainer.stores.github.store import GitHubStore
 from maintainer.stores.retry import RetryPolicy
 from tests.chosen import choose
 from tests.empty_database import make_empty, url_of
@@ -132,12 +132,12 @@ class World:
         try:
             database.upgrade()
             chosen = choose(STORY | settings)
-            async with open_store(
+            async with open_client(
                 GitHubSettings.read(environment),
                 self.patience,
                 max_index_size=chosen.max_index_size,
             ) as store:
-                cache = GitHubCache(store)
+                cache = GitHubStore(store)
                 with database.lease(cache.name) as lease:
                     collector = Collector(
                         cache,

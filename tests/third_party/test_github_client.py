@@ -13,7 +13,7 @@ import pytest
 from maintainer.emulator import ActionsCache, Running, serve_in_thread
 from maintainer.emulator.server import Service
 from maintainer.settings import GitHubSettings
-from maintainer.stores.github.store import open_store
+from maintainer.stores.github.client import open_client
 from tests.third_party.github_client import install_github_client
 
 MAIN, TOPIC = "refs/heads/main", "refs/heads/topic"
@@ -71,7 +71,7 @@ def github(installed: Path, running: Running, tmp_path: Path) -> GitHubClient:
 
 def _write(running: Running, content: bytes) -> None:
     async def write() -> None:
-        async with open_store(GitHubSettings.model_validate(running.environment(MAIN))) as store:
+        async with open_client(GitHubSettings.model_validate(running.environment(MAIN))) as store:
             await store.write(KEY, content)
 
     asyncio.run(write())
@@ -79,7 +79,7 @@ def _write(running: Running, content: bytes) -> None:
 
 def _read(running: Running) -> bytes:
     async def read() -> bytes:
-        async with open_store(GitHubSettings.model_validate(running.environment(MAIN))) as store:
+        async with open_client(GitHubSettings.model_validate(running.environment(MAIN))) as store:
             found = await store.look_up(KEY)
             assert found
             newest = await store.look_up_newest("index-web-1-49c8f7d5#")

@@ -34,6 +34,7 @@ from maintainer.model.reason import BlobsArchived, DeletedKept, StoreNote, Versi
 from maintainer.sanitize import printable
 from maintainer.stores.answers import to_utc
 from maintainer.stores.azblob.address import Address
+from maintainer.stores.dates import read_http_date
 from maintainer.stores.layout import Layout
 from maintainer.stores.object_requests import (
     CHUNK,
@@ -45,7 +46,6 @@ from maintainer.stores.object_requests import (
     connecting,
     folder_names,
     malformed,
-    read_clock,
     refuse_others,
 )
 
@@ -110,7 +110,7 @@ class Container(Sender):
             found = await self.send("look-up", key, call)
         except MissingError:
             return None
-        return _object(key, found, read_clock(headers.get("date", "")))
+        return _object(key, found, read_http_date(headers.get("date", "")))
 
     async def get(
         self, key: str, *, limit: int, is_wanted: Callable[[bytes], bool] = bool

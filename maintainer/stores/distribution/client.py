@@ -15,7 +15,7 @@ import msgspec
 from maintainer.cacheconfig import Digest, content_digest, matches
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import MANIFEST_TYPES
-from maintainer.decoding import decode_json
+from maintainer.decoding import JSON_ERRORS, decode_json
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.stores.answers import Answer, malformed, parse, refused
@@ -311,7 +311,7 @@ def _errors(answer: Answer) -> Sequence[_Error]:
     """Return the first errors that the registry reports in the form of the protocol."""
     try:
         return (decode_json(answer.content, _Errors).errors or [])[:3]
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except JSON_ERRORS:
         return ()
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import anyio
 import msgspec
 
-from maintainer.decoding import decode_json
+from maintainer.decoding import JSON_ERRORS, decode_json
 from maintainer.errors import StoreError
 from maintainer.sanitize import printable
 
@@ -107,7 +107,7 @@ def _read_config(path: Path) -> _Config:
 def _decode(content: bytes, kind: type[_T]) -> _T | None:
     try:
         return decode_json(content, kind)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except JSON_ERRORS:
         return None
 
 

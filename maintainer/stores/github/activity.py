@@ -43,7 +43,7 @@ _Subject = IndexId | Ref | _Tool
 """What may have changed since the run began."""
 
 
-class CheckPeriodically:
+class PeriodicRecheck:
     """Checks what was done since the run began; requests are too expensive before each deletion.
 
     Deletions may be checked concurrently: those that need the same answer send one request.

@@ -4,7 +4,6 @@ It changes nothing. Whether the token may delete is found out by a request to de
 which no repository has.
 """
 
-import email.utils
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 
@@ -13,7 +12,8 @@ from maintainer.errors import MaintainerError, UsageError
 from maintainer.model.finding import Finding, Level, note, ok, problem
 from maintainer.sanitize import printable
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.github.store import GitHubStore, open_store
+from maintainer.stores.dates import read_http_date
+from maintainer.stores.github.client import ActionsCacheClient, open_client
 from maintainer.stores.github.token import read_expiry
 from maintainer.stores.retry import RetryPolicy
 
@@ -33,8 +33,8 @@ async def diagnose(
         if finding:
             yield finding
     try:
-        async with open_store(github, _ONE_ATTEMPT) as store:
-            async for finding in _ask(store, github, settings, now):
+        async with open_client(github, _ONE_ATTEMPT) as client:
+            async for finding in _ask(client, github, settings, now):
                 yield finding
     except UsageError as error:
         if github.token or github.app or github.runtime_token:
@@ -81,12 +81,15 @@ def _runtime_token(github: GitHubSettings, now: datetime) -> Finding | None:
 
 
 async def _ask(
-    store: GitHubStore, github: GitHubSettings, settings: Settings, now: Callable[[], datetime]
+    client: ActionsCacheClient,
+    github: GitHubSettings,
+    settings: Settings,
+    now: Callable[[], datetime],
 ) -> AsyncIterator[Finding]:
-    if store.reads:
-        yield _writable(store.access.writable)
-        yield await _try("cache service", _look_up(store))
-    if not store.lists:
+    if client.reads:
+        yield _writable(client.access.writable)
+        yield await _try("cache service", _look_up(client))
+    if not client.lists:
         if (github.token or github.app) and github.repository:
             yield problem(
                 "URLs",
@@ -94,17 +97,17 @@ async def _ask(
                 "set GITHUB_API_URL to the API of the same host",
             )
         return
-    listed = await _try("list", _list(store, github))
+    listed = await _try("list", _list(client, github))
     yield listed
-    if skew := _clock(store, now()):
+    if skew := _clock(client, now()):
         yield skew
     if listed.level != Level.OK:
         return
-    yield await _try("deletion", _delete(store, github))
-    yield await _limits(store)
-    yield _rate_limit(store)
+    yield await _try("deletion", _delete(client, github))
+    yield await _limits(client)
+    yield _rate_limit(client)
     if settings.room.closed_refs:
-        yield await _try("closed refs", _closed_refs(store))
+        yield await _try("closed refs", _closed_refs(client))
 
 
 async def _try(subject: str, check: Awaitable[Finding]) -> Finding:
@@ -126,28 +129,27 @@ def _writable(refs: frozenset[Ref]) -> Finding:
     )
 
 
-async def _look_up(store: GitHubStore) -> Finding:
-    await store.look_up(_NO_KEY)
+async def _look_up(client: ActionsCacheClient) -> Finding:
+    await client.look_up(_NO_KEY)
     return ok("cache service", "it answers, and accepts the runtime token")
 
 
-async def _list(store: GitHubStore, github: GitHubSettings) -> Finding:
-    await store.newest_indexes()
+async def _list(client: ActionsCacheClient, github: GitHubSettings) -> Finding:
+    await client.newest_indexes()
     return ok("list", f"{github.token_env} may list the entries of {github.repository}")
 
 
-async def _delete(store: GitHubStore, github: GitHubSettings) -> Finding:
-    await store.delete(_NO_ENTRY)
+async def _delete(client: ActionsCacheClient, github: GitHubSettings) -> Finding:
+    await client.delete(_NO_ENTRY)
     return ok("deletion", f"{github.token_env} may delete entries")
 
 
-def _clock(store: GitHubStore, now: datetime) -> Finding | None:
+def _clock(client: ActionsCacheClient, now: datetime) -> Finding | None:
     """Compare this machine's clock with GitHub's: grace periods mix the times of both."""
-    try:
-        date = email.utils.parsedate_to_datetime(store.requests.date)
-        skew = now - date
-    except (ValueError, TypeError, OverflowError):
+    theirs = read_http_date(client.requests.date)
+    if theirs is None:
         return None
+    skew = now - theirs
     if abs(skew) <= _MAX_SKEW:
         return ok("clock", "it agrees with GitHub's")
     direction = "ahead of" if skew > timedelta(0) else "behind"
@@ -158,8 +160,8 @@ def _clock(store: GitHubStore, now: datetime) -> Finding | None:
     )
 
 
-async def _limits(store: GitHubStore) -> Finding:
-    limits = await store.limits()
+async def _limits(client: ActionsCacheClient) -> Finding:
+    limits = await client.limits()
     quota = f"{(limits.quota or 0) / 10**9:g} GB"
     if limits.is_assumed:
         return note(
@@ -171,17 +173,17 @@ async def _limits(store: GitHubStore) -> Finding:
     return ok("quota", f"GitHub evicts what exceeds {quota}{kept}")
 
 
-def _rate_limit(store: GitHubStore) -> Finding:
-    remaining, limit = store.requests.rate_limit_remaining, store.requests.rate_limit
+def _rate_limit(client: ActionsCacheClient) -> Finding:
+    remaining, limit = client.requests.rate_limit_remaining, client.requests.rate_limit
     if remaining is None:
         return ok("rate limit", "the REST API names none")
     if remaining >= _FEW_REQUESTS:
         return ok("rate limit", f"{remaining:,} of {limit or remaining:,} requests remain")
-    reset = store.requests.rate_limit_reset_at
+    reset = client.requests.rate_limit_reset_at
     until = f" until {reset:%H:%M} UTC" if reset else ""
     return problem("rate limit", f"{remaining:,} requests remain{until}", "run later")
 
 
-async def _closed_refs(store: GitHubStore) -> Finding:
-    await store.check_refs()
+async def _closed_refs(client: ActionsCacheClient) -> Finding:
+    await client.check_refs()
     return ok("closed refs", "the token may ask which refs are closed")

@@ -14,7 +14,7 @@ from maintainer.stores.discovery import Discoverer
 from maintainer.stores.kind import StoreKind
 
 if TYPE_CHECKING:
-    from maintainer.stores.github.cache import GitHubCache
+    from maintainer.stores.github.store import GitHubStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +40,17 @@ class _Connection:
         return limit_of(self.github)
 
     @asynccontextmanager
-    async def open(self, *, hasty: bool = False) -> AsyncIterator["GitHubCache"]:
+    async def open(self, *, hasty: bool = False) -> AsyncIterator["GitHubStore"]:
         """Connect to the cache service and the REST API."""
         if self.problem:
             raise UsageError(self.problem)
-        from maintainer.stores.github.cache import GitHubCache  # noqa: PLC0415
-        from maintainer.stores.github.store import open_store  # noqa: PLC0415
+        from maintainer.stores.github.client import open_client  # noqa: PLC0415
+        from maintainer.stores.github.store import GitHubStore  # noqa: PLC0415
         from maintainer.stores.retry import HASTY  # noqa: PLC0415
 
         policy, size = HASTY if hasty else None, self.max_index_size
-        async with open_store(self.github, policy, max_index_size=size) as store:
-            yield GitHubCache(store)
+        async with open_client(self.github, policy, max_index_size=size) as client:
+            yield GitHubStore(client)
 
 
 def _connect(settings: Settings, target: TargetSettings | None) -> _Connection:

@@ -6,7 +6,6 @@ Source: https://docs.github.com/rest/actions/cache
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, TypeVar
@@ -117,7 +116,6 @@ class Rest:
         self.deletions_a_minute = deletions_a_minute
         self._http = http
         self._credentials = credentials
-        self._reader = _Reader()
         self._tags = _Tags(tags)
         self._pace = AsyncLimiter(1, 60 / deletions_a_minute) if deletions_a_minute else None
         self._repository_url = f"{api_url.rstrip('/')}/repos/{quote(repository)}"
@@ -148,7 +146,7 @@ class Rest:
         params = {"key": prefix, "per_page": str(PAGE), "sort": sort, "direction": "desc"}
         if number > 1:
             params["page"] = str(number)
-        page = await self._get("recheck", "caches", self._reader.page, params)
+        page = await self._get("recheck", "caches", _read_page, params)
         if not page.is_whole:
             raise StoreError("GitHub's API lists entries of BuildKit that lack what must be known")
         return tuple(self._tags.spell(page.entries.values()))
@@ -202,7 +200,7 @@ class Rest:
             "sort": "created_at",
             "direction": direction,
         }
-        return await self._get("list", "caches", self._reader.page, params)
+        return await self._get("list", "caches", _read_page, params)
 
     async def delete(self, entry_id: int) -> bool:
         """Delete an entry by its id, at the allowed rate; return False if it was gone already."""
@@ -215,7 +213,7 @@ class Rest:
             pace=self._pace,
             follow=True,
         )
-        return await self._http.send(call, self._reader.deleted)
+        return await self._http.send(call, _read_deletion)
 
     async def limits(self) -> StoreLimits:
         """Ask for the quota and the retention: up to three requests. What is refused is assumed."""
@@ -359,55 +357,53 @@ class _Tags:
         return msgspec.structs.replace(entry, ref=tag) if is_tag else entry
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads answers of the API."""
+def _read_page(answer: Answer) -> _Page:
+    """Read one page of the list."""
+    _check(answer, "refused the list of caches", "actions: read")
+    if answer.status == HTTPStatus.NOT_FOUND:
+        raise UnknownCacheError(
+            "GitHub's API does not know the repository (HTTP 404): check its name, and that "
+            f"{answer.token_env} may read it"
+        )
+    if answer.status != HTTPStatus.OK:
+        raise refused(answer)
+    body = parse(answer, _PageBody)
+    pages = max(1, -(-body.total_count // PAGE), linked_pages(answer))
+    if pages > MAX_PAGES:
+        raise StoreError(
+            f"{answer.place} claims {body.total_count:,} entries on {pages:,} pages; "
+            f"more than {MAX_PAGES:,} are not read"
+        )
+    read = [_entry(entry or _Entry()) for entry in body.actions_caches]
+    entries = {entry.id: entry for entry in read if entry}
+    return _Page(body.total_count, entries, pages, is_whole=None not in read)
 
-    def page(self, answer: Answer) -> _Page:
-        """Read one page of the list."""
-        self._check(answer, "refused the list of caches", "actions: read")
-        if answer.status == HTTPStatus.NOT_FOUND:
-            raise UnknownCacheError(
-                "GitHub's API does not know the repository (HTTP 404): check its name, and that "
-                f"{answer.token_env} may read it"
-            )
-        if answer.status != HTTPStatus.OK:
-            raise refused(answer)
-        body = parse(answer, _PageBody)
-        pages = max(1, -(-body.total_count // PAGE), linked_pages(answer))
-        if pages > MAX_PAGES:
-            raise StoreError(
-                f"{answer.place} claims {body.total_count:,} entries on {pages:,} pages; "
-                f"more than {MAX_PAGES:,} are not read"
-            )
-        read = [_entry(entry or _Entry()) for entry in body.actions_caches]
-        entries = {entry.id: entry for entry in read if entry}
-        return _Page(body.total_count, entries, pages, is_whole=None not in read)
 
-    def deleted(self, answer: Answer) -> bool:
-        """Read whether an entry was deleted, or was gone already."""
-        if answer.status == HTTPStatus.NOT_FOUND:
-            return False
-        self._check(answer, "refused to delete", "actions: write")
-        if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.OK):
-            raise refused(answer)
-        if answer.content:
-            # A proxy's page, say. If the entry is gone nevertheless, the next attempt shows it.
-            raise malformed(answer, "it says something where nothing is to be said")
-        return True
+def _read_deletion(answer: Answer) -> bool:
+    """Read whether an entry was deleted, or was gone already."""
+    if answer.status == HTTPStatus.NOT_FOUND:
+        return False
+    _check(answer, "refused to delete", "actions: write")
+    if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.OK):
+        raise refused(answer)
+    if answer.content:
+        # A proxy's page, say. If the entry is gone nevertheless, the next attempt shows it.
+        raise malformed(answer, "it says something where nothing is to be said")
+    return True
 
-    def _check(self, answer: Answer, what: str, permission: str) -> None:
-        if answer.status == HTTPStatus.UNAUTHORIZED:
-            forget_token(answer)
-            raise StoreError(
-                f"GitHub's API {what} (HTTP 401): {answer.token_env} holds no token that it knows, "
-                "or one that has expired"
-            )
-        if answer.status == HTTPStatus.FORBIDDEN:
-            raise StoreError(
-                f"GitHub's API {what} (HTTP 403): the token in {answer.token_env} needs the "
-                f"permission `{permission}`"
-            )
+
+def _check(answer: Answer, what: str, permission: str) -> None:
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        forget_token(answer)
+        raise StoreError(
+            f"GitHub's API {what} (HTTP 401): {answer.token_env} holds no token that it knows, "
+            "or one that has expired"
+        )
+    if answer.status == HTTPStatus.FORBIDDEN:
+        raise StoreError(
+            f"GitHub's API {what} (HTTP 403): the token in {answer.token_env} needs the "
+            f"permission `{permission}`"
+        )
 
 
 def _entry(entry: _Entry) -> StoredEntry | None:

@@ -10,7 +10,7 @@ import httpx2
 import msgspec
 
 from maintainer.cacheconfig import ENTRY_VERSION
-from maintainer.decoding import decode_json
+from maintainer.decoding import JSON_ERRORS, decode_json
 from maintainer.errors import StoreError, WriteRefusedError
 from maintainer.stores.answers import (
     Answer,
@@ -163,5 +163,5 @@ def _problem(answer: Answer) -> _Problem:
     check_token(answer)
     try:
         return decode_json(answer.content, _Problem)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except JSON_ERRORS:
         raise refused(answer) from None

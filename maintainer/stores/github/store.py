@@ -1,288 +1,209 @@
-"""The Actions cache of one repository, through the cache service, the REST API, or both."""
+"""The Actions cache of a repository, as a run sees it."""
 
-import logging
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from datetime import timedelta
-from ipaddress import ip_address
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
 
-import httpx2
+import msgspec
 
-from maintainer.cacheconfig import Ref, why_too_large
-from maintainer.errors import StoreError, UnreadableError, UsageError
-from maintainer.model.doubt import Cause
-from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
-from maintainer.sanitize import printable
-from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.github.credentials import (
-    Credentials,
-    Installation,
-    Token,
-    read_token,
-    read_url,
+from maintainer.cacheconfig import BlobKey, Digest, IndexKey, Ref
+from maintainer.concurrency import MAX_CONCURRENT, for_each
+from maintainer.errors import BudgetExhaustedError
+from maintainer.model.decision import Keep
+from maintainer.model.entry import KnownEntry, Listing, StoredEntry, StoreLimits
+from maintainer.model.index import ReadGeneration, index_of
+from maintainer.model.memory import Memory
+from maintainer.model.store import Abilities, StoreFacts
+from maintainer.stores.base import (
+    Change,
+    ContentCheck,
+    Existing,
+    NewVersion,
+    Recheck,
+    RunContext,
+    Since,
+    SwapResult,
+    Versions,
 )
-from maintainer.stores.github.keyed import CacheHit, ClosedRefs, MayAsk
-from maintainer.stores.github.limit import limit_of
-from maintainer.stores.github.refs import RefFinder
-from maintainer.stores.github.rest import ASSUMED, DELETIONS_A_MINUTE, Rest
-from maintainer.stores.github.service import CacheService, InDoubtError
-from maintainer.stores.github.service_v1 import ServiceV1
-from maintainer.stores.github.service_v2 import ServiceV2
-from maintainer.stores.github.token import read_access
-from maintainer.stores.http import ExpiredError, GoneError, Http
-from maintainer.stores.requests import RateWindow, RequestLog, window_of
-from maintainer.stores.retry import RetryPolicy
+from maintainer.stores.github.activity import PeriodicRecheck
+from maintainer.stores.github.keyed import ClosedRefs, KeyedService
+from maintainer.stores.github.rest import ASSUMED
+from maintainer.stores.github.swap import Writer
+from maintainer.stores.github.versions import read_entry, read_listed, search
+from maintainer.stores.http import UnclearError
 
-DEFAULT_MAX_INDEX_SIZE: int = Settings.defaults().max_index_size
-
-_GITHUB = "api.github.com"
-
-log = logging.getLogger(__name__)
+_REQUESTS_TO_WRITE = 7
+"""Two look-ups, three to write, two to read back."""
+_LIMITS = 3
+"""The most requests that it takes to learn when GitHub evicts."""
 
 
 class GitHubStore:
-    """Speaks for one repository. Keys are compared here: the service matches them loosely."""
+    """A store of entries under keys, written once, listed and evicted by a service."""
 
-    def __init__(
-        self,
-        name: str,
-        access: Access,
-        http: Http,
-        service: CacheService | None,
-        rest: Rest | None,
-        *,
-        max_index_size: int,
-    ) -> None:
-        self.name = name
-        self.access = access
-        self.requests = http.requests
-        self._http = http
+    def __init__(self, service: KeyedService) -> None:
         self._service = service
-        self._rest = rest
-        self._refs = RefFinder(rest) if rest else None
-        self._max_index_size = max_index_size
-
-    @property
-    def lists(self) -> bool:
-        """Whether there is a REST API to list and delete with."""
-        return self._rest is not None
-
-    @property
-    def deletions_a_minute(self) -> int | None:
-        """How many entries the REST API lets be deleted in a minute."""
-        return self._rest.deletions_a_minute if self._rest else None
-
-    @property
-    def reads(self) -> bool:
-        """Whether there is a runtime token to look up, read and write with."""
-        return self._service is not None
-
-    async def list_entries(self) -> Listing:
-        """List all entries through the REST API."""
-        return await self._need_rest("list entries").list_entries()
-
-    async def closed_refs(self, refs: Iterable[Ref], may_ask: MayAsk) -> ClosedRefs:
-        """Find out through the REST API which refs are closed."""
-        return await self._refs.find(refs, may_ask) if self._refs else ClosedRefs({})
-
-    async def is_still_closed(self, ref: Ref) -> bool:
-        """Ask through the REST API again whether a ref is closed."""
-        return self._refs is not None and await self._refs.is_still_closed(ref)
-
-    async def check_refs(self) -> None:
-        """Find out whether the token may ask which refs are closed. Raises StoreError."""
-        if self._refs:
-            await self._refs.check_permissions()
-
-    async def newest_indexes(self) -> tuple[StoredEntry, ...]:
-        """List the indexes that were created last, in all refs."""
-        return await self._need_rest("list entries").list_last("index-", "created_at")
-
-    async def last_used(self, prefix: str, page: int = 1) -> tuple[StoredEntry, ...]:
-        """List the entries that were used last, in all refs."""
-        return await self._need_rest("list entries").list_last(prefix, "last_accessed_at", page)
-
-    async def look_up(self, key: str) -> CacheHit | None:
-        """Find the entry with exactly this key, but for case: some services lower it."""
-        found = await self._need_service().find(key, prefix=False)
-        return found if found and found.key.lower() == key.lower() else None
-
-    async def look_up_newest(self, prefix: str) -> CacheHit | None:
-        """Find the entry created last among those whose keys start with `prefix`."""
-        found = await self._need_service().find(prefix, prefix=True)
-        return found if found and found.key.lower().startswith(prefix.lower()) else None
-
-    async def read(self, found: CacheHit) -> bytes:
-        """Download an index; once more, from a new URL, if that of the look-up has expired."""
-        try:
-            content = await self._http.download(found.url, limit=self._max_index_size)
-        except ExpiredError:
-            again = await self.look_up(found.key)
-            if again is None:
-                raise StoreError(
-                    f"{printable(found.key)} was deleted while it was being read"
-                ) from None
-            content = await self._download_again(again)
-        if reason := why_too_large(content, self._max_index_size):
-            raise UnreadableError(Cause.TOO_LARGE, f"{printable(found.key)} {reason}")
-        return content
-
-    async def _download_again(self, found: CacheHit) -> bytes:
-        try:
-            return await self._http.download(found.url, limit=self._max_index_size)
-        except GoneError as error:
-            raise UnreadableError(Cause.NO_CONTENT, str(error)) from None
-
-    async def has_content(self, found: CacheHit) -> bool:
-        """Whether what a look-up has just found can be downloaded, by its first byte."""
-        return await self._http.has_content(found.url)
-
-    async def write(self, key: str, content: bytes) -> None:
-        """Write a new entry; returns only if it is known to have this content."""
-        try:
-            await self._need_service().write(key, content)
-        except InDoubtError as doubt:
-            if not await self._holds(key, content):
-                raise doubt.cause from None
-
-    async def _holds(self, key: str, content: bytes) -> bool:
-        """Return whether an entry is known to be there with this content."""
-        try:
-            found = await self.look_up(key)
-            return found is not None and await self.read(found) == content
-        except StoreError:
-            return False
-
-    async def delete(self, entry_id: int) -> bool:
-        """Delete an entry through the REST API."""
-        return await self._need_rest("delete entries").delete(entry_id)
-
-    async def limits(self) -> StoreLimits:
-        """Ask through the REST API when GitHub evicts; what nobody may ask is assumed."""
-        return await self._rest.limits() if self._rest else ASSUMED
-
-    async def retention(self) -> timedelta | None:
-        """Ask through the REST API how long GitHub keeps what nobody uses."""
-        return await self._rest.retention() if self._rest else None
-
-    def _need_rest(self, to_do: str) -> Rest:
-        if self._rest is None:
-            raise StoreError(
-                f"this store cannot {to_do}: there is no GITHUB_TOKEN with GITHUB_REPOSITORY"
-            )
-        return self._rest
-
-    def _need_service(self) -> CacheService:
-        if self._service is None:
-            raise StoreError("this store cannot be read: there is no ACTIONS_RUNTIME_TOKEN")
-        return self._service
-
-
-@asynccontextmanager
-async def open_store(
-    settings: GitHubSettings,
-    policy: RetryPolicy | None = None,
-    *,
-    max_index_size: int = DEFAULT_MAX_INDEX_SIZE,
-) -> AsyncIterator[GitHubStore]:
-    """Connect as BuildKit's clients do. An index of more than `max_index_size` bytes is refused.
-
-    Version 2 if `ACTIONS_CACHE_SERVICE_V2` says so and `ACTIONS_RESULTS_URL` is set; else version 1
-    at `ACTIONS_CACHE_URL` or, without one, at `ACTIONS_RESULTS_URL`. Raises UsageError if the
-    environment names neither a service nor a repository, or something that is no URL or token.
-    """
-    limit = limit_of(settings)
-    window = window_of(limit) if limit else RateWindow()
-    async with Http(RequestLog(window=window), policy) as http:
-        service, access = _service(settings, http)
-        rest = _rest(settings, http, access)
-        if service and rest and not are_of_one_cache(settings.api_url, _service_url(settings)):
-            log.warning(
-                "the REST API at %s is not that of the cache service at %s: it is not used, so "
-                "nothing is deleted",
-                httpx2.URL(settings.api_url).netloc.decode(),
-                httpx2.URL(_service_url(settings)).netloc.decode(),
-            )
-            rest = None
-        if service is None and rest is None:
-            raise UsageError(
-                "no cache to work on: set GITHUB_REPOSITORY and GITHUB_TOKEN (`gh auth token` "
-                "prints one) to see what is stored; to maintain it, also ACTIONS_RUNTIME_TOKEN "
-                "with ACTIONS_RESULTS_URL or ACTIONS_CACHE_URL, which only workflows have"
-            )
-        yield GitHubStore(
-            _name(settings), access, http, service, rest, max_index_size=max_index_size
+        self._listed: dict[int, StoredEntry] = {}
+        self._closed = ClosedRefs({})
+        self.name = service.name
+        self.access = service.access
+        self.requests = service.requests
+        self.ignored: Sequence[Keep] = ()
+        self.abilities = Abilities(
+            lists=service.lists,
+            deletes=service.lists,
+            reads=service.reads,
+            numbered=True,
+            noun="service",
+            evicted_by="GitHub",
+            checks_contents=service.reads,
+            max_concurrent_writes=MAX_CONCURRENT,
+            requests_to_write=_REQUESTS_TO_WRITE,
+            deletions_a_minute=service.deletions_a_minute,
+            # GitHub advises against concurrent requests, and its pace leaves no time to save.
+            max_concurrent_deletions=1 if service.deletions_a_minute else MAX_CONCURRENT,
         )
 
+    async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
+        """Return when GitHub evicts; the quota is not asked for if it is configured.
 
-def are_of_one_cache(api_url: str, service_url: str) -> bool:
-    """Return whether a REST API lists what a cache service stores, as far as their places tell.
+        Then the retention matters only to blobs that a young index in another ref may need.
+        """
+        quota = context.settings.quota
+        limits = StoreLimits(int(quota)) if quota else ASSUMED
+        matters = any(
+            entry.ref not in self.access.readable
+            and now - entry.created_at < context.settings.grace
+            for entry in self._listed.values()
+            if isinstance(entry.parsed, IndexKey)
+        )
+        if quota and not matters:
+            return limits
+        if not context.budget.spare().reserve(1 if quota else _LIMITS):
+            return limits
+        if quota:
+            return replace(limits, retention=await self._service.retention())
+        return await self._service.limits()
 
-    Runners of third parties put a cache of their own in the place of GitHub's, whose API goes on to
-    list GitHub's. Judged by the indexes of another cache, needed blobs look unreferenced.
-    """
-    api, service = httpx2.URL(api_url), httpx2.URL(service_url)
-    if api.netloc == service.netloc:
-        return True
-    site = api.host.removeprefix("api.")
-    if site == "github.com":
-        return service.host.endswith(".actions.githubusercontent.com")
-    # The same host at another port is another server.
-    return service.host.endswith(f".{site}") or service.host == site != api.host
+    async def entries(self, now: datetime, context: RunContext) -> Listing:
+        """List all entries through the REST API, and remember which may be indexes.
 
+        If entries of closed refs are to be deleted, find out which refs are closed.
+        """
+        del now
+        listing = await self._service.list_entries()
+        self._listed = {
+            entry.id: entry for entry in listing.entries if entry.key[:6].casefold() == "index-"
+        }
+        if not context.settings.room.closed_refs:
+            return replace(listing, state=b"")
+        self._closed = await self._find_closed_refs(listing.entries, context)
+        state = sorted(self._closed.closed.items()), self._closed.notes
+        return replace(listing, state=msgspec.msgpack.encode(state))
 
-def _service(settings: GitHubSettings, http: Http) -> tuple[CacheService | None, Access]:
-    token = read_token(settings.runtime_token_env, settings.runtime_token)
-    url = _service_url(settings)
-    if not token or not url:
-        return None, Access()
-    version = ServiceV2 if settings.cache_service_v2 and settings.results_url else ServiceV1
-    access = read_access(token, settings.runtime_token_env)
-    return version(http, url, token, settings.runtime_token_env), access
+    async def _find_closed_refs(
+        self, entries: Iterable[StoredEntry], context: RunContext
+    ) -> ClosedRefs:
+        """Find out which of the refs that the token cannot read are closed, the largest first."""
+        context.progress.stage("probe: ask which refs are closed")
+        sizes: Counter[Ref] = Counter()
+        for entry in entries:
+            if entry.ref not in self.access.readable:
+                sizes[entry.ref] += entry.size
+        spare = context.budget.spare()
 
+        async def may_ask() -> bool:
+            return await context.budget.allows_rest(1) and spare.reserve(1)
 
-def _service_url(settings: GitHubSettings) -> str:
-    """Choose the place of the cache service, as BuildKit does; empty if there is none."""
-    results_url = read_url("ACTIONS_RESULTS_URL", settings.results_url)
-    cache_url = read_url("ACTIONS_CACHE_URL", settings.cache_url)
-    return results_url if settings.cache_service_v2 and results_url else cache_url or results_url
+        return await self._service.closed_refs([ref for ref, _ in sizes.most_common()], may_ask)
 
+    async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
+        """Read the new generations that are listed; or search them, if nothing lists."""
+        if self.abilities.lists:
+            found = await read_listed(self._service, known, self._listed.values(), now, context)
+            facts = StoreFacts(closed_refs=self._closed.closed, notes=self._closed.notes)
+            return replace(found, facts=facts)
+        settings = context.settings
+        merged = (settings.merged_scope,) if settings.merged_scope else ()
+        return await search(self._service, known, (*settings.scopes, *merged), now, context)
 
-def _rest(settings: GitHubSettings, http: Http, access: Access) -> Rest | None:
-    if not settings.repository or not (settings.token or settings.app):
-        return None
-    url = read_url("GITHUB_API_URL", settings.api_url)
-    # An emulator has no secondary limits.
-    pace = None if _is_loopback(httpx2.URL(url).host) else DELETIONS_A_MINUTE
-    return Rest(
-        http,
-        url,
-        settings.repository,
-        _credentials(settings, url),
-        tags=frozenset(ref for ref in access.readable if ref.startswith("refs/tags/")),
-        deletions_a_minute=pace,
-    )
+    async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
+        """Look blobs up, as far as the budget allows; without a runtime token, list once more."""
+        if not blobs:
+            return Existing(frozenset())
+        if not self.abilities.reads:
+            again = await self._service.list_entries()
+            keys = (entry.parsed for entry in again.entries)
+            return Existing(frozenset(k.digest for k in keys if isinstance(k, BlobKey)) & blobs)
 
+        async def exists(digest: Digest) -> bool | None:
+            context.progress.advance()
+            if context.budget.reserve(1):
+                return None
+            try:
+                return await self.touch(str(BlobKey(digest)))
+            except BudgetExhaustedError as error:
+                context.budget.stop(error.reason)
+                return None
 
-def _credentials(settings: GitHubSettings, api_url: str) -> Credentials:
-    if settings.app:
-        return Installation(settings.app, api_url)
-    return Token(read_token(settings.token_env, settings.token), settings.token_env)
+        wanted = sorted(blobs)
+        answers = dict(zip(wanted, await for_each(exists, wanted), strict=True))
+        return Existing(
+            frozenset(digest for digest, found in answers.items() if found),
+            frozenset(digest for digest, found in answers.items() if found is None),
+        )
 
+    async def check(self, blob: Digest) -> ContentCheck:
+        """Look a blob up, and download its first byte."""
+        found = await self._service.look_up(str(BlobKey(blob)))
+        if found is None:
+            return ContentCheck(is_found=False)
+        try:
+            is_readable = await self._service.has_content(found)
+        except UnclearError:
+            if self.abilities.deletes:
+                raise
+            is_readable = False  # Servers of one's own answer so; nothing is deleted there.
+        return ContentCheck(is_found=True, is_readable=is_readable, ref=found.ref)
 
-def _name(settings: GitHubSettings) -> str:
-    """Name the cache. Repositories of two hosts may have one name, and entries of one number."""
-    api_url, service_url = settings.api_url, _service_url(settings)
-    if not settings.repository:
-        return f"github:{httpx2.URL(service_url).netloc.decode('ascii')}"
-    together = not service_url or are_of_one_cache(api_url, service_url)
-    host = httpx2.URL(api_url if together else service_url).host
-    here = "" if together and (host == _GITHUB or _is_loopback(host)) else f"{host}/"
-    return f"github:{here}{settings.repository}"
+    async def touch(self, key: str) -> bool:
+        """Look an entry up."""
+        return await self._service.look_up(key) is not None
 
+    async def new_versions(self) -> Sequence[NewVersion]:
+        """List the indexes that were created since the entries were listed."""
+        new = [
+            NewVersion(index, key.generation, entry)
+            for entry in await self._service.newest_indexes()
+            for index, key in [(index_of(entry.ref, entry.parsed), entry.parsed)]
+            if entry.id not in self._listed and index and isinstance(key, IndexKey)
+        ]
+        return sorted(new, key=lambda one: (one.entry.created_at, one.entry.id))
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    async def read(self, version: NewVersion) -> ReadGeneration:
+        """Read an index that is listed."""
+        return await read_entry(self._service, version.entry, version.index, version.number)
+
+    async def swap(self, changes: Sequence[Change], context: RunContext) -> Sequence[SwapResult]:
+        """Write each index as the next generation."""
+        writer = Writer(self._service, context)
+        return [await writer.write(change) for change in changes]
+
+    def activity(self, since: Since, context: RunContext) -> Recheck:
+        """Return a check that lists the newest indexes, and looks up what supersedes others."""
+        prefixes = [rule.prefix for rule in context.settings.room.rules]
+        keep_alive = context.settings.keep_alive  # A look-up is a use.
+        return PeriodicRecheck(
+            self._service,
+            self._listed,
+            prefixes,
+            since,
+            context.clock,
+            looks_up_since=None if context.budget.is_limited else context.clock() - keep_alive,
+        )
+
+    async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
+        """Delete an entry by its id."""
+        del context
+        return await self._service.delete(entry.store_id)

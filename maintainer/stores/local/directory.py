@@ -49,7 +49,7 @@ from maintainer.stores.local.ignored import Ignored
 from maintainer.stores.local.index import IndexFile, Sleep
 from maintainer.stores.local.look import Tags, is_tag_whole, states_of
 from maintainer.stores.local.recent import read_recent_roots
-from maintainer.stores.local.recheck import CheckEachTime
+from maintainer.stores.local.recheck import RecheckEachTime
 from maintainer.stores.local.replace import Replacer
 from maintainer.stores.local.tags import read_tags
 from maintainer.stores.local.uploads import Upload, delete_upload, find_abandoned
@@ -315,7 +315,7 @@ class Directory:
         """Return a check of whether a build has exported since the run began, or is about to."""
         self._delete_left_overs(context)
         exported_at = self._seen.exported_at if self._seen else since.marks.snapshot.now
-        return CheckEachTime(self._files, self._index, context.clock, exported_at)
+        return RecheckEachTime(self._files, self._index, context.clock, exported_at)
 
     async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
         """Delete a file, if it has not changed since the run saw it."""

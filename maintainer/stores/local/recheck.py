@@ -20,7 +20,7 @@ _STALLED = timedelta(hours=1)
 """An upload that has received no bytes for this long is no longer in progress."""
 
 
-class CheckEachTime:
+class RecheckEachTime:
     """Checks whether a build exports. Once one does, this run deletes no more blobs.
 
     Between two uploads a build is invisible, and it references the blobs that it found stored only

@@ -11,6 +11,7 @@ import msgspec
 
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
+from maintainer.decoding import JSON_ERRORS
 from maintainer.errors import StoreError
 from maintainer.sanitize import printable
 
@@ -172,7 +173,7 @@ def _parse(content: bytes) -> tuple[dict[str, msgspec.Raw], list[_Descriptor | N
     try:
         whole = _RAW.decode(_ESCAPED.sub(_whole_characters, content))
         descriptors = _LIST.decode(whole.get(_MANIFESTS, b"7")) or []
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+    except JSON_ERRORS as error:
         raise StoreError(
             f"index.json is not an index of an OCI image layout ({error}): {_WHAT_TO_DO}"
         ) from None
@@ -194,7 +195,7 @@ def _refuse_too_much(content: bytes) -> None:
 def _fields_of(descriptor: _Descriptor) -> _DescriptorFields:
     try:
         return _FIELDS.decode(_ENCODER.encode(descriptor))
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+    except JSON_ERRORS as error:
         raise StoreError(f"index.json has a malformed descriptor ({error})") from None
 
 

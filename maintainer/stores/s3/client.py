@@ -24,6 +24,7 @@ from maintainer.errors import ChangedError, StoreError, UnknownCacheError
 from maintainer.model.reason import BlobsExpire, StoreNote, UploadsLeft, VersionsKept
 from maintainer.sanitize import printable
 from maintainer.stores.answers import LATEST, to_utc
+from maintainer.stores.dates import read_http_date
 from maintainer.stores.layout import Layout
 from maintainer.stores.object_requests import (
     MAX_SIZE,
@@ -35,7 +36,6 @@ from maintainer.stores.object_requests import (
     connecting,
     folder_names,
     malformed,
-    read_clock,
     refuse_others,
 )
 from maintainer.stores.s3.address import Address
@@ -100,7 +100,7 @@ class Bucket(Sender):
         except MissingError:
             return None
         date = found["ResponseMetadata"]["HTTPHeaders"].get("date", "")
-        return _object(key, found.get("ContentLength"), found, read_clock(date))
+        return _object(key, found.get("ContentLength"), found, read_http_date(date))
 
     async def get(
         self, key: str, *, limit: int, is_wanted: Callable[[bytes], bool] = bool

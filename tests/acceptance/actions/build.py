@@ -21,14 +21,14 @@ from maintainer.cacheconfig import (
 )
 from maintainer.errors import AlreadyExistsError
 from maintainer.settings import GitHubSettings
-from maintainer.stores.github.store import GitHubStore, open_store
+from maintainer.stores.github.client import ActionsCacheClient, open_client
 from tests.snapshots import MAIN, an_index, blob_key
 from tests.worlds import leads_to
 
 INDEX = IndexId(MAIN, Scope("buildkit"))
 
 
-async def _import(store: GitHubStore, index: IndexId) -> tuple[int, CacheConfig]:
+async def _import(store: ActionsCacheClient, index: IndexId) -> tuple[int, CacheConfig]:
     """Return the number of the newest generation and what it says."""
     found = await store.look_up_newest(index.prefix)
     if found is None:
@@ -38,7 +38,7 @@ async def _import(store: GitHubStore, index: IndexId) -> tuple[int, CacheConfig]
     return key.generation, decode(await store.read(found))
 
 
-async def _export(store: GitHubStore, newest: int, layers: tuple[str, ...]) -> None:
+async def _export(store: ActionsCacheClient, newest: int, layers: tuple[str, ...]) -> None:
     for layer in layers:
         if await store.look_up(blob_key(layer)) is None:
             await _write(store, blob_key(layer), layer.encode())
@@ -46,7 +46,7 @@ async def _export(store: GitHubStore, newest: int, layers: tuple[str, ...]) -> N
         newest += 1
 
 
-async def _write(store: GitHubStore, key: str, content: bytes) -> bool:
+async def _write(store: ActionsCacheClient, key: str, content: bytes) -> bool:
     try:
         await store.write(key, content)
     except AlreadyExistsError:
@@ -57,7 +57,7 @@ async def _write(store: GitHubStore, key: str, content: bytes) -> bool:
 async def _build(image: str, settings: GitHubSettings, cache_from: str, *, exports: bool) -> bool:
     """Build one image; tell whether all of it was cached."""
     layers = ("base", image)
-    async with open_store(settings) as store:
+    async with open_client(settings) as store:
         known = [(await _import(store, index))[1] for index in _indexes(cache_from)]
         if exports:
             newest, _ = await _import(store, INDEX)
