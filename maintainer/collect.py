@@ -14,9 +14,10 @@ from maintainer.report import Report
 from maintainer.report.reasons import format_reason
 from maintainer.stages.acting import rewrite_indexes, sweep_entries
 from maintainer.stages.idling import remember_idle, repeat_report
-from maintainer.stages.looking import list_cache, probe_cache, record_probe
 from maintainer.stages.marking import mark_cache
 from maintainer.stages.planning import plan_actions
+from maintainer.stages.probing import list_cache, probe_cache
+from maintainer.stages.recording import record_probe
 from maintainer.stages.reporting import report_run
 from maintainer.stages.run import Collector, Mode, start_run
 

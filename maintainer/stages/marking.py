@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from maintainer.contents import ContentChecker
 from maintainer.graph.contents import save_contents
-from maintainer.graph.recall import load_snapshot
 from maintainer.mark import mark
 from maintainer.model import reason as reasons
 from maintainer.model.checks import CheckTotals, next_reading
@@ -42,16 +41,12 @@ async def mark_cache(run: Run, seen: Recorded) -> Marked | None:
             broken = probed.broken_blobs.union(checked.broken_blobs) - back
             live = probed.live_blobs.union(back) - broken
             probed = replace(probed, live_blobs=live, broken_blobs=broken)
-            snapshot = load_snapshot(
+            snapshot = run.load_snapshot(
                 connection,
-                run.target_id,
                 probed,
-                entries=seen.snapshot.entries,
-                merged_scope=seen.snapshot.merged_scope,
-                max_merge_size=seen.snapshot.max_merge_size,
                 merged=seen.snapshot.memory,
-                makes_room=run.rules.keep_free is not None,
-                listed_before=run.listed_before,
+                merged_scope=seen.snapshot.merged_scope,
+                entries=seen.snapshot.entries,
             )
         marks = mark(snapshot)
     run.outlook.expect(checker.next_at)

@@ -9,22 +9,24 @@ import anyio.lowlevel
 from sqlalchemy import Connection
 
 from maintainer.budget import Budget
+from maintainer.cacheconfig import IndexId, Scope
 from maintainer.clock import now_utc
 from maintainer.graph.database import Database
 from maintainer.graph.entries import Entries
 from maintainer.graph.lease import Lease
-from maintainer.graph.recall import recall_keys
+from maintainer.graph.recall import load_snapshot, recall_keys
 from maintainer.graph.record import find_target
 from maintainer.graph.runs import begin_run, load_listed_at, next_moment
 from maintainer.graph.tried import load_tried
 from maintainer.logs import StagesInLogs
 from maintainer.mark import Marker
 from maintainer.model.decision import Rules
-from maintainer.model.entry import Listing
+from maintainer.model.entry import KnownEntry, Listing
 from maintainer.model.idle import Outlook
 from maintainer.model.limits import ToolRule
 from maintainer.model.marks import Marks
 from maintainer.model.memory import Memory, Probe
+from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
 from maintainer.progress import Progress, Unwatched
 from maintainer.report.build import ReportBuilder
@@ -116,6 +118,32 @@ class Run:
     def begin(self) -> AbstractContextManager[Connection]:
         """Open a transaction that records a step. Raises LeaseLostError."""
         return self.collector.begin()
+
+    def load_snapshot(
+        self,
+        connection: Connection,
+        probed: Probe,
+        *,
+        merged: Mapping[IndexId, Remembered],
+        merged_scope: Scope | None,
+        entries: tuple[KnownEntry, ...] = (),
+    ) -> Snapshot:
+        """Return what the run knows of the cache, by a probe that is recorded.
+
+        `merged` is what is remembered of some indexes, `merged_scope` that of the merge of all, and
+        `entries` are the young ones.
+        """
+        return load_snapshot(
+            connection,
+            self.target_id,
+            probed,
+            entries=entries,
+            merged_scope=merged_scope,
+            max_merge_size=int(self.collector.settings.max_merge_size),
+            merged=merged,
+            makes_room=self.rules.keep_free is not None,
+            listed_before=self.listed_before,
+        )
 
     @property
     def budget(self) -> Budget:

@@ -1,9 +1,9 @@
-"""Probe and record: what exists, recorded before anything is decided."""
+"""Record: what a probe has found, before anything is decided."""
 
 import logging
 from collections.abc import Iterator
-from dataclasses import astuple, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 from sqlalchemy import Connection
 
@@ -14,17 +14,13 @@ from maintainer.graph.entries import Entries
 from maintainer.graph.memory import take_over
 from maintainer.graph.recall import (
     count_expected,
-    load_snapshot,
-    recall,
     recall_entries,
     swept_since,
 )
 from maintainer.graph.record import record
 from maintainer.graph.shared_names import find_shared_names
 from maintainer.mark import mark
-from maintainer.model.entry import StoreLimits
 from maintainer.model.export import Export
-from maintainer.model.fingerprint import fingerprint
 from maintainer.model.memory import Probe
 from maintainer.model.reason import (
     LossAccepted,
@@ -35,46 +31,22 @@ from maintainer.model.reason import (
     SharedNames,
 )
 from maintainer.model.remembered import Remembered
+from maintainer.model.snapshot import Snapshot
 from maintainer.plan import Planner
 from maintainer.policy.loss import find_loss
-from maintainer.probe import list_entries, probe, wait_for_index
+from maintainer.probe import wait_for_index
 from maintainer.report.reasons import format_loss, format_reason
 from maintainer.report.words import format_size
 from maintainer.sanitize import printable
-from maintainer.stages.run import Listed, Marked, Probed, Recorded, Run
+from maintainer.stages.probing import list_cache, probe_cache
+from maintainer.stages.run import Marked, Probed, Recorded, Run
 
 log = logging.getLogger(__name__)
 
 _PAUSE = timedelta(seconds=15)
 """The pause between two checks whether an export has ended."""
-
-
 _MOMENT = timedelta(microseconds=1)
 """Two probes differ in time by at least this."""
-
-
-async def list_cache(run: Run, at: datetime, limits: StoreLimits | None = None) -> Listed:
-    """List what exists, and ask when it is evicted, if these `limits` are not known."""
-    listing = await list_entries(run.store, at, run.context)
-    run.report.limits = limits or await run.store.limits(at, run.context)
-    run.outlook.fingerprint = fingerprint(
-        listing,
-        access=run.store.access,
-        abilities=run.store.abilities,
-        limits=run.report.limits,
-        ignored=run.store.ignored,
-        settings=run.collector.settings.model_dump_json(),
-        mode=astuple(run.mode),
-    )
-    return Listed(at, listing)
-
-
-async def probe_cache(run: Run, listed: Listed) -> Probed:
-    """Probe the store."""
-    with run.begin() as connection:
-        known = recall(connection, run.target_id, run.store.access)
-    seen = await probe(run.store, listed.listing, known, listed.at, run.context)
-    return Probed(known, seen)
 
 
 async def record_probe(run: Run, looked: Probed) -> Recorded:
@@ -106,44 +78,50 @@ def _record(run: Run, looked: Probed) -> Recorded:
     probed, target_id = looked.probe, run.target_id
     run.context.progress.stage("record")
     with run.begin() as connection:
-        remember_exports = run.collector.settings.remember_exports
         expected = count_expected(connection, target_id, probed.access)
         merged = record(
             connection,
             target_id,
             probed,
-            remember_exports=remember_exports,
+            remember_exports=run.collector.settings.remember_exports,
             forgets=not run.mode.dry_run,
         )
         note, taken_over = _take_over_merge(run, connection, looked)
-        snapshot = load_snapshot(
-            connection,
-            target_id,
-            probed,
-            merged_scope=_merged_scope(run, probed),
-            max_merge_size=int(run.collector.settings.max_merge_size),
-            merged=merged | taken_over,
-            makes_room=run.rules.keep_free is not None,
-            listed_before=run.listed_before,
+        snapshot = run.load_snapshot(
+            connection, probed, merged=merged | taken_over, merged_scope=_merged_scope(run, probed)
         )
-        remembered = recall_entries(connection, target_id, probed.access, probed.at, expected)
-        limits = run.report.limits
-        loss = find_loss(looked.known, remembered, probed, snapshot, limits)
-        if loss and not run.mode.accept_loss:
-            assumed = limits.quota if limits.is_assumed else None
-            what = format_loss(loss.found, loss.expected, loss.of)
-            raise MassDeletionError(what, format_size(assumed) if assumed else "")
-        accepted = LossAccepted(loss.found, loss.expected, loss.of) if loss else None
+        accepted = _check_loss(run, connection, looked, snapshot, expected)
         deleted = _find_deleted_names(run, connection, looked)
     entries = Entries(run.database, target_id, probed.at, run.report.started_at)
     if not probed.abilities.shows_exports:
-        since = probed.at - max(LONGEST_EXPORT, run.collector.settings.grace)
-        snapshot = replace(snapshot, entries=entries.indexes_since(since))
-        signs = keep_signs(snapshot, entries.uploads_since(probed.at - LONGEST_EXPORT))
-        snapshot = replace(snapshot, entries=(*snapshot.entries, *signs))
+        snapshot = _with_signs_of_exports(run, snapshot, entries)
     run.report.notes += [one for one in (accepted, note, deleted) if one]
     # What was read is in the graph, and decoded in the snapshot.
     return Recorded(looked.known, replace(probed, read=()), snapshot, entries)
+
+
+def _check_loss(
+    run: Run, connection: Connection, looked: Probed, snapshot: Snapshot, expected: int
+) -> LossAccepted | None:
+    """Raise MassDeletionError if implausibly much is gone; return that, if it is accepted."""
+    probed, limits = looked.probe, run.report.limits
+    remembered = recall_entries(connection, run.target_id, probed.access, probed.at, expected)
+    loss = find_loss(looked.known, remembered, probed, snapshot, limits)
+    if loss is None:
+        return None
+    if not run.mode.accept_loss:
+        assumed = limits.quota if limits.is_assumed else None
+        what = format_loss(loss.found, loss.expected, loss.of)
+        raise MassDeletionError(what, format_size(assumed) if assumed else "")
+    return LossAccepted(loss.found, loss.expected, loss.of)
+
+
+def _with_signs_of_exports(run: Run, snapshot: Snapshot, entries: Entries) -> Snapshot:
+    """Add the young entries, by which exports in progress are recognized."""
+    since = snapshot.now - max(LONGEST_EXPORT, run.collector.settings.grace)
+    snapshot = replace(snapshot, entries=entries.indexes_since(since))
+    signs = keep_signs(snapshot, entries.uploads_since(snapshot.now - LONGEST_EXPORT))
+    return replace(snapshot, entries=(*snapshot.entries, *signs))
 
 
 def _find_deleted_names(run: Run, connection: Connection, looked: Probed) -> NamesDeleted | None:
