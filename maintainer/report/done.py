@@ -15,20 +15,22 @@ def format_done(report: Report) -> str:
     if report.status != "done":
         why = (*report.problems, *(note.sentence for note in report.notes))
         return f"the run {report.status}: {next(iter(why), '')}"
-    writes = [action for action in report.actions if action.kind == "write"]
-    deletes = report.planned_deletions.actions
-    if not writes and not deletes:
+    if not report.planned_writes and not report.planned_deletions.actions:
         return _say_nothing_done(report)
-    if report.dry_run:
-        return f"would {format_plan(report)}"
-    written = format_part(report.indexes_written, len(writes), "index", "indexes")
-    wrote = f"wrote {written}"
-    if not deletes:
-        return f"{wrote}, had nothing to delete"
+    return f"would {format_plan(report)}" if report.dry_run else format_actions(report)
+
+
+def format_actions(report: Report) -> str:
+    """Return what a run did that had something to do: it "wrote 1 index and deleted 1 entry"."""
+    deletes = report.planned_deletions
+    written = format_part(report.indexes_written, report.planned_writes, "index", "indexes")
+    if not deletes.actions:
+        return f"wrote {written}, and had nothing to delete"
     if not report.tried_to_delete:
-        return f"{wrote}, deferred {format_count(deletes, 'entry')} to a run that may delete"
-    deleted = format_part(report.entries_deleted, deletes, "entry")
-    return f"{wrote}, deleted {deleted} ({format_size(report.bytes_freed)})"
+        entries = f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})"
+        return f"wrote {written}, and deferred {entries} to a run that may delete"
+    deleted = format_part(report.entries_deleted, deletes.actions, "entry")
+    return f"wrote {written} and deleted {deleted} ({format_size(report.bytes_freed)})"
 
 
 def format_done_blindly(report: Report) -> str:
@@ -45,7 +47,7 @@ def format_done_blindly(report: Report) -> str:
 
 def format_plan(report: Report) -> str:
     """Return what a run would do: it would "write 1 index and delete nothing"."""
-    writes = sum(1 for action in report.actions if action.kind == "write")
+    writes = report.planned_writes
     written = format_count(writes, "index", "indexes") if writes else "nothing"
     deletes = report.planned_deletions
     if not deletes.actions:

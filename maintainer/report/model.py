@@ -532,6 +532,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return sum(1 for a in self.actions if a.kind == "write" and isinstance(a.outcome, Done))
 
     @property
+    def planned_writes(self) -> int:
+        """How many indexes were to be written."""
+        return sum(1 for action in self.actions if action.kind == "write")
+
+    @property
     def blobs_missing(self) -> int:
         """Blobs that the newest generations referenced and that are gone."""
         return sum(index.blobs_missing for index in self.indexes)

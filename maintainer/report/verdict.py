@@ -28,7 +28,7 @@ from maintainer.model.reason import (
 )
 from maintainer.report.done import format_done_blindly, format_lost, format_plan
 from maintainer.report.model import BrokenTagReport, IndexReport, Report, Space, SpacePart, Verdict
-from maintainer.report.words import format_count, format_few, format_share, format_size
+from maintainer.report.words import as_sentence, format_count, format_few, format_share, format_size
 
 LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
 
@@ -88,7 +88,7 @@ def _failed(report: Report) -> Verdict | None:
 def _nothing_found(report: Report) -> Verdict | None:
     for note in report.notes:
         if isinstance(note.reason, NothingFound):
-            return Verdict("attention", _as_sentence(note.sentence), CHANGES[NothingFound])
+            return Verdict("attention", as_sentence(note.sentence), CHANGES[NothingFound])
     return None
 
 
@@ -202,11 +202,7 @@ def _advised(report: Report) -> Verdict | None:
     ]
     if not notes:
         return None
-    return Verdict("attention", _as_sentence(notes[0].sentence), CHANGES[type(notes[0].reason)])
-
-
-def _as_sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
+    return Verdict("attention", as_sentence(notes[0].sentence), CHANGES[type(notes[0].reason)])
 
 
 def _how_to_do_more(note: Note) -> str:
@@ -280,7 +276,7 @@ def _if_it_lasts(report: Report, message: str) -> Verdict:
     """Return what a repair says: the store may go on to delete or archive what builds need."""
     for note in report.notes:
         if isinstance(note.reason, BlobsExpire | BlobsArchived):
-            breaks = _as_sentence(note.sentence)
+            breaks = as_sentence(note.sentence)
             return Verdict("attention", f"{message} {breaks}", CHANGES[type(note.reason)])
     return Verdict("good", message)
 
@@ -288,7 +284,7 @@ def _if_it_lasts(report: Report, message: str) -> Verdict:
 def _repaired(report: Report) -> Verdict | None:
     if not report.repair:
         return None
-    writes = sum(1 for action in report.actions if action.kind == "write")
+    writes = report.planned_writes
     if not writes:
         return _if_it_lasts(
             report, "Nothing was broken: every index is valid, and its blobs exist."

@@ -83,6 +83,11 @@ def format_key(key: str) -> str:
     return f"{BLOB_PREFIX}{format_digest(digest)}{signature}"
 
 
+def as_sentence(text: str) -> str:
+    """Begin a text with a capital letter, and end it with a full stop."""
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def format_ago(moment: datetime, now: datetime) -> str:
     """Format how long ago something was."""
     age = now - moment

@@ -62,7 +62,10 @@ def test_what_a_run_without_a_sweep_leaves_is_not_called_deleted() -> None:
     assert changes.format_changes(report)[-1] == (
         "This run wrote 1 index, and deferred 2 entries (20 B) to a run that may delete."
     )
-    assert format_done(report) == "wrote 1 index, deferred 2 entries to a run that may delete"
+    assert (
+        format_done(report)
+        == "wrote 1 index, and deferred 2 entries (20 B) to a run that may delete"
+    )
 
 
 def test_what_was_deleted_and_what_was_not_stand_apart() -> None:

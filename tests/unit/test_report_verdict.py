@@ -504,10 +504,10 @@ def test_losses_are_told_with_what_took_them(more: dict[str, object], who: str) 
         ({"actions": (WRITE, DELETE), "dry_run": True}, "would write 1 index and delete 1 entry"),
         (
             {"actions": (WRITE, msgspec.structs.replace(DELETE, outcome=Planned()))},
-            "wrote 1 index, deferred 1 entry to a run that may delete",
+            "wrote 1 index, and deferred 1 entry (90 B) to a run that may delete",
         ),
-        ({"actions": (WRITE, DELETE)}, "wrote 1 index, deleted 1 entry (90 B)"),
-        ({"actions": (WRITE,)}, "wrote 1 index, had nothing to delete"),
+        ({"actions": (WRITE, DELETE)}, "wrote 1 index and deleted 1 entry (90 B)"),
+        ({"actions": (WRITE,)}, "wrote 1 index, and had nothing to delete"),
     ],
 )
 def test_what_a_run_did_is_said_in_one_line(more: dict[str, object], said: str) -> None:

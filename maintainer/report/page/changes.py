@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from maintainer.model.limits import DEFAULT_GRACE
 from maintainer.model.outcome import Done, Planned
 from maintainer.model.reason import Grace
-from maintainer.report.done import cut_off, format_lost, format_plan
+from maintainer.report.done import cut_off, format_actions, format_lost, format_plan
 from maintainer.report.model import (
     ActionReport,
     Report,
@@ -29,7 +29,6 @@ from maintainer.report.words import (
     format_duration,
     format_key,
     format_moment,
-    format_part,
     format_size,
 )
 
@@ -94,20 +93,11 @@ def _format_no_action(report: Report) -> str:
 
 
 def _format_actions(report: Report) -> str:
-    writes = [a for a in report.actions if a.kind == "write"]
-    deletes = report.planned_deletions
-    if not writes and not deletes.actions:
+    if not report.planned_writes and not report.planned_deletions.actions:
         return _format_no_action(report)
     if report.dry_run:
         return f"A run would {format_plan(report)}."
-    wrote = format_part(report.indexes_written, len(writes), "index", "indexes")
-    if not deletes.actions:
-        return f"This run wrote {wrote}, and had nothing to delete."
-    if not report.tried_to_delete:
-        entries = f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})"
-        return f"This run wrote {wrote}, and deferred {entries} to a run that may delete."
-    entries = format_part(report.entries_deleted, deletes.actions, "entry")
-    return f"This run wrote {wrote} and deleted {entries} ({format_size(report.bytes_freed)})."
+    return f"This run {format_actions(report)}."
 
 
 def written_table(report: Report, limit: int) -> Table:

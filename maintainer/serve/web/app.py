@@ -23,6 +23,7 @@ from maintainer.graph.summaries import load_overviews, load_spaces, load_trends
 from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.json import to_json
+from maintainer.report.words import as_sentence
 from maintainer.sanitize import printable
 from maintainer.serve.web.fleet import measure_fleet
 from maintainer.serve.web.guard import policy
@@ -177,14 +178,16 @@ class Pages:
 
     def _not_found(self, request: Request, error: Exception) -> Response:
         known = isinstance(error, NoReportError)
-        text = _sentence(error) if known else "There is no page at this address."
+        text = as_sentence(str(error)) if known else "There is no page at this address."
         message = Message("Not found", text, "Choose one of the targets, or of the last runs.")
         return self._message(request, message, 404)
 
     def _unavailable(self, request: Request, error: Exception) -> Response:
         log.warning("%s", error)
         advice = "Try again in a minute. If this stays, read the log of the service."
-        return self._message(request, Message("Not available", _sentence(error), advice), 503)
+        return self._message(
+            request, Message("Not available", as_sentence(str(error)), advice), 503
+        )
 
     def _message(self, request: Request, message: Message, status: int) -> Response:
         """Answer programs in one line, and browsers by a page."""
@@ -216,8 +219,3 @@ def _links(connection: Connection, report: Report) -> Iterator[tuple[str, str]]:
     if after is not None:
         yield f"next: run {after}", f"/runs/{after}"
     yield "JSON", f"/runs/{report.run}.json"
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    return f"{text[:1].upper()}{text[1:]}."
