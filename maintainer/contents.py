@@ -23,7 +23,7 @@ from maintainer.model.checks import CheckedContents, CheckTotals
 from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import Marks
 from maintainer.model.memory import Memory
-from maintainer.model.reason import LossAccepted, StorageOutage
+from maintainer.model.reason import Counted, LossAccepted, StorageOutage
 from maintainer.stores.base import REQUESTS_TO_CHECK, RunContext, Store
 
 _ATTEMPTS = 2
@@ -291,7 +291,7 @@ class ContentChecker:
             return
         if self._accept_loss:
             found = self.totals.readable
-            self.totals.outage = LossAccepted(found, answered, "contents of checked blobs")
+            self.totals.outage = LossAccepted(found, answered, Counted.CONTENTS)
             return
         self.totals.outage = StorageOutage(self._broken, answered)
         round_.broken_entries.clear()

@@ -7,6 +7,7 @@ snake case.
 
 import re
 from datetime import datetime
+from enum import StrEnum
 
 import msgspec
 
@@ -685,13 +686,28 @@ class ProtectedExceedsLimit(Base, frozen=True):
 # What kept a run from doing more.
 
 
+class Counted(StrEnum):
+    """What is counted to find out whether most of a cache is gone."""
+
+    ENTRIES = "entries"
+    """Those that are known."""
+    BLOBS = "blobs"
+    """Those that are known."""
+    INDEXES = "indexes"
+    """Those that are known."""
+    NEEDED_BLOBS = "needed blobs"
+    """Those that the indexes need."""
+    CONTENTS = "contents"
+    """Those of the blobs that were checked."""
+
+
 class LossAccepted(Base, frozen=True):
     """Most of what is known is gone, and whoever started the run said that it should be."""
 
     found: int
     expected: int
-    of: str
-    """What was counted, such as known entries."""
+    of: Counted
+    """What was counted."""
 
 
 class StorageOutage(Base, frozen=True):

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from maintainer.model.entry import StoreLimits
 from maintainer.model.memory import ExpectedEntries, Memory, Probe
+from maintainer.model.reason import Counted
 from maintainer.model.snapshot import Snapshot
 
 NAME = "mass-deletion guard"
@@ -21,8 +22,8 @@ class Loss:
 
     found: int
     expected: int
-    of: str
-    """What was counted, such as known entries."""
+    of: Counted
+    """What was counted."""
 
 
 def find_loss(
@@ -41,10 +42,10 @@ def find_loss(
     if not probe.abilities.lists:
         expected = known.named_blobs - known.missing_blobs - probe.unasked_blobs
         found = len(expected & probe.live_blobs)
-        return _measure(found, len(expected), "known blobs")
+        return _measure(found, len(expected), Counted.BLOBS)
     unexplained = _count_unexplained(remembered, probe.at, limits)
     expected_entries = remembered.found + unexplained
-    return _measure(remembered.found, expected_entries, "known entries")
+    return _measure(remembered.found, expected_entries, Counted.ENTRIES)
 
 
 def _count_unexplained(remembered: ExpectedEntries, now: datetime, limits: StoreLimits) -> int:
@@ -76,12 +77,12 @@ def _find_loss_of_indexes(known: Memory, probe: Probe, snapshot: Snapshot) -> Lo
     named = {one.index for one in probe.read} | {one.index for one in probe.unread}
     named |= {one.index for one in snapshot.generations if one.exists}
     still = sum(1 for index, places in known.places.items() if places and index in named)
-    if loss := _measure(still, expected, "known tags"):
+    if loss := _measure(still, expected, Counted.INDEXES):
         return loss
     needed = frozenset[object]().union(*(one.blobs for one in snapshot.generations if one.exists))
     needed -= probe.unasked_blobs
-    return _measure(len(needed & snapshot.live_blobs), len(needed), "blobs that the tags need")
+    return _measure(len(needed & snapshot.live_blobs), len(needed), Counted.NEEDED_BLOBS)
 
 
-def _measure(found: int, expected: int, of: str) -> Loss | None:
+def _measure(found: int, expected: int, of: Counted) -> Loss | None:
     return None if found * 2 >= expected else Loss(found, expected, of)

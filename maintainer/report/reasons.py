@@ -599,9 +599,18 @@ def _(reason: reasons.LossAccepted) -> str:
     return f"{what}, and --accept-loss let the run go on"
 
 
-def format_loss(found: int, expected: int, of: str) -> str:
+def format_loss(found: int, expected: int, of: reasons.Counted) -> str:
     """Return how much of something was found."""
-    return f"only {found} of {expected} {of} were found"
+    return f"only {found} of {expected} {_COUNTED[of]} were found"
+
+
+_COUNTED = {
+    reasons.Counted.ENTRIES: "known entries",
+    reasons.Counted.BLOBS: "known blobs",
+    reasons.Counted.INDEXES: "known indexes",
+    reasons.Counted.NEEDED_BLOBS: "blobs that the indexes need",
+    reasons.Counted.CONTENTS: "contents of checked blobs",
+}
 
 
 @format_reason.register

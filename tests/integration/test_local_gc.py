@@ -1029,7 +1029,7 @@ def test_blobs_that_are_gone_all_at_once_are_taken_for_an_accident(world: World)
     report = world.gc()
 
     assert report.status == "failed"
-    assert "only 1 of 3 blobs that the tags need were found" in report.problems[0]
+    assert "only 1 of 3 blobs that the indexes need were found" in report.problems[0]
     assert world.files() == before
     assert world.gc(accept_loss=True).status == "done"
     assert world.leads_to() == set()
@@ -1046,7 +1046,7 @@ def test_tags_that_are_gone_all_at_once_are_taken_for_an_accident(world: World) 
     report = world.gc(grace=NO_GRACE)
 
     assert report.status == "failed"
-    assert "only 0 of 3 known tags" in report.problems[0]
+    assert "only 0 of 3 known indexes" in report.problems[0]
     assert world.steps("base", "a", "b", "c") == layers_of("base", "a", "b", "c")
 
 

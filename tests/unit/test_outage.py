@@ -12,7 +12,7 @@ from maintainer.model.content import Content
 from maintainer.model.entry import Access, RememberedEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.memory import ExpectedEntries, KnownPlace, Memory, Probe
-from maintainer.model.reason import Problem
+from maintainer.model.reason import Counted, Problem
 from maintainer.model.snapshot import Snapshot
 from maintainer.model.store import Abilities
 from maintainer.policy.loss import Loss, find_loss
@@ -92,9 +92,9 @@ def _outage(
     [
         ((1, 2, 3, 4), None),
         ((1, 2), None),
-        ((1,), Loss(1, 4, "known entries")),
-        ((), Loss(0, 4, "known entries")),
-        ((7, 8, 9), Loss(0, 4, "known entries")),
+        ((1,), Loss(1, 4, Counted.ENTRIES)),
+        ((), Loss(0, 4, Counted.ENTRIES)),
+        ((7, 8, 9), Loss(0, 4, Counted.ENTRIES)),
     ],
 )
 def test_less_than_half_of_what_is_remembered_is_an_outage(
@@ -133,8 +133,8 @@ def test_a_quota_that_is_not_full_explains_nothing() -> None:
 
 def test_a_quota_explains_the_whole_entry_that_makes_room_for_a_byte() -> None:
     # Three of four are gone; a byte too much takes one of them, two remain to be explained.
-    assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE - 1) == Loss(1, 3, "known entries")
-    assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE) == Loss(1, 4, "known entries")
+    assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE - 1) == Loss(1, 3, Counted.ENTRIES)
+    assert _outage(_hours(1, 2, 3, 4), (1,), quota=4 * SIZE) == Loss(1, 4, Counted.ENTRIES)
 
 
 def test_the_quota_explains_first_what_was_used_longest_ago() -> None:
@@ -142,7 +142,7 @@ def test_the_quota_explains_first_what_was_used_longest_ago() -> None:
     idle, used = timedelta(days=14), timedelta(hours=1)
     remembered = _remembered(idle, idle, used, used)
 
-    assert _outage(remembered, (11, 12), quota=4 * SIZE) == Loss(0, 2, "known entries")
+    assert _outage(remembered, (11, 12), quota=4 * SIZE) == Loss(0, 2, Counted.ENTRIES)
 
 
 @pytest.mark.parametrize(("quota", "is_outage"), [(1, True), (199, True), (200, False)])
@@ -173,7 +173,7 @@ def _without_list(
 
 def test_without_a_list_the_blobs_that_indexes_name_are_counted() -> None:
     assert _without_list(live=(0, 1, 2)) is None
-    assert _without_list(live=(0, 1, 9)) == Loss(2, 6, "known blobs")
+    assert _without_list(live=(0, 1, 9)) == Loss(2, 6, Counted.BLOBS)
 
 
 def test_without_a_list_blobs_that_were_missing_before_are_not_missed_again() -> None:
@@ -232,7 +232,7 @@ def _read(number: int) -> ReadGeneration:
 
 def test_where_nothing_is_evicted_less_than_half_of_the_tags_is_an_outage() -> None:
     assert _of_tags(4, 2) is None
-    assert _of_tags(4, 1) == Loss(1, 4, "known tags")
+    assert _of_tags(4, 1) == Loss(1, 4, Counted.INDEXES)
 
 
 def test_a_tag_that_was_found_counts_whether_or_not_it_could_be_read() -> None:
@@ -244,22 +244,22 @@ def test_a_tag_that_was_found_counts_whether_or_not_it_could_be_read() -> None:
 
 
 def test_a_tag_that_was_gone_before_and_is_back_makes_up_for_no_other() -> None:
-    assert _of_tags(2, 0, read=[9]) == Loss(0, 2, "known tags")
+    assert _of_tags(2, 0, read=[9]) == Loss(0, 2, Counted.INDEXES)
 
 
 def test_where_nothing_is_evicted_less_than_half_of_what_tags_need_is_an_outage() -> None:
     assert _of_tags(1, 1, needed="abcd", present="ab") is None
-    assert _of_tags(1, 1, needed="abcd", present="a") == Loss(1, 4, "blobs that the tags need")
+    assert _of_tags(1, 1, needed="abcd", present="a") == Loss(1, 4, Counted.NEEDED_BLOBS)
 
 
 def test_blobs_that_no_tag_needs_hide_no_outage() -> None:
     found = _of_tags(1, 1, needed="abcd", present="awxyz")
 
-    assert found == Loss(1, 4, "blobs that the tags need")
+    assert found == Loss(1, 4, Counted.NEEDED_BLOBS)
 
 
 def test_a_tag_that_is_only_remembered_is_not_there_and_needs_nothing() -> None:
     remembered = a_snapshot().remembering(1, "a", of=_tag(0)).remembering(1, "a", of=_tag(1))
-    assert _of_known_tags(2, remembered) == Loss(0, 2, "known tags")
+    assert _of_known_tags(2, remembered) == Loss(0, 2, Counted.INDEXES)
     stored = a_snapshot().with_blobs("a").with_generation(1, "a", of=_tag(0))
     assert _of_known_tags(2, stored.remembering(1, "b", "c", "d", of=_tag(1))) is None

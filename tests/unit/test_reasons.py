@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, get_args, get_type_hints
 
 import msgspec
@@ -50,6 +51,8 @@ def _is_tuple(fact: Any) -> bool:
 def _value(fact: Any) -> Any:
     if isinstance(fact, type) and issubclass(fact, msgspec.Struct):
         return next(_examples(fact))
+    if isinstance(fact, type) and issubclass(fact, StrEnum):
+        return next(iter(fact))
     if _is_tuple(fact):
         return ("web", "api", "docs", "test") if str in get_args(fact) else (3, 4, 5, 7)
     fixed = {int: 12_345, float: 0.5, bool: True, datetime: AT, str: "some text"}
