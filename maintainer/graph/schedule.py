@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -24,7 +25,6 @@ from maintainer.graph.dialect import database_now, insert_or_update, is_shared, 
 from maintainer.graph.ended import count_ended, move_ended
 from maintainer.graph.rows import execute_each
 from maintainer.graph.tables import LEASE, RUN, SCHEDULED, SUMMARY, TARGET
-from maintainer.report.words import format_count
 
 
 class Scheduled(msgspec.Struct, frozen=True):
@@ -49,6 +49,18 @@ class Scheduled(msgspec.Struct, frozen=True):
         """Whether it is too late for the run."""
         late = now - self.next_run_at
         return late > timedelta(seconds=self.misfire_grace_seconds) and not self.is_retried
+
+
+class Trouble(StrEnum):
+    """What may be wrong with a target."""
+
+    FAILED = "failed"
+    """Its last attempt did."""
+    NOT_RUN = "not run"
+    """It ought to have run, and never has."""
+    NEVER_DONE = "never done"
+    """It has run, and never succeeded."""
+    OVERDUE = "overdue"
 
 
 class TargetStatus(msgspec.Struct, frozen=True):
@@ -88,20 +100,15 @@ class TargetStatus(msgspec.Struct, frozen=True):
         """Whether a run should have begun and did not."""
         return now > self.due_at + timedelta(seconds=self.misfire_grace_seconds)
 
-    def complaint(self, now: datetime) -> str | None:
+    def trouble(self, now: datetime) -> Trouble | None:
         """Return what is wrong with the target, if anything."""
         if self.last_status == "failed":
-            if self.failures > 1:
-                failed = f"{format_count(self.failures, 'attempt')} in a row failed"
-                return f"{failed}, the last one because: {self.problem}"
-            return f"the last attempt failed: {self.problem}"
+            return Trouble.FAILED
         if self.last_status is None and (self.starts_with_the_service or now >= self.due_at):
-            return "it has not run yet"
+            return Trouble.NOT_RUN
         if self.last_status and self.last_success_at is None:
-            return "no run has succeeded yet"
-        if self.is_overdue(now):
-            return f"its run is overdue since {self.due_at:%Y-%m-%d %H:%M:%S} UTC"
-        return None
+            return Trouble.NEVER_DONE
+        return Trouble.OVERDUE if self.is_overdue(now) else None
 
 
 def load_schedule(connection: Connection) -> dict[str, Scheduled]:

@@ -50,7 +50,7 @@ class Overview(msgspec.Struct, frozen=True):
         known = self.summary.level if self.summary else None
         if self.status.last_status == "failed":
             return "bad"
-        if self.status.complaint(now):
+        if self.status.trouble(now):
             return "attention" if known else "none"
         if known == "attention" and self.summary and self.summary.results is None:
             return "listed"

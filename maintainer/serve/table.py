@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from maintainer.graph.schedule import TargetStatus
+from maintainer.report.trouble import format_trouble
 from maintainer.report.words import format_count
 from maintainer.sanitize import printable
 from maintainer.serve.listing import TargetList
@@ -26,7 +27,7 @@ def render_schedule(statuses: Iterable[TargetStatus], now: datetime) -> Renderab
             Text(_result(status)),
             _time(status.last_finished_at),
             _time(status.next_run_at),
-            Text(printable(status.complaint(now) or "", limit=1_000)),
+            Text(printable(format_trouble(status, now) or "", limit=1_000)),
         )
     return table
 

@@ -21,6 +21,7 @@ from maintainer.graph.record import find_target
 from maintainer.graph.reports import list_runs
 from maintainer.graph.runs import begin_run
 from maintainer.graph.schedule import Claim, TargetStatus, claim, load_statuses, postpone
+from maintainer.report.trouble import format_trouble
 from maintainer.serve.clock import Rule
 from maintainer.serve.once import early, following
 from maintainer.serve.targets import ServedTarget, read_targets
@@ -103,9 +104,9 @@ class Timetable:
         return status
 
     @property
-    def complaint(self) -> str | None:
+    def trouble(self) -> str | None:
         """What is wrong with it."""
-        return self.status.complaint(self.clock())
+        return format_trouble(self.status, self.clock())
 
     @property
     def runs(self) -> list[str]:
@@ -272,7 +273,7 @@ def test_a_late_cron_run_is_skipped_and_overdue_until_the_next(
     assert timetable.status.is_overdue(timetable.clock())
     timetable.set_due(timetable.clock())
     timetable.run_due()
-    assert timetable.complaint is None
+    assert timetable.trouble is None
 
 
 def test_a_late_interval_run_is_not_skipped(timetable: Timetable) -> None:
@@ -335,7 +336,7 @@ def test_a_target_with_another_cache_forgets_the_old_one_and_runs_at_once(
 
     timetable.reload(OTHER)
 
-    assert timetable.complaint == "it has not run yet"
+    assert timetable.trouble == "it has not run yet"
     assert timetable.status.target is None
     timetable.run_due()
     assert timetable.result == ("github:example/other", "done")
@@ -396,7 +397,7 @@ def test_a_rule_that_is_changed_during_a_run_holds_from_then_on_and_nothing_is_o
 
     after, now = timetable.status, timetable.clock()
     assert after.due_at == during.due_at == after.next_run_at
-    assert during.complaint(now + MINUTE) is after.complaint(now + MINUTE) is None
+    assert during.trouble(now + MINUTE) is after.trouble(now + MINUTE) is None
     assert 8 * MINUTE < after.due_at - now <= 10 * MINUTE
     assert timetable.runs == ["done", "done"]
 
@@ -410,7 +411,7 @@ def test_what_is_left_out_during_a_run_is_not_overdue_once_it_has_ended(
         timetable.set_due(timetable.clock() - MINUTE)
 
     assert timetable.runs == ["done", "done"]
-    assert timetable.complaint is None
+    assert timetable.trouble is None
     assert timetable.status.due_at == timetable.status.next_run_at > timetable.clock()
 
 
@@ -443,7 +444,7 @@ def test_a_killed_run_is_a_failure_with_its_own_number_and_tried_again_later(
     assert again.runs == ["done", "killed"]
     assert (status.last_status, status.last_run, status.failures) == ("failed", 2, 1)
     assert status.running_since is None
-    assert (again.complaint or "").endswith("the process was killed during the run")
+    assert (again.trouble or "").endswith("the process was killed during the run")
     assert timedelta(0) < status.next_run_at - again.clock() <= 30 * SECOND
 
 

@@ -23,6 +23,7 @@ from maintainer.graph.summaries import load_overviews, load_spaces, load_trends
 from maintainer.report import Report
 from maintainer.report.html import render_html
 from maintainer.report.json import to_json
+from maintainer.report.trouble import format_trouble
 from maintainer.report.words import as_sentence
 from maintainer.sanitize import printable
 from maintainer.serve.web.fleet import measure_fleet
@@ -117,9 +118,9 @@ class Pages:
 
     def _readyz(self, request: Request) -> Response:
         now = self._clock()
-        complaints = {one.name: one.complaint(now) for one in self._statuses()}
-        complaints.update(self._trouble())
-        reasons = {name: printable(why, limit=1_000) for name, why in complaints.items() if why}
+        troubles = {one.name: format_trouble(one, now) for one in self._statuses()}
+        troubles.update(self._trouble())
+        reasons = {name: printable(why, limit=1_000) for name, why in troubles.items() if why}
         status = 503 if reasons else 200
         if "application/json" in request.headers.get("accept", ""):
             return JSONResponse({"ready": not reasons, "reasons": reasons}, status)
@@ -149,7 +150,7 @@ class Pages:
             if status is None:
                 raise NoReportError(f"there is no target {printable(name)}")
             run = last_reported_run(connection, status.target)
-            why = status.complaint(self._clock())
+            why = format_trouble(status, self._clock())
             if run is not None:
                 return self._report(connection, run, f"{name}: {why}" if why else "")
         return self._page(render_target(status, self._clock()))

@@ -13,6 +13,7 @@ from maintainer.graph.schedule import TargetStatus
 from maintainer.graph.summaries import Overview
 from maintainer.report.html import environment, hashes_of, read_part
 from maintainer.report.page.cells import Cell
+from maintainer.report.trouble import format_trouble
 from maintainer.report.verdict import LEVELS
 from maintainer.report.words import format_ago, format_count, format_in, format_moment, format_size
 from maintainer.sanitize import printable
@@ -116,7 +117,7 @@ def render_target(status: TargetStatus, now: datetime) -> str:
         title=LEVELS["bad"] if failed else "Not known yet",
         question=f"Is the cache of {status.name} healthy?",
         level="bad" if failed else "none",
-        message=f"There is no report yet: {status.complaint(now) or 'it has not run yet'}.",
+        message=f"There is no report yet: {format_trouble(status, now) or 'it has not run yet'}.",
         advice=_ADVICE_IF_FAILED if failed else "",
         links=_BACK,
         facts=tuple(_facts(status, now)),
@@ -227,8 +228,8 @@ def _health(known: Overview, level: str) -> str:
 
 
 def _why(known: Overview, now: datetime) -> str:
-    if complaint := known.status.complaint(now):
-        return complaint
+    if trouble := format_trouble(known.status, now):
+        return trouble
     summary = known.summary
     return summary.message if summary and summary.level not in (None, "good") else ""
 
