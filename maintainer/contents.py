@@ -24,10 +24,8 @@ from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import Marks
 from maintainer.model.memory import Memory
 from maintainer.model.reason import Counted, LossAccepted, StorageOutage
-from maintainer.stores.base import REQUESTS_TO_CHECK, RunContext, Store
+from maintainer.stores.base import REQUESTS_TO_CHECK, ContentCheck, RunContext, Store
 
-_ATTEMPTS = 2
-"""How often the storage must report that there is no content, each time for a new URL."""
 _NEARLY_FULL = 0.9
 _MIN_OUTAGE = 5
 """This many blobs without content may be a storage outage, if they are more than half."""
@@ -36,6 +34,17 @@ _MAX_FAILURES = 8
 _SAME_TIME = timedelta(hours=1)
 """Blobs that builds used within this time of each other are looked up in any order."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+async def check_content(store: Store, blob: Digest) -> ContentCheck:
+    """Look up a blob and fetch its first byte; once more, by a new URL, if there is none.
+
+    Raises StoreError or BudgetExhaustedError.
+    """
+    checked = await store.check(blob)
+    if not checked.is_found or checked.is_readable:
+        return checked
+    return await store.check(blob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,20 +251,17 @@ class ContentChecker:
                 self.totals.failures.append(f"{one.key}: {error}")
 
     async def _check(self, blob: _Blob, round_: CheckedContents) -> None:
-        """Look up a blob and fetch its first byte; retry once if the storage has no content."""
-        entry = None
-        for _ in range(_ATTEMPTS):
-            checked = await self._store.check(blob.digest)
-            if not checked.is_found:
-                self._note_hidden(blob, round_)
-                return
-            entry = blob.entry_in(checked.ref)
-            if entry:
-                round_.looked_up[entry.store_id] = self._clock()
-            if checked.is_readable:
-                self._note_readable(blob, entry, round_)
-                return
-        self._note_broken(blob, entry, round_)
+        checked = await check_content(self._store, blob.digest)
+        if not checked.is_found:
+            self._note_hidden(blob, round_)
+            return
+        entry = blob.entry_in(checked.ref)
+        if entry:
+            round_.looked_up[entry.store_id] = self._clock()
+        if checked.is_readable:
+            self._note_readable(blob, entry, round_)
+        else:
+            self._note_broken(blob, entry, round_)
 
     def _note_readable(
         self, blob: _Blob, entry: KnownEntry | None, round_: CheckedContents

@@ -376,7 +376,7 @@ def test_a_run_that_does_not_sweep_leaves_the_entry_to_one_that_does(world: Worl
 
     assert deleted(report)[key("api")] == ("its content cannot be downloaded", "done")
     # The content may be there again. After a deletion the run asks what builds have written.
-    look = {"look-up": 1, "download": 1}
+    look = {"look-up": 2, "download": 2}
     assert report.requests.counts == {"list": 1, **look, "delete": 1, "recheck": 1}
 
 
