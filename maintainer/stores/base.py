@@ -168,6 +168,8 @@ class Recheck(Protocol):
 class Store(Protocol):
     """A cache that can be probed, rewritten and swept.
 
+    A run calls `limits` and `entries`, then `versions`, and only then all that comes below. It may
+    list and probe again. `abilities` and `ignored` may change with each of these calls.
     Every method may raise StoreError: the store could not be reached.
     """
 
@@ -198,7 +200,7 @@ class Store(Protocol):
         """List all entries, which may be too many for memory."""
 
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
-        """Return the existing indexes, and read the new ones. Called after `entries`."""
+        """Return the existing indexes, and read the new ones."""
 
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
         """Look up which of some blobs exist."""

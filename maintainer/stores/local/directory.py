@@ -3,7 +3,7 @@
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -80,7 +80,12 @@ _MOUNTED_READ_ONLY = Refusal("it is mounted read-only", "mount it so that it can
 class _LastProbe:
     """The result of a probe of the tags, for later stages."""
 
-    tags: Tags
+    sizes: Mapping[Digest, Collection[int]]
+    """The sizes of blobs, according to manifests, if contents are verified."""
+    damaged: frozenset[Digest]
+    """The blobs that an earlier run found damaged."""
+    missing: set[Digest]
+    """The blobs that were not found since."""
     exported_at: datetime
     """When `index.json` was last written."""
     replacer: Replacer
@@ -101,13 +106,8 @@ class Directory:
         self.name = f"local:{path}"
         self.requests = RequestLog()
         self._ignored: list[Keep] = []
-        self._missing: set[Digest] = set()
-        """The blobs that were not found."""
-        self._sizes: Mapping[Digest, set[int]] = {}
         self._limit = max_index_size
         self._verify = verify
-        self._damaged: frozenset[Digest] = frozenset()
-        """The blobs that an earlier run found damaged."""
         self._logged: set[Digest] = set()
         """The damaged blobs that were logged."""
         self._files = Files(path)
@@ -122,6 +122,12 @@ class Directory:
     def ignored(self) -> Sequence[Keep]:
         """What the last probe ignored: files that are not blobs, and unreadable tags."""
         return self._ignored
+
+    @property
+    def _probed(self) -> _LastProbe:
+        if self._seen is None:
+            raise StoreError(f"{self.name} was not read")
+        return self._seen
 
     def close(self) -> None:
         """Close the directory."""
@@ -194,11 +200,9 @@ class Directory:
             context.progress.advance()
             await anyio.lowlevel.checkpoint()
         self._ignored = [*tags.ignored.keeps(), *self._ignored]
-        self._sizes = tags.sizes
-        self._damaged = known.broken_blobs
-        self._missing.clear()
-        replacer = Replacer(self._files, self._index, tags, self._missing, limit=self._limit)
-        self._seen = _LastProbe(tags, seen.modified_at, replacer)
+        missing: set[Digest] = set()
+        replacer = Replacer(self._files, self._index, tags, missing, limit=self._limit)
+        self._seen = _LastProbe(tags.sizes, known.broken_blobs, missing, seen.modified_at, replacer)
         return Versions(
             read=tags.take_read(),
             unread=tuple(tags.unread),
@@ -249,17 +253,18 @@ class Directory:
             context.progress.advance(step)
             await anyio.lowlevel.checkpoint()
         # A damaged blob still exists, so no build would store it again.
-        self._missing |= blobs - there
-        self._missing -= there
+        probed = self._probed
+        probed.missing.update(blobs - there)
+        probed.missing.difference_update(there)
         return Existing(frozenset(live), damaged=frozenset(there - live))
 
     def _is_doubtful(self, blob: Digest, seen: FileState) -> bool:
         """Whether to read a blob: it may be empty after a power cut, or was damaged before."""
-        return self._verify or not seen.size or blob in self._damaged
+        return self._verify or not seen.size or blob in self._probed.damaged
 
     async def _whole(self, blobs: Iterable[Digest], context: RunContext) -> frozenset[Digest]:
         """Return the blobs that are not damaged."""
-        sizes = self._sizes
+        sizes = self._probed.sizes
         whole = set()
         for digest in blobs:
             damage = await find_damage(self._files, digest, sizes.get(digest, ()), context.budget)
@@ -306,16 +311,14 @@ class Directory:
 
     async def swap(self, changes: Sequence[Change], context: RunContext) -> Sequence[SwapResult]:
         """Replace the targets of tags, all at once."""
-        if self._seen is None:
-            raise StoreError(f"{self.name} was not read")
         self._delete_left_overs(context)
-        return await self._seen.replacer.swap(changes, context.sleep)
+        return await self._probed.replacer.swap(changes, context.sleep)
 
     def activity(self, since: Since, context: RunContext) -> Recheck:
         """Return a check of whether a build has exported since the run began, or is about to."""
         self._delete_left_overs(context)
-        exported_at = self._seen.exported_at if self._seen else since.marks.snapshot.now
-        return RecheckEachTime(self._files, self._index, context.clock, exported_at)
+        del since
+        return RecheckEachTime(self._files, self._index, context.clock, self._probed.exported_at)
 
     async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
         """Delete a file, if it has not changed since the run saw it."""
