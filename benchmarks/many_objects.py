@@ -39,9 +39,9 @@ from maintainer.concurrency import for_each
 from maintainer.progress import Unwatched
 from maintainer.settings import Settings
 from maintainer.stores.base import RunContext
-from maintainer.stores.object_requests import Objects
-from maintainer.stores.objects import ObjectStore
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.http.requests import RequestLog
+from maintainer.stores.objects.requests import Objects
+from maintainer.stores.objects.store import ObjectStore
 from tests.integration.world import built
 
 _S3_PAGE, _AZURE_PAGE = 1_000, 5_000

@@ -11,7 +11,7 @@ from maintainer.model.reason import (
     RestShareExhausted,
 )
 from maintainer.settings import Settings
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.http.requests import RequestLog
 
 
 class Budget:

@@ -1,5 +1,5 @@
 """Imported by what forks processes, so that the certificates are read once and not in each."""
 
-from maintainer.stores.http import trusted_certificates
+from maintainer.stores.http.client import trusted_certificates
 
 trusted_certificates()

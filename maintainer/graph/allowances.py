@@ -16,8 +16,8 @@ from maintainer.graph.database import Database
 from maintainer.graph.dialect import insert_or_update, is_shared
 from maintainer.graph.tables import ALLOWANCE
 from maintainer.model.allowance import Allowance, Heard
-from maintainer.stores.requests import RateWindow
-from maintainer.stores.shared_limit import Asked, Granted, SharedLimit
+from maintainer.stores.http.requests import RateWindow
+from maintainer.stores.http.shared_limit import Asked, Granted, SharedLimit
 
 _NOTHING = timedelta(0)
 _KEPT = timedelta(days=1)

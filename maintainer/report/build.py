@@ -41,7 +41,7 @@ from maintainer.report.space import divide
 from maintainer.report.totals import EntryTotals, add_total
 from maintainer.report.verdict import judge
 from maintainer.sanitize import printable
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.http.requests import RequestLog
 
 
 @dataclass(frozen=True, slots=True)

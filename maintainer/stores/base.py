@@ -16,7 +16,7 @@ from maintainer.model.reason import Reason
 from maintainer.model.store import NO_FACTS, Abilities, StoreFacts
 from maintainer.progress import Progress
 from maintainer.settings import Settings
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.http.requests import RequestLog
 
 
 @dataclass(frozen=True, slots=True)

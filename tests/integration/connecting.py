@@ -10,7 +10,7 @@ import pytest
 
 from maintainer.settings import GitHubSettings, TargetSettings
 from maintainer.stores.github.client import ActionsCacheClient, open_client
-from maintainer.stores.retry import RetryPolicy
+from maintainer.stores.http.retry import RetryPolicy
 
 RUNTIME_TOKEN = jwt.encode(
     {"ac": msgspec.json.encode([{"Scope": "refs/heads/main", "Permission": 3}]).decode()},
@@ -65,7 +65,7 @@ WITH = ("aiohttp", "httpx2")
 
 def send_with(name: str, patch: pytest.MonkeyPatch) -> None:
     """Send all requests by one of them."""
-    patch.setattr("maintainer.stores.transport.FIRST", 0 if name == WITH[0] else 1_000_000)
+    patch.setattr("maintainer.stores.http.transport.FIRST", 0 if name == WITH[0] else 1_000_000)
 
 
 def beside_a_proxy(patch: pytest.MonkeyPatch) -> None:

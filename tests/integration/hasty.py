@@ -18,7 +18,7 @@ def start_hastily(command: Command, namespace: str = "") -> Forked:
 def _run(command: Command, namespace: str) -> None:
     from maintainer.graph import lease, postgresql, queue
     from maintainer.serve import fleet, worker
-    from maintainer.stores import shared_limit
+    from maintainer.stores.http import shared_limit
 
     lease.DURATION = LEASE
     seconds = int(LEASE.total_seconds())

@@ -13,7 +13,7 @@ from typing import Any
 from maintainer.errors import AlreadyExistsError, StoreError
 from maintainer.settings import GitHubSettings
 from maintainer.stores.github.client import ActionsCacheClient, open_client
-from maintainer.stores.retry import RetryPolicy
+from maintainer.stores.http.retry import RetryPolicy
 
 SCOPE = "index-Web-1-49C8F7D5"
 BLOBS = {f"buildkit-blob-1-sha256:{number:064x}": bytes([number]) * number for number in (1, 2, 3)}

@@ -22,7 +22,7 @@ from maintainer.stages.run import Collector, Mode
 from maintainer.stores.github.client import open_client
 from maintainer.stores.github.keyed import CacheHit, ClosedRefs, KeyedService, MayAsk
 from maintainer.stores.github.store import GitHubStore
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.http.requests import RequestLog
 from tests.chosen import choose
 from tests.empty_database import make_empty, need_sqlite, url_of
 from tests.integration.world import AT_ONCE, MAIN

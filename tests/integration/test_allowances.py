@@ -12,8 +12,8 @@ from maintainer.graph.clock import load_now
 from maintainer.graph.database import Database
 from maintainer.graph.tables import ALLOWANCE
 from maintainer.model.allowance import Heard
-from maintainer.stores.requests import name_limit
-from maintainer.stores.shared_limit import Asked, Granted
+from maintainer.stores.http.requests import name_limit
+from maintainer.stores.http.shared_limit import Asked, Granted
 from tests.postgresql import create_database, opened, require_postgresql
 
 HOUR = timedelta(hours=1)

@@ -28,7 +28,7 @@ from maintainer.report import Report
 from maintainer.serve.discovery import search
 from maintainer.settings import DiscoverSettings
 from maintainer.stores.azblob.client import KEY, Container, open_container
-from maintainer.stores.objects import ObjectStore
+from maintainer.stores.objects.store import ObjectStore
 from tests.integration.invariants import import_index
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built

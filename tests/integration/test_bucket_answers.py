@@ -19,8 +19,8 @@ from botocore.retries.standard import ExponentialBackoff
 from maintainer.errors import ChangedError, StoreError, UnreadableError
 from maintainer.stores.azblob import client as azblob
 from maintainer.stores.azblob.address import Address
-from maintainer.stores.layout import Layout
-from maintainer.stores.object_requests import Objects
+from maintainer.stores.objects.layout import Layout
+from maintainer.stores.objects.requests import Objects
 from maintainer.stores.s3 import client as s3
 from maintainer.stores.s3.address import Address as S3Address
 from tests.stores.scripted import Answer, Scripted, answering
@@ -243,7 +243,7 @@ def test_of_what_is_not_wanted_only_the_beginning_is_read(open_it: Open, answer:
 def test_a_program_that_never_gives_credentials_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maintainer.stores.object_requests._CONNECTING", timedelta(seconds=0.2))
+    monkeypatch.setattr("maintainer.stores.objects.requests._CONNECTING", timedelta(seconds=0.2))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     config = tmp_path / "config"
@@ -346,7 +346,7 @@ def test_a_list_that_goes_round_ends() -> None:
 def test_a_service_that_never_answers_is_given_up(
     open_it: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maintainer.stores.object_requests._LONGEST", timedelta(milliseconds=50))
+    monkeypatch.setattr("maintainer.stores.objects.requests._LONGEST", timedelta(milliseconds=50))
 
     async def ask() -> None:
         async with open_it(f"http://127.0.0.1:{silent.getsockname()[1]}") as objects:

@@ -17,7 +17,7 @@ from maintainer.emulator.server import Service
 from maintainer.errors import UnknownCacheError
 from maintainer.model.outcome import AlreadyGone, Deferred, Failed, Skipped
 from maintainer.report import Report
-from maintainer.stores.retry import RetryPolicy
+from maintainer.stores.http.retry import RetryPolicy
 from tests.integration.invariants import watched
 from tests.integration.small import NO_GRACE, Arrival, Stage, a_small_world, a_stage, arrival
 from tests.integration.test_gc_recorded_history import _seed as seed_history

@@ -26,9 +26,9 @@ from maintainer.graph.discovered import Search
 from maintainer.serve.discovery import search
 from maintainer.settings import AppSettings, DiscoverSettings
 from maintainer.stores.github.credentials import Installation
-from maintainer.stores.http import Http
-from maintainer.stores.requests import RequestLog
-from maintainer.stores.retry import RetryPolicy
+from maintainer.stores.http.client import Http
+from maintainer.stores.http.requests import RequestLog
+from maintainer.stores.http.retry import RetryPolicy
 from tests.commands import Outcome, run_here
 from tests.empty_database import make_empty
 

@@ -12,7 +12,7 @@ import pytest
 from maintainer.cacheconfig import encode
 from maintainer.model.outcome import Skipped
 from maintainer.report import Report
-from maintainer.stores.objects import ObjectStore
+from maintainer.stores.objects.store import ObjectStore
 from maintainer.stores.s3.client import open_bucket
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built

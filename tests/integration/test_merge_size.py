@@ -14,7 +14,7 @@ from maintainer.graph.database import Database
 from maintainer.graph.explain import explain
 from maintainer.report import Report
 from maintainer.report.why import render_why
-from maintainer.stores.objects import ObjectStore
+from maintainer.stores.objects.store import ObjectStore
 from maintainer.stores.s3.client import open_bucket
 from tests.empty_database import url_of
 from tests.integration.invariants import import_index

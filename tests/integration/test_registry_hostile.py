@@ -15,15 +15,15 @@ from msgspec.json import encode
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.oci import MANIFEST_TYPE
 from maintainer.errors import ChangedError, StoreError, UnreadableError
-from maintainer.stores.answers import Answer, MalformedAnswerError
 from maintainer.stores.distribution.auth import Authorizer
 from maintainer.stores.distribution.client import MANIFEST_LIMIT, Client, Document
 from maintainer.stores.distribution.credentials import Credentials
 from maintainer.stores.distribution.names import Repository
 from maintainer.stores.distribution.packages import Packages, Version
-from maintainer.stores.http import Http
+from maintainer.stores.http.answers import Answer, MalformedAnswerError
+from maintainer.stores.http.client import Http
+from maintainer.stores.http.requests import RequestLog
 from maintainer.stores.registry.inline import has_inline_cache
-from maintainer.stores.requests import RequestLog
 from tests.integration.scripted import Reply, Request, Server, html, json, serve
 from tests.integration.world import AT_ONCE
 

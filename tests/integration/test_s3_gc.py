@@ -18,7 +18,7 @@ from maintainer.errors import LeaseLostError, StoreError, UnknownCacheError, Usa
 from maintainer.model.outcome import Skipped
 from maintainer.model.reason import BlobsExpire, UploadsLeft, VersionsKept
 from maintainer.report import Report
-from maintainer.stores.objects import ObjectStore
+from maintainer.stores.objects.store import ObjectStore
 from maintainer.stores.s3.address import Address
 from maintainer.stores.s3.client import open_bucket
 from tests.empty_database import query

@@ -14,8 +14,8 @@ from maintainer.errors import StoreError
 from maintainer.model.entry import Listing, StoreLimits
 from maintainer.stores.github.credentials import Token
 from maintainer.stores.github.rest import ASSUMED, Rest
-from maintainer.stores.http import Http
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.http.client import Http
+from maintainer.stores.http.requests import RequestLog
 from tests.integration.connecting import store_rest
 from tests.integration.scripted import Reply, Request, Server, html, json, serve
 from tests.samples import once_each

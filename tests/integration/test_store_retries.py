@@ -13,11 +13,11 @@ import stamina
 
 from maintainer.concurrency import MAX_CONCURRENT
 from maintainer.errors import StoreError
-from maintainer.stores import http
+from maintainer.stores.http import client as http
 from maintainer.stores.github.keyed import CacheHit
-from maintainer.stores.http import Http
-from maintainer.stores.requests import RequestLog
-from maintainer.stores.retry import RetryPolicy
+from maintainer.stores.http.client import Http
+from maintainer.stores.http.requests import RequestLog
+from maintainer.stores.http.retry import RetryPolicy
 from tests.integration.connecting import (
     AT_ONCE,
     WITH,

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from maintainer.errors import StoreError
-from maintainer.stores.http import Http
-from maintainer.stores.requests import RequestLog
-from maintainer.stores.retry import RetryPolicy
-from maintainer.stores.transport import Transport
+from maintainer.stores.http.client import Http
+from maintainer.stores.http.requests import RequestLog
+from maintainer.stores.http.retry import RetryPolicy
+from maintainer.stores.http.transport import Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def runs_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maintainer.stores.transport.FIRST", 0)
+    monkeypatch.setattr("maintainer.stores.http.transport.FIRST", 0)
 
 
 @pytest.fixture
@@ -423,7 +423,7 @@ async def test_a_certificate_must_be_trusted_and_be_that_of_the_host(tmp_path: P
 async def test_only_the_requests_of_a_long_run_go_by_aiohttp(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("maintainer.stores.transport.FIRST", 2)
+    monkeypatch.setattr("maintainer.stores.http.transport.FIRST", 2)
     context = httpx2.create_ssl_context()
     async with Transport(context) as transport, answering(*[OK] * 5) as server:
         for _ in range(4):
@@ -469,7 +469,7 @@ async def test_a_refused_certificate_is_told_at_once_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, first: int
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr("maintainer.stores.transport.FIRST", first)
+    monkeypatch.setattr("maintainer.stores.http.transport.FIRST", first)
     server_side, _ = a_certificate(tmp_path)
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

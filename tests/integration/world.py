@@ -40,7 +40,7 @@ from maintainer.settings import GitHubSettings
 from maintainer.stages.run import Collector, Mode
 from maintainer.stores.github.client import open_client
 from maintainer.stores.github.store import GitHubStore
-from maintainer.stores.retry import RetryPolicy
+from maintainer.stores.http.retry import RetryPolicy
 from tests.chosen import choose
 from tests.empty_database import make_empty, url_of
 

@@ -18,8 +18,8 @@ from azure.storage.blob import BlobProperties, ContainerClient
 from maintainer.report import Report
 from maintainer.stores.azblob.address import Address
 from maintainer.stores.azblob.client import KEY, Container, open_container
-from maintainer.stores.objects import ObjectStore
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.http.requests import RequestLog
+from maintainer.stores.objects.store import ObjectStore
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START
 from tests.stores.memory import Vault

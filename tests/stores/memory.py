@@ -22,7 +22,7 @@ from maintainer.model.store import Abilities, StoreFacts
 from maintainer.stores import base
 from maintainer.stores.base import RunContext, SwapResult, Versions
 from maintainer.stores.decoding import read_content
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.http.requests import RequestLog
 
 
 @dataclass

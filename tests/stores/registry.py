@@ -15,11 +15,11 @@ from maintainer.errors import InvalidIndexError
 from maintainer.report import Report
 from maintainer.stores.distribution.client import Client
 from maintainer.stores.distribution.packages import Packages
-from maintainer.stores.http import Http
+from maintainer.stores.http.client import Http
+from maintainer.stores.http.requests import RequestLog
 from maintainer.stores.registry.address import Address
 from maintainer.stores.registry.store import RegistryStore
 from maintainer.stores.registry.untagged import ONLY_TAGS
-from maintainer.stores.requests import RequestLog
 from tests.integration.directories import CONFIG, INDEX, MANIFEST
 from tests.integration.invariants import RefusedIndexError
 from tests.integration.simulated_runs import Memory

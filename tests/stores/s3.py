@@ -24,7 +24,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from maintainer.cacheconfig import encode
 from maintainer.report import Report
-from maintainer.stores.objects import ObjectStore
+from maintainer.stores.objects.store import ObjectStore
 from maintainer.stores.s3.address import Address
 from maintainer.stores.s3.client import open_bucket
 from tests.integration.invariants import import_index

@@ -10,7 +10,7 @@ import pytest
 
 from maintainer.cacheconfig import encode
 from maintainer.report import Report
-from maintainer.stores.objects import ObjectStore
+from maintainer.stores.objects.store import ObjectStore
 from maintainer.stores.s3.address import Address
 from maintainer.stores.s3.client import Bucket, open_bucket
 from tests.integration.invariants import import_index

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maintainer.model.allowance import Allowance, Heard
-from maintainer.stores.answers import Answer
-from maintainer.stores.limits import read_limit
+from maintainer.stores.http.answers import Answer
+from maintainer.stores.http.limits import read_limit
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)

@@ -14,7 +14,7 @@ from maintainer.model.reason import (
     RestShareExhausted,
 )
 from maintainer.settings import Settings
-from maintainer.stores.requests import RequestLog, name_limit, window_of
+from maintainer.stores.http.requests import RequestLog, name_limit, window_of
 
 pytestmark = pytest.mark.anyio
 

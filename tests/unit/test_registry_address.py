@@ -8,7 +8,7 @@ import pytest
 
 from maintainer.errors import UsageError
 from maintainer.settings import Settings, TargetSettings
-from maintainer.stores.answers import place
+from maintainer.stores.http.answers import place
 from maintainer.stores.kinds import check, connect
 from maintainer.stores.registry.address import Address, read_address
 from maintainer.stores.registry.kind import find_token

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from maintainer.model.allowance import Heard
-from maintainer.stores.requests import RateWindow, RequestLog
-from maintainer.stores.shared_limit import Asked, Granted, SharedLimit
+from maintainer.stores.http.requests import RateWindow, RequestLog
+from maintainer.stores.http.shared_limit import Asked, Granted, SharedLimit
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from maintainer.stores.address import refuse_overlap, take_apart, write_address, wrong
-from maintainer.stores.layout import Layout
+from maintainer.stores.objects.layout import Layout
 
 FORM = "azblob://ACCOUNT/CONTAINER/PREFIX"
 _BLOBS = "blobs"

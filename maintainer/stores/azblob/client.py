@@ -32,11 +32,11 @@ from maintainer.errors import ChangedError, StoreError, UnknownCacheError, Unrea
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import BlobsArchived, DeletedKept, StoreNote, VersionsKept
 from maintainer.sanitize import printable
-from maintainer.stores.answers import to_utc
 from maintainer.stores.azblob.address import Address
-from maintainer.stores.dates import read_http_date
-from maintainer.stores.layout import Layout
-from maintainer.stores.object_requests import (
+from maintainer.stores.http.answers import to_utc
+from maintainer.stores.http.dates import read_http_date
+from maintainer.stores.objects.layout import Layout
+from maintainer.stores.objects.requests import (
     CHUNK,
     MAX_SIZE,
     MissingError,

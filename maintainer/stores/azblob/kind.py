@@ -1,7 +1,7 @@
 """A container of Azure Blob Storage as a kind of store."""
 
 from maintainer.stores.azblob.address import FORM, Address, read_address
-from maintainer.stores.object_kind import ObjectKind, Open
+from maintainer.stores.objects.kind import ObjectKind, Open
 
 
 def _load() -> Open[Address]:

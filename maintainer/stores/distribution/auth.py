@@ -14,10 +14,10 @@ import msgspec
 
 from maintainer.errors import StoreError
 from maintainer.sanitize import printable
-from maintainer.stores.answers import Answer, malformed, parse, to_web_url
 from maintainer.stores.distribution.credentials import Credentials
 from maintainer.stores.distribution.names import Repository
-from maintainer.stores.http import Call, Http
+from maintainer.stores.http.answers import Answer, malformed, parse, to_web_url
+from maintainer.stores.http.client import Call, Http
 
 _SCHEME = re.compile(r"\s*,?\s*([A-Za-z]+)(?=\s|,|$)\s*")
 _PARAMETER = re.compile(r'\s*,?\s*([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')

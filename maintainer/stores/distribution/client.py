@@ -18,13 +18,13 @@ from maintainer.cacheconfig.oci import MANIFEST_TYPES
 from maintainer.decoding import JSON_ERRORS, decode_json
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.model.doubt import Cause
-from maintainer.stores.answers import Answer, malformed, parse, refused
 from maintainer.stores.distribution.auth import CATALOG, Authorizer, DeniedError
 from maintainer.stores.distribution.credentials import Credentials
 from maintainer.stores.distribution.names import Repository, is_repository, is_tag
-from maintainer.stores.http import Call, Http, download_of
-from maintainer.stores.requests import RequestLog
-from maintainer.stores.retry import PlainHttpError
+from maintainer.stores.http.answers import Answer, malformed, parse, refused
+from maintainer.stores.http.client import Call, Http, download_of
+from maintainer.stores.http.requests import RequestLog
+from maintainer.stores.http.retry import PlainHttpError
 
 Recheck = Callable[[], Awaitable[None]]
 """Raises StoreError if a request must not be sent again."""

@@ -15,10 +15,10 @@ from aiolimiter import AsyncLimiter
 from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.errors import ChangedError, StoreError
-from maintainer.stores.answers import LATEST, Answer, parse, refused, to_utc
 from maintainer.stores.distribution.client import Recheck
 from maintainer.stores.distribution.names import is_repository
-from maintainer.stores.http import Call, Http, headers_for
+from maintainer.stores.http.answers import LATEST, Answer, parse, refused, to_utc
+from maintainer.stores.http.client import Call, Http, headers_for
 
 _A_PAGE = 100
 _MAX_PAGES = 1_000

@@ -29,9 +29,9 @@ from maintainer.stores.github.service import CacheService, InDoubtError
 from maintainer.stores.github.service_v1 import ServiceV1
 from maintainer.stores.github.service_v2 import ServiceV2
 from maintainer.stores.github.token import read_access
-from maintainer.stores.http import ExpiredError, GoneError, Http
-from maintainer.stores.requests import RateWindow, RequestLog, window_of
-from maintainer.stores.retry import RetryPolicy
+from maintainer.stores.http.client import ExpiredError, GoneError, Http
+from maintainer.stores.http.requests import RateWindow, RequestLog, window_of
+from maintainer.stores.http.retry import RetryPolicy
 
 DEFAULT_MAX_INDEX_SIZE: int = Settings.defaults().max_index_size
 

@@ -18,9 +18,9 @@ from pydantic import SecretStr
 
 from maintainer.errors import StoreError, UsageError
 from maintainer.settings import AppSettings
-from maintainer.stores.answers import Answer, malformed, parse, refused, to_web_url
-from maintainer.stores.http import Call, Http, headers_for
-from maintainer.stores.limits import service_now
+from maintainer.stores.http.answers import Answer, malformed, parse, refused, to_web_url
+from maintainer.stores.http.client import Call, Http, headers_for
+from maintainer.stores.http.limits import service_now
 
 _TOKEN = re.compile(r"[!-~]+")
 _BEFORE_ITS_END = timedelta(minutes=5)

@@ -12,10 +12,10 @@ from maintainer.errors import MaintainerError, UsageError
 from maintainer.model.finding import Finding, Level, note, ok, problem
 from maintainer.sanitize import printable
 from maintainer.settings import GitHubSettings, Settings
-from maintainer.stores.dates import read_http_date
 from maintainer.stores.github.client import ActionsCacheClient, open_client
 from maintainer.stores.github.token import read_expiry
-from maintainer.stores.retry import RetryPolicy
+from maintainer.stores.http.dates import read_http_date
+from maintainer.stores.http.retry import RetryPolicy
 
 _NO_ENTRY = 0
 _NO_KEY = "maintainer-doctor"

@@ -18,7 +18,6 @@ from maintainer.errors import SettingError, StoreError
 from maintainer.model.discovery import FoundCache
 from maintainer.sanitize import loggable
 from maintainer.settings import DiscoverSettings, api_url_of, shown_variable, token_of
-from maintainer.stores.answers import Answer, parse, refused
 from maintainer.stores.github.credentials import (
     Credentials,
     Installation,
@@ -29,8 +28,9 @@ from maintainer.stores.github.credentials import (
 )
 from maintainer.stores.github.keyed import PAGE
 from maintainer.stores.github.pages import linked_pages
-from maintainer.stores.http import Call, Http
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.http.answers import Answer, parse, refused
+from maintainer.stores.http.client import Call, Http
+from maintainer.stores.http.requests import RequestLog
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import httpx2
 from maintainer.cacheconfig import Ref
 from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
 from maintainer.model.reason import ClosedRef, Note
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.http.requests import RequestLog
 
 MAX_NAME_LENGTH = 4096
 """Characters of a key or a ref; git allows a quarter, GitHub an eighth of it."""

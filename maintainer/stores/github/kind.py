@@ -46,7 +46,7 @@ class _Connection:
             raise UsageError(self.problem)
         from maintainer.stores.github.client import open_client  # noqa: PLC0415
         from maintainer.stores.github.store import GitHubStore  # noqa: PLC0415
-        from maintainer.stores.retry import HASTY  # noqa: PLC0415
+        from maintainer.stores.http.retry import HASTY  # noqa: PLC0415
 
         policy, size = HASTY if hasty else None, self.max_index_size
         async with open_client(self.github, policy, max_index_size=size) as client:

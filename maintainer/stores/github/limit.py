@@ -1,7 +1,7 @@
 """What GitHub limits together: all requests with one token, or of one installation."""
 
 from maintainer.settings import GitHubSettings
-from maintainer.stores.requests import name_limit
+from maintainer.stores.http.requests import name_limit
 
 
 def limit_of(settings: GitHubSettings) -> str:

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import parse_qs, urlsplit
 
-from maintainer.stores.answers import Answer
+from maintainer.stores.http.answers import Answer
 
 _NEXT_LINK = re.compile(r'<([^<>]*)>\s*;\s*rel="?(next|last)"?')
 

@@ -23,9 +23,9 @@ from maintainer.model.reason import (
     PullRequestClosed,
     RefDeleted,
 )
-from maintainer.stores.answers import Answer, malformed, parse, refused, to_utc
 from maintainer.stores.github.credentials import forget_token
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH, PAGE, ClosedRefs, MayAsk
+from maintainer.stores.http.answers import Answer, malformed, parse, refused, to_utc
 
 _T = TypeVar("_T")
 

@@ -19,11 +19,11 @@ from maintainer.concurrency import MAX_CONCURRENT, for_each
 from maintainer.errors import StoreError, UnknownCacheError
 from maintainer.model.entry import Listing, StoredEntry, StoreLimits
 from maintainer.spool import Mapped, NumberSet, Spool
-from maintainer.stores.answers import Answer, malformed, parse, refused, to_utc
 from maintainer.stores.github.credentials import Credentials, forget_token
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH, PAGE
 from maintainer.stores.github.pages import linked_pages
-from maintainer.stores.http import Call, Http
+from maintainer.stores.http.answers import Answer, malformed, parse, refused, to_utc
+from maintainer.stores.http.client import Call, Http
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from maintainer.errors import AlreadyExistsError, StoreError, TokenRefusedError
 from maintainer.sanitize import printable
-from maintainer.stores.answers import Answer
 from maintainer.stores.github.keyed import CacheHit
+from maintainer.stores.http.answers import Answer
 
 
 class CacheService(Protocol):

@@ -12,10 +12,10 @@ from maintainer.cacheconfig import ENTRY_VERSION, Ref
 from maintainer.errors import StoreError, UnreadableError, WriteRefusedError
 from maintainer.model.doubt import Cause
 from maintainer.sanitize import printable
-from maintainer.stores.answers import Answer, content_url, malformed, parse, refused
 from maintainer.stores.github.keyed import CacheHit
 from maintainer.stores.github.service import InDoubtError, check_token, key_taken
-from maintainer.stores.http import Call, Http
+from maintainer.stores.http.answers import Answer, content_url, malformed, parse, refused
+from maintainer.stores.http.client import Call, Http
 
 _T = TypeVar("_T")
 

@@ -12,7 +12,9 @@ import msgspec
 from maintainer.cacheconfig import ENTRY_VERSION
 from maintainer.decoding import JSON_ERRORS, decode_json
 from maintainer.errors import StoreError, WriteRefusedError
-from maintainer.stores.answers import (
+from maintainer.stores.github.keyed import CacheHit
+from maintainer.stores.github.service import InDoubtError, check_token, key_taken
+from maintainer.stores.http.answers import (
     Answer,
     content_url,
     malformed,
@@ -20,9 +22,7 @@ from maintainer.stores.answers import (
     refused,
     without_secrets,
 )
-from maintainer.stores.github.keyed import CacheHit
-from maintainer.stores.github.service import InDoubtError, check_token, key_taken
-from maintainer.stores.http import Call, Http
+from maintainer.stores.http.client import Call, Http
 
 _T = TypeVar("_T")
 

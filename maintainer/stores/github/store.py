@@ -31,7 +31,7 @@ from maintainer.stores.github.keyed import ClosedRefs, KeyedService
 from maintainer.stores.github.rest import ASSUMED
 from maintainer.stores.github.swap import Writer
 from maintainer.stores.github.versions import read_entry, read_listed, search
-from maintainer.stores.http import UnclearError
+from maintainer.stores.http.client import UnclearError
 
 _REQUESTS_TO_WRITE = 7
 """Two look-ups, three to write, two to read back."""

@@ -35,6 +35,7 @@ from maintainer.stores.base import (
     SwapResult,
     Versions,
 )
+from maintainer.stores.http.requests import RequestLog
 from maintainer.stores.local.disk import MissingError, translate_errors
 from maintainer.stores.local.files import (
     ALGORITHMS,
@@ -55,7 +56,6 @@ from maintainer.stores.local.tags import read_tags
 from maintainer.stores.local.uploads import Upload, delete_upload, find_abandoned
 from maintainer.stores.local.verify import find_damage
 from maintainer.stores.looking import configured_limits
-from maintainer.stores.requests import RequestLog
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from maintainer.settings import DiscoverSettings, token_of
 from maintainer.stores.distribution.client import Client
 from maintainer.stores.distribution.credentials import find_credentials
 from maintainer.stores.distribution.packages import list_packages
-from maintainer.stores.http import Http
+from maintainer.stores.http.client import Http
+from maintainer.stores.http.requests import RequestLog
 from maintainer.stores.registry.address import Address, read_address
-from maintainer.stores.requests import RequestLog
 
 _PATTERN = re.compile(r"registry://([^/?*]+)/([^?]*\*[^?]*)(\?.*)?")
 _STAND_IN = "x"

@@ -45,10 +45,10 @@ class _Connection:
         from maintainer.stores.distribution.client import Client  # noqa: PLC0415
         from maintainer.stores.distribution.credentials import find_credentials  # noqa: PLC0415
         from maintainer.stores.distribution.packages import Packages  # noqa: PLC0415
-        from maintainer.stores.http import Http  # noqa: PLC0415
+        from maintainer.stores.http.client import Http  # noqa: PLC0415
+        from maintainer.stores.http.requests import RequestLog  # noqa: PLC0415
         from maintainer.stores.registry.store import RegistryStore  # noqa: PLC0415
         from maintainer.stores.registry.untagged import ONLY_TAGS  # noqa: PLC0415
-        from maintainer.stores.requests import RequestLog  # noqa: PLC0415
 
         address = self.address
         async with Http(RequestLog()) as http:

@@ -35,6 +35,7 @@ from maintainer.stores.base import (
 from maintainer.stores.batches import Batches
 from maintainer.stores.distribution.client import Client, DeletionRefusedError
 from maintainer.stores.distribution.packages import Packages
+from maintainer.stores.http.requests import RequestLog
 from maintainer.stores.looking import configured_limits, look_up, number_of
 from maintainer.stores.oci import NUMBER, read_tag
 from maintainer.stores.registry.address import Address
@@ -42,7 +43,6 @@ from maintainer.stores.registry.inline import has_inline_cache
 from maintainer.stores.registry.look import CacheDocument, Tagged, look_at_tags
 from maintainer.stores.registry.untagged import MANIFESTS, Untagged, find_untagged
 from maintainer.stores.registry.write import Tags
-from maintainer.stores.requests import RequestLog
 
 _BLOBS = "blobs/"
 _LOST = "its manifest is missing"

@@ -5,7 +5,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from maintainer.stores.address import refuse_overlap, take_apart, write_address
-from maintainer.stores.layout import Layout
+from maintainer.stores.objects.layout import Layout
 
 FORM = "s3://BUCKET/PREFIX?region=REGION"
 _AWS = (".amazonaws.com", ".amazonaws.com.cn")

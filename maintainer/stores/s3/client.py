@@ -23,10 +23,10 @@ from botocore.utils import parse_timestamp
 from maintainer.errors import ChangedError, StoreError, UnknownCacheError
 from maintainer.model.reason import BlobsExpire, StoreNote, UploadsLeft, VersionsKept
 from maintainer.sanitize import printable
-from maintainer.stores.answers import LATEST, to_utc
-from maintainer.stores.dates import read_http_date
-from maintainer.stores.layout import Layout
-from maintainer.stores.object_requests import (
+from maintainer.stores.http.answers import LATEST, to_utc
+from maintainer.stores.http.dates import read_http_date
+from maintainer.stores.objects.layout import Layout
+from maintainer.stores.objects.requests import (
     MAX_SIZE,
     MissingError,
     Object,

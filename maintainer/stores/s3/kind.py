@@ -1,6 +1,6 @@
 """A bucket of S3 as a kind of store."""
 
-from maintainer.stores.object_kind import ObjectKind, Open
+from maintainer.stores.objects.kind import ObjectKind, Open
 from maintainer.stores.s3.address import FORM, Address, read_address
 
 

@@ -9,8 +9,8 @@ import msgspec
 from maintainer.decoding import JSON_ERRORS, decode_json
 from maintainer.errors import StoreError, UnreadableError
 from maintainer.sanitize import printable
-from maintainer.stores.layout import Layout
-from maintainer.stores.object_requests import Objects
+from maintainer.stores.objects.layout import Layout
+from maintainer.stores.objects.requests import Objects
 
 _LIMIT = 64 * 1024
 """Bytes."""

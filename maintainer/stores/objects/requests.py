@@ -22,8 +22,8 @@ from maintainer.errors import BudgetExhaustedError, StoreError, UnknownCacheErro
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import StoreNote
 from maintainer.sanitize import printable
-from maintainer.stores.layout import Layout
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.http.requests import RequestLog
+from maintainer.stores.objects.layout import Layout
 
 log = logging.getLogger(__name__)
 

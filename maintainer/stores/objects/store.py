@@ -1,7 +1,7 @@
 """A cache in an object storage: blobs under one prefix, and under others an index for each name.
 
-What differs between services is behind `Objects`. The guards are here, in `object_indexes.py` and
-`object_sweep.py`.
+What differs between services is behind `Objects`. The guards are here, in `indexes.py` and
+`sweep.py`.
 """
 
 import hashlib
@@ -30,13 +30,13 @@ from maintainer.stores.base import (
     SwapResult,
     Versions,
 )
-from maintainer.stores.layout import Layout
+from maintainer.stores.http.requests import RequestLog
 from maintainer.stores.looking import configured_limits, look_up, number_of
-from maintainer.stores.object_claims import Claims
-from maintainer.stores.object_indexes import NUMBER, Indexes
-from maintainer.stores.object_requests import Object, Objects
-from maintainer.stores.object_sweep import BATCH, Deletions
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.objects.claims import Claims
+from maintainer.stores.objects.indexes import NUMBER, Indexes
+from maintainer.stores.objects.layout import Layout
+from maintainer.stores.objects.requests import Object, Objects
+from maintainer.stores.objects.sweep import BATCH, Deletions
 
 _OBJECT = "object"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 if TYPE_CHECKING:
-    from maintainer.stores.aiohttp_transport import AiohttpTransport
+    from maintainer.stores.http.aiohttp_transport import AiohttpTransport
 
 FIRST = 200
 """So many requests go by httpx2's transport."""
@@ -37,7 +37,7 @@ class Transport(httpx2.AsyncBaseTransport):
             self._left -= 1
             return await self._first.handle_async_request(request)
         if self._others is None:
-            from maintainer.stores.aiohttp_transport import AiohttpTransport  # noqa: PLC0415
+            from maintainer.stores.http.aiohttp_transport import AiohttpTransport  # noqa: PLC0415
 
             self._others = AiohttpTransport(self._certificates)
         return await self._others.handle_async_request(request)

@@ -22,24 +22,24 @@ from maintainer.errors import DatabaseError, StoreError, UnreadableError
 from maintainer.logs import keep_secrets_out_of_logs
 from maintainer.model.allowance import Heard
 from maintainer.model.doubt import Cause
-from maintainer.stores.answers import (
+from maintainer.stores.http.answers import (
     Answer,
     MalformedAnswerError,
     malformed,
     place,
 )
-from maintainer.stores.limits import (
+from maintainer.stores.http.limits import (
     is_rate_limited,
     note_rate_limit,
     read_limit,
     requested_wait,
     service_now,
 )
-from maintainer.stores.redirects import redirected
-from maintainer.stores.requests import REST_KINDS, RequestLog
-from maintainer.stores.retry import FAILURES, Attempts, RetryPolicy, TryAgainError, failure
-from maintainer.stores.shared_limit import SharedLimit
-from maintainer.stores.transport import Transport
+from maintainer.stores.http.redirects import redirected
+from maintainer.stores.http.requests import REST_KINDS, RequestLog
+from maintainer.stores.http.retry import FAILURES, Attempts, RetryPolicy, TryAgainError, failure
+from maintainer.stores.http.shared_limit import SharedLimit
+from maintainer.stores.http.transport import Transport
 
 _T = TypeVar("_T")
 

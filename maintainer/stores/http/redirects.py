@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 import httpx2
 
-from maintainer.stores.answers import to_web_url
+from maintainer.stores.http.answers import to_web_url
 
 _BECOMES_GET = {HTTPStatus.FOUND, HTTPStatus.SEE_OTHER}
 """Statuses after which clients ask with GET, whatever they have asked before."""

@@ -15,10 +15,10 @@ from maintainer.model.entry import KnownEntry
 from maintainer.sanitize import printable
 from maintainer.stores.base import RunContext
 from maintainer.stores.batches import Batches
-from maintainer.stores.layout import Layout
-from maintainer.stores.object_claims import Claims
-from maintainer.stores.object_indexes import Indexes
-from maintainer.stores.object_requests import Object, Objects
+from maintainer.stores.objects.claims import Claims
+from maintainer.stores.objects.indexes import Indexes
+from maintainer.stores.objects.layout import Layout
+from maintainer.stores.objects.requests import Object, Objects
 
 BATCH = 100
 """How many blobs are looked up again before they are deleted by one request."""

@@ -12,7 +12,7 @@ import httpx2
 import stamina
 
 from maintainer.errors import StoreError
-from maintainer.stores.answers import MalformedAnswerError
+from maintainer.stores.http.answers import MalformedAnswerError
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from http import HTTPStatus
 import httpx2
 
 from maintainer.model.allowance import Heard
-from maintainer.stores.answers import Answer
-from maintainer.stores.dates import read_http_date
-from maintainer.stores.requests import RequestLog
+from maintainer.stores.http.answers import Answer
+from maintainer.stores.http.dates import read_http_date
+from maintainer.stores.http.requests import RequestLog
 
 _SECONDARY = b"secondary rate limit"
 _SECONDARY_WAIT = timedelta(minutes=1)

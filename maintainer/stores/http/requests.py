@@ -9,7 +9,7 @@ from anyio.to_thread import run_sync
 
 from maintainer.errors import BudgetExhaustedError
 from maintainer.model.reason import RequestsExhausted
-from maintainer.stores.shared_limit import SharedLimit
+from maintainer.stores.http.shared_limit import SharedLimit
 
 REST_KINDS = frozenset({"list", "refs", "recheck", "delete", "limits"})
 """Requests to the REST API, whose rate limit a repository's workflows share."""

@@ -11,7 +11,7 @@ from maintainer.model.discovery import FoundCache
 from maintainer.settings import DiscoverSettings
 
 if TYPE_CHECKING:
-    from maintainer.stores.object_requests import Objects
+    from maintainer.stores.objects.requests import Objects
 
 _STAR = re.compile(r"[^*?]*/\*(/[^*?]*)?(\?[^*]*)?")
 

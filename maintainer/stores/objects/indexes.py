@@ -23,9 +23,9 @@ from maintainer.model.index import ReadGeneration
 from maintainer.sanitize import printable
 from maintainer.stores.base import Change, Conflict, Refused, RunContext, Swapped, SwapResult
 from maintainer.stores.decoding import read_content
-from maintainer.stores.layout import Layout
-from maintainer.stores.object_claims import Claims
-from maintainer.stores.object_requests import Object, Objects, UnsupportedError
+from maintainer.stores.objects.claims import Claims
+from maintainer.stores.objects.layout import Layout
+from maintainer.stores.objects.requests import Object, Objects, UnsupportedError
 
 log = logging.getLogger(__name__)
 

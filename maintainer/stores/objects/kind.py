@@ -10,12 +10,12 @@ from maintainer.model.discovery import FoundCache
 from maintainer.settings import DiscoverSettings, Settings, TargetSettings
 from maintainer.stores.discovery import Discoverer
 from maintainer.stores.kind import StoreKind
-from maintainer.stores.layout import Layout
-from maintainer.stores.object_discovery import check_pattern, search_folders
+from maintainer.stores.objects.discovery import check_pattern, search_folders
+from maintainer.stores.objects.layout import Layout
 
 if TYPE_CHECKING:
-    from maintainer.stores.object_requests import Objects
-    from maintainer.stores.objects import ObjectStore
+    from maintainer.stores.objects.requests import Objects
+    from maintainer.stores.objects.store import ObjectStore
 
 
 class Address(Protocol):
@@ -122,7 +122,7 @@ class _Connection(Generic[_A]):
     async def open(self, *, hasty: bool = False) -> AsyncIterator["ObjectStore"]:
         """Connect to the storage."""
         del hasty
-        from maintainer.stores.objects import ObjectStore  # noqa: PLC0415
+        from maintainer.stores.objects.store import ObjectStore  # noqa: PLC0415
 
         async with self.kind.open(self.address) as objects:
             yield ObjectStore(objects, self.layout, max_index_size=self.max_index_size)

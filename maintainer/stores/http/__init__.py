@@ -1,0 +1,1 @@
+"""HTTP for stores: requests that are counted, retried and paced, and what responses say."""

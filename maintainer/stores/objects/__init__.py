@@ -1,0 +1,1 @@
+"""What stores in buckets and containers share: blobs and indexes are objects under keys."""
