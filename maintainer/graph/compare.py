@@ -7,8 +7,9 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select
 
 from maintainer.errors import MaintainerError, NoReportError
 from maintainer.graph.reports import load_report
-from maintainer.graph.tables import ACTION, CARRIED_OUT, ENTRY, RUN, TARGET
+from maintainer.graph.tables import ACTION, ENTRY, RUN, TARGET
 from maintainer.graph.written import written_by_runs
+from maintainer.model.outcome import CARRIED_OUT_CODES
 from maintainer.report.model import IndexReport, Report
 from maintainer.report.space import KINDS, kind_of
 
@@ -180,7 +181,7 @@ def _done(before: Report, after: Report) -> ColumnElement[bool]:
         .join(TARGET, TARGET.c.id == RUN.c.target_id)
         .where(TARGET.c.name == after.target, RUN.c.id > before.run, RUN.c.id <= after.run)
     )
-    return and_(ACTION.c.run_id.in_(runs), ACTION.c.outcome.in_(CARRIED_OUT))
+    return and_(ACTION.c.run_id.in_(runs), ACTION.c.outcome.in_(CARRIED_OUT_CODES))
 
 
 def _count(what: str, connection: Connection, where: ColumnElement[bool]) -> Tally:

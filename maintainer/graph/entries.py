@@ -9,16 +9,12 @@ from typing import Any, TypeVar
 from sqlalchemy import BindParameter, Row, Select, bindparam, func, or_, select
 
 from maintainer.cacheconfig import (
-    BlobKey,
     Digest,
-    Key,
     Ref,
-    SignatureKey,
-    UploadKey,
-    parse_key,
 )
 from maintainer.graph.database import Database
 from maintainer.graph.dialect import each_number, each_text
+from maintainer.graph.entry_kinds import read_key
 from maintainer.graph.tables import ENTRY, REF, listed_at
 from maintainer.graph.values import to_json
 from maintainer.model.entry import KnownEntry
@@ -224,7 +220,7 @@ def to_entry(row: Row[Any], began_at: datetime) -> KnownEntry:
         store_id=store_id,
         ref=Ref(ref),
         key=key,
-        parsed=_parse(kind, digest, key),
+        parsed=read_key(kind, digest, key),
         size=size,
         created_at=created_at,
         last_accessed_at=last_accessed_at,
@@ -240,13 +236,3 @@ def to_entry(row: Row[Any], began_at: datetime) -> KnownEntry:
 
 def _batched(values: Sequence[_T], size: int = _MAX_IN_QUERY) -> Iterator[Sequence[_T]]:
     return (values[place : place + size] for place in range(0, len(values), size))
-
-
-def _parse(kind: str, digest: str, key: str) -> Key:
-    if kind == "blob":
-        return BlobKey(Digest(digest))
-    if kind == "signature":
-        return SignatureKey(Digest(digest))
-    if kind == "upload":
-        return UploadKey(key.removeprefix(str(UploadKey(""))))
-    return parse_key(key) if kind == "index" else None

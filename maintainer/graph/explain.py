@@ -25,7 +25,6 @@ from maintainer.graph.reports import load_content
 from maintainer.graph.tables import (
     ACTION,
     BLOB,
-    CARRIED_OUT,
     ENTRY,
     GENERATION,
     GENERATION_BLOB,
@@ -38,6 +37,7 @@ from maintainer.graph.tables import (
 )
 from maintainer.model.limits import DEFAULT_GRACE
 from maintainer.model.marks import State
+from maintainer.model.outcome import CARRIED_OUT_CODES
 from maintainer.model.reason import Reason
 from maintainer.model.remembered import Remembered
 from maintainer.report.reasons import format_reason
@@ -242,7 +242,7 @@ def _occurrences(
             RUN.c.target_id == ENTRY.c.target_id,
             ACTION.c.kind == "delete",
             ACTION.c.store_id == ENTRY.c.store_id,
-            ACTION.c.outcome.in_(CARRIED_OUT),
+            ACTION.c.outcome.in_(CARRIED_OUT_CODES),
         )
         .scalar_subquery()
     )

@@ -23,9 +23,10 @@ from sqlalchemy import (
     update,
 )
 
-from maintainer.cacheconfig import BlobKey, IndexKey, Ref, SignatureKey, UploadKey
+from maintainer.cacheconfig import Ref
 from maintainer.graph.columns import ReasonText, UtcDateTime, to_number
 from maintainer.graph.dialect import TEXT, WHOLE, insert_or_update
+from maintainer.graph.entry_kinds import kind_of
 from maintainer.graph.rows import Ids, drop_repeated, execute_each, insert_rows
 from maintainer.graph.tables import (
     ACTION,
@@ -137,7 +138,7 @@ _SAVE_REFS = insert_or_update(REF, ["id"], ["readable", "writable"])
 
 
 def _row(entry: StoredEntry, refs: _Refs) -> tuple[object, ...]:
-    kind, digest = _kind(entry.parsed)
+    kind, digest = kind_of(entry.parsed)
     return (
         refs[entry.ref],
         entry.id,
@@ -148,16 +149,6 @@ def _row(entry: StoredEntry, refs: _Refs) -> tuple[object, ...]:
         to_number(entry.created_at),
         to_number(entry.last_accessed_at),
     )
-
-
-def _kind(key: object) -> tuple[str, str | None]:
-    if isinstance(key, BlobKey):
-        return "blob", key.digest
-    if isinstance(key, SignatureKey):
-        return "signature", key.digest
-    if isinstance(key, UploadKey):
-        return "upload", None
-    return ("index" if isinstance(key, IndexKey) else "foreign"), None
 
 
 _not_marked = NotMarked()

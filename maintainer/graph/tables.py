@@ -28,11 +28,7 @@ from sqlalchemy.types import TypeEngine
 
 from maintainer.graph.columns import OutcomeText, Packed, ReasonText, UtcDateTime
 from maintainer.graph.dialect import TEXT, WHOLE
-from maintainer.model.outcome import AlreadyGone, Done
 from maintainer.model.reason import Reason, code_of
-
-CARRIED_OUT = tuple(code_of(outcome) for outcome in (Done(), AlreadyGone()))
-"""The codes of the outcomes after which what was decided is so."""
 
 _Type = type[TypeEngine[Any]] | TypeEngine[Any]
 

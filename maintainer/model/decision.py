@@ -13,7 +13,7 @@ from maintainer.model.export import Export
 from maintainer.model.index import ReadGeneration
 from maintainer.model.limits import KeepFree, ToolRule
 from maintainer.model.marks import Index, State
-from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
+from maintainer.model.outcome import CARRIED_OUT, Deferred, Done, Failed, Outcome, Skipped
 from maintainer.model.reason import (
     NothingLeft,
     NotWritable,
@@ -183,7 +183,7 @@ class Deletion:
     @property
     def is_gone(self) -> bool:
         """Whether the entry no longer exists."""
-        return isinstance(self.outcome, Done | AlreadyGone)
+        return isinstance(self.outcome, CARRIED_OUT)
 
     @property
     def failure(self) -> str | None:

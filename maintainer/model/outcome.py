@@ -2,7 +2,7 @@
 
 import msgspec
 
-from maintainer.model.reason import Reason, to_code
+from maintainer.model.reason import Reason, code_of, to_code
 
 
 class Base(msgspec.Struct, frozen=True, tag_field="code", tag=to_code):
@@ -46,3 +46,7 @@ class Failed(Base, frozen=True):
 
 Outcome = Planned | Done | AlreadyGone | Kept | Skipped | Deferred | Failed
 """Every outcome."""
+
+CARRIED_OUT = (Done, AlreadyGone)
+"""After these, what was decided is so: an entry to delete no longer exists."""
+CARRIED_OUT_CODES = frozenset(code_of(one()) for one in CARRIED_OUT)

@@ -5,15 +5,12 @@ from typing import Final, Literal
 
 import msgspec
 
-from maintainer.model.outcome import AlreadyGone, Done, Outcome, Planned
+from maintainer.model.outcome import CARRIED_OUT, CARRIED_OUT_CODES, Done, Outcome, Planned
 from maintainer.model.reason import ExportInProgress, LeftForRoom, Note, Reason, code_of
 
 SCHEMA_VERSION: Final = 1
 """Increased with every change of the JSON report that may affect a reader."""
 ActionKind = Literal["write", "delete", "keep"]
-_GONE = (Done, AlreadyGone)
-"""Outcomes of a deletion after which the entry no longer exists."""
-_GONE_CODES = frozenset(code_of(one()) for one in _GONE)
 
 
 class EntryTotal(msgspec.Struct, frozen=True):
@@ -478,12 +475,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def deleted(self) -> tuple[ActionReport, ...]:
         """Deletions of this run after which the entry no longer exists."""
-        return tuple(action for action in self.deletions if isinstance(action.outcome, _GONE))
+        return tuple(action for action in self.deletions if isinstance(action.outcome, CARRIED_OUT))
 
     @property
     def undeleted(self) -> tuple[ActionReport, ...]:
         """Planned deletions whose entries still exist."""
-        return tuple(action for action in self.deletions if not isinstance(action.outcome, _GONE))
+        return tuple(
+            action for action in self.deletions if not isinstance(action.outcome, CARRIED_OUT)
+        )
 
     @property
     def planned_deletions(self) -> ActionTotal:
@@ -514,7 +513,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def _more_deleted(self) -> tuple[ActionTotal, ...]:
         deletes = (total for total in self.more_actions if total.kind == "delete")
-        return tuple(total for total in deletes if total.outcome in _GONE_CODES)
+        return tuple(total for total in deletes if total.outcome in CARRIED_OUT_CODES)
 
     @property
     def saw_nothing(self) -> bool:

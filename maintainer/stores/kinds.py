@@ -18,6 +18,8 @@ from maintainer.stores.s3.kind import S3
 
 log = logging.getLogger(__name__)
 
+_SHARED = Settings.model_fields.keys() & TargetSettings.model_fields.keys()
+"""What a target may set for itself."""
 _OVERRIDES = frozenset({"grace", "scopes", "merged_scope", "merged_tag", "verify"})
 """What both the command line and a target may set."""
 KINDS: tuple[StoreKind, ...] = (GITHUB, LOCAL, S3, AZBLOB, REGISTRY)
@@ -108,16 +110,7 @@ def _leads_into(place: tuple[str, ...], other: tuple[str, ...]) -> bool:
 
 def for_target(settings: Settings, target: TargetSettings) -> Settings:
     """Return the common settings, overridden by those of a target."""
-    given = {
-        "grace": target.grace,
-        "scopes": target.scopes,
-        "merged_scope": target.merged_scope,
-        "store": target.store,
-        "merged_tag": target.merged_tag,
-        "quota": target.quota,
-        "room": target.room,
-        "verify": target.verify,
-    }
+    given = {key: getattr(target, key) for key in _SHARED}
     return settings.model_copy(update={k: v for k, v in given.items() if v is not None})
 
 

@@ -13,8 +13,8 @@ import stamina
 
 from maintainer.concurrency import MAX_CONCURRENT
 from maintainer.errors import StoreError
-from maintainer.stores.http import client as http
 from maintainer.stores.github.keyed import CacheHit
+from maintainer.stores.http import client as http
 from maintainer.stores.http.client import Http
 from maintainer.stores.http.requests import RequestLog
 from maintainer.stores.http.retry import RetryPolicy
