@@ -3,10 +3,12 @@
 Source: https://docs.github.com/rest/packages/packages
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sized
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
+from typing import TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -19,6 +21,8 @@ from maintainer.stores.distribution.client import Recheck
 from maintainer.stores.distribution.names import is_repository
 from maintainer.stores.http.answers import LATEST, Answer, parse, refused, to_utc
 from maintainer.stores.http.client import Call, Http, headers_for
+
+_T = TypeVar("_T", bound=Sized)
 
 _A_PAGE = 100
 _MAX_PAGES = 1_000
@@ -78,40 +82,31 @@ class Packages:
         """List all versions. Raises StoreError, also if the token does not allow it."""
         owner, _, package = self.repository.partition("/")
         name = quote(package, safe="")
-        for place in (f"orgs/{owner}", f"users/{owner}"):
+        for place in _places_of(owner):
             self._place = f"{self.url}/{place}/packages/container/{name}/versions"
-            if (found := await self._list()) is not None:
-                return found
+            with suppress(_NoListError):
+                return await self._list()
         raise StoreError(
             f"{self.url} knows no package {self.repository}, or GITHUB_TOKEN may not read it: it "
             "needs read:packages and delete:packages, or `packages: write` and the role Admin"
         )
 
-    async def _list(self) -> dict[Digest, Version] | None:
+    async def _list(self) -> dict[Digest, Version]:
         found: dict[Digest, Version] = {}
-        for page in range(1, _MAX_PAGES + 1):
-            params = {"per_page": str(_A_PAGE), "page": str(page), "state": "active"}
-            answer = await self._send("GET", self._place, params)
-            if answer.status == HTTPStatus.NOT_FOUND and page == 1:
-                return None
-            if not answer.is_success:
-                raise refused(answer, _message(answer))
-            listed = parse(answer, list[_Version])
-            known = len(found)
+        async for listed in _pages(
+            self.http, self.token, self._place, {"state": "active"}, list[_Version]
+        ):
             for one in listed:
                 if is_digest(one.name):
                     digest = Digest(one.name)
                     found[digest] = _read(one, found.get(digest))
-            if len(listed) < _A_PAGE:
-                return found
-            if len(found) == known:
-                break
-        raise StoreError(f"the list of versions of {self.repository} does not end")
+        return found
 
     async def delete(self, version: Version, recheck: Recheck | None = None) -> bool:
         """Delete a version; return False if it is gone. Raises ChangedError if GitHub keeps it."""
         await self._pace.acquire()
-        answer = await self._send("DELETE", f"{self._place}/{version.id}", recheck=recheck)
+        url = f"{self._place}/{version.id}"
+        answer = await _send(self.http, self.token, "DELETE", url, recheck=recheck)
         if answer.status == HTTPStatus.NOT_FOUND:
             return False
         if answer.status in _KEPT:
@@ -120,35 +115,50 @@ class Packages:
             raise refused(answer, _message(answer))
         return True
 
-    async def _send(
-        self,
-        method: str,
-        url: str,
-        params: Mapping[str, str] | None = None,
-        recheck: Recheck | None = None,
-    ) -> Answer:
-        return await _send(self.http, self.token, method, url, params=params, recheck=recheck)
-
 
 async def list_packages(http: Http, url: str, owner: str, token: str) -> list[str]:
     """List the containers of an organization or a user. Raises StoreError."""
-    for place in (f"orgs/{owner}", f"users/{owner}"):
+    wanted = {"package_type": "container"}
+    for place in _places_of(owner):
         found: dict[str, None] = {}
-        for page in range(1, _MAX_PAGES + 1):
-            params = {"package_type": "container", "per_page": str(_A_PAGE), "page": str(page)}
-            answer = await _send(http, token, "GET", f"{url}/{place}/packages", params=params)
-            if answer.status == HTTPStatus.NOT_FOUND and page == 1:
-                break
-            if not answer.is_success:
-                raise refused(answer, _message(answer))
-            listed = parse(answer, list[_Package])
-            known = len(found)
-            found |= {one.name: None for one in listed if is_repository(one.name)}
-            if len(listed) < _A_PAGE:
-                return list(found)
-            if len(found) == known:
-                raise StoreError(f"the list of packages of {owner} does not end")
+        with suppress(_NoListError):
+            async for listed in _pages(
+                http, token, f"{url}/{place}/packages", wanted, list[_Package]
+            ):
+                found |= {one.name: None for one in listed if is_repository(one.name)}
+            return list(found)
     raise StoreError(f"{url} knows no packages of {owner}, or the token may not read them")
+
+
+def _places_of(owner: str) -> tuple[str, str]:
+    """Return where the packages of an owner may be: nothing says whether it is an organization."""
+    return f"orgs/{owner}", f"users/{owner}"
+
+
+class _NoListError(Exception):
+    """There is no such list."""
+
+
+async def _pages(
+    http: Http, token: str, url: str, wanted: Mapping[str, str], of: type[_T]
+) -> AsyncIterator[_T]:
+    """Read a list page by page. Raises _NoListError, or StoreError if it does not end."""
+    before = b""
+    for page in range(1, _MAX_PAGES + 1):
+        params = {**wanted, "per_page": str(_A_PAGE), "page": str(page)}
+        answer = await _send(http, token, "GET", url, params=params)
+        if answer.status == HTTPStatus.NOT_FOUND and page == 1:
+            raise _NoListError
+        if not answer.is_success:
+            raise refused(answer, _message(answer))
+        listed = parse(answer, of)
+        if answer.content == before:
+            break
+        yield listed
+        if len(listed) < _A_PAGE:
+            return
+        before = answer.content
+    raise StoreError(f"the list at {url} does not end")
 
 
 async def _send(
