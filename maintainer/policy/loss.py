@@ -2,9 +2,11 @@
 it, the run assumes an outage and changes nothing. `--accept-loss` turns it off for one run.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from maintainer.cacheconfig import IndexId
 from maintainer.model.entry import StoreLimits
 from maintainer.model.memory import ExpectedEntries, Memory, Probe
 from maintainer.model.reason import Counted
@@ -32,13 +34,16 @@ def find_loss(
     probe: Probe,
     snapshot: Snapshot,
     limits: StoreLimits,
+    *,
+    deleted: Collection[IndexId] = (),
 ) -> Loss | None:
     """Return how much is gone, if a probe found less than half of the known entries.
 
-    Entries that the store deletes by its own rules do not count.
+    Entries that the store deletes by its own rules do not count, nor do indexes that runs have
+    `deleted` since the last probe.
     """
     if probe.abilities.evicted_by is None:
-        return _find_loss_of_indexes(known, probe, snapshot)
+        return _find_loss_of_indexes(known, probe, snapshot, deleted)
     if not probe.abilities.lists:
         expected = known.named_blobs - known.missing_blobs - probe.unasked_blobs
         found = len(expected & probe.live_blobs)
@@ -66,18 +71,20 @@ def _count_unexplained(remembered: ExpectedEntries, now: datetime, limits: Store
     return unexplained
 
 
-def _find_loss_of_indexes(known: Memory, probe: Probe, snapshot: Snapshot) -> Loss | None:
+def _find_loss_of_indexes(
+    known: Memory, probe: Probe, snapshot: Snapshot, deleted: Collection[IndexId]
+) -> Loss | None:
     """Return how much is gone, if it is more than half of the indexes, or of the blobs they need.
 
     A directory that was emptied, or whose disk is not mounted, looks like this. Blobs that only
     replaced exports needed do not count: builders delete them. Nor do those that the budget did not
     allow to look up.
     """
-    expected = sum(1 for places in known.places.values() if places)
-    named = {one.index for one in probe.read} | {one.index for one in probe.unread}
-    named |= {one.index for one in snapshot.generations if one.exists}
-    still = sum(1 for index, places in known.places.items() if places and index in named)
-    if loss := _measure(still, expected, Counted.INDEXES):
+    present = {one.index for one in probe.read} | {one.index for one in probe.unread}
+    present |= {one.index for one in snapshot.generations if one.exists}
+    expected = {index for index, places in known.places.items() if places}
+    expected -= frozenset(deleted) - present
+    if loss := _measure(len(expected & present), len(expected), Counted.INDEXES):
         return loss
     needed = frozenset[object]().union(*(one.blobs for one in snapshot.generations if one.exists))
     needed -= probe.unasked_blobs

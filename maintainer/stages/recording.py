@@ -21,7 +21,7 @@ from maintainer.graph.record import record
 from maintainer.graph.shared_names import find_shared_names
 from maintainer.mark import mark
 from maintainer.model.export import Export
-from maintainer.model.memory import Probe
+from maintainer.model.memory import Memory, Probe
 from maintainer.model.reason import (
     LossAccepted,
     MergeOverwritten,
@@ -90,8 +90,11 @@ def _record(run: Run, looked: Probed) -> Recorded:
         snapshot = run.load_snapshot(
             connection, probed, merged=merged | taken_over, merged_scope=_merged_scope(run, probed)
         )
-        accepted = _check_loss(run, connection, looked, snapshot, expected)
-        deleted = _find_deleted_names(run, connection, looked)
+        by_runs = _deleted_by_runs(run, connection, looked.known)
+        accepted = _check_loss(
+            run, connection, looked, snapshot, expected=expected, by_runs=by_runs
+        )
+        deleted = _find_deleted_names(run, looked, by_runs)
     entries = Entries(run.database, target_id, probed.at, run.report.started_at)
     if not probed.abilities.shows_exports:
         snapshot = _with_signs_of_exports(run, snapshot, entries)
@@ -100,13 +103,30 @@ def _record(run: Run, looked: Probed) -> Recorded:
     return Recorded(looked.known, replace(probed, read=()), snapshot, entries)
 
 
+def _deleted_by_runs(run: Run, connection: Connection, known: Memory) -> frozenset[IndexId]:
+    """Return the known names that runs have deleted since the last one that was done."""
+    if known.probed_at is None:
+        return frozenset()
+    # Runs delete by keys, in which the name is the last part.
+    keys = swept_since(connection, run.target_id, known.probed_at)
+    parts = {key.rpartition("/")[2] for key in keys}
+    named = (index for index in known.places if index.is_named)
+    return frozenset(index for index in named if index.scope.rpartition("/")[2] in parts)
+
+
 def _check_loss(
-    run: Run, connection: Connection, looked: Probed, snapshot: Snapshot, expected: int
+    run: Run,
+    connection: Connection,
+    looked: Probed,
+    snapshot: Snapshot,
+    *,
+    expected: int,
+    by_runs: frozenset[IndexId],
 ) -> LossAccepted | None:
     """Raise MassDeletionError if implausibly much is gone; return that, if it is accepted."""
     probed, limits = looked.probe, run.report.limits
     remembered = recall_entries(connection, run.target_id, probed.access, probed.at, expected)
-    loss = find_loss(looked.known, remembered, probed, snapshot, limits)
+    loss = find_loss(looked.known, remembered, probed, snapshot, limits, deleted=by_runs)
     if loss is None:
         return None
     if not run.mode.accept_loss:
@@ -124,7 +144,9 @@ def _with_signs_of_exports(run: Run, snapshot: Snapshot, entries: Entries) -> Sn
     return replace(snapshot, entries=(*snapshot.entries, *signs))
 
 
-def _find_deleted_names(run: Run, connection: Connection, looked: Probed) -> NamesDeleted | None:
+def _find_deleted_names(
+    run: Run, looked: Probed, by_runs: frozenset[IndexId]
+) -> NamesDeleted | None:
     """Return which names were stored when the last run ended, and are not any more."""
     known, probed, merged = looked.known, looked.probe, run.collector.settings.merged_tag
     present = {one.index for one in probed.read} | {one.index for one in probed.unread}
@@ -132,15 +154,12 @@ def _find_deleted_names(run: Run, connection: Connection, looked: Probed) -> Nam
         index.scope
         for index, places in known.places.items()
         if index.is_named and index not in present and index.scope != merged
+        if index not in by_runs
         if places and all(place.generation_id in probed.gone for place in places.values())
     ]
-    if not gone or known.probed_at is None:
+    if known.probed_at is None:
         return None
-    # Runs delete by keys, in which the name is the last part.
-    by_runs = {
-        key.rpartition("/")[2] for key in swept_since(connection, run.target_id, known.probed_at)
-    }
-    names = sorted(printable(name) for name in gone if name.rpartition("/")[2] not in by_runs)
+    names = sorted(printable(name) for name in gone)
     return NamesDeleted(tuple(names)) if names else None
 
 

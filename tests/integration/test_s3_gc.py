@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from maintainer.cacheconfig import NO_REF, IndexId, Scope, encode, stamp_of
 from maintainer.cli.app import app
 from maintainer.errors import LeaseLostError, StoreError, UnknownCacheError, UsageError
 from maintainer.model.outcome import Skipped
-from maintainer.model.reason import BlobsExpire, UploadsLeft, VersionsKept
+from maintainer.model.reason import BlobsExpire, NamesDeleted, UploadsLeft, VersionsKept
 from maintainer.report import Report
 from maintainer.stores.objects.store import ObjectStore
 from maintainer.stores.s3.address import Address
@@ -204,6 +205,7 @@ async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event
     chosen = dict(more)
     limit, ahead = chosen.pop("max_requests", None), chosen.pop("ahead", timedelta(0))
     is_leased, quota = chosen.pop("leased", False), chosen.pop("quota", None)
+    how = replace(NO_GRACE, guarded=chosen.pop("guarded", False))
     room = {"rules": chosen.pop("rules", ())} | chosen.pop("room", {})
     address = moto.address(**chosen)
     async with open_bucket(address) as bucket:
@@ -218,9 +220,7 @@ async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event
         now = moto.now + ahead
         if is_leased:
             return await run_leased(store, memory, now)
-        report = await run_on(
-            store, memory, NO_GRACE, now, max_requests=limit, quota=quota, room=room
-        )
+        report = await run_on(store, memory, how, now, max_requests=limit, quota=quota, room=room)
     assert report.status == "done", report.problems
     return report
 
@@ -397,6 +397,30 @@ def test_an_index_that_is_written_during_the_sweep_is_healed(moto: Moto, memory:
 
     assert BLOBS + blob_of("orphan") not in moto.keys
     assert moto.blobs_of("web") == {blob_of("base")}
+
+
+def test_when_most_names_have_expired_by_a_rule_the_next_runs_go_on(
+    moto: Moto, memory: Memory
+) -> None:
+    for number in range(6):
+        moto.export(f"commit-{number}", "base", f"step {number}")
+    _gc(moto, memory)
+    moto.now += timedelta(days=40)
+    moto.export("main", "base", "main")
+    moto.now += timedelta(hours=30)
+    rules: dict[str, Any] = {"guarded": True, "rules": [{"prefix": MANIFESTS, "unused_for": "30d"}]}
+
+    expired = _gc(moto, memory, **rules)
+    moto.now += timedelta(days=1)
+    after = _gc(moto, memory, **rules)
+
+    assert len(expired.deletions) == 6
+    assert {key.removeprefix(MANIFESTS) for key in moto.keys if key.startswith(MANIFESTS)} == {
+        "main",
+        "maintained",
+    }
+    assert (after.status, after.problems) == ("done", ())
+    assert not [one for one in after.notes if isinstance(one.reason, NamesDeleted)]
 
 
 def test_manifests_under_another_prefix_protect_the_blobs_that_they_share(

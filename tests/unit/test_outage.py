@@ -195,16 +195,22 @@ def _of_tags(
     present: str = "",
     read: Iterable[int] = (),
     unread: Iterable[int] = (),
+    deleted: Iterable[int] = (),
 ) -> Loss | None:
     """Report about a directory of which so many tags were known, and so many exist."""
     world = a_snapshot().with_blobs(*present)
     for number in range(stored):
         world.with_generation(1, *needed, of=_tag(number))
-    return _of_known_tags(known, world, read=read, unread=unread)
+    return _of_known_tags(known, world, read=read, unread=unread, deleted=deleted)
 
 
 def _of_known_tags(
-    known: int, world: World, *, read: Iterable[int] = (), unread: Iterable[int] = ()
+    known: int,
+    world: World,
+    *,
+    read: Iterable[int] = (),
+    unread: Iterable[int] = (),
+    deleted: Iterable[int] = (),
 ) -> Loss | None:
     """Report about a directory of which so many tags were known; another was gone before."""
     place = KnownPlace(1, None, _digest(1))
@@ -219,6 +225,7 @@ def _of_known_tags(
         ),
         world.build(),
         StoreLimits(),
+        deleted=list(map(_tag, deleted)),
     )
 
 
@@ -241,6 +248,12 @@ def test_a_tag_that_was_found_counts_whether_or_not_it_could_be_read() -> None:
     assert _of_tags(4, 1, unread=[1]) is None
     assert _of_tags(5, 1, read=[1], unread=[2]) is None
     assert _of_tags(4, 0, read=[1, 2], unread=[2]) is None
+
+
+def test_what_runs_have_deleted_is_not_missed_unless_it_is_there() -> None:
+    assert _of_tags(8, 2, deleted=range(2, 8)) is None
+    assert _of_tags(8, 1, deleted=range(2, 6)) == Loss(1, 4, Counted.INDEXES)
+    assert _of_tags(8, 4, deleted=range(2)) is None
 
 
 def test_a_tag_that_was_gone_before_and_is_back_makes_up_for_no_other() -> None:
