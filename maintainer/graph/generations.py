@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref, Scope, Sink
 from maintainer.graph.columns import to_number
 from maintainer.graph.dialect import each_text, insert_new
 from maintainer.graph.memory import remember
@@ -124,7 +124,7 @@ class _Writer:
         }
         if config:
             self._configs[number] = config
-            if generation.sink is None:
+            if _may_be_an_export(generation, is_shown=last_seen_at is None):
                 self._note_need(config, generation.created_at)
         return number
 
@@ -163,6 +163,16 @@ class _Writer:
         )
         insert_rows(self._connection, BLOB, rows, _BLOB_COLUMNS)
         return known | new
+
+
+def _may_be_an_export(generation: ReadGeneration, *, is_shown: bool) -> bool:
+    """Whether builds may need what is new in a generation since it was created.
+
+    Under a name, an export is gone once a run has rewritten it. If that run had another database,
+    only what it has written tells of the export.
+    """
+    is_of_others = is_shown and generation.index.is_named and generation.sink is Sink.REWRITE
+    return generation.sink is None or is_of_others
 
 
 def _find_refs(connection: Connection, target_id: int, names: set[Ref]) -> dict[Ref, int]:

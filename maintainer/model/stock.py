@@ -81,5 +81,15 @@ def newest_exports(generations: Iterable[KnownGeneration]) -> dict[IndexId, Know
     return newest
 
 
+def newest_rewrites(generations: Iterable[KnownGeneration]) -> dict[IndexId, KnownGeneration]:
+    """Return the newest generation of each index that a run has rewritten in place."""
+    newest: dict[IndexId, KnownGeneration] = {}
+    for one in generations:
+        if one.violation is None and one.sink is Sink.REWRITE:
+            known = newest.get(one.index, one)
+            newest[one.index] = max(known, one, key=_by_export)
+    return newest
+
+
 def _by_export(one: KnownGeneration) -> tuple[bool, datetime, int]:
     return one.sink is None, one.created_at, one.number

@@ -14,7 +14,7 @@ from maintainer.mark import mark
 from maintainer.model.marks import Marks
 from maintainer.model.reason import LeftForRoom, QuotaUnknown
 from maintainer.model.room import Room
-from maintainer.model.stock import LastExport, Needs, Stock, newest_exports
+from maintainer.model.stock import LastExport, Needs, Stock, newest_exports, newest_rewrites
 from maintainer.plan import Planner
 from maintainer.policy.headroom import forecast
 from maintainer.report.room import report_room
@@ -98,10 +98,12 @@ async def _take_stock(run: Run, marked: Marked) -> Stock:
 
 
 def _find_needs(run: Run, marks: Marks) -> Needs:
-    newest = newest_exports(marks.snapshot.generations)
+    generations = marks.snapshot.generations
+    newest, rewrites = newest_exports(generations), newest_rewrites(generations)
+    wanted = {one.generation_id for one in (*newest.values(), *rewrites.values())}
     with run.database.reading() as connection:
         needed_at = load_needed_at(connection, run.target_id)
-        blobs = load_blobs(connection, [one.generation_id for one in newest.values()])
+        blobs = load_blobs(connection, wanted)
     exports = {
         index: LastExport(blobs.get(one.generation_id, frozenset()), one.created_at)
         for index, one in newest.items()
@@ -109,6 +111,11 @@ def _find_needs(run: Run, marks: Marks) -> Needs:
     for index, known in marks.snapshot.memory.items():
         if index.is_named:
             exports[index] = _export_of(known.config.blobs, exports.get(index), needed_at, marks)
+    for index, one in rewrites.items():
+        export = LastExport(blobs.get(one.generation_id, frozenset()), one.created_at)
+        # What is in it and was never seen has been exported when another database was in use.
+        if not export.blobs <= needed_at.keys() and export.at > exports[index].at:
+            exports[index] = export
     return Needs(needed_at, exports)
 
 

@@ -1,5 +1,8 @@
 """What leaves a full directory, where an export that stores nothing new leaves hardly a trace."""
 
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,8 @@ import pytest
 from maintainer.report import Report
 from tests.integration.directories import World, a_directory, layers_of
 from tests.integration.world import built
+
+MERGES: dict[str, Any] = {"remember_exports": "30d", "merged_tag": "maintained"}
 
 
 @pytest.fixture
@@ -18,9 +23,14 @@ def world(tmp_path: Path) -> World:
 def _one_byte_less(world: World, **settings: Any) -> Report:
     """Do a run where one byte more is stored than may be, without what leaves anyway."""
     room = {"keep_free": "0B"}
-    stays = world.gc(dry_run=True, quota="40GB", room=room, **settings).room
+    stored = sum(path.stat().st_size for path in world.blobs.iterdir())
+    stays = world.gc(dry_run=True, quota=f"{stored - 1}B", room=room, **settings).room
     assert stays
-    return world.gc(quota=f"{stays.remaining - 1}B", room=room, **settings)
+    limit = stays.remaining + stays.freed - 1
+    report = world.gc(quota=f"{limit}B", room=room, **settings)
+    assert report.room
+    assert report.room.departures
+    return report
 
 
 @pytest.mark.parametrize("merged_tag", ["", "maintained"])
@@ -40,6 +50,54 @@ def test_what_builds_export_again_and_again_without_a_change_stays_in_a_full_dir
 
     assert world.leads_to("api") == layers_of("base", "api")
     assert world.leads_to("web") == layers_of("base")
+
+
+def _copy(world: World) -> Path:
+    """Copy the database, as a backup or a job of CI does."""
+    with closing(sqlite3.connect(world.database)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    copy = world.database.with_suffix(".copy")
+    shutil.copy(world.database, copy)
+    return copy
+
+
+def test_what_was_exported_while_another_database_was_in_use_stays_in_a_full_directory(
+    world: World,
+) -> None:
+    world.put("new")
+    world.passes(hours=1)
+    world.build("base", "old", tag="web")
+    world.build("base", "api")
+    world.gc(**MERGES)
+    backup = _copy(world)
+    world.passes(days=9)
+    world.build("base", "new", tag="web")
+    world.gc(**MERGES)
+    world.passes(days=2)
+    shutil.copy(backup, world.database)
+
+    _one_byte_less(world, **MERGES)
+
+    assert world.leads_to("web") >= layers_of("base", "new")
+
+
+def test_what_runs_without_this_database_have_taken_over_stays_in_a_full_directory(
+    world: World,
+) -> None:
+    for tag, step in (("web", "new"), ("api", "api"), ("web", "old")):
+        world.build("base", step, tag=tag)
+        world.gc(**MERGES)
+        world.passes(days=1)
+    world.passes(days=19)
+    world.gc(**MERGES)
+    world.build("base", "new", tag="web")
+    world.gc(no_sweep=True, database=_copy(world), **MERGES)
+    world.passes(days=2)
+    world.gc(**MERGES)
+
+    _one_byte_less(world, **MERGES)
+
+    assert world.leads_to("web") >= layers_of("base", "new")
 
 
 def test_an_export_that_leads_back_to_an_old_manifest_is_as_new_as_any_other(world: World) -> None:

@@ -20,7 +20,7 @@ from maintainer.model.reason import (
     ProtectedExceedsLimit,
 )
 from maintainer.model.room import Room
-from maintainer.model.stock import LastExport, Needs, Stock, newest_exports
+from maintainer.model.stock import LastExport, Needs, Stock, newest_exports, newest_rewrites
 from maintainer.plan import make_plan
 from tests.snapshots import (
     MAIN,
@@ -230,6 +230,16 @@ def test_what_a_run_wrote_counts_as_the_newest_export_if_no_other_is_known() -> 
     newest = newest_exports(generations)
 
     assert {index: one.number for index, one in newest.items()} == {API: 2}
+
+
+def test_the_newest_rewrite_is_the_last_one_that_a_run_wrote() -> None:
+    world = a_snapshot().with_blobs("a").with_generation(1, "a", age=3 * DAY)
+    world.with_generation(2, "a", age=2 * DAY).with_generation(3, "a", age=DAY).by_a_build()
+    world.with_generation(1, "a", of=API).by_a_build()
+
+    newest = newest_rewrites(world.build().generations)
+
+    assert {index: one.number for index, one in newest.items()} == {WEB: 2}
 
 
 def _departed(world: World, *names: str) -> Marks:

@@ -1,0 +1,35 @@
+"""GitHub's cache is full, and the database is older than the newest export."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.world import World, a_world, blob_of
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with a_world(tmp_path) as world:
+        yield world
+
+
+def test_the_newest_export_stays_in_a_full_cache_although_the_database_never_saw_it(
+    world: World,
+) -> None:
+    world.build("base", "old")
+    world.passes(hours=1)
+    world.gc()
+    backup = shutil.copy(world.database, world.database.with_suffix(".copy"))
+    world.passes(days=9)
+    world.build("base", "new")
+    world.passes(hours=1)
+    for _ in range(2):
+        world.gc()
+        world.passes(hours=30)
+    shutil.copy(backup, world.database)
+
+    world.gc(quota=2_000, room={"keep_free": "0B"})
+
+    assert world.newest().blobs >= {blob_of("base"), blob_of("new")}
