@@ -81,8 +81,9 @@ def record_entries(
         insert_rows(connection, _listed, rows)
     drop_repeated(connection, _listed, "store_id", "position")
     refs.save()
-    connection.execute(_RECORD, {"target": target_id, "now": probe.at})
     connection.execute(_NOT_SHOWN, {"target": target_id, "previous": previous or probe.at})
+    connection.execute(_MAKE_WAY, {"target": target_id})
+    connection.execute(_RECORD, {"target": target_id, "now": probe.at})
     if probe.listing_complete:
         _record_absence(connection, target_id, probe)
     _listed.drop(connection, checkfirst=False)
@@ -156,7 +157,7 @@ _skew = int(SKEW.total_seconds()) * 1_000_000
 _RECORD = text(
     # A use at the time of our own look-up was ours; an ambiguous one was a build's. Only a
     # rewritten file changes its size, or its time of creation. Two files may be forged to have one
-    # id: then the second is ignored.
+    # id: then the second is ignored. Nobody knows what has used an entry that was away.
     """
     INSERT INTO entry (target_id, ref_id, store_id, key, kind, digest, size, created_at,
                        last_accessed_at, used_at, first_seen_at, state, reason, facts)
@@ -168,7 +169,8 @@ _RECORD = text(
         used_at = CASE WHEN excluded.last_accessed_at = entry.last_accessed_at
                          OR abs(excluded.last_accessed_at - entry.looked_up_at) <= :skew
                        THEN entry.used_at ELSE excluded.used_at END,
-        last_accessed_at = excluded.last_accessed_at, last_seen_at = NULL, missing_since = NULL
+        last_accessed_at = excluded.last_accessed_at, last_seen_at = NULL, missing_since = NULL,
+        unreferenced_since = CASE WHEN entry.missing_since IS NULL THEN entry.unreferenced_since END
     WHERE entry.key = excluded.key
       AND (entry.last_seen_at IS NOT NULL OR entry.missing_since IS NOT NULL
            OR (entry.ref_id, entry.size, entry.created_at, entry.last_accessed_at)
@@ -180,6 +182,17 @@ _RECORD = text(
     bindparam("reason", value=code_of(_not_marked)),
     bindparam("facts", value=_not_marked, type_=ReasonText()),
     bindparam("skew", value=_skew),
+)
+_MAKE_WAY = text(
+    # A service that was restored from a backup counts on from there: it gives numbers again.
+    """
+    DELETE FROM entry
+    WHERE target_id = :target AND last_seen_at IS NOT NULL
+      AND EXISTS (
+        SELECT 1 FROM listed WHERE listed.store_id = entry.store_id AND listed.key <> entry.key)
+      AND NOT EXISTS (
+        SELECT 1 FROM listed WHERE listed.store_id = entry.store_id AND listed.key = entry.key)
+    """
 )
 _NOT_SHOWN = text(
     """

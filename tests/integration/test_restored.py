@@ -1,0 +1,97 @@
+"""Something was restored from a backup: a directory, or a service that counts its entries."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from maintainer.cacheconfig import BlobKey
+from maintainer.emulator import ActionsCache
+from tests.integration import directories
+from tests.integration.world import World, a_world, blob_of, built
+
+PULL = "refs/pull/7/merge"
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with a_world(tmp_path) as world:
+        yield world
+
+
+def _restores(world: World) -> None:
+    """Forget what was stored an hour after now, but not the numbers that were given since."""
+    saved = []
+
+    def save(cache: ActionsCache) -> None:
+        saved.append((dict(cache._entries), dict(cache._places), cache._last_id))
+
+    def put_back(cache: ActionsCache) -> None:
+        ((cache._entries, cache._places, cache._last_id),) = saved
+
+    world.running.call(save)
+    world.passes(hours=1)
+    for number in range(30):
+        world.put(f"npm-{number}", size=5)
+    world.gc(grace=DAY)
+    world.passes(hours=2)
+    world.running.call(put_back)
+
+
+def test_an_index_with_a_number_of_before_protects_what_it_may_need(world: World) -> None:
+    world.build("base", "api")
+    world.put(str(BlobKey(blob_of("x"))), size=10)
+    world.gc(grace=DAY)
+    _restores(world)
+    world.passes(hours=21)
+    world.export(built("base", "x", at=world.now), scope="buildkit", ref=PULL)
+    world.passes(hours=4)
+
+    world.gc(grace=DAY)
+
+    assert blob_of("x") in world.blobs()
+
+
+def test_entries_with_numbers_of_before_are_maintained_like_all_others(world: World) -> None:
+    world.build("base", "api")
+    world.gc(grace=DAY)
+    _restores(world)
+    world.put(str(BlobKey(blob_of("orphan"))), size=10)
+    for day in range(4):
+        world.passes(days=1)
+        world.build("base", "api", f"step of {day}")
+        world.gc(grace=DAY)
+
+    report = world.gc(grace=DAY)
+
+    assert blob_of("orphan") not in world.blobs()
+    assert sum(total.entries for total in report.entries) == len(world.entries())
+
+
+def test_a_blob_that_was_gone_has_its_grace_period_once_it_is_back(tmp_path: Path) -> None:
+    world = directories.a_directory(tmp_path)
+    world.build("base", "x", tag="web")
+    world.build("base", "api")
+    world.gc()
+    backup = shutil.copytree(world.path, tmp_path / "backup", copy_function=shutil.copy2)
+    index = json.loads((world.path / "index.json").read_bytes())
+    index["manifests"] = [one for one in index["manifests"] if "web" not in str(one)]
+    (world.path / "index.json").write_text(json.dumps(index))
+    world.touch(world.path / "index.json")
+    world.gc()
+    world.passes(hours=25)
+    world.gc()
+    assert not world.steps("x")
+    shutil.rmtree(world.path)
+    shutil.copytree(backup, world.path, copy_function=shutil.copy2)
+    world.passes(hours=2)
+    world.build("base", "y", tag="web")
+    world.passes(minutes=10)
+
+    world.gc()
+
+    assert world.steps("x")
