@@ -186,11 +186,9 @@ class ContentChecker:
                 return True
             if not is_alive(one):
                 return False
-            return (
-                one.is_suspect
-                or one.checked_at is None
-                or now - one.checked_at >= self._settings.verify_after
-            )
+            if one.is_suspect or one.checked_at is None or one.checked_at > now:
+                return True
+            return now - one.checked_at >= self._settings.verify_after
 
         checks = (one.checked_at for one in blobs if is_alive(one) and not is_due(one))
         next_check = min((at for at in checks if at), default=None)

@@ -17,7 +17,7 @@ from maintainer.graph.dialect import each_number, each_text
 from maintainer.graph.entry_kinds import read_key
 from maintainer.graph.tables import ENTRY, REF, listed_at
 from maintainer.graph.values import to_json
-from maintainer.model.entry import KnownEntry
+from maintainer.model.entry import FAR_AHEAD, KnownEntry
 
 _T = TypeVar("_T")
 
@@ -224,7 +224,7 @@ def to_entry(row: Row[Any], began_at: datetime) -> KnownEntry:
         size=size,
         created_at=created_at,
         last_accessed_at=last_accessed_at,
-        known_before=first_seen_at < began_at,
+        known_before=first_seen_at < began_at or first_seen_at - began_at > FAR_AHEAD,
         unreferenced_since=unreferenced_since,
         state=state,
         reason=reason,

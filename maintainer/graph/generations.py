@@ -38,11 +38,13 @@ def record_generations(
     *,
     is_shown: bool = False,
     found: Container[Digest] = (),
+    replaced_at: datetime | None = None,
 ) -> "RecordedGenerations":
     """Record generations that were read or written, and merge them into what is remembered.
 
     `is_shown` is whether the last look showed them; if not, they were read or written since.
-    `found` are the blobs that it has found.
+    `found` are the blobs that it has found. Exports that are overwritten count as replaced on the
+    day of `replaced_at`, by default that of `now`.
     """
     read = list(generations)
     if not read:
@@ -52,7 +54,9 @@ def record_generations(
         writer = _Writer(connection, target_id, now, some)
         numbers += [writer.add(one, None if is_shown else now) for one in some]
         writer.save(found)
-    return RecordedGenerations(tuple(numbers), remember(connection, target_id, read, now))
+    return RecordedGenerations(
+        tuple(numbers), remember(connection, target_id, read, replaced_at or now)
+    )
 
 
 @dataclass(frozen=True, slots=True)

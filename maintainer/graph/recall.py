@@ -58,8 +58,11 @@ _FEW = 10
 """So many contents are read from the file at once."""
 
 
-def recall(connection: Connection, target_id: int, access: Access) -> Memory:
-    """Return the memory that saves a probe requests."""
+def recall(connection: Connection, target_id: int, access: Access, now: datetime) -> Memory:
+    """Return the memory that saves a probe requests.
+
+    What is later than now was recorded by a run whose clock was wrong.
+    """
     places: defaultdict[IndexId, dict[int, KnownPlace]] = defaultdict(dict)
     written: dict[tuple[Ref, str], WrittenGeneration] = {}
     read_entries: dict[int, KnownPlace] = {}
@@ -93,7 +96,7 @@ def recall(connection: Connection, target_id: int, access: Access) -> Memory:
         spare_blobs=frozenset(spare),
         missing_blobs=missing & (named | spare),
         doubts=_doubts(connection, target_id),
-        probed_at=connection.scalar(_PROBED_AT, here),
+        probed_at=connection.scalar(_PROBED_AT, here | {"now": now}),
         broken_entries=frozenset(connection.scalars(_BROKEN_ENTRIES, here)),
         **_checked(connection, target_id),
     )
@@ -390,7 +393,7 @@ _DOUBTS = select(DOUBT.c.ref, DOUBT.c.key, DOUBT.c.cause, DOUBT.c.since).where(
     DOUBT.c.target_id == _target
 )
 _PROBED_AT = select(func.max(RUN.c.started_at)).where(
-    RUN.c.target_id == _target, RUN.c.status == "done"
+    RUN.c.target_id == _target, RUN.c.status == "done", RUN.c.started_at <= bindparam("now")
 )
 
 _here = ENTRY.c.target_id == _target

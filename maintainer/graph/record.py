@@ -54,7 +54,13 @@ def record(
     execute_each(connection, _ADOPT, adopted)
     _record_presence(connection, target_id, probe, probed_at)
     read = record_generations(
-        connection, target_id, probe.read, probe.at, is_shown=True, found=probe.live_blobs
+        connection,
+        target_id,
+        probe.read,
+        probe.at,
+        is_shown=True,
+        found=probe.live_blobs,
+        replaced_at=max(probe.at, probed_at or probe.at),
     )
     _record_blobs(connection, target_id, probe, probed_at)
     _record_damage(connection, target_id, probe)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from maintainer.cacheconfig import BlobKey, Digest, IndexId, IndexKey, SignatureKey, UploadKey
 from maintainer.model import reason as reasons
-from maintainer.model.entry import KnownEntry
+from maintainer.model.entry import FAR_AHEAD, KnownEntry
 from maintainer.model.index import index_of, read_until
 from maintainer.model.marks import Index, Mark, State
 from maintainer.model.snapshot import Snapshot
@@ -121,9 +121,8 @@ class Marker:
         Builders look up only the newest one, so any later look-up of this one was ours.
         """
         until = self.read_until.get(entry.store_id)
-        if entry.unreferenced_since is None:
-            return self._unreferenced_since(entry, until)
-        return max(entry.unreferenced_since, until or entry.unreferenced_since)
+        known = self._plausible(entry.unreferenced_since)
+        return max(known, until or known) if known else self._unreferenced_since(entry, until)
 
     def _unreferenced_since(self, entry: KnownEntry, needed_until: datetime | None) -> datetime:
         """Return since when an entry is unreferenced: never earlier than its last use.
@@ -131,19 +130,28 @@ class Marker:
         A build that finds a stored blob does not upload it again, and writes its index later. Until
         then, that look-up is the only sign that the build needs the blob.
         """
-        if entry.unreferenced_since is None and entry.known_before:
-            return max(self.snapshot.now, entry.last_use_at, needed_until or self.snapshot.now)
-        since = max(entry.unreferenced_since or entry.last_use_at, entry.last_use_at)
-        if not entry.known_before and self.snapshot.listed_before:
-            since = max(since, min(self.snapshot.listed_before, self.snapshot.now))
-        was_used_since = (
-            entry.unreferenced_since is None
-            or entry.unreferenced_since - entry.last_use_at < self.facts.unseen_for
-        )
-        if was_used_since and self.facts.quiet_since:
-            # A tag may have pointed to it until the tag was last replaced.
-            since = max(since, self.facts.quiet_since)
+        known, now = self._plausible(entry.unreferenced_since), self.snapshot.now
+        # A tag may have pointed to it until the tag was last replaced.
+        quiet = self._plausible(self.facts.quiet_since)
+        if known is None and entry.known_before:
+            # An earlier run has needed it. If that was later than now, our clock was set back.
+            times = (self.snapshot.listed_before, needed_until, quiet, entry.last_use_at, now)
+            return max(filter(None, times))
+        since = max(known or entry.last_use_at, entry.last_use_at)
+        if not entry.known_before:
+            since = max(since, self.snapshot.listed_before or since)
+        was_used_since = known is None or known - entry.last_use_at < self.facts.unseen_for
+        if was_used_since and quiet:
+            since = max(since, quiet)
         return max(since, needed_until or since)
+
+    def _plausible(self, moment: datetime | None) -> datetime | None:
+        """Return a recorded time, unless it is far ahead: a clock was wrong when it was recorded.
+
+        What is a little ahead stays: our own clock may be behind, for this run.
+        """
+        is_wrong = moment is not None and moment - self.snapshot.now > FAR_AHEAD
+        return None if is_wrong else moment
 
 
 def _closed_since(entry: KnownEntry, reason: reasons.ClosedRef) -> datetime:

@@ -22,6 +22,10 @@ class Refusal:
     advice: str = "run as the user who builds"
 
 
+FAR_AHEAD = timedelta(days=30)
+"""A time that is recorded and so far ahead was recorded by a run whose clock was wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """The permissions of the token, by its own claims.

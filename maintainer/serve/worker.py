@@ -43,6 +43,8 @@ STEP_TIMEOUT = 5.0
 _FIRST_BACKOFF = timedelta(seconds=30)
 _RETRY_AFTER = 5.0
 """Seconds until the database is retried."""
+_SET_BACK = timedelta(minutes=1)
+"""A clock that goes back by less is only adjusted."""
 _MAX_DOUBLINGS = 20
 """One year, which is more than can be configured."""
 
@@ -63,6 +65,8 @@ class Worker:
         self.interrupted_by: str | None = None
         self._database = database
         self._clock = clock
+        self._latest = clock()
+        """When it was last looked for what is due."""
         self._stopping = threading.Event()
         self._active: set[_Active] = set()
         self._limits = SharedLimits(database)
@@ -148,6 +152,9 @@ class Worker:
         with self._database.reading() as connection:
             schedule = load_schedule(connection)
             limits = load_limits(connection)
+        if now < self._latest - _SET_BACK:
+            self._put_forward(schedule, now)
+        self._latest = now
         for due in sorted(schedule.values(), key=lambda one: one.next_run_at):
             if due.next_run_at > now or self.interrupted_by:
                 return None
@@ -159,6 +166,17 @@ class Worker:
             if ready := self._prepare(due):
                 return ready
         return None
+
+    def _put_forward(self, schedule: Mapping[str, Scheduled], now: datetime) -> None:
+        """Correct the times that follow from a system time which was ahead, and is right again."""
+        for due in schedule.values():
+            target = self.targets.get(due.name)
+            if target is None or due.is_running:
+                continue
+            latest = target.rule.next(now, now) + target.rule.jitter
+            if due.next_run_at > latest:
+                log.info("%s: the system time was set back, so its next run is earlier", due.name)
+                self._postpone(target, latest)
 
     def is_resting(self, name: str, limits: KnownLimits) -> bool:
         """Whether a target waits for a rate limit that others have exhausted."""
@@ -182,6 +200,9 @@ class Worker:
         log.warning("%s: the run is more than misfire_grace late, so it is skipped", due.name)
         self._skip(target, next_run_at)
         return None
+
+    def _postpone(self, target: ServedTarget, until: datetime) -> None:
+        self._record(target, lambda c: postpone(c, target.name, target.cache, until))
 
     def _skip(self, target: ServedTarget, until: datetime) -> None:
         self._record(target, lambda c: skip(c, target.name, target.cache, until))

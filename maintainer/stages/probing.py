@@ -29,6 +29,6 @@ async def list_cache(run: Run, at: datetime, limits: StoreLimits | None = None) 
 async def probe_cache(run: Run, listed: Listed) -> Probed:
     """Probe the store."""
     with run.begin() as connection:
-        known = recall(connection, run.target_id, run.store.access)
+        known = recall(connection, run.target_id, run.store.access, listed.at)
     seen = await probe(run.store, listed.listing, known, listed.at, run.context)
     return Probed(known, seen)

@@ -533,6 +533,20 @@ def test_a_time_that_a_wrong_clock_has_set_is_not_waited_for(
     assert again.status.next_run_at - again.clock() <= 6 * HOUR
 
 
+def test_once_a_clock_that_was_ahead_is_right_again_targets_run_as_before(
+    timetable: Timetable,
+) -> None:
+    timetable.start(f"{APP}interval = '1h'")
+    timetable.run_due(later=timedelta(days=365))
+    timetable.clock.ahead -= timedelta(days=365)
+    before = len(timetable.runs)
+    for _ in range(3):
+        timetable.run_due(later=HOUR)
+
+    assert len(timetable.runs) - before >= 2
+    assert timetable.trouble is None
+
+
 def test_an_attempt_that_cannot_be_written_down_is_told_and_written_as_soon_as_it_can(
     timetables: Timetables, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio.lowlevel
@@ -62,8 +62,9 @@ log = logging.getLogger(__name__)
 _BATCH = 5_000
 _MOST_LOGGED = 10
 """How many damaged blobs are logged, each in a line."""
-_SKEW = timedelta(hours=1)
-"""The largest difference between the clock of the files and ours."""
+_SKEW = timedelta(days=1)
+"""The largest difference between the clock of the files and ours: more than that of time zones."""
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _ABANDONED = timedelta(days=1)
 """An upload that has received no bytes for this long is no longer in progress."""
 _LEFT_OVER_AFTER = timedelta(minutes=2)
@@ -225,10 +226,11 @@ class Directory:
         self, known: Memory, now: datetime, context: RunContext
     ) -> frozenset[Digest]:
         """Find the blobs that tags may have needed since the last run, but no longer need."""
-        if known.probed_at is None:
+        if known.probed_at is None and not known.places:
             return frozenset()  # Nothing is known, so nothing is known to be unreferenced.
         former: set[Digest] = set()
-        since = min(known.probed_at - _SKEW, now - context.settings.grace)
+        # A run that was cut off has noticed what is unreferenced, and has not read the manifests.
+        since = min((known.probed_at or _EVER + _SKEW) - _SKEW, now - context.settings.grace)
         for blobs in read_recent_roots(self._files, since):
             if reason := context.budget.reserve(0):
                 raise UnfinishedError("the replaced exports could not all be read", reason)
