@@ -423,6 +423,23 @@ def test_when_most_names_have_expired_by_a_rule_the_next_runs_go_on(
     assert not [one for one in after.notes if isinstance(one.reason, NamesDeleted)]
 
 
+def test_a_clock_that_is_far_ahead_lets_no_name_expire_and_no_grace_period_end(
+    moto: Moto, memory: Memory
+) -> None:
+    rules = [{"prefix": MANIFESTS, "unused_for": "30d"}]
+    for name in ("main", "web"):
+        moto.export(name, "base", name)
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    _gc(moto, memory, rules=rules)
+    before = _keys(moto)
+    moto.now += timedelta(days=3)
+
+    report = _gc(moto, memory, rules=rules, ahead=timedelta(days=35))
+
+    assert _keys(moto) == before
+    assert "this machine's clock is ahead of the service's" in report.deletions[0].outcome_sentence
+
+
 def test_manifests_under_another_prefix_protect_the_blobs_that_they_share(
     moto: Moto, memory: Memory
 ) -> None:

@@ -23,6 +23,7 @@ from maintainer.model.marks import Index, Mark, State
 from maintainer.model.reason import Forgotten, LeftForRoom
 from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
+from maintainer.model.store import StoreFacts
 from maintainer.plan import make_plan
 from maintainer.report.reasons import format_reason
 from tests.snapshots import (
@@ -387,15 +388,50 @@ def test_without_memory_a_blob_is_unneeded_since_it_was_created() -> None:
     assert _dangling_since(a_snapshot().with_blob("a", age=hours(9))).since == ago(hours(9))
 
 
-@pytest.mark.parametrize(("listed", "since"), [(hours(2), hours(2)), (-hours(2), hours(0))])
-def test_a_new_blob_came_after_the_last_list_whatever_its_time_says(
-    listed: timedelta, since: timedelta
+@pytest.mark.parametrize("listed", [hours(2), -hours(2)])
+def test_a_new_blob_came_after_the_last_list_whatever_its_time_and_our_clock_say(
+    listed: timedelta,
 ) -> None:
     snapshot = a_snapshot().with_blob("a", age=hours(9)).build()
 
     (marked,) = mark(replace(snapshot, listed_before=ago(listed))).marks
 
-    assert marked.since == ago(since)
+    assert marked.since == ago(listed)
+
+
+def test_what_was_needed_at_a_list_later_than_now_is_unreferenced_since_then() -> None:
+    snapshot = a_snapshot().with_blob("a", age=hours(9), known=True).build()
+
+    (marked,) = mark(replace(snapshot, listed_before=ago(-hours(2)))).marks
+
+    assert marked.since == ago(-hours(2))
+
+
+@pytest.mark.parametrize(("ahead", "counts"), [(29, True), (31, False)])
+def test_a_recorded_time_that_is_far_ahead_does_not_count(ahead: int, counts: bool) -> None:
+    recorded = -timedelta(days=ahead)
+    known = a_snapshot().with_blob("a", age=hours(9), unreferenced_for=recorded)
+
+    assert _dangling_since(known).since == ago(recorded if counts else timedelta(0))
+
+
+@pytest.mark.parametrize(("ahead", "counts"), [(29, True), (31, False)])
+def test_an_export_that_is_far_ahead_does_not_count(ahead: int, counts: bool) -> None:
+    written = ago(-timedelta(days=ahead))
+    snapshot = a_snapshot().with_blob("a", age=hours(9), known=True).build()
+
+    (marked,) = mark(replace(snapshot, facts=StoreFacts(quiet_since=written))).marks
+
+    assert marked.since == (written if counts else NOW)
+
+
+def test_that_a_generation_is_superseded_in_the_far_future_does_not_count() -> None:
+    world = a_snapshot().with_blobs("a").with_generation(1, "a", unreferenced_for=-hours(800))
+    world.with_generation(2, "a", age=hours(2))
+
+    (superseded,) = [one for one in mark(world.build()).marks if one.state is State.SUPERSEDED]
+
+    assert superseded.since == NOW
 
 
 def test_without_memory_a_blob_is_unneeded_since_it_was_used_if_that_was_later() -> None:

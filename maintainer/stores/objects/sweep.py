@@ -24,6 +24,10 @@ BATCH = 100
 """How many blobs are looked up again before they are deleted by one request."""
 
 
+_AHEAD = timedelta(hours=1)
+"""If our clock is ahead of the service's by more, grace periods and rules are over too early."""
+
+
 @dataclass(slots=True)
 class _Deletion:
     """A blob to delete, what is there, and why it stays."""
@@ -119,6 +123,8 @@ class Deletions:
             return ChangedError("a build has exported since, and needs it")
         if _age(found, now) < self._layout.least_grace:
             return ChangedError("a build may have found it before it exports")
+        if found.answered_at and now - found.answered_at > _AHEAD:
+            return ChangedError("this machine's clock is ahead of the service's: set it")
         return None
 
 
