@@ -579,9 +579,31 @@ def test_two_configurations_that_share_blobs_without_knowing_it_delete_none(
     assert {key for key in moto.keys if key.startswith(BLOBS)} == stored
 
 
+def _claim(*manifests: str) -> bytes:
+    """Return what runs write of the indexes that share the blobs."""
+    claims = {"blobs": "app/blobs/", "manifests": manifests}
+    return json.dumps(claims, separators=(",", ":")).encode()
+
+
+def test_a_cache_that_was_copied_to_another_prefix_is_swept_as_the_original_is(
+    moto: Moto, memory: Memory
+) -> None:
+    moto.export("api", "base", "api")
+    moto.put("app/others/web", encode(built("web", at=moto.now)))
+    _gc(moto, memory)
+    for key, one in list(moto.keys.items()):
+        moto.put(f"copy/{key.removeprefix('app/')}", one.value)
+    moto.put(f"copy/blobs/{blob_of('orphan')}", b"orphan")
+    moto.now += timedelta(hours=48)
+
+    _gc(moto, memory, prefix="copy/")
+
+    assert f"copy/blobs/{blob_of('orphan')}" not in moto.keys
+
+
 def test_a_configuration_that_is_gone_counts_no_longer(moto: Moto, memory: Memory) -> None:
     moto.export("api", "base", "api")
-    moto.put(_CLAIM, b'["app/former/", "app/manifests/"]')
+    moto.put(_CLAIM, _claim("app/former/", "app/manifests/"))
     moto.put("app/former/", b"")  # The mark of a folder, which is left when all is deleted.
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     moto.now += timedelta(hours=48)
@@ -589,11 +611,18 @@ def test_a_configuration_that_is_gone_counts_no_longer(moto: Moto, memory: Memor
     _gc(moto, memory)
 
     assert BLOBS + blob_of("orphan") not in moto.keys
-    assert moto.keys[_CLAIM].value == b'["app/manifests/"]'
+    assert moto.keys[_CLAIM].value == _claim("app/manifests/")
 
 
 @pytest.mark.parametrize(
-    "content", [b"# read me", b"{}", b"[1]", b'["a"' * 20_000, b"[" + b'"",' * 100 + b'""]']
+    "content",
+    [
+        b"# read me",
+        b"{}",
+        b"[1]",
+        b'["a"' * 20_000,
+        json.dumps({"blobs": "", "manifests": [""] * 101}).encode(),
+    ],
 )
 def test_a_claim_that_no_run_has_written_is_not_believed(
     content: bytes, moto: Moto, memory: Memory
@@ -619,12 +648,12 @@ def test_a_claim_that_another_run_has_overwritten_is_written_again_before_anythi
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     _gc(moto, memory)
     moto.now += timedelta(hours=48)
-    moto.put(_CLAIM, b'["app/others/"]')
+    moto.put(_CLAIM, _claim("app/others/"))
 
     with pytest.raises(AssertionError, match="nothing is deleted until"):
         _gc(moto, memory)
 
-    assert moto.keys[_CLAIM].value == b'["app/manifests/","app/others/"]'
+    assert moto.keys[_CLAIM].value == _claim("app/manifests/", "app/others/")
     assert BLOBS + blob_of("orphan") in moto.keys
 
 

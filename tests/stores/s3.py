@@ -210,9 +210,9 @@ class Moto:
             }
         users.reset()
 
-    def address(self, **more: Any) -> Address:
+    def address(self, prefix: str = "app/", **more: Any) -> Address:
         """Return where the cache is."""
-        return Address(self._bucket, "app/", "us-east-1", self.url, path_style=True, **more)
+        return Address(self._bucket, prefix, "us-east-1", self.url, path_style=True, **more)
 
 
 @contextmanager

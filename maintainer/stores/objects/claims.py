@@ -17,12 +17,22 @@ _LIMIT = 64 * 1024
 _MAX_PREFIXES = 100
 
 
+class _Claims(msgspec.Struct, frozen=True):
+    """What runs have written."""
+
+    blobs: str
+    """The beginning of the keys of the blobs: of a copy, it is that of the original."""
+    manifests: list[str]
+    """The beginnings of the keys of indexes."""
+
+
 class Claims:
     """Where the indexes are that use these blobs, as far as runs have said it."""
 
     def __init__(self, objects: Objects, layout: Layout) -> None:
         self._objects = objects
         self._own = layout.manifests
+        self._blobs = layout.blobs
         self.key = f"{layout.blobs.rstrip('/')}.maintainer"
         self._is_known = False
 
@@ -51,7 +61,8 @@ class Claims:
         others = [one for one in others if await self._is_used(one)]
         wanted = sorted({*self._own, *others})
         if wanted != claimed:
-            await self._objects.overwrite(self.key, msgspec.json.encode(wanted))
+            claims = _Claims(self._blobs, wanted)
+            await self._objects.overwrite(self.key, msgspec.json.encode(claims))
         self._is_known = True
         return others
 
@@ -63,11 +74,14 @@ class Claims:
         return False
 
     async def _read(self) -> list[str]:
+        """Return where others have said that indexes are: nowhere, if the blobs are a copy."""
         try:
             found = await self._objects.get(self.key, limit=_LIMIT)
-            claimed = decode_json(found[1], list[str]) if found else []
+            if found is None:
+                return []
+            claims = decode_json(found[1], _Claims)
         except (UnreadableError, *JSON_ERRORS):
-            claimed = None
-        if claimed is None or len(claimed) > _MAX_PREFIXES:
+            claims = None
+        if claims is None or len(claims.manifests) > _MAX_PREFIXES:
             raise StoreError(f"{printable(self.key)} is not what runs have written: delete it")
-        return claimed
+        return claims.manifests if claims.blobs == self._blobs else []
