@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from maintainer.graph.compare import RunDiff
+from maintainer.report.grid import make_grid
 from maintainer.report.words import format_count, format_duration, format_moment, format_size
 from maintainer.sanitize import loggable
 
@@ -31,7 +30,7 @@ def _parts(diff: RunDiff) -> Iterator[RenderableType]:
     for tally in diff.happened:
         entries = format_count(tally.entries, "entry")
         yield Text(f"{tally.what}: {entries}, {format_size(tally.size)}")
-    table = _table("entries", "kind", "entries", "size")
+    table = make_grid(("kind", "entries", "size"), ("entries", "size"), title="entries")
     for kind in diff.kinds:
         table.add_row(
             kind.kind,
@@ -46,7 +45,8 @@ def _indexes(diff: RunDiff) -> Iterator[RenderableType]:
     if not diff.indexes:
         yield Text("No index has changed.")
         return
-    table = _table("indexes that changed", "scope", "ref", "generations", "usable", "size")
+    numbers = ("generations", "usable", "size")
+    table = make_grid(("scope", "ref", *numbers), numbers, title="indexes that changed")
     for index in diff.indexes:
         table.add_row(
             Text(loggable(f"{index.scope} (signed)" if index.signed else index.scope)),
@@ -56,21 +56,6 @@ def _indexes(diff: RunDiff) -> Iterator[RenderableType]:
             _change_size(index.bytes_before, index.bytes_after),
         )
     yield table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=f"\n{title}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
-        header_style="dim",
-    )
-    for name in columns:
-        is_name = name in {"kind", "scope", "ref"}
-        table.add_column(name, justify="left" if is_name else "right", overflow="fold")
-    return table
 
 
 def _change(before: int | None, after: int | None) -> str:

@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from maintainer.graph.reports import RunSummary
+from maintainer.report.grid import make_grid
 from maintainer.report.model import IndexReport, Report, Space, SpacePart
 from maintainer.report.page import QUESTIONS, changes, scopes, storage, trend
 from maintainer.report.page.cells import Cell, Table
@@ -160,7 +159,7 @@ def _space(report: Report) -> Iterator[RenderableType]:
         return
     yield _used(report.space)
     yield _bar(report.space)
-    grid = _grid(("", *table.columns), table.numbers)
+    grid = make_grid(("", *table.columns), table.numbers)
     for part, row in zip(report.space.parts, table.rows, strict=True):
         grid.add_row(Text(_block(part), style=_COLOURS[part.kind]), *map(_cell, row))
     yield grid
@@ -239,7 +238,7 @@ def _chains(index: IndexReport) -> Iterator[RenderableType]:
         style="italic",
     )
     table = scopes.chains_table(index)
-    grid = _grid(table.columns, table.numbers)
+    grid = make_grid(table.columns, table.numbers)
     for row in table.rows[:_ROWS]:
         grid.add_row(*map(_cell, row))
     yield grid
@@ -281,7 +280,7 @@ class _Fitting:
     table: Table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        grid = _grid(self.table.columns, self.table.numbers)
+        grid = make_grid(self.table.columns, self.table.numbers)
         for row in self.table.rows:
             grid.add_row(*map(_cell, row))
         needed = console.measure(grid, options=options.update_width(_UNBOUNDED)).maximum
@@ -302,16 +301,6 @@ def _left(table: Table) -> Iterator[Text]:
         yield Text(
             f"  … and {table.omitted:,} more: see `maintainer report --html FILE`", style="dim"
         )
-
-
-def _grid(columns: Iterable[str], numbers: Iterable[str]) -> RichTable:
-    right = set(numbers)
-    grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
-    for name in columns:
-        justify = "right" if name in right else "left"
-        # The longest texts are wrapped first, so that numbers stay on one line.
-        grid.add_column(name, justify=justify, overflow="fold", no_wrap=name in right)  # type: ignore[arg-type]
-    return grid
 
 
 def _cell(cell: Cell) -> Text:

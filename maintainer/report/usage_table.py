@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from maintainer.report.grid import make_grid
 from maintainer.report.usage import Usage, UsagePart, UsageRef
 from maintainer.report.words import format_count, format_moment, format_share, format_size
 from maintainer.sanitize import loggable
 
+_NUMBERS = ("entries", "size", "share")
 _ROWS = 10
 """The most rows of a table; of the others, only the number is shown."""
 
@@ -44,7 +44,7 @@ def _use(usage: Usage) -> str:
 def _table(title: str, usage: Usage, parts: Sequence[UsagePart]) -> Iterator[RenderableType]:
     if not parts:
         return
-    table = _grid(title, "", "entries", "size", "share", "last used")
+    table = make_grid(("", *_NUMBERS, "last used"), _NUMBERS, title=title)
     for part in parts[:_ROWS]:
         table.add_row(Text(loggable(part.name or "other tools")), *_numbers(part, usage))
     yield table
@@ -54,7 +54,7 @@ def _table(title: str, usage: Usage, parts: Sequence[UsagePart]) -> Iterator[Ren
 def _refs(usage: Usage) -> Iterator[RenderableType]:
     if not usage.refs:
         return
-    table = _grid("by ref", "", "entries", "size", "share", "last used", "")
+    table = make_grid(("", *_NUMBERS, "last used", ""), _NUMBERS, title="by ref")
     for part in usage.refs[:_ROWS]:
         name, why = Text(loggable(part.name)), Text(loggable(_closed(part)), style="yellow")
         table.add_row(name, *_numbers(part, usage), why)
@@ -70,7 +70,8 @@ def _policies(usage: Usage) -> Iterator[RenderableType]:
     if not usage.policies:
         yield Text("\nNo policy for a full cache would free anything.")
         return
-    table = _grid("what would free space, each on its own", "settings", "entries", "size", "share")
+    title = "what would free space, each on its own"
+    table = make_grid(("settings", *_NUMBERS), _NUMBERS, title=title)
     for one in usage.policies[:_ROWS]:
         share = format_share(one.size / usage.used) if usage.used else ""
         table.add_row(Text(loggable(one.name)), f"{one.entries:,}", format_size(one.size), share)
@@ -87,20 +88,3 @@ def _numbers(part: UsagePart, usage: Usage) -> tuple[str, ...]:
 def _left(parts: Sequence[object]) -> Iterator[Text]:
     if len(parts) > _ROWS:
         yield Text(f"  … and {len(parts) - _ROWS:,} more: see --json", style="dim")
-
-
-def _grid(title: str, *columns: str) -> Table:
-    table = Table(
-        title=Text(f"\n{title}", style="italic"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        header_style="dim",
-        show_edge=False,
-    )
-    for name in columns:
-        is_number = name in ("entries", "size", "share")
-        table.add_column(
-            name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
-        )
-    return table
