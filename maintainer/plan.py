@@ -9,7 +9,6 @@ from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import Mark, Marks, State
 from maintainer.model.reason import Reason
 from maintainer.policy import (
-    broken,
     closed_refs,
     dangling,
     export,
@@ -22,6 +21,7 @@ from maintainer.policy import (
     superseded,
     tool_rules,
     unread,
+    without_content,
 )
 from maintainer.policy.context import (
     Decider,
@@ -38,7 +38,7 @@ INDEXES: IndexDecider = merging
 
 DECIDERS: tuple[Decider, ...] = (
     repair,
-    broken,
+    without_content,
     unread,
     superseded,
     dangling,
