@@ -56,7 +56,7 @@ class _Blob:
     checked_at: datetime | None
     is_suspect: bool
     """Whether an earlier run found no content, and a build still references it."""
-    named_anew: bool
+    referenced_anew: bool
     """Whether an index that references it was written after that check."""
 
     @property
@@ -137,12 +137,12 @@ class ContentChecker:
         return round_
 
     def _needed(self, marks: Marks, entries: Entries) -> Iterator[_Blob]:
-        named = frozenset().union(
+        referenced = frozenset().union(
             *(index.remembered.blobs for index in marks.indexes),
             *(one.blobs for index in marks.indexes for one in index.generations),
         )
         needed = frozenset().union(*(index.merged.blobs for index in marks.indexes))
-        suspects = (named & marks.snapshot.broken_blobs) - needed
+        suspects = (referenced & marks.snapshot.broken_blobs) - needed
         stored: defaultdict[Digest, list[KnownEntry]] = defaultdict(list)
         for entry in entries.holding(needed | suspects):
             if entry.ref in marks.snapshot.access.readable and isinstance(entry.parsed, BlobKey):
@@ -154,10 +154,10 @@ class ContentChecker:
                 checked_at = max((one for one in checks if one), default=None)
             else:
                 checked_at = self._known.checked_blobs.get(digest)
-            named_anew = digest in suspects and self._is_named_anew(digest, marks)
-            yield _Blob(digest, held, checked_at, digest in suspects, named_anew)
+            referenced_anew = digest in suspects and self._is_referenced_anew(digest, marks)
+            yield _Blob(digest, held, checked_at, digest in suspects, referenced_anew)
 
-    def _is_named_anew(self, suspect: Digest, marks: Marks) -> bool:
+    def _is_referenced_anew(self, suspect: Digest, marks: Marks) -> bool:
         """Whether an index references a blob that was written after the last check of the blob.
 
         Its build may have uploaded the blob again.
@@ -181,8 +181,12 @@ class ContentChecker:
 
         def is_due(one: _Blob) -> bool:
             if not self._settings.verify_after:
-                return one.is_suspect and one.named_anew
-            if self._every or one.named_anew or (one.checked_at is None and not one.is_suspect):
+                return one.is_suspect and one.referenced_anew
+            if (
+                self._every
+                or one.referenced_anew
+                or (one.checked_at is None and not one.is_suspect)
+            ):
                 return True
             if not is_alive(one):
                 return False

@@ -43,7 +43,7 @@ async def probe(
         found=versions.found,
         gone=versions.gone,
         live_blobs=blobs.live,
-        missing_blobs=blobs.named - blobs.live - blobs.unasked,
+        missing_blobs=blobs.referenced - blobs.live - blobs.unasked,
         read_by_builders=versions.read_by_builders,
         unasked_blobs=blobs.unasked,
         broken_blobs=blobs.broken,
@@ -77,7 +77,7 @@ async def wait_for_index(
 class _Blobs:
     """Which of the blobs that indexes reference exist."""
 
-    named: frozenset[Digest]
+    referenced: frozenset[Digest]
     """The blobs whose existence matters; others are looked up only for a reason."""
     live: frozenset[Digest]
     listing_complete: bool
@@ -98,42 +98,42 @@ class _BlobCheck:
     async def find(self, new: frozenset[Digest]) -> _Blobs:
         """Find out which blobs exist; `new` are those of the generations that were just read."""
         known, lists = self.known, self.store.abilities.lists
-        named = known.named_blobs | new
+        referenced = known.referenced_blobs | new
         if lists:
-            named |= known.spare_blobs
+            referenced |= known.spare_blobs
         if self.store.abilities.looks_cheaply:
-            asked = await self._ask(named)
+            asked = await self._ask(referenced)
             return _Blobs(
-                named, asked.found, self.listing.complete, asked.unasked, damaged=asked.damaged
+                referenced, asked.found, self.listing.complete, asked.unasked, damaged=asked.damaged
             )
-        listed = _Listed(named, self.listing.entries, known, self.store.access.readable)
+        listed = _Listed(referenced, self.listing.entries, known, self.store.access.readable)
         broken = frozenset(listed.broken - listed.live)
-        doubtful = named - listed.live - broken
+        doubtful = referenced - listed.live - broken
         if lists and self.listing.complete:
-            again = (listed.anywhere & known.named_blobs) | (new - known.named_blobs)
+            again = (listed.anywhere & known.referenced_blobs) | (new - known.referenced_blobs)
             doubtful -= known.missing_blobs - again
         asked = await self._ask(doubtful)
         if not lists:
             # A look-up also finds blobs that cannot be downloaded, until they are checked again.
             broken = known.broken_blobs & asked.found
             asked = replace(asked, found=asked.found - broken)
-            if _changes(known, named, asked):
-                others = await self._ask(known.spare_blobs - named)
+            if _changes(known, referenced, asked):
+                others = await self._ask(known.spare_blobs - referenced)
                 asked = Existing(asked.found | others.found, asked.unasked | others.unasked)
-                named |= known.spare_blobs
+                referenced |= known.spare_blobs
         live = asked.found.union(listed.live)
         # If the list lacks an existing blob, it may lack others, or belong to another cache.
         complete = self.listing.complete and not (lists and asked.found)
-        return _Blobs(named, live, complete, asked.unasked, broken)
+        return _Blobs(referenced, live, complete, asked.unasked, broken)
 
     async def _ask(self, blobs: frozenset[Digest]) -> Existing:
         self.context.progress.stage("probe: look for blobs", len(blobs))
         return await self.store.existing(blobs, self.context)
 
 
-def _changes(known: Memory, named: frozenset[Digest], asked: Existing) -> bool:
+def _changes(known: Memory, referenced: frozenset[Digest], asked: Existing) -> bool:
     """Whether older results may matter: a needed blob is gone, or a missing one is back."""
-    gone = named - asked.found - asked.unasked
+    gone = referenced - asked.found - asked.unasked
     return bool(asked.found & known.missing_blobs or gone - known.missing_blobs)
 
 
@@ -142,7 +142,7 @@ class _Listed:
 
     def __init__(
         self,
-        named: frozenset[Digest],
+        referenced: frozenset[Digest],
         entries: Iterable[StoredEntry],
         known: Memory,
         readable: frozenset[str],
@@ -154,7 +154,7 @@ class _Listed:
         self.anywhere: set[Digest] = set()
         """Those that are listed in any ref."""
         for entry in entries:
-            if not isinstance(entry.parsed, BlobKey) or entry.parsed.digest not in named:
+            if not isinstance(entry.parsed, BlobKey) or entry.parsed.digest not in referenced:
                 continue
             sound = entry.id not in known.broken_entries
             if sound:

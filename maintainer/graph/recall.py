@@ -82,19 +82,19 @@ def recall(connection: Connection, target_id: int, access: Access, now: datetime
             written[Ref(row.ref), row.key] = WrittenGeneration(row.id, row.size, row.first_seen_at)
         places[to_index(row)][row.number] = place
     missing = frozenset(missing_blobs(connection, target_id))
-    named = set(_blobs_named(connection, target_id, access))
+    referenced = set(_referenced_blobs(connection, target_id, access))
     remembered: set[Digest] = set()
     for one in each_remembered(connection, target_id, access):
         remembered |= one.blobs
-        named |= _needed(one, missing)
-    spare = remembered - named
+        referenced |= _needed(one, missing)
+    spare = remembered - referenced
     return Memory(
         read_entries=read_entries,
         written=written,
         places=places,
-        named_blobs=frozenset(named),
+        referenced_blobs=frozenset(referenced),
         spare_blobs=frozenset(spare),
-        missing_blobs=missing & (named | spare),
+        missing_blobs=missing & (referenced | spare),
         doubts=_doubts(connection, target_id),
         probed_at=connection.scalar(_PROBED_AT, here | {"now": now}),
         broken_entries=frozenset(connection.scalars(_BROKEN_ENTRIES, here)),
@@ -209,11 +209,11 @@ def _references(
     return {(Ref(ref), Digest(digest)): at for ref, digest, at in rows}
 
 
-def _blobs_named(connection: Connection, target_id: int, access: Access) -> frozenset[Digest]:
+def _referenced_blobs(connection: Connection, target_id: int, access: Access) -> frozenset[Digest]:
     """Return the blobs of the newest generation of each index, and of every signed one."""
     asked = {"target": target_id, "refs": to_json(access.readable)}
-    named = _NAMED_IN_REFS if access.readable else _NAMED
-    return frozenset(map(Digest, connection.scalars(named, asked)))
+    referenced = _REFERENCED_IN_REFS if access.readable else _REFERENCED
+    return frozenset(map(Digest, connection.scalars(referenced, asked)))
 
 
 def _generations(
@@ -376,7 +376,7 @@ _by_age = (
     .where(_of_target, GENERATION.c.missing_since.is_(None))
     .subquery()
 )
-_NAMED = (
+_REFERENCED = (
     select(BLOB.c.digest)
     .distinct()
     .join(GENERATION_BLOB, GENERATION_BLOB.c.blob_id == BLOB.c.id)
@@ -384,7 +384,7 @@ _NAMED = (
     .join(REF, REF.c.id == _by_age.c.ref_id)
     .where(BLOB.c.target_id == _target, (_by_age.c.place == 1) | _by_age.c.signed)
 )
-_NAMED_IN_REFS = _NAMED.where(REF.c.name.in_(each_text("refs")))
+_REFERENCED_IN_REFS = _REFERENCED.where(REF.c.name.in_(each_text("refs")))
 
 _CHECKED = select(BLOB.c.digest, BLOB.c.checked_at, BLOB.c.content_missing_since).where(
     BLOB.c.target_id == _target, BLOB.c.checked_at.is_not(None)

@@ -20,8 +20,8 @@ class Marker:
         self.current = {one.store_id for index in indexes for one in index.current}
         self.unread = {(one.index, one.number) for one in snapshot.unread}
         self.needed: dict[Digest, IndexId] = {}
-        self.named_now: dict[Digest, IndexId] = {}
-        self.named_until: dict[Digest, datetime] = {}
+        self.referenced_now: dict[Digest, IndexId] = {}
+        self.referenced_until: dict[Digest, datetime] = {}
         self.read_until: dict[int | None, datetime] = {}
         self.facts = snapshot.facts
         for index in indexes:
@@ -29,8 +29,8 @@ class Marker:
                 self.needed.setdefault(blob, index.id)
         # Whatever is needed is reachable, so only the rest can be dangling since some time.
         for index in indexes:
-            for blob in self._not_needed(index.named):
-                self.named_now.setdefault(blob, index.id)
+            for blob in self._not_needed(index.referenced):
+                self.referenced_now.setdefault(blob, index.id)
         self._remember_what_builders_read()
         self.signed_content = {
             one.content_digest: str(one.key) for one in snapshot.generations if one.exists
@@ -44,7 +44,7 @@ class Marker:
             if until := times.get(one.generation_id):
                 self.read_until[one.store_id] = until
                 for blob in self._not_needed(one.blobs):
-                    self.named_until[blob] = max(until, self.named_until.get(blob, until))
+                    self.referenced_until[blob] = max(until, self.referenced_until.get(blob, until))
 
     def _not_needed(self, blobs: Iterable[Digest]) -> list[Digest]:
         return [blob for blob in blobs if blob not in self.needed]
@@ -84,10 +84,10 @@ class Marker:
                 entry, State.NEWEST, reasons.ReadByBuilds(), self.snapshot.now, min(holders)
             )
         departed = self.snapshot.departed.get(digest)
-        if index := self.named_now.get(digest):
-            named = departed or reasons.ReferencedUntilNow(index=str(index), ref=index.ref)
-            return Mark(entry, State.DANGLING, named, self.snapshot.now)
-        until = self.named_until.get(digest)
+        if index := self.referenced_now.get(digest):
+            reason = departed or reasons.ReferencedUntilNow(index=str(index), ref=index.ref)
+            return Mark(entry, State.DANGLING, reason, self.snapshot.now)
+        until = self.referenced_until.get(digest)
         if digest in self.facts.recent_roots and self.facts.quiet_since:
             until = max(self.facts.quiet_since, until or self.facts.quiet_since)
         if digest in self.snapshot.leaving:

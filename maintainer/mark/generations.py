@@ -27,7 +27,7 @@ class Generations:
         return sinks_of(self.ordered) == {Sink.MERGE}
 
     @property
-    def named(self) -> frozenset[Digest]:
+    def referenced(self) -> frozenset[Digest]:
         """Every blob that a stored one references."""
         return frozenset[Digest]().union(*(one.blobs for one in self.stored))
 

@@ -163,7 +163,7 @@ def _merge_state(
         merged = prune(merged, snapshot.staying_blobs)
         remembered = forget(remembered, snapshot.departed)
     blobs = remembered.blobs
-    gone = (known.lost & blobs) | ((known.deleted & blobs) - found.named)
+    gone = (known.lost & blobs) | ((known.deleted & blobs) - found.referenced)
     if gone:
         remembered = forget(remembered, gone)
     return _MergeState(remembered, merged, all_known, all_live)

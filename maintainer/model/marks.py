@@ -105,13 +105,13 @@ class Index:
         return frozenset(one.generation_id for one in (*self.generations, *self.inputs))
 
     @property
-    def named(self) -> frozenset[Digest]:
+    def referenced(self) -> frozenset[Digest]:
         """The blobs that its current generations reference, live or not."""
         return frozenset().union(*(generation.blobs for generation in self.current))
 
     def is_broken(self, live: frozenset[Digest]) -> bool:
         """Whether what builders read makes them fail, or references blobs that are not live."""
-        return not self.named <= live or any(one.violation for one in self.current)
+        return not self.referenced <= live or any(one.violation for one in self.current)
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):

@@ -54,7 +54,7 @@ class Memory:
     """By ref and key."""
     places: Mapping[IndexId, Mapping[int, KnownPlace]] = field(default_factory=dict)
     """The generations that are stored, by index and number."""
-    named_blobs: frozenset[Digest] = frozenset()
+    referenced_blobs: frozenset[Digest] = frozenset()
     """The blobs that the newest generations reference and the merges need."""
     spare_blobs: frozenset[Digest] = frozenset()
     """The other remembered ones: of older results, and of gone generations."""

@@ -24,7 +24,7 @@ class PlanContext:
     """The merges of the indexes; of the entries, only recent ones."""
     rules: Rules
     """What the owner of the cache has decided."""
-    named_by: Mapping[Digest, AbstractSet[IndexId]]
+    referenced_by: Mapping[Digest, AbstractSet[IndexId]]
     """The indexes that reference each blob, or that it contains."""
     export: Export | None
     """The export in progress, if there is one."""
@@ -39,7 +39,7 @@ class PlanContext:
         return cls(
             marks=marks,
             rules=rules,
-            named_by=_named_by(marks),
+            referenced_by=_referenced_by(marks),
             export=find_export(marks.snapshot, unreadable_too=rules.protects_unreadable_refs),
         )
 
@@ -59,27 +59,27 @@ class PlanContext:
 
     def referrers(self, entry: KnownEntry) -> AbstractSet[IndexId]:
         """Return the indexes that reference a blob, or that it contains; none for other entries."""
-        return self.named_by.get(getattr(entry.parsed, "digest", Digest("")), frozenset())
+        return self.referenced_by.get(getattr(entry.parsed, "digest", Digest("")), frozenset())
 
 
-def _named_by(marks: Marks) -> Mapping[Digest, AbstractSet[IndexId]]:
+def _referenced_by(marks: Marks) -> Mapping[Digest, AbstractSet[IndexId]]:
     """Return which indexes reference each blob. Those of one index alone share one set."""
-    named_by: dict[Digest, AbstractSet[IndexId]] = {}
+    referenced_by: dict[Digest, AbstractSet[IndexId]] = {}
     several: dict[Digest, set[IndexId]] = {}
 
     def add(blob: Digest, alone: frozenset[IndexId]) -> None:
-        if named_by.setdefault(blob, alone) is not alone:
+        if referenced_by.setdefault(blob, alone) is not alone:
             if blob not in several:
-                named_by[blob] = several[blob] = set(named_by[blob])
+                referenced_by[blob] = several[blob] = set(referenced_by[blob])
             several[blob] |= alone
 
     for index in marks.indexes:
         alone = frozenset([index.id])
-        for blob in index.named:
+        for blob in index.referenced:
             add(blob, alone)
     for blob, holders in marks.snapshot.facts.manifest_blobs.items():
         add(blob, frozenset(holders))
-    return named_by
+    return referenced_by
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def find_loss(
     if probe.abilities.evicted_by is None:
         return _find_loss_of_indexes(known, probe, snapshot, deleted)
     if not probe.abilities.lists:
-        expected = known.named_blobs - known.missing_blobs - probe.unasked_blobs
+        expected = known.referenced_blobs - known.missing_blobs - probe.unasked_blobs
         found = len(expected & probe.live_blobs)
         return _measure(found, len(expected), Counted.BLOBS)
     unexplained = _count_unexplained(remembered, probe.at, limits)

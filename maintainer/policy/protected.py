@@ -46,5 +46,5 @@ def _referenced_anyway(marks: Marks) -> Iterator[Digest]:
     yield from marks.snapshot.facts.pinned
     for index in marks.indexes:
         if not _can_be_rewritten(index, marks):
-            yield from index.named
+            yield from index.referenced
             yield from index.needs.blobs

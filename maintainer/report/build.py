@@ -175,7 +175,7 @@ class ReportBuilder:
     @cached_property
     def _named(self) -> frozenset[Digest]:
         indexes = self.decided.marks.indexes if self.decided else ()
-        return frozenset().union(*(index.remembered.blobs | index.named for index in indexes))
+        return frozenset().union(*(index.remembered.blobs | index.referenced for index in indexes))
 
     def _indexes(self, decided: Decided, sizes: "_Sizes") -> tuple[IndexReport, ...]:
         marks, plan = decided.marks, decided.plan
@@ -228,7 +228,7 @@ class ReportBuilder:
         self, index: Index, after: CacheConfig, write: WriteIndex | None, context: "_Context"
     ) -> IndexReport:
         outcome_of_write = self.rewritten.get(index.id)
-        named = index.remembered.blobs | index.named
+        named = index.remembered.blobs | index.referenced
         stored = len(index.generations) + len(index.unread)
         results_lost, lost = find_losses(index.remembered, index.merged, context.live)
         bytes_usable = context.sizes.of(after.blobs)
@@ -247,7 +247,7 @@ class ReportBuilder:
             merged_from=() if index.id.is_named else tuple(one.number for one in index.inputs),
             usable_before=index.usable.result_count,
             usable_after=after.result_count,
-            blobs_missing=len(index.named - context.live),
+            blobs_missing=len(index.referenced - context.live),
             bytes_usable=bytes_usable,
             bytes_own=context.sizes.of(context.own_of(index.id, after)),
             bytes_dangling_before=context.sizes.of(named - context.way_before),

@@ -77,7 +77,7 @@ def _save_leaving(run: Run) -> None:
     not_written = {one.index for one in decided.plan.writes} - done
     for index in decided.marks.indexes:
         if index.id in not_written:
-            leaving -= index.named
+            leaving -= index.referenced
     for result in rewritten.values():
         leaving -= result.protected  # A build has exported it since.
     with run.begin() as connection:

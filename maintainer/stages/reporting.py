@@ -61,7 +61,7 @@ def _stored_sizes(run: Run) -> dict[Digest, int]:
     marks = run.report.decided.marks
     entries = Entries(run.database, run.target_id, marks.snapshot.now, run.report.started_at)
     referenced = frozenset[Digest]().union(
-        *(index.remembered.blobs | index.named for index in marks.indexes)
+        *(index.remembered.blobs | index.referenced for index in marks.indexes)
     )
     return entries.sizes(referenced)
 

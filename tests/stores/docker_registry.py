@@ -166,7 +166,7 @@ class DockerRegistry:
             }
         return json.dumps(config).encode()
 
-    def named_by(self, digest: str) -> set[str]:
+    def referenced_by(self, digest: str) -> set[str]:
         """Return the blobs that a manifest references."""
         try:
             manifest = json.loads(self.content(digest))

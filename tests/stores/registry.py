@@ -93,15 +93,15 @@ class _Blobs(MutableMapping[str, datetime]):
 
     def __init__(self, registry: DockerRegistry) -> None:
         self._registry = registry
-        self.named: set[str] = set()
+        self.referenced: set[str] = set()
         """Those that a manifest has referenced."""
 
     def _collect(self) -> None:
         manifests = self._registry.manifests()
-        named = set[str]().union(*map(self._registry.named_by, manifests))
-        for blob in self.named - named:
+        named = set[str]().union(*map(self._registry.referenced_by, manifests))
+        for blob in self.referenced - named:
             self._registry.delete_blob(blob)
-        self.named = named
+        self.referenced = named
 
     def __getitem__(self, key: str) -> datetime:
         if key not in list(self):
@@ -214,12 +214,15 @@ class Repository(Room):
         self._memories[0].copy(self._spare)
         shutil.rmtree(self._kept, ignore_errors=True)
         shutil.copytree(self._registry.folder, self._kept)
-        seen, named = collections_of(self._watcher, but="problems"), set(self._blobs.named)
+        seen, referenced = (
+            collections_of(self._watcher, but="problems"),
+            set(self._blobs.referenced),
+        )
 
         def put_back() -> None:
             self._registry.empty()
             shutil.copytree(self._kept, self._registry.folder, dirs_exist_ok=True)
-            self._blobs.named = named
+            self._blobs.referenced = referenced
             vars(self._watcher).update(seen)
             self._memories[0].replace(self._spare)
 

@@ -118,10 +118,12 @@ def test_blobs_of_one_index_share_what_leads_to_them_and_others_have_all_that_do
     world.with_generation(1, "base", "c", of=_tag_of_a_build("two"))
     world.with_generation(1, "base", "d", of=_tag_of_a_build("three"))
 
-    named_by = PlanContext.of(mark(world.build()), Rules(grace=hours(24))).named_by
+    referenced_by = PlanContext.of(mark(world.build()), Rules(grace=hours(24))).referenced_by
 
-    assert named_by[blob("a")] is named_by[blob("b")]
-    of_indexes = {name: {one.scope for one in named_by[blob(name)]} for name in ("base", "a", "c")}
+    assert referenced_by[blob("a")] is referenced_by[blob("b")]
+    of_indexes = {
+        name: {one.scope for one in referenced_by[blob(name)]} for name in ("base", "a", "c")
+    }
     assert of_indexes == {"base": {"one", "two", "three"}, "a": {"one"}, "c": {"two"}}
 
 

@@ -260,7 +260,7 @@ def test_an_entry_that_was_created_later_hides_the_newest_generation() -> None:
     assert index.shadowed_by == "index-web-1-f921bd05#2"
     assert index.usable == merge([an_index("b")])
     assert [one.number for one in index.current] == [2, 3]
-    assert index.named == {blob("b"), blob("c")}
+    assert index.referenced == {blob("b"), blob("c")}
 
 
 def test_what_hides_an_index_may_be_no_generation_of_it() -> None:

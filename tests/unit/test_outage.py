@@ -159,7 +159,7 @@ def _without_list(
     live: Iterable[int], missing: Iterable[int] = (), unasked: Iterable[int] = ()
 ) -> Loss | None:
     known = Memory(
-        named_blobs=frozenset(map(_digest, range(6))),
+        referenced_blobs=frozenset(map(_digest, range(6))),
         missing_blobs=frozenset(map(_digest, missing)),
     )
     return find_loss(

@@ -122,8 +122,8 @@ class Replacer:
         try:
             form = self._form(attempt.tag) if attempt.tag else None
             descriptors = form.descriptors if form else {}
-            named = {Digest(blob) for blob in descriptors if is_digest(blob)}
-            attempt.missing = frozenset(named.intersection(self._missing))
+            referenced = {Digest(blob) for blob in descriptors if is_digest(blob)}
+            attempt.missing = frozenset(referenced.intersection(self._missing))
             described = {**self._described, **descriptors}
             change = attempt.change
             attempt.encoded = encode_tag(change, form, described)
