@@ -10,9 +10,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from maintainer.database_url import is_postgresql
 from maintainer.errors import DatabaseError
+from maintainer.graph.backend import TOO_MANY_TRANSACTIONS, Backend, HeldError
 from maintainer.graph.create import create
 from maintainer.graph.lease import Lease, take
-from maintainer.graph.place import NO_PLACE, HeldError, Place
 from maintainer.graph.revision import NEWEST, VERSIONS, read_revision
 from maintainer.graph.sqlite import SqliteFile
 from maintainer.graph.tables import LEASE, METADATA, RUN, TARGET
@@ -32,26 +32,26 @@ class Database:
     """A database. Every method raises DatabaseError, in one line, if it is unusable."""
 
     def __init__(self, url: str) -> None:
-        self._place = _find_place(url)
-        self.name = self._place.name
+        self._backend = _find_backend(url)
+        self.name = self._backend.name
         """What messages call it: a path, or a URL without a password."""
 
     def close(self) -> None:
         """Close all connections."""
-        self._place.engine.dispose()
+        self._backend.engine.dispose()
 
     def upgrade(self) -> None:
         """Upgrade the schema to this version; creates it, and a file, if it does not exist."""
         with self._translate_errors():
             self._migrate()
-            self._place.finish_migration()
+            self._backend.finish_migration()
 
     def _migrate(self) -> None:
-        with self._place.readers.begin() as connection:
+        with self._backend.readers.begin() as connection:
             if read_revision(connection) == NEWEST:
                 return
-        with self._place.engine.begin() as connection:
-            self._place.begin_migration(connection)
+        with self._backend.engine.begin() as connection:
+            self._backend.begin_migration(connection)
             revision = read_revision(connection)
             if revision is None:
                 self._create(connection)
@@ -77,13 +77,13 @@ class Database:
 
     def exists(self) -> bool:
         """Whether there is a file, or, on a server, whether it has our tables."""
-        return self._place.exists()
+        return self._backend.exists()
 
     def revision(self) -> str | None:
         """Return the revision of the schema; None if the file has none yet."""
         if not self.exists():
             return None
-        with self._translate_errors(), self._place.readers.connect() as connection:
+        with self._translate_errors(), self._backend.readers.connect() as connection:
             return read_revision(connection)
 
     def refuse_newer(self) -> None:
@@ -103,12 +103,12 @@ class Database:
         It waits for other writers. A transaction that reads first and writes later cannot wait: if
         somebody has written in between, SQLite reports at once that the database is locked.
         """
-        with self._translate_errors(), self._place.engine.begin() as connection:
+        with self._translate_errors(), self._backend.engine.begin() as connection:
             yield connection
 
     def check_writable(self) -> None:
         """Raise DatabaseError if a run could not begin there. Whatever it writes is rolled back."""
-        with self._translate_errors(), self._place.engine.connect() as connection:
+        with self._translate_errors(), self._backend.engine.connect() as connection:
             connection.execute(delete(LEASE).where(false()))
             connection.execute(insert(TARGET).values(name=""))
             connection.exec_driver_sql("CREATE TEMPORARY TABLE listed_by_doctor (id INTEGER)")
@@ -117,7 +117,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a read-only transaction: it never waits, even for concurrent writers."""
-        with self._translate_errors(), self._place.readers.begin() as connection:
+        with self._translate_errors(), self._backend.readers.begin() as connection:
             yield connection
 
     @contextmanager
@@ -125,7 +125,7 @@ class Database:
         """Keep runs off all targets. Raises DatabaseError, which says who works on one."""
         with ExitStack() as stack:
             if self.is_shared:
-                self._enter(stack, self._place.lock_all(), None)
+                self._enter(stack, self._backend.lock_all(), None)
             else:
                 stack.enter_context(self.lease(""))
             yield
@@ -138,9 +138,9 @@ class Database:
         """
         name = target if self.is_shared else ""
         with ExitStack() as stack:
-            locks = [self._enter(stack, self._place.lock_out(), target)]
+            locks = [self._enter(stack, self._backend.lock_out(), target)]
             try:
-                locks.append(stack.enter_context(self._place.lock(name)))
+                locks.append(stack.enter_context(self._backend.lock(name)))
                 is_locked = True
             except HeldError:
                 is_locked = False  # By a run that may be paused: then its lease is over.
@@ -167,13 +167,13 @@ class Database:
     @property
     def is_shared(self) -> bool:
         """Whether runs on different targets may work on it at the same time."""
-        return not isinstance(self._place, SqliteFile)
+        return not isinstance(self._backend, SqliteFile)
 
     @contextmanager
     def lock_service(self) -> Iterator[None]:
         """Keep other services off. Raises DatabaseError."""
         try:
-            with self._place.lock_service():
+            with self._backend.lock_service():
                 yield
         except HeldError:
             raise DatabaseError(f"another service works on the database {self.name}") from None
@@ -186,7 +186,7 @@ class Database:
                 TARGET.c.name == target
             )
         try:
-            with self._translate_errors(), self._place.readers.connect() as connection:
+            with self._translate_errors(), self._backend.readers.connect() as connection:
                 row = connection.execute(running.order_by(RUN.c.id.desc())).first()
         except DatabaseError:
             return ""
@@ -198,12 +198,14 @@ class Database:
         try:
             yield
         except SqlError as error:
-            raise DatabaseError(self._place.explain(error)) from None
+            raise DatabaseError(self._backend.explain(error)) from None
         except PoolTimeoutError:
-            raise DatabaseError(f"the database {self.name} cannot be used: {NO_PLACE}") from None
+            raise DatabaseError(
+                f"the database {self.name} cannot be used: {TOO_MANY_TRANSACTIONS}"
+            ) from None
 
 
-def _find_place(url: str) -> Place:
+def _find_backend(url: str) -> Backend:
     if not is_postgresql(url):
         return SqliteFile(url)
     try:

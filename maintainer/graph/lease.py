@@ -16,8 +16,8 @@ from datetime import timedelta
 from sqlalchemy import BindParameter, Connection, bindparam, or_, select, true, update
 
 from maintainer.errors import DatabaseError, LeaseLostError
+from maintainer.graph.backend import Refresh
 from maintainer.graph.dialect import database_now, insert_new
-from maintainer.graph.place import Refresh
 from maintainer.graph.tables import LEASE
 from maintainer.graph.values import this_process
 

@@ -28,7 +28,7 @@ from sqlalchemy.exc import DatabaseError as SqlError
 
 from maintainer.database_url import public_url
 from maintainer.errors import DatabaseError
-from maintainer.graph.place import HeldError, Refresh
+from maintainer.graph.backend import HeldError, Refresh
 from maintainer.graph.revision import read_revision
 from maintainer.graph.tables import METADATA
 from maintainer.sanitize import printable

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError as SqlError
 
 from maintainer.errors import DatabaseError
-from maintainer.graph.place import HeldError, Refresh
+from maintainer.graph.backend import HeldError, Refresh
 from maintainer.paths import resolve
 
 _PATIENCE = 10.0

@@ -213,7 +213,7 @@ def test_too_many_transactions_at_once_are_told_in_one_line(
     path = tmp_path / "busy.db"
     make_empty(path)
     with closing(Database(url_of(path))) as database, ExitStack() as all_of_them:
-        monkeypatch.setattr(database._place.engine.pool, "_timeout", 0.01)
+        monkeypatch.setattr(database._backend.engine.pool, "_timeout", 0.01)
         for _ in range(15):
             all_of_them.enter_context(database.reading())
         with pytest.raises(DatabaseError, match="too many transactions"), database.reading():

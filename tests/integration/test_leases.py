@@ -14,9 +14,9 @@ from sqlalchemy import Connection
 
 from maintainer.emulator import Request
 from maintainer.errors import DatabaseError, LeaseLostError
+from maintainer.graph.backend import HeldError
 from maintainer.graph.database import Database
 from maintainer.graph.lease import Lease
-from maintainer.graph.place import HeldError
 from maintainer.graph.tables import METADATA
 from maintainer.stages.run import Collector
 from tests.empty_database import change, make_empty, query, url_of
@@ -217,9 +217,9 @@ def _url(database: Database) -> str:
 
 
 def test_a_lock_that_somebody_else_has_taken_meanwhile_stays_with_them(shared: Database) -> None:
-    with closing(Database(_url(shared))) as other, shared._place.lock("a") as keep:
+    with closing(Database(_url(shared))) as other, shared._backend.lock("a") as keep:
         _end_connections_of_locks(shared)
-        with other._place.lock("a"):
+        with other._backend.lock("a"):
             (theirs,) = _holders(shared)
             keep()
             assert list(_holders(shared)) == [theirs]
@@ -230,7 +230,7 @@ def test_a_lock_that_somebody_else_has_taken_meanwhile_stays_with_them(shared: D
         keep()
 
         assert theirs not in _holders(shared)
-        with pytest.raises(HeldError), other._place.lock("a"):
+        with pytest.raises(HeldError), other._backend.lock("a"):
             pass
     assert not _holders(shared)
 

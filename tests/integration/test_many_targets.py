@@ -46,7 +46,7 @@ def _a_site(folder: Path, number: int) -> Iterator[Site]:
         count_ended(connection, [f"octo.app-{one}" for one in range(1, number + 1)], "done")
     statements: list[str] = []
     event.listen(
-        database._place.readers,
+        database._backend.readers,
         "before_cursor_execute",
         lambda *given: statements.append(given[2]),
     )

@@ -310,7 +310,7 @@ def test_transactions_that_write_wait_for_each_other_whatever_the_server_has_set
                 assert _show(connection, "transaction_isolation") == "repeatable read"
             with database.lease("a"):
                 pass
-        with database._place.engine.connect() as connection:
+        with database._backend.engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             assert _show(connection, "transaction_isolation") == "read committed"
 
@@ -539,7 +539,7 @@ def test_who_waits_for_a_migration_waits_as_long_as_it_takes(place: Server) -> N
     url = create_database(empty=True)
     with opened(url) as database, opened(url) as other, ThreadPoolExecutor(1) as pool:
         with database.begin() as connection:
-            database._place.begin_migration(connection)
+            database._backend.begin_migration(connection)
             waits = pool.submit(other.upgrade)
             wait_until(lambda: place.ask(_WAITING_FOR_LONG, _name(url)) == [(1,)])
             assert not waits.done()

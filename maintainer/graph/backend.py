@@ -7,7 +7,7 @@ from typing import Protocol
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError as SqlError
 
-NO_PLACE = "this process has too many transactions at once: try again"
+TOO_MANY_TRANSACTIONS = "this process has too many transactions at once: try again"
 """Why a transaction does not begin if all connections are in use."""
 
 Refresh = Callable[[], None]
@@ -18,7 +18,7 @@ class HeldError(Exception):
     """Another process holds the lock."""
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """An SQLite file, or a database of a PostgreSQL server."""
 
     name: str
