@@ -525,7 +525,7 @@ def _fails(
 
     async def look() -> None:
         async with open_container(azurite.address(**address)) as container:
-            await container.look("x")
+            await container.head("x")
             async for _ in container.list("x"):
                 pass
 

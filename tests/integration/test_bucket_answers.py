@@ -97,7 +97,7 @@ async def _list(objects: Objects) -> None:
 
 
 async def _look(objects: Objects) -> None:
-    assert await objects.look("app/x") is None, "it was found"
+    assert await objects.head("app/x") is None, "it was found"
 
 
 async def _get(objects: Objects) -> None:
@@ -291,7 +291,7 @@ def test_a_program_that_gives_no_credentials_is_reported_without_what_it_says(
 def test_a_clock_of_a_service_beyond_all_times_is_none() -> None:
     async def ask(url: str) -> None:
         async with _s3(url) as bucket:
-            found = await bucket.look("app/x")
+            found = await bucket.head("app/x")
             assert found
             assert found.answered_at is None
 

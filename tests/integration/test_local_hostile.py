@@ -223,7 +223,7 @@ def test_only_what_is_a_digest_ever_becomes_a_path(world: World) -> None:
     files = Files(world.path)
     for digest in ("sha256:../../oci-layout", "sha256:..", "md5:00", "x"):
         with pytest.raises(StoreError, match="is not a valid digest"):
-            files.look(Digest(digest))
+            files.stat(Digest(digest))
         with pytest.raises(StoreError, match="is not a valid digest"):
             files.delete_blob(Digest(digest), FileState(0, START))
     files.close()

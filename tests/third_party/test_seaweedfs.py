@@ -72,14 +72,14 @@ def test_a_run_repairs_merges_and_sweeps_and_the_server_keeps_to_conditions(
             assert await _blobs(bucket, address, "api") == {blob_of("base"), blob_of("api")}
             everything = {blob_of(step) for step in ("base", "api", "web")}
             assert await _blobs(bucket, address, "maintained") == everything
-            assert await bucket.look(blobs + blob_of("orphan"))
+            assert await bucket.head(blobs + blob_of("orphan"))
 
             # The clock of the server cannot be set, and no blob is older than that says.
             at_once = replace(address, touch_refresh=timedelta(0), longest_export=timedelta(0))
             await _gc(bucket, at_once, memory, datetime.now(UTC) + timedelta(hours=27))
 
-            assert await bucket.look(blobs + blob_of("orphan")) is None
-            assert await bucket.look(blobs + blob_of("base"))
+            assert await bucket.head(blobs + blob_of("orphan")) is None
+            assert await bucket.head(blobs + blob_of("base"))
             assert [one async for page in bucket.list("app/.") for one in page] == []
 
     anyio.run(tell)

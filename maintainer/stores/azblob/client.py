@@ -101,7 +101,7 @@ class Container(Sender):
             folders = [one.name for one in page if isinstance(one, BlobPrefix)]
             yield folder_names(folders, prefix)
 
-    async def look(self, key: str) -> Object | None:
+    async def head(self, key: str) -> Object | None:
         """Look a blob up."""
         headers: dict[str, str] = {}
         blob = self._client.get_blob_client(key)

@@ -94,7 +94,7 @@ class Attempts:
         again = self._decide(error)
         self._failed += 1
         if again is not False and self._failed < self._policy.attempts:
-            log.info("%s: %s; retrying", self.place, say(error))
+            log.info("%s: %s; retrying", self.place, describe(error))
         return again
 
     def _decide(self, error: Exception) -> bool | timedelta:
@@ -115,10 +115,10 @@ class Attempts:
 def failure(place: str, error: Exception) -> StoreError:
     """Return the error for a request whose last attempt has failed."""
     kind = PlainHttpError if _tls_reason(error) == _NO_TLS else StoreError
-    return kind(f"{place} failed: {say(error)}")
+    return kind(f"{place} failed: {describe(error)}")
 
 
-def say(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """Describe an error, without the URL that httpx2 may include."""
     if isinstance(error, (httpx2.TimeoutException, TimeoutError)):
         return "timed out"

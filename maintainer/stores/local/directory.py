@@ -295,7 +295,7 @@ class Directory:
 
     async def check(self, blob: Digest) -> ContentCheck:
         """Check whether a blob exists: existing blobs can be read."""
-        is_there = self._files.look(blob) is not None
+        is_there = self._files.stat(blob) is not None
         return ContentCheck(is_there, is_readable=is_there)
 
     async def touch(self, key: str) -> bool:

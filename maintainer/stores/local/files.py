@@ -168,7 +168,7 @@ class Files:
             os.lseek(number, 0, os.SEEK_SET)
             return _read(str(self.path), number, limit)[0]
 
-    def look(self, digest: Digest) -> FileState | None:
+    def stat(self, digest: Digest) -> FileState | None:
         """Stat a blob; None if it does not exist, or is not a file."""
         where, name = self._place(digest)
         if where is None:

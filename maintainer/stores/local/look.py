@@ -232,4 +232,4 @@ def _is_whole(files: Files, config: Digest, *, limit: int) -> bool:
 
 def states_of(files: Files, blobs: Iterable[Digest]) -> dict[Digest, FileState]:
     """Return the files of the blobs that exist."""
-    return {blob: seen for blob in blobs if (seen := files.look(blob))}
+    return {blob: seen for blob in blobs if (seen := files.stat(blob))}

@@ -37,7 +37,7 @@ def read_recent_roots(files: Files, since: datetime) -> Iterator[frozenset[Diges
         yield frozenset(
             blob
             for blob in ((manifest.config, *map(Digest, manifest.descriptors)) if manifest else ())
-            if is_digest(blob) and files.look(blob)
+            if is_digest(blob) and files.stat(blob)
         )
 
 

@@ -58,7 +58,7 @@ class References:
         """Keep a blob; return it if it exists and was not kept before."""
         if not is_digest(digest) or digest in self.pinned:
             return []
-        if self._files.look(digest) is None:
+        if self._files.stat(digest) is None:
             if self._files.is_taken(digest):
                 raise StoreError(f"{digest} is not a regular file, so its needs are unknown")
             return []

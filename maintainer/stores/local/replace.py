@@ -161,7 +161,7 @@ class Replacer:
             replacements = {name: self._replacement(one) for name, one in pending.items()}
             after, changed = replace_tags(before, replacements)
             for name in sorted(again.union(changed)):
-                pending[name].result = self._meet(pending[name], before)
+                pending[name].result = self._adopt(pending[name], before)
             if again or changed:
                 return
             self._files.check_places()
@@ -215,7 +215,7 @@ class Replacer:
         written = read_written(change, seen.modified_at, content_digest(encoded.manifest))
         attempt.result = Swapped(written, entries)
 
-    def _meet(self, attempt: _Attempt, index: bytes) -> SwapResult:
+    def _adopt(self, attempt: _Attempt, index: bytes) -> SwapResult:
         """Read what a build has exported to a tag since; this becomes its known content."""
         digest = next((one.digest for one in read_tags(index) if one.tag == attempt.name), None)
         tag = self._reader.read_tag(attempt.change.index, digest) if digest else None

@@ -168,7 +168,7 @@ class Indexes:
         self, key: str, content: bytes, context: RunContext, *, over: str | None
     ) -> bool:
         """Write an index if nobody else has; the check is ours if the service makes none."""
-        if not self._is_conditional and tag_of(await self._objects.look(key)) != over:
+        if not self._is_conditional and tag_of(await self._objects.head(key)) != over:
             return False
         context.confirm()
         if self._is_conditional:
@@ -212,7 +212,7 @@ class Indexes:
                 and not await self._objects.put(key, b"2", over=None)
                 and not await self._objects.put(key, b"3", over=_NO_TAG)
                 and await self._objects.put(
-                    key, b"4", over=tag_of(await self._objects.look(key)) or _NO_TAG
+                    key, b"4", over=tag_of(await self._objects.head(key)) or _NO_TAG
                 )
             )
         except UnsupportedError:

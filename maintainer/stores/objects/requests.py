@@ -68,7 +68,7 @@ class Objects(Protocol):
     def folders(self, prefix: str) -> AsyncIterator[Sequence[str]]:
         """List what follows a prefix in keys up to the next slash: each name once."""
 
-    async def look(self, key: str) -> Object | None:
+    async def head(self, key: str) -> Object | None:
         """Look an object up; None if there is none."""
 
     async def get(

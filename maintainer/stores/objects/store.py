@@ -173,7 +173,7 @@ class ObjectStore:
         for index in sorted(index for index, places in known.places.items() if places):
             keys = self._layout.keys_of(index)
             for key in () if listed.intersection(keys) else keys:
-                if await self._objects.look(key):
+                if await self._objects.head(key):
                     raise StoreError(f"the list does not show {printable(key)}, which exists")
 
     async def _pin(self, seen: Object, index: IndexId, pinned: dict[Digest, str]) -> str | None:
@@ -222,7 +222,7 @@ class ObjectStore:
 
     async def check(self, blob: Digest) -> ContentCheck:
         """Look a blob up."""
-        seen = await self._objects.look(self._layout.blobs + blob)
+        seen = await self._objects.head(self._layout.blobs + blob)
         return ContentCheck(seen is not None, is_readable=seen is not None and seen.is_readable)
 
     async def touch(self, key: str) -> bool:

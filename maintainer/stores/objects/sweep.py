@@ -51,7 +51,7 @@ class Deletions:
         self._layout = layout
         self._claims = claims
         self._indexes = indexes
-        self._met: dict[str, str] = {}
+        self._changed: dict[str, str] = {}
         """The indexes that builds have written since, and the run has not merged in: tags, by key.
         """
         self._protected: set[Digest] = set()
@@ -99,12 +99,12 @@ class Deletions:
             one.error = self._veto(one, one.found) if one.found else None
 
     async def _look_up(self, deletion: _Deletion) -> None:
-        deletion.found = await self._objects.look(deletion.entry.key)
+        deletion.found = await self._objects.head(deletion.entry.key)
 
     async def _look_again(self) -> None:
         """Read the indexes that builds have written since, and the run has not read yet."""
         for seen in await self._indexes.list_changed():
-            is_known = seen.tag == self._met.get(seen.key)
+            is_known = seen.tag == self._changed.get(seen.key)
             found = None if is_known else await self._indexes.read_changed(seen)
             if found is None:
                 continue
@@ -112,7 +112,7 @@ class Deletions:
                 problem = f"a build has written {printable(seen.key)}, which cannot be read"
                 raise ChangedError(problem)
             self._protected |= found.config.blobs
-            self._met[seen.key] = found.location or ""
+            self._changed[seen.key] = found.location or ""
 
     def _veto(self, deletion: _Deletion, found: Object) -> ChangedError | None:
         """Return why a blob stays, if so."""

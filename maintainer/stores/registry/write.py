@@ -85,7 +85,7 @@ class Tags:
             return Conflict(await self.read(change.index, cache, now))
         head = await self._client.head(tag)
         if (head.digest if head else None) != self.tagged.tags.get(tag):
-            return await self._meet(change.index, now)
+            return await self._adopt(change.index, now)
         context.confirm()
         return await self._replace(change, encoded, now)
 
@@ -110,7 +110,7 @@ class Tags:
         try:
             await self._push(tag, encoded.manifest)
         except ChangedError:
-            return await self._meet(change.index, now)
+            return await self._adopt(change.index, now)
         except BlobUnknownError:
             if lost := await self._find_lost(change.content):
                 return Refused(reason=reasons.BlobLost(lost))
@@ -156,7 +156,7 @@ class Tags:
         self.missing -= back
         return bool(back)
 
-    async def _meet(self, index: IndexId, now: datetime) -> SwapResult:
+    async def _adopt(self, index: IndexId, now: datetime) -> SwapResult:
         """Read what a build has exported since; this becomes the known content of the tag."""
         tag = str(index)
         document = await self._client.manifest(tag)

@@ -92,7 +92,7 @@ class Bucket(Sender):
             raise malformed(prefix)  # Nothing at all is not an empty list.
         return page, page.get("NextContinuationToken", "") if page.get("IsTruncated") else None
 
-    async def look(self, key: str) -> Object | None:
+    async def head(self, key: str) -> Object | None:
         """Look an object up."""
         try:
             call = self._client.head_object(Bucket=self._name, Key=key)
