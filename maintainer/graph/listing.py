@@ -184,9 +184,10 @@ _RECORD = text(
     bindparam("skew", value=_skew),
 )
 _MAKE_WAY = text(
-    # A service that was restored from a backup counts on from there: it gives numbers again.
+    # A service that was restored from a backup counts on from there: it gives numbers again. Those
+    # that had them before are not listed any more, under numbers that no service gives.
     """
-    DELETE FROM entry
+    UPDATE entry SET store_id = -id
     WHERE target_id = :target AND last_seen_at IS NOT NULL
       AND EXISTS (
         SELECT 1 FROM listed WHERE listed.store_id = entry.store_id AND listed.key <> entry.key)

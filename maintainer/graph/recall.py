@@ -75,6 +75,7 @@ def recall(connection: Connection, target_id: int, access: Access, now: datetime
             valid=row.violation is None,
             key=row.key,
             created_at=row.created_at,
+            is_export=row.sink is None,
         )
         if row.store_id is not None:
             read_entries[row.store_id] = place

@@ -288,6 +288,7 @@ class _Presence:
 _is_listed = exists().where(
     ENTRY.c.target_id == _target,
     ENTRY.c.store_id == GENERATION.c.store_id,
+    ENTRY.c.key == GENERATION.c.key,
     ENTRY.c.last_seen_at.is_(None),
 )
 _LISTED = _Presence(_is_listed)

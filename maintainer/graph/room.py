@@ -44,6 +44,12 @@ def load_needed_at(connection: Connection, target_id: int) -> dict[Digest, datet
     return {Digest(row.digest): row.needed_at for row in rows}
 
 
+def load_unseen(connection: Connection, target_id: int) -> dict[Digest, datetime]:
+    """Return when runs first saw the blobs that no build was seen to export."""
+    rows = connection.execute(_UNSEEN, {"target": target_id})
+    return {Digest(row.digest): row.first_seen_at for row in rows}
+
+
 def load_blobs(
     connection: Connection, generations: Collection[int]
 ) -> Mapping[int, frozenset[Digest]]:
@@ -70,6 +76,9 @@ _COME_BACK = (
 )
 _NEEDED_AT = select(BLOB.c.digest, BLOB.c.needed_at).where(
     BLOB.c.target_id == _target, BLOB.c.needed_at.is_not(None)
+)
+_UNSEEN = select(BLOB.c.digest, BLOB.c.first_seen_at).where(
+    BLOB.c.target_id == _target, BLOB.c.needed_at.is_(None)
 )
 _BLOBS = (
     select(GENERATION_BLOB.c.generation_id, BLOB.c.digest)

@@ -26,6 +26,8 @@ class KnownPlace:
     key: str = ""
     created_at: datetime | None = None
     """When its entry was created, where the store lists entries."""
+    is_export: bool = True
+    """Whether a build may have written it: it has no sink record."""
 
 
 @dataclass(frozen=True, slots=True)

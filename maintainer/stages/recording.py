@@ -1,7 +1,7 @@
 """Record: what a probe has found, before anything is decided."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -107,11 +107,16 @@ def _deleted_by_runs(run: Run, connection: Connection, known: Memory) -> frozens
     """Return the known names that runs have deleted since the last one that was done."""
     if known.probed_at is None:
         return frozenset()
-    # Runs delete by keys, in which the name is the last part.
+    names = {str(index.scope): index for index in known.places if index.is_named}
     keys = swept_since(connection, run.target_id, known.probed_at)
-    parts = {key.rpartition("/")[2] for key in keys}
-    named = (index for index in known.places if index.is_named)
-    return frozenset(index for index in named if index.scope.rpartition("/")[2] in parts)
+    return frozenset(index for key in keys if (index := _named_in(key, names)))
+
+
+def _named_in(key: str, names: Mapping[str, IndexId]) -> IndexId | None:
+    """Return the index whose key this is: it ends with the name, the longest that is known."""
+    parts = key.split("/")
+    ends = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((names[end] for end in ends if end in names), None)
 
 
 def _check_loss(

@@ -8,7 +8,7 @@ import anyio.lowlevel
 
 from maintainer.cacheconfig import Digest
 from maintainer.graph.arrivals import load_arrivals
-from maintainer.graph.room import load_blobs, load_needed_at
+from maintainer.graph.room import load_blobs, load_needed_at, load_unseen
 from maintainer.making_room import choose
 from maintainer.mark import mark
 from maintainer.model.marks import Marks
@@ -103,6 +103,7 @@ def _find_needs(run: Run, marks: Marks) -> Needs:
     wanted = {one.generation_id for one in (*newest.values(), *rewrites.values())}
     with run.database.reading() as connection:
         needed_at = load_needed_at(connection, run.target_id)
+        unseen = load_unseen(connection, run.target_id)
         blobs = load_blobs(connection, wanted)
     exports = {
         index: LastExport(blobs.get(one.generation_id, frozenset()), one.created_at)
@@ -112,10 +113,12 @@ def _find_needs(run: Run, marks: Marks) -> Needs:
         if index.is_named:
             exports[index] = _export_of(known.config.blobs, exports.get(index), needed_at, marks)
     for index, one in rewrites.items():
-        export = LastExport(blobs.get(one.generation_id, frozenset()), one.created_at)
-        # What is in it and was never seen has been exported when another database was in use.
-        if not export.blobs <= needed_at.keys() and export.at > exports[index].at:
-            exports[index] = export
+        # What no build was seen to export was exported when another database was in use: before
+        # runs first saw it, for each of our own rewrites contains it, too.
+        rewritten = blobs.get(one.generation_id, frozenset())
+        times = [unseen[blob] for blob in rewritten if blob in unseen]
+        if times and (at := min(one.created_at, max(times))) > exports[index].at:
+            exports[index] = LastExport(rewritten, at)
     return Needs(needed_at, exports)
 
 

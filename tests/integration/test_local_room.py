@@ -1,14 +1,17 @@
 """What leaves a full directory, where an export that stores nothing new leaves hardly a trace."""
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from maintainer.report import Report
+from tests.empty_database import need_sqlite
 from tests.integration.directories import World, a_directory, layers_of
 from tests.integration.world import built
 
@@ -52,8 +55,32 @@ def test_what_builds_export_again_and_again_without_a_change_stays_in_a_full_dir
     assert world.leads_to("web") == layers_of("base")
 
 
+def test_what_a_run_writes_is_no_export_that_keeps_all_that_it_took_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settle() -> None:
+        """Let what a run has written be a little later than its start, as on a disk."""
+        at = (world.now + timedelta(seconds=5)).timestamp()
+        for path in world.path.rglob("*"):
+            if path.is_file() and path.stat().st_mtime > at:
+                os.utime(path, (at, at))
+
+    monkeypatch.setattr(world, "settle", settle)
+    for day in range(12):
+        world.passes(days=1)
+        world.build("base", f"step of {day}", tag="web")
+        for hours in (1, 6):
+            world.passes(hours=hours)
+            world.gc(**MERGES)
+
+    _one_byte_less(world, **MERGES)
+
+    assert world.leads_to("web") >= layers_of("base", "step of 11")
+
+
 def _copy(world: World) -> Path:
     """Copy the database, as a backup or a job of CI does."""
+    need_sqlite()
     with closing(sqlite3.connect(world.database)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     copy = world.database.with_suffix(".copy")

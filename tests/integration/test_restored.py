@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 from maintainer.cacheconfig import BlobKey
 from maintainer.emulator import ActionsCache
 from tests.integration import directories
-from tests.integration.world import World, a_world, blob_of, built
+from tests.integration.world import MAIN, World, a_world, blob_of, built
 
 PULL = "refs/pull/7/merge"
 DAY = timedelta(days=1)
@@ -23,8 +23,8 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-def _restores(world: World) -> None:
-    """Forget what was stored an hour after now, but not the numbers that were given since."""
+def _save(world: World) -> Callable[[], None]:
+    """Save what is stored; return what puts it back, with the number that was given last."""
     saved = []
 
     def save(cache: ActionsCache) -> None:
@@ -34,12 +34,18 @@ def _restores(world: World) -> None:
         ((cache._entries, cache._places, cache._last_id),) = saved
 
     world.running.call(save)
+    return lambda: world.running.call(put_back)
+
+
+def _restores(world: World) -> None:
+    """Let a run see many entries that are stored later, and forget them."""
+    put_back = _save(world)
     world.passes(hours=1)
     for number in range(30):
         world.put(f"npm-{number}", size=5)
     world.gc(grace=DAY)
     world.passes(hours=2)
-    world.running.call(put_back)
+    put_back()
 
 
 def test_an_index_with_a_number_of_before_protects_what_it_may_need(world: World) -> None:
@@ -70,6 +76,45 @@ def test_entries_with_numbers_of_before_are_maintained_like_all_others(world: Wo
 
     assert blob_of("orphan") not in world.blobs()
     assert sum(total.entries for total in report.entries) == len(world.entries())
+
+
+def test_a_service_that_has_lost_all_and_counts_from_one_again_is_an_outage(world: World) -> None:
+    world.build("base", *(f"step {number}" for number in range(12)))
+    world.gc(grace=DAY)
+    stored = len(world.entries())
+
+    def lose(cache: ActionsCache) -> None:
+        cache._entries, cache._places, cache._last_id = {}, {}, 0
+
+    world.running.call(lose)
+    world.passes(hours=1)
+    for number in range(stored + 3):
+        world.put(f"npm-{number}", size=5)
+
+    report = world.gc(grace=DAY)
+
+    assert report.status == "failed"
+    assert f"only 0 of {stored} known entries" in report.problems[0]
+
+
+def test_an_index_whose_number_another_entry_has_is_written_again_from_memory(
+    world: World,
+) -> None:
+    world.build("base", "api")
+    world.put(str(BlobKey(blob_of("web"))), size=10)
+    world.gc(grace=DAY)
+    put_back = _save(world)
+    world.passes(hours=1)
+    world.export(built("base", "web", at=world.now), scope="later", ref=MAIN)
+    world.passes(hours=1)
+    world.gc(grace=DAY)
+    put_back()
+    for number in range(5):
+        world.put(f"npm-{number}", size=5)
+
+    world.gc(grace=DAY)
+
+    assert blob_of("web") in world.newest("later").blobs
 
 
 def test_a_blob_that_was_gone_has_its_grace_period_once_it_is_back(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.empty_database import make_empty
 from tests.integration.world import World, a_world, blob_of
 
 
@@ -33,3 +34,26 @@ def test_the_newest_export_stays_in_a_full_cache_although_the_database_never_saw
     world.gc(quota=2_000, room={"keep_free": "0B"})
 
     assert world.newest().blobs >= {blob_of("base"), blob_of("new")}
+
+
+def test_once_a_lost_database_is_made_again_old_results_leave_a_full_cache(world: World) -> None:
+    for day in range(3):
+        world.build("base", f"old {day}")
+        world.passes(hours=1)
+        world.gc()
+        world.passes(hours=23)
+    make_empty(world.database)
+    world.gc()
+    for day in range(40):
+        world.passes(hours=23)
+        world.build("base", f"new {day % 3}")
+        world.passes(hours=1)
+        world.gc()
+    room = {"keep_free": "0B"}
+    stays = world.gc(dry_run=True, quota=100_000_000, room=room).room
+    assert stays
+
+    report = world.gc(quota=stays.stored * 2 // 3, room=room)
+
+    assert report.room
+    assert report.room.departures

@@ -423,6 +423,27 @@ def test_when_most_names_have_expired_by_a_rule_the_next_runs_go_on(
     assert not [one for one in after.notes if isinstance(one.reason, NamesDeleted)]
 
 
+def test_a_name_that_a_rule_has_let_expire_hides_no_loss_of_others_that_end_alike(
+    moto: Moto, memory: Memory
+) -> None:
+    rules: dict[str, Any] = {"guarded": True, "rules": [{"prefix": f"{MANIFESTS}pr-"}]}
+    rules["rules"][0]["unused_for"] = "30d"
+    moto.export("pr-1/cache", "base", "pr")
+    _gc(moto, memory, **rules)
+    moto.now += timedelta(days=40)
+    for name in ("main", "dev", "next"):
+        moto.export(f"{name}/cache", "base", name)
+    moto.export("tools", "base", "tools")
+    moto.now += timedelta(hours=30)
+    assert _gc(moto, memory, **rules).deletions
+    for key in [key for key in moto.keys if key.startswith(MANIFESTS)]:
+        if not key.endswith("/tools"):
+            del moto.keys[key]
+
+    with pytest.raises(AssertionError, match="only 1 of 5 known indexes were found"):
+        _gc(moto, memory, **rules)
+
+
 def test_a_clock_that_is_far_ahead_lets_no_name_expire_and_no_grace_period_end(
     moto: Moto, memory: Memory
 ) -> None:

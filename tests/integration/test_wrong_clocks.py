@@ -53,6 +53,23 @@ def test_a_first_run_in_the_future_keeps_nothing_until_then(world: World) -> Non
     assert not world.steps("orphan", "x")
 
 
+def test_an_export_that_is_overwritten_after_a_run_in_the_future_is_not_remembered_until_then(
+    world: World,
+) -> None:
+    settings: dict[str, Any] = {"remember_exports": "2d", "merged_tag": "maintained"}
+    world.build("base", "x", tag="web")
+    world.gc(**settings)
+    world.passes(hours=6)
+    _run_with_a_wrong_clock(world, YEARS, **settings)
+    world.passes(hours=1)
+    world.build("base", "y", tag="web")
+    for _ in range(30):
+        world.passes(hours=6)
+        world.gc(**settings)
+
+    assert not world.steps("x")
+
+
 def test_after_a_run_in_the_past_what_was_needed_has_its_grace_period(world: World) -> None:
     world.build("base", "x", tag="web")
     world.gc()

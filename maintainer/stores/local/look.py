@@ -151,7 +151,7 @@ class Tags:
             return
         place = self._known.get(index, {}).get(NUMBER)
         known = place if place and place.location == digest else None
-        again = self._is_exported_again(seen, is_known=known is not None, is_last=is_last)
+        again = self._is_exported_again(seen, known, is_last=is_last)
         exported_at = max(seen.modified_at, self._written_at) if again else seen.modified_at
         tag = CacheTag(index, digest, manifest.config, seen.size, exported_at)
         self.caches.append(tag)
@@ -165,14 +165,19 @@ class Tags:
         else:
             self.read.append(self._read(tag, manifest))
 
-    def _is_exported_again(self, seen: FileState, *, is_known: bool, is_last: bool) -> bool:
+    def _is_exported_again(
+        self, seen: FileState, known: KnownPlace | None, *, is_last: bool
+    ) -> bool:
         """Whether a build has exported a manifest since the last run that was stored before.
 
-        The manifest shows nothing of it, nor does its tag, if that has led to it already.
+        The manifest shows nothing of it, nor does its tag, if that has led to it already. `known`
+        is what the tag led to then, if it is the same. No build exports what a run has written.
         """
         if self._probed_at is None or self._written_at <= self._probed_at:
             return False
-        return is_last or (not is_known and seen.modified_at <= self._probed_at)
+        if known is None:
+            return is_last or seen.modified_at <= self._probed_at
+        return is_last and known.is_export
 
     def read_tag(self, index: IndexId, digest: Digest) -> CacheTag | None:
         """Read the manifest that a tag now points to; None if it is not a cache's."""
