@@ -159,7 +159,7 @@ class Tags:
             self.sizes.setdefault(blob, set()).add(size)
         for held in (digest, manifest.config):
             self.manifest_blobs.setdefault(held, set()).add(index)
-        is_read = known is not None and known.valid and not again
+        is_read = known and known.valid and not again
         if known and is_read and _is_whole(self._files, manifest.config, limit=self._limit):
             self.found.add(known.generation_id)
         else:
