@@ -131,8 +131,8 @@ class Marker:
         then, that look-up is the only sign that the build needs the blob.
         """
         known, now = self._plausible(entry.unreferenced_since), self.snapshot.now
-        # A tag may have pointed to it until the tag was last replaced.
-        quiet = self._plausible(self.facts.quiet_since)
+        # A tag may have pointed to it until the tag was last replaced: until now, if nobody knows.
+        quiet = self._plausible(self.facts.quiet_since) or (self.facts.quiet_since and now)
         if known is None and entry.known_before:
             # An earlier run has needed it. If that was later than now, our clock was set back.
             times = (self.snapshot.listed_before, needed_until, quiet, entry.last_use_at, now)

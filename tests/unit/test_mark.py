@@ -415,10 +415,11 @@ def test_a_recorded_time_that_is_far_ahead_does_not_count(ahead: int, counts: bo
     assert _dangling_since(known).since == ago(recorded if counts else timedelta(0))
 
 
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize(("ahead", "counts"), [(29, True), (31, False)])
-def test_an_export_that_is_far_ahead_does_not_count(ahead: int, counts: bool) -> None:
+def test_an_export_that_is_far_ahead_was_made_now(ahead: int, counts: bool, known: bool) -> None:
     written = ago(-timedelta(days=ahead))
-    snapshot = a_snapshot().with_blob("a", age=hours(9), known=True).build()
+    snapshot = a_snapshot().with_blob("a", age=hours(9), known=known).build()
 
     (marked,) = mark(replace(snapshot, facts=StoreFacts(quiet_since=written))).marks
 
