@@ -48,7 +48,7 @@ from maintainer.graph.shared_names import note_exports
 from maintainer.graph.tables import BLOB, CACHE_INDEX, ENTRY, GENERATION, MEMORY, REF, SCOPE
 from maintainer.graph.values import to_json
 from maintainer.model.content import Content
-from maintainer.model.entry import FAR_AHEAD, Access
+from maintainer.model.entry import Access
 from maintainer.model.index import ReadGeneration
 from maintainer.model.remembered import Remembered
 
@@ -196,22 +196,13 @@ def forget_results(
     found = connection.scalars(_FORGOTTEN, {"target": target_id, "before": now - GONE_FOR})
     gone = frozenset(map(Digest, found)) - unasked
     first = (now - remember_exports).date() if remember_exports else date.max
-    last = (now + FAR_AHEAD).date()
-    asked = {
-        "target": target_id,
-        "refs": to_json(access.readable),
-        "first": first.isoformat(),
-        "last": last.isoformat(),
-    }
+    asked = {"target": target_id, "refs": to_json(access.readable), "first": first.isoformat()}
     rows = connection.execute(_READABLE if gone else _REPLACED, asked).all()
     parts = _load_parts(connection, [row for row in rows if to_index(row) not in merged])
     changes = []
     for row in rows:
         known = merged.get(to_index(row)) or parts[row.id]
-        new = known.since(first).without(gone)
-        if to_index(row) not in merged:
-            new = new.not_after(last, now.date())
-        changes.append(_Change(row, known, new))
+        changes.append(_Change(row, known, known.since(first).without(gone)))
     if for_good:
         _save(connection, changes)
     return {**merged, **{to_index(one.row): one.new for one in changes}}
@@ -417,7 +408,7 @@ _REPLACED = _READABLE.where(
     exists().where(
         MEMORY.c.index_id == CACHE_INDEX.c.id,
         MEMORY.c.day != _NEWEST,
-        or_(MEMORY.c.day < bindparam("first"), MEMORY.c.day > bindparam("last")),
+        MEMORY.c.day < bindparam("first"),
     )
 )
 _NAMED_BY_NOTHING = _INDEXES.where(REF.c.name == NO_REF, ~exists().where(OF_ITS_INDEX))

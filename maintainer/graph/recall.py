@@ -393,8 +393,11 @@ _CHECKED = select(BLOB.c.digest, BLOB.c.checked_at, BLOB.c.content_missing_since
 _DOUBTS = select(DOUBT.c.ref, DOUBT.c.key, DOUBT.c.cause, DOUBT.c.since).where(
     DOUBT.c.target_id == _target
 )
-_PROBED_AT = select(func.max(RUN.c.started_at)).where(
-    RUN.c.target_id == _target, RUN.c.status == "done", RUN.c.started_at <= bindparam("now")
+_PROBED_AT = (
+    select(RUN.c.started_at)
+    .where(RUN.c.target_id == _target, RUN.c.status == "done", RUN.c.started_at <= bindparam("now"))
+    .order_by(RUN.c.id.desc())
+    .limit(1)
 )
 
 _here = ENTRY.c.target_id == _target

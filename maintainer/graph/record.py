@@ -143,13 +143,17 @@ def _record_presence(
     asked: dict[str, object] = {"target": target_id}
     if not listed:
         asked["found"] = to_json(probe.found)
+    gone = {"target": target_id, "gone": to_json(probe.gone), "now": probe.at}
+    if listed:
+        # A service that was restored from a backup has given their numbers to other entries.
+        connection.execute(_GIVE_UP_NUMBERS, {"target": target_id})
+        connection.execute(_REPLACED, gone)
     connection.execute(shown.not_any_more, asked | {"previous": previous or probe.at})
     connection.execute(shown.again, asked)
     # What a name does not lead to any more is forgotten already, and its number used again.
     if not probe.abilities.numbered:
         return
     if not listed:
-        gone = {"target": target_id, "gone": to_json(probe.gone), "now": probe.at}
         connection.execute(_GONE, gone)
     elif probe.listing_complete:
         connection.execute(_UNLISTED, {"target": target_id, "now": probe.at})
@@ -300,6 +304,19 @@ _miss = (
 )
 _UNLISTED = _miss.where(~_is_listed)
 _GONE = _miss.where(GENERATION.c.id.in_(each_number("gone")))
+_REPLACED = _GONE.values(store_id=None)
+_GIVE_UP_NUMBERS = (
+    update(GENERATION)
+    .where(
+        GENERATION.c.target_id == _target,
+        exists().where(
+            ENTRY.c.target_id == _target,
+            ENTRY.c.store_id == GENERATION.c.store_id,
+            ENTRY.c.key != GENERATION.c.key,
+        ),
+    )
+    .values(store_id=None)
+)
 
 _BLOBS = (
     select(BLOB.c.id, BLOB.c.digest, BLOB.c.is_found, BLOB.c.missing_since)

@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import BindParameter, Connection, bindparam, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, func, select, update
 
 from maintainer.cacheconfig import Digest
 from maintainer.graph.dialect import each_number
 from maintainer.graph.rows import execute_each
-from maintainer.graph.tables import BLOB, GENERATION_BLOB
+from maintainer.graph.tables import BLOB, ENTRY, GENERATION, GENERATION_BLOB
 from maintainer.graph.values import to_json
 from maintainer.model.reason import LeftForRoom
 
@@ -47,7 +47,11 @@ def load_needed_at(connection: Connection, target_id: int) -> dict[Digest, datet
 def load_unseen(connection: Connection, target_id: int) -> dict[Digest, datetime]:
     """Return when runs first saw the blobs that no build was seen to export."""
     rows = connection.execute(_UNSEEN, {"target": target_id})
-    return {Digest(row.digest): row.first_seen_at for row in rows}
+    # They were made before an index that references them was; a run's clock may have been wrong.
+    return {
+        Digest(row.digest): min(row.first_seen_at, row.referenced_at or row.first_seen_at)
+        for row in rows
+    }
 
 
 def load_blobs(
@@ -77,8 +81,16 @@ _COME_BACK = (
 _NEEDED_AT = select(BLOB.c.digest, BLOB.c.needed_at).where(
     BLOB.c.target_id == _target, BLOB.c.needed_at.is_not(None)
 )
-_UNSEEN = select(BLOB.c.digest, BLOB.c.first_seen_at).where(
-    BLOB.c.target_id == _target, BLOB.c.needed_at.is_(None)
+_UNSEEN = (
+    select(BLOB.c.digest, BLOB.c.first_seen_at, func.min(ENTRY.c.created_at).label("referenced_at"))
+    .outerjoin(GENERATION_BLOB, GENERATION_BLOB.c.blob_id == BLOB.c.id)
+    .outerjoin(GENERATION, GENERATION.c.id == GENERATION_BLOB.c.generation_id)
+    .outerjoin(
+        ENTRY,
+        (ENTRY.c.target_id == GENERATION.c.target_id) & (ENTRY.c.store_id == GENERATION.c.store_id),
+    )
+    .where(BLOB.c.target_id == _target, BLOB.c.needed_at.is_(None))
+    .group_by(BLOB.c.digest, BLOB.c.first_seen_at)
 )
 _BLOBS = (
     select(GENERATION_BLOB.c.generation_id, BLOB.c.digest)

@@ -88,18 +88,6 @@ class Remembered:
         replaced = {day: forget(config, gone) for day, config in self.replaced.items()}
         return replace(self, config=forget(self.config, gone), replaced=replaced)
 
-    def not_after(self, last: date, today: date) -> Self:
-        """Return it with what was replaced after a day as if it was replaced today.
-
-        A run whose clock was wrong has recorded that.
-        """
-        ahead = [one for day, one in self.replaced.items() if day > last]
-        if not ahead:
-            return self
-        kept = {day: one for day, one in self.replaced.items() if day <= last}
-        former = [kept[today]] if today in kept else []
-        return replace(self, replaced={**kept, today: merge([*ahead, *former])})
-
     def since(self, first: date) -> Self:
         """Return it without exports that were replaced before a day."""
         replaced = {day: one for day, one in self.replaced.items() if day >= first}

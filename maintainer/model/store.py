@@ -78,6 +78,8 @@ class StoreFacts:
     """The refs that the token cannot read, and that no build reads any more, and why not."""
     notes: tuple[Note, ...] = ()
     """What the store could not find out."""
+    index_prefix: str = ""
+    """What the keys of names begin with, where indexes are entries with keys."""
 
 
 NO_FACTS = StoreFacts()

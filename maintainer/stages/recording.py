@@ -1,7 +1,7 @@
 """Record: what a probe has found, before anything is decided."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ from maintainer.graph.record import record
 from maintainer.graph.shared_names import find_shared_names
 from maintainer.mark import mark
 from maintainer.model.export import Export
-from maintainer.model.memory import Memory, Probe
+from maintainer.model.memory import Probe
 from maintainer.model.reason import (
     LossAccepted,
     MergeOverwritten,
@@ -90,7 +90,7 @@ def _record(run: Run, looked: Probed) -> Recorded:
         snapshot = run.load_snapshot(
             connection, probed, merged=merged | taken_over, merged_scope=_merged_scope(run, probed)
         )
-        by_runs = _deleted_by_runs(run, connection, looked.known)
+        by_runs = _deleted_by_runs(run, connection, looked)
         accepted = _check_loss(
             run, connection, looked, snapshot, expected=expected, by_runs=by_runs
         )
@@ -103,20 +103,14 @@ def _record(run: Run, looked: Probed) -> Recorded:
     return Recorded(looked.known, replace(probed, read=()), snapshot, entries)
 
 
-def _deleted_by_runs(run: Run, connection: Connection, known: Memory) -> frozenset[IndexId]:
+def _deleted_by_runs(run: Run, connection: Connection, looked: Probed) -> frozenset[IndexId]:
     """Return the known names that runs have deleted since the last one that was done."""
+    known, prefix = looked.known, looked.probe.facts.index_prefix
     if known.probed_at is None:
         return frozenset()
-    names = {str(index.scope): index for index in known.places if index.is_named}
     keys = swept_since(connection, run.target_id, known.probed_at)
-    return frozenset(index for key in keys if (index := _named_in(key, names)))
-
-
-def _named_in(key: str, names: Mapping[str, IndexId]) -> IndexId | None:
-    """Return the index whose key this is: it ends with the name, the longest that is known."""
-    parts = key.split("/")
-    ends = ("/".join(parts[start:]) for start in range(len(parts)))
-    return next((names[end] for end in ends if end in names), None)
+    names = {key.removeprefix(prefix) for key in keys}
+    return frozenset(one for one in known.places if one.is_named and one.scope in names)
 
 
 def _check_loss(

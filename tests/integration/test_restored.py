@@ -117,6 +117,52 @@ def test_an_index_whose_number_another_entry_has_is_written_again_from_memory(
     assert blob_of("web") in world.newest("later").blobs
 
 
+def test_the_newest_export_stays_in_a_full_cache_that_gives_its_number_again(world: World) -> None:
+    put_back = _save(world)
+    world.build("base", "old")
+    world.gc()
+    world.passes(hours=1)
+    put_back()
+    world.build("base", "new")
+    world.passes(hours=1)
+    world.gc(accept_loss=True, no_sweep=True)
+    for _ in range(2):
+        world.passes(hours=30)
+        world.gc(accept_loss=True)
+
+    world.gc(quota=2_200, room={"keep_free": "0B"})
+
+    assert blob_of("new") in world.newest().blobs
+
+
+def test_an_export_whose_number_another_entry_has_is_not_the_newest(world: World) -> None:
+    world.build("base")
+    world.gc()
+    put_back = _save(world)
+    world.put("npm-x", size=5)
+    world.build("base", "old")
+    world.passes(hours=1)
+    world.gc()
+    world.passes(hours=1)
+    put_back()
+    world.build("base", "new")
+    world.passes(hours=2)
+    world.put("npm-y", size=5)
+    world.put("npm-z", size=5)
+    world.passes(hours=1)
+    for _ in range(3):
+        world.gc(accept_loss=True)
+        world.passes(hours=30)
+    room = {"keep_free": "0B"}
+    stays = world.gc(dry_run=True, quota=100_000_000, room=room).room
+    assert stays
+
+    report = world.gc(dry_run=True, quota=stays.stored - 900, room=room)
+
+    assert report.room
+    assert blob_of("new") not in {one.digest for one in report.room.departures}
+
+
 def test_a_blob_that_was_gone_has_its_grace_period_once_it_is_back(tmp_path: Path) -> None:
     world = directories.a_directory(tmp_path)
     world.build("base", "x", tag="web")

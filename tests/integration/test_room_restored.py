@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -36,14 +37,22 @@ def test_the_newest_export_stays_in_a_full_cache_although_the_database_never_saw
     assert world.newest().blobs >= {blob_of("base"), blob_of("new")}
 
 
-def test_once_a_lost_database_is_made_again_old_results_leave_a_full_cache(world: World) -> None:
+@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(days=60)], ids=["right", "ahead"])
+def test_once_a_lost_database_is_made_again_old_results_leave_a_full_cache(
+    ahead: timedelta, world: World
+) -> None:
     for day in range(3):
         world.build("base", f"old {day}")
         world.passes(hours=1)
         world.gc()
         world.passes(hours=23)
     make_empty(world.database)
-    world.gc()
+    right = world.now
+    world.cache.clock = lambda: right
+    world.now += ahead
+    world.gc(no_sweep=True)
+    world.now = right
+    world.cache.clock = lambda: world.now
     for day in range(40):
         world.passes(hours=23)
         world.build("base", f"new {day % 3}")

@@ -444,6 +444,51 @@ def test_a_name_that_a_rule_has_let_expire_hides_no_loss_of_others_that_end_alik
         _gc(moto, memory, **rules)
 
 
+def test_what_a_rule_has_deleted_among_the_blobs_hides_no_loss_of_names(
+    moto: Moto, memory: Memory
+) -> None:
+    rules: dict[str, Any] = {
+        "guarded": True,
+        "rules": [{"prefix": f"{BLOBS}tmp/", "unused_for": "30d"}],
+    }
+    names = ("main", "dev", "next")
+    for name in names:
+        moto.put(f"{BLOBS}tmp/{name}", b"another tool's")
+    moto.export("tools", "base", "tools")
+    _gc(moto, memory, **rules)
+    moto.now += timedelta(days=40)
+    for name in names:
+        moto.export(name, "base", name)
+    moto.now += timedelta(hours=30)
+    assert len(_gc(moto, memory, **rules).deletions) == len(names)
+    for name in (*names, "maintained"):
+        del moto.keys[MANIFESTS + name]
+
+    with pytest.raises(AssertionError, match="only 1 of 5 known indexes were found"):
+        _gc(moto, memory, **rules)
+
+
+def test_after_a_run_in_the_future_names_that_expire_do_not_look_like_an_outage(
+    moto: Moto, memory: Memory
+) -> None:
+    rules: dict[str, Any] = {
+        "guarded": True,
+        "rules": [{"prefix": MANIFESTS, "unused_for": "30d"}],
+    }
+    for number in range(6):
+        moto.export(f"commit-{number}", "base", f"step {number}")
+    _gc(moto, memory, **rules)
+    moto.now += timedelta(days=39)
+    moto.export("main", "base", "main")
+    _gc(moto, memory, guarded=True, ahead=timedelta(days=2, hours=1))
+    moto.now += timedelta(hours=48)
+    assert _gc(moto, memory, **rules).deletions
+
+    moto.now += timedelta(hours=12)
+
+    assert _gc(moto, memory, **rules).status == "done"
+
+
 def test_a_clock_that_is_far_ahead_lets_no_name_expire_and_no_grace_period_end(
     moto: Moto, memory: Memory
 ) -> None:

@@ -221,23 +221,6 @@ def test_what_is_replaced_on_one_day_is_forgotten_together() -> None:
     assert known.since(TODAY + timedelta(days=2)).merged() == an_index("c")
 
 
-def test_what_was_replaced_in_the_far_future_counts_as_replaced_today() -> None:
-    known = _seen(
-        [(0, an_index("a")), (1, an_index("b")), (40, an_index("c")), (50, an_index("d"))]
-    )
-    last, today = TODAY + timedelta(days=31), TODAY + timedelta(days=1)
-
-    right = known.not_after(last, today)
-    later = known.not_after(last, today + timedelta(days=1))
-
-    assert right.config == later.config == an_index("d")
-    assert {day: one.blobs for day, one in right.replaced.items()} == {
-        today: {blob("a"), blob("b"), blob("c")}
-    }
-    assert later.replaced.keys() == {today, today + timedelta(days=1)}
-    assert right.not_after(last, today) == right
-
-
 def test_what_is_gone_is_forgotten_in_all_parts() -> None:
     known = _seen([(0, an_index("a", "gone")), (1, an_index("b", "gone"))])
 

@@ -160,6 +160,7 @@ class ObjectStore:
             found=frozenset(found),
             gone=frozenset(gone - found),
             facts=StoreFacts(
+                index_prefix=self._layout.manifests[0],
                 quiet_since=written_at if self._layout.touches else now,
                 unseen_for=self._layout.least_grace if self._layout.touches else timedelta(0),
                 leaves_out=not all(map(self._layout.maintains, self._indexes.known)),
