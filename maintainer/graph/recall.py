@@ -89,6 +89,7 @@ def recall(connection: Connection, target_id: int, access: Access, now: datetime
         remembered |= one.blobs
         referenced |= _needed(one, missing)
     spare = remembered - referenced
+    last = connection.execute(_LAST_DONE, here | {"now": now}).first()
     return Memory(
         read_entries=read_entries,
         written=written,
@@ -97,7 +98,8 @@ def recall(connection: Connection, target_id: int, access: Access, now: datetime
         spare_blobs=frozenset(spare),
         missing_blobs=missing & (referenced | spare),
         doubts=_doubts(connection, target_id),
-        probed_at=connection.scalar(_PROBED_AT, here | {"now": now}),
+        probed_at=last.started_at if last else None,
+        ended_at=last.finished_at if last else None,
         broken_entries=frozenset(connection.scalars(_BROKEN_ENTRIES, here)),
         **_checked(connection, target_id),
     )
@@ -393,8 +395,8 @@ _CHECKED = select(BLOB.c.digest, BLOB.c.checked_at, BLOB.c.content_missing_since
 _DOUBTS = select(DOUBT.c.ref, DOUBT.c.key, DOUBT.c.cause, DOUBT.c.since).where(
     DOUBT.c.target_id == _target
 )
-_PROBED_AT = (
-    select(RUN.c.started_at)
+_LAST_DONE = (
+    select(RUN.c.started_at, RUN.c.finished_at)
     .where(RUN.c.target_id == _target, RUN.c.status == "done", RUN.c.started_at <= bindparam("now"))
     .order_by(RUN.c.id.desc())
     .limit(1)

@@ -72,6 +72,8 @@ class Memory:
     """When these blobs were last checked."""
     probed_at: datetime | None = None
     """When the probe of the last complete run began."""
+    ended_at: datetime | None = None
+    """When that run ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,15 @@ def test_what_was_read_of_tags_is_held_by_its_reader_alone(world: World) -> None
     world.build("base", "api")
     world.build("base", "web", tag="web")
     with closing(Files(world.path)) as files:
-        tags = Tags(files, {}, written_at=world.now, probed_at=None, limit=2**20, with_sizes=False)
+        tags = Tags(
+            files,
+            {},
+            written_at=world.now,
+            probed_at=None,
+            ended_at=None,
+            limit=2**20,
+            with_sizes=False,
+        )
         for named in read_tags((world.path / "index.json").read_bytes()):
             tags.add(named, is_last=False)
 

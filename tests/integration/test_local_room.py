@@ -3,15 +3,22 @@
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from maintainer.graph.database import Database
 from maintainer.report import Report
+from maintainer.settings import Settings
+from maintainer.stages.run import Collector
+from maintainer.stores.base import Store
 from tests.empty_database import need_sqlite
+from tests.integration import directories
 from tests.integration.directories import World, a_directory, layers_of
 from tests.integration.world import built
 
@@ -76,6 +83,49 @@ def test_what_a_run_writes_is_no_export_that_keeps_all_that_it_took_over(
     _one_byte_less(world, **MERGES)
 
     assert world.leads_to("web") >= layers_of("base", "step of 11")
+
+
+def test_what_a_run_writes_to_other_tags_is_no_export_to_the_last_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run lasts some seconds, and writes in between."""
+
+    def lasting(
+        store: Store,
+        database: Database,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        **more: Any,
+    ) -> Collector:
+        seconds = count(step=10)
+
+        def later() -> datetime:
+            return clock() + timedelta(seconds=next(seconds))
+
+        return Collector(store, database, settings, later, **more)
+
+    def settle() -> None:
+        at = (world.now + timedelta(seconds=5)).timestamp()
+        for path in world.path.rglob("*"):
+            if path.is_file() and path.stat().st_mtime > at:
+                os.utime(path, (at, at))
+
+    monkeypatch.setattr(directories, "Collector", lasting)
+    monkeypatch.setattr(world, "settle", settle)
+    settings = MERGES | {"remember_exports": "12d"}
+    for day in range(12):
+        world.build("base", f"step of {day}", tag="web")
+        world.passes(hours=1)
+        world.gc(**settings)
+        world.passes(hours=23)
+    world.build("base", "last", tag="last")
+    for _ in range(11):
+        world.passes(days=1)
+        assert world.gc(**settings).indexes_written
+
+    report = world.gc(dry_run=True, quota="1B", room={"keep_free": "0B"}, **settings)
+
+    assert "what is protected (0 B)" in report.notes[-1].sentence
 
 
 def _copy(world: World) -> Path:

@@ -191,6 +191,7 @@ class Directory:
             known.places,
             written_at=min(seen.modified_at, now),
             probed_at=known.probed_at,
+            ended_at=known.ended_at,
             limit=self._limit,
             with_sizes=self._verify,
         )

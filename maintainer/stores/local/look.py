@@ -51,13 +51,18 @@ class Tags:
         *,
         written_at: datetime,
         probed_at: datetime | None,
+        ended_at: datetime | None,
         limit: int,
         with_sizes: bool,
     ) -> None:
-        """Begin; `index.json` was last written at `written_at`, and last read at `probed_at`."""
+        """Begin; `index.json` was last written at `written_at`.
+
+        The last run that was done read it at `probed_at`, and ended at `ended_at`.
+        """
         self._files = files
         self._written_at = written_at
         self._probed_at = probed_at
+        self._ended_at = ended_at
         self._known = known
         self._limit = limit
         self._with_sizes = with_sizes
@@ -171,13 +176,15 @@ class Tags:
         """Whether a build has exported a manifest since the last run that was stored before.
 
         The manifest shows nothing of it, nor does its tag, if that has led to it already. `known`
-        is what the tag led to then, if it is the same. No build exports what a run has written.
+        is what the tag led to then, if it is the same. No build exports what a run has written,
+        and what was written during that run may be its own write of other tags.
         """
         if self._probed_at is None or self._written_at <= self._probed_at:
             return False
         if known is None:
             return is_last or seen.modified_at <= self._probed_at
-        return is_last and known.is_export
+        is_of_that_run = self._ended_at is not None and self._written_at <= self._ended_at
+        return is_last and known.is_export and not is_of_that_run
 
     def read_tag(self, index: IndexId, digest: Digest) -> CacheTag | None:
         """Read the manifest that a tag now points to; None if it is not a cache's."""
