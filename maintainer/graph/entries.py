@@ -8,10 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, Row, Select, bindparam, func, or_, select
 
-from maintainer.cacheconfig import (
-    Digest,
-    Ref,
-)
+from maintainer.cacheconfig import Digest, Ref
 from maintainer.graph.database import Database
 from maintainer.graph.dialect import each_number, each_text
 from maintainer.graph.entry_kinds import read_key

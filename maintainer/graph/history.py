@@ -10,9 +10,8 @@ from maintainer.cacheconfig import CacheConfig, Digest, IndexId, merge
 from maintainer.cacheconfig.shrink import ResultId, results_of
 from maintainer.cacheconfig.timestamps import Nanoseconds
 from maintainer.graph.memory import load_memory, to_index
-from maintainer.graph.recall import ENTRY_OF_GENERATION
 from maintainer.graph.room import load_blobs
-from maintainer.graph.tables import ENTRY, GENERATION, REF, SCOPE, TARGET
+from maintainer.graph.tables import ENTRY, ENTRY_OF_GENERATION, GENERATION, REF, SCOPE, TARGET
 from maintainer.model.history import Build, History, Stack, stack_of
 
 

@@ -39,6 +39,7 @@ from maintainer.graph.tables import (
     BLOB,
     DOUBT,
     ENTRY,
+    ENTRY_OF_GENERATION,
     GENERATION,
     GENERATION_BLOB,
     REF,
@@ -314,9 +315,6 @@ def _contents(
 
 _target: BindParameter[int] = bindparam("target")
 _of_target = GENERATION.c.target_id == _target
-ENTRY_OF_GENERATION = (ENTRY.c.target_id == GENERATION.c.target_id) & (
-    ENTRY.c.store_id == GENERATION.c.store_id
-)
 _GENERATIONS: Select[*tuple[Any, ...]] = (
     select(
         GENERATION.c.id,

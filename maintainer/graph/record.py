@@ -23,7 +23,15 @@ from maintainer.graph.idle import note_look, save_idle
 from maintainer.graph.listing import record_entries
 from maintainer.graph.memory import forget_results, forget_tags
 from maintainer.graph.rows import ROWS_AT_ONCE, execute_each
-from maintainer.graph.tables import BLOB, DOUBT, ENTRY, GENERATION, GENERATION_BLOB, TARGET
+from maintainer.graph.tables import (
+    BLOB,
+    DOUBT,
+    ENTRY,
+    ENTRY_OF_GENERATION,
+    GENERATION,
+    GENERATION_BLOB,
+    TARGET,
+)
 from maintainer.graph.values import to_json
 from maintainer.model.doubt import Cause
 from maintainer.model.memory import Probe
@@ -290,8 +298,7 @@ class _Presence:
 
 
 _is_listed = exists().where(
-    ENTRY.c.target_id == _target,
-    ENTRY.c.store_id == GENERATION.c.store_id,
+    ENTRY_OF_GENERATION,
     ENTRY.c.key == GENERATION.c.key,
     ENTRY.c.last_seen_at.is_(None),
 )
@@ -309,11 +316,7 @@ _GIVE_UP_NUMBERS = (
     update(GENERATION)
     .where(
         GENERATION.c.target_id == _target,
-        exists().where(
-            ENTRY.c.target_id == _target,
-            ENTRY.c.store_id == GENERATION.c.store_id,
-            ENTRY.c.key != GENERATION.c.key,
-        ),
+        exists().where(ENTRY_OF_GENERATION, ENTRY.c.key != GENERATION.c.key),
     )
     .values(store_id=None)
 )

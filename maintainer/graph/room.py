@@ -9,7 +9,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, func, select, updat
 from maintainer.cacheconfig import Digest
 from maintainer.graph.dialect import each_number
 from maintainer.graph.rows import execute_each
-from maintainer.graph.tables import BLOB, ENTRY, GENERATION, GENERATION_BLOB
+from maintainer.graph.tables import BLOB, ENTRY, ENTRY_OF_GENERATION, GENERATION, GENERATION_BLOB
 from maintainer.graph.values import to_json
 from maintainer.model.reason import LeftForRoom
 
@@ -85,10 +85,7 @@ _UNSEEN = (
     select(BLOB.c.digest, BLOB.c.first_seen_at, func.min(ENTRY.c.created_at).label("referenced_at"))
     .outerjoin(GENERATION_BLOB, GENERATION_BLOB.c.blob_id == BLOB.c.id)
     .outerjoin(GENERATION, GENERATION.c.id == GENERATION_BLOB.c.generation_id)
-    .outerjoin(
-        ENTRY,
-        (ENTRY.c.target_id == GENERATION.c.target_id) & (ENTRY.c.store_id == GENERATION.c.store_id),
-    )
+    .outerjoin(ENTRY, ENTRY_OF_GENERATION)
     .where(BLOB.c.target_id == _target, BLOB.c.needed_at.is_(None))
     .group_by(BLOB.c.digest, BLOB.c.first_seen_at)
 )

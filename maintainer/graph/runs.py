@@ -32,6 +32,7 @@ from maintainer.graph.tables import (
     ACTION,
     BLOB,
     ENTRY,
+    ENTRY_OF_GENERATION,
     GENERATION,
     KEEP,
     REF,
@@ -335,11 +336,7 @@ _DELETE_GENERATIONS = (
     update(GENERATION)
     .where(
         GENERATION.c.target_id == _target,
-        exists().where(
-            ENTRY.c.target_id == _target,
-            ENTRY.c.store_id == GENERATION.c.store_id,
-            ENTRY.c.missing_since == _now,
-        ),
+        exists().where(ENTRY_OF_GENERATION, ENTRY.c.missing_since == _now),
     )
     .values(missing_since=_now)
 )

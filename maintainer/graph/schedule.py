@@ -305,7 +305,7 @@ def release(
     return Released(row.failures, row.next_run_at)
 
 
-def postpone(connection: Connection, name: str, cache: str, until: datetime) -> None:
+def reschedule(connection: Connection, name: str, cache: str, until: datetime) -> None:
     """Record another time for the next run."""
     values = {"next_run_at": until, "due_at": until}
     connection.execute(update(SCHEDULED).where(_is(name, cache)).values(values))

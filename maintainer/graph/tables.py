@@ -521,6 +521,11 @@ ALLOWANCE = Table(
 )
 """Rate limits that several processes share. A file has none: it is for one process."""
 
+ENTRY_OF_GENERATION = (ENTRY.c.target_id == GENERATION.c.target_id) & (
+    ENTRY.c.store_id == GENERATION.c.store_id
+)
+"""Joins a generation to its entry, where the store lists entries."""
+
 
 def listed_at(target_id: SQLColumnExpression[int] | int) -> ColumnElement[datetime | None]:
     """Return when entries of a target were last listed."""

@@ -73,19 +73,18 @@ def newest_exports(generations: Iterable[KnownGeneration]) -> dict[IndexId, Know
     An index that we have written contains a sink record. It counts if no export is known, as after
     the loss of the database: it contains what the newest export needed.
     """
-    newest: dict[IndexId, KnownGeneration] = {}
-    for one in generations:
-        if one.violation is None and one.sink is not Sink.MERGE:
-            known = newest.get(one.index, one)
-            newest[one.index] = max(known, one, key=_by_export)
-    return newest
+    return _newest(one for one in generations if one.sink is not Sink.MERGE)
 
 
 def newest_rewrites(generations: Iterable[KnownGeneration]) -> dict[IndexId, KnownGeneration]:
     """Return the newest generation of each index that a run has rewritten in place."""
+    return _newest(one for one in generations if one.sink is Sink.REWRITE)
+
+
+def _newest(generations: Iterable[KnownGeneration]) -> dict[IndexId, KnownGeneration]:
     newest: dict[IndexId, KnownGeneration] = {}
     for one in generations:
-        if one.violation is None and one.sink is Sink.REWRITE:
+        if one.violation is None:
             known = newest.get(one.index, one)
             newest[one.index] = max(known, one, key=_by_export)
     return newest

@@ -76,6 +76,10 @@ class Rule:
             at = previous + self.interval * (missed + 1)
         return at + self.jitter * _random.random()
 
+    def latest(self, now: datetime) -> datetime:
+        """Return a time that the next run does not exceed, if the system time was right so far."""
+        return self.next(now, now) + self.jitter
+
 
 def _next_by_cron(cron: str, zone: ZoneInfo, now: datetime) -> datetime:
     before = (now - timedelta(microseconds=1)).astimezone(zone)

@@ -17,7 +17,7 @@ from maintainer.graph.schedule import (
     forget_other_targets,
     load_schedule,
     lock_schedule,
-    postpone,
+    reschedule,
     save_next_runs,
 )
 from maintainer.serve.targets import ServedTarget
@@ -99,7 +99,7 @@ def end_killed(database: Database, targets: Collection[ServedTarget], now: datet
         for target in targets:
             if target.name in killed and (before := known.get(target.name)):
                 pause = backoff(before.failures, target.settings.serve.backoff_max)
-                postpone(connection, target.name, target.cache, now + pause)
+                reschedule(connection, target.name, target.cache, now + pause)
     _log_killed(killed)
 
 
@@ -144,11 +144,10 @@ def _next_run_at(target: ServedTarget, known: Scheduled | None, now: datetime) -
         return target.rule.first(now)
     if known.failures:
         return now
-    # If the system time was ahead for a while, the stored time is too far in the future.
-    latest = target.rule.next(now, now) + target.rule.jitter
     # After a late run, the next one is a whole interval later.
     due_at = known.due_at if target.rule.cron else max(known.due_at, now)
-    return min(due_at, latest)
+    # If the system time was ahead for a while, the stored time is too far in the future.
+    return min(due_at, target.rule.latest(now))
 
 
 def _is_unchanged(target: ServedTarget, known: Scheduled | None) -> bool:

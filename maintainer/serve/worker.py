@@ -28,8 +28,8 @@ from maintainer.graph.schedule import (
     claim,
     load_schedule,
     load_scheduled,
-    postpone,
     release,
+    reschedule,
     skip,
 )
 from maintainer.logs import log_context
@@ -173,10 +173,10 @@ class Worker:
             target = self.targets.get(due.name)
             if target is None or due.is_running:
                 continue
-            latest = target.rule.next(now, now) + target.rule.jitter
+            latest = target.rule.latest(now)
             if due.next_run_at > latest:
                 log.info("%s: the system time was set back, so its next run is earlier", due.name)
-                self._postpone(target, latest)
+                self._reschedule(target, latest)
 
     def is_resting(self, name: str, limits: KnownLimits) -> bool:
         """Whether a target waits for a rate limit that others have exhausted."""
@@ -201,8 +201,8 @@ class Worker:
         self._skip(target, next_run_at)
         return None
 
-    def _postpone(self, target: ServedTarget, until: datetime) -> None:
-        self._record(target, lambda c: postpone(c, target.name, target.cache, until))
+    def _reschedule(self, target: ServedTarget, until: datetime) -> None:
+        self._record(target, lambda c: reschedule(c, target.name, target.cache, until))
 
     def _skip(self, target: ServedTarget, until: datetime) -> None:
         self._record(target, lambda c: skip(c, target.name, target.cache, until))
@@ -237,7 +237,7 @@ class Worker:
         else:  # It became due during the run.
             rule = self.targets.get(target.name, target).rule
             next_run_at = rule.next(released.next_run_at, now)
-        postpone(connection, target.name, target.cache, next_run_at)
+        reschedule(connection, target.name, target.cache, next_run_at)
 
     def _record(self, target: ServedTarget, write: Callable[[Connection], _T]) -> _T:
         """Write to the database, and retry as long as that fails.

@@ -148,6 +148,8 @@ def _find_deleted_names(
 ) -> NamesDeleted | None:
     """Return which names were stored when the last run ended, and are not any more."""
     known, probed, merged = looked.known, looked.probe, run.collector.settings.merged_tag
+    if known.probed_at is None:
+        return None
     present = {one.index for one in probed.read} | {one.index for one in probed.unread}
     gone = [
         index.scope
@@ -156,8 +158,6 @@ def _find_deleted_names(
         if index not in by_runs
         if places and all(place.generation_id in probed.gone for place in places.values())
     ]
-    if known.probed_at is None:
-        return None
     names = sorted(printable(name) for name in gone)
     return NamesDeleted(tuple(names)) if names else None
 

@@ -20,7 +20,7 @@ from maintainer.graph.database import Database
 from maintainer.graph.record import find_target
 from maintainer.graph.reports import list_runs
 from maintainer.graph.runs import begin_run
-from maintainer.graph.schedule import Claim, TargetStatus, claim, load_statuses, postpone
+from maintainer.graph.schedule import Claim, TargetStatus, claim, load_statuses, reschedule
 from maintainer.report.trouble import format_trouble
 from maintainer.serve.clock import Rule
 from maintainer.serve.once import early, following
@@ -79,7 +79,7 @@ class Timetable:
     def set_due(self, at: datetime) -> None:
         """Set when the target runs next."""
         with self.database.begin() as connection:
-            postpone(connection, "own", self.cache, at)
+            reschedule(connection, "own", self.cache, at)
 
     @property
     def cache(self) -> str:

@@ -27,7 +27,6 @@ _RECHECKS = 2
 """Requests that tell what builds have done since the run began."""
 _REF_REQUESTS = 3
 """The most requests that tell whether a ref is still closed."""
-"""The number of entries on a page of those that were used last."""
 _FRESH = timedelta(seconds=30)
 """Answers that are older are requested again."""
 
