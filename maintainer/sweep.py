@@ -51,6 +51,9 @@ class Sweeper:
         self.protected: frozenset[Digest] = frozenset().union(
             *(one.protected for one in since.rewritten.values())
         )
+        self.written = frozenset(
+            (one.index.ref, key) for one in since.rewritten.values() for key in one.entries
+        )
         self.failed = False
         self.contents = _ContentRecheck(store, context)
 
@@ -134,6 +137,9 @@ class Sweeper:
         digest = getattr(delete.entry.parsed, "digest", None)
         if digest in self.protected and not _is_broken(delete):
             return ReferencedByNewIndex()
+        if (delete.entry.ref, delete.entry.key) in self.written:
+            # A killed run had left the same, and nothing referenced it then.
+            return Changed("this run has just written it")
         return None
 
 

@@ -947,6 +947,59 @@ def test_a_manifest_that_another_run_has_replaced_meanwhile_is_left_for_the_next
     assert any(a.outcome_sentence.startswith("deferred: the manifest") for a in report.actions)
 
 
+@pytest.mark.parametrize("moment", ["waiting for the lock", "after the replacement"])
+def test_what_another_run_deletes_before_a_tag_leads_to_it_is_written_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    before = world.stored()
+
+    def sweep() -> None:
+        for blob in world.stored() - before:
+            (world.blobs / blob[7:]).unlink()
+
+    rename = os.rename
+
+    def sweep_late(old: str, new: str, **where: int) -> None:
+        rename(old, new, **where)
+        if new == "index.json":
+            sweep()
+
+    if moment == "waiting for the lock":
+        # The other run read `index.json` before that was replaced, so it notices nothing.
+        once_before_the_lock(monkeypatch, sweep)
+    else:
+        monkeypatch.setattr(os, "rename", sweep_late)
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert report.status == "done", report.problems
+    assert world.leads_to("api") == layers_of("base", "api")
+
+
+def test_what_a_killed_run_had_left_is_not_deleted_once_a_tag_leads_to_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    before = world.files()
+    world.gc(grace=NO_GRACE)
+    written, whole = world.files(), world.stored()
+    for name in before.keys() - written.keys():
+        (world.path / name).write_bytes(before[name])
+    (world.path / "index.json").write_bytes(before["index.json"])
+    world.settle()
+    # The clock of a file system may be so coarse that a file that is written again looks the same.
+    once_before_the_lock(monkeypatch, world.settle)
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert report.status == "done", report.problems
+    assert world.leads_to("api") == layers_of("base", "api")
+    assert world.stored() == whole
+
+
 def test_a_run_on_a_full_disk_frees_what_is_unreferenced_and_the_next_one_repairs(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,11 @@ class _Attempt:
         """Whether the tag is reserved for the merge of all others."""
         return self.change.sink is Sink.MERGE
 
+    @property
+    def contents(self) -> tuple[bytes, ...]:
+        """The blobs that are written before the tag leads to them: first the config."""
+        return (self.encoded.config, self.encoded.manifest) if self.encoded else ()
+
     def defer(self, reason: Reason) -> None:
         """Defer it to the next run."""
         self.result = Refused(reason=reason)
@@ -130,7 +135,7 @@ class Replacer:
             if attempt.encoded is None:
                 attempt.defer(reasons.ImportLimit(IMPORT_LIMIT))
                 return
-            for content in (attempt.encoded.config, attempt.encoded.manifest):
+            for content in attempt.contents:
                 self._files.write_blob(content_digest(content), content)
         except MissingError as error:
             # Another run has replaced it: the tag points elsewhere now.
@@ -165,8 +170,10 @@ class Replacer:
             if again or changed:
                 return
             self._files.check_places()
+            self._restore(pending)
             is_written = await self._index.replace(before, after, sleep, trace=trace)
             if is_written:
+                self._restore(pending)
                 await self._read_back(pending, sleep)
         except LockedError as error:
             for attempt in pending.values():
@@ -188,6 +195,16 @@ class Replacer:
                 return False
         return bool(states_of(self._files, attempt.missing))
 
+    def _restore(self, pending: Mapping[str, _Attempt]) -> None:
+        """Write again what another run has deleted, because no tag led to it yet.
+
+        Once a tag does, that run deletes nothing any more.
+        """
+        for attempt in pending.values():
+            for content in attempt.contents:
+                if self._files.stat(content_digest(content)) is None:
+                    self._files.write_blob(content_digest(content), content)
+
     async def _read_back(self, pending: Mapping[str, _Attempt], sleep: Sleep) -> None:
         self._files.check_places()
         content, seen = await self._index.read(sleep)
@@ -195,15 +212,15 @@ class Replacer:
         for name, attempt in pending.items():
             if leads_to.get(name) != self._replacement(attempt).new:
                 attempt.defer(reasons.Exported())
-            elif not self._is_stored(attempt.encoded):
+            elif not self._is_stored(attempt):
                 attempt.fail("its content is different", written=True)
             else:
                 self._succeed(attempt, seen)
 
-    def _is_stored(self, encoded: Encoded | None) -> bool:
-        contents = (encoded.config, encoded.manifest) if encoded else ()
+    def _is_stored(self, attempt: _Attempt) -> bool:
         return all(
-            self._files.read_blob(content_digest(one), limit=len(one))[0] == one for one in contents
+            self._files.read_blob(content_digest(one), limit=len(one))[0] == one
+            for one in attempt.contents
         )
 
     def _succeed(self, attempt: _Attempt, seen: FileState) -> None:
