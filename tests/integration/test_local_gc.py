@@ -947,6 +947,29 @@ def test_a_manifest_that_another_run_has_replaced_meanwhile_is_left_for_the_next
     assert any(a.outcome_sentence.startswith("deferred: the manifest") for a in report.actions)
 
 
+def test_a_blob_that_is_lost_after_the_look_is_in_no_index_that_is_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api", "test")
+    world.evict("test")
+    rename = os.rename
+
+    def lose_first(old: str, new: str, **where: int) -> None:
+        if new != "index.json" and world.steps("api"):
+            world.evict("api")
+        rename(old, new, **where)
+
+    monkeypatch.setattr(os, "rename", lose_first)
+
+    [write] = [a for a in world.gc().actions if a.kind == "write"]
+
+    assert write.outcome_sentence == (
+        f"deferred: {layer_of('api')}, which it would reference, is gone since the run looked"
+    )
+    world.gc()
+    assert world.leads_to("api") == layers_of("base")
+
+
 @pytest.mark.parametrize("moment", ["waiting for the lock", "after the replacement"])
 def test_what_another_run_deletes_before_a_tag_leads_to_it_is_written_again(
     world: World, monkeypatch: pytest.MonkeyPatch, moment: str

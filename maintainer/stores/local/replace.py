@@ -103,6 +103,7 @@ class Replacer:
             self._prepare(attempt)
             await anyio.lowlevel.checkpoint()
         for _ in range(_ATTEMPTS):
+            self._defer_losses(attempts)
             pending = {one.name: one for one in attempts if one.result is None}
             if not pending:
                 break
@@ -152,6 +153,20 @@ class Replacer:
         if manifest is None:
             raise MissingError(f"the manifest {tag.digest} was deleted before it could be replaced")
         return manifest
+
+    def _defer_losses(self, attempts: Sequence[_Attempt]) -> None:
+        """Leave to the next run what would reference blobs that are gone since this one looked.
+
+        To look took hours, if contents were read.
+        """
+        try:
+            for attempt in (one for one in attempts if one.result is None):
+                blobs = attempt.change.content.blobs
+                if lost := blobs - states_of(self._files, blobs).keys():
+                    attempt.defer(reasons.BlobLost(min(lost)))
+        except StoreError as error:
+            for attempt in (one for one in attempts if one.result is None):
+                attempt.fail(str(error))
 
     async def _try(self, pending: Mapping[str, _Attempt], sleep: Sleep) -> None:
         """Replace all of these tags at once; or none, if builds have exported to some of them.
