@@ -37,7 +37,7 @@ _ENVIRONMENT: Rows = (
         "Read and write indexes. They exist only inside workflows; the Action passes them.",
     ),
     ("MAINTAINER_CONFIG", "A TOML file of settings."),
-    ("MAINTAINER_GRACE, …", "Every setting, by its name: see `maintainer config show`."),
+    ("MAINTAINER_GRACE, …", "Every setting that is in no table: see `maintainer config show`."),
 )
 _STATUSES: Rows = (
     ("0", "Done."),

@@ -17,7 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from maintainer.cacheconfig import Generation, IndexKey, parse_key
+from maintainer.cacheconfig import BlobKey, Generation, IndexKey, decode, parse_key
 from maintainer.collect import collect
 from maintainer.demo.history import (
     RecordedEntry,
@@ -117,6 +117,7 @@ class _Story:
 
     def __init__(self, history: Sequence[RecordedEntry]) -> None:
         self._history = sorted(history, key=lambda entry: entry.created_at)
+        self._layers = {(one.ref, one.key): one for one in history if one.content is None}
         self._ago = _DAYS[0].ago
         self._stored = 0
         self.entries = len(self._history)
@@ -154,6 +155,7 @@ class _Story:
     def _put(self, entry: RecordedEntry, at: datetime) -> None:
         key = parse_key(entry.key)
         if isinstance(key, IndexKey):
+            self._upload_again(entry, at)
             key = self._next(key, entry.ref)
         self.cache.put(
             entry.key if key is None else str(key),
@@ -163,6 +165,14 @@ class _Story:
             size=entry.size_in_bytes,
             created_at=at,
         )
+
+    def _upload_again(self, index: RecordedEntry, at: datetime) -> None:
+        """Store what an index references and what is gone, as the build that exports it does."""
+        stored = {entry.key for entry in self.cache.entries()}
+        for blob in sorted(decode((index.content or "").encode()).blobs):
+            layer = self._layers.get((index.ref, str(BlobKey(blob))))
+            if layer and layer.created_at < index.created_at and layer.key not in stored:
+                self._put(layer, at)
 
     def _next(self, key: IndexKey, ref: str) -> IndexKey:
         """Return the key that a build takes for an index, after those that are stored."""

@@ -98,4 +98,6 @@ def _who_took(report: Report) -> str:
         return "are gone or damaged"
     if report.contents.without_content:
         return f"{by} evicted, or whose content it lost"
+    if report.changes.previous_run is not None and not report.changes.gone_entries:
+        return "are gone"  # It has evicted none of what was stored then.
     return f"{by} evicted"

@@ -34,8 +34,8 @@ LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
 
 _NEARLY_FULL = 0.9
 _ROOMY = 0.8
-_LET_IT_RUN = "Run `maintainer gc` without `--dry-run`, or the workflow with dry-run off."
-_LET_IT_REPAIR = "Run `maintainer gc --repair` without `--dry-run`: it only does this."
+_LET_IT_RUN = "Run the same command without `--dry-run`; in a workflow, turn dry-run off."
+_LET_IT_REPAIR = f"{_LET_IT_RUN} It only repairs."
 CHANGES: Mapping[type, str] = {
     NothingFound: "Check the address (prefixes, names, tags), unless no build has exported yet.",
     SharedNames: "Give each image, and each branch, a name of its own, and let all import "
@@ -182,6 +182,13 @@ def _only_planned(report: Report) -> Verdict | None:
     message = f"This was a dry run; a run would {format_plan(report)}."
     if found < exist:
         message = f"Builds find {found:,} of {format_count(exist, 'result')} that exist. {message}"
+    if broken := report.indexes_broken:
+        broken_ones = (
+            "1 index is invalid or references"
+            if broken == 1
+            else f"{format_count(broken, 'index', 'indexes')} are invalid or reference"
+        )
+        message = f"{broken_ones} blobs that are gone, so builds fail or redo steps. {message}"
     return Verdict("attention", message, _LET_IT_REPAIR if report.repair else _LET_IT_RUN)
 
 

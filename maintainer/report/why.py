@@ -90,7 +90,11 @@ def _format_occurrence(one: Occurrence) -> str:
     # A run that cannot read its ref does not know whether something needs it by now.
     at = one.unreferenced_since if one.state != State.UNREADABLE else None
     since = f" since {format_moment(at)}" if at else ""
-    reason = "kept for now" if isinstance(one.reason, Grace) else one.sentence
+    reason = one.sentence
+    if isinstance(one.reason, Grace):
+        reason = (
+            "a run is to merge it into a newer one" if _is_to_be_merged(one) else "kept for now"
+        )
     return (
         f"{where}: {one.state}{since}: {reason} (created {format_moment(one.created_at)}, "
         f"last used {format_moment(one.last_accessed_at)})"
@@ -220,12 +224,24 @@ def format_what_frees(explanation: Explanation, one: Occurrence) -> str:
     if one.state in ("dangling", "superseded"):
         return _format_due(explanation, one)
     if isinstance(one.reason, Grace):
-        return f"the first run after {format_moment(one.reason.until)}, if nobody uses it before."
+        after = f"the first run after {format_moment(one.reason.until)}"
+        if _is_to_be_merged(one):
+            return f"{after}, once a newer generation contains it."
+        return f"{after}, if nobody uses it before."
     if isinstance(one.reason, BeyondNewest | Unused | BeyondSize):
         return "the next run that may delete."
     is_named = isinstance(one.reason, ReadByBuilds) and one.ref == NO_REF
     return _FREED_BY.get("named" if is_named else one.state, "the next run decides.").format(
         ref=one.ref, results=format_count(sum(use.results for use in explanation.uses), "result")
+    )
+
+
+def _is_to_be_merged(one: Occurrence) -> bool:
+    """Whether it is an index that builds read until a planned one is written, which was not yet."""
+    return (
+        isinstance(one.reason, Grace)
+        and one.state == State.NEWEST
+        and one.reason.state == State.SUPERSEDED
     )
 
 
@@ -243,8 +259,9 @@ def _format_due(explanation: Explanation, one: Occurrence) -> str:
 
 
 _FREED_BY = {
-    "reachable": "no run, as long as results need it. If it or a layer below it is gone, the next "
-    "run drops the results that need it.",
+    "reachable": "no run, as long as results need it. `maintainer forget` lets the results of a "
+    "scope or tag go; and if it, or a layer that it stands on, is gone, the next run drops the "
+    "results that need it.",
     "newest": "a newer generation: a run writes one as soon as its content would differ.",
     "named": "another export to its name, or a run that rewrites it.",
     "signed": "no run: builders would refuse an unsigned index in its place.",

@@ -36,6 +36,21 @@ def explained(
     return SettingError(key, explain(problem), name=name)
 
 
+def unknown_variable(variable: str) -> UsageError:
+    """Return the error for one of our own variables that sets nothing."""
+    name = variable[len(PREFIX) :].lower()
+    for table in ("room", "serve"):
+        name = name.removeprefix(f"{table}_").removeprefix("_")
+    meant = _find_similar((name,))
+    if not meant:
+        advice = ""
+    elif meant in Settings.model_fields:
+        advice = f": did you mean {PREFIX}{meant.upper()}?"
+    else:
+        advice = f": set {meant} in a configuration file"
+    return UsageError(f"environment: {variable} is not a setting{advice}")
+
+
 def name_setting(key: str, variable: str) -> str:
     """Return what messages call a setting: with the variable that sets it, if one does."""
     return f"setting {key} (from {variable})" if variable else f"setting {key}"

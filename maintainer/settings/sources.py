@@ -17,7 +17,7 @@ from pydantic_settings import (
 from maintainer.database_url import PREFIX
 from maintainer.errors import UsageError
 from maintainer.settings.common import Settings
-from maintainer.settings.mistakes import explained, name_setting
+from maintainer.settings.mistakes import explained, name_setting, unknown_variable
 
 Source = Literal["command line", "environment", "file"]
 """Where a setting may come from, the strongest first."""
@@ -77,7 +77,7 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {_CONFIG}
     for variable in sorted(os.environ):
         if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            raise UsageError(f"environment: {variable} is not a setting")
+            raise unknown_variable(variable)
     if path is not None and not _is_file(path):
         problem = "is a folder" if is_folder(path) else "does not exist"
         raise UsageError(f"the configuration file {path} {problem}")

@@ -130,19 +130,16 @@ def _format_registries(exports: Iterable[CacheUse]) -> Iterator[str]:
 
 def _format_imports(cache: Cache, exports: list[CacheUse]) -> Iterator[str]:
     """Format the line that these exports lack, and where it belongs."""
-    yield "1. Let builds import the merge of all caches, with one more line:"
+    yield "1. Let builds import the merge of all caches, below what they import already:"
     yield ""
     yield "     cache-from: |"
-    if exports:
-        lines = sorted({printable(cache.importing(cache.name(use))) for use in exports})
-    else:
-        lines = [cache.importing("TAG" if cache.repository else "")]
-    yield from (f"       {line}" for line in lines)
+    own = cache.name(exports[0]) if exports else "TAG" if cache.repository else ""
+    yield f"       {printable(cache.importing(own))}"
     yield f"       {cache.importing(_MERGE)}"
     yield ""
     if exports:
         places = ", ".join(f"{printable(use.file)}:{use.line}" for use in exports)
-        yield f"   These lines export a cache, so it belongs next to them: {places}"
+        yield f"   The last line is the new one. It belongs next to what exports a cache: {places}"
     else:
         at = f",ref={cache.repository}:…" if cache.repository else ""
         yield f"   No workflow here exports a cache with `cache-to: type={cache.kind}{at}` yet."

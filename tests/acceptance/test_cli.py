@@ -399,7 +399,11 @@ def test_without_an_environment_one_line_says_what_to_set(bare: Shell) -> None:
     [
         (["gc", "--grace", "soon"], {}, "--grace: soon is not a valid duration; use 90s, 30m, 24h"),
         (["gc", "--database", "redis://x"], {}, "--database "),
-        (["runs"], {"MAINTAINER_GRACEE": "1h"}, "environment: MAINTAINER_GRACEE is not a setting"),
+        (
+            ["runs"],
+            {"MAINTAINER_GRACEE": "1h"},
+            "environment: MAINTAINER_GRACEE is not a setting: did you mean MAINTAINER_GRACE?",
+        ),
         (["gc"], {"GITHUB_REPOSITORY": "nonsense"}, "setting GITHUB_REPOSITORY "),
         (["gc"], {"MAINTAINER_GRACE": "x"}, "setting grace (from MAINTAINER_GRACE) is not a va"),
         (["gc"], {"MAINTAINER_STORE": "x"}, "setting store (from MAINTAINER_STORE) must be git"),

@@ -100,7 +100,7 @@ def test_for_a_registry_the_merge_of_its_tags_is_to_be_imported(repository: Path
         "\n       type=registry,ref=ghcr.io/octo/our-cache:${{ matrix.image }}"
         "\n       type=registry,ref=ghcr.io/octo/our-cache:maintained\n"
     ) in outcome.out
-    assert f"belongs next to them: build.yml:{line}\n" in outcome.out
+    assert f"belongs next to what exports a cache: build.yml:{line}\n" in outcome.out
     assert "role Admin for the package" in outcome.out
     assert f"\n          store: {STORE}\n" in (repository / REGISTRY).read_text()
     assert "octo/app-cache" not in (repository / REGISTRY).read_text()

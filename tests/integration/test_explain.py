@@ -93,6 +93,18 @@ def test_why_says_how_the_newest_generation_is_replaced(world: World) -> None:
     assert "What would free it: a newer generation: " in shown
 
 
+def test_why_says_after_a_dry_run_what_is_to_become_of_the_newest_generation(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "web")
+    world.gc(dry_run=True)
+    newest = max(one.key for one in world.entries() if one.key.startswith("index-"))
+
+    shown = _read(world, lambda connection: render_why(explain(connection, newest)).plain)
+
+    assert "newest: a run is to merge it into a newer one (" in shown
+    assert ", once a newer generation contains it." in shown
+
+
 def _storable(name: str) -> str:
     return name.encode("utf-8", "replace").decode()[:400]
 

@@ -43,6 +43,7 @@ from maintainer.report.done import format_done, format_lost
 from maintainer.report.model import (
     Blocked,
     BrokenTagReport,
+    Changes,
     ContentReport,
     DepartureReport,
     NoteReport,
@@ -160,7 +161,25 @@ def test_a_dry_run_of_a_repair_does_not_advise_a_run_that_deletes() -> None:
 
     verdict = judge(_report(dry_run=True, repair=True, actions=planned))
 
-    assert verdict.advice.startswith("Run `maintainer gc --repair` without `--dry-run`")
+    assert verdict.advice.endswith(
+        "without `--dry-run`; in a workflow, turn dry-run off. It only repairs."
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (0, "Builds find 4 of 9"),
+        (1, "1 index is invalid or references blobs that are gone, so builds fail or redo steps. "),
+        (2, "2 indexes are invalid or reference blobs that are gone, so builds fail or "),
+    ],
+)
+def test_a_dry_run_says_first_how_many_indexes_are_broken(broken: int, said: str) -> None:
+    planned = (make_action("write", "index", "ref", DropUnused(), Planned()),)
+
+    verdict = judge(_report(dry_run=True, indexes_broken=broken, actions=planned))
+
+    assert verdict.message.startswith(said)
 
 
 @pytest.mark.parametrize("readable", [(), ("refs/heads/main",)])
@@ -478,6 +497,8 @@ def test_several_refs_that_cannot_be_written_are_counted() -> None:
         ({"store": DIRECTORY}, "are gone or damaged"),
         ({"contents": ContentReport(without_content=1)}, "or whose content it lost"),
         ({}, "GitHub evicted"),
+        ({"changes": Changes(previous_run=1, gone_entries=2)}, "GitHub evicted"),
+        ({"changes": Changes(previous_run=1)}, "that are gone"),
     ],
 )
 def test_losses_are_told_with_what_took_them(more: dict[str, object], who: str) -> None:

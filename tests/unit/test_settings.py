@@ -482,13 +482,23 @@ def test_a_bad_value_of_the_command_line_is_named() -> None:
     )
 
 
-@pytest.mark.parametrize("variable", ["MAINTAINER_GRACEE", "maintainer_token", "MAINTAINER_"])
+@pytest.mark.parametrize(
+    ("variable", "advice"),
+    [
+        ("maintainer_token", ""),
+        ("MAINTAINER_", ""),
+        ("MAINTAINER_GRACEE", ": did you mean MAINTAINER_GRACE?"),
+        ("MAINTAINER_KEEP_FREE", ": set room.keep_free in a configuration file"),
+        ("MAINTAINER_ROOM__KEEP_FREE", ": set room.keep_free in a configuration file"),
+        ("MAINTAINER_SERVE_LISTEN", ": set serve.listen in a configuration file"),
+    ],
+)
 def test_a_variable_that_is_no_setting_is_named_and_its_value_not_shown(
-    variable: str, monkeypatch: pytest.MonkeyPatch
+    variable: str, advice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, SECRET)
 
-    assert _problem() == f"environment: {variable} is not a setting"
+    assert _problem() == f"environment: {variable} is not a setting{advice}"
 
 
 @pytest.mark.parametrize(
