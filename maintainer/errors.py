@@ -11,6 +11,14 @@ if TYPE_CHECKING:  # The command line needs the errors before it needs any value
     from maintainer.model.reason import Exhausted
 
 
+def how_to_install(extra: str) -> str:
+    """Return how to add optional dependencies, of an installed package and of a clone."""
+    return (
+        f"pip install 'buildkit-maintainer[{extra}]', or in a clone "
+        f".venv/bin/uv pip install -e '.[{extra}]'"
+    )
+
+
 class MaintainerError(Exception):
     """An error that the user reads in one line."""
 

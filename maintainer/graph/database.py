@@ -9,7 +9,7 @@ from sqlalchemy.exc import DatabaseError as SqlError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from maintainer.database_url import is_postgresql
-from maintainer.errors import DatabaseError
+from maintainer.errors import DatabaseError, how_to_install
 from maintainer.graph.backend import TOO_MANY_TRANSACTIONS, Backend, HeldError
 from maintainer.graph.create import create
 from maintainer.graph.lease import Lease, take
@@ -212,6 +212,7 @@ def _find_backend(url: str) -> Backend:
         from maintainer.graph.postgresql import PostgresqlDatabase  # noqa: PLC0415 - optional
     except ImportError:
         raise DatabaseError(
-            "PostgreSQL needs psycopg: pip install 'buildkit-maintainer[postgresql]'"
+            "PostgreSQL needs the extra postgresql (psycopg is missing): "
+            f"{how_to_install('postgresql')}"
         ) from None
     return PostgresqlDatabase(url)

@@ -16,6 +16,13 @@ from maintainer.paths import resolve
 _PATIENCE = 10.0
 """Seconds to wait for another writer."""
 _READS = {"reads": True}
+_ADVICE = {
+    "attempt to write a readonly database": ": SQLite writes beside a file even to read it, so be "
+    "its owner, or copy it to a folder of your own",
+    "unable to open database file": ": check who may write to the file and to its folder",
+    "file is not a database": ": name another one (`database`), or move this file away",
+}
+"""What to do, by what SQLite says."""
 
 
 class SqliteFile:
@@ -98,8 +105,8 @@ class SqliteFile:
 
     def explain(self, error: SqlError) -> str:
         """Return why the database cannot be used, in one line."""
-        why = self._misplaced() or error.orig or error
-        return f"the database {self.name} cannot be used: {why}"
+        why = self._misplaced() or str(error.orig or error)
+        return f"the database {self.name} cannot be used: {why}{_ADVICE.get(why, '')}"
 
     def _misplaced(self) -> str:
         """Return why no file can be there; empty if one can."""

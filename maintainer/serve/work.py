@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from maintainer.clock import now_utc
 from maintainer.database_url import is_postgresql
-from maintainer.errors import MaintainerError, UsageError
+from maintainer.errors import MaintainerError, UsageError, how_to_install
 from maintainer.graph.database import open_database
 from maintainer.serve.reloading import Changes, read_again
 from maintainer.serve.targets import read_targets
@@ -37,7 +37,8 @@ def work(load: Callable[[], Settings], concurrency: int) -> None:
         from maintainer.serve.fleet import Fleet  # noqa: PLC0415 - optional
     except ImportError:
         raise UsageError(
-            "workers need procrastinate: pip install 'buildkit-maintainer[workers]'"
+            "workers need the extra workers (procrastinate is missing): "
+            f"{how_to_install('workers')}"
         ) from None
     read_targets(settings)
     with open_database(settings.database) as database, received(RELOAD) as events:

@@ -434,7 +434,10 @@ def test_an_unusable_database_is_one_line_with_status_1(workflow: Shell) -> None
     outcome = workflow("gc")
 
     assert outcome.status == 1
-    assert outcome.problem == ("the database maintainer.db cannot be used: file is not a database")
+    assert outcome.problem == (
+        "the database maintainer.db cannot be used: file is not a database: name another one "
+        "(`database`), or move this file away"
+    )
 
 
 # A run.

@@ -363,7 +363,11 @@ def _no_database(path: Path) -> None:
     ("make", "problem"),
     [
         (_newer, "was made by a newer version: upgrade maintainer"),
-        (_no_database, "cannot be used: file is not a database"),
+        (
+            _no_database,
+            "cannot be used: file is not a database: name another one (`database`), or move this "
+            "file away",
+        ),
         (_of_another_program, "belongs to another program"),
     ],
 )

@@ -172,7 +172,7 @@ def _newer(path: Path) -> None:
     [
         (_garbage, "cannot be used: "),
         (_half, "cannot be used: "),
-        (_header, "cannot be used: file is not a database"),
+        (_header, "cannot be used: file is not a database: name another one"),
         (_newer, "was made by a newer version: upgrade maintainer"),
     ],
 )
@@ -245,7 +245,8 @@ def test_people_read_one_line_and_scripts_the_status(stage: Stage) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == (
-        f"maintainer: the database {path} cannot be used: file is not a database\n"
+        f"maintainer: the database {path} cannot be used: file is not a database: name another one "
+        "(`database`), or move this file away\n"
     )
     assert stage.requests == []
 

@@ -34,6 +34,7 @@ def test_without_the_extra_one_line_says_what_to_install(
 
     extra = problem.rsplit(maxsplit=1)[-1]
     assert str(error.value).endswith(
-        f": pip install 'buildkit-maintainer[{extra}]', or '.[{extra}]' in a clone"
+        f": pip install 'buildkit-maintainer[{extra}]', or in a clone "
+        f".venv/bin/uv pip install -e '.[{extra}]'"
     )
     assert "\n" not in str(error.value)

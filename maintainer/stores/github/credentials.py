@@ -16,7 +16,7 @@ import jwt
 import msgspec
 from pydantic import SecretStr
 
-from maintainer.errors import StoreError, UsageError
+from maintainer.errors import StoreError, UsageError, how_to_install
 from maintainer.settings import AppSettings
 from maintainer.stores.http.answers import Answer, malformed, parse, refused, to_web_url
 from maintainer.stores.http.client import Call, Http, headers_for
@@ -143,7 +143,7 @@ class Installation:
         except NotImplementedError:
             raise UsageError(
                 "a GitHub App needs the extra github-app (cryptography is missing): "
-                "pip install 'buildkit-maintainer[github-app]', or '.[github-app]' in a clone"
+                f"{how_to_install('github-app')}"
             ) from None
         except Exception:  # noqa: BLE001 - it is AttributeError for a public key, for one
             # The library's own message may have a part of the key.

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from maintainer.errors import UsageError
+from maintainer.errors import UsageError, how_to_install
 from maintainer.model.discovery import FoundCache
 from maintainer.settings import DiscoverSettings, Settings, TargetSettings
 from maintainer.stores.discovery import Discoverer
@@ -90,7 +90,7 @@ class ObjectKind(Generic[_A]):
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"a {address.layout.noun} needs the extra {self.extra} ({error.name} is missing): "
-                f"pip install 'buildkit-maintainer[{self.extra}]', or '.[{self.extra}]' in a clone"
+                f"{how_to_install(self.extra)}"
             ) from None
         async with connect(address) as objects:
             yield objects
