@@ -87,17 +87,19 @@ def why(
             metavar="DIGEST|KEY",
         ),
     ],
+    target: TargetOption = None,
     config: ConfigOption = None,
     database: DatabaseOption = None,
     json: JsonOption = False,
 ) -> None:
     """Explain why an entry is kept or will be deleted, and what would free it."""
-    from maintainer.cli.opening import reading
+    from maintainer.cli.opening import find_cache, reading
     from maintainer.graph.explain import explain
     from maintainer.report.why import render_why
 
     with reading(config, database) as connection:
-        explanation = explain(connection, subject)
+        cache = find_cache(connection, target)
+        explanation = explain(connection, subject, target=cache)
     if json:
         print_json(explanation)
     else:
@@ -109,17 +111,18 @@ def tree(
     scope: Annotated[
         str | None, typer.Argument(help="A scope. [default: all]", metavar="SCOPE")
     ] = None,
+    target: TargetOption = None,
     config: ConfigOption = None,
     database: DatabaseOption = None,
     json: JsonOption = False,
 ) -> None:
     """Draw the layers of a scope with their sizes, as its newest index references them."""
-    from maintainer.cli.opening import reading
+    from maintainer.cli.opening import find_cache, reading
     from maintainer.graph.forest import load_forest
     from maintainer.report.tree import render_forest
 
     with reading(config, database) as connection:
-        forest = load_forest(connection, scope)
+        forest = load_forest(connection, scope, target=find_cache(connection, target))
     if json:
         print_json(forest)
     else:

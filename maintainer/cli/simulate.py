@@ -18,7 +18,10 @@ def simulate(
     *,
     quota: Annotated[
         str | None,
-        typer.Option(help="Sizes such as 5GB,10GB,20GB. [default: some]", metavar="SIZES"),
+        typer.Option(
+            help="Sizes such as 5GB,10GB,20GB. [default: 10, 25, 50 and 100 % of what was written]",
+            metavar="SIZES",
+        ),
     ] = None,
     policy: Annotated[
         Literal["github", "daily", "room"] | None,

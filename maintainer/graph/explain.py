@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, func, select, union
+from sqlalchemy import ColumnElement, Connection, Row, Table, func, select, true, union
 
 from maintainer.cacheconfig import BLOB_PREFIX, CacheConfig, Digest, IndexId, decode, prune
 from maintainer.cacheconfig.needs import Need, layers_to, needs_of, records_to
@@ -123,12 +123,14 @@ class Explanation(msgspec.Struct, frozen=True):
     """Of the manifest of an index: the name that leads to it."""
 
 
-def explain(connection: Connection, subject: str) -> tuple[Explanation, ...]:
+def explain(
+    connection: Connection, subject: str, *, target: str | None = None
+) -> tuple[Explanation, ...]:
     """Return why an entry is kept or will be deleted, in each cache that has it, by cache name.
 
-    Raises MaintainerError if the database knows none.
+    With a target, only in that cache. Raises MaintainerError if the database knows none.
     """
-    found = _find(connection, subject)
+    found = _find(connection, subject, target)
     named = select(TARGET.c.name, TARGET.c.id).where(TARGET.c.id.in_(found)).order_by(TARGET.c.name)
     return tuple(
         _explain(connection, target, target_id, *found[target_id])
@@ -171,7 +173,7 @@ def _explain(
     )
 
 
-def _find(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
+def _find(connection: Connection, subject: str, target: str | None) -> dict[int, tuple[str, str]]:
     """Find what is meant: a key, a digest, or the beginning of the digest of a blob.
 
     Return its kind and its full name in each target that knows it, by the target's number.
@@ -185,40 +187,57 @@ def _find(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
     found: dict[int, tuple[str, str]] = {}
     entries = connection.execute(
         select(ENTRY.c.target_id, ENTRY.c.kind, ENTRY.c.key, ENTRY.c.digest)
-        .where(ENTRY.c.key == subject)
+        .where(ENTRY.c.key == subject, _is_in(ENTRY, target))
         .order_by(_last_listed_at().desc())
     )
     for entry in entries:
         subject = entry.digest if entry.kind == "blob" else entry.key
         found.setdefault(entry.target_id, (entry.kind, subject))
     for target_id in connection.scalars(
-        select(GENERATION.c.target_id).where(GENERATION.c.key == subject)
+        select(GENERATION.c.target_id).where(
+            GENERATION.c.key == subject, _is_in(GENERATION, target)
+        )
     ):
         found.setdefault(target_id, ("index", subject))
-    found = found or _find_newest(connection, subject)
-    return found or _find_digest(connection, subject.removeprefix(BLOB_PREFIX))
+    found = found or _find_newest(connection, subject, target)
+    return found or _find_digest(connection, subject.removeprefix(BLOB_PREFIX), target)
 
 
-def _find_newest(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
+def _is_in(table: Table, target: str | None) -> ColumnElement[bool]:
+    """Whether a row belongs to a target; those of all do, if none is named."""
+    if target is None:
+        return true()
+    return table.c.target_id.in_(select(TARGET.c.id).where(TARGET.c.name == target))
+
+
+def _find_newest(
+    connection: Connection, subject: str, target: str | None
+) -> dict[int, tuple[str, str]]:
     """Find the newest generation of an index, stored ones first, by its key without a number."""
     rows = connection.execute(
         select(GENERATION.c.target_id, GENERATION.c.key)
-        .where(GENERATION.c.key.startswith(f"{subject}#", autoescape=True))
+        .where(
+            GENERATION.c.key.startswith(f"{subject}#", autoescape=True), _is_in(GENERATION, target)
+        )
         .order_by(GENERATION.c.missing_since.is_not(None).desc(), GENERATION.c.number)
     )
     return {row.target_id: ("index", row.key) for row in rows}
 
 
-def _find_digest(connection: Connection, subject: str) -> dict[int, tuple[str, str]]:
+def _find_digest(
+    connection: Connection, subject: str, target: str | None
+) -> dict[int, tuple[str, str]]:
     match = _SHORT_DIGEST.fullmatch(subject)
     if match is None:
         raise MaintainerError(f"the database has no entry or layer {printable(subject)}")
     if len(match[2]) < _FEWEST_DIGITS:
         raise MaintainerError(f"{subject} is too short to tell digests apart: give six digits")
     pattern = f"{match[1] or '%:'}{match[2]}%"
-    named = select(BLOB.c.target_id, BLOB.c.digest).where(BLOB.c.digest.like(pattern))
+    named = select(BLOB.c.target_id, BLOB.c.digest).where(
+        BLOB.c.digest.like(pattern), _is_in(BLOB, target)
+    )
     listed = select(ENTRY.c.target_id, ENTRY.c.digest).where(
-        ENTRY.c.kind == "blob", ENTRY.c.digest.like(pattern)
+        ENTRY.c.kind == "blob", ENTRY.c.digest.like(pattern), _is_in(ENTRY, target)
     )
     rows: list[Any] = list(connection.execute(union(named, listed)))
     found: set[tuple[int, str]] = {(row.target_id, row.digest) for row in rows}

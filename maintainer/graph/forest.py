@@ -49,14 +49,19 @@ class ScopeTree(msgspec.Struct, frozen=True):
     layers: tuple[TreeLayer, ...]
 
 
-def load_forest(connection: Connection, scope: str | None) -> list[ScopeTree]:
-    """Return the layers of a scope in each ref, or of all scopes.
+def load_forest(
+    connection: Connection, scope: str | None, *, target: str | None = None
+) -> list[ScopeTree]:
+    """Return the layers of a scope in each ref, or of all scopes; with a target, of that cache.
 
     Raises MaintainerError if the database knows no index of the scope.
     """
     if scope is not None and not is_unicode(scope):
         raise MaintainerError(f"the database has no index of the scope {printable(scope)}")
-    rows = connection.execute(_newest(scope)).all()
+    newest = _newest(scope)
+    if target is not None:
+        newest = newest.where(TARGET.c.name == target)
+    rows = connection.execute(newest).all()
     if not rows:
         what = "no index" if scope is None else f"no index of the scope {printable(scope)}"
         raise MaintainerError(f"the database knows {what}")

@@ -359,15 +359,16 @@ def _no_database(path: Path) -> None:
     path.write_bytes(b"This is a text, and long enough to be taken for a page." * 100)
 
 
+_NO_DATABASE = (
+    "cannot be used: file is not a database: name another one (`database`), or move this file away"
+)
+
+
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
         (_newer, "was made by a newer version: upgrade maintainer"),
-        (
-            _no_database,
-            "cannot be used: file is not a database: name another one (`database`), or move this "
-            "file away",
-        ),
+        (_no_database, _NO_DATABASE),
         (_of_another_program, "belongs to another program"),
     ],
 )

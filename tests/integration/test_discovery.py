@@ -299,6 +299,13 @@ def test_a_cache_is_found_by_the_name_of_its_target_too(place: Path) -> None:
     assert diff["after"] == 5
     assert _run(place, "simulate", "--json", "--target", "builders.web").json["target"] == web
     assert _run(place, "forget", "-n", "api", "--target", "builders.web").status == 0
+    trees = _run(place, "tree", "--json", "--target", "builders.web").json
+    assert {one["target"] for one in trees} == {web}
+    layer = trees[0]["layers"][0]["digest"]
+    for subject in (layer, layer[:16], "api"):
+        everywhere = _run(place, "why", subject, "--json").json
+        there = _run(place, "why", subject, "--json", "--target", "builders.web").json
+        assert (len(everywhere), [one["target"] for one in there]) == (2, [web])
     unknown = _run(place, "runs", "--target", "web")
     assert unknown.status == 1
     assert unknown.problem == (
