@@ -221,11 +221,11 @@ def _before_and_after(number: int, report: Report) -> Table:
     for name in ("scope", "keys with a usable result", "dangling", "generations"):
         table.add_column(name, justify="left" if name == "scope" else "right")
     for index in report.indexes:
+        before, after = map(format_size, (index.bytes_dangling_before, index.bytes_dangling_after))
         table.add_row(
             Text(index.scope),
             f"{index.usable_before} → {index.usable_after}",
-            f"{format_size(index.bytes_dangling_before)} → "
-            f"{format_size(index.bytes_dangling_after)}",
+            f"{before} → {after}" if index.generations else "",
             f"{index.generations} → {index.generations_after}",
         )
     return table

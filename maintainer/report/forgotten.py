@@ -12,7 +12,8 @@ def format_forgotten(found: Sequence[ForgottenIndex], *, dry_run: bool) -> Itera
     """Return what is dropped, and when."""
     for one in found:
         place = one.scope if one.ref == NO_REF else f"{one.scope} in {one.ref}"
-        results, blobs = format_count(one.results, "result"), format_count(one.blobs, "blob")
+        results = format_count(one.results, "remembered result")
+        blobs = format_count(one.blobs, "blob")
         line = f"{one.target}: {place}: {results}; {blobs} ({format_size(one.size)}) of its own"
         yield loggable(line, limit=1_000)
     if dry_run:

@@ -223,7 +223,7 @@ def test_the_command_says_what_is_dropped(world: World) -> None:
 
     assert dry.exit_code == done.exit_code == 0, dry.output
     first, last = dry.output.splitlines()
-    assert ": old in refs/heads/main: 2 results; 1 blob (" in first
+    assert ": old in refs/heads/main: 2 remembered results; 1 blob (" in first
     assert last == "Nothing was changed."
     assert done.output.splitlines() == [
         first,
