@@ -1,6 +1,6 @@
 """What the index comes to that is reserved for the merge of all others of its ref."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, merge, prune
@@ -23,10 +23,7 @@ def merge_others(
     sources = [one.merged for one in here if one.merged.records]
     sources += [taken_over] if taken_over.records else []
     sources += _needed_by_others(found, snapshot)
-    may_be_mistyped = snapshot.facts.leaves_out and not any(one.merged.records for one in here)
-    if may_be_mistyped or not snapshot.listing_complete or any(one.unread for one in here):
-        # An index that was not seen this time may still exist, so nothing of it is dropped. Nor is
-        # anything if the settings choose none of those that exist: their names may be mistyped.
+    if not _is_all_seen(here, snapshot):
         sources += [one.config for one in found.stored[-1:] if one.config and one.config.records]
     merged = prune(merge(sources), snapshot.staying_blobs)
     fitting = fit(snapshot, merged, _exports(here, snapshot))
@@ -38,6 +35,19 @@ def merge_others(
         merged_with=sum(1 for one in here if one.merged.records),
         taken_over=taken_over,
     )
+
+
+def _is_all_seen(here: Sequence[Index], snapshot: Snapshot) -> bool:
+    """Whether nothing exists that the merge is made of and that was not seen this time.
+
+    If the settings choose none of the names that exist, they may be mistyped. What its owner has
+    had forgotten is dropped without a list, too: the next list brings back what else was there.
+    """
+    if not snapshot.listing_complete or any(one.unread for one in here):
+        return False
+    if snapshot.facts.is_searched:
+        return any(one.is_forgotten for one in here)
+    return not snapshot.facts.leaves_out or any(one.merged.records for one in here)
 
 
 def _needed_by_others(found: Generations, snapshot: Snapshot) -> Iterator[CacheConfig]:
@@ -67,8 +77,12 @@ def former_merge(
     """
     if not found.stored and not found.unread:
         return None
-    needed = frozenset[Digest]().union(*(one.merged.blobs for one in others))
     config = (found.stored[-1].config if found.stored else None) or CacheConfig()
+    needed = frozenset[Digest]().union(*(one.merged.blobs for one in others))
+    if (
+        snapshot.facts.is_searched
+    ):  # Others that nobody named may need the rest, and none is deleted.
+        needed = config.blobs
     merged = prune(config, needed & snapshot.live_blobs)
     return _index_of_merge(index, found, snapshot, merged)
 

@@ -23,6 +23,7 @@ from maintainer.cacheconfig import (
 )
 from maintainer.emulator import Entry, Fault, FaultPlan
 from maintainer.report import IndexReport, Report
+from tests.empty_database import make_empty
 from tests.importer import import_index
 from tests.integration.world import MAIN, World, a_world, blob_of, built, leads_to
 
@@ -318,6 +319,25 @@ def test_without_a_list_the_merge_is_found_by_look_ups(world: World) -> None:
     assert leads_to(world.newest(MERGED)) == _blobs("base", "api", "web")
     assert world.generations(MERGED) == [1]
     assert report.indexes_written == 0
+
+
+@pytest.mark.parametrize("repair", [False, True])
+@pytest.mark.parametrize("scopes", [("buildkit",), ("mistyped",)])
+def test_without_a_list_another_database_takes_nothing_from_the_merge_of_what_it_does_not_know(
+    world: World, tmp_path: Path, scopes: tuple[str, ...], repair: bool
+) -> None:
+    world.build("base", "api", "gone")
+    world.build("base", "web", scope="web")
+    _gc(world)
+    world.passes(hours=30)
+    world.evict("gone")
+    make_empty(tmp_path / "another.db")
+
+    for _ in range(2):
+        _gc(world, rest=False, scopes=scopes, repair=repair, database=tmp_path / "another.db")
+        world.passes(minutes=5)
+
+    assert leads_to(world.newest(MERGED)) == _blobs("base", "api", "web")
 
 
 def test_an_empty_cache_gets_no_merge(world: World) -> None:

@@ -210,6 +210,29 @@ def test_nothing_goes_from_a_merge_while_not_all_is_seen(unread: bool) -> None:
     assert blob("c") in _merge_in(_with_a_merge(world)).merged.blobs
 
 
+@pytest.mark.parametrize("is_written", [True, False])
+def test_where_indexes_are_only_searched_a_merge_keeps_what_others_may_need(
+    is_written: bool,
+) -> None:
+    world = _two_images().with_blobs("c").with_generation(4, "a", "c", "gone", of=MERGE)
+    merge_in = _with_a_merge(world) if is_written else _written_by_us(world.build())
+
+    held = _merge_in(replace(merge_in, facts=StoreFacts(is_searched=True))).merged.blobs
+
+    assert held == {blob("a"), blob("c")} | ({blob("b")} if is_written else set())
+
+
+def test_what_is_forgotten_leaves_a_merge_of_indexes_that_are_only_searched() -> None:
+    world = _two_images().with_blobs("c").with_generation(4, "a", "b", "c", of=MERGE)
+    snapshot = _with_a_merge(world)
+    forgotten = {WEB: Remembered(forgotten=True)}
+
+    facts = StoreFacts(is_searched=True)
+    index = _merge_in(replace(snapshot, facts=facts, memory={**snapshot.memory, **forgotten}))
+
+    assert blob("c") not in index.merged.blobs
+
+
 def test_where_a_build_exports_no_merge_is_written() -> None:
     world = _two_images().with_generation(4, "b", of=MERGE).by_a_build()
 

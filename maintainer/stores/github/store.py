@@ -126,7 +126,8 @@ class GitHubStore:
             return replace(found, facts=facts)
         settings = context.settings
         merged = (settings.merged_scope,) if settings.merged_scope else ()
-        return await search(self._service, known, (*settings.scopes, *merged), now, context)
+        found = await search(self._service, known, (*settings.scopes, *merged), now, context)
+        return replace(found, facts=StoreFacts(is_searched=True))
 
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
         """Look blobs up, as far as the budget allows; without a runtime token, list once more."""
