@@ -49,8 +49,8 @@ def record(
     """Record all that a probe has shown, in the caller's transaction.
 
     `remember_exports` is how long replaced exports of a tag are remembered. Return what is
-    remembered of the indexes that have changed. A dry run must not forget for good, because its
-    settings may be others.
+    remembered of the indexes that have changed. A dry run or a repair must not forget for good,
+    because its settings may be others.
     """
     save_idle(connection, target_id, None)
     probed_at, listed_at = _begin_look(connection, target_id, probe)
@@ -83,7 +83,7 @@ def record(
         merged=read.merged,
         for_good=forgets,
     )
-    if not probe.abilities.numbered:
+    if forgets and not probe.abilities.numbered:
         forget_tags(connection, target_id, (one.index for one in probe.unread))
     return merged
 

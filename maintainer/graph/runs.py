@@ -159,12 +159,16 @@ def save_index_marks(connection: Connection, target_id: int, marks: Marks, plan:
 
 
 def note_blocked(
-    connection: Connection, target_id: int, now: datetime, *, blocked: bool
+    connection: Connection, target_id: int, now: datetime, *, blocked: bool, for_good: bool
 ) -> datetime | None:
-    """Remember whether a run could delete blobs; return since when none could, if that is so."""
+    """Return since when no run could delete blobs, if that is so; remember it for good if asked to.
+
+    A run that was not to delete any shows only that it would have been blocked, too.
+    """
     since = connection.execute(_BLOCKED_SINCE, {"target": target_id}).scalar_one()
     since = (since or now) if blocked else None
-    connection.execute(_BLOCK, {"target": target_id, "since": since})
+    if blocked or for_good:
+        connection.execute(_BLOCK, {"target": target_id, "since": since})
     return since
 
 

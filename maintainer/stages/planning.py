@@ -39,11 +39,15 @@ async def plan_actions(run: Run, marked: Marked) -> Plan:
     with run.begin() as connection:
         save_index_marks(connection, run.target_id, marks, plan)
         number_actions(connection, run.report.run)
-        if not (run.mode.dry_run or marks.snapshot.departed):
+        if not (run.mode.dry_run or run.mode.repair or marks.snapshot.departed):
             forget_departed(connection, run.target_id)  # What still exists may be there again.
         save_keeps(connection, run.report.run, kept)
         blocked_since = note_blocked(
-            connection, run.target_id, marks.snapshot.now, blocked=plan.blocked is not None
+            connection,
+            run.target_id,
+            marks.snapshot.now,
+            blocked=plan.blocked is not None,
+            for_good=run.mode.sweeps and run.budget.exhausted is None,
         )
     run.report.decided = Decided(marks, plan, blocked_since)
     return plan

@@ -84,7 +84,7 @@ def _record(run: Run, looked: Probed) -> Recorded:
             target_id,
             probed,
             remember_exports=run.collector.settings.remember_exports,
-            forgets=not run.mode.dry_run,
+            forgets=not (run.mode.dry_run or run.mode.repair),
         )
         note, taken_over = _take_over_merge(run, connection, looked)
         snapshot = run.load_snapshot(

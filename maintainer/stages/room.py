@@ -27,10 +27,15 @@ async def find_room(run: Run, marked: Marked) -> Marked:
     What has left comes back if all that is stored fits. Nothing leaves in a run that deletes
     nothing, or that has not seen everything.
     """
-    quota = run.report.limits.quota
-    limit = _find_limit(run, marked, quota)
-    if quota is None or limit is None:
+    quota, keep_free = run.report.limits.quota, run.rules.keep_free
+    if keep_free is None or not _may_make_room(run, marked):
         return marked
+    if quota is None or run.report.limits.is_assumed:
+        run.report.notes.append(QuotaUnknown(is_assumed=run.report.limits.is_assumed))
+        # Where there is no quota at all, everything fits; one that is assumed may be known again.
+        return _without_departures(marked) if quota is None else marked
+    expected = _forecast(run) if run.store.abilities.evicted_by else None
+    limit = keep_free.limit(quota, expected or 0)
     stored = marked.entries.total_size()
     if stored <= limit:
         run.report.room = report_room(Room(stored, stored, frozenset()), limit, quota, stored)
@@ -66,19 +71,11 @@ def begin_plan(run: Run, marked: Marked) -> Planner:
     return Planner(marked.marks, run.rules, others)
 
 
-def _find_limit(run: Run, marked: Marked, quota: int | None) -> int | None:
-    """Return how much the cache may hold, if this run may make room."""
-    keep_free, abilities = run.rules.keep_free, run.store.abilities
-    if keep_free is None or run.mode.no_sweep or run.mode.repair:
-        return None
-    if not (abilities.lists and abilities.deletes) or marked.marks.snapshot.gap:
-        return None
-    is_assumed = run.report.limits.is_assumed
-    if quota is None or is_assumed:
-        run.report.notes.append(QuotaUnknown(is_assumed=is_assumed))
-        return None
-    expected = _forecast(run) if abilities.evicted_by else None
-    return keep_free.limit(quota, expected or 0)
+def _may_make_room(run: Run, marked: Marked) -> bool:
+    """Whether this run may delete, and has seen everything."""
+    may_delete = run.store.abilities.lists and run.store.abilities.deletes
+    is_asked = not (run.mode.no_sweep or run.mode.repair)
+    return may_delete and is_asked and not marked.marks.snapshot.gap
 
 
 def _forecast(run: Run) -> int | None:

@@ -141,7 +141,8 @@ class Run:
             merged_scope=merged_scope,
             max_merge_size=int(self.collector.settings.max_merge_size),
             merged=merged,
-            makes_room=self.rules.keep_free is not None,
+            # A repair without this setting calls nothing back.
+            makes_room=self.rules.keep_free is not None or self.mode.repair,
             listed_before=self.listed_before,
         )
 

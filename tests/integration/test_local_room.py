@@ -197,3 +197,43 @@ def test_an_export_that_leads_back_to_an_old_manifest_is_as_new_as_any_other(wor
 
     assert world.leads_to("api") >= layers_of("base", "api")
     assert world.leads_to("web") == layers_of("base")
+
+
+def test_a_repair_without_this_policy_ends_no_grace_period_of_what_left(world: World) -> None:
+    world.build("base", "web 1", tag="web")
+    world.gc(remember_exports="30d")
+    world.passes(days=8)
+    world.build("base", "web 2", tag="web")
+    world.gc(remember_exports="30d")
+    _one_byte_less(world, remember_exports="30d")
+    assert world.leads_to("web") == layers_of("base", "web 2")
+    stays: dict[str, Any] = {"quota": "1B", "room": {"keep_free": "0B"}, "remember_exports": "30d"}
+
+    for _ in range(3):
+        world.passes(hours=12)
+        world.gc(repair=True, remember_exports="30d")
+        world.passes(hours=1)
+        world.gc(**stays)
+
+    assert world.steps("base", "web 1", "web 2") == layers_of("base", "web 2")
+
+
+def test_what_left_a_directory_comes_back_where_there_is_no_quota_any_more(world: World) -> None:
+    world.build("base", "api", tag="api")
+    world.build("base", "web", tag="web")
+    world.gc(remember_exports="30d")
+    world.passes(days=10)
+    world.build("base", "new", tag="web")
+    world.gc(remember_exports="30d")
+    _one_byte_less(world, remember_exports="30d")
+    without_quota: dict[str, Any] = {"room": {"keep_free": "0B"}, "remember_exports": "30d"}
+    left = layers_of("base", "api", "web") - world.leads_to("api") - world.leads_to("web")
+
+    world.gc(**without_quota)
+    world.passes(hours=30)
+    report = world.gc(**without_quota)
+
+    assert left
+    assert left <= world.stored()
+    assert left <= world.leads_to("api") | world.leads_to("web")
+    assert any("set `quota`" in note.sentence for note in report.notes)

@@ -52,6 +52,43 @@ def test_the_default_is_a_month() -> None:
     assert timedelta(days=30) == DEFAULT
 
 
+@pytest.mark.parametrize("how", [{"dry_run": True}, {"repair": True}], ids=str)
+def test_what_a_deleted_tag_held_is_forgotten_only_by_a_run_that_carries_its_plan_out(
+    world: World, how: dict[str, object]
+) -> None:
+    world.build("base", tag="other")
+    for step in ("web 1", "web 2"):
+        world.build("base", step, tag="web")
+        _gc(world)
+    _edit_tags(world, without="web")
+    _gc(world, **how)
+    world.build("base", "web 3", tag="web")
+
+    _gc(world)
+
+    assert world.leads_to("web") == layers_of("base", "web 1", "web 2", "web 3")
+    _edit_tags(world, without="web")
+    _gc(world)
+    world.build("base", "web 4", tag="web")
+    _gc(world)
+    assert world.leads_to("web") == layers_of("base", "web 4")
+
+
+def test_a_repair_that_remembers_for_less_long_takes_nothing_from_the_next_run(
+    world: World,
+) -> None:
+    for step in ("web 1", "web 2"):
+        world.build("base", step, tag="web")
+        _gc(world, remember_exports=3 * DEFAULT)
+    world.passes(days=45)
+    _gc(world, remember_exports=3 * DEFAULT)
+    assert not _gc(world, repair=True).indexes_written
+
+    _gc(world, remember_exports=3 * DEFAULT)
+
+    assert world.leads_to("web") == layers_of("base", "web 1", "web 2")
+
+
 def test_two_branches_that_export_in_turn_to_one_tag_find_each_others_results(world: World) -> None:
     for number in range(4):
         world.build("base", f"main {number}")

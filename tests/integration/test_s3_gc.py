@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from maintainer.cacheconfig import NO_REF, IndexId, Scope, encode, stamp_of
 from maintainer.cli.app import app
 from maintainer.errors import LeaseLostError, StoreError, UnknownCacheError, UsageError
+from maintainer.graph.forget import forget
 from maintainer.model.outcome import Skipped
 from maintainer.model.reason import BlobsExpire, NamesDeleted, UploadsLeft, VersionsKept
 from maintainer.report import Report
@@ -617,6 +618,48 @@ def test_nothing_leaves_for_room_whose_blobs_another_name_keeps_anyway(
     _gc(moto, memory, **room)
 
     assert moto.blobs_of("web") == {blob_of("base"), blob_of("test")}
+
+
+def test_in_a_full_bucket_the_same_export_again_is_one(moto: Moto, memory: Memory) -> None:
+    moto.export("web", "base", "web")
+    _gc(moto, memory)
+    for _ in range(8):
+        moto.now += timedelta(days=1)
+        _export_again(moto, "web", "base", "web")
+        moto.now += timedelta(minutes=5)
+        _gc(moto, memory)
+    moto.now += timedelta(days=2)
+    moto.export("api", "base", "api")
+    moto.now += timedelta(hours=1)
+
+    report = _gc(moto, memory, quota="7B", room={"keep_free": "0B"})
+
+    assert moto.blobs_of("web") == {blob_of("base"), blob_of("web")}
+    assert report.room
+    assert report.room.departures == ()
+
+
+def test_the_same_export_again_after_forget_is_remembered(moto: Moto, memory: Memory) -> None:
+    moto.export("web", "base", "web")
+    moto.export("api", "base", "api")
+    _gc(moto, memory)
+    moto.now += timedelta(hours=1)
+    with memory.database.begin() as connection:
+        forget(connection, "web", moto.now, dry_run=False)
+    moto.now += timedelta(hours=1)
+    _export_again(moto, "web", "base", "web")
+    moto.now += timedelta(hours=1)
+
+    _gc(moto, memory)
+
+    assert moto.blobs_of("web") == {blob_of("base"), blob_of("web")}
+
+
+def _export_again(moto: Moto, name: str, *steps: str) -> None:
+    """Export what is stored under a name already: S3's tag of it is the same."""
+    for step in steps:
+        moto.put(BLOBS + blob_of(step), step.encode())
+    moto.put(MANIFESTS + name, moto.keys[MANIFESTS + name].value)
 
 
 @pytest.mark.parametrize("theirs", ["others/", "manifests/theirs/"])

@@ -166,6 +166,9 @@ def test_the_name_of_a_cache_gives_no_secret_away() -> None:
         ("verify", True, {"local"}),
         ("merged_scope", "all", {"github"}),
         ("scopes", ("web",), {"github"}),
+        ("api_url", "https://github.example.com/api/v3", {"github"}),
+        ("results_url", "https://results.example.com", {"github"}),
+        ("token_env", "TOKEN_OF_APP", {"github", "registry"}),
     ],
 )
 @pytest.mark.parametrize(

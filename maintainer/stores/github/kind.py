@@ -85,6 +85,18 @@ def _search(table: DiscoverSettings) -> AsyncIterator[FoundCache]:
     return search(table)
 
 
+_OWN = (
+    "api_url",
+    "app_id",
+    "app_key_env",
+    "app_key_file",
+    "cache_url",
+    "installation",
+    "results_url",
+    "runtime_token_env",
+)
+"""The settings of a target that are for this kind alone."""
+
 GITHUB = StoreKind(
     "github",
     form="github",
@@ -93,7 +105,7 @@ GITHUB = StoreKind(
     connect=_connect,
     can_be_opened_early=True,
     uses_repository=True,
-    uses=frozenset({"merged_scope", "scopes"}),
+    uses=frozenset({"merged_scope", "scopes", "token_env", *_OWN}),
     discoverer=Discoverer(_source, _search),
     diagnose=_diagnose,
 )

@@ -15,7 +15,7 @@ from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, UnreadGeneration
-from maintainer.model.memory import Memory
+from maintainer.model.memory import SKEW, KnownPlace, Memory
 from maintainer.model.reason import Note
 from maintainer.model.store import Abilities, StoreFacts
 from maintainer.sanitize import printable
@@ -91,7 +91,8 @@ class ObjectStore:
                 raise UnfinishedError("the entries could not all be listed", reason)
         known = self._indexes.known = await self._indexes.list()
         spool.add([self._entry(one) for one in self._names_with_rules(known, context)])
-        seen = "\n".join(f"{one.tag} {key}" for key, one in sorted(known.items()))
+        # The tag is the same if a build exports the same again, but not the time.
+        seen = "\n".join(f"{x.tag} {x.modified_at} {key}" for key, x in sorted(known.items()))
         return Listing(spool, complete=True, state=hashlib.sha256(seen.encode()).digest())
 
     def _names_with_rules(
@@ -135,7 +136,7 @@ class ObjectStore:
             if not self._layout.maintains(seen.key):
                 if problem := await self._pin(seen, index, pinned):
                     unread.append(UnreadGeneration(index, 0, reasons.Problem(problem)))
-            elif place and place.location == seen.tag and place.valid:
+            elif place and self._is_known(seen, place, known.probed_at):
                 found.add(place.generation_id)
             else:
                 try:
@@ -168,6 +169,14 @@ class ObjectStore:
                 notes=(*nothing, *await self._objects.notes(self._layout, now)),
             ),
         )
+
+    def _is_known(self, seen: Object, place: KnownPlace, probed_at: datetime | None) -> bool:
+        """Whether an index is as it was read, and no build may have exported the same since."""
+        if place.location != seen.tag or not place.valid:
+            return False
+        if probed_at is None or not self._layout.tags_contents or not place.is_export:
+            return True
+        return seen.modified_at <= probed_at - SKEW
 
     async def _refuse_unlisted(self, known: Memory, listed: frozenset[str]) -> None:
         """Raise StoreError if an index is not listed and exists: others may be missing, too."""

@@ -99,6 +99,7 @@ REGISTRY = StoreKind(
     has_place=True,
     connect=_connect,
     can_be_opened_early=True,
+    uses=frozenset({"merged_tag", "token_env"}),
     discoverer=Discoverer(_source, _search),
     blobs_of=lambda store: read_address(store).identity,
 )
