@@ -219,12 +219,22 @@ def test_a_signature_without_its_index_is_of_an_export_in_progress(world: World)
     assert "deferred to the next run: " in _kept(report, "reverted")
 
 
-def test_a_sweep_that_is_deferred_for_a_week_needs_attention(world: World) -> None:
+@pytest.mark.parametrize(
+    "between",
+    [{}, {"repair": True}, {"no_sweep": True}, {"dry_run": True, "grace": timedelta(days=60)}],
+    ids=str,
+)
+def test_a_sweep_that_is_deferred_for_a_week_needs_attention(
+    world: World, between: dict[str, Any]
+) -> None:
     reports = []
     for _ in range(8):
         _upload_one(world, _export(world, built("reverted", f"new on {world.now}")))
         reports.append(world.gc(grace=GRACE, export_wait=NO_WAIT))
-        world.passes(days=1)
+        world.passes(hours=12)
+        if between:  # It would not delete anything, whatever builds do.
+            world.gc(**between)
+        world.passes(hours=12)
 
     report = reports[-1]
     assert report.verdict
